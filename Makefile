@@ -1,0 +1,46 @@
+# Every target does all its own set-up: uv, the virtual environment, the pinned packages.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+
+$(READY): requirements.lock pyproject.toml
+	@command -v uv >/dev/null || $(PYTHON) -m pip install --quiet uv || $(PYTHON) -m pip install --quiet --user --break-system-packages uv
+	@export PATH="$$PATH:$$($(PYTHON) -m site --user-base)/bin"; \
+	  { [ -x $(BIN)/python ] || uv venv --quiet --python $(PYTHON) .venv; } && \
+	  uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock && \
+	  uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+.PHONY: demo test check bench lock help format setup
+
+demo: $(READY)  ## Run the whole system on a year of flights (ARGS="--max --summary out.json")
+	@$(BIN)/driftline demo $(ARGS)
+
+test: $(READY)  ## Run all tests against real servers (ARGS="-k name")
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)  ## Format, lint, types, layers, deployment files, then all tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory test
+
+bench: $(READY)  ## Compare with the alternatives, side by side in one run (ONLY=scoring)
+	@$(BIN)/python -m bench $(ONLY)
+
+format: $(READY)  ## Format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+setup: $(READY)  ## Only install
+
+lock:  ## Pin all packages again from pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --all-extras pyproject.toml --output-file requirements.lock
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
