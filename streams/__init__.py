@@ -1,0 +1,1 @@
+"""The wire and the engine: records, topics, codecs and batches. Knows no service."""

@@ -1,0 +1,316 @@
+"""The batch engine: Faust fed with whole partition slices, and a commit watermark that follows the work.
+
+Faust's cost is per message: tasks, conductor, sensors, one stream step. Here a message is a *slice*,
+all the records that one fetch brought of one partition, so that cost is paid once a slice. Groups,
+rebalancing and lifecycle stay Faust's.
+
+Delivery: at least once. A slice counts as done when its handler has called `Slice.ack`, which it does
+only after its sink has confirmed everything. Slices of one partition are handled one at a time and in
+order, those of different partitions concurrently, each in a *lane*. Hence the offset to commit is
+always the end of the last acknowledged slice of the lane, and never runs ahead of unfinished work.
+A handler that raises commits nothing: the same slice is handled again after a back-off.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, cast
+
+import structlog
+from aiokafka import ConsumerRecord
+from faust.topics import Topic
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+log = structlog.get_logger()
+
+LANE_SLICES_MAX = 2
+"""Slices of one partition held at once: one in work and one ready, so that fetching overlaps with work."""
+RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 5.0
+"""Bounds of the back-off. The upper one is far below the session timeout's order of minutes of patience."""
+DRAIN_SECONDS = 3.0
+"""How long a slice in work may still take when its partition leaves or the process stops."""
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Slice:
+    """Consecutive records of one partition, heartbeats (records without a value) among them."""
+
+    topic: str
+    partition: int
+    records: Sequence[ConsumerRecord]
+    caught_up: bool
+    """Nothing further was in the partition when this was fetched."""
+    acked: bool = False
+
+    @property
+    def next_offset(self) -> int:
+        """The offset to read on from. Offsets of compacted topics have gaps, so this is no count."""
+        return int(self.records[-1].offset) + 1
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all keys and values."""
+        return sum(max(r.serialized_key_size, 0) + max(r.serialized_value_size, 0) for r in self.records)
+
+    def ack(self) -> None:
+        """Say that all of it is in its sink and acknowledged there."""
+        self.acked = True
+
+
+Handler = Callable[[Slice], Awaitable[None]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Observer:
+    """Where the engine reports what it does; metrics live with the services."""
+
+    on_slice: Callable[[int], None] = lambda _records: None
+    on_retry: Callable[[], None] = lambda: None
+    on_in_flight: Callable[[int], None] = lambda _size_bytes: None
+    on_lag: Callable[[str, int, int], None] = lambda _topic, _partition, _records: None
+
+
+class NotAcknowledgedError(RuntimeError):
+    """A handler returned without `Slice.ack`: it would stop all commits without a word."""
+
+
+class _Lane:
+    """The slices of one partition, handled one at a time, in order."""
+
+    def __init__(self, lanes: "Lanes", tp: TP) -> None:
+        self.lanes = lanes
+        self.tp = tp
+        self.handler: Handler | None = None
+        self.queue: asyncio.Queue[tuple[Slice, int]] = asyncio.Queue()
+        self.pending = 0
+        self.next_offset: int | None = None
+        self.task = asyncio.create_task(self._work(), name=f"lane {tp.topic}/{tp.partition}")
+
+    async def _work(self) -> None:
+        while True:
+            slice_, size_bytes = await self.queue.get()
+            try:
+                await self._handle(slice_)
+                self.next_offset = slice_.next_offset
+            finally:  # also when cancelled
+                self.lanes.release(self, size_bytes)
+
+    async def _handle(self, slice_: Slice) -> None:
+        assert self.handler is not None
+        attempt = 0
+        while True:
+            try:
+                await self.handler(slice_)
+                if not slice_.acked:
+                    raise NotAcknowledgedError(f"the handler of {slice_.topic} returned without ack()")
+            except Exception as error:  # the slice must not be lost, whatever went wrong
+                attempt += 1
+                pause = _pause_seconds(attempt)
+                self.lanes.observer.on_retry()
+                log.warning(
+                    "slice.retried",
+                    topic=slice_.topic,
+                    partition=slice_.partition,
+                    first_offset=slice_.records[0].offset,
+                    attempt=attempt,
+                    pause_seconds=round(pause, 2),
+                    error=repr(error),
+                    exc_info=attempt == 1,
+                )
+                await asyncio.sleep(pause)
+            else:
+                self.lanes.observer.on_slice(len(slice_.records))
+                return
+
+    async def close(self, drain_seconds: float) -> None:
+        """Let the slice in work finish, within limits, and drop the rest: it was not committed."""
+        deadline = time.monotonic() + drain_seconds
+        while not self.queue.empty():
+            self.lanes.release(self, self.queue.get_nowait()[1])
+        while self.pending and time.monotonic() < deadline and not self.task.done():
+            await self.lanes.wait_for_release(deadline - time.monotonic())
+        self.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.task
+
+
+def _pause_seconds(attempt: int) -> float:
+    """Back off exponentially, with jitter, so that workers do not come back in step."""
+    longest: float = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2 ** min(attempt, 10))
+    return longest * random.uniform(0.5, 1)  # noqa: S311  # no secret
+
+
+class Lanes:
+    """All lanes of a process, and the bound on what is in flight."""
+
+    def __init__(self, in_flight_bytes_max: int, observer: Observer) -> None:
+        """Hold at most this many bytes at once; one slice is always let in, however large."""
+        self.in_flight_bytes_max = in_flight_bytes_max
+        self.observer = observer
+        self.in_flight_bytes = 0
+        self._lanes: dict[TP, _Lane] = {}
+        self._released = asyncio.Event()
+
+    def put(self, tp: TP, slice_: Slice, handler: Handler) -> None:
+        """Queue a slice; the caller respects `is_full` and `has_room`."""
+        lane = self._lanes.get(tp)
+        if lane is None:
+            lane = self._lanes[tp] = _Lane(self, tp)
+        lane.handler = handler
+        size_bytes = slice_.size_bytes
+        lane.pending += 1
+        self._count(size_bytes)
+        lane.queue.put_nowait((slice_, size_bytes))
+
+    def release(self, lane: _Lane, size_bytes: int) -> None:
+        """Note that a slice is finished or dropped."""
+        lane.pending -= 1
+        self._count(-size_bytes)
+        self._released.set()
+
+    def _count(self, size_bytes: int) -> None:
+        self.in_flight_bytes += size_bytes
+        self.observer.on_in_flight(self.in_flight_bytes)
+
+    def is_full(self, tp: TP) -> bool:
+        """Tell whether this partition has to wait."""
+        lane = self._lanes.get(tp)
+        return lane is not None and lane.pending >= LANE_SLICES_MAX
+
+    @property
+    def has_room(self) -> bool:
+        """Tell whether anything more may be fetched."""
+        return self.in_flight_bytes < self.in_flight_bytes_max
+
+    async def wait_for_release(self, timeout_seconds: float) -> None:
+        """Wait until some slice is finished."""
+        self._released.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._released.wait(), max(timeout_seconds, 0.001))
+
+    def committable(self) -> Iterator[tuple[TP, int]]:
+        """Yield for each partition the offset before which everything is in its sink."""
+        return ((tp, lane.next_offset) for tp, lane in self._lanes.items() if lane.next_offset is not None)
+
+    async def close(self, drain_seconds: float = DRAIN_SECONDS) -> None:
+        """Stop all work. What `committable` says stays true until `forget`."""
+        await asyncio.gather(*(lane.close(drain_seconds) for lane in self._lanes.values()))
+
+    def forget(self) -> None:
+        """Drop the lanes, once their offsets are committed or lost."""
+        self._lanes.clear()
+
+
+class BatchConsumer(driver.Consumer):
+    """Faust's consumer with four things replaced: the fetch loop, acks, and what is committed when."""
+
+    app: Any
+    lanes: Lanes
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Share the lanes of the app."""
+        super().__init__(*args, **kwargs)
+        self.lanes = self.app.lanes
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        while not (self._stopped.is_set() or fetcher._stopped.is_set()):  # noqa: SLF001  # as Faust's own loop
+            waiting = self._hold_back_full_lanes()
+            if waiting and not (self.lanes.has_room and self._get_active_partitions()):
+                await self.lanes.wait_for_release(1.0)
+                continue
+            # A partition that leaves its hold-back is fetched from the next round on: keep rounds short then.
+            records, active = await self._wait_next_records(0.01 if waiting else 1.0)
+            await asyncio.sleep(0)
+            if self.should_stop or not records:
+                continue
+            if not self.flow_active:  # a rebalance began while we were fetching: these would be read twice
+                await self._seek_back()
+                continue
+            for tp, fetched in records.items():
+                if fetched and (active is None or tp in active):
+                    await self._deliver(tp, fetched)
+
+    def _hold_back_full_lanes(self) -> bool:
+        """Fetch only from partitions whose lane has room. Return whether any has to wait."""
+        for tp in [tp for tp in self._buffered_partitions if not self.lanes.is_full(tp)]:
+            self.on_buffer_drop(tp)
+        for tp in [tp for tp in self._get_active_partitions() if self.lanes.is_full(tp)]:
+            self.on_buffer_full(tp)
+        return bool(self._buffered_partitions) or not self.lanes.has_room
+
+    async def _seek_back(self) -> None:
+        try:
+            await self.perform_seek()
+        except Exception as error:  # noqa: BLE001  # Faust seeks again once partitions are assigned
+            log.info("consumer.seek_failed", error=repr(error))
+
+    async def _deliver(self, tp: TP, fetched: Sequence[ConsumerRecord]) -> None:
+        last = fetched[-1]
+        end = self.highwater(tp) or 0
+        self.lanes.observer.on_lag(tp.topic, tp.partition, max(0, end - last.offset - 1))
+        slice_ = Slice(tp.topic, tp.partition, fetched, caught_up=last.offset + 1 >= end)
+        message = ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.timestamp / 1000.0,
+            last.timestamp_type,
+            [],
+            last.key,
+            cast("Any", slice_),  # the value that the stream will see, instead of bytes
+            last.checksum,
+            last.serialized_key_size,
+            last.serialized_value_size,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+        await self.wait_first(self.callback(message), self.suspend_flow.wait())
+        self._read_offset[tp] = last.offset
+
+    def ack(self, message: Any) -> bool:
+        """Take note that Faust's stream has passed the slice on. Commits follow the lanes, not this."""
+        message.acked = True
+        self._unacked_messages.discard(message)
+        return True
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        chosen = (tp for tp, _ in self.lanes.committable())
+        return (tp for tp in chosen if topics is None or tp in topics or tp.topic in topics)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return dict(self.lanes.committable()).get(tp)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish the slices in work within limits, commit, then let go. Faust revokes all at once."""
+        self.stop_flow()
+        await self.lanes.close()
+        await self.commit()
+        self.lanes.forget()
+        await super().on_partitions_revoked(revoked)
+
+    async def on_stop(self) -> None:
+        """Finish the slices in work within limits and commit."""
+        await self.lanes.close()
+        await super().on_stop()
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Skip Faust's stall detector: it watches single messages. Lag and retries are metrics here."""
+
+
+class BatchTransport(driver.Transport):
+    """Faust's aiokafka transport with our consumer."""
+
+    Consumer = BatchConsumer
+
+
+class BatchTopic(Topic):
+    """A topic whose events carry slices; nothing is decoded here."""
+
+    async def decode(self, message: Any, *, propagate: bool = False) -> Any:  # noqa: ARG002  # Faust's signature
+        """Wrap the slice as it is."""
+        return self._create_event(message.key, message.value, {}, message=message)

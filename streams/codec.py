@@ -1,0 +1,177 @@
+"""From bytes to records and back: schemas compiled to strict decoders, heartbeats, repeats, dead letters."""
+
+import dataclasses
+import datetime as dt
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+import msgspec
+
+from streams import records
+
+HEARTBEAT_HEADER = "driftline-watermark-ms"
+"""Header of a record without a value. It promises: no event up to this time will follow in this partition."""
+
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+MILLISECOND = dt.timedelta(milliseconds=1)
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class InvalidRecordError(ValueError):
+    """A record does not fit its declared schema. The message names the field and what was expected."""
+
+
+class SchemaError(ValueError):
+    """A declared schema cannot be read."""
+
+
+class FieldType(StrEnum):
+    """What a field of an application's record can hold."""
+
+    STRING = "string"
+    INT = "int"
+    FLOAT = "float"
+    BOOL = "bool"
+    TIMESTAMP = "timestamp"
+    """RFC 3339 with an offset, as in ``2013-07-01T16:05:00Z``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One field of a declared schema."""
+
+    name: str
+    type: FieldType
+    nullable: bool = False
+
+
+_PYTHON_TYPES: Mapping[FieldType, Any] = {
+    FieldType.STRING: str,
+    FieldType.INT: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)],
+    FieldType.FLOAT: float,
+    FieldType.BOOL: bool,
+    FieldType.TIMESTAMP: Annotated[dt.datetime, msgspec.Meta(tz=True)],
+}
+_DDL_TYPES: Mapping[str, FieldType] = {
+    "string": FieldType.STRING,
+    "int": FieldType.INT,
+    "integer": FieldType.INT,
+    "long": FieldType.INT,
+    "bigint": FieldType.INT,
+    "float": FieldType.FLOAT,
+    "double": FieldType.FLOAT,
+    "boolean": FieldType.BOOL,
+    "timestamp": FieldType.TIMESTAMP,
+}
+_DDL_COLUMN = re.compile(
+    r"^\s*(?P<name>\w+)\s*:?\s+(?P<type>\w+)(?P<required>\s+not\s+null)?\s*$", re.IGNORECASE
+)
+
+
+def parse_ddl(text: str) -> tuple[Field, ...]:
+    """Read a schema in Spark's DDL form, as Feast's ``JsonFormat`` holds it.
+
+    >>> parse_ddl("origin string not null, dep_delay double")[1]
+    Field(name='dep_delay', type=<FieldType.FLOAT: 'float'>, nullable=True)
+    """
+    fields = []
+    for column in text.split(","):
+        match = _DDL_COLUMN.match(column)
+        if match is None or match["type"].lower() not in _DDL_TYPES:
+            known = ", ".join(sorted(_DDL_TYPES))
+            raise SchemaError(
+                f"cannot read column {column.strip()!r}: write 'name type [not null]', type one of {known}"
+            )
+        fields.append(
+            Field(match["name"], _DDL_TYPES[match["type"].lower()], nullable=match["required"] is None)
+        )
+    return tuple(fields)
+
+
+class EventDecoder:
+    """Decodes an application's JSON records strictly by a declared schema.
+
+    A missing or mistyped field is an `InvalidRecordError`; unknown fields are ignored, so that
+    producers can add some first. Nullable fields that are absent are None.
+    """
+
+    def __init__(self, fields: Iterable[Field]) -> None:
+        """Compile the schema once; decoding then costs about a microsecond a record."""
+        self.fields = tuple(fields)
+        columns: list[Any] = []
+        for field in sorted(self.fields, key=lambda field: field.nullable):
+            kind = _PYTHON_TYPES[field.type]
+            columns.append((field.name, kind | None, None) if field.nullable else (field.name, kind))
+        self.struct = msgspec.defstruct("Event", columns, kw_only=True, frozen=True, gc=False)
+        self._decode = msgspec.json.Decoder(self.struct).decode
+
+    def decode(self, raw: bytes | None) -> Any:
+        """Return a struct with the schema's fields as attributes."""
+        if raw is None:
+            raise InvalidRecordError("the record has no value")
+        try:
+            return self._decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InvalidRecordError(str(error)) from error
+
+    def convert(self, values: Mapping[str, Any]) -> Any:
+        """Check values that are already parsed, such as the body of an HTTP request."""
+        try:
+            return msgspec.convert(values, self.struct, strict=True)
+        except msgspec.ValidationError as error:
+            raise InvalidRecordError(str(error)) from error
+
+
+def epoch_ms(moment: dt.datetime) -> int:
+    """Return whole milliseconds since the epoch of an aware datetime; exact, a started millisecond does not count."""
+    return (moment - EPOCH) // MILLISECOND
+
+
+def heartbeat(watermark_ms: int) -> list[tuple[str, bytes]]:
+    """Make the headers of a heartbeat; its record has no value."""
+    return [(HEARTBEAT_HEADER, str(watermark_ms).encode())]
+
+
+def watermark_of(headers: Headers) -> int | None:
+    """Return the watermark that a heartbeat promises, or None if the headers are of no heartbeat."""
+    for name, value in headers:
+        if name == HEARTBEAT_HEADER:
+            return int(value)
+    return None
+
+
+class RepeatFilter:
+    """Drops repeats of records that carry the source offset from which each was made.
+
+    Within one partition these offsets rise, and after a crash the producer goes back to an earlier
+    one. So a repeat is exactly an offset not above the last one seen: O(1) in time and space.
+    """
+
+    def __init__(self, last_offsets: Mapping[int, int] | None = None) -> None:
+        """Start after the given last offsets, by source partition."""
+        self.last_offsets = dict(last_offsets or {})
+
+    def is_repeat(self, partition: int, offset: int) -> bool:
+        """Tell whether this record was seen before, and remember it."""
+        if offset <= self.last_offsets.get(partition, -1):
+            return True
+        self.last_offsets[partition] = offset
+        return False
+
+
+def dead_letter(service: str, record: Any, reason: str) -> records.DeadLetter:
+    """Wrap a failed consumer record, of kafka-python or aiokafka, whole and with the reason."""
+    return records.DeadLetter(
+        service=service,
+        reason=reason,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        key=record.key,
+        value=record.value,
+        failed_time_ms=time.time_ns() // 1_000_000,
+    )

@@ -1,0 +1,344 @@
+"""Exact partial aggregates of one column, tile by tile: counts, sums, sums of squares, minima, maxima.
+
+Every finite double is an integer times a power of two, so a sum of doubles is kept as an integer in
+units of 2**-shift. Such sums do not depend on the order of the addends, and a value that is derived
+from them is rounded once, correctly. Written, they take the least shift and the least width that hold
+them, so equal sums are equal bytes.
+"""
+
+import dataclasses
+import itertools
+import math
+import struct
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+FUNCTIONS = ("count", "sum", "mean", "avg", "min", "max", "std", "stddev", "var", "variance")
+"""With Feast's names and meaning: nulls do not count; std and var are those of a sample."""
+_SUMS = frozenset({"sum", "mean", "avg", "std", "stddev", "var", "variance"})
+_SQUARES = frozenset({"std", "stddev", "var", "variance"})
+_EXACT = float(2**53)
+"""Up to here every integer is a double."""
+_SCALED = struct.Struct("<HH")
+
+Int64s = npt.NDArray[np.int64]
+Float64s = npt.NDArray[np.float64]
+
+
+class StateError(ValueError):
+    """Stored bytes are not the state that they should be."""
+
+
+class Parts(NamedTuple):
+    """Which partial aggregates a column needs; counts are always there."""
+
+    sums: bool
+    squares: bool
+    minima: bool
+    maxima: bool
+
+    @classmethod
+    def of(cls, functions: Iterable[str]) -> Self:
+        """Return what these functions need."""
+        used = set(functions)
+        return cls(bool(used & _SUMS), bool(used & _SQUARES), "min" in used, "max" in used)
+
+
+class Partials:
+    """The partial aggregates of one column, one entry a tile in each list that is needed."""
+
+    __slots__ = ("counts", "maxima", "minima", "shift", "squares", "sums")
+
+    def __init__(self, parts: Parts) -> None:
+        """Start without tiles."""
+        self.shift = 0
+        """Sums are integers in units of 2**-shift, squares in units of 2**-2shift."""
+        self.counts: list[int] = []
+        self.sums: list[int] | None = [] if parts.sums else None
+        self.squares: list[int] | None = [] if parts.squares else None
+        self.minima: list[float] | None = [] if parts.minima else None
+        self.maxima: list[float] | None = [] if parts.maxima else None
+
+    def insert(self, index: int) -> None:
+        """Make room for a tile without values."""
+        self.counts.insert(index, 0)
+        if self.sums is not None:
+            self.sums.insert(index, 0)
+        if self.squares is not None:
+            self.squares.insert(index, 0)
+        if self.minima is not None:
+            self.minima.insert(index, math.inf)
+        if self.maxima is not None:
+            self.maxima.insert(index, -math.inf)
+
+    def add(self, index: int, value: float) -> None:
+        """Add a finite value to a tile."""
+        self.counts[index] += 1
+        if self.sums is not None:
+            numerator, denominator = value.as_integer_ratio()
+            shift = denominator.bit_length() - 1
+            if shift > self.shift:
+                self.rescale(shift)
+            scaled = numerator << (self.shift - shift)
+            self.sums[index] += scaled
+            if self.squares is not None:
+                self.squares[index] += scaled * scaled
+        if self.minima is not None and value < self.minima[index]:
+            self.minima[index] = value + 0.0  # so that -0.0 does not depend on the order
+        if self.maxima is not None and value > self.maxima[index]:
+            self.maxima[index] = value + 0.0
+
+    def rescale(self, shift: int) -> None:
+        """Write the sums in smaller units."""
+        more = shift - self.shift
+        self.shift = shift
+        if self.sums is not None:
+            self.sums = [entry << more for entry in self.sums]
+        if self.squares is not None:
+            self.squares = [entry << 2 * more for entry in self.squares]
+
+    def extend(self, other: "Partials") -> None:
+        """Append the tiles of another."""
+        shift = max(self.shift, other.shift)
+        self.rescale(shift)
+        self.counts += other.counts
+        if self.sums is not None and other.sums is not None:
+            self.sums += [entry << shift - other.shift for entry in other.sums]
+        if self.squares is not None and other.squares is not None:
+            self.squares += [entry << 2 * (shift - other.shift) for entry in other.squares]
+        if self.minima is not None and other.minima is not None:
+            self.minima += other.minima
+        if self.maxima is not None and other.maxima is not None:
+            self.maxima += other.maxima
+
+    def regroup(self, groups: Sequence[Sequence[int]]) -> None:
+        """Merge each group of tiles into one."""
+        self.counts = [sum(self.counts[i] for i in group) for group in groups]
+        if self.sums is not None:
+            self.sums = [sum(self.sums[i] for i in group) for group in groups]
+        if self.squares is not None:
+            self.squares = [sum(self.squares[i] for i in group) for group in groups]
+        if self.minima is not None:
+            self.minima = [min(self.minima[i] for i in group) for group in groups]
+        if self.maxima is not None:
+            self.maxima = [max(self.maxima[i] for i in group) for group in groups]
+
+    def drop(self, tiles: int) -> None:
+        """Forget the oldest tiles."""
+        for part in (self.counts, self.sums, self.squares, self.minima, self.maxima):
+            if part is not None:
+                del part[:tiles]
+
+    def value(self, function: str, low: int, high: int) -> float:
+        """Aggregate the tiles from low to before high; nan where there is no value."""
+        count = sum(self.counts[low:high])
+        if function == "count":
+            return float(count)
+        if count == 0:
+            return math.nan
+        if function == "min" and self.minima is not None:
+            return min(self.minima[low:high])
+        if function == "max" and self.maxima is not None:
+            return max(self.maxima[low:high])
+        assert self.sums is not None
+        squares = sum(self.squares[low:high]) if self.squares is not None else 0
+        return _finish(function, count, sum(self.sums[low:high]), squares, self.shift)
+
+    def to_bytes(self) -> bytes:
+        """Write the counts, then each part that there is, in a fixed order."""
+        written = [np.array(self.counts, dtype="<i8").tobytes()]
+        if self.sums is not None:
+            written.append(_write_scaled(self.sums, self.shift))
+        if self.squares is not None:
+            written.append(_write_scaled(self.squares, 2 * self.shift))
+        extremes = (part for part in (self.minima, self.maxima) if part is not None)
+        return b"".join([*written, *(np.array(part, dtype="<f8").tobytes() for part in extremes)])
+
+
+def _finish(function: str, count: int, total: int, squares: int, shift: int) -> float:
+    """Turn exact sums into the correctly rounded value."""
+    if function == "sum":
+        return _ratio(total, 1 << shift)
+    if function in ("mean", "avg"):
+        return _ratio(total, count << shift)
+    if count < 2:
+        return math.nan  # a sample of one has no variance
+    variance = _ratio(count * squares - total * total, count * (count - 1) << 2 * shift)
+    return math.sqrt(variance) if function.startswith("std") else variance
+
+
+def _ratio(numerator: int, denominator: int) -> float:
+    try:
+        return numerator / denominator
+    except OverflowError:
+        return math.inf if numerator > 0 else -math.inf
+
+
+def _write_scaled(entries: list[int], shift: int) -> bytes:
+    """Write integers in units of 2**-shift, with the least shift and width that hold them."""
+    if shift:
+        used = 0
+        for entry in entries:
+            used |= entry
+        spare = min(shift, (used & -used).bit_length() - 1) if used else shift
+        entries = [entry >> spare for entry in entries]
+        shift -= spare
+    try:
+        return _SCALED.pack(shift, 8) + np.array(entries, dtype="<i8").tobytes()
+    except OverflowError:
+        width = max(entry.bit_length() // 64 + 1 for entry in entries) * 8
+        return _SCALED.pack(shift, width) + b"".join(
+            entry.to_bytes(width, "little", signed=True) for entry in entries
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scaled:
+    """Exact numbers as stored: int64 where they fit, else Python's integers."""
+
+    entries: Int64s | list[int]
+    shift: int
+
+    @cached_property
+    def is_fast(self) -> bool:
+        """Tell whether every sum of neighbours is a double without rounding."""
+        if not isinstance(self.entries, np.ndarray) or self.shift > 1000:
+            return False  # beyond that shift a quotient may be subnormal, and would be rounded twice
+        return float(np.abs(self.entries.astype(np.float64)).sum()) < _EXACT / 2
+
+    @cached_property
+    def prefix(self) -> Int64s:
+        """Running sums, beginning with 0; where `is_fast`."""
+        return _running(np.asarray(self.entries))
+
+    @cached_property
+    def prefix_exact(self) -> list[int]:
+        """Running sums as Python's integers, beginning with 0."""
+        return list(itertools.accumulate(self.to_list(), initial=0))
+
+    def to_list(self) -> list[int]:
+        """Return Python's integers."""
+        return self.entries.tolist() if isinstance(self.entries, np.ndarray) else self.entries
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredPartials:
+    """One column as it was written, for evaluating many windows at once."""
+
+    counts: Int64s
+    sums: _Scaled | None
+    squares: _Scaled | None
+    minima: Float64s | None
+    maxima: Float64s | None
+
+    @classmethod
+    def read(cls, parts: Parts, reader: "Reader") -> Self:
+        """Read one column; raise ValueError or struct.error if the bytes end before."""
+        return cls(
+            counts=reader.integers(),
+            sums=_read_scaled(reader) if parts.sums else None,
+            squares=_read_scaled(reader) if parts.squares else None,
+            minima=reader.doubles() if parts.minima else None,
+            maxima=reader.doubles() if parts.maxima else None,
+        )
+
+    @cached_property
+    def _counts_prefix(self) -> Int64s:
+        return _running(self.counts)
+
+    def to_partials(self, parts: Parts) -> Partials:
+        """Return what was written."""
+        partials = Partials(parts)
+        partials.counts = self.counts.tolist()
+        sums_shift = self.sums.shift if self.sums else 0
+        squares_shift = self.squares.shift if self.squares else 0
+        partials.shift = max(sums_shift, (squares_shift + 1) // 2)
+        if self.sums:
+            partials.sums = [entry << partials.shift - sums_shift for entry in self.sums.to_list()]
+        if self.squares:
+            partials.squares = [
+                entry << 2 * partials.shift - squares_shift for entry in self.squares.to_list()
+            ]
+        partials.minima = self.minima.tolist() if self.minima is not None else None
+        partials.maxima = self.maxima.tolist() if self.maxima is not None else None
+        return partials
+
+    def values(self, function: str, low: Int64s, high: Int64s) -> Float64s:
+        """Aggregate the tiles from low to before high, for (n,) pairs at once."""
+        counts = self._counts_prefix[high] - self._counts_prefix[low]
+        if function == "count":
+            return counts.astype(np.float64)
+        if function in ("min", "max"):
+            return self._extremes(function, low, high, counts)
+        assert self.sums is not None
+        if self.sums.is_fast and function in ("sum", "mean", "avg"):
+            totals = (self.sums.prefix[high] - self.sums.prefix[low]).astype(np.float64)
+            divisors = np.where(counts > 0, 1 if function == "sum" else counts, np.nan)
+            return np.ldexp(totals / divisors, -self.sums.shift)
+        return self._exact_values(function, self.sums, low, high, counts)
+
+    def _exact_values(
+        self, function: str, sums: _Scaled, low: Int64s, high: Int64s, counts: Int64s
+    ) -> Float64s:
+        shift = max(sums.shift, (self.squares.shift + 1) // 2 if self.squares else 0)
+        totals = _differences(sums, shift, low, high)
+        squares = _differences(self.squares, 2 * shift, low, high) if self.squares else itertools.repeat(0)
+        rows = zip(counts.tolist(), totals, squares, strict=False)
+        return np.array(
+            [_finish(function, n, total, square, shift) if n else math.nan for n, total, square in rows]
+        )
+
+    def _extremes(self, function: str, low: Int64s, high: Int64s, counts: Int64s) -> Float64s:
+        entries = self.minima if function == "min" else self.maxima
+        assert entries is not None
+        reduce_at = np.minimum.reduceat if function == "min" else np.maximum.reduceat
+        padded = np.append(entries, np.nan)  # reduceat's indices must exist, also the one past the end
+        pairs = np.stack([low, high], axis=1).ravel()
+        return np.where(counts > 0, reduce_at(padded, pairs)[::2], np.nan)
+
+
+def _differences(scaled: _Scaled, shift: int, low: Int64s, high: Int64s) -> Iterable[int]:
+    prefix, more = scaled.prefix_exact, shift - scaled.shift
+    return (prefix[b] - prefix[a] << more for a, b in zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _running(entries: Int64s) -> Int64s:
+    prefix = np.zeros(len(entries) + 1, dtype=np.int64)
+    np.cumsum(entries, out=prefix[1:])
+    return prefix
+
+
+@dataclasses.dataclass
+class Reader:
+    """Reads arrays of one size from bytes, without copying."""
+
+    raw: bytes
+    position: int
+    size: int
+
+    def integers(self) -> Int64s:
+        """Read the next ``size`` integers."""
+        array: Int64s = np.frombuffer(self.raw, dtype="<i8", count=self.size, offset=self.position)
+        self.position += array.nbytes
+        return array
+
+    def doubles(self) -> Float64s:
+        """Read the next ``size`` doubles."""
+        array: Float64s = np.frombuffer(self.raw, dtype="<f8", count=self.size, offset=self.position)
+        self.position += array.nbytes
+        return array
+
+
+def _read_scaled(reader: Reader) -> _Scaled:
+    shift, width = _SCALED.unpack_from(reader.raw, reader.position)
+    reader.position += _SCALED.size
+    if width == 8:
+        return _Scaled(reader.integers(), shift)
+    end = reader.position + reader.size * width
+    chunks = (reader.raw[at : at + width] for at in range(reader.position, end, width))
+    reader.position = end
+    return _Scaled([int.from_bytes(chunk, "little", signed=True) for chunk in chunks], shift)

@@ -1,0 +1,268 @@
+"""Every record that Driftline itself puts on the wire, as JSON.
+
+Times are milliseconds since the epoch in UTC. "Event time" is when something happened in the world,
+"wall time" when a process handled it. A record that shares a topic with another carries its kind in
+the field ``type``. Fields are only ever added, with a default: an old record always decodes.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+FeatureValue = float | int | str | bool | None
+Trigger = Literal["bootstrap", "drift", "manual"]
+
+
+class Prediction(msgspec.Struct, kw_only=True, frozen=True, gc=False):
+    """The answer to one request, in the request's own partition number and order.
+
+    A repeat after a crash is exactly a record whose ``source_offset`` is not above the last one seen
+    in its partition, so consumers drop repeats without remembering ids (see `streams.codec.RepeatFilter`).
+    """
+
+    prediction_id: str
+    """The request's own id."""
+    model: str
+    version: int
+    """Version in the registry; 0 while no model exists yet and features are only collected."""
+    arm: str
+    arm_weight: int
+    """Share of the keys that this arm gets, in 1/10,000."""
+    event_time_ms: int
+    scored_time_ms: int
+    """Wall time."""
+    source_partition: int
+    source_offset: int
+    features: list[FeatureValue]
+    """As served, in the order of the declaration's ``feature_names``."""
+    features_lag_ms: int | None
+    """How far the slowest feature view's watermark was behind ``event_time_ms``; 0 when it had passed."""
+    score: float | None
+    """Probability of the positive class, or the regressed value; null when ``version`` is 0."""
+    prediction: FeatureValue
+    shadow_scores: dict[str, float] = {}
+    """By arm name: what the shadows would have answered."""
+
+
+class Label(msgspec.Struct, kw_only=True, frozen=True, gc=False):
+    """The truth about one request, read from the label topic as model.yaml declares it."""
+
+    prediction_id: str
+    event_time_ms: int
+    """When the truth became known."""
+    value: float
+    source_partition: int
+    source_offset: int
+
+
+class Outcome(msgspec.Struct, kw_only=True, frozen=True, gc=False):
+    """A prediction joined with its label. Repeats: as for `Prediction`, by the label's source offset."""
+
+    prediction_id: str
+    model: str
+    version: int
+    arm: str
+    event_time_ms: int
+    """Of the request."""
+    label_time_ms: int
+    source_partition: int
+    """Of the label."""
+    source_offset: int
+    label: float
+    score: float | None
+    loss: float | None
+    """Log loss (binary) or squared error (regression); null when ``version`` is 0."""
+    shadow_scores: dict[str, float] = {}
+
+
+class FeatureDrift(msgspec.Struct, kw_only=True, frozen=True):
+    """How one feature of a window differs from the reference: effect and evidence apart."""
+
+    feature: str
+    psi: float
+    """Population stability index over the reference's bins: the effect."""
+    statistic: float
+    """KS distance (numeric) or total variation (categorical), 0 to 1."""
+    p_value: float
+    """Of the two-sample test: the evidence."""
+    threshold: float
+    """The PSI from which this feature counts as drifted."""
+    drifted: bool
+    missing_share: float
+    new_categories: list[str] = []
+
+
+class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report"):
+    """What one closed window of event time looked like. ``report_id`` is the same after a replay."""
+
+    report_id: str
+    model: str
+    version: int
+    """The champion for which the window's reference stood."""
+    window_start_ms: int
+    window_end_ms: int
+    predictions: int
+    labels: int
+    """Labels that became known within the window, whenever their request was."""
+    features: list[FeatureDrift] = []
+    score_psi: float | None = None
+    """Of the champion's scores; null without a reference."""
+    log_loss: float | None = None
+    """Realised, over the labels of this window; null without labels or scores."""
+    accuracy: float | None = None
+    reference_log_loss: float | None = None
+    """What the champion reached on the window held out in its training."""
+    shadow_log_loss: dict[str, float] = {}
+    labels_joined_total: int = 0
+    """Running totals since the first event, exact after a restart."""
+    labels_orphaned_total: int = 0
+    """Labels without a prediction."""
+    labels_duplicate_total: int = 0
+    predictions_unlabelled_total: int = 0
+    """Predictions whose label horizon has passed."""
+
+
+class DriftAlarm(msgspec.Struct, kw_only=True, frozen=True, tag="drift_alarm"):
+    """Something changed. ``alarm_id`` is the same after a replay."""
+
+    alarm_id: str
+    model: str
+    version: int
+    kind: Literal["feature", "category", "score", "loss"]
+    subject: str
+    """The feature's name, or ``score``, or ``log_loss``."""
+    value: float
+    threshold: float
+    detected_at_ms: int
+    """Event time."""
+    since_ms: int
+    """Event time at which the change is thought to have begun."""
+    message: str
+
+
+class RetrainingRequested(msgspec.Struct, kw_only=True, frozen=True, tag="retraining_requested"):
+    """Asks for a new model, with the evidence. ``request_id`` is the same after a replay."""
+
+    request_id: str
+    model: str
+    trigger: Trigger
+    requested_at_ms: int
+    """Event time: the training set holds what was known then, and nothing later."""
+    reason: str
+    evidence: list[DriftAlarm] = []
+    offsets: dict[str, list[int]] = {}
+    """By topic, for each partition: the next offset at the time of the request. Training waits until
+    the archive holds everything before it."""
+
+
+class RetrainingFinished(msgspec.Struct, kw_only=True, frozen=True, tag="retraining_finished"):
+    """How a retraining ended. Exactly one for each request id (repeats are equal)."""
+
+    request_id: str
+    model: str
+    trigger: Trigger
+    requested_at_ms: int
+    result: Literal["promoted", "rejected", "failed"]
+    """``rejected``: a gate said no; ``failed``: an error."""
+    version: int
+    """The candidate's version; 0 when none was registered."""
+    reasons: list[str] = []
+    """Why it was rejected or failed; empty when promoted."""
+    metrics: dict[str, float] = {}
+    rows: int = 0
+    run_id: str = ""
+    duration_seconds: float = 0.0
+
+
+class FeatureReference(msgspec.Struct, kw_only=True, frozen=True):
+    """The distribution of one feature (or of the score) in the training set, in frozen bins.
+
+    Numeric: ``edges`` are inner quantile edges, strictly increasing; bin i holds
+    ``edges[i-1] <= x < edges[i]`` and ``counts`` has ``len(edges) + 1`` entries.
+    Categorical: ``categories`` by name; ``counts`` has as many entries.
+    """
+
+    feature: str
+    counts: list[int]
+    missing: int
+    edges: list[float] | None = None
+    categories: list[str] | None = None
+
+
+class Reference(msgspec.Struct, kw_only=True, frozen=True):
+    """What the champion was trained on: against this, drift is measured."""
+
+    version: int
+    features: list[FeatureReference]
+    score: FeatureReference | None
+    log_loss: float
+    """On the window held out in training."""
+
+
+class Arm(msgspec.Struct, kw_only=True, frozen=True):
+    """One model version that scores."""
+
+    name: str
+    version: int
+    weight: int
+    """Share of the keys in 1/10,000; 0 for a shadow."""
+    effective_from_ms: int = 0
+    """Requests with an event time from here on. 0: all."""
+    shadow: bool = False
+
+
+class ModelChanged(msgspec.Struct, kw_only=True, frozen=True, tag="model_changed"):
+    """Which versions score, from which event time on. Complete: the latest record alone is the state.
+
+    Of the arms with the same name, the one with the latest ``effective_from_ms`` not above the
+    request's event time counts: the outgoing champion stays listed until the new one takes over.
+    """
+
+    model: str
+    arms: list[Arm]
+    changed_at_ms: int
+    """Event time."""
+    reason: str
+    request_id: str = ""
+    reference: Reference | None = None
+
+
+class DeadLetter(msgspec.Struct, kw_only=True, frozen=True):
+    """A record that could not be processed, whole, with the reason."""
+
+    service: str
+    reason: str
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    failed_time_ms: int
+    """Wall time."""
+
+
+class FeatureRow(msgspec.Struct, kw_only=True, frozen=True, gc=False):
+    """One row as written to the online store: the feature log."""
+
+    view: str
+    entity: list[str | int]
+    """Values in the order of the view's join keys."""
+    event_time_ms: int
+    values: list[FeatureValue]
+    """In the order of the view's features."""
+
+
+DriftRecord = DriftReport | DriftAlarm
+RetrainingRecord = RetrainingRequested | RetrainingFinished
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def encode(record: msgspec.Struct) -> bytes:
+    """Encode any record as JSON."""
+    return _ENCODER.encode(record)
+
+
+def decoder_of(kind: Any) -> msgspec.json.Decoder[Any]:
+    """Make a reusable strict decoder for a record type or a union of tagged ones."""
+    return msgspec.json.Decoder(kind)

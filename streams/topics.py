@@ -1,0 +1,150 @@
+"""Every topic of Driftline's own: name, key, record, producer, consumers, retention.
+
+The topics of the applications (requests, labels, events) are not here: they are declared by
+model.yaml and by the Feast repository.
+"""
+
+import dataclasses
+
+DAY_MS = 86_400_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Topic:
+    """One topic. ``partitions`` None: as many as the topic that it follows, partition by partition."""
+
+    name: str
+    key: str
+    record: str
+    producer: str
+    consumers: tuple[str, ...]
+    partitions: int | None = 1
+    retention_ms: int = 30 * DAY_MS
+    """-1: for ever."""
+    compacted: bool = False
+    message_bytes_max: int = 1 << 20
+
+    def config(self) -> dict[str, str]:
+        """Return the broker's settings for this topic."""
+        return {
+            "cleanup.policy": "compact" if self.compacted else "delete",
+            "retention.ms": str(self.retention_ms),
+            "max.message.bytes": str(self.message_bytes_max),
+        }
+
+
+PREDICTIONS = Topic(
+    name="driftline.predictions.{model}",
+    key="the request's key",
+    record="Prediction",
+    producer="scoring",
+    consumers=("drift", "archive", "demo", "applications"),
+    partitions=None,
+)
+OUTCOMES = Topic(
+    name="driftline.outcomes.{model}",
+    key="prediction_id",
+    record="Outcome",
+    producer="drift",
+    consumers=("archive", "demo"),
+    partitions=None,
+)
+DRIFT = Topic(
+    name="driftline.drift",
+    key="model",
+    record="DriftReport | DriftAlarm",
+    producer="drift",
+    consumers=("dashboard", "demo"),
+)
+RETRAINING = Topic(
+    name="driftline.retraining",
+    key="model",
+    record="RetrainingRequested | RetrainingFinished",
+    producer="drift, retraining, demo (bootstrap)",
+    consumers=("retraining", "drift", "archive", "dashboard", "demo"),
+    retention_ms=-1,
+)
+MODELS = Topic(
+    name="driftline.models",
+    key="model",
+    record="ModelChanged",
+    producer="retraining",
+    consumers=("scoring", "drift", "retraining", "dashboard", "demo"),
+    compacted=True,
+)
+DRIFT_STATE = Topic(
+    name="driftline.drift-state",
+    key="model",
+    record="the drift process's snapshot with its offsets",
+    producer="drift",
+    consumers=("drift",),
+    compacted=True,
+    message_bytes_max=64 << 20,
+)
+DEAD_LETTERS = Topic(
+    name="driftline.dead-letters",
+    key="topic of the failed record",
+    record="DeadLetter",
+    producer="features, scoring, drift",
+    consumers=("demo", "operators"),
+    retention_ms=-1,
+    message_bytes_max=8 << 20,
+)
+FEATURE_LOG = Topic(
+    name="driftline.features",
+    key="view",
+    record="FeatureRow",
+    producer="features",
+    consumers=("operators",),
+    partitions=4,
+)
+REPARTITION = Topic(
+    name="driftline.repartition.{view}",
+    key="the view's entity",
+    record="the source event, unchanged",
+    producer="features",
+    consumers=("features",),
+    partitions=None,
+    retention_ms=7 * DAY_MS,
+)
+LATE = Topic(
+    name="driftline.late.{view}",
+    key="the source event's own",
+    record="the source event, unchanged",
+    producer="features",
+    consumers=("operators",),
+    partitions=None,
+)
+
+ALL = (
+    PREDICTIONS,
+    OUTCOMES,
+    DRIFT,
+    RETRAINING,
+    MODELS,
+    DRIFT_STATE,
+    DEAD_LETTERS,
+    FEATURE_LOG,
+    REPARTITION,
+    LATE,
+)
+
+
+def predictions(model: str) -> str:
+    """Name the predictions topic of a model."""
+    return PREDICTIONS.name.format(model=model)
+
+
+def outcomes(model: str) -> str:
+    """Name the outcomes topic of a model."""
+    return OUTCOMES.name.format(model=model)
+
+
+def repartition(view: str) -> str:
+    """Name the internal topic that carries a view's events by the view's own entity."""
+    return REPARTITION.name.format(view=view)
+
+
+def late(view: str) -> str:
+    """Name the topic of the events that came too late for a view."""
+    return LATE.name.format(view=view)

@@ -1,0 +1,277 @@
+"""Event-time windows over one entity's events, as exact, mergeable tiles.
+
+A value at time t covers ``(t - window, t]``: its tail is rounded down to a tile of the declared hop
+(so a window is at most one hop longer than declared), its head is exact. Tiles are kept at three
+resolutions: an entity's newest `INSTANTS_MAX` distinct instants to the millisecond, the newest
+`SECONDS_MAX` distinct seconds to the second, everything older to the hop. A value never holds an event
+later than t: where t falls into a second or a hop that is already merged, that one is left out whole.
+
+State is bounded. It reaches `SLACK_MS` behind the newest event plus the longest window, so a reader
+that is further behind than `SLACK_MS` gets no value (and is counted); a state has at most about
+``INSTANTS_MAX + SECONDS_MAX + (window + slack) / hop`` tiles.
+
+All of it is a function of the set of events, not of their order: sums are exact integers scaled by a
+power of two (see `streams.partials`), the limits between the resolutions only ever rise, and each
+is found from tiles that no other order could have merged. So the bytes of a state are equal after
+every interleaving and every replay, and merging two states equals one state of all their events.
+"""
+
+import dataclasses
+import itertools
+import math
+import struct
+from bisect import bisect_left
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.partials import Float64s, Int64s, Partials, Parts, Reader, StateError, StoredPartials
+
+SECOND_MS = 1000
+INSTANTS_MAX = 1024
+"""Of distinct instants kept exactly: three days of departures from a large airport."""
+SECONDS_MAX = 2048
+"""Of distinct seconds behind the instants: half an hour of an entity with an event every second."""
+SLACK_MS = 2 * 86_400_000
+"""How far a reader may be behind the newest event of its entity, in event time."""
+
+_NEVER = -(2**63)
+_HEADER = struct.Struct("<BqqI")
+_FORMAT = 1
+
+
+class Aggregation(Protocol):
+    """One feature: what is aggregated, how, and over how long."""
+
+    @property
+    def column(self) -> str: ...
+
+    @property
+    def function(self) -> str: ...
+
+    @property
+    def window_ms(self) -> int: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Which partial aggregates the tiles of a view hold."""
+
+    aggregations: tuple[Aggregation, ...]
+    hop_ms: int
+
+    def __post_init__(self) -> None:
+        if self.hop_ms <= 0 or self.hop_ms % SECOND_MS:
+            raise ValueError(f"the hop must be whole seconds, not {self.hop_ms} ms")
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The columns whose values `Tiles.add` expects, in this order."""
+        return tuple(dict.fromkeys(item.column for item in self.aggregations))
+
+    @cached_property
+    def window_ms_max(self) -> int:
+        """The longest window."""
+        return max(item.window_ms for item in self.aggregations)
+
+    @cached_property
+    def parts(self) -> tuple[Parts, ...]:
+        """What is kept of each column."""
+        return tuple(
+            Parts.of(item.function for item in self.aggregations if item.column == name)
+            for name in self.columns
+        )
+
+    def tail_ms(self, time_ms: int, window_ms: int) -> int:
+        """Where a window that ends at this time begins: at a tile."""
+        start_ms = time_ms - window_ms
+        return start_ms - start_ms % self.hop_ms
+
+
+class Tiles:
+    """The state of one entity."""
+
+    __slots__ = ("_columns", "_instants_from_ms", "_layout", "_seconds_from_ms", "_starts_ms")
+
+    def __init__(self, layout: Layout) -> None:
+        """Start without events."""
+        self._layout = layout
+        self._starts_ms: list[int] = []
+        self._columns = [Partials(parts) for parts in layout.parts]
+        self._instants_from_ms = _NEVER
+        """From here on a tile is an instant; a multiple of a second."""
+        self._seconds_from_ms = _NEVER
+        """From here on a tile is at most a second, before it a hop; a multiple of the hop."""
+
+    def __len__(self) -> int:
+        return len(self._starts_ms)
+
+    @property
+    def newest_ms(self) -> int:
+        """Event time of the newest event; only where there is one."""
+        return self._starts_ms[-1]
+
+    def add(self, event_time_ms: int, values: Sequence[float | None]) -> None:
+        """Count an event, with the values of the layout's columns: finite, or None for null."""
+        index = self._tile(self._start_of(event_time_ms))
+        for column, value in zip(self._columns, values, strict=True):
+            if value is not None:
+                column.add(index, value)
+
+    def merge(self, other: Self) -> None:
+        """Add all events of another state of the same layout."""
+        self._instants_from_ms = max(self._instants_from_ms, other._instants_from_ms)
+        self._seconds_from_ms = max(self._seconds_from_ms, other._seconds_from_ms)
+        self._starts_ms += other._starts_ms
+        for column, theirs in zip(self._columns, other._columns, strict=True):
+            column.extend(theirs)
+        self._place()
+
+    def newest_values(self) -> list[float]:
+        """Return the aggregations' values as of the newest event."""
+        self._settle()
+        columns = dict(zip(self._layout.columns, self._columns, strict=True))
+        size = len(self._starts_ms)
+        return [
+            columns[item.column].value(item.function, self._index_of_tail(item.window_ms), size)
+            for item in self._layout.aggregations
+        ]
+
+    def to_bytes(self) -> bytes:
+        """Write the state; equal sets of events give equal bytes."""
+        self._settle()
+        starts = np.array(self._starts_ms, dtype="<i8").tobytes()
+        header = _HEADER.pack(_FORMAT, self._instants_from_ms, self._seconds_from_ms, len(self._starts_ms))
+        return b"".join([header, starts, *(column.to_bytes() for column in self._columns)])
+
+    @classmethod
+    def from_bytes(cls, layout: Layout, raw: bytes) -> Self:
+        """Read a state back; raise `StateError` if it is not of this layout."""
+        stored = StoredTiles(layout, raw)
+        tiles = cls(layout)
+        tiles._instants_from_ms, tiles._seconds_from_ms = stored.instants_from_ms, stored.seconds_from_ms
+        tiles._starts_ms = stored.starts_ms.tolist()
+        tiles._columns = [
+            column.to_partials(parts) for column, parts in zip(stored.columns, layout.parts, strict=True)
+        ]
+        return tiles
+
+    def _index_of_tail(self, window_ms: int) -> int:
+        return bisect_left(self._starts_ms, self._layout.tail_ms(self.newest_ms, window_ms))
+
+    def _start_of(self, time_ms: int) -> int:
+        if time_ms >= self._instants_from_ms:
+            return time_ms
+        return time_ms - time_ms % (SECOND_MS if time_ms >= self._seconds_from_ms else self._layout.hop_ms)
+
+    def _tile(self, start_ms: int) -> int:
+        """Return the index of a tile, made if need be."""
+        starts = self._starts_ms
+        if starts and starts[-1] == start_ms:
+            return len(starts) - 1
+        index = len(starts) if not starts or start_ms > starts[-1] else bisect_left(starts, start_ms)
+        if index == len(starts) or starts[index] != start_ms:
+            starts.insert(index, start_ms)
+            for column in self._columns:
+                column.insert(index)
+        return index
+
+    def _settle(self) -> None:
+        """Drop what is too old, then raise the limits between the resolutions as the newest events demand.
+
+        Each limit is that of the n-th newest distinct instant (second) kept. Later events can only
+        raise it, and everything from it on is still apart: so it does not matter when this is done.
+        """
+        if not self._starts_ms:
+            return
+        self._drop_old()
+        starts = self._starts_ms
+        instants_from_ms, seconds_from_ms = self._instants_from_ms, self._seconds_from_ms
+        if len(starts) - bisect_left(starts, instants_from_ms) >= INSTANTS_MAX:
+            instants_from_ms = starts[-INSTANTS_MAX] - starts[-INSTANTS_MAX] % SECOND_MS
+        first = bisect_left(starts, seconds_from_ms)
+        if len(starts) - first >= SECONDS_MAX:
+            seconds = sorted({start - start % SECOND_MS for start in starts[first:]})
+            if len(seconds) >= SECONDS_MAX:
+                seconds_from_ms = seconds[-SECONDS_MAX] - seconds[-SECONDS_MAX] % self._layout.hop_ms
+        if (instants_from_ms, seconds_from_ms) != (self._instants_from_ms, self._seconds_from_ms):
+            self._instants_from_ms, self._seconds_from_ms = instants_from_ms, seconds_from_ms
+            self._place()
+
+    def _place(self) -> None:
+        """Bring tiles that are out of order, or finer than the limits allow, into place."""
+        placed = sorted((self._start_of(start), index) for index, start in enumerate(self._starts_ms))
+        groups = [list(group) for _, group in itertools.groupby(placed, key=lambda pair: pair[0])]
+        self._starts_ms = [group[0][0] for group in groups]
+        for column in self._columns:
+            column.regroup([[index for _, index in group] for group in groups])
+
+    def _drop_old(self) -> None:
+        oldest_ms = self._layout.tail_ms(self.newest_ms - SLACK_MS, self._layout.window_ms_max)
+        first = bisect_left(self._starts_ms, oldest_ms)
+        if first:
+            del self._starts_ms[:first]
+            for column in self._columns:
+                column.drop(first)
+        # A limit below which nothing is left says nothing, and another order may never have set it.
+        if self._instants_from_ms < oldest_ms:
+            self._instants_from_ms = _NEVER
+        if self._seconds_from_ms < oldest_ms:
+            self._seconds_from_ms = _NEVER
+
+
+class StoredTiles:
+    """A state as it was written, for reading many values at once; nothing is copied before it is needed."""
+
+    def __init__(self, layout: Layout, raw: bytes) -> None:
+        """Parse; raise `StateError` if the bytes are not of this layout."""
+        self._layout = layout
+        try:
+            version, self.instants_from_ms, self.seconds_from_ms, self._size = _HEADER.unpack_from(raw)
+            if version != _FORMAT:
+                raise StateError(f"tiles of format {version}, known is {_FORMAT}")
+            reader = Reader(raw, _HEADER.size, self._size)
+            self.starts_ms: Int64s = reader.integers()
+            self.columns = [StoredPartials.read(parts, reader) for parts in layout.parts]
+        except (struct.error, ValueError) as error:
+            raise StateError(f"these {len(raw)} bytes are no tiles of this layout: {error}") from error
+        if reader.position != len(raw):
+            raise StateError(f"{len(raw) - reader.position} bytes are left behind the tiles of this layout")
+
+    def values(self, times_ms: Int64s) -> tuple[list[Float64s], npt.NDArray[np.bool_]]:
+        """Return each aggregation at (n,) times, and whether the time is beyond the retention (then nan)."""
+        beyond = times_ms < (self.starts_ms[-1] - SLACK_MS if self._size else _NEVER)
+        high = np.searchsorted(self._last_ms, times_ms, side="right")
+        low_by_window: dict[int, Int64s] = {}
+        columns = dict(zip(self._layout.columns, self.columns, strict=True))
+        results = []
+        for item in self._layout.aggregations:
+            if item.window_ms not in low_by_window:
+                low_by_window[item.window_ms] = self._index_of_tails(times_ms, item.window_ms)
+            values = columns[item.column].values(item.function, low_by_window[item.window_ms], high)
+            results.append(np.where(beyond, np.nan, values) if beyond.any() else values)
+        return results, beyond
+
+    def _index_of_tails(self, times_ms: Int64s, window_ms: int) -> Int64s:
+        starts_ms = times_ms - window_ms
+        return np.searchsorted(self.starts_ms, starts_ms - starts_ms % self._layout.hop_ms, side="left")
+
+    @cached_property
+    def _last_ms(self) -> Int64s:
+        """The latest instant that each tile may hold an event of."""
+        if self.instants_from_ms == _NEVER:
+            return self.starts_ms
+        hops = np.searchsorted(self.starts_ms, self.seconds_from_ms)
+        seconds = np.searchsorted(self.starts_ms, self.instants_from_ms)
+        last = self.starts_ms.copy()
+        last[:hops] += self._layout.hop_ms - 1
+        last[hops:seconds] += SECOND_MS - 1
+        return last
+
+
+def empty_values(layout: Layout, rows: int) -> list[Float64s]:
+    """Return the aggregations of an entity without any event: 0 for counts, else nan."""
+    return [np.full(rows, 0.0 if item.function == "count" else math.nan) for item in layout.aggregations]

@@ -1,0 +1,73 @@
+"""Real servers for tests: each starts with the first test that asks for it, and lasts for the session."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.embedded.supervisor import Supervisor
+from services.settings import Settings
+
+PROCESSES = ("scoring", "features", "drift", "archive", "retraining", "dashboard")
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Supervisor]:
+    """Whatever is started with it ends with the session, also if pytest itself is killed."""
+    with Supervisor() as supervisor:
+        yield supervisor
+
+
+@pytest.fixture(scope="session")
+def kafka(servers: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a real Kafka without any topics: ``host:port``."""
+    from services.embedded import kafka, ports
+
+    port = ports.free_port()
+    child = kafka.start(servers, tmp_path_factory.mktemp("kafka"), port)
+    servers.wait_ready(child, seconds=kafka.READY_SECONDS_MAX)
+    return f"127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="session")
+def valkey(servers: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a real Valkey, empty at first: ``redis://host:port/0``."""
+    from services.embedded import ports, valkey
+
+    port = ports.free_port()
+    child = valkey.start(servers, tmp_path_factory.mktemp("valkey"), port)
+    servers.wait_ready(child, seconds=valkey.READY_SECONDS_MAX)
+    return f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.fixture(scope="session")
+def mlflow(servers: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URI of a real MLflow server: ``http://host:port``."""
+    from services.embedded import mlflow, ports
+
+    port = ports.free_port()
+    child = mlflow.start(servers, tmp_path_factory.mktemp("mlflow"), port)
+    servers.wait_ready(child, seconds=mlflow.READY_SECONDS_MAX)
+    return f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="session")
+def http_ports() -> dict[str, int]:
+    """A free port for each process, under the names of the settings."""
+    from services.embedded import ports
+
+    return {f"{process}_port": ports.free_port() for process in PROCESSES}
+
+
+@pytest.fixture
+def settings(kafka: str, valkey: str, mlflow: str, http_ports: dict[str, int], tmp_path: Path) -> Settings:
+    """Settings for the session's servers, with a home and HTTP ports of the test's own."""
+    changes = {"broker": kafka, "redis_url": valkey, "mlflow_uri": mlflow, "home": tmp_path / "home"}
+    return Settings().model_copy(update={**changes, **http_ports})
+
+
+@pytest.fixture
+def unique_name() -> str:
+    """A name that no other test has: fit for a model, and as a prefix of topics, groups and keys."""
+    return f"t{uuid.uuid4().hex[:12]}"

@@ -1,0 +1,195 @@
+"""The batch engine on a real broker: nothing lost, order kept, commits behind the work, bounded stop."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+from kafka.admin import KafkaAdminClient, NewTopic
+
+from streams.codec import RepeatFilter
+from streams.producer import BatchProducer, Record
+
+PARTITIONS = 4
+WORKER = Path(__file__).parent.parent / "workers" / "forward.py"
+
+
+@pytest.fixture
+def wires(kafka, request) -> tuple[str, str]:
+    """Two fresh topics, source and sink."""
+    name = f"{request.node.name[:60]}-{uuid.uuid4().hex[:6]}"
+    admin = KafkaAdminClient(bootstrap_servers=kafka)
+    admin.create_topics([NewTopic(f"{name}-{side}", PARTITIONS, 1) for side in ("source", "sink")])
+    admin.close()
+    return f"{name}-source", f"{name}-sink"
+
+
+class Workers:
+    """Starts forwarding processes and sees to it that none is left."""
+
+    def __init__(self, kafka: str, wires: tuple[str, str], folder: Path) -> None:
+        self.environment = os.environ | {"DRIFTLINE_BROKER": kafka, "PYTHONPATH": os.pathsep.join(sys.path)}
+        self.arguments = [f"group-{wires[0]}", *wires]
+        self.folder = folder
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def start(self, **extra: str) -> subprocess.Popen[bytes]:
+        log = (self.folder / f"worker-{len(self.started)}.log").open("wb")
+        command = [sys.executable, str(WORKER), *self.arguments]
+        process = subprocess.Popen(
+            command, env=self.environment | extra, stdout=log, stderr=subprocess.STDOUT
+        )
+        self.started.append(process)
+        return process
+
+    def log(self, number: int = 0) -> str:
+        return (self.folder / f"worker-{number}.log").read_text()
+
+
+@pytest.fixture
+def workers(kafka, wires, tmp_path) -> Iterator[Workers]:
+    made = Workers(kafka, wires, tmp_path)
+    yield made
+    for process in made.started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def fill(kafka: str, topic: str, count: int) -> None:
+    async def send() -> None:
+        producer = BatchProducer({"bootstrap_servers": kafka})
+        await producer.start()
+        batch: list[Record] = [(b"k", b"x" * 60, [])] * (count // PARTITIONS)
+        await asyncio.gather(*(producer.send(topic, partition, batch) for partition in range(PARTITIONS)))
+        await producer.stop()
+
+    asyncio.run(send())
+
+
+def forwarded(kafka: str, sink: str, wanted: int, seconds: float = 60) -> tuple[dict[int, list[int]], int]:
+    """Read the sink to its end, once as many distinct records as wanted are there.
+
+    Returns the source offsets by partition, in the order in which they came, and the count of repeats.
+    """
+    consumer = KafkaConsumer(bootstrap_servers=kafka, auto_offset_reset="earliest")
+    whole = [TopicPartition(sink, partition) for partition in range(PARTITIONS)]
+    consumer.assign(whole)
+    repeats, dropped = RepeatFilter(), 0
+    seen: dict[int, list[int]] = {partition: [] for partition in range(PARTITIONS)}
+    deadline = time.monotonic() + seconds
+    while sum(map(len, seen.values())) < wanted or any(
+        consumer.position(partition) < end for partition, end in consumer.end_offsets(whole).items()
+    ):
+        assert time.monotonic() < deadline, f"only {sum(map(len, seen.values()))} of {wanted} arrived"
+        for records in consumer.poll(timeout_ms=200, max_records=10_000).values():
+            for record in records:
+                partition, offset = map(int, record.value.split())
+                assert partition == record.partition
+                if repeats.is_repeat(partition, offset):
+                    dropped += 1
+                else:
+                    seen[partition].append(offset)
+    consumer.close()
+    return seen, dropped
+
+
+def committed(kafka: str, group: str) -> int:
+    admin = KafkaAdminClient(bootstrap_servers=kafka)
+    offsets = admin.list_group_offsets(f"driftline.{group}")[f"driftline.{group}"]
+    admin.close()
+    return sum(entry.offset for entry in offsets.values())
+
+
+def assert_complete(seen: dict[int, list[int]], count: int) -> None:
+    for partition, offsets in seen.items():
+        assert offsets == list(range(count // PARTITIONS)), f"partition {partition} is not whole and in order"
+
+
+def test_kill_in_mid_stream_loses_nothing_and_keeps_the_order(kafka, wires, workers):
+    source, sink = wires
+    fill(kafka, source, 80_000)
+    first = workers.start(FORWARD_PAUSE_SECONDS="0.02")
+    forwarded(kafka, sink, 8000)
+    first.kill()
+    workers.start()
+    seen, dropped = forwarded(kafka, sink, 80_000, seconds=90)
+    assert_complete(seen, 80_000)
+    print(f"account: 80000 in, 80000 out, {dropped} repeats dropped")
+
+
+def test_workers_that_join_and_leave_share_the_work_and_lose_nothing(kafka, wires, workers):
+    source, sink = wires
+    fill(kafka, source, 60_000)
+    first = workers.start(FORWARD_PAUSE_SECONDS="0.1")
+    forwarded(kafka, sink, 2000)
+    workers.start(FORWARD_PAUSE_SECONDS="0.1")
+    forwarded(kafka, sink, 20_000)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(10) == 0
+    seen, dropped = forwarded(kafka, sink, 60_000)
+    assert_complete(seen, 60_000)
+    print(f"account: 60000 in, 60000 out, {dropped} repeats dropped")
+
+
+def test_slice_that_fails_is_not_committed_and_comes_again(kafka, wires, workers):
+    source, sink = wires
+    fill(kafka, source, 4000)
+    worker = workers.start(FORWARD_FAILURES="3")
+    forwarded(kafka, sink, 4000)
+    while workers.log().count("slice.retried") < 3:
+        assert worker.poll() is None
+        time.sleep(0.05)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    assert committed(kafka, workers.arguments[0]) == 4000
+    seen, dropped = forwarded(kafka, sink, 4000)
+    assert_complete(seen, 4000)
+    assert dropped > 0
+
+
+def test_stop_is_bounded_and_commits_only_what_is_done(kafka, wires, workers):
+    source, _ = wires
+    fill(kafka, source, 4000)
+    hanging = workers.start(FORWARD_HANG="1")
+    deadline = time.monotonic() + 30
+    while "hanging" not in workers.log():
+        assert time.monotonic() < deadline, workers.log()
+        time.sleep(0.05)
+    began = time.monotonic()
+    hanging.send_signal(signal.SIGTERM)
+    hanging.wait(10)
+    assert time.monotonic() - began < 10
+    assert committed(kafka, workers.arguments[0]) == 0
+
+
+def test_stop_after_the_work_has_committed_all_of_it(kafka, wires, workers):
+    source, sink = wires
+    fill(kafka, source, 20_000)
+    worker = workers.start()
+    forwarded(kafka, sink, 20_000)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    assert committed(kafka, workers.arguments[0]) == 20_000
+
+
+def test_fetching_waits_while_too_much_is_in_flight(kafka, wires, workers):
+    source, sink = wires
+    fill(kafka, source, 80_000)  # about 5 MB
+    worker = workers.start(DRIFTLINE_IN_FLIGHT_BYTES_MAX=str(1 << 20), FORWARD_PAUSE_SECONDS="0.01")
+    forwarded(kafka, sink, 80_000)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    noted = re.search(r"at most (\d+) bytes", workers.log())
+    assert noted
+    in_flight = int(noted[1])
+    slice_bytes_max = 2000 * 61
+    assert in_flight <= (1 << 20) + PARTITIONS * slice_bytes_max

@@ -1,0 +1,135 @@
+"""One Driftline process in its own right, for tests: started, awaited, suspended, killed, read."""
+
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from services.embedded.supervisor import Child, Launch, Supervisor, answers_ok
+from services.settings import Settings
+
+READY_SECONDS_MAX = 60.0
+END_SECONDS_MAX = 10.0
+"""Every process ends within this after SIGTERM."""
+
+
+class Process:
+    """``driftline <name>`` as a child process with given settings, ended with the block.
+
+    Example::
+
+        with Process("scoring", settings, log=tmp_path / "scoring.log") as scoring:
+            scoring.wait_ready()
+            scoring.kill()      # SIGKILL
+            scoring.start()     # again, as an orchestrator would
+            scoring.wait_ready()
+
+    Args:
+        name: The command, also the prefix of the port in `Settings` (``scoring_port``).
+        settings: Handed over as environment variables.
+        log: Gets the output; each start empties it.
+        arguments: Further command line arguments.
+        environment: Further environment variables.
+        command: Another command to run, instead of ``driftline <name>``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        *,
+        log: Path,
+        arguments: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
+        command: tuple[str, ...] | None = None,
+    ) -> None:
+        port = getattr(settings, f"{name}_port", None)
+        self.name = name
+        self.log = log
+        self.url = f"http://{settings.host}:{port}"
+        self._launch = Launch(
+            name=name,
+            command=[*(command or (sys.executable, "-m", "services.cli", name)), *arguments],
+            log=log,
+            environment={**settings.environment(), **(environment or {})},
+            ready=answers_ok(settings.host, port, "/health/ready") if port else lambda: True,
+        )
+        self._supervisor = Supervisor(stop_seconds=END_SECONDS_MAX)
+        self._child: Child | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and self._child is not None:
+            error.add_note(f"{self.name}: {self._child.log_tail()}")
+        self._supervisor.stop()
+
+    @property
+    def pid(self) -> int:
+        return self._running.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._child is not None and self._child.exit_code is None
+
+    def start(self) -> None:
+        """Start it; after its end also again."""
+        assert not self.alive, f"{self.name} runs already"
+        self._child = self._supervisor.start(self._launch)
+
+    def wait_ready(self, seconds: float = READY_SECONDS_MAX) -> None:
+        """Wait for ``/health/ready``; raise `SupervisorError` with the end of its log if it does not come."""
+        self._supervisor.wait_ready(self._running, seconds=seconds)
+
+    def is_ready(self) -> bool:
+        """Ask ``/health/ready`` once."""
+        return self._launch.ready()
+
+    def kill(self) -> None:
+        """End it with SIGKILL, now."""
+        self._end(signal.SIGKILL)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
+        """Ask it to end; return its exit code and how many seconds that took. It must not need 10."""
+        return self._end(number)
+
+    def suspend(self) -> None:
+        """Freeze it with SIGSTOP, as a machine that hangs."""
+        self._running.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after `suspend`."""
+        self._running.signal(signal.SIGCONT)
+
+    def check(self) -> None:
+        """Raise `ChildDiedError` with the end of its log if it has ended by itself."""
+        self._supervisor.check()
+
+    def output(self) -> str:
+        """Return what it has written since its start."""
+        return self.log.read_text(errors="replace")
+
+    @property
+    def _running(self) -> Child:
+        assert self._child is not None, f"{self.name} was not started"
+        return self._child
+
+    def _end(self, number: signal.Signals) -> tuple[int, float]:
+        child, started = self._running, time.monotonic()
+        self._supervisor.forget(child)
+        child.signal(number)
+        code = child.wait(END_SECONDS_MAX)
+        seconds = time.monotonic() - started
+        if code is None:
+            child.signal(signal.SIGKILL)
+            child.wait(END_SECONDS_MAX)
+            tail = child.log_tail()
+            raise AssertionError(f"{self.name} still runs {seconds:.0f} s after {number.name}\n{tail}")
+        return code, seconds

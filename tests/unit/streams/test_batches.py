@@ -1,0 +1,167 @@
+"""The lanes of the batch engine, without a broker."""
+
+import asyncio
+import dataclasses
+
+import pytest
+from faust.types import TP
+
+from streams import batches
+from streams.batches import Lanes, Observer, Slice
+
+
+@dataclasses.dataclass
+class Record:
+    offset: int
+    serialized_key_size: int = 2
+    serialized_value_size: int = 8
+
+
+def slice_of(*offsets: int, partition: int = 0) -> Slice:
+    return Slice("t", partition, [Record(offset) for offset in offsets], caught_up=False)
+
+
+class Handler:
+    """Handles slices when it is told to."""
+
+    def __init__(self):
+        self.seen: list[int] = []
+        self.failures = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def __call__(self, slice_):
+        await self.gate.wait()
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError("the sink is gone")
+        self.seen += [record.offset for record in slice_.records]
+        slice_.ack()
+
+
+async def settle(condition):
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110  # what is awaited is the state of the lanes
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture(autouse=True)
+def _quick_retries(monkeypatch):
+    monkeypatch.setattr(batches, "RETRY_SECONDS_MIN", 0.001)
+
+
+def run(test):
+    async def within():
+        lanes = Lanes(in_flight_bytes_max=100, observer=Observer())
+        try:
+            await test(lanes, Handler())
+        finally:
+            await lanes.close(drain_seconds=0)
+
+    asyncio.run(within())
+
+
+def test_slices_of_a_partition_are_handled_in_order_and_then_committable():
+    async def test(lanes, handler):
+        lanes.put(TP("t", 0), slice_of(0, 1, 2), handler)
+        lanes.put(TP("t", 0), slice_of(3, 7), handler)
+        await settle(lambda: handler.seen == [0, 1, 2, 3, 7])
+        await settle(lambda: dict(lanes.committable()) == {TP("t", 0): 8})
+
+    run(test)
+
+
+def test_nothing_is_committable_before_the_sink_has_confirmed():
+    async def test(lanes, handler):
+        handler.gate.clear()
+        lanes.put(TP("t", 0), slice_of(0, 1), handler)
+        await asyncio.sleep(0.01)
+        assert dict(lanes.committable()) == {}
+        handler.gate.set()
+        await settle(lambda: dict(lanes.committable()) == {TP("t", 0): 2})
+
+    run(test)
+
+
+def test_failed_slice_is_handled_again_before_the_next_one():
+    async def test(lanes, handler):
+        handler.failures = 3
+        lanes.put(TP("t", 0), slice_of(0), handler)
+        lanes.put(TP("t", 0), slice_of(1), handler)
+        await settle(lambda: handler.seen == [0, 1])
+
+    run(test)
+
+
+def test_failing_partition_does_not_hold_up_another():
+    async def test(lanes, handler):
+        async def broken(_slice):
+            raise ValueError("always")
+
+        lanes.put(TP("t", 0), slice_of(0), broken)
+        lanes.put(TP("t", 1), slice_of(5, partition=1), handler)
+        await settle(lambda: dict(lanes.committable()) == {TP("t", 1): 6})
+
+    run(test)
+
+
+def test_handler_that_forgets_to_acknowledge_commits_nothing():
+    async def test(lanes, _handler):
+        retries = []
+        lanes.observer = Observer(on_retry=lambda: retries.append(1))
+
+        async def forgetful(_slice):
+            return
+
+        lanes.put(TP("t", 0), slice_of(0), forgetful)
+        await settle(lambda: len(retries) > 1)
+        assert dict(lanes.committable()) == {}
+
+    run(test)
+
+
+def test_full_lane_and_full_process_say_so():
+    async def test(lanes, handler):
+        handler.gate.clear()
+        lanes.put(TP("t", 0), slice_of(0, 1), handler)
+        assert not lanes.is_full(TP("t", 0))
+        lanes.put(TP("t", 0), slice_of(2, 3), handler)
+        assert lanes.is_full(TP("t", 0))
+        assert lanes.has_room
+        lanes.put(TP("t", 1), slice_of(*range(6), partition=1), handler)
+        assert lanes.in_flight_bytes == 100
+        assert not lanes.has_room
+        handler.gate.set()
+        await settle(lambda: lanes.in_flight_bytes == 0)
+        assert lanes.has_room
+
+    run(test)
+
+
+def test_close_lets_the_slice_in_work_finish_and_drops_what_waits():
+    async def test(lanes, handler):
+        handler.gate.clear()
+        lanes.put(TP("t", 0), slice_of(0), handler)
+        await asyncio.sleep(0.01)
+        lanes.put(TP("t", 0), slice_of(1), handler)
+        closing = asyncio.create_task(lanes.close(drain_seconds=5))
+        await asyncio.sleep(0.01)
+        handler.gate.set()
+        await closing
+        assert dict(lanes.committable()) == {TP("t", 0): 1}
+        assert lanes.in_flight_bytes == 0
+
+    run(test)
+
+
+def test_close_is_bounded_when_the_slice_in_work_hangs():
+    async def test(lanes, handler):
+        handler.gate.clear()
+        lanes.put(TP("t", 0), slice_of(0), handler)
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(2):
+            await lanes.close(drain_seconds=0.05)
+        assert dict(lanes.committable()) == {}
+        assert lanes.in_flight_bytes == 0
+
+    run(test)

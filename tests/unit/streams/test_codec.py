@@ -1,0 +1,98 @@
+"""Strict decoding by declared schemas, heartbeats, repeats."""
+
+import contextlib
+import datetime as dt
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams import codec
+
+DECODER = codec.EventDecoder(
+    codec.parse_ddl("id string not null, at timestamp not null, n int not null, x double, ok boolean")
+)
+
+
+def test_valid_record_becomes_typed_attributes():
+    event = DECODER.decode(b'{"id":"a","at":"2013-07-01T16:05:00Z","n":3,"x":1.5,"more":[1]}')
+    assert (event.id, event.n, event.x, event.ok) == ("a", 3, 1.5, None)
+    assert codec.epoch_ms(event.at) == 1_372_694_700_000
+
+
+@pytest.mark.parametrize(
+    ("raw", "names"),
+    [
+        (b'{"at":"2013-07-01T16:05:00Z","n":3}', "id"),
+        (b'{"id":"a","at":"2013-07-01T16:05:00Z","n":"3"}', "$.n"),
+        (b'{"id":"a","at":"2013-07-01T16:05:00Z","n":3.5}', "$.n"),
+        (b'{"id":"a","at":"2013-07-01T16:05:00","n":3}', "$.at"),
+        (b'{"id":"a","at":"2013-07-01T16:05:00Z","n":3,"x":NaN}', "JSON"),
+        (b'{"id":null,"at":"2013-07-01T16:05:00Z","n":3}', "$.id"),
+        (b'{"id":"\xff","at":"2013-07-01T16:05:00Z","n":3}', ""),
+        (b'{"id":"a","at":"2013-07-01T16:05:00Z","n":99999999999999999999}', "$.n"),
+        (b"not json", "JSON"),
+        (b"", ""),
+        (b"[]", "object"),
+    ],
+)
+def test_record_that_does_not_fit_is_refused_and_the_message_names_the_place(raw, names):
+    with pytest.raises(codec.InvalidRecordError) as refused:
+        DECODER.decode(raw)
+    assert names in str(refused.value)
+
+
+def test_record_without_a_value_is_refused():
+    with pytest.raises(codec.InvalidRecordError, match="no value"):
+        DECODER.decode(None)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_decoded_or_refused_but_never_crash(raw):
+    with contextlib.suppress(codec.InvalidRecordError):
+        DECODER.decode(raw)
+
+
+def test_ddl_with_an_unknown_type_names_the_column():
+    with pytest.raises(codec.SchemaError, match="'where geography'"):
+        codec.parse_ddl("id string, where geography")
+
+
+def test_ddl_columns_are_nullable_unless_they_say_otherwise():
+    assert [field.nullable for field in codec.parse_ddl("a string NOT NULL, b: long, c timestamp")] == [
+        False,
+        True,
+        True,
+    ]
+
+
+@given(st.integers(0, 2**53))
+def test_heartbeat_carries_its_watermark(watermark_ms):
+    assert codec.watermark_of(codec.heartbeat(watermark_ms)) == watermark_ms
+
+
+def test_other_headers_are_no_heartbeat():
+    assert codec.watermark_of([("traceparent", b"00-1-2-01")]) is None
+
+
+@given(st.lists(st.integers(0, 30), max_size=8))
+def test_repeat_filter_passes_each_offset_once_however_often_the_source_goes_back(restarts):
+    """A producer that crashes goes back to an earlier offset and repeats what follows, in order."""
+    written = list(range(31))
+    for restart in restarts:
+        written += range(restart, 31)
+    repeats = codec.RepeatFilter()
+    assert [offset for offset in written if not repeats.is_repeat(0, offset)] == list(range(31))
+
+
+def test_repeat_filter_keeps_partitions_apart():
+    repeats = codec.RepeatFilter({0: 5})
+    assert repeats.is_repeat(0, 5)
+    assert not repeats.is_repeat(1, 5)
+    assert not repeats.is_repeat(0, 6)
+
+
+@given(st.datetimes(timezones=st.just(dt.UTC)))
+def test_epoch_milliseconds_are_the_moment_to_the_millisecond_below(moment):
+    back = codec.EPOCH + dt.timedelta(milliseconds=codec.epoch_ms(moment))
+    assert dt.timedelta(0) <= moment - back < dt.timedelta(milliseconds=1)

@@ -1,0 +1,55 @@
+"""A process on the batch engine for the tests: forwards each record with its source offset.
+
+Arguments: group, source topic, sink topic. Environment: DRIFTLINE_BROKER; FORWARD_FAILURES, how many
+slices fail after they were written; FORWARD_HANG=1 to never finish a slice; FORWARD_PAUSE_SECONDS,
+how long each slice takes.
+"""
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from services import telemetry
+from services.settings import Settings
+from streams.app import App
+from streams.batches import Observer, Slice
+
+if TYPE_CHECKING:
+    from streams.producer import Record
+
+
+def main() -> None:
+    """Forward until stopped."""
+    group, source, sink = sys.argv[1:]
+    settings = Settings()
+    telemetry.configure_logging("forward", "info")
+    failures = int(os.environ.get("FORWARD_FAILURES", "0"))
+    in_flight = 0
+
+    def note(size_bytes: int) -> None:
+        nonlocal in_flight
+        in_flight = max(in_flight, size_bytes)
+
+    app = App(settings, group, Observer(on_in_flight=note))
+
+    async def forward(slice_: Slice) -> None:
+        nonlocal failures
+        if os.environ.get("FORWARD_HANG"):
+            print("hanging", flush=True)
+            await asyncio.sleep(3600)
+        await asyncio.sleep(float(os.environ.get("FORWARD_PAUSE_SECONDS", "0")))
+        batch: list[Record] = [(r.key, b"%d %d" % (r.partition, r.offset), []) for r in slice_.records]
+        await app.producer.send(sink, slice_.partition, batch)
+        if failures:
+            failures -= 1
+            raise ConnectionError("after the write, before the acknowledgement")
+        slice_.ack()
+
+    app.slices([source], forward)
+    app.run()
+    print(f"in flight at most {in_flight} bytes", flush=True)
+
+
+if __name__ == "__main__":
+    main()
