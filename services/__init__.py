@@ -1,0 +1,1 @@
+"""The processes. One folder is one process; they meet on the wire, never by import."""

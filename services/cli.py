@@ -1,0 +1,82 @@
+"""The console command ``driftline``. Each process is imported only when it is started."""
+
+import functools
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+    app: App
+
+SUMMARY = "Real-time inference and drift monitoring on Kafka, with Feast features and MLflow models."
+VERSION = "0.1.0"
+COMMANDS = (
+    ("demo", "services.demo.command:demo", "Run the whole system on a year of New York flights."),
+    ("up", "services.embedded.command:up", "Run Kafka, Valkey and MLflow on this machine, without Docker."),
+    ("features", "services.features.process:run", "Events -> windowed features -> online store."),
+    ("scoring", "services.scoring.process:run", "Requests and features -> predictions; REST."),
+    ("drift", "services.drift.process:run", "Predictions and labels -> outcomes, drift reports, alarms."),
+    ("archive", "services.archive.process:run", "Topics -> Delta tables."),
+    ("retraining", "services.retraining.process:run", "Retraining requests -> gated, promoted models."),
+    ("dashboard", "services.dashboard.process:run", "The live page."),
+    ("setup", "services.setup:setup", "Create the topics, apply the Feast repository."),
+    ("check", "services.check:check", "Check the settings and every model declaration."),
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    arguments = sys.argv[1:]
+    if arguments in ([], ["-h"], ["--help"]):
+        # The overview needs no parser: importing cyclopts and rich would take ten times as long.
+        sys.stdout.write(overview())
+    elif arguments == ["--version"]:
+        sys.stdout.write(f"{VERSION}\n")
+    elif not arguments[0].startswith("-") and arguments[0] not in (name for name, _, _ in COMMANDS):
+        sys.exit(unknown(arguments[0]))
+    else:
+        application()(arguments)
+
+
+def overview() -> str:
+    """Return the text of ``driftline --help``."""
+    rows = [(name, text) for name, _, text in COMMANDS]
+    rows += [
+        ("--help, -h", "Show this text; after a command, its options."),
+        ("--version", "Show the version."),
+    ]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"  {name:<{width}}  {text}" for name, text in rows]
+    return "\n".join(["Usage: driftline COMMAND [OPTIONS]", "", SUMMARY, "", "Commands:", *lines, ""])
+
+
+def unknown(command: str) -> str:
+    """Return the message for a command that does not exist; cyclopts would import all that do."""
+    import difflib
+
+    near = difflib.get_close_matches(command, [name for name, _, _ in COMMANDS], n=1)
+    hint = f"did you mean {near[0]}?" if near else "see driftline --help"
+    return f"driftline: there is no command {command!r}; {hint}"
+
+
+@functools.cache
+def application() -> "App":
+    """Make the cyclopts application with all commands, each still to be imported."""
+    from cyclopts import App
+
+    result = App(name="driftline", help=SUMMARY, version=VERSION)
+    for name, target, text in COMMANDS:
+        result.command(target, name=name, help=text)
+    return result
+
+
+def __getattr__(name: str) -> Any:
+    """Make ``services.cli.app`` at its first use, for tools that want the application."""
+    if name == "app":
+        return application()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+"""What the Feast repository declares, compiled to plain data. Reading it costs no import of Feast.
+
+The plan is kept as JSON beside the registry, under the digest of the registry's file: the first
+process after an apply may have to compile it (5 s of imports), every other one reads it.
+"""
+
+import dataclasses
+import hashlib
+import os
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from streams import codec
+
+if TYPE_CHECKING:
+    from services.settings import Settings
+
+VERSION = 1
+"""Of the JSON's form; another one is compiled anew."""
+
+
+class PlanError(ValueError):
+    """The Feast repository declares something that cannot be run. The message names view and field."""
+
+
+class ValueType(StrEnum):
+    """Feast's types that can be keys (strings and integers) or features."""
+
+    STRING = "string"
+    INT32 = "int32"
+    INT64 = "int64"
+    FLOAT = "float"
+    DOUBLE = "double"
+    BOOL = "bool"
+
+
+class Kind(StrEnum):
+    """How a view comes to its values."""
+
+    WINDOWED = "windowed"
+    """Aggregations over a stream."""
+    LATEST = "latest"
+    """The newest event of a stream."""
+    BATCH = "batch"
+    """Written by Feast itself."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A join key or a feature."""
+
+    name: str
+    type: ValueType
+
+
+@dataclasses.dataclass(frozen=True)
+class Aggregation:
+    """One feature of a windowed view."""
+
+    feature: str
+    column: str
+    function: str
+    window_ms: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The topic of a stream view."""
+
+    topic: str
+    event_time: str
+    """Name of the field with the event time."""
+    fields: tuple[codec.Field, ...]
+    message_key: tuple[str, ...]
+    """The fields that make up the message key, hence the partition."""
+    lateness_ms: int
+    """How far an event may be behind the newest of its partition."""
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """One feature view."""
+
+    name: str
+    kind: Kind
+    join_keys: tuple[Column, ...]
+    """Sorted by name, as Feast's keys are."""
+    features: tuple[Column, ...]
+    ttl_ms: int
+    """0: for ever."""
+    source: Source | None = None
+    aggregations: tuple[Aggregation, ...] = ()
+    """In the order of the features."""
+    hop_ms: int = 0
+
+    @property
+    def is_stream(self) -> bool:
+        """Tell whether the features process keeps this view up to date."""
+        return self.kind is not Kind.BATCH
+
+    @property
+    def is_repartitioned(self) -> bool:
+        """Tell whether its events must move to the partition of its own entity first."""
+        return self.source is not None and set(self.source.message_key) != {
+            key.name for key in self.join_keys
+        }
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of the features, in order."""
+        return tuple(feature.name for feature in self.features)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """A feature of a FeatureService."""
+
+    view: str
+    feature: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ServicePlan:
+    """One FeatureService: what is served together, in its order."""
+
+    name: str
+    project: str
+    references: tuple[Reference, ...]
+    views: tuple[View, ...]
+    """Only those that it needs."""
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of the features, in the order of the service's projections."""
+        return tuple(reference.feature for reference in self.references)
+
+    @cached_property
+    def join_keys(self) -> tuple[str, ...]:
+        """The entity columns that a reader must bring."""
+        return tuple(dict.fromkeys(key.name for view in self.views for key in view.join_keys))
+
+    @property
+    def stream_views(self) -> tuple[str, ...]:
+        """The names of the views that have a watermark."""
+        return tuple(view.name for view in self.views if view.is_stream)
+
+    def type_of(self, feature: str) -> ValueType:
+        """Return the type of one of its features; KeyError if it has none of this name."""
+        return self._types[feature]
+
+    @cached_property
+    def _types(self) -> dict[str, ValueType]:
+        columns = {(view.name, column.name): column.type for view in self.views for column in view.features}
+        return {
+            reference.feature: columns[reference.view, reference.feature] for reference in self.references
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class FeaturePlan:
+    """All of a Feast repository that is run."""
+
+    project: str
+    views: tuple[View, ...]
+    services: dict[str, tuple[Reference, ...]]
+
+    def view(self, name: str) -> View:
+        """Return a view; `PlanError` if there is none."""
+        for view in self.views:
+            if view.name == name:
+                return view
+        raise PlanError(
+            f"there is no feature view {name!r}; known are {', '.join(view.name for view in self.views)}"
+        )
+
+    def service(self, name: str) -> ServicePlan:
+        """Return a FeatureService; `PlanError` if there is none."""
+        if name not in self.services:
+            raise PlanError(
+                f"there is no feature service {name!r}; known are {', '.join(self.services) or 'none'}"
+            )
+        return self.select(name, self.services[name])
+
+    def select(self, name: str, references: tuple[Reference, ...]) -> ServicePlan:
+        """Make a plan of just these features; `PlanError` names a feature that does not exist."""
+        views = {reference.view: self.view(reference.view) for reference in references}
+        for reference in references:
+            if reference.feature not in views[reference.view].feature_names:
+                known = ", ".join(views[reference.view].feature_names)
+                raise PlanError(
+                    f"view {reference.view!r} has no feature {reference.feature!r}; known are {known}"
+                )
+        return ServicePlan(name, self.project, references, tuple(views.values()))
+
+    def by_topic(self) -> dict[str, tuple[View, ...]]:
+        """Return the stream views by the topic that they read."""
+        topics: dict[str, tuple[View, ...]] = {}
+        for view in self.views:
+            if view.source is not None:
+                topics[view.source.topic] = (*topics.get(view.source.topic, ()), view)
+        return topics
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cached:
+    version: int
+    registry_sha256: str
+    plan: FeaturePlan
+
+
+def registry_path(settings: "Settings") -> Path:
+    """Where feature_store.yaml keeps the registry."""
+    return settings.home.resolve() / "registry.db"
+
+
+def load(settings: "Settings") -> FeaturePlan:
+    """Return the plan of the applied repository; `PlanError` if none has been applied.
+
+    Reads ``feature_plan.json``; compiles it from the registry if that has changed since.
+    """
+    registry = registry_path(settings)
+    if not registry.is_file():
+        raise PlanError(f"{registry}: no Feast registry; apply the repository {settings.feature_repo} first")
+    cached = _read(registry)
+    if cached is not None:
+        return cached
+    from services import feast_repository
+
+    return feast_repository.compile_plan(settings)
+
+
+def store(settings: "Settings", plan: FeaturePlan) -> None:
+    """Keep a plan that was compiled from the registry as it is now."""
+    registry = registry_path(settings)
+    path = _path(registry)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_bytes(msgspec.json.encode(_Cached(VERSION, _digest(registry), plan)))
+    temporary.replace(path)
+
+
+def _read(registry: Path) -> FeaturePlan | None:
+    try:
+        cached = msgspec.json.decode(_path(registry).read_bytes(), type=_Cached)
+    except (FileNotFoundError, msgspec.DecodeError):  # of another version: compile it anew
+        return None
+    fresh = cached.version == VERSION and cached.registry_sha256 == _digest(registry)
+    return cached.plan if fresh else None
+
+
+def _path(registry: Path) -> Path:
+    return registry.with_name("feature_plan.json")
+
+
+def _digest(registry: Path) -> str:
+    return hashlib.sha256(registry.read_bytes()).hexdigest()

@@ -1,0 +1,256 @@
+"""The declaration of a model, ``models/<name>/model.yaml``, decoded strictly.
+
+An error names file, line and column, and all errors come at once.
+"""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from streams import codec
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+
+
+class DeclarationError(ValueError):
+    """A model.yaml cannot be used. The message has one line an error: ``file:line:column: path: what``."""
+
+
+def _schema(columns: Any) -> Any:
+    """Turn ``{name: "type?"}`` into fields; pydantic reports a ValueError at the schema's place."""
+    if not isinstance(columns, dict):
+        return columns
+    fields = []
+    for name, kind in columns.items():
+        text = str(kind)
+        try:
+            fields.append(
+                codec.Field(str(name), codec.FieldType(text.removesuffix("?")), nullable=text.endswith("?"))
+            )
+        except ValueError:
+            known = ", ".join(codec.FieldType)
+            raise ValueError(
+                f"field {name!r} has the type {text!r}; known are {known}, each with ? for nullable"
+            ) from None
+    return tuple(fields)
+
+
+Schema = Annotated[tuple[codec.Field, ...], BeforeValidator(_schema)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Topic(_Strict):
+    topic: str
+    id: str
+    event_time: str
+    fields: Schema = Field(alias="schema")
+
+    def decoder(self) -> codec.EventDecoder:
+        """Compile the declared schema."""
+        return codec.EventDecoder(self.fields)
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> Self:
+        types = {field.name: field for field in self.fields}
+        for name, wanted in ((self.id, codec.FieldType.STRING), (self.event_time, codec.FieldType.TIMESTAMP)):
+            field = types.get(name)
+            if field is None or field.type is not wanted or field.nullable:
+                raise ValueError(f"the schema needs {name!r} as a {wanted} that is not nullable")
+        return self
+
+
+class Request(_Topic):
+    """The records that ask for a prediction."""
+
+
+class Features(_Strict):
+    """Where the model's inputs come from."""
+
+    service: str
+    """Name of the Feast FeatureService."""
+    from_request: tuple[str, ...] = ()
+    """Fields of the request that are inputs, in this order before those of the service."""
+    wait_seconds: float = Field(0.0, ge=0, le=600)
+    """How long scoring waits until the features' watermark has passed a request's event time."""
+
+
+class Label(_Topic):
+    """The records that bring the truth."""
+
+    value: str
+    positive_above: float | None = None
+    """Binary: the label is 1 above this value."""
+    horizon_hours: float = Field(gt=0)
+    """Of event time after the request; later labels count as orphans."""
+
+    @property
+    def horizon_ms(self) -> int:
+        """The horizon in milliseconds."""
+        return round(self.horizon_hours * HOUR_MS)
+
+
+class Monitoring(_Strict):
+    """Windows and thresholds of the drift process."""
+
+    window_hours: float = Field(24, gt=0)
+    psi_threshold: float = Field(0.2, gt=0)
+    """Effect: the population stability index from which a feature counts as drifted; what a small
+    window would show by chance is added to it."""
+    p_value_threshold: float = Field(0.001, gt=0, lt=1)
+    """Evidence: the level of all features of a window together."""
+    new_category_share: float = Field(0.01, gt=0, le=1)
+    """Effect: the share of categories that the reference does not have, from which they count as drift."""
+    alarm_windows: int = Field(3, ge=1, le=100)
+    """Consecutive windows that must agree before an alarm is raised, or taken back."""
+    loss_tolerance: float = Field(0.03, ge=0)
+    """Harm: how far the mean loss may be above the reference's."""
+    loss_windows: int = Field(7, ge=1, le=366)
+    """Closed windows over which that mean is taken."""
+    adwin_delta: float = Field(0.002, gt=0, lt=1)
+    """Of the ADWIN detector on the loss."""
+
+    @property
+    def window_ms(self) -> int:
+        """The window in milliseconds."""
+        return round(self.window_hours * HOUR_MS)
+
+
+class Retraining(_Strict):
+    """When a new model is trained, and on what."""
+
+    cooldown_days: float = Field(14, ge=0)
+    minimum_labels: int = Field(1000, ge=1)
+    holdout_days: float = Field(7, gt=0)
+    effective_after_hours: float = Field(0, ge=0)
+    refit: bool = False
+    """Whether a candidate that passed is fitted again on all rows, the held-out days included."""
+
+
+class Gates(_Strict):
+    """What a candidate must reach."""
+
+    metric: Literal["log_loss"] = "log_loss"
+    floor: float
+    margin: float = Field(0.0, ge=0)
+
+
+class Rollout(_Strict):
+    """How a new version takes over."""
+
+    keep_first_as_shadow: str | None = None
+    """Arm name under which the very first version goes on scoring silently."""
+
+
+class ModelDeclaration(_Strict):
+    """All of one model.yaml."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    owner: str
+    task: Literal["binary"]
+    request: Request
+    features: Features
+    label: Label
+    monitoring: Monitoring = Monitoring()
+    retraining: Retraining = Retraining()
+    gates: Gates
+    rollout: Rollout = Rollout()
+
+    @model_validator(mode="after")
+    def _check_references(self) -> Self:
+        request = {field.name for field in self.request.fields}
+        for name in self.features.from_request:
+            if name not in request:
+                raise ValueError(f"features.from_request names {name!r}, which request.schema does not have")
+        if self.label.value not in {field.name for field in self.label.fields}:
+            raise ValueError(f"label.value names {self.label.value!r}, which label.schema does not have")
+        if self.label.positive_above is None:
+            raise ValueError("a binary model needs label.positive_above")
+        return self
+
+
+def load(path: Path) -> ModelDeclaration:
+    """Read one model.yaml; raise `DeclarationError` that lists every fault with its place."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    if not path.is_file():
+        raise DeclarationError(f"{path}: no such file; a model is a folder with a model.yaml")
+    try:
+        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
+        raise DeclarationError(f"{path}:{place}: {getattr(error, 'problem', error)}") from error
+    try:
+        return ModelDeclaration.model_validate(document)
+    except ValidationError as error:
+        lines = [_describe(path, document, detail) for detail in error.errors()]
+        raise DeclarationError("\n".join(lines)) from error
+
+
+def load_all(folder: Path) -> dict[str, ModelDeclaration]:
+    """Read every declaration below a folder, by model name."""
+    paths = sorted(folder.glob("*/model.yaml"))
+    if not paths:
+        raise DeclarationError(f"{folder}: no model found; a model is a folder with a model.yaml")
+    declarations, faults = {}, []
+    for path in paths:
+        try:
+            declarations[path.parent.name] = _named(path)
+        except DeclarationError as error:
+            faults.append(str(error))
+    if faults:
+        raise DeclarationError("\n".join(faults))
+    return declarations
+
+
+def _named(path: Path) -> ModelDeclaration:
+    declaration = load(path)
+    if declaration.name != path.parent.name:
+        raise DeclarationError(
+            f"{path}: name is {declaration.name!r}, but the folder is {path.parent.name!r}"
+        )
+    return declaration
+
+
+def _describe(path: Path, document: Any, detail: ErrorDetails) -> str:
+    place = [part for part in detail["loc"] if part != "__root__"]
+    line, column = _position(document, place)
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        message = "unknown setting" + _suggestion(place)
+    dotted = ".".join(map(str, place)) or "model"
+    return f"{path}:{line}:{column}: {dotted}: {message}"
+
+
+def _position(node: Any, place: Sequence[int | str]) -> tuple[int, int]:
+    """Find the line and column, counted from 1, of the deepest part of the path that exists."""
+    line, column = 0, 0
+    for part in place:
+        marks = getattr(node, "lc", None)
+        if marks is None or not isinstance(node, dict | list):
+            break
+        present = part in node if isinstance(node, dict) else isinstance(part, int) and part < len(node)
+        if not present:
+            break
+        line, column = marks.key(part) if isinstance(node, dict) else marks.item(part)
+        node = node[part]  # type: ignore[index]  # a key of this very node
+    return line + 1, column + 1
+
+
+def _suggestion(place: Sequence[int | str]) -> str:
+    """Suggest the nearest setting of the section in which an unknown one stands."""
+    section: Any = ModelDeclaration
+    for part in place[:-1]:
+        section = section.model_fields[str(part)].annotation
+    names = [field.alias or name for name, field in section.model_fields.items()]
+    near = difflib.get_close_matches(str(place[-1]), names, n=1)
+    return f" (did you mean {near[0]}?)" if near else f"; known are {', '.join(names)}"

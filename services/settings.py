@@ -1,0 +1,118 @@
+"""Where the servers are and how to reach them: one set of settings for every process.
+
+Each setting is an environment variable with the prefix ``DRIFTLINE_`` (``DRIFTLINE_BROKER``), or a line
+in a file ``.env``. The defaults are those of ``driftline up``.
+"""
+
+import ssl
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Everything that differs between installations. Models are declared in models/, not here."""
+
+    model_config = SettingsConfigDict(env_prefix="DRIFTLINE_", env_file=".env", extra="ignore", frozen=True)
+
+    broker: str = Field(
+        "127.0.0.1:19092", description="Kafka's bootstrap servers, host:port, comma separated"
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How to talk to Kafka"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="SASL mechanism"
+    )
+    sasl_username: str = Field("", description="SASL user")
+    sasl_password: SecretStr = Field(SecretStr(""), description="SASL password")
+    ssl_cafile: Path | None = Field(None, description="Certificate authority of the broker (PEM)")
+    ssl_certfile: Path | None = Field(None, description="Client certificate (PEM)")
+    ssl_keyfile: Path | None = Field(None, description="Key of the client certificate (PEM)")
+    partitions: int = Field(4, ge=1, description="Partitions of topics that Driftline creates")
+    replication_factor: int = Field(1, ge=1, description="Replicas of topics that Driftline creates")
+
+    redis_url: str = Field("redis://127.0.0.1:16379/0", description="Online store; rediss:// for TLS")
+    mlflow_uri: str = Field("http://127.0.0.1:15000", description="MLflow tracking server and registry")
+
+    home: Path = Field(Path(".driftline"), description="Folder of the data that Driftline keeps itself")
+    models: Path = Field(ROOT / "models", description="Folder of the model declarations")
+    feature_repo: Path = Field(ROOT / "feature_repo", description="The Feast repository")
+    archive_uri: str = Field(
+        "", description="Where the Delta tables are; default: archive/ in the home folder"
+    )
+
+    host: str = Field("127.0.0.1", description="Address on which the HTTP servers listen")
+    scoring_port: int = Field(8001, description="HTTP port of the scoring process")
+    scoring_url: str = Field(
+        "", description="Scoring process as the dashboard reaches it; default: on the host here"
+    )
+    features_port: int = Field(8002, description="HTTP port of the features process")
+    drift_port: int = Field(8003, description="HTTP port of the drift process")
+    archive_port: int = Field(8004, description="HTTP port of the archive process")
+    retraining_port: int = Field(8005, description="HTTP port of the retraining process")
+    dashboard_port: int = Field(8000, description="HTTP port of the dashboard")
+
+    slice_records_max: int = Field(2000, ge=1, description="Records of one partition handed on at once")
+    in_flight_bytes_max: int = Field(
+        32 << 20, ge=1 << 20, description="Bytes fetched and not yet finished, a process"
+    )
+    session_timeout_seconds: float = Field(
+        10.0, ge=6, le=300, description="Silence after which a member's partitions go to others"
+    )
+    record_bytes_max: int = Field(1 << 20, ge=1024, description="A larger record goes to the dead letters")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged")
+
+    @model_validator(mode="after")
+    def _check_sasl(self) -> "Settings":
+        if self.security_protocol.startswith("SASL") and not self.sasl_username:
+            raise ValueError(
+                f"security_protocol {self.security_protocol} needs sasl_username and sasl_password"
+            )
+        return self
+
+    @property
+    def archive_root(self) -> str:
+        """The folder or URI below which each Delta table is a folder."""
+        return self.archive_uri or str(self.home.resolve() / "archive")
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables from which another process reads equal settings, with absolute paths."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        given = {name: value for name, value in values.items() if value is not None}
+        return {f"DRIFTLINE_{name.upper()}": _as_text(value) for name, value in given.items()}
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """Return the TLS context for Kafka, or None for plain text."""
+        if "SSL" not in self.security_protocol:
+            return None
+        context = ssl.create_default_context(cafile=str(self.ssl_cafile) if self.ssl_cafile else None)
+        if self.ssl_certfile:
+            context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
+        return context
+
+    def kafka_options(self) -> dict[str, Any]:
+        """Return connection options in the spelling that kafka-python and aiokafka share."""
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.broker.split(","),
+            "security_protocol": self.security_protocol,
+        }
+        if context := self.ssl_context():
+            options["ssl_context"] = context
+        if self.security_protocol.startswith("SASL"):
+            options |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.sasl_username,
+                "sasl_plain_password": self.sasl_password.get_secret_value(),
+            }
+        return options
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value.resolve() if isinstance(value, Path) else value)

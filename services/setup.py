@@ -1,0 +1,65 @@
+"""``driftline setup``: everything that must stand before the processes start. Safe to repeat."""
+
+import datetime as dt
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from services.settings import Settings
+
+if TYPE_CHECKING:
+    from services.feature_plan import FeaturePlan
+
+
+def setup(*, registry_only: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """Apply the Feast repository, create the topics, materialise the batch views.
+
+    Args:
+        registry_only: Only apply the repository. The registry is a file in the home folder, so a machine
+            with a home folder of its own needs this before its processes start.
+    """
+    from kafka.errors import KafkaError
+
+    from services import feast_repository
+    from services.feature_plan import PlanError
+    from services.model import DeclarationError
+    from services.topics import TopicsError
+
+    settings = Settings()
+    try:
+        plan = feast_repository.apply(settings)
+        _say(f"applied {len(plan.views)} feature views to {settings.home.resolve()}")
+        if not registry_only:
+            _make_topics(settings, plan)
+            _materialize(settings)
+    except KafkaError as error:
+        sys.exit(f"Kafka at {settings.broker}: {error}: try 'driftline check --connect'")
+    except (DeclarationError, PlanError, TopicsError) as error:
+        sys.exit(str(error))
+
+
+def _make_topics(settings: Settings, plan: "FeaturePlan") -> None:
+    from services.model import load_all
+    from services.topics import ensure_topics
+
+    declarations = load_all(settings.models)
+    internal = [view.name for view in plan.views if view.is_repartitioned]
+    ensure_topics(settings, declarations, applications=list(plan.by_topic()), views=internal)
+    _say(f"topics of {', '.join(declarations)} are there")
+
+
+def _materialize(settings: Settings) -> None:
+    """Let Feast write its batch views, if the files that they come from have been put there."""
+    from services import feast_repository
+
+    folder = settings.home.resolve() / "batch"
+    if any(folder.glob("*.parquet")):
+        feast_repository.materialize(settings, dt.datetime.now(dt.UTC))
+        _say("materialised the batch views")
+    else:
+        _say(f"found no files in {folder}: features of batch views will be missing")
+
+
+def _say(line: str) -> None:
+    print(f"ok  {line}")  # noqa: T201  # the answer of a command

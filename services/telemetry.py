@@ -1,0 +1,130 @@
+"""Every metric of every process, and the logging. Times in seconds, sizes in bytes, labels bounded."""
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from streams.batches import Observer
+
+_LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+PREDICTIONS = Counter("driftline_predictions", "Requests answered", ["model", "version", "outcome"])
+PREDICTION_DURATION = Histogram(
+    "driftline_prediction_duration_seconds",
+    "From receiving a slice or an HTTP request to its acknowledged answer",
+    ["model", "channel"],
+    buckets=_LATENCY_BUCKETS,
+)
+EVENT_AGE = Gauge(
+    "driftline_event_age_seconds", "Wall time minus event time of the newest answered request", ["model"]
+)
+MODEL_INFO = Gauge("driftline_model_info", "1 for each arm that scores now", ["model", "arm", "version"])
+MODEL_LOAD_FAILURES = Counter("driftline_model_load_failures", "Versions that could not be loaded", ["model"])
+FEATURES_MISSING = Counter(
+    "driftline_features_missing", "Feature values served as null", ["model", "feature"]
+)
+FEATURES_BEYOND_RETENTION = Counter(
+    "driftline_features_beyond_retention",
+    "Requests for an event time that some view no longer holds",
+    ["model"],
+)
+FEATURES_LAG = Gauge(
+    "driftline_features_lag_seconds", "Event time by which the slowest view was behind", ["model"]
+)
+
+SLICE_RECORDS = Histogram(
+    "driftline_slice_records",
+    "Records in a slice",
+    ["service"],
+    buckets=(1, 10, 50, 100, 250, 500, 1000, 2000, 5000),
+)
+SLICE_RETRIES = Counter("driftline_slice_retries", "Slices handled again after an error", ["service"])
+IN_FLIGHT_BYTES = Gauge("driftline_in_flight_bytes", "Bytes fetched and not yet acknowledged", ["service"])
+CONSUMER_LAG = Gauge(
+    "driftline_consumer_lag_records",
+    "Records behind the end of the partition",
+    ["service", "topic", "partition"],
+)
+DEAD_LETTERS = Counter("driftline_dead_letters", "Records sent to the dead letters", ["service", "topic"])
+
+FEATURE_ROWS = Counter("driftline_feature_rows", "Rows written to the online store", ["view"])
+FEATURE_EVENTS = Counter(
+    "driftline_feature_events", "Source events by what became of them", ["view", "result"]
+)
+FEATURE_WATERMARK = Gauge(
+    "driftline_feature_watermark_seconds", "Event time up to which the view is complete", ["view"]
+)
+
+DRIFT_EFFECT = Gauge(
+    "driftline_drift_effect", "Population stability index of the last window", ["model", "feature"]
+)
+DRIFT_EVIDENCE = Gauge(
+    "driftline_drift_evidence", "-log10 of the p-value of the last window", ["model", "feature"]
+)
+DRIFT_ALARMS = Counter("driftline_drift_alarms", "Alarms raised", ["model", "kind"])
+DRIFT_RECORDS = Counter(
+    "driftline_drift_records", "Drift's input records by what became of them", ["model", "input", "result"]
+)
+DRIFT_REQUESTS = Counter("driftline_drift_requests", "Retrainings that drift asked for", ["model"])
+DRIFT_WATERMARK = Gauge(
+    "driftline_drift_watermark_seconds", "Event time up to which drift has processed everything", ["model"]
+)
+DRIFT_PENDING = Gauge("driftline_drift_pending", "Predictions whose label horizon has not passed", ["model"])
+DRIFT_SNAPSHOT_BYTES = Gauge("driftline_drift_snapshot_bytes", "Size of the last snapshot", ["model"])
+LABEL_COVERAGE = Gauge(
+    "driftline_label_coverage_ratio",
+    "Share with a label, of the predictions whose horizon passed in the last window",
+    ["model"],
+)
+LABELS = Counter("driftline_labels", "Labels by what became of them", ["model", "result"])
+LOG_LOSS = Gauge("driftline_log_loss", "Realised log loss of the last window", ["model", "arm"])
+
+ARCHIVED_ROWS = Counter("driftline_archived_rows", "Rows committed to the archive", ["table"])
+RETRAININGS = Counter("driftline_retrainings", "Retrainings by trigger and result", ["trigger", "result"])
+RETRAINING_DURATION = Histogram(
+    "driftline_retraining_duration_seconds",
+    "From the request to its result",
+    buckets=(1, 5, 10, 30, 60, 300, 1800, 7200),
+)
+
+
+def configure_logging(service: str, level: str) -> None:
+    """Send structlog and the standard library's records to standard error, one line an event."""
+    numeric = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(
+        level=max(numeric, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s %(message)s"
+    )
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(numeric),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+
+
+def slice_observer(service: str) -> "Observer":
+    """Report what the batch engine does under a service's name."""
+    from streams.batches import Observer
+
+    return Observer(
+        on_slice=SLICE_RECORDS.labels(service).observe,
+        on_retry=SLICE_RETRIES.labels(service).inc,
+        on_in_flight=IN_FLIGHT_BYTES.labels(service).set,
+        on_lag=lambda topic, partition, records: CONSUMER_LAG.labels(service, topic, str(partition)).set(
+            records
+        ),
+    )
