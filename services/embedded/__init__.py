@@ -1,0 +1,1 @@
+"""Apache Kafka, Valkey and MLflow on this machine, started from Python packages alone."""
