@@ -1,0 +1,158 @@
+"""What one view makes of events: the state of each entity, and the row that Feast's readers see. Pure."""
+
+import dataclasses
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from services import feast_layout
+from services.feature_plan import Kind, ValueType, View
+from streams import windows
+from streams.observations import Observation, Observations
+from streams.records import FeatureValue
+from streams.windows import Tiles
+
+Entity = tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Event:
+    """A decoded source event and where it comes from: the identity by which repeats are known."""
+
+    value: Any
+    """A struct with the fields of the source's schema."""
+    time_ms: int
+    source_partition: int
+    source_offset: int
+
+
+@dataclasses.dataclass(slots=True)
+class EntityState:
+    """All that is remembered of one entity of a view."""
+
+    offsets: dict[int, int]
+    """The last applied offset by source partition."""
+    history: Tiles | Observations
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """The features as of an entity's newest event."""
+
+    event_time_ms: int
+    values: list[FeatureValue]
+
+
+class _Behaviour(Protocol):
+    """What differs between the kinds of stream views."""
+
+    def history(self, raw: bytes | None) -> Tiles | Observations: ...
+    def add(self, history: Any, event: Event) -> None: ...
+    def row(self, history: Any) -> Row: ...
+
+
+class ViewLogic:
+    """The rules of one stream view."""
+
+    def __init__(self, project: str, view: View) -> None:
+        """Compile what is the same for every event."""
+        self.view = view
+        self.key_of = feast_layout.entity_key_encoder(project, view.join_keys)
+        self._entity_of = _getter([key.name for key in view.join_keys])
+        self._behaviour = _BEHAVIOURS[view.kind](view)
+        self._sidecar_field = feast_layout.sidecar_field(view.name)
+        self._timestamp_field = feast_layout.timestamp_field(view.name)
+        self._fields = [(feast_layout.feature_field(view.name, f.name), f.type) for f in view.features]
+
+    def entity(self, event: Any) -> Entity | None:
+        """Return the values of the view's join keys; None if one is null: the event concerns no entity."""
+        entity = self._entity_of(event)
+        return None if None in entity else entity
+
+    def load(self, sidecar: bytes | None) -> EntityState:
+        """Read a state back; an empty one if there is none yet."""
+        if sidecar is None:
+            return EntityState({}, self._behaviour.history(None))
+        offsets, raw = feast_layout.decode_sidecar(sidecar)
+        return EntityState(offsets, self._behaviour.history(raw))
+
+    def apply(self, state: EntityState, event: Event) -> bool:
+        """Count an event in; tell whether it is new. Of one source partition, offsets only rise."""
+        if event.source_offset <= state.offsets.get(event.source_partition, -1):
+            return False
+        self._behaviour.add(state.history, event)
+        state.offsets[event.source_partition] = event.source_offset
+        return True
+
+    def row(self, state: EntityState) -> Row:
+        """Return the row as of the entity's newest event; only for a state with events."""
+        return self._behaviour.row(state.history)
+
+    def fields(self, state: EntityState, row: Row) -> dict[bytes, bytes]:
+        """Return all that is written into the entity's hash, at once."""
+        fields = {
+            name: feast_layout.encode_value(kind, value)
+            for (name, kind), value in zip(self._fields, row.values, strict=True)
+        }
+        fields[self._timestamp_field] = feast_layout.encode_timestamp(row.event_time_ms)
+        fields[self._sidecar_field] = feast_layout.encode_sidecar(state.offsets, state.history.to_bytes())
+        return fields
+
+
+class _Windowed:
+    """Tiles of the aggregated columns."""
+
+    def __init__(self, view: View) -> None:
+        self._layout = windows.Layout(view.aggregations, view.hop_ms)
+        self._values_of = _getter(self._layout.columns)
+        self._kinds = [feature.type for feature in view.features]
+
+    def history(self, raw: bytes | None) -> Tiles:
+        return Tiles(self._layout) if raw is None else Tiles.from_bytes(self._layout, raw)
+
+    def add(self, history: Tiles, event: Event) -> None:
+        history.add(event.time_ms, self._values_of(event.value))
+
+    def row(self, history: Tiles) -> Row:
+        values = history.newest_values()
+        return Row(
+            history.newest_ms, [_value(kind, value) for kind, value in zip(self._kinds, values, strict=True)]
+        )
+
+
+def _value(kind: ValueType, value: float) -> FeatureValue:
+    if math.isnan(value):
+        return None
+    return int(value) if kind is ValueType.INT64 else value
+
+
+class _Latest:
+    """The newest observations, whole."""
+
+    def __init__(self, view: View) -> None:
+        self._values_of = _getter(view.feature_names)
+        self._kinds = [feature.type for feature in view.features]
+
+    def history(self, raw: bytes | None) -> Observations:
+        return Observations() if raw is None else Observations.from_bytes(raw)
+
+    def add(self, history: Observations, event: Event) -> None:
+        row = feast_layout.encode_row(self._kinds, self._values_of(event.value))
+        history.add(Observation(event.time_ms, event.source_partition, event.source_offset, row))
+
+    def row(self, history: Observations) -> Row:
+        newest = history.newest
+        return Row(
+            newest.event_time_ms,
+            [feast_layout.decode_value(raw) for raw in feast_layout.split_row(newest.row)],
+        )
+
+
+_BEHAVIOURS: Mapping[Kind, Callable[[View], _Behaviour]] = {Kind.WINDOWED: _Windowed, Kind.LATEST: _Latest}
+
+
+def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return a function that reads these attributes as a tuple, also if there is only one."""
+    get = operator.attrgetter(*names)
+    return get if len(names) > 1 else lambda value: (get(value),)

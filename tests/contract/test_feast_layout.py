@@ -1,0 +1,332 @@
+"""Our bytes on Redis are Feast's, in both directions, and the plan says what the repository declares."""
+
+import datetime as dt
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services import feast_layout, feast_repository, feature_plan
+from services.feature_plan import Column, FeaturePlan, Kind, PlanError, ValueType
+from services.features.states import Event, ViewLogic
+from services.online_store import OnlineReader
+from services.settings import Settings
+from streams.codec import EventDecoder
+from tests.repositories import write_shop
+
+NOON_MS = 1_372_680_000_000
+"""2013-07-01T12:00:00Z"""
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+int32s, int64s = st.integers(-(2**31), 2**31 - 1), st.integers(-(2**63), 2**63 - 1)
+
+
+@pytest.fixture(scope="module")
+def shop_settings(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("feast")
+    repository = write_shop(folder / "repository", "layout")
+    return Settings(redis_url=valkey, home=folder / "home", feature_repo=repository)
+
+
+@pytest.fixture(scope="module")
+def plan(shop_settings: Settings) -> FeaturePlan:
+    return feast_repository.apply(shop_settings)
+
+
+@pytest.fixture
+def feast_store(shop_settings: Settings, plan: FeaturePlan) -> Iterator[Any]:
+    with feast_repository._store(shop_settings) as store:
+        yield store
+
+
+@pytest.fixture
+def client(valkey: str) -> Iterator[Any]:
+    import redis
+
+    with redis.Redis.from_url(valkey) as client:
+        yield client
+
+
+@settings(deadline=None)  # the first import of Feast takes seconds
+@given(texts, int64s, int32s, st.text("abcxyz_", min_size=1))
+def test_entity_key_equals_that_of_feast(text: str, int64: int, int32: int, project: str) -> None:
+    from feast.infra.online_stores.helpers import _redis_key
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    columns = [
+        Column("shop", ValueType.STRING),
+        Column("desk", ValueType.INT64),
+        Column("area", ValueType.INT32),
+    ]
+    values = [Value(string_val=text), Value(int64_val=int64), Value(int32_val=int32)]
+    for size in (1, 2, 3):
+        ours = feast_layout.entity_key_encoder(project, columns[:size])((text, int64, int32)[:size])
+        names = [column.name for column in columns[:size]]
+        theirs = _redis_key(project, EntityKey(join_keys=names, entity_values=values[:size]))
+        assert ours == theirs
+
+
+@given(texts, texts)
+def test_field_names_equal_those_of_feast(view: str, feature: str) -> None:
+    from feast.infra.online_stores.helpers import _mmh3
+
+    assert feast_layout.feature_field(view, feature) == _mmh3(f"{view}:{feature}")
+
+
+@given(texts, int64s, int32s, st.floats(allow_nan=False), st.floats(allow_nan=False, width=32), st.booleans())
+def test_values_equal_those_of_feast_and_are_read_back(
+    text: str,
+    int64: int,
+    int32: int,
+    double: float,
+    single: float,
+    flag: bool,  # noqa: FBT001  # drawn, not called
+) -> None:
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    for kind, value, theirs in (
+        (ValueType.STRING, text, Value(string_val=text)),
+        (ValueType.INT64, int64, Value(int64_val=int64)),
+        (ValueType.INT32, int32, Value(int32_val=int32)),
+        (ValueType.DOUBLE, double, Value(double_val=double)),
+        (ValueType.FLOAT, single, Value(float_val=single)),
+        (ValueType.BOOL, flag, Value(bool_val=flag)),
+        (ValueType.DOUBLE, None, Value()),
+    ):
+        raw = feast_layout.encode_value(kind, value)
+        assert raw == theirs.SerializeToString()
+        assert feast_layout.decode_value(raw) == value
+
+
+@given(st.integers(-62_135_596_800_000, 253_402_300_799_999))
+def test_timestamps_equal_those_of_feast_and_are_read_back(time_ms: int) -> None:
+    from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]  # ships none
+
+    theirs = Timestamp()
+    theirs.FromMilliseconds(time_ms)
+    raw = feast_layout.encode_timestamp(time_ms)
+    assert raw == theirs.SerializeToString()
+    assert feast_layout.decode_timestamp(raw) == time_ms
+
+
+def test_sidecar_is_read_back_and_does_not_depend_on_the_order_of_its_offsets() -> None:
+    raw = feast_layout.encode_sidecar({3: 17, 0: 2**40}, b"state")
+    assert raw == feast_layout.encode_sidecar({0: 2**40, 3: 17}, b"state")
+    assert feast_layout.decode_sidecar(raw) == ({0: 2**40, 3: 17}, b"state")
+    assert feast_layout.sidecar_state(raw) == b"state"
+
+
+def orders(plan: FeaturePlan, view: str) -> tuple[ViewLogic, Any]:
+    """Return a view's logic, and the state of shop ``mill`` after three orders."""
+    logic = ViewLogic(plan.project, plan.view(view))
+    source = plan.view(view).source
+    assert source is not None
+    decode = EventDecoder(source.fields).decode
+    state = logic.load(None)
+    for offset, (minute, amount) in enumerate([(0, 4.5), (5, 2.25), (12, None)]):
+        time_ms = NOON_MS + minute * 60_000
+        stamp = dt.datetime.fromtimestamp(time_ms / 1000, dt.UTC).isoformat()
+        event = {"order_id": "1", "event_time": stamp, "shop": "mill", "desk": 7, "amount": amount}
+        assert logic.apply(state, Event(decode(json.dumps(event).encode()), time_ms, 0, offset))
+    return logic, state
+
+
+def test_feast_reads_the_rows_that_we_write(plan: FeaturePlan, feast_store: Any, client: Any) -> None:
+    for view, entity in (("layout_by_shop", ("mill",)), ("layout_by_desk", (7, "mill"))):
+        logic, state = orders(plan, view)
+        client.hset(logic.key_of(entity), mapping=logic.fields(state, logic.row(state)))
+    answer = feast_store.get_online_features(
+        features=[
+            "layout_by_shop:amount_sum",
+            "layout_by_shop:amount_count",
+            "layout_by_shop:amount_max",
+            "layout_by_shop:amount_std",
+            "layout_by_desk:desk_mean",
+        ],
+        entity_rows=[{"shop": "mill", "desk": 7}],
+    )
+    served = {name: values[0] for name, values in answer.to_dict().items()}
+    assert served["amount_sum"] == 2.25  # the tail at 12:02; the null does not count
+    assert served["amount_count"] == 1
+    assert served["amount_max"] == 4.5
+    assert served["amount_std"] == pytest.approx(1.5909902576697319)
+    assert served["desk_mean"] == 2.25
+    assert answer.proto.results[-1].event_timestamps[0].ToMilliseconds() == NOON_MS + 12 * 60_000
+
+
+def test_feast_writes_over_our_row_to_the_same_bytes(
+    plan: FeaturePlan, feast_store: Any, client: Any
+) -> None:
+    import pandas as pd
+
+    logic, state = orders(plan, "layout_by_shop")
+    row = logic.row(state)
+    key = logic.key_of(("mill",))
+    client.delete(key)
+    stamp = pd.Timestamp(row.event_time_ms, unit="ms", tz="UTC")
+    frame = pd.DataFrame(
+        [
+            {
+                "shop": "mill",
+                "event_time": stamp,
+                **dict(zip(logic.view.feature_names, row.values, strict=True)),
+            }
+        ]
+    )
+    feast_store.write_to_online_store("layout_by_shop", frame)
+    theirs = client.hgetall(key)
+    ours = logic.fields(state, row)
+    assert {field: value for field, value in theirs.items() if field in ours} == {
+        field: value for field, value in ours.items() if not field.startswith(b"_driftline:")
+    }
+
+
+def test_we_read_the_rows_that_feast_writes(
+    shop_settings: Settings, plan: FeaturePlan, feast_store: Any
+) -> None:
+    import asyncio
+
+    import pandas as pd
+
+    stamp = pd.Timestamp(NOON_MS, unit="ms", tz="UTC")
+    rows: list[dict[str, Any]] = [
+        {"desk": 1, "width": 1.5, "depth": 0.25, "drawers": -3, "legs": 4, "colour": "röt", "oak": True},
+        {"desk": -2, "width": None, "depth": 2.0, "drawers": 2**40, "legs": -1, "colour": "", "oak": False},
+    ]
+    frame = pd.DataFrame([{**row, "event_timestamp": stamp} for row in rows])
+    feast_store.write_to_online_store("layout_facts", frame)
+
+    async def read() -> Any:
+        async with OnlineReader.connect(shop_settings, plan.service("everything")) as reader:
+            asked: dict[str, list[Any]] = {"shop": ["x"] * 5, "desk": [1, -2, 1, 99, None]}
+            return await reader.read(asked, np.full(5, NOON_MS))
+
+    columns = asyncio.run(read()).columns
+    np.testing.assert_array_equal(columns["width"], [1.5, math.nan, 1.5, math.nan, math.nan])
+    np.testing.assert_array_equal(columns["depth"], [0.25, 2.0, 0.25, math.nan, math.nan])
+    np.testing.assert_array_equal(columns["drawers"], [-3, 2.0**40, -3, math.nan, math.nan])
+    np.testing.assert_array_equal(columns["legs"], [4, -1, 4, math.nan, math.nan])
+    np.testing.assert_array_equal(columns["oak"], [1, 0, 1, math.nan, math.nan])
+    assert columns["colour"].tolist() == ["röt", "", "röt", None, None]
+
+
+def test_batch_views_are_materialised_from_their_files_and_served(valkey: str, tmp_path: Path) -> None:
+    import asyncio
+
+    import pandas as pd
+
+    settings = Settings(redis_url=valkey, home=tmp_path)
+    stamp = pd.Timestamp("2013-01-01", tz="UTC")
+    (tmp_path / "batch").mkdir()
+    aircraft = {"tailnum": ["N1", "N2"], "year_built": [1999, None], "seats": [150, 8]}
+    frame = pd.DataFrame({**aircraft, "event_timestamp": stamp}).astype({"year_built": "Int64"})
+    frame.to_parquet(tmp_path / "batch" / "aircraft_facts.parquet")
+    route = {"origin": ["JFK"], "dest": ["LAX"], "distance": [2475.0], "event_timestamp": [stamp]}
+    pd.DataFrame(route).to_parquet(tmp_path / "batch" / "route_facts.parquet")
+    feast_repository.apply(settings)
+    feast_repository.materialize(settings, dt.datetime(2013, 1, 2, tzinfo=dt.UTC))
+    service = feature_plan.load(settings).service("arrival_delay")
+
+    async def read() -> Any:
+        async with OnlineReader.connect(settings, service) as reader:
+            asked: dict[str, list[Any]] = {
+                "origin": ["JFK"] * 3,
+                "dest": ["LAX", "LAX", "ORD"],
+                "tailnum": ["N1", "N2", None],
+            }
+            return await reader.read({**asked, "carrier": ["UA"] * 3}, np.full(3, NOON_MS))
+
+    columns = asyncio.run(read()).columns
+    np.testing.assert_array_equal(columns["distance"], [2475, 2475, math.nan])
+    np.testing.assert_array_equal(columns["year_built"], [1999, math.nan, math.nan])
+    np.testing.assert_array_equal(columns["seats"], [150, 8, math.nan])
+    np.testing.assert_array_equal(columns["origin_departures_1h"], [0, 0, 0])
+
+
+def test_plan_says_what_the_repository_declares(plan: FeaturePlan) -> None:
+    view = plan.view("layout_by_desk")
+    assert view.kind is Kind.WINDOWED
+    assert view.join_keys == (Column("desk", ValueType.INT64), Column("shop", ValueType.STRING))
+    assert view.is_repartitioned
+    assert view.source is not None
+    assert (view.source.topic, view.source.message_key, view.hop_ms) == (
+        "layout.orders",
+        ("order_id",),
+        60_000,
+    )
+    assert not plan.view("layout_latest").is_repartitioned
+    assert plan.view("layout_latest").ttl_ms == 3_600_000
+    service = plan.service("everything")
+    assert service.feature_names[:5] == (
+        "amount_sum",
+        "amount_count",
+        "amount_max",
+        "amount_std",
+        "desk_mean",
+    )
+    assert service.feature_names[5:] == (
+        "heat", "state", "open", "people", "width", "depth", "drawers", "legs", "colour", "oak",
+    )  # fmt: skip
+    assert set(service.join_keys) == {"shop", "desk"}
+    assert service.stream_views == ("layout_by_shop", "layout_by_desk", "layout_latest")
+
+
+def test_plan_is_read_without_feast_and_compiled_anew_when_the_registry_changes(
+    shop_settings: Settings, plan: FeaturePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feast_repository, "compile_plan", lambda _: pytest.fail("compiled"))
+    assert feature_plan.load(shop_settings) == plan
+    registry = feature_plan.registry_path(shop_settings)
+    before = registry.read_bytes()
+    try:
+        registry.write_bytes(before + b" ")
+        monkeypatch.setattr(feast_repository, "compile_plan", lambda _: plan)
+        assert feature_plan._read(registry) is None
+        assert feature_plan.load(shop_settings) is plan
+    finally:
+        registry.write_bytes(before)
+
+
+def test_the_flights_repository_compiles(valkey: str, tmp_path: Path) -> None:
+    plan = feast_repository.apply(Settings(redis_url=valkey, home=tmp_path))
+    service = plan.service("arrival_delay")
+    assert service.feature_names == (
+        "origin_delay_mean_1h", "origin_delay_mean_3h", "origin_departures_1h", "carrier_delay_mean_3h",
+        "temp", "dewp", "humid", "wind_speed", "wind_gust", "precip", "pressure", "visib",
+        "distance", "year_built", "seats",
+    )  # fmt: skip
+    assert {view.name for view in plan.views if view.is_repartitioned} == {
+        "origin_departures",
+        "carrier_departures",
+    }
+    assert service.join_keys == ("origin", "carrier", "dest", "tailnum")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ('"std", timedelta', '"count_distinct", timedelta', "view 'wrong_by_shop': aggregation 'amount_std'"),
+        ('tags={"message_key": "order_id"}', "tags={}", "source 'orders': tags"),
+        ("shop string not null, desk long", "shop string not null, desk string", "entity column 'desk'"),
+        ('Aggregation("amount", "mean"', 'Aggregation("note", "mean"', "column 'note' is no number"),
+        ('Field(name="heat", dtype=Float64)', 'Field(name="cold", dtype=Float64)', "feature 'cold'"),
+        ('"amount_max", dtype=Float64', '"amount_max", dtype=String', "feature 'amount_max'"),
+        ("event_time timestamp not null", "event_time timestamp", "timestamp_field 'event_time'"),
+        ("tiling_hop_size=timedelta(minutes=1)", "tiling_hop_size=timedelta(seconds=0.5)", "whole seconds"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_run_is_refused_by_name(before: str, after: str, named: str, tmp_path: Path) -> None:
+    repository = write_shop(tmp_path / "repository", "wrong")
+    definitions = repository / "definitions.py"
+    text = definitions.read_text()
+    assert before in text
+    definitions.write_text(text.replace(before, after))
+    with pytest.raises(PlanError) as caught:
+        feast_repository.apply(Settings(home=tmp_path / "home", feature_repo=repository))
+    assert named in str(caught.value)
