@@ -1,0 +1,1 @@
+"""Requests and features -> predictions, over Kafka and REST, through one inference path."""

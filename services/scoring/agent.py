@@ -1,0 +1,101 @@
+"""The Faust agent: slices of requests in, predictions out.
+
+Delivery: a slice is acknowledged after its predictions and dead letters are acknowledged by the
+broker. After a crash the slices since the last commit are scored again; their predictions carry the
+same source offsets, so consumers drop them (`streams.codec.RepeatFilter`). Predictions keep the
+partition number and order of their requests, and heartbeats travel with them.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from services import telemetry
+from services.scoring.engine import Scorer, to_predictions
+from services.scoring.models import ModelFollower
+from streams import codec, records, topics
+from streams.batches import Slice
+from streams.producer import BatchProducer, Record
+
+
+class ScoringAgent:
+    """Scores the slices of one model's request topic."""
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        follower: ModelFollower,
+        producer: BatchProducer,
+        *,
+        record_bytes_max: int,
+        wait: bool,
+    ) -> None:
+        """Take the collaborators; ``wait`` is for replays, see `services.model.Features.wait_seconds`."""
+        self._scorer = scorer
+        self._follower = follower
+        self._producer = producer
+        self._record_bytes_max = record_bytes_max
+        self._wait = wait
+        self._topic = topics.predictions(scorer.name)
+
+    async def write_predictions(self, slice_: Slice) -> None:
+        """Receive, decode, score, write; return when the broker has acknowledged all."""
+        began = time.perf_counter()
+        requests, letters, watermark_ms = self._decode(slice_)
+        batch: list[Record] = []
+        if requests:
+            predictions, failed = await self._score(requests, slice_)
+            letters += failed
+            keys = {record.offset: record.key for record, _ in requests}
+            batch = [(keys[p.source_offset], records.encode(p), []) for p in predictions]
+        if watermark_ms is not None:
+            batch.append((None, None, codec.heartbeat(watermark_ms)))
+        await self._producer.send_dead_letters(letters)
+        if batch:
+            await self._producer.send(self._topic, slice_.partition, batch)
+        self._observe(letters, time.perf_counter() - began)
+
+    def _decode(self, slice_: Slice) -> tuple[list[tuple[Any, Any]], list[records.DeadLetter], int | None]:
+        decode, bytes_max = self._scorer.decoder.decode, self._record_bytes_max
+        requests, letters, watermark_ms = [], [], None
+        for record in slice_.records:
+            value = record.value
+            if value is None:
+                watermark_ms = codec.watermark_of(record.headers) or watermark_ms
+                continue
+            try:
+                if len(value) > bytes_max:
+                    raise codec.InvalidRecordError(
+                        f"the record has {len(value)} bytes, the limit is {bytes_max}"
+                    )
+                requests.append((record, decode(value)))
+            except codec.InvalidRecordError as error:
+                letters.append(codec.dead_letter("scoring", record, str(error)))
+        return requests, letters, watermark_ms
+
+    async def _score(
+        self, requests: Sequence[tuple[Any, Any]], slice_: Slice
+    ) -> tuple[list[records.Prediction], list[records.DeadLetter]]:
+        if self._wait:  # a replay is exact only if each model change precedes the requests it is for
+            await self._follower.catch_up()
+        scored = await self._scorer.score([event for _, event in requests], wait=self._wait)
+        offsets = [record.offset for record, _ in requests]
+        now_ms = time.time_ns() // 1_000_000
+        predictions = to_predictions(
+            scored, self._scorer.name, partition=slice_.partition, offsets=offsets, now_ms=now_ms
+        )
+        for arm in set(scored.arms):
+            answered = sum(1 for other in scored.arms if other is arm)
+            outcome = "scored" if arm.version else "collected"
+            telemetry.PREDICTIONS.labels(self._scorer.name, str(arm.version), outcome).inc(answered)
+        telemetry.EVENT_AGE.labels(self._scorer.name).set(
+            now_ms / 1000 - int(scored.event_times_ms[-1]) / 1000
+        )
+        return predictions, [
+            codec.dead_letter("scoring", requests[row][0], reason) for row, reason in scored.failed.items()
+        ]
+
+    def _observe(self, letters: Sequence[records.DeadLetter], seconds: float) -> None:
+        telemetry.PREDICTION_DURATION.labels(self._scorer.name, "kafka").observe(seconds)
+        for letter in letters:
+            telemetry.DEAD_LETTERS.labels("scoring", letter.topic).inc()

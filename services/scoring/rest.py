@@ -1,0 +1,135 @@
+"""REST: a thin adapter to the same inference path that the Kafka agent takes.
+
+``POST /predict`` takes ``{"model": "arrival_delay", "rows": [{...}, ...]}``, each row a request as
+model.yaml declares it (``model`` may be left out where only one is served), and answers
+``{"model": ..., "predictions": [{"prediction_id", "version", "arm", "score", "prediction"}, ...]}``.
+Errors: 400 bad input, with row and field; 404 unknown model; 503 overload or no model yet; 500 a
+defect, with a reference to the log and no internals.
+"""
+
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from services import telemetry
+from services.scoring.engine import Scorer, UnanswerableError
+from streams import codec
+
+log = structlog.get_logger()
+
+CONCURRENT_REQUESTS_MAX = 64
+"""More would only wait in line: one event loop scores about as fast with 8."""
+ROWS_MAX = 1000
+BODY_BYTES_MAX = 4 << 20
+
+
+class _Body(msgspec.Struct):
+    rows: list[dict[str, object]]
+    model: str | None = None
+
+
+class Overload(Exception):  # noqa: N818  # a state, not an error of ours
+    """Too many requests at once."""
+
+
+class _Places:
+    """A bound on the requests at work."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+
+    @contextlib.asynccontextmanager
+    async def take(self) -> AsyncIterator[None]:
+        if self._free == 0:
+            raise Overload
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+
+
+class _BadRequest(Exception):  # noqa: N818  # maps to a status, see predict
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def routes(scorers: Mapping[str, Scorer]) -> list[Route]:
+    """Make the routes of the scoring process."""
+    places = _Places(CONCURRENT_REQUESTS_MAX)
+
+    async def predict(request: Request) -> Response:
+        try:
+            async with places.take():
+                return await _predict(scorers, request)
+        except _BadRequest as error:
+            return _error(error.status, str(error))
+        except codec.InvalidRecordError as error:
+            return _error(400, str(error))
+        except (Overload, TimeoutError):
+            return _error(503, "overloaded, try again", {"Retry-After": "1"})
+        except UnanswerableError as error:
+            return _error(503, str(error), {"Retry-After": "5"})
+        except Exception:  # a defect: say nothing of it but where to look
+            reference = uuid.uuid4().hex[:12]
+            log.exception("predict.failed", reference=reference)
+            return _error(500, f"internal error, logged as {reference}")
+
+    return [Route("/predict", predict, methods=["POST"])]
+
+
+async def _predict(scorers: Mapping[str, Scorer], request: Request) -> Response:
+    began = time.perf_counter()
+    body = _parse(await _read(request))
+    scorer = _choose(scorers, body.model)
+    events = []
+    for index, row in enumerate(body.rows):
+        try:
+            events.append(scorer.decoder.convert(row))
+        except codec.InvalidRecordError as error:
+            raise _BadRequest(400, f"rows[{index}]: {error}") from error
+    answers = await scorer.answer(events)
+    telemetry.PREDICTION_DURATION.labels(scorer.name, "rest").observe(time.perf_counter() - began)
+    return JSONResponse({"model": scorer.name, "predictions": answers})
+
+
+async def _read(request: Request) -> bytes:
+    chunks, size_bytes = [], 0
+    async for chunk in request.stream():
+        size_bytes += len(chunk)
+        if size_bytes > BODY_BYTES_MAX:
+            raise _BadRequest(413, f"the body exceeds {BODY_BYTES_MAX} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _parse(raw: bytes) -> _Body:
+    try:
+        body = msgspec.json.decode(raw, type=_Body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _BadRequest(400, str(error)) from error
+    if not 1 <= len(body.rows) <= ROWS_MAX:
+        raise _BadRequest(400, f"rows: 1 to {ROWS_MAX} are taken at once, got {len(body.rows)}")
+    return body
+
+
+def _choose(scorers: Mapping[str, Scorer], name: str | None) -> Scorer:
+    if name is None and len(scorers) == 1:
+        return next(iter(scorers.values()))
+    if name is None:
+        raise _BadRequest(400, f"model: several are served, name one of {', '.join(scorers)}")
+    if name not in scorers:
+        raise _BadRequest(404, f"model: {name!r} is not served; known are {', '.join(scorers)}")
+    return scorers[name]
+
+
+def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse({"error": message}, status_code=status, headers=headers)

@@ -1,0 +1,160 @@
+"""The scoring process under fire: killed, poisoned, its model swapped; the account stays exact."""
+
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+
+from bench.scoring_job import installation
+from bench.scoring_job.installation import JOB, MODEL, PARTITIONS, REQUESTS
+from services import model, topics
+from services.settings import Settings
+from streams import records
+from streams.codec import RepeatFilter
+from streams.producer import Record
+from streams.topics import DEAD_LETTERS, predictions
+from tests.processes import Process
+
+EVENTS = 40_000
+
+
+class Ledger:
+    """Reads all that scoring has written so far, and keeps the account."""
+
+    def __init__(self, broker: str) -> None:
+        self.predictions: dict[str, records.Prediction] = {}
+        self.order: dict[int, list[int]] = {partition: [] for partition in range(PARTITIONS)}
+        self.repeats = 0
+        self.letters: list[records.DeadLetter] = []
+        self._repeats = RepeatFilter()
+        answers = [TopicPartition(predictions(MODEL), partition) for partition in range(PARTITIONS)]
+        self._consumer = KafkaConsumer(bootstrap_servers=broker, auto_offset_reset="earliest")
+        self._consumer.assign([*answers, TopicPartition(DEAD_LETTERS.name, 0)])
+        self._decode = msgspec.json.Decoder(records.Prediction).decode
+        self._decode_letter = msgspec.json.Decoder(records.DeadLetter).decode
+
+    def read(self) -> int:
+        """Take in what is new; return how many requests are accounted for."""
+        for fetched in self._consumer.poll(timeout_ms=200, max_records=20_000).values():
+            for record in fetched:
+                self._take(record)
+        return len(self.predictions) + len(self.letters)
+
+    def read_until(self, wanted: int, seconds: float = 90) -> None:
+        deadline = time.monotonic() + seconds
+        while self.read() < wanted:
+            assert time.monotonic() < deadline, f"{self.read()} of {wanted} requests are accounted for"
+
+    def _take(self, record: Any) -> None:
+        if record.topic == DEAD_LETTERS.name:
+            self.letters.append(self._decode_letter(record.value))
+            return
+        answer = self._decode(record.value)
+        assert answer.source_partition == record.partition
+        if self._repeats.is_repeat(answer.source_partition, answer.source_offset):
+            self.repeats += 1
+            return
+        assert answer.prediction_id not in self.predictions, "one request, two answers that are no repeats"
+        self.predictions[answer.prediction_id] = answer
+        self.order[record.partition].append(answer.source_offset)
+
+
+@pytest.fixture
+def installed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The scoring job with features, topics and a first model."""
+    monkeypatch.setitem(os.environ, "DRIFTLINE_HOME", str(settings.home))
+    settings.home.mkdir()
+    made = settings.model_copy(update={"models": JOB / "models", "feature_repo": JOB / "feature_repo"})
+    topics.ensure_topics(made, model.load_all(made.models))
+    installation.write_features(made)
+    installation.announce(made, installation.register(made, installation.train(seed=1)))
+    return made
+
+
+@pytest.fixture
+def scoring(installed: Settings, tmp_path: Path) -> Iterator[Process]:
+    with Process("scoring", installed, log=tmp_path / "scoring.log") as process:
+        yield process
+
+
+def test_scoring_survives_kills_poison_and_swaps_with_an_exact_account(
+    installed: Settings, scoring: Process
+) -> None:
+    """One installation and one stream for all of it: the faults meet, as they do in life."""
+    ledger = Ledger(installed.broker)
+    ledger.read()
+    before = len(ledger.letters)  # of other tests in this session
+    scoring.wait_ready()
+    assert_rest_answers(scoring)
+
+    installation.fill(installed, REQUESTS, EVENTS, first=0)
+    poison = poison_records()
+    installation.send(installed, REQUESTS, dict.fromkeys(range(PARTITIONS), poison))
+    installation.fill(installed, REQUESTS, EVENTS, first=EVENTS)
+    ledger.read_until(before + EVENTS // 2)
+    scoring.kill()
+    scoring.start()
+    ledger.read_until(before + EVENTS * 3 // 2)
+    second = installation.register(installed, installation.train(seed=2))
+    installation.announce(installed, second)
+    installation.fill(installed, REQUESTS, EVENTS, first=2 * EVENTS)
+    ledger.read_until(before + 3 * EVENTS + PARTITIONS * len(poison))
+    code, seconds = scoring.stop()
+
+    answered, letters = ledger.predictions, ledger.letters[before:]
+    print(
+        f"account: {3 * EVENTS} good and {PARTITIONS * len(poison)} bad requests; {len(answered)} answered, "
+        f"{len(letters)} dead letters, {ledger.repeats} repeats dropped"
+    )
+    assert set(answered) == {f"request-{number}" for number in range(3 * EVENTS)}
+    assert all(offsets == sorted(offsets) for offsets in ledger.order.values())
+    assert sorted((letter.value or b"")[:20] for letter in letters) == sorted(
+        value[:20] for _, value, _ in poison * PARTITIONS if value is not None
+    )
+    assert all(letter.reason for letter in letters)
+    assert {answer.version for answer in answered.values()} == {second - 1, second}
+    assert answered[f"request-{3 * EVENTS - 1}"].version == second
+    assert code == 0
+    assert seconds < 10
+
+
+def poison_records() -> list[Record]:
+    good = '{"request_id":"%s","event_time":"2026-01-02T00:00:00Z","user_id":%s}'
+    return [
+        (b"k", b"not json at all", []),
+        (b"k", (good % ("wrong type", "7")).encode(), []),
+        (b"k", b'{"request_id":"a field is missing","user_id":"user-1"}', []),
+        (b"k", (good % ("not a number", "NaN")).encode(), []),
+        (b"k", b"\xff\xfe\x00", []),
+    ]
+
+
+def assert_rest_answers(scoring: Process) -> None:
+    row = {"request_id": "r", "event_time": "2026-01-02T00:00:00Z", "user_id": "user-1"}
+    status, answer = post(scoring, {"rows": [row]})
+    assert status == 200
+    assert 0 < answer["predictions"][0]["score"] < 1
+    status, answer = post(scoring, {"rows": [row | {"user_id": 7}]})
+    assert status == 400
+    assert "user_id" in answer["error"]
+    status, answer = post(scoring, {"model": "nobody", "rows": [row]})
+    assert status == 404
+    with urllib.request.urlopen(f"{scoring.url}/metrics", timeout=5) as page:
+        assert b'driftline_model_info{arm="champion"' in page.read()
+
+
+def post(scoring: Process, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    request = urllib.request.Request(f"{scoring.url}/predict", json.dumps(body).encode())
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)

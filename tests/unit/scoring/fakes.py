@@ -1,0 +1,75 @@
+"""A scorer with everything around it replaced by the simplest thing that is true to its contract."""
+
+import numpy as np
+
+from services.model import ModelDeclaration
+from services.online_store import ServedFeatures
+from services.scoring.engine import Scorer
+from services.scoring.models import ModelSet, Serving
+from services.scoring.routing import Routes
+from streams.records import Arm
+
+DECLARATION = ModelDeclaration.model_validate(
+    {
+        "name": "m",
+        "owner": "o",
+        "task": "binary",
+        "request": {
+            "topic": "requests",
+            "id": "id",
+            "event_time": "at",
+            "schema": {"id": "string", "at": "timestamp", "x": "float", "who": "string?"},
+        },
+        "features": {"service": "s", "from_request": ["x", "who"], "wait_seconds": 1},
+        "label": {
+            "topic": "labels",
+            "id": "id",
+            "event_time": "at",
+            "value": "y",
+            "positive_above": 0,
+            "horizon_hours": 1,
+            "schema": {"id": "string", "at": "timestamp", "y": "float"},
+        },
+        "gates": {"floor": 1},
+    }
+)
+CHAMPION = Arm(name="champion", version=1, weight=10_000)
+SHADOW = Arm(name="frozen", version=2, weight=0, shadow=True)
+
+
+class HalfOfX:
+    """Scores x / 2; refuses the x given as poison."""
+
+    def __init__(self, poison=None, offset=0.0):
+        self.poison = poison
+        self.offset = offset
+
+    def predict(self, columns):
+        if self.poison is not None and (columns["x"] == self.poison).any():
+            raise ValueError("poison")
+        return columns["x"] / 2 + self.offset
+
+
+class Store:
+    """Serves the entity's length as the feature f; None has none."""
+
+    passed = True
+
+    async def wait_for(self, event_time_ms, timeout_seconds):
+        return self.passed
+
+    async def read(self, entity_columns, event_times_ms):
+        lengths = [np.nan if who is None else float(len(who)) for who in entity_columns["who"]]
+        lag = np.zeros(len(event_times_ms), np.int64)
+        return ServedFeatures(columns={"f": np.array(lengths)}, lag_ms=lag, beyond_retention=0)
+
+
+def scorer(models=None, arms=(CHAMPION,)):
+    models = models if models is not None else {1: HalfOfX(), 2: HalfOfX(offset=0.1)}
+    model_set = ModelSet("m", lambda name, version: models[version])
+    model_set.serving = Serving(Routes.of(list(arms)), models)
+    return Scorer(DECLARATION, ["who"], Store(), model_set)
+
+
+def event(scorer, number, x=1.0, who="abc"):
+    return scorer.decoder.convert({"id": f"r{number}", "at": "2013-07-01T16:05:00Z", "x": x, "who": who})
