@@ -1,0 +1,108 @@
+"""From Kafka's records to the engine: decode, check, or reject with the reason."""
+
+import operator
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from services.drift.engine import Engine
+from services.drift.inputs import LABEL, PREDICTION, Place
+from services.model import DAY_MS, ModelDeclaration
+from streams import codec, records
+
+FUTURE_MS_MAX = DAY_MS
+"""How far an event time may lie behind the time at which its record was written. One record from the
+year 3000 would hold every later one of its partition back until then."""
+
+
+class Message(Protocol):
+    """The part of a Kafka record that is read here."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: codec.Headers
+
+
+class Feed:
+    """Feeds one model's engine."""
+
+    def __init__(self, declaration: ModelDeclaration, engine: Engine) -> None:
+        """Compile the declared schema of the labels."""
+        label = declaration.label
+        self._engine = engine
+        self._positive_above = label.positive_above
+        self._decode_prediction = records.decoder_of(records.Prediction).decode
+        self._decode_label = label.decoder().decode
+        self._label_fields = operator.attrgetter(label.id, label.event_time, label.value)
+
+    def take_predictions(self, messages: Sequence[Message], now_ms: int) -> None:
+        """Take a slice of one partition of the predictions topic."""
+        for message in messages:
+            value = message.value
+            if value is None:
+                self._take_heartbeat(PREDICTION, message)
+                continue
+            try:
+                prediction = self._decode_prediction(value)
+                _check_time(prediction.event_time_ms, message)
+            except (msgspec.DecodeError, UnicodeDecodeError, codec.InvalidRecordError) as error:
+                self._reject(PREDICTION, message, error, now_ms)
+                continue
+            self._engine.add_prediction(message.partition, message.offset, prediction)
+
+    def take_labels(self, messages: Sequence[Message], now_ms: int) -> None:
+        """Take a slice of one partition of the label topic."""
+        for message in messages:
+            if message.value is None:
+                self._take_heartbeat(LABEL, message)
+                continue
+            try:
+                label = self._label(message)
+            except codec.InvalidRecordError as error:
+                self._reject(LABEL, message, error, now_ms)
+                continue
+            self._engine.add_label(message.partition, message.offset, label)
+
+    def _label(self, message: Message) -> records.Label:
+        identity, event_time, value = self._label_fields(self._decode_label(message.value))
+        if value is None:
+            raise codec.InvalidRecordError("the label's value is null")
+        event_time_ms = codec.epoch_ms(event_time)
+        _check_time(event_time_ms, message)
+        return records.Label(
+            prediction_id=identity,
+            event_time_ms=event_time_ms,
+            value=float(value) if self._positive_above is None else float(value > self._positive_above),
+            source_partition=message.partition,
+            source_offset=message.offset,
+        )
+
+    def _take_heartbeat(self, kind: int, message: Message) -> None:
+        watermark_ms = codec.watermark_of(message.headers)
+        if watermark_ms is not None:
+            self._engine.inputs.add_heartbeat(Place(kind, message.partition), message.offset, watermark_ms)
+
+    def _reject(self, kind: int, message: Message, error: Exception, now_ms: int) -> None:
+        letter = records.DeadLetter(
+            service="drift",
+            reason=str(error),
+            topic=message.topic,
+            partition=message.partition,
+            offset=message.offset,
+            key=message.key,
+            value=message.value,
+            failed_time_ms=now_ms,
+        )
+        self._engine.inputs.reject(Place(kind, message.partition), message.offset, letter)
+
+
+def _check_time(event_time_ms: int, message: Message) -> None:
+    if 0 < message.timestamp < event_time_ms - FUTURE_MS_MAX:
+        raise codec.InvalidRecordError(
+            f"the event time {event_time_ms} ms is more than a day after the record was written"
+        )

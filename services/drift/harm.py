@@ -1,0 +1,150 @@
+"""Whether the champion does harm: its realised loss against what its training promised, and against its past.
+
+Change alone asks for nothing: weather drifts every day. Only a loss that rose asks for a new model.
+"""
+
+import collections
+import importlib.metadata
+import zlib
+
+import msgspec
+from river._river_rust.drift import AdaptiveWindowing  # `river.drift` imports scikit-learn and pandas: 3 s
+
+RIVER_VERSION = importlib.metadata.version("river")
+WINDOWS_REMEMBERED_MAX = 400
+"""Closed windows kept to date the beginning of a rise: a year of days."""
+
+
+class DetectorState(msgspec.Struct, array_like=True):
+    """The state of river's ADWIN, as it serialises itself: plain numbers, no code."""
+
+    detected: bool
+    data: bytes
+    checksum: int
+    """CRC-32 of the data: river aborts the process on data that it cannot read."""
+    river_version: str
+    """Another version may lay its numbers out in another way; the detector then starts afresh."""
+
+
+class WindowLoss(msgspec.Struct, array_like=True):
+    """The champion's loss over the labels of one closed window."""
+
+    start_ms: int
+    labels: int
+    loss_sum: float
+
+
+class MonitorState(msgspec.Struct):
+    """All that `LossMonitor` knows."""
+
+    detector: DetectorState
+    windows: list[WindowLoss]
+    labels: int
+    current: WindowLoss
+
+
+class RiseDetector:
+    """River's ADWIN, with a direction and a state that can be kept.
+
+    It is the core of `river.drift.ADWIN` with that class's defaults, and like it begins anew after each
+    change. (Bifet and Gavalda, "Learning from time-changing data with adaptive windowing", SDM 2007.)
+    """
+
+    def __init__(self, delta: float, state: DetectorState | None = None) -> None:
+        """Start empty, or from a snapshot of the same river version."""
+        self._delta = delta
+        self._begin()
+        self._detected = False
+        if state is not None and self.can_restore(state):
+            self._adwin.__setstate__(state.data)
+            self._detected = state.detected
+
+    @staticmethod
+    def can_restore(state: DetectorState) -> bool:
+        """Tell whether a state is whole and was written by this version of river."""
+        return state.river_version == RIVER_VERSION and zlib.crc32(state.data) == state.checksum
+
+    def update(self, loss: float) -> bool:
+        """Take one loss; tell whether the mean has just risen."""
+        if self._detected:
+            self._begin()
+        before = self.mean
+        self._detected = bool(self._adwin.update(loss))
+        return self._detected and self.mean > before
+
+    @property
+    def mean(self) -> float:
+        """Mean loss since the last change; 0 at its beginning."""
+        width = self._adwin.get_width()
+        return float(self._adwin.get_total() / width) if width else 0.0
+
+    @property
+    def width(self) -> int:
+        """Losses since the last change."""
+        return int(self._adwin.get_width())
+
+    def state(self) -> DetectorState:
+        """Return what `__init__` takes."""
+        data: bytes = self._adwin.__getstate__()
+        return DetectorState(self._detected, data, zlib.crc32(data), RIVER_VERSION)
+
+    def _begin(self) -> None:
+        self._adwin = AdaptiveWindowing(
+            delta=self._delta, clock=32, max_buckets=5, min_window_length=5, grace_period=10
+        )
+
+
+class LossMonitor:
+    """Follows the losses of one champion version, in the order in which its labels became known."""
+
+    def __init__(self, delta: float, window_start_ms: int, state: MonitorState | None = None) -> None:
+        """Start at a promotion, or from a snapshot."""
+        self._detector = RiseDetector(delta, state.detector if state else None)
+        self._windows = collections.deque(state.windows if state else (), maxlen=WINDOWS_REMEMBERED_MAX)
+        self._current = state.current if state else WindowLoss(window_start_ms, 0, 0.0)
+        self.labels = state.labels if state else 0
+        """Of this champion's predictions."""
+
+    def add(self, loss: float) -> bool:
+        """Take the loss of one outcome; tell whether ADWIN has just seen the mean rise."""
+        self.labels += 1
+        self._current.labels += 1
+        self._current.loss_sum += loss
+        return self._detector.update(loss)
+
+    def close_window(self, end_ms: int) -> None:
+        """Keep the window that ends here and begin the next."""
+        self._windows.append(self._current)
+        self._current = WindowLoss(end_ms, 0, 0.0)
+
+    def recent_loss(self, windows: int) -> float | None:
+        """Return the mean loss over the last closed windows that have labels; None while there are fewer."""
+        recent = [window for window in self._windows if window.labels][-windows:]
+        if len(recent) < windows:
+            return None
+        return sum(window.loss_sum for window in recent) / sum(window.labels for window in recent)
+
+    def recent_start_ms(self, windows: int) -> int:
+        """Return when the first of the windows that `recent_loss` looks at began."""
+        recent = [window for window in self._windows if window.labels][-windows:]
+        return recent[0].start_ms if recent else self._current.start_ms
+
+    @property
+    def mean_since_change(self) -> float:
+        """Mean loss since ADWIN last saw it change."""
+        return self._detector.mean
+
+    def change_start_ms(self) -> int:
+        """Return the start of the window in which what ADWIN holds began."""
+        missing = self._detector.width - self._current.labels
+        started = self._current
+        for window in reversed(self._windows):
+            if missing <= 0:
+                break
+            started = window
+            missing -= window.labels
+        return started.start_ms
+
+    def state(self) -> MonitorState:
+        """Return what `__init__` takes."""
+        return MonitorState(self._detector.state(), list(self._windows), self.labels, self._current)

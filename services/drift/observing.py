@@ -1,0 +1,74 @@
+"""Metrics of the drift process, taken from what the engine gave out; the engine itself holds none."""
+
+import math
+from collections.abc import Mapping
+
+import msgspec
+
+from services import telemetry
+from services.drift.engine import Engine, Outputs
+from services.drift.join import Totals
+from streams import records
+
+P_VALUE_MIN = 1e-300
+"""Smaller p-values are shown as this one."""
+
+_LABEL_RESULTS: Mapping[str, str] = {
+    "joined": "joined",
+    "orphaned": "orphaned",
+    "duplicate": "duplicate",
+    "conflicting": "conflicting",
+}
+_RECORD_RESULTS: Mapping[str, tuple[str, str]] = {
+    "predictions": ("predictions", "taken"),
+    "repeated": ("predictions", "repeated"),
+    "late_predictions": ("predictions", "late"),
+    "unlabelled": ("predictions", "unlabelled"),
+    "late_labels": ("labels", "late"),
+}
+
+
+class Observer:
+    """Turns running totals into counters."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Count from the totals as they are now: those of a snapshot were counted by an earlier process."""
+        self._engine = engine
+        self._counted = msgspec.structs.replace(engine.totals)
+
+    def observe(self, outputs: Outputs) -> None:
+        """Record one step of the engine."""
+        model = self._engine.model
+        self._count_totals(model, self._engine.totals)
+        telemetry.DRIFT_PENDING.labels(model).set(self._engine.pending)
+        telemetry.DRIFT_REQUESTS.labels(model).inc(len(outputs.requests))
+        if outputs.label_coverage is not None:
+            telemetry.LABEL_COVERAGE.labels(model).set(outputs.label_coverage)
+        for letter in outputs.dead_letters:
+            telemetry.DEAD_LETTERS.labels("drift", letter.topic).inc()
+        for record in outputs.drift:
+            if isinstance(record, records.DriftReport):
+                _show_report(record)
+            else:
+                telemetry.DRIFT_ALARMS.labels(model, record.kind).inc()
+
+    def _count_totals(self, model: str, totals: Totals) -> None:
+        for field, result in _LABEL_RESULTS.items():
+            telemetry.LABELS.labels(model, result).inc(self._new(totals, field))
+        for field, (place, result) in _RECORD_RESULTS.items():
+            telemetry.DRIFT_RECORDS.labels(model, place, result).inc(self._new(totals, field))
+        self._counted = msgspec.structs.replace(totals)
+
+    def _new(self, totals: Totals, field: str) -> int:
+        return int(getattr(totals, field) - getattr(self._counted, field))
+
+
+def _show_report(report: records.DriftReport) -> None:
+    for feature in report.features if report.predictions else ():
+        evidence = -math.log10(max(feature.p_value, P_VALUE_MIN))
+        telemetry.DRIFT_EFFECT.labels(report.model, feature.feature).set(feature.psi)
+        telemetry.DRIFT_EVIDENCE.labels(report.model, feature.feature).set(evidence)
+    if report.log_loss is not None:
+        telemetry.LOG_LOSS.labels(report.model, "live").set(report.log_loss)
+    for arm, loss in report.shadow_log_loss.items():
+        telemetry.LOG_LOSS.labels(report.model, arm).set(loss)

@@ -1,0 +1,251 @@
+"""One connection's life: from the last snapshot on, slice by slice, until Kafka fails or the process ends."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import redis
+import structlog
+from kafka import KafkaConsumer, TopicPartition
+
+from services import telemetry, watermarks
+from services.drift import kafka_access, snapshots
+from services.drift.control import Control
+from services.drift.engine import Outputs, State, fresh_state, offsets_to_read
+from services.drift.harm import RiseDetector
+from services.drift.outbox import Outbox
+from services.drift.served import ServedModel, dead_letter_batches
+from services.model import ModelDeclaration
+from services.settings import Settings
+from services.topics import ensure_topics
+from streams import records, topics
+from streams.producer import Record, RecordTooLargeError
+
+POLL_MS = 250
+WAITING_RECORDS_MAX = 50_000
+"""Of one partition, while others are behind; beyond that it is paused. About 50 MB."""
+REDIS_TIMEOUT_SECONDS = 2.0
+CLOSE_MS = 1000
+
+_log = structlog.get_logger()
+_Take = Callable[[Sequence[Any], int], None]
+
+
+class MissingTopicError(RuntimeError):
+    """The broker does not tell of a topic yet."""
+
+
+@contextlib.contextmanager
+def opened(
+    settings: Settings, declarations: Mapping[str, ModelDeclaration], stopping: threading.Event
+) -> Iterator["Session"]:
+    """Connect, restore each model from its last snapshot, and disconnect at the end of the block."""
+    with contextlib.ExitStack() as stack:
+        ensure_topics(settings, declarations)
+        data = _consumer(settings, "drift", stack)
+        partitions = {
+            topic: _partitions(data, topic)
+            for declaration in declarations.values()
+            for topic in (topics.predictions(declaration.name), declaration.label.topic)
+        }
+        states = _restore(data, declarations, partitions)
+        served = [ServedModel(declarations[name], state) for name, state in states.items()]
+        control = Control(
+            _consumer(settings, "drift-control", stack), {each.name: each.engine for each in served}
+        )
+        outbox = Outbox(settings.kafka_options(), stopping)
+        stack.callback(outbox.close)
+        client = redis.Redis.from_url(settings.redis_url, socket_timeout=REDIS_TIMEOUT_SECONDS)
+        stack.callback(client.close)
+        session = Session(data, control, outbox, client, served)
+        session.seek(states)
+        yield session
+
+
+class Session:
+    """Reads, advances, writes, publishes."""
+
+    def __init__(
+        self,
+        data: KafkaConsumer,
+        control: Control,
+        outbox: Outbox,
+        client: Any,
+        served: Sequence[ServedModel],
+    ) -> None:
+        """Take connected clients and restored models."""
+        self._data = data
+        self._control = control
+        self._outbox = outbox
+        self._redis = client
+        self._served = served
+        self._takers: dict[str, list[_Take]] = {}
+        for each in served:
+            self._takers.setdefault(each.predictions_topic, []).append(each.feed.take_predictions)
+            self._takers.setdefault(each.label_topic, []).append(each.feed.take_labels)
+
+    def seek(self, states: Mapping[str, State]) -> None:
+        """Read the steering topics, then stand where the snapshots left off; models may share a topic."""
+        self._control.catch_up()
+        offsets: dict[TopicPartition, int] = {}
+        for each in self._served:
+            wanted = offsets_to_read(states[each.name], each.predictions_topic, each.label_topic)
+            for (topic, partition), offset in wanted.items():
+                place = TopicPartition(topic, partition)
+                offsets[place] = min(offset, offsets.get(place, offset))
+        self._data.assign(list(offsets))
+        _check_offsets(self._data, offsets)
+        for place, offset in offsets.items():
+            self._data.seek(place, offset)
+
+    def step(self) -> None:
+        """Process one slice; return after a while without one."""
+        polled = self._data.poll(timeout_ms=POLL_MS)
+        now_ms = time.time_ns() // 1_000_000
+        for place, messages in polled.items():
+            for take in self._takers[place.topic]:
+                take(messages, now_ms)
+        if polled:
+            self._advance()
+            self._pause_those_ahead()
+        self._publish()
+        now_seconds = time.monotonic()
+        for each in self._served:
+            if each.pace.due(now_seconds):
+                self._keep(each)
+
+    def keep_all(self) -> None:
+        """Take the last snapshots before the end."""
+        for each in self._served:
+            if each.pace.progressed:
+                self._keep(each)
+
+    def _advance(self) -> None:
+        """Let every engine advance, and return when all that came of it is acknowledged."""
+        if any(each.engine.unknown_versions or each.engine.closes_window for each in self._served):
+            self._control.catch_up()
+        steps = [(each, self._step_of(each)) for each in self._served]
+        stage: dict[tuple[str, int], list[Record]] = {}
+        for each, outputs in steps:
+            stage |= each.outcome_batches(outputs)
+            for place, batch in dead_letter_batches(outputs).items():
+                stage.setdefault(place, []).extend(batch)
+        self._outbox.write(stage)
+        reports: list[Record] = [
+            (each.key, records.encode(report), []) for each, outputs in steps for report in outputs.drift
+        ]
+        self._outbox.write({(topics.DRIFT.name, 0): reports})
+        self._request(steps)
+        for each, outputs in steps:
+            each.watermark_ms = each.engine.watermark_ms
+            each.pace.note(outputs)
+            each.observer.observe(outputs)
+
+    def _step_of(self, each: ServedModel) -> Outputs:
+        if unknown := each.engine.unknown_versions:
+            _log.warning("drift.reference_missing", model=each.name, versions=sorted(unknown))
+            each.engine.give_up_unknown_versions()
+        return each.engine.advance()
+
+    def _request(self, steps: Sequence[tuple[ServedModel, Outputs]]) -> None:
+        """Ask for retrainings; the outcomes that they name are acknowledged by now."""
+        batch: list[Record] = []
+        for each, outputs in steps:
+            for request in outputs.requests:
+                ends = self._ends(each.outcomes_topic)
+                complete = msgspec.structs.replace(
+                    request, offsets=request.offsets | {each.outcomes_topic: ends}
+                )
+                batch.append((each.key, records.encode(complete), []))
+                _log.info("drift.retraining_requested", model=each.name, reason=request.reason)
+        self._outbox.write({(topics.RETRAINING.name, 0): batch})
+
+    def _ends(self, topic: str) -> list[int]:
+        places = [TopicPartition(topic, number) for number in range(_partitions(self._data, topic))]
+        ends = self._data.end_offsets(places)
+        return [ends[place] for place in places]
+
+    def _pause_those_ahead(self) -> None:
+        """Read no further where much is waiting already: memory stays bounded while others catch up."""
+        ahead = {
+            TopicPartition(each.topic_of(place.kind), place.partition)
+            for each in self._served
+            for place in each.engine.inputs.ahead(WAITING_RECORDS_MAX)
+        }
+        paused = self._data.paused()
+        if resumed := paused - ahead:
+            self._data.resume(*resumed)
+        if stopped := ahead - paused:
+            self._data.pause(*stopped)
+
+    def _publish(self) -> None:
+        for each in self._served:
+            if each.watermark_ms is None or each.watermark_ms == each.published_ms:
+                continue
+            try:
+                watermarks.publish_blocking(self._redis, f"drift.{each.name}", each.watermark_ms)
+            except redis.RedisError as error:
+                _log.warning("drift.watermark_not_published", model=each.name, error=repr(error))
+                continue
+            each.published_ms = each.watermark_ms
+            telemetry.DRIFT_WATERMARK.labels(each.name).set(each.watermark_ms / 1000)
+
+    def _keep(self, each: ServedModel) -> None:
+        started_seconds = time.monotonic()
+        value = each.snapshot()
+        try:
+            self._outbox.write({(topics.DRIFT_STATE.name, 0): [(each.key, value, [])]})
+        except RecordTooLargeError as error:
+            _log.error("drift.snapshot_too_large", model=each.name, error=str(error))
+        telemetry.DRIFT_SNAPSHOT_BYTES.labels(each.name).set(len(value))
+        each.pace.taken(started_seconds, time.monotonic())
+
+
+def _consumer(settings: Settings, name: str, stack: contextlib.ExitStack) -> KafkaConsumer:
+    consumer = kafka_access.connect(settings, name)
+    stack.callback(consumer.close, timeout_ms=CLOSE_MS)
+    return consumer
+
+
+def _partitions(consumer: KafkaConsumer, topic: str) -> int:
+    found = consumer.partitions_for_topic(topic)
+    if not found:
+        raise MissingTopicError(f"waiting for the topic {topic}")
+    return len(found)
+
+
+def _restore(
+    consumer: KafkaConsumer, declarations: Mapping[str, ModelDeclaration], partitions: Mapping[str, int]
+) -> dict[str, State]:
+    place = TopicPartition(topics.DRIFT_STATE.name, 0)
+    kept = kafka_access.latest_values(consumer, place, [name.encode() for name in declarations])
+    states = {}
+    for name, declaration in declarations.items():
+        state = None
+        if (found := kept.get(name.encode())) is not None:
+            state = snapshots.decode(found[1], name, declaration.label.topic)
+            _log.info("drift.restored", model=name, snapshot_offset=found[0], pending=len(state.pending))
+            if not RiseDetector.can_restore(state.monitor.detector):
+                _log.warning(
+                    "drift.detector_begins_anew", model=name, reason="another version of river wrote it"
+                )
+        states[name] = fresh_state(
+            declaration, partitions[topics.predictions(name)], partitions[declaration.label.topic], state
+        )
+    return states
+
+
+def _check_offsets(consumer: KafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:
+    """Say loudly when records between snapshot and now have been deleted: totals then miss them."""
+    begins = consumer.beginning_offsets(list(offsets))
+    for place, offset in offsets.items():
+        if 0 < offset < begins[place]:
+            _log.error(
+                "drift.input_lost",
+                topic=place.topic,
+                partition=place.partition,
+                records=begins[place] - offset,
+            )

@@ -1,0 +1,67 @@
+"""kill -9 of the drift process: every report, outcome and request comes out as if nothing had happened."""
+
+import pytest
+
+from services.drift.inputs import LABEL, PREDICTION
+from services.settings import Settings
+from tests.processes import Process
+from tests.unit.drift import world
+from tests.unit.drift.on_kafka import PARTITIONS, KafkaWorld, until
+from tests.unit.drift.world import HOUR_MS, START_MS
+
+HOURS = 30
+PIECES = 5
+
+
+@pytest.fixture
+def local(kafka: str, valkey: str, http_ports: dict[str, int]) -> Settings:
+    changes = {"broker": kafka, "redis_url": valkey, **http_ports}
+    return Settings().model_copy(update=changes)
+
+
+def test_killed_drift_process_repeats_itself_and_changes_nothing(local, unique_name, tmp_path):
+    """Killed twice: with work behind its last snapshot, and at once after new input came."""
+    place = KafkaWorld(local, unique_name, tmp_path)
+    traffic = world.traffic(HOURS, seed=9, shift_at=12, a_hour=300, name=unique_name)
+    expected = world.play(world.new_engine(world.declaration(unique_name), PARTITIONS), traffic)
+    assert expected.requests
+    place.send_model()
+    pieces = [_piece(traffic, number) for number in range(PIECES)]
+
+    with Process("drift", place.settings, log=tmp_path / "drift.log") as drift:
+        _send(place, pieces[0])
+        until(lambda: place.snapshots() > 0, drift.check)
+        written = place.outcomes_written()
+        _send(place, pieces[1])
+        until(lambda: place.outcomes_written() > written, drift.check)
+        drift.kill()
+
+        drift.start()
+        _send(place, pieces[2])
+        drift.wait_ready()
+        _send(place, pieces[3])
+        drift.kill()
+
+        _send(place, pieces[4])
+        drift.start()
+        place.wait_for_watermark(START_MS + (HOURS + 6) * HOUR_MS, drift.check)
+        assert "drift.restored" in drift.output()
+        assert drift.stop()[0] == 0
+
+    assert place.drift() == expected.drift
+    assert place.outcomes() == expected.outcomes
+    assert {request.request_id for request in place.requests()} == {
+        request.request_id for request in expected.requests
+    }
+
+
+def _piece(traffic: world.Traffic, number: int):
+    """Cut every log at the same shares."""
+    for kind, logs in ((PREDICTION, traffic.predictions), (LABEL, traffic.labels)):
+        for partition, log in enumerate(logs):
+            yield kind, partition, log[len(log) * number // PIECES : len(log) * (number + 1) // PIECES]
+
+
+def _send(place: KafkaWorld, piece) -> None:
+    for kind, partition, entries in piece:
+        place.send(kind, partition, entries)

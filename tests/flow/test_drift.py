@@ -1,0 +1,105 @@
+"""The drift process on a real Kafka and a real Valkey, against the engine alone."""
+
+import httpx
+import msgspec
+import pytest
+
+from services.drift.inputs import LABEL, PREDICTION
+from services.settings import Settings
+from streams import topics
+from tests.processes import Process
+from tests.unit.drift import world
+from tests.unit.drift.on_kafka import PARTITIONS, KafkaWorld
+from tests.unit.drift.world import HOUR_MS, START_MS
+
+HOURS = 20
+END_MS = START_MS + (HOURS + 6) * HOUR_MS
+POISON = (
+    b"not JSON",
+    b'{"id": "p1", "at": "2013-01-01T00:00:00Z"}',
+    b'{"id": 1, "at": "2013-01-01T00:00:00Z", "y": 1.0}',
+    b'{"id": "p1", "at": "2013-01-01T00:00:00Z", "y": NaN}',
+    b'{"id": "p1", "at": "3013-01-01T00:00:00Z", "y": 1.0}',
+)
+
+
+@pytest.fixture
+def local(kafka: str, valkey: str, http_ports: dict[str, int]) -> Settings:
+    changes = {"broker": kafka, "redis_url": valkey, **http_ports}
+    return Settings().model_copy(update=changes)
+
+
+def test_process_writes_what_the_engine_makes_and_ends_within_ten_seconds(local, unique_name, tmp_path):
+    place = KafkaWorld(local, unique_name, tmp_path)
+    traffic = world.traffic(HOURS, seed=7, shift_at=10, a_hour=200, name=unique_name)
+    labels = [entry.record for entry in traffic.labels[0]]
+    labels[50:50] = POISON
+    traffic.labels[0][:] = world.with_label_offsets(labels)
+    engine = world.new_engine(world.declaration(unique_name), PARTITIONS)
+    expected = world.play(engine, traffic)
+    assert expected.requests
+    assert world.alarms(expected)
+
+    place.send_model()
+    with Process("drift", place.settings, log=tmp_path / "drift.log") as drift:
+        for number in range(PARTITIONS):
+            place.send(PREDICTION, number, traffic.predictions[number])
+            place.send(LABEL, number, traffic.labels[number])
+        drift.wait_ready()
+        place.wait_for_watermark(END_MS, drift.check)
+
+        assert place.drift() == expected.drift
+        assert place.outcomes() == expected.outcomes
+        assert [letter.value for letter in place.dead_letters()] == list(POISON)
+        _check_requests(place, expected.requests)
+        assert place.watermark_ms() == END_MS
+        _check_metrics(httpx.get(f"{drift.url}/metrics").text, unique_name, engine.totals.joined)
+        assert drift.stop()[0] == 0
+    assert place.snapshots() >= 1
+
+
+def _check_requests(place: KafkaWorld, expected):
+    """They name the end of the outcomes, which the engine cannot know."""
+    found = place.requests()
+    for request, wanted in zip(found, expected, strict=True):
+        ends = request.offsets[topics.outcomes(place.name)]
+        assert sum(ends) <= place.outcomes_written()
+        assert len(ends) == PARTITIONS
+        offsets = wanted.offsets | {topics.outcomes(place.name): ends}
+        assert request == msgspec.structs.replace(wanted, offsets=offsets)
+
+
+def _check_metrics(text: str, name: str, joined: int):
+    assert f'driftline_labels_total{{model="{name}",result="joined"}} {float(joined)}' in text
+    assert (
+        f'driftline_dead_letters_total{{service="drift",topic="{name}.labels"}} {float(len(POISON))}' in text
+    )
+    assert f'driftline_drift_alarms_total{{kind="feature",model="{name}"}} 1.0' in text
+    assert f'driftline_drift_effect{{feature="x",model="{name}"}}' in text
+    assert f'driftline_label_coverage_ratio{{model="{name}"}}' in text
+
+
+def test_restart_goes_on_from_the_snapshot_and_reads_nothing_twice(local, unique_name, tmp_path):
+    place = KafkaWorld(local, unique_name, tmp_path)
+    traffic = world.traffic(HOURS, seed=8, name=unique_name)
+    expected = world.play(world.new_engine(world.declaration(unique_name), PARTITIONS), traffic)
+    place.send_model()
+    half_ms = START_MS + HOURS * HOUR_MS // 2
+    with Process("drift", place.settings, log=tmp_path / "drift.log") as drift:
+        rest = {}
+        for kind, logs in ((PREDICTION, traffic.predictions), (LABEL, traffic.labels)):
+            for number, log in enumerate(logs):
+                middle = len(log) // 2
+                place.send(kind, number, log[:middle])
+                rest[kind, number] = log[middle:]
+        place.wait_for_watermark(half_ms - 3 * HOUR_MS, drift.check)
+        assert drift.stop()[0] == 0
+        drift.start()
+        for (kind, number), log in rest.items():
+            place.send(kind, number, log)
+        place.wait_for_watermark(END_MS, drift.check)
+        assert "drift.restored" in drift.output()
+        assert drift.stop()[0] == 0
+    assert place.drift() == expected.drift
+    assert place.outcomes() == expected.outcomes
+    assert place.outcomes_written() == sum(map(len, expected.outcomes.values()))

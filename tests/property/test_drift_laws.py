@@ -1,0 +1,171 @@
+"""Laws of the drift engine: order, interleaving, slicing and restarts change nothing."""
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.drift import snapshots, statistics
+from services.drift.cells import FeatureCells
+from streams import codec, records
+from tests.unit.drift import world
+from tests.unit.drift.world import HOUR_MS, START_MS, Traffic
+
+MINUTE_MS = 60_000
+PARTITIONS = 2
+seeds = st.randoms(use_true_random=False)
+quick = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@st.composite
+def logs(draw):
+    """Any traffic: out of order, late, repeated, duplicated, orphaned; heartbeats anywhere; two versions."""
+    ids = st.integers(0, 25)
+    minutes = st.integers(0, 500)
+    predictions = []
+    for home in range(PARTITIONS):
+        log, source = [], 0
+        for number, minute, kind in draw(st.lists(st.tuples(ids, minutes, st.integers(0, 9)), max_size=25)):
+            if kind == 0:
+                log.append(START_MS + minute * MINUTE_MS // 2)
+                continue
+            source = max(0, source - 2) if kind == 1 else source + 1
+            log.append(
+                world.prediction(
+                    number,
+                    START_MS + minute * MINUTE_MS,
+                    version=1 if minute < 250 else 2,
+                    features=[number / 10, "red" if number % 3 else "odd"],
+                    score=(number + 1) / 30,
+                    source_partition=home,
+                    source_offset=source,
+                )
+            )
+        predictions.append(log)
+    labels = []
+    for home in range(PARTITIONS):
+        log = []
+        for number, minute, kind in draw(st.lists(st.tuples(ids, minutes, st.integers(0, 9)), max_size=25)):
+            moment = START_MS + minute * MINUTE_MS
+            log.append(
+                moment
+                if kind == 0
+                else world.label(number, moment, float(kind > 4), partition=home, offset=len(log))
+            )
+        labels.append(log)
+    end_ms = START_MS + 24 * HOUR_MS
+    return Traffic(*[[world.numbered([*log, end_ms]) for log in side] for side in (predictions, labels)])
+
+
+def new_engine(state=None):
+    engine = world.new_engine(
+        world.declaration(loss_windows=1, minimum_labels=1, cooldown_hours=2), PARTITIONS, state
+    )
+    engine.add_model(world.model_changed(version=2, log_loss=0.3))
+    return engine
+
+
+def kept(engine):
+    return snapshots.decode(snapshots.encode("m", "l", engine.state()), "m", "l")
+
+
+@quick
+@given(logs(), seeds)
+def test_interleaving_and_slicing_change_nothing(traffic, chance):
+    first, second = new_engine(), new_engine()
+    assert world.play(first, traffic) == world.play(second, traffic, chance)
+    assert first.totals == second.totals
+
+
+@quick
+@given(logs(), seeds)
+def test_restart_from_the_last_snapshot_changes_nothing(traffic, chance):
+    undisturbed, engine = new_engine(), new_engine()
+    expected = world.play(undisturbed, traffic)
+    player, parts = world.Player(traffic), []
+    while places := player.open:
+        parts.append(player.step(engine, chance.choice(places), chance.randrange(1, 8)))
+        if chance.random() < 0.2:
+            engine = new_engine(kept(engine))
+            player.seek(engine)
+    found = world.merge(parts)
+    assert found == expected
+    assert engine.totals == undisturbed.totals
+
+
+@quick
+@given(logs(), seeds)
+def test_crash_repeats_what_came_after_the_snapshot_and_nothing_else(traffic, chance):
+    """Readers that drop repeats by id and by source offset see what an undisturbed run would have written."""
+    expected = world.play(new_engine(), traffic)
+    engine = new_engine()
+    snapshot, parts, player = kept(engine), [], world.Player(traffic)
+    while places := player.open:
+        parts.append(player.step(engine, chance.choice(places), chance.randrange(1, 8)))
+        fate = chance.random()
+        if fate < 0.2:
+            snapshot = kept(engine)
+        elif fate < 0.3:
+            engine = new_engine(snapshot)
+            snapshot = kept(engine)
+            player.seek(engine)
+    found = world.merge(parts)
+    repeats = codec.RepeatFilter()
+    for partition, outcomes in found.outcomes.items():
+        fresh = [each for each in outcomes if not repeats.is_repeat(partition, each.source_offset)]
+        assert fresh == expected.outcomes[partition]
+    assert _by_id(found.drift) == _by_id(expected.drift)
+    assert {request.request_id: request for request in found.requests} == {
+        request.request_id: request for request in expected.requests
+    }
+
+
+@quick
+@given(logs(), seeds)
+def test_every_label_and_prediction_is_accounted_for(traffic, chance):
+    engine = new_engine()
+    outputs = world.play(engine, traffic, chance)
+    totals = engine.totals
+    labels = [entry for log in traffic.labels for entry in log if not isinstance(entry.record, int)]
+    made = [entry for log in traffic.predictions for entry in log if not isinstance(entry.record, int)]
+    assert totals.joined + totals.orphaned + totals.duplicate == len(labels)
+    assert totals.predictions + totals.repeated == len(made)
+    assert totals.expired == totals.predictions - engine.pending == totals.predictions
+    assert totals.expired - totals.unlabelled == totals.joined
+    assert sum(map(len, outputs.outcomes.values())) == totals.joined
+    counted = sum(report.predictions for report in world.reports(outputs))
+    assert counted + totals.late_predictions == totals.predictions
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(-5, 5), st.floats(-5, 5)), max_size=60), st.integers(1, 20))
+def test_counts_do_not_depend_on_chunks_or_order(column, size):
+    reference = records.FeatureReference(feature="x", counts=[1] * 5, missing=0, edges=[-2.0, 0.0, 1.0, 3.0])
+    whole, pieces = FeatureCells(reference), FeatureCells(reference)
+    if column:
+        whole.add(column)
+    shuffled = sorted(column, key=str)
+    for start in range(0, len(shuffled), size):
+        pieces.add(shuffled[start : start + size])
+    assert whole.counts.tolist() == pieces.counts.tolist()
+    assert whole.counts.sum() == len(column)
+
+
+two_samples = st.integers(1, 12).flatmap(
+    lambda cells: st.tuples(*[st.lists(st.integers(0, 1000), min_size=cells, max_size=cells)] * 2)
+)
+
+
+@given(two_samples)
+def test_statistics_stay_in_their_ranges(pair):
+    reference, window = (np.array(sample, dtype=np.int64) for sample in pair)
+    distance, p_value = statistics.kolmogorov_smirnov(reference, window)
+    assert 0 <= distance <= 1 + 1e-12
+    assert 0 <= p_value <= 1
+    assert 0 <= statistics.total_variation(reference, window) <= 1 + 1e-12
+    assert 0 <= statistics.homogeneity_p_value(reference, window) <= 1
+    assert statistics.population_stability_index(reference, window) >= -1e-12
+    assert statistics.population_stability_index(reference, reference) == 0
+    assert statistics.expected_index(reference, window) >= 0
+
+
+def _by_id(drift):
+    return {getattr(record, "report_id", None) or record.alarm_id: record for record in drift}

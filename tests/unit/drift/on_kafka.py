@@ -1,0 +1,153 @@
+"""The world of the drift tests on a real broker: write its logs, start the process, read what it wrote."""
+
+import asyncio
+import datetime as dt
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import redis
+from kafka import KafkaConsumer, TopicPartition
+
+from services import watermarks
+from services.drift.inputs import PREDICTION
+from services.model import load_all
+from services.settings import Settings
+from services.topics import ensure_topics
+from streams import codec, records, topics
+from streams.producer import BatchProducer, Record
+from tests.unit.drift import world
+from tests.unit.drift.world import Entry
+
+WAIT_SECONDS_MAX = 60.0
+PARTITIONS = 2
+
+
+class KafkaWorld:
+    """One model with topics of its own."""
+
+    def __init__(self, settings: Settings, name: str, folder: Path, **monitoring: Any) -> None:
+        self.name = name
+        self.label_topic = f"{name}.labels"
+        self.document = world.document(name, **monitoring)
+        path = folder / "models" / name / "model.yaml"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(self.document))  # JSON is YAML
+        self.settings = settings.model_copy(update={"models": folder / "models", "partitions": PARTITIONS})
+        ensure_topics(self.settings, load_all(self.settings.models))
+        self._redis = redis.Redis.from_url(settings.redis_url)
+
+    def send_model(self) -> None:
+        """Promote version 1."""
+        value = records.encode(world.model_changed(name=self.name))
+        self._send({(topics.MODELS.name, 0): [(self.name.encode(), value, [])]})
+
+    def send_request(self, request: records.RetrainingRequested) -> None:
+        self._send({(topics.RETRAINING.name, 0): [(self.name.encode(), records.encode(request), [])]})
+
+    def send(self, kind: int, partition: int, entries: Iterable[Entry]) -> None:
+        """Append entries to a partition."""
+        topic = topics.predictions(self.name) if kind == PREDICTION else self.label_topic
+        self._send({(topic, partition): [_record(entry.record) for entry in entries]})
+
+    def _send(self, batches: dict[tuple[str, int], Sequence[Record]]) -> None:
+        async def send() -> None:
+            producer = BatchProducer(self.settings.kafka_options())
+            await producer.start()
+            try:
+                for (topic, partition), batch in batches.items():
+                    await producer.send(topic, partition, batch)
+            finally:
+                await producer.stop()
+
+        asyncio.run(send())
+
+    def watermark_ms(self) -> int | None:
+        name = f"drift.{self.name}"
+        return watermarks.read_blocking(self._redis, [name])[name]
+
+    def wait_for_watermark(self, at_least_ms: int, check: Callable[[], None]) -> None:
+        until(lambda: (self.watermark_ms() or 0) >= at_least_ms, check)
+
+    def read(self, topic: str, partitions: int = 1) -> dict[int, list[Any]]:
+        """Read all records of a topic by partition, those of other models too."""
+        consumer = KafkaConsumer(**self.settings.kafka_options(), group_id=None, check_crcs=False)
+        places = [TopicPartition(topic, number) for number in range(partitions)]
+        consumer.assign(places)
+        consumer.seek_to_beginning(*places)
+        found: dict[int, list[Any]] = {place.partition: [] for place in places}
+        ends = consumer.end_offsets(places)
+        while any(consumer.position(place) < end for place, end in ends.items()):
+            for place, messages in consumer.poll(timeout_ms=200).items():
+                found[place.partition] += messages
+        consumer.close()
+        return found
+
+    def outcomes(self) -> dict[int, list[records.Outcome]]:
+        """Read the outcomes as any consumer does: without repeats."""
+        decode, repeats = records.decoder_of(records.Outcome).decode, codec.RepeatFilter()
+        found = {}
+        for partition, messages in self.read(topics.outcomes(self.name), PARTITIONS).items():
+            outcomes = [decode(message.value) for message in messages]
+            found[partition] = [
+                each for each in outcomes if not repeats.is_repeat(each.source_partition, each.source_offset)
+            ]
+        return found
+
+    def outcomes_written(self) -> int:
+        """Count the outcomes with all repeats."""
+        return sum(map(len, self.read(topics.outcomes(self.name), PARTITIONS).values()))
+
+    def drift(self) -> list[records.DriftRecord]:
+        """Read reports and alarms, the first of each id; all repeats must be equal."""
+        decode = records.decoder_of(records.DriftRecord).decode
+        found: dict[str, records.DriftRecord] = {}
+        for message in self._own(topics.DRIFT.name):
+            record = decode(message.value)
+            identity = record.report_id if isinstance(record, records.DriftReport) else record.alarm_id
+            assert found.setdefault(identity, record) == record
+        return list(found.values())
+
+    def requests(self) -> list[records.RetrainingRequested]:
+        decode = records.decoder_of(records.RetrainingRecord).decode
+        found = [decode(message.value) for message in self._own(topics.RETRAINING.name)]
+        return [record for record in found if isinstance(record, records.RetrainingRequested)]
+
+    def dead_letters(self) -> list[records.DeadLetter]:
+        decode = records.decoder_of(records.DeadLetter).decode
+        found = [decode(message.value) for message in self._all(topics.DEAD_LETTERS.name)]
+        return [
+            letter for letter in found if letter.topic in {self.label_topic, topics.predictions(self.name)}
+        ]
+
+    def snapshots(self) -> int:
+        return len(self._own(topics.DRIFT_STATE.name))
+
+    def _own(self, topic: str) -> list[Any]:
+        return [message for message in self._all(topic) if message.key == self.name.encode()]
+
+    def _all(self, topic: str) -> list[Any]:
+        return self.read(topic)[0]
+
+
+def until(reached: Callable[[], bool], check: Callable[[], None]) -> None:
+    """Wait for a condition; ``check`` raises when it can no longer come."""
+    deadline = time.monotonic() + WAIT_SECONDS_MAX
+    while not reached():
+        check()
+        assert time.monotonic() < deadline, "the condition did not come"
+        time.sleep(0.05)
+
+
+def _record(record: records.Prediction | records.Label | int | bytes) -> Record:
+    if isinstance(record, int):
+        return None, None, codec.heartbeat(record)
+    if isinstance(record, records.Prediction):
+        return record.prediction_id.encode(), records.encode(record), []
+    if isinstance(record, records.Label):
+        moment = dt.datetime.fromtimestamp(record.event_time_ms / 1000, dt.UTC).isoformat()
+        value = {"id": record.prediction_id, "at": moment, "y": 30.0 if record.value else 0.0}
+        return record.prediction_id.encode(), json.dumps(value).encode(), []
+    return b"any", record, []

@@ -1,0 +1,414 @@
+"""What the engine makes of predictions and labels."""
+
+import itertools
+import math
+import random
+
+import pytest
+
+from services.drift import engine as subject
+from services.drift import snapshots
+from services.drift.inputs import LABEL, PREDICTION, Place
+from streams import records
+from tests.unit.drift import world
+from tests.unit.drift.world import HOUR_MS, START_MS, label, prediction
+
+MINUTE_MS = 60_000
+
+
+class Desk:
+    """An engine with one partition of each input, and a hand that writes into them in order."""
+
+    def __init__(self, **monitoring):
+        self.engine = world.new_engine(world.declaration(**monitoring))
+        self.offsets = {PREDICTION: 0, LABEL: 0}
+
+    def _offset(self, kind):
+        self.offsets[kind] += 1
+        return self.offsets[kind] - 1
+
+    def predict(self, number, minutes, **values):
+        offset = self._offset(PREDICTION)
+        values = {"source_offset": offset} | values
+        record = prediction(number, START_MS + round(minutes * MINUTE_MS), **values)
+        self.engine.add_prediction(0, offset, record)
+
+    def label(self, number, minutes, value):
+        offset = self._offset(LABEL)
+        record = label(number, START_MS + round(minutes * MINUTE_MS), value, offset=offset)
+        self.engine.add_label(0, offset, record)
+
+    def until(self, minutes):
+        """Promise both partitions up to a time and advance."""
+        for kind in (PREDICTION, LABEL):
+            place = Place(kind, 0)
+            self.engine.inputs.add_heartbeat(place, self._offset(kind), START_MS + round(minutes * MINUTE_MS))
+        return self.engine.advance()
+
+
+def outcomes(outputs):
+    return [outcome for partition in outputs.outcomes.values() for outcome in partition]
+
+
+def test_label_meets_its_prediction():
+    desk = Desk()
+    desk.predict(1, 0, score=0.25, shadow_scores={"frozen": 0.5})
+    desk.label(1, 30, 1.0)
+    (outcome,) = outcomes(desk.until(40))
+    assert outcome == records.Outcome(
+        prediction_id="p1",
+        model="m",
+        version=1,
+        arm="champion",
+        event_time_ms=START_MS,
+        label_time_ms=START_MS + 30 * MINUTE_MS,
+        source_partition=0,
+        source_offset=0,
+        label=1.0,
+        score=0.25,
+        loss=-math.log(0.25),
+        shadow_scores={"frozen": 0.5},
+    )
+
+
+def test_label_of_the_same_instant_meets_its_prediction():
+    desk = Desk()
+    desk.label(1, 5, 1.0)
+    desk.predict(1, 5)
+    assert len(outcomes(desk.until(10))) == 1
+
+
+def test_nothing_is_processed_before_every_partition_has_promised():
+    desk = Desk()
+    desk.predict(1, 0)
+    desk.label(1, 30, 1.0)
+    desk.engine.inputs.add_heartbeat(Place(LABEL, 0), 99, START_MS + HOUR_MS)
+    assert outcomes(desk.engine.advance()) == []
+    assert desk.engine.watermark_ms == START_MS - 1
+
+
+def test_version_zero_is_joined_without_score_or_loss():
+    desk = Desk()
+    desk.predict(1, 0, version=0)
+    desk.label(1, 30, 1.0)
+    (outcome,) = outcomes(desk.until(40))
+    assert (outcome.version, outcome.score, outcome.loss) == (0, None, None)
+
+
+def test_a_certain_and_wrong_score_costs_a_finite_loss():
+    desk = Desk()
+    desk.predict(1, 0, score=0.0)
+    desk.predict(2, 1, score=1.0)
+    desk.label(1, 30, 1.0)
+    desk.label(2, 30, 1.0)
+    first, second = outcomes(desk.until(40))
+    assert first.loss == pytest.approx(34.54, abs=0.01)
+    assert second.loss == pytest.approx(0.0, abs=1e-12)
+
+
+def test_label_beyond_the_horizon_is_an_orphan_and_its_prediction_unlabelled():
+    desk = Desk()
+    desk.predict(1, 0)
+    desk.label(1, 181, 1.0)
+    assert outcomes(desk.until(241)) == []
+    totals = desk.engine.totals
+    assert (totals.joined, totals.orphaned, totals.unlabelled) == (0, 1, 1)
+
+
+def test_label_at_the_end_of_the_horizon_still_counts():
+    desk = Desk()
+    desk.predict(1, 0)
+    desk.label(1, 180, 1.0)
+    assert len(outcomes(desk.until(300))) == 1
+    assert desk.engine.totals.unlabelled == 0
+
+
+def test_label_without_prediction_is_an_orphan():
+    desk = Desk()
+    desk.label(7, 10, 1.0)
+    desk.until(20)
+    assert desk.engine.totals.orphaned == 1
+
+
+def test_second_label_is_a_duplicate_and_conflicting_only_if_it_differs():
+    desk = Desk()
+    desk.predict(1, 0)
+    desk.label(1, 10, 1.0)
+    desk.label(1, 11, 1.0)
+    desk.label(1, 12, 0.0)
+    assert len(outcomes(desk.until(20))) == 1
+    totals = desk.engine.totals
+    assert (totals.joined, totals.duplicate, totals.conflicting) == (1, 2, 1)
+
+
+def test_repeated_prediction_is_dropped():
+    desk = Desk()
+    desk.predict(1, 0, source_offset=0)
+    desk.predict(2, 1, source_offset=1)
+    desk.predict(1, 0, source_offset=0)
+    desk.predict(2, 1, source_offset=1)
+    desk.predict(3, 2, source_offset=2)
+    (report,) = world.reports(desk.until(60))
+    assert report.predictions == 3
+    assert desk.engine.totals.repeated == 2
+
+
+def test_memory_is_bounded_by_the_horizon():
+    desk = Desk()
+    for number in range(2400):
+        desk.predict(number, number)  # one a minute for 40 hours
+        desk.until(number)
+    assert desk.engine.pending <= 180 + 60
+
+
+def test_windows_are_aligned_and_their_end_belongs_to_the_next():
+    desk = Desk()
+    desk.predict(1, 59)
+    desk.predict(2, 60)
+    first, second = world.reports(desk.until(120))
+    assert (first.window_start_ms, first.window_end_ms) == (START_MS, START_MS + HOUR_MS)
+    assert (first.predictions, second.predictions) == (1, 1)
+
+
+def test_window_stays_open_until_nothing_can_come():
+    desk = Desk()
+    desk.predict(1, 0)
+    assert world.reports(desk.until(59.9)) == []
+    assert len(world.reports(desk.until(60))) == 1
+
+
+def test_out_of_order_prediction_belongs_to_its_window_while_it_is_open():
+    desk = Desk()
+    desk.predict(1, 50)
+    desk.predict(2, 10)
+    (report,) = world.reports(desk.until(60))
+    assert report.predictions == 2
+    assert desk.engine.totals.late_predictions == 0
+
+
+def test_prediction_of_a_closed_window_is_counted_late_and_still_joined():
+    desk = Desk()
+    desk.predict(1, 10)
+    desk.until(70)
+    desk.predict(2, 20)
+    desk.label(2, 75, 1.0)
+    outputs = desk.until(120)
+    assert desk.engine.totals.late_predictions == 1
+    assert [outcome.prediction_id for outcome in outcomes(outputs)] == ["p2"]
+    assert world.reports(outputs)[0].predictions == 0
+
+
+def test_outcomes_of_a_partition_have_rising_offsets_although_labels_came_out_of_order():
+    desk = Desk()
+    for number in range(5):
+        desk.predict(number, number)
+    for number, minutes in ((0, 10), (3, 30), (1, 20), (2, 30), (4, 30)):
+        desk.label(number, minutes, 1.0)
+    found = outcomes(desk.until(40))
+    assert [outcome.source_offset for outcome in found] == [0, 1, 2, 3, 4]
+
+
+def test_report_tells_loss_accuracy_and_the_shadows_loss():
+    desk = Desk()
+    desk.predict(1, 0, score=0.8, prediction=1, shadow_scores={"frozen": 0.5})
+    desk.predict(2, 1, score=0.4, prediction=0, shadow_scores={"frozen": 0.5})
+    desk.label(1, 30, 1.0)
+    desk.label(2, 30, 1.0)
+    (report,) = world.reports(desk.until(60))
+    assert report.log_loss == pytest.approx(-(math.log(0.8) + math.log(0.4)) / 2)
+    assert report.accuracy == 0.5
+    assert report.shadow_log_loss == {"frozen": pytest.approx(math.log(2))}
+    assert report.reference_log_loss == 0.58
+    assert report.labels == report.labels_joined_total == 2
+
+
+def test_gap_without_events_is_skipped_once_nothing_is_pending():
+    desk = Desk()
+    desk.predict(1, 0)
+    outputs = desk.until(60 * 24 * 365)
+    assert [report.predictions for report in world.reports(outputs)] == [1, 0, 0, 0]
+    assert world.reports(outputs)[-1].predictions_unlabelled_total == 1
+
+
+def test_rejected_record_comes_out_as_a_dead_letter_and_opens_no_window():
+    engine = world.new_engine()
+    letter = records.DeadLetter(
+        service="drift", reason="r", topic="t", partition=0, offset=0, key=None, value=b"x", failed_time_ms=0
+    )
+    engine.inputs.reject(Place(LABEL, 0), 0, letter)
+    for kind in (PREDICTION, LABEL):
+        engine.inputs.add_heartbeat(Place(kind, 0), 1, START_MS + 2 * HOUR_MS)
+    outputs = engine.advance()
+    assert outputs.dead_letters == [letter]
+    assert outputs.drift == []
+    assert engine.totals.rejected == 1
+
+
+def test_reference_is_chosen_by_the_predictions_and_not_by_the_arrival_of_the_change():
+    desk = Desk()
+    desk.engine.add_model(world.model_changed(version=2, log_loss=0.4))
+    desk.predict(1, 10, version=1)
+    desk.predict(2, 30, version=2)
+    desk.predict(3, 70, version=2)
+    first, second = world.reports(desk.until(120))
+    assert (first.version, first.reference_log_loss) == (1, 0.58)
+    assert (second.version, second.reference_log_loss) == (2, 0.4)
+
+
+def test_canary_does_not_become_the_champion():
+    desk = Desk()
+    desk.engine.add_model(world.model_changed(version=2))
+    desk.predict(1, 10, version=1)
+    desk.predict(2, 20, version=2, arm_weight=1000)
+    desk.predict(3, 70, version=2, arm_weight=1000)
+    assert [report.version for report in world.reports(desk.until(120))] == [1, 1]
+
+
+def test_unknown_version_must_be_looked_up_before_advancing():
+    desk = Desk()
+    desk.predict(1, 10, version=5)
+    assert desk.engine.unknown_versions == {5}
+    desk.engine.add_model(world.model_changed(version=5))
+    assert desk.engine.unknown_versions == frozenset()
+
+
+def test_version_without_reference_is_reported_without_features():
+    desk = Desk()
+    desk.predict(1, 10, version=5)
+    desk.engine.give_up_unknown_versions()
+    (report,) = world.reports(desk.until(60))
+    assert (report.version, report.features, report.score_psi) == (5, [], None)
+
+
+def test_stationary_traffic_raises_nothing():
+    logs = world.traffic(100, seed=3)
+    engine = world.new_engine(partitions=2)
+    outputs = world.play(engine, logs)
+    assert len(world.reports(outputs)) >= 100
+    assert world.alarms(outputs) == []
+    assert outputs.requests == []
+
+
+def test_shift_raises_each_alarm_once_and_asks_for_one_retraining():
+    logs = world.traffic(30, seed=4, shift_at=20, a_hour=200)
+    engine = world.new_engine(world.declaration(cooldown_hours=100), partitions=2)
+    outputs = world.play(engine, logs)
+    kinds = [(alarm.kind, alarm.subject) for alarm in world.alarms(outputs)]
+    assert kinds.count(("feature", "x")) == 1
+    losses = [alarm.alarm_id for alarm in world.alarms(outputs) if alarm.kind == "loss"]
+    assert len([name for name in losses if "-window-" in name]) == 1
+    assert len([name for name in losses if "-adwin-" in name]) == 1
+    (request,) = outputs.requests
+    assert request.trigger == "drift"
+    assert request.request_id == f"m-{request.requested_at_ms}"
+    assert START_MS + 20 * HOUR_MS < request.requested_at_ms <= START_MS + 27 * HOUR_MS
+    assert {alarm.subject for alarm in request.evidence} >= {"x", "log_loss"}
+    assert request.evidence[0].kind == "loss"
+    assert list(request.offsets) == ["driftline.predictions.m"]
+
+
+def test_feature_alarm_waits_until_enough_windows_agree_and_tells_since_when():
+    logs = world.traffic(12, seed=4, shift_at=5, a_hour=200)
+    engine = world.new_engine(world.declaration(alarm_windows=3), partitions=2)
+    (alarm,) = [alarm for alarm in world.alarms(world.play(engine, logs)) if alarm.subject == "x"]
+    assert alarm.since_ms == START_MS + 5 * HOUR_MS
+    assert alarm.detected_at_ms == START_MS + 8 * HOUR_MS
+
+
+def requests_of(logs, **options):
+    asked = options.pop("asked", ())
+    engine = world.new_engine(world.declaration(**options), partitions=2)
+    for request in asked:
+        engine.add_request(request)
+    return [request.requested_at_ms for request in world.play(engine, logs).requests]
+
+
+def manual(time_ms, model="m"):
+    return records.RetrainingRequested(
+        request_id="x", model=model, trigger="manual", requested_at_ms=time_ms, reason="r"
+    )
+
+
+def test_lasting_harm_asks_again_after_the_cooldown():
+    logs = world.traffic(40, seed=4, shift_at=5, a_hour=200)
+    asked = requests_of(logs, cooldown_hours=10)
+    assert len(asked) > 1
+    assert all(later - earlier >= 10 * HOUR_MS for earlier, later in itertools.pairwise(asked))
+
+
+def test_request_of_others_starts_the_cooldown_too():
+    logs = world.traffic(30, seed=4, shift_at=5, a_hour=200)
+    free = requests_of(logs, cooldown_hours=100)
+    held = requests_of(logs, cooldown_hours=10, asked=[manual(free[0] - HOUR_MS)])
+    assert held[0] == free[0] + 9 * HOUR_MS
+
+
+def test_later_and_equal_requests_and_those_of_other_models_hold_nothing_back():
+    logs = world.traffic(30, seed=4, shift_at=5, a_hour=200)
+    free = requests_of(logs, cooldown_hours=100)
+    others = [manual(free[0]), manual(free[0] + 1), manual(free[0] - HOUR_MS, model="other")]
+    assert requests_of(logs, cooldown_hours=100, asked=others) == free
+
+
+def test_too_few_labels_ask_for_nothing():
+    logs = world.traffic(30, seed=4, shift_at=5, a_hour=200)
+    assert requests_of(logs, minimum_labels=100_000) == []
+
+
+def test_drift_without_harm_asks_for_nothing():
+    """x shifts, the model stays as good as it was."""
+    desk = Desk()
+    chance = random.Random(1)
+    drift = []
+    for number in range(3000):
+        score = chance.uniform(0.1, 0.9)
+        desk.predict(number, number / 5, features=[chance.gauss(2, 1), "red"], score=score)
+        desk.label(number, number / 5 + 5, float(chance.random() < score))
+        outputs = desk.until(number / 5)
+        drift += world.alarms(outputs)
+        assert outputs.requests == []
+    assert "x" in {alarm.subject for alarm in drift}
+
+
+def test_promotion_begins_the_losses_and_the_alarms_anew():
+    desk = Desk(minimum_labels=1, cooldown_hours=0)
+    desk.engine.add_model(world.model_changed(version=2, log_loss=0.5))
+    asked = []
+    for number in range(1200):
+        version, score = (1, 0.01) if number < 600 else (2, 0.99)
+        desk.predict(number, number / 2, version=version, score=score)
+        desk.label(number, number / 2, 1.0)
+        asked += desk.until(number / 2).requests
+    assert asked
+    assert max(request.requested_at_ms for request in asked) <= START_MS + 5 * HOUR_MS
+
+
+def test_snapshot_goes_on_as_if_nothing_had_happened():
+    logs = world.traffic(30, seed=5, shift_at=12, a_hour=100)
+    model = world.declaration()
+    whole = world.play(world.new_engine(model, partitions=2), logs)
+    assert whole.requests
+    engine, parts, chance = world.new_engine(model, partitions=2), [], random.Random(1)
+    player = world.Player(logs)
+    while places := player.open:
+        parts.append(player.step(engine, chance.choice(places), chance.randrange(1, 200)))
+        if chance.random() < 0.1:
+            kept = snapshots.decode(snapshots.encode("m", "l", engine.state()), "m", "l")
+            engine = world.new_engine(model, partitions=2, state=kept)
+            player.seek(engine)
+    merged = world.merge(parts)
+    assert merged.drift == whole.drift
+    assert merged.requests == whole.requests
+    assert merged.outcomes == whole.outcomes
+
+
+def test_topic_made_anew_with_fewer_partitions_is_an_error():
+    state = world.new_engine(partitions=2).state()
+    with pytest.raises(subject.StateError, match="2 partitions, its topic 1"):
+        subject.fresh_state(world.declaration(), 1, 1, state)
+
+
+def test_partitions_that_were_added_are_read_from_their_beginning():
+    state = world.new_engine(partitions=1).state()
+    grown = subject.fresh_state(world.declaration(), 2, 1, state)
+    assert subject.offsets_to_read(grown, "p", "l") == {("p", 0): 0, ("p", 1): 0, ("l", 0): 0}

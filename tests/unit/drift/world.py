@@ -1,0 +1,285 @@
+"""A small world for the drift engine: a model, and traffic whose drift is chosen, partition by partition."""
+
+import dataclasses
+import datetime as dt
+import json
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from services.drift.engine import Engine, Outputs, State, fresh_state
+from services.drift.inputs import LABEL, PREDICTION, Place
+from services.model import ModelDeclaration
+from streams import records
+
+HOUR_MS = 3_600_000
+START_MS = 1_357_000_000_000 // HOUR_MS * HOUR_MS
+COLOURS = ("red", "green", "blue")
+
+
+def declaration(name: str = "m", **monitoring: Any) -> ModelDeclaration:
+    """Read `document`."""
+    return ModelDeclaration.model_validate(document(name, **monitoring))
+
+
+def document(name: str = "m", **monitoring: Any) -> dict[str, Any]:
+    """Hourly windows, labels within three hours: what a model.yaml says."""
+    retraining = {
+        "cooldown_days": monitoring.pop("cooldown_hours", 6) / 24,
+        "minimum_labels": monitoring.pop("minimum_labels", 50),
+    }
+    return {
+        "name": name,
+        "owner": "o",
+        "task": "binary",
+        "request": {
+            "topic": f"{name}.requests",
+            "id": "id",
+            "event_time": "at",
+            "schema": {"id": "string", "at": "timestamp", "x": "float", "colour": "string?"},
+        },
+        "features": {"service": "s", "from_request": ["x", "colour"]},
+        "label": {
+            "topic": f"{name}.labels",
+            "id": "id",
+            "event_time": "at",
+            "value": "y",
+            "positive_above": 15,
+            "horizon_hours": 3,
+            "schema": {"id": "string", "at": "timestamp", "y": "float"},
+        },
+        "monitoring": {"window_hours": 1, "alarm_windows": 2, "loss_windows": 3, "loss_tolerance": 0.1}
+        | monitoring,
+        "retraining": retraining,
+        "gates": {"floor": 1},
+    }
+
+
+def reference(version: int = 1, log_loss: float = 0.58) -> records.Reference:
+    """x standard normal in ten bins, three colours, scores uniform in [0.1, 0.9]."""
+    edges = [-1.2816, -0.8416, -0.5244, -0.2533, 0.0, 0.2533, 0.5244, 0.8416, 1.2816]
+    return records.Reference(
+        version=version,
+        features=[
+            records.FeatureReference(feature="x", counts=[1000] * 10, missing=100, edges=edges),
+            records.FeatureReference(
+                feature="colour", counts=[5000, 3000, 2000], missing=0, categories=list(COLOURS)
+            ),
+        ],
+        score=records.FeatureReference(feature="score", counts=[2500] * 4, missing=0, edges=[0.3, 0.5, 0.7]),
+        log_loss=log_loss,
+    )
+
+
+def model_changed(version: int = 1, log_loss: float = 0.58, name: str = "m") -> records.ModelChanged:
+    return records.ModelChanged(
+        model=name,
+        arms=[records.Arm(name="champion", version=version, weight=10_000)],
+        changed_at_ms=START_MS,
+        reason="test",
+        reference=reference(version, log_loss),
+    )
+
+
+def prediction(number: int, time_ms: int, *, version: int = 1, **values: Any) -> records.Prediction:
+    given = {
+        "features": [0.0, "red"],
+        "score": 0.4 if version else None,
+        "prediction": 0 if version else None,
+        "arm_weight": 10_000,
+        "source_partition": 0,
+        "source_offset": number,
+        "model": "m",
+        "shadow_scores": {"frozen": 0.5} if version else {},
+    } | values
+    return records.Prediction(
+        prediction_id=f"p{number}",
+        version=version,
+        arm="champion",
+        event_time_ms=time_ms,
+        scored_time_ms=0,
+        features_lag_ms=0,
+        **given,
+    )
+
+
+def label(number: int, time_ms: int, value: float, *, partition: int = 0, offset: int | None = None):
+    return records.Label(
+        prediction_id=f"p{number}",
+        event_time_ms=time_ms,
+        value=value,
+        source_partition=partition,
+        source_offset=number if offset is None else offset,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One record of one partition: a prediction, a label, a heartbeat, or bytes that are none of them."""
+
+    offset: int
+    record: records.Prediction | records.Label | int | bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+    """Logs by partition."""
+
+    predictions: list[list[Entry]]
+    labels: list[list[Entry]]
+
+
+def traffic(
+    hours: int,
+    *,
+    seed: int = 1,
+    partitions: int = 2,
+    a_hour: int = 60,
+    shift_at: int = 10**9,
+    name: str = "m",
+):
+    """Make a calibrated model's traffic; from hour ``shift_at`` on x is shifted and labels are coin flips."""
+    chance = random.Random(seed)
+    predictions: list[list[Any]] = [[] for _ in range(partitions)]
+    labels: list[list[Any]] = [[] for _ in range(partitions)]
+    for number in range(hours * a_hour):
+        time_ms = START_MS + number * HOUR_MS // a_hour
+        broken = number // a_hour >= shift_at
+        score = chance.uniform(0.1, 0.9)
+        x = chance.gauss(2.0 if broken else 0.0, 1.0)
+        colour = chance.choices(COLOURS, (5, 3, 2))[0]
+        truth = float(chance.random() < (0.5 if broken else score))
+        home = chance.randrange(partitions)
+        predictions[home].append((time_ms, number, [x, colour], score))
+        if chance.random() < 0.95:
+            delay_ms = chance.randrange(HOUR_MS // 4, 2 * HOUR_MS)
+            labels[chance.randrange(partitions)].append((time_ms + delay_ms, number, truth))
+    end_ms = START_MS + (hours + 6) * HOUR_MS
+    return Traffic(
+        [_prediction_log(name, log, home, end_ms) for home, log in enumerate(predictions)],
+        [_label_log(sorted(log), home, end_ms) for home, log in enumerate(labels)],
+    )
+
+
+def numbered(log: Iterable[Any]) -> list[Entry]:
+    """Give each record its offset."""
+    return [Entry(offset, record) for offset, record in enumerate(log)]
+
+
+def _prediction_log(name: str, log: Sequence[Any], home: int, end_ms: int) -> list[Entry]:
+    made = [
+        prediction(
+            number, time_ms, model=name, features=features, score=score, prediction=int(score > 0.5),
+            source_partition=home, source_offset=offset,
+        )
+        for offset, (time_ms, number, features, score) in enumerate(log)
+    ]  # fmt: skip
+    return numbered([*made, end_ms])
+
+
+def _label_log(log: Sequence[Any], home: int, end_ms: int) -> list[Entry]:
+    made = [
+        label(number, time_ms, truth, partition=home, offset=offset)
+        for offset, (time_ms, number, truth) in enumerate(log)
+    ]
+    return numbered([*made, end_ms])
+
+
+def with_label_offsets(log: Iterable[Any]) -> list[Entry]:
+    """Give each record of a label partition its offset, and each label the same as its source."""
+    return [
+        Entry(offset, msgspec.structs.replace(record, source_offset=offset))
+        if isinstance(record, records.Label)
+        else Entry(offset, record)
+        for offset, record in enumerate(log)
+    ]
+
+
+def new_engine(
+    model: ModelDeclaration | None = None, partitions: int = 1, state: State | None = None
+) -> Engine:
+    model = model or declaration()
+    engine = Engine(model, fresh_state(model, partitions, partitions, state))
+    engine.add_model(model_changed(name=model.name))
+    return engine
+
+
+def feed(engine: Engine, kind: int, partition: int, entries: Iterable[Entry]) -> None:
+    """Add a piece of a log."""
+    for entry in entries:
+        record = entry.record
+        if isinstance(record, int):
+            engine.inputs.add_heartbeat(Place(kind, partition), entry.offset, record)
+        elif isinstance(record, records.Prediction):
+            engine.add_prediction(partition, entry.offset, record)
+        elif isinstance(record, records.Label):
+            engine.add_label(partition, entry.offset, record)
+        else:
+            letter = records.DeadLetter(
+                service="drift", reason="", topic="", partition=partition, offset=entry.offset,
+                key=None, value=record, failed_time_ms=0,
+            )  # fmt: skip
+            engine.inputs.reject(Place(kind, partition), entry.offset, letter)
+
+
+def merge(parts: Iterable[Outputs]) -> Outputs:
+    """Put the outputs of several steps together."""
+    whole = Outputs()
+    for part in parts:
+        for partition, outcomes in part.outcomes.items():
+            whole.outcomes.setdefault(partition, []).extend(outcomes)
+        whole.drift += part.drift
+        whole.requests += part.requests
+        whole.dead_letters += part.dead_letters
+        whole.windows_closed += part.windows_closed
+    return whole
+
+
+class Player:
+    """Feeds logs slice by slice, from the offsets at which an engine stands."""
+
+    def __init__(self, logs: Traffic) -> None:
+        self.logs = {(PREDICTION, home): log for home, log in enumerate(logs.predictions)}
+        self.logs |= {(LABEL, home): log for home, log in enumerate(logs.labels)}
+        self.done = dict.fromkeys(self.logs, 0)
+
+    def seek(self, engine: Engine) -> None:
+        """Go back to where the engine goes on."""
+        self.done = {(place.kind, place.partition): at.offset for place, at in engine.inputs.resume().items()}
+
+    @property
+    def open(self) -> list[tuple[int, int]]:
+        """Partitions that have more."""
+        return [place for place, log in self.logs.items() if self.done[place] < len(log)]
+
+    def step(self, engine: Engine, place: tuple[int, int], size: int) -> Outputs:
+        """Feed one slice and advance."""
+        start = self.done[place]
+        feed(engine, *place, self.logs[place][start : start + size])
+        self.done[place] = start + size
+        return engine.advance()
+
+
+def play(engine: Engine, logs: Traffic, chance: random.Random | None = None) -> Outputs:
+    """Feed everything: partition after partition, or in random slices of random partitions."""
+    player, outputs = Player(logs), []
+    while places := player.open:
+        place = chance.choice(places) if chance else places[0]
+        outputs.append(player.step(engine, place, chance.randrange(1, 40) if chance else 10**6))
+    return merge(outputs)
+
+
+def reports(outputs: Outputs) -> list[records.DriftReport]:
+    return [record for record in outputs.drift if isinstance(record, records.DriftReport)]
+
+
+def alarms(outputs: Outputs) -> list[records.DriftAlarm]:
+    return [record for record in outputs.drift if isinstance(record, records.DriftAlarm)]
+
+
+def label_bytes(number: int, time_ms: int, minutes: float) -> bytes:
+    """An application's label record."""
+    moment = dt.datetime.fromtimestamp(time_ms / 1000, dt.UTC)
+    return json.dumps({"id": f"p{number}", "at": moment.isoformat(), "y": minutes}).encode()
