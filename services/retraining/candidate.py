@@ -1,0 +1,121 @@
+"""Training a candidate and comparing it with the champion on the held-out days."""
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from services.model import DAY_MS, ModelDeclaration
+from services.retraining.dataset import TrainingSet
+from services.retraining.errors import InvalidDataError, RetrainingError
+from services.retraining.evaluation import Metrics, evaluate, held_out
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Estimator = Callable[[list[str], list[str]], Any]
+"""From the names of text and of numeric features to an unfitted scikit-learn classifier."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A trained model with what it showed on the held-out rows."""
+
+    estimator: Any
+    trained_on: "pd.DataFrame"
+    """The features of the rows that the estimator saw."""
+    metrics: Metrics
+    champion: Metrics | None
+    """The champion's on the same rows; None without a champion."""
+    held_out_labels: npt.NDArray[np.int8]
+    held_out_scores: npt.NDArray[np.float64]
+
+
+def estimator_of(folder: Path, model: str) -> Estimator:
+    """Return the function ``estimator`` of ``models/<name>/training.py``."""
+    path = folder / model / "training.py"
+    specification = importlib.util.spec_from_file_location(f"driftline_training_{model}", path)
+    if not path.is_file() or specification is None or specification.loader is None:
+        raise RetrainingError(f"{path}: no such file; it must define estimator(categorical, numeric)")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    found: Estimator | None = getattr(module, "estimator", None)
+    if found is None:
+        raise RetrainingError(f"{path}: it must define estimator(categorical, numeric)")
+    return found
+
+
+def train(
+    data: TrainingSet, declaration: ModelDeclaration, make: Estimator, champion: Any | None
+) -> Candidate:
+    """Train on all but the latest days; measure candidate and champion on those.
+
+    With ``retraining.refit`` the returned estimator is trained once more, on all rows; its metrics are
+    still those of the held-out rows, which it has seen by then.
+    """
+    late = held_out(data.event_times_ms, round(declaration.retraining.holdout_days * DAY_MS))
+    labels = data.labels
+    _check_split(labels, late)
+    estimator, refitted = _fit_both(data, labels, late, make, refit=declaration.retraining.refit)
+    scores = scores_of(estimator, data.features[late])
+    rival = (
+        None if champion is None else evaluate(labels[late], _champion_scores(champion, data.features[late]))
+    )
+    return Candidate(
+        estimator=refitted or estimator,
+        trained_on=data.features if refitted else data.features[~late],
+        metrics=evaluate(labels[late], scores),
+        champion=rival,
+        held_out_labels=labels[late],
+        held_out_scores=scores,
+    )
+
+
+def _fit_both(
+    data: TrainingSet,
+    labels: npt.NDArray[np.int8],
+    late: npt.NDArray[np.bool_],
+    make: Estimator,
+    *,
+    refit: bool,
+) -> tuple[Any, Any | None]:
+    """Fit the candidate and, beside it on another core, what takes its place when it passes.
+
+    Each fit has one thread (see `services.retraining.process.run`): two fits at once finish in the time
+    of one, where two threads in one fit mostly wait for each other.
+    """
+    with ThreadPoolExecutor(max_workers=2) as cores:
+        first = cores.submit(make(data.text, data.numeric).fit, data.features[~late], labels[~late])
+        second = cores.submit(make(data.text, data.numeric).fit, data.features, labels) if refit else None
+        return first.result(), second.result() if second else None
+
+
+def scores_of(estimator: Any, features: "pd.DataFrame") -> npt.NDArray[np.float64]:
+    """Return the probability of label 1 for each row (n,)."""
+    return np.asarray(estimator.predict_proba(features)[:, 1], dtype=np.float64)
+
+
+def _champion_scores(champion: Any, features: "pd.DataFrame") -> npt.NDArray[np.float64]:
+    """Score with the features that the champion knows, which may be fewer than today's."""
+    names = [str(name) for name in champion.feature_names_in_]
+    absent = [name for name in names if name not in features.columns]
+    if absent:
+        raise RetrainingError(
+            f"the champion needs the features {', '.join(absent)}, which are no longer served, so it cannot "
+            "be compared; serve them until a model without them was promoted, or remove the alias champion"
+        )
+    return scores_of(champion, features[names])
+
+
+def _check_split(labels: npt.NDArray[np.int8], late: npt.NDArray[np.bool_]) -> None:
+    for rows, what in ((labels[~late], "before the held-out days"), (labels[late], "on the held-out days")):
+        if not 0 < np.count_nonzero(rows) < len(rows):
+            raise InvalidDataError(
+                f"{len(rows)} rows {what}, {np.count_nonzero(rows)} of them positive: both classes are "
+                "needed there; see retraining.holdout_days"
+            )

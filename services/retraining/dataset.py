@@ -1,0 +1,207 @@
+"""The training set "as served": predictions joined with their outcomes, read from the inference log."""
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from services import inference_log
+from services.model import ModelDeclaration
+from services.retraining.errors import ArchiveBehindError, InvalidDataError
+from services.settings import Settings
+from streams import topics
+from streams.records import RetrainingRequested
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+ARCHIVE_SECONDS_MAX = 180.0
+"""Three times the age at which the archive commits by itself."""
+ARCHIVE_POLL_SECONDS = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class DataVersion:
+    """Which data a model was trained on: enough to read the very same rows again."""
+
+    tables: Mapping[str, int]
+    """Delta version by table."""
+    sha256: str
+    """Of ids and labels in order."""
+    rows: int
+    first_event_ms: int
+    last_event_ms: int
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSet:
+    """n rows by event time, then prediction id."""
+
+    rows: "pd.DataFrame"
+    """prediction_id, event_time_ms, label_time_ms, label."""
+    features: "pd.DataFrame"
+    """(n, n_features) in the order of the declaration; float64 with nan, or object with None."""
+    text: list[str]
+    """The features that hold text."""
+    version: DataVersion
+
+    @property
+    def numeric(self) -> list[str]:
+        """The features that hold numbers."""
+        return [name for name in self.features.columns if name not in self.text]
+
+    @property
+    def labels(self) -> npt.NDArray[np.int8]:
+        """(n,), 0 or 1."""
+        return self.rows["label"].to_numpy().astype(np.int8)
+
+    @property
+    def event_times_ms(self) -> npt.NDArray[np.int64]:
+        """(n,)."""
+        return self.rows["event_time_ms"].to_numpy()
+
+
+def feature_names(settings: Settings, declaration: ModelDeclaration) -> list[str]:
+    """Return the names of a prediction's features, in their order."""
+    from services import feature_plan
+
+    served = feature_plan.load(settings).service(declaration.features.service).feature_names
+    return [*declaration.features.from_request, *served]
+
+
+def wait_for_archive(
+    settings: Settings,
+    request: RetrainingRequested,
+    end_offsets: Callable[[Sequence[str]], Mapping[str, list[int]]],
+    seconds_max: float = ARCHIVE_SECONDS_MAX,
+) -> dict[str, list[int]]:
+    """Wait until the archive holds everything before the request's offsets; return the offsets waited for.
+
+    A request without offsets waits for what is on the model's topics now. Raises `ArchiveBehindError`.
+    """
+    ours = {
+        topics.predictions(request.model): inference_log.PREDICTIONS,
+        topics.outcomes(request.model): inference_log.OUTCOMES,
+    }
+    wanted = {topic: list(offsets) for topic, offsets in request.offsets.items() if topic in ours}
+    wanted = wanted or {topic: list(offsets) for topic, offsets in end_offsets(list(ours)).items()}
+    deadline = time.monotonic() + seconds_max
+    while missing := _missing(settings, wanted, ours):
+        if time.monotonic() > deadline:
+            raise ArchiveBehindError(
+                f"after {seconds_max:g} s the archive still lacks {'; '.join(missing)}; "
+                "is the archive process running?"
+            )
+        time.sleep(ARCHIVE_POLL_SECONDS)
+    return wanted
+
+
+def _missing(
+    settings: Settings, wanted: Mapping[str, Sequence[int]], table_of: Mapping[str, str]
+) -> list[str]:
+    missing = []
+    for topic, offsets in wanted.items():
+        held = inference_log.positions(settings, table_of[topic], {topic: range(len(offsets))})[topic]
+        missing += [
+            f"{topic}/{partition} from offset {held[partition]} to {offset}"
+            for partition, offset in enumerate(offsets)
+            if held[partition] < offset
+        ]
+    return missing
+
+
+_QUERY = """
+    SELECT p.prediction_id, p.event_time_ms, o.label_time_ms, o.label, p.features_number, p.features_text,
+           p.source_offset AS asked_offset, o.source_offset AS label_offset
+    FROM predictions p JOIN outcomes o USING (prediction_id)
+    WHERE p.model = $model AND o.model = $model AND o.label_time_ms <= $known_ms
+"""
+_ORDER = ("event_time_ms", "prediction_id", "label_time_ms", "asked_offset", "label_offset")
+"""An application may ask twice for the same id: the first prediction counts, and the first label."""
+
+
+def read(settings: Settings, model: str, names: Sequence[str], known_ms: int) -> TrainingSet:
+    """Read all rows whose label was known at an event time.
+
+    Raises `InvalidDataError` when there are none, or when rows hold another number of features.
+    """
+    opened = inference_log.tables(settings)
+    absent = {inference_log.PREDICTIONS, inference_log.OUTCOMES} - opened.keys()
+    if absent:
+        raise InvalidDataError(f"the archive has no table {', '.join(sorted(absent))} yet")
+    with inference_log.connect(settings, opened) as connection:
+        joined = connection.sql(_QUERY, params={"model": model, "known_ms": known_ms}).to_arrow_table()
+    if not joined.num_rows:
+        raise InvalidDataError("no prediction has a label that was known at the time of the request")
+    versions = {name: opened[name].version() for name in (inference_log.PREDICTIONS, inference_log.OUTCOMES)}
+    return _training_set(joined, names, versions)
+
+
+def _training_set(joined: "pa.Table", names: Sequence[str], versions: Mapping[str, int]) -> TrainingSet:
+    """Order the rows and drop repeated ids; DuckDB, whose sort carries the wide rows, takes twice as long."""
+    import pandas as pd
+    import pyarrow.compute as pc
+
+    order = pc.sort_indices(joined, sort_keys=[(name, "ascending") for name in _ORDER]).to_numpy()
+    narrow = (
+        joined.select(["prediction_id", "event_time_ms", "label_time_ms", "label"]).to_pandas().iloc[order]
+    )
+    first = ~narrow["prediction_id"].duplicated().to_numpy()
+    rows = narrow[first].reset_index(drop=True)
+    columns = {name: column[order[first]] for name, column in _feature_columns(joined, names).items()}
+    return TrainingSet(
+        rows=rows,
+        features=pd.DataFrame(columns, columns=list(names), copy=False),
+        text=[name for name in names if columns[name].dtype == object],
+        version=DataVersion(
+            tables=versions,
+            sha256=_digest(rows),
+            rows=len(rows),
+            first_event_ms=int(rows["event_time_ms"].iloc[0]),
+            last_event_ms=int(rows["event_time_ms"].iloc[-1]),
+        ),
+    )
+
+
+def _feature_columns(joined: "pa.Table", names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    """Turn the two lists of each row into one column for each feature."""
+    lists = [joined[column].combine_chunks() for column in ("features_number", "features_text")]
+    lengths = np.asarray(lists[0].value_lengths())
+    wrong = int(np.count_nonzero(lengths != len(names)))
+    if wrong:
+        raise InvalidDataError(
+            f"{wrong} of {len(lengths)} rows hold another number of features than the {len(names)} declared "
+            "now; rows served before the features were changed cannot be trained on"
+        )
+    numbers = lists[0].flatten().to_numpy(zero_copy_only=False).reshape(-1, len(names))
+    texts = lists[1].flatten()
+    textual = texts.is_valid().to_numpy(zero_copy_only=False).reshape(-1, len(names)).any(axis=0)
+    columns: dict[str, npt.NDArray[Any]] = {}
+    for index, name in enumerate(names):
+        column = numbers[:, index]
+        if textual[index]:
+            text = texts.take(np.arange(index, len(texts), len(names)))
+            column = _merged(text.to_numpy(zero_copy_only=False), column)
+        columns[name] = column
+    return columns
+
+
+def _merged(texts: npt.NDArray[np.object_], numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.object_]:
+    """Return a column of text; numbers in it are kept, so that the validation finds them."""
+    numbered = ~np.isnan(numbers)
+    if not numbered.any():
+        return texts
+    merged = texts.copy()
+    merged[numbered] = numbers[numbered]
+    return merged
+
+
+def _digest(rows: "pd.DataFrame") -> str:
+    digest = hashlib.sha256("\n".join(rows["prediction_id"]).encode())
+    digest.update(rows["label"].to_numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,23 @@
+"""Whether a candidate may become champion. Pure."""
+
+from services.model import Gates
+from services.retraining.evaluation import Metrics
+
+
+def refusals(gates: Gates, candidate: Metrics, champion: Metrics | None) -> list[str]:
+    """Return why the candidate is refused; an empty list lets it pass.
+
+    Both metrics are of the same held-out rows. Without a champion the floor alone decides. A metric
+    that is not a number never passes.
+    """
+    reasons = []
+    if not candidate.log_loss <= gates.floor:
+        reasons.append(
+            f"log loss {candidate.log_loss:.4f} on the held-out days is above the floor of {gates.floor:g}"
+        )
+    if champion is not None and not candidate.log_loss <= champion.log_loss - gates.margin:
+        reasons.append(
+            f"log loss {candidate.log_loss:.4f} on the held-out days does not beat the champion's "
+            f"{champion.log_loss:.4f} by the margin of {gates.margin:g}"
+        )
+    return reasons

@@ -1,0 +1,183 @@
+"""The steps from a request to its result, in an order that survives a crash at any point."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from services import registry, telemetry
+from services.model import ModelDeclaration
+from services.retraining import candidate, dataset, gates, reference, rollout, tracking, validation
+from services.retraining.history import History
+from services.settings import Settings
+from streams import topics
+from streams.records import ModelChanged, RetrainingFinished, RetrainingRequested
+
+log = structlog.get_logger()
+
+Publish = Callable[[str, ModelChanged | RetrainingFinished], None]
+"""Writes a record to a topic and returns when the broker has acknowledged it."""
+EndOffsets = Callable[[Sequence[str]], Mapping[str, list[int]]]
+FeatureNames = Callable[[Settings, ModelDeclaration], list[str]]
+
+
+class Retrainer:
+    """Handles one request after the other.
+
+    1. Register the candidate with the request's id. A repeat finds it and skips the training.
+    2. Move the alias. A repeat changes nothing.
+    3. Publish `ModelChanged`. A repeat sees it as the latest change.
+    4. Publish `RetrainingFinished`. A repeat of the whole request sees it and does nothing.
+
+    An error up to step 1 is the result "failed". An error after it ends the process: a version that is
+    registered must not stay half promoted, and a restart goes on where this stopped.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        declarations: Mapping[str, ModelDeclaration],
+        publish: Publish,
+        end_offsets: EndOffsets,
+        feature_names: FeatureNames = dataset.feature_names,
+    ) -> None:
+        """Take the collaborators; nothing connects before `handle`."""
+        self.history = History()
+        self._settings = settings
+        self._declarations = declarations
+        self._publish = publish
+        self._end_offsets = end_offsets
+        self._feature_names = feature_names
+
+    def handle(self, request: RetrainingRequested) -> RetrainingFinished | None:
+        """Retrain, unless the request has its result already; return the result."""
+        if self.history.is_finished(request.request_id):
+            log.info("retraining.repeat", request_id=request.request_id)
+            return None
+        began = time.monotonic()
+        log.info(
+            "retraining.started", model=request.model, request_id=request.request_id, trigger=request.trigger
+        )
+        result = self._result(request)
+        seconds = time.monotonic() - began
+        finished = RetrainingFinished(
+            request_id=request.request_id,
+            model=request.model,
+            trigger=request.trigger,
+            requested_at_ms=request.requested_at_ms,
+            duration_seconds=round(seconds, 3),
+            **result,
+        )
+        self._publish(topics.RETRAINING.name, finished)
+        self.history.add(finished)
+        telemetry.RETRAININGS.labels(request.trigger, finished.result).inc()
+        telemetry.RETRAINING_DURATION.observe(seconds)
+        log.info("retraining.finished", model=request.model, result=finished.result, version=finished.version,
+                 reasons=finished.reasons, seconds=finished.duration_seconds)  # fmt: skip
+        return finished
+
+    def _result(self, request: RetrainingRequested) -> dict[str, Any]:
+        declaration = self._declarations.get(request.model)
+        if declaration is None:
+            known = ", ".join(self._declarations)
+            return _failed(f"there is no model {request.model!r}; known are {known}")
+        refusal = self.history.cooldown_refusal(request, declaration)
+        if refusal is not None:
+            return {"result": "rejected", "version": 0, "reasons": [refusal]}
+        try:
+            registered = self._registered(request, declaration)
+        except Exception as error:
+            log.exception("retraining.failed", model=request.model, request_id=request.request_id)
+            return _failed(f"{type(error).__name__}: {error}")
+        self._decide(request, declaration, registered)
+        return {
+            "result": "rejected" if registered.reasons else "promoted",
+            "version": registered.version,
+            "reasons": registered.reasons,
+            "metrics": registered.metrics,
+            "rows": registered.rows,
+            "run_id": registered.run_id,
+        }
+
+    def _registered(self, request: RetrainingRequested, declaration: ModelDeclaration) -> tracking.Registered:
+        """Return the candidate of this request: the one from before a crash, or a new one."""
+        client = registry.connect(self._settings)
+        found = tracking.find(client, request.model, request.request_id)
+        if found is not None:
+            log.info("retraining.resumed", request_id=request.request_id, version=found.version)
+            return found
+        with tracking.Run(client, self._settings, request) as run:
+            return self._train(client, run, request, declaration)
+
+    def _train(
+        self, client: Any, run: tracking.Run, request: RetrainingRequested, declaration: ModelDeclaration
+    ) -> tracking.Registered:
+        stage = _Stages(request)
+        offsets = dataset.wait_for_archive(self._settings, request, self._end_offsets)
+        stage.done("archive")
+        names = self._feature_names(self._settings, declaration)
+        data = dataset.read(self._settings, request.model, names, request.requested_at_ms)
+        stage.done("read", rows=data.version.rows)
+        validation.validate(data, declaration, request.requested_at_ms)
+        stage.done("validate")
+        trained = candidate.train(
+            data,
+            declaration,
+            candidate.estimator_of(self._settings.models, request.model),
+            self._champion(client, request),
+        )
+        stage.done("train")
+        reasons = gates.refusals(declaration.gates, trained.metrics, trained.champion)
+        run.log(trained, data, declaration, offsets, reasons)
+        kept = tracking.Registered(
+            version=0,  # not known before it is registered
+            run_id=run.run_id,
+            rows=data.version.rows,
+            metrics=tracking.metrics_of(trained),
+            reasons=reasons,
+            reference=reference.build(
+                0, trained.trained_on, trained.held_out_scores, trained.metrics.log_loss, data.text
+            ),
+        )
+        registered = tracking.with_version(kept, run.register(trained, data, kept))
+        stage.done("register")
+        return registered
+
+    def _champion(self, client: Any, request: RetrainingRequested) -> Any | None:
+        version = registry.version_of(client, request.model, registry.CHAMPION)
+        return None if version is None else registry.load(client, request.model, version)
+
+    def _decide(
+        self, request: RetrainingRequested, declaration: ModelDeclaration, registered: tracking.Registered
+    ) -> None:
+        client = registry.connect(self._settings)
+        if registered.reasons:
+            tracking.refuse(client, declaration, registered.version)
+            return
+        tracking.promote(client, declaration, registered.version)
+        if self.history.is_published(request):
+            return
+        reason = f"{request.trigger}: {request.reason}"
+        changed = rollout.change(
+            declaration, request, self.history.arms(request.model), registered.reference, reason
+        )
+        self._publish(topics.MODELS.name, changed)
+        self.history.add(changed)
+
+
+class _Stages:
+    """Logs how long each step took, at debug level."""
+
+    def __init__(self, request: RetrainingRequested) -> None:
+        self._log = log.bind(request_id=request.request_id)
+        self._began = time.monotonic()
+
+    def done(self, stage: str, **values: Any) -> None:
+        now = time.monotonic()
+        self._log.debug("retraining.stage", stage=stage, seconds=round(now - self._began, 3), **values)
+        self._began = now
+
+
+def _failed(reason: str) -> dict[str, Any]:
+    return {"result": "failed", "version": 0, "reasons": [reason]}

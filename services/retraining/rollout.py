@@ -1,0 +1,55 @@
+"""Which arms score after a promotion. Pure."""
+
+from collections.abc import Sequence
+
+from services.model import HOUR_MS, ModelDeclaration
+from services.registry import CHAMPION
+from streams.records import Arm, ModelChanged, Reference, RetrainingRequested
+
+ALL_KEYS = 10_000
+"""The weight of an arm that gets every key."""
+
+
+def change(
+    declaration: ModelDeclaration,
+    request: RetrainingRequested,
+    previous: Sequence[Arm],
+    reference: Reference,
+    reason: str,
+) -> ModelChanged:
+    """Return the complete state after the promotion of ``reference.version``."""
+    return ModelChanged(
+        model=declaration.name,
+        arms=arms_after(declaration, request, previous, reference.version),
+        changed_at_ms=request.requested_at_ms,
+        reason=reason,
+        request_id=request.request_id,
+        reference=reference,
+    )
+
+
+def arms_after(
+    declaration: ModelDeclaration, request: RetrainingRequested, previous: Sequence[Arm], version: int
+) -> list[Arm]:
+    """Return the arms: outgoing champions that still count, the new one, and the shadows.
+
+    The very first model takes over at once: until then nobody scores, and any model beats none. It stays
+    as a shadow where ``rollout.keep_first_as_shadow`` names one.
+    """
+    delay_ms = round(declaration.retraining.effective_after_hours * HOUR_MS) if previous else 0
+    starts_ms = request.requested_at_ms + delay_ms
+    champion = Arm(name=CHAMPION, version=version, weight=ALL_KEYS, effective_from_ms=starts_ms)
+    shadows = [arm for arm in previous if arm.name != CHAMPION]
+    name = declaration.rollout.keep_first_as_shadow
+    if not previous and name is not None:
+        shadows.append(Arm(name=name, version=version, weight=0, effective_from_ms=starts_ms, shadow=True))
+    return [*_still_counting(previous, request.requested_at_ms, starts_ms), champion, *shadows]
+
+
+def _still_counting(previous: Sequence[Arm], now_ms: int, until_ms: int) -> list[Arm]:
+    """Return the champions that answer some request between two event times, oldest first."""
+    champions = sorted(
+        (arm for arm in previous if arm.name == CHAMPION), key=lambda arm: arm.effective_from_ms
+    )
+    begun = [arm for arm in champions if arm.effective_from_ms <= now_ms][-1:]
+    return begun + [arm for arm in champions if now_ms < arm.effective_from_ms < until_ms]

@@ -1,0 +1,222 @@
+"""What MLflow is told: the run, the version, the aliases."""
+
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from services import registry
+from services.model import ModelDeclaration
+from services.retraining import plots
+from services.retraining.candidate import Candidate
+from services.retraining.dataset import TrainingSet
+from services.settings import Settings
+from streams import records
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ARTIFACT = "candidate.json"
+MODEL_FOLDER = "model"
+EXAMPLE_ROWS = 3
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """A registered candidate with all that its promotion needs; kept in its run, for a restart in between."""
+
+    version: int
+    run_id: str
+    rows: int
+    metrics: dict[str, float]
+    reasons: list[str]
+    """Why gates refuse it."""
+    reference: records.Reference
+
+
+def find(client: Any, model: str, request_id: str) -> Registered | None:
+    """Return the candidate that a request has led to already, before a crash."""
+    for version in client.search_model_versions(f"name='{model}'"):
+        if version.tags.get(registry.REQUEST_TAG) == request_id:
+            return _restore(client, version)
+    return None
+
+
+def _restore(client: Any, version: Any) -> Registered:
+    with tempfile.TemporaryDirectory(prefix="driftline-run-") as folder:
+        path = client.download_artifacts(version.run_id, ARTIFACT, folder)
+        kept = msgspec.json.decode(Path(path).read_bytes(), type=Registered)
+    return with_version(kept, int(version.version))
+
+
+def with_version(registered: Registered, version: int) -> Registered:
+    """Return the same with the version that the registry gave."""
+    reference = msgspec.structs.replace(registered.reference, version=version)
+    return msgspec.structs.replace(registered, version=version, reference=reference)
+
+
+class Run:
+    """One MLflow run of one request. As a context it ends the run, as failed after an error."""
+
+    def __init__(self, client: Any, settings: Settings, request: records.RetrainingRequested) -> None:
+        """Begin the run in the experiment named after the model."""
+        self._client = client
+        self._request = request
+        experiment = client.get_experiment_by_name(request.model)
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment(request.model)
+        tags = {
+            registry.REQUEST_TAG: request.request_id,
+            "driftline.trigger": request.trigger,
+            "driftline.requested_at_ms": str(request.requested_at_ms),
+            "driftline.reason": request.reason,
+            "driftline.evidence": ", ".join(alarm.alarm_id for alarm in request.evidence),
+        }
+        run = client.create_run(experiment_id, run_name=request.request_id, tags=tags)
+        self.run_id: str = run.info.run_id
+        self._artifact_uri: str = run.info.artifact_uri
+        self._settings = settings
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if error is not None:
+            self._client.set_tag(self.run_id, "driftline.error", str(error)[:5000])
+        self._client.set_terminated(self.run_id, "FAILED" if kind else "FINISHED")
+
+    def log(
+        self,
+        candidate: Candidate,
+        data: TrainingSet,
+        declaration: ModelDeclaration,
+        offsets: Mapping[str, list[int]],
+        reasons: list[str],
+    ) -> None:
+        """Log parameters, metrics, the version of the data and what the gates said, in one request."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        now_ms = time.time_ns() // 1_000_000
+        parameters = {**_parameters(candidate.estimator), "holdout_days": declaration.retraining.holdout_days}
+        parameters |= {"refit": declaration.retraining.refit, "rows": data.version.rows}
+        tags = {
+            "driftline.data.tables": " ".join(
+                f"{name}@{version}" for name, version in data.version.tables.items()
+            ),
+            "driftline.data.sha256": data.version.sha256,
+            "driftline.data.first_event_ms": str(data.version.first_event_ms),
+            "driftline.data.last_event_ms": str(data.version.last_event_ms),
+            "driftline.data.offsets": msgspec.json.encode(offsets).decode(),
+            "driftline.feature_service": declaration.features.service,
+            "driftline.gates": "; ".join(reasons) or "passed",
+        }
+        self._client.log_batch(
+            self.run_id,
+            metrics=[Metric(name, value, now_ms, 0) for name, value in metrics_of(candidate).items()],
+            params=[Param(name, str(value)) for name, value in parameters.items()],
+            tags=[RunTag(name, value) for name, value in tags.items()],
+        )
+
+    def register(self, candidate: Candidate, data: TrainingSet, kept: Registered) -> int:
+        """Upload model, picture and the facts of the promotion; return the new version.
+
+        The version comes last and carries the request's id from its first moment: either all is there,
+        or a restart begins anew.
+        """
+        with tempfile.TemporaryDirectory(prefix="driftline-candidate-") as name:
+            folder = Path(name)
+            _save_model(candidate.estimator, data, folder / MODEL_FOLDER)
+            plots.save(
+                candidate, f"{self._request.model}: {self._request.request_id}", folder / "held_out.png"
+            )
+            (folder / ARTIFACT).write_bytes(msgspec.json.encode(kept))
+            digest = registry.digest(folder / MODEL_FOLDER / registry.MODEL_FILE)
+            self._client.log_artifacts(self.run_id, str(folder))
+        _ensure_model(self._client, self._request.model)
+        version = self._client.create_model_version(
+            self._request.model,
+            source=f"{self._artifact_uri}/{MODEL_FOLDER}",
+            run_id=self.run_id,
+            tags={registry.REQUEST_TAG: self._request.request_id, registry.DIGEST_TAG: digest},
+            await_creation_for=0,
+        )
+        return int(version.version)
+
+
+def metrics_of(candidate: Candidate) -> dict[str, float]:
+    """Return the metrics on the held-out rows, the champion's with a prefix."""
+    rival = candidate.champion.named("champion_") if candidate.champion else {}
+    return candidate.metrics.named() | rival
+
+
+def promote(client: Any, declaration: ModelDeclaration, version: int) -> None:
+    """Move the alias champion; a second call changes nothing."""
+    before = registry.version_of(client, declaration.name, registry.CHAMPION)
+    if before == version:
+        return
+    if before is not None:
+        client.set_registered_model_alias(declaration.name, registry.PREVIOUS, str(before))
+    elif declaration.rollout.keep_first_as_shadow:
+        client.set_registered_model_alias(
+            declaration.name, declaration.rollout.keep_first_as_shadow, str(version)
+        )
+    client.set_registered_model_alias(declaration.name, registry.CHAMPION, str(version))
+
+
+def refuse(client: Any, declaration: ModelDeclaration, version: int) -> None:
+    """Point the alias challenger at a candidate that did not pass."""
+    client.set_registered_model_alias(declaration.name, registry.CHALLENGER, str(version))
+
+
+def _ensure_model(client: Any, model: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(model)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _save_model(estimator: Any, data: TrainingSet, folder: Path) -> None:
+    """Save as an MLflow model in skops' format, with signature, example and fixed requirements.
+
+    The requirements are named because inferring them starts a process and loads the model again: 10 s.
+    """
+    import mlflow.sklearn
+    import sklearn
+    import skops
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    columns: list[Any] = [
+        ColSpec("string" if name in data.text else "double", str(name), required=False)
+        for name in data.features.columns
+    ]
+    mlflow.sklearn.save_model(
+        estimator,
+        str(folder),
+        serialization_format="skops",
+        skops_trusted_types=list(registry.TRUSTED_TYPES),
+        signature=ModelSignature(Schema(columns), Schema([ColSpec("double")])),
+        input_example=_example(data.features),
+        pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}"],
+        pyfunc_predict_fn="predict_proba",
+    )
+
+
+def _example(features: "pd.DataFrame") -> "pd.DataFrame":
+    complete = features.dropna()
+    return (complete if len(complete) else features).head(EXAMPLE_ROWS)
+
+
+def _parameters(estimator: Any) -> dict[str, Any]:
+    """Return the simple parameters of the last step, the one that learns."""
+    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    simple = {
+        name: value
+        for name, value in last.get_params(deep=False).items()
+        if isinstance(value, int | float | str)
+    }
+    return {"estimator": type(last).__name__, **simple}

@@ -1,0 +1,156 @@
+"""The training set is read from Delta tables in a folder."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.archive import tables
+from services.archive.lake import DeltaWriter
+from services.archive.tables import Row
+from services.retraining import dataset
+from services.retraining.errors import ArchiveBehindError, InvalidDataError
+from services.settings import Settings
+from streams import records, topics
+from tests.unit.archive.test_pending import Record
+from tests.unit.retraining.world import request
+
+MODEL = "arrival_delay"
+NAMES = ["x", "carrier"]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path)
+
+
+def prediction(key: str, event_time_ms: int, features: list[records.FeatureValue]) -> records.Prediction:
+    return records.Prediction(
+        prediction_id=key,
+        model=MODEL,
+        version=0,
+        arm="collecting",
+        arm_weight=10_000,
+        event_time_ms=event_time_ms,
+        scored_time_ms=0,
+        source_partition=0,
+        source_offset=event_time_ms,
+        features=features,
+        features_lag_ms=None,
+        score=None,
+        prediction=None,
+    )
+
+
+def outcome(key: str, event_time_ms: int, label: float = 1.0) -> records.Outcome:
+    return records.Outcome(
+        prediction_id=key,
+        model=MODEL,
+        version=0,
+        arm="collecting",
+        event_time_ms=event_time_ms,
+        label_time_ms=event_time_ms + 100,
+        source_partition=0,
+        source_offset=event_time_ms,
+        label=label,
+        score=None,
+        loss=None,
+    )
+
+
+def write(settings: Settings, table: tables.Table, topic: str, found: list[Any]) -> None:
+    rows = [Row(Record(offset, b"", topic=topic), each) for offset, each in enumerate(found)]
+    DeltaWriter(settings, table).append(rows, {(topic, 0): len(rows)})
+
+
+def archive(
+    settings: Settings, predictions: list[records.Prediction], outcomes: list[records.Outcome]
+) -> None:
+    write(settings, tables.PREDICTIONS, topics.predictions(MODEL), predictions)
+    write(settings, tables.OUTCOMES, topics.outcomes(MODEL), outcomes)
+
+
+def test_rows_are_what_was_served_and_known_at_the_time_in_order(settings: Settings):
+    archive(
+        settings,
+        [
+            prediction("b", 20, [2, "UA"]),
+            prediction("a", 10, [None, None]),
+            prediction("late", 30, [1.5, "AA"]),
+        ],
+        [outcome("late", 30), outcome("a", 10, 0.0), outcome("b", 20)],
+    )
+    data = dataset.read(settings, MODEL, NAMES, known_ms=120)
+
+    assert data.rows["prediction_id"].tolist() == ["a", "b"]
+    assert data.labels.tolist() == [0, 1]
+    np.testing.assert_array_equal(data.features["x"].to_numpy(), [np.nan, 2.0])
+    assert data.features["carrier"].tolist() == [None, "UA"]
+    assert (data.text, data.numeric) == (["carrier"], ["x"])
+    assert data.version.rows == 2
+    assert (data.version.first_event_ms, data.version.last_event_ms) == (10, 20)
+
+
+def test_first_prediction_and_first_label_of_an_id_count(settings: Settings):
+    archive(
+        settings,
+        [prediction("a", 10, [1, "UA"]), prediction("a", 11, [2, "UA"])],
+        [outcome("a", 10, 0.0), outcome("a", 12, 1.0)],
+    )
+    data = dataset.read(settings, MODEL, NAMES, known_ms=1000)
+
+    assert data.features["x"].tolist() == [1.0]
+    assert data.labels.tolist() == [0]
+
+
+def test_row_with_another_number_of_features_is_counted(settings: Settings):
+    archive(
+        settings,
+        [prediction("a", 10, [1]), prediction("b", 10, [1, "UA"])],
+        [outcome("a", 10), outcome("b", 10)],
+    )
+
+    with pytest.raises(
+        InvalidDataError, match="1 of 2 rows hold another number of features than the 2 declared"
+    ):
+        dataset.read(settings, MODEL, NAMES, known_ms=1000)
+
+
+def test_nothing_to_train_on_is_said(settings: Settings):
+    with pytest.raises(InvalidDataError, match="no table outcomes, predictions"):
+        dataset.read(settings, MODEL, NAMES, known_ms=1000)
+    archive(settings, [prediction("a", 10, [1, "UA"])], [])
+    with pytest.raises(InvalidDataError, match="no prediction has a label"):
+        dataset.read(settings, MODEL, NAMES, known_ms=1000)
+
+
+def test_same_data_has_the_same_digest_and_other_labels_another(settings: Settings, tmp_path: Path):
+    archive(settings, [prediction("a", 10, [1, "UA"])], [outcome("a", 10, 1.0)])
+    other = Settings(home=tmp_path / "other")
+    archive(other, [prediction("a", 10, [1, "UA"])], [outcome("a", 10, 0.0)])
+    digests = [dataset.read(each, MODEL, NAMES, 1000).version.sha256 for each in (settings, settings, other)]
+
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_archive_that_is_behind_is_named_with_what_it_lacks(settings: Settings):
+    archive(settings, [prediction("a", 10, [1, "UA"])], [])
+    asked = records.RetrainingRequested(
+        request_id="r",
+        model=MODEL,
+        trigger="manual",
+        requested_at_ms=0,
+        reason="",
+        offsets={topics.predictions(MODEL): [1, 4]},
+    )
+
+    with pytest.raises(ArchiveBehindError, match=r"predictions\.arrival_delay/1 from offset 0 to 4"):
+        dataset.wait_for_archive(settings, asked, lambda _: {}, seconds_max=0)
+
+
+def test_request_without_offsets_waits_for_the_ends(settings: Settings):
+    archive(settings, [prediction("a", 10, [1, "UA"])], [])
+    ends = {topics.predictions(MODEL): [1], topics.outcomes(MODEL): []}
+
+    assert dataset.wait_for_archive(settings, request(), lambda _: ends, seconds_max=0) == ends
