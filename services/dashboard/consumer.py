@@ -1,0 +1,139 @@
+"""Reads the drift, retraining and models topics into the feed.
+
+Delivery: every start reads the topics from the beginning, without a consumer group, and commits
+nothing; what is read again changes nothing, because the state is kept under the records' own ids.
+A record that cannot be decoded is counted and skipped: the page only shows, and the processes that
+act on it keep the dead letters.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import structlog
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from services.dashboard.feed import Feed
+from services.settings import Settings
+from streams import records, topics
+
+POLL_MS = 200
+POLL_RECORDS_MAX = 1000
+PROBE_SECONDS = 2.0
+PROBE_TIMEOUT_MS = 2000
+RETRY_SECONDS = 2.0
+
+DECODERS: Mapping[str, msgspec.json.Decoder[Any]] = {
+    topics.DRIFT.name: records.decoder_of(records.DriftRecord),
+    topics.RETRAINING.name: records.decoder_of(records.RetrainingRecord),
+    topics.MODELS.name: records.decoder_of(records.ModelChanged),
+}
+
+_log = structlog.get_logger()
+
+
+def follow(settings: Settings, feed: Feed, stop: threading.Event) -> None:
+    """Read until ``stop`` is set; begin again whenever Kafka fails."""
+    # Topics that nobody has made yet are a normal start, a lost broker is told once by `_lose`; the client
+    # would write several error lines a second about both.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    while not stop.is_set():
+        try:
+            consumer = _connect(settings)
+        except KafkaError as error:
+            _lose(feed, error)
+            stop.wait(RETRY_SECONDS)
+            continue
+        try:
+            Reader(consumer, feed).run(stop)
+        except KafkaError as error:
+            _lose(feed, error)
+            stop.wait(RETRY_SECONDS)
+        finally:
+            consumer.close(timeout_ms=1000)
+
+
+def _connect(settings: Settings) -> KafkaConsumer:
+    consumer = KafkaConsumer(
+        **settings.kafka_options(),
+        client_id="driftline-dashboard",
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        allow_auto_create_topics=False,
+        metadata_max_age_ms=2000,  # the topics may be made after this process has started
+        reconnect_backoff_max_ms=2000,
+        bootstrap_timeout_ms=5000,
+        max_poll_records=POLL_RECORDS_MAX,
+    )
+    consumer.subscribe(list(DECODERS))
+    return consumer
+
+
+class Reader:
+    """One consumer's life: takes records into the feed and tells how far it is."""
+
+    def __init__(self, consumer: Any, feed: Feed) -> None:
+        """Take a consumer that is subscribed."""
+        self.consumer = consumer
+        self.feed = feed
+        self.probed_at_seconds = 0.0
+        self.goal: dict[TopicPartition, int] | None = None
+        """The ends of the partitions when first seen: beyond them, the page is live."""
+
+    def run(self, stop: threading.Event) -> None:
+        """Read until ``stop`` is set; raise `KafkaError` for what a new consumer may mend."""
+        while not stop.is_set():
+            for batch in self.consumer.poll(timeout_ms=POLL_MS, max_records=POLL_RECORDS_MAX).values():
+                for message in batch:
+                    self.take(message.topic, message.value)
+            if time.monotonic() - self.probed_at_seconds >= PROBE_SECONDS:
+                self.probe()
+                self.probed_at_seconds = time.monotonic()
+
+    def take(self, topic: str, value: bytes | None) -> None:
+        """Decode one record and reduce it; heartbeats and tombstones have no value and are no data."""
+        if value is None:
+            return
+        try:
+            record = DECODERS[topic].decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            _log.warning("dashboard.record_skipped", topic=topic, error=str(error))
+            self._tell(records_skipped=self.feed.kafka.records_skipped + 1)
+            return
+        self.feed.apply(record)
+        self._tell(records_read=self.feed.kafka.records_read + 1)
+
+    def probe(self) -> None:
+        """Ask the broker for the ends of the partitions: poll() alone hides that it is gone."""
+        partitions = list(self.consumer.assignment())
+        try:
+            if not partitions:
+                self.consumer.bootstrap(timeout_ms=PROBE_TIMEOUT_MS, refresh=True)
+                self._tell(status="live", error="")
+                return
+            ends = self.consumer.end_offsets(partitions, timeout_ms=PROBE_TIMEOUT_MS)
+            if self.goal is None or not self.goal.keys() >= ends.keys():
+                self.goal = dict(ends)
+            reached = all(
+                self.consumer.position(partition, timeout_ms=PROBE_TIMEOUT_MS) >= end
+                for partition, end in self.goal.items()
+                if partition in ends
+            )
+        except KafkaError as error:
+            _lose(self.feed, error)
+            return
+        self._tell(status="live" if reached else "reading", error="")
+
+    def _tell(self, **changes: Any) -> None:
+        self.feed.kafka = msgspec.structs.replace(self.feed.kafka, **changes)
+
+
+def _lose(feed: Feed, error: KafkaError) -> None:
+    if feed.kafka.status != "lost":
+        _log.warning("dashboard.kafka_lost", broker=feed.kafka.broker, error=repr(error))
+    feed.kafka = msgspec.structs.replace(feed.kafka, status="lost", error=type(error).__name__)

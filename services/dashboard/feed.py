@@ -1,0 +1,167 @@
+"""What the pages are sent: the latest state, the pulse of the processes, and the documents made of them.
+
+One thread reads Kafka and calls `Feed.apply`; everything else runs in the web loop. A state is
+immutable and swapped whole, so neither side takes a lock.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Literal
+
+import msgspec
+from sse_starlette import ServerSentEvent
+
+from services.dashboard import state
+from services.dashboard.scoring_metrics import Scored
+
+DELTA_SECONDS = 0.25
+"""At most four deltas a second, however fast the topics are read: a replay closes many windows in one."""
+PULSE_SECONDS = 1.0
+RETRY_MS = 2000
+
+
+class Bounds(msgspec.Struct, kw_only=True, frozen=True):
+    """How much history a page may keep; the server keeps no more either."""
+
+    models: int = state.MODELS_MAX
+    features: int = state.FEATURES_MAX
+    windows: int = state.WINDOWS_MAX
+    alarms: int = state.ALARMS_MAX
+    retrainings: int = state.RETRAININGS_MAX
+    promotions: int = state.PROMOTIONS_MAX
+
+
+class Declared(msgspec.Struct, kw_only=True, frozen=True):
+    """What model.yaml says and the page shows."""
+
+    owner: str
+    window_hours: float
+    psi_threshold: float
+    loss_tolerance: float
+    shadow: str | None
+    """The arm under which the first version goes on scoring."""
+
+
+class KafkaPulse(msgspec.Struct, kw_only=True, frozen=True):
+    """How the reading of the topics fares."""
+
+    status: Literal["connecting", "reading", "live", "lost"]
+    """``reading``: still on the way to what was the end at the start."""
+    broker: str
+    error: str = ""
+    records_read: int = 0
+    records_skipped: int = 0
+    """Records that could not be decoded."""
+
+
+class ScoringPulse(msgspec.Struct, kw_only=True, frozen=True):
+    """How the scoring process fares."""
+
+    status: Literal["unknown", "up", "down"] = "unknown"
+    error: str = ""
+    lag_records: int | None = None
+    models: dict[str, Scored] = {}
+
+
+class Pulse(msgspec.Struct, kw_only=True, frozen=True):
+    """What changes every second; always sent whole."""
+
+    wall_time_ms: int
+    kafka: KafkaPulse
+    scoring: ScoringPulse
+
+
+class Delta(msgspec.Struct, kw_only=True, frozen=True):
+    """What changed since the cursor before."""
+
+    cursor: str
+    models: dict[str, state.ModelChanges]
+
+
+class Snapshot(msgspec.Struct, kw_only=True, frozen=True):
+    """Everything that a page needs to start."""
+
+    cursor: str
+    bounds: Bounds
+    declared: Mapping[str, Declared]
+    pulse: Pulse
+    models: dict[str, state.ModelChanges]
+
+
+class Feed:
+    """The latest of everything. ``epoch`` tells the cursors of this process from an earlier one's."""
+
+    def __init__(self, broker: str, declared: Mapping[str, Declared] | None = None) -> None:
+        """Start empty."""
+        self.declared = dict(declared or {})
+        self.epoch = secrets.token_hex(4)
+        self.state = state.State()
+        self.kafka = KafkaPulse(status="connecting", broker=broker)
+        self.scoring = ScoringPulse()
+        self.closed = False
+        """Set when the process stops: the streams end by themselves."""
+
+    def apply(self, record: state.Record) -> None:
+        """Take a record in. Only one thread may call this."""
+        self.state = state.reduce(self.state, record)
+
+    def pulse(self) -> Pulse:
+        """Return the pulse of now."""
+        return Pulse(wall_time_ms=round(time.time() * 1000), kafka=self.kafka, scoring=self.scoring)
+
+    def snapshot(self) -> Snapshot:
+        """Return everything."""
+        current = self.state
+        return Snapshot(
+            cursor=self._cursor(current),
+            bounds=Bounds(),
+            declared=self.declared,
+            pulse=self.pulse(),
+            models=state.changes_since(current, 0),
+        )
+
+    def delta(self, revision: int) -> tuple[Delta, int]:
+        """Return what changed after a revision, and the revision that it leads to."""
+        current = self.state
+        changes = state.changes_since(current, revision)
+        return Delta(cursor=self._cursor(current), models=changes), current.revision
+
+    def revision_of(self, cursor: str) -> int | None:
+        """Return the revision of a cursor; None if it is not one of this process."""
+        epoch, _, revision = cursor.partition(".")
+        if epoch != self.epoch or not revision.isdecimal() or int(revision) > self.state.revision:
+            return None
+        return int(revision)
+
+    async def events(self, last_cursor: str = "") -> AsyncIterator[ServerSentEvent]:
+        """Yield a snapshot, then deltas and the pulse until the feed closes.
+
+        A page that comes back with the cursor of this process gets what it missed as one delta; any
+        other gets a snapshot. Events: ``snapshot``, ``delta``, ``pulse``; the ids are cursors.
+        """
+        revision = self.revision_of(last_cursor)
+        if revision is None:
+            snapshot = self.snapshot()
+            revision = self.revision_of(snapshot.cursor) or 0
+            yield _event("snapshot", snapshot, snapshot.cursor)
+        pulse_at_seconds = 0.0
+        while True:
+            if self.state.revision > revision:
+                delta, revision = self.delta(revision)
+                yield _event("delta", delta, delta.cursor)
+            if time.monotonic() >= pulse_at_seconds:
+                pulse_at_seconds = time.monotonic() + PULSE_SECONDS
+                yield _event("pulse", self.pulse())
+            if self.closed:
+                return
+            await asyncio.sleep(DELTA_SECONDS)
+
+    def _cursor(self, current: state.State) -> str:
+        return f"{self.epoch}.{current.revision}"
+
+
+def _event(name: str, document: msgspec.Struct, cursor: str | None = None) -> ServerSentEvent:
+    data = msgspec.json.encode(document).decode()
+    return ServerSentEvent(data=data, event=name, id=cursor, retry=RETRY_MS)

@@ -1,0 +1,134 @@
+"""The page and its API.
+
+``GET /``
+    The page. Everything it loads comes from this process; the content security policy allows nothing
+    else, and no script or style within the document.
+``GET /api/state``
+    All that is known, as one JSON document, the same as the first event of the stream:
+    ``cursor`` (revision of the document), ``bounds`` (how much history is kept), ``declared`` (by model:
+    owner, window, thresholds), ``pulse`` (wall time; ``kafka``: status, records read and skipped;
+    ``scoring``: status, lag, and by model the predictions, rate, p50 and p99), and ``models``, by name:
+    ``features``, ``arms`` (which versions score), and in event time ``windows``, ``alarms``,
+    ``retrainings``, ``promotions``. The fields are those of the structs in ``state.py`` and ``feed.py``;
+    times are milliseconds since the epoch in UTC. Lists within a window follow ``features``.
+``GET /events``
+    Server-sent events: first ``snapshot`` (that document), then ``delta`` (``cursor`` and ``models`` with
+    only what changed; an item replaces the one with the same id) at most four times a second, and
+    ``pulse`` every second. With the header ``Last-Event-ID`` of this process, a delta replaces the
+    snapshot. 503 when too many pages are open.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import jinja2
+import msgspec
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services import web
+from services.dashboard.feed import Feed
+
+STREAMS_MAX = 64
+"""Open event streams: far more than people, few enough that a runaway client cannot hold the process up."""
+SEND_TIMEOUT_SECONDS = 30.0
+"""After this, a page that does not read is cut off; it comes back by itself and gets a snapshot."""
+
+_FOLDER = Path(__file__).parent
+_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+class SecurityHeaders:
+    """Adds the security headers to every response; plain ASGI, so that streams pass unbuffered."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap an application."""
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("cache-control", "no-cache")  # revalidate: the ETag answers in no time
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
+
+
+class Page:
+    """The handlers, over one feed."""
+
+    def __init__(self, feed: Feed) -> None:
+        """Compile the template."""
+        self.feed = feed
+        self.streams_open = 0
+        loader = jinja2.FileSystemLoader(_FOLDER / "templates")
+        environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+        self.template = environment.get_template("page.html")
+
+    async def index(self, _: Request) -> Response:
+        """Serve the page; the data come with the stream."""
+        return HTMLResponse(self.template.render(broker=self.feed.kafka.broker))
+
+    async def state(self, _: Request) -> Response:
+        """Serve all that is known."""
+        return Response(msgspec.json.encode(self.feed.snapshot()), media_type="application/json")
+
+    async def events(self, request: Request) -> Response:
+        """Serve the stream of events."""
+        if self.streams_open >= STREAMS_MAX:
+            return JSONResponse({"error": f"{STREAMS_MAX} pages are open already"}, status_code=503)
+        last_cursor = request.headers.get("last-event-id", "")
+        return EventSourceResponse(self._counted(last_cursor), send_timeout=SEND_TIMEOUT_SECONDS)
+
+    async def _counted(self, last_cursor: str) -> AsyncIterator[ServerSentEvent]:
+        self.streams_open += 1
+        try:
+            async for event in self.feed.events(last_cursor):
+                yield event
+        finally:
+            self.streams_open -= 1
+
+
+def application(feed: Feed) -> Starlette:
+    """Make the application of the dashboard: ready once it has read what the topics held at its start."""
+    page = Page(feed)
+    app = web.application(
+        lambda: _not_ready(feed),
+        [
+            Route("/", page.index),
+            Route("/api/state", page.state),
+            Route("/events", page.events),
+            Mount("/static", StaticFiles(directory=_FOLDER / "static")),
+        ],
+    )
+    app.add_middleware(SecurityHeaders)
+    return app
+
+
+def _not_ready(feed: Feed) -> str | None:
+    kafka = feed.kafka
+    if kafka.status == "live":
+        return None
+    if kafka.status == "lost":
+        return f"Kafka at {kafka.broker} does not answer ({kafka.error})"
+    return f"reading the topics from Kafka at {kafka.broker}: {kafka.records_read} records so far"

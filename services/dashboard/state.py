@@ -1,0 +1,385 @@
+"""What the dashboard knows, as a pure function of the records read so far.
+
+``reduce`` takes a state and a record and returns the next state; the states are immutable, so the
+thread that reads Kafka swaps them whole and the web loop reads them without a lock. Every item
+remembers the revision at which it last changed: what a page has missed since revision r is exactly
+what has a higher one, however many records that were (see `changes_since`).
+
+Records come at least once. Items are kept under the records' own ids, so that repeats, and a replay
+from the beginning of the topics, change nothing. The order of the topics against each other does not
+matter either: a retraining's request and result are merged whichever comes first.
+
+Bounds, for each model: the latest 2,000 windows (5 years of days), 1,000 alarms, 500 retrainings and
+500 promotions; 256 features; 16 models. What is older falls out and does not come back.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Generic, Literal, TypeVar
+
+import msgspec
+
+from streams.records import (
+    Arm,
+    DriftAlarm,
+    DriftReport,
+    FeatureDrift,
+    ModelChanged,
+    RetrainingFinished,
+    RetrainingRequested,
+    Trigger,
+)
+
+MODELS_MAX = 16
+FEATURES_MAX = 256
+WINDOWS_MAX = 2000
+ALARMS_MAX = 1000
+RETRAININGS_MAX = 500
+PROMOTIONS_MAX = 500
+TEXT_LENGTH_MAX = 500
+"""Characters kept of a message or reason; the whole text is on the topic."""
+CATEGORIES_MAX = 20
+EVIDENCE_MAX = 300.0
+"""-log10 of the smallest p-value that a float tells from 0."""
+
+Record = DriftReport | DriftAlarm | RetrainingRequested | RetrainingFinished | ModelChanged
+Item = TypeVar("Item")
+
+
+class Window(msgspec.Struct, kw_only=True, frozen=True):
+    """One closed window of event time. The lists follow the model's ``features``; a missing rest is null."""
+
+    window_id: str
+    version: int
+    start_ms: int
+    end_ms: int
+    predictions: int
+    labels: int
+    psi: list[float | None]
+    threshold: list[float | None]
+    statistic: list[float | None]
+    evidence: list[float | None]
+    """-log10 of the p-value, at most 300."""
+    missing_share: list[float | None]
+    drifted: list[int]
+    """Indexes of the features that count as drifted."""
+    new_categories: dict[str, list[str]]
+    score_psi: float | None
+    log_loss: float | None
+    accuracy: float | None
+    reference_log_loss: float | None
+    shadow_log_loss: dict[str, float]
+    labels_joined_total: int
+    labels_orphaned_total: int
+    labels_duplicate_total: int
+    predictions_unlabelled_total: int
+
+
+class Alarm(msgspec.Struct, kw_only=True, frozen=True):
+    """Something changed, as a `DriftAlarm` told it."""
+
+    alarm_id: str
+    version: int
+    kind: str
+    subject: str
+    value: float | None
+    threshold: float | None
+    detected_at_ms: int
+    since_ms: int
+    message: str
+
+
+class Retraining(msgspec.Struct, kw_only=True, frozen=True):
+    """A request for a new model and, once known, its result."""
+
+    request_id: str
+    trigger: Trigger
+    requested_at_ms: int
+    reason: str = ""
+    alarms: list[str] = []
+    """Ids of the alarms that were the evidence."""
+    result: Literal["promoted", "rejected", "failed"] | None = None
+    """Null while it runs."""
+    version: int = 0
+    reasons: list[str] = []
+    metrics: dict[str, float] = {}
+    rows: int = 0
+    duration_seconds: float = 0.0
+
+
+class Promotion(msgspec.Struct, kw_only=True, frozen=True):
+    """From ``effective_from_ms`` of event time on, requests of this arm got this version."""
+
+    arm: str
+    version: int
+    shadow: bool
+    weight: int
+    effective_from_ms: int
+    changed_at_ms: int
+    reason: str
+    request_id: str
+
+
+class ModelChanges(msgspec.Struct, kw_only=True, frozen=True):
+    """What changed for one model; after revision 0 that is everything. Each list is in event time."""
+
+    features: list[str]
+    features_omitted: int
+    arms: list[Arm]
+    windows: list[Window]
+    alarms: list[Alarm]
+    retrainings: list[Retraining]
+    promotions: list[Promotion]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Entry(Generic[Item]):
+    at_ms: int
+    revision: int
+    item: Item
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Series(Generic[Item]):
+    """The latest ``limit`` items by event time, each under its id. Immutable."""
+
+    limit: int
+    entries: Mapping[str, _Entry[Item]] = dataclasses.field(default_factory=dict)
+    evicted: tuple[int, str] | None = None
+    """The latest (time, id) that fell out; nothing up to it comes back."""
+
+    def get(self, key: str) -> Item | None:
+        """Return the item under an id."""
+        entry = self.entries.get(key)
+        return None if entry is None else entry.item
+
+    def put(self, key: str, at_ms: int, item: Item, revision: int) -> "Series[Item]":
+        """Return the series with this item; the same series if that changes nothing."""
+        if self.get(key) == item or (self.evicted is not None and (at_ms, key) <= self.evicted):
+            return self
+        entries = {**self.entries, key: _Entry(at_ms, revision, item)}
+        if len(entries) <= self.limit:
+            return Series(self.limit, entries, self.evicted)
+        oldest = min((entry.at_ms, name) for name, entry in entries.items())
+        del entries[oldest[1]]
+        return Series(self.limit, entries, oldest)
+
+    def since(self, revision: int) -> list[Item]:
+        """Return the items that changed after a revision, in event time."""
+        changed = [
+            (entry.at_ms, key, entry) for key, entry in self.entries.items() if entry.revision > revision
+        ]
+        return [entry.item for _, _, entry in sorted(changed, key=lambda row: row[:2])]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelState:
+    """All that is kept of one model."""
+
+    revision: int = 0
+    features: tuple[str, ...] = ()
+    """In the order in which they were first seen; only ever appended to."""
+    features_omitted: int = 0
+    arms: tuple[Arm, ...] = ()
+    arms_changed_at_ms: int = -1
+    windows: Series[Window] = dataclasses.field(default_factory=lambda: Series(WINDOWS_MAX))
+    alarms: Series[Alarm] = dataclasses.field(default_factory=lambda: Series(ALARMS_MAX))
+    retrainings: Series[Retraining] = dataclasses.field(default_factory=lambda: Series(RETRAININGS_MAX))
+    promotions: Series[Promotion] = dataclasses.field(default_factory=lambda: Series(PROMOTIONS_MAX))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class State:
+    """Everything, with the number of changes that led to it."""
+
+    revision: int = 0
+    models: Mapping[str, ModelState] = dataclasses.field(default_factory=dict)
+
+
+def reduce(state: State, record: Record) -> State:
+    """Return the state after a record; the same object if the record told nothing new."""
+    known = state.models.get(record.model)
+    if known is None and len(state.models) >= MODELS_MAX:
+        return state
+    before = known or ModelState()
+    revision = state.revision + 1
+    match record:
+        case DriftReport():
+            after = _with_report(before, record, revision)
+        case DriftAlarm():
+            after = _with_alarm(before, record, revision)
+        case RetrainingRequested():
+            after = _with_request(before, record, revision)
+        case RetrainingFinished():
+            after = _with_result(before, record, revision)
+        case ModelChanged():
+            after = _with_arms(before, record, revision)
+    if after == before:
+        return state
+    changed = dataclasses.replace(after, revision=revision)
+    return State(revision, {**state.models, record.model: changed})
+
+
+def changes_since(state: State, revision: int) -> dict[str, ModelChanges]:
+    """Return what changed after a revision, by model; after 0, everything."""
+    return {
+        name: _changes(model, revision) for name, model in state.models.items() if model.revision > revision
+    }
+
+
+def _changes(model: ModelState, revision: int) -> ModelChanges:
+    return ModelChanges(
+        features=list(model.features),
+        features_omitted=model.features_omitted,
+        arms=list(model.arms),
+        windows=model.windows.since(revision),
+        alarms=model.alarms.since(revision),
+        retrainings=model.retrainings.since(revision),
+        promotions=model.promotions.since(revision),
+    )
+
+
+def _with_report(model: ModelState, report: DriftReport, revision: int) -> ModelState:
+    names = dict.fromkeys((*model.features, *(drift.feature for drift in report.features)))
+    features = tuple(names)[:FEATURES_MAX]
+    window = _window(report, features)
+    windows = model.windows.put(report.report_id, report.window_end_ms, window, revision)
+    if windows is model.windows:
+        return model
+    omitted = max(model.features_omitted, len(names) - len(features))
+    return dataclasses.replace(model, features=features, features_omitted=omitted, windows=windows)
+
+
+def _window(report: DriftReport, features: tuple[str, ...]) -> Window:
+    by_name = {drift.feature: drift for drift in report.features}
+    rows = [by_name.get(name) for name in features]
+    while rows and rows[-1] is None:  # so that a window does not depend on features first seen after it
+        rows.pop()
+    return Window(
+        window_id=report.report_id,
+        version=report.version,
+        start_ms=report.window_start_ms,
+        end_ms=report.window_end_ms,
+        predictions=report.predictions,
+        labels=report.labels,
+        psi=_column(rows, "psi"),
+        threshold=_column(rows, "threshold"),
+        statistic=_column(rows, "statistic"),
+        evidence=[_evidence(row) for row in rows],
+        missing_share=_column(rows, "missing_share"),
+        drifted=[index for index, row in enumerate(rows) if row is not None and row.drifted],
+        new_categories={
+            drift.feature: drift.new_categories[:CATEGORIES_MAX]
+            for drift in report.features
+            if drift.new_categories and drift.feature in features
+        },
+        score_psi=_rounded(report.score_psi),
+        log_loss=_rounded(report.log_loss),
+        accuracy=_rounded(report.accuracy),
+        reference_log_loss=_rounded(report.reference_log_loss),
+        shadow_log_loss={
+            arm: rounded
+            for arm, loss in report.shadow_log_loss.items()
+            if (rounded := _rounded(loss)) is not None
+        },
+        labels_joined_total=report.labels_joined_total,
+        labels_orphaned_total=report.labels_orphaned_total,
+        labels_duplicate_total=report.labels_duplicate_total,
+        predictions_unlabelled_total=report.predictions_unlabelled_total,
+    )
+
+
+def _column(rows: Sequence[FeatureDrift | None], name: str) -> list[float | None]:
+    return [None if row is None else _rounded(getattr(row, name)) for row in rows]
+
+
+def _with_alarm(model: ModelState, alarm: DriftAlarm, revision: int) -> ModelState:
+    item = Alarm(
+        alarm_id=alarm.alarm_id,
+        version=alarm.version,
+        kind=alarm.kind,
+        subject=alarm.subject[:TEXT_LENGTH_MAX],
+        value=_rounded(alarm.value),
+        threshold=_rounded(alarm.threshold),
+        detected_at_ms=alarm.detected_at_ms,
+        since_ms=alarm.since_ms,
+        message=alarm.message[:TEXT_LENGTH_MAX],
+    )
+    alarms = model.alarms.put(alarm.alarm_id, alarm.detected_at_ms, item, revision)
+    return dataclasses.replace(model, alarms=alarms)
+
+
+def _with_request(model: ModelState, request: RetrainingRequested, revision: int) -> ModelState:
+    asked = Retraining(
+        request_id=request.request_id, trigger=request.trigger, requested_at_ms=request.requested_at_ms
+    )
+    item = msgspec.structs.replace(
+        model.retrainings.get(request.request_id) or asked,
+        reason=request.reason[:TEXT_LENGTH_MAX],
+        alarms=[alarm.alarm_id for alarm in request.evidence[:ALARMS_MAX]],
+    )
+    return _with_retraining(model, item, revision)
+
+
+def _with_result(model: ModelState, finished: RetrainingFinished, revision: int) -> ModelState:
+    asked = Retraining(
+        request_id=finished.request_id, trigger=finished.trigger, requested_at_ms=finished.requested_at_ms
+    )
+    item = msgspec.structs.replace(
+        model.retrainings.get(finished.request_id) or asked,
+        result=finished.result,
+        version=finished.version,
+        reasons=[reason[:TEXT_LENGTH_MAX] for reason in finished.reasons[:CATEGORIES_MAX]],
+        metrics={name: value for name, value in finished.metrics.items() if math.isfinite(value)},
+        rows=finished.rows,
+        duration_seconds=finished.duration_seconds,
+    )
+    return _with_retraining(model, item, revision)
+
+
+def _with_retraining(model: ModelState, item: Retraining, revision: int) -> ModelState:
+    retrainings = model.retrainings.put(item.request_id, item.requested_at_ms, item, revision)
+    return dataclasses.replace(model, retrainings=retrainings)
+
+
+def _with_arms(model: ModelState, change: ModelChanged, revision: int) -> ModelState:
+    """Keep the latest arms, and the first mention of each as its promotion.
+
+    The outgoing champion stays listed in later records, whose time and reason are not its own.
+    """
+    promotions = model.promotions
+    for arm in change.arms:
+        key = f"{arm.name}:{arm.version}:{arm.effective_from_ms}"
+        known = promotions.get(key)
+        if known is None or change.changed_at_ms < known.changed_at_ms:
+            promotions = promotions.put(key, arm.effective_from_ms, _promotion(arm, change), revision)
+    if change.changed_at_ms < model.arms_changed_at_ms:
+        return dataclasses.replace(model, promotions=promotions)
+    return dataclasses.replace(
+        model, promotions=promotions, arms=tuple(change.arms), arms_changed_at_ms=change.changed_at_ms
+    )
+
+
+def _promotion(arm: Arm, change: ModelChanged) -> Promotion:
+    return Promotion(
+        arm=arm.name,
+        version=arm.version,
+        shadow=arm.shadow,
+        weight=arm.weight,
+        effective_from_ms=arm.effective_from_ms,
+        changed_at_ms=change.changed_at_ms,
+        reason=change.reason[:TEXT_LENGTH_MAX],
+        request_id=change.request_id,
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    """Round to six digits, so that rounding again for the page is right; null where there is no number."""
+    return round(value, 6) if value is not None and math.isfinite(value) else None
+
+
+def _evidence(drift: FeatureDrift | None) -> float | None:
+    if drift is None or not 0 <= drift.p_value <= 1:
+        return None
+    return round(min(EVIDENCE_MAX, -math.log10(drift.p_value)), 1) if drift.p_value else EVIDENCE_MAX

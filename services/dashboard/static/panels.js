@@ -1,0 +1,272 @@
+// Everything that is text: strip, notices, summary, legends, account. All of it goes in as text, never as markup.
+
+import * as format from "./format.js";
+import { tint } from "./plots.js";
+import { lastKnown } from "./store.js";
+
+const $ = (id) => document.getElementById(id);
+const DRIFT_WHAT = "Population stability index against the champion’s training data, by window";
+const YEAR_MS = 366 * format.DAY_MS;
+
+function put(id, text) {
+  const element = typeof id === "string" ? $(id) : id;
+  if (element.textContent !== text) element.textContent = text;
+}
+
+// The event time of the newest answered request, or of the newest window: whichever is later.
+export function eventNow(pulse, name, columns) {
+  return Math.max(pulse?.scoring.models[name]?.event_time_ms ?? 0, columns.windows.at(-1)?.end_ms ?? 0);
+}
+
+export function models(names, chosen) {
+  const [select, text] = [$("model"), $("model-name")];
+  select.hidden = names.length < 2;
+  text.hidden = !select.hidden;
+  put(text, chosen ?? "none yet");
+  if (select.hidden) return;
+  const all = names.includes(chosen) ? names : [...names, chosen];
+  if (all.join() !== [...select.options].map((option) => option.value).join()) select.replaceChildren(...all.map((name) => new Option(name, name)));
+  select.value = chosen;
+}
+
+export function strip(view) {
+  const { columns, pulse, name } = view;
+  const scored = pulse?.scoring.models[name];
+  put("model-note", columns.windows.length ? `${format.integer(columns.windows.length)} windows, ${columns.features.size} series` : "waiting for a report");
+  versions(view);
+  const rate = scored?.rate_per_second;
+  put("rate", rate === null || rate === undefined ? format.NONE : `${format.integer(rate)}/s`);
+  put("rate-note", scored ? `${format.integer(scored.predictions_total)} in all` : scoringNote(pulse));
+  drawRate(scored?.rate_history ?? []);
+  const quick = [scored?.p50_seconds, scored?.p99_seconds].map((seconds) => format.milliseconds(seconds ?? null));
+  put("latency", scored?.p50_seconds == null ? format.NONE : quick.join(" / "));
+  put("latency-note", scored ? (scored.p50_seconds == null ? "idle for 30 s" : "ms, of the last 30 s") : scoringNote(pulse));
+  put("lag", format.integer(pulse?.scoring.lag_records));
+  put("lag-note", pulse?.scoring.status === "up" ? "requests waiting" : scoringNote(pulse));
+  const now = view.nowMs || null;
+  put("event-date", format.date(now));
+  put("event-clock", now ? `${format.clock(now)} UTC${ago(now, pulse)}` : "UTC");
+  retrained(columns);
+  processes(pulse);
+}
+
+function versions({ columns, nowMs }) {
+  const begun = columns.promotions.filter((promotion) => promotion.effective_from_ms <= nowMs);
+  const [live, next] = [begun.at(-1), columns.promotions[begun.length]];
+  const reported = columns.windows.at(-1)?.version ?? 0;
+  put("live-version", live ? `v${live.version}` : reported ? `v${reported}` : format.NONE);
+  const since = live ? (live.effective_from_ms ? `since ${format.date(live.effective_from_ms)}` : "since the start") : "no model yet";
+  put("live-note", next ? `v${next.version} from ${format.day(next.effective_from_ms)} ${format.clock(next.effective_from_ms)}` : since);
+  const shadow = columns.shadows.at(-1);
+  put("frozen-version", shadow ? `v${shadow.version}` : format.NONE);
+  put("frozen-note", shadow ? "silent, to compare" : "no shadow");
+}
+
+function scoringNote(pulse) {
+  return pulse?.scoring.status === "down" ? "scoring does not answer" : pulse?.scoring.status === "up" ? "nothing scored yet" : "unknown yet";
+}
+
+function ago(ms, pulse) {
+  const years = ((pulse?.wall_time_ms ?? ms) - ms) / YEAR_MS;
+  return years >= 1 ? `, ${Math.floor(years)} ${years < 2 ? "year" : "years"} ago` : "";
+}
+
+function drawRate(history) {
+  const top = Math.max(1, ...history);
+  const from = 90 - history.length;
+  const points = history.map((rate, at) => `${from + at} ${(19 - 18 * (rate / top)).toFixed(1)}`);
+  $("rate-spark").firstElementChild.setAttribute("d", points.length > 1 ? `M${points.join("L")}` : "");
+}
+
+function retrained(columns) {
+  const last = columns.retrainings.at(-1);
+  put("retrained", last ? format.date(last.requested_at_ms) : format.NONE);
+  put("retrained-note", last ? `${outcome(last)}, by ${last.trigger}` : "none yet");
+}
+
+function outcome(retraining) {
+  if (retraining.result === null) return "running";
+  return retraining.version ? `v${retraining.version} ${retraining.result}` : retraining.result;
+}
+
+function processes(pulse) {
+  const kafka = { connecting: "Kafka connecting", reading: "reading Kafka", live: "Kafka up", lost: "Kafka lost" }[pulse?.kafka.status ?? "connecting"];
+  const scoring = { unknown: "scoring unknown", up: "scoring up", down: "scoring down" }[pulse?.scoring.status ?? "unknown"];
+  const well = pulse?.kafka.status === "live" && pulse.scoring.status === "up";
+  put("processes", well ? "All up" : pulse ? "Degraded" : format.NONE);
+  put("processes-note", `${kafka}, ${scoring}`);
+  $("processes").classList.toggle("is-bad", Boolean(pulse) && !well);
+}
+
+export function link(connection, pulse, paused) {
+  const status = connection.status === "open" ? (pulse?.kafka.status === "lost" ? "stale" : paused ? "paused" : "open") : connection.status;
+  $("link").dataset.status = status;
+  const text = { open: "Live", paused: "Paused", stale: "Kafka lost", lost: "Disconnected", connecting: "Connecting" }[status];
+  put("link-text", text);
+}
+
+export function notice(view, store, empty) {
+  const element = $("notice");
+  const text = noticeText(view, store, empty);
+  element.hidden = !text;
+  document.body.classList.toggle("is-stale", view.connection.status === "lost");
+  put(element, text ?? "");
+}
+
+function noticeText({ connection, pulse, name }, store, empty) {
+  if (connection.status === "lost") {
+    const heard = connection.heardMs ? ` What you see is from ${new Date(connection.heardMs).toISOString().slice(11, 19)} UTC.` : "";
+    return `The dashboard process does not answer.${heard} The page tries again by itself; if it stays so, start it with “driftline dashboard”.`;
+  }
+  if (pulse?.kafka.status === "lost") {
+    return `Kafka at ${pulse.kafka.broker} does not answer (${pulse.kafka.error}). What you see is what was read before; reading goes on by itself.`;
+  }
+  if (empty && name && store.models.size && !store.models.has(name)) return `There is nothing about the model ${name} on the topics yet.`;
+  return null;
+}
+
+export function summary(element, view, empty) {
+  if (empty) return put(element, emptyText(view));
+  const { columns } = view;
+  const at = lastKnown(columns.liveSmooth);
+  const sentences = [];
+  if (at >= 0) {
+    const [live, frozen] = [columns.liveSmooth[at], columns.frozenSmooth[at]];
+    const gain = frozen === null ? null : frozen - live;
+    const against = gain === null ? "" : Math.abs(gain) < 0.0005 ? `, level with the frozen first model` : `, ${format.decimal(Math.abs(gain))} ${gain > 0 ? "better" : "worse"} than the frozen first model`;
+    sentences.push(`Log loss over the last 7 windows is ${format.decimal(live)}${against}.`);
+  } else sentences.push("No model has scored yet: features are collected, labels are joined, and the first training comes.");
+  sentences.push(driftText(columns));
+  put(element, sentences.filter(Boolean).join(" "));
+}
+
+function driftText(columns) {
+  const features = [...columns.features.values()];
+  if (!features.length) return "";
+  const latest = features.map((feature) => ({ feature, at: lastKnown(feature.psi) })).filter(({ at }) => at >= 0);
+  const over = latest.filter(({ feature, at }) => feature.threshold[at] !== null && feature.psi[at] > feature.threshold[at]);
+  if (!over.length) return `None of ${latest.length} series is above its drift threshold.`;
+  const worst = over.reduce((a, b) => (b.feature.psi[b.at] > a.feature.psi[a.at] ? b : a));
+  return `${over.length} of ${latest.length} series ${over.length === 1 ? "is" : "are"} above the drift threshold, ${worst.feature.label} the most at ${format.psi(worst.feature.psi[worst.at])}.`;
+}
+
+function emptyText({ connection, pulse, declared, name }) {
+  if (connection.status !== "open") return "Connecting to the dashboard process.";
+  if (pulse?.kafka.status === "connecting") return `Connecting to Kafka at ${pulse.kafka.broker}.`;
+  const hours = declared ? ` One closes every ${format.decimal(declared.window_hours, 0)} hours of event time.` : "";
+  return `Waiting for the first window${name ? ` of ${name}` : ""}.${hours} Charts appear with the first report on the drift topic.`;
+}
+
+export function ranges(chosen, [from, to], empty) {
+  for (const button of document.querySelectorAll("[data-range]")) {
+    const on = chosen.from === undefined && (chosen.last ? String(chosen.last) : "all") === button.dataset.range;
+    button.setAttribute("aria-pressed", String(on));
+  }
+  put("range-text", empty ? "" : `${format.date(from * 1000)} to ${format.date(to * 1000)}.`);
+}
+
+// A legend that is also the readout: the values at the cursor, or else the latest.
+function legend(element, time, entries) {
+  const rows = [["", time, "legend-time"], ...entries];
+  while (element.children.length > rows.length) element.lastElementChild.remove();
+  rows.forEach(([name, value, kind, colour], position) => {
+    const row = element.children[position] ?? element.appendChild(legendRow());
+    row.className = kind;
+    row.style.setProperty("--tint", colour ?? "transparent");
+    put(row.querySelector(".legend-name"), name || "Window ending");
+    put(row.querySelector("dd"), value);
+  });
+}
+
+function legendRow() {
+  const [row, term, swatch, name, value] = ["div", "dt", "span", "span", "dd"].map((tag) => document.createElement(tag));
+  swatch.className = "legend-swatch";
+  name.className = "legend-name";
+  term.append(swatch, name);
+  row.append(term, value);
+  return row;
+}
+
+export function driftLegend(element, { columns, selected }, index) {
+  put("drift-what", columns.features.size ? DRIFT_WHAT : "Measured from the first model on: before it there is no reference");
+  put("features-what", columns.features.size ? "Select one to follow it; Shift adds up to four." : "They appear with the first model.");
+  const features = selected.map((name) => columns.features.get(name)).filter(Boolean);
+  if (!columns.windows.length) return legend(element, format.NONE, []);
+  const at = index ?? columns.windows.length - 1;
+  const entries = features.map((feature, slot) => [feature.label, format.psi(feature.psi[at]), "", tint(slot)]);
+  const first = features[0];
+  if (first) {
+    entries.push(["threshold", format.psi(first.threshold[at]), "is-dotted", "var(--alarm)"]);
+    if (features.length === 1 && first.statistic[at] !== null) {
+      entries.push(["distance", format.decimal(first.statistic[at], 2), "is-plain"], ["missing", format.percent(first.missing[at], 1), "is-plain"]);
+    }
+  }
+  legend(element, format.moment(columns.windows[at].end_ms), entries);
+}
+
+export function performanceLegend(element, { columns, harm }, index) {
+  if (!columns.windows.length) return legend(element, format.NONE, []);
+  const at = index ?? columns.windows.length - 1;
+  const [live, frozen] = [columns.liveSmooth[at], columns.frozenSmooth[at]];
+  const entries = [
+    ["live", format.decimal(live), "", "var(--live)"],
+    [columns.frozenArm, format.decimal(frozen), "", "var(--frozen)"],
+    ["live against it", live === null || frozen === null ? format.NONE : format.signed(live - frozen), "is-plain"],
+    ["reference", format.decimal(columns.reference[at]), "is-dashed", "var(--ink)"],
+    ...(harm[at] === null ? [] : [["harm above", format.decimal(harm[at]), "is-dotted", "var(--alarm)"]]),
+    ["this window", format.decimal(columns.live[at]), "is-plain"],
+    ["accuracy", format.percent(columns.windows[at].accuracy, 1), "is-plain"],
+    ["coverage", format.percent(columns.coverage[at]), "is-plain"],
+  ];
+  legend(element, format.moment(columns.windows[at].end_ms), entries);
+}
+
+export function spoken(view, index, plot) {
+  if (index === null) return "";
+  const { columns } = view;
+  const when = format.moment(columns.windows[index].end_ms);
+  if (plot === "drift-plot") {
+    return `${when}: ${view.selected.map((name) => `${columns.features.get(name).label} ${format.psi(columns.features.get(name).psi[index])}`).join(", ")}`;
+  }
+  if (plot === "coverage-plot") return `${when}: coverage ${format.percent(columns.coverage[index])}`;
+  return `${when}: live ${format.decimal(columns.liveSmooth[index])}, ${columns.frozenArm} ${format.decimal(columns.frozenSmooth[index])}`;
+}
+
+const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
+
+export function describe({ kind, item }) {
+  if (kind === "alarm") return [`Alarm: ${item.subject}`, `${sentence(item.message)} Since ${format.moment(item.since_ms)}.`];
+  if (kind === "promotion") return [`v${item.version} live`, `from here on as ${item.arm}, with ${format.percent(item.weight / 10_000)} of the keys. ${sentence(item.reason)}`];
+  const why = item.reasons.length ? ` ${item.reasons.join("; ")}.` : "";
+  const loss = item.metrics.log_loss === undefined ? "" : ` Log loss ${format.decimal(item.metrics.log_loss)} on the holdout.`;
+  const work = item.rows ? ` ${format.integer(item.rows)} rows in ${format.decimal(item.duration_seconds, 1)} s.` : "";
+  return [`Retraining ${item.result ?? "running"}`, `${item.version ? `v${item.version}, ` : ""}by ${item.trigger}.${why}${loss}${work}`];
+}
+
+export function eventText(element, mark, latest) {
+  if (!mark) return put(element, "No alarm and no retraining yet.");
+  const [title, text] = describe(mark);
+  const strong = document.createElement("strong");
+  strong.textContent = title;
+  element.replaceChildren(`${latest ? "Latest: " : ""}${format.moment(mark.ms)} · `, strong, ` · ${text}`);
+}
+
+export function account(columns) {
+  const last = columns.windows.at(-1);
+  const [joined, unlabelled, orphaned] = [last?.labels_joined_total, last?.predictions_unlabelled_total, last?.labels_orphaned_total];
+  put("account-joined", format.integer(joined));
+  put("account-unlabelled", format.integer(unlabelled));
+  put("account-orphaned", format.integer(orphaned));
+  put("account-duplicate", format.integer(last?.labels_duplicate_total));
+  const total = Math.max(1, (joined ?? 0) + (unlabelled ?? 0) + (orphaned ?? 0));
+  [joined, unlabelled, orphaned].forEach((count, position) => {
+    $("account-bar").children[position].style.flexGrow = String((count ?? 0) / total);
+  });
+  put("account-note", last ? `Running totals from the first event to ${format.moment(last.end_ms)}.` : "Running totals since the first event.");
+}
+
+export function bounds(limits, view) {
+  if (!limits) return;
+  const left = view.model.featuresOmitted ? ` ${view.model.featuresOmitted} features beyond ${limits.features} are left out.` : "";
+  put("bounds", `Kept: the latest ${format.integer(limits.windows)} windows, ${format.integer(limits.alarms)} alarms, ${format.integer(limits.retrainings)} retrainings a model.${left}`);
+}

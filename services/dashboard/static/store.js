@@ -1,0 +1,171 @@
+// What the page knows: the server's documents, merged by id, and the columns that the charts draw.
+
+export const SCORE = "@score";
+const SMOOTHED_WINDOWS = 7;
+
+const KEYS = {
+  windows: (item) => item.window_id,
+  alarms: (item) => item.alarm_id,
+  retrainings: (item) => item.request_id,
+  promotions: (item) => `${item.arm}:${item.version}:${item.effective_from_ms}`,
+};
+const TIMES = {
+  windows: (item) => item.end_ms,
+  alarms: (item) => item.detected_at_ms,
+  retrainings: (item) => item.requested_at_ms,
+  promotions: (item) => item.effective_from_ms,
+};
+
+class Model {
+  constructor() {
+    this.features = [];
+    this.featuresOmitted = 0;
+    this.arms = [];
+    this.items = Object.fromEntries(Object.keys(KEYS).map((name) => [name, new Map()]));
+    this.columns = null;
+  }
+
+  merge(changes, bounds) {
+    this.features = changes.features;
+    this.featuresOmitted = changes.features_omitted;
+    this.arms = changes.arms;
+    for (const name of Object.keys(KEYS)) {
+      for (const item of changes[name]) this.items[name].set(KEYS[name](item), item);
+      this.#trim(name, bounds[name]);
+    }
+    this.columns = null;
+  }
+
+  // The same bound as the server's: what is older falls out.
+  #trim(name, limit) {
+    const items = this.items[name];
+    if (items.size <= limit) return;
+    for (const item of this.sorted(name).slice(0, items.size - limit)) items.delete(KEYS[name](item));
+  }
+
+  sorted(name) {
+    return [...this.items[name].values()].sort((a, b) => TIMES[name](a) - TIMES[name](b));
+  }
+
+  derive() {
+    this.columns ??= columns(this);
+    return this.columns;
+  }
+}
+
+export class Store {
+  constructor() {
+    this.models = new Map();
+    this.declared = {};
+    this.bounds = null;
+    this.pulse = null;
+  }
+
+  snapshot(document) {
+    this.models = new Map();
+    this.declared = document.declared;
+    this.bounds = document.bounds;
+    this.pulse = document.pulse;
+    this.delta(document);
+  }
+
+  delta(document) {
+    for (const [name, changes] of Object.entries(document.models)) {
+      if (!this.models.has(name)) this.models.set(name, new Model());
+      this.models.get(name).merge(changes, this.bounds);
+    }
+  }
+
+  names() {
+    return [...new Set([...Object.keys(this.declared), ...this.models.keys()])].sort();
+  }
+
+  // The model whose event time is the latest: the one that is alive.
+  liveliest() {
+    let best = Object.keys(this.declared).sort()[0] ?? null;
+    let latest = -Infinity;
+    for (const [name, model] of this.models) {
+      const end = model.derive().windows.at(-1)?.end_ms ?? -1;
+      if (end > latest) [best, latest] = [name, end];
+    }
+    return best;
+  }
+
+  model(name) {
+    return this.models.get(name) ?? new Model();
+  }
+}
+
+function columns(model) {
+  const windows = model.sorted("windows");
+  const promotions = model.sorted("promotions");
+  const frozenArm = promotions.find((item) => item.shadow)?.arm ?? Object.keys(windows.at(-1)?.shadow_log_loss ?? {})[0] ?? "frozen";
+  const labels = windows.map((window) => window.labels);
+  const live = windows.map((window) => window.log_loss);
+  const frozen = windows.map((window) => window.shadow_log_loss[frozenArm] ?? null);
+  return {
+    windows,
+    alarms: model.sorted("alarms"),
+    retrainings: model.sorted("retrainings"),
+    promotions: promotions.filter((item) => !item.shadow),
+    shadows: promotions.filter((item) => item.shadow),
+    frozenArm,
+    seconds: windows.map((window) => window.end_ms / 1000),
+    features: drift(model.features, windows),
+    live,
+    frozen,
+    liveSmooth: smooth(live, labels),
+    frozenSmooth: smooth(frozen, labels),
+    reference: windows.map((window) => window.reference_log_loss),
+    coverage: windows.map((window) => (window.predictions > 0 ? window.labels / window.predictions : null)),
+  };
+}
+
+function drift(names, windows) {
+  const features = new Map();
+  const column = (field, index) => windows.map((window) => window[field][index] ?? null);
+  names.forEach((name, index) => {
+    features.set(name, {
+      name,
+      label: name,
+      psi: column("psi", index),
+      threshold: column("threshold", index),
+      statistic: column("statistic", index),
+      evidence: column("evidence", index),
+      missing: column("missing_share", index),
+    });
+  });
+  if (windows.some((window) => window.score_psi !== null)) {
+    const none = windows.map(() => null);
+    features.set(SCORE, {
+      name: SCORE,
+      label: "Model score",
+      psi: windows.map((window) => window.score_psi),
+      // The score has no threshold of its own on the wire: the one of the features stands for it.
+      threshold: windows.map((window) => window.threshold.find((value) => value !== null) ?? null),
+      statistic: none,
+      evidence: none,
+      missing: none,
+    });
+  }
+  return features;
+}
+
+// The mean over the latest windows, each weighed by its labels: the loss of their labels together.
+export function smooth(values, weights, count = SMOOTHED_WINDOWS) {
+  return values.map((value, index) => {
+    if (value === null) return null;
+    let [sum, weight] = [0, 0];
+    for (let at = Math.max(0, index - count + 1); at <= index; at += 1) {
+      if (values[at] === null) continue;
+      sum += values[at] * weights[at];
+      weight += weights[at];
+    }
+    return weight > 0 ? sum / weight : null;
+  });
+}
+
+export function lastKnown(values, until = values.length - 1) {
+  for (let index = until; index >= 0; index -= 1) if (values[index] !== null && values[index] !== undefined) return index;
+  return -1;
+}

@@ -1,0 +1,240 @@
+"""A year of reports, alarms, retrainings and promotions that never happened, with the shape of one that did.
+
+January has no model; weather drifts with the season, against what the champion was trained on; losses rise
+with the summer's thunderstorms and in December. Everything follows from the seed.
+"""
+
+import dataclasses
+import datetime as dt
+import math
+
+import numpy as np
+
+from streams import topics
+from streams.records import (
+    Arm,
+    DriftAlarm,
+    DriftReport,
+    FeatureDrift,
+    ModelChanged,
+    RetrainingFinished,
+    RetrainingRequested,
+    encode,
+)
+
+DAY_MS = 86_400_000
+START_MS = round(dt.datetime(2013, 1, 1, 5, tzinfo=dt.UTC).timestamp() * 1000)
+TRAINED_DAY = 31
+REFERENCE_LOG_LOSS = 0.462
+LATE_SHARES = (0.23, 0.23, 0.23, 0.28, 0.22, 0.31, 0.32, 0.24, 0.13, 0.17, 0.17, 0.33)
+
+# By feature: how strongly the season moves it, and its noise.
+FEATURES = {
+    "hour": (0.0, 0.004),
+    "weekday": (0.0, 0.02),
+    "carrier": (0.01, 0.006),
+    "origin": (0.0, 0.004),
+    "dest": (0.03, 0.02),
+    "distance": (0.01, 0.01),
+    "seats": (0.01, 0.008),
+    "temperature": (2.6, 0.12),
+    "dew_point": (2.2, 0.16),
+    "humidity": (0.12, 0.18),
+    "wind_speed": (0.1, 0.12),
+    "precipitation": (0.05, 0.07),
+    "visibility": (0.06, 0.1),
+    "pressure": (0.15, 0.22),
+    "origin_departure_delay_mean_1h": (0.22, 0.09),
+    "origin_departure_delay_mean_3h": (0.26, 0.1),
+    "carrier_origin_departure_delay_mean_3h": (0.16, 0.06),
+    "aircraft_departure_delay_last_16h": (0.1, 0.03),
+    "destination_arrival_delay_mean_3h": (0.18, 0.06),
+    "carrier_arrival_delay_mean_3h": (0.2, 0.07),
+}
+THRESHOLD = 0.25
+
+
+@dataclasses.dataclass
+class Year:
+    """The records by topic name, in the order of event time."""
+
+    model: str
+    days: int = 365
+    seed: int = 7
+    records: list[tuple[str, bytes]] = dataclasses.field(default_factory=list)
+    reports: list[DriftReport] = dataclasses.field(default_factory=list)
+    alarms: list[DriftAlarm] = dataclasses.field(default_factory=list)
+    finished: list[RetrainingFinished] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Make all records."""
+        self._random = np.random.default_rng(self.seed)
+        self._version = 0
+        self._next_version = 1
+        self._trained_until_day = 0
+        self._retrained_day = 0
+        self._arms: list[Arm] = []
+        self._storm = 0.0
+        for day in range(self.days):
+            self._play(day)
+
+    @property
+    def alarm_days(self) -> int:
+        return len({alarm.detected_at_ms for alarm in self.alarms})
+
+    def _play(self, day: int) -> None:
+        if day == TRAINED_DAY:
+            self._retrain(day, "bootstrap", [], "promoted")
+        report = self._report(day)
+        self.reports.append(report)
+        self._put(topics.DRIFT, report)
+        alarms = self._raise_alarms(report, day)
+        if alarms and self._version and day - self._retrained_day >= 21:
+            turn = len(self.finished)
+            result = "failed" if turn == 5 else "rejected" if turn in {3, 8} else "promoted"
+            self._retrain(day, "drift", alarms, result)
+
+    def _report(self, day: int) -> DriftReport:
+        self._storm = float(0.7 * self._storm + self._random.normal(0, 1))
+        late = float(np.interp(day, np.arange(12) * 30.4 + 15, LATE_SHARES))
+        predictions = int(930 + 25 * math.sin(day / 58) - (170 if (day + 1) % 7 == 5 else 0))
+        labels = 0 if day == 0 else int(predictions * (0.975 - 0.02 * max(0.0, self._storm) / 2))
+        base = 0.33 + 0.52 * late + 0.022 * self._storm
+        age_frozen = min(1.0, max(0, day - TRAINED_DAY) / 120)
+        age_live = min(1.0, max(0, day - self._trained_until_day) / 120)
+        scored = self._version > 0
+        joined = int(sum(report.labels for report in self.reports)) + labels
+        return DriftReport(
+            report_id=f"{self.model}:{day}",
+            model=self.model,
+            version=self._version,
+            window_start_ms=START_MS + day * DAY_MS,
+            window_end_ms=START_MS + (day + 1) * DAY_MS,
+            predictions=predictions,
+            labels=labels,
+            features=self._features(day) if scored else [],
+            score_psi=round(abs(0.05 + 1.2 * abs(late - 0.23) + 0.02 * self._storm), 4) if scored else None,
+            log_loss=base + 0.012 * age_live + float(self._random.normal(0, 0.003)) if scored else None,
+            accuracy=0.9 - 0.55 * late if scored else None,
+            reference_log_loss=REFERENCE_LOG_LOSS - 0.004 * self._version if scored else None,
+            shadow_log_loss={"frozen": base + 0.038 * age_frozen + float(self._random.normal(0, 0.003))}
+            if scored
+            else {},
+            labels_joined_total=joined,
+            labels_orphaned_total=day // 11,
+            predictions_unlabelled_total=22 * max(0, day - 2),
+        )
+
+    def _features(self, day: int) -> list[FeatureDrift]:
+        season = -math.cos(2 * math.pi * (day - 20) / 365)
+        learned = np.mean(
+            [-math.cos(2 * math.pi * (d - 20) / 365) for d in range(self._trained_until_day + 1)]
+        )
+        span = 0.35 + self._trained_until_day / 365
+        drifts = []
+        for name, (seasonal, noise) in FEATURES.items():
+            effect = seasonal * ((season - learned) / (1 + span)) ** 2 * 0.55
+            psi = float(effect + noise * self._random.gamma(1.6, 0.7) * (1 + 0.4 * max(0.0, self._storm)))
+            drifts.append(
+                FeatureDrift(
+                    feature=name,
+                    psi=psi,
+                    statistic=min(1.0, math.sqrt(psi) / 2.5),
+                    p_value=math.exp(-psi * 400),
+                    threshold=THRESHOLD,
+                    drifted=psi > THRESHOLD,
+                    missing_share=0.0 if seasonal < 0.1 else 0.004,
+                    new_categories=["ZZ"] if name == "carrier" and day == 200 else [],
+                )
+            )
+        return drifts
+
+    def _raise_alarms(self, report: DriftReport, day: int) -> list[DriftAlarm]:
+        worst = sorted((d for d in report.features if d.drifted), key=lambda d: -d.psi)[:2]
+        alarms = [
+            self._alarm(report, "feature", d.feature, d.psi, THRESHOLD)
+            for d in worst
+            if self._random.random() < 0.16
+        ]
+        limit = (report.reference_log_loss or 0) + 0.03
+        if report.log_loss is not None and report.log_loss > limit and self._random.random() < 0.3:
+            alarms.append(self._alarm(report, "loss", "log_loss", report.log_loss, limit))
+        if day == 200:
+            alarms.append(self._alarm(report, "category", "carrier", 1.0, 0.0))
+        return alarms
+
+    def _alarm(
+        self, report: DriftReport, kind: str, subject: str, value: float, threshold: float
+    ) -> DriftAlarm:
+        alarm = DriftAlarm(
+            alarm_id=f"{report.report_id}:{kind}:{subject}",
+            model=self.model,
+            version=report.version,
+            kind=kind,  # type: ignore[arg-type]  # one of the literals above
+            subject=subject,
+            value=value,
+            threshold=threshold,
+            detected_at_ms=report.window_end_ms,
+            since_ms=report.window_start_ms - 3 * DAY_MS,
+            message=f"{subject} is at {value:.3f}, above {threshold:.3f}",
+        )
+        self.alarms.append(alarm)
+        self._put(topics.DRIFT, alarm)
+        return alarm
+
+    def _retrain(self, day: int, trigger: str, evidence: list[DriftAlarm], result: str) -> None:
+        self._retrained_day = day
+        at_ms = START_MS + (day + (1 if evidence else 0)) * DAY_MS
+        request = RetrainingRequested(
+            request_id=f"{self.model}:{trigger}:{day}",
+            model=self.model,
+            trigger=trigger,  # type: ignore[arg-type]  # one of the literals
+            requested_at_ms=at_ms,
+            reason="; ".join(alarm.message for alarm in evidence) or "no model yet",
+            evidence=evidence,
+        )
+        self._put(topics.RETRAINING, request)
+        version = 0 if result == "failed" else self._next_version
+        self._next_version += version > 0
+        finished = RetrainingFinished(
+            request_id=request.request_id,
+            model=self.model,
+            trigger=request.trigger,
+            requested_at_ms=at_ms,
+            result=result,  # type: ignore[arg-type]  # one of the literals
+            version=version,
+            reasons={
+                "rejected": ["log_loss 0.4712 is not below the champion's 0.4698"],
+                "failed": ["out of memory"],
+            }.get(result, []),
+            metrics={"log_loss": 0.4571, "champion_log_loss": 0.4688},
+            rows=day * 890,
+            duration_seconds=7.4,
+        )
+        self.finished.append(finished)
+        self._put(topics.RETRAINING, finished)
+        if result == "promoted":
+            self._promote(request, version, day)
+
+    def _promote(self, request: RetrainingRequested, version: int, day: int) -> None:
+        self._version, self._trained_until_day = version, day
+        champion = Arm(
+            name="champion",
+            version=version,
+            weight=10_000,
+            effective_from_ms=request.requested_at_ms + DAY_MS // 4,
+        )
+        outgoing = [arm for arm in self._arms if not arm.shadow][-1:]
+        shadow = [Arm(name="frozen", version=1, weight=0, shadow=True)]
+        self._arms = [*outgoing, champion, *shadow]
+        change = ModelChanged(
+            model=self.model,
+            arms=self._arms,
+            changed_at_ms=request.requested_at_ms,
+            reason=request.reason,
+            request_id=request.request_id,
+        )
+        self._put(topics.MODELS, change)
+
+    def _put(self, topic: topics.Topic, record: object) -> None:
+        self.records.append((topic.name, encode(record)))  # type: ignore[arg-type]  # one of the records above

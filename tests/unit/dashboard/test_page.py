@@ -1,0 +1,208 @@
+import asyncio
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from services.dashboard import consumer, page
+from services.dashboard.feed import Declared, Feed
+from services.settings import Settings
+from streams import topics
+from streams.records import encode
+from tests.browser.synthetic_year import Year
+
+DASHBOARD = Path(page.__file__).parent
+DECLARED = Declared(owner="o", window_hours=24, psi_threshold=0.25, loss_tolerance=0.03, shadow="frozen")
+
+
+@pytest.fixture
+def feed():
+    return Feed("broker:9092", {"m": DECLARED})
+
+
+@pytest.fixture
+def client(feed: Feed):
+    return TestClient(page.application(feed))
+
+
+def play(feed: Feed, days: int, model: str = "m") -> Year:
+    year = Year(model, days=days)
+    for topic, value in year.records:
+        feed.apply(consumer.DECODERS[topic].decode(value))
+    return year
+
+
+def parse_events(text: str) -> list[tuple[str, str | None, Any]]:
+    events = []
+    for block in filter(str.strip, text.replace("\r\n", "\n").split("\n\n")):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        events.append((fields["event"], fields.get("id"), json.loads(fields["data"])))
+    return events
+
+
+def test_state_is_the_documented_document(feed: Feed, client: TestClient):
+    year = play(feed, 60)
+    document = client.get("/api/state").json()
+    assert document.keys() == {"cursor", "bounds", "declared", "pulse", "models"}
+    assert document["declared"]["m"]["psi_threshold"] == 0.25
+    assert document["bounds"]["windows"] == 2000
+    assert document["pulse"]["kafka"]["broker"] == "broker:9092"
+    model = document["models"]["m"]
+    assert model.keys() == {
+        "features",
+        "features_omitted",
+        "arms",
+        "windows",
+        "alarms",
+        "retrainings",
+        "promotions",
+    }
+    assert [window["window_id"] for window in model["windows"]] == [
+        report.report_id for report in year.reports
+    ]
+    last = model["windows"][-1]
+    drifts = {drift.feature: drift.psi for drift in year.reports[-1].features}
+    assert dict(zip(model["features"], last["psi"], strict=True)) == pytest.approx(drifts, abs=1e-6)
+    assert model["retrainings"][0]["trigger"] == "bootstrap"
+
+
+def test_empty_state_is_valid(client: TestClient):
+    document = client.get("/api/state").json()
+    assert document["models"] == {}
+    assert document["pulse"]["scoring"]["status"] == "unknown"
+
+
+def test_stream_starts_with_the_snapshot_then_the_pulse(feed: Feed, client: TestClient):
+    play(feed, 40)
+    feed.closed = True  # the stream ends after one turn
+    response = client.get("/events")
+    assert response.headers["content-type"].startswith("text/event-stream")
+    (snapshot, pulse) = parse_events(response.text)
+    assert (snapshot[0], pulse[0]) == ("snapshot", "pulse")
+    assert snapshot[1] == snapshot[2]["cursor"]
+    assert snapshot[2]["models"] == client.get("/api/state").json()["models"]
+
+
+def test_page_that_comes_back_gets_only_what_it_missed(feed: Feed, client: TestClient):
+    play(feed, 40)
+    cursor = feed.snapshot().cursor
+    play(feed, 42)
+    feed.closed = True
+    events = parse_events(client.get("/events", headers={"last-event-id": cursor}).text)
+    assert [name for name, _, _ in events] == ["delta", "pulse"]
+    assert [window["window_id"] for window in events[0][2]["models"]["m"]["windows"]] == ["m:40", "m:41"]
+
+
+@pytest.mark.parametrize("cursor", ["other.3", "nonsense", "", "{epoch}.999999", "{epoch}.-1"])
+def test_unknown_cursor_gets_a_snapshot(feed: Feed, client: TestClient, cursor: str):
+    play(feed, 2)
+    feed.closed = True
+    headers = {"last-event-id": cursor.format(epoch=feed.epoch)}
+    assert parse_events(client.get("/events", headers=headers).text)[0][0] == "snapshot"
+
+
+def test_records_that_come_together_are_one_delta(feed: Feed):
+    async def watch() -> list[str | None]:
+        stream = feed.events()
+        names = [(await anext(stream)).event, (await anext(stream)).event]
+        play(feed, 50)
+        names.append((await anext(stream)).event)
+        feed.closed = True
+        return [*names, *[event.event async for event in stream]]
+
+    assert asyncio.run(watch()) == ["snapshot", "pulse", "delta"]
+
+
+def test_too_many_streams_are_refused(feed: Feed, client: TestClient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(page, "STREAMS_MAX", 0)
+    assert client.get("/events").status_code == 503
+
+
+def test_streams_are_counted_down_when_they_end(feed: Feed):
+    async def open_and_end() -> tuple[list[str | None], int]:
+        pages = page.Page(feed)
+        feed.closed = True
+        return [event.event async for event in pages._counted("")], pages.streams_open
+
+    assert asyncio.run(open_and_end())[1] == 0
+
+
+def test_every_answer_forbids_scripts_and_styles_from_elsewhere(feed: Feed, client: TestClient):
+    feed.closed = True
+    for path in ("/", "/api/state", "/events", "/static/page.js", "/health/live", "/nothing"):
+        policy = client.get(path).headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+
+
+def test_page_has_no_inline_code_and_names_only_own_files(client: TestClient):
+    html = client.get("/").text
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\son\w+=|\sstyle=", html)
+    links = re.findall(r'(?:src|href)="([^"#]+)"', html)
+    assert links
+    for link in links:
+        assert link.startswith("/")
+        assert client.get(link).status_code == 200
+
+
+def test_broker_is_escaped():
+    client = TestClient(page.application(Feed("<script>alert(1)</script>")))
+    assert "<script>alert" not in client.get("/").text
+
+
+def test_static_files_do_not_leave_their_folder(client: TestClient):
+    assert client.get("/static/../page.py").status_code == 404
+    assert client.get("/static/%2e%2e/page.py").status_code == 404
+
+
+def test_ready_when_the_topics_were_read_and_not_when_kafka_is_lost(feed: Feed, client: TestClient):
+    assert "reading the topics" in client.get("/health/ready").json()["reason"]
+    reader = consumer.Reader(None, feed)
+    reader._tell(status="live")
+    assert client.get("/health/ready").status_code == 200
+    reader._tell(status="lost", error="KafkaTimeoutError")
+    assert "does not answer" in client.get("/health/ready").json()["reason"]
+
+
+def test_record_that_cannot_be_decoded_is_counted_and_its_neighbours_are_taken(feed: Feed):
+    reader = consumer.Reader(None, feed)
+    year = Year("m", days=2)
+    for value in (encode(year.reports[0]), b"{not json", b'{"type":"other"}', None, encode(year.reports[1])):
+        reader.take(topics.DRIFT.name, value)
+    assert (feed.kafka.records_read, feed.kafka.records_skipped) == (2, 2)
+    assert len(feed.snapshot().models["m"].windows) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, "http://127.0.0.1:8001/metrics"),
+        ({"host": "0.0.0.0"}, "http://127.0.0.1:8001/metrics"),
+        ({"host": "::1"}, "http://[::1]:8001/metrics"),
+        ({"scoring_url": "http://scoring:9000/"}, "http://scoring:9000/metrics"),
+    ],
+)
+def test_scoring_is_looked_for_where_it_listens(values: dict[str, Any], expected: str):
+    from services.dashboard.process import scoring_metrics_url
+
+    assert scoring_metrics_url(Settings(_env_file=None, **values)) == expected
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [DASHBOARD / "static" / "vendor", Path(__file__).parents[2] / "browser" / "vendor"],
+    ids=["page", "tests"],
+)
+def test_vendored_files_are_those_of_the_manifest(folder: Path):
+    lines = (folder / "SHA256SUMS.txt").read_text().splitlines()
+    pinned = {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
+    found = {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.glob("*/*")
+        if path.is_file()
+    }
+    assert found == pinned

@@ -1,0 +1,254 @@
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.dashboard import state
+from streams.records import (
+    Arm,
+    DriftAlarm,
+    DriftReport,
+    FeatureDrift,
+    ModelChanged,
+    RetrainingFinished,
+    RetrainingRequested,
+)
+
+DAY_MS = 86_400_000
+
+
+def report(
+    day: int = 1, features: Sequence[str] = ("temp",), model: str = "m", **changes: Any
+) -> DriftReport:
+    drifts = [
+        FeatureDrift(
+            feature=name,
+            psi=0.1 * day,
+            statistic=0.2,
+            p_value=0.001,
+            threshold=0.25,
+            drifted=day > 2,
+            missing_share=0.0,
+        )
+        for name in features
+    ]
+    fields: dict[str, Any] = {
+        "report_id": f"{model}:{day}",
+        "model": model,
+        "version": 1,
+        "window_start_ms": day * DAY_MS,
+        "window_end_ms": (day + 1) * DAY_MS,
+        "predictions": 900,
+        "labels": 850,
+        "features": drifts,
+        "log_loss": 0.5,
+        "shadow_log_loss": {"frozen": 0.52},
+    }
+    return DriftReport(**(fields | changes))
+
+
+def alarm(number: int = 1, **changes: Any) -> DriftAlarm:
+    fields: dict[str, Any] = {
+        "alarm_id": f"a{number}",
+        "model": "m",
+        "version": 1,
+        "kind": "feature",
+        "subject": "temp",
+        "value": 0.4,
+        "threshold": 0.25,
+        "detected_at_ms": number * DAY_MS,
+        "since_ms": 0,
+        "message": "temp is at 0.4",
+    }
+    return DriftAlarm(**(fields | changes))
+
+
+def requested(number: int = 1) -> RetrainingRequested:
+    return RetrainingRequested(
+        request_id=f"r{number}",
+        model="m",
+        trigger="drift",
+        requested_at_ms=number * DAY_MS,
+        reason="temp drifts",
+        evidence=[alarm(number)],
+    )
+
+
+def finished(number: int = 1) -> RetrainingFinished:
+    return RetrainingFinished(
+        request_id=f"r{number}",
+        model="m",
+        trigger="drift",
+        requested_at_ms=number * DAY_MS,
+        result="promoted",
+        version=number + 1,
+        metrics={"log_loss": 0.48, "undefined": math.nan},
+        rows=1000,
+        duration_seconds=3.5,
+    )
+
+
+def changed(day: int = 1, version: int = 2, outgoing: int = 1) -> ModelChanged:
+    arms = [
+        Arm(name="champion", version=outgoing, weight=10_000),
+        Arm(name="champion", version=version, weight=10_000, effective_from_ms=day * DAY_MS),
+        Arm(name="frozen", version=1, weight=0, shadow=True),
+    ]
+    return ModelChanged(
+        model="m", arms=arms, changed_at_ms=day * DAY_MS, reason=f"day {day}", request_id=f"r{day}"
+    )
+
+
+def read(records: Iterable[state.Record], start: state.State | None = None) -> state.State:
+    current = start or state.State()
+    for record in records:
+        current = state.reduce(current, record)
+    return current
+
+
+def everything(current: state.State) -> dict[str, state.ModelChanges]:
+    return state.changes_since(current, 0)
+
+
+RECORDS: list[state.Record] = [
+    report(1),
+    report(2),
+    report(3),
+    alarm(1),
+    alarm(2),
+    requested(1),
+    finished(1),
+    requested(2),
+    changed(1),
+    changed(3, 3, 2),
+]
+
+
+def test_report_becomes_a_window_whose_lists_follow_the_features():
+    model = everything(read([report(3, ("temp", "wind"))]))["m"]
+    window = model.windows[0]
+    assert model.features == ["temp", "wind"]
+    assert (window.psi, window.threshold, window.drifted) == ([0.3, 0.3], [0.25, 0.25], [0, 1])
+    assert window.evidence == [3.0, 3.0]
+    assert (window.log_loss, window.shadow_log_loss) == (0.5, {"frozen": 0.52})
+
+
+def test_feature_that_comes_later_leaves_earlier_windows_and_their_columns_alone():
+    model = everything(read([report(1, ("temp", "wind")), report(2, ("wind", "rain"))]))["m"]
+    assert model.features == ["temp", "wind", "rain"]
+    assert model.windows[0].psi == [0.1, 0.1]
+    assert model.windows[1].psi == [None, 0.2, 0.2]
+
+
+def test_repeated_records_return_the_very_same_state():
+    once = read(RECORDS)
+    assert read(RECORDS, once) is once
+
+
+def test_replay_from_the_beginning_changes_nothing_for_a_page_that_saw_it():
+    once = read(RECORDS)
+    assert state.changes_since(read(RECORDS, once), once.revision) == {}
+
+
+@given(st.permutations(RECORDS))
+def test_order_of_the_topics_does_not_matter(records: list[state.Record]):
+    assert everything(read(records)) == everything(read(RECORDS))
+
+
+@given(st.lists(st.sampled_from(RECORDS), max_size=30), st.integers(0, 30))
+def test_delta_after_a_prefix_completes_what_the_prefix_told(records: list[state.Record], cut: int):
+    before, after = read(records[:cut]), read(records)
+    page = _merged({}, everything(before))
+    page = _merged(page, state.changes_since(after, before.revision))
+    assert page == _merged({}, everything(after))
+
+
+def _merged(page: Any, changes: dict[str, state.ModelChanges]) -> Any:
+    keys = {"windows": "window_id", "alarms": "alarm_id", "retrainings": "request_id"}
+    merged = {name: {kind: dict(items) for kind, items in kinds.items()} for name, kinds in page.items()}
+    for name, model in changes.items():
+        kinds = merged.setdefault(name, {kind: {} for kind in (*keys, "promotions")})
+        for kind, key in keys.items():
+            kinds[kind] |= {getattr(item, key): item for item in getattr(model, kind)}
+        kinds["promotions"] |= {(p.arm, p.version, p.effective_from_ms): p for p in model.promotions}
+    return merged
+
+
+def test_request_and_result_of_a_retraining_merge_in_either_order():
+    both: list[state.Record] = [requested(), finished()]
+    forth, back = (everything(read(pair))["m"].retrainings for pair in (both, both[::-1]))
+    assert forth == back
+    assert (forth[0].reason, forth[0].result, forth[0].version, forth[0].alarms) == (
+        "temp drifts",
+        "promoted",
+        2,
+        ["a1"],
+    )
+
+
+def test_retraining_that_has_no_result_yet_is_running():
+    assert everything(read([requested()]))["m"].retrainings[0].result is None
+
+
+def test_outgoing_champion_keeps_its_own_promotion():
+    promotions = everything(read([changed(1, 2, 1), changed(3, 3, 2)]))["m"].promotions
+    champions = [(p.version, p.effective_from_ms, p.reason) for p in promotions if not p.shadow]
+    assert champions[0] == (1, 0, "day 1")
+    assert (2, DAY_MS, "day 1") in champions
+    assert (3, 3 * DAY_MS, "day 3") in champions
+
+
+def test_arms_are_those_of_the_latest_change_even_after_an_older_one_is_read():
+    arms = everything(read([changed(3, 3, 2), changed(1, 2, 1)]))["m"].arms
+    assert [arm.version for arm in arms] == [2, 3, 1]
+
+
+def test_oldest_windows_fall_out_and_do_not_come_back(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(state, "WINDOWS_MAX", 3)
+    current = read([report(day) for day in (5, 1, 2, 3, 4)])
+    assert [window.window_id for window in everything(current)["m"].windows] == ["m:3", "m:4", "m:5"]
+    assert state.reduce(current, report(1)) is current
+
+
+def test_models_and_features_beyond_the_bounds_are_left_out_and_counted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(state, "MODELS_MAX", 1)
+    monkeypatch.setattr(state, "FEATURES_MAX", 2)
+    current = read([report(1, ("a", "b", "c")), report(1, model="other")])
+    assert list(current.models) == ["m"]
+    model = everything(current)["m"]
+    assert (model.features, model.features_omitted) == (["a", "b"], 1)
+    assert model.windows[0].psi == [0.1, 0.1]
+
+
+def test_numbers_that_are_none_become_null():
+    bad = FeatureDrift(
+        feature="x",
+        psi=math.nan,
+        statistic=math.inf,
+        p_value=0.0,
+        threshold=0.25,
+        drifted=False,
+        missing_share=0.5,
+    )
+    model = everything(
+        read(
+            [
+                report(features=[]),
+                msgspec.structs.replace(report(2, log_loss=math.nan), features=[bad]),
+                finished(),
+            ]
+        )
+    )["m"]
+    window = model.windows[1]
+    assert (window.psi, window.statistic, window.evidence, window.log_loss) == ([None], [None], [300.0], None)
+    assert model.retrainings[0].metrics == {"log_loss": 0.48}
+    assert b"NaN" not in msgspec.json.encode(model)
+
+
+def test_long_messages_are_cut():
+    item = everything(read([alarm(message="x" * 10_000)]))["m"].alarms[0]
+    assert len(item.message) == state.TEXT_LENGTH_MAX
