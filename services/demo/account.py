@@ -1,0 +1,256 @@
+"""The live account: what became of every request and label, and how good the answers were, by month.
+
+Arithmetic only; `services.demo.following` brings the records. Predictions, outcomes and dead letters
+may repeat after a crash of the process that wrote them; each carries the offset from which it was
+made, so a repeat is dropped and counted.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from services.demo import months
+from streams import records
+from streams.codec import RepeatFilter
+
+
+class _Prediction(msgspec.Struct, gc=False):
+    """The part of a `Prediction` that is counted here; the decoder skips the rest."""
+
+    event_time_ms: int
+    source_partition: int
+    source_offset: int
+    score: float | None
+
+
+class _Outcome(msgspec.Struct, gc=False):
+    """The part of an `Outcome` that is counted here."""
+
+    version: int
+    event_time_ms: int
+    source_partition: int
+    source_offset: int
+    label: float
+    score: float | None
+    shadow_scores: dict[str, float] = {}
+
+
+_predictions = msgspec.json.Decoder(_Prediction).decode
+_outcomes = msgspec.json.Decoder(_Outcome).decode
+_dead_letters = records.decoder_of(records.DeadLetter).decode
+
+
+@dataclasses.dataclass(frozen=True)
+class Month:
+    """One month of the table. Losses and AUC are over the requests with a label."""
+
+    month: str
+    requests: int
+    """Answered with a score."""
+    labels: int
+    log_loss_live: float | None
+    log_loss_frozen: float | None
+    auc_live: float | None = None
+
+
+class _MonthScores:
+    """The labels and scores of one month, as they arrive."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.labels = 0
+        self._chunks: list[months.Floats] = []
+        self._loss_live = 0.0
+        self._loss_frozen = 0.0
+        self._labels_frozen = 0
+
+    def add(self, rows: months.Floats) -> None:
+        """Take rows (n, 3): label, live score, frozen score (NaN where the first model did not answer)."""
+        self._chunks.append(rows)
+        self.labels += len(rows)
+        self._loss_live += float(months.log_losses(rows[:, 0], rows[:, 1]).sum())
+        frozen = rows[~np.isnan(rows[:, 2])]
+        self._labels_frozen += len(frozen)
+        self._loss_frozen += float(months.log_losses(frozen[:, 0], frozen[:, 2]).sum())
+
+    def summary(self, name: str, *, with_auc: bool) -> Month:
+        """Summarise what came so far; the AUC sorts all scores, so it is left to the end."""
+        auc = None
+        if with_auc and self.labels:
+            rows = np.concatenate(self._chunks)
+            auc = months.area_under_curve(rows[:, 0], rows[:, 1])
+        count = self.labels
+        return Month(
+            month=name,
+            requests=self.requests,
+            labels=count,
+            log_loss_live=self._loss_live / count if count else None,
+            log_loss_frozen=self._loss_frozen / self._labels_frozen if self._labels_frozen else None,
+            auc_live=auc,
+        )
+
+
+class Account:
+    """Counts of requests, answers, repeats, labels; alarms; versions; scores by month."""
+
+    def __init__(self, model: str, request_topic: str, frozen_arm: str | None) -> None:
+        """Start empty."""
+        self.model = model
+        self.request_topic = request_topic
+        self.frozen_arm = frozen_arm
+        self.collected = 0
+        """Answers without a score, before scoring started."""
+        self.predicted = 0
+        self.unscored = 0
+        """Answers without a score, after scoring started: there should be none."""
+        self.repeats = 0
+        self.dead_letters = 0
+        """Of requests after scoring started."""
+        self.dead_letters_before = 0
+        """Of requests before."""
+        self.dead_letters_other = 0
+        """Of other topics: events and labels."""
+        self.outcomes = 0
+        self.outcome_time_ms = 0
+        """The latest event time of a request whose outcome is known."""
+        self.report: records.DriftReport | None = None
+        self.alarms: dict[str, records.DriftAlarm] = {}
+        self.change: records.ModelChanged | None = None
+        self._first_version: int | None = None
+        self._scoring_offsets: dict[int, int] = {}
+        self._prediction_repeats = RepeatFilter()
+        self._outcome_repeats = RepeatFilter()
+        self._letters_seen: set[tuple[str, int, int]] = set()
+        self._months = [_MonthScores() for _ in months.NAMES]
+
+    def start_scoring(self, offsets: dict[int, int]) -> None:
+        """Note the next offset of each request partition when the first model stood."""
+        self._scoring_offsets = dict(offsets)
+
+    def add_predictions(self, values: Sequence[bytes]) -> None:
+        """Take predictions of one partition, in order."""
+        times = []
+        for value in values:
+            record = _predictions(value)
+            if self._prediction_repeats.is_repeat(record.source_partition, record.source_offset):
+                self.repeats += 1
+            elif record.score is not None:
+                self.predicted += 1
+                times.append(record.event_time_ms)
+            elif record.event_time_ms < months.SCORING_START_MS:
+                self.collected += 1
+            else:
+                self.unscored += 1
+        for month, count in enumerate(np.bincount(months.month_of(np.array(times, dtype=np.int64)))):
+            self._months[month].requests += int(count)
+
+    def add_outcomes(self, values: Sequence[bytes]) -> None:
+        """Take outcomes of one partition, in order."""
+        times: list[int] = []
+        rows: list[tuple[float, float, float]] = []
+        for value in values:
+            record = _outcomes(value)
+            if self._outcome_repeats.is_repeat(record.source_partition, record.source_offset):
+                self.repeats += 1
+                continue
+            self.outcomes += 1
+            if record.score is not None:
+                times.append(record.event_time_ms)
+                rows.append((record.label, record.score, self._frozen_score(record, record.score)))
+        if rows:
+            self._add_scores(np.array(times, dtype=np.int64), np.array(rows, dtype=np.float64))
+
+    def _frozen_score(self, record: _Outcome, score: float) -> float:
+        """Return the first model's answer: its own while it is the champion, then its shadow's."""
+        if self._first_version is None or record.version < self._first_version:
+            self._first_version = record.version
+        if self.frozen_arm in record.shadow_scores:
+            return record.shadow_scores[self.frozen_arm]
+        return score if record.version == self._first_version else np.nan
+
+    def _add_scores(self, times_ms: months.Integers, rows: months.Floats) -> None:
+        self.outcome_time_ms = max(self.outcome_time_ms, int(times_ms.max()))
+        places = months.month_of(times_ms)
+        for month in np.unique(places).tolist():
+            self._months[month].add(rows[places == month])
+
+    def add_dead_letters(self, values: Sequence[bytes]) -> None:
+        """Take dead letters, of any service and topic."""
+        for value in values:
+            letter = _dead_letters(value)
+            place = (letter.topic, letter.partition, letter.offset)
+            if place in self._letters_seen:
+                self.repeats += 1
+                continue
+            self._letters_seen.add(place)
+            if letter.topic != self.request_topic:
+                self.dead_letters_other += 1
+            elif letter.offset >= self._scoring_offsets.get(letter.partition, 0):
+                self.dead_letters += 1
+            else:
+                self.dead_letters_before += 1
+
+    def add_drift(self, record: records.DriftRecord) -> None:
+        """Take a report or an alarm."""
+        if record.model != self.model:
+            return
+        if isinstance(record, records.DriftAlarm):
+            self.alarms.setdefault(record.alarm_id, record)
+        elif self.report is None or record.window_end_ms >= self.report.window_end_ms:
+            self.report = record
+
+    def alarms_in_order(self) -> list[records.DriftAlarm]:
+        """Return the alarms by event time."""
+        return sorted(self.alarms.values(), key=lambda alarm: (alarm.detected_at_ms, alarm.alarm_id))
+
+    def add_change(self, record: records.ModelChanged) -> None:
+        """Take the latest state of the arms."""
+        if record.model == self.model:
+            self.change = record
+
+    def version_at(self, event_time_ms: int) -> int:
+        """Return the champion's version for a request of this event time; 0 before the first."""
+        arms = [arm for arm in self.change.arms if not arm.shadow] if self.change else []
+        effective = [arm for arm in arms if arm.effective_from_ms <= event_time_ms]
+        return (
+            max(effective, key=lambda arm: (arm.effective_from_ms, arm.version)).version if effective else 0
+        )
+
+    def months(self, *, with_auc: bool = False) -> list[Month]:
+        """Summarise each month that has requests with a score."""
+        named = zip(months.NAMES, self._months, strict=True)
+        return [scores.summary(name, with_auc=with_auc) for name, scores in named if scores.requests]
+
+    def faults(self, requests_sent: int, collecting_sent: int) -> list[str]:
+        """Say what does not add up: every request is answered exactly once, or in the dead letters.
+
+        ``requests_sent`` counts from the start of scoring on, ``collecting_sent`` before it.
+        """
+        found = []
+        if requests_sent != self.predicted + self.dead_letters:
+            found.append(
+                f"{requests_sent:,} requests were sent, but {self.predicted:,} predicted + "
+                f"{self.dead_letters:,} dead letters = {self.predicted + self.dead_letters:,} "
+                f"({self.unscored:,} answers had no score)"
+            )
+        if collecting_sent != self.collected + self.dead_letters_before:
+            found.append(
+                f"{collecting_sent:,} requests were sent in January, but {self.collected:,} collected + "
+                f"{self.dead_letters_before:,} dead letters = {self.collected + self.dead_letters_before:,}"
+            )
+        return found
+
+
+def mean_log_losses(table: Sequence[Month]) -> tuple[float | None, float | None]:
+    """Return the means of the monthly means, live and frozen, over the months that have both."""
+    pairs = [
+        (month.log_loss_live, month.log_loss_frozen)
+        for month in table
+        if month.log_loss_live is not None and month.log_loss_frozen is not None
+    ]
+    if not pairs:
+        return None, None
+    live, frozen = np.array(pairs, dtype=np.float64).mean(axis=0).tolist()
+    return live, frozen

@@ -1,0 +1,63 @@
+"""``driftline demo``: the whole system on a year of real flights, in one command."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from services.demo.options import Options
+
+_WIDTH_WITHOUT_TERMINAL = 120
+
+
+def demo(
+    *,
+    speed: str | None = None,
+    as_fast_as_possible: Annotated[bool, Parameter(name="--max", negative="")] = False,
+    summary: Path | None = None,
+    until: str | None = None,
+    home: Path | None = None,
+    lead_hours: float | None = None,
+) -> None:
+    """Stream the flights of 2013 through features, scoring, drift and retraining, and show it happening.
+
+    Starts Kafka, Valkey, MLflow and every process of Driftline on this machine, always from fresh data.
+    January is collected and trains the first model; February to December are scored. On a terminal the
+    dashboard stays up afterwards until Ctrl-C.
+
+    Args:
+        speed: Event time against wall time, as in 86400x: a day in a second.
+        as_fast_as_possible: As fast as the processes follow; the default.
+        summary: Write the result to this file, as JSON.
+        until: Stop asking for predictions at this date (2013-02-02 to 2014-01-01).
+        home: Folder of the demo's data and logs, emptied at the start; default: .driftline/demo.
+        lead_hours: How far event time may run ahead of drift; at most what the model declares.
+    """
+    from services.demo import options
+
+    try:
+        parsed = options.parse(
+            speed=speed,
+            as_fast_as_possible=as_fast_as_possible,
+            until=until,
+            summary=summary,
+            home=home,
+            lead_hours=lead_hours,
+        )
+    except options.OptionError as error:
+        print(f"driftline demo: {error}", file=sys.stderr)  # noqa: T201  # the command's answer
+        sys.exit(2)
+    sys.exit(_run(parsed))
+
+
+def _run(options: "Options") -> int:
+    from rich.console import Console
+
+    from services.demo.run import Demo
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH_WITHOUT_TERMINAL)
+    return Demo(options, console).run()

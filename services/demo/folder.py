@@ -1,0 +1,61 @@
+"""The demo's own folder: always fresh, never anyone else's data, never two demos in one."""
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+MARKER = ".driftline-demo"
+"""A folder with this file was made by a demo, so the next demo may empty it."""
+
+
+class FolderError(RuntimeError):
+    """The folder cannot be used. The message says why, and what to do."""
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[int]:
+    """Make an empty folder, and keep others off until the block ends; hand out the lock's file descriptor.
+
+    Whoever inherits the descriptor prolongs the lock, so that what a killed demo leaves behind is gone
+    before the next one begins.
+
+    What an earlier demo left is deleted first. Raises `FolderError` if the folder holds anything
+    else, or if another demo runs in it.
+    """
+    folder = folder.resolve()
+    _check(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / MARKER).open("a")
+    except OSError as error:
+        raise FolderError(
+            f"{folder}: cannot be written ({error.strerror}); choose another with --home"
+        ) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderError(
+                f"another demo runs in {folder}: end it, or choose another folder with --home"
+            ) from None
+        _empty(folder)
+        yield handle.fileno()
+
+
+def _check(folder: Path) -> None:
+    if folder.is_file():
+        raise FolderError(f"{folder}: is a file; choose a folder with --home")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+        raise FolderError(
+            f"{folder}: holds data that no demo made; choose an empty or new folder with --home"
+        )
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != MARKER:
+            path.unlink()

@@ -1,0 +1,129 @@
+"""Lets event time advance: asks Redis and the retraining topic, and decides with `services.demo.pacing`.
+
+Why the outcome does not depend on the machine's speed:
+
+- Drift publishes its watermark only after the requests for retraining up to there are acknowledged.
+  The gate reads the watermark first and the retraining topic to its end after it. So when it permits
+  event time up to watermark + lead, every retraining asked for up to that watermark has finished.
+- The lead is at most the delay with which a new model takes effect (model.yaml,
+  ``retraining.effective_after_hours``). So no request was sent yet that the new model should answer.
+- A promotion is on the models topic before the retraining has finished, and in a replay scoring reads that
+  topic to its end before each slice. So the first request behind that delay meets the new model.
+- A training set holds what was known at the request's event time; a window's report holds what happened
+  in it; a feature's value ends at the request's event time. None of them looks at a clock.
+
+What could break it: features that time out (model.yaml, ``features.wait_seconds``) and are served late
+on a machine that stalls for a minute, and training itself, which is deterministic for one version of
+scikit-learn and one number of threads (sums are taken in another order with another number).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from services.demo import pacing
+from services.demo.following import RetrainingFollower
+from services.demo.retrainings import RetrainingLog
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+_POLL_SECONDS = 0.01
+"""Longer than a look takes, shorter than any tick; a whole year looks some 10,000 times."""
+_POLL_HOLDING_SECONDS = 0.05
+"""A retraining takes seconds."""
+_STALL_SECONDS_MAX = 90.0
+"""Longer than features may make scoring wait; a start of a process after a crash takes 15 s."""
+_RETRAINING_SECONDS_MAX = 600.0
+WATERMARKS = "driftline:watermarks:"
+
+
+class StalledError(RuntimeError):
+    """Nothing moved for too long. The message says what is behind."""
+
+
+class Gate:
+    """Permits ticks, and knows how long it held them back."""
+
+    def __init__(
+        self,
+        redis: "Redis",
+        log: RetrainingLog,
+        follower: RetrainingFollower,
+        *,
+        lead_ms: int,
+        start_ms: int,
+    ) -> None:
+        """Take a connected client, and the log with the one who keeps it."""
+        self._redis = redis
+        self._log = log
+        self._follower = follower
+        self._key = f"{WATERMARKS}drift.{log.model}"
+        self._lead_ms = lead_ms
+        self.permission = pacing.Permission(watermark_ms=start_ms)
+        self.holding_seconds = 0.0
+        self.waiting_seconds = 0.0
+
+    @property
+    def holding(self) -> bool:
+        """Whether event time stands still for a retraining."""
+        return self.permission.retrainings_open > 0
+
+    async def permit(self, tick_end_ms: int) -> None:
+        """Return when a tick with this end may be played."""
+        if self.permission.allows(tick_end_ms, self._lead_ms):
+            return
+        await self._until(lambda: self.permission.allows(tick_end_ms, self._lead_ms))
+
+    async def reach(self, event_time_ms: int) -> None:
+        """Return when drift has fully processed everything up to an event time, and no retraining is open."""
+        await self._until(lambda: self.permission.allows(event_time_ms, 0))
+
+    async def finish(self, request_id: str) -> None:
+        """Return when a retraining has finished."""
+        await self._until(lambda: request_id in self._log.finished and not self.holding)
+
+    async def _until(self, reached: Callable[[], bool]) -> None:
+        moved_seconds = time.monotonic()
+        while True:
+            before, began = self.permission, time.monotonic()
+            await self._look()
+            now = time.monotonic()
+            if before.retrainings_open:
+                self.holding_seconds += now - began
+            else:
+                self.waiting_seconds += now - began
+            if reached():
+                return
+            if self.permission != before:
+                moved_seconds = now
+            await self._check_stall(now - moved_seconds)
+
+    async def _look(self) -> None:
+        """Read the watermark, then the retraining topic to its end: in this order (see above)."""
+        await asyncio.sleep(_POLL_HOLDING_SECONDS if self.holding else _POLL_SECONDS)
+        value = await self._redis.hget(self._key, "0")  # type: ignore[misc]  # redis types sync and async as one
+        watermark_ms = (
+            max(int(value), self.permission.watermark_ms) if value else self.permission.watermark_ms
+        )
+        if watermark_ms != self.permission.watermark_ms or self._log.open:
+            await self._follower.drain()
+        self.permission = pacing.Permission(watermark_ms, len(self._log.open))
+
+    async def _check_stall(self, seconds: float) -> None:
+        limit = _RETRAINING_SECONDS_MAX if self.holding else _STALL_SECONDS_MAX
+        if seconds < limit:
+            return
+        what = f"the retraining {self._log.open[0].request_id}" if self.holding else "drift's watermark"
+        raise StalledError(f"{what} has not moved for {seconds:.0f} s; {await self._watermarks()}")
+
+    async def _watermarks(self) -> str:
+        """Say how far each process is: the one that is furthest behind is the one to look at."""
+        states = []
+        async for key in self._redis.scan_iter(match=f"{WATERMARKS}*"):
+            fields = await self._redis.hgetall(key)  # type: ignore[misc]  # redis types sync and async as one
+            slowest = min(int(value) for value in fields.values())
+            ahead_seconds = (slowest - self.permission.watermark_ms) / 1000
+            states.append(f"{key.decode().removeprefix(WATERMARKS)} {ahead_seconds:+.0f} s")
+        return "watermarks against drift's: " + (", ".join(sorted(states)) or "none was published")

@@ -1,0 +1,185 @@
+"""Plays the year: collect January, train the first model, go on to the end, close every window."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from services.demo import board, months, pacing, retrainings
+from services.demo.account import Account
+from services.demo.following import AccountFollower, RetrainingFollower
+from services.demo.gate import Gate
+from services.demo.producer import FlightsProducer
+from services.demo.retrainings import RetrainingLog
+from streams import records, topics
+from streams.producer import BatchProducer
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from redis.asyncio import Redis
+
+    from services.demo.options import Options
+    from services.demo.playlist import Playlist
+    from services.model import ModelDeclaration
+    from services.settings import Settings
+
+_OVERDUE_SECONDS_MAX = 0.5
+"""At a given speed: a longer wait for the processes is not caught up."""
+
+
+class Play:
+    """One run through the year. Everything that the board and the summary show is here at any moment."""
+
+    def __init__(
+        self, settings: "Settings", declaration: "ModelDeclaration", playlist: "Playlist", options: "Options"
+    ) -> None:
+        """Wire the parts; nothing connects before `run`."""
+        self._settings = settings
+        self._declaration = declaration
+        self._options = options
+        self._lead_ms = pacing.lead_ms(options.lead_hours, declaration.retraining.effective_after_hours)
+        self._tick_ms = pacing.tick_ms(options.speed, self._lead_ms)
+        self._clock: pacing.SpeedClock | None = None
+        self._rates = (board.Meter(), board.Meter())
+        self._collecting_sent: int | None = None
+        self._began_seconds = time.monotonic()
+        self._start_ms = playlist.start_ms
+        self.phase = "starting"
+        self.complete = False
+        self.account = Account(
+            declaration.name, declaration.request.topic, declaration.rollout.keep_first_as_shadow
+        )
+        self.log = RetrainingLog(declaration.name)
+        self._kafka = BatchProducer(settings.kafka_options())
+        self.producer = FlightsProducer(self._kafka, playlist)
+        self._account_follower = AccountFollower(settings, self.account, settings.partitions)
+        self._retraining_follower = RetrainingFollower(settings, self.log)
+        self._gate: Gate | None = None
+
+    @property
+    def requests_sent(self) -> int:
+        """Requests since scoring started; the first model stood before them."""
+        return 0 if self._collecting_sent is None else self.producer.sent.requests - self._collecting_sent
+
+    @property
+    def collecting_sent(self) -> int:
+        """Requests before scoring started."""
+        return self.producer.sent.requests if self._collecting_sent is None else self._collecting_sent
+
+    @property
+    def holding_seconds(self) -> float:
+        """Wall time in which event time stood still for retrainings."""
+        return self._gate.holding_seconds if self._gate else 0.0
+
+    @property
+    def waiting_seconds(self) -> float:
+        """Wall time in which the producer waited for the processes."""
+        return self._gate.waiting_seconds if self._gate else 0.0
+
+    @property
+    def streaming_seconds(self) -> float:
+        """Wall time since the first event."""
+        return time.monotonic() - self._began_seconds
+
+    async def run(self) -> None:
+        """Play to the end; `StalledError`, `RetrainingFailedError` and `BehindError` say what went wrong."""
+        from redis.asyncio import Redis
+
+        redis = Redis.from_url(self._settings.redis_url, single_connection_client=True)
+        clients = (self._kafka, self._account_follower, self._retraining_follower)
+        try:
+            await asyncio.gather(*(client.start() for client in clients))
+            self._gate = self._new_gate(redis)
+            await beside(self._play(self._gate), self._account_follower.follow())
+        finally:
+            await asyncio.gather(*(client.stop() for client in clients), return_exceptions=True)
+            await redis.aclose()
+
+    def _new_gate(self, redis: "Redis") -> Gate:
+        return Gate(
+            redis, self.log, self._retraining_follower, lead_ms=self._lead_ms, start_ms=self._start_ms
+        )
+
+    async def _play(self, gate: Gate) -> None:
+        self._began_seconds = time.monotonic()
+        self.phase = "collecting: January has no model"
+        await self._play_until(gate, months.SCORING_START_MS)
+        await self._train_first_model(gate)
+        await self._play_until(gate, self._options.until_ms)
+        self.phase = "the last labels"
+        end_ms = pacing.closing_end_ms(
+            self._options.until_ms, self._declaration.label.horizon_ms, self._declaration.monitoring.window_ms
+        )
+        await self._play_until(gate, end_ms)
+        await gate.reach(end_ms)
+        await self._account_follower.catch_up()
+        self.phase = "finished"
+        self.complete = True
+
+    async def _train_first_model(self, gate: Gate) -> None:
+        """Ask for the first model on the same path as any retraining, and wait for it."""
+        at_ms, model = months.SCORING_START_MS, self._declaration.name
+        await gate.reach(at_ms)
+        self.phase = "training the first model"
+        offsets = {
+            topic: await self._account_follower.next_offsets(topic, self._settings.partitions)
+            for topic in (topics.predictions(model), topics.outcomes(model), self._declaration.request.topic)
+        }
+        self.account.start_scoring(dict(enumerate(offsets.pop(self._declaration.request.topic))))
+        self._collecting_sent = self.producer.sent.requests
+        request = retrainings.bootstrap_request(model, at_ms, offsets)
+        self.log.add(request)
+        await self._kafka.send(topics.RETRAINING.name, 0, [(model.encode(), records.encode(request), [])])
+        await gate.finish(request.request_id)
+        retrainings.check_first_model(self.log.finished[request.request_id])
+        self.phase = "scoring"
+
+    async def _play_until(self, gate: Gate, milestone_ms: int) -> None:
+        sent = self.producer.sent
+        while sent.position_ms < milestone_ms:
+            end_ms = pacing.tick_end_ms(sent.position_ms, self._tick_ms, milestone_ms)
+            await gate.permit(end_ms)
+            await self._wait_until_due(end_ms)
+            await self.producer.play(end_ms)
+
+    async def _wait_until_due(self, event_ms: int) -> None:
+        if self._options.speed is None:
+            return
+        now = time.monotonic()
+        if self._clock is None or self._clock.overdue_seconds(event_ms, now) > _OVERDUE_SECONDS_MAX:
+            self._clock = pacing.SpeedClock(self._options.speed, event_ms, now)
+        await asyncio.sleep(self._clock.wait_seconds(event_ms, now))
+
+    def snapshot(self, seconds: float) -> board.Snapshot:
+        """Return what the board shows now; ``seconds`` is the wall time since the demo's start."""
+        sent, gate = self.producer.sent, self._gate
+        watermark_ms = gate.permission.watermark_ms if gate else sent.position_ms
+        requests = [] if gate is None or not gate.holding else self.log.open
+        return board.Snapshot(
+            phase="event time stands still: retraining" if requests and self._collecting_sent else self.phase,
+            start_ms=self._start_ms,
+            end_ms=self._options.until_ms,
+            position_ms=sent.position_ms,
+            watermark_ms=watermark_ms,
+            events_a_second=self._rates[0].update(sent.events, time.monotonic()),
+            predictions_a_second=self._rates[1].update(self.account.predicted, time.monotonic()),
+            seconds=seconds,
+            version=self.account.version_at(sent.position_ms),
+            table=self.account.months(),
+            alarms=self.account.alarms_in_order(),
+            retrainings=self.log.results(),
+            open_reasons=[request.reason for request in requests],
+        )
+
+
+async def beside(work: "Coroutine[None, None, None]", *background: "Coroutine[None, None, None]") -> None:
+    """Await work while others go on; whichever fails first ends all and is raised."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in (work, *background)]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,63 @@
+"""What was asked for and what came of it, read from the retraining topic."""
+
+from streams import records
+
+
+class RetrainingFailedError(RuntimeError):
+    """The first model could not be trained."""
+
+
+class RetrainingLog:
+    """All requests and results of one model, repeats dropped by request id."""
+
+    def __init__(self, model: str) -> None:
+        """Start empty."""
+        self.model = model
+        self.requested: dict[str, records.RetrainingRequested] = {}
+        self.finished: dict[str, records.RetrainingFinished] = {}
+
+    def add(self, record: records.RetrainingRecord) -> bool:
+        """Take one record; tell whether it was new and about this model."""
+        if record.model != self.model:
+            return False
+        if isinstance(record, records.RetrainingRequested):
+            new = record.request_id not in self.requested
+            self.requested.setdefault(record.request_id, record)
+            return new
+        new = record.request_id not in self.finished
+        self.finished.setdefault(record.request_id, record)
+        return new
+
+    @property
+    def open(self) -> list[records.RetrainingRequested]:
+        """Requests without a result, oldest first."""
+        return [request for key, request in self.requested.items() if key not in self.finished]
+
+    def results(self) -> list[records.RetrainingFinished]:
+        """Results by the event time of their request."""
+        return sorted(self.finished.values(), key=lambda result: (result.requested_at_ms, result.request_id))
+
+    def drift_results(self) -> int:
+        """Count the retrainings that drift asked for and that finished."""
+        return sum(1 for result in self.finished.values() if result.trigger == "drift")
+
+
+def bootstrap_request(model: str, at_ms: int, offsets: dict[str, list[int]]) -> records.RetrainingRequested:
+    """Ask for the first model, from everything that was known at an event time."""
+    return records.RetrainingRequested(
+        request_id=f"{model}-bootstrap-{at_ms}",
+        model=model,
+        trigger="bootstrap",
+        requested_at_ms=at_ms,
+        reason="the first model, from the data collected in January",
+        offsets=offsets,
+    )
+
+
+def check_first_model(result: records.RetrainingFinished) -> None:
+    """Raise `RetrainingFailedError` if the first model was not promoted."""
+    if result.result != "promoted":
+        reasons = "; ".join(result.reasons) or "no reason was given"
+        raise RetrainingFailedError(
+            f"the first model was {result.result}: {reasons} (see logs/retraining.log)"
+        )

@@ -1,0 +1,213 @@
+"""One demo from the empty folder to the summary, whatever happens on the way."""
+
+import asyncio
+import gc
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+
+from services.demo import board, folder, months, summary, system
+from services.demo.account import Account
+from services.demo.flights import FlightsMissingError
+from services.demo.following import BehindError
+from services.demo.gate import StalledError
+from services.demo.interruption import Interruption
+from services.demo.play import Play, beside
+from services.demo.retrainings import RetrainingFailedError
+from services.demo.summary import Durations, Summary
+from services.demo.system import System
+from services.embedded.cluster import FolderInUseError
+from services.embedded.jars import JarsError
+from services.embedded.supervisor import SupervisorError
+from services.settings import Settings
+
+if TYPE_CHECKING:
+    from services.demo.options import Options
+    from services.demo.playlist import Playlist
+    from services.model import ModelDeclaration
+
+MODEL = "arrival_delay"
+_BOARD_SECONDS = 0.25
+_EXPECTED_ERRORS = (
+    BehindError,
+    FlightsMissingError,
+    FolderInUseError,
+    JarsError,
+    RetrainingFailedError,
+    StalledError,
+    SupervisorError,
+    folder.FolderError,
+)
+"""Their messages say what happened and what to do; anything else is a defect and shows its stack."""
+
+
+class Demo:
+    """Runs once; `run` returns the exit code."""
+
+    def __init__(self, options: "Options", console: Console) -> None:
+        """Take checked options and where to print."""
+        self._options = options
+        self._console = console
+        self._began_seconds = time.monotonic()
+        self._startup_seconds = 0.0
+        self._play: Play | None = None
+        self._interruption = Interruption()
+        self._summary: Summary | None = None
+
+    def run(self) -> int:
+        """Start, play, report, stop. 0: all holds; 1: a fault or an error; 130, 143: stopped by a signal."""
+        from services import model
+
+        given = Settings()
+        home = (self._options.home or given.home / "demo").resolve()
+        settings = given.model_copy(update={"home": home, "archive_uri": ""})
+        declaration = model.load_all(settings.models)[MODEL]
+        try:
+            with self._interruption, folder.claim(home) as lock:
+                self._say(f"A year of New York flights; data and logs in {home}; Ctrl-C ends it")
+                playlist = system.in_background(lambda: load_playlist(settings, declaration, self._options))
+                with system.started(settings, lock, self._say) as running:
+                    self._play = Play(running.settings, declaration, playlist.result(), self._options)
+                    self._stream(running)
+        except KeyboardInterrupt:
+            self._report(None, [])
+        except _EXPECTED_ERRORS as error:
+            self._report(None, [str(error)])
+        return self._exit_code()
+
+    def _stream(self, running: System) -> None:
+        """Play and report, while the processes still run; then stay for whoever looks at the page."""
+        assert self._play is not None
+        self._startup_seconds = self._seconds()
+        faults: list[str] = []
+        try:
+            self._interruption.run(self._show(running, self._play))
+            faults = self._faults(self._play)
+        except KeyboardInterrupt:
+            pass
+        except _EXPECTED_ERRORS as error:
+            faults = [str(error)]
+        self._report(running, faults)
+        if self._play.complete and self._console.is_terminal:
+            self._stay(running)
+
+    async def _show(self, running: System, play: Play) -> None:
+        advice = "Ctrl-C ends it. Logs: " + str(running.settings.home / "logs")
+        banner = board.banner(running.urls(), advice)
+        if not self._console.is_terminal:
+            self._console.print(banner)
+            await beside(play.run(), self._print_months(running, play))
+            return
+        with Live(console=self._console, refresh_per_second=1 / _BOARD_SECONDS, transient=True) as live:
+
+            async def draw() -> None:
+                while True:
+                    running.check()
+                    live.update(
+                        Group(banner, board.render(play.snapshot(self._seconds()), self._console.height))
+                    )
+                    await asyncio.sleep(_BOARD_SECONDS)
+
+            await beside(play.run(), draw())
+        self._console.print(banner)
+
+    async def _print_months(self, running: System, play: Play) -> None:
+        """Print a line for each month, when the labels of its last requests are known."""
+        waiting = [name for name in months.NAMES if months.start_ms(name) < self._options.until_ms]
+        while True:
+            running.check()
+            snapshot = play.snapshot(self._seconds())
+            while waiting and snapshot.watermark_ms > months.end_ms(waiting[0]) + board.LABELS_MS:
+                self._console.print(board.month_line(snapshot, waiting.pop(0)), highlight=False)
+            await asyncio.sleep(_BOARD_SECONDS)
+
+    def _faults(self, play: Play) -> list[str]:
+        found = play.account.faults(play.requests_sent, play.collecting_sent)
+        if self._options.whole_year and not play.log.drift_results():
+            found.append("no retraining was triggered by drift")
+        return found
+
+    def _report(self, running: System | None, faults: Sequence[str]) -> None:
+        """Print and write the summary, once."""
+        if self._summary is not None:
+            return
+        cpu_seconds = system.cpu_seconds(running.children if running else [])
+        self._summary = self._summarise(faults, cpu_seconds)
+        if self._play is not None:
+            summary.show(self._summary, self._console)
+        else:
+            self._print_early_end(self._summary)
+        if self._options.summary is not None:
+            summary.write(self._summary, self._options.summary)
+            self._say(f"summary written to {self._options.summary}")
+
+    def _print_early_end(self, found: Summary) -> None:
+        for fault in found.faults:
+            self._console.print(f"driftline demo: {fault}", style="red", markup=False, highlight=False)
+        self._say(f"Stopped while starting, after {found.seconds:.1f} s; nothing was streamed.")
+
+    def _summarise(self, faults: Sequence[str], cpu_seconds: dict[str, float]) -> Summary:
+        play = self._play
+        account = play.account if play else Account(MODEL, "", None)
+        durations = Durations(startup_seconds=round(self._startup_seconds or self._seconds(), 1))
+        if play is not None:
+            durations = Durations(
+                startup_seconds=durations.startup_seconds,
+                streaming_seconds=round(play.streaming_seconds, 1),
+                holding_seconds=round(play.holding_seconds, 1),
+                waiting_seconds=round(play.waiting_seconds, 1),
+            )
+        return summary.summarise(
+            account,
+            play.log.results() if play else [],
+            complete=play is not None and play.complete,
+            faults=faults,
+            seconds=self._seconds(),
+            events_sent=play.producer.sent.events if play else 0,
+            requests_sent=play.requests_sent if play else 0,
+            position_ms=play.producer.sent.position_ms if play else months.YEAR_START_MS,
+            durations=durations,
+            cpu_seconds=cpu_seconds,
+        )
+
+    def _stay(self, running: System) -> None:
+        self._say(f"The dashboard stays at {running.urls()[0][1]} until you press Ctrl-C.")
+        try:
+            while True:
+                running.check()
+                time.sleep(_BOARD_SECONDS)
+        except KeyboardInterrupt:
+            self._say("Stopping.")
+        except SupervisorError as error:
+            self._say(str(error))
+
+    def _exit_code(self) -> int:
+        if self._summary is None or self._summary.faults:
+            return 1
+        return 0 if self._summary.complete else self._interruption.exit_code
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began_seconds
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False)
+
+
+def load_playlist(settings: Settings, declaration: "ModelDeclaration", options: "Options") -> "Playlist":
+    """Read the flights and lay them out; 1 M objects, so the collector is told to leave them alone."""
+    from services.demo import flights, playlist
+
+    gc.disable()
+    try:
+        timeline = flights.load()
+        laid_out = playlist.lay_out(timeline.topics, declaration.request.topic, settings.partitions)
+        if not options.whole_year:
+            label = declaration.label
+            laid_out = playlist.end_requests(laid_out, options.until_ms, label.topic, label.id)
+        gc.freeze()
+    finally:
+        gc.enable()
+    return laid_out

@@ -1,0 +1,304 @@
+"""What the demo found, as a record, as JSON and as a page of text."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from services.demo.account import Account, Month, mean_log_losses
+from streams import records
+
+
+class RetrainingLine(msgspec.Struct, kw_only=True, frozen=True):
+    """How one retraining ended."""
+
+    time: str
+    trigger: str
+    version: int
+    promoted: bool
+    result: str
+    reasons: list[str]
+    rows: int
+    duration_seconds: float
+
+
+class AlarmLine(msgspec.Struct, kw_only=True, frozen=True):
+    """One alarm of drift."""
+
+    time: str
+    kind: str
+    subject: str
+    value: float
+    threshold: float
+
+
+class MonthLine(msgspec.Struct, kw_only=True, frozen=True):
+    """One month of the table."""
+
+    month: str
+    requests: int
+    labels: int
+    log_loss_live: float | None
+    log_loss_frozen: float | None
+    auc_live: float | None
+
+
+class Durations(msgspec.Struct, kw_only=True, frozen=True):
+    """Where the wall time went; the last two are within ``streaming_seconds``."""
+
+    startup_seconds: float = 0.0
+    streaming_seconds: float = 0.0
+    holding_seconds: float = 0.0
+    """Event time stood still for a retraining."""
+    waiting_seconds: float = 0.0
+    """The producer was the lead ahead of drift and waited for the processes."""
+
+
+class Summary(msgspec.Struct, kw_only=True, frozen=True):
+    """The whole result; the keys of ``--summary FILE``."""
+
+    complete: bool
+    """Played to the end; false after Ctrl-C or an error."""
+    faults: list[str]
+    """What does not hold; empty when all is well."""
+    seconds: float
+    events_sent: int
+    requests_sent: int
+    """From February on: those that a model had to answer."""
+    predicted: int
+    collected: int
+    """January's requests, answered without a model."""
+    repeats: int
+    dead_letters: int
+    labels_joined: int
+    labels_orphaned: int
+    predictions_unlabelled: int
+    retrainings: list[RetrainingLine]
+    alarms: list[AlarmLine]
+    months: list[MonthLine]
+    mean_log_loss_live: float | None
+    mean_log_loss_frozen: float | None
+    durations: Durations
+    bound_by: str
+    cpu_seconds: dict[str, float]
+    """By process."""
+    event_time: str
+    """How far event time came."""
+
+
+def rfc3339(event_time_ms: int) -> str:
+    """Write an event time in UTC.
+
+    >>> rfc3339(0)
+    '1970-01-01T00:00:00Z'
+    """
+    return dt.datetime.fromtimestamp(event_time_ms / 1000, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def summarise(
+    account: Account,
+    results: Sequence[records.RetrainingFinished],
+    *,
+    complete: bool,
+    faults: Sequence[str],
+    seconds: float,
+    events_sent: int,
+    requests_sent: int,
+    position_ms: int,
+    durations: Durations,
+    cpu_seconds: Mapping[str, float],
+) -> Summary:
+    """Put the result together."""
+    table = account.months(with_auc=True)
+    live, frozen = mean_log_losses(table)
+    report = account.report
+    return Summary(
+        complete=complete,
+        faults=list(faults),
+        seconds=round(seconds, 1),
+        events_sent=events_sent,
+        requests_sent=requests_sent,
+        predicted=account.predicted,
+        collected=account.collected,
+        repeats=account.repeats,
+        dead_letters=account.dead_letters,
+        labels_joined=report.labels_joined_total if report else 0,
+        labels_orphaned=report.labels_orphaned_total if report else 0,
+        predictions_unlabelled=report.predictions_unlabelled_total if report else 0,
+        retrainings=[_retraining_line(result) for result in results],
+        alarms=[_alarm_line(alarm) for alarm in account.alarms_in_order()],
+        months=[_month_line(month) for month in table],
+        mean_log_loss_live=live,
+        mean_log_loss_frozen=frozen,
+        durations=durations,
+        bound_by=bound_by(durations, cpu_seconds, seconds),
+        cpu_seconds={
+            name: round(used, 1) for name, used in sorted(cpu_seconds.items(), key=lambda item: -item[1])
+        },
+        event_time=rfc3339(position_ms),
+    )
+
+
+def _retraining_line(result: records.RetrainingFinished) -> RetrainingLine:
+    return RetrainingLine(
+        time=rfc3339(result.requested_at_ms),
+        trigger=result.trigger,
+        version=result.version,
+        promoted=result.result == "promoted",
+        result=result.result,
+        reasons=result.reasons,
+        rows=result.rows,
+        duration_seconds=round(result.duration_seconds, 1),
+    )
+
+
+def _alarm_line(alarm: records.DriftAlarm) -> AlarmLine:
+    return AlarmLine(
+        time=rfc3339(alarm.detected_at_ms),
+        kind=alarm.kind,
+        subject=alarm.subject,
+        value=alarm.value,
+        threshold=alarm.threshold,
+    )
+
+
+def _month_line(month: Month) -> MonthLine:
+    return MonthLine(
+        month=month.month,
+        requests=month.requests,
+        labels=month.labels,
+        log_loss_live=month.log_loss_live,
+        log_loss_frozen=month.log_loss_frozen,
+        auc_live=month.auc_live,
+    )
+
+
+def bound_by(durations: Durations, cpu_seconds: Mapping[str, float], seconds: float) -> str:
+    """Say in one sentence what the run's time went into."""
+    parts = [
+        f"start-up {durations.startup_seconds:.0f} s",
+        (
+            f"streaming {durations.streaming_seconds - durations.holding_seconds:.0f} s "
+            f"(of it {durations.waiting_seconds:.0f} s waiting for the processes)"
+        ),
+        f"retrainings {durations.holding_seconds:.0f} s",
+    ]
+    used = sum(cpu_seconds.values())
+    busiest = sorted(cpu_seconds.items(), key=lambda item: -item[1])[:4]
+    if used and seconds > 0:
+        names = ", ".join(f"{name} {value:.0f} s" for name, value in busiest)
+        parts.append(f"{used / seconds:.1f} processors busy on average ({names})")
+    return "; ".join(parts)
+
+
+def write(summary: Summary, path: Path) -> None:
+    """Write it as JSON; a reader never sees half of it."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
+    partial.replace(path)
+
+
+def show(summary: Summary, console: Console) -> None:
+    """Print it."""
+    console.print(render(summary))
+
+
+def render(summary: Summary) -> RenderableType:
+    """Lay it out for a terminal or a log."""
+    parts: list[RenderableType] = [Text()]
+    if summary.months:
+        parts.append(months_table(summary.months, summary))
+    if summary.retrainings:
+        parts.append(_retrainings_table(summary.retrainings))
+    parts.append(_account_text(summary))
+    parts += [Text(f"Does not hold: {fault}", style="bold red") for fault in summary.faults]
+    return Group(*parts)
+
+
+def months_table(lines: Sequence[MonthLine], total: Summary | None = None) -> Table:
+    """Lay out the months; with a total, their means stand below."""
+    table = Table(
+        title="Log loss by month",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_footer=total is not None,
+        pad_edge=False,
+    )
+    live, frozen = (total.mean_log_loss_live, total.mean_log_loss_frozen) if total else (None, None)
+    gain = None if live is None or frozen is None else live - frozen
+    table.add_column("month", footer="mean")
+    table.add_column("requests", justify="right", footer=f"{sum(line.requests for line in lines):,}")
+    table.add_column("live", justify="right", footer=decimal(live))
+    table.add_column("frozen", justify="right", footer=decimal(frozen))
+    table.add_column("gain", justify="right", footer=decimal(gain, sign=True))
+    table.add_column("AUC", justify="right")
+    for line in lines:
+        both = line.log_loss_live is not None and line.log_loss_frozen is not None
+        difference = (line.log_loss_live or 0) - (line.log_loss_frozen or 0) if both else None
+        table.add_row(
+            line.month,
+            f"{line.requests:,}",
+            decimal(line.log_loss_live),
+            decimal(line.log_loss_frozen),
+            decimal(difference, sign=True),
+            decimal(line.auc_live),
+        )
+    return table
+
+
+def decimal(value: float | None, *, sign: bool = False) -> str:
+    """Write three decimals, or a dash for what is not known."""
+    if value is None:
+        return "-"
+    return f"{value:+.3f}" if sign else f"{value:.3f}"
+
+
+def _retrainings_table(lines: Sequence[RetrainingLine]) -> Table:
+    table = Table(title="Retrainings", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("event time (UTC)", "trigger", "version", "result"):
+        table.add_column(name)
+    table.add_column("rows", justify="right")
+    table.add_column("took", justify="right")
+    for line in lines:
+        result = line.result if line.promoted else f"{line.result}: {'; '.join(line.reasons)}"
+        table.add_row(
+            line.time,
+            line.trigger,
+            str(line.version or "-"),
+            result,
+            f"{line.rows:,}",
+            f"{line.duration_seconds:.1f} s",
+        )
+    return table
+
+
+def _account_text(summary: Summary) -> Text:
+    state = "Finished" if summary.complete else f"Stopped at {summary.event_time}"
+    kinds = sorted({alarm.kind for alarm in summary.alarms})
+    counts = ", ".join(f"{sum(alarm.kind == kind for alarm in summary.alarms)} {kind}" for kind in kinds)
+    promoted = sum(line.promoted for line in summary.retrainings)
+    lines = [
+        (
+            f"Account      sent {summary.requests_sent:,} = predicted {summary.predicted:,} + "
+            f"dead letters {summary.dead_letters:,}; repeats {summary.repeats:,}; "
+            f"collected in January {summary.collected:,}"
+        ),
+        (
+            f"Labels       joined {summary.labels_joined:,}; without prediction {summary.labels_orphaned:,}; "
+            f"predictions never labelled {summary.predictions_unlabelled:,}"
+        ),
+        f"Alarms       {len(summary.alarms)}" + (f" ({counts})" if counts else ""),
+        f"Bound by     {summary.bound_by}",
+        (
+            f"{state} after {summary.seconds:.1f} s: {summary.events_sent:,} events, "
+            f"{summary.predicted:,} predictions, {promoted} models promoted."
+        ),
+    ]
+    if summary.faults:
+        lines[0] = lines[0].replace(" = ", " against ", 1)
+    return Text("\n".join(lines))

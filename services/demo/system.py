@@ -1,0 +1,196 @@
+"""Everything that the demo starts: three servers, six processes, and what must stand before them."""
+
+import concurrent.futures
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from services.embedded.cluster import Embedded, choose_port
+from services.embedded.supervisor import Child, Launch, Supervisor, answers_ok
+from services.settings import Settings
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+
+PROCESSES = ("features", "scoring", "drift", "archive", "retraining", "dashboard")
+_PORTS = tuple(f"{name}_port" for name in PROCESSES)
+_READY_SECONDS_MAX = 300.0
+"""On two free cores all are ready within 10 s; a death is noticed at once, so this is only for a hang."""
+_PREPARATION_SECONDS_MAX = 120.0
+_STOP_PROCESSES_SECONDS = 5.0
+_STOP_SERVERS_SECONDS = 3.0
+"""Together with what the demo itself needs this stays below 10 s. Their data is of no use afterwards."""
+
+_ENVIRONMENT = {
+    "scoring": {"OMP_NUM_THREADS": "1"},  # small batches: a second thread only spins
+    "retraining": {"OMP_NUM_THREADS": "1"},  # a fixed number: sums in another order change the model
+}
+
+
+class System:
+    """The running servers and processes."""
+
+    def __init__(self, settings: Settings, servers: Embedded, processes: Supervisor) -> None:
+        """Take what `started` has started."""
+        self.settings = settings
+        self._servers = servers
+        self._processes = processes
+
+    def check(self) -> None:
+        """Raise `SupervisorError` with the end of its log if anything has died."""
+        self._servers.check()
+        self._processes.check()
+
+    @property
+    def children(self) -> list[Child]:
+        """All servers and processes."""
+        return [*self._servers.supervisor.children, *self._processes.children]
+
+    def urls(self) -> list[tuple[str, str]]:
+        """Say where everything is."""
+        settings = self.settings
+        scoring = f"http://{settings.host}:{settings.scoring_port}"
+        return [
+            ("Dashboard", f"http://{settings.host}:{settings.dashboard_port}"),
+            ("MLflow", settings.mlflow_uri),
+            ("Scoring", f"{scoring}/predict"),
+            ("Metrics", f"{scoring}/metrics"),
+            ("Features", f"http://{settings.host}:{settings.features_port}/get-online-features"),
+            ("Kafka", settings.broker),
+        ]
+
+
+@contextlib.contextmanager
+def started(settings: Settings, lock: int, say: Say) -> Iterator[System]:
+    """Start all, side by side where possible; stop the processes before the servers that they use.
+
+    Args:
+        settings: With the demo's own folder as home.
+        lock: File descriptor that stays open until the last process is gone.
+        say: Told what was reached.
+
+    Raises:
+        SupervisorError: Something did not start; the message has the end of its log.
+    """
+    settings = _with_free_ports(settings, say)
+    logs = settings.home / "logs"
+    with Supervisor(_STOP_PROCESSES_SECONDS, hold=(lock,)) as processes:
+        began = time.monotonic()
+        environment = _environment(settings)
+        preparation = processes.start(_preparation(environment, logs))
+        with Embedded(settings, say=say, stop_seconds=_STOP_SERVERS_SECONDS) as servers:
+            try:
+                say(f"Kafka, Valkey and MLflow run ({time.monotonic() - began:.0f} s)")
+                _finish(processes, preparation)
+                _make_topics(settings)
+                say(f"topics and features stand ({time.monotonic() - began:.0f} s)")
+                children = [processes.start(_launch(name, settings, environment, logs)) for name in PROCESSES]
+                processes.wait_ready(*children, seconds=_READY_SECONDS_MAX)
+                say(f"{len(children)} processes run ({time.monotonic() - began:.0f} s)")
+                yield System(settings, servers, processes)
+            finally:
+                processes.stop()
+
+
+def _with_free_ports(settings: Settings, say: Say) -> Settings:
+    """Fix all addresses before anything starts, so that what starts first knows them too."""
+
+    def choose(name: str, address: str) -> int:
+        return choose_port(f"DRIFTLINE_{name.upper()}", address, say)
+
+    redis = urlsplit(settings.redis_url)
+    changes: dict[str, str | int] = {
+        "security_protocol": "PLAINTEXT",
+        "broker": f"127.0.0.1:{choose('broker', settings.broker.split(',')[0])}",
+        "redis_url": f"redis://127.0.0.1:{choose('redis_url', settings.redis_url)}{redis.path}",
+        "mlflow_uri": f"http://127.0.0.1:{choose('mlflow_uri', settings.mlflow_uri)}",
+    }
+    for name in _PORTS:
+        changes[name] = choose(name, f"127.0.0.1:{getattr(settings, name)}")
+    return settings.model_copy(update=changes)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    return {
+        "DRIFTLINE_BROKER": settings.broker,
+        "DRIFTLINE_SECURITY_PROTOCOL": settings.security_protocol,
+        "DRIFTLINE_REDIS_URL": settings.redis_url,
+        "DRIFTLINE_MLFLOW_URI": settings.mlflow_uri,
+        "DRIFTLINE_HOME": str(settings.home),
+        "DRIFTLINE_ARCHIVE_URI": "",
+        **{f"DRIFTLINE_{name.upper()}": str(getattr(settings, name)) for name in _PORTS},
+    }
+
+
+def _preparation(environment: dict[str, str], logs: Path) -> Launch:
+    command = [sys.executable, "-m", "services.demo.preparation"]
+    return Launch("preparation", command, logs / "preparation.log", environment)
+
+
+def _launch(name: str, settings: Settings, environment: dict[str, str], logs: Path) -> Launch:
+    command: Sequence[str] = [sys.executable, "-m", "services.cli", name]
+    ready = answers_ok(settings.host, getattr(settings, f"{name}_port"), "/health/ready")
+    return Launch(name, command, logs / f"{name}.log", {**environment, **_ENVIRONMENT.get(name, {})}, ready)
+
+
+def _make_topics(settings: Settings) -> None:
+    """Create all topics, before any process waits for one."""
+    from services import feature_plan, model, topics
+
+    plan = feature_plan.load(settings)
+    topics.ensure_topics(
+        settings,
+        model.load_all(settings.models),
+        applications=list(plan.by_topic()),
+        views=[view.name for view in plan.views if view.is_repartitioned],
+    )
+
+
+def _finish(processes: Supervisor, preparation: Child) -> None:
+    """Wait for the preparation, which ends by itself; raise as `Supervisor.run` does when it fails."""
+    from services.embedded.supervisor import ChildDiedError, NotReadyError
+
+    code = preparation.wait(_PREPARATION_SECONDS_MAX)
+    if code is None:
+        raise NotReadyError(f"the features were not prepared in time\n{preparation.log_tail()}")
+    if code != 0:
+        raise ChildDiedError(f"preparing the features failed\n{preparation.log_tail()}")
+    processes.forget(preparation)
+
+
+def in_background(work: Callable[[], T]) -> "concurrent.futures.Future[T]":
+    """Run work in a thread that never keeps the program from ending."""
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001  # handed to whoever waits for the result
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="background", daemon=True).start()
+    return future
+
+
+def cpu_seconds(children: Sequence[Child]) -> dict[str, float]:
+    """Return the processor time of each child with its descendants, and of the demo itself."""
+    import psutil
+
+    used = {"demo": time.process_time()}
+    for child in children:
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(child.pid)
+            used[child.name] = sum(
+                _processor_seconds(each) for each in (process, *process.children(recursive=True))
+            )
+    return used
+
+
+def _processor_seconds(process: Any) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)

@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import pytest
+
+from services.demo import folder
+
+
+def test_a_new_folder_is_made_with_its_parents(tmp_path: Path) -> None:
+    with folder.claim(tmp_path / "a" / "b"):
+        assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_what_an_earlier_demo_left_is_deleted(tmp_path: Path) -> None:
+    claimed = tmp_path / "demo"
+    with folder.claim(claimed):
+        (claimed / "kafka").mkdir()
+        (claimed / "kafka" / "log").write_text("old")
+        (claimed / "registry.db").write_text("old")
+        (claimed / "elsewhere").symlink_to(tmp_path)
+    with folder.claim(claimed):
+        assert [path.name for path in claimed.iterdir()] == [folder.MARKER]
+    assert tmp_path.is_dir()
+
+
+def test_anything_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(folder.FolderError, match="holds data that no demo made"), folder.claim(tmp_path):
+        pass
+    assert (tmp_path / "thesis.tex").read_text() == "precious"
+
+
+def test_two_demos_do_not_share_a_folder(tmp_path: Path) -> None:
+    home = tmp_path / "demo"
+    with folder.claim(home), pytest.raises(folder.FolderError, match="another demo runs"), folder.claim(home):
+        pass
+    with folder.claim(tmp_path / "demo"):
+        pass

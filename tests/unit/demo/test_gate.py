@@ -1,0 +1,155 @@
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Literal, cast
+
+import pytest
+
+from services.demo import gate as gate_module
+from services.demo import retrainings
+from services.demo.gate import Gate, StalledError
+from services.demo.pacing import HOUR_MS
+from services.demo.retrainings import RetrainingLog
+from streams import records
+
+MODEL = "late"
+Result = Literal["promoted", "rejected", "failed"]
+Step = tuple[Any, ...]
+"""A watermark, then records that appear with it."""
+
+
+def requested(name: str, at_ms: int, trigger: records.Trigger = "drift") -> records.RetrainingRequested:
+    return records.RetrainingRequested(
+        request_id=name, model=MODEL, trigger=trigger, requested_at_ms=at_ms, reason="worse"
+    )
+
+
+def finished(
+    name: str, at_ms: int, result: Result = "promoted", reasons: tuple[str, ...] = ()
+) -> records.RetrainingFinished:
+    return records.RetrainingFinished(
+        request_id=name,
+        model=MODEL,
+        trigger="drift",
+        requested_at_ms=at_ms,
+        result=result,
+        version=2,
+        reasons=[*reasons],
+    )
+
+
+class World:
+    """A script of what Redis and the retraining topic hold at each look; the last one stays."""
+
+    def __init__(self, log: RetrainingLog, *steps: Step) -> None:
+        self.log = log
+        self.steps = list(steps)
+        self.topic: list[records.RetrainingRecord] = []
+        self.watermark_ms: int | None = None
+        self.looks = 0
+
+    async def hget(self, key: str, field: str) -> bytes | None:
+        assert (key, field) == ("driftline:watermarks:drift.late", "0")
+        self.looks += 1
+        if self.steps:
+            self.watermark_ms, *new = self.steps.pop(0)
+            self.topic += new
+        return None if self.watermark_ms is None else str(self.watermark_ms).encode()
+
+    async def drain(self) -> None:
+        for record in self.topic:
+            self.log.add(record)
+
+    async def scan_iter(self, match: str) -> AsyncIterator[bytes]:
+        yield b"driftline:watermarks:origin_departures"
+
+    async def hgetall(self, key: bytes) -> dict[bytes, bytes]:
+        return {b"0": b"3600000", b"1": b"60000"}
+
+
+def play(*steps: Step, lead_hours: int = 6) -> tuple[Gate, "World"]:
+    log = RetrainingLog(MODEL)
+    world = World(log, *steps)
+    redis, follower = cast("Any", world), cast("Any", world)
+    return Gate(redis, log, follower, lead_ms=lead_hours * HOUR_MS, start_ms=0), world
+
+
+def test_ticks_within_the_lead_ask_nobody() -> None:
+    gate, world = play()
+    asyncio.run(gate.permit(6 * HOUR_MS))
+    assert world.looks == 0
+
+
+def test_a_tick_beyond_the_lead_waits_for_the_watermark() -> None:
+    gate, world = play((0,), (HOUR_MS - 1,), (HOUR_MS,))
+    asyncio.run(gate.permit(7 * HOUR_MS))
+    assert world.looks == 3
+
+
+def test_a_retraining_that_the_watermark_covers_holds_event_time_until_it_has_finished() -> None:
+    gate, world = play(
+        (2 * HOUR_MS, requested("a", 2 * HOUR_MS)), (2 * HOUR_MS,), (2 * HOUR_MS, finished("a", 2 * HOUR_MS))
+    )
+    asyncio.run(gate.permit(7 * HOUR_MS))
+    assert world.looks == 3
+    assert gate.holding_seconds > 0
+
+
+def test_the_watermark_never_goes_back() -> None:
+    gate, _ = play((5 * HOUR_MS,), (HOUR_MS,))
+    asyncio.run(gate.permit(11 * HOUR_MS))
+    asyncio.run(gate.reach(5 * HOUR_MS))
+    assert gate.permission.watermark_ms == 5 * HOUR_MS
+
+
+def test_one_own_request_is_waited_for() -> None:
+    gate, world = play((0,), (0, finished("mine", 0)))
+    world.log.add(requested("mine", 0, "bootstrap"))
+    asyncio.run(gate.finish("mine"))
+    assert world.log.finished["mine"].version == 2
+
+
+def test_a_stall_is_an_error_that_says_who_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate_module, "_STALL_SECONDS_MAX", 0.02)
+    gate, _ = play((HOUR_MS,))
+    with pytest.raises(StalledError, match=r"drift's watermark has not moved .*origin_departures -3540 s"):
+        asyncio.run(gate.reach(2 * HOUR_MS))
+
+
+def test_a_retraining_that_hangs_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate_module, "_RETRAINING_SECONDS_MAX", 0.02)
+    gate, _ = play((HOUR_MS, requested("late-2", HOUR_MS)))
+    with pytest.raises(StalledError, match="the retraining late-2 has not moved"):
+        asyncio.run(gate.reach(HOUR_MS))
+
+
+def test_the_log_drops_repeats_and_other_models() -> None:
+    log = RetrainingLog(MODEL)
+    assert log.add(requested("a", 1))
+    assert not log.add(requested("a", 1))
+    assert log.add(finished("a", 1))
+    assert not log.add(finished("a", 1, result="failed"))
+    other = records.RetrainingRequested(
+        request_id="b", model="other", trigger="drift", requested_at_ms=1, reason=""
+    )
+    assert not log.add(other)
+    assert log.open == []
+    assert log.drift_results() == 1
+
+
+def test_results_are_in_the_order_of_event_time() -> None:
+    log = RetrainingLog(MODEL)
+    for name, at_ms in (("b", 20), ("a", 10)):
+        log.add(finished(name, at_ms))
+    assert [result.request_id for result in log.results()] == ["a", "b"]
+
+
+def test_a_first_model_that_was_refused_ends_the_demo_with_the_reasons() -> None:
+    retrainings.check_first_model(finished("a", 1))
+    with pytest.raises(retrainings.RetrainingFailedError, match="was rejected: too few labels"):
+        retrainings.check_first_model(finished("a", 1, result="rejected", reasons=("too few labels",)))
+
+
+def test_the_first_request_is_the_same_after_a_restart() -> None:
+    first = retrainings.bootstrap_request(MODEL, 5, {"predictions": [1, 2]})
+    assert first == retrainings.bootstrap_request(MODEL, 5, {"predictions": [1, 2]})
+    assert first.trigger == "bootstrap"

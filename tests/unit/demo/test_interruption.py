@@ -1,0 +1,73 @@
+import asyncio
+import signal
+
+import pytest
+
+from services.demo.interruption import Interruption
+from services.demo.play import beside
+
+
+def test_a_signal_outside_the_loop_is_an_interrupt_and_a_second_one_is_ignored() -> None:
+    with Interruption() as interruption:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+    assert interruption.exit_code == 143
+
+
+def test_a_signal_in_the_loop_cancels_the_work_which_may_tidy_up() -> None:
+    tidied = []
+
+    async def work() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0)
+            tidied.append("up")
+
+    with Interruption() as interruption, pytest.raises(KeyboardInterrupt):
+        interruption.run(work())
+    assert tidied == ["up"]
+    assert interruption.exit_code == 130
+
+
+def test_handlers_are_put_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with Interruption():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_work_without_a_signal_just_runs() -> None:
+    seen = []
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+        seen.append(1)
+
+    with Interruption() as interruption:
+        interruption.run(work())
+    assert seen == [1]
+
+
+async def _fail() -> None:
+    await asyncio.sleep(0)
+    raise ValueError("background")
+
+
+async def _for_ever() -> None:
+    await asyncio.sleep(3600)
+
+
+async def _briefly() -> None:
+    await asyncio.sleep(0)
+
+
+def test_a_failure_in_the_background_ends_the_work() -> None:
+    with pytest.raises(ValueError, match="background"):
+        asyncio.run(beside(_for_ever(), _fail()))
+
+
+def test_the_end_of_the_work_ends_the_background() -> None:
+    asyncio.run(beside(_briefly(), _for_ever()))

@@ -1,0 +1,39 @@
+import datetime as dt
+
+import numpy as np
+import pytest
+
+from services.demo import months
+
+
+def test_months_begin_at_midnight_in_new_york_also_in_summer_time() -> None:
+    july = months.local_midnight_ms(dt.date(2013, 7, 1))
+    assert july == round(dt.datetime(2013, 7, 1, 4, tzinfo=dt.UTC).timestamp() * 1000)
+    assert months.month_of(np.array([july - 1, july])).tolist() == [5, 6]
+
+
+def test_times_outside_the_year_go_to_its_ends() -> None:
+    times = np.array([months.YEAR_START_MS - 1, months.YEAR_END_MS])
+    assert months.month_of(times).tolist() == [0, 11]
+
+
+def test_log_losses_are_those_of_the_definition() -> None:
+    losses = months.log_losses(np.array([1.0, 0.0]), np.array([0.8, 0.8]))
+    assert losses.tolist() == pytest.approx([-np.log(0.8), -np.log(0.2)])
+
+
+def test_a_certain_and_wrong_answer_costs_much_but_not_infinity() -> None:
+    assert np.isfinite(months.log_losses(np.array([1.0, 0.0]), np.array([0.0, 1.0]))).all()
+
+
+def test_the_area_under_the_curve_equals_the_share_of_ordered_pairs() -> None:
+    rng = np.random.default_rng(7)
+    labels = (rng.random(80) < 0.4).astype(float)
+    scores = np.round(rng.random(80), 1)
+    positives, negatives = scores[labels == 1], scores[labels == 0]
+    pairs = [(a > b) + 0.5 * (a == b) for a in positives for b in negatives]
+    assert months.area_under_curve(labels, scores) == pytest.approx(np.mean(pairs))
+
+
+def test_the_area_is_unknown_with_one_class() -> None:
+    assert months.area_under_curve(np.ones(3), np.array([0.1, 0.2, 0.3])) is None

@@ -1,0 +1,58 @@
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from services.demo import months, options
+
+
+def test_without_options_the_whole_year_is_played_as_fast_as_possible() -> None:
+    parsed = options.parse()
+    assert parsed.speed is None
+    assert parsed.whole_year
+
+
+@pytest.mark.parametrize(("text", "speed"), [("86400x", 86_400.0), ("86400", 86_400.0), ("1.5X", 1.5)])
+def test_a_speed_is_a_factor_with_or_without_x(text: str, speed: float) -> None:
+    assert options.parse(speed=text).speed == speed
+
+
+@pytest.mark.parametrize("text", ["fast", "0x", "-3x", "0.5x", "1e9", "99999999x", ""])
+def test_a_bad_speed_says_what_to_write(text: str) -> None:
+    with pytest.raises(options.OptionError, match="86400x is a day in a second"):
+        options.parse(speed=text)
+
+
+def test_until_is_midnight_in_new_york() -> None:
+    parsed = options.parse(until="2013-03-01")
+    assert parsed.until_ms == months.local_midnight_ms(dt.date(2013, 3, 1))
+    assert not parsed.whole_year
+
+
+@pytest.mark.parametrize("text", ["2013-02-01", "2012-12-01", "2014-01-02"])
+def test_until_outside_the_year_is_refused(text: str) -> None:
+    with pytest.raises(options.OptionError, match="must be from 2013-02-02"):
+        options.parse(until=text)
+
+
+def test_until_that_is_no_date_is_refused() -> None:
+    with pytest.raises(options.OptionError, match="write a date as in 2013-03-01"):
+        options.parse(until="March")
+
+
+def test_speed_and_max_exclude_each_other() -> None:
+    with pytest.raises(options.OptionError, match="exclude each other"):
+        options.parse(speed="10x", as_fast_as_possible=True)
+
+
+@pytest.mark.parametrize("hours", [0.0, 49.0])
+def test_a_lead_outside_its_bounds_is_refused(hours: float) -> None:
+    with pytest.raises(options.OptionError, match=r"between 0\.5 and 48"):
+        options.parse(lead_hours=hours)
+
+
+def test_a_summary_that_cannot_be_written_is_refused_before_the_start(tmp_path: Path) -> None:
+    with pytest.raises(options.OptionError, match="is a folder"):
+        options.parse(summary=tmp_path)
+    with pytest.raises(options.OptionError, match="does not exist"):
+        options.parse(summary=tmp_path / "nowhere" / "summary.json")

@@ -1,0 +1,130 @@
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from services.demo import months, summary
+from services.demo.account import Account
+from services.demo.summary import Durations
+from streams import records
+
+KEYS = {
+    "seconds",
+    "requests_sent",
+    "predicted",
+    "collected",
+    "repeats",
+    "dead_letters",
+    "labels_joined",
+    "labels_orphaned",
+    "predictions_unlabelled",
+    "retrainings",
+    "alarms",
+    "months",
+    "mean_log_loss_live",
+    "mean_log_loss_frozen",
+    "cpu_seconds",
+    "durations",
+}
+
+
+@pytest.fixture
+def account() -> Account:
+    filled = Account("late", "asked", "frozen")
+    filled.add_drift(
+        records.DriftReport(
+            report_id="r",
+            model="late",
+            version=1,
+            window_start_ms=0,
+            window_end_ms=1,
+            predictions=2,
+            labels=1,
+            labels_joined_total=11,
+            labels_orphaned_total=2,
+            predictions_unlabelled_total=3,
+        )
+    )
+    filled.add_drift(
+        records.DriftAlarm(
+            alarm_id="a",
+            model="late",
+            version=1,
+            kind="score",
+            subject="score",
+            value=0.4,
+            threshold=0.25,
+            detected_at_ms=months.SCORING_START_MS,
+            since_ms=0,
+            message="moved",
+        )
+    )
+    filled.predicted = 5
+    return filled
+
+
+def summarise(account: Account, *, complete: bool = True, faults: Sequence[str] = ()) -> summary.Summary:
+    result = records.RetrainingFinished(
+        request_id="r",
+        model="late",
+        trigger="drift",
+        requested_at_ms=months.SCORING_START_MS,
+        result="promoted",
+        version=2,
+        rows=100,
+        duration_seconds=3.21,
+    )
+    return summary.summarise(
+        account,
+        [result],
+        complete=complete,
+        faults=faults,
+        seconds=100.04,
+        events_sent=20,
+        requests_sent=5,
+        position_ms=months.SCORING_START_MS,
+        durations=Durations(startup_seconds=20, streaming_seconds=80, holding_seconds=10, waiting_seconds=30),
+        cpu_seconds={"drift": 10.0, "scoring": 90.04},
+    )
+
+
+def test_the_json_has_every_promised_key(account: Account, tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    summary.write(summarise(account), path)
+    content = json.loads(path.read_text())
+    assert content.keys() >= KEYS
+    assert content["retrainings"][0].keys() >= {"time", "trigger", "version", "promoted"}
+    assert content["retrainings"][0]["time"] == "2013-02-01T05:00:00Z"
+    assert content["alarms"][0]["kind"] == "score"
+    assert (content["labels_joined"], content["labels_orphaned"], content["predictions_unlabelled"]) == (
+        11,
+        2,
+        3,
+    )
+    assert content["mean_log_loss_live"] is None
+    assert list(content["cpu_seconds"]) == ["scoring", "drift"]
+    assert list(tmp_path.iterdir()) == [path], "nothing half written is left"
+
+
+def test_the_page_of_text_has_the_account_and_what_bounds_the_run(account: Account) -> None:
+    page = io.StringIO()
+    console = Console(file=page, width=300)
+    summary.show(summarise(account), console)
+    text = page.getvalue()
+    assert "sent 5 = predicted 5 + dead letters 0" in text
+    assert "retrainings 10 s" in text
+    assert "1.0 processors busy on average (scoring 90 s, drift 10 s)" in text
+    assert "Finished after 100.0 s" in text
+
+
+def test_a_fault_and_an_interruption_are_said_plainly(account: Account) -> None:
+    page = io.StringIO()
+    console = Console(file=page, width=300)
+    summary.show(summarise(account, complete=False, faults=["2 requests were lost"]), console)
+    text = page.getvalue()
+    assert "Does not hold: 2 requests were lost" in text
+    assert "Stopped at 2013-02-01T05:00:00Z after 100.0 s" in text
+    assert "sent 5 = predicted" not in text
