@@ -1,0 +1,39 @@
+"""docs/settings.md names every setting, and no other."""
+
+import re
+
+import pytest
+
+from services import settings_page
+from services.check import NO_SETTINGS
+from services.settings import Settings
+
+
+def test_page_holds_the_table_made_from_the_settings() -> None:
+    page = settings_page.PAGE.read_text(encoding="utf-8")
+    assert page == settings_page.page_with_table(page), "run: python -m services.settings_page"
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_says_what_it_means(name: str) -> None:
+    assert Settings.model_fields[name].description
+
+
+def test_page_names_no_variable_that_does_not_exist() -> None:
+    page = settings_page.PAGE.read_text(encoding="utf-8")
+    known = {f"DRIFTLINE_{name.upper()}" for name in Settings.model_fields} | NO_SETTINGS.keys()
+    assert set(re.findall(r"DRIFTLINE_[A-Z_]+", page)) <= known
+
+
+def test_a_page_without_a_place_for_the_table_is_refused() -> None:
+    with pytest.raises(ValueError, match="settings: begin"):
+        settings_page.page_with_table("# Settings\n")
+
+
+def test_a_stale_table_is_replaced_and_the_rest_kept() -> None:
+    stale = f"above\n{settings_page.BEGIN}\nold\n{settings_page.END}\nbelow\n"
+    page = settings_page.page_with_table(stale)
+    assert page.startswith("above\n")
+    assert page.endswith("\nbelow\n")
+    assert "\nold\n" not in page
+    assert settings_page.page_with_table(page) == page
