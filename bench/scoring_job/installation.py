@@ -1,0 +1,116 @@
+"""A small installation that needs no stream features: used by the benchmark and by fault tests of scoring."""
+
+import asyncio
+import datetime as dt
+import os
+import random
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from services.settings import Settings
+from streams import records
+from streams.producer import BatchProducer, Record
+from streams.topics import MODELS
+
+JOB = Path(__file__).parent
+MODEL = "propensity"
+REQUESTS = "bench.requests"
+PARTITIONS = 4
+USERS = 5000
+NAMES = [f"f{number}" for number in range(10)]
+
+
+def write_features(settings: Settings) -> None:
+    """Apply the repository and let Feast itself write the users' features."""
+    import pandas as pd
+    from feast import FeatureStore
+
+    from services import feast_repository
+
+    generator = np.random.default_rng(1)
+    frame = pd.DataFrame(generator.normal(size=(USERS, len(NAMES))), columns=NAMES)
+    frame["user_id"] = [f"user-{number}" for number in range(USERS)]
+    frame["event_timestamp"] = pd.Timestamp("2026-01-01", tz="UTC")
+    frame.to_parquet(settings.home / "users.parquet")
+    feast_repository.apply(settings)
+    os.environ["DRIFTLINE_ONLINE_STORE"] = feast_repository.online_store_address(settings.redis_url)
+    FeatureStore(repo_path=str(settings.feature_repo)).write_to_online_store("profile", frame)
+
+
+def train(seed: int) -> Any:
+    """Fit a logistic regression on ten numbers."""
+    from sklearn.linear_model import LogisticRegression
+
+    generator = np.random.default_rng(seed)
+    inputs = generator.normal(size=(2000, len(NAMES)))
+    return LogisticRegression().fit(inputs, inputs.sum(axis=1) + generator.normal(size=2000) > 0)
+
+
+def register(settings: Settings, estimator: Any) -> int:
+    """Put a model into the registry, as retraining does; return its version."""
+    import mlflow.sklearn
+
+    from services import registry
+
+    client = registry.connect(settings)
+    experiment = client.get_experiment_by_name(MODEL)
+    run = client.create_run(experiment.experiment_id if experiment else client.create_experiment(MODEL))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "model"
+        mlflow.sklearn.save_model(
+            estimator, str(folder), serialization_format="skops", pip_requirements=["scikit-learn"]
+        )
+        digest = registry.digest(folder / registry.MODEL_FILE)
+        client.log_artifacts(run.info.run_id, name)
+    client.set_terminated(run.info.run_id)
+    if not client.search_registered_models(f"name='{MODEL}'"):
+        client.create_registered_model(MODEL)
+    source = f"{run.info.artifact_uri}/model"
+    version = client.create_model_version(
+        MODEL, source, run.info.run_id, tags={registry.DIGEST_TAG: digest}, await_creation_for=0
+    )
+    return int(version.version)
+
+
+def announce(settings: Settings, version: int) -> None:
+    """Make a version the champion."""
+    change = records.ModelChanged(
+        model=MODEL,
+        arms=[records.Arm(name="champion", version=version, weight=10_000)],
+        changed_at_ms=0,
+        reason="chosen by hand",
+    )
+    send(settings, MODELS.name, {0: [(MODEL.encode(), records.encode(change), [])]})
+
+
+def fill(settings: Settings, topic: str, events: int, *, first: int) -> None:
+    """Write requests, numbered from ``first`` on, evenly into the partitions."""
+    chooser = random.Random(first)
+    now = dt.datetime(2026, 1, 2, tzinfo=dt.UTC).isoformat()
+    batches: dict[int, list[Record]] = {partition: [] for partition in range(PARTITIONS)}
+    for number in range(first, first + events):
+        user = f"user-{chooser.randrange(USERS)}"
+        request = {"request_id": f"request-{number}", "event_time": now, "user_id": user}
+        batches[number % PARTITIONS].append((user.encode(), msgspec.json.encode(request), []))
+    send(settings, topic, batches)
+
+
+def send(settings: Settings, topic: str, batches: Mapping[int, list[Record]]) -> None:
+    """Write records by partition."""
+
+    async def write() -> None:
+        producer = BatchProducer(settings.kafka_options())
+        await producer.start()
+        try:
+            await asyncio.gather(
+                *(producer.send(topic, partition, batch) for partition, batch in batches.items())
+            )
+        finally:
+            await producer.stop()
+
+    asyncio.run(write())
