@@ -127,7 +127,7 @@ class EventDecoder:
 
 
 def epoch_ms(moment: dt.datetime) -> int:
-    """Return whole milliseconds since the epoch of an aware datetime; exact, a started millisecond does not count."""
+    """Return the whole milliseconds from the epoch to an aware datetime, exactly."""
     return (moment - EPOCH) // MILLISECOND
 
 
