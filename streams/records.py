@@ -105,8 +105,9 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     labels: int
     """Labels that became known within the window, whenever their request was."""
     features: list[FeatureDrift] = []
+    """Empty without a reference or predictions."""
     score_psi: float | None = None
-    """Of the champion's scores; null without a reference."""
+    """Of the champion's scores; null without a reference or predictions."""
     log_loss: float | None = None
     """Realised, over the labels of this window; null without labels or scores."""
     accuracy: float | None = None

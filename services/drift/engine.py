@@ -262,10 +262,11 @@ class Engine:
             outputs.label_coverage = 1 - (self.totals.unlabelled - unlabelled) / passed
         self._monitor.close_window(window.end_ms)
         limits = self._limits(len(window.features))
-        compared = [compare(cells, limits) for cells in window.features]
-        score = compare(window.score, limits) if window.score else None
+        seen = bool(window.state.predictions)  # a window without any says nothing of distributions
+        compared = [compare(cells, limits) for cells in window.features] if seen else []
+        score = compare(window.score, limits) if window.score and seen else None
         outputs.drift.append(self._report(window, compared, score))
-        if window.state.version == self.champion and window.state.predictions:
+        if window.state.version == self.champion:
             self._raise_findings(window, compared, score, outputs)
         self._judge_loss(window, outputs)
         self._rise = None

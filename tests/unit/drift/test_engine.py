@@ -230,6 +230,15 @@ def test_gap_without_events_is_skipped_once_nothing_is_pending():
     assert world.reports(outputs)[-1].predictions_unlabelled_total == 1
 
 
+def test_window_without_predictions_says_nothing_of_distributions():
+    desk = Desk()
+    desk.predict(1, 10)
+    desk.label(1, 70, 1.0)
+    first, second = world.reports(desk.until(120))
+    assert [feature.feature for feature in first.features] == ["x", "colour"]
+    assert (second.labels, second.features, second.score_psi) == (1, [], None)
+
+
 def test_rejected_record_comes_out_as_a_dead_letter_and_opens_no_window():
     engine = world.new_engine()
     letter = records.DeadLetter(
