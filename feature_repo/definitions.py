@@ -55,6 +55,20 @@ departures = KafkaSource(
     ),
     tags={"message_key": "flight"},
 )
+arrivals = KafkaSource(
+    name="arrivals",
+    topic="flights.arrived",
+    timestamp_field="event_time",
+    message_format=JsonFormat(
+        schema_json="flight_id string not null, event_time timestamp not null, flight string not null, "
+        "carrier string not null, dest string not null, arr_delay double not null"
+    ),
+    watermark_delay_threshold=timedelta(0),
+    batch_source=FileSource(
+        name="arrivals_batch", path=str(BATCH / "flights_arrived.parquet"), timestamp_field="event_time"
+    ),
+    tags={"message_key": "flight"},
+)
 weather = KafkaSource(
     name="weather",
     topic="weather.observed",
@@ -102,6 +116,51 @@ carrier_departures = StreamFeatureView(
         Field(name="carrier", dtype=String),
         Field(name="origin", dtype=String),
         Field(name="carrier_delay_mean_3h", dtype=Float64),
+    ],
+    enable_tiling=True,
+    tiling_hop_size=HOP,
+    ttl=timedelta(hours=3),
+)
+aircraft_departures = StreamFeatureView(
+    name="aircraft_departures",
+    description="How late the aircraft last left New York, if it did today",
+    entities=[aircraft],
+    source=departures,
+    timestamp_field="event_time",
+    aggregations=[Aggregation("dep_delay", "last", timedelta(hours=16), name="aircraft_delay_last_16h")],
+    schema=[
+        Field(name="tailnum", dtype=String),
+        Field(name="aircraft_delay_last_16h", dtype=Float64),
+    ],
+    enable_tiling=True,
+    tiling_hop_size=HOP,
+    ttl=timedelta(hours=16),
+)
+dest_arrivals = StreamFeatureView(
+    name="dest_arrivals",
+    description="How late flights have been reaching the destination",
+    entities=[dest],
+    source=arrivals,
+    timestamp_field="event_time",
+    aggregations=[Aggregation("arr_delay", "mean", timedelta(hours=3), name="dest_delay_mean_3h")],
+    schema=[
+        Field(name="dest", dtype=String),
+        Field(name="dest_delay_mean_3h", dtype=Float64),
+    ],
+    enable_tiling=True,
+    tiling_hop_size=HOP,
+    ttl=timedelta(hours=3),
+)
+carrier_arrivals = StreamFeatureView(
+    name="carrier_arrivals",
+    description="How late the airline's flights have been arriving",
+    entities=[carrier],
+    source=arrivals,
+    timestamp_field="event_time",
+    aggregations=[Aggregation("arr_delay", "mean", timedelta(hours=3), name="carrier_arrival_delay_mean_3h")],
+    schema=[
+        Field(name="carrier", dtype=String),
+        Field(name="carrier_arrival_delay_mean_3h", dtype=Float64),
     ],
     enable_tiling=True,
     tiling_hop_size=HOP,
@@ -159,5 +218,14 @@ aircraft_facts = FeatureView(
 arrival_delay = FeatureService(
     name="arrival_delay",
     description="Inputs of the model arrival_delay",
-    features=[origin_departures, carrier_departures, latest_weather, route_facts, aircraft_facts],
+    features=[
+        origin_departures,
+        carrier_departures,
+        aircraft_departures,
+        dest_arrivals,
+        carrier_arrivals,
+        latest_weather,
+        route_facts,
+        aircraft_facts,
+    ],
 )

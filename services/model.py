@@ -139,7 +139,10 @@ class Gates(_Strict):
 
     metric: Literal["log_loss"] = "log_loss"
     floor: float
-    margin: float = Field(0.0, ge=0)
+    margin: float = Field(0.0, ge=-1, le=1)
+    """By how much the candidate must beat the champion; below 0, by how much it may be worse: where what
+    passes is fitted again on newer rows, a difference within the noise of the held-out days is no reason
+    to keep an older model."""
 
 
 class Rollout(_Strict):

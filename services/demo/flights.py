@@ -112,6 +112,8 @@ class Arrived(msgspec.Struct, frozen=True, gc=False):
     flight_id: str
     event_time: str
     flight: str
+    carrier: str
+    dest: str
     arr_delay: float
 
 
@@ -292,7 +294,12 @@ def _departed(flights: _Flights) -> Events:
 def _arrived(flights: _Flights) -> Events:
     flown_ms = flights.departed_ms + flights.table["air_time"].to_numpy() * MINUTE_MS
     times_ms = np.maximum(flown_ms + ARRIVAL_MARGIN_MS, flights.at_gate_ms)
-    columns = [flights.names, flights.table["arr_delay"].tolist()]
+    columns: list[list[Any]] = [
+        flights.names,
+        flights.texts("carrier"),
+        flights.texts("dest"),
+        flights.table["arr_delay"].tolist(),
+    ]
     return _events(Arrived, times_ms, flights.at_gate_ms, flights.ids, columns, flights.names)
 
 

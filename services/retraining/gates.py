@@ -16,8 +16,10 @@ def refusals(gates: Gates, candidate: Metrics, champion: Metrics | None) -> list
             f"log loss {candidate.log_loss:.4f} on the held-out days is above the floor of {gates.floor:g}"
         )
     if champion is not None and not candidate.log_loss <= champion.log_loss - gates.margin:
-        reasons.append(
-            f"log loss {candidate.log_loss:.4f} on the held-out days does not beat the champion's "
-            f"{champion.log_loss:.4f} by the margin of {gates.margin:g}"
+        fault = (
+            f"does not beat the champion's {champion.log_loss:.4f} by the margin of {gates.margin:g}"
+            if gates.margin >= 0
+            else f"is worse than the champion's {champion.log_loss:.4f} by more than {-gates.margin:g}"
         )
+        reasons.append(f"log loss {candidate.log_loss:.4f} on the held-out days {fault}")
     return reasons

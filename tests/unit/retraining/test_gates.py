@@ -27,6 +27,15 @@ def test_candidate_must_beat_the_champion_by_the_margin():
     ]
 
 
+def test_candidate_may_be_worse_by_a_margin_below_zero():
+    gates = Gates(floor=0.6, margin=-0.01)
+
+    assert refusals(gates, metrics(0.505), metrics(0.5)) == []
+    assert refusals(gates, metrics(0.515), metrics(0.5)) == [
+        "log loss 0.5150 on the held-out days is worse than the champion's 0.5000 by more than 0.01"
+    ]
+
+
 def test_equal_candidate_passes_where_no_margin_is_asked():
     assert refusals(Gates(floor=0.6), metrics(0.5), metrics(0.5)) == []
 
