@@ -1,0 +1,228 @@
+"""Events into the online store: the features process on Kafka against Feast's own two ways to write.
+
+The same ten features of the same users go to the same Valkey. Ours come as JSON events from Kafka, are
+checked by their schema, written with their versions in one atomic step, logged, and their offsets are
+stored; Feast gets data frames of 1,000 rows that are already in memory. Beside it stands what an event
+of a windowed view costs, in processor time, for few and many events and few and many users.
+"""
+
+import contextlib
+import datetime as dt
+import itertools
+import os
+import random
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from bench.report import Figures
+from bench.scoring_job import installation
+from services import feast_repository
+from services.embedded import ports
+from services.settings import Settings
+
+if TYPE_CHECKING:
+    from streams.producer import Record
+
+JOB = Path(__file__).parent / "writing_job"
+NAMES = [f"f{number}" for number in range(10)]
+UPDATES, PAYMENTS = "bench.updates", "bench.payments"
+PARTITIONS = 4
+USERS = 10_000
+EVENTS, EVENTS_FEAST, FRAME_ROWS = 200_000, 20_000, 1000
+SIZES = ((10_000, 1000), (100_000, 1000), (1_000_000, 1000), (100_000, 100_000))
+"""Events and users of each measurement of the cost of an event."""
+START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+PAYMENT_EVERY = dt.timedelta(hours=1)
+"""Between two payments of a user: after three days a user's state has its full size."""
+SECONDS_MAX = 180.0
+
+
+class Process:
+    """A running features process, seen through its metrics."""
+
+    def __init__(self, port: int) -> None:
+        """Watch the process that serves this port."""
+        self._url = f"http://127.0.0.1:{port}"
+
+    def is_ready(self) -> bool:
+        """Tell whether it has its partitions."""
+        with contextlib.suppress(OSError):
+            return bool(self._get("/health/ready"))
+        return False
+
+    def applied(self, view: str) -> float:
+        """Return how many events of a view have been applied and written."""
+        return self._metric(f'driftline_feature_events_total{{result="applied",view="{view}"}}')
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that it has used."""
+        return self._metric("process_cpu_seconds_total")
+
+    def wait_for(self, view: str, events: float) -> list[tuple[float, float]]:
+        """Wait until so many have been applied; return times in s with the number applied by then."""
+        seen: list[tuple[float, float]] = []
+        began = time.monotonic()
+        while not seen or seen[-1][1] < events:
+            if time.monotonic() > began + SECONDS_MAX:
+                sys.exit(
+                    f"bench: {view} has {seen[-1][1]:,.0f} of {events:,.0f} events after {SECONDS_MAX:g} s"
+                )
+            seen.append((time.monotonic(), self.applied(view)))
+            time.sleep(0.05)
+        return seen
+
+    def _metric(self, name: str) -> float:
+        for line in self._get("/metrics").splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.rpartition(" ")[2])
+        return 0.0
+
+    def _get(self, path: str) -> str:
+        with urllib.request.urlopen(self._url + path, timeout=5) as answer:
+            text: str = answer.read().decode()
+        return text
+
+
+def measure(settings: Settings) -> tuple[dict[str, dict[str, Figures]], float]:
+    """Return the measures, and how many times as fast as the better of Feast's ways we write."""
+    settings = settings.model_copy(
+        update={"feature_repo": JOB / "feature_repo", "features_port": ports.free_port()}
+    )
+    os.environ |= settings.environment()
+    os.environ["DRIFTLINE_ONLINE_STORE"] = feast_repository.online_store_address(settings.redis_url)
+    feast_repository.apply(settings)
+    _create_topics(settings)
+    rates = {name: {"events_per_second": rate} for name, rate in _feast(settings).items()}
+    theirs = max(figures["events_per_second"] for figures in rates.values())
+    with _features(settings) as process:
+        ours = _stream(settings, process)
+        costs = _costs(settings, process)
+    measures: dict[str, dict[str, Figures]] = {"write": {**rates, "driftline": {"events_per_second": ours}}}
+    return measures | {"cost": costs}, ours / theirs
+
+
+def _create_topics(settings: Settings) -> None:
+    from kafka.admin import KafkaAdminClient, NewTopic
+
+    admin = KafkaAdminClient(**settings.kafka_options())
+    admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in (UPDATES, PAYMENTS)])
+    admin.close()
+
+
+@contextlib.contextmanager
+def _features(settings: Settings) -> Iterator[Process]:
+    log_file = settings.home / "features.log"
+    with log_file.open("wb") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "services.cli", "features"], stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            process = Process(settings.features_port)
+            deadline = time.monotonic() + SECONDS_MAX
+            while not process.is_ready():
+                if child.poll() is not None or time.monotonic() > deadline:
+                    sys.exit(f"bench: features did not start:\n{log_file.read_text()[-3000:]}")
+                time.sleep(0.2)
+            yield process
+        finally:
+            child.terminate()
+            try:
+                child.wait(12)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def _feast(settings: Settings) -> dict[str, float]:
+    """Write frames by both ways of Feast, in turns."""
+    import pandas as pd
+    from feast import FeatureStore
+    from feast.data_source import PushMode
+
+    store = FeatureStore(repo_path=str(settings.feature_repo))
+    frames = []
+    for number in range(EVENTS_FEAST // FRAME_ROWS):
+        rows = _updates(number * FRAME_ROWS, FRAME_ROWS)
+        frame = pd.DataFrame(rows)
+        frame["event_time"] = pd.to_datetime(frame["event_time"])
+        frames.append(frame)
+    ways: dict[str, Callable[[Any], Any]] = {
+        "feast push": lambda frame: store.push("pushes", frame, to=PushMode.ONLINE),
+        "feast write_to_online_store": lambda frame: store.write_to_online_store("pushed", frame),
+    }
+    seconds = dict.fromkeys(ways, 0.0)
+    for turn, frame in enumerate(frames):
+        for name, write in ways.items():
+            began = time.perf_counter()
+            write(frame)
+            if turn:  # the first one connects
+                seconds[name] += time.perf_counter() - began
+    return {name: (EVENTS_FEAST - FRAME_ROWS) / spent for name, spent in seconds.items()}
+
+
+def _stream(settings: Settings, process: Process) -> float:
+    """Return the events a second that the features process writes, from the first it has written on."""
+    _send(settings, UPDATES, _updates(0, EVENTS))
+    seen = process.wait_for("streamed", EVENTS)
+    (first, before) = next((when, count) for when, count in seen if count)
+    last, after = seen[-1]
+    return (after - before) / (last - first)
+
+
+def _costs(settings: Settings, process: Process) -> dict[str, Figures]:
+    """Return the processor time of one event of a windowed view, by the number of events and users."""
+    costs: dict[str, Figures] = {}
+    written = 0
+    for events, users in SIZES:
+        before = process.cpu_seconds()
+        _send(settings, PAYMENTS, _payments(f"{events}-{users}", events, users))
+        written += events
+        process.wait_for("spending", written)
+        spent = process.cpu_seconds() - before
+        costs[f"{events:,} events of {users:,} users"] = {"cpu_us_per_event": spent / events * 1e6}
+    return costs
+
+
+def _updates(first: int, count: int) -> list[dict[str, Any]]:
+    chooser = random.Random(first)
+    return [
+        {
+            "user_id": f"user-{chooser.randrange(USERS)}",
+            "event_time": (START + dt.timedelta(seconds=first + number)).isoformat(),
+            **{name: chooser.random() for name in NAMES},
+        }
+        for number in range(count)
+    ]
+
+
+def _payments(prefix: str, events: int, users: int) -> Iterator[dict[str, Any]]:
+    """Pay in turns; each series is later than the one before, for watermarks only rise."""
+    chooser = random.Random(events)
+    start = START + dt.timedelta(days=365 * SIZES.index((events, users)))
+    step = PAYMENT_EVERY / users
+    for number in range(events):
+        yield {
+            "user_id": f"{prefix}-{number % users}",
+            "event_time": (start + number * step).isoformat(),
+            "amount": chooser.randrange(10_000) / 100,
+        }
+
+
+def _send(settings: Settings, topic: str, events: Iterable[dict[str, Any]]) -> None:
+    """Write events, those of one user to one partition."""
+    batches: dict[int, list[Record]] = {partition: [] for partition in range(PARTITIONS)}
+    partition_of: dict[str, int] = {}
+    numbers = itertools.cycle(range(PARTITIONS))
+    for event in events:
+        user = event["user_id"]
+        if user not in partition_of:
+            partition_of[user] = next(numbers)
+        batches[partition_of[user]].append((user.encode(), msgspec.json.encode(event), []))
+    installation.send(settings, topic, batches)
