@@ -6,10 +6,11 @@ one before them. Of two at the same instant, the one with the higher source part
 so a correction wins and the order in which partitions interleave does not matter.
 """
 
-import dataclasses
+import itertools
+import operator
 import struct
 from bisect import bisect_left
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +25,10 @@ _FORMAT = 1
 
 Int64s = npt.NDArray[np.int64]
 
+_time_of = operator.attrgetter("event_time_ms")
 
-@dataclasses.dataclass(frozen=True, order=True, slots=True)
-class Observation:
+
+class Observation(NamedTuple):
     """One event: when, from where, and its values in the view's own encoding."""
 
     event_time_ms: int
@@ -55,8 +57,11 @@ class Observations:
     def add(self, observation: Observation) -> None:
         """Take in an event, in any order."""
         kept = self._kept
-        index = bisect_left(kept, observation.event_time_ms, key=lambda entry: entry.event_time_ms)
-        if index == len(kept) or kept[index].event_time_ms != observation.event_time_ms:
+        if not kept or kept[-1].event_time_ms < observation.event_time_ms:
+            kept.append(observation)
+            return
+        index = bisect_left(kept, observation.event_time_ms, key=_time_of)
+        if kept[index].event_time_ms != observation.event_time_ms:
             kept.insert(index, observation)
         elif kept[index] < observation:
             kept[index] = observation
@@ -64,13 +69,14 @@ class Observations:
     def to_bytes(self) -> bytes:
         """Write the state."""
         self._drop_old()
-        kept = self._kept
-        integers = [
-            np.array([getattr(entry, name) for entry in kept], dtype="<i8").tobytes()
-            for name in ("event_time_ms", "source_partition", "source_offset")
-        ]
-        ends = np.cumsum([len(entry.row) for entry in kept], dtype="<i8").tobytes()
-        return b"".join([_HEADER.pack(_FORMAT, len(kept)), *integers, ends, *(entry.row for entry in kept)])
+        if not self._kept:
+            return _HEADER.pack(_FORMAT, 0)
+        times, partitions, offsets, rows = zip(*self._kept, strict=True)
+        ends = itertools.accumulate(map(len, rows))
+        size = len(rows)
+        # One call for all integers: this is written with every event, and most histories are short.
+        integers = struct.pack(f"<{4 * size}q", *times, *partitions, *offsets, *ends)
+        return b"".join((_HEADER.pack(_FORMAT, size), integers, *rows))
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
@@ -87,8 +93,10 @@ class Observations:
         kept = self._kept
         if not kept:
             return
-        within = bisect_left(kept, kept[-1].event_time_ms - SLACK_MS, key=lambda entry: entry.event_time_ms)
-        del kept[: max(within - 1, len(kept) - OBSERVATIONS_MAX, 0)]
+        oldest_ms = kept[-1].event_time_ms - SLACK_MS
+        within = bisect_left(kept, oldest_ms, key=_time_of) if kept[0].event_time_ms < oldest_ms else 0
+        if surplus := max(within - 1, len(kept) - OBSERVATIONS_MAX, 0):
+            del kept[:surplus]
 
 
 class StoredObservations:
