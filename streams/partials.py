@@ -1,5 +1,7 @@
 """Exact partial aggregates of one column, tile by tile: counts, sums, sums of squares, minima, maxima.
 
+What is more than a number, such as the last value or a sketch, stands beside them as `streams.cells`.
+
 Every finite double is an integer times a power of two, so a sum of doubles is kept as an integer in
 units of 2**-shift. Such sums do not depend on the order of the addends, and a value that is derived
 from them is rounded once, correctly. Written, they take the least shift and the least width that hold
@@ -10,23 +12,25 @@ import dataclasses
 import itertools
 import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 
-FUNCTIONS = ("count", "sum", "mean", "avg", "min", "max", "std", "stddev", "var", "variance")
+from streams.cells import Cells, Float64s, Int64s, Reader, StoredCells
+from streams.ends import Firsts, Lasts
+
+NUMBERS = ("count", "sum", "mean", "avg", "min", "max", "std", "stddev", "var", "variance")
+CELLS: Mapping[str, type[Cells[Any]]] = {"first": Firsts, "last": Lasts}
+"""What is kept for the functions that need more than numbers."""
+FUNCTIONS = (*NUMBERS, *CELLS)
 """With Feast's names and meaning: nulls do not count; std and var are those of a sample."""
 _SUMS = frozenset({"sum", "mean", "avg", "std", "stddev", "var", "variance"})
 _SQUARES = frozenset({"std", "stddev", "var", "variance"})
 _EXACT = float(2**53)
 """Up to here every integer is a double."""
 _SCALED = struct.Struct("<HH")
-
-Int64s = npt.NDArray[np.int64]
-Float64s = npt.NDArray[np.float64]
 
 
 class StateError(ValueError):
@@ -40,18 +44,21 @@ class Parts(NamedTuple):
     squares: bool
     minima: bool
     maxima: bool
+    cells: tuple[type[Cells[Any]], ...]
+    """In the order of `CELLS`, each once."""
 
     @classmethod
     def of(cls, functions: Iterable[str]) -> Self:
         """Return what these functions need."""
         used = set(functions)
-        return cls(bool(used & _SUMS), bool(used & _SQUARES), "min" in used, "max" in used)
+        cells = tuple(dict.fromkeys(kind for function, kind in CELLS.items() if function in used))
+        return cls(bool(used & _SUMS), bool(used & _SQUARES), "min" in used, "max" in used, cells)
 
 
 class Partials:
     """The partial aggregates of one column, one entry a tile in each list that is needed."""
 
-    __slots__ = ("counts", "maxima", "minima", "shift", "squares", "sums")
+    __slots__ = ("cells", "counts", "maxima", "minima", "shift", "squares", "sums")
 
     def __init__(self, parts: Parts) -> None:
         """Start without tiles."""
@@ -62,6 +69,7 @@ class Partials:
         self.squares: list[int] | None = [] if parts.squares else None
         self.minima: list[float] | None = [] if parts.minima else None
         self.maxima: list[float] | None = [] if parts.maxima else None
+        self.cells: dict[type[Cells[Any]], Cells[Any]] = {kind: kind() for kind in parts.cells}
 
     def insert(self, index: int) -> None:
         """Make room for a tile without values."""
@@ -74,9 +82,11 @@ class Partials:
             self.minima.insert(index, math.inf)
         if self.maxima is not None:
             self.maxima.insert(index, -math.inf)
+        for cells in self.cells.values():
+            cells.insert(index)
 
-    def add(self, index: int, value: float) -> None:
-        """Add a finite value to a tile."""
+    def add(self, index: int, value: Any, time_ms: int) -> None:
+        """Add the value of an event to a tile: a finite number, or what the functions take besides."""
         self.counts[index] += 1
         if self.sums is not None:
             numerator, denominator = value.as_integer_ratio()
@@ -91,6 +101,8 @@ class Partials:
             self.minima[index] = value + 0.0  # so that -0.0 does not depend on the order
         if self.maxima is not None and value > self.maxima[index]:
             self.maxima[index] = value + 0.0
+        for cells in self.cells.values():
+            cells.add(index, value, time_ms)
 
     def rescale(self, shift: int) -> None:
         """Write the sums in smaller units."""
@@ -114,6 +126,8 @@ class Partials:
             self.minima += other.minima
         if self.maxima is not None and other.maxima is not None:
             self.maxima += other.maxima
+        for kind, cells in self.cells.items():
+            cells.extend(other.cells[kind])
 
     def regroup(self, groups: Sequence[Sequence[int]]) -> None:
         """Merge each group of tiles into one."""
@@ -126,15 +140,21 @@ class Partials:
             self.minima = [min(self.minima[i] for i in group) for group in groups]
         if self.maxima is not None:
             self.maxima = [max(self.maxima[i] for i in group) for group in groups]
+        for cells in self.cells.values():
+            cells.regroup(groups)
 
     def drop(self, tiles: int) -> None:
         """Forget the oldest tiles."""
         for part in (self.counts, self.sums, self.squares, self.minima, self.maxima):
             if part is not None:
                 del part[:tiles]
+        for cells in self.cells.values():
+            cells.drop(tiles)
 
     def value(self, function: str, low: int, high: int) -> float:
         """Aggregate the tiles from low to before high; nan where there is no value."""
+        if function in CELLS:
+            return self.cells[CELLS[function]].value(low, high)
         count = sum(self.counts[low:high])
         if function == "count":
             return float(count)
@@ -156,7 +176,8 @@ class Partials:
         if self.squares is not None:
             written.append(_write_scaled(self.squares, 2 * self.shift))
         extremes = (part for part in (self.minima, self.maxima) if part is not None)
-        return b"".join([*written, *(np.array(part, dtype="<f8").tobytes() for part in extremes)])
+        written += [np.array(part, dtype="<f8").tobytes() for part in extremes]
+        return b"".join([*written, *(cells.to_bytes() for cells in self.cells.values())])
 
 
 def _finish(function: str, count: int, total: int, squares: int, shift: int) -> float:
@@ -234,9 +255,10 @@ class StoredPartials:
     squares: _Scaled | None
     minima: Float64s | None
     maxima: Float64s | None
+    cells: Mapping[type[Cells[Any]], StoredCells]
 
     @classmethod
-    def read(cls, parts: Parts, reader: "Reader") -> Self:
+    def read(cls, parts: Parts, reader: Reader) -> Self:
         """Read one column; raise ValueError or struct.error if the bytes end before."""
         return cls(
             counts=reader.integers(),
@@ -244,6 +266,7 @@ class StoredPartials:
             squares=_read_scaled(reader) if parts.squares else None,
             minima=reader.doubles() if parts.minima else None,
             maxima=reader.doubles() if parts.maxima else None,
+            cells={kind: kind.read(reader) for kind in parts.cells},
         )
 
     @cached_property
@@ -265,10 +288,13 @@ class StoredPartials:
             ]
         partials.minima = self.minima.tolist() if self.minima is not None else None
         partials.maxima = self.maxima.tolist() if self.maxima is not None else None
+        partials.cells = {kind: stored.to_cells() for kind, stored in self.cells.items()}
         return partials
 
     def values(self, function: str, low: Int64s, high: Int64s) -> Float64s:
         """Aggregate the tiles from low to before high, for (n,) pairs at once."""
+        if function in CELLS:
+            return self.cells[CELLS[function]].values(low, high)
         counts = self._counts_prefix[high] - self._counts_prefix[low]
         if function == "count":
             return counts.astype(np.float64)
@@ -310,27 +336,6 @@ def _running(entries: Int64s) -> Int64s:
     prefix = np.zeros(len(entries) + 1, dtype=np.int64)
     np.cumsum(entries, out=prefix[1:])
     return prefix
-
-
-@dataclasses.dataclass
-class Reader:
-    """Reads arrays of one size from bytes, without copying."""
-
-    raw: bytes
-    position: int
-    size: int
-
-    def integers(self) -> Int64s:
-        """Read the next ``size`` integers."""
-        array: Int64s = np.frombuffer(self.raw, dtype="<i8", count=self.size, offset=self.position)
-        self.position += array.nbytes
-        return array
-
-    def doubles(self) -> Float64s:
-        """Read the next ``size`` doubles."""
-        array: Float64s = np.frombuffer(self.raw, dtype="<f8", count=self.size, offset=self.position)
-        self.position += array.nbytes
-        return array
 
 
 def _read_scaled(reader: Reader) -> _Scaled:

@@ -28,7 +28,8 @@ from typing import Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from streams.partials import Float64s, Int64s, Partials, Parts, Reader, StateError, StoredPartials
+from streams.cells import Float64s, Int64s, Reader
+from streams.partials import Partials, Parts, StateError, StoredPartials
 
 SECOND_MS = 1000
 INSTANTS_MAX = 1024
@@ -119,7 +120,7 @@ class Tiles:
         index = self._tile(self._start_of(event_time_ms))
         for column, value in zip(self._columns, values, strict=True):
             if value is not None:
-                column.add(index, value)
+                column.add(index, value, event_time_ms)
 
     def merge(self, other: Self) -> None:
         """Add all events of another state of the same layout."""

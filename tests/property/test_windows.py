@@ -73,11 +73,13 @@ def oracle(events: Sequence[Event], aggregation: windows.Aggregation, time_ms: i
     """Evaluate one aggregation by its definition, in rational numbers."""
     first_ms = (time_ms - aggregation.window_ms) // HOP_MS * HOP_MS
     index = LAYOUT.columns.index(aggregation.column)
-    values = [values[index] for at, values in events if first_ms <= at <= time_ms]
-    return aggregate(aggregation.function, [value for value in values if value is not None])
+    values = [(at, values[index]) for at, values in events if first_ms <= at <= time_ms]
+    known = sorted((at, value) for at, value in values if value is not None)
+    return aggregate(aggregation.function, [value for _, value in known])
 
 
 def aggregate(function: str, values: Sequence[float]) -> float:
+    """Aggregate values in the order of their time, equal times in the order of the values."""
     if function == "count":
         return float(len(values))
     if not values or (function.startswith(("std", "var")) and len(values) < 2):
@@ -89,6 +91,8 @@ def aggregate(function: str, values: Sequence[float]) -> float:
         "avg": lambda: sum(exact) / len(exact),
         "min": lambda: min(exact),
         "max": lambda: max(exact),
+        "first": lambda: exact[0],
+        "last": lambda: exact[-1],
     }.get(function, lambda: statistics.variance(exact))()
     try:
         rounded = float(result)

@@ -1,0 +1,103 @@
+"""Partial aggregates that are more than a number: one mergeable cell for each tile of a column.
+
+A cell is a function of the set of (event time, value) pairs in its tile, so neither order nor the way
+in which cells were merged changes a byte of it. What a kind of cell keeps stands in its own module.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Int64s = npt.NDArray[np.int64]
+Float64s = npt.NDArray[np.float64]
+AnyArray = npt.NDArray[Any]
+Cell = TypeVar("Cell")
+
+
+class Cells(abc.ABC, Generic[Cell]):
+    """The cells of one kind, one a tile, for adding events."""
+
+    def __init__(self, cells: list[Cell] | None = None) -> None:
+        """Start without tiles, or with cells that no one else holds."""
+        self.cells: list[Cell] = cells or []
+
+    @abc.abstractmethod
+    def empty(self) -> Cell:
+        """Make a cell without values."""
+
+    @abc.abstractmethod
+    def merged(self, cells: Sequence[Cell]) -> Cell:
+        """Merge cells into a new one; they stay as they are."""
+
+    @abc.abstractmethod
+    def add(self, index: int, value: Any, time_ms: int) -> None:
+        """Add the value of an event to a tile."""
+
+    @abc.abstractmethod
+    def value(self, low: int, high: int) -> float:
+        """Aggregate the tiles from low to before high; nan where there is no value."""
+
+    @abc.abstractmethod
+    def to_bytes(self) -> bytes:
+        """Write the cells; equal sets of events give equal bytes."""
+
+    @classmethod
+    @abc.abstractmethod
+    def read(cls, reader: "Reader") -> "StoredCells":
+        """Read what was written; raise ValueError or struct.error if the bytes are none of it."""
+
+    def insert(self, index: int) -> None:
+        """Make room for a tile without values."""
+        self.cells.insert(index, self.empty())
+
+    def extend(self, other: Self) -> None:
+        """Append the tiles of another."""
+        self.cells += [self.merged([cell]) for cell in other.cells]
+
+    def regroup(self, groups: Sequence[Sequence[int]]) -> None:
+        """Merge each group of tiles into one."""
+        self.cells = [
+            self.cells[group[0]] if len(group) == 1 else self.merged([self.cells[i] for i in group])
+            for group in groups
+        ]
+
+    def drop(self, tiles: int) -> None:
+        """Forget the oldest tiles."""
+        del self.cells[:tiles]
+
+
+class StoredCells(Protocol):
+    """The cells of one kind as they were written, for evaluating many windows at once."""
+
+    def to_cells(self) -> Cells[Any]:
+        """Return what was written."""
+
+    def values(self, low: Int64s, high: Int64s) -> Float64s:
+        """Aggregate the tiles from low to before high, for (n,) pairs at once."""
+
+
+@dataclasses.dataclass
+class Reader:
+    """Reads arrays from bytes without copying; one entry a tile, if no count is given."""
+
+    raw: bytes
+    position: int
+    size: int
+
+    def integers(self) -> Int64s:
+        """Read the next ``size`` integers."""
+        return self.array("<i8", self.size)
+
+    def doubles(self) -> Float64s:
+        """Read the next ``size`` doubles."""
+        return self.array("<f8", self.size)
+
+    def array(self, dtype: str, count: int) -> AnyArray:
+        """Read the next ``count`` numbers of a type."""
+        array: AnyArray = np.frombuffer(self.raw, dtype=dtype, count=count, offset=self.position)
+        self.position += array.nbytes
+        return array

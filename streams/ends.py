@@ -1,0 +1,105 @@
+"""The first and the last value of a column in each tile.
+
+Of two values at the same instant, the larger one counts as the later. So the value depends on the
+events alone, not on the partition and offset at which each of them came.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.cells import Cells, Float64s, Int64s, Reader
+
+_NEVER = -(2**63)
+"""The time of a tile without values."""
+_NONE = (_NEVER, math.nan)
+
+End = tuple[int, float]
+"""Event time and value."""
+
+
+class _Ends(Cells[End]):
+    """One end of each tile."""
+
+    def empty(self) -> End:
+        return _NONE
+
+    def add(self, index: int, value: float, time_ms: int) -> None:
+        self.cells[index] = self.merged([self.cells[index], (time_ms, value + 0.0)])  # no -0.0, as elsewhere
+
+    def to_bytes(self) -> bytes:
+        times, values = zip(*self.cells, strict=True) if self.cells else ((), ())
+        return np.array(times, dtype="<i8").tobytes() + np.array(values, dtype="<f8").tobytes()
+
+
+class Firsts(_Ends):
+    """The first value of each tile."""
+
+    def merged(self, cells: Sequence[End]) -> End:
+        """Return the earliest."""
+        return min((cell for cell in cells if cell[0] != _NEVER), default=_NONE)
+
+    def value(self, low: int, high: int) -> float:
+        """Return the value of the first event; nan for none."""
+        return next((value for time_ms, value in self.cells[low:high] if time_ms != _NEVER), math.nan)
+
+    @classmethod
+    def read(cls, reader: Reader) -> "_StoredFirsts":
+        """Read times and values."""
+        return _StoredFirsts(reader.integers(), reader.doubles())
+
+
+class Lasts(_Ends):
+    """The last value of each tile."""
+
+    def merged(self, cells: Sequence[End]) -> End:
+        """Return the latest."""
+        return max((cell for cell in cells if cell[0] != _NEVER), default=_NONE)
+
+    def value(self, low: int, high: int) -> float:
+        """Return the value of the last event; nan for none."""
+        newest_first = reversed(self.cells[low:high])
+        return next((value for time_ms, value in newest_first if time_ms != _NEVER), math.nan)
+
+    @classmethod
+    def read(cls, reader: Reader) -> "_StoredLasts":
+        """Read times and values."""
+        return _StoredLasts(reader.integers(), reader.doubles())
+
+
+@dataclasses.dataclass(frozen=True)
+class _StoredEnds:
+    """As written: an entry a tile. Tiles follow each other in time, so the end tile of a window decides."""
+
+    times_ms: Int64s
+    ends: Float64s
+
+    def _to_list(self) -> list[End]:
+        return list(zip(self.times_ms.tolist(), self.ends.tolist(), strict=True))
+
+    def _take(self, index: Int64s, found: npt.NDArray[np.bool_]) -> Float64s:
+        return np.append(self.ends, np.nan)[np.where(found, index, -1)]
+
+
+class _StoredFirsts(_StoredEnds):
+    def to_cells(self) -> Firsts:
+        return Firsts(self._to_list())
+
+    def values(self, low: Int64s, high: Int64s) -> Float64s:
+        size = len(self.ends)
+        own = np.where(self.times_ms != _NEVER, np.arange(size), size)
+        first_from = np.append(np.minimum.accumulate(own[::-1])[::-1], size)
+        return self._take(first_from[low], first_from[low] < high)
+
+
+class _StoredLasts(_StoredEnds):
+    def to_cells(self) -> Lasts:
+        return Lasts(self._to_list())
+
+    def values(self, low: Int64s, high: Int64s) -> Float64s:
+        own = np.where(self.times_ms != _NEVER, np.arange(len(self.ends)), -1)
+        last_before = np.append(-1, np.maximum.accumulate(own))
+        return self._take(last_before[high], last_before[high] >= low)
