@@ -34,21 +34,8 @@ class Cells(abc.ABC, Generic[Cell]):
         """Merge cells into a new one; they stay as they are."""
 
     @abc.abstractmethod
-    def add(self, index: int, value: Any, time_ms: int) -> None:
-        """Add the value of an event to a tile."""
-
-    @abc.abstractmethod
-    def value(self, low: int, high: int) -> float:
-        """Aggregate the tiles from low to before high; nan where there is no value."""
-
-    @abc.abstractmethod
     def to_bytes(self) -> bytes:
         """Write the cells; equal sets of events give equal bytes."""
-
-    @classmethod
-    @abc.abstractmethod
-    def read(cls, reader: "Reader") -> "StoredCells":
-        """Read what was written; raise ValueError or struct.error if the bytes are none of it."""
 
     def insert(self, index: int) -> None:
         """Make room for a tile without values."""
@@ -70,13 +57,30 @@ class Cells(abc.ABC, Generic[Cell]):
         del self.cells[:tiles]
 
 
+class ValueCells(Cells[Cell]):
+    """Cells from which some functions of a column's values are answered."""
+
+    @abc.abstractmethod
+    def add(self, index: int, value: Any, time_ms: int) -> None:
+        """Add the value of an event to a tile."""
+
+    @abc.abstractmethod
+    def value(self, low: int, high: int, percentile: float) -> float:
+        """Aggregate the tiles from low to before high; nan where there is no value."""
+
+    @classmethod
+    @abc.abstractmethod
+    def read(cls, reader: "Reader") -> "StoredCells":
+        """Read what was written; raise ValueError or struct.error if the bytes are none of it."""
+
+
 class StoredCells(Protocol):
     """The cells of one kind as they were written, for evaluating many windows at once."""
 
-    def to_cells(self) -> Cells[Any]:
+    def to_cells(self) -> ValueCells[Any]:
         """Return what was written."""
 
-    def values(self, low: Int64s, high: Int64s) -> Float64s:
+    def values(self, low: Int64s, high: Int64s, percentile: float) -> Float64s:
         """Aggregate the tiles from low to before high, for (n,) pairs at once."""
 
 

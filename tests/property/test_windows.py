@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from streams import windows
 from streams.partials import FUNCTIONS
+from streams.spans import Change
 from streams.windows import Layout, StoredTiles, Tiles
 
 HOP_MS = 10_000
+CHANGES = (Change.DIFFERENCE, Change.RATIO)
 SLACK_MS = 200_000
 
 
@@ -26,16 +28,24 @@ class Aggregation:
     column: str
     function: str
     window_ms: int
+    slide_ms: int = 0
+    gap_ms: int = 0
+    change: Change = Change.NONE
+    percentile: float = 0.0
 
 
-LAYOUT = Layout(
-    (
-        *(Aggregation("x", function, window_ms) for function in FUNCTIONS for window_ms in (20_000, 60_000)),
-        Aggregation("y", "sum", 30_000),
-        Aggregation("y", "count", 30_000),
-    ),
-    HOP_MS,
+AGGREGATIONS = (
+    *(Aggregation("x", function, window_ms) for function in FUNCTIONS for window_ms in (20_000, 60_000)),
+    *(Aggregation("x", function, 40_000, slide_ms=20_000) for function in FUNCTIONS),
+    *(Aggregation("x", function, 60_000, gap_ms=15_000) for function in FUNCTIONS),
+    Aggregation("y", "sum", 30_000),
+    Aggregation("y", "count", 30_000),
+    Aggregation("y", "mean", 30_000, slide_ms=30_000),
+    Aggregation("y", "count", 60_000, gap_ms=10_000),
+    *(Aggregation("y", "sum", 35_000, change=change) for change in CHANGES),
+    *(Aggregation("y", "count", 30_000, slide_ms=10_000, change=change) for change in CHANGES),
 )
+LAYOUT = Layout(AGGREGATIONS, HOP_MS)
 INSTANTS_MAX, SECONDS_MAX = 4, 6
 Event = tuple[int, tuple[float | None, float | None]]
 
@@ -69,11 +79,42 @@ def state_of(events: Sequence[Event]) -> Tiles:
     return tiles
 
 
-def oracle(events: Sequence[Event], aggregation: windows.Aggregation, time_ms: int) -> float:
-    """Evaluate one aggregation by its definition, in rational numbers."""
-    first_ms = (time_ms - aggregation.window_ms) // HOP_MS * HOP_MS
+def oracle(events: Sequence[Event], aggregation: Aggregation, time_ms: int) -> float:
+    """Evaluate one aggregation by its definition, in rational numbers, from the plain list of events."""
+    if aggregation.slide_ms:
+        end_ms = time_ms // aggregation.slide_ms * aggregation.slide_ms
+        first_ms, last_ms = end_ms - aggregation.window_ms, end_ms - 1
+    else:
+        first_ms, last_ms = (time_ms - aggregation.window_ms) // HOP_MS * HOP_MS, time_ms
+    since_ms = (
+        max(first_ms, session_start(events, aggregation.gap_ms, time_ms)) if aggregation.gap_ms else first_ms
+    )
+    now = aggregate_between(events, aggregation, since_ms, last_ms)
+    if aggregation.change is Change.NONE:
+        return now
+    before_ms = (first_ms - aggregation.window_ms) // HOP_MS * HOP_MS
+    before = aggregate_between(events, aggregation, before_ms, first_ms - 1)
+    if aggregation.change is Change.DIFFERENCE:
+        return now - before
+    return math.nan if before == 0 else float(np.float64(now) / before)
+
+
+def session_start(events: Sequence[Event], gap_ms: int, time_ms: int) -> int:
+    """Return when the session began that is open at a time; later than that time if none is."""
+    start_ms = time_ms + 1
+    reached_ms = time_ms
+    for at in sorted((at for at, _ in events if at <= time_ms), reverse=True):
+        if reached_ms - at > gap_ms:
+            break
+        start_ms = reached_ms = at
+    return start_ms
+
+
+def aggregate_between(
+    events: Sequence[Event], aggregation: Aggregation, first_ms: int, last_ms: int
+) -> float:
     index = LAYOUT.columns.index(aggregation.column)
-    values = [(at, values[index]) for at, values in events if first_ms <= at <= time_ms]
+    values = [(at, values[index]) for at, values in events if first_ms <= at <= last_ms]
     known = sorted((at, value) for at, value in values if value is not None)
     return aggregate(aggregation.function, [value for _, value in known])
 
@@ -110,7 +151,7 @@ def values_at(raw: bytes, asked: Sequence[int]) -> np.ndarray:
 @settings(max_examples=150, deadline=None)
 def test_value_at_any_time_equals_the_definition(events: list[Event], asked: list[int]) -> None:
     served = values_at(state_of(events).to_bytes(), asked)
-    expected = [[oracle(events, item, at) for item in LAYOUT.aggregations] for at in asked]
+    expected = [[oracle(events, item, at) for item in AGGREGATIONS] for at in asked]
     np.testing.assert_array_equal(served, np.array(expected))
 
 
@@ -174,13 +215,45 @@ def test_merged_tiles_never_hold_an_event_later_than_asked_and_miss_less_than_a_
                 assert count == len(known)
 
 
+@given(events_lists.filter(bool), st.lists(st.integers(0, 900_000), min_size=1, max_size=8))
+@settings(max_examples=100, deadline=None)
+def test_hopping_windows_are_exact_in_merged_tiles_too(events: list[Event], asked: list[int]) -> None:
+    with small_limits():
+        columns, beyond = StoredTiles(LAYOUT, state_of(events).to_bytes()).values(np.array(asked))
+    for item, served in zip(AGGREGATIONS, columns, strict=True):
+        if item.slide_ms:
+            expected = [oracle(events, item, at) for at in asked]
+            np.testing.assert_array_equal(served, np.where(beyond, np.nan, expected))
+
+
+def test_a_tumbling_window_is_served_until_the_next_one_is_complete() -> None:
+    layout = Layout((Aggregation("x", "sum", 60_000, slide_ms=60_000),), HOP_MS)
+    tiles = Tiles(layout)
+    for time_ms in (60_000, 119_999, 120_000):
+        tiles.add(time_ms, (1.0,))
+    (served,), _ = StoredTiles(layout, tiles.to_bytes()).values(
+        np.array([119_999, 120_000, 179_999, 180_000])
+    )
+    np.testing.assert_array_equal(served, [math.nan, 2.0, 2.0, 1.0])
+
+
+def test_a_session_ends_a_gap_after_its_last_event_and_counts_at_most_the_window() -> None:
+    layout = Layout((Aggregation("x", "count", 60_000, gap_ms=20_000),), HOP_MS)
+    tiles = Tiles(layout)
+    for second in (100, 120, 141, 161, 181, 201, 221):
+        tiles.add(second * 1000, (1.0,))
+    asked = np.array([100_000, 120_000, 140_000, 140_001, 141_000, 221_000, 241_000, 241_001])
+    (served,), _ = StoredTiles(layout, tiles.to_bytes()).values(asked)
+    np.testing.assert_array_equal(served, [1, 2, 2, 0, 1, 4, 3, 0])
+
+
 @given(st.lists(st.tuples(times, st.tuples(numbers, numbers)), min_size=20, max_size=60))
 @settings(max_examples=50, deadline=None)
 def test_state_stays_bounded(events: list[Event]) -> None:
     with small_limits():
         tiles = state_of(events)
         raw = tiles.to_bytes()
-    second_in_hop, hops_kept = HOP_MS // 1000, (SLACK_MS + 60_000) // HOP_MS + 2
+    second_in_hop, hops_kept = HOP_MS // 1000, (SLACK_MS + LAYOUT.reach_ms) // HOP_MS + 2
     # Within the second (hop) of a limit, instants (seconds) may stand beside each other.
     instants = [at for at, _ in events]
     crowded = max(
