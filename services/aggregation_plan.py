@@ -24,9 +24,9 @@ from streams.spans import Change
 _HOP_DEFAULT = dt.timedelta(minutes=5)
 """Feast's own, where a view declares none."""
 _NUMBERS = (codec.FieldType.INT, codec.FieldType.FLOAT)
-_COLUMN_TYPES = {"count": tuple(codec.FieldType)}
+_COUNTS = ("count", "count_distinct", "approx_count_distinct")
+_COLUMN_TYPES = dict.fromkeys(_COUNTS, (*_NUMBERS, codec.FieldType.STRING, codec.FieldType.BOOL))
 """Which fields a function takes, where not only numbers."""
-_COUNTS = ("count",)
 _OF_ITS_KIND = ("sum", "min", "max", "first", "last")
 _AGGREGATION_TAGS = ("window", "change", "percentile")
 """Tags of a view that say of one of its features what Feast's Aggregation cannot: ``window.feature_name``."""

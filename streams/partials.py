@@ -19,11 +19,19 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from streams.cells import Float64s, Int64s, Reader, StoredCells, ValueCells
+from streams.distincts import Distincts
 from streams.ends import Firsts, Lasts
+from streams.quantiles import Quantiles
 from streams.spans import Aggregation
 
 NUMBERS = ("count", "sum", "mean", "avg", "min", "max", "std", "stddev", "var", "variance")
-CELLS: Mapping[str, type[ValueCells[Any]]] = {"first": Firsts, "last": Lasts}
+CELLS: Mapping[str, type[ValueCells[Any]]] = {
+    "first": Firsts,
+    "last": Lasts,
+    "count_distinct": Distincts,
+    "approx_count_distinct": Distincts,
+    "approx_percentile": Quantiles,
+}
 """What is kept for the functions that need more than numbers."""
 FUNCTIONS = (*NUMBERS, *CELLS)
 """With Feast's names and meaning: nulls do not count; std and var are those of a sample."""

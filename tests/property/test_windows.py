@@ -5,6 +5,7 @@ import dataclasses
 import math
 import random
 import statistics
+import sys
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from unittest import mock
@@ -13,7 +14,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams import windows
+from streams import distincts, quantiles, windows
 from streams.partials import FUNCTIONS
 from streams.spans import Change
 from streams.windows import Layout, StoredTiles, Tiles
@@ -38,6 +39,8 @@ AGGREGATIONS = (
     *(Aggregation("x", function, window_ms) for function in FUNCTIONS for window_ms in (20_000, 60_000)),
     *(Aggregation("x", function, 40_000, slide_ms=20_000) for function in FUNCTIONS),
     *(Aggregation("x", function, 60_000, gap_ms=15_000) for function in FUNCTIONS),
+    *(Aggregation("x", "approx_percentile", 60_000, percentile=share) for share in (0.5, 0.95, 1.0)),
+    Aggregation("x", "approx_percentile", 60_000, gap_ms=15_000, percentile=0.75),
     Aggregation("y", "sum", 30_000),
     Aggregation("y", "count", 30_000),
     Aggregation("y", "mean", 30_000, slide_ms=30_000),
@@ -69,6 +72,13 @@ def small_limits() -> Iterator[None]:
         mock.patch.object(windows, "SECONDS_MAX", SECONDS_MAX),
         mock.patch.object(windows, "SLACK_MS", SLACK_MS),
     ):
+        yield
+
+
+@contextlib.contextmanager
+def small_sketches() -> Iterator[None]:
+    """Make a handful of values too many for exact sets and for the full resolution of quantiles."""
+    with mock.patch.object(distincts, "EXACT_MAX", 3), mock.patch.object(quantiles, "BUCKETS_MAX", 4):
         yield
 
 
@@ -116,16 +126,22 @@ def aggregate_between(
     index = LAYOUT.columns.index(aggregation.column)
     values = [(at, values[index]) for at, values in events if first_ms <= at <= last_ms]
     known = sorted((at, value) for at, value in values if value is not None)
-    return aggregate(aggregation.function, [value for _, value in known])
+    return aggregate(aggregation.function, [value for _, value in known], aggregation.percentile)
 
 
-def aggregate(function: str, values: Sequence[float]) -> float:
+def aggregate(function: str, values: Sequence[float], percentile: float) -> float:
     """Aggregate values in the order of their time, equal times in the order of the values."""
     if function == "count":
         return float(len(values))
+    if "distinct" in function:
+        return float(len(set(values)))
     if not values or (function.startswith(("std", "var")) and len(values) < 2):
         return math.nan
     exact = [Fraction(value) for value in values]
+    if function == "approx_percentile":
+        return middle_of_bucket(
+            sorted(values)[max(math.ceil(Fraction(str(percentile)) * len(values)), 1) - 1]
+        )
     result = {
         "sum": lambda: sum(exact),
         "mean": lambda: sum(exact) / len(exact),
@@ -140,6 +156,14 @@ def aggregate(function: str, values: Sequence[float]) -> float:
     except OverflowError:
         rounded = math.inf if result > 0 else -math.inf
     return math.sqrt(rounded) if function.startswith("std") else rounded
+
+
+def middle_of_bucket(value: float) -> float:
+    """Return the middle of the 64th of a power of two in which a value lies; 0 for what has no exponent."""
+    if abs(value) < sys.float_info.min:
+        return 0.0
+    fraction, exponent = math.frexp(abs(value))
+    return math.copysign(math.ldexp((math.floor(fraction * 128) + 0.5) / 128, exponent), value)
 
 
 def values_at(raw: bytes, asked: Sequence[int]) -> np.ndarray:
@@ -158,15 +182,16 @@ def test_value_at_any_time_equals_the_definition(events: list[Event], asked: lis
 @given(events_lists.filter(bool))
 @settings(max_examples=60, deadline=None)
 def test_values_as_of_the_newest_event_equal_those_that_are_read_at_its_time(events: list[Event]) -> None:
-    tiles = state_of(events)
-    at_newest = tiles.newest_values()
-    np.testing.assert_array_equal(values_at(tiles.to_bytes(), [tiles.newest_ms])[0], at_newest)
+    with small_sketches():
+        tiles = state_of(events)
+        at_newest = tiles.newest_values()
+        np.testing.assert_array_equal(values_at(tiles.to_bytes(), [tiles.newest_ms])[0], at_newest)
 
 
 @given(events_lists, st.randoms(use_true_random=False), st.integers(1, 7))
 @settings(max_examples=300, deadline=None)
 def test_order_never_changes_a_byte(events: list[Event], rng: random.Random, written_every: int) -> None:
-    with small_limits():
+    with small_limits(), small_sketches():
         expected = state_of(sorted(events, key=lambda event: event[0])).to_bytes()
         shuffled = rng.sample(events, len(events))
         tiles = Tiles(LAYOUT)
@@ -180,7 +205,7 @@ def test_order_never_changes_a_byte(events: list[Event], rng: random.Random, wri
 @given(few_events, few_events)
 @settings(max_examples=300, deadline=None)
 def test_merge_equals_concatenation(left: list[Event], right: list[Event]) -> None:
-    with small_limits():
+    with small_limits(), small_sketches():
         merged = Tiles.from_bytes(LAYOUT, state_of(left).to_bytes())
         merged.merge(Tiles.from_bytes(LAYOUT, state_of(right).to_bytes()))
         assert merged.to_bytes() == state_of(left + right).to_bytes()
@@ -189,7 +214,7 @@ def test_merge_equals_concatenation(left: list[Event], right: list[Event]) -> No
 @given(events_lists)
 @settings(max_examples=100, deadline=None)
 def test_reading_what_was_written_is_the_identity(events: list[Event]) -> None:
-    with small_limits():
+    with small_limits(), small_sketches():
         raw = state_of(events).to_bytes()
         assert Tiles.from_bytes(LAYOUT, raw).to_bytes() == raw
 

@@ -56,14 +56,16 @@ def test_a_shorter_slide_declares_a_hopping_window() -> None:
 
 
 def test_tags_declare_what_an_aggregation_cannot() -> None:
-    tumbling, session, faster = compiled(
+    tumbling, session, faster, slow = compiled(
         Declared("amount", "sum", name="tumbling"),
         Declared("amount", "sum", name="session"),
         Declared("amount", "count", name="faster"),
+        Declared("amount", "approx_percentile", name="slow"),
         tags={
             "window.tumbling": "tumbling",
             "window.session": "session 30m",
             "change.faster": "ratio",
+            "percentile.slow": "0.95",
             "team": "sales",
             "owner.mail": "nobody",
         },
@@ -71,6 +73,7 @@ def test_tags_declare_what_an_aggregation_cannot() -> None:
     assert tumbling.slide_ms == HOUR_MS
     assert (session.slide_ms, session.gap_ms) == (0, HOUR_MS // 2)
     assert faster.change is Change.RATIO
+    assert slow.percentile == 0.95
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,10 @@ def test_without_a_hop_the_longest_is_taken_that_divides_every_window(
         (Declared("amount", "sum"), {"change.out": "percent"}, "'percent'"),
         (Declared("amount", "sum"), {"window.out": "session 30m", "change.out": "ratio"}, "session"),
         (Declared("amount", "sum"), {"percentile.out": "0.5"}, "approx_percentile"),
+        (Declared("amount", "approx_percentile"), {}, "percentile"),
+        (Declared("amount", "approx_percentile"), {"percentile.out": "95"}, "'95'"),
+        (Declared("amount", "approx_percentile"), {"percentile.out": "half"}, "'half'"),
+        (Declared("event_time", "count_distinct"), {}, "column 'event_time'"),
         (Declared("amount", "sum"), {"window.other": "tumbling"}, "'other'"),
         (Declared("amount", "sum"), {"windows.out": "tumbling"}, "'windows'"),
         (Declared("amount", "sum", 4 * MINUTE), {}, "tiling_hop_size"),
@@ -119,6 +126,7 @@ def test_what_cannot_be_run_is_refused_by_view_and_field(
     ("column", "function", "tags", "allowed"),
     [
         ("note", "count", {}, True),
+        ("note", "count_distinct", {}, True),
         ("items", "last", {}, True),
         ("amount", "last", {}, False),
         ("items", "mean", {}, False),
