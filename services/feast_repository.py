@@ -24,7 +24,7 @@ from services.feature_plan import (
     ValueType,
     View,
 )
-from streams import codec
+from streams import codec, windows
 
 if TYPE_CHECKING:
     from services.settings import Settings
@@ -264,8 +264,30 @@ def _source(view: Any) -> Source:
         raise PlanError(
             f"{place}: tags must say which fields make up the message key, as in {{'message_key': 'flight'}}"
         )
-    lateness_ms = milliseconds(options.watermark_delay_threshold)
-    return Source(options.topic, event_time, fields, message_key, lateness_ms)
+    return Source(
+        options.topic,
+        event_time,
+        fields,
+        message_key,
+        _lateness_ms(place, options.watermark_delay_threshold),
+        _idle_ms(place, source.tags.get("idle_seconds")),
+    )
+
+
+def _lateness_ms(place: str, declared: dt.timedelta | None) -> int:
+    lateness_ms = milliseconds(declared)
+    if not 0 <= lateness_ms <= windows.SLACK_MS:
+        days = windows.SLACK_MS // 86_400_000
+        raise PlanError(
+            f"{place}: watermark_delay_threshold must be from 0 to {days} days: values are kept no longer"
+        )
+    return lateness_ms
+
+
+def _idle_ms(place: str, declared: str | None) -> int:
+    if declared is not None and not (declared.isascii() and declared.isdigit() and int(declared)):
+        raise PlanError(f"{place}: tag idle_seconds is {declared!r}; write whole seconds, at least 1")
+    return int(declared or 0) * 1000
 
 
 def _check_latest(view: Any, features: tuple[Column, ...], fields: dict[str, codec.Field]) -> None:

@@ -87,6 +87,8 @@ class Source:
     """The fields that make up the message key, hence the partition."""
     lateness_ms: int
     """How far an event may be behind the newest of its partition."""
+    idle_ms: int = 0
+    """After how much wall time without a record a partition no longer holds the watermark back; 0: never."""
 
 
 @dataclasses.dataclass(frozen=True)

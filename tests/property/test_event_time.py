@@ -70,9 +70,12 @@ class Record:
     headers: Sequence[tuple[str, bytes]] = ()
 
 
+times_ms = st.integers(NOON_MS, NOON_MS + 200_000) | st.builds(
+    lambda tile, before: NOON_MS + 10_000 * tile - before, st.integers(0, 20), st.integers(0, 1)
+)
 orders = st.builds(
     Order,
-    st.integers(NOON_MS, NOON_MS + 200_000),
+    times_ms,
     st.sampled_from(["mill", "dock"]),
     st.none() | st.floats(-1e6, 1e6) | st.integers(-5, 5).map(float),
     st.none() | st.sampled_from("abcdef"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import random
 import statistics
@@ -240,6 +241,19 @@ def test_merged_tiles_never_hold_an_event_later_than_asked_and_miss_less_than_a_
                 assert count == len(known)
 
 
+@given(events_lists.filter(bool), st.lists(st.integers(-20_000, 20_000), min_size=1, max_size=8))
+@settings(max_examples=100, deadline=None)
+def test_values_need_nothing_that_the_retention_has_let_go(events: list[Event], offsets: list[int]) -> None:
+    newest_ms = max(at for at, _ in events)
+    asked = [newest_ms + offset_ms for offset_ms in offsets]
+    with mock.patch.object(windows, "SLACK_MS", 20_000):
+        tiles = Tiles.from_bytes(LAYOUT, state_of(events).to_bytes())
+        served = values_at(tiles.to_bytes(), asked)
+    assert len(tiles) <= sum(at >= newest_ms - 20_000 - LAYOUT.reach_ms - HOP_MS for at, _ in events)
+    expected = [[oracle(events, item, at) for item in AGGREGATIONS] for at in asked]
+    np.testing.assert_array_equal(served, np.array(expected))
+
+
 @given(events_lists.filter(bool), st.lists(st.integers(0, 900_000), min_size=1, max_size=8))
 @settings(max_examples=100, deadline=None)
 def test_hopping_windows_are_exact_in_merged_tiles_too(events: list[Event], asked: list[int]) -> None:
@@ -270,6 +284,25 @@ def test_a_session_ends_a_gap_after_its_last_event_and_counts_at_most_the_window
     asked = np.array([100_000, 120_000, 140_000, 140_001, 141_000, 221_000, 241_000, 241_001])
     (served,), _ = StoredTiles(layout, tiles.to_bytes()).values(asked)
     np.testing.assert_array_equal(served, [1, 2, 2, 0, 1, 4, 3, 0])
+    assert tiles.newest_values() == [4]
+
+
+def test_of_two_values_at_one_instant_the_larger_is_the_later_and_zero_has_no_sign() -> None:
+    layout = Layout((Aggregation("x", "first", 60_000), Aggregation("x", "last", 60_000)), HOP_MS)
+    written = set()
+    for values in itertools.permutations([-0.0, 0.0, 3.0, -2.0]):
+        tiles = Tiles(layout)
+        for value in values:
+            tiles.add(5_000, (value,))
+        tiles.add(6_000, (None,))
+        assert tiles.newest_values() == [-2.0, 3.0]
+        written.add(tiles.to_bytes())
+    for values in [(0.0, -0.0), (-0.0, 0.0)]:
+        tiles = Tiles(layout)
+        for value in values:
+            tiles.add(5_000, (value,))
+        written.add(tiles.to_bytes())
+    assert len(written) == 2
 
 
 @given(st.lists(st.tuples(times, st.tuples(numbers, numbers)), min_size=20, max_size=60))
