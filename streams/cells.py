@@ -45,9 +45,9 @@ class Cells(abc.ABC, Generic[Cell]):
         """Append the tiles of another."""
         self.cells += [self.merged([cell]) for cell in other.cells]
 
-    def regroup(self, groups: Sequence[Sequence[int]]) -> None:
-        """Merge each group of tiles into one."""
-        self.cells = [
+    def regroup(self, first: int, end: int, groups: Sequence[Sequence[int]]) -> None:
+        """Replace the tiles from first to before end by one for each group of them."""
+        self.cells[first:end] = [
             self.cells[group[0]] if len(group) == 1 else self.merged([self.cells[i] for i in group])
             for group in groups
         ]

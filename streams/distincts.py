@@ -72,9 +72,10 @@ class Distincts(ValueCells[Distinct]):
     def to_bytes(self) -> bytes:
         """Write the sizes, the hashes of all exact cells in rising order, the registers of all others."""
         sizes = [len(cell) if isinstance(cell, set) else _DENSE for cell in self.cells]
-        hashes = [_array(cell).tobytes() for cell in self.cells if isinstance(cell, set)]
+        hashes = [hashed for cell in self.cells if isinstance(cell, set) for hashed in sorted(cell)]
         dense = [cell.tobytes() for cell in self.cells if not isinstance(cell, set)]
-        return b"".join([np.array(sizes, dtype="<i2").tobytes(), *hashes, *dense])
+        written = np.array(sizes, dtype="<i2").tobytes(), np.array(hashes, dtype="<u8").tobytes()
+        return b"".join([*written, *dense])
 
     @classmethod
     def read(cls, reader: Reader) -> StoredCells:
@@ -103,12 +104,12 @@ class _StoredDistincts:
         return np.append(0, np.cumsum(self.is_dense))
 
     def to_cells(self) -> Distincts:
-        exact = np.split(self.hashes, self._hashes_until[1:-1])
+        hashes, ends = self.hashes.tolist(), self._hashes_until.tolist()
         dense = iter(self.dense)
         return Distincts(
             [
-                next(dense).copy() if is_dense else set(hashes.tolist())
-                for is_dense, hashes in zip(self.is_dense, exact, strict=False)
+                next(dense).copy() if is_dense else set(hashes[start:end])
+                for is_dense, start, end in zip(self.is_dense.tolist(), ends[:-1], ends[1:], strict=True)
             ]
         )
 

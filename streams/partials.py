@@ -138,19 +138,19 @@ class Partials:
         for kind, cells in self.cells.items():
             cells.extend(other.cells[kind])
 
-    def regroup(self, groups: Sequence[Sequence[int]]) -> None:
-        """Merge each group of tiles into one."""
-        self.counts = [sum(self.counts[i] for i in group) for group in groups]
+    def regroup(self, first: int, end: int, groups: Sequence[Sequence[int]]) -> None:
+        """Replace the tiles from first to before end by one for each group of them."""
+        self.counts[first:end] = [sum(self.counts[i] for i in group) for group in groups]
         if self.sums is not None:
-            self.sums = [sum(self.sums[i] for i in group) for group in groups]
+            self.sums[first:end] = [sum(self.sums[i] for i in group) for group in groups]
         if self.squares is not None:
-            self.squares = [sum(self.squares[i] for i in group) for group in groups]
+            self.squares[first:end] = [sum(self.squares[i] for i in group) for group in groups]
         if self.minima is not None:
-            self.minima = [min(self.minima[i] for i in group) for group in groups]
+            self.minima[first:end] = [min(self.minima[i] for i in group) for group in groups]
         if self.maxima is not None:
-            self.maxima = [max(self.maxima[i] for i in group) for group in groups]
+            self.maxima[first:end] = [max(self.maxima[i] for i in group) for group in groups]
         for cells in self.cells.values():
-            cells.regroup(groups)
+            cells.regroup(first, end, groups)
 
     def drop(self, tiles: int) -> None:
         """Forget the oldest tiles."""

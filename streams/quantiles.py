@@ -74,14 +74,13 @@ class Quantiles(ValueCells[Sketch]):
 
     def to_bytes(self) -> bytes:
         """Write halvings and sizes, then all buckets, rising within each tile, then their counts."""
-        cells = [Sketch(cell.halvings, dict(sorted(cell.counts.items()))) for cell in self.cells]
-        written = _Buckets.of(cells)
+        pairs = [pair for cell in self.cells for pair in sorted(cell.counts.items())]
         return b"".join(
             [
-                np.array([cell.halvings for cell in cells], dtype="u1").tobytes(),
-                np.array([len(cell.counts) for cell in cells], dtype="<i2").tobytes(),
-                written.buckets.astype("<i4").tobytes(),
-                written.counts.astype("<i8").tobytes(),
+                np.array([cell.halvings for cell in self.cells], dtype="u1").tobytes(),
+                np.array([len(cell.counts) for cell in self.cells], dtype="<i2").tobytes(),
+                np.array([bucket for bucket, _ in pairs], dtype="<i4").tobytes(),
+                np.array([count for _, count in pairs], dtype="<i8").tobytes(),
             ]
         )
 

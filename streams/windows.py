@@ -131,7 +131,7 @@ class Tiles:
             column.extend(theirs)
         if self._extents is not None and other._extents is not None:
             self._extents.extend(other._extents)
-        self._place()
+        self._place(0, len(self._starts_ms))
 
     def newest_values(self) -> list[float]:
         """Return the aggregations' values as of the newest event."""
@@ -210,20 +210,26 @@ class Tiles:
             seconds = sorted({start - start % SECOND_MS for start in starts[first:]})
             if len(seconds) >= SECONDS_MAX:
                 seconds_from_ms = seconds[-SECONDS_MAX] - seconds[-SECONDS_MAX] % self._layout.hop_ms
-        if (instants_from_ms, seconds_from_ms) != (self._instants_from_ms, self._seconds_from_ms):
-            self._instants_from_ms, self._seconds_from_ms = instants_from_ms, seconds_from_ms
-            self._place()
+        raised = (
+            (self._seconds_from_ms, seconds_from_ms),
+            (self._instants_from_ms, instants_from_ms),
+        )
+        self._instants_from_ms, self._seconds_from_ms = instants_from_ms, seconds_from_ms
+        for before_ms, now_ms in raised:
+            self._place(bisect_left(self._starts_ms, before_ms), bisect_left(self._starts_ms, now_ms))
 
-    def _place(self) -> None:
+    def _place(self, first: int, end: int) -> None:
         """Bring tiles that are out of order, or finer than the limits allow, into place."""
-        placed = sorted((self._start_of(start), index) for index, start in enumerate(self._starts_ms))
+        if first == end:
+            return
+        placed = sorted((self._start_of(self._starts_ms[index]), index) for index in range(first, end))
         groups = [list(group) for _, group in itertools.groupby(placed, key=lambda pair: pair[0])]
-        self._starts_ms = [group[0][0] for group in groups]
+        self._starts_ms[first:end] = [group[0][0] for group in groups]
         indexes = [[index for _, index in group] for group in groups]
         for column in self._columns:
-            column.regroup(indexes)
+            column.regroup(first, end, indexes)
         if self._extents is not None:
-            self._extents.regroup(indexes)
+            self._extents.regroup(first, end, indexes)
 
     def _drop_old(self) -> None:
         oldest_ms = spans.floor(self.newest_ms - SLACK_MS - self._layout.reach_ms, self._layout.hop_ms)

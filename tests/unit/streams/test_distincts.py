@@ -46,7 +46,7 @@ def test_the_way_a_window_is_cut_into_tiles_changes_nothing(cuts: int) -> None:
     cells = cells_of(*(values[start::cuts] for start in range(cuts)))
     whole = cells_of(values)
     assert cells.value(0, cuts, 0.0) == whole.value(0, 1, 0.0) == stored_value(cells)
-    cells.regroup([range(cuts)])
+    cells.regroup(0, cuts, [range(cuts)])
     assert cells.to_bytes() == whole.to_bytes()
 
 

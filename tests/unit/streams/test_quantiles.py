@@ -69,7 +69,7 @@ def test_the_way_a_window_is_cut_into_tiles_changes_nothing(cuts: int) -> None:
         for share in SHARES:
             served = stored.values(np.array([0, 0]), np.array([cuts, cuts]), share)
             assert served.tolist() == [whole.value(0, 1, share)] * 2
-        cells.regroup([range(cuts)])
+        cells.regroup(0, cuts, [range(cuts)])
         assert cells.to_bytes() == whole.to_bytes()
 
 
