@@ -102,6 +102,8 @@ class Reader:
 
     def array(self, dtype: str, count: int) -> AnyArray:
         """Read the next ``count`` numbers of a type."""
+        if count < 0:
+            raise ValueError(f"a count of {count}")
         array: AnyArray = np.frombuffer(self.raw, dtype=dtype, count=count, offset=self.position)
         self.position += array.nbytes
         return array

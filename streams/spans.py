@@ -72,6 +72,27 @@ def covered(item: Aggregation, hop_ms: int, time_ms: Times) -> tuple[Times, Time
     return floor(time_ms - item.window_ms, hop_ms), time_ms + 1
 
 
+def moments_ms(item: Aggregation, hop_ms: int, instants_ms: Int64s) -> Int64s:
+    """Return when a value may change because of events at (n,) instants: sorted, each once.
+
+    Between two of these moments, of all events, it stays as it is.
+    """
+    if item.slide_ms:
+        window_ends_ms = [floor(instants_ms, item.slide_ms) + item.slide_ms]
+        leaves_ms = [floor(instants_ms + item.window_ms, item.slide_ms) + item.slide_ms]
+        if item.change:
+            leaves_ms.append(floor(instants_ms + 2 * item.window_ms, item.slide_ms) + item.slide_ms)
+        return np.unique(np.concatenate(window_ends_ms + leaves_ms))
+    behind_ms = floor(instants_ms, hop_ms) + hop_ms
+    moments = [instants_ms, behind_ms + item.window_ms]
+    if item.gap_ms:
+        moments.append(instants_ms + item.gap_ms + 1)
+    if item.change:
+        before_ends_ms = -floor(-(behind_ms + item.window_ms), hop_ms)
+        moments.append(before_ends_ms + item.window_ms)
+    return np.unique(np.concatenate(moments))
+
+
 def floor(time_ms: Times, step_ms: int) -> Times:
     """Round down to a multiple."""
     return time_ms - time_ms % step_ms

@@ -73,6 +73,12 @@ def test_the_way_a_window_is_cut_into_tiles_changes_nothing(cuts: int) -> None:
         assert cells.to_bytes() == whole.to_bytes()
 
 
+def test_a_tile_never_holds_more_buckets_than_fit() -> None:
+    with mock.patch.object(quantiles, "BUCKETS_MAX", 4):
+        assert cells_of([1.0, 2.0, 4.0, 8.0]).cells[0].halvings == 0
+        assert len(cells_of([1.0, 2.0, 4.0, 8.0, 16.0]).cells[0].counts) <= 4
+
+
 def test_even_the_widest_range_fits() -> None:
     ends = (5e-324, 2.3e-308, 1.0, 1.7e308)
     cells = cells_of(
