@@ -34,9 +34,6 @@ log = structlog.get_logger()
 LOOK_SECONDS = 1.0
 """Between two looks at the ends of the logs: also the most heartbeats of an idle partition."""
 
-_KEY = b"driftline"
-"""Of the heartbeats: a compacted topic takes no record without a key."""
-
 
 class Silence:
     """How long the partitions of one topic have not grown. Pure."""
@@ -136,7 +133,7 @@ class IdleWatch:
         telemetry.FEATURE_IDLE_PARTITIONS.labels(topic).set(len(idle))
         for number, watermark_ms in promises(await self._shared(reader), idle, partitions).items():
             silence.expect(number)
-            await self._producer.send(topic, number, [(_KEY, None, codec.heartbeat(watermark_ms))])
+            await self._producer.send(topic, number, [(None, None, codec.heartbeat(watermark_ms))])
 
     async def _shared(self, reader: SourceReader) -> dict[int, int]:
         """Add to what all processes have read of the topic, and return it."""
