@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from services import feature_plan
+from services import aggregation_plan, feature_plan
+from services.aggregation_plan import milliseconds
 from services.feature_plan import (
-    Aggregation,
     Column,
     FeaturePlan,
     Kind,
@@ -24,7 +24,7 @@ from services.feature_plan import (
     ValueType,
     View,
 )
-from streams import codec, partials, windows
+from streams import codec, windows
 
 if TYPE_CHECKING:
     from services.settings import Settings
@@ -46,8 +46,6 @@ _STREAM_TYPES = {
     codec.FieldType.TIMESTAMP: (),
 }
 """Which feature types a field of an event can fill."""
-_HOP_DEFAULT = dt.timedelta(minutes=5)
-"""Feast's own, where a view declares none."""
 
 
 def apply(settings: "Settings") -> FeaturePlan:
@@ -192,7 +190,7 @@ def _batch_view(view: Any) -> View:
         kind=Kind.BATCH,
         join_keys=_join_keys(view),
         features=_features(view),
-        ttl_ms=_milliseconds(view.ttl),
+        ttl_ms=milliseconds(view.ttl),
     )
 
 
@@ -211,9 +209,9 @@ def _stream_view(view: Any, entities: dict[str, Any]) -> View:
                 f"as {key.type}"
             )
     features = _features(view)
-    aggregations = tuple(_aggregation(view, item, fields) for item in view.aggregations)
+    aggregations = aggregation_plan.aggregations(view, fields)
     if aggregations:
-        features = _in_order(view, features, aggregations)
+        features = aggregation_plan.in_order(view, features, aggregations, fields)
     else:
         _check_latest(view, features, fields)
         by_schema = [field.name for field in source.fields]
@@ -223,10 +221,10 @@ def _stream_view(view: Any, entities: dict[str, Any]) -> View:
         kind=Kind.WINDOWED if aggregations else Kind.LATEST,
         join_keys=_join_keys(view),
         features=features,
-        ttl_ms=_milliseconds(view.ttl),
+        ttl_ms=milliseconds(view.ttl),
         source=source,
         aggregations=aggregations,
-        hop_ms=_hop_ms(view) if aggregations else 0,
+        hop_ms=aggregation_plan.hop_ms(view) if aggregations else 0,
     )
 
 
@@ -266,47 +264,30 @@ def _source(view: Any) -> Source:
         raise PlanError(
             f"{place}: tags must say which fields make up the message key, as in {{'message_key': 'flight'}}"
         )
-    lateness_ms = _milliseconds(options.watermark_delay_threshold)
-    return Source(options.topic, event_time, fields, message_key, lateness_ms)
+    return Source(
+        options.topic,
+        event_time,
+        fields,
+        message_key,
+        _lateness_ms(place, options.watermark_delay_threshold),
+        _idle_ms(place, source.tags.get("idle_seconds")),
+    )
 
 
-def _aggregation(view: Any, item: Any, fields: dict[str, codec.Field]) -> Aggregation:
-    name = item.resolved_name(item.time_window)
-    place = f"view {view.name!r}: aggregation {name!r}"
-    if item.function not in partials.FUNCTIONS:
+def _lateness_ms(place: str, declared: dt.timedelta | None) -> int:
+    lateness_ms = milliseconds(declared)
+    if not 0 <= lateness_ms <= windows.SLACK_MS:
+        days = windows.SLACK_MS // 86_400_000
         raise PlanError(
-            f"{place}: function {item.function!r} is not supported; known are {', '.join(partials.FUNCTIONS)}"
+            f"{place}: watermark_delay_threshold must be from 0 to {days} days: values are kept no longer"
         )
-    if item.time_window is None:
-        raise PlanError(f"{place}: time_window is missing")
-    if item.slide_interval not in (None, item.time_window):
-        raise PlanError(f"{place}: slide_interval is not supported: the head of a window is exact")
-    field = fields.get(item.column)
-    if field is None or field.type not in (codec.FieldType.INT, codec.FieldType.FLOAT):
-        raise PlanError(f"{place}: column {item.column!r} is no number of the schema")
-    return Aggregation(name, item.column, item.function, _milliseconds(item.time_window))
+    return lateness_ms
 
 
-def _in_order(
-    view: Any, features: tuple[Column, ...], aggregations: tuple[Aggregation, ...]
-) -> tuple[Column, ...]:
-    """Bring the schema's features into the order of the aggregations that fill them."""
-    by_name = {feature.name: feature for feature in features}
-    names = [item.feature for item in aggregations]
-    if sorted(by_name) != sorted(names):
-        raise PlanError(
-            f"view {view.name!r}: schema has the features {sorted(by_name)}, "
-            f"the aggregations fill {sorted(names)}"
-        )
-    for item in aggregations:
-        feature = by_name[item.feature]
-        if feature.type is not ValueType.DOUBLE and not (
-            item.function == "count" and feature.type is ValueType.INT64
-        ):
-            raise PlanError(
-                f"view {view.name!r}: feature {feature.name!r} must be Float64 (Int64 for a count)"
-            )
-    return tuple(by_name[name] for name in names)
+def _idle_ms(place: str, declared: str | None) -> int:
+    if declared is not None and not (declared.isascii() and declared.isdigit() and int(declared)):
+        raise PlanError(f"{place}: tag idle_seconds is {declared!r}; write whole seconds, at least 1")
+    return int(declared or 0) * 1000
 
 
 def _check_latest(view: Any, features: tuple[Column, ...], fields: dict[str, codec.Field]) -> None:
@@ -316,15 +297,6 @@ def _check_latest(view: Any, features: tuple[Column, ...], fields: dict[str, cod
                 f"view {view.name!r}: feature {feature.name!r} is not in the message's schema "
                 f"as {feature.type}"
             )
-
-
-def _hop_ms(view: Any) -> int:
-    hop_ms = _milliseconds(view.tiling_hop_size or _HOP_DEFAULT)
-    if hop_ms % windows.SECOND_MS:
-        raise PlanError(f"view {view.name!r}: tiling_hop_size must be whole seconds")
-    if hop_ms > min(_milliseconds(item.time_window) for item in view.aggregations):
-        raise PlanError(f"view {view.name!r}: tiling_hop_size must not exceed the shortest time_window")
-    return hop_ms
 
 
 def _join_keys(view: Any) -> tuple[Column, ...]:
@@ -370,7 +342,3 @@ def _references(service: Any) -> tuple[Reference, ...]:
             f"service {service.name!r}: feature names must be unique, twice there: {', '.join(twice)}"
         )
     return tuple(references)
-
-
-def _milliseconds(duration: dt.timedelta | None) -> int:
-    return round(duration / dt.timedelta(milliseconds=1)) if duration else 0

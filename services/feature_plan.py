@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from streams import codec
+from streams.spans import Change
 
 if TYPE_CHECKING:
     from services.settings import Settings
 
-VERSION = 1
+VERSION = 2
 """Of the JSON's form; another one is compiled anew."""
 
 
@@ -65,6 +66,13 @@ class Aggregation:
     column: str
     function: str
     window_ms: int
+    slide_ms: int = 0
+    """The distance of hopping windows; 0 for a window that slides with the time. See `streams.spans`."""
+    gap_ms: int = 0
+    """What ends a session; 0 for windows that are none. The window is then the most that counts."""
+    change: Change = Change.NONE
+    percentile: float = 0.0
+    """Of ``approx_percentile``, from 0 to 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +87,8 @@ class Source:
     """The fields that make up the message key, hence the partition."""
     lateness_ms: int
     """How far an event may be behind the newest of its partition."""
+    idle_ms: int = 0
+    """After how much wall time without a record a partition no longer holds the watermark back; 0: never."""
 
 
 @dataclasses.dataclass(frozen=True)

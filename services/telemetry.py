@@ -58,6 +58,11 @@ FEATURE_EVENTS = Counter(
 FEATURE_WATERMARK = Gauge(
     "driftline_feature_watermark_seconds", "Event time up to which the view is complete", ["view"]
 )
+FEATURE_IDLE_PARTITIONS = Gauge(
+    "driftline_feature_idle_partitions",
+    "Source partitions without a record for as long as the source declares",
+    ["topic"],
+)
 
 DRIFT_EFFECT = Gauge(
     "driftline_drift_effect", "Population stability index of the last window", ["model", "feature"]

@@ -34,21 +34,8 @@ class Cells(abc.ABC, Generic[Cell]):
         """Merge cells into a new one; they stay as they are."""
 
     @abc.abstractmethod
-    def add(self, index: int, value: Any, time_ms: int) -> None:
-        """Add the value of an event to a tile."""
-
-    @abc.abstractmethod
-    def value(self, low: int, high: int) -> float:
-        """Aggregate the tiles from low to before high; nan where there is no value."""
-
-    @abc.abstractmethod
     def to_bytes(self) -> bytes:
         """Write the cells; equal sets of events give equal bytes."""
-
-    @classmethod
-    @abc.abstractmethod
-    def read(cls, reader: "Reader") -> "StoredCells":
-        """Read what was written; raise ValueError or struct.error if the bytes are none of it."""
 
     def insert(self, index: int) -> None:
         """Make room for a tile without values."""
@@ -58,9 +45,9 @@ class Cells(abc.ABC, Generic[Cell]):
         """Append the tiles of another."""
         self.cells += [self.merged([cell]) for cell in other.cells]
 
-    def regroup(self, groups: Sequence[Sequence[int]]) -> None:
-        """Merge each group of tiles into one."""
-        self.cells = [
+    def regroup(self, first: int, end: int, groups: Sequence[Sequence[int]]) -> None:
+        """Replace the tiles from first to before end by one for each group of them."""
+        self.cells[first:end] = [
             self.cells[group[0]] if len(group) == 1 else self.merged([self.cells[i] for i in group])
             for group in groups
         ]
@@ -70,13 +57,30 @@ class Cells(abc.ABC, Generic[Cell]):
         del self.cells[:tiles]
 
 
+class ValueCells(Cells[Cell]):
+    """Cells from which some functions of a column's values are answered."""
+
+    @abc.abstractmethod
+    def add(self, index: int, value: Any, time_ms: int) -> None:
+        """Add the value of an event to a tile."""
+
+    @abc.abstractmethod
+    def value(self, low: int, high: int, percentile: float) -> float:
+        """Aggregate the tiles from low to before high; nan where there is no value."""
+
+    @classmethod
+    @abc.abstractmethod
+    def read(cls, reader: "Reader") -> "StoredCells":
+        """Read what was written; raise ValueError or struct.error if the bytes are none of it."""
+
+
 class StoredCells(Protocol):
     """The cells of one kind as they were written, for evaluating many windows at once."""
 
-    def to_cells(self) -> Cells[Any]:
+    def to_cells(self) -> ValueCells[Any]:
         """Return what was written."""
 
-    def values(self, low: Int64s, high: Int64s) -> Float64s:
+    def values(self, low: Int64s, high: Int64s, percentile: float) -> Float64s:
         """Aggregate the tiles from low to before high, for (n,) pairs at once."""
 
 
@@ -98,6 +102,8 @@ class Reader:
 
     def array(self, dtype: str, count: int) -> AnyArray:
         """Read the next ``count`` numbers of a type."""
+        if count < 0:
+            raise ValueError(f"a count of {count}")
         array: AnyArray = np.frombuffer(self.raw, dtype=dtype, count=count, offset=self.position)
         self.position += array.nbytes
         return array

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from streams.cells import Cells, Float64s, Int64s, Reader
+from streams.cells import Float64s, Int64s, Reader, ValueCells
 
 _NEVER = -(2**63)
 """The time of a tile without values."""
@@ -21,7 +21,7 @@ End = tuple[int, float]
 """Event time and value."""
 
 
-class _Ends(Cells[End]):
+class _Ends(ValueCells[End]):
     """One end of each tile."""
 
     def empty(self) -> End:
@@ -42,8 +42,9 @@ class Firsts(_Ends):
         """Return the earliest."""
         return min((cell for cell in cells if cell[0] != _NEVER), default=_NONE)
 
-    def value(self, low: int, high: int) -> float:
+    def value(self, low: int, high: int, percentile: float) -> float:
         """Return the value of the first event; nan for none."""
+        del percentile
         return next((value for time_ms, value in self.cells[low:high] if time_ms != _NEVER), math.nan)
 
     @classmethod
@@ -59,8 +60,9 @@ class Lasts(_Ends):
         """Return the latest."""
         return max((cell for cell in cells if cell[0] != _NEVER), default=_NONE)
 
-    def value(self, low: int, high: int) -> float:
+    def value(self, low: int, high: int, percentile: float) -> float:
         """Return the value of the last event; nan for none."""
+        del percentile
         newest_first = reversed(self.cells[low:high])
         return next((value for time_ms, value in newest_first if time_ms != _NEVER), math.nan)
 
@@ -88,7 +90,8 @@ class _StoredFirsts(_StoredEnds):
     def to_cells(self) -> Firsts:
         return Firsts(self._to_list())
 
-    def values(self, low: Int64s, high: Int64s) -> Float64s:
+    def values(self, low: Int64s, high: Int64s, percentile: float) -> Float64s:
+        del percentile
         size = len(self.ends)
         own = np.where(self.times_ms != _NEVER, np.arange(size), size)
         first_from = np.append(np.minimum.accumulate(own[::-1])[::-1], size)
@@ -99,7 +102,8 @@ class _StoredLasts(_StoredEnds):
     def to_cells(self) -> Lasts:
         return Lasts(self._to_list())
 
-    def values(self, low: Int64s, high: Int64s) -> Float64s:
+    def values(self, low: Int64s, high: Int64s, percentile: float) -> Float64s:
+        del percentile
         own = np.where(self.times_ms != _NEVER, np.arange(len(self.ends)), -1)
         last_before = np.append(-1, np.maximum.accumulate(own))
         return self._take(last_before[high], last_before[high] >= low)

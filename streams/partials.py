@@ -18,11 +18,20 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from streams.cells import Cells, Float64s, Int64s, Reader, StoredCells
+from streams.cells import Float64s, Int64s, Reader, StoredCells, ValueCells
+from streams.distincts import Distincts
 from streams.ends import Firsts, Lasts
+from streams.quantiles import Quantiles
+from streams.spans import Aggregation
 
 NUMBERS = ("count", "sum", "mean", "avg", "min", "max", "std", "stddev", "var", "variance")
-CELLS: Mapping[str, type[Cells[Any]]] = {"first": Firsts, "last": Lasts}
+CELLS: Mapping[str, type[ValueCells[Any]]] = {
+    "first": Firsts,
+    "last": Lasts,
+    "count_distinct": Distincts,
+    "approx_count_distinct": Distincts,
+    "approx_percentile": Quantiles,
+}
 """What is kept for the functions that need more than numbers."""
 FUNCTIONS = (*NUMBERS, *CELLS)
 """With Feast's names and meaning: nulls do not count; std and var are those of a sample."""
@@ -44,7 +53,7 @@ class Parts(NamedTuple):
     squares: bool
     minima: bool
     maxima: bool
-    cells: tuple[type[Cells[Any]], ...]
+    cells: tuple[type[ValueCells[Any]], ...]
     """In the order of `CELLS`, each once."""
 
     @classmethod
@@ -69,7 +78,7 @@ class Partials:
         self.squares: list[int] | None = [] if parts.squares else None
         self.minima: list[float] | None = [] if parts.minima else None
         self.maxima: list[float] | None = [] if parts.maxima else None
-        self.cells: dict[type[Cells[Any]], Cells[Any]] = {kind: kind() for kind in parts.cells}
+        self.cells: dict[type[ValueCells[Any]], ValueCells[Any]] = {kind: kind() for kind in parts.cells}
 
     def insert(self, index: int) -> None:
         """Make room for a tile without values."""
@@ -129,19 +138,19 @@ class Partials:
         for kind, cells in self.cells.items():
             cells.extend(other.cells[kind])
 
-    def regroup(self, groups: Sequence[Sequence[int]]) -> None:
-        """Merge each group of tiles into one."""
-        self.counts = [sum(self.counts[i] for i in group) for group in groups]
+    def regroup(self, first: int, end: int, groups: Sequence[Sequence[int]]) -> None:
+        """Replace the tiles from first to before end by one for each group of them."""
+        self.counts[first:end] = [sum(self.counts[i] for i in group) for group in groups]
         if self.sums is not None:
-            self.sums = [sum(self.sums[i] for i in group) for group in groups]
+            self.sums[first:end] = [sum(self.sums[i] for i in group) for group in groups]
         if self.squares is not None:
-            self.squares = [sum(self.squares[i] for i in group) for group in groups]
+            self.squares[first:end] = [sum(self.squares[i] for i in group) for group in groups]
         if self.minima is not None:
-            self.minima = [min(self.minima[i] for i in group) for group in groups]
+            self.minima[first:end] = [min(self.minima[i] for i in group) for group in groups]
         if self.maxima is not None:
-            self.maxima = [max(self.maxima[i] for i in group) for group in groups]
+            self.maxima[first:end] = [max(self.maxima[i] for i in group) for group in groups]
         for cells in self.cells.values():
-            cells.regroup(groups)
+            cells.regroup(first, end, groups)
 
     def drop(self, tiles: int) -> None:
         """Forget the oldest tiles."""
@@ -151,10 +160,11 @@ class Partials:
         for cells in self.cells.values():
             cells.drop(tiles)
 
-    def value(self, function: str, low: int, high: int) -> float:
+    def value(self, item: Aggregation, low: int, high: int) -> float:
         """Aggregate the tiles from low to before high; nan where there is no value."""
+        function = item.function
         if function in CELLS:
-            return self.cells[CELLS[function]].value(low, high)
+            return self.cells[CELLS[function]].value(low, high, item.percentile)
         count = sum(self.counts[low:high])
         if function == "count":
             return float(count)
@@ -255,7 +265,7 @@ class StoredPartials:
     squares: _Scaled | None
     minima: Float64s | None
     maxima: Float64s | None
-    cells: Mapping[type[Cells[Any]], StoredCells]
+    cells: Mapping[type[ValueCells[Any]], StoredCells]
 
     @classmethod
     def read(cls, parts: Parts, reader: Reader) -> Self:
@@ -291,10 +301,11 @@ class StoredPartials:
         partials.cells = {kind: stored.to_cells() for kind, stored in self.cells.items()}
         return partials
 
-    def values(self, function: str, low: Int64s, high: Int64s) -> Float64s:
+    def values(self, item: Aggregation, low: Int64s, high: Int64s) -> Float64s:
         """Aggregate the tiles from low to before high, for (n,) pairs at once."""
+        function = item.function
         if function in CELLS:
-            return self.cells[CELLS[function]].values(low, high)
+            return self.cells[CELLS[function]].values(low, high, item.percentile)
         counts = self._counts_prefix[high] - self._counts_prefix[low]
         if function == "count":
             return counts.astype(np.float64)

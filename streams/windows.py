@@ -1,14 +1,16 @@
 """Event-time windows over one entity's events, as exact, mergeable tiles.
 
-A value at time t covers ``(t - window, t]``: its tail is rounded down to a tile of the declared hop
-(so a window is at most one hop longer than declared), its head is exact. Tiles are kept at three
+What a value at time t covers is told in `streams.spans`: a sliding window's tail is rounded down to a
+tile of the declared hop (so it is at most one hop longer than declared), its head is exact; tumbling and
+hopping windows are made of whole tiles, hence exact at every age. Tiles are kept at three
 resolutions: an entity's newest `INSTANTS_MAX` distinct instants to the millisecond, the newest
 `SECONDS_MAX` distinct seconds to the second, everything older to the hop. A value never holds an event
-later than t: where t falls into a second or a hop that is already merged, that one is left out whole.
+later than t: where t falls into a second or a hop that is already merged, that one is left out whole,
+of sliding windows and sessions.
 
-State is bounded. It reaches `SLACK_MS` behind the newest event plus the longest window, so a reader
-that is further behind than `SLACK_MS` gets no value (and is counted); a state has at most about
-``INSTANTS_MAX + SECONDS_MAX + (window + slack) / hop`` tiles.
+State is bounded. It reaches `SLACK_MS` behind the newest event plus the longest window (with its slide,
+or the window before it), so a reader that is further behind than `SLACK_MS` gets no value (and is
+counted); a state has at most about ``INSTANTS_MAX + SECONDS_MAX + (reach + slack) / hop`` tiles.
 
 All of it is a function of the set of events, not of their order: sums are exact integers scaled by a
 power of two (see `streams.partials`), the limits between the resolutions only ever rise, and each
@@ -18,18 +20,20 @@ every interleaving and every replay, and merging two states equals one state of 
 
 import dataclasses
 import itertools
-import math
 import struct
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
+from streams import spans
 from streams.cells import Float64s, Int64s, Reader
 from streams.partials import Partials, Parts, StateError, StoredPartials
+from streams.sessions import Extents, StoredExtents
+from streams.spans import Aggregation, Change
 
 SECOND_MS = 1000
 INSTANTS_MAX = 1024
@@ -42,19 +46,6 @@ SLACK_MS = 2 * 86_400_000
 _NEVER = -(2**63)
 _HEADER = struct.Struct("<BqqI")
 _FORMAT = 1
-
-
-class Aggregation(Protocol):
-    """One feature: what is aggregated, how, and over how long."""
-
-    @property
-    def column(self) -> str: ...
-
-    @property
-    def function(self) -> str: ...
-
-    @property
-    def window_ms(self) -> int: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +65,20 @@ class Layout:
         return tuple(dict.fromkeys(item.column for item in self.aggregations))
 
     @cached_property
-    def window_ms_max(self) -> int:
-        """The longest window."""
-        return max(item.window_ms for item in self.aggregations)
+    def reach_ms(self) -> int:
+        """How far behind its time a value may need events."""
+        return max(spans.reach_ms(item, self.hop_ms) for item in self.aggregations)
+
+    @cached_property
+    def has_sessions(self) -> bool:
+        """Tell whether the tiles must say when their first and last events were."""
+        return any(item.gap_ms for item in self.aggregations)
+
+    @cached_property
+    def empty_values(self) -> list[float]:
+        """What the aggregations make of no events."""
+        values, _ = StoredTiles(self, Tiles(self).to_bytes()).values(np.zeros(1, dtype=np.int64))
+        return [float(value[0]) for value in values]
 
     @cached_property
     def parts(self) -> tuple[Parts, ...]:
@@ -86,22 +88,18 @@ class Layout:
             for name in self.columns
         )
 
-    def tail_ms(self, time_ms: int, window_ms: int) -> int:
-        """Where a window that ends at this time begins: at a tile."""
-        start_ms = time_ms - window_ms
-        return start_ms - start_ms % self.hop_ms
-
 
 class Tiles:
     """The state of one entity."""
 
-    __slots__ = ("_columns", "_instants_from_ms", "_layout", "_seconds_from_ms", "_starts_ms")
+    __slots__ = ("_columns", "_extents", "_instants_from_ms", "_layout", "_seconds_from_ms", "_starts_ms")
 
     def __init__(self, layout: Layout) -> None:
         """Start without events."""
         self._layout = layout
         self._starts_ms: list[int] = []
         self._columns = [Partials(parts) for parts in layout.parts]
+        self._extents = Extents() if layout.has_sessions else None
         self._instants_from_ms = _NEVER
         """From here on a tile is an instant; a multiple of a second."""
         self._seconds_from_ms = _NEVER
@@ -118,6 +116,8 @@ class Tiles:
     def add(self, event_time_ms: int, values: Sequence[float | None]) -> None:
         """Count an event, with the values of the layout's columns: finite, or None for null."""
         index = self._tile(self._start_of(event_time_ms))
+        if self._extents is not None:
+            self._extents.add(index, event_time_ms)
         for column, value in zip(self._columns, values, strict=True):
             if value is not None:
                 column.add(index, value, event_time_ms)
@@ -129,24 +129,23 @@ class Tiles:
         self._starts_ms += other._starts_ms
         for column, theirs in zip(self._columns, other._columns, strict=True):
             column.extend(theirs)
-        self._place()
+        if self._extents is not None and other._extents is not None:
+            self._extents.extend(other._extents)
+        self._place(0, len(self._starts_ms))
 
     def newest_values(self) -> list[float]:
         """Return the aggregations' values as of the newest event."""
         self._settle()
         columns = dict(zip(self._layout.columns, self._columns, strict=True))
-        size = len(self._starts_ms)
-        return [
-            columns[item.column].value(item.function, self._index_of_tail(item.window_ms), size)
-            for item in self._layout.aggregations
-        ]
+        return [self._newest_value(columns[item.column], item) for item in self._layout.aggregations]
 
     def to_bytes(self) -> bytes:
         """Write the state; equal sets of events give equal bytes."""
         self._settle()
         starts = np.array(self._starts_ms, dtype="<i8").tobytes()
         header = _HEADER.pack(_FORMAT, self._instants_from_ms, self._seconds_from_ms, len(self._starts_ms))
-        return b"".join([header, starts, *(column.to_bytes() for column in self._columns)])
+        extents = self._extents.to_bytes() if self._extents is not None else b""
+        return b"".join([header, starts, extents, *(column.to_bytes() for column in self._columns)])
 
     @classmethod
     def from_bytes(cls, layout: Layout, raw: bytes) -> Self:
@@ -155,13 +154,24 @@ class Tiles:
         tiles = cls(layout)
         tiles._instants_from_ms, tiles._seconds_from_ms = stored.instants_from_ms, stored.seconds_from_ms
         tiles._starts_ms = stored.starts_ms.tolist()
+        tiles._extents = stored.extents.to_cells() if stored.extents is not None else None
         tiles._columns = [
             column.to_partials(parts) for column, parts in zip(stored.columns, layout.parts, strict=True)
         ]
         return tiles
 
-    def _index_of_tail(self, window_ms: int) -> int:
-        return bisect_left(self._starts_ms, self._layout.tail_ms(self.newest_ms, window_ms))
+    def _newest_value(self, column: Partials, item: Aggregation) -> float:
+        hop_ms = self._layout.hop_ms
+        first_ms, end_ms = spans.covered(item, hop_ms, self.newest_ms)
+        low, high = bisect_left(self._starts_ms, first_ms), bisect_left(self._starts_ms, end_ms)
+        if item.gap_ms and self._extents is not None:
+            low = max(low, self._extents.newest_from(item.gap_ms))
+        value = column.value(item, low, high)
+        if item.change is Change.NONE:
+            return value
+        before_from = bisect_left(self._starts_ms, spans.floor(first_ms - item.window_ms, hop_ms))
+        before = column.value(item, before_from, low)
+        return float(spans.changed(item.change, np.array([value]), np.array([before]))[0])
 
     def _start_of(self, time_ms: int) -> int:
         if time_ms >= self._instants_from_ms:
@@ -178,6 +188,8 @@ class Tiles:
             starts.insert(index, start_ms)
             for column in self._columns:
                 column.insert(index)
+            if self._extents is not None:
+                self._extents.insert(index)
         return index
 
     def _settle(self) -> None:
@@ -198,25 +210,36 @@ class Tiles:
             seconds = sorted({start - start % SECOND_MS for start in starts[first:]})
             if len(seconds) >= SECONDS_MAX:
                 seconds_from_ms = seconds[-SECONDS_MAX] - seconds[-SECONDS_MAX] % self._layout.hop_ms
-        if (instants_from_ms, seconds_from_ms) != (self._instants_from_ms, self._seconds_from_ms):
-            self._instants_from_ms, self._seconds_from_ms = instants_from_ms, seconds_from_ms
-            self._place()
+        raised = (
+            (self._seconds_from_ms, seconds_from_ms),
+            (self._instants_from_ms, instants_from_ms),
+        )
+        self._instants_from_ms, self._seconds_from_ms = instants_from_ms, seconds_from_ms
+        for before_ms, now_ms in raised:
+            self._place(bisect_left(self._starts_ms, before_ms), bisect_left(self._starts_ms, now_ms))
 
-    def _place(self) -> None:
+    def _place(self, first: int, end: int) -> None:
         """Bring tiles that are out of order, or finer than the limits allow, into place."""
-        placed = sorted((self._start_of(start), index) for index, start in enumerate(self._starts_ms))
+        if first == end:
+            return
+        placed = sorted((self._start_of(self._starts_ms[index]), index) for index in range(first, end))
         groups = [list(group) for _, group in itertools.groupby(placed, key=lambda pair: pair[0])]
-        self._starts_ms = [group[0][0] for group in groups]
+        self._starts_ms[first:end] = [group[0][0] for group in groups]
+        indexes = [[index for _, index in group] for group in groups]
         for column in self._columns:
-            column.regroup([[index for _, index in group] for group in groups])
+            column.regroup(first, end, indexes)
+        if self._extents is not None:
+            self._extents.regroup(first, end, indexes)
 
     def _drop_old(self) -> None:
-        oldest_ms = self._layout.tail_ms(self.newest_ms - SLACK_MS, self._layout.window_ms_max)
+        oldest_ms = spans.floor(self.newest_ms - SLACK_MS - self._layout.reach_ms, self._layout.hop_ms)
         first = bisect_left(self._starts_ms, oldest_ms)
         if first:
             del self._starts_ms[:first]
             for column in self._columns:
                 column.drop(first)
+            if self._extents is not None:
+                self._extents.drop(first)
         # A limit below which nothing is left says nothing, and another order may never have set it.
         if self._instants_from_ms < oldest_ms:
             self._instants_from_ms = _NEVER
@@ -236,6 +259,7 @@ class StoredTiles:
                 raise StateError(f"tiles of format {version}, known is {_FORMAT}")
             reader = Reader(raw, _HEADER.size, self._size)
             self.starts_ms: Int64s = reader.integers()
+            self.extents = StoredExtents.read(reader) if layout.has_sessions else None
             self.columns = [StoredPartials.read(parts, reader) for parts in layout.parts]
         except (struct.error, ValueError) as error:
             raise StateError(f"these {len(raw)} bytes are no tiles of this layout: {error}") from error
@@ -245,20 +269,32 @@ class StoredTiles:
     def values(self, times_ms: Int64s) -> tuple[list[Float64s], npt.NDArray[np.bool_]]:
         """Return each aggregation at (n,) times, and whether the time is beyond the retention (then nan)."""
         beyond = times_ms < (self.starts_ms[-1] - SLACK_MS if self._size else _NEVER)
-        high = np.searchsorted(self._last_ms, times_ms, side="right")
-        low_by_window: dict[int, Int64s] = {}
+        ranges: dict[tuple[int, int, int], _Range] = {}
         columns = dict(zip(self._layout.columns, self.columns, strict=True))
         results = []
         for item in self._layout.aggregations:
-            if item.window_ms not in low_by_window:
-                low_by_window[item.window_ms] = self._index_of_tails(times_ms, item.window_ms)
-            values = columns[item.column].values(item.function, low_by_window[item.window_ms], high)
+            window = (item.window_ms, item.slide_ms, item.gap_ms)
+            if window not in ranges:
+                ranges[window] = self._range(item, times_ms)
+            values = self._evaluate(columns[item.column], item, ranges[window])
             results.append(np.where(beyond, np.nan, values) if beyond.any() else values)
         return results, beyond
 
-    def _index_of_tails(self, times_ms: Int64s, window_ms: int) -> Int64s:
-        starts_ms = times_ms - window_ms
-        return np.searchsorted(self.starts_ms, starts_ms - starts_ms % self._layout.hop_ms, side="left")
+    def _range(self, item: Aggregation, times_ms: Int64s) -> "_Range":
+        first_ms, end_ms = spans.covered(item, self._layout.hop_ms, times_ms)
+        low = np.searchsorted(self.starts_ms, first_ms, side="left")
+        high = np.searchsorted(self._last_ms, end_ms, side="left")
+        if item.gap_ms and self.extents is not None:
+            low = np.maximum(low, self.extents.starts(high, times_ms, item.gap_ms))
+        return _Range(first_ms, low, high)
+
+    def _evaluate(self, column: StoredPartials, item: Aggregation, tiles: "_Range") -> Float64s:
+        values = column.values(item, tiles.low, tiles.high)
+        if item.change is Change.NONE:
+            return values
+        before_ms = spans.floor(tiles.first_ms - item.window_ms, self._layout.hop_ms)
+        before_from = np.searchsorted(self.starts_ms, before_ms, side="left")
+        return spans.changed(item.change, values, column.values(item, before_from, tiles.low))
 
     @cached_property
     def _last_ms(self) -> Int64s:
@@ -273,6 +309,16 @@ class StoredTiles:
         return last
 
 
+@dataclasses.dataclass(frozen=True)
+class _Range:
+    """Which tiles the windows of (n,) values cover."""
+
+    first_ms: Int64s
+    """Where each begins in time."""
+    low: Int64s
+    high: Int64s
+
+
 def empty_values(layout: Layout, rows: int) -> list[Float64s]:
     """Return the aggregations of an entity without any event: 0 for counts, else nan."""
-    return [np.full(rows, 0.0 if item.function == "count" else math.nan) for item in layout.aggregations]
+    return [np.full(rows, value) for value in layout.empty_values]

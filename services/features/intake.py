@@ -8,7 +8,7 @@ replay, however partitions interleave.
 
 import dataclasses
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from aiokafka import ConsumerRecord
 
@@ -41,6 +41,8 @@ class SourceReader:
         self._decode = codec.EventDecoder(source.fields).decode
         self._time_of = operator.attrgetter(source.event_time)
         self._record_bytes_max = record_bytes_max
+        self.watermarks_ms: dict[int, int] = {}
+        """The highest that was read of each source partition."""
 
     def decode(self, record: ConsumerRecord, partition: int, offset: int) -> Event:
         """Return the event with this identity; raise `InvalidRecordError` with the reason."""
@@ -52,7 +54,7 @@ class SourceReader:
         value = self._decode(record.value)
         return Event(value, codec.epoch_ms(self._time_of(value)), partition, offset)
 
-    def read(self, slice_records: Iterable[ConsumerRecord], watermark_ms: int) -> Intake:
+    def read(self, slice_records: Sequence[ConsumerRecord], watermark_ms: int) -> Intake:
         """Sort the records of a source partition, whose watermark was this before them."""
         events, late, letters = [], [], []
         for record in slice_records:
@@ -69,6 +71,9 @@ class SourceReader:
             else:
                 events.append((record, event))
                 watermark_ms = max(watermark_ms, event.time_ms - 1)
+        if slice_records:
+            partition = slice_records[0].partition
+            self.watermarks_ms[partition] = max(self.watermarks_ms.get(partition, NEVER), watermark_ms)
         return Intake(events, late, letters, watermark_ms)
 
     def read_forwarded(

@@ -9,6 +9,8 @@ from services.settings import Settings
 
 if TYPE_CHECKING:
     from services.feature_plan import View
+    from services.features.idleness import IdleWatch
+    from services.features.intake import SourceReader
     from streams.app import App
 
 
@@ -34,6 +36,7 @@ class Features:
         self._store = FeatureStore.connect(settings)
         self._api = OnlineFeatures(settings, self._plan)
         self._app = App(settings, "features", telemetry.slice_observer("features"))
+        self._readers: list[SourceReader] = []
         for views in self._plan.by_topic().values():
             self._add_source(self._app, views)
 
@@ -47,6 +50,7 @@ class Features:
         source = views[0].source
         assert source is not None
         reader = SourceReader(source, self._settings.record_bytes_max)
+        self._readers.append(reader)
         writers = [
             ViewWriter(ViewLogic(self._plan.project, view), self._store, app.producer) for view in views
         ]
@@ -64,7 +68,16 @@ class Features:
             self._store.running(),
             self._api.running(),
             self._prepared(),
+            self._idle_watch().running(),
         )
+
+    def _idle_watch(self) -> "IdleWatch":
+        import redis.asyncio
+
+        from services.features.idleness import IdleWatch
+
+        client = redis.asyncio.Redis.from_url(self._settings.redis_url, protocol=2)
+        return IdleWatch(self._readers, client, self._app.producer, self._settings.kafka_options())
 
     @contextlib.asynccontextmanager
     async def _prepared(self) -> AsyncIterator[None]:

@@ -14,6 +14,8 @@ from streams.records import FeatureValue
 from streams.windows import Tiles
 
 Entity = tuple[Any, ...]
+_INT64_MAX = 2.0**63 - 1024
+"""The largest double that is an Int64: a sum beyond it stays there."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class _Windowed:
 def _value(kind: ValueType, value: float) -> FeatureValue:
     if math.isnan(value):
         return None
-    return int(value) if kind is ValueType.INT64 else value
+    return int(min(max(value, -(2.0**63)), _INT64_MAX)) if kind is ValueType.INT64 else value
 
 
 class _Latest:

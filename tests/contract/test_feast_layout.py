@@ -311,10 +311,10 @@ def test_the_flights_repository_compiles(valkey: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "named"),
     [
-        ('"std", timedelta', '"count_distinct", timedelta', "view 'wrong_by_shop': aggregation 'amount_std'"),
+        ('"std", timedelta', '"mode", timedelta', "view 'wrong_by_shop': aggregation 'amount_std'"),
         ('tags={"message_key": "order_id"}', "tags={}", "source 'orders': tags"),
         ("shop string not null, desk long", "shop string not null, desk string", "entity column 'desk'"),
-        ('Aggregation("amount", "mean"', 'Aggregation("note", "mean"', "column 'note' is no number"),
+        ('Aggregation("amount", "mean"', 'Aggregation("note", "mean"', "column 'note' is not in"),
         ('Field(name="heat", dtype=Float64)', 'Field(name="cold", dtype=Float64)', "feature 'cold'"),
         ('"amount_max", dtype=Float64', '"amount_max", dtype=String', "feature 'amount_max'"),
         ("event_time timestamp not null", "event_time timestamp", "timestamp_field 'event_time'"),
