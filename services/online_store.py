@@ -15,9 +15,17 @@ As scoring does it::
 
 Batch views are decoded from Feast's own bytes. Stream views are computed from the sidecar, at each
 row's event time: a value never holds an event later than that, however far ahead the features are.
+
+The age of a value is the row's event time less the time of the entity's newest event not later than it
+(of a batch view: the time of Feast's row). Where it exceeds the view's ttl, and where the entity has no
+event by then, every feature of the view is missing, as in Feast's point-in-time join; a count, too::
+
+    rows.views["origin_departures"].ages_ms                # int64 (n,), -1 = not found
+    rows.statuses("origin_delay_mean_1h", view="origin_departures")   # uint8 (n,) of `Status`
 """
 
 import dataclasses
+import enum
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -33,11 +41,60 @@ from streams import windows
 from streams.observations import StoredObservations
 
 Int64s = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Statuses = npt.NDArray[np.uint8]
 AnyArray = npt.NDArray[Any]
 Raw = bytes | None
 
 _NULL_DOUBLE = feast_layout.encode_value(ValueType.DOUBLE, float("nan"))
 _DOUBLE = np.dtype([("tag", "u1"), ("value", "<f8")])
+
+
+class Status(enum.IntEnum):
+    """What stands behind a served value, numbered as in Feast's ``FieldStatus``."""
+
+    PRESENT = 1
+    NULL_VALUE = 2
+    """The newest event, or the window, gives no value."""
+    NOT_FOUND = 3
+    """The entity has no event by the row's event time, or none that is still kept."""
+    OUTSIDE_MAX_AGE = 4
+    """The newest event is older than the view's ttl."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ServedView:
+    """How old one view's values are in n rows; nothing is computed before it is asked for."""
+
+    times_ms: Int64s
+    """(n,): the event times at which the rows were asked for."""
+    newest_ms: Int64s
+    """(n,): the event time of what was served, `watermarks.NEVER` where nothing was found."""
+    ttl_ms: int
+    """0: for ever."""
+
+    @cached_property
+    def found(self) -> Bools:
+        """(n,): whether the entity has a row."""
+        found: Bools = self.newest_ms != watermarks.NEVER
+        return found
+
+    @cached_property
+    def ages_ms(self) -> Int64s:
+        """(n,): the age at the row's event time; 0 for a batch row that is newer; -1 where none was found."""
+        return np.where(self.found, np.maximum(self.times_ms - self.newest_ms, 0), -1)
+
+    @cached_property
+    def hidden(self) -> Bools:
+        """(n,): whether all features are missing, because of no row or too old a one."""
+        return ~self.found | (self.ages_ms > self.ttl_ms) if self.ttl_ms else ~self.found
+
+    def statuses(self, column: AnyArray) -> Statuses:
+        """Return (n,) `Status` numbers of one feature, given its values (n,)."""
+        missing = column == None if column.dtype == object else np.isnan(column)  # noqa: E711  # by element
+        seen = np.where(self.found, Status.OUTSIDE_MAX_AGE, Status.NOT_FOUND)
+        present = np.where(missing, Status.NULL_VALUE, Status.PRESENT)
+        return np.where(self.hidden, seen, present).astype(np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,19 +108,28 @@ class ServedFeatures:
     passed; -1 when some view has never reported."""
     beyond_retention: int
     """How many rows asked for a time so old that some view has already let go of it: served as missing."""
+    watermarks_ms: Mapping[str, int | None] = dataclasses.field(default_factory=dict)
+    """By stream view: up to where it is complete; None as long as some partition has not reported."""
+    views: Mapping[str, ServedView] = dataclasses.field(default_factory=dict)
+    """By name; batch views without a ttl only where the reader is ``detailed``."""
+
+    def statuses(self, column: str, view: str) -> Statuses:
+        """Return the (n,) `Status` numbers of one of the view's columns; KeyError if there is none."""
+        return self.views[view].statuses(self.columns[column])
 
 
 class OnlineReader:
     """Serves one FeatureService at each row's own event time."""
 
-    def __init__(self, service: ServicePlan, client: Any) -> None:
-        """Read through this `redis.asyncio.Redis`, made with ``protocol=2``; see `connect`."""
+    def __init__(self, service: ServicePlan, client: Any, *, detailed: bool = False) -> None:
+        """Read through this `redis.asyncio.Redis`, made with ``protocol=2``; see `connect`.
+
+        ``detailed`` is what an answer to a client needs: ages of all views, and columns named
+        ``view__feature`` whose values are exact (objects, None for null), except for windows' floats.
+        """
         self.service = service
         self._client = client
-        self._groups = [_Group(service.project, views) for views in _by_join_keys(service.views)]
-        self._watermark_commands = b"".join(
-            _command(b"HGETALL", watermarks.key(name).encode()) for name in service.stream_views
-        )
+        self._reading = _ServiceReading(service, detailed=detailed)
         self._passed_ms = watermarks.NEVER
 
     @classmethod
@@ -92,24 +158,11 @@ class OnlineReader:
 
         Raises `redis.RedisError` when the store cannot be reached; KeyError for a missing entity column.
         """
-        asked = [group.ask(entity_columns) for group in self._groups]
-        # The watermarks come first in the pipeline: what they promise is in the rows that follow.
-        replies = iter(
-            await self._exchange(
-                [self._watermark_commands, *(entities.commands for entities in asked)], asked
-            )
-        )
-        lag_ms = self._lag(list(itertools.islice(replies, len(self.service.stream_views))), event_times_ms)
-        served: dict[tuple[str, str], AnyArray] = {}
-        beyond = np.zeros(len(event_times_ms), dtype=np.bool_)
-        for group, entities in zip(self._groups, asked, strict=True):
-            rows = list(itertools.islice(replies, entities.size))
-            served |= group.serve(rows, entities, event_times_ms, beyond)
-        columns = {
-            reference.feature: served[reference.view, reference.feature]
-            for reference in self.service.references
-        }
-        return ServedFeatures(columns, lag_ms, int(beyond.sum()))
+        question = self._reading.ask(entity_columns, event_times_ms)
+        served = self._reading.answer(question, await self._exchange(question))
+        marks = [watermarks.NEVER if mark is None else mark for mark in served.watermarks_ms.values()]
+        self._passed_ms = max(self._passed_ms, min(marks, default=watermarks.NEVER))
+        return served
 
     async def wait_for(self, event_time_ms: int, timeout_seconds: float) -> bool:
         """Wait until all stream views' watermarks have passed this event time; tell whether they have."""
@@ -122,13 +175,12 @@ class OnlineReader:
             self._passed_ms = max(self._passed_ms, event_time_ms)
         return passed
 
-    async def _exchange(self, commands: list[bytes], asked: Sequence["_Entities"]) -> list[Any]:
+    async def _exchange(self, question: "_Question") -> list[Any]:
         """Send all commands and read all replies over one connection, without redis-py's cost for each."""
-        expected = len(self.service.stream_views) + sum(entities.size for entities in asked)
         connection = await self._client.connection_pool.get_connection()
         try:
-            await connection.send_packed_command(commands)
-            return [await connection.read_response(disable_decoding=True) for _ in range(expected)]
+            await connection.send_packed_command(question.commands)
+            return [await connection.read_response(disable_decoding=True) for _ in range(question.replies)]
         except BaseException:
             await connection.disconnect(
                 nowait=True
@@ -137,15 +189,72 @@ class OnlineReader:
         finally:
             await self._client.connection_pool.release(connection)
 
-    def _lag(self, hashes: Sequence[Sequence[bytes]], event_times_ms: Int64s) -> Int64s:
-        found = [watermarks.least(dict(zip(pairs[::2], pairs[1::2], strict=True))) for pairs in hashes]
-        known = [watermark for watermark in found if watermark is not None]
-        if len(known) < len(found):
-            return np.full(len(event_times_ms), -1, dtype=np.int64)
-        if not known:
-            return np.zeros(len(event_times_ms), dtype=np.int64)
-        self._passed_ms = max(self._passed_ms, min(known))
-        return np.maximum(event_times_ms - min(known), 0)
+
+@dataclasses.dataclass(frozen=True)
+class _Question:
+    """Commands for the store, and what they ask for."""
+
+    commands: list[bytes]
+    replies: int
+    entities: "list[_Entities]"
+    """By group of views."""
+    times_ms: Int64s
+
+
+class _ServiceReading:
+    """What is asked of the store for one FeatureService, and how the replies are read; no I/O."""
+
+    def __init__(self, service: ServicePlan, *, detailed: bool) -> None:
+        self._stream_views = service.stream_views
+        self._groups = [
+            _Group(service.project, views, detailed=detailed) for views in _by_join_keys(service.views)
+        ]
+        self._references = {
+            f"{reference.view}__{reference.feature}" if detailed else reference.feature: (
+                reference.view,
+                reference.feature,
+            )
+            for reference in service.references
+        }
+        self._watermark_commands = b"".join(
+            _command(b"HGETALL", watermarks.key(name).encode()) for name in self._stream_views
+        )
+
+    def ask(self, entity_columns: Mapping[str, Sequence[Any]], times_ms: Int64s) -> _Question:
+        """Encode n rows; KeyError for a missing entity column."""
+        entities = [group.ask(entity_columns) for group in self._groups]
+        # The watermarks come first in the pipeline: what they promise is in the rows that follow.
+        commands = [self._watermark_commands, *(asked.commands for asked in entities)]
+        replies = len(self._stream_views) + sum(asked.size for asked in entities)
+        return _Question(commands, replies, entities, times_ms)
+
+    def answer(self, question: _Question, replies: Sequence[Any]) -> ServedFeatures:
+        """Decode the replies, one to each command, in order."""
+        read = len(self._stream_views)
+        marks = [
+            watermarks.least(dict(zip(pairs[::2], pairs[1::2], strict=True))) for pairs in replies[:read]
+        ]
+        served: dict[tuple[str, str], AnyArray] = {}
+        views: dict[str, ServedView] = {}
+        beyond = np.zeros(len(question.times_ms), dtype=np.bool_)
+        for group, entities in zip(self._groups, question.entities, strict=True):
+            rows = replies[read : read + entities.size]
+            read += entities.size
+            group.serve(rows, entities, question.times_ms, beyond, served, views)
+        return ServedFeatures(
+            columns={name: served[place] for name, place in self._references.items()},
+            lag_ms=_lag_ms(marks, question.times_ms),
+            beyond_retention=int(beyond.sum()),
+            watermarks_ms=dict(zip(self._stream_views, marks, strict=True)),
+            views=views,
+        )
+
+
+def _lag_ms(marks: Sequence[int | None], times_ms: Int64s) -> Int64s:
+    known = [mark for mark in marks if mark is not None]
+    if len(known) < len(marks):
+        return np.full(len(times_ms), -1, dtype=np.int64)
+    return np.maximum(times_ms - min(known), 0) if known else np.zeros(len(times_ms), dtype=np.int64)
 
 
 def _by_join_keys(views: Sequence[View]) -> list[list[View]]:
@@ -184,13 +293,13 @@ class _Entities:
 class _Group:
     """The views of one entity: what to ask of its hash, and how to read the answer."""
 
-    def __init__(self, project: str, views: Sequence[View]) -> None:
+    def __init__(self, project: str, views: Sequence[View], *, detailed: bool) -> None:
         self._names = [key.name for key in views[0].join_keys]
         self._key_of = feast_layout.entity_key_encoder(project, views[0].join_keys)
         self._views: list[tuple[_ViewReader, slice]] = []
         fields: list[bytes] = []
         for view in views:
-            reader = _READERS[view.kind](view)
+            reader = _READERS[view.kind](view, detailed)
             self._views.append((reader, slice(len(fields), len(fields) + len(reader.fields))))
             fields += reader.fields
         self._head = b"*%d\r\n$5\r\nHMGET\r\n" % (len(fields) + 2)
@@ -213,42 +322,68 @@ class _Group:
         replies: Sequence[Sequence[Raw]],
         entities: _Entities,
         times_ms: Int64s,
-        beyond: npt.NDArray[np.bool_],
-    ) -> dict[tuple[str, str], AnyArray]:
-        served: dict[tuple[str, str], AnyArray] = {}
+        beyond: Bools,
+        served: dict[tuple[str, str], AnyArray],
+        views: dict[str, ServedView],
+    ) -> None:
+        """Add the group's columns and views to those served; mark rows beyond a view's retention."""
         for reader, fields in self._views:
-            columns = reader.serve([reply[fields] for reply in replies], entities, times_ms, beyond)
-            served |= {
-                (reader.view.name, feature.name): column
-                for feature, column in zip(reader.view.features, columns, strict=True)
-            }
-        return served
+            view = reader.view
+            own = replies if len(self._views) == 1 else [reply[fields] for reply in replies]
+            newest_ms = np.full(len(times_ms), watermarks.NEVER)
+            columns = reader.serve(own, entities, times_ms, beyond, newest_ms)
+            if reader.is_timed:
+                views[view.name] = ServedView(times_ms, newest_ms, view.ttl_ms)
+                _hide(columns, views[view.name].hidden)
+            served.update(zip(((view.name, name) for name in view.feature_names), columns, strict=True))
+
+
+def _hide(columns: Sequence[AnyArray], hidden: Bools) -> None:
+    if hidden.any():
+        for column in columns:
+            column[hidden] = None if column.dtype == object else np.nan
 
 
 class _BatchReader:
     """Decodes what Feast has written: the same at every event time."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, detailed: bool) -> None:  # noqa: FBT001  # called from one place
         self.view = view
         self.fields = [feast_layout.feature_field(view.name, name) for name in view.feature_names]
-        self._all_doubles = all(feature.type is ValueType.DOUBLE for feature in view.features)
+        self.is_timed = detailed or view.ttl_ms > 0
+        if self.is_timed:
+            self.fields.append(feast_layout.timestamp_field(view.name))
+        self._exact = detailed
+        self._all_doubles = not detailed and {feature.type for feature in view.features} == {ValueType.DOUBLE}
 
     def serve(
         self,
         replies: Sequence[Sequence[Raw]],
         entities: _Entities,
         times_ms: Int64s,
-        beyond: npt.NDArray[np.bool_],
+        beyond: Bools,
+        newest_ms: Int64s,
     ) -> list[AnyArray]:
         del times_ms, beyond
-        doubles = _decode_doubles(replies, len(self.fields)) if self._all_doubles else None
+        if self.is_timed:
+            newest_ms[:] = _decode_timestamps([reply[-1] for reply in replies])[entities.inverse]
+            replies = [reply[:-1] for reply in replies]
+        width = len(self.view.features)
+        doubles = _decode_doubles(replies, width) if self._all_doubles else None
         if doubles is not None:
-            return [_take(doubles[:, index], entities.inverse) for index in range(len(self.fields))]
-        columns = list(zip(*replies, strict=True)) or [()] * len(self.fields)
+            return [_take(doubles[:, index], entities.inverse) for index in range(width)]
+        columns = list(zip(*replies, strict=True)) or [()] * width
         return [
-            _take(_decode_column(feature.type, column), entities.inverse)
+            _take(_decode_column(feature.type, column, exact=self._exact), entities.inverse)
             for feature, column in zip(self.view.features, columns, strict=True)
         ]
+
+
+def _decode_timestamps(raws: Sequence[Raw]) -> Int64s:
+    """Return (entities + 1,) event times, `watermarks.NEVER` for no row; the last is that of no entity."""
+    distinct = {raw: feast_layout.decode_timestamp(raw) for raw in {*raws, None}}  # most rows share a few
+    times = (distinct[raw] for raw in (*raws, None))
+    return np.array([watermarks.NEVER if time is None else time for time in times], dtype=np.int64)
 
 
 def _decode_doubles(replies: Sequence[Sequence[Raw]], width: int) -> npt.NDArray[np.float64] | None:
@@ -262,9 +397,9 @@ def _decode_doubles(replies: Sequence[Sequence[Raw]], width: int) -> npt.NDArray
     return np.ascontiguousarray(values["value"])
 
 
-def _decode_column(kind: ValueType, raws: Sequence[Raw]) -> AnyArray:
+def _decode_column(kind: ValueType, raws: Sequence[Raw], *, exact: bool) -> AnyArray:
     values = [feast_layout.decode_value(raw) for raw in raws]
-    if kind is ValueType.STRING:
+    if exact or kind is ValueType.STRING:
         return np.array(values, dtype=object)
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
@@ -278,7 +413,10 @@ def _take(by_entity: AnyArray, inverse: Int64s) -> AnyArray:
 class _WindowedReader:
     """Evaluates tiles at each row's event time."""
 
-    def __init__(self, view: View) -> None:
+    is_timed = True
+
+    def __init__(self, view: View, detailed: bool) -> None:  # noqa: FBT001  # called from one place
+        del detailed
         self.view = view
         self.fields = [feast_layout.sidecar_field(view.name)]
         self._layout = windows.Layout(view.aggregations, view.hop_ms)
@@ -288,17 +426,17 @@ class _WindowedReader:
         replies: Sequence[Sequence[Raw]],
         entities: _Entities,
         times_ms: Int64s,
-        beyond: npt.NDArray[np.bool_],
+        beyond: Bools,
+        newest_ms: Int64s,
     ) -> list[AnyArray]:
-        served: list[AnyArray] = list(windows.empty_values(self._layout, len(times_ms)))
-        for column in served:
-            column[entities.inverse < 0] = np.nan  # of no entity, not of an entity without events
+        served: list[AnyArray] = [np.full(len(times_ms), np.nan) for _ in self.view.features]
         for (sidecar,), rows in zip(replies, entities.rows, strict=True):
             if sidecar is None:
                 continue
             tiles = windows.StoredTiles(self._layout, feast_layout.sidecar_state(sidecar))
             values, too_old = tiles.values(times_ms[rows])
             beyond[rows] |= too_old
+            newest_ms[rows] = tiles.newest_ms(times_ms[rows])
             for column, part in zip(served, values, strict=True):
                 column[rows] = part
         return served
@@ -307,16 +445,20 @@ class _WindowedReader:
 class _LatestReader:
     """Finds the newest observation at each row's event time."""
 
-    def __init__(self, view: View) -> None:
+    is_timed = True
+
+    def __init__(self, view: View, detailed: bool) -> None:  # noqa: FBT001  # called from one place
         self.view = view
         self.fields = [feast_layout.sidecar_field(view.name)]
+        self._exact = detailed
 
     def serve(
         self,
         replies: Sequence[Sequence[Raw]],
         entities: _Entities,
         times_ms: Int64s,
-        beyond: npt.NDArray[np.bool_],
+        beyond: Bools,
+        newest_ms: Int64s,
     ) -> list[AnyArray]:
         found: list[list[bytes]] = []
         index = np.full(len(times_ms), -1, dtype=np.int64)
@@ -324,8 +466,9 @@ class _LatestReader:
             if sidecar is None:
                 continue
             observations = StoredObservations(feast_layout.sidecar_state(sidecar))
-            places, too_old = observations.find(times_ms[rows], self.view.ttl_ms)
+            places, too_old = observations.find(times_ms[rows])
             beyond[rows] |= too_old
+            newest_ms[rows] = np.where(places < 0, watermarks.NEVER, observations.times_ms[places])
             distinct, inverse = np.unique(places, return_inverse=True)
             # Only the observations that some row needs are decoded; -1 stays the one that is missing.
             numbers = np.where(distinct < 0, -1, len(found) + np.cumsum(distinct >= 0) - 1)
@@ -335,13 +478,13 @@ class _LatestReader:
             index[rows] = numbers[inverse]
         columns = list(zip(*found, strict=True)) or [()] * len(self.view.features)
         return [
-            _take(_decode_column(feature.type, column), index)
+            _take(_decode_column(feature.type, column, exact=self._exact), index)
             for feature, column in zip(self.view.features, columns, strict=True)
         ]
 
 
 _ViewReader = _BatchReader | _WindowedReader | _LatestReader
-_READERS: Mapping[Kind, Callable[[View], _ViewReader]] = {
+_READERS: Mapping[Kind, Callable[[View, bool], _ViewReader]] = {
     Kind.BATCH: _BatchReader,
     Kind.WINDOWED: _WindowedReader,
     Kind.LATEST: _LatestReader,

@@ -246,7 +246,7 @@ def test_batch_views_are_materialised_from_their_files_and_served(valkey: str, t
     np.testing.assert_array_equal(columns["distance"], [2475, 2475, math.nan])
     np.testing.assert_array_equal(columns["year_built"], [1999, math.nan, math.nan])
     np.testing.assert_array_equal(columns["seats"], [150, 8, math.nan])
-    np.testing.assert_array_equal(columns["origin_departures_1h"], [0, 0, 0])
+    np.testing.assert_array_equal(columns["origin_departures_1h"], [math.nan] * 3)
 
 
 def test_plan_says_what_the_repository_declares(plan: FeaturePlan) -> None:
