@@ -399,8 +399,10 @@ def _decode_doubles(replies: Sequence[Sequence[Raw]], width: int) -> npt.NDArray
 
 def _decode_column(kind: ValueType, raws: Sequence[Raw], *, exact: bool) -> AnyArray:
     values = [feast_layout.decode_value(raw) for raw in raws]
-    if exact or kind is ValueType.STRING:
-        return np.array(values, dtype=object)
+    if exact or not kind.is_number:
+        column = np.empty(len(values), dtype=object)
+        column[:] = values  # np.array would make a matrix of lists of one length
+        return column
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
