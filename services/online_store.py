@@ -27,15 +27,16 @@ event by then, every feature of the view is missing, as in Feast's point-in-time
 import dataclasses
 import enum
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from services import feast_layout, watermarks
+from services import feast_layout, feature_plan, watermarks
 from services.feature_plan import Column, Kind, ServicePlan, ValueType, View
+from services.redis_pipeline import AsyncPipeline, BlockingPipeline
 from services.settings import Settings
 from streams import windows
 from streams.observations import StoredObservations
@@ -121,23 +122,27 @@ class ServedFeatures:
 class OnlineReader:
     """Serves one FeatureService at each row's own event time."""
 
-    def __init__(self, service: ServicePlan, client: Any, *, detailed: bool = False) -> None:
-        """Read through this `redis.asyncio.Redis`, made with ``protocol=2``; see `connect`.
+    def __init__(self, service: ServicePlan, pipeline: AsyncPipeline, *, detailed: bool = False) -> None:
+        """Read through this pipeline, which readers may share; see `connect`.
 
         ``detailed`` is what an answer to a client needs: ages of all views, and columns named
         ``view__feature`` whose values are exact (objects, None for null), except for windows' floats.
         """
         self.service = service
-        self._client = client
+        self._pipeline = pipeline
         self._reading = _ServiceReading(service, detailed=detailed)
         self._passed_ms = watermarks.NEVER
 
     @classmethod
-    def connect(cls, settings: Settings, service: ServicePlan) -> Self:
-        """Make a reader with connections of its own."""
+    def connect(cls, settings: Settings, service: ServicePlan | str) -> Self:
+        """Make a reader of a FeatureService, or of the one of this name, with a connection of its own.
+
+        Raises `PlanError` where the applied repository has no service of the name.
+        """
         import redis.asyncio
 
-        return cls(service, redis.asyncio.Redis.from_url(settings.redis_url, protocol=2))
+        client = redis.asyncio.Redis.from_url(settings.redis_url, protocol=2)
+        return cls(_service(settings, service), AsyncPipeline(client))
 
     async def __aenter__(self) -> Self:
         """Return itself; the first read connects."""
@@ -149,7 +154,7 @@ class OnlineReader:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._pipeline.close()
 
     async def read(
         self, entity_columns: Mapping[str, Sequence[Any]], event_times_ms: Int64s
@@ -159,9 +164,10 @@ class OnlineReader:
         Raises `redis.RedisError` when the store cannot be reached; KeyError for a missing entity column.
         """
         question = self._reading.ask(entity_columns, event_times_ms)
-        served = self._reading.answer(question, await self._exchange(question))
-        marks = [watermarks.NEVER if mark is None else mark for mark in served.watermarks_ms.values()]
-        self._passed_ms = max(self._passed_ms, min(marks, default=watermarks.NEVER))
+        replies = await self._pipeline.exchange(question.commands, question.replies)
+        served = self._reading.answer(question, replies)
+        if served.watermarks_ms and None not in served.watermarks_ms.values():
+            self._passed_ms = max(self._passed_ms, min(cast("Iterable[int]", served.watermarks_ms.values())))
         return served
 
     async def wait_for(self, event_time_ms: int, timeout_seconds: float) -> bool:
@@ -169,25 +175,53 @@ class OnlineReader:
         if event_time_ms <= self._passed_ms:
             return True  # watermarks only rise
         passed = await watermarks.wait_for(
-            self._client, self.service.stream_views, event_time_ms, timeout_seconds
+            self._pipeline.client, self.service.stream_views, event_time_ms, timeout_seconds
         )
         if passed:
             self._passed_ms = max(self._passed_ms, event_time_ms)
         return passed
 
-    async def _exchange(self, question: "_Question") -> list[Any]:
-        """Send all commands and read all replies over one connection, without redis-py's cost for each."""
-        connection = await self._client.connection_pool.get_connection()
-        try:
-            await connection.send_packed_command(question.commands)
-            return [await connection.read_response(disable_decoding=True) for _ in range(question.replies)]
-        except BaseException:
-            await connection.disconnect(
-                nowait=True
-            )  # replies that are still to come must not meet the next reader
-            raise
-        finally:
-            await self._client.connection_pool.release(connection)
+
+class BlockingReader:
+    """The same for code without an event loop; threads may share it. The quickest way to read one row."""
+
+    def __init__(self, service: ServicePlan, pipeline: BlockingPipeline, *, detailed: bool = False) -> None:
+        """Read through this pipeline, which readers may share; see `connect` and `OnlineReader`."""
+        self.service = service
+        self._pipeline = pipeline
+        self._reading = _ServiceReading(service, detailed=detailed)
+
+    @classmethod
+    def connect(cls, settings: Settings, service: ServicePlan | str) -> Self:
+        """Make a reader of a FeatureService, or of the one of this name, with a connection of its own.
+
+        Raises `PlanError` where the applied repository has no service of the name.
+        """
+        import redis
+
+        client = redis.Redis.from_url(settings.redis_url, protocol=2)
+        return cls(_service(settings, service), BlockingPipeline(client))
+
+    def __enter__(self) -> Self:
+        """Return itself; the first read connects."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connections."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pipeline.close()
+
+    def read(self, entity_columns: Mapping[str, Sequence[Any]], event_times_ms: Int64s) -> ServedFeatures:
+        """Return the features of n rows, as `OnlineReader.read` does."""
+        question = self._reading.ask(entity_columns, event_times_ms)
+        return self._reading.answer(question, self._pipeline.exchange(question.commands, question.replies))
+
+
+def _service(settings: Settings, service: ServicePlan | str) -> ServicePlan:
+    return feature_plan.load(settings).service(service) if isinstance(service, str) else service
 
 
 @dataclasses.dataclass(frozen=True)
@@ -282,6 +316,11 @@ class _Entities:
     inverse: Int64s
     """(n,): the entity of each row, -1 for none."""
 
+    @property
+    def is_each_row(self) -> bool:
+        """Tell whether row i is entity i: no entity comes twice, none is missing."""
+        return self.size == len(self.inverse)
+
     @cached_property
     def rows(self) -> list[Int64s]:
         """For each entity the indexes of its rows."""
@@ -371,7 +410,8 @@ class _BatchReader:
         width = len(self.view.features)
         doubles = _decode_doubles(replies, width) if self._all_doubles else None
         if doubles is not None:
-            return [_take(doubles[:, index], entities.inverse) for index in range(width)]
+            rows = doubles[:-1] if entities.is_each_row else doubles[entities.inverse]
+            return list(np.ascontiguousarray(rows.T))
         columns = list(zip(*replies, strict=True)) or [()] * width
         return [
             _take(_decode_column(feature.type, column, exact=self._exact), entities.inverse)
@@ -387,14 +427,15 @@ def _decode_timestamps(raws: Sequence[Raw]) -> Int64s:
 
 
 def _decode_doubles(replies: Sequence[Sequence[Raw]], width: int) -> npt.NDArray[np.float64] | None:
-    """Decode (n, width) doubles at once; None if some value is not of that type."""
-    joined = b"".join([raw or _NULL_DOUBLE for raw in itertools.chain.from_iterable(replies)])
-    if len(joined) != feast_layout.DOUBLE_BYTES * len(replies) * width:
+    """Decode (entities + 1, width) doubles at once, the last row of nan; None if some are of another type."""
+    raws = [raw or _NULL_DOUBLE for raw in itertools.chain.from_iterable(replies)]
+    joined = b"".join(raws) + _NULL_DOUBLE * width
+    if len(joined) != feast_layout.DOUBLE_BYTES * (len(replies) + 1) * width:
         return None
-    values = np.frombuffer(joined, dtype=_DOUBLE).reshape(len(replies), width)
+    values = np.frombuffer(joined, dtype=_DOUBLE).reshape(-1, width)
     if not (values["tag"] == feast_layout.DOUBLE_TAG).all():
         return None
-    return np.ascontiguousarray(values["value"])
+    return values["value"]
 
 
 def _decode_column(kind: ValueType, raws: Sequence[Raw], *, exact: bool) -> AnyArray:

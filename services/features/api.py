@@ -32,6 +32,7 @@ from starlette.routing import BaseRoute, Route
 from services import web
 from services.feature_plan import FeaturePlan, PlanError, Reference, ServicePlan, ValueType
 from services.online_store import OnlineReader, ServedFeatures, ServedView, Status
+from services.redis_pipeline import AsyncPipeline
 from services.settings import Settings
 from streams import codec
 
@@ -62,7 +63,7 @@ class OnlineFeatures:
     def __init__(self, settings: Settings, plan: FeaturePlan) -> None:
         """Prepare; the first request connects."""
         self._plan = plan
-        self._client: Any = redis.asyncio.Redis.from_url(settings.redis_url, protocol=2)
+        self._pipeline = AsyncPipeline(redis.asyncio.Redis.from_url(settings.redis_url, protocol=2))
         self._readers: dict[tuple[Reference, ...], OnlineReader] = {}
 
     def routes(self) -> list[BaseRoute]:
@@ -75,7 +76,7 @@ class OnlineFeatures:
         try:
             yield
         finally:
-            await self._client.aclose()
+            await self._pipeline.close()
 
     async def _answer(self, http: Request) -> Response:
         request = _parse(await web.read_body(http, BODY_BYTES_MAX))
@@ -105,7 +106,7 @@ class OnlineFeatures:
         if reader is None:
             if len(self._readers) >= READERS_MAX:
                 self._readers.clear()
-            reader = OnlineReader(service, self._client, detailed=True)
+            reader = OnlineReader(service, self._pipeline, detailed=True)
             self._readers[service.references] = reader
         return reader
 

@@ -17,6 +17,7 @@ from services.feast_layout import LayoutError
 from services.feature_plan import Column, FeaturePlan, Kind, PlanError, ValueType
 from services.features.states import Event, ViewLogic
 from services.online_store import OnlineReader
+from services.redis_pipeline import AsyncPipeline
 from services.settings import Settings
 from streams.codec import EventDecoder
 from tests.repositories import write_shop
@@ -277,8 +278,8 @@ def read_exact(settings: Settings, plan: FeaturePlan, keys: list[tuple[str, int,
     import redis.asyncio
 
     async def read() -> Any:
-        client = redis.asyncio.Redis.from_url(settings.redis_url, protocol=2)
-        async with OnlineReader(plan.service("typed"), client, detailed=True) as reader:
+        pipeline = AsyncPipeline(redis.asyncio.Redis.from_url(settings.redis_url, protocol=2))
+        async with OnlineReader(plan.service("typed"), pipeline, detailed=True) as reader:
             columns = dict(zip(("shop", "desk", "area"), map(list, zip(*keys, strict=True)), strict=True))
             return await reader.read(columns, np.full(len(keys), NOON_MS))
 
