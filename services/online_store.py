@@ -278,7 +278,7 @@ class _ServiceReading:
         return ServedFeatures(
             columns={name: served[place] for name, place in self._references.items()},
             lag_ms=_lag_ms(marks, question.times_ms),
-            beyond_retention=int(beyond.sum()),
+            beyond_retention=int(np.count_nonzero(beyond)),
             watermarks_ms=dict(zip(self._stream_views, marks, strict=True)),
             views=views,
         )
@@ -335,11 +335,12 @@ class _Group:
     def __init__(self, project: str, views: Sequence[View], *, detailed: bool) -> None:
         self._names = [key.name for key in views[0].join_keys]
         self._key_of = feast_layout.entity_key_encoder(project, views[0].join_keys)
-        self._views: list[tuple[_ViewReader, slice]] = []
+        self._views: list[tuple[_ViewReader, slice, list[tuple[str, str]]]] = []
         fields: list[bytes] = []
         for view in views:
             reader = _READERS[view.kind](view, detailed)
-            self._views.append((reader, slice(len(fields), len(fields) + len(reader.fields))))
+            places = [(view.name, name) for name in view.feature_names]
+            self._views.append((reader, slice(len(fields), len(fields) + len(reader.fields)), places))
             fields += reader.fields
         self._head = b"*%d\r\n$5\r\nHMGET\r\n" % (len(fields) + 2)
         self._tail = _arguments(fields)
@@ -366,15 +367,15 @@ class _Group:
         views: dict[str, ServedView],
     ) -> None:
         """Add the group's columns and views to those served; mark rows beyond a view's retention."""
-        for reader, fields in self._views:
+        for reader, fields, places in self._views:
             view = reader.view
             own = replies if len(self._views) == 1 else [reply[fields] for reply in replies]
-            newest_ms = np.full(len(times_ms), watermarks.NEVER)
+            newest_ms = np.full(len(times_ms) if reader.is_timed else 0, watermarks.NEVER)
             columns = reader.serve(own, entities, times_ms, beyond, newest_ms)
             if reader.is_timed:
                 views[view.name] = ServedView(times_ms, newest_ms, view.ttl_ms)
                 _hide(columns, views[view.name].hidden)
-            served.update(zip(((view.name, name) for name in view.feature_names), columns, strict=True))
+            served.update(zip(places, columns, strict=True))
 
 
 def _hide(columns: Sequence[AnyArray], hidden: Bools) -> None:

@@ -79,9 +79,7 @@ class _Link(asyncio.Protocol):
 
     @classmethod
     async def open(cls, client: Any) -> "_Link":
-        connection = (
-            client.connection_pool.make_connection()
-        )  # not counted by the pool as in use
+        connection = client.connection_pool.make_connection()  # not counted by the pool as in use
         await connection.connect()
         link = cls(connection)
         link._transport.set_protocol(link)
