@@ -393,8 +393,7 @@ class _BatchReader:
         self.is_timed = detailed or view.ttl_ms > 0
         if self.is_timed:
             self.fields.append(feast_layout.timestamp_field(view.name))
-        self._exact = detailed
-        self._all_doubles = not detailed and {feature.type for feature in view.features} == {ValueType.DOUBLE}
+        self._columns = _RowDecoder(view, exact=detailed)
 
     def serve(
         self,
@@ -408,16 +407,7 @@ class _BatchReader:
         if self.is_timed:
             newest_ms[:] = _decode_timestamps([reply[-1] for reply in replies])[entities.inverse]
             replies = [reply[:-1] for reply in replies]
-        width = len(self.view.features)
-        doubles = _decode_doubles(replies, width) if self._all_doubles else None
-        if doubles is not None:
-            rows = doubles[:-1] if entities.is_each_row else doubles[entities.inverse]
-            return list(np.ascontiguousarray(rows.T))
-        columns = list(zip(*replies, strict=True)) or [()] * width
-        return [
-            _take(_decode_column(feature.type, column, exact=self._exact), entities.inverse)
-            for feature, column in zip(self.view.features, columns, strict=True)
-        ]
+        return self._columns.decode(replies, entities.inverse, is_each_row=entities.is_each_row)
 
 
 def _decode_timestamps(raws: Sequence[Raw]) -> Int64s:
@@ -427,11 +417,36 @@ def _decode_timestamps(raws: Sequence[Raw]) -> Int64s:
     return np.array([watermarks.NEVER if time is None else time for time in times], dtype=np.int64)
 
 
-def _decode_doubles(replies: Sequence[Sequence[Raw]], width: int) -> npt.NDArray[np.float64] | None:
-    """Decode (entities + 1, width) doubles at once, the last row of nan; None if some are of another type."""
-    raws = [raw or _NULL_DOUBLE for raw in itertools.chain.from_iterable(replies)]
+class _RowDecoder:
+    """Turns rows of encoded values into columns."""
+
+    def __init__(self, view: View, *, exact: bool) -> None:
+        self._types = [feature.type for feature in view.features]
+        self._exact = exact
+        self._all_doubles = not exact and set(self._types) == {ValueType.DOUBLE}
+
+    def decode(
+        self, rows: Sequence[Sequence[Raw]], index: Int64s, *, is_each_row: bool = False
+    ) -> list[AnyArray]:
+        """Return a column (n,) for each feature, given rows and the index (n,) into them, -1 for none.
+
+        ``is_each_row`` says that the index only counts.
+        """
+        doubles = _decode_doubles(rows, len(self._types)) if self._all_doubles else None
+        if doubles is not None:
+            return list(np.array((doubles[:-1] if is_each_row else doubles[index]).T, order="C"))
+        columns = list(zip(*rows, strict=True)) or [()] * len(self._types)
+        return [
+            _take(_decode_column(kind, column, exact=self._exact), index)
+            for kind, column in zip(self._types, columns, strict=True)
+        ]
+
+
+def _decode_doubles(rows: Sequence[Sequence[Raw]], width: int) -> npt.NDArray[np.float64] | None:
+    """Decode (rows + 1, width) doubles at once, the last row of nan; None if some are of another type."""
+    raws = [raw or _NULL_DOUBLE for raw in itertools.chain.from_iterable(rows)]
     joined = b"".join(raws) + _NULL_DOUBLE * width
-    if len(joined) != feast_layout.DOUBLE_BYTES * (len(replies) + 1) * width:
+    if len(joined) != feast_layout.DOUBLE_BYTES * (len(rows) + 1) * width:
         return None
     values = np.frombuffer(joined, dtype=_DOUBLE).reshape(-1, width)
     if not (values["tag"] == feast_layout.DOUBLE_TAG).all():
@@ -448,10 +463,10 @@ def _decode_column(kind: ValueType, raws: Sequence[Raw], *, exact: bool) -> AnyA
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _take(by_entity: AnyArray, inverse: Int64s) -> AnyArray:
-    """Spread (entities,) over (n,) rows; a row of no entity is missing."""
-    missing = None if by_entity.dtype == object else np.nan
-    return np.append(by_entity, np.array([missing], dtype=by_entity.dtype))[inverse]
+def _take(values: AnyArray, index: Int64s) -> AnyArray:
+    """Spread (rows,) over (n,); -1 is missing."""
+    missing = None if values.dtype == object else np.nan
+    return np.append(values, np.array([missing], dtype=values.dtype))[index]
 
 
 class _WindowedReader:
@@ -494,7 +509,7 @@ class _LatestReader:
     def __init__(self, view: View, detailed: bool) -> None:  # noqa: FBT001  # called from one place
         self.view = view
         self.fields = [feast_layout.sidecar_field(view.name)]
-        self._exact = detailed
+        self._columns = _RowDecoder(view, exact=detailed)
 
     def serve(
         self,
@@ -512,19 +527,16 @@ class _LatestReader:
             observations = StoredObservations(feast_layout.sidecar_state(sidecar))
             places, too_old = observations.find(times_ms[rows])
             beyond[rows] |= too_old
-            newest_ms[rows] = np.where(places < 0, watermarks.NEVER, observations.times_ms[places])
-            distinct, inverse = np.unique(places, return_inverse=True)
-            # Only the observations that some row needs are decoded; -1 stays the one that is missing.
-            numbers = np.where(distinct < 0, -1, len(found) + np.cumsum(distinct >= 0) - 1)
-            found += [
-                feast_layout.split_row(observations.row(int(place))) for place in distinct if place >= 0
-            ]
-            index[rows] = numbers[inverse]
-        columns = list(zip(*found, strict=True)) or [()] * len(self.view.features)
-        return [
-            _take(_decode_column(feature.type, column, exact=self._exact), index)
-            for feature, column in zip(self.view.features, columns, strict=True)
-        ]
+            numbers: dict[int, int] = {}  # only the observations that some row needs are decoded, each once
+            for row, place in zip(rows.tolist(), places.tolist(), strict=True):
+                if place < 0:
+                    continue
+                if place not in numbers:
+                    numbers[place] = len(found)
+                    found.append(feast_layout.split_row(observations.row(place)))
+                newest_ms[row] = observations.times_ms[place]
+                index[row] = numbers[place]
+        return self._columns.decode(found, index)
 
 
 _ViewReader = _BatchReader | _WindowedReader | _LatestReader

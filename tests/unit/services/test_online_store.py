@@ -144,6 +144,18 @@ def test_ages_of_batch_views_without_a_time_to_live_cost_nothing_where_they_are_
     assert set(serve(service_of(view), {}, ["mill"], [NOON_MS], detailed=True).views) == {"facts"}
 
 
+def test_a_single_double_of_a_single_entity_grows_too_old_as_well() -> None:
+    view = View("facts", Kind.BATCH, SHOP, (Column("width", ValueType.DOUBLE),), HOUR_MS)
+    row = {
+        feast_layout.feature_field("facts", "width"): feast_layout.encode_value(ValueType.DOUBLE, 1.5),
+        feast_layout.timestamp_field("facts"): feast_layout.encode_timestamp(NOON_MS),
+    }
+    hashes = {feast_layout.entity_key_encoder("p", SHOP)(("mill",)): row}
+    for hours, expected in ((1, 1.5), (2, np.nan)):
+        served = serve(service_of(view), hashes, ["mill"], [NOON_MS + hours * HOUR_MS])
+        np.testing.assert_array_equal(served.columns["width"], [expected])
+
+
 times = st.integers(0, 5 * HOUR_MS)
 
 
