@@ -139,10 +139,7 @@ class OnlineReader:
 
         Raises `PlanError` where the applied repository has no service of the name.
         """
-        import redis.asyncio
-
-        client = redis.asyncio.Redis.from_url(settings.redis_url, protocol=2)
-        return cls(_service(settings, service), AsyncPipeline(client))
+        return cls(_service(settings, service), AsyncPipeline.connect(settings))
 
     async def __aenter__(self) -> Self:
         """Return itself; the first read connects."""
@@ -164,7 +161,7 @@ class OnlineReader:
         Raises `redis.RedisError` when the store cannot be reached; KeyError for a missing entity column.
         """
         question = self._reading.ask(entity_columns, event_times_ms)
-        replies = await self._pipeline.exchange(question.commands, question.replies)
+        replies = await self._pipeline.exchange(question.commands)
         served = self._reading.answer(question, replies)
         if served.watermarks_ms and None not in served.watermarks_ms.values():
             self._passed_ms = max(self._passed_ms, min(cast("Iterable[int]", served.watermarks_ms.values())))
@@ -197,10 +194,7 @@ class BlockingReader:
 
         Raises `PlanError` where the applied repository has no service of the name.
         """
-        import redis
-
-        client = redis.Redis.from_url(settings.redis_url, protocol=2)
-        return cls(_service(settings, service), BlockingPipeline(client))
+        return cls(_service(settings, service), BlockingPipeline.connect(settings))
 
     def __enter__(self) -> Self:
         """Return itself; the first read connects."""
@@ -217,7 +211,7 @@ class BlockingReader:
     def read(self, entity_columns: Mapping[str, Sequence[Any]], event_times_ms: Int64s) -> ServedFeatures:
         """Return the features of n rows, as `OnlineReader.read` does."""
         question = self._reading.ask(entity_columns, event_times_ms)
-        return self._reading.answer(question, self._pipeline.exchange(question.commands, question.replies))
+        return self._reading.answer(question, self._pipeline.exchange(question.commands))
 
 
 def _service(settings: Settings, service: ServicePlan | str) -> ServicePlan:
@@ -229,7 +223,7 @@ class _Question:
     """Commands for the store, and what they ask for."""
 
     commands: list[bytes]
-    replies: int
+    """Each has one reply."""
     entities: "list[_Entities]"
     """By group of views."""
     times_ms: Int64s
@@ -250,17 +244,16 @@ class _ServiceReading:
             )
             for reference in service.references
         }
-        self._watermark_commands = b"".join(
+        self._watermark_commands = [
             _command(b"HGETALL", watermarks.key(name).encode()) for name in self._stream_views
-        )
+        ]
 
     def ask(self, entity_columns: Mapping[str, Sequence[Any]], times_ms: Int64s) -> _Question:
         """Encode n rows; KeyError for a missing entity column."""
         entities = [group.ask(entity_columns) for group in self._groups]
         # The watermarks come first in the pipeline: what they promise is in the rows that follow.
-        commands = [self._watermark_commands, *(asked.commands for asked in entities)]
-        replies = len(self._stream_views) + sum(asked.size for asked in entities)
-        return _Question(commands, replies, entities, times_ms)
+        commands = [*self._watermark_commands, *itertools.chain.from_iterable(e.commands for e in entities)]
+        return _Question(commands, entities, times_ms)
 
     def answer(self, question: _Question, replies: Sequence[Any]) -> ServedFeatures:
         """Decode the replies, one to each command, in order."""
@@ -311,10 +304,14 @@ def _arguments(parts: Sequence[bytes]) -> bytes:
 class _Entities:
     """The distinct entities among n rows."""
 
-    commands: bytes
-    size: int
+    commands: list[bytes]
     inverse: Int64s
     """(n,): the entity of each row, -1 for none."""
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return len(self.commands)
 
     @property
     def is_each_row(self) -> bool:
@@ -352,10 +349,10 @@ class _Group:
             -1 if None in values else index.setdefault(values, len(index))
             for values in zip(*columns, strict=True)
         ]
-        commands = b"".join(
+        commands = [
             b"%b$%d\r\n%b\r\n%b" % (self._head, len(key), key, self._tail) for key in map(self._key_of, index)
-        )
-        return _Entities(commands, len(index), np.array(inverse, dtype=np.int64))
+        ]
+        return _Entities(commands, np.array(inverse, dtype=np.int64))
 
     def serve(
         self,
@@ -525,7 +522,7 @@ class _LatestReader:
             if sidecar is None:
                 continue
             observations = StoredObservations(feast_layout.sidecar_state(sidecar))
-            places, too_old = observations.find(times_ms[rows])
+            places, too_old = observations.find(times_ms[rows], ttl_ms=0)  # whoever is hidden has an age, too
             beyond[rows] |= too_old
             numbers: dict[int, int] = {}  # only the observations that some row needs are decoded, each once
             for row, place in zip(rows.tolist(), places.tolist(), strict=True):

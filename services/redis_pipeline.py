@@ -3,18 +3,23 @@
 redis-py opens the connection (address, TLS, password, database) and remains in charge of it; only the
 bytes pass it by: commands come encoded, and hiredis reads the replies. Both pipelines are for reads
 alone: where a connection turns out to be dead, the commands are sent once more over a new one.
+
+On a Redis Cluster redis-py's own pipeline does the work, because it knows which node has which slot.
 """
 
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+if TYPE_CHECKING:
+    from services.settings import Settings
 
 REPLY_SECONDS_MAX = 5.0
 """Ten thousand rows take a tenth of a second; a store that is silent for longer is not there."""
@@ -25,10 +30,18 @@ class AsyncPipeline:
     """One connection for any number of tasks: their commands follow each other, nobody waits for a turn."""
 
     def __init__(self, client: Any) -> None:
-        """Connect as this `redis.asyncio.Redis`, made with ``protocol=2``, does."""
+        """Connect as this `redis.asyncio.Redis` or `RedisCluster`, made with ``protocol=2``, does."""
         self.client = client
+        self._is_cluster = not hasattr(client, "connection_pool")
         self._link: _Link | None = None
         self._connecting = asyncio.Lock()
+
+    @classmethod
+    def connect(cls, settings: "Settings") -> Self:
+        """Make a pipeline to the online store; the first exchange connects."""
+        import redis.asyncio
+
+        return cls(redis.asyncio.Redis.from_url(settings.redis_url, protocol=2))
 
     async def close(self) -> None:
         """Close the connection and those of the client."""
@@ -37,17 +50,22 @@ class AsyncPipeline:
             await asyncio.sleep(0)  # in which the transport closes
         await self.client.aclose()
 
-    async def exchange(self, commands: Sequence[bytes], replies: int) -> list[Any]:
+    async def exchange(self, commands: Sequence[bytes]) -> list[Any]:
         """Return the replies to encoded commands, in order.
 
         Raises `redis.RedisError`: the store cannot be reached, is silent, or answers one with an error.
         """
-        if not replies:
+        if not commands:
             return []
+        if self._is_cluster:
+            async with self.client.pipeline() as pipe:
+                for arguments in _decoded(commands):
+                    pipe.execute_command(*arguments)
+                return cast("list[Any]", await pipe.execute())
         try:
-            received = await self._send(await self._connected(), commands, replies)
+            received = await self._send(await self._connected(), commands)
         except RedisConnectionError:
-            received = await self._send(await self._connected(), commands, replies)
+            received = await self._send(await self._connected(), commands)
         return _checked(received)
 
     async def _connected(self) -> "_Link":
@@ -57,10 +75,10 @@ class AsyncPipeline:
                     self._link = await _Link.open(self.client)
         return self._link
 
-    async def _send(self, link: "_Link", commands: Sequence[bytes], replies: int) -> list[Any]:
+    async def _send(self, link: "_Link", commands: Sequence[bytes]) -> list[Any]:
         try:
             async with asyncio.timeout(REPLY_SECONDS_MAX):
-                return await link.exchange(commands, replies)
+                return await link.exchange(commands)
         except TimeoutError as error:
             link.abort()
             raise RedisTimeoutError(f"no reply within {REPLY_SECONDS_MAX:g} s") from error
@@ -85,12 +103,12 @@ class _Link(asyncio.Protocol):
         link._transport.set_protocol(link)
         return link
 
-    def exchange(self, commands: Sequence[bytes], replies: int) -> "asyncio.Future[list[Any]]":
+    def exchange(self, commands: Sequence[bytes]) -> "asyncio.Future[list[Any]]":
         future = self._loop.create_future()
         if self.is_lost:
             future.set_exception(RedisConnectionError("the connection is closed"))
         else:
-            self._waiting.append((replies, [], future))
+            self._waiting.append((len(commands), [], future))
             self._transport.write(b"".join(commands))
         return future
 
@@ -125,11 +143,19 @@ class BlockingPipeline:
     """One connection; threads take turns."""
 
     def __init__(self, client: Any) -> None:
-        """Connect as this `redis.Redis`, made with ``protocol=2``, does."""
+        """Connect as this `redis.Redis` or `RedisCluster`, made with ``protocol=2``, does."""
         self.client = client
+        self._is_cluster = not hasattr(client, "connection_pool")
         self._connection: Any = None
         self._reader = hiredis.Reader(replyError=ResponseError)
         self._turn = threading.Lock()
+
+    @classmethod
+    def connect(cls, settings: "Settings") -> Self:
+        """Make a pipeline to the online store; the first exchange connects."""
+        import redis
+
+        return cls(redis.Redis.from_url(settings.redis_url, protocol=2))
 
     def close(self) -> None:
         """Close the connection and those of the client."""
@@ -137,28 +163,33 @@ class BlockingPipeline:
             self._drop()
         self.client.close()
 
-    def exchange(self, commands: Sequence[bytes], replies: int) -> list[Any]:
+    def exchange(self, commands: Sequence[bytes]) -> list[Any]:
         """Return the replies to encoded commands, in order.
 
         Raises `redis.RedisError`: the store cannot be reached, is silent, or answers one with an error.
         """
-        if not replies:
+        if not commands:
             return []
+        if self._is_cluster:
+            with self._turn, self.client.pipeline() as pipe:
+                for arguments in _decoded(commands):
+                    pipe.execute_command(*arguments)
+                return cast("list[Any]", pipe.execute())
         with self._turn:
             try:
-                received = self._send(commands, replies)
+                received = self._send(commands)
             except RedisConnectionError:
-                received = self._send(commands, replies)
+                received = self._send(commands)
         return _checked(received)
 
-    def _send(self, commands: Sequence[bytes], replies: int) -> list[Any]:
+    def _send(self, commands: Sequence[bytes]) -> list[Any]:
         if self._connection is None:
             self._connect()
         socket = self._connection._sock  # noqa: SLF001  # see the module
         received: list[Any] = []
         try:
             socket.sendall(b"".join(commands))
-            while len(received) < replies:
+            while len(received) < len(commands):
                 chunk = socket.recv(_CHUNK_BYTES)
                 if not chunk:
                     raise ConnectionResetError("closed by the store")
@@ -186,6 +217,15 @@ class BlockingPipeline:
             self._connection.disconnect()
             self.client.connection_pool.release(self._connection)
             self._connection = None
+
+
+def _decoded(commands: Sequence[bytes]) -> Iterator[tuple[str | bytes, ...]]:
+    """Yield name and arguments of encoded commands, which have the form of replies."""
+    reader = hiredis.Reader()
+    for command in commands:
+        reader.feed(command)
+        name, *arguments = cast("list[bytes]", reader.gets())
+        yield (name.decode(), *arguments)
 
 
 def _checked(replies: list[Any]) -> list[Any]:

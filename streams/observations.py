@@ -1,7 +1,7 @@
 """The newest observation of one entity at any event time, from a bounded history.
 
-A value at time t is the newest observation not later than t; whether that is too old, the reader
-decides. Kept are all observations within `SLACK_MS` of the newest, at most `OBSERVATIONS_MAX`, and the
+A value at time t is the newest observation not later than t, if it is not older than the view's time
+to live. Kept are all observations within `SLACK_MS` of the newest, at most `OBSERVATIONS_MAX`, and the
 one before them. Of two at the same instant, the one with the higher source partition and offset counts,
 so a correction wins and the order in which partitions interleave does not matter.
 """
@@ -112,16 +112,19 @@ class StoredObservations:
         start = int(self._ends[index - 1]) if index else 0
         return self._raw[self._rows_at + start : self._rows_at + int(self._ends[index])]
 
-    def find(self, times_ms: Int64s) -> tuple[Int64s, npt.NDArray[np.bool_]]:
-        """Return for (n,) times the index of the newest observation not later, -1 for none.
+    def find(self, times_ms: Int64s, ttl_ms: int) -> tuple[Int64s, npt.NDArray[np.bool_]]:
+        """Return for (n,) times the index of the observation that counts, -1 for none.
 
-        Also whether the time is beyond the retention: then there is none.
+        Also whether the time is beyond the retention: then there is none. A ``ttl_ms`` of 0 is for ever.
         """
         if not len(self.times_ms):
             return np.full(len(times_ms), -1), np.zeros(len(times_ms), dtype=np.bool_)
         beyond = times_ms < self._complete_from_ms
         index = np.searchsorted(self.times_ms, times_ms, side="right") - 1
-        return np.where(beyond | (index < 0), -1, index), beyond
+        stale = (
+            times_ms - self.times_ms[index] > ttl_ms if ttl_ms else np.zeros(len(times_ms), dtype=np.bool_)
+        )
+        return np.where(beyond | stale | (index < 0), -1, index), beyond
 
     @property
     def _complete_from_ms(self) -> int:

@@ -18,6 +18,7 @@ every interleaving and every replay, and merging two states equals one state of 
 
 import dataclasses
 import itertools
+import math
 import struct
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -240,6 +241,17 @@ class StoredTiles:
         if reader.position != len(raw):
             raise StateError(f"{len(raw) - reader.position} bytes are left behind the tiles of this layout")
 
+    def newest_ms(self, times_ms: Int64s) -> Int64s:
+        """Return for (n,) times the event time of the newest event not later; -2**63 for none that is kept.
+
+        Where that event is already merged into a second or a hop, it is the end of that tile.
+        """
+        if not self._size:
+            return np.full(len(times_ms), _NEVER)
+        index = np.searchsorted(self._last_ms, times_ms, side="right") - 1
+        beyond = times_ms < self.starts_ms[-1] - SLACK_MS
+        return np.where(beyond | (index < 0), _NEVER, self._last_ms[index])
+
     def values(self, times_ms: Int64s) -> tuple[list[Float64s], npt.NDArray[np.bool_]]:
         """Return each aggregation at (n,) times, and whether the time is beyond the retention (then nan)."""
         beyond = times_ms < (self.starts_ms[-1] - SLACK_MS if self._size else _NEVER)
@@ -253,17 +265,6 @@ class StoredTiles:
             values = columns[item.column].values(item.function, low_by_window[item.window_ms], high)
             results.append(np.where(beyond, np.nan, values) if beyond.any() else values)
         return results, beyond
-
-    def newest_ms(self, times_ms: Int64s) -> Int64s:
-        """Return for (n,) times the event time of the newest event not later; -2**63 for none that is kept.
-
-        Where that event is already merged into a second or a hop, it is the end of that tile.
-        """
-        if not self._size:
-            return np.full(len(times_ms), _NEVER)
-        index = np.searchsorted(self._last_ms, times_ms, side="right") - 1
-        beyond = times_ms < self.starts_ms[-1] - SLACK_MS
-        return np.where(beyond | (index < 0), _NEVER, self._last_ms[index])
 
     def _index_of_tails(self, times_ms: Int64s, window_ms: int) -> Int64s:
         starts_ms = times_ms - window_ms
@@ -280,3 +281,8 @@ class StoredTiles:
         last[:hops] += self._layout.hop_ms - 1
         last[hops:seconds] += SECOND_MS - 1
         return last
+
+
+def empty_values(layout: Layout, rows: int) -> list[Float64s]:
+    """Return the aggregations of an entity without any event: 0 for counts, else nan."""
+    return [np.full(rows, 0.0 if item.function == "count" else math.nan) for item in layout.aggregations]

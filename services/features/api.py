@@ -23,7 +23,6 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-import redis.asyncio
 import redis.exceptions
 from starlette.requests import Request
 from starlette.responses import Response
@@ -63,7 +62,7 @@ class OnlineFeatures:
     def __init__(self, settings: Settings, plan: FeaturePlan) -> None:
         """Prepare; the first request connects."""
         self._plan = plan
-        self._pipeline = AsyncPipeline(redis.asyncio.Redis.from_url(settings.redis_url, protocol=2))
+        self._pipeline = AsyncPipeline.connect(settings)
         self._readers: dict[tuple[Reference, ...], OnlineReader] = {}
 
     def routes(self) -> list[BaseRoute]:

@@ -275,10 +275,8 @@ def typed_protos(row: dict[str, Any]) -> dict[str, Any]:
 def read_exact(settings: Settings, plan: FeaturePlan, keys: list[tuple[str, int, int]]) -> dict[str, Any]:
     import asyncio
 
-    import redis.asyncio
-
     async def read() -> Any:
-        pipeline = AsyncPipeline(redis.asyncio.Redis.from_url(settings.redis_url, protocol=2))
+        pipeline = AsyncPipeline.connect(settings)
         async with OnlineReader(plan.service("typed"), pipeline, detailed=True) as reader:
             columns = dict(zip(("shop", "desk", "area"), map(list, zip(*keys, strict=True)), strict=True))
             return await reader.read(columns, np.full(len(keys), NOON_MS))

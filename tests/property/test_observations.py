@@ -26,13 +26,20 @@ def state_of(history: list[Observation]) -> Observations:
     return state
 
 
-@given(histories, st.lists(st.integers(-100, 2500), min_size=1, max_size=6))
+@given(histories, st.lists(st.integers(-100, 2500), min_size=1, max_size=6), st.sampled_from([0, 100, 1000]))
 @settings(deadline=None)
-def test_found_is_the_newest_not_later(history: list[Observation], asked: list[int]) -> None:
+def test_found_is_the_newest_not_later_and_not_older_than_the_time_to_live(
+    history: list[Observation], asked: list[int], ttl_ms: int
+) -> None:
     stored = StoredObservations(state_of(history).to_bytes())
-    places, beyond = stored.find(np.array(asked, dtype=np.int64))
+    places, beyond = stored.find(np.array(asked, dtype=np.int64), ttl_ms)
     for time_ms, place in zip(asked, places, strict=True):
-        newest = max((e for e in history if e.event_time_ms <= time_ms), default=None)
+        known = [
+            e
+            for e in history
+            if e.event_time_ms <= time_ms and (not ttl_ms or time_ms - e.event_time_ms <= ttl_ms)
+        ]
+        newest = max(known, default=None)
         assert (stored.row(int(place)) if place >= 0 else None) == (newest.row if newest else None)
     assert not beyond.any()
 
@@ -62,7 +69,7 @@ def test_a_time_within_the_slack_is_answered_and_an_older_one_is_said_to_be_beyo
 ) -> None:
     with mock.patch.object(observations, "SLACK_MS", SLACK_MS):
         stored = StoredObservations(state_of(history).to_bytes())
-        places, beyond = stored.find(np.array(asked, dtype=np.int64))
+        places, beyond = stored.find(np.array(asked, dtype=np.int64), 0)
     newest_ms = max(entry.event_time_ms for entry in history)
     for time_ms, place, too_old in zip(asked, places, beyond, strict=True):
         assert too_old == (time_ms < newest_ms - SLACK_MS)

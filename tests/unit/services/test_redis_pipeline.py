@@ -1,8 +1,10 @@
 """Both pipelines on a real Valkey: replies never get mixed up, a dead connection is replaced."""
 
 import asyncio
+import functools
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,13 +17,20 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services import redis_pipeline
+from services.embedded import ports, valkey
+from services.embedded.supervisor import Launch, Supervisor
 from services.redis_pipeline import AsyncPipeline, BlockingPipeline
 
-Exchange = Callable[[list[bytes], int], list[Any]]
+Exchange = Callable[[list[bytes]], list[Any]]
+
+
+def encoded(*arguments: str) -> bytes:
+    parts = [argument.encode() for argument in arguments]
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
 
 
 def echo(text: str) -> bytes:
-    return b"*2\r\n$4\r\nECHO\r\n$%d\r\n%b\r\n" % (len(text), text.encode())
+    return encoded("ECHO", text)
 
 
 def asynchronous(url: str) -> AsyncPipeline:
@@ -46,34 +55,34 @@ def opened(kind: str, url: str) -> Iterator[Exchange]:
         return
     with asyncio.Runner() as runner:
         other = asynchronous(url)
-        yield lambda commands, replies: runner.run(other.exchange(commands, replies))
+        yield lambda commands: runner.run(other.exchange(commands))
         runner.run(other.close())
 
 
 def test_replies_come_in_order_however_large(exchange: Exchange) -> None:
     texts = [str(number) * 1000 for number in range(500)]
-    assert exchange([echo(text) for text in texts], 500) == [text.encode() for text in texts]
-    assert exchange([], 0) == []
-    assert exchange([echo("end")], 1) == [b"end"]
+    assert exchange([echo(text) for text in texts]) == [text.encode() for text in texts]
+    assert exchange([]) == []
+    assert exchange([echo("end")]) == [b"end"]
 
 
 def test_an_error_of_the_store_is_raised_and_the_next_replies_are_the_next_ones(exchange: Exchange) -> None:
     with pytest.raises(ResponseError, match="unknown command"):
-        exchange([echo("a"), b"*1\r\n$4\r\nNONE\r\n", echo("b")], 3)
-    assert exchange([echo("c")], 1) == [b"c"]
+        exchange([echo("a"), encoded("NONE"), echo("b")])
+    assert exchange([echo("c")]) == [b"c"]
 
 
 def test_a_connection_that_died_is_replaced(exchange: Exchange, valkey: str) -> None:
-    assert exchange([echo("before")], 1) == [b"before"]
+    assert exchange([echo("before")]) == [b"before"]
     with redis.Redis.from_url(valkey) as client:
         client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    assert exchange([echo("after")], 1) == [b"after"]
+    assert exchange([echo("after")]) == [b"after"]
 
 
 def test_a_store_that_closes_every_connection_is_an_error_after_two_attempts(exchange: Exchange) -> None:
     with pytest.raises(RedisConnectionError, match="lost"):
-        exchange([b"*1\r\n$4\r\nQUIT\r\n", echo("never")], 2)
-    assert exchange([echo("after")], 1) == [b"after"]
+        exchange([encoded("QUIT"), echo("never")])
+    assert exchange([echo("after")]) == [b"after"]
 
 
 @pytest.mark.parametrize("kind", ["asynchronous", "blocking"])
@@ -92,7 +101,7 @@ def test_a_silent_store_is_given_up(kind: str, monkeypatch: pytest.MonkeyPatch) 
         thread.start()
         for exchange in opened(kind, f"redis://127.0.0.1:{server.getsockname()[1]}/0"):
             with pytest.raises(RedisTimeoutError, match=r"no reply within 0\.2 s"):
-                exchange([echo("anyone?")], 1)
+                exchange([echo("anyone?")])
         thread.join(5)
     assert not thread.is_alive()
 
@@ -100,10 +109,8 @@ def test_a_silent_store_is_given_up(kind: str, monkeypatch: pytest.MonkeyPatch) 
 def test_tasks_share_a_connection_and_one_that_gives_up_takes_nobody_elses_replies(valkey: str) -> None:
     async def crowd() -> list[Any]:
         pipeline = asynchronous(valkey)
-        await pipeline.exchange([echo("open")], 1)
-        tasks = [
-            asyncio.create_task(pipeline.exchange([echo(f"{n}a"), echo(f"{n}b")], 2)) for n in range(200)
-        ]
+        await pipeline.exchange([echo("open")])
+        tasks = [asyncio.create_task(pipeline.exchange([echo(f"{n}a"), echo(f"{n}b")])) for n in range(200)]
         await asyncio.sleep(0)
         for task in tasks[::3]:
             task.cancel()
@@ -122,7 +129,7 @@ def test_threads_take_turns(valkey: str) -> None:
     pipeline = blocking(valkey)
 
     def ask(number: int) -> bool:
-        return pipeline.exchange([echo(f"{number}a"), echo(f"{number}b")], 2) == [
+        return pipeline.exchange([echo(f"{number}a"), echo(f"{number}b")]) == [
             b"%da" % number,
             b"%db" % number,
         ]
@@ -130,3 +137,43 @@ def test_threads_take_turns(valkey: str) -> None:
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(ask, range(400)))
     pipeline.close()
+
+
+@pytest.fixture(scope="module")
+def cluster(servers: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two nodes with half of the slots each."""
+    nodes = [(ports.free_port(), ports.free_port()) for _ in range(2)]
+    clients = []
+    for number, (port, bus) in enumerate(nodes):
+        folder = tmp_path_factory.mktemp(f"node{number}")
+        options = [*valkey.options(folder, port, appendonly=False), "--cluster-enabled", "yes"]
+        command = [str(valkey._binary()), *options, "--cluster-port", str(bus)]
+        ready = functools.partial(valkey._is_ready, port)
+        servers.wait_ready(servers.start(Launch("node", command, folder / "log", ready=ready)), seconds=20)
+        clients.append(redis.Redis(port=port, decode_responses=True))
+        clients[-1].execute_command("CLUSTER", "ADDSLOTSRANGE", 8192 * number, 8192 * number + 8191)
+    clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", *nodes[1])
+    deadline = time.monotonic() + 20
+    while any("cluster_state:ok" not in client.execute_command("CLUSTER", "INFO") for client in clients):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return f"redis://127.0.0.1:{nodes[0][0]}"
+
+
+def test_keys_of_a_cluster_are_read_from_the_nodes_that_have_them(cluster: str) -> None:
+    keys = [f"key {number}" for number in range(20)]
+    with redis.RedisCluster.from_url(cluster, protocol=2) as client:
+        for key in keys:
+            client.hset(key, "field", key)
+        commands = [encoded("HMGET", key, "field", "other") for key in keys]
+        expected = [[key.encode(), None] for key in keys]
+        assert BlockingPipeline(client).exchange(commands) == expected
+
+    async def read() -> list[Any]:
+        pipeline = AsyncPipeline(redis.asyncio.RedisCluster.from_url(cluster, protocol=2))
+        try:
+            return await pipeline.exchange(commands)
+        finally:
+            await pipeline.close()
+
+    assert asyncio.run(read()) == expected
