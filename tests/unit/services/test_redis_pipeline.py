@@ -1,17 +1,27 @@
 """Both pipelines on a real Valkey: replies never get mixed up, a dead connection is replaced."""
 
 import asyncio
+import datetime as dt
 import functools
+import ipaddress
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
 import redis.asyncio
+import uvloop
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -21,6 +31,7 @@ from services.embedded import ports, valkey
 from services.embedded.supervisor import Launch, Supervisor
 from services.redis_pipeline import AsyncPipeline, BlockingPipeline
 
+KINDS = ["asyncio", "uvloop", "blocking"]
 Exchange = Callable[[list[bytes]], list[Any]]
 
 
@@ -41,19 +52,19 @@ def blocking(url: str) -> BlockingPipeline:
     return BlockingPipeline(redis.Redis.from_url(url, protocol=2))
 
 
-@pytest.fixture(params=["asynchronous", "blocking"])
+@pytest.fixture(params=KINDS)
 def exchange(request: pytest.FixtureRequest, valkey: str) -> Iterator[Exchange]:
     yield from opened(request.param, valkey)
 
 
 def opened(kind: str, url: str) -> Iterator[Exchange]:
-    """Give both kinds the same form."""
+    """Give all kinds the same form."""
     if kind == "blocking":
         pipeline = blocking(url)
         yield pipeline.exchange
         pipeline.close()
         return
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if kind == "uvloop" else None) as runner:
         other = asynchronous(url)
         yield lambda commands: runner.run(other.exchange(commands))
         runner.run(other.close())
@@ -85,7 +96,7 @@ def test_a_store_that_closes_every_connection_is_an_error_after_two_attempts(exc
     assert exchange([echo("after")]) == [b"after"]
 
 
-@pytest.mark.parametrize("kind", ["asynchronous", "blocking"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_silent_store_is_given_up(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_pipeline, "REPLY_SECONDS_MAX", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -177,3 +188,60 @@ def test_keys_of_a_cluster_are_read_from_the_nodes_that_have_them(cluster: str) 
             await pipeline.close()
 
     assert asyncio.run(read()) == expected
+
+
+@pytest.fixture(scope="module")
+def encrypted(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same server behind TLS, which Valkey from packages does not speak itself."""
+    folder = tmp_path_factory.mktemp("tls")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate(folder))
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+        writer.close()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        place = urlsplit(valkey)
+        answers, questions = await asyncio.open_connection(place.hostname, place.port)
+        await asyncio.gather(copy(reader, questions), copy(answers, writer), return_exceptions=True)
+
+    loop, port = asyncio.new_event_loop(), ports.free_port()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    starting = asyncio.start_server(forward, "127.0.0.1", port, ssl=context)
+    asyncio.run_coroutine_threadsafe(starting, loop).result(5)
+    yield f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={folder / 'certificate.pem'}"
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(5)
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """Write a certificate of 127.0.0.1, signed by itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now).not_valid_after(now + dt.timedelta(days=1))
+    signed = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    files = folder / "certificate.pem", folder / "key.pem"
+    files[0].write_bytes(signed.public_bytes(Encoding.PEM))
+    files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return files
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_replies_come_through_tls(kind: str, encrypted: str) -> None:
+    texts = [str(number) * 5000 for number in range(100)]
+    for exchange in opened(kind, encrypted):
+        for _ in range(3):
+            assert exchange([echo(text) for text in texts]) == [text.encode() for text in texts]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_of_an_unknown_certificate_is_refused(kind: str, encrypted: str) -> None:
+    for exchange in opened(kind, encrypted.partition("?")[0]):
+        with pytest.raises(RedisConnectionError, match="certificate"):
+            exchange([echo("secret")])
