@@ -161,7 +161,7 @@ class OnlineReader:
         Raises `redis.RedisError` when the store cannot be reached; KeyError for a missing entity column.
         """
         question = self._reading.ask(entity_columns, event_times_ms)
-        replies = await self._pipeline.exchange(question.commands)
+        replies = await self._pipeline.exchange(*question.batches)
         served = self._reading.answer(question, replies)
         if served.watermarks_ms and None not in served.watermarks_ms.values():
             self._passed_ms = max(self._passed_ms, min(cast("Iterable[int]", served.watermarks_ms.values())))
@@ -211,7 +211,7 @@ class BlockingReader:
     def read(self, entity_columns: Mapping[str, Sequence[Any]], event_times_ms: Int64s) -> ServedFeatures:
         """Return the features of n rows, as `OnlineReader.read` does."""
         question = self._reading.ask(entity_columns, event_times_ms)
-        return self._reading.answer(question, self._pipeline.exchange(question.commands))
+        return self._reading.answer(question, self._pipeline.exchange(*question.batches))
 
 
 def _service(settings: Settings, service: ServicePlan | str) -> ServicePlan:
@@ -222,8 +222,8 @@ def _service(settings: Settings, service: ServicePlan | str) -> ServicePlan:
 class _Question:
     """Commands for the store, and what they ask for."""
 
-    commands: list[bytes]
-    """Each has one reply."""
+    batches: tuple[list[bytes], list[bytes]]
+    """The watermarks, and behind them the rows: what those promise is in these."""
     entities: "list[_Entities]"
     """By group of views."""
     times_ms: Int64s
@@ -251,9 +251,8 @@ class _ServiceReading:
     def ask(self, entity_columns: Mapping[str, Sequence[Any]], times_ms: Int64s) -> _Question:
         """Encode n rows; KeyError for a missing entity column."""
         entities = [group.ask(entity_columns) for group in self._groups]
-        # The watermarks come first in the pipeline: what they promise is in the rows that follow.
-        commands = [*self._watermark_commands, *itertools.chain.from_iterable(e.commands for e in entities)]
-        return _Question(commands, entities, times_ms)
+        rows = list(itertools.chain.from_iterable(asked.commands for asked in entities))
+        return _Question((self._watermark_commands, rows), entities, times_ms)
 
     def answer(self, question: _Question, replies: Sequence[Any]) -> ServedFeatures:
         """Decode the replies, one to each command, in order."""

@@ -8,6 +8,7 @@ On a Redis Cluster redis-py's own pipeline does the work, because it knows which
 """
 
 import asyncio
+import itertools
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -50,23 +51,27 @@ class AsyncPipeline:
             await asyncio.sleep(0)  # in which the transport closes
         await self.client.aclose()
 
-    async def exchange(self, commands: Sequence[bytes]) -> list[Any]:
-        """Return the replies to encoded commands, in order.
+    async def exchange(self, *batches: Sequence[bytes]) -> list[Any]:
+        """Return the replies to encoded commands, in order; a batch is executed after the one before.
 
         Raises `redis.RedisError`: the store cannot be reached, is silent, or answers one with an error.
         """
+        if self._is_cluster:
+            return [reply for batch in batches for reply in await self._through_cluster(batch)]
+        commands = list(itertools.chain.from_iterable(batches))
         if not commands:
             return []
-        if self._is_cluster:
-            async with self.client.pipeline() as pipe:
-                for arguments in _decoded(commands):
-                    pipe.execute_command(*arguments)
-                return cast("list[Any]", await pipe.execute())
         try:
             received = await self._send(await self._connected(), commands)
         except RedisConnectionError:
             received = await self._send(await self._connected(), commands)
         return _checked(received)
+
+    async def _through_cluster(self, commands: Sequence[bytes]) -> list[Any]:
+        async with self.client.pipeline() as pipe:
+            for arguments in _decoded(commands):
+                pipe.execute_command(*arguments)
+            return [_flat(reply) for reply in await pipe.execute()]
 
     async def _connected(self) -> "_Link":
         if self._link is None or self._link.is_lost:
@@ -163,24 +168,28 @@ class BlockingPipeline:
             self._drop()
         self.client.close()
 
-    def exchange(self, commands: Sequence[bytes]) -> list[Any]:
-        """Return the replies to encoded commands, in order.
+    def exchange(self, *batches: Sequence[bytes]) -> list[Any]:
+        """Return the replies to encoded commands, in order; a batch is executed after the one before.
 
         Raises `redis.RedisError`: the store cannot be reached, is silent, or answers one with an error.
         """
+        if self._is_cluster:
+            return [reply for batch in batches for reply in self._through_cluster(batch)]
+        commands = list(itertools.chain.from_iterable(batches))
         if not commands:
             return []
-        if self._is_cluster:
-            with self._turn, self.client.pipeline() as pipe:
-                for arguments in _decoded(commands):
-                    pipe.execute_command(*arguments)
-                return cast("list[Any]", pipe.execute())
         with self._turn:
             try:
                 received = self._send(commands)
             except RedisConnectionError:
                 received = self._send(commands)
         return _checked(received)
+
+    def _through_cluster(self, commands: Sequence[bytes]) -> list[Any]:
+        with self._turn, self.client.pipeline() as pipe:
+            for arguments in _decoded(commands):
+                pipe.execute_command(*arguments)
+            return [_flat(reply) for reply in pipe.execute()]
 
     def _send(self, commands: Sequence[bytes]) -> list[Any]:
         if self._connection is None:
@@ -226,6 +235,11 @@ def _decoded(commands: Sequence[bytes]) -> Iterator[tuple[str | bytes, ...]]:
         reader.feed(command)
         name, *arguments = cast("list[bytes]", reader.gets())
         yield (name.decode(), *arguments)
+
+
+def _flat(reply: Any) -> Any:
+    """Undo what redis-py makes of a reply to HGETALL."""
+    return list(itertools.chain.from_iterable(reply.items())) if isinstance(reply, dict) else reply
 
 
 def _checked(replies: list[Any]) -> list[Any]:

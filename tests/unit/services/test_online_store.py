@@ -69,8 +69,8 @@ def serve(
     fields = [field for reader, *_ in reading._groups[0]._views for field in reader.fields]
     marks = [[b"0", b"%d" % NOON_MS] for _ in service.stream_views]
     replies = [*marks, *([hashes.get(key, {}).get(field) for field in fields] for key in keys)]
-    assert len(replies) == len(question.commands)
-    assert all(key in command for key, command in zip(keys, question.commands[len(marks) :], strict=True))
+    assert len(question.batches[0]) == len(marks)
+    assert all(key in command for key, command in zip(keys, question.batches[1], strict=True))
     return reading.answer(question, replies)
 
 
