@@ -1,17 +1,22 @@
 """Reading the online store: every row of a slice at its own event time, in one round trip.
 
-As scoring does it::
+An application without an event loop needs three lines; with one, `OnlineReader` is awaited instead::
 
-    from services import feature_plan, online_store
+    from services.online_store import BlockingReader
+    from services.settings import Settings
 
-    service = feature_plan.load(settings).service("arrival_delay")   # fast: imports no Feast
-    service.feature_names      # ("origin_delay_mean_1h", ...), the FeatureService's projection order
-    service.join_keys          # ("origin", "carrier", "dest", "tailnum"): the columns that `read` needs
-    async with online_store.OnlineReader.connect(settings, service) as reader:
+    reader = BlockingReader.connect(Settings(), "arrival_delay")   # fast: imports no Feast
+    reader.service.feature_names   # ("origin_delay_mean_1h", ...), the FeatureService's projection order
+    reader.service.join_keys       # ("origin", "carrier", "dest", "tailnum"): the columns that `read` needs
+    rows = reader.read({"origin": [...], "carrier": [...], ...}, event_times_ms)   # without times: as of now
+    rows.columns["origin_delay_mean_1h"]   # float64 (n,), nan = missing; strings: object, None
+    rows.lag_ms                            # int64 (n,), -1 = a view never reported
+
+As scoring does it, which first waits until the features are complete::
+
+    async with OnlineReader.connect(settings, plan.service("arrival_delay")) as reader:
         passed = await reader.wait_for(event_time_ms, timeout_seconds=60)   # all stream views, bounded
-        rows = await reader.read({"origin": [...], "carrier": [...], ...}, event_times_ms)
-        rows.columns["origin_delay_mean_1h"]   # float64 (n,), nan = missing; strings: object, None
-        rows.lag_ms                            # int64 (n,), -1 = a view never reported
+        rows = await reader.read(entity_columns, event_times_ms)
 
 Batch views are decoded from Feast's own bytes. Stream views are computed from the sidecar, at each
 row's event time: a value never holds an event later than that, however far ahead the features are.
@@ -27,6 +32,7 @@ event by then, every feature of the view is missing, as in Feast's point-in-time
 import dataclasses
 import enum
 import itertools
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self, cast
@@ -154,13 +160,16 @@ class OnlineReader:
         await self._pipeline.close()
 
     async def read(
-        self, entity_columns: Mapping[str, Sequence[Any]], event_times_ms: Int64s
+        self, entity_columns: Mapping[str, Sequence[Any]], event_times_ms: Int64s | None = None
     ) -> ServedFeatures:
-        """Return the features of n rows. A null in an entity column makes that row's features missing.
+        """Return the features of n rows, each at its own event time, or of all now.
+
+        A null in an entity column makes that row's features missing.
 
         Raises `redis.RedisError` when the store cannot be reached; KeyError for a missing entity column.
         """
-        question = self._reading.ask(entity_columns, event_times_ms)
+        times_ms = _now_ms(entity_columns) if event_times_ms is None else event_times_ms
+        question = self._reading.ask(entity_columns, times_ms)
         replies = await self._pipeline.exchange(*question.batches)
         served = self._reading.answer(question, replies)
         if served.watermarks_ms and None not in served.watermarks_ms.values():
@@ -208,14 +217,22 @@ class BlockingReader:
         """Close the connections."""
         self._pipeline.close()
 
-    def read(self, entity_columns: Mapping[str, Sequence[Any]], event_times_ms: Int64s) -> ServedFeatures:
+    def read(
+        self, entity_columns: Mapping[str, Sequence[Any]], event_times_ms: Int64s | None = None
+    ) -> ServedFeatures:
         """Return the features of n rows, as `OnlineReader.read` does."""
-        question = self._reading.ask(entity_columns, event_times_ms)
+        times_ms = _now_ms(entity_columns) if event_times_ms is None else event_times_ms
+        question = self._reading.ask(entity_columns, times_ms)
         return self._reading.answer(question, self._pipeline.exchange(*question.batches))
 
 
 def _service(settings: Settings, service: ServicePlan | str) -> ServicePlan:
     return feature_plan.load(settings).service(service) if isinstance(service, str) else service
+
+
+def _now_ms(entity_columns: Mapping[str, Sequence[Any]]) -> Int64s:
+    rows = max(map(len, entity_columns.values()), default=0)
+    return np.full(rows, time.time_ns() // 1_000_000)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import redis
 
 from services import feast_repository
 from services.features.states import Event, ViewLogic
-from services.online_store import OnlineReader, Status
+from services.online_store import BlockingReader, OnlineReader, Status
 from services.settings import Settings
 from streams.codec import EventDecoder
 from tests.repositories import write_shop
@@ -66,6 +66,10 @@ def test_latest_values_equal_those_of_the_offline_join(valkey: str, tmp_path: Pa
             return await reader.read(columns, np.array(times_ms, dtype=np.int64))
 
     served = asyncio.run(read())
+    with BlockingReader.connect(settings, "everything") as reader:
+        columns: dict[str, list[Any]] = {"shop": [shop for shop, _ in asked], "desk": [None] * len(asked)}
+        blocking = reader.read(columns, np.array([time_ms for _, time_ms in asked], dtype=np.int64))
+        now = reader.read(columns)
     for name in names:
         offline = [None if pd.isna(value) else value for value in joined[name]]
         online = [
@@ -73,8 +77,10 @@ def test_latest_values_equal_those_of_the_offline_join(valkey: str, tmp_path: Pa
             for value in served.columns[name].tolist()
         ]
         assert online == offline
+        np.testing.assert_array_equal(blocking.columns[name], served.columns[name])
     statuses = {Status(number) for number in served.statuses("heat", view.name).tolist()}
     assert statuses == set(Status)
+    assert set(now.statuses("heat", view.name)) == {Status.OUTSIDE_MAX_AGE, Status.NOT_FOUND}
 
 
 def write_online(url: str, logic: ViewLogic, events: list[dict[str, Any]]) -> None:
