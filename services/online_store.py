@@ -54,6 +54,7 @@ AnyArray = npt.NDArray[Any]
 Raw = bytes | None
 
 _NULL_DOUBLE = feast_layout.encode_value(ValueType.DOUBLE, float("nan"))
+_NO_TIMES = np.empty(0, dtype=np.int64)
 _DOUBLE = np.dtype([("tag", "u1"), ("value", "<f8")])
 
 
@@ -383,7 +384,7 @@ class _Group:
         for reader, fields, places in self._views:
             view = reader.view
             own = replies if len(self._views) == 1 else [reply[fields] for reply in replies]
-            newest_ms = np.full(len(times_ms) if reader.is_timed else 0, watermarks.NEVER)
+            newest_ms = np.full(len(times_ms), watermarks.NEVER) if reader.is_timed else _NO_TIMES
             columns = reader.serve(own, entities, times_ms, beyond, newest_ms)
             if reader.is_timed:
                 views[view.name] = ServedView(times_ms, newest_ms, view.ttl_ms)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 REPLY_SECONDS_MAX = 5.0
 """Ten thousand rows take a tenth of a second; a store that is silent for longer is not there."""
-_CHUNK_BYTES = 1 << 18
+_BUFFER_BYTES = 1 << 17
 
 
 class AsyncPipeline:
@@ -153,6 +153,7 @@ class BlockingPipeline:
         self._is_cluster = not hasattr(client, "connection_pool")
         self._connection: Any = None
         self._reader = hiredis.Reader(replyError=ResponseError)
+        self._buffer = bytearray(_BUFFER_BYTES)
         self._turn = threading.Lock()
 
     @classmethod
@@ -199,10 +200,10 @@ class BlockingPipeline:
         try:
             socket.sendall(b"".join(commands))
             while len(received) < len(commands):
-                chunk = socket.recv(_CHUNK_BYTES)
-                if not chunk:
+                size_bytes = socket.recv_into(self._buffer)
+                if not size_bytes:
                     raise ConnectionResetError("closed by the store")
-                self._reader.feed(chunk)
+                self._reader.feed(self._buffer, 0, size_bytes)
                 while (reply := self._reader.gets()) is not False:
                     received.append(reply)
         except TimeoutError as error:
