@@ -203,7 +203,7 @@ class BlockingPipeline:
                 size_bytes = socket.recv_into(self._buffer)
                 if not size_bytes:
                     raise ConnectionResetError("closed by the store")
-                self._reader.feed(self._buffer, 0, size_bytes)
+                self._reader.feed(self._buffer, 0, size_bytes)  # type: ignore[arg-type]  # takes any buffer
                 while (reply := self._reader.gets()) is not False:
                     received.append(reply)
         except TimeoutError as error:
