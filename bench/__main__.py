@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-PARTS = ("scoring",)
+PARTS = ("scoring", "features")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Prints the result of one part as a table and keeps it as JSON."""
+"""Prints the results of a part as a table and keeps them as JSON."""
 
 import json
 import os
@@ -11,6 +11,9 @@ from rich.table import Table
 
 FOLDER = Path(".bench")
 
+Figures = Mapping[str, float]
+"""What was measured, by name and unit: ``p50_ms``, ``events_per_second``."""
+
 
 def write(name: str, rates: Mapping[str, float], ratios: Mapping[str, float], unit: str, notes: str) -> None:
     """Show and keep what one part measured: rates by contender, and how many times each of them we are."""
@@ -21,8 +24,27 @@ def write(name: str, rates: Mapping[str, float], ratios: Mapping[str, float], un
     for contender, rate in rates.items():
         ratio = ratios.get(contender)
         table.add_row(contender, f"{rate:,.0f}", f"{ratio:.2f}" if ratio else "")
+    _keep(name, table, {"rates": dict(rates), "ratios": dict(ratios), "unit": unit, "notes": notes})
+
+
+def write_measures(
+    name: str, measures: Mapping[str, Mapping[str, Figures]], ratios: Mapping[str, float], notes: str
+) -> None:
+    """Show and keep several measures of one part: figures by contender, and one ratio each."""
+    table = Table(title=f"bench {name}: {notes}")
+    for heading in ("measure", "contender", "figures", "driftline is … times as fast"):
+        table.add_column(heading, justify="right" if "…" in heading else "left")
+    for measure, contenders in measures.items():
+        for contender, figures in contenders.items():
+            shown = "  ".join(f"{figure} {value:,.3g}" for figure, value in figures.items())
+            ratio = f"{ratios[measure]:.2f}" if contender == next(iter(contenders)) else ""
+            table.add_row(measure, contender, shown, ratio)
+        table.add_section()
+    _keep(name, table, {"measures": measures, "ratios": dict(ratios), "notes": notes})
+
+
+def _keep(name: str, table: Table, result: Mapping[str, object]) -> None:
     Console(width=110).print(table)
     FOLDER.mkdir(exist_ok=True)
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
-    result = {"rates": dict(rates), "ratios": dict(ratios), "unit": unit, "notes": notes, "machine": machine}
-    (FOLDER / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    (FOLDER / f"{name}.json").write_text(json.dumps({**result, "machine": machine}, indent=2) + "\n")

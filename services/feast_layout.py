@@ -6,6 +6,7 @@ field ``_ts:view`` holds the row's event time. Beside them stands a field of our
 view, which Feast's readers pass over: the *sidecar*.
 """
 
+import dataclasses
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,14 +15,18 @@ import mmh3
 
 from services.feature_plan import Column, ValueType
 
-Value = float | int | str | bool | None
+Scalar = float | int | str | bytes | bool
+Value = Scalar | list[Any] | None
+"""Of a list, all elements are of one type."""
 
 _U32_PAIR = struct.Struct("<II")
-_DOUBLE = struct.Struct("<Bd")
-_FLOAT = struct.Struct("<Bf")
+_DOUBLE = struct.Struct("<d")
+_FLOAT = struct.Struct("<f")
 _KEY_STRING, _KEY_INT32, _KEY_INT64 = 2, 3, 4
 DOUBLE_TAG, DOUBLE_BYTES = 0x29, 9
-_STRING_TAG, _INT32_TAG, _INT64_TAG, _FLOAT_TAG, _BOOL_TAG = 0x12, 0x18, 0x20, 0x35, 0x38
+_NULL_TAG = 0x98
+_NULL_SECONDS = -(2**63)
+"""What Feast writes for a timestamp that is null."""
 _SIDECAR_HEADER = struct.Struct("<BH")
 _SIDECAR_OFFSET = struct.Struct("<Iq")
 _SIDECAR_FORMAT = 1
@@ -78,7 +83,19 @@ def encode_value(kind: ValueType, value: Value) -> bytes:
     """Write one feature."""
     if value is None:
         return b""
-    return _VALUE_ENCODERS[kind](value)
+    tag, encode = _VALUE_ENCODERS[kind]
+    return tag + encode(value)
+
+
+def decode_value(raw: bytes | None) -> Any:
+    """Read one feature, a `Value`; None for null. `LayoutError` for a type that is not in `ValueType`."""
+    if not raw or raw[0] == _NULL_TAG:
+        return None
+    tag, start = _read_varint(raw, 0) if raw[0] > 0x7F else (raw[0], 1)
+    decode = _VALUE_DECODERS.get(tag)
+    if decode is None:
+        raise LayoutError(f"a value of an unknown type, with the tag 0x{tag:02x}")
+    return decode(raw, start)
 
 
 def _varint(value: int) -> bytes:
@@ -91,39 +108,8 @@ def _varint(value: int) -> bytes:
     return bytes(written)
 
 
-def _string(value: str) -> bytes:
-    raw = value.encode()
-    return bytes([_STRING_TAG]) + _varint(len(raw)) + raw
-
-
-_VALUE_ENCODERS: Mapping[ValueType, Callable[[Any], bytes]] = {
-    ValueType.DOUBLE: lambda value: _DOUBLE.pack(DOUBLE_TAG, value),
-    ValueType.FLOAT: lambda value: _FLOAT.pack(_FLOAT_TAG, value),
-    ValueType.INT32: lambda value: bytes([_INT32_TAG]) + _varint(value),
-    ValueType.INT64: lambda value: bytes([_INT64_TAG]) + _varint(value),
-    ValueType.BOOL: lambda value: bytes([_BOOL_TAG, bool(value)]),
-    ValueType.STRING: _string,
-}
-
-
-def decode_value(raw: bytes | None) -> Value:
-    """Read one feature; None for null. `LayoutError` for types that are no scalar."""
-    if not raw:
-        return None
-    tag = raw[0]
-    if tag == DOUBLE_TAG:
-        return float(_DOUBLE.unpack(raw)[1])
-    if tag == _STRING_TAG:
-        _, start = _read_varint(raw, 1)
-        return raw[start:].decode()
-    if tag in (_INT64_TAG, _INT32_TAG):
-        value, _ = _read_varint(raw, 1)
-        return value - (1 << 64) if value >> 63 else value
-    if tag == _FLOAT_TAG:
-        return float(_FLOAT.unpack(raw)[1])
-    if tag == _BOOL_TAG:
-        return raw[1] != 0
-    raise LayoutError(f"a value with the tag 0x{tag:02x} is no scalar")
+def _delimited(raw: bytes) -> bytes:
+    return _varint(len(raw)) + raw
 
 
 def _read_varint(raw: bytes, position: int) -> tuple[int, int]:
@@ -135,6 +121,101 @@ def _read_varint(raw: bytes, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
         shift += 7
+
+
+def _read_delimited(raw: bytes, position: int) -> bytes:
+    size, start = _read_varint(raw, position)
+    return raw[start : start + size]
+
+
+def _read_integer(raw: bytes, position: int) -> int:
+    value, _ = _read_varint(raw, position)
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _read_seconds(raw: bytes, position: int) -> int | None:
+    seconds = _read_integer(raw, position)
+    return None if seconds == _NULL_SECONDS else seconds
+
+
+def _integers(raw: bytes) -> list[int]:
+    position, found = 0, []
+    while position < len(raw):
+        value, position = _read_varint(raw, position)
+        found.append(value - (1 << 64) if value >> 63 else value)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wire:
+    """How a scalar type stands in ``feast.types.Value``, alone and in a list."""
+
+    field: int
+    type: int
+    """Of the wire: 0 varint, 1 eight bytes, 2 delimited, 5 four bytes."""
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes, int], Scalar | None]
+    decode_packed: Callable[[bytes], list[Any]] | None
+    """Reads all elements of a list; None where each has a tag of its own."""
+
+    @property
+    def list_field(self) -> int:
+        return self.field + 10
+
+    def encode_list(self, values: Sequence[Any]) -> bytes:
+        if self.decode_packed is None:
+            return _delimited(b"".join(b"\x0a" + self.encode(value) for value in values))
+        packed = b"".join(map(self.encode, values))
+        return _delimited(b"\x0a" + _delimited(packed) if values else b"")
+
+    def decode_list(self, raw: bytes, position: int) -> list[Any]:
+        content = _read_delimited(raw, position)
+        if self.decode_packed is not None:
+            return self.decode_packed(_read_delimited(content, 1)) if content else []
+        found, position = [], 0
+        while position < len(content):
+            size, start = _read_varint(content, position + 1)
+            found.append(self.decode(content, position + 1))
+            position = start + size
+        return found
+
+
+def _fixed(layout: struct.Struct) -> tuple[Callable[[bytes, int], float], Callable[[bytes], list[float]]]:
+    return (
+        lambda raw, position: layout.unpack_from(raw, position)[0],
+        lambda raw: [value for (value,) in layout.iter_unpack(raw)],
+    )
+
+
+_WIRES = {
+    ValueType.BYTES: _Wire(1, 2, _delimited, _read_delimited, None),
+    ValueType.STRING: _Wire(
+        2,
+        2,
+        lambda value: _delimited(value.encode()),
+        lambda raw, position: _read_delimited(raw, position).decode(),
+        None,
+    ),
+    ValueType.INT32: _Wire(3, 0, _varint, _read_integer, _integers),
+    ValueType.INT64: _Wire(4, 0, _varint, _read_integer, _integers),
+    ValueType.DOUBLE: _Wire(5, 1, _DOUBLE.pack, *_fixed(_DOUBLE)),
+    ValueType.FLOAT: _Wire(6, 5, _FLOAT.pack, *_fixed(_FLOAT)),
+    ValueType.BOOL: _Wire(
+        7,
+        0,
+        lambda value: b"\x01" if value else b"\x00",
+        lambda raw, position: raw[position] != 0,
+        lambda raw: [byte != 0 for byte in raw],
+    ),
+    ValueType.UNIX_TIMESTAMP: _Wire(8, 0, _varint, _read_seconds, _integers),
+}
+_VALUE_ENCODERS: dict[ValueType, tuple[bytes, Callable[[Any], bytes]]] = {}
+_VALUE_DECODERS: dict[int, Callable[[bytes, int], Value]] = {}
+for _kind, _wire in _WIRES.items():
+    _VALUE_ENCODERS[_kind] = _varint(_wire.field << 3 | _wire.type), _wire.encode
+    _VALUE_ENCODERS[ValueType(f"{_kind}_list")] = _varint(_wire.list_field << 3 | 2), _wire.encode_list
+    _VALUE_DECODERS[_wire.field << 3 | _wire.type] = _wire.decode
+    _VALUE_DECODERS[_wire.list_field << 3 | 2] = _wire.decode_list
 
 
 def encode_timestamp(time_ms: int) -> bytes:

@@ -36,6 +36,16 @@ _TYPES = {
     "Float32": ValueType.FLOAT,
     "Float64": ValueType.DOUBLE,
     "Bool": ValueType.BOOL,
+    "Bytes": ValueType.BYTES,
+    "UnixTimestamp": ValueType.UNIX_TIMESTAMP,
+    "Array(String)": ValueType.STRING_LIST,
+    "Array(Int32)": ValueType.INT32_LIST,
+    "Array(Int64)": ValueType.INT64_LIST,
+    "Array(Float32)": ValueType.FLOAT_LIST,
+    "Array(Float64)": ValueType.DOUBLE_LIST,
+    "Array(Bool)": ValueType.BOOL_LIST,
+    "Array(Bytes)": ValueType.BYTES_LIST,
+    "Array(UnixTimestamp)": ValueType.UNIX_TIMESTAMP_LIST,
 }
 _KEY_TYPES = (ValueType.STRING, ValueType.INT32, ValueType.INT64)
 _STREAM_TYPES = {

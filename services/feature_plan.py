@@ -29,7 +29,7 @@ class PlanError(ValueError):
 
 
 class ValueType(StrEnum):
-    """Feast's types that can be keys (strings and integers) or features."""
+    """Feast's types that can be features; of them strings and integers can be keys."""
 
     STRING = "string"
     INT32 = "int32"
@@ -37,6 +37,34 @@ class ValueType(StrEnum):
     FLOAT = "float"
     DOUBLE = "double"
     BOOL = "bool"
+    BYTES = "bytes"
+    UNIX_TIMESTAMP = "unix_timestamp"
+    """Whole seconds since 1970."""
+    STRING_LIST = "string_list"
+    INT32_LIST = "int32_list"
+    INT64_LIST = "int64_list"
+    FLOAT_LIST = "float_list"
+    DOUBLE_LIST = "double_list"
+    BOOL_LIST = "bool_list"
+    BYTES_LIST = "bytes_list"
+    UNIX_TIMESTAMP_LIST = "unix_timestamp_list"
+
+    @property
+    def is_number(self) -> bool:
+        """Tell whether a column of it is one of floats."""
+        return self in _NUMBERS
+
+
+_NUMBERS = frozenset(
+    {
+        ValueType.INT32,
+        ValueType.INT64,
+        ValueType.FLOAT,
+        ValueType.DOUBLE,
+        ValueType.BOOL,
+        ValueType.UNIX_TIMESTAMP,
+    }
+)
 
 
 class Kind(StrEnum):
@@ -157,6 +185,17 @@ class ServicePlan:
     def stream_views(self) -> tuple[str, ...]:
         """The names of the views that have a watermark."""
         return tuple(view.name for view in self.views if view.is_stream)
+
+    def check_inputs(self) -> None:
+        """Raise `PlanError` if a feature can be no input of a model: it must be a number or a string."""
+        for view in self.views:
+            for feature in view.features:
+                wanted = Reference(view.name, feature.name) in self.references
+                if wanted and not (feature.type.is_number or feature.type is ValueType.STRING):
+                    raise PlanError(
+                        f"service {self.name!r}: feature {feature.name!r} of view {view.name!r} is of type "
+                        f"{feature.type}; a model takes numbers and strings"
+                    )
 
     def type_of(self, feature: str) -> ValueType:
         """Return the type of one of its features; KeyError if it has none of this name."""

@@ -4,11 +4,12 @@ Each setting is an environment variable with the prefix ``DRIFTLINE_`` (``DRIFTL
 in a file ``.env``. The defaults are those of ``driftline up``.
 """
 
+import re
 import ssl
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,6 +58,12 @@ class Settings(BaseSettings):
     retraining_port: int = Field(8005, description="HTTP port of the retraining process")
     dashboard_port: int = Field(8000, description="HTTP port of the dashboard")
 
+    api_token_digests: str = Field(
+        "",
+        description="SHA-256 digests (hex, comma separated) of the tokens that the feature API accepts; "
+        "empty: it asks for none",
+    )
+
     slice_records_max: int = Field(2000, ge=1, description="Records of one partition handed on at once")
     in_flight_bytes_max: int = Field(
         32 << 20, ge=1 << 20, description="Bytes fetched and not yet finished, a process"
@@ -74,6 +81,19 @@ class Settings(BaseSettings):
                 f"security_protocol {self.security_protocol} needs sasl_username and sasl_password"
             )
         return self
+
+    @field_validator("api_token_digests")
+    @classmethod
+    def _check_digests(cls, value: str) -> str:
+        for digest in filter(None, value.split(",")):
+            if not re.fullmatch(r"\s*[0-9a-fA-F]{64}\s*", digest):
+                raise ValueError("each must be a SHA-256 digest: 64 hexadecimal digits")
+        return value
+
+    @property
+    def token_digests(self) -> tuple[bytes, ...]:
+        """The digests of accepted tokens, 32 bytes each; none where no token is asked for."""
+        return tuple(bytes.fromhex(digest.strip()) for digest in self.api_token_digests.split(",") if digest)
 
     @property
     def archive_root(self) -> str:

@@ -266,6 +266,17 @@ class StoredTiles:
         if reader.position != len(raw):
             raise StateError(f"{len(raw) - reader.position} bytes are left behind the tiles of this layout")
 
+    def newest_ms(self, times_ms: Int64s) -> Int64s:
+        """Return for (n,) times the event time of the newest event not later; -2**63 for none that is kept.
+
+        Where that event is already merged into a second or a hop, it is the end of that tile.
+        """
+        if not self._size:
+            return np.full(len(times_ms), _NEVER)
+        index = np.searchsorted(self._last_ms, times_ms, side="right") - 1
+        beyond = times_ms < self.starts_ms[-1] - SLACK_MS
+        return np.where(beyond | (index < 0), _NEVER, self._last_ms[index])
+
     def values(self, times_ms: Int64s) -> tuple[list[Float64s], npt.NDArray[np.bool_]]:
         """Return each aggregation at (n,) times, and whether the time is beyond the retention (then nan)."""
         beyond = times_ms < (self.starts_ms[-1] - SLACK_MS if self._size else _NEVER)

@@ -9,7 +9,7 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, KafkaS
 from feast import StreamFeatureView, ValueType
 from feast.aggregation import Aggregation
 from feast.data_format import JsonFormat
-from feast.types import Bool, Float32, Float64, Int32, Int64, String
+from feast.types import Array, Bool, Bytes, Float32, Float64, Int32, Int64, Map, String, UnixTimestamp
 
 shop = Entity(name="shop", join_keys=["shop"], value_type=ValueType.STRING)
 desk = Entity(name="desk", join_keys=["desk"], value_type=ValueType.INT64)
@@ -76,6 +76,22 @@ PREFIX_facts = FeatureView(
     ],
     ttl=timedelta(0),
 )
+area = Entity(name="area", join_keys=["area"], value_type=ValueType.INT32)
+SCALARS = {
+    "bool": Bool, "bytes": Bytes, "double": Float64, "float": Float32, "int32": Int32, "int64": Int64,
+    "string": String, "unix_timestamp": UnixTimestamp,
+}
+PREFIX_typed = FeatureView(
+    name="PREFIX_typed", entities=[shop, desk, area],
+    source=FileSource(name="typed", path="typed.parquet", timestamp_field="event_timestamp"),
+    schema=[
+        Field(name="shop", dtype=String), Field(name="desk", dtype=Int64), Field(name="area", dtype=Int32),
+        *(Field(name=name, dtype=dtype) for name, dtype in SCALARS.items()),
+        *(Field(name=f"{name}_list", dtype=Array(dtype)) for name, dtype in SCALARS.items()),
+    ],
+    ttl=timedelta(days=20000),
+)
+typed = FeatureService(name="typed", features=[PREFIX_typed])
 everything = FeatureService(
     name="everything", features=[PREFIX_by_shop, PREFIX_by_desk, PREFIX_latest, PREFIX_facts]
 )

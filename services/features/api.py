@@ -3,33 +3,46 @@
     {"feature_service": "arrival_delay", "entities": {"origin": ["JFK"], "carrier": ["UA"], ...}}
     {"features": ["origin_departures:origin_delay_mean_1h"], "entities": {"origin": ["JFK"]}}
 
-One field more than Feast's: ``event_time`` (RFC 3339), at which stream views are evaluated; now by default.
+A Feast client whose online store is ``{type: remote, path: http://...}`` reads from here. One field
+more than Feast's in the request: ``event_time`` (RFC 3339), at which stream views are evaluated; now by
+default. More in the answer: ``ages_ms`` of each feature's values at that time, null where none was found,
+and in ``metadata`` the ``watermarks_ms`` of the stream views: up to where each is complete.
+
+Errors: 400 a body that cannot be understood, with the field; 401 no valid token, where tokens are asked for;
+404 an unknown service, view or feature; 413 too many rows or bytes; 503 the online store cannot be reached;
+500 a defect, with a reference to the log and no internals.
 """
 
+import base64
 import contextlib
 import datetime as dt
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-import redis.asyncio
 import redis.exceptions
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from services import feast_layout
-from services.feature_plan import FeaturePlan, PlanError, Reference, ServicePlan
-from services.online_store import OnlineReader
+from services import web
+from services.feature_plan import FeaturePlan, PlanError, Reference, ServicePlan, ValueType
+from services.online_store import OnlineReader, ServedFeatures, ServedView, Status
+from services.redis_pipeline import AsyncPipeline
 from services.settings import Settings
 from streams import codec
 
 ROWS_MAX = 10_000
+BODY_BYTES_MAX = 4 << 20
+"""As for scoring: ten thousand rows of a few hundred bytes of keys."""
 READERS_MAX = 64
 """Compiled selections of features kept; their number is the clients', so it is bounded."""
+_EPOCH = "1970-01-01T00:00:00Z"
+_STATUS_NAMES = ["", *(status.name for status in Status)]
+_KEY_BITS = {ValueType.INT32: 31, ValueType.INT64: 63}
 
 
 class OnlineFeaturesRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -39,11 +52,8 @@ class OnlineFeaturesRequest(msgspec.Struct, forbid_unknown_fields=True):
     feature_service: str | None = None
     features: list[str] | None = None
     full_feature_names: bool = False
+    include_feature_view_version_metadata: bool = False
     event_time: Annotated[dt.datetime, msgspec.Meta(tz=True)] | None = None
-
-
-class BadRequestError(ValueError):
-    """The body cannot be answered; the message names the field."""
 
 
 class OnlineFeatures:
@@ -52,12 +62,12 @@ class OnlineFeatures:
     def __init__(self, settings: Settings, plan: FeaturePlan) -> None:
         """Prepare; the first request connects."""
         self._plan = plan
-        self._client: Any = redis.asyncio.Redis.from_url(settings.redis_url, protocol=2)
+        self._pipeline = AsyncPipeline.connect(settings)
         self._readers: dict[tuple[Reference, ...], OnlineReader] = {}
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes."""
-        return [Route("/get-online-features", self._answer, methods=["POST"])]
+        return [Route("/get-online-features", web.answering(self._answer), methods=["POST"])]
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -65,132 +75,163 @@ class OnlineFeatures:
         try:
             yield
         finally:
-            await self._client.aclose()
+            await self._pipeline.close()
 
     async def _answer(self, http: Request) -> Response:
+        request = _parse(await web.read_body(http, BODY_BYTES_MAX))
+        service = self._select(request)
+        rows = _check_entities(request, service)
+        time_ms = codec.epoch_ms(request.event_time) if request.event_time else time.time_ns() // 1_000_000
         try:
-            request = msgspec.json.decode(await http.body(), type=OnlineFeaturesRequest)
-            service = self._select(request)
-            rows = _check_entities(request, service)
-            return JSONResponse(await self._serve(request, service, rows))
-        except PlanError as error:
-            return JSONResponse({"error": str(error)}, status_code=404)
-        except (msgspec.DecodeError, BadRequestError) as error:
-            return JSONResponse({"error": str(error)}, status_code=400)
-        except (redis.exceptions.RedisError, OSError):
-            return JSONResponse({"error": "the online store cannot be reached"}, status_code=503)
+            served = await self._reader(service).read(request.entities, np.full(rows, time_ms))
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise web.RequestError(503, "the online store cannot be reached", {"Retry-After": "1"}) from error
+        body = msgspec.json.encode(_response(request, service, served))
+        return Response(body, media_type="application/json")
 
     def _select(self, request: OnlineFeaturesRequest) -> ServicePlan:
-        if (request.feature_service is None) == (request.features is None):
-            raise BadRequestError("give either feature_service or features")
-        if request.feature_service is not None:
-            return self._plan.service(request.feature_service)
-        references = []
-        for name in request.features or []:
-            view, colon, feature = name.partition(":")
-            if not colon:
-                raise BadRequestError(f"features: {name!r} must be written as view:feature")
-            references.append(Reference(view, feature))
-        return self._plan.select("request", tuple(dict.fromkeys(references)))
-
-    async def _serve(self, request: OnlineFeaturesRequest, service: ServicePlan, rows: int) -> dict[str, Any]:
-        time_ms = codec.epoch_ms(request.event_time) if request.event_time else time.time_ns() // 1_000_000
-        columns = [
-            await self._reader(one).read(request.entities, np.full(rows, time_ms))
-            for one in _by_view(service)  # one view at a time: names may repeat across views
-        ]
-        timestamps = await self._timestamps(request, service, rows)
-        results = [_entity_result(request.entities[name]) for name in service.join_keys]
-        for reference, served in zip(service.references, _in_order(service, columns), strict=True):
-            results.append(_feature_result(served, timestamps[reference.view]))
-        names = [
-            f"{r.view}__{r.feature}" if request.full_feature_names else r.feature for r in service.references
-        ]
-        return {"metadata": {"feature_names": [*service.join_keys, *names]}, "results": results}
+        if (request.feature_service is None) == (not request.features):
+            raise web.RequestError(400, "give either feature_service or features")
+        try:
+            if request.feature_service is not None:
+                return self._plan.service(request.feature_service)
+            references = [_reference(name) for name in request.features or []]
+            return self._plan.select("request", tuple(dict.fromkeys(references)))
+        except PlanError as error:
+            raise web.RequestError(404, str(error)) from error
 
     def _reader(self, service: ServicePlan) -> OnlineReader:
         reader = self._readers.get(service.references)
         if reader is None:
             if len(self._readers) >= READERS_MAX:
                 self._readers.clear()
-            reader = self._readers[service.references] = OnlineReader(service, self._client)
+            reader = OnlineReader(service, self._pipeline, detailed=True)
+            self._readers[service.references] = reader
         return reader
 
-    async def _timestamps(
-        self, request: OnlineFeaturesRequest, service: ServicePlan, rows: int
-    ) -> dict[str, list[int | None]]:
-        """Read the event time of each row of each view."""
-        async with self._client.pipeline(transaction=False) as pipe:
-            for view in service.views:
-                encode = feast_layout.entity_key_encoder(service.project, view.join_keys)
-                columns = [request.entities[key.name] for key in view.join_keys]
-                for entity in zip(*columns, strict=True):
-                    # A row without an entity has no key; the empty one holds nothing.
-                    pipe.hget(
-                        b"" if None in entity else encode(entity), feast_layout.timestamp_field(view.name)
-                    )
-            found = [feast_layout.decode_timestamp(raw) for raw in await pipe.execute()]
-        return {view.name: found[i * rows : (i + 1) * rows] for i, view in enumerate(service.views)}
+
+def _parse(raw: bytes) -> OnlineFeaturesRequest:
+    try:
+        return msgspec.json.decode(raw, type=OnlineFeaturesRequest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise web.RequestError(400, str(error)) from error
 
 
-def _by_view(service: ServicePlan) -> list[ServicePlan]:
-    return [
-        ServicePlan(
-            view.name, service.project, tuple(r for r in service.references if r.view == view.name), (view,)
-        )
-        for view in service.views
-    ]
-
-
-def _in_order(service: ServicePlan, served: Sequence[Any]) -> list[Any]:
-    by_view = {view.name: answer.columns for view, answer in zip(service.views, served, strict=True)}
-    return [by_view[reference.view][reference.feature] for reference in service.references]
+def _reference(name: str) -> Reference:
+    view, colon, feature = name.partition(":")
+    if not colon:
+        raise web.RequestError(400, f"features: {name!r} must be written as view:feature")
+    return Reference(view, feature)
 
 
 def _check_entities(request: OnlineFeaturesRequest, service: ServicePlan) -> int:
     """Return the number of rows."""
     missing = [name for name in service.join_keys if name not in request.entities]
     if missing:
-        raise BadRequestError(f"entities: missing {', '.join(missing)}")
+        raise web.RequestError(400, f"entities: missing {', '.join(missing)}")
     sizes = {name: len(request.entities[name]) for name in service.join_keys}
     if len(set(sizes.values())) > 1:
-        raise BadRequestError(f"entities: columns differ in length: {sizes}")
+        raise web.RequestError(400, f"entities: columns differ in length: {sizes}")
     rows = next(iter(sizes.values()), 0)
     if rows > ROWS_MAX:
-        raise BadRequestError(f"entities: {rows} rows, at most {ROWS_MAX} at once")
-    kinds = {
-        key.name: str if key.type == "string" else int for view in service.views for key in view.join_keys
-    }
-    for name, kind in kinds.items():
-        for value in request.entities[name]:
-            if value is not None and not isinstance(value, kind):
-                raise BadRequestError(f"entities: {name} holds {value!r}, expected {kind.__name__}")
+        raise web.RequestError(413, f"entities: {rows} rows, at most {ROWS_MAX} at once")
+    types = {key.name: key.type for view in service.views for key in view.join_keys}
+    for name, kind in types.items():
+        for row, value in enumerate(request.entities[name]):
+            if value is not None and not _fits(value, kind):
+                raise web.RequestError(400, f"entities: {name}[{row}] is {value!r}, expected {kind}")
     return rows
+
+
+def _fits(value: str | int, kind: ValueType) -> bool:
+    if isinstance(value, str):
+        return kind is ValueType.STRING
+    bits = _KEY_BITS.get(kind, 0)
+    return -(1 << bits) <= value < 1 << bits and bits > 0
+
+
+def _response(request: OnlineFeaturesRequest, service: ServicePlan, served: ServedFeatures) -> dict[str, Any]:
+    times = {name: _times(view) for name, view in served.views.items()}
+    types = {(view.name, column.name): column.type for view in service.views for column in view.features}
+    names, results = list(service.join_keys), [_entity_result(request.entities[n]) for n in service.join_keys]
+    for reference in service.references:
+        full_name = f"{reference.view}__{reference.feature}"
+        names.append(full_name if request.full_feature_names else reference.feature)
+        statuses = served.statuses(full_name, reference.view)
+        results.append(
+            {
+                "values": _values(served.columns[full_name], types[reference.view, reference.feature]),
+                "statuses": [_STATUS_NAMES[status] for status in statuses.tolist()],
+                **times[reference.view],
+            }
+        )
+    metadata: dict[str, Any] = {
+        "feature_names": names,
+        "watermarks_ms": served.watermarks_ms,
+    }
+    if request.include_feature_view_version_metadata:
+        metadata["feature_view_metadata"] = [{"name": view.name, "version": 0} for view in service.views]
+    return {"metadata": metadata, "results": results}
 
 
 def _entity_result(values: Sequence[Any]) -> dict[str, Any]:
     return {
         "values": list(values),
         "statuses": ["PRESENT"] * len(values),
-        "event_timestamps": ["1970-01-01T00:00:00Z"] * len(values),
+        "event_timestamps": [_EPOCH] * len(values),
     }
 
 
-def _feature_result(column: Any, timestamps_ms: Sequence[int | None]) -> dict[str, Any]:
-    values = [None if isinstance(value, float) and math.isnan(value) else value for value in column.tolist()]
+def _times(view: ServedView) -> Mapping[str, Any]:
+    """Return what is the same for all features of a view: event times and ages, by row."""
+    known = {int(time_ms): _rfc3339(int(time_ms)) for time_ms in np.unique(view.newest_ms[view.found])}
     return {
-        "values": values,
-        "statuses": [_status(value, time_ms) for value, time_ms in zip(values, timestamps_ms, strict=True)],
-        "event_timestamps": [_rfc3339(time_ms or 0) for time_ms in timestamps_ms],
+        "event_timestamps": [known.get(time_ms, _EPOCH) for time_ms in view.newest_ms.tolist()],
+        "ages_ms": [None if age_ms < 0 else age_ms for age_ms in view.ages_ms.tolist()],
     }
 
 
-def _status(value: object, time_ms: int | None) -> str:
-    if time_ms is None:
-        return "NOT_FOUND"
-    return "NULL_VALUE" if value is None else "PRESENT"
+def _values(column: Any, kind: ValueType) -> list[Any]:
+    """Write values in JSON as Feast's server does."""
+    if column.dtype != object:  # of a window, where nan is null
+        whole = kind is ValueType.INT64
+        values = [None if math.isnan(v) else int(v) if whole else v for v in column.tolist()]
+    else:
+        values = column.tolist()
+    write = _JSON_FORMS.get(kind)
+    if write is None:
+        return values
+    return [
+        None
+        if value is None
+        else [write(item) for item in value]
+        if isinstance(value, list)
+        else write(value)
+        for value in values
+    ]
+
+
+def _float(value: float) -> float | str:
+    """JSON has no number that is not finite: protobuf writes its name."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode("ascii")
+
+
+_JSON_FORMS: Mapping[ValueType, Callable[[Any], Any]] = {
+    ValueType.FLOAT: _float,
+    ValueType.DOUBLE: _float,
+    ValueType.FLOAT_LIST: _float,
+    ValueType.DOUBLE_LIST: _float,
+    ValueType.BYTES: _base64,
+    ValueType.BYTES_LIST: _base64,
+}
 
 
 def _rfc3339(time_ms: int) -> str:
-    moment = dt.datetime.fromtimestamp(time_ms / 1000, dt.UTC)
+    moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(milliseconds=time_ms)
     return moment.isoformat(timespec="milliseconds" if time_ms % 1000 else "seconds").replace("+00:00", "Z")

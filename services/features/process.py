@@ -62,7 +62,7 @@ class Features:
 
     def run(self) -> None:
         """Serve Kafka and HTTP until stopped."""
-        http = web.application(self._not_ready, self._api.routes())
+        http = web.application(self._not_ready, self._api.routes(), self._settings.token_digests)
         self._app.run(
             web.serve_in_loop(http, self._settings.host, self._settings.features_port),
             self._store.running(),

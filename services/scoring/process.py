@@ -48,6 +48,7 @@ class Scoring:
         agents: dict[str, list[ScoringAgent]] = {}
         for name, declaration in declarations.items():
             service = plan.service(declaration.features.service)
+            service.check_inputs()
             reader = OnlineReader.connect(settings, service)
             scorer = Scorer(declaration, service.join_keys, reader, self._sets[name])
             agent = ScoringAgent(

@@ -9,20 +9,16 @@ defect, with a reference to the log and no internals.
 
 import contextlib
 import time
-import uuid
 from collections.abc import AsyncIterator, Mapping
 
 import msgspec
-import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from services import telemetry
+from services import telemetry, web
 from services.scoring.engine import Scorer, UnanswerableError
 from streams import codec
-
-log = structlog.get_logger()
 
 CONCURRENT_REQUESTS_MAX = 64
 """More would only wait in line: one event loop scores about as fast with 8."""
@@ -56,12 +52,6 @@ class _Places:
             self._free += 1
 
 
-class _BadRequest(Exception):  # noqa: N818  # maps to a status, see predict
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 def routes(scorers: Mapping[str, Scorer]) -> list[Route]:
     """Make the routes of the scoring process."""
     places = _Places(CONCURRENT_REQUESTS_MAX)
@@ -70,54 +60,38 @@ def routes(scorers: Mapping[str, Scorer]) -> list[Route]:
         try:
             async with places.take():
                 return await _predict(scorers, request)
-        except _BadRequest as error:
-            return _error(error.status, str(error))
         except codec.InvalidRecordError as error:
-            return _error(400, str(error))
-        except (Overload, TimeoutError):
-            return _error(503, "overloaded, try again", {"Retry-After": "1"})
+            raise web.RequestError(400, str(error)) from error
+        except (Overload, TimeoutError) as error:
+            raise web.RequestError(503, "overloaded, try again", {"Retry-After": "1"}) from error
         except UnanswerableError as error:
-            return _error(503, str(error), {"Retry-After": "5"})
-        except Exception:  # a defect: say nothing of it but where to look
-            reference = uuid.uuid4().hex[:12]
-            log.exception("predict.failed", reference=reference)
-            return _error(500, f"internal error, logged as {reference}")
+            raise web.RequestError(503, str(error), {"Retry-After": "5"}) from error
 
-    return [Route("/predict", predict, methods=["POST"])]
+    return [Route("/predict", web.answering(predict), methods=["POST"])]
 
 
 async def _predict(scorers: Mapping[str, Scorer], request: Request) -> Response:
     began = time.perf_counter()
-    body = _parse(await _read(request))
+    body = _parse(await web.read_body(request, BODY_BYTES_MAX))
     scorer = _choose(scorers, body.model)
     events = []
     for index, row in enumerate(body.rows):
         try:
             events.append(scorer.decoder.convert(row))
         except codec.InvalidRecordError as error:
-            raise _BadRequest(400, f"rows[{index}]: {error}") from error
+            raise web.RequestError(400, f"rows[{index}]: {error}") from error
     answers = await scorer.answer(events)
     telemetry.PREDICTION_DURATION.labels(scorer.name, "rest").observe(time.perf_counter() - began)
     return JSONResponse({"model": scorer.name, "predictions": answers})
-
-
-async def _read(request: Request) -> bytes:
-    chunks, size_bytes = [], 0
-    async for chunk in request.stream():
-        size_bytes += len(chunk)
-        if size_bytes > BODY_BYTES_MAX:
-            raise _BadRequest(413, f"the body exceeds {BODY_BYTES_MAX} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def _parse(raw: bytes) -> _Body:
     try:
         body = msgspec.json.decode(raw, type=_Body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _BadRequest(400, str(error)) from error
+        raise web.RequestError(400, str(error)) from error
     if not 1 <= len(body.rows) <= ROWS_MAX:
-        raise _BadRequest(400, f"rows: 1 to {ROWS_MAX} are taken at once, got {len(body.rows)}")
+        raise web.RequestError(400, f"rows: 1 to {ROWS_MAX} are taken at once, got {len(body.rows)}")
     return body
 
 
@@ -125,11 +99,7 @@ def _choose(scorers: Mapping[str, Scorer], name: str | None) -> Scorer:
     if name is None and len(scorers) == 1:
         return next(iter(scorers.values()))
     if name is None:
-        raise _BadRequest(400, f"model: several are served, name one of {', '.join(scorers)}")
+        raise web.RequestError(400, f"model: several are served, name one of {', '.join(scorers)}")
     if name not in scorers:
-        raise _BadRequest(404, f"model: {name!r} is not served; known are {', '.join(scorers)}")
+        raise web.RequestError(404, f"model: {name!r} is not served; known are {', '.join(scorers)}")
     return scorers[name]
-
-
-def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    return JSONResponse({"error": message}, status_code=status, headers=headers)

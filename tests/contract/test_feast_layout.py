@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services import feast_layout, feast_repository, feature_plan
+from services.feast_layout import LayoutError
 from services.feature_plan import Column, FeaturePlan, Kind, PlanError, ValueType
 from services.features.states import Event, ViewLogic
 from services.online_store import OnlineReader
+from services.redis_pipeline import AsyncPipeline
 from services.settings import Settings
 from streams.codec import EventDecoder
 from tests.repositories import write_shop
@@ -79,29 +81,52 @@ def test_field_names_equal_those_of_feast(view: str, feature: str) -> None:
     assert feast_layout.feature_field(view, feature) == _mmh3(f"{view}:{feature}")
 
 
-@given(texts, int64s, int32s, st.floats(allow_nan=False), st.floats(allow_nan=False, width=32), st.booleans())
-def test_values_equal_those_of_feast_and_are_read_back(
-    text: str,
-    int64: int,
-    int32: int,
-    double: float,
-    single: float,
-    flag: bool,  # noqa: FBT001  # drawn, not called
+SCALARS: dict[ValueType, st.SearchStrategy[Any]] = {
+    ValueType.STRING: texts,
+    ValueType.BYTES: st.binary(),
+    ValueType.INT64: int64s,
+    ValueType.INT32: int32s,
+    ValueType.DOUBLE: st.floats(allow_nan=False),
+    ValueType.FLOAT: st.floats(allow_nan=False, width=32),
+    ValueType.BOOL: st.booleans(),
+    ValueType.UNIX_TIMESTAMP: st.integers(-(2**63) + 1, 2**63 - 1),
+}
+
+
+@given(st.sampled_from(list(SCALARS)).flatmap(lambda kind: st.tuples(st.just(kind), st.lists(SCALARS[kind]))))
+def test_values_of_every_type_equal_those_of_feast_and_are_read_back(
+    drawn: tuple[ValueType, list[Any]],
 ) -> None:
     from feast.protos.feast.types.Value_pb2 import Value
 
-    for kind, value, theirs in (
-        (ValueType.STRING, text, Value(string_val=text)),
-        (ValueType.INT64, int64, Value(int64_val=int64)),
-        (ValueType.INT32, int32, Value(int32_val=int32)),
-        (ValueType.DOUBLE, double, Value(double_val=double)),
-        (ValueType.FLOAT, single, Value(float_val=single)),
-        (ValueType.BOOL, flag, Value(bool_val=flag)),
-        (ValueType.DOUBLE, None, Value()),
-    ):
+    kind, values = drawn
+    theirs = Value()
+    getattr(theirs, f"{kind}_list_val").SetInParent()
+    getattr(theirs, f"{kind}_list_val").val.extend(values)
+    raw = feast_layout.encode_value(ValueType(f"{kind}_list"), values)
+    assert raw == theirs.SerializeToString()
+    assert feast_layout.decode_value(raw) == values
+    for value in values:
         raw = feast_layout.encode_value(kind, value)
-        assert raw == theirs.SerializeToString()
+        assert raw == Value(**{f"{kind}_val": value}).SerializeToString()
         assert feast_layout.decode_value(raw) == value
+
+
+def test_every_kind_of_null_of_feast_is_null() -> None:
+    from feast.protos.feast.types.Value_pb2 import NULL, Value
+
+    for kind in ValueType:
+        assert feast_layout.encode_value(kind, None) == Value().SerializeToString()
+    for null in (Value(), Value(null_val=NULL), Value(unix_timestamp_val=-(2**63))):
+        assert feast_layout.decode_value(null.SerializeToString()) is None
+    assert feast_layout.decode_value(None) is None
+
+
+def test_a_value_of_another_type_is_refused() -> None:
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    with pytest.raises(LayoutError, match="0x1"):
+        feast_layout.decode_value(Value(json_val="{}").SerializeToString())
 
 
 @given(st.integers(-62_135_596_800_000, 253_402_300_799_999))
@@ -216,6 +241,112 @@ def test_we_read_the_rows_that_feast_writes(
     assert columns["colour"].tolist() == ["röt", "", "röt", None, None]
 
 
+TYPED_ROWS: list[dict[str, Any]] = [
+    {
+        "bool": False, "bytes": b"\0\xff", "double": -0.0, "float": 0.1, "int32": -(2**31),
+        "int64": 2**63 - 1, "string": "", "unix_timestamp": 0,
+        "bool_list": [True, False], "bytes_list": [b"", b"\n"], "double_list": [1e308, -0.5],
+        "float_list": [0.25, -1.5], "int32_list": [-1, 300], "int64_list": [-(2**63), 0],
+        "string_list": ["", "ü"], "unix_timestamp_list": [1, 2**31],
+    },
+    {
+        "bool": True, "bytes": b"x", "double": 0.1, "float": -2.5, "int32": 7, "int64": -1,
+        "string": "日本", "unix_timestamp": -86_400,
+        "bool_list": [True], "bytes_list": [b"x"], "double_list": [0.0], "float_list": [0.5],
+        "int32_list": [0], "int64_list": [2**53 + 1], "string_list": ["x"], "unix_timestamp_list": [0],
+    },
+]  # fmt: skip
+TYPED_KEYS = [("mill", 2**40, -5), ("", -1, 0)]
+
+
+def typed_protos(row: dict[str, Any]) -> dict[str, Any]:
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    protos = {}
+    for name, value in row.items():
+        protos[name] = Value()
+        if isinstance(value, list):
+            getattr(protos[name], f"{name}_val").val.extend(value)
+        else:
+            protos[name] = Value(**{f"{name}_val": value})
+    return protos
+
+
+def read_exact(settings: Settings, plan: FeaturePlan, keys: list[tuple[str, int, int]]) -> dict[str, Any]:
+    import asyncio
+
+    async def read() -> Any:
+        pipeline = AsyncPipeline.connect(settings)
+        async with OnlineReader(plan.service("typed"), pipeline, detailed=True) as reader:
+            columns = dict(zip(("shop", "desk", "area"), map(list, zip(*keys, strict=True)), strict=True))
+            return await reader.read(columns, np.full(len(keys), NOON_MS))
+
+    served = asyncio.run(read())
+    assert set(served.statuses("layout_typed__int64", "layout_typed")) <= {1, 2}
+    return {name.partition("__")[2]: column.tolist() for name, column in served.columns.items()}
+
+
+def write_by_feast(feast_store: Any, keys: list[tuple[str, int, int]], rows: list[dict[str, Any]]) -> None:
+    """Write rows through Feast's own online store, past its guesses at types."""
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    stamp = dt.datetime.fromtimestamp(NOON_MS / 1000, dt.UTC)
+    data = []
+    for (shop, desk, area), row in zip(keys, rows, strict=True):
+        entity = EntityKey(
+            join_keys=["shop", "desk", "area"],
+            entity_values=[Value(string_val=shop), Value(int64_val=desk), Value(int32_val=area)],
+        )
+        data.append((entity, row, stamp, None))
+    view = feast_store.get_feature_view("layout_typed")
+    feast_store._get_provider().online_write_batch(feast_store.config, view, data, None)
+
+
+def test_we_read_every_type_that_feast_writes(
+    shop_settings: Settings, plan: FeaturePlan, feast_store: Any
+) -> None:
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    write_by_feast(feast_store, TYPED_KEYS, [typed_protos(row) for row in TYPED_ROWS])
+    served = read_exact(shop_settings, plan, TYPED_KEYS)
+    for name, values in served.items():
+        kind = np.float32 if name.startswith("float") else np.asarray
+        expected = [kind(row[name]) if name.startswith("float") else row[name] for row in TYPED_ROWS]
+        assert all(np.array_equal(a, b) for a, b in zip(values, expected, strict=True)), name
+    null = [("null", 1, 1)]
+    write_by_feast(feast_store, null, [dict.fromkeys(TYPED_ROWS[0], Value())])
+    assert read_exact(shop_settings, plan, null) == {name: [None] for name in TYPED_ROWS[0]}
+
+
+def test_feast_reads_every_type_that_we_write(plan: FeaturePlan, feast_store: Any, client: Any) -> None:
+    view = plan.view("layout_typed")
+    assert [key.name for key in view.join_keys] == ["area", "desk", "shop"]
+    keys = [("ours", 3, 4), ("oürs", 2**62, -4), ("null", 0, 0)]
+    rows = [*TYPED_ROWS, dict.fromkeys(TYPED_ROWS[0])]
+    for (shop, desk, area), row in zip(keys, rows, strict=True):
+        fields = {
+            feast_layout.feature_field(view.name, feature.name): feast_layout.encode_value(
+                feature.type, row[feature.name]
+            )
+            for feature in view.features
+        }
+        fields[feast_layout.timestamp_field(view.name)] = feast_layout.encode_timestamp(NOON_MS)
+        client.hset(
+            feast_layout.entity_key_encoder(plan.project, view.join_keys)((area, desk, shop)), mapping=fields
+        )
+    answer = feast_store.get_online_features(
+        features=[f"{view.name}:{name}" for name in view.feature_names],
+        entity_rows=[dict(zip(("shop", "desk", "area"), key, strict=True)) for key in keys],
+    ).proto
+    results = dict(zip(answer.metadata.feature_names.val, answer.results, strict=True))
+    for number, row in enumerate(TYPED_ROWS):
+        for name, expected in typed_protos(row).items():
+            assert results[name].values[number] == expected  # noqa: PD011  # protobuf, not pandas
+    nulls = [results[name].values[2] for name in view.feature_names]  # noqa: PD011
+    assert all(null.WhichOneof("val") is None for null in nulls)
+
+
 def test_batch_views_are_materialised_from_their_files_and_served(valkey: str, tmp_path: Path) -> None:
     import asyncio
 
@@ -246,7 +377,7 @@ def test_batch_views_are_materialised_from_their_files_and_served(valkey: str, t
     np.testing.assert_array_equal(columns["distance"], [2475, 2475, math.nan])
     np.testing.assert_array_equal(columns["year_built"], [1999, math.nan, math.nan])
     np.testing.assert_array_equal(columns["seats"], [150, 8, math.nan])
-    np.testing.assert_array_equal(columns["origin_departures_1h"], [0, 0, 0])
+    np.testing.assert_array_equal(columns["origin_departures_1h"], [math.nan] * 3)
 
 
 def test_plan_says_what_the_repository_declares(plan: FeaturePlan) -> None:
@@ -275,6 +406,12 @@ def test_plan_says_what_the_repository_declares(plan: FeaturePlan) -> None:
     )  # fmt: skip
     assert set(service.join_keys) == {"shop", "desk"}
     assert service.stream_views == ("layout_by_shop", "layout_by_desk", "layout_latest")
+
+
+def test_a_service_with_lists_or_bytes_is_no_input_of_a_model(plan: FeaturePlan) -> None:
+    plan.service("everything").check_inputs()
+    with pytest.raises(PlanError, match="of view 'layout_typed' is of type"):
+        plan.service("typed").check_inputs()
 
 
 def test_plan_is_read_without_feast_and_compiled_anew_when_the_registry_changes(
@@ -316,6 +453,7 @@ def test_the_flights_repository_compiles(valkey: str, tmp_path: Path) -> None:
         ("shop string not null, desk long", "shop string not null, desk string", "entity column 'desk'"),
         ('Aggregation("amount", "mean"', 'Aggregation("note", "mean"', "column 'note' is not in"),
         ('Field(name="heat", dtype=Float64)', 'Field(name="cold", dtype=Float64)', "feature 'cold'"),
+        ('Field(name="oak", dtype=Bool)', 'Field(name="oak", dtype=Map)', "field 'oak': type Map"),
         ('"amount_max", dtype=Float64', '"amount_max", dtype=String', "feature 'amount_max'"),
         ("event_time timestamp not null", "event_time timestamp", "timestamp_field 'event_time'"),
         ("tiling_hop_size=timedelta(minutes=1)", "tiling_hop_size=timedelta(seconds=0.5)", "whole seconds"),

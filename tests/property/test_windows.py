@@ -180,6 +180,24 @@ def test_value_at_any_time_equals_the_definition(events: list[Event], asked: lis
     np.testing.assert_array_equal(served, np.array(expected))
 
 
+@given(events_lists, st.lists(st.integers(-100_000, 900_000), min_size=1, max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_newest_event_at_any_time_is_exact_or_the_end_of_its_tile(
+    events: list[Event], asked: list[int]
+) -> None:
+    never = -(2**63)
+    times_ms = [time_ms for time_ms, _ in events]
+    known = [max((at for at in times_ms if at <= time_ms), default=never) for time_ms in asked]
+    found = StoredTiles(LAYOUT, state_of(events).to_bytes()).newest_ms(np.array(asked, dtype=np.int64))
+    assert found.tolist() == known
+    with small_limits():
+        few = StoredTiles(LAYOUT, state_of(events).to_bytes())
+        merged = few.newest_ms(np.array(asked, dtype=np.int64)).tolist()
+    for time_ms, exact, coarse in zip(asked, known, merged, strict=True):
+        kept = time_ms >= max(times_ms, default=never)
+        assert coarse == exact if kept else coarse <= time_ms
+
+
 @given(events_lists.filter(bool))
 @settings(max_examples=60, deadline=None)
 def test_values_as_of_the_newest_event_equal_those_that_are_read_at_its_time(events: list[Event]) -> None:

@@ -1,0 +1,141 @@
+"""The feature engine against Feast itself: the same features of the same entities on the same Valkey.
+
+Reads: ten features of one entity, for 1, 100 and 500 entities at once. Both sides are called as an
+application calls them, in one process and one thread, in turns, so that whatever else the machine does
+meets both. Ours is the `BlockingReader`, because Feast's call blocks as well; the reader for event
+loops stands beside it.
+"""
+
+import asyncio
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import report
+from bench.report import Figures
+from bench.scoring_job import installation
+from bench.scoring_job.installation import JOB, NAMES, USERS
+from services.embedded import ports, valkey
+from services.embedded.supervisor import Supervisor
+from services.online_store import BlockingReader, OnlineReader
+from services.settings import Settings
+
+CALLS = {1: 2000, 100: 200, 500: 60}
+"""By rows, the calls of each contender: enough for a 99th percentile, few enough for half a minute in all."""
+TURNS = 5
+AT_MS = 1_767_312_000_000
+"""2026-01-02, a day after the features were written."""
+FEAST, OURS, OURS_ASYNC = "feast get_online_features", "driftline", "driftline, asyncio"
+
+Users = Sequence[str]
+Contender = Callable[[Sequence[Users]], list[float]]
+"""Makes one call for each list of users; returns the milliseconds of each call."""
+
+
+def main() -> None:
+    """Measure and report; a ratio says how many times as fast as Feast we are."""
+    measures: dict[str, dict[str, Figures]] = {}
+    ratios: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder, Supervisor() as supervisor:
+        settings = _install(Path(folder), supervisor)
+        for part in (_reads,):
+            figures, ours = part(settings)
+            measures |= figures
+            ratios |= ours
+    report.write_measures("features", measures, ratios, "10 Feast features of one entity, one Valkey")
+
+
+def _install(folder: Path, supervisor: Supervisor) -> Settings:
+    """Start Valkey, apply the repository and let Feast write the features."""
+    port = ports.free_port()
+    server = valkey.start(supervisor, folder / "valkey", port)
+    supervisor.wait_ready(server, seconds=valkey.READY_SECONDS_MAX)
+    settings = Settings(
+        home=folder / "home", feature_repo=JOB / "feature_repo", redis_url=f"redis://127.0.0.1:{port}/0"
+    )
+    settings.home.mkdir()
+    os.environ |= settings.environment()
+    installation.write_features(settings)
+    return settings
+
+
+def _reads(settings: Settings) -> tuple[dict[str, dict[str, Figures]], dict[str, float]]:
+    """Return the latencies of each contender by ``read_<rows>``, and our ratios to Feast's median."""
+    from feast import FeatureStore
+
+    store = FeatureStore(repo_path=str(settings.feature_repo))
+    names = [f"profile:{name}" for name in NAMES]
+
+    def feast(users: Users) -> Any:
+        return store.get_online_features(features=names, entity_rows=[{"user_id": user} for user in users])
+
+    with asyncio.Runner() as runner, BlockingReader.connect(settings, "profile") as reader:
+        in_loop = OnlineReader.connect(settings, "profile")
+
+        def ours(users: Users) -> Any:
+            return reader.read({"user_id": users}, np.full(len(users), AT_MS))
+
+        async def time_in_loop(calls: Sequence[Users]) -> list[float]:
+            milliseconds = []
+            for users in calls:
+                began = time.perf_counter()
+                await in_loop.read({"user_id": users}, np.full(len(users), AT_MS))
+                milliseconds.append((time.perf_counter() - began) * 1000)
+            return milliseconds
+
+        _compare(feast, ours)
+        contenders: dict[str, Contender] = {
+            FEAST: lambda calls: _time(feast, calls),
+            OURS: lambda calls: _time(ours, calls),
+            OURS_ASYNC: lambda calls: runner.run(time_in_loop(calls)),
+        }
+        measures = {f"read_{rows}": _race(contenders, rows) for rows in CALLS}
+        runner.run(in_loop.close())
+    return measures, {name: race[FEAST]["p50_ms"] / race[OURS]["p50_ms"] for name, race in measures.items()}
+
+
+def _compare(feast: Callable[[Users], Any], ours: Callable[[Users], Any]) -> None:
+    """A contender that reads something else has not done the job."""
+    users = ["user-0", "user-17", "nobody"]
+    theirs = feast(users).to_dict()
+    for name, column in ours(users).columns.items():
+        if not np.array_equal(column, np.array(theirs[name], dtype=float), equal_nan=True):
+            sys.exit(f"bench: driftline and Feast differ on {name}")
+
+
+def _race(contenders: dict[str, Contender], rows: int) -> dict[str, Figures]:
+    chooser = random.Random(rows)
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(TURNS):
+        calls = [
+            [f"user-{number}" for number in chooser.sample(range(USERS), rows)]
+            for _ in range(CALLS[rows] // TURNS)
+        ]
+        for name, run in contenders.items():
+            if turn == 0:
+                run(calls[:10])  # connections, caches
+            taken[name] += run(calls)
+    return {
+        name: {"p50_ms": float(np.percentile(each, 50)), "p99_ms": float(np.percentile(each, 99))}
+        for name, each in taken.items()
+    }
+
+
+def _time(read: Callable[[Users], Any], calls: Sequence[Users]) -> list[float]:
+    milliseconds = []
+    for users in calls:
+        began = time.perf_counter()
+        read(users)
+        milliseconds.append((time.perf_counter() - began) * 1000)
+    return milliseconds
+
+
+if __name__ == "__main__":
+    main()
