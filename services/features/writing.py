@@ -1,17 +1,27 @@
 """Applying events to one view: states from memory or the sidecars, rows to Redis, the feature log."""
 
-import asyncio
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Sequence
 
 from services import feast_layout, telemetry
 from services.features.states import Entity, EntityState, Event, Row, ViewLogic
-from services.features.store import EntityWrite, FeatureStore
+from services.features.store import EntityWrite, FeatureStore, LostError, Standing
 from streams import records, topics
+from streams.partials import StateError
 from streams.producer import BatchProducer, Record
 
 STATES_MAX = 2000
 """Entities of one view and partition held in memory. One more costs a read of its sidecar, nothing else."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Held:
+    """One entity in memory."""
+
+    state: EntityState
+    version: bytes
+    """Of the sidecar that is stored."""
 
 
 class ViewWriter:
@@ -23,30 +33,50 @@ class ViewWriter:
         self._store = store
         self._producer = producer
         self._field = feast_layout.sidecar_field(logic.view.name)
-        self._states: dict[int, OrderedDict[bytes, EntityState]] = {}
+        self._held: dict[int, OrderedDict[bytes, _Held]] = {}
+
+    @property
+    def view(self) -> str:
+        """The view's name."""
+        return self.logic.view.name
 
     def forget(self, partition: int) -> None:
         """Drop what is remembered of a partition: another worker may have had it, or a write failed."""
-        self._states.pop(partition, None)
+        self._held.pop(partition, None)
 
-    async def write(self, partition: int, events: Sequence[Event]) -> None:
-        """Apply events to their entities and write those that changed; repeats change nothing."""
+    async def write(self, partition: int, at: Standing, events: Sequence[Event]) -> None:
+        """Apply events to their entities and write those that changed; repeats change nothing.
+
+        Raises:
+            RefusedError: Somebody else has written an entity meanwhile; `forget` before the next try.
+            LostError: What was written is not stored any more, or cannot be read.
+        """
         entities, by_key = self._group(events)
-        states = await self._load(partition, list(by_key))
-        rows: list[tuple[bytes, EntityState, Row]] = []
+        held = await self._load(partition, at, list(by_key))
+        rows: list[tuple[bytes, Row]] = []
         for key, own in by_key.items():
-            applied = sum([self.logic.apply(states[key], event) for event in own])
+            state = held[key].state
+            applied = sum([self.logic.apply(state, event) for event in own])
             self._count("applied", applied)
             self._count("repeated", len(own) - applied)
             if applied:
-                rows.append((key, states[key], self.logic.row(states[key])))
-        writes = [EntityWrite(key, self.logic.fields(state, row)) for key, state, row in rows]
-        await asyncio.gather(
-            self._store.write(writes), self._log(partition, [(entities[key], row) for key, _, row in rows])
-        )
+                rows.append((key, self.logic.row(state)))
+        # The log comes first: behind a crash the rows would be repeats, and never be logged.
+        await self._log(partition, [(entities[key], row) for key, row in rows])
+        await self._write(at.generation, [(key, held[key], row) for key, row in rows])
         telemetry.FEATURE_ROWS.labels(self.logic.view.name).inc(len(rows))
-        while len(states) > STATES_MAX:
-            states.popitem(last=False)
+        while len(held) > STATES_MAX:
+            held.popitem(last=False)
+
+    async def _write(self, generation: int, rows: Sequence[tuple[bytes, _Held, Row]]) -> None:
+        writes = []
+        for key, held, row in rows:
+            fields = self.logic.fields(held.state, row)
+            sidecar = feast_layout.with_generation(fields[self._field], generation)
+            fields[self._field] = sidecar
+            writes.append(EntityWrite(key, held.version, fields))
+            held.version = feast_layout.sidecar_version(sidecar)
+        await self._store.write(self.logic.view.name, self._field, writes)
 
     def _group(self, events: Sequence[Event]) -> tuple[dict[bytes, Entity], dict[bytes, list[Event]]]:
         by_entity: dict[Entity, list[Event]] = {}
@@ -59,15 +89,31 @@ class ViewWriter:
         entities = {self.logic.key_of(entity): entity for entity in by_entity}
         return entities, {key: by_entity[entity] for key, entity in entities.items()}
 
-    async def _load(self, partition: int, keys: list[bytes]) -> OrderedDict[bytes, EntityState]:
-        states = self._states.setdefault(partition, OrderedDict())
-        unknown = [key for key in keys if key not in states]
+    async def _load(self, partition: int, at: Standing, keys: list[bytes]) -> OrderedDict[bytes, _Held]:
+        held = self._held.setdefault(partition, OrderedDict())
+        unknown = [key for key in keys if key not in held]
         if unknown:
-            for key, sidecar in zip(unknown, await self._store.sidecars(unknown, self._field), strict=True):
-                states[key] = self.logic.load(sidecar)
+            sidecars = await self._store.sidecars(at, unknown, self._field)
+            for key, sidecar in zip(unknown, sidecars, strict=True):
+                held[key] = self._read(sidecar, at.generation)
         for key in keys:
-            states.move_to_end(key)
-        return states
+            held.move_to_end(key)
+        return held
+
+    def _read(self, sidecar: bytes | None, generation: int) -> _Held:
+        """Read a state back; what another generation has written, or another format, counts as nothing."""
+        if sidecar is None:
+            return _Held(self.logic.load(None), b"")
+        try:
+            version = feast_layout.sidecar_version(sidecar)
+            if feast_layout.sidecar_generation(version) != generation:
+                return _Held(self.logic.load(None), version)
+        except feast_layout.LayoutError:
+            return _Held(self.logic.load(None), sidecar)
+        try:
+            return _Held(self.logic.load(sidecar), version)
+        except StateError as error:
+            raise LostError(self.logic.view.name, f"a state cannot be read: {error}") from error
 
     async def _log(self, partition: int, rows: Sequence[tuple[Entity, Row]]) -> None:
         if not rows:

@@ -1,11 +1,12 @@
 """Both stages on a real Valkey, with a crash at every single call to a sink, before and after its effect."""
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import redis.asyncio
 
 from services import watermarks
 from services.feature_plan import Aggregation, Column, Kind, Source, ValueType, View
+from services.features.generations import Generations
 from services.features.intake import SourceReader
 from services.features.stages import SourceStage, ViewStage
 from services.features.states import Event, ViewLogic
@@ -21,6 +23,7 @@ from services.features.store import FeatureStore
 from services.features.writing import ViewWriter
 from streams import codec, topics
 from streams.batches import Slice
+from tests.shop import without_generation
 
 SOURCE_PARTITIONS, INNER_PARTITIONS = 2, 3
 START_MS = 1_372_680_000_000
@@ -80,9 +83,27 @@ class Broker:
 
         await self.call(append)
 
+    @contextlib.asynccontextmanager
+    async def reader(self, topic: str, partition: int) -> AsyncIterator["LogReader"]:
+        yield LogReader(self.logs.get((topic, partition), []))
+
     async def send_dead_letters(self, letters: Sequence[Any]) -> None:
         if letters:
             await self.send("dead", 0, [(None, letter.value, []) for letter in letters])
+
+
+@dataclasses.dataclass
+class LogReader:
+    """Reads a log again."""
+
+    log: list[Record]
+
+    async def earliest(self) -> int:
+        return 0
+
+    async def read(self, start: int, limit: int) -> tuple[Any, int]:
+        end = min(start + SLICE_RECORDS, limit)
+        return self.log[start:end], end
 
 
 class CrashingStore(FeatureStore):
@@ -90,12 +111,12 @@ class CrashingStore(FeatureStore):
 
     broker: Broker
 
-    async def write(self, writes: Any) -> None:
+    async def write(self, view: str, field: bytes, writes: Any) -> None:
         if writes:
-            await self.broker.call(lambda: super(CrashingStore, self).write(writes))
+            await self.broker.call(lambda: super(CrashingStore, self).write(view, field, writes))
 
-    async def finish(self, *arguments: Any) -> None:
-        await self.broker.call(lambda: super(CrashingStore, self).finish(*arguments))
+    async def rise(self, rises: Any) -> Any:
+        return await self.broker.call(lambda: super(CrashingStore, self).rise(rises))
 
 
 def source(lateness_ms: int = 0) -> Source:
@@ -157,15 +178,14 @@ class Worker:
         try:
             reader = SourceReader(source(), 1000)
             writers = [ViewWriter(ViewLogic("p", view), store, producer) for view in views(self.suffix)]
-            for view in views(self.suffix):
-                await store.announce(view.name, await self.broker.partitions(topic_of(view)))
-            stages = {
-                "orders": SourceStage(reader, writers, store, producer),
-                topics.repartition(writers[1].logic.view.name): ViewStage(
-                    reader, writers[1], store, producer
-                ),
-            }
-            await self._consume(stages)
+            generations = Generations(store, "p", views(self.suffix))
+            await generations.begin(
+                {view.name: await self.broker.partitions(topic_of(view)) for view in views(self.suffix)}
+            )
+            shared = (store, producer, generations, self.broker.reader)
+            source_stage = SourceStage(reader, writers, *shared)
+            view_stage = ViewStage(reader, writers[1], *shared)
+            await self._consume({stage.topic: stage for stage in (source_stage, view_stage)})
         finally:
             await client.aclose()
 
@@ -238,7 +258,12 @@ def client(valkey: str) -> Iterator[Any]:
 
 
 def stored(client: Any) -> dict[bytes, dict[bytes, bytes]]:
-    return {key: client.hgetall(key) for key in client.scan_iter() if not key.startswith(b"driftline:")}
+    """Read all rows, without the generations in which they were written."""
+    return {
+        key: without_generation(client.hgetall(key))
+        for key in client.scan_iter()
+        if not key.startswith(b"driftline:")
+    }
 
 
 def test_a_crash_at_any_call_leaves_no_trace_in_the_store(valkey: str, client: Any) -> None:
