@@ -14,7 +14,7 @@ VERSION = "0.1.0"
 COMMANDS = (
     ("demo", "services.demo.command:demo", "Run the whole system on a year of New York flights."),
     ("up", "services.embedded.command:up", "Run Kafka, Valkey and MLflow on this machine, without Docker."),
-    ("features", "services.features.process:run", "Events -> windowed features -> online store."),
+    ("features", "services.features.command:app", "Events -> windowed features -> online store."),
     ("scoring", "services.scoring.process:run", "Requests and features -> predictions; REST."),
     ("drift", "services.drift.process:run", "Predictions and labels -> outcomes, drift reports, alarms."),
     ("archive", "services.archive.process:run", "Topics -> Delta tables."),

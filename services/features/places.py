@@ -239,7 +239,7 @@ class Stage(abc.ABC):
         if place.progress is not None and place.generation == build.generation:
             return
         place.forget()
-        progress = await self.store.progress(place.outlet.view, place.name)
+        (progress,) = await self.store.progress([(place.outlet.view, place.name)])
         if not progress.stored and build.start == NOW:
             progress = Progress(next_offset=now_at)
         place.progress, place.generation = progress, build.generation
@@ -254,7 +254,7 @@ class Stage(abc.ABC):
             return
         for place in partition.places:
             if place.outlet.view == error.view:
-                stored = await self.store.progress(error.view, place.name)
+                (stored,) = await self.store.progress([(error.view, place.name)])
                 if stored.next_offset >= place.left_at:
                     await self.generations.renew(error.view, before, "rows lost by the store")
                     await self.generations.check()
@@ -271,11 +271,20 @@ class Stage(abc.ABC):
                 continue  # the slice in work looks for itself
             async with partition.lock:
                 partition.reached = max(partition.reached, offset)
+                await self._compare(partition)
                 for place in partition.places:
                     if place.caught_up is None:
                         await self._locate(place, partition.reached)
                         if _progress(place).next_offset < partition.reached:
                             self._build_beside(partition, place)
+
+    async def _compare(self, partition: _Partition) -> None:
+        """Forget where views stand if the store says otherwise: perhaps it came back with an older file."""
+        known = [place for place in partition.places if place.progress and place.caught_up is None]
+        stored = await self.store.progress([(place.outlet.view, place.name) for place in known])
+        for place, progress in zip(known, stored, strict=True):
+            if place.standing.progress.stored != progress.stored:
+                place.forget()
 
     async def let_go(self) -> None:
         """Stop all builds: the partitions leave, or the process ends."""

@@ -41,13 +41,14 @@ return 1
 
 BEGIN = b"""
 -- KEYS: progress, watermarks. ARGV: generation expected ('' for none), generation, definition, start,
--- number of partitions, watermark of a partition that has not reported.
+-- least number of partitions, watermark of a partition that has not reported.
 -- Forgets all progress if the generation is the one expected. Returns the generation that is stored now.
 local stored = redis.call('HGET', KEYS[1], 'generation') or ''
 if stored ~= ARGV[1] then return stored end
+local partitions = math.max(tonumber(ARGV[5]), redis.call('HLEN', KEYS[2]))
 redis.call('DEL', KEYS[1], KEYS[2])
 redis.call('HSET', KEYS[1], 'generation', ARGV[2], 'definition', ARGV[3], 'start', ARGV[4])
-for partition = 0, tonumber(ARGV[5]) - 1 do redis.call('HSET', KEYS[2], partition, ARGV[6]) end
+for partition = 0, partitions - 1 do redis.call('HSET', KEYS[2], partition, ARGV[6]) end
 return ARGV[2]
 """
 

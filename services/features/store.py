@@ -218,12 +218,10 @@ class FeatureStore:
         if refused:
             raise RefusedError(view, f"{len(refused)} of {len(writes)} rows were written by another worker")
 
-    async def progress(self, view: str, place: str) -> Progress:
-        """Read how far a view has been handled in a place."""
-        raw = await self._client.hget(_progress_key(view), place)
-        if raw is None:
-            return Progress()
-        return msgspec.structs.replace(msgspec.json.decode(raw, type=Progress), stored=raw)
+    async def progress(self, places: Sequence[tuple[str, str]]) -> list[Progress]:
+        """Read how far views have been handled, each in a place."""
+        commands = [(b"HGET", _progress_key(view), place) for view, place in places]
+        return [_progress(raw) for raw in _checked(await redis_clients.exchange(self._client, commands))]
 
     async def rise(self, rises: Sequence[Rise]) -> list[Progress]:
         """Note progress and publish watermarks, once the rows are written; return the progress stored.
@@ -268,6 +266,12 @@ def _is_older(stored: bytes, version: bytes) -> bool:
     if generation != ours:
         return generation < ours
     return any(offsets.get(partition, -1) < offset for partition, offset in needed.items())
+
+
+def _progress(raw: bytes | None) -> Progress:
+    if raw is None:
+        return Progress()
+    return msgspec.structs.replace(msgspec.json.decode(raw, type=Progress), stored=raw)
 
 
 def _progress_bytes(progress: Progress) -> bytes:
