@@ -100,7 +100,7 @@ def _add_windows(
         for name, (aggregate, minutes) in features.items():
             tail_ms = (newest_ms - minutes * MINUTE_MS) // MINUTE_MS * MINUTE_MS
             amounts = group[group["time_ms"] >= tail_ms]["amount"]
-            values[name] = aggregate([value for value in amounts if value is not None])
+            values[name] = aggregate(amounts.dropna().tolist())
         _add(rows, shop, view, dict(zip(join_keys, entity, strict=True)), newest_ms, values)
 
 

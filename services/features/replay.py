@@ -41,7 +41,7 @@ def replay(
 
 
 def chosen(plan: "FeaturePlan", names: list[str]) -> list[str]:
-    """Return the names of the stream views meant, all of them by default; `PlanError` for one that is none."""
+    """Return the stream views meant, all of them by default; `PlanError` for one that is none."""
     from services.feature_plan import PlanError
 
     known = [view.name for view in plan.views if view.is_stream]

@@ -1,4 +1,4 @@
-"""Whatever happens to workers and servers, in the end the online store is what one batch over all records gives."""
+"""Whatever happens to workers and servers: in the end the store holds what one batch over all records gives."""
 
 import dataclasses
 import os
@@ -7,21 +7,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import msgspec
 import pytest
 import redis
+from kafka import KafkaProducer
 from prometheus_client.parser import text_string_to_metric_families
 
+from services import feast_repository
 from services.embedded import ports, valkey
-from services.embedded.supervisor import Child, Supervisor
+from services.embedded.supervisor import Supervisor
 from services.settings import Settings
 from streams import records, topics
 from tests import oracle
 from tests.processes import Process
+from tests.servers import Server
 from tests.shop import (
     START_MS,
     Shop,
@@ -38,24 +41,6 @@ LATENESS_SECONDS = 60
 EVENTS = 400
 PART_MS = 7_200_000
 WORKER = (sys.executable, "-m", "tests.workers.features")
-
-
-@dataclasses.dataclass
-class Server:
-    """A server of one test's own, that can be killed and started again in its place."""
-
-    supervisor: Supervisor
-    launch: Callable[[], Child]
-    child: Child
-
-    def kill(self) -> None:
-        self.supervisor.forget(self.child)
-        self.child.signal(signal.SIGKILL)
-        self.child.wait(5)
-
-    def start(self) -> None:
-        self.child = self.launch()
-        self.supervisor.wait_ready(self.child, seconds=valkey.READY_SECONDS_MAX)
 
 
 @dataclasses.dataclass
@@ -160,11 +145,11 @@ def scene(kafka: str, servers: Supervisor, unique_name: str, tmp_path: Path) -> 
     """Small slices, so that a fault meets many of them, and the shortest session."""
     port = ports.free_port()
 
-    def launch() -> Child:
-        return valkey.start(servers, tmp_path / "valkey", port)
-
-    store = Server(servers, launch, launch())
-    servers.wait_ready(store.child, seconds=valkey.READY_SECONDS_MAX)
+    store = Server(
+        servers,
+        lambda: valkey.start(servers, tmp_path / "valkey", port),
+        ready_seconds_max=valkey.READY_SECONDS_MAX,
+    )
     settings = Settings().model_copy(
         update={
             "broker": kafka,
@@ -250,3 +235,104 @@ def test_members_that_join_and_leave_share_the_work_and_lose_nothing(scene: Scen
         scene.till.beat(scene.end_ms)
         scene.wait()
         scene.assert_equal()
+
+
+def test_broker_that_is_killed_and_comes_back_loses_nothing(scene: Scene, broker: Server) -> None:
+    scene.send_part()
+    with scene.worker() as worker:
+        worker.wait_ready()
+        broker.kill()
+        broker.start()
+        scene.send_part()
+        scene.wait()
+        worker.check()
+        scene.assert_equal()
+
+
+def test_shuffled_late_repeated_and_bad_records_and_a_replay_of_them_give_the_same_bytes(
+    scene: Scene, tmp_path: Path
+) -> None:
+    shop = scene.shop
+    scene.send_events(shuffled=True)
+    behind_ms = scene.end_ms - 1_800_000
+    rng = random.Random(1)
+    late = [(shop.orders, partition, behind_ms, order(behind_ms, 7, rng)) for partition in range(3)]
+    scene.till.beat(scene.end_ms - 60_000)
+    scene.till.send(late)
+    bad = [(shop.orders, partition, 0, b"{") for partition in range(2)]
+    good = list(scene.till.sent)
+    scene.till.send(bad)
+    scene.till.sent[:] = good
+    scene.send_part(shuffled=True)
+    with scene.worker() as worker:
+        scene.wait()
+        repeats = repeat_forwarded(scene, 50)
+        scene.send_part()
+        scene.wait()
+        scene.assert_equal()
+        assert metrics(worker, "driftline_feature_events", "result")["repeated"] == repeats
+        assert sum(metrics(worker, "driftline_dead_letters", "topic").values()) == len(bad)
+        before, first = stored_hashes(shop), generations(scene)
+        with scene.client() as client:
+            key = next(iter(before))
+            client.hset(key, mapping=dict.fromkeys(client.hkeys(key), b"spoilt"))
+        told = replay(scene)
+        assert all(view in told for view in first)
+        wait_for(lambda: all(number > first[view] for view, number in generations(scene).items()))
+        scene.wait()
+        worker.wait_ready()
+        assert stored_hashes(shop) == before
+        scene.assert_equal()
+        assert sum(metrics(worker, "driftline_dead_letters", "topic").values()) == len(bad)
+    letters = [
+        msgspec.json.decode(record.value, type=records.DeadLetter).topic
+        for record in read_topic(shop.settings.broker, topics.DEAD_LETTERS.name)
+    ]
+    assert letters.count(shop.orders) == len(bad)
+    for view in ("by_shop", "by_desk"):
+        aside = read_topic(shop.settings.broker, topics.late(f"{shop.prefix}_{view}"))
+        assert {record.value for record in aside} == {value for *_, value in late}
+
+
+def repeat_forwarded(scene: Scene, count: int) -> int:
+    """Forward some records once more, as a worker does that dies before it notes its progress."""
+    name = topics.repartition(f"{scene.shop.prefix}_by_shop")
+    found = [record for record in read_topic(scene.shop.settings.broker, name) if record.value][:count]
+    producer = KafkaProducer(bootstrap_servers=scene.shop.settings.broker)
+    for record in found:
+        producer.send(name, record.value, record.key, list(record.headers), record.partition)
+    producer.close()
+    return len(found)
+
+
+def replay(scene: Scene, *arguments: str) -> str:
+    """Run ``driftline features replay``; return what it says."""
+    command = [sys.executable, "-m", "services.cli", "features", "replay", *arguments]
+    environment = {**os.environ, **scene.shop.settings.environment()}
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def test_changed_window_and_new_view_are_built_while_the_others_stay(scene: Scene) -> None:
+    shop = scene.shop
+    scene.send_part()
+    with scene.worker() as worker:
+        scene.wait()
+        scene.assert_equal()
+        first = generations(scene)
+        worker.stop()
+        definitions = shop.settings.feature_repo / "definitions.py"
+        text = definitions.read_text()
+        changed = text.replace(
+            '"count", timedelta(minutes=10), name="amount_count"',
+            '"count", timedelta(minutes=45), name="amount_count"',
+        )
+        assert changed != text
+        definitions.write_text(changed)
+        feast_repository.apply(shop.settings)
+        scene.send_part()
+        worker.start()
+        scene.wait()
+        worker.wait_ready()
+        second = generations(scene)
+        scene.assert_equal(amount_count=45)
+    assert {view for view in first if second[view] != first[view]} == {f"{shop.prefix}_by_shop"}
