@@ -24,6 +24,7 @@ DOUBLE_TAG, DOUBLE_BYTES = 0x29, 9
 _STRING_TAG, _INT32_TAG, _INT64_TAG, _FLOAT_TAG, _BOOL_TAG = 0x12, 0x18, 0x20, 0x35, 0x38
 _SIDECAR_HEADER = struct.Struct("<BHQ")
 _SIDECAR_OFFSET = struct.Struct("<Iq")
+_PACK_OFFSET = _SIDECAR_OFFSET.pack
 _SIDECAR_FORMAT = 2
 _SIDECAR_GENERATION = slice(3, 11)
 
@@ -181,7 +182,9 @@ def encode_sidecar(offsets: Mapping[int, int], state: bytes, generation: int = 0
     The generation numbers the builds of a view: what an earlier one has written does not count.
     """
     header = _SIDECAR_HEADER.pack(_SIDECAR_FORMAT, len(offsets), generation)
-    return b"".join([header, *(_SIDECAR_OFFSET.pack(*item) for item in sorted(offsets.items())), state])
+    if len(offsets) == 1:  # as in most views: each of their entities belongs to one partition
+        return b"".join([header, *map(_PACK_OFFSET, offsets, offsets.values()), state])
+    return b"".join([header, *(_PACK_OFFSET(*item) for item in sorted(offsets.items())), state])
 
 
 def with_generation(sidecar: bytes, generation: int) -> bytes:

@@ -30,6 +30,7 @@ class Features:
         from services.features.api import OnlineFeatures
         from services.features.generations import Generations
         from services.features.store import FeatureStore
+        from services.features.writing import Budget
         from streams.app import App
 
         self._settings = settings
@@ -40,6 +41,7 @@ class Features:
         self._api = OnlineFeatures(settings, self._plan)
         self._app = App(settings, "features", telemetry.slice_observer("features"))
         self._stages: list[Stage] = []
+        self._budget = Budget()
         for views_of_topic in self._plan.by_topic().values():
             self._add_source(views_of_topic)
 
@@ -53,7 +55,8 @@ class Features:
         assert source is not None
         reader = SourceReader(source, self._settings.record_bytes_max)
         producer = self._app.producer
-        writers = [ViewWriter(ViewLogic(self._plan.project, view), self._store, producer) for view in views]
+        logics = [ViewLogic(self._plan.project, view) for view in views]
+        writers = [ViewWriter(logic, self._store, producer, self._budget) for logic in logics]
         shared = (self._store, producer, self._generations, self._open_reader)
         stages: list[Stage] = [SourceStage(reader, writers, *shared)]
         stages += [

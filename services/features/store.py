@@ -15,6 +15,7 @@ source topic must empty the online store as well.
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Self
@@ -205,9 +206,7 @@ class FeatureStore:
         """
         command = scripts.write_row.command
         commands = [
-            command(
-                write.key, field, write.version, *(part for item in write.fields.items() for part in item)
-            )
+            command(write.key, field, write.version, *itertools.chain.from_iterable(write.fields.items()))
             for write in writes
         ]
         replies = await scripts.run(self._client, scripts.write_row, commands)

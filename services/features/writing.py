@@ -11,8 +11,9 @@ from streams import records, topics
 from streams.partials import StateError
 from streams.producer import BatchProducer, Record
 
-STATES_MAX = 2000
-"""Entities of one view and partition held in memory. One more costs a read of its sidecar, nothing else."""
+HELD_BYTES_MAX = 32 << 20
+"""Of the states that a process holds in memory, as they are written; there they take some four times that.
+One that is not held costs a read of its sidecar, nothing else."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -22,16 +23,30 @@ class _Held:
     state: EntityState
     version: bytes
     """Of the sidecar that is stored."""
+    size_bytes: int
+    """Of that sidecar."""
+
+
+class Budget:
+    """How much all views of a process hold in memory."""
+
+    def __init__(self, bytes_max: int = HELD_BYTES_MAX) -> None:
+        """Begin with nothing held."""
+        self.bytes_max = bytes_max
+        self.held_bytes = 0
 
 
 class ViewWriter:
     """One view. Its memory is a cache: `forget` is always safe."""
 
-    def __init__(self, logic: ViewLogic, store: FeatureStore, producer: BatchProducer) -> None:
-        """Share the process's connections."""
+    def __init__(
+        self, logic: ViewLogic, store: FeatureStore, producer: BatchProducer, budget: Budget | None = None
+    ) -> None:
+        """Share the process's connections and its budget."""
         self.logic = logic
         self._store = store
         self._producer = producer
+        self._budget = budget or Budget()
         self._field = feast_layout.sidecar_field(logic.view.name)
         self._held: dict[int, OrderedDict[bytes, _Held]] = {}
 
@@ -42,7 +57,8 @@ class ViewWriter:
 
     def forget(self, partition: int) -> None:
         """Drop what is remembered of a partition: another worker may have had it, or a write failed."""
-        self._held.pop(partition, None)
+        for held in self._held.pop(partition, {}).values():
+            self._budget.held_bytes -= held.size_bytes
 
     async def write(self, partition: int, at: Standing, events: Sequence[Event]) -> None:
         """Apply events to their entities and write those that changed; repeats change nothing.
@@ -54,19 +70,22 @@ class ViewWriter:
         entities, by_key = self._group(events)
         held = await self._load(partition, at, list(by_key))
         rows: list[tuple[bytes, Row]] = []
+        applied = repeated = 0
         for key, own in by_key.items():
             state = held[key].state
-            applied = sum([self.logic.apply(state, event) for event in own])
-            self._count("applied", applied)
-            self._count("repeated", len(own) - applied)
-            if applied:
+            new = sum([self.logic.apply(state, event) for event in own])
+            applied += new
+            repeated += len(own) - new
+            if new:
                 rows.append((key, self.logic.row(state)))
+        self._count("applied", applied)
+        self._count("repeated", repeated)
         # The log comes first: behind a crash the rows would be repeats, and never be logged.
         await self._log(partition, [(entities[key], row) for key, row in rows])
         await self._write(at.generation, [(key, held[key], row) for key, row in rows])
         telemetry.FEATURE_ROWS.labels(self.logic.view.name).inc(len(rows))
-        while len(held) > STATES_MAX:
-            held.popitem(last=False)
+        while self._budget.held_bytes > self._budget.bytes_max and held:
+            self._budget.held_bytes -= held.popitem(last=False)[1].size_bytes
 
     async def _write(self, generation: int, rows: Sequence[tuple[bytes, _Held, Row]]) -> None:
         writes = []
@@ -76,6 +95,8 @@ class ViewWriter:
             fields[self._field] = sidecar
             writes.append(EntityWrite(key, held.version, fields))
             held.version = feast_layout.sidecar_version(sidecar)
+            self._budget.held_bytes += len(sidecar) - held.size_bytes
+            held.size_bytes = len(sidecar)
         await self._store.write(self.logic.view.name, self._field, writes)
 
     def _group(self, events: Sequence[Event]) -> tuple[dict[bytes, Entity], dict[bytes, list[Event]]]:
@@ -103,17 +124,19 @@ class ViewWriter:
     def _read(self, sidecar: bytes | None, generation: int) -> _Held:
         """Read a state back; what another generation has written, or another format, counts as nothing."""
         if sidecar is None:
-            return _Held(self.logic.load(None), b"")
+            return _Held(self.logic.load(None), b"", 0)
         try:
             version = feast_layout.sidecar_version(sidecar)
             if feast_layout.sidecar_generation(version) != generation:
-                return _Held(self.logic.load(None), version)
+                return _Held(self.logic.load(None), version, 0)
         except feast_layout.LayoutError:
-            return _Held(self.logic.load(None), sidecar)
+            return _Held(self.logic.load(None), sidecar, 0)
         try:
-            return _Held(self.logic.load(sidecar), version)
+            held = _Held(self.logic.load(sidecar), version, len(sidecar))
         except StateError as error:
             raise LostError(self.logic.view.name, f"a state cannot be read: {error}") from error
+        self._budget.held_bytes += held.size_bytes
+        return held
 
     async def _log(self, partition: int, rows: Sequence[tuple[Entity, Row]]) -> None:
         if not rows:

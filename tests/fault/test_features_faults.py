@@ -1,4 +1,4 @@
-"""Whatever happens to workers and servers: in the end the store holds what one batch over all records gives."""
+"""Whatever happens to workers and servers: in the end the store holds what one batch of all records gives."""
 
 import dataclasses
 import os
