@@ -165,7 +165,7 @@ class Stage(abc.ABC):
 
     def tell_removed(self, place: Place, records: int) -> None:
         """Note that the broker has no longer what a build needs; `LostError` if that must not be."""
-        place.records_removed += records
+        place.records_removed = records
         telemetry.FEATURE_RECORDS_REMOVED.labels(place.outlet.view, str(place.partition)).set(records)
         log.warning(
             "features.records_removed",
@@ -325,8 +325,8 @@ class Stage(abc.ABC):
         while any(place.caught_up for place in partition.places):
             try:
                 async with self._open_reader(self.topic, partition.number) as reader:
-                    await self._skip_removed(partition, reader)
-                    while await self._build_step(partition, reader):
+                    earliest = await reader.earliest()
+                    while await self._build_step(partition, reader, earliest):
                         pass
             except OffsetOutOfRangeError:
                 continue  # the broker has removed more meanwhile
@@ -349,24 +349,13 @@ class Stage(abc.ABC):
             log.warning("features.build_retried", topic=self.topic, error=repr(error))
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _skip_removed(self, partition: _Partition, reader: Reader) -> None:
-        earliest = await reader.earliest()
-        for place in partition.places:
-            if place.caught_up is not None:
-                await self._locate(place, partition.reached)
-                before = _progress(place)
-                if before.next_offset < earliest:
-                    self.tell_removed(place, earliest - before.next_offset)
-                    place.progress = msgspec.structs.replace(
-                        before, next_offset=min(earliest, partition.reached)
-                    )
-
-    async def _build_step(self, partition: _Partition, reader: Reader) -> bool:
+    async def _build_step(self, partition: _Partition, reader: Reader, earliest: int) -> bool:
         """Bring the views that are furthest behind one batch forward; tell whether any is still behind."""
         behind = []
         for place in partition.places:
             if place.caught_up is not None:
                 await self._locate(place, partition.reached)
+                self._skip_removed(place, min(earliest, partition.reached))
                 if _progress(place).next_offset < partition.reached:
                     behind.append(place)
                 else:
@@ -380,6 +369,12 @@ class Stage(abc.ABC):
         records, next_offset = await reader.read(start, limit)
         await self._advance(partition, records, next_offset, furthest, letters=False)
         return True
+
+    def _skip_removed(self, place: Place, earliest: int) -> None:
+        before = _progress(place)
+        if before.next_offset < earliest:
+            self.tell_removed(place, earliest - before.next_offset)
+            place.progress = msgspec.structs.replace(before, next_offset=earliest)
 
 
 def _arrive(place: Place) -> None:

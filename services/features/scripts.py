@@ -12,7 +12,7 @@ from redis.exceptions import NoScriptError
 
 from services import redis_clients
 
-ONE_KEY, TWO_KEYS = b"1", b"2"
+ONE_KEY, TWO_KEYS = 1, 2
 
 WRITE_ROW = b"""
 -- KEYS: the row. ARGV: sidecar field, version expected ('' for none), then fields and values.
@@ -56,10 +56,10 @@ return ARGV[2]
 class Script:
     """One script and its digest."""
 
-    def __init__(self, text: bytes, keys: bytes) -> None:
+    def __init__(self, text: bytes, keys: int) -> None:
         """Take the text and how many keys it has."""
         self.text = text
-        self._head = (b"EVALSHA", hashlib.sha1(text).hexdigest().encode(), keys)  # noqa: S324  # Redis's own
+        self._head = ("EVALSHA", hashlib.sha1(text).hexdigest(), keys)  # noqa: S324  # Redis's own
 
     def command(self, *arguments: str | bytes | int) -> redis_clients.Command:
         """Return the command that runs it with keys and arguments."""

@@ -143,13 +143,13 @@ class FeatureStore:
     async def announce(self, view: str, partitions: int) -> None:
         """Give every partition of a view a watermark, `NEVER` where it has none yet."""
         key = watermarks.key(view)
-        commands = [(b"HSETNX", key, number, watermarks.NEVER) for number in range(partitions)]
+        commands = [("HSETNX", key, number, watermarks.NEVER) for number in range(partitions)]
         await redis_clients.exchange(self._client, commands)
 
     async def builds(self, views: Sequence[str]) -> list[Build | None]:
         """Read the generations of views; None for one that is not stored."""
         names = (b"generation", b"definition", b"start")
-        commands = [(b"HMGET", _progress_key(view), *names) for view in views]
+        commands = [("HMGET", _progress_key(view), *names) for view in views]
         found = _checked(await redis_clients.exchange(self._client, commands))
         return [
             None if number is None else Build(int(number), definition.decode(), start.decode())
@@ -185,8 +185,8 @@ class FeatureStore:
         Raises:
             RefusedError: Another progress is stored than the one that is known.
         """
-        commands: list[redis_clients.Command] = [(b"HGET", key, field) for key in keys]
-        commands.append((b"HGET", _progress_key(at.view), at.place))
+        commands: list[redis_clients.Command] = [("HGET", key, field) for key in keys]
+        commands.append(("HGET", _progress_key(at.view), at.place))
         *found, stored = _checked(await redis_clients.exchange(self._client, commands))
         if (stored or b"") != at.progress.stored:
             raise RefusedError(at.view, f"{at.place} is not where it was left")
@@ -219,7 +219,7 @@ class FeatureStore:
 
     async def progress(self, places: Sequence[tuple[str, str]]) -> list[Progress]:
         """Read how far views have been handled, each in a place."""
-        commands = [(b"HGET", _progress_key(view), place) for view, place in places]
+        commands = [("HGET", _progress_key(view), place) for view, place in places]
         return [_progress(raw) for raw in _checked(await redis_clients.exchange(self._client, commands))]
 
     async def rise(self, rises: Sequence[Rise]) -> list[Progress]:
