@@ -289,6 +289,9 @@ class Stage(abc.ABC):
     async def let_go(self) -> None:
         """Stop all builds: the partitions leave, or the process ends."""
         builds = [partition.build for partition in self._partitions.values() if partition.build]
+        for partition in self._partitions.values():
+            for place in partition.places:
+                place.forget()
         self._partitions.clear()
         for build in builds:
             build.cancel()

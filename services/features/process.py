@@ -29,8 +29,8 @@ class Features:
         from services import feature_plan
         from services.features.api import OnlineFeatures
         from services.features.generations import Generations
+        from services.features.held import Budget
         from services.features.store import FeatureStore
-        from services.features.writing import Budget
         from streams.app import App
 
         self._settings = settings

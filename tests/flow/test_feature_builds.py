@@ -12,9 +12,10 @@ from prometheus_client import REGISTRY
 from services import feast_layout, watermarks
 from services.features import places
 from services.features.generations import NOW, Generations, SupersededError
+from services.features.held import Budget
 from services.features.states import Event, ViewLogic
 from services.features.store import Build, Progress, RefusedError, Rise, Standing
-from services.features.writing import Budget, ViewWriter
+from services.features.writing import ViewWriter
 from services.settings import Settings
 from tests.stages import (
     START_MS,
