@@ -115,12 +115,14 @@ def _ask_kafka(settings: Settings) -> str:
 
 
 def _ask_redis(settings: Settings) -> str:
-    from redis import Redis, RedisError
+    from redis import RedisError
+
+    from services import redis_clients
 
     place = _without_user(settings.redis_url)
     try:
-        with Redis.from_url(
-            settings.redis_url, socket_timeout=ANSWER_SECONDS_MAX, socket_connect_timeout=ANSWER_SECONDS_MAX
+        with redis_clients.connect_blocking(
+            settings, socket_timeout=ANSWER_SECONDS_MAX, socket_connect_timeout=ANSWER_SECONDS_MAX
         ) as client:
             client.ping()
     except (RedisError, OSError, ValueError) as error:

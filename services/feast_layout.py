@@ -27,9 +27,11 @@ DOUBLE_TAG, DOUBLE_BYTES = 0x29, 9
 _NULL_TAG = 0x98
 _NULL_SECONDS = -(2**63)
 """What Feast writes for a timestamp that is null."""
-_SIDECAR_HEADER = struct.Struct("<BH")
+_SIDECAR_HEADER = struct.Struct("<BHQ")
 _SIDECAR_OFFSET = struct.Struct("<Iq")
-_SIDECAR_FORMAT = 1
+_PACK_OFFSET = _SIDECAR_OFFSET.pack
+_SIDECAR_FORMAT = 2
+_SIDECAR_GENERATION = slice(3, 11)
 
 
 class LayoutError(ValueError):
@@ -255,28 +257,51 @@ def split_row(raw: bytes) -> list[bytes]:
     return values
 
 
-def encode_sidecar(offsets: Mapping[int, int], state: bytes) -> bytes:
-    """Write a sidecar: the last applied offset by source partition, then the view's state."""
-    header = _SIDECAR_HEADER.pack(_SIDECAR_FORMAT, len(offsets))
-    return b"".join([header, *(_SIDECAR_OFFSET.pack(*item) for item in sorted(offsets.items())), state])
+def encode_sidecar(offsets: Mapping[int, int], state: bytes, generation: int = 0) -> bytes:
+    """Write a sidecar: format, generation, the last applied offset by source partition; then the state.
+
+    The generation numbers the builds of a view: what an earlier one has written does not count.
+    """
+    header = _SIDECAR_HEADER.pack(_SIDECAR_FORMAT, len(offsets), generation)
+    if len(offsets) == 1:  # as in most views: each of their entities belongs to one partition
+        return b"".join([header, *map(_PACK_OFFSET, offsets, offsets.values()), state])
+    return b"".join([header, *(_PACK_OFFSET(*item) for item in sorted(offsets.items())), state])
+
+
+def with_generation(sidecar: bytes, generation: int) -> bytes:
+    """Return a sidecar with another generation."""
+    place = _SIDECAR_GENERATION
+    return b"".join([sidecar[: place.start], generation.to_bytes(8, "little"), sidecar[place.stop :]])
 
 
 def decode_sidecar(raw: bytes) -> tuple[dict[int, int], bytes]:
-    """Read a sidecar; `LayoutError` if it is none."""
+    """Read offsets and state of a sidecar; `LayoutError` if it is none."""
+    version = sidecar_version(raw)
+    return dict(_SIDECAR_OFFSET.iter_unpack(version[_SIDECAR_HEADER.size :])), raw[len(version) :]
+
+
+def sidecar_generation(raw: bytes) -> int:
+    """Return the generation of a sidecar; `LayoutError` if it is none."""
+    return int.from_bytes(sidecar_version(raw)[_SIDECAR_GENERATION], "little")
+
+
+def sidecar_version(raw: bytes) -> bytes:
+    """Return all of a sidecar that stands before the state; `LayoutError` if it is none.
+
+    No two states of one entity have the same version.
+    """
     try:
-        version, count = _SIDECAR_HEADER.unpack_from(raw)
-        if version != _SIDECAR_FORMAT:
-            raise LayoutError(f"a sidecar of format {version}; known is {_SIDECAR_FORMAT}")
-        end = _SIDECAR_HEADER.size + count * _SIDECAR_OFFSET.size
-        offsets = dict(_SIDECAR_OFFSET.iter_unpack(raw[_SIDECAR_HEADER.size : end]))
+        form, count, _ = _SIDECAR_HEADER.unpack_from(raw)
     except struct.error as error:
         raise LayoutError(f"these {len(raw)} bytes are no sidecar: {error}") from error
-    return offsets, raw[end:]
+    if form != _SIDECAR_FORMAT:
+        raise LayoutError(f"a sidecar of format {form}; known is {_SIDECAR_FORMAT}")
+    end = _SIDECAR_HEADER.size + count * _SIDECAR_OFFSET.size
+    if len(raw) < end:
+        raise LayoutError(f"these {len(raw)} bytes are no sidecar: {count} offsets are announced")
+    return raw[:end]
 
 
 def sidecar_state(raw: bytes) -> bytes:
     """Return only the state of a sidecar: all that a reader needs."""
-    version, count = _SIDECAR_HEADER.unpack_from(raw)
-    if version != _SIDECAR_FORMAT:
-        raise LayoutError(f"a sidecar of format {version}; known is {_SIDECAR_FORMAT}")
-    return raw[_SIDECAR_HEADER.size + count * _SIDECAR_OFFSET.size :]
+    return raw[len(sidecar_version(raw)) :]

@@ -19,6 +19,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from services import redis_clients
+
 if TYPE_CHECKING:
     from services.settings import Settings
 
@@ -40,9 +42,7 @@ class AsyncPipeline:
     @classmethod
     def connect(cls, settings: "Settings") -> Self:
         """Make a pipeline to the online store; the first exchange connects."""
-        import redis.asyncio
-
-        return cls(redis.asyncio.Redis.from_url(settings.redis_url, protocol=2))
+        return cls(redis_clients.connect(settings))
 
     async def close(self) -> None:
         """Close the connection and those of the client."""
@@ -159,9 +159,7 @@ class BlockingPipeline:
     @classmethod
     def connect(cls, settings: "Settings") -> Self:
         """Make a pipeline to the online store; the first exchange connects."""
-        import redis
-
-        return cls(redis.Redis.from_url(settings.redis_url, protocol=2))
+        return cls(redis_clients.connect_blocking(settings, protocol=2))
 
     def close(self) -> None:
         """Close the connection and those of the client."""

@@ -38,6 +38,10 @@ class Settings(BaseSettings):
     replication_factor: int = Field(1, ge=1, description="Replicas of topics that Driftline creates")
 
     redis_url: str = Field("redis://127.0.0.1:16379/0", description="Online store; rediss:// for TLS")
+    redis_cluster: bool = Field(False, description="The URL names a node of a Redis Cluster")
+    redis_cafile: Path | None = Field(None, description="Certificate authority of the online store (PEM)")
+    redis_certfile: Path | None = Field(None, description="Client certificate for the online store (PEM)")
+    redis_keyfile: Path | None = Field(None, description="Key of that client certificate (PEM)")
     mlflow_uri: str = Field("http://127.0.0.1:15000", description="MLflow tracking server and registry")
 
     home: Path = Field(Path(".driftline"), description="Folder of the data that Driftline keeps itself")

@@ -64,6 +64,21 @@ FEATURE_IDLE_PARTITIONS = Gauge(
     ["topic"],
 )
 
+FEATURE_REFUSALS = Counter(
+    "driftline_feature_refusals", "Writes refused because something else was stored", ["view"]
+)
+FEATURE_GENERATIONS = Counter(
+    "driftline_feature_generations", "Generations of a view begun by this process", ["view", "reason"]
+)
+FEATURE_BUILD_RECORDS = Gauge(
+    "driftline_feature_build_records", "Records still to be read again until the view has caught up", ["view"]
+)
+FEATURE_RECORDS_REMOVED = Gauge(
+    "driftline_feature_records_removed",
+    "Records that the broker had removed before the view was built from them",
+    ["view", "partition"],
+)
+
 DRIFT_EFFECT = Gauge(
     "driftline_drift_effect", "Population stability index of the last window", ["model", "feature"]
 )

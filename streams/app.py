@@ -8,20 +8,23 @@ import signal
 import ssl
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import faust
 import structlog
 import uvloop
 from faust.contrib.asgi import faust_app_running
+from faust.types import TP
 from yarl import URL
 
-from streams.batches import BatchTopic, BatchTransport, Handler, Lanes, Observer, Slice
+from streams.batches import BatchConsumer, BatchTopic, BatchTransport, Handler, Lanes, Observer, Slice
 from streams.producer import BatchProducer
 
 log = structlog.get_logger()
+
+LetGo = Callable[[], Awaitable[None]]
 
 COMMIT_SECONDS = 0.5
 STOP_SECONDS = 8.0
@@ -63,11 +66,27 @@ class App:
         self._connection = connection
         self._observer = observer
         self._handlers: list[tuple[list[str], Handler]] = []
+        self._let_go: list[LetGo] = []
         self._faust: _BatchApp | None = None
 
-    def slices(self, topics: Sequence[str], handler: Handler) -> None:
-        """Hand every slice of these topics to a handler; see `streams.batches` for the rules."""
+    def slices(self, topics: Sequence[str], handler: Handler, let_go: LetGo | None = None) -> None:
+        """Hand every slice of these topics to a handler; see `streams.batches` for the rules.
+
+        Args:
+            topics: Their names.
+            handler: Of the slices.
+            let_go: Awaited when partitions leave, once the slices in work are finished and committed.
+        """
         self._handlers.append((list(topics), handler))
+        if let_go is not None:
+            self._let_go.append(let_go)
+
+    def committed(self) -> dict[TP, int]:
+        """Return for each partition of this member the offset that was committed last, 0 for none."""
+        app = self._faust
+        if app is None or not self.assigned:
+            return {}
+        return cast("BatchConsumer", app.consumer).positions()
 
     @property
     def assigned(self) -> bool:
@@ -131,6 +150,7 @@ class App:
             stream_buffer_maxsize=4,
             stream_wait_empty=False,
         )
+        app.callbacks = self._let_go
         app.lanes = Lanes(connection.in_flight_bytes_max, self._observer)
         app.transport = BatchTransport(url, app, loop=None)
         for topics, handler in self._handlers:
@@ -140,6 +160,10 @@ class App:
 
 class _BatchApp(faust.App):
     lanes: Lanes
+    callbacks: Sequence[LetGo]
+
+    async def let_go(self) -> None:
+        await asyncio.gather(*(callback() for callback in self.callbacks))
 
     def _create_directories(self) -> None:
         """Create none: there are no tables."""

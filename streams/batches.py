@@ -46,6 +46,13 @@ class Slice:
     caught_up: bool
     """Nothing further was in the partition when this was fetched."""
     acked: bool = False
+    follows: int | None = None
+    """The end of the slice before it, None for the first one of an assignment."""
+
+    @property
+    def first_offset(self) -> int:
+        """The offset from which on it holds all that there is."""
+        return int(self.records[0].offset) if self.follows is None else self.follows
 
     @property
     def next_offset(self) -> int:
@@ -216,6 +223,11 @@ class BatchConsumer(driver.Consumer):
         """Share the lanes of the app."""
         super().__init__(*args, **kwargs)
         self.lanes = self.app.lanes
+        self._delivered: dict[TP, int] = {}
+
+    def positions(self) -> dict[TP, int]:
+        """Return for each assigned partition the offset that was committed last, 0 for none."""
+        return {tp: self._committed_offset.get(tp) or 0 for tp in self.assignment()}
 
     async def _drain_messages(self, fetcher: Any) -> None:
         while not (self._stopped.is_set() or fetcher._stopped.is_set()):  # noqa: SLF001  # as Faust's own loop
@@ -244,6 +256,7 @@ class BatchConsumer(driver.Consumer):
         return bool(self._buffered_partitions) or not self.lanes.has_room
 
     async def _seek_back(self) -> None:
+        self._delivered.clear()
         try:
             await self.perform_seek()
         except Exception as error:  # noqa: BLE001  # Faust seeks again once partitions are assigned
@@ -253,7 +266,8 @@ class BatchConsumer(driver.Consumer):
         last = fetched[-1]
         end = self.highwater(tp) or 0
         self.lanes.observer.on_lag(tp.topic, tp.partition, max(0, end - last.offset - 1))
-        slice_ = Slice(tp.topic, tp.partition, fetched, caught_up=last.offset + 1 >= end)
+        caught_up = last.offset + 1 >= end
+        slice_ = Slice(tp.topic, tp.partition, fetched, caught_up=caught_up, follows=self._delivered.get(tp))
         message = ConsumerMessage(
             tp.topic,
             tp.partition,
@@ -271,6 +285,7 @@ class BatchConsumer(driver.Consumer):
         )
         await self.wait_first(self.callback(message), self.suspend_flow.wait())
         self._read_offset[tp] = last.offset
+        self._delivered[tp] = slice_.next_offset
 
     def ack(self, message: Any) -> bool:
         """Take note that Faust's stream has passed the slice on. Commits follow the lanes, not this."""
@@ -291,6 +306,8 @@ class BatchConsumer(driver.Consumer):
         await self.lanes.close()
         await self.commit()
         self.lanes.forget()
+        self._delivered.clear()
+        await self.app.let_go()
         await super().on_partitions_revoked(revoked)
 
     async def on_stop(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from services.embedded.supervisor import Supervisor
 from services.settings import Settings
+from tests.servers import Server
 
 PROCESSES = ("scoring", "features", "drift", "archive", "retraining", "dashboard")
 
@@ -20,14 +21,30 @@ def servers() -> Iterator[Supervisor]:
 
 
 @pytest.fixture(scope="session")
-def kafka(servers: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of a real Kafka without any topics: ``host:port``."""
-    from services.embedded import kafka, ports
+def kafka_port() -> int:
+    """The port of Kafka."""
+    from services.embedded import ports
 
-    port = ports.free_port()
-    child = kafka.start(servers, tmp_path_factory.mktemp("kafka"), port)
-    servers.wait_ready(child, seconds=kafka.READY_SECONDS_MAX)
-    return f"127.0.0.1:{port}"
+    return ports.free_port()
+
+
+@pytest.fixture(scope="session")
+def broker(servers: Supervisor, tmp_path_factory: pytest.TempPathFactory, kafka_port: int) -> Server:
+    """A real Kafka, to be killed and started again."""
+    from services.embedded import kafka
+
+    folder = tmp_path_factory.mktemp("kafka")
+    return Server(
+        servers,
+        lambda: kafka.start(servers, folder, kafka_port),
+        ready_seconds_max=kafka.READY_SECONDS_MAX,
+    )
+
+
+@pytest.fixture(scope="session")
+def kafka(broker: Server, kafka_port: int) -> str:
+    """The address of a real Kafka without any topics: ``host:port``."""
+    return f"127.0.0.1:{kafka_port}"
 
 
 @pytest.fixture(scope="session")

@@ -96,6 +96,12 @@ class Process:
         """End it with SIGKILL, now."""
         self._end(signal.SIGKILL)
 
+    def wait_dead(self, seconds: float = READY_SECONDS_MAX) -> None:
+        """Wait until it has ended by itself, as it was told to."""
+        child = self._running
+        assert child.wait(seconds) is not None, f"{self.name} still runs\n{child.log_tail()}"
+        self._supervisor.forget(child)
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
         """Ask it to end; return its exit code and how many seconds that took. It must not need 10."""
         return self._end(number)

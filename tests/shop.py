@@ -13,7 +13,7 @@ import redis
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from services import feast_repository, watermarks
+from services import feast_layout, feast_repository, watermarks
 from services.feature_plan import FeaturePlan
 from services.features.states import Event, ViewLogic
 from services.settings import Settings
@@ -174,7 +174,16 @@ def stored_hashes(shop: Shop) -> dict[bytes, dict[bytes, bytes]]:
             if client.type(key) == b"hash"
         ]
         found: Mapping[bytes, Any] = {key: client.hgetall(key) for key in keys}
-        return {key: hash_ for key, hash_ in found.items() if not key.startswith(b"driftline:")}
+        rows = {key: hash_ for key, hash_ in found.items() if not key.startswith(b"driftline:")}
+        return {key: without_generation(hash_) for key, hash_ in rows.items()}
+
+
+def without_generation(row: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return a row as if it had been written in generation 0."""
+    return {
+        field: feast_layout.with_generation(value, 0) if field.startswith(b"_driftline:") else value
+        for field, value in row.items()
+    }
 
 
 def read_topic(broker: str, topic: str) -> list[Any]:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from services import redis_clients
 from services.demo import board, months, pacing, retrainings
 from services.demo.account import Account
 from services.demo.following import AccountFollower, RetrainingFollower
@@ -83,9 +84,7 @@ class Play:
 
     async def run(self) -> None:
         """Play to the end; `StalledError`, `RetrainingFailedError` and `BehindError` say what went wrong."""
-        from redis.asyncio import Redis
-
-        redis = Redis.from_url(self._settings.redis_url, single_connection_client=True)
+        redis = redis_clients.connect(self._settings, single_connection_client=True)
         clients = (self._kafka, self._account_follower, self._retraining_follower)
         try:
             await asyncio.gather(*(client.start() for client in clients))

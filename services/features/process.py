@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from services import telemetry, web
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
     from services.feature_plan import View
     from services.features.idleness import IdleWatch
     from services.features.intake import SourceReader
-    from streams.app import App
+    from services.features.places import Building, Stage
+    from services.features.sources import PartitionReader
 
 
 def run() -> None:
@@ -28,55 +30,68 @@ class Features:
         """Read the plan and wire the stages."""
         from services import feature_plan
         from services.features.api import OnlineFeatures
+        from services.features.generations import Generations
+        from services.features.held import Budget
         from services.features.store import FeatureStore
         from streams.app import App
 
         self._settings = settings
         self._plan = feature_plan.load(settings)
         self._store = FeatureStore.connect(settings)
+        views = [view for view in self._plan.views if view.is_stream]
+        self._generations = Generations(self._store, self._plan.project, views)
         self._api = OnlineFeatures(settings, self._plan)
         self._app = App(settings, "features", telemetry.slice_observer("features"))
         self._readers: list[SourceReader] = []
-        for views in self._plan.by_topic().values():
-            self._add_source(self._app, views)
+        self._stages: list[Stage] = []
+        self._budget = Budget()
+        for views_of_topic in self._plan.by_topic().values():
+            self._add_source(views_of_topic)
 
-    def _add_source(self, app: "App", views: "tuple[View, ...]") -> None:
+    def _add_source(self, views: "tuple[View, ...]") -> None:
         from services.features.intake import SourceReader
         from services.features.stages import SourceStage, ViewStage
         from services.features.states import ViewLogic
-        from services.features.topic_setup import read_by
         from services.features.writing import ViewWriter
 
         source = views[0].source
         assert source is not None
         reader = SourceReader(source, self._settings.record_bytes_max)
         self._readers.append(reader)
-        writers = [
-            ViewWriter(ViewLogic(self._plan.project, view), self._store, app.producer) for view in views
+        producer = self._app.producer
+        logics = [ViewLogic(self._plan.project, view) for view in views]
+        writers = [ViewWriter(logic, self._store, producer, self._budget) for logic in logics]
+        shared = (self._store, producer, self._generations, self._open_reader)
+        stages: list[Stage] = [SourceStage(reader, writers, *shared)]
+        stages += [
+            ViewStage(reader, writer, *shared) for writer in writers if writer.logic.view.is_repartitioned
         ]
-        app.slices([source.topic], SourceStage(reader, writers, self._store, app.producer).handle)
-        for writer in writers:
-            if writer.logic.view.is_repartitioned:
-                stage = ViewStage(reader, writer, self._store, app.producer)
-                app.slices([read_by(writer.logic.view)], stage.handle)
+        for stage in stages:
+            self._app.slices([stage.topic], stage.handle, stage.let_go)
+        self._stages += stages
+
+    def _open_reader(self, topic: str, partition: int) -> "AbstractAsyncContextManager[PartitionReader]":
+        from services.features.sources import PartitionReader
+
+        options, records_max = self._settings.kafka_options(), self._settings.slice_records_max
+        return PartitionReader.opened(options, topic, partition, records_max)
 
     def run(self) -> None:
         """Serve Kafka and HTTP until stopped."""
         http = web.application(self._not_ready, self._api.routes(), self._settings.token_digests)
         self._app.run(
             web.serve_in_loop(http, self._settings.host, self._settings.features_port),
-            self._store.running(),
+            self._store.running(self._tend),
             self._api.running(),
             self._prepared(),
             self._idle_watch().running(),
         )
 
     def _idle_watch(self) -> "IdleWatch":
-        import redis.asyncio
-
+        from services import redis_clients
         from services.features.idleness import IdleWatch
 
-        client = redis.asyncio.Redis.from_url(self._settings.redis_url, protocol=2)
+        client = redis_clients.connect(self._settings)
         return IdleWatch(self._readers, client, self._app.producer, self._settings.kafka_options())
 
     @contextlib.asynccontextmanager
@@ -84,11 +99,45 @@ class Features:
         """Make sure of the topics, and that every partition's watermark is known to be awaited."""
         from services.features import topic_setup
 
-        for view, partitions in (await topic_setup.prepare(self._settings, self._plan)).items():
-            await self._store.announce(view, partitions)
+        partitions = await topic_setup.prepare(self._settings, self._plan)
+        await self._generations.begin(partitions)
+        for view, number in partitions.items():
+            await self._store.announce(view, number)
         yield
+        for stage in self._stages:
+            await stage.let_go()
+
+    async def _tend(self) -> None:
+        """Look whether the store has lost something, also where nothing happens."""
+        await self._generations.check()
+        if self._generations.superseded():
+            return
+        committed = self._app.committed()
+        for stage in self._stages:
+            await stage.tend(
+                {tp.partition: offset for tp, offset in committed.items() if tp.topic == stage.topic}
+            )
+        building = self._building()
+        for view in self._generations.views:
+            left = building[view].records_left if view in building else 0
+            telemetry.FEATURE_BUILD_RECORDS.labels(view).set(left)
+
+    def _building(self) -> "dict[str, Building]":
+        """Return the views that are behind; one that moves may be so in both stages."""
+        found: dict[str, Building] = {}
+        for stage in self._stages:
+            for view, building in stage.building().items():
+                found[view] = found[view].plus(building) if view in found else building
+        return found
 
     def _not_ready(self) -> str | None:
         if self._store.fault is not None:
             return self._store.fault
-        return None if self._app.assigned else "waiting for partitions"
+        if superseded := self._generations.superseded():
+            return (
+                f"defined otherwise by another process: {', '.join(superseded)}; restart with its repository"
+            )
+        if not self._app.assigned:
+            return "waiting for partitions"
+        told = [f"{view}: {building}" for view, building in self._building().items()]
+        return f"views are being built: {'; '.join(told)}" if told else None

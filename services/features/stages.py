@@ -4,70 +4,45 @@ A view whose join keys are the message key is written where its source is read; 
 source stage forwards each event to an internal topic (`streams.topics.REPARTITION`).
 
 Delivery, of both stages: a slice is acknowledged when everything that it caused has been acknowledged
-by its sink, in this order: dead letters, late events and forwarded events (or rows and the feature
-log); then, in one transaction, the views' watermarks and the partition's progress. After a crash:
+by its sink, in this order: dead letters, late events and forwarded events (or the feature log, then rows);
+then each view's progress, with its watermark. After a crash:
 
-1. Records below the stored progress are passed over: all their effects stand.
+1. Records below a view's stored progress are passed over: all their effects stand.
 2. Others are handled again. Forwarded ones carry their source offset, and a row's sidecar, written in
    the same command as the row, holds the last source offset applied to that entity: nothing counts twice.
 3. Dead letters, late events and the feature log may repeat.
 
-So the online store is the same, to the byte, as without the crash.
+So the online store is the same, to the byte, as without the crash. A worker that was away meanwhile
+changes nothing either: see `services.features.store`.
 """
 
 import asyncio
-import contextlib
-import dataclasses
 import zlib
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Protocol, cast
 
 import msgspec
 from aiokafka import ConsumerRecord
 
 from services import telemetry
+from services.features.generations import Generations
 from services.features.intake import SERVICE, Intake, SourceReader, source_header
+from services.features.places import OpenReader, Outlet, Place, Stage
 from services.features.states import Event
-from services.features.store import FeatureStore, Progress
+from services.features.store import FeatureStore, LostError, Progress, RefusedError, Rise, Standing
 from services.features.writing import ViewWriter
 from services.watermarks import NEVER
 from streams import codec, records, topics
-from streams.batches import Slice
 from streams.producer import BatchProducer, Record
 
-
-@dataclasses.dataclass
-class _Positions:
-    """Progress by partition, in memory as long as slices follow each other without a gap."""
-
-    store: FeatureStore
-    topic: str
-    writers: Sequence[ViewWriter]
-    known: dict[int, Progress] = dataclasses.field(default_factory=dict)
-
-    async def resume(self, slice_: Slice) -> Progress:
-        """Return the progress before this slice, from Redis if another worker may have been here since."""
-        partition = slice_.partition
-        known = self.known.pop(partition, None)
-        if known is None or known.next_offset != slice_.records[0].offset:
-            for writer in self.writers:
-                writer.forget(partition)
-            known = await self.store.progress(self.topic, partition)
-        return known
-
-    @contextlib.contextmanager
-    def guarding(self, partition: int) -> Iterator[None]:
-        """Forget a partition if its slice fails, so that the retry starts from what is stored."""
-        try:
-            yield
-        except BaseException:
-            self.known.pop(partition, None)
-            for writer in self.writers:
-                writer.forget(partition)
-            raise
+GENERATION_HEADER = "driftline-generation"
+"""Header of a forwarded record: the generation of the view for which it was forwarded."""
 
 
-class SourceStage:
+class SourceStage(Stage):
     """Reads one source topic: writes the views that are keyed as it is, forwards for the others."""
+
+    prefix = "source"
 
     def __init__(
         self,
@@ -75,77 +50,111 @@ class SourceStage:
         writers: Sequence[ViewWriter],
         store: FeatureStore,
         producer: BatchProducer,
+        generations: Generations,
+        open_reader: OpenReader,
     ) -> None:
         """Take all views of this source."""
+        outlets: list[_Outlet] = [
+            _Route(writer, producer) if writer.logic.view.is_repartitioned else _Direct(writer, reader)
+            for writer in writers
+        ]
+        super().__init__(reader.source.topic, outlets, store, generations, open_reader)
         self._reader = reader
-        self._store = store
         self._producer = producer
-        self._all = list(writers)
-        self._direct = [writer for writer in writers if not writer.logic.view.is_repartitioned]
-        self._routes = [_Route(writer) for writer in writers if writer.logic.view.is_repartitioned]
-        self._positions = _Positions(store, reader.source.topic, self._direct)
 
-    async def handle(self, slice_: Slice) -> None:
-        """Receive, decode, write or forward, publish, acknowledge."""
-        partition = slice_.partition
-        with self._positions.guarding(partition):
-            progress = await self._positions.resume(slice_)
-            before_ms = progress.watermarks_ms.get(partition, NEVER)
-            fresh = [record for record in slice_.records if record.offset >= progress.next_offset]
-            intake = self._reader.read(fresh, before_ms)
-            advanced_ms = intake.watermark_ms if intake.watermark_ms > before_ms else None
-            await asyncio.gather(
-                _send_letters(self._producer, intake.letters), self._send_late(partition, intake.late)
-            )
-            await asyncio.gather(*await self._forward(partition, intake, advanced_ms))
-            events = [event for _, event in intake.events]
-            await asyncio.gather(*(writer.write(partition, events) for writer in self._direct))
-            progress = Progress(
-                max(progress.next_offset, slice_.next_offset), {partition: intake.watermark_ms}
-            )
-            await self._store.finish(slice_.topic, partition, progress, self._watermarks(intake.watermark_ms))
-            self._positions.known[partition] = progress
-        slice_.ack()
+    async def advance(
+        self,
+        partition: int,
+        records: Sequence[ConsumerRecord],
+        next_offset: int,
+        places: Sequence[Place],
+        *,
+        letters: bool,
+    ) -> list[Rise]:
+        """Decode, set late events aside, write or forward."""
+        views = [(cast("_Outlet", place.outlet), place.standing) for place in places]
+        before_ms = views[0][1].progress.watermarks_ms.get(partition, NEVER) if views else NEVER
+        intake = self._reader.read(records, before_ms)
+        if letters:
+            await _send_letters(self._producer, intake.letters)
+        await self._send_late(partition, [at.view for _, at in views], intake.late)
+        await asyncio.gather(*(outlet.put(partition, at, intake, before_ms) for outlet, at in views))
+        after = Progress(next_offset, {partition: intake.watermark_ms})
+        return [Rise(at, after, partition, outlet.publishes(intake.watermark_ms)) for outlet, at in views]
 
-    def _watermarks(self, watermark_ms: int) -> dict[str, int]:
-        return _public_watermarks(self._direct, watermark_ms, self._reader.source.lateness_ms)
-
-    async def _send_late(self, partition: int, late: Sequence[ConsumerRecord]) -> None:
+    async def _send_late(self, partition: int, views: Sequence[str], late: Sequence[ConsumerRecord]) -> None:
         if not late:
             return
         batch: list[Record] = [(r.key, r.value, [source_header(r.partition, r.offset)]) for r in late]
-        for view in [writer.logic.view.name for writer in self._all]:
+        for view in views:
             telemetry.FEATURE_EVENTS.labels(view, "late").inc(len(late))
             to_partition = partition % await self._producer.partitions(topics.late(view))
             await self._producer.send(topics.late(view), to_partition, batch)
 
-    async def _forward(
-        self, partition: int, intake: Intake, advanced_ms: int | None
-    ) -> list[Awaitable[None]]:
-        """Send each event to its entity's partition, and the new watermark, once, to every one of them."""
-        sends: list[Awaitable[None]] = []
-        for route in self._routes:
-            batches = route.divide(intake.events, await self._producer.partitions(route.topic))
-            if advanced_ms is not None:
-                beat: Record = (None, None, [*codec.heartbeat(advanced_ms), source_header(partition, -1)])
-                for batch in batches:
-                    batch.append(beat)
-            sends += [
-                self._producer.send(route.topic, number, batch)
-                for number, batch in enumerate(batches)
-                if batch
-            ]
-        return sends
+
+class _Outlet(Outlet, Protocol):
+    """What a source stage makes of one view's events."""
+
+    async def put(self, partition: int, at: Standing, intake: Intake, before_ms: int) -> None:
+        """Hand the events on; ``before_ms`` was the watermark before them."""
+
+    def publishes(self, watermark_ms: int) -> int | None:
+        """Return the watermark to publish with the progress, None for none."""
+
+
+class _Direct:
+    """Writes a view whose entity is the message key."""
+
+    def __init__(self, writer: ViewWriter, reader: SourceReader) -> None:
+        self.view = writer.logic.view.name
+        self._writer = writer
+        self._lateness_ms = reader.source.lateness_ms
+
+    def forget(self, partition: int) -> None:
+        self._writer.forget(partition)
+
+    async def put(self, partition: int, at: Standing, intake: Intake, before_ms: int) -> None:
+        del before_ms
+        await self._writer.write(partition, at, [event for _, event in intake.events])
+
+    def publishes(self, watermark_ms: int) -> int | None:
+        return _public_watermark(self.view, watermark_ms, self._lateness_ms)
 
 
 class _Route:
     """The way of a view's events to the partitions of its own entity."""
 
-    def __init__(self, writer: ViewWriter) -> None:
-        self.topic = topics.repartition(writer.logic.view.name)
+    def __init__(self, writer: ViewWriter, producer: BatchProducer) -> None:
+        self.view = writer.logic.view.name
+        self._topic = topics.repartition(self.view)
         self._logic = writer.logic
+        self._producer = producer
 
-    def divide(self, events: Sequence[tuple[ConsumerRecord, Event]], partitions: int) -> list[list[Record]]:
+    def forget(self, partition: int) -> None:
+        """Do nothing: a route remembers nothing."""
+
+    def publishes(self, watermark_ms: int) -> None:
+        """Publish nothing: the rows are not written yet."""
+
+    async def put(self, partition: int, at: Standing, intake: Intake, before_ms: int) -> None:
+        """Send each event to its entity's partition, and the new watermark, once, to every one of them."""
+        generation = (GENERATION_HEADER, b"%d" % at.generation)
+        batches = self._divide(intake.events, await self._producer.partitions(self._topic), generation)
+        if intake.watermark_ms > before_ms:
+            headers = [*codec.heartbeat(intake.watermark_ms), source_header(partition, -1), generation]
+            for batch in batches:
+                batch.append((None, None, headers))
+        sends: list[Awaitable[None]] = [
+            self._producer.send(self._topic, number, batch) for number, batch in enumerate(batches) if batch
+        ]
+        await asyncio.gather(*sends)
+
+    def _divide(
+        self,
+        events: Sequence[tuple[ConsumerRecord, Event]],
+        partitions: int,
+        generation: tuple[str, bytes],
+    ) -> list[list[Record]]:
         """Divide events by entity: CRC-32 of the key, the same in every process and version."""
         batches: list[list[Record]] = [[] for _ in range(partitions)]
         for record, event in events:
@@ -154,13 +163,15 @@ class _Route:
                 telemetry.FEATURE_EVENTS.labels(self._logic.view.name, "no_entity").inc()
                 continue
             key = msgspec.json.encode(entity)
-            header = source_header(event.source_partition, event.source_offset)
-            batches[zlib.crc32(key) % partitions].append((key, record.value, [header]))
+            headers = [source_header(event.source_partition, event.source_offset), generation]
+            batches[zlib.crc32(key) % partitions].append((key, record.value, headers))
         return batches
 
 
-class ViewStage:
+class ViewStage(Stage):
     """Reads one view's internal topic and writes its rows."""
+
+    prefix = "view"
 
     def __init__(
         self,
@@ -168,45 +179,82 @@ class ViewStage:
         writer: ViewWriter,
         store: FeatureStore,
         producer: BatchProducer,
+        generations: Generations,
+        open_reader: OpenReader,
     ) -> None:
         """Take one view that is not keyed as its source is."""
+        topic = topics.repartition(writer.logic.view.name)
+        super().__init__(topic, [writer], store, generations, open_reader)
         self._reader = reader
         self._writer = writer
-        self._store = store
         self._producer = producer
-        self._positions = _Positions(store, topics.repartition(writer.logic.view.name), [writer])
+        self._foreign: set[bytes | None] = set()
 
-    async def handle(self, slice_: Slice) -> None:
-        """Receive, decode, write, publish, acknowledge."""
-        partition = slice_.partition
-        with self._positions.guarding(partition):
-            progress = await self._positions.resume(slice_)
-            fresh = [record for record in slice_.records if record.offset >= progress.next_offset]
-            watermarks_ms = dict(progress.watermarks_ms)
-            intake = self._reader.read_forwarded(fresh, watermarks_ms)
+    async def advance(
+        self,
+        partition: int,
+        records: Sequence[ConsumerRecord],
+        next_offset: int,
+        places: Sequence[Place],
+        *,
+        letters: bool,
+    ) -> list[Rise]:
+        """Decode, write. What was forwarded for another generation counts as nothing."""
+        if not places:
+            return []
+        (place,) = places
+        at = place.standing
+        own = await self._own(at, records)
+        watermarks_ms = dict(at.progress.watermarks_ms)
+        intake = self._reader.read_forwarded(own, watermarks_ms)
+        if letters:
             await _send_letters(self._producer, intake.letters)
-            await self._writer.write(partition, [event for _, event in intake.events])
-            progress = Progress(max(progress.next_offset, slice_.next_offset), watermarks_ms)
-            await self._store.finish(slice_.topic, partition, progress, await self._watermarks(watermarks_ms))
-            self._positions.known[partition] = progress
-        slice_.ack()
+        await self._writer.write(partition, at, [event for _, event in intake.events])
+        published = await self._published(watermarks_ms)
+        return [Rise(at, Progress(next_offset, watermarks_ms), partition, published)]
 
-    async def _watermarks(self, watermarks_ms: Mapping[int, int]) -> dict[str, int]:
+    def tell_removed(self, place: Place, records: int) -> None:
+        """Say nothing of what was forwarded for earlier generations; of this one nothing may be missing."""
+        if place.standing.progress.stored:
+            raise LostError(
+                place.outlet.view, f"{records} forwarded records were removed before they were read"
+            )
+
+    async def _own(self, at: Standing, records: Sequence[ConsumerRecord]) -> list[ConsumerRecord]:
+        """Return the records of this generation; ask whether it is still the right one if others come."""
+        ours = b"%d" % at.generation
+        numbers = [_generation(record) for record in records]
+        foreign = set(numbers) - {ours}
+        if foreign - self._foreign:
+            await self.generations.check()
+            if self.generations.of(at.view).generation != at.generation:
+                raise RefusedError(at.view, "a new generation has begun")
+            self._foreign = foreign
+        return [record for record, number in zip(records, numbers, strict=True) if number == ours]
+
+    async def _published(self, watermarks_ms: Mapping[int, int]) -> int | None:
         """Take the least of all source partitions; there is none before each has been heard of."""
         if len(watermarks_ms) < await self._producer.partitions(self._reader.source.topic):
-            return {}
-        return _public_watermarks(
-            [self._writer], min(watermarks_ms.values()), self._reader.source.lateness_ms
+            return None
+        return _public_watermark(
+            self._writer.view, min(watermarks_ms.values()), self._reader.source.lateness_ms
         )
 
 
-def _public_watermarks(writers: Sequence[ViewWriter], watermark_ms: int, lateness_ms: int) -> dict[str, int]:
+def _generation(record: ConsumerRecord) -> bytes | None:
+    for name, value in record.headers:
+        if name == GENERATION_HEADER:
+            number: bytes = value
+            return number
+    return None
+
+
+def _public_watermark(view: str, watermark_ms: int, lateness_ms: int) -> int | None:
     if watermark_ms == NEVER:
-        return {}
+        return None
     complete_ms = watermark_ms - lateness_ms
-    for writer in writers:
-        telemetry.FEATURE_WATERMARK.labels(writer.logic.view.name).set(complete_ms / 1000)
-    return {writer.logic.view.name: complete_ms for writer in writers}
+    telemetry.FEATURE_WATERMARK.labels(view).set(complete_ms / 1000)
+    return complete_ms
 
 
 async def _send_letters(producer: BatchProducer, letters: Sequence[records.DeadLetter]) -> None:

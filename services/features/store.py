@@ -1,5 +1,13 @@
 """What the features process keeps in Redis: entity rows with their sidecars, watermarks, progress.
 
+Every write says on what it is based, and is refused if something else is stored: a row by the version
+of its sidecar, progress and watermarks by the progress before. So a worker that was away, or works from
+an outdated memory, changes nothing; and whoever is refused starts again from what is stored.
+
+A view is built in *generations*. A new one begins when a view is new or defined otherwise, when what
+was stored is gone, or when a replay is asked for: progress and watermarks are forgotten, and rows of
+earlier generations count as nothing, while readers see them until they are written anew.
+
 Redis and Kafka belong together: progress and sidecars name offsets. Whoever deletes and recreates a
 source topic must empty the online store as well.
 """
@@ -7,25 +15,29 @@ source topic must empty the online store as well.
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Mapping, Sequence
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Self
 
 import msgspec
-import redis.asyncio
 import redis.exceptions
 
-from services import watermarks
+from services import feast_layout, redis_clients, watermarks
+from services.features import scripts
 from services.settings import Settings
 
-PING_SECONDS = 2.0
+WATCH_SECONDS = 2.0
 
 
-class Progress(msgspec.Struct):
-    """How far a partition of a topic has been handled, all of it acknowledged by every sink."""
+class Progress(msgspec.Struct, frozen=True):
+    """How far a view has been handled in a partition, all of it acknowledged by every sink."""
 
     next_offset: int = 0
     watermarks_ms: dict[int, int] = {}
     """By source partition."""
+    stored: bytes = b""
+    """These bytes as they were read, empty if there are none yet: what a rise is based on."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,27 +45,82 @@ class EntityWrite:
     """All fields of one entity and view: written at once or not at all."""
 
     key: bytes
+    version: bytes
+    """Of the stored sidecar on which this is based; empty for none."""
     fields: Mapping[bytes, bytes]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a view stands in one place: on this every write is based."""
+
+    view: str
+    generation: int
+    place: str
+    """Stage and partition."""
+    progress: Progress
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rise:
+    """A view's new progress in one place, with the watermark that it publishes, if any."""
+
+    before: Standing
+    after: Progress
+    partition: int
+    watermark_ms: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Build:
+    """The generation of a view that is stored."""
+
+    generation: int
+    definition: str
+    start: str
+    """``earliest``, or ``now``: a place without progress begins where the worker is."""
+
+
+class RefusedError(Exception):
+    """Something else is stored than this write is based on; it has changed nothing."""
+
+    def __init__(self, view: str, message: str) -> None:
+        """Name the view."""
+        super().__init__(f"{view}: {message}")
+        self.view = view
+
+
+class LostError(Exception):
+    """What this process has stored is gone, or cannot be read: the view must be built anew."""
+
+    def __init__(self, view: str, message: str) -> None:
+        """Name the view."""
+        super().__init__(f"{view}: {message}")
+        self.view = view
 
 
 class FeatureStore:
     """The process's connection to Redis."""
 
-    def __init__(self, client: "redis.asyncio.Redis") -> None:
-        """Use a client made with ``protocol=2``."""
-        self._client: Any = client
+    def __init__(self, client: Any) -> None:
+        """Use a client of `services.redis_clients`."""
+        self._client = client
         self.fault: str | None = "not connected yet"
         """Why Redis cannot be reached, None while it can."""
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
         """Make a store; the first command connects."""
-        return cls(redis.asyncio.Redis.from_url(settings.redis_url, protocol=2))
+        return cls(redis_clients.connect(settings))
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Watch the connection until the block ends, then close it."""
-        watching = asyncio.create_task(self._watch(), name="redis watch")
+    async def running(self, watch: Callable[[], Any] | None = None) -> AsyncIterator[None]:
+        """Watch the connection until the block ends, then close it.
+
+        Args:
+            watch: Awaited every two seconds while Redis can be reached.
+        """
+        watching = asyncio.create_task(self._watch(watch), name="redis watch")
         try:
             yield
         finally:
@@ -62,54 +129,162 @@ class FeatureStore:
                 await watching
             await self._client.aclose()
 
-    async def _watch(self) -> None:
+    async def _watch(self, watch: Callable[[], Any] | None) -> None:
         while True:
             try:
                 await self._client.ping()
                 self.fault = None
+                if watch is not None:
+                    await watch()
             except (redis.exceptions.RedisError, OSError) as error:
                 self.fault = f"Redis cannot be reached: {error}"
-            await asyncio.sleep(PING_SECONDS)
+            await asyncio.sleep(WATCH_SECONDS)
 
     async def announce(self, view: str, partitions: int) -> None:
         """Give every partition of a view a watermark, `NEVER` where it has none yet."""
-        async with self._client.pipeline(transaction=False) as pipe:
-            for partition in range(partitions):
-                pipe.hsetnx(watermarks.key(view), str(partition), watermarks.NEVER)
-            await pipe.execute()
+        key = watermarks.key(view)
+        commands = [("HSETNX", key, number, watermarks.NEVER) for number in range(partitions)]
+        await redis_clients.exchange(self._client, commands)
 
-    async def sidecars(self, keys: Sequence[bytes], field: bytes) -> list[bytes | None]:
-        """Read one field of each entity."""
-        async with self._client.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.hget(key, field)
-            found: list[bytes | None] = await pipe.execute()
+    async def builds(self, views: Sequence[str]) -> list[Build | None]:
+        """Read the generations of views; None for one that is not stored."""
+        names = (b"generation", b"definition", b"start")
+        commands = [("HMGET", _progress_key(view), *names) for view in views]
+        found = _checked(await redis_clients.exchange(self._client, commands))
+        return [
+            None if number is None else Build(int(number), definition.decode(), start.decode())
+            for number, definition, start in found
+        ]
+
+    async def begin(
+        self, view: str, partitions: int, *, instead_of: Build | None, definition: str, start: str
+    ) -> None:
+        """Begin a new generation, unless somebody else has done so meanwhile.
+
+        Its number is above the last one, also if that is lost: it is the time in milliseconds.
+        """
+        before = instead_of.generation if instead_of else 0
+        command = scripts.begin.command(
+            _progress_key(view),
+            watermarks.key(view),
+            before or b"",
+            max(before + 1, time.time_ns() // 1_000_000),
+            definition,
+            start,
+            partitions,
+            watermarks.NEVER,
+        )
+        await scripts.run(self._client, scripts.begin, [command])
+
+    async def sidecars(self, at: Standing, keys: Sequence[bytes], field: bytes) -> list[bytes | None]:
+        """Read one field of each entity.
+
+        The view's progress is read behind them, over the same connection: a store that has lost something
+        since, by a restart from an older file for instance, gives no state to go on from.
+
+        Raises:
+            RefusedError: Another progress is stored than the one that is known.
+        """
+        commands: list[redis_clients.Command] = [("HGET", key, field) for key in keys]
+        commands.append(("HGET", _progress_key(at.view), at.place))
+        *found, stored = _checked(await redis_clients.exchange(self._client, commands))
+        if (stored or b"") != at.progress.stored:
+            raise RefusedError(at.view, f"{at.place} is not where it was left")
         return found
 
-    async def write(self, writes: Sequence[EntityWrite]) -> None:
-        """Write entities, each in one atomic command."""
-        if not writes:
-            return
-        async with self._client.pipeline(transaction=False) as pipe:
-            for write in writes:
-                pipe.hset(write.key, mapping=write.fields)
-            await pipe.execute()
+    async def write(self, view: str, field: bytes, writes: Sequence[EntityWrite]) -> None:
+        """Write entities, each in one atomic command, all in one round trip.
 
-    async def progress(self, topic: str, partition: int) -> Progress:
-        """Read how far a partition has been handled."""
-        raw = await self._client.hget(_progress_key(topic), str(partition))
-        return Progress() if raw is None else msgspec.json.decode(raw, type=Progress)
+        Args:
+            view: The view.
+            field: Of the sidecar.
+            writes: The rows.
 
-    async def finish(
-        self, topic: str, partition: int, progress: Progress, view_watermarks_ms: Mapping[str, int]
-    ) -> None:
-        """Publish a partition's watermarks and note its progress; call it once its rows are written."""
-        async with self._client.pipeline(transaction=True) as pipe:
-            for view, watermark_ms in view_watermarks_ms.items():
-                pipe.hset(watermarks.key(view), str(partition), watermark_ms)
-            pipe.hset(_progress_key(topic), str(partition), msgspec.json.encode(progress))
-            await pipe.execute()
+        Raises:
+            RefusedError: Of some entity another version is stored; the others may be written.
+            LostError: Of some entity an older version is stored, or none any more.
+        """
+        command = scripts.write_row.command
+        commands = [
+            command(write.key, field, write.version, *itertools.chain.from_iterable(write.fields.items()))
+            for write in writes
+        ]
+        replies = await scripts.run(self._client, scripts.write_row, commands)
+        refused = [(write, reply) for write, reply in zip(writes, replies, strict=True) if reply != 1]
+        lost = sum(_is_older(reply, write.version) for write, reply in refused)
+        if lost:
+            raise LostError(view, f"{lost} of {len(writes)} rows are stored as they were before")
+        if refused:
+            raise RefusedError(view, f"{len(refused)} of {len(writes)} rows were written by another worker")
+
+    async def progress(self, places: Sequence[tuple[str, str]]) -> list[Progress]:
+        """Read how far views have been handled, each in a place."""
+        commands = [("HGET", _progress_key(view), place) for view, place in places]
+        return [_progress(raw) for raw in _checked(await redis_clients.exchange(self._client, commands))]
+
+    async def rise(self, rises: Sequence[Rise]) -> list[Progress]:
+        """Note progress and publish watermarks, once the rows are written; return the progress stored.
+
+        Raises:
+            RefusedError: For some view another progress or generation is stored; others may be noted.
+        """
+        written = [_progress_bytes(rise.after) for rise in rises]
+        commands = [
+            scripts.advance.command(
+                _progress_key(rise.before.view),
+                watermarks.key(rise.before.view),
+                rise.before.generation,
+                rise.before.place,
+                rise.before.progress.stored,
+                raw,
+                *(() if rise.watermark_ms is None else (rise.partition, rise.watermark_ms)),
+            )
+            for rise, raw in zip(rises, written, strict=True)
+        ]
+        for rise, reply in zip(
+            rises, await scripts.run(self._client, scripts.advance, commands), strict=True
+        ):
+            if reply != 1:
+                raise RefusedError(rise.before.view, f"{rise.before.place} is not where it was left")
+        return [
+            msgspec.structs.replace(rise.after, stored=raw) for rise, raw in zip(rises, written, strict=True)
+        ]
 
 
-def _progress_key(topic: str) -> str:
-    return f"driftline:progress:{topic}"
+def _is_older(stored: bytes, version: bytes) -> bool:
+    """Tell whether a stored sidecar lacks something that this version had."""
+    if not version:
+        return False
+    if not stored:
+        return True
+    try:
+        generation, ours = feast_layout.sidecar_generation(stored), feast_layout.sidecar_generation(version)
+        offsets, needed = feast_layout.decode_sidecar(stored)[0], feast_layout.decode_sidecar(version)[0]
+    except feast_layout.LayoutError:  # of another format: it was not ours
+        return False
+    if generation != ours:
+        return generation < ours
+    return any(offsets.get(partition, -1) < offset for partition, offset in needed.items())
+
+
+def _progress(raw: bytes | None) -> Progress:
+    if raw is None:
+        return Progress()
+    return msgspec.structs.replace(msgspec.json.decode(raw, type=Progress), stored=raw)
+
+
+def _progress_bytes(progress: Progress) -> bytes:
+    marks = sorted(progress.watermarks_ms.items())
+    return msgspec.json.encode({"next_offset": progress.next_offset, "watermarks_ms": dict(marks)})
+
+
+def _checked(replies: Sequence[Any]) -> list[Any]:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return list(replies)
+
+
+def _progress_key(view: str) -> str:
+    """Name the hash of a view's progress, in the slot of its watermarks on a Redis Cluster."""
+    return f"driftline:progress:{{{watermarks.key(view)}}}"

@@ -1,52 +1,74 @@
 """Applying events to one view: states from memory or the sidecars, rows to Redis, the feature log."""
 
-import asyncio
-from collections import OrderedDict
 from collections.abc import Sequence
 
 from services import feast_layout, telemetry
-from services.features.states import Entity, EntityState, Event, Row, ViewLogic
-from services.features.store import EntityWrite, FeatureStore
+from services.features.held import Budget, Cache, Held
+from services.features.states import Entity, Event, Row, ViewLogic
+from services.features.store import EntityWrite, FeatureStore, LostError, Standing
 from streams import records, topics
+from streams.partials import StateError
 from streams.producer import BatchProducer, Record
-
-STATES_MAX = 2000
-"""Entities of one view and partition held in memory. One more costs a read of its sidecar, nothing else."""
 
 
 class ViewWriter:
     """One view. Its memory is a cache: `forget` is always safe."""
 
-    def __init__(self, logic: ViewLogic, store: FeatureStore, producer: BatchProducer) -> None:
-        """Share the process's connections."""
+    def __init__(
+        self, logic: ViewLogic, store: FeatureStore, producer: BatchProducer, budget: Budget | None = None
+    ) -> None:
+        """Share the process's connections and its budget."""
         self.logic = logic
         self._store = store
         self._producer = producer
+        self._budget = budget or Budget()
         self._field = feast_layout.sidecar_field(logic.view.name)
-        self._states: dict[int, OrderedDict[bytes, EntityState]] = {}
+
+    @property
+    def view(self) -> str:
+        """The view's name."""
+        return self.logic.view.name
 
     def forget(self, partition: int) -> None:
         """Drop what is remembered of a partition: another worker may have had it, or a write failed."""
-        self._states.pop(partition, None)
+        self._budget.forget(self.view, partition)
 
-    async def write(self, partition: int, events: Sequence[Event]) -> None:
-        """Apply events to their entities and write those that changed; repeats change nothing."""
+    async def write(self, partition: int, at: Standing, events: Sequence[Event]) -> None:
+        """Apply events to their entities and write those that changed; repeats change nothing.
+
+        Raises:
+            RefusedError: Somebody else has written an entity meanwhile; `forget` before the next try.
+            LostError: What was written is not stored any more, or cannot be read.
+        """
         entities, by_key = self._group(events)
-        states = await self._load(partition, list(by_key))
-        rows: list[tuple[bytes, EntityState, Row]] = []
+        cache = self._budget.cache(self.view, partition)
+        held = await self._load(cache, at, list(by_key))
+        rows: list[tuple[bytes, Held, Row]] = []
+        applied = 0
         for key, own in by_key.items():
-            applied = sum([self.logic.apply(states[key], event) for event in own])
-            self._count("applied", applied)
-            self._count("repeated", len(own) - applied)
-            if applied:
-                rows.append((key, states[key], self.logic.row(states[key])))
-        writes = [EntityWrite(key, self.logic.fields(state, row)) for key, state, row in rows]
-        await asyncio.gather(
-            self._store.write(writes), self._log(partition, [(entities[key], row) for key, _, row in rows])
-        )
-        telemetry.FEATURE_ROWS.labels(self.logic.view.name).inc(len(rows))
-        while len(states) > STATES_MAX:
-            states.popitem(last=False)
+            state = held[key].state
+            new = sum([self.logic.apply(state, event) for event in own])
+            applied += new
+            if new:
+                rows.append((key, held[key], self.logic.row(state)))
+        self._count("applied", applied)
+        self._count("repeated", sum(map(len, by_key.values())) - applied)
+        # The log comes first: behind a crash the rows would be repeats, and never be logged.
+        await self._log(partition, [(entities[key], row) for key, _, row in rows])
+        await self._write(cache, at.generation, rows)
+        telemetry.FEATURE_ROWS.labels(self.view).inc(len(rows))
+        self._budget.trim()
+
+    async def _write(self, cache: Cache, generation: int, rows: Sequence[tuple[bytes, Held, Row]]) -> None:
+        writes = []
+        for key, held, row in rows:
+            fields = self.logic.fields(held.state, row)
+            sidecar = feast_layout.with_generation(fields[self._field], generation)
+            fields[self._field] = sidecar
+            writes.append(EntityWrite(key, held.version, fields))
+            held.version = feast_layout.sidecar_version(sidecar)
+            cache.note(key, len(sidecar))
+        await self._store.write(self.view, self._field, writes)
 
     def _group(self, events: Sequence[Event]) -> tuple[dict[bytes, Entity], dict[bytes, list[Event]]]:
         by_entity: dict[Entity, list[Event]] = {}
@@ -59,20 +81,38 @@ class ViewWriter:
         entities = {self.logic.key_of(entity): entity for entity in by_entity}
         return entities, {key: by_entity[entity] for key, entity in entities.items()}
 
-    async def _load(self, partition: int, keys: list[bytes]) -> OrderedDict[bytes, EntityState]:
-        states = self._states.setdefault(partition, OrderedDict())
-        unknown = [key for key in keys if key not in states]
+    async def _load(self, cache: Cache, at: Standing, keys: list[bytes]) -> dict[bytes, Held]:
+        entries = cache.entries
+        unknown = [key for key in keys if key not in entries]
+        held = {key: entries[key] for key in keys if key in entries}
+        for key in held:
+            entries.move_to_end(key)
         if unknown:
-            for key, sidecar in zip(unknown, await self._store.sidecars(unknown, self._field), strict=True):
-                states[key] = self.logic.load(sidecar)
-        for key in keys:
-            states.move_to_end(key)
-        return states
+            sidecars = await self._store.sidecars(at, unknown, self._field)
+            for key, sidecar in zip(unknown, sidecars, strict=True):
+                held[key] = entries[key] = self._read(sidecar, at.generation)
+                cache.note(key, len(sidecar or b""))
+        return held
+
+    def _read(self, sidecar: bytes | None, generation: int) -> Held:
+        """Read a state back; what another generation has written, or another format, counts as nothing."""
+        if sidecar is None:
+            return Held(self.logic.load(None), b"")
+        try:
+            version = feast_layout.sidecar_version(sidecar)
+            if feast_layout.sidecar_generation(version) != generation:
+                return Held(self.logic.load(None), version)
+        except feast_layout.LayoutError:
+            return Held(self.logic.load(None), sidecar)
+        try:
+            return Held(self.logic.load(sidecar), version)
+        except StateError as error:
+            raise LostError(self.view, f"a state cannot be read: {error}") from error
 
     async def _log(self, partition: int, rows: Sequence[tuple[Entity, Row]]) -> None:
         if not rows:
             return
-        view = self.logic.view.name
+        view = self.view
         log = [
             records.FeatureRow(
                 view=view, entity=list(entity), event_time_ms=row.event_time_ms, values=row.values
@@ -85,4 +125,4 @@ class ViewWriter:
 
     def _count(self, result: str, events: int) -> None:
         if events:
-            telemetry.FEATURE_EVENTS.labels(self.logic.view.name, result).inc(events)
+            telemetry.FEATURE_EVENTS.labels(self.view, result).inc(events)

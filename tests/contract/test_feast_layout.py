@@ -435,14 +435,18 @@ def test_the_flights_repository_compiles(valkey: str, tmp_path: Path) -> None:
     service = plan.service("arrival_delay")
     assert service.feature_names == (
         "origin_delay_mean_1h", "origin_delay_mean_3h", "origin_departures_1h", "carrier_delay_mean_3h",
+        "aircraft_delay_last_16h", "dest_delay_mean_3h", "carrier_arrival_delay_mean_3h",
         "temp", "dewp", "humid", "wind_speed", "wind_gust", "precip", "pressure", "visib",
         "distance", "year_built", "seats",
     )  # fmt: skip
     assert {view.name for view in plan.views if view.is_repartitioned} == {
         "origin_departures",
         "carrier_departures",
+        "aircraft_departures",
+        "dest_arrivals",
+        "carrier_arrivals",
     }
-    assert service.join_keys == ("origin", "carrier", "dest", "tailnum")
+    assert service.join_keys == ("origin", "carrier", "tailnum", "dest")
 
 
 @pytest.mark.parametrize(

@@ -1,232 +1,32 @@
 """Both stages on a real Valkey, with a crash at every single call to a sink, before and after its effect."""
 
-import asyncio
-import dataclasses
 import itertools
-import json
-import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-import redis.asyncio
 
-from services import watermarks
-from services.feature_plan import Aggregation, Column, Kind, Source, ValueType, View
-from services.features.intake import SourceReader
-from services.features.stages import SourceStage, ViewStage
-from services.features.states import Event, ViewLogic
-from services.features.store import FeatureStore
-from services.features.writing import ViewWriter
-from streams import codec, topics
-from streams.batches import Slice
-
-SOURCE_PARTITIONS, INNER_PARTITIONS = 2, 3
-START_MS = 1_372_680_000_000
-EVENTS = 40
-SLICE_RECORDS = 9
-COMMIT_EVERY = 3
-"""Slices: what is acknowledged is committed later, so a crash repeats acknowledged slices too."""
+from services import redis_clients, watermarks
+from services.embedded.supervisor import Supervisor
+from services.settings import Settings
+from tests.servers import start_cluster, tls_before
+from tests.stages import (
+    EVENTS,
+    INNER_PARTITIONS,
+    SLICE_RECORDS,
+    SOURCE_PARTITIONS,
+    START_MS,
+    expected,
+    run,
+    stored,
+)
 
 
-class CrashError(BaseException):
-    """The process dies here."""
-
-
-@dataclasses.dataclass
-class Record:
-    """As much of a consumer record as the stages use."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
-    serialized_key_size: int = 0
-    serialized_value_size: int = 0
-
-
-class Broker:
-    """Topics in memory, in the place of the producer; it counts calls, and can end the process at one."""
-
-    def __init__(self) -> None:
-        self.logs: dict[tuple[str, int], list[Record]] = {}
-        self.calls = itertools.count()
-        self.crash_at: int | None = None
-        self.crash_after_effect = False
-
-    def arm(self, number: int, *, after_effect: bool) -> None:
-        self.calls, self.crash_at, self.crash_after_effect = itertools.count(), number, after_effect
-
-    async def call(self, effect: Any) -> Any:
-        due = next(self.calls) == self.crash_at
-        if due and not self.crash_after_effect:
-            raise CrashError
-        result = await effect()
-        if due:
-            raise CrashError
-        return result
-
-    async def partitions(self, topic: str) -> int:
-        return SOURCE_PARTITIONS if topic == "orders" else INNER_PARTITIONS
-
-    async def send(self, topic: str, partition: int, batch: Iterable[Any]) -> None:
-        async def append() -> None:
-            log = self.logs.setdefault((topic, partition), [])
-            end = len(log)
-            log.extend(Record(topic, partition, end + i, *record) for i, record in enumerate(batch))
-
-        await self.call(append)
-
-    async def send_dead_letters(self, letters: Sequence[Any]) -> None:
-        if letters:
-            await self.send("dead", 0, [(None, letter.value, []) for letter in letters])
-
-
-class CrashingStore(FeatureStore):
-    """The real store; its writes can be the last thing that happens."""
-
-    broker: Broker
-
-    async def write(self, writes: Any) -> None:
-        if writes:
-            await self.broker.call(lambda: super(CrashingStore, self).write(writes))
-
-    async def finish(self, *arguments: Any) -> None:
-        await self.broker.call(lambda: super(CrashingStore, self).finish(*arguments))
-
-
-def source(lateness_ms: int = 0) -> Source:
-    ddl = "id string not null, event_time timestamp not null, shop string not null, amount double"
-    return Source("orders", "event_time", codec.parse_ddl(ddl), ("id",), lateness_ms)
-
-
-def views(suffix: str) -> tuple[View, View]:
-    """One view that is written where its source is read, and one that moves."""
-    key, moved_key = (Column("id", ValueType.STRING),), (Column("shop", ValueType.STRING),)
-    total = Aggregation("total", "amount", "sum", 600_000)
-    features = (Column("total", ValueType.DOUBLE),)
-    direct = View(f"direct{suffix}", Kind.WINDOWED, key, features, 0, source(), (total,), 60_000)
-    return direct, dataclasses.replace(direct, name=f"moved{suffix}", join_keys=moved_key)
-
-
-def source_records() -> dict[tuple[str, int], list[Record]]:
-    rng = random.Random(5)
-    logs: dict[tuple[str, int], list[Record]] = {("orders", p): [] for p in range(SOURCE_PARTITIONS)}
-    for number in range(EVENTS):
-        partition = rng.randrange(SOURCE_PARTITIONS)
-        late = number % 9 == 8
-        second = (number - 5 if late else number) * 10
-        event = {
-            "id": f"{partition}-{rng.randrange(3)}",
-            "event_time": f"2013-07-01T12:{second // 60:02}:{second % 60:02}Z",
-            "shop": rng.choice(["mill", "dock"]),
-            "amount": rng.uniform(-5, 5),
-        }
-        value = b"{broken" if number % 20 == 13 else json.dumps(event).encode()
-        append(logs, partition, value, [])
-    for partition in range(SOURCE_PARTITIONS):
-        append(logs, partition, None, codec.heartbeat(START_MS + 3_600_000))
-    return logs
-
-
-def append(
-    logs: dict[tuple[str, int], list[Record]], partition: int, value: bytes | None, headers: list[Any]
-) -> None:
-    log = logs["orders", partition]
-    log.append(Record("orders", partition, len(log), b"k", value, headers))
-
-
-@dataclasses.dataclass
-class Worker:
-    """A features process without Faust: reads the broker's logs slice by slice, commits now and then."""
-
-    broker: Broker
-    url: str
-    suffix: str
-    committed: dict[tuple[str, int], int]
-
-    async def run(self) -> None:
-        """Work until everything is handled; what is in memory dies with a crash, as it should."""
-        client: Any = redis.asyncio.Redis.from_url(self.url, protocol=2)
-        store = CrashingStore(client)
-        store.broker = self.broker
-        producer: Any = self.broker
-        try:
-            reader = SourceReader(source(), 1000)
-            writers = [ViewWriter(ViewLogic("p", view), store, producer) for view in views(self.suffix)]
-            for view in views(self.suffix):
-                await store.announce(view.name, await self.broker.partitions(topic_of(view)))
-            stages = {
-                "orders": SourceStage(reader, writers, store, producer),
-                topics.repartition(writers[1].logic.view.name): ViewStage(
-                    reader, writers[1], store, producer
-                ),
-            }
-            await self._consume(stages)
-        finally:
-            await client.aclose()
-
-    async def _consume(self, stages: dict[str, Any]) -> None:
-        positions = dict(self.committed)
-        handled = 0
-        while True:
-            waiting = [
-                place for place in self.broker.logs if place[0] in stages and self._slice(place, positions)
-            ]
-            if not waiting:
-                self.committed = positions
-                return
-            for place in waiting:
-                slice_ = Slice(*place, self._slice(place, positions), caught_up=False)
-                await stages[place[0]].handle(slice_)
-                assert slice_.acked
-                positions[place] = slice_.next_offset
-                handled += 1
-                if handled % COMMIT_EVERY == 0:
-                    self.committed = dict(positions)
-
-    def _slice(self, place: tuple[str, int], positions: dict[tuple[str, int], int]) -> list[Record]:
-        first = positions.get(place, 0)
-        return self.broker.logs[place][first : first + SLICE_RECORDS]
-
-
-def topic_of(view: View) -> str:
-    return topics.repartition(view.name) if view.is_repartitioned else "orders"
-
-
-def run(url: str, suffix: str, crash_at: int | None = None, *, after_effect: bool = False) -> Broker:
-    """Handle all events, dying once if asked to, and restarting from what was committed."""
-    broker = Broker()
-    broker.logs |= source_records()
-    if crash_at is not None:
-        broker.arm(crash_at, after_effect=after_effect)
-    worker = Worker(broker, url, suffix, {})
-    try:
-        asyncio.run(worker.run())
-        assert crash_at is None
-    except CrashError:
-        asyncio.run(worker.run())
-    return broker
-
-
-def expected(suffix: str) -> dict[bytes, dict[bytes, bytes]]:
-    """Work out the rows from the events alone."""
-    hashes: dict[bytes, dict[bytes, bytes]] = {}
-    reader = SourceReader(source(), 1000)
-    for view in views(suffix):
-        logic, states = ViewLogic("p", view), dict[bytes, Any]()
-        for log in source_records().values():
-            for _, event in reader.read(log, watermarks.NEVER).events:
-                assert isinstance(event, Event)
-                entity = logic.entity(event.value)
-                assert entity is not None
-                logic.apply(states.setdefault(logic.key_of(entity), logic.load(None)), event)
-        for key, state in states.items():
-            hashes.setdefault(key, {}).update(logic.fields(state, logic.row(state)))
-    return hashes
+@pytest.fixture
+def settings(valkey: str) -> Settings:
+    return Settings(redis_url=valkey)
 
 
 @pytest.fixture
@@ -237,12 +37,8 @@ def client(valkey: str) -> Iterator[Any]:
         client.flushdb()
 
 
-def stored(client: Any) -> dict[bytes, dict[bytes, bytes]]:
-    return {key: client.hgetall(key) for key in client.scan_iter() if not key.startswith(b"driftline:")}
-
-
-def test_a_crash_at_any_call_leaves_no_trace_in_the_store(valkey: str, client: Any) -> None:
-    undisturbed = run(valkey, "")
+def test_a_crash_at_any_call_leaves_no_trace_in_the_store(settings: Settings, client: Any) -> None:
+    undisturbed = run(settings, "")
     calls = next(undisturbed.calls)
     assert calls > 30
     assert stored(client) == expected("")
@@ -250,14 +46,43 @@ def test_a_crash_at_any_call_leaves_no_trace_in_the_store(valkey: str, client: A
     assert dead == [b"{broken"] * 2
     for crash_at, after_effect in itertools.product(range(calls), (False, True)):
         client.flushdb()
-        run(valkey, "", crash_at, after_effect=after_effect)
+        run(settings, "", crash_at, after_effect=after_effect)
         assert stored(client) == expected(""), f"call {crash_at}, after its effect: {after_effect}"
         marks = watermarks.read_blocking(client, ["direct", "moved"])
         assert marks == {"direct": START_MS + 3_600_000, "moved": START_MS + 3_600_000}
 
 
-def test_late_events_go_aside_for_every_view_and_are_not_counted(valkey: str, client: Any) -> None:
-    broker = run(valkey, "")
+def test_views_are_the_same_on_a_cluster(servers: Supervisor, tmp_path: Path) -> None:
+    node_ports = start_cluster(servers, tmp_path)
+    settings = Settings(redis_url=f"redis://127.0.0.1:{node_ports[0]}", redis_cluster=True)
+    run(settings, "")
+    rows: dict[bytes, dict[bytes, bytes]] = {}
+    for port in node_ports:
+        with redis.Redis(port=port) as node:
+            own = stored(node)
+            assert own  # so the scripts have run on every node
+            rows |= own
+            node.script_flush()
+    assert rows == expected("")
+    run(settings, "another", crash_at=20, after_effect=True)
+    with redis_clients.connect_blocking(settings) as client:
+        marks = {name: client.hgetall(watermarks.key(name)) for name in ("directanother", "movedanother")}
+    assert {watermarks.least(fields) for fields in marks.values()} == {START_MS + 3_600_000}
+
+
+def test_views_are_the_same_behind_tls(valkey: str, client: Any, tmp_path: Path) -> None:
+    with tls_before(valkey, tmp_path) as (url, authority):
+        settings = Settings(redis_url=url, redis_cafile=authority)
+        run(settings, "")
+        assert stored(client) == expected("")
+        with redis_clients.connect_blocking(settings) as blocking:
+            assert blocking.ping()
+        with pytest.raises(redis.ConnectionError, match="certificate"):
+            redis_clients.connect_blocking(Settings(redis_url=url)).ping()
+
+
+def test_late_events_go_aside_for_every_view_and_are_not_counted(settings: Settings, client: Any) -> None:
+    broker = run(settings, "")
     logs = broker.logs.items()
     late = [record.value for (topic, _), log in logs if topic == "driftline.late.moved" for record in log]
     assert 0 < len(late) < EVENTS // 9 + 1
@@ -266,8 +91,8 @@ def test_late_events_go_aside_for_every_view_and_are_not_counted(valkey: str, cl
     assert not set(late) & set(forwarded)
 
 
-def test_heartbeats_reach_every_inner_partition_once_a_slice_at_most(valkey: str, client: Any) -> None:
-    broker = run(valkey, "")
+def test_heartbeats_reach_every_inner_partition_once_a_slice_at_most(settings: Settings, client: Any) -> None:
+    broker = run(settings, "")
     slices = sum(
         -(-len(log) // SLICE_RECORDS) for (topic, _), log in broker.logs.items() if topic == "orders"
     )

@@ -1,0 +1,289 @@
+"""Views that are built anew beside the others, and writers that meet, on a real Valkey."""
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from prometheus_client import REGISTRY
+
+from services import feast_layout, watermarks
+from services.features import places
+from services.features.generations import NOW, Generations, SupersededError
+from services.features.held import Budget
+from services.features.states import Event, ViewLogic
+from services.features.store import Build, Progress, RefusedError, Rise, Standing
+from services.features.writing import ViewWriter
+from services.settings import Settings
+from tests.stages import (
+    START_MS,
+    Work,
+    Worker,
+    append,
+    expected,
+    loaded,
+    source_records,
+    stored,
+    views,
+)
+
+END_MS = START_MS + 3_600_000
+
+
+@pytest.fixture
+def settings(valkey: str) -> Settings:
+    return Settings(redis_url=valkey)
+
+
+@pytest.fixture
+def client(valkey: str) -> Iterator[Any]:
+    with redis.Redis.from_url(valkey) as client:
+        client.flushdb()
+        yield client
+        client.flushdb()
+
+
+def working(settings: Settings, then: Callable[[Worker, Work], Awaitable[None]]) -> None:
+    """Let a worker handle everything, then go on with it."""
+
+    async def go() -> None:
+        worker = Worker(loaded(), settings, "", {})
+        async with worker.opened() as work:
+            await worker.consume(work)
+            await then(worker, work)
+
+    asyncio.run(go())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110  # what is waited for stands in the store
+        await asyncio.sleep(0.01)
+
+
+def test_empty_store_is_filled_again_where_nothing_happens(settings: Settings, client: Any) -> None:
+    async def then(worker: Worker, work: Work) -> None:
+        client.flushdb()
+        gate = worker.broker.gate = asyncio.Event()
+        await work.tend(worker.committed)
+        assert set(work.building()) == {"direct", "moved"}
+        assert watermarks.read_blocking(client, ["direct"]) == {"direct": None}
+        gate.set()
+        await worker.consume(work)
+
+    working(settings, then)
+    assert stored(client) == expected("")
+    assert watermarks.read_blocking(client, ["direct", "moved"]) == {"direct": END_MS, "moved": END_MS}
+
+
+def test_empty_store_is_noticed_by_the_slice_in_work(settings: Settings, client: Any) -> None:
+    async def then(worker: Worker, work: Work) -> None:
+        client.flushdb()
+        append(worker.broker.logs, 0, None, [])  # a record that says nothing
+        await worker.consume(work)
+        assert "direct" in str(stored(client))
+        await work.tend(worker.committed)  # in the other partition nothing comes
+        await worker.consume(work)
+
+    working(settings, then)
+    assert stored(client) == expected("")
+
+
+def test_views_go_on_while_another_is_built(
+    settings: Settings, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "JOIN_RECORDS", 0)
+
+    async def then(worker: Worker, work: Work) -> None:
+        gate = worker.broker.gate = asyncio.Event()
+        (build,) = await work.store.builds(["moved"])
+        await work.generations.renew("moved", build, "asked for")
+        await work.tend(worker.committed)
+        event = b'{"id": "0-new", "event_time": "2013-07-01T14:00:00Z", "shop": "mill", "amount": 1}'
+        append(worker.broker.logs, 0, event, [])
+        consuming = asyncio.create_task(worker.consume(work))
+        await until(lambda: any(b"0-new" in key for key in client.scan_iter()))
+        assert "moved" in work.building()
+        assert "direct" not in work.building()
+        gate.set()
+        await consuming
+        assert not work.building()
+
+    working(settings, then)
+    rows = stored(client)
+    mill = next(row for key, row in rows.items() if b"mill" in key)
+    assert mill[feast_layout.timestamp_field("moved")] == feast_layout.encode_timestamp(START_MS + 7_200_000)
+
+
+def test_what_the_broker_has_removed_is_told(settings: Settings, client: Any) -> None:
+    async def then(worker: Worker, work: Work) -> None:
+        client.flushdb()
+        worker.broker.earliest = 7
+        worker.broker.gate = asyncio.Event()
+        await work.tend({place: at for place, at in worker.committed.items() if place[0] == "orders"})
+        await until(lambda: bool(work.building()["direct"].records_removed))
+        assert str(work.building()["direct"]).endswith("14 were removed")
+        worker.broker.gate.set()
+        await worker.consume(work)
+
+    working(settings, then)
+    labels = {"view": "direct", "partition": "0"}
+    assert REGISTRY.get_sample_value("driftline_feature_records_removed", labels) == 7
+    assert stored(client) == expected("", first_offset=7)
+
+
+def test_rows_that_are_gone_while_the_progress_stands_are_built_anew(settings: Settings, client: Any) -> None:
+    async def then(worker: Worker, work: Work) -> None:
+        (before,) = await work.store.builds(["direct"])
+        key = next(key for key in client.scan_iter() if b"0-1" in key)
+        client.delete(key)
+        event = b'{"id": "0-1", "event_time": "2013-07-01T14:00:00Z", "shop": "mill", "amount": 1}'
+        append(worker.broker.logs, 0, event, [])
+        await worker.consume(work)
+        (after,) = await work.store.builds(["direct"])
+        assert before is not None
+        assert after is not None
+        assert after.generation > before.generation
+
+    working(settings, then)
+    rows, field = stored(client), feast_layout.sidecar_field("direct")
+    logic = ViewLogic("p", views("")[0])
+    for key, row in expected("").items():
+        if b"0-1" in key:
+            ours, theirs = (logic.load(one[field]).history for one in (rows[key], row))
+            assert len(ours) == len(theirs) + 1
+        elif b"shop" not in key:
+            assert rows[key] == row
+
+
+def test_state_that_cannot_be_read_is_built_anew(settings: Settings, client: Any) -> None:
+    working(settings, _nothing)
+    field = feast_layout.sidecar_field("direct")
+    for key in list(client.scan_iter(b"*id*")):
+        version = feast_layout.sidecar_version(client.hget(key, field))
+        client.hset(key, field, version + b"of another layout")
+
+    async def then(worker: Worker, work: Work) -> None:
+        event = b'{"id": "0-1", "event_time": "2013-07-01T12:00:00Z", "shop": "mill", "amount": 1}'
+        append(worker.broker.logs, 0, event, [])  # late, so it changes nothing
+        event = b'{"id": "1-1", "event_time": "2013-07-01T14:00:00Z", "shop": "mill", "amount": 1}'
+        append(worker.broker.logs, 1, event, [])
+        await worker.consume(work)
+        await work.tend(worker.committed)
+        await worker.consume(work)
+
+    async def restarted() -> None:
+        worker = Worker(loaded(), settings, "", {})
+        worker.committed = {place: len(log) for place, log in worker.broker.logs.items()}
+        async with worker.opened() as work:
+            await then(worker, work)
+
+    asyncio.run(restarted())
+    for key, row in stored(client).items():
+        assert not row.get(field, b"").endswith(b"of another layout"), key
+
+
+async def _nothing(_worker: Worker, _work: Work) -> None:
+    """The worker ends."""
+
+
+def test_workers_that_meet_at_one_entity_lose_no_event(settings: Settings, client: Any) -> None:
+    view = views("")[0]
+
+    async def then(worker: Worker, work: Work) -> None:
+        (build,) = await work.store.builds(["direct"])
+        assert build is not None
+        logic = ViewLogic("p", view)
+        producer: Any = worker.broker
+        ours, theirs = (ViewWriter(logic, work.store, producer, Budget(0)) for _ in range(2))
+        decode = work.stages["orders"]._reader.decode  # type: ignore[attr-defined]
+
+        def event(partition: int, offset: int) -> Event:
+            record = dataclasses.replace(source_records()["orders", 0][0], partition=9)
+            decoded: Event = decode(record, partition, offset)
+            return decoded
+
+        at = {n: Standing("direct", build.generation, f"source-{n}", Progress()) for n in (8, 9)}
+        await ours.write(8, at[8], [event(8, 0)])
+        ours._budget.bytes_max = theirs._budget.bytes_max = 1 << 20  # from here on they remember
+        await ours.write(8, at[8], [event(8, 1)])
+        await theirs.write(9, at[9], [event(9, 0)])
+        with pytest.raises(RefusedError):
+            await ours.write(8, at[8], [event(8, 2)])
+        ours.forget(8)
+        await ours.write(8, at[8], [event(8, 2)])
+        key = logic.key_of(logic.entity(event(8, 0).value) or ())
+        offsets, _ = feast_layout.decode_sidecar(client.hget(key, feast_layout.sidecar_field("direct")))
+        assert {8: 2, 9: 0}.items() <= offsets.items()
+
+    working(settings, then)
+
+
+def test_progress_and_watermark_rise_only_from_where_they_stand(settings: Settings, client: Any) -> None:
+    async def then(_worker: Worker, work: Work) -> None:
+        (build,) = await work.store.builds(["direct"])
+        (known,) = await work.store.progress([("direct", "source-0")])
+        assert build is not None
+        at = Standing("direct", build.generation, "source-0", known)
+        outdated = dataclasses.replace(at, progress=Progress())
+        of_another = dataclasses.replace(at, generation=build.generation - 1)
+        for standing in (outdated, of_another):
+            with pytest.raises(RefusedError):
+                await work.store.rise([Rise(standing, Progress(1), 0, START_MS)])
+        (found,) = await work.store.progress([("direct", "source-0")])
+        assert found == known
+        (risen,) = await work.store.rise([Rise(at, Progress(known.next_offset + 1), 0, END_MS + 1)])
+        assert [risen] == await work.store.progress([("direct", "source-0")])
+
+    working(settings, then)
+    assert client.hget(watermarks.key("direct"), "0") == str(END_MS + 1).encode()
+
+
+def test_only_one_of_several_begins_a_generation(settings: Settings, client: Any) -> None:
+    async def then(_worker: Worker, work: Work) -> None:
+        (build,) = await work.store.builds(["direct"])
+        begin = work.store.begin
+        await asyncio.gather(
+            *(begin("direct", 2, instead_of=build, definition=str(n), start=NOW) for n in range(5))
+        )
+        (found,) = await work.store.builds(["direct"])
+        assert build is not None
+        assert found is not None
+        assert found.generation > build.generation
+        await begin("direct", 2, instead_of=build, definition="too late", start=NOW)
+        assert await work.store.builds(["direct"]) == [found]
+
+    working(settings, then)
+
+
+def test_definition_of_a_newer_process_is_left_alone(settings: Settings, client: Any) -> None:
+    async def then(_worker: Worker, work: Work) -> None:
+        changed = [dataclasses.replace(view, hop_ms=120_000) for view in views("")]
+        newer = Generations(work.store, "p", changed)
+        await newer.begin({"direct": 2, "moved": 3})
+        await work.generations.check()
+        assert work.generations.superseded() == ["direct", "moved"]
+        with pytest.raises(SupersededError):
+            work.generations.of("direct")
+        assert isinstance(newer.of("direct"), Build)
+
+    working(settings, then)
+
+
+def test_view_that_counts_from_now_on_reads_nothing_again(settings: Settings, client: Any) -> None:
+    async def then(worker: Worker, work: Work) -> None:
+        (build,) = await work.store.builds(["direct"])
+        await work.generations.renew("direct", build, "asked for", start=NOW)
+        await work.tend(worker.committed)
+        assert not work.building()
+        event = b'{"id": "0-1", "event_time": "2013-07-01T14:00:00Z", "shop": "mill", "amount": 1}'
+        append(worker.broker.logs, 0, event, [])
+        await worker.consume(work)
+
+    working(settings, then)
+    row = next(row for key, row in stored(client).items() if b"0-1" in key)
+    offsets, _ = feast_layout.decode_sidecar(row[feast_layout.sidecar_field("direct")])
+    assert offsets == {0: len(source_records()["orders", 0])}
+    logic = ViewLogic("p", views("")[0])
+    assert len(logic.load(row[feast_layout.sidecar_field("direct")]).history) == 1

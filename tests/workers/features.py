@@ -1,0 +1,55 @@
+"""The features process for tests, ended or stopped at a named point.
+
+Environment: FAULT_POINT is ``mid batch`` (half of a slice's rows are written), ``written`` (all of them,
+but no progress), ``progressed`` (the progress too, but no offset is committed) or ``before write``
+(nothing yet); FAULT_SIGNAL the signal that the process sends itself there, the FAULT_COUNT-th time.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from services import telemetry
+from services.features import store
+from services.features.process import Features
+from services.settings import Settings
+
+
+class FaultyStore(store.FeatureStore):
+    """The real store, with a signal at one point."""
+
+    left = int(os.environ["FAULT_COUNT"])
+
+    def reach(self, point: str) -> None:
+        if point == os.environ["FAULT_POINT"]:
+            type(self).left -= 1
+            if type(self).left == 0:
+                os.kill(os.getpid(), int(os.environ["FAULT_SIGNAL"]))
+
+    async def write(self, view: str, field: bytes, writes: Sequence[store.EntityWrite]) -> None:
+        if len(writes) > 1:
+            self.reach("before write")
+            half = len(writes) // 2
+            await super().write(view, field, writes[:half])
+            self.reach("mid batch")
+            await super().write(view, field, writes[half:])
+        else:
+            await super().write(view, field, writes)
+
+    async def rise(self, rises: Sequence[store.Rise]) -> list[store.Progress]:
+        self.reach("written")
+        progress: Any = await super().rise(rises)
+        self.reach("progressed")
+        return list(progress)
+
+
+def main() -> None:
+    """Run until something happens."""
+    store.FeatureStore = FaultyStore  # type: ignore[misc]  # in the place where the process looks for it
+    settings = Settings()
+    telemetry.configure_logging("features", settings.log_level)
+    Features(settings).run()
+
+
+if __name__ == "__main__":
+    main()
