@@ -1,10 +1,13 @@
 """The console command ``driftline``. Each process is imported only when it is started."""
 
 import functools
+import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cyclopts import App
 
     app: App
@@ -15,6 +18,11 @@ COMMANDS = (
     ("demo", "services.demo.command:demo", "Run the whole system on a year of New York flights."),
     ("up", "services.embedded.command:up", "Run Kafka, Valkey and MLflow on this machine, without Docker."),
     ("features", "services.features.process:run", "Events -> windowed features -> online store."),
+    (
+        "features backfill",
+        "services.features.offline.command:backfill",
+        "Archived events -> Feast's batch sources.",
+    ),
     ("scoring", "services.scoring.process:run", "Requests and features -> predictions; REST."),
     ("drift", "services.drift.process:run", "Predictions and labels -> outcomes, drift reports, alarms."),
     ("archive", "services.archive.process:run", "Topics -> Delta tables."),
@@ -23,6 +31,7 @@ COMMANDS = (
     ("setup", "services.setup:setup", "Create the topics, apply the Feast repository."),
     ("check", "services.check:check", "Check the settings and every model declaration."),
 )
+"""Name, target and text. A name of two words is a command below the first one, which runs by itself as well."""
 
 
 def main() -> None:
@@ -33,7 +42,7 @@ def main() -> None:
         sys.stdout.write(overview())
     elif arguments == ["--version"]:
         sys.stdout.write(f"{VERSION}\n")
-    elif not arguments[0].startswith("-") and arguments[0] not in (name for name, _, _ in COMMANDS):
+    elif not arguments[0].startswith("-") and arguments[0] not in first_words():
         sys.exit(unknown(arguments[0]))
     else:
         application()(arguments)
@@ -51,11 +60,16 @@ def overview() -> str:
     return "\n".join(["Usage: driftline COMMAND [OPTIONS]", "", SUMMARY, "", "Commands:", *lines, ""])
 
 
+def first_words() -> list[str]:
+    """Return what the first argument can be."""
+    return [name for name, _, _ in COMMANDS if " " not in name]
+
+
 def unknown(command: str) -> str:
     """Return the message for a command that does not exist; cyclopts would import all that do."""
     import difflib
 
-    near = difflib.get_close_matches(command, [name for name, _, _ in COMMANDS], n=1)
+    near = difflib.get_close_matches(command, first_words(), n=1)
     hint = f"did you mean {near[0]}?" if near else "see driftline --help"
     return f"driftline: there is no command {command!r}; {hint}"
 
@@ -66,9 +80,24 @@ def application() -> "App":
     from cyclopts import App
 
     result = App(name="driftline", help=SUMMARY, version=VERSION)
+    parents = {name.partition(" ")[0] for name, _, _ in COMMANDS if " " in name}
     for name, target, text in COMMANDS:
-        result.command(target, name=name, help=text)
+        parent, _, own = name.rpartition(" ")
+        if name in parents:
+            result.command(App(name=name, help=text, default_command=_starter(target)))
+        else:
+            (result[parent] if parent else result).command(target, name=own, help=text)
     return result
+
+
+def _starter(target: str) -> "Callable[[], None]":
+    """Return a command without options that imports its target only when it is run."""
+
+    def start() -> None:
+        module, _, function = target.partition(":")
+        getattr(importlib.import_module(module), function)()
+
+    return start
 
 
 def __getattr__(name: str) -> Any:

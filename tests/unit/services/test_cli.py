@@ -1,3 +1,4 @@
+import functools
 import os
 import subprocess
 import sys
@@ -28,7 +29,17 @@ def test_help_names_every_command_with_its_text(capsys: pytest.CaptureFixture[st
 
 
 def test_command_line_has_every_command():
-    assert {name for name, _, _ in cli.COMMANDS} <= set(cli.app)
+    for name, _, _ in cli.COMMANDS:
+        *parents, own = name.split()
+        assert own in functools.reduce(lambda app, parent: app[parent], parents, cli.app)
+
+
+def test_command_with_commands_below_it_still_runs_by_itself(monkeypatch):
+    started = []
+    monkeypatch.setattr("services.features.process.run", lambda: started.append("features"))
+    with pytest.raises(SystemExit, match="0"):
+        cli.application()(["features"])
+    assert started == ["features"]
 
 
 def test_unknown_command_suggests_the_nearest_and_imports_none(monkeypatch):

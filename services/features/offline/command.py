@@ -1,0 +1,5 @@
+"""``driftline features backfill``."""
+
+
+def backfill() -> None:
+    """Not yet."""
