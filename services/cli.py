@@ -31,7 +31,7 @@ COMMANDS = (
     ("setup", "services.setup:setup", "Create the topics, apply the Feast repository."),
     ("check", "services.check:check", "Check the settings and every model declaration."),
 )
-"""Name, target and text. A name of two words is a command below the first one, which runs by itself as well."""
+"""Name, target, text. A name of two words is a command below the first one, which runs by itself as well."""
 
 
 def main() -> None:

@@ -1,0 +1,157 @@
+"""The archived events of a source topic, judged again exactly as the stream judged them.
+
+The archive keeps each record with its source partition and offset, and the heartbeats among them. So
+`SourceReader.read`, the stream's own rule, finds the same events, late records and bad ones.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from services import inference_log
+from services.features.intake import Intake, SourceReader
+from services.settings import Settings
+from services.watermarks import NEVER
+from streams import codec
+
+BATCH_RECORDS = 10_000
+MEMORY = "256MB"
+"""Of a sort in DuckDB; what does not fit goes to files."""
+
+
+class ArchiveError(RuntimeError):
+    """The archive cannot be read as it is. The message says what to do."""
+
+
+class Archived(NamedTuple):
+    """An archived record, as far as it is judged; a heartbeat has its header again."""
+
+    topic: str
+    partition: int
+    offset: int
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    key: bytes | None = None
+
+
+class Mark(msgspec.Struct, frozen=True, array_like=True):
+    """A place between two records of a source partition, and its watermark there."""
+
+    next_offset: int = 0
+    watermark_ms: int = NEVER
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """What a stretch of a source partition holds, and the place behind it."""
+
+    partition: int
+    records: int
+    intake: Intake
+    mark: Mark
+
+
+Stretch = tuple[Mark, int | None]
+"""Of a partition: from a mark to before an offset, None for all there is."""
+
+
+class Archive:
+    """The events table at one version, read through DuckDB in bounded memory."""
+
+    def __init__(self, settings: Settings, scratch: Path) -> None:
+        """Open the newest version; sorts spill into the scratch folder. `ArchiveError` if there is none."""
+        opened = inference_log.tables(settings)
+        if inference_log.EVENTS not in opened:
+            raise ArchiveError(f"{settings.archive_root}: no events yet; is the archive process running?")
+        names = {field.name for field in opened[inference_log.EVENTS].schema().fields}
+        if "watermark_ms" not in names:
+            raise ArchiveError(
+                f"{settings.archive_root}: this archive holds no heartbeats; start the archive process once"
+            )
+        self._tables = opened
+        self.connection = bounded(inference_log.connect(settings, opened), scratch)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+    def position(self, table: str, topic: str, partition: int) -> int:
+        """Return the offset before which a table holds everything of a partition; 0 without the table."""
+        opened = self._tables.get(table)
+        found = opened.transaction_version(inference_log.transaction_id(topic, partition)) if opened else 0
+        return int(found or 0)
+
+    def partitions(self, topic: str) -> list[int]:
+        """Return the partitions of a topic that hold something."""
+        rows = self.connection.execute(
+            "SELECT DISTINCT partition FROM events WHERE topic = ? ORDER BY 1", [topic]
+        )
+        return [partition for (partition,) in rows.fetchall()]
+
+    def count(self, topic: str) -> int:
+        """Return the number of records of a topic, heartbeats included."""
+        found = self.connection.execute("SELECT count(*) FROM events WHERE topic = ?", [topic]).fetchone()
+        return int(found[0]) if found else 0
+
+    def judge(self, reader: SourceReader, stretches: Mapping[int, Stretch] | None = None) -> Iterator[Judged]:
+        """Judge each partition in the order of its offsets, one partition after the other.
+
+        Args:
+            reader: Of the source.
+            stretches: By partition what to read of it; default: everything of all partitions.
+        """
+        where, parameters = _conditions(stretches)
+        if stretches is not None and not stretches:
+            return
+        rows = self.connection.sql(
+            f'SELECT partition, "offset", watermark_ms, value FROM events WHERE topic = ? {where} '  # noqa: S608  # no input
+            'ORDER BY partition, "offset"',
+            params=[reader.source.topic, *parameters],
+        )
+        marks = {partition: mark for partition, (mark, _) in (stretches or {}).items()}
+        for partition, records in _batches(rows, reader.source.topic):
+            mark = marks.get(partition, Mark())
+            intake = reader.read(records, mark.watermark_ms)
+            marks[partition] = Mark(records[-1].offset + 1, intake.watermark_ms)
+            yield Judged(partition, len(records), intake, marks[partition])
+
+
+def bounded(connection: Any, scratch: Path) -> Any:
+    """Give a DuckDB connection its limits."""
+    connection.execute(f"SET memory_limit = '{MEMORY}'")
+    connection.execute("SET temp_directory = $folder", {"folder": str(scratch)})
+    connection.execute("SET preserve_insertion_order = false")
+    return connection
+
+
+def _conditions(stretches: Mapping[int, Stretch] | None) -> tuple[str, list[int]]:
+    if stretches is None:
+        return "", []
+    terms, parameters = [], []
+    for partition, (mark, end) in stretches.items():
+        terms.append('(partition = ? AND "offset" >= ?' + (")" if end is None else ' AND "offset" < ?)'))
+        parameters += [partition, mark.next_offset] + ([] if end is None else [end])
+    return f"AND ({' OR '.join(terms)})", parameters
+
+
+def _batches(rows: Any, topic: str) -> Iterator[tuple[int, list[Archived]]]:
+    """Yield the rows of a query that is sorted by partition, never two partitions at once."""
+    for batch in rows.to_arrow_reader(BATCH_RECORDS):
+        partitions, *columns = (column.to_pylist() for column in batch.columns)
+        start = 0
+        for index in range(1, len(partitions) + 1):
+            if index == len(partitions) or partitions[index] != partitions[start]:
+                partition = partitions[start]
+                own = zip(*(column[start:index] for column in columns), strict=True)
+                yield partition, [_archived(topic, partition, *row) for row in own]
+                start = index
+
+
+def _archived(
+    topic: str, partition: int, offset: int, watermark_ms: int | None, value: bytes | None
+) -> Archived:
+    headers = () if watermark_ms is None else codec.heartbeat(watermark_ms)
+    return Archived(topic, partition, offset, value, headers)
