@@ -93,8 +93,9 @@ class Archive:
 
     def count(self, topic: str) -> int:
         """Return the number of records of a topic, heartbeats included."""
-        found = self.connection.execute("SELECT count(*) FROM events WHERE topic = ?", [topic]).fetchone()
-        return int(found[0]) if found else 0
+        rows = self.connection.execute("SELECT count(*) FROM events WHERE topic = ?", [topic])
+        ((count,),) = rows.fetchall()
+        return int(count)
 
     def judge(self, reader: SourceReader, stretches: Mapping[int, Stretch] | None = None) -> Iterator[Judged]:
         """Judge each partition in the order of its offsets, one partition after the other.
