@@ -23,6 +23,7 @@ COMMANDS = (
         "services.features.offline.command:backfill",
         "Archived events -> Feast's batch sources.",
     ),
+    ("features skew", "services.features.offline.command:skew", "Served values against recomputed ones."),
     ("scoring", "services.scoring.process:run", "Requests and features -> predictions; REST."),
     ("drift", "services.drift.process:run", "Predictions and labels -> outcomes, drift reports, alarms."),
     ("archive", "services.archive.process:run", "Topics -> Delta tables."),

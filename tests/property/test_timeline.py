@@ -62,7 +62,7 @@ def as_of(changes: Sequence[Values], times_ms: Sequence[int]) -> list[list[objec
 
 def online(logic: ViewLogic, events: Sequence[Event], times_ms: Sequence[int]) -> list[list[object]]:
     """Evaluate the definition itself: at each time, a state of the events until then."""
-    served = []
+    served: list[list[object]] = []
     for time_ms in times_ms:
         known = [event for event in events if event.time_ms <= time_ms]
         stale = logic.view.ttl_ms and known and time_ms - known[-1].time_ms > logic.view.ttl_ms

@@ -58,6 +58,31 @@ Stretch = tuple[Mark, int | None]
 """Of a partition: from a mark to before an offset, None for all there is."""
 
 
+class Served(NamedTuple):
+    """An archived prediction with the request that it answers."""
+
+    offset: int
+    prediction_id: str
+    event_time_ms: int
+    source_partition: int
+    source_offset: int
+    numbers: list[float | None]
+    texts: list[str | None]
+    features_lag_ms: int | None
+    request: bytes | None
+    """None if it is not archived."""
+
+
+_SERVED = """
+    SELECT p."offset", p.prediction_id, p.event_time_ms, p.source_partition, p.source_offset,
+           p.features_number, p.features_text, p.features_lag_ms, e.value
+    FROM predictions p
+    LEFT JOIN events e ON e.topic = ? AND e.partition = p.source_partition AND e."offset" = p.source_offset
+    WHERE p.model = ? AND p.partition = ? AND p."offset" >= ? AND md5(p.prediction_id) < ?
+    ORDER BY p."offset" LIMIT ?
+"""
+
+
 class Archive:
     """The events table at one version, read through DuckDB in bounded memory."""
 
@@ -96,6 +121,22 @@ class Archive:
         rows = self.connection.execute("SELECT count(*) FROM events WHERE topic = ?", [topic])
         ((count,),) = rows.fetchall()
         return int(count)
+
+    def prediction_partitions(self, model: str) -> list[int]:
+        """Return the partitions of a model's predictions that hold something."""
+        if inference_log.PREDICTIONS not in self._tables:
+            return []
+        rows = self.connection.execute(
+            "SELECT DISTINCT partition FROM predictions WHERE model = ? ORDER BY 1", [model]
+        )
+        return [partition for (partition,) in rows.fetchall()]
+
+    def served(
+        self, model: str, request_topic: str, partition: int, start: int, id_bound: str, rows_max: int
+    ) -> list[Served]:
+        """Return the next predictions of a partition, in order, whose id has a hash below a bound."""
+        rows = self.connection.execute(_SERVED, [request_topic, model, partition, start, id_bound, rows_max])
+        return [Served(*row) for row in rows.fetchall()]
 
     def judge(self, reader: SourceReader, stretches: Mapping[int, Stretch] | None = None) -> Iterator[Judged]:
         """Judge each partition in the order of its offsets, one partition after the other.

@@ -1,4 +1,4 @@
-"""``driftline features backfill``: write the past of the stream views for Feast's offline store."""
+"""``driftline features backfill`` and ``driftline features skew``: the stream views over the archive."""
 
 import datetime as dt
 import sys
@@ -9,9 +9,12 @@ from services.settings import Settings
 from streams import codec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.progress import TaskID
 
     from services.features.offline.backfill import Account
+    from services.features.offline.skew_check import SkewCheck
 
 _SHARE = 0.25
 """Without a terminal, a line for each such part of a step."""
@@ -45,6 +48,86 @@ def backfill(*, view: list[str] | None = None, until: dt.datetime | None = None)
         sys.exit(f"driftline features backfill: {error}")
     for account in accounts:
         print(_line(account))  # noqa: T201  # the command's answer
+
+
+def skew(*, every: float | None = None, model: str | None = None) -> None:
+    """Recompute a sample of the served stream features from the archive, and say what differs.
+
+    Each run compares what has become complete since the last one, and prints the report of all so far, which
+    is kept in skew/<model>.json in the home folder. Exits with 1 if a value differs.
+
+    Args:
+        every: Go on for ever, with a run after so many seconds; metrics are on skew_port.
+        model: Only this one; default: all that are declared.
+    """
+    from services import feature_plan, telemetry
+    from services.feature_plan import PlanError
+    from services.features.offline.archived import ArchiveError
+    from services.features.offline.skew_check import SkewCheck
+    from services.model import DeclarationError, load_all
+
+    settings = Settings()
+    telemetry.configure_logging("skew", settings.log_level)
+    try:
+        plan, declarations = feature_plan.load(settings), load_all(settings.models)
+        if model is not None and model not in declarations:
+            sys.exit(f"there is no model {model!r}; known are {', '.join(declarations)}")
+        chosen = [declarations[name] for name in ([model] if model else declarations)]
+        partitions = _partitions(settings, list(plan.by_topic()))
+        checks = [SkewCheck(settings, plan, one, partitions) for one in chosen]
+        if every is None:
+            sys.exit(1 if _run_all(checks) else 0)
+        _run_for_ever(settings, checks, every)
+    except (PlanError, ArchiveError, DeclarationError) as error:
+        sys.exit(f"driftline features skew: {error}")
+
+
+def _run_all(checks: "Sequence[SkewCheck]") -> int:
+    """Run each check, print its report; return how many values differ."""
+    from services.features.offline.skew import lines
+
+    reports = [check.run() for check in checks]
+    for report in reports:
+        print("\n".join(lines(report)), flush=True)  # noqa: T201  # the command's answer
+    return sum(report.different for report in reports)
+
+
+def _run_for_ever(settings: Settings, checks: "Sequence[SkewCheck]", every_seconds: float) -> None:
+    import signal
+    import threading
+
+    import structlog
+
+    from services import web
+    from services.features.offline.archived import ArchiveError
+
+    log = structlog.get_logger()
+
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    http = web.application(lambda: None)
+    with web.serve_in_thread(http, settings.host, settings.skew_port):
+        while not stopping.is_set():
+            try:
+                _run_all(checks)
+            except ArchiveError as error:
+                log.warning("skew.waiting", reason=str(error))
+            stopping.wait(every_seconds)
+
+
+def _partitions(settings: Settings, names: list[str]) -> dict[str, int]:
+    """Ask Kafka how many partitions the topics have."""
+    import contextlib
+
+    from kafka import KafkaConsumer
+    from kafka.errors import KafkaError
+
+    try:
+        with contextlib.closing(KafkaConsumer(**settings.kafka_options())) as consumer:
+            return {name: len(consumer.partitions_for_topic(name) or ()) for name in names}
+    except KafkaError as error:
+        sys.exit(f"Kafka at {settings.broker}: {error}: try 'driftline check --connect'")
 
 
 def _line(account: "Account") -> str:

@@ -116,6 +116,14 @@ class Timeline:
             yield Values(values.times_ms[changed], [column[changed] for column in values.columns])
 
 
+def reach_ms(view: View) -> int | None:
+    """Return how far behind its time a value may need events; None for ever, without a time to live."""
+    if not view.ttl_ms:
+        return None
+    longest_ms = max((item.window_ms for item in view.aggregations), default=0)
+    return max(view.ttl_ms, longest_ms + view.hop_ms)
+
+
 class _Candidates:
     """The moments at which values may change, span by span."""
 
