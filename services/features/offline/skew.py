@@ -156,9 +156,12 @@ def _result(was: FeatureValue, should_be: FeatureValue) -> Result:
 def lines(report: SkewReport) -> list[str]:
     """Say it to a person."""
     width = max((len(item.feature) for item in report.features), default=0)
-    return [
+    summary = (
         f"{report.model}: {report.checked} requests compared, {report.different} values differ; "
-        f"{report.behind} were served while behind, {report.unreadable} are unreadable",
+        f"{report.behind} were served while behind, {report.unreadable} are unreadable"
+    )
+    return [
+        summary,
         *(f"  {item.feature:<{width}}  {_totals(item)}" for item in report.features),
         *(f"  {_told(difference)}" for difference in report.differences),
     ]
@@ -173,6 +176,7 @@ def _totals(item: FeatureSkew) -> str:
 
 def _told(difference: Difference) -> str:
     return (
-        f"{difference.prediction_id} at {difference.event_time_ms}: {difference.feature} {difference.result}: "
-        f"served {difference.served!r}, recomputed {difference.recomputed!r}"
+        f"{difference.prediction_id} at {difference.event_time_ms}: "
+        f"{difference.feature} {difference.result}: served {difference.served!r}, "
+        f"recomputed {difference.recomputed!r}"
     )
