@@ -15,9 +15,9 @@ from feast.types import Bool, Float32, Float64, Int32, Int64, String
 
 def past(source, view):
     source = copy.copy(source)  # the same stream, with a batch source of the view's own
-    source.name = f"{view}_stream"
+    source.name = f"{source.name}_of_{view}"
     source.batch_source = FileSource(
-        name=f"{view}_batch", path=f"{view}.parquet", timestamp_field="event_timestamp"
+        name=f"{view}_batch", path=f"{view}.parquet", timestamp_field="event_time"
     )
     return source
 
