@@ -5,11 +5,14 @@ The archive keeps each record with its source partition and offset, and the hear
 """
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import pyarrow.dataset as ds
 
 from services import inference_log
 from services.features.intake import Intake, SourceReader
@@ -18,6 +21,7 @@ from services.watermarks import NEVER
 from streams import codec
 
 BATCH_RECORDS = 10_000
+OFFSET_END = 2**63 - 1
 MEMORY = "256MB"
 """Of a sort in DuckDB; what does not fit goes to files."""
 
@@ -97,6 +101,7 @@ class Archive:
                 f"{settings.archive_root}: this archive holds no heartbeats; start the archive process once"
             )
         self._tables = opened
+        self._events = opened[inference_log.EVENTS].to_pyarrow_dataset()
         self.connection = bounded(inference_log.connect(settings, opened), scratch)
 
     def close(self) -> None:
@@ -118,9 +123,7 @@ class Archive:
 
     def count(self, topic: str) -> int:
         """Return the number of records of a topic, heartbeats included."""
-        rows = self.connection.execute("SELECT count(*) FROM events WHERE topic = ?", [topic])
-        ((count,),) = rows.fetchall()
-        return int(count)
+        return int(self._events.count_rows(filter=ds.field("topic") == topic))
 
     def prediction_partitions(self, model: str) -> list[int]:
         """Return the partitions of a model's predictions that hold something."""
@@ -145,14 +148,19 @@ class Archive:
             reader: Of the source.
             stretches: By partition what to read of it; default: everything of all partitions.
         """
-        where, parameters = _conditions(stretches)
         if stretches is not None and not stretches:
             return
-        rows = self.connection.sql(
-            f'SELECT partition, "offset", watermark_ms, value FROM events WHERE topic = ? {where} '  # noqa: S608  # no input
-            'ORDER BY partition, "offset"',
-            params=[reader.source.topic, *parameters],
+        # DuckDB's own scan of a dataset would read far ahead.
+        scanner = self._events.scanner(
+            columns=["partition", "offset", "watermark_ms", "value"],
+            filter=(ds.field("topic") == reader.source.topic) & _within(stretches),
+            batch_size=BATCH_RECORDS,
+            batch_readahead=2,
+            fragment_readahead=1,
+            use_threads=False,
         )
+        self.connection.register("stretch", scanner.to_reader())
+        rows = self.connection.sql('SELECT * FROM stretch ORDER BY partition, "offset"')
         marks = {partition: mark for partition, (mark, _) in (stretches or {}).items()}
         for partition, records in _batches(rows, reader.source.topic):
             mark = marks.get(partition, Mark())
@@ -169,14 +177,17 @@ def bounded(connection: Any, scratch: Path) -> Any:
     return connection
 
 
-def _conditions(stretches: Mapping[int, Stretch] | None) -> tuple[str, list[int]]:
+def _within(stretches: Mapping[int, Stretch] | None) -> Any:
+    """Return the condition of an Arrow dataset."""
     if stretches is None:
-        return "", []
-    terms, parameters = [], []
-    for partition, (mark, end) in stretches.items():
-        terms.append('(partition = ? AND "offset" >= ?' + (")" if end is None else ' AND "offset" < ?)'))
-        parameters += [partition, mark.next_offset] + ([] if end is None else [end])
-    return f"AND ({' OR '.join(terms)})", parameters
+        return ds.scalar(value=True)
+    own = (
+        (ds.field("partition") == partition)
+        & (ds.field("offset") >= mark.next_offset)
+        & (ds.field("offset") < (OFFSET_END if end is None else end))
+        for partition, (mark, end) in stretches.items()
+    )
+    return functools.reduce(operator.or_, own)
 
 
 def _batches(rows: Any, topic: str) -> Iterator[tuple[int, list[Archived]]]:

@@ -3,7 +3,9 @@
 import datetime as dt
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Annotated, Self
+
+from cyclopts import Parameter
 
 from services.settings import Settings
 from streams import codec
@@ -20,7 +22,9 @@ _SHARE = 0.25
 """Without a terminal, a line for each such part of a step."""
 
 
-def backfill(*, view: list[str] | None = None, until: dt.datetime | None = None) -> None:
+def backfill(
+    *, view: Annotated[list[str] | None, Parameter(negative="")] = None, until: dt.datetime | None = None
+) -> None:
     """Run the stream views over the archived events, and write the files of their batch sources.
 
     Afterwards Feast's get_historical_features returns, at every event time, what was served online. A file is
