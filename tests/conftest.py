@@ -9,7 +9,7 @@ import pytest
 from services.embedded.supervisor import Supervisor
 from services.settings import Settings
 
-PROCESSES = ("scoring", "features", "drift", "archive", "retraining", "dashboard")
+PROCESSES = ("scoring", "features", "drift", "archive", "retraining", "dashboard", "skew")
 
 
 @pytest.fixture(scope="session")

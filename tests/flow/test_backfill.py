@@ -6,11 +6,13 @@ import dataclasses
 import json
 import math
 import random
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -210,31 +212,33 @@ def assert_accounts(shop: Shop, accounts: dict[str, backfill.Account]) -> None:
         assert file.num_rows == account.rows + account.entities
 
 
-def declaration(shop: Shop) -> ModelDeclaration:
-    return ModelDeclaration.model_validate(
-        {
-            "name": f"model_{shop.prefix}",
-            "owner": "tests",
-            "task": "binary",
-            "request": {
-                "topic": f"{shop.prefix}.requests",
-                "id": "id",
-                "event_time": "at",
-                "schema": {"id": "string", "at": "timestamp", "shop": "string", "desk": "int?"},
-            },
-            "features": {"service": "everything", "from_request": ["desk"]},
-            "label": {
-                "topic": f"{shop.prefix}.labels",
-                "id": "id",
-                "event_time": "at",
-                "value": "truth",
-                "positive_above": 0.5,
-                "horizon_hours": 1,
-                "schema": {"id": "string", "at": "timestamp", "truth": "float"},
-            },
-            "gates": {"floor": 0.7},
-        }
-    )
+def declared(prefix: str) -> dict[str, Any]:
+    return {
+        "name": f"model_{prefix}",
+        "owner": "tests",
+        "task": "binary",
+        "request": {
+            "topic": f"{prefix}.requests",
+            "id": "id",
+            "event_time": "at",
+            "schema": {"id": "string", "at": "timestamp", "shop": "string", "desk": "int?"},
+        },
+        "features": {"service": "everything", "from_request": ["desk"]},
+        "label": {
+            "topic": f"{prefix}.labels",
+            "id": "id",
+            "event_time": "at",
+            "value": "truth",
+            "positive_above": 0.5,
+            "horizon_hours": 1,
+            "schema": {"id": "string", "at": "timestamp", "truth": "float"},
+        },
+        "gates": {"floor": 0.7},
+    }
+
+
+def declaration(prefix: str) -> ModelDeclaration:
+    return ModelDeclaration.model_validate(declared(prefix))
 
 
 def archive_served(shop: Shop, model: ModelDeclaration, served: list[dict[str, Any]]) -> None:
@@ -285,7 +289,7 @@ def test_skew_check_finds_nothing_in_what_was_served_and_names_what_was_not(
     """In passes of 150 requests, so that most of the archive is passed over by its marks."""
     monkeypatch.setattr(skew_check, "PASS_REQUESTS_MAX", 150)
     monkeypatch.setattr(skew_check, "MARK_RECORDS", 50)
-    shop, model = till.shop, declaration(till.shop)
+    shop, model = till.shop, declaration(till.shop.prefix)
     asked, times_ms = requests(till, ["mill", "dock", "hill"])
     rows = as_requests(shop, asked, times_ms, online(shop, asked, times_ms))
     rows[20]["lag_ms"] = 7
@@ -303,7 +307,7 @@ def test_skew_check_finds_nothing_in_what_was_served_and_names_what_was_not(
     assert SkewCheck(shop.settings, shop.plan, model, sources).run() == report, "nothing is compared twice"
 
     names = list(shop.plan.service("everything").feature_names)
-    wrong = declaration(dataclasses.replace(shop, prefix=f"{shop.prefix}_wrong"))
+    wrong = declaration(f"{shop.prefix}_wrong")
     present = {
         name: next(n for n in range(100, 300) if rows[n]["features"][names.index(name)] is not None)
         for name in ("amount_sum", "state")
@@ -328,9 +332,53 @@ def test_skew_check_finds_nothing_in_what_was_served_and_names_what_was_not(
 
 def test_skew_check_waits_for_a_partition_that_the_archive_has_not_met(till: Till) -> None:
     shop = till.shop
-    unmet = declaration(dataclasses.replace(shop, prefix=f"{shop.prefix}_unmet"))
+    unmet = declaration(f"{shop.prefix}_unmet")
     asked: Asked = {"shop": ["mill"], "desk": [1]}
     times_ms = np.array([START_MS + SEEN_MS], dtype=np.int64)
     archive_served(shop, unmet, as_requests(shop, asked, times_ms, online(shop, asked, times_ms)))
     sources = dict.fromkeys(shop.plan.by_topic(), PARTITIONS + 1)
     assert SkewCheck(shop.settings, shop.plan, unmet, sources).run().checked == 0
+
+
+def test_what_other_definitions_served_is_passed_over(till: Till) -> None:
+    shop, model = till.shop, declaration(f"{till.shop.prefix}_changed")
+    asked: Asked = {"shop": ["mill"], "desk": [1]}
+    times_ms = np.array([START_MS + SEEN_MS], dtype=np.int64)
+    rows = as_requests(shop, asked, times_ms, online(shop, asked, times_ms))
+    sources = dict.fromkeys(shop.plan.by_topic(), PARTITIONS)
+    archive_served(shop, model, rows)
+    assert SkewCheck(shop.settings, shop.plan, model, sources).run().checked == 1
+    views = [dataclasses.replace(view, ttl_ms=view.ttl_ms + 1) for view in shop.plan.views]
+    changed = dataclasses.replace(shop.plan, views=tuple(views))
+    archive_served(shop, model, rows * 2)
+    report = SkewCheck(shop.settings, changed, model, sources).run()
+    assert (report.checked, report.behind, report.unreadable) == (0, 0, 0)
+
+
+def test_skew_command_goes_on_for_ever_and_tells_its_metrics(till: Till, tmp_path: Path) -> None:
+    shop, prefix = till.shop, f"{till.shop.prefix}_command"
+    model = declaration(prefix)
+    folder = tmp_path / "models" / model.name
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").write_text(json.dumps(declared(prefix)))  # JSON is YAML
+    asked, times_ms = requests(till, ["mill"])
+    rows = as_requests(shop, asked, times_ms, online(shop, asked, times_ms))[:40]
+    rows[3]["features"][0] = 1e9
+    archive_served(shop, model, rows)
+    settings = shop.settings.model_copy(update={"models": tmp_path / "models"})
+    command = (sys.executable, "-m", "services.cli", "features", "skew")
+    log = tmp_path / "skew.log"
+    with Process("skew", settings, log=log, command=command, arguments=("--every", "0.2")) as process:
+        process.wait_ready()
+        until(
+            lambda: log.read_text().count("40 requests compared, 1 values differ") > 1,
+            "two rounds",
+            seconds=30,
+        )
+        metrics = httpx.get(f"{process.url}/metrics").text
+        code, _ = process.stop()
+    assert code == 0
+    labels = f'feature="amount_sum",model="{model.name}"'
+    assert f'driftline_skew_values_total{{{labels},result="mismatched"}} 1.0' in metrics
+    assert f'driftline_skew_values_total{{{labels},result="equal"}} 39.0' in metrics
+    assert f'driftline_skew_requests_total{{model="{model.name}",result="checked"}} 40.0' in metrics

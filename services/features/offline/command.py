@@ -58,7 +58,8 @@ def skew(*, every: float | None = None, model: str | None = None) -> None:
     """Recompute a sample of the served stream features from the archive, and say what differs.
 
     Each run compares what has become complete since the last one, and prints the report of all so far, which
-    is kept in skew/<model>.json in the home folder. Exits with 1 if a value differs.
+    is kept in skew/<model>.json in the home folder; without that file everything is compared again. Exits
+    with 1 if the report has a value that differs.
 
     Args:
         every: Go on for ever, with a run after so many seconds; metrics are on skew_port.

@@ -9,6 +9,7 @@ Memory: a pass compares at most `PASS_REQUESTS_MAX` requests; their events are s
 """
 
 import dataclasses
+import hashlib
 import math
 import os
 import tempfile
@@ -42,6 +43,8 @@ FOREVER_MS = 2**62
 
 class _State(msgspec.Struct):
     report: SkewReport
+    definition: str
+    """Digest of the views: what was served by other definitions cannot be recomputed by these."""
     next_offsets: dict[int, int] = {}
     """By partition of the predictions."""
     marks: dict[str, dict[int, list[Mark]]] = {}
@@ -90,6 +93,7 @@ class SkewCheck:
             if reference.view in streams
         ]
         self._width = len(declaration.features.from_request) + len(self._service.references)
+        self._definition = _definition(self._service)
         self._path = settings.home / "skew" / f"{declaration.name}.json"
 
     def run(self) -> SkewReport:
@@ -112,27 +116,28 @@ class SkewCheck:
         _publish(before, state.report)
         return state.report
 
-    def report(self) -> SkewReport:
-        """Return the report as it stands."""
-        return self._read().report
-
     def _read(self) -> _State:
+        if self._path.is_file():
+            return msgspec.json.decode(self._path.read_bytes(), type=_State)
+        return self._fresh()
+
+    def _fresh(self) -> _State:
         features = [FeatureSkew(view=r.view, feature=r.feature) for _, r in self._places]
-        fresh = _State(SkewReport(model=self._declaration.name, features=features))
-        if not self._path.is_file():
-            return fresh
-        state = msgspec.json.decode(self._path.read_bytes(), type=_State)
-        names = [(item.view, item.feature) for item in state.report.features]
-        return state if names == [(item.view, item.feature) for item in features] else fresh
+        return _State(SkewReport(model=self._declaration.name, features=features), self._definition)
 
     def _load(self, archive: Archive) -> _State:
-        """Read the state; begin anew after another list of features, or another archive."""
-        state = self._read()
+        """Read the state; begin anew with another archive, or behind what is there after new definitions."""
+        state, fresh = self._read(), self._fresh()
         topic = topics.predictions(self._declaration.name)
-        for partition, offset in state.next_offsets.items():
-            if archive.position(inference_log.PREDICTIONS, topic, partition) < offset:
-                self._path.unlink()
-                return self._read()
+        positions = {
+            number: archive.position(inference_log.PREDICTIONS, topic, number)
+            for number in {*state.next_offsets, *archive.prediction_partitions(self._declaration.name)}
+        }
+        if any(positions[number] < offset for number, offset in state.next_offsets.items()):
+            return fresh
+        if state.definition != self._definition:
+            fresh.next_offsets = positions
+            return fresh
         return state
 
     def _save(self, state: _State) -> None:
@@ -247,6 +252,12 @@ def _publish(before: SkewReport, report: SkewReport) -> None:
             telemetry.SKEW_VALUES.labels(report.model, item.feature, kind).inc(new)
         telemetry.SKEW_DISTANCE.labels(report.model, item.feature).set(item.distance_max)
         telemetry.SKEW_SMAPE.labels(report.model, item.feature).set(item.smape)
+
+
+def _definition(service: ServicePlan) -> str:
+    """Return a digest of all that served values depend on."""
+    views = [dataclasses.replace(view, batch_file=None) for view in service.views]
+    return hashlib.sha256(msgspec.json.encode([service.references, views])).hexdigest()
 
 
 def _by_source(
