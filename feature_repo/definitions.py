@@ -1,7 +1,8 @@
 """The features of the flights. Driftline executes the stream views; Feast materialises the batch views.
 
-Message keys, event schemas and lateness stand with each `KafkaSource`. Folder of the batch files:
-``${DRIFTLINE_HOME}/batch``; each has the entity's columns, ``event_timestamp`` and the features.
+Message keys, event schemas and lateness stand with each `KafkaSource`. Feast reads batch views from
+``${DRIFTLINE_HOME}/batch``, and the past of stream views, as ``driftline features backfill`` writes it, from
+``${DRIFTLINE_HOME}/history``; each file has the entity's columns, ``event_timestamp`` and the features.
 """
 
 import os
@@ -23,7 +24,8 @@ from feast.aggregation import Aggregation
 from feast.data_format import JsonFormat
 from feast.types import Float64, Int64, String
 
-BATCH = Path(os.environ.get("DRIFTLINE_HOME", ".driftline")).resolve() / "batch"
+HOME = Path(os.environ.get("DRIFTLINE_HOME", ".driftline")).resolve()
+BATCH, HISTORY = HOME / "batch", HOME / "history"
 HOP = timedelta(minutes=10)
 
 project = Project(name="driftline", description="Flights that left New York in 2013")
@@ -40,55 +42,67 @@ aircraft = Entity(
     description="One aircraft, by tail number",
 )
 
-departures = KafkaSource(
-    name="departures",
-    topic="flights.departed",
-    timestamp_field="event_time",
-    message_format=JsonFormat(
-        schema_json="flight_id string not null, event_time timestamp not null, flight string not null, "
-        "carrier string not null, origin string not null, dest string not null, tailnum string, "
-        "dep_delay double not null"
-    ),
-    watermark_delay_threshold=timedelta(0),
-    batch_source=FileSource(
-        name="departures_batch", path=str(BATCH / "flights_departed.parquet"), timestamp_field="event_time"
-    ),
-    tags={"message_key": "flight"},
-)
-arrivals = KafkaSource(
-    name="arrivals",
-    topic="flights.arrived",
-    timestamp_field="event_time",
-    message_format=JsonFormat(
-        schema_json="flight_id string not null, event_time timestamp not null, flight string not null, "
-        "carrier string not null, dest string not null, arr_delay double not null"
-    ),
-    watermark_delay_threshold=timedelta(0),
-    batch_source=FileSource(
-        name="arrivals_batch", path=str(BATCH / "flights_arrived.parquet"), timestamp_field="event_time"
-    ),
-    tags={"message_key": "flight"},
-)
-weather = KafkaSource(
-    name="weather",
-    topic="weather.observed",
-    timestamp_field="event_time",
-    message_format=JsonFormat(
-        schema_json="origin string not null, event_time timestamp not null, temp double, dewp double, "
-        "humid double, wind_speed double, wind_gust double, precip double, pressure double, visib double"
-    ),
-    watermark_delay_threshold=timedelta(0),
-    batch_source=FileSource(
-        name="weather_batch", path=str(BATCH / "weather_observed.parquet"), timestamp_field="event_time"
-    ),
-    tags={"message_key": "origin"},
-)
+
+def past_of(view: str) -> FileSource:
+    """Where ``driftline features backfill`` writes what a stream view would have served, change by change."""
+    path = str(HISTORY / f"{view}.parquet")
+    return FileSource(name=f"{view}_past", path=path, timestamp_field="event_timestamp")
+
+
+def departures(view: str) -> KafkaSource:
+    """Return the stream of departures with the view's own batch source."""
+    return KafkaSource(
+        name=f"departures_of_{view}",
+        topic="flights.departed",
+        timestamp_field="event_time",
+        message_format=JsonFormat(
+            schema_json="flight_id string not null, event_time timestamp not null, flight string not null, "
+            "carrier string not null, origin string not null, dest string not null, tailnum string, "
+            "dep_delay double not null"
+        ),
+        watermark_delay_threshold=timedelta(0),
+        batch_source=past_of(view),
+        tags={"message_key": "flight"},
+    )
+
+
+def arrivals(view: str) -> KafkaSource:
+    """Return the stream of arrivals with the view's own batch source."""
+    return KafkaSource(
+        name=f"arrivals_of_{view}",
+        topic="flights.arrived",
+        timestamp_field="event_time",
+        message_format=JsonFormat(
+            schema_json="flight_id string not null, event_time timestamp not null, flight string not null, "
+            "carrier string not null, dest string not null, arr_delay double not null"
+        ),
+        watermark_delay_threshold=timedelta(0),
+        batch_source=past_of(view),
+        tags={"message_key": "flight"},
+    )
+
+
+def weather(view: str) -> KafkaSource:
+    """Return the stream of hourly observations with the view's own batch source."""
+    return KafkaSource(
+        name=f"weather_of_{view}",
+        topic="weather.observed",
+        timestamp_field="event_time",
+        message_format=JsonFormat(
+            schema_json="origin string not null, event_time timestamp not null, temp double, dewp double, "
+            "humid double, wind_speed double, wind_gust double, precip double, pressure double, visib double"
+        ),
+        watermark_delay_threshold=timedelta(0),
+        batch_source=past_of(view),
+        tags={"message_key": "origin"},
+    )
+
 
 origin_departures = StreamFeatureView(
     name="origin_departures",
     description="How late flights have been leaving the airport",
     entities=[origin],
-    source=departures,
+    source=departures("origin_departures"),
     timestamp_field="event_time",
     aggregations=[
         Aggregation("dep_delay", "mean", timedelta(hours=1), name="origin_delay_mean_1h"),
@@ -109,7 +123,7 @@ carrier_departures = StreamFeatureView(
     name="carrier_departures",
     description="How late the airline's flights have been leaving the airport",
     entities=[carrier, origin],
-    source=departures,
+    source=departures("carrier_departures"),
     timestamp_field="event_time",
     aggregations=[Aggregation("dep_delay", "mean", timedelta(hours=3), name="carrier_delay_mean_3h")],
     schema=[
@@ -125,7 +139,7 @@ aircraft_departures = StreamFeatureView(
     name="aircraft_departures",
     description="How late the aircraft last left New York, if it did today",
     entities=[aircraft],
-    source=departures,
+    source=departures("aircraft_departures"),
     timestamp_field="event_time",
     aggregations=[Aggregation("dep_delay", "last", timedelta(hours=16), name="aircraft_delay_last_16h")],
     schema=[
@@ -140,7 +154,7 @@ dest_arrivals = StreamFeatureView(
     name="dest_arrivals",
     description="How late flights have been reaching the destination",
     entities=[dest],
-    source=arrivals,
+    source=arrivals("dest_arrivals"),
     timestamp_field="event_time",
     aggregations=[Aggregation("arr_delay", "mean", timedelta(hours=3), name="dest_delay_mean_3h")],
     schema=[
@@ -155,7 +169,7 @@ carrier_arrivals = StreamFeatureView(
     name="carrier_arrivals",
     description="How late the airline's flights have been arriving",
     entities=[carrier],
-    source=arrivals,
+    source=arrivals("carrier_arrivals"),
     timestamp_field="event_time",
     aggregations=[Aggregation("arr_delay", "mean", timedelta(hours=3), name="carrier_arrival_delay_mean_3h")],
     schema=[
@@ -170,7 +184,7 @@ latest_weather = StreamFeatureView(
     name="latest_weather",
     description="The airport's latest hourly observation",
     entities=[origin],
-    source=weather,
+    source=weather("latest_weather"),
     timestamp_field="event_time",
     schema=[
         Field(name="origin", dtype=String),

@@ -19,6 +19,12 @@ COMMANDS = (
     ("up", "services.embedded.command:up", "Run Kafka, Valkey and MLflow on this machine, without Docker."),
     ("features", "services.features.process:run", "Events -> windowed features -> online store."),
     ("features replay", "services.features.replay:replay", "Build feature views anew from their sources."),
+    (
+        "features backfill",
+        "services.features.offline.command:backfill",
+        "Archived events -> Feast's batch sources.",
+    ),
+    ("features skew", "services.features.offline.command:skew", "Served values against recomputed ones."),
     ("scoring", "services.scoring.process:run", "Requests and features -> predictions; REST."),
     ("drift", "services.drift.process:run", "Predictions and labels -> outcomes, drift reports, alarms."),
     ("archive", "services.archive.process:run", "Topics -> Delta tables."),

@@ -4,6 +4,7 @@ Feast costs 5 s to import, so only bootstraps and compilers come here; processes
 """
 
 import contextlib
+import dataclasses
 import datetime as dt
 import os
 import runpy
@@ -15,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from services import aggregation_plan, feature_plan
 from services.aggregation_plan import milliseconds
 from services.feature_plan import (
+    BatchFile,
     Column,
     FeaturePlan,
     Kind,
@@ -89,13 +91,20 @@ def compile_plan(settings: "Settings") -> FeaturePlan:
     """Compile the registry; raise `PlanError` for what cannot be run. Keeps the plan beside it."""
     with _store(settings) as store:
         entities = {entity.name: entity for entity in store.list_entities()}
-        views = [_stream_view(view, entities) for view in store.list_stream_feature_views()]
+        views = [
+            dataclasses.replace(_stream_view(view, entities), batch_file=_batch_file(view, settings))
+            for view in store.list_stream_feature_views()
+        ]
         views += [
             _batch_view(view) for view in store.list_batch_feature_views() if view.batch_source is not None
         ]
         views.sort(key=lambda view: view.name)
         services = {service.name: _references(service) for service in store.list_feature_services()}
         plan = FeaturePlan(store.project, tuple(views), services)
+    for topic, own in plan.by_topic().items():
+        if len({view.source for view in own}) > 1:
+            names = ", ".join(view.name for view in own)
+            raise PlanError(f"views {names}: their sources of {topic} must agree in all but the batch source")
     for name in plan.services:
         plan.service(name)
     feature_plan.store(settings, plan)
@@ -282,6 +291,19 @@ def _source(view: Any) -> Source:
         _lateness_ms(place, options.watermark_delay_threshold),
         _idle_ms(place, source.tags.get("idle_seconds")),
     )
+
+
+def _batch_file(view: Any, settings: "Settings") -> BatchFile | None:
+    """Return the file of the batch source; None if it is none that a stream view's past can be written to."""
+    from feast import FileSource
+
+    source = view.batch_source
+    if not isinstance(source, FileSource) or source.created_timestamp_column or source.field_mapping:
+        return None
+    path = source.path.removeprefix("file://")
+    if "://" in path or not path.endswith(".parquet"):
+        return None
+    return BatchFile(str(settings.feature_repo.resolve() / path), source.timestamp_field)
 
 
 def _lateness_ms(place: str, declared: dt.timedelta | None) -> int:

@@ -120,6 +120,14 @@ class Source:
 
 
 @dataclasses.dataclass(frozen=True)
+class BatchFile:
+    """The Parquet file of a stream view's batch source."""
+
+    path: str
+    timestamp_field: str
+
+
+@dataclasses.dataclass(frozen=True)
 class View:
     """One feature view."""
 
@@ -134,6 +142,8 @@ class View:
     aggregations: tuple[Aggregation, ...] = ()
     """In the order of the features."""
     hop_ms: int = 0
+    batch_file: BatchFile | None = None
+    """Of a stream view: what its past is written to; None if its batch source is no such file."""
 
     @property
     def is_stream(self) -> bool:

@@ -2,7 +2,8 @@
 
 Tables below `Settings.archive_root`, each a folder:
 
-- ``events``: what the applications sent, raw: topic, partition, offset, timestamp_ms, key, value.
+- ``events``: what the applications sent, raw: topic, partition, offset, timestamp_ms, key, value. Heartbeats
+  are there with a null value and ``watermark_ms``; of several in a row the one that promises most.
 - ``predictions``: one row for each prediction. Features stand in two lists of the same length, in the
   order of the declaration: ``features_number`` (text is null there) and ``features_text`` (numbers are null).
 - ``outcomes``: one row for each prediction whose label is known.

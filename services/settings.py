@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     archive_port: int = Field(8004, description="HTTP port of the archive process")
     retraining_port: int = Field(8005, description="HTTP port of the retraining process")
     dashboard_port: int = Field(8000, description="HTTP port of the dashboard")
+    skew_port: int = Field(8006, description="HTTP port of driftline features skew --every")
 
     api_token_digests: str = Field(
         "",
@@ -74,6 +75,12 @@ class Settings(BaseSettings):
     )
     session_timeout_seconds: float = Field(
         10.0, ge=6, le=300, description="Silence after which a member's partitions go to others"
+    )
+    skew_share: float = Field(
+        0.01,
+        gt=0,
+        le=1,
+        description="Share of the predictions that the skew check recomputes, by hash of the id",
     )
     record_bytes_max: int = Field(1 << 20, ge=1024, description="A larger record goes to the dead letters")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged")

@@ -79,6 +79,28 @@ FEATURE_RECORDS_REMOVED = Gauge(
     ["view", "partition"],
 )
 
+SKEW_REQUESTS = Counter(
+    "driftline_skew_requests", "Sampled predictions by whether they could be recomputed", ["model", "result"]
+)
+SKEW_VALUES = Counter(
+    "driftline_skew_values",
+    "Served feature values against the recomputed ones",
+    ["model", "feature", "result"],
+)
+SKEW_DISTANCE = Gauge(
+    "driftline_skew_distance_max",
+    "Largest absolute difference of a served from a recomputed value",
+    ["model", "feature"],
+)
+SKEW_SMAPE = Gauge(
+    "driftline_skew_smape_ratio",
+    "Symmetric mean absolute percentage error of the served values, 0 to 2",
+    ["model", "feature"],
+)
+SKEW_CHECKED_UNTIL = Gauge(
+    "driftline_skew_checked_until_seconds", "Event time of the newest recomputed prediction", ["model"]
+)
+
 DRIFT_EFFECT = Gauge(
     "driftline_drift_effect", "Population stability index of the last window", ["model", "feature"]
 )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 DEFINITIONS = """
+import copy
 from datetime import timedelta
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, KafkaSource
@@ -10,6 +11,16 @@ from feast import StreamFeatureView, ValueType
 from feast.aggregation import Aggregation
 from feast.data_format import JsonFormat
 from feast.types import Array, Bool, Bytes, Float32, Float64, Int32, Int64, Map, String, UnixTimestamp
+
+
+def past(source, view):
+    source = copy.copy(source)  # the same stream, with a batch source of the view's own
+    source.name = f"{source.name}_of_{view}"
+    source.batch_source = FileSource(
+        name=f"{view}_batch", path=f"{view}.parquet", timestamp_field="event_time"
+    )
+    return source
+
 
 shop = Entity(name="shop", join_keys=["shop"], value_type=ValueType.STRING)
 desk = Entity(name="desk", join_keys=["desk"], value_type=ValueType.INT64)
@@ -24,7 +35,8 @@ orders = KafkaSource(
     tags={"message_key": "order_id"},
 )
 PREFIX_by_shop = StreamFeatureView(
-    name="PREFIX_by_shop", entities=[shop], source=orders, timestamp_field="event_time",
+    name="PREFIX_by_shop", entities=[shop], source=past(orders, "PREFIX_by_shop"),
+    timestamp_field="event_time",
     aggregations=[
         Aggregation("amount", "sum", timedelta(minutes=10), name="amount_sum"),
         Aggregation("amount", "count", timedelta(minutes=10), name="amount_count"),
@@ -39,7 +51,8 @@ PREFIX_by_shop = StreamFeatureView(
     enable_tiling=True, tiling_hop_size=timedelta(minutes=1),
 )
 PREFIX_by_desk = StreamFeatureView(
-    name="PREFIX_by_desk", entities=[shop, desk], source=orders, timestamp_field="event_time",
+    name="PREFIX_by_desk", entities=[shop, desk], source=past(orders, "PREFIX_by_desk"),
+    timestamp_field="event_time",
     aggregations=[Aggregation("amount", "mean", timedelta(minutes=10), name="desk_mean")],
     schema=[
         Field(name="shop", dtype=String), Field(name="desk", dtype=Int64),
@@ -57,7 +70,8 @@ readings = KafkaSource(
     tags={"message_key": "shop"},
 )
 PREFIX_latest = StreamFeatureView(
-    name="PREFIX_latest", entities=[shop], source=readings, timestamp_field="event_time",
+    name="PREFIX_latest", entities=[shop], source=past(readings, "PREFIX_latest"),
+    timestamp_field="event_time",
     schema=[
         Field(name="shop", dtype=String), Field(name="heat", dtype=Float64),
         Field(name="state", dtype=String),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import structlog
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError
 
 from services import inference_log, telemetry
@@ -41,6 +42,9 @@ class DeltaWriter:
         self._delta = DeltaTable.create(
             uri, schema=table.schema, mode="ignore", partition_by=[table.partition_by], name=table.name
         )
+        known = {field.name for field in self._delta.schema().fields}
+        if new := [field for field in DeltaSchema.from_arrow(table.schema).fields if field.name not in known]:
+            self._delta.alter.add_columns(new)  # a table of an earlier version
         self._commits = 0
 
     def position(self, partition: Partition) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from services.archive.tables import Record, Row, Table
-from streams.codec import RepeatFilter
+from streams.codec import RepeatFilter, watermark_of
 
 ROWS_MAX = 40_000
 """Records waiting, a table: such a commit takes about half a second, and a year of flights needs about 40."""
@@ -61,13 +61,18 @@ class Pending:
             return  # taken from us while they were fetched
         is_repeat = self._filters[partition].is_repeat if self.table.repeats else None
         decode, rows, size_bytes = self.table.decode, self.rows, 0
+        beat: Row | None = None
         for record in found:
             offset, value = record.offset, record.value
             if offset < position:
                 continue
             position = offset + 1
-            if value is None:  # a heartbeat
+            if value is None:
+                beat = self._later(beat, record)
                 continue
+            if beat is not None:
+                rows.append(beat)
+                beat = None
             try:
                 decoded = decode(value)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -76,10 +81,19 @@ class Pending:
             if is_repeat is None or not is_repeat(decoded.source_partition, decoded.source_offset):
                 rows.append(Row(record, decoded))
                 size_bytes += len(value)
+        if beat is not None:
+            rows.append(beat)
         self._size_bytes += size_bytes
         if self._oldest_seconds is None and position != self.positions[partition]:
             self._oldest_seconds = self._clock()
         self.positions[partition] = position
+
+    def _later(self, beat: Row | None, record: Record) -> Row | None:
+        """Return which of two heartbeats in a row promises more: only that one is archived, if any."""
+        promised_ms = watermark_of(record.headers) if self.table.heartbeats else None
+        if promised_ms is None or (beat is not None and beat.decoded >= promised_ms):
+            return beat
+        return Row(record, promised_ms)
 
     def due(self) -> bool:
         """Tell whether a commit should not wait any longer."""

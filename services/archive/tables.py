@@ -20,10 +20,11 @@ class Record(Protocol):
     timestamp: int
     key: bytes | None
     value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
 
 
 class Row(NamedTuple):
-    """A record of Kafka with what was decoded from it."""
+    """A record of Kafka with what was decoded from it: of a heartbeat the time that it promises."""
 
     record: Record
     decoded: Any
@@ -42,6 +43,8 @@ class Table:
     columns: Callable[[Sequence[Row]], list[Sequence[Any]]]
     repeats: bool
     """Whether the topic itself can hold a record twice."""
+    heartbeats: bool = False
+    """Whether heartbeats are rows, too: without them nobody can tell later which events were late."""
 
     def batch(self, rows: Sequence[Row]) -> pa.Table:
         """Return the rows as columns of the schema."""
@@ -73,6 +76,7 @@ def _event_columns(rows: Sequence[Row]) -> list[Sequence[Any]]:
         [record.timestamp for record in found],
         [record.key for record in found],
         [record.value for record in found],
+        [row.decoded if row.record.value is None else None for row in rows],
     ]
 
 
@@ -130,12 +134,14 @@ EVENTS = Table(
             ("timestamp_ms", pa.int64()),
             ("key", pa.binary()),
             ("value", pa.binary()),
+            ("watermark_ms", pa.int64()),  # of a heartbeat, whose value is null
         ]
     ),
     partition_by="topic",
     decode=lambda value: value,
     columns=_event_columns,
     repeats=False,
+    heartbeats=True,
 )
 PREDICTIONS = Table(
     name=inference_log.PREDICTIONS,

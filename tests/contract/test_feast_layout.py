@@ -453,7 +453,7 @@ def test_the_flights_repository_compiles(valkey: str, tmp_path: Path) -> None:
     ("before", "after", "named"),
     [
         ('"std", timedelta', '"mode", timedelta', "view 'wrong_by_shop': aggregation 'amount_std'"),
-        ('tags={"message_key": "order_id"}', "tags={}", "source 'orders': tags"),
+        ('tags={"message_key": "order_id"}', "tags={}", "source 'orders_of_wrong_by_shop': tags"),
         ("shop string not null, desk long", "shop string not null, desk string", "entity column 'desk'"),
         ('Aggregation("amount", "mean"', 'Aggregation("note", "mean"', "column 'note' is not in"),
         ('Field(name="heat", dtype=Float64)', 'Field(name="cold", dtype=Float64)', "feature 'cold'"),

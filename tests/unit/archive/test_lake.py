@@ -1,5 +1,6 @@
 """Delta itself, in a folder."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,13 @@ def test_compaction_keeps_rows_and_positions(settings: Settings, monkeypatch: py
     assert len(inference_log.tables(settings)["outcomes"].file_uris()) == 1
     assert held(settings) == [0, 1, 2]
     assert writer.position((TOPIC, 0)) == 3
+
+
+def test_a_table_of_an_earlier_version_gains_the_new_column(settings: Settings):
+    earlier = dataclasses.replace(
+        tables.OUTCOMES, schema=tables.OUTCOMES.schema.remove(tables.OUTCOMES.schema.get_field_index("loss"))
+    )
+    DeltaWriter(settings, earlier)
+    DeltaWriter(settings, tables.OUTCOMES).append(rows(0), {(TOPIC, 0): 1})
+
+    assert held(settings) == [0]

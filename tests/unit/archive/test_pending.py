@@ -1,10 +1,11 @@
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 
 from services.archive import pending, tables
 from services.archive.pending import Pending
-from streams import records
+from streams import codec, records
 
 TOPIC = "driftline.outcomes.m"
 
@@ -17,6 +18,7 @@ class Record:
     topic: str = TOPIC
     timestamp: int = 0
     key: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def outcome(source_offset: int, source_partition: int = 0) -> bytes:
@@ -136,3 +138,28 @@ def test_commit_is_due_by_age_of_the_oldest_record(waiting: Pending, clock: Cloc
     waiting.committed()
     assert not waiting.due()
     assert not waiting.uncommitted
+
+
+def test_of_heartbeats_in_a_row_the_one_that_promises_most_is_archived(clock: Clock):
+    waiting = Pending(tables.EVENTS, lambda record, reason: None, clock)
+    waiting.start(("orders", 0), 0, {})
+    values = [None, None, None, b"event", None]
+    promises = [7, 9, 8, 0, 10]
+    waiting.add(
+        ("orders", 0),
+        [
+            Record(n, v, headers=codec.heartbeat(ms))
+            for n, (v, ms) in enumerate(zip(values, promises, strict=True))
+        ],
+    )
+    batch = tables.EVENTS.batch(waiting.rows).to_pydict()
+    assert batch["offset"] == [1, 3, 4]
+    assert batch["watermark_ms"] == [9, None, 10]
+    assert batch["value"] == [None, b"event", None]
+
+
+def test_a_tombstone_without_a_promise_is_not_archived(clock: Clock):
+    waiting = Pending(tables.EVENTS, lambda record, reason: None, clock)
+    waiting.start(("orders", 0), 0, {})
+    waiting.add(("orders", 0), [Record(0, None)])
+    assert (waiting.rows, waiting.positions) == ([], {("orders", 0): 1})

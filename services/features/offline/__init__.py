@@ -1,0 +1,1 @@
+"""The second execution of the stream views: over archived events instead of the stream, to the same bits."""
