@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import math
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
@@ -258,10 +258,14 @@ class _Scaled:
         limbs[:, -1] = self.limbs[:, -1].astype(np.int32)
         return _running(limbs)
 
-    def sums(self, low: Int64s, high: Int64s) -> Iterator[int]:
+    def sums(self, low: Int64s, high: Int64s) -> list[int]:
         """Sum the entries from low to before high, for (n,) pairs."""
-        differences: list[list[int]] = (self._limbs_prefix[high] - self._limbs_prefix[low]).tolist()
-        return (sum(limb << 32 * place for place, limb in enumerate(limbs)) for limbs in differences)
+        totals: list[int]
+        totals, *higher = (self._limbs_prefix[high] - self._limbs_prefix[low]).T.tolist()
+        for place, limbs in enumerate(higher, start=1):
+            shift = 32 * place
+            totals = [total + (limb << shift) for total, limb in zip(totals, limbs, strict=True)]
+        return totals
 
     def to_list(self) -> list[int]:
         """Return Python's integers."""
