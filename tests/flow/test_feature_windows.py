@@ -161,6 +161,5 @@ def test_every_kind_of_window_equals_sql_over_the_events_that_count(
         np.testing.assert_allclose(value, expected_p90, rtol=2**-7)
     for served, values in zip(by_merchant, zip(*of_merchants, strict=True), strict=True):
         np.testing.assert_array_equal(served, np.array(values, dtype=np.float64))
-    print(
-        f"{len(arrived)} payments out of order, {len(expected_late)} too late; {len(times_ms)} x 9 values equal"
-    )
+    told = f"{len(arrived)} payments out of order, {len(expected_late)} too late"
+    print(f"{told}; {len(times_ms)} x 9 values equal")
