@@ -6,7 +6,7 @@ in which cells were merged changes a byte of it. What a kind of cell keeps stand
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
@@ -82,6 +82,13 @@ class StoredCells(Protocol):
 
     def values(self, low: Int64s, high: Int64s, percentile: float) -> Float64s:
         """Aggregate the tiles from low to before high, for (n,) pairs at once."""
+
+
+def each_once(low: Int64s, high: Int64s, evaluate: Callable[[int, int], float]) -> Float64s:
+    """Evaluate (n,) windows, the equal ones among them once."""
+    base = int(high.max(initial=0)) + 1
+    windows, inverse = np.unique(low * base + high, return_inverse=True)
+    return np.array([evaluate(*divmod(window, base)) for window in windows.tolist()])[inverse]
 
 
 @dataclasses.dataclass

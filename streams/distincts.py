@@ -19,7 +19,7 @@ import mmh3
 import numpy as np
 import numpy.typing as npt
 
-from streams.cells import AnyArray, Float64s, Int64s, Reader, StoredCells, ValueCells
+from streams.cells import AnyArray, Float64s, Int64s, Reader, StoredCells, ValueCells, each_once
 
 EXACT_MAX = 512
 """As many hashes take the space of the registers."""
@@ -115,8 +115,7 @@ class _StoredDistincts:
 
     def values(self, low: Int64s, high: Int64s, percentile: float) -> Float64s:
         del percentile
-        pairs, inverse = np.unique(np.stack([low, high], axis=1), axis=0, return_inverse=True)
-        return np.array([self._value(first, end) for first, end in pairs.tolist()])[inverse.ravel()]
+        return each_once(low, high, self._value)
 
     def _value(self, low: int, high: int) -> float:
         hashes = np.unique(self.hashes[self._hashes_until[low] : self._hashes_until[high]])

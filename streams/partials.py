@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from streams.cells import Float64s, Int64s, Reader, StoredCells, ValueCells
+from streams.cells import AnyArray, Float64s, Int64s, Reader, StoredCells, ValueCells
 from streams.distincts import Distincts
 from streams.ends import Firsts, Lasts
 from streams.quantiles import Quantiles
@@ -229,15 +229,20 @@ def _write_scaled(entries: list[int], shift: int) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class _Scaled:
-    """Exact numbers as stored: int64 where they fit, else Python's integers."""
+    """Exact numbers as stored, of any width: (n, width / 32) limbs of 32 bits, the last one with the sign."""
 
-    entries: Int64s | list[int]
+    limbs: AnyArray
     shift: int
+
+    @cached_property
+    def entries(self) -> Int64s | None:
+        """The numbers themselves, if they fit."""
+        return self.limbs.view("<i8")[:, 0] if self.limbs.shape[1] == 2 else None
 
     @cached_property
     def is_fast(self) -> bool:
         """Tell whether every sum of neighbours is a double without rounding."""
-        if not isinstance(self.entries, np.ndarray) or self.shift > 1000:
+        if self.entries is None or self.shift > 1000:
             return False  # beyond that shift a quotient may be subnormal, and would be rounded twice
         return float(np.abs(self.entries.astype(np.float64)).sum()) < _EXACT / 2
 
@@ -247,13 +252,30 @@ class _Scaled:
         return _running(np.asarray(self.entries))
 
     @cached_property
-    def prefix_exact(self) -> list[int]:
-        """Running sums as Python's integers, beginning with 0."""
-        return list(itertools.accumulate(self.to_list(), initial=0))
+    def _limbs_prefix(self) -> Int64s:
+        """(n + 1, width / 32): running sums of each limb. They stay exact for 2**31 tiles."""
+        limbs = self.limbs.astype(np.int64)
+        limbs[:, -1] = self.limbs[:, -1].astype(np.int32)
+        return _running(limbs)
+
+    def sums(self, low: Int64s, high: Int64s) -> list[int]:
+        """Sum the entries from low to before high, for (n,) pairs."""
+        totals: list[int]
+        totals, *higher = (self._limbs_prefix[high] - self._limbs_prefix[low]).T.tolist()
+        for place, limbs in enumerate(higher, start=1):
+            shift = 32 * place
+            totals = [total + (limb << shift) for total, limb in zip(totals, limbs, strict=True)]
+        return totals
 
     def to_list(self) -> list[int]:
         """Return Python's integers."""
-        return self.entries.tolist() if isinstance(self.entries, np.ndarray) else self.entries
+        if self.entries is not None:
+            entries: list[int] = self.entries.tolist()
+            return entries
+        width = 4 * self.limbs.shape[1]
+        raw = self.limbs.tobytes()
+        chunks = (raw[at : at + width] for at in range(0, len(raw), width))
+        return [int.from_bytes(chunk, "little", signed=True) for chunk in chunks]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -339,22 +361,20 @@ class StoredPartials:
 
 
 def _differences(scaled: _Scaled, shift: int, low: Int64s, high: Int64s) -> Iterable[int]:
-    prefix, more = scaled.prefix_exact, shift - scaled.shift
-    return (prefix[b] - prefix[a] << more for a, b in zip(low.tolist(), high.tolist(), strict=True))
+    more = shift - scaled.shift
+    return (total << more for total in scaled.sums(low, high))
 
 
 def _running(entries: Int64s) -> Int64s:
-    prefix = np.zeros(len(entries) + 1, dtype=np.int64)
-    np.cumsum(entries, out=prefix[1:])
+    prefix = np.zeros((len(entries) + 1, *entries.shape[1:]), dtype=np.int64)
+    np.cumsum(entries, axis=0, out=prefix[1:])
     return prefix
 
 
 def _read_scaled(reader: Reader) -> _Scaled:
     shift, width = _SCALED.unpack_from(reader.raw, reader.position)
     reader.position += _SCALED.size
-    if width == 8:
-        return _Scaled(reader.integers(), shift)
-    end = reader.position + reader.size * width
-    chunks = (reader.raw[at : at + width] for at in range(reader.position, end, width))
-    reader.position = end
-    return _Scaled([int.from_bytes(chunk, "little", signed=True) for chunk in chunks], shift)
+    if not width or width % 8:
+        raise ValueError(f"numbers of {width} bytes")
+    limbs = reader.array("<u4", reader.size * width // 4)
+    return _Scaled(limbs.reshape(reader.size, width // 4), shift)

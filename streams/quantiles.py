@@ -25,7 +25,7 @@ from typing import Self
 
 import numpy as np
 
-from streams.cells import AnyArray, Float64s, Int64s, Reader, StoredCells, ValueCells
+from streams.cells import AnyArray, Float64s, Int64s, Reader, StoredCells, ValueCells, each_once
 
 RELATIVE_ERROR = 2.0**-7
 """Half of the width of a bucket, relative to its lower limit: 0.8 %."""
@@ -123,9 +123,12 @@ class _StoredQuantiles:
         )
 
     def values(self, low: Int64s, high: Int64s, percentile: float) -> Float64s:
-        windows, inverse = np.unique(np.stack([low, high], axis=1), axis=0, return_inverse=True)
-        sketches = (self._all.between(self._ends[first], self._ends[end]) for first, end in windows)
-        return np.array([_percentile(sketch.merged(), percentile) for sketch in sketches])[inverse.ravel()]
+        ends = self._ends
+
+        def evaluate(first: int, end: int) -> float:
+            return _percentile(self._all.between(ends[first], ends[end]).merged(), percentile)
+
+        return each_once(low, high, evaluate)
 
 
 @dataclasses.dataclass(frozen=True)

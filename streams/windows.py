@@ -113,8 +113,11 @@ class Tiles:
         """Event time of the newest event; only where there is one."""
         return self._starts_ms[-1]
 
-    def add(self, event_time_ms: int, values: Sequence[float | None]) -> None:
-        """Count an event, with the values of the layout's columns: finite, or None for null."""
+    def add(self, event_time_ms: int, values: Sequence[float | str | None]) -> None:
+        """Count an event, with the values of the layout's columns: finite numbers, None for null.
+
+        Strings only where a column is just counted, or its distinct values are.
+        """
         index = self._tile(self._start_of(event_time_ms))
         if self._extents is not None:
             self._extents.add(index, event_time_ms)

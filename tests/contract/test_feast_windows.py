@@ -17,72 +17,21 @@ from services.online_store import OnlineReader
 from services.settings import Settings
 from streams.codec import EventDecoder
 from streams.spans import Change
-from tests.repositories import STORE
+from tests.cards import DEFINITIONS, write_cards
 
 NOON_MS = 1_372_680_000_000
 MINUTE_MS = 60_000
 PAYMENTS = ((1, 10, "a"), (4, 20, "b"), (8, 5, "a"), (14, 50, "c"))
 """Minute, amount and merchant."""
-DEFINITIONS = """
-from datetime import timedelta
-
-from feast import Entity, FeatureService, Field, FileSource, KafkaSource, StreamFeatureView, ValueType
-from feast.aggregation import Aggregation
-from feast.data_format import JsonFormat
-from feast.types import Float64, Int64, String
-
-card = Entity(name="card", join_keys=["card"], value_type=ValueType.STRING)
-HOUR = timedelta(hours=1)
-payments = KafkaSource(
-    name="payments", topic="payments", timestamp_field="event_time",
-    message_format=JsonFormat(
-        schema_json="card string not null, event_time timestamp not null, amount double, merchant string"
-    ),
-    watermark_delay_threshold=timedelta(seconds=30),
-    batch_source=FileSource(name="payments_batch", path="payments.parquet", timestamp_field="event_time"),
-    tags={"message_key": "card", "idle_seconds": "60"},
-)
-by_card = StreamFeatureView(
-    name="by_card", entities=[card], source=payments, timestamp_field="event_time",
-    aggregations=[
-        Aggregation("amount", "last", HOUR, name="last_amount"),
-        Aggregation("amount", "sum", HOUR, slide_interval=timedelta(minutes=10), name="hopping"),
-        Aggregation("amount", "sum", timedelta(minutes=10), name="tumbling"),
-        Aggregation("amount", "count", HOUR, name="session"),
-        Aggregation("amount", "count", timedelta(minutes=10), name="faster"),
-        Aggregation("merchant", "count_distinct", HOUR, name="merchants"),
-        Aggregation("amount", "approx_percentile", HOUR, name="p90"),
-    ],
-    schema=[
-        Field(name="card", dtype=String), Field(name="last_amount", dtype=Float64),
-        Field(name="hopping", dtype=Float64), Field(name="tumbling", dtype=Float64),
-        Field(name="session", dtype=Int64), Field(name="faster", dtype=Float64),
-        Field(name="merchants", dtype=Int64), Field(name="p90", dtype=Float64),
-    ],
-    enable_tiling=True, tiling_hop_size=timedelta(minutes=1),
-    tags={
-        "window.tumbling": "tumbling", "window.session": "session 5m",
-        "change.faster": "difference", "percentile.p90": "0.9",
-    },
-)
-cards = FeatureService(name="cards", features=[by_card])
-"""
-
-
-def write(folder: Path, text: str) -> Path:
-    folder.mkdir()
-    (folder / "definitions.py").write_text(text, encoding="utf-8")
-    (folder / "feature_store.yaml").write_text(STORE.replace("PREFIX", "windows"), encoding="utf-8")
-    return folder
 
 
 def test_what_feast_and_the_tags_declare_is_planned_and_served_at_any_time(
     valkey: str, tmp_path: Path
 ) -> None:
-    repository = write(tmp_path / "repository", DEFINITIONS)
+    repository = write_cards(tmp_path / "repository", "windows")
     settings = Settings(redis_url=valkey, home=tmp_path / "home", feature_repo=repository)
     plan = feast_repository.apply(settings)
-    view = plan.view("by_card")
+    view = plan.view("windows_by_card")
     assert view.source is not None
     assert (view.source.lateness_ms, view.source.idle_ms) == (30_000, 60_000)
     planned = {item.feature: item for item in view.aggregations}
@@ -138,7 +87,7 @@ def test_what_feast_and_the_tags_declare_is_planned_and_served_at_any_time(
 )
 def test_what_cannot_be_run_is_refused_by_name(before: str, after: str, named: str, tmp_path: Path) -> None:
     assert before in DEFINITIONS
-    repository = write(tmp_path / "repository", DEFINITIONS.replace(before, after))
+    repository = write_cards(tmp_path / "repository", "windows", DEFINITIONS.replace(before, after))
     with pytest.raises(PlanError, match=named) as refused:
         feast_repository.apply(Settings(home=tmp_path / "home", feature_repo=repository))
-    assert "view 'by_card'" in str(refused.value)
+    assert "view 'windows_by_card'" in str(refused.value)
