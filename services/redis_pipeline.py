@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 REPLY_SECONDS_MAX = 5.0
 """Ten thousand rows take a tenth of a second; a store that is silent for longer is not there."""
+CONNECT_SECONDS_MAX = 5.0
 _BUFFER_BYTES = 1 << 17
 
 
@@ -42,7 +43,10 @@ class AsyncPipeline:
         """Make a pipeline to the online store; the first exchange connects."""
         import redis.asyncio
 
-        return cls(redis.asyncio.Redis.from_url(settings.redis_url, protocol=2))
+        client = redis.asyncio.Redis.from_url(
+            settings.redis_url, protocol=2, socket_connect_timeout=CONNECT_SECONDS_MAX
+        )
+        return cls(client)
 
     async def close(self) -> None:
         """Close the connection and those of the client."""
@@ -161,7 +165,10 @@ class BlockingPipeline:
         """Make a pipeline to the online store; the first exchange connects."""
         import redis
 
-        return cls(redis.Redis.from_url(settings.redis_url, protocol=2))
+        client = redis.Redis.from_url(
+            settings.redis_url, protocol=2, socket_connect_timeout=CONNECT_SECONDS_MAX
+        )
+        return cls(client)
 
     def close(self) -> None:
         """Close the connection and those of the client."""
