@@ -55,7 +55,6 @@ Raw = bytes | None
 
 _NULL_DOUBLE = feast_layout.encode_value(ValueType.DOUBLE, float("nan"))
 _NO_TIMES = np.empty(0, dtype=np.int64)
-_DOUBLE = np.dtype([("tag", "u1"), ("value", "<f8")])
 
 
 class Status(enum.IntEnum):
@@ -446,9 +445,11 @@ class _RowDecoder:
 
         ``is_each_row`` says that the index only counts.
         """
-        doubles = _decode_doubles(rows, len(self._types)) if self._all_doubles else None
-        if doubles is not None:
-            return list(np.array((doubles[:-1] if is_each_row else doubles[index]).T, order="C"))
+        if self._all_doubles:
+            missing = [_NULL_DOUBLE] * len(self._types)
+            doubles = _decode_doubles(rows if is_each_row else [*rows, missing], len(self._types))
+            if doubles is not None:
+                return list(doubles.copy() if is_each_row else doubles.take(index, axis=1))
         columns = list(zip(*rows, strict=True)) or [()] * len(self._types)
         return [
             _take(_decode_column(kind, column, exact=self._exact), index)
@@ -457,15 +458,16 @@ class _RowDecoder:
 
 
 def _decode_doubles(rows: Sequence[Sequence[Raw]], width: int) -> npt.NDArray[np.float64] | None:
-    """Decode (rows + 1, width) doubles at once, the last row of nan; None if some are of another type."""
-    raws = [raw or _NULL_DOUBLE for raw in itertools.chain.from_iterable(rows)]
-    joined = b"".join(raws) + _NULL_DOUBLE * width
-    if len(joined) != feast_layout.DOUBLE_BYTES * (len(rows) + 1) * width:
+    """Decode doubles at once to a view (width, rows); None if some value is of another type."""
+    size_bytes = feast_layout.DOUBLE_BYTES
+    joined = b"".join([raw or _NULL_DOUBLE for raw in itertools.chain.from_iterable(rows)])
+    count = len(rows) * width
+    if len(joined) != count * size_bytes or joined[::size_bytes].count(feast_layout.DOUBLE_TAG) != count:
         return None
-    values = np.frombuffer(joined, dtype=_DOUBLE).reshape(-1, width)
-    if not (values["tag"] == feast_layout.DOUBLE_TAG).all():
-        return None
-    return values["value"]
+    strides = (size_bytes, size_bytes * width)
+    return np.ndarray(
+        (width, len(rows)), dtype="<f8", buffer=joined, offset=1 if count else 0, strides=strides
+    )
 
 
 def _decode_column(kind: ValueType, raws: Sequence[Raw], *, exact: bool) -> AnyArray:

@@ -75,12 +75,6 @@ class Layout:
         return any(item.gap_ms for item in self.aggregations)
 
     @cached_property
-    def empty_values(self) -> list[float]:
-        """What the aggregations make of no events."""
-        values, _ = StoredTiles(self, Tiles(self).to_bytes()).values(np.zeros(1, dtype=np.int64))
-        return [float(value[0]) for value in values]
-
-    @cached_property
     def parts(self) -> tuple[Parts, ...]:
         """What is kept of each column."""
         return tuple(
@@ -331,8 +325,3 @@ class _Range:
     """Where each begins in time."""
     low: Int64s
     high: Int64s
-
-
-def empty_values(layout: Layout, rows: int) -> list[Float64s]:
-    """Return the aggregations of an entity without any event: 0 for counts, else nan."""
-    return [np.full(rows, value) for value in layout.empty_values]

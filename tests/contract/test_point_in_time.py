@@ -47,7 +47,7 @@ def test_latest_values_equal_those_of_the_offline_join(valkey: str, tmp_path: Pa
     frame = pd.DataFrame(events)
     frame["event_time"] = pd.to_datetime(frame.pop("time_ms"), unit="ms", utc=True)
     frame.assign(open=None, people=None).astype({"open": "boolean", "people": "Int64"}).to_parquet(
-        repository / "readings.parquet"
+        repository / f"{view.name}.parquet"
     )
     names = ["heat", "state"]
     with feast_repository._store(settings) as store:

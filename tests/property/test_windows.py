@@ -265,13 +265,14 @@ def test_values_change_only_at_the_moments_that_are_told(events: list[Event], rn
     instants = np.array([at for at, _ in events])
     moments = [spans.moments_ms(item, HOP_MS, instants) for item in AGGREGATIONS]
     every = np.unique(np.concatenate(moments)).tolist()
+    (before,) = values_at(Tiles(LAYOUT).to_bytes(), [0])
     asked = [time_ms - back_ms for time_ms in rng.sample(every, min(len(every), 6)) for back_ms in (0, 1)]
     served = values_at(state_of(events).to_bytes(), [*every, *asked])
     at = dict(zip([*every, *asked], served, strict=True))
     for index, own in enumerate(moments):
         for time_ms in asked:
             last = int(np.searchsorted(own, time_ms, side="right")) - 1
-            in_force = LAYOUT.empty_values[index] if last < 0 else at[int(own[last])][index]
+            in_force = before[index] if last < 0 else at[int(own[last])][index]
             np.testing.assert_array_equal(at[time_ms][index], in_force)
 
 

@@ -156,6 +156,24 @@ def test_a_single_double_of_a_single_entity_grows_too_old_as_well() -> None:
         np.testing.assert_array_equal(served.columns["width"], [expected])
 
 
+@pytest.mark.parametrize("shops", [[], [None], ["mill"], ["dock", None, "mill", "dock", "hill"]])
+def test_each_row_gets_its_own_entity_however_often_it_comes(shops: list[str | None]) -> None:
+    view = View("facts", Kind.BATCH, SHOP, (Column("x", ValueType.DOUBLE), Column("y", ValueType.DOUBLE)), 0)
+    key_of = feast_layout.entity_key_encoder("p", SHOP)
+    known: dict[str | None, tuple[float | None, float]] = {"mill": (1.5, -2.0), "dock": (None, 3.0)}
+    hashes = {
+        key_of((shop,)): {
+            feast_layout.feature_field("facts", name): feast_layout.encode_value(ValueType.DOUBLE, value)
+            for name, value in zip(("x", "y"), values, strict=True)
+        }
+        for shop, values in known.items()
+    }
+    served = serve(service_of(view), hashes, shops, [NOON_MS] * len(shops))
+    for place, name in enumerate(("x", "y")):
+        expected = [known.get(shop, (None, None))[place] for shop in shops]
+        np.testing.assert_array_equal(served.columns[name], np.array(expected, dtype=np.float64))
+
+
 times = st.integers(0, 5 * HOUR_MS)
 
 
