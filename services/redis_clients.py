@@ -12,6 +12,8 @@ from redis._parsers.hiredis import NOT_ENOUGH_DATA  # a sentinel that is nowhere
 if TYPE_CHECKING:
     from services.settings import Settings
 
+CONNECT_SECONDS_MAX = 5.0
+
 Command = tuple[Any, ...]
 """Name and arguments; the key is the first argument, or the third one of EVALSHA."""
 
@@ -21,7 +23,7 @@ def connect(settings: "Settings", **options: Any) -> Any:
     import redis.asyncio
 
     kind = redis.asyncio.RedisCluster if settings.redis_cluster else redis.asyncio.Redis
-    return kind.from_url(settings.redis_url, protocol=2, **_tls(settings), **options)
+    return kind.from_url(settings.redis_url, protocol=2, **_common(settings), **options)
 
 
 def connect_blocking(settings: "Settings", **options: Any) -> Any:
@@ -29,18 +31,19 @@ def connect_blocking(settings: "Settings", **options: Any) -> Any:
     import redis
 
     kind = redis.RedisCluster if settings.redis_cluster else redis.Redis
-    return kind.from_url(settings.redis_url, **_tls(settings), **options)
+    return kind.from_url(settings.redis_url, **_common(settings), **options)
 
 
-def _tls(settings: "Settings") -> dict[str, Any]:
+def _common(settings: "Settings") -> dict[str, Any]:
+    limit = {"socket_connect_timeout": CONNECT_SECONDS_MAX}
     if not settings.redis_url.startswith("rediss://"):
-        return {}
+        return limit
     files = {
         "ssl_ca_certs": settings.redis_cafile,
         "ssl_certfile": settings.redis_certfile,
         "ssl_keyfile": settings.redis_keyfile,
     }
-    return {name: str(path) for name, path in files.items() if path is not None}
+    return limit | {name: str(path) for name, path in files.items() if path is not None}
 
 
 async def exchange(client: Any, commands: Sequence[Command]) -> list[Any]:

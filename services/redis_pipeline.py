@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 REPLY_SECONDS_MAX = 5.0
 """Ten thousand rows take a tenth of a second; a store that is silent for longer is not there."""
-CONNECT_SECONDS_MAX = 5.0
 _BUFFER_BYTES = 1 << 17
 
 
@@ -43,7 +42,7 @@ class AsyncPipeline:
     @classmethod
     def connect(cls, settings: "Settings") -> Self:
         """Make a pipeline to the online store; the first exchange connects."""
-        return cls(redis_clients.connect(settings, socket_connect_timeout=CONNECT_SECONDS_MAX))
+        return cls(redis_clients.connect(settings))
 
     async def close(self) -> None:
         """Close the connection and those of the client."""
@@ -160,9 +159,7 @@ class BlockingPipeline:
     @classmethod
     def connect(cls, settings: "Settings") -> Self:
         """Make a pipeline to the online store; the first exchange connects."""
-        return cls(
-            redis_clients.connect_blocking(settings, protocol=2, socket_connect_timeout=CONNECT_SECONDS_MAX)
-        )
+        return cls(redis_clients.connect_blocking(settings, protocol=2))
 
     def close(self) -> None:
         """Close the connection and those of the client."""
