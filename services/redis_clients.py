@@ -23,7 +23,7 @@ def connect(settings: "Settings", **options: Any) -> Any:
     import redis.asyncio
 
     kind = redis.asyncio.RedisCluster if settings.redis_cluster else redis.asyncio.Redis
-    return kind.from_url(settings.redis_url, protocol=2, **_common(settings), **options)
+    return kind.from_url(settings.redis_url, **_common(settings) | {"protocol": 2} | options)
 
 
 def connect_blocking(settings: "Settings", **options: Any) -> Any:
@@ -31,11 +31,11 @@ def connect_blocking(settings: "Settings", **options: Any) -> Any:
     import redis
 
     kind = redis.RedisCluster if settings.redis_cluster else redis.Redis
-    return kind.from_url(settings.redis_url, **_common(settings), **options)
+    return kind.from_url(settings.redis_url, **_common(settings) | options)
 
 
 def _common(settings: "Settings") -> dict[str, Any]:
-    limit = {"socket_connect_timeout": CONNECT_SECONDS_MAX}
+    limit: dict[str, Any] = {"socket_connect_timeout": CONNECT_SECONDS_MAX}
     if not settings.redis_url.startswith("rediss://"):
         return limit
     files = {
