@@ -271,6 +271,32 @@ def test_definition_of_a_newer_process_is_left_alone(settings: Settings, client:
     working(settings, then)
 
 
+def test_rows_of_another_definition_are_swept_out_and_those_of_this_one_stay(
+    settings: Settings, client: Any
+) -> None:
+    async def then(worker: Worker, work: Work) -> None:
+        before = stored(client)
+        await work.generations.sweep()
+        assert stored(client) == before
+        await work.generations.check()
+        client.set("text-p", "no row")
+        changed = [dataclasses.replace(view, hop_ms=120_000) for view in views("")][:1]
+        newer = Generations(work.store, "p", changed)
+        await newer.begin({"direct": 2})
+        await newer.sweep()
+        assert client.get("text-p") == b"no row"
+        client.delete("text-p")
+        (build,) = await work.store.builds(["moved"])
+        assert build is not None
+        fields = [feast_layout.sidecar_field("moved")]
+        assert await work.store.sweep("moved", build.generation - 1, "p", fields) == 0  # of one that is over
+        moved = {key: row for key, row in before.items() if b"shop" in key}
+        assert stored(client) == moved
+        assert not any(build and build.unswept for build in await work.store.builds(["direct", "moved"]))
+
+    working(settings, then)
+
+
 def test_view_that_counts_from_now_on_reads_nothing_again(settings: Settings, client: Any) -> None:
     async def then(worker: Worker, work: Work) -> None:
         (build,) = await work.store.builds(["direct"])
