@@ -22,10 +22,13 @@ from typing import Any, Self
 
 import msgspec
 import redis.exceptions
+import structlog
 
 from services import feast_layout, redis_clients, watermarks
 from services.features import scripts
 from services.settings import Settings
+
+log = structlog.get_logger()
 
 WATCH_SECONDS = 2.0
 SCAN_COUNT = 1000
@@ -142,6 +145,8 @@ class FeatureStore:
                     await watch()
             except (redis.exceptions.RedisError, OSError) as error:
                 self.fault = f"Redis cannot be reached: {error}"
+            except Exception as error:  # noqa: BLE001  # the next look must come, whatever went wrong
+                log.warning("features.watch_failed", error=repr(error))
             await asyncio.sleep(WATCH_SECONDS)
 
     async def announce(self, view: str, partitions: int) -> None:

@@ -133,6 +133,43 @@ def test_what_the_broker_has_removed_is_told(settings: Settings, client: Any) ->
     assert stored(client) == expected("", first_offset=7)
 
 
+def test_records_that_a_build_cannot_read_are_counted_and_become_no_second_dead_letter(
+    settings: Settings, client: Any
+) -> None:
+    labels = {"view": "direct", "result": "invalid"}
+
+    def invalid() -> float:
+        return REGISTRY.get_sample_value("driftline_feature_events_total", labels) or 0
+
+    async def then(worker: Worker, work: Work) -> None:
+        before, letters = invalid(), len(worker.broker.logs["dead", 0])
+        client.flushdb()
+        await work.tend(worker.committed)
+        await worker.consume(work)
+        assert letters > 0
+        assert len(worker.broker.logs["dead", 0]) == letters
+        assert invalid() == before + letters
+
+    working(settings, then)
+
+
+def test_stranger_in_an_internal_topic_becomes_a_dead_letter_and_an_old_record_does_not(
+    settings: Settings, client: Any
+) -> None:
+    async def then(worker: Worker, work: Work) -> None:
+        place = ("driftline.repartition.moved", 0)
+        letters, log = list(worker.broker.logs["dead", 0]), worker.broker.logs[place]
+        before = stored(client)
+        old = [header for header in log[0].headers if header[0] == "driftline-source"]
+        for value, headers in ((b"stranger", []), (log[0].value, old)):
+            log.append(dataclasses.replace(log[0], offset=len(log), value=value, headers=headers))
+        await worker.consume(work)
+        assert [r.value for r in worker.broker.logs["dead", 0][len(letters) :]] == [b"stranger"]
+        assert stored(client) == before
+
+    working(settings, then)
+
+
 def test_rows_that_are_gone_while_the_progress_stands_are_built_anew(settings: Settings, client: Any) -> None:
     async def then(worker: Worker, work: Work) -> None:
         (before,) = await work.store.builds(["direct"])
