@@ -30,7 +30,7 @@ _NULL_SECONDS = -(2**63)
 _SIDECAR_HEADER = struct.Struct("<BHQ")
 _SIDECAR_OFFSET = struct.Struct("<Iq")
 _PACK_OFFSET = _SIDECAR_OFFSET.pack
-_SIDECAR_FORMAT = 2
+SIDECAR_FORMAT = 2
 _SIDECAR_GENERATION = slice(3, 11)
 
 
@@ -262,7 +262,7 @@ def encode_sidecar(offsets: Mapping[int, int], state: bytes, generation: int = 0
 
     The generation numbers the builds of a view: what an earlier one has written does not count.
     """
-    header = _SIDECAR_HEADER.pack(_SIDECAR_FORMAT, len(offsets), generation)
+    header = _SIDECAR_HEADER.pack(SIDECAR_FORMAT, len(offsets), generation)
     if len(offsets) == 1:  # as in most views: each of their entities belongs to one partition
         return b"".join([header, *map(_PACK_OFFSET, offsets, offsets.values()), state])
     return b"".join([header, *(_PACK_OFFSET(*item) for item in sorted(offsets.items())), state])
@@ -294,8 +294,8 @@ def sidecar_version(raw: bytes) -> bytes:
         form, count, _ = _SIDECAR_HEADER.unpack_from(raw)
     except struct.error as error:
         raise LayoutError(f"these {len(raw)} bytes are no sidecar: {error}") from error
-    if form != _SIDECAR_FORMAT:
-        raise LayoutError(f"a sidecar of format {form}; known is {_SIDECAR_FORMAT}")
+    if form != SIDECAR_FORMAT:
+        raise LayoutError(f"a sidecar of format {form}; known is {SIDECAR_FORMAT}")
     end = _SIDECAR_HEADER.size + count * _SIDECAR_OFFSET.size
     if len(raw) < end:
         raise LayoutError(f"these {len(raw)} bytes are no sidecar: {count} offsets are announced")

@@ -25,7 +25,12 @@ Aggregate = Callable[[list[float]], Value]
 
 
 def expected_rows(
-    shop: Shop, sent: Sequence[Sent], *, lateness_ms: int = 0, windows: Mapping[str, int] | None = None
+    shop: Shop,
+    sent: Sequence[Sent],
+    *,
+    lateness_ms: int = 0,
+    windows: Mapping[str, int] | None = None,
+    counting: Mapping[str, int] | None = None,
 ) -> Rows:
     """Return the rows that Feast's readers must see of each entity.
 
@@ -34,6 +39,7 @@ def expected_rows(
         sent: All records.
         lateness_ms: Of the orders. Readings have none.
         windows: Minutes of by_shop's windows by feature, where they are not those of the repository.
+        counting: Further views by shop that only count amounts: minutes by name; the feature is ``orders``.
     """
     minutes = {"amount_sum": 10, "amount_count": 10, "amount_max": 30, "amount_std": 30, **(windows or {})}
     functions = {"amount_sum": _sum, "amount_count": _count, "amount_max": _max, "amount_std": _std}
@@ -43,6 +49,8 @@ def expected_rows(
     rows: Rows = {}
     _add_windows(rows, shop, "by_shop", orders, ["shop"], by_shop)
     _add_windows(rows, shop, "by_desk", orders, ["desk", "shop"], {"desk_mean": (_mean, 10)})
+    for view, window in (counting or {}).items():
+        _add_windows(rows, shop, view, orders, ["shop"], {"orders": (_count, window)})
     for name, group in readings.groupby("shop") if len(readings) else ():
         newest = json.loads(group.sort_values(["time_ms", "partition", "offset"]).iloc[-1]["value"])
         values = {

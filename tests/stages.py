@@ -16,7 +16,7 @@ from services.features.intake import SourceReader
 from services.features.places import Building, Stage
 from services.features.stages import SourceStage, ViewStage
 from services.features.states import Event, ViewLogic
-from services.features.store import FeatureStore
+from services.features.store import FeatureStore, Standing
 from services.features.writing import ViewWriter
 from services.settings import Settings
 from streams import codec, topics
@@ -117,9 +117,9 @@ class CrashingStore(FeatureStore):
 
     broker: Broker
 
-    async def write(self, view: str, field: bytes, writes: Any) -> None:
+    async def write(self, at: Standing, field: bytes, writes: Any) -> None:
         if writes:
-            await self.broker.call(lambda: super(CrashingStore, self).write(view, field, writes))
+            await self.broker.call(lambda: super(CrashingStore, self).write(at, field, writes))
 
     async def rise(self, rises: Any) -> Any:
         return await self.broker.call(lambda: super(CrashingStore, self).rise(rises))

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 import structlog
+from redis.exceptions import RedisError
 
-from services import telemetry
+from services import feast_layout, telemetry
 from services.feature_plan import View
 from services.features.store import Build, FeatureStore
 
@@ -36,6 +37,8 @@ class Generations:
     def __init__(self, store: FeatureStore, project: str, views: Sequence[View]) -> None:
         """Take the views; nothing is read before `begin`."""
         self._store = store
+        self._project = project
+        self._fields = {view.name: _fields(view) for view in views}
         self._definitions = {view.name: definition_of(project, view) for view in views}
         self._partitions: dict[str, int] = {}
         self._builds: dict[str, Build] = {}
@@ -49,8 +52,24 @@ class Generations:
         self._partitions = dict(partitions)
         for name, build in (await self._read()).items():
             if build is None or build.definition != self._definitions[name]:
-                await self.renew(name, build, "new" if build is None else "defined otherwise")
+                reason = "new" if build is None else "defined otherwise"
+                await self.renew(name, build, reason, sweep=True)
         await self.check()
+
+    def unswept(self) -> dict[str, Build]:
+        """Return the views of which rows of earlier generations are to be swept out."""
+        builds = {name: build for name, build in self._builds.items() if build.unswept}
+        return {name: builds[name] for name in builds.keys() - set(self.superseded())}
+
+    async def sweep(self) -> None:
+        """Sweep out what must not be read any more, also where another process had begun to."""
+        for name, build in self.unswept().items():
+            try:
+                rows = await self._store.sweep(name, build.generation, self._project, self._fields[name])
+            except (RedisError, OSError) as error:
+                log.warning("features.sweep_failed", view=name, error=repr(error))
+                return
+            log.info("features.swept", view=name, rows=rows)
 
     async def check(self) -> None:
         """Follow the generations that others have begun, and begin those whose views the store has lost."""
@@ -64,7 +83,15 @@ class Generations:
             found = await self._read()
         self._builds = {name: build for name, build in found.items() if build is not None}
 
-    async def renew(self, view: str, instead_of: Build | None, reason: str, start: str = EARLIEST) -> None:
+    async def renew(
+        self,
+        view: str,
+        instead_of: Build | None,
+        reason: str,
+        start: str = EARLIEST,
+        *,
+        sweep: bool = False,
+    ) -> None:
         """Begin a new generation of a view, unless somebody else has done so meanwhile."""
         log.warning("features.generation_begun", view=view, reason=reason, start=start)
         telemetry.FEATURE_GENERATIONS.labels(view, reason).inc()
@@ -74,6 +101,7 @@ class Generations:
             instead_of=instead_of,
             definition=self._definitions[view],
             start=start,
+            sweep=sweep,
         )
 
     @property
@@ -95,3 +123,9 @@ class Generations:
     async def _read(self) -> dict[str, Build | None]:
         names = list(self._definitions)
         return dict(zip(names, await self._store.builds(names), strict=True))
+
+
+def _fields(view: View) -> list[bytes]:
+    """Return the fields of a view's rows, the sidecar first."""
+    features = [feast_layout.feature_field(view.name, name) for name in view.feature_names]
+    return [feast_layout.sidecar_field(view.name), feast_layout.timestamp_field(view.name), *features]

@@ -1,5 +1,6 @@
 """The features process: wiring, health and life. Delivery: see `services.features.stages`."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -44,6 +45,7 @@ class Features:
         self._app = App(settings, "features", telemetry.slice_observer("features"))
         self._readers: list[SourceReader] = []
         self._stages: list[Stage] = []
+        self._sweeping: asyncio.Task[None] | None = None
         self._budget = Budget()
         for views_of_topic in self._plan.by_topic().values():
             self._add_source(views_of_topic)
@@ -104,6 +106,8 @@ class Features:
         for view, number in partitions.items():
             await self._store.announce(view, number)
         yield
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         for stage in self._stages:
             await stage.let_go()
 
@@ -112,6 +116,8 @@ class Features:
         await self._generations.check()
         if self._generations.superseded():
             return
+        if self._generations.unswept() and (self._sweeping is None or self._sweeping.done()):
+            self._sweeping = asyncio.create_task(self._generations.sweep(), name="sweep")
         committed = self._app.committed()
         for stage in self._stages:
             await stage.tend(

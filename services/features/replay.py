@@ -26,7 +26,7 @@ def replay(
 
     Args:
         view: Only this one; may be given several times. Default: all.
-        from_now: Forget what was, and count from now on, without reading anything again.
+        from_now: Delete what was, and count from now on, without reading anything again.
     """
     from services import feature_plan
 
@@ -64,6 +64,8 @@ async def begin(settings: Settings, names: list[str], *, from_now: bool) -> list
             if build is None:
                 lines.append(f"{name}: nothing is stored; the features process builds it when it starts")
                 continue
-            await store.begin(name, 0, instead_of=build, definition=build.definition, start=start)
+            await store.begin(
+                name, 0, instead_of=build, definition=build.definition, start=start, sweep=from_now
+            )
             lines.append(f"{name}: is built anew, from {start} on; see /health/ready of the features process")
     return lines

@@ -41,15 +41,31 @@ return 1
 
 BEGIN = b"""
 -- KEYS: progress, watermarks. ARGV: generation expected ('' for none), generation, definition, start,
--- least number of partitions, watermark of a partition that has not reported.
+-- least number of partitions, watermark of a partition that has not reported, '1' if rows of earlier
+-- generations are to be swept out.
 -- Forgets all progress if the generation is the one expected. Returns the generation that is stored now.
 local stored = redis.call('HGET', KEYS[1], 'generation') or ''
 if stored ~= ARGV[1] then return stored end
 local partitions = math.max(tonumber(ARGV[5]), redis.call('HLEN', KEYS[2]))
 redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('HSET', KEYS[1], 'generation', ARGV[2], 'definition', ARGV[3], 'start', ARGV[4])
+redis.call('HSET', KEYS[1], 'generation', ARGV[2], 'definition', ARGV[3])
+redis.call('HSET', KEYS[1], 'start', ARGV[4], 'unswept', ARGV[7])
 for partition = 0, partitions - 1 do redis.call('HSET', KEYS[2], partition, ARGV[6]) end
 return ARGV[2]
+"""
+
+SWEEP = b"""
+-- KEYS: the row. ARGV: generation, format of sidecars, then the view's fields, the sidecar first.
+-- Deletes the fields if an earlier generation, or another format, has written them. Returns how many.
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return 0 end
+local stored = redis.call('HGET', KEYS[1], ARGV[3])
+if not stored then return 0 end
+if string.byte(stored) == tonumber(ARGV[2]) and #stored >= 11 then
+  local generation = 0
+  for place = 11, 4, -1 do generation = generation * 256 + string.byte(stored, place) end
+  if generation >= tonumber(ARGV[1]) then return 0 end
+end
+return redis.call('HDEL', KEYS[1], unpack(ARGV, 3))
 """
 
 
@@ -69,6 +85,7 @@ class Script:
 write_row = Script(WRITE_ROW, ONE_KEY)
 advance = Script(ADVANCE, TWO_KEYS)
 begin = Script(BEGIN, TWO_KEYS)
+sweep = Script(SWEEP, ONE_KEY)
 
 
 async def run(client: Any, script: Script, commands: Sequence[redis_clients.Command]) -> list[Any]:

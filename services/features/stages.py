@@ -26,7 +26,7 @@ from aiokafka import ConsumerRecord
 
 from services import telemetry
 from services.features.generations import Generations
-from services.features.intake import SERVICE, Intake, SourceReader, source_header
+from services.features.intake import SERVICE, Intake, SourceReader, source_header, source_of
 from services.features.places import OpenReader, Outlet, Place, Stage
 from services.features.states import Event
 from services.features.store import FeatureStore, LostError, Progress, RefusedError, Rise, Standing
@@ -75,6 +75,7 @@ class SourceStage(Stage):
         views = [(cast("_Outlet", place.outlet), place.standing) for place in places]
         before_ms = views[0][1].progress.watermarks_ms.get(partition, NEVER) if views else NEVER
         intake = self._reader.read(records, before_ms)
+        _count_invalid(places, intake)
         if letters:
             await _send_letters(self._producer, intake.letters)
         await self._send_late(partition, [at.view for _, at in views], intake.late)
@@ -200,13 +201,14 @@ class ViewStage(Stage):
         letters: bool,
     ) -> list[Rise]:
         """Decode, write. What was forwarded for another generation counts as nothing."""
-        if not places:
+        if not places:  # all that is in the topic was valid when it was forwarded
             return []
         (place,) = places
         at = place.standing
         own = await self._own(at, records)
         watermarks_ms = dict(at.progress.watermarks_ms)
         intake = self._reader.read_forwarded(own, watermarks_ms)
+        _count_invalid(places, intake)
         if letters:
             await _send_letters(self._producer, intake.letters)
         await self._writer.write(partition, at, [event for _, event in intake.events])
@@ -230,7 +232,12 @@ class ViewStage(Stage):
             if self.generations.of(at.view).generation != at.generation:
                 raise RefusedError(at.view, "a new generation has begun")
             self._foreign = foreign
-        return [record for record, number in zip(records, numbers, strict=True) if number == ours]
+        # A record without any header of ours stays: it becomes a dead letter.
+        return [
+            record
+            for record, number in zip(records, numbers, strict=True)
+            if number == ours or (number is None and source_of(record.headers) is None)
+        ]
 
     async def _published(self, watermarks_ms: Mapping[int, int]) -> int | None:
         """Take the least of all source partitions; there is none before each has been heard of."""
@@ -247,6 +254,13 @@ def _generation(record: ConsumerRecord) -> bytes | None:
             number: bytes = value
             return number
     return None
+
+
+def _count_invalid(places: Sequence[Place], intake: Intake) -> None:
+    """Count what a view does not get; a dead letter is sent only the first time that a record is read."""
+    if intake.letters:
+        for place in places:
+            telemetry.FEATURE_EVENTS.labels(place.outlet.view, "invalid").inc(len(intake.letters))
 
 
 def _public_watermark(view: str, watermark_ms: int, lateness_ms: int) -> int | None:

@@ -22,12 +22,17 @@ from typing import Any, Self
 
 import msgspec
 import redis.exceptions
+import structlog
 
 from services import feast_layout, redis_clients, watermarks
 from services.features import scripts
 from services.settings import Settings
 
+log = structlog.get_logger()
+
 WATCH_SECONDS = 2.0
+SCAN_COUNT = 1000
+"""Keys looked at in one round trip of a sweep."""
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -79,6 +84,8 @@ class Build:
     definition: str
     start: str
     """``earliest``, or ``now``: a place without progress begins where the worker is."""
+    unswept: bool = False
+    """Rows of earlier generations are still to be swept out."""
 
 
 class RefusedError(Exception):
@@ -138,6 +145,8 @@ class FeatureStore:
                     await watch()
             except (redis.exceptions.RedisError, OSError) as error:
                 self.fault = f"Redis cannot be reached: {error}"
+            except Exception as error:  # noqa: BLE001  # the next look must come, whatever went wrong
+                log.warning("features.watch_failed", error=repr(error))
             await asyncio.sleep(WATCH_SECONDS)
 
     async def announce(self, view: str, partitions: int) -> None:
@@ -148,20 +157,30 @@ class FeatureStore:
 
     async def builds(self, views: Sequence[str]) -> list[Build | None]:
         """Read the generations of views; None for one that is not stored."""
-        names = (b"generation", b"definition", b"start")
+        names = ("generation", "definition", "start", "unswept")
         commands = [("HMGET", _progress_key(view), *names) for view in views]
         found = _checked(await redis_clients.exchange(self._client, commands))
         return [
-            None if number is None else Build(int(number), definition.decode(), start.decode())
-            for number, definition, start in found
+            None
+            if number is None
+            else Build(int(number), definition.decode(), start.decode(), unswept=unswept == b"1")
+            for number, definition, start, unswept in found
         ]
 
     async def begin(
-        self, view: str, partitions: int, *, instead_of: Build | None, definition: str, start: str
+        self,
+        view: str,
+        partitions: int,
+        *,
+        instead_of: Build | None,
+        definition: str,
+        start: str,
+        sweep: bool = False,
     ) -> None:
         """Begin a new generation, unless somebody else has done so meanwhile.
 
-        Its number is above the last one, also if that is lost: it is the time in milliseconds.
+        Its number is above the last one, also if that is lost: it is the time in milliseconds. With
+        ``sweep``, rows of earlier generations are to be swept out: see `sweep`.
         """
         before = instead_of.generation if instead_of else 0
         command = scripts.begin.command(
@@ -173,8 +192,37 @@ class FeatureStore:
             start,
             partitions,
             watermarks.NEVER,
+            int(sweep),
         )
         await scripts.run(self._client, scripts.begin, [command])
+
+    async def sweep(self, view: str, generation: int, project: str, fields: Sequence[bytes]) -> int:
+        """Delete a view's fields wherever an earlier generation has written them; return of how many rows.
+
+        Readers cannot make sense of rows that were written by another definition. While a view is built
+        anew by the same one, its rows stay until they are written again.
+
+        Args:
+            view: The view.
+            generation: Its rows stay, and later ones.
+            project: With which all keys end.
+            fields: Of the view, the sidecar first.
+        """
+        keys: list[bytes] = []
+        swept = 0
+        async for key in self._client.scan_iter(match=b"*" + project.encode(), count=SCAN_COUNT):
+            keys.append(key)
+            if len(keys) == SCAN_COUNT:
+                swept += await self._sweep(keys, generation, fields)
+                keys.clear()
+        swept += await self._sweep(keys, generation, fields)
+        await self._client.hdel(_progress_key(view), "unswept")
+        return swept
+
+    async def _sweep(self, keys: Sequence[bytes], generation: int, fields: Sequence[bytes]) -> int:
+        form = feast_layout.SIDECAR_FORMAT
+        commands = [scripts.sweep.command(key, generation, form, *fields) for key in keys]
+        return sum(reply > 0 for reply in await scripts.run(self._client, scripts.sweep, commands))
 
     async def sidecars(self, at: Standing, keys: Sequence[bytes], field: bytes) -> list[bytes | None]:
         """Read one field of each entity.
@@ -192,11 +240,11 @@ class FeatureStore:
             raise RefusedError(at.view, f"{at.place} is not where it was left")
         return found
 
-    async def write(self, view: str, field: bytes, writes: Sequence[EntityWrite]) -> None:
+    async def write(self, at: Standing, field: bytes, writes: Sequence[EntityWrite]) -> None:
         """Write entities, each in one atomic command, all in one round trip.
 
         Args:
-            view: The view.
+            at: Where the view stands.
             field: Of the sidecar.
             writes: The rows.
 
@@ -211,11 +259,11 @@ class FeatureStore:
         ]
         replies = await scripts.run(self._client, scripts.write_row, commands)
         refused = [(write, reply) for write, reply in zip(writes, replies, strict=True) if reply != 1]
-        lost = sum(_is_older(reply, write.version) for write, reply in refused)
+        lost = sum(_is_older(reply, write.version, at.generation) for write, reply in refused)
         if lost:
-            raise LostError(view, f"{lost} of {len(writes)} rows are stored as they were before")
+            raise LostError(at.view, f"{lost} of {len(writes)} rows are stored as they were before")
         if refused:
-            raise RefusedError(view, f"{len(refused)} of {len(writes)} rows were written by another worker")
+            raise RefusedError(at.view, f"{len(refused)} of {len(writes)} rows are stored otherwise")
 
     async def progress(self, places: Sequence[tuple[str, str]]) -> list[Progress]:
         """Read how far views have been handled, each in a place."""
@@ -251,19 +299,19 @@ class FeatureStore:
         ]
 
 
-def _is_older(stored: bytes, version: bytes) -> bool:
-    """Tell whether a stored sidecar lacks something that this version had."""
-    if not version:
-        return False
-    if not stored:
-        return True
+def _is_older(stored: bytes, version: bytes, generation: int) -> bool:
+    """Tell whether a stored sidecar lacks something that this version had, of this generation."""
     try:
-        generation, ours = feast_layout.sidecar_generation(stored), feast_layout.sidecar_generation(version)
-        offsets, needed = feast_layout.decode_sidecar(stored)[0], feast_layout.decode_sidecar(version)[0]
-    except feast_layout.LayoutError:  # of another format: it was not ours
+        if feast_layout.sidecar_generation(version) != generation:
+            return False
+    except feast_layout.LayoutError:  # none, or of another format: it was not ours
         return False
-    if generation != ours:
-        return generation < ours
+    try:
+        if feast_layout.sidecar_generation(stored) != generation:
+            return feast_layout.sidecar_generation(stored) < generation
+    except feast_layout.LayoutError:  # none any more, or of an older format
+        return True
+    offsets, needed = feast_layout.decode_sidecar(stored)[0], feast_layout.decode_sidecar(version)[0]
     return any(offsets.get(partition, -1) < offset for partition, offset in needed.items())
 
 

@@ -55,20 +55,20 @@ class ViewWriter:
         self._count("repeated", sum(map(len, by_key.values())) - applied)
         # The log comes first: behind a crash the rows would be repeats, and never be logged.
         await self._log(partition, [(entities[key], row) for key, _, row in rows])
-        await self._write(cache, at.generation, rows)
+        await self._write(cache, at, rows)
         telemetry.FEATURE_ROWS.labels(self.view).inc(len(rows))
         self._budget.trim()
 
-    async def _write(self, cache: Cache, generation: int, rows: Sequence[tuple[bytes, Held, Row]]) -> None:
+    async def _write(self, cache: Cache, at: Standing, rows: Sequence[tuple[bytes, Held, Row]]) -> None:
         writes = []
         for key, held, row in rows:
             fields = self.logic.fields(held.state, row)
-            sidecar = feast_layout.with_generation(fields[self._field], generation)
+            sidecar = feast_layout.with_generation(fields[self._field], at.generation)
             fields[self._field] = sidecar
             writes.append(EntityWrite(key, held.version, fields))
             held.version = feast_layout.sidecar_version(sidecar)
             cache.note(key, len(sidecar))
-        await self._store.write(self.view, self._field, writes)
+        await self._store.write(at, self._field, writes)
 
     def _group(self, events: Sequence[Event]) -> tuple[dict[bytes, Entity], dict[bytes, list[Event]]]:
         by_entity: dict[Entity, list[Event]] = {}

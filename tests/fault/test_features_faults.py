@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import httpx
@@ -41,6 +41,19 @@ LATENESS_SECONDS = 60
 EVENTS = 400
 PART_MS = 7_200_000
 WORKER = (sys.executable, "-m", "tests.workers.features")
+
+LONGER_COUNT = (
+    'Aggregation("amount", "count", timedelta(minutes=10), name="amount_count")',
+    'Aggregation("amount", "count", timedelta(minutes=45), name="amount_count")',
+)
+NEW_VIEW = """
+PREFIX_fresh = StreamFeatureView(
+    name="PREFIX_fresh", entities=[shop], source=orders, timestamp_field="event_time",
+    aggregations=[Aggregation("amount", "count", timedelta(minutes=20), name="orders")],
+    schema=[Field(name="shop", dtype=String), Field(name="orders", dtype=Int64)],
+    enable_tiling=True, tiling_hop_size=timedelta(minutes=1),
+)
+"""
 
 
 @dataclasses.dataclass
@@ -93,11 +106,11 @@ class Scene:
     def client(self) -> "redis.Redis":
         return redis.Redis.from_url(self.shop.settings.redis_url)
 
-    def assert_equal(self, **windows: int) -> None:
+    def assert_equal(self, **otherwise: Mapping[str, int]) -> None:
         """Compare the store with the batch, and print the account."""
         rows = oracle.visible(stored_hashes(self.shop))
         expected = oracle.expected_rows(
-            self.shop, self.till.sent, lateness_ms=LATENESS_SECONDS * 1000, windows=windows
+            self.shop, self.till.sent, lateness_ms=LATENESS_SECONDS * 1000, **otherwise
         )
         late = oracle.late(self.shop, self.till.sent, LATENESS_SECONDS * 1000)
         told = "; ".join(f"{worker.log.stem}: {account(worker)}" for worker in self.workers if worker.alive)
@@ -321,18 +334,15 @@ def test_changed_window_and_new_view_are_built_while_the_others_stay(scene: Scen
         first = generations(scene)
         worker.stop()
         definitions = shop.settings.feature_repo / "definitions.py"
-        text = definitions.read_text()
-        changed = text.replace(
-            '"count", timedelta(minutes=10), name="amount_count"',
-            '"count", timedelta(minutes=45), name="amount_count"',
-        )
-        assert changed != text
-        definitions.write_text(changed)
-        feast_repository.apply(shop.settings)
+        changed = definitions.read_text().replace(*LONGER_COUNT)
+        definitions.write_text(changed + NEW_VIEW.replace("PREFIX", shop.prefix))
+        shop = dataclasses.replace(shop, plan=feast_repository.apply(shop.settings))
+        scene.shop = shop
         scene.send_part()
         worker.start()
         scene.wait()
         worker.wait_ready()
         second = generations(scene)
-        scene.assert_equal(amount_count=45)
-    assert {view for view in first if second[view] != first[view]} == {f"{shop.prefix}_by_shop"}
+        scene.assert_equal(windows={"amount_count": 45}, counting={"fresh": 20})
+    renewed = {view for view in second if second[view] != first.get(view)}
+    assert renewed == {f"{shop.prefix}_by_shop", f"{shop.prefix}_fresh"}

@@ -133,6 +133,43 @@ def test_what_the_broker_has_removed_is_told(settings: Settings, client: Any) ->
     assert stored(client) == expected("", first_offset=7)
 
 
+def test_records_that_a_build_cannot_read_are_counted_and_become_no_second_dead_letter(
+    settings: Settings, client: Any
+) -> None:
+    labels = {"view": "direct", "result": "invalid"}
+
+    def invalid() -> float:
+        return REGISTRY.get_sample_value("driftline_feature_events_total", labels) or 0
+
+    async def then(worker: Worker, work: Work) -> None:
+        before, letters = invalid(), len(worker.broker.logs["dead", 0])
+        client.flushdb()
+        await work.tend(worker.committed)
+        await worker.consume(work)
+        assert letters > 0
+        assert len(worker.broker.logs["dead", 0]) == letters
+        assert invalid() == before + letters
+
+    working(settings, then)
+
+
+def test_stranger_in_an_internal_topic_becomes_a_dead_letter_and_an_old_record_does_not(
+    settings: Settings, client: Any
+) -> None:
+    async def then(worker: Worker, work: Work) -> None:
+        place = ("driftline.repartition.moved", 0)
+        letters, log = list(worker.broker.logs["dead", 0]), worker.broker.logs[place]
+        before = stored(client)
+        old = [header for header in log[0].headers if header[0] == "driftline-source"]
+        for value, headers in ((b"stranger", []), (log[0].value, old)):
+            log.append(dataclasses.replace(log[0], offset=len(log), value=value, headers=headers))
+        await worker.consume(work)
+        assert [r.value for r in worker.broker.logs["dead", 0][len(letters) :]] == [b"stranger"]
+        assert stored(client) == before
+
+    working(settings, then)
+
+
 def test_rows_that_are_gone_while_the_progress_stands_are_built_anew(settings: Settings, client: Any) -> None:
     async def then(worker: Worker, work: Work) -> None:
         (before,) = await work.store.builds(["direct"])
@@ -267,6 +304,32 @@ def test_definition_of_a_newer_process_is_left_alone(settings: Settings, client:
         with pytest.raises(SupersededError):
             work.generations.of("direct")
         assert isinstance(newer.of("direct"), Build)
+
+    working(settings, then)
+
+
+def test_rows_of_another_definition_are_swept_out_and_those_of_this_one_stay(
+    settings: Settings, client: Any
+) -> None:
+    async def then(worker: Worker, work: Work) -> None:
+        before = stored(client)
+        await work.generations.sweep()
+        assert stored(client) == before
+        await work.generations.check()
+        client.set("text-p", "no row")
+        changed = [dataclasses.replace(view, hop_ms=120_000) for view in views("")][:1]
+        newer = Generations(work.store, "p", changed)
+        await newer.begin({"direct": 2})
+        await newer.sweep()
+        assert client.get("text-p") == b"no row"
+        client.delete("text-p")
+        (build,) = await work.store.builds(["moved"])
+        assert build is not None
+        fields = [feast_layout.sidecar_field("moved")]
+        assert await work.store.sweep("moved", build.generation - 1, "p", fields) == 0  # of one that is over
+        moved = {key: row for key, row in before.items() if b"shop" in key}
+        assert stored(client) == moved
+        assert not any(build and build.unswept for build in await work.store.builds(["direct", "moved"]))
 
     working(settings, then)
 

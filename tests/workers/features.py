@@ -26,15 +26,15 @@ class FaultyStore(store.FeatureStore):
             if type(self).left == 0:
                 os.kill(os.getpid(), int(os.environ["FAULT_SIGNAL"]))
 
-    async def write(self, view: str, field: bytes, writes: Sequence[store.EntityWrite]) -> None:
+    async def write(self, at: store.Standing, field: bytes, writes: Sequence[store.EntityWrite]) -> None:
         if len(writes) > 1:
             self.reach("before write")
             half = len(writes) // 2
-            await super().write(view, field, writes[:half])
+            await super().write(at, field, writes[:half])
             self.reach("mid batch")
-            await super().write(view, field, writes[half:])
+            await super().write(at, field, writes[half:])
         else:
-            await super().write(view, field, writes)
+            await super().write(at, field, writes)
 
     async def rise(self, rises: Sequence[store.Rise]) -> list[store.Progress]:
         self.reach("written")
