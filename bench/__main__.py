@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-PARTS = ("scoring",)
+PARTS = ("scoring", "backfill")
 
 
 def main() -> None:
