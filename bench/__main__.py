@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-PARTS = ("scoring", "features")
+PARTS = ("scoring", "features", "backfill")
 
 
 def main() -> None:
