@@ -11,7 +11,6 @@ import datetime as dt
 import itertools
 import os
 import random
-import subprocess
 import sys
 import time
 import urllib.request
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from bench import processes
 from bench.report import Figures
 from bench.scoring_job import installation
 from services import feast_repository
@@ -90,8 +90,8 @@ class Process:
         return text
 
 
-def measure(settings: Settings) -> tuple[dict[str, dict[str, Figures]], float]:
-    """Return the measures, and how many times as fast as the better of Feast's ways we write."""
+def measure(settings: Settings) -> tuple[dict[str, dict[str, Figures]], dict[str, float]]:
+    """Return rates and costs, and how many times as fast as the better of Feast's ways we write."""
     settings = settings.model_copy(
         update={"feature_repo": JOB / "feature_repo", "features_port": ports.free_port()}
     )
@@ -105,7 +105,7 @@ def measure(settings: Settings) -> tuple[dict[str, dict[str, Figures]], float]:
         ours = _stream(settings, process)
         costs = _costs(settings, process)
     measures: dict[str, dict[str, Figures]] = {"write": {**rates, "driftline": {"events_per_second": ours}}}
-    return measures | {"cost": costs}, ours / theirs
+    return measures | {"cost": costs}, {"write": ours / theirs}
 
 
 def _create_topics(settings: Settings) -> None:
@@ -119,25 +119,14 @@ def _create_topics(settings: Settings) -> None:
 @contextlib.contextmanager
 def _features(settings: Settings) -> Iterator[Process]:
     log_file = settings.home / "features.log"
-    with log_file.open("wb") as log:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "services.cli", "features"], stdout=log, stderr=subprocess.STDOUT
-        )
-        try:
-            process = Process(settings.features_port)
-            deadline = time.monotonic() + SECONDS_MAX
-            while not process.is_ready():
-                if child.poll() is not None or time.monotonic() > deadline:
-                    sys.exit(f"bench: features did not start:\n{log_file.read_text()[-3000:]}")
-                time.sleep(0.2)
-            yield process
-        finally:
-            child.terminate()
-            try:
-                child.wait(12)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+    with processes.running([sys.executable, "-m", "services.cli", "features"], log_file) as child:
+        process = Process(settings.features_port)
+        deadline = time.monotonic() + SECONDS_MAX
+        while not process.is_ready():
+            if child.poll() is not None or time.monotonic() > deadline:
+                sys.exit(f"bench: features did not start:\n{log_file.read_text()[-3000:]}")
+            time.sleep(0.2)
+        yield process
 
 
 def _feast(settings: Settings) -> dict[str, float]:

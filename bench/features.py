@@ -1,5 +1,7 @@
 """The feature engine against Feast itself: the same features of the same entities on the same Valkey.
 
+Writes: see `bench.feature_writes`.
+
 Reads: ten features of one entity, for 1, 100 and 500 entities at once. Both sides are called as an
 application calls them, in one process and one thread, in turns, so that whatever else the machine does
 meets both. Ours is the `BlockingReader`, because Feast's call blocks as well; the reader for event
@@ -18,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from bench import report
+from bench import feature_writes, report
 from bench.report import Figures
 from bench.scoring_job import installation
 from bench.scoring_job.installation import JOB, NAMES, USERS
-from services.embedded import ports, valkey
+from services.embedded import kafka, ports, valkey
 from services.embedded.supervisor import Supervisor
 from services.online_store import BlockingReader, OnlineReader
 from services.settings import Settings
@@ -45,7 +47,7 @@ def main() -> None:
     ratios: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder, Supervisor() as supervisor:
         settings = _install(Path(folder), supervisor)
-        for part in (_reads,):
+        for part in (_reads, feature_writes.measure):
             figures, ours = part(settings)
             measures |= figures
             ratios |= ours
@@ -53,12 +55,17 @@ def main() -> None:
 
 
 def _install(folder: Path, supervisor: Supervisor) -> Settings:
-    """Start Valkey, apply the repository and let Feast write the features."""
-    port = ports.free_port()
-    server = valkey.start(supervisor, folder / "valkey", port)
-    supervisor.wait_ready(server, seconds=valkey.READY_SECONDS_MAX)
+    """Start Kafka and Valkey, apply the repository and let Feast write the features."""
+    redis_port, kafka_port = ports.free_port(), ports.free_port()
+    stores = valkey.start(supervisor, folder / "valkey", redis_port)
+    broker = kafka.start(supervisor, folder / "kafka", kafka_port)
+    supervisor.wait_ready(stores, seconds=valkey.READY_SECONDS_MAX)
+    supervisor.wait_ready(broker, seconds=kafka.READY_SECONDS_MAX)
     settings = Settings(
-        home=folder / "home", feature_repo=JOB / "feature_repo", redis_url=f"redis://127.0.0.1:{port}/0"
+        home=folder / "home",
+        feature_repo=JOB / "feature_repo",
+        redis_url=f"redis://127.0.0.1:{redis_port}/0",
+        broker=f"127.0.0.1:{kafka_port}",
     )
     settings.home.mkdir()
     os.environ |= settings.environment()

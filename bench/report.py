@@ -37,7 +37,8 @@ def write_measures(
     for measure, contenders in measures.items():
         for contender, figures in contenders.items():
             shown = "  ".join(f"{figure} {value:,.3g}" for figure, value in figures.items())
-            ratio = f"{ratios[measure]:.2f}" if contender == next(iter(contenders)) else ""
+            first = contender == next(iter(contenders))
+            ratio = f"{ratios[measure]:.2f}" if first and measure in ratios else ""
             table.add_row(measure, contender, shown, ratio)
         table.add_section()
     _keep(name, table, {"measures": measures, "ratios": dict(ratios), "notes": notes})

@@ -7,22 +7,20 @@ and the whole prediction record. Rates are taken from the broker's own append ti
 from the first one on, so that no contender's start-up counts.
 """
 
-import contextlib
 import dataclasses
 import os
 import pickle
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from bench import report
+from bench import processes, report
 from bench.scoring_job import installation
 from bench.scoring_job.installation import JOB, MODEL, PARTITIONS, REQUESTS
 from services import model, topics
@@ -149,28 +147,13 @@ def _create_topics(settings: Settings, contenders: list[Contender]) -> None:
 def _race(settings: Settings, contender: Contender, turn: int, folder: Path) -> Answers:
     log_file = folder / f"{contender.name}.log"
     wanted = contender.events * (turn + 1)
-    with _process(contender.command, log_file) as process:
+    with processes.running(contender.command, log_file) as process:
         deadline = time.monotonic() + ANSWER_SECONDS_MAX
         while _count(settings, contender.sink) < wanted:
             if process.poll() is not None or time.monotonic() > deadline:
                 sys.exit(f"bench: {contender.name} did not finish:\n{log_file.read_text()[-3000:]}")
             time.sleep(0.2)
     return _read(settings, contender.sink, skip=contender.events * turn, wanted=wanted)
-
-
-@contextlib.contextmanager
-def _process(command: list[str], log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(12)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def _count(settings: Settings, topic: str) -> int:

@@ -20,7 +20,7 @@ from streams.spans import Change
 if TYPE_CHECKING:
     from services.settings import Settings
 
-VERSION = 2
+VERSION = 3
 """Of the JSON's form; another one is compiled anew."""
 
 

@@ -25,9 +25,13 @@ class SupersededError(RuntimeError):
     """Another process has begun to build the view by another definition."""
 
 
+_INDEPENDENT = frozenset({"ttl_ms", "batch_file"})
+"""What of a view makes no difference to its rows."""
+
+
 def definition_of(project: str, view: View) -> str:
-    """Return a digest of all on which a view's rows depend; its time to live is none of it."""
-    told = {name: getattr(view, name) for name in view.__dataclass_fields__ if name != "ttl_ms"}
+    """Return a digest of all on which a view's rows depend."""
+    told = {name: getattr(view, name) for name in view.__dataclass_fields__ if name not in _INDEPENDENT}
     return hashlib.sha256(msgspec.json.encode([project, told])).hexdigest()[:32]
 
 

@@ -16,10 +16,20 @@ from services.features.offline.timeline import Timeline, Values
 from services.features.states import Event, ViewLogic
 from streams import windows
 from streams.partials import FUNCTIONS
+from streams.spans import Change
 from streams.windows import Layout, StoredTiles
 
 HOP_MS = 10_000
 WINDOWS: tuple[dict[str, Any], ...] = ({"window_ms": 10_000}, {"window_ms": 25_000}, {"window_ms": 60_000})
+OTHER_WINDOWS: tuple[dict[str, Any], ...] = (
+    {"window_ms": 10_000, "slide_ms": 10_000},
+    {"window_ms": 60_000, "slide_ms": 20_000},
+    {"window_ms": 60_000, "slide_ms": 20_000, "change": Change.DIFFERENCE},
+    {"window_ms": 25_000, "change": Change.DIFFERENCE},
+    {"window_ms": 60_000, "change": Change.RATIO},
+    {"window_ms": 60_000, "gap_ms": 10_000},
+    {"window_ms": 25_000, "gap_ms": 17_000},
+)
 KEY = (Column("shop", ValueType.STRING),)
 
 
@@ -91,7 +101,7 @@ amounts = st.none() | st.sampled_from([0.1, -0.0, 1e16, 3.0]) | st.floats(-1e6, 
     st.lists(st.tuples(moments, amounts), min_size=1, max_size=25),
     st.lists(st.integers(-10_000, 500_000), min_size=1, max_size=12),
     st.sampled_from([0, 7_500, 40_000]),
-    st.sampled_from([*WINDOWS, None]),
+    st.sampled_from([*WINDOWS, *OTHER_WINDOWS, None]),
     st.sampled_from([3, timeline.SPAN_INSTANTS_MAX]),
 )
 def test_as_of_any_time_the_past_has_the_values_of_the_online_state(

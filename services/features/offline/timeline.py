@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from services import feast_layout
-from services.feature_plan import Kind, ValueType, View
+from services.feature_plan import Aggregation, Kind, ValueType, View
 from services.features.states import Entity, Event, ViewLogic
-from streams import windows
+from streams import spans, windows
 from streams.observations import StoredObservations
 from streams.windows import StoredTiles
 
@@ -120,7 +120,7 @@ def reach_ms(view: View) -> int | None:
     """Return how far behind its time a value may need events; None for ever, without a time to live."""
     if not view.ttl_ms:
         return None
-    longest_ms = max((item.window_ms for item in view.aggregations), default=0)
+    longest_ms = max((spans.reach_ms(item, view.hop_ms) for item in view.aggregations), default=0)
     return max(view.ttl_ms, longest_ms + view.hop_ms)
 
 
@@ -128,9 +128,11 @@ class _Candidates:
     """The moments at which values may change, span by span."""
 
     def __init__(self, view: View) -> None:
-        self._ttl_ms = view.ttl_ms
         self._hop_ms = view.hop_ms
-        self._windows_ms = sorted({item.window_ms for item in view.aggregations})
+        self._aggregations = view.aggregations
+        self._silences_ms = {item.gap_ms for item in view.aggregations if item.gap_ms}
+        if view.ttl_ms:
+            self._silences_ms.add(view.ttl_ms)
         self._waiting = np.empty(0, dtype=np.int64)
         """Beyond the end of the last span; at most as many as the windows have tiles."""
 
@@ -138,15 +140,29 @@ class _Candidates:
         """Return the sorted moments of a span; it begins with one."""
         instants = span.instants_ms
         found = [instants, self._waiting]
-        if self._windows_ms:
-            ends = np.unique(instants - instants % self._hop_ms) + self._hop_ms
-            found += [ends + window_ms for window_ms in self._windows_ms]
-        if self._ttl_ms:
-            stale_from = instants + self._ttl_ms + 1
-            found.append(stale_from[stale_from < np.append(instants[1:], span.end_ms)])
+        for item in self._aggregations:
+            found += _moves(item, self._hop_ms, instants)
+        for silence_ms in self._silences_ms:
+            over = instants + silence_ms + 1
+            found.append(over[over < np.append(instants[1:], span.end_ms)])
         moments = np.unique(np.concatenate(found))
         self._waiting = moments[moments >= span.end_ms]
         return moments[moments < span.end_ms]
+
+
+def _moves(item: Aggregation, hop_ms: int, instants: Int64s) -> list[Int64s]:
+    """Return when events enter or leave the window, and the one before it, other than when they happen."""
+    if item.slide_ms:
+        shifts = range(3 if item.change else 2)
+        return [
+            spans.floor(instants + shift * item.window_ms, item.slide_ms) + item.slide_ms for shift in shifts
+        ]
+    ends = np.unique(spans.floor(instants, hop_ms)) + hop_ms
+    if not item.change:
+        return [ends + item.window_ms]
+    # The window before begins at a tile behind the begin of this one, which is itself rounded down.
+    before = -spans.floor(-(ends + item.window_ms), hop_ms)
+    return [ends + item.window_ms, before + item.window_ms]
 
 
 def _windowed(view: View) -> Callable[[bytes, Int64s], list[AnyArray]]:

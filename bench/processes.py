@@ -1,0 +1,27 @@
+"""The processes that a benchmark starts and ends."""
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+STOP_SECONDS_MAX = 12.0
+
+
+@contextlib.contextmanager
+def running(command: list[str], log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process until the block ends, its output in a file."""
+    # Importing Feast, as a benchmark does, turns prometheus_client's files for many processes on.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PROMETHEUS_MULTIPROC")}
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=own)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
