@@ -52,7 +52,8 @@ class Slice:
     @property
     def first_offset(self) -> int:
         """The offset from which on it holds all that there is."""
-        return int(self.records[0].offset) if self.follows is None else self.follows
+        first = int(self.records[0].offset)
+        return first if self.follows is None else min(self.follows, first)
 
     @property
     def next_offset(self) -> int:
@@ -268,6 +269,7 @@ class BatchConsumer(driver.Consumer):
         self.lanes.observer.on_lag(tp.topic, tp.partition, max(0, end - last.offset - 1))
         caught_up = last.offset + 1 >= end
         slice_ = Slice(tp.topic, tp.partition, fetched, caught_up=caught_up, follows=self._delivered.get(tp))
+        self._delivered[tp] = slice_.next_offset  # before any wait: a rebalance meanwhile clears it
         message = ConsumerMessage(
             tp.topic,
             tp.partition,
@@ -285,7 +287,6 @@ class BatchConsumer(driver.Consumer):
         )
         await self.wait_first(self.callback(message), self.suspend_flow.wait())
         self._read_offset[tp] = last.offset
-        self._delivered[tp] = slice_.next_offset
 
     def ack(self, message: Any) -> bool:
         """Take note that Faust's stream has passed the slice on. Commits follow the lanes, not this."""

@@ -335,13 +335,12 @@ class Stage(abc.ABC):
                 continue  # the broker has removed more meanwhile
             except (RefusedError, LostError) as error:
                 await self._tried(self._recover(partition, error))
-            except Exception as error:  # a build must not end before its views have caught up
+            except Exception as error:  # noqa: BLE001  # a build must not end before its views have caught up
                 log.warning(
                     "features.build_retried",
                     topic=self.topic,
                     partition=partition.number,
                     error=repr(error),
-                    exc_info=True,
                 )
                 await asyncio.sleep(RETRY_SECONDS)
 

@@ -113,7 +113,10 @@ class Scene:
             self.shop, self.till.sent, lateness_ms=LATENESS_SECONDS * 1000, **otherwise
         )
         late = oracle.late(self.shop, self.till.sent, LATENESS_SECONDS * 1000)
-        told = "; ".join(f"{worker.log.stem}: {account(worker)}" for worker in self.workers if worker.alive)
+        alive = [worker for worker in self.workers if worker.alive]
+        for worker in alive:
+            worker.wait_ready()
+        told = "; ".join(f"{worker.log.stem}: {account(worker)}" for worker in alive)
         sent, fields = len(self.till.sent), sum(map(len, expected.values()))
         print(f"sent {sent}, of them late {late}; compared {len(expected)} rows, {fields} fields; {told}")
         assert rows == expected

@@ -165,3 +165,9 @@ def test_close_is_bounded_when_the_slice_in_work_hangs():
         assert lanes.in_flight_bytes == 0
 
     run(test)
+
+
+def test_slice_begins_where_the_one_before_it_ended_also_where_offsets_have_gaps():
+    assert slice_of(7, 9).first_offset == 7
+    assert dataclasses.replace(slice_of(7, 9), follows=5).first_offset == 5
+    assert dataclasses.replace(slice_of(7, 9), follows=8).first_offset == 7  # of an assignment that is over
