@@ -31,11 +31,12 @@ event by then, every feature of the view is missing, as in Feast's point-in-time
 
 import dataclasses
 import enum
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -46,12 +47,14 @@ from services.redis_pipeline import AsyncPipeline, BlockingPipeline
 from services.settings import Settings
 from streams import windows
 from streams.observations import StoredObservations
+from streams.partials import StateError
 
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Statuses = npt.NDArray[np.uint8]
 AnyArray = npt.NDArray[Any]
 Raw = bytes | None
+Parsed = TypeVar("Parsed")
 
 _NULL_DOUBLE = feast_layout.encode_value(ValueType.DOUBLE, float("nan"))
 _NO_TIMES = np.empty(0, dtype=np.int64)
@@ -485,6 +488,16 @@ def _take(values: AnyArray, index: Int64s) -> AnyArray:
     return np.append(values, np.array([missing], dtype=values.dtype))[index]
 
 
+def _parse(sidecar: Raw, parse: Callable[[bytes], Parsed]) -> Parsed | None:
+    """Read a state; None where none is, or one of another definition or format: it is being replaced."""
+    if sidecar is None:
+        return None
+    try:
+        return parse(feast_layout.sidecar_state(sidecar))
+    except (StateError, feast_layout.LayoutError):
+        return None
+
+
 class _WindowedReader:
     """Evaluates tiles at each row's event time."""
 
@@ -494,7 +507,7 @@ class _WindowedReader:
         del detailed
         self.view = view
         self.fields = [feast_layout.sidecar_field(view.name)]
-        self._layout = windows.Layout(view.aggregations, view.hop_ms)
+        self._parse = functools.partial(windows.StoredTiles, windows.Layout(view.aggregations, view.hop_ms))
 
     def serve(
         self,
@@ -506,9 +519,9 @@ class _WindowedReader:
     ) -> list[AnyArray]:
         served: list[AnyArray] = [np.full(len(times_ms), np.nan) for _ in self.view.features]
         for (sidecar,), rows in zip(replies, entities.rows, strict=True):
-            if sidecar is None:
+            tiles = _parse(sidecar, self._parse)
+            if tiles is None:
                 continue
-            tiles = windows.StoredTiles(self._layout, feast_layout.sidecar_state(sidecar))
             values, too_old = tiles.values(times_ms[rows])
             beyond[rows] |= too_old
             newest_ms[rows] = tiles.newest_ms(times_ms[rows])
@@ -538,9 +551,9 @@ class _LatestReader:
         found: list[list[bytes]] = []
         index = np.full(len(times_ms), -1, dtype=np.int64)
         for (sidecar,), rows in zip(replies, entities.rows, strict=True):
-            if sidecar is None:
+            observations = _parse(sidecar, StoredObservations)
+            if observations is None:
                 continue
-            observations = StoredObservations(feast_layout.sidecar_state(sidecar))
             places, too_old = observations.find(times_ms[rows], ttl_ms=0)  # whoever is hidden has an age, too
             beyond[rows] |= too_old
             numbers: dict[int, int] = {}  # only the observations that some row needs are decoded, each once

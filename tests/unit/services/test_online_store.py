@@ -102,6 +102,22 @@ def test_without_a_time_to_live_a_count_is_zero_for_ever_but_only_of_an_entity_w
     assert served.views["orders"].ages_ms.tolist() == [10_000 * HOUR_MS, -1, -1]
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        feast_layout.encode_sidecar({0: 1}, b"tiles of another layout"),
+        b"\x01\x00\x00 a sidecar of an earlier format",
+        b"",
+    ],
+)
+@pytest.mark.parametrize("view", [windowed(ttl_ms=0), latest(ttl_ms=0)], ids=lambda view: view.name)
+def test_what_another_definition_has_written_counts_as_not_there(view: View, other: bytes) -> None:
+    key = feast_layout.entity_key_encoder("p", SHOP)(("mill",))
+    hashes = {key: {feast_layout.sidecar_field(view.name): other}}
+    served = serve(service_of(view), hashes, ["mill"], [NOON_MS])
+    assert served.statuses(view.feature_names[0], view.name).tolist() == [Status.NOT_FOUND]
+
+
 def test_a_latest_value_says_whether_it_is_null_or_too_old_or_was_never_there() -> None:
     view = latest(ttl_ms=HOUR_MS)
     readings = [(NOON_MS, {"heat": 3.0, "state": "ok"}), (NOON_MS + 1, {"heat": None, "state": "ok"})]
