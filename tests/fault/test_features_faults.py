@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import msgspec
+import psutil
 import pytest
 import redis
 from kafka import KafkaProducer
@@ -156,6 +157,12 @@ def wait_for(condition: Callable[[], bool], seconds: float = 40) -> None:
         time.sleep(0.05)
 
 
+def is_stopped(worker: Process) -> bool:
+    """Tell whether SIGSTOP has reached a process."""
+    stopped: bool = psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED
+    return stopped
+
+
 @pytest.fixture
 def scene(kafka: str, servers: Supervisor, unique_name: str, tmp_path: Path) -> Iterator[Scene]:
     """Small slices, so that a fault meets many of them, and the shortest session."""
@@ -197,18 +204,20 @@ def test_killed_at_each_point_of_a_slice_it_leaves_no_trace(scene: Scene) -> Non
 
 def test_zombie_that_wakes_up_in_the_middle_of_a_write_changes_nothing(scene: Scene) -> None:
     scene.send_part()
-    with scene.worker("before write", count=4, number=signal.SIGSTOP) as zombie, scene.worker() as heir:
-        scene.wait()  # so the other one has taken over
-        scene.send_part()
-        scene.wait()
-        before = stored_hashes(scene.shop)
-        zombie.resume()
-        wait_for(lambda: sum(metrics(zombie, "driftline_feature_refusals", "view").values()) > 0)
-        assert stored_hashes(scene.shop) == before
-        scene.send_part()
-        scene.wait()
-        heir.check()
-        scene.assert_equal()
+    with scene.worker("before write", count=4, number=signal.SIGSTOP) as zombie:
+        wait_for(lambda: is_stopped(zombie))
+        with scene.worker() as heir:
+            scene.wait()  # so the other one has taken over
+            scene.send_part()
+            scene.wait()
+            before = stored_hashes(scene.shop)
+            zombie.resume()
+            wait_for(lambda: sum(metrics(zombie, "driftline_feature_refusals", "view").values()) > 0)
+            assert stored_hashes(scene.shop) == before
+            scene.send_part()
+            scene.wait()
+            heir.check()
+            scene.assert_equal()
 
 
 def test_store_that_comes_back_older_or_empty_is_healed(scene: Scene) -> None:

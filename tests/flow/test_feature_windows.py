@@ -48,19 +48,22 @@ select
     last(amount order by t, amount) filter (t >= hour_from and amount is not null) as last_amount,
     sum(amount) filter (t >= ten_end - 3600000 and t < ten_end) as hopping,
     sum(amount) filter (t >= ten_end - 600000 and t < ten_end) as tumbling,
-    count(amount) filter (t >= since and t >= hour_from and moment - reached <= 300000) as session,
-    count(amount) filter (t >= ten_from)
-        - count(amount) filter (t >= ten_from - 600000 and t < ten_from) as faster,
-    count(distinct merchant) filter (t >= hour_from) as merchants,
+    if(count(t) = 0, null,
+        count(amount) filter (t >= since and t >= hour_from and moment - reached <= 300000)) as session,
+    if(count(t) = 0, null, count(amount) filter (t >= ten_from)
+        - count(amount) filter (t >= ten_from - 600000 and t < ten_from)) as faster,
+    if(count(t) = 0, null, count(distinct merchant) filter (t >= hour_from)) as merchants,
     list(amount order by amount) filter (t >= hour_from and amount is not null) as amounts
 from sessions group by number order by number
 """
 BY_MERCHANT = """
 select
-    first(amount order by counted.t, amount) filter (amount is not null) as first_amount,
-    count(distinct card) as cards
-from asked left join counted on counted.merchant = asked.name
-    and counted.t <= asked.t and counted.t >= (asked.t - 3600000) // 60000 * 60000
+    first(amount order by counted.t, amount) filter (
+        amount is not null and counted.t >= (asked.t - 3600000) // 60000 * 60000
+    ) as first_amount,
+    if(count(counted.t) = 0, null,
+        count(distinct card) filter (counted.t >= (asked.t - 3600000) // 60000 * 60000)) as cards
+from asked left join counted on counted.merchant = asked.name and counted.t <= asked.t
 group by number order by number
 """
 Payment = tuple[int, int, int, str, float | None, str | None]
