@@ -92,6 +92,16 @@ def processes() -> tuple[str, ...]:
     return tuple(re.findall(r'"services\.(\w+)\.process:run"', cli))
 
 
+def deployed() -> tuple[str, ...]:
+    """Return what is deployed: the processes, and the skew check that goes on beside them."""
+    return (*processes(), "skew")
+
+
+def command_of(process: str) -> list[str]:
+    """Return the arguments that start a process."""
+    return ["features", "skew", "--every", "60"] if process == "skew" else [process]
+
+
 def declared_metrics() -> dict[str, str]:
     """Return the type of each metric by its name; a counter's as it is scraped."""
     families = [

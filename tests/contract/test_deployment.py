@@ -24,20 +24,21 @@ from tests.contract.deployment_files import (
     MANIFESTS,
     NEVER_APPLIED,
     Object,
+    command_of,
     compose,
     containers_of,
     declared_metrics,
+    deployed,
     documents,
     images,
     objects,
     pod_of,
-    processes,
     workloads,
 )
 
 KUBERNETES_VERSIONS = ("1.31", "1.34")
 """The oldest and the newest that we claim."""
-SINGLE = {"drift", "archive", "retraining"}
+SINGLE = {"drift", "archive", "retraining", "skew"}
 """Processes of which never two may run."""
 OBSERVABILITY = tuple(sorted((ROOT / "observability").rglob("*.yml")))
 
@@ -139,10 +140,10 @@ def environment_of(service: dict[str, Any]) -> dict[str, str]:
     return dict(service.get("environment", {}))
 
 
-@pytest.mark.parametrize("process", processes())
+@pytest.mark.parametrize("process", deployed())
 def test_compose_runs_every_process_and_asks_whether_it_is_ready(process: str) -> None:
     service = compose()["services"][process]
-    assert service["command"] == [process]
+    assert service["command"] == command_of(process)
     assert environment_of(service)["HEALTH_URL"] == f"http://127.0.0.1:{port_of(process)}/health/ready"
     assert service["depends_on"]["setup"] == {"condition": "service_completed_successfully"}
     assert service["read_only"] is True
@@ -195,11 +196,11 @@ def found(kind: str, name: str) -> Object:
     return matches[0]
 
 
-@pytest.mark.parametrize("process", processes())
+@pytest.mark.parametrize("process", deployed())
 def test_every_process_has_a_deployment_with_its_probes_and_a_service(process: str) -> None:
     deployment = found("Deployment", process)
     (container,) = pod_of(deployment)["containers"]
-    assert container["args"] == [process]
+    assert container["args"] == command_of(process)
     assert container["ports"] == [{"name": "http", "containerPort": port_of(process)}]
     paths = {probe: container[f"{probe}Probe"]["httpGet"] for probe in ("startup", "liveness", "readiness")}
     assert paths == {
@@ -267,9 +268,9 @@ def test_every_service_selects_the_pods_of_exactly_one_workload() -> None:
         assert len([name for name, labels in pods.items() if selector <= labels.items()]) == 1, str(service)
 
 
-@pytest.mark.parametrize("process", processes())
+@pytest.mark.parametrize("process", deployed())
 def test_a_process_that_reads_the_feature_plan_gets_its_registry_first(process: str) -> None:
-    sources = (ROOT / "services" / process).rglob("*.py")
+    sources = (ROOT / "services" / command_of(process)[0]).rglob("*.py")
     reads = any("feature_plan.load(" in path.read_text(encoding="utf-8") for path in sources)
     first = [
         container["args"] for container in pod_of(found("Deployment", process)).get("initContainers", [])
@@ -345,7 +346,7 @@ def test_prometheus_asks_every_process_on_its_port() -> None:
     (document,) = documents((ROOT / "observability" / "prometheus.yml").read_text(encoding="utf-8"))
     (job,) = (job for job in document["scrape_configs"] if job["job_name"] == "driftline")
     asked = {group["labels"]["process"]: group["targets"] for group in job["static_configs"]}
-    assert asked == {process: [f"{process}:{port_of(process)}"] for process in processes()}
+    assert asked == {process: [f"{process}:{port_of(process)}"] for process in deployed()}
 
 
 def test_every_metric_that_an_alert_or_a_panel_names_is_declared() -> None:
