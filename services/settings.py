@@ -70,6 +70,11 @@ class Settings(BaseSettings):
     )
 
     slice_records_max: int = Field(2000, ge=1, description="Records of one partition handed on at once")
+    features_slice_records_max: int = Field(
+        20_000,
+        ge=1,
+        description="The same in features: behind a backlog, many events of an entity are one write",
+    )
     in_flight_bytes_max: int = Field(
         32 << 20, ge=1 << 20, description="Bytes fetched and not yet finished, a process"
     )

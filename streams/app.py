@@ -29,6 +29,8 @@ LetGo = Callable[[], Awaitable[None]]
 COMMIT_SECONDS = 0.5
 STOP_SECONDS = 8.0
 """After this, a stop is forced: within the 10 s that we promise, and nothing uncommitted is lost by it."""
+FETCH_BYTES_MAX = 8 << 20
+"""Of one partition at once: room for a slice of 20,000 records of 400 bytes."""
 GC_CONTAINERS = 100_000
 """Containers made and not yet freed from which the garbage collector looks for cycles among them."""
 
@@ -59,12 +61,15 @@ class Connection(Protocol):
 class App:
     """One process: handlers by topic, a shared producer, one event loop."""
 
-    def __init__(self, connection: Connection, service: str, observer: Observer) -> None:
-        """Prepare; nothing connects before `run`."""
+    def __init__(
+        self, connection: Connection, service: str, observer: Observer, slice_records_max: int | None = None
+    ) -> None:
+        """Prepare; nothing connects before `run`. Slices are as large as the connection says, or as given."""
         self.service = service
         self.producer = BatchProducer(connection.kafka_options())
         self._connection = connection
         self._observer = observer
+        self._slice_records_max = slice_records_max or connection.slice_records_max
         self._handlers: list[tuple[list[str], Handler]] = []
         self._let_go: list[LetGo] = []
         self._faust: _BatchApp | None = None
@@ -143,7 +148,8 @@ class App:
             topic_disable_leader=True,
             topic_allow_declare=False,
             consumer_auto_offset_reset="earliest",
-            broker_max_poll_records=connection.slice_records_max,
+            broker_max_poll_records=self._slice_records_max,
+            consumer_max_fetch_size=FETCH_BYTES_MAX,
             broker_commit_interval=COMMIT_SECONDS,
             broker_session_timeout=connection.session_timeout_seconds,
             broker_heartbeat_interval=connection.session_timeout_seconds / 4,

@@ -42,7 +42,8 @@ class Features:
         views = [view for view in self._plan.views if view.is_stream]
         self._generations = Generations(self._store, self._plan.project, views)
         self._api = OnlineFeatures(settings, self._plan)
-        self._app = App(settings, "features", telemetry.slice_observer("features"))
+        observer = telemetry.slice_observer("features")
+        self._app = App(settings, "features", observer, settings.features_slice_records_max)
         self._readers: list[SourceReader] = []
         self._stages: list[Stage] = []
         self._sweeping: asyncio.Task[None] | None = None
@@ -75,7 +76,7 @@ class Features:
     def _open_reader(self, topic: str, partition: int) -> "AbstractAsyncContextManager[PartitionReader]":
         from services.features.sources import PartitionReader
 
-        options, records_max = self._settings.kafka_options(), self._settings.slice_records_max
+        options, records_max = self._settings.kafka_options(), self._settings.features_slice_records_max
         return PartitionReader.opened(options, topic, partition, records_max)
 
     def run(self) -> None:

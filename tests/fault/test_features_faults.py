@@ -178,7 +178,7 @@ def scene(kafka: str, servers: Supervisor, unique_name: str, tmp_path: Path) -> 
             "broker": kafka,
             "redis_url": f"redis://127.0.0.1:{port}/0",
             "home": tmp_path / "home",
-            "slice_records_max": 25,
+            "features_slice_records_max": 25,
             "session_timeout_seconds": 6.0,
         }
     )

@@ -17,7 +17,12 @@ EVENTS_PER_ROUND = 2500
 @pytest.fixture
 def settings(kafka: str, valkey: str, http_ports: dict[str, int], tmp_path: Path) -> Settings:
     """Settings without MLflow, and with small slices, so that a kill meets many of them at every point."""
-    changes = {"broker": kafka, "redis_url": valkey, "home": tmp_path / "home", "slice_records_max": 50}
+    changes = {
+        "broker": kafka,
+        "redis_url": valkey,
+        "home": tmp_path / "home",
+        "features_slice_records_max": 50,
+    }
     return Settings().model_copy(update={**changes, **http_ports})
 
 
