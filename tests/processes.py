@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from services.embedded.supervisor import Child, Launch, Supervisor, answers_ok
 from services.settings import Settings
 
@@ -107,8 +109,17 @@ class Process:
         return self._end(number)
 
     def suspend(self) -> None:
-        """Freeze it with SIGSTOP, as a machine that hangs."""
+        """Freeze it with SIGSTOP, as a machine that hangs; return when it stands still."""
         self._running.signal(signal.SIGSTOP)
+        deadline = time.monotonic() + END_SECONDS_MAX
+        while not self.is_suspended():
+            assert time.monotonic() < deadline, f"{self.name} does not stop"
+            time.sleep(0.01)
+
+    def is_suspended(self) -> bool:
+        """Tell whether a SIGSTOP has reached it."""
+        suspended: bool = psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+        return suspended
 
     def resume(self) -> None:
         """Let it go on after `suspend`."""

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import httpx
 import msgspec
-import psutil
 import pytest
 import redis
 from kafka import KafkaProducer
@@ -157,12 +156,6 @@ def wait_for(condition: Callable[[], bool], seconds: float = 40) -> None:
         time.sleep(0.05)
 
 
-def is_stopped(worker: Process) -> bool:
-    """Tell whether SIGSTOP has reached a process."""
-    stopped: bool = psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED
-    return stopped
-
-
 @pytest.fixture
 def scene(kafka: str, servers: Supervisor, unique_name: str, tmp_path: Path) -> Iterator[Scene]:
     """Small slices, so that a fault meets many of them, and the shortest session."""
@@ -205,7 +198,7 @@ def test_killed_at_each_point_of_a_slice_it_leaves_no_trace(scene: Scene) -> Non
 def test_zombie_that_wakes_up_in_the_middle_of_a_write_changes_nothing(scene: Scene) -> None:
     scene.send_part()
     with scene.worker("before write", count=4, number=signal.SIGSTOP) as zombie:
-        wait_for(lambda: is_stopped(zombie))
+        wait_for(zombie.is_suspended)
         with scene.worker() as heir:
             scene.wait()  # so the other one has taken over
             scene.send_part()
