@@ -23,6 +23,7 @@ import msgspec
 from bench import processes
 from bench.report import Figures
 from bench.scoring_job import installation
+from bench.scoring_job.installation import NAMES, PARTITIONS
 from services import feast_repository
 from services.embedded import ports
 from services.settings import Settings
@@ -31,9 +32,7 @@ if TYPE_CHECKING:
     from streams.producer import Record
 
 JOB = Path(__file__).parent / "writing_job"
-NAMES = [f"f{number}" for number in range(10)]
 UPDATES, PAYMENTS = "bench.updates", "bench.payments"
-PARTITIONS = 4
 USERS = 10_000
 EVENTS, EVENTS_FEAST, FRAME_ROWS = 200_000, 20_000, 1000
 SIZES = ((10_000, 1000), (100_000, 1000), (1_000_000, 1000), (100_000, 100_000))

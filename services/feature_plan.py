@@ -207,17 +207,6 @@ class ServicePlan:
                         f"{feature.type}; a model takes numbers and strings"
                     )
 
-    def type_of(self, feature: str) -> ValueType:
-        """Return the type of one of its features; KeyError if it has none of this name."""
-        return self._types[feature]
-
-    @cached_property
-    def _types(self) -> dict[str, ValueType]:
-        columns = {(view.name, column.name): column.type for view in self.views for column in view.features}
-        return {
-            reference.feature: columns[reference.view, reference.feature] for reference in self.references
-        }
-
 
 @dataclasses.dataclass(frozen=True)
 class FeaturePlan:

@@ -12,9 +12,10 @@ from aiokafka.errors import KafkaError
 from services import telemetry
 from services.archive.lake import DeltaWriter
 from services.archive.pending import Partition, Pending
-from services.archive.tables import Record, Table
+from services.archive.tables import Table
 from services.settings import Settings
 from streams import records, topics
+from streams.codec import KafkaRecord
 
 log = structlog.get_logger()
 
@@ -175,7 +176,7 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         except KafkaError as error:
             log.info("archive.offsets_not_committed", reason=str(error))
 
-    async def _take_demands(self, found: Iterable[Record]) -> None:
+    async def _take_demands(self, found: Iterable[KafkaRecord]) -> None:
         """Remember up to where each request for retraining needs the tables.
 
         Only a hint to hurry, so its offsets are not committed: after a restart old requests are met at once.
@@ -215,7 +216,7 @@ def _demand(request: records.RetrainingRequested) -> dict[Partition, int]:
     return {(topic, number): at for topic, ats in request.offsets.items() for number, at in enumerate(ats)}
 
 
-def _report(record: Record, reason: str) -> None:
+def _report(record: KafkaRecord, reason: str) -> None:
     """Say that a record is not archived. Who reads the same topics to act on them dead-letters it."""
     log.error(
         "archive.record_invalid",

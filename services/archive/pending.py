@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from services.archive.tables import Record, Row, Table
-from streams.codec import RepeatFilter, watermark_of
+from services.archive.tables import Row, Table
+from streams.codec import KafkaRecord, RepeatFilter, watermark_of
 
 ROWS_MAX = 40_000
 """Records waiting, a table: such a commit takes about half a second, and a year of flights needs about 40."""
@@ -17,7 +17,7 @@ COMMIT_SECONDS = 60.0
 
 Partition = tuple[str, int]
 """Topic and partition number."""
-Report = Callable[[Record, str], None]
+Report = Callable[[KafkaRecord, str], None]
 """Is told of a record that cannot be decoded, and why."""
 
 
@@ -54,7 +54,7 @@ class Pending:
         for state in (self.positions, self._committed, self._filters):
             state.pop(partition, None)
 
-    def add(self, partition: Partition, found: Iterable[Record]) -> None:
+    def add(self, partition: Partition, found: Iterable[KafkaRecord]) -> None:
         """Take records of one partition, in order."""
         position = self.positions.get(partition)
         if position is None:
@@ -88,7 +88,7 @@ class Pending:
             self._oldest_seconds = self._clock()
         self.positions[partition] = position
 
-    def _later(self, beat: Row | None, record: Record) -> Row | None:
+    def _later(self, beat: Row | None, record: KafkaRecord) -> Row | None:
         """Return which of two heartbeats in a row promises more: only that one is archived, if any."""
         promised_ms = watermark_of(record.headers) if self.table.heartbeats else None
         if promised_ms is None or (beat is not None and beat.decoded >= promised_ms):

@@ -2,31 +2,20 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
 
 from services import inference_log
 from streams import records
-
-
-class Record(Protocol):
-    """The part of a Kafka record that is archived."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+from streams.codec import KafkaRecord
 
 
 class Row(NamedTuple):
     """A record of Kafka with what was decoded from it: of a heartbeat the time that it promises."""
 
-    record: Record
+    record: KafkaRecord
     decoded: Any
 
 

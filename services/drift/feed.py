@@ -2,7 +2,6 @@
 
 import operator
 from collections.abc import Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -14,18 +13,6 @@ from streams import codec, records
 FUTURE_MS_MAX = DAY_MS
 """How far an event time may lie behind the time at which its record was written. One record from the
 year 3000 would hold every later one of its partition back until then."""
-
-
-class Message(Protocol):
-    """The part of a Kafka record that is read here."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: codec.Headers
 
 
 class Feed:
@@ -40,7 +27,7 @@ class Feed:
         self._decode_label = label.decoder().decode
         self._label_fields = operator.attrgetter(label.id, label.event_time, label.value)
 
-    def take_predictions(self, messages: Sequence[Message], now_ms: int) -> None:
+    def take_predictions(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:
         """Take a slice of one partition of the predictions topic."""
         for message in messages:
             value = message.value
@@ -55,7 +42,7 @@ class Feed:
                 continue
             self._engine.add_prediction(message.partition, message.offset, prediction)
 
-    def take_labels(self, messages: Sequence[Message], now_ms: int) -> None:
+    def take_labels(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:
         """Take a slice of one partition of the label topic."""
         for message in messages:
             if message.value is None:
@@ -68,7 +55,7 @@ class Feed:
                 continue
             self._engine.add_label(message.partition, message.offset, label)
 
-    def _label(self, message: Message) -> records.Label:
+    def _label(self, message: codec.KafkaRecord) -> records.Label:
         identity, event_time, value = self._label_fields(self._decode_label(message.value))
         if value is None:
             raise codec.InvalidRecordError("the label's value is null")
@@ -82,12 +69,12 @@ class Feed:
             source_offset=message.offset,
         )
 
-    def _take_heartbeat(self, kind: int, message: Message) -> None:
+    def _take_heartbeat(self, kind: int, message: codec.KafkaRecord) -> None:
         watermark_ms = codec.watermark_of(message.headers)
         if watermark_ms is not None:
             self._engine.inputs.add_heartbeat(Place(kind, message.partition), message.offset, watermark_ms)
 
-    def _reject(self, kind: int, message: Message, error: Exception, now_ms: int) -> None:
+    def _reject(self, kind: int, message: codec.KafkaRecord, error: Exception, now_ms: int) -> None:
         letter = records.DeadLetter(
             service="drift",
             reason=str(error),
@@ -101,7 +88,7 @@ class Feed:
         self._engine.inputs.reject(Place(kind, message.partition), message.offset, letter)
 
 
-def _check_time(event_time_ms: int, message: Message) -> None:
+def _check_time(event_time_ms: int, message: codec.KafkaRecord) -> None:
     if 0 < message.timestamp < event_time_ms - FUTURE_MS_MAX:
         raise codec.InvalidRecordError(
             f"the event time {event_time_ms} ms is more than a day after the record was written"

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services import feast_layout
-from services.feature_plan import Aggregation, Kind, ValueType, View
+from services.feature_plan import Kind, ValueType, View
 from services.features.states import Entity, Event, ViewLogic
 from streams import spans, windows
 from streams.observations import StoredObservations
@@ -128,41 +128,21 @@ class _Candidates:
     """The moments at which values may change, span by span."""
 
     def __init__(self, view: View) -> None:
-        self._hop_ms = view.hop_ms
-        self._aggregations = view.aggregations
-        self._silences_ms = {item.gap_ms for item in view.aggregations if item.gap_ms}
-        if view.ttl_ms:
-            self._silences_ms.add(view.ttl_ms)
+        self._view = view
         self._waiting = np.empty(0, dtype=np.int64)
-        """Beyond the end of the last span; at most as many as the windows have tiles."""
+        """Beyond the end of the last span: at most the tiles of the windows and the events within a gap."""
 
     def within(self, span: Span) -> Int64s:
         """Return the sorted moments of a span; it begins with one."""
         instants = span.instants_ms
         found = [instants, self._waiting]
-        for item in self._aggregations:
-            found += _moves(item, self._hop_ms, instants)
-        for silence_ms in self._silences_ms:
-            over = instants + silence_ms + 1
-            found.append(over[over < np.append(instants[1:], span.end_ms)])
+        found += [spans.moments_ms(item, self._view.hop_ms, instants) for item in self._view.aggregations]
+        if self._view.ttl_ms:
+            stale_from = instants + self._view.ttl_ms + 1
+            found.append(stale_from[stale_from < np.append(instants[1:], span.end_ms)])
         moments = np.unique(np.concatenate(found))
         self._waiting = moments[moments >= span.end_ms]
         return moments[moments < span.end_ms]
-
-
-def _moves(item: Aggregation, hop_ms: int, instants: Int64s) -> list[Int64s]:
-    """Return when events enter or leave the window, and the one before it, other than when they happen."""
-    if item.slide_ms:
-        shifts = range(3 if item.change else 2)
-        return [
-            spans.floor(instants + shift * item.window_ms, item.slide_ms) + item.slide_ms for shift in shifts
-        ]
-    ends = np.unique(spans.floor(instants, hop_ms)) + hop_ms
-    if not item.change:
-        return [ends + item.window_ms]
-    # The window before begins at a tile behind the begin of this one, which is itself rounded down.
-    before = -spans.floor(-(ends + item.window_ms), hop_ms)
-    return [ends + item.window_ms, before + item.window_ms]
 
 
 def _windowed(view: View) -> Callable[[bytes, Int64s], list[AnyArray]]:
