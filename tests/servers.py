@@ -87,6 +87,7 @@ def eventually(is_so: Callable[[], bool], seconds: float = valkey.READY_SECONDS_
 def _start_node(supervisor: Supervisor, folder: Path) -> int:
     port = ports.free_port()
     options = ["--cluster-enabled", "yes", "--cluster-port", str(ports.free_port())]
+    options += ["--repl-diskless-sync-delay", "0"]  # or a replica begins after five seconds
     node = valkey.start(supervisor, folder, port, extra=options)
     supervisor.wait_ready(node, seconds=valkey.READY_SECONDS_MAX)
     return port

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -182,7 +184,8 @@ def test_the_successor_of_a_node_that_is_gone_is_asked(kind: str, tmp_path: Path
         with opened(kind, node_ports[0]) as pipeline:
             assert pipeline.exchange(READS) == ROWS
             name = lost.execute_command("CLUSTER", "MYID")
-            lost.shutdown(nosave=True)
+            told: Any = lost.info("server")
+            os.kill(told["process_id"], signal.SIGKILL)
             replica.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
             eventually(lambda: all(has_no_slots(other, name) for other in others))
             assert pipeline.exchange(READS) == ROWS
