@@ -12,8 +12,8 @@ import structlog
 
 from services import telemetry
 from services.model import ModelDeclaration
-from services.online_store import ServedFeatures
 from services.scoring.models import LoadedModel, ModelSet
+from services.served_features import ServedFeatures
 from streams import codec, records
 
 log = structlog.get_logger()

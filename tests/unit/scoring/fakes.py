@@ -3,10 +3,10 @@
 import numpy as np
 
 from services.model import ModelDeclaration
-from services.online_store import ServedFeatures
 from services.scoring.engine import Scorer
 from services.scoring.models import ModelSet, Serving
 from services.scoring.routing import Routes
+from services.served_features import ServedFeatures
 from streams.records import Arm
 
 DECLARATION = ModelDeclaration.model_validate(

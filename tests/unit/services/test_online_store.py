@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services import feast_layout, online_store, watermarks
 from services.feature_plan import Aggregation, Column, Kind, Reference, ServicePlan, ValueType, View
 from services.features.states import Event, ViewLogic
-from services.online_store import ServedFeatures, Status
+from services.served_features import ServedFeatures, Status
 
 HOUR_MS = 3_600_000
 NOON_MS = 1_372_680_000_000
