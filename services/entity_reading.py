@@ -3,12 +3,13 @@
 Views that share their join keys share one hash for each entity, so one command asks for all of them.
 """
 
+import abc
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -32,22 +33,25 @@ class Entities:
     """The distinct entities among n rows."""
 
     commands: list[bytes]
-    inverse: Int64s
-    """(n,): the entity of each row, -1 for none."""
+    row_count: int
+    places: list[int] | None
+    """Of each row its entity, -1 for none; None where row i is entity i: none comes twice or is missing."""
 
     @property
     def size(self) -> int:
         """How many they are."""
         return len(self.commands)
 
-    @property
-    def is_each_row(self) -> bool:
-        """Tell whether row i is entity i: no entity comes twice, none is missing."""
-        return self.size == len(self.inverse)
+    @cached_property
+    def inverse(self) -> Int64s:
+        """(n,): the entity of each row, -1 for none."""
+        return np.arange(self.row_count) if self.places is None else np.array(self.places, dtype=np.int64)
 
     @cached_property
     def rows(self) -> list[Int64s]:
         """For each entity the indexes of its rows."""
+        if self.places is None:
+            return list(self.inverse.reshape(-1, 1))
         order = np.argsort(self.inverse, kind="stable")
         limits = np.searchsorted(self.inverse[order], np.arange(self.size + 1))
         return [order[limits[entity] : limits[entity + 1]] for entity in range(self.size)]
@@ -57,29 +61,31 @@ class EntityGroup:
     """The views of one entity: what to ask of its hash, and how to read the answer."""
 
     def __init__(self, project: str, views: Sequence[View], *, detailed: bool) -> None:
+        """Compile the commands; see `services.online_store.OnlineReader` for ``detailed``."""
         self._names = [key.name for key in views[0].join_keys]
         self._key_of = feast_layout.entity_key_encoder(project, views[0].join_keys)
-        self._views: list[tuple[_ViewReader, slice, list[tuple[str, str]]]] = []
+        self._readers: list[tuple[_ViewReader, slice]] = []
         fields: list[bytes] = []
-        for view in views:
-            reader = _READERS[view.kind](view, detailed)
-            places = [(view.name, name) for name in view.feature_names]
-            self._views.append((reader, slice(len(fields), len(fields) + len(reader.fields)), places))
+        for reader in _readers(views, detailed=detailed):
+            self._readers.append((reader, slice(len(fields), len(fields) + len(reader.fields))))
             fields += reader.fields
-        self._head = b"*%d\r\n$5\r\nHMGET\r\n" % (len(fields) + 2)
-        self._tail = _arguments(fields)
+        self._heads = _Heads(b"*%d\r\n$5\r\nHMGET\r\n" % (len(fields) + 2))
+        self._tail = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(field), field) for field in fields)
 
     def ask(self, entity_columns: Mapping[str, Sequence[Any]]) -> Entities:
-        columns = [entity_columns[name] for name in self._names]
-        index: dict[tuple[Any, ...], int] = {}
-        inverse = [
-            -1 if None in values else index.setdefault(values, len(index))
-            for values in zip(*columns, strict=True)
-        ]
-        commands = [
-            b"%b$%d\r\n%b\r\n%b" % (self._head, len(key), key, self._tail) for key in map(self._key_of, index)
-        ]
-        return Entities(commands, np.array(inverse, dtype=np.int64))
+        """Encode a command for each entity; KeyError for a missing column."""
+        columns = [list(entity_columns[name]) for name in self._names]
+        values = list(zip(*columns, strict=True))
+        index = dict.fromkeys(values)
+        places = None
+        if len(index) < len(values) or any(None in column for column in columns):
+            index = {value: None for value in index if None not in value}
+            numbers = {value: number for number, value in enumerate(index)}
+            places = [numbers.get(value, -1) for value in values]
+        heads, tail = self._heads, self._tail
+        return Entities(
+            [heads[len(key)] + key + tail for key in map(self._key_of, index)], len(values), places
+        )
 
     def serve(
         self,
@@ -91,19 +97,26 @@ class EntityGroup:
         views: dict[str, ServedView],
     ) -> None:
         """Add the group's columns and views to those served; mark rows beyond a view's retention."""
-        for reader, fields, places in self._views:
-            view = reader.view
-            own = replies if len(self._views) == 1 else [reply[fields] for reply in replies]
+        for reader, fields in self._readers:
+            own = replies if len(self._readers) == 1 else [reply[fields] for reply in replies]
             newest_ms = np.full(len(times_ms), watermarks.NEVER) if reader.is_timed else _NO_TIMES
             columns = reader.serve(own, entities, times_ms, beyond, newest_ms)
             if reader.is_timed:
+                view = reader.views[0]
                 views[view.name] = ServedView(times_ms, newest_ms, view.ttl_ms)
                 _hide(columns, views[view.name].hidden)
-            served.update(zip(places, columns, strict=True))
+            served.update(zip(reader.places, columns, strict=True))
 
 
-def _arguments(parts: Sequence[bytes]) -> bytes:
-    return b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
+class _Heads(dict[int, bytes]):
+    """What stands before a key in its command, by the length of the key: there are few."""
+
+    def __init__(self, start: bytes) -> None:
+        self._start = start
+
+    def __missing__(self, size_bytes: int) -> bytes:
+        head = self[size_bytes] = self._start + b"$%d\r\n" % size_bytes
+        return head
 
 
 def _hide(columns: Sequence[AnyArray], hidden: Bools) -> None:
@@ -112,16 +125,49 @@ def _hide(columns: Sequence[AnyArray], hidden: Bools) -> None:
             column[hidden] = None if column.dtype == object else np.nan
 
 
-class _BatchReader:
+class _ViewReader(abc.ABC):
+    """Reads one view; or several, of which no time is asked."""
+
+    is_timed = True
+    """Whether a row has an age."""
+
+    def __init__(self, views: Sequence[View], fields: Sequence[bytes]) -> None:
+        self.views = views
+        self.places = [(view.name, name) for view in views for name in view.feature_names]
+        self.fields = fields
+
+    @abc.abstractmethod
+    def serve(
+        self,
+        replies: Sequence[Sequence[Raw]],
+        entities: Entities,
+        times_ms: Int64s,
+        beyond: Bools,
+        newest_ms: Int64s,
+    ) -> list[AnyArray]:
+        """Return a column for each place, as of each row's event time.
+
+        Args:
+            replies: The fields of each entity.
+            entities: Of the rows.
+            times_ms: (n,) of the rows.
+            beyond: (n,) to mark rows beyond the view's retention in.
+            newest_ms: (n,) to put the event times of what is served in, if ``is_timed``.
+        """
+
+
+class _BatchReader(_ViewReader):
     """Decodes what Feast has written: the same at every event time."""
 
-    def __init__(self, view: View, detailed: bool) -> None:  # noqa: FBT001  # called from one place
-        self.view = view
-        self.fields = [feast_layout.feature_field(view.name, name) for name in view.feature_names]
-        self.is_timed = detailed or view.ttl_ms > 0
-        if self.is_timed:
-            self.fields.append(feast_layout.timestamp_field(view.name))
-        self._columns = _RowDecoder(view, exact=detailed)
+    def __init__(self, views: Sequence[View], *, is_timed: bool, exact: bool) -> None:
+        fields = [
+            feast_layout.feature_field(view.name, name) for view in views for name in view.feature_names
+        ]
+        if is_timed:
+            fields.append(feast_layout.timestamp_field(views[0].name))
+        super().__init__(views, fields)
+        self.is_timed = is_timed
+        self._columns = _RowDecoder(views, exact=exact)
 
     def serve(
         self,
@@ -135,7 +181,7 @@ class _BatchReader:
         if self.is_timed:
             newest_ms[:] = _decode_timestamps([reply[-1] for reply in replies])[entities.inverse]
             replies = [reply[:-1] for reply in replies]
-        return self._columns.decode(replies, entities.inverse, is_each_row=entities.is_each_row)
+        return self._columns.decode(replies, None if entities.places is None else entities.inverse)
 
 
 def _decode_timestamps(raws: Sequence[Raw]) -> Int64s:
@@ -146,43 +192,45 @@ def _decode_timestamps(raws: Sequence[Raw]) -> Int64s:
 
 
 class _RowDecoder:
-    """Turns rows of encoded values into columns."""
+    """Turns rows of encoded values into columns. Doubles, the most frequent ones, are decoded all at once."""
 
-    def __init__(self, view: View, *, exact: bool) -> None:
-        self._types = [feature.type for feature in view.features]
+    def __init__(self, views: Sequence[View], *, exact: bool) -> None:
+        self._types = [feature.type for view in views for feature in view.features]
         self._exact = exact
-        self._all_doubles = not exact and set(self._types) == {ValueType.DOUBLE}
+        doubles = [] if exact else [kind is ValueType.DOUBLE for kind in self._types]
+        self._doubles = [place for place, is_double in enumerate(doubles) if is_double]
 
-    def decode(
-        self, rows: Sequence[Sequence[Raw]], index: Int64s, *, is_each_row: bool = False
-    ) -> list[AnyArray]:
+    def decode(self, rows: Sequence[Sequence[Raw]], index: Int64s | None) -> list[AnyArray]:
         """Return a column (n,) for each feature, given rows and the index (n,) into them, -1 for none.
 
-        ``is_each_row`` says that the index only counts.
+        Without an index the rows are in order.
         """
-        if self._all_doubles:
-            missing = [_NULL_DOUBLE] * len(self._types)
-            doubles = _decode_doubles(rows if is_each_row else [*rows, missing], len(self._types))
-            if doubles is not None:
-                return list(doubles.copy() if is_each_row else doubles.take(index, axis=1))
-        columns = list(zip(*rows, strict=True)) or [()] * len(self._types)
-        return [
-            _take(_decode_column(kind, column, exact=self._exact), index)
-            for kind, column in zip(self._types, columns, strict=True)
-        ]
+        raws = list(zip(*rows, strict=True)) or [()] * len(self._types)
+        found = _decode_doubles([raws[place] for place in self._doubles])
+        columns: dict[int, AnyArray] = {}
+        if found is not None:
+            spread = found.copy() if index is None else _take(found, index)
+            columns = dict(zip(self._doubles, spread, strict=True))
+        for place, kind in enumerate(self._types):
+            if place not in columns:
+                column = _decode_column(kind, raws[place], exact=self._exact)
+                columns[place] = column if index is None else _take(column, index)
+        return [columns[place] for place in range(len(self._types))]
 
 
-def _decode_doubles(rows: Sequence[Sequence[Raw]], width: int) -> npt.NDArray[np.float64] | None:
-    """Decode doubles at once to a view (width, rows); None if some value is of another type."""
-    size_bytes = feast_layout.DOUBLE_BYTES
-    joined = b"".join([raw or _NULL_DOUBLE for raw in itertools.chain.from_iterable(rows)])
-    count = len(rows) * width
-    if len(joined) != count * size_bytes or joined[::size_bytes].count(feast_layout.DOUBLE_TAG) != count:
+def _decode_doubles(columns: Sequence[Sequence[Raw]]) -> npt.NDArray[np.float64] | None:
+    """Decode columns of doubles to a view (columns, rows); None if there are none, or of another type."""
+    if not columns or not columns[0]:
         return None
-    strides = (size_bytes, size_bytes * width)
-    return np.ndarray(
-        (width, len(rows)), dtype="<f8", buffer=joined, offset=1 if count else 0, strides=strides
-    )
+    size_bytes = feast_layout.DOUBLE_BYTES
+    raws = [*itertools.chain.from_iterable(columns)]
+    joined = b"".join(cast("list[bytes]", raws) if all(raws) else [raw or _NULL_DOUBLE for raw in raws])
+    if len(joined) != len(raws) * size_bytes:
+        return None
+    if joined[::size_bytes].count(feast_layout.DOUBLE_TAG) != len(raws):
+        return None
+    strides = (size_bytes * len(columns[0]), size_bytes)
+    return np.ndarray((len(columns), len(columns[0])), dtype="<f8", buffer=joined, offset=1, strides=strides)
 
 
 def _decode_column(kind: ValueType, raws: Sequence[Raw], *, exact: bool) -> AnyArray:
@@ -195,9 +243,9 @@ def _decode_column(kind: ValueType, raws: Sequence[Raw], *, exact: bool) -> AnyA
 
 
 def _take(values: AnyArray, index: Int64s) -> AnyArray:
-    """Spread (rows,) over (n,); -1 is missing."""
-    missing = None if values.dtype == object else np.nan
-    return np.append(values, np.array([missing], dtype=values.dtype))[index]
+    """Spread (..., rows) over (..., n); -1 is missing."""
+    missing = np.full((*values.shape[:-1], 1), None if values.dtype == object else np.nan, dtype=values.dtype)
+    return np.concatenate([values, missing], axis=-1)[..., index]
 
 
 def _parse(sidecar: Raw, parse: Callable[[bytes], Parsed]) -> Parsed | None:
@@ -210,15 +258,11 @@ def _parse(sidecar: Raw, parse: Callable[[bytes], Parsed]) -> Parsed | None:
         return None
 
 
-class _WindowedReader:
+class _WindowedReader(_ViewReader):
     """Evaluates tiles at each row's event time."""
 
-    is_timed = True
-
-    def __init__(self, view: View, detailed: bool) -> None:  # noqa: FBT001  # called from one place
-        del detailed
-        self.view = view
-        self.fields = [feast_layout.sidecar_field(view.name)]
+    def __init__(self, view: View) -> None:
+        super().__init__([view], [feast_layout.sidecar_field(view.name)])
         self._parse = functools.partial(windows.StoredTiles, windows.Layout(view.aggregations, view.hop_ms))
 
     def serve(
@@ -229,7 +273,7 @@ class _WindowedReader:
         beyond: Bools,
         newest_ms: Int64s,
     ) -> list[AnyArray]:
-        served: list[AnyArray] = [np.full(len(times_ms), np.nan) for _ in self.view.features]
+        served: list[AnyArray] = [np.full(len(times_ms), np.nan) for _ in self.places]
         for (sidecar,), rows in zip(replies, entities.rows, strict=True):
             tiles = _parse(sidecar, self._parse)
             if tiles is None:
@@ -242,15 +286,12 @@ class _WindowedReader:
         return served
 
 
-class _LatestReader:
+class _LatestReader(_ViewReader):
     """Finds the newest observation at each row's event time."""
 
-    is_timed = True
-
-    def __init__(self, view: View, detailed: bool) -> None:  # noqa: FBT001  # called from one place
-        self.view = view
-        self.fields = [feast_layout.sidecar_field(view.name)]
-        self._columns = _RowDecoder(view, exact=detailed)
+    def __init__(self, view: View, *, exact: bool) -> None:
+        super().__init__([view], [feast_layout.sidecar_field(view.name)])
+        self._columns = _RowDecoder([view], exact=exact)
 
     def serve(
         self,
@@ -280,9 +321,15 @@ class _LatestReader:
         return self._columns.decode(found, index)
 
 
-_ViewReader = _BatchReader | _WindowedReader | _LatestReader
-_READERS: Mapping[Kind, Callable[[View, bool], _ViewReader]] = {
-    Kind.BATCH: _BatchReader,
-    Kind.WINDOWED: _WindowedReader,
-    Kind.LATEST: _LatestReader,
-}
+def _readers(views: Sequence[View], *, detailed: bool) -> Iterator[_ViewReader]:
+    """Yield the readers of an entity's views; batch views without a time are decoded together."""
+    untimed = [view for view in views if view.kind is Kind.BATCH and not (detailed or view.ttl_ms)]
+    if untimed:
+        yield _BatchReader(untimed, is_timed=False, exact=False)
+    for view in views:
+        if view.kind is Kind.WINDOWED:
+            yield _WindowedReader(view)
+        elif view.kind is Kind.LATEST:
+            yield _LatestReader(view, exact=detailed)
+        elif view not in untimed:
+            yield _BatchReader([view], is_timed=True, exact=detailed)

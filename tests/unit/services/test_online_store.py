@@ -66,7 +66,7 @@ def serve(
     question = reading.ask({"shop": shops}, np.array(times_ms, dtype=np.int64))
     key_of = feast_layout.entity_key_encoder("p", SHOP)
     keys = [key_of((shop,)) for shop in dict.fromkeys(shops) if shop is not None]
-    fields = [field for reader, *_ in reading._groups[0]._views for field in reader.fields]
+    fields = [field for reader, *_ in reading._groups[0]._readers for field in reader.fields]
     marks = [[b"0", b"%d" % NOON_MS] for _ in service.stream_views]
     replies = [*marks, *([hashes.get(key, {}).get(field) for field in fields] for key in keys)]
     assert len(question.batches[0]) == len(marks)
