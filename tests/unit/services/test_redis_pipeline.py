@@ -93,6 +93,23 @@ def test_a_store_that_closes_every_connection_is_an_error_after_two_attempts(exc
     assert exchange([echo("after")]) == [b"after"]
 
 
+def test_what_is_sent_once_is_not_repeated_and_errors_stand_in_their_places(valkey: str) -> None:
+    """A lost command may have been done: the caller gets the error, the next exchange a new connection."""
+
+    async def send() -> None:
+        pipeline = asynchronous(valkey)
+        first, error, last = await pipeline.exchange_once([echo("a"), encoded("NONE"), echo("b")])
+        assert (first, last) == (b"a", b"b")
+        assert isinstance(error, ResponseError)
+        count = encoded("INCR", "sent once")
+        with pytest.raises(RedisConnectionError, match="lost"):
+            await pipeline.exchange_once([count, encoded("QUIT"), echo("never")])
+        assert await pipeline.exchange_once([count, encoded("DEL", "sent once")]) == [2, 1]
+        await pipeline.close()
+
+    asyncio.run(send())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_silent_store_is_given_up(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_clients, "REPLY_SECONDS_MAX", 0.2)
