@@ -27,7 +27,8 @@ from services.features.offline import backfill, skew_check
 from services.features.offline.skew import lines
 from services.features.offline.skew_check import SkewCheck
 from services.model import ModelDeclaration
-from services.online_store import OnlineReader, ServedFeatures
+from services.online_store import OnlineReader
+from services.served_features import ServedFeatures
 from services.settings import Settings
 from services.topics import ensure_topics
 from streams import records, topics
