@@ -47,8 +47,11 @@ from streams import topics
 from streams.records import FeatureValue
 
 PASS_REQUESTS_MAX = 2000
-MARK_RECORDS = 50_000
-"""Between two marks of a source partition."""
+MARK_RECORDS = 2000
+"""Between two of the newest marks of a source partition: a pass reads so many that it does not need."""
+FINE_MARKS = 50
+COARSE_MARK_RECORDS = 50_000
+"""Between two marks before the newest ones."""
 FOREVER_MS = 2**62
 BEHIND_MS = 3_600_000
 """How far requests may be behind those that were compared before."""
@@ -184,10 +187,7 @@ class SkewCheck:
         for partition in archive.partitions(topic):
             marks.setdefault(partition, [Mark()])
         for judged in archive.judge(reader, {number: (own[-1], None) for number, own in marks.items()}):
-            own = marks[judged.partition]
-            if len(own) > 1 and own[-1].next_offset - own[-2].next_offset < MARK_RECORDS:
-                own.pop()
-            own.append(judged.mark)
+            _set_mark(marks[judged.partition], judged.mark)
         if len(marks) < self._partitions[topic]:
             return NEVER
         return min(own[-1].watermark_ms for own in marks.values()) - reader.source.lateness_ms
@@ -404,6 +404,16 @@ def _by_source(
             fresh = (SourceReader(view.source, settings.record_bytes_max), list[ViewLogic]())
             found.setdefault(view.source.topic, fresh)[1].append(ViewLogic(plan.project, view))
     return list(found.values())
+
+
+def _set_mark(marks: list[Mark], mark: Mark) -> None:
+    """Add the place up to which a partition was read; thin out what is before the newest marks."""
+    if len(marks) > 1 and marks[-1].next_offset - marks[-2].next_offset < MARK_RECORDS:
+        marks.pop()
+    marks.append(mark)
+    old = len(marks) - FINE_MARKS
+    if old > 1 and marks[old].next_offset - marks[old - 2].next_offset <= COARSE_MARK_RECORDS:
+        del marks[old - 1]
 
 
 def _stretches(
