@@ -85,8 +85,8 @@ def test_kept_is_the_newest_event_before_the_time_however_they_came(
             ]
             newest.keep("by_shop", newest_of(LOGIC, events, until_ms))
             newest.commit(TOPIC, until_ms)
-            for shop, *place in batch:
-                kept = Kept(*place, b"")
+            for shop, at_ms, partition, offset in batch:
+                kept = Kept(at_ms, partition, offset, b"")
                 if shop is not None and kept.time_ms < until_ms:
                     seen[shop] = max(seen.get(shop, kept), kept)
             keys = [LOGIC.key_of((shop,)) for shop in ("mill", "dock", "hill")]
@@ -179,7 +179,7 @@ def served_at(second: int) -> list[float | None]:
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of records that each reading of the archive has judged."""
     found: list[int] = []
     judge = Archive.judge
