@@ -131,10 +131,12 @@ class SkewCheck:
         complete_ms = min(
             (self._advance(archive, state, reader) for reader, _ in self._sources), default=FOREVER_MS
         )
-        while asked := self._next(archive, state, complete_ms):
-            self._compare(work, asked)
+        before: dict[int, int] | None = None
+        while state.next_offsets != before:
+            before = dict(state.next_offsets)
+            if asked := self._next(archive, state, complete_ms):
+                self._compare(work, asked)
             self._save(state)
-        self._save(state)
 
     def _materialized(self, state: _State) -> dict[str, Materialized]:
         """Return what has been written of each batch view up to now, and remember that it was."""
