@@ -1,5 +1,6 @@
 """Served values of batch views against the rows that the online store can have held."""
 
+import dataclasses
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
@@ -127,8 +128,6 @@ def test_an_older_row_that_is_written_later_does_not_replace_the_newer_one(view:
 
 def test_a_row_older_than_the_time_to_live_is_null(view: View) -> None:
     """At the time of the request, as on reading."""
-    import dataclasses
-
     write(view, [(1, 1.0, "red")])
     mortal = dataclasses.replace(view, ttl_ms=HOUR_MS)
     assert expected(mortal, until(2), (None, None), scored_hour=9, at_hour=2) == (1.0, "red")
@@ -137,8 +136,6 @@ def test_a_row_older_than_the_time_to_live_is_null(view: View) -> None:
 
 def test_numbers_are_as_precise_as_the_type_of_the_feature(view: View, tmp_path: Path) -> None:
     """A Float32 is rounded on its way into the store, a Bool is a number in a prediction, NaN is null."""
-    import dataclasses
-
     kinds = [ValueType.FLOAT, ValueType.BOOL, ValueType.DOUBLE, ValueType.INT64]
     features = tuple(Column(f"f{n}", kind) for n, kind in enumerate(kinds))
     at = pd.Series([dt.datetime.fromtimestamp(3600, dt.UTC)])
