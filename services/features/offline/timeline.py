@@ -116,10 +116,11 @@ class Timeline:
             yield Values(values.times_ms[changed], [column[changed] for column in values.columns])
 
 
-def reach_ms(view: View) -> int | None:
-    """Return how far behind its time a value may need events; None for ever, without a time to live."""
-    if not view.ttl_ms:
-        return None
+def reach_ms(view: View) -> int:
+    """Return how far behind its time a value may need events.
+
+    Without a time to live it also needs the newest one before that, and no other.
+    """
     longest_ms = max((spans.reach_ms(item, view.hop_ms) for item in view.aggregations), default=0)
     return max(view.ttl_ms, longest_ms + view.hop_ms)
 
