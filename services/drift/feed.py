@@ -75,16 +75,7 @@ class Feed:
             self._engine.inputs.add_heartbeat(Place(kind, message.partition), message.offset, watermark_ms)
 
     def _reject(self, kind: int, message: codec.KafkaRecord, error: Exception, now_ms: int) -> None:
-        letter = records.DeadLetter(
-            service="drift",
-            reason=str(error),
-            topic=message.topic,
-            partition=message.partition,
-            offset=message.offset,
-            key=message.key,
-            value=message.value,
-            failed_time_ms=now_ms,
-        )
+        letter = codec.dead_letter("drift", message, str(error), now_ms)
         self._engine.inputs.reject(Place(kind, message.partition), message.offset, letter)
 
 
