@@ -7,7 +7,7 @@ partition number and order of their requests, and heartbeats travel with them.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services import telemetry
@@ -15,6 +15,7 @@ from services.scoring.engine import Scorer, to_predictions
 from services.scoring.models import ModelFollower
 from streams import codec, records, topics
 from streams.batches import Slice
+from streams.cloud_events import Envelope
 from streams.producer import BatchProducer, Record
 
 
@@ -29,6 +30,7 @@ class ScoringAgent:
         *,
         record_bytes_max: int,
         wait: bool,
+        cloud_events: bool,
     ) -> None:
         """Take the collaborators; ``wait`` is for replays, see `services.model.Features.wait_seconds`."""
         self._scorer = scorer
@@ -37,6 +39,7 @@ class ScoringAgent:
         self._record_bytes_max = record_bytes_max
         self._wait = wait
         self._topic = topics.predictions(scorer.name)
+        self._envelope = Envelope("scoring", scorer.name, enabled=cloud_events)
 
     async def write_predictions(self, slice_: Slice) -> None:
         """Receive, decode, score, write; return when the broker has acknowledged all."""
@@ -47,7 +50,7 @@ class ScoringAgent:
             predictions, failed = await self._score(requests, slice_)
             letters += failed
             keys = {record.offset: record.key for record, _ in requests}
-            batch = [(keys[p.source_offset], records.encode(p), []) for p in predictions]
+            batch = self._records(keys, predictions)
         if watermark_ms is not None:
             batch.append((None, None, codec.heartbeat(watermark_ms)))
         await self._producer.send_dead_letters(letters)
@@ -72,6 +75,15 @@ class ScoringAgent:
             except codec.InvalidRecordError as error:
                 letters.append(codec.dead_letter("scoring", record, str(error)))
         return requests, letters, watermark_ms
+
+    def _records(self, keys: Mapping[int, Any], predictions: Sequence[records.Prediction]) -> list[Record]:
+        places = ((p.source_partition, p.source_offset) for p in predictions)
+        time_ms = predictions[0].scored_time_ms if predictions else None
+        headers = self._envelope.bulk(records.Prediction, places, time_ms)
+        return [
+            (keys[p.source_offset], records.encode(p), own)
+            for p, own in zip(predictions, headers, strict=False)
+        ]
 
     async def _score(
         self, requests: Sequence[tuple[Any, Any]], slice_: Slice

@@ -57,6 +57,7 @@ class Scoring:
                 self._app.producer,
                 record_bytes_max=settings.record_bytes_max,
                 wait=declaration.features.wait_seconds > 0,
+                cloud_events=settings.cloud_events == "all",
             )
             self._readers.append(reader)
             self._scorers[name] = scorer
