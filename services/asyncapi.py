@@ -32,6 +32,8 @@ _CLOUD_EVENT: Json = {
     "ce_time": {"type": "string", "format": "date-time"},
     "content-type": {"const": "application/json"},
 }
+_TRACE: Json = {codec.TRACEPARENT_HEADER: _STRING, "tracestate": _STRING}
+_TRACED = (records.Prediction, records.Outcome)
 _CLOUD_EVENTS = (
     records.Prediction,
     records.Outcome,
@@ -79,7 +81,7 @@ def document(declarations: Mapping[str, ModelDeclaration]) -> Json:
         for suffix, part in (("request", declaration.request), ("label", declaration.label)):
             name = f"{declaration.name}_{suffix}"
             schemas[name] = _application_schema(name, part)
-            messages[name] = _message(name, {"$ref": _SCHEMA_REF.format(name=name)}, part.__doc__)
+            messages[name] = _message(name, {"$ref": _SCHEMA_REF.format(name=name)}, part.__doc__, _TRACE)
             channels[name] = _channel(part.topic, f"Of {declaration.owner}.", [name, _HEARTBEAT])
             operations[f"receive_{name}"] = _operation("receive", name, part.__doc__)
     return {
@@ -176,7 +178,8 @@ def _record_message(kind: type[msgspec.Struct]) -> Json:
     if kind not in _CLOUD_EVENTS:
         return _message(kind.__name__, payload, kind.__doc__)
     note = f"As a CloudEvent, where its headers are on, of the type {cloud_events.type_of(kind)}."
-    return _message(kind.__name__, payload, kind.__doc__, _CLOUD_EVENT) | {"description": note}
+    headers = _CLOUD_EVENT | (_TRACE if kind in _TRACED else {})
+    return _message(kind.__name__, payload, kind.__doc__, headers) | {"description": note}
 
 
 def _message(name: str, payload: Json, summary: str | None, headers: Json | None = None) -> Json:

@@ -20,6 +20,10 @@ REPLAYS_HEADER = "driftline-replays"
 """Header beside it: how often the record has been written again, this time included."""
 REPLAY_MARK_HEADER = "driftline-replay-mark"
 """Header of a record without a value among the dead letters: a `records.ReplayMark`."""
+TRACEPARENT_HEADER = "traceparent"
+"""Header of W3C trace context: ``version-trace-parent-flags``, in hexadecimal digits."""
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACE_HEADERS = (TRACEPARENT_HEADER, "tracestate")
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MILLISECOND = dt.timedelta(milliseconds=1)
@@ -160,6 +164,13 @@ def watermark_of(headers: Headers) -> int | None:
         if name == HEARTBEAT_HEADER:
             return int(value)
     return None
+
+
+def trace_headers(headers: Headers) -> list[tuple[str, bytes]]:
+    """Return the headers that carry a trace on; none if there is no sound ``traceparent``."""
+    found = {name: value for name, value in headers if name in _TRACE_HEADERS}
+    sound = _TRACEPARENT.fullmatch(found.get(TRACEPARENT_HEADER, b""))
+    return list(found.items()) if sound else []
 
 
 class RepeatFilter:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from services import model
 from services.drift import snapshots
@@ -11,7 +11,7 @@ from services.drift.feed import Feed
 from services.drift.inputs import PREDICTION
 from services.drift.observing import Observer
 from streams import records, topics
-from streams.cloud_events import Envelope
+from streams.cloud_events import Envelope, Header
 from streams.producer import Record
 
 SNAPSHOT_SECONDS_MIN = 2.0
@@ -76,13 +76,17 @@ class ServedModel:
     def outcome_batches(self, outputs: Outputs) -> dict[tuple[str, int], list[Record]]:
         """Encode the outcomes, each into its label's partition number."""
         return {
-            (self.outcomes_topic, partition): self._outcomes(outcomes)
+            (self.outcomes_topic, partition): self._outcomes(outcomes, outputs.traces)
             for partition, outcomes in outputs.outcomes.items()
         }
 
-    def _outcomes(self, outcomes: Sequence[records.Outcome]) -> list[Record]:
-        places = ((outcome.source_partition, outcome.source_offset) for outcome in outcomes)
+    def _outcomes(
+        self, outcomes: Sequence[records.Outcome], traces: Mapping[tuple[int, int], list[Header]]
+    ) -> list[Record]:
+        places = [(outcome.source_partition, outcome.source_offset) for outcome in outcomes]
         headers = self._envelope.bulk(records.Outcome, places)
+        if traces:
+            headers = ([*own, *traces.get(place, ())] for own, place in zip(headers, places, strict=False))
         return [
             (outcome.prediction_id.encode(), records.encode(outcome), own)
             for outcome, own in zip(outcomes, headers, strict=False)

@@ -13,6 +13,7 @@ from typing import Any
 from services import telemetry
 from services.scoring.engine import Scorer, to_predictions
 from services.scoring.models import ModelFollower
+from services.tracing import Traces, Tracing, carrying, noted_stages, stage
 from streams import codec, records, topics
 from streams.batches import Slice
 from streams.cloud_events import Envelope
@@ -31,6 +32,7 @@ class ScoringAgent:
         record_bytes_max: int,
         wait: bool,
         cloud_events: bool,
+        tracing: Tracing,
     ) -> None:
         """Take the collaborators; ``wait`` is for replays, see `services.model.Features.wait_seconds`."""
         self._scorer = scorer
@@ -38,25 +40,35 @@ class ScoringAgent:
         self._producer = producer
         self._record_bytes_max = record_bytes_max
         self._wait = wait
+        self._tracing = tracing
         self._topic = topics.predictions(scorer.name)
         self._envelope = Envelope("scoring", scorer.name, enabled=cloud_events)
 
     async def write_predictions(self, slice_: Slice) -> None:
         """Receive, decode, score, write; return when the broker has acknowledged all."""
-        began = time.perf_counter()
-        requests, letters, watermark_ms = self._decode(slice_)
+        with noted_stages() as stages:
+            traces = await self._write(slice_)
+        self._tracing.end(traces, stages, self._scorer.name, slice_.partition)
+
+    async def _write(self, slice_: Slice) -> Traces:
+        began, began_ns = time.perf_counter(), time.time_ns()
+        with stage("decode"):
+            requests, letters, watermark_ms = self._decode(slice_)
+        traces = self._tracing.begin(requests, began_ns)
         batch: list[Record] = []
         if requests:
             predictions, failed = await self._score(requests, slice_)
             letters += failed
             keys = {record.offset: record.key for record, _ in requests}
-            batch = self._records(keys, predictions)
+            batch = self._records(keys, predictions, traces)
         if watermark_ms is not None:
             batch.append((None, None, codec.heartbeat(watermark_ms)))
-        await self._producer.send_dead_letters(letters)
-        if batch:
-            await self._producer.send(self._topic, slice_.partition, batch)
+        with stage("write"):
+            await self._producer.send_dead_letters(letters)
+            if batch:
+                await self._producer.send(self._topic, slice_.partition, batch)
         self._observe(letters, time.perf_counter() - began)
+        return traces
 
     def _decode(self, slice_: Slice) -> tuple[list[tuple[Any, Any]], list[records.DeadLetter], int | None]:
         decode, bytes_max = self._scorer.decoder.decode, self._record_bytes_max
@@ -76,10 +88,13 @@ class ScoringAgent:
                 letters.append(codec.dead_letter("scoring", record, str(error)))
         return requests, letters, watermark_ms
 
-    def _records(self, keys: Mapping[int, Any], predictions: Sequence[records.Prediction]) -> list[Record]:
+    def _records(
+        self, keys: Mapping[int, Any], predictions: Sequence[records.Prediction], traces: Traces
+    ) -> list[Record]:
         places = ((p.source_partition, p.source_offset) for p in predictions)
         time_ms = predictions[0].scored_time_ms if predictions else None
         headers = self._envelope.bulk(records.Prediction, places, time_ms)
+        headers = carrying(headers, (p.source_offset for p in predictions), traces)
         return [
             (keys[p.source_offset], records.encode(p), own)
             for p, own in zip(predictions, headers, strict=False)

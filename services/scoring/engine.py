@@ -14,6 +14,7 @@ from services import telemetry
 from services.model import ModelDeclaration
 from services.online_store import ServedFeatures
 from services.scoring.models import LoadedModel, ModelSet
+from services.tracing import stage
 from streams import codec, records
 
 log = structlog.get_logger()
@@ -87,7 +88,8 @@ class Scorer:
         if wait:
             await self._wait_for_features(int(times.max()))
         entities = {key: [getattr(e, key) for e in events] for key in self._join_keys}
-        served = await self._reader.read(entities, times)
+        with stage("features"):
+            served = await self._reader.read(entities, times)
         columns = self._request_columns(events) | dict(served.columns)
         self._count(columns, served)
         serving = self.models.serving
@@ -96,7 +98,8 @@ class Scorer:
         for index in np.unique(chosen[chosen >= 0]):
             rows = np.flatnonzero(chosen == index)
             model = serving.models[serving.routes.champions[index].version]
-            answers, errors = await asyncio.to_thread(predict_isolating, model, _take(columns, rows))
+            with stage("predict"):
+                answers, errors = await asyncio.to_thread(predict_isolating, model, _take(columns, rows))
             scores[rows] = answers
             failed |= {int(rows[row]): reason for row, reason in errors.items()}
         return Scored(

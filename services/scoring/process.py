@@ -34,8 +34,10 @@ class Scoring:
         from services.scoring.agent import ScoringAgent
         from services.scoring.engine import Scorer
         from services.scoring.models import ModelFollower, ModelSet
+        from services.tracing import Tracing
         from streams.app import App
 
+        tracing = Tracing(settings.otlp_endpoint, "scoring")
         declarations = model.load_all(settings.models)
         plan = feature_plan.load(settings)
         load = loading.loader(settings)
@@ -58,6 +60,7 @@ class Scoring:
                 record_bytes_max=settings.record_bytes_max,
                 wait=declaration.features.wait_seconds > 0,
                 cloud_events=settings.cloud_events == "all",
+                tracing=tracing,
             )
             self._readers.append(reader)
             self._scorers[name] = scorer
