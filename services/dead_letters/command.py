@@ -58,8 +58,9 @@ def replay(
 ) -> None:
     """Write dead letters back to the topic and partition that they came from, each failed record once.
 
-    They come with their old event times, so features may count them as late. One that fails again is a new
-    letter, which says how often it has come back.
+    Every reader of the topic gets them again: one that had no trouble the first time counts them twice. They
+    come with their old event times, so features may count them as late. One that fails again is a new letter,
+    which says how often it has come back.
 
     Args:
         service: Only those of this process.

@@ -13,6 +13,7 @@ REPLAYS_MAX = 3
 """A record that failed as often after a replay will most likely fail again."""
 REASONS_MAX = 1000
 """Different reasons that are counted apart; what the others are is not told."""
+REASONS_SHOWN_MAX = 20
 OTHER_REASONS = "(other reasons)"
 TEXT_CHARS_MAX = 80
 """Of a key or a value that is shown."""
@@ -183,8 +184,11 @@ def lines(rows: Sequence[Row], reasons: Mapping[str, int]) -> list[str]:
         shown.append("  ".join([row.failed_at, row.service, row.source, row.reason, *notes]))
         shown.append(f"    key {row.key}  value {row.value}")
     counted = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    total = sum(reasons.values())
-    return [*shown, f"{total} letters, {len(rows)} shown", *(f"{n:>8}  {reason}" for reason, n in counted)]
+    shown.append(f"{sum(reasons.values())} letters, {len(rows)} shown")
+    shown += [f"{number:>8}  {reason}" for reason, number in counted[:REASONS_SHOWN_MAX]]
+    if len(counted) > REASONS_SHOWN_MAX:
+        shown.append(f"          and {len(counted) - REASONS_SHOWN_MAX} more reasons; --json names them")
+    return shown
 
 
 def document(rows: Sequence[Row], reasons: Mapping[str, int]) -> dict[str, Any]:

@@ -90,6 +90,15 @@ def test_lines_show_the_place_the_start_of_the_value_and_the_counts_by_reason():
     assert shown[4:] == ["2 letters, 2 shown", "       1  bad", "       1  worse"]
 
 
+def test_lines_name_the_commonest_reasons_only():
+    """The rest is told by its number."""
+    reasons = {f"bad {number:03}": 1 for number in range(letters.REASONS_SHOWN_MAX + 3)}
+    shown = letters.lines([], reasons | {"worst": 9})
+    assert shown[1] == "       9  worst"
+    assert len(shown) == 1 + letters.REASONS_SHOWN_MAX + 1
+    assert "and 4 more reasons" in shown[-1]
+
+
 def test_document_holds_the_same_as_the_lines():
     """For programs: plain values under stable names."""
     summary = Summary(5)
