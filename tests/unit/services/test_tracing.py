@@ -84,16 +84,22 @@ class Producer:
         assert not letters
 
 
+class Follower:
+    """Has read all changes of models."""
+
+    async def catch_up(self, model: str) -> None:
+        assert model == "m"
+
+
 def scored(*headers: codec.Headers, endpoint: str = "", cloud_events: bool = False) -> list[Any]:
     """Score a request with each of these headers; return the headers of the predictions."""
     producer: Any = Producer()
-    follower: Any = None
+    follower: Any = Follower()
     agent = ScoringAgent(
         fakes.scorer(),
         follower,
         producer,
         record_bytes_max=1000,
-        wait=False,
         cloud_events=cloud_events,
         tracing=Tracing(endpoint, "scoring"),
     )
