@@ -14,6 +14,16 @@ from streams import records
 
 HEARTBEAT_HEADER = "driftline-watermark-ms"
 """Header of a record without a value. It promises: no event up to this time will follow in this partition."""
+REPLAYED_FROM_HEADER = "driftline-replayed-from"
+"""Header of a record that was a dead letter: ``topic/partition/offset`` at which it had failed."""
+REPLAYS_HEADER = "driftline-replays"
+"""Header beside it: how often the record has been written again, this time included."""
+REPLAY_MARK_HEADER = "driftline-replay-mark"
+"""Header of a record without a value among the dead letters: a `records.ReplayMark`."""
+TRACEPARENT_HEADER = "traceparent"
+"""Header of W3C trace context: ``version-trace-parent-flags``, in hexadecimal digits."""
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACE_HEADERS = (TRACEPARENT_HEADER, "tracestate")
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MILLISECOND = dt.timedelta(milliseconds=1)
@@ -156,6 +166,13 @@ def watermark_of(headers: Headers) -> int | None:
     return None
 
 
+def trace_headers(headers: Headers) -> list[tuple[str, bytes]]:
+    """Return the headers that carry a trace on; none if there is no sound ``traceparent``."""
+    found = {name: value for name, value in headers if name in _TRACE_HEADERS}
+    sound = _TRACEPARENT.fullmatch(found.get(TRACEPARENT_HEADER, b""))
+    return list(found.items()) if sound else []
+
+
 class RepeatFilter:
     """Drops repeats of records that carry the source offset from which each was made.
 
@@ -175,8 +192,10 @@ class RepeatFilter:
         return False
 
 
-def dead_letter(service: str, record: Any, reason: str) -> records.DeadLetter:
-    """Wrap a failed consumer record, of kafka-python or aiokafka, whole and with the reason."""
+def dead_letter(
+    service: str, record: KafkaRecord, reason: str, failed_time_ms: int | None = None
+) -> records.DeadLetter:
+    """Wrap a failed record whole and with the reason; without a wall time it failed now."""
     return records.DeadLetter(
         service=service,
         reason=reason,
@@ -185,5 +204,6 @@ def dead_letter(service: str, record: Any, reason: str) -> records.DeadLetter:
         offset=record.offset,
         key=record.key,
         value=record.value,
-        failed_time_ms=time.time_ns() // 1_000_000,
+        failed_time_ms=time.time_ns() // 1_000_000 if failed_time_ms is None else failed_time_ms,
+        headers=list(record.headers),
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from services.drift.engine import Engine
-from services.drift.inputs import LABEL, PREDICTION, Place
+from services.drift.inputs import LABEL, PREDICTION, Place, TracedPrediction
 from services.model import DAY_MS, ModelDeclaration
 from streams import codec, records
 
@@ -40,6 +40,8 @@ class Feed:
             except (msgspec.DecodeError, UnicodeDecodeError, codec.InvalidRecordError) as error:
                 self._reject(PREDICTION, message, error, now_ms)
                 continue
+            if message.headers and (trace := codec.trace_headers(message.headers)):
+                prediction = TracedPrediction.of(prediction, trace)
             self._engine.add_prediction(message.partition, message.offset, prediction)
 
     def take_labels(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:
@@ -75,16 +77,7 @@ class Feed:
             self._engine.inputs.add_heartbeat(Place(kind, message.partition), message.offset, watermark_ms)
 
     def _reject(self, kind: int, message: codec.KafkaRecord, error: Exception, now_ms: int) -> None:
-        letter = records.DeadLetter(
-            service="drift",
-            reason=str(error),
-            topic=message.topic,
-            partition=message.partition,
-            offset=message.offset,
-            key=message.key,
-            value=message.value,
-            failed_time_ms=now_ms,
-        )
+        letter = codec.dead_letter("drift", message, str(error), now_ms)
         self._engine.inputs.reject(Place(kind, message.partition), message.offset, letter)
 
 

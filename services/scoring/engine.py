@@ -19,6 +19,7 @@ from services.scoring.models import LoadedModel, ModelSet
 from services.scoring.routing import NOBODY
 from services.scoring.threads import Threads
 from services.served_features import ServedFeatures
+from services.tracing import stage
 from streams import codec, records
 
 log = structlog.get_logger()
@@ -117,7 +118,8 @@ class Scorer:
         if replay:
             await self._wait_for_features(int(times.max()))
         entities = {key: [getattr(e, key) for e in events] for key in self._join_keys}
-        served = await self._reader.read(entities, times)
+        with stage("features"):
+            served = await self._reader.read(entities, times)
         columns = self._request_columns(events) | dict(served.columns)
         self._count(columns, served)
         routes = self.models.routes
@@ -127,7 +129,8 @@ class Scorer:
         inputs = self._missing.fill(columns)
         shadows = self._start_shadows(routes.shadows, inputs)
         try:
-            outputs = await self._answer(inputs, routes.answering, arm_of, failed)
+            with stage("predict"):
+                outputs = await self._answer(inputs, routes.answering, arm_of, failed)
             shadow_scores = await self._shadow_scores(shadows, outputs, wait=replay)
         finally:
             for task in shadows.values():

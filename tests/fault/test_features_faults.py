@@ -305,6 +305,7 @@ def test_shuffled_late_repeated_and_bad_records_and_a_replay_of_them_give_the_sa
     letters = [
         msgspec.json.decode(record.value, type=records.DeadLetter).topic
         for record in read_topic(shop.settings.broker, topics.DEAD_LETTERS.name)
+        if record.value is not None  # a replay's mark
     ]
     assert letters.count(shop.orders) == len(bad)
     for view in ("by_shop", "by_desk"):
