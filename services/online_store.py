@@ -45,6 +45,7 @@ from services import feast_layout, feature_plan, watermarks
 from services.feature_plan import Column, Kind, ServicePlan, ValueType, View
 from services.redis_pipeline import AsyncPipeline, BlockingPipeline
 from services.settings import Settings
+from services.window_values import WindowValues
 from streams import windows
 from streams.observations import StoredObservations
 from streams.partials import StateError
@@ -507,7 +508,8 @@ class _WindowedReader:
         del detailed
         self.view = view
         self.fields = [feast_layout.sidecar_field(view.name)]
-        self._parse = functools.partial(windows.StoredTiles, windows.Layout(view.aggregations, view.hop_ms))
+        self._values = WindowValues(view)
+        self._parse = functools.partial(windows.StoredTiles, self._values.layout)
 
     def serve(
         self,
@@ -517,7 +519,7 @@ class _WindowedReader:
         beyond: Bools,
         newest_ms: Int64s,
     ) -> list[AnyArray]:
-        served: list[AnyArray] = [np.full(len(times_ms), np.nan) for _ in self.view.features]
+        served = self._values.missing(len(times_ms))
         for (sidecar,), rows in zip(replies, entities.rows, strict=True):
             tiles = _parse(sidecar, self._parse)
             if tiles is None:
@@ -527,7 +529,7 @@ class _WindowedReader:
             newest_ms[rows] = tiles.newest_ms(times_ms[rows])
             for column, part in zip(served, values, strict=True):
                 column[rows] = part
-        return served
+        return self._values.fit(served)
 
 
 class _LatestReader:

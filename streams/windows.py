@@ -206,7 +206,7 @@ class Tiles:
         return index
 
     def _settle(self) -> None:
-        """Let go of what is too old, then raise the limits between the resolutions as the newest events demand.
+        """Let go of what is too old, then raise the limits between the resolutions as new events demand.
 
         Each limit is that of the n-th newest distinct instant (second) kept. Later events can only
         raise it, and everything from it on is still apart: so it does not matter when this is done.

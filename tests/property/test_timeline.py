@@ -29,6 +29,8 @@ OTHER_WINDOWS: tuple[dict[str, Any], ...] = (
     {"window_ms": 60_000, "change": Change.RATIO},
     {"window_ms": 60_000, "gap_ms": 10_000},
     {"window_ms": 25_000, "gap_ms": 17_000},
+    {"window_ms": 0},
+    {"window_ms": 0, "slide_ms": 20_000},
 )
 KEY = (Column("shop", ValueType.STRING),)
 
