@@ -213,12 +213,12 @@ class Tiles:
         """
         if not self._starts_ms:
             return
-        kept_from = self._let_go()
+        self._let_go()
         starts = self._starts_ms
         instants_from_ms, seconds_from_ms = self._instants_from_ms, self._seconds_from_ms
-        if len(starts) - max(bisect_left(starts, instants_from_ms), kept_from) >= INSTANTS_MAX:
+        if len(starts) - bisect_left(starts, instants_from_ms) >= INSTANTS_MAX:
             instants_from_ms = starts[-INSTANTS_MAX] - starts[-INSTANTS_MAX] % SECOND_MS
-        first = max(bisect_left(starts, seconds_from_ms), kept_from)
+        first = bisect_left(starts, seconds_from_ms)
         if len(starts) - first >= SECONDS_MAX:
             seconds = sorted({start - start % SECOND_MS for start in starts[first:]})
             if len(seconds) >= SECONDS_MAX:
@@ -251,8 +251,8 @@ class Tiles:
         if self._extents is not None:
             self._extents.regroup(first, end, groups)
 
-    def _let_go(self) -> int:
-        """Merge tiles that are too old into the base, or drop them; return how many tiles the base is.
+    def _let_go(self) -> None:
+        """Merge tiles that are too old into the base, or drop them.
 
         The base begins with the hop of its newest event: that, too, does not depend on the order.
         """
@@ -264,20 +264,17 @@ class Tiles:
             self._regroup(0, too_old, [start_ms], [range(too_old)])
             for column, parts in zip(self._columns, lifetime_parts, strict=True):
                 column.keep_only(0, parts)
-            too_old = 1
         elif too_old:
             del self._starts_ms[:too_old]
             for column in self._columns:
                 column.drop(too_old)
             if self._extents is not None:
                 self._extents.drop(too_old)
-            too_old = 0
         # A limit below which nothing is left says nothing, and another order may never have set it.
         if self._instants_from_ms < oldest_ms:
             self._instants_from_ms = _NEVER
         if self._seconds_from_ms < oldest_ms:
             self._seconds_from_ms = _NEVER
-        return too_old
 
 
 class StoredTiles:
@@ -330,7 +327,7 @@ class StoredTiles:
         high = np.searchsorted(self._last_ms, end_ms, side="left")
         if item.gap_ms and self.extents is not None:
             low = np.maximum(low, self.extents.starts(high, times_ms, item.gap_ms))
-        return _Range(first_ms, low, np.maximum(low, high))  # low is above high only beyond the retention
+        return _Range(first_ms, low, high)
 
     def _evaluate(self, column: StoredPartials, item: Aggregation, tiles: "_Range") -> AnyArray:
         values = column.values(item, tiles.low, tiles.high)
