@@ -77,13 +77,17 @@ class Scorer:
         self._id = operator.attrgetter(declaration.request.id)
         self._event_time = operator.attrgetter(declaration.request.event_time)
 
+    def event_time_ms(self, event: Any) -> int:
+        """Return the event time of a decoded request."""
+        return codec.epoch_ms(self._event_time(event))
+
     async def score(self, events: Sequence[Any], *, wait: bool) -> Scored:
         """Serve features to decoded requests and score them.
 
         With ``wait`` the features' watermark is awaited, as declared by ``features.wait_seconds``;
         `FeaturesLateError` is raised when it does not come.
         """
-        times = np.fromiter((codec.epoch_ms(self._event_time(e)) for e in events), np.int64, len(events))
+        times = np.fromiter(map(self.event_time_ms, events), np.int64, len(events))
         if wait:
             await self._wait_for_features(int(times.max()))
         entities = {key: [getattr(e, key) for e in events] for key in self._join_keys}
