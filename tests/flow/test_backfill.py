@@ -51,7 +51,7 @@ END_MS = START_MS + 3 * 3_600_000
 SEEN_MS = 1_200_000
 """After the start; every shop and desk has had an event by then."""
 FEATURES = (
-    *("amount_sum", "amount_count", "amount_max", "amount_std", "desk_mean"),
+    *("amount_sum", "amount_count", "amount_max", "amount_std", "desk_mean", "desk_life"),
     *("heat", "state", "open", "people"),
 )
 
