@@ -340,17 +340,22 @@ class StoredTiles:
     @cached_property
     def _last_ms(self) -> Int64s:
         """The latest instant that each tile may hold an event of; of the base the end of its last hop."""
-        if not self._size:
-            return self.starts_ms
-        base = np.searchsorted(self.starts_ms, self._layout.oldest_ms(int(self.starts_ms[-1])))
+        base = self._base_tiles
         if self.instants_from_ms == _NEVER and not base:
             return self.starts_ms
-        hops = max(base, np.searchsorted(self.starts_ms, self.seconds_from_ms))
+        hops = max(base, int(np.searchsorted(self.starts_ms, self.seconds_from_ms)))
         seconds = np.searchsorted(self.starts_ms, self.instants_from_ms)
         last = self.starts_ms.copy()
         last[:hops] += self._layout.hop_ms - 1
         last[hops:seconds] += SECOND_MS - 1
         return last
+
+    @property
+    def _base_tiles(self) -> int:
+        """How many tiles are the base: one or none."""
+        if self._layout.lifetime_parts is None or not self._size:
+            return 0
+        return int(self.starts_ms[0] < self._layout.oldest_ms(int(self.starts_ms[-1])))
 
 
 @dataclasses.dataclass(frozen=True)
