@@ -13,11 +13,12 @@ import redis
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from services import feast_layout, feast_repository, watermarks
+from services import feast_layout, feast_repository
 from services.feature_plan import FeaturePlan
 from services.features.states import Event, ViewLogic
 from services.settings import Settings
 from streams import codec
+from tests.marks import read_marks
 from tests.repositories import write_shop
 
 PARTITIONS = 4
@@ -139,7 +140,7 @@ def wait_until_complete(shop: Shop, event_time_ms: int, seconds: float = 60) -> 
     with redis.Redis.from_url(shop.settings.redis_url) as client:
         deadline = time.monotonic() + seconds
         while True:
-            found = watermarks.read_blocking(client, names)
+            found = read_marks(client, names)
             if all(mark is not None and mark >= event_time_ms for mark in found.values()):
                 return
             assert time.monotonic() < deadline, f"watermarks after {seconds} s: {found}"

@@ -30,8 +30,9 @@ from starlette.routing import BaseRoute, Route
 
 from services import web, window_values
 from services.feature_plan import FeaturePlan, PlanError, Reference, ServicePlan, ValueType
-from services.online_store import OnlineReader, ServedFeatures, ServedView, Status
+from services.online_store import OnlineReader
 from services.redis_pipeline import AsyncPipeline
+from services.served_features import ServedFeatures, ServedView, Status
 from services.settings import Settings
 from streams import codec
 

@@ -14,11 +14,11 @@ from msgspec import UNSET
 from services import telemetry
 from services.missing import MissingPolicy, is_missing
 from services.model import ModelDeclaration
-from services.online_store import ServedFeatures
 from services.scoring.answers import Outputs, Task
 from services.scoring.models import LoadedModel, ModelSet
 from services.scoring.routing import NOBODY
 from services.scoring.threads import Threads
+from services.served_features import ServedFeatures
 from streams import codec, records
 
 log = structlog.get_logger()

@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from services.online_store import OnlineReader, ServedFeatures
+from services.online_store import OnlineReader
+from services.served_features import ServedFeatures
 from services.settings import Settings
 from streams import records, topics
 from tests.processes import Process

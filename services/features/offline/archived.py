@@ -69,6 +69,7 @@ class Served(NamedTuple):
     offset: int
     prediction_id: str
     event_time_ms: int
+    scored_time_ms: int
     source_partition: int
     source_offset: int
     numbers: list[float | None]
@@ -79,8 +80,8 @@ class Served(NamedTuple):
 
 
 _SERVED = """
-    SELECT p."offset", p.prediction_id, p.event_time_ms, p.source_partition, p.source_offset,
-           p.features_number, p.features_text, p.features_lag_ms, e.value
+    SELECT p."offset", p.prediction_id, p.event_time_ms, p.scored_time_ms, p.source_partition,
+           p.source_offset, p.features_number, p.features_text, p.features_lag_ms, e.value
     FROM predictions p
     LEFT JOIN events e ON e.topic = ? AND e.partition = p.source_partition AND e."offset" = p.source_offset
     WHERE p.model = ? AND p.partition = ? AND p."offset" >= ? AND md5(p.prediction_id) < ?

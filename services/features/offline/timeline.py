@@ -117,13 +117,13 @@ class Timeline:
             yield Values(values.times_ms[changed], [column[changed] for column in values.columns])
 
 
-def reach_ms(view: View) -> int | None:
-    """Return how far behind its time a value may need events; None for ever.
+def reach_ms(view: View) -> int:
+    """Return how far behind its time a value may need events: of a whole life, all of them.
 
-    That is so without a time to live, and for an aggregation over the whole life.
+    Without a time to live it also needs the newest one before that, and no other.
     """
-    if not view.ttl_ms or not all(item.window_ms for item in view.aggregations):
-        return None
+    if not all(item.window_ms for item in view.aggregations):
+        return END_MS
     longest_ms = max((spans.reach_ms(item, view.hop_ms) for item in view.aggregations), default=0)
     return max(view.ttl_ms, longest_ms + view.hop_ms)
 

@@ -11,13 +11,13 @@ from typing import Any
 import redis
 from kafka import KafkaConsumer, TopicPartition
 
-from services import watermarks
 from services.drift.inputs import PREDICTION
 from services.model import load_all
 from services.settings import Settings
 from services.topics import ensure_topics
 from streams import codec, records, topics
 from streams.producer import BatchProducer, Record
+from tests.marks import read_marks
 from tests.unit.drift import world
 from tests.unit.drift.world import Entry
 
@@ -66,7 +66,7 @@ class KafkaWorld:
 
     def watermark_ms(self) -> int | None:
         name = f"drift.{self.name}"
-        return watermarks.read_blocking(self._redis, [name])[name]
+        return read_marks(self._redis, [name])[name]
 
     def wait_for_watermark(self, at_least_ms: int, check: Callable[[], None]) -> None:
         until(lambda: (self.watermark_ms() or 0) >= at_least_ms, check)
