@@ -52,6 +52,10 @@ class Cells(abc.ABC, Generic[Cell]):
             for group in groups
         ]
 
+    def clear(self, index: int) -> None:
+        """Forget the values of a tile."""
+        self.cells[index] = self.empty()
+
     def drop(self, tiles: int) -> None:
         """Forget the oldest tiles."""
         del self.cells[:tiles]
@@ -65,7 +69,7 @@ class ValueCells(Cells[Cell]):
         """Add the value of an event to a tile."""
 
     @abc.abstractmethod
-    def value(self, low: int, high: int, percentile: float) -> float:
+    def value(self, low: int, high: int, percentile: float) -> float | str:
         """Aggregate the tiles from low to before high; nan where there is no value."""
 
     @classmethod
@@ -80,8 +84,11 @@ class StoredCells(Protocol):
     def to_cells(self) -> ValueCells[Any]:
         """Return what was written."""
 
-    def values(self, low: Int64s, high: Int64s, percentile: float) -> Float64s:
-        """Aggregate the tiles from low to before high, for (n,) pairs at once."""
+    def values(self, low: Int64s, high: Int64s, percentile: float) -> AnyArray:
+        """Aggregate the tiles from low to before high, for (n,) pairs at once; nan where there is no value.
+
+        float64, of strings object.
+        """
 
 
 def each_once(low: Int64s, high: Int64s, evaluate: Callable[[int, int], float]) -> Float64s:

@@ -25,6 +25,10 @@ TRACEPARENT_HEADER = "traceparent"
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACE_HEADERS = (TRACEPARENT_HEADER, "tracestate")
 
+FUTURE_MS_MAX = 86_400_000
+"""How far an event time may lie behind the time at which its record was written. One event from the year
+3000 would make every later one of its partition late, or hold it back until then."""
+
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MILLISECOND = dt.timedelta(milliseconds=1)
 
@@ -151,6 +155,14 @@ class EventDecoder:
 def epoch_ms(moment: dt.datetime) -> int:
     """Return the whole milliseconds from the epoch to an aware datetime, exactly."""
     return (moment - EPOCH) // MILLISECOND
+
+
+def check_event_time(event_time_ms: int, record_time_ms: int) -> None:
+    """Raise `InvalidRecordError` for an event of the future, by Kafka's time of its record if it has one."""
+    if 0 < record_time_ms < event_time_ms - FUTURE_MS_MAX:
+        raise InvalidRecordError(
+            f"the event time {event_time_ms} ms is more than a day after the record was written"
+        )
 
 
 def heartbeat(watermark_ms: int) -> list[tuple[str, bytes]]:

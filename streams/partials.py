@@ -95,7 +95,7 @@ class Partials:
             cells.insert(index)
 
     def add(self, index: int, value: Any, time_ms: int) -> None:
-        """Add the value of an event to a tile: a finite number, or what the functions take besides."""
+        """Add the value of an event to a tile: a finite number, a string or a bool, as the functions take."""
         self.counts[index] += 1
         if self.sums is not None:
             numerator, denominator = value.as_integer_ratio()
@@ -160,7 +160,21 @@ class Partials:
         for cells in self.cells.values():
             cells.drop(tiles)
 
-    def value(self, item: Aggregation, low: int, high: int) -> float:
+    def keep_only(self, index: int, parts: Parts) -> None:
+        """Forget of a tile what these parts do not need; its count stays."""
+        if self.sums is not None and not parts.sums:
+            self.sums[index] = 0
+        if self.squares is not None and not parts.squares:
+            self.squares[index] = 0
+        if self.minima is not None and not parts.minima:
+            self.minima[index] = math.inf
+        if self.maxima is not None and not parts.maxima:
+            self.maxima[index] = -math.inf
+        for kind, cells in self.cells.items():
+            if kind not in parts.cells:
+                cells.clear(index)
+
+    def value(self, item: Aggregation, low: int, high: int) -> float | str:
         """Aggregate the tiles from low to before high; nan where there is no value."""
         function = item.function
         if function in CELLS:
@@ -323,7 +337,7 @@ class StoredPartials:
         partials.cells = {kind: stored.to_cells() for kind, stored in self.cells.items()}
         return partials
 
-    def values(self, item: Aggregation, low: Int64s, high: Int64s) -> Float64s:
+    def values(self, item: Aggregation, low: Int64s, high: Int64s) -> AnyArray:
         """Aggregate the tiles from low to before high, for (n,) pairs at once."""
         function = item.function
         if function in CELLS:

@@ -1,21 +1,18 @@
 """What one view makes of events: the state of each entity, and the row that Feast's readers see. Pure."""
 
 import dataclasses
-import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from services import feast_layout
-from services.feature_plan import Kind, ValueType, View
-from streams import windows
+from services.feature_plan import Kind, View
+from services.window_values import WindowValues
 from streams.observations import Observation, Observations
 from streams.records import FeatureValue
 from streams.windows import Tiles
 
 Entity = tuple[Any, ...]
-_INT64_MAX = 2.0**63 - 1024
-"""The largest double that is an Int64: a sum beyond it stays there."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,9 +103,9 @@ class _Windowed:
     """Tiles of the aggregated columns."""
 
     def __init__(self, view: View) -> None:
-        self._layout = windows.Layout(view.aggregations, view.hop_ms)
+        self._values = WindowValues(view)
+        self._layout = self._values.layout
         self._values_of = _getter(self._layout.columns)
-        self._kinds = [feature.type for feature in view.features]
 
     def history(self, raw: bytes | None) -> Tiles:
         return Tiles(self._layout) if raw is None else Tiles.from_bytes(self._layout, raw)
@@ -117,16 +114,7 @@ class _Windowed:
         history.add(event.time_ms, self._values_of(event.value))
 
     def row(self, history: Tiles) -> Row:
-        values = history.newest_values()
-        return Row(
-            history.newest_ms, [_value(kind, value) for kind, value in zip(self._kinds, values, strict=True)]
-        )
-
-
-def _value(kind: ValueType, value: float) -> FeatureValue:
-    if math.isnan(value):
-        return None
-    return int(min(max(value, -(2.0**63)), _INT64_MAX)) if kind is ValueType.INT64 else value
+        return Row(history.newest_ms, self._values.newest(history))
 
 
 class _Latest:

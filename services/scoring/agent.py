@@ -83,7 +83,9 @@ class ScoringAgent:
                     raise codec.InvalidRecordError(
                         f"the record has {len(value)} bytes, the limit is {bytes_max}"
                     )
-                requests.append((record, decode(value)))
+                event = decode(value)
+                codec.check_event_time(self._scorer.event_time_ms(event), record.timestamp)
+                requests.append((record, event))
             except codec.InvalidRecordError as error:
                 letters.append(codec.dead_letter("scoring", record, str(error)))
         return requests, letters, watermark_ms

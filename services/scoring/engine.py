@@ -107,6 +107,10 @@ class Scorer:
         self._key = operator.attrgetter(declaration.request.routing_key)
         self._event_time = operator.attrgetter(declaration.request.event_time)
 
+    def event_time_ms(self, event: Any) -> int:
+        """Return the event time of a decoded request."""
+        return codec.epoch_ms(self._event_time(event))
+
     async def score(self, events: Sequence[Any], *, replay: bool) -> Scored:
         """Serve features to decoded requests and answer them.
 
@@ -114,7 +118,7 @@ class Scorer:
         every shadow. Raises `FeaturesLateError` when the watermark does not come, and whatever the model
         raises when it can answer none of the rows.
         """
-        times = np.fromiter((codec.epoch_ms(self._event_time(e)) for e in events), np.int64, len(events))
+        times = np.fromiter(map(self.event_time_ms, events), np.int64, len(events))
         if replay:
             await self._wait_for_features(int(times.max()))
         entities = {key: [getattr(e, key) for e in events] for key in self._join_keys}

@@ -173,6 +173,7 @@ def test_feast_reads_the_rows_that_we_write(plan: FeaturePlan, feast_store: Any,
             "layout_by_shop:amount_max",
             "layout_by_shop:amount_std",
             "layout_by_desk:desk_mean",
+            "layout_by_desk:desk_life",
         ],
         entity_rows=[{"shop": "mill", "desk": 7}],
     )
@@ -182,6 +183,7 @@ def test_feast_reads_the_rows_that_we_write(plan: FeaturePlan, feast_store: Any,
     assert served["amount_max"] == 4.5
     assert served["amount_std"] == pytest.approx(1.5909902576697319)
     assert served["desk_mean"] == 2.25
+    assert served["desk_life"] == 6.75
     assert answer.proto.results[-1].event_timestamps[0].ToMilliseconds() == NOON_MS + 12 * 60_000
 
 
@@ -394,14 +396,15 @@ def test_plan_says_what_the_repository_declares(plan: FeaturePlan) -> None:
     assert not plan.view("layout_latest").is_repartitioned
     assert plan.view("layout_latest").ttl_ms == 3_600_000
     service = plan.service("everything")
-    assert service.feature_names[:5] == (
+    assert service.feature_names[:6] == (
         "amount_sum",
         "amount_count",
         "amount_max",
         "amount_std",
         "desk_mean",
+        "desk_life",
     )
-    assert service.feature_names[5:] == (
+    assert service.feature_names[6:] == (
         "heat", "state", "open", "people", "width", "depth", "drawers", "legs", "colour", "oak",
     )  # fmt: skip
     assert set(service.join_keys) == {"shop", "desk"}
