@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from services import feast_layout
 from services.feature_plan import Kind, ValueType, View
 from streams import windows
-from streams.observations import Observation, Observations
+from streams.observations import Observations
 from streams.records import FeatureValue
 from streams.windows import Tiles
 
@@ -143,7 +143,7 @@ class _Latest:
     def add(self, history: Observations, events: Iterable[Event]) -> None:
         encode, values_of = self._format.encode, self._values_of
         for value, time_ms, partition, offset in events:
-            history.add(Observation(time_ms, partition, offset, encode(values_of(value))))
+            history.add(time_ms, partition, offset, encode(values_of(value)))
 
     def row(self, history: Observations) -> Row:
         newest = history.newest
