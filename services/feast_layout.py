@@ -7,6 +7,7 @@ view, which Feast's readers pass over: the *sidecar*.
 """
 
 import dataclasses
+import functools
 import itertools
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -229,11 +230,15 @@ _FIXED: Mapping[ValueType, tuple[bytes, str, int]] = {
 """Of types whose values all have one size: length and tag before each, struct code, size in bytes."""
 
 
+_varint_of_time = functools.lru_cache(4096)(_varint)
+"""Rows that are written together share their seconds, and there are only so many milliseconds in one."""
+
+
 def encode_timestamp(time_ms: int) -> bytes:
     """Write an event time as a protobuf Timestamp, whose parts are left out where they are 0."""
     seconds, milliseconds = divmod(time_ms, 1000)
-    written = b"\x08" + _varint(seconds) if seconds else b""
-    return written + (b"\x10" + _varint(milliseconds * 1_000_000) if milliseconds else b"")
+    written = b"\x08" + _varint_of_time(seconds) if seconds else b""
+    return written + (b"\x10" + _varint_of_time(milliseconds * 1_000_000) if milliseconds else b"")
 
 
 def decode_timestamp(raw: bytes | None) -> int | None:

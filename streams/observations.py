@@ -6,16 +6,15 @@ one before them. Of two at the same instant, the one with the higher source part
 so a correction wins and the order in which partitions interleave does not matter.
 """
 
-import functools
 import itertools
 import struct
-from array import array
 from bisect import bisect_left
 from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from streams.cells import integer_array
 from streams.partials import StateError
 from streams.windows import SLACK_MS
 
@@ -25,9 +24,6 @@ _HEADER = struct.Struct("<BI")
 _FORMAT = 1
 
 Int64s = npt.NDArray[np.int64]
-
-_integers = functools.partial(array, "q")
-"""Of 64 bits, little-endian: no machine that we run on has another order."""
 
 
 class Observation(NamedTuple):
@@ -47,7 +43,7 @@ class Observations:
     def __init__(self) -> None:
         """Start without events."""
         # Columns, as they are written: all of a history is written again with every slice that adds to it.
-        self._times_ms, self._partitions, self._offsets = _integers(), _integers(), _integers()
+        self._times_ms, self._partitions, self._offsets = integer_array(), integer_array(), integer_array()
         self._rows: list[bytes] = []
 
     def __len__(self) -> int:
@@ -77,7 +73,7 @@ class Observations:
     def to_bytes(self) -> bytes:
         """Write the state."""
         self._drop_old()
-        ends = _integers(itertools.accumulate(map(len, self._rows)))
+        ends = integer_array(itertools.accumulate(map(len, self._rows)))
         columns = (self._times_ms, self._partitions, self._offsets, ends)
         return b"".join((_HEADER.pack(_FORMAT, len(self)), *columns, *self._rows))
 
@@ -97,9 +93,9 @@ class Observations:
         return Observation(*place, self._rows[index])
 
     def _set(self, where: slice, observation: Observation) -> None:
-        self._times_ms[where] = _integers((observation.event_time_ms,))
-        self._partitions[where] = _integers((observation.source_partition,))
-        self._offsets[where] = _integers((observation.source_offset,))
+        self._times_ms[where] = integer_array((observation.event_time_ms,))
+        self._partitions[where] = integer_array((observation.source_partition,))
+        self._offsets[where] = integer_array((observation.source_offset,))
         self._rows[where] = (observation.row,)
 
     def _drop_old(self) -> None:
