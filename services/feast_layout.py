@@ -317,12 +317,6 @@ def encode_sidecar(offsets: Mapping[int, int], state: bytes, generation: int = 0
     return b"".join([header, *(_PACK_OFFSET(*item) for item in sorted(offsets.items())), state])
 
 
-def with_generation(sidecar: bytes, generation: int) -> bytes:
-    """Return a sidecar with another generation."""
-    place = _SIDECAR_GENERATION
-    return b"".join([sidecar[: place.start], generation.to_bytes(8, "little"), sidecar[place.stop :]])
-
-
 def decode_sidecar(raw: bytes) -> tuple[dict[int, int], bytes]:
     """Read offsets and state of a sidecar; `LayoutError` if it is none."""
     version = sidecar_version(raw)

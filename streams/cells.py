@@ -24,7 +24,7 @@ integer_array = functools.partial(array, "q")
 double_array = functools.partial(array, "d")
 """Numbers as they are written: 64 bits, little-endian, for no machine that we run on has another order.
 
-For the short lists of which most states consist they cost a fifth of what numpy's arrays do.
+For the short lists of which most states consist they cost half of what numpy's arrays do.
 """
 
 
