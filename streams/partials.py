@@ -14,15 +14,27 @@ import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from streams.cells import AnyArray, Float64s, Int64s, Reader, StoredCells, ValueCells
+from streams.cells import (
+    AnyArray,
+    Float64s,
+    Int64s,
+    Reader,
+    StoredCells,
+    ValueCells,
+    double_array,
+    integer_array,
+)
 from streams.distincts import Distincts
 from streams.ends import Firsts, Lasts
 from streams.quantiles import Quantiles
 from streams.spans import Aggregation
+
+if TYPE_CHECKING:
+    from array import array
 
 NUMBERS = ("count", "sum", "mean", "avg", "min", "max", "std", "stddev", "var", "variance")
 CELLS: Mapping[str, type[ValueCells[Any]]] = {
@@ -194,13 +206,13 @@ class Partials:
 
     def to_bytes(self) -> bytes:
         """Write the counts, then each part that there is, in a fixed order."""
-        written = [np.array(self.counts, dtype="<i8").tobytes()]
+        written: list[bytes | array[int] | array[float]] = [integer_array(self.counts)]
         if self.sums is not None:
             written.append(_write_scaled(self.sums, self.shift))
         if self.squares is not None:
             written.append(_write_scaled(self.squares, 2 * self.shift))
         extremes = (part for part in (self.minima, self.maxima) if part is not None)
-        written += [np.array(part, dtype="<f8").tobytes() for part in extremes]
+        written += [double_array(part) for part in extremes]
         return b"".join([*written, *(cells.to_bytes() for cells in self.cells.values())])
 
 
@@ -233,7 +245,7 @@ def _write_scaled(entries: list[int], shift: int) -> bytes:
         entries = [entry >> spare for entry in entries]
         shift -= spare
     try:
-        return _SCALED.pack(shift, 8) + np.array(entries, dtype="<i8").tobytes()
+        return _SCALED.pack(shift, 8) + integer_array(entries)
     except OverflowError:
         width = max(entry.bit_length() // 64 + 1 for entry in entries) * 8
         return _SCALED.pack(shift, width) + b"".join(

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams import spans
-from streams.cells import AnyArray, Int64s, Reader
+from streams.cells import AnyArray, Int64s, Reader, integer_array
 from streams.partials import Partials, Parts, StateError, StoredPartials
 from streams.sessions import Extents, StoredExtents
 from streams.spans import Aggregation, Change
@@ -65,6 +65,11 @@ class Layout:
     def columns(self) -> tuple[str, ...]:
         """The columns whose values `Tiles.add` expects, in this order."""
         return tuple(dict.fromkeys(item.column for item in self.aggregations))
+
+    @cached_property
+    def column_indexes(self) -> tuple[int, ...]:
+        """For each aggregation, which of the columns it is of."""
+        return tuple(self.columns.index(item.column) for item in self.aggregations)
 
     @cached_property
     def reach_ms(self) -> int:
@@ -149,16 +154,16 @@ class Tiles:
     def newest_values(self) -> list[float | str]:
         """Return the aggregations' values as of the newest event."""
         self._settle()
-        columns = dict(zip(self._layout.columns, self._columns, strict=True))
-        return [self._newest_value(columns[item.column], item) for item in self._layout.aggregations]
+        items = zip(self._layout.column_indexes, self._layout.aggregations, strict=True)
+        return [self._newest_value(self._columns[index], item) for index, item in items]
 
     def to_bytes(self) -> bytes:
         """Write the state; equal sets of events give equal bytes."""
         self._settle()
-        starts = np.array(self._starts_ms, dtype="<i8").tobytes()
         header = _HEADER.pack(_FORMAT, self._instants_from_ms, self._seconds_from_ms, len(self._starts_ms))
         extents = self._extents.to_bytes() if self._extents is not None else b""
-        return b"".join([header, starts, extents, *(column.to_bytes() for column in self._columns)])
+        columns = [column.to_bytes() for column in self._columns]
+        return b"".join([header, integer_array(self._starts_ms), extents, *columns])
 
     @classmethod
     def from_bytes(cls, layout: Layout, raw: bytes) -> Self:
@@ -215,6 +220,8 @@ class Tiles:
             return
         self._let_go()
         starts = self._starts_ms
+        if len(starts) < min(INSTANTS_MAX, SECONDS_MAX):
+            return  # nothing has to be merged yet
         instants_from_ms, seconds_from_ms = self._instants_from_ms, self._seconds_from_ms
         if len(starts) - bisect_left(starts, instants_from_ms) >= INSTANTS_MAX:
             instants_from_ms = starts[-INSTANTS_MAX] - starts[-INSTANTS_MAX] % SECOND_MS

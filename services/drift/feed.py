@@ -6,13 +6,8 @@ from collections.abc import Sequence
 import msgspec
 
 from services.drift.engine import Engine
-<<<<<<< HEAD
 from services.drift.inputs import LABEL, PREDICTION, Place, TracedPrediction
-from services.model import DAY_MS, ModelDeclaration
-=======
-from services.drift.inputs import LABEL, PREDICTION, Place
 from services.model import ModelDeclaration
->>>>>>> aggregations
 from streams import codec, records
 
 

@@ -112,6 +112,26 @@ def test_values_of_every_type_equal_those_of_feast_and_are_read_back(
         assert feast_layout.decode_value(raw) == value
 
 
+COLUMNS = st.sampled_from(list(SCALARS)).flatmap(
+    lambda kind: st.tuples(st.just(kind), st.none() | SCALARS[kind])
+)
+NUMBERS = st.sampled_from([ValueType.DOUBLE, ValueType.FLOAT]).flatmap(
+    lambda kind: st.tuples(st.just(kind), SCALARS[kind])
+)
+
+
+@given(st.lists(COLUMNS) | st.lists(NUMBERS, min_size=1))
+def test_a_row_holds_each_value_as_it_stands_alone(columns: list[tuple[ValueType, Any]]) -> None:
+    """Rows of numbers alone take another way to the same bytes."""
+    values = [value for _, value in columns]
+    alone = [feast_layout.encode_value(kind, value) for kind, value in columns]
+    row_format = feast_layout.RowFormat([kind for kind, _ in columns])
+    raw = row_format.encode(values)
+    assert raw == b"".join(len(each).to_bytes(4, "little") + each for each in alone)
+    assert list(row_format.split(raw)) == feast_layout.split_row(raw) == alone
+    assert list(row_format.decode(raw)) == values
+
+
 def test_every_kind_of_null_of_feast_is_null() -> None:
     from feast.protos.feast.types.Value_pb2 import NULL, Value
 

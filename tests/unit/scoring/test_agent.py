@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from services.scoring.agent import ScoringAgent
+from services.tracing import Tracing
 from streams.batches import Slice
 from tests.unit.scoring.fakes import scorer
 
@@ -41,7 +42,14 @@ def request(offset, at):
 def test_a_request_of_the_future_is_a_dead_letter_and_its_neighbours_are_answered():
     producer: Any = Producer()
     follower: Any = Follower()
-    agent = ScoringAgent(scorer(), follower, producer, record_bytes_max=1000)
+    agent = ScoringAgent(
+        scorer(),
+        follower,
+        producer,
+        record_bytes_max=1000,
+        cloud_events=False,
+        tracing=Tracing("", "scoring"),
+    )
     ats = ("2013-07-01T16:05:00Z", "3000-01-01T00:00:00Z", "2013-07-01T16:05:01Z")
     asked = [request(offset, at) for offset, at in enumerate(ats)]
     asyncio.run(agent.write_predictions(Slice("requests", 0, asked, caught_up=True)))
