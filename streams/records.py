@@ -182,7 +182,8 @@ class FeatureReference(msgspec.Struct, kw_only=True, frozen=True):
     """The distribution of one feature (or of the score) in the training set, in frozen bins.
 
     Numeric: ``edges`` are inner quantile edges, strictly increasing; bin i holds
-    ``edges[i-1] <= x < edges[i]`` and ``counts`` has ``len(edges) + 1`` entries.
+    ``edges[i-1] <= x < edges[i]`` and ``counts`` has ``len(edges) + 1`` entries; the first and the last
+    bin are empty where the outermost edges are the range.
     Categorical: ``categories`` by name; ``counts`` has as many entries.
     """
 

@@ -31,7 +31,7 @@ class FeatureCells:
         self.reference: Counts = np.array([*reference.counts, *extra, reference.missing], dtype=np.int64)
         self.counts: Counts = np.array(list(counts) or [0] * len(self.reference), dtype=np.int64)
         self.unseen = dict(unseen)
-        self._edges = np.array(reference.edges or [], dtype=np.float64)
+        self.edges = np.array(reference.edges or [], dtype=np.float64)
         self._cell_of = {name: cell for cell, name in enumerate(reference.categories or ())}
 
     def add(self, column: Sequence[FeatureValue]) -> None:
@@ -56,10 +56,17 @@ class FeatureCells:
         """Values of categories that the reference does not have."""
         return 0 if self.numeric else int(self.counts[-2])
 
+    @property
+    def out_of_range(self) -> tuple[int, int]:
+        """Values below and above all of the reference's; categories have no range."""
+        if not self.numeric or not len(self.edges) or self.reference[0] or self.reference[-2]:
+            return 0, 0
+        return int(self.counts[0]), int(self.counts[-2])
+
     def _add_numbers(self, column: Sequence[FeatureValue]) -> None:
         values = _numbers(column)
         present = values[~np.isnan(values)]
-        bins = np.searchsorted(self._edges, present, side="right")  # edges[i-1] <= x < edges[i]
+        bins = np.searchsorted(self.edges, present, side="right")  # edges[i-1] <= x < edges[i]
         self.counts[:-1] += np.bincount(bins, minlength=len(self.counts) - 1)
         self.counts[-1] += len(values) - len(present)
 

@@ -5,12 +5,14 @@ reference as exact makes a test at level 0.05 reject up to 97 % of windows in wh
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
 Counts = npt.NDArray[np.int64]
+Edges = npt.NDArray[np.float64]
 
 PSI_PSEUDO_COUNT = 0.5
 """Added to each cell of both samples (Jeffreys' prior), so that an empty cell gives a finite index."""
@@ -68,22 +70,94 @@ def total_variation(reference: Counts, current: Counts) -> float:
     return float(np.abs(current / n - reference / m).sum() / 2)
 
 
+def jensen_shannon(reference: Counts, current: Counts) -> float:
+    """Return the Jensen-Shannon distance of the shares in base 2, 0 to 1; 0 when a sample is empty.
+
+    The root of the divergence (Endres and Schindelin, "A new metric for probability distributions", 2003).
+    """
+    if not reference.sum() or not current.sum():
+        return 0.0
+    p, q = reference / reference.sum(), current / current.sum()
+    middle = (p + q) / 2
+    divergence = (special.rel_entr(p, middle).sum() + special.rel_entr(q, middle).sum()) / 2
+    return math.sqrt(max(float(divergence), 0.0) / math.log(2))
+
+
+def hellinger(reference: Counts, current: Counts) -> float:
+    """Return the Hellinger distance of the shares, 0 to 1; 0 when a sample is empty."""
+    if not reference.sum() or not current.sum():
+        return 0.0
+    roots = np.sqrt(reference / reference.sum()) - np.sqrt(current / current.sum())
+    return float(np.linalg.norm(roots) / math.sqrt(2))
+
+
+def wasserstein(reference: Counts, current: Counts, edges: Edges) -> float:
+    """Return the Wasserstein-1 distance of two samples in the unit of the feature.
+
+    Counts have shape ``(n_edges + 1,)``; values are taken as spread evenly over their cell, those outside of
+    the edges as on the outermost one. Spreading moves no value by more than its cell's width, half of it on
+    average at most, so the error is at most the sum of ``width (p + q) / 2`` over the cells.
+    """
+    n, m = int(current.sum()), int(reference.sum())
+    if not n or not m or len(edges) < 2:
+        return 0.0
+    difference = np.cumsum(current)[:-1] / n - np.cumsum(reference)[:-1] / m
+    left, right = difference[:-1], difference[1:]
+    size = np.abs(left) + np.abs(right)
+    crossing = np.divide(left**2 + right**2, size, out=np.zeros_like(size), where=size > 0)
+    return float((np.diff(edges) * np.where(left * right < 0, crossing, size)).sum() / 2)
+
+
+def likelihood_ratio_p_value(reference: Counts, current: Counts) -> float:
+    """Return the p-value of the two-sample G-test, rare cells pooled; 1 with nothing to compare.
+
+    (Wilks 1938, "The large-sample distribution of the likelihood ratio".) Close to
+    `homogeneity_p_value`, and additive over parts of a table.
+    """
+    found = _table(reference, current)
+    if found is None:
+        return 1.0
+    table, expected = found
+    return float(special.chdtrc(table.shape[1] - 1, 2 * float(special.rel_entr(table, expected).sum())))
+
+
 def homogeneity_p_value(reference: Counts, current: Counts) -> float:
     """Return the p-value of the two-sample chi-square test, rare cells pooled; 1 with nothing to compare.
 
     (Pearson 1911, "On the probability that two independent distributions of frequency are really
     samples from the same population".)
     """
-    n, m = int(current.sum()), int(reference.sum())
-    if not n or not m:
+    found = _table(reference, current)
+    if found is None:
         return 1.0
-    table = _pool_rare(np.stack([reference, current]))
-    cells = table.shape[1]
-    if cells < 2:
-        return 1.0
-    expected = np.outer([m, n], table.sum(axis=0)) / (n + m)
+    table, expected = found
     statistic = float(((table - expected) ** 2 / expected).sum())
-    return float(special.chdtrc(cells - 1, statistic))
+    return float(special.chdtrc(table.shape[1] - 1, statistic))
+
+
+def share_p_value(reference: tuple[int, int], current: tuple[int, int]) -> float:
+    """Return the p-value of "this share did not change", of ``(with, all)`` of either sample; exact.
+
+    Fisher's test from one side, for more: of values out of range, of missing ones. It holds for counts of
+    any size, a single value among them.
+    """
+    (known, m), (found, n) = reference, current
+    if not found or not n:
+        return 1.0
+    possible = np.arange(found, min(n, known + found) + 1)
+    chances = _log_choose(n, possible) + _log_choose(m, known + found - possible)
+    return min(1.0, float(np.exp(chances - _log_choose(m + n, known + found)).sum()))
+
+
+def cardinality(counts: Counts) -> tuple[int, float]:
+    """Return how many cells are in use, and how many count: the exponential of the entropy.
+
+    (Hill, "Diversity and evenness", 1973, order 1.) A feature that freezes falls to 1.
+    """
+    total = counts.sum()
+    if not total:
+        return 0, 0.0
+    return int(np.count_nonzero(counts)), float(np.exp(special.entr(counts / total).sum()))
 
 
 def unseen_p_value(reference: Counts, unseen: int, current_total: int) -> float:
@@ -101,6 +175,20 @@ def unseen_p_value(reference: Counts, unseen: int, current_total: int) -> float:
         return 1.0
     singletons = int(np.count_nonzero(reference == 1))
     return float(special.pdtrc(unseen - 1, current_total * (singletons + 1) / m))
+
+
+def _table(reference: Counts, current: Counts) -> tuple[Counts, npt.NDArray[np.float64]] | None:
+    """Return the pooled ``(2, n_cells)`` table and what it expects; None when there is nothing to compare."""
+    if not reference.sum() or not current.sum():
+        return None
+    table = _pool_rare(np.stack([reference, current]))
+    if table.shape[1] < 2:
+        return None
+    return table, np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
+
+
+def _log_choose(whole: int, part: Any) -> Any:
+    return special.gammaln(whole + 1) - special.gammaln(part + 1) - special.gammaln(whole - part + 1)
 
 
 def _smoothed_shares(counts: Counts) -> npt.NDArray[np.float64]:

@@ -1,0 +1,104 @@
+"""Statistics over frozen cells equal those of scipy over the samples, within the error of the cells."""
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial import distance
+
+from services.drift import statistics
+from services.drift.cells import FeatureCells
+from services.retraining import reference
+
+values = st.integers(-3000, 3000).map(lambda whole: whole / 16)
+samples = st.lists(values, min_size=2, max_size=300)
+counts = st.integers(2, 12).flatmap(
+    lambda cells: st.tuples(*[st.lists(st.integers(1, 1000), min_size=cells, max_size=cells)] * 2)
+)
+thorough = settings(max_examples=150, deadline=None)
+
+
+def counted(known: list[float], seen: list[float]) -> FeatureCells:
+    """Freeze the cells of one sample and count another in them."""
+    cells = FeatureCells(reference.of_numbers("x", np.array(known)))
+    cells.add(seen)
+    return cells
+
+
+@thorough
+@given(samples, samples)
+def test_ks_distance_is_scipys_within_the_largest_cell(known, seen):
+    """Between two edges neither distribution function moves by more than its cell's share."""
+    ordered = counted(known, seen).ordered_counts
+    found, _ = statistics.kolmogorov_smirnov(*ordered)
+    exact = scipy.stats.ks_2samp(known, seen).statistic
+    largest = max(float((side / side.sum()).max()) for side in ordered)
+    assert found - 1e-9 <= exact <= found + largest + 1e-9
+
+
+@thorough
+@given(samples, samples)
+def test_wasserstein_distance_is_scipys_within_the_stated_error(known, seen):
+    """Values beyond the reference's range count as at its ends."""
+    cells = counted(known, seen)
+    p, q = (side / side.sum() for side in cells.ordered_counts)
+    found = statistics.wasserstein(*cells.ordered_counts, cells.edges)
+    exact = scipy.stats.wasserstein_distance(known, np.clip(seen, min(known), max(known)))
+    assert abs(found - exact) <= (np.diff(cells.edges) * (p + q)[1:-1]).sum() / 2 + 1e-9
+
+
+@thorough
+@given(counts)
+def test_distances_of_shares_are_scipys(pair):
+    """Jensen-Shannon as scipy has it; Hellinger by its affinity."""
+    known, seen = (np.array(side, dtype=np.int64) for side in pair)
+    p, q = known / known.sum(), seen / seen.sum()
+    expected = distance.jensenshannon(p, q, base=2)
+    assert statistics.jensen_shannon(known, seen) == pytest.approx(expected, abs=1e-7)
+    affinity = np.sqrt(p * q).sum()
+    assert statistics.hellinger(known, seen) == pytest.approx(np.sqrt(max(1 - affinity, 0)), abs=1e-7)
+
+
+@thorough
+@given(counts)
+def test_g_test_is_scipys_when_no_cell_is_rare(pair):
+    """With ten more in each cell and samples of like size nothing is pooled."""
+    known, seen = (np.array(side, dtype=np.int64) * 10 + 2000 for side in pair)
+    expected = scipy.stats.chi2_contingency([known, seen], correction=False, lambda_="log-likelihood").pvalue
+    assert statistics.likelihood_ratio_p_value(known, seen) == pytest.approx(expected, abs=1e-9)
+
+
+@thorough
+@given(st.integers(0, 40), st.integers(40, 400), st.integers(0, 40), st.integers(40, 400))
+def test_share_test_is_fishers(known, m, found, n):
+    """One-sided: more in the window than in the reference."""
+    table = [[found, n - found], [known, m - known]]
+    expected = scipy.stats.fisher_exact(table, alternative="greater").pvalue
+    assert statistics.share_p_value((known, m), (found, n)) == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
+@thorough
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=30))
+def test_cells_that_count_are_at_most_those_in_use(cells):
+    """A constant feature has one; equal shares have as many as there are cells."""
+    used, effective = statistics.cardinality(np.array(cells, dtype=np.int64))
+    assert used == sum(count > 0 for count in cells)
+    assert effective <= used + 1e-9
+    assert (effective >= 1 - 1e-9) == (used > 0)
+
+
+@thorough
+@given(samples, st.lists(values, max_size=100), st.lists(values, max_size=100))
+def test_counts_can_be_merged_and_taken_back(known, first, second):
+    """A window is the sum of its parts, and a part can be taken out of it again."""
+    whole = counted(known, [*first, *second]).counts
+    parts = counted(known, first).counts, counted(known, second).counts
+    assert (parts[0] + parts[1] == whole).all()
+    assert (whole - parts[1] == parts[0]).all()
+
+
+def test_values_out_of_range_have_cells_of_their_own():
+    """One far outlier is one value out of range, and moves nothing else."""
+    cells = counted([float(number) for number in range(100)], [-1e9, 50.0, 99.0, 99.5, 1e9])
+    assert cells.out_of_range == (1, 2)
