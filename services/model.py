@@ -11,12 +11,16 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from services import seasons
 from streams import codec
 
 MULTICLASS_MIN = 3
 FILE = "model.yaml"
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
+MONTH_MS = 365 * DAY_MS // 12
+
+Detector = Literal["adwin", "page_hinkley", "kswin", "ddm", "eddm", "hddm_a", "hddm_w", "fhddm"]
 
 
 class DeclarationError(ValueError):
@@ -144,14 +148,34 @@ class Monitoring(_Strict):
     """Evidence: the level of all features of a window together."""
     new_category_share: float = Field(0.01, gt=0, le=1)
     """Effect: the share of categories that the reference does not have, from which they count as drift."""
+    false_alarms_per_month: float = Field(0.1, gt=0, le=1000)
+    """Of all features, segments and scores together, on average, at most."""
+    season: dict[str, tuple[seasons.Part, ...]] = {}
+    """By feature: the parts of the event time (UTC) with which it changes by nature."""
+    segments: tuple[str, ...] = ()
+    """Features whose most frequent values are watched apart."""
+    block_hours: float = Field(24, gt=0)
+    """Within such a time values are alike; from block to block they are taken for independent."""
+    detectors: tuple[Detector, ...] = ()
+    """Of river, on the loss beside ours: they raise alarms without a budget."""
     alarm_windows: int = Field(3, ge=1, le=100)
-    """Consecutive windows that must agree before an alarm is raised, or taken back."""
+    """Consecutive windows without drift after which an alarm is taken back."""
     loss_tolerance: float = Field(0.03, ge=0)
     """Harm: how far the mean loss may be above the reference's."""
     loss_windows: int = Field(7, ge=1, le=366)
     """Closed windows over which that mean is taken."""
     adwin_delta: float = Field(0.002, gt=0, lt=1)
     """Of the ADWIN detector on the loss."""
+
+    @property
+    def patience_ms(self) -> float:
+        """Mean time between two false alarms of the model, at least."""
+        return MONTH_MS / self.false_alarms_per_month
+
+    @property
+    def block_ms(self) -> int:
+        """The block in milliseconds."""
+        return round(self.block_hours * HOUR_MS)
 
     @property
     def window_ms(self) -> int:

@@ -93,6 +93,14 @@ class FeatureDrift(msgspec.Struct, kw_only=True, frozen=True):
     drifted: bool
     missing_share: float
     new_categories: list[str] = []
+    jensen_shannon: float = 0.0
+    hellinger: float = 0.0
+    wasserstein: float = 0.0
+    """In the feature's own unit; 0 for categories."""
+    out_of_range_share: float = 0.0
+    """Below or above all values of the reference."""
+    cells_effective: float = 0.0
+    """How many cells count, by entropy: 1 for a feature that froze."""
 
 
 class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report"):
@@ -142,6 +150,15 @@ class DriftAlarm(msgspec.Struct, kw_only=True, frozen=True, tag="drift_alarm"):
     since_ms: int
     """Event time at which the change is thought to have begun."""
     message: str
+    detector: str = "window"
+    """What raised it: ``e-detector``, ``window``, ``adwin`` or another of river's."""
+    since_from_ms: int | None = None
+    """The change began hardly before this and hardly after the next; null when the detector cannot tell."""
+    since_to_ms: int | None = None
+    effect: float | None = None
+    """Where values of late stand among those known, 0 to 1; 0.5 when nothing changed."""
+    segment: str = ""
+    """``origin=EWR``: only predictions with this value; empty: all."""
 
 
 class RetrainingRequested(msgspec.Struct, kw_only=True, frozen=True, tag="retraining_requested"):
@@ -192,6 +209,12 @@ class FeatureReference(msgspec.Struct, kw_only=True, frozen=True):
     missing: int
     edges: list[float] | None = None
     categories: list[str] | None = None
+    season: list[Literal["hour", "weekday", "month"]] = []
+    """Parts of the event time with which this feature changes by nature."""
+    seasons: dict[str, list[int]] = {}
+    """By season (see `services.seasons`): the counts, the missing ones last."""
+    design_effect: float = 1.0
+    """How much more the values of a block of time vary together than independent ones would."""
 
 
 class Reference(msgspec.Struct, kw_only=True, frozen=True):

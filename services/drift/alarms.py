@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from services.drift.detection import Change
 from streams import records
 
 Kind = Literal["feature", "category", "score", "loss"]
@@ -14,13 +15,10 @@ EVIDENCE_MAX = 20
 class Watch(msgspec.Struct, array_like=True):
     """How one subject has been of late."""
 
-    drifted_windows: int = 0
-    """Consecutive, up to now."""
     calm_windows: int = 0
-    since_ms: int = 0
-    """Start of the first of the consecutive drifted windows."""
-    raised: records.DriftAlarm | None = None
-    """The alarm that stands."""
+    """Consecutive, up to now."""
+    raised: dict[str, records.DriftAlarm] = {}
+    """The alarms that stand, by detector and segment."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -35,15 +33,10 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Alarms:
-    """Raises an alarm when enough consecutive windows agree, and takes it back in the same way.
+    """Remembers which alarms stand, so that each is raised once, and takes them back after calm windows."""
 
-    One day of storms differs from a month of weather, every time; what stays different is drift. So
-    evidence within a window is not enough: its values are far from independent.
-    """
-
-    def __init__(self, model: str, windows: int, watches: dict[str, Watch] | None = None) -> None:
-        """Start calm, or from a snapshot. ``windows`` must agree before anything changes."""
-        self._model = model
+    def __init__(self, windows: int, watches: dict[str, Watch] | None = None) -> None:
+        """Start calm, or from a snapshot. So many windows without drift take an alarm back."""
         self._windows = windows
         self.watches = watches or {}
 
@@ -52,34 +45,30 @@ class Alarms:
         self.watches.clear()
 
     def standing(self) -> list[records.DriftAlarm]:
-        """Return the alarms that stand: loss first, then the most drifted."""
-        raised = [watch.raised for watch in self.watches.values() if watch.raised is not None]
+        """Return the alarms that stand: loss first, then those that crossed their threshold furthest."""
+        raised = [alarm for watch in self.watches.values() for alarm in watch.raised.values()]
         raised.sort(key=lambda alarm: (alarm.kind != "loss", -alarm.value / alarm.threshold, alarm.alarm_id))
         return raised[:EVIDENCE_MAX]
 
-    def observe(
-        self, finding: Finding, version: int, start_ms: int, end_ms: int
-    ) -> records.DriftAlarm | None:
-        """Take what one window says; return an alarm if it is the beginning of one."""
-        watch = self.watches.setdefault(f"{finding.kind}:{finding.subject}", Watch())
-        if not finding.drifted:
-            watch.drifted_windows = 0
-            watch.calm_windows += 1
-            if watch.calm_windows >= self._needed(finding):
-                watch.raised = None
-            return None
-        if not watch.drifted_windows:
-            watch.since_ms = start_ms
-        watch.drifted_windows += 1
+    def raise_once(self, alarm: records.DriftAlarm) -> bool:
+        """Let an alarm stand; tell whether it is news."""
+        watch = self._watch(alarm.kind, alarm.subject)
         watch.calm_windows = 0
-        if watch.raised is not None or watch.drifted_windows < self._needed(finding):
-            return None
-        watch.raised = alarm_of(self._model, version, finding, end_ms, watch.since_ms)
-        return watch.raised
+        name = f"{alarm.detector} {alarm.segment}"
+        if name in watch.raised:
+            return False
+        watch.raised[name] = alarm
+        return True
 
-    def _needed(self, finding: Finding) -> int:
-        """Loss is a mean over many windows already."""
-        return 1 if finding.kind == "loss" else self._windows
+    def observe(self, finding: Finding) -> None:
+        """Take what one window says of what was raised."""
+        watch = self._watch(finding.kind, finding.subject)
+        watch.calm_windows = 0 if finding.drifted else watch.calm_windows + 1
+        if watch.calm_windows >= (1 if finding.kind == "loss" else self._windows):
+            watch.raised.clear()  # loss is a mean over many windows already
+
+    def _watch(self, kind: Kind, subject: str) -> Watch:
+        return self.watches.setdefault(f"{kind}:{subject}", Watch())
 
 
 def alarm_of(
@@ -97,4 +86,20 @@ def alarm_of(
         detected_at_ms=detected_at_ms,
         since_ms=since_ms,
         message=finding.message,
+        detector=detector,
+    )
+
+
+def alarm_of_change(
+    model: str, version: int, finding: Finding, change: Change, detector: str, segment: str = ""
+) -> records.DriftAlarm:
+    """Make the record of what a detector found, with its interval and its effect."""
+    alarm = alarm_of(model, version, finding, change.detected_at_ms, change.since_ms, detector)
+    return msgspec.structs.replace(
+        alarm,
+        alarm_id=f"{alarm.alarm_id}-{segment}" if segment else alarm.alarm_id,
+        since_from_ms=change.since_from_ms,
+        since_to_ms=change.since_to_ms,
+        effect=change.effect,
+        segment=segment,
     )

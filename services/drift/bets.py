@@ -79,14 +79,6 @@ class Histogram:
         self.seen[stream] = 0
         self.log_ratios[stream] = 0
 
-    def mean_rank(self, stream: int) -> float:
-        """Return where the latest values stand among the known ones: 0.5 while nothing changes."""
-        middles = np.diff(np.concatenate([[0.0], GROUP_EDGES, [1.0]])) / 2 + np.concatenate(
-            [[0.0], GROUP_EDGES]
-        )
-        latest = self.seen[stream, 0]
-        return float((latest @ middles) / latest.sum()) if latest.sum() else 0.5
-
 
 def group_counts(ranks: Values, step_rows: int) -> npt.NDArray[np.int64]:
     """Count ranks ``(n_steps * step_rows, n_streams)`` by group: ``(n_steps, n_streams, n_groups)``."""

@@ -5,8 +5,7 @@ reference and window together let one outlier of 1e6 hide a shift. Counts are in
 to the same whatever the order and the size of the chunks.
 """
 
-import collections
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,43 +17,69 @@ UNSEEN_NAMES_MAX = 1000
 """Names of unseen categories remembered in one window; beyond that they are only counted."""
 
 
+class Places:
+    """Finds the cell of each value: the reference's, then unseen categories if it has any, then missing."""
+
+    def __init__(self, reference: FeatureReference) -> None:
+        """Take edges or categories."""
+        self.numeric = reference.categories is None
+        self.edges = np.array(reference.edges or [], dtype=np.float64)
+        self.missing = len(reference.counts) + (not self.numeric)
+        self.unseen = self.missing - 1
+        self._cell_of: dict[FeatureValue, int] = {
+            name: cell for cell, name in enumerate(reference.categories or ())
+        }
+
+    def of(self, column: Sequence[FeatureValue]) -> npt.NDArray[np.intp]:
+        """Return the cells of a column. A value that is no number is missing in a numeric feature."""
+        if self.numeric:
+            values = _numbers(column)
+            cells = np.searchsorted(self.edges, values, side="right")  # edges[i-1] <= x < edges[i]
+            cells[np.isnan(values)] = self.missing
+            return cells
+        cell_of, unseen = self._cell_of, self.unseen
+        found = [self.missing if value is None else cell_of.get(str(value), unseen) for value in column]
+        return np.array(found, dtype=np.intp)
+
+    def counts_of(self, counts: Sequence[int]) -> list[int]:
+        """Return counts of the reference's cells, the missing ones last, with the cell of the unseen."""
+        *known, missing = counts
+        return [*known, missing] if self.numeric else [*known, 0, missing]
+
+
 class FeatureCells:
-    """Counts of one feature: the reference's cells, then unseen categories if it has any, then missing."""
+    """Counts of one feature in its cells."""
 
     def __init__(
         self, reference: FeatureReference, counts: Sequence[int] = (), unseen: Iterable[tuple[str, int]] = ()
     ) -> None:
         """Start empty, or from the counts of a snapshot."""
         self.name = reference.feature
-        self.numeric = reference.categories is None
-        extra = [] if self.numeric else [0]
-        self.reference: Counts = np.array([*reference.counts, *extra, reference.missing], dtype=np.int64)
+        self.design_effect = reference.design_effect
+        self.places = Places(reference)
+        self.numeric = self.places.numeric
+        self.edges = self.places.edges
+        self.reference: Counts = np.array(
+            self.places.counts_of([*reference.counts, reference.missing]), dtype=np.int64
+        )
         self.counts: Counts = np.array(list(counts) or [0] * len(self.reference), dtype=np.int64)
         self.unseen = dict(unseen)
-        self.edges = np.array(reference.edges or [], dtype=np.float64)
-        self._cell_of = {name: cell for cell, name in enumerate(reference.categories or ())}
 
     def add(self, column: Sequence[FeatureValue]) -> None:
-        """Count a column of values. A value that is no number counts as missing in a numeric feature."""
+        """Count a column of values."""
+        cells = self.places.of(column)
+        self.counts += np.bincount(cells, minlength=len(self.counts))
         if self.numeric:
-            self._add_numbers(column)
-        else:
-            self._add_categories(column)
-
-    @property
-    def ordered_counts(self) -> tuple[Counts, Counts]:
-        """Reference and window without the missing values: the bins in their order."""
-        return self.reference[:-1], self.counts[:-1]
-
-    @property
-    def missing_counts(self) -> tuple[Counts, Counts]:
-        """Reference and window as present and missing."""
-        return _present_and_missing(self.reference), _present_and_missing(self.counts)
+            return
+        for row in np.flatnonzero(cells == self.places.unseen).tolist():
+            name = str(column[row])
+            if name in self.unseen or len(self.unseen) < UNSEEN_NAMES_MAX:
+                self.unseen[name] = self.unseen.get(name, 0) + 1
 
     @property
     def unseen_total(self) -> int:
         """Values of categories that the reference does not have."""
-        return 0 if self.numeric else int(self.counts[-2])
+        return 0 if self.numeric else int(self.counts[self.places.unseen])
 
     @property
     def out_of_range(self) -> tuple[int, int]:
@@ -63,26 +88,29 @@ class FeatureCells:
             return 0, 0
         return int(self.counts[0]), int(self.counts[-2])
 
-    def _add_numbers(self, column: Sequence[FeatureValue]) -> None:
-        values = _numbers(column)
-        present = values[~np.isnan(values)]
-        bins = np.searchsorted(self.edges, present, side="right")  # edges[i-1] <= x < edges[i]
-        self.counts[:-1] += np.bincount(bins, minlength=len(self.counts) - 1)
-        self.counts[-1] += len(values) - len(present)
 
-    def _add_categories(self, column: Sequence[FeatureValue]) -> None:
-        for value, count in collections.Counter(column).items():
-            if value is None:
-                self.counts[-1] += count
-                continue
-            name = str(value)
-            cell = self._cell_of.get(name)
-            if cell is not None:
-                self.counts[cell] += count
-                continue
-            self.counts[-2] += count
-            if name in self.unseen or len(self.unseen) < UNSEEN_NAMES_MAX:
-                self.unseen[name] = self.unseen.get(name, 0) + count
+def seasonal(reference: FeatureReference, cells: FeatureCells, rows: Mapping[int, int]) -> Counts:
+    """Return the reference of a window with so many rows of each season: theirs, in its proportions.
+
+    It counts for as many rows as a mixture of such samples is worth (Kish 1965). All zero if the
+    reference lacks one of the seasons: then there is nothing to compare with.
+    """
+    if not reference.season or not rows:
+        return cells.reference
+    nothing = np.zeros(len(cells.reference))
+    known = [
+        np.array(
+            cells.places.counts_of(reference.seasons.get(str(season), [0] * (len(reference.counts) + 1)))
+        )
+        for season in rows
+    ]
+    sizes = np.array([counts.sum() for counts in known], dtype=np.float64)
+    if not sizes.all():
+        return nothing
+    weights = np.array(list(rows.values())) / sum(rows.values())
+    shares = (weights / sizes) @ np.stack(known)
+    mixed: Counts = shares / (weights**2 / sizes).sum()
+    return mixed
 
 
 def _numbers(column: Sequence[FeatureValue]) -> npt.NDArray[np.float64]:
@@ -91,7 +119,3 @@ def _numbers(column: Sequence[FeatureValue]) -> npt.NDArray[np.float64]:
     except (TypeError, ValueError):
         numbers = [value if isinstance(value, int | float) else None for value in column]
         return np.array(numbers, dtype=np.float64)
-
-
-def _present_and_missing(counts: Counts) -> Counts:
-    return np.array([counts[:-1].sum(), counts[-1]], dtype=np.int64)

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 from services.drift import statistics
 from services.drift.cells import FeatureCells
 from services.drift.statistics import Counts
@@ -35,41 +37,57 @@ class Comparison:
     """More values of unseen categories than the reference's own rare ones explain."""
 
 
-def compare(cells: FeatureCells, limits: Limits) -> Comparison:
-    """Judge the counts of one window."""
-    reference, current = cells.reference, cells.counts
+def compare(cells: FeatureCells, limits: Limits, reference: Counts | None = None) -> Comparison:
+    """Judge the counts of one window against its cells' reference, or another one over the same cells.
+
+    Values of a block of time are alike, so both samples count for as many as they are worth: what they
+    have by the design effect.
+    """
+    reference, current = cells.reference if reference is None else reference, cells.counts
     total = int(current.sum())
+    worth = reference / cells.design_effect, current / cells.design_effect
     psi = statistics.population_stability_index(reference, current)
-    threshold = limits.psi + statistics.expected_index(reference, current)
-    statistic, p_value = _numeric(cells) if cells.numeric else _categorical(reference, current)
+    threshold = limits.psi + statistics.expected_index(*worth)
+    distance, p_value = _numeric(*worth) if cells.numeric else _categorical(*worth)
     shifted = psi > threshold and p_value < limits.p_value
     unseen_share = cells.unseen_total / total if total else 0.0
     unseen = (
         unseen_share >= limits.new_category_share
-        and statistics.unseen_p_value(reference, cells.unseen_total, total) < limits.p_value
+        and statistics.unseen_p_value(cells.reference, cells.unseen_total, total) < limits.p_value
     )
     drift = FeatureDrift(
         feature=cells.name,
         psi=psi,
-        statistic=statistic,
+        statistic=distance,
         p_value=p_value,
         threshold=threshold,
         drifted=shifted or unseen,
         missing_share=float(current[-1] / total) if total else 0.0,
         new_categories=_names(cells.unseen),
+        jensen_shannon=statistics.jensen_shannon(reference, current),
+        hellinger=statistics.hellinger(reference, current),
+        wasserstein=statistics.wasserstein(reference[:-1], current[:-1], cells.edges)
+        if cells.numeric
+        else 0.0,
+        out_of_range_share=sum(cells.out_of_range) / total if total else 0.0,
+        cells_effective=statistics.cardinality(current)[1],
     )
     return Comparison(drift, shifted, unseen_share, unseen)
 
 
-def _numeric(cells: FeatureCells) -> tuple[float, float]:
+def _numeric(reference: Counts, current: Counts) -> tuple[float, float]:
     """Test values and missingness apart, at half the level each: a KS test knows no missing values."""
-    distance, p_value = statistics.kolmogorov_smirnov(*cells.ordered_counts)
-    missing_p_value = statistics.homogeneity_p_value(*cells.missing_counts)
+    distance, p_value = statistics.kolmogorov_smirnov(reference[:-1], current[:-1])
+    missing_p_value = statistics.homogeneity_p_value(*map(_present_and_missing, (reference, current)))
     return distance, min(1.0, 2 * min(p_value, missing_p_value))
 
 
 def _categorical(reference: Counts, current: Counts) -> tuple[float, float]:
     return statistics.total_variation(reference, current), statistics.homogeneity_p_value(reference, current)
+
+
+def _present_and_missing(counts: Counts) -> Counts:
+    return np.array([counts[:-1].sum(), counts[-1]])
 
 
 def _names(unseen: dict[str, int]) -> list[str]:

@@ -25,6 +25,8 @@ class Change:
     value: float
     """What crossed the threshold."""
     threshold: float
+    effect: float | None = None
+    """Where values of late stand among those known, 0 to 1; 0.5 when nothing changed."""
 
 
 class Detector(Protocol):
@@ -33,6 +35,9 @@ class Detector(Protocol):
     It is deterministic, its memory is bounded, and how its input is sliced changes nothing. After a
     change, that stream begins anew.
     """
+
+    judges_errors: bool
+    """Its values are errors, 1 or 0, and not amounts."""
 
     def update(self, values: Values, times_ms: TimesMs) -> list[Change]:
         """Take values of shape ``(n_rows, n_streams)`` in [0, 1], and the event time of each row."""

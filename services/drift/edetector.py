@@ -18,6 +18,8 @@ independent values it gives away power and nothing else (Jensen). D is measured 
 (`services.retraining.blocks`); what is rarer or longer than its blocks is not in it.
 """
 
+from typing import NamedTuple
+
 import msgspec
 import numpy as np
 from scipy import special
@@ -48,7 +50,8 @@ class EDetectorState(msgspec.Struct, array_like=True):
     log_ratios: bytes
     learning: bytes
     log_won: bytes
-    marks: list[tuple[int, bytes]]
+    rank_sums: bytes
+    marks: list[tuple[int, int, bytes, bytes]]
     stride: int
     steps: int
     last_ms: int | None
@@ -60,8 +63,21 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(EDetectorState)
 
 
+class Mark(NamedTuple):
+    """How things stood at one moment of the past."""
+
+    time_ms: int
+    steps: int
+    log_won: Values
+    """By stream and bet, since the last change."""
+    rank_sums: Values
+    """By stream, over all steps."""
+
+
 class EDetector:
     """Bets that ranks are not uniform, on several streams at once; a `detection.Detector`."""
+
+    judges_errors = False
 
     def __init__(self, streams: int, threshold_ms: float, design_effects: Values | None = None) -> None:
         """Start calm. The threshold is the mean time between false alarms of each single stream, at least."""
@@ -73,7 +89,8 @@ class EDetector:
         self.histogram = bets.Histogram(streams)
         self._learning = np.zeros((streams, bets.GROUPS), dtype=np.int64)
         self._log_won = np.zeros((streams, bets.BETS))
-        self._marks: list[tuple[int, Values]] = []
+        self._rank_sums = np.zeros(streams)
+        self._marks: list[Mark] = []
         self._stride = 1
         self._steps = 0
         self._last_ms: int | None = None
@@ -93,13 +110,15 @@ class EDetector:
     def _steps_of(self, ranks: Values, ends_ms: TimesMs, first_ms: int) -> list[Change]:
         if self._last_ms is None:
             self._last_ms = first_ms
-            self._marks.append((first_ms, self._log_won.copy()))
+            self._mark(first_ms)
         counts = bets.group_counts(ranks, STEP_ROWS)
         fixed = bets.log_winnings(ranks, counts)
+        sums = ranks.reshape(len(counts), STEP_ROWS, self._streams).sum(axis=1)
         changes: list[Change] = []
         for step, end_ms in enumerate(ends_ms.tolist()):
             learnt = np.einsum("sg,smg->sm", counts[step], self.histogram.log_ratios)
             won = np.concatenate([fixed[step], learnt], axis=1) * self._powers
+            self._rank_sums += sums[step]
             self._step(won, end_ms)
             changes += self._crossed(end_ms)
             self._learn(counts[step])
@@ -116,7 +135,7 @@ class EDetector:
             self._mark(end_ms)
 
     def _mark(self, now_ms: int) -> None:
-        self._marks.append((now_ms, self._log_won.copy()))
+        self._marks.append(Mark(now_ms, self._steps, self._log_won.copy(), self._rank_sums.copy()))
         if len(self._marks) > MARKS_MAX:
             del self._marks[1::2]
             self._stride *= 2
@@ -141,8 +160,8 @@ class EDetector:
         the sum is its weight: the posterior under equal chances for every moment since the last change.
         """
         bet = int(np.argmax(self.stakes[stream]))
-        moments = np.array([moment for moment, _ in self._marks] + [now_ms], dtype=np.float64)
-        before = np.array([won[stream, bet] for _, won in self._marks])
+        moments = np.array([mark.time_ms for mark in self._marks] + [now_ms], dtype=np.float64)
+        before = np.array([mark.log_won[stream, bet] for mark in self._marks])
         weights = special.softmax(-before + np.log(np.maximum(np.diff(moments), 1.0)))
         reached = np.cumsum(weights)
         low, middle, high = (
@@ -157,20 +176,25 @@ class EDetector:
             int(moments[high + 1]),
             value,
             self._threshold_ms,
+            self._mean_rank_since(self._marks[middle], stream),
         )
         self._begin(stream, now_ms)
         return change
+
+    def _mean_rank_since(self, mark: Mark, stream: int) -> float | None:
+        rows = (self._steps - mark.steps) * STEP_ROWS
+        return float(self._rank_sums[stream] - mark.rank_sums[stream]) / rows if rows else None
 
     def _begin(self, stream: int, now_ms: int) -> None:
         self.stakes[stream] = 0
         self.histogram.forget(stream)
         self._learning[stream] = 0
-        for _, won in self._marks:
-            won[stream] = np.inf  # no change begins before the last one
+        for mark in self._marks:
+            mark.log_won[stream] = np.inf  # no change begins before the last one
         self._log_won[stream] = 0
-        if self._marks[-1][0] != now_ms:
+        if self._marks[-1].steps != self._steps:
             self._mark(now_ms)
-        self._marks[-1][1][stream] = 0
+        self._marks[-1].log_won[stream] = 0
 
     def state(self) -> bytes:
         """Return what `restore` takes."""
@@ -182,7 +206,11 @@ class EDetector:
                 histogram.log_ratios.tobytes(),
                 self._learning.tobytes(),
                 self._log_won.tobytes(),
-                [(moment, won.tobytes()) for moment, won in self._marks],
+                self._rank_sums.tobytes(),
+                [
+                    (mark.time_ms, mark.steps, mark.log_won.tobytes(), mark.rank_sums.tobytes())
+                    for mark in self._marks
+                ],
                 self._stride,
                 self._steps,
                 self._last_ms,
@@ -200,7 +228,11 @@ class EDetector:
         self.histogram.log_ratios = _array(found.log_ratios, self.histogram.seen.shape)
         self._learning = np.frombuffer(found.learning, dtype=np.int64).reshape(self._learning.shape).copy()
         self._log_won = _array(found.log_won, of_bets)
-        self._marks = [(moment, _array(won, of_bets)) for moment, won in found.marks]
+        self._rank_sums = _array(found.rank_sums, (self._streams,))
+        self._marks = [
+            Mark(time_ms, steps, _array(won, of_bets), _array(sums, (self._streams,)))
+            for time_ms, steps, won, sums in found.marks
+        ]
         self._stride, self._steps, self._last_ms = found.stride, found.steps, found.last_ms
         self._rows = [_array(row, (self._streams,)) for row in found.rows]
         self._row_times_ms = list(found.row_times_ms)
@@ -218,6 +250,7 @@ class HarmDetector:
     at most the limit. Nothing is assumed of its distribution, and a loss that falls wins nothing.
     """
 
+    judges_errors = False
     BETS = np.array([0.05, 0.1, 0.2, 0.4, 0.8])
     """Times 1 / limit, the most that no loss can turn into a debt."""
 

@@ -6,16 +6,19 @@ interleave, on when the engine is asked to advance, or on where it was restarted
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from itertools import repeat
 
 import msgspec
 
-from services.drift.alarms import Alarms, Finding, Watch, alarm_of
+from services.drift.alarms import Alarms, Finding, Kind, Watch, alarm_of, alarm_of_change
 from services.drift.comparison import Comparison, Limits, compare
+from services.drift.detection import Change
 from services.drift.harm import LossMonitor, MonitorState
 from services.drift.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, Place, Resume
 from services.drift.join import Join, Pending, Totals, log_loss, outcome_of
+from services.drift.watching import HARM, LossWatchers, Noticed, Watchers, WatcherState
 from services.drift.window import Window, WindowState
-from services.model import DAY_MS, ModelDeclaration
+from services.model import DAY_MS, MONTH_MS, ModelDeclaration
 from streams import codec, records, topics
 
 REFERENCES_KEPT_MAX = 8
@@ -44,6 +47,8 @@ class State(msgspec.Struct):
     references: list[records.Reference]
     monitor: MonitorState
     watches: dict[str, Watch]
+    watchers: dict[str, WatcherState]
+    loss_watchers: dict[str, bytes]
     rise: records.DriftAlarm | None
     requested_at_ms: list[int]
 
@@ -88,7 +93,8 @@ class Engine:
         self._references: dict[int, records.Reference | None] = {0: None}
         self._references |= {reference.version: reference for reference in state.references}
         self._monitor = LossMonitor(self._monitoring.adwin_delta, 0, state.monitor)
-        self._alarms = Alarms(self.model, self._monitoring.alarm_windows, state.watches)
+        self._alarms = Alarms(self._monitoring.alarm_windows, state.watches)
+        self._watch_champion(state.watchers, state.loss_watchers)
         self._rise = state.rise
         self._requested_at_ms = set(state.requested_at_ms)
         self._unknown_versions: set[int] = set()
@@ -182,6 +188,8 @@ class Engine:
             references=known[-REFERENCES_KEPT_MAX:],
             monitor=self._monitor.state(),
             watches=self._alarms.watches,
+            watchers=self._watchers.state(),
+            loss_watchers=self._loss_watchers.state(),
             rise=self._rise,
             requested_at_ms=sorted(self._requested_at_ms),
         )
@@ -205,11 +213,11 @@ class Engine:
 
     def _process(self, item: Item, outputs: Outputs) -> None:
         if item.kind == PREDICTION:
-            self._process_prediction(item, item.record)
+            self._process_prediction(item, item.record, outputs)
         else:
             self._process_label(item.record, outputs)
 
-    def _process_prediction(self, item: Item, prediction: records.Prediction) -> None:
+    def _process_prediction(self, item: Item, prediction: records.Prediction, outputs: Outputs) -> None:
         self._read_to[item.partition] = item.offset + 1
         if self._repeats.is_repeat(prediction.source_partition, prediction.source_offset):
             self.totals.repeated += 1
@@ -225,6 +233,8 @@ class Engine:
             return
         window.choose_version(self.champion, self._reference(self.champion))
         window.add_prediction(prediction)
+        for noticed in self._watchers.add(prediction, of_champion=prediction.version == self.champion):
+            self._raise_noticed(noticed, window, outputs)
 
     def _process_label(self, label: records.Label, outputs: Outputs) -> None:
         entry = self._join.add_label(label)
@@ -241,8 +251,14 @@ class Engine:
             return
         shadows = {arm: log_loss(label.value, score) for arm, score in entry.shadow_scores.items()}
         window.add_outcome(entry, outcome, shadows)
-        if outcome.loss is not None and entry.version == self.champion and self._monitor.add(outcome.loss):
-            self._raise_rise(label.event_time_ms, outputs)
+        if outcome.loss is not None and entry.version == self.champion:
+            self._process_loss(outcome.loss, label.event_time_ms, entry.answer != outcome.label, outputs)
+
+    def _process_loss(self, loss: float, time_ms: int, wrong: bool, outputs: Outputs) -> None:  # noqa: FBT001
+        if self._monitor.add(loss):
+            self._raise_rise(time_ms, outputs)
+        for detector, change in self._loss_watchers.add(loss, time_ms, wrong=wrong):
+            self._raise_harm(detector, change, outputs)
 
     # -- champions -------------------------------------------------------------------------------
 
@@ -254,13 +270,24 @@ class Engine:
         self.champion = version
         self._monitor = LossMonitor(self._monitoring.adwin_delta, window_start_ms)
         self._alarms.clear()
+        self._watch_champion({}, {})
         self._rise = None
+
+    def _watch_champion(
+        self, watchers: Mapping[str, WatcherState], loss_watchers: Mapping[str, bytes]
+    ) -> None:
+        self._watchers = Watchers(self._reference(self.champion), self._monitoring, watchers)
+        self._loss_watchers = LossWatchers(
+            self._loss_limit(), self._monitoring, self._watchers.streams, loss_watchers
+        )
 
     # -- windows ---------------------------------------------------------------------------------
 
     def _close(self, window: Window, outputs: Outputs) -> None:
         window.choose_version(self.champion, self._reference(self.champion))
         window.count_rows()
+        for noticed in self._watchers.watch():
+            self._raise_noticed(noticed, window, outputs)
         expired, unlabelled = self.totals.expired, self.totals.unlabelled
         self._join.evict(window.end_ms)
         if passed := self.totals.expired - expired:
@@ -268,11 +295,12 @@ class Engine:
         self._monitor.close_window(window.end_ms)
         limits = self._limits(len(window.features))
         seen = bool(window.state.predictions)  # a window without any says nothing of distributions
-        compared = [compare(cells, limits) for cells in window.features] if seen else []
+        references = window.seasonal_references() if seen else []
+        compared = [compare(*each) for each in zip(window.features, repeat(limits), references, strict=False)]
         score = compare(window.score, limits) if window.score and seen else None
         outputs.drift.append(self._report(window, compared, score))
         if window.state.version == self.champion:
-            self._raise_findings(window, compared, score, outputs)
+            self._observe(compared, score)
         self._judge_loss(window, outputs)
         self._rise = None
         outputs.windows_closed += 1
@@ -309,28 +337,55 @@ class Engine:
 
     # -- alarms ----------------------------------------------------------------------------------
 
-    def _raise_findings(
-        self, window: Window, compared: Iterable[Comparison], score: Comparison | None, outputs: Outputs
-    ) -> None:
-        found = [finding for comparison in compared for finding in self._findings(comparison)]
+    def _observe(self, compared: Iterable[Comparison], score: Comparison | None) -> None:
+        """Let the window say which alarms no longer hold."""
+        for comparison in compared:
+            drift = comparison.drift
+            self._alarms.observe(
+                Finding("feature", drift.feature, comparison.shifted, drift.psi, drift.threshold, "")
+            )
+            share, least = comparison.new_category_share, self._monitoring.new_category_share
+            self._alarms.observe(
+                Finding("category", drift.feature, comparison.new_categories, share, least, "")
+            )
         if score is not None:
             drift = score.drift
-            text = f"the scores' distribution: PSI {drift.psi:.3f} is above {drift.threshold:.3f}"
-            found.append(Finding("score", "score", score.shifted, drift.psi, drift.threshold, text))
-        for finding in found:
-            alarm = self._alarms.observe(finding, self.champion, window.start_ms, window.end_ms)
-            if alarm is not None:
-                outputs.drift.append(alarm)
+            self._alarms.observe(Finding("score", "score", score.shifted, drift.psi, drift.threshold, ""))
 
-    def _findings(self, comparison: Comparison) -> tuple[Finding, Finding]:
-        drift, least = comparison.drift, self._monitoring.new_category_share
-        shift = f"{drift.feature}: PSI {drift.psi:.3f} is above {drift.threshold:.3f} (p {drift.p_value:.1e})"
-        share = comparison.new_category_share
-        unseen = f"{drift.feature}: {share:.1%} of the values are new: {', '.join(drift.new_categories[:5])}"
-        return (
-            Finding("feature", drift.feature, comparison.shifted, drift.psi, drift.threshold, shift),
-            Finding("category", drift.feature, comparison.new_categories, share, least, unseen),
+    def _raise_noticed(self, noticed: Noticed, window: Window, outputs: Outputs) -> None:
+        """Raise what a detector found in a feature or in the scores; new categories are called so."""
+        change, subject = noticed.change, noticed.subject
+        value, threshold = change.value / MONTH_MS, change.threshold / MONTH_MS
+        where = f" where {noticed.segment}" if noticed.segment else ""
+        rank = 0.5 if change.effect is None else change.effect
+        text = (
+            f"{subject}{where}: values of late stand at {rank:.2f} of those known, without a change at 0.50"
         )
+        window.count_rows()  # all so far, so that it does not matter when they were counted last
+        kind: Kind = "score" if subject == "score" else "feature"
+        cells = next((cells for cells in window.features if cells.name == subject), None)
+        share = cells.unseen_total / max(int(cells.counts.sum()), 1) if cells and kind == "feature" else 0.0
+        if cells and share >= self._monitoring.new_category_share:
+            kind = "category"
+            text = f"{subject}{where}: {share:.1%} of the values are new: {', '.join(list(cells.unseen)[:5])}"
+        finding = Finding(kind, subject, True, value, threshold, text)
+        alarm = alarm_of_change(self.model, self.champion, finding, change, "e-detector", noticed.segment)
+        self._raise(alarm, outputs)
+
+    def _raise_harm(self, detector: str, change: Change, outputs: Outputs) -> None:
+        limit = self._loss_limit()
+        value, threshold = change.value / MONTH_MS, change.threshold / MONTH_MS
+        text = f"{detector}: the losses changed"
+        if detector == HARM:
+            text = f"the log loss is above {limit:.3f} in the mean"
+        else:
+            value, threshold = change.value, change.threshold
+        finding = Finding("loss", "log_loss", True, value, threshold, text)
+        self._raise(alarm_of_change(self.model, self.champion, finding, change, detector), outputs)
+
+    def _raise(self, alarm: records.DriftAlarm, outputs: Outputs) -> None:
+        if self._alarms.raise_once(alarm):
+            outputs.drift.append(alarm)
 
     def _raise_rise(self, detected_at_ms: int, outputs: Outputs) -> None:
         mean, limit = self._monitor.mean_since_change, self._loss_limit()
@@ -356,8 +411,9 @@ class Engine:
             text = f"mean log loss {recent:.3f} of the last {windows} windows is above {limit:.3f}"
             finding = Finding("loss", "log_loss", harmed, recent, limit, text)
             since_ms = self._monitor.recent_start_ms(windows)
-            alarm = self._alarms.observe(finding, self.champion, since_ms, window.end_ms)
-            outputs.drift += [alarm] if alarm else []
+            self._alarms.observe(finding)
+            if harmed:
+                self._raise(alarm_of(self.model, self.champion, finding, window.end_ms, since_ms), outputs)
         rise = self._rise
         harmful_rise = rise is not None and (limit is None or rise.value > limit)
         if (harmed or harmful_rise) and self._may_request(window.end_ms):
@@ -408,6 +464,8 @@ def fresh_state(
             references=[],
             monitor=LossMonitor(declaration.monitoring.adwin_delta, 0).state(),
             watches={},
+            watchers={},
+            loss_watchers={},
             rise=None,
             requested_at_ms=[],
         )

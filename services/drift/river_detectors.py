@@ -1,10 +1,11 @@
 """River's detectors behind our interface: with many streams, times, and a state of plain numbers."""
 
 import collections
+import functools
 import random
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,8 +13,8 @@ import numpy.typing as npt
 
 from services.drift.detection import Change, TimesMs, Values
 from services.drift.harm import RIVER_VERSION
+from services.model import Detector
 
-Name = Literal["adwin", "page_hinkley", "kswin", "ddm", "eddm", "hddm_a", "hddm_w", "fhddm"]
 SEED = 1
 """Of KSWIN, which draws from its window: two runs must draw the same."""
 ERROR_MIN = 0.5
@@ -38,10 +39,11 @@ class RiverDetector:
     bounds their false alarms over time.
     """
 
-    def __init__(self, name: Name, streams: int) -> None:
-        """Start calm, with river's own defaults."""
+    def __init__(self, name: Detector, streams: int, options: Mapping[str, float] | None = None) -> None:
+        """Start calm, with river's own defaults for the options that are not given."""
         self._name = name
-        self._make = _makers()[name]
+        self.judges_errors = name in _OF_ERRORS
+        self._make = functools.partial(_makers()[name], **(options or {}))
         self._detectors = [self._make() for _ in range(streams)]
         self._since_ms: list[int | None] = [None] * streams
 
@@ -62,7 +64,7 @@ class RiverDetector:
         return changes
 
     def _inputs(self, values: Values) -> Values | npt.NDArray[np.int64]:
-        if self._name not in _OF_ERRORS:
+        if not self.judges_errors:
             return values
         errors = (values >= ERROR_MIN).astype(np.int64)
         return 1 - errors if self._name == "fhddm" else errors  # it watches what is right, and no error
@@ -87,7 +89,7 @@ def _makers() -> Mapping[str, Callable[[], Any]]:
     return {
         "adwin": drift.ADWIN,
         "page_hinkley": drift.PageHinkley,
-        "kswin": lambda: drift.KSWIN(seed=SEED),
+        "kswin": functools.partial(drift.KSWIN, seed=SEED),
         "ddm": drift.binary.DDM,
         "eddm": drift.binary.EDDM,
         "hddm_a": drift.binary.HDDMA,

@@ -7,7 +7,7 @@ import msgspec
 
 from services.drift.engine import State
 
-FORMAT = 1
+FORMAT = 2
 """Raised when an old snapshot no longer means the same."""
 _COMPRESSION_LEVEL = 1
 """A third of the size for a few milliseconds; higher levels gain little on ids."""

@@ -1,4 +1,4 @@
-"""Effect and evidence of a change between two samples of counts. Pure: integers in, floats out.
+"""Effect and evidence of a change between two samples of counts. Pure: counts in, floats out.
 
 Both samples are finite, the reference too: every test here is a two-sample test. Treating the
 reference as exact makes a test at level 0.05 reject up to 97 % of windows in which nothing changed.
@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-Counts = npt.NDArray[np.int64]
+Counts = npt.NDArray[Any]
+"""Whole numbers as they are counted; fractions where values count for less than one (design effects)."""
 Edges = npt.NDArray[np.float64]
 
 PSI_PSEUDO_COUNT = 0.5
@@ -40,7 +41,7 @@ def expected_index(reference: Counts, current: Counts) -> float:
     (Yurdakul, "Statistical properties of population stability index", 2018, theorem 3.1). A threshold
     that leaves it out alarms on small windows: 50 predictions in 20 cells expect 0.38.
     """
-    n, m = int(current.sum()), int(reference.sum())
+    n, m = float(current.sum()), float(reference.sum())
     if not n or not m:
         return 0.0
     cells = int(np.count_nonzero(reference + current))
@@ -54,7 +55,7 @@ def kolmogorov_smirnov(reference: Counts, current: Counts) -> tuple[float, float
     conservative. The p-value is Kolmogorov's limit with Stephens' correction for small samples
     (Stephens, "Use of the Kolmogorov-Smirnov ... statistics without extensive tables", 1970).
     """
-    n, m = int(current.sum()), int(reference.sum())
+    n, m = float(current.sum()), float(reference.sum())
     if not n or not m:
         return 0.0, 1.0
     distance = float(np.max(np.abs(np.cumsum(current) / n - np.cumsum(reference) / m)))
@@ -64,7 +65,7 @@ def kolmogorov_smirnov(reference: Counts, current: Counts) -> tuple[float, float
 
 def total_variation(reference: Counts, current: Counts) -> float:
     """Return half the sum of the absolute differences of the shares, 0 to 1; 0 when a sample is empty."""
-    n, m = int(current.sum()), int(reference.sum())
+    n, m = float(current.sum()), float(reference.sum())
     if not n or not m:
         return 0.0
     return float(np.abs(current / n - reference / m).sum() / 2)
@@ -98,7 +99,7 @@ def wasserstein(reference: Counts, current: Counts, edges: Edges) -> float:
     the edges as on the outermost one. Spreading moves no value by more than its cell's width, half of it on
     average at most, so the error is at most the sum of ``width (p + q) / 2`` over the cells.
     """
-    n, m = int(current.sum()), int(reference.sum())
+    n, m = float(current.sum()), float(reference.sum())
     if not n or not m or len(edges) < 2:
         return 0.0
     difference = np.cumsum(current)[:-1] / n - np.cumsum(reference)[:-1] / m
@@ -168,7 +169,7 @@ def unseen_p_value(reference: Counts, unseen: int, current_total: int) -> float:
     frequencies of species", 1953), one more singleton added so that a reference without any leaves a
     chance: unseen ~ Poisson(n (f1 + 1) / m).
     """
-    m = int(reference.sum())
+    m = float(reference.sum())
     if not unseen:
         return 1.0
     if not m:

@@ -1,11 +1,15 @@
 """The open window: what its report will need, in memory that does not grow with its predictions."""
 
+import collections
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 
-from services.drift.cells import FeatureCells
+from services.drift.cells import FeatureCells, seasonal
 from services.drift.join import Pending
+from services.drift.statistics import Counts
+from services.seasons import seasons_of
 from streams import records
 
 ROWS_HELD_MAX = 4096
@@ -37,6 +41,8 @@ class WindowState(msgspec.Struct):
     """By arm: labels and the sum of their log losses."""
     cells: list[CellsState] = []
     score_cells: CellsState | None = None
+    season_rows: dict[str, dict[int, int]] = {}
+    """By feature with a season: how many rows were in which."""
 
 
 class Window:
@@ -48,8 +54,10 @@ class Window:
         self.start_ms = state.start_ms
         self.end_ms = state.end_ms
         self.features: list[FeatureCells] = []
+        self._references: list[records.FeatureReference] = []
         self.score: FeatureCells | None = None
         self._rows: list[list[records.FeatureValue]] = []
+        self._times_ms: list[int] = []
         self._scores: list[records.FeatureValue] = []
         self._set_reference(reference)
 
@@ -66,6 +74,7 @@ class Window:
             return
         if len(prediction.features) == len(self.features):
             self._rows.append(prediction.features)
+            self._times_ms.append(prediction.event_time_ms)
         if prediction.version == self.state.version:
             self._scores.append(prediction.score)
         if max(len(self._rows), len(self._scores)) >= ROWS_HELD_MAX:
@@ -90,10 +99,19 @@ class Window:
         if self._rows:
             for cells, column in zip(self.features, zip(*self._rows, strict=True), strict=True):
                 cells.add(column)
+            self._count_seasons()
             self._rows.clear()
+            self._times_ms.clear()
         if self._scores and self.score is not None:
             self.score.add(self._scores)
         self._scores.clear()
+
+    def seasonal_references(self) -> list[Counts]:
+        """Return for each feature what to compare with: the reference, its seasons mixed as the window's."""
+        return [
+            seasonal(reference, cells, self.state.season_rows.get(reference.feature, {}))
+            for reference, cells in zip(self._references, self.features, strict=True)
+        ]
 
     def snapshot(self) -> WindowState:
         """Return what `__init__` takes."""
@@ -102,9 +120,20 @@ class Window:
         self.state.score_cells = _state_of(self.score) if self.score else None
         return self.state
 
+    def _count_seasons(self) -> None:
+        times_ms = np.array(self._times_ms, dtype=np.int64)
+        for reference in self._references:
+            if reference.season:
+                rows = self.state.season_rows.setdefault(reference.feature, {})
+                for season, count in collections.Counter(
+                    seasons_of(times_ms, reference.season).tolist()
+                ).items():
+                    rows[season] = rows.get(season, 0) + count
+
     def _set_reference(self, reference: records.Reference | None) -> None:
         if reference is None:
             return
+        self._references = reference.features
         self.features = _restore(reference.features, self.state.cells)
         if reference.score is not None:
             kept = self.state.score_cells

@@ -3,10 +3,16 @@
 import collections
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from services.model import Monitoring
+from services.retraining import blocks
+from services.seasons import seasons_of
 from streams.records import FeatureReference, Reference
+
+Times = npt.NDArray[np.int64]
 
 BINS_MAX = 64
 """Of a number: equal shares of the rows where its values allow it, and one bin on either side of them.
@@ -14,28 +20,68 @@ A KS distance is then within 1/64 of the exact one."""
 
 
 def build(
-    version: int, features: Any, scores: npt.NDArray[np.float64], log_loss: float, text: list[str]
+    version: int,
+    features: Any,
+    times_ms: Times,
+    scores: npt.NDArray[np.float64],
+    log_loss: float,
+    text: list[str],
+    monitoring: Monitoring,
 ) -> Reference:
     """Make the reference of a model.
 
     Args:
         version: Of the model.
         features: The frame (n_rows, n_features) that it was trained on; its columns give the order.
+        times_ms: Event times of those rows, the latest of which are held out from training or fitted again.
         scores: Of the held-out rows.
         log_loss: On the held-out rows.
         text: Those features that hold text.
+        monitoring: Seasons and blocks.
     """
+    held_out_ms = times_ms[len(times_ms) - len(scores) :]
     return Reference(
         version=version,
         features=[
-            of_categories(name, features[name].to_numpy(dtype=object))
-            if name in text
-            else of_numbers(name, features[name].to_numpy())
+            of_column(
+                name, features[name].to_numpy(dtype=object if name in text else float), times_ms, monitoring
+            )
             for name in features.columns
         ],
-        score=of_numbers("score", scores),
+        score=of_column("score", scores, held_out_ms, monitoring),
         log_loss=log_loss,
     )
+
+
+def of_column(
+    feature: str, values: npt.NDArray[Any], times_ms: Times, monitoring: Monitoring
+) -> FeatureReference:
+    """Count numbers or texts (n,) overall and by season, and tell how alike those of one block are."""
+    made = of_categories(feature, values) if values.dtype == object else of_numbers(feature, values)
+    cells = _cells(made, values)
+    season = monitoring.season.get(feature, ())
+    season_of = seasons_of(times_ms, season)
+    ranks = np.empty(len(cells))
+    counts = {}
+    for number in np.unique(season_of):
+        rows = season_of == number
+        ranks[rows] = blocks.middle_ranks(cells[rows])
+        counts[str(number)] = np.bincount(cells[rows], minlength=len(made.counts) + 1).tolist()
+    return msgspec.structs.replace(
+        made,
+        season=list(season),
+        seasons=counts if season else {},
+        design_effect=blocks.design_effect(ranks, times_ms // monitoring.block_ms),
+    )
+
+
+def _cells(made: FeatureReference, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return the place of each value (n,) in the counts; the missing ones stand behind them."""
+    missing = len(made.counts)
+    if made.categories is not None:
+        place = {name: number for number, name in enumerate(made.categories)}
+        return np.array([missing if value is None else place[value] for value in values], dtype=np.int64)
+    return np.where(np.isnan(values), missing, np.searchsorted(made.edges or [], values, side="right"))
 
 
 def of_numbers(feature: str, values: npt.NDArray[np.float64]) -> FeatureReference:

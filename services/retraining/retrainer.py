@@ -147,7 +147,13 @@ class Retrainer:
             metrics=tracking.metrics_of(trained),
             reasons=reasons,
             reference=reference.build(
-                0, trained.trained_on, trained.held_out_scores, trained.metrics.log_loss, data.text
+                0,
+                trained.trained_on,
+                data.event_times_ms[trained.trained_on.index],
+                trained.held_out_scores,
+                trained.metrics.log_loss,
+                data.text,
+                declaration.monitoring,
             ),
         )
         registered = tracking.with_version(kept, run.register(trained, data, kept))

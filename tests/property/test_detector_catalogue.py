@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from services.drift.edetector import EDetector, HarmDetector
 from services.drift.ranks import Ranking
-from services.drift.river_detectors import Name, RiverDetector
+from services.drift.river_detectors import RiverDetector
+from services.model import Detector
 from services.retraining import reference
 
 STREAMS = 2
 ROW_MS = 1000
 MONTH_MS = 30 * 24 * 3_600_000
-RIVERS: tuple[Name, ...] = ("adwin", "page_hinkley", "kswin", "ddm", "eddm", "hddm_a", "hddm_w", "fhddm")
+RIVERS: tuple[Detector, ...] = ("adwin", "page_hinkley", "kswin", "ddm", "eddm", "hddm_a", "hddm_w", "fhddm")
 
 
 class Ranked:

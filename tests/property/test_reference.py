@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.model import Monitoring
 from services.retraining import evaluation, reference
 
 numbers = st.lists(st.floats(allow_infinity=False, width=32), max_size=200)
@@ -44,6 +45,45 @@ def test_bins_of_distinct_numbers_hold_equal_shares(rows: int):
 
     assert max(inside) - min(inside) <= 2
     assert below == above == 0
+
+
+DAY_MS = 86_400_000
+
+
+def days_of(values, rows_a_day=200, season=()):
+    monitoring = Monitoring(season={"x": season})
+    times_ms = np.arange(len(values)) * (DAY_MS // rows_a_day)
+    return reference.of_column("x", values, times_ms, monitoring)
+
+
+@given(st.lists(st.sampled_from(["a", "b", None]), max_size=100))
+def test_seasons_together_are_the_whole(values: list[str | None]):
+    made = days_of(np.array(values, dtype=object), rows_a_day=10, season=("weekday",))
+
+    assert made.season == ["weekday"]
+    sums = np.sum([[0] * (len(made.counts) + 1), *made.seasons.values()], axis=0)
+    assert sums.tolist() == [*made.counts, made.missing]
+
+
+def test_design_effect_is_that_of_days_that_are_alike():
+    """A quarter of the variance is the day's: D is 1 + 199 / 4, told from above."""
+    random = np.random.default_rng(1)
+    levels, own = random.normal(size=60).repeat(200), random.normal(size=60 * 200)
+
+    assert 40 < days_of(levels / 2 + own * np.sqrt(0.75)).design_effect < 110
+    assert 1 <= days_of(own).design_effect < 1.8
+
+
+def test_season_takes_its_part_out_of_the_design_effect():
+    """What differs from weekday to weekday alone is no reason to doubt a week."""
+    weekdays = np.tile(np.arange(7), 10).repeat(200) + np.random.default_rng(2).normal(size=70 * 200)
+
+    assert days_of(weekdays).design_effect > 50
+    assert days_of(weekdays, season=("weekday",)).design_effect < 1.8
+
+
+def test_few_days_say_nothing_of_a_design_effect():
+    assert days_of(np.arange(500.0)).design_effect == 1.0
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=50), st.integers(1, 10**6))

@@ -316,12 +316,65 @@ def test_shift_raises_each_alarm_once_and_asks_for_one_retraining():
     assert list(request.offsets) == ["driftline.predictions.m"]
 
 
-def test_feature_alarm_waits_until_enough_windows_agree_and_tells_since_when():
+def test_feature_alarm_tells_since_when_and_how_far():
+    """x moves by two standard deviations: its mean rank from 0.50 to 0.9."""
     logs = world.traffic(12, seed=4, shift_at=5, a_hour=200)
-    engine = world.new_engine(world.declaration(alarm_windows=3), partitions=2)
+    engine = world.new_engine(partitions=2)
     (alarm,) = [alarm for alarm in world.alarms(world.play(engine, logs)) if alarm.subject == "x"]
-    assert alarm.since_ms == START_MS + 5 * HOUR_MS
-    assert alarm.detected_at_ms == START_MS + 8 * HOUR_MS
+    shifted_ms = START_MS + 5 * HOUR_MS
+    assert shifted_ms < alarm.detected_at_ms < shifted_ms + HOUR_MS
+    assert alarm.since_from_ms is not None
+    assert alarm.since_to_ms is not None
+    assert alarm.since_from_ms <= shifted_ms <= alarm.since_to_ms <= alarm.detected_at_ms
+    assert alarm.since_from_ms <= alarm.since_ms <= alarm.since_to_ms
+    assert alarm.effect is not None
+    assert 0.75 < alarm.effect < 0.95
+    assert alarm.detector == "e-detector"
+
+
+def test_alarm_is_raised_again_only_after_calm_windows_took_it_back():
+    """Shifted from hour 3 to 8 and from 14 on."""
+    desk, chance, found = Desk(alarm_windows=2), random.Random(2), []
+    for number in range(18 * 200):
+        hour = number // 200
+        x = chance.gauss(2.0 if 3 <= hour < 8 or hour >= 14 else 0.0, 1.0)
+        desk.predict(number, number * 0.3, features=[x, "red"])
+        found += world.alarms(desk.until(number * 0.3))
+    hours = [(alarm.detected_at_ms - START_MS) // HOUR_MS for alarm in found if alarm.subject == "x"]
+    assert hours == [3, 14]
+
+
+def test_new_categories_are_called_so():
+    desk, chance, found = Desk(), random.Random(3), []
+    for number in range(3000):
+        colours = ("mauve",) if number > 1000 and chance.random() < 0.1 else ("red", "green", "blue")
+        colour = chance.choices(colours, (5, 3, 2)[: len(colours)])[0]
+        desk.predict(number, number / 5, features=[chance.gauss(0, 1), colour])
+        found += world.alarms(desk.until(number / 5))
+    (alarm,) = [alarm for alarm in found if alarm.kind == "category"]
+    assert alarm.subject == "colour"
+    assert "mauve" in alarm.message
+
+
+def test_segment_raises_what_the_whole_does_not_show():
+    """x shifts for blue things alone, a fifth of all."""
+    desk, chance, found = Desk(segments=["colour"]), random.Random(4), []
+    for number in range(3000):
+        colour = chance.choices(world.COLOURS, (5, 3, 2))[0]
+        x = chance.gauss(1.0 if colour == "blue" and number > 1000 else 0.0, 1.0)
+        desk.predict(number, number / 5, features=[x, colour])
+        found += world.alarms(desk.until(number / 5))
+    assert ("x", "colour=blue") in {(alarm.subject, alarm.segment) for alarm in found}
+    assert {alarm.segment for alarm in found} <= {"", "colour=blue"}
+    assert {alarm.subject for alarm in found} == {"x", "score"}  # the scores here are all the same
+
+
+def test_detectors_of_river_watch_the_loss_when_they_are_declared():
+    logs = world.traffic(30, seed=4, shift_at=15, a_hour=200)
+    engine = world.new_engine(world.declaration(detectors=["ddm", "kswin"]), partitions=2)
+    found = {alarm.detector for alarm in world.alarms(world.play(engine, logs)) if alarm.kind == "loss"}
+    assert {"harm", "window", "adwin"} <= found
+    assert found & {"river-ddm", "river-kswin"}
 
 
 def requests_of(logs, **options):

@@ -1,0 +1,239 @@
+"""Drift detectors: false alarms where nothing changed, delays where something did, and what they cost.
+
+Ours are given ranks as the monitor makes them: against a finite reference, in 64 frozen cells. River's
+are given the same ranks. Delays are compared at equal measured run length only. An "always" baseline
+fires every 100 rows, a "never" one not at all: whoever does not beat both has shown nothing.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from bench import drift_streams as streams
+from bench import report
+from bench.drift_streams import Ranks
+from bench.report import Figures
+from services.drift import statistics
+from services.drift.cells import FeatureCells
+from services.drift.detection import Detector
+from services.drift.edetector import EDetector
+from services.drift.river_detectors import RiverDetector
+from services.model import Detector as Name
+from services.retraining import reference
+
+REPLICATES = 200
+PATIENCE_ROWS = 2000
+"""The budget where nothing changes: one false alarm in so many rows, of all features together."""
+STREAMS_AT_ONCE = 2000
+RUN_ROWS = 20_000
+"""Mean run length at which delays are compared."""
+CALM_ROWS, SHIFTED_ROWS = 1000, 3000
+DELAY_REPLICATES = 40
+FEATURES, ROWS = 50, 100_000
+LONG_ROWS = (100_000, 1_000_000, 10_000_000)
+ALWAYS_ROWS = 100
+
+
+def main() -> None:
+    """Run all measures and report."""
+    measures: dict[str, Mapping[str, Figures]] = {}
+    measures |= dict(_false_alarms())
+    measures |= dict(_delays())
+    measures["50 features x 100 k rows"] = _speed()
+    measures["one feature, by rows"] = _growth()
+    notes = (
+        f"false alarms in {REPLICATES} runs of {PATIENCE_ROWS} rows that may have one each; "
+        f"median delay in rows after {CALM_ROWS} calm ones, at a measured run length of {RUN_ROWS} or more"
+    )
+    report.write_measures("drift", measures, {}, notes)
+
+
+# -- nothing changes -------------------------------------------------------------------------------
+
+
+def _false_alarms() -> Iterator[tuple[str, dict[str, Figures]]]:
+    for features in (1, 50, 500):
+        yield (
+            f"nothing changes: {features} features",
+            {
+                f"e-detectors, reference of {known:,} rows": _alarms(features, known, PATIENCE_ROWS)
+                for known in ((100, 2000, 10_000) if features < 500 else (2000,))
+            },
+        )
+    yield (
+        "nothing changes: 1 feature, 20,000 rows, budget 1 in 200,000",
+        {
+            "e-detectors, reference of 2,000 rows": _alarms(1, 2000, 200_000, 20_000),
+            "the same, the reference taken for the truth": _alarms(1, 2000, 200_000, 20_000, learn=False),
+        },
+    )
+    yield (
+        "nothing changes: 10 features, values of 64 rows alike",
+        {
+            "e-detectors, design effect of 40 blocks": _alarms_of_blocks(10, tempered=True),
+            "e-detectors, values taken for independent": _alarms_of_blocks(10, tempered=False),
+        },
+    )
+
+
+def _alarms(
+    features: int, known: int, patience: int, rows: int = PATIENCE_ROWS, *, learn: bool = True
+) -> Figures:
+    """Count alarms; replicates are streams beside each other."""
+    with_any = alarms = 0
+    at_once = max(STREAMS_AT_ONCE // features, 1)
+    for start in range(0, REPLICATES, at_once):
+        replicates = min(at_once, REPLICATES - start)
+        ranks = streams.calm_ranks(replicates * features, known, rows, seed=start, learn=learn)
+        changes = EDetector(replicates * features, patience * features).update(ranks, np.arange(rows))
+        alarms += len(changes)
+        with_any += len({change.stream // features for change in changes})
+    return _counted(alarms, with_any, rows / patience * REPLICATES)
+
+
+def _alarms_of_blocks(features: int, *, tempered: bool) -> Figures:
+    alarms = with_any = 0
+    for replicate in range(REPLICATES):
+        ranks, effects = streams.blocked_ranks(features, blocks_known=40, rows=PATIENCE_ROWS, seed=replicate)
+        detector = EDetector(features, PATIENCE_ROWS * features, effects if tempered else None)
+        changes = detector.update(ranks, np.arange(PATIENCE_ROWS))
+        alarms += len(changes)
+        with_any += bool(changes)
+    return _counted(alarms, with_any, REPLICATES)
+
+
+def _counted(alarms: int, with_any: int, allowed: float) -> Figures:
+    return {
+        "false_alarms": alarms,
+        "allowed": allowed,
+        "share_of_budget": alarms / allowed,
+        "runs_with_any_share": with_any / REPLICATES,
+    }
+
+
+# -- something changes -----------------------------------------------------------------------------
+
+
+class Every:
+    """A baseline that fires at a fixed pace, or never."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+
+    def first(self, rows: int) -> list[int]:
+        return list(range(self._rows, rows, self._rows)) if self._rows else []
+
+
+def _delays() -> Iterator[tuple[str, dict[str, Figures]]]:
+    calm = streams.uniform_ranks(10, 2 * RUN_ROWS, seed=1)
+    makers = {name: _calibrated(candidates, calm) for name, candidates in _contenders().items()}
+    for shift, ranks_of in streams.SHIFTS.items():
+        found: dict[str, Figures] = {}
+        runs = [ranks_of(CALM_ROWS, SHIFTED_ROWS, seed) for seed in range(DELAY_REPLICATES)]
+        for name, (make, run_rows) in makers.items():
+            found[name] = _delay([_alarm_rows(make(), ranks) for ranks in runs], run_rows)
+        for name, rows in (("always (every 100 rows)", ALWAYS_ROWS), ("never", 0)):
+            alarms = Every(rows).first(CALM_ROWS + SHIFTED_ROWS)
+            found[name] = _delay([alarms] * DELAY_REPLICATES, rows or float("inf"))
+        yield f"{shift}", found
+
+
+def _contenders() -> dict[str, list[Callable[[], Detector]]]:
+    """By name, from the most eager to the most patient."""
+    return {
+        "driftline": [functools.partial(EDetector, 1, rows) for rows in (2e3, 5e3, 1e4, 2e4)],
+        "river ADWIN": [_river("adwin", delta=delta) for delta in (0.9, 0.5, 0.2, 0.05, 0.01, 0.002)],
+        "river Page-Hinkley": [_river("page_hinkley", threshold=at) for at in (5, 10, 15, 20, 30, 50)],
+        "river KSWIN": [_river("kswin", alpha=alpha) for alpha in (0.005, 1e-3, 1e-4, 1e-5, 1e-6)],
+    }
+
+
+def _river(name: Name, **options: float) -> Callable[[], Detector]:
+    return functools.partial(RiverDetector, name, 1, options)
+
+
+def _calibrated(
+    candidates: list[Callable[[], Detector]], calm: Ranks
+) -> tuple[Callable[[], Detector], float]:
+    """Return the most eager that reaches the run length, and the length that it reached."""
+    for make in candidates:
+        alarms, rows = 0, 0
+        for stream in calm.T:
+            alarms += len(_alarm_rows(make(), stream))
+            rows += len(stream)
+            if alarms > 2 * calm.size / RUN_ROWS:
+                break
+        if rows >= RUN_ROWS * alarms:
+            return make, rows / max(alarms, 1)
+    return candidates[-1], rows / max(alarms, 1)
+
+
+def _alarm_rows(detector: Detector, ranks: Ranks) -> list[int]:
+    changes = detector.update(ranks.reshape(-1, 1), np.arange(len(ranks)))
+    return [change.detected_at_ms for change in changes]
+
+
+def _delay(runs: list[list[int]], run_rows: float) -> Figures:
+    delays = [min((row - CALM_ROWS for row in rows if row >= CALM_ROWS), default=None) for rows in runs]
+    found = [delay for delay in delays if delay is not None]
+    return {
+        "delay_rows": float(np.median(found)) if found else float("nan"),
+        "missed_share": 1 - len(found) / len(runs),
+        "false_alarms": sum(row < CALM_ROWS for rows in runs for row in rows) / len(runs),
+        "run_rows": run_rows,
+    }
+
+
+# -- what it costs ---------------------------------------------------------------------------------
+
+
+def _speed() -> dict[str, Figures]:
+    """Rows come as columns of numbers; 500 rows at once, as the drift process has them."""
+    random = np.random.default_rng(1)
+    known, seen = random.normal(size=(10_000, FEATURES)), random.normal(size=(ROWS, FEATURES))
+    features = [FeatureCells(reference.of_numbers(f"f{index}", known[:, index])) for index in range(FEATURES)]
+    started = time.process_time()
+    for start in range(0, ROWS, 500):
+        for cells, column in zip(features, seen[start : start + 500].T, strict=True):
+            cells.add(column.tolist())
+    counted = time.process_time()
+    for cells in features:
+        statistics.population_stability_index(cells.reference, cells.counts)
+        statistics.kolmogorov_smirnov(cells.reference[:-1], cells.counts[:-1])
+    judged = time.process_time()
+    monitor = streams.Monitor(known)
+    began = time.process_time()
+    for start in range(0, ROWS, 500):
+        monitor.update(seen[start : start + 500], start)
+    watched = time.process_time()
+    return {
+        "counts in cells and statistics of the window": {
+            "rows_per_second": ROWS / (judged - started),
+            "statistics_seconds": judged - counted,
+        },
+        "the same and e-detectors on each row": {
+            "rows_per_second": ROWS / (judged - started + watched - began),
+            "state_mib": monitor.state_bytes / 2**20,
+        },
+    }
+
+
+def _growth() -> dict[str, Figures]:
+    monitor = streams.Monitor(np.random.default_rng(1).normal(size=(10_000, 1)))
+    random, done = np.random.default_rng(2), 0
+    figures: dict[str, Figures] = {}
+    for rows in LONG_ROWS:
+        started = time.process_time()
+        begun = done
+        while done < rows:
+            size = min(10_000, rows - done)
+            monitor.update(random.normal(size=(size, 1)), done)
+            done += size
+        seconds = time.process_time() - started
+        figures[f"{rows:,} rows"] = {
+            "rows_per_second": (rows - begun) / seconds,
+            "state_kib": monitor.state_bytes / 2**10,
+        }
+    return figures

@@ -1,0 +1,47 @@
+"""How alike the values of one block of time are: what one storm does to sums of ranks. Pure."""
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+BLOCKS_MIN = 8
+"""Fewer blocks say nothing; values then count as independent."""
+_UNIFORM_VARIANCE = 1 / 12
+_SQUARES_VARIANCE = 1 / 180
+"""Of the squares of uniform ranks about their middle."""
+
+Ranks = npt.NDArray[np.float64]
+
+
+def middle_ranks(values: npt.NDArray[np.generic]) -> Ranks:
+    """Return the rank of each value among all, ``(n_rows,)`` between 0 and 1, ties in the middle."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    middles: Ranks = ((np.cumsum(counts) - counts / 2) / max(len(values), 1))[places]
+    return middles
+
+
+def design_effect(ranks: Ranks, block_of: npt.NDArray[np.int64]) -> float:
+    """Return how much more sums over blocks vary than sums of independent values, from above; at least 1.
+
+    Args:
+        ranks: Among the reference, ties in the middle, ``(n_rows,)``. Ranks whose ties are broken by chance
+            vary by what the middle ones lack of a uniform variance; that part is independent.
+        block_of: The block of each row, ``(n_rows,)``.
+
+    The mean over B blocks of ``sum^2 / (n variance)`` is D. If sums are normal it is D times a chi-square
+    of B - 1 degrees of freedom by that number, so dividing by the lower 5 % point is too low for one
+    reference in twenty. Sums of ranks and of their squares are looked at; the larger counts.
+    """
+    _, places, rows = np.unique(block_of, return_inverse=True, return_counts=True)
+    blocks = len(rows)
+    if blocks < BLOCKS_MIN:
+        return 1.0
+    spread = float(special.chdtri(blocks - 1, 0.95)) / (blocks - 1)
+    centred = ranks - 0.5
+    found = []
+    for values, variance in ((centred, _UNIFORM_VARIANCE), (centred**2, _SQUARES_VARIANCE)):
+        own = values - values.mean()
+        sums = np.bincount(places, weights=own, minlength=blocks)
+        lacking = max(variance - float((own**2).mean()), 0.0)
+        found.append((float((sums**2 / rows).sum()) / (blocks - 1) + lacking) / variance)
+    return max(1.0, max(found) / spread)
