@@ -74,8 +74,8 @@ def blocked_ranks(features: int, blocks_known: int, rows: int, seed: int) -> tup
     """Return ranks of values that are alike within blocks, and the reference's design effects."""
     random = np.random.default_rng(seed)
     known = _blocked(random, blocks_known * BLOCK_ROWS, features)
-    block_of = np.arange(len(known)) // BLOCK_ROWS
-    effects = [blocks.design_effect(blocks.middle_ranks(column), block_of) for column in known.T]
+    times = np.arange(len(known))
+    effects = [blocks.design_effect(blocks.middle_ranks(column), times, BLOCK_ROWS) for column in known.T]
     return Monitor(known).ranks(_blocked(random, rows, features)), np.array(effects)
 
 

@@ -225,6 +225,8 @@ class Reference(msgspec.Struct, kw_only=True, frozen=True):
     score: FeatureReference | None
     log_loss: float
     """On the window held out in training."""
+    loss_design_effect: float = 1.0
+    """As of features, of the losses on that window."""
 
 
 class Arm(msgspec.Struct, kw_only=True, frozen=True):

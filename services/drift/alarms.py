@@ -64,8 +64,8 @@ class Alarms:
         """Take what one window says of what was raised."""
         watch = self._watch(finding.kind, finding.subject)
         watch.calm_windows = 0 if finding.drifted else watch.calm_windows + 1
-        if watch.calm_windows >= (1 if finding.kind == "loss" else self._windows):
-            watch.raised.clear()  # loss is a mean over many windows already
+        if watch.calm_windows >= self._windows:
+            watch.raised.clear()
 
     def _watch(self, kind: Kind, subject: str) -> Watch:
         return self.watches.setdefault(f"{kind}:{subject}", Watch())

@@ -60,17 +60,22 @@ _TAIL_WINNINGS = _tail_winnings()
 class Histogram:
     """Shares of the ranks in groups as they were of late, by stream and memory."""
 
-    def __init__(self, streams: int) -> None:
-        """Start without any."""
+    def __init__(self, weights: Values) -> None:
+        """Start without any. Of each stream ``(n_streams,)`` a row counts for so much of a row.
+
+        Where values of a day are alike, a histogram that learnt within the day would bet on that.
+        """
+        streams = len(weights)
+        self._weights = weights.reshape(-1, 1, 1)
         self.seen = np.zeros((streams, len(MEMORIES_ROWS), GROUPS))
         self.log_ratios = np.zeros_like(self.seen)
         """Of the learnt share to the uniform one: what a rank in that group wins."""
 
     def learn(self, counts: npt.NDArray[np.int64]) -> None:
         """Take counts of shape ``(n_streams, n_groups)``; later bets know them, those of the past do not."""
-        rows = counts.sum(axis=1).reshape(-1, 1, 1)
+        rows = counts.sum(axis=1).reshape(-1, 1, 1) * self._weights
         kept = np.exp(-rows / MEMORIES_ROWS.reshape(1, -1, 1))
-        self.seen = self.seen * kept + counts[:, None, :]
+        self.seen = self.seen * kept + counts[:, None, :] * self._weights
         total = self.seen.sum(axis=2, keepdims=True) + PRIOR_ROWS
         self.log_ratios = np.log((self.seen + PRIOR_ROWS * _GROUP_SHARES) / (total * _GROUP_SHARES))
 

@@ -86,7 +86,7 @@ class EDetector:
         powers = np.ones(streams) if design_effects is None else 1 / np.maximum(design_effects, 1)
         self._powers = powers[:, None]
         self.stakes = np.zeros((streams, bets.BETS))
-        self.histogram = bets.Histogram(streams)
+        self.histogram = bets.Histogram(powers)
         self._learning = np.zeros((streams, bets.GROUPS), dtype=np.int64)
         self._log_won = np.zeros((streams, bets.BETS))
         self._rank_sums = np.zeros(streams)
@@ -247,15 +247,17 @@ class HarmDetector:
 
     Tests harm, not change (Podkopaev and Ramdas, "Tracking the risk of a deployed model", arXiv 2110.06177):
     ``L = 1 + bet (loss - limit)`` has a mean of at most 1 as long as the loss, given the past, is
-    at most the limit. Nothing is assumed of its distribution, and a loss that falls wins nothing.
+    at most the limit. Nothing is assumed of its distribution, and a loss that falls wins nothing. The losses
+    of one storm are alike; winnings are taken to the power of 1 / D, as above.
     """
 
     judges_errors = False
     BETS = np.array([0.05, 0.1, 0.2, 0.4, 0.8])
     """Times 1 / limit, the most that no loss can turn into a debt."""
 
-    def __init__(self, limit: float, threshold_ms: float) -> None:
-        """Start calm; the limit is in (0, 1)."""
+    def __init__(self, limit: float, threshold_ms: float, design_effect: float = 1.0) -> None:
+        """Start calm; the limit is in (0, 1), the design effect that of the losses of a block."""
+        self._power = 1 / max(design_effect, 1.0)
         bounded = min(max(limit, 1e-9), 1 - 1e-9)
         self._limit = bounded
         self._bets = self.BETS / bounded
@@ -281,7 +283,7 @@ class HarmDetector:
             self._since_ms[:] = time_ms
         elapsed_ms = min(max(time_ms - self._last_ms, 0), GAP_MS_MAX)
         self._last_ms = max(time_ms, self._last_ms)
-        factors = 1 + self._bets * (min(max(loss, 0.0), 1.0) - self._limit)
+        factors = (1 + self._bets * (min(max(loss, 0.0), 1.0) - self._limit)) ** self._power
         self._stakes = (self._stakes + elapsed_ms) * factors
         self._log_won += np.log(factors)
         fallen = self._log_won <= self._lowest

@@ -278,7 +278,7 @@ class Engine:
     ) -> None:
         self._watchers = Watchers(self._reference(self.champion), self._monitoring, watchers)
         self._loss_watchers = LossWatchers(
-            self._loss_limit(), self._monitoring, self._watchers.streams, loss_watchers
+            self._reference(self.champion), self._monitoring, self._watchers.streams, loss_watchers
         )
 
     # -- windows ---------------------------------------------------------------------------------
@@ -374,13 +374,8 @@ class Engine:
 
     def _raise_harm(self, detector: str, change: Change, outputs: Outputs) -> None:
         limit = self._loss_limit()
-        value, threshold = change.value / MONTH_MS, change.threshold / MONTH_MS
-        text = f"{detector}: the losses changed"
-        if detector == HARM:
-            text = f"the log loss is above {limit:.3f} in the mean"
-        else:
-            value, threshold = change.value, change.threshold
-        finding = Finding("loss", "log_loss", True, value, threshold, text)
+        text = f"the log loss is above {limit:.3f} in the mean" if detector == HARM else "the losses changed"
+        finding = Finding("loss", "log_loss", True, change.value, change.threshold, f"{detector}: {text}")
         self._raise(alarm_of_change(self.model, self.champion, finding, change, detector), outputs)
 
     def _raise(self, alarm: records.DriftAlarm, outputs: Outputs) -> None:
@@ -393,7 +388,8 @@ class Engine:
         finding = Finding("loss", "log_loss", True, mean, mean if limit is None else limit, text)
         since_ms = self._monitor.change_start_ms()
         self._rise = alarm_of(self.model, self.champion, finding, detected_at_ms, since_ms, "adwin")
-        outputs.drift.append(self._rise)
+        if limit is None or mean > limit:  # a rise that does no harm is no alarm
+            self._raise(self._rise, outputs)
 
     # -- harm ------------------------------------------------------------------------------------
 

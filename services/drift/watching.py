@@ -222,15 +222,18 @@ class LossWatchers:
 
     def __init__(
         self,
-        limit: float | None,
+        reference: Reference | None,
         monitoring: Monitoring,
         streams: int,
         states: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Start calm, or from states; without a limit no loss is harm."""
+        """Start calm, or from states; without a reference no loss is harm."""
         self._detectors: dict[str, Detector] = {}
-        if limit is not None:
-            self._detectors[HARM] = HarmDetector(limit / LOSS_MAX, streams * monitoring.patience_ms)
+        if reference is not None:
+            limit = (reference.log_loss + monitoring.loss_tolerance) / LOSS_MAX
+            self._detectors[HARM] = HarmDetector(
+                limit, streams * monitoring.patience_ms, reference.loss_design_effect
+            )
         if monitoring.detectors:
             from services.drift.river_detectors import RiverDetector
 

@@ -6,6 +6,8 @@ from scipy import special
 
 BLOCKS_MIN = 8
 """Fewer blocks say nothing; values then count as independent."""
+HALVINGS = 7
+"""Lengths of blocks looked at: from three days down to an hour."""
 _UNIFORM_VARIANCE = 1 / 12
 _SQUARES_VARIANCE = 1 / 180
 """Of the squares of uniform ranks about their middle."""
@@ -20,17 +22,32 @@ def middle_ranks(values: npt.NDArray[np.generic]) -> Ranks:
     return middles
 
 
-def design_effect(ranks: Ranks, block_of: npt.NDArray[np.int64]) -> float:
-    """Return how much more sums over blocks vary than sums of independent values, from above; at least 1.
+def design_effect(ranks: Ranks, times_ms: npt.NDArray[np.int64], block_ms: int) -> float:
+    """Return how much more sums over a time vary than sums of independent values, from above; at least 1.
 
     Args:
         ranks: Among the reference, ties in the middle, ``(n_rows,)``. Ranks whose ties are broken by chance
             vary by what the middle ones lack of a uniform variance; that part is independent.
-        block_of: The block of each row, ``(n_rows,)``.
+        times_ms: Event times, ``(n_rows,)``.
+        block_ms: From there on values are taken for independent.
+
+    The largest counts of those of blocks of this length, or an eighth of all time if that is less, and
+    of each half as long: over a day the hours even out, over an hour they do not. Of sums of ranks and of
+    their squares, too, the larger counts.
+    """
+    if not len(ranks):
+        return 1.0
+    longest_ms = min(block_ms, int(times_ms.max() - times_ms.min()) // BLOCKS_MIN)
+    lengths_ms = [longest_ms >> halved for halved in range(HALVINGS) if longest_ms >> halved]
+    return max([1.0, *(_of_blocks(ranks, times_ms // length_ms) for length_ms in lengths_ms)])
+
+
+def _of_blocks(ranks: Ranks, block_of: npt.NDArray[np.int64]) -> float:
+    """Return the design effect of blocks of one length.
 
     The mean over B blocks of ``sum^2 / (n variance)`` is D. If sums are normal it is D times a chi-square
     of B - 1 degrees of freedom by that number, so dividing by the lower 5 % point is too low for one
-    reference in twenty. Sums of ranks and of their squares are looked at; the larger counts.
+    reference in twenty.
     """
     _, places, rows = np.unique(block_of, return_inverse=True, return_counts=True)
     blocks = len(rows)
@@ -44,4 +61,4 @@ def design_effect(ranks: Ranks, block_of: npt.NDArray[np.int64]) -> float:
         sums = np.bincount(places, weights=own, minlength=blocks)
         lacking = max(variance - float((own**2).mean()), 0.0)
         found.append((float((sums**2 / rows).sum()) / (blocks - 1) + lacking) / variance)
-    return max(1.0, max(found) / spread)
+    return max(found) / spread

@@ -24,6 +24,7 @@ def build(
     features: Any,
     times_ms: Times,
     scores: npt.NDArray[np.float64],
+    labels: npt.NDArray[np.int8],
     log_loss: float,
     text: list[str],
     monitoring: Monitoring,
@@ -35,6 +36,7 @@ def build(
         features: The frame (n_rows, n_features) that it was trained on; its columns give the order.
         times_ms: Event times of those rows, the latest of which are held out from training or fitted again.
         scores: Of the held-out rows.
+        labels: Of the held-out rows.
         log_loss: On the held-out rows.
         text: Those features that hold text.
         monitoring: Seasons and blocks.
@@ -50,6 +52,9 @@ def build(
         ],
         score=of_column("score", scores, held_out_ms, monitoring),
         log_loss=log_loss,
+        loss_design_effect=blocks.design_effect(
+            blocks.middle_ranks(np.where(labels == 1, 1 - scores, scores)), held_out_ms, monitoring.block_ms
+        ),
     )
 
 
@@ -71,7 +76,7 @@ def of_column(
         made,
         season=list(season),
         seasons=counts if season else {},
-        design_effect=blocks.design_effect(ranks, times_ms // monitoring.block_ms),
+        design_effect=blocks.design_effect(ranks, times_ms, monitoring.block_ms),
     )
 
 

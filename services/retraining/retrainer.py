@@ -151,6 +151,7 @@ class Retrainer:
                 trained.trained_on,
                 data.event_times_ms[trained.trained_on.index],
                 trained.held_out_scores,
+                trained.held_out_labels,
                 trained.metrics.log_loss,
                 data.text,
                 declaration.monitoring,

@@ -82,8 +82,15 @@ def test_season_takes_its_part_out_of_the_design_effect():
     assert days_of(weekdays, season=("weekday",)).design_effect < 1.8
 
 
-def test_few_days_say_nothing_of_a_design_effect():
-    assert days_of(np.arange(500.0)).design_effect == 1.0
+def test_values_that_are_alike_by_the_hour_count_so_although_the_days_even_out():
+    """Every day runs from low to high."""
+    hours = np.tile(np.arange(200.0), 40)
+
+    assert days_of(hours).design_effect > 10
+
+
+def test_one_row_says_nothing_of_a_design_effect():
+    assert days_of(np.array([1.0])).design_effect == 1.0
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=50), st.integers(1, 10**6))

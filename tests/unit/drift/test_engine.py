@@ -306,7 +306,7 @@ def test_shift_raises_each_alarm_once_and_asks_for_one_retraining():
     assert kinds.count(("feature", "x")) == 1
     losses = [alarm.alarm_id for alarm in world.alarms(outputs) if alarm.kind == "loss"]
     assert len([name for name in losses if "-window-" in name]) == 1
-    assert len([name for name in losses if "-adwin-" in name]) == 1
+    assert len([name for name in losses if "-harm-" in name]) == 1
     (request,) = outputs.requests
     assert request.trigger == "drift"
     assert request.request_id == f"m-{request.requested_at_ms}"
@@ -373,7 +373,7 @@ def test_detectors_of_river_watch_the_loss_when_they_are_declared():
     logs = world.traffic(30, seed=4, shift_at=15, a_hour=200)
     engine = world.new_engine(world.declaration(detectors=["ddm", "kswin"]), partitions=2)
     found = {alarm.detector for alarm in world.alarms(world.play(engine, logs)) if alarm.kind == "loss"}
-    assert {"harm", "window", "adwin"} <= found
+    assert {"harm", "window"} <= found
     assert found & {"river-ddm", "river-kswin"}
 
 
