@@ -12,11 +12,11 @@ import redis
 from kafka import KafkaConsumer, TopicPartition
 
 from services import watermarks
-from services.drift.inputs import PREDICTION
 from services.model import load_all
 from services.settings import Settings
 from services.topics import ensure_topics
 from streams import codec, records, topics
+from streams.inputs import PREDICTION
 from streams.producer import BatchProducer, Record
 from tests.unit.drift import world
 from tests.unit.drift.world import Entry

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from services.drift.feed import Feed
-from services.drift.inputs import LABEL, PREDICTION, Place
+from services.feed import Feed
 from streams import codec, records
+from streams.inputs import LABEL, PREDICTION, Place
 from tests.unit.drift import world
 from tests.unit.drift.world import HOUR_MS, START_MS
 
@@ -27,7 +27,7 @@ class Message:
 
 def fed(*, labels=(), predictions=()):
     engine = world.new_engine()
-    feed = Feed(world.declaration(), engine)
+    feed = Feed("drift", world.declaration(), engine)
     feed.take_labels(labels, 77)
     feed.take_predictions(predictions, 77)
     for kind, offset in ((PREDICTION, len(predictions)), (LABEL, len(labels))):
@@ -70,7 +70,7 @@ def test_null_label_becomes_a_dead_letter():
     document["label"]["schema"]["y"] = "float?"
     declaration = type(world.declaration()).model_validate(document)
     engine = world.new_engine()
-    feed = Feed(declaration, engine)
+    feed = Feed("drift", declaration, engine)
     feed.take_labels([Message(b'{"id": "p1", "at": "%s"}' % AT.encode())], 77)
     for kind in (PREDICTION, LABEL):
         engine.inputs.add_heartbeat(Place(kind, 0), 1, AT_MS)
@@ -92,7 +92,7 @@ def test_unreadable_prediction_becomes_a_dead_letter():
 
 def test_heartbeats_move_the_watermark_and_records_without_value_or_header_do_nothing():
     engine = world.new_engine()
-    feed = Feed(world.declaration(), engine)
+    feed = Feed("drift", world.declaration(), engine)
     feed.take_labels([Message(None, 0), Message(None, 1, headers=codec.heartbeat(AT_MS))], 0)
     assert engine.watermark_ms is None
     feed.take_predictions([Message(None, 0, headers=codec.heartbeat(AT_MS + 5))], 0)

@@ -1,7 +1,7 @@
 """Predictions waiting for their labels, in memory bounded by the label horizon."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -26,6 +26,8 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     shadow_scores: dict[str, float]
     label: float | None = None
     """The first label that came, kept to recognise further ones."""
+    features: list[records.FeatureValue] = []
+    """As served, where the join keeps them."""
 
 
 class Totals(msgspec.Struct):
@@ -53,9 +55,17 @@ class Totals(msgspec.Struct):
 class Join:
     """Finds the prediction of each label, by id and within the horizon."""
 
-    def __init__(self, horizon_ms: int, totals: Totals, pending: Iterable[Pending] = ()) -> None:
+    def __init__(
+        self,
+        horizon_ms: int,
+        totals: Totals,
+        pending: Iterable[Pending] = (),
+        *,
+        keep_features: bool = False,
+    ) -> None:
         """Start empty, or from a snapshot."""
         self._horizon_ms = horizon_ms
+        self._keep_features = keep_features
         self._pending = {entry.prediction_id: entry for entry in pending}
         self.totals = totals
 
@@ -82,6 +92,7 @@ class Join:
             prediction.score,
             _number(prediction.prediction),
             prediction.shadow_scores,
+            features=prediction.features if self._keep_features else [],
         )
 
     def add_label(self, label: records.Label) -> Pending | None:
@@ -124,7 +135,16 @@ def log_loss(label: float, score: float) -> float:
     return -math.log(clipped) if label else -math.log1p(-clipped)
 
 
-def outcome_of(model: str, entry: Pending, label: records.Label) -> records.Outcome:
+def squared_error(label: float, score: float) -> float:
+    """Return the squared difference."""
+    return (label - score) ** 2
+
+
+LOSSES: Mapping[str, Callable[[float, float], float]] = {"binary": log_loss, "regression": squared_error}
+"""By task, the loss of one answer."""
+
+
+def outcome_of(model: str, entry: Pending, label: records.Label, task: str = "binary") -> records.Outcome:
     """Make the record that tells how a prediction turned out."""
     return records.Outcome(
         prediction_id=entry.prediction_id,
@@ -137,7 +157,7 @@ def outcome_of(model: str, entry: Pending, label: records.Label) -> records.Outc
         source_offset=label.source_offset,
         label=label.value,
         score=entry.score,
-        loss=None if entry.score is None else log_loss(label.value, entry.score),
+        loss=None if entry.score is None else LOSSES[task](label.value, entry.score),
         shadow_scores=entry.shadow_scores,
     )
 
