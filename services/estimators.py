@@ -266,7 +266,6 @@ _DESCRIBERS: dict[type, Callable[[_Writer, Any], list[Any]]] = {
 }
 
 
-@functools.cache
 def _slots(kind: Any) -> frozenset[str]:
     found = [vars(each).get("__slots__", ()) for each in kind.__mro__]
     names = {name for names in found for name in ((names,) if isinstance(names, str) else names)}

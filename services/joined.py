@@ -72,6 +72,9 @@ class SourceReader:
 
     def read(self) -> bool:
         """Hand one slice to the feeds and tell whether there was one; return after a while without."""
+        if not self._sources:  # nothing is assigned, which a consumer takes for an error
+            time.sleep(POLL_MS / 1000)
+            return False
         polled = self._consumer.poll(timeout_ms=POLL_MS)
         now_ms = time.time_ns() // 1_000_000
         for place, messages in polled.items():

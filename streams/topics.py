@@ -45,7 +45,7 @@ OUTCOMES = Topic(
     name="driftline.outcomes.{model}",
     key="prediction_id",
     record="Outcome",
-    producer="drift",
+    producer="drift; learning, for models that drift does not judge",
     consumers=("archive", "demo"),
     partitions=None,
 )
@@ -68,7 +68,7 @@ MODELS = Topic(
     name="driftline.models",
     key="model",
     record="ModelChanged",
-    producer="retraining",
+    producer="retraining, learning",
     consumers=("scoring", "drift", "retraining", "dashboard", "demo"),
     compacted=True,
 )
@@ -81,11 +81,20 @@ DRIFT_STATE = Topic(
     compacted=True,
     message_bytes_max=64 << 20,
 )
+LEARNED = Topic(
+    name="driftline.learned",
+    key="model/checkpoint, or model/number of a place",
+    record="LearnedModel; the learning process's checkpoint with its offsets",
+    producer="learning",
+    consumers=("learning", "scoring"),
+    compacted=True,
+    message_bytes_max=16 << 20,
+)
 DEAD_LETTERS = Topic(
     name="driftline.dead-letters",
     key="topic of the failed record",
     record="DeadLetter",
-    producer="features, scoring, drift",
+    producer="features, scoring, drift, learning",
     consumers=("demo", "operators"),
     retention_ms=-1,
     message_bytes_max=8 << 20,
@@ -123,6 +132,7 @@ ALL = (
     RETRAINING,
     MODELS,
     DRIFT_STATE,
+    LEARNED,
     DEAD_LETTERS,
     FEATURE_LOG,
     REPARTITION,

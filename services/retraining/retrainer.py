@@ -12,6 +12,7 @@ from services.retraining import candidate, dataset, reference, rollout, tracking
 from services.retraining.gates import refusals
 from services.retraining.history import History
 from services.settings import Settings
+from services.training_code import function_of
 from streams import topics
 from streams.records import ModelChanged, RetrainingFinished, RetrainingRequested
 
@@ -134,7 +135,7 @@ class Retrainer:
         trained = candidate.train(
             data,
             declaration,
-            candidate.estimator_of(self._settings.models, request.model),
+            function_of(self._settings.models, request.model, "estimator"),
             self._champion(client, request),
         )
         stage.done("train")

@@ -45,6 +45,8 @@ class Collaborators:
     follower: ModelFollower
     pipeline: "AsyncPipeline"
     load: Load
+    load_learned: Load
+    """Of models that learn online."""
     cache: ModelCache
 
 
@@ -63,7 +65,8 @@ class Member:
         limits = declaration.limits
         threads = Threads(limits.threads)
         self._shared = shared
-        self.models = ModelSet(declaration.name, shared.load, shared.cache, threads)
+        load = shared.load if declaration.learning is None else shared.load_learned
+        self.models = ModelSet(declaration.name, load, shared.cache, threads)
         self.scorer = Scorer(
             declaration,
             service.join_keys,

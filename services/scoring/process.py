@@ -40,6 +40,7 @@ class Scoring:
                 follower=self._follower,
                 pipeline=self._pipeline,
                 load=loading.loader(settings),
+                load_learned=loading.load_learned(settings),
                 cache=ModelCache(settings.model_cache_mib_max << 20),
             )
         )
