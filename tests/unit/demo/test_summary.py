@@ -8,7 +8,9 @@ from rich.console import Console
 
 from services.demo import months, summary
 from services.demo.account import Account
+from services.demo.minutes import MinutesAccount
 from services.demo.summary import Durations
+from services.model import DAY_MS, Learning
 from streams import records
 
 KEYS = {
@@ -79,6 +81,7 @@ def summarise(account: Account, *, complete: bool = True, faults: Sequence[str] 
     )
     return summary.summarise(
         account,
+        minutes_account(),
         [result],
         complete=complete,
         faults=faults,
@@ -89,6 +92,30 @@ def summarise(account: Account, *, complete: bool = True, faults: Sequence[str] 
         durations=Durations(startup_seconds=20, streaming_seconds=80, holding_seconds=10, waiting_seconds=30),
         cpu_seconds={"drift": 10.0, "scoring": 90.04},
     )
+
+
+def minutes_account() -> MinutesAccount:
+    """One answer that was ten minutes off."""
+    minutes = MinutesAccount("minutes", "requests", Learning(effective_after_hours=0))
+    for number, (day, score) in enumerate(((1, None), (3, 20.0))):
+        time_ms = months.SCORING_START_MS + day * DAY_MS
+        outcome = records.Outcome(
+            prediction_id=str(number), model="minutes", version=number, arm="champion", event_time_ms=time_ms,
+            label_time_ms=time_ms + 1, source_partition=0, source_offset=number, label=10.0 + 2 * number,
+            score=score, loss=None,
+        )  # fmt: skip
+        minutes.add_outcomes([records.encode(outcome)])
+    return minutes
+
+
+def test_months_of_the_learning_model_stand_beside_the_running_mean(account: Account) -> None:
+    page = io.StringIO()
+    found = summarise(account)
+    summary.show(found, Console(file=page, width=300))
+    (line,) = found.minutes.months
+    assert (line.month, line.labels, line.mae_live, line.mae_running_mean) == ("2013-02", 1, 8.0, 2.0)
+    assert "Learning online: mean absolute error in minutes" in page.getvalue()
+    assert "labels joined 2; version 1" in page.getvalue()
 
 
 def test_the_json_has_every_promised_key(account: Account, tmp_path: Path) -> None:
