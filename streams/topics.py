@@ -38,7 +38,7 @@ PREDICTIONS = Topic(
     key="the request's key",
     record="Prediction",
     producer="scoring",
-    consumers=("drift", "archive", "demo", "applications"),
+    consumers=("drift", "learning", "archive", "demo", "applications"),
     partitions=None,
 )
 OUTCOMES = Topic(
