@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-PARTS = ("scoring", "features", "backfill")
+PARTS = ("scoring", "latency", "features", "backfill")
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from services import model, topics
+from services.embedded import ports
 from services.embedded.cluster import Embedded
 from services.settings import Settings
 from streams import records
@@ -35,7 +36,12 @@ def installed(sinks: Sequence[str]) -> Iterator[tuple[Settings, Any]]:
     The sinks are topics for answers, in which a record's time is that of its arrival at the broker.
     """
     with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:
-        base = Settings(home=Path(folder), models=JOB / "models", feature_repo=JOB / "feature_repo")
+        base = Settings(
+            home=Path(folder),
+            models=JOB / "models",
+            feature_repo=JOB / "feature_repo",
+            scoring_port=ports.free_port(),
+        )
         with Embedded(base) as servers:
             settings = servers.settings
             os.environ |= settings.environment()
