@@ -4,7 +4,7 @@ An error names file, line and column, and all errors come at once.
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -13,6 +13,8 @@ from pydantic_core import ErrorDetails
 
 from streams import codec
 
+MULTICLASS_MIN = 3
+FILE = "model.yaml"
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 
@@ -70,6 +72,37 @@ class _Topic(_Strict):
 class Request(_Topic):
     """The records that ask for a prediction."""
 
+    key: str = ""
+    """The field by which requests are divided among arms; default: the id."""
+
+    @property
+    def routing_key(self) -> str:
+        """The field by which requests are divided among arms."""
+        return self.key or self.id
+
+    @model_validator(mode="after")
+    def _check_key(self) -> Self:
+        if self.routing_key not in {field.name for field in self.fields}:
+            raise ValueError(f"key names {self.key!r}, which the schema does not have")
+        return self
+
+
+class MissingValues(_Strict):
+    """What becomes of a feature without a value. Each is counted, whatever is declared."""
+
+    otherwise: Literal["pass", "reject"] = "pass"
+    """For features that are named below neither: the model gets the null, or the request is refused."""
+    reject: tuple[str, ...] = ()
+    """Features without which there is no answer."""
+    fill: dict[str, float | str] = {}
+    """By feature, the value that the model gets instead. What is logged is what was served."""
+
+    @model_validator(mode="after")
+    def _check_once(self) -> Self:
+        if both := set(self.reject) & self.fill.keys():
+            raise ValueError(f"{', '.join(sorted(both))}: reject and fill exclude each other")
+        return self
+
 
 class Features(_Strict):
     """Where the model's inputs come from."""
@@ -78,6 +111,7 @@ class Features(_Strict):
     """Name of the Feast FeatureService."""
     from_request: tuple[str, ...] = ()
     """Fields of the request that are inputs, in this order before those of the service."""
+    missing: MissingValues = MissingValues()
     wait_seconds: float = Field(0.0, ge=0, le=600)
     """How long scoring waits until the features' watermark has passed a request's event time."""
 
@@ -152,19 +186,64 @@ class Rollout(_Strict):
     """Arm name under which the very first version goes on scoring silently."""
 
 
+class Limits(_Strict):
+    """What one model may take of the scoring process, so that it takes nothing from the others."""
+
+    slice_records_max: int = Field(2000, ge=1, le=100_000)
+    """Requests of one partition scored at once."""
+    in_flight_mib_max: int = Field(32, ge=1, le=1024)
+    """Requests fetched and not yet answered."""
+    threads: int = Field(2, ge=1, le=64)
+    """Calls of the model at the same time."""
+    rows_max: int = Field(1000, ge=1, le=100_000)
+    """Of one HTTP request."""
+    requests_max: int = Field(64, ge=1, le=10_000)
+    """HTTP requests at work; more are turned away."""
+    seconds_max: float = Field(5.0, gt=0, le=600)
+    """For the answer to an HTTP request."""
+    shadow_wait_ms: float = Field(20.0, ge=0, le=10_000)
+    """How much longer than the answer shadows may take; what comes later is dropped and counted. A replay
+    (``features.wait_seconds``) waits for them."""
+
+
 class ModelDeclaration(_Strict):
     """All of one model.yaml."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
     owner: str
-    task: Literal["binary"]
+    team: str = Field("", pattern=r"^[a-z0-9_-]*$")
+    """Whose tokens may ask for predictions, and whether its models may bring code; see the settings."""
+    task: Literal["binary", "multiclass", "regression"]
+    threshold: float = Field(0.5, ge=0, le=1)
+    """Binary: the score from which the prediction is 1."""
+    classes: tuple[str, ...] = ()
+    """Multiclass: the answers, in the order of the model's probabilities."""
     request: Request
     features: Features
     label: Label
     monitoring: Monitoring = Monitoring()
     retraining: Retraining = Retraining()
-    gates: Gates
+    gates: Gates | None = None
+    """None: the model is not retrained here."""
     rollout: Rollout = Rollout()
+    limits: Limits = Limits()
+
+    @property
+    def is_retrained(self) -> bool:
+        """Whether drift may ask for a new version."""
+        return self.gates is not None
+
+    @model_validator(mode="after")
+    def _check_task(self) -> Self:
+        if self.task == "binary" and self.label.positive_above is None:
+            raise ValueError("a binary model needs label.positive_above")
+        if (self.task == "multiclass") != (len(self.classes) >= MULTICLASS_MIN):
+            raise ValueError(
+                f"classes: a multiclass model names {MULTICLASS_MIN} or more, other tasks have none"
+            )
+        if self.task != "binary" and self.gates is not None:
+            raise ValueError("gates: only binary models are retrained here")
+        return self
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:
@@ -174,8 +253,6 @@ class ModelDeclaration(_Strict):
                 raise ValueError(f"features.from_request names {name!r}, which request.schema does not have")
         if self.label.value not in {field.name for field in self.label.fields}:
             raise ValueError(f"label.value names {self.label.value!r}, which label.schema does not have")
-        if self.label.positive_above is None:
-            raise ValueError("a binary model needs label.positive_above")
         return self
 
 
@@ -201,13 +278,13 @@ def load(path: Path) -> ModelDeclaration:
 
 def load_all(folder: Path) -> dict[str, ModelDeclaration]:
     """Read every declaration below a folder, by model name."""
-    paths = sorted(folder.glob("*/model.yaml"))
+    paths = sorted(folder.glob(f"*/{FILE}"))
     if not paths:
         raise DeclarationError(f"{folder}: no model found; a model is a folder with a model.yaml")
     declarations, faults = {}, []
     for path in paths:
         try:
-            declarations[path.parent.name] = _named(path)
+            declarations[path.parent.name] = load_named(path)
         except DeclarationError as error:
             faults.append(str(error))
     if faults:
@@ -215,7 +292,13 @@ def load_all(folder: Path) -> dict[str, ModelDeclaration]:
     return declarations
 
 
-def _named(path: Path) -> ModelDeclaration:
+def monitored(declarations: Mapping[str, ModelDeclaration]) -> dict[str, ModelDeclaration]:
+    """Return the models that the drift process knows how to judge: so far the binary ones."""
+    return {name: one for name, one in declarations.items() if one.task == "binary"}
+
+
+def load_named(path: Path) -> ModelDeclaration:
+    """Read one model.yaml that stands in the folder of its name; raise `DeclarationError`."""
     declaration = load(path)
     if declaration.name != path.parent.name:
         raise DeclarationError(

@@ -75,6 +75,9 @@ class Settings(BaseSettings):
         ge=1,
         description="The same in features: behind a backlog, many events of an entity are one write",
     )
+    model_cache_mib_max: int = Field(
+        1024, ge=1, description="Loaded models in the scoring process; those unused for longest make room"
+    )
     in_flight_bytes_max: int = Field(
         32 << 20, ge=1 << 20, description="Bytes fetched and not yet finished, a process"
     )

@@ -24,6 +24,15 @@ EVENT_AGE = Gauge(
 )
 MODEL_INFO = Gauge("driftline_model_info", "1 for each arm that scores now", ["model", "arm", "version"])
 MODEL_LOAD_FAILURES = Counter("driftline_model_load_failures", "Versions that could not be loaded", ["model"])
+MODELS_LOADED = Gauge("driftline_models_loaded", "Versions held in memory")
+MODELS_LOADED_BYTES = Gauge("driftline_models_loaded_bytes", "About how much memory they take")
+MODELS_EVICTED = Counter("driftline_models_evicted", "Versions that made room for others")
+MODELS_BROKEN = Gauge(
+    "driftline_models_broken", "1 for each declared model that cannot be served as declared", ["model"]
+)
+SHADOWS_DROPPED = Counter(
+    "driftline_shadows_dropped", "Slices without the scores of a shadow", ["model", "arm", "reason"]
+)
 FEATURES_MISSING = Counter(
     "driftline_features_missing", "Feature values served as null", ["model", "feature"]
 )
@@ -43,11 +52,11 @@ SLICE_RECORDS = Histogram(
     buckets=(1, 10, 50, 100, 250, 500, 1000, 2000, 5000),
 )
 SLICE_RETRIES = Counter("driftline_slice_retries", "Slices handled again after an error", ["service"])
-IN_FLIGHT_BYTES = Gauge("driftline_in_flight_bytes", "Bytes fetched and not yet acknowledged", ["service"])
+IN_FLIGHT_BYTES = Gauge("driftline_in_flight_bytes", "Bytes fetched and not yet acknowledged", ["group"])
 CONSUMER_LAG = Gauge(
     "driftline_consumer_lag_records",
     "Records behind the end of the partition",
-    ["service", "topic", "partition"],
+    ["group", "topic", "partition"],
 )
 DEAD_LETTERS = Counter("driftline_dead_letters", "Records sent to the dead letters", ["service", "topic"])
 
@@ -158,15 +167,15 @@ def configure_logging(service: str, level: str) -> None:
     structlog.contextvars.bind_contextvars(service=service)
 
 
-def slice_observer(service: str) -> "Observer":
-    """Report what the batch engine does under a service's name."""
+def slice_observer(service: str, group: str) -> "Observer":
+    """Report what the batch engine does for a consumer group of a service."""
     from streams.batches import Observer
 
     return Observer(
         on_slice=SLICE_RECORDS.labels(service).observe,
         on_retry=SLICE_RETRIES.labels(service).inc,
-        on_in_flight=IN_FLIGHT_BYTES.labels(service).set,
-        on_lag=lambda topic, partition, records: CONSUMER_LAG.labels(service, topic, str(partition)).set(
+        on_in_flight=IN_FLIGHT_BYTES.labels(group).set,
+        on_lag=lambda topic, partition, records: CONSUMER_LAG.labels(group, topic, str(partition)).set(
             records
         ),
     )

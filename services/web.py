@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 NotReady = Callable[[], str | None]
 """Returns None when the process is ready, else the reason why it is not."""
+Detail = Callable[[], Mapping[str, object]]
+"""Returns what else is worth knowing of the process's state."""
 Handler = Callable[[Request], Awaitable[Response]]
 OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
 """What orchestrators and Prometheus ask without a token."""
@@ -95,11 +97,14 @@ class TokenAuthentication:
 
 
 def application(
-    not_ready: NotReady, routes: Sequence[BaseRoute] = (), token_digests: Sequence[bytes] = ()
+    not_ready: NotReady,
+    routes: Sequence[BaseRoute] = (),
+    token_digests: Sequence[bytes] = (),
+    detail: Detail = dict,
 ) -> Starlette:
     """Make the ASGI application of a process: its own routes and the three that all have.
 
-    With digests, its own routes need a token; see `TokenAuthentication`.
+    With digests, its own routes need a token; see `TokenAuthentication`. ``detail`` is told with readiness.
     """
 
     async def live(_: Request) -> Response:
@@ -108,8 +113,8 @@ def application(
     async def ready(_: Request) -> Response:
         reason = not_ready()
         if reason is None:
-            return JSONResponse({"status": "ready"})
-        return JSONResponse({"status": "not ready", "reason": reason}, status_code=503)
+            return JSONResponse({"status": "ready", **detail()})
+        return JSONResponse({"status": "not ready", "reason": reason, **detail()}, status_code=503)
 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,6 +1,7 @@
 """Writing whole batches to a chosen partition, and the dead letters."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -47,6 +48,15 @@ class BatchProducer:
         """Send what is left and disconnect."""
         if self._producer is not None:
             await self._producer.stop()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Be connected until the block ends."""
+        await self.start()
+        try:
+            yield
+        finally:
+            await self.stop()
 
     async def send(self, topic: str, partition: int, batch: Iterable[Record]) -> None:
         """Write records to one partition in order; return when the broker has acknowledged all.

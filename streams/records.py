@@ -38,10 +38,13 @@ class Prediction(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     features_lag_ms: int | None
     """How far the slowest feature view's watermark was behind ``event_time_ms``; 0 when it had passed."""
     score: float | None
-    """Probability of the positive class, or the regressed value; null when ``version`` is 0."""
+    """Probability of the positive class (binary) or of the answer (multiclass), or the regressed value;
+    null when ``version`` is 0."""
     prediction: FeatureValue
     shadow_scores: dict[str, float] = {}
     """By arm name: what the shadows would have answered."""
+    probabilities: list[float] | msgspec.UnsetType = msgspec.UNSET
+    """Multiclass: of each declared class, in their order; other tasks have no such field."""
 
 
 class Label(msgspec.Struct, kw_only=True, frozen=True, gc=False):
@@ -210,13 +213,18 @@ class Arm(msgspec.Struct, kw_only=True, frozen=True):
     effective_from_ms: int = 0
     """Requests with an event time from here on. 0: all."""
     shadow: bool = False
+    segment: dict[str, list[FeatureValue]] = {}
+    """Only requests whose fields have one of these values each; the share is one of theirs."""
+    buckets: list[tuple[int, int]] = []
+    """Which of the 10,000 buckets of keys it has, each from and up to before; empty: by its weight, the
+    champion behind the others. See `services.shares`."""
 
 
 class ModelChanged(msgspec.Struct, kw_only=True, frozen=True, tag="model_changed"):
     """Which versions score, from which event time on. Complete: the latest record alone is the state.
 
-    Of the arms with the same name, the one with the latest ``effective_from_ms`` not above the
-    request's event time counts: the outgoing champion stays listed until the new one takes over.
+    Of the arms with the same name and segment, the one with the latest ``effective_from_ms`` not above
+    the request's event time counts: the outgoing champion stays listed until the new one takes over.
     """
 
     model: str

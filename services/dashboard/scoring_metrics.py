@@ -85,7 +85,7 @@ def parse(text: str, at_seconds: float, wall_ms: int, previous: Scrape | None = 
             counts[bound] = counts.get(bound, 0.0) + sample.value
         elif sample.name == _EVENT_AGE:
             ages[model] = sample.value
-        elif sample.name == _LAG and sample.labels.get("service") == "scoring":
+        elif sample.name == _LAG and sample.labels.get("group", "").startswith("driftline.scoring"):
             lags.append(sample.value)
     return Scrape(
         at_seconds=at_seconds,

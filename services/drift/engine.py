@@ -72,6 +72,7 @@ class Engine:
         self._monitoring = declaration.monitoring
         self._window_ms = declaration.monitoring.window_ms
         self._cooldown_ms = round(declaration.retraining.cooldown_days * DAY_MS)
+        self._is_retrained = declaration.is_retrained
         self._minimum_labels = declaration.retraining.minimum_labels
         self.inputs = Inputs(
             {Place(PREDICTION, number): at for number, at in enumerate(state.predictions)}
@@ -360,7 +361,7 @@ class Engine:
 
     def _may_request(self, now_ms: int) -> bool:
         """Tell whether cooldown and labels allow it. Later requests, which a replay sees, do not count."""
-        if self._monitor.labels < self._minimum_labels:
+        if not self._is_retrained or self._monitor.labels < self._minimum_labels:
             return False
         return not any(now_ms - self._cooldown_ms < asked < now_ms for asked in self._requested_at_ms)
 

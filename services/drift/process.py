@@ -45,7 +45,7 @@ def run() -> None:
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    process = Process(settings, model.load_all(settings.models), stopping)
+    process = Process(settings, model.monitored(model.load_all(settings.models)), stopping)
     with web.serve_in_thread(web.application(process.not_ready), settings.host, settings.drift_port):
         process.run()
 

@@ -34,7 +34,8 @@ class Features:
         from services.features.generations import Generations
         from services.features.held import Budget
         from services.features.store import FeatureStore
-        from streams.app import App
+        from streams.groups import Group
+        from streams.producer import BatchProducer
 
         self._settings = settings
         self._plan = feature_plan.load(settings)
@@ -42,8 +43,11 @@ class Features:
         views = [view for view in self._plan.views if view.is_stream]
         self._generations = Generations(self._store, self._plan.project, views)
         self._api = OnlineFeatures(settings, self._plan)
-        observer = telemetry.slice_observer("features")
-        self._app = App(settings, "features", observer, settings.features_slice_records_max)
+        observer = telemetry.slice_observer("features", "driftline.features")
+        self._producer = BatchProducer(settings.kafka_options())
+        self._group = Group(
+            settings, "features", observer, slice_records_max=settings.features_slice_records_max
+        )
         self._readers: list[SourceReader] = []
         self._stages: list[Stage] = []
         self._sweeping: asyncio.Task[None] | None = None
@@ -61,7 +65,7 @@ class Features:
         assert source is not None
         reader = SourceReader(source, self._settings.record_bytes_max)
         self._readers.append(reader)
-        producer = self._app.producer
+        producer = self._producer
         logics = [ViewLogic(self._plan.project, view) for view in views]
         writers = [ViewWriter(logic, self._store, producer, self._budget) for logic in logics]
         shared = (self._store, producer, self._generations, self._open_reader)
@@ -70,7 +74,7 @@ class Features:
             ViewStage(reader, writer, *shared) for writer in writers if writer.logic.view.is_repartitioned
         ]
         for stage in stages:
-            self._app.slices([stage.topic], stage.handle, stage.let_go)
+            self._group.slices([stage.topic], stage.handle, stage.let_go)
         self._stages += stages
 
     def _open_reader(self, topic: str, partition: int) -> "AbstractAsyncContextManager[PartitionReader]":
@@ -81,13 +85,18 @@ class Features:
 
     def run(self) -> None:
         """Serve Kafka and HTTP until stopped."""
+        from streams import app
+
         http = web.application(self._not_ready, self._api.routes(), self._settings.token_digests)
-        self._app.run(
+        app.run(
+            self._producer.running(),
             web.serve_in_loop(http, self._settings.host, self._settings.features_port),
             self._store.running(self._tend),
             self._api.running(),
             self._prepared(),
             self._idle_watch().running(),
+            self._group.running(),
+            failure=lambda: self._group.failure,
         )
 
     def _idle_watch(self) -> "IdleWatch":
@@ -95,7 +104,7 @@ class Features:
         from services.features.idleness import IdleWatch
 
         client = redis_clients.connect(self._settings)
-        return IdleWatch(self._readers, client, self._app.producer, self._settings.kafka_options())
+        return IdleWatch(self._readers, client, self._producer, self._settings.kafka_options())
 
     @contextlib.asynccontextmanager
     async def _prepared(self) -> AsyncIterator[None]:
@@ -119,7 +128,7 @@ class Features:
             return
         if self._generations.unswept() and (self._sweeping is None or self._sweeping.done()):
             self._sweeping = asyncio.create_task(self._generations.sweep(), name="sweep")
-        committed = self._app.committed()
+        committed = self._group.committed()
         for stage in self._stages:
             await stage.tend(
                 {tp.partition: offset for tp, offset in committed.items() if tp.topic == stage.topic}
@@ -144,7 +153,7 @@ class Features:
             return (
                 f"defined otherwise by another process: {', '.join(superseded)}; restart with its repository"
             )
-        if not self._app.assigned:
+        if not self._group.assigned:
             return "waiting for partitions"
         told = [f"{view}: {building}" for view, building in self._building().items()]
         return f"views are being built: {'; '.join(told)}" if told else None

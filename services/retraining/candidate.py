@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from services.missing import MissingPolicy
 from services.model import DAY_MS, ModelDeclaration
 from services.retraining.dataset import TrainingSet
 from services.retraining.errors import InvalidDataError, RetrainingError
@@ -28,7 +29,7 @@ class Candidate:
 
     estimator: Any
     trained_on: "pd.DataFrame"
-    """The features of the rows that the estimator saw."""
+    """The features, as served, of the rows that the estimator saw."""
     metrics: Metrics
     champion: Metrics | None
     """The champion's on the same rows; None without a champion."""
@@ -58,13 +59,16 @@ def train(
     With ``retraining.refit`` the returned estimator is trained once more, on all rows; its metrics are
     still those of the held-out rows, which it has seen by then.
     """
+    filled = _filled(data, declaration)
     late = held_out(data.event_times_ms, round(declaration.retraining.holdout_days * DAY_MS))
     labels = data.labels
     _check_split(labels, late)
-    estimator, refitted = _fit_both(data, labels, late, make, refit=declaration.retraining.refit)
-    scores = scores_of(estimator, data.features[late])
+    estimator, refitted = _fit_both(filled, labels, late, make, refit=declaration.retraining.refit)
+    scores = scores_of(estimator, filled.features[late])
     rival = (
-        None if champion is None else evaluate(labels[late], _champion_scores(champion, data.features[late]))
+        None
+        if champion is None
+        else evaluate(labels[late], _champion_scores(champion, filled.features[late]))
     )
     return Candidate(
         estimator=refitted or estimator,
@@ -74,6 +78,16 @@ def train(
         held_out_labels=labels[late],
         held_out_scores=scores,
     )
+
+
+def _filled(data: TrainingSet, declaration: ModelDeclaration) -> TrainingSet:
+    """Return the rows as the model gets them, with the declared values for missing ones."""
+    import pandas as pd
+
+    names = list(data.features.columns)
+    policy = MissingPolicy(declaration.features.missing, names)
+    columns = policy.fill({name: data.features[name].to_numpy() for name in names})
+    return dataclasses.replace(data, features=pd.DataFrame(columns, columns=names, copy=False))
 
 
 def _fit_both(

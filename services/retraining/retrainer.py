@@ -7,8 +7,9 @@ from typing import Any
 import structlog
 
 from services import registry, telemetry
-from services.model import ModelDeclaration
-from services.retraining import candidate, dataset, gates, reference, rollout, tracking, validation
+from services.model import Gates, ModelDeclaration
+from services.retraining import candidate, dataset, reference, rollout, tracking, validation
+from services.retraining.gates import refusals
 from services.retraining.history import History
 from services.settings import Settings
 from streams import topics
@@ -82,11 +83,13 @@ class Retrainer:
         if declaration is None:
             known = ", ".join(self._declarations)
             return _failed(f"there is no model {request.model!r}; known are {known}")
+        if declaration.gates is None:
+            return _failed(f"{request.model} is not retrained: its model.yaml declares no gates")
         refusal = self.history.cooldown_refusal(request, declaration)
         if refusal is not None:
             return {"result": "rejected", "version": 0, "reasons": [refusal]}
         try:
-            registered = self._registered(request, declaration)
+            registered = self._registered(request, declaration, declaration.gates)
         except Exception as error:
             log.exception("retraining.failed", model=request.model, request_id=request.request_id)
             return _failed(f"{type(error).__name__}: {error}")
@@ -100,7 +103,9 @@ class Retrainer:
             "run_id": registered.run_id,
         }
 
-    def _registered(self, request: RetrainingRequested, declaration: ModelDeclaration) -> tracking.Registered:
+    def _registered(
+        self, request: RetrainingRequested, declaration: ModelDeclaration, gates: Gates
+    ) -> tracking.Registered:
         """Return the candidate of this request: the one from before a crash, or a new one."""
         client = registry.connect(self._settings)
         found = tracking.find(client, request.model, request.request_id)
@@ -108,10 +113,15 @@ class Retrainer:
             log.info("retraining.resumed", request_id=request.request_id, version=found.version)
             return found
         with tracking.Run(client, self._settings, request) as run:
-            return self._train(client, run, request, declaration)
+            return self._train(client, run, request, declaration, gates)
 
     def _train(
-        self, client: Any, run: tracking.Run, request: RetrainingRequested, declaration: ModelDeclaration
+        self,
+        client: Any,
+        run: tracking.Run,
+        request: RetrainingRequested,
+        declaration: ModelDeclaration,
+        gates: Gates,
     ) -> tracking.Registered:
         stage = _Stages(request)
         offsets = dataset.wait_for_archive(self._settings, request, self._end_offsets)
@@ -128,7 +138,7 @@ class Retrainer:
             self._champion(client, request),
         )
         stage.done("train")
-        reasons = gates.refusals(declaration.gates, trained.metrics, trained.champion)
+        reasons = refusals(gates, trained.metrics, trained.champion)
         run.log(trained, data, declaration, offsets, reasons)
         kept = tracking.Registered(
             version=0,  # not known before it is registered

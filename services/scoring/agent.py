@@ -1,4 +1,4 @@
-"""The Faust agent: slices of requests in, predictions out.
+"""The Faust agent of one model: slices of requests in, predictions out.
 
 Delivery: a slice is acknowledged after its predictions and dead letters are acknowledged by the
 broker. After a crash the slices since the last commit are scored again; their predictions carry the
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from services import telemetry
-from services.scoring.engine import Scorer, to_predictions
-from services.scoring.models import ModelFollower
+from services.scoring.engine import Scorer, count_answers, to_predictions
+from services.scoring.following import ModelFollower
 from streams import codec, records, topics
 from streams.batches import Slice
 from streams.producer import BatchProducer, Record
@@ -28,18 +28,17 @@ class ScoringAgent:
         producer: BatchProducer,
         *,
         record_bytes_max: int,
-        wait: bool,
     ) -> None:
-        """Take the collaborators; ``wait`` is for replays, see `services.model.Features.wait_seconds`."""
+        """Take the collaborators; larger records become dead letters."""
         self._scorer = scorer
         self._follower = follower
         self._producer = producer
         self._record_bytes_max = record_bytes_max
-        self._wait = wait
+        self._is_replay = scorer.declaration.features.wait_seconds > 0
         self._topic = topics.predictions(scorer.name)
 
     async def write_predictions(self, slice_: Slice) -> None:
-        """Receive, decode, score, write; return when the broker has acknowledged all."""
+        """Receive, decode, score, write; acknowledge when the broker has acknowledged all."""
         began = time.perf_counter()
         requests, letters, watermark_ms = self._decode(slice_)
         batch: list[Record] = []
@@ -53,6 +52,7 @@ class ScoringAgent:
         await self._producer.send_dead_letters(letters)
         if batch:
             await self._producer.send(self._topic, slice_.partition, batch)
+        slice_.ack()
         self._observe(letters, time.perf_counter() - began)
 
     def _decode(self, slice_: Slice) -> tuple[list[tuple[Any, Any]], list[records.DeadLetter], int | None]:
@@ -76,18 +76,20 @@ class ScoringAgent:
     async def _score(
         self, requests: Sequence[tuple[Any, Any]], slice_: Slice
     ) -> tuple[list[records.Prediction], list[records.DeadLetter]]:
-        if self._wait:  # a replay is exact only if each model change precedes the requests it is for
-            await self._follower.catch_up()
-        scored = await self._scorer.score([event for _, event in requests], wait=self._wait)
+        if self._is_replay:  # which is exact only if each model change precedes the requests it is for
+            await self._follower.catch_up(self._scorer.name)
+        scored = await self._scorer.score([event for _, event in requests], replay=self._is_replay)
         offsets = [record.offset for record, _ in requests]
         now_ms = time.time_ns() // 1_000_000
         predictions = to_predictions(
-            scored, self._scorer.name, partition=slice_.partition, offsets=offsets, now_ms=now_ms
+            scored,
+            self._scorer.task,
+            self._scorer.name,
+            partition=slice_.partition,
+            offsets=offsets,
+            now_ms=now_ms,
         )
-        for arm in set(scored.arms):
-            answered = sum(1 for other in scored.arms if other is arm)
-            outcome = "scored" if arm.version else "collected"
-            telemetry.PREDICTIONS.labels(self._scorer.name, str(arm.version), outcome).inc(answered)
+        count_answers(self._scorer.name, scored)
         telemetry.EVENT_AGE.labels(self._scorer.name).set(
             now_ms / 1000 - int(scored.event_times_ms[-1]) / 1000
         )

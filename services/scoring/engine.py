@@ -1,4 +1,4 @@
-"""The one inference path: requests -> features -> arms -> scores. Kafka and REST are thin adapters to it."""
+"""The one inference path: requests -> features -> arms -> answers. Kafka and REST are thin adapters to it."""
 
 import asyncio
 import dataclasses
@@ -9,11 +9,16 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import structlog
+from msgspec import UNSET
 
 from services import telemetry
+from services.missing import MissingPolicy, is_missing
 from services.model import ModelDeclaration
 from services.online_store import ServedFeatures
+from services.scoring.answers import Outputs, Task
 from services.scoring.models import LoadedModel, ModelSet
+from services.scoring.routing import NOBODY
+from services.scoring.threads import Threads
 from streams import codec, records
 
 log = structlog.get_logger()
@@ -25,10 +30,6 @@ COLLECTING = records.Arm(name="collecting", version=0, weight=10_000)
 
 class FeaturesLateError(RuntimeError):
     """The features did not pass the requests' event time within the declared wait."""
-
-
-class UnanswerableError(RuntimeError):
-    """No answer can be given now: no model is in effect."""
 
 
 class Reader(Protocol):
@@ -50,87 +51,101 @@ class Scored:
     ids: list[str]
     event_times_ms: npt.NDArray[np.int64]
     features: Columns
+    """As served: what is missing is missing, whatever the model got instead."""
     lag_ms: npt.NDArray[np.int64]
-    arms: list[records.Arm]
-    scores: npt.NDArray[np.float64]
-    """nan where no model was in effect."""
-    shadows: dict[str, npt.NDArray[np.float64]]
-    failed: dict[int, str]
-    """Rows that no model could score, with the reason."""
+    arms: Sequence[records.Arm]
+    arm_of: npt.NDArray[np.int64]
+    """(n,): the index of each request's arm; `NOBODY` where no model was in effect."""
+    outputs: Outputs
+    """nan where there is no answer."""
+    shadows: Mapping[str, list[float]]
+    failed: Mapping[int, str]
+    """Rows that no model could answer, with the reason."""
+
+    def arm(self, row: int) -> records.Arm:
+        """Return the arm of a request."""
+        index = self.arm_of[row]
+        return COLLECTING if index == NOBODY else self.arms[index]
 
 
 class Scorer:
-    """One model: its declaration, its features, its loaded versions."""
+    """One model: its declaration, its features, its versions."""
 
     def __init__(
-        self, declaration: ModelDeclaration, join_keys: Sequence[str], reader: Reader, models: ModelSet
+        self,
+        declaration: ModelDeclaration,
+        join_keys: Sequence[str],
+        feature_names: Sequence[str],
+        reader: Reader,
+        models: ModelSet,
+        threads: Threads,
     ) -> None:
-        """Compile what is the same for every request."""
+        """Compile what is the same for every request.
+
+        Args:
+            declaration: Of the model.
+            join_keys: The request fields by which features are read.
+            feature_names: Those of its feature service, in order.
+            reader: Of that service.
+            models: Its versions.
+            threads: On which its versions score.
+        """
         self.name = declaration.name
+        self.declaration = declaration
         self.decoder = declaration.request.decoder()
         self.models = models
-        self._declaration = declaration
+        self.task = Task(declaration)
+        self.feature_names = [*declaration.features.from_request, *feature_names]
         self._reader = reader
+        self._threads = threads
+        self._missing = MissingPolicy(declaration.features.missing, self.feature_names)
         types = {field.name: field.type for field in declaration.request.fields}
         self._request_features = [(name, types[name]) for name in declaration.features.from_request]
         self._join_keys = list(join_keys)
         self._id = operator.attrgetter(declaration.request.id)
+        self._key = operator.attrgetter(declaration.request.routing_key)
         self._event_time = operator.attrgetter(declaration.request.event_time)
 
-    async def score(self, events: Sequence[Any], *, wait: bool) -> Scored:
-        """Serve features to decoded requests and score them.
+    async def score(self, events: Sequence[Any], *, replay: bool) -> Scored:
+        """Serve features to decoded requests and answer them.
 
-        With ``wait`` the features' watermark is awaited, as declared by ``features.wait_seconds``;
-        `FeaturesLateError` is raised when it does not come.
+        In a replay, the features' watermark is awaited, as declared by ``features.wait_seconds``, and so is
+        every shadow. Raises `FeaturesLateError` when the watermark does not come, and whatever the model
+        raises when it can answer none of the rows.
         """
         times = np.fromiter((codec.epoch_ms(self._event_time(e)) for e in events), np.int64, len(events))
-        if wait:
+        if replay:
             await self._wait_for_features(int(times.max()))
         entities = {key: [getattr(e, key) for e in events] for key in self._join_keys}
         served = await self._reader.read(entities, times)
         columns = self._request_columns(events) | dict(served.columns)
         self._count(columns, served)
-        serving = self.models.serving
-        chosen = serving.routes.assign(times)
-        scores, failed = np.full(len(events), np.nan), dict[int, str]()
-        for index in np.unique(chosen[chosen >= 0]):
-            rows = np.flatnonzero(chosen == index)
-            model = serving.models[serving.routes.champions[index].version]
-            answers, errors = await asyncio.to_thread(predict_isolating, model, _take(columns, rows))
-            scores[rows] = answers
-            failed |= {int(rows[row]): reason for row, reason in errors.items()}
+        routes = self.models.routes
+        fields = {field: [getattr(e, field) for e in events] for field in routes.fields}
+        arm_of = routes.assign(times, [self._key(e) for e in events], fields)
+        failed = self._missing.refused(columns)
+        inputs = self._missing.fill(columns)
+        shadows = self._start_shadows(routes.shadows, inputs)
+        try:
+            outputs = await self._answer(inputs, routes.answering, arm_of, failed)
+            shadow_scores = await self._shadow_scores(shadows, outputs, wait=replay)
+        finally:
+            for task in shadows.values():
+                task.cancel()
         return Scored(
             ids=[self._id(event) for event in events],
             event_times_ms=times,
             features=columns,
             lag_ms=served.lag_ms,
-            arms=[serving.routes.champions[i] if i >= 0 else COLLECTING for i in chosen],
-            scores=scores,
-            shadows=await self._shadows(columns, scores),
+            arms=routes.answering,
+            arm_of=arm_of,
+            outputs=outputs,
+            shadows=shadow_scores,
             failed=failed,
         )
 
-    async def answer(self, events: Sequence[Any]) -> list[dict[str, Any]]:
-        """Score requests that wait for an answer; nothing is awaited but the store and the model."""
-        scored = await self.score(events, wait=False)
-        if any(arm is COLLECTING for arm in scored.arms):
-            raise UnanswerableError(f"{self.name} has no model in effect at that event time yet")
-        if scored.failed:
-            row, reason = next(iter(scored.failed.items()))
-            raise RuntimeError(f"row {row}: {reason}")
-        return [
-            {
-                "prediction_id": scored.ids[row],
-                "version": arm.version,
-                "arm": arm.name,
-                "score": float(scored.scores[row]),
-                "prediction": int(scored.scores[row] >= POSITIVE_FROM),
-            }
-            for row, arm in enumerate(scored.arms)
-        ]
-
     async def _wait_for_features(self, event_time_ms: int) -> None:
-        seconds = self._declaration.features.wait_seconds
+        seconds = self.declaration.features.wait_seconds
         if seconds and not await self._reader.wait_for(event_time_ms, seconds):
             raise FeaturesLateError(
                 f"{self.name}: the features did not reach event time {event_time_ms} within {seconds:g} s; "
@@ -144,48 +159,87 @@ class Scorer:
 
     def _count(self, columns: Columns, served: ServedFeatures) -> None:
         for name, column in columns.items():
-            missing = int(np.count_nonzero(_is_missing(column)))
+            missing = int(np.count_nonzero(is_missing(column)))
             if missing:
                 telemetry.FEATURES_MISSING.labels(self.name, name).inc(missing)
         if served.beyond_retention:
             telemetry.FEATURES_BEYOND_RETENTION.labels(self.name).inc(served.beyond_retention)
         telemetry.FEATURES_LAG.labels(self.name).set(max(0, int(served.lag_ms.max(initial=0))) / 1000)
 
-    async def _shadows(
-        self, columns: Columns, scores: npt.NDArray[np.float64]
-    ) -> dict[str, npt.NDArray[np.float64]]:
-        """Score what was answered by the silent arms as well; their failures never touch the answer."""
-        answered = np.flatnonzero(~np.isnan(scores))
-        shadows = {}
-        for arm in self.models.serving.routes.shadows if len(answered) else ():
-            column = np.full(len(scores), np.nan)
-            try:
-                model = self.models.serving.models[arm.version]
-                column[answered] = await asyncio.to_thread(model.predict, _take(columns, answered))
-            except Exception as error:  # noqa: BLE001  # whatever a shadow does, the answer goes out
-                log.warning("shadow.failed", model=self.name, arm=arm.name, error=repr(error))
-                continue
-            shadows[arm.name] = column
-        return shadows
+    async def _answer(
+        self,
+        columns: Columns,
+        arms: Sequence[records.Arm],
+        arm_of: npt.NDArray[np.int64],
+        failed: dict[int, str],
+    ) -> Outputs:
+        """Let each arm answer its rows; add those that it cannot answer to ``failed``."""
+        outputs = self.task.empty(len(arm_of))
+        waiting = arm_of.copy()
+        waiting[list(failed)] = NOBODY
+        for index in np.unique(waiting[waiting != NOBODY]):
+            rows = np.flatnonzero(waiting == index)
+            model = await self.models.version(arms[index].version)
+            answered, errors = await self._threads.run(
+                predict_isolating, model, self.task, _take(columns, rows)
+            )
+            outputs[rows] = answered
+            failed |= {int(rows[row]): reason for row, reason in errors.items()}
+        return outputs
+
+    def _start_shadows(
+        self, arms: Sequence[records.Arm], columns: Columns
+    ) -> dict[str, asyncio.Task[list[float]]]:
+        return {arm.name: asyncio.create_task(self._shadow(arm, columns)) for arm in arms}
+
+    async def _shadow(self, arm: records.Arm, columns: Columns) -> list[float]:
+        model = await self.models.version(arm.version)
+        count = len(next(iter(columns.values())))
+        outputs = await self._threads.run_behind(lambda: self.task.checked(model.predict(columns), count))
+        return self.task.answers(outputs).scores
+
+    async def _shadow_scores(
+        self, shadows: Mapping[str, asyncio.Task[list[float]]], outputs: Outputs, *, wait: bool
+    ) -> dict[str, list[float]]:
+        """Collect what the silent arms say; neither their failures nor their slowness touch the answer."""
+        if not shadows or np.isnan(outputs).all():
+            return {}
+        patience = None if wait else self.declaration.limits.shadow_wait_ms / 1000
+        await asyncio.wait(shadows.values(), timeout=patience)
+        scores = {}
+        for name, task in shadows.items():
+            if not task.done():
+                telemetry.SHADOWS_DROPPED.labels(self.name, name, "late").inc()
+            elif error := task.exception():
+                telemetry.SHADOWS_DROPPED.labels(self.name, name, "failed").inc()
+                log.warning("shadow.failed", model=self.name, arm=name, error=repr(error))
+            else:
+                scores[name] = task.result()
+        return scores
 
 
-POSITIVE_FROM = 0.5
-"""Score from which a binary prediction is 1."""
+def count_answers(model: str, scored: Scored) -> None:
+    """Count answered requests by the version that answered."""
+    answered = np.delete(scored.arm_of, list(scored.failed))
+    for index, count in zip(*np.unique(answered, return_counts=True), strict=True):
+        version = 0 if index == NOBODY else scored.arms[index].version
+        outcome = "scored" if version else "collected"
+        telemetry.PREDICTIONS.labels(model, str(version), outcome).inc(int(count))
 
 
-def predict_isolating(model: LoadedModel, columns: Columns) -> tuple[npt.NDArray[np.float64], dict[int, str]]:
+def predict_isolating(model: LoadedModel, task: Task, columns: Columns) -> tuple[Outputs, dict[int, str]]:
     """Score rows; where the model raises, halve until the rows at fault are found.
 
-    Returns the scores (nan at fault) and the reasons by row. A model that fails on every row is
+    Returns the outputs (nan at fault) and the reasons by row. A model that fails on every row is
     broken, not its input: its error is raised.
     """
     count = len(next(iter(columns.values())))
-    scores, errors = np.full(count, np.nan), dict[int, str]()
+    outputs, errors = task.empty(count), dict[int, str]()
     stack = [np.arange(count)]
     while stack:
         rows = stack.pop()
         try:
-            scores[rows] = model.predict(_take(columns, rows))
+            outputs[rows] = task.checked(model.predict(_take(columns, rows)), len(rows))
         except Exception as error:
             if len(rows) == 1:
                 errors[int(rows[0])] = f"the model failed: {error!r}"
@@ -193,51 +247,50 @@ def predict_isolating(model: LoadedModel, columns: Columns) -> tuple[npt.NDArray
                     raise
                 continue
             stack += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
-    return scores, errors
+    return outputs, errors
 
 
 def to_predictions(
-    scored: Scored, model: str, *, partition: int, offsets: Sequence[int], now_ms: int
+    scored: Scored, task: Task, model: str, *, partition: int, offsets: Sequence[int], now_ms: int
 ) -> list[records.Prediction]:
     """Turn answered rows into records, in order; failed rows are left out."""
     features = _rows(scored.features)
     lags: list[int | None] = [lag if lag >= 0 else None for lag in scored.lag_ms.tolist()]
-    scores = scored.scores.tolist()
-    shadows = {name: column.tolist() for name, column in scored.shadows.items()}
+    answers = task.answers(scored.outputs)
+    shadows = scored.shadows.items()
     times = scored.event_times_ms.tolist()
-    return [
-        records.Prediction(
-            prediction_id=scored.ids[row],
-            model=model,
-            version=arm.version,
-            arm=arm.name,
-            arm_weight=arm.weight,
-            event_time_ms=times[row],
-            scored_time_ms=now_ms,
-            source_partition=partition,
-            source_offset=offsets[row],
-            features=features[row],
-            features_lag_ms=lags[row],
-            score=scores[row] if arm is not COLLECTING else None,
-            prediction=int(scores[row] >= POSITIVE_FROM) if arm is not COLLECTING else None,
-            shadow_scores={name: column[row] for name, column in shadows.items()}
-            if arm is not COLLECTING
-            else {},
+    predictions = []
+    for row, index in enumerate(scored.arm_of.tolist()):
+        if row in scored.failed:
+            continue
+        answered = index != NOBODY
+        arm = scored.arms[index] if answered else COLLECTING
+        predictions.append(
+            records.Prediction(
+                prediction_id=scored.ids[row],
+                model=model,
+                version=arm.version,
+                arm=arm.name,
+                arm_weight=arm.weight,
+                event_time_ms=times[row],
+                scored_time_ms=now_ms,
+                source_partition=partition,
+                source_offset=offsets[row],
+                features=features[row],
+                features_lag_ms=lags[row],
+                score=answers.scores[row] if answered else None,
+                prediction=answers.predictions[row] if answered else None,
+                shadow_scores={name: scores[row] for name, scores in shadows} if answered else {},
+                probabilities=answers.probabilities[row] if answered else UNSET,
+            )
         )
-        for row, arm in enumerate(scored.arms)
-        if row not in scored.failed
-    ]
+    return predictions
 
 
 def _column(values: list[Any], kind: codec.FieldType) -> npt.NDArray[Any]:
     if kind in (codec.FieldType.INT, codec.FieldType.FLOAT, codec.FieldType.BOOL):
         return np.array(values, dtype=np.float64)  # None becomes nan
     return np.array(values, dtype=object)
-
-
-def _is_missing(column: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    missing: npt.NDArray[np.bool_] = column == None if column.dtype == object else np.isnan(column)  # noqa: E711  # by element
-    return missing
 
 
 def _take(columns: Columns, rows: npt.NDArray[np.int64]) -> Columns:

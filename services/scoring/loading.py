@@ -10,19 +10,26 @@ from services import registry
 from services.scoring.models import Load, LoadedModel
 from services.settings import Settings
 
+BINARY = 2
 
-class SklearnClassifier:
-    """A binary scikit-learn classifier or pipeline."""
 
-    def __init__(self, estimator: Any) -> None:
-        """Take a fitted estimator with ``predict_proba``."""
+class SklearnModel:
+    """A scikit-learn classifier, regressor or pipeline."""
+
+    def __init__(self, estimator: Any, size_bytes: int = 0) -> None:
+        """Take a fitted estimator."""
+        self.size_bytes = size_bytes
         self._estimator = estimator
         self._names = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
+        self._classes = len(getattr(estimator, "classes_", ()))
 
     def predict(self, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
-        """Return the probability of the positive class (n,)."""
-        probabilities = self._estimator.predict_proba(self._input(columns))
-        return np.asarray(probabilities[:, 1], dtype=np.float64)
+        """Return the probability of class 1 of two or a regressed value (n,), else (n, n_classes)."""
+        rows = self._input(columns)
+        if not self._classes:
+            return np.asarray(self._estimator.predict(rows), dtype=np.float64)
+        probabilities = self._estimator.predict_proba(rows)
+        return np.asarray(probabilities if self._classes > BINARY else probabilities[:, 1], dtype=np.float64)
 
     def _input(self, columns: Mapping[str, npt.NDArray[Any]]) -> Any:
         """Give columns by name to an estimator that knows names, else a plain matrix in their order."""
@@ -38,6 +45,6 @@ def loader(settings: Settings) -> Load:
     client = registry.connect(settings)  # here and not at the first load: the import takes seconds
 
     def load(name: str, version: int) -> LoadedModel:
-        return SklearnClassifier(registry.load(client, name, version))
+        return SklearnModel(registry.load(client, name, version))
 
     return load

@@ -1,132 +1,186 @@
-"""The loaded versions of one model, swapped without stopping, and the follower of the models topic."""
+"""The versions of a model: loaded when they are needed, swapped without a stop, kept within a bound."""
 
 import asyncio
 import contextlib
-import dataclasses
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services import telemetry
 from services.scoring.routing import Routes
-from streams import records, topics
+from services.scoring.threads import Threads
+from streams import records
 
 log = structlog.get_logger()
 
-CHAMPION = "champion"
+RETRY_SECONDS = 30.0
+"""After which a version that did not load is tried again, in case that the registry was down."""
 
 
 class LoadedModel(Protocol):
     """A model that is ready to score."""
 
-    def predict(self, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
-        """Return the scores (n,) of n rows given as columns by feature name."""
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory it takes."""
+
+    def predict(self, columns: Mapping[str, npt.NDArray[Any]]) -> Any:
+        """Return `services.scoring.answers.Outputs` of n rows given as columns by feature name; blocking."""
 
 
 Load = Callable[[str, int], LoadedModel]
-"""Loads one version of a named model; blocking."""
+"""Loads one version of a named model, and has it prove itself; blocking."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Serving:
-    """What scores at one moment; replaced as a whole, never changed."""
+class ModelCache:
+    """Loaded versions of all models; what was not used for longest makes room."""
 
-    routes: Routes = dataclasses.field(default_factory=Routes)
-    models: Mapping[int, LoadedModel] = dataclasses.field(default_factory=dict)
+    def __init__(self, bytes_max: int) -> None:
+        """Hold at most so much; one version is always let in, however large."""
+        self._bytes_max = bytes_max
+        self._size_bytes = 0
+        self._held: OrderedDict[tuple[str, int], LoadedModel] = OrderedDict()
+
+    def __contains__(self, key: tuple[str, int]) -> bool:
+        """Tell whether a version of a model is loaded."""
+        return key in self._held
+
+    def get(self, model: str, version: int) -> LoadedModel | None:
+        """Return a version if it is loaded."""
+        found = self._held.get((model, version))
+        if found is not None:
+            self._held.move_to_end((model, version))
+        return found
+
+    def put(self, model: str, version: int, loaded: LoadedModel) -> None:
+        """Hold a version."""
+        self.drop(model, version)
+        self._held[model, version] = loaded
+        self._size_bytes += loaded.size_bytes
+        while self._size_bytes > self._bytes_max and len(self._held) > 1:
+            self.drop(*next(iter(self._held)))
+            telemetry.MODELS_EVICTED.inc()
+        self._tell()
+
+    def drop(self, model: str, version: int) -> None:
+        """Let go of a version; whoever scores with it now finishes."""
+        found = self._held.pop((model, version), None)
+        if found is not None:
+            self._size_bytes -= found.size_bytes
+            self._tell()
+
+    def _tell(self) -> None:
+        telemetry.MODELS_LOADED.set(len(self._held))
+        telemetry.MODELS_LOADED_BYTES.set(self._size_bytes)
 
 
 class ModelSet:
-    """The versions of one model. A change is loaded beside the old ones and takes over at once."""
+    """One model: which of its versions answer, and those that are loaded.
 
-    def __init__(self, name: str, load: Load) -> None:
-        """Start without a model: requests are collected."""
+    A change takes effect as a whole, between two slices, once all of its versions are loaded; if one does
+    not load, everything stays as it is. What a restart finds is loaded when the first request comes.
+    """
+
+    def __init__(self, name: str, load: Load, cache: ModelCache, threads: Threads) -> None:
+        """Start without a version: requests are collected."""
         self.name = name
-        self.serving = Serving()
+        self.routes = Routes(name)
+        self.fault: str | None = None
+        """Why the latest change, or a version, is not in use."""
         self._load = load
+        self._cache = cache
+        self._threads = threads
+        self._loading: dict[int, asyncio.Task[LoadedModel]] = {}
+        self._wanted: tuple[records.ModelChanged, bool] | None = None
+        self._news = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._shown: list[tuple[str, str, str]] = []
 
-    async def apply(self, change: records.ModelChanged) -> None:
-        """Load what is missing, then swap. When a version does not load, everything stays as it is."""
-        routes = Routes.of(change.arms)
+    async def version(self, number: int) -> LoadedModel:
+        """Return a version, after loading it if need be; raises what the loading raises."""
+        loaded = self._cache.get(self.name, number)
+        if loaded is not None:
+            return loaded
+        if number not in self._loading:
+            self._loading[number] = asyncio.create_task(self._load_version(number))
+        return await asyncio.shield(self._loading[number])  # others may wait for the same
+
+    async def _load_version(self, number: int) -> LoadedModel:
         try:
-            models = {version: await self._version(version) for version in routes.versions}
-        except Exception:
+            loaded = await self._threads.run_behind(self._load, self.name, number)
+        except Exception as error:
             telemetry.MODEL_LOAD_FAILURES.labels(self.name).inc()
-            log.exception("model.not_loaded", model=self.name, versions=sorted(routes.versions))
-            return
-        self.serving = Serving(routes, models)
-        self._publish(change.arms)
-        log.info("model.swapped", model=self.name, versions=sorted(models), reason=change.reason)
+            self.fault = f"version {number} cannot be loaded: {error}"
+            log.exception("model.not_loaded", model=self.name, version=number)
+            raise
+        finally:
+            del self._loading[number]
+        self._cache.put(self.name, number, loaded)
+        return loaded
 
-    async def _version(self, version: int) -> LoadedModel:
-        loaded = self.serving.models.get(version)
-        return loaded if loaded is not None else await asyncio.to_thread(self._load, self.name, version)
+    def change(self, change: records.ModelChanged, *, lazily: bool = False) -> None:
+        """Have a change take effect, ``lazily`` before its versions are loaded. Only the latest counts."""
+        self._wanted = (change, lazily)
+        self._settled.clear()
+        self._news.set()
 
-    def _publish(self, arms: list[records.Arm]) -> None:
-        telemetry.MODEL_INFO.clear()
-        for arm in arms:
-            telemetry.MODEL_INFO.labels(self.name, arm.name, str(arm.version)).set(1)
-
-
-class ModelFollower:
-    """Applies every record of the models topic, from the first on. The topic is the state: no commits."""
-
-    def __init__(self, kafka_options: Mapping[str, Any], sets: Mapping[str, ModelSet]) -> None:
-        """Follow for these models; records of others are passed over."""
-        self._sets = sets
-        self._partition = TopicPartition(topics.MODELS.name, 0)
-        self._options = dict(kafka_options)
-        self._asker: AIOKafkaConsumer | None = None
-        """Asks for the topic's end on a connection of its own: on the other one each question would wait
-        behind a fetch that waits for records."""
-        self._applied = asyncio.Condition()
-        self._position = 0
+    async def settled(self) -> None:
+        """Wait until the latest change is in effect, or was given up for now."""
+        await self._settled.wait()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Catch up, then follow until the block ends."""
-        consumer = AIOKafkaConsumer(**self._options, enable_auto_commit=False)
-        self._asker = AIOKafkaConsumer(**self._options)
-        await asyncio.gather(consumer.start(), self._asker.start())
-        consumer.assign([self._partition])
-        await consumer.seek_to_beginning(self._partition)
-        task = asyncio.create_task(self._follow(consumer), name="models")
+        """Work on changes until the block ends; then let go of all versions."""
+        task = asyncio.create_task(self._work(), name=f"models {self.name}")
         try:
-            await self.catch_up()
             yield
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-            await asyncio.gather(consumer.stop(), self._asker.stop())
+            for version in self.routes.versions:
+                self._cache.drop(self.name, version)
+            self._show([])
 
-    async def catch_up(self) -> None:
-        """Wait until every change that was published before this call is applied."""
-        assert self._asker is not None, "running() first"
-        end = (await self._asker.end_offsets([self._partition]))[self._partition]
-        async with self._applied:
-            await self._applied.wait_for(lambda: self._position >= end)
-
-    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
-        decode = records.decoder_of(records.ModelChanged).decode
+    async def _work(self) -> None:
         while True:
-            fetched = await consumer.getmany(self._partition, timeout_ms=500)
-            for record in fetched.get(self._partition, ()):
-                await self._apply(record, decode)
-            async with self._applied:
-                self._position = await consumer.position(self._partition)
-                self._applied.notify_all()
+            await self._news.wait()
+            self._news.clear()
+            assert self._wanted is not None
+            change, lazily = self._wanted
+            done = await self._try(change, lazily=lazily)
+            if not self._news.is_set():
+                self._settled.set()
+            if not done:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), RETRY_SECONDS)
+                self._news.set()
 
-    async def _apply(self, record: Any, decode: Callable[[bytes], records.ModelChanged]) -> None:
-        if record.value is None:
-            return
+    async def _try(self, change: records.ModelChanged, *, lazily: bool) -> bool:
         try:
-            change = decode(record.value)
-        except ValueError as error:
-            log.error("model_change.invalid", offset=record.offset, error=str(error))  # noqa: TRY400  # no stack needed
-            return
-        if change.model in self._sets:
-            await self._sets[change.model].apply(change)
+            routes = Routes(self.name, change.arms)
+            if not lazily:
+                await asyncio.gather(*(self.version(version) for version in routes.versions))
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with it, the old arms go on
+            self.fault = f"the change {change.reason!r} is not in effect: {error}"
+            log.error("model.not_changed", model=self.name, reason=change.reason, error=repr(error))  # noqa: TRY400  # told where it was loaded
+            return False
+        outgoing = self.routes.versions - routes.versions
+        self.routes, self.fault = routes, None
+        for version in outgoing:
+            self._cache.drop(self.name, version)
+        self._show(change.arms)
+        log.info("model.swapped", model=self.name, versions=sorted(routes.versions), reason=change.reason)
+        return True
+
+    def _show(self, arms: list[records.Arm]) -> None:
+        shown = [(self.name, arm.name, str(arm.version)) for arm in arms]
+        for labels in set(self._shown) - set(shown):
+            telemetry.MODEL_INFO.remove(*labels)
+        for labels in shown:
+            telemetry.MODEL_INFO.labels(*labels).set(1)
+        self._shown = shown

@@ -9,7 +9,8 @@ defect, with a reference to the log and no internals.
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -17,7 +18,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from services import telemetry, web
-from services.scoring.engine import Scorer, UnanswerableError
+from services.scoring.engine import Scorer
+from services.scoring.routing import NOBODY
 from streams import codec
 
 CONCURRENT_REQUESTS_MAX = 64
@@ -26,9 +28,17 @@ ROWS_MAX = 1000
 BODY_BYTES_MAX = 4 << 20
 
 
+Served = Callable[[], Mapping[str, Scorer]]
+"""Returns what answers now, by model."""
+
+
 class _Body(msgspec.Struct):
     rows: list[dict[str, object]]
     model: str | None = None
+
+
+class UnanswerableError(RuntimeError):
+    """No answer can be given now: no model is in effect."""
 
 
 class Overload(Exception):  # noqa: N818  # a state, not an error of ours
@@ -52,14 +62,14 @@ class _Places:
             self._free += 1
 
 
-def routes(scorers: Mapping[str, Scorer]) -> list[Route]:
-    """Make the routes of the scoring process."""
+def routes(served: Served) -> list[Route]:
+    """Make the routes of the scoring process; what is served may change at any time."""
     places = _Places(CONCURRENT_REQUESTS_MAX)
 
     async def predict(request: Request) -> Response:
         try:
             async with places.take():
-                return await _predict(scorers, request)
+                return await _predict(served(), request)
         except codec.InvalidRecordError as error:
             raise web.RequestError(400, str(error)) from error
         except (Overload, TimeoutError) as error:
@@ -80,9 +90,30 @@ async def _predict(scorers: Mapping[str, Scorer], request: Request) -> Response:
             events.append(scorer.decoder.convert(row))
         except codec.InvalidRecordError as error:
             raise web.RequestError(400, f"rows[{index}]: {error}") from error
-    answers = await scorer.answer(events)
+    answers = await _answer(scorer, events)
     telemetry.PREDICTION_DURATION.labels(scorer.name, "rest").observe(time.perf_counter() - began)
     return JSONResponse({"model": scorer.name, "predictions": answers})
+
+
+async def _answer(scorer: Scorer, events: Sequence[Any]) -> list[dict[str, Any]]:
+    """Score requests that wait for an answer; nothing is awaited but the store and the model."""
+    scored = await scorer.score(events, replay=False)
+    if (scored.arm_of == NOBODY).any():
+        raise UnanswerableError(f"{scorer.name} has no model in effect at that event time yet")
+    if scored.failed:
+        row, reason = next(iter(scored.failed.items()))
+        raise RuntimeError(f"row {row}: {reason}")
+    answers = scorer.task.answers(scored.outputs)
+    return [
+        {
+            "prediction_id": scored.ids[row],
+            "version": scored.arm(row).version,
+            "arm": scored.arm(row).name,
+            "score": answers.scores[row],
+            "prediction": answers.predictions[row],
+        }
+        for row in range(len(events))
+    ]
 
 
 def _parse(raw: bytes) -> _Body:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from services import telemetry
 from services.settings import Settings
-from streams.app import App
+from streams import app
 from streams.batches import Observer, Slice
+from streams.groups import Group
+from streams.producer import BatchProducer
 
 if TYPE_CHECKING:
     from streams.producer import Record
@@ -31,7 +33,8 @@ def main() -> None:
         nonlocal in_flight
         in_flight = max(in_flight, size_bytes)
 
-    app = App(settings, group, Observer(on_in_flight=note))
+    producer = BatchProducer(settings.kafka_options())
+    member = Group(settings, group, Observer(on_in_flight=note))
 
     async def forward(slice_: Slice) -> None:
         nonlocal failures
@@ -40,14 +43,14 @@ def main() -> None:
             await asyncio.sleep(3600)
         await asyncio.sleep(float(os.environ.get("FORWARD_PAUSE_SECONDS", "0")))
         batch: list[Record] = [(r.key, b"%d %d" % (r.partition, r.offset), []) for r in slice_.records]
-        await app.producer.send(sink, slice_.partition, batch)
+        await producer.send(sink, slice_.partition, batch)
         if failures:
             failures -= 1
             raise ConnectionError("after the write, before the acknowledgement")
         slice_.ack()
 
-    app.slices([source], forward)
-    app.run()
+    member.slices([source], forward)
+    app.run(producer.running(), member.running(), failure=lambda: member.failure)
     print(f"in flight at most {in_flight} bytes", flush=True)
 
 

@@ -23,7 +23,7 @@ class Process:
             registry=registry,
         )
         self.lag = Gauge(
-            "driftline_consumer_lag_records", "x", ["service", "topic", "partition"], registry=registry
+            "driftline_consumer_lag_records", "x", ["group", "topic", "partition"], registry=registry
         )
         self.age = Gauge("driftline_event_age_seconds", "x", ["model"], registry=registry)
 
@@ -46,9 +46,9 @@ def test_counts_are_summed_over_versions_outcomes_channels_and_partitions():
     process.predictions.labels("m", "2", "scored").inc(5)
     process.duration.labels("m", "kafka").observe(0.05)
     process.duration.labels("m", "http").observe(0.5)
-    process.lag.labels("scoring", "t", "0").set(3)
-    process.lag.labels("scoring", "t", "1").set(4)
-    process.lag.labels("features", "t", "0").set(100)
+    process.lag.labels("driftline.scoring.m", "t", "0").set(3)
+    process.lag.labels("driftline.scoring.m", "t", "1").set(4)
+    process.lag.labels("driftline.features", "t", "0").set(100)
     scrape = process.scrape()
     assert scrape.predictions == {"m": 15}
     assert scrape.buckets["m"] == {0.01: 0, 0.1: 1, 1: 2, math.inf: 2}

@@ -5,12 +5,15 @@ import numpy as np
 from services.model import ModelDeclaration
 from services.online_store import ServedFeatures
 from services.scoring.engine import Scorer
-from services.scoring.models import ModelSet, Serving
+from services.scoring.models import ModelCache, ModelSet
 from services.scoring.routing import Routes
+from services.scoring.threads import Threads
 from streams.records import Arm
 
-DECLARATION = ModelDeclaration.model_validate(
-    {
+
+def declaration(**changes):
+    """Declare a binary model, otherwise as said."""
+    declared = {
         "name": "m",
         "owner": "o",
         "task": "binary",
@@ -30,15 +33,18 @@ DECLARATION = ModelDeclaration.model_validate(
             "horizon_hours": 1,
             "schema": {"id": "string", "at": "timestamp", "y": "float"},
         },
-        "gates": {"floor": 1},
     }
-)
+    return ModelDeclaration.model_validate(declared | changes)
+
+
 CHAMPION = Arm(name="champion", version=1, weight=10_000)
 SHADOW = Arm(name="frozen", version=2, weight=0, shadow=True)
 
 
 class HalfOfX:
     """Scores x / 2; refuses the x given as poison."""
+
+    size_bytes = 1000
 
     def __init__(self, poison=None, offset=0.0):
         self.poison = poison
@@ -64,11 +70,15 @@ class Store:
         return ServedFeatures(columns={"f": np.array(lengths)}, lag_ms=lag, beyond_retention=0)
 
 
-def scorer(models=None, arms=(CHAMPION,)):
+def model_set(load, cache=None):
+    return ModelSet("m", load, cache or ModelCache(1 << 20), Threads(2))
+
+
+def scorer(models=None, arms=(CHAMPION,), **changes):
     models = models if models is not None else {1: HalfOfX(), 2: HalfOfX(offset=0.1)}
-    model_set = ModelSet("m", lambda name, version: models[version])
-    model_set.serving = Serving(Routes.of(list(arms)), models)
-    return Scorer(DECLARATION, ["who"], Store(), model_set)
+    own = model_set(lambda _name, version: models[version])
+    own.routes = Routes("m", list(arms))
+    return Scorer(declaration(**changes), ["who"], ["f"], Store(), own, Threads(2))
 
 
 def event(scorer, number, x=1.0, who="abc"):

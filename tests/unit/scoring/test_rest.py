@@ -13,7 +13,8 @@ ROW = {"id": "r0", "at": "2013-07-01T16:05:00Z", "x": 1.2, "who": "abc"}
 
 
 def client(**subjects):
-    app = web.application(lambda: None, rest.routes(subjects or {"m": scorer()}))
+    served = subjects or {"m": scorer()}
+    app = web.application(lambda: None, rest.routes(lambda: served))
     return TestClient(app, raise_server_exceptions=False)
 
 

@@ -40,7 +40,7 @@ GOLDEN = [
         ),
         (
             b'{"type":"model_changed","model":"m","arms":[{"name":"champion","version":2,"weight":10000,'
-            b'"effective_from_ms":0,"shadow":false}],"changed_at_ms":5,"reason":"drift","request_id":"",'
+            b'"effective_from_ms":0,"shadow":false,"segment":{},"buckets":[]}],"changed_at_ms":5,"reason":"drift","request_id":"",'
             b'"reference":null}'
         ),
     ),
@@ -67,6 +67,13 @@ GOLDEN = [
 def test_record_is_written_and_read_as_ever(record, golden):
     assert records.encode(record) == golden
     assert records.decoder_of(type(record)).decode(golden) == record
+
+
+def test_arm_of_before_there_were_segments_is_still_read():
+    old = b'{"name":"champion","version":2,"weight":10000,"effective_from_ms":0,"shadow":false}'
+    assert records.decoder_of(records.Arm).decode(old) == records.Arm(
+        name="champion", version=2, weight=10_000
+    )
 
 
 def test_records_that_share_a_topic_are_told_apart():
