@@ -8,14 +8,12 @@ and back. Each figure is the median of several turns, since one hiccup of the ma
 99th percentile.
 """
 
-import contextlib
 import gc
 import json
 import statistics
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,19 +22,17 @@ import numpy as np
 
 from bench import processes, report
 from bench.report import Figures
-from bench.scoring_job import answers, installation
-from bench.scoring_job.installation import MODEL, PARTITIONS, REQUESTS
+from bench.scoring_job import installation
+from bench.scoring_job.installation import PARTITIONS, REQUESTS
 from bench.scoring_job.load import LINGER_MS, intended_ns
+from bench.scoring_job.running import COMMAND, SINK, drain, wait_ready
 from services.settings import Settings
-from streams.topics import predictions
 
 RATE = 1000.0
 BACKLOG = 200_000
 BACKLOGS = 2
 TURNS, SECONDS, WARM_SECONDS = 5, 6.0, 1.0
-READY_SECONDS_MAX = 60.0
 LATE_SECONDS_MAX = 30.0
-SINK = predictions(MODEL)
 
 
 Received = tuple[int, str, bytes]
@@ -53,40 +49,17 @@ class _Request(msgspec.Struct):
 
 def main() -> None:
     """Measure and report."""
-    command = [sys.executable, "-m", "services.cli", "scoring"]
     with (
         installation.installed([SINK]) as (settings, _),
-        processes.running(command, settings.home / "scoring.log"),
+        processes.running(COMMAND, settings.home / "scoring.log"),
     ):
-        _wait_ready(settings)
-        most = max(_drain(settings, turn) for turn in range(BACKLOGS))
+        wait_ready(settings)
+        most = max(drain(settings, BACKLOG, first=turn * BACKLOG) for turn in range(BACKLOGS))
         measures: dict[str, dict[str, Figures]] = {
             f"{rate:,.0f} requests/s": _measure(settings, rate) for rate in (RATE, most / 2)
         }
     notes = f"request to prediction through Kafka; at most {most:,.0f} requests/s, linger {LINGER_MS} ms"
     report.write_measures("latency", measures, {}, notes)
-
-
-def _wait_ready(settings: Settings) -> None:
-    deadline = time.monotonic() + READY_SECONDS_MAX
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(f"http://{settings.host}:{settings.scoring_port}/health/ready", timeout=2)
-            return
-        time.sleep(0.1)
-    sys.exit("bench: scoring did not become ready")
-
-
-def _drain(settings: Settings, turn: int) -> float:
-    """Return the requests per second at which a backlog is worked off."""
-    before = answers.count(settings, SINK)
-    installation.fill(settings, REQUESTS, BACKLOG, first=turn * BACKLOG)
-    deadline = time.monotonic() + READY_SECONDS_MAX
-    while answers.count(settings, SINK) < before + BACKLOG:
-        if time.monotonic() > deadline:
-            sys.exit("bench: scoring did not work off its backlog")
-        time.sleep(0.2)
-    return answers.read(settings, SINK, skip=before, wanted=before + BACKLOG).rate
 
 
 def _measure(settings: Settings, rate: float) -> dict[str, Figures]:
