@@ -14,7 +14,7 @@ from services.embedded import ports
 from services.settings import Settings
 
 WORKERS = (1, 2, 4)
-EVENTS, ROUNDS = 200_000, 2
+EVENTS, ROUNDS = 100_000, 2
 
 
 def main() -> None:
