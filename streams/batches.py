@@ -65,7 +65,10 @@ class Slice:
     @property
     def size_bytes(self) -> int:
         """Bytes of all keys and values."""
-        return sum(max(r.serialized_key_size, 0) + max(r.serialized_value_size, 0) for r in self.records)
+        # A size is -1 where there is nothing.
+        keys: int = sum([r.serialized_key_size for r in self.records if r.serialized_key_size > 0])
+        values: int = sum([r.serialized_value_size for r in self.records if r.serialized_value_size > 0])
+        return keys + values
 
     def extend(self, later: "Slice") -> None:
         """Take in the slice that comes next in the partition."""

@@ -89,15 +89,15 @@ def train(seed: int) -> Any:
     return LogisticRegression().fit(inputs, inputs.sum(axis=1) + generator.normal(size=2000) > 0)
 
 
-def register(settings: Settings, estimator: Any) -> int:
+def register(settings: Settings, estimator: Any, model: str = MODEL) -> int:
     """Put a model into the registry, as retraining does; return its version."""
     import mlflow.sklearn
 
     from services import registry
 
     client = registry.connect(settings)
-    experiment = client.get_experiment_by_name(MODEL)
-    run = client.create_run(experiment.experiment_id if experiment else client.create_experiment(MODEL))
+    experiment = client.get_experiment_by_name(model)
+    run = client.create_run(experiment.experiment_id if experiment else client.create_experiment(model))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "model"
         mlflow.sklearn.save_model(
@@ -106,24 +106,24 @@ def register(settings: Settings, estimator: Any) -> int:
         digest = registry.digest(folder / registry.MODEL_FILE)
         client.log_artifacts(run.info.run_id, name)
     client.set_terminated(run.info.run_id)
-    if not client.search_registered_models(f"name='{MODEL}'"):
-        client.create_registered_model(MODEL)
+    if not client.search_registered_models(f"name='{model}'"):
+        client.create_registered_model(model)
     source = f"{run.info.artifact_uri}/model"
     version = client.create_model_version(
-        MODEL, source, run.info.run_id, tags={registry.DIGEST_TAG: digest}, await_creation_for=0
+        model, source, run.info.run_id, tags={registry.DIGEST_TAG: digest}, await_creation_for=0
     )
     return int(version.version)
 
 
-def announce(settings: Settings, version: int) -> None:
+def announce(settings: Settings, version: int, model: str = MODEL) -> None:
     """Make a version the champion."""
     change = records.ModelChanged(
-        model=MODEL,
+        model=model,
         arms=[records.Arm(name="champion", version=version, weight=10_000)],
         changed_at_ms=0,
         reason="chosen by hand",
     )
-    send(settings, MODELS.name, {0: [(MODEL.encode(), records.encode(change), [])]})
+    send(settings, MODELS.name, {0: [(model.encode(), records.encode(change), [])]})
 
 
 def fill(settings: Settings, topic: str, events: int, *, first: int) -> None:
