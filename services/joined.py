@@ -23,8 +23,9 @@ from services.feed import Feed
 from services.model import ModelDeclaration
 from services.outbox import StoppedError
 from services.settings import Settings
-from streams import topics
+from streams import records, topics
 from streams.inputs import PREDICTION, Inputs
+from streams.producer import Record
 
 POLL_MS = 250
 WAITING_RECORDS_MAX = 50_000
@@ -129,6 +130,12 @@ def _tell_of_lost(consumer: KafkaConsumer, offsets: Mapping[TopicPartition, int]
             _log.error(
                 "input.lost", topic=place.topic, partition=place.partition, records=begins[place] - offset
             )
+
+
+def dead_letter_batches(letters: Sequence[records.DeadLetter]) -> dict[tuple[str, int], list[Record]]:
+    """Encode the records that could not be read."""
+    batch: list[Record] = [(letter.topic.encode(), records.encode(letter), []) for letter in letters]
+    return {(topics.DEAD_LETTERS.name, 0): batch} if batch else {}
 
 
 class Session(Protocol):

@@ -1,11 +1,12 @@
 """Predictions waiting for their labels, in memory bounded by the label horizon."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from streams import records
+from streams.inputs import TracedPrediction
 
 PROBABILITY_MIN = 1e-15
 """Scores are clipped to [this, 1 - this]: one certain and wrong answer costs 34.5, not infinity."""
@@ -26,6 +27,8 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     shadow_scores: dict[str, float]
     label: float | None = None
     """The first label that came, kept to recognise further ones."""
+    trace: list[tuple[str, bytes]] | None = None
+    """Headers that go on to the outcome."""
     features: list[records.FeatureValue] = []
     """As served, where the join keeps them."""
 
@@ -92,6 +95,7 @@ class Join:
             prediction.score,
             _number(prediction.prediction),
             prediction.shadow_scores,
+            trace=prediction.trace if isinstance(prediction, TracedPrediction) else None,
             features=prediction.features if self._keep_features else [],
         )
 
@@ -135,16 +139,7 @@ def log_loss(label: float, score: float) -> float:
     return -math.log(clipped) if label else -math.log1p(-clipped)
 
 
-def squared_error(label: float, score: float) -> float:
-    """Return the squared difference."""
-    return (label - score) ** 2
-
-
-LOSSES: Mapping[str, Callable[[float, float], float]] = {"binary": log_loss, "regression": squared_error}
-"""By task, the loss of one answer."""
-
-
-def outcome_of(model: str, entry: Pending, label: records.Label, task: str = "binary") -> records.Outcome:
+def outcome_of(model: str, entry: Pending, label: records.Label) -> records.Outcome:
     """Make the record that tells how a prediction turned out."""
     return records.Outcome(
         prediction_id=entry.prediction_id,
@@ -157,7 +152,7 @@ def outcome_of(model: str, entry: Pending, label: records.Label, task: str = "bi
         source_offset=label.source_offset,
         label=label.value,
         score=entry.score,
-        loss=None if entry.score is None else LOSSES[task](label.value, entry.score),
+        loss=None if entry.score is None else log_loss(label.value, entry.score),
         shadow_scores=entry.shadow_scores,
     )
 

@@ -241,7 +241,7 @@ class LearnedModel(msgspec.Struct, kw_only=True, frozen=True):
 
     model: str
     version: int
-    """The number of the interval, the first with a label being 1."""
+    """The number of the interval, the first with a record being 1."""
     interval_end_ms: int
     """Event time: it has learned the labels known before."""
     labels: int
@@ -250,7 +250,7 @@ class LearnedModel(msgspec.Struct, kw_only=True, frozen=True):
     """See `services.estimators`."""
 
 
-class DeadLetter(msgspec.Struct, kw_only=True, frozen=True):
+class DeadLetter(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """A record that could not be processed, whole, with the reason."""
 
     service: str
@@ -262,6 +262,24 @@ class DeadLetter(msgspec.Struct, kw_only=True, frozen=True):
     value: bytes | None
     failed_time_ms: int
     """Wall time."""
+    headers: list[tuple[str, bytes]] = []
+
+
+class ReplayMark(msgspec.Struct, kw_only=True, frozen=True):
+    """How far the replay of some dead letters of one partition is: ``begun``, then ``arrived`` or ``lost``.
+
+    It travels in a header of a record without a value among the dead letters, so that their readers skip it.
+    """
+
+    state: Literal["begun", "arrived", "lost"]
+    topic: str
+    partition: int
+    offsets: list[int]
+    """Of the failed records, in the topic and partition to which they are written again."""
+    begun_ms: int
+    """Wall time."""
+    end_offset: int
+    """The end of that partition before the first of them was written: no replayed one is before it."""
 
 
 class FeatureRow(msgspec.Struct, kw_only=True, frozen=True, gc=False):

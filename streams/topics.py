@@ -45,7 +45,7 @@ OUTCOMES = Topic(
     name="driftline.outcomes.{model}",
     key="prediction_id",
     record="Outcome",
-    producer="drift; learning, for models that drift does not judge",
+    producer="drift",
     consumers=("archive", "demo"),
     partitions=None,
 )
@@ -93,9 +93,9 @@ LEARNED = Topic(
 DEAD_LETTERS = Topic(
     name="driftline.dead-letters",
     key="topic of the failed record",
-    record="DeadLetter",
-    producer="features, scoring, drift, learning",
-    consumers=("demo", "operators"),
+    record="DeadLetter; ReplayMark in a header",
+    producer="features, scoring, drift, learning, dead-letters replay",
+    consumers=("dead-letters list and replay", "demo", "operators"),
     retention_ms=-1,
     message_bytes_max=8 << 20,
 )

@@ -58,7 +58,6 @@ class AccountFollower:
             (topics.predictions(model), every, account.add_predictions),
             (topics.outcomes(model), every, account.add_outcomes),
             (topics.predictions(minutes.model), every, minutes.add_predictions),
-            (topics.outcomes(minutes.model), every, minutes.add_outcomes),
             (topics.DEAD_LETTERS.name, [0], account.add_dead_letters),
             (topics.DRIFT.name, [0], add_drift),
             (topics.MODELS.name, [0], add_changes),

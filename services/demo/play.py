@@ -10,9 +10,11 @@ from services.demo.account import Account
 from services.demo.following import AccountFollower, RetrainingFollower
 from services.demo.gate import Gate
 from services.demo.minutes import MinutesAccount
+from services.demo.playlist import truths
 from services.demo.producer import FlightsProducer
 from services.demo.retrainings import RetrainingLog
 from streams import records, topics
+from streams.cloud_events import Envelope
 from streams.producer import BatchProducer
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class Play:
         self.account = Account(
             declaration.name, declaration.request.topic, declaration.rollout.keep_first_as_shadow
         )
-        self.minutes = MinutesAccount(learner.name, learner.request.topic, learner.learning)
+        self.minutes = MinutesAccount(learner.name, learner.learning, lambda: truths(playlist, learner.label))
         self.log = RetrainingLog(declaration.name)
         self._kafka = BatchProducer(settings.kafka_options())
         self.producer = FlightsProducer(self._kafka, playlist)
@@ -144,7 +146,9 @@ class Play:
         self._collecting_sent = self.producer.sent.requests
         request = retrainings.bootstrap_request(model, at_ms, offsets)
         self.log.add(request)
-        await self._kafka.send(topics.RETRAINING.name, 0, [(model.encode(), records.encode(request), [])])
+        envelope = Envelope("demo", model, enabled=self._settings.cloud_events != "none")
+        record = (model.encode(), records.encode(request), envelope.headers(request))
+        await self._kafka.send(topics.RETRAINING.name, 0, [record])
         await gate.finish(request.request_id)
         retrainings.check_first_model(self.log.finished[request.request_id])
         self.phase = "scoring"

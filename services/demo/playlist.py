@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from aiokafka.partitioner import murmur2
 
+from services.model import Label
 from streams.producer import Record
 
 Integers = npt.NDArray[np.int64]
@@ -85,11 +86,6 @@ class Playlist:
         """The first event's time."""
         return int(min(lane.event_times_ms[0] for lane in self.lanes if len(lane.records)))
 
-    @property
-    def event_count(self) -> int:
-        """Count all events."""
-        return sum(len(lane.records) for lane in self.lanes)
-
     def sources(self) -> Iterator[Lane]:
         """Go through what is sent first: events and labels."""
         return (lane for lane in self.lanes if lane.topic != self.request_topic)
@@ -149,3 +145,16 @@ def end_requests(playlist: Playlist, until_ms: int, label_topic: str, id_field: 
         else:
             lanes.append(lane)
     return dataclasses.replace(playlist, lanes=tuple(lanes))
+
+
+def truths(playlist: Playlist, label: Label) -> dict[str, tuple[int, float]]:
+    """Return of every label that is played: by request id, when it becomes known and its value."""
+    fields = [("id", str, msgspec.field(name=label.id)), ("value", float, msgspec.field(name=label.value))]
+    decode: Any = msgspec.json.Decoder(msgspec.defstruct("Truth", fields)).decode
+    found: dict[str, tuple[int, float]] = {}
+    for lane in playlist.sources():
+        if lane.topic == label.topic:
+            for time_ms, (_, value, _) in zip(lane.event_times_ms.tolist(), lane.records, strict=True):
+                truth = decode(value)
+                found[truth.id] = time_ms, truth.value
+    return found

@@ -64,7 +64,6 @@ class MinutesSummary(msgspec.Struct, kw_only=True, frozen=True):
     predicted: int = 0
     collected: int = 0
     """Before its first version took effect."""
-    labels_joined: int = 0
     repeats: int = 0
     version: int = 0
     """The latest that answered."""
@@ -210,7 +209,6 @@ def _minutes(account: MinutesAccount | None) -> MinutesSummary:
     return MinutesSummary(
         predicted=account.predicted,
         collected=account.collected,
-        labels_joined=account.outcomes,
         repeats=account.repeats,
         version=account.version,
         months=[_minutes_line(month) for month in account.months()],
@@ -361,7 +359,7 @@ def _account_text(summary: Summary) -> Text:
         ),
         (
             f"Minutes      predicted {summary.minutes.predicted:,}; collected {summary.minutes.collected:,}; "
-            f"labels joined {summary.minutes.labels_joined:,}; version {summary.minutes.version}"
+            f"repeats {summary.minutes.repeats:,}; version {summary.minutes.version}"
         ),
         f"Alarms       {len(summary.alarms)}" + (f" ({counts})" if counts else ""),
         f"Bound by     {summary.bound_by}",

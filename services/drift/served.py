@@ -1,6 +1,6 @@
 """One model in the running process: its engine with its inputs, its metrics and the pace of its snapshots."""
 
-from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 from services import model
 from services.drift.engine import Engine, Outputs, State
@@ -9,6 +9,7 @@ from services.feed import Feed
 from services.joined import Source
 from services.snapshots import SnapshotPace, Snapshots
 from streams import records, topics
+from streams.cloud_events import Envelope, Header
 from streams.producer import Record
 
 SNAPSHOTS = Snapshots(State, 1)
@@ -17,8 +18,8 @@ SNAPSHOTS = Snapshots(State, 1)
 class ServedModel:
     """One model with all that belongs to it."""
 
-    def __init__(self, declaration: model.ModelDeclaration, state: State) -> None:
-        """Go on from a state."""
+    def __init__(self, declaration: model.ModelDeclaration, state: State, *, cloud_events: bool) -> None:
+        """Go on from a state; what is written has headers of CloudEvents, or none."""
         self.name = declaration.name
         self.key = declaration.name.encode()
         self.predictions_topic = topics.predictions(declaration.name)
@@ -33,6 +34,7 @@ class ServedModel:
         )
         self.observer = Observer(self.engine)
         self.pace = SnapshotPace()
+        self._envelope = Envelope("drift", declaration.name, enabled=cloud_events)
         self.watermark_ms: int | None = None
         """Processed, acknowledged, and not yet published if it is above ``published_ms``."""
         self.published_ms: int | None = None
@@ -40,20 +42,26 @@ class ServedModel:
     def outcome_batches(self, outputs: Outputs) -> dict[tuple[str, int], list[Record]]:
         """Encode the outcomes, each into its label's partition number."""
         return {
-            (self.outcomes_topic, partition): [
-                (outcome.prediction_id.encode(), records.encode(outcome), []) for outcome in outcomes
-            ]
+            (self.outcomes_topic, partition): self._outcomes(outcomes, outputs.traces)
             for partition, outcomes in outputs.outcomes.items()
         }
+
+    def _outcomes(
+        self, outcomes: Sequence[records.Outcome], traces: Mapping[tuple[int, int], list[Header]]
+    ) -> list[Record]:
+        places = [(outcome.source_partition, outcome.source_offset) for outcome in outcomes]
+        headers = self._envelope.bulk(records.Outcome, places)
+        if traces:
+            headers = ([*own, *traces.get(place, ())] for own, place in zip(headers, places, strict=False))
+        return [
+            (outcome.prediction_id.encode(), records.encode(outcome), own)
+            for outcome, own in zip(outcomes, headers, strict=False)
+        ]
+
+    def about(self, record: records.DriftRecord | records.RetrainingRequested) -> Record:
+        """Encode a report, an alarm or a request."""
+        return self.key, records.encode(record), self._envelope.headers(record)
 
     def snapshot(self) -> bytes:
         """Encode the state."""
         return SNAPSHOTS.encode(self.name, self.label_topic, self.engine.state())
-
-
-def dead_letter_batches(outputs: Outputs) -> dict[tuple[str, int], list[Record]]:
-    """Encode the records that could not be read."""
-    batches: dict[tuple[str, int], list[Record]] = defaultdict(list)
-    for letter in outputs.dead_letters:
-        batches[topics.DEAD_LETTERS.name, 0].append((letter.topic.encode(), records.encode(letter), []))
-    return batches

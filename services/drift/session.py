@@ -15,12 +15,12 @@ from services import joined, kafka_access, redis_clients, telemetry, watermarks
 from services.drift.control import Control
 from services.drift.engine import Outputs, State, fresh_state
 from services.drift.harm import RiseDetector
-from services.drift.served import SNAPSHOTS, ServedModel, dead_letter_batches
+from services.drift.served import SNAPSHOTS, ServedModel
 from services.model import ModelDeclaration
 from services.outbox import Outbox
 from services.settings import Settings
 from services.topics import ensure_topics
-from streams import records, topics
+from streams import topics
 from streams.producer import Record, RecordTooLargeError
 
 REDIS_TIMEOUT_SECONDS = 2.0
@@ -38,7 +38,11 @@ def opened(
         ensure_topics(settings, declarations)
         data = _consumer(settings, "drift", stack)
         states = _restore(data, declarations, joined.input_partitions(data, declarations))
-        served = [ServedModel(declarations[name], state) for name, state in states.items()]
+        cloud_events = settings.cloud_events != "none"
+        served = [
+            ServedModel(declarations[name], state, cloud_events=cloud_events)
+            for name, state in states.items()
+        ]
         control = Control(
             _consumer(settings, "drift-control", stack), {each.name: each.engine for each in served}
         )
@@ -94,12 +98,10 @@ class Session:
         stage: dict[tuple[str, int], list[Record]] = {}
         for each, outputs in steps:
             stage |= each.outcome_batches(outputs)
-            for place, batch in dead_letter_batches(outputs).items():
+            for place, batch in joined.dead_letter_batches(outputs.dead_letters).items():
                 stage.setdefault(place, []).extend(batch)
         self._outbox.write(stage)
-        reports: list[Record] = [
-            (each.key, records.encode(report), []) for each, outputs in steps for report in outputs.drift
-        ]
+        reports = [each.about(report) for each, outputs in steps for report in outputs.drift]
         self._outbox.write({(topics.DRIFT.name, 0): reports})
         self._request(steps)
         for each, outputs in steps:
@@ -122,7 +124,7 @@ class Session:
                 complete = msgspec.structs.replace(
                     request, offsets=request.offsets | {each.outcomes_topic: ends}
                 )
-                batch.append((each.key, records.encode(complete), []))
+                batch.append(each.about(complete))
                 _log.info("drift.retraining_requested", model=each.name, reason=request.reason)
         self._outbox.write({(topics.RETRAINING.name, 0): batch})
 

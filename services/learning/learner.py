@@ -1,4 +1,4 @@
-"""The learning process without its clients: decoded records in, outcomes and published models out.
+"""The learning process without its clients: decoded records in, published models out.
 
 Labels are learned an interval of event time at a time, when every input partition has promised that
 nothing of it will follow, by label time and prediction id. So what is learned is a function of the content
@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from services import estimators, learned
-from services.label_join import Join, Pending, Totals, log_loss, outcome_of
-from services.model import ModelDeclaration, monitored
+from services.label_join import Join, Pending, Totals, log_loss
+from services.model import ModelDeclaration
 from services.shares import ALL_KEYS, CHAMPION, still_counting
 from streams import codec, records
 from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, Place, Resume
@@ -69,8 +69,6 @@ class State(msgspec.Struct):
 class Outputs:
     """What came of one step. Write ``published`` before ``changes``, which refer to it."""
 
-    outcomes: dict[int, list[records.Outcome]] = dataclasses.field(default_factory=dict)
-    """By partition of the label topic, source offsets rising."""
     published: list[records.LearnedModel] = dataclasses.field(default_factory=list)
     changes: list[records.ModelChanged] = dataclasses.field(default_factory=list)
     dead_letters: list[records.DeadLetter] = dataclasses.field(default_factory=list)
@@ -104,7 +102,6 @@ class Learner:
         self._names = list(feature_names)
         self._fill = declaration.features.missing.fill
         self._is_binary = declaration.task == "binary"
-        self._writes_outcomes = not monitored({declaration.name: declaration})
         self.inputs = Inputs(
             {Place(PREDICTION, number): at for number, at in enumerate(state.predictions)}
             | {Place(LABEL, number): at for number, at in enumerate(state.labels)}
@@ -158,10 +155,8 @@ class Learner:
                 continue
             self._close_until(item.counts_at_ms, outputs)
             self._open(item.counts_at_ms)
-            self._process(item, outputs)
+            self._process(item)
         self._close_until(self.inputs.frontier_ms, outputs)
-        for outcomes in outputs.outcomes.values():
-            outcomes.sort(key=lambda outcome: outcome.source_offset)
         return outputs
 
     def state(self) -> State:
@@ -177,15 +172,15 @@ class Learner:
 
     # -- records ---------------------------------------------------------------------------------
 
-    def _process(self, item: Item, outputs: Outputs) -> None:
+    def _process(self, item: Item) -> None:
         if item.kind == LABEL:
-            self._process_label(item.record, outputs)
+            self._process_label(item.record)
         elif self._repeats.is_repeat(item.record.source_partition, item.record.source_offset):
             self.totals.repeated += 1
         else:
             self._join.add_prediction(item.record, item.counts_at_ms)
 
-    def _process_label(self, label: records.Label, outputs: Outputs) -> None:
+    def _process_label(self, label: records.Label) -> None:
         entry = self._join.add_label(label)
         if entry is None:
             return
@@ -195,9 +190,6 @@ class Learner:
         if entry.score is not None:
             count, total = state.losses
             state.losses = count + 1, total + self._loss(label.value, entry.score)
-        if self._writes_outcomes:
-            outcome = outcome_of(self.model, entry, label, self._declaration.task)
-            outputs.outcomes.setdefault(label.source_partition, []).append(outcome)
 
     def _loss(self, label: float, score: float) -> float:
         return log_loss(label, score) if self._is_binary else abs(label - score)

@@ -22,6 +22,7 @@ from services.snapshots import SnapshotPace, Snapshots
 from services.topics import ensure_topics
 from services.training_code import function_of
 from streams import codec, records, topics
+from streams.cloud_events import Envelope
 
 if TYPE_CHECKING:
     from streams.producer import Record
@@ -48,6 +49,7 @@ class LearningModel:
         )
         self.observer = Observer(self.learner)
         self.pace = SnapshotPace()
+        self.envelope = Envelope("learning", declaration.name, enabled=settings.cloud_events != "none")
         self.watermark_ms: int | None = None
         """Processed, acknowledged, and not yet published if it is above ``published_ms``."""
         self.published_ms: int | None = None
@@ -124,7 +126,7 @@ class Session:
     def _advance(self, each: LearningModel) -> None:
         """Learn, and return when all that came of it is acknowledged."""
         outputs = each.learner.advance()
-        for stage in stages(each.name, outputs):
+        for stage in stages(each.name, outputs, each.envelope):
             self._outbox.write(stage)
         each.watermark_ms = each.learner.watermark_ms
         each.pace.note(outputs.intervals_closed)
@@ -150,23 +152,19 @@ class Session:
         each.pace.taken(started_seconds, time.monotonic())
 
 
-def stages(model: str, outputs: Outputs) -> list[Stage]:
+def stages(model: str, outputs: Outputs, envelope: Envelope) -> list[Stage]:
     """Encode what came of a step, in the order in which it must be acknowledged."""
-    outcomes: dict[tuple[str, int], list[Record]] = {
-        (topics.outcomes(model), partition): [
-            (each.prediction_id.encode(), records.encode(each), []) for each in found
-        ]
-        for partition, found in outputs.outcomes.items()
-    }
-    letters: list[Record] = [
-        (letter.topic.encode(), records.encode(letter), []) for letter in outputs.dead_letters
-    ]
     published: list[Record] = [
         (learned.key(model, each.version), records.encode(each), []) for each in outputs.published
     ]
-    changes: list[Record] = [(model.encode(), records.encode(each), []) for each in outputs.changes]
+    changes: list[Record] = [
+        (model.encode(), records.encode(each), envelope.headers(each)) for each in outputs.changes
+    ]
     return [
-        {**outcomes, (topics.DEAD_LETTERS.name, 0): letters, (topics.LEARNED.name, 0): published},
+        {
+            **joined.dead_letter_batches(outputs.dead_letters),
+            (topics.LEARNED.name, 0): published,
+        },
         {(topics.MODELS.name, 0): changes},
     ]
 

@@ -10,7 +10,7 @@ import pytest
 import redis
 from kafka import KafkaConsumer, TopicPartition
 
-from services import feature_plan, watermarks
+from services import feature_plan
 from services.model import load_all
 from services.scoring.loading import load_learned
 from services.settings import Settings
@@ -18,6 +18,7 @@ from services.topics import ensure_topics
 from streams import codec, records, topics
 from streams.inputs import PREDICTION, Place
 from streams.producer import BatchProducer, Record
+from tests.marks import read_marks
 from tests.processes import Process
 from tests.unit.drift.on_kafka import until
 from tests.unit.learning import world
@@ -80,7 +81,6 @@ def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name
         assert found.setdefault(each.version, each) == each
     assert found == expected
     assert changes(local, unique_name)[-1] == world.changes(straight)[-1]
-    assert outcomes(local, unique_name) == world.outcomes(straight)
 
     latest = max(expected)
     loaded = load_learned(local)(unique_name, latest)
@@ -118,7 +118,7 @@ def encoded(record: Any) -> Record:
 
 def wait_for_watermark(local: Settings, name: str, at_least_ms: int, learning: Process) -> None:
     client, hashed = redis.Redis.from_url(local.redis_url), f"learning.{name}"
-    until(lambda: (watermarks.read_blocking(client, [hashed])[hashed] or 0) >= at_least_ms, learning.check)
+    until(lambda: (read_marks(client, [hashed])[hashed] or 0) >= at_least_ms, learning.check)
 
 
 def read(local: Settings, topic: str, partitions: int = 1) -> list[Any]:
@@ -145,12 +145,3 @@ def published(local: Settings, name: str) -> list[records.LearnedModel]:
 def changes(local: Settings, name: str) -> list[records.ModelChanged]:
     decode = records.decoder_of(records.ModelChanged).decode
     return [decode(each.value) for each in read(local, topics.MODELS.name) if each.key == name.encode()]
-
-
-def outcomes(local: Settings, name: str) -> dict[str, records.Outcome]:
-    decode = records.decoder_of(records.Outcome).decode
-    found: dict[str, records.Outcome] = {}
-    for message in read(local, topics.outcomes(name), PARTITIONS):
-        outcome = decode(message.value)
-        assert found.setdefault(outcome.prediction_id, outcome) == outcome
-    return found

@@ -12,26 +12,16 @@ from streams import records
 START_MS = months.SCORING_START_MS // DAY_MS * DAY_MS
 
 
-def new_account() -> MinutesAccount:
-    return MinutesAccount("m", "requests", Learning(every_hours=24, effective_after_hours=48))
+def new_account(truths: dict[str, tuple[int, float]] | None = None) -> MinutesAccount:
+    return MinutesAccount("m", Learning(every_hours=24, effective_after_hours=48), lambda: truths or {})
 
 
-def outcome(number: int, event_ms: int, label: float, score: float | None, partition: int = 0) -> bytes:
-    return records.encode(
-        records.Outcome(
-            prediction_id=str(number), model="m", version=3, arm="champion", event_time_ms=event_ms,
-            label_time_ms=event_ms + 5 * HOUR_MS, source_partition=partition, source_offset=number,
-            label=label, score=score, loss=None,
-        )
-    )  # fmt: skip
-
-
-def prediction(offset: int, score: float | None) -> bytes:
+def prediction(number: int, score: float | None, event_ms: int = START_MS, partition: int = 0) -> bytes:
     return records.encode(
         records.Prediction(
-            prediction_id=str(offset), model="m", version=0, arm="a", arm_weight=0, event_time_ms=0,
-            scored_time_ms=0, source_partition=0, source_offset=offset, features=[], features_lag_ms=0,
-            score=score, prediction=score,
+            prediction_id=f"{partition}-{number}", model="m", version=3, arm="a", arm_weight=0,
+            event_time_ms=event_ms, scored_time_ms=0, source_partition=partition, source_offset=number,
+            features=[], features_lag_ms=0, score=score, prediction=score,
         )
     )  # fmt: skip
 
@@ -48,9 +38,12 @@ def test_every_request_is_answered_once_or_told_of() -> None:
 
 def test_running_mean_knows_what_the_version_could_know() -> None:
     """The answer of the fourth day may know the labels of the first, and none of the second's."""
-    account = new_account()
-    rows = [(0, 10.0, None), (1, 500.0, None), (3, 14.0, 13.0)]
-    account.add_outcomes([outcome(n, START_MS + day * DAY_MS, y, s) for n, (day, y, s) in enumerate(rows)])
+    labels = [(0, 10.0), (1, 500.0), (3, 14.0)]
+    truths = {f"0-{n}": (START_MS + day * DAY_MS + HOUR_MS, y) for n, (day, y) in enumerate(labels)}
+    account = new_account(truths)
+    account.add_predictions(
+        [prediction(0, None), prediction(2, 13.0, START_MS + 3 * DAY_MS), prediction(3, 1.0)]
+    )
     (month,) = account.months()
     assert (month.labels, month.mae_live, month.mae_running_mean) == (1, 1.0, 4.0)
 
@@ -58,17 +51,16 @@ def test_running_mean_knows_what_the_version_could_know() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_order_of_the_partitions_does_not_change_the_months(seed: int) -> None:
     chance = random.Random(seed)
+    times = {f"{home}-{n}": START_MS + n * HOUR_MS for home in range(2) for n in range(400)}
+    truths = {name: (at_ms + 5 * HOUR_MS, chance.gauss(0, 30)) for name, at_ms in times.items()}
     logs = [
-        [
-            outcome(n, START_MS + n * HOUR_MS, chance.gauss(0, 30), chance.gauss(0, 5), home)
-            for n in range(400)
-        ]
+        [prediction(n, chance.gauss(0, 5), START_MS + n * HOUR_MS, home) for n in range(400)]
         for home in range(2)
     ]
-    straight, mixed = new_account(), new_account()
+    straight, mixed = new_account(truths), new_account(truths)
     for log in logs:
-        straight.add_outcomes(log)
+        straight.add_predictions(log)
     for step in range(0, 400, 50):
         for log in reversed(logs):
-            mixed.add_outcomes(log[step : step + 50])
+            mixed.add_predictions(log[step : step + 50])
     assert mixed.months() == straight.months()

@@ -96,15 +96,15 @@ def summarise(account: Account, *, complete: bool = True, faults: Sequence[str] 
 
 def minutes_account() -> MinutesAccount:
     """One answer that was ten minutes off."""
-    minutes = MinutesAccount("minutes", "requests", Learning(effective_after_hours=0))
-    for number, (day, score) in enumerate(((1, None), (3, 20.0))):
-        time_ms = months.SCORING_START_MS + day * DAY_MS
-        outcome = records.Outcome(
-            prediction_id=str(number), model="minutes", version=number, arm="champion", event_time_ms=time_ms,
-            label_time_ms=time_ms + 1, source_partition=0, source_offset=number, label=10.0 + 2 * number,
-            score=score, loss=None,
-        )  # fmt: skip
-        minutes.add_outcomes([records.encode(outcome)])
+    start_ms = months.SCORING_START_MS
+    truths = {"0": (start_ms + DAY_MS, 10.0), "1": (start_ms + 3 * DAY_MS, 12.0)}
+    minutes = MinutesAccount("minutes", Learning(effective_after_hours=0), lambda: truths)
+    answer = records.Prediction(
+        prediction_id="1", model="minutes", version=1, arm="champion", arm_weight=1,
+        event_time_ms=start_ms + 3 * DAY_MS, scored_time_ms=0, source_partition=0, source_offset=0,
+        features=[], features_lag_ms=0, score=20.0, prediction=20.0,
+    )  # fmt: skip
+    minutes.add_predictions([records.encode(answer)])
     return minutes
 
 
@@ -115,7 +115,7 @@ def test_months_of_the_learning_model_stand_beside_the_running_mean(account: Acc
     (line,) = found.minutes.months
     assert (line.month, line.labels, line.mae_live, line.mae_running_mean) == ("2013-02", 1, 8.0, 2.0)
     assert "Learning online: mean absolute error in minutes" in page.getvalue()
-    assert "labels joined 2; version 1" in page.getvalue()
+    assert "repeats 0; version 1" in page.getvalue()
 
 
 def test_the_json_has_every_promised_key(account: Account, tmp_path: Path) -> None:

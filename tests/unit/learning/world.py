@@ -168,12 +168,6 @@ def changes(outputs: Sequence[Outputs]) -> list[records.ModelChanged]:
     return [each for step in outputs for each in step.changes]
 
 
-def outcomes(outputs: Sequence[Outputs]) -> dict[str, records.Outcome]:
-    return {
-        each.prediction_id: each for step in outputs for found in step.outcomes.values() for each in found
-    }
-
-
 def as_yaml(name: str) -> str:
     return json.dumps(document(name))  # JSON is YAML
 
