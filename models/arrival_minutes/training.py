@@ -8,7 +8,7 @@ from typing import Any
 from river import compose, linear_model, optim, preprocessing
 
 STEP = 0.3
-"""Of AdaGrad: a third or thrice of it costs a hundredth to a twentieth of the error."""
+"""Of AdaGrad: with ten times as much, the error grows by a twentieth."""
 
 
 def learner(categorical: list[str], numeric: list[str]) -> Any:
