@@ -17,7 +17,7 @@ from services.model import ModelDeclaration
 from services.online_store import ServedFeatures
 from services.scoring.answers import Outputs, Task
 from services.scoring.models import LoadedModel, ModelSet
-from services.scoring.routing import NOBODY
+from services.scoring.routing import NOBODY, Routes
 from services.scoring.threads import Threads
 from streams import codec, records
 
@@ -58,9 +58,13 @@ class Scored:
     """(n,): the index of each request's arm; `NOBODY` where no model was in effect."""
     outputs: Outputs
     """nan where there is no answer."""
-    shadows: Mapping[str, list[float]]
     failed: Mapping[int, str]
     """Rows that no model could answer, with the reason."""
+    refused: frozenset[int] = frozenset()
+    """Those of them that lack a feature which model.yaml says must be there."""
+    shadows: Mapping[str, list[float]] = dataclasses.field(default_factory=dict)
+    silent: Mapping[str, asyncio.Task[list[float]]] = dataclasses.field(default_factory=dict)
+    """Shadows at work, by arm; see `Scorer.with_shadows`."""
 
     def arm(self, row: int) -> records.Arm:
         """Return the arm of a request."""
@@ -107,11 +111,17 @@ class Scorer:
         self._event_time = operator.attrgetter(declaration.request.event_time)
 
     async def score(self, events: Sequence[Any], *, replay: bool) -> Scored:
-        """Serve features to decoded requests and answer them.
+        """Answer decoded requests, shadows included; a replay waits for each of them. Raises as `answer`."""
+        return await self.with_shadows(await self.answer(events, replay=replay), wait=replay)
 
-        In a replay, the features' watermark is awaited, as declared by ``features.wait_seconds``, and so is
-        every shadow. Raises `FeaturesLateError` when the watermark does not come, and whatever the model
-        raises when it can answer none of the rows.
+    async def answer(
+        self, events: Sequence[Any], *, replay: bool = False, version: int | None = None
+    ) -> Scored:
+        """Serve features to decoded requests and answer them, without waiting for any shadow.
+
+        In a replay, the features' watermark is awaited, as declared by ``features.wait_seconds``. With a
+        version, that one answers all, alone. Raises `FeaturesLateError` when the watermark
+        does not come, `UnknownVersionError`, and whatever the model raises when it can answer no row.
         """
         times = np.fromiter((codec.epoch_ms(self._event_time(e)) for e in events), np.int64, len(events))
         if replay:
@@ -121,17 +131,16 @@ class Scorer:
         columns = self._request_columns(events) | dict(served.columns)
         self._count(columns, served)
         routes = self.models.routes
-        fields = {field: [getattr(e, field) for e in events] for field in routes.fields}
-        arm_of = routes.assign(times, [self._key(e) for e in events], fields)
+        arm_of = self._assign(routes, times, events) if version is None else routes.only(version, len(events))
         failed = self._missing.refused(columns)
-        inputs = self._missing.fill(columns)
-        shadows = self._start_shadows(routes.shadows, inputs)
+        refused = frozenset(failed)
+        inputs = self.inputs(columns)
+        shadows = self._start_shadows(routes.shadows if version is None else (), inputs)
         try:
             outputs = await self._answer(inputs, routes.answering, arm_of, failed)
-            shadow_scores = await self._shadow_scores(shadows, outputs, wait=replay)
-        finally:
-            for task in shadows.values():
-                task.cancel()
+        except BaseException:
+            _cancel(shadows)
+            raise
         return Scored(
             ids=[self._id(event) for event in events],
             event_times_ms=times,
@@ -140,9 +149,28 @@ class Scorer:
             arms=routes.answering,
             arm_of=arm_of,
             outputs=outputs,
-            shadows=shadow_scores,
             failed=failed,
+            refused=refused,
+            silent=shadows,
         )
+
+    async def with_shadows(self, scored: Scored, *, wait: bool = False) -> Scored:
+        """Add what the shadows said in time, or with ``wait`` all that they say."""
+        try:
+            shadows = await self._shadow_scores(scored.silent, scored.outputs, wait=wait)
+        finally:
+            _cancel(scored.silent)
+        return dataclasses.replace(scored, shadows=shadows, silent={})
+
+    def inputs(self, columns: Columns) -> Columns:
+        """Return what the model gets of features as they were served."""
+        return self._missing.fill(columns)
+
+    def _assign(
+        self, routes: Routes, times_ms: npt.NDArray[np.int64], events: Sequence[Any]
+    ) -> npt.NDArray[np.int64]:
+        fields = {field: [getattr(e, field) for e in events] for field in routes.fields}
+        return routes.assign(times_ms, [self._key(e) for e in events], fields)
 
     async def _wait_for_features(self, event_time_ms: int) -> None:
         seconds = self.declaration.features.wait_seconds
@@ -285,6 +313,11 @@ def to_predictions(
             )
         )
     return predictions
+
+
+def _cancel(tasks: Mapping[str, asyncio.Task[list[float]]]) -> None:
+    for task in tasks.values():
+        task.cancel()
 
 
 def _column(values: list[Any], kind: codec.FieldType) -> npt.NDArray[Any]:

@@ -180,6 +180,7 @@ class ModelSet:
     def _show(self, arms: list[records.Arm]) -> None:
         shown = [(self.name, arm.name, str(arm.version)) for arm in arms]
         for labels in set(self._shown) - set(shown):
+            telemetry.MODEL_INFO.labels(*labels).set(0)  # what workers share cannot be removed
             telemetry.MODEL_INFO.remove(*labels)
         for labels in shown:
             telemetry.MODEL_INFO.labels(*labels).set(1)

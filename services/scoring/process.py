@@ -30,6 +30,7 @@ class Scoring:
         from streams.producer import BatchProducer
 
         self._settings = settings
+        self._door = web.Door()
         self._producer = BatchProducer(settings.kafka_options())
         self._follower = ModelFollower(settings.kafka_options())
         self._pipeline = AsyncPipeline.connect(settings)
@@ -49,19 +50,27 @@ class Scoring:
         from services.scoring import rest
         from streams import app
 
+        settings = self._settings
         http = web.application(
             # A model that is broken is told of, but makes nobody take the others out of service.
-            lambda: self._fleet.waiting,
-            rest.routes(lambda: self._fleet.scorers),
+            self._not_ready,
+            rest.routes(lambda: self._fleet.endpoints, self._not_ready),
+            settings.scoring_tokens,
             detail=lambda: {"broken": self._fleet.faults},
+            requests_per_second_max=settings.requests_per_second_max,
+            door=self._door,
         )
         app.run(
             self._producer.running(),
             self._connected(),
             self._follower.running(),
-            web.serve_in_loop(http, self._settings.host, self._settings.scoring_port),
+            web.serve_in_loop(http, settings.host, settings.scoring_port),
             self._fleet.running(),
+            self._door.open(),
         )
+
+    def _not_ready(self) -> str | None:
+        return "stopping" if self._door.closed else self._fleet.waiting
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[None]:

@@ -1,0 +1,135 @@
+"""One model as it is asked over HTTP: its limits, its batches, its log. Knows nothing of HTTP itself."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from services import telemetry
+from services.scoring.answers import Answers
+from services.scoring.batching import Batcher, Part
+from services.scoring.engine import Scored, Scorer, count_answers
+from services.scoring.prediction_log import PredictionLog, Producer
+from services.scoring.routing import NOBODY
+from streams import records
+
+
+class Overload(Exception):  # noqa: N818  # a state, not an error of ours
+    """As many requests as the model allows are at work."""
+
+
+class UnanswerableError(RuntimeError):
+    """No answer can be given now: no model is in effect."""
+
+
+class RefusedError(ValueError):
+    """A row lacks what model.yaml says must be there."""
+
+
+class FailedError(RuntimeError):
+    """The model failed on a row that was as declared."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answered:
+    """The answers to n requests, in their order."""
+
+    ids: list[str]
+    arms: list[records.Arm]
+    answers: Answers
+    scored: Scored
+    """With ``rows``: what they were part of."""
+    rows: range
+
+
+class Endpoint:
+    """Answers requests within the limits of model.yaml."""
+
+    def __init__(self, scorer: Scorer, producer: Producer) -> None:
+        """Wire it; see `running`."""
+        self.name = scorer.name
+        self.declaration = scorer.declaration
+        self.scorer = scorer
+        self.limits = scorer.declaration.limits
+        self._log = PredictionLog(scorer, producer)
+        self._batcher = Batcher(self._score, rows_max=self.limits.rows_max, batches_max=self.limits.threads)
+        self._at_work = 0
+        self.observe_seconds = telemetry.PREDICTION_DURATION.labels(self.name, "rest").observe
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Log what is answered until the block ends."""
+        async with self._log.running():
+            yield
+
+    @property
+    def versions(self) -> list[int]:
+        """The versions that answer, the oldest first."""
+        return sorted({arm.version for arm in self.scorer.models.routes.answering})
+
+    async def answer(self, events: Sequence[Any], *, version: int | None = None) -> Answered:
+        """Answer decoded requests.
+
+        A ``version`` asked for by number answers whatever the arms' shares are; such answers are not logged,
+        because no chance assigned them.
+
+        Raises:
+            Overload: At once, with ``limits.requests_max`` at work.
+            TimeoutError: After ``limits.seconds_max``.
+            UnanswerableError: No model is in effect for a row.
+            UnknownVersionError: The version does not answer.
+            RefusedError: A feature is missing that must not be.
+            FailedError: The model failed on a row; anything else that the model raises if it fails on all.
+        """
+        if self._at_work >= self.limits.requests_max:
+            raise Overload
+        self._at_work += 1
+        try:
+            async with asyncio.timeout(self.limits.seconds_max):
+                if version is None:
+                    part = await self._batcher.ask(events)
+                else:
+                    part = Part(await self.scorer.answer(events, version=version), 0, len(events))
+        finally:
+            self._at_work -= 1
+        _check(self.name, part)
+        return self._read(part)
+
+    async def _score(self, events: Sequence[Any]) -> Scored:
+        scored = await self.scorer.answer(events)
+        unanswered = np.flatnonzero(scored.arm_of == NOBODY).tolist()
+        if unanswered:
+            failed = dict.fromkeys(unanswered, "no model is in effect") | dict(scored.failed)
+            scored = dataclasses.replace(scored, failed=failed)
+        count_answers(self.name, scored)
+        # The callers are told first: they wait in futures that are set when this returns.
+        asyncio.get_running_loop().call_soon(self._log.add, scored)
+        return scored
+
+    def _read(self, part: Part) -> Answered:
+        scored, rows = part.scored, part.rows
+        return Answered(
+            ids=scored.ids[part.first : part.behind],
+            arms=[scored.arm(row) for row in rows],
+            answers=self.scorer.task.answers(scored.outputs[part.first : part.behind]),
+            scored=scored,
+            rows=rows,
+        )
+
+
+def _check(model: str, part: Part) -> None:
+    """Raise for the first of the caller's rows that has no answer."""
+    scored = part.scored
+    if not scored.failed:
+        return
+    for index, row in enumerate(part.rows):
+        if row not in scored.failed:
+            continue
+        if row in scored.refused:
+            raise RefusedError(f"rows[{index}]: {scored.failed[row]}")
+        if scored.arm_of[row] == NOBODY:
+            raise UnanswerableError(f"{model} has no model in effect at that event time yet")
+        raise FailedError(f"row {index}: {scored.failed[row]}")
