@@ -1,7 +1,8 @@
 """What every route of the REST side shares: which model is asked, by whom, and what is said of an error.
 
 400 bad input, with its place; 401 no valid token; 403 another team's model; 404 unknown; 408 a body that
-takes too long; 413 a body too large; 422 a feature is missing that model.yaml says must be there; 429 too
+takes too long; 413 a body too large; 422 a row that cannot be answered: a feature is missing
+that model.yaml says must be there, or no model was in effect at its event time; 429 too
 many requests of a token; 500 a defect, with a reference to the log and no internals; 503 overload, no model
 yet, a server that is away, or the process stops; 504 the answer took too long.
 """
@@ -62,12 +63,12 @@ async def read(request: Request, kind: type[T]) -> T:
         raise web.RequestError(400, str(error)) from error
 
 
-def choose(served: Mapping[str, Endpoint], name: str | None, request: Request) -> Endpoint:
+def choose(served: Mapping[str, Endpoint], name: str | msgspec.UnsetType, request: Request) -> Endpoint:
     """Return the model that is asked, the only one by default, if the request's team may ask it."""
     own = visible(served, request)
-    if name is None and len(own) == 1:
+    if name is msgspec.UNSET and len(own) == 1:
         return next(iter(own.values()))
-    if name is None:
+    if name is msgspec.UNSET:
         raise web.RequestError(400, f"model: name one of {', '.join(own) or 'those served: none'}")
     if name not in served:
         raise web.RequestError(404, f"model: {name!r} is not served; known are {', '.join(own)}")

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import dataclasses
+import operator
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from services import telemetry
@@ -14,7 +16,10 @@ from services.scoring.batching import Batcher, Part
 from services.scoring.engine import Scored, Scorer, count_answers
 from services.scoring.prediction_log import PredictionLog, Producer
 from services.scoring.routing import NOBODY
-from streams import records
+from streams import codec, records
+
+if TYPE_CHECKING:
+    from streams.producer import Record
 
 
 class Overload(Exception):  # noqa: N818  # a state, not an error of ours
@@ -26,7 +31,7 @@ class UnanswerableError(RuntimeError):
 
 
 class RefusedError(ValueError):
-    """A row lacks what model.yaml says must be there."""
+    """A row cannot be answered as it is: a feature lacks that must be there, or it is of another time."""
 
 
 class FailedError(RuntimeError):
@@ -54,6 +59,14 @@ class Endpoint:
         self.declaration = scorer.declaration
         self.scorer = scorer
         self.limits = scorer.declaration.limits
+        self._producer = producer
+        label = scorer.declaration.label
+        self.label_decoder = codec.EventDecoder(
+            dataclasses.replace(field, nullable=field.nullable and field.name != label.value)
+            for field in label.fields
+        )
+        """As declared, but for the value: drift takes no label without one."""
+        self._label_id = operator.attrgetter(label.id)
         self._log = PredictionLog(scorer, producer)
         self._batcher = Batcher(self._score, rows_max=self.limits.rows_max, batches_max=self.limits.threads)
         self._at_work = 0
@@ -70,6 +83,11 @@ class Endpoint:
         """The versions that answer, the oldest first."""
         return sorted({arm.version for arm in self.scorer.models.routes.answering})
 
+    async def load(self) -> None:
+        """Load what answers, so that the first caller does not wait for it; a failure is told to callers."""
+        loading = (self.scorer.models.version(version) for version in self.versions)
+        await asyncio.gather(*loading, return_exceptions=True)
+
     async def answer(self, events: Sequence[Any], *, version: int | None = None) -> Answered:
         """Answer decoded requests.
 
@@ -79,24 +97,42 @@ class Endpoint:
         Raises:
             Overload: At once, with ``limits.requests_max`` at work.
             TimeoutError: After ``limits.seconds_max``.
-            UnanswerableError: No model is in effect for a row.
+            UnanswerableError: No model is in effect.
             UnknownVersionError: The version does not answer.
-            RefusedError: A feature is missing that must not be.
+            RefusedError: A feature is missing that must not be, or no model was in effect at a row's time.
             FailedError: The model failed on a row; anything else that the model raises if it fails on all.
         """
+        async with self._place():
+            if version is None:
+                part = await self._batcher.ask(events)
+            else:
+                part = Part(await self.scorer.answer(events, version=version), 0, len(events))
+        _check(self.name, part)
+        return self._read(part)
+
+    async def write_labels(self, labels: Sequence[Any]) -> None:
+        """Write decoded labels to the label topic, by the id of their request, as all labels.
+
+        Returns when the broker has acknowledged all; after an error or a `TimeoutError` some may be there,
+        and may be sent again: drift counts a label once. Raises `Overload` as `answer`.
+        """
+        batch: list[Record] = [
+            (self._label_id(label).encode(), msgspec.json.encode(label), []) for label in labels
+        ]
+        async with self._place():
+            await self._producer.send_by_key(self.declaration.label.topic, batch)
+
+    @contextlib.asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Hold one of the model's places, for no longer than it allows."""
         if self._at_work >= self.limits.requests_max:
             raise Overload
         self._at_work += 1
         try:
             async with asyncio.timeout(self.limits.seconds_max):
-                if version is None:
-                    part = await self._batcher.ask(events)
-                else:
-                    part = Part(await self.scorer.answer(events, version=version), 0, len(events))
+                yield
         finally:
             self._at_work -= 1
-        _check(self.name, part)
-        return self._read(part)
 
     async def _score(self, events: Sequence[Any]) -> Scored:
         scored = await self.scorer.answer(events)
@@ -130,6 +166,8 @@ def _check(model: str, part: Part) -> None:
             continue
         if row in scored.refused:
             raise RefusedError(f"rows[{index}]: {scored.failed[row]}")
+        if scored.arm_of[row] == NOBODY and not scored.arms:
+            raise UnanswerableError(f"{model} has no model in effect yet")
         if scored.arm_of[row] == NOBODY:
-            raise UnanswerableError(f"{model} has no model in effect at that event time yet")
+            raise RefusedError(f"rows[{index}]: no model was in effect at its event time")
         raise FailedError(f"row {index}: {scored.failed[row]}")

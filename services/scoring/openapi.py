@@ -3,6 +3,7 @@
 The Open Inference Protocol has a description of its own, and is left out.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from streams.codec import Field, FieldType
 _JSON_TYPES: Mapping[FieldType, dict[str, Any]] = {
     FieldType.STRING: {"type": "string"},
     FieldType.INT: {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
-    FieldType.FLOAT: {"type": "number", "minimum": -1.7e308, "maximum": 1.7e308},
+    FieldType.FLOAT: {"type": "number", "minimum": -sys.float_info.max, "maximum": sys.float_info.max},
     FieldType.BOOL: {"type": "boolean"},
     FieldType.TIMESTAMP: {"type": "string", "format": "date-time"},
 }
@@ -30,7 +31,7 @@ _ERRORS = {
     404: "no such model",
     408: "the body came too slowly",
     413: "the body is too large",
-    422: "a feature is missing without which there is no answer",
+    422: "a feature is missing without which there is no answer, or no model was in effect at that time",
     429: "too many requests of this token",
     500: "a defect, told in the log under the request's id",
     503: "overload, no model in effect yet, a server that is away, or the process is stopping",
@@ -56,13 +57,15 @@ def document(endpoints: Mapping[str, Endpoint]) -> dict[str, Any]:
     """Return the OpenAPI 3.1 description of these models' API."""
     declarations = [endpoint.declaration for endpoint in endpoints.values()]
     schemas = {"Error": _error()}
-    for declaration in declarations:
-        schemas |= _schemas(declaration, named=len(declarations) > 1)
+    for endpoint in endpoints.values():
+        schemas |= _schemas(endpoint.declaration, named=len(declarations) > 1)
+        schemas[f"{endpoint.declaration.name}.Label"] = _fields(endpoint.label_decoder.fields)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Driftline scoring", "version": asking.VERSION},
         "paths": {
             "/predict": {"post": _operation("Predict", "Answer rows", declarations, 200, "Predictions")},
+            "/feedback": {"post": _operation("Feedback", "Take labels", declarations, 202, "Accepted")},
         },
         "components": {
             "schemas": schemas,
@@ -103,6 +106,11 @@ def _schemas(declaration: ModelDeclaration, *, named: bool) -> dict[str, Any]:
         f"{name}.Predictions": _object(
             {"model": {"const": name}, "predictions": _list(_object(row), 1, rows_max)}
         ),
+        f"{name}.Feedback": _object(
+            {"model": {"const": name}, "labels": _list(_reference(f"{name}.Label"), 1, rows_max)},
+            ["model", "labels"] if named else ["labels"],
+        ),
+        f"{name}.Accepted": _object({"model": {"const": name}, "accepted": {"type": "integer"}}),
     }
 
 

@@ -20,7 +20,7 @@ from services.scoring.endpoint import Answered
 
 class _Body(msgspec.Struct):
     rows: list[msgspec.Raw]
-    model: str | None = None
+    model: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def routes(served: Served) -> list[Route]:

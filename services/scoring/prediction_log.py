@@ -28,7 +28,7 @@ FLUSH_SECONDS_MAX = 2.0
 
 
 class Producer(Protocol):
-    """The part of `streams.producer.BatchProducer` that is used here."""
+    """The part of `streams.producer.BatchProducer` that the REST side uses."""
 
     async def send_by_key(self, topic: str, batch: Sequence[Record]) -> None:
         """Write records to the partitions of their keys."""

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -104,12 +103,17 @@ class Scoring:
 
     @contextlib.asynccontextmanager
     async def _listening_when_ready(self, http: "Starlette") -> AsyncIterator[None]:
-        """Listen on the port of all workers once the models are there: the others answer until then."""
+        """Listen on the port of all workers once the models are loaded: the others answer until then."""
+
+        async def loaded() -> None:
+            while self._fleet.waiting:  # noqa: ASYNC110  # it has no event
+                await asyncio.sleep(LOOK_SECONDS)
+            for endpoint in list(self._fleet.endpoints.values()):
+                await endpoint.load()
 
         async def listen() -> None:
-            deadline = time.monotonic() + READY_SECONDS_MAX
-            while self._fleet.waiting and time.monotonic() < deadline:  # noqa: ASYNC110  # it has no event
-                await asyncio.sleep(LOOK_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(loaded(), READY_SECONDS_MAX)
             settings = self._settings
             async with web.serve_in_loop(http, settings.host, settings.scoring_port, shared=True):
                 await asyncio.Event().wait()

@@ -1,16 +1,21 @@
 """REST: thin adapters to the same inference path that the Kafka agent takes.
 
-One module for each: `predict`, `inference_protocol` (Open Inference Protocol 2), `openapi`. What they share,
-and the meaning of each status, is in `asking`; the limits, batches and log of a model are in `endpoint`.
+One module for each: `predict`, `feedback`, `inference_protocol` (Open Inference Protocol 2), `openapi`. What
+they share, and the meaning of each status, is in `asking`; a model's limits, batches and log in `endpoint`.
 """
 
 from starlette.routing import Route
 
-from services.scoring import inference_protocol, openapi, predict
+from services.scoring import feedback, inference_protocol, openapi, predict
 from services.scoring.asking import Served
 from services.web import NotReady
 
 
 def routes(served: Served, not_ready: NotReady = lambda: None) -> list[Route]:
     """Make the routes of the scoring process; what is served may change at any time."""
-    return [*predict.routes(served), *inference_protocol.routes(served, not_ready), *openapi.routes(served)]
+    return [
+        *predict.routes(served),
+        *feedback.routes(served),
+        *inference_protocol.routes(served, not_ready),
+        *openapi.routes(served),
+    ]

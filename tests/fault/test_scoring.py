@@ -33,6 +33,7 @@ class Ledger:
         self.predictions: dict[str, records.Prediction] = {}
         self.order: dict[int, list[int]] = {partition: [] for partition in range(PARTITIONS)}
         self.repeats = 0
+        self.asked_over_http: set[str] = set()
         self.letters: dict[tuple[str, int, int], records.DeadLetter] = {}
         """By the place of the bad record: behind a crash its letter may come again."""
         self._repeats = RepeatFilter()
@@ -60,6 +61,9 @@ class Ledger:
             self.letters[letter.topic, letter.partition, letter.offset] = letter
             return
         answer = self._decode(record.value)
+        if answer.source_offset == records.ASKED_OVER_HTTP:
+            self.asked_over_http.add(answer.prediction_id)
+            return
         assert answer.source_partition == record.partition
         if self._repeats.is_repeat(answer.source_partition, answer.source_offset):
             self.repeats += 1
@@ -128,6 +132,7 @@ def test_scoring_survives_kills_poison_and_swaps_with_an_exact_account(
     assert all(letter.reason for letter in letters)
     assert {answer.version for answer in answered.values()} == {second - 1, second}
     assert answered[f"request-{3 * EVENTS - 1}"].version == second
+    assert ledger.asked_over_http == {"r"}
     assert code == 0
     assert seconds < 10
 
