@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import sys
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -147,4 +148,4 @@ class Scoring:
 if __name__ == "__main__":
     own = Settings()
     telemetry.configure_logging("scoring", own.log_level)
-    serve(own, worker_of=os.getppid())
+    serve(own, worker_of=int(sys.argv[1]))  # not getppid(): the parent may have ended already

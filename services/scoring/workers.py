@@ -74,5 +74,5 @@ class Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         self._started_seconds = time.monotonic()
         environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(self._metrics)}
-        command = [sys.executable, "-m", "services.scoring.process"]
+        command = [sys.executable, "-m", "services.scoring.process", str(os.getpid())]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)  # noqa: S603  # our own

@@ -22,6 +22,7 @@ from services import model, topics
 from services.settings import Settings
 from streams import records
 from streams.topics import predictions
+from tests.flow.learning import until
 from tests.processes import Process
 
 WORKERS = 2
@@ -40,15 +41,8 @@ def scoring(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     arguments = ("--workers", str(WORKERS))
     with Process("scoring", made, log=tmp_path / "scoring.log", arguments=arguments) as process:
         process.wait_ready()
-        wait_for(lambda: len(listening(process)) == WORKERS, "all workers listen")
+        until(lambda: len(listening(process)) == WORKERS, "all workers listen")
         yield process
-
-
-def wait_for(condition, what, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
 
 
 def workers(scoring: Process) -> set[int]:
@@ -115,12 +109,12 @@ def test_a_killed_worker_is_replaced_while_the_other_answers(scoring: Process, s
     asker = threading.Thread(target=keep_asking)
     asker.start()
     try:
-        wait_for(lambda: len(statuses) > 50, "fifty answers")
+        until(lambda: len(statuses) > 50, "fifty answers")
         victim = min(workers(scoring))
         os.kill(victim, signal.SIGKILL)
-        wait_for(lambda: len(listening(scoring) - {victim}) == WORKERS, "the killed worker is replaced")
+        until(lambda: len(listening(scoring) - {victim}) == WORKERS, "the killed worker is replaced")
         answered = len(statuses)
-        wait_for(lambda: len(statuses) > answered + 50, "fifty answers more")
+        until(lambda: len(statuses) > answered + 50, "fifty answers more")
     finally:
         asking.set()
         asker.join()
@@ -133,8 +127,8 @@ def test_a_killed_worker_is_replaced_while_the_other_answers(scoring: Process, s
     assert seconds < 10
 
     scoring.start()
-    wait_for(lambda: len(workers(scoring)) == WORKERS, "the workers have started")
+    until(lambda: len(workers(scoring)) == WORKERS, "the workers have started")
     orphans = workers(scoring)
     scoring.kill()
     # A parent that is killed leaves no worker behind, so that its successor gets the port.
-    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in orphans), "the workers have ended", 30)
+    until(lambda: not any(psutil.pid_exists(pid) for pid in orphans), "the workers have ended", 30)
