@@ -3,7 +3,8 @@
 400 bad input, with its place; 401 no valid token; 403 another team's model; 404 unknown; 408 a body that
 takes too long; 413 a body too large; 422 a row that cannot be answered: a feature is missing
 that model.yaml says must be there, or no model was in effect at its event time; 429 too
-many requests of a token; 500 a defect, with a reference to the log and no internals; 503 overload, no model
+many requests of a token; 500 a defect, with a reference to the log and no internals; 501 an optional
+part that is not installed; 503 overload, no model
 yet, a server that is away, or the process stops; 504 the answer took too long.
 """
 
@@ -18,6 +19,7 @@ from starlette.responses import Response
 
 from services import access, web
 from services.model import Limits
+from services.scoring import explaining
 from services.scoring.endpoint import Endpoint, Overload, RefusedError, UnanswerableError
 from services.scoring.routing import UnknownVersionError
 from streams import codec
@@ -42,6 +44,8 @@ def answering(handle: web.Handler) -> web.Handler:
             raise web.RequestError(404, str(error)) from error
         except RefusedError as error:
             raise web.RequestError(422, str(error)) from error
+        except explaining.NotInstalledError as error:
+            raise web.RequestError(501, str(error)) from error
         except Overload as error:
             raise web.RequestError(503, "overloaded, try again", {"Retry-After": "1"}) from error
         except UnanswerableError as error:
@@ -90,6 +94,12 @@ def check_count(what: str, count: int, limits: Limits) -> None:
     """Raise `services.web.RequestError` for none, or for more than the model allows at once."""
     if not 1 <= count <= limits.rows_max:
         raise web.RequestError(400, f"{what}: 1 to {limits.rows_max} are taken at once, got {count}")
+
+
+def check_explained(count: int, *, explained: bool) -> None:
+    """Raise `services.web.RequestError` for more rows than are explained at once."""
+    if explained and count > explaining.ROWS_MAX:
+        raise web.RequestError(400, f"explain: at most {explaining.ROWS_MAX} rows at once, got {count}")
 
 
 def decode(decoder: codec.EventDecoder, what: str, rows: Sequence[msgspec.Raw]) -> list[Any]:

@@ -14,12 +14,17 @@ from services import telemetry
 from services.scoring.answers import Answers
 from services.scoring.batching import Batcher, Part
 from services.scoring.engine import Scored, Scorer, count_answers
+from services.scoring.explaining import Explainer, Explanation
 from services.scoring.prediction_log import PredictionLog, Producer
 from services.scoring.routing import NOBODY
 from streams import codec, records
 
 if TYPE_CHECKING:
     from streams.producer import Record
+
+
+LOAD_SECONDS_MAX = 60.0
+"""For the versions to be loaded, which the first caller after a start may have to wait for."""
 
 
 class Overload(Exception):  # noqa: N818  # a state, not an error of ours
@@ -68,6 +73,7 @@ class Endpoint:
         """As declared, but for the value: drift takes no label without one."""
         self._label_id = operator.attrgetter(label.id)
         self._log = PredictionLog(scorer, producer)
+        self._explainer = Explainer(scorer)
         self._batcher = Batcher(self._score, rows_max=self.limits.rows_max, batches_max=self.limits.threads)
         self._at_work = 0
         self.observe_seconds = telemetry.PREDICTION_DURATION.labels(self.name, "rest").observe
@@ -96,19 +102,30 @@ class Endpoint:
 
         Raises:
             Overload: At once, with ``limits.requests_max`` at work.
-            TimeoutError: After ``limits.seconds_max``.
+            TimeoutError: After ``limits.seconds_max``; `LOAD_SECONDS_MAX` more while versions are loaded.
             UnanswerableError: No model is in effect.
             UnknownVersionError: The version does not answer.
             RefusedError: A feature is missing that must not be, or no model was in effect at a row's time.
             FailedError: The model failed on a row; anything else that the model raises if it fails on all.
         """
         async with self._place():
-            if version is None:
-                part = await self._batcher.ask(events)
-            else:
-                part = Part(await self.scorer.answer(events, version=version), 0, len(events))
+            if not self.scorer.models.loaded:
+                await asyncio.wait_for(self.load(), LOAD_SECONDS_MAX)
+            async with asyncio.timeout(self.limits.seconds_max):
+                part = await self._ask(events, version)
         _check(self.name, part)
         return self._read(part)
+
+    async def _ask(self, events: Sequence[Any], version: int | None) -> Part:
+        if version is None:
+            return await self._batcher.ask(events)
+        return Part(await self.scorer.answer(events, version=version), 0, len(events))
+
+    async def explain(self, answered: Answered) -> list[Explanation | None]:
+        """Tell what each feature contributed to n answers; see `services.scoring.explaining`."""
+        first, behind = answered.rows.start, answered.rows.stop
+        features = {name: column[first:behind] for name, column in answered.scored.features.items()}
+        return await self._explainer.explain(features, answered.arms, answered.scored.outputs[first:behind])
 
     async def write_labels(self, labels: Sequence[Any]) -> None:
         """Write decoded labels to the label topic, by the id of their request, as all labels.
@@ -119,18 +136,17 @@ class Endpoint:
         batch: list[Record] = [
             (self._label_id(label).encode(), msgspec.json.encode(label), []) for label in labels
         ]
-        async with self._place():
+        async with self._place(), asyncio.timeout(self.limits.seconds_max):
             await self._producer.send_by_key(self.declaration.label.topic, batch)
 
     @contextlib.asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
-        """Hold one of the model's places, for no longer than it allows."""
+        """Hold one of the model's places."""
         if self._at_work >= self.limits.requests_max:
             raise Overload
         self._at_work += 1
         try:
-            async with asyncio.timeout(self.limits.seconds_max):
-                yield
+            yield
         finally:
             self._at_work -= 1
 
@@ -141,6 +157,7 @@ class Endpoint:
             failed = dict.fromkeys(unanswered, "no model is in effect") | dict(scored.failed)
             scored = dataclasses.replace(scored, failed=failed)
         count_answers(self.name, scored)
+        self._explainer.background.add(scored.features)
         # The callers are told first: they wait in futures that are set when this returns.
         asyncio.get_running_loop().call_soon(self._log.add, scored)
         return scored

@@ -101,7 +101,7 @@ class Scorer:
         self.task = Task(declaration)
         self.feature_names = [*declaration.features.from_request, *feature_names]
         self._reader = reader
-        self._threads = threads
+        self.threads = threads
         self._missing = MissingPolicy(declaration.features.missing, self.feature_names)
         types = {field.name: field.type for field in declaration.request.fields}
         self._request_features = [(name, types[name]) for name in declaration.features.from_request]
@@ -208,7 +208,7 @@ class Scorer:
         for index in np.unique(waiting[waiting != NOBODY]):
             rows = np.flatnonzero(waiting == index)
             model = await self.models.version(arms[index].version)
-            answered, errors = await self._threads.run(
+            answered, errors = await self.threads.run(
                 predict_isolating, model, self.task, _take(columns, rows)
             )
             outputs[rows] = answered
@@ -223,7 +223,7 @@ class Scorer:
     async def _shadow(self, arm: records.Arm, columns: Columns) -> list[float]:
         model = await self.models.version(arm.version)
         count = len(next(iter(columns.values())))
-        outputs = await self._threads.run_behind(lambda: self.task.checked(model.predict(columns), count))
+        outputs = await self.threads.run_behind(lambda: self.task.checked(model.predict(columns), count))
         return self.task.answers(outputs).scores
 
     async def _shadow_scores(

@@ -2,8 +2,9 @@
 
 Inputs are tensors named as the fields of the request in model.yaml, of the shape [n] or [n, 1]; text and
 timestamps (RFC 3339) are BYTES. Outputs: ``score`` and ``prediction``, for multiclass models
-``probabilities``, then ``version`` and ``arm`` of each row. JSON only: the extension for binary tensors is
-not spoken.
+``probabilities``, then ``version`` and ``arm`` of each row; with the parameter ``explain`` also
+``contributions`` [n, k], ``base_value`` [n] and the names of the k ``features``. JSON only: the extension for
+binary tensors is not spoken.
 
 A version in the path is answered by that version alone; without one, the arms answer by their shares.
 Specification: https://github.com/kserve/open-inference-protocol
@@ -25,6 +26,7 @@ from services.model import ModelDeclaration
 from services.scoring import asking
 from services.scoring.asking import Served
 from services.scoring.endpoint import Answered, Endpoint
+from services.scoring.explaining import Explanation
 from services.web import NotReady
 from streams import codec
 from streams.codec import FieldType
@@ -57,6 +59,7 @@ class _Inference(msgspec.Struct):
     inputs: list[_Input]
     outputs: list[_Wanted] = []
     id: str | None = None
+    parameters: dict[str, Any] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,9 +102,14 @@ def routes(served: Served, not_ready: NotReady) -> list[Route]:
             raise web.RequestError(400, "binary tensors are not taken, send JSON (binary_data=False)")
         body = await asking.read(request, _Inference)
         events = _events(endpoint, body.inputs)
+        explained = body.parameters.get("explain") is True
+        asking.check_explained(len(events), explained=explained)
         answered = await endpoint.answer(events, version=version)
-        document = _response(endpoint, body, outputs(endpoint.declaration, answered))
         endpoint.observe_seconds(time.perf_counter() - began)
+        made = outputs(endpoint.declaration, answered)
+        if explained:
+            made += explanations(endpoint.scorer.feature_names, await endpoint.explain(answered))
+        document = _response(endpoint, body, made)
         return asking.as_json(document)
 
     own = [
@@ -204,6 +212,17 @@ def outputs(declaration: ModelDeclaration, answered: Answered) -> list[Tensor]:
     found.append(Tensor("version", "INT64", [count], [arm.version for arm in answered.arms]))
     found.append(Tensor("arm", "BYTES", [count], [arm.name for arm in answered.arms]))
     return found
+
+
+def explanations(names: Sequence[str], found: Sequence[Explanation | None]) -> list[Tensor]:
+    """Return explanations of n rows, and the names of the k features; nulls where numbers overflowed."""
+    nothing = [None] * len(names)
+    flat = [value for one in found for value in (one.contributions if one else nothing)]
+    return [
+        Tensor("base_value", "FP64", [len(found)], [one and one.base_value for one in found]),
+        Tensor("contributions", "FP64", [len(found), len(names)], flat),
+        Tensor("features", "BYTES", [len(names)], names),
+    ]
 
 
 def _response(endpoint: Endpoint, body: _Inference, made: Sequence[Tensor]) -> dict[str, Any]:

@@ -100,6 +100,11 @@ class ModelSet:
         self._settled.set()
         self._shown: list[tuple[str, str, str]] = []
 
+    @property
+    def loaded(self) -> bool:
+        """Tell whether every version that answers is loaded."""
+        return all((self.name, arm.version) in self._cache for arm in self.routes.answering)
+
     async def version(self, number: int) -> LoadedModel:
         """Return a version, after loading it if need be; raises what the loading raises."""
         loaded = self._cache.get(self.name, number)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.model import ModelDeclaration
-from services.scoring import asking
+from services.scoring import asking, explaining
 from services.scoring.asking import Served
 from services.scoring.endpoint import Endpoint
 from streams.codec import Field, FieldType
@@ -34,6 +34,7 @@ _ERRORS = {
     422: "a feature is missing without which there is no answer, or no model was in effect at that time",
     429: "too many requests of this token",
     500: "a defect, told in the log under the request's id",
+    501: "an optional part is not installed",
     503: "overload, no model in effect yet, a server that is away, or the process is stopping",
     504: "the answer took longer than the model's limit",
 }
@@ -96,15 +97,25 @@ def _schemas(declaration: ModelDeclaration, *, named: bool) -> dict[str, Any]:
     row |= {"score": {"type": "number"}, "prediction": _PREDICTED[declaration.task]}
     if declaration.classes:
         row["probabilities"] = _list({"type": "number"}, len(declaration.classes), len(declaration.classes))
+    told = row | {"explanation": {"anyOf": [_explanation(), {"type": "null"}]}}
     rows_max = declaration.limits.rows_max
     return {
         f"{name}.Request": _fields(declaration.request.fields),
-        f"{name}.Predict": _object(
-            {"model": {"const": name}, "rows": _list(_reference(f"{name}.Request"), 1, rows_max)},
-            ["model", "rows"] if named else ["rows"],
-        ),
+        f"{name}.Predict": {
+            "anyOf": [
+                _object(
+                    {
+                        "model": {"const": name},
+                        "rows": _list(_reference(f"{name}.Request"), 1, most),
+                        "explain": {"type": "boolean", "const": explain},
+                    },
+                    [*(["model"] if named else []), "rows", *(["explain"] if explain else [])],
+                )
+                for most, explain in ((rows_max, False), (min(rows_max, explaining.ROWS_MAX), True))
+            ]
+        },
         f"{name}.Predictions": _object(
-            {"model": {"const": name}, "predictions": _list(_object(row), 1, rows_max)}
+            {"model": {"const": name}, "predictions": _list(_object(told, list(row)), 1, rows_max)}
         ),
         f"{name}.Feedback": _object(
             {"model": {"const": name}, "labels": _list(_reference(f"{name}.Label"), 1, rows_max)},
@@ -122,6 +133,11 @@ def _fields(fields: tuple[Field, ...]) -> dict[str, Any]:
         for field in fields
     }
     return _object(properties, [field.name for field in fields if not field.nullable])
+
+
+def _explanation() -> dict[str, Any]:
+    numbers = {"type": "object", "additionalProperties": {"type": "number"}}
+    return _object({"base_value": {"type": "number"}, "contributions": numbers})
 
 
 def _error() -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 ``{"model": "arrival_delay", "rows": [{...}, ...]}``, each row a request as model.yaml declares it (``model``
 may be left out where only one is served), is answered by ``{"model": ..., "predictions": [{"prediction_id",
-"version", "arm", "score", "prediction"}, ...]}``, for multiclass models with ``probabilities``.
+"version", "arm", "score", "prediction"}, ...]}``, for multiclass models with ``probabilities``. With
+``"explain": true`` each has an ``explanation``: ``base_value`` and the ``contributions`` of the features.
 """
 
 import time
@@ -13,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from services.scoring import asking
+from services.scoring import asking, explaining
 from services.scoring.asking import Served
 from services.scoring.endpoint import Answered
 
@@ -21,6 +22,7 @@ from services.scoring.endpoint import Answered
 class _Body(msgspec.Struct):
     rows: list[msgspec.Raw]
     model: str | msgspec.UnsetType = msgspec.UNSET
+    explain: bool = False
 
 
 def routes(served: Served) -> list[Route]:
@@ -31,10 +33,15 @@ def routes(served: Served) -> list[Route]:
         body = await asking.read(request, _Body)
         endpoint = asking.choose(served(), body.model, request)
         asking.check_count("rows", len(body.rows), endpoint.limits)
+        asking.check_explained(len(body.rows), explained=body.explain)
         answered = await endpoint.answer(asking.decode(endpoint.scorer.decoder, "rows", body.rows))
-        document = {"model": endpoint.name, "predictions": _predictions(answered)}
+        predictions = _predictions(answered)
         endpoint.observe_seconds(time.perf_counter() - began)
-        return asking.as_json(document)
+        if body.explain:
+            names = endpoint.scorer.feature_names
+            for prediction, one in zip(predictions, await endpoint.explain(answered), strict=True):
+                prediction["explanation"] = explaining.named(one, names)
+        return asking.as_json({"model": endpoint.name, "predictions": predictions})
 
     return [Route("/predict", asking.answering(predict), methods=["POST"])]
 

@@ -1,4 +1,4 @@
-"""The REST side as others see it: stock clients of the inference protocol, and a fuzzer of our description."""
+"""The REST side as others see it: stock clients of the inference protocol, a fuzzer of our description."""
 
 import json
 import shutil
