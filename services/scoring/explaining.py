@@ -1,7 +1,7 @@
 """Why an answer is what it is: what each feature contributed to it, as Shapley values.
 
 The contributions of a row and the base value, which is the mean answer to rows served recently, sum to the
-row's score. They are estimated by Kernel SHAP (Lundberg and Lee, NeurIPS 2017) as the library ``shap`` has it:
+row's score. They are estimated by Kernel SHAP (Lundberg and Lee, NeurIPS 2017) as the library ``shap`` does:
 it asks any model for its answers alone, and compiles nothing at run time. That library's permutations do, for
 seconds during which all answers would be slow.
 """
