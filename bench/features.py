@@ -2,9 +2,10 @@
 
 Writes: see `bench.feature_writes`.
 
-Reads: ten features of one entity, for 1, 100 and 500 entities at once. Both sides are called as an
-application calls them, in one process and one thread, in turns, so that whatever else the machine does
-meets both. Ours is the `BlockingReader`, because Feast's call blocks as well; the reader for event
+Reads: ten features of one entity, for 1, 100 and 500 entities at once. They span three views, as those
+of a real service do; the same ten in one view stand beside them as ``_one_view``. Both sides are called
+as an application calls them, in one process and one thread, in turns, so that whatever else the machine
+does meets both. Ours is the `BlockingReader`, because Feast's call blocks as well; the reader for event
 loops stands beside it.
 """
 
@@ -14,7 +15,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ CALLS = {1: 2000, 100: 200, 500: 60}
 TURNS = 5
 AT_MS = 1_767_312_000_000
 """2026-01-02, a day after the features were written."""
+PARTS = {"account": NAMES[:4], "habits": NAMES[4:7], "history": NAMES[7:]}
+"""Of the service ``spread``: the features of each view."""
+ONE_VIEW = {"profile": NAMES}
 FEAST, OURS, OURS_ASYNC = "feast get_online_features", "driftline", "driftline, asyncio"
 
 Users = Sequence[str]
@@ -45,11 +49,13 @@ def main() -> None:
     """Measure and report; a ratio says how many times as fast as Feast we are."""
     with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder, Supervisor() as supervisor:
         settings = _install(Path(folder), supervisor)
-        reads, read_ratios = _reads(settings)
+        reads, read_ratios = _reads(settings, "spread", PARTS)
+        alike, alike_ratios = _reads(settings, "profile", ONE_VIEW, suffix="_one_view")
         # Reads are measured alone on the machine: the broker starts after them.
         writes, write_ratios = feature_writes.measure(_with_kafka(settings, Path(folder), supervisor))
-    notes = "10 Feast features of one entity, one Valkey"
-    report.write_measures("features", reads | writes, read_ratios | write_ratios, notes)
+    notes = "10 Feast features of one entity over 3 views, or in one view; one Valkey"
+    ratios = read_ratios | alike_ratios | write_ratios
+    report.write_measures("features", reads | alike | writes, ratios, notes)
 
 
 def _install(folder: Path, supervisor: Supervisor) -> Settings:
@@ -63,7 +69,19 @@ def _install(folder: Path, supervisor: Supervisor) -> Settings:
     settings.home.mkdir()
     os.environ |= settings.environment()
     installation.write_features(settings)
+    _write_parts(settings)
     return settings
+
+
+def _write_parts(settings: Settings) -> None:
+    """Let Feast write the same values once more, over several views."""
+    import pandas as pd
+    from feast import FeatureStore
+
+    frame = pd.read_parquet(settings.home / "users.parquet")
+    store = FeatureStore(repo_path=str(settings.feature_repo))
+    for view, names in PARTS.items():
+        store.write_to_online_store(view, frame[["user_id", "event_timestamp", *names]])
 
 
 def _with_kafka(settings: Settings, folder: Path, supervisor: Supervisor) -> Settings:
@@ -73,18 +91,20 @@ def _with_kafka(settings: Settings, folder: Path, supervisor: Supervisor) -> Set
     return settings.model_copy(update={"broker": f"127.0.0.1:{port}"})
 
 
-def _reads(settings: Settings) -> tuple[dict[str, dict[str, Figures]], dict[str, float]]:
+def _reads(
+    settings: Settings, service: str, views: Mapping[str, Sequence[str]], suffix: str = ""
+) -> tuple[dict[str, dict[str, Figures]], dict[str, float]]:
     """Return the latencies of each contender by ``read_<rows>``, and our ratios to Feast's median."""
     from feast import FeatureStore
 
     store = FeatureStore(repo_path=str(settings.feature_repo))
-    names = [f"profile:{name}" for name in NAMES]
+    names = [f"{view}:{name}" for view, own in views.items() for name in own]
 
     def feast(users: Users) -> Any:
         return store.get_online_features(features=names, entity_rows=[{"user_id": user} for user in users])
 
-    with asyncio.Runner() as runner, BlockingReader.connect(settings, "profile") as reader:
-        in_loop = OnlineReader.connect(settings, "profile")
+    with asyncio.Runner() as runner, BlockingReader.connect(settings, service) as reader:
+        in_loop = OnlineReader.connect(settings, service)
 
         def ours(users: Users) -> Any:
             return reader.read({"user_id": users}, np.full(len(users), AT_MS))
@@ -103,7 +123,7 @@ def _reads(settings: Settings) -> tuple[dict[str, dict[str, Figures]], dict[str,
             OURS: lambda calls: _time(ours, calls),
             OURS_ASYNC: lambda calls: runner.run(time_in_loop(calls)),
         }
-        measures = {f"read_{rows}": _race(contenders, rows) for rows in CALLS}
+        measures = {f"read_{rows}{suffix}": _race(contenders, rows) for rows in CALLS}
         runner.run(in_loop.close())
     return measures, {name: race[FEAST]["p50_ms"] / race[OURS]["p50_ms"] for name, race in measures.items()}
 

@@ -31,6 +31,10 @@ COMMANDS = (
     ("retraining", "services.retraining.process:run", "Retraining requests -> gated, promoted models."),
     ("dashboard", "services.dashboard.process:run", "The live page."),
     ("setup", "services.setup:setup", "Create the topics, apply the Feast repository."),
+    ("dead-letters", "services.dead_letters.command:show", "The records that could not be processed."),
+    ("dead-letters list", "services.dead_letters.command:show", "Show them, with filters."),
+    ("dead-letters replay", "services.dead_letters.command:replay", "Write them back where they came from."),
+    ("asyncapi", "services.asyncapi:asyncapi", "Write the AsyncAPI document of all topics."),
     ("check", "services.check:check", "Check the settings and every model declaration."),
 )
 """Name, target and text. A name of two words is a command below the first one, which runs as well."""

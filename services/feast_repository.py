@@ -20,6 +20,7 @@ from services.feature_plan import (
     Column,
     FeaturePlan,
     Kind,
+    Materialized,
     PlanError,
     Reference,
     Source,
@@ -49,6 +50,7 @@ _TYPES = {
     "Array(Bytes)": ValueType.BYTES_LIST,
     "Array(UnixTimestamp)": ValueType.UNIX_TIMESTAMP_LIST,
 }
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _KEY_TYPES = (ValueType.STRING, ValueType.INT32, ValueType.INT64)
 _STREAM_TYPES = {
     codec.FieldType.STRING: (ValueType.STRING,),
@@ -95,12 +97,14 @@ def compile_plan(settings: "Settings") -> FeaturePlan:
             dataclasses.replace(_stream_view(view, entities), batch_file=_batch_file(view, settings))
             for view in store.list_stream_feature_views()
         ]
+        batches = [view for view in store.list_batch_feature_views() if view.batch_source is not None]
         views += [
-            _batch_view(view) for view in store.list_batch_feature_views() if view.batch_source is not None
+            dataclasses.replace(_batch_view(view), batch_file=_batch_file(view, settings)) for view in batches
         ]
         views.sort(key=lambda view: view.name)
         services = {service.name: _references(service) for service in store.list_feature_services()}
-        plan = FeaturePlan(store.project, tuple(views), services)
+        materialized = {view.name: _materialized(view) for view in batches if view.materialization_intervals}
+        plan = FeaturePlan(store.project, tuple(views), services, materialized)
     for topic, own in plan.by_topic().items():
         if len({view.source for view in own}) > 1:
             names = ", ".join(view.name for view in own)
@@ -213,6 +217,17 @@ def _batch_view(view: Any) -> View:
     )
 
 
+def _materialized(view: Any) -> Materialized:
+    ranges = ((_epoch_us(start), _epoch_us(end)) for start, end in view.materialization_intervals)
+    return Materialized(tuple(ranges), _epoch_us(view.last_updated_timestamp) // 1000 + 1)
+
+
+def _epoch_us(moment: dt.datetime) -> int:
+    """Convert Feast's times, which are UTC also where they do not say so."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    return (aware - _EPOCH) // dt.timedelta(microseconds=1)
+
+
 def _stream_view(view: Any, entities: dict[str, Any]) -> View:
     for name in view.entities:
         if name not in entities:
@@ -294,7 +309,7 @@ def _source(view: Any) -> Source:
 
 
 def _batch_file(view: Any, settings: "Settings") -> BatchFile | None:
-    """Return the file of the batch source; None if it is none that a stream view's past can be written to."""
+    """Return the file of the batch source; None if it is none that we write and read ourselves."""
     from feast import FileSource
 
     source = view.batch_source

@@ -20,7 +20,7 @@ from streams.spans import Change
 if TYPE_CHECKING:
     from services.settings import Settings
 
-VERSION = 3
+VERSION = 4
 """Of the JSON's form; another one is compiled anew."""
 
 
@@ -94,6 +94,7 @@ class Aggregation:
     column: str
     function: str
     window_ms: int
+    """0: the entity's whole life."""
     slide_ms: int = 0
     """The distance of hopping windows; 0 for a window that slides with the time. See `streams.spans`."""
     gap_ms: int = 0
@@ -121,7 +122,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class BatchFile:
-    """The Parquet file of a stream view's batch source."""
+    """The Parquet file of a view's batch source."""
 
     path: str
     timestamp_field: str
@@ -143,7 +144,8 @@ class View:
     """In the order of the features."""
     hop_ms: int = 0
     batch_file: BatchFile | None = None
-    """Of a stream view: what its past is written to; None if its batch source is no such file."""
+    """Of a stream view what its past is written to, of a batch view what is materialised; None if its batch
+    source is no such file."""
 
     @property
     def is_stream(self) -> bool:
@@ -209,12 +211,24 @@ class ServicePlan:
 
 
 @dataclasses.dataclass(frozen=True)
+class Materialized:
+    """What Feast has written online of a batch view."""
+
+    ranges_us: tuple[tuple[int, int], ...]
+    """By materialisation, in order: the first and the last time of the rows that were taken."""
+    by_ms: int
+    """The wall time by which all of them were done."""
+
+
+@dataclasses.dataclass(frozen=True)
 class FeaturePlan:
     """All of a Feast repository that is run."""
 
     project: str
     views: tuple[View, ...]
     services: dict[str, tuple[Reference, ...]]
+    materialized: dict[str, Materialized] = dataclasses.field(default_factory=dict)
+    """Of the batch views that Feast has written."""
 
     def view(self, name: str) -> View:
         """Return a view; `PlanError` if there is none."""

@@ -38,15 +38,6 @@ async def read(client: Any, names: Sequence[str]) -> dict[str, int | None]:
     return {name: least(fields) for name, fields in zip(names, hashes, strict=True)}
 
 
-def read_blocking(client: Any, names: Sequence[str]) -> dict[str, int | None]:
-    """Read watermarks through a `redis.Redis`, in one round trip."""
-    with client.pipeline(transaction=False) as pipe:
-        for name in names:
-            pipe.hgetall(key(name))
-        hashes = pipe.execute()
-    return {name: least(fields) for name, fields in zip(names, hashes, strict=True)}
-
-
 def publish_blocking(client: Any, name: str, watermark_ms: int, partition: int = 0) -> None:
     """Publish a watermark through a `redis.Redis`."""
     client.hset(key(name), str(partition), watermark_ms)

@@ -52,32 +52,50 @@ class Server:
 
 def start_cluster(supervisor: Supervisor, folder: Path, masters: int = 3) -> list[int]:
     """Start a Redis Cluster without replicas; return the ports of its nodes."""
-    node_ports = [ports.free_port() for _ in range(masters)]
-    children = [
-        valkey.start(
-            supervisor,
-            folder / str(port),
-            port,
-            extra=["--cluster-enabled", "yes", "--cluster-port", str(ports.free_port())],
-        )
-        for port in node_ports
-    ]
-    supervisor.wait_ready(*children, seconds=valkey.READY_SECONDS_MAX)
+    node_ports = [_start_node(supervisor, folder / str(number)) for number in range(masters)]
     nodes = [redis.Redis(port=port) for port in node_ports]
     limits = [number * 16384 // masters for number in range(masters + 1)]
     for node, first, end in zip(nodes, limits, limits[1:], strict=False):
         node.execute_command("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
     for node in nodes[1:]:
-        settings: Any = nodes[0].config_get("cluster-port")
-        bus_port = settings["cluster-port"]
-        node.execute_command("CLUSTER", "MEET", "127.0.0.1", node_ports[0], bus_port)
-    deadline = time.monotonic() + valkey.READY_SECONDS_MAX
-    while any(b"cluster_state:ok" not in node.execute_command("CLUSTER", "INFO") for node in nodes):
-        assert time.monotonic() < deadline, "the nodes do not find each other"
-        time.sleep(0.05)
+        _meet(node, nodes[0])
+    eventually(lambda: all(b"cluster_state:ok" in node.execute_command("CLUSTER", "INFO") for node in nodes))
     for node in nodes:
         node.close()
     return node_ports
+
+
+def start_replica(supervisor: Supervisor, folder: Path, master: redis.Redis) -> int:
+    """Start a replica of one node of a Redis Cluster; return its port."""
+    port = _start_node(supervisor, folder)
+    with redis.Redis(port=port) as replica:
+        name = master.execute_command("CLUSTER", "MYID")
+        _meet(replica, master)
+        eventually(lambda: name in replica.execute_command("CLUSTER", "NODES"))
+        replica.execute_command("CLUSTER", "REPLICATE", name)
+    return port
+
+
+def eventually(is_so: Callable[[], bool], seconds: float = valkey.READY_SECONDS_MAX) -> None:
+    """Wait until something has come about in a server."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it has not come about"
+        time.sleep(0.05)
+
+
+def _start_node(supervisor: Supervisor, folder: Path) -> int:
+    port = ports.free_port()
+    options = ["--cluster-enabled", "yes", "--cluster-port", str(ports.free_port())]
+    options += ["--repl-diskless-sync-delay", "0"]  # or a replica begins after five seconds
+    node = valkey.start(supervisor, folder, port, extra=options)
+    supervisor.wait_ready(node, seconds=valkey.READY_SECONDS_MAX)
+    return port
+
+
+def _meet(node: redis.Redis, other: redis.Redis) -> None:
+    settings: Any = other.config_get("*port")
+    node.execute_command("CLUSTER", "MEET", "127.0.0.1", settings["port"], settings["cluster-port"])
 
 
 @contextlib.contextmanager

@@ -13,11 +13,12 @@ import redis
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from services import feast_layout, feast_repository, watermarks
+from services import feast_layout, feast_repository
 from services.feature_plan import FeaturePlan
 from services.features.states import Event, ViewLogic
 from services.settings import Settings
 from streams import codec
+from tests.marks import read_marks
 from tests.repositories import write_shop
 
 PARTITIONS = 4
@@ -139,7 +140,7 @@ def wait_until_complete(shop: Shop, event_time_ms: int, seconds: float = 60) -> 
     with redis.Redis.from_url(shop.settings.redis_url) as client:
         deadline = time.monotonic() + seconds
         while True:
-            found = watermarks.read_blocking(client, names)
+            found = read_marks(client, names)
             if all(mark is not None and mark >= event_time_ms for mark in found.values()):
                 return
             assert time.monotonic() < deadline, f"watermarks after {seconds} s: {found}"
@@ -181,9 +182,13 @@ def stored_hashes(shop: Shop) -> dict[bytes, dict[bytes, bytes]]:
 def without_generation(row: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """Return a row as if it had been written in generation 0."""
     return {
-        field: feast_layout.with_generation(value, 0) if field.startswith(b"_driftline:") else value
+        field: _in_generation_0(value) if field.startswith(b"_driftline:") else value
         for field, value in row.items()
     }
+
+
+def _in_generation_0(sidecar: bytes) -> bytes:
+    return feast_layout.encode_sidecar(*feast_layout.decode_sidecar(sidecar))
 
 
 def read_topic(broker: str, topic: str) -> list[Any]:

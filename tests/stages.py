@@ -9,7 +9,7 @@ import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
-from services import redis_clients, watermarks
+from services import watermarks
 from services.feature_plan import Aggregation, Column, Kind, Source, ValueType, View
 from services.features.generations import Generations
 from services.features.intake import SourceReader
@@ -45,6 +45,7 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
+    timestamp: int = 0
     serialized_key_size: int = 0
     serialized_value_size: int = 0
 
@@ -183,8 +184,7 @@ class Worker:
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator["Work"]:
         """Wire the stages as the process does."""
-        client = redis_clients.connect(self.settings)
-        store = CrashingStore(client)
+        store = CrashingStore.connect(self.settings)
         store.broker = self.broker
         producer: Any = self.broker
         reader = SourceReader(source(), 1000)
@@ -200,7 +200,7 @@ class Worker:
         finally:
             for stage in stages:
                 await stage.let_go()
-            await client.aclose()
+            await store.close()
 
     async def consume(self, work: "Work") -> None:
         """Handle what is in the logs, until nothing more comes."""

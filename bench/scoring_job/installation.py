@@ -1,17 +1,21 @@
 """A small installation that needs no stream features: used by the benchmark and by fault tests of scoring."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import os
 import random
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from services import model, topics
+from services.embedded import ports
+from services.embedded.cluster import Embedded
 from services.settings import Settings
 from streams import records
 from streams.producer import BatchProducer, Record
@@ -23,6 +27,40 @@ REQUESTS = "bench.requests"
 PARTITIONS = 4
 USERS = 5000
 NAMES = [f"f{number}" for number in range(10)]
+
+
+@contextlib.contextmanager
+def installed(sinks: Sequence[str]) -> Iterator[tuple[Settings, Any]]:
+    """Run the servers with all that the job needs; yield the settings and the model that is champion.
+
+    The sinks are topics for answers, in which a record's time is that of its arrival at the broker.
+    """
+    with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:
+        base = Settings(
+            home=Path(folder),
+            models=JOB / "models",
+            feature_repo=JOB / "feature_repo",
+            scoring_port=ports.free_port(),
+        )
+        with Embedded(base) as servers:
+            settings = servers.settings
+            os.environ |= settings.environment()
+            create_topics(settings, sinks)
+            topics.ensure_topics(settings, model.load_all(settings.models), views=[])
+            write_features(settings)
+            estimator = train(seed=1)
+            announce(settings, register(settings, estimator))
+            yield settings, estimator
+
+
+def create_topics(settings: Settings, names: Sequence[str]) -> None:
+    """Create topics with the broker's own clock."""
+    from kafka.admin import KafkaAdminClient, NewTopic
+
+    broker_time = {"message.timestamp.type": "LogAppendTime"}
+    admin = KafkaAdminClient(**settings.kafka_options())
+    admin.create_topics([NewTopic(name, PARTITIONS, 1, topic_configs=broker_time) for name in names])
+    admin.close()
 
 
 def write_features(settings: Settings) -> None:
@@ -51,15 +89,15 @@ def train(seed: int) -> Any:
     return LogisticRegression().fit(inputs, inputs.sum(axis=1) + generator.normal(size=2000) > 0)
 
 
-def register(settings: Settings, estimator: Any) -> int:
+def register(settings: Settings, estimator: Any, model: str = MODEL) -> int:
     """Put a model into the registry, as retraining does; return its version."""
     import mlflow.sklearn
 
     from services import registry
 
     client = registry.connect(settings)
-    experiment = client.get_experiment_by_name(MODEL)
-    run = client.create_run(experiment.experiment_id if experiment else client.create_experiment(MODEL))
+    experiment = client.get_experiment_by_name(model)
+    run = client.create_run(experiment.experiment_id if experiment else client.create_experiment(model))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "model"
         mlflow.sklearn.save_model(
@@ -68,24 +106,24 @@ def register(settings: Settings, estimator: Any) -> int:
         digest = registry.digest(folder / registry.MODEL_FILE)
         client.log_artifacts(run.info.run_id, name)
     client.set_terminated(run.info.run_id)
-    if not client.search_registered_models(f"name='{MODEL}'"):
-        client.create_registered_model(MODEL)
+    if not client.search_registered_models(f"name='{model}'"):
+        client.create_registered_model(model)
     source = f"{run.info.artifact_uri}/model"
     version = client.create_model_version(
-        MODEL, source, run.info.run_id, tags={registry.DIGEST_TAG: digest}, await_creation_for=0
+        model, source, run.info.run_id, tags={registry.DIGEST_TAG: digest}, await_creation_for=0
     )
     return int(version.version)
 
 
-def announce(settings: Settings, version: int) -> None:
+def announce(settings: Settings, version: int, model: str = MODEL) -> None:
     """Make a version the champion."""
     change = records.ModelChanged(
-        model=MODEL,
+        model=model,
         arms=[records.Arm(name="champion", version=version, weight=10_000)],
         changed_at_ms=0,
         reason="chosen by hand",
     )
-    send(settings, MODELS.name, {0: [(MODEL.encode(), records.encode(change), [])]})
+    send(settings, MODELS.name, {0: [(model.encode(), records.encode(change), [])]})
 
 
 def fill(settings: Settings, topic: str, events: int, *, first: int) -> None:

@@ -146,7 +146,8 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
                 await self._take_demands(found)
             else:
                 self._table_of[partition.topic].add((partition.topic, partition.partition), found)
-        demanded = self._meet_demands()
+        # While partitions are being taken up nobody knows yet which of a demand's are ours.
+        demanded = self._assigned and self._meet_demands()
         async with self._flushing:
             for pending in self._pending.values():
                 if demanded or pending.due():

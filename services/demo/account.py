@@ -112,8 +112,6 @@ class Account:
         """Of requests after scoring started."""
         self.dead_letters_before = 0
         """Of requests before."""
-        self.dead_letters_other = 0
-        """Of other topics: events and labels."""
         self.outcomes = 0
         self.outcome_time_ms = 0
         """The latest event time of a request whose outcome is known."""
@@ -189,12 +187,11 @@ class Account:
                 self.repeats += 1
                 continue
             self._letters_seen.add(place)
-            if letter.topic != self.request_topic:
-                self.dead_letters_other += 1
-            elif letter.offset >= self._scoring_offsets.get(letter.partition, 0):
-                self.dead_letters += 1
-            else:
-                self.dead_letters_before += 1
+            if letter.topic == self.request_topic:
+                if letter.offset >= self._scoring_offsets.get(letter.partition, 0):
+                    self.dead_letters += 1
+                else:
+                    self.dead_letters_before += 1
 
     def add_drift(self, record: records.DriftRecord) -> None:
         """Take a report or an alarm."""

@@ -79,11 +79,6 @@ class Playlist:
         """The first event's time."""
         return int(min(lane.event_times_ms[0] for lane in self.lanes if len(lane.records)))
 
-    @property
-    def event_count(self) -> int:
-        """Count all events."""
-        return sum(len(lane.records) for lane in self.lanes)
-
     def sources(self) -> Iterator[Lane]:
         """Go through what is sent first: events and labels."""
         return (lane for lane in self.lanes if lane.topic != self.request_topic)

@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from services import redis_clients
+from services.redis_pipeline import AsyncPipeline, encode
 
 ONE_KEY, TWO_KEYS = 1, 2
 
@@ -77,9 +77,9 @@ class Script:
         self.text = text
         self._head = ("EVALSHA", hashlib.sha1(text).hexdigest(), keys)  # noqa: S324  # Redis's own
 
-    def command(self, *arguments: str | bytes | int) -> redis_clients.Command:
-        """Return the command that runs it with keys and arguments."""
-        return (*self._head, *arguments)
+    def command(self, *arguments: str | bytes | int) -> bytes:
+        """Encode the command that runs it with keys and arguments."""
+        return encode((*self._head, *arguments))
 
 
 write_row = Script(WRITE_ROW, ONE_KEY)
@@ -88,17 +88,17 @@ begin = Script(BEGIN, TWO_KEYS)
 sweep = Script(SWEEP, ONE_KEY)
 
 
-async def run(client: Any, script: Script, commands: Sequence[redis_clients.Command]) -> list[Any]:
+async def run(pipeline: AsyncPipeline, script: Script, commands: Sequence[bytes]) -> list[Any]:
     """Run one script many times in one round trip; return its replies in order.
 
     Raises:
         RedisError, OSError: Some command may not have been done; the scripts make it safe to do all again.
     """
-    replies = await redis_clients.exchange(client, commands)
+    replies = await pipeline.exchange_once(commands)
     unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unknown:
-        await client.script_load(script.text)
-        again = await redis_clients.exchange(client, [commands[index] for index in unknown])
+        await pipeline.client.script_load(script.text)
+        again = await pipeline.exchange_once([commands[index] for index in unknown])
         for index, reply in zip(unknown, again, strict=True):
             replies[index] = reply
     for reply in replies:

@@ -24,8 +24,9 @@ import msgspec
 import redis.exceptions
 import structlog
 
-from services import feast_layout, redis_clients, watermarks
+from services import feast_layout, watermarks
 from services.features import scripts
+from services.redis_pipeline import AsyncPipeline, encode
 from services.settings import Settings
 
 log = structlog.get_logger()
@@ -109,16 +110,21 @@ class LostError(Exception):
 class FeatureStore:
     """The process's connection to Redis."""
 
-    def __init__(self, client: Any) -> None:
-        """Use a client of `services.redis_clients`."""
-        self._client = client
+    def __init__(self, pipeline: AsyncPipeline) -> None:
+        """Use a pipeline to the online store, and its client for what is rare."""
+        self._pipeline = pipeline
+        self._client = pipeline.client
         self.fault: str | None = "not connected yet"
         """Why Redis cannot be reached, None while it can."""
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
         """Make a store; the first command connects."""
-        return cls(redis_clients.connect(settings))
+        return cls(AsyncPipeline.connect(settings))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._pipeline.close()
 
     @contextlib.asynccontextmanager
     async def running(self, watch: Callable[[], Any] | None = None) -> AsyncIterator[None]:
@@ -134,7 +140,7 @@ class FeatureStore:
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watching
-            await self._client.aclose()
+            await self.close()
 
     async def _watch(self, watch: Callable[[], Any] | None) -> None:
         while True:
@@ -152,14 +158,14 @@ class FeatureStore:
     async def announce(self, view: str, partitions: int) -> None:
         """Give every partition of a view a watermark, `NEVER` where it has none yet."""
         key = watermarks.key(view)
-        commands = [("HSETNX", key, number, watermarks.NEVER) for number in range(partitions)]
-        await redis_clients.exchange(self._client, commands)
+        commands = [encode(("HSETNX", key, number, watermarks.NEVER)) for number in range(partitions)]
+        await self._pipeline.exchange(commands)
 
     async def builds(self, views: Sequence[str]) -> list[Build | None]:
         """Read the generations of views; None for one that is not stored."""
         names = ("generation", "definition", "start", "unswept")
-        commands = [("HMGET", _progress_key(view), *names) for view in views]
-        found = _checked(await redis_clients.exchange(self._client, commands))
+        commands = [encode(("HMGET", _progress_key(view), *names)) for view in views]
+        found = await self._pipeline.exchange(commands)
         return [
             None
             if number is None
@@ -194,7 +200,7 @@ class FeatureStore:
             watermarks.NEVER,
             int(sweep),
         )
-        await scripts.run(self._client, scripts.begin, [command])
+        await scripts.run(self._pipeline, scripts.begin, [command])
 
     async def sweep(self, view: str, generation: int, project: str, fields: Sequence[bytes]) -> int:
         """Delete a view's fields wherever an earlier generation has written them; return of how many rows.
@@ -222,7 +228,7 @@ class FeatureStore:
     async def _sweep(self, keys: Sequence[bytes], generation: int, fields: Sequence[bytes]) -> int:
         form = feast_layout.SIDECAR_FORMAT
         commands = [scripts.sweep.command(key, generation, form, *fields) for key in keys]
-        return sum(reply > 0 for reply in await scripts.run(self._client, scripts.sweep, commands))
+        return sum(reply > 0 for reply in await scripts.run(self._pipeline, scripts.sweep, commands))
 
     async def sidecars(self, at: Standing, keys: Sequence[bytes], field: bytes) -> list[bytes | None]:
         """Read one field of each entity.
@@ -233,9 +239,9 @@ class FeatureStore:
         Raises:
             RefusedError: Another progress is stored than the one that is known.
         """
-        commands: list[redis_clients.Command] = [("HGET", key, field) for key in keys]
-        commands.append(("HGET", _progress_key(at.view), at.place))
-        *found, stored = _checked(await redis_clients.exchange(self._client, commands))
+        rows = [encode(("HGET", key, field)) for key in keys]
+        progress = encode(("HGET", _progress_key(at.view), at.place))
+        *found, stored = await self._pipeline.exchange(rows, [progress])
         if (stored or b"") != at.progress.stored:
             raise RefusedError(at.view, f"{at.place} is not where it was left")
         return found
@@ -257,7 +263,7 @@ class FeatureStore:
             command(write.key, field, write.version, *itertools.chain.from_iterable(write.fields.items()))
             for write in writes
         ]
-        replies = await scripts.run(self._client, scripts.write_row, commands)
+        replies = await scripts.run(self._pipeline, scripts.write_row, commands)
         refused = [(write, reply) for write, reply in zip(writes, replies, strict=True) if reply != 1]
         lost = sum(_is_older(reply, write.version, at.generation) for write, reply in refused)
         if lost:
@@ -267,8 +273,8 @@ class FeatureStore:
 
     async def progress(self, places: Sequence[tuple[str, str]]) -> list[Progress]:
         """Read how far views have been handled, each in a place."""
-        commands = [("HGET", _progress_key(view), place) for view, place in places]
-        return [_progress(raw) for raw in _checked(await redis_clients.exchange(self._client, commands))]
+        commands = [encode(("HGET", _progress_key(view), place)) for view, place in places]
+        return [_progress(raw) for raw in await self._pipeline.exchange(commands)]
 
     async def rise(self, rises: Sequence[Rise]) -> list[Progress]:
         """Note progress and publish watermarks, once the rows are written; return the progress stored.
@@ -290,7 +296,7 @@ class FeatureStore:
             for rise, raw in zip(rises, written, strict=True)
         ]
         for rise, reply in zip(
-            rises, await scripts.run(self._client, scripts.advance, commands), strict=True
+            rises, await scripts.run(self._pipeline, scripts.advance, commands), strict=True
         ):
             if reply != 1:
                 raise RefusedError(rise.before.view, f"{rise.before.place} is not where it was left")
@@ -324,13 +330,6 @@ def _progress(raw: bytes | None) -> Progress:
 def _progress_bytes(progress: Progress) -> bytes:
     marks = sorted(progress.watermarks_ms.items())
     return msgspec.json.encode({"next_offset": progress.next_offset, "watermarks_ms": dict(marks)})
-
-
-def _checked(replies: Sequence[Any]) -> list[Any]:
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
-    return list(replies)
 
 
 def _progress_key(view: str) -> str:

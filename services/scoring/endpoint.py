@@ -58,7 +58,7 @@ class Answered:
 class Endpoint:
     """Answers requests within the limits of model.yaml."""
 
-    def __init__(self, scorer: Scorer, producer: Producer) -> None:
+    def __init__(self, scorer: Scorer, producer: Producer, *, cloud_events: bool = False) -> None:
         """Wire it; see `running`."""
         self.name = scorer.name
         self.declaration = scorer.declaration
@@ -72,7 +72,7 @@ class Endpoint:
         )
         """As declared, but for the value: drift takes no label without one."""
         self._label_id = operator.attrgetter(label.id)
-        self._log = PredictionLog(scorer, producer)
+        self._log = PredictionLog(scorer, producer, cloud_events=cloud_events)
         self._explainer = Explainer(scorer)
         self._batcher = Batcher(self._score, rows_max=self.limits.rows_max, batches_max=self.limits.threads)
         self._at_work = 0

@@ -14,11 +14,12 @@ from msgspec import UNSET
 from services import telemetry
 from services.missing import MissingPolicy, is_missing
 from services.model import ModelDeclaration
-from services.online_store import ServedFeatures
 from services.scoring.answers import Outputs, Task
 from services.scoring.models import LoadedModel, ModelSet
 from services.scoring.routing import NOBODY, Routes
 from services.scoring.threads import Threads
+from services.served_features import ServedFeatures
+from services.tracing import stage
 from streams import codec, records
 
 log = structlog.get_logger()
@@ -110,6 +111,10 @@ class Scorer:
         self._key = operator.attrgetter(declaration.request.routing_key)
         self._event_time = operator.attrgetter(declaration.request.event_time)
 
+    def event_time_ms(self, event: Any) -> int:
+        """Return the event time of a decoded request."""
+        return codec.epoch_ms(self._event_time(event))
+
     async def score(self, events: Sequence[Any], *, replay: bool) -> Scored:
         """Answer decoded requests, shadows included; a replay waits for each of them. Raises as `answer`."""
         return await self.with_shadows(await self.answer(events, replay=replay), wait=replay)
@@ -123,11 +128,12 @@ class Scorer:
         version, that one answers all, alone. Raises `FeaturesLateError` when the watermark
         does not come, `UnknownVersionError`, and whatever the model raises when it can answer no row.
         """
-        times = np.fromiter((codec.epoch_ms(self._event_time(e)) for e in events), np.int64, len(events))
+        times = np.fromiter(map(self.event_time_ms, events), np.int64, len(events))
         if replay:
             await self._wait_for_features(int(times.max()))
         entities = {key: [getattr(e, key) for e in events] for key in self._join_keys}
-        served = await self._reader.read(entities, times)
+        with stage("features"):
+            served = await self._reader.read(entities, times)
         columns = self._request_columns(events) | dict(served.columns)
         self._count(columns, served)
         routes = self.models.routes
@@ -137,7 +143,8 @@ class Scorer:
         inputs = self.inputs(columns)
         shadows = self._start_shadows(routes.shadows if version is None else (), inputs)
         try:
-            outputs = await self._answer(inputs, routes.answering, arm_of, failed)
+            with stage("predict"):
+                outputs = await self._answer(inputs, routes.answering, arm_of, failed)
         except BaseException:
             _cancel(shadows)
             raise

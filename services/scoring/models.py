@@ -48,6 +48,11 @@ class ModelCache:
         """Tell whether a version of a model is loaded."""
         return key in self._held
 
+    @property
+    def has_room(self) -> bool:
+        """Tell whether anything can be loaded without something else being let go."""
+        return self._size_bytes < self._bytes_max
+
     def get(self, model: str, version: int) -> LoadedModel | None:
         """Return a version if it is loaded."""
         found = self._held.get((model, version))
@@ -81,7 +86,8 @@ class ModelSet:
     """One model: which of its versions answer, and those that are loaded.
 
     A change takes effect as a whole, between two slices, once all of its versions are loaded; if one does
-    not load, everything stays as it is. What a restart finds is loaded when the first request comes.
+    not load, everything stays as it is. Of the first change, and of what a restart finds, requests wait
+    until the version that is to answer them is loaded.
     """
 
     def __init__(self, name: str, load: Load, cache: ModelCache, threads: Threads) -> None:
@@ -119,22 +125,34 @@ class ModelSet:
             loaded = await self._threads.run_behind(self._load, self.name, number)
         except Exception as error:
             telemetry.MODEL_LOAD_FAILURES.labels(self.name).inc()
-            self.fault = f"version {number} cannot be loaded: {error}"
+            if number in self.routes.versions:
+                self.fault = f"version {number} cannot be loaded: {error}"
             log.exception("model.not_loaded", model=self.name, version=number)
             raise
         finally:
             del self._loading[number]
         self._cache.put(self.name, number, loaded)
+        if number in self.routes.versions:
+            self.fault = None
         return loaded
 
     def change(self, change: records.ModelChanged, *, lazily: bool = False) -> None:
-        """Have a change take effect, ``lazily`` before its versions are loaded. Only the latest counts."""
+        """Have a change take effect; only the latest one counts.
+
+        With ``lazily``, before its versions are loaded; and if others have filled the cache, they are loaded
+        only when a request comes.
+        """
         self._wanted = (change, lazily)
         self._settled.clear()
         self._news.set()
 
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether the latest change is in effect, or was given up for now."""
+        return self._settled.is_set()
+
     async def settled(self) -> None:
-        """Wait until the latest change is in effect, or was given up for now."""
+        """Wait for `is_settled`."""
         await self._settled.wait()
 
     @contextlib.asynccontextmanager
@@ -168,19 +186,25 @@ class ModelSet:
     async def _try(self, change: records.ModelChanged, *, lazily: bool) -> bool:
         try:
             routes = Routes(self.name, change.arms)
-            if not lazily:
+            if lazily or not self.routes.versions:
+                self._adopt(routes, change)  # nothing answers yet: requests wait for the first version
+            if not lazily or self._cache.has_room:
                 await asyncio.gather(*(self.version(version) for version in routes.versions))
         except Exception as error:  # noqa: BLE001  # whatever is wrong with it, the old arms go on
             self.fault = f"the change {change.reason!r} is not in effect: {error}"
             log.error("model.not_changed", model=self.name, reason=change.reason, error=repr(error))  # noqa: TRY400  # told where it was loaded
             return False
+        self._adopt(routes, change)
+        self.fault = None
+        return True
+
+    def _adopt(self, routes: Routes, change: records.ModelChanged) -> None:
         outgoing = self.routes.versions - routes.versions
-        self.routes, self.fault = routes, None
+        self.routes = routes
         for version in outgoing:
             self._cache.drop(self.name, version)
         self._show(change.arms)
         log.info("model.swapped", model=self.name, versions=sorted(routes.versions), reason=change.reason)
-        return True
 
     def _show(self, arms: list[records.Arm]) -> None:
         shown = [(self.name, arm.name, str(arm.version)) for arm in arms]

@@ -17,6 +17,7 @@ import structlog
 from services import telemetry
 from services.scoring.engine import Scored, Scorer, to_predictions
 from streams import records, topics
+from streams.cloud_events import Envelope
 from streams.producer import Record
 
 log = structlog.get_logger()
@@ -37,17 +38,18 @@ class Producer(Protocol):
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Answered:
     scored: Scored
-    at_ms: int
+    at_ns: int
 
 
 class PredictionLog:
     """Writes one model's answers."""
 
-    def __init__(self, scorer: Scorer, producer: Producer) -> None:
+    def __init__(self, scorer: Scorer, producer: Producer, *, cloud_events: bool = False) -> None:
         """Prepare; see `running`."""
         self._scorer = scorer
         self._producer = producer
         self._topic = topics.predictions(scorer.name)
+        self._envelope = Envelope("scoring", scorer.name, enabled=cloud_events)
         self._waiting: list[_Answered] = []
         self._rows = 0
         """Waiting or being written."""
@@ -63,7 +65,7 @@ class PredictionLog:
             return
         self._rows += rows
         self._idle.clear()
-        self._waiting.append(_Answered(scored, time.time_ns() // 1_000_000))
+        self._waiting.append(_Answered(scored, time.time_ns()))
         self._news.set()
 
     @contextlib.asynccontextmanager
@@ -101,10 +103,23 @@ class PredictionLog:
         whole = await asyncio.gather(*(self._scorer.with_shadows(answered.scored) for answered in taken))
         batch: list[Record] = []
         for scored, answered in zip(whole, taken, strict=True):
-            batch += _records(self._scorer, scored, answered.at_ms)
+            batch += self._records(scored, answered.at_ns)
             await asyncio.sleep(0)  # answers go first: a batch of a thousand rows takes some 10 ms
         if batch:
             await self._producer.send_by_key(self._topic, batch)
+
+    def _records(self, scored: Scored, now_ns: int) -> list[Record]:
+        scorer, http, now_ms = self._scorer, records.ASKED_OVER_HTTP, now_ns // 1_000_000
+        predictions = to_predictions(
+            scored, scorer.task, scorer.name, partition=http, offsets=[http] * len(scored.ids), now_ms=now_ms
+        )
+        # No two events have the same id: no source record gives them one, so the moment of the answer does.
+        places = ((-now_ns, row) for row in range(len(predictions)))
+        headers = self._envelope.bulk(records.Prediction, places, now_ms)
+        return [
+            (prediction.prediction_id.encode(), records.encode(prediction), own)
+            for prediction, own in zip(predictions, headers, strict=False)
+        ]
 
     def _drop(self, batches: Sequence[Scored]) -> None:
         for scored in batches:
@@ -112,11 +127,3 @@ class PredictionLog:
                 task.cancel()
             unlogged = len(scored.ids) - len(scored.failed)
             telemetry.PREDICTIONS_UNLOGGED.labels(self._scorer.name).inc(unlogged)
-
-
-def _records(scorer: Scorer, scored: Scored, now_ms: int) -> list[Record]:
-    http = records.ASKED_OVER_HTTP
-    predictions = to_predictions(
-        scored, scorer.task, scorer.name, partition=http, offsets=[http] * len(scored.ids), now_ms=now_ms
-    )
-    return [(prediction.prediction_id.encode(), records.encode(prediction), []) for prediction in predictions]

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,6 +56,7 @@ class Scoring:
         from services.scoring.fleet import Collaborators, Fleet
         from services.scoring.following import ModelFollower
         from services.scoring.models import ModelCache
+        from services.tracing import Tracing
         from streams.producer import BatchProducer
 
         self._settings = settings
@@ -71,6 +73,7 @@ class Scoring:
                 pipeline=self._pipeline,
                 load=loading.loader(settings),
                 cache=ModelCache(settings.model_cache_mib_max << 20),
+                tracing=Tracing(settings.otlp_endpoint, "scoring"),
             )
         )
 
@@ -106,15 +109,10 @@ class Scoring:
     async def _listening_when_ready(self, http: "Starlette") -> AsyncIterator[None]:
         """Listen on the port of all workers once the models are loaded: the others answer until then."""
 
-        async def loaded() -> None:
-            while self._fleet.waiting:  # noqa: ASYNC110  # it has no event
-                await asyncio.sleep(LOOK_SECONDS)
-            for endpoint in list(self._fleet.endpoints.values()):
-                await endpoint.load()
-
         async def listen() -> None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(loaded(), READY_SECONDS_MAX)
+            deadline = time.monotonic() + READY_SECONDS_MAX
+            while self._fleet.waiting and time.monotonic() < deadline:  # noqa: ASYNC110  # it has no event
+                await asyncio.sleep(LOOK_SECONDS)
             settings = self._settings
             async with web.serve_in_loop(http, settings.host, settings.scoring_port, shared=True):
                 await asyncio.Event().wait()

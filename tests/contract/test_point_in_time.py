@@ -13,7 +13,8 @@ import redis
 
 from services import feast_repository
 from services.features.states import Event, ViewLogic
-from services.online_store import BlockingReader, OnlineReader, Status
+from services.online_store import BlockingReader, OnlineReader
+from services.served_features import Status
 from services.settings import Settings
 from streams.codec import EventDecoder
 from tests.repositories import write_shop

@@ -1,13 +1,17 @@
 """kill -9 of the archive process: the tables hold each record exactly once."""
 
+import contextlib
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kafka.admin import KafkaAdminClient, MemberToRemove
+from kafka.errors import KafkaError
 
 from services import inference_log
+from services.archive.archiver import GROUP
 from streams import topics
 from tests.flow.learning import PARTITIONS, World, until
 
@@ -16,6 +20,16 @@ from tests.flow.learning import PARTITIONS, World, until
 def world(kafka: str, tmp_path: Path) -> Iterator[World]:
     with World(kafka, "http://127.0.0.1:1", tmp_path) as made:  # MLflow is not needed
         yield made
+
+
+def forget_members(broker: str) -> None:
+    """Let the sessions of the killed end at once: the broker would wait for them for 15 s."""
+    with (
+        contextlib.closing(KafkaAdminClient(bootstrap_servers=broker)) as admin,
+        contextlib.suppress(KafkaError),  # killed before it joined, there is no such group
+    ):
+        members = admin.describe_groups([GROUP])[GROUP]["members"]
+        admin.remove_group_members(GROUP, [MemberToRemove(member_id=one["member_id"]) for one in members])
 
 
 @pytest.mark.parametrize("delay_seconds", [0.0, 0.3])
@@ -29,6 +43,7 @@ def test_killed_archive_writes_nothing_twice_and_loses_nothing(world: World, del
     until((world.settings.home / "archive" / "outcomes").exists, "the archive creates its tables")
     time.sleep(delay_seconds)  # the moment of the blow is what varies
     archive.stop(signal.SIGKILL)
+    forget_members(world.settings.broker)
 
     model.send_rows(rows[1500:])
     model.request("hurry-again")

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import random
+import re
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,8 @@ from services.features.offline import backfill, skew_check
 from services.features.offline.skew import lines
 from services.features.offline.skew_check import SkewCheck
 from services.model import ModelDeclaration
-from services.online_store import OnlineReader, ServedFeatures
+from services.online_store import OnlineReader
+from services.served_features import ServedFeatures
 from services.settings import Settings
 from services.topics import ensure_topics
 from streams import records, topics
@@ -51,7 +53,7 @@ END_MS = START_MS + 3 * 3_600_000
 SEEN_MS = 1_200_000
 """After the start; every shop and desk has had an event by then."""
 FEATURES = (
-    *("amount_sum", "amount_count", "amount_max", "amount_std", "desk_mean"),
+    *("amount_sum", "amount_count", "amount_max", "amount_std", "desk_mean", "desk_life"),
     *("heat", "state", "open", "people"),
 )
 
@@ -104,7 +106,8 @@ def send_with_heartbeats(till: Till) -> None:
         (till.shop.orders, n, middle_ms + 20_000, order(middle_ms + 20_000, n, rng))
         for n in range(PARTITIONS)
     )
-    till.send([(till.shop.orders, 0, 0, b"{")])
+    future = order(32_503_680_000_000, 8, rng)  # the year 3000
+    till.send([(till.shop.orders, 0, 0, b"{"), (till.shop.orders, 1, 0, future)])
     till.send(day[800:])
     till.beat(END_MS)
 
@@ -207,7 +210,7 @@ def assert_accounts(shop: Shop, accounts: dict[str, backfill.Account]) -> None:
         account = accounts[view.name]
         late = read_topic(shop.settings.broker, topics.late(view.name))
         assert account.late == len(late) > PARTITIONS * ("latest" not in view.name)
-        assert account.invalid == ("latest" not in view.name)
+        assert account.invalid == 2 * ("latest" not in view.name)
         file = pq.read_table(account.path)
         assert file.num_rows == account.rows + account.entities
 
@@ -241,7 +244,7 @@ def declaration(prefix: str) -> ModelDeclaration:
     return ModelDeclaration.model_validate(declared(prefix))
 
 
-def archive_served(shop: Shop, model: ModelDeclaration, served: list[dict[str, Any]]) -> None:
+def archive_served(settings: Settings, model: ModelDeclaration, served: list[dict[str, Any]]) -> None:
     """Archive requests and their predictions, all in partition 0, as the archive process would."""
     values = [json.dumps(row["request"]).encode() for row in served]
     asked = [ArchivedRecord(model.request.topic, n, value) for n, value in enumerate(values)]
@@ -253,10 +256,10 @@ def archive_served(shop: Shop, model: ModelDeclaration, served: list[dict[str, A
             arm="collecting",
             arm_weight=10_000,
             event_time_ms=row["at_ms"],
-            scored_time_ms=0,
+            scored_time_ms=row.get("scored_ms", 0),
             source_partition=0,
             source_offset=n,
-            features=[row["request"]["desk"], *row["features"]],
+            features=[*(row["request"][name] for name in model.features.from_request), *row["features"]],
             features_lag_ms=row["lag_ms"],
             score=None,
             prediction=None,
@@ -267,7 +270,7 @@ def archive_served(shop: Shop, model: ModelDeclaration, served: list[dict[str, A
     answers = [ArchivedRecord(topic, n, records.encode(record)) for n, record in enumerate(predictions)]
     for table, found in ((tables.EVENTS, asked), (tables.PREDICTIONS, answers)):
         rows = [Row(record, table.decode(record.value or b"")) for record in found]
-        DeltaWriter(shop.settings, table).append(rows, {(found[0].topic, 0): len(found)})
+        DeltaWriter(settings, table).append(rows, {(found[0].topic, 0): len(found)})
 
 
 def as_requests(shop: Shop, asked: Asked, times_ms: Times, served: ServedFeatures) -> list[dict[str, Any]]:
@@ -289,6 +292,9 @@ def test_skew_check_finds_nothing_in_what_was_served_and_names_what_was_not(
     """In passes of 150 requests, so that most of the archive is passed over by its marks."""
     monkeypatch.setattr(skew_check, "PASS_REQUESTS_MAX", 150)
     monkeypatch.setattr(skew_check, "MARK_RECORDS", 50)
+    monkeypatch.setattr(skew_check, "FINE_MARKS", 2)
+    monkeypatch.setattr(skew_check, "COARSE_MARK_RECORDS", 100)
+    monkeypatch.setattr(skew_check, "BEHIND_MS", 60_000)
     shop, model = till.shop, declaration(till.shop.prefix)
     asked, times_ms = requests(till, ["mill", "dock", "hill"])
     rows = as_requests(shop, asked, times_ms, online(shop, asked, times_ms))
@@ -298,7 +304,7 @@ def test_skew_check_finds_nothing_in_what_was_served_and_names_what_was_not(
     complete = [row for row in rows if row["at_ms"] <= END_MS - LATENESS_MS]
     sources = dict.fromkeys(shop.plan.by_topic(), PARTITIONS)
     check = SkewCheck(shop.settings, shop.plan, model, sources)
-    archive_served(shop, model, rows)
+    archive_served(shop.settings, model, rows)
     report = check.run()
     assert (report.checked, report.behind, report.unreadable) == (len(complete) - 3, 2, 1)
     assert 600 < report.checked < len(rows), "and the last ones wait for their watermark"
@@ -317,7 +323,7 @@ def test_skew_check_finds_nothing_in_what_was_served_and_names_what_was_not(
     rows[present["amount_sum"]]["features"][names.index("amount_sum")] = math.nextafter(right, math.inf)
     rows[present["state"]]["features"][names.index("state")] = None
     rows[absent]["features"][names.index("desk_mean")] = 1.5
-    archive_served(shop, wrong, rows)
+    archive_served(shop.settings, wrong, rows)
     report = SkewCheck(shop.settings, shop.plan, wrong, sources).run()
     found = {(d.prediction_id, d.feature, d.result.value) for d in report.differences}
     assert found == {
@@ -335,7 +341,7 @@ def test_skew_check_waits_for_a_partition_that_the_archive_has_not_met(till: Til
     unmet = declaration(f"{shop.prefix}_unmet")
     asked: Asked = {"shop": ["mill"], "desk": [1]}
     times_ms = np.array([START_MS + SEEN_MS], dtype=np.int64)
-    archive_served(shop, unmet, as_requests(shop, asked, times_ms, online(shop, asked, times_ms)))
+    archive_served(shop.settings, unmet, as_requests(shop, asked, times_ms, online(shop, asked, times_ms)))
     sources = dict.fromkeys(shop.plan.by_topic(), PARTITIONS + 1)
     assert SkewCheck(shop.settings, shop.plan, unmet, sources).run().checked == 0
 
@@ -346,16 +352,17 @@ def test_what_other_definitions_served_is_passed_over(till: Till) -> None:
     times_ms = np.array([START_MS + SEEN_MS], dtype=np.int64)
     rows = as_requests(shop, asked, times_ms, online(shop, asked, times_ms))
     sources = dict.fromkeys(shop.plan.by_topic(), PARTITIONS)
-    archive_served(shop, model, rows)
+    archive_served(shop.settings, model, rows)
     assert SkewCheck(shop.settings, shop.plan, model, sources).run().checked == 1
     views = [dataclasses.replace(view, ttl_ms=view.ttl_ms + 1) for view in shop.plan.views]
     changed = dataclasses.replace(shop.plan, views=tuple(views))
-    archive_served(shop, model, rows * 2)
+    archive_served(shop.settings, model, rows * 2)
     report = SkewCheck(shop.settings, changed, model, sources).run()
     assert (report.checked, report.behind, report.unreadable) == (0, 0, 0)
 
 
-def test_skew_command_goes_on_for_ever_and_tells_its_metrics(till: Till, tmp_path: Path) -> None:
+def test_skew_command_goes_on_for_ever_and_tells_each_kind_of_defect(till: Till, tmp_path: Path) -> None:
+    """One defect of each kind is planted; the printed report and the metrics name each, and no other."""
     shop, prefix = till.shop, f"{till.shop.prefix}_command"
     model = declaration(prefix)
     folder = tmp_path / "models" / model.name
@@ -363,22 +370,66 @@ def test_skew_command_goes_on_for_ever_and_tells_its_metrics(till: Till, tmp_pat
     (folder / "model.yaml").write_text(json.dumps(declared(prefix)))  # JSON is YAML
     asked, times_ms = requests(till, ["mill"])
     rows = as_requests(shop, asked, times_ms, online(shop, asked, times_ms))[:40]
-    rows[3]["features"][0] = 1e9
-    archive_served(shop, model, rows)
+    names = list(shop.plan.service("everything").feature_names)
+    rows[0]["lag_ms"], rows[1]["features"] = 9, []
+    total, state, mean = (names.index(name) for name in ("amount_sum", "state", "desk_mean"))
+    wrong = next(row for row in rows[2:] if row["features"][total])
+    missing = next(row for row in rows[2:] if row["features"][state] is not None)
+    extra = next(row for row in rows[2:] if row["features"][mean] is None)
+    right = wrong["features"][total]
+    wrong["features"][total] = -right
+    kept, missing["features"][state] = missing["features"][state], None
+    extra["features"][mean] = 1.5
+    archive_served(shop.settings, model, rows)
     settings = shop.settings.model_copy(update={"models": tmp_path / "models"})
     command = (sys.executable, "-m", "services.cli", "features", "skew")
     log = tmp_path / "skew.log"
+    summary = (
+        f"{model.name}: 38 requests compared, 3 values differ; 1 were served while behind, 1 are unreadable"
+    )
     with Process("skew", settings, log=log, command=command, arguments=("--every", "0.2")) as process:
         process.wait_ready()
-        until(
-            lambda: log.read_text().count("40 requests compared, 1 values differ") > 1,
-            "two rounds",
-            seconds=30,
-        )
+        until(lambda: log.read_text().count(summary) > 1, "two rounds", seconds=30)
         metrics = httpx.get(f"{process.url}/metrics").text
         code, _ = process.stop()
     assert code == 0
-    labels = f'feature="amount_sum",model="{model.name}"'
-    assert f'driftline_skew_values_total{{{labels},result="mismatched"}} 1.0' in metrics
-    assert f'driftline_skew_values_total{{{labels},result="equal"}} 39.0' in metrics
-    assert f'driftline_skew_requests_total{{model="{model.name}",result="checked"}} 40.0' in metrics
+
+    told = log.read_text()
+    nothing = "0 mismatched, 0 missing, 0 extra; distance at most 0, SMAPE 0"
+    counts = {
+        "amount_sum": f"37 equal, 1 mismatched, 0 missing, 0 extra; distance at most {2 * abs(right):.6g}, "
+        f"SMAPE {2 / 38:.6g}",
+        "state": "37 equal, 0 mismatched, 1 missing, 0 extra; distance at most 0, SMAPE 0",
+        "desk_mean": "37 equal, 0 mismatched, 0 missing, 1 extra; distance at most 0, SMAPE 0",
+        "amount_max": f"38 equal, {nothing}",
+        "width": "nothing compared",
+    }
+    for name, line in counts.items():
+        assert re.search(rf"^  {name} +{re.escape(line)}$", told, re.MULTILINE), name
+    assert f"{wrong['request']['id']} at {wrong['at_ms']}: amount_sum mismatched: served {-right}, " in told
+    assert f"state missing: served None, recomputed {kept!r}\n" in told
+    assert "desk_mean extra: served 1.5, recomputed None\n" in told
+
+    measured = {
+        'requests_total{model="MODEL",result="checked"}': 38,
+        'requests_total{model="MODEL",result="behind"}': 1,
+        'requests_total{model="MODEL",result="unreadable"}': 1,
+        'values_total{feature="amount_sum",model="MODEL",result="mismatched"}': 1,
+        'values_total{feature="amount_sum",model="MODEL",result="equal"}': 37,
+        'values_total{feature="state",model="MODEL",result="missing"}': 1,
+        'values_total{feature="desk_mean",model="MODEL",result="extra"}': 1,
+        'values_total{feature="amount_max",model="MODEL",result="equal"}': 38,
+        'distance_max{feature="amount_sum",model="MODEL"}': 2 * abs(right),
+        'smape_ratio{feature="amount_sum",model="MODEL"}': 2 / 38,
+        'distance_max{feature="state",model="MODEL"}': 0,
+        'checked_until_seconds{model="MODEL"}': max(row["at_ms"] for row in rows[2:]) / 1000,
+    }
+    values = dict(line.rsplit(" ", 1) for line in metrics.splitlines())
+    for name, value in measured.items():
+        assert float(values[f"driftline_skew_{name}".replace("MODEL", model.name)]) == pytest.approx(value), (
+            name
+        )
+    differing = re.findall(
+        r'^driftline_skew_values_total.*result="(?!equal).* [^0].*$', metrics, re.MULTILINE
+    )
+    assert len(differing) == 3

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from services import registry
 from services.embedded import cluster, guard, kafka, ports, valkey
 from services.embedded.cluster import Embedded, FolderInUseError
 from services.embedded.supervisor import ChildDiedError, Supervisor
@@ -177,7 +178,6 @@ def _write(settings: Settings) -> None:
     """Leave something in each of the three."""
     import redis
     from kafka import KafkaAdminClient, KafkaProducer
-    from mlflow import MlflowClient
 
     with contextlib.closing(KafkaAdminClient(**settings.kafka_options())) as admin:
         admin.create_topics({TOPIC: {"num_partitions": 1, "replication_factor": 1}}, wait_for_metadata=True)
@@ -185,7 +185,7 @@ def _write(settings: Settings) -> None:
         producer.send(TOPIC, b"kept").get(timeout=20)
     with redis.Redis.from_url(settings.redis_url) as store:
         store.set(TOPIC, b"kept")
-    client = MlflowClient(settings.mlflow_uri)
+    client = registry.connect(settings)
     run = client.create_run(client.create_experiment(TOPIC))
     client.log_text(run.info.run_id, "kept", "note.txt")
     client.create_registered_model(TOPIC)
@@ -195,14 +195,13 @@ def _write(settings: Settings) -> None:
 def _assert_written(settings: Settings) -> None:
     import redis
     from kafka import KafkaConsumer
-    from mlflow import MlflowClient
 
     options = {"auto_offset_reset": "earliest", "consumer_timeout_ms": 20_000}
     with contextlib.closing(KafkaConsumer(TOPIC, **settings.kafka_options(), **options)) as consumer:
         assert next(consumer).value == b"kept"
     with redis.Redis.from_url(settings.redis_url) as store:
         assert store.get(TOPIC) == b"kept"
-    client = MlflowClient(settings.mlflow_uri)
+    client = registry.connect(settings)
     experiment = client.get_experiment_by_name(TOPIC)
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])

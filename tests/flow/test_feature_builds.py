@@ -17,6 +17,7 @@ from services.features.states import Event, ViewLogic
 from services.features.store import Build, Progress, RefusedError, Rise, Standing
 from services.features.writing import ViewWriter
 from services.settings import Settings
+from tests.marks import read_marks
 from tests.stages import (
     START_MS,
     Work,
@@ -68,13 +69,13 @@ def test_empty_store_is_filled_again_where_nothing_happens(settings: Settings, c
         gate = worker.broker.gate = asyncio.Event()
         await work.tend(worker.committed)
         assert set(work.building()) == {"direct", "moved"}
-        assert watermarks.read_blocking(client, ["direct"]) == {"direct": None}
+        assert read_marks(client, ["direct"]) == {"direct": None}
         gate.set()
         await worker.consume(work)
 
     working(settings, then)
     assert stored(client) == expected("")
-    assert watermarks.read_blocking(client, ["direct", "moved"]) == {"direct": END_MS, "moved": END_MS}
+    assert read_marks(client, ["direct", "moved"]) == {"direct": END_MS, "moved": END_MS}
 
 
 def test_empty_store_is_noticed_by_the_slice_in_work(settings: Settings, client: Any) -> None:

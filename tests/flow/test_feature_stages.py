@@ -11,6 +11,7 @@ import redis
 from services import redis_clients, watermarks
 from services.embedded.supervisor import Supervisor
 from services.settings import Settings
+from tests.marks import read_marks
 from tests.servers import start_cluster, tls_before
 from tests.stages import (
     EVENTS,
@@ -48,7 +49,7 @@ def test_a_crash_at_any_call_leaves_no_trace_in_the_store(settings: Settings, cl
         client.flushdb()
         run(settings, "", crash_at, after_effect=after_effect)
         assert stored(client) == expected(""), f"call {crash_at}, after its effect: {after_effect}"
-        marks = watermarks.read_blocking(client, ["direct", "moved"])
+        marks = read_marks(client, ["direct", "moved"])
         assert marks == {"direct": START_MS + 3_600_000, "moved": START_MS + 3_600_000}
 
 

@@ -1,4 +1,4 @@
-"""A Feast repository with one entity and ten plain features."""
+"""A Feast repository with one entity and ten plain features, in one view, and again over three."""
 
 import os
 from pathlib import Path
@@ -12,11 +12,20 @@ source = FileSource(
     path=str(Path(os.environ["DRIFTLINE_HOME"]) / "users.parquet"),
     timestamp_field="event_timestamp",
 )
-profile = FeatureView(
-    name="profile",
-    entities=[user],
-    schema=[Field(name=f"f{number}", dtype=Float64) for number in range(10)],
-    source=source,
-    ttl=None,
-)
+
+
+def view(name: str, numbers: range) -> FeatureView:
+    """Define a view of some of the features."""
+    schema = [Field(name=f"f{number}", dtype=Float64) for number in numbers]
+    return FeatureView(name=name, entities=[user], schema=schema, source=source, ttl=None)
+
+
+profile = view("profile", range(10))
 service = FeatureService(name="profile", features=[profile])
+
+account, habits, history = (
+    view("account", range(4)),
+    view("habits", range(4, 7)),
+    view("history", range(7, 10)),
+)
+spread = FeatureService(name="spread", features=[account, habits, history])

@@ -1,1 +1,1 @@
-"""The second execution of the stream views: over archived events instead of the stream, to the same bits."""
+"""The second execution of the views: over archived events and batch sources, to the same bits."""

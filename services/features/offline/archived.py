@@ -39,6 +39,7 @@ class Archived(NamedTuple):
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
     key: bytes | None = None
+    timestamp: int = 0
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True):
@@ -68,6 +69,7 @@ class Served(NamedTuple):
     offset: int
     prediction_id: str
     event_time_ms: int
+    scored_time_ms: int
     source_partition: int
     source_offset: int
     numbers: list[float | None]
@@ -78,8 +80,8 @@ class Served(NamedTuple):
 
 
 _SERVED = """
-    SELECT p."offset", p.prediction_id, p.event_time_ms, p.source_partition, p.source_offset,
-           p.features_number, p.features_text, p.features_lag_ms, e.value
+    SELECT p."offset", p.prediction_id, p.event_time_ms, p.scored_time_ms, p.source_partition,
+           p.source_offset, p.features_number, p.features_text, p.features_lag_ms, e.value
     FROM predictions p
     LEFT JOIN events e ON e.topic = ? AND e.partition = p.source_partition AND e."offset" = p.source_offset
     WHERE p.model = ? AND p.partition = ? AND p."offset" >= ? AND md5(p.prediction_id) < ?
@@ -156,7 +158,7 @@ class Archive:
             return
         # DuckDB's own scan of a dataset would read far ahead.
         scanner = self._events.scanner(
-            columns=["partition", "offset", "watermark_ms", "value"],
+            columns=["partition", "offset", "timestamp_ms", "watermark_ms", "value"],
             filter=(ds.field("topic") == reader.source.topic) & _within(stretches),
             batch_size=BATCH_RECORDS,
             batch_readahead=2,
@@ -208,7 +210,7 @@ def _batches(rows: Any, topic: str) -> Iterator[tuple[int, list[Archived]]]:
 
 
 def _archived(
-    topic: str, partition: int, offset: int, watermark_ms: int | None, value: bytes | None
+    topic: str, partition: int, offset: int, timestamp_ms: int, watermark_ms: int | None, value: bytes | None
 ) -> Archived:
     headers = () if watermark_ms is None else codec.heartbeat(watermark_ms)
-    return Archived(topic, partition, offset, value, headers)
+    return Archived(topic, partition, offset, value, headers, timestamp=timestamp_ms)

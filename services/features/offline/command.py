@@ -55,7 +55,7 @@ def backfill(
 
 
 def skew(*, every: float | None = None, model: str | None = None) -> None:
-    """Recompute a sample of the served stream features from the archive, and say what differs.
+    """Recompute a sample of the served features from archive and batch sources, and say what differs.
 
     Each run compares what has become complete since the last one, and prints the report of all so far, which
     is kept in skew/<model>.json in the home folder; without that file everything is compared again. Exits

@@ -75,6 +75,11 @@ class FeatureSkew(msgspec.Struct, kw_only=True):
         return self.mismatched + self.missing + self.extra
 
     @property
+    def compared(self) -> int:
+        """How many values were compared."""
+        return self.equal + self.different
+
+    @property
     def smape(self) -> float:
         """The symmetric mean absolute percentage error, of pairs of numbers."""
         pairs = self.equal + self.mismatched
@@ -86,9 +91,9 @@ class SkewReport(msgspec.Struct, kw_only=True):
 
     model: str
     features: list[FeatureSkew]
-    """The stream features, in the order of the service."""
+    """In the order of the service."""
     checked: int = 0
-    """Requests of which every stream feature was compared."""
+    """Requests of which every feature was compared that can be."""
     behind: int = 0
     """Requests served while some view was behind their event time; they are not compared."""
     unreadable: int = 0
@@ -107,11 +112,13 @@ class SkewReport(msgspec.Struct, kw_only=True):
         prediction_id: str,
         event_time_ms: int,
         served: Sequence[FeatureValue],
-        recomputed: Sequence[FeatureValue],
+        recomputed: Sequence[FeatureValue | msgspec.UnsetType],
     ) -> None:
-        """Take in one request, its values in the order of the features."""
+        """Take in one request, values in the order of the features; unset is what cannot be recomputed."""
         for item, was, should_be in zip(self.features, served, recomputed, strict=True):
-            result = _result(was, should_be)
+            if should_be is msgspec.UNSET:
+                continue
+            result = judged(was, should_be)
             item.count(result)
             if result is Result.EQUAL:
                 continue
@@ -142,7 +149,8 @@ def sample_bound(share: float) -> str:
     return "g" if share >= 1 else f"{round(share * _BUCKETS):08x}"
 
 
-def _result(was: FeatureValue, should_be: FeatureValue) -> Result:
+def judged(was: FeatureValue, should_be: FeatureValue) -> Result:
+    """Compare a served value with the recomputed one."""
     if was is None or should_be is None:
         if was is should_be:
             return Result.EQUAL
@@ -168,6 +176,8 @@ def lines(report: SkewReport) -> list[str]:
 
 
 def _totals(item: FeatureSkew) -> str:
+    if not item.compared:
+        return "nothing compared"
     return (
         f"{item.equal} equal, {item.mismatched} mismatched, {item.missing} missing, {item.extra} extra; "
         f"distance at most {item.distance_max:.6g}, SMAPE {item.smape:.6g}"

@@ -1,34 +1,45 @@
-"""The skew check of one model: a sample of its archived predictions, recomputed from the archived events.
+"""The skew check of one model: a sample of its archived predictions, recomputed.
+
+Stream views are recomputed from the archived events, batch views from the files of their sources (see
+`services.features.offline.materialized`).
 
 Checked is what is newly complete: a prediction whose request is archived, and up to whose event time the
 archive holds every source (by the watermarks that follow from its events and heartbeats). Where the check
 stands, and marks by which it finds its way in the archive, are kept in ``skew/<model>.json`` in the home
 folder with the report, replaced at once after each pass; so a check that is killed repeats one pass at most.
+Beside it, ``skew/<model>.sqlite`` holds what views without a time to live need of the past.
+
+A pass costs what it compares and the events of that time: it reads from the time to live, or the window,
+before its first request. Where requests come more than `BEHIND_MS` out of order, a source that feeds views
+without a time to live is read from its start.
 
 Memory: a pass compares at most `PASS_REQUESTS_MAX` requests; their events are sorted on disk.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from services import inference_log, telemetry
-from services.feature_plan import FeaturePlan, ServicePlan
+from services import feature_plan, inference_log, telemetry
+from services.feature_plan import FeaturePlan, Materialized, ServicePlan, View
 from services.features.intake import SourceReader
-from services.features.offline import timeline
-from services.features.offline.archived import Archive, Mark, Served, Stretch
+from services.features.offline import materialized, timeline
+from services.features.offline.archived import Archive, Archived, Mark, Served, Stretch
+from services.features.offline.materialized import Question, Seen
+from services.features.offline.newest import NewestEvents, newest_of
 from services.features.offline.skew import FeatureSkew, Result, SkewReport, sample_bound
 from services.features.offline.sorting import EntitySort
 from services.features.offline.timeline import Int64s, Span, Timeline
-from services.features.states import Entity, ViewLogic
+from services.features.states import Entity, Event, ViewLogic
 from services.model import ModelDeclaration
 from services.settings import Settings
 from services.watermarks import NEVER
@@ -36,9 +47,16 @@ from streams import topics
 from streams.records import FeatureValue
 
 PASS_REQUESTS_MAX = 2000
-MARK_RECORDS = 50_000
-"""Between two marks of a source partition."""
+MARK_RECORDS = 2000
+"""Between two of the newest marks of a source partition: a pass reads so many that it does not need."""
+FINE_MARKS = 50
+COARSE_MARK_RECORDS = 50_000
+"""Between two marks before the newest ones."""
 FOREVER_MS = 2**62
+BEHIND_MS = 3_600_000
+"""How far requests may be behind those that were compared before."""
+_FORM = 2
+"""Of the state; one of another form is begun anew behind what is there."""
 
 
 class _State(msgspec.Struct):
@@ -49,14 +67,17 @@ class _State(msgspec.Struct):
     """By partition of the predictions."""
     marks: dict[str, dict[int, list[Mark]]] = {}
     """By topic and partition, in order; the last one is where the archive was read to."""
+    materialized: dict[str, Seen] = {}
+    """By batch view."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Asked:
-    """A sampled request with the stream features that it was served."""
+    """A sampled request with the features that it was served."""
 
     prediction_id: str
     event_time_ms: int
+    scored_time_ms: int
     request: Any
     served: list[FeatureValue]
 
@@ -86,35 +107,45 @@ class SkewCheck:
         self._service = plan.service(declaration.features.service)
         self._decoder = declaration.request.decoder()
         self._sources = _by_source(settings, plan, self._service)
-        streams = set(self._service.stream_views)
-        self._places = [
-            (len(declaration.features.from_request) + index, reference)
-            for index, reference in enumerate(self._service.references)
-            if reference.view in streams
-        ]
-        self._width = len(declaration.features.from_request) + len(self._service.references)
+        self._from_request = len(declaration.features.from_request)
+        self._width = self._from_request + len(self._service.references)
         self._definition = _definition(self._service)
         self._path = settings.home / "skew" / f"{declaration.name}.json"
 
     def run(self) -> SkewReport:
         """Compare what is newly complete; return the report of all so far. `ArchiveError` without events."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="skew-", dir=self._settings.home) as folder:
-            archive = Archive(self._settings, Path(folder))
-            try:
-                state = self._load(archive)
-                complete_ms = min(
-                    (self._advance(archive, state, reader) for reader, _ in self._sources), default=NEVER
-                )
-                before = msgspec.json.decode(msgspec.json.encode(state.report), type=SkewReport)
-                while asked := self._next(archive, state, complete_ms):
-                    self._compare(archive, Path(folder), state, asked)
-                    self._save(state)
-                self._save(state)
-            finally:
-                archive.close()
+        with (
+            tempfile.TemporaryDirectory(prefix="skew-", dir=self._settings.home) as folder,
+            contextlib.closing(Archive(self._settings, Path(folder))) as archive,
+            NewestEvents(self._path.with_suffix(".sqlite")) as newest,
+        ):
+            state = self._load(archive, newest)
+            before = msgspec.json.decode(msgspec.json.encode(state.report), type=SkewReport)
+            self._pass_all(_Pass(archive, newest, Path(folder), state, self._materialized(state)))
         _publish(before, state.report)
         return state.report
+
+    def _pass_all(self, work: "_Pass") -> None:
+        archive, state = work.archive, work.state
+        complete_ms = min(
+            (self._advance(archive, state, reader) for reader, _ in self._sources), default=FOREVER_MS
+        )
+        before: dict[int, int] | None = None
+        while state.next_offsets != before:
+            before = dict(state.next_offsets)
+            if asked := self._next(archive, state, complete_ms):
+                self._compare(work, asked)
+            self._save(state)
+
+    def _materialized(self, state: _State) -> dict[str, Materialized]:
+        """Return what has been written of each batch view up to now, and remember that it was."""
+        batch = [view.name for view in self._service.views if not view.is_stream]
+        known = feature_plan.load(self._settings).materialized if batch else {}
+        found = {name: known[name] for name in batch if name in known}
+        for name, written in found.items():
+            state.materialized[name] = materialized.see(state.materialized.get(name, []), written)
+        return found
 
     def _read(self) -> _State:
         if self._path.is_file():
@@ -122,12 +153,18 @@ class SkewCheck:
         return self._fresh()
 
     def _fresh(self) -> _State:
-        features = [FeatureSkew(view=r.view, feature=r.feature) for _, r in self._places]
+        features = [FeatureSkew(view=r.view, feature=r.feature) for r in self._service.references]
         return _State(SkewReport(model=self._declaration.name, features=features), self._definition)
 
-    def _load(self, archive: Archive) -> _State:
+    def _load(self, archive: Archive, newest: NewestEvents) -> _State:
         """Read the state; begin anew with another archive, or behind what is there after new definitions."""
         state, fresh = self._read(), self._fresh()
+        loaded = self._continued(archive, state, fresh)
+        if not loaded.marks:
+            newest.clear()
+        return loaded
+
+    def _continued(self, archive: Archive, state: _State, fresh: _State) -> _State:
         topic = topics.predictions(self._declaration.name)
         positions = {
             number: archive.position(inference_log.PREDICTIONS, topic, number)
@@ -152,27 +189,19 @@ class SkewCheck:
         for partition in archive.partitions(topic):
             marks.setdefault(partition, [Mark()])
         for judged in archive.judge(reader, {number: (own[-1], None) for number, own in marks.items()}):
-            own = marks[judged.partition]
-            if len(own) > 1 and own[-1].next_offset - own[-2].next_offset < MARK_RECORDS:
-                own.pop()
-            own.append(judged.mark)
+            _set_mark(marks[judged.partition], judged.mark)
         if len(marks) < self._partitions[topic]:
             return NEVER
         return min(own[-1].watermark_ms for own in marks.values()) - reader.source.lateness_ms
 
     def _next(self, archive: Archive, state: _State, complete_ms: int) -> list[_Asked]:
         """Take the next sampled requests of each partition, up to the first that is not complete."""
-        model, request_topic = self._declaration.name, self._declaration.request.topic
-        bound = sample_bound(self._settings.skew_share)
         asked: list[_Asked] = []
-        for partition in archive.prediction_partitions(model):
-            reached = archive.position(inference_log.PREDICTIONS, topics.predictions(model), partition)
-            start, rows_max = state.next_offsets.get(partition, 0), PASS_REQUESTS_MAX - len(asked)
-            rows = archive.served(model, request_topic, partition, start, bound, rows_max)
-            if len(rows) == rows_max:
-                reached = rows[-1].offset + 1 if rows else start
+        pages, until_ms = self._pages(archive, state)
+        for partition, (rows, behind) in pages.items():
+            reached = behind
             for row in rows:
-                if row.event_time_ms > complete_ms or self._is_awaited(archive, row):
+                if row.event_time_ms > min(complete_ms, until_ms) or self._is_awaited(archive, row):
                     reached = row.offset
                     break
                 if row.request is None or len(row.numbers) != self._width:
@@ -184,59 +213,167 @@ class SkewCheck:
             state.next_offsets[partition] = reached
         return asked
 
+    def _pages(self, archive: Archive, state: _State) -> tuple[dict[int, tuple[list[Served], int]], int]:
+        """Return by partition the next sampled requests and the offset behind them, and how far to go.
+
+        That is the event time up to which no partition has more, so that all move through time together.
+        """
+        model, request_topic = self._declaration.name, self._declaration.request.topic
+        bound = sample_bound(self._settings.skew_share)
+        partitions = archive.prediction_partitions(model)
+        rows_max = max(1, PASS_REQUESTS_MAX // max(1, len(partitions)))
+        pages: dict[int, tuple[list[Served], int]] = {}
+        until_ms = FOREVER_MS
+        for partition in partitions:
+            start = state.next_offsets.get(partition, 0)
+            reached = archive.position(inference_log.PREDICTIONS, topics.predictions(model), partition)
+            rows = archive.served(model, request_topic, partition, start, bound, rows_max)
+            if len(rows) == rows_max:
+                reached = rows[-1].offset + 1
+                until_ms = min(until_ms, max(row.event_time_ms for row in rows))
+            pages[partition] = (rows, reached)
+        return pages, until_ms
+
     def _is_awaited(self, archive: Archive, row: Served) -> bool:
         """Tell whether the request of a prediction is still to be archived."""
         place = (self._declaration.request.topic, row.source_partition)
         return row.request is None and archive.position(inference_log.EVENTS, *place) <= row.source_offset
 
     def _asked(self, row: Served) -> _Asked:
-        served = [
-            row.numbers[place] if row.texts[place] is None else row.texts[place] for place, _ in self._places
-        ]
-        return _Asked(row.prediction_id, row.event_time_ms, self._decoder.decode(row.request), served)
+        values = zip(row.numbers[self._from_request :], row.texts[self._from_request :], strict=True)
+        served = [number if text is None else text for number, text in values]
+        request = self._decoder.decode(row.request)
+        return _Asked(row.prediction_id, row.event_time_ms, row.scored_time_ms, request, served)
 
-    def _compare(self, archive: Archive, folder: Path, state: _State, asked: Sequence[_Asked]) -> None:
-        recomputed: dict[tuple[str, str], list[FeatureValue]] = {}
+    def _compare(self, work: "_Pass", asked: Sequence[_Asked]) -> None:
+        recomputed: _Columns = {}
         for reader, logics in self._sources:
-            recomputed |= self._recompute(archive, folder, state, reader, logics, asked)
-        columns = [recomputed[reference.view, reference.feature] for _, reference in self._places]
+            recomputed |= _recompute(work, reader, logics, asked)
+        for view in self._service.views:
+            if view.name in work.materialized:
+                recomputed |= self._recompute_batch(work, view, asked)
+        unknown = [msgspec.UNSET] * len(asked)
+        columns = [recomputed.get((r.view, r.feature), unknown) for r in self._service.references]
         for row, values in zip(asked, zip(*columns, strict=True), strict=True):
-            state.report.compare(row.prediction_id, row.event_time_ms, row.served, values)
+            work.state.report.compare(row.prediction_id, row.event_time_ms, row.served, values)
 
-    def _recompute(
-        self,
-        archive: Archive,
-        folder: Path,
-        state: _State,
-        reader: SourceReader,
-        logics: Sequence[ViewLogic],
-        asked: Sequence[_Asked],
-    ) -> dict[tuple[str, str], list[FeatureValue]]:
-        """Return by view and feature the values of the requests, of the views of one source."""
-        first_ms, last_ms = _needed(logics, [row.event_time_ms for row in asked])
-        stretches = _stretches(state.marks[reader.source.topic], first_ms, last_ms, reader.source.lateness_ms)
-        rows_of = {logic.view.name: _by_entity(logic, asked) for logic in logics}
-        wanted = {
-            logic.view.name: {logic.key_of(entity) for entity in rows_of[logic.view.name]} for logic in logics
+    def _recompute_batch(self, work: "_Pass", view: View, asked: Sequence[_Asked]) -> "_Columns":
+        places = [n for n, reference in enumerate(self._service.references) if reference.view == view.name]
+        names = [self._service.references[place].feature for place in places]
+        by_name = {feature.name: feature for feature in view.features}
+        questions = [
+            Question(
+                tuple(getattr(row.request, key.name) for key in view.join_keys),
+                row.event_time_ms,
+                row.scored_time_ms,
+                [row.served[place] for place in places],
+            )
+            for row in asked
+        ]
+        rows = materialized.recompute(
+            work.archive.connection,
+            view,
+            [by_name[name] for name in names],
+            work.materialized[view.name],
+            work.state.materialized[view.name],
+            questions,
+        )
+        if rows is None:
+            return {}
+        return {
+            (view.name, name): list(column)
+            for name, column in zip(names, zip(*rows, strict=True), strict=True)
         }
-        recomputed: dict[tuple[str, str], list[FeatureValue]] = {}
-        with EntitySort(folder, reader, logics, wanted) as sort:
-            for judged in archive.judge(reader, stretches):
-                sort.add([pair for pair in judged.intake.events if first_ms <= pair[1].time_ms <= last_ms])
-            sort.close()
-            for logic in logics:
-                view = logic.view
-                columns: list[list[FeatureValue]] = [[None] * len(asked) for _ in view.features]
-                evaluator = Timeline(logic)
-                for entity, events in timeline.by_entity(logic, sort.of_view(view.name)):
-                    rows = rows_of[view.name][entity]
-                    for span in evaluator.spans(events):
-                        _fill(columns, evaluator, span, rows, asked)
-                recomputed |= {
-                    (view.name, feature.name): column
-                    for feature, column in zip(view.features, columns, strict=True)
-                }
-        return recomputed
+
+
+_Columns = dict[tuple[str, str], list[FeatureValue]]
+"""By view and feature, one value for each request."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pass:
+    """What one run works with."""
+
+    archive: Archive
+    newest: NewestEvents
+    folder: Path
+    state: _State
+    materialized: Mapping[str, Materialized]
+
+
+def _recompute(
+    work: _Pass, reader: SourceReader, logics: Sequence[ViewLogic], asked: Sequence[_Asked]
+) -> _Columns:
+    """Return by view and feature the values of the requests, of the views of one source."""
+    rows_of = {logic.view.name: _by_entity(logic, asked) for logic in logics}
+    wanted = {
+        logic.view.name: {logic.key_of(entity) for entity in rows_of[logic.view.name]} for logic in logics
+    }
+    recomputed: _Columns = {}
+    with EntitySort(work.folder, reader, logics, wanted) as sort:
+        _collect(work, reader, logics, wanted, sort, [row.event_time_ms for row in asked])
+        sort.close()
+        for logic in logics:
+            view = logic.view
+            columns: list[list[FeatureValue]] = [[None] * len(asked) for _ in view.features]
+            evaluator = Timeline(logic)
+            for entity, events in timeline.by_entity(logic, sort.of_view(view.name)):
+                rows = rows_of[view.name][entity]
+                for span in evaluator.spans(events):
+                    _fill(columns, evaluator, span, rows, asked)
+            recomputed |= {
+                (view.name, feature.name): column
+                for feature, column in zip(view.features, columns, strict=True)
+            }
+    return recomputed
+
+
+def _collect(
+    work: _Pass,
+    reader: SourceReader,
+    logics: Sequence[ViewLogic],
+    wanted: Mapping[str, Collection[bytes]],
+    sort: EntitySort,
+    times_ms: Sequence[int],
+) -> None:
+    """Sort the events that the values at these times depend on; keep what later passes need of the past."""
+    source, newest = reader.source, work.newest
+    first_ms = min(times_ms) - max(timeline.reach_ms(logic.view) for logic in logics)
+    last_ms = max(times_ms)
+    endless = [logic for logic in logics if not logic.view.ttl_ms]
+    keep_until_ms = NEVER
+    if endless:
+        keep_until_ms = first_ms - BEHIND_MS
+        kept_until_ms = newest.until_ms(source.topic)
+        if kept_until_ms <= first_ms:
+            sort.add(_kept(newest, reader, endless, wanted))
+            first_ms = kept_until_ms
+        else:
+            first_ms, keep_until_ms = NEVER, NEVER
+    stretches = _stretches(work.state.marks[source.topic], first_ms, last_ms, source.lateness_ms)
+    for judged in work.archive.judge(reader, stretches):
+        events = [pair for pair in judged.intake.events if first_ms <= pair[1].time_ms <= last_ms]
+        sort.add(events)
+        for logic in endless:
+            newest.keep(logic.view.name, newest_of(logic, events, keep_until_ms))
+    if keep_until_ms > first_ms:
+        newest.commit(source.topic, keep_until_ms)
+
+
+def _kept(
+    newest: NewestEvents,
+    reader: SourceReader,
+    logics: Sequence[ViewLogic],
+    wanted: Mapping[str, Collection[bytes]],
+) -> list[tuple[Archived, Event]]:
+    """Return what is kept of the wanted entities; an event that two views need is there once."""
+    topic = reader.source.topic
+    views = [logic.view.name for logic in logics]
+    found = {
+        (kept.partition, kept.offset): kept for view in views for kept in newest.of(view, [*wanted[view]])
+    }
+    records = [Archived(topic, kept.partition, kept.offset, kept.value, ()) for kept in found.values()]
+    return [(record, reader.decode(record, record.partition, record.offset)) for record in records]
 
 
 def _publish(before: SkewReport, report: SkewReport) -> None:
@@ -257,7 +394,7 @@ def _publish(before: SkewReport, report: SkewReport) -> None:
 def _definition(service: ServicePlan) -> str:
     """Return a digest of all that served values depend on."""
     views = [dataclasses.replace(view, batch_file=None) for view in service.views]
-    return hashlib.sha256(msgspec.json.encode([service.references, views])).hexdigest()
+    return hashlib.sha256(msgspec.json.encode([_FORM, service.references, views])).hexdigest()
 
 
 def _by_source(
@@ -271,13 +408,14 @@ def _by_source(
     return list(found.values())
 
 
-def _needed(logics: Iterable[ViewLogic], times_ms: Sequence[int]) -> tuple[int, int]:
-    """Return the first and the last event time that the values at these times may depend on."""
-    reaches = [timeline.reach_ms(logic.view) for logic in logics]
-    first_ms = min(
-        (-FOREVER_MS if reach_ms is None else min(times_ms) - reach_ms for reach_ms in reaches), default=0
-    )
-    return first_ms, max(times_ms)
+def _set_mark(marks: list[Mark], mark: Mark) -> None:
+    """Add the place up to which a partition was read; thin out what is before the newest marks."""
+    if len(marks) > 1 and marks[-1].next_offset - marks[-2].next_offset < MARK_RECORDS:
+        marks.pop()
+    marks.append(mark)
+    old = len(marks) - FINE_MARKS
+    if old > 1 and marks[old].next_offset - marks[old - 2].next_offset <= COARSE_MARK_RECORDS:
+        del marks[old - 1]
 
 
 def _stretches(

@@ -1,6 +1,7 @@
 """The archive, read again: lateness, limits of time, files replaced at once; what the skew check counts."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -173,6 +174,19 @@ def test_a_stretch_between_marks_is_judged_as_the_whole_is(settings: Settings, t
     narrow = skew_check._stretches({0: marks}, START_MS + 40_000, START_MS + 44_000, SOURCE.lateness_ms)
     assert narrow == {0: (marks[7], 8)}, "one record of ten is read"
     source.close()
+
+
+def test_marks_are_fine_where_it_is_new_and_never_far_apart():
+    """So a pass reads little that it does not need, and the marks of a long topic stay few."""
+    marks = [Mark()]
+    for number in range(1, 10_001):
+        skew_check._set_mark(marks, Mark(number * 700, number))
+    offsets = [mark.next_offset for mark in marks]
+    gaps = [after - before for before, after in itertools.pairwise(offsets)]
+    assert offsets[-1] == 7_000_000
+    assert max(gaps[-skew_check.FINE_MARKS + 2 :]) <= skew_check.MARK_RECORDS + 700
+    assert max(gaps) <= skew_check.COARSE_MARK_RECORDS
+    assert len(marks) < skew_check.FINE_MARKS + 2 * 7_000_000 / skew_check.COARSE_MARK_RECORDS
 
 
 def test_each_kind_of_difference_is_counted_measured_and_told():

@@ -5,12 +5,12 @@ import time
 import numpy as np
 
 from services.model import ModelDeclaration
-from services.online_store import ServedFeatures
 from services.scoring.endpoint import Endpoint
 from services.scoring.engine import Scorer
 from services.scoring.models import ModelCache, ModelSet
 from services.scoring.routing import Routes
 from services.scoring.threads import Threads
+from services.served_features import ServedFeatures
 from streams.records import Arm
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from services import telemetry
 from services.scoring import prediction_log
-from services.scoring.endpoint import UnanswerableError
+from services.scoring.endpoint import Endpoint, UnanswerableError
 from streams import records
-from tests.unit.scoring.fakes import CHAMPION, SHADOW, HalfOfX, Producer, Slow, endpoint, event
+from tests.unit.scoring.fakes import CHAMPION, SHADOW, HalfOfX, Producer, Slow, endpoint, event, scorer
 
 TOPIC = "driftline.predictions.m"
 
@@ -41,6 +41,20 @@ def test_an_answer_becomes_a_prediction_that_nothing_asked_for_on_kafka():
     assert {(one.source_partition, one.source_offset) for one in found} == {(-1, -1)}
     assert found[0].features == [1.0, "abc", 3.0]
     assert (found[0].score, found[0].version, found[0].arm_weight) == (0.5, 1, 10_000)
+
+
+def test_each_of_them_is_a_cloud_event_of_its_own_where_that_is_asked_for():
+    async def ask():
+        producer = Producer()
+        subject = Endpoint(scorer(), producer, cloud_events=True)
+        async with subject.running():
+            await subject.answer(asked(subject, 1, 2))
+            await subject.answer(asked(subject, 1))
+        return producer
+
+    headers = [dict(own) for _, _, own in asyncio.run(ask()).written[TOPIC]]
+    assert {own["ce_type"] for own in headers} == {b"driftline.prediction"}
+    assert len({own["ce_id"] for own in headers}) == 3
 
 
 def test_an_answer_waits_for_neither_the_shadows_nor_the_log():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services import feast_layout, online_store, watermarks
 from services.feature_plan import Aggregation, Column, Kind, Reference, ServicePlan, ValueType, View
 from services.features.states import Event, ViewLogic
-from services.online_store import ServedFeatures, Status
+from services.served_features import ServedFeatures, Status
 
 HOUR_MS = 3_600_000
 NOON_MS = 1_372_680_000_000
@@ -66,7 +66,7 @@ def serve(
     question = reading.ask({"shop": shops}, np.array(times_ms, dtype=np.int64))
     key_of = feast_layout.entity_key_encoder("p", SHOP)
     keys = [key_of((shop,)) for shop in dict.fromkeys(shops) if shop is not None]
-    fields = [field for reader, *_ in reading._groups[0]._views for field in reader.fields]
+    fields = [field for reader, *_ in reading._groups[0]._readers for field in reader.fields]
     marks = [[b"0", b"%d" % NOON_MS] for _ in service.stream_views]
     replies = [*marks, *([hashes.get(key, {}).get(field) for field in fields] for key in keys)]
     assert len(question.batches[0]) == len(marks)
@@ -220,3 +220,46 @@ def test_watermarks_of_each_view_are_told_beside_the_lag_of_the_slowest() -> Non
     assert served.watermarks_ms == {"readings": NOON_MS}
     assert served.lag_ms.tolist() == [0, 5]
     assert watermarks.NEVER not in served.lag_ms
+
+
+def test_batch_views_of_one_entity_keep_their_own_types_nulls_and_missing_rows() -> None:
+    """Doubles are decoded in one go; strings beside them, nulls and entities without a row are themselves."""
+    heat = View(
+        "heat", Kind.BATCH, SHOP, (Column("mean", ValueType.DOUBLE), Column("max", ValueType.DOUBLE)), 0
+    )
+    owner = View(
+        "owner", Kind.BATCH, SHOP, (Column("name", ValueType.STRING), Column("share", ValueType.DOUBLE)), 0
+    )
+    stored: dict[str, dict[tuple[str, str], Any]] = {
+        "mill": {
+            ("heat", "mean"): 1.5,
+            ("heat", "max"): 2.5,
+            ("owner", "name"): "Ann",
+            ("owner", "share"): 0.5,
+        },
+        "dock": {
+            ("heat", "mean"): 3.0,
+            ("heat", "max"): None,
+            ("owner", "name"): None,
+            ("owner", "share"): 1.0,
+        },
+    }
+    types = {(view.name, column.name): column.type for view in (heat, owner) for column in view.features}
+    key_of = feast_layout.entity_key_encoder("p", SHOP)
+    hashes = {
+        key_of((shop,)): {
+            feast_layout.feature_field(*place): feast_layout.encode_value(types[place], value)
+            for place, value in row.items()
+        }
+        for shop, row in stored.items()
+    }
+    service = service_of(heat, owner)
+    for shops in (["mill"], ["mill", "dock"], ["mill", "dock", "none"], ["dock", None, "mill", "dock"]):
+        served = serve(service, hashes, shops, [NOON_MS] * len(shops))
+        for place, kind in types.items():
+            expected = [stored.get(shop or "", {}).get(place) for shop in shops]
+            if kind is ValueType.DOUBLE:
+                numbers = [np.nan if value is None else value for value in expected]
+                np.testing.assert_array_equal(served.columns[place[1]], numbers)
+            else:
+                assert served.columns[place[1]].tolist() == expected

@@ -2,12 +2,10 @@
 
 import asyncio
 import datetime as dt
-import functools
 import ipaddress
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,9 +24,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from services import redis_pipeline
-from services.embedded import ports, valkey
-from services.embedded.supervisor import Launch, Supervisor
+from services import redis_clients
+from services.embedded import ports
 from services.redis_pipeline import AsyncPipeline, BlockingPipeline
 
 KINDS = ["asyncio", "uvloop", "blocking"]
@@ -96,9 +93,26 @@ def test_a_store_that_closes_every_connection_is_an_error_after_two_attempts(exc
     assert exchange([echo("after")]) == [b"after"]
 
 
+def test_what_is_sent_once_is_not_repeated_and_errors_stand_in_their_places(valkey: str) -> None:
+    """A lost command may have been done: the caller gets the error, the next exchange a new connection."""
+
+    async def send() -> None:
+        pipeline = asynchronous(valkey)
+        first, error, last = await pipeline.exchange_once([echo("a"), encoded("NONE"), echo("b")])
+        assert (first, last) == (b"a", b"b")
+        assert isinstance(error, ResponseError)
+        count = encoded("INCR", "sent once")
+        with pytest.raises(RedisConnectionError, match="lost"):
+            await pipeline.exchange_once([count, encoded("QUIT"), echo("never")])
+        assert await pipeline.exchange_once([count, encoded("DEL", "sent once")]) == [2, 1]
+        await pipeline.close()
+
+    asyncio.run(send())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_silent_store_is_given_up(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_pipeline, "REPLY_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(redis_clients, "REPLY_SECONDS_MAX", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def greet() -> None:
@@ -148,46 +162,6 @@ def test_threads_take_turns(valkey: str) -> None:
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(ask, range(400)))
     pipeline.close()
-
-
-@pytest.fixture(scope="module")
-def cluster(servers: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Two nodes with half of the slots each."""
-    nodes = [(ports.free_port(), ports.free_port()) for _ in range(2)]
-    clients = []
-    for number, (port, bus) in enumerate(nodes):
-        folder = tmp_path_factory.mktemp(f"node{number}")
-        options = [*valkey.options(folder, port, appendonly=False), "--cluster-enabled", "yes"]
-        command = [str(valkey._binary()), *options, "--cluster-port", str(bus)]
-        ready = functools.partial(valkey._is_ready, port)
-        servers.wait_ready(servers.start(Launch("node", command, folder / "log", ready=ready)), seconds=20)
-        clients.append(redis.Redis(port=port, decode_responses=True))
-        clients[-1].execute_command("CLUSTER", "ADDSLOTSRANGE", 8192 * number, 8192 * number + 8191)
-    clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", *nodes[1])
-    deadline = time.monotonic() + 20
-    while any("cluster_state:ok" not in client.execute_command("CLUSTER", "INFO") for client in clients):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return f"redis://127.0.0.1:{nodes[0][0]}"
-
-
-def test_keys_of_a_cluster_are_read_from_the_nodes_that_have_them(cluster: str) -> None:
-    keys = [f"key {number}" for number in range(20)]
-    with redis.RedisCluster.from_url(cluster, protocol=2) as client:
-        for key in keys:
-            client.hset(key, "field", key)
-        commands = [encoded("HMGET", key, "field", "other") for key in keys]
-        expected = [[b"field", b"key 0"], *([key.encode(), None] for key in keys)]
-        assert BlockingPipeline(client).exchange([encoded("HGETALL", "key 0")], commands) == expected
-
-    async def read() -> list[Any]:
-        pipeline = AsyncPipeline(redis.asyncio.RedisCluster.from_url(cluster, protocol=2))
-        try:
-            return await pipeline.exchange([encoded("HGETALL", "key 0")], commands)
-        finally:
-            await pipeline.close()
-
-    assert asyncio.run(read()) == expected
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,197 @@
+"""Many models in one process: each is added, changed, removed, slow or broken on its own."""
+
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+
+from bench.scoring_job import installation
+from bench.scoring_job.installation import JOB, MODEL, NAMES, PARTITIONS, REQUESTS
+from services import model, topics
+from services.settings import Settings
+from streams import records
+from streams.topics import predictions
+from tests.processes import Process
+
+Found = TypeVar("Found")
+REQUESTED = 10_000
+DECLARATION = (JOB / "models" / MODEL / "model.yaml").read_text(encoding="utf-8")
+
+
+class Models:
+    """The folder of declarations, and what each model has answered."""
+
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._decode = msgspec.json.Decoder(records.Prediction).decode
+
+    def declare(self, name: str, *, extra: str = "") -> None:
+        """Write a model.yaml whole, as a deployment does."""
+        folder = self._settings.models / name
+        folder.mkdir(parents=True, exist_ok=True)
+        text = DECLARATION.replace(f"name: {MODEL}", f"name: {name}").replace(REQUESTS, self._topic)
+        (folder / "new").write_text(text + extra, encoding="utf-8")
+        (folder / "new").rename(folder / model.FILE)
+
+    def create_topics(self, name: str) -> None:
+        """Create the topics that a model reads, before the process does."""
+        declaration = model.load_named(self._settings.models / name / model.FILE)
+        topics.ensure_topics(self._settings, {name: declaration})
+
+    def withdraw(self, name: str) -> None:
+        (self._settings.models / name / model.FILE).unlink()
+
+    def publish(self, name: str, estimator: Any) -> int:
+        """Register a version and make it the champion."""
+        version = installation.register(self._settings, estimator, name)
+        installation.announce(self._settings, version, name)
+        return version
+
+    def ask(self, events: int, first: int = 0) -> None:
+        installation.fill(self._settings, self._topic, events, first=first)
+
+    def answers(self, name: str) -> list[records.Prediction]:
+        """Read everything that a model has answered so far."""
+        consumer = KafkaConsumer(bootstrap_servers=self._settings.broker, auto_offset_reset="earliest")
+        places = [TopicPartition(predictions(name), partition) for partition in range(PARTITIONS)]
+        consumer.assign(places)
+        ends = consumer.end_offsets(places)
+        found = []
+        while any(consumer.position(place) < end for place, end in ends.items()):
+            for fetched in consumer.poll(timeout_ms=200, max_records=20_000).values():
+                found += [self._decode(record.value) for record in fetched]
+        consumer.close()
+        return found
+
+    def wait_for(self, name: str, count: int, seconds: float = 60) -> list[records.Prediction]:
+        return wait_until(lambda: self.answers(name), lambda found: len(found) >= count, seconds)
+
+
+def wait_until(look: Callable[[], Found], suits: Callable[[Found], bool], seconds: float = 60) -> Found:
+    deadline = time.monotonic() + seconds
+    while not suits(found := look()):
+        assert time.monotonic() < deadline, f"the last look found {str(found)[:300]}"
+        time.sleep(0.2)
+    return found
+
+
+@pytest.fixture
+def installed(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+    """Features in the store, and a folder of declarations that is still empty."""
+    monkeypatch.setitem(os.environ, "DRIFTLINE_HOME", str(settings.home))
+    settings.home.mkdir()
+    made = settings.model_copy(update={"models": tmp_path / "models", "feature_repo": JOB / "feature_repo"})
+    made.models.mkdir()
+    installation.write_features(made)
+    return made
+
+
+@pytest.fixture
+def models(installed: Settings, unique_name: str) -> Models:
+    return Models(installed, f"{unique_name}.requests")
+
+
+@pytest.fixture
+def scoring(installed: Settings, tmp_path: Path) -> Iterator[Process]:
+    with Process("scoring", installed, log=tmp_path / "scoring.log") as process:
+        yield process
+
+
+def slow_estimator() -> Any:
+    """Return a real model that needs about a millisecond for a row: it compares it with 40,000 others."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    generator = np.random.default_rng(3)
+    inputs = generator.normal(size=(40_000, len(NAMES)))
+    return KNeighborsClassifier(algorithm="brute").fit(inputs, inputs.sum(axis=1) > 0)
+
+
+def health(scoring: Process) -> dict[str, Any]:
+    try:
+        with urllib.request.urlopen(f"{scoring.url}/health/ready", timeout=5) as answer:
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as error:
+        return dict(json.load(error))
+
+
+def test_slow_and_broken_models_hold_up_nobody(
+    installed: Settings, models: Models, scoring: Process, unique_name: str
+) -> None:
+    """All read the same requests. The fast one is done with them while the others have hardly begun."""
+    fast, slow, broken, invalid = (f"{unique_name}_{kind}" for kind in ("fast", "slow", "broken", "invalid"))
+    for name in (fast, slow, broken):
+        models.declare(name)
+    models.declare(invalid, extra="limit: {}\n")
+    models.create_topics(fast)
+    models.publish(fast, installation.train(seed=1))
+    models.publish(slow, slow_estimator())
+    installation.announce(installed, 99, broken)  # a version that nobody has registered
+    models.ask(REQUESTED)
+
+    answered = models.wait_for(fast, REQUESTED)
+    behind = len(models.answers(slow))
+    print(
+        f"account: fast {len(answered)}, slow {behind}, broken {len(models.answers(broken))} of {REQUESTED}"
+    )
+    assert len({answer.prediction_id for answer in answered}) == REQUESTED
+    assert behind < REQUESTED
+    assert models.answers(broken) == []
+    state = wait_until(lambda: health(scoring), lambda state: broken in state.get("broken", {}))
+    assert state["status"] == "ready"
+    assert set(state["broken"]) == {broken, invalid}
+    assert "unknown setting (did you mean limits?)" in state["broken"][invalid]
+    assert "version 99" in state["broken"][broken]
+    with urllib.request.urlopen(f"{scoring.url}/metrics", timeout=5) as page:
+        metrics = page.read().decode()
+    assert f'driftline_models_broken{{model="{broken}"}} 1.0' in metrics
+    assert f'driftline_models_broken{{model="{fast}"}} 0.0' in metrics
+
+    repaired = models.publish(broken, installation.train(seed=2))
+    assert {answer.version for answer in models.wait_for(broken, REQUESTED)} == {repaired}
+    wait_until(lambda: health(scoring), lambda state: broken not in state["broken"])
+
+
+def test_models_come_change_and_go_while_another_one_answers(
+    installed: Settings, models: Models, scoring: Process, unique_name: str
+) -> None:
+    steady, guest = f"{unique_name}_steady", f"{unique_name}_guest"
+    models.declare(steady)
+    models.create_topics(steady)
+    models.publish(steady, installation.train(seed=1))
+    scoring.wait_ready()
+
+    models.declare(guest)
+    models.publish(guest, installation.train(seed=2))
+    models.ask(1000)
+    models.wait_for(guest, 1000)
+    models.declare(guest, extra="threshold: 1.0\n")
+    wait_until(lambda: served(scoring, guest), lambda times: times == 2)
+    models.ask(1000, first=1000)
+    found = models.wait_for(guest, 2000)
+    models.withdraw(guest)
+    wait_until(lambda: scoring.output().count("model.retired"), lambda times: times == 2)
+    models.ask(1000, first=2000)
+    models.wait_for(steady, 3000)
+
+    assert Counter(answer.prediction_id for answer in found) == Counter(f"request-{n}" for n in range(2000))
+    later = [answer for answer in found if int(answer.prediction_id.split("-")[1]) >= 1000]
+    assert {answer.prediction for answer in later} == {0}, "the new threshold counts"
+    assert len(models.answers(guest)) == 2000, "what was withdrawn answers nothing more"
+    assert len(models.answers(steady)) == 3000
+    assert served(scoring, steady) == 1, "who did not change was left alone"
+
+
+def served(scoring: Process, name: str) -> int:
+    """Count how often a model was taken into service."""
+    return sum("model.served" in line and f'"{name}"' in line for line in scoring.output().splitlines())
