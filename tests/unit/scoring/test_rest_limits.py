@@ -146,21 +146,23 @@ def test_unknown_paths_and_methods_are_told_in_the_form_of_all_errors():
 
 
 def test_a_process_that_stops_finishes_what_it_has_and_lets_no_more_in():
-    door = web.Door()
+    door, stop = web.Door(), asyncio.Event()
+
+    async def life():
+        async with door.open():
+            await stop.wait()
 
     async def ask(post):
-        async with door.open():
-            at_work = asyncio.create_task(post())
-            await asyncio.sleep(0.05)
-            closing = asyncio.create_task(door_closes())
-            await asyncio.sleep(0.05)
-            late = await post()
-            assert not at_work.done()
-        del closing
-        return (await at_work).status_code, late
-
-    async def door_closes():
-        door.closed = True
+        living, at_work = asyncio.create_task(life()), asyncio.create_task(post())
+        await asyncio.sleep(0.05)
+        stop.set()
+        await asyncio.sleep(0.05)
+        late = await post()
+        assert not at_work.done()
+        assert not living.done()
+        answer = await at_work
+        await living
+        return answer.status_code, late
 
     at_work, late = concurrently(ask, door, m=endpoint(models={1: Slow(0.3)}))
     assert at_work == 200
