@@ -51,6 +51,7 @@ class PredictionLog:
         self._topic = topics.predictions(scorer.name)
         self._envelope = Envelope("scoring", scorer.name, enabled=cloud_events)
         self._waiting: list[_Answered] = []
+        self._ended = False
         self._rows = 0
         """Waiting or being written."""
         self._news = asyncio.Event()
@@ -58,9 +59,9 @@ class PredictionLog:
         self._idle.set()
 
     def add(self, scored: Scored) -> None:
-        """Take a batch of answers with its shadows at work; drop and count it where too much waits."""
+        """Take a batch of answers with its shadows at work; drop and count it where too much waits, or too late."""
         rows = len(scored.ids)
-        if self._rows + rows > ROWS_MAX:
+        if self._ended or self._rows + rows > ROWS_MAX:
             self._drop([scored])
             return
         self._rows += rows
@@ -77,6 +78,7 @@ class PredictionLog:
         finally:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), FLUSH_SECONDS_MAX)
+            self._ended = True
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             self._drop([answered.scored for answered in self._waiting])

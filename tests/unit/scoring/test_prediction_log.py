@@ -138,6 +138,21 @@ def test_what_still_waits_when_the_process_ends_is_counted(monkeypatch):
     assert unlogged() - before == 3
 
 
+def test_what_is_answered_after_the_end_is_counted():
+    """As by a model whose declaration was replaced while a request was at work."""
+
+    async def ask():
+        subject = endpoint()
+        async with subject.running():
+            pass
+        await subject.answer(asked(subject, 1))
+        await asyncio.sleep(0)
+
+    before = unlogged()
+    asyncio.run(ask())
+    assert unlogged() - before == 1
+
+
 def test_rows_without_an_answer_are_not_logged():
     async def ask():
         producer = Producer()
