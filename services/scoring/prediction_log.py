@@ -59,7 +59,7 @@ class PredictionLog:
         self._idle.set()
 
     def add(self, scored: Scored) -> None:
-        """Take a batch of answers with its shadows at work; drop and count it where too much waits, or too late."""
+        """Take a batch of answers with its shadows at work; drop and count it where too much waits."""
         rows = len(scored.ids)
         if self._ended or self._rows + rows > ROWS_MAX:
             self._drop([scored])
