@@ -24,6 +24,8 @@ log = structlog.get_logger()
 
 ROWS_MAX = 20_000
 """Waiting, a model: seconds of a full load, and some 20 MB where there are a hundred features."""
+LINGER_SECONDS = 0.05
+"""Collected before a write: one request to the broker for each answer would cost more than the answer."""
 FLUSH_SECONDS_MAX = 2.0
 """For what waits when the process stops."""
 
@@ -87,6 +89,7 @@ class PredictionLog:
     async def _work(self) -> None:
         while True:
             await self._news.wait()
+            await asyncio.sleep(LINGER_SECONDS)
             self._news.clear()
             taken, self._waiting = self._waiting, []
             try:

@@ -112,7 +112,7 @@ def test_what_the_broker_does_not_take_is_counted_and_the_next_is_written():
         subject = endpoint(producer)
         async with subject.running():
             await subject.answer(asked(subject, 1))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
             await subject.answer(asked(subject, 2))
         return producer
 
