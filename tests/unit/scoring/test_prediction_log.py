@@ -57,17 +57,19 @@ def test_each_of_them_is_a_cloud_event_of_its_own_where_that_is_asked_for():
     assert len({own["ce_id"] for own in headers}) == 3
 
 
-def test_an_answer_waits_for_neither_the_shadows_nor_the_log():
+def test_an_answer_waits_for_neither_the_shadows_nor_the_log(monkeypatch):
+    monkeypatch.setattr(prediction_log, "FLUSH_SECONDS_MAX", 20.0)
+
     async def ask():
         producer = Producer()
         producer.held = asyncio.Event()
-        shadow = Slow(0.2, offset=0.1)
+        shadow = Slow(0.8, offset=0.1)
         arms = [CHAMPION, SHADOW]
-        limits = {"shadow_wait_ms": 2000}
+        limits = {"shadow_wait_ms": 5000}
         subject = endpoint(producer, models={1: HalfOfX(), 2: shadow}, arms=arms, limits=limits)
         async with subject.running():
             await subject.answer(asked(subject, 0))  # loads the versions
-            await asyncio.wait_for(subject.answer(asked(subject, 1)), 0.15)
+            await asyncio.wait_for(subject.answer(asked(subject, 1)), 0.7)
             assert producer.written == {}
             producer.held.set()
         return producer

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import time
 
 import httpx
 import pytest
@@ -63,15 +62,14 @@ def test_rows_beyond_the_model_s_own_limit_are_refused():
 
 def test_a_slow_model_takes_no_places_of_another():
     """It is at its limit of requests: its own callers are turned away, those of the other are not."""
-    slow = endpoint(models={1: Slow(0.3)}, limits={"requests_max": 2, "threads": 1})
+    slow = endpoint(models={1: Slow(1.5)}, limits={"requests_max": 2, "threads": 1})
     quick = endpoint()
 
     async def ask(post):
         waiting = [asyncio.create_task(post(model="slow")) for _ in range(3)]
         await asyncio.sleep(0.05)
-        began = time.perf_counter()
         answers = [(await post(model="quick")).status_code for _ in range(5)]
-        assert time.perf_counter() - began < 0.2
+        assert not all(one.done() for one in waiting)
         return answers, sorted([(await one).status_code for one in waiting])
 
     assert concurrently(ask, slow=slow, quick=quick) == ([200] * 5, [200, 200, 503])
@@ -177,11 +175,10 @@ def test_a_door_waits_no_longer_than_its_bound(monkeypatch):
         async with door.open():
             at_work = asyncio.create_task(post())
             await asyncio.sleep(0.05)
-            began = time.perf_counter()
-        assert time.perf_counter() - began < 0.25
+        assert not at_work.done()
         return await at_work
 
-    assert concurrently(ask, door, m=endpoint(models={1: Slow(0.4)})).status_code == 200
+    assert concurrently(ask, door, m=endpoint(models={1: Slow(1.5)})).status_code == 200
 
 
 def test_requests_beyond_the_process_s_bound_are_turned_away():
