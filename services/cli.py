@@ -31,6 +31,12 @@ COMMANDS = (
     ("retraining", "services.retraining.process:run", "Retraining requests -> gated, promoted models."),
     ("dashboard", "services.dashboard.process:run", "The live page."),
     ("setup", "services.setup:setup", "Create the topics, apply the Feast repository."),
+    ("models", "services.versions.command:models", "The registered versions, and who vouches for them."),
+    (
+        "models register",
+        "services.versions.command:register",
+        "A model trained elsewhere -> a signed version.",
+    ),
     ("check", "services.check:check", "Check the settings and every model declaration."),
 )
 """Name, target and text. A name of two words is a command below the first one, which runs as well."""

@@ -30,7 +30,7 @@ def load(settings: Settings, declaration: ModelDeclaration, given: Inputs, versi
     client = registry.connect(settings)
     registered = client.get_model_version(declaration.name, str(version))
     try:
-        statement = _signed(settings, declaration.name, registered.tags)
+        statement = statement_of(settings, declaration.name, registered.tags)
         store = Store(settings.home, settings.model_store_mib_max << 20)
         with store.opened(statement.digest, lambda folder: _download(client, registered, folder)) as folder:
             return open_folder(settings, declaration, given, statement.flavour, folder)
@@ -54,7 +54,7 @@ def open_folder(
     return model
 
 
-def _signed(settings: Settings, model: str, tags: dict[str, str]) -> signing.Statement:
+def statement_of(settings: Settings, model: str, tags: dict[str, str]) -> signing.Statement:
     """Return what a version's tags state, if their signature holds."""
     absent = [tag for tag in registry.SIGNED_TAGS if tag not in tags]
     if absent:

@@ -101,9 +101,11 @@ def read(path: Path, settings: Settings) -> Any:
     try:
         return skops.io.load(path, trusted=trusted_types(settings))
     except UntrustedTypesFoundException as error:
-        raise ContractError(
-            f"{error} If they are safe to load, the operator adds them to DRIFTLINE_TRUSTED_TYPES"
-        ) from error
+        raise _untrusted(error) from error
+
+
+def _untrusted(error: BaseException) -> ContractError:
+    return ContractError(f"{error} If they are safe, the operator adds them to DRIFTLINE_TRUSTED_TYPES")
 
 
 def save(
@@ -112,27 +114,35 @@ def save(
     """Save as an MLflow model in skops' format, with signature, example and fixed requirements.
 
     The requirements are named because inferring them starts a process and loads the model again: 10 s.
+    Raises `ContractError` for types that are not trusted.
     """
     import mlflow.sklearn
     import sklearn
     import skops
+    from mlflow.exceptions import MlflowException
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
+    from skops.io.exceptions import UntrustedTypesFoundException
 
     columns: list[Any] = [
         ColSpec("string" if kind is Kind.TEXT else "double", name, required=False)
         for name, kind in wanted.items()
     ]
-    mlflow.sklearn.save_model(
-        estimator,
-        str(folder),
-        serialization_format="skops",
-        skops_trusted_types=trusted_types(settings),
-        signature=ModelSignature(Schema(columns), Schema([ColSpec("double")])),
-        input_example=examples,
-        pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}"],
-        pyfunc_predict_fn="predict_proba" if hasattr(estimator, "predict_proba") else "predict",
-    )
+    try:
+        mlflow.sklearn.save_model(
+            estimator,
+            str(folder),
+            serialization_format="skops",
+            skops_trusted_types=trusted_types(settings),
+            signature=ModelSignature(Schema(columns), Schema([ColSpec("double")])),
+            input_example=examples,
+            pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}"],
+            pyfunc_predict_fn="predict_proba" if hasattr(estimator, "predict_proba") else "predict",
+        )
+    except MlflowException as error:
+        if isinstance(error.__context__, UntrustedTypesFoundException):
+            raise _untrusted(error.__context__) from error
+        raise
 
 
 def _size_bytes(path: Path) -> int:
