@@ -2,7 +2,8 @@
 
 Feast's own: column, function, time_window, name, and slide_interval, which makes a hopping window if it
 is not the time_window (Feast fills in the time_window where none is given, so that is a sliding one).
-What it cannot say stands in the view's tags, each ``kind.feature``:
+Without a time_window it is over the entity's whole life. What it cannot say stands in the view's tags,
+each ``kind.feature``:
 
 - ``window.<feature>``: ``sliding`` (the default), ``tumbling``, or ``session 30m`` with the gap;
 - ``change.<feature>``: ``difference`` or ``ratio`` to the same aggregation over the window before;
@@ -14,7 +15,7 @@ Nothing here imports Feast; its objects are read as they are.
 import datetime as dt
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.feature_plan import Aggregation, Column, PlanError, ValueType
@@ -25,9 +26,17 @@ _HOP_DEFAULT = dt.timedelta(minutes=5)
 """Feast's own, where a view declares none."""
 _NUMBERS = (codec.FieldType.INT, codec.FieldType.FLOAT)
 _COUNTS = ("count", "count_distinct", "approx_count_distinct")
-_COLUMN_TYPES = dict.fromkeys(_COUNTS, (*_NUMBERS, codec.FieldType.STRING, codec.FieldType.BOOL))
+_ENDS = ("first", "last")
+_COLUMN_TYPES = dict.fromkeys((*_COUNTS, *_ENDS), (*_NUMBERS, codec.FieldType.STRING, codec.FieldType.BOOL))
 """Which fields a function takes, where not only numbers."""
-_OF_ITS_KIND = ("sum", "min", "max", "first", "last")
+_OF_ITS_KIND = ("sum", "min", "max", *_ENDS)
+_FLOATS = {"Float64": ValueType.DOUBLE, "Float32": ValueType.FLOAT}
+_INTEGERS = {"Int64": ValueType.INT64, "Int32": ValueType.INT32}
+_NO_NUMBERS = {
+    codec.FieldType.STRING: {"String": ValueType.STRING},
+    codec.FieldType.BOOL: {"Bool": ValueType.BOOL},
+}
+"""What the first and the last of such a field fill."""
 _AGGREGATION_TAGS = ("window", "change", "percentile")
 """Tags of a view that say of one of its features what Feast's Aggregation cannot: ``window.feature_name``."""
 _DURATION = re.compile(r"^([1-9][0-9]*)([smhd])$")
@@ -73,8 +82,10 @@ def _aggregation(
         raise PlanError(
             f"{place}: function {item.function!r} is not supported; known are {', '.join(partials.FUNCTIONS)}"
         )
-    if item.time_window is None:
-        raise PlanError(f"{place}: time_window is missing: declare how far back events count")
+    if item.time_window is not None and item.time_window <= dt.timedelta(0):
+        raise PlanError(
+            f"{place}: time_window must be longer than 0; without one, the entity's whole life counts"
+        )
     field = fields.get(item.column)
     types = _COLUMN_TYPES.get(item.function, _NUMBERS)
     if field is None or field.type not in types:
@@ -82,6 +93,9 @@ def _aggregation(
             f"{place}: column {item.column!r} is not in the message's schema as one of {', '.join(types)}"
         )
     slide_ms, gap_ms = _window(place, item, tags.get("window", ""), hop_ms)
+    change = _change(place, tags.get("change", ""))
+    if change:
+        _check_comparable(place, item, field.type, gap_ms)
     return Aggregation(
         name,
         item.column,
@@ -89,7 +103,7 @@ def _aggregation(
         milliseconds(item.time_window),
         slide_ms,
         gap_ms,
-        _change(place, tags.get("change", ""), gap_ms),
+        change,
         _percentile(place, item.function, tags.get("percentile")),
     )
 
@@ -102,6 +116,8 @@ def _window(place: str, item: Any, declared: str, hop_ms: int) -> tuple[int, int
         raise PlanError(
             f"{place}: slide_interval declares a hopping window, the tag window a {kind} one: choose one"
         )
+    if kind in ("session", "tumbling") and not window_ms:
+        raise PlanError(f"{place}: tag window is {declared!r}: it needs a time_window")
     if kind == "session":
         return 0, _gap_ms(place, rest, window_ms, hop_ms)
     if declared not in ("", "sliding", "tumbling"):
@@ -113,7 +129,7 @@ def _window(place: str, item: Any, declared: str, hop_ms: int) -> tuple[int, int
         slide_ms = window_ms
     elif slide_ms == window_ms:  # what Feast fills in where none was given
         return 0, 0
-    if slide_ms > window_ms or slide_ms % hop_ms or window_ms % hop_ms:
+    if 0 < window_ms < slide_ms or slide_ms % hop_ms or window_ms % hop_ms:
         raise PlanError(
             f"{place}: time_window and slide_interval must be multiples of tiling_hop_size "
             f"({hop_ms // 1000} s), and slide_interval not longer than time_window"
@@ -136,13 +152,21 @@ def _gap_ms(place: str, text: str, window_ms: int, hop_ms: int) -> int:
     return gap_ms
 
 
-def _change(place: str, declared: str, gap_ms: int) -> Change:
-    if declared and gap_ms:
-        raise PlanError(f"{place}: tag change: before a session there is no window to compare with")
+def _change(place: str, declared: str) -> Change:
     try:
         return Change(declared)
     except ValueError:
         raise PlanError(f"{place}: tag change is {declared!r}; write 'difference' or 'ratio'") from None
+
+
+def _check_comparable(place: str, item: Any, kind: codec.FieldType, gap_ms: int) -> None:
+    if gap_ms or item.time_window is None:
+        raise PlanError(
+            f"{place}: tag change: before a {'session' if gap_ms else 'whole life'} there is no window to "
+            "compare with: declare a time_window and no session"
+        )
+    if item.function in _ENDS and kind in _NO_NUMBERS:
+        raise PlanError(f"{place}: tag change: only numbers have one, and column {item.column!r} is {kind}")
 
 
 def _percentile(place: str, function: str, declared: str | None) -> float:
@@ -174,19 +198,22 @@ def in_order(
             f"the aggregations fill {sorted(names)}"
         )
     for item in aggregations:
-        kind = by_name[item.feature].type
-        if kind is not ValueType.DOUBLE and not (kind is ValueType.INT64 and _is_whole(item, fields)):
+        fitting = _fitting(item, fields[item.column].type)
+        if by_name[item.feature].type not in fitting.values():
             raise PlanError(
-                f"view {view.name!r}: feature {item.feature!r} must be Float64 "
-                f"(Int64 for {', '.join(_COUNTS)}, and for {', '.join(_OF_ITS_KIND)} of an integer)"
+                f"view {view.name!r}: feature {item.feature!r} must be {' or '.join(fitting)}, as the "
+                f"{item.function} of column {item.column!r} is"
             )
     return tuple(by_name[name] for name in names)
 
 
-def _is_whole(item: Aggregation, fields: dict[str, codec.Field]) -> bool:
-    """Tell whether all values of an aggregation are whole numbers."""
-    of_integers = item.function in _OF_ITS_KIND and fields[item.column].type is codec.FieldType.INT
-    return item.change is not Change.RATIO and (item.function in _COUNTS or of_integers)
+def _fitting(item: Aggregation, kind: codec.FieldType) -> Mapping[str, ValueType]:
+    """Return, by Feast's names, the types of a feature that an aggregation of such a field fills."""
+    if item.function in _ENDS and kind in _NO_NUMBERS:
+        return _NO_NUMBERS[kind]
+    of_integers = item.function in _OF_ITS_KIND and kind is codec.FieldType.INT
+    is_whole = item.change is not Change.RATIO and (item.function in _COUNTS or of_integers)
+    return {**_FLOATS, **_INTEGERS} if is_whole else _FLOATS
 
 
 def hop_ms(view: Any) -> int:

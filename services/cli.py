@@ -37,6 +37,10 @@ COMMANDS = (
         "services.versions.command:register",
         "A model trained elsewhere -> a signed version.",
     ),
+    ("dead-letters", "services.dead_letters.command:show", "The records that could not be processed."),
+    ("dead-letters list", "services.dead_letters.command:show", "Show them, with filters."),
+    ("dead-letters replay", "services.dead_letters.command:replay", "Write them back where they came from."),
+    ("asyncapi", "services.asyncapi:asyncapi", "Write the AsyncAPI document of all topics."),
     ("check", "services.check:check", "Check the settings and every model declaration."),
 )
 """Name, target and text. A name of two words is a command below the first one, which runs as well."""

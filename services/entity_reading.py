@@ -17,6 +17,7 @@ import numpy.typing as npt
 from services import feast_layout, watermarks
 from services.feature_plan import Kind, ValueType, View
 from services.served_features import AnyArray, Bools, Int64s, ServedView
+from services.window_values import WindowValues
 from streams import windows
 from streams.observations import StoredObservations
 from streams.partials import StateError
@@ -263,7 +264,8 @@ class _WindowedReader(_ViewReader):
 
     def __init__(self, view: View) -> None:
         super().__init__([view], [feast_layout.sidecar_field(view.name)])
-        self._parse = functools.partial(windows.StoredTiles, windows.Layout(view.aggregations, view.hop_ms))
+        self._values = WindowValues(view)
+        self._parse = functools.partial(windows.StoredTiles, self._values.layout)
 
     def serve(
         self,
@@ -273,7 +275,7 @@ class _WindowedReader(_ViewReader):
         beyond: Bools,
         newest_ms: Int64s,
     ) -> list[AnyArray]:
-        served: list[AnyArray] = [np.full(len(times_ms), np.nan) for _ in self.places]
+        served = self._values.missing(len(times_ms))
         for (sidecar,), rows in zip(replies, entities.rows, strict=True):
             tiles = _parse(sidecar, self._parse)
             if tiles is None:
@@ -283,7 +285,7 @@ class _WindowedReader(_ViewReader):
             newest_ms[rows] = tiles.newest_ms(times_ms[rows])
             for column, part in zip(served, values, strict=True):
                 column[rows] = part
-        return served
+        return self._values.fit(served)
 
 
 class _LatestReader(_ViewReader):

@@ -94,6 +94,7 @@ class Aggregation:
     column: str
     function: str
     window_ms: int
+    """0: the entity's whole life."""
     slide_ms: int = 0
     """The distance of hopping windows; 0 for a window that slides with the time. See `streams.spans`."""
     gap_ms: int = 0

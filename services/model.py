@@ -49,7 +49,9 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Topic(_Strict):
+class Topic(_Strict):
+    """Records of an application."""
+
     topic: str
     id: str
     event_time: str
@@ -69,7 +71,7 @@ class _Topic(_Strict):
         return self
 
 
-class Request(_Topic):
+class Request(Topic):
     """The records that ask for a prediction."""
 
     key: str = ""
@@ -116,7 +118,7 @@ class Features(_Strict):
     """How long scoring waits until the features' watermark has passed a request's event time."""
 
 
-class Label(_Topic):
+class Label(Topic):
     """The records that bring the truth."""
 
     value: str

@@ -111,6 +111,15 @@ class Settings(BaseSettings):
         le=1,
         description="Share of the predictions that the skew check recomputes, by hash of the id",
     )
+    cloud_events: Literal["none", "except-predictions", "all"] = Field(
+        "except-predictions",
+        description="Which of our records carry CloudEvents headers; on predictions they cost time",
+    )
+    otlp_endpoint: str = Field(
+        "",
+        description="OpenTelemetry collector (OTLP/HTTP, a URL without path) for scoring's spans of sampled "
+        "requests; empty: none",
+    )
     record_bytes_max: int = Field(1 << 20, ge=1024, description="A larger record goes to the dead letters")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged")
 

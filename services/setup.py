@@ -32,7 +32,7 @@ def setup(*, registry_only: Annotated[bool, Parameter(negative="")] = False) -> 
         plan = feast_repository.apply(settings)
         _say(f"applied {len(plan.views)} feature views to {settings.home.resolve()}")
         if not registry_only:
-            _say(f"versions are signed with the key {signing.ensure_key(settings)}")
+            _make_key(settings)
             _make_topics(settings, plan)
             _materialize(settings)
     except KafkaError as error:
@@ -49,6 +49,15 @@ def _make_topics(settings: Settings, plan: "FeaturePlan") -> None:
     internal = [view.name for view in plan.views if view.is_repartitioned]
     ensure_topics(settings, declarations, applications=list(plan.by_topic()), views=internal)
     _say(f"topics of {', '.join(declarations)} are there")
+
+
+def _make_key(settings: Settings) -> None:
+    from services.versions import signing
+
+    if signing.are_provided(settings):
+        _say("versions are signed with keys that are provided")
+    else:
+        _say(f"versions are signed with the key {signing.ensure_key(settings)}")
 
 
 def _materialize(settings: Settings) -> None:

@@ -14,6 +14,20 @@ from streams import records
 
 HEARTBEAT_HEADER = "driftline-watermark-ms"
 """Header of a record without a value. It promises: no event up to this time will follow in this partition."""
+REPLAYED_FROM_HEADER = "driftline-replayed-from"
+"""Header of a record that was a dead letter: ``topic/partition/offset`` at which it had failed."""
+REPLAYS_HEADER = "driftline-replays"
+"""Header beside it: how often the record has been written again, this time included."""
+REPLAY_MARK_HEADER = "driftline-replay-mark"
+"""Header of a record without a value among the dead letters: a `records.ReplayMark`."""
+TRACEPARENT_HEADER = "traceparent"
+"""Header of W3C trace context: ``version-trace-parent-flags``, in hexadecimal digits."""
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACE_HEADERS = (TRACEPARENT_HEADER, "tracestate")
+
+FUTURE_MS_MAX = 86_400_000
+"""How far an event time may lie behind the time at which its record was written. One event from the year
+3000 would make every later one of its partition late, or hold it back until then."""
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MILLISECOND = dt.timedelta(milliseconds=1)
@@ -143,6 +157,14 @@ def epoch_ms(moment: dt.datetime) -> int:
     return (moment - EPOCH) // MILLISECOND
 
 
+def check_event_time(event_time_ms: int, record_time_ms: int) -> None:
+    """Raise `InvalidRecordError` for an event of the future, by Kafka's time of its record if it has one."""
+    if 0 < record_time_ms < event_time_ms - FUTURE_MS_MAX:
+        raise InvalidRecordError(
+            f"the event time {event_time_ms} ms is more than a day after the record was written"
+        )
+
+
 def heartbeat(watermark_ms: int) -> list[tuple[str, bytes]]:
     """Make the headers of a heartbeat; its record has no value."""
     return [(HEARTBEAT_HEADER, str(watermark_ms).encode())]
@@ -154,6 +176,13 @@ def watermark_of(headers: Headers) -> int | None:
         if name == HEARTBEAT_HEADER:
             return int(value)
     return None
+
+
+def trace_headers(headers: Headers) -> list[tuple[str, bytes]]:
+    """Return the headers that carry a trace on; none if there is no sound ``traceparent``."""
+    found = {name: value for name, value in headers if name in _TRACE_HEADERS}
+    sound = _TRACEPARENT.fullmatch(found.get(TRACEPARENT_HEADER, b""))
+    return list(found.items()) if sound else []
 
 
 class RepeatFilter:
@@ -175,8 +204,10 @@ class RepeatFilter:
         return False
 
 
-def dead_letter(service: str, record: Any, reason: str) -> records.DeadLetter:
-    """Wrap a failed consumer record, of kafka-python or aiokafka, whole and with the reason."""
+def dead_letter(
+    service: str, record: KafkaRecord, reason: str, failed_time_ms: int | None = None
+) -> records.DeadLetter:
+    """Wrap a failed record whole and with the reason; without a wall time it failed now."""
     return records.DeadLetter(
         service=service,
         reason=reason,
@@ -185,5 +216,6 @@ def dead_letter(service: str, record: Any, reason: str) -> records.DeadLetter:
         offset=record.offset,
         key=record.key,
         value=record.value,
-        failed_time_ms=time.time_ns() // 1_000_000,
+        failed_time_ms=time.time_ns() // 1_000_000 if failed_time_ms is None else failed_time_ms,
+        headers=list(record.headers),
     )

@@ -1,4 +1,4 @@
-"""The first and the last value of a column in each tile.
+"""The first and the last value of a column in each tile: numbers, bools as 0 and 1, or texts.
 
 Of two values at the same instant, the larger one counts as the later. So the value depends on the
 events alone, not on the partition and offset at which each of them came.
@@ -6,18 +6,19 @@ events alone, not on the partition and offset at which each of them came.
 
 import dataclasses
 import math
+import struct
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from streams.cells import Float64s, Int64s, Reader, ValueCells
+from streams.cells import AnyArray, Int64s, Reader, ValueCells
 
 _NEVER = -(2**63)
 """The time of a tile without values."""
 _NONE = (_NEVER, math.nan)
 
-End = tuple[int, float]
+End = tuple[int, float | str]
 """Event time and value."""
 
 
@@ -27,12 +28,23 @@ class _Ends(ValueCells[End]):
     def empty(self) -> End:
         return _NONE
 
-    def add(self, index: int, value: float, time_ms: int) -> None:
-        self.cells[index] = self.merged([self.cells[index], (time_ms, value + 0.0)])  # no -0.0, as elsewhere
+    def add(self, index: int, value: float | str, time_ms: int) -> None:
+        kept = value if isinstance(value, str) else value + 0.0  # no -0.0, as elsewhere
+        self.cells[index] = self.merged([self.cells[index], (time_ms, kept)])
 
     def to_bytes(self) -> bytes:
+        """Write times, then numbers; a text is nan at a time, and follows: first all sizes, then UTF-8."""
         times, values = zip(*self.cells, strict=True) if self.cells else ((), ())
-        return np.array(times, dtype="<i8").tobytes() + np.array(values, dtype="<f8").tobytes()
+        written = [np.array(times, dtype="<i8").tobytes()]
+        doubles = struct.Struct(f"<{len(values)}d")
+        try:
+            written.append(doubles.pack(*values))
+        except struct.error:
+            texts = [value.encode() for value in values if isinstance(value, str)]
+            written.append(doubles.pack(*(math.nan if isinstance(value, str) else value for value in values)))
+            written.append(np.array([len(text) for text in texts], dtype="<u4").tobytes())
+            written += texts
+        return b"".join(written)
 
 
 class Firsts(_Ends):
@@ -42,7 +54,7 @@ class Firsts(_Ends):
         """Return the earliest."""
         return min((cell for cell in cells if cell[0] != _NEVER), default=_NONE)
 
-    def value(self, low: int, high: int, percentile: float) -> float:
+    def value(self, low: int, high: int, percentile: float) -> float | str:
         """Return the value of the first event; nan for none."""
         del percentile
         return next((value for time_ms, value in self.cells[low:high] if time_ms != _NEVER), math.nan)
@@ -50,7 +62,7 @@ class Firsts(_Ends):
     @classmethod
     def read(cls, reader: Reader) -> "_StoredFirsts":
         """Read times and values."""
-        return _StoredFirsts(reader.integers(), reader.doubles())
+        return _StoredFirsts(*_read(reader))
 
 
 class Lasts(_Ends):
@@ -60,7 +72,7 @@ class Lasts(_Ends):
         """Return the latest."""
         return max((cell for cell in cells if cell[0] != _NEVER), default=_NONE)
 
-    def value(self, low: int, high: int, percentile: float) -> float:
+    def value(self, low: int, high: int, percentile: float) -> float | str:
         """Return the value of the last event; nan for none."""
         del percentile
         newest_first = reversed(self.cells[low:high])
@@ -69,28 +81,42 @@ class Lasts(_Ends):
     @classmethod
     def read(cls, reader: Reader) -> "_StoredLasts":
         """Read times and values."""
-        return _StoredLasts(reader.integers(), reader.doubles())
+        return _StoredLasts(*_read(reader))
+
+
+def _read(reader: Reader) -> tuple[Int64s, AnyArray]:
+    times_ms, ends = reader.integers(), reader.doubles()
+    is_text = (times_ms != _NEVER) & np.isnan(ends)
+    if not is_text.any():
+        return times_ms, ends
+    until = np.cumsum(reader.array("<u4", int(is_text.sum())), dtype=np.int64).tolist()
+    raw = reader.array("u1", until[-1]).tobytes()
+    mixed = ends.astype(object)
+    mixed[is_text] = [raw[start:end].decode() for start, end in zip([0, *until], until, strict=False)]
+    return times_ms, mixed
 
 
 @dataclasses.dataclass(frozen=True)
 class _StoredEnds:
-    """As written: an entry a tile. Tiles follow each other in time, so the end tile of a window decides."""
+    """An entry a tile. Tiles follow each other in time, so the end tile of a window decides."""
 
     times_ms: Int64s
-    ends: Float64s
+    ends: AnyArray
+    """float64, with texts object."""
 
     def _to_list(self) -> list[End]:
         return list(zip(self.times_ms.tolist(), self.ends.tolist(), strict=True))
 
-    def _take(self, index: Int64s, found: npt.NDArray[np.bool_]) -> Float64s:
-        return np.append(self.ends, np.nan)[np.where(found, index, -1)]
+    def _take(self, index: Int64s, found: npt.NDArray[np.bool_]) -> AnyArray:
+        taken: AnyArray = np.append(self.ends, np.nan)[np.where(found, index, -1)]
+        return taken
 
 
 class _StoredFirsts(_StoredEnds):
     def to_cells(self) -> Firsts:
         return Firsts(self._to_list())
 
-    def values(self, low: Int64s, high: Int64s, percentile: float) -> Float64s:
+    def values(self, low: Int64s, high: Int64s, percentile: float) -> AnyArray:
         del percentile
         size = len(self.ends)
         own = np.where(self.times_ms != _NEVER, np.arange(size), size)
@@ -102,7 +128,7 @@ class _StoredLasts(_StoredEnds):
     def to_cells(self) -> Lasts:
         return Lasts(self._to_list())
 
-    def values(self, low: Int64s, high: Int64s, percentile: float) -> Float64s:
+    def values(self, low: Int64s, high: Int64s, percentile: float) -> AnyArray:
         del percentile
         own = np.where(self.times_ms != _NEVER, np.arange(len(self.ends)), -1)
         last_before = np.append(-1, np.maximum.accumulate(own))

@@ -7,7 +7,6 @@ so a correction wins and the order in which partitions interleave does not matte
 """
 
 import itertools
-import operator
 import struct
 from bisect import bisect_left
 from typing import NamedTuple, Self
@@ -15,6 +14,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from streams.cells import integer_array
 from streams.partials import StateError
 from streams.windows import SLACK_MS
 
@@ -24,8 +24,6 @@ _HEADER = struct.Struct("<BI")
 _FORMAT = 1
 
 Int64s = npt.NDArray[np.int64]
-
-_time_of = operator.attrgetter("event_time_ms")
 
 
 class Observation(NamedTuple):
@@ -40,63 +38,74 @@ class Observation(NamedTuple):
 class Observations:
     """The state of one entity. Equal sets of events give equal bytes."""
 
-    __slots__ = ("_kept",)
+    __slots__ = ("_offsets", "_partitions", "_rows", "_times_ms")
 
     def __init__(self) -> None:
         """Start without events."""
-        self._kept: list[Observation] = []
+        # Columns, as they are written: all of a history is written again with every slice that adds to it.
+        self._times_ms, self._partitions, self._offsets = integer_array(), integer_array(), integer_array()
+        self._rows: list[bytes] = []
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._rows)
 
     @property
     def newest(self) -> Observation:
         """The newest observation; only where there is one."""
-        return self._kept[-1]
+        return self._at(-1)
 
-    def add(self, observation: Observation) -> None:
+    def add(self, event_time_ms: int, source_partition: int, source_offset: int, row: bytes) -> None:
         """Take in an event, in any order."""
-        kept = self._kept
-        if not kept or kept[-1].event_time_ms < observation.event_time_ms:
-            kept.append(observation)
+        times_ms = self._times_ms
+        if not times_ms or times_ms[-1] < event_time_ms:
+            times_ms.append(event_time_ms)
+            self._partitions.append(source_partition)
+            self._offsets.append(source_offset)
+            self._rows.append(row)
             return
-        index = bisect_left(kept, observation.event_time_ms, key=_time_of)
-        if kept[index].event_time_ms != observation.event_time_ms:
-            kept.insert(index, observation)
-        elif kept[index] < observation:
-            kept[index] = observation
+        index = bisect_left(times_ms, event_time_ms)
+        observation = Observation(event_time_ms, source_partition, source_offset, row)
+        if times_ms[index] != event_time_ms:
+            self._set(slice(index, index), observation)
+        elif self._at(index) < observation:
+            self._set(slice(index, index + 1), observation)
 
     def to_bytes(self) -> bytes:
         """Write the state."""
         self._drop_old()
-        if not self._kept:
-            return _HEADER.pack(_FORMAT, 0)
-        times, partitions, offsets, rows = zip(*self._kept, strict=True)
-        ends = itertools.accumulate(map(len, rows))
-        size = len(rows)
-        # One call for all integers: this is written with every event, and most histories are short.
-        integers = struct.pack(f"<{4 * size}q", *times, *partitions, *offsets, *ends)
-        return b"".join((_HEADER.pack(_FORMAT, size), integers, *rows))
+        ends = integer_array(itertools.accumulate(map(len, self._rows)))
+        columns = (self._times_ms, self._partitions, self._offsets, ends)
+        return b"".join((_HEADER.pack(_FORMAT, len(self)), *columns, *self._rows))
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
         """Read a state back; raise `StateError` if it is none."""
         stored = StoredObservations(raw)
-        columns = (stored.times_ms.tolist(), stored.partitions.tolist(), stored.offsets.tolist())
         state = cls()
-        state._kept = [
-            Observation(*place, stored.row(index)) for index, place in enumerate(zip(*columns, strict=True))
-        ]
+        state._times_ms.frombytes(stored.times_ms.tobytes())
+        state._partitions.frombytes(stored.partitions.tobytes())
+        state._offsets.frombytes(stored.offsets.tobytes())
+        state._rows = [stored.row(index) for index in range(len(state._times_ms))]
         return state
 
+    def _at(self, index: int) -> Observation:
+        place = (self._times_ms[index], self._partitions[index], self._offsets[index])
+        return Observation(*place, self._rows[index])
+
+    def _set(self, where: slice, observation: Observation) -> None:
+        self._times_ms[where] = integer_array((observation.event_time_ms,))
+        self._partitions[where] = integer_array((observation.source_partition,))
+        self._offsets[where] = integer_array((observation.source_offset,))
+        self._rows[where] = (observation.row,)
+
     def _drop_old(self) -> None:
-        kept = self._kept
-        if not kept:
+        times_ms = self._times_ms
+        if not times_ms:
             return
-        oldest_ms = kept[-1].event_time_ms - SLACK_MS
-        within = bisect_left(kept, oldest_ms, key=_time_of) if kept[0].event_time_ms < oldest_ms else 0
-        if surplus := max(within - 1, len(kept) - OBSERVATIONS_MAX, 0):
-            del kept[:surplus]
+        oldest_ms = times_ms[-1] - SLACK_MS
+        within = bisect_left(times_ms, oldest_ms) if times_ms[0] < oldest_ms else 0
+        if surplus := max(within - 1, len(times_ms) - OBSERVATIONS_MAX, 0):
+            del times_ms[:surplus], self._partitions[:surplus], self._offsets[:surplus], self._rows[:surplus]
 
 
 class StoredObservations:

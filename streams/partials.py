@@ -14,15 +14,27 @@ import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from streams.cells import AnyArray, Float64s, Int64s, Reader, StoredCells, ValueCells
+from streams.cells import (
+    AnyArray,
+    Float64s,
+    Int64s,
+    Reader,
+    StoredCells,
+    ValueCells,
+    double_array,
+    integer_array,
+)
 from streams.distincts import Distincts
 from streams.ends import Firsts, Lasts
 from streams.quantiles import Quantiles
 from streams.spans import Aggregation
+
+if TYPE_CHECKING:
+    from array import array
 
 NUMBERS = ("count", "sum", "mean", "avg", "min", "max", "std", "stddev", "var", "variance")
 CELLS: Mapping[str, type[ValueCells[Any]]] = {
@@ -95,7 +107,7 @@ class Partials:
             cells.insert(index)
 
     def add(self, index: int, value: Any, time_ms: int) -> None:
-        """Add the value of an event to a tile: a finite number, or what the functions take besides."""
+        """Add the value of an event to a tile: a finite number, a string or a bool, as the functions take."""
         self.counts[index] += 1
         if self.sums is not None:
             numerator, denominator = value.as_integer_ratio()
@@ -160,7 +172,21 @@ class Partials:
         for cells in self.cells.values():
             cells.drop(tiles)
 
-    def value(self, item: Aggregation, low: int, high: int) -> float:
+    def keep_only(self, index: int, parts: Parts) -> None:
+        """Forget of a tile what these parts do not need; its count stays."""
+        if self.sums is not None and not parts.sums:
+            self.sums[index] = 0
+        if self.squares is not None and not parts.squares:
+            self.squares[index] = 0
+        if self.minima is not None and not parts.minima:
+            self.minima[index] = math.inf
+        if self.maxima is not None and not parts.maxima:
+            self.maxima[index] = -math.inf
+        for kind, cells in self.cells.items():
+            if kind not in parts.cells:
+                cells.clear(index)
+
+    def value(self, item: Aggregation, low: int, high: int) -> float | str:
         """Aggregate the tiles from low to before high; nan where there is no value."""
         function = item.function
         if function in CELLS:
@@ -180,13 +206,13 @@ class Partials:
 
     def to_bytes(self) -> bytes:
         """Write the counts, then each part that there is, in a fixed order."""
-        written = [np.array(self.counts, dtype="<i8").tobytes()]
+        written: list[bytes | array[int] | array[float]] = [integer_array(self.counts)]
         if self.sums is not None:
             written.append(_write_scaled(self.sums, self.shift))
         if self.squares is not None:
             written.append(_write_scaled(self.squares, 2 * self.shift))
         extremes = (part for part in (self.minima, self.maxima) if part is not None)
-        written += [np.array(part, dtype="<f8").tobytes() for part in extremes]
+        written += [double_array(part) for part in extremes]
         return b"".join([*written, *(cells.to_bytes() for cells in self.cells.values())])
 
 
@@ -219,7 +245,7 @@ def _write_scaled(entries: list[int], shift: int) -> bytes:
         entries = [entry >> spare for entry in entries]
         shift -= spare
     try:
-        return _SCALED.pack(shift, 8) + np.array(entries, dtype="<i8").tobytes()
+        return _SCALED.pack(shift, 8) + integer_array(entries)
     except OverflowError:
         width = max(entry.bit_length() // 64 + 1 for entry in entries) * 8
         return _SCALED.pack(shift, width) + b"".join(
@@ -323,7 +349,7 @@ class StoredPartials:
         partials.cells = {kind: stored.to_cells() for kind, stored in self.cells.items()}
         return partials
 
-    def values(self, item: Aggregation, low: Int64s, high: Int64s) -> Float64s:
+    def values(self, item: Aggregation, low: Int64s, high: Int64s) -> AnyArray:
         """Aggregate the tiles from low to before high, for (n,) pairs at once."""
         function = item.function
         if function in CELLS:

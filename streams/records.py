@@ -236,7 +236,7 @@ class ModelChanged(msgspec.Struct, kw_only=True, frozen=True, tag="model_changed
     reference: Reference | None = None
 
 
-class DeadLetter(msgspec.Struct, kw_only=True, frozen=True):
+class DeadLetter(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """A record that could not be processed, whole, with the reason."""
 
     service: str
@@ -248,6 +248,24 @@ class DeadLetter(msgspec.Struct, kw_only=True, frozen=True):
     value: bytes | None
     failed_time_ms: int
     """Wall time."""
+    headers: list[tuple[str, bytes]] = []
+
+
+class ReplayMark(msgspec.Struct, kw_only=True, frozen=True):
+    """How far the replay of some dead letters of one partition is: ``begun``, then ``arrived`` or ``lost``.
+
+    It travels in a header of a record without a value among the dead letters, so that their readers skip it.
+    """
+
+    state: Literal["begun", "arrived", "lost"]
+    topic: str
+    partition: int
+    offsets: list[int]
+    """Of the failed records, in the topic and partition to which they are written again."""
+    begun_ms: int
+    """Wall time."""
+    end_offset: int
+    """The end of that partition before the first of them was written: no replayed one is before it."""
 
 
 class FeatureRow(msgspec.Struct, kw_only=True, frozen=True, gc=False):

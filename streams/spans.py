@@ -5,6 +5,8 @@ At event time t, with the hop h of the tiles:
 - *sliding*: from ``t - window``, rounded down to a tile, up to and with t.
 - *hopping* by a slide: ``[end - window, end)``, where end is the last multiple of the slide since the
   epoch that is not after t: the last complete window. *Tumbling* is hopping by the window itself.
+- *lifetime*, a window of 0: everything up to and with t; with a slide, everything before the last multiple
+  of it that is not after t.
 - *session*: like sliding, but only the events of the session that is open at t. Events belong to one
   session if none is more than the gap after the one before; it is open until the gap after its last.
 
@@ -20,6 +22,10 @@ from streams.cells import Float64s, Int64s
 
 Times = TypeVar("Times", int, Int64s)
 """Milliseconds: one time, or many at once."""
+
+
+_ALWAYS_MS = -(2**62)
+"""Before everything."""
 
 
 class Change(StrEnum):
@@ -40,7 +46,8 @@ class Aggregation(Protocol):
     def function(self) -> str: ...
 
     @property
-    def window_ms(self) -> int: ...
+    def window_ms(self) -> int:
+        """How far back events count; 0 for the entity's whole life."""
 
     @property
     def slide_ms(self) -> int:
@@ -66,10 +73,12 @@ def reach_ms(item: Aggregation, hop_ms: int) -> int:
 
 def covered(item: Aggregation, hop_ms: int, time_ms: Times) -> tuple[Times, Times]:
     """Return where the window of a value at this time begins, and the first instant behind it."""
+    end_ms = floor(time_ms, item.slide_ms) if item.slide_ms else time_ms + 1
+    if not item.window_ms:
+        return 0 * end_ms + _ALWAYS_MS, end_ms
     if item.slide_ms:
-        end_ms = floor(time_ms, item.slide_ms)
         return end_ms - item.window_ms, end_ms
-    return floor(time_ms - item.window_ms, hop_ms), time_ms + 1
+    return floor(time_ms - item.window_ms, hop_ms), end_ms
 
 
 def moments_ms(item: Aggregation, hop_ms: int, instants_ms: Int64s) -> Int64s:
@@ -77,6 +86,9 @@ def moments_ms(item: Aggregation, hop_ms: int, instants_ms: Int64s) -> Int64s:
 
     Between two of these moments, of all events, it stays as it is.
     """
+    if not item.window_ms:
+        enters_ms = floor(instants_ms, item.slide_ms) + item.slide_ms if item.slide_ms else instants_ms
+        return np.unique(enters_ms)
     if item.slide_ms:
         window_ends_ms = [floor(instants_ms, item.slide_ms) + item.slide_ms]
         leaves_ms = [floor(instants_ms + item.window_ms, item.slide_ms) + item.slide_ms]

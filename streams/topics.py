@@ -84,9 +84,9 @@ DRIFT_STATE = Topic(
 DEAD_LETTERS = Topic(
     name="driftline.dead-letters",
     key="topic of the failed record",
-    record="DeadLetter",
-    producer="features, scoring, drift",
-    consumers=("demo", "operators"),
+    record="DeadLetter; ReplayMark in a header",
+    producer="features, scoring, drift, dead-letters replay",
+    consumers=("dead-letters list and replay", "demo", "operators"),
     retention_ms=-1,
     message_bytes_max=8 << 20,
 )

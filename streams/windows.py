@@ -8,9 +8,11 @@ resolutions: an entity's newest `INSTANTS_MAX` distinct instants to the millisec
 later than t: where t falls into a second or a hop that is already merged, that one is left out whole,
 of sliding windows and sessions.
 
-State is bounded. It reaches `SLACK_MS` behind the newest event plus the longest window (with its slide,
+State is bounded. Tiles reach `SLACK_MS` behind the newest event plus the longest window (with its slide,
 or the window before it), so a reader that is further behind than `SLACK_MS` gets no value (and is
-counted); a state has at most about ``INSTANTS_MAX + SECONDS_MAX + (reach + slack) / hop`` tiles.
+counted); a state has at most about ``INSTANTS_MAX + SECONDS_MAX + (reach + slack) / hop`` tiles. For
+aggregations over the whole life everything older is one tile more, the *base*: every value that is
+served holds all of it, and it keeps nothing that only the windows need.
 
 All of it is a function of the set of events, not of their order: sums are exact integers scaled by a
 power of two (see `streams.partials`), the limits between the resolutions only ever rise, and each
@@ -30,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams import spans
-from streams.cells import Float64s, Int64s, Reader
+from streams.cells import AnyArray, Int64s, Reader, integer_array
 from streams.partials import Partials, Parts, StateError, StoredPartials
 from streams.sessions import Extents, StoredExtents
 from streams.spans import Aggregation, Change
@@ -65,14 +67,33 @@ class Layout:
         return tuple(dict.fromkeys(item.column for item in self.aggregations))
 
     @cached_property
+    def column_indexes(self) -> tuple[int, ...]:
+        """For each aggregation, which of the columns it is of."""
+        return tuple(self.columns.index(item.column) for item in self.aggregations)
+
+    @cached_property
     def reach_ms(self) -> int:
         """How far behind its time a value may need events."""
         return max(spans.reach_ms(item, self.hop_ms) for item in self.aggregations)
 
     @cached_property
+    def lifetime_parts(self) -> tuple[Parts, ...] | None:
+        """What of each column is kept for ever; None without an aggregation over the whole life."""
+        lifelong = [item for item in self.aggregations if not item.window_ms]
+        if not lifelong:
+            return None
+        return tuple(
+            Parts.of(item.function for item in lifelong if item.column == name) for name in self.columns
+        )
+
+    @cached_property
     def has_sessions(self) -> bool:
         """Tell whether the tiles must say when their first and last events were."""
         return any(item.gap_ms for item in self.aggregations)
+
+    def oldest_ms(self, newest_ms: int) -> int:
+        """Return from when on tiles are kept, given the newest event's time."""
+        return spans.floor(newest_ms - SLACK_MS - self.reach_ms, self.hop_ms)
 
     @cached_property
     def parts(self) -> tuple[Parts, ...]:
@@ -110,7 +131,7 @@ class Tiles:
     def add(self, event_time_ms: int, values: Sequence[float | str | None]) -> None:
         """Count an event, with the values of the layout's columns: finite numbers, None for null.
 
-        Strings only where a column is just counted, or its distinct values are.
+        Strings and bools only where a column is just counted, or its distinct, first or last values are.
         """
         index = self._tile(self._start_of(event_time_ms))
         if self._extents is not None:
@@ -130,19 +151,19 @@ class Tiles:
             self._extents.extend(other._extents)
         self._place(0, len(self._starts_ms))
 
-    def newest_values(self) -> list[float]:
+    def newest_values(self) -> list[float | str]:
         """Return the aggregations' values as of the newest event."""
         self._settle()
-        columns = dict(zip(self._layout.columns, self._columns, strict=True))
-        return [self._newest_value(columns[item.column], item) for item in self._layout.aggregations]
+        items = zip(self._layout.column_indexes, self._layout.aggregations, strict=True)
+        return [self._newest_value(self._columns[index], item) for index, item in items]
 
     def to_bytes(self) -> bytes:
         """Write the state; equal sets of events give equal bytes."""
         self._settle()
-        starts = np.array(self._starts_ms, dtype="<i8").tobytes()
         header = _HEADER.pack(_FORMAT, self._instants_from_ms, self._seconds_from_ms, len(self._starts_ms))
         extents = self._extents.to_bytes() if self._extents is not None else b""
-        return b"".join([header, starts, extents, *(column.to_bytes() for column in self._columns)])
+        columns = [column.to_bytes() for column in self._columns]
+        return b"".join([header, integer_array(self._starts_ms), extents, *columns])
 
     @classmethod
     def from_bytes(cls, layout: Layout, raw: bytes) -> Self:
@@ -157,7 +178,7 @@ class Tiles:
         ]
         return tiles
 
-    def _newest_value(self, column: Partials, item: Aggregation) -> float:
+    def _newest_value(self, column: Partials, item: Aggregation) -> float | str:
         hop_ms = self._layout.hop_ms
         first_ms, end_ms = spans.covered(item, hop_ms, self.newest_ms)
         low, high = bisect_left(self._starts_ms, first_ms), bisect_left(self._starts_ms, end_ms)
@@ -190,15 +211,17 @@ class Tiles:
         return index
 
     def _settle(self) -> None:
-        """Drop what is too old, then raise the limits between the resolutions as the newest events demand.
+        """Let go of what is too old, then raise the limits between the resolutions as new events demand.
 
         Each limit is that of the n-th newest distinct instant (second) kept. Later events can only
         raise it, and everything from it on is still apart: so it does not matter when this is done.
         """
         if not self._starts_ms:
             return
-        self._drop_old()
+        self._let_go()
         starts = self._starts_ms
+        if len(starts) < min(INSTANTS_MAX, SECONDS_MAX):
+            return  # nothing has to be merged yet
         instants_from_ms, seconds_from_ms = self._instants_from_ms, self._seconds_from_ms
         if len(starts) - bisect_left(starts, instants_from_ms) >= INSTANTS_MAX:
             instants_from_ms = starts[-INSTANTS_MAX] - starts[-INSTANTS_MAX] % SECOND_MS
@@ -221,22 +244,39 @@ class Tiles:
             return
         placed = sorted((self._start_of(self._starts_ms[index]), index) for index in range(first, end))
         groups = [list(group) for _, group in itertools.groupby(placed, key=lambda pair: pair[0])]
-        self._starts_ms[first:end] = [group[0][0] for group in groups]
-        indexes = [[index for _, index in group] for group in groups]
-        for column in self._columns:
-            column.regroup(first, end, indexes)
-        if self._extents is not None:
-            self._extents.regroup(first, end, indexes)
+        self._regroup(
+            first,
+            end,
+            [group[0][0] for group in groups],
+            [[index for _, index in group] for group in groups],
+        )
 
-    def _drop_old(self) -> None:
-        oldest_ms = spans.floor(self.newest_ms - SLACK_MS - self._layout.reach_ms, self._layout.hop_ms)
-        first = bisect_left(self._starts_ms, oldest_ms)
-        if first:
-            del self._starts_ms[:first]
+    def _regroup(self, first: int, end: int, starts_ms: list[int], groups: Sequence[Sequence[int]]) -> None:
+        self._starts_ms[first:end] = starts_ms
+        for column in self._columns:
+            column.regroup(first, end, groups)
+        if self._extents is not None:
+            self._extents.regroup(first, end, groups)
+
+    def _let_go(self) -> None:
+        """Merge tiles that are too old into the base, or drop them.
+
+        The base begins with the hop of its newest event: that, too, does not depend on the order.
+        """
+        oldest_ms = self._layout.oldest_ms(self.newest_ms)
+        too_old = bisect_left(self._starts_ms, oldest_ms)
+        lifetime_parts = self._layout.lifetime_parts
+        if too_old and lifetime_parts is not None:
+            start_ms = spans.floor(self._starts_ms[too_old - 1], self._layout.hop_ms)
+            self._regroup(0, too_old, [start_ms], [range(too_old)])
+            for column, parts in zip(self._columns, lifetime_parts, strict=True):
+                column.keep_only(0, parts)
+        elif too_old:
+            del self._starts_ms[:too_old]
             for column in self._columns:
-                column.drop(first)
+                column.drop(too_old)
             if self._extents is not None:
-                self._extents.drop(first)
+                self._extents.drop(too_old)
         # A limit below which nothing is left says nothing, and another order may never have set it.
         if self._instants_from_ms < oldest_ms:
             self._instants_from_ms = _NEVER
@@ -274,7 +314,7 @@ class StoredTiles:
         beyond = times_ms < self.starts_ms[-1] - SLACK_MS
         return np.where(beyond | (index < 0), _NEVER, self._last_ms[index])
 
-    def values(self, times_ms: Int64s) -> tuple[list[Float64s], npt.NDArray[np.bool_]]:
+    def values(self, times_ms: Int64s) -> tuple[list[AnyArray], npt.NDArray[np.bool_]]:
         """Return each aggregation at (n,) times, and whether the time is beyond the retention (then nan)."""
         beyond = times_ms < (self.starts_ms[-1] - SLACK_MS if self._size else _NEVER)
         ranges: dict[tuple[int, int, int], _Range] = {}
@@ -296,7 +336,7 @@ class StoredTiles:
             low = np.maximum(low, self.extents.starts(high, times_ms, item.gap_ms))
         return _Range(first_ms, low, high)
 
-    def _evaluate(self, column: StoredPartials, item: Aggregation, tiles: "_Range") -> Float64s:
+    def _evaluate(self, column: StoredPartials, item: Aggregation, tiles: "_Range") -> AnyArray:
         values = column.values(item, tiles.low, tiles.high)
         if item.change is Change.NONE:
             return values
@@ -306,15 +346,23 @@ class StoredTiles:
 
     @cached_property
     def _last_ms(self) -> Int64s:
-        """The latest instant that each tile may hold an event of."""
-        if self.instants_from_ms == _NEVER:
+        """The latest instant that each tile may hold an event of; of the base the end of its last hop."""
+        base = self._base_tiles
+        if self.instants_from_ms == _NEVER and not base:
             return self.starts_ms
-        hops = np.searchsorted(self.starts_ms, self.seconds_from_ms)
+        hops = max(base, int(np.searchsorted(self.starts_ms, self.seconds_from_ms)))
         seconds = np.searchsorted(self.starts_ms, self.instants_from_ms)
         last = self.starts_ms.copy()
         last[:hops] += self._layout.hop_ms - 1
         last[hops:seconds] += SECOND_MS - 1
         return last
+
+    @property
+    def _base_tiles(self) -> int:
+        """How many tiles are the base: one or none."""
+        if self._layout.lifetime_parts is None or not self._size:
+            return 0
+        return int(self.starts_ms[0] < self._layout.oldest_ms(int(self.starts_ms[-1])))
 
 
 @dataclasses.dataclass(frozen=True)

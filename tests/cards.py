@@ -10,7 +10,7 @@ from datetime import timedelta
 from feast import Entity, FeatureService, Field, FileSource, KafkaSource, StreamFeatureView, ValueType
 from feast.aggregation import Aggregation
 from feast.data_format import JsonFormat
-from feast.types import Float64, Int64, String
+from feast.types import Bool, Float32, Float64, Int32, Int64, String
 
 card = Entity(name="card", join_keys=["card"], value_type=ValueType.STRING)
 shop = Entity(name="merchant", join_keys=["merchant"], value_type=ValueType.STRING)
@@ -18,7 +18,8 @@ HOUR = timedelta(hours=1)
 payments = KafkaSource(
     name="payments", topic="PREFIX.payments", timestamp_field="event_time",
     message_format=JsonFormat(
-        schema_json="card string not null, event_time timestamp not null, amount double, merchant string"
+        schema_json="card string not null, event_time timestamp not null, "
+        "amount double, merchant string, paid boolean"
     ),
     watermark_delay_threshold=timedelta(seconds=30),
     batch_source=FileSource(name="payments_batch", path="payments.parquet", timestamp_field="event_time"),
@@ -59,7 +60,27 @@ PREFIX_by_merchant = StreamFeatureView(
     ],
     enable_tiling=True, tiling_hop_size=timedelta(minutes=1),
 )
+PREFIX_lives = StreamFeatureView(
+    name="PREFIX_lives", entities=[card], source=payments, timestamp_field="event_time",
+    aggregations=[
+        Aggregation("amount", "sum", name="life_sum"),
+        Aggregation("amount", "count", name="payments"),
+        Aggregation("amount", "mean", slide_interval=timedelta(minutes=10), name="mean_by_ten"),
+        Aggregation("merchant", "count_distinct"),
+        Aggregation("merchant", "last", name="last_merchant"),
+        Aggregation("merchant", "first", HOUR, name="first_merchant"),
+        Aggregation("paid", "last", name="last_paid"),
+    ],
+    schema=[
+        Field(name="card", dtype=String), Field(name="life_sum", dtype=Float32),
+        Field(name="payments", dtype=Int32), Field(name="mean_by_ten", dtype=Float32),
+        Field(name="count_distinct_merchant", dtype=Int64), Field(name="last_merchant", dtype=String),
+        Field(name="first_merchant", dtype=String), Field(name="last_paid", dtype=Bool),
+    ],
+    enable_tiling=True, tiling_hop_size=timedelta(minutes=1),
+)
 cards = FeatureService(name="cards", features=[PREFIX_by_card])
+lives = FeatureService(name="lives", features=[PREFIX_lives])
 merchants = FeatureService(name="merchants", features=[PREFIX_by_merchant])
 """
 

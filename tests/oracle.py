@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 import mmh3
+import numpy as np
 import pandas as pd
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
@@ -48,7 +49,8 @@ def expected_rows(
     readings = _on_time(_frame([r for r in sent if r.topic == shop.readings]), 0)
     rows: Rows = {}
     _add_windows(rows, shop, "by_shop", orders, ["shop"], by_shop)
-    _add_windows(rows, shop, "by_desk", orders, ["desk", "shop"], {"desk_mean": (_mean, 10)})
+    by_desk = {"desk_mean": (_mean, 10), "desk_life": (_float32_sum, None)}
+    _add_windows(rows, shop, "by_desk", orders, ["desk", "shop"], by_desk)
     for view, window in (counting or {}).items():
         _add_windows(rows, shop, view, orders, ["shop"], {"orders": (_count, window)})
     for name, group in readings.groupby("shop") if len(readings) else ():
@@ -100,15 +102,17 @@ def _add_windows(
     view: str,
     events: pd.DataFrame,
     join_keys: list[str],
-    features: Mapping[str, tuple[Aggregate, int]],
+    features: Mapping[str, tuple[Aggregate, int | None]],
 ) -> None:
     for entity, group in events.dropna(subset=join_keys).groupby(join_keys):
         newest_ms = int(group["time_ms"].max())
         values = {}
         for name, (aggregate, minutes) in features.items():
-            tail_ms = (newest_ms - minutes * MINUTE_MS) // MINUTE_MS * MINUTE_MS
-            amounts = group[group["time_ms"] >= tail_ms]["amount"]
-            values[name] = aggregate(amounts.dropna().tolist())
+            known = group
+            if minutes is not None:  # None: the whole life
+                tail_ms = (newest_ms - minutes * MINUTE_MS) // MINUTE_MS * MINUTE_MS
+                known = group[group["time_ms"] >= tail_ms]
+            values[name] = aggregate(known["amount"].dropna().tolist())
         _add(rows, shop, view, dict(zip(join_keys, entity, strict=True)), newest_ms, values)
 
 
@@ -135,6 +139,10 @@ def _double(value: float | None) -> Value:
 
 def _sum(amounts: list[float]) -> Value:
     return _double(math.fsum(amounts) if amounts else None)
+
+
+def _float32_sum(amounts: list[float]) -> Value:
+    return Value(float_val=float(np.float32(math.fsum(amounts)))) if amounts else Value()
 
 
 def _count(amounts: list[float]) -> Value:

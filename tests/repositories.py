@@ -53,10 +53,13 @@ PREFIX_by_shop = StreamFeatureView(
 PREFIX_by_desk = StreamFeatureView(
     name="PREFIX_by_desk", entities=[shop, desk], source=past(orders, "PREFIX_by_desk"),
     timestamp_field="event_time",
-    aggregations=[Aggregation("amount", "mean", timedelta(minutes=10), name="desk_mean")],
+    aggregations=[
+        Aggregation("amount", "mean", timedelta(minutes=10), name="desk_mean"),
+        Aggregation("amount", "sum", name="desk_life"),
+    ],
     schema=[
         Field(name="shop", dtype=String), Field(name="desk", dtype=Int64),
-        Field(name="desk_mean", dtype=Float64),
+        Field(name="desk_mean", dtype=Float64), Field(name="desk_life", dtype=Float32),
     ],
     enable_tiling=True, tiling_hop_size=timedelta(minutes=1),
 )

@@ -182,9 +182,13 @@ def stored_hashes(shop: Shop) -> dict[bytes, dict[bytes, bytes]]:
 def without_generation(row: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """Return a row as if it had been written in generation 0."""
     return {
-        field: feast_layout.with_generation(value, 0) if field.startswith(b"_driftline:") else value
+        field: _in_generation_0(value) if field.startswith(b"_driftline:") else value
         for field, value in row.items()
     }
+
+
+def _in_generation_0(sidecar: bytes) -> bytes:
+    return feast_layout.encode_sidecar(*feast_layout.decode_sidecar(sidecar))
 
 
 def read_topic(broker: str, topic: str) -> list[Any]:

@@ -45,6 +45,7 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
+    timestamp: int = 0
     serialized_key_size: int = 0
     serialized_value_size: int = 0
 

@@ -1,17 +1,21 @@
 """A small installation that needs no stream features: used by the benchmark and by fault tests of scoring."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import os
 import random
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from services import model, topics
+from services.embedded import ports
+from services.embedded.cluster import Embedded
 from services.settings import Settings
 from streams import records
 from streams.producer import BatchProducer, Record
@@ -23,6 +27,40 @@ REQUESTS = "bench.requests"
 PARTITIONS = 4
 USERS = 5000
 NAMES = [f"f{number}" for number in range(10)]
+
+
+@contextlib.contextmanager
+def installed(sinks: Sequence[str]) -> Iterator[tuple[Settings, Any]]:
+    """Run the servers with all that the job needs; yield the settings and the model that is champion.
+
+    The sinks are topics for answers, in which a record's time is that of its arrival at the broker.
+    """
+    with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:
+        base = Settings(
+            home=Path(folder),
+            models=JOB / "models",
+            feature_repo=JOB / "feature_repo",
+            scoring_port=ports.free_port(),
+        )
+        with Embedded(base) as servers:
+            settings = servers.settings
+            os.environ |= settings.environment()
+            create_topics(settings, sinks)
+            topics.ensure_topics(settings, model.load_all(settings.models), views=[])
+            write_features(settings)
+            estimator = train(seed=1)
+            announce(settings, register(settings, estimator))
+            yield settings, estimator
+
+
+def create_topics(settings: Settings, names: Sequence[str]) -> None:
+    """Create topics with the broker's own clock."""
+    from kafka.admin import KafkaAdminClient, NewTopic
+
+    broker_time = {"message.timestamp.type": "LogAppendTime"}
+    admin = KafkaAdminClient(**settings.kafka_options())
+    admin.create_topics([NewTopic(name, PARTITIONS, 1, topic_configs=broker_time) for name in names])
+    admin.close()
 
 
 def write_features(settings: Settings) -> None:

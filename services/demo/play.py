@@ -12,6 +12,7 @@ from services.demo.gate import Gate
 from services.demo.producer import FlightsProducer
 from services.demo.retrainings import RetrainingLog
 from streams import records, topics
+from streams.cloud_events import Envelope
 from streams.producer import BatchProducer
 
 if TYPE_CHECKING:
@@ -128,7 +129,9 @@ class Play:
         self._collecting_sent = self.producer.sent.requests
         request = retrainings.bootstrap_request(model, at_ms, offsets)
         self.log.add(request)
-        await self._kafka.send(topics.RETRAINING.name, 0, [(model.encode(), records.encode(request), [])])
+        envelope = Envelope("demo", model, enabled=self._settings.cloud_events != "none")
+        record = (model.encode(), records.encode(request), envelope.headers(request))
+        await self._kafka.send(topics.RETRAINING.name, 0, [record])
         await gate.finish(request.request_id)
         retrainings.check_first_model(self.log.finished[request.request_id])
         self.phase = "scoring"

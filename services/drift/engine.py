@@ -57,6 +57,8 @@ class Outputs:
     drift: list[records.DriftRecord] = dataclasses.field(default_factory=list)
     requests: list[records.RetrainingRequested] = dataclasses.field(default_factory=list)
     """Their ``offsets`` name the predictions topic; who writes the outcomes adds theirs."""
+    traces: dict[tuple[int, int], list[tuple[str, bytes]]] = dataclasses.field(default_factory=dict)
+    """Headers of the traced outcomes, by source partition and offset."""
     dead_letters: list[records.DeadLetter] = dataclasses.field(default_factory=list)
     windows_closed: int = 0
     label_coverage: float | None = None
@@ -230,6 +232,8 @@ class Engine:
             return
         outcome = outcome_of(self.model, entry, label)
         outputs.outcomes.setdefault(label.source_partition, []).append(outcome)
+        if entry.trace:
+            outputs.traces[label.source_partition, label.source_offset] = entry.trace
         window = self._window
         assert window is not None
         if label.event_time_ms < window.start_ms:

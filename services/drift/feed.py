@@ -6,13 +6,9 @@ from collections.abc import Sequence
 import msgspec
 
 from services.drift.engine import Engine
-from services.drift.inputs import LABEL, PREDICTION, Place
-from services.model import DAY_MS, ModelDeclaration
+from services.drift.inputs import LABEL, PREDICTION, Place, TracedPrediction
+from services.model import ModelDeclaration
 from streams import codec, records
-
-FUTURE_MS_MAX = DAY_MS
-"""How far an event time may lie behind the time at which its record was written. One record from the
-year 3000 would hold every later one of its partition back until then."""
 
 
 class Feed:
@@ -36,10 +32,12 @@ class Feed:
                 continue
             try:
                 prediction = self._decode_prediction(value)
-                _check_time(prediction.event_time_ms, message)
+                codec.check_event_time(prediction.event_time_ms, message.timestamp)
             except (msgspec.DecodeError, UnicodeDecodeError, codec.InvalidRecordError) as error:
                 self._reject(PREDICTION, message, error, now_ms)
                 continue
+            if message.headers and (trace := codec.trace_headers(message.headers)):
+                prediction = TracedPrediction.of(prediction, trace)
             self._engine.add_prediction(message.partition, message.offset, prediction)
 
     def take_labels(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:
@@ -60,7 +58,7 @@ class Feed:
         if value is None:
             raise codec.InvalidRecordError("the label's value is null")
         event_time_ms = codec.epoch_ms(event_time)
-        _check_time(event_time_ms, message)
+        codec.check_event_time(event_time_ms, message.timestamp)
         return records.Label(
             prediction_id=identity,
             event_time_ms=event_time_ms,
@@ -75,21 +73,5 @@ class Feed:
             self._engine.inputs.add_heartbeat(Place(kind, message.partition), message.offset, watermark_ms)
 
     def _reject(self, kind: int, message: codec.KafkaRecord, error: Exception, now_ms: int) -> None:
-        letter = records.DeadLetter(
-            service="drift",
-            reason=str(error),
-            topic=message.topic,
-            partition=message.partition,
-            offset=message.offset,
-            key=message.key,
-            value=message.value,
-            failed_time_ms=now_ms,
-        )
+        letter = codec.dead_letter("drift", message, str(error), now_ms)
         self._engine.inputs.reject(Place(kind, message.partition), message.offset, letter)
-
-
-def _check_time(event_time_ms: int, message: codec.KafkaRecord) -> None:
-    if 0 < message.timestamp < event_time_ms - FUTURE_MS_MAX:
-        raise codec.InvalidRecordError(
-            f"the event time {event_time_ms} ms is more than a day after the record was written"
-        )

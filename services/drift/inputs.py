@@ -43,6 +43,17 @@ class Resume(msgspec.Struct, array_like=True, frozen=True):
     """Everything from there on counts at this event time or later."""
 
 
+class TracedPrediction(records.Prediction, kw_only=True, frozen=True, gc=False):
+    """A prediction with the trace that goes on to its outcome."""
+
+    trace: list[tuple[str, bytes]]
+
+    @classmethod
+    def of(cls, prediction: records.Prediction, trace: list[tuple[str, bytes]]) -> "TracedPrediction":
+        """Return the same prediction with its trace."""
+        return cls(**msgspec.structs.asdict(prediction), trace=trace)
+
+
 class Item(NamedTuple):
     """One record in the common order: by time, kind, id; partition and offset settle the rest."""
 

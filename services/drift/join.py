@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from services.drift.inputs import TracedPrediction
 from streams import records
 
 PROBABILITY_MIN = 1e-15
@@ -26,6 +27,8 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     shadow_scores: dict[str, float]
     label: float | None = None
     """The first label that came, kept to recognise further ones."""
+    trace: list[tuple[str, bytes]] | None = None
+    """Headers that go on to the outcome."""
 
 
 class Totals(msgspec.Struct):
@@ -82,6 +85,7 @@ class Join:
             prediction.score,
             _number(prediction.prediction),
             prediction.shadow_scores,
+            trace=prediction.trace if isinstance(prediction, TracedPrediction) else None,
         )
 
     def add_label(self, label: records.Label) -> Pending | None:

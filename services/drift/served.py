@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 from services import model
 from services.drift import snapshots
@@ -10,6 +11,7 @@ from services.drift.feed import Feed
 from services.drift.inputs import PREDICTION
 from services.drift.observing import Observer
 from streams import records, topics
+from streams.cloud_events import Envelope, Header
 from streams.producer import Record
 
 SNAPSHOT_SECONDS_MIN = 2.0
@@ -51,8 +53,8 @@ class SnapshotPace:
 class ServedModel:
     """One model with all that belongs to it."""
 
-    def __init__(self, declaration: model.ModelDeclaration, state: State) -> None:
-        """Go on from a state."""
+    def __init__(self, declaration: model.ModelDeclaration, state: State, *, cloud_events: bool) -> None:
+        """Go on from a state; what is written has headers of CloudEvents, or none."""
         self.name = declaration.name
         self.key = declaration.name.encode()
         self.predictions_topic = topics.predictions(declaration.name)
@@ -62,6 +64,7 @@ class ServedModel:
         self.feed = Feed(declaration, self.engine)
         self.observer = Observer(self.engine)
         self.pace = SnapshotPace()
+        self._envelope = Envelope("drift", declaration.name, enabled=cloud_events)
         self.watermark_ms: int | None = None
         """Processed, acknowledged, and not yet published if it is above ``published_ms``."""
         self.published_ms: int | None = None
@@ -73,11 +76,25 @@ class ServedModel:
     def outcome_batches(self, outputs: Outputs) -> dict[tuple[str, int], list[Record]]:
         """Encode the outcomes, each into its label's partition number."""
         return {
-            (self.outcomes_topic, partition): [
-                (outcome.prediction_id.encode(), records.encode(outcome), []) for outcome in outcomes
-            ]
+            (self.outcomes_topic, partition): self._outcomes(outcomes, outputs.traces)
             for partition, outcomes in outputs.outcomes.items()
         }
+
+    def _outcomes(
+        self, outcomes: Sequence[records.Outcome], traces: Mapping[tuple[int, int], list[Header]]
+    ) -> list[Record]:
+        places = [(outcome.source_partition, outcome.source_offset) for outcome in outcomes]
+        headers = self._envelope.bulk(records.Outcome, places)
+        if traces:
+            headers = ([*own, *traces.get(place, ())] for own, place in zip(headers, places, strict=False))
+        return [
+            (outcome.prediction_id.encode(), records.encode(outcome), own)
+            for outcome, own in zip(outcomes, headers, strict=False)
+        ]
+
+    def about(self, record: records.DriftRecord | records.RetrainingRequested) -> Record:
+        """Encode a report, an alarm or a request."""
+        return self.key, records.encode(record), self._envelope.headers(record)
 
     def snapshot(self) -> bytes:
         """Encode the state."""

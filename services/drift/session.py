@@ -21,7 +21,7 @@ from services.drift.served import ServedModel, dead_letter_batches
 from services.model import ModelDeclaration
 from services.settings import Settings
 from services.topics import ensure_topics
-from streams import records, topics
+from streams import topics
 from streams.producer import Record, RecordTooLargeError
 
 POLL_MS = 250
@@ -52,7 +52,11 @@ def opened(
             for topic in (topics.predictions(declaration.name), declaration.label.topic)
         }
         states = _restore(data, declarations, partitions)
-        served = [ServedModel(declarations[name], state) for name, state in states.items()]
+        cloud_events = settings.cloud_events != "none"
+        served = [
+            ServedModel(declarations[name], state, cloud_events=cloud_events)
+            for name, state in states.items()
+        ]
         control = Control(
             _consumer(settings, "drift-control", stack), {each.name: each.engine for each in served}
         )
@@ -134,9 +138,7 @@ class Session:
             for place, batch in dead_letter_batches(outputs).items():
                 stage.setdefault(place, []).extend(batch)
         self._outbox.write(stage)
-        reports: list[Record] = [
-            (each.key, records.encode(report), []) for each, outputs in steps for report in outputs.drift
-        ]
+        reports = [each.about(report) for each, outputs in steps for report in outputs.drift]
         self._outbox.write({(topics.DRIFT.name, 0): reports})
         self._request(steps)
         for each, outputs in steps:
@@ -159,7 +161,7 @@ class Session:
                 complete = msgspec.structs.replace(
                     request, offsets=request.offsets | {each.outcomes_topic: ends}
                 )
-                batch.append((each.key, records.encode(complete), []))
+                batch.append(each.about(complete))
                 _log.info("drift.retraining_requested", model=each.name, reason=request.reason)
         self._outbox.write({(topics.RETRAINING.name, 0): batch})
 

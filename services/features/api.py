@@ -28,7 +28,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from services import web
+from services import web, window_values
 from services.feature_plan import FeaturePlan, PlanError, Reference, ServicePlan, ValueType
 from services.online_store import OnlineReader
 from services.redis_pipeline import AsyncPipeline
@@ -195,8 +195,7 @@ def _times(view: ServedView) -> Mapping[str, Any]:
 def _values(column: Any, kind: ValueType) -> list[Any]:
     """Write values in JSON as Feast's server does."""
     if column.dtype != object:  # of a window, where nan is null
-        whole = kind is ValueType.INT64
-        values = [None if math.isnan(v) else int(v) if whole else v for v in column.tolist()]
+        values: list[Any] = [window_values.fitted(kind, value) for value in column.tolist()]
     else:
         values = column.tolist()
     write = _JSON_FORMS.get(kind)

@@ -63,6 +63,7 @@ class SourceReader:
                 continue
             try:
                 event = self.decode(record, record.partition, record.offset)
+                codec.check_event_time(event.time_ms, record.timestamp)
             except codec.InvalidRecordError as error:
                 letters.append(codec.dead_letter(SERVICE, record, str(error)))
                 continue

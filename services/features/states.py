@@ -1,25 +1,21 @@
 """What one view makes of events: the state of each entity, and the row that Feast's readers see. Pure."""
 
 import dataclasses
-import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from services import feast_layout
-from services.feature_plan import Kind, ValueType, View
-from streams import windows
-from streams.observations import Observation, Observations
+from services.feature_plan import Kind, View
+from services.window_values import WindowValues
+from streams.observations import Observations
 from streams.records import FeatureValue
 from streams.windows import Tiles
 
 Entity = tuple[Any, ...]
-_INT64_MAX = 2.0**63 - 1024
-"""The largest double that is an Int64: a sum beyond it stays there."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """A decoded source event and where it comes from: the identity by which repeats are known."""
 
     value: Any
@@ -38,19 +34,20 @@ class EntityState:
     history: Tiles | Observations
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """The features as of an entity's newest event."""
 
     event_time_ms: int
-    values: list[FeatureValue]
+    values: Sequence[FeatureValue]
+    encoded: Sequence[bytes]
+    """The values as Feast's readers find them."""
 
 
 class _Behaviour(Protocol):
     """What differs between the kinds of stream views."""
 
     def history(self, raw: bytes | None) -> Tiles | Observations: ...
-    def add(self, history: Any, event: Event) -> None: ...
+    def add(self, history: Any, events: Iterable[Event]) -> None: ...
     def row(self, history: Any) -> Row: ...
 
 
@@ -65,7 +62,7 @@ class ViewLogic:
         self._behaviour = _BEHAVIOURS[view.kind](view)
         self._sidecar_field = feast_layout.sidecar_field(view.name)
         self._timestamp_field = feast_layout.timestamp_field(view.name)
-        self._fields = [(feast_layout.feature_field(view.name, f.name), f.type) for f in view.features]
+        self._fields = [feast_layout.feature_field(view.name, name) for name in view.feature_names]
 
     def entity(self, event: Any) -> Entity | None:
         """Return the values of the view's join keys; None if one is null: the event concerns no entity."""
@@ -79,26 +76,28 @@ class ViewLogic:
         offsets, raw = feast_layout.decode_sidecar(sidecar)
         return EntityState(offsets, self._behaviour.history(raw))
 
-    def apply(self, state: EntityState, event: Event) -> bool:
-        """Count an event in; tell whether it is new. Of one source partition, offsets only rise."""
-        if event.source_offset <= state.offsets.get(event.source_partition, -1):
-            return False
-        self._behaviour.add(state.history, event)
-        state.offsets[event.source_partition] = event.source_offset
-        return True
+    def apply(self, state: EntityState, *events: Event) -> int:
+        """Count events in, in order; return how many are new. Of one source partition, offsets only rise."""
+        offsets = state.offsets
+        new = []
+        for event in events:
+            _, _, partition, offset = event
+            if offset > offsets.get(partition, -1):
+                offsets[partition] = offset
+                new.append(event)
+        self._behaviour.add(state.history, new)
+        return len(new)
 
     def row(self, state: EntityState) -> Row:
         """Return the row as of the entity's newest event; only for a state with events."""
         return self._behaviour.row(state.history)
 
-    def fields(self, state: EntityState, row: Row) -> dict[bytes, bytes]:
+    def fields(self, state: EntityState, row: Row, generation: int = 0) -> dict[bytes, bytes]:
         """Return all that is written into the entity's hash, at once."""
-        fields = {
-            name: feast_layout.encode_value(kind, value)
-            for (name, kind), value in zip(self._fields, row.values, strict=True)
-        }
+        fields = dict(zip(self._fields, row.encoded, strict=True))
         fields[self._timestamp_field] = feast_layout.encode_timestamp(row.event_time_ms)
-        fields[self._sidecar_field] = feast_layout.encode_sidecar(state.offsets, state.history.to_bytes())
+        history = state.history.to_bytes()
+        fields[self._sidecar_field] = feast_layout.encode_sidecar(state.offsets, history, generation)
         return fields
 
 
@@ -106,27 +105,21 @@ class _Windowed:
     """Tiles of the aggregated columns."""
 
     def __init__(self, view: View) -> None:
-        self._layout = windows.Layout(view.aggregations, view.hop_ms)
+        self._values = WindowValues(view)
+        self._layout = self._values.layout
         self._values_of = _getter(self._layout.columns)
         self._kinds = [feature.type for feature in view.features]
 
     def history(self, raw: bytes | None) -> Tiles:
         return Tiles(self._layout) if raw is None else Tiles.from_bytes(self._layout, raw)
 
-    def add(self, history: Tiles, event: Event) -> None:
-        history.add(event.time_ms, self._values_of(event.value))
+    def add(self, history: Tiles, events: Iterable[Event]) -> None:
+        for event in events:
+            history.add(event.time_ms, self._values_of(event.value))
 
     def row(self, history: Tiles) -> Row:
-        values = history.newest_values()
-        return Row(
-            history.newest_ms, [_value(kind, value) for kind, value in zip(self._kinds, values, strict=True)]
-        )
-
-
-def _value(kind: ValueType, value: float) -> FeatureValue:
-    if math.isnan(value):
-        return None
-    return int(min(max(value, -(2.0**63)), _INT64_MAX)) if kind is ValueType.INT64 else value
+        values = self._values.newest(history)
+        return Row(history.newest_ms, values, list(map(feast_layout.encode_value, self._kinds, values)))
 
 
 class _Latest:
@@ -134,21 +127,19 @@ class _Latest:
 
     def __init__(self, view: View) -> None:
         self._values_of = _getter(view.feature_names)
-        self._kinds = [feature.type for feature in view.features]
+        self._format = feast_layout.RowFormat([feature.type for feature in view.features])
 
     def history(self, raw: bytes | None) -> Observations:
         return Observations() if raw is None else Observations.from_bytes(raw)
 
-    def add(self, history: Observations, event: Event) -> None:
-        row = feast_layout.encode_row(self._kinds, self._values_of(event.value))
-        history.add(Observation(event.time_ms, event.source_partition, event.source_offset, row))
+    def add(self, history: Observations, events: Iterable[Event]) -> None:
+        encode, values_of = self._format.encode, self._values_of
+        for value, time_ms, partition, offset in events:
+            history.add(time_ms, partition, offset, encode(values_of(value)))
 
     def row(self, history: Observations) -> Row:
         newest = history.newest
-        return Row(
-            newest.event_time_ms,
-            [feast_layout.decode_value(raw) for raw in feast_layout.split_row(newest.row)],
-        )
+        return Row(newest.event_time_ms, self._format.decode(newest.row), self._format.split(newest.row))
 
 
 _BEHAVIOURS: Mapping[Kind, Callable[[View], _Behaviour]] = {Kind.WINDOWED: _Windowed, Kind.LATEST: _Latest}

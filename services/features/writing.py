@@ -1,5 +1,6 @@
 """Applying events to one view: states from memory or the sidecars, rows to Redis, the feature log."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from services import feast_layout, telemetry
@@ -47,7 +48,7 @@ class ViewWriter:
         applied = 0
         for key, own in by_key.items():
             state = held[key].state
-            new = sum([self.logic.apply(state, event) for event in own])
+            new = self.logic.apply(state, *own)
             applied += new
             if new:
                 rows.append((key, held[key], self.logic.row(state)))
@@ -62,22 +63,21 @@ class ViewWriter:
     async def _write(self, cache: Cache, at: Standing, rows: Sequence[tuple[bytes, Held, Row]]) -> None:
         writes = []
         for key, held, row in rows:
-            fields = self.logic.fields(held.state, row)
-            sidecar = feast_layout.with_generation(fields[self._field], at.generation)
-            fields[self._field] = sidecar
+            fields = self.logic.fields(held.state, row, at.generation)
+            sidecar = fields[self._field]
             writes.append(EntityWrite(key, held.version, fields))
             held.version = feast_layout.sidecar_version(sidecar)
             cache.note(key, len(sidecar))
         await self._store.write(at, self._field, writes)
 
     def _group(self, events: Sequence[Event]) -> tuple[dict[bytes, Entity], dict[bytes, list[Event]]]:
-        by_entity: dict[Entity, list[Event]] = {}
+        by_entity: defaultdict[Entity, list[Event]] = defaultdict(list)
+        entity_of = self.logic.entity
         for event in events:
-            entity = self.logic.entity(event.value)
-            if entity is None:
-                self._count("no_entity", 1)
-            else:
-                by_entity.setdefault(entity, []).append(event)
+            entity = entity_of(event.value)
+            if entity is not None:
+                by_entity[entity].append(event)
+        self._count("no_entity", len(events) - sum(map(len, by_entity.values())))
         entities = {self.logic.key_of(entity): entity for entity in by_entity}
         return entities, {key: by_entity[entity] for key, entity in entities.items()}
 
@@ -115,7 +115,7 @@ class ViewWriter:
         view = self.view
         log = [
             records.FeatureRow(
-                view=view, entity=list(entity), event_time_ms=row.event_time_ms, values=row.values
+                view=view, entity=list(entity), event_time_ms=row.event_time_ms, values=list(row.values)
             )
             for entity, row in rows
         ]

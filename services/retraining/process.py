@@ -14,6 +14,7 @@ from services.retraining.history import Known
 from services.retraining.retrainer import Retrainer
 from services.settings import Settings
 from streams import records, topics
+from streams.cloud_events import Envelope
 
 log = structlog.get_logger()
 
@@ -74,6 +75,7 @@ class _Worker:
         from kafka import KafkaProducer
 
         self._options = settings.kafka_options()
+        self._cloud_events = settings.cloud_events != "none"
         self._producer = KafkaProducer(**self._options, acks="all", enable_idempotence=True)
         self._ready = False
 
@@ -81,7 +83,10 @@ class _Worker:
         return None if self._ready else "starting, or waiting for the topic"
 
     def publish(self, topic: str, record: records.ModelChanged | records.RetrainingFinished) -> None:
-        future = self._producer.send(topic, key=record.model.encode(), value=records.encode(record))
+        headers = Envelope("retraining", record.model, enabled=self._cloud_events).headers(record)
+        future = self._producer.send(
+            topic, key=record.model.encode(), value=records.encode(record), headers=headers
+        )
         future.get(timeout=ACKNOWLEDGED_SECONDS_MAX)
 
     def end_offsets(self, names: Sequence[str]) -> Mapping[str, list[int]]:

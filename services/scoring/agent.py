@@ -7,14 +7,16 @@ partition number and order of their requests, and heartbeats travel with them.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services import telemetry
 from services.scoring.engine import Scorer, count_answers, to_predictions
 from services.scoring.following import ModelFollower
+from services.tracing import Traces, Tracing, carrying, noted_stages, stage
 from streams import codec, records, topics
 from streams.batches import Slice
+from streams.cloud_events import Envelope
 from streams.producer import BatchProducer, Record
 
 
@@ -28,6 +30,8 @@ class ScoringAgent:
         producer: BatchProducer,
         *,
         record_bytes_max: int,
+        cloud_events: bool,
+        tracing: Tracing,
     ) -> None:
         """Take the collaborators; larger records become dead letters."""
         self._scorer = scorer
@@ -35,25 +39,36 @@ class ScoringAgent:
         self._producer = producer
         self._record_bytes_max = record_bytes_max
         self._is_replay = scorer.declaration.features.wait_seconds > 0
+        self._tracing = tracing
         self._topic = topics.predictions(scorer.name)
+        self._envelope = Envelope("scoring", scorer.name, enabled=cloud_events)
 
     async def write_predictions(self, slice_: Slice) -> None:
         """Receive, decode, score, write; acknowledge when the broker has acknowledged all."""
-        began = time.perf_counter()
-        requests, letters, watermark_ms = self._decode(slice_)
+        with noted_stages() as stages:
+            traces = await self._write(slice_)
+        self._tracing.end(traces, stages, self._scorer.name, slice_.partition)
+
+    async def _write(self, slice_: Slice) -> Traces:
+        began, began_ns = time.perf_counter(), time.time_ns()
+        with stage("decode"):
+            requests, letters, watermark_ms = self._decode(slice_)
+        traces = self._tracing.begin(requests, began_ns)
         batch: list[Record] = []
         if requests:
             predictions, failed = await self._score(requests, slice_)
             letters += failed
             keys = {record.offset: record.key for record, _ in requests}
-            batch = [(keys[p.source_offset], records.encode(p), []) for p in predictions]
+            batch = self._records(keys, predictions, traces)
         if watermark_ms is not None:
             batch.append((None, None, codec.heartbeat(watermark_ms)))
-        await self._producer.send_dead_letters(letters)
-        if batch:
-            await self._producer.send(self._topic, slice_.partition, batch)
+        with stage("write"):
+            await self._producer.send_dead_letters(letters)
+            if batch:
+                await self._producer.send(self._topic, slice_.partition, batch)
         slice_.ack()
         self._observe(letters, time.perf_counter() - began)
+        return traces
 
     def _decode(self, slice_: Slice) -> tuple[list[tuple[Any, Any]], list[records.DeadLetter], int | None]:
         decode, bytes_max = self._scorer.decoder.decode, self._record_bytes_max
@@ -68,10 +83,24 @@ class ScoringAgent:
                     raise codec.InvalidRecordError(
                         f"the record has {len(value)} bytes, the limit is {bytes_max}"
                     )
-                requests.append((record, decode(value)))
+                event = decode(value)
+                codec.check_event_time(self._scorer.event_time_ms(event), record.timestamp)
+                requests.append((record, event))
             except codec.InvalidRecordError as error:
                 letters.append(codec.dead_letter("scoring", record, str(error)))
         return requests, letters, watermark_ms
+
+    def _records(
+        self, keys: Mapping[int, Any], predictions: Sequence[records.Prediction], traces: Traces
+    ) -> list[Record]:
+        places = ((p.source_partition, p.source_offset) for p in predictions)
+        time_ms = predictions[0].scored_time_ms if predictions else None
+        headers = self._envelope.bulk(records.Prediction, places, time_ms)
+        headers = carrying(headers, (p.source_offset for p in predictions), traces)
+        return [
+            (keys[p.source_offset], records.encode(p), own)
+            for p, own in zip(predictions, headers, strict=False)
+        ]
 
     async def _score(
         self, requests: Sequence[tuple[Any, Any]], slice_: Slice

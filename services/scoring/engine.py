@@ -19,6 +19,7 @@ from services.scoring.models import LoadedModel, ModelSet
 from services.scoring.routing import NOBODY
 from services.scoring.threads import Threads
 from services.served_features import ServedFeatures
+from services.tracing import stage
 from streams import codec, records
 
 log = structlog.get_logger()
@@ -106,6 +107,10 @@ class Scorer:
         self._key = operator.attrgetter(declaration.request.routing_key)
         self._event_time = operator.attrgetter(declaration.request.event_time)
 
+    def event_time_ms(self, event: Any) -> int:
+        """Return the event time of a decoded request."""
+        return codec.epoch_ms(self._event_time(event))
+
     async def score(self, events: Sequence[Any], *, replay: bool) -> Scored:
         """Serve features to decoded requests and answer them.
 
@@ -113,11 +118,12 @@ class Scorer:
         every shadow. Raises `FeaturesLateError` when the watermark does not come, and whatever the model
         raises when it can answer none of the rows.
         """
-        times = np.fromiter((codec.epoch_ms(self._event_time(e)) for e in events), np.int64, len(events))
+        times = np.fromiter(map(self.event_time_ms, events), np.int64, len(events))
         if replay:
             await self._wait_for_features(int(times.max()))
         entities = {key: [getattr(e, key) for e in events] for key in self._join_keys}
-        served = await self._reader.read(entities, times)
+        with stage("features"):
+            served = await self._reader.read(entities, times)
         columns = self._request_columns(events) | dict(served.columns)
         self._count(columns, served)
         routes = self.models.routes
@@ -127,7 +133,8 @@ class Scorer:
         inputs = self._missing.fill(columns)
         shadows = self._start_shadows(routes.shadows, inputs)
         try:
-            outputs = await self._answer(inputs, routes.answering, arm_of, failed)
+            with stage("predict"):
+                outputs = await self._answer(inputs, routes.answering, arm_of, failed)
             shadow_scores = await self._shadow_scores(shadows, outputs, wait=replay)
         finally:
             for task in shadows.values():

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from services.scoring.loading import Loader
 from services.scoring.models import ModelCache, ModelSet
 from services.scoring.threads import Threads
 from services.settings import Settings
+from services.tracing import Tracing
 from streams.groups import Group
 from streams.producer import BatchProducer
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 LOOK_SECONDS = 2.0
+LOAD_SECONDS_MAX = 30.0
+"""For which a process that starts is not ready because of one model's versions."""
 STARTS_MAX = 8
 """Models starting at once: more would only make the broker busy with groups."""
 
@@ -47,6 +51,7 @@ class Collaborators:
     pipeline: "AsyncPipeline"
     loader: Loader
     cache: ModelCache
+    tracing: Tracing
 
 
 class Member:
@@ -80,6 +85,8 @@ class Member:
             shared.follower,
             shared.producer,
             record_bytes_max=shared.settings.record_bytes_max,
+            cloud_events=shared.settings.cloud_events == "all",
+            tracing=shared.tracing,
         )
         name = f"scoring.{declaration.name}"
         self.group = Group(
@@ -91,6 +98,7 @@ class Member:
         )
         self.group.slices([declaration.request.topic], agent.write_predictions)
         self._stack = contextlib.AsyncExitStack()
+        self._patient_until = time.monotonic() + LOAD_SECONDS_MAX
 
     async def start(self) -> None:
         """Make sure of the topics, then join the group."""
@@ -106,6 +114,11 @@ class Member:
     async def stop(self) -> None:
         """Finish the slices in work, commit, leave."""
         await self._stack.aclose()
+
+    @property
+    def is_loading(self) -> bool:
+        """Tell whether its first versions are still to come; after a while nobody waits for them any more."""
+        return not self.models.is_settled and time.monotonic() < self._patient_until
 
     @property
     def fault(self) -> str | None:
@@ -144,6 +157,8 @@ class Fleet:
         unassigned = sorted(name for name, member in self.members.items() if not member.group.assigned)
         if unassigned:
             return f"waiting for partitions: {', '.join(unassigned)}"
+        if loading := sorted(name for name, member in self.members.items() if member.is_loading):
+            return f"models are being loaded: {', '.join(loading)}"
         return None if self.members else "no model is served"
 
     @contextlib.asynccontextmanager

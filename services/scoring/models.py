@@ -48,6 +48,11 @@ class ModelCache:
         """Tell whether a version of a model is loaded."""
         return key in self._held
 
+    @property
+    def has_room(self) -> bool:
+        """Tell whether anything can be loaded without something else being let go."""
+        return self._size_bytes < self._bytes_max
+
     def get(self, model: str, version: int) -> LoadedModel | None:
         """Return a version if it is loaded."""
         found = self._held.get((model, version))
@@ -127,13 +132,22 @@ class ModelSet:
         return loaded
 
     def change(self, change: records.ModelChanged, *, lazily: bool = False) -> None:
-        """Have a change take effect, ``lazily`` before its versions are loaded. Only the latest counts."""
+        """Have a change take effect; only the latest one counts.
+
+        With ``lazily``, before its versions are loaded; and if others have filled the cache, they are loaded
+        only when a request comes.
+        """
         self._wanted = (change, lazily)
         self._settled.clear()
         self._news.set()
 
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether the latest change is in effect, or was given up for now."""
+        return self._settled.is_set()
+
     async def settled(self) -> None:
-        """Wait until the latest change is in effect, or was given up for now."""
+        """Wait for `is_settled`."""
         await self._settled.wait()
 
     @contextlib.asynccontextmanager
@@ -169,7 +183,7 @@ class ModelSet:
             routes = Routes(self.name, change.arms)
             if lazily or not self.routes.versions:
                 self._adopt(routes, change)  # nothing answers yet: requests wait for the first version
-            if not lazily:
+            if not lazily or self._cache.has_room:
                 await asyncio.gather(*(self.version(version) for version in routes.versions))
         except Exception as error:  # noqa: BLE001  # whatever is wrong with it, the old arms go on
             self.fault = f"the change {change.reason!r} is not in effect: {error}"

@@ -27,6 +27,7 @@ class Scoring:
         from services.scoring.fleet import Collaborators, Fleet
         from services.scoring.following import ModelFollower
         from services.scoring.models import ModelCache
+        from services.tracing import Tracing
         from streams.producer import BatchProducer
 
         self._settings = settings
@@ -41,6 +42,7 @@ class Scoring:
                 pipeline=self._pipeline,
                 loader=loading.loader(settings),
                 cache=ModelCache(settings.model_cache_mib_max << 20),
+                tracing=Tracing(settings.otlp_endpoint, "scoring"),
             )
         )
 

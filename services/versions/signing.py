@@ -52,9 +52,10 @@ class Statement:
 def sign(settings: "Settings", statement: Statement) -> str:
     """Return a signature as ``<key id>:<base64>``; raise `SigningError` without a key.
 
-    Where no file is set, the first signature makes the key; a file that was set must be there.
+    Where no keys are set, the first signature makes one; a file that was set must be there.
     """
-    key = _private_key(settings, create=settings.signing_key_file is None)
+    create = settings.signing_key_file is None and not are_provided(settings)
+    key = _private_key(settings, create=create)
     return f"{_key_id(key.public_key())}:{base64.b64encode(key.sign(statement.text())).decode()}"
 
 
@@ -80,6 +81,11 @@ def verify(settings: "Settings", statement: Statement, signature: str) -> None:
             f"its signature is not one for model {statement.model}, flavour {statement.flavour} and digest "
             f"{statement.digest[:12]}: tags were changed, or copied from another version; register it again"
         ) from error
+
+
+def are_provided(settings: "Settings") -> bool:
+    """Tell whether the operator hands out the keys: a key made here would be trusted by nobody."""
+    return bool(settings.verifying_keys)
 
 
 def ensure_key(settings: "Settings") -> str:

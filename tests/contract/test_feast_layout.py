@@ -112,6 +112,26 @@ def test_values_of_every_type_equal_those_of_feast_and_are_read_back(
         assert feast_layout.decode_value(raw) == value
 
 
+COLUMNS = st.sampled_from(list(SCALARS)).flatmap(
+    lambda kind: st.tuples(st.just(kind), st.none() | SCALARS[kind])
+)
+NUMBERS = st.sampled_from([ValueType.DOUBLE, ValueType.FLOAT]).flatmap(
+    lambda kind: st.tuples(st.just(kind), SCALARS[kind])
+)
+
+
+@given(st.lists(COLUMNS) | st.lists(NUMBERS, min_size=1))
+def test_a_row_holds_each_value_as_it_stands_alone(columns: list[tuple[ValueType, Any]]) -> None:
+    """Rows of numbers alone take another way to the same bytes."""
+    values = [value for _, value in columns]
+    alone = [feast_layout.encode_value(kind, value) for kind, value in columns]
+    row_format = feast_layout.RowFormat([kind for kind, _ in columns])
+    raw = row_format.encode(values)
+    assert raw == b"".join(len(each).to_bytes(4, "little") + each for each in alone)
+    assert list(row_format.split(raw)) == feast_layout.split_row(raw) == alone
+    assert list(row_format.decode(raw)) == values
+
+
 def test_every_kind_of_null_of_feast_is_null() -> None:
     from feast.protos.feast.types.Value_pb2 import NULL, Value
 
@@ -173,6 +193,7 @@ def test_feast_reads_the_rows_that_we_write(plan: FeaturePlan, feast_store: Any,
             "layout_by_shop:amount_max",
             "layout_by_shop:amount_std",
             "layout_by_desk:desk_mean",
+            "layout_by_desk:desk_life",
         ],
         entity_rows=[{"shop": "mill", "desk": 7}],
     )
@@ -182,6 +203,7 @@ def test_feast_reads_the_rows_that_we_write(plan: FeaturePlan, feast_store: Any,
     assert served["amount_max"] == 4.5
     assert served["amount_std"] == pytest.approx(1.5909902576697319)
     assert served["desk_mean"] == 2.25
+    assert served["desk_life"] == 6.75
     assert answer.proto.results[-1].event_timestamps[0].ToMilliseconds() == NOON_MS + 12 * 60_000
 
 
@@ -394,14 +416,15 @@ def test_plan_says_what_the_repository_declares(plan: FeaturePlan) -> None:
     assert not plan.view("layout_latest").is_repartitioned
     assert plan.view("layout_latest").ttl_ms == 3_600_000
     service = plan.service("everything")
-    assert service.feature_names[:5] == (
+    assert service.feature_names[:6] == (
         "amount_sum",
         "amount_count",
         "amount_max",
         "amount_std",
         "desk_mean",
+        "desk_life",
     )
-    assert service.feature_names[5:] == (
+    assert service.feature_names[6:] == (
         "heat", "state", "open", "people", "width", "depth", "drawers", "legs", "colour", "oak",
     )  # fmt: skip
     assert set(service.join_keys) == {"shop", "desk"}

@@ -3,20 +3,26 @@
 import asyncio
 import json
 import math
+import operator
+import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import redis
 
-from services import feast_repository
+from services import aggregation_plan, feast_repository
+from services.feast_layout import sidecar_field
 from services.feature_plan import PlanError
 from services.features.states import Event, ViewLogic
 from services.online_store import OnlineReader
 from services.settings import Settings
-from streams.codec import EventDecoder
+from streams.codec import EventDecoder, parse_ddl
 from streams.spans import Change
+from streams.windows import Layout, Tiles
 from tests.cards import DEFINITIONS, write_cards
 
 NOON_MS = 1_372_680_000_000
@@ -73,6 +79,70 @@ def test_what_feast_and_the_tags_declare_is_planned_and_served_at_any_time(
         "faster": [3, 2, -2],
         "merchants": [2, 3, 3],
     }
+
+
+def test_types_beside_doubles_and_the_whole_life_reach_feasts_readers(valkey: str, tmp_path: Path) -> None:
+    from feast import FeatureStore
+
+    repository = write_cards(tmp_path / "repository", "lives")
+    settings = Settings(redis_url=valkey, home=tmp_path / "home", feature_repo=repository)
+    plan = feast_repository.apply(settings)
+    view = plan.view("lives_lives")
+    assert view.source is not None
+    assert [item.window_ms for item in view.aggregations] == [0, 0, 0, 0, 0, 60 * MINUTE_MS, 0]
+    logic, decode = ViewLogic(plan.project, view), EventDecoder(view.source.fields).decode
+    state = logic.load(None)
+    for offset, (minute, amount, merchant) in enumerate([(-(10**6), 0.1, "z"), *PAYMENTS]):
+        raw = {"card": "x", "event_time": "2013-07-01T12:00:00Z", "amount": amount, "merchant": merchant}
+        event = decode(json.dumps({**raw, "paid": minute > 0}).encode())
+        logic.apply(state, Event(event, NOON_MS + minute * MINUTE_MS, 0, offset))
+        state = logic.load(logic.fields(state, logic.row(state))[sidecar_field(view.name)])
+    with redis.Redis.from_url(valkey) as client:
+        client.hset(logic.key_of(("x",)), mapping=logic.fields(state, logic.row(state)))
+    names = [f"lives_lives:{name}" for name in view.feature_names]
+    with feast_repository._environment(settings):
+        store = FeatureStore(repo_path=str(repository))
+        found = store.get_online_features(names, [{"card": "x"}]).to_dict()
+    assert {name: found[name][0] for name in view.feature_names} == {
+        "life_sum": float(np.float32(85.1)),
+        "payments": 5,
+        "mean_by_ten": float(np.float32(35.1 / 4)),
+        "count_distinct_merchant": 4,
+        "last_merchant": "c",
+        "first_merchant": "a",
+        "last_paid": True,
+    }
+
+
+def test_aggregates_of_a_whole_life_are_those_of_feasts_own_engine() -> None:
+    from feast.aggregation import Aggregation, aggregation_specs_to_agg_ops
+    from feast.infra.compute_engines.backends.pandas_backend import PandasBackend
+
+    ends = ("count", "count_distinct", "first", "last")
+    declared = [Aggregation("merchant", function) for function in ends]
+    declared += [Aggregation("amount", function) for function in ("sum", "mean", "min", "max", "std", "var")]
+    declared += [Aggregation("amount", function) for function in ends]
+    rng = random.Random(4)
+    rows = [
+        (rng.randrange(10**9), rng.choice([None, rng.uniform(-9, 9)]), rng.choice([None, *"abc"]))
+        for _ in range(300)
+    ]
+    events = pd.DataFrame(sorted(rows, key=operator.itemgetter(0)), columns=["time_ms", "amount", "merchant"])
+    operations = aggregation_specs_to_agg_ops(declared, time_window_unsupported_error_message="windows")
+    (theirs,) = PandasBackend().groupby_agg(events.assign(card="x"), ["card"], operations).to_dict("records")
+    view = SimpleNamespace(name="lives", aggregations=declared, tags={}, tiling_hop_size=None)
+    fields = {field.name: field for field in parse_ddl("amount double, merchant string")}
+    ours = aggregation_plan.aggregations(view, fields)
+    layout = Layout(ours, aggregation_plan.hop_ms(view))
+    tiles = Tiles(layout)
+    for time_ms, amount, merchant in rows:
+        values = {"amount": amount, "merchant": merchant}
+        tiles.add(time_ms, [values[column] for column in layout.columns])
+    for item, value in zip(ours, tiles.newest_values(), strict=True):
+        expected = theirs[item.feature]
+        assert value == (expected if isinstance(expected, str) else pytest.approx(expected, rel=1e-12)), (
+            item.feature
+        )
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ class Ledger:
 
     def _take(self, record: Any) -> None:
         if record.topic == DEAD_LETTERS.name:
+            if record.value is None:  # a replay's mark
+                return
             letter = self._decode_letter(record.value)
             self.letters[letter.topic, letter.partition, letter.offset] = letter
             return

@@ -66,6 +66,21 @@ select
 from asked left join counted on counted.merchant = asked.name and counted.t <= asked.t
 group by number order by number
 """
+LIVES = """
+select
+    sum(amount)::float as life_sum,
+    if(count(counted.t) = 0, null, count(amount)) as payments,
+    avg(amount) filter (counted.t < asked.t // 600000 * 600000)::float as mean_by_ten,
+    if(count(counted.t) = 0, null, count(distinct merchant)) as count_distinct_merchant,
+    last(merchant order by counted.t, merchant) filter (merchant is not null) as last_merchant,
+    first(merchant order by counted.t, merchant) filter (
+        merchant is not null and counted.t >= (asked.t - 3600000) // 60000 * 60000
+    ) as first_merchant,
+    last(paid order by counted.t, paid) filter (paid is not null) as last_paid
+from asked left join (select *, amount > 100 as paid from counted) counted
+    on counted.card = asked.name and counted.t <= asked.t
+group by number order by number
+"""
 Payment = tuple[int, int, int, str, float | None, str | None]
 """Partition, place in it, event time, card, amount, merchant."""
 
@@ -79,6 +94,9 @@ def settings(
     return Settings().model_copy(update={**changes, **http_ports})
 
 
+ELDER = "card 9"
+
+
 def payments(rng: random.Random) -> list[Payment]:
     """Return payments in the order in which they arrive: most of them out of order, some too late."""
     made = []
@@ -88,6 +106,9 @@ def payments(rng: random.Random) -> list[Payment]:
         card = f"card {rng.randrange(6)}"
         amount = rng.choice([None, float(rng.randrange(-20, 500)), 12.0])
         made.append((time_ms + delay_ms, time_ms, card, amount, rng.choice([None, "mill", "dock", "hill"])))
+    for days, minute in ((9, 0), (9, 7), (5, 1), (0, 30), (0, 90)):  # of one whose past is not kept apart
+        time_ms = START_MS - days * 86_400_000 + minute * 60_000
+        made.append((time_ms, time_ms, ELDER, rng.uniform(0, 200), rng.choice(["hut", "inn"])))
     places = [0] * PARTITIONS
     arrived: list[Payment] = []
     for _, time_ms, card, amount, merchant in sorted(made, key=lambda item: item[0]):
@@ -104,6 +125,7 @@ def send(settings: Settings, topic: str, arrived: Sequence[Payment]) -> None:
     producer = KafkaProducer(bootstrap_servers=settings.broker, acks="all", linger_ms=5)
     for partition, _, time_ms, card, amount, merchant in arrived:
         event = {"card": card, "event_time": stamp(time_ms), "amount": amount, "merchant": merchant}
+        event["paid"] = None if amount is None else amount > 100
         producer.send(topic, json.dumps(event).encode(), partition=partition)
     for partition in range(PARTITIONS):
         producer.send(topic, None, key=b"-", partition=partition, headers=codec.heartbeat(END_MS))
@@ -125,17 +147,19 @@ def test_every_kind_of_window_equals_sql_over_the_events_that_count(
     send(settings, f"{unique_name}.payments", arrived)
     times_ms = [START_MS + rng.randrange(-600_000, 9_000_000) for _ in range(250)]
     cards = [(f"card {rng.randrange(7)}", time_ms) for time_ms in times_ms]
+    lives = [*cards, *((ELDER, time_ms) for time_ms in times_ms[:100])]
     merchants = [(rng.choice(["mill", "dock", "nowhere"]), time_ms) for time_ms in times_ms]
 
-    async def read(service: str, key: str, asked: Sequence[tuple[str, int]]) -> list[list[float]]:
+    async def read(service: str, key: str, asked: Sequence[tuple[str, int]]) -> list[list[Any]]:
         async with OnlineReader.connect(settings, plan.service(service)) as reader:
             assert await reader.wait_for(END_MS - LATENESS_MS, timeout_seconds=60)
             served = await reader.read({key: [name for name, _ in asked]}, np.array([at for _, at in asked]))
-        return [[float(value) for value in column] for column in served.columns.values()]
+        return [column.tolist() for column in served.columns.values()]
 
     with Process("features", settings, log=tmp_path / "features.log"):
         by_card = asyncio.run(read("cards", "card", cards))
         by_merchant = asyncio.run(read("merchants", "merchant", merchants))
+        of_life = asyncio.run(read("lives", "card", lives))
 
     with duckdb.connect() as database:
         database.execute(
@@ -150,6 +174,7 @@ def test_every_kind_of_window_equals_sql_over_the_events_that_count(
         expected_late = sorted(late.fetchall())
         of_cards = rows_of(database, BY_CARD, cards)
         of_merchants = rows_of(database, BY_MERCHANT, merchants)
+        of_lives = rows_of(database, LIVES, lives)
 
     set_aside = read_topic(settings.broker, topics.late(f"{unique_name}_by_card"))
     found_late = [record.headers[0][1].decode().split(":") for record in set_aside]
@@ -164,5 +189,8 @@ def test_every_kind_of_window_equals_sql_over_the_events_that_count(
         np.testing.assert_allclose(value, expected_p90, rtol=2**-7)
     for served, values in zip(by_merchant, zip(*of_merchants, strict=True), strict=True):
         np.testing.assert_array_equal(served, np.array(values, dtype=np.float64))
+    for served, values in zip(of_life, zip(*of_lives, strict=True), strict=True):
+        found = [value if isinstance(value, str) or not math.isnan(value or 0) else None for value in served]
+        assert found == list(values)
     told = f"{len(arrived)} payments out of order, {len(expected_late)} too late"
-    print(f"{told}; {len(times_ms)} x 9 values equal")
+    print(f"{told}; {len(times_ms)} x 9 values equal, {len(lives)} x 7 of whole lives")

@@ -189,6 +189,7 @@ def test_bad_records_go_to_the_dead_letters_once_and_late_ones_aside_and_neighbo
     letters = [
         msgspec.json.decode(r.value, type=records.DeadLetter)
         for r in read_topic(settings.broker, topics.DEAD_LETTERS.name)
+        if r.value is not None  # a replay's mark
     ]
     assert sorted(letter.value or b"" for letter in letters if letter.topic == shop.orders) == sorted(bad)
     assert all(letter.reason for letter in letters)

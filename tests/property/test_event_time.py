@@ -68,6 +68,7 @@ class Record:
     topic: str = "orders"
     key: bytes | None = None
     headers: Sequence[tuple[str, bytes]] = ()
+    timestamp: int = 0
 
 
 times_ms = st.integers(NOON_MS, NOON_MS + 200_000) | st.builds(

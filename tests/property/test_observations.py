@@ -22,7 +22,7 @@ histories = st.lists(
 def state_of(history: list[Observation]) -> Observations:
     state = Observations()
     for entry in history:
-        state.add(entry)
+        state.add(*entry)
     return state
 
 
@@ -55,7 +55,7 @@ def test_order_never_changes_a_byte(
     ):
         state = Observations()
         for number, entry in enumerate(rng.sample(history, len(history))):
-            state.add(entry)
+            state.add(*entry)
             if number % written_every == 0:
                 state = Observations.from_bytes(state.to_bytes())
         assert state.to_bytes() == state_of(history).to_bytes()

@@ -14,10 +14,11 @@ from services.feature_plan import Aggregation, Column, Kind, ValueType, View
 from services.features.offline import timeline
 from services.features.offline.timeline import Timeline, Values
 from services.features.states import Event, ViewLogic
+from services.window_values import WindowValues
 from streams import windows
 from streams.partials import FUNCTIONS
 from streams.spans import Change
-from streams.windows import Layout, StoredTiles
+from streams.windows import StoredTiles
 
 HOP_MS = 10_000
 WINDOWS: tuple[dict[str, Any], ...] = ({"window_ms": 10_000}, {"window_ms": 25_000}, {"window_ms": 60_000})
@@ -29,6 +30,8 @@ OTHER_WINDOWS: tuple[dict[str, Any], ...] = (
     {"window_ms": 60_000, "change": Change.RATIO},
     {"window_ms": 60_000, "gap_ms": 10_000},
     {"window_ms": 25_000, "gap_ms": 17_000},
+    {"window_ms": 0},
+    {"window_ms": 0, "slide_ms": 20_000},
 )
 KEY = (Column("shop", ValueType.STRING),)
 
@@ -43,6 +46,25 @@ def windowed(ttl_ms: int, *windows: Mapping[str, Any]) -> ViewLogic:
     return ViewLogic("p", View("v", Kind.WINDOWED, KEY, features, ttl_ms, None, aggregations, HOP_MS))
 
 
+def typed(ttl_ms: int) -> ViewLogic:
+    """Return a view with features of other types than doubles, over windows and the whole life."""
+    declared = (
+        ("note", "last", 25_000, ValueType.STRING),
+        ("note", "first", 0, ValueType.STRING),
+        ("open", "last", 10_000, ValueType.BOOL),
+        ("open", "first", 0, ValueType.BOOL),
+        ("amount", "sum", 25_000, ValueType.FLOAT),
+        ("amount", "mean", 0, ValueType.FLOAT),
+        ("note", "count_distinct", 0, ValueType.INT32),
+    )
+    features = tuple(Column(f"feature_{number}", item[-1]) for number, item in enumerate(declared))
+    aggregations = tuple(
+        Aggregation(feature.name, column, function, window_ms)
+        for feature, (column, function, window_ms, _) in zip(features, declared, strict=True)
+    )
+    return ViewLogic("p", View("v", Kind.WINDOWED, KEY, features, ttl_ms, None, aggregations, HOP_MS))
+
+
 def latest(ttl_ms: int) -> ViewLogic:
     features = (Column("amount", ValueType.DOUBLE), Column("note", ValueType.STRING))
     return ViewLogic("p", View("v", Kind.LATEST, KEY, features, ttl_ms))
@@ -52,7 +74,15 @@ def make_events(rows: Sequence[tuple[int, float | None]]) -> list[Event]:
     """One source partition, whose order is not that of event time."""
     made = [
         Event(
-            types.SimpleNamespace(shop="mill", amount=amount, note=f"n{offset}"), time_ms, offset % 2, offset
+            types.SimpleNamespace(
+                shop="mill",
+                amount=amount,
+                note=None if offset % 3 == 0 else f"n{offset}",
+                open=(True, False, None)[time_ms % 3],
+            ),
+            time_ms,
+            offset % 2,
+            offset,
         )
         for offset, (time_ms, amount) in enumerate(rows)
     ]
@@ -86,9 +116,12 @@ def online(logic: ViewLogic, events: Sequence[Event], times_ms: Sequence[int]) -
         if logic.view.kind is Kind.LATEST:
             served.append(list(logic.row(state).values))
         else:
-            tiles = StoredTiles(Layout(logic.view.aggregations, HOP_MS), state.history.to_bytes())
-            row = [float(column[0]) for column in tiles.values(np.array([time_ms]))[0]]
-            served.append([None if math.isnan(value) else value for value in row])
+            values = WindowValues(logic.view)
+            tiles = StoredTiles(values.layout, state.history.to_bytes())
+            row = [column[0] for column in values.fit(tiles.values(np.array([time_ms]))[0])]
+            served.append(
+                [None if isinstance(value, float) and math.isnan(value) else value for value in row]
+            )
     return [list(column) for column in zip(*served, strict=True)]
 
 
@@ -101,14 +134,14 @@ amounts = st.none() | st.sampled_from([0.1, -0.0, 1e16, 3.0]) | st.floats(-1e6, 
     st.lists(st.tuples(moments, amounts), min_size=1, max_size=25),
     st.lists(st.integers(-10_000, 500_000), min_size=1, max_size=12),
     st.sampled_from([0, 7_500, 40_000]),
-    st.sampled_from([*WINDOWS, *OTHER_WINDOWS, None]),
+    st.sampled_from([*WINDOWS, *OTHER_WINDOWS, typed, latest]),
     st.sampled_from([3, timeline.SPAN_INSTANTS_MAX]),
 )
 def test_as_of_any_time_the_past_has_the_values_of_the_online_state(
     rows, times_ms, ttl_ms, window, span_instants
 ):
     """Of one window at a time, so that no other one's moments stand in for its own."""
-    logic = windowed(ttl_ms, window) if window else latest(ttl_ms)
+    logic = window(ttl_ms) if callable(window) else windowed(ttl_ms, window)
     events = make_events(rows)
     asked = sorted({*times_ms, *(t + d for t, _ in rows for d in (-1, 0, 1, ttl_ms, ttl_ms + 1))})
     with pytest.MonkeyPatch.context() as patch:
@@ -124,7 +157,7 @@ def test_a_long_past_has_every_value_exactly_though_a_state_merges_old_instants(
     gaps[2500] = 2 * windows.SLACK_MS
     times = np.cumsum(gaps)
     events = make_events([(int(time_ms), float(rng.integers(100))) for time_ms in times])
-    logic = windowed(0, *WINDOWS)
+    logic = windowed(0, *WINDOWS, {"window_ms": 0})
     asked = np.unique(np.concatenate([times, times - 1, rng.integers(times[0], times[-1] + 90_000, 3000)]))[
         1:
     ]
@@ -142,6 +175,11 @@ def test_a_long_past_has_every_value_exactly_though_a_state_merges_old_instants(
             for total, n in zip(running[high] - running[low], high - low, strict=True)
         ]
         assert by_feature[f"sum_{number}"] == sums
+    seen = np.searchsorted(times, asked, side="right")
+    assert by_feature[f"count_{len(WINDOWS)}"] == seen.astype(float).tolist()
+    assert by_feature[f"sum_{len(WINDOWS)}"] == running[seen].tolist()
+    assert by_feature[f"max_{len(WINDOWS)}"] == np.maximum.accumulate(values)[seen - 1].tolist()
+    assert by_feature[f"last_{len(WINDOWS)}"] == values[seen - 1].tolist()
 
 
 def test_with_a_time_to_live_every_event_is_a_row_so_that_joins_know_its_age():

@@ -42,6 +42,10 @@ AGGREGATIONS = (
     *(Aggregation("x", function, 60_000, gap_ms=15_000) for function in FUNCTIONS),
     *(Aggregation("x", "approx_percentile", 60_000, percentile=share) for share in (0.5, 0.95, 1.0)),
     Aggregation("x", "approx_percentile", 60_000, gap_ms=15_000, percentile=0.75),
+    *(Aggregation("x", function, 0) for function in FUNCTIONS),
+    *(Aggregation("x", function, 0, slide_ms=20_000) for function in ("sum", "last", "count_distinct")),
+    Aggregation("x", "approx_percentile", 0, percentile=0.75),
+    Aggregation("y", "last", 0),
     Aggregation("y", "sum", 30_000),
     Aggregation("y", "count", 30_000),
     Aggregation("y", "mean", 30_000, slide_ms=30_000),
@@ -94,7 +98,9 @@ def oracle(events: Sequence[Event], aggregation: Aggregation, time_ms: int) -> f
     """Evaluate one aggregation by its definition, in rational numbers, from the plain list of events."""
     if aggregation.slide_ms:
         end_ms = time_ms // aggregation.slide_ms * aggregation.slide_ms
-        first_ms, last_ms = end_ms - aggregation.window_ms, end_ms - 1
+        first_ms, last_ms = end_ms - (aggregation.window_ms or 2**60), end_ms - 1
+    elif not aggregation.window_ms:
+        first_ms, last_ms = -(2**60), time_ms
     else:
         first_ms, last_ms = (time_ms - aggregation.window_ms) // HOP_MS * HOP_MS, time_ms
     since_ms = (

@@ -39,6 +39,7 @@ class Archived(NamedTuple):
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
     key: bytes | None = None
+    timestamp: int = 0
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True):
@@ -153,7 +154,7 @@ class Archive:
             return
         # DuckDB's own scan of a dataset would read far ahead.
         scanner = self._events.scanner(
-            columns=["partition", "offset", "watermark_ms", "value"],
+            columns=["partition", "offset", "timestamp_ms", "watermark_ms", "value"],
             filter=(ds.field("topic") == reader.source.topic) & _within(stretches),
             batch_size=BATCH_RECORDS,
             batch_readahead=2,
@@ -205,7 +206,7 @@ def _batches(rows: Any, topic: str) -> Iterator[tuple[int, list[Archived]]]:
 
 
 def _archived(
-    topic: str, partition: int, offset: int, watermark_ms: int | None, value: bytes | None
+    topic: str, partition: int, offset: int, timestamp_ms: int, watermark_ms: int | None, value: bytes | None
 ) -> Archived:
     headers = () if watermark_ms is None else codec.heartbeat(watermark_ms)
-    return Archived(topic, partition, offset, value, headers)
+    return Archived(topic, partition, offset, value, headers, timestamp=timestamp_ms)

@@ -97,7 +97,5 @@ class BatchWriter:
 def _array(column: Any, kind: pa.DataType) -> pa.Array:
     """Convert a column; nan is null."""
     if isinstance(column, np.ndarray) and column.dtype == np.float64:
-        if pa.types.is_integer(kind):
-            column = np.clip(column, -(2.0**63), 2.0**63 - 1024)  # as the online row does
         return pa.array(column, from_pandas=True).cast(kind)
     return pa.array(column, kind)

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from services import feast_layout
 from services.feature_plan import Kind, ValueType, View
 from services.features.states import Entity, Event, ViewLogic
+from services.window_values import WindowValues
 from streams import spans, windows
 from streams.observations import StoredObservations
 from streams.windows import StoredTiles
@@ -117,10 +118,12 @@ class Timeline:
 
 
 def reach_ms(view: View) -> int:
-    """Return how far behind its time a value may need events.
+    """Return how far behind its time a value may need events: of a whole life, all of them.
 
     Without a time to live it also needs the newest one before that, and no other.
     """
+    if not all(item.window_ms for item in view.aggregations):
+        return END_MS
     longest_ms = max((spans.reach_ms(item, view.hop_ms) for item in view.aggregations), default=0)
     return max(view.ttl_ms, longest_ms + view.hop_ms)
 
@@ -147,8 +150,8 @@ class _Candidates:
 
 
 def _windowed(view: View) -> Callable[[bytes, Int64s], list[AnyArray]]:
-    layout = windows.Layout(view.aggregations, view.hop_ms)
-    return lambda state, times_ms: list(StoredTiles(layout, state).values(times_ms)[0])
+    windowed = WindowValues(view)
+    return lambda state, times_ms: windowed.fit(StoredTiles(windowed.layout, state).values(times_ms)[0])
 
 
 def _latest(view: View) -> Callable[[bytes, Int64s], list[AnyArray]]:

@@ -4,8 +4,10 @@ import dataclasses
 
 import pytest
 
+from services.drift import snapshots
 from services.drift.feed import Feed
 from services.drift.inputs import LABEL, PREDICTION, Place
+from services.drift.served import ServedModel
 from streams import codec, records
 from tests.unit.drift import world
 from tests.unit.drift.world import HOUR_MS, START_MS
@@ -63,6 +65,41 @@ def test_bad_label_becomes_a_dead_letter_with_its_reason(value, reason):
     assert reason in letter.reason
     assert (letter.service, letter.topic, letter.value, letter.key) == ("drift", "t", value, b"k")
     assert letter.failed_time_ms == 77
+
+
+TRACE = [("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")]
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_trace_of_a_prediction_goes_on_to_its_outcome_and_to_no_other(restored):
+    """Beside the headers of the event; also when a restart lies between prediction and label."""
+    engine = world.new_engine()
+    engine.add_model(world.model_changed())
+    feed = Feed(world.declaration(), engine)
+    sent = [
+        Message(
+            records.encode(world.prediction(number, START_MS, source_offset=number)),
+            offset=number,
+            headers=headers,
+        )
+        for number, headers in enumerate([TRACE, ()])
+    ]
+    feed.take_predictions(sent, 0)
+    for kind, offset in ((PREDICTION, 2), (LABEL, 0)):
+        engine.inputs.add_heartbeat(Place(kind, 0), offset, START_MS)
+    engine.advance()
+    state = engine.state()
+    if restored:
+        state = snapshots.decode(snapshots.encode("m", "labels", state), "m", "labels")
+    served = ServedModel(world.declaration(), state, cloud_events=True)
+    for number in range(2):
+        served.engine.add_label(0, number + 1, world.label(number, START_MS + 1000, 1.0, offset=number + 1))
+    for kind, offset in ((PREDICTION, 3), (LABEL, 3)):
+        served.engine.inputs.add_heartbeat(Place(kind, 0), offset, START_MS + HOUR_MS)
+    (batch,) = served.outcome_batches(served.engine.advance()).values()
+    traced, plain = (headers for _, _, headers in batch)
+    assert dict(traced) == dict(plain) | {"ce_id": b"0-1"} | dict(TRACE)
+    assert dict(plain)["ce_id"] == b"0-2"
 
 
 def test_null_label_becomes_a_dead_letter():

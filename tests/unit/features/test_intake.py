@@ -22,6 +22,7 @@ class Record:
     topic: str = "orders"
     partition: int = 2
     key: bytes | None = b"k"
+    timestamp: int = 0
 
 
 def reader(lateness_seconds: int = 0) -> SourceReader:
@@ -76,6 +77,25 @@ def test_a_bad_record_is_a_dead_letter_and_its_neighbours_are_events(value: byte
     (letter,) = intake.letters
     assert (letter.topic, letter.partition, letter.offset, letter.value) == ("orders", 2, 7, value)
     assert letter.reason
+
+
+def test_an_event_of_the_future_is_a_dead_letter_and_makes_nothing_late() -> None:
+    """The bound is Kafka's own time of the record, which a replay of the past has far behind it."""
+    written_ms = NOON_MS + 20_000
+    of_the_future, at_the_bound, good = (
+        Record(f'{{"event_time": "{stamp}", "amount": 1}}'.encode(), offset, timestamp=written_ms)
+        for offset, stamp in enumerate(
+            ["3000-01-01T00:00:00Z", "2013-07-02T12:00:20Z", "2013-07-01T12:00:10Z"]
+        )
+    )
+    records: list[Any] = [of_the_future, good]
+    intake = reader().read(records, NEVER)
+    assert ([letter.offset for letter in intake.letters], intake.late) == ([0], [])
+    assert "more than a day after the record was written" in intake.letters[0].reason
+    assert intake.watermark_ms == NOON_MS + 9_999
+    beyond: Any = dataclasses.replace(at_the_bound, timestamp=written_ms - 1)
+    last: Any = at_the_bound
+    assert [len(reader().read([record], NEVER).letters) for record in (last, beyond)] == [0, 1]
 
 
 def test_a_forwarded_record_keeps_the_identity_of_its_source() -> None:

@@ -114,17 +114,25 @@ def test_requests_wait_for_the_first_version_instead_of_being_passed_over():
     assert asyncio.run(work()) == {1}
 
 
-def test_lazy_change_loads_when_the_first_request_comes():
+def test_behind_a_full_cache_a_version_is_loaded_when_the_first_request_comes():
     loaded = []
 
     def load(_name, version):
         loaded.append(version)
         return HalfOfX()
 
-    models = model_set(load)
-    play(models, change(champion(1)), lazily=True)
-    assert loaded == []
-    asyncio.run(both(models))
+    cache = ModelCache(bytes_max=1000)
+    cache.put("other", 1, Sized(1000))
+    models = model_set(load, cache)
+
+    async def work():
+        async with models.running():
+            models.change(change(champion(1)), lazily=True)
+            await models.settled()
+            assert (loaded, models.routes.versions) == ([], {1})
+            await both(models)
+
+    asyncio.run(work())
     assert loaded == [1]
 
 

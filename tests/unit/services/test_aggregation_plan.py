@@ -17,7 +17,9 @@ MINUTE = dt.timedelta(minutes=1)
 HOUR_MS = 3_600_000
 FIELDS = {
     field.name: field
-    for field in codec.parse_ddl("event_time timestamp not null, amount double, items long, note string")
+    for field in codec.parse_ddl(
+        "event_time timestamp not null, amount double, items long, note string, paid boolean"
+    )
 }
 
 
@@ -76,6 +78,14 @@ def test_tags_declare_what_an_aggregation_cannot() -> None:
     assert slow.percentile == 0.95
 
 
+def test_without_a_time_window_the_whole_life_counts_up_to_the_value_or_to_the_last_slide() -> None:
+    items = compiled(
+        Declared("amount", "sum", None), Declared("amount", "sum", None, slide_interval=10 * MINUTE)
+    )
+    assert [(item.window_ms, item.slide_ms) for item in items] == [(0, 0), (0, 600_000)]
+    assert aggregation_plan.hop_ms(view(Declared("amount", "sum", None), hop=None)) == 300_000
+
+
 @pytest.mark.parametrize(
     ("window_minutes", "hop_seconds"), [((60,), 300), ((7,), 60), ((60, 8), 60), ((5,), 300)]
 )
@@ -90,7 +100,14 @@ def test_without_a_hop_the_longest_is_taken_that_divides_every_window(
     ("item", "tags", "named"),
     [
         (Declared("amount", "mode"), {}, "function 'mode'"),
-        (Declared("amount", "sum", None), {}, "time_window"),
+        (Declared("amount", "sum", dt.timedelta(0)), {}, "time_window"),
+        (Declared("amount", "sum", -HOUR), {}, "time_window"),
+        (Declared("amount", "sum", None), {"window.out": "tumbling"}, "time_window"),
+        (Declared("amount", "sum", None), {"window.out": "session 30m"}, "time_window"),
+        (Declared("amount", "sum", None), {"change.out": "ratio"}, "whole life"),
+        (Declared("amount", "sum", None, slide_interval=7 * MINUTE), {}, "multiples"),
+        (Declared("note", "last"), {"change.out": "difference"}, "column 'note' is string"),
+        (Declared("paid", "first"), {"change.out": "difference"}, "column 'paid' is bool"),
         (Declared("note", "sum"), {}, "column 'note'"),
         (Declared("absent", "count"), {}, "column 'absent'"),
         (Declared("amount", "sum"), {"window.out": "daily"}, "'daily'"),
@@ -122,25 +139,33 @@ def test_what_cannot_be_run_is_refused_by_view_and_field(
     assert "view 'orders'" in str(refused.value)
 
 
+_FLOATS = {ValueType.DOUBLE, ValueType.FLOAT}
+_WHOLE = {*_FLOATS, ValueType.INT64, ValueType.INT32}
+
+
 @pytest.mark.parametrize(
     ("column", "function", "tags", "allowed"),
     [
-        ("note", "count", {}, True),
-        ("note", "count_distinct", {}, True),
-        ("items", "last", {}, True),
-        ("amount", "last", {}, False),
-        ("items", "mean", {}, False),
-        ("note", "count", {"change.out": "difference"}, True),
-        ("note", "count", {"change.out": "ratio"}, False),
+        ("note", "count", {}, _WHOLE),
+        ("note", "count_distinct", {}, _WHOLE),
+        ("items", "last", {}, _WHOLE),
+        ("amount", "last", {}, _FLOATS),
+        ("items", "mean", {}, _FLOATS),
+        ("note", "count", {"change.out": "difference"}, _WHOLE),
+        ("note", "count", {"change.out": "ratio"}, _FLOATS),
+        ("note", "last", {}, {ValueType.STRING}),
+        ("paid", "first", {}, {ValueType.BOOL}),
+        ("paid", "count", {}, _WHOLE),
     ],
 )
-def test_an_integer_feature_takes_only_what_is_always_whole(
-    column: str, function: str, tags: dict[str, str], *, allowed: bool
+def test_a_feature_is_of_a_type_that_all_values_fit(
+    column: str, function: str, tags: dict[str, str], allowed: set[ValueType]
 ) -> None:
     items = compiled(Declared(column, function), tags=tags)
-    features = (Column("out", ValueType.INT64),)
-    if allowed:
-        assert aggregation_plan.in_order(view(), features, items, FIELDS) == features
-    else:
-        with pytest.raises(PlanError, match="'out' must be Float64"):
-            aggregation_plan.in_order(view(), features, items, FIELDS)
+    for kind in ValueType:
+        features = (Column("out", kind),)
+        if kind in allowed:
+            assert aggregation_plan.in_order(view(), features, items, FIELDS) == features
+        else:
+            with pytest.raises(PlanError, match="'out' must be"):
+                aggregation_plan.in_order(view(), features, items, FIELDS)

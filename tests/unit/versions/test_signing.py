@@ -91,6 +91,14 @@ def test_key_that_was_set_must_be_there(tmp_path: Path):
     assert not (tmp_path / "absent.pem").exists()
 
 
+def test_where_keys_are_provided_none_is_made(tmp_path: Path):
+    """A key of this machine's own would be trusted by nobody."""
+    own = settings(tmp_path, verifying_keys=str(tmp_path / "verifying"))
+    with pytest.raises(SigningError, match="cannot sign with"):
+        signing.sign(own, STATEMENT)
+    assert not own.keys.exists()
+
+
 def test_key_made_by_openssl_signs(tmp_path: Path):
     """The documented commands give keys of the right form."""
     private, public = tmp_path / "k.pem", tmp_path / "k.pub.pem"

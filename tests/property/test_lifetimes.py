@@ -1,0 +1,159 @@
+"""Laws of aggregates over a whole life: every event is in them, in bounded space and in any order."""
+
+import contextlib
+import math
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams import windows
+from streams.partials import FUNCTIONS
+from streams.windows import Layout, StoredTiles, Tiles
+from tests.property.test_windows import Aggregation, aggregate, small_sketches
+
+HOP_MS = 10_000
+SLACK_MS = 50_000
+WINDOW_MS = 30_000
+TEXT_FUNCTIONS = ("first", "last", "count", "count_distinct")
+AGGREGATIONS = (
+    *(Aggregation("x", function, 0, percentile=0.5) for function in FUNCTIONS),
+    *(Aggregation("x", function, 0, slide_ms=20_000, percentile=0.5) for function in FUNCTIONS),
+    *(Aggregation("text", function, 0) for function in TEXT_FUNCTIONS),
+    *(Aggregation("text", function, WINDOW_MS) for function in TEXT_FUNCTIONS),
+    *(Aggregation("y", function, WINDOW_MS, percentile=0.5) for function in FUNCTIONS),
+    Aggregation("y", "count", WINDOW_MS, gap_ms=15_000),
+    Aggregation("y", "last", 0),
+)
+LAYOUT = Layout(AGGREGATIONS, HOP_MS)
+Event = tuple[int, tuple[float | None, str | None, float | None]]
+
+times = st.builds(
+    lambda day, time_ms: day * 90_000 + time_ms, st.integers(0, 5), st.integers(0, 30_000) | st.just(HOP_MS)
+)
+"""Close together, so that instants and seconds are merged, with pauses, so that the base is met."""
+numbers = st.none() | st.integers(-5, 5).map(float) | st.floats(allow_nan=False, allow_infinity=False)
+texts = st.none() | st.sampled_from(["", "mill", "dock", "é", "dock\0"])
+events_lists = st.lists(st.tuples(times, st.tuples(numbers, texts, numbers)), min_size=1, max_size=40)
+
+
+@contextlib.contextmanager
+def short_memory() -> Iterator[None]:
+    """Let most of the events be older than what is kept apart."""
+    with (
+        mock.patch.object(windows, "INSTANTS_MAX", 4),
+        mock.patch.object(windows, "SECONDS_MAX", 6),
+        mock.patch.object(windows, "SLACK_MS", SLACK_MS),
+    ):
+        yield
+
+
+def state_of(events: Sequence[Event]) -> Tiles:
+    tiles = Tiles(LAYOUT)
+    for time_ms, values in events:
+        tiles.add(time_ms, values)
+    return tiles
+
+
+def defined(events: Sequence[Event], item: Aggregation, time_ms: int) -> float | str:
+    """Evaluate by the definition; of sessions nothing."""
+    end_ms = time_ms // item.slide_ms * item.slide_ms if item.slide_ms else time_ms + 1
+    first_ms = (time_ms - item.window_ms) // HOP_MS * HOP_MS if item.window_ms else 0
+    place = LAYOUT.columns.index(item.column)
+    known: list[tuple[int, Any]] = sorted(
+        (at, values[place]) for at, values in events if first_ms <= at < end_ms and values[place] is not None
+    )
+    if item.function in ("first", "last"):
+        if not known:
+            return math.nan
+        value = known[0 if item.function == "first" else -1][1]
+        return value if isinstance(value, str) else value + 0.0
+    return aggregate(item.function, [value for _, value in known], item.percentile)
+
+
+@given(events_lists)
+@settings(max_examples=150, deadline=None)
+def test_as_of_the_newest_event_everything_is_in_the_value_however_old(events: list[Event]) -> None:
+    with short_memory():
+        tiles = state_of(events)
+        newest = tiles.newest_values()
+        (at_newest,) = zip(
+            *StoredTiles(LAYOUT, tiles.to_bytes()).values(np.array([tiles.newest_ms]))[0], strict=True
+        )
+    for item, value, stored in zip(AGGREGATIONS, newest, at_newest, strict=True):
+        np.testing.assert_array_equal(value, stored)
+        if not item.gap_ms:
+            np.testing.assert_array_equal(value, defined(events, item, tiles.newest_ms), err_msg=str(item))
+
+
+@given(events_lists, st.lists(st.integers(-SLACK_MS, 100_000), min_size=1, max_size=5))
+@settings(max_examples=150, deadline=None)
+def test_a_value_holds_all_up_to_its_time_and_nothing_later(
+    events: list[Event], after_newest_ms: list[int]
+) -> None:
+    newest_ms = max(at for at, _ in events)
+    asked = [newest_ms + distance for distance in after_newest_ms]
+    with short_memory():
+        stored = StoredTiles(LAYOUT, state_of(events).to_bytes())
+        columns, beyond = stored.values(np.array(asked))
+        past, is_past = stored.values(newest_ms - SLACK_MS - np.array([1, 2000, HOP_MS, 45_000, 10**7]))
+        newest_seen = stored.newest_ms(np.array(asked)).tolist()
+    assert not beyond.any()
+    assert is_past.all()
+    assert np.isnan(np.array(past, dtype=float)).all()
+    for time_ms, seen in zip(asked, newest_seen, strict=True):
+        known_ms = max((at for at, _ in events if at <= time_ms), default=-(2**63))
+        if time_ms >= stored.instants_from_ms:
+            hop_end_ms = known_ms // HOP_MS * HOP_MS + HOP_MS - 1
+            assert seen in (known_ms, known_ms // 1000 * 1000 + 999, hop_end_ms)
+    for item, column in zip(AGGREGATIONS, columns, strict=True):
+        for time_ms, value in zip(asked, column, strict=True):
+            if item.slide_ms or time_ms >= stored.instants_from_ms:
+                if not item.gap_ms:
+                    np.testing.assert_array_equal(value, defined(events, item, time_ms), err_msg=str(item))
+            elif item.function == "count" and not item.window_ms:
+                assert defined(events, item, time_ms - HOP_MS) <= value <= defined(events, item, time_ms)
+
+
+@given(events_lists, st.randoms(use_true_random=False), st.integers(1, 7))
+@settings(max_examples=150, deadline=None)
+def test_order_and_restarts_never_change_a_byte(
+    events: list[Event], rng: random.Random, written_every: int
+) -> None:
+    with short_memory(), small_sketches():
+        expected = state_of(sorted(events, key=lambda event: event[0])).to_bytes()
+        tiles = Tiles(LAYOUT)
+        for number, (time_ms, values) in enumerate(rng.sample(events, len(events))):
+            tiles.add(time_ms, values)
+            if number % written_every == 0:
+                tiles = Tiles.from_bytes(LAYOUT, tiles.to_bytes())
+        assert tiles.to_bytes() == expected
+
+
+@given(events_lists, events_lists)
+@settings(max_examples=120, deadline=None)
+def test_merge_equals_concatenation(left: list[Event], right: list[Event]) -> None:
+    with short_memory(), small_sketches():
+        merged = Tiles.from_bytes(LAYOUT, state_of(left).to_bytes())
+        merged.merge(Tiles.from_bytes(LAYOUT, state_of(right).to_bytes()))
+        assert merged.to_bytes() == state_of(left + right).to_bytes()
+
+
+def test_an_hour_of_events_or_a_year_of_them_takes_the_same_space() -> None:
+    """And what only windows need is not kept: here every value of y is another one."""
+    layout = Layout((Aggregation("x", "sum", 0), Aggregation("y", "count_distinct", WINDOW_MS)), HOP_MS)
+    sizes = []
+    for seconds in (3600, 3600 * 24):
+        tiles = Tiles(layout)
+        with mock.patch.object(windows, "SLACK_MS", 600_000):
+            for second in range(0, seconds, 20):
+                tiles.add(second * 1000, (1.0, float(second)))
+                if second % 400 == 0:
+                    tiles = Tiles.from_bytes(layout, tiles.to_bytes())
+            sizes.append(len(tiles.to_bytes()))
+            assert tiles.newest_values()[0] == seconds / 20
+    assert sizes[0] == sizes[1]

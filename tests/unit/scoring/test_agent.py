@@ -1,0 +1,58 @@
+"""What a slice of requests becomes."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+from typing import Any
+
+from services.scoring.agent import ScoringAgent
+from services.tracing import Tracing
+from streams.batches import Slice
+from tests.unit.scoring.fakes import scorer
+
+WRITTEN_MS = 1_372_694_700_000
+
+
+class Producer:
+    """Keeps what it is to send."""
+
+    def __init__(self):
+        self.letters, self.sent = [], []
+
+    async def send_dead_letters(self, letters):
+        self.letters += letters
+
+    async def send(self, topic, partition, batch):
+        self.sent += batch
+
+
+class Follower:
+    """Has nothing to catch up with."""
+
+    async def catch_up(self, model):
+        pass
+
+
+def request(offset, at):
+    value = json.dumps({"id": f"r{offset}", "at": at, "x": 1.0, "who": "a"}).encode()
+    place = {"topic": "requests", "partition": 0, "offset": offset, "timestamp": WRITTEN_MS}
+    return SimpleNamespace(**place, key=b"k", value=value, headers=())
+
+
+def test_a_request_of_the_future_is_a_dead_letter_and_its_neighbours_are_answered():
+    producer: Any = Producer()
+    follower: Any = Follower()
+    agent = ScoringAgent(
+        scorer(),
+        follower,
+        producer,
+        record_bytes_max=1000,
+        cloud_events=False,
+        tracing=Tracing("", "scoring"),
+    )
+    ats = ("2013-07-01T16:05:00Z", "3000-01-01T00:00:00Z", "2013-07-01T16:05:01Z")
+    asked = [request(offset, at) for offset, at in enumerate(ats)]
+    asyncio.run(agent.write_predictions(Slice("requests", 0, asked, caught_up=True)))
+    assert [letter.offset for letter in producer.letters] == [1]
+    assert "more than a day after" in producer.letters[0].reason
+    assert [json.loads(value)["source_offset"] for _, value, _ in producer.sent] == [0, 2]
