@@ -20,12 +20,31 @@ MODEL_FILE = "model.skops"
 
 TRUSTED_TYPES = (
     "functools.partial",
+    "sklearn._loss.loss.HalfTweedieLossIdentity",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+    *(
+        f"sklearn.gaussian_process.kernels.{name}"
+        for name in ("ConstantKernel", "Matern", "Product", "RBF", "RationalQuadratic", "Sum", "WhiteKernel")
+    ),
+    *(
+        f"sklearn.metrics._dist_metrics.{name}Distance64"
+        for name in ("Chebyshev", "Euclidean", "Manhattan", "Minkowski")
+    ),
+    "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
     "sklearn.utils.validation.check_array",
 )
 """What a model file may hold beyond skops' own list; skops audits every nested type as well.
 The list is ours, not the model's: MLflow's loader takes it from the very file that it should guard against.
-TreePredictor indexes without bounds checks, hence the digest."""
+All are scikit-learn's own and run nothing when they are made. But trees and neighbours, made of arrays that
+do not fit together, read memory that is not theirs: hence the signature."""
 
 
 class SklearnModel:
