@@ -45,7 +45,8 @@ def installed(sinks: Sequence[str]) -> Iterator[tuple[Settings, Any]]:
         with Embedded(base) as servers:
             settings = servers.settings
             os.environ |= settings.environment()
-            create_topics(settings, sinks)
+            if sinks:
+                create_topics(settings, sinks)
             topics.ensure_topics(settings, model.load_all(settings.models), views=[])
             write_features(settings)
             estimator = train(seed=1)
