@@ -19,9 +19,10 @@ SIGNED_TAGS = ("driftline.digest", "driftline.flavour", "driftline.signature")
 REQUEST_TAG = "driftline.request_id"
 """Tag of runs and versions: the retraining request that made them."""
 
-REQUEST_SECONDS_MAX = 10
-"""After which an attempt of a request counts as failed. A version that does not load is tried again."""
-REQUEST_RETRIES_MAX = 2
+REQUEST_SECONDS_MAX = 15
+"""Of silence, after which an attempt of a request counts as failed."""
+REQUEST_RETRIES_MAX = 1
+"""What does not load for this reason is tried again later, without holding a thread in between."""
 
 
 class RegistryError(RuntimeError):

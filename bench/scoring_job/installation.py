@@ -94,9 +94,11 @@ def register(settings: Settings, estimator: Any, model: str = MODEL) -> int:
     """Put a model of the ten numbers into the registry, as retraining does; return its version."""
     import pandas as pd
 
+    from services import registry
     from services.model import FILE, load_named
     from services.versions import inputs, registering
 
+    registry.connect(settings)
     declaration = load_named(settings.models / model / FILE)
     rows = pd.DataFrame(np.random.default_rng(0).normal(size=(64, len(NAMES))), columns=NAMES)
     with tempfile.TemporaryDirectory() as name:

@@ -20,4 +20,11 @@ def load(flavour: str, folder: Path, contract: Contract) -> Model:
     loader = LOADERS.get(flavour)
     if loader is None:
         raise ContractError(f"its flavour {flavour!r} is not known here; known are {', '.join(LOADERS)}")
-    return loader(folder, contract)
+    try:
+        return loader(folder, contract)
+    except ContractError:
+        raise
+    except Exception as error:  # whatever libraries and models raise, it is this version that does not load
+        raise ContractError(
+            f"it does not load: {error!r}; are its libraries of the same versions as where it was registered?"
+        ) from error

@@ -60,8 +60,11 @@ def prove(folder: Path, model: Predicts, wanted: Inputs) -> None:
     golden = _read(folder)
     columns = {name: _column(golden.columns[name], kind) for name, kind in wanted.items()}
     expected = np.asarray(golden.outputs, dtype=np.float64)
-    for _ in range(WARMING_CALLS):
-        found = np.asarray(model.predict(columns))
+    try:
+        for _ in range(WARMING_CALLS):
+            found = np.asarray(model.predict(columns))
+    except Exception as error:  # whatever a model raises, it is this version that does not answer
+        raise GoldenError(f"it does not answer its golden batch: {error!r}") from error
     if found.shape != expected.shape:
         raise GoldenError(f"it answers its golden batch with the shape {found.shape}, not {expected.shape}")
     near = np.isclose(found, expected, rtol=RELATIVE_DIFFERENCE_MAX, atol=ABSOLUTE_DIFFERENCE_MAX)

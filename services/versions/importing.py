@@ -39,6 +39,7 @@ def seal(source: Source, declaration: ModelDeclaration, given: Inputs, folder: P
     Raises `ContractError`, `InputsError` or `GoldenError` for what could not be served.
     """
     settings = source.settings
+    registry.connect(settings)  # which also sets MLflow up, before it reads or writes any model
     with tempfile.TemporaryDirectory(prefix="driftline-source-") as work:
         path = _fetch(source, Path(work))
         if path.is_dir() and not (path / "MLmodel").is_file():
@@ -64,12 +65,11 @@ def _fetch(source: Source, work: Path) -> Path:
     local = Path(source.uri)
     if local.exists():
         return local
-    client = registry.connect(source.settings)
     import mlflow.artifacts
 
     try:
         found = mlflow.artifacts.download_artifacts(
-            artifact_uri=source.uri, dst_path=str(work), tracking_uri=client.tracking_uri
+            artifact_uri=source.uri, dst_path=str(work), tracking_uri=source.settings.mlflow_uri
         )
     except (MlflowException, OSError) as error:
         raise ContractError(f"{source.uri} cannot be read: {error}") from error

@@ -25,7 +25,7 @@ def load(settings: Settings, declaration: ModelDeclaration, given: Inputs, versi
     5. Have it answer its golden batch, which also warms it.
 
     Raises `RegistryError` that names the version, what is wrong and what to do; and what MLflow raises when
-    the registry does not answer, within `services.registry.REQUEST_SECONDS_MAX` a request.
+    the registry does not answer: see `services.registry.REQUEST_SECONDS_MAX`.
     """
     client = registry.connect(settings)
     registered = client.get_model_version(declaration.name, str(version))

@@ -50,7 +50,8 @@ class Store:
         with _locked(place):
             os.utime(place)
             yield place
-        self._make_room()
+        with contextlib.suppress(FileNotFoundError):  # another process makes room as well
+            self._make_room()
 
     def _is_sound(self, place: Path) -> bool:
         if not place.is_dir():
@@ -74,11 +75,12 @@ class Store:
                 raise TamperedError(str(error)) from error
             if found != place.name:
                 raise TamperedError(f"the files have the digest {found[:12]}, not {place.name[:12]}")
-            # Another process may have been faster: then its copy, of the same digest, is the one.
-            with contextlib.suppress(FileExistsError, OSError):
+            try:
                 fetched.rename(place)
-        if not place.is_dir():
-            raise OSError(f"{place} could not be made: is the disk full?")
+            except OSError:
+                if not place.is_dir():
+                    raise
+                # Another one was faster; its copy has the same digest.
 
     def _make_room(self) -> None:
         held = [path for path in self._folder.iterdir() if not path.name.startswith(INCOMING)]

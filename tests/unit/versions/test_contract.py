@@ -217,6 +217,21 @@ def test_flavour_that_nobody_knows_is_refused(tmp_path: Path):
         flavours.load("onnx", tmp_path, contract(tmp_path))
 
 
+def test_model_that_raises_is_told_as_a_fault_of_its_version(tmp_path: Path):
+    """Whatever it raises, when it is loaded or when it is asked."""
+
+    class Broken(Answering):
+        def predict(self, columns: inputs.Columns) -> Any:
+            raise KeyError("x")
+
+    golden.write(tmp_path, Answering([0.5]), {"x": np.ones(1)})
+    with pytest.raises(GoldenError, match=r"does not answer its golden batch: KeyError\('x'\)"):
+        golden.prove(tmp_path, Broken([]), {"x": Kind.NUMBER})
+    (tmp_path / "model.skops").write_bytes(b"no archive")
+    with pytest.raises(ContractError, match="it does not load: BadZipFile"):
+        flavours.load("sklearn", tmp_path, contract(tmp_path))
+
+
 def test_pyfunc_of_a_team_that_is_not_trusted_is_not_loaded(tmp_path: Path):
     """Its folder is not even looked at."""
     with pytest.raises(ContractError, match="its team 'risk' is not among DRIFTLINE_TRUSTED_TEAMS"):
