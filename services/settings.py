@@ -52,6 +52,22 @@ class Settings(BaseSettings):
     redis_keyfile: Path | None = Field(None, description="Key of that client certificate (PEM)")
     mlflow_uri: str = Field("http://127.0.0.1:15000", description="MLflow tracking server and registry")
 
+    signing_key_file: Path | None = Field(
+        None,
+        description="Ed25519 key (PEM) that signs versions; default: keys/signing.pem in the home folder",
+    )
+    verifying_keys: str = Field(
+        "",
+        description="Whose signatures scoring trusts: public keys, files or folders of *.pub.pem, comma "
+        "separated; default: keys/ in the home folder",
+    )
+    trusted_types: str = Field(
+        "", description="Types that scikit-learn models may hold beyond the known ones, comma separated"
+    )
+    trusted_teams: str = Field(
+        "", description="Teams whose models may be pyfunc models, which bring code; comma separated"
+    )
+
     home: Path = Field(Path(".driftline"), description="Folder of the data that Driftline keeps itself")
     models: Path = Field(ROOT / "models", description="Folder of the model declarations")
     feature_repo: Path = Field(ROOT / "feature_repo", description="The Feast repository")
@@ -96,6 +112,11 @@ class Settings(BaseSettings):
     )
     model_cache_mib_max: int = Field(
         1024, ge=1, description="Loaded models in the scoring process; those unused for longest make room"
+    )
+    model_store_mib_max: int = Field(
+        4096,
+        ge=1,
+        description="Verified versions kept in the home folder; those unused for longest make room",
     )
     in_flight_bytes_max: int = Field(
         32 << 20, ge=1 << 20, description="Bytes fetched and not yet finished, a process"
@@ -159,6 +180,26 @@ class Settings(BaseSettings):
         return tuple(Token(bytes.fromhex(digest), team) for team, _, digest in entries)
 
     @property
+    def keys(self) -> Path:
+        """The folder of keys that Driftline makes itself."""
+        return self.home.resolve() / "keys"
+
+    @property
+    def verifying_key_places(self) -> tuple[Path, ...]:
+        """Files and folders of the public keys that are trusted."""
+        return tuple(map(Path, _listed(self.verifying_keys))) or (self.keys,)
+
+    @property
+    def trusted_type_names(self) -> tuple[str, ...]:
+        """Full names of types."""
+        return _listed(self.trusted_types)
+
+    @property
+    def trusted_team_names(self) -> tuple[str, ...]:
+        """As declarations name them in ``team``."""
+        return _listed(self.trusted_teams)
+
+    @property
     def archive_root(self) -> str:
         """The folder or URI below which each Delta table is a folder."""
         return self.archive_uri or str(self.home.resolve() / "archive")
@@ -193,6 +234,10 @@ class Settings(BaseSettings):
                 "sasl_plain_password": self.sasl_password.get_secret_value(),
             }
         return options
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _as_text(value: Any) -> str:

@@ -22,7 +22,8 @@ from services.scoring.agent import ScoringAgent
 from services.scoring.endpoint import Endpoint
 from services.scoring.engine import Scorer
 from services.scoring.following import ModelFollower
-from services.scoring.models import Load, ModelCache, ModelSet
+from services.scoring.loading import Loader
+from services.scoring.models import ModelCache, ModelSet
 from services.scoring.threads import Threads
 from services.settings import Settings
 from services.tracing import Tracing
@@ -49,7 +50,7 @@ class Collaborators:
     producer: BatchProducer
     follower: ModelFollower
     pipeline: "AsyncPipeline"
-    load: Load
+    loader: Loader
     cache: ModelCache
     tracing: Tracing
 
@@ -61,6 +62,7 @@ class Member:
         """Wire it; raise `DeclarationError` or `PlanError` for what cannot be."""
         from services import feature_plan
         from services.online_store import OnlineReader
+        from services.versions import inputs
 
         self.text = text
         self.declaration = declaration
@@ -69,7 +71,8 @@ class Member:
         limits = declaration.limits
         threads = Threads(limits.threads)
         self._shared = shared
-        self.models = ModelSet(declaration.name, shared.load, shared.cache, threads)
+        load = shared.loader(declaration, inputs.served(declaration, service))
+        self.models = ModelSet(declaration.name, load, shared.cache, threads)
         scorer = Scorer(
             declaration,
             service.join_keys,

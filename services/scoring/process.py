@@ -71,7 +71,7 @@ class Scoring:
                 producer=self._producer,
                 follower=self._follower,
                 pipeline=self._pipeline,
-                load=loading.loader(settings),
+                loader=loading.loader(settings),
                 cache=ModelCache(settings.model_cache_mib_max << 20),
                 tracing=Tracing(settings.otlp_endpoint, "scoring"),
             )

@@ -35,6 +35,7 @@ class Ledger:
     def __init__(self, broker: str) -> None:
         self.predictions: dict[str, records.Prediction] = {}
         self.order: dict[int, list[int]] = {partition: [] for partition in range(PARTITIONS)}
+        self.versions: dict[int, list[int]] = {partition: [] for partition in range(PARTITIONS)}
         self.repeats = 0
         self.asked_over_http: set[str] = set()
         self.letters: dict[tuple[str, int, int], records.DeadLetter] = {}
@@ -76,6 +77,7 @@ class Ledger:
         assert answer.prediction_id not in self.predictions, "one request, two answers that are no repeats"
         self.predictions[answer.prediction_id] = answer
         self.order[record.partition].append(answer.source_offset)
+        self.versions[record.partition].append(answer.version)
 
 
 @pytest.fixture
@@ -137,6 +139,8 @@ def test_scoring_survives_kills_poison_and_swaps_with_an_exact_account(
         value[:20] for _, value, _ in poison * PARTITIONS if value is not None
     )
     assert all(letter.reason for letter in letters)
+    for versions in ledger.versions.values():
+        assert versions == sorted(versions), "a version takes over between two slices, for good"
     assert {answer.version for answer in answered.values()} == {second - 1, second}
     assert answered[f"request-{3 * EVENTS - 1}"].version == second
     assert ledger.asked_over_http == {"r", "at work"}
