@@ -15,6 +15,8 @@ from streams.records import Arm, FeatureValue
 BUCKETS = 10_000
 """A weight is a number of buckets."""
 CHAMPION = "champion"
+ALL_KEYS = BUCKETS
+"""The weight of an arm that gets every key."""
 
 
 class ShareError(ValueError):
@@ -105,6 +107,15 @@ def with_share(
             )
         )
     return _without_doubles(result)
+
+
+def still_counting(previous: Sequence[Arm], now_ms: int, until_ms: int) -> list[Arm]:
+    """Return the champions that answer some request between two event times, oldest first."""
+    champions = sorted(
+        (arm for arm in previous if arm.name == CHAMPION), key=lambda arm: arm.effective_from_ms
+    )
+    begun = [arm for arm in champions if arm.effective_from_ms <= now_ms][-1:]
+    return begun + [arm for arm in champions if now_ms < arm.effective_from_ms < until_ms]
 
 
 def _in_segment(arms: Iterable[Arm], segment: Mapping[str, list[FeatureValue]]) -> list[Arm]:

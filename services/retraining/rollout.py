@@ -3,11 +3,8 @@
 from collections.abc import Sequence
 
 from services.model import HOUR_MS, ModelDeclaration
-from services.registry import CHAMPION
+from services.shares import ALL_KEYS, CHAMPION, still_counting
 from streams.records import Arm, ModelChanged, Reference, RetrainingRequested
-
-ALL_KEYS = 10_000
-"""The weight of an arm that gets every key."""
 
 
 def change(
@@ -43,13 +40,4 @@ def arms_after(
     name = declaration.rollout.keep_first_as_shadow
     if not previous and name is not None:
         shadows.append(Arm(name=name, version=version, weight=0, effective_from_ms=starts_ms, shadow=True))
-    return [*_still_counting(previous, request.requested_at_ms, starts_ms), champion, *shadows]
-
-
-def _still_counting(previous: Sequence[Arm], now_ms: int, until_ms: int) -> list[Arm]:
-    """Return the champions that answer some request between two event times, oldest first."""
-    champions = sorted(
-        (arm for arm in previous if arm.name == CHAMPION), key=lambda arm: arm.effective_from_ms
-    )
-    begun = [arm for arm in champions if arm.effective_from_ms <= now_ms][-1:]
-    return begun + [arm for arm in champions if now_ms < arm.effective_from_ms < until_ms]
+    return [*still_counting(previous, request.requested_at_ms, starts_ms), champion, *shadows]

@@ -1,5 +1,6 @@
 from services.model import HOUR_MS
-from services.retraining.rollout import ALL_KEYS, arms_after
+from services.retraining.rollout import arms_after
+from services.shares import ALL_KEYS
 from streams.records import Arm
 from tests.unit.retraining.world import DECLARATION, NOW_MS, declaration, request
 
