@@ -32,6 +32,12 @@ COMMANDS = (
     ("retraining", "services.retraining.process:run", "Retraining requests -> gated, promoted models."),
     ("dashboard", "services.dashboard.process:run", "The live page."),
     ("setup", "services.setup:setup", "Create the topics, apply the Feast repository."),
+    ("models", "services.versions.command:models", "The registered versions, and who vouches for them."),
+    (
+        "models register",
+        "services.versions.command:register",
+        "A model trained elsewhere -> a signed version.",
+    ),
     ("dead-letters", "services.dead_letters.command:show", "The records that could not be processed."),
     ("dead-letters list", "services.dead_letters.command:show", "Show them, with filters."),
     ("dead-letters replay", "services.dead_letters.command:replay", "Write them back where they came from."),

@@ -1,111 +1,27 @@
 """Versions ready to score: from MLflow's registry, or as the learning process published them."""
 
-import functools
-import threading
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
-import numpy.typing as npt
-
-from services import estimators, kafka_access, learned, registry
-from services.scoring.models import Load, LoadedModel
+from services import registry
+from services.model import ModelDeclaration
+from services.scoring.learned_models import load_learned
+from services.scoring.models import Load
 from services.settings import Settings
-from streams import records, topics
+from services.versions import loading
+from services.versions.inputs import Inputs
 
-BINARY = 2
-
-
-class SklearnModel:
-    """A scikit-learn classifier, regressor or pipeline."""
-
-    def __init__(self, estimator: Any, size_bytes: int = 0) -> None:
-        """Take a fitted estimator."""
-        self.size_bytes = size_bytes
-        self._estimator = estimator
-        self._names = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
-        self._classes = len(getattr(estimator, "classes_", ()))
-
-    def predict(self, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
-        """Return the probability of class 1 of two or a regressed value (n,), else (n, n_classes)."""
-        rows = self._input(columns)
-        if not self._classes:
-            return np.asarray(self._estimator.predict(rows), dtype=np.float64)
-        probabilities = self._estimator.predict_proba(rows)
-        return np.asarray(probabilities if self._classes > BINARY else probabilities[:, 1], dtype=np.float64)
-
-    def _input(self, columns: Mapping[str, npt.NDArray[Any]]) -> Any:
-        """Give columns by name to an estimator that knows names, else a plain matrix in their order."""
-        if not self._names:
-            return np.column_stack(list(columns.values()))
-        import pandas as pd
-
-        return pd.DataFrame({name: columns[name] for name in self._names}, copy=False)
+Loader = Callable[[ModelDeclaration, Inputs], Load]
+"""From a declaration and what its model is given to the function that loads a version of it."""
 
 
-class RiverModel:
-    """A river classifier, regressor or pipeline, as it was at the end of an interval."""
+def loader(settings: Settings) -> Loader:
+    """Return what makes each model's own loading; a load blocks for some 100 ms."""
+    registry.connect(settings)  # here and not at the first load: the import takes seconds
+    learned = load_learned(settings)
 
-    def __init__(self, estimator: Any, size_bytes: int = 0) -> None:
-        """Take an estimator that was learned elsewhere."""
-        self.size_bytes = size_bytes
-        self._estimator = estimator
-        self._is_classifier = _is_classifier(estimator)
-        self._lock = threading.Lock()
-        """Some of river's estimators note something down even while they answer."""
+    def of_model(declaration: ModelDeclaration, given: Inputs) -> Load:
+        if declaration.learning is not None:
+            return learned
+        return lambda _, version: loading.load(settings, declaration, given, version)
 
-    def predict(self, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
-        """Return the probability of the label True, or the regressed value (n,)."""
-        names = list(columns)
-        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-        with self._lock:
-            answers = [self._answer(learned.row_of(names, row, {})) for row in rows]
-        return np.array(answers, dtype=np.float64)
-
-    def _answer(self, row: learned.Row) -> float:
-        if self._is_classifier:
-            return float(self._estimator.predict_proba_one(row).get(True, 0.0))
-        return float(self._estimator.predict_one(row))
-
-
-def _is_classifier(estimator: Any) -> bool:
-    """Tell what the last step of a pipeline is."""
-    from river import base, compose
-
-    while isinstance(estimator, compose.Pipeline):
-        estimator = estimator[-1]
-    return isinstance(estimator, base.Classifier)
-
-
-def load_learned(settings: Settings) -> Load:
-    """Return a function that reads one version of a model that learns online; it blocks for some 10 ms."""
-    from kafka import TopicPartition
-
-    place = TopicPartition(topics.LEARNED.name, 0)
-    decode = records.decoder_of(records.LearnedModel).decode
-    lock = threading.Lock()
-
-    @functools.cache
-    def consumer() -> Any:  # not before the first load: most installations have no such model
-        return kafka_access.connect(settings, "learned")
-
-    def load(name: str, version: int) -> LoadedModel:
-        key = learned.key(name, version)
-        with lock:
-            found = kafka_access.latest_values(consumer(), place, [key]).get(key)
-        published = None if found is None else decode(found[1])
-        if published is None or (published.model, published.version) != (name, version):
-            raise LookupError(f"{name} version {version} is not in {topics.LEARNED.name} (any more)")
-        return RiverModel(estimators.decode(published.estimator), len(published.estimator))
-
-    return load
-
-
-def loader(settings: Settings) -> Load:
-    """Return a function that loads one version of a named model; it blocks for some 100 ms."""
-    client = registry.connect(settings)  # here and not at the first load: the import takes seconds
-
-    def load(name: str, version: int) -> LoadedModel:
-        return SklearnModel(registry.load(client, name, version))
-
-    return load
+    return of_model

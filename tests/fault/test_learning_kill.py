@@ -12,7 +12,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from services import feature_plan
 from services.model import load_all
-from services.scoring.loading import load_learned
+from services.scoring.learned_models import load_learned
 from services.settings import Settings
 from services.topics import ensure_topics
 from streams import codec, records, topics

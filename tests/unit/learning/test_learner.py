@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from services import estimators
 from services.learning.session import CHECKPOINTS
-from services.scoring.loading import RiverModel
+from services.scoring.learned_models import RiverModel
 from streams import records
 from streams.inputs import LABEL, PREDICTION, Place
 from tests.unit.learning import world

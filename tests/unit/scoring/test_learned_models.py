@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from river import compose, dummy, linear_model, preprocessing, stats
 
-from services.scoring.loading import RiverModel
+from services.scoring.learned_models import RiverModel
 
 
 def columns(*numbers):
