@@ -7,12 +7,20 @@ in a file ``.env``. The defaults are those of ``driftline up``.
 import re
 import ssl
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+class Token(NamedTuple):
+    """What is known of a bearer token."""
+
+    digest: bytes
+    """SHA-256, 32 bytes."""
+    team: str = ""
 
 
 class Settings(BaseSettings):
@@ -85,6 +93,17 @@ class Settings(BaseSettings):
         "empty: it asks for none",
     )
 
+    team_token_digests: str = Field(
+        "",
+        description="SHA-256 digests of the tokens that the scoring API accepts, as team:hex, comma "
+        "separated; a model with a team answers only to that team's; empty: it asks for none",
+    )
+    requests_per_second_max: float = Field(
+        0,
+        ge=0,
+        description="HTTP requests that each token may send to a scoring process; 0: as many as it likes",
+    )
+
     slice_records_max: int = Field(2000, ge=1, description="Records of one partition handed on at once")
     features_slice_records_max: int = Field(
         20_000,
@@ -139,10 +158,26 @@ class Settings(BaseSettings):
                 raise ValueError("each must be a SHA-256 digest: 64 hexadecimal digits")
         return value
 
+    @field_validator("team_token_digests")
+    @classmethod
+    def _check_team_digests(cls, value: str) -> str:
+        for entry in filter(None, value.split(",")):
+            if not re.fullmatch(r"\s*[a-z0-9_-]+:[0-9a-fA-F]{64}\s*", entry):
+                raise ValueError(
+                    "each must be team:digest, the digest being a SHA-256: 64 hexadecimal digits"
+                )
+        return value
+
     @property
-    def token_digests(self) -> tuple[bytes, ...]:
-        """The digests of accepted tokens, 32 bytes each; none where no token is asked for."""
-        return tuple(bytes.fromhex(digest.strip()) for digest in self.api_token_digests.split(",") if digest)
+    def feature_tokens(self) -> tuple[Token, ...]:
+        """The tokens that the feature API accepts; none where it asks for none."""
+        return tuple(Token(bytes.fromhex(digest)) for digest in self.api_token_digests.split(",") if digest)
+
+    @property
+    def scoring_tokens(self) -> tuple[Token, ...]:
+        """The tokens that the scoring API accepts, each of a team; none where it asks for none."""
+        entries = [entry.strip().partition(":") for entry in self.team_token_digests.split(",") if entry]
+        return tuple(Token(bytes.fromhex(digest), team) for team, _, digest in entries)
 
     @property
     def keys(self) -> Path:

@@ -19,6 +19,7 @@ import structlog
 
 from services import model, telemetry
 from services.scoring.agent import ScoringAgent
+from services.scoring.endpoint import Endpoint
 from services.scoring.engine import Scorer
 from services.scoring.following import ModelFollower
 from services.scoring.loading import Loader
@@ -72,7 +73,7 @@ class Member:
         self._shared = shared
         load = shared.loader(declaration, inputs.served(declaration, service))
         self.models = ModelSet(declaration.name, load, shared.cache, threads)
-        self.scorer = Scorer(
+        scorer = Scorer(
             declaration,
             service.join_keys,
             service.feature_names,
@@ -80,12 +81,14 @@ class Member:
             self.models,
             threads,
         )
+        cloud_events = shared.settings.cloud_events == "all"
+        self.endpoint = Endpoint(scorer, shared.producer, cloud_events=cloud_events)
         agent = ScoringAgent(
-            self.scorer,
+            scorer,
             shared.follower,
             shared.producer,
             record_bytes_max=shared.settings.record_bytes_max,
-            cloud_events=shared.settings.cloud_events == "all",
+            cloud_events=cloud_events,
             tracing=shared.tracing,
         )
         name = f"scoring.{declaration.name}"
@@ -107,6 +110,7 @@ class Member:
         declaration = self.declaration
         await asyncio.to_thread(ensure_topics, self._shared.settings, {declaration.name: declaration})
         await self._stack.enter_async_context(self.models.running())
+        await self._stack.enter_async_context(self.endpoint.running())
         self._shared.follower.add(self.models)
         self._stack.callback(self._shared.follower.remove, declaration.name)
         await self._stack.enter_async_context(self.group.running())
@@ -139,9 +143,9 @@ class Fleet:
         self._starting: dict[str, asyncio.Task[None]] = {}
 
     @property
-    def scorers(self) -> dict[str, Scorer]:
-        """By model, what answers now."""
-        return {name: member.scorer for name, member in self.members.items()}
+    def endpoints(self) -> dict[str, Endpoint]:
+        """By model, what answers now over HTTP."""
+        return {name: member.endpoint for name, member in self.members.items()}
 
     @property
     def faults(self) -> dict[str, str]:
