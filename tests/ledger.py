@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 from kafka import KafkaConsumer, TopicPartition
 
 from services.scoring.routing import NOBODY, Routes
@@ -104,7 +105,7 @@ class Ledger:
         """Compare the arm of each of these requests with what its key has in one of these states."""
         ids = [f"request-{number}" for number in numbers]
         keys = [self.keys[id_] for id_ in ids]
-        times = [self.answers[id_].event_time_ms for id_ in ids]
+        times = np.array([self.answers[id_].event_time_ms for id_ in ids], np.int64)
         allowed = []
         for routes in models:
             chosen = routes.assign(times, keys, {})
