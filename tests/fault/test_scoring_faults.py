@@ -26,6 +26,7 @@ from services.scoring.routing import Routes
 from services.settings import Settings
 from services.shares import CHAMPION, with_share
 from streams import records
+from streams.producer import Record
 from streams.topics import MODELS
 from tests.ledger import Ledger
 from tests.processes import Process
@@ -36,7 +37,10 @@ PART = 8_000
 """Requests at once: with small slices, ten in each partition."""
 LIMITS = "limits: {slice_records_max: 200}\n"
 STORE_GONE_SECONDS = 30
-POISON = [(b"k", b"{", []), (b"k", b'{"request_id":"a field is missing","user_id":"user-1"}', [])]
+POISON: list[Record] = [
+    (b"k", b"{", []),
+    (b"k", b'{"request_id":"a field is missing","user_id":"user-1"}', []),
+]
 
 
 @dataclasses.dataclass
