@@ -3,8 +3,8 @@
 import importlib
 import sys
 
-PARTS = ("scoring", "latency", "rest", "workers", "features", "backfill")
-PARTS_BY_NAME = ("soak",)
+PARTS = ("scoring", "latency", "swap", "rest", "workers", "features", "backfill")
+PARTS_BY_NAME = ("soak", "fleet")
 """Those that run only when they are named: they take many minutes."""
 
 

@@ -45,7 +45,8 @@ def installed(sinks: Sequence[str]) -> Iterator[tuple[Settings, Any]]:
         with Embedded(base) as servers:
             settings = servers.settings
             os.environ |= settings.environment()
-            create_topics(settings, sinks)
+            if sinks:
+                create_topics(settings, sinks)
             topics.ensure_topics(settings, model.load_all(settings.models), views=[])
             write_features(settings)
             estimator = train(seed=1)
@@ -90,29 +91,21 @@ def train(seed: int) -> Any:
 
 
 def register(settings: Settings, estimator: Any, model: str = MODEL) -> int:
-    """Put a model into the registry, as retraining does; return its version."""
-    import mlflow.sklearn
+    """Put a model of the ten numbers into the registry, as retraining does; return its version."""
+    import pandas as pd
 
     from services import registry
+    from services.model import FILE, load_named
+    from services.versions import inputs, registering
 
-    client = registry.connect(settings)
-    experiment = client.get_experiment_by_name(model)
-    run = client.create_run(experiment.experiment_id if experiment else client.create_experiment(model))
+    registry.connect(settings)
+    declaration = load_named(settings.models / model / FILE)
+    rows = pd.DataFrame(np.random.default_rng(0).normal(size=(64, len(NAMES))), columns=NAMES)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "model"
-        mlflow.sklearn.save_model(
-            estimator, str(folder), serialization_format="skops", pip_requirements=["scikit-learn"]
-        )
-        digest = registry.digest(folder / registry.MODEL_FILE)
-        client.log_artifacts(run.info.run_id, name)
-    client.set_terminated(run.info.run_id)
-    if not client.search_registered_models(f"name='{model}'"):
-        client.create_registered_model(model)
-    source = f"{run.info.artifact_uri}/model"
-    version = client.create_model_version(
-        model, source, run.info.run_id, tags={registry.DIGEST_TAG: digest}, await_creation_for=0
-    )
-    return int(version.version)
+        folder = Path(name) / registering.FOLDER
+        given = inputs.of_model(settings, declaration)
+        tags = registering.seal_estimator(settings, declaration, given, estimator, rows, folder)
+        return registering.register(settings, model, folder, tags)
 
 
 def announce(settings: Settings, version: int, model: str = MODEL) -> None:

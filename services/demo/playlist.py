@@ -10,9 +10,8 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from aiokafka.partitioner import murmur2
 
-from streams.producer import Record
+from streams.producer import Record, partition_of
 
 Integers = npt.NDArray[np.int64]
 _NO_HEADERS: list[tuple[str, bytes]] = []
@@ -33,11 +32,6 @@ class Events(Protocol):
     def keys(self) -> Sequence[bytes]: ...
     @property
     def values(self) -> Sequence[bytes]: ...
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """Return the partition of a key, as every Kafka client's default partitioner chooses it (murmur2)."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,9 +9,13 @@ import structlog
 from services import registry, telemetry
 from services.model import Gates, ModelDeclaration
 from services.retraining import candidate, dataset, reference, rollout, tracking, validation
+from services.retraining.errors import RetrainingError
 from services.retraining.gates import refusals
 from services.retraining.history import History
 from services.settings import Settings
+from services.versions import inputs, loading
+from services.versions.contract import Model
+from services.versions.inputs import Inputs
 from streams import topics
 from streams.records import ModelChanged, RetrainingFinished, RetrainingRequested
 
@@ -22,7 +26,6 @@ Publish = Callable[[str, ModelChanged | RetrainingFinished], None]
 EndOffsets = Callable[[Sequence[str]], Mapping[str, list[int]]]
 Changes = Callable[[], Iterable[ModelChanged]]
 """Reads the models topic: an operator may have changed the arms during the training."""
-FeatureNames = Callable[[Settings, ModelDeclaration], list[str]]
 
 
 class Retrainer:
@@ -43,7 +46,6 @@ class Retrainer:
         declarations: Mapping[str, ModelDeclaration],
         publish: Publish,
         end_offsets: EndOffsets,
-        feature_names: FeatureNames = dataset.feature_names,
         changes: Changes = tuple,
     ) -> None:
         """Take the collaborators; nothing connects before `handle`."""
@@ -52,7 +54,6 @@ class Retrainer:
         self._declarations = declarations
         self._publish = publish
         self._end_offsets = end_offsets
-        self._feature_names = feature_names
         self._changes = changes
 
     def handle(self, request: RetrainingRequested) -> RetrainingFinished | None:
@@ -130,8 +131,8 @@ class Retrainer:
         stage = _Stages(request)
         offsets = dataset.wait_for_archive(self._settings, request, self._end_offsets)
         stage.done("archive")
-        names = self._feature_names(self._settings, declaration)
-        data = dataset.read(self._settings, request.model, names, request.requested_at_ms)
+        given = inputs.of_model(self._settings, declaration)
+        data = dataset.read(self._settings, request.model, list(given), request.requested_at_ms)
         stage.done("read", rows=data.version.rows)
         validation.validate(data, declaration, request.requested_at_ms)
         stage.done("validate")
@@ -139,7 +140,7 @@ class Retrainer:
             data,
             declaration,
             candidate.estimator_of(self._settings.models, request.model),
-            self._champion(client, request),
+            self._champion(client, request, declaration, given),
         )
         stage.done("train")
         reasons = refusals(gates, trained.metrics, trained.champion)
@@ -154,13 +155,22 @@ class Retrainer:
                 0, trained.trained_on, trained.held_out_scores, trained.metrics.log_loss, data.text
             ),
         )
-        registered = tracking.with_version(kept, run.register(trained, data, kept))
+        registered = tracking.with_version(kept, run.register(trained, declaration, given, kept))
         stage.done("register")
         return registered
 
-    def _champion(self, client: Any, request: RetrainingRequested) -> Any | None:
+    def _champion(
+        self, client: Any, request: RetrainingRequested, declaration: ModelDeclaration, given: Inputs
+    ) -> Model | None:
         version = registry.version_of(client, request.model, registry.CHAMPION)
-        return None if version is None else registry.load(client, request.model, version)
+        if version is None:
+            return None
+        try:
+            return loading.load(self._settings, declaration, given, version)
+        except registry.RegistryError as error:
+            raise RetrainingError(
+                f"the champion cannot be compared: {error}; or remove the alias {registry.CHAMPION}"
+            ) from error
 
     def _decide(
         self, request: RetrainingRequested, declaration: ModelDeclaration, registered: tracking.Registered

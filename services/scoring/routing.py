@@ -17,6 +17,12 @@ from services.shares import BUCKETS, Bucketing, layout
 from streams.records import Arm, FeatureValue
 
 NOBODY = -1
+
+
+class UnknownVersionError(LookupError):
+    """A version was asked for that does not answer."""
+
+
 Fields = Mapping[str, Sequence[Any]]
 """Of n requests, by name; all that some segment asks for."""
 
@@ -76,6 +82,13 @@ class Routes:
             rows = np.flatnonzero(stretch_of == stretch)
             chosen[rows] = self._among(self._stretches[stretch], rows, keys, fields)
         return chosen
+
+    def only(self, version: int, count: int) -> npt.NDArray[np.int64]:
+        """Return for n requests the index of the arm of one version; raise `UnknownVersionError`."""
+        for index, arm in enumerate(self.answering):
+            if arm.version == version:
+                return np.full(count, index, dtype=np.int64)
+        raise UnknownVersionError(f"version {version} does not answer")
 
     def _find_sole_owner(self) -> int | None:
         """Return the one arm that answers whatever comes, as most models have it: nothing to look up."""

@@ -1,108 +1,90 @@
-"""``driftline models`` steers the arms of a model, on a real broker and a real registry."""
+"""`driftline models` on a real registry: a model of a notebook becomes a version that scoring would load."""
 
-from collections.abc import Callable
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bench.scoring_job import installation
-from bench.scoring_job.installation import JOB, MODEL
-from services import model
-from services.arms import changes, command, publishing
-from services.arms.publishing import PublishingError
+from services import registry
+from services.model import load_all
 from services.settings import Settings
-from services.topics import ensure_topics
-from streams.records import Arm, ModelChanged
-
-Output = Callable[[], str]
-
-
-@pytest.fixture
-def local(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, unique_name: str) -> Settings:
-    """A declared model without arms."""
-    folder = tmp_path / "models" / unique_name
-    folder.mkdir(parents=True)
-    text = (JOB / "models" / MODEL / model.FILE).read_text(encoding="utf-8")
-    (folder / model.FILE).write_text(text.replace(f"name: {MODEL}", f"name: {unique_name}"), encoding="utf-8")
-    made = settings.model_copy(update={"models": tmp_path / "models"})
-    for name, value in made.environment().items():
-        monkeypatch.setenv(name, value)
-    ensure_topics(made, {})
-    return made
+from services.versions import command, inputs, loading
+from tests.flow.learning import World
+from tests.unit.versions.world import classifier, rows
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Output:
-    return lambda: capsys.readouterr().out
+def name(kafka: str, mlflow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A declared model with its feature plan, and the settings in the environment."""
+    with World(kafka, mlflow, tmp_path) as world:
+        made = world.model().name
+        for variable, value in world.settings.environment().items():
+            monkeypatch.setenv(variable, value)
+        yield made
 
 
-def arms(local: Settings, name: str) -> list[tuple[str, int, int, bool]]:
-    latest = publishing.read(local).latest
-    found = latest[name].arms if name in latest else []
-    return [(arm.name, arm.version, arm.weight, arm.shadow) for arm in found]
-
-
-def test_arms_are_declared_changed_shown_and_ended(local: Settings, unique_name: str, said: Output) -> None:
-    first, second = (installation.register(local, installation.train(seed), unique_name) for seed in (1, 2))
-    command.champion(unique_name, version=first)
-    assert arms(local, unique_name) == [("champion", first, 10_000, False)]
-    said()
-    command.share(unique_name, "new", version=second, share="5%", dry_run=True)
-    assert "would be" in (shown := said())
-    assert "95%" in shown
-    assert arms(local, unique_name) == [("champion", first, 10_000, False)]
-    command.share(unique_name, "new", version=second, share="500", since="2026-01-01T00:00:00Z")
-    command.shadow(unique_name, "quiet", version=second)
-    said()
-    command.show(unique_name)
-    assert [line.split()[:3] for line in said().splitlines()[2:]] == [
-        ["champion", str(first), "100%"],
-        ["champion", str(first), "95%"],
-        ["new", str(second), "5%"],
-        ["quiet", str(second), "shadow"],
-    ]
-    command.share(unique_name, "west", version=second, share="40%", segment=["user_id=user-1,user-2"])
-    command.end(unique_name, "new")
-    command.shadow(unique_name, "quiet", remove=True)
-    assert arms(local, unique_name)[-2:] == [("new", second, 0, False), ("champion", first, 10_000, False)]
-
-
-def test_what_cannot_be_is_told_and_nothing_is_written(local: Settings, unique_name: str) -> None:
-    with pytest.raises(SystemExit, match=f"has no {unique_name} version 7"):
-        command.champion(unique_name, version=7)
-    version = installation.register(local, installation.train(seed=1), unique_name)
-    with pytest.raises(SystemExit, match="the champion has no more than 0 to give"):
-        command.share(unique_name, "new", version=version, share="5%")
-    with pytest.raises(SystemExit, match="no field 'carrier'"):
-        command.share(unique_name, "new", version=version, share="5%", segment=["carrier=UA"])
-    with pytest.raises(SystemExit, match="either --version or --remove"):
-        command.shadow(unique_name, "quiet")
-    with pytest.raises(SystemExit, match=f"{unique_name} has no arms yet"):
-        command.show(unique_name)
-    assert arms(local, unique_name) == []
-
-
-def test_change_of_another_in_between_is_noticed(
-    local: Settings, unique_name: str, monkeypatch: pytest.MonkeyPatch
+def test_model_of_a_notebook_becomes_a_version(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before the write, which is then left out; and so late that only a look behind the write finds it."""
-    state = publishing.read(local)
+    """It is signed, loads as in scoring, and answers as it did where it was trained."""
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(classifier()))
+    rows().to_parquet(tmp_path / "rows.parquet")
+    command.register(
+        name,
+        model_uri=str(tmp_path / "model.pkl"),
+        rows=tmp_path / "rows.parquet",
+        allow_pickle=True,
+    )
+    command.models()
 
-    def change(reason: str) -> ModelChanged:
-        champion = [Arm(name="champion", version=1, weight=10_000)]
-        return changes.change(unique_name, None, champion, reason=reason, from_ms=0, now_ms=0)
+    output = capsys.readouterr().out
+    assert f"ok  registered {name} version 1" in output
+    assert f"{name} version 1: signed, sklearn" in output
+    settings = Settings()
+    declaration = load_all(settings.models)[name]
+    model = loading.load(settings, declaration, inputs.of_model(settings, declaration), 1)
+    found = model.predict({"x": rows()["x"].to_numpy(), "noise": rows()["noise"].to_numpy()})
+    assert np.array_equal(found, classifier().predict_proba(rows())[:, 1])
 
-    publishing.publish(local, change("theirs"), state)
-    with pytest.raises(PublishingError, match=r"nothing was written: meanwhile .* \('theirs', offset"):
-        publishing.publish(local, change("ours"), state)
-    assert publishing.read(local).latest[unique_name].reason == "theirs"
 
-    state, send = publishing.read(local), publishing._send
+def test_version_of_another_registration_is_signed_anew(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What stock MLflow registered is shown as refused, and taken over by its URI."""
+    import mlflow.sklearn
+    from mlflow.models import infer_signature
 
-    def overtaken(settings: Settings, ours: ModelChanged) -> int:
-        send(settings, change("theirs again"))
-        return send(settings, ours)
+    registry.connect(Settings())
+    with mlflow.start_run():
+        mlflow.sklearn.log_model(
+            classifier(),
+            name="stock",
+            registered_model_name=name,
+            signature=infer_signature(rows()),
+            input_example=rows().head(20),
+            pip_requirements=["scikit-learn"],
+            serialization_format="cloudpickle",
+        )
+    command.models()
+    assert f"{name} version 1: refused: it is not signed" in capsys.readouterr().out
 
-    monkeypatch.setattr(publishing, "_send", overtaken)
-    with pytest.raises(PublishingError, match="was written, but is not based on the latest arms"):
-        publishing.publish(local, change("ours"), state)
+    with pytest.raises(SystemExit, match="say --allow-pickle"):
+        command.register(name, model_uri=f"models:/{name}/1")
+    command.register(name, model_uri=f"models:/{name}/1", allow_pickle=True)
+    command.models()
+    assert f"{name} version 2: signed, sklearn" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("model", "uri", "message"),
+    [
+        ("nobody", "model.pkl", "there is no model 'nobody'; known are"),
+        ("", "models:/absent/1", "cannot be read"),
+    ],
+)
+def test_what_cannot_be_registered_ends_with_one_line(name: str, model: str, uri: str, message: str) -> None:
+    """No stack trace, and nothing in the registry."""
+    with pytest.raises(SystemExit, match=message):
+        command.register(model or name, model_uri=uri)
+    assert registry.connect(Settings()).search_model_versions(f"name='{name}'") == []

@@ -10,10 +10,12 @@ import os
 from collections.abc import Iterable
 
 from services import telemetry
+from services.model import ModelDeclaration
 from services.scoring import loading
 from services.scoring.models import Load, LoadedModel
 from services.scoring.process import Scoring
 from services.settings import Settings
+from services.versions.inputs import Inputs
 from streams import producer, topics
 
 PREDICTIONS = topics.predictions("")
@@ -48,15 +50,20 @@ class FaultyProducer(producer.BatchProducer):
         Fault.reach("written")
 
 
-def faulty(loader: Load) -> Load:
+def faulty(loader: loading.Loader) -> loading.Loader:
     """Return a loader with a signal in the middle: the version is read, but in no cache yet."""
 
-    def load(name: str, version: int) -> LoadedModel:
-        loaded = loader(name, version)
-        Fault.reach("loading")
-        return loaded
+    def of_model(declaration: ModelDeclaration, given: Inputs) -> Load:
+        real = loader(declaration, given)
 
-    return load
+        def load(name: str, version: int) -> LoadedModel:
+            loaded = real(name, version)
+            Fault.reach("loading")
+            return loaded
+
+        return load
+
+    return of_model
 
 
 def main() -> None:

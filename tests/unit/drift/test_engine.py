@@ -141,6 +141,20 @@ def test_second_label_is_a_duplicate_and_conflicting_only_if_it_differs():
     assert (totals.joined, totals.duplicate, totals.conflicting) == (1, 2, 1)
 
 
+def test_predictions_over_http_are_no_repeats_and_meet_their_labels():
+    desk = Desk()
+    http = dict.fromkeys(("source_partition", "source_offset"), records.ASKED_OVER_HTTP)
+    desk.predict(1, 0, source_offset=0)
+    desk.predict(2, 1, **http)
+    desk.predict(3, 2, **http)
+    desk.predict(4, 3, source_offset=1)
+    desk.label(3, 30, 1.0)
+    outputs = desk.until(60)
+    (report,) = world.reports(outputs)
+    assert (report.predictions, desk.engine.totals.repeated) == (4, 0)
+    assert [outcome.prediction_id for outcome in outcomes(outputs)] == ["p3"]
+
+
 def test_repeated_prediction_is_dropped():
     desk = Desk()
     desk.predict(1, 0, source_offset=0)
