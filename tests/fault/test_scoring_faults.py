@@ -237,24 +237,25 @@ def test_store_that_is_silent_or_killed_stops_the_commits_and_nothing_is_lost(sc
     with scene.worker() as worker:
         worker.wait_ready()
         scene.ask()
-        scene.settle()
-        wait_for(lambda: sum(scene.ledger.read_commits().values()) == scene.sent + scene.bad)
         for gone_seconds, leave, come_back in (
             (STORE_GONE_SECONDS, suspend, resume),
             (3, lambda store: store.kill(), lambda store: store.start()),
         ):
+            scene.settle()
+            save(scene)
+            wait_for(lambda: sum(scene.ledger.read_commits().values()) == scene.sent + scene.bad)
             committed = scene.ledger.read_commits()
-            if leave is not suspend:
-                save(scene)
             leave(scene.store)
-            scene.ask()
-            tries = worker.output().count("slice.retried")
-            time.sleep(gone_seconds)
-            retried = worker.output().count("slice.retried") - tries
-            scene.ledger.read()
-            assert scene.ledger.read_commits() == committed
-            assert retried > 0, "so the wait for the store is bounded"
-            come_back(scene.store)
+            try:
+                scene.ask()
+                tries = worker.output().count("slice.retried")
+                time.sleep(gone_seconds)
+                retried = worker.output().count("slice.retried") - tries
+                scene.ledger.read()
+                assert scene.ledger.read_commits() == committed
+                assert retried > 0, "so the wait for the store is bounded"
+            finally:
+                come_back(scene.store)
             began = time.monotonic()
             scene.settle()
             seconds = time.monotonic() - began
