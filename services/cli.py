@@ -27,6 +27,7 @@ COMMANDS = (
     ("features skew", "services.features.offline.command:skew", "Served values against recomputed ones."),
     ("scoring", "services.scoring.process:run", "Requests and features -> predictions; REST."),
     ("drift", "services.drift.process:run", "Predictions and labels -> outcomes, drift reports, alarms."),
+    ("learning", "services.learning.process:run", "Predictions and labels -> models that learn online."),
     ("archive", "services.archive.process:run", "Topics -> Delta tables."),
     ("retraining", "services.retraining.process:run", "Retraining requests -> gated, promoted models."),
     ("dashboard", "services.dashboard.process:run", "The live page."),

@@ -169,6 +169,27 @@ LABEL_COVERAGE = Gauge(
 LABELS = Counter("driftline_labels", "Labels by what became of them", ["model", "result"])
 LOG_LOSS = Gauge("driftline_log_loss", "Realised log loss of the last window", ["model", "arm"])
 
+LEARNING_LABELS = Counter(
+    "driftline_learning_labels", "Labels of learning models by what became of them", ["model", "result"]
+)
+LEARNING_LOSS = Gauge(
+    "driftline_learning_loss",
+    "Mean loss of the served answers whose label came in the last interval: absolute error, or log loss",
+    ["model"],
+)
+LEARNING_VERSION = Gauge("driftline_learning_version", "The latest published version", ["model"])
+LEARNING_WATERMARK = Gauge(
+    "driftline_learning_watermark_seconds", "Event time up to which all labels were taken", ["model"]
+)
+LEARNING_PENDING = Gauge(
+    "driftline_learning_pending", "Predictions whose label horizon has not passed", ["model"]
+)
+LEARNING_STATE_BYTES = Gauge(
+    "driftline_learning_state_bytes",
+    "Size of the latest record: the published model, or the checkpoint",
+    ["model", "record"],
+)
+
 ARCHIVED_ROWS = Counter("driftline_archived_rows", "Rows committed to the archive", ["table"])
 RETRAININGS = Counter("driftline_retrainings", "Retrainings by trigger and result", ["trigger", "result"])
 RETRAINING_DURATION = Histogram(

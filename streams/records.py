@@ -240,6 +240,20 @@ class ModelChanged(msgspec.Struct, kw_only=True, frozen=True, tag="model_changed
     reference: Reference | None = None
 
 
+class LearnedModel(msgspec.Struct, kw_only=True, frozen=True):
+    """What a model had learned at the end of an interval. Equal after a replay."""
+
+    model: str
+    version: int
+    """The number of the interval, the first with a record being 1."""
+    interval_end_ms: int
+    """Event time: it has learned the labels known before."""
+    labels: int
+    """Learned since the first one."""
+    estimator: bytes
+    """See `services.estimators`."""
+
+
 class DeadLetter(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """A record that could not be processed, whole, with the reason."""
 

@@ -5,18 +5,18 @@ interleave, on when the engine is asked to advance, or on where it was restarted
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import msgspec
 
 from services.drift.alarms import Alarms, Finding, Watch, alarm_of
 from services.drift.comparison import Comparison, Limits, compare
 from services.drift.harm import LossMonitor, MonitorState
-from services.drift.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, Place, Resume
-from services.drift.join import Join, Pending, Totals, log_loss, outcome_of
 from services.drift.window import Window, WindowState
+from services.label_join import Join, Pending, Totals, log_loss, outcome_of
 from services.model import DAY_MS, ModelDeclaration
 from streams import codec, records, topics
+from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, Place, Resume
 
 REFERENCES_KEPT_MAX = 8
 """Of the latest versions: those that a rollback may bring back."""
@@ -419,9 +419,3 @@ def fresh_state(
         places.extend([Resume()] * (partitions - len(places)))
     state.read_to += [0] * (prediction_partitions - len(state.read_to))
     return state
-
-
-def offsets_to_read(state: State, predictions_topic: str, labels_topic: str) -> Mapping[tuple[str, int], int]:
-    """Return from which offset to read each input partition, by topic and partition."""
-    places = {(predictions_topic, number): at.offset for number, at in enumerate(state.predictions)}
-    return places | {(labels_topic, number): at.offset for number, at in enumerate(state.labels)}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from services.drift.cells import FeatureCells
-from services.drift.join import Pending
+from services.label_join import Pending
 from streams import records
 
 ROWS_HELD_MAX = 4096

@@ -1,10 +1,7 @@
 """Training a candidate and comparing it with the champion on the held-out days."""
 
 import dataclasses
-import importlib.util
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,16 +10,14 @@ import numpy.typing as npt
 from services.missing import MissingPolicy
 from services.model import DAY_MS, ModelDeclaration
 from services.retraining.dataset import TrainingSet
-from services.retraining.errors import InvalidDataError, RetrainingError
+from services.retraining.errors import InvalidDataError
 from services.retraining.evaluation import Metrics, evaluate, held_out
+from services.training_code import Make
 from services.versions import golden
 from services.versions.contract import Model
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Estimator = Callable[[list[str], list[str]], Any]
-"""From the names of text and of numeric features to an unfitted scikit-learn classifier."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,23 +36,7 @@ class Candidate:
     held_out_scores: npt.NDArray[np.float64]
 
 
-def estimator_of(folder: Path, model: str) -> Estimator:
-    """Return the function ``estimator`` of ``models/<name>/training.py``."""
-    path = folder / model / "training.py"
-    specification = importlib.util.spec_from_file_location(f"driftline_training_{model}", path)
-    if not path.is_file() or specification is None or specification.loader is None:
-        raise RetrainingError(f"{path}: no such file; it must define estimator(categorical, numeric)")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    found: Estimator | None = getattr(module, "estimator", None)
-    if found is None:
-        raise RetrainingError(f"{path}: it must define estimator(categorical, numeric)")
-    return found
-
-
-def train(
-    data: TrainingSet, declaration: ModelDeclaration, make: Estimator, champion: Model | None
-) -> Candidate:
+def train(data: TrainingSet, declaration: ModelDeclaration, make: Make, champion: Model | None) -> Candidate:
     """Train on all but the latest days; measure candidate and champion on those.
 
     With ``retraining.refit`` the returned estimator is trained once more, on all rows; its metrics are
@@ -96,7 +75,7 @@ def _fit_both(
     data: TrainingSet,
     labels: npt.NDArray[np.int8],
     late: npt.NDArray[np.bool_],
-    make: Estimator,
+    make: Make,
     *,
     refit: bool,
 ) -> tuple[Any, Any | None]:

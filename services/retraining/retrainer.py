@@ -13,6 +13,7 @@ from services.retraining.errors import RetrainingError
 from services.retraining.gates import refusals
 from services.retraining.history import History
 from services.settings import Settings
+from services.training_code import function_of
 from services.versions import inputs, loading
 from services.versions.contract import Model
 from services.versions.inputs import Inputs
@@ -139,7 +140,7 @@ class Retrainer:
         trained = candidate.train(
             data,
             declaration,
-            candidate.estimator_of(self._settings.models, request.model),
+            function_of(self._settings.models, request.model, "estimator"),
             self._champion(client, request, declaration, given),
         )
         stage.done("train")

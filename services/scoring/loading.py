@@ -1,9 +1,10 @@
-"""Versions from MLflow's registry, ready to score."""
+"""Versions ready to score: from MLflow's registry, or as the learning process published them."""
 
 from collections.abc import Callable
 
 from services import registry
 from services.model import ModelDeclaration
+from services.scoring.learned_models import load_learned
 from services.scoring.models import Load
 from services.settings import Settings
 from services.versions import loading
@@ -16,8 +17,11 @@ Loader = Callable[[ModelDeclaration, Inputs], Load]
 def loader(settings: Settings) -> Loader:
     """Return what makes each model's own loading; a load blocks for some 100 ms."""
     registry.connect(settings)  # here and not at the first load: the import takes seconds
+    learned = load_learned(settings)
 
     def of_model(declaration: ModelDeclaration, given: Inputs) -> Load:
+        if declaration.learning is not None:
+            return learned
         return lambda _, version: loading.load(settings, declaration, given, version)
 
     return of_model

@@ -38,7 +38,7 @@ from tests.contract.deployment_files import (
 
 KUBERNETES_VERSIONS = ("1.31", "1.34")
 """The oldest and the newest that we claim."""
-SINGLE = {"drift", "archive", "retraining", "skew"}
+SINGLE = {"drift", "learning", "archive", "retraining", "skew"}
 """Processes of which never two may run."""
 OBSERVABILITY = tuple(sorted((ROOT / "observability").rglob("*.yml")))
 

@@ -7,9 +7,9 @@ import random
 import pytest
 
 from services.drift import engine as subject
-from services.drift import snapshots
-from services.drift.inputs import LABEL, PREDICTION, Place
+from services.drift.served import SNAPSHOTS
 from streams import records
+from streams.inputs import LABEL, PREDICTION, Place
 from tests.unit.drift import world
 from tests.unit.drift.world import HOUR_MS, START_MS, label, prediction
 
@@ -416,7 +416,7 @@ def test_snapshot_goes_on_as_if_nothing_had_happened():
     while places := player.open:
         parts.append(player.step(engine, chance.choice(places), chance.randrange(1, 200)))
         if chance.random() < 0.1:
-            kept = snapshots.decode(snapshots.encode("m", "l", engine.state()), "m", "l")
+            kept = SNAPSHOTS.decode(SNAPSHOTS.encode("m", "l", engine.state()), "m", "l")
             engine = world.new_engine(model, partitions=2, state=kept)
             player.seek(engine)
     merged = world.merge(parts)
@@ -434,4 +434,4 @@ def test_topic_made_anew_with_fewer_partitions_is_an_error():
 def test_partitions_that_were_added_are_read_from_their_beginning():
     state = world.new_engine(partitions=1).state()
     grown = subject.fresh_state(world.declaration(), 2, 1, state)
-    assert subject.offsets_to_read(grown, "p", "l") == {("p", 0): 0, ("p", 1): 0, ("l", 0): 0}
+    assert [at.offset for at in (*grown.predictions, *grown.labels)] == [0, 0, 0]

@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +6,7 @@ import pytest
 from models.arrival_delay import training
 from services.model import MissingValues
 from services.retraining import candidate
-from services.retraining.errors import InvalidDataError, RetrainingError
+from services.retraining.errors import InvalidDataError
 from services.versions.inputs import Columns
 from tests.unit.retraining.world import declaration, training_set
 
@@ -67,17 +66,6 @@ def test_examples_are_held_out_rows_as_the_model_gets_them():
 def test_held_out_days_that_hold_everything_are_refused():
     with pytest.raises(InvalidDataError, match="0 rows before the held-out days"):
         candidate.train(training_set(), declaration(holdout_days=30), estimator, None)
-
-
-def test_training_script_is_looked_for_in_the_models_folder(tmp_path: Path):
-    with pytest.raises(RetrainingError, match="no such file; it must define estimator"):
-        candidate.estimator_of(tmp_path, "m")
-    (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "training.py").write_text("")
-    with pytest.raises(RetrainingError, match="must define estimator"):
-        candidate.estimator_of(tmp_path, "m")
-    (tmp_path / "m" / "training.py").write_text("def estimator(categorical, numeric):\n    return 'fine'\n")
-    assert candidate.estimator_of(tmp_path, "m")([], []) == "fine"
 
 
 def test_unseen_category_is_scored_as_any_other_unseen_one():
