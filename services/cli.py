@@ -41,6 +41,11 @@ COMMANDS = (
     ("dead-letters", "services.dead_letters.command:show", "The records that could not be processed."),
     ("dead-letters list", "services.dead_letters.command:show", "Show them, with filters."),
     ("dead-letters replay", "services.dead_letters.command:replay", "Write them back where they came from."),
+    ("models list", "services.arms.command:show", "Which versions score, of one model or of all."),
+    ("models champion", "services.arms.command:champion", "Make a version the champion."),
+    ("models share", "services.arms.command:share", "Let a version answer a share of the keys."),
+    ("models shadow", "services.arms.command:shadow", "Let a version score without answering."),
+    ("models end", "services.arms.command:end", "Give a share back to the champion."),
     ("asyncapi", "services.asyncapi:asyncapi", "Write the AsyncAPI document of all topics."),
     ("check", "services.check:check", "Check the settings and every model declaration."),
 )

@@ -26,6 +26,12 @@ PREDICTION_DURATION = Histogram(
     ["model", "channel"],
     buckets=_LATENCY_BUCKETS,
 )
+SCORING_STAGE_DURATION = Histogram(
+    "driftline_scoring_stage_seconds",
+    "What of a slice's time went into decode, features, predict and write",
+    ["model", "stage"],
+    buckets=_LATENCY_BUCKETS,
+)
 EVENT_AGE = Gauge(
     "driftline_event_age_seconds",
     "Wall time minus event time of the newest answered request",

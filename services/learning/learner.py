@@ -15,7 +15,7 @@ import msgspec
 from services import estimators, learned
 from services.label_join import Join, Pending, Totals, log_loss
 from services.model import ModelDeclaration
-from services.shares import ALL_KEYS, CHAMPION, still_counting
+from services.shares import with_champion
 from streams import codec, records
 from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, Place, Resume
 
@@ -248,8 +248,7 @@ class Learner:
         assert state.first_ms is not None, "set with the first record"
         version = (end_ms - state.first_ms) // self._learning.interval_ms
         starts_ms = end_ms + self._learning.delay_ms
-        champion = records.Arm(name=CHAMPION, version=version, weight=ALL_KEYS, effective_from_ms=starts_ms)
-        state.arms = [*still_counting(state.arms, end_ms, starts_ms), champion]
+        state.arms = with_champion(state.arms, version, effective_from_ms=starts_ms, now_ms=end_ms)
         outputs.published.append(
             records.LearnedModel(
                 model=self.model,

@@ -1,7 +1,7 @@
 """The steps from a request to its result, in an order that survives a crash at any point."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -25,6 +25,8 @@ log = structlog.get_logger()
 Publish = Callable[[str, ModelChanged | RetrainingFinished], None]
 """Writes a record to a topic and returns when the broker has acknowledged it."""
 EndOffsets = Callable[[Sequence[str]], Mapping[str, list[int]]]
+Changes = Callable[[], Iterable[ModelChanged]]
+"""Reads the models topic: an operator may have changed the arms during the training."""
 
 
 class Retrainer:
@@ -45,6 +47,7 @@ class Retrainer:
         declarations: Mapping[str, ModelDeclaration],
         publish: Publish,
         end_offsets: EndOffsets,
+        changes: Changes = tuple,
     ) -> None:
         """Take the collaborators; nothing connects before `handle`."""
         self.history = History()
@@ -52,6 +55,7 @@ class Retrainer:
         self._declarations = declarations
         self._publish = publish
         self._end_offsets = end_offsets
+        self._changes = changes
 
     def handle(self, request: RetrainingRequested) -> RetrainingFinished | None:
         """Retrain, unless the request has its result already; return the result."""
@@ -177,6 +181,8 @@ class Retrainer:
             tracking.refuse(client, declaration, registered.version)
             return
         tracking.promote(client, declaration, registered.version)
+        for change in self._changes():
+            self.history.add(change)
         if self.history.is_published(request):
             return
         reason = f"{request.trigger}: {request.reason}"
