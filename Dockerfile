@@ -20,7 +20,7 @@ LABEL org.opencontainers.image.title="driftline" \
       org.opencontainers.image.licenses="Apache-2.0"
 # Empty folders owned by the user: a new named volume takes their ownership over.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin driftline \
-    && install -d -o driftline -g driftline /var/lib/driftline /var/lib/mlflow
+    && install -d -o driftline -g driftline /var/lib/driftline /var/lib/driftline-signing /var/lib/mlflow
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
 # The root file system may be read-only: only /tmp and the folders above are written.

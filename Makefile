@@ -29,7 +29,7 @@ check: $(READY)  ## Format, lint, types, layers, deployment files, then all test
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory test
 
-bench: $(READY)  ## Compare with the alternatives, side by side in one run (ONLY=scoring)
+bench: $(READY)  ## Compare with the alternatives, side by side in one run (ONLY=scoring; ONLY=soak takes many minutes)
 	@$(BIN)/python -m bench $(ONLY)
 
 format: $(READY)  ## Format the code and mend what the linter can

@@ -3,15 +3,18 @@
 import importlib
 import sys
 
-PARTS = ("scoring", "features", "backfill", "drift")
+PARTS = ("scoring", "latency", "swap", "rest", "workers", "features", "backfill", "drift")
+PARTS_BY_NAME = ("soak", "fleet")
+"""Those that run only when they are named: they take many minutes."""
 
 
 def main() -> None:
     """Run the parts that are asked for."""
+    known = PARTS + PARTS_BY_NAME
     chosen = sys.argv[1:] or PARTS
-    unknown = [name for name in chosen if name not in PARTS]
+    unknown = [name for name in chosen if name not in known]
     if unknown:
-        sys.exit(f"bench: no part {', '.join(unknown)}; known are {', '.join(PARTS)}")
+        sys.exit(f"bench: no part {', '.join(unknown)}; known are {', '.join(known)}")
     for name in chosen:
         importlib.import_module(f"bench.{name}").main()
 

@@ -243,3 +243,8 @@ arrival_delay = FeatureService(
         aircraft_facts,
     ],
 )
+recent_delays = FeatureService(
+    name="recent_delays",
+    description="Inputs of the model arrival_minutes",
+    features=[origin_departures, carrier_departures, aircraft_departures, dest_arrivals, carrier_arrivals],
+)

@@ -17,6 +17,8 @@ from streams import codec
 MULTICLASS_MIN = 3
 FILE = "model.yaml"
 HOUR_MS = 3_600_000
+INTERVALS_AHEAD_MAX = 32
+"""Of a learning model: published versions that have not taken effect yet."""
 DAY_MS = 24 * HOUR_MS
 MONTH_MS = 365 * DAY_MS // 12
 
@@ -205,6 +207,36 @@ class Gates(_Strict):
     to keep an older model."""
 
 
+class Learning(_Strict):
+    """A model that goes on learning from every label, instead of being retrained."""
+
+    every_hours: float = Field(24, gt=0)
+    """Of event time: the labels of such an interval are learned together, and the model is published."""
+    effective_after_hours: float = Field(24, ge=0)
+    """Of event time after the interval's end, until requests get what was learned in it."""
+    minimum_labels: int = Field(1000, ge=1)
+    """Before so many have been learned, nothing is published: requests are collected."""
+
+    @property
+    def interval_ms(self) -> int:
+        """The interval in milliseconds."""
+        return round(self.every_hours * HOUR_MS)
+
+    @property
+    def delay_ms(self) -> int:
+        """The delay in milliseconds."""
+        return round(self.effective_after_hours * HOUR_MS)
+
+    @model_validator(mode="after")
+    def _check_delay(self) -> Self:
+        if self.effective_after_hours > INTERVALS_AHEAD_MAX * self.every_hours:
+            raise ValueError(
+                f"effective_after_hours: at most {INTERVALS_AHEAD_MAX} times every_hours; "
+                "each version that still waits is kept"
+            )
+        return self
+
+
 class Rollout(_Strict):
     """How a new version takes over."""
 
@@ -251,6 +283,8 @@ class ModelDeclaration(_Strict):
     retraining: Retraining = Retraining()
     gates: Gates | None = None
     """None: the model is not retrained here."""
+    learning: Learning | None = None
+    """None: the model does not learn online."""
     rollout: Rollout = Rollout()
     limits: Limits = Limits()
 
@@ -269,6 +303,10 @@ class ModelDeclaration(_Strict):
             )
         if self.task != "binary" and self.gates is not None:
             raise ValueError("gates: only binary models are retrained here")
+        if self.learning is not None and self.gates is not None:
+            raise ValueError("learning: a model either learns online or is retrained behind gates")
+        if self.learning is not None and self.task == "multiclass":
+            raise ValueError("learning: only binary models and regressions learn online here")
         return self
 
     @model_validator(mode="after")
@@ -321,6 +359,11 @@ def load_all(folder: Path) -> dict[str, ModelDeclaration]:
 def monitored(declarations: Mapping[str, ModelDeclaration]) -> dict[str, ModelDeclaration]:
     """Return the models that the drift process knows how to judge: so far the binary ones."""
     return {name: one for name, one in declarations.items() if one.task == "binary"}
+
+
+def learning(declarations: Mapping[str, ModelDeclaration]) -> dict[str, ModelDeclaration]:
+    """Return the models that learn online."""
+    return {name: one for name, one in declarations.items() if one.learning is not None}
 
 
 def load_named(path: Path) -> ModelDeclaration:

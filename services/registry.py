@@ -1,12 +1,9 @@
-"""MLflow's registry: names that every process shares, and versions loaded without running code of theirs."""
+"""MLflow's registry: the client, and the names that every process shares."""
 
 import functools
-import hashlib
 import importlib
 import logging
 import os
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from services.settings import Settings
@@ -17,20 +14,15 @@ PREVIOUS = "previous"
 CHALLENGER = "challenger"
 """Alias of the latest candidate that a gate refused."""
 
-DIGEST_TAG = "driftline.model_sha256"
-"""Tag of a version: the digest of its model file as it was registered."""
+SIGNED_TAGS = ("driftline.digest", "driftline.flavour", "driftline.signature")
+"""Tags of a version: what was registered, how it is loaded, and who vouches for both."""
 REQUEST_TAG = "driftline.request_id"
 """Tag of runs and versions: the retraining request that made them."""
-MODEL_FILE = "model.skops"
 
-TRUSTED_TYPES = (
-    "functools.partial",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.utils.validation.check_array",
-)
-"""What a model file may hold beyond skops' own list; skops audits every nested type as well.
-The list is ours, not the model's: MLflow's loader takes it from the very file that it should guard against.
-TreePredictor indexes without bounds checks, hence the digest."""
+REQUEST_SECONDS_MAX = 15
+"""Of silence, after which an attempt of a request counts as failed."""
+REQUEST_RETRIES_MAX = 1
+"""What does not load for this reason is tried again later, without holding a thread in between."""
 
 
 class RegistryError(RuntimeError):
@@ -43,6 +35,9 @@ def connect(settings: Settings) -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # MLflow's own bounds, 120 s and 7 retries, would hold a thread for a quarter of an hour.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_SECONDS_MAX))
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(REQUEST_RETRIES_MAX))
     logging.getLogger("mlflow.utils.environment").setLevel(
         logging.ERROR
     )  # warns of a missing pip at each model
@@ -65,34 +60,22 @@ def version_of(client: Any, model: str, alias: str) -> int | None:
         raise
 
 
-def load(client: Any, model: str, version: int) -> Any:
-    """Load one version, a scikit-learn estimator, after its digest and its types were checked.
-
-    Blocks for some 100 ms. Raises `RegistryError` when the file is not the one that was registered or
-    holds types beyond `TRUSTED_TYPES`.
-    """
-    import mlflow.artifacts
-    import skops.io
-    from skops.io.exceptions import UntrustedTypesFoundException
-
-    registered = client.get_model_version(model, str(version))
-    with tempfile.TemporaryDirectory(prefix="driftline-model-") as folder:
-        uri = f"models:/{model}/{version}/{MODEL_FILE}"
-        path = mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=client.tracking_uri)
-        if digest(path) != registered.tags.get(DIGEST_TAG):
-            raise RegistryError(
-                f"{model} version {version}: the model file does not have the digest of its tag "
-                f"{DIGEST_TAG}; it was changed after it was registered, or registered by other means"
-            )
-        try:
-            return skops.io.load(path, trusted=list(TRUSTED_TYPES))
-        except UntrustedTypesFoundException as error:
-            raise RegistryError(f"{model} version {version}: {error}") from error
+def experiment_id(client: Any, name: str) -> str:
+    """Return the id of the experiment of this name, after making it if need be."""
+    found = client.get_experiment_by_name(name)
+    made: str = found.experiment_id if found else client.create_experiment(name)
+    return made
 
 
-def digest(path: str | Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def ensure_model(client: Any, model: str) -> None:
+    """Make a registered model, unless it is there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(model)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def _register_no_header_plugins() -> None:

@@ -7,12 +7,20 @@ in a file ``.env``. The defaults are those of ``driftline up``.
 import re
 import ssl
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+class Token(NamedTuple):
+    """What is known of a bearer token."""
+
+    digest: bytes
+    """SHA-256, 32 bytes."""
+    team: str = ""
 
 
 class Settings(BaseSettings):
@@ -44,6 +52,22 @@ class Settings(BaseSettings):
     redis_keyfile: Path | None = Field(None, description="Key of that client certificate (PEM)")
     mlflow_uri: str = Field("http://127.0.0.1:15000", description="MLflow tracking server and registry")
 
+    signing_key_file: Path | None = Field(
+        None,
+        description="Ed25519 key (PEM) that signs versions; default: keys/signing.pem in the home folder",
+    )
+    verifying_keys: str = Field(
+        "",
+        description="Whose signatures scoring trusts: public keys, files or folders of *.pub.pem, comma "
+        "separated; default: keys/ in the home folder",
+    )
+    trusted_types: str = Field(
+        "", description="Types that scikit-learn models may hold beyond the known ones, comma separated"
+    )
+    trusted_teams: str = Field(
+        "", description="Teams whose models may be pyfunc models, which bring code; comma separated"
+    )
+
     home: Path = Field(Path(".driftline"), description="Folder of the data that Driftline keeps itself")
     models: Path = Field(ROOT / "models", description="Folder of the model declarations")
     feature_repo: Path = Field(ROOT / "feature_repo", description="The Feast repository")
@@ -60,6 +84,7 @@ class Settings(BaseSettings):
     drift_port: int = Field(8003, description="HTTP port of the drift process")
     archive_port: int = Field(8004, description="HTTP port of the archive process")
     retraining_port: int = Field(8005, description="HTTP port of the retraining process")
+    learning_port: int = Field(8007, description="HTTP port of the learning process")
     dashboard_port: int = Field(8000, description="HTTP port of the dashboard")
     skew_port: int = Field(8006, description="HTTP port of driftline features skew --every")
 
@@ -67,6 +92,17 @@ class Settings(BaseSettings):
         "",
         description="SHA-256 digests (hex, comma separated) of the tokens that the feature API accepts; "
         "empty: it asks for none",
+    )
+
+    team_token_digests: str = Field(
+        "",
+        description="SHA-256 digests of the tokens that the scoring API accepts, as team:hex, comma "
+        "separated; a model with a team answers only to that team's; empty: it asks for none",
+    )
+    requests_per_second_max: float = Field(
+        0,
+        ge=0,
+        description="HTTP requests that each token may send to a scoring process; 0: as many as it likes",
     )
 
     slice_records_max: int = Field(2000, ge=1, description="Records of one partition handed on at once")
@@ -77,6 +113,11 @@ class Settings(BaseSettings):
     )
     model_cache_mib_max: int = Field(
         1024, ge=1, description="Loaded models in the scoring process; those unused for longest make room"
+    )
+    model_store_mib_max: int = Field(
+        4096,
+        ge=1,
+        description="Verified versions kept in the home folder; those unused for longest make room",
     )
     in_flight_bytes_max: int = Field(
         32 << 20, ge=1 << 20, description="Bytes fetched and not yet finished, a process"
@@ -118,10 +159,46 @@ class Settings(BaseSettings):
                 raise ValueError("each must be a SHA-256 digest: 64 hexadecimal digits")
         return value
 
+    @field_validator("team_token_digests")
+    @classmethod
+    def _check_team_digests(cls, value: str) -> str:
+        for entry in filter(None, value.split(",")):
+            if not re.fullmatch(r"\s*[a-z0-9_-]+:[0-9a-fA-F]{64}\s*", entry):
+                raise ValueError(
+                    "each must be team:digest, the digest being a SHA-256: 64 hexadecimal digits"
+                )
+        return value
+
     @property
-    def token_digests(self) -> tuple[bytes, ...]:
-        """The digests of accepted tokens, 32 bytes each; none where no token is asked for."""
-        return tuple(bytes.fromhex(digest.strip()) for digest in self.api_token_digests.split(",") if digest)
+    def feature_tokens(self) -> tuple[Token, ...]:
+        """The tokens that the feature API accepts; none where it asks for none."""
+        return tuple(Token(bytes.fromhex(digest)) for digest in self.api_token_digests.split(",") if digest)
+
+    @property
+    def scoring_tokens(self) -> tuple[Token, ...]:
+        """The tokens that the scoring API accepts, each of a team; none where it asks for none."""
+        entries = [entry.strip().partition(":") for entry in self.team_token_digests.split(",") if entry]
+        return tuple(Token(bytes.fromhex(digest), team) for team, _, digest in entries)
+
+    @property
+    def keys(self) -> Path:
+        """The folder of keys that Driftline makes itself."""
+        return self.home.resolve() / "keys"
+
+    @property
+    def verifying_key_places(self) -> tuple[Path, ...]:
+        """Files and folders of the public keys that are trusted."""
+        return tuple(map(Path, _listed(self.verifying_keys))) or (self.keys,)
+
+    @property
+    def trusted_type_names(self) -> tuple[str, ...]:
+        """Full names of types."""
+        return _listed(self.trusted_types)
+
+    @property
+    def trusted_team_names(self) -> tuple[str, ...]:
+        """As declarations name them in ``team``."""
+        return _listed(self.trusted_teams)
 
     @property
     def archive_root(self) -> str:
@@ -158,6 +235,10 @@ class Settings(BaseSettings):
                 "sasl_plain_password": self.sasl_password.get_secret_value(),
             }
         return options
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _as_text(value: Any) -> str:

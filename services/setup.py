@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def setup(*, registry_only: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """Apply the Feast repository, create the topics, materialise the batch views.
+    """Apply the Feast repository, make the signing key, create the topics, materialise the batch views.
 
     Args:
         registry_only: Only apply the repository. The registry is a file in the home folder, so a machine
@@ -25,17 +25,19 @@ def setup(*, registry_only: Annotated[bool, Parameter(negative="")] = False) -> 
     from services.feature_plan import PlanError
     from services.model import DeclarationError
     from services.topics import TopicsError
+    from services.versions import signing
 
     settings = Settings()
     try:
         plan = feast_repository.apply(settings)
         _say(f"applied {len(plan.views)} feature views to {settings.home.resolve()}")
         if not registry_only:
+            _make_key(settings)
             _make_topics(settings, plan)
             _materialize(settings)
     except KafkaError as error:
         sys.exit(f"Kafka at {settings.broker}: {error}: try 'driftline check --connect'")
-    except (DeclarationError, PlanError, TopicsError) as error:
+    except (DeclarationError, PlanError, TopicsError, signing.SigningError) as error:
         sys.exit(str(error))
 
 
@@ -47,6 +49,15 @@ def _make_topics(settings: Settings, plan: "FeaturePlan") -> None:
     internal = [view.name for view in plan.views if view.is_repartitioned]
     ensure_topics(settings, declarations, applications=list(plan.by_topic()), views=internal)
     _say(f"topics of {', '.join(declarations)} are there")
+
+
+def _make_key(settings: Settings) -> None:
+    from services.versions import signing
+
+    if signing.are_provided(settings):
+        _say("versions are signed with keys that are provided")
+    else:
+        _say(f"versions are signed with the key {signing.ensure_key(settings)}")
 
 
 def _materialize(settings: Settings) -> None:

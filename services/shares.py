@@ -107,6 +107,76 @@ def with_share(
     return _without_doubles(result)
 
 
+def with_champion(arms: Sequence[Arm], version: int, *, effective_from_ms: int, now_ms: int) -> list[Arm]:
+    """Return the arms with another version as the champion: it gets what the challengers leave.
+
+    A challenger that has this version ends, as it has become the champion. What answers no request from
+    ``now_ms`` on is left out.
+
+    Args:
+        arms: All arms of the model.
+        version: Of the new champion.
+        effective_from_ms: The event time from which on it answers.
+        now_ms: Event time.
+    """
+    counting = _still_counting([arm for arm in arms if not arm.shadow], now_ms)
+    outgoing = [arm for arm in counting if arm.name == CHAMPION and arm.effective_from_ms < effective_from_ms]
+    challengers = _without_version(
+        [arm for arm in counting if arm.name != CHAMPION], version, effective_from_ms
+    )
+    later = {arm.effective_from_ms for arm in challengers if not arm.segment}
+    starts_ms = [effective_from_ms, *sorted(start for start in later if start > effective_from_ms)]
+    champions = [
+        Arm(name=CHAMPION, version=version, weight=BUCKETS - weight, effective_from_ms=start_ms)
+        for start_ms in starts_ms
+        for weight in [sum(arm.weight for arm in _in_effect(challengers, start_ms) if not arm.segment)]
+    ]
+    return [*outgoing, *champions, *challengers, *(arm for arm in arms if arm.shadow)]
+
+
+def check(arms: Sequence[Arm]) -> None:
+    """Raise `ShareError` if there is an event time from which on the arms cannot be laid out."""
+    answering = [arm for arm in arms if not arm.shadow]
+    for start_ms in sorted({arm.effective_from_ms for arm in answering}):
+        segments: dict[bytes, list[Arm]] = {}
+        for arm in _in_effect(answering, start_ms):
+            segments.setdefault(_place(arm)[1], []).append(arm)
+        for segment in segments.values():
+            layout(segment)
+
+
+def _place(arm: Arm) -> tuple[str, bytes]:
+    """Return what an arm shares with those that it follows."""
+    return arm.name, msgspec.json.encode(arm.segment, order="deterministic")
+
+
+def _in_effect(arms: Iterable[Arm], at_ms: int) -> list[Arm]:
+    """Return of each name and segment the latest arm that has begun by an event time."""
+    begun = sorted(
+        (arm for arm in arms if arm.effective_from_ms <= at_ms), key=lambda arm: arm.effective_from_ms
+    )
+    return list({_place(arm): arm for arm in begun}.values())
+
+
+def _still_counting(arms: Sequence[Arm], now_ms: int) -> list[Arm]:
+    """Return the arms that answer some request from an event time on, by their start."""
+    begun = [arm for arm in _in_effect(arms, now_ms) if arm.weight]
+    later = [arm for arm in arms if arm.effective_from_ms > now_ms]
+    return sorted([*begun, *later], key=lambda arm: arm.effective_from_ms)
+
+
+def _without_version(arms: Sequence[Arm], version: int, from_ms: int) -> list[Arm]:
+    """End the arms that have a version at last."""
+    last = {_place(arm): arm for arm in arms}
+    ending = {place for place, arm in last.items() if arm.version == version}
+    kept = [arm for arm in arms if _place(arm) not in ending or arm.effective_from_ms < from_ms]
+    ends = [
+        msgspec.structs.replace(arm, weight=0, buckets=[], effective_from_ms=from_ms)
+        for arm in {_place(arm): arm for arm in kept if _place(arm) in ending}.values()
+    ]
+    return [*kept, *ends]
+
+
 def _in_segment(arms: Iterable[Arm], segment: Mapping[str, list[FeatureValue]]) -> list[Arm]:
     answering = [arm for arm in arms if not arm.shadow and arm.segment == segment]
     return sorted(answering, key=lambda arm: arm.effective_from_ms)

@@ -1,11 +1,15 @@
-"""Every metric of every process, and the logging. Times in seconds, sizes in bytes, labels bounded."""
+"""Every metric of every process, and the logging. Times in seconds, sizes in bytes, labels bounded.
+
+Gauges of scoring say how the values of several workers become one (``multiprocess_mode``).
+"""
 
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
 if TYPE_CHECKING:
     from streams.batches import Observer
@@ -13,22 +17,44 @@ if TYPE_CHECKING:
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 PREDICTIONS = Counter("driftline_predictions", "Requests answered", ["model", "version", "outcome"])
+PREDICTIONS_UNLOGGED = Counter(
+    "driftline_predictions_unlogged", "Answers over HTTP that are missing in the predictions topic", ["model"]
+)
 PREDICTION_DURATION = Histogram(
     "driftline_prediction_duration_seconds",
     "From receiving a slice or an HTTP request to its acknowledged answer",
     ["model", "channel"],
     buckets=_LATENCY_BUCKETS,
 )
-EVENT_AGE = Gauge(
-    "driftline_event_age_seconds", "Wall time minus event time of the newest answered request", ["model"]
+SCORING_STAGE_DURATION = Histogram(
+    "driftline_scoring_stage_seconds",
+    "What of a slice's time went into decode, features, predict and write",
+    ["model", "stage"],
+    buckets=_LATENCY_BUCKETS,
 )
-MODEL_INFO = Gauge("driftline_model_info", "1 for each arm that scores now", ["model", "arm", "version"])
+EVENT_AGE = Gauge(
+    "driftline_event_age_seconds",
+    "Wall time minus event time of the newest answered request",
+    ["model"],
+    multiprocess_mode="livemostrecent",
+)
+MODEL_INFO = Gauge(
+    "driftline_model_info",
+    "1 for each arm that scores now",
+    ["model", "arm", "version"],
+    multiprocess_mode="livemax",
+)
 MODEL_LOAD_FAILURES = Counter("driftline_model_load_failures", "Versions that could not be loaded", ["model"])
-MODELS_LOADED = Gauge("driftline_models_loaded", "Versions held in memory")
-MODELS_LOADED_BYTES = Gauge("driftline_models_loaded_bytes", "About how much memory they take")
+MODELS_LOADED = Gauge("driftline_models_loaded", "Versions held in memory", multiprocess_mode="livesum")
+MODELS_LOADED_BYTES = Gauge(
+    "driftline_models_loaded_bytes", "About how much memory they take", multiprocess_mode="livesum"
+)
 MODELS_EVICTED = Counter("driftline_models_evicted", "Versions that made room for others")
 MODELS_BROKEN = Gauge(
-    "driftline_models_broken", "1 for each declared model that cannot be served as declared", ["model"]
+    "driftline_models_broken",
+    "1 for each declared model that cannot be served as declared",
+    ["model"],
+    multiprocess_mode="livemax",
 )
 SHADOWS_DROPPED = Counter(
     "driftline_shadows_dropped", "Slices without the scores of a shadow", ["model", "arm", "reason"]
@@ -42,7 +68,10 @@ FEATURES_BEYOND_RETENTION = Counter(
     ["model"],
 )
 FEATURES_LAG = Gauge(
-    "driftline_features_lag_seconds", "Event time by which the slowest view was behind", ["model"]
+    "driftline_features_lag_seconds",
+    "Event time by which the slowest view was behind",
+    ["model"],
+    multiprocess_mode="livemax",
 )
 
 SLICE_RECORDS = Histogram(
@@ -52,11 +81,17 @@ SLICE_RECORDS = Histogram(
     buckets=(1, 10, 50, 100, 250, 500, 1000, 2000, 5000),
 )
 SLICE_RETRIES = Counter("driftline_slice_retries", "Slices handled again after an error", ["service"])
-IN_FLIGHT_BYTES = Gauge("driftline_in_flight_bytes", "Bytes fetched and not yet acknowledged", ["group"])
+IN_FLIGHT_BYTES = Gauge(
+    "driftline_in_flight_bytes",
+    "Bytes fetched and not yet acknowledged",
+    ["group"],
+    multiprocess_mode="livesum",
+)
 CONSUMER_LAG = Gauge(
     "driftline_consumer_lag_records",
     "Records behind the end of the partition",
     ["group", "topic", "partition"],
+    multiprocess_mode="livemostrecent",
 )
 DEAD_LETTERS = Counter("driftline_dead_letters", "Records sent to the dead letters", ["service", "topic"])
 
@@ -134,6 +169,27 @@ LABEL_COVERAGE = Gauge(
 LABELS = Counter("driftline_labels", "Labels by what became of them", ["model", "result"])
 LOG_LOSS = Gauge("driftline_log_loss", "Realised log loss of the last window", ["model", "arm"])
 
+LEARNING_LABELS = Counter(
+    "driftline_learning_labels", "Labels of learning models by what became of them", ["model", "result"]
+)
+LEARNING_LOSS = Gauge(
+    "driftline_learning_loss",
+    "Mean loss of the served answers whose label came in the last interval: absolute error, or log loss",
+    ["model"],
+)
+LEARNING_VERSION = Gauge("driftline_learning_version", "The latest published version", ["model"])
+LEARNING_WATERMARK = Gauge(
+    "driftline_learning_watermark_seconds", "Event time up to which all labels were taken", ["model"]
+)
+LEARNING_PENDING = Gauge(
+    "driftline_learning_pending", "Predictions whose label horizon has not passed", ["model"]
+)
+LEARNING_STATE_BYTES = Gauge(
+    "driftline_learning_state_bytes",
+    "Size of the latest record: the published model, or the checkpoint",
+    ["model", "record"],
+)
+
 ARCHIVED_ROWS = Counter("driftline_archived_rows", "Rows committed to the archive", ["table"])
 RETRAININGS = Counter("driftline_retrainings", "Retrainings by trigger and result", ["trigger", "result"])
 RETRAINING_DURATION = Histogram(
@@ -141,6 +197,15 @@ RETRAINING_DURATION = Histogram(
     "From the request to its result",
     buckets=(1, 5, 10, 30, 60, 300, 1800, 7200),
 )
+
+
+def exposition() -> bytes:
+    """Return all metrics in Prometheus' text form: those of all workers, where several share a port."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest()
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # has no types
+    return generate_latest(registry)
 
 
 def configure_logging(service: str, level: str) -> None:

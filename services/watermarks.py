@@ -1,10 +1,10 @@
-"""Public watermarks: how far in event time each feature view, and each model's drift, is complete.
+"""Public watermarks: how far in event time each feature view, each model's drift and learning is complete.
 
 A Redis hash ``driftline:watermarks:<name>`` holds one field a partition. ``<name>`` is a feature view,
-or ``drift.<model>`` with the one field 0, or ``source.<topic>`` where idle partitions are watched. The
-watermark of a name is the least of its partitions: no event up to it is still missing. Every partition of
-a view has a field from the start, `NEVER` until it reports, so a partition that has not been heard of
-holds the name back.
+or ``drift.<model>`` or ``learning.<model>`` with the one field 0, or ``source.<topic>`` where idle
+partitions are watched. The watermark of a name is the least of its partitions: no event up to it is still
+missing. Every partition of a view has a field from the start, `NEVER` until it reports, so a partition that
+has not been heard of holds the name back.
 """
 
 import asyncio

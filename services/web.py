@@ -3,23 +3,27 @@
 Also what their APIs share: who may ask, how large a body may be, and what is said of an error.
 """
 
+import asyncio
 import contextlib
 import functools
-import hashlib
-import hmac
+import socket
 import threading
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
 import structlog
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from services import access, telemetry
+from services.request_ids import RequestIds, error_response, request_id
+from services.settings import Token
 
 log = structlog.get_logger()
 
@@ -28,8 +32,11 @@ NotReady = Callable[[], str | None]
 Detail = Callable[[], Mapping[str, object]]
 """Returns what else is worth knowing of the process's state."""
 Handler = Callable[[Request], Awaitable[Response]]
-OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
-"""What orchestrators and Prometheus ask without a token."""
+REQUESTS_MAX = 1024
+"""At work at once, whatever they ask for: above the limits of the models, and 4 GiB of bodies at worst."""
+BODY_SECONDS_MAX = 30.0
+DRAIN_SECONDS_MAX = 4.0
+"""For requests at work when a process stops; the rest of the ten seconds is for Kafka."""
 
 
 class RequestError(Exception):
@@ -50,61 +57,90 @@ def answering(handle: Handler) -> Handler:
         try:
             return await handle(request)
         except RequestError as error:
-            return JSONResponse({"error": str(error)}, status_code=error.status, headers=error.headers)
+            return error_response(request.scope, error.status, str(error), error.headers)
         except Exception:
-            reference = uuid.uuid4().hex[:12]
-            log.exception("request.failed", path=request.url.path, reference=reference)
-            return JSONResponse({"error": f"internal error, logged as {reference}"}, status_code=500)
+            reference = request_id(request.scope)
+            log.exception("request.failed", path=request.url.path, request_id=reference)
+            return error_response(request.scope, 500, f"internal error, logged as {reference}")
 
     return answer
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:
-    """Read a body; raise `RequestError` 413 as soon as it exceeds the limit."""
+    """Read a body; raise `RequestError` 413 as soon as it exceeds the limit, 408 when it comes too slowly."""
     chunks, size_bytes = [], 0
-    async for chunk in request.stream():
-        size_bytes += len(chunk)
-        if size_bytes > bytes_max:
-            raise RequestError(413, f"the body exceeds {bytes_max} bytes")
-        chunks.append(chunk)
+    try:
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            async for chunk in request.stream():
+                size_bytes += len(chunk)
+                if size_bytes > bytes_max:
+                    raise RequestError(413, f"the body exceeds {bytes_max} bytes")
+                chunks.append(chunk)
+    except TimeoutError as error:
+        raise RequestError(408, f"the body took more than {BODY_SECONDS_MAX:g} s") from error
     return b"".join(chunks)
 
 
-class TokenAuthentication:
-    """ASGI middleware: every path but `OPEN_PATHS` needs a bearer token of a known SHA-256 digest."""
+class Door:
+    """ASGI middleware that bounds the requests at work, and lets none in once the process stops."""
 
-    def __init__(self, app: ASGIApp, digests: Sequence[bytes]) -> None:
-        """Let through whoever sends a token with one of these digests (32 bytes each)."""
-        self._app = app
-        self._digests = tuple(digests)
+    def __init__(self, requests_max: int = REQUESTS_MAX) -> None:
+        """Be open."""
+        self.closed = False
+        self._at_work = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._requests_max = requests_max
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 401, or hand the request on."""
-        if scope["type"] == "lifespan" or scope["path"] in OPEN_PATHS or self._knows(scope["headers"]):
-            await self._app(scope, receive, send)
-            return
-        challenge = {"WWW-Authenticate": 'Bearer realm="driftline"'}
-        answer = JSONResponse({"error": "a valid bearer token is needed"}, status_code=401, headers=challenge)
-        await answer(scope, receive, send)
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Be open until the block ends; then wait for the requests at work, within `DRAIN_SECONDS_MAX`."""
+        try:
+            yield
+        finally:
+            self.closed = True
+            try:
+                await asyncio.wait_for(self._idle.wait(), DRAIN_SECONDS_MAX)
+            except TimeoutError:
+                log.warning("requests.abandoned", count=self._at_work)
 
-    def _knows(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
-        sent = [value for name, value in headers if name == b"authorization"]
-        scheme, _, token = sent[0].partition(b" ") if len(sent) == 1 else (b"", b"", b"")
-        digest = hashlib.sha256(token.strip()).digest()
-        # All are compared, each in constant time: how long it takes tells nothing about the tokens.
-        known = sum([hmac.compare_digest(digest, other) for other in self._digests])
-        return scheme.lower() == b"bearer" and known > 0
+    def before(self, app: ASGIApp) -> ASGIApp:
+        """Put the door before an application. What orchestrators ask is always let in."""
+
+        async def enter(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "lifespan" or scope["path"] in access.OPEN_PATHS:
+                await app(scope, receive, send)
+            elif self.closed or self._at_work >= self._requests_max:
+                # Closed connections go to another process, which a kept-alive one never would.
+                headers = {"Connection": "close"} if self.closed else {"Retry-After": "1"}
+                what = "the process is stopping" if self.closed else "too many requests at once, try again"
+                await error_response(scope, 503, what, headers)(scope, receive, send)
+            else:
+                self._at_work += 1
+                self._idle.clear()
+                try:
+                    await app(scope, receive, send)
+                finally:
+                    self._at_work -= 1
+                    if not self._at_work:
+                        self._idle.set()
+
+        return enter
 
 
 def application(
     not_ready: NotReady,
     routes: Sequence[BaseRoute] = (),
-    token_digests: Sequence[bytes] = (),
+    tokens: Sequence[Token] = (),
     detail: Detail = dict,
+    *,
+    requests_per_second_max: float = 0,
+    door: Door | None = None,
 ) -> Starlette:
     """Make the ASGI application of a process: its own routes and the three that all have.
 
-    With digests, its own routes need a token; see `TokenAuthentication`. ``detail`` is told with readiness.
+    With tokens, its own routes need one of them; see `services.access.Guard`. ``detail`` is told with
+    readiness.
     """
 
     async def live(_: Request) -> Response:
@@ -117,11 +153,23 @@ def application(
         return JSONResponse({"status": "not ready", "reason": reason, **detail()}, status_code=503)
 
     async def metrics(_: Request) -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(telemetry.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     own = [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", metrics)]
-    guard = [Middleware(TokenAuthentication, digests=token_digests)] if token_digests else []
-    return Starlette(routes=[*own, *routes], middleware=guard)
+    around = [
+        Middleware(RequestIds),
+        Middleware((door or Door()).before),
+        Middleware(access.Guard, tokens=tokens, requests_per_second_max=requests_per_second_max),
+    ]
+    return Starlette(
+        routes=[*own, *routes], middleware=around, exception_handlers={HTTPException: _http_error}
+    )
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Say in our own form what Starlette itself refuses: an unknown path or method."""
+    assert isinstance(error, HTTPException)
+    return error_response(request.scope, error.status_code, error.detail, error.headers)
 
 
 def _server(app: Starlette, host: str, port: int) -> uvicorn.Server:
@@ -129,8 +177,11 @@ def _server(app: Starlette, host: str, port: int) -> uvicorn.Server:
         app,
         host=host,
         port=port,
+        http="httptools",
+        ws="none",
         log_level="warning",
         access_log=False,
+        server_header=False,
         lifespan="off",
         timeout_graceful_shutdown=3,
     )
@@ -151,15 +202,24 @@ def serve_in_thread(app: Starlette, host: str, port: int) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def serve_in_loop(app: Starlette, host: str, port: int) -> AsyncIterator[None]:
-    """Serve within the running event loop, until the block ends."""
-    import asyncio
-
+async def serve_in_loop(app: Starlette, host: str, port: int, *, shared: bool = False) -> AsyncIterator[None]:
+    """Serve within the running event loop, until the block ends; ``shared``: beside others on the port."""
     server = _server(app, host, port)
-    task = asyncio.create_task(server._serve())  # noqa: SLF001  # serve() would take the signals over
+    sockets = [_shared_socket(host, port)] if shared else None
+    task = asyncio.create_task(server._serve(sockets))  # noqa: SLF001  # serve() would take the signals over
     try:
         yield
     finally:
         server.should_exit = True
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait_for(task, timeout=5)
+
+
+def _shared_socket(host: str, port: int) -> socket.socket:
+    """Bind a port that other processes listen on as well: the kernel divides the connections among them."""
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    bound = socket.socket(family)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind((host, port))
+    return bound

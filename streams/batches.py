@@ -28,8 +28,10 @@ from faust.types.tuples import ConsumerMessage
 
 log = structlog.get_logger()
 
-LANE_SLICES_MAX = 2
-"""Slices of one partition held at once: one in work and one ready, so that fetching overlaps with work."""
+LANE_SLICES_MAX = 3
+"""Slices of one partition held at once: one in work, and one or two ready, so that fetching overlaps with
+work. Small ones that wait become one, so that a slice in work holds up no fetch of a few records: that of
+all partitions of a broker waits while anything fetched is not taken."""
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 5.0
 """Bounds of the back-off. The upper one is far below the session timeout's order of minutes of patience."""
 DRAIN_SECONDS = 3.0
@@ -68,6 +70,11 @@ class Slice:
         values: int = sum([r.serialized_value_size for r in self.records if r.serialized_value_size > 0])
         return keys + values
 
+    def extend(self, later: "Slice") -> None:
+        """Take in the slice that comes next in the partition."""
+        self.records = [*self.records, *later.records]
+        self.caught_up = later.caught_up
+
     def ack(self) -> None:
         """Say that all of it is in its sink and acknowledged there."""
         self.acked = True
@@ -90,6 +97,12 @@ class NotAcknowledgedError(RuntimeError):
     """A handler returned without `Slice.ack`: it would stop all commits without a word."""
 
 
+@dataclasses.dataclass(eq=False, slots=True)
+class _Waiting:
+    slice_: Slice
+    size_bytes: int
+
+
 class _Lane:
     """The slices of one partition, handled one at a time, in order."""
 
@@ -97,19 +110,41 @@ class _Lane:
         self.lanes = lanes
         self.tp = tp
         self.handler: Handler | None = None
-        self.queue: asyncio.Queue[tuple[Slice, int]] = asyncio.Queue()
+        self.queue: asyncio.Queue[_Waiting] = asyncio.Queue()
+        self.last: _Waiting | None = None
+        """At the end of the queue."""
         self.pending = 0
         self.next_offset: int | None = None
         self.task = asyncio.create_task(self._work(), name=f"lane {tp.topic}/{tp.partition}")
 
     async def _work(self) -> None:
         while True:
-            slice_, size_bytes = await self.queue.get()
+            taken = await self.queue.get()
+            if taken is self.last:
+                self.last = None
             try:
-                await self._handle(slice_)
-                self.next_offset = slice_.next_offset
+                await self._handle(taken.slice_)
+                self.next_offset = taken.slice_.next_offset
             finally:  # also when cancelled
-                self.lanes.release(self, size_bytes)
+                self.lanes.release(self, taken.size_bytes)
+
+    def put(self, slice_: Slice, size_bytes: int) -> None:
+        """Queue a slice, or make it part of the one before if that still waits and has room."""
+        last = self.last
+        if last and len(last.slice_.records) + len(slice_.records) <= self.lanes.slice_records_max:
+            last.slice_.extend(slice_)
+            last.size_bytes += size_bytes
+            return
+        self.last = _Waiting(slice_, size_bytes)
+        self.pending += 1
+        self.queue.put_nowait(self.last)
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether enough is ready behind the slice in work."""
+        ready = len(self.last.slice_.records) if self.last else 0
+        half_full = 2 * ready >= self.lanes.slice_records_max
+        return self.pending >= LANE_SLICES_MAX or (self.pending == LANE_SLICES_MAX - 1 and half_full)
 
     async def _handle(self, slice_: Slice) -> None:
         assert self.handler is not None
@@ -142,7 +177,8 @@ class _Lane:
         """Let the slice in work finish, within limits, and drop the rest: it was not committed."""
         deadline = time.monotonic() + drain_seconds
         while not self.queue.empty():
-            self.lanes.release(self, self.queue.get_nowait()[1])
+            self.lanes.release(self, self.queue.get_nowait().size_bytes)
+        self.last = None
         while self.pending and time.monotonic() < deadline and not self.task.done():
             await self.lanes.wait_for_release(deadline - time.monotonic())
         self.task.cancel()
@@ -159,9 +195,13 @@ def _pause_seconds(attempt: int) -> float:
 class Lanes:
     """All lanes of a process, and the bound on what is in flight."""
 
-    def __init__(self, in_flight_bytes_max: int, observer: Observer) -> None:
-        """Hold at most this many bytes at once; one slice is always let in, however large."""
+    def __init__(self, in_flight_bytes_max: int, slice_records_max: int, observer: Observer) -> None:
+        """Hold at most this many bytes at once; one slice is always let in, however large.
+
+        Slices that wait are joined up to ``slice_records_max`` records.
+        """
         self.in_flight_bytes_max = in_flight_bytes_max
+        self.slice_records_max = slice_records_max
         self.observer = observer
         self.in_flight_bytes = 0
         self._lanes: dict[TP, _Lane] = {}
@@ -174,9 +214,8 @@ class Lanes:
             lane = self._lanes[tp] = _Lane(self, tp)
         lane.handler = handler
         size_bytes = slice_.size_bytes
-        lane.pending += 1
         self._count(size_bytes)
-        lane.queue.put_nowait((slice_, size_bytes))
+        lane.put(slice_, size_bytes)
 
     def release(self, lane: _Lane, size_bytes: int) -> None:
         """Note that a slice is finished or dropped."""
@@ -191,7 +230,7 @@ class Lanes:
     def is_full(self, tp: TP) -> bool:
         """Tell whether this partition has to wait."""
         lane = self._lanes.get(tp)
-        return lane is not None and lane.pending >= LANE_SLICES_MAX
+        return lane is not None and lane.is_full
 
     @property
     def has_room(self) -> bool:

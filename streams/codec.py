@@ -189,7 +189,8 @@ class RepeatFilter:
     """Drops repeats of records that carry the source offset from which each was made.
 
     Within one partition these offsets rise, and after a crash the producer goes back to an earlier
-    one. So a repeat is exactly an offset not above the last one seen: O(1) in time and space.
+    one. So a repeat is exactly an offset not above the last one seen: O(1) in time and space. What was
+    asked for over HTTP has no source, is written once, and is never a repeat.
     """
 
     def __init__(self, last_offsets: Mapping[int, int] | None = None) -> None:
@@ -198,6 +199,8 @@ class RepeatFilter:
 
     def is_repeat(self, partition: int, offset: int) -> bool:
         """Tell whether this record was seen before, and remember it."""
+        if offset == records.ASKED_OVER_HTTP:
+            return False
         if offset <= self.last_offsets.get(partition, -1):
             return True
         self.last_offsets[partition] = offset

@@ -146,7 +146,7 @@ class Group:
             stream_wait_empty=False,
         )
         app.callbacks = self._let_go
-        app.lanes = Lanes(self._in_flight_bytes_max, self._observer)
+        app.lanes = Lanes(self._in_flight_bytes_max, self._slice_records_max, self._observer)
         app.transport = BatchTransport(url, app, loop=None)
         for topics, handler in self._handlers:
             _register(app, topics, handler)

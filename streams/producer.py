@@ -1,10 +1,12 @@
 """Writing whole batches to a chosen partition, and the dead letters."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import murmur2
 
 from streams import records, topics
 
@@ -15,6 +17,11 @@ BATCH_BYTES_MAX = 512 << 10
 """Of one request to the broker: half of Kafka's default limit for a message batch."""
 REQUEST_BYTES_MAX = 16 << 20
 REQUEST_TIMEOUT_MS = 30_000
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the partition of a key, as every Kafka client's default partitioner chooses it (murmur2)."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 class RecordTooLargeError(ValueError):
@@ -84,6 +91,14 @@ class BatchProducer:
         assert self._producer is not None
         builder.close()
         await (await self._producer.send_batch(builder, topic, partition=partition))
+
+    async def send_by_key(self, topic: str, batch: Sequence[Record]) -> None:
+        """Write records to the partitions of their keys; return when the broker has acknowledged all."""
+        partitions = await self.partitions(topic)
+        shares: dict[int, list[Record]] = {}
+        for record in batch:
+            shares.setdefault(partition_of(record[0] or b"", partitions), []).append(record)
+        await asyncio.gather(*(self.send(topic, partition, share) for partition, share in shares.items()))
 
     async def partitions(self, topic: str) -> int:
         """Return how many partitions a topic has."""

@@ -12,12 +12,16 @@ import msgspec
 FeatureValue = float | int | str | bool | None
 Trigger = Literal["bootstrap", "drift", "manual"]
 
+ASKED_OVER_HTTP = -1
+"""Source partition and offset of a prediction that no record asked for."""
+
 
 class Prediction(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """The answer to one request, in the request's own partition number and order.
 
     A repeat after a crash is exactly a record whose ``source_offset`` is not above the last one seen
     in its partition, so consumers drop repeats without remembering ids (see `streams.codec.RepeatFilter`).
+    An answer over HTTP has `ASKED_OVER_HTTP` for both, lies in the partition of its id, and has no repeats.
     """
 
     prediction_id: str
@@ -260,6 +264,20 @@ class ModelChanged(msgspec.Struct, kw_only=True, frozen=True, tag="model_changed
     reason: str
     request_id: str = ""
     reference: Reference | None = None
+
+
+class LearnedModel(msgspec.Struct, kw_only=True, frozen=True):
+    """What a model had learned at the end of an interval. Equal after a replay."""
+
+    model: str
+    version: int
+    """The number of the interval, the first with a record being 1."""
+    interval_end_ms: int
+    """Event time: it has learned the labels known before."""
+    labels: int
+    """Learned since the first one."""
+    estimator: bytes
+    """See `services.estimators`."""
 
 
 class DeadLetter(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):

@@ -38,7 +38,7 @@ PREDICTIONS = Topic(
     key="the request's key",
     record="Prediction",
     producer="scoring",
-    consumers=("drift", "archive", "demo", "applications"),
+    consumers=("drift", "learning", "archive", "demo", "applications"),
     partitions=None,
 )
 OUTCOMES = Topic(
@@ -68,7 +68,7 @@ MODELS = Topic(
     name="driftline.models",
     key="model",
     record="ModelChanged",
-    producer="retraining",
+    producer="retraining, learning",
     consumers=("scoring", "drift", "retraining", "dashboard", "demo"),
     compacted=True,
 )
@@ -81,11 +81,20 @@ DRIFT_STATE = Topic(
     compacted=True,
     message_bytes_max=64 << 20,
 )
+LEARNED = Topic(
+    name="driftline.learned",
+    key="model/checkpoint, or model/number of a place",
+    record="LearnedModel; the learning process's checkpoint with its offsets",
+    producer="learning",
+    consumers=("learning", "scoring"),
+    compacted=True,
+    message_bytes_max=16 << 20,
+)
 DEAD_LETTERS = Topic(
     name="driftline.dead-letters",
     key="topic of the failed record",
     record="DeadLetter; ReplayMark in a header",
-    producer="features, scoring, drift, dead-letters replay",
+    producer="features, scoring, drift, learning, dead-letters replay",
     consumers=("dead-letters list and replay", "demo", "operators"),
     retention_ms=-1,
     message_bytes_max=8 << 20,
@@ -123,6 +132,7 @@ ALL = (
     RETRAINING,
     MODELS,
     DRIFT_STATE,
+    LEARNED,
     DEAD_LETTERS,
     FEATURE_LOG,
     REPARTITION,

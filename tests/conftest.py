@@ -10,7 +10,7 @@ from services.embedded.supervisor import Supervisor
 from services.settings import Settings
 from tests.servers import Server
 
-PROCESSES = ("scoring", "features", "drift", "archive", "retraining", "dashboard", "skew")
+PROCESSES = ("scoring", "features", "drift", "learning", "archive", "retraining", "dashboard", "skew")
 
 
 @pytest.fixture(scope="session")

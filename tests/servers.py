@@ -43,6 +43,10 @@ class Server:
         self._child = self._launch()
         self._supervisor.wait_ready(self._child, seconds=self._ready_seconds_max)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, such as SIGSTOP to freeze it as a machine that hangs, and SIGCONT."""
+        self._child.signal(number)
+
     def kill(self) -> None:
         """End it with SIGKILL, now."""
         self._supervisor.forget(self._child)

@@ -5,25 +5,16 @@ Arguments: broker, Redis URL, model file, input topic, output topic.
 """
 
 import pickle
-import struct
 import sys
 
-import mmh3
 import numpy as np
 import orjson
 import redis
 from confluent_kafka import Consumer, Producer
 
+from bench.contenders.feast_rows import FIELDS, key_of, row_of
+
 BATCH = 2000
-
-
-def key_of(user_id: str) -> bytes:
-    """Lay out an entity key as Feast does."""
-    value = user_id.encode()
-    name = b"user_id"
-    return (
-        struct.pack("<III", 1, 2, len(name)) + name + struct.pack("<II", 2, len(value)) + value + b"bench"
-    )  # one key; its type string; its value's type string
 
 
 def main() -> None:
@@ -32,7 +23,6 @@ def main() -> None:
     with open(model_file, "rb") as file:  # noqa: PTH123  # a script
         model = pickle.load(file)
     store = redis.Redis.from_url(redis_url)
-    fields = [struct.pack("<i", mmh3.hash(f"profile:f{number}", signed=True)) for number in range(10)]
     consumer = Consumer(
         {
             "bootstrap.servers": broker,
@@ -45,7 +35,6 @@ def main() -> None:
     producer = Producer(
         {"bootstrap.servers": broker, "acks": "all", "linger.ms": 5, "queue.buffering.max.messages": 1000000}
     )
-    unpack = struct.Struct("<d").unpack_from
     while True:
         messages = [message for message in consumer.consume(BATCH, 0.2) if not message.error()]
         if not messages:
@@ -53,8 +42,8 @@ def main() -> None:
         requests = [orjson.loads(message.value() or b"") for message in messages]
         pipeline = store.pipeline(transaction=False)
         for request in requests:
-            pipeline.hmget(key_of(request["user_id"]), fields)  # type: ignore[arg-type]  # bytes are taken as well
-        rows = [[unpack(value, 1)[0] for value in values] for values in pipeline.execute()]
+            pipeline.hmget(key_of(request["user_id"]), FIELDS)  # type: ignore[arg-type]  # bytes are taken as well
+        rows = [row_of(values) for values in pipeline.execute()]
         scores = model.predict_proba(np.array(rows))[:, 1].tolist()
         for message, request, row, score in zip(messages, requests, rows, scores, strict=True):
             answer = {

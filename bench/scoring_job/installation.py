@@ -1,17 +1,21 @@
 """A small installation that needs no stream features: used by the benchmark and by fault tests of scoring."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import os
 import random
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from services import model, topics
+from services.embedded import ports
+from services.embedded.cluster import Embedded
 from services.settings import Settings
 from streams import records
 from streams.producer import BatchProducer, Record
@@ -23,6 +27,41 @@ REQUESTS = "bench.requests"
 PARTITIONS = 4
 USERS = 5000
 NAMES = [f"f{number}" for number in range(10)]
+
+
+@contextlib.contextmanager
+def installed(sinks: Sequence[str]) -> Iterator[tuple[Settings, Any]]:
+    """Run the servers with all that the job needs; yield the settings and the model that is champion.
+
+    The sinks are topics for answers, in which a record's time is that of its arrival at the broker.
+    """
+    with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:
+        base = Settings(
+            home=Path(folder),
+            models=JOB / "models",
+            feature_repo=JOB / "feature_repo",
+            scoring_port=ports.free_port(),
+        )
+        with Embedded(base) as servers:
+            settings = servers.settings
+            os.environ |= settings.environment()
+            if sinks:
+                create_topics(settings, sinks)
+            topics.ensure_topics(settings, model.load_all(settings.models), views=[])
+            write_features(settings)
+            estimator = train(seed=1)
+            announce(settings, register(settings, estimator))
+            yield settings, estimator
+
+
+def create_topics(settings: Settings, names: Sequence[str]) -> None:
+    """Create topics with the broker's own clock."""
+    from kafka.admin import KafkaAdminClient, NewTopic
+
+    broker_time = {"message.timestamp.type": "LogAppendTime"}
+    admin = KafkaAdminClient(**settings.kafka_options())
+    admin.create_topics([NewTopic(name, PARTITIONS, 1, topic_configs=broker_time) for name in names])
+    admin.close()
 
 
 def write_features(settings: Settings) -> None:
@@ -52,29 +91,21 @@ def train(seed: int) -> Any:
 
 
 def register(settings: Settings, estimator: Any, model: str = MODEL) -> int:
-    """Put a model into the registry, as retraining does; return its version."""
-    import mlflow.sklearn
+    """Put a model of the ten numbers into the registry, as retraining does; return its version."""
+    import pandas as pd
 
     from services import registry
+    from services.model import FILE, load_named
+    from services.versions import inputs, registering
 
-    client = registry.connect(settings)
-    experiment = client.get_experiment_by_name(model)
-    run = client.create_run(experiment.experiment_id if experiment else client.create_experiment(model))
+    registry.connect(settings)
+    declaration = load_named(settings.models / model / FILE)
+    rows = pd.DataFrame(np.random.default_rng(0).normal(size=(64, len(NAMES))), columns=NAMES)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "model"
-        mlflow.sklearn.save_model(
-            estimator, str(folder), serialization_format="skops", pip_requirements=["scikit-learn"]
-        )
-        digest = registry.digest(folder / registry.MODEL_FILE)
-        client.log_artifacts(run.info.run_id, name)
-    client.set_terminated(run.info.run_id)
-    if not client.search_registered_models(f"name='{model}'"):
-        client.create_registered_model(model)
-    source = f"{run.info.artifact_uri}/model"
-    version = client.create_model_version(
-        model, source, run.info.run_id, tags={registry.DIGEST_TAG: digest}, await_creation_for=0
-    )
-    return int(version.version)
+        folder = Path(name) / registering.FOLDER
+        given = inputs.of_model(settings, declaration)
+        tags = registering.seal_estimator(settings, declaration, given, estimator, rows, folder)
+        return registering.register(settings, model, folder, tags)
 
 
 def announce(settings: Settings, version: int, model: str = MODEL) -> None:

@@ -40,6 +40,8 @@ class Declared(msgspec.Struct, kw_only=True, frozen=True):
     window_hours: float
     psi_threshold: float
     loss_tolerance: float
+    learns: bool = False
+    """Online, from every label: drift does not judge it unless it is binary, and it has no windows then."""
     shadow: str | None
     """The arm under which the first version goes on scoring."""
 

@@ -74,6 +74,7 @@ def _declared(settings: Settings) -> dict[str, Declared]:
             window_hours=declaration.monitoring.window_hours,
             psi_threshold=declaration.monitoring.psi_threshold,
             loss_tolerance=declaration.monitoring.loss_tolerance,
+            learns=declaration.learning is not None,
             shadow=declaration.rollout.keep_first_as_shadow,
         )
         for name, declaration in declarations.items()

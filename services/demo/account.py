@@ -106,6 +106,8 @@ class Account:
         self.unscored = 0
         """Answers without a score, after scoring started: there should be none."""
         self.repeats = 0
+        self.asked_over_http = 0
+        """Answers to whoever tried the REST side: beside the account of the requests sent."""
         self.dead_letters = 0
         """Of requests after scoring started."""
         self.dead_letters_before = 0
@@ -134,6 +136,8 @@ class Account:
             record = _predictions(value)
             if self._prediction_repeats.is_repeat(record.source_partition, record.source_offset):
                 self.repeats += 1
+            elif record.source_offset == records.ASKED_OVER_HTTP:
+                self.asked_over_http += 1
             elif record.score is not None:
                 self.predicted += 1
                 times.append(record.event_time_ms)

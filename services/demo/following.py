@@ -11,6 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.demo.account import Account
+from services.demo.minutes import MinutesAccount
 from services.demo.retrainings import RetrainingLog
 from services.settings import Settings
 from streams import records, topics
@@ -34,9 +35,11 @@ def _consumer(settings: Settings, **options: Any) -> AIOKafkaConsumer:
 
 
 class AccountFollower:
-    """Feeds the account from the topics of predictions, outcomes, dead letters, drift and models."""
+    """Feeds the accounts from the topics of predictions, outcomes, dead letters, drift and models."""
 
-    def __init__(self, settings: Settings, account: Account, partitions: int) -> None:
+    def __init__(
+        self, settings: Settings, account: Account, minutes: MinutesAccount, partitions: int
+    ) -> None:
         """Assign every partition; nothing connects before `start`."""
         model = account.model
         decode_drift = records.decoder_of(records.DriftRecord).decode
@@ -54,6 +57,7 @@ class AccountFollower:
         handlers: list[tuple[str, Sequence[int], Callable[[Sequence[bytes]], None]]] = [
             (topics.predictions(model), every, account.add_predictions),
             (topics.outcomes(model), every, account.add_outcomes),
+            (topics.predictions(minutes.model), every, minutes.add_predictions),
             (topics.DEAD_LETTERS.name, [0], account.add_dead_letters),
             (topics.DRIFT.name, [0], add_drift),
             (topics.MODELS.name, [0], add_changes),

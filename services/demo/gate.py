@@ -7,6 +7,8 @@ Why the outcome does not depend on the machine's speed:
   event time up to watermark + lead, every retraining asked for up to that watermark has finished.
 - The lead is at most the delay with which a new model takes effect (model.yaml,
   ``retraining.effective_after_hours``). So no request was sent yet that the new model should answer.
+- Learning publishes its watermark only after the versions that it learned up to there are on the models
+  topic; the gate goes by the lesser of the two watermarks, and the lead is at most that delay as well.
 - A promotion is on the models topic before the retraining has finished, and in a replay scoring reads that
   topic to its end before each slice. So the first request behind that delay meets the new model.
 - A training set holds what was known at the request's event time; a window's report holds what happened
@@ -19,9 +21,10 @@ scikit-learn and one number of threads (sums are taken in another order with ano
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from services import watermarks
 from services.demo import pacing
 from services.demo.following import RetrainingFollower
 from services.demo.retrainings import RetrainingLog
@@ -52,14 +55,16 @@ class Gate:
         log: RetrainingLog,
         follower: RetrainingFollower,
         *,
+        learning: Sequence[str] = (),
         lead_ms: int,
         start_ms: int,
     ) -> None:
-        """Take a connected client, and the log with the one who keeps it."""
+        """Take a connected client, the log with the one who keeps it, and the models that learn online."""
         self._redis = redis
         self._log = log
         self._follower = follower
-        self._key = f"{WATERMARKS}drift.{log.model}"
+        self._keys = [watermarks.key(f"drift.{log.model}")]
+        self._keys += [watermarks.key(f"learning.{model}") for model in learning]
         self._lead_ms = lead_ms
         self.permission = pacing.Permission(watermark_ms=start_ms)
         self.holding_seconds = 0.0
@@ -77,7 +82,7 @@ class Gate:
         await self._until(lambda: self.permission.allows(tick_end_ms, self._lead_ms))
 
     async def reach(self, event_time_ms: int) -> None:
-        """Return when drift has fully processed everything up to an event time, and no retraining is open."""
+        """Return when everything up to an event time was processed, and no retraining is open."""
         await self._until(lambda: self.permission.allows(event_time_ms, 0))
 
     async def finish(self, request_id: str) -> None:
@@ -101,12 +106,13 @@ class Gate:
             await self._check_stall(now - moved_seconds)
 
     async def _look(self) -> None:
-        """Read the watermark, then the retraining topic to its end: in this order (see above)."""
+        """Read the watermarks, then the retraining topic to its end: in this order (see above)."""
         await asyncio.sleep(_POLL_HOLDING_SECONDS if self.holding else _POLL_SECONDS)
-        value = await self._redis.hget(self._key, "0")  # type: ignore[misc]  # redis types sync and async as one
-        watermark_ms = (
-            max(int(value), self.permission.watermark_ms) if value else self.permission.watermark_ms
-        )
+        found = [await self._redis.hget(key, "0") for key in self._keys]  # type: ignore[misc]  # redis types sync and async as one
+        known_ms = [int(value) for value in found if value]
+        watermark_ms = self.permission.watermark_ms
+        if len(known_ms) == len(self._keys):
+            watermark_ms = max(watermark_ms, min(known_ms))
         if watermark_ms != self.permission.watermark_ms or self._log.open:
             await self._follower.drain()
         self.permission = pacing.Permission(watermark_ms, len(self._log.open))
@@ -115,7 +121,11 @@ class Gate:
         limit = _RETRAINING_SECONDS_MAX if self.holding else _STALL_SECONDS_MAX
         if seconds < limit:
             return
-        what = f"the retraining {self._log.open[0].request_id}" if self.holding else "drift's watermark"
+        what = (
+            f"the retraining {self._log.open[0].request_id}"
+            if self.holding
+            else "the watermark of drift and learning"
+        )
         raise StalledError(f"{what} has not moved for {seconds:.0f} s; {await self._watermarks()}")
 
     async def _watermarks(self) -> str:
@@ -126,4 +136,4 @@ class Gate:
             slowest = min(int(value) for value in fields.values())
             ahead_seconds = (slowest - self.permission.watermark_ms) / 1000
             states.append(f"{key.decode().removeprefix(WATERMARKS)} {ahead_seconds:+.0f} s")
-        return "watermarks against drift's: " + (", ".join(sorted(states)) or "none was published")
+        return "watermarks against that: " + (", ".join(sorted(states)) or "none was published")

@@ -9,6 +9,8 @@ from services.demo import board, months, pacing, retrainings
 from services.demo.account import Account
 from services.demo.following import AccountFollower, RetrainingFollower
 from services.demo.gate import Gate
+from services.demo.minutes import MinutesAccount
+from services.demo.playlist import truths
 from services.demo.producer import FlightsProducer
 from services.demo.retrainings import RetrainingLog
 from streams import records, topics
@@ -33,13 +35,22 @@ class Play:
     """One run through the year. Everything that the board and the summary show is here at any moment."""
 
     def __init__(
-        self, settings: "Settings", declaration: "ModelDeclaration", playlist: "Playlist", options: "Options"
+        self,
+        settings: "Settings",
+        declaration: "ModelDeclaration",
+        learner: "ModelDeclaration",
+        playlist: "Playlist",
+        options: "Options",
     ) -> None:
-        """Wire the parts; nothing connects before `run`."""
+        """Wire the parts for the model that is retrained and the one that learns; nothing connects yet."""
+        assert learner.learning is not None, "the second model learns online"
         self._settings = settings
         self._declaration = declaration
         self._options = options
-        self._lead_ms = pacing.lead_ms(options.lead_hours, declaration.retraining.effective_after_hours)
+        self._lead_ms = pacing.lead_ms(
+            options.lead_hours,
+            min(declaration.retraining.effective_after_hours, learner.learning.effective_after_hours),
+        )
         self._tick_ms = pacing.tick_ms(options.speed, self._lead_ms)
         self._clock: pacing.SpeedClock | None = None
         self._rates = (board.Meter(), board.Meter())
@@ -51,10 +62,11 @@ class Play:
         self.account = Account(
             declaration.name, declaration.request.topic, declaration.rollout.keep_first_as_shadow
         )
+        self.minutes = MinutesAccount(learner.name, learner.learning, lambda: truths(playlist, learner.label))
         self.log = RetrainingLog(declaration.name)
         self._kafka = BatchProducer(settings.kafka_options())
         self.producer = FlightsProducer(self._kafka, playlist)
-        self._account_follower = AccountFollower(settings, self.account, settings.partitions)
+        self._account_follower = AccountFollower(settings, self.account, self.minutes, settings.partitions)
         self._retraining_follower = RetrainingFollower(settings, self.log)
         self._gate: Gate | None = None
 
@@ -97,7 +109,12 @@ class Play:
 
     def _new_gate(self, redis: "Redis") -> Gate:
         return Gate(
-            redis, self.log, self._retraining_follower, lead_ms=self._lead_ms, start_ms=self._start_ms
+            redis,
+            self.log,
+            self._retraining_follower,
+            learning=[self.minutes.model],
+            lead_ms=self._lead_ms,
+            start_ms=self._start_ms,
         )
 
     async def _play(self, gate: Gate) -> None:

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from aiokafka.partitioner import murmur2
 
-from streams.producer import Record
+from services.model import Label
+from streams.producer import Record, partition_of
 
 Integers = npt.NDArray[np.int64]
 _NO_HEADERS: list[tuple[str, bytes]] = []
@@ -33,11 +33,6 @@ class Events(Protocol):
     def keys(self) -> Sequence[bytes]: ...
     @property
     def values(self) -> Sequence[bytes]: ...
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """Return the partition of a key, as every Kafka client's default partitioner chooses it (murmur2)."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,3 +139,16 @@ def end_requests(playlist: Playlist, until_ms: int, label_topic: str, id_field: 
         else:
             lanes.append(lane)
     return dataclasses.replace(playlist, lanes=tuple(lanes))
+
+
+def truths(playlist: Playlist, label: Label) -> dict[str, tuple[int, float]]:
+    """Return of every label that is played: by request id, when it becomes known and its value."""
+    fields = [("id", str, msgspec.field(name=label.id)), ("value", float, msgspec.field(name=label.value))]
+    decode: Any = msgspec.json.Decoder(msgspec.defstruct("Truth", fields)).decode
+    found: dict[str, tuple[int, float]] = {}
+    for lane in playlist.sources():
+        if lane.topic == label.topic:
+            for time_ms, (_, value, _) in zip(lane.event_times_ms.tolist(), lane.records, strict=True):
+                truth = decode(value)
+                found[truth.id] = time_ms, truth.value
+    return found

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from services.model import ModelDeclaration
 
 MODEL = "arrival_delay"
+LEARNER = "arrival_minutes"
+"""The model that learns online, on the same requests and labels."""
 _BOARD_SECONDS = 0.25
 _EXPECTED_ERRORS = (
     BehindError,
@@ -64,13 +66,16 @@ class Demo:
         given = Settings()
         home = (self._options.home or given.home / "demo").resolve()
         settings = given.model_copy(update={"home": home, "archive_uri": ""})
-        declaration = model.load_all(settings.models)[MODEL]
+        declarations = model.load_all(settings.models)
+        declaration, learner = declarations[MODEL], declarations[LEARNER]
         try:
             with self._interruption, folder.claim(home) as lock:
                 self._say(f"A year of New York flights; data and logs in {home}; Ctrl-C ends it")
                 playlist = system.in_background(lambda: load_playlist(settings, declaration, self._options))
                 with system.started(settings, lock, self._say) as running:
-                    self._play = Play(running.settings, declaration, playlist.result(), self._options)
+                    self._play = Play(
+                        running.settings, declaration, learner, playlist.result(), self._options
+                    )
                     self._stream(running)
         except KeyboardInterrupt:
             self._report(None, [])
@@ -125,7 +130,10 @@ class Demo:
             await asyncio.sleep(_BOARD_SECONDS)
 
     def _faults(self, play: Play) -> list[str]:
-        found = play.account.faults(play.requests_sent, play.collecting_sent)
+        account = play.account
+        found = account.faults(play.requests_sent, play.collecting_sent)
+        letters = account.dead_letters + account.dead_letters_before
+        found += play.minutes.faults(play.producer.sent.requests, letters)
         if self._options.whole_year and not play.log.drift_results():
             found.append("no retraining was triggered by drift")
         return found
@@ -162,6 +170,7 @@ class Demo:
             )
         return summary.summarise(
             account,
+            play.minutes if play else None,
             play.log.results() if play else [],
             complete=play is not None and play.complete,
             faults=faults,

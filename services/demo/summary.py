@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.demo.account import Account, Month, mean_log_losses
+from services.demo.minutes import MinutesAccount, MinutesMonth
 from streams import records
 
 
@@ -48,6 +49,27 @@ class MonthLine(msgspec.Struct, kw_only=True, frozen=True):
     auc_live: float | None
 
 
+class MinutesLine(msgspec.Struct, kw_only=True, frozen=True):
+    """One month of the model that learns online: mean absolute errors in minutes."""
+
+    month: str
+    labels: int
+    mae_live: float
+    mae_running_mean: float
+
+
+class MinutesSummary(msgspec.Struct, kw_only=True, frozen=True):
+    """What became of the model that learns online."""
+
+    predicted: int = 0
+    collected: int = 0
+    """Before its first version took effect."""
+    repeats: int = 0
+    version: int = 0
+    """The latest that answered."""
+    months: list[MinutesLine] = []
+
+
 class Durations(msgspec.Struct, kw_only=True, frozen=True):
     """Where the wall time went; the last two are within ``streaming_seconds``."""
 
@@ -83,6 +105,7 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True):
     months: list[MonthLine]
     mean_log_loss_live: float | None
     mean_log_loss_frozen: float | None
+    minutes: MinutesSummary
     durations: Durations
     bound_by: str
     cpu_seconds: dict[str, float]
@@ -102,6 +125,7 @@ def rfc3339(event_time_ms: int) -> str:
 
 def summarise(
     account: Account,
+    minutes: MinutesAccount | None,
     results: Sequence[records.RetrainingFinished],
     *,
     complete: bool,
@@ -135,6 +159,7 @@ def summarise(
         months=[_month_line(month) for month in table],
         mean_log_loss_live=live,
         mean_log_loss_frozen=frozen,
+        minutes=_minutes(minutes),
         durations=durations,
         bound_by=bound_by(durations, cpu_seconds, seconds),
         cpu_seconds={
@@ -178,6 +203,27 @@ def _month_line(month: Month) -> MonthLine:
     )
 
 
+def _minutes(account: MinutesAccount | None) -> MinutesSummary:
+    if account is None:
+        return MinutesSummary()
+    return MinutesSummary(
+        predicted=account.predicted,
+        collected=account.collected,
+        repeats=account.repeats,
+        version=account.version,
+        months=[_minutes_line(month) for month in account.months()],
+    )
+
+
+def _minutes_line(month: MinutesMonth) -> MinutesLine:
+    return MinutesLine(
+        month=month.month,
+        labels=month.labels,
+        mae_live=month.mae_live,
+        mae_running_mean=month.mae_running_mean,
+    )
+
+
 def bound_by(durations: Durations, cpu_seconds: Mapping[str, float], seconds: float) -> str:
     """Say in one sentence what the run's time went into."""
     parts = [
@@ -213,6 +259,8 @@ def render(summary: Summary) -> RenderableType:
     parts: list[RenderableType] = [Text()]
     if summary.months:
         parts.append(months_table(summary.months, summary))
+    if summary.minutes.months:
+        parts.append(_minutes_table(summary.minutes.months))
     if summary.retrainings:
         parts.append(_retrainings_table(summary.retrainings))
     parts.append(_account_text(summary))
@@ -248,6 +296,23 @@ def months_table(lines: Sequence[MonthLine], total: Summary | None = None) -> Ta
             decimal(difference, sign=True),
             decimal(line.auc_live),
         )
+    return table
+
+
+def _minutes_table(lines: Sequence[MinutesLine]) -> Table:
+    table = Table(
+        title="Learning online: mean absolute error in minutes",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("month")
+    for name in ("labels", "live", "running mean", "gain"):
+        table.add_column(name, justify="right")
+    for line in lines:
+        gain = line.mae_live - line.mae_running_mean
+        cells = (f"{line.mae_live:.2f}", f"{line.mae_running_mean:.2f}", f"{gain:+.2f}")
+        table.add_row(line.month, f"{line.labels:,}", *cells)
     return table
 
 
@@ -291,6 +356,10 @@ def _account_text(summary: Summary) -> Text:
         (
             f"Labels       joined {summary.labels_joined:,}; without prediction {summary.labels_orphaned:,}; "
             f"predictions never labelled {summary.predictions_unlabelled:,}"
+        ),
+        (
+            f"Minutes      predicted {summary.minutes.predicted:,}; collected {summary.minutes.collected:,}; "
+            f"repeats {summary.minutes.repeats:,}; version {summary.minutes.version}"
         ),
         f"Alarms       {len(summary.alarms)}" + (f" ({counts})" if counts else ""),
         f"Bound by     {summary.bound_by}",

@@ -1,4 +1,4 @@
-"""Everything that the demo starts: three servers, six processes, and what must stand before them."""
+"""Everything that the demo starts: three servers, seven processes, and what must stand before them."""
 
 import concurrent.futures
 import contextlib
@@ -17,7 +17,7 @@ from services.settings import Settings
 T = TypeVar("T")
 Say = Callable[[str], None]
 
-PROCESSES = ("features", "scoring", "drift", "archive", "retraining", "dashboard")
+PROCESSES = ("features", "scoring", "drift", "learning", "archive", "retraining", "dashboard")
 _PORTS = tuple(f"{name}_port" for name in PROCESSES)
 _READY_SECONDS_MAX = 300.0
 """On two free cores all are ready within 10 s; a death is noticed at once, so this is only for a hang."""

@@ -8,7 +8,7 @@ import structlog
 from kafka import KafkaConsumer, TopicPartition
 
 from services.drift.engine import Engine
-from services.drift.kafka_access import read_to_end
+from services.kafka_access import read_to_end
 from streams import records, topics
 
 _log = structlog.get_logger()

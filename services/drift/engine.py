@@ -14,12 +14,12 @@ from services.drift.alarms import Alarms, Finding, Kind, Watch, alarm_of, alarm_
 from services.drift.comparison import Comparison, Limits, compare
 from services.drift.detection import Change
 from services.drift.harm import LossMonitor, MonitorState
-from services.drift.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, Place, Resume
-from services.drift.join import Join, Pending, Totals, log_loss, outcome_of
 from services.drift.watching import HARM, LossWatchers, Noticed, Watchers, WatcherState
 from services.drift.window import Window, WindowState
+from services.label_join import Join, Pending, Totals, log_loss, outcome_of
 from services.model import DAY_MS, MONTH_MS, ModelDeclaration
 from streams import codec, records, topics
+from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, Place, Resume
 
 REFERENCES_KEPT_MAX = 8
 """Of the latest versions: those that a rollback may bring back."""
@@ -473,9 +473,3 @@ def fresh_state(
         places.extend([Resume()] * (partitions - len(places)))
     state.read_to += [0] * (prediction_partitions - len(state.read_to))
     return state
-
-
-def offsets_to_read(state: State, predictions_topic: str, labels_topic: str) -> Mapping[tuple[str, int], int]:
-    """Return from which offset to read each input partition, by topic and partition."""
-    places = {(predictions_topic, number): at.offset for number, at in enumerate(state.predictions)}
-    return places | {(labels_topic, number): at.offset for number, at in enumerate(state.labels)}

@@ -7,7 +7,7 @@ import msgspec
 
 from services import telemetry
 from services.drift.engine import Engine, Outputs
-from services.drift.join import Totals
+from services.label_join import Totals
 from streams import records
 
 P_VALUE_MIN = 1e-300

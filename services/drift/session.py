@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,31 +11,22 @@ import redis
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 
-from services import redis_clients, telemetry, watermarks
-from services.drift import kafka_access, snapshots
+from services import joined, kafka_access, redis_clients, telemetry, watermarks
 from services.drift.control import Control
-from services.drift.engine import Outputs, State, fresh_state, offsets_to_read
+from services.drift.engine import Outputs, State, fresh_state
 from services.drift.harm import RiseDetector
-from services.drift.outbox import Outbox
-from services.drift.served import ServedModel, dead_letter_batches
+from services.drift.served import SNAPSHOTS, ServedModel
 from services.model import ModelDeclaration
+from services.outbox import Outbox
 from services.settings import Settings
 from services.topics import ensure_topics
 from streams import topics
 from streams.producer import Record, RecordTooLargeError
 
-POLL_MS = 250
-WAITING_RECORDS_MAX = 50_000
-"""Of one partition, while others are behind; beyond that it is paused. About 50 MB."""
 REDIS_TIMEOUT_SECONDS = 2.0
 CLOSE_MS = 1000
 
 _log = structlog.get_logger()
-_Take = Callable[[Sequence[Any], int], None]
-
-
-class MissingTopicError(RuntimeError):
-    """The broker does not tell of a topic yet."""
 
 
 @contextlib.contextmanager
@@ -46,12 +37,7 @@ def opened(
     with contextlib.ExitStack() as stack:
         ensure_topics(settings, declarations)
         data = _consumer(settings, "drift", stack)
-        partitions = {
-            topic: _partitions(data, topic)
-            for declaration in declarations.values()
-            for topic in (topics.predictions(declaration.name), declaration.label.topic)
-        }
-        states = _restore(data, declarations, partitions)
+        states = _restore(data, declarations, joined.input_partitions(data, declarations))
         cloud_events = settings.cloud_events != "none"
         served = [
             ServedModel(declarations[name], state, cloud_events=cloud_events)
@@ -60,13 +46,12 @@ def opened(
         control = Control(
             _consumer(settings, "drift-control", stack), {each.name: each.engine for each in served}
         )
-        outbox = Outbox(settings.kafka_options(), stopping)
+        outbox = Outbox("drift", settings.kafka_options(), stopping)
         stack.callback(outbox.close)
         client = redis_clients.connect_blocking(settings, socket_timeout=REDIS_TIMEOUT_SECONDS)
         stack.callback(client.close)
-        session = Session(data, control, outbox, client, served)
-        session.seek(states)
-        yield session
+        control.catch_up()
+        yield Session(data, control, outbox, client, served)
 
 
 class Session:
@@ -86,35 +71,13 @@ class Session:
         self._outbox = outbox
         self._redis = client
         self._served = served
-        self._takers: dict[str, list[_Take]] = {}
-        for each in served:
-            self._takers.setdefault(each.predictions_topic, []).append(each.feed.take_predictions)
-            self._takers.setdefault(each.label_topic, []).append(each.feed.take_labels)
-
-    def seek(self, states: Mapping[str, State]) -> None:
-        """Read the steering topics, then stand where the snapshots left off; models may share a topic."""
-        self._control.catch_up()
-        offsets: dict[TopicPartition, int] = {}
-        for each in self._served:
-            wanted = offsets_to_read(states[each.name], each.predictions_topic, each.label_topic)
-            for (topic, partition), offset in wanted.items():
-                place = TopicPartition(topic, partition)
-                offsets[place] = min(offset, offsets.get(place, offset))
-        self._data.assign(list(offsets))
-        _check_offsets(self._data, offsets)
-        for place, offset in offsets.items():
-            self._data.seek(place, offset)
+        self._reader = joined.SourceReader(data, [each.source for each in served])
 
     def step(self) -> None:
         """Process one slice; return after a while without one."""
-        polled = self._data.poll(timeout_ms=POLL_MS)
-        now_ms = time.time_ns() // 1_000_000
-        for place, messages in polled.items():
-            for take in self._takers[place.topic]:
-                take(messages, now_ms)
-        if polled:
+        if self._reader.read():
             self._advance()
-            self._pause_those_ahead()
+            self._reader.pause_those_ahead()
         self._publish()
         now_seconds = time.monotonic()
         for each in self._served:
@@ -135,7 +98,7 @@ class Session:
         stage: dict[tuple[str, int], list[Record]] = {}
         for each, outputs in steps:
             stage |= each.outcome_batches(outputs)
-            for place, batch in dead_letter_batches(outputs).items():
+            for place, batch in joined.dead_letter_batches(outputs.dead_letters).items():
                 stage.setdefault(place, []).extend(batch)
         self._outbox.write(stage)
         reports = [each.about(report) for each, outputs in steps for report in outputs.drift]
@@ -143,7 +106,7 @@ class Session:
         self._request(steps)
         for each, outputs in steps:
             each.watermark_ms = each.engine.watermark_ms
-            each.pace.note(outputs)
+            each.pace.note(outputs.windows_closed)
             each.observer.observe(outputs)
 
     def _step_of(self, each: ServedModel) -> Outputs:
@@ -166,22 +129,9 @@ class Session:
         self._outbox.write({(topics.RETRAINING.name, 0): batch})
 
     def _ends(self, topic: str) -> list[int]:
-        places = [TopicPartition(topic, number) for number in range(_partitions(self._data, topic))]
+        places = [TopicPartition(topic, number) for number in range(joined.partitions_of(self._data, topic))]
         ends = self._data.end_offsets(places)
         return [ends[place] for place in places]
-
-    def _pause_those_ahead(self) -> None:
-        """Read no further where much is waiting already: memory stays bounded while others catch up."""
-        ahead = {
-            TopicPartition(each.topic_of(place.kind), place.partition)
-            for each in self._served
-            for place in each.engine.inputs.ahead(WAITING_RECORDS_MAX)
-        }
-        paused = self._data.paused()
-        if resumed := paused - ahead:
-            self._data.resume(*resumed)
-        if stopped := ahead - paused:
-            self._data.pause(*stopped)
 
     def _publish(self) -> None:
         for each in self._served:
@@ -212,13 +162,6 @@ def _consumer(settings: Settings, name: str, stack: contextlib.ExitStack) -> Kaf
     return consumer
 
 
-def _partitions(consumer: KafkaConsumer, topic: str) -> int:
-    found = consumer.partitions_for_topic(topic)
-    if not found:
-        raise MissingTopicError(f"waiting for the topic {topic}")
-    return len(found)
-
-
 def _restore(
     consumer: KafkaConsumer, declarations: Mapping[str, ModelDeclaration], partitions: Mapping[str, int]
 ) -> dict[str, State]:
@@ -228,7 +171,7 @@ def _restore(
     for name, declaration in declarations.items():
         state = None
         if (found := kept.get(name.encode())) is not None:
-            state = snapshots.decode(found[1], name, declaration.label.topic)
+            state = SNAPSHOTS.decode(found[1], name, declaration.label.topic)
             _log.info("drift.restored", model=name, snapshot_offset=found[0], pending=len(state.pending))
             if not RiseDetector.can_restore(state.monitor.detector):
                 _log.warning(
@@ -238,16 +181,3 @@ def _restore(
             declaration, partitions[topics.predictions(name)], partitions[declaration.label.topic], state
         )
     return states
-
-
-def _check_offsets(consumer: KafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:
-    """Say loudly when records between snapshot and now have been deleted: totals then miss them."""
-    begins = consumer.beginning_offsets(list(offsets))
-    for place, offset in offsets.items():
-        if 0 < offset < begins[place]:
-            _log.error(
-                "drift.input_lost",
-                topic=place.topic,
-                partition=place.partition,
-                records=begins[place] - offset,
-            )

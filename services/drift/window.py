@@ -7,8 +7,8 @@ import msgspec
 import numpy as np
 
 from services.drift.cells import FeatureCells, seasonal
-from services.drift.join import Pending
 from services.drift.statistics import Counts
+from services.label_join import Pending
 from services.seasons import seasons_of
 from streams import records
 

@@ -87,7 +87,7 @@ class Features:
         """Serve Kafka and HTTP until stopped."""
         from streams import app
 
-        http = web.application(self._not_ready, self._api.routes(), self._settings.token_digests)
+        http = web.application(self._not_ready, self._api.routes(), self._settings.feature_tokens)
         app.run(
             self._producer.running(),
             web.serve_in_loop(http, self._settings.host, self._settings.features_port),

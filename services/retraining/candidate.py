@@ -1,10 +1,7 @@
 """Training a candidate and comparing it with the champion on the held-out days."""
 
 import dataclasses
-import importlib.util
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,14 +10,14 @@ import numpy.typing as npt
 from services.missing import MissingPolicy
 from services.model import DAY_MS, ModelDeclaration
 from services.retraining.dataset import TrainingSet
-from services.retraining.errors import InvalidDataError, RetrainingError
+from services.retraining.errors import InvalidDataError
 from services.retraining.evaluation import Metrics, evaluate, held_out
+from services.training_code import Make
+from services.versions import golden
+from services.versions.contract import Model
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Estimator = Callable[[list[str], list[str]], Any]
-"""From the names of text and of numeric features to an unfitted scikit-learn classifier."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +27,8 @@ class Candidate:
     estimator: Any
     trained_on: "pd.DataFrame"
     """The features, as served, of the rows that the estimator saw."""
+    examples: "pd.DataFrame"
+    """Some of the held-out rows as the estimator gets them, with the declared values for missing ones."""
     metrics: Metrics
     champion: Metrics | None
     """The champion's on the same rows; None without a champion."""
@@ -37,23 +36,7 @@ class Candidate:
     held_out_scores: npt.NDArray[np.float64]
 
 
-def estimator_of(folder: Path, model: str) -> Estimator:
-    """Return the function ``estimator`` of ``models/<name>/training.py``."""
-    path = folder / model / "training.py"
-    specification = importlib.util.spec_from_file_location(f"driftline_training_{model}", path)
-    if not path.is_file() or specification is None or specification.loader is None:
-        raise RetrainingError(f"{path}: no such file; it must define estimator(categorical, numeric)")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    found: Estimator | None = getattr(module, "estimator", None)
-    if found is None:
-        raise RetrainingError(f"{path}: it must define estimator(categorical, numeric)")
-    return found
-
-
-def train(
-    data: TrainingSet, declaration: ModelDeclaration, make: Estimator, champion: Any | None
-) -> Candidate:
+def train(data: TrainingSet, declaration: ModelDeclaration, make: Make, champion: Model | None) -> Candidate:
     """Train on all but the latest days; measure candidate and champion on those.
 
     With ``retraining.refit`` the returned estimator is trained once more, on all rows; its metrics are
@@ -64,15 +47,13 @@ def train(
     labels = data.labels
     _check_split(labels, late)
     estimator, refitted = _fit_both(filled, labels, late, make, refit=declaration.retraining.refit)
-    scores = scores_of(estimator, filled.features[late])
-    rival = (
-        None
-        if champion is None
-        else evaluate(labels[late], _champion_scores(champion, filled.features[late]))
-    )
+    late_rows = filled.features[late]
+    scores = scores_of(estimator, late_rows)
+    rival = None if champion is None else evaluate(labels[late], champion.predict(_columns(late_rows)))
     return Candidate(
         estimator=refitted or estimator,
         trained_on=data.features if refitted else data.features[~late],
+        examples=late_rows.iloc[golden.spread(len(late_rows))],
         metrics=evaluate(labels[late], scores),
         champion=rival,
         held_out_labels=labels[late],
@@ -94,7 +75,7 @@ def _fit_both(
     data: TrainingSet,
     labels: npt.NDArray[np.int8],
     late: npt.NDArray[np.bool_],
-    make: Estimator,
+    make: Make,
     *,
     refit: bool,
 ) -> tuple[Any, Any | None]:
@@ -114,16 +95,8 @@ def scores_of(estimator: Any, features: "pd.DataFrame") -> npt.NDArray[np.float6
     return np.asarray(estimator.predict_proba(features)[:, 1], dtype=np.float64)
 
 
-def _champion_scores(champion: Any, features: "pd.DataFrame") -> npt.NDArray[np.float64]:
-    """Score with the features that the champion knows, which may be fewer than today's."""
-    names = [str(name) for name in champion.feature_names_in_]
-    absent = [name for name in names if name not in features.columns]
-    if absent:
-        raise RetrainingError(
-            f"the champion needs the features {', '.join(absent)}, which are no longer served, so it cannot "
-            "be compared; serve them until a model without them was promoted, or remove the alias champion"
-        )
-    return scores_of(champion, features[names])
+def _columns(rows: "pd.DataFrame") -> dict[str, npt.NDArray[Any]]:
+    return {str(name): rows[name].to_numpy() for name in rows.columns}
 
 
 def _check_split(labels: npt.NDArray[np.int8], late: npt.NDArray[np.bool_]) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from services import inference_log
-from services.model import ModelDeclaration
 from services.retraining.errors import ArchiveBehindError, InvalidDataError
 from services.settings import Settings
 from streams import topics
@@ -64,14 +63,6 @@ class TrainingSet:
     def event_times_ms(self) -> npt.NDArray[np.int64]:
         """(n,)."""
         return self.rows["event_time_ms"].to_numpy()
-
-
-def feature_names(settings: Settings, declaration: ModelDeclaration) -> list[str]:
-    """Return the names of a prediction's features, in their order."""
-    from services import feature_plan
-
-    served = feature_plan.load(settings).service(declaration.features.service).feature_names
-    return [*declaration.features.from_request, *served]
 
 
 def wait_for_archive(

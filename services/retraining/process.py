@@ -49,7 +49,7 @@ def serve(settings: Settings) -> None:
     """
     declarations = load_all(settings.models)
     worker = _Worker(settings)
-    retrainer = Retrainer(settings, declarations, worker.publish, worker.end_offsets)
+    retrainer = Retrainer(settings, declarations, worker.publish, worker.end_offsets, changes=worker.changes)
     app = web.application(worker.not_ready)
     with web.serve_in_thread(app, settings.host, settings.retraining_port):
         warm_up(settings)
@@ -149,12 +149,15 @@ class _Worker:
 
     def _recall(self, retrainer: Retrainer) -> None:
         """Read what happened so far, whoever did it. Both topics are small and kept for ever."""
-        for topic, kind in (
-            (topics.RETRAINING.name, records.RetrainingRecord),
-            (topics.MODELS.name, records.ModelChanged),
+        for record in (
+            *read_all(self._options, topics.RETRAINING.name, records.RetrainingRecord),
+            *self.changes(),
         ):
-            for record in read_all(self._options, topic, kind):
-                retrainer.history.add(record)
+            retrainer.history.add(record)
+
+    def changes(self) -> list[Any]:
+        """Read all changes of models so far, whoever made them."""
+        return read_all(self._options, topics.MODELS.name, records.ModelChanged)
 
 
 def read_all(options: Mapping[str, Any], topic: str, kind: Any) -> list[Known]:

@@ -1,7 +1,7 @@
 """The steps from a request to its result, in an order that survives a crash at any point."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -9,9 +9,14 @@ import structlog
 from services import registry, telemetry
 from services.model import Gates, ModelDeclaration
 from services.retraining import candidate, dataset, reference, rollout, tracking, validation
+from services.retraining.errors import RetrainingError
 from services.retraining.gates import refusals
 from services.retraining.history import History
 from services.settings import Settings
+from services.training_code import function_of
+from services.versions import inputs, loading
+from services.versions.contract import Model
+from services.versions.inputs import Inputs
 from streams import topics
 from streams.records import ModelChanged, RetrainingFinished, RetrainingRequested
 
@@ -20,7 +25,8 @@ log = structlog.get_logger()
 Publish = Callable[[str, ModelChanged | RetrainingFinished], None]
 """Writes a record to a topic and returns when the broker has acknowledged it."""
 EndOffsets = Callable[[Sequence[str]], Mapping[str, list[int]]]
-FeatureNames = Callable[[Settings, ModelDeclaration], list[str]]
+Changes = Callable[[], Iterable[ModelChanged]]
+"""Reads the models topic: an operator may have changed the arms during the training."""
 
 
 class Retrainer:
@@ -41,7 +47,7 @@ class Retrainer:
         declarations: Mapping[str, ModelDeclaration],
         publish: Publish,
         end_offsets: EndOffsets,
-        feature_names: FeatureNames = dataset.feature_names,
+        changes: Changes = tuple,
     ) -> None:
         """Take the collaborators; nothing connects before `handle`."""
         self.history = History()
@@ -49,7 +55,7 @@ class Retrainer:
         self._declarations = declarations
         self._publish = publish
         self._end_offsets = end_offsets
-        self._feature_names = feature_names
+        self._changes = changes
 
     def handle(self, request: RetrainingRequested) -> RetrainingFinished | None:
         """Retrain, unless the request has its result already; return the result."""
@@ -126,16 +132,16 @@ class Retrainer:
         stage = _Stages(request)
         offsets = dataset.wait_for_archive(self._settings, request, self._end_offsets)
         stage.done("archive")
-        names = self._feature_names(self._settings, declaration)
-        data = dataset.read(self._settings, request.model, names, request.requested_at_ms)
+        given = inputs.of_model(self._settings, declaration)
+        data = dataset.read(self._settings, request.model, list(given), request.requested_at_ms)
         stage.done("read", rows=data.version.rows)
         validation.validate(data, declaration, request.requested_at_ms)
         stage.done("validate")
         trained = candidate.train(
             data,
             declaration,
-            candidate.estimator_of(self._settings.models, request.model),
-            self._champion(client, request),
+            function_of(self._settings.models, request.model, "estimator"),
+            self._champion(client, request, declaration, given),
         )
         stage.done("train")
         reasons = refusals(gates, trained.metrics, trained.champion)
@@ -157,13 +163,22 @@ class Retrainer:
                 declaration.monitoring,
             ),
         )
-        registered = tracking.with_version(kept, run.register(trained, data, kept))
+        registered = tracking.with_version(kept, run.register(trained, declaration, given, kept))
         stage.done("register")
         return registered
 
-    def _champion(self, client: Any, request: RetrainingRequested) -> Any | None:
+    def _champion(
+        self, client: Any, request: RetrainingRequested, declaration: ModelDeclaration, given: Inputs
+    ) -> Model | None:
         version = registry.version_of(client, request.model, registry.CHAMPION)
-        return None if version is None else registry.load(client, request.model, version)
+        if version is None:
+            return None
+        try:
+            return loading.load(self._settings, declaration, given, version)
+        except registry.RegistryError as error:
+            raise RetrainingError(
+                f"the champion cannot be compared: {error}; or remove the alias {registry.CHAMPION}"
+            ) from error
 
     def _decide(
         self, request: RetrainingRequested, declaration: ModelDeclaration, registered: tracking.Registered
@@ -173,6 +188,8 @@ class Retrainer:
             tracking.refuse(client, declaration, registered.version)
             return
         tracking.promote(client, declaration, registered.version)
+        for change in self._changes():
+            self.history.add(change)
         if self.history.is_published(request):
             return
         reason = f"{request.trigger}: {request.reason}"

@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 
+from services import shares
 from services.model import HOUR_MS, ModelDeclaration
-from services.registry import CHAMPION
 from streams.records import Arm, ModelChanged, Reference, RetrainingRequested
-
-ALL_KEYS = 10_000
-"""The weight of an arm that gets every key."""
 
 
 def change(
@@ -31,25 +28,18 @@ def change(
 def arms_after(
     declaration: ModelDeclaration, request: RetrainingRequested, previous: Sequence[Arm], version: int
 ) -> list[Arm]:
-    """Return the arms: outgoing champions that still count, the new one, and the shadows.
+    """Return the arms: outgoing champions that still count, the new one, its challengers, and the shadows.
+
+    The champion gets what the challengers leave; the one that has its version ends.
 
     The very first model takes over at once: until then nobody scores, and any model beats none. It stays
     as a shadow where ``rollout.keep_first_as_shadow`` names one.
     """
+    now_ms = request.requested_at_ms
     delay_ms = round(declaration.retraining.effective_after_hours * HOUR_MS) if previous else 0
-    starts_ms = request.requested_at_ms + delay_ms
-    champion = Arm(name=CHAMPION, version=version, weight=ALL_KEYS, effective_from_ms=starts_ms)
-    shadows = [arm for arm in previous if arm.name != CHAMPION]
+    starts_ms = now_ms + delay_ms
+    arms = shares.with_champion(previous, version, effective_from_ms=starts_ms, now_ms=now_ms)
     name = declaration.rollout.keep_first_as_shadow
     if not previous and name is not None:
-        shadows.append(Arm(name=name, version=version, weight=0, effective_from_ms=starts_ms, shadow=True))
-    return [*_still_counting(previous, request.requested_at_ms, starts_ms), champion, *shadows]
-
-
-def _still_counting(previous: Sequence[Arm], now_ms: int, until_ms: int) -> list[Arm]:
-    """Return the champions that answer some request between two event times, oldest first."""
-    champions = sorted(
-        (arm for arm in previous if arm.name == CHAMPION), key=lambda arm: arm.effective_from_ms
-    )
-    begun = [arm for arm in champions if arm.effective_from_ms <= now_ms][-1:]
-    return begun + [arm for arm in champions if now_ms < arm.effective_from_ms < until_ms]
+        arms.append(Arm(name=name, version=version, weight=0, effective_from_ms=starts_ms, shadow=True))
+    return arms

@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import msgspec
 
@@ -14,14 +14,11 @@ from services.retraining import plots
 from services.retraining.candidate import Candidate
 from services.retraining.dataset import TrainingSet
 from services.settings import Settings
+from services.versions import registering
+from services.versions.inputs import Inputs
 from streams import records
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 ARTIFACT = "candidate.json"
-MODEL_FOLDER = "model"
-EXAMPLE_ROWS = 3
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -64,8 +61,6 @@ class Run:
         """Begin the run in the experiment named after the model."""
         self._client = client
         self._request = request
-        experiment = client.get_experiment_by_name(request.model)
-        experiment_id = experiment.experiment_id if experiment else client.create_experiment(request.model)
         tags = {
             registry.REQUEST_TAG: request.request_id,
             "driftline.trigger": request.trigger,
@@ -73,9 +68,11 @@ class Run:
             "driftline.reason": request.reason,
             "driftline.evidence": ", ".join(alarm.alarm_id for alarm in request.evidence),
         }
-        run = client.create_run(experiment_id, run_name=request.request_id, tags=tags)
+        run = client.create_run(
+            registry.experiment_id(client, request.model), run_name=request.request_id, tags=tags
+        )
         self.run_id: str = run.info.run_id
-        self._artifact_uri: str = run.info.artifact_uri
+        self._info = run.info
         self._settings = settings
 
     def __enter__(self) -> Self:
@@ -118,7 +115,9 @@ class Run:
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
 
-    def register(self, candidate: Candidate, data: TrainingSet, kept: Registered) -> int:
+    def register(
+        self, candidate: Candidate, declaration: ModelDeclaration, given: Inputs, kept: Registered
+    ) -> int:
         """Upload model, picture and the facts of the promotion; return the new version.
 
         The version comes last and carries the request's id from its first moment: either all is there,
@@ -126,22 +125,21 @@ class Run:
         """
         with tempfile.TemporaryDirectory(prefix="driftline-candidate-") as name:
             folder = Path(name)
-            _save_model(candidate.estimator, data, folder / MODEL_FOLDER)
+            tags = registering.seal_estimator(
+                self._settings,
+                declaration,
+                given,
+                candidate.estimator,
+                candidate.examples,
+                folder / registering.FOLDER,
+            )
             plots.save(
                 candidate, f"{self._request.model}: {self._request.request_id}", folder / "held_out.png"
             )
             (folder / ARTIFACT).write_bytes(msgspec.json.encode(kept))
-            digest = registry.digest(folder / MODEL_FOLDER / registry.MODEL_FILE)
             self._client.log_artifacts(self.run_id, str(folder))
-        _ensure_model(self._client, self._request.model)
-        version = self._client.create_model_version(
-            self._request.model,
-            source=f"{self._artifact_uri}/{MODEL_FOLDER}",
-            run_id=self.run_id,
-            tags={registry.REQUEST_TAG: self._request.request_id, registry.DIGEST_TAG: digest},
-            await_creation_for=0,
-        )
-        return int(version.version)
+        tags[registry.REQUEST_TAG] = self._request.request_id
+        return registering.create(self._client, self._request.model, self._info, tags)
 
 
 def metrics_of(candidate: Candidate) -> dict[str, float]:
@@ -167,48 +165,6 @@ def promote(client: Any, declaration: ModelDeclaration, version: int) -> None:
 def refuse(client: Any, declaration: ModelDeclaration, version: int) -> None:
     """Point the alias challenger at a candidate that did not pass."""
     client.set_registered_model_alias(declaration.name, registry.CHALLENGER, str(version))
-
-
-def _ensure_model(client: Any, model: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(model)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-
-
-def _save_model(estimator: Any, data: TrainingSet, folder: Path) -> None:
-    """Save as an MLflow model in skops' format, with signature, example and fixed requirements.
-
-    The requirements are named because inferring them starts a process and loads the model again: 10 s.
-    """
-    import mlflow.sklearn
-    import sklearn
-    import skops
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
-
-    columns: list[Any] = [
-        ColSpec("string" if name in data.text else "double", str(name), required=False)
-        for name in data.features.columns
-    ]
-    mlflow.sklearn.save_model(
-        estimator,
-        str(folder),
-        serialization_format="skops",
-        skops_trusted_types=list(registry.TRUSTED_TYPES),
-        signature=ModelSignature(Schema(columns), Schema([ColSpec("double")])),
-        input_example=_example(data.features),
-        pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}"],
-        pyfunc_predict_fn="predict_proba",
-    )
-
-
-def _example(features: "pd.DataFrame") -> "pd.DataFrame":
-    complete = features.dropna()
-    return (complete if len(complete) else features).head(EXAMPLE_ROWS)
 
 
 def _parameters(estimator: Any) -> dict[str, Any]:

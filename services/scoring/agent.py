@@ -47,6 +47,9 @@ class ScoringAgent:
         """Receive, decode, score, write; acknowledge when the broker has acknowledged all."""
         with noted_stages() as stages:
             traces = await self._write(slice_)
+        for each in stages:
+            seconds = (each.ended_ns - each.began_ns) / 1e9
+            telemetry.SCORING_STAGE_DURATION.labels(self._scorer.name, each.name).observe(seconds)
         self._tracing.end(traces, stages, self._scorer.name, slice_.partition)
 
     async def _write(self, slice_: Slice) -> Traces:

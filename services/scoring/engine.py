@@ -16,7 +16,7 @@ from services.missing import MissingPolicy, is_missing
 from services.model import ModelDeclaration
 from services.scoring.answers import Outputs, Task
 from services.scoring.models import LoadedModel, ModelSet
-from services.scoring.routing import NOBODY
+from services.scoring.routing import NOBODY, Routes
 from services.scoring.threads import Threads
 from services.served_features import ServedFeatures
 from services.tracing import stage
@@ -59,9 +59,13 @@ class Scored:
     """(n,): the index of each request's arm; `NOBODY` where no model was in effect."""
     outputs: Outputs
     """nan where there is no answer."""
-    shadows: Mapping[str, list[float]]
     failed: Mapping[int, str]
     """Rows that no model could answer, with the reason."""
+    refused: frozenset[int] = frozenset()
+    """Those of them that lack a feature which model.yaml says must be there."""
+    shadows: Mapping[str, list[float]] = dataclasses.field(default_factory=dict)
+    silent: Mapping[str, asyncio.Task[list[float]]] = dataclasses.field(default_factory=dict)
+    """Shadows at work, by arm; see `Scorer.with_shadows`."""
 
     def arm(self, row: int) -> records.Arm:
         """Return the arm of a request."""
@@ -98,7 +102,7 @@ class Scorer:
         self.task = Task(declaration)
         self.feature_names = [*declaration.features.from_request, *feature_names]
         self._reader = reader
-        self._threads = threads
+        self.threads = threads
         self._missing = MissingPolicy(declaration.features.missing, self.feature_names)
         types = {field.name: field.type for field in declaration.request.fields}
         self._request_features = [(name, types[name]) for name in declaration.features.from_request]
@@ -112,11 +116,17 @@ class Scorer:
         return codec.epoch_ms(self._event_time(event))
 
     async def score(self, events: Sequence[Any], *, replay: bool) -> Scored:
-        """Serve features to decoded requests and answer them.
+        """Answer decoded requests, shadows included; a replay waits for each of them. Raises as `answer`."""
+        return await self.with_shadows(await self.answer(events, replay=replay), wait=replay)
 
-        In a replay, the features' watermark is awaited, as declared by ``features.wait_seconds``, and so is
-        every shadow. Raises `FeaturesLateError` when the watermark does not come, and whatever the model
-        raises when it can answer none of the rows.
+    async def answer(
+        self, events: Sequence[Any], *, replay: bool = False, version: int | None = None
+    ) -> Scored:
+        """Serve features to decoded requests and answer them, without waiting for any shadow.
+
+        In a replay, the features' watermark is awaited, as declared by ``features.wait_seconds``. With a
+        version, that one answers all, alone. Raises `FeaturesLateError` when the watermark
+        does not come, `UnknownVersionError`, and whatever the model raises when it can answer no row.
         """
         times = np.fromiter(map(self.event_time_ms, events), np.int64, len(events))
         if replay:
@@ -127,18 +137,17 @@ class Scorer:
         columns = self._request_columns(events) | dict(served.columns)
         self._count(columns, served)
         routes = self.models.routes
-        fields = {field: [getattr(e, field) for e in events] for field in routes.fields}
-        arm_of = routes.assign(times, [self._key(e) for e in events], fields)
+        arm_of = self._assign(routes, times, events) if version is None else routes.only(version, len(events))
         failed = self._missing.refused(columns)
-        inputs = self._missing.fill(columns)
-        shadows = self._start_shadows(routes.shadows, inputs)
+        refused = frozenset(failed)
+        inputs = self.inputs(columns)
+        shadows = self._start_shadows(routes.shadows if version is None else (), inputs)
         try:
             with stage("predict"):
                 outputs = await self._answer(inputs, routes.answering, arm_of, failed)
-            shadow_scores = await self._shadow_scores(shadows, outputs, wait=replay)
-        finally:
-            for task in shadows.values():
-                task.cancel()
+        except BaseException:
+            _cancel(shadows)
+            raise
         return Scored(
             ids=[self._id(event) for event in events],
             event_times_ms=times,
@@ -147,9 +156,28 @@ class Scorer:
             arms=routes.answering,
             arm_of=arm_of,
             outputs=outputs,
-            shadows=shadow_scores,
             failed=failed,
+            refused=refused,
+            silent=shadows,
         )
+
+    async def with_shadows(self, scored: Scored, *, wait: bool = False) -> Scored:
+        """Add what the shadows said in time, or with ``wait`` all that they say."""
+        try:
+            shadows = await self._shadow_scores(scored.silent, scored.outputs, wait=wait)
+        finally:
+            _cancel(scored.silent)
+        return dataclasses.replace(scored, shadows=shadows, silent={})
+
+    def inputs(self, columns: Columns) -> Columns:
+        """Return what the model gets of features as they were served."""
+        return self._missing.fill(columns)
+
+    def _assign(
+        self, routes: Routes, times_ms: npt.NDArray[np.int64], events: Sequence[Any]
+    ) -> npt.NDArray[np.int64]:
+        fields = {field: [getattr(e, field) for e in events] for field in routes.fields}
+        return routes.assign(times_ms, [self._key(e) for e in events], fields)
 
     async def _wait_for_features(self, event_time_ms: int) -> None:
         seconds = self.declaration.features.wait_seconds
@@ -187,7 +215,7 @@ class Scorer:
         for index in np.unique(waiting[waiting != NOBODY]):
             rows = np.flatnonzero(waiting == index)
             model = await self.models.version(arms[index].version)
-            answered, errors = await self._threads.run(
+            answered, errors = await self.threads.run(
                 predict_isolating, model, self.task, _take(columns, rows)
             )
             outputs[rows] = answered
@@ -202,7 +230,7 @@ class Scorer:
     async def _shadow(self, arm: records.Arm, columns: Columns) -> list[float]:
         model = await self.models.version(arm.version)
         count = len(next(iter(columns.values())))
-        outputs = await self._threads.run_behind(lambda: self.task.checked(model.predict(columns), count))
+        outputs = await self.threads.run_behind(lambda: self.task.checked(model.predict(columns), count))
         return self.task.answers(outputs).scores
 
     async def _shadow_scores(
@@ -292,6 +320,11 @@ def to_predictions(
             )
         )
     return predictions
+
+
+def _cancel(tasks: Mapping[str, asyncio.Task[list[float]]]) -> None:
+    for task in tasks.values():
+        task.cancel()
 
 
 def _column(values: list[Any], kind: codec.FieldType) -> npt.NDArray[Any]:

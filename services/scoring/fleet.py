@@ -19,9 +19,11 @@ import structlog
 
 from services import model, telemetry
 from services.scoring.agent import ScoringAgent
+from services.scoring.endpoint import Endpoint
 from services.scoring.engine import Scorer
 from services.scoring.following import ModelFollower
-from services.scoring.models import Load, ModelCache, ModelSet
+from services.scoring.loading import Loader
+from services.scoring.models import ModelCache, ModelSet
 from services.scoring.threads import Threads
 from services.settings import Settings
 from services.tracing import Tracing
@@ -48,7 +50,7 @@ class Collaborators:
     producer: BatchProducer
     follower: ModelFollower
     pipeline: "AsyncPipeline"
-    load: Load
+    loader: Loader
     cache: ModelCache
     tracing: Tracing
 
@@ -60,6 +62,7 @@ class Member:
         """Wire it; raise `DeclarationError` or `PlanError` for what cannot be."""
         from services import feature_plan
         from services.online_store import OnlineReader
+        from services.versions import inputs
 
         self.text = text
         self.declaration = declaration
@@ -68,8 +71,9 @@ class Member:
         limits = declaration.limits
         threads = Threads(limits.threads)
         self._shared = shared
-        self.models = ModelSet(declaration.name, shared.load, shared.cache, threads)
-        self.scorer = Scorer(
+        load = shared.loader(declaration, inputs.served(declaration, service))
+        self.models = ModelSet(declaration.name, load, shared.cache, threads)
+        scorer = Scorer(
             declaration,
             service.join_keys,
             service.feature_names,
@@ -77,12 +81,14 @@ class Member:
             self.models,
             threads,
         )
+        cloud_events = shared.settings.cloud_events == "all"
+        self.endpoint = Endpoint(scorer, shared.producer, cloud_events=cloud_events)
         agent = ScoringAgent(
-            self.scorer,
+            scorer,
             shared.follower,
             shared.producer,
             record_bytes_max=shared.settings.record_bytes_max,
-            cloud_events=shared.settings.cloud_events == "all",
+            cloud_events=cloud_events,
             tracing=shared.tracing,
         )
         name = f"scoring.{declaration.name}"
@@ -104,6 +110,7 @@ class Member:
         declaration = self.declaration
         await asyncio.to_thread(ensure_topics, self._shared.settings, {declaration.name: declaration})
         await self._stack.enter_async_context(self.models.running())
+        await self._stack.enter_async_context(self.endpoint.running())
         self._shared.follower.add(self.models)
         self._stack.callback(self._shared.follower.remove, declaration.name)
         await self._stack.enter_async_context(self.group.running())
@@ -136,9 +143,9 @@ class Fleet:
         self._starting: dict[str, asyncio.Task[None]] = {}
 
     @property
-    def scorers(self) -> dict[str, Scorer]:
-        """By model, what answers now."""
-        return {name: member.scorer for name, member in self.members.items()}
+    def endpoints(self) -> dict[str, Endpoint]:
+        """By model, what answers now over HTTP."""
+        return {name: member.endpoint for name, member in self.members.items()}
 
     @property
     def faults(self) -> dict[str, str]:

@@ -106,6 +106,11 @@ class ModelSet:
         self._settled.set()
         self._shown: list[tuple[str, str, str]] = []
 
+    @property
+    def loaded(self) -> bool:
+        """Tell whether every version that answers is loaded."""
+        return all((self.name, arm.version) in self._cache for arm in self.routes.answering)
+
     async def version(self, number: int) -> LoadedModel:
         """Return a version, after loading it if need be; raises what the loading raises."""
         loaded = self._cache.get(self.name, number)
@@ -204,6 +209,7 @@ class ModelSet:
     def _show(self, arms: list[records.Arm]) -> None:
         shown = [(self.name, arm.name, str(arm.version)) for arm in arms]
         for labels in set(self._shown) - set(shown):
+            telemetry.MODEL_INFO.labels(*labels).set(0)  # what workers share cannot be removed
             telemetry.MODEL_INFO.remove(*labels)
         for labels in shown:
             telemetry.MODEL_INFO.labels(*labels).set(1)

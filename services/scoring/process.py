@@ -1,20 +1,49 @@
 """The scoring process: wiring, health and life. See `services.scoring.agent` for the delivery guarantee."""
 
+import asyncio
 import contextlib
 import os
+import sys
+import time
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from services import telemetry, web
 from services.settings import Settings
 
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
 
-def run() -> None:
-    """Run until SIGINT or SIGTERM."""
-    # Slices are small and lanes many: one thread a prediction, before OpenMP loads and starts its own.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+READY_SECONDS_MAX = 60.0
+"""After which a worker listens even so: whoever asks should be told what is not ready."""
+LOOK_SECONDS = 0.05
+
+
+def run(*, workers: Annotated[int, Parameter(validator=Number(gte=1, lte=64))] = 1) -> None:
+    """Run until SIGINT or SIGTERM.
+
+    Args:
+        workers: Processes behind the one port; each of them also takes its share of the partitions.
+    """
     settings = Settings()
     telemetry.configure_logging("scoring", settings.log_level)
-    Scoring(settings).run()
+    if workers > 1:
+        from services.scoring import workers as parent
+
+        parent.run(workers)
+    else:
+        serve(settings)
+
+
+def serve(settings: Settings, *, worker_of: int | None = None) -> None:
+    """Be the only process, or a worker that shares its port with others and ends with its parent."""
+    # Slices are small and lanes many: one thread a prediction, before OpenMP loads and starts its own.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    Scoring(settings).run(worker_of)
 
 
 class Scoring:
@@ -31,6 +60,8 @@ class Scoring:
         from streams.producer import BatchProducer
 
         self._settings = settings
+        self._door = web.Door()
+        self._listener: asyncio.Task[None] | None = None
         self._producer = BatchProducer(settings.kafka_options())
         self._follower = ModelFollower(settings.kafka_options())
         self._pipeline = AsyncPipeline.connect(settings)
@@ -40,30 +71,69 @@ class Scoring:
                 producer=self._producer,
                 follower=self._follower,
                 pipeline=self._pipeline,
-                load=loading.loader(settings),
+                loader=loading.loader(settings),
                 cache=ModelCache(settings.model_cache_mib_max << 20),
                 tracing=Tracing(settings.otlp_endpoint, "scoring"),
             )
         )
 
-    def run(self) -> None:
-        """Serve Kafka and HTTP until stopped."""
+    def run(self, worker_of: int | None = None) -> None:
+        """Serve Kafka and HTTP until stopped, or until a parent process has ended."""
         from services.scoring import rest
         from streams import app
 
+        settings = self._settings
         http = web.application(
             # A model that is broken is told of, but makes nobody take the others out of service.
-            lambda: self._fleet.waiting,
-            rest.routes(lambda: self._fleet.scorers),
+            self._not_ready,
+            rest.routes(lambda: self._fleet.endpoints, self._not_ready),
+            settings.scoring_tokens,
             detail=lambda: {"broken": self._fleet.faults},
+            requests_per_second_max=settings.requests_per_second_max,
+            door=self._door,
         )
+        listening: app.Context = web.serve_in_loop(http, settings.host, settings.scoring_port)
+        if worker_of is not None:
+            listening = self._listening_when_ready(http)
         app.run(
             self._producer.running(),
             self._connected(),
             self._follower.running(),
-            web.serve_in_loop(http, self._settings.host, self._settings.scoring_port),
+            listening,
             self._fleet.running(),
+            self._door.open(),
+            failure=lambda: self._failure(worker_of),
         )
+
+    @contextlib.asynccontextmanager
+    async def _listening_when_ready(self, http: "Starlette") -> AsyncIterator[None]:
+        """Listen on the port of all workers once the models are loaded: the others answer until then."""
+
+        async def listen() -> None:
+            deadline = time.monotonic() + READY_SECONDS_MAX
+            while self._fleet.waiting and time.monotonic() < deadline:  # noqa: ASYNC110  # it has no event
+                await asyncio.sleep(LOOK_SECONDS)
+            settings = self._settings
+            async with web.serve_in_loop(http, settings.host, settings.scoring_port, shared=True):
+                await asyncio.Event().wait()
+
+        self._listener = asyncio.create_task(listen(), name="listener")
+        try:
+            yield
+        finally:
+            self._listener.cancel()
+            await asyncio.gather(self._listener, return_exceptions=True)
+
+    def _failure(self, worker_of: int | None) -> str | None:
+        """Tell why a worker cannot go on."""
+        if worker_of not in (None, os.getppid()):
+            return "the parent has ended"
+        if self._listener is not None and self._listener.done():
+            return f"cannot listen: {self._listener.exception()!r}"
+        return None
+
+    def _not_ready(self) -> str | None:
+        return "stopping" if self._door.closed else self._fleet.waiting
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[None]:
@@ -71,3 +141,9 @@ class Scoring:
             yield
         finally:
             await self._pipeline.close()
+
+
+if __name__ == "__main__":
+    own = Settings()
+    telemetry.configure_logging("scoring", own.log_level)
+    serve(own, worker_of=int(sys.argv[1]))  # not getppid(): the parent may have ended already

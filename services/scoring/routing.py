@@ -17,6 +17,12 @@ from services.shares import BUCKETS, Bucketing, layout
 from streams.records import Arm, FeatureValue
 
 NOBODY = -1
+
+
+class UnknownVersionError(LookupError):
+    """A version was asked for that does not answer."""
+
+
 Fields = Mapping[str, Sequence[Any]]
 """Of n requests, by name; all that some segment asks for."""
 
@@ -51,6 +57,7 @@ class Routes:
         self._bucketing = Bucketing(model)
         self._starts = np.unique(np.array([arm.effective_from_ms for arm in self.answering], np.int64))
         self._stretches = [self._shares(int(start)) for start in self._starts]
+        self._sole_owner = self._find_sole_owner()
 
     @property
     def versions(self) -> frozenset[int]:
@@ -67,12 +74,28 @@ class Routes:
             keys: n values; the same key gets the same arm, as long as the shares stay.
             fields: The columns of ``self.fields``.
         """
+        if self._sole_owner is not None and event_times_ms.min() >= self._starts[0]:
+            return np.full(len(event_times_ms), self._sole_owner)
         chosen = np.full(len(event_times_ms), NOBODY, dtype=np.int64)
         stretch_of = np.searchsorted(self._starts, event_times_ms, side="right") - 1
         for stretch in np.unique(stretch_of[stretch_of >= 0]):
             rows = np.flatnonzero(stretch_of == stretch)
             chosen[rows] = self._among(self._stretches[stretch], rows, keys, fields)
         return chosen
+
+    def only(self, version: int, count: int) -> npt.NDArray[np.int64]:
+        """Return for n requests the index of the arm of one version; raise `UnknownVersionError`."""
+        for index, arm in enumerate(self.answering):
+            if arm.version == version:
+                return np.full(count, index, dtype=np.int64)
+        raise UnknownVersionError(f"version {version} does not answer")
+
+    def _find_sole_owner(self) -> int | None:
+        """Return the one arm that answers whatever comes, as most models have it: nothing to look up."""
+        match self._stretches:
+            case [[share]] if not share.segment:
+                return share.sole_owner
+        return None
 
     def _among(
         self, shares: Sequence[_Share], rows: npt.NDArray[np.int64], keys: Sequence[Any], fields: Fields

@@ -72,7 +72,7 @@ class _Metrics(BaseHTTPRequestHandler):
             f'{histogram}{{model="{MODEL}",channel="kafka",le="0.01"}} 0',
             f'{histogram}{{model="{MODEL}",channel="kafka",le="0.02"}} {total}',
             f'{histogram}{{model="{MODEL}",channel="kafka",le="+Inf"}} {total}',
-            'driftline_consumer_lag_records{service="scoring",topic="t",partition="0"} 321',
+            'driftline_consumer_lag_records{group="driftline.scoring.m",topic="t",partition="0"} 321',
         ]
         body = "\n".join([*lines, ""]).encode()
         self.send_response(200)

@@ -38,7 +38,7 @@ from tests.contract.deployment_files import (
 
 KUBERNETES_VERSIONS = ("1.31", "1.34")
 """The oldest and the newest that we claim."""
-SINGLE = {"drift", "archive", "retraining", "skew"}
+SINGLE = {"drift", "learning", "archive", "retraining", "skew"}
 """Processes of which never two may run."""
 OBSERVABILITY = tuple(sorted((ROOT / "observability").rglob("*.yml")))
 
@@ -271,7 +271,8 @@ def test_every_service_selects_the_pods_of_exactly_one_workload() -> None:
 @pytest.mark.parametrize("process", deployed())
 def test_a_process_that_reads_the_feature_plan_gets_its_registry_first(process: str) -> None:
     sources = (ROOT / "services" / command_of(process)[0]).rglob("*.py")
-    reads = any("feature_plan.load(" in path.read_text(encoding="utf-8") for path in sources)
+    readers = re.compile(r"feature_plan\.load\(|inputs\.of_model\(")
+    reads = any(readers.search(path.read_text(encoding="utf-8")) for path in sources)
     first = [
         container["args"] for container in pod_of(found("Deployment", process)).get("initContainers", [])
     ]
@@ -280,9 +281,29 @@ def test_a_process_that_reads_the_feature_plan_gets_its_registry_first(process: 
 
 def test_no_secret_is_committed() -> None:
     secrets = [item for item in objects() if item.kind == "Secret"]
-    assert [item.file for item in secrets] == [str(NEVER_APPLIED.relative_to(ROOT))]
-    passwords = [value for name, value in secrets[0].body["stringData"].items() if "SASL_" in name]
-    assert set(passwords) == {"replace-me"}
+    assert {item.file for item in secrets} == {str(NEVER_APPLIED.relative_to(ROOT))}
+    values = {name: value for item in secrets for name, value in item.body["stringData"].items()}
+    hidden = {value for name, value in values.items() if "SASL_" in name or name.endswith(".pem")}
+    assert hidden == {"replace-me"}
+
+
+def test_only_retraining_has_the_key_that_signs() -> None:
+    """What answers requests could otherwise vouch for whatever it is made to load."""
+    for item in workloads():
+        secrets = {volume.get("secret", {}).get("secretName") for volume in pod_of(item)["volumes"]}
+        assert ("driftline-signing" in secrets) == (item.name == "retraining"), str(item)
+    services = compose()["services"].items()
+    holders = {name for name, service in services if "signing:" in str(service.get("volumes", []))}
+    assert holders == {"setup", "retraining"}
+
+
+@pytest.mark.parametrize("process", ["scoring", "retraining"])
+def test_whoever_loads_versions_has_the_public_keys(process: str) -> None:
+    """Mounted where the settings say; without them every version would be refused."""
+    (container,) = pod_of(found("Deployment", process))["containers"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    settings = (ROOT / "k8s" / "base" / "kustomization.yaml").read_text(encoding="utf-8")
+    assert f"DRIFTLINE_VERIFYING_KEYS={mounts['verifying']}" in settings
 
 
 # --- across the files

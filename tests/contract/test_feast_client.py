@@ -56,7 +56,7 @@ def direct(shop_settings: Settings, plan: FeaturePlan) -> Iterator[Any]:
 def url(shop_settings: Settings, plan: FeaturePlan) -> Iterator[str]:
     """The API, with a token."""
     app = web.application(
-        lambda: None, OnlineFeatures(shop_settings, plan).routes(), shop_settings.token_digests
+        lambda: None, OnlineFeatures(shop_settings, plan).routes(), shop_settings.feature_tokens
     )
     with web.serve_in_thread(app, shop_settings.host, shop_settings.features_port):
         yield f"http://{shop_settings.host}:{shop_settings.features_port}"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.drift.inputs import LABEL, PREDICTION
 from services.settings import Settings
+from streams.inputs import LABEL, PREDICTION
 from tests.processes import Process
 from tests.unit.drift import world
 from tests.unit.drift.on_kafka import PARTITIONS, KafkaWorld, until

@@ -192,6 +192,50 @@ def test_models_come_change_and_go_while_another_one_answers(
     assert served(scoring, steady) == 1, "who did not change was left alone"
 
 
+def test_more_models_than_memory_has_room_for_all_answer(
+    installed: Settings, models: Models, unique_name: str, tmp_path: Path
+) -> None:
+    """Twelve versions of 0.3 MiB each and room for 1 MiB: what is evicted comes back from the own disk."""
+    names = [f"{unique_name}_{number}" for number in range(12)]
+    for number, name in enumerate(names):
+        models.declare(name)
+        models.create_topics(name)
+        models.publish(name, large_estimator(number))
+    bounded = installed.model_copy(update={"model_cache_mib_max": 1})
+    with Process("scoring", bounded, log=tmp_path / "bounded.log") as scoring:
+        scoring.wait_ready()
+        for turn in (1, 2):
+            models.ask(100, first=100 * (turn - 1))
+            for name in names:
+                answered = models.wait_for(name, 100 * turn)
+                assert {answer.prediction_id for answer in answered} == {
+                    f"request-{n}" for n in range(100 * turn)
+                }
+        values = metric_values(scoring)
+    print(f"account: {values}")
+    assert 1 <= values["driftline_models_loaded"] <= 3
+    assert values["driftline_models_loaded_bytes"] <= 1 << 20
+    assert values["driftline_models_evicted_total"] >= 2 * len(names) - 3
+    digests = {path.name for path in (installed.home / "models").iterdir()}
+    assert len(digests) == len(names), "each version was downloaded once"
+
+
+def large_estimator(seed: int) -> Any:
+    """Return neighbours among 3,500 rows: 0.3 MiB."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    inputs = np.random.default_rng(seed).normal(size=(3500, len(NAMES)))
+    return KNeighborsClassifier(algorithm="brute").fit(inputs, inputs.sum(axis=1) > 0)
+
+
+def metric_values(scoring: Process) -> dict[str, float]:
+    """Return the metrics without labels of a process."""
+    with urllib.request.urlopen(f"{scoring.url}/metrics", timeout=5) as page:
+        lines = page.read().decode().splitlines()
+    plain = [line.split() for line in lines if line.startswith("driftline_models_") and "{" not in line]
+    return {name: float(value) for name, value in plain}
+
+
 def served(scoring: Process, name: str) -> int:
     """Count how often a model was taken into service."""
     return sum("model.served" in line and f'"{name}"' in line for line in scoring.output().splitlines())

@@ -1,5 +1,7 @@
 """The scoring process under fire: killed, poisoned, its model swapped; the account stays exact."""
 
+import concurrent.futures
+import http.client
 import json
 import os
 import time
@@ -21,6 +23,7 @@ from streams import records
 from streams.codec import RepeatFilter
 from streams.producer import Record
 from streams.topics import DEAD_LETTERS, predictions
+from tests.flow.learning import until
 from tests.processes import Process
 
 EVENTS = 40_000
@@ -32,7 +35,9 @@ class Ledger:
     def __init__(self, broker: str) -> None:
         self.predictions: dict[str, records.Prediction] = {}
         self.order: dict[int, list[int]] = {partition: [] for partition in range(PARTITIONS)}
+        self.versions: dict[int, list[int]] = {partition: [] for partition in range(PARTITIONS)}
         self.repeats = 0
+        self.asked_over_http: set[str] = set()
         self.letters: dict[tuple[str, int, int], records.DeadLetter] = {}
         """By the place of the bad record: behind a crash its letter may come again."""
         self._repeats = RepeatFilter()
@@ -62,6 +67,9 @@ class Ledger:
             self.letters[letter.topic, letter.partition, letter.offset] = letter
             return
         answer = self._decode(record.value)
+        if answer.source_offset == records.ASKED_OVER_HTTP:
+            self.asked_over_http.add(answer.prediction_id)
+            return
         assert answer.source_partition == record.partition
         if self._repeats.is_repeat(answer.source_partition, answer.source_offset):
             self.repeats += 1
@@ -69,6 +77,7 @@ class Ledger:
         assert answer.prediction_id not in self.predictions, "one request, two answers that are no repeats"
         self.predictions[answer.prediction_id] = answer
         self.order[record.partition].append(answer.source_offset)
+        self.versions[record.partition].append(answer.version)
 
 
 @pytest.fixture
@@ -99,6 +108,7 @@ def test_scoring_survives_kills_poison_and_swaps_with_an_exact_account(
     assert all(topic != REQUESTS for topic, _, _ in ledger.letters)
     scoring.wait_ready()
     assert_rest_answers(scoring)
+    assert_labels_arrive(installed, scoring)
 
     installation.fill(installed, REQUESTS, EVENTS, first=0)
     poison = poison_records()
@@ -112,7 +122,8 @@ def test_scoring_survives_kills_poison_and_swaps_with_an_exact_account(
     installation.announce(installed, second)
     installation.fill(installed, REQUESTS, EVENTS, first=2 * EVENTS)
     ledger.read_until(before + 3 * EVENTS + PARTITIONS * len(poison))
-    code, seconds = scoring.stop()
+    code, seconds = stop_with_requests_at_work(scoring)
+    ledger.read()
 
     answered, letters = (
         ledger.predictions,
@@ -128,8 +139,11 @@ def test_scoring_survives_kills_poison_and_swaps_with_an_exact_account(
         value[:20] for _, value, _ in poison * PARTITIONS if value is not None
     )
     assert all(letter.reason for letter in letters)
+    for versions in ledger.versions.values():
+        assert versions == sorted(versions), "a version takes over between two slices, for good"
     assert {answer.version for answer in answered.values()} == {second - 1, second}
     assert answered[f"request-{3 * EVENTS - 1}"].version == second
+    assert ledger.asked_over_http == {"r", "at work"}
     assert code == 0
     assert seconds < 10
 
@@ -143,6 +157,47 @@ def poison_records() -> list[Record]:
         (b"k", (good % ("not a number", "NaN")).encode(), []),
         (b"k", b"\xff\xfe\x00", []),
     ]
+
+
+def stop_with_requests_at_work(scoring: Process) -> tuple[int, float]:
+    """Send SIGTERM while a request is half sent: it is answered, and no other is let in."""
+    address = scoring.url.removeprefix("http://")
+    row = {"request_id": "at work", "event_time": "2026-01-02T00:00:00Z", "user_id": "user-1"}
+    body = json.dumps({"rows": [row]}).encode()
+    at_work, kept_alive = http.client.HTTPConnection(address), http.client.HTTPConnection(address)
+    at_work.putrequest("POST", "/predict")
+    at_work.putheader("Content-Length", str(len(body)))
+    at_work.endheaders(body[:10])
+    assert told(kept_alive, "GET", "/health/ready") == (200, None)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(scoring.stop)
+        until(lambda: told(kept_alive, "GET", "/health/ready")[0] == 503, "it is no longer ready", 3)
+        assert told(kept_alive, "GET", "/v2/health/ready") == (503, None)
+        assert told(kept_alive, "POST", "/predict") == (503, "close")
+        at_work.send(body[10:])
+        assert at_work.getresponse().status == 200
+        return stopping.result()
+
+
+def told(connection: http.client.HTTPConnection, method: str, path: str) -> tuple[int, str | None]:
+    """Ask on a connection that is kept open; return the status and what becomes of the connection."""
+    connection.request(method, path)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status, answer.headers["Connection"]
+
+
+def assert_labels_arrive(installed: Settings, scoring: Process) -> None:
+    declared = model.load_all(installed.models)[MODEL].label
+    named = {declared.id: "r", declared.event_time: "2026-01-02T01:00:00Z", declared.value: 1.0}
+    status, answer = post(scoring, {"labels": [named]}, "/feedback")
+    assert (status, answer) == (202, {"model": MODEL, "accepted": 1})
+    consumer = KafkaConsumer(declared.topic, bootstrap_servers=installed.broker, auto_offset_reset="earliest")
+    fetched = consumer.poll(timeout_ms=10_000)
+    consumer.close()
+    ((record,),) = fetched.values()
+    decoded = declared.decoder().decode(record.value)
+    assert (record.key, getattr(decoded, declared.id), getattr(decoded, declared.value)) == (b"r", "r", 1.0)
 
 
 def assert_rest_answers(scoring: Process) -> None:
@@ -159,8 +214,8 @@ def assert_rest_answers(scoring: Process) -> None:
         assert b'driftline_model_info{arm="champion"' in page.read()
 
 
-def post(scoring: Process, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    request = urllib.request.Request(f"{scoring.url}/predict", json.dumps(body).encode())
+def post(scoring: Process, body: dict[str, Any], path: str = "/predict") -> tuple[int, dict[str, Any]]:
+    request = urllib.request.Request(f"{scoring.url}{path}", json.dumps(body).encode())
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
             return answer.status, json.load(answer)

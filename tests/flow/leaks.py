@@ -74,6 +74,7 @@ def served(home: Path) -> list[dict[str, Any]]:
             },
         }
         for row in rows
+        if row["model"] == declaration.name
     ]
 
 

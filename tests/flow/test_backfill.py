@@ -257,8 +257,8 @@ def archive_served(settings: Settings, model: ModelDeclaration, served: list[dic
             arm_weight=10_000,
             event_time_ms=row["at_ms"],
             scored_time_ms=row.get("scored_ms", 0),
-            source_partition=0,
-            source_offset=n,
+            source_partition=records.ASKED_OVER_HTTP if row.get("over_http") else 0,
+            source_offset=records.ASKED_OVER_HTTP if row.get("over_http") else n,
             features=[*(row["request"][name] for name in model.features.from_request), *row["features"]],
             features_lag_ms=row["lag_ms"],
             score=None,
@@ -301,12 +301,13 @@ def test_skew_check_finds_nothing_in_what_was_served_and_names_what_was_not(
     rows[20]["lag_ms"] = 7
     rows[30]["lag_ms"] = None
     rows[40]["features"].pop()
+    rows[50]["over_http"] = True  # what it was asked with is not archived: nothing to compare
     complete = [row for row in rows if row["at_ms"] <= END_MS - LATENESS_MS]
     sources = dict.fromkeys(shop.plan.by_topic(), PARTITIONS)
     check = SkewCheck(shop.settings, shop.plan, model, sources)
     archive_served(shop.settings, model, rows)
     report = check.run()
-    assert (report.checked, report.behind, report.unreadable) == (len(complete) - 3, 2, 1)
+    assert (report.checked, report.behind, report.unreadable) == (len(complete) - 4, 2, 1)
     assert 600 < report.checked < len(rows), "and the last ones wait for their watermark"
     assert report.different == 0, lines(report)
     assert sum(item.equal for item in report.features) == report.checked * len(FEATURES)

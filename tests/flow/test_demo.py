@@ -115,7 +115,14 @@ def test_a_short_demo_ends_with_an_exact_account_and_served_no_future(start: Cal
     assert february["requests"] == found["predicted"]
     assert 0.2 < february["log_loss_live"] < 0.65
     assert february["log_loss_live"] == february["log_loss_frozen"]
-    assert {"features", "scoring", "drift", "archive", "retraining", "kafka"} <= found["cpu_seconds"].keys()
+    minutes = found["minutes"]
+    assert minutes["predicted"] + minutes["collected"] == answered
+    assert minutes["repeats"] == 0
+    assert minutes["version"] > 25, "a version a day"
+    assert all(month["mae_live"] < month["mae_running_mean"] for month in minutes["months"])
+    assert {"features", "scoring", "drift", "learning", "archive", "retraining", "kafka"} <= found[
+        "cpu_seconds"
+    ].keys()
     assert demo.left_behind() == []
     rows, differences = leaks.differences(demo.home)
     assert rows == answered, "the archive has every prediction"

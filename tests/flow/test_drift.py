@@ -4,9 +4,9 @@ import httpx
 import msgspec
 import pytest
 
-from services.drift.inputs import LABEL, PREDICTION
 from services.settings import Settings
 from streams import topics
+from streams.inputs import LABEL, PREDICTION
 from tests.processes import Process
 from tests.unit.drift import world
 from tests.unit.drift.on_kafka import PARTITIONS, KafkaWorld

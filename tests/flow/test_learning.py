@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from services import inference_log, registry
 from services.model import load_all
 from services.retraining.retrainer import Retrainer
+from services.versions import inputs, loading
 from streams import records, topics
 from streams.records import ModelChanged, RetrainingFinished
 from tests.flow.learning import DAY_MS, LAST_MS, ROWS, TRAINING, Model, Process, World, follow, until
@@ -83,8 +85,12 @@ def test_first_model_is_promoted_and_a_worse_candidate_is_refused(running: Runni
     assert {registry.version_of(client, model.name, alias) for alias in ("champion", "frozen")} == {
         first.version
     }
-    estimator = registry.load(client, model.name, first.version)
-    assert list(estimator.feature_names_in_) == ["x", "colour", "noise"]
+    declaration = load_all(model.settings.models)[model.name]
+    loaded = loading.load(
+        model.settings, declaration, inputs.of_model(model.settings, declaration), first.version
+    )
+    row = {"x": np.zeros(1), "noise": np.zeros(1), "colour": np.array(["red"], dtype=object)}
+    assert 0.5 < loaded.predict(row)[0] < 1
 
     early = result_of(model, model.request("early", trigger="drift", at_ms=LAST_MS + DAY_MS))
 

@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.drift import snapshots, statistics
+from services.drift import statistics
 from services.drift.cells import FeatureCells
+from services.drift.served import SNAPSHOTS
 from streams import codec, records
 from tests.unit.drift import world
 from tests.unit.drift.world import HOUR_MS, START_MS, Traffic
@@ -65,7 +66,7 @@ def new_engine(state=None):
 
 
 def kept(engine):
-    return snapshots.decode(snapshots.encode("m", "l", engine.state()), "m", "l")
+    return SNAPSHOTS.decode(SNAPSHOTS.encode("m", "l", engine.state()), "m", "l")
 
 
 @quick

@@ -153,6 +153,7 @@ function driftText(columns) {
 function emptyText({ connection, pulse, declared, name }) {
   if (connection.status !== "open") return "Connecting to the dashboard process.";
   if (pulse?.kafka.status === "connecting") return `Connecting to Kafka at ${pulse.kafka.broker}.`;
+  if (declared?.learns) return `${name} learns online, from every label: its version follows the intervals of model.yaml. Windows appear only for models that drift judges, the binary ones.`;
   const hours = declared ? ` One closes every ${format.decimal(declared.window_hours, 0)} hours of event time.` : "";
   return `Waiting for the first window${name ? ` of ${name}` : ""}.${hours} Charts appear with the first report on the drift topic.`;
 }

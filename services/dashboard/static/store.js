@@ -82,8 +82,8 @@ export class Store {
 
   // The model whose event time is the latest: the one that is alive.
   liveliest() {
-    let best = Object.keys(this.declared).sort()[0] ?? null;
-    let latest = -Infinity;
+    let best = this.names()[0] ?? null;
+    let latest = -1;
     for (const [name, model] of this.models) {
       const end = model.derive().windows.at(-1)?.end_ms ?? -1;
       if (end > latest) [best, latest] = [name, end];

@@ -85,6 +85,7 @@ _SERVED = """
     FROM predictions p
     LEFT JOIN events e ON e.topic = ? AND e.partition = p.source_partition AND e."offset" = p.source_offset
     WHERE p.model = ? AND p.partition = ? AND p."offset" >= ? AND md5(p.prediction_id) < ?
+      AND p.source_offset >= 0
     ORDER BY p."offset" LIMIT ?
 """
 
@@ -139,7 +140,10 @@ class Archive:
     def served(
         self, model: str, request_topic: str, partition: int, start: int, id_bound: str, rows_max: int
     ) -> list[Served]:
-        """Return the next predictions of a partition, in order, whose id has a hash below a bound."""
+        """Return the next predictions of a partition, in order, whose id has a hash below a bound.
+
+        Answers over HTTP are none of them: what they were asked with is not archived.
+        """
         rows = self.connection.execute(_SERVED, [request_topic, model, partition, start, id_bound, rows_max])
         return [Served(*row) for row in rows.fetchall()]
 

@@ -89,6 +89,15 @@ def test_repeats_of_what_the_table_held_before_a_restart_are_dropped(waiting: Pe
     assert offsets(waiting) == [11]
 
 
+def test_all_that_was_asked_over_http_is_archived(waiting: Pending):
+    """It has no source offset by which it could be a repeat, and none that would make others repeats."""
+    waiting.start((TOPIC, 0), 0, {records.ASKED_OVER_HTTP: records.ASKED_OVER_HTTP})
+    http = outcome(records.ASKED_OVER_HTTP, records.ASKED_OVER_HTTP)
+    waiting.add((TOPIC, 0), [Record(0, http), Record(1, outcome(0)), Record(2, http), Record(3, outcome(0))])
+
+    assert offsets(waiting) == [0, 1, 2]
+
+
 def test_heartbeat_moves_the_position_and_makes_no_row(waiting: Pending):
     waiting.add((TOPIC, 0), [Record(0, None)])
 

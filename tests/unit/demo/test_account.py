@@ -121,6 +121,14 @@ def test_a_repeat_is_counted_and_changes_nothing_else(account: Account) -> None:
     assert (account.predicted, account.repeats, account.outcomes, account.dead_letters) == (3, 4, 1, 1)
 
 
+def test_answers_over_http_stand_beside_the_account(account: Account) -> None:
+    """Whoever tries the REST side while the year is played makes no fault of it."""
+    http = records.ASKED_OVER_HTTP
+    account.add_predictions([prediction(0), *[prediction(http, partition=http)] * 2])
+    assert (account.predicted, account.asked_over_http, account.repeats) == (1, 2, 0)
+    assert account.faults(1, 0) == []
+
+
 def test_the_account_holds_when_each_request_was_answered_or_is_a_dead_letter(account: Account) -> None:
     account.start_scoring({0: 2})
     account.add_dead_letters([letter(1), letter(4), letter(9, topic="arrived")])

@@ -45,10 +45,14 @@ class World:
         self.steps = list(steps)
         self.topic: list[records.RetrainingRecord] = []
         self.watermark_ms: int | None = None
+        self.learned_ms: int | None = None
         self.looks = 0
 
     async def hget(self, key: str, field: str) -> bytes | None:
-        assert (key, field) == ("driftline:watermarks:drift.late", "0")
+        assert field == "0"
+        if key == "driftline:watermarks:learning.minutes":
+            return None if self.learned_ms is None else str(self.learned_ms).encode()
+        assert key == "driftline:watermarks:drift.late"
         self.looks += 1
         if self.steps:
             self.watermark_ms, *new = self.steps.pop(0)
@@ -85,6 +89,20 @@ def test_a_tick_beyond_the_lead_waits_for_the_watermark() -> None:
     assert world.looks == 3
 
 
+def test_the_lesser_of_the_watermarks_of_drift_and_learning_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate_module, "_STALL_SECONDS_MAX", 0.02)
+    world = World(RetrainingLog(MODEL), (5 * HOUR_MS,))
+    gate = Gate(
+        cast("Any", world), world.log, cast("Any", world), learning=["minutes"], lead_ms=0, start_ms=0
+    )
+    for learned_ms in (None, 5 * HOUR_MS - 1):
+        world.learned_ms = learned_ms
+        with pytest.raises(StalledError):
+            asyncio.run(gate.permit(5 * HOUR_MS))
+    world.learned_ms = 6 * HOUR_MS
+    asyncio.run(gate.permit(5 * HOUR_MS))
+
+
 def test_a_retraining_that_the_watermark_covers_holds_event_time_until_it_has_finished() -> None:
     gate, world = play(
         (2 * HOUR_MS, requested("a", 2 * HOUR_MS)), (2 * HOUR_MS,), (2 * HOUR_MS, finished("a", 2 * HOUR_MS))
@@ -111,7 +129,7 @@ def test_one_own_request_is_waited_for() -> None:
 def test_a_stall_is_an_error_that_says_who_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate_module, "_STALL_SECONDS_MAX", 0.02)
     gate, _ = play((HOUR_MS,))
-    with pytest.raises(StalledError, match=r"drift's watermark has not moved .*origin_departures -3540 s"):
+    with pytest.raises(StalledError, match=r"learning has not moved .*origin_departures -3540 s"):
         asyncio.run(gate.reach(2 * HOUR_MS))
 
 

@@ -7,6 +7,7 @@ from aiokafka.partitioner import DefaultPartitioner
 
 from services.demo import playlist
 from services.demo.playlist import Integers, Lane, UnknownYetError
+from streams.producer import partition_of
 
 
 @dataclasses.dataclass
@@ -32,7 +33,7 @@ def values_between(lanes: Iterable[Lane], start_ms: int, end_ms: int) -> set[byt
 
 def test_keys_go_where_every_kafka_client_puts_them() -> None:
     for key in (b"UA1545", b"JFK", b""):
-        assert playlist.partition_of(key, 4) == DefaultPartitioner()(key, [0, 1, 2, 3], [0, 1, 2, 3])
+        assert partition_of(key, 4) == DefaultPartitioner()(key, [0, 1, 2, 3], [0, 1, 2, 3])
 
 
 def test_each_event_is_handed_out_once_and_a_tick_holds_its_end() -> None:

@@ -8,7 +8,9 @@ from rich.console import Console
 
 from services.demo import months, summary
 from services.demo.account import Account
+from services.demo.minutes import MinutesAccount
 from services.demo.summary import Durations
+from services.model import DAY_MS, Learning
 from streams import records
 
 KEYS = {
@@ -79,6 +81,7 @@ def summarise(account: Account, *, complete: bool = True, faults: Sequence[str] 
     )
     return summary.summarise(
         account,
+        minutes_account(),
         [result],
         complete=complete,
         faults=faults,
@@ -89,6 +92,30 @@ def summarise(account: Account, *, complete: bool = True, faults: Sequence[str] 
         durations=Durations(startup_seconds=20, streaming_seconds=80, holding_seconds=10, waiting_seconds=30),
         cpu_seconds={"drift": 10.0, "scoring": 90.04},
     )
+
+
+def minutes_account() -> MinutesAccount:
+    """One answer that was ten minutes off."""
+    start_ms = months.SCORING_START_MS
+    truths = {"0": (start_ms + DAY_MS, 10.0), "1": (start_ms + 3 * DAY_MS, 12.0)}
+    minutes = MinutesAccount("minutes", Learning(effective_after_hours=0), lambda: truths)
+    answer = records.Prediction(
+        prediction_id="1", model="minutes", version=1, arm="champion", arm_weight=1,
+        event_time_ms=start_ms + 3 * DAY_MS, scored_time_ms=0, source_partition=0, source_offset=0,
+        features=[], features_lag_ms=0, score=20.0, prediction=20.0,
+    )  # fmt: skip
+    minutes.add_predictions([records.encode(answer)])
+    return minutes
+
+
+def test_months_of_the_learning_model_stand_beside_the_running_mean(account: Account) -> None:
+    page = io.StringIO()
+    found = summarise(account)
+    summary.show(found, Console(file=page, width=300))
+    (line,) = found.minutes.months
+    assert (line.month, line.labels, line.mae_live, line.mae_running_mean) == ("2013-02", 1, 8.0, 2.0)
+    assert "Learning online: mean absolute error in minutes" in page.getvalue()
+    assert "repeats 0; version 1" in page.getvalue()
 
 
 def test_the_json_has_every_promised_key(account: Account, tmp_path: Path) -> None:

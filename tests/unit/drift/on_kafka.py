@@ -11,11 +11,11 @@ from typing import Any
 import redis
 from kafka import KafkaConsumer, TopicPartition
 
-from services.drift.inputs import PREDICTION
 from services.model import load_all
 from services.settings import Settings
 from services.topics import ensure_topics
 from streams import codec, records, topics
+from streams.inputs import PREDICTION
 from streams.producer import BatchProducer, Record
 from tests.marks import read_marks
 from tests.unit.drift import world

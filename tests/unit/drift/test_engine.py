@@ -7,9 +7,9 @@ import random
 import pytest
 
 from services.drift import engine as subject
-from services.drift import snapshots
-from services.drift.inputs import LABEL, PREDICTION, Place
+from services.drift.served import SNAPSHOTS
 from streams import records
+from streams.inputs import LABEL, PREDICTION, Place
 from tests.unit.drift import world
 from tests.unit.drift.world import HOUR_MS, START_MS, label, prediction
 
@@ -139,6 +139,20 @@ def test_second_label_is_a_duplicate_and_conflicting_only_if_it_differs():
     assert len(outcomes(desk.until(20))) == 1
     totals = desk.engine.totals
     assert (totals.joined, totals.duplicate, totals.conflicting) == (1, 2, 1)
+
+
+def test_predictions_over_http_are_no_repeats_and_meet_their_labels():
+    desk = Desk()
+    http = dict.fromkeys(("source_partition", "source_offset"), records.ASKED_OVER_HTTP)
+    desk.predict(1, 0, source_offset=0)
+    desk.predict(2, 1, **http)
+    desk.predict(3, 2, **http)
+    desk.predict(4, 3, source_offset=1)
+    desk.label(3, 30, 1.0)
+    outputs = desk.until(60)
+    (report,) = world.reports(outputs)
+    assert (report.predictions, desk.engine.totals.repeated) == (4, 0)
+    assert [outcome.prediction_id for outcome in outcomes(outputs)] == ["p3"]
 
 
 def test_repeated_prediction_is_dropped():
@@ -455,7 +469,7 @@ def test_snapshot_goes_on_as_if_nothing_had_happened():
     while places := player.open:
         parts.append(player.step(engine, chance.choice(places), chance.randrange(1, 200)))
         if chance.random() < 0.1:
-            kept = snapshots.decode(snapshots.encode("m", "l", engine.state()), "m", "l")
+            kept = SNAPSHOTS.decode(SNAPSHOTS.encode("m", "l", engine.state()), "m", "l")
             engine = world.new_engine(model, partitions=2, state=kept)
             player.seek(engine)
     merged = world.merge(parts)
@@ -473,4 +487,4 @@ def test_topic_made_anew_with_fewer_partitions_is_an_error():
 def test_partitions_that_were_added_are_read_from_their_beginning():
     state = world.new_engine(partitions=1).state()
     grown = subject.fresh_state(world.declaration(), 2, 1, state)
-    assert subject.offsets_to_read(grown, "p", "l") == {("p", 0): 0, ("p", 1): 0, ("l", 0): 0}
+    assert [at.offset for at in (*grown.predictions, *grown.labels)] == [0, 0, 0]

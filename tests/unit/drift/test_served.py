@@ -4,7 +4,7 @@ from prometheus_client import REGISTRY
 
 from services.drift.engine import Outputs
 from services.drift.observing import Observer
-from services.drift.served import SnapshotPace
+from services.snapshots import SnapshotPace
 from tests.unit.drift import world
 
 CLOSED = Outputs(windows_closed=1)
@@ -14,7 +14,7 @@ def pace(*outputs, cost_seconds=0.0):
     made = SnapshotPace()
     made.taken(100.0 - cost_seconds, 100.0)
     for each in outputs:
-        made.note(each)
+        made.note(each.windows_closed)
     return made
 
 

@@ -5,8 +5,8 @@ import zlib
 import msgspec
 import pytest
 
-from services.drift import snapshots
-from services.drift.snapshots import SnapshotError
+from services.drift.served import SNAPSHOTS
+from services.snapshots import SnapshotError
 from tests.unit.drift import world
 
 
@@ -18,22 +18,22 @@ def state():
 
 
 def test_decode_of_encode_is_the_state(state):
-    assert snapshots.decode(snapshots.encode("m", "labels", state), "m", "labels") == state
+    assert SNAPSHOTS.decode(SNAPSHOTS.encode("m", "labels", state), "m", "labels") == state
 
 
 def test_damaged_snapshot_is_an_error(state):
-    raw = snapshots.encode("m", "labels", state)
+    raw = SNAPSHOTS.encode("m", "labels", state)
     with pytest.raises(SnapshotError, match="the snapshot of 'm' cannot be read"):
-        snapshots.decode(raw[:-10], "m", "labels")
+        SNAPSHOTS.decode(raw[:-10], "m", "labels")
 
 
 def test_snapshot_of_another_label_topic_is_refused(state):
-    raw = snapshots.encode("m", "labels", state)
+    raw = SNAPSHOTS.encode("m", "labels", state)
     with pytest.raises(SnapshotError, match="with the labels of labels, not of 'm' with those of others"):
-        snapshots.decode(raw, "m", "others")
+        SNAPSHOTS.decode(raw, "m", "others")
 
 
 def test_snapshot_of_another_format_tells_what_to_do():
     raw = zlib.compress(msgspec.msgpack.encode({"format": 99, "else": "entirely"}))
     with pytest.raises(SnapshotError, match="has format 99, this version reads 2: run the version"):
-        snapshots.decode(raw, "m", "labels")
+        SNAPSHOTS.decode(raw, "m", "labels")

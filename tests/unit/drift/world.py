@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from services.drift.engine import Engine, Outputs, State, fresh_state
-from services.drift.inputs import LABEL, PREDICTION, Place
 from services.model import ModelDeclaration
 from streams import records
+from streams.inputs import LABEL, PREDICTION, Place
 
 HOUR_MS = 3_600_000
 START_MS = 1_357_000_000_000 // HOUR_MS * HOUR_MS

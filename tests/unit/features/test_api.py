@@ -82,7 +82,7 @@ def filled(valkey: str) -> str:
 
 def application(url: str, **changes: Any) -> Any:
     options = Settings(redis_url=url, **changes)
-    return web.application(lambda: None, OnlineFeatures(options, PLAN).routes(), options.token_digests)
+    return web.application(lambda: None, OnlineFeatures(options, PLAN).routes(), options.feature_tokens)
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def test_a_wrong_body_is_refused_by_the_name_of_its_field(
 )
 def test_a_body_that_is_no_request_is_a_client_error(client: TestClient, body: bytes, status: int) -> None:
     answer = client.post("/get-online-features", content=body)
-    assert (answer.status_code, list(answer.json())) == (status, ["error"])
+    assert (answer.status_code, list(answer.json())) == (status, ["error", "request_id"])
 
 
 names = st.sampled_from(["shop", "desk", "orders:sum", "facts:raw", "orders:", ":", "facts:count", "é"])

@@ -1,12 +1,13 @@
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from models.arrival_delay import training
+from services.model import MissingValues
 from services.retraining import candidate
-from services.retraining.errors import InvalidDataError, RetrainingError
+from services.retraining.errors import InvalidDataError
+from services.versions.inputs import Columns
 from tests.unit.retraining.world import declaration, training_set
 
 
@@ -36,37 +37,35 @@ def test_refitted_candidate_has_seen_all_rows_and_keeps_its_honest_metrics():
     assert not np.array_equal(scores, candidate.scores_of(honest.estimator, data.features))
 
 
+class Champion:
+    """Scores by x alone, as an earlier model of fewer features does."""
+
+    size_bytes = 0
+
+    def predict(self, columns: Columns) -> Any:
+        return 1 / (1 + np.exp(-2 * columns["x"]))
+
+
 def test_champion_is_compared_on_the_same_rows_with_the_features_it_knows():
-    data = training_set()
-    champion = estimator([], ["x"]).fit(data.features[["x"]], data.labels)
-    trained = candidate.train(data, declaration(holdout_days=3), estimator, champion)
+    trained = candidate.train(training_set(), declaration(holdout_days=3), estimator, Champion())
 
     assert trained.champion is not None
     assert trained.champion.log_loss < 0.69
 
 
-def test_champion_whose_features_are_gone_cannot_be_compared():
+def test_examples_are_held_out_rows_as_the_model_gets_them():
     data = training_set()
-    champion = estimator([], ["x", "y"]).fit(data.features[["x"]].assign(y=1.0), data.labels)
+    declared = declaration("features", missing=MissingValues(fill={"colour": "none"}))
+    trained = candidate.train(data, declared, estimator, None)
 
-    with pytest.raises(RetrainingError, match="the champion needs the features y"):
-        candidate.train(data, declaration(holdout_days=3), estimator, champion)
+    assert len(trained.examples) == 64
+    assert set(trained.examples["colour"]) == {"red", "green", "none"}
+    assert trained.examples.index.min() >= 300
 
 
 def test_held_out_days_that_hold_everything_are_refused():
     with pytest.raises(InvalidDataError, match="0 rows before the held-out days"):
         candidate.train(training_set(), declaration(holdout_days=30), estimator, None)
-
-
-def test_training_script_is_looked_for_in_the_models_folder(tmp_path: Path):
-    with pytest.raises(RetrainingError, match="no such file; it must define estimator"):
-        candidate.estimator_of(tmp_path, "m")
-    (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "training.py").write_text("")
-    with pytest.raises(RetrainingError, match="must define estimator"):
-        candidate.estimator_of(tmp_path, "m")
-    (tmp_path / "m" / "training.py").write_text("def estimator(categorical, numeric):\n    return 'fine'\n")
-    assert candidate.estimator_of(tmp_path, "m")([], []) == "fine"
 
 
 def test_unseen_category_is_scored_as_any_other_unseen_one():

@@ -1,5 +1,6 @@
 from services.model import HOUR_MS
-from services.retraining.rollout import ALL_KEYS, arms_after
+from services.retraining.rollout import arms_after
+from services.shares import BUCKETS, check, with_share
 from streams.records import Arm
 from tests.unit.retraining.world import DECLARATION, NOW_MS, declaration, request
 
@@ -7,7 +8,7 @@ DELAY_MS = 6 * HOUR_MS
 
 
 def champion(version: int, since_ms: int) -> Arm:
-    return Arm(name="champion", version=version, weight=ALL_KEYS, effective_from_ms=since_ms)
+    return Arm(name="champion", version=version, weight=BUCKETS, effective_from_ms=since_ms)
 
 
 FROZEN = Arm(name="frozen", version=1, weight=0, effective_from_ms=NOW_MS, shadow=True)
@@ -52,3 +53,38 @@ def test_champion_that_has_not_begun_yet_counts_until_the_new_one():
         champion(2, NOW_MS + 10),
         champion(4, NOW_MS + DELAY_MS),
     ]
+
+
+def test_new_champion_gets_what_the_challengers_leave():
+    before = with_share([champion(1, 0)], "new", 2, 1500, effective_from_ms=NOW_MS - 10)
+    after = arms_after(DECLARATION, request(), before, 3)
+    check(after)
+    (promoted,) = [arm for arm in after if arm.version == 3]
+    assert (promoted.weight, promoted.effective_from_ms) == (8500, NOW_MS + DELAY_MS)
+    assert [arm.weight for arm in after if arm.name == "new"] == [1500]
+
+
+def test_new_champion_leaves_room_for_what_is_planned_behind_it():
+    later_ms = NOW_MS + 2 * DELAY_MS
+    before = with_share([champion(1, 0)], "new", 2, 1500, effective_from_ms=later_ms)
+    after = arms_after(DECLARATION, request(), before, 3)
+    check(after)
+    assert [(arm.weight, arm.effective_from_ms) for arm in after if arm.version == 3] == [
+        (BUCKETS, NOW_MS + DELAY_MS),
+        (8500, later_ms),
+    ]
+
+
+def test_challenger_that_is_promoted_ends_and_another_one_stays():
+    before = with_share([champion(1, 0)], "new", 2, 1500, effective_from_ms=NOW_MS - 10)
+    before = with_share(before, "other", 3, 500, effective_from_ms=NOW_MS - 5)
+    before = with_share(before, "west", 2, 4000, segment={"dest": ["SFO"]})
+    after = arms_after(DECLARATION, request(), before, 2)
+    check(after)
+    assert [arm.weight for arm in after if (arm.name, arm.version) == ("champion", 2)] == [9500]
+    for name, weight in (("new", 1500), ("west", 4000)):
+        ends = [(arm.weight, arm.effective_from_ms) for arm in after if arm.name == name][-1]
+        assert ends == (0, NOW_MS + DELAY_MS), name
+        assert weight in [arm.weight for arm in after if arm.name == name], "it answers until then"
+    later = arms_after(DECLARATION, request(at_ms=NOW_MS + 2 * DELAY_MS), after, 4)
+    assert {arm.name for arm in later} == {"champion", "other"}, "what has ended is left out"

@@ -1,8 +1,11 @@
 """A scorer with everything around it replaced by the simplest thing that is true to its contract."""
 
+import time
+
 import numpy as np
 
 from services.model import ModelDeclaration
+from services.scoring.endpoint import Endpoint
 from services.scoring.engine import Scorer
 from services.scoring.models import ModelCache, ModelSet
 from services.scoring.routing import Routes
@@ -56,6 +59,20 @@ class HalfOfX:
         return columns["x"] / 2 + self.offset
 
 
+class Slow(HalfOfX):
+    """Takes its time; counts the rows of each call."""
+
+    def __init__(self, seconds, **options):
+        super().__init__(**options)
+        self.seconds = seconds
+        self.calls = []
+
+    def predict(self, columns):
+        self.calls.append(len(columns["x"]))
+        time.sleep(self.seconds)
+        return super().predict(columns)
+
+
 class Store:
     """Serves the entity's length as the feature f; None has none."""
 
@@ -79,6 +96,23 @@ def scorer(models=None, arms=(CHAMPION,), **changes):
     own = model_set(lambda _name, version: models[version])
     own.routes = Routes("m", list(arms))
     return Scorer(declaration(**changes), ["who"], ["f"], Store(), own, Threads(2))
+
+
+class Producer:
+    """Keeps what was written, by topic; ``held`` keeps it waiting."""
+
+    def __init__(self):
+        self.written = {}
+        self.held = None
+
+    async def send_by_key(self, topic, batch):
+        if self.held is not None:
+            await self.held.wait()
+        self.written.setdefault(topic, []).extend(batch)
+
+
+def endpoint(producer=None, **options):
+    return Endpoint(scorer(**options), producer or Producer())
 
 
 def event(scorer, number, x=1.0, who="abc"):

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
+from services import telemetry
 from services.scoring.agent import ScoringAgent
 from services.tracing import Tracing
 from streams.batches import Slice
@@ -39,10 +41,9 @@ def request(offset, at):
     return SimpleNamespace(**place, key=b"k", value=value, headers=())
 
 
-def test_a_request_of_the_future_is_a_dead_letter_and_its_neighbours_are_answered():
-    producer: Any = Producer()
+def agent_with(producer: Any) -> ScoringAgent:
     follower: Any = Follower()
-    agent = ScoringAgent(
+    return ScoringAgent(
         scorer(),
         follower,
         producer,
@@ -50,9 +51,29 @@ def test_a_request_of_the_future_is_a_dead_letter_and_its_neighbours_are_answere
         cloud_events=False,
         tracing=Tracing("", "scoring"),
     )
+
+
+def test_a_request_of_the_future_is_a_dead_letter_and_its_neighbours_are_answered():
+    producer: Any = Producer()
+    agent = agent_with(producer)
     ats = ("2013-07-01T16:05:00Z", "3000-01-01T00:00:00Z", "2013-07-01T16:05:01Z")
     asked = [request(offset, at) for offset, at in enumerate(ats)]
     asyncio.run(agent.write_predictions(Slice("requests", 0, asked, caught_up=True)))
     assert [letter.offset for letter in producer.letters] == [1]
     assert "more than a day after" in producer.letters[0].reason
     assert [json.loads(value)["source_offset"] for _, value, _ in producer.sent] == [0, 2]
+
+
+def test_each_stage_of_a_slice_is_timed_once():
+    producer: Any = Producer()
+    agent = agent_with(producer)
+    before = stage_counts()
+    asked = [request(offset, "2013-07-01T16:05:00Z") for offset in range(2)]
+    asyncio.run(agent.write_predictions(Slice("requests", 0, asked, caught_up=True)))
+    assert stage_counts() - before == Counter(["decode", "features", "predict", "write"])
+
+
+def stage_counts() -> Counter[str]:
+    samples = next(iter(telemetry.SCORING_STAGE_DURATION.collect())).samples
+    found = ((each.labels["stage"], int(each.value)) for each in samples if each.name.endswith("_count"))
+    return Counter(dict(found))

@@ -1,19 +1,17 @@
 """The REST adapter: every kind of error has its status, and none shows internals."""
 
-import asyncio
-
 import pytest
 from starlette.testclient import TestClient
 
 from services import web
-from services.scoring import rest
-from tests.unit.scoring.fakes import HalfOfX, scorer
+from services.scoring import asking, rest
+from tests.unit.scoring.fakes import HalfOfX, endpoint
 
 ROW = {"id": "r0", "at": "2013-07-01T16:05:00Z", "x": 1.2, "who": "abc"}
 
 
 def client(**subjects):
-    served = subjects or {"m": scorer()}
+    served = subjects or {"m": endpoint()}
     app = web.application(lambda: None, rest.routes(lambda: served))
     return TestClient(app, raise_server_exceptions=False)
 
@@ -57,40 +55,27 @@ def test_body_that_is_no_json_is_a_400():
 
 
 def test_body_without_bound_is_refused():
-    answer = client().post("/predict", content=b" " * (rest.BODY_BYTES_MAX + 1))
+    answer = client().post("/predict", content=b" " * (asking.BODY_BYTES_MAX + 1))
     assert answer.status_code == 413
 
 
 def test_defect_is_a_500_without_internals():
-    answer = client(m=scorer(models={1: HalfOfX(poison=1.2)})).post("/predict", json={"rows": [ROW]})
+    answer = client(m=endpoint(models={1: HalfOfX(poison=1.2)})).post("/predict", json={"rows": [ROW]})
     assert answer.status_code == 500
     assert "poison" not in answer.text
     assert "logged as" in answer.json()["error"]
 
 
 def test_no_model_yet_is_a_503():
-    answer = client(m=scorer(arms=[])).post("/predict", json={"rows": [ROW]})
+    answer = client(m=endpoint(arms=[])).post("/predict", json={"rows": [ROW]})
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]
 
 
 def test_several_models_must_be_named():
-    answer = client(m=scorer(), n=scorer()).post("/predict", json={"rows": [ROW]})
+    answer = client(m=endpoint(), n=endpoint()).post("/predict", json={"rows": [ROW]})
     assert answer.status_code == 400
     assert "name one of m, n" in answer.json()["error"]
-
-
-def test_more_requests_at_once_than_places_are_turned_away():
-    async def crowd():
-        places = rest._Places(1)
-        async with places.take():
-            with pytest.raises(rest.Overload):
-                async with places.take():
-                    pass
-        async with places.take():
-            return True
-
-    assert asyncio.run(crowd())
 
 
 def test_health_and_metrics_are_served():

@@ -26,6 +26,7 @@ class Handler:
 
     def __init__(self):
         self.seen: list[int] = []
+        self.sizes: list[int] = []
         self.failures = 0
         self.gate = asyncio.Event()
         self.gate.set()
@@ -35,6 +36,7 @@ class Handler:
         if self.failures:
             self.failures -= 1
             raise ConnectionError("the sink is gone")
+        self.sizes.append(len(slice_.records))
         self.seen += [record.offset for record in slice_.records]
         slice_.ack()
 
@@ -52,7 +54,7 @@ def _quick_retries(monkeypatch):
 
 def run(test):
     async def within():
-        lanes = Lanes(in_flight_bytes_max=100, observer=Observer())
+        lanes = Lanes(in_flight_bytes_max=100, slice_records_max=4, observer=Observer())
         try:
             await test(lanes, Handler())
         finally:
@@ -124,6 +126,7 @@ def test_full_lane_and_full_process_say_so():
     async def test(lanes, handler):
         handler.gate.clear()
         lanes.put(TP("t", 0), slice_of(0, 1), handler)
+        await asyncio.sleep(0.01)
         assert not lanes.is_full(TP("t", 0))
         lanes.put(TP("t", 0), slice_of(2, 3), handler)
         assert lanes.is_full(TP("t", 0))
@@ -136,6 +139,33 @@ def test_full_lane_and_full_process_say_so():
         assert lanes.has_room
 
     run(test)
+
+
+def test_small_slices_that_wait_become_one_within_the_limit():
+    """However small the fetches are, work catches up, and a lane always has a bound."""
+
+    async def test(lanes, handler):
+        handler.gate.clear()
+        lanes.put(TP("t", 0), slice_of(0), handler)
+        await asyncio.sleep(0.01)
+        for offset in (1, 2):
+            assert not lanes.is_full(TP("t", 0))
+            lanes.put(TP("t", 0), slice_of(offset), handler)
+        assert lanes.is_full(TP("t", 0))
+        lanes.put(TP("t", 0), slice_of(3, 4, 5), handler)
+        handler.gate.set()
+        await settle(lambda: handler.sizes == [1, 2, 3])
+        assert handler.seen == [0, 1, 2, 3, 4, 5]
+        assert lanes.in_flight_bytes == 0
+
+    run(test)
+
+
+def test_joined_slices_tell_of_the_first_begin_and_the_last_end():
+    """What follows what, and whether all has been fetched, stays true of the whole."""
+    joined = dataclasses.replace(slice_of(7, 9), follows=5)
+    joined.extend(dataclasses.replace(slice_of(12), follows=10, caught_up=True))
+    assert (joined.first_offset, joined.next_offset, joined.caught_up) == (5, 13, True)
 
 
 def test_close_lets_the_slice_in_work_finish_and_drops_what_waits():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import codec
+from streams import codec, records
 
 DECODER = codec.EventDecoder(
     codec.parse_ddl("id string not null, at timestamp not null, n int not null, x double, ok boolean")
@@ -90,6 +90,14 @@ def test_repeat_filter_keeps_partitions_apart():
     assert repeats.is_repeat(0, 5)
     assert not repeats.is_repeat(1, 5)
     assert not repeats.is_repeat(0, 6)
+
+
+def test_what_was_asked_over_http_is_never_a_repeat():
+    """Neither in itself, nor for what has a source."""
+    repeats = codec.RepeatFilter({records.ASKED_OVER_HTTP: records.ASKED_OVER_HTTP})
+    http = (records.ASKED_OVER_HTTP, records.ASKED_OVER_HTTP)
+    assert not any(repeats.is_repeat(*place) for place in (http, http, (0, 0), http))
+    assert repeats.is_repeat(0, 0)
 
 
 @given(st.datetimes(timezones=st.just(dt.UTC)))

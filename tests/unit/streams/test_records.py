@@ -45,6 +45,12 @@ GOLDEN = [
         ),
     ),
     (
+        records.LearnedModel(
+            model="m", version=4, interval_end_ms=1_372_694_400_000, labels=900, estimator=b"\xff"
+        ),
+        b'{"model":"m","version":4,"interval_end_ms":1372694400000,"labels":900,"estimator":"/w=="}',
+    ),
+    (
         records.DeadLetter(
             service="scoring",
             reason="r",

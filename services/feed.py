@@ -1,23 +1,38 @@
-"""From Kafka's records to the engine: decode, check, or reject with the reason."""
+"""From Kafka's predictions and labels to whoever joins them: decode, check, or reject with the reason."""
 
 import operator
 from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
 
-from services.drift.engine import Engine
-from services.drift.inputs import LABEL, PREDICTION, Place, TracedPrediction
 from services.model import ModelDeclaration
 from streams import codec, records
+from streams.inputs import LABEL, PREDICTION, Inputs, Place, TracedPrediction
+
+
+class Sink(Protocol):
+    """Who takes what was decoded."""
+
+    @property
+    def inputs(self) -> Inputs:
+        """Takes heartbeats and what is rejected."""
+
+    def add_prediction(self, partition: int, offset: int, prediction: records.Prediction) -> None:
+        """Take a prediction from its partition, in order."""
+
+    def add_label(self, partition: int, offset: int, label: records.Label) -> None:
+        """Take a label from its partition, in order."""
 
 
 class Feed:
-    """Feeds one model's engine."""
+    """Feeds one model's sink."""
 
-    def __init__(self, declaration: ModelDeclaration, engine: Engine) -> None:
-        """Compile the declared schema of the labels."""
+    def __init__(self, service: str, declaration: ModelDeclaration, sink: Sink) -> None:
+        """Compile the declared schema of the labels; dead letters name the service."""
         label = declaration.label
-        self._engine = engine
+        self._service = service
+        self._sink = sink
         self._positive_above = label.positive_above
         self._decode_prediction = records.decoder_of(records.Prediction).decode
         self._decode_label = label.decoder().decode
@@ -38,7 +53,7 @@ class Feed:
                 continue
             if message.headers and (trace := codec.trace_headers(message.headers)):
                 prediction = TracedPrediction.of(prediction, trace)
-            self._engine.add_prediction(message.partition, message.offset, prediction)
+            self._sink.add_prediction(message.partition, message.offset, prediction)
 
     def take_labels(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:
         """Take a slice of one partition of the label topic."""
@@ -51,7 +66,7 @@ class Feed:
             except codec.InvalidRecordError as error:
                 self._reject(LABEL, message, error, now_ms)
                 continue
-            self._engine.add_label(message.partition, message.offset, label)
+            self._sink.add_label(message.partition, message.offset, label)
 
     def _label(self, message: codec.KafkaRecord) -> records.Label:
         identity, event_time, value = self._label_fields(self._decode_label(message.value))
@@ -70,8 +85,8 @@ class Feed:
     def _take_heartbeat(self, kind: int, message: codec.KafkaRecord) -> None:
         watermark_ms = codec.watermark_of(message.headers)
         if watermark_ms is not None:
-            self._engine.inputs.add_heartbeat(Place(kind, message.partition), message.offset, watermark_ms)
+            self._sink.inputs.add_heartbeat(Place(kind, message.partition), message.offset, watermark_ms)
 
     def _reject(self, kind: int, message: codec.KafkaRecord, error: Exception, now_ms: int) -> None:
-        letter = codec.dead_letter("drift", message, str(error), now_ms)
-        self._engine.inputs.reject(Place(kind, message.partition), message.offset, letter)
+        letter = codec.dead_letter(self._service, message, str(error), now_ms)
+        self._sink.inputs.reject(Place(kind, message.partition), message.offset, letter)

@@ -1,7 +1,7 @@
 """The common order of all partitions."""
 
-from services.drift.inputs import LABEL, PREDICTION, Inputs, Place, Resume
 from streams import records
+from streams.inputs import LABEL, PREDICTION, Inputs, Place, Resume
 
 FIRST, SECOND, LABELS = Place(PREDICTION, 0), Place(PREDICTION, 1), Place(LABEL, 0)
 

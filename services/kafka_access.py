@@ -1,4 +1,4 @@
-"""Kafka as the drift process uses it: consumers without a group, and bounded reads to the end."""
+"""Kafka for those who keep their own offsets: consumers without a group, and bounded reads to the end."""
 
 import importlib.util
 import time

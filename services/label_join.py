@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from services.drift.inputs import TracedPrediction
 from streams import records
+from streams.inputs import TracedPrediction
 
 PROBABILITY_MIN = 1e-15
 """Scores are clipped to [this, 1 - this]: one certain and wrong answer costs 34.5, not infinity."""
@@ -29,6 +29,8 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     """The first label that came, kept to recognise further ones."""
     trace: list[tuple[str, bytes]] | None = None
     """Headers that go on to the outcome."""
+    features: list[records.FeatureValue] = []
+    """As served, where the join keeps them."""
 
 
 class Totals(msgspec.Struct):
@@ -56,9 +58,17 @@ class Totals(msgspec.Struct):
 class Join:
     """Finds the prediction of each label, by id and within the horizon."""
 
-    def __init__(self, horizon_ms: int, totals: Totals, pending: Iterable[Pending] = ()) -> None:
+    def __init__(
+        self,
+        horizon_ms: int,
+        totals: Totals,
+        pending: Iterable[Pending] = (),
+        *,
+        keep_features: bool = False,
+    ) -> None:
         """Start empty, or from a snapshot."""
         self._horizon_ms = horizon_ms
+        self._keep_features = keep_features
         self._pending = {entry.prediction_id: entry for entry in pending}
         self.totals = totals
 
@@ -86,6 +96,7 @@ class Join:
             _number(prediction.prediction),
             prediction.shadow_scores,
             trace=prediction.trace if isinstance(prediction, TracedPrediction) else None,
+            features=prediction.features if self._keep_features else [],
         )
 
     def add_label(self, label: records.Label) -> Pending | None:

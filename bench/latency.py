@@ -1,0 +1,144 @@
+"""Latency of scoring: from the time a request was to be sent to the time its prediction is received.
+
+The way of a request: client, Kafka, the scoring process with its read of ten features from Valkey,
+Kafka, client. A process of its own sends at a fixed rate, whatever comes back, so that no waiting is left
+out; this one receives. Once at 1,000 requests a second, once at half of what scoring manages at most in
+this same run. Beside it stands what Kafka alone takes in the same seconds: from the client to the broker
+and back. Each figure is the median of several turns, since one hiccup of the machine is a
+99th percentile.
+"""
+
+import gc
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from bench import processes, report
+from bench.report import Figures
+from bench.scoring_job import installation
+from bench.scoring_job.installation import PARTITIONS, REQUESTS
+from bench.scoring_job.load import LINGER_MS, intended_ns
+from bench.scoring_job.running import COMMAND, SINK, drain, wait_ready
+from services.settings import Settings
+
+RATE = 1000.0
+BACKLOG = 200_000
+BACKLOGS = 2
+TURNS, SECONDS, WARM_SECONDS = 5, 6.0, 1.0
+LATE_SECONDS_MAX = 30.0
+
+
+Received = tuple[int, str, bytes]
+"""Unix time in ns, topic, value."""
+
+
+class _Prediction(msgspec.Struct):
+    id: str = msgspec.field(name="prediction_id")
+
+
+class _Request(msgspec.Struct):
+    id: str = msgspec.field(name="request_id")
+
+
+def main() -> None:
+    """Measure and report."""
+    with (
+        installation.installed([SINK]) as (settings, _),
+        processes.running(COMMAND, settings.home / "scoring.log"),
+    ):
+        wait_ready(settings)
+        most = max(drain(settings, BACKLOG, first=turn * BACKLOG) for turn in range(BACKLOGS))
+        measures: dict[str, dict[str, Figures]] = {
+            f"{rate:,.0f} requests/s": _measure(settings, rate) for rate in (RATE, most / 2)
+        }
+    notes = f"request to prediction through Kafka; at most {most:,.0f} requests/s, linger {LINGER_MS} ms"
+    report.write_measures("latency", measures, {}, notes)
+
+
+def _measure(settings: Settings, rate: float) -> dict[str, Figures]:
+    turns = [_turn(settings, rate) for _ in range(TURNS)]
+    return {
+        name: {figure: statistics.median(turn[name][figure] for turn in turns) for figure in turns[0][name]}
+        for name in turns[0]
+    }
+
+
+def _turn(settings: Settings, rate: float) -> dict[str, Figures]:
+    """Return the latencies of one turn: ours, Kafka's alone, and by how much the sender itself was late."""
+    wanted = int(rate * SECONDS)
+    consumer = _consumer(settings)
+    sender = [
+        sys.executable,
+        "-m",
+        "bench.scoring_job.load",
+        settings.broker,
+        REQUESTS,
+        str(rate),
+        str(SECONDS),
+    ]
+    with subprocess.Popen(sender, stdout=subprocess.PIPE) as process:
+        received = _receive(consumer, 2 * wanted)
+        late: dict[str, float] = json.loads(process.communicate(timeout=LATE_SECONDS_MAX)[0])
+    consumer.close()
+    warm = int(rate * WARM_SECONDS)
+    return {
+        "driftline": _percentiles(_latencies_ms(received, SINK, _Prediction)[warm:]),
+        "kafka alone": _percentiles(_latencies_ms(received, REQUESTS, _Request)[warm:]),
+        "sender's lateness": late,
+    }
+
+
+def _consumer(settings: Settings) -> Any:
+    """Make a consumer that stands at the end of the requests and of the predictions."""
+    from confluent_kafka import Consumer, TopicPartition
+
+    consumer = Consumer(
+        {"bootstrap.servers": settings.broker, "group.id": "bench-latency", "enable.auto.commit": False}
+    )
+    partitions = [(topic, number) for topic in (REQUESTS, SINK) for number in range(PARTITIONS)]
+    ends = [consumer.get_watermark_offsets(TopicPartition(*partition), 10)[1] for partition in partitions]
+    consumer.assign(
+        [TopicPartition(*partition, end) for partition, end in zip(partitions, ends, strict=True)]
+    )
+    consumer.poll(0.5)
+    return consumer
+
+
+def _receive(consumer: Any, wanted: int) -> Sequence[Received]:
+    """Take so many records, each with its time of receipt. They are looked into afterwards."""
+    received: list[Received] = []
+    deadline = time.monotonic() + SECONDS + LATE_SECONDS_MAX
+    gc.disable()
+    while len(received) < wanted:
+        message = consumer.poll(1.0)
+        if message is not None:
+            received.append((time.time_ns(), message.topic(), message.value()))
+        elif time.monotonic() > deadline:
+            sys.exit(f"bench: {len(received)} of {wanted} records came")
+    gc.enable()
+    return received
+
+
+def _latencies_ms(
+    received: Sequence[Received], topic: str, record: type[_Prediction | _Request]
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the latencies of a topic's records in the order in which the requests were to be sent."""
+    decode = msgspec.json.Decoder(record).decode
+    sent = [(intended_ns(decode(value).id), at_ns) for at_ns, name, value in received if name == topic]
+    sent.sort()
+    return np.array([(at_ns - sent_ns) / 1e6 for sent_ns, at_ns in sent])
+
+
+def _percentiles(latencies_ms: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
+    return {f"p{share}_ms": float(np.percentile(latencies_ms, share)) for share in (50, 95, 99)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""One row per REST request: our scoring process against MLServer and ``mlflow models serve``.
+
+All serve the same logistic regression of ten numbers, one worker each, and answer with the same score.
+The others get the ten numbers in the request, because that is what they can do; ours gets the user's id,
+reads the numbers from the online store, validates the request and counts it in its metrics. One load
+generator, in a process of its own, asks them in turns.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import environments, processes, report
+from bench.report import Figures
+from bench.scoring_job import installation
+from bench.scoring_job.installation import MODEL, NAMES
+from bench.scoring_job.load import EVENT_TIME
+from services.embedded import ports
+from services.settings import Settings
+from streams.topics import predictions
+
+CONCURRENCIES = (1, 16)
+TURNS, SECONDS = 5, 3.0
+READY_SECONDS_MAX = 90.0
+SECONDS_MAX = 30.0
+FIRST_SECONDS_MAX = 20.0
+HOST = "127.0.0.1"
+USER = "user-0"
+OURS = "driftline"
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """One way to serve the model."""
+
+    name: str
+    command: list[str]
+    port: int
+    path: str
+    body: dict[str, Any]
+    score: Callable[[Any], float]
+    """Finds the score in an answer."""
+
+
+def main() -> None:
+    """Measure and report."""
+    with installation.installed([predictions(MODEL)]) as (settings, estimator):
+        row = _features(settings)
+        servers = [
+            _driftline(settings),
+            _mlserver(settings.home / "mlserver", estimator, row),
+            _mlflow(settings.home / "mlflow-model", estimator, row),
+        ]
+        with contextlib.ExitStack() as stack:
+            for server in servers:
+                stack.enter_context(_running(server, settings))
+            measures = {
+                f"concurrency {concurrency}": _race(servers, concurrency, settings.home)
+                for concurrency in CONCURRENCIES
+            }
+    ratios = {
+        peer: min(
+            figures[OURS]["requests_per_second"] / figures[peer]["requests_per_second"]
+            for figures in measures.values()
+        )
+        for peer in ("mlserver", "mlflow")
+    }
+    times = " and ".join(f"{ratio:.2f} times as fast as {peer}" for peer, ratio in ratios.items())
+    notes = f"one row per request, logistic regression, one worker; driftline is at least {times}"
+    report.write_measures("rest", measures, ratios, notes)
+
+
+def _features(settings: Settings) -> list[float]:
+    from services.online_store import BlockingReader
+
+    with BlockingReader.connect(settings, "profile") as reader:
+        columns = reader.read({"user_id": [USER]}, np.array([time.time_ns() // 1_000_000])).columns
+    return [float(columns[name][0]) for name in NAMES]
+
+
+def _driftline(settings: Settings) -> Server:
+    row = {"request_id": "request-0", "event_time": EVENT_TIME, "user_id": USER}
+    return Server(
+        OURS,
+        [sys.executable, "-m", "services.cli", "scoring"],
+        settings.scoring_port,
+        "/predict",
+        {"model": MODEL, "rows": [row]},
+        lambda answer: float(answer["predictions"][0]["score"]),
+    )
+
+
+def _mlserver(folder: Path, estimator: Any, row: Sequence[float]) -> Server:
+    import joblib
+
+    folder.mkdir()
+    joblib.dump(estimator, folder / "model.joblib")
+    port = ports.free_port()
+    inference = {
+        "name": MODEL,
+        "implementation": "mlserver_sklearn.SKLearnModel",
+        "parameters": {"uri": "./model.joblib"},
+    }
+    # Without its process for inference, which would be a second worker: that is how it is fastest.
+    server = {
+        "host": HOST,
+        "http_port": port,
+        "grpc_port": ports.free_port(),
+        "metrics_port": ports.free_port(),
+        "parallel_workers": 0,
+        "debug": False,
+    }
+    (folder / "model-settings.json").write_text(json.dumps(inference))
+    (folder / "settings.json").write_text(json.dumps(server))
+    data = {"name": "input", "shape": [1, len(row)], "datatype": "FP64", "data": [list(row)]}
+    return Server(
+        "mlserver",
+        [environments.python_of("mlserver"), "-m", "mlserver.cli.main", "start", str(folder)],
+        port,
+        f"/v2/models/{MODEL}/infer",
+        {"inputs": [data], "outputs": [{"name": "predict_proba"}]},
+        lambda answer: float(answer["outputs"][0]["data"][1]),
+    )
+
+
+def _mlflow(folder: Path, estimator: Any, row: Sequence[float]) -> Server:
+    import mlflow.sklearn
+    import pandas as pd
+
+    example = pd.DataFrame([row], columns=NAMES)
+    mlflow.sklearn.save_model(
+        estimator,
+        str(folder),
+        signature=mlflow.models.infer_signature(example, estimator.predict_proba(example.to_numpy())),
+        pyfunc_predict_fn="predict_proba",
+        pip_requirements=["scikit-learn"],
+        serialization_format="cloudpickle",
+    )
+    port = ports.free_port()
+    path = f"PATH={Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where its uvicorn is
+    serve = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(folder), "--host", HOST]
+    return Server(
+        "mlflow",
+        ["env", path, *serve, "--port", str(port), "--workers", "1", "--env-manager", "local"],
+        port,
+        "/invocations",
+        {"dataframe_split": {"columns": NAMES, "data": [list(row)]}},
+        lambda answer: float(answer["predictions"][0][1]),
+    )
+
+
+@contextlib.contextmanager
+def _running(server: Server, settings: Settings) -> Iterator[None]:
+    log_file = settings.home / f"{server.name}.log"
+    with processes.running(server.command, log_file) as process:
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        while not _answers(server):
+            if process.poll() is not None or time.monotonic() > deadline:
+                sys.exit(f"bench: {server.name} did not become ready:\n{log_file.read_text()[-3000:]}")
+            time.sleep(0.2)
+        yield
+
+
+def _answers(server: Server) -> bool:
+    request = urllib.request.Request(
+        f"http://{HOST}:{server.port}{server.path}",
+        json.dumps(server.body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with contextlib.suppress(OSError):
+        urllib.request.urlopen(request, timeout=FIRST_SECONDS_MAX)
+        return True
+    return False
+
+
+def _race(servers: Sequence[Server], concurrency: int, folder: Path) -> dict[str, Figures]:
+    """Ask each server in turns; return the medians of the turns."""
+    turns: dict[str, list[dict[str, float]]] = {server.name: [] for server in servers}
+    scores: dict[str, float] = {}
+    for _ in range(TURNS):
+        for server in servers:
+            figures, scores[server.name] = _ask(server, concurrency, folder)
+            turns[server.name].append(figures)
+    if max(scores.values()) - min(scores.values()) > 1e-9:
+        sys.exit(f"bench: the servers differ: {scores}")
+    return {
+        name: {figure: statistics.median(turn[figure] for turn in each) for figure in each[0]}
+        for name, each in turns.items()
+    }
+
+
+def _ask(server: Server, concurrency: int, folder: Path) -> tuple[dict[str, float], float]:
+    body_file = folder / f"{server.name}.json"
+    body_file.write_text(json.dumps(server.body))
+    arguments = [HOST, server.port, server.path, body_file, concurrency, SECONDS]
+    command = [sys.executable, "-m", "bench.http_load", *map(str, arguments)]
+    asked = subprocess.run(command, check=False, stdout=subprocess.PIPE, timeout=SECONDS_MAX)
+    if asked.returncode:
+        sys.exit(f"bench: {server.name} was asked in vain")
+    result = json.loads(asked.stdout)
+    return result, server.score(json.loads(result.pop("answer")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Whether memory and rate stay flat: the scoring process works off ten million requests.
+
+They are written before it starts, so that it has the machine for itself, as far as the broker and the
+store leave it. Takes minutes and about 8 GB of disk, hence only when it is named.
+"""
+
+import shutil
+import sys
+import tempfile
+import time
+
+from bench import processes, report
+from bench.report import Figures
+from bench.scoring_job import answers, installation
+from bench.scoring_job.installation import REQUESTS
+from bench.scoring_job.running import COMMAND, SINK
+from services.settings import Settings
+
+EVENTS_AT_ONCE = 200_000
+MARKS = (100_000, 1_000_000, 10_000_000)
+DISK_BYTES_MIN = 12 << 30
+SECONDS_MAX = 600.0
+
+
+def main() -> None:
+    """Measure and report."""
+    if shutil.disk_usage(tempfile.gettempdir()).free < DISK_BYTES_MIN:
+        sys.exit(f"bench: soak needs {DISK_BYTES_MIN >> 30} GiB in {tempfile.gettempdir()}")
+    with installation.installed([SINK]) as (settings, _):
+        for first in range(0, MARKS[-1], EVENTS_AT_ONCE):
+            installation.fill(settings, REQUESTS, EVENTS_AT_ONCE, first=first)
+        print(f"{MARKS[-1]:,} requests are written", flush=True)
+        measures = _measure(settings)
+    report.write_measures("soak", measures, {}, "memory at, and rate since the mark before")
+
+
+def _measure(settings: Settings) -> dict[str, dict[str, Figures]]:
+    """Return by mark the resident memory there and the rate since the mark before."""
+    import psutil
+
+    measures: dict[str, dict[str, Figures]] = {}
+    with processes.running(COMMAND, settings.home / "scoring.log") as process:
+        memory = psutil.Process(process.pid).memory_info
+        done, at = 0, 0.0
+        for mark in MARKS:
+            before, began = done, at
+            done, at = _reach(settings, mark, since=done)
+            # From the first prediction on, so that the start does not count.
+            figures = {"rss_mb": memory().rss / 1e6}
+            if before:
+                figures["events_per_second"] = (done - before) / (at - began)
+            measures[f"{mark:,} events"] = {"driftline": figures}
+            print(f"{done:,} events: {figures}", flush=True)
+    return measures
+
+
+def _reach(settings: Settings, mark: int, *, since: int) -> tuple[int, float]:
+    """Wait for so many predictions; return how many there are and when, in s."""
+    deadline = time.monotonic() + SECONDS_MAX
+    done = since
+    while done < mark:
+        if time.monotonic() > deadline:
+            sys.exit(f"bench: scoring stands at {done:,} of {mark:,} predictions")
+        time.sleep(0.1)
+        done = answers.count(settings, SINK)
+    return done, time.monotonic()
+
+
+if __name__ == "__main__":
+    main()

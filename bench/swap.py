@@ -1,0 +1,181 @@
+"""How long answers wait while a version takes over: 1,000 requests a second through Kafka, swapped midway.
+
+A process of its own sends at a fixed rate, whatever comes back. After two seconds a ModelChanged names a
+version that the scoring process has not loaded; it is downloaded, verified, loaded and proved while the
+old one answers. What counts is the time from when a request was to be sent until its prediction arrives:
+in the two seconds before, and from the change until a second after the first answer of the new version.
+Each kind is swapped to several times; the first of a kind stands apart, since it imports the kind's code.
+"""
+
+import dataclasses
+import gc
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from bench import processes, report
+from bench.report import Figures
+from bench.scoring_job import installation
+from bench.scoring_job.installation import MODEL, NAMES, PARTITIONS, REQUESTS
+from bench.scoring_job.load import intended_ns
+from bench.scoring_job.running import COMMAND, SINK, wait_ready
+from services.settings import Settings
+from streams import records
+from streams.topics import MODELS
+
+RATE, SECONDS, CHANGE_SECONDS = 1000.0, 6.0, 2.0
+TURNS = 4
+"""Of each kind: the first, and those of which the median counts."""
+LATE_SECONDS_MAX = 30.0
+AFTER_NS = 1_000_000_000
+
+
+class _Prediction(msgspec.Struct):
+    id: str = msgspec.field(name="prediction_id")
+    version: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """What came in one turn, by the time at which each request was to be sent."""
+
+    sent_ns: np.ndarray[Any, np.dtype[np.int64]]
+    received_ns: np.ndarray[Any, np.dtype[np.int64]]
+    versions: np.ndarray[Any, np.dtype[np.int64]]
+    changed_ns: int
+
+
+def main() -> None:
+    """Measure and report."""
+    measures: dict[str, dict[str, Figures]] = {}
+    with installation.installed([SINK]) as (settings, _):
+        versions = {
+            kind: [installation.register(settings, make(seed)) for seed in range(TURNS)]
+            for kind, make in _kinds().items()
+        }
+        warm = installation.register(settings, installation.train(seed=TURNS))
+        with processes.running(COMMAND, settings.home / "scoring.log"):
+            wait_ready(settings)
+            _turn(settings, warm)
+            for kind, numbers in versions.items():
+                first, *others = [_figures(_turn(settings, number), number) for number in numbers]
+                measures[kind] = {"first of its kind": first, "later ones": _medians(others)}
+    notes = f"swaps at {RATE:,.0f} requests/s; request to prediction, ms"
+    report.write_measures("swap", measures, {}, notes)
+
+
+def _kinds() -> Mapping[str, Callable[[int], Any]]:
+    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+
+    def fitted(estimator: Any, seed: int) -> Any:
+        inputs = np.random.default_rng(seed).normal(size=(5000, len(NAMES)))
+        return estimator.fit(inputs, inputs.sum(axis=1) > 0)
+
+    return {
+        "logistic regression": installation.train,
+        "150 boosted trees": lambda seed: fitted(HistGradientBoostingClassifier(max_iter=150), seed),
+        "forest of 100": lambda seed: fitted(RandomForestClassifier(max_depth=10, random_state=seed), seed),
+    }
+
+
+def _turn(settings: Settings, version: int) -> Turn:
+    consumer, producer = _consumer(settings), _producer(settings)
+    command = [sys.executable, "-m", "bench.scoring_job.load"]
+    arguments = [settings.broker, REQUESTS, str(RATE), str(SECONDS)]
+    with subprocess.Popen([*command, *arguments], stdout=subprocess.DEVNULL) as sender:
+        received, changed_ns = _receive(consumer, lambda: _announce(producer, version))
+        sender.wait(LATE_SECONDS_MAX)
+    consumer.close()
+    producer.flush(10)
+    decode = msgspec.json.Decoder(_Prediction).decode
+    rows = sorted(
+        (intended_ns(answer.id), at_ns, answer.version)
+        for at_ns, value in received
+        for answer in [decode(value)]
+    )
+    sent_ns, received_ns, versions = np.array(rows, dtype=np.int64).T
+    return Turn(sent_ns, received_ns, versions, changed_ns)
+
+
+def _receive(consumer: Any, announce: Callable[[], None]) -> tuple[Sequence[tuple[int, bytes]], int]:
+    """Take all predictions of a turn with the times of their receipt; have the change made in between."""
+    received: list[tuple[int, bytes]] = []
+    changed_ns = 0
+    deadline = time.monotonic() + SECONDS + LATE_SECONDS_MAX
+    gc.disable()
+    while len(received) < int(RATE * SECONDS):
+        message = consumer.poll(0.1)
+        if message is not None:
+            received.append((time.time_ns(), message.value()))
+        elif time.monotonic() > deadline:
+            sys.exit(f"bench: only {len(received)} predictions came")
+        if not changed_ns and len(received) >= RATE * CHANGE_SECONDS:
+            changed_ns = time.time_ns()
+            announce()
+    gc.enable()
+    return received, changed_ns
+
+
+def _announce(producer: Any, version: int) -> None:
+    change = records.ModelChanged(
+        model=MODEL,
+        arms=[records.Arm(name="champion", version=version, weight=10_000)],
+        changed_at_ms=0,
+        reason="bench",
+    )
+    producer.produce(MODELS.name, records.encode(change), MODEL)
+    producer.poll(0)
+
+
+def _figures(turn: Turn, version: int) -> Figures:
+    """Return the latencies before the change and around it, and when the new version took over."""
+    latencies_ms = (turn.received_ns - turn.sent_ns) / 1e6
+    switched = turn.versions == version
+    switched_ns = int(turn.received_ns[switched].min())
+    before = turn.received_ns < turn.changed_ns
+    around = (turn.received_ns >= turn.changed_ns) & (turn.sent_ns <= switched_ns + AFTER_NS)
+    return {
+        "p99_before": float(np.percentile(latencies_ms[before], 99)),
+        "p99": float(np.percentile(latencies_ms[around], 99)),
+        "max": float(latencies_ms[around].max()),
+        "takes_over_after": (switched_ns - turn.changed_ns) / 1e6,
+    }
+
+
+def _medians(turns: Sequence[Figures]) -> Figures:
+    return {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
+
+
+def _consumer(settings: Settings) -> Any:
+    """Make a consumer that stands at the end of the predictions."""
+    from confluent_kafka import Consumer, TopicPartition
+
+    consumer = Consumer(
+        {"bootstrap.servers": settings.broker, "group.id": "bench-swap", "enable.auto.commit": False}
+    )
+    places = [TopicPartition(SINK, partition) for partition in range(PARTITIONS)]
+    ends = [consumer.get_watermark_offsets(place, 10)[1] for place in places]
+    consumer.assign(
+        [TopicPartition(place.topic, place.partition, end) for place, end in zip(places, ends, strict=True)]
+    )
+    consumer.poll(0.5)
+    return consumer
+
+
+def _producer(settings: Settings) -> Any:
+    """Make a producer that is connected already."""
+    from confluent_kafka import Producer
+
+    producer = Producer({"bootstrap.servers": settings.broker, "linger.ms": 0})
+    producer.list_topics(MODELS.name, timeout=10)
+    return producer
+
+
+if __name__ == "__main__":
+    main()

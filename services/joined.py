@@ -1,0 +1,211 @@
+"""The life of a process that joins predictions with labels and keeps its own offsets: drift, learning.
+
+Nothing is committed to a consumer group: a snapshot holds the state with the offsets of its inputs, so
+the two cannot disagree. One session lasts from the last snapshot until Kafka fails or the process ends.
+"""
+
+import contextlib
+import dataclasses
+import gc
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import structlog
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from services import telemetry, web
+from services.feed import Feed
+from services.model import ModelDeclaration
+from services.outbox import StoppedError
+from services.settings import Settings
+from streams import records, topics
+from streams.inputs import PREDICTION, Inputs
+from streams.producer import Record
+
+POLL_MS = 250
+WAITING_RECORDS_MAX = 50_000
+"""Of one partition, while others are behind; beyond that it is paused. About 50 MB."""
+RETRY_SECONDS = 0.5
+
+_log = structlog.get_logger()
+_Take = Callable[[Sequence[Any], int], None]
+
+
+class MissingTopicError(RuntimeError):
+    """The broker does not tell of a topic yet."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One model's inputs: what is read, and what takes it."""
+
+    predictions_topic: str
+    label_topic: str
+    inputs: Inputs
+    feed: Feed
+
+    def topic_of(self, kind: int) -> str:
+        """Name the topic of an input."""
+        return self.predictions_topic if kind == PREDICTION else self.label_topic
+
+
+class SourceReader:
+    """Reads the inputs of all models with one consumer; models may share a topic."""
+
+    def __init__(self, consumer: KafkaConsumer, sources: Sequence[Source]) -> None:
+        """Stand where the inputs were left off."""
+        self._consumer = consumer
+        self._sources = sources
+        self._takers: dict[str, list[_Take]] = {}
+        for source in sources:
+            self._takers.setdefault(source.predictions_topic, []).append(source.feed.take_predictions)
+            self._takers.setdefault(source.label_topic, []).append(source.feed.take_labels)
+        offsets = self._offsets()
+        consumer.assign(list(offsets))
+        _tell_of_lost(consumer, offsets)
+        for place, offset in offsets.items():
+            consumer.seek(place, offset)
+
+    def read(self) -> bool:
+        """Hand one slice to the feeds and tell whether there was one; return after a while without."""
+        if not self._sources:  # nothing is assigned, which a consumer takes for an error
+            time.sleep(POLL_MS / 1000)
+            return False
+        polled = self._consumer.poll(timeout_ms=POLL_MS)
+        now_ms = time.time_ns() // 1_000_000
+        for place, messages in polled.items():
+            for take in self._takers[place.topic]:
+                take(messages, now_ms)
+        return bool(polled)
+
+    def pause_those_ahead(self) -> None:
+        """Read no further where much is waiting already: memory stays bounded while others catch up."""
+        ahead = {
+            TopicPartition(source.topic_of(place.kind), place.partition)
+            for source in self._sources
+            for place in source.inputs.ahead(WAITING_RECORDS_MAX)
+        }
+        paused = self._consumer.paused()
+        if resumed := paused - ahead:
+            self._consumer.resume(*resumed)
+        if stopped := ahead - paused:
+            self._consumer.pause(*stopped)
+
+    def _offsets(self) -> dict[TopicPartition, int]:
+        offsets: dict[TopicPartition, int] = {}
+        for source in self._sources:
+            for place, at in source.inputs.resume().items():
+                partition = TopicPartition(source.topic_of(place.kind), place.partition)
+                offsets[partition] = min(at.offset, offsets.get(partition, at.offset))
+        return offsets
+
+
+def partitions_of(consumer: KafkaConsumer, topic: str) -> int:
+    """Return how many partitions a topic has; raise `MissingTopicError` while the broker knows of none."""
+    found = consumer.partitions_for_topic(topic)
+    if not found:
+        raise MissingTopicError(f"waiting for the topic {topic}")
+    return len(found)
+
+
+def input_partitions(consumer: KafkaConsumer, declarations: Mapping[str, ModelDeclaration]) -> dict[str, int]:
+    """Return the partitions of each input topic of these models, by name."""
+    return {
+        topic: partitions_of(consumer, topic)
+        for declaration in declarations.values()
+        for topic in (topics.predictions(declaration.name), declaration.label.topic)
+    }
+
+
+def _tell_of_lost(consumer: KafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:
+    """Say loudly when records between snapshot and now have been deleted: totals then miss them."""
+    begins = consumer.beginning_offsets(list(offsets))
+    for place, offset in offsets.items():
+        if 0 < offset < begins[place]:
+            _log.error(
+                "input.lost", topic=place.topic, partition=place.partition, records=begins[place] - offset
+            )
+
+
+def dead_letter_batches(letters: Sequence[records.DeadLetter]) -> dict[tuple[str, int], list[Record]]:
+    """Encode the records that could not be read."""
+    batch: list[Record] = [(letter.topic.encode(), records.encode(letter), []) for letter in letters]
+    return {(topics.DEAD_LETTERS.name, 0): batch} if batch else {}
+
+
+class Session(Protocol):
+    """One connection's life."""
+
+    def step(self) -> None:
+        """Process one slice; return after a while without one."""
+
+    def keep_all(self) -> None:
+        """Take the last snapshots before the end."""
+
+
+OpenSession = Callable[[threading.Event], contextlib.AbstractContextManager[Session]]
+
+
+def run(service: str, settings: Settings, port: int, open_session: OpenSession) -> None:
+    """Run until SIGINT or SIGTERM."""
+    telemetry.configure_logging(service, settings.log_level)
+    # It reports each large fetch that it decodes as an event loop that blocks: here that is the work.
+    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
+    _collect_rarely()
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    process = Process(open_session, stopping)
+    with web.serve_in_thread(web.application(process.not_ready), settings.host, port):
+        process.run()
+
+
+def _collect_rarely() -> None:
+    """Spare an eighth of the CPU: a slice's objects die by their counts, and the state holds no cycles."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+class Process:
+    """All models of one installation, from session to session."""
+
+    def __init__(self, open_session: OpenSession, stopping: threading.Event) -> None:
+        """Nothing connects before `run`."""
+        self._open_session = open_session
+        self._stopping = stopping
+        self._reason: str | None = "starting"
+
+    def not_ready(self) -> str | None:
+        """Tell why nothing is processed now, or None."""
+        return self._reason
+
+    def run(self) -> None:
+        """Process until asked to stop; when Kafka fails, begin again from the last snapshot."""
+        while not self._stopping.is_set():
+            try:
+                self._serve()
+            except MissingTopicError as error:
+                self._wait(str(error))
+            except KafkaError as error:
+                _log.warning("session.kafka_failed", error=repr(error))
+                self._wait(f"Kafka: {error!r}")
+            except StoppedError as error:
+                _log.warning("session.stopped_early", reason=str(error))
+        _log.info("process.stopped")
+
+    def _serve(self) -> None:
+        with self._open_session(self._stopping) as current:
+            self._reason = None
+            _log.info("session.started")
+            while not self._stopping.is_set():
+                current.step()
+            current.keep_all()
+
+    def _wait(self, reason: str) -> None:
+        self._reason = reason
+        self._stopping.wait(RETRY_SECONDS)

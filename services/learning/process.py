@@ -1,0 +1,31 @@
+"""The learning process: one per installation. Models that learn online from every label.
+
+Delivery, for each slice that is read:
+
+1. feed the learner, then let it advance to the frontier;
+2. write dead letters and learned models, and wait until they are acknowledged;
+3. write the changes of models that refer to them, and wait;
+4. publish the watermark ``learning.<model>`` in Redis;
+5. from time to time write a checkpoint of the state with the offsets of its inputs, and wait.
+
+Nothing is committed to a consumer group: the checkpoint holds the offsets. After a crash the process goes on
+from the last checkpoint and writes what came after it again, byte for byte the same: a learned model takes
+the place of its equal, a change says what it said.
+
+Partitions are assigned by hand and a second instance would write everything twice: run one, and let
+it be replaced, never doubled (Recreate in Kubernetes).
+"""
+
+import functools
+
+from services import joined, model
+from services.learning import session
+from services.settings import Settings
+
+
+def run() -> None:
+    """Run until SIGINT or SIGTERM."""
+    settings = Settings()
+    declarations = model.learning(model.load_all(settings.models))
+    opened = functools.partial(session.opened, settings, declarations)
+    joined.run("learning", settings, settings.learning_port, opened)

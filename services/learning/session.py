@@ -1,0 +1,186 @@
+"""One connection's life: from the last checkpoint on, until Kafka fails or the process ends."""
+
+import contextlib
+import functools
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import redis
+import structlog
+from kafka import KafkaConsumer, TopicPartition
+
+from services import feature_plan, joined, kafka_access, learned, redis_clients, telemetry, watermarks
+from services.feed import Feed
+from services.learning.learner import Learner, Outputs, State, fresh_state
+from services.learning.observing import Observer
+from services.model import ModelDeclaration
+from services.outbox import Outbox, Stage
+from services.settings import Settings
+from services.snapshots import SnapshotPace, Snapshots
+from services.topics import ensure_topics
+from services.training_code import function_of
+from streams import codec, records, topics
+from streams.cloud_events import Envelope
+
+if TYPE_CHECKING:
+    from streams.producer import Record
+
+REDIS_TIMEOUT_SECONDS = 2.0
+CLOSE_MS = 1000
+CHECKPOINTS = Snapshots(State, 1)
+
+_log = structlog.get_logger()
+
+
+class LearningModel:
+    """One model in the running process: its learner with its inputs, its metrics and its pace."""
+
+    def __init__(self, settings: Settings, declaration: ModelDeclaration, state: State) -> None:
+        """Go on from a state; raise `PlanError` or `TrainingCodeError` for what cannot be."""
+        self.name = declaration.name
+        self.learner = make_learner(settings, declaration, state)
+        self.source = joined.Source(
+            topics.predictions(declaration.name),
+            declaration.label.topic,
+            self.learner.inputs,
+            Feed("learning", declaration, self.learner),
+        )
+        self.observer = Observer(self.learner)
+        self.pace = SnapshotPace()
+        self.envelope = Envelope("learning", declaration.name, enabled=settings.cloud_events != "none")
+        self.watermark_ms: int | None = None
+        """Processed, acknowledged, and not yet published if it is above ``published_ms``."""
+        self.published_ms: int | None = None
+
+
+def make_learner(settings: Settings, declaration: ModelDeclaration, state: State) -> Learner:
+    """Return a learner with the estimator of the model's training.py, for the features that are served."""
+    service = feature_plan.load(settings).service(declaration.features.service)
+    service.check_inputs()
+    names = [*declaration.features.from_request, *service.feature_names]
+    text = {field.name for field in declaration.request.fields if field.type is codec.FieldType.STRING}
+    text &= set(declaration.features.from_request)
+    text |= {
+        feature.name
+        for view in service.views
+        for feature in view.features
+        if feature.type is feature_plan.ValueType.STRING
+    }
+    make = functools.partial(
+        function_of(settings.models, declaration.name, "learner"),
+        [name for name in names if name in text],
+        [name for name in names if name not in text],
+    )
+    return Learner(declaration, names, make, state)
+
+
+@contextlib.contextmanager
+def opened(
+    settings: Settings, declarations: Mapping[str, ModelDeclaration], stopping: threading.Event
+) -> Iterator["Session"]:
+    """Connect, restore each model from its last checkpoint, and disconnect at the end of the block."""
+    with contextlib.ExitStack() as stack:
+        ensure_topics(settings, declarations)
+        consumer = kafka_access.connect(settings, "learning")
+        stack.callback(consumer.close, timeout_ms=CLOSE_MS)
+        states = _restore(consumer, declarations)
+        models = [LearningModel(settings, declarations[name], state) for name, state in states.items()]
+        outbox = Outbox("learning", settings.kafka_options(), stopping)
+        stack.callback(outbox.close)
+        client = redis_clients.connect_blocking(settings, socket_timeout=REDIS_TIMEOUT_SECONDS)
+        stack.callback(client.close)
+        yield Session(consumer, outbox, client, models)
+
+
+class Session:
+    """Reads, learns, writes, publishes."""
+
+    def __init__(
+        self, consumer: KafkaConsumer, outbox: Outbox, client: Any, models: Sequence[LearningModel]
+    ) -> None:
+        """Take connected clients and restored models."""
+        self._outbox = outbox
+        self._redis = client
+        self._models = models
+        self._reader = joined.SourceReader(consumer, [each.source for each in models])
+
+    def step(self) -> None:
+        """Process one slice; return after a while without one."""
+        if self._reader.read():
+            for each in self._models:
+                self._advance(each)
+            self._reader.pause_those_ahead()
+        for each in self._models:
+            self._publish_watermark(each)
+            if each.pace.due(time.monotonic()):
+                self._keep(each)
+
+    def keep_all(self) -> None:
+        """Take the last checkpoints before the end."""
+        for each in self._models:
+            if each.pace.progressed:
+                self._keep(each)
+
+    def _advance(self, each: LearningModel) -> None:
+        """Learn, and return when all that came of it is acknowledged."""
+        outputs = each.learner.advance()
+        for stage in stages(each.name, outputs, each.envelope):
+            self._outbox.write(stage)
+        each.watermark_ms = each.learner.watermark_ms
+        each.pace.note(outputs.intervals_closed)
+        each.observer.observe(outputs)
+
+    def _publish_watermark(self, each: LearningModel) -> None:
+        if each.watermark_ms is None or each.watermark_ms == each.published_ms:
+            return
+        try:
+            watermarks.publish_blocking(self._redis, f"learning.{each.name}", each.watermark_ms)
+        except redis.RedisError as error:
+            _log.warning("learning.watermark_not_published", model=each.name, error=repr(error))
+            return
+        each.published_ms = each.watermark_ms
+        telemetry.LEARNING_WATERMARK.labels(each.name).set(each.watermark_ms / 1000)
+
+    def _keep(self, each: LearningModel) -> None:
+        started_seconds = time.monotonic()
+        value = CHECKPOINTS.encode(each.name, each.source.label_topic, each.learner.state())
+        record: Record = (learned.checkpoint_key(each.name), value, [])
+        self._outbox.write({(topics.LEARNED.name, 0): [record]})
+        telemetry.LEARNING_STATE_BYTES.labels(each.name, "checkpoint").set(len(value))
+        each.pace.taken(started_seconds, time.monotonic())
+
+
+def stages(model: str, outputs: Outputs, envelope: Envelope) -> list[Stage]:
+    """Encode what came of a step, in the order in which it must be acknowledged."""
+    published: list[Record] = [
+        (learned.key(model, each.version), records.encode(each), []) for each in outputs.published
+    ]
+    changes: list[Record] = [
+        (model.encode(), records.encode(each), envelope.headers(each)) for each in outputs.changes
+    ]
+    return [
+        {
+            **joined.dead_letter_batches(outputs.dead_letters),
+            (topics.LEARNED.name, 0): published,
+        },
+        {(topics.MODELS.name, 0): changes},
+    ]
+
+
+def _restore(consumer: KafkaConsumer, declarations: Mapping[str, ModelDeclaration]) -> dict[str, State]:
+    partitions = joined.input_partitions(consumer, declarations)
+    keys = {name: learned.checkpoint_key(name) for name in declarations}
+    place = TopicPartition(topics.LEARNED.name, 0)
+    kept = kafka_access.latest_values(consumer, place, list(keys.values()))
+    states = {}
+    for name, declaration in declarations.items():
+        state = None
+        if (found := kept.get(keys[name])) is not None:
+            state = CHECKPOINTS.decode(found[1], name, declaration.label.topic)
+            _log.info("learning.restored", model=name, offset=found[0], labels=state.counts.learned)
+        states[name] = fresh_state(
+            name, partitions[topics.predictions(name)], partitions[declaration.label.topic], state
+        )
+    return states

@@ -1,0 +1,101 @@
+"""A state as one record of a compacted topic: msgpack, compressed. Numbers and names, no code."""
+
+import dataclasses
+import zlib
+from typing import Generic, TypeVar
+
+import msgspec
+
+_COMPRESSION_LEVEL = 1
+"""A third of the size for a few milliseconds; higher levels gain little on ids."""
+SNAPSHOT_SECONDS_MIN = 2.0
+"""Between snapshots at the ends of windows, in a replay that closes many a second."""
+SNAPSHOT_SECONDS_MAX = 15.0
+"""Between snapshots within a long window: what a restart has to do again."""
+SNAPSHOT_SHARE_MAX = 0.03
+"""Of the time: a large state is kept less often."""
+
+State = TypeVar("State", bound=msgspec.Struct)
+
+
+class SnapshotError(ValueError):
+    """A snapshot cannot be used. The message says what to do."""
+
+
+class _Head(msgspec.Struct):
+    format: int
+
+
+class _Snapshot(msgspec.Struct):
+    """A state with what its offsets refer to; the state is decoded once the rest is known to fit."""
+
+    format: int
+    model: str
+    label_topic: str
+    state: msgspec.Raw
+
+
+class Snapshots(Generic[State]):
+    """Writes and reads the states of one kind."""
+
+    def __init__(self, kind: type[State], version: int) -> None:
+        """Take the state's type, and the format: raised when an old snapshot no longer means the same."""
+        self._format = version
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode_state = msgspec.msgpack.Decoder(kind).decode
+        self._decode = msgspec.msgpack.Decoder(_Snapshot).decode
+        self._decode_head = msgspec.msgpack.Decoder(_Head).decode
+
+    def encode(self, model: str, label_topic: str, state: State) -> bytes:
+        """Return the record's value."""
+        snapshot = _Snapshot(self._format, model, label_topic, msgspec.Raw(self._encode(state)))
+        return zlib.compress(self._encode(snapshot), _COMPRESSION_LEVEL)
+
+    def decode(self, raw: bytes, model: str, label_topic: str) -> State:
+        """Read a record's value strictly; `SnapshotError` if it is of another format, model or topic."""
+        try:
+            data = zlib.decompress(raw)
+            found = self._decode_head(data).format
+            if found != self._format:
+                raise SnapshotError(
+                    f"the snapshot of {model!r} has format {found}, this version reads {self._format}: "
+                    f"run the version that wrote it, or delete the record to begin anew"
+                )
+            snapshot = self._decode(data)
+            state = self._decode_state(snapshot.state)
+        except (zlib.error, msgspec.DecodeError) as error:
+            raise SnapshotError(f"the snapshot of {model!r} cannot be read: {error}") from error
+        if (snapshot.model, snapshot.label_topic) != (model, label_topic):
+            raise SnapshotError(
+                f"the snapshot is of {snapshot.model!r} with the labels of {snapshot.label_topic}, "
+                f"not of {model!r} with those of {label_topic}: delete the record to begin anew"
+            )
+        return state
+
+
+@dataclasses.dataclass
+class SnapshotPace:
+    """When the next snapshot is due: soon after a window has closed, and never too much of the time."""
+
+    taken_seconds: float = 0.0
+    """Monotonic."""
+    cost_seconds: float = 0.0
+    progressed: bool = False
+    window_closed: bool = False
+
+    def note(self, windows_closed: int) -> None:
+        """Take notice of one step, and of the windows that it closed."""
+        self.progressed = True
+        self.window_closed |= windows_closed > 0
+
+    def due(self, now_seconds: float) -> bool:
+        """Tell whether a snapshot should be taken now."""
+        wait_seconds = SNAPSHOT_SECONDS_MIN if self.window_closed else SNAPSHOT_SECONDS_MAX
+        wait_seconds = max(wait_seconds, self.cost_seconds / SNAPSHOT_SHARE_MAX)
+        return self.progressed and now_seconds - self.taken_seconds >= wait_seconds
+
+    def taken(self, started_seconds: float, ended_seconds: float) -> None:
+        """Take notice of a snapshot."""
+        self.taken_seconds = ended_seconds
+        self.cost_seconds = ended_seconds - started_seconds
+        self.progressed = self.window_closed = False

@@ -1,0 +1,77 @@
+"""From a version's number to a model that has proved itself."""
+
+from pathlib import Path
+from typing import Any
+
+from services import registry
+from services.model import ModelDeclaration
+from services.registry import RegistryError
+from services.settings import Settings
+from services.versions import flavours, golden, inputs, signing
+from services.versions.contract import Contract, ContractError, Model
+from services.versions.inputs import Inputs
+from services.versions.store import Store, TamperedError
+
+AGAIN = "register it again with 'driftline models register'"
+
+
+def load(settings: Settings, declaration: ModelDeclaration, given: Inputs, version: int) -> Model:
+    """Load one version of a model; blocks for some 100 ms.
+
+    1. Verify the signature of its tags, before anything of it is read.
+    2. Verify the digest of its files, which are downloaded if they are not on this disk.
+    3. Compare its inputs with what is served.
+    4. Load it as its flavour is loaded, within the types that are trusted; compare it with the task.
+    5. Have it answer its golden batch, which also warms it.
+
+    Raises `RegistryError` that names the version, what is wrong and what to do; and what MLflow raises when
+    the registry does not answer: see `services.registry.REQUEST_SECONDS_MAX`.
+    """
+    client = registry.connect(settings)
+    registered = client.get_model_version(declaration.name, str(version))
+    try:
+        statement = statement_of(settings, declaration.name, registered.tags)
+        store = Store(settings.home, settings.model_store_mib_max << 20)
+        with store.opened(statement.digest, lambda folder: _download(client, registered, folder)) as folder:
+            return open_folder(settings, declaration, given, statement.flavour, folder)
+    except TamperedError as error:
+        raise RegistryError(
+            f"{declaration.name} version {version}: {error}; its files were changed after it was "
+            f"registered: find out by whom, then {AGAIN}"
+        ) from error
+    except (signing.SigningError, inputs.InputsError, ContractError, golden.GoldenError) as error:
+        raise RegistryError(f"{declaration.name} version {version}: {error}") from error
+
+
+def open_folder(
+    settings: Settings, declaration: ModelDeclaration, given: Inputs, flavour: str, folder: Path
+) -> Model:
+    """Load what is in a folder that is what it should be, and have it prove itself."""
+    wanted = inputs.signature(folder)
+    inputs.check(wanted, given)
+    model = flavours.load(flavour, folder, Contract(settings, declaration, wanted))
+    golden.prove(folder, model, wanted)
+    return model
+
+
+def statement_of(settings: Settings, model: str, tags: dict[str, str]) -> signing.Statement:
+    """Return what a version's tags state, if their signature holds."""
+    absent = [tag for tag in registry.SIGNED_TAGS if tag not in tags]
+    if absent:
+        raise signing.SigningError(f"it is not signed: it has no tag {', '.join(absent)}; {AGAIN}")
+    digest, flavour, signature = (tags[tag] for tag in registry.SIGNED_TAGS)
+    statement = signing.Statement(model=model, flavour=flavour, digest=digest)
+    signing.verify(settings, statement, signature)
+    return statement
+
+
+def _download(client: Any, registered: Any, folder: Path) -> Path:
+    """Fetch a version's files from where they are, not as ``models:/``, which adds a file of its own."""
+    import mlflow.artifacts
+
+    source = client.get_model_version_download_uri(registered.name, registered.version)
+    return Path(
+        mlflow.artifacts.download_artifacts(
+            artifact_uri=source, dst_path=str(folder), tracking_uri=client.tracking_uri
+        )
+    )

@@ -1,0 +1,107 @@
+"""The REST side as others see it: stock clients of the inference protocol, a fuzzer of our description."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services import web
+from services.embedded import ports
+from services.embedded.supervisor import answers_ok
+from services.scoring import rest
+from services.settings import ROOT
+from streams.records import Arm
+from tests.flow.learning import until
+from tests.unit.scoring.fakes import endpoint
+
+CLIENTS = "mlserver==1.7.1"
+"""Brings Triton's client with it."""
+INSTALL_SECONDS_MAX = 200
+EVER_MS = -(10**14)
+"""Before the year 1: every event time has a model in effect."""
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The address of a server with one binary model."""
+    port = ports.free_port()
+    arm = Arm(name="champion", version=1, weight=10_000, effective_from_ms=EVER_MS)
+    served = {"m": endpoint(arms=[arm])}
+    app = web.application(lambda: None, rest.routes(lambda: served))
+    with web.serve_in_thread(app, "127.0.0.1", port):
+        until(answers_ok("127.0.0.1", port, "/health/live"), "the server listens")
+        yield f"127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def client_python(pytestconfig: pytest.Config) -> str:
+    """An interpreter with the outside clients, which do not go with our packages; kept in pytest's cache."""
+    uv = shutil.which("uv")
+    if uv is None:
+        pytest.skip("uv is needed to install the clients")
+    folder = Path(pytestconfig.cache.mkdir("inference-clients"))
+    python, installed = folder / "env" / "bin" / "python", folder / "installed.txt"
+    if not installed.is_file() or installed.read_text() != CLIENTS:
+        make = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder / "env")]
+        fill = [uv, "pip", "install", "--quiet", "--python", str(python), CLIENTS]
+        for command in (make, fill):
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, timeout=INSTALL_SECONDS_MAX
+            )
+            if done.returncode:
+                pytest.skip(f"the clients cannot be installed here: {done.stderr[-300:]}")
+        installed.write_text(CLIENTS)
+    return str(python)
+
+
+def test_stock_clients_of_the_inference_protocol_are_served(address: str, client_python: str) -> None:
+    """Triton's client and MLServer's types, both from their own packages, agree with every endpoint."""
+    script = ROOT / "tests" / "workers" / "inference_client.py"
+    done = subprocess.run(
+        [client_python, str(script), address, "m"], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["triton"] == {
+        "healthy": [True, True],
+        "ready": [True, True],
+        "unknown_ready": False,
+        "server": "driftline",
+        "versions": ["1"],
+        "id": "42",
+        "score": [0.6, 0.1],
+        "arm": ["champion", "champion"],
+        "pinned": "1",
+    }
+    assert found["mlserver"] == {
+        "id": "7",
+        "outputs": {
+            "score": ["FP64", [1], [0.5]],
+            "prediction": ["INT64", [1], [1]],
+            "version": ["INT64", [1], [1]],
+            "arm": ["BYTES", [1], ["champion"]],
+        },
+        "described": ["score", "prediction", "version", "arm"],
+        "server": "driftline",
+        "error": "inputs: the tensors must have the same number of rows, got 0",
+    }
+
+
+def test_a_fuzzer_finds_nothing_that_the_description_does_not_say(address: str, tmp_path: Path) -> None:
+    """Schemathesis with all its checks: statuses, schemas, what is wrong refused, what is right answered."""
+    command = [
+        str(Path(sys.executable).parent / "schemathesis"),
+        "run",
+        f"http://{address}/openapi.json",
+        "--checks=all",
+        "--max-examples=40",
+        "--generation-deterministic",
+        "--no-color",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "Tested: 2" in done.stdout

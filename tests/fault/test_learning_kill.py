@@ -1,0 +1,147 @@
+"""kill -9 of the learning process: every published model is byte for byte as if nothing had happened."""
+
+import asyncio
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from kafka import KafkaConsumer, TopicPartition
+
+from services import feature_plan
+from services.model import load_all
+from services.scoring.learned_models import load_learned
+from services.settings import Settings
+from services.topics import ensure_topics
+from streams import codec, records, topics
+from streams.inputs import PREDICTION, Place
+from streams.producer import BatchProducer, Record
+from tests.marks import read_marks
+from tests.processes import Process
+from tests.unit.drift.on_kafka import until
+from tests.unit.learning import world
+from tests.unit.learning.world import HOUR_MS, START_MS
+
+HOURS = 40
+PIECES = 6
+PARTITIONS = 2
+TRAINING = """
+from river import compose, linear_model, optim, preprocessing
+
+def learner(categorical, numeric):
+    assert (categorical, numeric) == (["colour"], ["x"])
+    numbers = compose.Discard("colour") | preprocessing.StandardScaler()
+    colours = compose.Discard("x") | preprocessing.OneHotEncoder(drop_zeros=True)
+    return compose.TransformerUnion(numbers, colours) | linear_model.LinearRegression(optim.AdaGrad(0.5))
+"""
+
+
+@pytest.fixture
+def local(kafka: str, valkey: str, http_ports: dict[str, int], tmp_path: Path, unique_name: str) -> Settings:
+    """One model that learns, with an empty feature service and topics of its own."""
+    folder = tmp_path / "models" / unique_name
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").write_text(world.as_yaml(unique_name))
+    (folder / "training.py").write_text(TRAINING)
+    changes = {
+        "broker": kafka, "redis_url": valkey, "home": tmp_path / "home", "models": folder.parent,
+        "partitions": PARTITIONS, **http_ports,
+    }  # fmt: skip
+    settings = Settings().model_copy(update=changes)
+    registry = feature_plan.registry_path(settings)
+    registry.parent.mkdir()
+    registry.touch()  # nothing is asked of Feast: what the service holds is in the plan
+    feature_plan.store(settings, feature_plan.FeaturePlan(project="p", views=(), services={"s": ()}))
+    ensure_topics(settings, load_all(settings.models))
+    return settings
+
+
+def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name, tmp_path):
+    """Killed with work behind its checkpoint, right after its start, and while it reads."""
+    logs = world.traffic(HOURS, seed=9, a_hour=300, name=unique_name)
+    straight = world.play(world.new_learner(name=unique_name), logs)
+    expected = {each.version: each for each in world.published(straight)}
+
+    with Process("learning", local, log=tmp_path / "learning.log") as learning:
+        for number in range(PIECES):
+            send(local, unique_name, logs, number)
+            if number % 2 == 0:
+                seen = len(published(local, unique_name))
+                until(lambda: len(published(local, unique_name)) > seen, learning.check)  # noqa: B023
+            learning.kill()
+            learning.start()
+        wait_for_watermark(local, unique_name, START_MS + (HOURS + 8) * HOUR_MS, learning)
+        assert "learning.restored" in learning.output()
+        assert learning.stop()[0] == 0
+
+    found: dict[int, records.LearnedModel] = {}
+    for each in published(local, unique_name):
+        assert found.setdefault(each.version, each) == each
+    assert found == expected
+    assert changes(local, unique_name)[-1] == world.changes(straight)[-1]
+
+    latest = max(expected)
+    loaded = load_learned(local)(unique_name, latest)
+    assert loaded.predict(world.columns([1.0, -1.0], ["red", "blue"])) == pytest.approx([8, -3], abs=1)
+    with pytest.raises(LookupError, match="is not in driftline"):
+        load_learned(local)(unique_name, latest + 1)
+
+
+def send(local: Settings, name: str, logs: world.Traffic, number: int) -> None:
+    """Write one of `PIECES` equal shares of every partition."""
+
+    async def write() -> None:
+        producer = BatchProducer(local.kafka_options())
+        async with producer.running():
+            for place, log in world.Player(logs).logs.items():
+                piece = log[len(log) * number // PIECES : len(log) * (number + 1) // PIECES]
+                await producer.send(topic_of(name, place), place.partition, [encoded(each) for each in piece])
+
+    asyncio.run(write())
+
+
+def topic_of(name: str, place: Place) -> str:
+    return topics.predictions(name) if place.kind == PREDICTION else f"{name}.labels"
+
+
+def encoded(record: Any) -> Record:
+    if isinstance(record, int):
+        return None, None, codec.heartbeat(record)
+    if isinstance(record, records.Prediction):
+        return record.prediction_id.encode(), records.encode(record), []
+    moment = dt.datetime.fromtimestamp(record.event_time_ms / 1000, dt.UTC).isoformat()
+    value = {"id": record.prediction_id, "at": moment, "y": record.value}
+    return record.prediction_id.encode(), json.dumps(value).encode(), []
+
+
+def wait_for_watermark(local: Settings, name: str, at_least_ms: int, learning: Process) -> None:
+    client, hashed = redis.Redis.from_url(local.redis_url), f"learning.{name}"
+    until(lambda: (read_marks(client, [hashed])[hashed] or 0) >= at_least_ms, learning.check)
+
+
+def read(local: Settings, topic: str, partitions: int = 1) -> list[Any]:
+    """Read all records of a topic, compacted or not yet."""
+    consumer = KafkaConsumer(**local.kafka_options(), group_id=None, check_crcs=False)
+    places = [TopicPartition(topic, number) for number in range(partitions)]
+    consumer.assign(places)
+    consumer.seek_to_beginning(*places)
+    found: list[Any] = []
+    ends = consumer.end_offsets(places)
+    while any(consumer.position(place) < end for place, end in ends.items()):
+        for messages in consumer.poll(timeout_ms=200).values():
+            found += messages
+    consumer.close()
+    return [message for message in found if message.value is not None]
+
+
+def published(local: Settings, name: str) -> list[records.LearnedModel]:
+    decode = records.decoder_of(records.LearnedModel).decode
+    mine = [each for each in read(local, topics.LEARNED.name) if each.key.startswith(f"{name}/".encode())]
+    return [decode(each.value) for each in mine if not each.key.endswith(b"/checkpoint")]
+
+
+def changes(local: Settings, name: str) -> list[records.ModelChanged]:
+    decode = records.decoder_of(records.ModelChanged).decode
+    return [decode(each.value) for each in read(local, topics.MODELS.name) if each.key == name.encode()]
