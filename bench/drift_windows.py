@@ -1,0 +1,106 @@
+"""Windows that are compared with a reference: the same cases for us and for tools that work by window."""
+
+import dataclasses
+import json
+import os
+import resource
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench import environments
+from bench.report import Figures
+from services.drift.cells import FeatureCells
+from services.drift.comparison import Limits, compare
+from services.retraining import reference
+
+PEERS = ("evidently", "nannyml")
+FEATURES = 50
+JOB_SECONDS_MAX = 240
+BIG = "a: 50 features x 100 k rows"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A reference and a window, and in how many features they differ."""
+
+    known: pd.DataFrame
+    seen: pd.DataFrame
+    changed: int
+
+
+def cases() -> dict[str, Case]:
+    """Return what others are known to stumble over, after the big one."""
+    random = np.random.default_rng(1)
+
+    def normal(rows: int, features: int, shift: float = 0.0) -> pd.DataFrame:
+        values = random.normal(shift, 1, (rows, features))
+        return pd.DataFrame(values, columns=[f"f{number}" for number in range(features)])
+
+    shifted = normal(10_000, 10, 0.5)
+    shifted.iloc[0] = 1e7
+    colours = pd.DataFrame({"colour": random.choice(list("abcdefgh"), 1000)})
+    unseen = pd.DataFrame({"colour": [*random.choice(list("abcdefgh"), 999), "new"]})
+    return {
+        BIG: Case(normal(100_000, FEATURES), normal(100_000, FEATURES), 0),
+        "b: nothing changes, 100 rows": Case(normal(10_000, FEATURES), normal(100, FEATURES), 0),
+        "c: nothing changes, 1,000 rows": Case(normal(10_000, FEATURES), normal(1000, FEATURES), 0),
+        "d: half a sd and one outlier of 1e7": Case(normal(100_000, 10), shifted, 10),
+        "e: one value of a new category": Case(colours, unseen, 0),
+    }
+
+
+def measure() -> tuple[dict[str, dict[str, Figures]], dict[str, float]]:
+    """Run all cases by everyone; return the figures by case, and how many times as fast we are."""
+    made = cases()
+    found: dict[str, dict[str, Figures]] = {name: {} for name in made}
+    for name, case in made.items():
+        found[name]["driftline"] = _ours(case)
+    with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:
+        for name, case in made.items():
+            place = Path(folder) / name
+            place.mkdir()
+            case.known.to_parquet(place / "known.parquet")
+            case.seen.to_parquet(place / "seen.parquet")
+        for peer in PEERS:
+            for name, figures in _theirs(peer, folder).items():
+                found[name][peer] = figures | {"changed_features": made[name].changed}
+    seconds = {name: figures["seconds"] for name, figures in found[BIG].items()}
+    return found, {peer: seconds[peer] / seconds["driftline"] for peer in PEERS}
+
+
+def _ours(case: Case) -> Figures:
+    """Count and judge the window, as the drift process does; the reference is made in training."""
+    made = [
+        reference.of_categories(str(name), column.to_numpy(dtype=object))
+        if column.dtype == object
+        else reference.of_numbers(str(name), column.to_numpy())
+        for name, column in case.known.items()
+    ]
+    columns: list[Any] = [case.seen[name].to_numpy() for name in case.seen.columns]
+    limits = Limits(psi=0.2, p_value=0.001 / len(made), new_category_share=0.01)
+    started = time.perf_counter()
+    cells = [FeatureCells(one) for one in made]
+    for one, column in zip(cells, columns, strict=True):
+        one.add(column)
+    drifted = sum(compare(one, limits).drift.drifted for one in cells)
+    return {
+        "seconds": time.perf_counter() - started,
+        "drifted_features": drifted,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "changed_features": case.changed,
+    }
+
+
+def _theirs(peer: str, folder: str) -> dict[str, dict[str, float]]:
+    script = environments.CONTENDERS / peer / "job.py"
+    command = [environments.python_of(peer), str(script), folder]
+    quiet = os.environ | {"NML_DISABLE_USAGE_LOGGING": "1", "DO_NOT_TRACK": "1"}
+    done = subprocess.run(command, check=True, capture_output=True, timeout=JOB_SECONDS_MAX, env=quiet)
+    found: dict[str, dict[str, float]] = json.loads(done.stdout.splitlines()[-1])
+    return found
