@@ -115,16 +115,6 @@ def _counted(alarms: int, with_any: int, allowed: float) -> Figures:
 # -- something changes -----------------------------------------------------------------------------
 
 
-class Every:
-    """A baseline that fires at a fixed pace, or never."""
-
-    def __init__(self, rows: int) -> None:
-        self._rows = rows
-
-    def first(self, rows: int) -> list[int]:
-        return list(range(self._rows, rows, self._rows)) if self._rows else []
-
-
 def _delays() -> Iterator[tuple[str, dict[str, Figures]]]:
     calm = streams.uniform_ranks(10, 2 * RUN_ROWS, seed=1)
     makers = {name: _calibrated(candidates, calm) for name, candidates in _contenders().items()}
@@ -134,7 +124,7 @@ def _delays() -> Iterator[tuple[str, dict[str, Figures]]]:
         for name, (make, run_rows) in makers.items():
             found[name] = _delay([_alarm_rows(make(), ranks) for ranks in runs], run_rows)
         for name, rows in (("always (every 100 rows)", ALWAYS_ROWS), ("never", 0)):
-            alarms = Every(rows).first(CALM_ROWS + SHIFTED_ROWS)
+            alarms = list(range(rows, CALM_ROWS + SHIFTED_ROWS, rows)) if rows else []
             found[name] = _delay([alarms] * DELAY_REPLICATES, rows)
         yield f"{shift}", found
 
