@@ -22,11 +22,10 @@ class Watch(msgspec.Struct, array_like=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What one window says about one subject."""
+    """What is to be said about one subject."""
 
     kind: Kind
     subject: str
-    drifted: bool
     value: float
     threshold: float
     message: str
@@ -60,10 +59,10 @@ class Alarms:
         watch.raised[name] = alarm
         return True
 
-    def observe(self, finding: Finding) -> None:
+    def observe(self, kind: Kind, subject: str, *, drifted: bool) -> None:
         """Take what one window says of what was raised."""
-        watch = self._watch(finding.kind, finding.subject)
-        watch.calm_windows = 0 if finding.drifted else watch.calm_windows + 1
+        watch = self._watch(kind, subject)
+        watch.calm_windows = 0 if drifted else watch.calm_windows + 1
         if watch.calm_windows >= self._windows:
             watch.raised.clear()
 

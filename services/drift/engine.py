@@ -252,9 +252,10 @@ class Engine:
         shadows = {arm: log_loss(label.value, score) for arm, score in entry.shadow_scores.items()}
         window.add_outcome(entry, outcome, shadows)
         if outcome.loss is not None and entry.version == self.champion:
-            self._process_loss(outcome.loss, label.event_time_ms, entry.answer != outcome.label, outputs)
+            wrong = entry.answer != outcome.label
+            self._process_loss(outcome.loss, label.event_time_ms, outputs, wrong=wrong)
 
-    def _process_loss(self, loss: float, time_ms: int, wrong: bool, outputs: Outputs) -> None:  # noqa: FBT001
+    def _process_loss(self, loss: float, time_ms: int, outputs: Outputs, *, wrong: bool) -> None:
         if self._monitor.add(loss):
             self._raise_rise(time_ms, outputs)
         for detector, change in self._loss_watchers.add(loss, time_ms, wrong=wrong):
@@ -340,17 +341,11 @@ class Engine:
     def _observe(self, compared: Iterable[Comparison], score: Comparison | None) -> None:
         """Let the window say which alarms no longer hold."""
         for comparison in compared:
-            drift = comparison.drift
-            self._alarms.observe(
-                Finding("feature", drift.feature, comparison.shifted, drift.psi, drift.threshold, "")
-            )
-            share, least = comparison.new_category_share, self._monitoring.new_category_share
-            self._alarms.observe(
-                Finding("category", drift.feature, comparison.new_categories, share, least, "")
-            )
+            feature = comparison.drift.feature
+            self._alarms.observe("feature", feature, drifted=comparison.shifted)
+            self._alarms.observe("category", feature, drifted=comparison.new_categories)
         if score is not None:
-            drift = score.drift
-            self._alarms.observe(Finding("score", "score", score.shifted, drift.psi, drift.threshold, ""))
+            self._alarms.observe("score", "score", drifted=score.shifted)
 
     def _raise_noticed(self, noticed: Noticed, window: Window, outputs: Outputs) -> None:
         """Raise what a detector found in a feature or in the scores; new categories are called so."""
@@ -362,20 +357,20 @@ class Engine:
             f"{subject}{where}: values of late stand at {rank:.2f} of those known, without a change at 0.50"
         )
         window.count_rows()  # all so far, so that it does not matter when they were counted last
-        kind: Kind = "score" if subject == "score" else "feature"
+        kind: Kind = noticed.kind
         cells = next((cells for cells in window.features if cells.name == subject), None)
         share = cells.unseen_total / max(int(cells.counts.sum()), 1) if cells and kind == "feature" else 0.0
         if cells and share >= self._monitoring.new_category_share:
             kind = "category"
             text = f"{subject}{where}: {share:.1%} of the values are new: {', '.join(list(cells.unseen)[:5])}"
-        finding = Finding(kind, subject, True, value, threshold, text)
+        finding = Finding(kind, subject, value, threshold, text)
         alarm = alarm_of_change(self.model, self.champion, finding, change, "e-detector", noticed.segment)
         self._raise(alarm, outputs)
 
     def _raise_harm(self, detector: str, change: Change, outputs: Outputs) -> None:
         limit = self._loss_limit()
         text = f"the log loss is above {limit:.3f} in the mean" if detector == HARM else "the losses changed"
-        finding = Finding("loss", "log_loss", True, change.value, change.threshold, f"{detector}: {text}")
+        finding = Finding("loss", "log_loss", change.value, change.threshold, f"{detector}: {text}")
         self._raise(alarm_of_change(self.model, self.champion, finding, change, detector), outputs)
 
     def _raise(self, alarm: records.DriftAlarm, outputs: Outputs) -> None:
@@ -385,7 +380,7 @@ class Engine:
     def _raise_rise(self, detected_at_ms: int, outputs: Outputs) -> None:
         mean, limit = self._monitor.mean_since_change, self._loss_limit()
         text = f"ADWIN: the log loss rose to {mean:.3f}"
-        finding = Finding("loss", "log_loss", True, mean, mean if limit is None else limit, text)
+        finding = Finding("loss", "log_loss", mean, mean if limit is None else limit, text)
         since_ms = self._monitor.change_start_ms()
         self._rise = alarm_of(self.model, self.champion, finding, detected_at_ms, since_ms, "adwin")
         if limit is None or mean > limit:  # a rise that does no harm is no alarm
@@ -405,9 +400,9 @@ class Engine:
         if limit is not None and recent is not None:
             harmed = recent > limit
             text = f"mean log loss {recent:.3f} of the last {windows} windows is above {limit:.3f}"
-            finding = Finding("loss", "log_loss", harmed, recent, limit, text)
+            finding = Finding("loss", "log_loss", recent, limit, text)
             since_ms = self._monitor.recent_start_ms(windows)
-            self._alarms.observe(finding)
+            self._alarms.observe("loss", "log_loss", drifted=harmed)
             if harmed:
                 self._raise(alarm_of(self.model, self.champion, finding, window.end_ms, since_ms), outputs)
         rise = self._rise

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import mmh3
 import msgspec
@@ -129,6 +130,7 @@ class Watcher:
 class Noticed:
     """A change with what it is about."""
 
+    kind: Literal["feature", "score"]
     subject: str
     """A feature, or ``score``."""
     segment: str
@@ -196,7 +198,9 @@ class Watchers:
 
     def _noticed(self, name: str, changes: Sequence[Change]) -> list[Noticed]:
         features = self._watchers[name].features
-        return [Noticed(features[change.stream], "" if name == SCORE else name, change) for change in changes]
+        if name == SCORE:
+            return [Noticed("score", SCORE, "", change) for change in changes]
+        return [Noticed("feature", features[change.stream], name, change) for change in changes]
 
 
 def _without_counts(references: Sequence[FeatureReference]) -> list[FeatureReference]:
