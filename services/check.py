@@ -69,9 +69,11 @@ def invalid_settings(error: ValidationError) -> list[str]:
 
 def summary(declaration: ModelDeclaration) -> str:
     """Say in one line which topics a model joins."""
+    service = declaration.features.service
     return (
         f"model {declaration.name}: {declaration.request.topic} -> {topics.predictions(declaration.name)}; "
-        f"labels from {declaration.label.topic}; features from the service {declaration.features.service}"
+        f"labels from {declaration.label.topic}; features from the "
+        f"{f'service {service}' if service else 'request alone'}"
     )
 
 

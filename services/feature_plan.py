@@ -240,7 +240,9 @@ class FeaturePlan:
         )
 
     def service(self, name: str) -> ServicePlan:
-        """Return a FeatureService; `PlanError` if there is none."""
+        """Return a FeatureService, without a name an empty one; `PlanError` if there is none."""
+        if not name:
+            return self.select(name, ())
         if name not in self.services:
             raise PlanError(
                 f"there is no feature service {name!r}; known are {', '.join(self.services) or 'none'}"

@@ -115,13 +115,21 @@ class MissingValues(_Strict):
 class Features(_Strict):
     """Where the model's inputs come from."""
 
-    service: str
-    """Name of the Feast FeatureService."""
+    service: str = ""
+    """Name of the Feast FeatureService; without one, the request brings all inputs."""
     from_request: tuple[str, ...] = ()
     """Fields of the request that are inputs, in this order before those of the service."""
     missing: MissingValues = MissingValues()
     wait_seconds: float = Field(0.0, ge=0, le=600)
     """How long scoring waits until the features' watermark has passed a request's event time."""
+
+    @model_validator(mode="after")
+    def _check_any(self) -> Self:
+        if not self.service and not self.from_request:
+            raise ValueError(
+                "name a Feast FeatureService as service, fields of the request as from_request, or both"
+            )
+        return self
 
 
 class Label(Topic):

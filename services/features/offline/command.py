@@ -79,7 +79,7 @@ def skew(*, every: float | None = None, model: str | None = None) -> None:
             sys.exit(f"there is no model {model!r}; known are {', '.join(declarations)}")
         chosen = [declarations[name] for name in ([model] if model else declarations)]
         partitions = _partitions(settings, list(plan.by_topic()))
-        checks = [SkewCheck(settings, plan, one, partitions) for one in chosen]
+        checks = [SkewCheck(settings, plan, one, partitions) for one in chosen if one.features.service]
         if every is None:
             sys.exit(1 if _run_all(checks) else 0)
         _run_for_ever(settings, checks, every)
