@@ -23,6 +23,7 @@ def build(
     version: int,
     features: Any,
     times_ms: Times,
+    held_out_ms: Times,
     scores: npt.NDArray[np.float64],
     labels: npt.NDArray[np.int8],
     log_loss: float,
@@ -34,14 +35,14 @@ def build(
     Args:
         version: Of the model.
         features: The frame (n_rows, n_features) that it was trained on; its columns give the order.
-        times_ms: Event times of those rows, the latest of which are held out from training or fitted again.
+        times_ms: Event times of those rows.
+        held_out_ms: Event times of the held-out rows.
         scores: Of the held-out rows.
         labels: Of the held-out rows.
         log_loss: On the held-out rows.
         text: Those features that hold text.
         monitoring: Seasons and blocks.
     """
-    held_out_ms = times_ms[len(times_ms) - len(scores) :]
     return Reference(
         version=version,
         features=[

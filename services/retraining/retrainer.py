@@ -156,6 +156,7 @@ class Retrainer:
                 0,
                 trained.trained_on,
                 data.event_times_ms[trained.trained_on.index],
+                data.event_times_ms[-len(trained.held_out_scores) :],  # rows are by event time
                 trained.held_out_scores,
                 trained.held_out_labels,
                 trained.metrics.log_loss,
