@@ -24,9 +24,9 @@ class Ranking:
     World", 2005, proposition 2.8): with N values known, B in lower cells and E in the same cell,
     ``(B + chance (E + 1)) / (N + 1)``; then the value itself becomes known. If reference and stream are
     exchangeable, the ranks are independent and uniform: exactly, for a reference of 1 row as of 1,000,000.
-    Ranks against a reference that stands for the truth are not: with 2,000 rows, half of such streams raise
-    a false alarm within 20,000 values. The price is that a change which is not noticed becomes known too;
-    it fades when about as many values were seen as the reference has.
+    Ranks against a reference that stands for the truth are not: with 2,000 rows, nearly all such streams
+    raise a false alarm within 20,000 values. The price is that a change which is not noticed becomes
+    known too; it fades when about as many values were seen as the reference has.
 
     Seasons have their own counts: a value is ranked among those of its own season. One that the reference
     lacks starts empty: then its values are ranked among each other, and say nothing of the reference.
