@@ -37,7 +37,7 @@ USERS = 10_000
 EVENTS, EVENTS_FEAST, FRAME_ROWS = 200_000, 20_000, 1000
 SIZES = ((10_000, 1000), (100_000, 1000), (1_000_000, 1000), (100_000, 100_000))
 """Events and users of each measurement of the cost of an event."""
-START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 PAYMENT_EVERY = dt.timedelta(hours=1)
 """Between two payments of a user: after three days a user's state has its full size."""
 SECONDS_MAX = 180.0

@@ -63,7 +63,10 @@ def load_learned(settings: Settings) -> Load:
     def load(name: str, version: int) -> LoadedModel:
         key = learned.key(name, version)
         with lock:
-            found = kafka_access.latest_values(consumer(), place, [key]).get(key)
+            try:
+                found = kafka_access.latest_values(consumer(), place, [key]).get(key)
+            finally:
+                consumer().assign([])  # else it would go on fetching, fifty times a second
         published = None if found is None else decode(found[1])
         if published is None or (published.model, published.version) != (name, version):
             raise LookupError(f"{name} version {version} is not in {topics.LEARNED.name} (any more)")
