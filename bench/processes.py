@@ -1,10 +1,11 @@
 """The processes that a benchmark starts and ends."""
 
 import contextlib
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+
+from services.embedded.supervisor import inherited
 
 STOP_SECONDS_MAX = 12.0
 
@@ -12,10 +13,8 @@ STOP_SECONDS_MAX = 12.0
 @contextlib.contextmanager
 def running(command: list[str], log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process until the block ends, its output in a file."""
-    # Importing Feast, as a benchmark does, turns prometheus_client's files for many processes on.
-    own = {name: value for name, value in os.environ.items() if not name.startswith("PROMETHEUS_MULTIPROC")}
     with log_file.open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=own)
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=inherited())
         try:
             yield process
         finally:

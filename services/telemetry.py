@@ -199,9 +199,13 @@ RETRAINING_DURATION = Histogram(
 )
 
 
+_IS_WORKER = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+"""As this process was started: Feast sets the variable when it is imported, behind these metrics."""
+
+
 def exposition() -> bytes:
     """Return all metrics in Prometheus' text form: those of all workers, where several share a port."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    if not _IS_WORKER:
         return generate_latest()
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # has no types

@@ -22,6 +22,15 @@ GUARD_SECONDS_MAX = 4.0
 LOG_TAIL_BYTES = 3000
 
 
+def inherited() -> dict[str, str]:
+    """Return the environment for a child: this process's own, without what Feast adds to it when imported.
+
+    That is a folder in which prometheus_client keeps the metrics of many processes: each would tell those of
+    all.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("PROMETHEUS_MULTIPROC")}
+
+
 class SupervisorError(Exception):
     """A child process is not as it should be. The message holds the end of its log."""
 
@@ -130,7 +139,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **launch.environment, guard.VARIABLE: marks},
+                env={**inherited(), **launch.environment, guard.VARIABLE: marks},
                 start_new_session=True,
             )
         child = Child(launch, process)
