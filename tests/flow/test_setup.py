@@ -49,7 +49,7 @@ def test_setup_makes_topics_and_plan_and_may_be_repeated(
     assert "features of batch views will be missing" in said
 
     plan = feature_plan.load(installation)
-    (model,) = load_all(installation.models).values()
+    model = next(one for one in load_all(installation.models).values() if one.is_retrained)
     expected = {model.request.topic, model.label.topic, *plan.by_topic(), topics.predictions(model.name)}
     expected |= {topics.repartition(view.name) for view in plan.views if view.is_repartitioned}
     found = topics_of(installation)

@@ -27,7 +27,7 @@ def admin(local: Settings):
 @pytest.fixture
 def declarations(unique_name: str) -> dict[str, model.ModelDeclaration]:
     """The demo's model under another name, with request and label topics of its own."""
-    (given,) = model.load_all(ROOT / "models").values()
+    given = model.load_all(ROOT / "models")["arrival_delay"]
     request = given.request.model_copy(update={"topic": f"{unique_name}.requests"})
     label = given.label.model_copy(update={"topic": f"{unique_name}.labels"})
     return {unique_name: given.model_copy(update={"name": unique_name, "request": request, "label": label})}
