@@ -14,11 +14,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import redis
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
+from prometheus_client import Gauge
 
-from services import telemetry, web
+from services import telemetry, watermarks, web
 from services.feed import Feed
 from services.model import ModelDeclaration
 from services.outbox import StoppedError
@@ -103,6 +105,29 @@ class SourceReader:
                 partition = TopicPartition(source.topic_of(place.kind), place.partition)
                 offsets[partition] = min(at.offset, offsets.get(partition, at.offset))
         return offsets
+
+
+class PublicWatermark:
+    """The watermark of one model, written to Redis when it has risen."""
+
+    def __init__(self, service: str, model: str, gauge: Gauge) -> None:
+        """Take its name and the metric that shows it."""
+        self._service = service
+        self._model = model
+        self._gauge = gauge
+        self._published_ms: int | None = None
+
+    def publish(self, client: Any, watermark_ms: int | None) -> None:
+        """Write it, unless that stands already; what fails is tried again with the next call."""
+        if watermark_ms is None or watermark_ms == self._published_ms:
+            return
+        try:
+            watermarks.publish_blocking(client, f"{self._service}.{self._model}", watermark_ms)
+        except redis.RedisError as error:
+            _log.warning(f"{self._service}.watermark_not_published", model=self._model, error=repr(error))
+            return
+        self._published_ms = watermark_ms
+        self._gauge.labels(self._model).set(watermark_ms / 1000)
 
 
 def partitions_of(consumer: KafkaConsumer, topic: str) -> int:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from services import model
+from services import model, telemetry
 from services.drift.engine import Engine, Outputs, State
 from services.drift.observing import Observer
 from services.feed import Feed
-from services.joined import Source
+from services.joined import PublicWatermark, Source
 from services.snapshots import SnapshotPace, Snapshots
 from streams import records, topics
 from streams.cloud_events import Envelope, Header
@@ -36,8 +36,8 @@ class ServedModel:
         self.pace = SnapshotPace()
         self._envelope = Envelope("drift", declaration.name, enabled=cloud_events)
         self.watermark_ms: int | None = None
-        """Processed, acknowledged, and not yet published if it is above ``published_ms``."""
-        self.published_ms: int | None = None
+        """Processed and acknowledged."""
+        self.public_watermark = PublicWatermark("drift", declaration.name, telemetry.DRIFT_WATERMARK)
 
     def outcome_batches(self, outputs: Outputs) -> dict[tuple[str, int], list[Record]]:
         """Encode the outcomes, each into its label's partition number."""

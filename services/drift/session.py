@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import redis
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 
-from services import joined, kafka_access, redis_clients, telemetry, watermarks
+from services import joined, kafka_access, redis_clients, telemetry
 from services.drift.control import Control
 from services.drift.engine import Outputs, State, fresh_state
 from services.drift.harm import RiseDetector
@@ -78,7 +77,8 @@ class Session:
         if self._reader.read():
             self._advance()
             self._reader.pause_those_ahead()
-        self._publish()
+        for each in self._served:
+            each.public_watermark.publish(self._redis, each.watermark_ms)
         now_seconds = time.monotonic()
         for each in self._served:
             if each.pace.due(now_seconds):
@@ -132,18 +132,6 @@ class Session:
         places = [TopicPartition(topic, number) for number in range(joined.partitions_of(self._data, topic))]
         ends = self._data.end_offsets(places)
         return [ends[place] for place in places]
-
-    def _publish(self) -> None:
-        for each in self._served:
-            if each.watermark_ms is None or each.watermark_ms == each.published_ms:
-                continue
-            try:
-                watermarks.publish_blocking(self._redis, f"drift.{each.name}", each.watermark_ms)
-            except redis.RedisError as error:
-                _log.warning("drift.watermark_not_published", model=each.name, error=repr(error))
-                continue
-            each.published_ms = each.watermark_ms
-            telemetry.DRIFT_WATERMARK.labels(each.name).set(each.watermark_ms / 1000)
 
     def _keep(self, each: ServedModel) -> None:
         started_seconds = time.monotonic()

@@ -7,11 +7,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import redis
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 
-from services import feature_plan, joined, kafka_access, learned, redis_clients, telemetry, watermarks
+from services import feature_plan, joined, kafka_access, learned, redis_clients, telemetry
 from services.feed import Feed
 from services.learning.learner import Learner, Outputs, State, fresh_state
 from services.learning.observing import Observer
@@ -51,8 +50,10 @@ class LearningModel:
         self.pace = SnapshotPace()
         self.envelope = Envelope("learning", declaration.name, enabled=settings.cloud_events != "none")
         self.watermark_ms: int | None = None
-        """Processed, acknowledged, and not yet published if it is above ``published_ms``."""
-        self.published_ms: int | None = None
+        """Processed and acknowledged."""
+        self.public_watermark = joined.PublicWatermark(
+            "learning", declaration.name, telemetry.LEARNING_WATERMARK
+        )
 
 
 def make_learner(settings: Settings, declaration: ModelDeclaration, state: State) -> Learner:
@@ -113,7 +114,7 @@ class Session:
                 self._advance(each)
             self._reader.pause_those_ahead()
         for each in self._models:
-            self._publish_watermark(each)
+            each.public_watermark.publish(self._redis, each.watermark_ms)
             if each.pace.due(time.monotonic()):
                 self._keep(each)
 
@@ -131,17 +132,6 @@ class Session:
         each.watermark_ms = each.learner.watermark_ms
         each.pace.note(outputs.intervals_closed)
         each.observer.observe(outputs)
-
-    def _publish_watermark(self, each: LearningModel) -> None:
-        if each.watermark_ms is None or each.watermark_ms == each.published_ms:
-            return
-        try:
-            watermarks.publish_blocking(self._redis, f"learning.{each.name}", each.watermark_ms)
-        except redis.RedisError as error:
-            _log.warning("learning.watermark_not_published", model=each.name, error=repr(error))
-            return
-        each.published_ms = each.watermark_ms
-        telemetry.LEARNING_WATERMARK.labels(each.name).set(each.watermark_ms / 1000)
 
     def _keep(self, each: LearningModel) -> None:
         started_seconds = time.monotonic()

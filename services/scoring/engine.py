@@ -15,11 +15,12 @@ from services import telemetry
 from services.missing import MissingPolicy, is_missing
 from services.model import ModelDeclaration
 from services.scoring.answers import Outputs, Task
-from services.scoring.models import LoadedModel, ModelSet
+from services.scoring.models import ModelSet
 from services.scoring.routing import NOBODY, Routes
 from services.scoring.threads import Threads
 from services.served_features import ServedFeatures
 from services.tracing import stage
+from services.versions.contract import Model
 from streams import codec, records
 
 log = structlog.get_logger()
@@ -262,7 +263,7 @@ def count_answers(model: str, scored: Scored) -> None:
         telemetry.PREDICTIONS.labels(model, str(version), outcome).inc(int(count))
 
 
-def predict_isolating(model: LoadedModel, task: Task, columns: Columns) -> tuple[Outputs, dict[int, str]]:
+def predict_isolating(model: Model, task: Task, columns: Columns) -> tuple[Outputs, dict[int, str]]:
     """Score rows; where the model raises, halve until the rows at fault are found.
 
     Returns the outputs (nan at fault) and the reasons by row. A model that fails on every row is

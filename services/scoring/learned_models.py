@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from services import estimators, kafka_access, learned
-from services.scoring.models import Load, LoadedModel
+from services.scoring.models import Load
 from services.settings import Settings
+from services.versions.contract import Model
 from streams import records, topics
 
 
@@ -60,7 +61,7 @@ def load_learned(settings: Settings) -> Load:
     def consumer() -> Any:  # not before the first load: most installations have no such model
         return kafka_access.connect(settings, "learned")
 
-    def load(name: str, version: int) -> LoadedModel:
+    def load(name: str, version: int) -> Model:
         key = learned.key(name, version)
         with lock:
             try:

@@ -3,15 +3,14 @@
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable
 
-import numpy.typing as npt
 import structlog
 
 from services import telemetry
 from services.scoring.routing import Routes
 from services.scoring.threads import Threads
+from services.versions.contract import Model
 from streams import records
 
 log = structlog.get_logger()
@@ -20,18 +19,7 @@ RETRY_SECONDS = 30.0
 """After which a version that did not load is tried again, in case that the registry was down."""
 
 
-class LoadedModel(Protocol):
-    """A model that is ready to score."""
-
-    @property
-    def size_bytes(self) -> int:
-        """About how much memory it takes."""
-
-    def predict(self, columns: Mapping[str, npt.NDArray[Any]]) -> Any:
-        """Return `services.scoring.answers.Outputs` of n rows given as columns by feature name; blocking."""
-
-
-Load = Callable[[str, int], LoadedModel]
+Load = Callable[[str, int], Model]
 """Loads one version of a named model, and has it prove itself; blocking."""
 
 
@@ -42,7 +30,7 @@ class ModelCache:
         """Hold at most so much; one version is always let in, however large."""
         self._bytes_max = bytes_max
         self._size_bytes = 0
-        self._held: OrderedDict[tuple[str, int], LoadedModel] = OrderedDict()
+        self._held: OrderedDict[tuple[str, int], Model] = OrderedDict()
 
     def __contains__(self, key: tuple[str, int]) -> bool:
         """Tell whether a version of a model is loaded."""
@@ -53,14 +41,14 @@ class ModelCache:
         """Tell whether anything can be loaded without something else being let go."""
         return self._size_bytes < self._bytes_max
 
-    def get(self, model: str, version: int) -> LoadedModel | None:
+    def get(self, model: str, version: int) -> Model | None:
         """Return a version if it is loaded."""
         found = self._held.get((model, version))
         if found is not None:
             self._held.move_to_end((model, version))
         return found
 
-    def put(self, model: str, version: int, loaded: LoadedModel) -> None:
+    def put(self, model: str, version: int, loaded: Model) -> None:
         """Hold a version."""
         self.drop(model, version)
         self._held[model, version] = loaded
@@ -99,7 +87,7 @@ class ModelSet:
         self._load = load
         self._cache = cache
         self._threads = threads
-        self._loading: dict[int, asyncio.Task[LoadedModel]] = {}
+        self._loading: dict[int, asyncio.Task[Model]] = {}
         self._wanted: tuple[records.ModelChanged, bool] | None = None
         self._news = asyncio.Event()
         self._settled = asyncio.Event()
@@ -111,7 +99,7 @@ class ModelSet:
         """Tell whether every version that answers is loaded."""
         return all((self.name, arm.version) in self._cache for arm in self.routes.answering)
 
-    async def version(self, number: int) -> LoadedModel:
+    async def version(self, number: int) -> Model:
         """Return a version, after loading it if need be; raises what the loading raises."""
         loaded = self._cache.get(self.name, number)
         if loaded is not None:
@@ -120,7 +108,7 @@ class ModelSet:
             self._loading[number] = asyncio.create_task(self._load_version(number))
         return await asyncio.shield(self._loading[number])  # others may wait for the same
 
-    async def _load_version(self, number: int) -> LoadedModel:
+    async def _load_version(self, number: int) -> Model:
         try:
             loaded = await self._threads.run_behind(self._load, self.name, number)
         except Exception as error:

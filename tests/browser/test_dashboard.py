@@ -22,6 +22,7 @@ from streams import topics
 from streams.records import DriftAlarm, DriftReport, FeatureDrift, encode
 from tests.browser.synthetic_year import DAY_MS, Year
 from tests.processes import Process
+from tests.tools import absent
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -42,10 +43,7 @@ PLOTS = ("drift-plot", "events-plot", "performance-plot", "coverage-plot")
 def browser() -> Iterator[Browser]:
     path = shutil.which("chromium")
     if path is None:
-        message = "chromium is not installed: apt-get install chromium"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        absent("chromium is not installed: apt-get install chromium")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield chromium

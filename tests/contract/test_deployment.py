@@ -35,6 +35,7 @@ from tests.contract.deployment_files import (
     pod_of,
     workloads,
 )
+from tests.tools import absent
 
 KUBERNETES_VERSIONS = ("1.31", "1.34")
 """The oldest and the newest that we claim."""
@@ -51,10 +52,7 @@ def tool(name: str) -> str:
     """Find a command-line tool; only outside CI may it be missing."""
     path = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if path is None:
-        message = f"{name} is not installed; .ci/run installs it"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        absent(f"{name} is not installed; .ci/run installs it")
     return path
 
 

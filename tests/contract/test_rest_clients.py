@@ -16,6 +16,7 @@ from services.scoring import rest
 from services.settings import ROOT
 from streams.records import Arm
 from tests.flow.learning import until
+from tests.tools import absent
 from tests.unit.scoring.fakes import endpoint
 
 CLIENTS = "mlserver==1.7.1"
@@ -42,7 +43,7 @@ def client_python(pytestconfig: pytest.Config) -> str:
     """An interpreter with the outside clients, which do not go with our packages; kept in pytest's cache."""
     uv = shutil.which("uv")
     if uv is None:
-        pytest.skip("uv is needed to install the clients")
+        absent("uv is needed to install the clients")
     folder = Path(pytestconfig.cache.mkdir("inference-clients"))
     python, installed = folder / "env" / "bin" / "python", folder / "installed.txt"
     if not installed.is_file() or installed.read_text() != CLIENTS:
@@ -53,7 +54,7 @@ def client_python(pytestconfig: pytest.Config) -> str:
                 command, capture_output=True, text=True, check=False, timeout=INSTALL_SECONDS_MAX
             )
             if done.returncode:
-                pytest.skip(f"the clients cannot be installed here: {done.stderr[-300:]}")
+                absent(f"the clients cannot be installed here: {done.stderr[-300:]}")
         installed.write_text(CLIENTS)
     return str(python)
 

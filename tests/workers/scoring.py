@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from services import telemetry
 from services.model import ModelDeclaration
 from services.scoring import loading
-from services.scoring.models import Load, LoadedModel
+from services.scoring.models import Load
 from services.scoring.process import Scoring
 from services.settings import Settings
+from services.versions.contract import Model
 from services.versions.inputs import Inputs
 from streams import producer, topics
 
@@ -56,7 +57,7 @@ def faulty(loader: loading.Loader) -> loading.Loader:
     def of_model(declaration: ModelDeclaration, given: Inputs) -> Load:
         real = loader(declaration, given)
 
-        def load(name: str, version: int) -> LoadedModel:
+        def load(name: str, version: int) -> Model:
             loaded = real(name, version)
             Fault.reach("loading")
             return loaded
