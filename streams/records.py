@@ -82,6 +82,23 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     shadow_scores: dict[str, float] = {}
 
 
+class Bins(msgspec.Struct, kw_only=True, frozen=True):
+    """A distribution in few bins, to be shown; the last bin is of missing values.
+
+    Numeric: one bin more than ``edges``, as in `FeatureReference`, the first and the last are out of the
+    reference's range. Categorical: a bin for each of ``categories``, with the rest of the known ones and
+    the new ones at the end.
+    """
+
+    edges: list[float] | None = None
+    categories: list[str] | None = None
+    expected: list[float] = []
+    """Shares of the reference, in its seasons mixed as the window's; all 0 where there was nothing to
+    compare with."""
+    counts: list[int] = []
+    """Of the window."""
+
+
 class FeatureDrift(msgspec.Struct, kw_only=True, frozen=True):
     """How one feature of a window differs from the reference: effect and evidence apart."""
 
@@ -105,6 +122,8 @@ class FeatureDrift(msgspec.Struct, kw_only=True, frozen=True):
     """Below or above all values of the reference."""
     cells_effective: float = 0.0
     """How many cells count, by entropy: 1 for a feature that froze."""
+    bins: Bins | None = None
+    """What was compared."""
 
 
 class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report"):
@@ -136,6 +155,10 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     labels_duplicate_total: int = 0
     predictions_unlabelled_total: int = 0
     """Predictions whose label horizon has passed."""
+    score_bins: Bins | None = None
+    """Of the champion's scores."""
+    alarms_standing: list[str] | None = None
+    """Ids of the alarms that stood when the window was closed; null in reports of before."""
 
 
 class DriftAlarm(msgspec.Struct, kw_only=True, frozen=True, tag="drift_alarm"):

@@ -49,6 +49,10 @@ class Alarms:
         raised.sort(key=lambda alarm: (alarm.kind != "loss", -alarm.value / alarm.threshold, alarm.alarm_id))
         return raised[:EVIDENCE_MAX]
 
+    def standing_ids(self) -> list[str]:
+        """Return the ids of all alarms that stand: one a subject, segment and detector at most."""
+        return sorted(alarm.alarm_id for watch in self.watches.values() for alarm in watch.raised.values())
+
     def raise_once(self, alarm: records.DriftAlarm) -> bool:
         """Let an alarm stand; tell whether it is news."""
         watch = self._watch(alarm.kind, alarm.subject)

@@ -26,9 +26,8 @@ class Places:
         self.edges = np.array(reference.edges or [], dtype=np.float64)
         self.missing = len(reference.counts) + (not self.numeric)
         self.unseen = self.missing - 1
-        self._cell_of: dict[FeatureValue, int] = {
-            name: cell for cell, name in enumerate(reference.categories or ())
-        }
+        self.categories = list(reference.categories or ())
+        self._cell_of: dict[FeatureValue, int] = {name: cell for cell, name in enumerate(self.categories)}
 
     def of(self, column: Sequence[FeatureValue]) -> npt.NDArray[np.intp]:
         """Return the cells of a column. A value that is no number is missing in a numeric feature."""

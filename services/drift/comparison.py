@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from services.drift import statistics
+from services.drift import bins, statistics
 from services.drift.cells import FeatureCells
 from services.drift.statistics import Counts
 from streams.records import FeatureDrift
@@ -71,6 +71,7 @@ def compare(cells: FeatureCells, limits: Limits, reference: Counts | None = None
         else 0.0,
         out_of_range_share=sum(cells.out_of_range) / total if total else 0.0,
         cells_effective=statistics.cardinality(current)[1],
+        bins=bins.of(cells, reference),
     )
     return Comparison(drift, shifted, unseen_share, unseen)
 

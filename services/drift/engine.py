@@ -299,10 +299,10 @@ class Engine:
         references = window.seasonal_references() if seen else []
         compared = [compare(*each) for each in zip(window.features, repeat(limits), references, strict=False)]
         score = compare(window.score, limits) if window.score and seen else None
-        outputs.drift.append(self._report(window, compared, score))
         if window.state.version == self.champion:
             self._observe(compared, score)
         self._judge_loss(window, outputs)
+        outputs.drift.append(self._report(window, compared, score))
         self._rise = None
         outputs.windows_closed += 1
 
@@ -334,6 +334,8 @@ class Engine:
             labels_orphaned_total=totals.orphaned,
             labels_duplicate_total=totals.duplicate,
             predictions_unlabelled_total=totals.unlabelled,
+            score_bins=score.drift.bins if score else None,
+            alarms_standing=self._alarms.standing_ids(),
         )
 
     # -- alarms ----------------------------------------------------------------------------------

@@ -488,3 +488,15 @@ def test_partitions_that_were_added_are_read_from_their_beginning():
     state = world.new_engine(partitions=1).state()
     grown = subject.fresh_state(world.declaration(), 2, 1, state)
     assert [at.offset for at in (*grown.predictions, *grown.labels)] == [0, 0, 0]
+
+
+def test_report_names_the_alarms_that_stand_and_no_more_once_they_are_taken_back():
+    outputs = world.play(world.new_engine(partitions=2), world.traffic(20, shift_at=8, a_hour=200))
+    last_of = {report.window_end_ms: set(report.alarms_standing or ()) for report in world.reports(outputs)}
+    raised = {alarm.alarm_id: alarm.detected_at_ms for alarm in world.alarms(outputs)}
+    assert raised
+    for alarm_id, detected_at_ms in raised.items():
+        window_end_ms = min(end for end in last_of if end >= detected_at_ms)
+        assert alarm_id in last_of[window_end_ms]
+    assert set().union(*last_of.values()) == raised.keys()
+    assert last_of[min(last_of)] == set()
