@@ -24,10 +24,13 @@ categories, missing values and those out of range become known after a while, so
 the very end, and a histogram learns of them too late."""
 BETS = len(MEAN_BETS) + len(SPREAD_BETS) + 2 * len(TAIL_BETS) + len(MEMORIES_ROWS)
 
-_TAIL = np.array([1 / 1024, 1 / 256, 1 / 64])
+FINEST = 1024
+"""All edges of groups are multiples of 1 / this."""
+_TAIL = np.array([1 / FINEST, 1 / 256, 1 / 64])
 GROUP_EDGES = np.concatenate([_TAIL, np.arange(1, 16) / 16, 1 - _TAIL[::-1]])
 """Sixteenths, the outer ones finer: values out of range, missing ones and new categories stand there."""
 GROUPS = len(GROUP_EDGES) + 1
+_GROUP_OF = np.searchsorted(GROUP_EDGES, np.arange(FINEST) / FINEST, side="right")
 _GROUP_SHARES = np.diff(np.concatenate([[0.0], GROUP_EDGES, [1.0]]))
 
 
@@ -89,7 +92,7 @@ def group_counts(ranks: Values, step_rows: int) -> npt.NDArray[np.int64]:
     """Count ranks ``(n_steps * step_rows, n_streams)`` by group: ``(n_steps, n_streams, n_groups)``."""
     rows, streams = ranks.shape
     steps = rows // step_rows
-    groups = np.searchsorted(GROUP_EDGES, ranks.ravel(), side="right").reshape(rows, streams)
+    groups = _GROUP_OF.take((ranks * FINEST).astype(np.intp))  # exact: the factor is a power of two
     place = (np.arange(rows) // step_rows)[:, None] * streams + np.arange(streams)
     counted = np.bincount((place * GROUPS + groups).ravel(), minlength=steps * streams * GROUPS)
     return counted.reshape(steps, streams, GROUPS)

@@ -6,15 +6,32 @@ to the same whatever the order and the size of the chunks.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from services.drift.grid import Cells, Grid, Numbers
 from services.drift.statistics import Counts
 from streams.records import FeatureReference, FeatureValue
 
 UNSEEN_NAMES_MAX = 1000
 """Names of unseen categories remembered in one window; beyond that they are only counted."""
+
+
+Column = Sequence[FeatureValue] | npt.NDArray[Any]
+
+
+class _Categories(dict[FeatureValue, int]):
+    """Cells by value. Only names and None are keys: 1, 1.0 and True are equal as keys, but not as names."""
+
+    def __init__(self, names: Iterable[str], unseen: int, missing: int) -> None:
+        super().__init__({name: cell for cell, name in enumerate(names)})
+        self[None] = missing
+        self._unseen = unseen
+
+    def __missing__(self, value: FeatureValue) -> int:
+        return self._unseen if isinstance(value, str) else self.get(str(value), self._unseen)
 
 
 class Places:
@@ -27,18 +44,17 @@ class Places:
         self.missing = len(reference.counts) + (not self.numeric)
         self.unseen = self.missing - 1
         self.categories = list(reference.categories or ())
-        self._cell_of: dict[FeatureValue, int] = {name: cell for cell, name in enumerate(self.categories)}
+        self._grid = Grid(self.edges)
+        self._cell_of = _Categories(self.categories, self.unseen, self.missing)
 
-    def of(self, column: Sequence[FeatureValue]) -> npt.NDArray[np.intp]:
+    def of(self, column: Column) -> Cells:
         """Return the cells of a column. A value that is no number is missing in a numeric feature."""
         if self.numeric:
             values = _numbers(column)
-            cells = np.searchsorted(self.edges, values, side="right")  # edges[i-1] <= x < edges[i]
+            cells = self._grid.cells(values)
             cells[np.isnan(values)] = self.missing
             return cells
-        cell_of, unseen = self._cell_of, self.unseen
-        found = [self.missing if value is None else cell_of.get(str(value), unseen) for value in column]
-        return np.array(found, dtype=np.intp)
+        return np.fromiter(map(self._cell_of.__getitem__, column), dtype=np.intp, count=len(column))
 
     def counts_of(self, counts: Sequence[int]) -> list[int]:
         """Return counts of the reference's cells, the missing ones last, with the cell of the unseen."""
@@ -64,7 +80,7 @@ class FeatureCells:
         self.counts: Counts = np.array(list(counts) or [0] * len(self.reference), dtype=np.int64)
         self.unseen = dict(unseen)
 
-    def add(self, column: Sequence[FeatureValue]) -> None:
+    def add(self, column: Column) -> None:
         """Count a column of values."""
         cells = self.places.of(column)
         self.counts += np.bincount(cells, minlength=len(self.counts))
@@ -112,9 +128,9 @@ def seasonal(reference: FeatureReference, cells: FeatureCells, rows: Mapping[int
     return mixed
 
 
-def _numbers(column: Sequence[FeatureValue]) -> npt.NDArray[np.float64]:
+def _numbers(column: Column) -> Numbers:
     try:
-        return np.array(column, dtype=np.float64)  # None becomes NaN
+        return np.ascontiguousarray(column, dtype=np.float64)  # None becomes NaN; strides miss the caches
     except (TypeError, ValueError):
         numbers = [value if isinstance(value, int | float) else None for value in column]
         return np.array(numbers, dtype=np.float64)

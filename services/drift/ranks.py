@@ -8,10 +8,12 @@ import numpy.typing as npt
 
 from services.drift.statistics import Counts
 
-CHUNK_ROWS = 64
+CHUNK_ROWS = 32
 """Rows ranked at once: each is compared with those before it in the chunk, so more cost more."""
 RESOLUTION = 2**20
 """Ranks are odd multiples of half of 1 / this: sums of some thousands are exact, in any order."""
+
+_BEFORE = np.triu(np.ones((CHUNK_ROWS, CHUNK_ROWS), dtype=bool), 1)[:, :, None]
 
 Cells = npt.NDArray[np.intp]
 Ranks = npt.NDArray[np.float64]
@@ -64,32 +66,32 @@ class Ranking:
         return np.pad(self._reference, ((0, 0), (0, missing), (0, 0)))
 
     def _rank_chunk(self, cells: Cells, chances: Ranks, seasons: Cells) -> Ranks:
-        features = np.arange(cells.shape[1])
-        sums = np.cumsum(self.known, axis=2)
-        upto = sums[features, seasons, cells]
-        same = self.known[features, seasons, cells]
-        total = sums[features, seasons, -1]
-        lower = upto - same
+        features, known_seasons, size = self.known.shape
+        places = seasons * size + cells
+        own = places + np.arange(features) * (known_seasons * size)
+        sums = np.cumsum(self.known, axis=2).reshape(-1)
+        known = self.known.reshape(-1)
+        same = known.take(own)
+        lower = sums.take(own) - same
+        total = sums.take(own - cells + size - 1)
         if len(cells) > 1:
-            places = (seasons * self.known.shape[2] + cells).astype(np.uint32)
-            first = (seasons * self.known.shape[2]).astype(np.uint32)
-            before = np.triu(np.ones((len(cells), len(cells)), dtype=bool), 1)[:, :, None]
-            lower += _count((places[:, None] < places) & before)
-            same = same + _count((places[:, None] == places) & before)
-            if self.known.shape[1] == 1:
-                total = total + np.arange(len(cells))[:, None]
+            before = _BEFORE[: len(cells), : len(cells)]
+            narrow = places.astype(np.min_scalar_type(known_seasons * size))
+            lower += _count((narrow[:, None] < narrow) & before)
+            same += _count((narrow[:, None] == narrow) & before)
+            if known_seasons == 1:
+                total += np.arange(len(cells))[:, None]
             else:
-                lower -= _count((places[:, None] < first) & before)
-                total = total + _count((first[:, None] == first) & before)
-        np.add.at(self.known, (features, seasons, cells), 1)
+                first = (places - cells).astype(narrow.dtype)
+                lower -= _count((narrow[:, None] < first) & before)
+                total += _count((first[:, None] == first) & before)
+        np.add.at(known, own.reshape(-1), 1)
         exact = (lower + chances[:, None] * (same + 1)) / (total + 1)
         ranks: Ranks = (np.minimum(np.floor(exact * RESOLUTION), RESOLUTION - 1) + 0.5) / RESOLUTION
         return ranks
 
 
-def _count(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+def _count(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
     """Count along the first axis, which is no longer than a chunk."""
-    counted: npt.NDArray[np.int64] = np.add.reduce(flags.view(np.uint8), axis=0, dtype=np.uint8).astype(
-        np.int64
-    )
+    counted: npt.NDArray[np.uint8] = np.add.reduce(flags.view(np.uint8), axis=0, dtype=np.uint8)
     return counted

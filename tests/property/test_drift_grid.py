@@ -1,0 +1,34 @@
+"""Looking cells up in a grid gives what bisection gives, for all edges and numbers."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.drift.grid import Grid
+
+numbers = st.floats(allow_nan=False, min_value=-1e308, max_value=1e308) | st.sampled_from([-np.inf, np.inf])
+thorough = settings(max_examples=300, deadline=None)
+
+
+@st.composite
+def edges_and_values(draw):
+    """Any edges: evenly spread, crowded, subnormal, infinite; and values on them, beside them, anywhere."""
+    near = st.integers(-60, 60).map(lambda whole: whole / 16)
+    edges = np.unique(draw(st.lists(st.one_of(near, numbers), min_size=0, max_size=80)))
+    beside = [*np.nextafter(edges, np.inf), *np.nextafter(edges, -np.inf)]
+    values = [*edges, *beside, *draw(st.lists(st.one_of(near, numbers), max_size=50))]
+    return edges, np.array(values, dtype=np.float64)
+
+
+@thorough
+@given(edges_and_values())
+def test_grid_gives_the_cells_of_bisection(pair):
+    edges, values = pair
+    assert Grid(edges).cells(values).tolist() == np.searchsorted(edges, values, side="right").tolist()
+
+
+def test_many_rows_are_looked_up_in_pieces():
+    """More rows than are taken at once, in the form of a stride through a table."""
+    values = np.random.default_rng(1).normal(size=(40_000, 3))[:, 1]
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, 65), method="inverted_cdf"))
+    assert (Grid(edges).cells(values) == np.searchsorted(edges, values, side="right")).all()
