@@ -17,6 +17,7 @@ def demo(
     speed: str | None = None,
     as_fast_as_possible: Annotated[bool, Parameter(name="--max", negative="")] = False,
     summary: Path | None = None,
+    chronicle: Path | None = None,
     until: str | None = None,
     home: Path | None = None,
     lead_hours: float | None = None,
@@ -31,6 +32,7 @@ def demo(
         speed: Event time against wall time, as in 86400x: a day in a second.
         as_fast_as_possible: As fast as the processes follow; the default.
         summary: Write the result to this file, as JSON.
+        chronicle: Write every alarm to this file, as Markdown, with what had happened and what helped.
         until: Stop asking for predictions at this date (2013-02-02 to 2014-01-01).
         home: Folder of the demo's data and logs, emptied at the start; default: .driftline/demo.
         lead_hours: How far event time may run ahead of drift; at most what the model declares.
@@ -43,6 +45,7 @@ def demo(
             as_fast_as_possible=as_fast_as_possible,
             until=until,
             summary=summary,
+            chronicle=chronicle,
             home=home,
             lead_hours=lead_hours,
         )

@@ -28,6 +28,7 @@ class Options:
     until_ms: int
     """Requests before this event time are played."""
     summary: Path | None = None
+    chronicle: Path | None = None
     home: Path | None = None
     lead_hours: float | None = None
 
@@ -43,6 +44,7 @@ def parse(
     as_fast_as_possible: bool = False,
     until: str | None = None,
     summary: Path | None = None,
+    chronicle: Path | None = None,
     home: Path | None = None,
     lead_hours: float | None = None,
 ) -> Options:
@@ -51,12 +53,14 @@ def parse(
         raise OptionError("--speed and --max exclude each other: give one of them")
     if lead_hours is not None and not 0.5 <= lead_hours <= 48:
         raise OptionError(f"--lead-hours {lead_hours:g}: must be between 0.5 and 48")
-    if summary is not None:
-        _check_writable(summary)
+    for option, path in (("--summary", summary), ("--chronicle", chronicle)):
+        if path is not None:
+            _check_writable(option, path)
     return Options(
         speed=None if speed is None else _parse_speed(speed),
         until_ms=months.YEAR_END_MS if until is None else _parse_until(until),
         summary=summary,
+        chronicle=chronicle,
         home=home,
         lead_hours=lead_hours,
     )
@@ -86,8 +90,8 @@ def _parse_until(text: str) -> int:
     return months.local_midnight_ms(day)
 
 
-def _check_writable(path: Path) -> None:
+def _check_writable(option: str, path: Path) -> None:
     if path.is_dir():
-        raise OptionError(f"--summary {path}: is a folder; give a file name such as {path / 'summary.json'}")
+        raise OptionError(f"{option} {path}: is a folder; give the name of a file in it")
     if not path.resolve().parent.is_dir():
-        raise OptionError(f"--summary {path}: the folder {path.resolve().parent} does not exist")
+        raise OptionError(f"{option} {path}: the folder {path.resolve().parent} does not exist")

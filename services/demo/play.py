@@ -45,7 +45,7 @@ class Play:
         """Wire the parts for the model that is retrained and the one that learns; nothing connects yet."""
         assert learner.learning is not None, "the second model learns online"
         self._settings = settings
-        self._declaration = declaration
+        self.declaration = declaration
         self._options = options
         self._lead_ms = pacing.lead_ms(
             options.lead_hours,
@@ -59,6 +59,8 @@ class Play:
         self._start_ms = playlist.start_ms
         self.phase = "starting"
         self.complete = False
+        self.ends: dict[str, list[int]] = {}
+        """Of the topics of predictions and outcomes, once complete."""
         self.account = Account(
             declaration.name, declaration.request.topic, declaration.rollout.keep_first_as_shadow
         )
@@ -125,24 +127,25 @@ class Play:
         await self._play_until(gate, self._options.until_ms)
         self.phase = "the last labels"
         end_ms = pacing.closing_end_ms(
-            self._options.until_ms, self._declaration.label.horizon_ms, self._declaration.monitoring.window_ms
+            self._options.until_ms, self.declaration.label.horizon_ms, self.declaration.monitoring.window_ms
         )
         await self._play_until(gate, end_ms)
         await gate.reach(end_ms)
         await self._account_follower.catch_up()
+        model = self.declaration.name
+        self.ends = await self._next_offsets(topics.predictions(model), topics.outcomes(model))
         self.phase = "finished"
         self.complete = True
 
     async def _train_first_model(self, gate: Gate) -> None:
         """Ask for the first model on the same path as any retraining, and wait for it."""
-        at_ms, model = months.SCORING_START_MS, self._declaration.name
+        at_ms, model = months.SCORING_START_MS, self.declaration.name
         await gate.reach(at_ms)
         self.phase = "training the first model"
-        offsets = {
-            topic: await self._account_follower.next_offsets(topic, self._settings.partitions)
-            for topic in (topics.predictions(model), topics.outcomes(model), self._declaration.request.topic)
-        }
-        self.account.start_scoring(dict(enumerate(offsets.pop(self._declaration.request.topic))))
+        offsets = await self._next_offsets(
+            topics.predictions(model), topics.outcomes(model), self.declaration.request.topic
+        )
+        self.account.start_scoring(dict(enumerate(offsets.pop(self.declaration.request.topic))))
         self._collecting_sent = self.producer.sent.requests
         request = retrainings.bootstrap_request(model, at_ms, offsets)
         self.log.add(request)
@@ -152,6 +155,10 @@ class Play:
         await gate.finish(request.request_id)
         retrainings.check_first_model(self.log.finished[request.request_id])
         self.phase = "scoring"
+
+    async def _next_offsets(self, *names: str) -> dict[str, list[int]]:
+        partitions = self._settings.partitions
+        return {name: await self._account_follower.next_offsets(name, partitions) for name in names}
 
     async def _play_until(self, gate: Gate, milestone_ms: int) -> None:
         sent = self.producer.sent

@@ -96,6 +96,7 @@ class Demo:
         except _EXPECTED_ERRORS as error:
             faults = [str(error)]
         self._report(running, faults)
+        self._write_chronicle(running, self._play)
         if self._play.complete and self._console.is_terminal:
             self._stay(running)
 
@@ -151,6 +152,22 @@ class Demo:
         if self._options.summary is not None:
             summary.write(self._summary, self._options.summary)
             self._say(f"summary written to {self._options.summary}")
+
+    def _write_chronicle(self, running: System, play: Play) -> None:
+        path = self._options.chronicle
+        if path is None or not play.complete or self._summary is None:
+            return
+        from services.demo import chronicle, days, hindsight
+
+        results = play.log.results()
+        services = hindsight.services(
+            running.settings, play.declaration, results, self._options.until_ms, play.ends
+        )
+        year = chronicle.Year(
+            self._summary, play.account.alarms_in_order(), play.log.requested, results, services, days.load()
+        )
+        chronicle.write(year, path)
+        self._say(f"chronicle written to {path}")
 
     def _print_early_end(self, found: Summary) -> None:
         for fault in found.faults:

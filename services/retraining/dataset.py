@@ -23,6 +23,9 @@ ARCHIVE_SECONDS_MAX = 180.0
 """Three times the age at which the archive commits by itself."""
 ARCHIVE_POLL_SECONDS = 0.1
 
+EndOffsets = Callable[[Sequence[str]], Mapping[str, list[int]]]
+"""From topics to the next offset of each of their partitions."""
+
 
 @dataclasses.dataclass(frozen=True)
 class DataVersion:
@@ -67,20 +70,16 @@ class TrainingSet:
 
 def wait_for_archive(
     settings: Settings,
-    request: RetrainingRequested,
-    end_offsets: Callable[[Sequence[str]], Mapping[str, list[int]]],
+    model: str,
+    wanted: Mapping[str, Sequence[int]],
     seconds_max: float = ARCHIVE_SECONDS_MAX,
-) -> dict[str, list[int]]:
-    """Wait until the archive holds everything before the request's offsets; return the offsets waited for.
+) -> None:
+    """Wait until the archive holds everything of a model before these offsets, by topic and partition.
 
-    A request without offsets waits for what is on the model's topics now. Raises `ArchiveBehindError`.
+    Topics that are not archived as predictions or outcomes are passed over. Raises `ArchiveBehindError`.
     """
-    ours = {
-        topics.predictions(request.model): inference_log.PREDICTIONS,
-        topics.outcomes(request.model): inference_log.OUTCOMES,
-    }
-    wanted = {topic: list(offsets) for topic, offsets in request.offsets.items() if topic in ours}
-    wanted = wanted or {topic: list(offsets) for topic, offsets in end_offsets(list(ours)).items()}
+    ours = archived_topics(model)
+    wanted = {topic: offsets for topic, offsets in wanted.items() if topic in ours}
     deadline = time.monotonic() + seconds_max
     while missing := _missing(settings, wanted, ours):
         if time.monotonic() > deadline:
@@ -89,7 +88,21 @@ def wait_for_archive(
                 "is the archive process running?"
             )
         time.sleep(ARCHIVE_POLL_SECONDS)
-    return wanted
+
+
+def wanted_offsets(request: RetrainingRequested, end_offsets: EndOffsets) -> dict[str, list[int]]:
+    """Return the offsets that a request names for a training set, or, where it names none, the ends now."""
+    ours = archived_topics(request.model)
+    named = {topic: list(offsets) for topic, offsets in request.offsets.items() if topic in ours}
+    return named or {topic: list(offsets) for topic, offsets in end_offsets(list(ours)).items()}
+
+
+def archived_topics(model: str) -> dict[str, str]:
+    """Return the table of each topic whose records a training set joins."""
+    return {
+        topics.predictions(model): inference_log.PREDICTIONS,
+        topics.outcomes(model): inference_log.OUTCOMES,
+    }
 
 
 def _missing(

@@ -1,7 +1,7 @@
 """The steps from a request to its result, in an order that survives a crash at any point."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -24,7 +24,6 @@ log = structlog.get_logger()
 
 Publish = Callable[[str, ModelChanged | RetrainingFinished], None]
 """Writes a record to a topic and returns when the broker has acknowledged it."""
-EndOffsets = Callable[[Sequence[str]], Mapping[str, list[int]]]
 Changes = Callable[[], Iterable[ModelChanged]]
 """Reads the models topic: an operator may have changed the arms during the training."""
 
@@ -46,7 +45,7 @@ class Retrainer:
         settings: Settings,
         declarations: Mapping[str, ModelDeclaration],
         publish: Publish,
-        end_offsets: EndOffsets,
+        end_offsets: dataset.EndOffsets,
         changes: Changes = tuple,
     ) -> None:
         """Take the collaborators; nothing connects before `handle`."""
@@ -130,7 +129,8 @@ class Retrainer:
         gates: Gates,
     ) -> tracking.Registered:
         stage = _Stages(request)
-        offsets = dataset.wait_for_archive(self._settings, request, self._end_offsets)
+        offsets = dataset.wanted_offsets(request, self._end_offsets)
+        dataset.wait_for_archive(self._settings, request.model, offsets)
         stage.done("archive")
         given = inputs.of_model(self._settings, declaration)
         data = dataset.read(self._settings, request.model, list(given), request.requested_at_ms)

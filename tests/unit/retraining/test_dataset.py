@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -136,21 +137,24 @@ def test_same_data_has_the_same_digest_and_other_labels_another(settings: Settin
 
 def test_archive_that_is_behind_is_named_with_what_it_lacks(settings: Settings):
     archive(settings, [prediction("a", 10, [1, "UA"])], [])
-    asked = records.RetrainingRequested(
-        request_id="r",
-        model=MODEL,
-        trigger="manual",
-        requested_at_ms=0,
-        reason="",
-        offsets={topics.predictions(MODEL): [1, 4]},
-    )
 
     with pytest.raises(ArchiveBehindError, match=r"predictions\.arrival_delay/1 from offset 0 to 4"):
-        dataset.wait_for_archive(settings, asked, lambda _: {}, seconds_max=0)
+        dataset.wait_for_archive(settings, MODEL, {topics.predictions(MODEL): [1, 4]}, seconds_max=0)
 
 
-def test_request_without_offsets_waits_for_the_ends(settings: Settings):
+def test_archive_that_holds_all_is_not_waited_for(settings: Settings):
     archive(settings, [prediction("a", 10, [1, "UA"])], [])
+
+    dataset.wait_for_archive(settings, MODEL, {topics.predictions(MODEL): [1]}, seconds_max=0)
+
+
+def test_request_without_offsets_wants_the_ends():
     ends = {topics.predictions(MODEL): [1], topics.outcomes(MODEL): []}
 
-    assert dataset.wait_for_archive(settings, request(), lambda _: ends, seconds_max=0) == ends
+    assert dataset.wanted_offsets(request(), lambda _: ends) == ends
+
+
+def test_request_wants_its_own_offsets_of_what_is_archived():
+    asked = msgspec.structs.replace(request(), offsets={topics.predictions(MODEL): [1, 4], "others": [9]})
+
+    assert dataset.wanted_offsets(asked, lambda _: {}) == {topics.predictions(MODEL): [1, 4]}

@@ -1,0 +1,161 @@
+"""The year's alarms and retrainings as a page: what was raised, what had happened, and what helped.
+
+The page is made from the records of a run, the calendar and the weather, and from answers given once more
+in hindsight (`services.demo.hindsight`); nobody writes a line of it by hand.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from services.demo.days import Days, day_of
+from services.demo.hindsight import Service
+from services.demo.summary import Summary, decimal
+from streams.records import DriftAlarm, RetrainingFinished, RetrainingRequested
+
+_MESSAGE_LENGTH_MAX = 160
+
+
+@dataclasses.dataclass(frozen=True)
+class Year:
+    """All that the page tells."""
+
+    summary: Summary
+    alarms: Sequence[DriftAlarm]
+    """By event time."""
+    requests: Mapping[str, RetrainingRequested]
+    """By request id."""
+    results: Sequence[RetrainingFinished]
+    """By the event time of their request."""
+    services: Sequence[Service]
+    days: Days
+
+
+def write(year: Year, path: Path) -> None:
+    """Write the page as Markdown; a reader never sees half of it."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(page(year), encoding="utf-8")
+    partial.replace(path)
+
+
+def page(year: Year) -> str:
+    """Lay the page out."""
+    sections = [_opening(year), _months(year.summary), _retrainings(year), _alarms(year)]
+    return "\n\n".join(sections) + "\n"
+
+
+def _opening(year: Year) -> str:
+    drift = [result for result in year.results if result.trigger == "drift"]
+    promoted = [result for result in drift if result.result == "promoted"]
+    harmless = [result for result in drift if not _harm(year.requests.get(result.request_id))]
+    helped = sum(service.gain > 0 for service in year.services)
+    without = "each of them with measured harm" if not harmless else f"{len(harmless)} of them without harm"
+    return (
+        "# The flights of 2013: every alarm, and what had happened\n\n"
+        'Written by `make demo ARGS="--max --chronicle docs/flights-2013.md"`: the alarms and retrainings '
+        "of one run, beside the delays and the weather of the same days. "
+        f"{len(year.alarms)} alarms were raised; drift asked for {len(drift)} retrainings, {without}. "
+        f"{len(promoted)} were promoted, and {helped} of the {len(year.services)} new versions "
+        "answered better than the version before would have on the very same flights."
+    )
+
+
+def _harm(request: RetrainingRequested | None) -> bool:
+    """Whether the request's evidence has a loss above its limit."""
+    return request is not None and any(
+        alarm.kind == "loss" and alarm.value > alarm.threshold for alarm in request.evidence
+    )
+
+
+def _months(found: Summary) -> str:
+    rows = [
+        [
+            line.month,
+            f"{line.labels:,}",
+            decimal(line.log_loss_live),
+            decimal(line.log_loss_frozen),
+        ]
+        for line in found.months
+    ]
+    mean = ["mean", "", decimal(found.mean_log_loss_live), decimal(found.mean_log_loss_frozen)]
+    return "## By month\n\n" + _table(
+        ["month", "labels", "log loss, retrained", "log loss, January's model"], [*rows, mean]
+    )
+
+
+def _retrainings(year: Year) -> str:
+    service_of = {service.version: service for service in year.services}
+    rows = [
+        [
+            _day(result.requested_at_ms),
+            _reason(year.requests.get(result.request_id)),
+            f"version {result.version}" if result.result == "promoted" else _refused(result),
+            _helped(service_of.get(result.version) if result.result == "promoted" else None),
+        ]
+        for result in year.results
+    ]
+    explained = (
+        "*Helped*: the log loss on the flights that the new version answered, against that of the version "
+        "before on the same flights, computed afterwards from what was archived. Neither was trained on them."
+    )
+    return f"## Retrainings\n\n{explained}\n\n" + _table(["asked", "why", "result", "helped"], rows)
+
+
+def _reason(request: RetrainingRequested | None) -> str:
+    return "" if request is None else _text(request.reason)
+
+
+def _refused(result: RetrainingFinished) -> str:
+    return _text(f"{result.result}: {'; '.join(result.reasons)}")
+
+
+def _helped(service: Service | None) -> str:
+    if service is None:
+        return ""
+    verdict = "yes" if service.gain > 0 else "no"
+    losses = f"{service.log_loss:.3f} against {service.log_loss_of_predecessor:.3f}"
+    return f"{verdict}: {losses} on {service.labels:,} flights to {_day(service.to_ms)}"
+
+
+def _alarms(year: Year) -> str:
+    parts = ["## Alarms"]
+    for month in sorted({day_of(alarm.detected_at_ms).replace(day=1) for alarm in year.alarms}):
+        alarms = [alarm for alarm in year.alarms if day_of(alarm.detected_at_ms).replace(day=1) == month]
+        rows = [_alarm(alarm, year.days) for alarm in alarms]
+        table = _table(["raised", "what", "since", "found", "what had happened"], rows)
+        parts.append(f"### {month:%B}, {len(alarms)}\n\n{table}")
+    return "\n\n".join(parts)
+
+
+def _alarm(alarm: DriftAlarm, days: Days) -> list[str]:
+    subject = f"`{alarm.subject}`" + (f" where `{alarm.segment}`" if alarm.segment else "")
+    start, end = day_of(alarm.since_ms), day_of(alarm.detected_at_ms)
+    return [
+        _day(alarm.detected_at_ms),
+        f"{alarm.kind} {subject}",
+        _since(alarm),
+        _text(alarm.message),
+        days.tell(min(start, end), end),
+    ]
+
+
+def _since(alarm: DriftAlarm) -> str:
+    if alarm.since_from_ms is None or alarm.since_to_ms is None:
+        return _day(alarm.since_ms)
+    first, last = _day(alarm.since_from_ms), _day(alarm.since_to_ms)
+    return first if first == last else f"{first} to {last}"
+
+
+def _day(event_time_ms: int) -> str:
+    return f"{day_of(event_time_ms):%-d %b}"
+
+
+def _text(message: str) -> str:
+    """Fit a message into a cell."""
+    line = " ".join(message.split()).replace("|", "\\|")
+    return line if len(line) <= _MESSAGE_LENGTH_MAX else line[: _MESSAGE_LENGTH_MAX - 1] + "…"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,0 +1,88 @@
+"""Whether a retraining helped: the version that it replaced answers the same requests once more, afterwards.
+
+The archive holds every request's features as they were served, and the registry every version, so this is
+no estimate: both versions answer what only one of them was asked. Neither was trained on these requests.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from services.model import HOUR_MS, ModelDeclaration
+from services.retraining import dataset, evaluation
+from services.settings import Settings
+from services.versions import inputs, loading
+from streams.records import RetrainingFinished
+
+_ALL_KNOWN_MS = 2**62
+
+
+@dataclasses.dataclass(frozen=True)
+class Service:
+    """The time in which one promoted version was the champion, and what it was worth there."""
+
+    version: int
+    predecessor: int
+    from_ms: int
+    to_ms: int
+    labels: int
+    log_loss: float
+    log_loss_of_predecessor: float
+
+    @property
+    def gain(self) -> float:
+        """How much lower the log loss was than it would have been."""
+        return self.log_loss_of_predecessor - self.log_loss
+
+
+def services(
+    settings: Settings,
+    declaration: ModelDeclaration,
+    results: Sequence[RetrainingFinished],
+    end_ms: int,
+    ends: Mapping[str, Sequence[int]],
+) -> list[Service]:
+    """Measure each promotion but the first on the requests of its time.
+
+    Args:
+        settings: Where archive and registry are.
+        declaration: Of the model.
+        results: By the event time of their request.
+        end_ms: Where the last version's time ends.
+        ends: The ends of the model's topics: the archive, which commits within a minute, is waited for.
+    """
+    dataset.wait_for_archive(settings, declaration.name, ends)
+    promoted = [result for result in results if result.result == "promoted"]
+    given = inputs.of_model(settings, declaration)
+    data = dataset.read(settings, declaration.name, list(given), _ALL_KNOWN_MS)
+    delay_ms = round(declaration.retraining.effective_after_hours * HOUR_MS)
+    starts_ms = [result.requested_at_ms + delay_ms for result in promoted[1:]]
+    found = []
+    for before, result, from_ms, to_ms in zip(
+        promoted, promoted[1:], starts_ms, [*starts_ms[1:], end_ms], strict=False
+    ):
+        rows = (data.event_times_ms >= from_ms) & (data.event_times_ms < to_ms)
+        if not rows.any():
+            continue
+        losses = [
+            _log_loss(settings, declaration, given, version, data, rows)
+            for version in (result.version, before.version)
+        ]
+        found.append(Service(result.version, before.version, from_ms, to_ms, int(rows.sum()), *losses))
+    return found
+
+
+def _log_loss(
+    settings: Settings,
+    declaration: ModelDeclaration,
+    given: inputs.Inputs,
+    version: int,
+    data: dataset.TrainingSet,
+    rows: npt.NDArray[np.bool_],
+) -> float:
+    model = loading.load(settings, declaration, given, version)
+    features = data.features[rows]
+    scores = model.predict({name: features[name].to_numpy() for name in features.columns})
+    return evaluation.evaluate(data.labels[rows], np.asarray(scores)).log_loss
