@@ -82,7 +82,10 @@ class FeatureCells:
 
     def add(self, column: Column) -> None:
         """Count a column of values."""
-        cells = self.places.of(column)
+        self.count(self.places.of(column), column)
+
+    def count(self, cells: npt.NDArray[np.intp], column: Sequence[FeatureValue]) -> None:
+        """Count a column that was placed already."""
         self.counts += np.bincount(cells, minlength=len(self.counts))
         if self.numeric:
             return

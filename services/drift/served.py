@@ -12,7 +12,7 @@ from streams import records, topics
 from streams.cloud_events import Envelope, Header
 from streams.producer import Record
 
-SNAPSHOTS = Snapshots(State, 2)
+SNAPSHOTS = Snapshots(State, 3)
 
 
 class ServedModel:

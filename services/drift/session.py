@@ -161,7 +161,7 @@ def _restore(
         if (found := kept.get(name.encode())) is not None:
             state = SNAPSHOTS.decode(found[1], name, declaration.label.topic)
             _log.info("drift.restored", model=name, snapshot_offset=found[0], pending=len(state.pending))
-            if not RiseDetector.can_restore(state.monitor.detector):
+            if not RiseDetector.can_restore(state.judge.monitor.detector):
                 _log.warning(
                     "drift.detector_begins_anew", model=name, reason="another version of river wrote it"
                 )

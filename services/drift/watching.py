@@ -1,20 +1,21 @@
 """Watches every prediction and every loss as it comes: which detectors look at what, and what they found."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
-import mmh3
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from services.drift.cells import Places
-from services.drift.detection import Change, Detector
+from services.drift.detection import Change, Detector, TimesMs
 from services.drift.edetector import EDetector, HarmDetector
-from services.drift.ranks import Ranking
+from services.drift.placing import Cells, Placed, Rows
+from services.drift.ranks import Ranking, Ranks
 from services.model import Monitoring
 from services.seasons import seasons_of
-from streams.records import FeatureReference, FeatureValue, Prediction, Reference
+from streams.records import FeatureReference, Reference
 
 ROWS_HELD = 64
 """Rows watched together, at the latest at the end of a window; a multiple of `edetector.STEP_ROWS`."""
@@ -26,7 +27,6 @@ LOSS_MAX = 4.0
 """Losses are cut here, which lowers their mean: an alarm of harm is never due to the cut."""
 HARM = "harm"
 SCORE = "score"
-_CHANCES = 2**32
 
 
 class WatcherState(msgspec.Struct, array_like=True):
@@ -37,8 +37,34 @@ class WatcherState(msgspec.Struct, array_like=True):
     seasons: list[list[int]]
     """By feature: the seasons in the order of their counts."""
     detector: bytes
-    rows: list[tuple[int, float, list[FeatureValue]]]
-    """Not yet watched: event time, chance, values."""
+    times_ms: bytes
+    """Of the rows that are not yet watched."""
+    chances: bytes
+    cells: bytes
+
+
+class Held(NamedTuple):
+    """Rows that wait to be watched."""
+
+    times_ms: TimesMs
+    chances: Ranks
+    cells: Cells
+    """Shape ``(n_rows, n_features)``."""
+
+    @classmethod
+    def empty(cls, features: int) -> "Held":
+        """Return no rows."""
+        return cls(np.zeros(0, np.int64), np.zeros(0), np.zeros((0, features), np.intp))
+
+    def with_more(self, *more: npt.NDArray[Any]) -> "Held":
+        """Return these rows and others behind them."""
+        if not len(self.times_ms):
+            return Held(*more)
+        return Held(*(np.concatenate(pair) for pair in zip(self, more, strict=True)))
+
+    def part(self, start: int, stop: int) -> "Held":
+        """Return some of the rows."""
+        return Held(self.times_ms[start:stop], self.chances[start:stop], self.cells[start:stop])
 
 
 class Watcher:
@@ -56,41 +82,56 @@ class Watcher:
         self._ranking = Ranking(counts)
         effects = np.array([reference.design_effect for reference in references])
         self._detector: Detector = EDetector(len(references), threshold_ms, effects)
-        self._rows: list[tuple[int, float, list[FeatureValue]]] = []
+        self._held = Held.empty(len(references))
         if state is not None:
             self._seasons = [list(seasons) for seasons in state.seasons]
             known = np.frombuffer(state.known, dtype=np.int64)
             shape = (len(references), -1, counts.shape[2])
             self._ranking = Ranking(counts, known.reshape(shape))
             self._detector.restore(state.detector)
-            self._rows = list(state.rows)
+            self._held = Held(
+                np.frombuffer(state.times_ms, dtype=np.int64),
+                np.frombuffer(state.chances, dtype=np.float64),
+                np.frombuffer(state.cells, dtype=np.uint16).reshape(-1, len(references)).astype(np.intp),
+            )
 
-    def add(self, time_ms: int, chance: float, values: list[FeatureValue]) -> list[Change]:
-        """Take one row; return changes when enough rows are there."""
-        self._rows.append((time_ms, chance, values))
-        return self.watch() if len(self._rows) >= ROWS_HELD else []
+    def add(self, times_ms: TimesMs, chances: Ranks, cells: Cells) -> list[tuple[int, Change]]:
+        """Take rows; return changes, each with the number of the row with which it was noticed.
+
+        Rows are watched `ROWS_HELD` at once, counted from the last `watch`, however they come.
+        """
+        before = len(self._held.times_ms)
+        held = self._held.with_more(times_ms, chances, cells)
+        found: list[tuple[int, Change]] = []
+        whole = len(held.times_ms) // ROWS_HELD * ROWS_HELD
+        for start in range(0, whole, ROWS_HELD):
+            stop = start + ROWS_HELD
+            found += [(stop - 1 - before, change) for change in self._watch(held.part(start, stop))]
+        self._held = held.part(whole, len(held.times_ms))
+        return found
 
     def watch(self) -> list[Change]:
         """Watch the rows that are held."""
-        if not self._rows:
-            return []
-        times, chances, rows = zip(*self._rows, strict=True)
-        self._rows = []
-        times_ms = np.array(times, dtype=np.int64)
-        columns = zip(*rows, strict=True)
-        cells = np.stack(
-            [places.of(column) for places, column in zip(self._places, columns, strict=True)], axis=1
-        )
-        ranks = self._ranking.rank(cells, np.array(chances), self._season_places(times_ms))
-        changes = self._detector.update(ranks, times_ms)
+        held, self._held = self._held, Held.empty(len(self.features))
+        return self._watch(held) if len(held.times_ms) else []
+
+    def _watch(self, rows: "Held") -> list[Change]:
+        ranks = self._ranking.rank(rows.cells, rows.chances, self._season_places(rows.times_ms))
+        changes = self._detector.update(ranks, rows.times_ms)
         for change in changes:
             self._ranking.reset(change.stream)
         return changes
 
     def state(self) -> WatcherState:
         """Return what `__init__` takes."""
+        held = self._held
         return WatcherState(
-            self._ranking.known.tobytes(), self._seasons, self._detector.state(), list(self._rows)
+            self._ranking.known.tobytes(),
+            self._seasons,
+            self._detector.state(),
+            held.times_ms.tobytes(),
+            held.chances.tobytes(),
+            held.cells.astype(np.uint16).tobytes(),
         )
 
     def _season_places(
@@ -149,17 +190,17 @@ class Watchers:
     ) -> None:
         """Start calm, or from states; without a reference there is nothing to watch."""
         features = reference.features if reference else []
-        self._width = len(features)
+        self._features = [each.feature for each in features]
         self._segments = {
-            number: values
+            f"{each.feature}={value}": (number, cell)
             for number, each in enumerate(features)
-            if (values := _segments(each, monitoring.segments))
+            for value, cell in _segments(each, monitoring.segments)
         }
-        names = [
-            "",
-            *(f"{features[at].feature}={value}" for at, found in self._segments.items() for value in found),
-        ]
-        watched = {name: _without_counts(features) if name else features for name in names if features}
+        watched = {
+            name: _without_counts(features) if name else features
+            for name in ("", *self._segments)
+            if features
+        }
         if reference is not None and reference.score is not None:
             watched[SCORE] = [reference.score]
         self.streams = sum(map(len, watched.values())) + 1
@@ -167,40 +208,54 @@ class Watchers:
         threshold_ms = self.streams * monitoring.patience_ms
         kept = states or {}
         self._watchers = {name: Watcher(each, threshold_ms, kept.get(name)) for name, each in watched.items()}
-        self._features = features
 
-    def add(self, prediction: Prediction, *, of_champion: bool) -> list[Noticed]:
-        """Take one prediction, in the common order."""
-        time_ms, values = prediction.event_time_ms, prediction.features
-        chance = (mmh3.hash(prediction.prediction_id, signed=False) + 0.5) / _CHANCES
-        noticed: list[Noticed] = []
-        if self._width and len(values) == self._width:
-            for name in ("", *self._segments_of(values)):
-                noticed += self._noticed(name, self._watchers[name].add(time_ms, chance, values))
-        if of_champion and SCORE in self._watchers:
-            noticed += self._noticed(SCORE, self._watchers[SCORE].add(time_ms, chance, [prediction.score]))
+    def add(self, rows: Rows, placed: Placed, version: int) -> list[tuple[int, Noticed]]:
+        """Take rows in the common order, the champion's version among theirs.
+
+        Return what was noticed, each with the number of the row with which it was.
+        """
+        chances = rows.chances()
+        noticed: list[tuple[int, Noticed]] = []
+        if self._features:
+            for name in ("", *self._segments):
+                which = slice(None) if not name else self._in_segment(name, placed.cells)
+                at, cells = placed.rows[which], placed.cells[which]
+                noticed += self._add(name, at, rows.times_ms, chances, cells)
+        if SCORE in self._watchers and placed.scores is not None:
+            at = np.flatnonzero(rows.versions == version)
+            noticed += self._add(SCORE, at, rows.times_ms, chances, placed.scores[at][:, None])
         return noticed
+
+    def _add(
+        self, name: str, at: Cells, times_ms: TimesMs, chances: Ranks, cells: Cells
+    ) -> list[tuple[int, Noticed]]:
+        if not len(at):
+            return []
+        return [
+            (int(at[row]), self._noticed(name, change))
+            for row, change in self._watchers[name].add(times_ms[at], chances[at], cells)
+        ]
+
+    def _in_segment(self, name: str, cells: Cells) -> Cells:
+        feature, cell = self._segments[name]
+        return np.flatnonzero(cells[:, feature] == cell)
 
     def watch(self) -> list[Noticed]:
         """Watch what is held, at the end of a window."""
         return [
-            each for name, watcher in self._watchers.items() for each in self._noticed(name, watcher.watch())
+            self._noticed(name, change)
+            for name, watcher in self._watchers.items()
+            for change in watcher.watch()
         ]
 
     def state(self) -> dict[str, WatcherState]:
         """Return what `__init__` takes."""
         return {name: watcher.state() for name, watcher in self._watchers.items()}
 
-    def _segments_of(self, values: Sequence[FeatureValue]) -> Iterator[str]:
-        for number, known in self._segments.items():
-            if (value := str(values[number])) in known:
-                yield f"{self._features[number].feature}={value}"
-
-    def _noticed(self, name: str, changes: Sequence[Change]) -> list[Noticed]:
-        features = self._watchers[name].features
+    def _noticed(self, name: str, change: Change) -> Noticed:
         if name == SCORE:
-            return [Noticed("score", SCORE, "", change) for change in changes]
-        return [Noticed("feature", features[change.stream], name, change) for change in changes]
+            return Noticed("score", SCORE, "", change)
+        return Noticed("feature", self._features[change.stream], name, change)
 
 
 def _without_counts(references: Sequence[FeatureReference]) -> list[FeatureReference]:
@@ -211,14 +266,13 @@ def _without_counts(references: Sequence[FeatureReference]) -> list[FeatureRefer
     ]
 
 
-def _segments(reference: FeatureReference, declared: Sequence[str]) -> list[str]:
-    """Return the most frequent values of a declared feature of categories."""
+def _segments(reference: FeatureReference, declared: Sequence[str]) -> list[tuple[str, int]]:
+    """Return the most frequent values of a declared feature of categories, each with its cell."""
     if reference.feature not in declared or reference.categories is None:
         return []
-    found = sorted(
-        zip(reference.counts, reference.categories, strict=True), key=lambda each: (-each[0], each[1])
-    )
-    return [name for _, name in found[: SEGMENTS_MAX // len(declared)]]
+    names = reference.categories
+    found = sorted(range(len(names)), key=lambda cell: (-reference.counts[cell], names[cell]))
+    return [(names[cell], cell) for cell in found[: SEGMENTS_MAX // len(declared)]]
 
 
 class LossWatchers:

@@ -35,5 +35,5 @@ def test_snapshot_of_another_label_topic_is_refused(state):
 
 def test_snapshot_of_another_format_tells_what_to_do():
     raw = zlib.compress(msgspec.msgpack.encode({"format": 99, "else": "entirely"}))
-    with pytest.raises(SnapshotError, match="has format 99, this version reads 2: run the version"):
+    with pytest.raises(SnapshotError, match="has format 99, this version reads 3: run the version"):
         SNAPSHOTS.decode(raw, "m", "labels")

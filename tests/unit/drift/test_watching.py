@@ -3,9 +3,10 @@
 import random
 
 import msgspec
+import numpy as np
 import pytest
 
-from services.drift.cells import FeatureCells, seasonal
+from services.drift.cells import FeatureCells, Places, seasonal
 from services.drift.watching import Watcher, Watchers
 from services.model import Monitoring
 from streams.records import FeatureReference
@@ -28,10 +29,12 @@ def weekday_reference(season=("weekday",)):
 def changes_of(reference, days, rows_a_day=300):
     """Run through days whose value is their weekday."""
     watcher, chance, found = Watcher([reference], DAY_MS * 300), random.Random(1), []
+    places = Places(reference)
     for day in range(days):
         for row in range(rows_a_day):
             time_ms = MONDAY_MS + day * DAY_MS + row * (DAY_MS // rows_a_day)
-            found += watcher.add(time_ms, chance.random(), [day % 7])
+            cells = places.of([day % 7])[:, None]
+            found += watcher.add(np.array([time_ms]), np.array([chance.random()]), cells)
     return found
 
 

@@ -1,0 +1,74 @@
+"""Rows of predictions in the cells of a reference: placed once, together, then counted and watched. Pure."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import mmh3
+import numpy as np
+import numpy.typing as npt
+
+from services.drift.cells import Places
+from streams.records import FeatureValue, Prediction, Reference
+
+_CHANCES = 2**32
+
+Cells = npt.NDArray[np.intp]
+
+
+class Rows:
+    """Predictions in the common order, with what is needed of all of them at once."""
+
+    def __init__(self, predictions: Sequence[Prediction]) -> None:
+        """Take at least one."""
+        self.predictions = predictions
+        self.times_ms = np.array([each.event_time_ms for each in predictions], dtype=np.int64)
+        self.versions = np.array([each.version for each in predictions], dtype=np.int64)
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.predictions)
+
+    def chances(self) -> npt.NDArray[np.float64]:
+        """Return a number in (0, 1) for each row, which follows from its id: it breaks ties."""
+        hashes = [mmh3.hash(each.prediction_id, signed=False) for each in self.predictions]
+        return (np.array(hashes, dtype=np.float64) + 0.5) / _CHANCES
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """Rows in the cells of one reference."""
+
+    rows: npt.NDArray[np.intp]
+    """Which have the reference's features, rising; others are left out of `cells`."""
+    cells: Cells
+    """Shape ``(len(rows), n_features)``."""
+    scores: Cells | None
+    """Of all rows; None where the reference knows no scores."""
+    columns: list[Sequence[FeatureValue]]
+    """By feature, the values of `rows`."""
+
+
+class Placing:
+    """Finds the cells of rows."""
+
+    def __init__(self, reference: Reference) -> None:
+        """Take the frozen cells of features and scores."""
+        self.reference = reference
+        self.features = [Places(each) for each in reference.features]
+        self.score = None if reference.score is None else Places(reference.score)
+
+    def of(self, rows: Rows) -> Placed:
+        """Place all rows."""
+        width = len(self.features)
+        fitting = [number for number, each in enumerate(rows.predictions) if len(each.features) == width]
+        if not width:
+            fitting = []
+        values = (rows.predictions[number].features for number in fitting)
+        columns: list[Sequence[FeatureValue]] = list(zip(*values, strict=True)) or [()] * width
+        cells = np.empty((len(fitting), width), dtype=np.intp)
+        for feature, (places, column) in enumerate(zip(self.features, columns, strict=True)):
+            cells[:, feature] = places.of(column)
+        scores = None
+        if self.score is not None:
+            scores = self.score.of([each.score for each in rows.predictions])
+        return Placed(np.array(fitting, dtype=np.intp), cells, scores, columns)

@@ -1,0 +1,61 @@
+"""What a report says of a closed window."""
+
+import dataclasses
+from itertools import repeat
+
+from services.drift.comparison import Comparison, Limits, compare
+from services.drift.window import Window
+from services.label_join import Totals
+from services.model import Monitoring
+from streams import records
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """A window beside its reference."""
+
+    features: list[Comparison]
+    """Empty without a reference or predictions."""
+    score: Comparison | None
+
+
+def compared(window: Window, monitoring: Monitoring) -> Compared:
+    """Compare what a window counted; one without predictions says nothing of distributions."""
+    if not window.state.predictions:
+        return Compared([], None)
+    p_value = monitoring.p_value_threshold / max(len(window.features), 1)
+    limits = Limits(monitoring.psi_threshold, p_value, monitoring.new_category_share)
+    references = window.seasonal_references()
+    return Compared(
+        [compare(*each) for each in zip(window.features, repeat(limits), references, strict=False)],
+        compare(window.score, limits) if window.score else None,
+    )
+
+
+def report(
+    model: str, window: Window, found: Compared, totals: Totals, alarms_standing: list[str]
+) -> records.DriftReport:
+    """Make the record."""
+    state = window.state
+    reference = window.placing.reference if window.placing else None
+    return records.DriftReport(
+        report_id=f"{model}-{window.start_ms}-{window.end_ms}",
+        model=model,
+        version=state.version or 0,
+        window_start_ms=window.start_ms,
+        window_end_ms=window.end_ms,
+        predictions=state.predictions,
+        labels=state.labels,
+        features=[comparison.drift for comparison in found.features],
+        score_psi=found.score.drift.psi if found.score else None,
+        log_loss=state.loss_sum / state.losses if state.losses else None,
+        accuracy=state.answers_right / state.answers if state.answers else None,
+        reference_log_loss=reference.log_loss if reference else None,
+        shadow_log_loss={arm: total / count for arm, (count, total) in state.shadows.items()},
+        labels_joined_total=totals.joined,
+        labels_orphaned_total=totals.orphaned,
+        labels_duplicate_total=totals.duplicate,
+        predictions_unlabelled_total=totals.unlabelled,
+        score_bins=found.score.drift.bins if found.score else None,
+        alarms_standing=alarms_standing,
+    )
