@@ -122,8 +122,25 @@ class FeatureDrift(msgspec.Struct, kw_only=True, frozen=True):
     """Below or above all values of the reference."""
     cells_effective: float = 0.0
     """How many cells count, by entropy: 1 for a feature that froze."""
+    missing_p_value: float = 1.0
+    """Of "no more values are missing than before" (Fisher's test, exact for independent values)."""
+    out_of_range_p_value: float = 1.0
+    """Of "no more values are out of the reference's range than its size explains", likewise."""
+    cells_effective_reference: float = 0.0
+    cells_p_value: float = 1.0
+    """Of "as many cells count as before"."""
     bins: Bins | None = None
     """What was compared."""
+
+
+class ConfidenceDrift(msgspec.Struct, kw_only=True, frozen=True):
+    """How sure a binary model is, ``max(score, 1 - score)``, against the reference."""
+
+    mean: float
+    reference_mean: float
+    statistic: float
+    """KS distance, 0 to 1."""
+    p_value: float
 
 
 class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report"):
@@ -157,6 +174,10 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     """Predictions whose label horizon has passed."""
     score_bins: Bins | None = None
     """Of the champion's scores."""
+    score: FeatureDrift | None = None
+    """Of the champion's scores, as of features: what is predicted drifts."""
+    confidence: ConfidenceDrift | None = None
+    """Of the champion's scores; null for models that are not binary."""
     alarms_standing: list[str] | None = None
     """Ids of the alarms that stood when the window was closed; null in reports of before."""
 

@@ -7,7 +7,7 @@ import numpy as np
 from services.drift import bins, statistics
 from services.drift.cells import FeatureCells
 from services.drift.statistics import Counts
-from streams.records import FeatureDrift
+from streams.records import ConfidenceDrift, FeatureDrift
 
 NEW_CATEGORIES_NAMED_MAX = 20
 NEW_CATEGORY_LENGTH_MAX = 80
@@ -71,6 +71,10 @@ def compare(cells: FeatureCells, limits: Limits, reference: Counts | None = None
         else 0.0,
         out_of_range_share=sum(cells.out_of_range) / total if total else 0.0,
         cells_effective=statistics.cardinality(current)[1],
+        missing_p_value=_more(worth, reference[-1], current[-1], cells.design_effect),
+        out_of_range_p_value=_more(worth, 0, sum(cells.out_of_range), cells.design_effect),
+        cells_effective_reference=statistics.cardinality(reference)[1],
+        cells_p_value=statistics.cardinality_p_value(*worth),
         bins=bins.of(cells, reference),
     )
     return Comparison(drift, shifted, unseen_share, unseen)
@@ -85,6 +89,40 @@ def _numeric(reference: Counts, current: Counts) -> tuple[float, float]:
 
 def _categorical(reference: Counts, current: Counts) -> tuple[float, float]:
     return statistics.total_variation(reference, current), statistics.homogeneity_p_value(reference, current)
+
+
+def _more(worth: tuple[Counts, Counts], known: float, found: float, design_effect: float) -> float:
+    """Test whether a share rose, of values that count for as many as they are worth."""
+    whole = [int(values.sum()) for values in worth]
+    of_values = [
+        min(round(float(count) / design_effect), size)
+        for count, size in zip((known, found), whole, strict=True)
+    ]
+    return statistics.share_p_value((of_values[0], whole[0]), (of_values[1], whole[1]))
+
+
+def confidence(cells: FeatureCells, reference: Counts | None = None) -> ConfidenceDrift | None:
+    """Compare how sure a binary model's scores are, ``max(score, 1 - score)``; None without values.
+
+    Each cell of the scores stands for the middle between its edges, so means are off by half a cell's width
+    at most. Cells in the order of their confidence are as good as values for a two-sample test.
+    """
+    reference, current = cells.reference if reference is None else reference, cells.counts
+    known, seen = reference[:-1], current[:-1]
+    if not known.sum() or not seen.sum():
+        return None
+    bounds = np.clip(np.concatenate([[0.0], cells.edges, [1.0]]), 0.0, 1.0)
+    middles = (bounds[:-1] + bounds[1:]) / 2
+    sure = np.maximum(middles, 1 - middles)
+    order = np.argsort(sure, kind="stable")
+    worth = known[order] / cells.design_effect, seen[order] / cells.design_effect
+    distance, p_value = statistics.kolmogorov_smirnov(*worth)
+    return ConfidenceDrift(
+        mean=float(sure @ seen / seen.sum()),
+        reference_mean=float(sure @ known / known.sum()),
+        statistic=distance,
+        p_value=p_value,
+    )
 
 
 def _present_and_missing(counts: Counts) -> Counts:

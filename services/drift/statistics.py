@@ -17,6 +17,8 @@ Edges = npt.NDArray[np.float64]
 
 PSI_PSEUDO_COUNT = 0.5
 """Added to each cell of both samples (Jeffreys' prior), so that an empty cell gives a finite index."""
+TAIL_SPREADS = 40
+"""Standard deviations of a share beyond which no chance is left."""
 EXPECTED_COUNT_MIN = 5.0
 """Cells that expect fewer in the smaller sample are pooled (Cochran 1954): chi-square needs it."""
 
@@ -145,9 +147,15 @@ def share_p_value(reference: tuple[int, int], current: tuple[int, int]) -> float
     (known, m), (found, n) = reference, current
     if not found or not n:
         return 1.0
-    possible = np.arange(found, min(n, known + found) + 1)
-    chances = _log_choose(n, possible) + _log_choose(m, known + found - possible)
-    return min(1.0, float(np.exp(chances - _log_choose(m + n, known + found)).sum()))
+    both, rows = known + found, m + n
+    mean = n * both / rows
+    spread = math.sqrt(max(mean * (1 - both / rows) * m / max(rows - 1, 1), 0.0))
+    if found < mean - TAIL_SPREADS * spread:
+        return 1.0
+    last = max(found, math.ceil(mean)) + math.ceil(TAIL_SPREADS * spread) + TAIL_SPREADS
+    possible = np.arange(found, min(n, both, last) + 1)
+    chances = _log_choose(n, possible) + _log_choose(m, both - possible)
+    return min(1.0, float(np.exp(chances - _log_choose(rows, both)).sum()))
 
 
 def cardinality(counts: Counts) -> tuple[int, float]:
@@ -159,6 +167,36 @@ def cardinality(counts: Counts) -> tuple[int, float]:
     if not total:
         return 0, 0.0
     return int(np.count_nonzero(counts)), float(np.exp(special.entr(counts / total).sum()))
+
+
+def cardinality_p_value(reference: Counts, current: Counts) -> float:
+    """Return the p-value of "as many cells count as before": of equal entropies, from both sides.
+
+    (Hutcheson, "A test for comparing diversities based on the Shannon formula", 1970, with the correction
+    of Miller 1955 for the bias of small samples.) Normal, so for large samples; 1 when one is empty.
+    """
+    if not reference.sum() or not current.sum():
+        return 1.0
+    (first, first_variance), (second, second_variance) = _entropy(reference), _entropy(current)
+    variance = first_variance + second_variance
+    if not variance:
+        return 1.0
+    return float(special.erfc(abs(second - first) / math.sqrt(2 * variance)))
+
+
+def _entropy(counts: Counts) -> tuple[float, float]:
+    """Return the entropy of the distribution behind the counts, in nats, and the variance of that estimate.
+
+    The spread of ``-log share`` is estimated too large by what chance adds to the shares; where cells are
+    alike, as quantiles are, it would be all that there is.
+    """
+    total = float(counts.sum())
+    shares = counts[counts > 0] / total
+    logs = np.log(shares)
+    entropy = -float((shares * logs).sum())
+    lacking = (len(shares) - 1) / (2 * total)
+    spread = max(float((shares * logs**2).sum()) - entropy**2 - 2 * lacking, 0.0)
+    return entropy + lacking, (spread + lacking) / total
 
 
 def unseen_p_value(reference: Counts, unseen: int, current_total: int) -> float:

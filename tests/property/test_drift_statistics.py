@@ -106,3 +106,29 @@ def test_values_out_of_range_have_cells_of_their_own():
     """One far outlier is one value out of range, and moves nothing else."""
     cells = counted([float(number) for number in range(100)], [-1e9, 50.0, 99.0, 99.5, 1e9])
     assert cells.out_of_range == (1, 2)
+
+
+@thorough
+@given(st.integers(0, 3000), st.integers(3000, 200_000), st.integers(0, 3000), st.integers(3000, 200_000))
+def test_share_test_is_the_hypergeometric_tail_for_large_counts_too(known, m, found, n):
+    """Only terms that count are summed."""
+    expected = scipy.stats.hypergeom.sf(found - 1, m + n, known + found, n)
+    assert statistics.share_p_value((known, m), (found, n)) == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize(("shares", "least"), [([0.6, 0.3, 0.1], 0.03), ([0.25] * 4, 0), ([0.02] * 50, 0)])
+def test_cardinality_test_has_its_level(shares, least):
+    """On samples of one distribution it rejects as often as it says; less often where all cells are alike."""
+    random = np.random.default_rng(len(shares))
+    p_values = [
+        statistics.cardinality_p_value(random.multinomial(20_000, shares), random.multinomial(2000, shares))
+        for _ in range(1000)
+    ]
+    assert least <= np.mean(np.array(p_values) < 0.05) < 0.07
+
+
+def test_feature_that_freezes_is_evident():
+    """All values in one cell."""
+    known, seen = np.full(64, 100), np.zeros(64, dtype=np.int64)
+    seen[5] = 300
+    assert statistics.cardinality_p_value(known, seen) < 1e-12

@@ -6,7 +6,8 @@ import scipy.stats
 
 from services.drift import statistics
 from services.drift.cells import FeatureCells
-from services.drift.comparison import Limits, compare
+from services.drift.comparison import Limits, compare, confidence
+from services.retraining import reference
 from streams.records import FeatureReference
 
 LIMITS = Limits(psi=0.2, p_value=0.001 / 20, new_category_share=0.01)
@@ -171,3 +172,44 @@ def test_categories_match_by_their_text():
     cells = FeatureCells(FeatureReference(feature="c", counts=[1, 1], missing=0, categories=["1", "y"]))
     cells.add([1, "y", "1", "x", None])
     assert cells.counts.tolist() == [2, 1, 1, 1]
+
+
+def scores(sample):
+    return reference.of_numbers("score", np.asarray(sample, dtype=float))
+
+
+def test_missing_and_unknown_values_have_evidence_of_their_own():
+    """Exact, for few values too: of 50 values two beyond 2,000 known ones happen by chance once in 1,640."""
+    random = np.random.default_rng(7)
+    known = np.append(random.normal(size=1980), [np.nan] * 20)
+    drift = judged(
+        reference.of_numbers("x", known), [*random.uniform(-1, 1, 41), *[None] * 7, 99.0, 99.0]
+    ).drift
+    assert drift.missing_p_value == pytest.approx(
+        scipy.stats.fisher_exact([[7, 43], [20, 1980]], alternative="greater").pvalue, rel=1e-6
+    )
+    assert drift.out_of_range_p_value == pytest.approx(50 * 49 / (2050 * 2049), rel=1e-6)
+
+
+def test_model_that_grows_unsure_shows_in_its_confidence_alone():
+    """Half of the scores move from both ends to the middle: the mean score stays as it was."""
+    random = np.random.default_rng(8)
+    sure = random.beta(0.5, 0.5, 5000)
+    cells = FeatureCells(scores(sure))
+    unsure = random.beta(4, 4, 2000)
+    cells.add(unsure)
+    found = confidence(cells)
+    assert found is not None
+    assert found.mean == pytest.approx(np.maximum(unsure, 1 - unsure).mean(), abs=0.01)
+    assert found.reference_mean == pytest.approx(np.maximum(sure, 1 - sure).mean(), abs=0.01)
+    assert found.p_value < 1e-12
+    assert abs(unsure.mean() - sure.mean()) < 0.02
+
+
+def test_confidence_that_stays_is_no_evidence():
+    random = np.random.default_rng(9)
+    cells = FeatureCells(scores(random.beta(2, 5, 5000)))
+    cells.add(random.beta(2, 5, 1000))
+    found = confidence(cells)
+    assert found is not None
+    assert found.p_value > 0.01
