@@ -265,6 +265,18 @@ class FeatureReference(msgspec.Struct, kw_only=True, frozen=True):
     """How much more the values of a block of time vary together than independent ones would."""
 
 
+class PairReference(msgspec.Struct, kw_only=True, frozen=True):
+    """How the features go together in the training set: sums of scores by rank, see `services.pairs`.
+
+    Products and their squares are of the upper triangle of all pairs, the diagonal included, row by row.
+    """
+
+    rows: int
+    sums: list[int]
+    products: list[int]
+    squares: list[int]
+
+
 class Reference(msgspec.Struct, kw_only=True, frozen=True):
     """What the champion was trained on: against this, drift is measured."""
 
@@ -275,6 +287,8 @@ class Reference(msgspec.Struct, kw_only=True, frozen=True):
     """On the window held out in training."""
     loss_design_effect: float = 1.0
     """As of features, of the losses on that window."""
+    pairs: PairReference | None = None
+    """Of the first 128 features."""
 
 
 class Arm(msgspec.Struct, kw_only=True, frozen=True):

@@ -84,7 +84,7 @@ class FeatureCells:
         """Count a column of values."""
         self.count(self.places.of(column), column)
 
-    def count(self, cells: npt.NDArray[np.intp], column: Sequence[FeatureValue]) -> None:
+    def count(self, cells: Cells, column: Column) -> None:
         """Count a column that was placed already."""
         self.counts += np.bincount(cells, minlength=len(self.counts))
         if self.numeric:
