@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from services.seasons import seasons_of
 from streams.records import FeatureReference, PairReference
 
 FEATURES_MAX = 128
@@ -21,25 +22,44 @@ SCORE_MAX = 100
 ROWS_AT_ONCE = 10_000
 
 Scores = npt.NDArray[np.int8]
+Cells = npt.NDArray[np.intp]
 Sums = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]
 
 
-def score_table(reference: FeatureReference) -> dict[int, Scores]:
-    """Return by season (0 without any) the score of each cell, as `FeatureReference` lays them out.
+class Scorer:
+    """Gives each value of one feature its score, from its cell."""
 
-    The middle of the ranks of those in the cell; categories stand in the order of their names.
-    """
-    if not reference.season:
-        return {0: _scores(reference.counts)}
-    return {int(season): _scores(counts[:-1]) for season, counts in reference.seasons.items()}
+    def __init__(self, reference: FeatureReference) -> None:
+        """Take the counts, by season if it has any."""
+        self._parts = reference.season
+        known = {int(season): counts[:-1] for season, counts in reference.seasons.items()}
+        self._tables = {
+            season: _scores(counts) for season, counts in (known or {0: reference.counts}).items()
+        }
+        self._unknown = np.zeros(len(reference.counts) + 2, dtype=np.int8)
+
+    def of(self, cells: Cells, times_ms: npt.NDArray[np.int64]) -> Scores:
+        """Return the scores ``(n_rows,)`` of cells, numbered as the counts, new and missing ones behind.
+
+        What is new or missing stands in the middle, and so does what is of a season that the reference lacks.
+        """
+        seasons = seasons_of(times_ms, self._parts)
+        if not self._parts:
+            return self._tables[0][cells]
+        scores = np.zeros(len(cells), dtype=np.int8)
+        for season in np.unique(seasons).tolist():
+            rows = seasons == season
+            scores[rows] = self._tables.get(season, self._unknown)[cells[rows]]
+        return scores
 
 
 def _scores(counts: Sequence[int]) -> Scores:
+    """Score each cell by the middle of the ranks in it; categories stand in the order of their names."""
     known = np.array(counts, dtype=np.float64)
     middles = (np.cumsum(known) - known / 2) / max(known.sum(), 1.0)
-    scores: Scores = np.rint((2 * middles - 1) * SCORE_MAX).astype(np.int8)
-    return scores
+    scores = np.rint((2 * middles - 1) * SCORE_MAX).astype(np.int8)
+    return np.append(scores, np.zeros(2, dtype=np.int8))
 
 
 @dataclasses.dataclass

@@ -143,6 +143,31 @@ class ConfidenceDrift(msgspec.Struct, kw_only=True, frozen=True):
     p_value: float
 
 
+class PairDrift(msgspec.Struct, kw_only=True, frozen=True):
+    """How two features go together, by the rank correlation of their values."""
+
+    first: str
+    second: str
+    correlation: float
+    """Of the window."""
+    reference_correlation: float
+    p_value: float
+    """Of "as before", from above, of this pair alone."""
+    drifted: bool
+    """The correlation differs by 0.1 or more, and so surely, of all pairs together."""
+
+
+class RelationDrift(msgspec.Struct, kw_only=True, frozen=True):
+    """How all pairs of features of a window go together, against the reference."""
+
+    distance: float
+    """Root mean square of the differences of the correlations: the effect."""
+    p_value: float
+    """Of "all as before", from above: the evidence."""
+    pairs: list[PairDrift] = []
+    """Those that changed most surely, ten at most."""
+
+
 class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report"):
     """What one closed window of event time looked like. ``report_id`` is the same after a replay."""
 
@@ -178,6 +203,8 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     """Of the champion's scores, as of features: what is predicted drifts."""
     confidence: ConfidenceDrift | None = None
     """Of the champion's scores; null for models that are not binary."""
+    relations: RelationDrift | None = None
+    """Null where the reference does not tell how features go together, or without predictions."""
     alarms_standing: list[str] | None = None
     """Ids of the alarms that stood when the window was closed; null in reports of before."""
 
@@ -188,9 +215,9 @@ class DriftAlarm(msgspec.Struct, kw_only=True, frozen=True, tag="drift_alarm"):
     alarm_id: str
     model: str
     version: int
-    kind: Literal["feature", "category", "score", "loss"]
+    kind: Literal["feature", "category", "relation", "score", "loss"]
     subject: str
-    """The feature's name, or ``score``, or ``log_loss``."""
+    """The feature's name, two of them, or ``score``, or ``log_loss``."""
     value: float
     threshold: float
     detected_at_ms: int

@@ -7,7 +7,7 @@ import msgspec
 from services.drift.detection import Change
 from streams import records
 
-Kind = Literal["feature", "category", "score", "loss"]
+Kind = Literal["feature", "category", "relation", "score", "loss"]
 EVIDENCE_MAX = 20
 """Alarms carried by one request for retraining."""
 
@@ -69,6 +69,10 @@ class Alarms:
         watch.calm_windows = 0 if drifted else watch.calm_windows + 1
         if watch.calm_windows >= self._windows:
             watch.raised.clear()
+
+    def subjects(self, kind: Kind) -> list[str]:
+        """Return those of one kind of which something was ever raised."""
+        return [name.removeprefix(f"{kind}:") for name in self.watches if name.startswith(f"{kind}:")]
 
     def _watch(self, kind: Kind, subject: str) -> Watch:
         return self.watches.setdefault(f"{kind}:{subject}", Watch())

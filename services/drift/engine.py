@@ -67,7 +67,7 @@ class Engine:
     def __init__(self, declaration: ModelDeclaration, state: State) -> None:
         """Go on from a state; see `fresh_state`."""
         self.model = declaration.name
-        self._monitoring = declaration.monitoring
+        self._declaration = declaration
         self._window_ms = declaration.monitoring.window_ms
         self.inputs = Inputs(
             {Place(PREDICTION, number): at for number, at in enumerate(state.predictions)}
@@ -251,9 +251,9 @@ class Engine:
         if passed := self.totals.expired - expired:
             outputs.label_coverage = 1 - (self.totals.unlabelled - unlabelled) / passed
         self._judge.close_window(window.end_ms)
-        found = reporting.compared(window, self._monitoring)
+        found = reporting.compared(window, self._declaration)
         if window.state.version == self._judge.champion:
-            self._judge.observe(found.features, found.score)
+            self._judge.observe(found.features, found.score, found.relations)
         offsets = {topics.predictions(self.model): list(self._read_to)}
         alarms, requests = self._judge.judge_loss(window.end_ms, offsets)
         outputs.drift += alarms

@@ -8,6 +8,7 @@ from services.drift.alarms import Alarms, Finding, Kind, Watch, alarm_of, alarm_
 from services.drift.comparison import Comparison
 from services.drift.detection import Change
 from services.drift.harm import LossMonitor, MonitorState
+from services.drift.multivariate import relation
 from services.drift.placing import Placed, Rows
 from services.drift.references import References
 from services.drift.watching import HARM, LossWatchers, Noticed, Watchers, WatcherState
@@ -29,6 +30,7 @@ class JudgeState(msgspec.Struct):
     loss_watchers: dict[str, bytes]
     rise: records.DriftAlarm | None
     requested_at_ms: list[int]
+    pairs: bytes | None = None
 
 
 class Judge:
@@ -49,7 +51,7 @@ class Judge:
         self.champion = state.champion
         self._monitor = LossMonitor(self._monitoring.adwin_delta, 0, state.monitor)
         self._alarms = Alarms(self._monitoring.alarm_windows, state.watches)
-        self._watch_champion(state.watchers, state.loss_watchers)
+        self._watch_champion(state.watchers, state.pairs, state.loss_watchers)
         self._rise = state.rise
         self._requested_at_ms = set(state.requested_at_ms)
         self._found: list[tuple[int, records.DriftAlarm]] = []
@@ -61,6 +63,7 @@ class Judge:
             monitor=self._monitor.state(),
             watches=self._alarms.watches,
             watchers=self._watchers.state(),
+            pairs=self._watchers.pairs_state(),
             loss_watchers=self._loss_watchers.state(),
             rise=self._rise,
             requested_at_ms=sorted(self._requested_at_ms),
@@ -77,14 +80,14 @@ class Judge:
         self.champion = version
         self._monitor = LossMonitor(self._monitoring.adwin_delta, window_start_ms)
         self._alarms.clear()
-        self._watch_champion({}, {})
+        self._watch_champion({}, None, {})
         self._rise = None
 
     def _watch_champion(
-        self, watchers: Mapping[str, WatcherState], loss_watchers: Mapping[str, bytes]
+        self, watchers: Mapping[str, WatcherState], pairs: bytes | None, loss_watchers: Mapping[str, bytes]
     ) -> None:
         reference = self._references.get(self.champion)
-        self._watchers = Watchers(reference, self._monitoring, watchers)
+        self._watchers = Watchers(reference, self._monitoring, watchers, pairs)
         self._loss_watchers = LossWatchers(reference, self._monitoring, self._watchers.streams, loss_watchers)
 
     # -- rows and losses -------------------------------------------------------------------------
@@ -139,7 +142,12 @@ class Judge:
         """Begin the losses of the next window."""
         self._monitor.close_window(end_ms)
 
-    def observe(self, compared: Iterable[Comparison], score: Comparison | None) -> None:
+    def observe(
+        self,
+        compared: Iterable[Comparison],
+        score: Comparison | None,
+        relations: records.RelationDrift | None,
+    ) -> None:
         """Let the window say which alarms no longer hold."""
         for comparison in compared:
             feature = comparison.drift.feature
@@ -147,6 +155,10 @@ class Judge:
             self._alarms.observe("category", feature, drifted=comparison.new_categories)
         if score is not None:
             self._alarms.observe("score", "score", drifted=score.shifted)
+        if relations is not None:
+            changed = {relation(pair.first, pair.second) for pair in relations.pairs if pair.drifted}
+            for subject in self._alarms.subjects("relation"):
+                self._alarms.observe("relation", subject, drifted=subject in changed)
 
     # -- alarms ----------------------------------------------------------------------------------
 
@@ -160,7 +172,7 @@ class Judge:
         value, threshold = change.value / MONTH_MS, change.threshold / MONTH_MS
         where = f" where {noticed.segment}" if noticed.segment else ""
         rank = 0.5 if change.effect is None else change.effect
-        text = (
+        text = noticed.text or (
             f"{subject}{where}: values of late stand at {rank:.2f} of those known, without a change at 0.50"
         )
         kind: Kind = noticed.kind

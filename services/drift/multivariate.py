@@ -15,6 +15,7 @@ Where values are alike within blocks, v and c grow by the design effect.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Self
 
 import msgspec
@@ -24,6 +25,7 @@ import numpy.typing as npt
 from services.drift.detection import Change, TimesMs
 from services.drift.edetector import GAP_MS_MAX, LOG_STAKE_MAX
 from services.pairs import SCORE_MAX, Moments, Numbers, Scores, correlations
+from streams.records import PairDrift, RelationDrift
 
 STEP_ROWS = 256
 """Rows that are compared together with all known ones: of fewer, correlations tell little."""
@@ -33,6 +35,11 @@ UNSURE = 4.0
 """Standard deviations by which the products may vary more than they did among the known rows."""
 ROWS_KNOWN_MIN = 100
 """Nothing is bet before so many rows are known."""
+
+
+PAIRS_SHOWN_MAX = 10
+EFFECT_MIN = 0.1
+"""Difference of correlations from which a window's counts as drift."""
 
 
 class PairDetectorState(msgspec.Struct, array_like=True):
@@ -119,6 +126,46 @@ def pair_effects(design_effects: Numbers) -> Numbers:
     effects = np.sqrt(np.maximum(design_effects, 1.0))
     found: Numbers = effects[first] * effects[second]
     return found
+
+
+def relation(first: str, second: str) -> str:
+    """Name what is between two features."""
+    return f"{first} and {second}"
+
+
+def compare(
+    known: Moments, latest: Moments, design_effects: Numbers, names: Sequence[str], p_value: float
+) -> RelationDrift | None:
+    """Compare a window with the reference; None without a pair.
+
+    Args:
+        known: Of the reference.
+        latest: Of the window, with at least one row.
+        design_effects: Of the features.
+        names: Of the features.
+        p_value: Level of all pairs together, from which a difference counts.
+    """
+    first, second = np.triu_indices(len(names), 1)
+    if not len(first) or not known.rows:
+        return None
+    found = Differences.between(known, latest, pair_effects(design_effects))
+    size, p_values = np.abs(found.latest - found.known), found.p_values()
+    surest = np.lexsort((-size, p_values))[:PAIRS_SHOWN_MAX].tolist()
+    return RelationDrift(
+        distance=float(np.sqrt(np.mean(size**2))),
+        p_value=min(1.0, float(p_values.min()) * len(first)),
+        pairs=[
+            PairDrift(
+                first=names[first[pair]],
+                second=names[second[pair]],
+                correlation=float(found.latest[pair]),
+                reference_correlation=float(found.known[pair]),
+                p_value=float(p_values[pair]),
+                drifted=bool(size[pair] >= EFFECT_MIN and p_values[pair] * len(first) < p_value),
+            )
+            for pair in surest
+        ],
+    )
 
 
 class PairDetector:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.drift.cells import Places
+from services.pairs import Scorer, Scores
 from streams.records import FeatureValue, Prediction, Reference
 
 _CHANCES = 2**32
@@ -46,6 +47,8 @@ class Placed:
     """Of all rows; None where the reference knows no scores."""
     columns: list[Sequence[FeatureValue]]
     """By feature, the values of `rows`."""
+    pair_scores: Scores
+    """Of `rows`, by each feature of which the reference tells how it goes together with others."""
 
 
 class Placing:
@@ -56,6 +59,8 @@ class Placing:
         self.reference = reference
         self.features = [Places(each) for each in reference.features]
         self.score = None if reference.score is None else Places(reference.score)
+        paired = len(reference.pairs.sums) if reference.pairs else 0
+        self._scorers = [Scorer(each) for each in reference.features[:paired]]
 
     def of(self, rows: Rows) -> Placed:
         """Place all rows."""
@@ -71,4 +76,8 @@ class Placing:
         scores = None
         if self.score is not None:
             scores = self.score.of([each.score for each in rows.predictions])
-        return Placed(np.array(fitting, dtype=np.intp), cells, scores, columns)
+        numbers = np.array(fitting, dtype=np.intp)
+        pair_scores = np.empty((len(fitting), len(self._scorers)), dtype=np.int8)
+        for feature, scorer in enumerate(self._scorers):
+            pair_scores[:, feature] = scorer.of(cells[:, feature], rows.times_ms[numbers])
+        return Placed(numbers, cells, scores, columns, pair_scores)

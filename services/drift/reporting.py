@@ -3,10 +3,14 @@
 import dataclasses
 from itertools import repeat
 
-from services.drift.comparison import Comparison, Limits, compare
+import numpy as np
+
+from services.drift import multivariate
+from services.drift.comparison import Comparison, Limits, compare, confidence
 from services.drift.window import Window
 from services.label_join import Totals
-from services.model import Monitoring
+from services.model import ModelDeclaration, Monitoring
+from services.pairs import Moments
 from streams import records
 
 
@@ -17,18 +21,37 @@ class Compared:
     features: list[Comparison]
     """Empty without a reference or predictions."""
     score: Comparison | None
+    confidence: records.ConfidenceDrift | None = None
+    relations: records.RelationDrift | None = None
 
 
-def compared(window: Window, monitoring: Monitoring) -> Compared:
+def compared(window: Window, declaration: ModelDeclaration) -> Compared:
     """Compare what a window counted; one without predictions says nothing of distributions."""
     if not window.state.predictions:
         return Compared([], None)
+    monitoring = declaration.monitoring
     p_value = monitoring.p_value_threshold / max(len(window.features), 1)
     limits = Limits(monitoring.psi_threshold, p_value, monitoring.new_category_share)
     references = window.seasonal_references()
     return Compared(
         [compare(*each) for each in zip(window.features, repeat(limits), references, strict=False)],
         compare(window.score, limits) if window.score else None,
+        confidence(window.score) if window.score and declaration.task == "binary" else None,
+        _relations(window, monitoring),
+    )
+
+
+def _relations(window: Window, monitoring: Monitoring) -> records.RelationDrift | None:
+    reference = window.placing.reference if window.placing else None
+    if reference is None or reference.pairs is None or window.pairs is None or not window.pairs.rows:
+        return None
+    watched = reference.features[: len(reference.pairs.sums)]
+    return multivariate.compare(
+        Moments.of_reference(reference.pairs),
+        window.pairs,
+        np.array([each.design_effect for each in watched]),
+        [each.feature for each in watched],
+        monitoring.p_value_threshold,
     )
 
 
@@ -48,6 +71,9 @@ def report(
         labels=state.labels,
         features=[comparison.drift for comparison in found.features],
         score_psi=found.score.drift.psi if found.score else None,
+        score=found.score.drift if found.score else None,
+        confidence=found.confidence,
+        relations=found.relations,
         log_loss=state.loss_sum / state.losses if state.losses else None,
         accuracy=state.answers_right / state.answers if state.answers else None,
         reference_log_loss=reference.log_loss if reference else None,

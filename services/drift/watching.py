@@ -11,9 +11,11 @@ import numpy.typing as npt
 from services.drift.cells import Places
 from services.drift.detection import Change, Detector, TimesMs
 from services.drift.edetector import EDetector, HarmDetector
+from services.drift.multivariate import PairChange, PairDetector, relation
 from services.drift.placing import Cells, Placed, Rows
 from services.drift.ranks import Ranking, Ranks
 from services.model import Monitoring
+from services.pairs import Moments
 from services.seasons import seasons_of
 from streams.records import FeatureReference, Reference
 
@@ -171,12 +173,14 @@ class Watcher:
 class Noticed:
     """A change with what it is about."""
 
-    kind: Literal["feature", "score"]
+    kind: Literal["feature", "score", "relation"]
     subject: str
-    """A feature, or ``score``."""
+    """A feature, two of them, or ``score``."""
     segment: str
     """``origin=EWR``, or empty."""
     change: Change
+    text: str = ""
+    """What is to be said; empty: what is said of ranks."""
 
 
 class Watchers:
@@ -187,6 +191,7 @@ class Watchers:
         reference: Reference | None,
         monitoring: Monitoring,
         states: Mapping[str, WatcherState] | None = None,
+        pairs: bytes | None = None,
     ) -> None:
         """Start calm, or from states; without a reference there is nothing to watch."""
         features = reference.features if reference else []
@@ -203,11 +208,18 @@ class Watchers:
         }
         if reference is not None and reference.score is not None:
             watched[SCORE] = [reference.score]
-        self.streams = sum(map(len, watched.values())) + 1
-        """How many share the budget; the last one is the loss."""
+        known = None if reference is None else reference.pairs
+        self.streams = sum(map(len, watched.values())) + (known is not None) + 1
+        """How many share the budget; the last ones are all pairs of features, and the loss."""
         threshold_ms = self.streams * monitoring.patience_ms
         kept = states or {}
         self._watchers = {name: Watcher(each, threshold_ms, kept.get(name)) for name, each in watched.items()}
+        self._pairs: PairDetector | None = None
+        if known is not None:
+            effects = np.array([each.design_effect for each in features[: len(known.sums)]])
+            self._pairs = PairDetector(Moments.of_reference(known), threshold_ms, effects)
+            if pairs is not None:
+                self._pairs.restore(pairs)
 
     def add(self, rows: Rows, placed: Placed, version: int) -> list[tuple[int, Noticed]]:
         """Take rows in the common order, the champion's version among theirs.
@@ -224,6 +236,9 @@ class Watchers:
         if SCORE in self._watchers and placed.scores is not None:
             at = np.flatnonzero(rows.versions == version)
             noticed += self._add(SCORE, at, rows.times_ms, chances, placed.scores[at][:, None])
+        if self._pairs is not None:
+            found = self._pairs.update(placed.pair_scores, rows.times_ms[placed.rows])
+            noticed += [(int(placed.rows[row]), self._relation(change)) for row, change in found]
         return noticed
 
     def _add(
@@ -251,6 +266,18 @@ class Watchers:
     def state(self) -> dict[str, WatcherState]:
         """Return what `__init__` takes."""
         return {name: watcher.state() for name, watcher in self._watchers.items()}
+
+    def pairs_state(self) -> bytes | None:
+        """Return what `__init__` takes as well."""
+        return self._pairs.state() if self._pairs else None
+
+    def _relation(self, found: PairChange) -> Noticed:
+        subject = relation(self._features[found.first], self._features[found.second])
+        text = (
+            f"{subject}: their rank correlation of late is {found.correlation:.2f}, "
+            f"and was {found.correlation_before:.2f}"
+        )
+        return Noticed("relation", subject, "", found.change, text)
 
     def _noticed(self, name: str, change: Change) -> Noticed:
         if name == SCORE:

@@ -10,6 +10,7 @@ from services.drift.cells import FeatureCells, seasonal
 from services.drift.placing import Placed, Placing, Rows
 from services.drift.statistics import Counts
 from services.label_join import Pending
+from services.pairs import Moments
 from services.seasons import seasons_of
 from streams import records
 
@@ -41,6 +42,8 @@ class WindowState(msgspec.Struct):
     score_cells: CellsState | None = None
     season_rows: dict[str, dict[int, int]] = {}
     """By feature with a season: how many rows were in which."""
+    pairs: records.PairReference | None = None
+    """How the features went together."""
 
 
 class Window:
@@ -54,6 +57,7 @@ class Window:
         self.placing: Placing | None = None
         self.features: list[FeatureCells] = []
         self.score: FeatureCells | None = None
+        self.pairs: Moments | None = None
         self._set_placing(placing)
 
     def choose_version(self, version: int, placing: Placing | None) -> None:
@@ -74,6 +78,8 @@ class Window:
         for number, cells in enumerate(self.features):
             cells.count(placed.cells[first:last, number], placed.columns[number][first:last])
         self._count_seasons(rows.times_ms[placed.rows[first:last]])
+        if self.pairs is not None:
+            self.pairs.add(placed.pair_scores[first:last])
         if self.score is not None and placed.scores is not None:
             own = rows.versions[start:stop] == self.state.version
             self.score.count(placed.scores[start:stop][own], ())
@@ -103,6 +109,7 @@ class Window:
         """Return what `__init__` takes."""
         self.state.cells = [_state_of(cells) for cells in self.features]
         self.state.score_cells = _state_of(self.score) if self.score else None
+        self.state.pairs = self.pairs.reference() if self.pairs else None
         return self.state
 
     def _references(self) -> Sequence[records.FeatureReference]:
@@ -125,6 +132,9 @@ class Window:
         if reference.score is not None:
             kept = self.state.score_cells
             self.score = _restore([reference.score], [kept] if kept else [])[0]
+        if reference.pairs is not None:
+            counted = self.state.pairs
+            self.pairs = Moments.of_reference(counted) if counted else Moments.none(len(reference.pairs.sums))
 
 
 def _restore(

@@ -1,16 +1,18 @@
 """The reference against which drift is measured: what the model was trained on, in frozen bins. Pure."""
 
 import collections
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from services import pairs
 from services.model import Monitoring
 from services.retraining import blocks
 from services.seasons import seasons_of
-from streams.records import FeatureReference, Reference
+from streams.records import FeatureReference, PairReference, Reference
 
 Times = npt.NDArray[np.int64]
 
@@ -43,20 +45,32 @@ def build(
         text: Those features that hold text.
         monitoring: Seasons and blocks.
     """
+    columns = {
+        name: features[name].to_numpy(dtype=object if name in text else float) for name in features.columns
+    }
+    made = [of_column(name, values, times_ms, monitoring) for name, values in columns.items()]
     return Reference(
         version=version,
-        features=[
-            of_column(
-                name, features[name].to_numpy(dtype=object if name in text else float), times_ms, monitoring
-            )
-            for name in features.columns
-        ],
+        features=made,
         score=of_column("score", scores, held_out_ms, monitoring),
         log_loss=log_loss,
         loss_design_effect=blocks.design_effect(
             blocks.middle_ranks(np.where(labels == 1, 1 - scores, scores)), held_out_ms, monitoring.block_ms
         ),
+        pairs=of_pairs(made, list(columns.values()), times_ms),
     )
+
+
+def of_pairs(
+    references: Sequence[FeatureReference], columns: Sequence[npt.NDArray[Any]], times_ms: Times
+) -> PairReference:
+    """Tell how the features go together: sums over the rows of which the references are made."""
+    watched = list(zip(references, columns, strict=True))[: pairs.FEATURES_MAX]
+    moments = pairs.Moments.none(len(watched))
+    if watched:
+        scores = [pairs.Scorer(made).of(_cells(made, values), times_ms) for made, values in watched]
+        moments.add(np.stack(scores, axis=1))
+    return moments.reference()
 
 
 def of_column(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from services.drift.cells import Places
 from services.drift.multivariate import Differences, PairDetector, pair_effects
-from services.pairs import Moments, score_table
+from services.pairs import Moments, Scorer
 from services.retraining import reference
 
 PATIENCE_ROWS = 20_000
@@ -31,9 +31,10 @@ class World:
 
     def scores(self, values):
         """As the drift process has them: the score of each value's cell, 0 for a missing one."""
+        times_ms = np.zeros(len(values), dtype=np.int64)
         return np.stack(
             [
-                np.append(score_table(one)[0], 0)[Places(one).of(column)]
+                Scorer(one).of(Places(one).of(column), times_ms)
                 for one, column in zip(self.references, values.T, strict=True)
             ],
             axis=1,

@@ -380,7 +380,7 @@ def test_segment_raises_what_the_whole_does_not_show():
         found += world.alarms(desk.until(number / 5))
     assert ("x", "colour=blue") in {(alarm.subject, alarm.segment) for alarm in found}
     assert {alarm.segment for alarm in found} <= {"", "colour=blue"}
-    assert {alarm.subject for alarm in found} == {"x", "score"}  # the scores here are all the same
+    assert {alarm.subject for alarm in found} == {"x", "x and colour", "score"}  # scores are all the same
 
 
 def test_detectors_of_river_watch_the_loss_when_they_are_declared():

@@ -67,7 +67,7 @@ def test_season_that_the_reference_lacks_is_compared_with_nothing():
 
 
 def test_budget_is_shared_by_features_segments_score_and_loss():
-    """Two features, overall and in three colours, the score, the loss."""
+    """Two features, overall and in three colours, how they go together, the score, the loss."""
     monitoring = Monitoring(segments=("colour",))
-    assert Watchers(world.reference(), monitoring).streams == 2 * (1 + 3) + 2
+    assert Watchers(world.reference(), monitoring).streams == 2 * (1 + 3) + 3
     assert Watchers(None, monitoring).streams == 1

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from services.drift.engine import Engine, Outputs, State, fresh_state
 from services.model import ModelDeclaration
+from services.pairs import Moments, Scorer
 from streams import records
 from streams.inputs import LABEL, PREDICTION, Place
 
@@ -60,17 +62,37 @@ def document(name: str = "m", **monitoring: Any) -> dict[str, Any]:
 def reference(version: int = 1, log_loss: float = 0.58) -> records.Reference:
     """x standard normal in ten bins, three colours, scores uniform in [0.1, 0.9]."""
     edges = [-1.2816, -0.8416, -0.5244, -0.2533, 0.0, 0.2533, 0.5244, 0.8416, 1.2816]
+    features = [
+        records.FeatureReference(feature="x", counts=[1000] * 10, missing=100, edges=edges),
+        records.FeatureReference(
+            feature="colour", counts=[5000, 3000, 2000], missing=0, categories=list(COLOURS)
+        ),
+    ]
     return records.Reference(
         version=version,
-        features=[
-            records.FeatureReference(feature="x", counts=[1000] * 10, missing=100, edges=edges),
-            records.FeatureReference(
-                feature="colour", counts=[5000, 3000, 2000], missing=0, categories=list(COLOURS)
-            ),
-        ],
+        features=features,
+        pairs=_unrelated(features),
         score=records.FeatureReference(feature="score", counts=[2500] * 4, missing=0, edges=[0.3, 0.5, 0.7]),
         log_loss=log_loss,
     )
+
+
+def _unrelated(features: list[records.FeatureReference]) -> records.PairReference:
+    """Every value of x with every colour, as often as either is."""
+    scorers = [Scorer(each) for each in features]
+    cells = [(x, colour) for x in range(10) for colour, rows in enumerate((50, 30, 20)) for _ in range(rows)]
+    columns = zip(*cells, strict=True)
+    moments = Moments.none(2)
+    moments.add(
+        np.stack(
+            [
+                scorer.of(np.array(column), np.zeros(len(cells), dtype=np.int64))
+                for scorer, column in zip(scorers, columns, strict=True)
+            ],
+            axis=1,
+        )
+    )
+    return moments.reference()
 
 
 def model_changed(version: int = 1, log_loss: float = 0.58, name: str = "m") -> records.ModelChanged:
