@@ -39,6 +39,7 @@ _CLOUD_EVENTS = (
     records.Outcome,
     records.DriftReport,
     records.DriftAlarm,
+    records.PerformanceReport,
     records.RetrainingRequested,
     records.RetrainingFinished,
     records.ModelChanged,

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -34,6 +34,7 @@ class Feed:
         self._service = service
         self._sink = sink
         self._positive_above = label.positive_above
+        self._class_numbers = {name: float(number) for number, name in enumerate(declaration.classes)}
         self._decode_prediction = records.decoder_of(records.Prediction).decode
         self._decode_label = label.decoder().decode
         self._label_fields = operator.attrgetter(label.id, label.event_time, label.value)
@@ -77,10 +78,20 @@ class Feed:
         return records.Label(
             prediction_id=identity,
             event_time_ms=event_time_ms,
-            value=float(value) if self._positive_above is None else float(value > self._positive_above),
+            value=self._number(value),
             source_partition=message.partition,
             source_offset=message.offset,
         )
+
+    def _number(self, value: Any) -> float:
+        if self._class_numbers:
+            number = self._class_numbers.get(str(value))
+            if number is None:
+                raise codec.InvalidRecordError(
+                    f"the label's value is {value!r}, which is none of the classes"
+                )
+            return number
+        return float(value) if self._positive_above is None else float(value > self._positive_above)
 
     def _take_heartbeat(self, kind: int, message: codec.KafkaRecord) -> None:
         watermark_ms = codec.watermark_of(message.headers)

@@ -1,15 +1,12 @@
 """Predictions waiting for their labels, in memory bounded by the label horizon."""
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from services.measures import Answer, Measures
 from streams import records
 from streams.inputs import TracedPrediction
-
-PROBABILITY_MIN = 1e-15
-"""Scores are clipped to [this, 1 - this]: one certain and wrong answer costs 34.5, not infinity."""
 
 
 class Pending(msgspec.Struct, array_like=True, gc=False):
@@ -23,7 +20,7 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     arm: str
     score: float | None
     answer: float | None
-    """The predicted class as a number; null when there is none."""
+    """What was predicted, as a number, of a class its place in the declared order; null when there is none."""
     shadow_scores: dict[str, float]
     label: float | None = None
     """The first label that came, kept to recognise further ones."""
@@ -31,6 +28,10 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     """Headers that go on to the outcome."""
     features: list[records.FeatureValue] = []
     """As served, where the join keeps them."""
+    probabilities: list[float] = []
+    """Multiclass: of each class."""
+    segments: list[str] = []
+    """Those watched apart to which it belongs."""
 
 
 class Totals(msgspec.Struct):
@@ -64,9 +65,11 @@ class Join:
         totals: Totals,
         pending: Iterable[Pending] = (),
         *,
+        classes: Sequence[str] = (),
         keep_features: bool = False,
     ) -> None:
-        """Start empty, or from a snapshot."""
+        """Start empty, or from a snapshot; the classes are those of a multiclass model."""
+        self._class_numbers = {name: float(number) for number, name in enumerate(classes)}
         self._horizon_ms = horizon_ms
         self._keep_features = keep_features
         self._pending = {entry.prediction_id: entry for entry in pending}
@@ -80,7 +83,9 @@ class Join:
         """Return what a snapshot must hold, in order."""
         return iter(self._pending.values())
 
-    def add_prediction(self, prediction: records.Prediction, counts_at_ms: int) -> None:
+    def add_prediction(
+        self, prediction: records.Prediction, counts_at_ms: int, segments: Sequence[str] = ()
+    ) -> None:
         """Wait for this prediction's label. Of two requests with the same id, the later answers for it."""
         self.totals.predictions += 1
         replaced = self._pending.pop(prediction.prediction_id, None)
@@ -93,11 +98,18 @@ class Join:
             prediction.version,
             prediction.arm,
             prediction.score,
-            _number(prediction.prediction),
+            self._number(prediction.prediction),
             prediction.shadow_scores,
             trace=prediction.trace if isinstance(prediction, TracedPrediction) else None,
             features=prediction.features if self._keep_features else [],
+            probabilities=[] if prediction.probabilities is msgspec.UNSET else prediction.probabilities,
+            segments=list(segments),
         )
+
+    def _number(self, answer: records.FeatureValue) -> float | None:
+        if isinstance(answer, str):
+            return self._class_numbers.get(answer)
+        return None if answer is None else float(answer)
 
     def add_label(self, label: records.Label) -> Pending | None:
         """Return the label's prediction, or None and count why not."""
@@ -129,18 +141,19 @@ class Join:
         self.totals.unlabelled += entry.label is None
 
 
-def log_loss(label: float, score: float) -> float:
-    """Return the log loss of one probability, in nats, the probability clipped at `PROBABILITY_MIN`.
+def answer_of(entry: Pending, measures: Measures) -> Answer | None:
+    """Return what a prediction said, if that is enough to measure it."""
+    if entry.score is None or entry.answer is None:
+        return None
+    if measures.task == "multiclass" and not entry.probabilities:  # of a version of Driftline from before
+        return None
+    return Answer(entry.score, entry.answer, entry.probabilities)
 
-    >>> round(log_loss(1.0, 0.5), 4)
-    0.6931
-    """
-    clipped = min(max(score, PROBABILITY_MIN), 1 - PROBABILITY_MIN)
-    return -math.log(clipped) if label else -math.log1p(-clipped)
 
-
-def outcome_of(model: str, entry: Pending, label: records.Label) -> records.Outcome:
-    """Make the record that tells how a prediction turned out."""
+def outcome_of(
+    model: str, entry: Pending, label: records.Label, measures: Measures, values: Sequence[float] | None
+) -> records.Outcome:
+    """Make the record that tells how a prediction turned out, from the values of its measures, if any."""
     return records.Outcome(
         prediction_id=entry.prediction_id,
         model=model,
@@ -152,10 +165,8 @@ def outcome_of(model: str, entry: Pending, label: records.Label) -> records.Outc
         source_offset=label.source_offset,
         label=label.value,
         score=entry.score,
-        loss=None if entry.score is None else log_loss(label.value, entry.score),
+        loss=None if values is None else measures.recorded_loss(values),
         shadow_scores=entry.shadow_scores,
+        class_name=measures.classes[int(label.value)] if measures.classes else "",
+        cost=None if values is None else measures.cost(values),
     )
-
-
-def _number(answer: records.FeatureValue) -> float | None:
-    return None if answer is None or isinstance(answer, str) else float(answer)

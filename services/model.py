@@ -4,11 +4,20 @@ An error names file, line and column, and all errors come at once.
 """
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from services import seasons
@@ -171,11 +180,14 @@ class Monitoring(_Strict):
     alarm_windows: int = Field(3, ge=1, le=100)
     """Consecutive windows without drift after which an alarm is taken back."""
     loss_tolerance: float = Field(0.03, ge=0)
-    """Harm: how far the mean loss may be above the reference's."""
+    """Harm: how far the mean loss may be above the reference's; of a regression, as a share of that."""
     loss_windows: int = Field(7, ge=1, le=366)
     """Closed windows over which that mean is taken."""
     adwin_delta: float = Field(0.002, gt=0, lt=1)
     """Of the ADWIN detector on the loss."""
+    mature_share: float = Field(0.99, gt=0, le=1)
+    """Of the labels expected: how many must have come before the performance of a window's predictions counts
+    as known. Until then it is provisional."""
 
     @property
     def patience_ms(self) -> float:
@@ -193,9 +205,36 @@ class Monitoring(_Strict):
         return round(self.window_hours * HOUR_MS)
 
 
+def _named(costs: Any) -> Any:
+    """Let the classes of a binary model stand as the numbers that they are in YAML."""
+    if not isinstance(costs, dict):
+        return costs
+    return {str(name): _named(cost) for name, cost in costs.items()}
+
+
+class Business(_Strict):
+    """What answers cost: of classes by answer and truth, of a regression by how far it is off."""
+
+    unit: str = Field(min_length=1, max_length=40)
+    """Of the cost of one answer, such as USD or minutes."""
+    costs: Annotated[dict[str, dict[str, FiniteFloat]], BeforeValidator(_named)] = {}
+    """Classification: by answer, then by truth. Below 0: a gain."""
+    over: FiniteFloat = Field(0.0, ge=0)
+    """Regression: for each unit that the answer is above the truth."""
+    under: FiniteFloat = Field(0.0, ge=0)
+    tolerance: FiniteFloat = Field(0.0, ge=0)
+    """Harm: how far the mean cost may be above the reference's, where ``retraining.harm`` is ``cost``."""
+
+
 class Retraining(_Strict):
     """When a new model is trained, and on what."""
 
+    harm: Literal["loss", "cost"] = "loss"
+    """What must have risen: the loss, or the cost that ``business`` declares."""
+    on_estimate: bool = False
+    """Whether a rise that is only estimated, before the labels are there, asks for a new version as well."""
+    window: Literal["all", "since_change"] = "all"
+    """What is trained on: all that is known, or what came since the change, if that has enough labels."""
     cooldown_days: float = Field(14, ge=0)
     minimum_labels: int = Field(1000, ge=1)
     holdout_days: float = Field(7, gt=0)
@@ -283,11 +322,13 @@ class ModelDeclaration(_Strict):
     threshold: float = Field(0.5, ge=0, le=1)
     """Binary: the score from which the prediction is 1."""
     classes: tuple[str, ...] = ()
-    """Multiclass: the answers, in the order of the model's probabilities."""
+    """Multiclass: the answers, in the order of the model's probabilities. Labels are of these, too."""
     request: Request
     features: Features
     label: Label
     monitoring: Monitoring = Monitoring()
+    business: Business | None = None
+    """None: nothing is said of what answers cost."""
     retraining: Retraining = Retraining()
     gates: Gates | None = None
     """None: the model is not retrained here."""
@@ -295,6 +336,11 @@ class ModelDeclaration(_Strict):
     """None: the model does not learn online."""
     rollout: Rollout = Rollout()
     limits: Limits = Limits()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the label may be, in the order of the numbers that stand for it; empty for a regression."""
+        return ("0", "1") if self.task == "binary" else self.classes
 
     @property
     def is_retrained(self) -> bool:
@@ -315,6 +361,26 @@ class ModelDeclaration(_Strict):
             raise ValueError("learning: a model either learns online or is retrained behind gates")
         if self.learning is not None and self.task == "multiclass":
             raise ValueError("learning: only binary models and regressions learn online here")
+        return self
+
+    @model_validator(mode="after")
+    def _check_business(self) -> Self:
+        if self.business is None:
+            if self.retraining.harm == "cost":
+                raise ValueError("retraining.harm: cost needs a section business that declares it")
+            return self
+        names, rates = set(self.class_names), (self.business.over, self.business.under)
+        if not names and (self.business.costs or not any(rates)):
+            raise ValueError("business: a regression declares over and under, one of them above 0, not costs")
+        if names and any(rates):
+            raise ValueError("business: over and under are of regressions; here costs are declared by class")
+        for answer in names and {*names, *self.business.costs}:
+            if set(self.business.costs.get(answer, ())) != names or answer not in names:
+                known = ", ".join(self.class_names)
+                raise ValueError(
+                    f"business.costs: needs a cost of each truth for each answer, both of {known}; "
+                    f"look at the answer {answer!r}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -364,11 +430,6 @@ def load_all(folder: Path) -> dict[str, ModelDeclaration]:
     return declarations
 
 
-def monitored(declarations: Mapping[str, ModelDeclaration]) -> dict[str, ModelDeclaration]:
-    """Return the models that the drift process knows how to judge: so far the binary ones."""
-    return {name: one for name, one in declarations.items() if one.task == "binary"}
-
-
 def learning(declarations: Mapping[str, ModelDeclaration]) -> dict[str, ModelDeclaration]:
     """Return the models that learn online."""
     return {name: one for name, one in declarations.items() if one.learning is not None}
@@ -386,12 +447,17 @@ def load_named(path: Path) -> ModelDeclaration:
 
 def _describe(path: Path, document: Any, detail: ErrorDetails) -> str:
     place = [part for part in detail["loc"] if part != "__root__"]
-    line, column = _position(document, place)
     message = detail["msg"].removeprefix("Value error, ")
+    line, column = _position(document, place or _named_place(message))
     if detail["type"] == "extra_forbidden":
         message = "unknown setting" + _suggestion(place)
     dotted = ".".join(map(str, place)) or "model"
     return f"{path}:{line}:{column}: {dotted}: {message}"
+
+
+def _named_place(message: str) -> list[str]:
+    """Return the setting that a message about several begins with: "features.from_request names ..."."""
+    return re.split(r"[: ]", message, maxsplit=1)[0].split(".")
 
 
 def _position(node: Any, place: Sequence[int | str]) -> tuple[int, int]:

@@ -64,6 +64,8 @@ def _identity_of(record: Control) -> tuple[str, int]:
     match record:
         case records.DriftReport():
             return record.report_id, record.window_end_ms
+        case records.PerformanceReport():
+            return record.report_id, record.as_of_ms
         case records.DriftAlarm():
             return record.alarm_id, record.detected_at_ms
         case records.RetrainingRequested() | records.RetrainingFinished():

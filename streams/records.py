@@ -58,6 +58,7 @@ class Label(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     event_time_ms: int
     """When the truth became known."""
     value: float
+    """Binary: 1 or 0; multiclass: the number of the class in the order of ``classes``."""
     source_partition: int
     source_offset: int
 
@@ -76,10 +77,15 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """Of the label."""
     source_offset: int
     label: float
+    """As of `Label`."""
     score: float | None
     loss: float | None
-    """Log loss (binary) or squared error (regression); null when ``version`` is 0."""
+    """Log loss (binary, multiclass) or squared error (regression); null when ``version`` is 0."""
     shadow_scores: dict[str, float] = {}
+    class_name: str = ""
+    """Multiclass: the true class."""
+    cost: float | None = None
+    """Where model.yaml declares it."""
 
 
 class Bins(msgspec.Struct, kw_only=True, frozen=True):
@@ -190,6 +196,10 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     reference_log_loss: float | None = None
     """What the champion reached on the window held out in its training."""
     shadow_log_loss: dict[str, float] = {}
+    measures: dict[str, float] = {}
+    """Realised over the labels of this window, of all tasks; see `services.measures`."""
+    shadow_losses: dict[str, float] = {}
+    """By arm: the mean log loss (binary) or absolute error (regression) of the shadows."""
     labels_joined_total: int = 0
     """Running totals since the first event, exact after a restart."""
     labels_orphaned_total: int = 0
@@ -207,6 +217,70 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     """Null where the reference does not tell how features go together, or without predictions."""
     alarms_standing: list[str] | None = None
     """Ids of the alarms that stood when the window was closed; null in reports of before."""
+
+
+class Figure(msgspec.Struct, kw_only=True, frozen=True):
+    """One measure of a cohort of predictions, or of those of a segment."""
+
+    measure: str
+    """See `services.measures`; ``auc`` has no interval and nothing running."""
+    realised: float | None = None
+    """Mean over the labels that have come."""
+    low: float | None = None
+    """95 %, at this one time, by the central limit theorem."""
+    high: float | None = None
+    estimated: float | None = None
+    """Expected from the scores alone, before the labels; as it was when the window ended."""
+    gap: float | None = None
+    """Realised minus estimated."""
+    running: float | None = None
+    """Mean over mature cohorts since the promotion, of losses cut at 4, errors at their scale."""
+    running_low: float | None = None
+    """95 % at all times together: an empirical-Bernstein confidence sequence."""
+    running_high: float | None = None
+
+
+class SegmentPerformance(msgspec.Struct, kw_only=True, frozen=True):
+    """Of the predictions of one segment."""
+
+    segment: str
+    """``origin=EWR``; empty: all."""
+    predictions: int
+    labels: int
+    running_labels: int = 0
+    """Behind the running figures."""
+    figures: list[Figure] = []
+
+
+class PerformanceReport(msgspec.Struct, kw_only=True, frozen=True, tag="performance_report"):
+    """How the champion's predictions of one window of event time turned out, whenever their labels came.
+
+    Reported when the window ends, again when its labels are mature, and once more when the label horizon
+    has passed, if labels came after that. Of the same window and version the highest revision counts.
+    """
+
+    report_id: str
+    """The same after a replay."""
+    model: str
+    version: int
+    window_start_ms: int
+    """Event time of the predictions."""
+    window_end_ms: int
+    as_of_ms: int
+    """Event time: labels that became known before are in it."""
+    revision: int
+    state: Literal["provisional", "mature", "complete"]
+    """Early labels are not like all: a provisional figure is most likely too good or too bad."""
+    predictions: int
+    labels: int
+    maturity: float | None
+    """Share of the labels expected that have come, by the delays of earlier ones; null when unknown."""
+    segments: list[SegmentPerformance]
+    """All predictions first."""
+    estimate_error: float | None = None
+    """How far estimates of the loss were off of late: the largest gap of a block of windows."""
+    unit: str = ""
+    """Of the cost."""
 
 
 class DriftAlarm(msgspec.Struct, kw_only=True, frozen=True, tag="drift_alarm"):
@@ -249,6 +323,14 @@ class RetrainingRequested(msgspec.Struct, kw_only=True, frozen=True, tag="retrai
     offsets: dict[str, list[int]] = {}
     """By topic, for each partition: the next offset at the time of the request. Training waits until
     the archive holds everything before it."""
+    since_ms: int | None = None
+    """Event time at which the change is thought to have begun."""
+    train_from_ms: int | None = None
+    """What to train on, by event time of the predictions: what came since the change, if that has enough
+    labels; null: everything. Honoured where model.yaml says ``retraining.window: since_change``."""
+    train_to_ms: int | None = None
+    basis: Literal["labels", "estimate"] = "labels"
+    """What rose: the loss of labels as they became known, or an estimate that has been right of late."""
 
 
 class RetrainingFinished(msgspec.Struct, kw_only=True, frozen=True, tag="retraining_finished"):
@@ -316,6 +398,13 @@ class Reference(msgspec.Struct, kw_only=True, frozen=True):
     """As of features, of the losses on that window."""
     pairs: PairReference | None = None
     """Of the first 128 features."""
+    measures: dict[str, float] = {}
+    """On that window, of all measures; see `services.measures`."""
+    score_sums: dict[str, list[float]] = {}
+    """How the scores of that window turned out, by their cell: ``labels``, ``positives``, and the sum of each
+    measure."""
+    error_max: float | None = None
+    """Regression: the error that 99 of 100 stay below, where errors are cut for intervals and detectors."""
 
 
 class Arm(msgspec.Struct, kw_only=True, frozen=True):
@@ -408,7 +497,7 @@ class FeatureRow(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """In the order of the view's features."""
 
 
-DriftRecord = DriftReport | DriftAlarm
+DriftRecord = DriftReport | DriftAlarm | PerformanceReport
 RetrainingRecord = RetrainingRequested | RetrainingFinished
 
 _ENCODER = msgspec.json.Encoder()

@@ -52,7 +52,7 @@ OUTCOMES = Topic(
 DRIFT = Topic(
     name="driftline.drift",
     key="model",
-    record="DriftReport | DriftAlarm",
+    record="DriftReport | DriftAlarm | PerformanceReport",
     producer="drift",
     consumers=("dashboard", "demo"),
 )

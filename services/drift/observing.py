@@ -49,7 +49,7 @@ class Observer:
         for record in outputs.drift:
             if isinstance(record, records.DriftReport):
                 _show_report(record)
-            else:
+            elif isinstance(record, records.DriftAlarm):
                 telemetry.DRIFT_ALARMS.labels(model, record.kind).inc()
 
     def _count_totals(self, model: str, totals: Totals) -> None:

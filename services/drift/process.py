@@ -26,6 +26,6 @@ from services.settings import Settings
 def run() -> None:
     """Run until SIGINT or SIGTERM."""
     settings = Settings()
-    declarations = model.monitored(model.load_all(settings.models))
+    declarations = model.load_all(settings.models)
     opened = functools.partial(session.opened, settings, declarations)
     joined.run("drift", settings, settings.drift_port, opened)

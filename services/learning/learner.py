@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from services import estimators, learned
-from services.label_join import Join, Pending, Totals, log_loss
+from services.label_join import Join, Pending, Totals
+from services.measures import Measures
 from services.model import ModelDeclaration
 from services.shares import with_champion
 from streams import codec, records
@@ -102,6 +103,7 @@ class Learner:
         self._names = list(feature_names)
         self._fill = declaration.features.missing.fill
         self._is_binary = declaration.task == "binary"
+        self._measures = Measures(declaration)
         self.inputs = Inputs(
             {Place(PREDICTION, number): at for number, at in enumerate(state.predictions)}
             | {Place(LABEL, number): at for number, at in enumerate(state.labels)}
@@ -189,10 +191,7 @@ class Learner:
         entry.features = []  # further labels of the same request are not learned
         if entry.score is not None:
             count, total = state.losses
-            state.losses = count + 1, total + self._loss(label.value, entry.score)
-
-    def _loss(self, label: float, score: float) -> float:
-        return log_loss(label, score) if self._is_binary else abs(label - score)
+            state.losses = count + 1, total + (self._measures.loss_of_score(entry.score, label.value) or 0.0)
 
     # -- intervals -------------------------------------------------------------------------------
 

@@ -106,7 +106,7 @@ class KafkaWorld:
         found: dict[str, records.DriftRecord] = {}
         for message in self._own(topics.DRIFT.name):
             record = decode(message.value)
-            identity = record.report_id if isinstance(record, records.DriftReport) else record.alarm_id
+            identity = record.alarm_id if isinstance(record, records.DriftAlarm) else record.report_id
             assert found.setdefault(identity, record) == record
         return list(found.values())
 
