@@ -20,7 +20,7 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     arm: str
     score: float | None
     answer: float | None
-    """What was predicted, as a number, of a class its place in the declared order; null when there is none."""
+    """What was predicted; of a class its place in the declared order; null when there is none."""
     shadow_scores: dict[str, float]
     label: float | None = None
     """The first label that came, kept to recognise further ones."""
@@ -143,11 +143,12 @@ class Join:
 
 def answer_of(entry: Pending, measures: Measures) -> Answer | None:
     """Return what a prediction said, if that is enough to measure it."""
-    if entry.score is None or entry.answer is None:
+    if entry.score is None:
         return None
-    if measures.task == "multiclass" and not entry.probabilities:  # of a version of Driftline from before
-        return None
-    return Answer(entry.score, entry.answer, entry.probabilities)
+    if measures.task == "multiclass" and (entry.answer is None or not entry.probabilities):
+        return None  # its classes were others
+    answer = measures.answer_of(entry.score) if entry.answer is None else entry.answer
+    return Answer(entry.score, answer, entry.probabilities)
 
 
 def outcome_of(

@@ -62,6 +62,7 @@ class Measures:
         """Take the task, the classes and what mistakes cost."""
         self.task = declaration.task
         self.classes = declaration.classes
+        self._threshold = declaration.threshold
         self._business = declaration.business
         self._costs = _cost_table(declaration)
         self.names = _NAMES[declaration.task] + ((COST,) if declaration.business else ())
@@ -86,6 +87,10 @@ class Measures:
         if self._business is not None:
             values.append(self._cost_of(given.answer, label))
         return values
+
+    def answer_of(self, score: float) -> float:
+        """Return the answer that follows from a score, where it is not a class of several."""
+        return score if self.task == "regression" else float(score >= self._threshold)
 
     def recorded_loss(self, values: Sequence[float]) -> float:
         """Return what outcomes show: the log loss, or the squared error."""

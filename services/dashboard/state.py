@@ -9,8 +9,9 @@ Records come at least once. Items are kept under the records' own ids, so that r
 from the beginning of the topics, change nothing. The order of the topics against each other does not
 matter either: a retraining's request and result are merged whichever comes first.
 
-Bounds, for each model: the latest 2,000 windows (5 years of days), 1,000 alarms, 500 retrainings and
-500 promotions; 256 features; 16 models. What is older falls out and does not come back.
+Bounds, for each model: the latest 2,000 windows (5 years of days) and as many cohorts of predictions, 1,000
+alarms, 500 retrainings and 500 promotions; 256 features; 16 models. What is older falls out and does not come
+back.
 """
 
 import dataclasses
@@ -26,6 +27,7 @@ from streams.records import (
     DriftReport,
     FeatureDrift,
     ModelChanged,
+    PerformanceReport,
     RetrainingFinished,
     RetrainingRequested,
     Trigger,
@@ -43,7 +45,9 @@ CATEGORIES_MAX = 20
 EVIDENCE_MAX = 300.0
 """-log10 of the smallest p-value that a float tells from 0."""
 
-Record = DriftReport | DriftAlarm | RetrainingRequested | RetrainingFinished | ModelChanged
+Record = (
+    DriftReport | DriftAlarm | PerformanceReport | RetrainingRequested | RetrainingFinished | ModelChanged
+)
 Item = TypeVar("Item")
 
 
@@ -74,6 +78,31 @@ class Window(msgspec.Struct, kw_only=True, frozen=True):
     labels_orphaned_total: int
     labels_duplicate_total: int
     predictions_unlabelled_total: int
+
+
+class Cohort(msgspec.Struct, kw_only=True, frozen=True):
+    """How the predictions of one window turned out, by the loss, as the latest revision tells it."""
+
+    cohort_id: str
+    version: int
+    start_ms: int
+    end_ms: int
+    revision: int
+    state: Literal["provisional", "mature", "complete"]
+    predictions: int
+    labels: int
+    maturity: float | None
+    measure: str
+    realised: float | None
+    low: float | None
+    high: float | None
+    estimated: float | None
+    running: float | None
+    running_low: float | None
+    running_high: float | None
+    cost: float | None
+    unit: str
+    """Of the cost."""
 
 
 class Alarm(msgspec.Struct, kw_only=True, frozen=True):
@@ -128,6 +157,7 @@ class ModelChanges(msgspec.Struct, kw_only=True, frozen=True):
     features_omitted: int
     arms: list[Arm]
     windows: list[Window]
+    cohorts: list[Cohort]
     alarms: list[Alarm]
     retrainings: list[Retraining]
     promotions: list[Promotion]
@@ -184,6 +214,7 @@ class ModelState:
     arms: tuple[Arm, ...] = ()
     arms_changed_at_ms: int = -1
     windows: Series[Window] = dataclasses.field(default_factory=lambda: Series(WINDOWS_MAX))
+    cohorts: Series[Cohort] = dataclasses.field(default_factory=lambda: Series(WINDOWS_MAX))
     alarms: Series[Alarm] = dataclasses.field(default_factory=lambda: Series(ALARMS_MAX))
     retrainings: Series[Retraining] = dataclasses.field(default_factory=lambda: Series(RETRAININGS_MAX))
     promotions: Series[Promotion] = dataclasses.field(default_factory=lambda: Series(PROMOTIONS_MAX))
@@ -207,6 +238,8 @@ def reduce(state: State, record: Record) -> State:
     match record:
         case DriftReport():
             after = _with_report(before, record, revision)
+        case PerformanceReport():
+            after = _with_performance(before, record, revision)
         case DriftAlarm():
             after = _with_alarm(before, record, revision)
         case RetrainingRequested():
@@ -234,6 +267,7 @@ def _changes(model: ModelState, revision: int) -> ModelChanges:
         features_omitted=model.features_omitted,
         arms=list(model.arms),
         windows=model.windows.since(revision),
+        cohorts=model.cohorts.since(revision),
         alarms=model.alarms.since(revision),
         retrainings=model.retrainings.since(revision),
         promotions=model.promotions.since(revision),
@@ -288,6 +322,39 @@ def _window(report: DriftReport, features: tuple[str, ...]) -> Window:
         labels_duplicate_total=report.labels_duplicate_total,
         predictions_unlabelled_total=report.predictions_unlabelled_total,
     )
+
+
+def _with_performance(model: ModelState, report: PerformanceReport, revision: int) -> ModelState:
+    """Keep the latest revision of what is said of a window's predictions."""
+    key = f"{report.version}:{report.window_start_ms}"
+    known = model.cohorts.get(key)
+    if not report.segments or (known is not None and known.revision > report.revision):
+        return model
+    figures = {figure.measure: figure for figure in report.segments[0].figures}
+    loss, cost = report.segments[0].figures[0], figures.get("cost")
+    item = Cohort(
+        cohort_id=key,
+        version=report.version,
+        start_ms=report.window_start_ms,
+        end_ms=report.window_end_ms,
+        revision=report.revision,
+        state=report.state,
+        predictions=report.predictions,
+        labels=report.labels,
+        maturity=_rounded(report.maturity),
+        measure=loss.measure,
+        realised=_rounded(loss.realised),
+        low=_rounded(loss.low),
+        high=_rounded(loss.high),
+        estimated=_rounded(loss.estimated),
+        running=_rounded(loss.running),
+        running_low=_rounded(loss.running_low),
+        running_high=_rounded(loss.running_high),
+        cost=_rounded(cost.realised) if cost else None,
+        unit=report.unit,
+    )
+    cohorts = model.cohorts.put(key, report.window_end_ms, item, revision)
+    return dataclasses.replace(model, cohorts=cohorts)
 
 
 def _column(rows: Sequence[FeatureDrift | None], name: str) -> list[float | None]:

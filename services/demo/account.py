@@ -199,7 +199,9 @@ class Account:
             return
         if isinstance(record, records.DriftAlarm):
             self.alarms.setdefault(record.alarm_id, record)
-        elif self.report is None or record.window_end_ms >= self.report.window_end_ms:
+        elif isinstance(record, records.DriftReport) and (
+            self.report is None or record.window_end_ms >= self.report.window_end_ms
+        ):
             self.report = record
 
     def alarms_in_order(self) -> list[records.DriftAlarm]:

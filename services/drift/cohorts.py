@@ -27,6 +27,10 @@ Numbers = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 
+Asked = tuple[int, float, Sequence[str]]
+"""A prediction: its event time, its score, and the segments to which it belongs."""
+
+
 class Labelled(NamedTuple):
     """A prediction whose label has come."""
 
@@ -99,6 +103,7 @@ class CohortState(msgspec.Struct, array_like=True):
     reports: int
     mature: bool
     reported_labels: int
+    reported_version: int
     slots: list[int]
     delays: list[int]
     cells: list[list[float]]
@@ -130,6 +135,8 @@ class Cohort:
         self.reports = state.reports if state else 0
         self.mature = state.mature if state else False
         self.reported_labels = state.reported_labels if state else 0
+        self.reported_version = state.reported_version if state else 0
+        """The latest one when it was first reported, of a model that goes on learning."""
         self.slots: Counts = np.array(state.slots if state else [0] * SLOTS, dtype=np.int64)
         self.delays: Counts = np.array(state.delays if state else [0] * DELAY_CELLS, dtype=np.int64)
         nothing = [[0.0] * (MEASURES + measures)] * cells
@@ -161,15 +168,18 @@ class Cohort:
         self._cells = 0
         self.cells = self._settled_cells = np.zeros((0, MEASURES + self._measures))
 
-    def add_prediction(self, time_ms: int, cell: int, segments: Sequence[str]) -> None:
-        """Count a prediction."""
-        length_ms = self.end_ms - self.start_ms
-        self.slots[min(max((time_ms - self.start_ms) * SLOTS // length_ms, 0), SLOTS - 1)] += 1
-        for segment in ("", *segments):
+    def add_predictions(self, rows: Sequence[Asked], edges: Sequence[float]) -> None:
+        """Count predictions; the edges are those of the cells of their scores."""
+        times_ms = np.array([time_ms for time_ms, _, _ in rows], dtype=np.int64)
+        self.slots += np.bincount(
+            (times_ms - self.start_ms) * SLOTS // (self.end_ms - self.start_ms), minlength=SLOTS
+        )
+        cells = np.searchsorted(edges, [score for _, score, _ in rows], side="right")
+        for segment, places in _members([segments for _, _, segments in rows]).items():
             found = self.slice_of(segment)
-            found.predictions += 1
+            found.predictions += len(places)
             if self._cells:
-                found.scores[cell] += 1
+                found.scores += np.bincount(cells[places], minlength=self._cells)
 
     def add_labels(self, rows: Sequence[Labelled]) -> None:
         """Put labelled predictions into the sums."""
@@ -182,11 +192,7 @@ class Cohort:
             low, high = (np.array(side) for side in zip(*self.ranges, strict=True))
             steps = np.round(np.clip((values - low) / (high - low), 0, 1) * SHARE_STEPS)
             moments[:, :, SHARES], moments[:, :, SHARE_SQUARES] = steps, steps * steps
-        members: dict[str, list[int]] = {"": list(range(len(rows)))}
-        for place, row in enumerate(rows):
-            for segment in row.segments:
-                members.setdefault(segment, []).append(place)
-        for segment, places in members.items():
+        for segment, places in _members([row.segments for row in rows]).items():
             found = self.slice_of(segment)
             found.labels += len(places)
             found.moments += moments[places].sum(axis=0)
@@ -207,10 +213,10 @@ class Cohort:
         self._settled_cells = self.cells.copy()
         return new
 
-    def ages_ms(self, now_ms: int) -> list[int]:
+    def ages_ms(self, now_ms: int) -> Counts:
         """Return the age of the youngest prediction that each slot may hold."""
         length_ms = self.end_ms - self.start_ms
-        return [now_ms - (self.start_ms + (slot + 1) * length_ms // SLOTS) for slot in range(SLOTS)]
+        return now_ms - (self.start_ms + np.arange(1, SLOTS + 1) * length_ms // SLOTS)
 
     def state(self) -> CohortState:
         """Return what `__init__` takes."""
@@ -222,9 +228,19 @@ class Cohort:
             self.reports,
             self.mature,
             self.reported_labels,
+            self.reported_version,
             self.slots.tolist(),
             self.delays.tolist(),
             self.cells.tolist(),
             self._settled_cells.tolist(),
             {name: each.state() for name, each in self.slices.items()},
         )
+
+
+def _members(segments: Sequence[Sequence[str]]) -> dict[str, list[int]]:
+    """Return the places of the rows of each segment; all of them under the empty name."""
+    members = {"": list(range(len(segments)))}
+    for place, names in enumerate(segments):
+        for name in names:
+            members.setdefault(name, []).append(place)
+    return members

@@ -16,7 +16,7 @@ from services.drift.judge import Judge, JudgeState
 from services.drift.placing import Rows
 from services.drift.references import References
 from services.drift.window import Window, WindowState
-from services.label_join import Join, Pending, Totals, log_loss, outcome_of
+from services.label_join import Join, Pending, Totals, outcome_of
 from services.model import ModelDeclaration
 from streams import codec, records, topics
 from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, Place, Resume
@@ -76,7 +76,9 @@ class Engine:
         self._read_to = list(state.read_to)
         self._repeats = codec.RepeatFilter(state.last_offsets)
         self.totals = state.totals
-        self._join = Join(declaration.label.horizon_ms, state.totals, state.pending)
+        self._join = Join(
+            declaration.label.horizon_ms, state.totals, state.pending, classes=declaration.classes
+        )
         self._references = References(state.references)
         self._judge = Judge(declaration, self._references, state.judge)
         self._window: Window | None = None
@@ -176,13 +178,15 @@ class Engine:
     def _close_until(self, time_ms: int, outputs: Outputs) -> None:
         """Close the windows that end by then.
 
-        Empty windows follow as long as predictions wait for labels, because the totals still change. Then
+        Empty windows follow as long as predictions wait for labels, because the totals still change, and as
+        long as cohorts of predictions wait for what is still to be said of them. Then
         none is open until the next record: which windows there are must not depend on when we are asked.
         """
         while self._window is not None and time_ms >= self._window.end_ms:
             end_ms = self._window.end_ms
             self._close(self._window, outputs)
-            self._window = self._opened(end_ms) if self.pending else None
+            waits = self.pending or self._judge.performance.cohorts
+            self._window = self._opened(end_ms) if waits else None
 
     def _opened(self, time_ms: int) -> Window:
         start_ms = time_ms // self._window_ms * self._window_ms
@@ -203,14 +207,14 @@ class Engine:
         if self._repeats.is_repeat(prediction.source_partition, prediction.source_offset):
             self.totals.repeated += 1
             return
-        self._join.add_prediction(prediction, item.counts_at_ms)
-        if prediction.event_time_ms < window.start_ms:
-            self.totals.late_predictions += 1
-            return
         on_time = prediction.event_time_ms == item.counts_at_ms
         if on_time and self._judge.is_followed_by(prediction):
             self._count_rows(window, outputs)
             self._judge.follow(prediction.version, window.start_ms)
+        self._join.add_prediction(prediction, item.counts_at_ms, self._judge.take_answer(prediction))
+        if prediction.event_time_ms < window.start_ms:
+            self.totals.late_predictions += 1
+            return
         self._rows.append(prediction)
         self._rows_at.append(place)
 
@@ -218,18 +222,22 @@ class Engine:
         entry = self._join.add_label(label)
         if entry is None:
             return
-        outcome = outcome_of(self.model, entry, label)
+        values, measures = self._judge.measure(entry, label), self._judge.measures
+        outcome = outcome_of(self.model, entry, label, measures, values)
         outputs.outcomes.setdefault(label.source_partition, []).append(outcome)
         if entry.trace:
             outputs.traces[label.source_partition, label.source_offset] = entry.trace
         if label.event_time_ms < window.start_ms:
             self.totals.late_labels += 1
             return
-        shadows = {arm: log_loss(label.value, score) for arm, score in entry.shadow_scores.items()}
-        window.add_outcome(entry, outcome, shadows)
-        if outcome.loss is not None and entry.version == self._judge.champion:
-            wrong = entry.answer != outcome.label
-            self._judge.take_loss(outcome.loss, label.event_time_ms, place, wrong=wrong)
+        shadows = {
+            arm: loss
+            for arm, score in entry.shadow_scores.items()
+            if (loss := measures.loss_of_score(score, label.value)) is not None
+        }
+        window.add_outcome(entry, outcome, values, shadows)
+        if values is not None:
+            self._judge.take_loss(entry.version, values, label.event_time_ms, place)
 
     def _count_rows(self, window: Window, outputs: Outputs) -> None:
         """Count and watch the rows so far, together, and raise what was found up to here."""
@@ -255,10 +263,14 @@ class Engine:
         if window.state.version == self._judge.champion:
             self._judge.observe(found.features, found.score, found.relations)
         offsets = {topics.predictions(self.model): list(self._read_to)}
-        alarms, requests = self._judge.judge_loss(window.end_ms, offsets)
+        performance = self._judge.performance.close_window(window.end_ms, self._judge.champion)
+        alarms, requests = self._judge.judge_harm(window.end_ms, offsets)
         outputs.drift += alarms
         standing = self._judge.standing_ids()
-        outputs.drift.append(reporting.report(self.model, window, found, self.totals, standing))
+        outputs.drift.append(
+            reporting.report(self.model, window, found, self.totals, standing, self._judge.measures)
+        )
+        outputs.drift += performance
         outputs.requests += requests
         outputs.windows_closed += 1
 

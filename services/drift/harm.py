@@ -97,8 +97,14 @@ class RiseDetector:
 class LossMonitor:
     """Follows the losses of one champion version, in the order in which its labels became known."""
 
-    def __init__(self, delta: float, window_start_ms: int, state: MonitorState | None = None) -> None:
-        """Start at a promotion, or from a snapshot."""
+    def __init__(
+        self, delta: float, window_start_ms: int, state: MonitorState | None = None, *, unit: float = 1.0
+    ) -> None:
+        """Start at a promotion, or from a snapshot.
+
+        Losses are handed to ADWIN in this unit: its bounds are those of values seldom above a few.
+        """
+        self._unit = unit
         self._detector = RiseDetector(delta, state.detector if state else None)
         self._windows = collections.deque(state.windows if state else (), maxlen=WINDOWS_REMEMBERED_MAX)
         self._current = state.current if state else WindowLoss(window_start_ms, 0, 0.0)
@@ -110,7 +116,7 @@ class LossMonitor:
         self.labels += 1
         self._current.labels += 1
         self._current.loss_sum += loss
-        return self._detector.update(loss)
+        return self._detector.update(loss / self._unit)
 
     def close_window(self, end_ms: int) -> None:
         """Keep the window that ends here and begin the next."""
@@ -130,9 +136,18 @@ class LossMonitor:
         return recent[0].start_ms if recent else self._current.start_ms
 
     @property
+    def window_start_ms(self) -> int:
+        """When the open window began."""
+        return self._current.start_ms
+
+    @property
     def mean_since_change(self) -> float:
         """Mean loss since ADWIN last saw it change."""
-        return self._detector.mean
+        return self._detector.mean * self._unit
+
+    def labels_since(self, start_ms: int) -> int:
+        """Count the labels of the windows that began at a time or later."""
+        return sum(window.labels for window in (*self._windows, self._current) if window.start_ms >= start_ms)
 
     def change_start_ms(self) -> int:
         """Return the start of the window in which what ADWIN holds began."""

@@ -1,6 +1,6 @@
 """What is made of the champion's rows, losses and windows: alarms, and requests for retraining."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -9,11 +9,16 @@ from services.drift.comparison import Comparison
 from services.drift.detection import Change
 from services.drift.harm import LossMonitor, MonitorState
 from services.drift.multivariate import relation
+from services.drift.performance import Performance, PerformanceState
 from services.drift.placing import Placed, Rows
 from services.drift.references import References
+from services.drift.requesting import ESTIMATE, Requests
+from services.drift.segments import Segments
 from services.drift.watching import HARM, LossWatchers, Noticed, Watchers, WatcherState
 from services.drift.window import Window
-from services.model import DAY_MS, MONTH_MS, ModelDeclaration
+from services.label_join import Pending, answer_of
+from services.measures import LOG_LOSS_MAX
+from services.model import MONTH_MS, ModelDeclaration
 from streams import records
 
 CHAMPION_WEIGHT_MIN = 5_000
@@ -31,6 +36,7 @@ class JudgeState(msgspec.Struct):
     rise: records.DriftAlarm | None
     requested_at_ms: list[int]
     pairs: bytes | None = None
+    performance: PerformanceState = msgspec.field(default_factory=PerformanceState)
 
 
 class Judge:
@@ -44,16 +50,20 @@ class Judge:
         """Go on from a state."""
         self.model = declaration.name
         self._monitoring = declaration.monitoring
-        self._cooldown_ms = round(declaration.retraining.cooldown_days * DAY_MS)
-        self._is_retrained = declaration.is_retrained
-        self._minimum_labels = declaration.retraining.minimum_labels
+        self._requests = Requests(declaration, state.requested_at_ms)
+        self._asks_on_estimate = declaration.retraining.on_estimate
+        self._learns = declaration.learning is not None
         self._references = references
         self.champion = state.champion
-        self._monitor = LossMonitor(self._monitoring.adwin_delta, 0, state.monitor)
+        self.performance = Performance(declaration, references.get(state.champion), state.performance)
+        self.measures = self.performance.measures
+        self._promise = self.performance.promise
+        if self.performance.lineage != self._lineage(self.champion):  # a state from before there was any
+            self.performance.follow(self._lineage(self.champion), references.get(self.champion))
+        self._monitor = self._new_monitor(0, state.monitor)
         self._alarms = Alarms(self._monitoring.alarm_windows, state.watches)
         self._watch_champion(state.watchers, state.pairs, state.loss_watchers)
         self._rise = state.rise
-        self._requested_at_ms = set(state.requested_at_ms)
         self._found: list[tuple[int, records.DriftAlarm]] = []
 
     def state(self) -> JudgeState:
@@ -66,7 +76,8 @@ class Judge:
             pairs=self._watchers.pairs_state(),
             loss_watchers=self._loss_watchers.state(),
             rise=self._rise,
-            requested_at_ms=sorted(self._requested_at_ms),
+            requested_at_ms=self._requests.times_ms,
+            performance=self.performance.state(),
         )
 
     # -- champions -------------------------------------------------------------------------------
@@ -76,9 +87,16 @@ class Judge:
         return prediction.version != self.champion and prediction.arm_weight > CHAMPION_WEIGHT_MIN
 
     def follow(self, version: int, window_start_ms: int) -> None:
-        """Another champion serves: its losses and its alarms begin anew. Raise what was found before."""
+        """Another champion serves: its losses and its alarms begin anew. Raise what was found before.
+
+        Versions of a model that goes on learning are one champion.
+        """
+        goes_on = self._learns and self.champion
         self.champion = version
-        self._monitor = LossMonitor(self._monitoring.adwin_delta, window_start_ms)
+        if goes_on:
+            return
+        self.performance.follow(self._lineage(version), self._references.get(version))
+        self._monitor = self._new_monitor(window_start_ms)
         self._alarms.clear()
         self._watch_champion({}, None, {})
         self._rise = None
@@ -87,8 +105,24 @@ class Judge:
         self, watchers: Mapping[str, WatcherState], pairs: bytes | None, loss_watchers: Mapping[str, bytes]
     ) -> None:
         reference = self._references.get(self.champion)
+        self._segments = Segments(reference, self._monitoring)
         self._watchers = Watchers(reference, self._monitoring, watchers, pairs)
-        self._loss_watchers = LossWatchers(reference, self._monitoring, self._watchers.streams, loss_watchers)
+        self._watch_losses(loss_watchers)
+
+    def _watch_losses(self, states: Mapping[str, bytes]) -> None:
+        reference = self._references.get(self.champion)
+        effect = reference.loss_design_effect if reference else 1.0
+        self._loss_watchers = LossWatchers(
+            self._promise, effect, self._monitoring, self._watchers.streams, states
+        )
+
+    def _new_monitor(self, window_start_ms: int, state: MonitorState | None = None) -> LossMonitor:
+        found = self._promise.range
+        unit = 1.0 if found is None else (found.high - found.low) / LOG_LOSS_MAX
+        return LossMonitor(self._monitoring.adwin_delta, window_start_ms, state, unit=unit)
+
+    def _lineage(self, version: int) -> int:
+        return min(version, 1) if self._learns else version
 
     # -- rows and losses -------------------------------------------------------------------------
 
@@ -102,8 +136,38 @@ class Judge:
             self._found.append((places[row], self._alarm_of_noticed(noticed, window)))
         window.count(rows, in_window, counted, len(rows))
 
-    def take_loss(self, loss: float, time_ms: int, place: int, *, wrong: bool) -> None:
-        """Watch the loss of one outcome of the champion's."""
+    def take_answer(self, prediction: records.Prediction) -> Sequence[str]:
+        """Count a prediction if it is the champion's; return the segments to which it belongs."""
+        segments = self._segments.of(prediction.features)
+        if prediction.score is not None and self._is_champions(prediction.version):
+            self.performance.add_prediction(prediction.event_time_ms, prediction.score, segments)
+        return segments
+
+    def measure(self, entry: Pending, label: records.Label) -> list[float] | None:
+        """Measure a prediction whose label has come, and count it for its time; None without a score."""
+        given = answer_of(entry, self.measures)
+        if given is None:
+            return None
+        lineage = self._lineage(entry.version)
+        return self.performance.add_label(
+            entry.event_time_ms, label.event_time_ms, lineage, given, label.value, entry.segments
+        )
+
+    def take_loss(self, version: int, values: Sequence[float], time_ms: int, place: int) -> None:
+        """Watch the loss of an outcome, if it is the champion's and there is something to compare it with."""
+        if not self._is_champions(version):
+            return
+        unmeasured = self._promise.range is None
+        if self._promise.see(values):
+            if unmeasured:
+                self._monitor = self._new_monitor(self._monitor.window_start_ms)
+            self._watch_losses(self._loss_watchers.state())
+        if self._promise.range is None:
+            return
+        loss = values[self._promise.place]
+        wrong = values[0] > (self._promise.state.promised or 0.0)
+        if "accuracy" in self.measures.names:
+            wrong = not values[self.measures.names.index("accuracy")]
         if self._monitor.add(loss):
             self._note_rise(time_ms, place)
         for detector, change in self._loss_watchers.add(loss, time_ms, wrong=wrong):
@@ -115,6 +179,9 @@ class Judge:
         self._found.clear()
         return [alarm for _, alarm in found if self._alarms.raise_once(alarm)]
 
+    def _is_champions(self, version: int) -> bool:
+        return version > 0 and self._lineage(version) == self._lineage(self.champion)
+
     def _watched(self, rows: Rows, window: Window, in_window: Placed | None) -> list[tuple[int, Noticed]]:
         placing = self._references.placing(self.champion)
         if placing is None:
@@ -123,9 +190,9 @@ class Judge:
         return sorted(self._watchers.add(rows, placed, self.champion), key=lambda each: each[0])
 
     def _note_rise(self, detected_at_ms: int, place: int) -> None:
-        mean, limit = self._monitor.mean_since_change, self._loss_limit()
-        text = f"ADWIN: the log loss rose to {mean:.3f}"
-        finding = Finding("loss", "log_loss", mean, mean if limit is None else limit, text)
+        mean, limit = self._monitor.mean_since_change, self._promise.limit
+        text = f"ADWIN: the {self._promise.words} rose to {mean:.3f}"
+        finding = Finding("loss", self._promise.subject, mean, mean if limit is None else limit, text)
         since_ms = self._monitor.change_start_ms()
         self._rise = alarm_of(self.model, self.champion, finding, detected_at_ms, since_ms, "adwin")
         if limit is None or mean > limit:  # a rise that does no harm is no alarm
@@ -185,66 +252,68 @@ class Judge:
         return alarm_of_change(self.model, self.champion, finding, change, "e-detector", noticed.segment)
 
     def _alarm_of_harm(self, detector: str, change: Change) -> records.DriftAlarm:
-        limit = self._loss_limit()
-        text = f"the log loss is above {limit:.3f} in the mean" if detector == HARM else "the losses changed"
-        finding = Finding("loss", "log_loss", change.value, change.threshold, f"{detector}: {text}")
+        limit, words = self._promise.limit, self._promise.words
+        text = f"the {words} is above {limit:.3f} in the mean" if detector == HARM else "the losses changed"
+        finding = Finding(
+            "loss", self._promise.subject, change.value, change.threshold, f"{detector}: {text}"
+        )
         return alarm_of_change(self.model, self.champion, finding, change, detector)
 
     # -- harm ------------------------------------------------------------------------------------
 
     def learn_request(self, requested_at_ms: int) -> None:
         """Learn that a retraining was asked for: it starts the cooldown."""
-        self._requested_at_ms.add(requested_at_ms)
+        self._requests.learn(requested_at_ms)
 
-    def judge_loss(
+    def judge_harm(
         self, end_ms: int, offsets: Mapping[str, list[int]]
     ) -> tuple[list[records.DriftAlarm], list[records.RetrainingRequested]]:
-        """Raise the loss alarm at the end of a window; ask for a retraining while harm lasts."""
-        limit, windows = self._loss_limit(), self._monitoring.loss_windows
+        """Raise the alarms of harm at the end of a window; ask for a retraining while harm lasts.
+
+        What asks is the loss of labels as they become known: in a steady stream early and late ones are mixed
+        there as they are in whole cohorts, and it needs no wait. What features show asks for nothing.
+        """
+        realised, estimated = self._realised_harm(end_ms), self._estimated_harm(end_ms)
+        alarms = [alarm for alarm in (realised, estimated) if alarm and self._alarms.raise_once(alarm)]
+        limit, rise = self._promise.limit, self._rise
+        self._rise = None
+        if rise is not None and limit is not None and rise.value <= limit:
+            rise = None
+        cause = rise or realised or (estimated if self._asks_on_estimate else None)
+        if cause is None or not self._requests.may_ask(end_ms, self._monitor.labels):
+            return alarms, []
+        evidence = [*([rise] if rise else []), *self._alarms.standing()]
+        labels_since = self._monitor.labels_since(cause.since_ms)
+        return alarms, [self._requests.make(end_ms, evidence, cause, labels_since, offsets)]
+
+    def _realised_harm(self, end_ms: int) -> records.DriftAlarm | None:
+        limit, windows = self._promise.limit, self._monitoring.loss_windows
         recent = self._monitor.recent_loss(windows)
-        harmed, alarms = False, []
-        if limit is not None and recent is not None:
-            harmed = recent > limit
-            text = f"mean log loss {recent:.3f} of the last {windows} windows is above {limit:.3f}"
-            finding = Finding("loss", "log_loss", recent, limit, text)
-            since_ms = self._monitor.recent_start_ms(windows)
-            self._alarms.observe("loss", "log_loss", drifted=harmed)
-            alarm = alarm_of(self.model, self.champion, finding, end_ms, since_ms)
-            if harmed and self._alarms.raise_once(alarm):
-                alarms.append(alarm)
-        rise, self._rise = self._rise, None
-        harmful_rise = rise is not None and (limit is None or rise.value > limit)
-        if (harmed or harmful_rise) and self._may_request(end_ms):
-            return alarms, [self._request(end_ms, [rise] if rise and harmful_rise else [], offsets)]
-        return alarms, []
+        if limit is None or recent is None:
+            return None
+        self._alarms.observe("loss", self._promise.subject, drifted=recent > limit)
+        words = self._promise.words
+        text = f"mean {words} {recent:.3f} of the last {windows} windows is above {limit:.3f}"
+        finding = Finding("loss", self._promise.subject, recent, limit, text)
+        since_ms = self._monitor.recent_start_ms(windows)
+        return alarm_of(self.model, self.champion, finding, end_ms, since_ms) if recent > limit else None
 
-    def _loss_limit(self) -> float | None:
-        reference = self._references.get(self.champion)
-        return None if reference is None else reference.log_loss + self._monitoring.loss_tolerance
-
-    def _may_request(self, now_ms: int) -> bool:
-        """Tell whether cooldown and labels allow it. Later requests, which a replay sees, do not count."""
-        if not self._is_retrained or self._monitor.labels < self._minimum_labels:
-            return False
-        return not any(now_ms - self._cooldown_ms < asked < now_ms for asked in self._requested_at_ms)
-
-    def _request(
-        self, now_ms: int, rises: list[records.DriftAlarm], offsets: Mapping[str, list[int]]
-    ) -> records.RetrainingRequested:
-        evidence = [*rises, *self._alarms.standing()]
-        self._requested_at_ms = {
-            asked for asked in self._requested_at_ms if asked > now_ms - self._cooldown_ms
-        }
-        self._requested_at_ms.add(now_ms)
-        return records.RetrainingRequested(
-            request_id=f"{self.model}-{now_ms}",
-            model=self.model,
-            trigger="drift",
-            requested_at_ms=now_ms,
-            reason=evidence[0].message if evidence else "the log loss is above its limit",
-            evidence=evidence,
-            offsets=dict(offsets),
+    def _estimated_harm(self, end_ms: int) -> records.DriftAlarm | None:
+        """Return an alarm if estimates that have been right of late are above the limit by more than that."""
+        limit, found = self._promise.limit, self.performance.reconciliation
+        recent, error = found.recent, found.error
+        if limit is None or recent is None or error is None:
+            return None
+        harmed = error <= self._promise.tolerance and recent > limit + error
+        subject, words = f"estimated_{self._promise.subject}", self._promise.words
+        self._alarms.observe("loss", subject, drifted=harmed)
+        text = (
+            f"the {words} estimated for the last {self._monitoring.loss_windows} windows is {recent:.3f}, "
+            f"above {limit:.3f}; of late such estimates were off by at most {error:.3f}"
         )
+        finding = Finding("loss", subject, recent, limit + error, text)
+        since_ms = found.recent_start_ms
+        return alarm_of(self.model, self.champion, finding, end_ms, since_ms, ESTIMATE) if harmed else None
 
 
 def fresh(declaration: ModelDeclaration) -> JudgeState:

@@ -41,10 +41,14 @@ class Delays:
         while self.counts.sum() > LABELS_MAX:
             self.counts //= 2
 
-    def share(self, age_ms: int) -> float | None:
-        """Return the share of labels with delays below an age, rounded down to a cell; None if unknown."""
+    def shares(self, ages_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
+        """Return the share of labels with delays below each age (n,), rounded down to a cell.
+
+        None while too little is known.
+        """
         total = int(self.counts.sum())
         if total < LABELS_MIN:
             return None
-        whole = bisect.bisect_right(self._ends_ms, age_ms)
-        return int(self.counts[:whole].sum()) / total
+        below = np.concatenate([[0], np.cumsum(self.counts)])
+        found: npt.NDArray[np.float64] = below[np.searchsorted(self._ends_ms, ages_ms, side="right")] / total
+        return found

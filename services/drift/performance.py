@@ -6,15 +6,15 @@ cohorts only, and labels that come later as they come. Pure; a function of predi
 their order within a window.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
-import numpy as np
 
 from services.drift.cohorts import (
     RAW,
     RAW_SQUARES,
     SHARE_STEPS,
+    Asked,
     Cohort,
     CohortState,
     Labelled,
@@ -32,6 +32,7 @@ from services.drift.estimation import (
 )
 from services.drift.intervals import MeanSequence, normal_interval
 from services.drift.maturity import Delays
+from services.drift.promise import Promise, PromiseState
 from services.measures import Answer, Measures, Range
 from services.model import ModelDeclaration
 from streams import records
@@ -40,10 +41,7 @@ from streams.inputs import BEFORE_ALL_MS
 COHORTS_MAX = 256
 """Open at the same time: where the label horizon has more windows, a cohort is several of them."""
 ROWS_HELD_MAX = 4096
-"""Labels kept until they are summed together."""
-ERRORS_FIRST = 1000
-"""Regression without a reference: of so many first errors the scale is made."""
-ERROR_QUANTILE = 0.99
+"""Predictions and labels kept until they are summed together."""
 
 Key = tuple[int, int]
 """When a cohort began, and the version."""
@@ -60,8 +58,7 @@ class PerformanceState(msgspec.Struct):
     scores: ScoreMapState = msgspec.field(default_factory=ScoreMapState)
     reconciliation: ReconciliationState = msgspec.field(default_factory=ReconciliationState)
     running: dict[str, list[MeanSequence]] = {}
-    first_errors: list[float] = []
-    error_max: float | None = None
+    promise: PromiseState = msgspec.field(default_factory=PromiseState)
 
 
 class Performance:
@@ -83,17 +80,19 @@ class Performance:
         window_ms = declaration.monitoring.window_ms
         self._cohort_ms = window_ms * -(-self._horizon_ms // (window_ms * COHORTS_MAX))
         self._windows = declaration.monitoring.loss_windows
-        self._lineage = state.lineage
+        self.lineage = state.lineage
+        """Whose predictions are counted: see `follow`."""
         self._closed_ms = state.closed_ms
         self._design_effect = reference.loss_design_effect if reference else 1.0
         self._scores = ScoreMap(len(self.measures.names), state.scores)
         self._delays = Delays(self._horizon_ms, state.delays)
         self.reconciliation = Reconciliation(self._windows, state.reconciliation)
         self._running = {name: list(each) for name, each in state.running.items()}
-        self._first_errors = list(state.first_errors)
-        self.error_max = state.error_max
+        self.promise = Promise(declaration, self.measures)
+        self.promise.state = state.promise
         self._cohorts = {(each.start_ms, each.version): self._restored(each) for each in state.cohorts}
-        self._held: dict[Key, list[Labelled]] = {}
+        self._asked: dict[Key, list[Asked]] = {}
+        self._labelled: dict[Key, list[Labelled]] = {}
         self._rows_held = 0
 
     def follow(self, lineage: int, reference: records.Reference | None) -> None:
@@ -105,27 +104,28 @@ class Performance:
         """
         self._flush()
         for cohort in self._cohorts.values():
-            if cohort.version == self._lineage and not cohort.reports:
+            if cohort.version == self.lineage and not cohort.reports:
                 self._estimate(cohort)
             cohort.forget_cells()
-        self._lineage = lineage
+        self.lineage = lineage
         self._design_effect = reference.loss_design_effect if reference else 1.0
         self._scores.follow(*_known_scores(reference, self.measures))
         self.reconciliation = Reconciliation(self._windows)
         self._running = {}
-        self._first_errors, self.error_max = [], reference.error_max if reference else None
+        self.promise.follow(reference)
 
     def add_prediction(self, time_ms: int, score: float, segments: Sequence[str]) -> None:
         """Count a prediction of the champion, unless it comes later than labels of its window may."""
         start_ms = time_ms // self._cohort_ms * self._cohort_ms
         if start_ms + self._cohort_ms + self._horizon_ms <= self._closed_ms:
             return
-        cohort = self._cohorts.get((start_ms, self._lineage))
-        if cohort is None:
-            cohort = self._cohorts[start_ms, self._lineage] = self._new(start_ms)
+        key = start_ms, self.lineage
+        if key not in self._cohorts:
+            self._cohorts[key] = self._new(start_ms)
         if not self._scores.cells:
             self._scores.see(score)
-        cohort.add_prediction(time_ms, self._scores.cell_of(score), segments)
+        self._asked.setdefault(key, []).append((time_ms, score, segments))
+        self._hold()
 
     def add_label(
         self,
@@ -147,18 +147,15 @@ class Performance:
                 float(label == 1) if self.measures.task == "binary" else 0.0,
                 values,
             )
-            self._held.setdefault(key, []).append(row)
-            self._rows_held += 1
-            if self._rows_held >= ROWS_HELD_MAX:
-                self._flush()
-        if self.measures.task == "regression" and self.error_max is None and lineage == self._lineage:
-            self._see_error(values[0])
+            self._labelled.setdefault(key, []).append(row)
+            self._hold()
         return values
 
-    def close_window(self, now_ms: int, version: int) -> Iterator[records.PerformanceReport]:
+    def close_window(self, now_ms: int, version: int) -> list[records.PerformanceReport]:
         """Report the cohorts of which there is news when all before a time has been processed."""
         self._flush()
         self._closed_ms = now_ms
+        reports = []
         for key in sorted(self._cohorts):
             cohort = self._cohorts[key]
             complete = now_ms >= cohort.end_ms + self._horizon_ms
@@ -173,10 +170,11 @@ class Performance:
             elif complete:
                 self._settle(cohort)
             if not cohort.reports or ripened or (complete and cohort.all.labels > cohort.reported_labels):
-                yield self._report(cohort, now_ms, version, maturity, complete=complete)
+                reports.append(self._report(cohort, now_ms, version, maturity, complete=complete))
             if complete:
                 self._delays.learn(cohort.delays)
                 del self._cohorts[key]
+        return reports
 
     @property
     def cohorts(self) -> int:
@@ -187,15 +185,14 @@ class Performance:
         """Return what `__init__` takes."""
         self._flush()
         return PerformanceState(
-            self._lineage,
+            self.lineage,
             self._closed_ms,
             [self._cohorts[key].state() for key in sorted(self._cohorts)],
             self._delays.counts.tolist(),
             self._scores.state(),
             self.reconciliation.state(),
             self._running,
-            self._first_errors,
-            self.error_max,
+            self.promise.state,
         )
 
     # -- cohorts ---------------------------------------------------------------------------------
@@ -204,11 +201,11 @@ class Performance:
         return Cohort(
             start_ms,
             start_ms + self._cohort_ms,
-            self._lineage,
+            self.lineage,
             cells=self._scores.cells,
             measures=len(self.measures.names),
-            ranges=self.measures.ranges(self.error_max),
-            error_max=self.error_max,
+            ranges=self.measures.ranges(self.promise.state.error_max),
+            error_max=self.promise.state.error_max,
         )
 
     def _restored(self, state: CohortState) -> Cohort:
@@ -223,51 +220,52 @@ class Performance:
             state=state,
         )
 
-    def _flush(self) -> None:
-        for key, rows in self._held.items():
-            self._cohorts[key].add_labels(rows)
-        self._held.clear()
-        self._rows_held = 0
+    def _hold(self) -> None:
+        self._rows_held += 1
+        if self._rows_held >= ROWS_HELD_MAX:
+            self._flush()
 
-    def _see_error(self, error: float) -> None:
-        self._first_errors.append(error)
-        if len(self._first_errors) >= ERRORS_FIRST:
-            found = float(np.quantile(self._first_errors, ERROR_QUANTILE, method="inverted_cdf"))
-            self.error_max = found or 1.0
-            self._first_errors = []
+    def _flush(self) -> None:
+        """Put the rows held into the sums of their cohorts."""
+        for key, asked in self._asked.items():
+            self._cohorts[key].add_predictions(asked, self._scores.edges)
+        for key, labelled in self._labelled.items():
+            self._cohorts[key].add_labels(labelled)
+        self._asked.clear()
+        self._labelled.clear()
+        self._rows_held = 0
 
     def _maturity(self, cohort: Cohort, now_ms: int) -> float | None:
         """Return the share of the cohort's labels that have come by now, as delays of the past have it."""
-        shares = [self._delays.share(age_ms) for age_ms in cohort.ages_ms(now_ms)]
-        if not cohort.all.predictions or shares[0] is None:
+        shares = self._delays.shares(cohort.ages_ms(now_ms))
+        if shares is None or not cohort.all.predictions:
             return None
-        found = sum(
-            count * (share or 0.0) for count, share in zip(cohort.slots.tolist(), shares, strict=True)
-        )
-        return float(found / cohort.all.predictions)
+        return float(cohort.slots @ shares / cohort.all.predictions)
 
     def _estimate(self, cohort: Cohort) -> None:
         """Estimate a cohort by what is known now, unless its scores were not counted."""
-        if not cohort.has_cells or cohort.version != self._lineage:
+        if not cohort.has_cells or cohort.version != self.lineage:
             return
         for each in cohort.slices.values():
             each.estimates = self._scores.estimate(each.scores) or []
             if self.measures.task == "binary":
                 each.estimated_auc = self._scores.estimate_auc(each.scores)
         if cohort.all.estimates:
-            self.reconciliation.add_estimate(cohort.start_ms, cohort.all.predictions, cohort.all.estimates[0])
+            estimate = cohort.all.estimates[self.promise.place]
+            self.reconciliation.add_estimate(cohort.start_ms, cohort.all.predictions, estimate)
 
     def _ripen(self, cohort: Cohort) -> None:
         """Let a cohort whose labels are there count: for the estimates, and for what runs on."""
         cohort.mature = True
         whole = cohort.all
-        if cohort.version == self._lineage and whole.estimates and whole.labels:
-            gap = float(whole.moments[0, RAW] / whole.labels) - whole.estimates[0]
+        if cohort.version == self.lineage and whole.estimates and whole.labels:
+            place = self.promise.place
+            gap = float(whole.moments[place, RAW] / whole.labels) - whole.estimates[place]
             self.reconciliation.add_gap(whole.labels, gap)
         self._settle(cohort)
 
     def _settle(self, cohort: Cohort) -> None:
-        if cohort.version != self._lineage:
+        if cohort.version != self.lineage:
             return
         if cohort.has_cells:
             self._scores.learn(cohort.settle_cells())
@@ -288,12 +286,13 @@ class Performance:
         whole = cohort.all
         revision, cohort.reports = cohort.reports, cohort.reports + 1
         cohort.reported_labels = whole.labels
-        answered = version if cohort.version == self._lineage else cohort.version
+        if not cohort.reported_version:
+            cohort.reported_version = version if cohort.version == self.lineage else cohort.version
         names = sorted(cohort.slices)  # "" is first
         return records.PerformanceReport(
             report_id=f"{self._model}-performance-{cohort.version}-{cohort.start_ms}-{cohort.end_ms}-{revision}",
             model=self._model,
-            version=answered,
+            version=cohort.reported_version,
             window_start_ms=cohort.start_ms,
             window_end_ms=cohort.end_ms,
             as_of_ms=now_ms,
@@ -309,7 +308,7 @@ class Performance:
 
     def _segment(self, cohort: Cohort, name: str) -> records.SegmentPerformance:
         each = cohort.slices[name]
-        running = self._running.get(name, []) if cohort.version == self._lineage else []
+        running = self._running.get(name, []) if cohort.version == self.lineage else []
         figures = [
             self._figure(measure, each, number, cohort.ranges, running)
             for number, measure in enumerate(self.measures.names)

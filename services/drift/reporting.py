@@ -9,6 +9,7 @@ from services.drift import multivariate
 from services.drift.comparison import Comparison, Limits, compare, confidence
 from services.drift.window import Window
 from services.label_join import Totals
+from services.measures import Measures
 from services.model import ModelDeclaration, Monitoring
 from services.pairs import Moments
 from streams import records
@@ -56,10 +57,17 @@ def _relations(window: Window, monitoring: Monitoring) -> records.RelationDrift 
 
 
 def report(
-    model: str, window: Window, found: Compared, totals: Totals, alarms_standing: list[str]
+    model: str,
+    window: Window,
+    found: Compared,
+    totals: Totals,
+    alarms_standing: list[str],
+    measures: Measures,
 ) -> records.DriftReport:
     """Make the record."""
-    state = window.state
+    state, classifies = window.state, measures.task != "regression"
+    sums = dict(zip(measures.names, state.sums, strict=False))
+    shadows = {arm: total / count for arm, (count, total) in state.shadows.items()}
     reference = window.placing.reference if window.placing else None
     return records.DriftReport(
         report_id=f"{model}-{window.start_ms}-{window.end_ms}",
@@ -74,10 +82,12 @@ def report(
         score=found.score.drift if found.score else None,
         confidence=found.confidence,
         relations=found.relations,
-        log_loss=state.loss_sum / state.losses if state.losses else None,
-        accuracy=state.answers_right / state.answers if state.answers else None,
+        log_loss=state.loss_sum / state.losses if classifies and state.losses else None,
+        accuracy=state.answers_right / state.answers if classifies and state.answers else None,
         reference_log_loss=reference.log_loss if reference else None,
-        shadow_log_loss={arm: total / count for arm, (count, total) in state.shadows.items()},
+        shadow_log_loss=shadows if measures.task == "binary" else {},
+        measures={name: total / state.losses for name, total in sums.items()},
+        shadow_losses=shadows,
         labels_joined_total=totals.joined,
         labels_orphaned_total=totals.orphaned,
         labels_duplicate_total=totals.duplicate,

@@ -13,7 +13,9 @@ from services.drift.detection import Change, Detector, TimesMs
 from services.drift.edetector import EDetector, HarmDetector
 from services.drift.multivariate import PairChange, PairDetector, relation
 from services.drift.placing import Cells, Placed, Rows
+from services.drift.promise import Promise
 from services.drift.ranks import Ranking, Ranks
+from services.drift.segments import most_frequent
 from services.model import Monitoring
 from services.pairs import Moments
 from services.seasons import seasons_of
@@ -21,12 +23,8 @@ from streams.records import FeatureReference, Reference
 
 ROWS_HELD = 64
 """Rows watched together, at the latest at the end of a window; a multiple of `edetector.STEP_ROWS`."""
-SEGMENTS_MAX = 20
-"""Values watched apart, the most frequent ones of each declared feature."""
 SEASONS_MAX = 400
 """Seasons of one feature with counts of their own; further ones share the last."""
-LOSS_MAX = 4.0
-"""Losses are cut here, which lowers their mean: an alarm of harm is never due to the cut."""
 HARM = "harm"
 SCORE = "score"
 
@@ -199,7 +197,7 @@ class Watchers:
         self._segments = {
             f"{each.feature}={value}": (number, cell)
             for number, each in enumerate(features)
-            for value, cell in _segments(each, monitoring.segments)
+            for value, cell in most_frequent(each, monitoring.segments)
         }
         watched = {
             name: _without_counts(features) if name else features
@@ -293,32 +291,23 @@ def _without_counts(references: Sequence[FeatureReference]) -> list[FeatureRefer
     ]
 
 
-def _segments(reference: FeatureReference, declared: Sequence[str]) -> list[tuple[str, int]]:
-    """Return the most frequent values of a declared feature of categories, each with its cell."""
-    if reference.feature not in declared or reference.categories is None:
-        return []
-    names = reference.categories
-    found = sorted(range(len(names)), key=lambda cell: (-reference.counts[cell], names[cell]))
-    return [(names[cell], cell) for cell in found[: SEGMENTS_MAX // len(declared)]]
-
-
 class LossWatchers:
     """Watches the champion's losses: ours for harm within the budget, and the declared ones of river."""
 
     def __init__(
         self,
-        reference: Reference | None,
+        promise: Promise,
+        design_effect: float,
         monitoring: Monitoring,
         streams: int,
         states: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Start calm, or from states; without a reference no loss is harm."""
+        """Start calm, or from states; while nothing is promised no loss is harm."""
         self._detectors: dict[str, Detector] = {}
-        if reference is not None:
-            limit = (reference.log_loss + monitoring.loss_tolerance) / LOSS_MAX
-            self._detectors[HARM] = HarmDetector(
-                limit, streams * monitoring.patience_ms, reference.loss_design_effect
-            )
+        self._range = promise.range
+        if self._range is not None and promise.limit is not None:
+            share = self._range.share(promise.limit)
+            self._detectors[HARM] = HarmDetector(share, streams * monitoring.patience_ms, design_effect)
         if monitoring.detectors:
             from services.drift.river_detectors import RiverDetector
 
@@ -328,8 +317,10 @@ class LossWatchers:
 
     def add(self, loss: float, time_ms: int, *, wrong: bool) -> list[tuple[str, Change]]:
         """Take one loss; those that judge errors get whether the answer was wrong."""
+        if self._range is None:
+            return []
         times_ms = np.array([time_ms], dtype=np.int64)
-        share = min(loss / LOSS_MAX, 1.0)
+        share = self._range.share(loss)
         found = []
         for name, detector in self._detectors.items():
             value = float(wrong) if detector.judges_errors else share

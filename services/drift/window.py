@@ -33,6 +33,8 @@ class WindowState(msgspec.Struct):
     labels: int = 0
     losses: int = 0
     loss_sum: float = 0.0
+    sums: list[float] = []
+    """Of each measure, over as many labels as there are losses."""
     answers: int = 0
     """Labels of predictions that gave an answer."""
     answers_right: int = 0
@@ -84,13 +86,22 @@ class Window:
             own = rows.versions[start:stop] == self.state.version
             self.score.count(placed.scores[start:stop][own], ())
 
-    def add_outcome(self, entry: Pending, outcome: records.Outcome, shadow_losses: dict[str, float]) -> None:
-        """Count one label that became known in this window."""
+    def add_outcome(
+        self,
+        entry: Pending,
+        outcome: records.Outcome,
+        values: Sequence[float] | None,
+        shadow_losses: dict[str, float],
+    ) -> None:
+        """Count one label that became known in this window, with the values of its measures, if any."""
         state = self.state
         state.labels += 1
         if outcome.loss is not None:
             state.losses += 1
             state.loss_sum += outcome.loss
+        if values is not None:
+            sums = state.sums or [0.0] * len(values)
+            state.sums = [total + value for total, value in zip(sums, values, strict=True)]
         if entry.answer is not None:
             state.answers += 1
             state.answers_right += entry.answer == outcome.label

@@ -57,6 +57,7 @@ def test_state_is_the_documented_document(feed: Feed, client: TestClient):
         "features_omitted",
         "arms",
         "windows",
+        "cohorts",
         "alarms",
         "retrainings",
         "promotions",
