@@ -166,6 +166,36 @@ LABEL_COVERAGE = Gauge(
     "Share with a label, of the predictions whose horizon passed in the last window",
     ["model"],
 )
+COHORT_MATURITY = Gauge(
+    "driftline_cohort_maturity_ratio",
+    "Share of the labels expected that have come, of the predictions of the last closed window",
+    ["model"],
+)
+PERFORMANCE = Gauge(
+    "driftline_performance",
+    "Realised mean over the predictions of the latest window whose labels are mature",
+    ["model", "measure", "segment"],
+)
+PERFORMANCE_RUNNING = Gauge(
+    "driftline_performance_running",
+    "Mean since the champion's promotion, and the ends of its 95 % interval at all times together",
+    ["model", "measure", "segment", "bound"],
+)
+ESTIMATED_PERFORMANCE = Gauge(
+    "driftline_estimated_performance",
+    "Expected mean over the predictions of the last closed window, before their labels",
+    ["model", "measure", "segment"],
+)
+ESTIMATED_GAP = Gauge(
+    "driftline_estimated_gap",
+    "Realised minus estimated, of the latest window whose labels are mature",
+    ["model", "measure"],
+)
+ESTIMATED_ERROR = Gauge(
+    "driftline_estimated_error",
+    "Largest gap of the judged measure over a block of windows of late: what estimates are trusted by",
+    ["model"],
+)
 LABELS = Counter("driftline_labels", "Labels by what became of them", ["model", "result"])
 LOG_LOSS = Gauge("driftline_log_loss", "Realised log loss of the last window", ["model", "arm"])
 

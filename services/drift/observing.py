@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 import msgspec
+from prometheus_client import Gauge
 
 from services import telemetry
 from services.drift.engine import Engine, Outputs
@@ -49,7 +50,9 @@ class Observer:
         for record in outputs.drift:
             if isinstance(record, records.DriftReport):
                 _show_report(record)
-            elif isinstance(record, records.DriftAlarm):
+            elif isinstance(record, records.PerformanceReport):
+                _show_performance(record)
+            else:
                 telemetry.DRIFT_ALARMS.labels(model, record.kind).inc()
 
     def _count_totals(self, model: str, totals: Totals) -> None:
@@ -72,3 +75,31 @@ def _show_report(report: records.DriftReport) -> None:
         telemetry.LOG_LOSS.labels(report.model, "live").set(report.log_loss)
     for arm, loss in report.shadow_log_loss.items():
         telemetry.LOG_LOSS.labels(report.model, arm).set(loss)
+
+
+def _show_performance(report: records.PerformanceReport) -> None:
+    model = report.model
+    if report.state == "provisional":
+        if report.maturity is not None:
+            telemetry.COHORT_MATURITY.labels(model).set(report.maturity)
+        for each in report.segments:
+            for figure in each.figures:
+                place = model, figure.measure, each.segment
+                _set(telemetry.ESTIMATED_PERFORMANCE.labels(*place), figure.estimated)
+        return
+    if report.estimate_error is not None:
+        telemetry.ESTIMATED_ERROR.labels(model).set(report.estimate_error)
+    for each in report.segments:
+        for figure in each.figures:
+            place = model, figure.measure, each.segment
+            _set(telemetry.PERFORMANCE.labels(*place), figure.realised)
+            running = telemetry.PERFORMANCE_RUNNING
+            _set(running.labels(*place, "mean"), figure.running)
+            _set(running.labels(*place, "low"), figure.running_low)
+            _set(running.labels(*place, "high"), figure.running_high)
+            if not each.segment:
+                _set(telemetry.ESTIMATED_GAP.labels(model, figure.measure), figure.gap)
+
+
+def _set(gauge: Gauge, value: float | None) -> None:
+    gauge.set(math.nan if value is None else value)
