@@ -158,7 +158,10 @@ def epoch_ms(moment: dt.datetime) -> int:
 
 
 def check_event_time(event_time_ms: int, record_time_ms: int) -> None:
-    """Raise `InvalidRecordError` for an event of the future, by Kafka's time of its record if it has one."""
+    """Raise `InvalidRecordError` for an event of the future, by Kafka's time of its record if it has one.
+
+    What comes over HTTP has the time at which it came.
+    """
     if 0 < record_time_ms < event_time_ms - FUTURE_MS_MAX:
         raise InvalidRecordError(
             f"the event time {event_time_ms} ms is more than a day after the record was written"

@@ -1,11 +1,11 @@
 """What every route of the REST side shares: which model is asked, by whom, and what is said of an error.
 
 400 bad input, with its place; 401 no valid token; 403 another team's model; 404 unknown; 408 a body that
-takes too long; 413 a body too large; 422 a row that cannot be answered: a feature is missing
-that model.yaml says must be there, or no model was in effect at its event time; 429 too
-many requests of a token; 500 a defect, with a reference to the log and no internals; 501 an optional
-part that is not installed; 503 overload, no model
-yet, a server that is away, or the process stops; 504 the answer took too long.
+takes too long; 413 a body too large; 422 a row that cannot be answered: a feature is missing that model.yaml
+says must be there, no model was in effect at its event time, or that lies more than a day ahead, as a label's
+must not either; 429 too many requests of a token; 500 a defect, with a reference to the log and no internals;
+501 an optional part that is not installed; 503 overload, no model yet, a server that is away, or the process
+stops; 504 the answer took too long.
 """
 
 import importlib.metadata

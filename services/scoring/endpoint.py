@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import dataclasses
 import operator
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -36,7 +37,7 @@ class UnanswerableError(RuntimeError):
 
 
 class RefusedError(ValueError):
-    """A row cannot be answered as it is: a feature lacks that must be there, or it is of another time."""
+    """A row or label cannot be taken as it is: a feature lacks that must be there, or its time is wrong."""
 
 
 class FailedError(RuntimeError):
@@ -72,6 +73,7 @@ class Endpoint:
         )
         """As declared, but for the value: drift takes no label without one."""
         self._label_id = operator.attrgetter(label.id)
+        self._label_time = operator.attrgetter(label.event_time)
         self._log = PredictionLog(scorer, producer, cloud_events=cloud_events)
         self._explainer = Explainer(scorer)
         self._batcher = Batcher(self._score, rows_max=self.limits.rows_max, batches_max=self.limits.threads)
@@ -105,9 +107,11 @@ class Endpoint:
             TimeoutError: After ``limits.seconds_max``; `LOAD_SECONDS_MAX` more while versions are loaded.
             UnanswerableError: No model is in effect.
             UnknownVersionError: The version does not answer.
-            RefusedError: A feature is missing that must not be, or no model was in effect at a row's time.
+            RefusedError: A feature is missing that must not be, no model was in effect at a row's time, or
+                that is of the future.
             FailedError: The model failed on a row; anything else that the model raises if it fails on all.
         """
+        _check_times("rows", map(self.scorer.event_time_ms, events))
         async with self._place():
             if not self.scorer.models.loaded:
                 await asyncio.wait_for(self.load(), LOAD_SECONDS_MAX)
@@ -131,8 +135,10 @@ class Endpoint:
         """Write decoded labels to the label topic, by the id of their request, as all labels.
 
         Returns when the broker has acknowledged all; after an error or a `TimeoutError` some may be there,
-        and may be sent again: drift counts a label once. Raises `Overload` as `answer`.
+        and may be sent again: drift counts a label once. Raises `Overload` as `answer`, and `RefusedError`
+        for a label of the future.
         """
+        _check_times("labels", (codec.epoch_ms(self._label_time(label)) for label in labels))
         batch: list[Record] = [
             (self._label_id(label).encode(), msgspec.json.encode(label), []) for label in labels
         ]
@@ -171,6 +177,16 @@ class Endpoint:
             scored=scored,
             rows=rows,
         )
+
+
+def _check_times(what: str, event_times_ms: Iterable[int]) -> None:
+    """Refuse what its consumers would take for an event of the future; see `streams.codec`."""
+    now_ms = time.time_ns() // 1_000_000
+    for index, event_time_ms in enumerate(event_times_ms):
+        try:
+            codec.check_event_time(event_time_ms, now_ms)
+        except codec.InvalidRecordError as error:
+            raise RefusedError(f"{what}[{index}]: {error}") from error
 
 
 def _check(model: str, part: Part) -> None:

@@ -31,7 +31,8 @@ _ERRORS = {
     404: "no such model",
     408: "the body came too slowly",
     413: "the body is too large",
-    422: "a feature is missing without which there is no answer, or no model was in effect at that time",
+    422: "a feature is missing without which there is no answer, no model was in effect at that time, or the "
+    "event time is more than a day ahead",
     429: "too many requests of this token",
     500: "a defect, told in the log under the request's id",
     501: "an optional part is not installed",

@@ -1,6 +1,7 @@
 """The REST side as others see it: stock clients of the inference protocol, a fuzzer of our description."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -102,7 +103,11 @@ def test_a_fuzzer_finds_nothing_that_the_description_does_not_say(address: str, 
         "--max-examples=40",
         "--generation-deterministic",
         "--no-color",
+        "--request-timeout=60",  # the first explanation imports its library
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path)
+    hooks = os.environ | {"SCHEMATHESIS_HOOKS": "tests.workers.fuzzing", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path, env=hooks
+    )
     assert done.returncode == 0, done.stdout
     assert "Tested: 2" in done.stdout

@@ -35,19 +35,20 @@ def test_what_was_written_is_what_drift_decodes():
 
 
 @pytest.mark.parametrize(
-    ("labels", "text"),
+    ("labels", "status", "text"),
     [
-        ([LABEL, LABEL | {"y": "late"}], "labels[1]: Expected `float`, got `str` - at `$.y`"),
-        ([LABEL | {"y": None}], "labels[0]: Expected `float`, got `null` - at `$.y`"),
-        ([], "labels: 1 to 1000"),
+        ([LABEL, LABEL | {"y": "late"}], 400, "labels[1]: Expected `float`, got `str` - at `$.y`"),
+        ([LABEL | {"y": None}], 400, "labels[0]: Expected `float`, got `null` - at `$.y`"),
+        ([LABEL, LABEL | {"at": "3000-01-01T00:00:00Z"}], 422, "labels[1]: the event time"),
+        ([], 400, "labels: 1 to 1000"),
     ],
 )
-def test_one_bad_label_and_none_is_written(labels, text):
+def test_one_bad_label_and_none_is_written(labels, status, text):
     producer = Producer()
     declared = endpoint().declaration.model_dump(by_alias=True)["label"]
     declared["schema"] = {"id": "string", "at": "timestamp", "y": "float?"}
     answer = client(producer, label=declared).post("/feedback", json={"labels": labels})
-    assert answer.status_code == 400
+    assert answer.status_code == status
     assert text in answer.json()["error"]
     assert producer.written == {}
 

@@ -51,6 +51,14 @@ def test_nested_data_is_the_same_as_flat_data():
     assert infer(client(), inputs=with_input("x", data=[[1.2], [0.2]])).json() == infer(client()).json()
 
 
+def test_a_row_of_the_future_is_refused_whoever_is_asked():
+    inputs = with_input("at", data=["2013-07-01T16:05:00Z", "3000-01-01T00:00:00Z"])
+    for path in ("/v2/models/m/infer", "/v2/models/m/versions/1/infer"):
+        answer = infer(client(), path, inputs=inputs)
+        assert answer.status_code == 422
+        assert "rows[1]: the event time 32503680000000 ms is more than a day after" in answer.json()["error"]
+
+
 def test_only_the_wanted_outputs_are_sent_in_the_wanted_order():
     answer = infer(client(), outputs=[{"name": "arm"}, {"name": "score", "parameters": {}}])
     assert [output["name"] for output in answer.json()["outputs"]] == ["arm", "score"]

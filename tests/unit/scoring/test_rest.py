@@ -37,6 +37,11 @@ def test_rows_are_answered_in_order():
             400,
             "rows[0]: Object missing required field `at`",
         ),
+        (
+            {"rows": [ROW, ROW | {"at": "3000-01-01T00:00:00Z"}]},
+            422,
+            "rows[1]: the event time 32503680000000 ms is more than a day after",
+        ),
         ({"rows": []}, 400, "rows: 1 to"),
         ({"rows": [ROW] * 1001}, 400, "got 1001"),
         ({}, 400, "rows"),
