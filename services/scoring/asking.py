@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from services import access, web
 from services.model import Limits
-from services.scoring import explaining
+from services.scoring import attribution, explaining
 from services.scoring.endpoint import Endpoint, Overload, RefusedError, UnanswerableError
 from services.scoring.routing import UnknownVersionError
 from streams import codec
@@ -44,7 +44,7 @@ def answering(handle: web.Handler) -> web.Handler:
             raise web.RequestError(404, str(error)) from error
         except RefusedError as error:
             raise web.RequestError(422, str(error)) from error
-        except explaining.NotInstalledError as error:
+        except attribution.NotInstalledError as error:
             raise web.RequestError(501, str(error)) from error
         except Overload as error:
             raise web.RequestError(503, "overloaded, try again", {"Retry-After": "1"}) from error

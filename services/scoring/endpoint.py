@@ -13,9 +13,10 @@ import numpy as np
 
 from services import telemetry
 from services.scoring.answers import Answers
+from services.scoring.attribution import Explanation
 from services.scoring.batching import Batcher, Part
 from services.scoring.engine import Scored, Scorer, count_answers
-from services.scoring.explaining import Explainer, Explanation
+from services.scoring.explaining import Explainer
 from services.scoring.prediction_log import PredictionLog, Producer
 from services.scoring.routing import NOBODY
 from streams import codec, records

@@ -1,45 +1,31 @@
 """Why an answer is what it is: what each feature contributed to it, as Shapley values.
 
 The contributions of a row and the base value, which is the mean answer to rows served recently, sum to the
-row's score. They are estimated by Kernel SHAP (Lundberg and Lee, NeurIPS 2017) as the library ``shap`` does:
-it asks any model for its answers alone, and compiles nothing at run time. That library's permutations do, for
-seconds during which all answers would be slow.
+row's score. How they are found depends on the model, and stands beside them: `services.scoring.attribution`.
 """
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from services.scoring import attribution
+from services.scoring.attribution import Case, Explanation
 from services.scoring.engine import Columns, Scorer
+from services.versions.contract import Model
+from services.versions.sklearn_models import SklearnModel
 from streams import records
 
 ROWS_MAX = 16
-"""Of one request: each costs the model some ten thousand rows."""
+"""Of one request: of a model of which nothing is known, each costs some ten thousand rows."""
 SECONDS_MAX = 30.0
 """For all rows of a request; the first one of a process imports the library, for several seconds."""
 BACKGROUND_ROWS_MAX = 32
 ADDED_ROWS_MAX = 4
 """Of one batch: so the background spans several of them."""
-COALITIONS_MAX = 512
-"""Sets of features that are tried for a row; up to nine features, these are all there are."""
-
-Predict = Callable[[Columns], npt.NDArray[np.float64]]
-
-
-class NotInstalledError(RuntimeError):
-    """The optional packages are not there."""
-
-
-class Explanation(NamedTuple):
-    """Of one row."""
-
-    base_value: float
-    contributions: list[float]
-    """In the order of the features."""
 
 
 class Background:
@@ -77,53 +63,68 @@ class Explainer:
         """
         scorer, deadline = self._scorer, time.monotonic() + SECONDS_MAX
         inputs, background = scorer.inputs(features), scorer.inputs(self.background.columns())
-        found = []
-        for row, arm in enumerate(arms):
-            model = await scorer.models.version(arm.version)
-            chosen = int(np.argmax(outputs[row])) if outputs.ndim == 2 else None
-
-            def predict(columns: Columns, model: Any = model, chosen: int | None = chosen) -> Any:
-                if time.monotonic() > deadline:
-                    raise TimeoutError
-                count = len(next(iter(columns.values())))
-                answers = scorer.task.checked(model.predict(columns), count)
-                return answers if chosen is None else answers[:, chosen]
-
-            one = {name: column[row : row + 1] for name, column in inputs.items()}
-            found.append(await scorer.threads.run_behind(explain, predict, background, one))
-        return found
+        versions = np.array([arm.version for arm in arms])
+        found: dict[int, Explanation | None] = {}
+        for version in np.unique(versions).tolist():
+            rows = np.flatnonzero(versions == version)
+            model = _Bounded(await scorer.models.version(version), scorer, deadline)
+            own = {name: column[rows] for name, column in inputs.items()}
+            explained = await scorer.threads.run_behind(model.by_structure, background, own, outputs[rows])
+            for place, row in enumerate(rows.tolist()):
+                one = {name: column[row : row + 1] for name, column in inputs.items()}
+                found[row] = explained[place] or await scorer.threads.run_behind(
+                    model.by_answers, background, one, outputs[row]
+                )
+        return [found[row] for row in range(len(arms))]
 
 
-def explain(predict: Predict, background: Columns, row: Columns) -> Explanation | None:
-    """Explain one row, given as columns of length 1; None where the arithmetic overflows. Blocking.
+class _Bounded:
+    """One version, which is asked until a deadline and no longer."""
 
-    The library compares numbers only. So it gets the place of each value among all those there are, and the
-    model gets the values themselves, whatever their type.
-    """
-    try:
-        import shap
-    except ImportError as error:
-        raise NotInstalledError("explanations need the optional packages: driftline[explain]") from error
-    names = list(row)
-    pool = {name: np.concatenate([background[name], row[name]]) for name in names}
-    count = len(background[names[0]])
+    def __init__(self, model: Model, scorer: Scorer, deadline_seconds: float) -> None:
+        self._model = model
+        self._task = scorer.task
+        self._deadline_seconds = deadline_seconds
 
-    def of_places(places: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        chosen = places.astype(np.int64)
-        return predict({name: pool[name][chosen[:, index]] for index, name in enumerate(names)})
+    def by_structure(
+        self, background: Columns, rows: Columns, outputs: npt.NDArray[np.float64]
+    ) -> list[Explanation | None]:
+        """Explain rows by what is known of the model; None of each where that is too little."""
+        structure = self._model.structure if isinstance(self._model, SklearnModel) else None
+        if structure is None:
+            return [None] * len(outputs)
+        assert isinstance(self._model, SklearnModel)
+        case = Case(
+            list(rows),
+            background,
+            self._predict(background),
+            rows,
+            outputs,
+            [_chosen(one) for one in outputs],
+        )
+        return attribution.by_structure(structure, case, self._model.class_order)
 
-    def everywhere(place: int) -> npt.NDArray[np.float64]:
-        return np.full((1, len(names)), float(place))
+    def by_answers(
+        self, background: Columns, row: Columns, output: npt.NDArray[np.float64]
+    ) -> Explanation | None:
+        """Explain one row, given as columns of length 1, by what the model answers."""
+        chosen = _chosen(output)
 
-    with np.errstate(all="ignore"):
-        explainer = shap.KernelExplainer(of_places, np.vstack([everywhere(place) for place in range(count)]))
-        try:
-            values = explainer.shap_values(everywhere(count), nsamples=COALITIONS_MAX, l1_reg=0, silent=True)
-        except (ValueError, np.linalg.LinAlgError):  # of infinite differences
-            return None
-    explanation = Explanation(float(explainer.expected_value), np.asarray(values)[0].tolist())
-    finite = np.isfinite([explanation.base_value, *explanation.contributions]).all()
-    return explanation if finite else None
+        def predict(columns: Columns) -> npt.NDArray[np.float64]:
+            answers = self._predict(columns)
+            return answers if chosen is None else answers[:, chosen]
+
+        return attribution.by_answers(predict, background, row)
+
+    def _predict(self, columns: Columns) -> npt.NDArray[np.float64]:
+        if time.monotonic() > self._deadline_seconds:
+            raise TimeoutError
+        return self._task.checked(self._model.predict(columns), len(next(iter(columns.values()))))
+
+
+def _chosen(output: Any) -> int | None:
+    """Return the class that an answer names; None where it is no row of probabilities."""
+    return int(np.argmax(output)) if np.ndim(output) else None
 
 
 def named(explanation: Explanation | None, names: Sequence[str]) -> Mapping[str, object] | None:
@@ -133,4 +134,5 @@ def named(explanation: Explanation | None, names: Sequence[str]) -> Mapping[str,
     return {
         "base_value": explanation.base_value,
         "contributions": dict(zip(names, explanation.contributions, strict=True)),
+        "method": explanation.method,
     }

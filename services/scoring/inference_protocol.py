@@ -3,8 +3,8 @@
 Inputs are tensors named as the fields of the request in model.yaml, of the shape [n] or [n, 1]; text and
 timestamps (RFC 3339) are BYTES. Outputs: ``score`` and ``prediction``, for multiclass models
 ``probabilities``, then ``version`` and ``arm`` of each row; with the parameter ``explain`` also
-``contributions`` [n, k], ``base_value`` [n] and the names of the k ``features``. JSON only: the extension for
-binary tensors is not spoken.
+``contributions`` [n, k], ``base_value`` [n], the names of the k ``features`` and the ``method`` [n]. JSON
+only: the extension for binary tensors is not spoken.
 
 A version in the path is answered by that version alone; without one, the arms answer by their shares.
 Specification: https://github.com/kserve/open-inference-protocol
@@ -25,8 +25,8 @@ from services import web
 from services.model import ModelDeclaration
 from services.scoring import asking
 from services.scoring.asking import Served
+from services.scoring.attribution import Explanation
 from services.scoring.endpoint import Answered, Endpoint
-from services.scoring.explaining import Explanation
 from services.web import NotReady
 from streams import codec
 from streams.codec import FieldType
@@ -222,6 +222,7 @@ def explanations(names: Sequence[str], found: Sequence[Explanation | None]) -> l
         Tensor("base_value", "FP64", [len(found)], [one and one.base_value for one in found]),
         Tensor("contributions", "FP64", [len(found), len(names)], flat),
         Tensor("features", "BYTES", [len(names)], names),
+        Tensor("method", "BYTES", [len(found)], [one and one.method for one in found]),
     ]
 
 

@@ -5,14 +5,14 @@ The Open Inference Protocol has a description of its own, and is left out.
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from services.model import ModelDeclaration
-from services.scoring import asking, explaining
+from services.scoring import asking, attribution, explaining
 from services.scoring.asking import Served
 from services.scoring.endpoint import Endpoint
 from streams.codec import Field, FieldType
@@ -138,7 +138,8 @@ def _fields(fields: tuple[Field, ...]) -> dict[str, Any]:
 
 def _explanation() -> dict[str, Any]:
     numbers = {"type": "object", "additionalProperties": {"type": "number"}}
-    return _object({"base_value": {"type": "number"}, "contributions": numbers})
+    method = {"type": "string", "enum": list(get_args(attribution.Method))}
+    return _object({"base_value": {"type": "number"}, "contributions": numbers, "method": method})
 
 
 def _error() -> dict[str, Any]:

@@ -3,7 +3,8 @@
 ``{"model": "arrival_delay", "rows": [{...}, ...]}``, each row a request as model.yaml declares it (``model``
 may be left out where only one is served), is answered by ``{"model": ..., "predictions": [{"prediction_id",
 "version", "arm", "score", "prediction"}, ...]}``, for multiclass models with ``probabilities``. With
-``"explain": true`` each has an ``explanation``: ``base_value`` and the ``contributions`` of the features.
+``"explain": true`` each has an ``explanation``: ``base_value``, the ``contributions`` of the features and the
+``method`` by which they were found.
 """
 
 import time

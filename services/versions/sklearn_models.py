@@ -1,5 +1,6 @@
 """scikit-learn estimators, kept in skops' format: loading one runs no code of its own."""
 
+import functools
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from services.settings import Settings
 from services.versions import inputs
 from services.versions.contract import BINARY, Contract, ContractError, class_order
 from services.versions.inputs import Columns, Inputs, Kind
+from services.versions.structure import Structure, structure_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,15 +58,21 @@ class SklearnModel:
         self._estimator = estimator
         self._names = list(contract.wanted)
         self._knows_names = _check_names(estimator, self._names)
-        self._order = _class_order(estimator, contract)
+        self.class_order = _class_order(estimator, contract)
+        """Where the estimator has each declared class; empty for a regression."""
+
+    @functools.cached_property
+    def structure(self) -> Structure | None:
+        """What is known of it beyond its answers."""
+        return structure_of(self._estimator, self._names, self._input)
 
     def predict(self, columns: Columns) -> npt.NDArray[np.float64]:
         """Return the outputs of n rows; see `services.versions.contract.Model`."""
         rows = self._input(columns)
-        if not self._order:
+        if not self.class_order:
             return np.asarray(self._estimator.predict(rows), dtype=np.float64)
         probabilities = np.asarray(self._estimator.predict_proba(rows), dtype=np.float64)
-        return probabilities[:, 1] if len(self._order) == BINARY else probabilities[:, self._order]
+        return probabilities[:, 1] if len(self.class_order) == BINARY else probabilities[:, self.class_order]
 
     def _input(self, columns: Columns) -> Any:
         """Give columns by name to an estimator that knows names, else a plain matrix in their order."""

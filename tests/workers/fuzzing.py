@@ -1,4 +1,4 @@
-"""Hooks of schemathesis: times of the past alone, for what is dated ahead is refused, as no schema can say."""
+"""Hooks of schemathesis: times of the past alone. What is dated ahead is refused, as no schema can say."""
 
 import datetime as dt
 

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from services import web
-from services.scoring import explaining, rest
+from services.scoring import attribution, explaining, rest
 from services.scoring.endpoint import Endpoint
 from tests.unit.scoring.fakes import HalfOfX, Slow, endpoint, event
 
@@ -59,7 +59,7 @@ def test_they_are_the_shapley_values_of_a_sum():
     def total(columns):
         return sum(index * columns[name] for index, name in enumerate(names))
 
-    explanation = explaining.explain(total, background, row)
+    explanation = attribution.by_answers(total, background, row)
     assert explanation is not None
     expected = [index * (row[name][0] - background[name].mean()) for index, name in enumerate(names)]
     assert explanation.contributions == pytest.approx(expected)
@@ -101,6 +101,7 @@ def test_the_inference_protocol_has_them_as_tensors():
     outputs = {output["name"]: output for output in answer.json()["outputs"]}
     assert outputs["features"]["data"] == ["x", "who", "f"]
     assert outputs["contributions"]["shape"] == [1, 3]
+    assert outputs["method"]["data"] == ["kernel"]
     total = outputs["base_value"]["data"][0] + sum(outputs["contributions"]["data"])
     assert total == pytest.approx(outputs["score"]["data"][0])
 
