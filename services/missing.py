@@ -17,6 +17,17 @@ def is_missing(column: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return missing
 
 
+def missing_in(columns: Columns) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return by name where columns (n,) have no value, of those only that lack any: mostly none."""
+    numbers = [name for name, column in columns.items() if column.dtype != object]
+    missing = {name: is_missing(column) for name, column in columns.items() if column.dtype == object}
+    if numbers:  # all at once: one call for each column costs more than the rest of a small slice
+        block = np.isnan(np.array([columns[name] for name in numbers]))
+        if block.any():
+            missing |= zip(numbers, block, strict=True)
+    return {name: mask for name, mask in missing.items() if mask.any()}
+
+
 class MissingPolicy:
     """The declared policy for a model's features."""
 

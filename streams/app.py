@@ -29,7 +29,9 @@ def run(*during: Context, failure: Failure = lambda: None) -> None:
 
     They are entered in order and left in the opposite one.
     """
-    if uvloop.run(_run(during, failure)):
+    # For the loops of Faust's consumers, too, in their threads: ours waits for Python's lock while they work.
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    if asyncio.run(_run(during, failure)):
         raise SystemExit(1)
 
 

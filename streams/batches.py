@@ -1,12 +1,13 @@
 """The batch engine: Faust fed with whole partition slices, and a commit watermark that follows the work.
 
-Faust's cost is per message: tasks, conductor, sensors, one stream step. Here a message is a *slice*,
-all the records that one fetch brought of one partition, so that cost is paid once a slice. Groups,
-rebalancing and lifecycle stay Faust's.
+Faust's cost is per message: tasks, conductor, sensors, one stream step. Here a message is all that one
+fetch brought of a topic: a *slice* of each of its partitions, so that cost is paid once a fetch, and what
+was fetched together can be worked on together. Groups, rebalancing and lifecycle stay Faust's.
 
 Delivery: at least once. A slice counts as done when its handler has called `Slice.ack`, which it does
-only after its sink has confirmed everything. Slices of one partition are handled one at a time and in
-order, those of different partitions concurrently, each in a *lane*. Hence the offset to commit is
+only after its sink has confirmed everything. Slices of one partition are handled in order, one at a time
+or, where a handler is made for it, the next one while the one before is being written (`Slice.turn`);
+those of different partitions concurrently, each in a *lane*. Hence the offset to commit is
 always the end of the last acknowledged slice of the lane, and never runs ahead of unfinished work.
 A handler that raises commits nothing: the same slice is handled again after a back-off.
 """
@@ -16,7 +17,7 @@ import contextlib
 import dataclasses
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import structlog
@@ -28,9 +29,9 @@ from faust.types.tuples import ConsumerMessage
 
 log = structlog.get_logger()
 
-LANE_SLICES_MAX = 3
-"""Slices of one partition held at once: one in work, and one or two ready, so that fetching overlaps with
-work. Small ones that wait become one, so that a slice in work holds up no fetch of a few records: that of
+READY_SLICES_MAX = 2
+"""Slices of one partition that wait behind those in work: one or two, so that fetching overlaps with work.
+Small ones become one, so that a slice in work holds up no fetch of a few records: that of
 all partitions of a broker waits while anything fetched is not taken."""
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 5.0
 """Bounds of the back-off. The upper one is far below the session timeout's order of minutes of patience."""
@@ -47,9 +48,11 @@ class Slice:
     records: Sequence[ConsumerRecord]
     caught_up: bool
     """Nothing further was in the partition when this was fetched."""
-    acked: bool = False
     follows: int | None = None
     """The end of the slice before it, None for the first one of an assignment."""
+    before: "Slice | None" = None
+    """What is handled before it, while that is not acknowledged."""
+    _acknowledged: asyncio.Event = dataclasses.field(default_factory=asyncio.Event, init=False)
 
     @property
     def first_offset(self) -> int:
@@ -75,9 +78,23 @@ class Slice:
         self.records = [*self.records, *later.records]
         self.caught_up = later.caught_up
 
+    async def turn(self) -> None:
+        """Wait until all before it in the partition is acknowledged, so that the sink gets all in order.
+
+        A handler that is given slices before its last one is finished awaits this before it writes.
+        """
+        if self.before is not None:
+            await self.before._acknowledged.wait()  # noqa: SLF001  # of its own kind
+            self.before = None
+
+    @property
+    def acked(self) -> bool:
+        """Tell whether its handler has called `ack`."""
+        return self._acknowledged.is_set()
+
     def ack(self) -> None:
         """Say that all of it is in its sink and acknowledged there."""
-        self.acked = True
+        self._acknowledged.set()
 
 
 Handler = Callable[[Slice], Awaitable[None]]
@@ -104,12 +121,15 @@ class _Waiting:
 
 
 class _Lane:
-    """The slices of one partition, handled one at a time, in order."""
+    """The slices of one partition, handled in order."""
 
-    def __init__(self, lanes: "Lanes", tp: TP) -> None:
+    def __init__(self, lanes: "Lanes", tp: TP, at_once: int) -> None:
         self.lanes = lanes
         self.tp = tp
         self.handler: Handler | None = None
+        self._slices_max = at_once + READY_SLICES_MAX
+        self._places = asyncio.Semaphore(at_once)
+        self._in_work: set[asyncio.Task[None]] = set()
         self.queue: asyncio.Queue[_Waiting] = asyncio.Queue()
         self.last: _Waiting | None = None
         """At the end of the queue."""
@@ -118,15 +138,25 @@ class _Lane:
         self.task = asyncio.create_task(self._work(), name=f"lane {tp.topic}/{tp.partition}")
 
     async def _work(self) -> None:
+        before: Slice | None = None
         while True:
+            await self._places.acquire()
             taken = await self.queue.get()
             if taken is self.last:
                 self.last = None
-            try:
-                await self._handle(taken.slice_)
-                self.next_offset = taken.slice_.next_offset
-            finally:  # also when cancelled
-                self.lanes.release(self, taken.size_bytes)
+            taken.slice_.before, before = before, taken.slice_
+            task = asyncio.create_task(self._finish(taken))
+            self._in_work.add(task)
+            task.add_done_callback(self._in_work.discard)
+
+    async def _finish(self, taken: _Waiting) -> None:
+        try:
+            await self._handle(taken.slice_)
+            await taken.slice_.turn()  # whatever the handler did: no commit passes what is unfinished
+            self.next_offset = taken.slice_.next_offset
+        finally:  # also when cancelled
+            self._places.release()
+            self.lanes.release(self, taken.size_bytes)
 
     def put(self, slice_: Slice, size_bytes: int) -> None:
         """Queue a slice, or make it part of the one before if that still waits and has room."""
@@ -141,10 +171,10 @@ class _Lane:
 
     @property
     def is_full(self) -> bool:
-        """Tell whether enough is ready behind the slice in work."""
+        """Tell whether enough is ready behind the slices in work."""
         ready = len(self.last.slice_.records) if self.last else 0
         half_full = 2 * ready >= self.lanes.slice_records_max
-        return self.pending >= LANE_SLICES_MAX or (self.pending == LANE_SLICES_MAX - 1 and half_full)
+        return self.pending >= self._slices_max or (self.pending == self._slices_max - 1 and half_full)
 
     async def _handle(self, slice_: Slice) -> None:
         assert self.handler is not None
@@ -174,16 +204,17 @@ class _Lane:
                 return
 
     async def close(self, drain_seconds: float) -> None:
-        """Let the slice in work finish, within limits, and drop the rest: it was not committed."""
+        """Let the slices in work finish, within limits, and drop the rest: it was not committed."""
         deadline = time.monotonic() + drain_seconds
         while not self.queue.empty():
             self.lanes.release(self, self.queue.get_nowait().size_bytes)
         self.last = None
         while self.pending and time.monotonic() < deadline and not self.task.done():
             await self.lanes.wait_for_release(deadline - time.monotonic())
-        self.task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.task
+        stopped = [self.task, *self._in_work]
+        for task in stopped:
+            task.cancel()
+        await asyncio.gather(*stopped, return_exceptions=True)
 
 
 def _pause_seconds(attempt: int) -> float:
@@ -207,11 +238,11 @@ class Lanes:
         self._lanes: dict[TP, _Lane] = {}
         self._released = asyncio.Event()
 
-    def put(self, tp: TP, slice_: Slice, handler: Handler) -> None:
+    def put(self, tp: TP, slice_: Slice, handler: Handler, at_once: int = 1) -> None:
         """Queue a slice; the caller respects `is_full` and `has_room`."""
         lane = self._lanes.get(tp)
         if lane is None:
-            lane = self._lanes[tp] = _Lane(self, tp)
+            lane = self._lanes[tp] = _Lane(self, tp, at_once)
         lane.handler = handler
         size_bytes = slice_.size_bytes
         self._count(size_bytes)
@@ -286,9 +317,9 @@ class BatchConsumer(driver.Consumer):
             if not self.flow_active:  # a rebalance began while we were fetching: these would be read twice
                 await self._seek_back()
                 continue
-            for tp, fetched in records.items():
-                if fetched and (active is None or tp in active):
-                    await self._deliver(tp, fetched)
+            generation_id = self.app.consumer_generation_id
+            for slices in self._by_topic(records, active):
+                await self._deliver(slices, generation_id)
 
     def _hold_back_full_lanes(self) -> bool:
         """Fetch only from partitions whose lane has room. Return whether any has to wait."""
@@ -305,33 +336,50 @@ class BatchConsumer(driver.Consumer):
         except Exception as error:  # noqa: BLE001  # Faust seeks again once partitions are assigned
             log.info("consumer.seek_failed", error=repr(error))
 
-    async def _deliver(self, tp: TP, fetched: Sequence[ConsumerRecord]) -> None:
+    def _by_topic(
+        self, records: Mapping[TP, Sequence[ConsumerRecord]], active: Collection[TP] | None
+    ) -> Iterable[list[Slice]]:
+        """Cut what was fetched into slices, before any wait: a rebalance meanwhile clears what is noted."""
+        topics: dict[str, list[Slice]] = {}
+        for tp, fetched in records.items():
+            if fetched and (active is None or tp in active):
+                topics.setdefault(tp.topic, []).append(self._slice(tp, fetched))
+        return topics.values()
+
+    def _slice(self, tp: TP, fetched: Sequence[ConsumerRecord]) -> Slice:
         last = fetched[-1]
         end = self.highwater(tp) or 0
         self.lanes.observer.on_lag(tp.topic, tp.partition, max(0, end - last.offset - 1))
         caught_up = last.offset + 1 >= end
         slice_ = Slice(tp.topic, tp.partition, fetched, caught_up=caught_up, follows=self._delivered.get(tp))
-        self._delivered[tp] = slice_.next_offset  # before any wait: a rebalance meanwhile clears it
+        self._delivered[tp] = slice_.next_offset
+        return slice_
+
+    async def _deliver(self, slices: Sequence[Slice], generation_id: int) -> None:
+        """Hand the slices of one topic on as one message, in the name of the first one's last record."""
+        first = slices[0]
+        last = first.records[-1]
         message = ConsumerMessage(
-            tp.topic,
-            tp.partition,
+            first.topic,
+            first.partition,
             last.offset,
             last.timestamp / 1000.0,
             last.timestamp_type,
             [],
             last.key,
-            cast("Any", slice_),  # the value that the stream will see, instead of bytes
+            cast("Any", slices),  # the value that the stream will see, instead of bytes
             last.checksum,
             last.serialized_key_size,
             last.serialized_value_size,
-            tp,
-            generation_id=self.app.consumer_generation_id,
+            TP(first.topic, first.partition),
+            generation_id=generation_id,
         )
         await self.wait_first(self.callback(message), self.suspend_flow.wait())
-        self._read_offset[tp] = last.offset
+        for slice_ in slices:
+            self._read_offset[TP(slice_.topic, slice_.partition)] = slice_.records[-1].offset
 
     def ack(self, message: Any) -> bool:
-        """Take note that Faust's stream has passed the slice on. Commits follow the lanes, not this."""
+        """Take note that Faust's stream has passed the slices on. Commits follow the lanes, not this."""
         message.acked = True
         self._unacked_messages.discard(message)
         return True

@@ -79,19 +79,23 @@ class Group:
         self._observer = observer
         self._slice_records_max = slice_records_max or connection.slice_records_max
         self._in_flight_bytes_max = in_flight_bytes_max or connection.in_flight_bytes_max
-        self._handlers: list[tuple[list[str], Handler]] = []
+        self._handlers: list[tuple[list[str], Handler, int]] = []
         self._let_go: list[LetGo] = []
         self._faust: _BatchApp | None = None
 
-    def slices(self, topics: Sequence[str], handler: Handler, let_go: LetGo | None = None) -> None:
+    def slices(
+        self, topics: Sequence[str], handler: Handler, let_go: LetGo | None = None, *, at_once: int = 1
+    ) -> None:
         """Hand every slice of these topics to a handler; see `streams.batches` for the rules.
 
         Args:
             topics: Their names.
             handler: Of the slices.
             let_go: Awaited when partitions leave, once the slices in work are finished and committed.
+            at_once: Slices of one partition given to the handler before the first is finished; above one, it
+                awaits `Slice.turn` before it writes.
         """
-        self._handlers.append((list(topics), handler))
+        self._handlers.append((list(topics), handler, at_once))
         if let_go is not None:
             self._let_go.append(let_go)
 
@@ -148,8 +152,8 @@ class Group:
         app.callbacks = self._let_go
         app.lanes = Lanes(self._in_flight_bytes_max, self._slice_records_max, self._observer)
         app.transport = BatchTransport(url, app, loop=None)
-        for topics, handler in self._handlers:
-            _register(app, topics, handler)
+        for topics, handler, at_once in self._handlers:
+            _register(app, topics, handler, at_once)
         return app
 
 
@@ -164,15 +168,16 @@ class _BatchApp(faust.App):
         """Create none: there are no tables."""
 
 
-def _register(app: _BatchApp, topics: list[str], handler: Handler) -> None:
+def _register(app: _BatchApp, topics: list[str], handler: Handler, at_once: int) -> None:
     source = BatchTopic(app, topics=topics, value_type=bytes, value_serializer="raw")
 
     async def dispatch(stream: Any) -> None:
         async for event in stream.events():
             message = event.message
-            if message.generation_id == app.consumer_generation_id:  # else its partition may be another's
-                slice_: Slice = event.value
-                app.lanes.put(message.tp, slice_, handler)
+            if message.generation_id == app.consumer_generation_id:  # else its partitions may be others'
+                slices: Sequence[Slice] = event.value
+                for slice_ in slices:
+                    app.lanes.put(TP(slice_.topic, slice_.partition), slice_, handler, at_once)
 
     app.agent(source, name=f"slices-{topics[0]}")(dispatch)
 

@@ -4,20 +4,36 @@ Delivery: a slice is acknowledged after its predictions and dead letters are ack
 broker. After a crash the slices since the last commit are scored again; their predictions carry the
 same source offsets, so consumers drop them (`streams.codec.RepeatFilter`). Predictions keep the
 partition number and order of their requests, and heartbeats travel with them.
+
+While a slice is written, the next one of its partition is scored already; it is written in its turn.
+What the slices of several partitions ask at the same time is answered together: one reading of features and
+one call of the model, instead of one for each partition. Each slice is decoded, written and acknowledged by
+itself, so that no partition waits for another's sink, nor in a replay for another's features.
 """
 
+import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from services import telemetry
-from services.scoring.engine import Scorer, count_answers, to_predictions
+from services.scoring.batching import Batcher, Part
+from services.scoring.engine import Scored, Scorer, count_answers, to_predictions
 from services.scoring.following import ModelFollower
-from services.tracing import Traces, Tracing, carrying, noted_stages, stage
+from services.tracing import Stage, Traces, Tracing, carrying, noted_stages, stage
 from streams import codec, records, topics
 from streams.batches import Slice
 from streams.cloud_events import Envelope
 from streams.producer import BatchProducer, Record
+
+_Request = tuple[Any, Any, int]
+"""Record, decoded event, event time in Unix ms."""
+SLICES_AT_ONCE = 2
+"""Of one partition: one is being written while the next one is scored."""
+READING_BATCHES = 1
+"""More than the model's threads can take: so that one has its features when a thread is free."""
 
 
 class ScoringAgent:
@@ -42,40 +58,52 @@ class ScoringAgent:
         self._tracing = tracing
         self._topic = topics.predictions(scorer.name)
         self._envelope = Envelope("scoring", scorer.name, enabled=cloud_events)
+        limits = scorer.declaration.limits
+        self._batcher = Batcher(
+            self._answer, rows_max=limits.slice_records_max, batches_max=limits.threads + READING_BATCHES
+        )
+        self._event_age = telemetry.EVENT_AGE.labels(scorer.name)
+        self._duration = telemetry.PREDICTION_DURATION.labels(scorer.name, "kafka")
 
     async def write_predictions(self, slice_: Slice) -> None:
         """Receive, decode, score, write; acknowledge when the broker has acknowledged all."""
         with noted_stages() as stages:
-            traces = await self._write(slice_)
-        for each in stages:
-            seconds = (each.ended_ns - each.began_ns) / 1e9
-            telemetry.SCORING_STAGE_DURATION.labels(self._scorer.name, each.name).observe(seconds)
-        self._tracing.end(traces, stages, self._scorer.name, slice_.partition)
+            traces, shared = await self._write(slice_)
+        self._observe_stages(stages)
+        self._tracing.end(traces, [*stages, *shared], self._scorer.name, slice_.partition)
 
-    async def _write(self, slice_: Slice) -> Traces:
+    async def _write(self, slice_: Slice) -> tuple[Traces, Sequence[Stage]]:
+        """Return what is traced, and the stages that the slice had in common with others."""
         began, began_ns = time.perf_counter(), time.time_ns()
         with stage("decode"):
             requests, letters, watermark_ms = self._decode(slice_)
-        traces = self._tracing.begin(requests, began_ns)
+        traces = self._tracing.begin(((record, event) for record, event, _ in requests), began_ns)
         batch: list[Record] = []
+        shared: Sequence[Stage] = ()
         if requests:
-            predictions, failed = await self._score(requests, slice_)
-            letters += failed
-            keys = {record.offset: record.key for record, _ in requests}
-            batch = self._records(keys, predictions, traces)
+            part = await self._score(requests)
+            await slice_.turn()
+            if part.scored.arms is not self._scorer.models.routes.answering:
+                part = await self._score(requests)  # scored ahead, and the arms changed before its turn came
+            shared = part.scored.stages
+            letters += self._failed(requests, part)
+            keys = {record.offset: record.key for record, _, _ in requests}
+            batch = self._records(keys, self._predictions(requests, part, slice_.partition), traces)
         if watermark_ms is not None:
             batch.append((None, None, codec.heartbeat(watermark_ms)))
+        await slice_.turn()  # of heartbeats alone, too
         with stage("write"):
             await self._producer.send_dead_letters(letters)
             if batch:
                 await self._producer.send(self._topic, slice_.partition, batch)
         slice_.ack()
         self._observe(letters, time.perf_counter() - began)
-        return traces
+        return traces, shared
 
-    def _decode(self, slice_: Slice) -> tuple[list[tuple[Any, Any]], list[records.DeadLetter], int | None]:
+    def _decode(self, slice_: Slice) -> tuple[list[_Request], list[records.DeadLetter], int | None]:
         decode, bytes_max = self._scorer.decoder.decode, self._record_bytes_max
-        requests, letters, watermark_ms = [], [], None
+        event_time_ms = self._scorer.event_time_ms
+        requests, letters, watermark_ms = list[_Request](), list[records.DeadLetter](), None
         for record in slice_.records:
             value = record.value
             if value is None:
@@ -87,8 +115,9 @@ class ScoringAgent:
                         f"the record has {len(value)} bytes, the limit is {bytes_max}"
                     )
                 event = decode(value)
-                codec.check_event_time(self._scorer.event_time_ms(event), record.timestamp)
-                requests.append((record, event))
+                time_ms = event_time_ms(event)
+                codec.check_event_time(time_ms, record.timestamp)
+                requests.append((record, event, time_ms))
             except codec.InvalidRecordError as error:
                 letters.append(codec.dead_letter("scoring", record, str(error)))
         return requests, letters, watermark_ms
@@ -105,31 +134,49 @@ class ScoringAgent:
             for p, own in zip(predictions, headers, strict=False)
         ]
 
-    async def _score(
-        self, requests: Sequence[tuple[Any, Any]], slice_: Slice
-    ) -> tuple[list[records.Prediction], list[records.DeadLetter]]:
+    async def _score(self, requests: Sequence[_Request]) -> Part:
         if self._is_replay:  # which is exact only if each model change precedes the requests it is for
             await self._follower.catch_up(self._scorer.name)
-        scored = await self._scorer.score([event for _, event in requests], replay=self._is_replay)
-        offsets = [record.offset for record, _ in requests]
-        now_ms = time.time_ns() // 1_000_000
-        predictions = to_predictions(
-            scored,
+            await self._scorer.wait_for_features(max(time_ms for _, _, time_ms in requests))
+        return await self._batcher.ask([(event, time_ms) for _, event, time_ms in requests])
+
+    async def _answer(self, rows: Sequence[tuple[Any, int]]) -> Scored:
+        """Answer the requests of slices that wait at the same time, together."""
+        events = [event for event, _ in rows]
+        times_ms = np.array([time_ms for _, time_ms in rows], dtype=np.int64)
+        with noted_stages() as stages:
+            scored = await self._scorer.score(events, times_ms, replay=self._is_replay)
+        self._observe_stages(stages)
+        count_answers(self._scorer.name, scored)
+        self._event_age.set(time.time() - int(times_ms[-1]) / 1000)
+        return dataclasses.replace(scored, stages=stages)
+
+    def _predictions(
+        self, requests: Sequence[_Request], part: Part, partition: int
+    ) -> list[records.Prediction]:
+        return to_predictions(
+            part.scored,
             self._scorer.task,
             self._scorer.name,
-            partition=slice_.partition,
-            offsets=offsets,
-            now_ms=now_ms,
+            partition=partition,
+            offsets=[record.offset for record, _, _ in requests],
+            now_ms=time.time_ns() // 1_000_000,
+            rows=part.rows,
         )
-        count_answers(self._scorer.name, scored)
-        telemetry.EVENT_AGE.labels(self._scorer.name).set(
-            now_ms / 1000 - int(scored.event_times_ms[-1]) / 1000
-        )
-        return predictions, [
-            codec.dead_letter("scoring", requests[row][0], reason) for row, reason in scored.failed.items()
+
+    def _failed(self, requests: Sequence[_Request], part: Part) -> list[records.DeadLetter]:
+        return [
+            codec.dead_letter("scoring", requests[row - part.first][0], reason)
+            for row, reason in part.scored.failed.items()
+            if row in part.rows
         ]
 
+    def _observe_stages(self, stages: Iterable[Stage]) -> None:
+        for each in stages:
+            seconds = (each.ended_ns - each.began_ns) / 1e9
+            telemetry.SCORING_STAGE_DURATION.labels(self._scorer.name, each.name).observe(seconds)
+
     def _observe(self, letters: Sequence[records.DeadLetter], seconds: float) -> None:
-        telemetry.PREDICTION_DURATION.labels(self._scorer.name, "kafka").observe(seconds)
+        self._duration.observe(seconds)
         for letter in letters:
             telemetry.DEAD_LETTERS.labels("scoring", letter.topic).inc()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services import model, telemetry
-from services.scoring.agent import ScoringAgent
+from services.scoring.agent import SLICES_AT_ONCE, ScoringAgent
 from services.scoring.endpoint import Endpoint
 from services.scoring.engine import Scorer
 from services.scoring.following import ModelFollower
@@ -99,7 +99,7 @@ class Member:
             slice_records_max=limits.slice_records_max,
             in_flight_bytes_max=limits.in_flight_mib_max << 20,
         )
-        self.group.slices([declaration.request.topic], agent.write_predictions)
+        self.group.slices([declaration.request.topic], agent.write_predictions, at_once=SLICES_AT_ONCE)
         self._stack = contextlib.AsyncExitStack()
         self._patient_until = time.monotonic() + LOAD_SECONDS_MAX
 

@@ -10,7 +10,7 @@ from services import telemetry
 from services.scoring.agent import ScoringAgent
 from services.tracing import Tracing
 from streams.batches import Slice
-from tests.unit.scoring.fakes import scorer
+from tests.unit.scoring.fakes import HalfOfX, scorer
 
 WRITTEN_MS = 1_372_694_700_000
 
@@ -35,16 +35,16 @@ class Follower:
         pass
 
 
-def request(offset, at):
-    value = json.dumps({"id": f"r{offset}", "at": at, "x": 1.0, "who": "a"}).encode()
+def request(offset, at, x=1.0):
+    value = json.dumps({"id": f"r{offset}", "at": at, "x": x, "who": "a"}).encode()
     place = {"topic": "requests", "partition": 0, "offset": offset, "timestamp": WRITTEN_MS}
     return SimpleNamespace(**place, key=b"k", value=value, headers=())
 
 
-def agent_with(producer: Any) -> ScoringAgent:
+def agent_with(producer: Any, **options: Any) -> ScoringAgent:
     follower: Any = Follower()
     return ScoringAgent(
-        scorer(),
+        scorer(**options),
         follower,
         producer,
         record_bytes_max=1000,
@@ -62,6 +62,45 @@ def test_a_request_of_the_future_is_a_dead_letter_and_its_neighbours_are_answere
     assert [letter.offset for letter in producer.letters] == [1]
     assert "more than a day after" in producer.letters[0].reason
     assert [json.loads(value)["source_offset"] for _, value, _ in producer.sent] == [0, 2]
+
+
+def test_slices_of_several_partitions_are_answered_together_and_written_each_by_itself():
+    producer: Any = Producer()
+    agent = agent_with(producer)
+    before = stage_counts()
+    ats = ("2013-07-01T16:05:00Z", "2013-07-01T16:05:01Z")
+    slices = [
+        Slice("requests", number, [request(10 * number + n, at) for n, at in enumerate(ats)], caught_up=True)
+        for number in range(3)
+    ]
+
+    async def together():
+        await asyncio.gather(*map(agent.write_predictions, slices))
+
+    asyncio.run(together())
+    assert stage_counts() - before == Counter(decode=3, features=1, predict=1, write=3)
+    places = [
+        (json.loads(value)["source_partition"], json.loads(value)["source_offset"])
+        for _, value, _ in producer.sent
+    ]
+    assert places == [(0, 0), (0, 1), (1, 10), (1, 11), (2, 20), (2, 21)]
+
+
+def test_row_at_fault_is_the_dead_letter_of_its_own_slice():
+    producer: Any = Producer()
+    agent = agent_with(producer, models={1: HalfOfX(poison=7.0)})
+    at = "2013-07-01T16:05:00Z"
+    slices = [
+        Slice("requests", 0, [request(0, at), request(1, at)], caught_up=True),
+        Slice("requests", 1, [request(5, at), request(6, at, x=7.0)], caught_up=True),
+    ]
+
+    async def together():
+        await asyncio.gather(*map(agent.write_predictions, slices))
+
+    asyncio.run(together())
+    assert [letter.offset for letter in producer.letters] == [6]
+    assert [json.loads(value)["source_offset"] for _, value, _ in producer.sent] == [0, 1, 5]
 
 
 def test_each_stage_of_a_slice_is_timed_once():

@@ -18,7 +18,8 @@ from tests.unit.scoring.fakes import CHAMPION, SHADOW, HalfOfX, declaration, eve
 
 
 def score(scorer, events, *, replay=False):
-    return asyncio.run(scorer.score(events, replay=replay))
+    times_ms = np.array([scorer.event_time_ms(each) for each in events])
+    return asyncio.run(scorer.score(events, times_ms, replay=replay))
 
 
 def predictions(scored, task=None):
@@ -105,7 +106,7 @@ def test_features_that_do_not_come_in_time_fail_the_slice():
     subject = scorer()
     subject._reader.passed = False
     with pytest.raises(FeaturesLateError, match="is the features process running"):
-        score(subject, [event(subject, 0)], replay=True)
+        asyncio.run(subject.wait_for_features(1))
 
 
 class Fixed:

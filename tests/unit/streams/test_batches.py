@@ -168,6 +168,59 @@ def test_joined_slices_tell_of_the_first_begin_and_the_last_end():
     assert (joined.first_offset, joined.next_offset, joined.caught_up) == (5, 13, True)
 
 
+class Overlapping(Handler):
+    """Begins at once, and writes in its turn; the first one waits for the gate."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun: list[int] = []
+
+    async def __call__(self, slice_):
+        self.begun.append(slice_.first_offset)
+        await slice_.turn()
+        await super().__call__(slice_)
+
+
+def test_next_slice_begins_while_the_one_before_is_written_and_is_written_after_it():
+    async def test(lanes, _handler):
+        handler = Overlapping()
+        handler.gate.clear()
+        for offset in (0, 3, 6):
+            lanes.put(TP("t", 0), slice_of(offset, offset + 1, offset + 2), handler, at_once=2)
+        await settle(lambda: handler.begun == [0, 3])
+        await asyncio.sleep(0.01)
+        assert handler.begun == [0, 3]
+        handler.failures = 2
+        handler.gate.set()
+        await settle(lambda: handler.sizes == [3, 3, 3])
+        assert handler.seen == list(range(9))
+        await settle(lambda: dict(lanes.committable()) == {TP("t", 0): 9})
+
+    run(test)
+
+
+def test_no_commit_passes_an_unfinished_slice_even_if_the_handler_does_not_wait_for_its_turn():
+    async def test(lanes, _handler):
+        gate = asyncio.Event()
+        ended = []
+
+        async def hasty(slice_):
+            if slice_.first_offset == 0:
+                await gate.wait()
+            slice_.ack()
+            ended.append(slice_.first_offset)
+
+        lanes.put(TP("t", 0), slice_of(0, 1, 2), hasty, at_once=2)
+        lanes.put(TP("t", 0), slice_of(3, 4), hasty, at_once=2)
+        await settle(lambda: ended == [3])
+        await asyncio.sleep(0.01)
+        assert dict(lanes.committable()) == {}
+        gate.set()
+        await settle(lambda: dict(lanes.committable()) == {TP("t", 0): 5})
+
+    run(test)
+
+
 def test_close_lets_the_slice_in_work_finish_and_drops_what_waits():
     async def test(lanes, handler):
         handler.gate.clear()

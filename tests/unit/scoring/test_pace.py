@@ -1,0 +1,90 @@
+"""Only a call that has proved to be quick is made in the event loop."""
+
+import asyncio
+import threading
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.scoring.pace import BANNED_CALLS, QUICK_SECONDS, SLOW_SECONDS, TRIALS, Pace
+from tests.unit.scoring.fakes import HalfOfX, Slow, event, scorer
+
+QUICK, SLOW = QUICK_SECONDS / 10, 2 * SLOW_SECONDS
+
+
+def after(*seconds: float, rows: int = 1) -> Pace:
+    pace = Pace()
+    for each in seconds:
+        pace.note(rows, each)
+    return pace
+
+
+def test_a_model_is_trusted_after_as_many_quick_calls_in_a_row_and_no_sooner():
+    assert not after(*[QUICK] * (TRIALS - 1)).is_quick(1)
+    assert after(*[QUICK] * TRIALS).is_quick(1)
+    assert not after(*[QUICK] * (TRIALS - 1), 2 * QUICK_SECONDS, QUICK).is_quick(1)
+
+
+def test_quick_with_few_rows_says_nothing_about_many():
+    pace = after(*[QUICK] * TRIALS)
+    assert pace.is_quick(1)
+    assert not pace.is_quick(2)
+    assert not pace.is_quick(1000)
+
+
+@given(st.lists(st.sampled_from([QUICK, 2 * QUICK_SECONDS, SLOW]), max_size=50))
+def test_a_slow_call_keeps_a_model_out_of_the_loop_for_long_whatever_came_before(before):
+    pace = after(*before, SLOW)
+    for _ in range(BANNED_CALLS - 1):
+        pace.note(1, QUICK)
+        assert not pace.is_quick(1)
+    pace.note(1, QUICK)
+    assert pace.is_quick(1)
+
+
+class Told(HalfOfX):
+    """Keeps the threads on which it was called."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.threads = []
+
+    def predict(self, columns):
+        self.threads.append(threading.current_thread())
+        return super().predict(columns)
+
+
+def ask(subject, times, x=1.0):
+    async def several():
+        found = []
+        for number in range(times):
+            events = [event(subject, number, x=x), event(subject, number)]
+            found.append(await subject.answer(events))
+        return found
+
+    return asyncio.run(several())
+
+
+def test_quick_model_moves_into_the_loop_and_answers_the_same():
+    model = Told()
+    found = ask(scorer(models={1: model}), 3 * TRIALS)
+    assert model.threads[0] is not threading.main_thread()
+    assert model.threads[-1] is threading.main_thread()
+    assert {tuple(each.outputs.tolist()) for each in found} == {(0.5, 0.5)}
+
+
+def test_slow_model_never_does():
+    model = Slow(SLOW)
+    subject = scorer(models={1: model})
+    ask(subject, TRIALS + 5)
+    assert not subject.pace_of(model).is_quick(2)
+
+
+def test_rows_at_fault_are_found_for_a_quick_model_too():
+    subject = scorer(models={1: HalfOfX(poison=7.0)})
+    ask(subject, 3 * TRIALS)
+    (found,) = ask(subject, 1, x=7.0)
+    assert list(found.failed) == [0]
+    assert np.isnan(found.outputs[0])
+    assert found.outputs[1] == 0.5
