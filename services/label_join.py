@@ -51,8 +51,11 @@ class Totals(msgspec.Struct):
     expired: int = 0
     """Predictions whose horizon passed, labelled or not."""
     late_predictions: int = 0
-    """Of a window that had closed already."""
+    """Too late for their window: in no report."""
     late_labels: int = 0
+    revised_predictions: int = 0
+    """Of a window that had closed, and was reported again because of them."""
+    revised_labels: int = 0
     rejected: int = 0
 
 

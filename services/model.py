@@ -28,6 +28,8 @@ FILE = "model.yaml"
 HOUR_MS = 3_600_000
 INTERVALS_AHEAD_MAX = 32
 """Of a learning model: published versions that have not taken effect yet."""
+LATE_WINDOWS_MAX = 400
+"""Closed windows kept for late records, one KiB a feature each."""
 DAY_MS = 24 * HOUR_MS
 MONTH_MS = 365 * DAY_MS // 12
 
@@ -160,6 +162,8 @@ class Monitoring(_Strict):
     """Windows and thresholds of the drift process."""
 
     window_hours: float = Field(24, gt=0)
+    lateness_hours: float = Field(24, ge=0)
+    """For so long after its end, a late prediction or label still changes a window: it is reported again."""
     psi_threshold: float = Field(0.2, gt=0)
     """Effect: the population stability index from which a feature counts as drifted; what a small
     window would show by chance is added to it."""
@@ -203,6 +207,19 @@ class Monitoring(_Strict):
     def window_ms(self) -> int:
         """The window in milliseconds."""
         return round(self.window_hours * HOUR_MS)
+
+    @property
+    def lateness_ms(self) -> int:
+        """The lateness in milliseconds."""
+        return round(self.lateness_hours * HOUR_MS)
+
+    @model_validator(mode="after")
+    def _check_lateness(self) -> Self:
+        if self.lateness_hours > LATE_WINDOWS_MAX * self.window_hours:
+            raise ValueError(
+                f"lateness_hours: at most {LATE_WINDOWS_MAX} times window_hours; each such window is kept"
+            )
+        return self
 
 
 def _named(costs: Any) -> Any:

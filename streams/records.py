@@ -174,8 +174,26 @@ class RelationDrift(msgspec.Struct, kw_only=True, frozen=True):
     """Those that changed most surely, ten at most."""
 
 
+class SegmentDrift(msgspec.Struct, kw_only=True, frozen=True):
+    """What a window counted of the predictions with one value of a feature."""
+
+    segment: str
+    """``origin=EWR``."""
+    predictions: int
+    labels: int
+    """Labels that became known within the window."""
+    score_psi: float | None = None
+    """Of the champion's scores here against all of the reference's; null without them."""
+    loss: float | None = None
+    """Realised, as of `Outcome`, over those labels."""
+
+
 class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report"):
-    """What one closed window of event time looked like. ``report_id`` is the same after a replay."""
+    """What one closed window of event time looked like. ``report_id`` is the same after a replay.
+
+    Late records within the declared lateness change a closed window: it is reported again with the same id
+    and a higher ``revision``, which then counts.
+    """
 
     report_id: str
     model: str
@@ -217,6 +235,9 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     """Null where the reference does not tell how features go together, or without predictions."""
     alarms_standing: list[str] | None = None
     """Ids of the alarms that stood when the window was closed; null in reports of before."""
+    revision: int = 0
+    segments: list[SegmentDrift] = []
+    """By name, those that have predictions or labels here."""
 
 
 class Figure(msgspec.Struct, kw_only=True, frozen=True):

@@ -78,6 +78,8 @@ class Window(msgspec.Struct, kw_only=True, frozen=True):
     labels_orphaned_total: int
     labels_duplicate_total: int
     predictions_unlabelled_total: int
+    revision: int = 0
+    """Above 0: reported again, because of late records."""
 
 
 class Cohort(msgspec.Struct, kw_only=True, frozen=True):
@@ -278,6 +280,9 @@ def _with_report(model: ModelState, report: DriftReport, revision: int) -> Model
     names = dict.fromkeys((*model.features, *(drift.feature for drift in report.features)))
     features = tuple(names)[:FEATURES_MAX]
     window = _window(report, features)
+    known = model.windows.get(report.report_id)
+    if known is not None and known.revision > window.revision:
+        return model
     windows = model.windows.put(report.report_id, report.window_end_ms, window, revision)
     if windows is model.windows:
         return model
@@ -321,6 +326,7 @@ def _window(report: DriftReport, features: tuple[str, ...]) -> Window:
         labels_orphaned_total=report.labels_orphaned_total,
         labels_duplicate_total=report.labels_duplicate_total,
         predictions_unlabelled_total=report.predictions_unlabelled_total,
+        revision=report.revision,
     )
 
 

@@ -200,7 +200,7 @@ class Account:
         if isinstance(record, records.DriftAlarm):
             self.alarms.setdefault(record.alarm_id, record)
         elif isinstance(record, records.DriftReport) and (
-            self.report is None or record.window_end_ms >= self.report.window_end_ms
+            self.report is None or _place(record) >= _place(self.report)
         ):
             self.report = record
 
@@ -244,6 +244,10 @@ class Account:
                 f"{self.dead_letters_before:,} dead letters = {self.collected + self.dead_letters_before:,}"
             )
         return found
+
+
+def _place(report: records.DriftReport) -> tuple[int, int]:
+    return report.window_end_ms, report.revision
 
 
 def mean_log_losses(table: Sequence[Month]) -> tuple[float | None, float | None]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from services.drift import judge, reporting
+from services.drift.closed import ClosedWindows
 from services.drift.judge import Judge, JudgeState
 from services.drift.placing import Rows
 from services.drift.references import References
@@ -40,6 +41,8 @@ class State(msgspec.Struct):
     pending: list[Pending]
     totals: Totals
     window: WindowState | None
+    closed: list[WindowState]
+    """Those that late records may still change."""
     references: list[records.Reference]
     judge: JudgeState
 
@@ -79,11 +82,12 @@ class Engine:
         self._join = Join(
             declaration.label.horizon_ms, state.totals, state.pending, classes=declaration.classes
         )
-        self._references = References(state.references)
+        self._references = References(state.references, declaration.monitoring.segments)
         self._judge = Judge(declaration, self._references, state.judge)
-        self._window: Window | None = None
-        if state.window is not None:
-            self._window = Window(state.window, self._references.placing(state.window.version))
+        self._window = None if state.window is None else self._restored(state.window)
+        self._closed = ClosedWindows(
+            self._window_ms, declaration.monitoring.lateness_ms, map(self._restored, state.closed)
+        )
         self._rows: list[records.Prediction] = []
         self._rows_at: list[int] = []
         """On time and not yet counted, with their places in what is being processed."""
@@ -169,6 +173,7 @@ class Engine:
             pending=list(self._join.entries()),
             totals=self.totals,
             window=self._window.snapshot() if self._window else None,
+            closed=self._closed.states(),
             references=self._references.kept(),
             judge=self._judge.state(),
         )
@@ -190,7 +195,11 @@ class Engine:
 
     def _opened(self, time_ms: int) -> Window:
         start_ms = time_ms // self._window_ms * self._window_ms
+        self._closed.forget(start_ms)
         return Window(WindowState(start_ms, start_ms + self._window_ms))
+
+    def _restored(self, state: WindowState) -> Window:
+        return Window(state, self._references.placing(state.version))
 
     def _process(self, items: Sequence[Item], window: Window, outputs: Outputs) -> None:
         """Process what counts within the open window."""
@@ -208,12 +217,12 @@ class Engine:
             self.totals.repeated += 1
             return
         on_time = prediction.event_time_ms == item.counts_at_ms
-        if on_time and self._judge.is_followed_by(prediction):
+        if (on_time or not self._judge.champion) and self._judge.is_followed_by(prediction):
             self._count_rows(window, outputs)
             self._judge.follow(prediction.version, window.start_ms)
         self._join.add_prediction(prediction, item.counts_at_ms, self._judge.take_answer(prediction))
         if prediction.event_time_ms < window.start_ms:
-            self.totals.late_predictions += 1
+            self._count_late_prediction(prediction, window)
             return
         self._rows.append(prediction)
         self._rows_at.append(place)
@@ -227,17 +236,33 @@ class Engine:
         outputs.outcomes.setdefault(label.source_partition, []).append(outcome)
         if entry.trace:
             outputs.traces[label.source_partition, label.source_offset] = entry.trace
-        if label.event_time_ms < window.start_ms:
-            self.totals.late_labels += 1
-            return
         shadows = {
             arm: loss
             for arm, score in entry.shadow_scores.items()
             if (loss := measures.loss_of_score(score, label.value)) is not None
         }
+        if label.event_time_ms < window.start_ms:
+            if (late := self._late_window(label.event_time_ms, window)) is None:
+                self.totals.late_labels += 1
+                return
+            self.totals.revised_labels += 1
+            late.add_outcome(entry, outcome, values, shadows)
+            return
         window.add_outcome(entry, outcome, values, shadows)
         if values is not None:
             self._judge.take_loss(entry.version, values, label.event_time_ms, place)
+
+    def _count_late_prediction(self, prediction: records.Prediction, window: Window) -> None:
+        """Let it change its window, unless it is too late for that. Detectors have moved on."""
+        if (late := self._late_window(prediction.event_time_ms, window)) is None:
+            self.totals.late_predictions += 1
+            return
+        self.totals.revised_predictions += 1
+        self._choose_version(late)
+        late.count_late(prediction)
+
+    def _late_window(self, time_ms: int, window: Window) -> Window | None:
+        return self._closed.of(time_ms, window.start_ms, self._judge.champion)
 
     def _count_rows(self, window: Window, outputs: Outputs) -> None:
         """Count and watch the rows so far, together, and raise what was found up to here."""
@@ -252,7 +277,7 @@ class Engine:
         window.choose_version(champion, self._references.placing(champion))
 
     def _close(self, window: Window, outputs: Outputs) -> None:
-        self._choose_version(window)
+        window.state.champion = self._judge.champion
         outputs.drift += self._judge.watch_rest(window)
         expired, unlabelled = self.totals.expired, self.totals.unlabelled
         self._join.evict(window.end_ms)
@@ -266,13 +291,24 @@ class Engine:
         performance = self._judge.performance.close_window(window.end_ms, self._judge.champion)
         alarms, requests = self._judge.judge_harm(window.end_ms, offsets)
         outputs.drift += alarms
-        standing = self._judge.standing_ids()
-        outputs.drift.append(
-            reporting.report(self.model, window, found, self.totals, standing, self._judge.measures)
-        )
+        window.state.alarms_standing = self._judge.standing_ids()
+        outputs.drift.append(self._report(window, found))
         outputs.drift += performance
         outputs.requests += requests
         outputs.windows_closed += 1
+        self._closed.keep(window)
+        outputs.drift += map(self._revised, self._closed.touched())
+
+    def _revised(self, window: Window) -> records.DriftReport:
+        """Report a window again, with the records that came too late for its first report."""
+        window.settle()
+        found = reporting.compared(window, self._declaration)
+        return self._report(window, found)
+
+    def _report(self, window: Window, found: reporting.Compared) -> records.DriftReport:
+        return reporting.report(
+            self.model, window, found, self.totals, self._references, self._judge.measures
+        )
 
 
 def fresh_state(
@@ -291,6 +327,7 @@ def fresh_state(
             pending=[],
             totals=Totals(),
             window=None,
+            closed=[],
             references=[],
             judge=judge.fresh(declaration),
         )

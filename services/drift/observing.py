@@ -26,6 +26,8 @@ _RECORD_RESULTS: Mapping[str, tuple[str, str]] = {
     "late_predictions": ("predictions", "late"),
     "unlabelled": ("predictions", "unlabelled"),
     "late_labels": ("labels", "late"),
+    "revised_predictions": ("predictions", "revised"),
+    "revised_labels": ("labels", "revised"),
 }
 
 

@@ -1,13 +1,14 @@
 """Rows of predictions in the cells of a reference: placed once, together, then counted and watched. Pure."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import mmh3
 import numpy as np
 import numpy.typing as npt
 
 from services.drift.cells import Places
+from services.drift.segments import Segment, segments_of
 from services.pairs import Scorer, Scores
 from streams.records import FeatureValue, Prediction, Reference
 
@@ -49,18 +50,20 @@ class Placed:
     """By feature, the values of `rows`."""
     pair_scores: Scores
     """Of `rows`, by each feature of which the reference tells how it goes together with others."""
+    segments: Mapping[str, Segment]
 
 
 class Placing:
     """Finds the cells of rows."""
 
-    def __init__(self, reference: Reference) -> None:
-        """Take the frozen cells of features and scores."""
+    def __init__(self, reference: Reference, segments: Sequence[str] = ()) -> None:
+        """Take the frozen cells of features and scores, and the features by whose values to divide."""
         self.reference = reference
         self.features = [Places(each) for each in reference.features]
         self.score = None if reference.score is None else Places(reference.score)
         paired = len(reference.pairs.sums) if reference.pairs else 0
         self._scorers = [Scorer(each) for each in reference.features[:paired]]
+        self.segments = segments_of(reference.features, segments)
 
     def of(self, rows: Rows) -> Placed:
         """Place all rows."""
@@ -80,4 +83,4 @@ class Placing:
         pair_scores = np.empty((len(fitting), len(self._scorers)), dtype=np.int8)
         for feature, scorer in enumerate(self._scorers):
             pair_scores[:, feature] = scorer.of(cells[:, feature], rows.times_ms[numbers])
-        return Placed(numbers, cells, scores, columns, pair_scores)
+        return Placed(numbers, cells, scores, columns, pair_scores, self.segments)

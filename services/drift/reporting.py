@@ -5,8 +5,10 @@ from itertools import repeat
 
 import numpy as np
 
-from services.drift import multivariate
+from services.drift import multivariate, statistics
 from services.drift.comparison import Comparison, Limits, compare, confidence
+from services.drift.references import References
+from services.drift.sums import means_of
 from services.drift.window import Window
 from services.label_join import Totals
 from services.measures import Measures
@@ -61,18 +63,19 @@ def report(
     window: Window,
     found: Compared,
     totals: Totals,
-    alarms_standing: list[str],
+    references: References,
     measures: Measures,
 ) -> records.DriftReport:
-    """Make the record."""
+    """Make the record: the first one of a window, or a further revision."""
     state, classifies = window.state, measures.task != "regression"
-    sums = dict(zip(measures.names, state.sums, strict=False))
-    shadows = {arm: total / count for arm, (count, total) in state.shadows.items()}
-    reference = window.placing.reference if window.placing else None
+    version = state.champion if state.version is None else state.version
+    reference = references.get(version)
+    revision, state.reports = state.reports, state.reports + 1
+    shadows = means_of(state.shadows)
     return records.DriftReport(
         report_id=f"{model}-{window.start_ms}-{window.end_ms}",
         model=model,
-        version=state.version or 0,
+        version=version,
         window_start_ms=window.start_ms,
         window_end_ms=window.end_ms,
         predictions=state.predictions,
@@ -82,16 +85,32 @@ def report(
         score=found.score.drift if found.score else None,
         confidence=found.confidence,
         relations=found.relations,
-        log_loss=state.loss_sum / state.losses if classifies and state.losses else None,
+        log_loss=state.losses.value if classifies else None,
         accuracy=state.answers_right / state.answers if classifies and state.answers else None,
         reference_log_loss=reference.log_loss if reference else None,
         shadow_log_loss=shadows if measures.task == "binary" else {},
-        measures={name: total / state.losses for name, total in sums.items()},
+        measures=means_of(dict(zip(measures.names, state.measures, strict=False))),
         shadow_losses=shadows,
         labels_joined_total=totals.joined,
         labels_orphaned_total=totals.orphaned,
         labels_duplicate_total=totals.duplicate,
         predictions_unlabelled_total=totals.unlabelled,
         score_bins=found.score.drift.bins if found.score else None,
-        alarms_standing=alarms_standing,
+        alarms_standing=state.alarms_standing,
+        revision=revision,
+        segments=[_segment(name, window) for name in sorted(state.segments)],
+    )
+
+
+def _segment(name: str, window: Window) -> records.SegmentDrift:
+    state = window.state.segments[name]
+    psi = None
+    if window.score is not None and any(state.scores):
+        psi = statistics.population_stability_index(window.score.reference, np.array(state.scores))
+    return records.SegmentDrift(
+        segment=name,
+        predictions=state.predictions,
+        labels=state.labels,
+        score_psi=psi,
+        loss=state.losses.value,
     )

@@ -1,12 +1,33 @@
 """The segments that are watched apart: the most frequent values of the declared features."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from services.model import Monitoring
 from streams.records import FeatureReference, FeatureValue, Reference
 
 SEGMENTS_MAX = 20
 """Values watched apart, the most frequent ones of each declared feature."""
+
+
+class Segment(NamedTuple):
+    """The predictions with one value of a feature."""
+
+    feature: int
+    value: str
+    cell: int
+
+
+def segments_of(references: Sequence[FeatureReference], declared: Sequence[str]) -> dict[str, Segment]:
+    """Return the most frequent values of the declared features of categories, by name: ``origin=EWR``."""
+    found = {}
+    for number, each in enumerate(references):
+        if each.feature in declared and each.categories is not None:
+            names = each.categories
+            by_count = sorted(range(len(names)), key=lambda cell: (-each.counts[cell], names[cell]))
+            for cell in by_count[: SEGMENTS_MAX // len(declared)]:
+                found[f"{each.feature}={names[cell]}"] = Segment(number, names[cell], cell)
+    return found
 
 
 class Segments:
@@ -16,11 +37,10 @@ class Segments:
         """Take the reference that knows how frequent values are; without one there are no segments."""
         features = reference.features if reference else []
         self._width = len(features)
-        self._names = [
-            (number, {value: f"{each.feature}={value}" for value, _ in values})
-            for number, each in enumerate(features)
-            if (values := most_frequent(each, monitoring.segments))
-        ]
+        names: dict[int, dict[str, str]] = {}
+        for name, segment in segments_of(features, monitoring.segments).items():
+            names.setdefault(segment.feature, {})[segment.value] = name
+        self._names = list(names.items())
 
     def of(self, features: Sequence[FeatureValue]) -> list[str]:
         """Return the segments of a row, none if it has other features than the reference."""
@@ -29,12 +49,3 @@ class Segments:
         return [
             found for number, names in self._names if (found := names.get(str(features[number]))) is not None
         ]
-
-
-def most_frequent(reference: FeatureReference, declared: Sequence[str]) -> list[tuple[str, int]]:
-    """Return the most frequent values of a declared feature of categories, each with its cell."""
-    if reference.feature not in declared or reference.categories is None:
-        return []
-    names = reference.categories
-    found = sorted(range(len(names)), key=lambda cell: (-reference.counts[cell], names[cell]))
-    return [(names[cell], cell) for cell in found[: SEGMENTS_MAX // len(declared)]]

@@ -15,7 +15,7 @@ from services.drift.multivariate import PairChange, PairDetector, relation
 from services.drift.placing import Cells, Placed, Rows
 from services.drift.promise import Promise
 from services.drift.ranks import Ranking, Ranks
-from services.drift.segments import most_frequent
+from services.drift.segments import segments_of
 from services.model import Monitoring
 from services.pairs import Moments
 from services.seasons import seasons_of
@@ -194,11 +194,7 @@ class Watchers:
         """Start calm, or from states; without a reference there is nothing to watch."""
         features = reference.features if reference else []
         self._features = [each.feature for each in features]
-        self._segments = {
-            f"{each.feature}={value}": (number, cell)
-            for number, each in enumerate(features)
-            for value, cell in most_frequent(each, monitoring.segments)
-        }
+        self._segments = segments_of(features, monitoring.segments)
         watched = {
             name: _without_counts(features) if name else features
             for name in ("", *self._segments)
@@ -250,8 +246,8 @@ class Watchers:
         ]
 
     def _in_segment(self, name: str, cells: Cells) -> Cells:
-        feature, cell = self._segments[name]
-        return np.flatnonzero(cells[:, feature] == cell)
+        segment = self._segments[name]
+        return np.flatnonzero(cells[:, segment.feature] == segment.cell)
 
     def watch(self) -> list[Noticed]:
         """Watch what is held, at the end of a window."""

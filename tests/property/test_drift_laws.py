@@ -1,5 +1,8 @@
 """Laws of the drift engine: order, interleaving, slicing and restarts change nothing."""
 
+from fractions import Fraction
+
+import msgspec
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -7,11 +10,13 @@ from hypothesis import strategies as st
 from services.drift import statistics
 from services.drift.cells import FeatureCells
 from services.drift.served import SNAPSHOTS
+from services.drift.sums import Mean
 from streams import codec, records
 from tests.unit.drift import world
 from tests.unit.drift.world import HOUR_MS, START_MS, Traffic
 
 MINUTE_MS = 60_000
+COLOURS = ("red", "green", "odd")
 PARTITIONS = 2
 seeds = st.randoms(use_true_random=False)
 quick = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -120,6 +125,81 @@ def test_crash_repeats_what_came_after_the_snapshot_and_nothing_else(traffic, ch
     }
 
 
+@st.composite
+def delays(draw):
+    """Traffic in order, and by how many minutes each record comes late."""
+    count = draw(st.integers(1, 30))
+    minutes = sorted(draw(st.lists(st.integers(0, 400), min_size=count, max_size=count)))
+    truths = draw(st.lists(st.tuples(st.integers(0, 150), st.booleans()), min_size=count, max_size=count))
+    predictions = [
+        world.prediction(
+            number, START_MS + minute * MINUTE_MS, features=[number / 10, COLOURS[number % 3]],
+            score=(number + 1) / 32, shadow_scores={"frozen": (number + 2) / 33},
+        )
+        for number, minute in enumerate(minutes)
+    ]  # fmt: skip
+    labels = [
+        world.label(number, START_MS + (minutes[number] + delay) * MINUTE_MS, float(truth))
+        for number, (delay, truth) in enumerate(truths)
+    ]
+    labels.sort(key=lambda each: each.event_time_ms)
+    late = draw(st.lists(st.integers(0, 120), min_size=2 * count, max_size=2 * count))
+    return predictions, labels, late
+
+
+def _one_partition(predictions, labels):
+    """One partition of each; labels have rising offsets, predictions come as if asked over HTTP."""
+    asked = dict.fromkeys(("source_partition", "source_offset"), records.ASKED_OVER_HTTP)
+    made = [msgspec.structs.replace(each, **asked) for each in predictions]
+    end_ms = START_MS + 24 * HOUR_MS
+    return Traffic(
+        [world.numbered([*made, end_ms]), world.numbered([end_ms])],
+        [world.with_label_offsets([*labels, end_ms]), world.numbered([end_ms])],
+    )
+
+
+def _delayed(log, late):
+    """Let each record come so many minutes of event time later, between others."""
+    arrivals = [each.event_time_ms + minutes * MINUTE_MS for each, minutes in zip(log, late, strict=False)]
+    return [log[number] for number in sorted(range(len(log)), key=lambda number: (arrivals[number], number))]
+
+
+@quick
+@given(delays())
+def test_late_records_end_in_the_reports_that_they_would_have_made_in_time(made):
+    """Labels wait longer for predictions here than any record is late; totals tell of the moment."""
+    predictions, labels, late = made
+    declared = world.declaration(segments=["colour"], lateness_hours=24)
+    declared = declared.model_copy(
+        update={"label": declared.label.model_copy(update={"horizon_hours": 30.0})}
+    )
+    in_time, delayed = world.new_engine(declared, PARTITIONS), world.new_engine(declared, PARTITIONS)
+    expected = world.play(in_time, _one_partition(predictions, labels))
+    found = world.play(
+        delayed, _one_partition(_delayed(predictions, late), _delayed(labels, late[len(predictions) :]))
+    )
+    assert delayed.totals.late_predictions == delayed.totals.late_labels == 0
+    if delayed.totals.orphaned == 0:  # no label came before its prediction
+        assert _said(found) == _said(expected)
+    else:
+        assert sum(report.predictions for report in world.latest(found)) == len(predictions)
+
+
+def _said(outputs):
+    """Return what reports say of windows in which something was."""
+    totals = dict.fromkeys(
+        (
+            "labels_joined_total", "labels_orphaned_total", "labels_duplicate_total",
+            "predictions_unlabelled_total", "revision",
+        ), 0,
+    )  # fmt: skip
+    return {
+        report.report_id: msgspec.structs.replace(report, **totals, alarms_standing=None)
+        for report in world.latest(outputs)
+        if report.predictions or report.labels
+    }
+
+
 @quick
 @given(logs(), seeds)
 def test_every_label_and_prediction_is_accounted_for(traffic, chance):
@@ -133,7 +213,7 @@ def test_every_label_and_prediction_is_accounted_for(traffic, chance):
     assert totals.expired == totals.predictions - engine.pending == totals.predictions
     assert totals.expired - totals.unlabelled == totals.joined
     assert sum(map(len, outputs.outcomes.values())) == totals.joined
-    counted = sum(report.predictions for report in world.reports(outputs))
+    counted = sum(report.predictions for report in world.latest(outputs))
     assert counted + totals.late_predictions == totals.predictions
 
 
@@ -148,6 +228,21 @@ def test_counts_do_not_depend_on_chunks_or_order(column, size):
         pieces.add(shuffled[start : start + size])
     assert whole.counts.tolist() == pieces.counts.tolist()
     assert whole.counts.sum() == len(column)
+
+
+numbers = st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=20)
+
+
+@given(numbers, numbers, seeds)
+def test_exact_sums_forget_what_is_taken_away_and_know_no_order(values, others, chance):
+    mean = Mean.of(values)
+    for value in others:
+        mean.add(value)
+    for value in chance.sample(others, len(others)):
+        mean.remove(value)
+    assert mean.value == Mean.of(chance.sample(values, len(values))).value
+    if values:
+        assert mean.value == float(sum(map(Fraction, values)) / len(values))
 
 
 two_samples = st.integers(1, 12).flatmap(
@@ -169,4 +264,4 @@ def test_statistics_stay_in_their_ranges(pair):
 
 
 def _by_id(drift):
-    return {getattr(record, "report_id", None) or record.alarm_id: record for record in drift}
+    return {world.identity(record): record for record in drift}

@@ -103,11 +103,10 @@ class KafkaWorld:
     def drift(self) -> list[records.DriftRecord]:
         """Read reports and alarms, the first of each id; all repeats must be equal."""
         decode = records.decoder_of(records.DriftRecord).decode
-        found: dict[str, records.DriftRecord] = {}
+        found: dict[tuple[str, int], records.DriftRecord] = {}
         for message in self._own(topics.DRIFT.name):
             record = decode(message.value)
-            identity = record.alarm_id if isinstance(record, records.DriftAlarm) else record.report_id
-            assert found.setdefault(identity, record) == record
+            assert found.setdefault(world.identity(record), record) == record
         return list(found.values())
 
     def requests(self) -> list[records.RetrainingRequested]:

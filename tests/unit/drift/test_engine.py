@@ -200,16 +200,74 @@ def test_out_of_order_prediction_belongs_to_its_window_while_it_is_open():
     assert desk.engine.totals.late_predictions == 0
 
 
-def test_prediction_of_a_closed_window_is_counted_late_and_still_joined():
+def test_prediction_of_a_closed_window_is_joined_and_its_window_reported_again():
     desk = Desk()
+    desk.predict(1, 10)
+    (first,) = world.reports(desk.until(70))
+    desk.predict(2, 20, features=[9.0, "mauve"])
+    desk.label(2, 75, 1.0)
+    outputs = desk.until(120)
+    second, again = world.reports(outputs)
+    assert (first.predictions, first.revision) == (1, 0)
+    assert (second.predictions, second.labels) == (0, 1)
+    assert (again.report_id, again.revision, again.predictions) == (first.report_id, 1, 2)
+    assert again.features[1].new_categories == ["mauve"]
+    assert again.alarms_standing == first.alarms_standing
+    assert [outcome.prediction_id for outcome in outcomes(outputs)] == ["p2"]
+    totals = desk.engine.totals
+    assert (totals.late_predictions, totals.revised_predictions) == (0, 1)
+
+
+def test_label_of_a_closed_window_counts_there():
+    desk = Desk()
+    desk.predict(1, 10, score=0.25)
+    desk.until(70)
+    desk.label(1, 50, 1.0)
+    second, again = world.reports(desk.until(120))
+    assert (second.labels, again.labels, again.revision) == (0, 1, 1)
+    assert again.log_loss == -math.log(0.25)
+    assert desk.engine.totals.revised_labels == 1
+
+
+def test_what_comes_later_than_the_lateness_is_counted_and_in_no_report():
+    desk = Desk(lateness_hours=2)
+    desk.predict(1, 10)
+    desk.predict(2, 190)
+    desk.until(195)
+    desk.predict(3, 61)  # its window ended at 120, and the open one began at 180
+    desk.predict(4, 59)  # its window ended at 60
+    reports = world.reports(desk.until(240))
+    assert [(report.window_start_ms - START_MS) // HOUR_MS for report in reports] == [3, 1]
+    assert [report.predictions for report in reports] == [1, 1]
+    totals = desk.engine.totals
+    assert (totals.late_predictions, totals.revised_predictions) == (1, 1)
+
+
+def test_without_lateness_a_report_is_final():
+    desk = Desk(lateness_hours=0)
     desk.predict(1, 10)
     desk.until(70)
     desk.predict(2, 20)
-    desk.label(2, 75, 1.0)
-    outputs = desk.until(120)
+    (report,) = world.reports(desk.until(120))
+    assert report.predictions == 0
     assert desk.engine.totals.late_predictions == 1
-    assert [outcome.prediction_id for outcome in outcomes(outputs)] == ["p2"]
-    assert world.reports(outputs)[0].predictions == 0
+
+
+def test_report_counts_segments_apart():
+    desk = Desk(segments=["colour"])
+    for number, colour in enumerate(("red", "blue", "red", "odd")):
+        desk.predict(number, number, features=[0.0, colour], score=0.25 if colour == "red" else 0.75)
+        desk.label(number, number + 10, 1.0)
+    (report,) = world.reports(desk.until(60))
+    found = {each.segment: (each.predictions, each.labels, each.loss) for each in report.segments}
+    assert found == {
+        "colour=red": (2, 2, -math.log(0.25)),
+        "colour=blue": (1, 1, -math.log(0.75)),
+        "colour=green": (0, 0, None),
+    }
+    (red,) = [each for each in report.segments if each.segment == "colour=red"]
+    assert red.score_psi is not None
+    assert red.score_psi > 1
 
 
 def test_outcomes_of_a_partition_have_rising_offsets_although_labels_came_out_of_order():

@@ -297,6 +297,18 @@ def reports(outputs: Outputs) -> list[records.DriftReport]:
     return [record for record in outputs.drift if isinstance(record, records.DriftReport)]
 
 
+def latest(outputs: Outputs) -> list[records.DriftReport]:
+    """Return of each window what was said last."""
+    return list({report.report_id: report for report in reports(outputs)}.values())
+
+
+def identity(record: records.DriftRecord) -> tuple[str, int]:
+    """Return what tells a repeat from another record."""
+    if isinstance(record, records.DriftAlarm):
+        return record.alarm_id, 0
+    return f"{type(record).__name__} {record.report_id}", record.revision
+
+
 def alarms(outputs: Outputs) -> list[records.DriftAlarm]:
     return [record for record in outputs.drift if isinstance(record, records.DriftAlarm)]
 

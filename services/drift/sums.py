@@ -1,0 +1,60 @@
+"""Exact sums: equal in whatever order they are added up, and nothing is left when all is taken away."""
+
+from collections.abc import Iterable, Mapping
+from typing import Self
+
+import msgspec
+
+
+class Mean(msgspec.Struct, array_like=True):
+    """Numbers, of which the mean is wanted.
+
+    Every finite double is an integer times a power of two, so the sum is an integer in units of 2**-shift.
+    """
+
+    count: int = 0
+    shift: int = 0
+    scaled: bytes = b""
+    """The sum, little-endian, signed: it needs more than 64 bits."""
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Self:
+        """Add up."""
+        mean = cls()
+        for value in values:
+            mean.add(value)
+        return mean
+
+    def add(self, value: float) -> None:
+        """Take one finite number."""
+        self._change(value, 1)
+
+    def remove(self, value: float) -> None:
+        """Take one away that was added."""
+        self._change(value, -1)
+
+    @property
+    def value(self) -> float | None:
+        """The mean, rounded once; None without numbers."""
+        return self._sum / (self.count << self.shift) if self.count else None
+
+    @property
+    def _sum(self) -> int:
+        return int.from_bytes(self.scaled, "little", signed=True)
+
+    def _change(self, value: float, sign: int) -> None:
+        numerator, denominator = float(value).as_integer_ratio()
+        shift, total = denominator.bit_length() - 1, self._sum
+        if shift > self.shift:
+            total <<= shift - self.shift
+            self.shift = shift
+        total += sign * (numerator << (self.shift - shift))
+        self.count += sign
+        if not self.count:  # the same as if nothing had ever been added
+            self.shift = 0
+        self.scaled = total.to_bytes((total.bit_length() + 8) // 8, "little", signed=True) if total else b""
+
+
+def means_of(sums: Mapping[str, Mean]) -> dict[str, float]:
+    """Return the means that there are, by name."""
+    return {name: mean for name, each in sorted(sums.items()) if (mean := each.value) is not None}
