@@ -5,6 +5,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from streams import garbage
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -54,6 +56,7 @@ COMMANDS = (
 
 def main() -> None:
     """Run the command line."""
+    garbage.collect_rarely()
     arguments = sys.argv[1:]
     if arguments in ([], ["-h"], ["--help"]):
         # The overview needs no parser: importing cyclopts and rich would take ten times as long.

@@ -6,7 +6,6 @@ the two cannot disagree. One session lasts from the last snapshot until Kafka fa
 
 import contextlib
 import dataclasses
-import gc
 import logging
 import signal
 import threading
@@ -25,7 +24,7 @@ from services.feed import Feed
 from services.model import ModelDeclaration
 from services.outbox import StoppedError
 from services.settings import Settings
-from streams import records, topics
+from streams import garbage, records, topics
 from streams.inputs import PREDICTION, Inputs
 from streams.producer import Record
 
@@ -181,19 +180,13 @@ def run(service: str, settings: Settings, port: int, open_session: OpenSession) 
     telemetry.configure_logging(service, settings.log_level)
     # It reports each large fetch that it decodes as an event loop that blocks: here that is the work.
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
-    _collect_rarely()
+    garbage.settle()
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     process = Process(open_session, stopping)
     with web.serve_in_thread(web.application(process.not_ready), settings.host, port):
         process.run()
-
-
-def _collect_rarely() -> None:
-    """Spare an eighth of the CPU: a slice's objects die by their counts, and the state holds no cycles."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 class Process:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import threading
@@ -12,6 +11,7 @@ from typing import Any
 import structlog
 import uvloop
 
+from streams import garbage
 from streams.groups import STOP_SECONDS
 
 log = structlog.get_logger()
@@ -19,8 +19,6 @@ log = structlog.get_logger()
 Context = contextlib.AbstractAsyncContextManager[Any]
 Failure = Callable[[], str | None]
 """Tells why a process cannot go on, None as long as it can."""
-GC_CONTAINERS = 100_000
-"""Containers made and not yet freed from which the garbage collector looks for cycles among them."""
 LOOK_SECONDS = 0.5
 
 
@@ -42,7 +40,7 @@ async def _run(during: Sequence[Context], failure: Failure) -> bool:
     async with contextlib.AsyncExitStack() as stack:
         for context in during:
             await stack.enter_async_context(context)
-        _spare_the_heap()
+        garbage.settle()
         log.info("process.started")
         reason = await _wait(stopping, failure)
         if reason is None:
@@ -60,18 +58,6 @@ async def _wait(stopping: asyncio.Event, failure: Failure) -> str | None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), LOOK_SECONDS)
     return None
-
-
-def _spare_the_heap() -> None:
-    """Keep the garbage collector away from what stays, and let it rest while a slice is worked on.
-
-    A slice of thousands of records makes some ten thousand containers, all of which die by reference
-    counting. With Python's default of a collection every 700, each of them walked over all that the
-    imports had left: that took a third of the time (`bench/scoring.py`).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_CONTAINERS, 20, 100)
 
 
 def _exit_after(seconds: float, code: int) -> None:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from services.embedded.supervisor import Child, Launch, Supervisor, answers_ok
+from streams import garbage
 
 READY_SECONDS_MAX = 240.0
 """Importing MLflow takes 4 s of CPU, without compiled bytecode 12 s; a busy machine multiplies that."""
@@ -35,6 +36,7 @@ def start(supervisor: Supervisor, folder: Path, port: int) -> Child:
 
 def serve(folder: Path, port: int) -> None:
     """Serve until SIGTERM. The names of the settings are those that ``mlflow server`` hands to its child."""
+    garbage.collect_rarely()
     import uvicorn
     from mlflow.server import constants
     from mlflow.server.handlers import initialize_backend_stores

@@ -58,12 +58,12 @@ def serve(settings: Settings) -> None:
 
 def warm_up(settings: Settings) -> None:
     """Import what takes seconds, and reach MLflow, before the first request waits for it."""
-    import duckdb  # noqa: F401  # warmed, as all below
+    import skops.io  # noqa: F401, I001  # warmed, as all below; first, as it searches all that is loaded
+    import duckdb  # noqa: F401  # as above
     import matplotlib.figure  # noqa: F401  # as above
     import mlflow.sklearn  # noqa: F401  # as above
     import pandera.pandas  # noqa: F401  # as above
     import sklearn.ensemble  # noqa: F401  # as above
-    import skops.io  # noqa: F401  # as above
 
     registry.connect(settings).search_experiments(max_results=1)
 

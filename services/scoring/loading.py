@@ -16,7 +16,11 @@ Loader = Callable[[ModelDeclaration, Inputs], Load]
 
 def loader(settings: Settings) -> Loader:
     """Return what makes each model's own loading; a load blocks for some 100 ms."""
-    registry.connect(settings)  # here and not at the first load: the import takes seconds
+    # Here and not at the first load: the imports take seconds. skops first: for each of its trusted names it
+    # searches all modules that are loaded, and MLflow brings a thousand.
+    import skops.io  # noqa: F401  # warmed
+
+    registry.connect(settings)
     learned = load_learned(settings)
 
     def of_model(declaration: ModelDeclaration, given: Inputs) -> Load:

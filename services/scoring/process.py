@@ -13,6 +13,7 @@ from cyclopts.validators import Number
 
 from services import telemetry, web
 from services.settings import Settings
+from streams import garbage
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -144,6 +145,7 @@ class Scoring:
 
 
 if __name__ == "__main__":
+    garbage.collect_rarely()
     own = Settings()
     telemetry.configure_logging("scoring", own.log_level)
     serve(own, worker_of=int(sys.argv[1]))  # not getppid(): the parent may have ended already
