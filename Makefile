@@ -3,6 +3,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Most tests wait for servers: two processes, each with servers of its own, take file after file. With `-x` both
+# stop after the first failure.
+ALL_TESTS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 
@@ -19,8 +22,8 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)  ## Run the whole system on a year of flights (ARGS="--max --summary out.json")
 	@$(BIN)/driftline demo $(ARGS)
 
-test: $(READY)  ## Run all tests against real servers (ARGS="-k name")
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(READY)  ## Run all tests against real servers (ARGS="-k name": some of them, in one process)
+	@$(BIN)/python -m pytest $(or $(ARGS),$(ALL_TESTS))
 
 check: $(READY)  ## Format, lint, types, layers, deployment files, then all tests
 	$(BIN)/ruff format --check .

@@ -10,7 +10,29 @@ from services.embedded.supervisor import Supervisor
 from services.settings import Settings
 from tests.servers import Server
 
+FOLDER = Path(__file__).parent
+FIRST = (
+    "fault/test_scoring_faults.py",
+    "flow/test_demo.py",
+    "fault",
+    "flow",
+    "browser",
+    "contract",
+    "property",
+    "unit",
+)
+"""Files and folders as two pytest processes take them: the longest first, so neither ends alone with one."""
 PROCESSES = ("scoring", "features", "drift", "learning", "archive", "retraining", "dashboard", "skew")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order the files for two processes of pytest-xdist; one alone takes them by their names."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: _place(item.path.relative_to(FOLDER).as_posix()))
+
+
+def _place(path: str) -> int:
+    return next(place for place, first in enumerate(FIRST) if path.startswith(first))
 
 
 @pytest.fixture(scope="session")

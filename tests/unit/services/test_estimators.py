@@ -123,7 +123,14 @@ def test_sets_are_written_in_one_order():
         (stats.Quantile(), "RsQuantile"),
         (collections.defaultdict(lambda: 0), "<lambda>"),
     ],
-    ids=repr,
+    ids=[
+        "function",
+        "foreign random",
+        "drift detector",
+        "tree with detectors",
+        "compiled",
+        "function inside",
+    ],
 )
 def test_what_is_no_data_is_refused_by_name(value, reason):
     with pytest.raises(EstimatorError, match=reason):
