@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import os
 import signal
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +10,7 @@ import structlog
 import uvloop
 
 from streams import garbage
-from streams.groups import STOP_SECONDS
+from streams.stopping import exit_within_bounds
 
 log = structlog.get_logger()
 
@@ -47,7 +45,7 @@ async def _run(during: Sequence[Context], failure: Failure) -> bool:
             log.info("process.stopping")
         else:
             log.error("process.crashed", error=reason)
-        _exit_after(STOP_SECONDS + 1, int(reason is not None))
+        exit_within_bounds(int(reason is not None))
     return reason is not None
 
 
@@ -58,10 +56,3 @@ async def _wait(stopping: asyncio.Event, failure: Failure) -> str | None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), LOOK_SECONDS)
     return None
-
-
-def _exit_after(seconds: float, code: int) -> None:
-    """Bound the shutdown: Faust has been seen to wait for ever for a broker that is gone."""
-    timer = threading.Timer(seconds, os._exit, [code])
-    timer.daemon = True
-    timer.start()

@@ -20,12 +20,11 @@ from faust.types import TP
 from yarl import URL
 
 from streams.batches import BatchConsumer, BatchTopic, BatchTransport, Handler, Lanes, Observer, Slice
+from streams.stopping import STOP_SECONDS
 
 LetGo = Callable[[], Awaitable[None]]
 
 COMMIT_SECONDS = 0.5
-STOP_SECONDS = 8.0
-"""After this, a stop is forced: within the 10 s that we promise, and nothing uncommitted is lost by it."""
 FETCH_BYTES_MAX = 8 << 20
 """Of one partition at once: room for a slice of 20,000 records of 400 bytes."""
 

@@ -15,6 +15,7 @@ from services.retraining.retrainer import Retrainer
 from services.settings import Settings
 from streams import records, topics
 from streams.cloud_events import Envelope
+from streams.stopping import exit_within_bounds
 
 log = structlog.get_logger()
 
@@ -31,7 +32,8 @@ def run() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     settings = Settings()
     telemetry.configure_logging("retraining", settings.log_level)
-    signal.signal(signal.SIGTERM, _stop)  # as Ctrl-C does: at once, in the middle of a training as well
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         serve(settings)
     except KeyboardInterrupt:
@@ -185,4 +187,6 @@ def read_all(options: Mapping[str, Any], topic: str, kind: Any) -> list[Known]:
 
 
 def _stop(*_: object) -> None:
+    """End at once, in the middle of a training as well."""
+    exit_within_bounds()
     raise KeyboardInterrupt

@@ -131,4 +131,5 @@ def test_a_killed_worker_is_replaced_while_the_other_answers(scoring: Process, s
     orphans = workers(scoring)
     scoring.kill()
     # A parent that is killed leaves no worker behind, so that its successor gets the port.
-    until(lambda: not any(psutil.pid_exists(pid) for pid in orphans), "the workers have ended", 30)
+    # They look for it once they run.
+    until(lambda: not any(psutil.pid_exists(pid) for pid in orphans), "the workers have ended", 60)

@@ -1,5 +1,6 @@
 """A scorer with everything around it replaced by the simplest thing that is true to its contract."""
 
+import threading
 import time
 
 import numpy as np
@@ -60,16 +61,28 @@ class HalfOfX:
 
 
 class Slow(HalfOfX):
-    """Takes its time; counts the rows of each call."""
+    """Takes its time."""
 
     def __init__(self, seconds, **options):
         super().__init__(**options)
         self.seconds = seconds
+
+    def predict(self, columns):
+        time.sleep(self.seconds)
+        return super().predict(columns)
+
+
+class Held(HalfOfX):
+    """Answers when it is let go; counts the rows of each call."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.let_go = threading.Event()
         self.calls = []
 
     def predict(self, columns):
         self.calls.append(len(columns["x"]))
-        time.sleep(self.seconds)
+        assert self.let_go.wait(20)
         return super().predict(columns)
 
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from services import web
 from services.scoring import rest
 from services.settings import Token
-from tests.unit.scoring.fakes import HalfOfX, Slow, Store, endpoint
+from tests.unit.scoring.fakes import HalfOfX, Held, Slow, Store, endpoint
 
 ROW = {"id": "r0", "at": "2013-07-01T16:05:00Z", "x": 1.2, "who": "abc"}
 
@@ -35,6 +35,13 @@ def concurrently(ask, door=None, **subjects):
             return await ask(lambda **body: http.post("/predict", json={"rows": [ROW]} | body))
 
     return asyncio.run(run())
+
+
+async def seen(condition):
+    """Wait until it holds."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  # what is looked at has no event
+            await asyncio.sleep(0.001)
 
 
 def test_the_caller_s_request_id_comes_back_and_stands_in_errors_and_logs():
@@ -84,17 +91,20 @@ def test_an_answer_that_takes_too_long_is_given_up():
 
 
 def test_concurrent_rows_share_a_call_of_the_model_and_errors_stay_with_their_own():
-    model = Slow(0.02, poison=9.5)
+    model = Held(poison=9.5)
+    subject = endpoint(models={1: model}, limits={"threads": 1})
 
     async def ask(post):
         first = asyncio.create_task(post())
-        await asyncio.sleep(0.01)
+        await seen(lambda: model.calls == [1])
         rows = [ROW | {"id": f"r{number}", "x": 9.5 if number == 4 else number} for number in range(8)]
-        rest_of_them = await asyncio.gather(*(post(rows=[row]) for row in rows))
+        rest_of_them = [asyncio.create_task(post(rows=[row])) for row in rows]
+        await seen(lambda: len(subject._batcher._waiting) == len(rows))
+        model.let_go.set()
         await first
-        return rest_of_them
+        return await asyncio.gather(*rest_of_them)
 
-    answers = concurrently(ask, m=endpoint(models={1: model}, limits={"threads": 1}))
+    answers = concurrently(ask, m=subject)
     assert [answer.status_code for answer in answers] == [200] * 4 + [500] + [200] * 3
     assert [answer.json()["predictions"][0]["score"] for answer in answers if answer.is_success] == [
         number / 2 for number in range(8) if number != 4
