@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -158,6 +158,27 @@ class Label(Topic):
         return round(self.horizon_hours * HOUR_MS)
 
 
+class QualityBounds(_Strict):
+    """What the values of one feature are bound to be, as served."""
+
+    min: float | None = None
+    max: float | None = None
+    allowed: tuple[str, ...] = ()
+    """Names; a number is compared by how it is written."""
+    null_share_max: float | None = Field(None, ge=0, le=1)
+    """Share of a window's values; by default any, but none of a field of the request that is not nullable."""
+    invalid_share_max: float = Field(0.0, ge=0, le=1)
+    """Share of a window's values that may be of another type, out of the bounds, or of another name."""
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Self:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        if self.allowed and (self.min is not None or self.max is not None):
+            raise ValueError("allowed excludes min and max: a feature has names or numbers")
+        return self
+
+
 class Monitoring(_Strict):
     """Windows and thresholds of the drift process."""
 
@@ -175,6 +196,8 @@ class Monitoring(_Strict):
     """Of all features, segments and scores together, on average, at most."""
     season: dict[str, tuple[seasons.Part, ...]] = {}
     """By feature: the parts of the event time (UTC) with which it changes by nature."""
+    quality: dict[str, QualityBounds] = {}
+    """By feature: what its values are bound to be. An alarm is raised when a window breaks it."""
     segments: tuple[str, ...] = ()
     """Features whose most frequent values are watched apart."""
     block_hours: float = Field(24, gt=0)
@@ -406,6 +429,11 @@ class ModelDeclaration(_Strict):
         for name in self.features.from_request:
             if name not in request:
                 raise ValueError(f"features.from_request names {name!r}, which request.schema does not have")
+        types = {field.name: field.type for field in self.request.fields}
+        for name, bounds in self.monitoring.quality.items():
+            is_text = types.get(name) is codec.FieldType.STRING and name in self.features.from_request
+            if is_text and (bounds.min is not None or bounds.max is not None):
+                raise ValueError(f"monitoring.quality.{name}: a string has no min and max")
         if self.label.value not in {field.name for field in self.label.fields}:
             raise ValueError(f"label.value names {self.label.value!r}, which label.schema does not have")
         return self
@@ -496,7 +524,8 @@ def _suggestion(place: Sequence[int | str]) -> str:
     """Suggest the nearest setting of the section in which an unknown one stands."""
     section: Any = ModelDeclaration
     for part in place[:-1]:
-        section = section.model_fields[str(part)].annotation
+        by_name = get_origin(section) is dict
+        section = get_args(section)[1] if by_name else section.model_fields[str(part)].annotation
     names = [field.alias or name for name, field in section.model_fields.items()]
     near = difflib.get_close_matches(str(place[-1]), names, n=1)
     return f" (did you mean {near[0]}?)" if near else f"; known are {', '.join(names)}"

@@ -151,6 +151,11 @@ DRIFT_EFFECT = Gauge(
 DRIFT_EVIDENCE = Gauge(
     "driftline_drift_evidence", "-log10 of the p-value of the last window", ["model", "feature"]
 )
+DRIFT_FAULTS = Gauge(
+    "driftline_drift_faults_ratio",
+    "Share of a feature's values in the last window that were not as declared",
+    ["model", "feature", "fault"],
+)
 DRIFT_ALARMS = Counter("driftline_drift_alarms", "Alarms raised", ["model", "kind"])
 DRIFT_RECORDS = Counter(
     "driftline_drift_records", "Drift's input records by what became of them", ["model", "input", "result"]

@@ -103,6 +103,24 @@ class Bins(msgspec.Struct, kw_only=True, frozen=True):
     compare with."""
     counts: list[int] = []
     """Of the window."""
+    psi: list[float] = []
+    """What each bin adds to the index."""
+
+
+class Contribution(msgspec.Struct, kw_only=True, frozen=True):
+    """One bin of one feature, and what of the drift that reaches the model is due to it."""
+
+    feature: str
+    bin: str
+    """``12 to 15``, ``below -3``, a category, ``(missing)``."""
+    expected_share: float
+    share: float
+    psi: float
+    """What the bin adds to the feature's index."""
+    importance: float | None
+    """Of the feature; null when it is not known."""
+    weight: float
+    """The index by the feature's share of all importances, or by an equal one when they are not known."""
 
 
 class FeatureDrift(msgspec.Struct, kw_only=True, frozen=True):
@@ -137,6 +155,8 @@ class FeatureDrift(msgspec.Struct, kw_only=True, frozen=True):
     """Of "as many cells count as before"."""
     bins: Bins | None = None
     """What was compared."""
+    importance: float | None = None
+    """See `FeatureReference`."""
 
 
 class ConfidenceDrift(msgspec.Struct, kw_only=True, frozen=True):
@@ -188,6 +208,24 @@ class SegmentDrift(msgspec.Struct, kw_only=True, frozen=True):
     """Realised, as of `Outcome`, over those labels."""
 
 
+class FeatureQuality(msgspec.Struct, kw_only=True, frozen=True):
+    """How many values of a feature were not as declared; each counts once."""
+
+    feature: str
+    values: int
+    nulls: int = 0
+    wrong_type: int = 0
+    below: int = 0
+    above: int = 0
+    not_allowed: int = 0
+    null_share_max: float | None = None
+    """As declared; null: any."""
+    invalid_share_max: float = 0.0
+    """Of all that is neither as declared nor null."""
+    broken: bool = False
+    """More than declared."""
+
+
 class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report"):
     """What one closed window of event time looked like. ``report_id`` is the same after a replay.
 
@@ -233,6 +271,10 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     """Of the champion's scores; null for models that are not binary."""
     relations: RelationDrift | None = None
     """Null where the reference does not tell how features go together, or without predictions."""
+    quality: list[FeatureQuality] = []
+    """Of the features of which something is declared: how many values were not so."""
+    contributions: list[Contribution] = []
+    """The bins of all features to which most of the drift is due, 20 at most, the largest weight first."""
     alarms_standing: list[str] | None = None
     """Ids of the alarms that stood when the window was closed; null in reports of before."""
     revision: int = 0
@@ -310,7 +352,7 @@ class DriftAlarm(msgspec.Struct, kw_only=True, frozen=True, tag="drift_alarm"):
     alarm_id: str
     model: str
     version: int
-    kind: Literal["feature", "category", "relation", "score", "loss"]
+    kind: Literal["feature", "category", "relation", "quality", "score", "loss"]
     subject: str
     """The feature's name, two of them, or ``score``, or ``log_loss``."""
     value: float
@@ -329,6 +371,8 @@ class DriftAlarm(msgspec.Struct, kw_only=True, frozen=True, tag="drift_alarm"):
     """Where values of late stand among those known, 0 to 1; 0.5 when nothing changed."""
     segment: str = ""
     """``origin=EWR``: only predictions with this value; empty: all."""
+    contributions: list[Contribution] = []
+    """Of a feature: the bins that its change is due to, three at most, in the window so far."""
 
 
 class RetrainingRequested(msgspec.Struct, kw_only=True, frozen=True, tag="retraining_requested"):
@@ -352,6 +396,8 @@ class RetrainingRequested(msgspec.Struct, kw_only=True, frozen=True, tag="retrai
     train_to_ms: int | None = None
     basis: Literal["labels", "estimate"] = "labels"
     """What rose: the loss of labels as they became known, or an estimate that has been right of late."""
+    contributions: list[Contribution] = []
+    """Of the last window, see `DriftReport`."""
 
 
 class RetrainingFinished(msgspec.Struct, kw_only=True, frozen=True, tag="retraining_finished"):
@@ -393,6 +439,9 @@ class FeatureReference(msgspec.Struct, kw_only=True, frozen=True):
     """By season (see `services.seasons`): the counts, the missing ones last."""
     design_effect: float = 1.0
     """How much more the values of a block of time vary together than independent ones would."""
+    importance: float | None = None
+    """By how much the loss on the window held out in training rises when this feature is shuffled among its
+    rows; null when it was not measured."""
 
 
 class PairReference(msgspec.Struct, kw_only=True, frozen=True):

@@ -7,7 +7,7 @@ import msgspec
 from services.drift.detection import Change
 from streams import records
 
-Kind = Literal["feature", "category", "relation", "score", "loss"]
+Kind = Literal["feature", "category", "relation", "quality", "score", "loss"]
 EVIDENCE_MAX = 20
 """Alarms carried by one request for retraining."""
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from services.drift import statistics
 from services.drift.cells import FeatureCells
 from services.drift.statistics import Counts
 from streams.records import Bins
@@ -23,19 +24,23 @@ def of(cells: FeatureCells, reference: Counts) -> Bins:
         reference: Counts over the same cells, the window's seasons mixed in.
     """
     shares = reference / max(float(reference.sum()), 1.0)
-    return _of_numbers(cells, shares) if cells.numeric else _of_categories(cells, shares)
+    parts = np.zeros(len(reference))
+    if reference.sum() and cells.counts.sum():
+        parts = statistics.index_by_cell(reference, cells.counts)
+    return _of_numbers(cells, shares, parts) if cells.numeric else _of_categories(cells, shares, parts)
 
 
-def _of_numbers(cells: FeatureCells, shares: Counts) -> Bins:
+def _of_numbers(cells: FeatureCells, shares: Counts, parts: Counts) -> Bins:
     """Join neighbours within the range, equally many; what is below and above it stays apart."""
     last = len(cells.edges)  # the cell above all edges; the missing ones follow
     step = max(1, -(-(last - 1) // BINS_MAX))
     starts = sorted({0, *range(1, last, step), last, last + 1})
     edges = [float(cells.edges[start - 1]) for start in starts[1:-1]]
-    return _bins(np.add.reduceat(shares, starts), np.add.reduceat(cells.counts, starts), edges=edges)
+    known, seen, added = (np.add.reduceat(values, starts) for values in (shares, cells.counts, parts))
+    return _bins(known, seen, added, edges=edges)
 
 
-def _of_categories(cells: FeatureCells, shares: Counts) -> Bins:
+def _of_categories(cells: FeatureCells, shares: Counts, parts: Counts) -> Bins:
     """Name the most frequent ones of either side; the other known ones, the new and the missing follow."""
     names = cells.places.categories
     larger = np.maximum(shares, cells.counts / max(int(cells.counts.sum()), 1))[: len(names)]
@@ -46,15 +51,20 @@ def _of_categories(cells: FeatureCells, shares: Counts) -> Bins:
         return np.concatenate([values[named], [rest], values[len(names) :]])
 
     shown = [*(names[cell][:NAME_CHARS_MAX] for cell in named), OTHERS, NEW]
-    return _bins(laid_out(shares), laid_out(cells.counts), categories=shown)
+    return _bins(laid_out(shares), laid_out(cells.counts), laid_out(parts), categories=shown)
 
 
 def _bins(
-    shares: Counts, counts: Counts, edges: list[float] | None = None, categories: Sequence[str] | None = None
+    shares: Counts,
+    counts: Counts,
+    parts: Counts,
+    edges: list[float] | None = None,
+    categories: Sequence[str] | None = None,
 ) -> Bins:
     return Bins(
         edges=edges,
         categories=None if categories is None else list(categories),
         expected=[round(share, _SHARE_DIGITS) for share in shares.tolist()],
         counts=counts.tolist(),
+        psi=[round(part, _SHARE_DIGITS) for part in parts.tolist()],
     )

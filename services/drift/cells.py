@@ -50,7 +50,7 @@ class Places:
     def of(self, column: Column) -> Cells:
         """Return the cells of a column. A value that is no number is missing in a numeric feature."""
         if self.numeric:
-            values = _numbers(column)
+            values = numbers_of(column)
             cells = self._grid.cells(values)
             cells[np.isnan(values)] = self.missing
             return cells
@@ -71,6 +71,7 @@ class FeatureCells:
         """Start empty, or from the counts of a snapshot."""
         self.name = reference.feature
         self.design_effect = reference.design_effect
+        self.importance = reference.importance
         self.places = Places(reference)
         self.numeric = self.places.numeric
         self.edges = self.places.edges
@@ -131,7 +132,8 @@ def seasonal(reference: FeatureReference, cells: FeatureCells, rows: Mapping[int
     return mixed
 
 
-def _numbers(column: Column) -> Numbers:
+def numbers_of(column: Column) -> Numbers:
+    """Return a column as numbers; what is none is nan."""
     try:
         return np.ascontiguousarray(column, dtype=np.float64)  # None becomes NaN; strides miss the caches
     except (TypeError, ValueError):

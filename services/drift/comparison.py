@@ -76,6 +76,7 @@ def compare(cells: FeatureCells, limits: Limits, reference: Counts | None = None
         cells_effective_reference=statistics.cardinality(reference)[1],
         cells_p_value=statistics.cardinality_p_value(*worth),
         bins=bins.of(cells, reference),
+        importance=cells.importance,
     )
     return Comparison(drift, shifted, unseen_share, unseen)
 

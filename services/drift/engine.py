@@ -82,7 +82,7 @@ class Engine:
         self._join = Join(
             declaration.label.horizon_ms, state.totals, state.pending, classes=declaration.classes
         )
-        self._references = References(state.references, declaration.monitoring.segments)
+        self._references = References(state.references, declaration)
         self._judge = Judge(declaration, self._references, state.judge)
         self._window = None if state.window is None else self._restored(state.window)
         self._closed = ClosedWindows(
@@ -286,10 +286,11 @@ class Engine:
         self._judge.close_window(window.end_ms)
         found = reporting.compared(window, self._declaration)
         if window.state.version == self._judge.champion:
-            self._judge.observe(found.features, found.score, found.relations)
+            self._judge.observe(found)
+        outputs.drift += self._judge.judge_quality(found.quality, window.start_ms, window.end_ms)
         offsets = {topics.predictions(self.model): list(self._read_to)}
         performance = self._judge.performance.close_window(window.end_ms, self._judge.champion)
-        alarms, requests = self._judge.judge_harm(window.end_ms, offsets)
+        alarms, requests = self._judge.judge_harm(window.end_ms, offsets, found.contributions)
         outputs.drift += alarms
         window.state.alarms_standing = self._judge.standing_ids()
         outputs.drift.append(self._report(window, found))

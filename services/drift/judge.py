@@ -4,14 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from services.drift import quality
 from services.drift.alarms import Alarms, Finding, Kind, Watch, alarm_of, alarm_of_change
-from services.drift.comparison import Comparison
 from services.drift.detection import Change
 from services.drift.harm import LossMonitor, MonitorState
 from services.drift.multivariate import relation
 from services.drift.performance import Performance, PerformanceState
 from services.drift.placing import Placed, Rows
 from services.drift.references import References
+from services.drift.reporting import Compared
 from services.drift.requesting import ESTIMATE, Requests
 from services.drift.segments import Segments
 from services.drift.watching import HARM, LossWatchers, Noticed, Watchers, WatcherState
@@ -209,23 +210,30 @@ class Judge:
         """Begin the losses of the next window."""
         self._monitor.close_window(end_ms)
 
-    def observe(
-        self,
-        compared: Iterable[Comparison],
-        score: Comparison | None,
-        relations: records.RelationDrift | None,
-    ) -> None:
+    def observe(self, found: Compared) -> None:
         """Let the window say which alarms no longer hold."""
-        for comparison in compared:
+        for comparison in found.features:
             feature = comparison.drift.feature
             self._alarms.observe("feature", feature, drifted=comparison.shifted)
             self._alarms.observe("category", feature, drifted=comparison.new_categories)
-        if score is not None:
-            self._alarms.observe("score", "score", drifted=score.shifted)
-        if relations is not None:
-            changed = {relation(pair.first, pair.second) for pair in relations.pairs if pair.drifted}
+        if found.score is not None:
+            self._alarms.observe("score", "score", drifted=found.score.shifted)
+        if found.relations is not None:
+            changed = {relation(pair.first, pair.second) for pair in found.relations.pairs if pair.drifted}
             for subject in self._alarms.subjects("relation"):
                 self._alarms.observe("relation", subject, drifted=subject in changed)
+
+    def judge_quality(
+        self, found: Iterable[records.FeatureQuality], start_ms: int, end_ms: int
+    ) -> list[records.DriftAlarm]:
+        """Raise an alarm for each declared bound that a window broke; calm windows take it back."""
+        alarms = []
+        for each in found:
+            self._alarms.observe("quality", each.feature, drifted=each.broken)
+            if each.broken:
+                finding = quality.finding(each, self._monitoring.quality.get(each.feature))
+                alarms.append(alarm_of(self.model, self.champion, finding, end_ms, start_ms, "declared"))
+        return [alarm for alarm in alarms if self._alarms.raise_once(alarm)]
 
     # -- alarms ----------------------------------------------------------------------------------
 
@@ -249,7 +257,8 @@ class Judge:
             kind = "category"
             text = f"{subject}{where}: {share:.1%} of the values are new: {', '.join(list(cells.unseen)[:5])}"
         finding = Finding(kind, subject, value, threshold, text)
-        return alarm_of_change(self.model, self.champion, finding, change, "e-detector", noticed.segment)
+        alarm = alarm_of_change(self.model, self.champion, finding, change, "e-detector", noticed.segment)
+        return msgspec.structs.replace(alarm, contributions=window.contributions(subject))
 
     def _alarm_of_harm(self, detector: str, change: Change) -> records.DriftAlarm:
         limit, words = self._promise.limit, self._promise.words
@@ -266,7 +275,7 @@ class Judge:
         self._requests.learn(requested_at_ms)
 
     def judge_harm(
-        self, end_ms: int, offsets: Mapping[str, list[int]]
+        self, end_ms: int, offsets: Mapping[str, list[int]], contributions: Sequence[records.Contribution]
     ) -> tuple[list[records.DriftAlarm], list[records.RetrainingRequested]]:
         """Raise the alarms of harm at the end of a window; ask for a retraining while harm lasts.
 
@@ -284,7 +293,8 @@ class Judge:
             return alarms, []
         evidence = [*([rise] if rise else []), *self._alarms.standing()]
         labels_since = self._monitor.labels_since(cause.since_ms)
-        return alarms, [self._requests.make(end_ms, evidence, cause, labels_since, offsets)]
+        request = self._requests.make(end_ms, evidence, cause, labels_since, offsets)
+        return alarms, [msgspec.structs.replace(request, contributions=list(contributions))]
 
     def _realised_harm(self, end_ms: int) -> records.DriftAlarm | None:
         limit, windows = self._promise.limit, self._monitoring.loss_windows

@@ -73,6 +73,17 @@ def _show_report(report: records.DriftReport) -> None:
         evidence = -math.log10(max(feature.p_value, P_VALUE_MIN))
         telemetry.DRIFT_EFFECT.labels(report.model, feature.feature).set(feature.psi)
         telemetry.DRIFT_EVIDENCE.labels(report.model, feature.feature).set(evidence)
+    for each in report.quality if report.predictions else ():
+        faults = {
+            "null": each.nulls,
+            "type": each.wrong_type,
+            "below": each.below,
+            "above": each.above,
+            "name": each.not_allowed,
+        }
+        for fault, count in faults.items():
+            share = count / max(each.values, 1)
+            telemetry.DRIFT_FAULTS.labels(report.model, each.feature, fault).set(share)
     if report.log_loss is not None:
         telemetry.LOG_LOSS.labels(report.model, "live").set(report.log_loss)
     for arm, loss in report.shadow_log_loss.items():

@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from services.drift.cells import Places
+from services.drift.quality import Faults, Rules
 from services.drift.segments import Segment, segments_of
+from services.model import ModelDeclaration
 from services.pairs import Scorer, Scores
 from streams.records import FeatureValue, Prediction, Reference
 
@@ -51,19 +53,22 @@ class Placed:
     pair_scores: Scores
     """Of `rows`, by each feature of which the reference tells how it goes together with others."""
     segments: Mapping[str, Segment]
+    faults: Faults
+    """Of `rows`, by each feature of which something is declared."""
 
 
 class Placing:
     """Finds the cells of rows."""
 
-    def __init__(self, reference: Reference, segments: Sequence[str] = ()) -> None:
-        """Take the frozen cells of features and scores, and the features by whose values to divide."""
+    def __init__(self, reference: Reference, declaration: ModelDeclaration) -> None:
+        """Take the frozen cells of features and scores, and what is declared of values and segments."""
         self.reference = reference
+        self.rules = Rules(declaration, [each.feature for each in reference.features])
         self.features = [Places(each) for each in reference.features]
         self.score = None if reference.score is None else Places(reference.score)
         paired = len(reference.pairs.sums) if reference.pairs else 0
         self._scorers = [Scorer(each) for each in reference.features[:paired]]
-        self.segments = segments_of(reference.features, segments)
+        self.segments = segments_of(reference.features, declaration.monitoring.segments)
 
     def of(self, rows: Rows) -> Placed:
         """Place all rows."""
@@ -83,4 +88,5 @@ class Placing:
         pair_scores = np.empty((len(fitting), len(self._scorers)), dtype=np.int8)
         for feature, scorer in enumerate(self._scorers):
             pair_scores[:, feature] = scorer.of(cells[:, feature], rows.times_ms[numbers])
-        return Placed(numbers, cells, scores, columns, pair_scores, self.segments)
+        faults = self.rules.faults(columns)
+        return Placed(numbers, cells, scores, columns, pair_scores, self.segments, faults)

@@ -1,8 +1,9 @@
 """What is known of the versions that predicted: their references, and the cells of these."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from services.drift.placing import Placing
+from services.model import ModelDeclaration
 from streams.records import Reference
 
 REFERENCES_KEPT_MAX = 8
@@ -14,9 +15,9 @@ PLACINGS_KEPT_MAX = 4
 class References:
     """By version; 0 is no model and has none."""
 
-    def __init__(self, known: Iterable[Reference], segments: Sequence[str] = ()) -> None:
-        """Start with those of a state; segments are divided by the values of these features."""
-        self._segments = segments
+    def __init__(self, known: Iterable[Reference], declaration: ModelDeclaration) -> None:
+        """Start with those of a state."""
+        self._declaration = declaration
         self._known: dict[int, Reference | None] = {0: None}
         self._known |= {reference.version: reference for reference in known}
         self._unknown: set[int] = set()
@@ -55,7 +56,7 @@ class References:
         if version not in self._placings:
             if len(self._placings) >= PLACINGS_KEPT_MAX:
                 del self._placings[next(iter(self._placings))]
-            self._placings[version] = Placing(reference, self._segments)
+            self._placings[version] = Placing(reference, self._declaration)
         return self._placings[version]
 
     def kept(self) -> list[Reference]:

@@ -5,7 +5,7 @@ from itertools import repeat
 
 import numpy as np
 
-from services.drift import multivariate, statistics
+from services.drift import contributions, multivariate, statistics
 from services.drift.comparison import Comparison, Limits, compare, confidence
 from services.drift.references import References
 from services.drift.sums import means_of
@@ -26,6 +26,8 @@ class Compared:
     score: Comparison | None
     confidence: records.ConfidenceDrift | None = None
     relations: records.RelationDrift | None = None
+    quality: list[records.FeatureQuality] = dataclasses.field(default_factory=list)
+    contributions: list[records.Contribution] = dataclasses.field(default_factory=list)
 
 
 def compared(window: Window, declaration: ModelDeclaration) -> Compared:
@@ -36,11 +38,14 @@ def compared(window: Window, declaration: ModelDeclaration) -> Compared:
     p_value = monitoring.p_value_threshold / max(len(window.features), 1)
     limits = Limits(monitoring.psi_threshold, p_value, monitoring.new_category_share)
     references = window.seasonal_references()
+    features = [compare(*each) for each in zip(window.features, repeat(limits), references, strict=False)]
     return Compared(
-        [compare(*each) for each in zip(window.features, repeat(limits), references, strict=False)],
+        features,
         compare(window.score, limits) if window.score else None,
         confidence(window.score) if window.score and declaration.task == "binary" else None,
         _relations(window, monitoring),
+        window.placing.rules.judge(window.faults.tolist()) if window.placing else [],
+        contributions.ranked([each.drift for each in features]),
     )
 
 
@@ -85,6 +90,8 @@ def report(
         score=found.score.drift if found.score else None,
         confidence=found.confidence,
         relations=found.relations,
+        quality=found.quality,
+        contributions=found.contributions,
         log_loss=state.losses.value if classifies else None,
         accuracy=state.answers_right / state.answers if classifies and state.answers else None,
         reference_log_loss=reference.log_loss if reference else None,

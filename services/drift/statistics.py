@@ -31,9 +31,14 @@ def population_stability_index(reference: Counts, current: Counts) -> float:
     """
     if not reference.sum() or not current.sum():
         return 0.0
+    return float(np.sum(index_by_cell(reference, current)))
+
+
+def index_by_cell(reference: Counts, current: Counts) -> npt.NDArray[np.float64]:
+    """Return what each cell adds to the PSI of two samples, never below 0; both have values."""
     p = _smoothed_shares(reference)
     q = _smoothed_shares(current)
-    return float(np.sum((q - p) * np.log(q / p)))
+    return (q - p) * np.log(q / p)
 
 
 def expected_index(reference: Counts, current: Counts) -> float:

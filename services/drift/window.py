@@ -6,8 +6,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from services.drift import contributions, quality
 from services.drift.cells import FeatureCells, seasonal
 from services.drift.placing import Placed, Placing, Rows
+from services.drift.quality import FAULTS
 from services.drift.statistics import Counts
 from services.drift.sums import Mean
 from services.label_join import Pending
@@ -67,6 +69,8 @@ class WindowState(msgspec.Struct):
     """Late records have changed it since its last report."""
     alarms_standing: list[str] | None = None
     """When it was closed."""
+    faults: list[list[int]] = []
+    """By feature of which something is declared: values by what is wrong with them."""
 
 
 class Window:
@@ -86,6 +90,7 @@ class Window:
         self.score: FeatureCells | None = None
         self.pairs: Moments | None = None
         self._late: list[records.Prediction] = []
+        self.faults = np.zeros((0, FAULTS), dtype=np.int64)
         self._set_placing(placing)
 
     def choose_version(self, version: int, placing: Placing | None) -> None:
@@ -110,6 +115,7 @@ class Window:
         fitting = placed.rows[first:last]
         self._count_seasons(rows.times_ms[fitting])
         own = rows.versions == self.state.version
+        self.faults += quality.count(placed.faults[first:last])
         if self.score is not None and placed.scores is not None:
             self.score.count(placed.scores[start:stop][own[start:stop]], ())
         for name, segment in placed.segments.items():
@@ -167,12 +173,21 @@ class Window:
             for reference, cells in zip(self._references(), self.features, strict=True)
         ]
 
+    def contributions(self, feature: str) -> list[records.Contribution]:
+        """Return the bins of one feature that differ most so far; none of what is no feature."""
+        for reference, cells in zip(self._references(), self.features, strict=True):
+            if cells.name == feature and cells.counts.sum():
+                known = seasonal(reference, cells, self.state.season_rows.get(feature, {}))
+                return contributions.of_counts(cells, known)
+        return []
+
     def snapshot(self) -> WindowState:
         """Return what `__init__` takes."""
         self.settle()
         self.state.cells = [_state_of(cells) for cells in self.features]
         self.state.score_cells = _state_of(self.score) if self.score else None
         self.state.pairs = self.pairs.reference() if self.pairs else None
+        self.state.faults = self.faults.tolist()
         return self.state
 
     def _references(self) -> Sequence[records.FeatureReference]:
@@ -195,6 +210,9 @@ class Window:
         if reference.score is not None:
             kept = self.state.score_cells
             self.score = _restore([reference.score], [kept] if kept else [])[0]
+        self.faults = np.zeros((len(placing.rules.rules), FAULTS), dtype=np.int64)
+        if self.state.faults:
+            self.faults += np.array(self.state.faults)
         if reference.pairs is not None:
             counted = self.state.pairs
             self.pairs = Moments.of_reference(counted) if counted else Moments.none(len(reference.pairs.sums))

@@ -1,6 +1,7 @@
 """Training a candidate and comparing it with the champion on the held-out days."""
 
 import dataclasses
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from services.missing import MissingPolicy
 from services.model import DAY_MS, ModelDeclaration
+from services.retraining import importance
 from services.retraining.dataset import TrainingSet
 from services.retraining.errors import InvalidDataError
 from services.retraining.evaluation import Metrics, evaluate, held_out
@@ -34,6 +36,8 @@ class Candidate:
     """The champion's on the same rows; None without a champion."""
     held_out_labels: npt.NDArray[np.int8]
     held_out_scores: npt.NDArray[np.float64]
+    importances: dict[str, float]
+    """By feature, see `importance.of_features`."""
 
 
 def train(data: TrainingSet, declaration: ModelDeclaration, make: Make, champion: Model | None) -> Candidate:
@@ -58,6 +62,7 @@ def train(data: TrainingSet, declaration: ModelDeclaration, make: Make, champion
         champion=rival,
         held_out_labels=labels[late],
         held_out_scores=scores,
+        importances=importance.of_features(functools.partial(scores_of, estimator), late_rows, labels[late]),
     )
 
 

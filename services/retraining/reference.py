@@ -1,7 +1,7 @@
 """The reference against which drift is measured: what the model was trained on, in frozen bins. Pure."""
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -31,6 +31,7 @@ def build(
     log_loss: float,
     text: list[str],
     monitoring: Monitoring,
+    importances: Mapping[str, float],
 ) -> Reference:
     """Make the reference of a model.
 
@@ -44,11 +45,17 @@ def build(
         log_loss: On the held-out rows.
         text: Those features that hold text.
         monitoring: Seasons and blocks.
+        importances: By feature.
     """
     columns = {
         name: features[name].to_numpy(dtype=object if name in text else float) for name in features.columns
     }
-    made = [of_column(name, values, times_ms, monitoring) for name, values in columns.items()]
+    made = [
+        msgspec.structs.replace(
+            of_column(name, values, times_ms, monitoring), importance=importances.get(name)
+        )
+        for name, values in columns.items()
+    ]
     return Reference(
         version=version,
         features=made,

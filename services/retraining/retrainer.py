@@ -162,6 +162,7 @@ class Retrainer:
                 trained.metrics.log_loss,
                 data.text,
                 declaration.monitoring,
+                trained.importances,
             ),
         )
         registered = tracking.with_version(kept, run.register(trained, declaration, given, kept))

@@ -23,6 +23,8 @@ def test_candidate_is_measured_on_days_that_it_has_not_seen():
     assert len(trained.trained_on) == 700
     assert len(trained.held_out_scores) == len(trained.held_out_labels) == 300
     assert trained.metrics.auc > 0.7
+    assert trained.importances["x"] > 0.02
+    assert min(trained.importances.values()) >= 0
     assert trained.champion is None
 
 

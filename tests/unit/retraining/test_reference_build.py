@@ -22,10 +22,14 @@ def test_scores_and_losses_have_the_times_of_the_held_out_rows():
         0.5,
         ["colour"],
         Monitoring(season={"x": ("weekday",)}),
+        {"x": 0.25},
     )
     assert made.version == 3
     assert [each.feature for each in made.features] == ["x", "colour"]
     assert len(made.features[0].seasons) == 7
+    assert [each.importance for each in made.features] == [0.25, None]
+    assert made.pairs is not None
+    assert (made.pairs.rows, len(made.pairs.products)) == (100, 3)
     assert made.score is not None
     assert sum(made.score.counts) == 300
     assert 1 <= made.loss_design_effect < 2
