@@ -39,6 +39,43 @@ encode: Callable[[tuple[str | bytes | float, ...]], bytes] = hiredis.pack_comman
 """Encodes a tuple: name and arguments of a command, whose key is the first one, or the third of EVALSHA."""
 
 
+class Template:
+    """Encodes a command of which only some arguments change, several times as fast as `encode`."""
+
+    def __init__(self, *arguments: str | bytes | int | None) -> None:
+        """Take name and arguments; None stands for what changes."""
+        texts = [encode((argument,)).split(b"\r\n", 1)[1] for argument in arguments if argument is not None]
+        given = iter(texts)
+        pieces = [b"*%d\r\n" % len(arguments)]
+        for argument in arguments:
+            if argument is None:
+                pieces += [b"", b"", b"\r\n"]
+            else:
+                pieces[-1] += next(given)
+        self._pieces = pieces
+
+    def encode(self, *values: bytes) -> bytes:
+        """Return the command with these values, in order."""
+        pieces = self._pieces.copy()
+        pieces[1::3] = map(_HEAD_OF, map(len, values))
+        pieces[2::3] = values
+        return b"".join(pieces)
+
+
+class _Heads(dict[int, bytes]):
+    """What stands before an argument, by its length; of the short ones it is remembered."""
+
+    def __missing__(self, size_bytes: int) -> bytes:
+        head = b"$%d\r\n" % size_bytes
+        if size_bytes < _HEADS_MAX:
+            self[size_bytes] = head
+        return head
+
+
+_HEADS_MAX = 1 << 14
+_HEAD_OF = _Heads().__getitem__
+
+
 class AsyncPipeline:
     """One connection to each node for any number of tasks: their commands follow each other."""
 

@@ -27,10 +27,14 @@ class WindowValues:
         """Compile what is the same for every entity."""
         self.layout = Layout(view.aggregations, view.hop_ms)
         self._types = [feature.type for feature in view.features]
+        self._are_doubles = {*self._types} == {ValueType.DOUBLE}
 
     def newest(self, tiles: Tiles) -> list[FeatureValue]:
         """Return the features as of the newest event."""
-        return [fitted(kind, value) for kind, value in zip(self._types, tiles.newest_values(), strict=True)]
+        values = tiles.newest_values()
+        if self._are_doubles:  # the common case, at a third of the cost
+            return [None if value != value else float(value) for value in values]  # noqa: PLR0124  # nan is not itself
+        return [fitted(kind, value) for kind, value in zip(self._types, values, strict=True)]
 
     def missing(self, rows: int) -> list[AnyArray]:
         """Return for each feature a column (rows,) that can take what tiles answer, and is nan so far."""

@@ -7,6 +7,8 @@ in which cells were merged changes a byte of it. What a kind of cell keeps stand
 import abc
 import dataclasses
 import functools
+import itertools
+import operator
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -26,6 +28,11 @@ double_array = functools.partial(array, "d")
 
 For the short lists of which most states consist they cost half of what numpy's arrays do.
 """
+
+
+def rise(last: int, numbers: Sequence[int]) -> bool:
+    """Tell whether each of some numbers is above the one before, the first above ``last``."""
+    return last < numbers[0] and all(map(operator.lt, numbers, itertools.islice(numbers, 1, None)))
 
 
 class Cells(abc.ABC, Generic[Cell]):

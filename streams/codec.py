@@ -144,6 +144,13 @@ class EventDecoder:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidRecordError(str(error)) from error
 
+    def decode_all(self, raws: Iterable[bytes]) -> list[Any]:
+        """Do the same for many, at two thirds of the cost; the error does not tell of which one it is."""
+        try:
+            return list(map(self._decode, raws))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InvalidRecordError(str(error)) from error
+
     def convert(self, values: Mapping[str, Any]) -> Any:
         """Check values that are already parsed, such as the body of an HTTP request."""
         try:
@@ -157,15 +164,22 @@ def epoch_ms(moment: dt.datetime) -> int:
     return (moment - EPOCH) // MILLISECOND
 
 
-def check_event_time(event_time_ms: int, record_time_ms: int) -> None:
-    """Raise `InvalidRecordError` for an event of the future, by Kafka's time of its record if it has one.
+def fault_of_time(event_time_ms: int, record_time_ms: int) -> InvalidRecordError | None:
+    """Return what is wrong with an event of the future, by Kafka's time of its record if it has one.
 
     What comes over HTTP has the time at which it came.
     """
     if 0 < record_time_ms < event_time_ms - FUTURE_MS_MAX:
-        raise InvalidRecordError(
+        return InvalidRecordError(
             f"the event time {event_time_ms} ms is more than a day after the record was written"
         )
+    return None
+
+
+def check_event_time(event_time_ms: int, record_time_ms: int) -> None:
+    """Raise the `fault_of_time`, if there is one."""
+    if fault := fault_of_time(event_time_ms, record_time_ms):
+        raise fault
 
 
 def heartbeat(watermark_ms: int) -> list[tuple[str, bytes]]:

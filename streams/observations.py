@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from streams.cells import integer_array
+from streams.cells import integer_array, rise
 from streams.partials import StateError
 from streams.windows import SLACK_MS
 
@@ -22,6 +22,7 @@ OBSERVATIONS_MAX = 1024
 """Distinct instants of one entity: three weeks of hourly observations, 17 minutes of one a second."""
 _HEADER = struct.Struct("<BI")
 _FORMAT = 1
+_NEVER = -(2**63)
 
 Int64s = npt.NDArray[np.int64]
 
@@ -38,44 +39,52 @@ class Observation(NamedTuple):
 class Observations:
     """The state of one entity. Equal sets of events give equal bytes."""
 
-    __slots__ = ("_offsets", "_partitions", "_rows", "_times_ms")
+    __slots__ = ("_ends", "_offsets", "_partitions", "_rows", "_times_ms")
 
     def __init__(self) -> None:
         """Start without events."""
         # Columns, as they are written: all of a history is written again with every slice that adds to it.
         self._times_ms, self._partitions, self._offsets = integer_array(), integer_array(), integer_array()
-        self._rows: list[bytes] = []
+        self._ends = integer_array()
+        """Where each row ends in all of them."""
+        self._rows = bytearray()
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._times_ms)
 
     @property
     def newest(self) -> Observation:
         """The newest observation; only where there is one."""
-        return self._at(-1)
+        return self._at(len(self) - 1)
 
     def add(self, event_time_ms: int, source_partition: int, source_offset: int, row: bytes) -> None:
         """Take in an event, in any order."""
         times_ms = self._times_ms
         if not times_ms or times_ms[-1] < event_time_ms:
-            times_ms.append(event_time_ms)
-            self._partitions.append(source_partition)
-            self._offsets.append(source_offset)
-            self._rows.append(row)
+            self._append([event_time_ms], [source_partition], [source_offset], [row])
             return
         index = bisect_left(times_ms, event_time_ms)
         observation = Observation(event_time_ms, source_partition, source_offset, row)
         if times_ms[index] != event_time_ms:
-            self._set(slice(index, index), observation)
+            self._replace(index, index, observation)
         elif self._at(index) < observation:
-            self._set(slice(index, index + 1), observation)
+            self._replace(index, index + 1, observation)
+
+    def add_all(
+        self, times_ms: list[int], partitions: list[int], offsets: list[int], rows: list[bytes]
+    ) -> None:
+        """Take in many events; where they come in order, behind all others, at a fraction of the cost."""
+        if rise(self._times_ms[-1] if self._times_ms else _NEVER, times_ms):
+            self._append(times_ms, partitions, offsets, rows)
+        else:
+            for observation in zip(times_ms, partitions, offsets, rows, strict=True):
+                self.add(*observation)
 
     def to_bytes(self) -> bytes:
         """Write the state."""
         self._drop_old()
-        ends = integer_array(itertools.accumulate(map(len, self._rows)))
-        columns = (self._times_ms, self._partitions, self._offsets, ends)
-        return b"".join((_HEADER.pack(_FORMAT, len(self)), *columns, *self._rows))
+        columns = (self._times_ms, self._partitions, self._offsets, self._ends)
+        return b"".join((_HEADER.pack(_FORMAT, len(self)), *columns, self._rows))
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
@@ -85,18 +94,39 @@ class Observations:
         state._times_ms.frombytes(stored.times_ms.tobytes())
         state._partitions.frombytes(stored.partitions.tobytes())
         state._offsets.frombytes(stored.offsets.tobytes())
-        state._rows = [stored.row(index) for index in range(len(state._times_ms))]
+        state._ends.frombytes(stored.ends.tobytes())
+        state._rows += stored.rows
         return state
+
+    def _append(
+        self, times_ms: list[int], partitions: list[int], offsets: list[int], rows: list[bytes]
+    ) -> None:
+        _, *ends = itertools.accumulate(map(len, rows), initial=len(self._rows))
+        self._times_ms.fromlist(times_ms)
+        self._partitions.fromlist(partitions)
+        self._offsets.fromlist(offsets)
+        self._ends.fromlist(ends)
+        self._rows += b"".join(rows)
 
     def _at(self, index: int) -> Observation:
         place = (self._times_ms[index], self._partitions[index], self._offsets[index])
-        return Observation(*place, self._rows[index])
+        return Observation(*place, bytes(self._rows[self._start(index) : self._ends[index]]))
 
-    def _set(self, where: slice, observation: Observation) -> None:
-        self._times_ms[where] = integer_array((observation.event_time_ms,))
-        self._partitions[where] = integer_array((observation.source_partition,))
-        self._offsets[where] = integer_array((observation.source_offset,))
-        self._rows[where] = (observation.row,)
+    def _start(self, index: int) -> int:
+        return self._ends[index - 1] if index else 0
+
+    def _replace(self, first: int, end: int, observation: Observation) -> None:
+        """Put an observation in the place of those from ``first`` to before ``end``: of one, or of none."""
+        place = slice(first, end)
+        self._times_ms[place] = integer_array((observation.event_time_ms,))
+        self._partitions[place] = integer_array((observation.source_partition,))
+        self._offsets[place] = integer_array((observation.source_offset,))
+        start = self._start(first)
+        before_bytes = self._start(end) - start
+        self._rows[start : start + before_bytes] = observation.row
+        grown_bytes = len(observation.row) - before_bytes
+        behind = [row_end + grown_bytes for row_end in self._ends[end:]]
+        self._ends[first:] = integer_array([start + len(observation.row), *behind])
 
     def _drop_old(self) -> None:
         times_ms = self._times_ms
@@ -105,7 +135,10 @@ class Observations:
         oldest_ms = times_ms[-1] - SLACK_MS
         within = bisect_left(times_ms, oldest_ms) if times_ms[0] < oldest_ms else 0
         if surplus := max(within - 1, len(times_ms) - OBSERVATIONS_MAX, 0):
-            del times_ms[:surplus], self._partitions[:surplus], self._offsets[:surplus], self._rows[:surplus]
+            dropped_bytes = self._ends[surplus - 1]
+            del times_ms[:surplus], self._partitions[:surplus], self._offsets[:surplus]
+            del self._rows[:dropped_bytes]
+            self._ends = integer_array([end - dropped_bytes for end in self._ends[surplus:]])
 
 
 class StoredObservations:
@@ -120,14 +153,19 @@ class StoredObservations:
             places = np.frombuffer(raw, dtype="<i8", count=4 * size, offset=_HEADER.size).reshape(4, size)
         except (struct.error, ValueError) as error:
             raise StateError(f"these {len(raw)} bytes are no observations: {error}") from error
-        self.times_ms, self.partitions, self.offsets, self._ends = places
+        self.times_ms, self.partitions, self.offsets, self.ends = places
         self._raw = raw
         self._rows_at = _HEADER.size + places.nbytes
 
     def row(self, index: int) -> bytes:
         """Return the encoded values of one observation."""
-        start = int(self._ends[index - 1]) if index else 0
-        return self._raw[self._rows_at + start : self._rows_at + int(self._ends[index])]
+        start = int(self.ends[index - 1]) if index else 0
+        return self._raw[self._rows_at + start : self._rows_at + int(self.ends[index])]
+
+    @property
+    def rows(self) -> bytes:
+        """The encoded values of all, one after the other."""
+        return self._raw[self._rows_at :]
 
     def find(self, times_ms: Int64s, ttl_ms: int) -> tuple[Int64s, npt.NDArray[np.bool_]]:
         """Return for (n,) times the index of the observation that counts, -1 for none.

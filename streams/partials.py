@@ -125,6 +125,35 @@ class Partials:
         for cells in self.cells.values():
             cells.add(index, value, time_ms)
 
+    def append_all(self, values: Sequence[Any], times_ms: Sequence[int]) -> None:
+        """Add a tile for each of some events, of which values may be null."""
+        if self.cells or None in values:
+            for value, time_ms in zip(values, times_ms, strict=True):
+                index = len(self.counts)
+                self.insert(index)
+                if value is not None:
+                    self.add(index, value, time_ms)
+            return
+        self.counts += [1] * len(values)
+        if self.sums is not None:
+            self._append_sums(values)
+        if self.minima is not None:
+            self.minima += [value + 0.0 for value in values]
+        if self.maxima is not None:
+            self.maxima += [value + 0.0 for value in values]
+
+    def _append_sums(self, values: Sequence[Any]) -> None:
+        ratios = [value.as_integer_ratio() for value in values]
+        shift = max(denominator for _, denominator in ratios).bit_length() - 1
+        if shift > self.shift:
+            self.rescale(shift)
+        unit = 1 << self.shift
+        scaled = [numerator * (unit // denominator) for numerator, denominator in ratios]
+        assert self.sums is not None
+        self.sums += scaled
+        if self.squares is not None:
+            self.squares += [entry * entry for entry in scaled]
+
     def rescale(self, shift: int) -> None:
         """Write the sums in smaller units."""
         more = shift - self.shift

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams import spans
-from streams.cells import AnyArray, Int64s, Reader, integer_array
+from streams.cells import AnyArray, Int64s, Reader, integer_array, rise
 from streams.partials import Partials, Parts, StateError, StoredPartials
 from streams.sessions import Extents, StoredExtents
 from streams.spans import Aggregation, Change
@@ -67,9 +67,18 @@ class Layout:
         return tuple(dict.fromkeys(item.column for item in self.aggregations))
 
     @cached_property
-    def column_indexes(self) -> tuple[int, ...]:
-        """For each aggregation, which of the columns it is of."""
-        return tuple(self.columns.index(item.column) for item in self.aggregations)
+    def windows(self) -> tuple[Aggregation, ...]:
+        """One aggregation of each window that there is."""
+        return tuple({_window(item): item for item in self.aggregations}.values())
+
+    @cached_property
+    def evaluations(self) -> tuple[tuple[int, int, Aggregation], ...]:
+        """Each aggregation behind the number of its column and that of its window."""
+        windows = [_window(item) for item in self.windows]
+        return tuple(
+            (self.columns.index(item.column), windows.index(_window(item)), item)
+            for item in self.aggregations
+        )
 
     @cached_property
     def reach_ms(self) -> int:
@@ -104,10 +113,22 @@ class Layout:
         )
 
 
+def _window(item: Aggregation) -> tuple[int, int, int]:
+    return item.window_ms, item.slide_ms, item.gap_ms
+
+
 class Tiles:
     """The state of one entity."""
 
-    __slots__ = ("_columns", "_extents", "_instants_from_ms", "_layout", "_seconds_from_ms", "_starts_ms")
+    __slots__ = (
+        "_columns",
+        "_extents",
+        "_instants_from_ms",
+        "_is_settled",
+        "_layout",
+        "_seconds_from_ms",
+        "_starts_ms",
+    )
 
     def __init__(self, layout: Layout) -> None:
         """Start without events."""
@@ -119,6 +140,7 @@ class Tiles:
         """From here on a tile is an instant; a multiple of a second."""
         self._seconds_from_ms = _NEVER
         """From here on a tile is at most a second, before it a hop; a multiple of the hop."""
+        self._is_settled = False
 
     def __len__(self) -> int:
         return len(self._starts_ms)
@@ -133,6 +155,7 @@ class Tiles:
 
         Strings and bools only where a column is just counted, or its distinct, first or last values are.
         """
+        self._is_settled = False
         index = self._tile(self._start_of(event_time_ms))
         if self._extents is not None:
             self._extents.add(index, event_time_ms)
@@ -140,8 +163,25 @@ class Tiles:
             if value is not None:
                 column.add(index, value, event_time_ms)
 
+    def add_all(self, times_ms: Sequence[int], rows: Sequence[Sequence[float | str | None]]) -> None:
+        """Count many events; where they come in order, behind all others, at a fraction of the cost."""
+        if len(times_ms) > 1 and self._continues(times_ms):
+            self._is_settled = False
+            self._starts_ms += times_ms
+            for column, entries in zip(self._columns, zip(*rows, strict=True), strict=True):
+                column.append_all(entries, times_ms)
+        else:
+            for time_ms, values in zip(times_ms, rows, strict=True):
+                self.add(time_ms, values)
+
+    def _continues(self, times_ms: Sequence[int]) -> bool:
+        """Tell whether each of these becomes a tile of its own, in order, behind all that there are."""
+        last_ms = self._starts_ms[-1] if self._starts_ms else _NEVER
+        return self._extents is None and times_ms[0] >= self._instants_from_ms and rise(last_ms, times_ms)
+
     def merge(self, other: Self) -> None:
         """Add all events of another state of the same layout."""
+        self._is_settled = False
         self._instants_from_ms = max(self._instants_from_ms, other._instants_from_ms)
         self._seconds_from_ms = max(self._seconds_from_ms, other._seconds_from_ms)
         self._starts_ms += other._starts_ms
@@ -154,8 +194,12 @@ class Tiles:
     def newest_values(self) -> list[float | str]:
         """Return the aggregations' values as of the newest event."""
         self._settle()
-        items = zip(self._layout.column_indexes, self._layout.aggregations, strict=True)
-        return [self._newest_value(self._columns[index], item) for index, item in items]
+        columns = self._columns
+        ranges = [self._newest_range(item) for item in self._layout.windows]
+        return [
+            self._newest_value(columns[column], item, *ranges[window])
+            for column, window, item in self._layout.evaluations
+        ]
 
     def to_bytes(self) -> bytes:
         """Write the state; equal sets of events give equal bytes."""
@@ -178,16 +222,24 @@ class Tiles:
         ]
         return tiles
 
-    def _newest_value(self, column: Partials, item: Aggregation) -> float | str:
-        hop_ms = self._layout.hop_ms
-        first_ms, end_ms = spans.covered(item, hop_ms, self.newest_ms)
-        low, high = bisect_left(self._starts_ms, first_ms), bisect_left(self._starts_ms, end_ms)
+    def _newest_range(self, item: Aggregation) -> tuple[int, int, int]:
+        """Return when the newest window begins, and its tiles: the first, and the one behind the last."""
+        starts = self._starts_ms
+        first_ms, end_ms = spans.covered(item, self._layout.hop_ms, starts[-1])
+        low = bisect_left(starts, first_ms) if starts[0] < first_ms else 0
+        high = bisect_left(starts, end_ms) if starts[-1] >= end_ms else len(starts)
         if item.gap_ms and self._extents is not None:
             low = max(low, self._extents.newest_from(item.gap_ms))
+        return first_ms, low, high
+
+    def _newest_value(
+        self, column: Partials, item: Aggregation, first_ms: int, low: int, high: int
+    ) -> float | str:
         value = column.value(item, low, high)
         if item.change is Change.NONE:
             return value
-        before_from = bisect_left(self._starts_ms, spans.floor(first_ms - item.window_ms, hop_ms))
+        before_ms = spans.floor(first_ms - item.window_ms, self._layout.hop_ms)
+        before_from = bisect_left(self._starts_ms, before_ms)
         before = column.value(item, before_from, low)
         return float(spans.changed(item.change, np.array([value]), np.array([before]))[0])
 
@@ -216,8 +268,9 @@ class Tiles:
         Each limit is that of the n-th newest distinct instant (second) kept. Later events can only
         raise it, and everything from it on is still apart: so it does not matter when this is done.
         """
-        if not self._starts_ms:
+        if self._is_settled or not self._starts_ms:
             return
+        self._is_settled = True
         self._let_go()
         starts = self._starts_ms
         if len(starts) < min(INSTANTS_MAX, SECONDS_MAX):
@@ -317,14 +370,10 @@ class StoredTiles:
     def values(self, times_ms: Int64s) -> tuple[list[AnyArray], npt.NDArray[np.bool_]]:
         """Return each aggregation at (n,) times, and whether the time is beyond the retention (then nan)."""
         beyond = times_ms < (self.starts_ms[-1] - SLACK_MS if self._size else _NEVER)
-        ranges: dict[tuple[int, int, int], _Range] = {}
-        columns = dict(zip(self._layout.columns, self.columns, strict=True))
+        ranges = [self._range(item, times_ms) for item in self._layout.windows]
         results = []
-        for item in self._layout.aggregations:
-            window = (item.window_ms, item.slide_ms, item.gap_ms)
-            if window not in ranges:
-                ranges[window] = self._range(item, times_ms)
-            values = self._evaluate(columns[item.column], item, ranges[window])
+        for column, window, item in self._layout.evaluations:
+            values = self._evaluate(self.columns[column], item, ranges[window])
             results.append(np.where(beyond, np.nan, values) if beyond.any() else values)
         return results, beyond
 

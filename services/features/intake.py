@@ -8,7 +8,7 @@ replay, however partitions interleave.
 
 import dataclasses
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from aiokafka import ConsumerRecord
 
@@ -20,6 +20,9 @@ from streams import codec, records
 SOURCE_HEADER = "driftline-source"
 """Header of a forwarded record: ``partition:offset`` of the source record that it repeats."""
 SERVICE = "features"
+Place = tuple[int, int]
+"""Source partition and offset of an event."""
+_NOWHERE = (-1, -1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +41,7 @@ class SourceReader:
     def __init__(self, source: Source, record_bytes_max: int) -> None:
         """Compile the schema."""
         self.source = source
-        self._decode = codec.EventDecoder(source.fields).decode
+        self._decoder = codec.EventDecoder(source.fields)
         self._time_of = operator.attrgetter(source.event_time)
         self._record_bytes_max = record_bytes_max
         self.watermarks_ms: dict[int, int] = {}
@@ -51,53 +54,81 @@ class SourceReader:
             raise codec.InvalidRecordError(
                 f"the record has {size_bytes} bytes, the limit is {self._record_bytes_max}"
             )
-        value = self._decode(record.value)
+        value = self._decoder.decode(record.value)
         return Event(value, codec.epoch_ms(self._time_of(value)), partition, offset)
 
     def read(self, slice_records: Sequence[ConsumerRecord], watermark_ms: int) -> Intake:
         """Sort the records of a source partition, whose watermark was this before them."""
         events, late, letters = [], [], []
-        for record in slice_records:
-            if record.value is None:
+        lateness_ms = self.source.lateness_ms
+        places = [(record.partition, record.offset) for record in slice_records]
+        for record, event in zip(slice_records, self._decode_each(slice_records, places), strict=True):
+            if event is None:
                 watermark_ms = max(watermark_ms, _promised_ms(record))
-                continue
-            try:
-                event = self.decode(record, record.partition, record.offset)
-                codec.check_event_time(event.time_ms, record.timestamp)
-            except codec.InvalidRecordError as error:
-                letters.append(codec.dead_letter(SERVICE, record, str(error)))
-                continue
-            if event.time_ms <= watermark_ms - self.source.lateness_ms:
+            elif isinstance(event, codec.InvalidRecordError):
+                letters.append(codec.dead_letter(SERVICE, record, str(event)))
+            elif fault := codec.fault_of_time(event.time_ms, record.timestamp):
+                letters.append(codec.dead_letter(SERVICE, record, str(fault)))
+            elif event.time_ms <= watermark_ms - lateness_ms:
                 late.append(record)
             else:
                 events.append((record, event))
-                watermark_ms = max(watermark_ms, event.time_ms - 1)
+                if event.time_ms > watermark_ms:
+                    watermark_ms = event.time_ms - 1
         if slice_records:
             partition = slice_records[0].partition
             self.watermarks_ms[partition] = max(self.watermarks_ms.get(partition, NEVER), watermark_ms)
         return Intake(events, late, letters, watermark_ms)
 
     def read_forwarded(
-        self, slice_records: Iterable[ConsumerRecord], watermarks_ms: dict[int, int]
+        self, slice_records: Sequence[ConsumerRecord], watermarks_ms: dict[int, int]
     ) -> Intake:
         """Sort the records of an internal partition, and bring the source partitions' watermarks forward."""
         events, letters = [], []
-        for record in slice_records:
-            place = source_of(record.headers)
-            if place is None:
+        sources = [source_of(record.headers) for record in slice_records]
+        places = [source or _NOWHERE for source in sources]
+        decoded = self._decode_each(slice_records, places)
+        for record, source, event in zip(slice_records, sources, decoded, strict=True):
+            if source is None:
                 letters.append(codec.dead_letter(SERVICE, record, f"the header {SOURCE_HEADER} is missing"))
-                continue
-            partition, offset = place
-            if record.value is None:
-                promised_ms = codec.watermark_of(record.headers)
-                if promised_ms is not None:
-                    watermarks_ms[partition] = max(watermarks_ms.get(partition, NEVER), promised_ms)
-                continue
-            try:
-                events.append((record, self.decode(record, partition, offset)))
-            except codec.InvalidRecordError as error:
-                letters.append(codec.dead_letter(SERVICE, record, str(error)))
+            elif event is None:
+                promised_ms = _promised_ms(record)
+                watermarks_ms[source[0]] = max(watermarks_ms.get(source[0], NEVER), promised_ms)
+            elif isinstance(event, codec.InvalidRecordError):
+                letters.append(codec.dead_letter(SERVICE, record, str(event)))
+            else:
+                events.append((record, event))
         return Intake(events, [], letters, min(watermarks_ms.values(), default=NEVER))
+
+    def _decode_each(
+        self, slice_records: Sequence[ConsumerRecord], places: Sequence[Place]
+    ) -> Sequence[Event | codec.InvalidRecordError | None]:
+        """Return of each record its event, why it is none, or None where it has no value."""
+        raws = [record.value for record in slice_records]
+        given = [raw for raw in raws if raw is not None]
+        if max(map(len, given), default=0) > self._record_bytes_max:
+            return self._decode_one_by_one(slice_records, places)
+        try:
+            values = iter(self._decoder.decode_all(given))
+        except codec.InvalidRecordError:
+            return self._decode_one_by_one(slice_records, places)
+        time_of, epoch_ms = self._time_of, codec.epoch_ms
+        return [
+            None if raw is None else Event(value := next(values), epoch_ms(time_of(value)), *place)
+            for raw, place in zip(raws, places, strict=True)
+        ]
+
+    def _decode_one_by_one(
+        self, slice_records: Sequence[ConsumerRecord], places: Sequence[Place]
+    ) -> Sequence[Event | codec.InvalidRecordError | None]:
+        """Do the same for records of which some are not sound."""
+        decoded: list[Event | codec.InvalidRecordError | None] = []
+        for record, place in zip(slice_records, places, strict=True):
+            try:
+                decoded.append(None if record.value is None else self.decode(record, *place))
+            except codec.InvalidRecordError as error:
+                decoded.append(error)
+        return decoded
 
 
 def _promised_ms(record: ConsumerRecord) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from services.redis_pipeline import AsyncPipeline, encode
+from services.redis_pipeline import AsyncPipeline, Template, encode
 
 ONE_KEY, TWO_KEYS = 1, 2
 
@@ -76,6 +76,10 @@ class Script:
         """Take the text and how many keys it has."""
         self.text = text
         self._head = ("EVALSHA", hashlib.sha1(text).hexdigest(), keys)  # noqa: S324  # Redis's own
+
+    def template(self, *arguments: bytes | None) -> Template:
+        """Prepare commands of which only some keys and arguments, here None, change."""
+        return Template(*self._head, *arguments)
 
     def command(self, *arguments: str | bytes | int) -> bytes:
         """Encode the command that runs it with keys and arguments."""

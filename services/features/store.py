@@ -48,7 +48,7 @@ class Progress(msgspec.Struct, frozen=True):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EntityWrite:
-    """All fields of one entity and view: written at once or not at all."""
+    """All fields of one entity and view, always in the same order: written at once or not at all."""
 
     key: bytes
     version: bytes
@@ -258,11 +258,11 @@ class FeatureStore:
             RefusedError: Of some entity another version is stored; the others may be written.
             LostError: Of some entity an older version is stored, or none any more.
         """
-        command = scripts.write_row.command
-        commands = [
-            command(write.key, field, write.version, *itertools.chain.from_iterable(write.fields.items()))
-            for write in writes
-        ]
+        if not writes:
+            return
+        changing = itertools.chain.from_iterable((name, None) for name in writes[0].fields)
+        row = scripts.write_row.template(None, field, None, *changing)
+        commands = [row.encode(write.key, write.version, *write.fields.values()) for write in writes]
         replies = await scripts.run(self._pipeline, scripts.write_row, commands)
         refused = [(write, reply) for write, reply in zip(writes, replies, strict=True) if reply != 1]
         lost = sum(_is_older(reply, write.version, at.generation) for write, reply in refused)

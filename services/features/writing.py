@@ -1,6 +1,5 @@
 """Applying events to one view: states from memory or the sidecars, rows to Redis, the feature log."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 from services import feast_layout, telemetry
@@ -71,12 +70,7 @@ class ViewWriter:
         await self._store.write(at, self._field, writes)
 
     def _group(self, events: Sequence[Event]) -> tuple[dict[bytes, Entity], dict[bytes, list[Event]]]:
-        by_entity: defaultdict[Entity, list[Event]] = defaultdict(list)
-        entity_of = self.logic.entity
-        for event in events:
-            entity = entity_of(event.value)
-            if entity is not None:
-                by_entity[entity].append(event)
+        by_entity = self.logic.by_entity(events)
         self._count("no_entity", len(events) - sum(map(len, by_entity.values())))
         entities = {self.logic.key_of(entity): entity for entity in by_entity}
         return entities, {key: by_entity[entity] for key, entity in entities.items()}

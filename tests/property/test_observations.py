@@ -62,6 +62,22 @@ def test_order_never_changes_a_byte(
         assert len(state) <= 5
 
 
+@given(histories | histories.map(sorted), st.integers(1, 5))
+@settings(deadline=None)
+def test_many_at_once_equal_one_after_the_other(history: list[Observation], at_once: int) -> None:
+    with (
+        mock.patch.object(observations, "OBSERVATIONS_MAX", 5),
+        mock.patch.object(observations, "SLACK_MS", SLACK_MS),
+    ):
+        one_by_one, together = Observations(), Observations()
+        for start in range(0, len(history), at_once):
+            part = history[start : start + at_once]
+            together.add_all(*map(list, zip(*part, strict=True)))
+            for entry in part:
+                one_by_one.add(*entry)
+            assert together.to_bytes() == one_by_one.to_bytes()
+
+
 @given(histories.filter(bool), st.lists(st.integers(0, 2500), min_size=1, max_size=6))
 @settings(deadline=None)
 def test_a_time_within_the_slack_is_answered_and_an_older_one_is_said_to_be_beyond(

@@ -87,6 +87,10 @@ def small_sketches() -> Iterator[None]:
         yield
 
 
+def sorted_by_time(events: list[Event]) -> list[Event]:
+    return sorted(events, key=lambda event: event[0])
+
+
 def state_of(events: Sequence[Event]) -> Tiles:
     tiles = Tiles(LAYOUT)
     for time_ms, values in events:
@@ -225,6 +229,21 @@ def test_order_never_changes_a_byte(events: list[Event], rng: random.Random, wri
             if number % written_every == 0:  # a restart in between: the state goes through its bytes
                 tiles = Tiles.from_bytes(LAYOUT, tiles.to_bytes())
         assert tiles.to_bytes() == expected
+
+
+@given(events_lists | events_lists.map(sorted_by_time), st.integers(1, 9))
+@settings(max_examples=100, deadline=None)
+def test_many_at_once_equal_one_after_the_other(events: list[Event], at_once: int) -> None:
+    layout = Layout(tuple(item for item in LAYOUT.aggregations if not item.gap_ms), LAYOUT.hop_ms)
+    assert layout.columns == LAYOUT.columns
+    with small_limits(), small_sketches():
+        one_by_one, together = Tiles(layout), Tiles(layout)
+        for start in range(0, len(events), at_once):
+            part = events[start : start + at_once]
+            together.add_all([time_ms for time_ms, _ in part], [values for _, values in part])
+            for event in part:
+                one_by_one.add(*event)
+            assert together.to_bytes() == one_by_one.to_bytes()
 
 
 @given(few_events, few_events)

@@ -26,7 +26,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services import redis_clients
 from services.embedded import ports
-from services.redis_pipeline import AsyncPipeline, BlockingPipeline
+from services.redis_pipeline import AsyncPipeline, BlockingPipeline, Template, encode
 
 KINDS = ["asyncio", "uvloop", "blocking"]
 Exchange = Callable[[list[bytes]], list[Any]]
@@ -35,6 +35,13 @@ Exchange = Callable[[list[bytes]], list[Any]]
 def encoded(*arguments: str) -> bytes:
     parts = [argument.encode() for argument in arguments]
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
+
+
+def test_a_template_writes_what_the_encoder_of_whole_commands_writes() -> None:
+    template = Template("HSET", None, b"fixed", None, 7, None)
+    for values in [(b"key", b"", b"\r\n"), (b"k" * 300, b"$5\r\n", b"x" * 70_000)]:
+        key, first, second = values
+        assert template.encode(*values) == encode(("HSET", key, b"fixed", first, 7, second))
 
 
 def echo(text: str) -> bytes:
