@@ -8,7 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import httpx
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from services.embedded.supervisor import Child, Launch, Supervisor, answers_ok
 from services.settings import Settings
@@ -128,6 +130,16 @@ class Process:
     def check(self) -> None:
         """Raise `ChildDiedError` with the end of its log if it has ended by itself."""
         self._supervisor.check()
+
+    def count(self, name: str, **labels: str) -> float:
+        """Ask ``/metrics``; return the sum of a counter over all that has these labels, 0 without any."""
+        page = httpx.get(f"{self.url}/metrics", timeout=END_SECONDS_MAX).text
+        samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+        return sum(
+            sample.value
+            for sample in samples
+            if sample.name == f"{name}_total" and labels.items() <= sample.labels.items()
+        )
 
     def output(self) -> str:
         """Return what it has written since its start."""

@@ -6,7 +6,6 @@ import datetime as dt
 import signal
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from services.embedded import ports, valkey
 from services.embedded.supervisor import Child, Supervisor
+from tests.waiting import until
 
 
 class Server:
@@ -63,7 +63,10 @@ def start_cluster(supervisor: Supervisor, folder: Path, masters: int = 3) -> lis
         node.execute_command("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
     for node in nodes[1:]:
         _meet(node, nodes[0])
-    eventually(lambda: all(b"cluster_state:ok" in node.execute_command("CLUSTER", "INFO") for node in nodes))
+    until(
+        lambda: all(b"cluster_state:ok" in node.execute_command("CLUSTER", "INFO") for node in nodes),
+        "the cluster is ready",
+    )
     for node in nodes:
         node.close()
     return node_ports
@@ -75,17 +78,9 @@ def start_replica(supervisor: Supervisor, folder: Path, master: redis.Redis) -> 
     with redis.Redis(port=port) as replica:
         name = master.execute_command("CLUSTER", "MYID")
         _meet(replica, master)
-        eventually(lambda: name in replica.execute_command("CLUSTER", "NODES"))
+        until(lambda: name in replica.execute_command("CLUSTER", "NODES"), "the replica knows its primary")
         replica.execute_command("CLUSTER", "REPLICATE", name)
     return port
-
-
-def eventually(is_so: Callable[[], bool], seconds: float = valkey.READY_SECONDS_MAX) -> None:
-    """Wait until something has come about in a server."""
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it has not come about"
-        time.sleep(0.05)
 
 
 def _start_node(supervisor: Supervisor, folder: Path) -> int:

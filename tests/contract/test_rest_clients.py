@@ -16,9 +16,9 @@ from services.embedded.supervisor import answers_ok
 from services.scoring import rest
 from services.settings import ROOT
 from streams.records import Arm
-from tests.flow.learning import until
 from tests.tools import absent
 from tests.unit.scoring.fakes import endpoint
+from tests.waiting import until
 
 CLIENTS = "mlserver==1.7.1"
 """Brings Triton's client with it."""

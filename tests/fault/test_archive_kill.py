@@ -1,7 +1,6 @@
 """kill -9 of the archive process: the tables hold each record exactly once."""
 
 import contextlib
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,8 @@ from kafka.errors import KafkaError
 from services import inference_log
 from services.archive.archiver import GROUP
 from streams import topics
-from tests.flow.learning import PARTITIONS, World, until
+from tests.flow.learning import PARTITIONS, World
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_killed_archive_writes_nothing_twice_and_loses_nothing(world: World, del
     archive = world.start("archive")
     until((world.settings.home / "archive" / "outcomes").exists, "the archive creates its tables")
     time.sleep(delay_seconds)  # the moment of the blow is what varies
-    archive.stop(signal.SIGKILL)
+    archive.kill()
     forget_members(world.settings.broker)
 
     model.send_rows(rows[1500:])
@@ -59,7 +59,7 @@ def test_killed_archive_writes_nothing_twice_and_loses_nothing(world: World, del
         return True
 
     until(complete, "everything is archived")
-    assert archive.stop() == 0
+    assert archive.stop()[0] == 0
     with inference_log.connect(world.settings) as log:
         for table in ("predictions", "outcomes"):
             counts = log.execute(f"SELECT count(*), count(DISTINCT prediction_id) FROM {table}").fetchone()

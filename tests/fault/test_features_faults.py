@@ -6,16 +6,13 @@ import random
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import httpx
 import msgspec
 import pytest
 import redis
 from kafka import KafkaProducer
-from prometheus_client.parser import text_string_to_metric_families
 
 from services import feast_repository
 from services.embedded import ports, valkey
@@ -36,6 +33,7 @@ from tests.shop import (
     stored_hashes,
     wait_until_complete,
 )
+from tests.waiting import until
 
 LATENESS_SECONDS = 60
 EVENTS = 400
@@ -126,21 +124,12 @@ class Scene:
 
 def account(worker: Process) -> str:
     """Return what a worker has counted since its start."""
-    counts = metrics(worker, "driftline_feature_events", "result")
-    counts |= {"rows": sum(metrics(worker, "driftline_feature_rows", "view").values())}
-    counts |= {"refused": sum(metrics(worker, "driftline_feature_refusals", "view").values())}
-    counts |= {"dead letters": sum(metrics(worker, "driftline_dead_letters", "topic").values())}
+    results = ("applied", "repeated", "late", "no_entity", "invalid")
+    counts = {result: worker.count("driftline_feature_events", result=result) for result in results}
+    counts |= {"rows": worker.count("driftline_feature_rows")}
+    counts |= {"refused": worker.count("driftline_feature_refusals")}
+    counts |= {"dead letters": worker.count("driftline_dead_letters")}
     return ", ".join(f"{name} {count:.0f}" for name, count in counts.items())
-
-
-def metrics(worker: Process, name: str, label: str) -> dict[str, float]:
-    """Return a counter of a worker, summed by one label."""
-    found: dict[str, float] = {}
-    for family in text_string_to_metric_families(httpx.get(f"{worker.url}/metrics").text):
-        for sample in family.samples:
-            if sample.name in (name, f"{name}_total"):
-                found[sample.labels[label]] = found.get(sample.labels[label], 0) + sample.value
-    return found
 
 
 def generations(scene: Scene) -> dict[str, int]:
@@ -149,13 +138,6 @@ def generations(scene: Scene) -> dict[str, int]:
     with scene.client() as client:
         keys = [f"driftline:progress:{{driftline:watermarks:{view}}}" for view in views]
         return {view: int(client.hget(key, "generation") or 0) for view, key in zip(views, keys, strict=True)}
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -192,7 +174,7 @@ def test_killed_at_each_point_of_a_slice_it_leaves_no_trace(scene: Scene) -> Non
         scene.workers.pop()
     with scene.worker() as worker:
         scene.wait()
-        repeated = metrics(worker, "driftline_feature_events", "result").get("repeated", 0)
+        repeated = worker.count("driftline_feature_events", result="repeated")
         scene.assert_equal()
     assert repeated > 0  # so the kills came between a write and its progress
 
@@ -200,14 +182,17 @@ def test_killed_at_each_point_of_a_slice_it_leaves_no_trace(scene: Scene) -> Non
 def test_zombie_that_wakes_up_in_the_middle_of_a_write_changes_nothing(scene: Scene) -> None:
     scene.send_part()
     with scene.worker("before write", count=4, number=signal.SIGSTOP) as zombie:
-        wait_for(zombie.is_suspended)
+        until(zombie.is_suspended, "it has stopped itself")
         with scene.worker() as heir:
             scene.wait()  # so the other one has taken over
             scene.send_part()
             scene.wait()
             before = stored_hashes(scene.shop)
             zombie.resume()
-            wait_for(lambda: sum(metrics(zombie, "driftline_feature_refusals", "view").values()) > 0)
+            until(
+                lambda: zombie.count("driftline_feature_refusals") > 0,
+                "the zombie is refused",
+            )
             assert stored_hashes(scene.shop) == before
             scene.send_part()
             scene.wait()
@@ -237,7 +222,7 @@ def test_store_that_comes_back_older_or_empty_is_healed(scene: Scene) -> None:
         assert all(number > first[view] for view, number in generations(scene).items())
         with scene.client() as client:
             client.flushall()  # and nothing new comes
-        wait_for(lambda: all(generations(scene).values()))
+        until(lambda: all(generations(scene).values()), "every view has begun anew")
         scene.wait()
         scene.assert_equal()
 
@@ -291,20 +276,23 @@ def test_shuffled_late_repeated_and_bad_records_and_a_replay_of_them_give_the_sa
         scene.send_part()
         scene.wait()
         scene.assert_equal()
-        assert metrics(worker, "driftline_feature_events", "result")["repeated"] == repeats
-        assert sum(metrics(worker, "driftline_dead_letters", "topic").values()) == len(bad)
+        assert worker.count("driftline_feature_events", result="repeated") == repeats
+        assert worker.count("driftline_dead_letters") == len(bad)
         before, first = stored_hashes(shop), generations(scene)
         with scene.client() as client:
             key = next(iter(before))
             client.hset(key, mapping=dict.fromkeys(client.hkeys(key), b"spoilt"))
         told = replay(scene)
         assert all(view in told for view in first)
-        wait_for(lambda: all(number > first[view] for view, number in generations(scene).items()))
+        until(
+            lambda: all(number > first[view] for view, number in generations(scene).items()),
+            "every view has begun anew once more",
+        )
         scene.wait()
         worker.wait_ready()
         assert stored_hashes(shop) == before
         scene.assert_equal()
-        assert sum(metrics(worker, "driftline_dead_letters", "topic").values()) == len(bad)
+        assert worker.count("driftline_dead_letters") == len(bad)
     letters = [
         msgspec.json.decode(record.value, type=records.DeadLetter).topic
         for record in read_topic(shop.settings.broker, topics.DEAD_LETTERS.name)

@@ -23,8 +23,8 @@ from streams import records
 from streams.codec import RepeatFilter
 from streams.producer import Record
 from streams.topics import DEAD_LETTERS, predictions
-from tests.flow.learning import until
 from tests.processes import Process
+from tests.waiting import until
 
 EVENTS = 40_000
 

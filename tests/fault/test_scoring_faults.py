@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -31,6 +31,7 @@ from streams.topics import MODELS
 from tests.ledger import Ledger
 from tests.processes import Process
 from tests.servers import Server
+from tests.waiting import until
 
 WORKER = (sys.executable, "-m", "tests.workers.scoring")
 PART = 8_000
@@ -98,7 +99,7 @@ class Scene:
 
     def settle(self, seconds: float = 60) -> None:
         """Wait until all that was sent is accounted for."""
-        wait_for(lambda: self.ledger.read() >= self.sent + self.bad, seconds)
+        until(lambda: self.ledger.read() >= self.sent + self.bad, "all is accounted for", seconds)
 
     def close_account(self, *before: list[records.Arm]) -> None:
         """Wait for all, compare everything, print the account; arms of before may have answered, too."""
@@ -132,13 +133,6 @@ class Load:
     def _run(self) -> None:
         while not self._ended.wait(0.3):
             self._scene.ask(400)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +193,7 @@ def test_killed_at_each_point_of_a_slice_and_of_a_load_it_answers_each_request_i
             worker.wait_dead()
     scene.ask()
     with scene.worker("loading", count=3) as worker:  # the first two are those that it finds
-        wait_for(lambda: scene.ledger.read() > scene.sent - PART)
+        until(lambda: scene.ledger.read() > scene.sent - PART, "some of the last part is answered")
         version = scene.promote()
         worker.wait_dead()
     with scene.worker():
@@ -214,7 +208,7 @@ def test_killed_at_each_point_of_a_slice_and_of_a_load_it_answers_each_request_i
 def test_zombie_that_wakes_up_before_a_write_only_repeats(scene: Scene) -> None:
     scene.ask()
     with scene.worker("before write", count=6, number=signal.SIGSTOP) as zombie:
-        wait_for(zombie.is_suspended)
+        until(zombie.is_suspended, "it has stopped itself")
         with scene.worker() as heir:
             scene.settle()  # so the other one has taken over, past the session timeout
             repeats, answers = scene.ledger.repeats, len(scene.ledger.answers)
@@ -224,7 +218,7 @@ def test_zombie_that_wakes_up_before_a_write_only_repeats(scene: Scene) -> None:
                 scene.ledger.read()
                 return scene.ledger.repeats > repeats
 
-            wait_for(has_repeated)
+            until(has_repeated, "the zombie has repeated itself")
             assert len(scene.ledger.answers) == answers
             scene.ask()
             scene.close_account()
@@ -243,7 +237,10 @@ def test_store_that_is_silent_or_killed_stops_the_commits_and_nothing_is_lost(sc
         ):
             scene.settle()
             save(scene)
-            wait_for(lambda: sum(scene.ledger.read_commits().values()) == scene.sent + scene.bad)
+            until(
+                lambda: sum(scene.ledger.read_commits().values()) == scene.sent + scene.bad,
+                "all is committed",
+            )
             committed = scene.ledger.read_commits()
             leave(scene.store)
             try:
@@ -282,7 +279,7 @@ def test_broker_that_is_killed_under_load_and_comes_back_loses_nothing(scene: Sc
     with scene.worker() as worker:
         worker.wait_ready()
         scene.ask(4 * PART)
-        wait_for(lambda: scene.ledger.read() > scene.sent + scene.bad - 3 * PART)
+        until(lambda: scene.ledger.read() > scene.sent + scene.bad - 3 * PART, "a quarter is answered")
         broker.kill()
         time.sleep(2)
         broker.start()
@@ -304,7 +301,7 @@ def test_storm_of_joins_and_leaves_with_a_swap_and_a_raised_share_keeps_each_key
         with Load(scene):
             for number in range(5):
                 # Not until it is ready: the next one comes while the group still divides the partitions.
-                wait_for(lambda: "model.served" in guest.output())
+                until(lambda: "model.served" in guest.output(), "the guest has its model")
                 time.sleep(1)
                 if number == 1:
                     version = scene.promote()

@@ -2,14 +2,8 @@
 
 import contextlib
 import math
-import os
 import random
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,10 +12,12 @@ from typing import Any, Self
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from services import feature_plan
+from services.embedded import ports
 from services.model import load_all
 from services.settings import Settings
 from services.topics import ensure_topics
 from streams import codec, records, topics
+from tests.processes import Process
 
 PARTITIONS = 4
 START_MS = 1_700_000_000_000
@@ -90,7 +86,7 @@ class World:
             broker=broker, mlflow_uri=mlflow_uri, models=folder / "models", home=folder / "home"
         )
         self.models: list[Model] = []
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[Process] = []
         self.producer = KafkaProducer(bootstrap_servers=broker, acks="all")
         ensure_topics(self.settings, {})
 
@@ -118,31 +114,22 @@ class World:
         }
         feature_plan.store(self.settings, feature_plan.FeaturePlan("tests", (view,), services))
 
-    def start(self, service: str) -> "Process":
-        port = free_port()
-        environment = os.environ | {
-            "DRIFTLINE_BROKER": self.settings.broker,
-            "DRIFTLINE_MLFLOW_URI": self.settings.mlflow_uri,
-            "DRIFTLINE_HOME": str(self.settings.home),
-            "DRIFTLINE_MODELS": str(self.settings.models),
-            f"DRIFTLINE_{service.upper()}_PORT": str(port),
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        }
+    def start(self, service: str) -> Process:
+        """Start a process with a port of its own; it is killed with the world, if it still runs."""
+        own = self.settings.model_copy(update={f"{service}_port": ports.free_port()})
         log = self.folder / f"{service}-{len(self._processes)}.log"
-        with log.open("wb") as output:
-            command = [sys.executable, "-m", "services.cli", service]
-            process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        process = Process(service, own, log=log)
+        process.start()
         self._processes.append(process)
-        return Process(process, log, f"http://127.0.0.1:{port}")
+        return process
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
-            if process.poll() is None:
+            if process.alive:
                 process.kill()
-                process.wait()
         self.producer.close()
 
 
@@ -241,36 +228,6 @@ class Model:
         )
 
 
-class Process:
-    """A running service."""
-
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, url: str) -> None:
-        self.popen = process
-        self.log = log
-        self.url = url
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        self.popen.send_signal(number)
-        return self.popen.wait(timeout=10)
-
-    def ready(self) -> bool:
-        with contextlib.suppress(OSError):
-            self._get("/health/ready")
-            return True
-        return False
-
-    def metric(self, line: str) -> float:
-        for found in self._get("/metrics").splitlines():
-            if found.startswith(line + " "):
-                return float(found.rpartition(" ")[2])
-        return 0.0
-
-    def _get(self, path: str) -> str:
-        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
-            text: str = answer.read().decode()
-            return text
-
-
 def follow(
     broker: str, topic: str, kind: Any, wanted: Callable[[Any], bool], seconds: float = 120
 ) -> Iterator[Any]:
@@ -289,19 +246,3 @@ def follow(
         raise AssertionError(f"no such record on {topic} within {seconds} s")
     finally:
         consumer.close()
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
-    """Wait for a condition of another process."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

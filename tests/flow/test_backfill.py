@@ -33,7 +33,6 @@ from services.served_features import ServedFeatures
 from services.settings import Settings
 from services.topics import ensure_topics
 from streams import records, topics
-from tests.flow.learning import until
 from tests.processes import Process
 from tests.shop import (
     PARTITIONS,
@@ -47,6 +46,7 @@ from tests.shop import (
     stamp,
     wait_until_complete,
 )
+from tests.waiting import until
 
 LATENESS_MS = 60_000
 END_MS = START_MS + 3 * 3_600_000

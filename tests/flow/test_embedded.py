@@ -19,6 +19,7 @@ from services.embedded import cluster, guard, kafka, ports, valkey
 from services.embedded.cluster import Embedded, FolderInUseError
 from services.embedded.supervisor import ChildDiedError, Supervisor
 from services.settings import Settings
+from tests.waiting import until
 
 READY_SECONDS_MAX = 200
 END_SECONDS_MAX = 10
@@ -101,7 +102,7 @@ def test_up_leaves_no_process_after_kill_9_nor_ctrl_c_and_keeps_its_data(up):
     _write(before)
     first.process.kill()
     first.process.wait()
-    _await(lambda: not first.processes())
+    until(lambda: not first.processes(), "no process is left", END_SECONDS_MAX)
 
     second = up(**addresses)
     after = second.settings()
@@ -208,10 +209,3 @@ def _assert_written(settings: Settings) -> None:
     path = client.download_artifacts(run.info.run_id, "note.txt")
     assert Path(path).read_text() == "kept"
     assert client.get_registered_model(TOPIC).name == TOPIC
-
-
-def _await(condition: Callable[[], bool], seconds: float = END_SECONDS_MAX) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.05)

@@ -12,7 +12,9 @@ from services.retraining.retrainer import Retrainer
 from services.versions import inputs, loading
 from streams import records, topics
 from streams.records import ModelChanged, RetrainingFinished
-from tests.flow.learning import DAY_MS, LAST_MS, ROWS, TRAINING, Model, Process, World, follow, until
+from tests.flow.learning import DAY_MS, LAST_MS, ROWS, TRAINING, Model, World, follow
+from tests.processes import Process
+from tests.waiting import until
 
 WORSE = """
 from sklearn.compose import ColumnTransformer
@@ -40,8 +42,8 @@ def running(kafka: str, mlflow: str, tmp_path_factory: pytest.TempPathFactory) -
     with World(kafka, mlflow, tmp_path_factory.mktemp("learning")) as world:
         models = [world.model() for _ in range(6)]
         archive, retraining = world.start("archive"), world.start("retraining")
-        until(archive.ready, "the archive is ready")
-        until(retraining.ready, "retraining is ready")
+        archive.wait_ready()
+        retraining.wait_ready()
         yield Running(world, iter(models), archive, retraining)
 
 
@@ -110,7 +112,7 @@ def test_first_model_is_promoted_and_a_worse_candidate_is_refused(running: Runni
     assert run.data.metrics["champion_log_loss"] == pytest.approx(second.metrics["champion_log_loss"])
     artifacts = {artifact.path for artifact in client.list_artifacts(second.run_id)}
     assert {"held_out.png", "candidate.json", "model"} <= artifacts
-    assert running.retraining.metric('driftline_retrainings_total{result="rejected",trigger="drift"}') == 2
+    assert running.retraining.count("driftline_retrainings", result="rejected", trigger="drift") == 2
 
 
 def test_second_promotion_keeps_the_outgoing_champion_until_it_takes_over(model: Model):
@@ -150,7 +152,7 @@ def test_error_in_training_gives_a_failed_result_and_the_process_goes_on(running
     assert (mended.result, mended.version) == ("promoted", 1)
     assert again == mended, "a request that was answered is not answered again"
     assert next_one.version == 2
-    assert running.retraining.popen.poll() is None
+    assert running.retraining.alive
 
 
 def test_request_without_offsets_waits_for_what_is_on_the_topics(model: Model):
@@ -237,9 +239,9 @@ def test_archive_holds_each_record_once_and_answers_sql(running: Running, model:
     assert events == (50, 50)
     x, colour, noise = rows[0][0].features
     assert example == ([x, None, noise], [None, colour, None])
-    assert "archive.record_invalid" in running.archive.log.read_text()
+    assert "archive.record_invalid" in running.archive.output()
 
 
 def test_processes_stop_within_ten_seconds(running: Running):
-    assert running.archive.stop() == 0
-    assert running.retraining.stop() == 0
+    assert running.archive.stop()[0] == 0
+    assert running.retraining.stop()[0] == 0

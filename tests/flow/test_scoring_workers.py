@@ -22,8 +22,8 @@ from services import model, topics
 from services.settings import Settings
 from streams import records
 from streams.topics import predictions
-from tests.flow.learning import until
 from tests.processes import Process
+from tests.waiting import until
 
 WORKERS = 2
 ROW = {"request_id": "r", "event_time": "2026-01-02T00:00:00Z", "user_id": "user-1"}

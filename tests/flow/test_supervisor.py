@@ -21,6 +21,7 @@ from services.embedded.supervisor import (
     Supervisor,
     stoppable,
 )
+from tests.waiting import until
 
 SLEEP = "import time; time.sleep(600)"
 GRANDCHILD = f"""
@@ -84,7 +85,7 @@ def test_waiting_ends_at_once_when_any_child_dies(supervisor, launch):
 def test_child_that_is_not_ready_in_time_is_named_with_the_end_of_its_log(supervisor, launch):
     script = "import time; print('busy', flush=True); time.sleep(600)"
     child = supervisor.start(launch(script, name="slow", ready=lambda: False))
-    _await(lambda: child.launch.log.read_text() == "busy\n")
+    until(lambda: child.launch.log.read_text() == "busy\n", "the child is busy")
     with pytest.raises(NotReadyError, match=r"(?s)not ready within 0 s: slow.*busy"):
         supervisor.wait_ready(child, seconds=0.1)
 
@@ -114,7 +115,9 @@ def test_stop_signals_the_last_child_first_and_lets_all_end_by_themselves(superv
         time.sleep(600)
     """
     children = [supervisor.start(launch(script, name)) for name in ("first", "last")]
-    _await(lambda: all(child.launch.log.read_text() == "set\n" for child in children))
+    until(
+        lambda: all(child.launch.log.read_text() == "set\n" for child in children), "both listen to signals"
+    )
     sent = []
     plain = Child.signal
 
@@ -131,7 +134,7 @@ def test_stop_signals_the_last_child_first_and_lets_all_end_by_themselves(superv
 def test_child_that_ignores_sigterm_is_killed_within_the_time(launch):
     supervisor = Supervisor(stop_seconds=0.3)
     child = supervisor.start(launch(DEAF))
-    _await(lambda: child.launch.log.read_text() == "deaf\n")
+    until(lambda: child.launch.log.read_text() == "deaf\n", "the child is deaf")
     started = time.monotonic()
     supervisor.stop()
     assert child.exit_code == -signal.SIGKILL
@@ -207,12 +210,12 @@ def test_kill_9_of_the_parent_leaves_no_process(tmp_path: Path, kill: Callable[[
         assert parent.stdout is not None
         mark = parent.stdout.readline().strip()
         log = tmp_path / "nested.log"
-        _await(lambda: log.exists() and log.read_text() == "nested\n")
+        until(lambda: log.exists() and log.read_text() == "nested\n", "the nested one runs")
         assert len(guard.marked(mark)) >= 3
     finally:
         kill(parent.pid, signal.SIGKILL)
         parent.wait()
-    _await(lambda: not guard.marked(mark))
+    until(lambda: not guard.marked(mark), "nothing is left")
 
 
 def test_first_signal_interrupts_and_later_ones_do_not_disturb_the_stopping():
@@ -231,10 +234,3 @@ def test_first_signal_interrupts_and_later_ones_do_not_disturb_the_stopping():
         work()
     assert steps == ["stopped"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-
-def _await(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.02)

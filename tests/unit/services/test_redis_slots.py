@@ -19,7 +19,8 @@ from redis.exceptions import ResponseError
 from services.embedded.supervisor import Supervisor
 from services.redis_pipeline import AsyncPipeline, BlockingPipeline, encode
 from services.redis_slots import key_of
-from tests.servers import eventually, start_cluster, start_replica
+from tests.servers import start_cluster, start_replica
+from tests.waiting import until
 
 KEYS = [f"key {number}" for number in range(50)]
 READS = [encode(("HMGET", key, "field", "other")) for key in KEYS]
@@ -178,14 +179,16 @@ def test_the_successor_of_a_node_that_is_gone_is_asked(kind: str, tmp_path: Path
         with redis.RedisCluster("127.0.0.1", node_ports[0]) as client:
             for key in KEYS:
                 client.hset(key, "field", key)
-        eventually(lambda: rows_of(replica) == rows_of(lost) > 0)
+        until(lambda: rows_of(replica) == rows_of(lost) > 0, "the replica has all rows")
         with opened(kind, node_ports[0]) as pipeline:
             assert pipeline.exchange(READS) == ROWS
             name = lost.execute_command("CLUSTER", "MYID")
             told: Any = lost.info("server")
             os.kill(told["process_id"], signal.SIGKILL)
             replica.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
-            eventually(lambda: all(has_no_slots(other, name) for other in others))
+            until(
+                lambda: all(has_no_slots(other, name) for other in others), "the others know of the failover"
+            )
             assert pipeline.exchange(READS) == ROWS
             assert pipeline.through_redis_py == 1
             assert pipeline.exchange(READS) == ROWS
