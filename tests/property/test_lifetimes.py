@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from streams import windows
 from streams.partials import FUNCTIONS
 from streams.windows import Layout, StoredTiles, Tiles
-from tests.property.test_windows import Aggregation, aggregate, small_sketches
+from tests.property.definition import (
+    Aggregation,
+    aggregate,
+    assert_merge_equals_concatenation,
+    assert_order_and_restarts_change_no_byte,
+    small_sketches,
+    state_of,
+)
 
 HOP_MS = 10_000
 SLACK_MS = 50_000
@@ -52,13 +59,6 @@ def short_memory() -> Iterator[None]:
         yield
 
 
-def state_of(events: Sequence[Event]) -> Tiles:
-    tiles = Tiles(LAYOUT)
-    for time_ms, values in events:
-        tiles.add(time_ms, values)
-    return tiles
-
-
 def defined(events: Sequence[Event], item: Aggregation, time_ms: int) -> float | str:
     """Evaluate by the definition; of sessions nothing."""
     end_ms = time_ms // item.slide_ms * item.slide_ms if item.slide_ms else time_ms + 1
@@ -79,7 +79,7 @@ def defined(events: Sequence[Event], item: Aggregation, time_ms: int) -> float |
 @settings(max_examples=150, deadline=None)
 def test_as_of_the_newest_event_everything_is_in_the_value_however_old(events: list[Event]) -> None:
     with short_memory():
-        tiles = state_of(events)
+        tiles = state_of(LAYOUT, events)
         newest = tiles.newest_values()
         (at_newest,) = zip(
             *StoredTiles(LAYOUT, tiles.to_bytes()).values(np.array([tiles.newest_ms]))[0], strict=True
@@ -98,7 +98,7 @@ def test_a_value_holds_all_up_to_its_time_and_nothing_later(
     newest_ms = max(at for at, _ in events)
     asked = [newest_ms + distance for distance in after_newest_ms]
     with short_memory():
-        stored = StoredTiles(LAYOUT, state_of(events).to_bytes())
+        stored = StoredTiles(LAYOUT, state_of(LAYOUT, events).to_bytes())
         columns, beyond = stored.values(np.array(asked))
         past, is_past = stored.values(newest_ms - SLACK_MS - np.array([1, 2000, HOP_MS, 45_000, 10**7]))
         newest_seen = stored.newest_ms(np.array(asked)).tolist()
@@ -125,22 +125,14 @@ def test_order_and_restarts_never_change_a_byte(
     events: list[Event], rng: random.Random, written_every: int
 ) -> None:
     with short_memory(), small_sketches():
-        expected = state_of(sorted(events, key=lambda event: event[0])).to_bytes()
-        tiles = Tiles(LAYOUT)
-        for number, (time_ms, values) in enumerate(rng.sample(events, len(events))):
-            tiles.add(time_ms, values)
-            if number % written_every == 0:
-                tiles = Tiles.from_bytes(LAYOUT, tiles.to_bytes())
-        assert tiles.to_bytes() == expected
+        assert_order_and_restarts_change_no_byte(LAYOUT, events, rng, written_every)
 
 
 @given(events_lists, events_lists)
 @settings(max_examples=120, deadline=None)
 def test_merge_equals_concatenation(left: list[Event], right: list[Event]) -> None:
     with short_memory(), small_sketches():
-        merged = Tiles.from_bytes(LAYOUT, state_of(left).to_bytes())
-        merged.merge(Tiles.from_bytes(LAYOUT, state_of(right).to_bytes()))
-        assert merged.to_bytes() == state_of(left + right).to_bytes()
+        assert_merge_equals_concatenation(LAYOUT, left, right)
 
 
 def test_an_hour_of_events_or_a_year_of_them_takes_the_same_space() -> None:

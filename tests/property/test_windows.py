@@ -1,39 +1,32 @@
 """Laws of the windows: equal to the definition, whatever the order, and never a look into the future."""
 
 import contextlib
-import dataclasses
 import itertools
 import math
 import random
-import statistics
-import sys
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from unittest import mock
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams import distincts, quantiles, spans, windows
+from streams import spans, windows
 from streams.partials import FUNCTIONS
 from streams.spans import Change
 from streams.windows import Layout, StoredTiles, Tiles
+from tests.property.definition import (
+    Aggregation,
+    aggregate,
+    assert_merge_equals_concatenation,
+    assert_order_and_restarts_change_no_byte,
+    small_sketches,
+    state_of,
+)
 
 HOP_MS = 10_000
 CHANGES = (Change.DIFFERENCE, Change.RATIO)
 SLACK_MS = 200_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Aggregation:
-    column: str
-    function: str
-    window_ms: int
-    slide_ms: int = 0
-    gap_ms: int = 0
-    change: Change = Change.NONE
-    percentile: float = 0.0
 
 
 AGGREGATIONS = (
@@ -80,22 +73,8 @@ def small_limits() -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def small_sketches() -> Iterator[None]:
-    """Make a handful of values too many for exact sets and for the full resolution of quantiles."""
-    with mock.patch.object(distincts, "EXACT_MAX", 3), mock.patch.object(quantiles, "BUCKETS_MAX", 4):
-        yield
-
-
 def sorted_by_time(events: list[Event]) -> list[Event]:
     return sorted(events, key=lambda event: event[0])
-
-
-def state_of(events: Sequence[Event]) -> Tiles:
-    tiles = Tiles(LAYOUT)
-    for time_ms, values in events:
-        tiles.add(time_ms, values)
-    return tiles
 
 
 def oracle(events: Sequence[Event], aggregation: Aggregation, time_ms: int) -> float:
@@ -140,43 +119,6 @@ def aggregate_between(
     return aggregate(aggregation.function, [value for _, value in known], aggregation.percentile)
 
 
-def aggregate(function: str, values: Sequence[float], percentile: float) -> float:
-    """Aggregate values in the order of their time, equal times in the order of the values."""
-    if function == "count":
-        return float(len(values))
-    if "distinct" in function:
-        return float(len(set(values)))
-    if not values or (function.startswith(("std", "var")) and len(values) < 2):
-        return math.nan
-    exact = [Fraction(value) for value in values]
-    if function == "approx_percentile":
-        return middle_of_bucket(
-            sorted(values)[max(math.ceil(Fraction(str(percentile)) * len(values)), 1) - 1]
-        )
-    result = {
-        "sum": lambda: sum(exact),
-        "mean": lambda: sum(exact) / len(exact),
-        "avg": lambda: sum(exact) / len(exact),
-        "min": lambda: min(exact),
-        "max": lambda: max(exact),
-        "first": lambda: exact[0],
-        "last": lambda: exact[-1],
-    }.get(function, lambda: statistics.variance(exact))()
-    try:
-        rounded = float(result)
-    except OverflowError:
-        rounded = math.inf if result > 0 else -math.inf
-    return math.sqrt(rounded) if function.startswith("std") else rounded
-
-
-def middle_of_bucket(value: float) -> float:
-    """Return the middle of the 64th of a power of two in which a value lies; 0 for what has no exponent."""
-    if abs(value) < sys.float_info.min:
-        return 0.0
-    fraction, exponent = math.frexp(abs(value))
-    return math.copysign(math.ldexp((math.floor(fraction * 128) + 0.5) / 128, exponent), value)
-
-
 def values_at(raw: bytes, asked: Sequence[int]) -> np.ndarray:
     columns, _ = StoredTiles(LAYOUT, raw).values(np.array(asked, dtype=np.int64))
     return np.array(columns).T
@@ -185,7 +127,7 @@ def values_at(raw: bytes, asked: Sequence[int]) -> np.ndarray:
 @given(events_lists, st.lists(st.integers(-100_000, 900_000), min_size=1, max_size=8))
 @settings(max_examples=150, deadline=None)
 def test_value_at_any_time_equals_the_definition(events: list[Event], asked: list[int]) -> None:
-    served = values_at(state_of(events).to_bytes(), asked)
+    served = values_at(state_of(LAYOUT, events).to_bytes(), asked)
     expected = [[oracle(events, item, at) for item in AGGREGATIONS] for at in asked]
     np.testing.assert_array_equal(served, np.array(expected))
 
@@ -198,10 +140,12 @@ def test_newest_event_at_any_time_is_exact_or_the_end_of_its_tile(
     never = -(2**63)
     times_ms = [time_ms for time_ms, _ in events]
     known = [max((at for at in times_ms if at <= time_ms), default=never) for time_ms in asked]
-    found = StoredTiles(LAYOUT, state_of(events).to_bytes()).newest_ms(np.array(asked, dtype=np.int64))
+    found = StoredTiles(LAYOUT, state_of(LAYOUT, events).to_bytes()).newest_ms(
+        np.array(asked, dtype=np.int64)
+    )
     assert found.tolist() == known
     with small_limits():
-        few = StoredTiles(LAYOUT, state_of(events).to_bytes())
+        few = StoredTiles(LAYOUT, state_of(LAYOUT, events).to_bytes())
         merged = few.newest_ms(np.array(asked, dtype=np.int64)).tolist()
     for time_ms, exact, coarse in zip(asked, known, merged, strict=True):
         kept = time_ms >= max(times_ms, default=never)
@@ -212,7 +156,7 @@ def test_newest_event_at_any_time_is_exact_or_the_end_of_its_tile(
 @settings(max_examples=60, deadline=None)
 def test_values_as_of_the_newest_event_equal_those_that_are_read_at_its_time(events: list[Event]) -> None:
     with small_sketches():
-        tiles = state_of(events)
+        tiles = state_of(LAYOUT, events)
         at_newest = tiles.newest_values()
         np.testing.assert_array_equal(values_at(tiles.to_bytes(), [tiles.newest_ms])[0], at_newest)
 
@@ -221,14 +165,7 @@ def test_values_as_of_the_newest_event_equal_those_that_are_read_at_its_time(eve
 @settings(max_examples=150, deadline=None)
 def test_order_never_changes_a_byte(events: list[Event], rng: random.Random, written_every: int) -> None:
     with small_limits(), small_sketches():
-        expected = state_of(sorted(events, key=lambda event: event[0])).to_bytes()
-        shuffled = rng.sample(events, len(events))
-        tiles = Tiles(LAYOUT)
-        for number, (time_ms, values) in enumerate(shuffled):
-            tiles.add(time_ms, values)
-            if number % written_every == 0:  # a restart in between: the state goes through its bytes
-                tiles = Tiles.from_bytes(LAYOUT, tiles.to_bytes())
-        assert tiles.to_bytes() == expected
+        assert_order_and_restarts_change_no_byte(LAYOUT, events, rng, written_every)
 
 
 @given(events_lists | events_lists.map(sorted_by_time), st.integers(1, 9))
@@ -250,16 +187,14 @@ def test_many_at_once_equal_one_after_the_other(events: list[Event], at_once: in
 @settings(max_examples=120, deadline=None)
 def test_merge_equals_concatenation(left: list[Event], right: list[Event]) -> None:
     with small_limits(), small_sketches():
-        merged = Tiles.from_bytes(LAYOUT, state_of(left).to_bytes())
-        merged.merge(Tiles.from_bytes(LAYOUT, state_of(right).to_bytes()))
-        assert merged.to_bytes() == state_of(left + right).to_bytes()
+        assert_merge_equals_concatenation(LAYOUT, left, right)
 
 
 @given(events_lists)
 @settings(max_examples=100, deadline=None)
 def test_reading_what_was_written_is_the_identity(events: list[Event]) -> None:
     with small_limits(), small_sketches():
-        raw = state_of(events).to_bytes()
+        raw = state_of(LAYOUT, events).to_bytes()
         assert Tiles.from_bytes(LAYOUT, raw).to_bytes() == raw
 
 
@@ -269,7 +204,7 @@ def test_merged_tiles_never_hold_an_event_later_than_asked_and_miss_less_than_a_
     events: list[Event], asked: list[int]
 ) -> None:
     with small_limits():
-        stored = StoredTiles(LAYOUT, state_of(events).to_bytes())
+        stored = StoredTiles(LAYOUT, state_of(LAYOUT, events).to_bytes())
         columns, beyond = stored.values(np.array(asked, dtype=np.int64))
     counts = columns[0]
     newest_ms = max(at for at, _ in events)
@@ -292,7 +227,7 @@ def test_values_change_only_at_the_moments_that_are_told(events: list[Event], rn
     every = np.unique(np.concatenate(moments)).tolist()
     (before,) = values_at(Tiles(LAYOUT).to_bytes(), [0])
     asked = [time_ms - back_ms for time_ms in rng.sample(every, min(len(every), 6)) for back_ms in (0, 1)]
-    served = values_at(state_of(events).to_bytes(), [*every, *asked])
+    served = values_at(state_of(LAYOUT, events).to_bytes(), [*every, *asked])
     at = dict(zip([*every, *asked], served, strict=True))
     for index, own in enumerate(moments):
         for time_ms in asked:
@@ -320,7 +255,7 @@ def test_values_need_nothing_that_the_retention_has_let_go() -> None:
 @settings(max_examples=100, deadline=None)
 def test_hopping_windows_are_exact_in_merged_tiles_too(events: list[Event], asked: list[int]) -> None:
     with small_limits():
-        columns, beyond = StoredTiles(LAYOUT, state_of(events).to_bytes()).values(np.array(asked))
+        columns, beyond = StoredTiles(LAYOUT, state_of(LAYOUT, events).to_bytes()).values(np.array(asked))
     for item, served in zip(AGGREGATIONS, columns, strict=True):
         if item.slide_ms:
             expected = [oracle(events, item, at) for at in asked]
@@ -371,7 +306,7 @@ def test_of_two_values_at_one_instant_the_larger_is_the_later_and_zero_has_no_si
 @settings(max_examples=50, deadline=None)
 def test_state_stays_bounded(events: list[Event]) -> None:
     with small_limits():
-        tiles = state_of(events)
+        tiles = state_of(LAYOUT, events)
         raw = tiles.to_bytes()
     second_in_hop, hops_kept = HOP_MS // 1000, (SLACK_MS + LAYOUT.reach_ms) // HOP_MS + 2
     # Within the second (hop) of a limit, instants (seconds) may stand beside each other.
