@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from cyclopts import Parameter
 from pydantic import ValidationError
 
+from services import destinations
+from services.destinations import DestinationsError
 from services.model import DeclarationError, ModelDeclaration, load_all
 from services.settings import Settings
 from streams import topics
@@ -40,12 +42,15 @@ def check(*, connect: Annotated[bool, Parameter(negative="")] = False) -> None:
     try:
         settings = Settings()
         declarations = load_all(settings.models)
+        told = alert_summaries(settings, declarations)
     except ValidationError as error:
         _fail(invalid_settings(error))
-    except DeclarationError as error:
+    except (DeclarationError, DestinationsError) as error:
         _fail(str(error).splitlines())
     for declaration in declarations.values():
         _ok(summary(declaration))
+    for line in told:
+        _ok(line)
     if connect and (faults := unreachable_servers(settings)):
         _fail(faults)
 
@@ -75,6 +80,16 @@ def summary(declaration: ModelDeclaration) -> str:
         f"labels from {declaration.label.topic}; features from the "
         f"{f'service {service}' if service else 'request alone'}"
     )
+
+
+def alert_summaries(settings: Settings, declarations: Mapping[str, ModelDeclaration]) -> list[str]:
+    """Say who is told of each model's alerts, without a URL; `DestinationsError` if a name leads nowhere."""
+    urls = destinations.load(settings)
+    return [
+        destinations.summary(declaration, urls)
+        for declaration in declarations.values()
+        if declaration.alerts.routes
+    ]
 
 
 def unreachable_servers(settings: Settings) -> list[str]:

@@ -7,9 +7,10 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,7 +22,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from services import seasons
-from streams import codec
+from streams import codec, records
 
 MULTICLASS_MIN = 3
 FILE = "model.yaml"
@@ -31,6 +32,8 @@ INTERVALS_AHEAD_MAX = 32
 LATE_WINDOWS_MAX = 400
 """Closed windows kept for late records, one KiB a feature each."""
 DAY_MS = 24 * HOUR_MS
+LATENCY_BOUNDS_MS = (1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000)
+"""Of the histogram of answers: whether an answer was within one of these is known exactly."""
 MONTH_MS = 365 * DAY_MS // 12
 
 Detector = Literal["adwin", "page_hinkley", "kswin", "ddm", "eddm", "hddm_a", "hddm_w", "fhddm"]
@@ -60,6 +63,19 @@ def _schema(columns: Any) -> Any:
 
 
 Schema = Annotated[tuple[codec.Field, ...], BeforeValidator(_schema)]
+
+
+ALERT_KINDS = (*get_args(get_type_hints(records.DriftAlarm)["kind"]), "retraining", "rollout")
+"""Kinds of alarms; retrainings; changes of who answers."""
+
+
+def _alert_kind(name: str) -> str:
+    if name not in ALERT_KINDS:
+        raise ValueError(f"{name!r} is none; known are {', '.join(ALERT_KINDS)}")
+    return name
+
+
+AlertKind = Annotated[str, AfterValidator(_alert_kind)]
 
 
 class _Strict(BaseModel):
@@ -351,6 +367,75 @@ class Limits(_Strict):
     (``features.wait_seconds``) waits for them."""
 
 
+class AlertRoute(_Strict):
+    """Who is told of what. Where that is, the settings say, as it is a secret."""
+
+    to: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    """Name of a destination."""
+    kinds: tuple[AlertKind, ...] = ()
+    """Empty: all."""
+    minimum_severity: records.Severity = "warning"
+    segments: tuple[str, ...] = ()
+    """Only alarms of these segments, as ``origin=EWR``; those of all predictions pass with ``all``."""
+    resolved: bool = True
+    """Whether to tell when an alarm is taken back."""
+
+
+class Alerts(_Strict):
+    """To whom alarms, retrainings and changes of the model go."""
+
+    routes: tuple[AlertRoute, ...] = Field((), max_length=20)
+    repeat_after_hours: float = Field(24, ge=0.1, le=24 * 31)
+    """What still stands is told again, in wall time."""
+    group_seconds: float = Field(30, ge=0, le=3600)
+    """What comes within this time of the first goes out as one message."""
+
+
+class Objective(_Strict):
+    """Which share has to be good, over how many days."""
+
+    objective: float = Field(gt=0, lt=1)
+    window_days: float = Field(28, gt=0, le=366)
+
+    @property
+    def window_ms(self) -> int:
+        """The window in milliseconds."""
+        return round(self.window_days * DAY_MS)
+
+
+class LatencyObjective(Objective):
+    """How many answers are in time."""
+
+    within_ms: float
+    """One of the bounds of the histogram."""
+    channel: Literal["rest", "kafka"] = "rest"
+    """HTTP requests, or slices of the request topic."""
+
+    @model_validator(mode="after")
+    def _check_bound(self) -> Self:
+        if self.within_ms not in LATENCY_BOUNDS_MS:
+            raise ValueError(f"within_ms: one of {', '.join(f'{bound:g}' for bound in LATENCY_BOUNDS_MS)}")
+        return self
+
+
+class AccuracyObjective(Objective):
+    """How many windows, or answers, are right."""
+
+    measure: Literal["windows", "answers"] = "windows"
+    """Windows whose mean loss is within the tolerance; or answers that were right, once labels came."""
+    loss_tolerance: float | None = Field(None, ge=0)
+    """Above the reference's loss; default: that of ``monitoring``."""
+
+
+class Slo(_Strict):
+    """Service level objectives; what is not declared is not watched."""
+
+    latency: LatencyObjective | None = None
+    availability: Objective | None = None
+    """How many requests are answered, of those that could be."""
+    accuracy: AccuracyObjective | None = None
+
+
 class ModelDeclaration(_Strict):
     """All of one model.yaml."""
 
@@ -376,6 +461,8 @@ class ModelDeclaration(_Strict):
     """None: the model does not learn online."""
     rollout: Rollout = Rollout()
     limits: Limits = Limits()
+    alerts: Alerts = Alerts()
+    slo: Slo = Slo()
 
     @property
     def class_names(self) -> tuple[str, ...]:

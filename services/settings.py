@@ -87,6 +87,32 @@ class Settings(BaseSettings):
     learning_port: int = Field(8007, description="HTTP port of the learning process")
     dashboard_port: int = Field(8000, description="HTTP port of the dashboard")
     skew_port: int = Field(8006, description="HTTP port of driftline features skew --every")
+    alerting_port: int = Field(8008, description="HTTP port of the alerting process")
+    dashboard_url: str = Field(
+        "", description="The dashboard as people reach it, for links in alerts; empty: no links"
+    )
+
+    alert_destinations: SecretStr = Field(
+        SecretStr(""),
+        description="Where alerts go: name=URL, separated by spaces; names as in model.yaml, URLs as of "
+        "apprise (slack://, pagerduty://, mailto://, json:// and 170 more)",
+    )
+    alert_destinations_file: Path | None = Field(
+        None, description="The same in a file, one a line; a # begins a comment"
+    )
+    alert_age_hours_max: float = Field(
+        72,
+        gt=0,
+        description="Nobody is told of what is older: of an old record, or of an event time so long before "
+        "its record, as in a replay",
+    )
+    alert_replays: bool = Field(
+        False, description="Alerts of any age, also those of a replay; for trials and tests"
+    )
+    reports_uri: str = Field(
+        "",
+        description="Folder or URI to which alerting writes the report of each window as HTML; empty: none",
+    )
 
     api_token_digests: str = Field(
         "",

@@ -20,6 +20,11 @@ PREDICTIONS = Counter("driftline_predictions", "Requests answered", ["model", "v
 PREDICTIONS_UNLOGGED = Counter(
     "driftline_predictions_unlogged", "Answers over HTTP that are missing in the predictions topic", ["model"]
 )
+REQUESTS_UNANSWERED = Counter(
+    "driftline_requests_unanswered",
+    "Requests that got no answer through no fault of their own",
+    ["model", "channel"],
+)
 PREDICTION_DURATION = Histogram(
     "driftline_prediction_duration_seconds",
     "From receiving a slice or an HTTP request to its acknowledged answer",
@@ -202,6 +207,11 @@ ESTIMATED_ERROR = Gauge(
     ["model"],
 )
 LABELS = Counter("driftline_labels", "Labels by what became of them", ["model", "result"])
+JUDGED = Counter(
+    "driftline_judged",
+    "Windows, and answers with a label, by whether they met the declared objective",
+    ["model", "measure", "result"],
+)
 LOG_LOSS = Gauge("driftline_log_loss", "Realised log loss of the last window", ["model", "arm"])
 
 LEARNING_LABELS = Counter(
@@ -223,6 +233,15 @@ LEARNING_STATE_BYTES = Gauge(
     "driftline_learning_state_bytes",
     "Size of the latest record: the published model, or the checkpoint",
     ["model", "record"],
+)
+
+NOTIFICATIONS = Counter(
+    "driftline_notifications", "Messages to a destination by what became of them", ["destination", "result"]
+)
+ALERTS_STANDING = Gauge("driftline_alerts_standing", "Alarms that stand", ["model"])
+ALERTS_SILENCED = Gauge("driftline_alerts_silenced", "Alarms that stand and are silenced")
+ALERTS_STALE = Gauge(
+    "driftline_alerts_stale", "Alerts that were too old to tell anybody, since this process has started"
 )
 
 ARCHIVED_ROWS = Counter("driftline_archived_rows", "Rows committed to the archive", ["table"])

@@ -567,7 +567,62 @@ class FeatureRow(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """In the order of the view's features."""
 
 
+Severity = Literal["info", "warning", "critical"]
+
+
+class Alert(msgspec.Struct, kw_only=True, frozen=True):
+    """What people are told of one alarm, retraining or change of models."""
+
+    alert_id: str
+    """The alarm's own, or one made of the request; the same after a replay."""
+    model: str
+    kind: str
+    """Of the alarm, or ``retraining``, or ``rollout``."""
+    severity: Severity
+    title: str
+    subject: str = ""
+    segment: str = ""
+    at_ms: int
+    """Event time."""
+    since_ms: int | None = None
+    since_from_ms: int | None = None
+    since_to_ms: int | None = None
+    effect: str = ""
+    """How much it hurts, in words."""
+    stands: bool = False
+    """Whether it lasts until it is taken back, as an alarm does."""
+    recorded_ms: int = 0
+    """Wall time of the record that told of it."""
+
+
+class Notified(msgspec.Struct, kw_only=True, frozen=True, tag="notified"):
+    """What became of an alert at one destination; the latest record of a key counts."""
+
+    destination: str
+    alert: Alert
+    state: Literal["told", "given_up", "resolved"]
+    """``given_up``: none of several attempts was taken; ``resolved``: nothing more will be said."""
+    told_ms: int
+    """Wall time of the last attempt."""
+    times: int = 1
+
+
+class Silence(msgspec.Struct, kw_only=True, frozen=True, tag="silence"):
+    """Until then, nobody is told of the alerts that it matches; an empty field matches all."""
+
+    silence_id: str
+    until_ms: int
+    """Wall time."""
+    created_ms: int
+    reason: str
+    model: str = ""
+    kind: str = ""
+    subject: str = ""
+    segment: str = ""
+
+
 DriftRecord = DriftReport | DriftAlarm | PerformanceReport
+AlertRecord = Notified | Silence
 RetrainingRecord = RetrainingRequested | RetrainingFinished
 
 _ENCODER = msgspec.json.Encoder()

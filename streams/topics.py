@@ -54,14 +54,14 @@ DRIFT = Topic(
     key="model",
     record="DriftReport | DriftAlarm | PerformanceReport",
     producer="drift",
-    consumers=("dashboard", "demo"),
+    consumers=("dashboard", "alerting", "demo"),
 )
 RETRAINING = Topic(
     name="driftline.retraining",
     key="model",
     record="RetrainingRequested | RetrainingFinished",
     producer="drift, retraining, demo (bootstrap)",
-    consumers=("retraining", "drift", "archive", "dashboard", "demo"),
+    consumers=("retraining", "drift", "archive", "dashboard", "alerting", "demo"),
     retention_ms=-1,
 )
 MODELS = Topic(
@@ -69,7 +69,15 @@ MODELS = Topic(
     key="model",
     record="ModelChanged",
     producer="retraining, learning",
-    consumers=("scoring", "drift", "retraining", "dashboard", "demo"),
+    consumers=("scoring", "drift", "retraining", "dashboard", "alerting", "demo"),
+    compacted=True,
+)
+ALERTS = Topic(
+    name="driftline.alerts",
+    key="notified/destination/alert, or silence/id",
+    record="Notified | Silence",
+    producer="alerting, operators (silences)",
+    consumers=("alerting", "operators"),
     compacted=True,
 )
 DRIFT_STATE = Topic(
@@ -131,6 +139,7 @@ ALL = (
     DRIFT,
     RETRAINING,
     MODELS,
+    ALERTS,
     DRIFT_STATE,
     LEARNED,
     DEAD_LETTERS,

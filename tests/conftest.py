@@ -22,7 +22,17 @@ FIRST = (
     "unit",
 )
 """Files and folders as two pytest processes take them: the longest first, so neither ends alone with one."""
-PROCESSES = ("scoring", "features", "drift", "learning", "archive", "retraining", "dashboard", "skew")
+PROCESSES = (
+    "scoring",
+    "features",
+    "drift",
+    "learning",
+    "archive",
+    "retraining",
+    "dashboard",
+    "skew",
+    "alerting",
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -11,6 +11,9 @@
     ``features``, ``arms`` (which versions score), and in event time ``windows``, ``alarms``,
     ``retrainings``, ``promotions``. The fields are those of the structs in ``state.py`` and ``feed.py``;
     times are milliseconds since the epoch in UTC. Lists within a window follow ``features``.
+``GET /reports/{model}/{window}``
+    The report of one window as a page of its own, read from the drift topic: ``latest``, an event time
+    within it in milliseconds, or a day as 2013-07-03.
 ``GET /events``
     Server-sent events: first ``snapshot`` (that document), then ``delta`` (``cursor`` and ``models`` with
     only what changed; an item replaces the one with the same id) at most four times a second, and
@@ -18,11 +21,13 @@
     snapshot. 503 when too many pages are open.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import jinja2
 import msgspec
+from kafka.errors import KafkaError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -34,9 +39,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services import web
 from services.dashboard.feed import Feed
+from services.model import DeclarationError, ModelDeclaration, load_all
+from services.reports import page as report_page
+from services.reports import reading
+from services.reports.command import time_ms
+from services.reports.history import NoWindowError
+from services.reports.reading import ReportsError
+from services.settings import Settings
 
 STREAMS_MAX = 64
 """Open event streams: far more than people, few enough that a runaway client cannot hold the process up."""
+REPORTS_MAX = 2
+"""Made at once; each reads the drift topic."""
 SEND_TIMEOUT_SECONDS = 30.0
 """After this, a page that does not read is cut off; it comes back by itself and gets a snapshot."""
 
@@ -67,7 +81,7 @@ class SecurityHeaders:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
-                    headers[name] = value
+                    headers.setdefault(name, value)
                 headers.setdefault("cache-control", "no-cache")  # revalidate: the ETag answers in no time
             await send(message)
 
@@ -77,9 +91,11 @@ class SecurityHeaders:
 class Page:
     """The handlers, over one feed."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, settings: Settings) -> None:
         """Compile the template."""
         self.feed = feed
+        self.settings = settings
+        self.reading = asyncio.Semaphore(REPORTS_MAX)
         self.streams_open = 0
         loader = jinja2.FileSystemLoader(_FOLDER / "templates")
         environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
@@ -100,6 +116,18 @@ class Page:
         last_cursor = request.headers.get("last-event-id", "")
         return EventSourceResponse(self._counted(last_cursor), send_timeout=SEND_TIMEOUT_SECONDS)
 
+    async def report(self, request: Request) -> Response:
+        """Serve the report of a window."""
+        model, window = request.path_params["model"], request.path_params["window"]
+        try:
+            async with self.reading:
+                text = await asyncio.to_thread(_report, self.settings, model, window)
+        except (NoWindowError, ValueError) as error:
+            return JSONResponse({"error": f"{model}: {error}"}, status_code=404)
+        except (ReportsError, KafkaError) as error:
+            return JSONResponse({"error": f"the drift topic cannot be read: {error}"}, status_code=503)
+        return HTMLResponse(text, headers={"content-security-policy": report_page.CONTENT_SECURITY_POLICY})
+
     async def _counted(self, last_cursor: str) -> AsyncIterator[ServerSentEvent]:
         self.streams_open += 1
         try:
@@ -109,15 +137,30 @@ class Page:
             self.streams_open -= 1
 
 
-def application(feed: Feed) -> Starlette:
+def _report(settings: Settings, model: str, window: str) -> str:
+    at_ms = None if window == "latest" else int(window) if window.isdecimal() else time_ms(window)
+    declared = model_declarations(settings).get(model)
+    return report_page.as_html(reading.read(settings, model).window(at_ms), declared)
+
+
+def model_declarations(settings: Settings) -> Mapping[str, ModelDeclaration]:
+    """Return the declarations; none where they cannot be read, as the page goes without them."""
+    try:
+        return load_all(settings.models)
+    except DeclarationError:
+        return {}
+
+
+def application(feed: Feed, settings: Settings) -> Starlette:
     """Make the application of the dashboard: ready once it has read what the topics held at its start."""
-    page = Page(feed)
+    page = Page(feed, settings)
     app = web.application(
         lambda: _not_ready(feed),
         [
             Route("/", page.index),
             Route("/api/state", page.state),
             Route("/events", page.events),
+            Route("/reports/{model}/{window}", page.report),
             Mount("/static", StaticFiles(directory=_FOLDER / "static")),
         ],
     )

@@ -38,7 +38,7 @@ async def _serve(settings: Settings) -> None:
     reader = threading.Thread(target=consumer.follow, args=arguments, name="kafka", daemon=True)
     reader.start()
     poller = asyncio.create_task(_poll_scoring(scoring_metrics_url(settings), feed))
-    async with web.serve_in_loop(page.application(feed), settings.host, settings.dashboard_port):
+    async with web.serve_in_loop(page.application(feed, settings), settings.host, settings.dashboard_port):
         _log.info("dashboard.started", url=f"http://{_reachable(settings.host)}:{settings.dashboard_port}/")
         await stop.wait()
         feed.closed = True

@@ -2,10 +2,10 @@
 
 import collections
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from services.durations import duration_ms
 from streams import codec, records
 from streams.producer import Record
 
@@ -21,8 +21,6 @@ TEXT_CHARS_MAX = 80
 Source = tuple[str, int, int]
 """Topic, partition and offset of a failed record: its identity, as two processes may fail on the same one."""
 
-_UNITS_MS: Mapping[str, int] = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_DURATION = re.compile(r"(\d+)([smhd])")
 _OURS = frozenset({codec.REPLAYED_FROM_HEADER, codec.REPLAYS_HEADER})
 _decode_mark = records.decoder_of(records.ReplayMark).decode
 
@@ -141,10 +139,7 @@ def since_ms(text: str, now_ms: int) -> int:
     >>> since_ms("2h", 10_000_000)
     2800000
     """
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise ValueError(f"cannot read {text!r}: write a number and one of s, m, h, d, as in 2h")
-    return now_ms - int(match[1]) * _UNITS_MS[match[2]]
+    return now_ms - duration_ms(text)
 
 
 def source_of(letter: records.DeadLetter) -> Source:

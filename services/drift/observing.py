@@ -6,9 +6,10 @@ from collections.abc import Mapping
 import msgspec
 from prometheus_client import Gauge
 
-from services import telemetry
+from services import error_budget, telemetry
 from services.drift.engine import Engine, Outputs
 from services.label_join import Totals
+from services.model import ModelDeclaration
 from streams import records
 
 P_VALUE_MIN = 1e-300
@@ -34,9 +35,14 @@ _RECORD_RESULTS: Mapping[str, tuple[str, str]] = {
 class Observer:
     """Turns running totals into counters."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, declaration: ModelDeclaration) -> None:
         """Count from the totals as they are now: those of a snapshot were counted by an earlier process."""
         self._engine = engine
+        self._accuracy = declaration.slo.accuracy
+        self._loss_tolerance = declaration.monitoring.loss_tolerance
+        if self._accuracy is not None:  # from the beginning, so that a first bad one is seen to be one more
+            for result in ("good", "bad"):
+                telemetry.JUDGED.labels(engine.model, self._accuracy.measure, result)
         self._counted = msgspec.structs.replace(engine.totals)
 
     def observe(self, outputs: Outputs) -> None:
@@ -52,10 +58,19 @@ class Observer:
         for record in outputs.drift:
             if isinstance(record, records.DriftReport):
                 _show_report(record)
+                self._judge(record)
             elif isinstance(record, records.PerformanceReport):
                 _show_performance(record)
             else:
                 telemetry.DRIFT_ALARMS.labels(model, record.kind).inc()
+
+    def _judge(self, report: records.DriftReport) -> None:
+        """Count a window, or its answers, towards the declared objective: as it was when it was closed."""
+        if self._accuracy is None or report.revision:
+            return
+        found = error_budget.judged(self._accuracy, self._loss_tolerance, report)
+        for result, count in (("good", found.good), ("bad", found.bad)):
+            telemetry.JUDGED.labels(report.model, self._accuracy.measure, result).inc(count)
 
     def _count_totals(self, model: str, totals: Totals) -> None:
         for field, result in _LABEL_RESULTS.items():

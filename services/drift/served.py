@@ -32,7 +32,7 @@ class ServedModel:
             self.engine.inputs,
             Feed("drift", declaration, self.engine),
         )
-        self.observer = Observer(self.engine)
+        self.observer = Observer(self.engine, declaration)
         self.pace = SnapshotPace()
         self._envelope = Envelope("drift", declaration.name, enabled=cloud_events)
         self.watermark_ms: int | None = None

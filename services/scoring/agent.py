@@ -57,6 +57,7 @@ class ScoringAgent:
         self._is_replay = scorer.declaration.features.wait_seconds > 0
         self._tracing = tracing
         self._topic = topics.predictions(scorer.name)
+        self._unanswered = telemetry.REQUESTS_UNANSWERED.labels(scorer.name, "kafka")
         self._envelope = Envelope("scoring", scorer.name, enabled=cloud_events)
         limits = scorer.declaration.limits
         self._batcher = Batcher(
@@ -148,6 +149,7 @@ class ScoringAgent:
             scored = await self._scorer.score(events, times_ms, replay=self._is_replay)
         self._observe_stages(stages)
         count_answers(self._scorer.name, scored)
+        self._unanswered.inc(len(scored.failed.keys() - scored.refused))
         self._event_age.set(time.time() - int(times_ms[-1]) / 1000)
         return dataclasses.replace(scored, stages=stages)
 

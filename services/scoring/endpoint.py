@@ -18,7 +18,7 @@ from services.scoring.batching import Batcher, Part
 from services.scoring.engine import Scored, Scorer, count_answers
 from services.scoring.explaining import Explainer
 from services.scoring.prediction_log import PredictionLog, Producer
-from services.scoring.routing import NOBODY
+from services.scoring.routing import NOBODY, UnknownVersionError
 from streams import codec, records
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class Endpoint:
         self._explainer = Explainer(scorer)
         self._batcher = Batcher(self._score, rows_max=self.limits.rows_max, batches_max=self.limits.threads)
         self._at_work = 0
+        self._unanswered = telemetry.REQUESTS_UNANSWERED.labels(self.name, "rest")
         self.observe_seconds = telemetry.PREDICTION_DURATION.labels(self.name, "rest").observe
 
     @contextlib.asynccontextmanager
@@ -113,12 +114,17 @@ class Endpoint:
             FailedError: The model failed on a row; anything else that the model raises if it fails on all.
         """
         _check_times("rows", map(self.scorer.event_time_ms, events))
-        async with self._place():
-            if not self.scorer.models.loaded:
-                await asyncio.wait_for(self.load(), LOAD_SECONDS_MAX)
-            async with asyncio.timeout(self.limits.seconds_max):
-                part = await self._ask(events, version)
-        _check(self.name, part)
+        try:
+            async with self._place():
+                if not self.scorer.models.loaded:
+                    await asyncio.wait_for(self.load(), LOAD_SECONDS_MAX)
+                async with asyncio.timeout(self.limits.seconds_max):
+                    part = await self._ask(events, version)
+            _check(self.name, part)
+        except Exception as error:
+            if not isinstance(error, RefusedError | UnknownVersionError):
+                self._unanswered.inc(len(events))
+            raise
         return self._read(part)
 
     async def _ask(self, events: Sequence[Any], version: int | None) -> Part:

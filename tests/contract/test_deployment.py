@@ -17,7 +17,9 @@ import kubernetes_validate
 import pytest
 
 from services.check import NO_SETTINGS
+from services.model import load_all
 from services.settings import ROOT, Settings
+from services.slo import rules
 from tests.contract.deployment_files import (
     COMPOSE,
     KUSTOMIZATIONS,
@@ -39,7 +41,7 @@ from tests.tools import absent
 
 KUBERNETES_VERSIONS = ("1.31", "1.34")
 """The oldest and the newest that we claim."""
-SINGLE = {"drift", "learning", "archive", "retraining", "skew"}
+SINGLE = {"alerting", "drift", "learning", "archive", "retraining", "skew"}
 """Processes of which never two may run."""
 OBSERVABILITY = tuple(sorted((ROOT / "observability").rglob("*.yml")))
 
@@ -128,7 +130,13 @@ def test_prometheus_takes_its_configuration_and_rules() -> None:
 
 
 def test_alerts_fire_and_stay_silent_as_their_cases_say() -> None:
-    run(tool("promtool"), "test", "rules", "tests/contract/alerts.promtool.yml")
+    run(tool("promtool"), "test", "rules", *(ROOT / "tests" / "contract").glob("*.promtool.yml"))
+
+
+def test_rules_of_objectives_are_made_from_the_declarations() -> None:
+    made = rules.as_yaml(rules.document(load_all(ROOT / "models")))
+    written = (ROOT / "observability" / "rules" / "slo.yml").read_text(encoding="utf-8")
+    assert written == made, "run: driftline slo rules --output observability/rules/slo.yml"
 
 
 # --- docker compose

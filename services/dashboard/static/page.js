@@ -40,7 +40,7 @@ const plots = new Plots({
     index = at;
     drawReadouts();
   },
-  mark: (mark) => panels.eventText($("event-text"), mark ?? latestMark(), mark === null),
+  mark: (mark) => panels.eventText($("event-text"), mark ?? latestMark(), mark === null, current.name),
 });
 
 function receive(name, document) {
@@ -139,7 +139,7 @@ function paint() {
   list.draw(current, selection.rank);
   if (index !== null && index >= current.columns.windows.length) index = null;
   drawReadouts();
-  if (markIndex === null) panels.eventText($("event-text"), latestMark(), true);
+  if (markIndex === null) panels.eventText($("event-text"), latestMark(), true, current.name);
   tablesStale = true;
   drawTables();
 }
@@ -158,6 +158,7 @@ function drawReadouts() {
   if (!current) return;
   panels.driftLegend($("drift-legend"), current, index);
   panels.performanceLegend($("performance-legend"), current, index);
+  panels.report($("report"), current, index);
 }
 
 function drawTables() {
@@ -200,13 +201,13 @@ function stepMark(key) {
   markIndex = { ArrowLeft: at - (markIndex === null ? 0 : 1), ArrowRight: at + 1, Home: 0, End: all.length - 1, Escape: null }[key];
   if (markIndex === null) {
     plots.point(null);
-    return panels.eventText($("event-text"), latestMark(), true);
+    return panels.eventText($("event-text"), latestMark(), true, current.name);
   }
   markIndex = Math.min(all.length - 1, Math.max(0, markIndex));
   const mark = all[markIndex];
   const nearest = current.columns.seconds.findIndex((seconds) => seconds * 1000 >= mark.ms);
   plots.point(nearest < 0 ? current.columns.seconds.length - 1 : nearest);
-  panels.eventText($("event-text"), mark, false);
+  panels.eventText($("event-text"), mark, false, current.name);
   $("announcer").textContent = $("event-text").textContent;
 }
 

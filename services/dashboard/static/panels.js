@@ -244,12 +244,24 @@ export function describe({ kind, item }) {
   return [`Retraining ${item.result ?? "running"}`, `${item.version ? `v${item.version}, ` : ""}by ${item.trigger}.${why}${loss}${work}`];
 }
 
-export function eventText(element, mark, latest) {
+function reportLink(model, ms, text) {
+  const link = document.createElement("a");
+  link.href = `/reports/${encodeURIComponent(model)}/${ms}`;
+  link.textContent = text;
+  return link;
+}
+
+export function report(element, { name, columns }, index) {
+  const found = columns.windows[index ?? columns.windows.length - 1];
+  if (found) element.replaceChildren(reportLink(name, found.start_ms, `report of the window of ${format.moment(found.start_ms)}`));
+}
+
+export function eventText(element, mark, latest, model) {
   if (!mark) return put(element, "No alarm and no retraining yet.");
   const [title, text] = describe(mark);
   const strong = document.createElement("strong");
   strong.textContent = title;
-  element.replaceChildren(`${latest ? "Latest: " : ""}${format.moment(mark.ms)} · `, strong, ` · ${text}`);
+  element.replaceChildren(latest ? "Latest: " : "", reportLink(model, mark.ms - 1, format.moment(mark.ms)), " · ", strong, ` · ${text}`);
 }
 
 export function account(columns) {

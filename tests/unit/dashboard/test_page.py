@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import hashlib
 import json
 import re
@@ -10,10 +11,12 @@ from starlette.testclient import TestClient
 
 from services.dashboard import consumer, page
 from services.dashboard.feed import Declared, Feed
+from services.reports import reading
+from services.reports.history import History
 from services.settings import Settings
 from streams import topics
 from streams.records import encode
-from tests.browser.synthetic_year import Year
+from tests.browser.synthetic_year import DAY_MS, START_MS, Year
 
 DASHBOARD = Path(page.__file__).parent
 DECLARED = Declared(owner="o", window_hours=24, psi_threshold=0.25, loss_tolerance=0.03, shadow="frozen")
@@ -26,7 +29,7 @@ def feed():
 
 @pytest.fixture
 def client(feed: Feed):
-    return TestClient(page.application(feed))
+    return TestClient(page.application(feed, Settings()))
 
 
 def play(feed: Feed, days: int, model: str = "m") -> Year:
@@ -125,7 +128,7 @@ def test_too_many_streams_are_refused(feed: Feed, client: TestClient, monkeypatc
 
 def test_streams_are_counted_down_when_they_end(feed: Feed):
     async def open_and_end() -> tuple[list[str | None], int]:
-        pages = page.Page(feed)
+        pages = page.Page(feed, Settings())
         feed.closed = True
         return [event.event async for event in pages._counted("")], pages.streams_open
 
@@ -151,7 +154,7 @@ def test_page_has_no_inline_code_and_names_only_own_files(client: TestClient):
 
 
 def test_broker_is_escaped():
-    client = TestClient(page.application(Feed("<script>alert(1)</script>")))
+    client = TestClient(page.application(Feed("<script>alert(1)</script>"), Settings()))
     assert "<script>alert" not in client.get("/").text
 
 
@@ -207,3 +210,33 @@ def test_vendored_files_are_those_of_the_manifest(folder: Path):
         if path.is_file()
     }
     assert found == pinned
+
+
+@pytest.fixture
+def read_history(monkeypatch: pytest.MonkeyPatch) -> Year:
+    """What a broker would hold of the model m."""
+    year, history = Year("m", days=60), History()
+    for report in year.reports:
+        history.take(report)
+    monkeypatch.setattr(reading, "read", lambda _, model: history if model == "m" else History())
+    return year
+
+
+@pytest.mark.parametrize("window", ["latest", "2013-02-20", str(START_MS + 59 * DAY_MS)])
+def test_report_of_a_window_is_a_page_of_its_own_with_only_its_own_style(
+    client: TestClient, read_history: Year, window: str
+):
+    answer = client.get(f"/reports/m/{window}")
+    assert answer.status_code == 200
+    assert "<script" not in answer.text
+    (style,) = re.findall(r"<style>(.*?)</style>", answer.text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in answer.headers["content-security-policy"]
+    assert " style=" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/reports/m/2012-01-01", "/reports/m/nonsense", "/reports/other/latest"])
+def test_report_that_there_is_not_says_so(client: TestClient, read_history: Year, path: str):
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert answer.json()["error"]

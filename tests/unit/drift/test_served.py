@@ -43,7 +43,7 @@ def metric(name, **labels):
 
 def test_metrics_follow_the_totals_and_count_nothing_of_before_a_restart():
     engine = world.new_engine(world.declaration("observed"), partitions=2)
-    observer = Observer(engine)
+    observer = Observer(engine, world.declaration())
     observer.observe(world.play(engine, world.traffic(6, shift_at=0, a_hour=200, name="observed")))
     assert metric("labels_total", result="joined") == engine.totals.joined
     assert metric("drift_records_total", input="predictions", result="taken") == 1200
@@ -52,5 +52,5 @@ def test_metrics_follow_the_totals_and_count_nothing_of_before_a_restart():
     assert metric("drift_evidence", feature="x") > 10
     assert metric("drift_alarms_total", kind="feature") == 1
     assert metric("log_loss", arm="frozen") > 0
-    Observer(engine).observe(Outputs())
+    Observer(engine, world.declaration()).observe(Outputs())
     assert metric("labels_total", result="joined") == engine.totals.joined

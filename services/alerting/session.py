@@ -1,0 +1,256 @@
+"""One connection's life: what was told, then what happens, until Kafka fails or the process ends."""
+
+import contextlib
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+from kafka import KafkaConsumer, TopicPartition
+
+from services import destinations, kafka_access, telemetry
+from services.alerting import alerts, ledger
+from services.alerting.board import Board, Delivery
+from services.alerting.filing import Filing
+from services.alerting.messages import message
+from services.alerting.sending import SendingError, send
+from services.model import HOUR_MS, ModelDeclaration
+from services.outbox import Outbox
+from services.settings import Settings
+from services.topics import ensure_topics
+from streams import records, topics
+from streams.producer import Record
+from streams.records import Notified, Silence
+
+POLL_MS = 200
+CLOSE_MS = 1000
+TIDY_SECONDS = 10.0
+FINISH_SECONDS_MAX = 3.0
+"""For messages on their way when the process ends; those that are taken later are told again."""
+LEDGER = TopicPartition(topics.ALERTS.name, 0)
+MODELS = TopicPartition(topics.MODELS.name, 0)
+NEWS = (TopicPartition(topics.DRIFT.name, 0), TopicPartition(topics.RETRAINING.name, 0))
+
+_log = structlog.get_logger()
+_decode_drift = records.decoder_of(records.DriftRecord).decode
+_decode_retraining = records.decoder_of(records.RetrainingRecord).decode
+_decode_change = records.decoder_of(records.ModelChanged).decode
+
+
+@contextlib.contextmanager
+def opened(
+    settings: Settings, declarations: Mapping[str, ModelDeclaration], stopping: threading.Event
+) -> Iterator["Session"]:
+    """Connect, learn what was told and what stands, and disconnect at the end of the block."""
+    urls = destinations.load(settings)
+    for declaration in declarations.values():
+        _log.info("alerting.routes", routes=destinations.summary(declaration, urls))
+    with contextlib.ExitStack() as stack:
+        ensure_topics(settings, declarations)
+        consumer = kafka_access.connect(settings, "alerting")
+        stack.callback(consumer.close, timeout_ms=CLOSE_MS)
+        outbox = Outbox("alerting", settings.kafka_options(), stopping)
+        stack.callback(outbox.close)
+        filing = Filing(settings, declarations)
+        stack.callback(filing.close)
+        session = Session(settings, declarations, consumer, outbox, urls, filing)
+        session.catch_up()
+        yield session
+
+
+class Session:
+    """Reads, decides, sends, remembers."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        declarations: Mapping[str, ModelDeclaration],
+        consumer: KafkaConsumer,
+        outbox: Outbox,
+        urls: Mapping[str, str],
+        filing: Filing,
+    ) -> None:
+        """Take connected clients; nothing is read before `catch_up`."""
+        age_ms_max = math.inf if settings.alert_replays else settings.alert_age_hours_max * HOUR_MS
+        routed = {
+            name: one.alerts.model_copy(
+                update={"routes": tuple(route for route in one.alerts.routes if route.to in urls)}
+            )
+            for name, one in declarations.items()
+        }
+        self._filing = filing
+        self._board = Board(routed, age_ms_max=age_ms_max)
+        self._age_ms_max = age_ms_max
+        self._consumer = consumer
+        self._outbox = outbox
+        self._urls = urls
+        self._dashboard_url = settings.dashboard_url
+        self._models = tuple(declarations)
+        self._champions: dict[str, int | None] = {}
+        self._knows_ledger = False
+        self._on_the_way = 0
+        self._finished: queue.SimpleQueue[tuple[Delivery, bool]] = queue.SimpleQueue()
+        self._tidied_seconds = 0.0
+        self._takers: Mapping[str, Callable[[Any], None]] = {
+            topics.ALERTS.name: self._take_ledger,
+            topics.DRIFT.name: self._take_drift,
+            topics.RETRAINING.name: self._take_retraining,
+            topics.MODELS.name: self._take_change,
+        }
+
+    def catch_up(self) -> None:
+        """Read what was told and what happened, to the present end; nobody is told before that is known."""
+        self._consumer.assign([LEDGER])
+        self._consumer.seek_to_beginning(LEDGER)
+        kafka_access.read_to_end(self._consumer, [LEDGER], self._take)
+        self._knows_ledger = True
+        position = self._consumer.position(LEDGER)
+        places = [LEDGER, MODELS, *NEWS]
+        self._consumer.assign(places)
+        self._consumer.seek(LEDGER, position)
+        self._consumer.seek_to_beginning(MODELS)
+        for place, offset in self._starts().items():
+            self._consumer.seek(place, offset)
+        kafka_access.read_to_end(self._consumer, places, self._take)
+
+    def step(self) -> None:
+        """Take what came, keep what was told, send what is due."""
+        for batch in self._consumer.poll(timeout_ms=POLL_MS).values():
+            for each in batch:
+                self._take(each)
+        self._keep_finished()
+        for delivery in self._board.due(_now_ms()):
+            self._on_the_way += 1
+            threading.Thread(target=self._send, args=(delivery,), daemon=True).start()
+        if time.monotonic() - self._tidied_seconds >= TIDY_SECONDS:
+            self._tidy()
+            self._tidied_seconds = time.monotonic()
+
+    def keep_all(self) -> None:
+        """Wait a little for what is on its way, and keep what was taken."""
+        deadline = time.monotonic() + FINISH_SECONDS_MAX
+        while self._on_the_way and time.monotonic() < deadline:
+            self._keep_finished(wait_seconds=0.1)
+
+    # -- what comes in ---------------------------------------------------------------------------
+
+    def _starts(self) -> dict[TopicPartition, int]:
+        """Return where the records begin that are young enough to be told."""
+        if math.isinf(self._age_ms_max):
+            return dict(self._consumer.beginning_offsets(list(NEWS)))
+        since_ms = max(0, _now_ms() - round(self._age_ms_max))
+        found = self._consumer.offsets_for_times(dict.fromkeys(NEWS, since_ms))
+        ends = self._consumer.end_offsets(list(NEWS))
+        return {place: found[place].offset if found.get(place) else ends[place] for place in NEWS}
+
+    def _take(self, each: Any) -> None:
+        try:
+            self._takers[each.topic](each)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            _log.warning("alerting.record_skipped", topic=each.topic, offset=each.offset, error=str(error))
+
+    def _take_ledger(self, each: Any) -> None:
+        if each.value is None:
+            if silence_id := ledger.silence_id_of(each.key or b""):
+                self._board.silences.pop(silence_id, None)
+            return
+        match ledger.decoded(each.value):
+            case Silence() as silence:
+                self._board.silences[silence.silence_id] = silence
+            case Notified() as told:
+                if not self._knows_ledger:  # later ones are our own, come back
+                    self._board.take_notified(told)
+            case None:
+                _log.warning("alerting.record_skipped", topic=each.topic, offset=each.offset)
+
+    def _take_drift(self, each: Any) -> None:
+        if each.value is None:
+            return
+        record = _decode_drift(each.value)
+        if isinstance(record, records.DriftAlarm):
+            self._board.take_alert(alerts.of_alarm(record, each.timestamp), _now_ms())
+            return
+        if isinstance(record, records.DriftReport) and record.alarms_standing is not None:
+            self._board.take_standing(record.model, record.window_end_ms, record.alarms_standing)
+        if each.timestamp - record.window_end_ms <= self._age_ms_max:
+            self._filing.add(record.model, record.window_start_ms)
+
+    def _take_retraining(self, each: Any) -> None:
+        if each.value is not None:
+            alert = alerts.of_retraining(_decode_retraining(each.value), each.timestamp)
+            self._board.take_alert(alert, _now_ms())
+
+    def _take_change(self, each: Any) -> None:
+        if each.value is None:
+            return
+        change = _decode_change(each.value)
+        if alert := alerts.of_rollback(self._champions.get(change.model), change, each.timestamp):
+            self._board.take_alert(alert, _now_ms())
+        self._champions[change.model] = alerts.champion_of(change)
+
+    # -- what goes out ---------------------------------------------------------------------------
+
+    def _send(self, delivery: Delivery) -> None:
+        """Send one message, in a thread of its own: a destination that hangs holds up no other."""
+        taken = True
+        try:
+            send(self._urls[delivery.destination], message(delivery, self._dashboard_url))
+        except SendingError:
+            taken = False
+        except Exception as error:  # noqa: BLE001  # of 170 services: whatever it is, it must come back
+            # Not its text, which may hold the URL.
+            _log.error(
+                "alerting.service_failed", destination=delivery.destination, error=type(error).__name__
+            )
+            taken = False
+        self._finished.put((delivery, taken))
+
+    def _keep_finished(self, wait_seconds: float = 0.0) -> None:
+        """Remember what was taken before anything else is sent."""
+        told: list[Notified] = []
+        while self._on_the_way:
+            try:
+                delivery, taken = self._finished.get(block=wait_seconds > 0, timeout=wait_seconds or None)
+            except queue.Empty:
+                break
+            self._on_the_way -= 1
+            settle = self._board.delivered if taken else self._board.failed
+            told += settle(delivery, _now_ms())
+            _observe(delivery, taken=taken)
+        self._write([(ledger.key_of(each), records.encode(each), []) for each in told])
+
+    def _tidy(self) -> None:
+        """Let go of what is over, on the topic as well."""
+        now_ms = _now_ms()
+        gone = [ledger.notified_key(*key) for key in self._board.forgotten(now_ms)]
+        gone += [ledger.silence_key(silence_id) for silence_id in self._board.expired(now_ms)]
+        self._write([(key, None, []) for key in gone])
+        telemetry.ALERTS_SILENCED.set(self._board.silenced(now_ms))
+        telemetry.ALERTS_STALE.set(self._board.stale_total)
+        for model in self._models:
+            telemetry.ALERTS_STANDING.labels(model).set(self._board.standing(model))
+
+    def _write(self, batch: Sequence[Record]) -> None:
+        if batch:
+            self._outbox.write({(LEDGER.topic, LEDGER.partition): batch})
+
+
+def _observe(delivery: Delivery, *, taken: bool) -> None:
+    result = "delivered" if taken else "failed"
+    telemetry.NOTIFICATIONS.labels(delivery.destination, result).inc()
+    if not taken:
+        _log.warning(
+            "alerting.not_delivered",
+            destination=delivery.destination,
+            model=delivery.model,
+            alerts=len(delivery.said),
+            hint="driftline alerts test tells why",
+        )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,135 @@
+"""The alerting process on a real Kafka, with real receivers: killed between a delivery and its record."""
+
+import re
+import time
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from kafka import KafkaProducer
+from pydantic import SecretStr
+from ruamel.yaml import YAML
+
+from services.alerting import command
+from services.settings import Settings
+from streams import records, topics
+from tests.processes import Process
+from tests.receivers import HttpReceiver, http_receiver, mail_receiver
+from tests.servers import eventually
+from tests.unit.drift import world
+
+
+class Place:
+    """A model of its own, and what the drift process would write about it."""
+
+    def __init__(self, settings: Settings, name: str, folder: Path, destinations: str) -> None:
+        document = world.document(name) | {
+            "alerts": {
+                "group_seconds": 0.5,
+                "routes": [{"to": "hook", "minimum_severity": "info"}, {"to": "mail", "kinds": ["loss"]}],
+            }
+        }
+        (folder / "models" / name).mkdir(parents=True)
+        with (folder / "models" / name / "model.yaml").open("w") as file:
+            YAML().dump(document, file)
+        changes = {
+            "reports_uri": str(folder / "reports"),
+            "models": folder / "models",
+            "alert_destinations": SecretStr(destinations),
+        }
+        self.name = name
+        self.settings = settings.model_copy(update=changes)
+        self._producer = KafkaProducer(bootstrap_servers=settings.broker, acks="all")
+
+    def alarm(self, subject: str, kind: Literal["feature", "loss"] = "feature") -> str:
+        now_ms = time.time_ns() // 1_000_000
+        alarm = records.DriftAlarm(
+            alarm_id=f"{self.name}-{kind}-{subject}", model=self.name, version=1, kind=kind, subject=subject,
+            value=2.0, threshold=1.0, detected_at_ms=now_ms - 1000, since_ms=now_ms - 5000,
+            message=f"{subject} changed",
+        )  # fmt: skip
+        self.send(topics.DRIFT.name, alarm)
+        return alarm.alarm_id
+
+    def report(self, *standing: str) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        self.send(
+            topics.DRIFT.name,
+            records.DriftReport(
+                report_id=f"{self.name}-{now_ms}", model=self.name, version=1, window_start_ms=now_ms - 1000,
+                window_end_ms=now_ms, predictions=1, labels=1, alarms_standing=list(standing),
+            ),
+        )  # fmt: skip
+
+    def send(self, topic: str, record: records.DriftRecord | records.RetrainingRecord) -> None:
+        self._producer.send(topic, key=self.name.encode(), value=records.encode(record)).get(10)
+
+
+@pytest.fixture
+def local(kafka: str, http_ports: dict[str, int]) -> Settings:
+    return Settings().model_copy(update={"broker": kafka, **http_ports})
+
+
+def titles(receiver: HttpReceiver) -> list[str]:
+    return [body["title"] for body in receiver.bodies]
+
+
+def test_told_once_through_kills_and_restarts_except_between_delivery_and_record(
+    local, unique_name, tmp_path, monkeypatch, capsys
+):
+    with http_receiver() as hook, mail_receiver() as (mailbox, port):
+        mail = f"mailto://127.0.0.1:{port}?from=a@example.org&to=b@example.org&mode=insecure"
+        secret = "s3cr3t-path"
+        urls = f"hook=json://127.0.0.1:{hook.port}/{secret} mail={mail}"
+        place = Place(local, unique_name, tmp_path, urls)
+        with Process("alerting", place.settings, log=tmp_path / "alerting.log") as alerting:
+            alerting.wait_ready()
+
+            def kill_before_the_answer(_: int) -> int:
+                alerting.kill()
+                return 200
+
+            hook.answer = kill_before_the_answer
+            stands = [place.alarm(f"f{number}") for number in range(12)]
+            eventually(lambda: not alerting.alive, 20)
+            assert len(hook.bodies) == 1
+
+            hook.answer = lambda _: 200
+            alerting.start()
+            eventually(lambda: len(hook.bodies) == 2, 30)
+            assert "12 alerts" in titles(hook)[1], "a burst is one message"
+            assert titles(hook)[0].split(": ")[1:] == titles(hook)[1].split(": ")[1:]
+            alerting.wait_ready()
+
+            stands.append(place.alarm("log_loss", "loss"))
+            eventually(lambda: len(hook.bodies) == 3 and len(mailbox.mails) == 1, 20)
+            assert "log_loss changed" in mailbox.mails[0]["subject"]
+            assert alerting.stop()[0] == 0
+            assert secret not in alerting.output()
+
+            for name, value in place.settings.environment().items():
+                monkeypatch.setenv(name, value)
+            command.test("hook")
+            command.silence(model=unique_name, duration="1h", reason="a test", subject="quiet")
+            told = len(hook.bodies)
+            alerting.start()
+            quiet = place.alarm("quiet")
+            loud = place.alarm("loud")
+            eventually(lambda: len(hook.bodies) > told, 30)
+            assert "loud changed" in titles(hook)[-1]
+            place.report(quiet, loud)
+            eventually(lambda: len(hook.bodies) == told + 2 and len(mailbox.mails) == 2, 20)
+            assert titles(hook)[-1].startswith(f"[resolved] {unique_name}: 13 alerts")
+            eventually(lambda: len(list((tmp_path / "reports" / unique_name).glob("*.html"))) == 1, 20)
+            assert not any("quiet" in str(body) for body in hook.bodies)
+            assert alerting.stop()[0] == 0
+            command.show(model=unique_name)
+            shown = capsys.readouterr().out
+            assert "ok  hook (json://…) has taken a test message" in shown
+            assert f"hook  told  {unique_name}: loud changed" in shown
+            assert f"hook  resolved (2 times)  {unique_name}: f0 changed" in shown
+            assert f"model={unique_name} subject=quiet  (a test)" in shown
+            (silence_id,) = re.findall(r"silence (\w+) until", shown)
+            command.end(silence_id)
+            command.silences()
+            assert silence_id not in capsys.readouterr().out.replace(f"silence {silence_id} is over", "")

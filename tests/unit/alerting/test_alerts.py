@@ -1,0 +1,56 @@
+"""What people are told of alarms, retrainings and changes of the champion."""
+
+import pytest
+
+from services.alerting import alerts
+from streams import records
+from tests.unit.alerting.test_board import NOW_MS
+
+
+def change(version: int, at_ms: int = 5) -> records.ModelChanged:
+    arms = [
+        records.Arm(name="champion", version=9, weight=10_000),
+        records.Arm(name="champion", version=version, weight=10_000, effective_from_ms=7),
+        records.Arm(name="frozen", version=1, weight=0, shadow=True),
+    ]
+    return records.ModelChanged(model="m", arms=arms, changed_at_ms=at_ms, reason="by hand")
+
+
+@pytest.mark.parametrize(
+    ("kind", "severity"), [("loss", "critical"), ("feature", "warning"), ("score", "warning")]
+)
+def test_only_harm_is_critical(kind, severity):
+    alarm = records.DriftAlarm(
+        alarm_id="id", model="m", version=1, kind=kind, subject="s", value=0.6, threshold=0.5,
+        detected_at_ms=3, since_ms=1, message="text", segment="origin=EWR",
+    )  # fmt: skip
+    told = alerts.of_alarm(alarm, NOW_MS)
+    assert (told.severity, told.stands, told.alert_id, told.segment) == (severity, True, "id", "origin=EWR")
+    assert told.effect == ("s 0.600, +0.100 against its limit" if kind == "loss" else "")
+
+
+@pytest.mark.parametrize(
+    ("result", "severity"), [("promoted", "info"), ("rejected", "warning"), ("failed", "critical")]
+)
+def test_a_retraining_is_told_by_its_result(result, severity):
+    finished = records.RetrainingFinished(
+        request_id="r",
+        model="m",
+        trigger="drift",
+        requested_at_ms=1,
+        result=result,
+        version=4,
+        reasons=["why"],
+    )
+    told = alerts.of_retraining(finished, NOW_MS)
+    assert (told.severity, told.stands, told.alert_id) == (severity, False, f"r-{result}")
+    assert told.title == f"retraining {result}, version 4: why"
+
+
+def test_only_an_earlier_version_is_a_rollback():
+    assert alerts.of_rollback(None, change(3), NOW_MS) is None
+    assert alerts.of_rollback(2, change(3), NOW_MS) is None
+    assert alerts.of_rollback(3, change(3), NOW_MS) is None
+    told = alerts.of_rollback(4, change(3), NOW_MS)
+    assert told is not None
+    assert (told.severity, told.title) == ("critical", "rolled back from version 4 to 3: by hand")
