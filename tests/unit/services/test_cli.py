@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from services import cli
+from tests.tools import absent
 
 USER_SECONDS_MAX = 0.3
 SCRIPT = Path(sys.executable).with_name("driftline")
@@ -16,7 +17,7 @@ SCRIPT = Path(sys.executable).with_name("driftline")
 def test_help_is_instant(command: list[str]):
     """The best of several runs, in time of the processor: other work on the machine does not count."""
     if not Path(command[0]).exists():
-        pytest.skip("the console script is not installed")
+        absent("the console script is not installed; make setup installs it")
     assert min(_user_seconds([*command, "--help"]) for _ in range(5)) < USER_SECONDS_MAX
 
 
