@@ -7,12 +7,12 @@ fires every 100 rows, a "never" one not at all: whoever does not beat both has s
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from bench import drift_peers, drift_windows, report
 from bench import drift_streams as streams
-from bench import drift_windows, report
 from bench.drift_streams import Ranks
 from bench.report import Figures
 from services.drift import statistics
@@ -40,7 +40,14 @@ def main() -> None:
     """Run all measures and report."""
     measures: dict[str, Mapping[str, Figures]] = {}
     measures |= dict(_false_alarms())
-    measures |= dict(_delays())
+    measures |= dict(_relations())
+    shifted = {
+        shift: [make(CALM_ROWS, SHIFTED_ROWS, seed) for seed in range(DELAY_REPLICATES)]
+        for shift, make in streams.SHIFTS.items()
+    }
+    false_alarms, delays = drift_peers.measure(RUN_ROWS, CALM_ROWS, shifted)
+    measures["nothing changes: tools by window, at their own thresholds"] = false_alarms
+    measures |= {name: found | delays[name] for name, found in _delays(shifted)}
     measures["50 features x 100 k rows"] = _speed()
     measures["one feature, by rows"] = _growth()
     notes = (
@@ -60,7 +67,7 @@ def _false_alarms() -> Iterator[tuple[str, dict[str, Figures]]]:
             f"nothing changes: {features} features, budget 1 in {rows:,} rows",
             {
                 f"e-detectors, reference of {known:,} rows": _alarms(features, known, rows, rows)
-                for known in ((100, 2000, 10_000) if features < 500 else (2000,))
+                for known in (50, 200, 2000)
             },
         )
     yield (
@@ -75,6 +82,13 @@ def _false_alarms() -> Iterator[tuple[str, dict[str, Figures]]]:
         {
             "e-detectors, design effect of 40 blocks": _alarms_of_blocks(10, tempered=True),
             "e-detectors, values taken for independent": _alarms_of_blocks(10, tempered=False),
+        },
+    )
+    yield (
+        f"nothing changes: 10 features, each value {streams.AUTOREGRESSION} of the last",
+        {
+            "e-detectors, design effect of 40 blocks of 64 rows": _alarms_of_correlated(10, alike=True),
+            "e-detectors, values taken for independent": _alarms_of_correlated(10, alike=False),
         },
     )
 
@@ -103,6 +117,62 @@ def _alarms_of_blocks(features: int, *, tempered: bool) -> Figures:
     return _counted(alarms, with_any, REPLICATES)
 
 
+def _alarms_of_correlated(features: int, *, alike: bool) -> Figures:
+    alarms = with_any = 0
+    for replicate in range(REPLICATES):
+        ranks, effects = streams.correlated_ranks(features, PATIENCE_ROWS, replicate, alike=alike)
+        changes = EDetector(features, PATIENCE_ROWS * features, effects).update(
+            ranks, np.arange(PATIENCE_ROWS)
+        )
+        alarms += len(changes)
+        with_any += bool(changes)
+    return _counted(alarms, with_any, REPLICATES)
+
+
+def _relations() -> Iterator[tuple[str, dict[str, Figures]]]:
+    """All pairs of features are one stream; none of the features changes."""
+    yield (
+        f"no pair of features changes, budget 1 in {PATIENCE_ROWS:,} rows",
+        {
+            f"all pairs of {features} features, reference of {known:,} rows": _alarms_of_pairs(
+                features, known
+            )
+            for features, known in ((2, 200), (10, 200), (10, 2000), (50, 2000))
+        },
+    )
+    yield (
+        "two of 10 features go together in another way",
+        {
+            f"correlation {before} to {after}": _delay_of_pairs(before, after)
+            for before, after in ((0.8, -0.8), (0.5, 0.0), (0.0, 0.5), (0.0, 0.2))
+        },
+    )
+
+
+def _alarms_of_pairs(features: int, known: int) -> Figures:
+    alarms = with_any = 0
+    for replicate in range(REPLICATES):
+        random = np.random.default_rng(replicate)
+        make = functools.partial(streams.related, features=features, correlation=0.5, random=random)
+        detector, scores_of = streams.pair_detector(make(known), PATIENCE_ROWS)
+        changes = detector.update(scores_of(make(PATIENCE_ROWS)), np.arange(PATIENCE_ROWS))
+        alarms += len(changes)
+        with_any += bool(changes)
+    return _counted(alarms, with_any, REPLICATES)
+
+
+def _delay_of_pairs(before: float, after: float) -> Figures:
+    """Eleven streams share the budget: ten features and their pairs."""
+    runs = []
+    for seed in range(DELAY_REPLICATES):
+        random = np.random.default_rng(seed)
+        known, calm = (streams.related(rows, 10, before, random) for rows in (2000, CALM_ROWS))
+        values = np.concatenate([calm, streams.related(SHIFTED_ROWS, 10, after, random)])
+        detector, scores_of = streams.pair_detector(known, 11 * RUN_ROWS)
+        runs.append([row for row, _ in detector.update(scores_of(values), np.arange(len(values)))])
+    return _delay(runs, RUN_ROWS)
+
+
 def _counted(alarms: int, with_any: int, allowed: float) -> Figures:
     return {
         "false_alarms": alarms,
@@ -115,12 +185,12 @@ def _counted(alarms: int, with_any: int, allowed: float) -> Figures:
 # -- something changes -----------------------------------------------------------------------------
 
 
-def _delays() -> Iterator[tuple[str, dict[str, Figures]]]:
+def _delays(shifted: Mapping[str, Sequence[streams.Stream]]) -> Iterator[tuple[str, dict[str, Figures]]]:
     calm = streams.uniform_ranks(10, 2 * RUN_ROWS, seed=1)
     makers = {name: _calibrated(candidates, calm) for name, candidates in _contenders().items()}
-    for shift, ranks_of in streams.SHIFTS.items():
+    for shift, of_shift in shifted.items():
         found: dict[str, Figures] = {}
-        runs = [ranks_of(CALM_ROWS, SHIFTED_ROWS, seed) for seed in range(DELAY_REPLICATES)]
+        runs = [stream.ranks for stream in of_shift]
         for name, (make, run_rows) in makers.items():
             found[name] = _delay([_alarm_rows(make(), ranks) for ranks in runs], run_rows)
         for name, rows in (("always (every 100 rows)", ALWAYS_ROWS), ("never", 0)):

@@ -1,19 +1,27 @@
 """Streams for the comparison of drift detectors: calm, in blocks that are alike, shifted in known ways."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import signal
 
+from services.drift.cells import Places
 from services.drift.edetector import EDetector
+from services.drift.multivariate import PairDetector
 from services.drift.ranks import Ranking
+from services.pairs import Moments, Scorer, Scores
 from services.retraining import blocks, reference
 
 Ranks = npt.NDArray[np.float64]
 Sample = npt.NDArray[np.float64]
+Column = npt.NDArray[Any]
 KNOWN_ROWS = 10_000
 BLOCK_ROWS = 64
+AUTOREGRESSION = 0.9
 BLOCK_SHARE = 0.3
 """Of the variance: how alike the values of a block are."""
 
@@ -86,33 +94,97 @@ def _blocked(random: np.random.Generator, rows: int, features: int) -> Sample:
     return values
 
 
+def correlated_ranks(features: int, rows: int, seed: int, *, alike: bool) -> tuple[Ranks, Sample]:
+    """Return ranks of an autoregression and the reference's design effects, or those of single values."""
+    random = np.random.default_rng(seed)
+    blocks_known = 40
+    known = _autoregression(random, blocks_known * BLOCK_ROWS, features)
+    values = _autoregression(random, rows, features)
+    times = np.arange(len(known))
+    effects = [blocks.design_effect(blocks.middle_ranks(column), times, BLOCK_ROWS) for column in known.T]
+    return Monitor(known).ranks(values), np.array(effects) if alike else np.ones(features)
+
+
+def _autoregression(random: np.random.Generator, rows: int, features: int) -> Sample:
+    noise = random.normal(size=(rows + BLOCK_ROWS, features)) * np.sqrt(1 - AUTOREGRESSION**2)
+    values: Sample = signal.lfilter([1.0], [1.0, -AUTOREGRESSION], noise, axis=0)[BLOCK_ROWS:]
+    return values
+
+
+def related(rows: int, features: int, correlation: float, random: np.random.Generator) -> Sample:
+    """Return normal values of which the first two features go together."""
+    values: Sample = random.normal(size=(rows, features))
+    values[:, 1] = correlation * values[:, 0] + np.sqrt(1 - correlation**2) * values[:, 1]
+    return values
+
+
+def pair_detector(known: Sample, threshold_rows: float) -> tuple[PairDetector, Callable[[Sample], Scores]]:
+    """Return what watches how features go together, and what gives values their scores."""
+    made = [reference.of_numbers(f"f{number}", column) for number, column in enumerate(known.T)]
+    places, scorers = [Places(one) for one in made], [Scorer(one) for one in made]
+    effects = np.array(
+        [blocks.design_effect(blocks.middle_ranks(c), np.arange(len(c)), BLOCK_ROWS) for c in known.T]
+    )
+
+    def scores_of(values: Sample) -> Scores:
+        times_ms = np.zeros(len(values), dtype=np.int64)
+        columns = zip(scorers, places, values.T, strict=True)
+        return np.stack([scorer.of(place.of(column), times_ms) for scorer, place, column in columns], axis=1)
+
+    moments = Moments.none(known.shape[1])
+    moments.add(scores_of(known))
+    return PairDetector(moments, threshold_rows, effects), scores_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """A reference, and values that change after some time."""
+
+    known: Column
+    seen: Column
+    """Numbers, or the numbers of categories."""
+
+    @property
+    def ranks(self) -> Ranks:
+        """What the drift process makes of them."""
+        if self.known.dtype == np.float64:
+            return Monitor(self.known[:, None]).ranks(self.seen[:, None])[:, 0]
+        counts = np.bincount(self.known, minlength=10)[None, None, :]
+        return Ranking(counts).rank(self.seen[:, None], np.random.default_rng(3).random(len(self.seen)))[:, 0]
+
+
 def _shifted(
     change: Callable[[np.random.Generator, Sample], Sample], calm: int, rows: int, seed: int
-) -> Ranks:
+) -> Stream:
     random = np.random.default_rng(seed)
     values = random.normal(size=calm + rows)
     values[calm:] = change(random, values[calm:])
-    return Monitor(random.normal(size=(KNOWN_ROWS, 1))).ranks(values[:, None])[:, 0]
+    return Stream(random.normal(size=KNOWN_ROWS), values)
 
 
-def _categories(calm: int, rows: int, seed: int) -> Ranks:
+def _categories(calm: int, rows: int, seed: int, share: float = 0.2) -> Stream:
     """One of ten equal categories doubles its share at the cost of the others; which are ranked by name."""
     random = np.random.default_rng(seed)
-    after = np.full(10, 0.8 / 9)
-    after[4] = 0.2
-    cells = np.concatenate([random.choice(10, calm), random.choice(10, rows, p=after)])
-    known = np.bincount(random.choice(10, KNOWN_ROWS), minlength=10)[None, None, :]
-    return Ranking(known).rank(cells[:, None], random.random(len(cells)))[:, 0]
+    after = np.full(10, (1 - share) / 9)
+    after[4] = share
+    values = np.concatenate([random.choice(10, calm), random.choice(10, rows, p=after)])
+    return Stream(random.choice(10, KNOWN_ROWS), values)
 
 
-SHIFTS: dict[str, Callable[[int, int, int], Ranks]] = {
+CALM: dict[str, Callable[[int, int, int], Stream]] = {
+    "numbers": functools.partial(_shifted, lambda _, x: x),
+    "categories": functools.partial(_categories, share=0.1),
+}
+"""By kind: streams that do not change, in the same form."""
+CATEGORIES = "one of ten categories doubles"
+SHIFTS: dict[str, Callable[[int, int, int], Stream]] = {
     "mean by 0.25 sd": functools.partial(_shifted, lambda _, x: x + 0.25),
     "mean by 0.5 sd": functools.partial(_shifted, lambda _, x: x + 0.5),
     "mean by 1 sd": functools.partial(_shifted, lambda _, x: x + 1),
     "spread by half": functools.partial(_shifted, lambda _, x: x * 1.5),
-    "one of ten categories doubles": _categories,
+    CATEGORIES: _categories,
     "one row in ten by 2 sd": functools.partial(
         _shifted, lambda random, x: x + 2 * (random.random(len(x)) < 0.1)
     ),
 }
-"""By name: from a number of calm and of shifted rows and a seed, the ranks of all."""
+"""By name: from a number of calm and of shifted rows and a seed."""
