@@ -15,8 +15,8 @@ import numpy.typing as npt
 from services.seasons import seasons_of
 from streams.records import FeatureReference, PairReference
 
-FEATURES_MAX = 128
-"""Of a model with more, the first ones are looked at: they have 8,128 pairs."""
+FEATURES_MAX = 64
+"""Of a model with more, the first ones are looked at: they have 2,016 pairs."""
 SCORE_MAX = 100
 """At the outermost rank: fits into a byte. Squares of products of 10,000 rows sum up exactly in floats."""
 ROWS_AT_ONCE = 10_000

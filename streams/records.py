@@ -467,7 +467,7 @@ class Reference(msgspec.Struct, kw_only=True, frozen=True):
     loss_design_effect: float = 1.0
     """As of features, of the losses on that window."""
     pairs: PairReference | None = None
-    """Of the first 128 features."""
+    """Of the first 64 features."""
     measures: dict[str, float] = {}
     """On that window, of all measures; see `services.measures`."""
     score_sums: dict[str, list[float]] = {}
