@@ -24,6 +24,10 @@ POLL_MS = 200
 TOPIC_SECONDS = 0.5
 """A topic that is created later is found within this time."""
 ACKNOWLEDGED_SECONDS_MAX = 30
+CLOSE_MS = 2000
+"""Of the group, from which nothing is to be had any more; Kafka's client would wait for half a minute."""
+END_SECONDS_MAX = 5.0
+"""Between a signal and the end: nothing is finished first, clients only say goodbye."""
 
 
 def run() -> None:
@@ -135,8 +139,8 @@ class _Worker:
                         self._handle(retrainer, decode, record)
                         consumer.commit()
         finally:
-            consumer.close()
-            self._producer.close(timeout=5)
+            consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
+            self._producer.close(timeout=2)
 
     def _handle(self, retrainer: Retrainer, decode: Any, record: Any) -> None:
         if record.value is None:
@@ -188,5 +192,5 @@ def read_all(options: Mapping[str, Any], topic: str, kind: Any) -> list[Known]:
 
 def _stop(*_: object) -> None:
     """End at once, in the middle of a training as well."""
-    exit_within_bounds()
+    exit_within_bounds(seconds=END_SECONDS_MAX)
     raise KeyboardInterrupt

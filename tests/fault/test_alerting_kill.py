@@ -15,8 +15,8 @@ from services.settings import Settings
 from streams import records, topics
 from tests.processes import Process
 from tests.receivers import HttpReceiver, http_receiver, mail_receiver
-from tests.servers import eventually
 from tests.unit.drift import world
+from tests.waiting import until
 
 
 class Place:
@@ -91,18 +91,22 @@ def test_told_once_through_kills_and_restarts_except_between_delivery_and_record
 
             hook.answer = kill_before_the_answer
             stands = [place.alarm(f"f{number}") for number in range(12)]
-            eventually(lambda: not alerting.alive, 20)
+            until(lambda: not alerting.alive, "it has ended", 20)
             assert len(hook.bodies) == 1
 
             hook.answer = lambda _: 200
             alerting.start()
-            eventually(lambda: len(hook.bodies) == 2, 30)
+            until(lambda: len(hook.bodies) == 2, "both alerts are told", 30)
             assert "12 alerts" in titles(hook)[1], "a burst is one message"
             assert titles(hook)[0].split(": ")[1:] == titles(hook)[1].split(": ")[1:]
             alerting.wait_ready()
 
             stands.append(place.alarm("log_loss", "loss"))
-            eventually(lambda: len(hook.bodies) == 3 and len(mailbox.mails) == 1, 20)
+            until(
+                lambda: len(hook.bodies) == 3 and len(mailbox.mails) == 1,
+                "the third is told, and by mail",
+                20,
+            )
             assert "log_loss changed" in mailbox.mails[0]["subject"]
             assert alerting.stop()[0] == 0
             assert secret not in alerting.output()
@@ -115,12 +119,20 @@ def test_told_once_through_kills_and_restarts_except_between_delivery_and_record
             alerting.start()
             quiet = place.alarm("quiet")
             loud = place.alarm("loud")
-            eventually(lambda: len(hook.bodies) > told, 30)
+            until(lambda: len(hook.bodies) > told, "something new is told", 30)
             assert "loud changed" in titles(hook)[-1]
             place.report(quiet, loud)
-            eventually(lambda: len(hook.bodies) == told + 2 and len(mailbox.mails) == 2, 20)
+            until(
+                lambda: len(hook.bodies) == told + 2 and len(mailbox.mails) == 2,
+                "both are told, and by mail",
+                20,
+            )
             assert titles(hook)[-1].startswith(f"[resolved] {unique_name}: 13 alerts")
-            eventually(lambda: len(list((tmp_path / "reports" / unique_name).glob("*.html"))) == 1, 20)
+            until(
+                lambda: len(list((tmp_path / "reports" / unique_name).glob("*.html"))) == 1,
+                "the report is written",
+                20,
+            )
             assert not any("quiet" in str(body) for body in hook.bodies)
             assert alerting.stop()[0] == 0
             command.show(model=unique_name)

@@ -31,7 +31,7 @@ class Demo:
         self.output = folder / "output.txt"
         command = [sys.executable, "-m", "services.cli", "demo", *options]
         command += ["--home", str(self.home), "--summary", str(self.summary)]
-        names = ("DASHBOARD", "SCORING", "FEATURES", "DRIFT", "ARCHIVE", "RETRAINING")
+        names = ("DASHBOARD", "SCORING", "FEATURES", "DRIFT", "LEARNING", "ARCHIVE", "RETRAINING")
         free = {f"DRIFTLINE_{name}_PORT": str(ports.free_port()) for name in names}
         free |= {
             "DRIFTLINE_BROKER": f"127.0.0.1:{ports.free_port()}",
