@@ -123,6 +123,21 @@ class Reader:
     position: int
     size: int
 
+    def look_at_integers(self) -> "memoryview[int]":
+        """Look at the next ``size`` integers, of which none is read yet."""
+        return self.part(8 * self.size).cast("q")
+
+    def look_at_doubles(self) -> "memoryview[float]":
+        """Look at the next ``size`` doubles, of which none is read yet."""
+        return self.part(8 * self.size).cast("d")
+
+    def part(self, size_bytes: int) -> memoryview:
+        """Look at the next bytes."""
+        start, self.position = self.position, self.position + size_bytes
+        if self.position > len(self.raw):
+            raise ValueError(f"{self.position - len(self.raw)} bytes are missing")
+        return memoryview(self.raw)[start : self.position]
+
     def integers(self) -> Int64s:
         """Read the next ``size`` integers."""
         return self.array("<i8", self.size)

@@ -8,7 +8,7 @@ from them is rounded once, correctly. Written, they take the least shift and the
 them, so equal sums are equal bytes.
 """
 
-import dataclasses
+import abc
 import itertools
 import math
 import struct
@@ -76,8 +76,40 @@ class Parts(NamedTuple):
         return cls(bool(used & _SUMS), bool(used & _SQUARES), "min" in used, "max" in used, cells)
 
 
-class Partials:
-    """The partial aggregates of one column, one entry a tile in each list that is needed."""
+class _Column(abc.ABC):
+    """The partial aggregates of one column, one entry a tile in each sequence that is needed."""
+
+    __slots__ = ()
+    counts: Any
+    minima: Any
+    maxima: Any  # each a list or a memoryview: of those two, the type of a slice is not one of sequences
+
+    def value(self, item: Aggregation, low: int, high: int) -> float | str:
+        """Aggregate the tiles from low to before high; nan where there is no value."""
+        function = item.function
+        if function in CELLS:
+            return self._cell_value(item, low, high)
+        count: int = sum(self.counts[low:high])
+        if function == "count":
+            return float(count)
+        if count == 0:
+            return math.nan
+        if function in ("min", "max"):
+            extreme: float = min(self.minima[low:high]) if function == "min" else max(self.maxima[low:high])
+            return extreme
+        return _finish(function, count, *self._totals(low, high))
+
+    @abc.abstractmethod
+    def _cell_value(self, item: Aggregation, low: int, high: int) -> float | str:
+        """Ask the cells of the function."""
+
+    @abc.abstractmethod
+    def _totals(self, low: int, high: int) -> tuple[int, int, int]:
+        """Return the sum in units of 2**-shift, the squares' in units of 2**-2shift, and the shift."""
+
+
+class Partials(_Column):
+    """For adding events."""
 
     __slots__ = ("cells", "counts", "maxima", "minima", "shift", "squares", "sums")
 
@@ -215,23 +247,13 @@ class Partials:
             if kind not in parts.cells:
                 cells.clear(index)
 
-    def value(self, item: Aggregation, low: int, high: int) -> float | str:
-        """Aggregate the tiles from low to before high; nan where there is no value."""
-        function = item.function
-        if function in CELLS:
-            return self.cells[CELLS[function]].value(low, high, item.percentile)
-        count = sum(self.counts[low:high])
-        if function == "count":
-            return float(count)
-        if count == 0:
-            return math.nan
-        if function == "min" and self.minima is not None:
-            return min(self.minima[low:high])
-        if function == "max" and self.maxima is not None:
-            return max(self.maxima[low:high])
+    def _cell_value(self, item: Aggregation, low: int, high: int) -> float | str:
+        return self.cells[CELLS[item.function]].value(low, high, item.percentile)
+
+    def _totals(self, low: int, high: int) -> tuple[int, int, int]:
         assert self.sums is not None
         squares = sum(self.squares[low:high]) if self.squares is not None else 0
-        return _finish(function, count, sum(self.sums[low:high]), squares, self.shift)
+        return sum(self.sums[low:high]), squares, self.shift
 
     def to_bytes(self) -> bytes:
         """Write the counts, then each part that there is, in a fixed order."""
@@ -282,17 +304,35 @@ def _write_scaled(entries: list[int], shift: int) -> bytes:
         )
 
 
-@dataclasses.dataclass(frozen=True)
 class _Scaled:
-    """Exact numbers as stored, of any width: (n, width / 32) limbs of 32 bits, the last one with the sign."""
+    """Exact numbers as stored, all of one width; nothing is decoded before it is needed."""
 
-    limbs: AnyArray
-    shift: int
+    def __init__(self, reader: Reader) -> None:
+        """Look at the next ones; raise ValueError or struct.error if the bytes are none."""
+        self.shift, self._width = _SCALED.unpack(reader.part(_SCALED.size))
+        if not self._width or self._width % 8:
+            raise ValueError(f"numbers of {self._width} bytes")
+        self._raw = reader.part(reader.size * self._width)
+        self._numbers = self._raw.cast("q") if self._width == 8 else None
+
+    def total(self, low: int, high: int) -> int:
+        """Sum the entries from low to before high."""
+        return sum(self._numbers[low:high] if self._numbers is not None else self._wide(low, high))
+
+    def _wide(self, low: int, high: int) -> list[int]:
+        width = self._width
+        chunks = (self._raw[at : at + width] for at in range(low * width, high * width, width))
+        return [int.from_bytes(chunk, "little", signed=True) for chunk in chunks]
+
+    @cached_property
+    def _limbs(self) -> AnyArray:
+        """(n, width / 4): limbs of 32 bits, the last one with the sign."""
+        return np.frombuffer(self._raw, dtype="<u4").reshape(-1, self._width // 4)
 
     @cached_property
     def entries(self) -> Int64s | None:
         """The numbers themselves, if they fit."""
-        return self.limbs.view("<i8")[:, 0] if self.limbs.shape[1] == 2 else None
+        return np.frombuffer(self._numbers, dtype="<i8") if self._numbers is not None else None
 
     @cached_property
     def is_fast(self) -> bool:
@@ -309,8 +349,8 @@ class _Scaled:
     @cached_property
     def _limbs_prefix(self) -> Int64s:
         """(n + 1, width / 32): running sums of each limb. They stay exact for 2**31 tiles."""
-        limbs = self.limbs.astype(np.int64)
-        limbs[:, -1] = self.limbs[:, -1].astype(np.int32)
+        limbs = self._limbs.astype(np.int64)
+        limbs[:, -1] = self._limbs[:, -1].astype(np.int32)
         return _running(limbs)
 
     def sums(self, low: Int64s, high: Int64s) -> list[int]:
@@ -324,55 +364,59 @@ class _Scaled:
 
     def to_list(self) -> list[int]:
         """Return Python's integers."""
-        if self.entries is not None:
-            entries: list[int] = self.entries.tolist()
-            return entries
-        width = 4 * self.limbs.shape[1]
-        raw = self.limbs.tobytes()
-        chunks = (raw[at : at + width] for at in range(0, len(raw), width))
-        return [int.from_bytes(chunk, "little", signed=True) for chunk in chunks]
+        if self._numbers is not None:
+            return self._numbers.tolist()
+        return self._wide(0, len(self._raw) // self._width)
 
 
-@dataclasses.dataclass(frozen=True)
-class StoredPartials:
-    """One column as it was written, for evaluating many windows at once."""
+class StoredPartials(_Column):
+    """As they were written, for evaluating windows: few ones number by number, many at once."""
 
-    counts: Int64s
-    sums: _Scaled | None
-    squares: _Scaled | None
-    minima: Float64s | None
-    maxima: Float64s | None
-    cells: Mapping[type[ValueCells[Any]], StoredCells]
+    def __init__(self, parts: Parts, reader: Reader) -> None:
+        """Look at one column; raise ValueError or struct.error if the bytes end before."""
+        self.counts = reader.look_at_integers()
+        self.sums = _Scaled(reader) if parts.sums else None
+        self.squares = _Scaled(reader) if parts.squares else None
+        self.minima = reader.look_at_doubles() if parts.minima else None
+        self.maxima = reader.look_at_doubles() if parts.maxima else None
+        self.cells: Mapping[type[ValueCells[Any]], StoredCells] = {
+            kind: kind.read(reader) for kind in parts.cells
+        }
 
-    @classmethod
-    def read(cls, parts: Parts, reader: Reader) -> Self:
-        """Read one column; raise ValueError or struct.error if the bytes end before."""
-        return cls(
-            counts=reader.integers(),
-            sums=_read_scaled(reader) if parts.sums else None,
-            squares=_read_scaled(reader) if parts.squares else None,
-            minima=reader.doubles() if parts.minima else None,
-            maxima=reader.doubles() if parts.maxima else None,
-            cells={kind: kind.read(reader) for kind in parts.cells},
-        )
+    def _cell_value(self, item: Aggregation, low: int, high: int) -> float | str:
+        stored = self.cells[CELLS[item.function]]
+        value: float | str
+        (value,) = stored.values(np.array([low]), np.array([high]), item.percentile).tolist()
+        return value
+
+    def _totals(self, low: int, high: int) -> tuple[int, int, int]:
+        assert self.sums is not None
+        shift, total = self._shift, self.sums.total(low, high)
+        squares = 0
+        if self.squares is not None:
+            squares = self.squares.total(low, high) << 2 * shift - self.squares.shift
+        return total << shift - self.sums.shift, squares, shift
+
+    @cached_property
+    def _shift(self) -> int:
+        """The least one in which both sums and squares are integers."""
+        return max(self.sums.shift if self.sums else 0, (self.squares.shift + 1) // 2 if self.squares else 0)
 
     @cached_property
     def _counts_prefix(self) -> Int64s:
-        return _running(self.counts)
+        return _running(np.frombuffer(self.counts, dtype="<i8"))
 
     def to_partials(self, parts: Parts) -> Partials:
         """Return what was written."""
         partials = Partials(parts)
         partials.counts = self.counts.tolist()
-        sums_shift = self.sums.shift if self.sums else 0
-        squares_shift = self.squares.shift if self.squares else 0
-        partials.shift = max(sums_shift, (squares_shift + 1) // 2)
+        partials.shift = self._shift
         if self.sums:
-            partials.sums = [entry << partials.shift - sums_shift for entry in self.sums.to_list()]
+            more = self._shift - self.sums.shift
+            partials.sums = [entry << more for entry in self.sums.to_list()]
         if self.squares:
-            partials.squares = [
-                entry << 2 * partials.shift - squares_shift for entry in self.squares.to_list()
-            ]
+            more = 2 * self._shift - self.squares.shift
+            partials.squares = [entry << more for entry in self.squares.to_list()]
         partials.minima = self.minima.tolist() if self.minima is not None else None
         partials.maxima = self.maxima.tolist() if self.maxima is not None else None
         partials.cells = {kind: stored.to_cells() for kind, stored in self.cells.items()}
@@ -392,13 +436,14 @@ class StoredPartials:
         if self.sums.is_fast and function in ("sum", "mean", "avg"):
             totals = (self.sums.prefix[high] - self.sums.prefix[low]).astype(np.float64)
             divisors = np.where(counts > 0, 1 if function == "sum" else counts, np.nan)
-            return np.ldexp(totals / divisors, -self.sums.shift)
+            quotients: Float64s = np.ldexp(totals / divisors, -self.sums.shift)
+            return quotients
         return self._exact_values(function, self.sums, low, high, counts)
 
     def _exact_values(
         self, function: str, sums: _Scaled, low: Int64s, high: Int64s, counts: Int64s
     ) -> Float64s:
-        shift = max(sums.shift, (self.squares.shift + 1) // 2 if self.squares else 0)
+        shift = self._shift
         totals = _differences(sums, shift, low, high)
         squares = _differences(self.squares, 2 * shift, low, high) if self.squares else itertools.repeat(0)
         rows = zip(counts.tolist(), totals, squares, strict=False)
@@ -410,9 +455,12 @@ class StoredPartials:
         entries = self.minima if function == "min" else self.maxima
         assert entries is not None
         reduce_at = np.minimum.reduceat if function == "min" else np.maximum.reduceat
-        padded = np.append(entries, np.nan)  # reduceat's indices must exist, also the one past the end
+        padded = np.append(
+            np.frombuffer(entries, dtype="<f8"), np.nan
+        )  # reduceat's indices must exist, also the one past the end
         pairs = np.stack([low, high], axis=1).ravel()
-        return np.where(counts > 0, reduce_at(padded, pairs)[::2], np.nan)
+        found: Float64s = np.where(counts > 0, reduce_at(padded, pairs)[::2], np.nan)
+        return found
 
 
 def _differences(scaled: _Scaled, shift: int, low: Int64s, high: Int64s) -> Iterable[int]:
@@ -424,12 +472,3 @@ def _running(entries: Int64s) -> Int64s:
     prefix = np.zeros((len(entries) + 1, *entries.shape[1:]), dtype=np.int64)
     np.cumsum(entries, axis=0, out=prefix[1:])
     return prefix
-
-
-def _read_scaled(reader: Reader) -> _Scaled:
-    shift, width = _SCALED.unpack_from(reader.raw, reader.position)
-    reader.position += _SCALED.size
-    if not width or width % 8:
-        raise ValueError(f"numbers of {width} bytes")
-    limbs = reader.array("<u4", reader.size * width // 4)
-    return _Scaled(limbs.reshape(reader.size, width // 4), shift)

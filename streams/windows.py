@@ -22,11 +22,12 @@ every interleaving and every replay, and merging two states equals one state of 
 
 import dataclasses
 import itertools
+import math
 import struct
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -194,12 +195,8 @@ class Tiles:
     def newest_values(self) -> list[float | str]:
         """Return the aggregations' values as of the newest event."""
         self._settle()
-        columns = self._columns
         ranges = [self._newest_range(item) for item in self._layout.windows]
-        return [
-            self._newest_value(columns[column], item, *ranges[window])
-            for column, window, item in self._layout.evaluations
-        ]
+        return _values(self._layout, self._starts_ms, self._columns, ranges)
 
     def to_bytes(self) -> bytes:
         """Write the state; equal sets of events give equal bytes."""
@@ -222,8 +219,8 @@ class Tiles:
         ]
         return tiles
 
-    def _newest_range(self, item: Aggregation) -> tuple[int, int, int]:
-        """Return when the newest window begins, and its tiles: the first, and the one behind the last."""
+    def _newest_range(self, item: Aggregation) -> "_Range":
+        """Return what the newest window covers."""
         starts = self._starts_ms
         first_ms, end_ms = spans.covered(item, self._layout.hop_ms, starts[-1])
         low = bisect_left(starts, first_ms) if starts[0] < first_ms else 0
@@ -231,17 +228,6 @@ class Tiles:
         if item.gap_ms and self._extents is not None:
             low = max(low, self._extents.newest_from(item.gap_ms))
         return first_ms, low, high
-
-    def _newest_value(
-        self, column: Partials, item: Aggregation, first_ms: int, low: int, high: int
-    ) -> float | str:
-        value = column.value(item, low, high)
-        if item.change is Change.NONE:
-            return value
-        before_ms = spans.floor(first_ms - item.window_ms, self._layout.hop_ms)
-        before_from = bisect_left(self._starts_ms, before_ms)
-        before = column.value(item, before_from, low)
-        return float(spans.changed(item.change, np.array([value]), np.array([before]))[0])
 
     def _start_of(self, time_ms: int) -> int:
         if time_ms >= self._instants_from_ms:
@@ -337,8 +323,31 @@ class Tiles:
             self._seconds_from_ms = _NEVER
 
 
+_Range = tuple[int, int, int]
+"""When a window begins, and its tiles: the first, and the one behind the last."""
+
+
+def _values(
+    layout: Layout,
+    starts_ms: Sequence[int],
+    columns: Sequence[Partials] | Sequence["StoredPartials"],
+    ranges: Sequence[_Range],
+) -> list[float | str]:
+    """Return each aggregation, given what each of the layout's windows covers."""
+    values = []
+    for number, window, item in layout.evaluations:
+        column, (first_ms, low, high) = columns[number], ranges[window]
+        value = column.value(item, low, high)
+        if item.change is not Change.NONE:
+            before_from = bisect_left(starts_ms, spans.floor(first_ms - item.window_ms, layout.hop_ms))
+            before = column.value(item, before_from, low)
+            value = float(spans.changed(item.change, np.array([value]), np.array([before]))[0])
+        values.append(value)
+    return values
+
+
 class StoredTiles:
-    """A state as it was written, for reading many values at once; nothing is copied before it is needed."""
+    """A state as it was written, for reading values of it; nothing is decoded before it is needed."""
 
     def __init__(self, layout: Layout, raw: bytes) -> None:
         """Parse; raise `StateError` if the bytes are not of this layout."""
@@ -348,13 +357,51 @@ class StoredTiles:
             if version != _FORMAT:
                 raise StateError(f"tiles of format {version}, known is {_FORMAT}")
             reader = Reader(raw, _HEADER.size, self._size)
-            self.starts_ms: Int64s = reader.integers()
+            self._starts = reader.look_at_integers()
             self.extents = StoredExtents.read(reader) if layout.has_sessions else None
-            self.columns = [StoredPartials.read(parts, reader) for parts in layout.parts]
+            self.columns = [StoredPartials(parts, reader) for parts in layout.parts]
         except (struct.error, ValueError) as error:
             raise StateError(f"these {len(raw)} bytes are no tiles of this layout: {error}") from error
         if reader.position != len(raw):
             raise StateError(f"{len(raw) - reader.position} bytes are left behind the tiles of this layout")
+
+    def __len__(self) -> int:
+        return int(self._size)
+
+    @cached_property
+    def starts_ms(self) -> Int64s:
+        """Where each tile begins."""
+        return np.frombuffer(self._starts, dtype="<i8")
+
+    def at(self, time_ms: int) -> "Moment":
+        """Return what `values` and `newest_ms` return for one time: for few times this is quicker."""
+        if self._size and time_ms < self._starts[-1] - SLACK_MS:
+            return Moment([math.nan] * len(self._layout.aggregations), _NEVER, is_beyond=True)
+        ranges = [self._range_at(item, time_ms) for item in self._layout.windows]
+        newest = self._ended(bisect_left(self._starts, time_ms + 1), time_ms + 1) - 1
+        newest_ms = self._last_of(newest) if newest >= 0 else _NEVER
+        return Moment(_values(self._layout, self._starts, self.columns, ranges), newest_ms, is_beyond=False)
+
+    def _range_at(self, item: Aggregation, time_ms: int) -> _Range:
+        first_ms, end_ms = spans.covered(item, self._layout.hop_ms, time_ms)
+        low = bisect_left(self._starts, first_ms)
+        high = self._ended(bisect_left(self._starts, end_ms), end_ms)
+        if item.gap_ms and self.extents is not None:
+            (start,) = self.extents.starts(np.array([high]), np.array([time_ms]), item.gap_ms)
+            low = max(low, int(start))
+        return first_ms, low, high
+
+    def _ended(self, tiles: int, end_ms: int) -> int:
+        """Return how many tiles are over before a time, given how many begin before it."""
+        return tiles - 1 if tiles and self._last_of(tiles - 1) >= end_ms else tiles
+
+    def _last_of(self, tile: int) -> int:
+        """Return the latest instant of which a tile may hold an event; see `_last_ms`."""
+        start_ms = self._starts[tile]
+        if start_ms >= self.instants_from_ms and tile >= self._base_tiles:
+            return start_ms
+        is_second = start_ms >= self.seconds_from_ms and tile >= self._base_tiles
+        return start_ms + (SECOND_MS if is_second else self._layout.hop_ms) - 1
 
     def newest_ms(self, times_ms: Int64s) -> Int64s:
         """Return for (n,) times the event time of the newest event not later; -2**63 for none that is kept.
@@ -377,15 +424,15 @@ class StoredTiles:
             results.append(np.where(beyond, np.nan, values) if beyond.any() else values)
         return results, beyond
 
-    def _range(self, item: Aggregation, times_ms: Int64s) -> "_Range":
+    def _range(self, item: Aggregation, times_ms: Int64s) -> "_Ranges":
         first_ms, end_ms = spans.covered(item, self._layout.hop_ms, times_ms)
         low = np.searchsorted(self.starts_ms, first_ms, side="left")
         high = np.searchsorted(self._last_ms, end_ms, side="left")
         if item.gap_ms and self.extents is not None:
             low = np.maximum(low, self.extents.starts(high, times_ms, item.gap_ms))
-        return _Range(first_ms, low, high)
+        return _Ranges(first_ms, low, high)
 
-    def _evaluate(self, column: StoredPartials, item: Aggregation, tiles: "_Range") -> AnyArray:
+    def _evaluate(self, column: StoredPartials, item: Aggregation, tiles: "_Ranges") -> AnyArray:
         values = column.values(item, tiles.low, tiles.high)
         if item.change is Change.NONE:
             return values
@@ -406,16 +453,27 @@ class StoredTiles:
         last[hops:seconds] += SECOND_MS - 1
         return last
 
-    @property
+    @cached_property
     def _base_tiles(self) -> int:
         """How many tiles are the base: one or none."""
         if self._layout.lifetime_parts is None or not self._size:
             return 0
-        return int(self.starts_ms[0] < self._layout.oldest_ms(int(self.starts_ms[-1])))
+        return int(self._starts[0] < self._layout.oldest_ms(self._starts[-1]))
+
+
+class Moment(NamedTuple):
+    """One entity at one time."""
+
+    values: list[float | str]
+    """Of each aggregation, nan for null."""
+    newest_ms: int
+    """See `StoredTiles.newest_ms`."""
+    is_beyond: bool
+    """Whether the time is beyond the retention."""
 
 
 @dataclasses.dataclass(frozen=True)
-class _Range:
+class _Ranges:
     """Which tiles the windows of (n,) values cover."""
 
     first_ms: Int64s

@@ -120,8 +120,15 @@ def aggregate_between(
 
 
 def values_at(raw: bytes, asked: Sequence[int]) -> np.ndarray:
-    columns, _ = StoredTiles(LAYOUT, raw).values(np.array(asked, dtype=np.int64))
-    return np.array(columns).T
+    """Return the values at all these times, which are the same asked one by one."""
+    tiles, times_ms = StoredTiles(LAYOUT, raw), np.array(asked, dtype=np.int64)
+    columns, beyond = tiles.values(times_ms)
+    moments = [StoredTiles(LAYOUT, raw).at(time_ms) for time_ms in asked]
+    together = np.array(columns).T
+    np.testing.assert_array_equal(np.array([moment.values for moment in moments]), together)
+    assert [moment.newest_ms for moment in moments] == tiles.newest_ms(times_ms).tolist()
+    assert [moment.is_beyond for moment in moments] == beyond.tolist()
+    return together
 
 
 @given(events_lists, st.lists(st.integers(-100_000, 900_000), min_size=1, max_size=8))
