@@ -2,8 +2,12 @@
 
 The same ten features of the same users go to the same Valkey. Ours come as JSON events from Kafka, are
 checked by their schema, written with their versions in one atomic step, logged, and their offsets are
-stored; Feast gets data frames of 1,000 rows that are already in memory. Beside it stands what an event
-of a windowed view costs, in processor time, for few and many events and few and many users.
+stored; Feast gets data frames of 1,000 rows that are already in memory. They take turns, and the median of
+the turns counts. While it is Feast's turn our process stands still, with its events in the broker.
+
+Beside it stands what an event of a windowed view costs, in processor time, for few and many events and few
+and many users, and what a row costs: the events of a user that are read together make one row, so with
+as many users as events each of them is written, versioned and logged for itself.
 """
 
 import contextlib
@@ -11,6 +15,9 @@ import datetime as dt
 import itertools
 import os
 import random
+import signal
+import statistics
+import subprocess
 import sys
 import time
 import urllib.request
@@ -32,23 +39,39 @@ if TYPE_CHECKING:
     from streams.producer import Record
 
 JOB = Path(__file__).parent / "writing_job"
+OURS = "driftline"
 UPDATES, PAYMENTS = "bench.updates", "bench.payments"
 USERS = 10_000
-EVENTS, EVENTS_FEAST, FRAME_ROWS = 200_000, 20_000, 1000
+TURNS = 5
+EVENTS, FRAMES, FRAME_ROWS = 200_000, 5, 1000
+"""Of a turn: our events, and the frames of each of Feast's ways."""
 SIZES = ((10_000, 1000), (100_000, 1000), (1_000_000, 1000), (100_000, 100_000))
 """Events and users of each measurement of the cost of an event."""
 START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 PAYMENT_EVERY = dt.timedelta(hours=1)
 """Between two payments of a user: after three days a user's state has its full size."""
 SECONDS_MAX = 180.0
+LOOK_SECONDS = 0.05
+SESSION_SECONDS = 60
+"""The broker must not take a process that stands still for one that is gone."""
 
 
 class Process:
     """A running features process, seen through its metrics."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, child: subprocess.Popen[bytes]) -> None:
         """Watch the process that serves this port."""
         self._url = f"http://127.0.0.1:{port}"
+        self._child = child
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let it stand still until the block ends."""
+        self._child.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._child.send_signal(signal.SIGCONT)
 
     def is_ready(self) -> bool:
         """Tell whether it has its partitions."""
@@ -64,18 +87,18 @@ class Process:
         """Return the processor time that it has used."""
         return self._metric("process_cpu_seconds_total")
 
-    def wait_for(self, view: str, events: float) -> list[tuple[float, float]]:
-        """Wait until so many have been applied; return times in s with the number applied by then."""
-        seen: list[tuple[float, float]] = []
+    def rows(self, view: str) -> float:
+        """Return how many rows of a view have been written."""
+        return self._metric(f'driftline_feature_rows_total{{view="{view}"}}')
+
+    def wait_for(self, view: str, events: float) -> float:
+        """Wait until so many have been applied; return the seconds that it took."""
         began = time.monotonic()
-        while not seen or seen[-1][1] < events:
+        while (applied := self.applied(view)) < events:
             if time.monotonic() > began + SECONDS_MAX:
-                sys.exit(
-                    f"bench: {view} has {seen[-1][1]:,.0f} of {events:,.0f} events after {SECONDS_MAX:g} s"
-                )
-            seen.append((time.monotonic(), self.applied(view)))
-            time.sleep(0.05)
-        return seen
+                sys.exit(f"bench: {view} has {applied:,.0f} of {events:,.0f} events after {SECONDS_MAX:g} s")
+            time.sleep(LOOK_SECONDS)
+        return time.monotonic() - began
 
     def _metric(self, name: str) -> float:
         for line in self._get("/metrics").splitlines():
@@ -92,19 +115,22 @@ class Process:
 def measure(settings: Settings) -> tuple[dict[str, dict[str, Figures]], dict[str, float]]:
     """Return rates and costs, and how many times as fast as the better of Feast's ways we write."""
     settings = settings.model_copy(
-        update={"feature_repo": JOB / "feature_repo", "features_port": ports.free_port()}
+        update={
+            "feature_repo": JOB / "feature_repo",
+            "features_port": ports.free_port(),
+            "session_timeout_seconds": SESSION_SECONDS,
+        }
     )
     os.environ |= settings.environment()
     os.environ["DRIFTLINE_ONLINE_STORE"] = feast_repository.online_store_address(settings.redis_url)
     feast_repository.apply(settings)
     _create_topics(settings)
-    rates = {name: {"events_per_second": rate} for name, rate in _feast(settings).items()}
-    theirs = max(figures["events_per_second"] for figures in rates.values())
-    with _features(settings) as process:
-        ours = _stream(settings, process)
+    with _features(settings) as process, feast_repository.quiet():
+        rates = _rates(settings, process)
         costs = _costs(settings, process)
-    measures: dict[str, dict[str, Figures]] = {"write": {**rates, "driftline": {"events_per_second": ours}}}
-    return measures | {"cost": costs}, {"write": ours / theirs}
+    theirs = max(rate for name, rate in rates.items() if name != OURS)
+    writes: dict[str, Figures] = {name: {"events_per_second": rate} for name, rate in rates.items()}
+    return {"write": writes, "cost": costs}, {"write": rates[OURS] / theirs}
 
 
 def _create_topics(settings: Settings) -> None:
@@ -119,7 +145,7 @@ def _create_topics(settings: Settings) -> None:
 def _features(settings: Settings) -> Iterator[Process]:
     log_file = settings.home / "features.log"
     with processes.running([sys.executable, "-m", "services.cli", "features"], log_file) as child:
-        process = Process(settings.features_port)
+        process = Process(settings.features_port, child)
         deadline = time.monotonic() + SECONDS_MAX
         while not process.is_ready():
             if child.poll() is not None or time.monotonic() > deadline:
@@ -128,53 +154,59 @@ def _features(settings: Settings) -> Iterator[Process]:
         yield process
 
 
-def _feast(settings: Settings) -> dict[str, float]:
-    """Write frames by both ways of Feast, in turns."""
-    import pandas as pd
+def _rates(settings: Settings, process: Process) -> dict[str, float]:
+    """Let all write in turns; return the median of the events a second that each has written."""
+    ways = _feast(settings)
+    taken: dict[str, list[float]] = {name: [] for name in [*ways, OURS]}
+    for turn in range(TURNS + 1):
+        with process.paused():
+            _send(settings, UPDATES, _updates(turn * EVENTS, EVENTS))
+            frames = [_frame(turn * EVENTS + number * FRAME_ROWS) for number in range(FRAMES)]
+            for name, write in ways.items():
+                began = time.perf_counter()
+                for frame in frames:
+                    write(frame)
+                taken[name].append(FRAMES * FRAME_ROWS / (time.perf_counter() - began))
+        taken[OURS].append(EVENTS / process.wait_for("streamed", (turn + 1) * EVENTS))
+    return {name: statistics.median(rates[1:]) for name, rates in taken.items()}  # the first one connects
+
+
+def _feast(settings: Settings) -> dict[str, Callable[[Any], Any]]:
+    """Return both of Feast's ways to write a frame."""
     from feast import FeatureStore
     from feast.data_source import PushMode
 
     store = FeatureStore(repo_path=str(settings.feature_repo))
-    frames = []
-    for number in range(EVENTS_FEAST // FRAME_ROWS):
-        rows = _updates(number * FRAME_ROWS, FRAME_ROWS)
-        frame = pd.DataFrame(rows)
-        frame["event_time"] = pd.to_datetime(frame["event_time"])
-        frames.append(frame)
-    ways: dict[str, Callable[[Any], Any]] = {
+    return {
         "feast push": lambda frame: store.push("pushes", frame, to=PushMode.ONLINE),
         "feast write_to_online_store": lambda frame: store.write_to_online_store("pushed", frame),
     }
-    seconds = dict.fromkeys(ways, 0.0)
-    for turn, frame in enumerate(frames):
-        for name, write in ways.items():
-            began = time.perf_counter()
-            write(frame)
-            if turn:  # the first one connects
-                seconds[name] += time.perf_counter() - began
-    return {name: (EVENTS_FEAST - FRAME_ROWS) / spent for name, spent in seconds.items()}
 
 
-def _stream(settings: Settings, process: Process) -> float:
-    """Return the events a second that the features process writes, from the first it has written on."""
-    _send(settings, UPDATES, _updates(0, EVENTS))
-    seen = process.wait_for("streamed", EVENTS)
-    (first, before) = next((when, count) for when, count in seen if count)
-    last, after = seen[-1]
-    return (after - before) / (last - first)
+def _frame(first: int) -> Any:
+    import pandas as pd
+
+    frame = pd.DataFrame(_updates(first, FRAME_ROWS))
+    frame["event_time"] = pd.to_datetime(frame["event_time"])
+    return frame
 
 
 def _costs(settings: Settings, process: Process) -> dict[str, Figures]:
-    """Return the processor time of one event of a windowed view, by the number of events and users."""
+    """Return the processor time of one event, and of one row, of a windowed view, by events and users."""
     costs: dict[str, Figures] = {}
     written = 0
     for events, users in SIZES:
-        before = process.cpu_seconds()
-        _send(settings, PAYMENTS, _payments(f"{events}-{users}", events, users))
+        before, rows_before = process.cpu_seconds(), process.rows("spending")
+        with process.paused():
+            _send(settings, PAYMENTS, _payments(f"{events}-{users}", events, users))
         written += events
         process.wait_for("spending", written)
-        spent = process.cpu_seconds() - before
-        costs[f"{events:,} events of {users:,} users"] = {"cpu_us_per_event": spent / events * 1e6}
+        spent_us = (process.cpu_seconds() - before) * 1e6
+        rows = process.rows("spending") - rows_before
+        costs[f"{events:,} events of {users:,} users"] = {
+            "cpu_us_per_event": spent_us / events,
+            "cpu_us_per_row": spent_us / rows,
+        }
     return costs
 
 

@@ -6,28 +6,35 @@ Reads: ten features of one entity, for 1, 100 and 500 entities at once. They spa
 of a real service do; the same ten in one view stand beside them as ``_one_view``. Both sides are called
 as an application calls them, in one process and one thread, in turns, so that whatever else the machine
 does meets both. Ours is the `BlockingReader`, because Feast's call blocks as well; the reader for event
-loops stands beside it.
+loops stands beside it. So does the bare round trip: what no reader can go below, in whatever language its
+client is written, because it is the same commands, already encoded, and their replies, not decoded.
 """
 
 import asyncio
 import os
 import random
+import socket
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import hiredis
 import numpy as np
 
 from bench import feature_writes, report
 from bench.report import Figures
 from bench.scoring_job import installation
 from bench.scoring_job.installation import JOB, NAMES, USERS
+from services import feast_layout, feast_repository
 from services.embedded import kafka, ports, valkey
 from services.embedded.supervisor import Supervisor
+from services.feature_plan import Column, ValueType
 from services.online_store import BlockingReader, OnlineReader
+from services.redis_pipeline import Template
 from services.settings import Settings
 
 CALLS = {1: 2000, 100: 200, 500: 60}
@@ -39,6 +46,7 @@ PARTS = {"account": NAMES[:4], "habits": NAMES[4:7], "history": NAMES[7:]}
 """Of the service ``spread``: the features of each view."""
 ONE_VIEW = {"profile": NAMES}
 FEAST, OURS, OURS_ASYNC = "feast get_online_features", "driftline", "driftline, asyncio"
+BARE = "the bare round trip"
 
 Users = Sequence[str]
 Contender = Callable[[Sequence[Users]], list[float]]
@@ -97,7 +105,8 @@ def _reads(
     """Return the latencies of each contender by ``read_<rows>``, and our ratios to Feast's median."""
     from feast import FeatureStore
 
-    store = FeatureStore(repo_path=str(settings.feature_repo))
+    with feast_repository.quiet():
+        store = FeatureStore(repo_path=str(settings.feature_repo))
     names = [f"{view}:{name}" for view, own in views.items() for name in own]
 
     def feast(users: Users) -> Any:
@@ -122,10 +131,40 @@ def _reads(
             FEAST: lambda calls: _time(feast, calls),
             OURS: lambda calls: _time(ours, calls),
             OURS_ASYNC: lambda calls: runner.run(time_in_loop(calls)),
+            BARE: _bare(settings, store.project, views),
         }
         measures = {f"read_{rows}{suffix}": _race(contenders, rows) for rows in CALLS}
         runner.run(in_loop.close())
     return measures, {name: race[FEAST]["p50_ms"] / race[OURS]["p50_ms"] for name, race in measures.items()}
+
+
+def _bare(settings: Settings, project: str, views: Mapping[str, Sequence[str]]) -> Contender:
+    """Send the commands that we send, and read the replies to their end."""
+    address = urlsplit(settings.redis_url)
+    connection = socket.create_connection((address.hostname, address.port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    replies, buffer = hiredis.Reader(), bytearray(1 << 17)
+    key_of = feast_layout.entity_key_encoder(project, [Column("user_id", ValueType.STRING)])
+    fields = [feast_layout.feature_field(view, name) for view, names in views.items() for name in names]
+    hmget = Template("HMGET", None, *fields)
+
+    def exchange(commands: bytes, count: int) -> None:
+        connection.sendall(commands)
+        while count:
+            replies.feed(buffer, 0, connection.recv_into(buffer))  # type: ignore[arg-type]  # takes any buffer
+            while replies.gets() is not False:
+                count -= 1
+
+    def run(calls: Sequence[Users]) -> list[float]:
+        encoded = [b"".join(hmget.encode(key_of([user])) for user in users) for users in calls]
+        milliseconds = []
+        for commands, users in zip(encoded, calls, strict=True):
+            began = time.perf_counter()
+            exchange(commands, len(users))
+            milliseconds.append((time.perf_counter() - began) * 1000)
+        return milliseconds
+
+    return run
 
 
 def _compare(feast: Callable[[Users], Any], ours: Callable[[Users], Any]) -> None:

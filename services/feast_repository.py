@@ -153,12 +153,12 @@ def _store(settings: "Settings") -> Iterator[Any]:
     from feast import FeatureStore
 
     settings.home.mkdir(parents=True, exist_ok=True)
-    with _environment(settings), _quiet():
+    with _environment(settings), quiet():
         yield FeatureStore(repo_path=str(settings.feature_repo))
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence Feast's warning that it cannot run stream views: here they are run."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=RuntimeWarning, module="feast")
@@ -175,7 +175,7 @@ def _definitions(settings: "Settings") -> list[Any]:
 
     kinds = (Entity, FeatureService, FeatureView, OnDemandFeatureView, Project, DataSource)
     found: dict[int, Any] = {}
-    with _environment(settings), _quiet():
+    with _environment(settings), quiet():
         for path in sorted(settings.feature_repo.glob("*.py")):
             for value in runpy.run_path(str(path)).values():
                 if isinstance(value, kinds):
