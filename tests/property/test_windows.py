@@ -120,14 +120,14 @@ def aggregate_between(
 
 
 def values_at(raw: bytes, asked: Sequence[int]) -> np.ndarray:
-    """Return the values at all these times, which are the same asked one by one."""
+    """Return the values at all these times, of which the first ones are the same asked one by one."""
     tiles, times_ms = StoredTiles(LAYOUT, raw), np.array(asked, dtype=np.int64)
     columns, beyond = tiles.values(times_ms)
-    moments = [StoredTiles(LAYOUT, raw).at(time_ms) for time_ms in asked]
+    moments = [StoredTiles(LAYOUT, raw).at(time_ms) for time_ms in asked[:8]]
     together = np.array(columns).T
-    np.testing.assert_array_equal(np.array([moment.values for moment in moments]), together)
-    assert [moment.newest_ms for moment in moments] == tiles.newest_ms(times_ms).tolist()
-    assert [moment.is_beyond for moment in moments] == beyond.tolist()
+    np.testing.assert_array_equal(np.array([moment.values for moment in moments]), together[:8])
+    assert [moment.newest_ms for moment in moments] == tiles.newest_ms(times_ms)[:8].tolist()
+    assert [moment.is_beyond for moment in moments] == beyond[:8].tolist()
     return together
 
 
