@@ -518,6 +518,8 @@ class ModelDeclaration(_Strict):
                 raise ValueError(f"features.from_request names {name!r}, which request.schema does not have")
         types = {field.name: field.type for field in self.request.fields}
         for name, bounds in self.monitoring.quality.items():
+            if not self.features.service and name not in self.features.from_request:
+                raise ValueError(f"monitoring.quality names {name!r}, which is no feature")
             is_text = types.get(name) is codec.FieldType.STRING and name in self.features.from_request
             if is_text and (bounds.min is not None or bounds.max is not None):
                 raise ValueError(f"monitoring.quality.{name}: a string has no min and max")

@@ -213,6 +213,7 @@ class FeatureQuality(msgspec.Struct, kw_only=True, frozen=True):
 
     feature: str
     values: int
+    """0 where something is declared of a name that is no feature."""
     nulls: int = 0
     wrong_type: int = 0
     below: int = 0

@@ -106,6 +106,7 @@ class Rules:
                 bounds = bounds.model_copy(update={"null_share_max": 0.0})
             if name in declared or types:
                 self.rules.append((number, FeatureRules(name, bounds, types)))
+        self._absent = [FeatureQuality(feature=name, values=0) for name in declared if name not in features]
 
     def faults(self, columns: Sequence[Sequence[FeatureValue]]) -> Faults:
         """Return the faults ``(n_rows, n_rules)`` of all columns of features."""
@@ -116,8 +117,9 @@ class Rules:
         return found
 
     def judge(self, counts: Sequence[Sequence[int]]) -> list[FeatureQuality]:
-        """Return what the counts of a window, by rule, mean."""
-        return [rule.judge(counts_of) for (_, rule), counts_of in zip(self.rules, counts, strict=True)]
+        """Return what the counts of a window, by rule, mean; no values of a name that is no feature."""
+        judged = [rule.judge(counts_of) for (_, rule), counts_of in zip(self.rules, counts, strict=True)]
+        return judged + self._absent
 
 
 def count(faults: Faults) -> npt.NDArray[np.int64]:

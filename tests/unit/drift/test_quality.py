@@ -97,6 +97,20 @@ def test_bounds_that_make_no_sense_are_refused(bounds, message):
         ModelDeclaration.model_validate(world.document(quality=bounds))
 
 
+def test_name_that_is_no_feature_shows_as_one_without_values():
+    """Which features a Feast service has is not known where the declaration is read."""
+    ruled = rules({"temp": {"max": 1}})
+    judged = ruled.judge(quality.count(ruled.faults([[0.0], ["red"], [1]])).tolist())
+    assert [(each.feature, each.values) for each in judged] == [("x", 1), ("colour", 1), ("temp", 0)]
+
+
+def test_name_that_is_no_feature_is_refused_where_all_features_come_with_the_request():
+    document = world.document(quality={"temp": {"max": 1}})
+    document["features"]["service"] = ""
+    with pytest.raises(ValueError, match="monitoring.quality names 'temp', which is no feature"):
+        ModelDeclaration.model_validate(document)
+
+
 def test_broken_bound_is_one_alarm_until_windows_are_calm():
     """Hours 2 and 3 of six have a number out of its bounds; two calm windows take the alarm back."""
     engine = world.new_engine(world.declaration(quality={"x": {"max": 3}}))
