@@ -8,14 +8,24 @@ import msgspec
 
 from services.model import ModelDeclaration
 from streams import codec, records
-from streams.inputs import LABEL, PREDICTION, Inputs, Place, TracedPrediction
+from streams.inputs import LABEL, PREDICTION, Place, TracedPrediction
+
+
+class Promises(Protocol):
+    """Who takes what is no row; `streams.inputs.Inputs` does."""
+
+    def add_heartbeat(self, place: Place, offset: int, watermark_ms: int) -> None:
+        """Take the promise that no event up to this time will follow."""
+
+    def reject(self, place: Place, offset: int, letter: records.DeadLetter | None) -> None:
+        """Take a record that could not be read."""
 
 
 class Sink(Protocol):
     """Who takes what was decoded."""
 
     @property
-    def inputs(self) -> Inputs:
+    def inputs(self) -> Promises:
         """Takes heartbeats and what is rejected."""
 
     def add_prediction(self, partition: int, offset: int, prediction: records.Prediction) -> None:

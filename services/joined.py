@@ -20,12 +20,11 @@ from kafka.errors import KafkaError
 from prometheus_client import Gauge
 
 from services import telemetry, watermarks, web
-from services.feed import Feed
 from services.model import ModelDeclaration
 from services.outbox import StoppedError
 from services.settings import Settings
-from streams import garbage, records, topics
-from streams.inputs import PREDICTION, Inputs
+from streams import codec, garbage, records, topics
+from streams.inputs import PREDICTION, Inputs, Place
 from streams.producer import Record
 
 POLL_MS = 250
@@ -41,6 +40,16 @@ class MissingTopicError(RuntimeError):
     """The broker does not tell of a topic yet."""
 
 
+class Takes(Protocol):
+    """Takes the messages of one partition; `services.feed.Feed` does."""
+
+    def take_predictions(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:
+        """Take a slice of the predictions."""
+
+    def take_labels(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:
+        """Take a slice of the labels."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
     """One model's inputs: what is read, and what takes it."""
@@ -48,11 +57,24 @@ class Source:
     predictions_topic: str
     label_topic: str
     inputs: Inputs
-    feed: Feed
+    feed: Takes
+    positions: Callable[[], Mapping[Place, int]]
+    """Where to go on reading in these topics."""
 
     def topic_of(self, kind: int) -> str:
         """Name the topic of an input."""
         return self.predictions_topic if kind == PREDICTION else self.label_topic
+
+
+def read_directly(predictions_topic: str, label_topic: str, inputs: Inputs, feed: Takes) -> Source:
+    """Return the source whose topics hold the records themselves."""
+    return Source(
+        predictions_topic,
+        label_topic,
+        inputs,
+        feed,
+        lambda: {place: at.offset for place, at in inputs.resume().items()},
+    )
 
 
 class SourceReader:
@@ -100,9 +122,9 @@ class SourceReader:
     def _offsets(self) -> dict[TopicPartition, int]:
         offsets: dict[TopicPartition, int] = {}
         for source in self._sources:
-            for place, at in source.inputs.resume().items():
+            for place, offset in source.positions().items():
                 partition = TopicPartition(source.topic_of(place.kind), place.partition)
-                offsets[partition] = min(at.offset, offsets.get(partition, at.offset))
+                offsets[partition] = min(offset, offsets.get(partition, offset))
         return offsets
 
 

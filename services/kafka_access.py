@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.errors import KafkaTimeoutError
 
 from services.settings import Settings
@@ -18,12 +19,12 @@ FETCH_BYTES_MIN, FETCH_WAIT_MS_MAX = 32 << 10, 20
 READ_SECONDS_MAX = 60.0
 
 
-def connect(settings: Settings, name: str) -> KafkaConsumer:
-    """Make a consumer for partitions that are assigned by hand; offsets are ours, nothing is committed."""
+def connect(settings: Settings, name: str, **options: Any) -> KafkaConsumer:
+    """Make a consumer that commits nothing by itself; by default its partitions are assigned by hand."""
     return KafkaConsumer(
         **settings.kafka_options(),
+        **({"group_id": None} | options),
         client_id=f"driftline-{name}",
-        group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         allow_auto_create_topics=False,
@@ -37,6 +38,18 @@ def connect(settings: Settings, name: str) -> KafkaConsumer:
         metadata_max_age_ms=30_000,
         reconnect_backoff_max_ms=2000,
         bootstrap_timeout_ms=5000,
+    )
+
+
+def connect_member(settings: Settings, name: str, group: str) -> KafkaConsumer:
+    """Make a member of a group, which shares the partitions of what it subscribes to."""
+    return connect(
+        settings,
+        name,
+        group_id=group,
+        session_timeout_ms=round(settings.session_timeout_seconds * 1000),
+        heartbeat_interval_ms=round(settings.session_timeout_seconds * 1000 / 4),
+        partition_assignment_strategy=[RoundRobinPartitionAssignor],
     )
 
 

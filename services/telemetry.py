@@ -165,6 +165,11 @@ DRIFT_ALARMS = Counter("driftline_drift_alarms", "Alarms raised", ["model", "kin
 DRIFT_RECORDS = Counter(
     "driftline_drift_records", "Drift's input records by what became of them", ["model", "input", "result"]
 )
+DRIFT_GATHERED = Counter(
+    "driftline_drift_gathered_records",
+    "Records that gathering workers wrote into slices, repeats and heartbeats among them",
+    ["model", "input"],
+)
 DRIFT_REQUESTS = Counter("driftline_drift_requests", "Retrainings that drift asked for", ["model"])
 DRIFT_WATERMARK = Gauge(
     "driftline_drift_watermark_seconds", "Event time up to which drift has processed everything", ["model"]

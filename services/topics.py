@@ -32,6 +32,8 @@ def ensure_topics(
     declarations: Mapping[str, ModelDeclaration],
     applications: Sequence[str] = (),
     views: Sequence[str] = (),
+    *,
+    sliced: bool = False,
 ) -> None:
     """Create the topics that are missing; leave alone those that exist. May be called again and by several.
 
@@ -40,6 +42,7 @@ def ensure_topics(
         declarations: The models, whose request and label topics belong to the applications.
         applications: Further topics of the applications, as the sources of feature views.
         views: Feature views that need an internal topic, because their entity is not the message key.
+        sliced: Whether drift's gathering workers write theirs.
 
     Raises:
         TopicsError: A predictions topic has fewer partitions than its request topic.
@@ -50,7 +53,9 @@ def ensure_topics(
     admin = KafkaAdminClient(**settings.kafka_options())
     try:
         existing = {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics()}
-        wanted = wanted_topics(declarations, applications, views, existing, settings.partitions)
+        wanted = wanted_topics(
+            declarations, applications, views, existing, settings.partitions, sliced=sliced
+        )
         if narrow := too_narrow(wanted, existing):
             raise TopicsError(narrow)
         missing = [topic for topic in wanted if topic.name not in existing]
@@ -65,6 +70,8 @@ def wanted_topics(
     views: Sequence[str],
     existing: Mapping[str, int],
     partitions: int,
+    *,
+    sliced: bool = False,
 ) -> list[Wanted]:
     """List every topic that must exist.
 
@@ -74,6 +81,7 @@ def wanted_topics(
         views: Feature views with an internal topic.
         existing: Partitions by name of the topics that are there.
         partitions: Of a topic that follows none that is there.
+        sliced: Whether drift's gathering workers write theirs.
     """
     sources = {topic for one in declarations.values() for topic in (one.request.topic, one.label.topic)}
     # Applications decide how long their events live; deleting them is not for us to begin with.
@@ -85,6 +93,10 @@ def wanted_topics(
         # A prediction goes to the partition number of its request: it cannot do with fewer.
         wanted.append(_own(topics.PREDICTIONS, requests, requests, model=declaration.name))
         wanted.append(_own(topics.OUTCOMES, max(requests, labels), model=declaration.name))
+        if sliced:
+            asked = max(existing.get(topics.predictions(declaration.name), requests), requests)
+            wanted.append(_own(topics.PREDICTION_SLICES, asked, asked, model=declaration.name))
+            wanted.append(_own(topics.LABEL_SLICES, labels, labels, model=declaration.name))
     wanted += [_own(topics.REPARTITION, partitions, view=view) for view in views]
     wanted += [_own(topic, partitions) for topic in topics.ALL if "{" not in topic.name]
     return wanted

@@ -64,7 +64,7 @@ class Item(NamedTuple):
     partition: int
     offset: int
     record: Any
-    """`records.Prediction`, `records.Label` or `records.DeadLetter`."""
+    """`records.Prediction`, `records.Label`, `records.DeadLetter` or None."""
 
 
 _TIME = operator.itemgetter(0)
@@ -100,8 +100,11 @@ class Inputs:
             partition.next_offset = offset + 1
             partition.bound_ms = max(partition.bound_ms, watermark_ms + 1)
 
-    def reject(self, place: Place, offset: int, letter: records.DeadLetter) -> None:
-        """Take a record that has no usable event time: it counts at the partition's bound."""
+    def reject(self, place: Place, offset: int, letter: records.DeadLetter | None) -> None:
+        """Take a record that has no usable event time: it counts at the partition's bound.
+
+        None stands for a letter that was written already.
+        """
         partition = self._partitions[place]
         if offset < partition.next_offset:
             return

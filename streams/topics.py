@@ -89,6 +89,24 @@ DRIFT_STATE = Topic(
     compacted=True,
     message_bytes_max=64 << 20,
 )
+PREDICTION_SLICES = Topic(
+    name="driftline.slices.predictions.{model}",
+    key="none",
+    record="many predictions of one partition, msgpack; see services/drift/slices.py",
+    producer="drift (gathering)",
+    consumers=("drift",),
+    partitions=None,
+    retention_ms=7 * DAY_MS,
+)
+LABEL_SLICES = Topic(
+    name="driftline.slices.labels.{model}",
+    key="none",
+    record="many labels of one partition, msgpack",
+    producer="drift (gathering)",
+    consumers=("drift",),
+    partitions=None,
+    retention_ms=7 * DAY_MS,
+)
 LEARNED = Topic(
     name="driftline.learned",
     key="model/checkpoint, or model/number of a place",
@@ -141,6 +159,8 @@ ALL = (
     MODELS,
     ALERTS,
     DRIFT_STATE,
+    PREDICTION_SLICES,
+    LABEL_SLICES,
     LEARNED,
     DEAD_LETTERS,
     FEATURE_LOG,
@@ -157,6 +177,16 @@ def predictions(model: str) -> str:
 def outcomes(model: str) -> str:
     """Name the outcomes topic of a model."""
     return OUTCOMES.name.format(model=model)
+
+
+def prediction_slices(model: str) -> str:
+    """Name the topic of the predictions of a model as drift's gathering workers decode them."""
+    return PREDICTION_SLICES.name.format(model=model)
+
+
+def label_slices(model: str) -> str:
+    """Name the topic of the labels of a model as drift's gathering workers decode them."""
+    return LABEL_SLICES.name.format(model=model)
 
 
 def repartition(view: str) -> str:

@@ -45,6 +45,9 @@ class State(msgspec.Struct):
     """Those that late records may still change."""
     references: list[records.Reference]
     judge: JudgeState
+    prediction_slices: list[int] = []
+    """By partition, where to go on in what gathering workers write; see `slices`."""
+    label_slices: list[int] = []
 
 
 @dataclasses.dataclass
@@ -148,8 +151,9 @@ class Engine:
         taken = self.inputs.take()
         items = [item for item in taken if item.kind != REJECTED]
         if len(items) < len(taken):  # these have no time of their own, and belong to no window
-            outputs.dead_letters += [item.record for item in taken if item.kind == REJECTED]
-            self.totals.rejected += len(outputs.dead_letters)
+            rejected = [item.record for item in taken if item.kind == REJECTED]
+            outputs.dead_letters += [letter for letter in rejected if letter is not None]
+            self.totals.rejected += len(rejected)
         start = 0
         while start < len(items):
             self._close_until(items[start].counts_at_ms, outputs)

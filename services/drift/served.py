@@ -5,33 +5,77 @@ from collections.abc import Mapping, Sequence
 from services import model, telemetry
 from services.drift.engine import Engine, Outputs, State
 from services.drift.observing import Observer
+from services.drift.slices import SliceFeed
 from services.feed import Feed
-from services.joined import PublicWatermark, Source
+from services.joined import PublicWatermark, Source, read_directly
 from services.snapshots import SnapshotPace, Snapshots
 from streams import records, topics
 from streams.cloud_events import Envelope, Header
+from streams.inputs import LABEL, PREDICTION, Place
 from streams.producer import Record
 
 SNAPSHOTS = Snapshots(State, 3)
 
 
+class GatheredSource:
+    """Where a model's slices are, and how far they were read; a state tells it even while nobody does."""
+
+    def __init__(self, model: str, engine: Engine, state: State) -> None:
+        """Go on from a state."""
+        self._model = model
+        self._inputs = engine.inputs
+        positions = {Place(PREDICTION, number): at for number, at in enumerate(state.prediction_slices)}
+        positions |= {Place(LABEL, number): at for number, at in enumerate(state.label_slices)}
+        resume = engine.inputs.resume()
+        self._feed = SliceFeed(model, engine, resume, dict.fromkeys(resume, 0) | positions)
+
+    def source(self) -> Source:
+        """Return what reads the slices."""
+        return Source(
+            topics.prediction_slices(self._model),
+            topics.label_slices(self._model),
+            self._inputs,
+            self._feed,
+            self._positions,
+        )
+
+    def note_in(self, state: State) -> None:
+        """Write into a state where to go on."""
+        found = sorted(self._positions().items())
+        state.prediction_slices = [at for place, at in found if place.kind == PREDICTION]
+        state.label_slices = [at for place, at in found if place.kind == LABEL]
+
+    def _positions(self) -> dict[Place, int]:
+        return self._feed.positions(self._inputs.resume())
+
+
 class ServedModel:
     """One model with all that belongs to it."""
 
-    def __init__(self, declaration: model.ModelDeclaration, state: State, *, cloud_events: bool) -> None:
-        """Go on from a state; what is written has headers of CloudEvents, or none."""
+    def __init__(
+        self,
+        declaration: model.ModelDeclaration,
+        state: State,
+        *,
+        cloud_events: bool,
+        gathered: bool = False,
+    ) -> None:
+        """Go on from a state; what is written has headers of CloudEvents, or none.
+
+        Gathered: others read predictions and labels, here come their slices.
+        """
         self.name = declaration.name
         self.key = declaration.name.encode()
         self.predictions_topic = topics.predictions(declaration.name)
         self.outcomes_topic = topics.outcomes(declaration.name)
         self.label_topic = declaration.label.topic
         self.engine = Engine(declaration, state)
-        self.source = Source(
-            self.predictions_topic,
-            self.label_topic,
-            self.engine.inputs,
-            Feed("drift", declaration, self.engine),
-        )
+        self._gathered = GatheredSource(declaration.name, self.engine, state)
+        if gathered:
+            self.source = self._gathered.source()
+        else:
+            feed = Feed("drift", declaration, self.engine)
+            self.source = read_directly(self.predictions_topic, self.label_topic, self.engine.inputs, feed)
         self.observer = Observer(self.engine, declaration)
         self.pace = SnapshotPace()
         self._envelope = Envelope("drift", declaration.name, enabled=cloud_events)
@@ -64,4 +108,6 @@ class ServedModel:
 
     def snapshot(self) -> bytes:
         """Encode the state."""
-        return SNAPSHOTS.encode(self.name, self.label_topic, self.engine.state())
+        state = self.engine.state()
+        self._gathered.note_in(state)
+        return SNAPSHOTS.encode(self.name, self.label_topic, state)

@@ -30,16 +30,23 @@ _log = structlog.get_logger()
 
 @contextlib.contextmanager
 def opened(
-    settings: Settings, declarations: Mapping[str, ModelDeclaration], stopping: threading.Event
+    settings: Settings,
+    declarations: Mapping[str, ModelDeclaration],
+    stopping: threading.Event,
+    *,
+    gathered: bool = False,
 ) -> Iterator["Session"]:
-    """Connect, restore each model from its last snapshot, and disconnect at the end of the block."""
+    """Connect, restore each model from its last snapshot, and disconnect at the end of the block.
+
+    Gathered: read what gathering workers write, instead of predictions and labels.
+    """
     with contextlib.ExitStack() as stack:
-        ensure_topics(settings, declarations)
+        ensure_topics(settings, declarations, sliced=gathered)
         data = _consumer(settings, "drift", stack)
         states = _restore(data, declarations, joined.input_partitions(data, declarations))
         cloud_events = settings.cloud_events != "none"
         served = [
-            ServedModel(declarations[name], state, cloud_events=cloud_events)
+            ServedModel(declarations[name], state, cloud_events=cloud_events, gathered=gathered)
             for name, state in states.items()
         ]
         control = Control(

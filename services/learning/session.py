@@ -40,7 +40,7 @@ class LearningModel:
         """Go on from a state; raise `PlanError` or `TrainingCodeError` for what cannot be."""
         self.name = declaration.name
         self.learner = make_learner(settings, declaration, state)
-        self.source = joined.Source(
+        self.source = joined.read_directly(
             topics.predictions(declaration.name),
             declaration.label.topic,
             self.learner.inputs,

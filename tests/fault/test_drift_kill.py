@@ -1,4 +1,6 @@
-"""kill -9 of the drift process: every report, outcome and request comes out as if nothing had happened."""
+"""kill -9 and rebalances of drift: every report, outcome and request comes out as if nothing had happened."""
+
+import contextlib
 
 import pytest
 
@@ -53,6 +55,61 @@ def test_killed_drift_process_repeats_itself_and_changes_nothing(local, unique_n
     assert {request.request_id for request in place.requests()} == {
         request.request_id for request in expected.requests
     }
+
+
+def test_workers_that_die_hang_and_wake_up_change_nothing(local, unique_name, tmp_path, http_ports):
+    """Three gather, one judges; one of each is killed, one hangs past its session, one joins again."""
+    place = KafkaWorld(local, unique_name, tmp_path, segments=["colour"])
+    traffic = world.traffic(HOURS, seed=10, shift_at=12, a_hour=300, name=unique_name)
+    declared = world.declaration(unique_name, segments=["colour"])
+    expected = world.play(world.new_engine(declared, PARTITIONS), traffic)
+    assert expected.requests
+    place.send_model()
+    pieces = [_piece(traffic, number) for number in range(PIECES)]
+
+    with contextlib.ExitStack() as stack:
+        judge = stack.enter_context(_drift(place, tmp_path, "judge", local.drift_port))
+        ports = [http_ports[name] for name in ("features_port", "archive_port", "retraining_port")]
+        hangs, dies, stays = (stack.enter_context(_drift(place, tmp_path, "gather", port)) for port in ports)
+
+        def check() -> None:
+            for process in (judge, hangs, dies, stays):
+                process.check()
+
+        for process in (hangs, dies, stays):
+            process.wait_ready()
+        _send(place, pieces[0])
+        until(lambda: place.snapshots() > 0, check)
+        written = place.outcomes_written()
+        _send(place, pieces[1])
+        until(lambda: place.outcomes_written() > written, check)
+        judge.kill()
+        dies.kill()
+        _send(place, pieces[2])
+        hangs.suspend()
+        judge.start()
+        written = place.outcomes_written()
+        _send(place, pieces[3])
+        until(lambda: place.outcomes_written() > written + HOURS, stays.check)
+        dies.start()
+        hangs.resume()
+        dies.wait_ready()
+        _send(place, pieces[4])
+        place.wait_for_watermark(START_MS + (HOURS + 6) * HOUR_MS, check)
+        assert "drift.restored" in judge.output()
+        assert [process.stop()[0] for process in (hangs, dies, stays, judge)] == [0] * 4
+
+    assert place.drift() == expected.drift
+    assert place.outcomes() == expected.outcomes
+    assert {request.request_id for request in place.requests()} == {
+        request.request_id for request in expected.requests
+    }
+
+
+def _drift(place: KafkaWorld, folder, role: str, port: int) -> Process:
+    settings = place.settings.model_copy(update={"drift_port": port, "session_timeout_seconds": 6.0})
+    log = folder / f"{role}-{port}.log"
+    return Process("drift", settings, log=log, arguments=("--role", role))
 
 
 def _piece(traffic: world.Traffic, number: int):

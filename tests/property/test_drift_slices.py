@@ -1,0 +1,144 @@
+"""Laws of the slices: however partitions are cut, repeated and mixed up, the same comes of them."""
+
+import dataclasses
+import random
+from collections.abc import Sequence
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.drift.served import GatheredSource
+from services.drift.slices import Slicer
+from streams import records
+from streams.inputs import LABEL, PREDICTION, Place, TracedPrediction
+from tests.property.test_drift_laws import PARTITIONS, kept, logs, new_engine
+from tests.unit.drift import world
+
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@dataclasses.dataclass
+class Message:
+    """A record of a topic of slices."""
+
+    partition: int
+    offset: int
+    value: bytes | None
+    topic: str = ""
+    timestamp: int = 0
+    key: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+def sliced(kind, partition, entries):
+    """Decode a piece of a log as a worker does."""
+    slicer = Slicer()
+    world.feed(slicer, kind, partition, entries)
+    return slicer.taken(kind, entries[0].offset, entries[-1].offset + 1)
+
+
+class Broker:
+    """The topics of slices: what workers wrote, in the order of their writing."""
+
+    def __init__(self):
+        self.logs = {Place(kind, number): [] for kind in (PREDICTION, LABEL) for number in range(PARTITIONS)}
+
+    def write(self, place, pieces):
+        log = self.logs[place]
+        log += [Message(place.partition, len(log) + index, piece) for index, piece in enumerate(pieces)]
+
+    def read(self, source, place, begin, end):
+        take = source.feed.take_predictions if place.kind == PREDICTION else source.feed.take_labels
+        take(self.logs[place][begin:end], 0)
+
+
+def gathered(traffic, chance):
+    """Cut every partition; workers die, others begin at what was committed, some wake up and write again."""
+    broker = Broker()
+    for kind, side in ((PREDICTION, traffic.predictions), (LABEL, traffic.labels)):
+        for partition, log in enumerate(side):
+            committed, zombies = 0, []
+            while committed < len(log):
+                end = min(len(log), committed + chance.randrange(1, 9))
+                pieces = sliced(kind, partition, log[committed:end])
+                fate = chance.random()
+                if fate < 0.2:
+                    zombies.append(pieces)  # it hangs before it writes
+                    continue
+                broker.write(Place(kind, partition), pieces)
+                if fate < 0.3:
+                    continue  # it dies before it commits
+                if zombies and fate < 0.5:
+                    broker.write(Place(kind, partition), zombies.pop())
+                committed = end
+    return broker
+
+
+@quick
+@given(logs(), st.integers(0, 2**32))
+def test_slices_of_any_workers_make_the_same_records(traffic, seed):
+    chance = random.Random(seed)
+    expected = world.play(new_engine(), traffic)
+    broker, engine = gathered(traffic, chance), new_engine()
+    slices = GatheredSource("m", engine, engine.state())
+    source = slices.source()
+    positions, parts = dict.fromkeys(broker.logs, 0), []
+    while places := [place for place, at in positions.items() if at < len(broker.logs[place])]:
+        place = chance.choice(places)
+        end = positions[place] + chance.randrange(1, 4)
+        broker.read(source, place, positions[place], end)
+        positions[place] = end
+        parts.append(engine.advance())
+        if chance.random() < 0.2:  # the one that judges is killed, and goes on from its snapshot
+            state = engine.state()
+            slices.note_in(state)
+            engine = new_engine(kept(state))
+            slices = GatheredSource("m", engine, state)
+            source = slices.source()
+            positions = dict(source.positions())
+    found = world.merge(parts)
+    assert found.drift == expected.drift
+    assert found.outcomes == expected.outcomes
+    assert found.requests == expected.requests
+
+
+@given(st.integers(1, 2500), st.integers(0, 400))
+@settings(max_examples=20, deadline=None)
+def test_large_slices_are_divided_without_a_gap(rows, width):
+    entries = world.numbered(
+        world.prediction(number, world.START_MS, features=["v" * width, "red"]) for number in range(rows)
+    )
+    engine = new_engine()
+    messages = [Message(0, index, piece) for index, piece in enumerate(sliced(PREDICTION, 0, entries))]
+    source = GatheredSource("m", engine, engine.state()).source()
+    source.feed.take_predictions(messages, 0)
+    assert [item.offset for item in _waiting(engine)] == list(range(rows))
+
+
+def test_trace_heartbeat_and_rejection_travel_in_their_order():
+    engine = new_engine()
+    traced = TracedPrediction.of(world.prediction(1, world.START_MS), [("traceparent", b"00-1-2-01")])
+    slicer = Slicer()
+    slicer.add_prediction(0, 3, traced)
+    slicer.add_heartbeat(Place(PREDICTION, 0), 4, world.START_MS + 5)
+    slicer.reject(Place(PREDICTION, 0), 6, _letter())
+    assert slicer.take_letters() == [_letter()]
+    (piece,) = slicer.taken(PREDICTION, 3, 7)
+    source = GatheredSource("m", engine, engine.state()).source()
+    source.feed.take_predictions([Message(0, 0, piece)], 0)
+    first, rejected = _waiting(engine)
+    assert first.record == traced
+    assert (rejected.offset, rejected.record, rejected.counts_at_ms) == (6, None, world.START_MS + 6)
+
+
+def _waiting(engine):
+    """Let everything out."""
+    for place in engine.inputs.resume():
+        engine.inputs.add_heartbeat(place, 10**6, world.START_MS + world.HOUR_MS)
+    return sorted(engine.inputs.take(), key=lambda item: item.offset)
+
+
+def _letter():
+    return records.DeadLetter(
+        service="drift", reason="r", topic="t", partition=0, offset=6, key=None, value=b"x", failed_time_ms=0
+    )
