@@ -18,10 +18,12 @@ independent values it gives away power and nothing else (Jensen). D is measured 
 (`services.retraining.blocks`); what is rarer or longer than its blocks is not in it.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from scipy import special
 
 from services.drift import bets
@@ -114,21 +116,39 @@ class EDetector:
         counts = bets.group_counts(ranks, STEP_ROWS)
         fixed = bets.log_winnings(ranks, counts)
         sums = ranks.reshape(len(counts), STEP_ROWS, self._streams).sum(axis=1)
+        begun = self._steps
         changes: list[Change] = []
-        for step, end_ms in enumerate(ends_ms.tolist()):
-            learnt = np.einsum("sg,smg->sm", counts[step], self.histogram.log_ratios)
-            won = np.concatenate([fixed[step], learnt], axis=1) * self._powers
-            self._rank_sums += sums[step]
-            self._step(won, end_ms)
-            changes += self._crossed(end_ms)
-            self._learn(counts[step])
+        step = 0
+        while step < len(counts):
+            stop = min(len(counts), step + LEARN_STEPS - self._steps % LEARN_STEPS)
+            now = slice(step, stop)
+            found = self._steps_alike(counts[now], fixed[now], sums[now], ends_ms[now].tolist())
+            changes += found
+            step = self._steps - begun
         return changes
 
-    def _step(self, log_won: Values, end_ms: int) -> None:
+    def _steps_alike(
+        self, counts: npt.NDArray[np.int64], fixed: Values, sums: Values, ends_ms: Sequence[int]
+    ) -> list[Change]:
+        """Take steps between which the histograms learn nothing; stop early behind a change."""
+        learnt = np.einsum("tsg,smg->tsm", counts, self.histogram.log_ratios)
+        won = np.concatenate([fixed, learnt], axis=2) * self._powers
+        factors = np.exp(np.minimum(won, LOG_STAKE_MAX))
+        for step, end_ms in enumerate(ends_ms):
+            self._rank_sums += sums[step]
+            self._step(won[step], factors[step], end_ms)
+            changes = self._crossed(end_ms)
+            self._learn(counts[step])
+            if changes:  # what was learnt of that stream is forgotten, so the rest wins something else
+                return changes
+        return []
+
+    def _step(self, log_won: Values, factors: Values, end_ms: int) -> None:
         assert self._last_ms is not None
         elapsed_ms = min(max(end_ms - self._last_ms, 0), GAP_MS_MAX)
         self._last_ms = max(self._last_ms, end_ms)
-        self.stakes = (self.stakes + elapsed_ms) * np.exp(np.minimum(log_won, LOG_STAKE_MAX))
+        self.stakes += elapsed_ms
+        self.stakes *= factors
         self._log_won += log_won
         self._steps += 1
         if self._steps % self._stride == 0:
@@ -147,7 +167,9 @@ class EDetector:
             self._learning[:] = 0
 
     def _crossed(self, now_ms: int) -> list[Change]:
-        values = self.stakes.mean(axis=1)
+        values = np.add.reduce(self.stakes, axis=1) / bets.BETS
+        if values.max() < self._threshold_ms:
+            return []
         return [
             self._change(int(stream), float(values[stream]), now_ms)
             for stream in np.flatnonzero(values >= self._threshold_ms)

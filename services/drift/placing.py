@@ -73,11 +73,11 @@ class Placing:
     def of(self, rows: Rows) -> Placed:
         """Place all rows."""
         width = len(self.features)
-        fitting = [number for number, each in enumerate(rows.predictions) if len(each.features) == width]
-        if not width:
-            fitting = []
-        values = (rows.predictions[number].features for number in fitting)
-        columns: list[Sequence[FeatureValue]] = list(zip(*values, strict=True)) or [()] * width
+        features = [each.features for each in rows.predictions]
+        fitting = [number for number, each in enumerate(features) if len(each) == width > 0]
+        if len(fitting) < len(features):
+            features = [features[number] for number in fitting]
+        columns: list[Sequence[FeatureValue]] = list(zip(*features, strict=True)) or [()] * width
         cells = np.empty((len(fitting), width), dtype=np.intp)
         for feature, (places, column) in enumerate(zip(self.features, columns, strict=True)):
             cells[:, feature] = places.of(column)

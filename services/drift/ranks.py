@@ -8,12 +8,13 @@ import numpy.typing as npt
 
 from services.drift.statistics import Counts
 
-CHUNK_ROWS = 32
+CHUNK_ROWS = 64
 """Rows ranked at once: each is compared with those before it in the chunk, so more cost more."""
 RESOLUTION = 2**20
 """Ranks are odd multiples of half of 1 / this: sums of some thousands are exact, in any order."""
 
-_BEFORE = np.triu(np.ones((CHUNK_ROWS, CHUNK_ROWS), dtype=bool), 1)[:, :, None]
+_BEFORE = np.triu(np.ones((CHUNK_ROWS, CHUNK_ROWS), dtype=bool), 1)
+"""Which row, the first index, is before which."""
 
 Cells = npt.NDArray[np.intp]
 Ranks = npt.NDArray[np.float64]
@@ -76,15 +77,16 @@ class Ranking:
         total = sums.take(own - cells + size - 1)
         if len(cells) > 1:
             before = _BEFORE[: len(cells), : len(cells)]
-            narrow = places.astype(np.min_scalar_type(known_seasons * size))
-            lower += _count((narrow[:, None] < narrow) & before)
-            same += _count((narrow[:, None] == narrow) & before)
+            narrow = np.ascontiguousarray(places.T.astype(np.min_scalar_type(known_seasons * size)))
+            each, others = narrow[:, None, :], narrow[:, :, None]
+            lower += _count((others < each) & before)
+            same += _count((others == each) & before)
             if known_seasons == 1:
                 total += np.arange(len(cells))[:, None]
             else:
-                first = (places - cells).astype(narrow.dtype)
-                lower -= _count((narrow[:, None] < first) & before)
-                total += _count((first[:, None] == first) & before)
+                first = np.ascontiguousarray((places - cells).T.astype(narrow.dtype))
+                lower -= _count((others < first[:, None, :]) & before)
+                total += _count((first[:, :, None] == first[:, None, :]) & before)
         np.add.at(known, own.reshape(-1), 1)
         exact = (lower + chances[:, None] * (same + 1)) / (total + 1)
         ranks: Ranks = (np.minimum(np.floor(exact * RESOLUTION), RESOLUTION - 1) + 0.5) / RESOLUTION
@@ -92,6 +94,9 @@ class Ranking:
 
 
 def _count(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """Count along the first axis, which is no longer than a chunk."""
-    counted: npt.NDArray[np.uint8] = np.add.reduce(flags.view(np.uint8), axis=0, dtype=np.uint8)
-    return counted
+    """Count flags ``(n_features, n_rows, n_rows)`` along their second axis, which is no longer than a chunk.
+
+    Return ``(n_rows, n_features)``.
+    """
+    counted: npt.NDArray[np.uint8] = np.add.reduce(flags.view(np.uint8), axis=1, dtype=np.uint8)
+    return counted.T

@@ -41,7 +41,8 @@ class Broker:
     """The topics of slices: what workers wrote, in the order of their writing."""
 
     def __init__(self):
-        self.logs = {Place(kind, number): [] for kind in (PREDICTION, LABEL) for number in range(PARTITIONS)}
+        places = [Place(kind, number) for kind in (PREDICTION, LABEL) for number in range(PARTITIONS)]
+        self.logs: dict[Place, list[Message]] = {place: [] for place in places}
 
     def write(self, place, pieces):
         log = self.logs[place]

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from services.drift.engine import Engine, Outputs, State, fresh_state
+from services.feed import Sink
 from services.model import ModelDeclaration
 from services.pairs import Moments, Scorer
 from streams import records
@@ -228,7 +229,7 @@ def new_engine(
     return engine
 
 
-def feed(engine: Engine, kind: int, partition: int, entries: Iterable[Entry]) -> None:
+def feed(engine: Sink, kind: int, partition: int, entries: Iterable[Entry]) -> None:
     """Add a piece of a log."""
     for entry in entries:
         record = entry.record
