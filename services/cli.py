@@ -29,6 +29,8 @@ COMMANDS = (
     ("features skew", "services.features.offline.command:skew", "Served values against recomputed ones."),
     ("scoring", "services.scoring.process:run", "Requests and features -> predictions; REST."),
     ("drift", "services.drift.process:run", "Predictions and labels -> outcomes, drift reports, alarms."),
+    ("drift gather", "services.drift.process:gather", "A share of them -> slices; any number may run."),
+    ("drift judge", "services.drift.process:judge", "Slices -> all that drift makes; one runs."),
     ("drift report", "services.reports.command:report", "The report of a window, as a page or as JSON."),
     ("alerting", "services.alerting.process:run", "Alarms, retrainings, rollbacks -> whoever has to know."),
     ("alerts", "services.alerting.command:show", "Who was told of what, and the silences."),

@@ -12,33 +12,43 @@ Nothing is committed to a consumer group: the snapshot holds the offsets, so sta
 disagree. After a crash the process goes on from the last snapshot and writes what came after it again,
 with equal ids and source offsets; readers drop such repeats (`streams.codec.RepeatFilter`, ids).
 
-In the role ``both``, which is the default, a process reads predictions and labels itself; one runs, and is
-replaced, never doubled (Recreate in Kubernetes). Where that is too slow, any number of processes ``gather``:
-they share the partitions, decode and check (`gathering`), and one that judges reads their slices. A second
-one that judges would write everything twice: harmless, and useless. The records are the same in all roles,
-and a state goes on in any of them.
+`run` reads predictions and labels itself; one such process runs, and is replaced, never doubled (Recreate in
+Kubernetes). Where that is too slow, any number of processes `gather`: they share the partitions, decode and
+check (`gathering`), and one that judges reads their slices. A second one that judges would write everything
+twice: harmless, and useless. The records are the same either way, and a state goes on in both.
 """
 
 import functools
-from typing import Literal
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 
 from services import joined, model
 from services.drift import gathering, session
 from services.settings import Settings
 
 
-def run(*, role: Literal["both", "gather", "judge"] = "both") -> None:
-    """Run until SIGINT or SIGTERM.
+def run() -> None:
+    """Read predictions and labels and judge them, until SIGINT or SIGTERM."""
+    _run(session.opened)
 
-    Args:
-        role: ``gather``: decode a share of the partitions, as any number of processes may; ``judge``: make
-            of what they decoded all that drift makes, as one process does; ``both``: in one process.
-    """
+
+def gather() -> None:
+    """Decode a share of the partitions into slices, as any number of processes may."""
+    _run(gathering.opened)
+
+
+def judge() -> None:
+    """Judge what others gather, as one process does."""
+    _run(functools.partial(session.opened, gathered=True))
+
+
+def _run(
+    opened: Callable[
+        [Settings, Mapping[str, model.ModelDeclaration], threading.Event],
+        AbstractContextManager[joined.Session],
+    ],
+) -> None:
     settings = Settings()
     declarations = model.load_all(settings.models)
-    opened: joined.OpenSession
-    if role == "gather":
-        opened = functools.partial(gathering.opened, settings, declarations)
-    else:
-        opened = functools.partial(session.opened, settings, declarations, gathered=role == "judge")
-    joined.run("drift", settings, settings.drift_port, opened)
+    joined.run("drift", settings, settings.drift_port, functools.partial(opened, settings, declarations))

@@ -109,7 +109,7 @@ def test_workers_that_die_hang_and_wake_up_change_nothing(local, unique_name, tm
 def _drift(place: KafkaWorld, folder, role: str, port: int) -> Process:
     settings = place.settings.model_copy(update={"drift_port": port, "session_timeout_seconds": 6.0})
     log = folder / f"{role}-{port}.log"
-    return Process("drift", settings, log=log, arguments=("--role", role))
+    return Process("drift", settings, log=log, arguments=(role,))
 
 
 def _piece(traffic: world.Traffic, number: int):
