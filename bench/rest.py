@@ -1,9 +1,10 @@
 """One row per REST request: our scoring process against MLServer and ``mlflow models serve``.
 
-All serve the same logistic regression of ten numbers, one worker each, and answer with the same score.
-The others get the ten numbers in the request, because that is what they can do; ours gets the user's id,
-reads the numbers from the online store, validates the request and counts it in its metrics. One load
-generator, in a process of its own, asks them in turns.
+All serve the same logistic regression, one worker each, get the same ten numbers in the request, and answer
+with the same score. Ours is asked at its own route and at the route of the Open Inference Protocol, which
+is MLServer's. Beside it stands what the others cannot do: ours gets a user's id alone, and reads the ten
+numbers from the online store. Ours validates, counts and logs each request to Kafka. One load generator, in a
+process of its own, asks all in turns; then ours alone with one, two and four workers.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from bench.report import Figures
 from bench.scoring_job import installation
 from bench.scoring_job.installation import MODEL, NAMES
 from bench.scoring_job.load import EVENT_TIME
+from bench.scoring_job.running import COMMAND
 from services.embedded import ports
 from services.settings import Settings
 from streams.topics import predictions
@@ -37,7 +39,14 @@ SECONDS_MAX = 30.0
 FIRST_SECONDS_MAX = 20.0
 HOST = "127.0.0.1"
 USER = "user-0"
-OURS = "driftline"
+NUMBERS_MODELS = installation.JOB / "models_of_numbers"
+NUMBERS_MODEL = "propensity_of_numbers"
+OURS, OURS_BY_PROTOCOL, OURS_WITH_STORE = (
+    "driftline",
+    "driftline, Open Inference Protocol",
+    "driftline, features from the store",
+)
+WORKERS, WORKERS_CONCURRENCY, WORKERS_TURNS = (1, 2, 4), 16, 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +55,7 @@ class Server:
 
     name: str
     command: list[str]
+    """Empty: another one starts it."""
     port: int
     path: str
     body: dict[str, Any]
@@ -57,28 +67,49 @@ def main() -> None:
     """Measure and report."""
     with installation.installed([predictions(MODEL)]) as (settings, estimator):
         row = _features(settings)
+        _register_numbers(settings, estimator)
+        ours = _driftline_of_numbers(row)
         servers = [
-            _driftline(settings),
+            *ours,
+            _driftline_with_store(settings),
             _mlserver(settings.home / "mlserver", estimator, row),
             _mlflow(settings.home / "mlflow-model", estimator, row),
         ]
         with contextlib.ExitStack() as stack:
             for server in servers:
-                stack.enter_context(_running(server, settings))
+                if server.command:
+                    stack.enter_context(_running(server, settings))
             measures = {
                 f"concurrency {concurrency}": _race(servers, concurrency, settings.home)
                 for concurrency in CONCURRENCIES
             }
+        measures["workers"] = _workers(settings, row)
     ratios = {
-        peer: min(
-            figures[OURS]["requests_per_second"] / figures[peer]["requests_per_second"]
-            for figures in measures.values()
-        )
-        for peer in ("mlserver", "mlflow")
+        "mlserver": _least(measures, OURS, "mlserver"),
+        "mlserver_same_route": _least(measures, OURS_BY_PROTOCOL, "mlserver"),
+        "mlflow": _least(measures, OURS, "mlflow"),
     }
-    times = " and ".join(f"{ratio:.2f} times as fast as {peer}" for peer, ratio in ratios.items())
-    notes = f"one row per request, logistic regression, one worker; driftline is at least {times}"
+    times = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+    notes = f"one row per request, logistic regression; least ratios of one worker each: {times}"
     report.write_measures("rest", measures, ratios, notes)
+
+
+def _least(measures: Mapping[str, Mapping[str, Figures]], ours: str, peer: str) -> float:
+    """Return how many times as fast ours is, at the concurrency where it is least."""
+    raced = [figures for figures in measures.values() if peer in figures]
+    return min(each[ours]["requests_per_second"] / each[peer]["requests_per_second"] for each in raced)
+
+
+def _workers(settings: Settings, row: Sequence[float]) -> dict[str, Figures]:
+    """Return the rate of several workers behind one port, which share the cores with those who ask them."""
+    found: dict[str, Figures] = {}
+    for workers in WORKERS:
+        (server, _) = _driftline_of_numbers(row, "--workers", str(workers))
+        with _running(server, settings):
+            _ask(server, WORKERS_CONCURRENCY, settings.home)  # so that all of them listen, and are warm
+            turns = [_ask(server, WORKERS_CONCURRENCY, settings.home)[0] for _ in range(WORKERS_TURNS)]
+        found[f"driftline, {workers} worker" + "s" * (workers > 1)] = _medians(turns)
+    return found
 
 
 def _features(settings: Settings) -> list[float]:
@@ -89,11 +120,47 @@ def _features(settings: Settings) -> list[float]:
     return [float(columns[name][0]) for name in NAMES]
 
 
-def _driftline(settings: Settings) -> Server:
+def _register_numbers(settings: Settings, estimator: Any) -> None:
+    """Make the same model the champion of a declaration that takes all its inputs from the request."""
+    settings = settings.model_copy(update={"models": NUMBERS_MODELS})
+    version = installation.register(settings, estimator, NUMBERS_MODEL)
+    installation.announce(settings, version, NUMBERS_MODEL)
+
+
+def _driftline_of_numbers(row: Sequence[float], *options: str) -> list[Server]:
+    """Return one process, asked at two routes: the second has no command."""
+    fields = {"request_id": "request-0", "event_time": EVENT_TIME, **dict(zip(NAMES, row, strict=True))}
+    port = ports.free_port()
+    environment = ["env", f"DRIFTLINE_MODELS={NUMBERS_MODELS}", f"DRIFTLINE_SCORING_PORT={port}"]
+    tensors = [
+        {"name": name, "shape": [1], "datatype": "FP64" if name in NAMES else "BYTES", "data": [value]}
+        for name, value in fields.items()
+    ]
+    return [
+        Server(
+            OURS,
+            [*environment, *COMMAND, *options],
+            port,
+            "/predict",
+            {"model": NUMBERS_MODEL, "rows": [fields]},
+            lambda answer: float(answer["predictions"][0]["score"]),
+        ),
+        Server(
+            OURS_BY_PROTOCOL,
+            [],
+            port,
+            f"/v2/models/{NUMBERS_MODEL}/infer",
+            {"inputs": tensors, "outputs": [{"name": "score"}]},
+            lambda answer: float(answer["outputs"][0]["data"][0]),
+        ),
+    ]
+
+
+def _driftline_with_store(settings: Settings) -> Server:
     row = {"request_id": "request-0", "event_time": EVENT_TIME, "user_id": USER}
     return Server(
-        OURS,
-        [sys.executable, "-m", "services.cli", "scoring"],
+        OURS_WITH_STORE,
+        COMMAND,
         settings.scoring_port,
         "/predict",
         {"model": MODEL, "rows": [row]},
@@ -194,10 +261,11 @@ def _race(servers: Sequence[Server], concurrency: int, folder: Path) -> dict[str
             turns[server.name].append(figures)
     if max(scores.values()) - min(scores.values()) > 1e-9:
         sys.exit(f"bench: the servers differ: {scores}")
-    return {
-        name: {figure: statistics.median(turn[figure] for turn in each) for figure in each[0]}
-        for name, each in turns.items()
-    }
+    return {name: _medians(each) for name, each in turns.items()}
+
+
+def _medians(turns: Sequence[Figures]) -> Figures:
+    return {figure: statistics.median(turn[figure] for turn in turns) for figure in turns[0]}
 
 
 def _ask(server: Server, concurrency: int, folder: Path) -> tuple[dict[str, float], float]:

@@ -2,8 +2,9 @@
 
 A process of its own sends at a fixed rate, whatever comes back. After two seconds a ModelChanged names a
 version that the scoring process has not loaded; it is downloaded, verified, loaded and proved while the
-old one answers. What counts is the time from when a request was to be sent until its prediction arrives:
-in the two seconds before, and from the change until a second after the first answer of the new version.
+old one answers. What counts is the time from when a request was to be sent until its prediction arrives,
+from the change until a second after the first answer of the new version. What a swap adds is the difference
+to the same figure of turns in between in which nothing is swapped: the machine has hiccups of its own.
 Each kind is swapped to several times; the first of a kind stands apart, since it imports the kind's code.
 """
 
@@ -32,6 +33,9 @@ from streams.topics import MODELS
 RATE, SECONDS, CHANGE_SECONDS = 1000.0, 6.0, 2.0
 TURNS = 4
 """Of each kind: the first, and those of which the median counts."""
+QUIET = "no swap"
+QUIET_SECONDS = 0.5
+"""About what a swap takes: for the turns without one."""
 LATE_SECONDS_MAX = 30.0
 AFTER_NS = 1_000_000_000
 
@@ -63,11 +67,25 @@ def main() -> None:
         with processes.running(COMMAND, settings.home / "scoring.log"):
             wait_ready(settings)
             _turn(settings, warm)
+            quiet = []
             for kind, numbers in versions.items():
+                quiet.append(_figures(_turn(settings, None)))
                 first, *others = [_figures(_turn(settings, number), number) for number in numbers]
                 measures[kind] = {"first of its kind": first, "later ones": _medians(others)}
     notes = f"swaps at {RATE:,.0f} requests/s; request to prediction, ms"
-    report.write_measures("swap", measures, {}, notes)
+    report.write_measures("swap", _with_added(measures, _medians(quiet)), {}, notes)
+
+
+def _with_added(
+    measures: Mapping[str, Mapping[str, Figures]], quiet: Figures
+) -> dict[str, dict[str, Figures]]:
+    """Add to each figure of a swap by how much it is above that of turns without one."""
+    added: dict[str, dict[str, Figures]] = {QUIET: {"as long as a swap": quiet}}
+    for kind, turns in measures.items():
+        added[kind] = {
+            which: {**figures, "added_p99": figures["p99"] - quiet["p99"]} for which, figures in turns.items()
+        }
+    return added
 
 
 def _kinds() -> Mapping[str, Callable[[int], Any]]:
@@ -84,12 +102,15 @@ def _kinds() -> Mapping[str, Callable[[int], Any]]:
     }
 
 
-def _turn(settings: Settings, version: int) -> Turn:
+def _turn(settings: Settings, version: int | None) -> Turn:
+    """Send and receive; midway, make a version the champion if there is one."""
     consumer, producer = _consumer(settings), _producer(settings)
     command = [sys.executable, "-m", "bench.scoring_job.load"]
     arguments = [settings.broker, REQUESTS, str(RATE), str(SECONDS)]
     with subprocess.Popen([*command, *arguments], stdout=subprocess.DEVNULL) as sender:
-        received, changed_ns = _receive(consumer, lambda: _announce(producer, version))
+        received, changed_ns = _receive(
+            consumer, (lambda: _announce(producer, version)) if version else lambda: None
+        )
         sender.wait(LATE_SECONDS_MAX)
     consumer.close()
     producer.flush(10)
@@ -133,15 +154,15 @@ def _announce(producer: Any, version: int) -> None:
     producer.poll(0)
 
 
-def _figures(turn: Turn, version: int) -> Figures:
-    """Return the latencies before the change and around it, and when the new version took over."""
+def _figures(turn: Turn, version: int | None = None) -> Figures:
+    """Return the latencies around the change, and when the new version took over."""
     latencies_ms = (turn.received_ns - turn.sent_ns) / 1e6
-    switched = turn.versions == version
-    switched_ns = int(turn.received_ns[switched].min())
-    before = turn.received_ns < turn.changed_ns
+    switched_ns = turn.changed_ns + int(QUIET_SECONDS * 1e9)
+    if version is not None:
+        switched_ns = int(turn.received_ns[turn.versions == version].min())
     around = (turn.received_ns >= turn.changed_ns) & (turn.sent_ns <= switched_ns + AFTER_NS)
     return {
-        "p99_before": float(np.percentile(latencies_ms[before], 99)),
+        "p50": float(np.percentile(latencies_ms[around], 50)),
         "p99": float(np.percentile(latencies_ms[around], 99)),
         "max": float(latencies_ms[around].max()),
         "takes_over_after": (switched_ns - turn.changed_ns) / 1e6,

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,10 @@ Context = contextlib.AbstractAsyncContextManager[Any]
 Failure = Callable[[], str | None]
 """Tells why a process cannot go on, None as long as it can."""
 LOOK_SECONDS = 0.5
+SWITCH_SECONDS = 0.0005
+"""After which a thread that computes lets another one go on. With Python's default, ten times as long, the
+event loop waits so long at each of its turns while a version is loaded or a fetch is decoded in a thread:
+a slice has some ten turns."""
 
 
 def run(*during: Context, failure: Failure = lambda: None) -> None:
@@ -39,6 +44,7 @@ async def _run(during: Sequence[Context], failure: Failure) -> bool:
         for context in during:
             await stack.enter_async_context(context)
         garbage.settle()
+        sys.setswitchinterval(SWITCH_SECONDS)
         log.info("process.started")
         reason = await _wait(stopping, failure)
         if reason is None:

@@ -121,6 +121,11 @@ def announce(settings: Settings, version: int, model: str = MODEL) -> None:
 
 def fill(settings: Settings, topic: str, events: int, *, first: int) -> None:
     """Write requests, numbered from ``first`` on, evenly into the partitions."""
+    send(settings, topic, requests(events, first=first))
+
+
+def requests(events: int, *, first: int) -> dict[int, list[Record]]:
+    """Make requests, numbered from ``first`` on, evenly for the partitions."""
     chooser = random.Random(first)
     now = dt.datetime(2026, 1, 2, tzinfo=dt.UTC).isoformat()
     batches: dict[int, list[Record]] = {partition: [] for partition in range(PARTITIONS)}
@@ -128,7 +133,7 @@ def fill(settings: Settings, topic: str, events: int, *, first: int) -> None:
         user = f"user-{chooser.randrange(USERS)}"
         request = {"request_id": f"request-{number}", "event_time": now, "user_id": user}
         batches[number % PARTITIONS].append((user.encode(), msgspec.json.encode(request), []))
-    send(settings, topic, batches)
+    return batches
 
 
 def send(settings: Settings, topic: str, batches: Mapping[int, list[Record]]) -> None:

@@ -29,7 +29,6 @@ import jinja2
 import msgspec
 from kafka.errors import KafkaError
 from sse_starlette import EventSourceResponse, ServerSentEvent
-from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -151,7 +150,7 @@ def model_declarations(settings: Settings) -> Mapping[str, ModelDeclaration]:
         return {}
 
 
-def application(feed: Feed, settings: Settings) -> Starlette:
+def application(feed: Feed, settings: Settings) -> ASGIApp:
     """Make the application of the dashboard: ready once it has read what the topics held at its start."""
     page = Page(feed, settings)
     app = web.application(
@@ -164,8 +163,7 @@ def application(feed: Feed, settings: Settings) -> Starlette:
             Mount("/static", StaticFiles(directory=_FOLDER / "static")),
         ],
     )
-    app.add_middleware(SecurityHeaders)
-    return app
+    return SecurityHeaders(app)
 
 
 def _not_ready(feed: Feed) -> str | None:

@@ -30,6 +30,7 @@ log = structlog.get_logger()
 
 Columns = dict[str, npt.NDArray[Any]]
 Times = npt.NDArray[np.int64]
+_NUMBERS = (codec.FieldType.INT, codec.FieldType.FLOAT, codec.FieldType.BOOL)
 COLLECTING = records.Arm(name="collecting", version=0, weight=10_000)
 """The arm of requests for which no model was in effect yet: their features are served and logged."""
 
@@ -58,6 +59,8 @@ class Scored:
     event_times_ms: npt.NDArray[np.int64]
     features: Columns
     """As served: what is missing is missing, whatever the model got instead."""
+    missing: Mapping[str, npt.NDArray[np.bool_]]
+    """(n,) by name: where features are missing, of those only that are missing somewhere."""
     lag_ms: npt.NDArray[np.int64]
     arms: Sequence[records.Arm]
     arm_of: npt.NDArray[np.int64]
@@ -112,7 +115,10 @@ class Scorer:
         self.threads = threads
         self._missing = MissingPolicy(declaration.features.missing, self.feature_names)
         types = {field.name: field.type for field in declaration.request.fields}
-        self._request_features = [(name, types[name]) for name in declaration.features.from_request]
+        from_request = declaration.features.from_request
+        self._request_numbers = [name for name in from_request if types[name] in _NUMBERS]
+        self._request_texts = [name for name in from_request if types[name] not in _NUMBERS]
+        self._numbers = operator.attrgetter(*self._request_numbers) if self._request_numbers else None
         self._join_keys = list(join_keys)
         self._id = operator.attrgetter(declaration.request.id)
         self._key = operator.attrgetter(declaration.request.routing_key)
@@ -144,7 +150,8 @@ class Scorer:
         with stage("features"):
             served = await self._reader.read(entities, times)
         columns = self._request_columns(events) | dict(served.columns)
-        self._count(columns, served)
+        missing = missing_in(columns)
+        self._count(missing, served)
         routes = self.models.routes
         arm_of = self._assign(routes, times, events) if version is None else routes.only(version, len(events))
         failed = self._missing.refused(columns)
@@ -161,6 +168,7 @@ class Scorer:
             ids=[self._id(event) for event in events],
             event_times_ms=times,
             features=columns,
+            missing=missing,
             lag_ms=served.lag_ms,
             arms=routes.answering,
             arm_of=arm_of,
@@ -201,13 +209,19 @@ class Scorer:
             )
 
     def _request_columns(self, events: Sequence[Any]) -> Columns:
-        return {
-            name: _column([getattr(e, name) for e in events], kind) for name, kind in self._request_features
-        }
+        columns: Columns = {}
+        if (
+            self._numbers is not None
+        ):  # all at once: an array for each costs more than the rest of a small slice
+            rows = np.array([self._numbers(event) for event in events], dtype=np.float64)  # None becomes nan
+            columns |= zip(self._request_numbers, rows.reshape(len(events), -1).T.copy(), strict=True)
+        for name in self._request_texts:
+            columns[name] = np.array([getattr(event, name) for event in events], dtype=object)
+        return {name: columns[name] for name in self.declaration.features.from_request}
 
-    def _count(self, columns: Columns, served: ServedFeatures) -> None:
-        for name, missing in missing_in(columns).items():
-            telemetry.FEATURES_MISSING.labels(self.name, name).inc(int(np.count_nonzero(missing)))
+    def _count(self, missing: Mapping[str, npt.NDArray[np.bool_]], served: ServedFeatures) -> None:
+        for name, rows in missing.items():
+            telemetry.FEATURES_MISSING.labels(self.name, name).inc(int(np.count_nonzero(rows)))
         if served.beyond_retention:
             telemetry.FEATURES_BEYOND_RETENTION.labels(self.name).inc(served.beyond_retention)
         self._features_lag.set(max(0, int(served.lag_ms.max(initial=0))) / 1000)
@@ -221,12 +235,19 @@ class Scorer:
     ) -> Outputs:
         """Let each arm answer its rows; add those that it cannot answer to ``failed``."""
         outputs = self.task.empty(len(arm_of))
-        waiting = arm_of.copy()
-        waiting[list(failed)] = NOBODY
-        for index in _rows_by_arm(waiting):
-            rows = np.flatnonzero(waiting == index)
+        waiting = arm_of
+        if failed:
+            waiting = arm_of.copy()
+            waiting[list(failed)] = NOBODY
+        for index, count in _rows_by_arm(waiting).items():
             model = await self.models.version(arms[index].version)
-            answered, errors = await self._predict(model, _take(columns, rows), len(rows))
+            if count == len(waiting):  # as for most models: one arm answers all
+                outputs, errors = await self._predict(model, columns, count)
+                failed |= errors
+                return outputs
+            rows = np.flatnonzero(waiting == index)
+            own = {name: column[rows] for name, column in columns.items()}
+            answered, errors = await self._predict(model, own, count)
             outputs[rows] = answered
             failed |= {int(rows[row]): reason for row, reason in errors.items()}
         return outputs
@@ -235,10 +256,8 @@ class Scorer:
         """Call a model: here if it is quick (see `services.scoring.pace`), else on a thread."""
         pace = self.pace_of(model)
         if pace.is_quick(count):
-            with (
-                contextlib.suppress(Exception),
-                pace.noted(count),
-            ):  # a thread finds out which rows are at fault
+            # Which rows are at fault, if any are, is found out on a thread.
+            with contextlib.suppress(Exception), pace.noted(count):
                 return self.task.checked(model.predict(columns), count), {}
 
         def predict() -> tuple[Outputs, dict[int, str]]:
@@ -340,7 +359,7 @@ def to_predictions(
     rows = range(len(scored.ids)) if rows is None else rows
     own = slice(rows.start, rows.stop)
     ids = scored.ids[own]
-    features = _plain_rows({name: column[own] for name, column in scored.features.items()})
+    features = _plain_rows(scored, own)
     lags: list[int | None] = [lag if lag >= 0 else None for lag in scored.lag_ms[own].tolist()]
     answers = task.answers(scored.outputs[own])
     shadows = [(name, scores[own]) for name, scores in scored.shadows.items()]
@@ -378,22 +397,16 @@ def _cancel(tasks: Mapping[str, asyncio.Task[list[float]]]) -> None:
         task.cancel()
 
 
-def _column(values: list[Any], kind: codec.FieldType) -> npt.NDArray[Any]:
-    if kind in (codec.FieldType.INT, codec.FieldType.FLOAT, codec.FieldType.BOOL):
-        return np.array(values, dtype=np.float64)  # None becomes nan
-    return np.array(values, dtype=object)
-
-
 def _take(columns: Columns, rows: npt.NDArray[np.int64]) -> Columns:
     if len(rows) == len(next(iter(columns.values()))):
         return columns
     return {name: column[rows] for name, column in columns.items()}
 
 
-def _plain_rows(columns: Columns) -> list[list[records.FeatureValue]]:
-    """Turn columns into rows of plain values with None for what is missing."""
-    plain = {name: column.tolist() for name, column in columns.items()}
-    for name, missing in missing_in(columns).items():
-        for row in np.flatnonzero(missing):
+def _plain_rows(scored: Scored, own: slice) -> list[list[records.FeatureValue]]:
+    """Turn the features of some rows into plain values, with None for what is missing."""
+    plain = {name: column[own].tolist() for name, column in scored.features.items()}
+    for name, missing in scored.missing.items():
+        for row in np.flatnonzero(missing[own]):
             plain[name][row] = None
     return [list(row) for row in zip(*plain.values(), strict=True)]

@@ -36,8 +36,10 @@ class Background:
         self._recent: deque[Columns] = deque(maxlen=BACKGROUND_ROWS_MAX // ADDED_ROWS_MAX)
 
     def add(self, columns: Columns) -> None:
-        """Keep the last rows of a batch."""
-        self._recent.append({name: column[-ADDED_ROWS_MAX:].copy() for name, column in columns.items()})
+        """Keep the last rows of a batch; a batch of few as it is, since all that is served stays as it is."""
+        if len(next(iter(columns.values()))) > ADDED_ROWS_MAX:
+            columns = {name: column[-ADDED_ROWS_MAX:].copy() for name, column in columns.items()}
+        self._recent.append(columns)
 
     def columns(self) -> Columns:
         """Return the rows, the newest last."""

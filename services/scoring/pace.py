@@ -2,8 +2,9 @@
 
 A thread costs two hand-overs of Python's lock and the waking of another core: more than a linear model takes
 for a row. But while the loop calls a model, nothing else of the process is answered, so a model has to
-prove itself first, on a thread, for each magnitude of rows. The bound: a call longer than `SLOW_SECONDS`
-holds up others at most once in `BANNED_CALLS` calls, whatever the model does.
+prove itself first, on a thread, for each magnitude of rows. The bound, whatever it does: one call
+in `SLOW_CALLS` holds up others for longer than `SLOW_SECONDS`, one in `LATE_CALLS` for longer than
+`QUICK_SECONDS`.
 """
 
 import collections
@@ -13,10 +14,10 @@ from collections.abc import Iterator
 
 QUICK_SECONDS = 0.001
 """What a call may take in the event loop: below what a slice takes there anyway."""
-TRIALS = 20
-"""Quick calls in a row after which the next one is trusted to be as quick."""
 SLOW_SECONDS = 0.01
-BANNED_CALLS = 2000
+TRIALS, LATE_CALLS, SLOW_CALLS = 20, 5, 200
+"""Quick calls that are due before one is trusted: at first, after one that was not quick, after a slow one.
+On a machine that does too much at once any call may be late, so one alone must not decide."""
 
 
 class Pace:
@@ -25,7 +26,7 @@ class Pace:
     def __init__(self) -> None:
         """Trust nothing yet."""
         self._trials_left: collections.defaultdict[int, int] = collections.defaultdict(lambda: TRIALS)
-        """By the magnitude of rows: quick calls until one is trusted; there are some twenty magnitudes."""
+        """By the magnitude of rows: quick calls that are due; there are some twenty magnitudes."""
 
     def is_quick(self, rows: int) -> bool:
         """Tell whether a call with so many rows may be made in the event loop."""
@@ -43,9 +44,10 @@ class Pace:
     def note(self, rows: int, seconds: float) -> None:
         """Take note of a call."""
         magnitude = rows.bit_length()
+        left = self._trials_left[magnitude]
         if seconds > SLOW_SECONDS:
-            self._trials_left[magnitude] = BANNED_CALLS
+            self._trials_left[magnitude] = SLOW_CALLS
         elif seconds > QUICK_SECONDS:
-            self._trials_left[magnitude] = max(TRIALS, self._trials_left[magnitude])
-        elif self._trials_left[magnitude] > 0:
-            self._trials_left[magnitude] -= 1
+            self._trials_left[magnitude] = max(left, min(left + LATE_CALLS, TRIALS))
+        elif left > 0:
+            self._trials_left[magnitude] = left - 1

@@ -16,7 +16,7 @@ from services.settings import Settings
 from streams import garbage
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
 
 
 READY_SECONDS_MAX = 60.0
@@ -107,7 +107,7 @@ class Scoring:
         )
 
     @contextlib.asynccontextmanager
-    async def _listening_when_ready(self, http: "Starlette") -> AsyncIterator[None]:
+    async def _listening_when_ready(self, http: "ASGIApp") -> AsyncIterator[None]:
         """Listen on the port of all workers once the models are loaded: the others answer until then."""
 
         async def listen() -> None:

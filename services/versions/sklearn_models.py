@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from services.settings import Settings
 from services.versions import inputs
+from services.versions.closed_form import formula_of
 from services.versions.contract import BINARY, Contract, ContractError, class_order
 from services.versions.inputs import Columns, Inputs, Kind
 from services.versions.structure import Structure, structure_of
@@ -60,6 +61,8 @@ class SklearnModel:
         self._knows_names = _check_names(estimator, self._names)
         self.class_order = _class_order(estimator, contract)
         """Where the estimator has each declared class; empty for a regression."""
+        are_numbers = all(kind is Kind.NUMBER for kind in contract.wanted.values())
+        self._formula = formula_of(estimator) if are_numbers else None
 
     @functools.cached_property
     def structure(self) -> Structure | None:
@@ -68,6 +71,10 @@ class SklearnModel:
 
     def predict(self, columns: Columns) -> npt.NDArray[np.float64]:
         """Return the outputs of n rows; see `services.versions.contract.Model`."""
+        if self._formula is not None:
+            matrix = np.array([columns[name] for name in self._names]).T
+            if np.isfinite(matrix).all():  # else the estimator says what is wrong with them
+                return self._formula(matrix)
         rows = self._input(columns)
         if not self.class_order:
             return np.asarray(self._estimator.predict(rows), dtype=np.float64)

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scoring.pace import BANNED_CALLS, QUICK_SECONDS, SLOW_SECONDS, TRIALS, Pace
+from services.scoring.pace import LATE_CALLS, QUICK_SECONDS, SLOW_CALLS, SLOW_SECONDS, TRIALS, Pace
 from tests.unit.scoring.fakes import HalfOfX, Slow, event, scorer
 
 QUICK, SLOW = QUICK_SECONDS / 10, 2 * SLOW_SECONDS
@@ -20,10 +20,23 @@ def after(*seconds: float, rows: int = 1) -> Pace:
     return pace
 
 
-def test_a_model_is_trusted_after_as_many_quick_calls_in_a_row_and_no_sooner():
+def test_a_model_is_trusted_after_as_many_quick_calls_and_no_sooner():
     assert not after(*[QUICK] * (TRIALS - 1)).is_quick(1)
     assert after(*[QUICK] * TRIALS).is_quick(1)
-    assert not after(*[QUICK] * (TRIALS - 1), 2 * QUICK_SECONDS, QUICK).is_quick(1)
+
+
+@given(st.integers(0, 3 * TRIALS))
+def test_a_late_call_is_followed_by_as_many_trials(before):
+    pace = after(*[QUICK] * before, 2 * QUICK_SECONDS, *[QUICK] * (LATE_CALLS - 1))
+    assert not pace.is_quick(1)
+
+
+def test_a_model_that_is_late_each_other_time_is_never_trusted():
+    pace = Pace()
+    for _ in range(10 * TRIALS):
+        pace.note(1, QUICK)
+        pace.note(1, 2 * QUICK_SECONDS)
+        assert not pace.is_quick(1)
 
 
 def test_quick_with_few_rows_says_nothing_about_many():
@@ -36,7 +49,7 @@ def test_quick_with_few_rows_says_nothing_about_many():
 @given(st.lists(st.sampled_from([QUICK, 2 * QUICK_SECONDS, SLOW]), max_size=50))
 def test_a_slow_call_keeps_a_model_out_of_the_loop_for_long_whatever_came_before(before):
     pace = after(*before, SLOW)
-    for _ in range(BANNED_CALLS - 1):
+    for _ in range(SLOW_CALLS - 1):
         pace.note(1, QUICK)
         assert not pace.is_quick(1)
     pace.note(1, QUICK)
@@ -66,12 +79,20 @@ def ask(subject, times, x=1.0):
     return asyncio.run(several())
 
 
+def trust(subject, model, rows=2):
+    for _ in range(TRIALS):
+        subject.pace_of(model).note(rows, QUICK)
+
+
 def test_quick_model_moves_into_the_loop_and_answers_the_same():
     model = Told()
-    found = ask(scorer(models={1: model}), 3 * TRIALS)
+    subject = scorer(models={1: model})
+    (before,) = ask(subject, 1)
+    trust(subject, model)
+    (after_trials,) = ask(subject, 1)
     assert model.threads[0] is not threading.main_thread()
-    assert model.threads[-1] is threading.main_thread()
-    assert {tuple(each.outputs.tolist()) for each in found} == {(0.5, 0.5)}
+    assert model.threads[1] is threading.main_thread()
+    assert before.outputs.tolist() == after_trials.outputs.tolist() == [0.5, 0.5]
 
 
 def test_slow_model_never_does():
@@ -82,8 +103,9 @@ def test_slow_model_never_does():
 
 
 def test_rows_at_fault_are_found_for_a_quick_model_too():
-    subject = scorer(models={1: HalfOfX(poison=7.0)})
-    ask(subject, 3 * TRIALS)
+    model = HalfOfX(poison=7.0)
+    subject = scorer(models={1: model})
+    trust(subject, model)
     (found,) = ask(subject, 1, x=7.0)
     assert list(found.failed) == [0]
     assert np.isnan(found.outputs[0])
