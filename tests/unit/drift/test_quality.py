@@ -107,7 +107,7 @@ def test_name_that_is_no_feature_shows_as_one_without_values():
 def test_name_that_is_no_feature_is_refused_where_all_features_come_with_the_request():
     document = world.document(quality={"temp": {"max": 1}})
     document["features"]["service"] = ""
-    with pytest.raises(ValueError, match="monitoring.quality names 'temp', which is no feature"):
+    with pytest.raises(ValueError, match="names 'temp', which is no feature"):
         ModelDeclaration.model_validate(document)
 
 
