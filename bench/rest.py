@@ -10,6 +10,7 @@ process of its own, asks all in turns; then ours alone with one, two and four wo
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import statistics
 import subprocess
@@ -205,6 +206,9 @@ def _mlflow(folder: Path, estimator: Any, row: Sequence[float]) -> Server:
     import mlflow.sklearn
     import pandas as pd
 
+    logging.getLogger("mlflow.sklearn").setLevel(
+        logging.ERROR
+    )  # warns of the format, which is ours to choose
     example = pd.DataFrame([row], columns=NAMES)
     mlflow.sklearn.save_model(
         estimator,
