@@ -7,6 +7,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from pydantic import (
@@ -601,6 +602,8 @@ def _position(node: Any, place: Sequence[int | str]) -> tuple[int, int]:
         marks = getattr(node, "lc", None)
         if marks is None or not isinstance(node, dict | list):
             break
+        if isinstance(node, dict):  # YAML's keys may be numbers, which stand for names here
+            part = next((key for key in node if str(key) == str(part)), part)  # noqa: PLW2901  # the same key
         present = part in node if isinstance(node, dict) else isinstance(part, int) and part < len(node)
         if not present:
             break
@@ -614,7 +617,9 @@ def _suggestion(place: Sequence[int | str]) -> str:
     section: Any = ModelDeclaration
     for part in place[:-1]:
         by_name = get_origin(section) is dict
-        section = get_args(section)[1] if by_name else section.model_fields[str(part)].annotation
+        annotation = get_args(section)[1] if by_name else section.model_fields[str(part)].annotation
+        optional = get_origin(annotation) is UnionType  # a section that may be missing
+        section = get_args(annotation)[0] if optional else annotation
     names = [field.alias or name for name, field in section.model_fields.items()]
     near = difflib.get_close_matches(str(place[-1]), names, n=1)
     return f" (did you mean {near[0]}?)" if near else f"; known are {', '.join(names)}"

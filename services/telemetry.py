@@ -209,7 +209,7 @@ ESTIMATED_GAP = Gauge(
 ESTIMATED_ERROR = Gauge(
     "driftline_estimated_error",
     "Largest gap of the judged measure over a block of windows of late: what estimates are trusted by",
-    ["model"],
+    ["model", "measure"],
 )
 LABELS = Counter("driftline_labels", "Labels by what became of them", ["model", "result"])
 JUDGED = Counter(

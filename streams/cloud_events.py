@@ -62,11 +62,9 @@ class Envelope:
 def _identity_of(record: Control) -> tuple[str, int]:
     """Return the id of the event and when it happened, in event time."""
     match record:
-        case records.DriftReport():
+        case records.DriftReport() | records.PerformanceReport():
             revision = f"-{record.revision}" if record.revision else ""
             return record.report_id + revision, record.window_end_ms
-        case records.PerformanceReport():
-            return record.report_id, record.as_of_ms
         case records.DriftAlarm():
             return record.alarm_id, record.detected_at_ms
         case records.RetrainingRequested() | records.RetrainingFinished():

@@ -324,7 +324,7 @@ class PerformanceReport(msgspec.Struct, kw_only=True, frozen=True, tag="performa
     """
 
     report_id: str
-    """The same after a replay."""
+    """The same after a replay, and for all revisions."""
     model: str
     version: int
     window_start_ms: int
@@ -341,8 +341,10 @@ class PerformanceReport(msgspec.Struct, kw_only=True, frozen=True, tag="performa
     """Share of the labels expected that have come, by the delays of earlier ones; null when unknown."""
     segments: list[SegmentPerformance]
     """All predictions first."""
+    judged: str = ""
+    """The measure by which harm is judged."""
     estimate_error: float | None = None
-    """How far estimates of the loss were off of late: the largest gap of a block of windows."""
+    """How far estimates of it were off of late: the largest gap of a block of windows."""
     unit: str = ""
     """Of the cost."""
 

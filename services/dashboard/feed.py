@@ -28,6 +28,7 @@ class Bounds(msgspec.Struct, kw_only=True, frozen=True):
     models: int = state.MODELS_MAX
     features: int = state.FEATURES_MAX
     windows: int = state.WINDOWS_MAX
+    cohorts: int = state.WINDOWS_MAX
     alarms: int = state.ALARMS_MAX
     retrainings: int = state.RETRAININGS_MAX
     promotions: int = state.PROMOTIONS_MAX
@@ -41,7 +42,7 @@ class Declared(msgspec.Struct, kw_only=True, frozen=True):
     psi_threshold: float
     loss_tolerance: float
     learns: bool = False
-    """Online, from every label: drift does not judge it unless it is binary, and it has no windows then."""
+    """Online, from every label: the page shows another model first."""
     shadow: str | None
     """The arm under which the first version goes on scoring."""
 

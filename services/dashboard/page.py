@@ -8,7 +8,7 @@
     ``cursor`` (revision of the document), ``bounds`` (how much history is kept), ``declared`` (by model:
     owner, window, thresholds), ``pulse`` (wall time; ``kafka``: status, records read and skipped;
     ``scoring``: status, lag, and by model the predictions, rate, p50 and p99), and ``models``, by name:
-    ``features``, ``arms`` (which versions score), and in event time ``windows``, ``alarms``,
+    ``features``, ``arms`` (which versions score), and in event time ``windows``, ``cohorts``, ``alarms``,
     ``retrainings``, ``promotions``. The fields are those of the structs in ``state.py`` and ``feed.py``;
     times are milliseconds since the epoch in UTC. Lists within a window follow ``features``.
 ``GET /reports/{model}/{window}``

@@ -71,6 +71,8 @@ class Window(msgspec.Struct, kw_only=True, frozen=True):
     new_categories: dict[str, list[str]]
     score_psi: float | None
     log_loss: float | None
+    absolute_error: float | None
+    """Of a regression, which has no log loss."""
     accuracy: float | None
     reference_log_loss: float | None
     shadow_log_loss: dict[str, float]
@@ -315,6 +317,7 @@ def _window(report: DriftReport, features: tuple[str, ...]) -> Window:
         },
         score_psi=_rounded(report.score_psi),
         log_loss=_rounded(report.log_loss),
+        absolute_error=_rounded(report.measures.get("absolute_error")),
         accuracy=_rounded(report.accuracy),
         reference_log_loss=_rounded(report.reference_log_loss),
         shadow_log_loss={

@@ -9,14 +9,13 @@ each, and any stake s in (0, 1),
 supermartingale. The mean over a fixed grid of stakes is one as well, and by Ville's inequality it ever
 reaches 2 / alpha with a probability of at most alpha / 2. What stays below is an interval, on either side
 (Waudby-Smith and Ramdas, arXiv 2010.09686, theorem 2; Howard et al., arXiv 1810.08240, theorem 4). It holds
-at all times together for the running mean of the conditional means, which may change as they like.
+at all times together for the running mean of the conditional means, which may change as they like: storms and
+holidays are in them, so nothing need be independent or alike. It is about the time that was, not about what
+is to come.
 
 The guess may stay the same for a whole batch, as long as it is older than the batch. Then count, sum and
 sum of squares of the batch are all that is needed: sums of workers, slices and partitions add up exactly, and
 order within a batch does not matter.
-
-Values of a block of time are alike. As in `edetector`, winnings are taken to the power of 1 / D, where D is
-the design effect of the losses in the reference: approximately right for blocks, conservative without.
 """
 
 import math
@@ -57,36 +56,33 @@ class MeanSequence(msgspec.Struct, array_like=True):
         """Of all values so far; there must be one."""
         return self.total / self.count
 
-    def interval(self, alpha: float = ALPHA, design_effect: float = 1.0) -> tuple[float, float]:
+    def interval(self, alpha: float = ALPHA) -> tuple[float, float]:
         """Return the interval that misses with a probability of at most alpha, ever."""
         if not self.count:
             return 0.0, 1.0
-        distance = excess_max(self.squares, alpha, design_effect) / self.count
+        distance = excess_max(self.squares, alpha) / self.count
         return max(self.mean - distance, 0.0), min(self.mean + distance, 1.0)
 
 
-def excess_max(squares: float, alpha: float, design_effect: float = 1.0) -> float:
+def excess_max(squares: float, alpha: float) -> float:
     """Return how far a sum may be from its expectation before the mean of the stakes reaches 2 / alpha."""
-    limit, power = math.log(2 / alpha), 1 / max(design_effect, 1.0)
+    limit, debts = math.log(2 / alpha), _DEBTS * squares
     # A single stake that reaches the limit and its share of the grid is enough: the answer is not above that.
-    debts = power * _DEBTS * squares
-    excess = float(np.min((limit + math.log(len(_STAKES)) + debts) / (power * _STAKES)))
+    excess = float(np.min((limit + math.log(len(_STAKES)) + debts) / _STAKES))
     for _ in range(_STEPS_MAX):  # Newton's method: the logarithm is convex and rises, so it comes from above
-        logs = power * _STAKES * excess - debts
+        logs = _STAKES * excess - debts
         largest = logs.max()
         weights = np.exp(logs - largest)
         total = weights.sum()
         over = largest + math.log(total / len(_STAKES)) - limit
-        step = float(over / (power * (weights @ _STAKES) / total))
+        step = float(over * total / (weights @ _STAKES))
         excess -= step
         if step < _PRECISION * excess:
             break
     return excess
 
 
-def normal_interval(
-    count: int, total: float, squares: float, reach: float, design_effect: float = 1.0
-) -> tuple[float, float]:
+def normal_interval(count: int, total: float, squares: float, reach: float) -> tuple[float, float]:
     """Return a 95 % interval of a mean at one fixed time, by the central limit theorem.
 
     One value at a distance of ``reach``, half of the range, is added to the variance: a handful of equal
@@ -94,5 +90,5 @@ def normal_interval(
     """
     mean = total / count
     variance = (max(squares - total * mean, 0.0) + reach * reach) / count
-    distance = NORMAL_QUANTILE * math.sqrt(variance * max(design_effect, 1.0) / count)
+    distance = NORMAL_QUANTILE * math.sqrt(variance / count)
     return mean - distance, mean + distance

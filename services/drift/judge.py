@@ -56,7 +56,7 @@ class Judge:
         self._learns = declaration.learning is not None
         self._references = references
         self.champion = state.champion
-        self.performance = Performance(declaration, references.get(state.champion), state.performance)
+        self.performance = Performance(declaration, state.performance)
         self.measures = self.performance.measures
         self._promise = self.performance.promise
         if self.performance.lineage != self._lineage(self.champion):  # a state from before there was any
@@ -158,15 +158,14 @@ class Judge:
         """Watch the loss of an outcome, if it is the champion's and there is something to compare it with."""
         if not self._is_champions(version):
             return
-        unmeasured = self._promise.range is None
         if self._promise.see(values):
-            if unmeasured:
-                self._monitor = self._new_monitor(self._monitor.window_start_ms)
+            self._monitor = self._new_monitor(self._monitor.window_start_ms)
             self._watch_losses(self._loss_watchers.state())
         if self._promise.range is None:
             return
         loss = values[self._promise.place]
-        wrong = values[0] > (self._promise.state.promised or 0.0)
+        promised = self._promise.state.promised
+        wrong = promised is not None and values[0] > promised
         if "accuracy" in self.measures.names:
             wrong = not values[self.measures.names.index("accuracy")]
         if self._monitor.add(loss):
@@ -209,6 +208,8 @@ class Judge:
     def close_window(self, end_ms: int) -> None:
         """Begin the losses of the next window."""
         self._monitor.close_window(end_ms)
+        if self._promise.close_window():
+            self._watch_losses(self._loss_watchers.state())
 
     def observe(self, found: Compared) -> None:
         """Let the window say which alarms no longer hold."""

@@ -116,7 +116,7 @@ def _show_performance(report: records.PerformanceReport) -> None:
                 _set(telemetry.ESTIMATED_PERFORMANCE.labels(*place), figure.estimated)
         return
     if report.estimate_error is not None:
-        telemetry.ESTIMATED_ERROR.labels(model).set(report.estimate_error)
+        telemetry.ESTIMATED_ERROR.labels(model, report.judged).set(report.estimate_error)
     for each in report.segments:
         for figure in each.figures:
             place = model, figure.measure, each.segment

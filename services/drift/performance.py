@@ -64,13 +64,8 @@ class PerformanceState(msgspec.Struct):
 class Performance:
     """Follows one model."""
 
-    def __init__(
-        self,
-        declaration: ModelDeclaration,
-        reference: records.Reference | None,
-        state: PerformanceState | None = None,
-    ) -> None:
-        """Go on from a state; the reference is that of the champion."""
+    def __init__(self, declaration: ModelDeclaration, state: PerformanceState | None = None) -> None:
+        """Go on from a state."""
         state = state or PerformanceState()
         self._model = declaration.name
         self._unit = declaration.business.unit if declaration.business else ""
@@ -83,13 +78,12 @@ class Performance:
         self.lineage = state.lineage
         """Whose predictions are counted: see `follow`."""
         self._closed_ms = state.closed_ms
-        self._design_effect = reference.loss_design_effect if reference else 1.0
         self._scores = ScoreMap(len(self.measures.names), state.scores)
         self._delays = Delays(self._horizon_ms, state.delays)
         self.reconciliation = Reconciliation(self._windows, state.reconciliation)
         self._running = {name: list(each) for name, each in state.running.items()}
         self.promise = Promise(declaration, self.measures)
-        self.promise.state = state.promise
+        self.promise.restore(state.promise)
         self._cohorts = {(each.start_ms, each.version): self._restored(each) for each in state.cohorts}
         self._asked: dict[Key, list[Asked]] = {}
         self._labelled: dict[Key, list[Labelled]] = {}
@@ -108,7 +102,6 @@ class Performance:
                 self._estimate(cohort)
             cohort.forget_cells()
         self.lineage = lineage
-        self._design_effect = reference.loss_design_effect if reference else 1.0
         self._scores.follow(*_known_scores(reference, self.measures))
         self.reconciliation = Reconciliation(self._windows)
         self._running = {}
@@ -290,7 +283,7 @@ class Performance:
             cohort.reported_version = version if cohort.version == self.lineage else cohort.version
         names = sorted(cohort.slices)  # "" is first
         return records.PerformanceReport(
-            report_id=f"{self._model}-performance-{cohort.version}-{cohort.start_ms}-{cohort.end_ms}-{revision}",
+            report_id=f"{self._model}-performance-{cohort.version}-{cohort.start_ms}-{cohort.end_ms}",
             model=self._model,
             version=cohort.reported_version,
             window_start_ms=cohort.start_ms,
@@ -302,6 +295,7 @@ class Performance:
             labels=whole.labels,
             maturity=maturity,
             segments=[self._segment(cohort, name) for name in names],
+            judged=self.promise.subject,
             estimate_error=self.reconciliation.error,
             unit=self._unit,
         )
@@ -338,7 +332,7 @@ class Performance:
             if ranges is not None:
                 reach = (ranges[number].high - ranges[number].low) / 2
                 low, high = normal_interval(
-                    each.labels, float(moments[RAW]), float(moments[RAW_SQUARES]), reach, self._design_effect
+                    each.labels, float(moments[RAW]), float(moments[RAW_SQUARES]), reach
                 )
         estimated = each.estimates[number] if each.estimates else None
         figure = records.Figure(
@@ -352,7 +346,7 @@ class Performance:
         if not running or ranges is None:
             return figure
         floor, height = ranges[number].low, ranges[number].high - ranges[number].low
-        mean, bounds = running[number].mean, running[number].interval(design_effect=self._design_effect)
+        mean, bounds = running[number].mean, running[number].interval()
         return msgspec.structs.replace(
             figure,
             running=floor + height * mean,

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services import inference_log
+from services.model import DAY_MS, Retraining
 from services.retraining.errors import ArchiveBehindError, InvalidDataError
 from services.settings import Settings
 from streams import topics
@@ -144,6 +145,21 @@ def read(settings: Settings, model: str, names: Sequence[str], known_ms: int) ->
         raise InvalidDataError("no prediction has a label that was known at the time of the request")
     versions = {name: opened[name].version() for name in (inference_log.PREDICTIONS, inference_log.OUTCOMES)}
     return _training_set(joined, names, versions)
+
+
+def since_change(data: TrainingSet, from_ms: int, retraining: Retraining) -> TrainingSet:
+    """Return the predictions made from a time on, or all if there are too few before the held-out days."""
+    times_ms = data.event_times_ms
+    kept = times_ms >= from_ms
+    before = kept & (times_ms <= times_ms.max() - round(retraining.holdout_days * DAY_MS))
+    if np.count_nonzero(before) < retraining.minimum_labels:
+        return data
+    rows = data.rows[kept].reset_index(drop=True)
+    version = dataclasses.replace(
+        data.version, sha256=_digest(rows), rows=len(rows), first_event_ms=int(times_ms[kept].min())
+    )
+    features = data.features[kept].reset_index(drop=True)
+    return dataclasses.replace(data, rows=rows, features=features, version=version)
 
 
 def _training_set(joined: "pa.Table", names: Sequence[str], versions: Mapping[str, int]) -> TrainingSet:

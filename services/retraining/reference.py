@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from services import pairs
-from services.model import Monitoring
+from services.measures import Answer, Measures
+from services.model import ModelDeclaration, Monitoring
 from services.retraining import blocks
 from services.seasons import seasons_of
 from streams.records import FeatureReference, PairReference, Reference
@@ -30,8 +31,8 @@ def build(
     labels: npt.NDArray[np.int8],
     log_loss: float,
     text: list[str],
-    monitoring: Monitoring,
     importances: Mapping[str, float],
+    declaration: ModelDeclaration,
 ) -> Reference:
     """Make the reference of a model.
 
@@ -44,9 +45,10 @@ def build(
         labels: Of the held-out rows.
         log_loss: On the held-out rows.
         text: Those features that hold text.
-        monitoring: Seasons and blocks.
         importances: By feature.
+        declaration: Seasons and blocks, the threshold, and what answers cost.
     """
+    monitoring = declaration.monitoring
     columns = {
         name: features[name].to_numpy(dtype=object if name in text else float) for name in features.columns
     }
@@ -56,16 +58,44 @@ def build(
         )
         for name, values in columns.items()
     ]
+    score = of_column("score", scores, held_out_ms, monitoring)
+    measured = _measured(declaration, scores, labels)
+    held_out: dict[str, npt.NDArray[Any]] = {"labels": np.ones(len(labels)), "positives": labels, **measured}
     return Reference(
         version=version,
         features=made,
-        score=of_column("score", scores, held_out_ms, monitoring),
+        score=score,
         log_loss=log_loss,
         loss_design_effect=blocks.design_effect(
             blocks.middle_ranks(np.where(labels == 1, 1 - scores, scores)), held_out_ms, monitoring.block_ms
         ),
         pairs=of_pairs(made, list(columns.values()), times_ms),
+        measures={name: float(values.mean()) for name, values in measured.items()},
+        score_sums=_sums(score, scores, held_out),
     )
+
+
+def _measured(
+    declaration: ModelDeclaration, scores: npt.NDArray[np.float64], labels: npt.NDArray[np.int8]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the value of each measure for each held-out row (n,), as drift will measure what is served."""
+    measures = Measures(declaration)
+    rows = [
+        measures.values(Answer(score, measures.answer_of(score)), float(label))
+        for score, label in zip(scores.tolist(), labels.tolist(), strict=True)
+    ]
+    return dict(zip(measures.names, np.array(rows).T, strict=True))
+
+
+def _sums(
+    made: FeatureReference, scores: npt.NDArray[np.float64], columns: Mapping[str, npt.NDArray[Any]]
+) -> dict[str, list[float]]:
+    """Sum columns (n,) over the rows in each cell of the score."""
+    cells = _cells(made, scores)
+    return {
+        name: np.bincount(cells, weights=column, minlength=len(made.counts)).tolist()
+        for name, column in columns.items()
+    }
 
 
 def of_pairs(

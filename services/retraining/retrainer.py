@@ -134,6 +134,8 @@ class Retrainer:
         stage.done("archive")
         given = inputs.of_model(self._settings, declaration)
         data = dataset.read(self._settings, request.model, list(given), request.requested_at_ms)
+        if declaration.retraining.window == "since_change" and request.train_from_ms is not None:
+            data = dataset.since_change(data, request.train_from_ms, declaration.retraining)
         stage.done("read", rows=data.version.rows)
         validation.validate(data, declaration, request.requested_at_ms)
         stage.done("validate")
@@ -161,8 +163,8 @@ class Retrainer:
                 trained.held_out_labels,
                 trained.metrics.log_loss,
                 data.text,
-                declaration.monitoring,
                 trained.importances,
+                declaration,
             ),
         )
         registered = tracking.with_version(kept, run.register(trained, declaration, given, kept))

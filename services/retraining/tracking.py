@@ -68,6 +68,8 @@ class Run:
             "driftline.reason": request.reason,
             "driftline.evidence": ", ".join(alarm.alarm_id for alarm in request.evidence),
         }
+        if request.train_from_ms is not None:
+            tags["driftline.advised_from_ms"] = str(request.train_from_ms)
         run = client.create_run(
             registry.experiment_id(client, request.model), run_name=request.request_id, tags=tags
         )

@@ -16,9 +16,12 @@ from streams.records import (
     DriftAlarm,
     DriftReport,
     FeatureDrift,
+    Figure,
     ModelChanged,
+    PerformanceReport,
     RetrainingFinished,
     RetrainingRequested,
+    SegmentPerformance,
     encode,
 )
 
@@ -88,6 +91,8 @@ class Year:
         report = self._report(day)
         self.reports.append(report)
         self._put(topics.DRIFT, report)
+        if report.log_loss is not None:
+            self._put(topics.DRIFT, self._performance(report, report.log_loss))
         alarms = self._raise_alarms(report, day)
         if alarms and self._version and day - self._retrained_day >= 21:
             turn = len(self.finished)
@@ -123,6 +128,35 @@ class Year:
             labels_joined_total=joined,
             labels_orphaned_total=day // 11,
             predictions_unlabelled_total=22 * max(0, day - 2),
+        )
+
+    def _performance(self, report: DriftReport, log_loss: float) -> PerformanceReport:
+        figure = Figure(
+            measure="log_loss",
+            realised=log_loss,
+            low=log_loss - 0.03,
+            high=log_loss + 0.03,
+            estimated=0.5 * log_loss + 0.23,
+            running=0.46,
+            running_low=0.45,
+            running_high=0.47,
+        )
+        whole = SegmentPerformance(
+            segment="", predictions=report.predictions, labels=report.labels, figures=[figure]
+        )
+        return PerformanceReport(
+            report_id=f"{self.model}-performance:{report.window_start_ms}",
+            model=self.model,
+            version=report.version,
+            window_start_ms=report.window_start_ms,
+            window_end_ms=report.window_end_ms,
+            as_of_ms=report.window_end_ms,
+            revision=0,
+            state="mature",
+            predictions=report.predictions,
+            labels=report.labels,
+            maturity=1.0,
+            segments=[whole],
         )
 
     def _features(self, day: int) -> list[FeatureDrift]:

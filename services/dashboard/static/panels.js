@@ -81,6 +81,7 @@ function drawRate(history) {
 function retrained(columns) {
   const last = columns.retrainings.at(-1);
   put("retrained", last ? format.date(last.requested_at_ms) : format.NONE);
+  put("performance-what", `${columns.loss} as labels arrive: mean of 7 windows, with each window behind it`);
   put("retrained-note", last ? `${outcome(last)}, by ${last.trigger}` : "none yet");
 }
 
@@ -134,7 +135,7 @@ export function summary(element, view, empty) {
     const [live, frozen] = [columns.liveSmooth[at], columns.frozenSmooth[at]];
     const gain = frozen === null ? null : frozen - live;
     const against = gain === null ? "" : Math.abs(gain) < 0.0005 ? `, level with the frozen first model` : `, ${format.decimal(Math.abs(gain))} ${gain > 0 ? "better" : "worse"} than the frozen first model`;
-    sentences.push(`Log loss over the last 7 windows is ${format.decimal(live)}${against}.`);
+    sentences.push(`${columns.loss} over the last 7 windows is ${format.decimal(live)}${against}.`);
   } else sentences.push("No model has scored yet: features are collected, labels are joined, and the first training comes.");
   sentences.push(driftText(columns));
   put(element, sentences.filter(Boolean).join(" "));
@@ -153,7 +154,6 @@ function driftText(columns) {
 function emptyText({ connection, pulse, declared, name }) {
   if (connection.status !== "open") return "Connecting to the dashboard process.";
   if (pulse?.kafka.status === "connecting") return `Connecting to Kafka at ${pulse.kafka.broker}.`;
-  if (declared?.learns) return `${name} learns online, from every label: its version follows the intervals of model.yaml. Windows appear only for models that drift judges, the binary ones.`;
   const hours = declared ? ` One closes every ${format.decimal(declared.window_hours, 0)} hours of event time.` : "";
   return `Waiting for the first window${name ? ` of ${name}` : ""}.${hours} Charts appear with the first report on the drift topic.`;
 }
@@ -215,11 +215,23 @@ export function performanceLegend(element, { columns, harm }, index) {
     ["live against it", live === null || frozen === null ? format.NONE : format.signed(live - frozen), "is-plain"],
     ["reference", format.decimal(columns.reference[at]), "is-dashed", "var(--ink)"],
     ...(harm[at] === null ? [] : [["harm above", format.decimal(harm[at]), "is-dotted", "var(--alarm)"]]),
+    ["estimated before labels", format.decimal(columns.estimatedSmooth[at]), "is-dotted", "var(--second)"],
+    ...running(columns, at),
     ["this window", format.decimal(columns.live[at]), "is-plain"],
     ["accuracy", format.percent(columns.windows[at].accuracy, 1), "is-plain"],
     ["coverage", format.percent(columns.coverage[at]), "is-plain"],
   ];
   legend(element, format.moment(columns.windows[at].end_ms), entries);
+}
+
+// The mean since the promotion and its interval at all times, as last known at a window.
+function running({ cohorts }, at) {
+  for (let place = at; place >= 0 && cohorts[place]?.version === cohorts[at]?.version; place -= 1) {
+    const cohort = cohorts[place];
+    if (!cohort || cohort.running === null) continue;
+    return [["since promotion, 95 %", `${format.decimal(cohort.running_low)} to ${format.decimal(cohort.running_high)}`, "is-plain"]];
+  }
+  return [];
 }
 
 export function spoken(view, index, plot) {

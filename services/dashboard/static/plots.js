@@ -54,7 +54,7 @@ export class Plots {
     const { columns } = this;
     this.#set("drift-plot", [columns.seconds, ...this.#context().map((f) => f.psi), ...this.#chosen()]);
     this.#set("events-plot", [columns.seconds, columns.seconds.map(() => null)]);
-    this.#set("performance-plot", [columns.seconds, columns.live, columns.frozen, columns.reference, columns.frozenSmooth, columns.liveSmooth]);
+    this.#set("performance-plot", [columns.seconds, columns.live, columns.frozen, columns.reference, columns.estimatedSmooth, columns.frozenSmooth, columns.liveSmooth]);
     this.#set("coverage-plot", [columns.seconds, columns.coverage]);
   }
 
@@ -209,6 +209,7 @@ export class Plots {
         raw("--live"),
         raw("--frozen"),
         line("--ink", 1.25, { dash: [5, 4], paths: uPlot.paths.stepped({ align: 1 }) }),
+        line("--second", 1.25, { dash: [2, 3] }),
         line("--frozen", 2, { dot: "--frozen" }),
         line("--live", 2.25, { dot: "--live" }),
       ],

@@ -2,15 +2,18 @@
 
 export const SCORE = "@score";
 const SMOOTHED_WINDOWS = 7;
+const RETRAINED_MS = 30 * 86_400_000; // so far may a retrained model be behind and still be shown first
 
 const KEYS = {
   windows: (item) => item.window_id,
+  cohorts: (item) => item.cohort_id,
   alarms: (item) => item.alarm_id,
   retrainings: (item) => item.request_id,
   promotions: (item) => `${item.arm}:${item.version}:${item.effective_from_ms}`,
 };
 const TIMES = {
   windows: (item) => item.end_ms,
+  cohorts: (item) => item.end_ms,
   alarms: (item) => item.detected_at_ms,
   retrainings: (item) => item.requested_at_ms,
   promotions: (item) => item.effective_from_ms,
@@ -80,13 +83,15 @@ export class Store {
     return [...new Set([...Object.keys(this.declared), ...this.models.keys()])].sort();
   }
 
-  // The model whose event time is the latest: the one that is alive.
+  // The model whose event time is the latest: the one that is alive. One that learns online comes after those
+  // that are retrained, so that two models of the same requests do not take turns.
   liveliest() {
     let best = this.names()[0] ?? null;
-    let latest = -1;
-    for (const [name, model] of this.models) {
-      const end = model.derive().windows.at(-1)?.end_ms ?? -1;
-      if (end > latest) [best, latest] = [name, end];
+    let highest = -1;
+    for (const name of this.names()) {
+      const end = this.model(name).derive().windows.at(-1)?.end_ms ?? -1;
+      const rank = end + (this.declared[name]?.learns || end < 0 ? 0 : RETRAINED_MS);
+      if (rank > highest) [best, highest] = [name, rank];
     }
     return best;
   }
@@ -101,7 +106,9 @@ function columns(model) {
   const promotions = model.sorted("promotions");
   const frozenArm = promotions.find((item) => item.shadow)?.arm ?? Object.keys(windows.at(-1)?.shadow_log_loss ?? {})[0] ?? "frozen";
   const labels = windows.map((window) => window.labels);
-  const live = windows.map((window) => window.log_loss);
+  const live = windows.map((window) => window.log_loss ?? window.absolute_error);
+  const cohorts = cohortsOf(model.sorted("cohorts"), windows);
+  const asked = windows.map((window) => window.predictions);
   const frozen = windows.map((window) => window.shadow_log_loss[frozenArm] ?? null);
   return {
     windows,
@@ -115,10 +122,19 @@ function columns(model) {
     live,
     frozen,
     liveSmooth: smooth(live, labels),
+    cohorts,
+    estimatedSmooth: smooth(cohorts.map((cohort) => cohort?.estimated ?? null), asked),
+    loss: windows.some((window) => window.absolute_error !== null) ? "Absolute error" : "Log loss",
     frozenSmooth: smooth(frozen, labels),
     reference: windows.map((window) => window.reference_log_loss),
     coverage: windows.map((window) => (window.predictions > 0 ? window.labels / window.predictions : null)),
   };
+}
+
+// What is said of the predictions of each window: of two champions in one window, of the later.
+function cohortsOf(cohorts, windows) {
+  const byStart = new Map(cohorts.map((cohort) => [cohort.start_ms, cohort]));
+  return windows.map((window) => byStart.get(window.start_ms) ?? null);
 }
 
 function drift(names, windows) {

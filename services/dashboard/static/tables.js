@@ -19,7 +19,7 @@ const TABLES = {
   },
   performance: {
     caption: "Performance and coverage by window",
-    head: ({ columns }) => ["Window ending (UTC)", "Version", "Live, 7 windows", `${columns.frozenArm}, 7 windows`, "Live", columns.frozenArm, "Reference", "Accuracy", "Labels", "Predictions", "Coverage"],
+    head: ({ columns }) => ["Window ending (UTC)", "Version", "Live, 7 windows", `${columns.frozenArm}, 7 windows`, "Live", columns.frozenArm, "Reference", "Estimated", "Accuracy", "Labels", "Predictions", "Coverage"],
     rows: ({ columns }) => columns.windows.map((window, at) => ({ ms: window.end_ms, cells: () => performanceCells(columns, window, at) })),
   },
 };
@@ -48,6 +48,7 @@ function performanceCells(columns, window, at) {
     format.decimal(columns.live[at]),
     format.decimal(columns.frozen[at]),
     format.decimal(columns.reference[at]),
+    format.decimal(columns.cohorts[at]?.estimated ?? null),
     format.percent(window.accuracy, 1),
     format.integer(window.labels),
     format.integer(window.predictions),

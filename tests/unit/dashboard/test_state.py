@@ -1,6 +1,6 @@
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -13,9 +13,12 @@ from streams.records import (
     DriftAlarm,
     DriftReport,
     FeatureDrift,
+    Figure,
     ModelChanged,
+    PerformanceReport,
     RetrainingFinished,
     RetrainingRequested,
+    SegmentPerformance,
 )
 
 DAY_MS = 86_400_000
@@ -252,3 +255,43 @@ def test_numbers_that_are_none_become_null():
 def test_long_messages_are_cut():
     item = everything(read([alarm(message="x" * 10_000)]))["m"].alarms[0]
     assert len(item.message) == state.TEXT_LENGTH_MAX
+
+
+def performance(
+    revision: int, realised: float, ripeness: Literal["provisional", "mature"]
+) -> PerformanceReport:
+    figures = [
+        Figure(measure="absolute_error", realised=realised, estimated=12.5, running_low=math.nan),
+        Figure(measure="cost", realised=3.0),
+    ]
+    return PerformanceReport(
+        report_id="m-performance-1-0-10",
+        model="m",
+        version=1,
+        window_start_ms=0,
+        window_end_ms=10,
+        as_of_ms=10 + revision,
+        revision=revision,
+        state=ripeness,
+        predictions=9,
+        labels=5,
+        maturity=0.7,
+        segments=[SegmentPerformance(segment="", predictions=9, labels=5, figures=figures)],
+        unit="EUR",
+    )
+
+
+def test_of_what_is_said_of_a_windows_predictions_the_highest_revision_stays() -> None:
+    first, second = performance(0, 16.0, "provisional"), performance(1, 22.0, "mature")
+    for order in ([first, second], [second, first], [first, second, first]):
+        known = state.State()
+        for record in order:
+            known = state.reduce(known, record)
+        (cohort,) = state.changes_since(known, 0)["m"].cohorts
+        assert (cohort.state, cohort.realised, cohort.estimated) == ("mature", 22.0, 12.5)
+        assert (cohort.measure, cohort.running_low, cohort.cost, cohort.unit) == (
+            "absolute_error",
+            None,
+            3.0,
+            "EUR",
+        )

@@ -34,7 +34,7 @@ class Stream:
     def __init__(self, declaration=None, reference=None, *, horizon_hours=12):
         document = world.document(mature_share=0.98)
         document["label"]["horizon_hours"] = horizon_hours
-        self.performance = Performance(declaration or ModelDeclaration.model_validate(document), reference)
+        self.performance = Performance(declaration or ModelDeclaration.model_validate(document))
         self.performance.follow(1, reference)
         self.reports = []
         self._chance = random.Random(3)
@@ -184,17 +184,18 @@ def test_cohorts_are_as_many_as_there_is_room_for():
     assert 200 < stream.performance.cohorts <= performance.COHORTS_MAX + 2
 
 
-def test_a_model_without_reference_promises_what_its_first_labels_showed():
+def test_a_model_without_reference_promises_what_its_first_windows_showed():
     document = world.document() | {"task": "regression"}
     del document["label"]["positive_above"], document["gates"]
     declaration = ModelDeclaration.model_validate(document)
-    found = Performance(declaration, None)
-    promised = found.promise
-    for number in range(promise.FIRST_LABELS - 1):
-        assert not promised.see([number % 10, 0.0, 0.0])
-    assert promised.see([9.0, 81.0, 9.0])
+    promised = Performance(declaration).promise
+    errors = [float(number % 10) for number in range(1000)]
+    scaled = [promised.see([error, error**2, error]) for error in errors]
+    assert scaled.index(True) == promise.FIRST_LABELS - 1
     assert promised.range == Range(0.0, 9.0)
+    windows = [promised.close_window() for _ in range(3)]
+    assert windows == [False, False, True]
     first = promised.state.promised
-    assert first is not None
     assert first == pytest.approx(4.5 + 1.96 * 2.872 / 1000**0.5, abs=0.01)
+    assert first is not None
     assert promised.limit == pytest.approx(first * 1.1)

@@ -10,11 +10,13 @@ import pytest
 from services.archive import tables
 from services.archive.lake import DeltaWriter
 from services.archive.tables import Row
+from services.model import DAY_MS
 from services.retraining import dataset
 from services.retraining.errors import ArchiveBehindError, InvalidDataError
 from services.settings import Settings
 from streams import records, topics
 from tests.unit.archive.test_pending import Record
+from tests.unit.retraining import world
 from tests.unit.retraining.world import request
 
 MODEL = "arrival_delay"
@@ -124,6 +126,18 @@ def test_nothing_to_train_on_is_said(settings: Settings):
     archive(settings, [prediction("a", 10, [1, "UA"])], [])
     with pytest.raises(InvalidDataError, match="no prediction has a label"):
         dataset.read(settings, MODEL, NAMES, known_ms=1000)
+
+
+def test_what_came_since_a_change_is_enough_to_train_on_or_all_is_taken():
+    data = world.training_set(1000)
+    retraining = world.declaration(holdout_days=2, minimum_labels=300).retraining
+    from_ms = world.NOW_MS - 6 * DAY_MS  # of ten days, five are left, three of them before the held-out ones
+    found = dataset.since_change(data, from_ms, retraining)
+    assert len(found.rows) == len(found.features) == found.version.rows == 500
+    assert found.version.first_event_ms == found.rows["event_time_ms"].min() == from_ms
+    assert found.rows["prediction_id"][0] == data.rows["prediction_id"][500]
+    assert found.version.sha256 != data.version.sha256
+    assert dataset.since_change(data, from_ms + DAY_MS, retraining) is data
 
 
 def test_same_data_has_the_same_digest_and_other_labels_another(settings: Settings, tmp_path: Path):

@@ -2,9 +2,13 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
-from services.model import DAY_MS, Monitoring
+from services.model import DAY_MS, Business
 from services.retraining import reference
+from tests.unit.retraining import world
+
+COSTS = Business(unit="USD", costs={"0": {"0": 0, "1": 10}, "1": {"0": 3, "1": 0}})
 
 
 def test_scores_and_losses_have_the_times_of_the_held_out_rows():
@@ -21,8 +25,8 @@ def test_scores_and_losses_have_the_times_of_the_held_out_rows():
         (random.random(300) < scores).astype(np.int8),
         0.5,
         ["colour"],
-        Monitoring(season={"x": ("weekday",)}),
         {"x": 0.25},
+        world.declaration("monitoring", season={"x": ("weekday",)}).model_copy(update={"business": COSTS}),
     )
     assert made.version == 3
     assert [each.feature for each in made.features] == ["x", "colour"]
@@ -33,3 +37,9 @@ def test_scores_and_losses_have_the_times_of_the_held_out_rows():
     assert made.score is not None
     assert sum(made.score.counts) == 300
     assert 1 <= made.loss_design_effect < 2
+    labels, positives = np.array(made.score_sums["labels"]), np.array(made.score_sums["positives"])
+    assert labels.tolist() == made.score.counts
+    assert positives.sum() == pytest.approx(150, abs=40)
+    assert made.measures["accuracy"] == sum(made.score_sums["accuracy"]) / 300
+    wrong = made.measures["false_positive"], made.measures["false_negative"]
+    assert made.measures["cost"] == pytest.approx(3 * wrong[0] + 10 * wrong[1])

@@ -1,5 +1,6 @@
 """`driftline check` names every fault with its place, and asks the servers when told to."""
 
+import re
 import socket
 from pathlib import Path
 
@@ -159,3 +160,42 @@ def test_an_address_that_is_none_is_a_fault_and_no_crash(
         _env_file=None,
     )
     assert len(command.unreachable_servers(settings)) == 3
+
+
+FREE = re.sub(r"business:.*?\n\n", "", GOOD, flags=re.DOTALL)
+"""The same model, of which nothing is said about costs."""
+COSTS = """
+business:
+  unit: USD
+  costs:
+    0: {0: 0, 1: 25}
+    1: {0: 4, 1: 0}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "fault"),
+    [
+        (COSTS.replace("unit", "units"), 2, 3, "business.units: unknown setting (did you mean unit?)"),
+        (COSTS.replace("1: {0", "2: {0"), 3, 3, "business.costs: needs a cost of each truth for each answer"),
+        (COSTS.replace("0: {0: 0, 1: 25}", "0: {0: 0}"), 3, 3, "look at the answer '0'"),
+        (COSTS.replace("25", ".inf"), 4, 15, "business.costs.0.1: Input should be a finite number"),
+        (COSTS + "  over: 2\n", 1, 1, "business: over and under are of regressions"),
+        ("\nretraining2: 1\n", 1, 1, "retraining2: unknown setting (did you mean retraining?)"),
+    ],
+)
+def test_what_is_wrong_with_declared_costs_is_said_with_its_place(
+    models: Path, capsys: pytest.CaptureFixture[str], text: str, line: int, column: int, fault: str
+) -> None:
+    path = declare(models, "arrival_delay", FREE + text)
+    before = len(FREE.splitlines())
+    (found,) = [each for each in failed(capsys) if fault in each]
+    assert found.startswith(f"{path}:{before + 1 + line}:{column}: ")
+
+
+def test_harm_by_cost_needs_costs(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = declare(models, "arrival_delay", FREE.replace("  refit: true", "  refit: true\n  harm: cost"))
+    line = 2 + next(at for at, text in enumerate(FREE.splitlines()) if "refit: true" in text)
+    (found,) = failed(capsys)
+    assert found.startswith(f"{path}:{line}:3: ")
+    assert "retraining.harm: cost needs a section business that declares it" in found

@@ -1,0 +1,260 @@
+"""What the engine makes of every task, of costs, and of harm that is estimated before the labels come."""
+
+import math
+import random
+
+import msgspec
+import pytest
+
+from services.drift.served import SNAPSHOTS
+from services.feed import Feed
+from services.measures import COST
+from services.model import ModelDeclaration
+from streams import records
+from streams.inputs import LABEL, PREDICTION, Place
+from tests.unit.drift import world
+from tests.unit.drift.test_feed import Message
+from tests.unit.drift.world import HOUR_MS, START_MS
+
+CLASSES = ["calm", "rain", "snow"]
+
+
+def document(task, **sections):
+    found = world.document(mature_share=0.9)
+    found["task"] = task
+    if task != "binary":
+        del found["gates"], found["label"]["positive_above"]
+    if task == "multiclass":
+        found["classes"] = CLASSES
+        found["label"]["schema"]["y"] = "string"
+    for name, changes in sections.items():
+        found[name] = found.get(name, {}) | changes
+    return found
+
+
+class Run:
+    """One hour after the other through an engine without a reference, or with one."""
+
+    def __init__(self, declaration, reference=None):
+        self.engine = world.new_engine(declaration)
+        if reference is not None:
+            self.engine.add_model(
+                msgspec.structs.replace(world.model_changed(), reference=reference, changed_at_ms=START_MS)
+            )
+        self.declaration = declaration
+        self.chance = random.Random(2)
+        self._asked = []
+        self.offsets = {PREDICTION: 0, LABEL: 0}
+        self.drift, self.requests, self.outcomes = [], [], []
+
+    def hours(self, hours, ask, *, a_hour=60, delay_minutes=5):
+        """Take ask(chance) for each request: the score, the other fields of the answer, and the label."""
+        for hour in hours:
+            for number in range(a_hour):
+                time_ms = START_MS + hour * HOUR_MS + number * HOUR_MS // a_hour
+                score, answer, label = ask(self.chance)
+                offset = self._next(PREDICTION)
+                made = world.prediction(offset, time_ms, score=score, source_offset=offset, **answer)
+                self.engine.add_prediction(0, offset, made)
+                self._asked.append((time_ms + delay_minutes * 60_000, offset, label))
+            end_ms = START_MS + (hour + 1) * HOUR_MS
+            for label_ms, number, label in [each for each in self._asked if each[0] < end_ms]:
+                self.engine.add_label(
+                    0, self.offsets[LABEL], world.label(number, label_ms, label, offset=self._next(LABEL))
+                )
+            self._asked = [each for each in self._asked if each[0] >= end_ms]
+            self._advance(end_ms)
+
+    def _next(self, kind):
+        self.offsets[kind] += 1
+        return self.offsets[kind] - 1
+
+    def _advance(self, now_ms):
+        for kind in (PREDICTION, LABEL):
+            self.engine.inputs.add_heartbeat(Place(kind, 0), self._next(kind), now_ms)
+        if self.engine.unknown_versions:
+            self.engine.give_up_unknown_versions()
+        outputs = self.engine.advance()
+        self.drift += outputs.drift
+        self.requests += outputs.requests
+        self.outcomes += [each for part in outputs.outcomes.values() for each in part]
+
+    def of(self, kind):
+        return [each for each in self.drift if isinstance(each, kind)]
+
+    @property
+    def mature(self):
+        return [each for each in self.of(records.PerformanceReport) if each.state != "provisional"]
+
+
+def figure(report, measure):
+    return next(each for each in report.segments[0].figures if each.measure == measure)
+
+
+def minutes(error):
+    def ask(chance):
+        truth = chance.gauss(20, 5)
+        score = truth + chance.gauss(0, error)
+        return score, {"prediction": score, "features": [], "version": 9}, truth
+
+    return ask
+
+
+def test_a_regression_is_judged_by_what_its_first_labels_promised():
+    declaration = ModelDeclaration.model_validate(
+        document("regression", business={"unit": "min", "under": 2}, monitoring={"loss_tolerance": 0.5})
+    )
+    run = Run(declaration)
+    run.hours(range(30), minutes(3))
+    outcome = run.outcomes[0]
+    assert outcome.loss == pytest.approx((outcome.score - outcome.label) ** 2)
+    assert outcome.cost == pytest.approx(2 * max(outcome.label - outcome.score, 0))
+    report = run.of(records.DriftReport)[5]
+    assert (report.log_loss, report.accuracy, report.shadow_log_loss) == (None, None, {})
+    assert report.measures["absolute_error"] == pytest.approx(3 * math.sqrt(2 / math.pi), abs=0.7)
+    assert report.measures["bias"] == pytest.approx(0, abs=1.2)
+    assert run.of(records.DriftAlarm) == []
+    last = figure(run.mature[-1], "absolute_error")
+    assert last.running_low < 3 * math.sqrt(2 / math.pi) < last.running_high
+    assert last.estimated == pytest.approx(last.realised, abs=0.8)
+    run.hours(range(30, 45), minutes(8))
+    assert {(each.kind, each.subject) for each in run.of(records.DriftAlarm)} == {("loss", "absolute_error")}
+    assert {each.detector for each in run.of(records.DriftAlarm)} >= {"harm", "window"}
+    assert run.requests == []
+
+
+def test_versions_of_a_model_that_goes_on_learning_are_one_champion():
+    declaration = ModelDeclaration.model_validate(document("regression", learning={"every_hours": 1}))
+    run = Run(declaration)
+    for hour in range(24):
+        ask = minutes(3)
+
+        def versioned(chance, ask=ask, version=hour + 1):
+            score, answer, truth = ask(chance)
+            return score, answer | {"version": version}, truth
+
+        run.hours(range(hour, hour + 1), versioned, delay_minutes=90)
+    last = run.mature[-1]
+    assert last.segments[0].running_labels == 3 * 60  # of cohorts that began when errors had a scale
+    assert [each.version for each in run.mature[-3:]] == [20, 21, 22]
+    assert len(run.outcomes) == sum(each.labels for each in run.of(records.DriftReport))
+
+
+def weather(sure):
+    def ask(chance):
+        truth = chance.randrange(3)
+        said = truth if chance.random() < sure else (truth + 1) % 3
+        probabilities = [0.15] * 3
+        probabilities[said] = 0.7
+        answer = {
+            "prediction": CLASSES[said],
+            "probabilities": probabilities,
+            "shadow_scores": {"frozen": 0.4},
+        }
+        return 0.7, answer | {"features": [], "version": 9}, float(truth)
+
+    return ask
+
+
+def test_several_classes_are_measured_by_the_probability_of_the_true_one():
+    run = Run(ModelDeclaration.model_validate(document("multiclass")))
+    run.hours(range(20), weather(0.7))
+    wrong = next(each for each in run.outcomes if each.loss > 1)
+    assert wrong.loss == pytest.approx(-math.log(0.15))
+    assert wrong.class_name == CLASSES[int(wrong.label)]
+    report = run.of(records.DriftReport)[3]
+    assert report.accuracy == report.measures["accuracy"] == pytest.approx(0.7, abs=0.2)
+    assert report.log_loss == pytest.approx(report.measures["log_loss"])
+    assert report.shadow_losses == {}
+    run.hours(range(20, 36), weather(0.3))
+    assert {each.subject for each in run.of(records.DriftAlarm)} == {"log_loss"}
+
+
+def test_a_label_of_several_classes_is_its_number_and_another_one_a_dead_letter():
+    declaration = ModelDeclaration.model_validate(document("multiclass"))
+    engine = world.new_engine(declaration)
+    at = b"2013-01-01T02:00:00+01:00"
+    messages = [
+        Message(b'{"id": "p%d", "at": "%s", "y": "%s"}' % (offset, at, value), offset)
+        for offset, value in enumerate((b"snow", b"hail"))
+    ]
+    Feed("drift", declaration, engine).take_labels(messages, 77)
+    for kind, offset in ((PREDICTION, 0), (LABEL, 2)):
+        engine.inputs.add_heartbeat(Place(kind, 0), offset, START_MS + 9 * HOUR_MS)
+    label, letter = engine.inputs.take()
+    assert label.record.value == 2.0
+    assert letter.record.reason == "the label's value is 'hail', which is none of the classes"
+
+
+COSTS = {"unit": "USD", "costs": {"0": {"0": 0, "1": 30}, "1": {"0": 2, "1": 0}}, "tolerance": 1}
+
+
+def binary(answer_at, high=0.9):
+    def ask(chance):
+        score = chance.uniform(0.1, high)
+        answer = float(score >= answer_at)
+        return score, {"prediction": answer}, float(chance.random() < score)
+
+    return ask
+
+
+def test_harm_by_cost_asks_where_the_loss_says_nothing():
+    """The application answers at another threshold: scores and losses are as before, mistakes cost more."""
+    retraining = {"harm": "cost", "cooldown_days": 100, "minimum_labels": 50}
+    known = msgspec.structs.replace(world.reference(), measures={COST: 1.35})
+    run = Run(
+        ModelDeclaration.model_validate(document("binary", business=COSTS, retraining=retraining)), known
+    )
+    run.hours(range(12), binary(0.2))
+    assert run.requests == []
+    assert figure(run.mature[-1], COST).running_low < 1.35 < figure(run.mature[-1], COST).running_high
+    run.hours(range(12, 18), binary(0.8))
+    (request,) = run.requests
+    assert request.evidence[0].subject == COST
+    assert request.basis == "labels"
+    assert START_MS + 9 * HOUR_MS <= request.since_ms <= request.requested_at_ms
+    assert (request.train_from_ms, request.train_to_ms) == (request.since_ms, request.requested_at_ms)
+    assert "log_loss" not in {each.subject for each in run.of(records.DriftAlarm)}
+
+
+@pytest.mark.parametrize("on_estimate", [True, False])
+def test_harm_that_trusted_estimates_expect_asks_before_the_labels_where_it_is_declared(on_estimate):
+    """Requests become harder, as their scores tell; their labels come 40 hours later."""
+    retraining = {"on_estimate": on_estimate, "cooldown_days": 100, "minimum_labels": 50}
+    found = document("binary", retraining=retraining, monitoring={"loss_tolerance": 0.05})
+    found["label"]["horizon_hours"] = 48
+    run = Run(ModelDeclaration.model_validate(found), world.reference(log_loss=0.56))
+    run.hours(range(60), binary(0.5), a_hour=200, delay_minutes=5)
+    assert run.requests == []
+
+    def harder(chance):
+        score = chance.uniform(0.42, 0.58)
+        return score, {"prediction": float(score >= 0.5)}, float(chance.random() < score)
+
+    run.hours(range(60, 68), harder, a_hour=200, delay_minutes=40 * 60)
+    alarms = [each for each in run.of(records.DriftAlarm) if each.subject == "estimated_log_loss"]
+    assert [each.detector for each in alarms] == ["estimate"]
+    assert "estimated for the last 3 windows" in alarms[0].message
+    assert [each.basis for each in run.requests] == ["estimate"] * on_estimate
+
+
+def test_a_snapshot_from_before_there_was_performance_goes_on():
+    run = Run(world.declaration())
+    run.hours(range(3), binary(0.5))
+    state = run.engine.state()
+    old = msgspec.msgpack.decode(msgspec.msgpack.encode(state))
+    del old["judge"]["performance"]
+    restored = msgspec.msgpack.decode(msgspec.msgpack.encode(old), type=type(state))
+    fresh = world.new_engine(world.declaration(), state=restored)
+    run.engine = fresh
+    run.hours(range(3, 12), binary(0.5))
+    assert run.mature[-1].segments[0].running_labels > 0
+    assert SNAPSHOTS.decode(SNAPSHOTS.encode("m", "t", fresh.state()), "m", "t") == fresh.state()
+
+
+def test_state_is_bounded_by_what_is_declared_and_not_by_traffic():
+    run = Run(world.declaration())
+    run.hours(range(12), binary(0.5), a_hour=30)
+    few = len(msgspec.msgpack.encode(run.engine.state().judge.performance))
+    run.hours(range(12, 24), binary(0.5), a_hour=300)
+    assert len(msgspec.msgpack.encode(run.engine.state().judge.performance)) < 1.1 * few
