@@ -166,7 +166,7 @@ class Tiles:
 
     def add_all(self, times_ms: Sequence[int], rows: Sequence[Sequence[float | str | None]]) -> None:
         """Count many events; where they come in order, behind all others, at a fraction of the cost."""
-        if len(times_ms) > 1 and self._continues(times_ms):
+        if self._continues(times_ms):
             self._is_settled = False
             self._starts_ms += times_ms
             for column, entries in zip(self._columns, zip(*rows, strict=True), strict=True):

@@ -5,7 +5,7 @@ from collections import OrderedDict
 
 from services.features.states import EntityState
 
-HELD_BYTES_MAX = 32 << 20
+HELD_BYTES_MAX = 64 << 20
 """Of all states held, as they are written; in memory they take some four times that."""
 EVICTED_SHARE = 8
 """One in so many entities of the largest cache goes at once."""

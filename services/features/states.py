@@ -119,6 +119,9 @@ class _Windowed:
 
     def add(self, history: Tiles, events: Sequence[Event]) -> None:
         values_of = self._values_of
+        if len(events) == 1:
+            history.add(events[0].time_ms, values_of(events[0].value))
+            return
         history.add_all([event.time_ms for event in events], [values_of(event.value) for event in events])
 
     def row(self, history: Tiles) -> Row:
