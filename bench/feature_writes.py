@@ -12,7 +12,6 @@ as many users as events each of them is written, versioned and logged for itself
 
 import contextlib
 import datetime as dt
-import itertools
 import os
 import random
 import signal
@@ -236,13 +235,14 @@ def _payments(prefix: str, events: int, users: int) -> Iterator[dict[str, Any]]:
 
 
 def _send(settings: Settings, topic: str, events: Iterable[dict[str, Any]]) -> None:
-    """Write events, those of one user to one partition."""
+    """Write events, those of one user to one partition, in every turn the same."""
+    from streams.producer import partition_of
+
     batches: dict[int, list[Record]] = {partition: [] for partition in range(PARTITIONS)}
-    partition_of: dict[str, int] = {}
-    numbers = itertools.cycle(range(PARTITIONS))
+    partitions: dict[str, int] = {}
     for event in events:
         user = event["user_id"]
-        if user not in partition_of:
-            partition_of[user] = next(numbers)
-        batches[partition_of[user]].append((user.encode(), msgspec.json.encode(event), []))
+        if user not in partitions:
+            partitions[user] = partition_of(user.encode(), PARTITIONS)
+        batches[partitions[user]].append((user.encode(), msgspec.json.encode(event), []))
     installation.send(settings, topic, batches)

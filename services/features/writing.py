@@ -53,10 +53,12 @@ class ViewWriter:
                 rows.append((key, held[key], self.logic.row(state)))
         # The log comes first: behind a crash the rows would be repeats, and never be logged.
         await self._log(partition, [(entities[key], row) for key, _, row in rows])
-        await self._write(cache, at, rows)
-        telemetry.FEATURE_ROWS.labels(self.view).inc(len(rows))
-        self._count("applied", applied)
-        self._count("repeated", sum(map(len, by_key.values())) - applied)
+        try:
+            await self._write(cache, at, rows)
+            telemetry.FEATURE_ROWS.labels(self.view).inc(len(rows))
+        finally:  # of a write that was refused in part, the next try finds that part as repeats
+            self._count("applied", applied)
+            self._count("repeated", sum(map(len, by_key.values())) - applied)
         self._budget.trim()
 
     async def _write(self, cache: Cache, at: Standing, rows: Sequence[tuple[bytes, Held, Row]]) -> None:
