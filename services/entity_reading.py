@@ -215,6 +215,8 @@ class _RowDecoder:
         columns: dict[int, AnyArray] = {}
         if found is not None:
             spread = found.copy() if index is None else _take(found, index)
+            if len(spread) == len(self._types):
+                return list(spread)
             columns = dict(zip(self._doubles, spread, strict=True))
         for place, kind in enumerate(self._types):
             if place not in columns:
