@@ -497,6 +497,15 @@ class Arm(msgspec.Struct, kw_only=True, frozen=True):
     champion behind the others. See `services.shares`."""
 
 
+class LearnedSpan(msgspec.Struct, kw_only=True, frozen=True):
+    """What of a model that learns online its arms already know."""
+
+    from_ms: int
+    """Event time: the beginning of the first interval, from which versions are numbered."""
+    until_ms: int
+    """Event time: the end of the last interval whose version is among the arms, or was."""
+
+
 class ModelChanged(msgspec.Struct, kw_only=True, frozen=True, tag="model_changed"):
     """Which versions score, from which event time on. Complete: the latest record alone is the state.
 
@@ -511,6 +520,8 @@ class ModelChanged(msgspec.Struct, kw_only=True, frozen=True, tag="model_changed
     reason: str
     request_id: str = ""
     reference: Reference | None = None
+    learned: LearnedSpan | None = None
+    """Only of a model that learns online; whoever changes its arms leaves this as it is."""
 
 
 class LearnedModel(msgspec.Struct, kw_only=True, frozen=True):

@@ -69,7 +69,7 @@ MODELS = Topic(
     key="model",
     record="ModelChanged",
     producer="retraining, learning",
-    consumers=("scoring", "drift", "retraining", "dashboard", "alerting", "demo"),
+    consumers=("scoring", "drift", "learning", "retraining", "dashboard", "alerting", "demo"),
     compacted=True,
 )
 ALERTS = Topic(

@@ -178,9 +178,15 @@ def _declaration(name: str) -> Any:
 def _check_version(settings: Settings, name: str, version: int) -> None:
     from mlflow.exceptions import MlflowException
 
-    from services import registry
+    from services import model, registry
+    from services.arms import publishing
     from services.arms.changes import ChangeError
 
+    path = settings.models / name / model.FILE
+    if path.is_file() and model.load(path).learning is not None:
+        if not publishing.is_learned(settings, name, version):
+            raise ChangeError(f"{name} learns online, and its version {version} is not kept (any more)")
+        return
     try:
         registry.connect(settings).get_model_version(name, str(version))
     except MlflowException as error:

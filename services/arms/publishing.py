@@ -36,6 +36,22 @@ def read(settings: Settings) -> State:
     return State(latest, end)
 
 
+def is_learned(settings: Settings, model: str, version: int) -> bool:
+    """Tell whether a version of a model that learns online is still there to be loaded."""
+    from kafka import TopicPartition
+
+    from services import kafka_access, learned
+
+    key = learned.key(model, version)
+    consumer = kafka_access.connect(settings, "arms")
+    try:
+        found = kafka_access.latest_values(consumer, TopicPartition(topics.LEARNED.name, 0), [key])
+    finally:
+        consumer.close()
+    decode = records.decoder_of(records.LearnedModel).decode
+    return key in found and decode(found[key][1]).version == version
+
+
 def publish(settings: Settings, change: ModelChanged, state: State) -> int:
     """Write a change that is based on a state; return its offset.
 

@@ -14,9 +14,9 @@ import msgspec
 
 from services import estimators, learned
 from services.label_join import Join, Pending, Totals
+from services.learning.announcing import KEPT_MAX, Announcement
 from services.measures import Measures
 from services.model import ModelDeclaration
-from services.shares import with_champion
 from streams import codec, records
 from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, Place, Resume
 
@@ -60,18 +60,18 @@ class State(msgspec.Struct):
     lessons: list[Lesson] = []
     losses: tuple[int, float] = (0, 0.0)
     """Of the answers whose label came in the open interval: their number and sum."""
-    arms: list[records.Arm] = []
-    """As last published."""
+    learned: list[Announcement] = []
+    """The last versions that were published, `announcing.KEPT_MAX` at most."""
     estimator: bytes | None = None
     """At the end of the last interval; None before the first."""
 
 
 @dataclasses.dataclass
 class Outputs:
-    """What came of one step. Write ``published`` before ``changes``, which refer to it."""
+    """What came of one step. Write ``published`` before ``learned`` is announced, which refers to it."""
 
     published: list[records.LearnedModel] = dataclasses.field(default_factory=list)
-    changes: list[records.ModelChanged] = dataclasses.field(default_factory=list)
+    learned: list[Announcement] = dataclasses.field(default_factory=list)
     dead_letters: list[records.DeadLetter] = dataclasses.field(default_factory=list)
     intervals_closed: int = 0
     loss: float | None = None
@@ -135,6 +135,16 @@ class Learner:
     def counts(self) -> Counts:
         """What became of the labels that were joined."""
         return self._state.counts
+
+    @property
+    def learned(self) -> list[Announcement]:
+        """The last versions, which the arms have to know."""
+        return self._state.learned
+
+    @property
+    def first_ms(self) -> int | None:
+        """Where the first interval began; None before the first record."""
+        return self._state.first_ms
 
     @property
     def pending(self) -> int:
@@ -246,8 +256,9 @@ class Learner:
         state = self._state
         assert state.first_ms is not None, "set with the first record"
         version = (end_ms - state.first_ms) // self._learning.interval_ms
-        starts_ms = end_ms + self._learning.delay_ms
-        state.arms = with_champion(state.arms, version, effective_from_ms=starts_ms, now_ms=end_ms)
+        announcement = Announcement(version, end_ms, end_ms + self._learning.delay_ms, state.counts.learned)
+        state.learned = [*state.learned, announcement][-KEPT_MAX:]
+        outputs.learned.append(announcement)
         outputs.published.append(
             records.LearnedModel(
                 model=self.model,
@@ -255,14 +266,6 @@ class Learner:
                 interval_end_ms=end_ms,
                 labels=state.counts.learned,
                 estimator=estimator,
-            )
-        )
-        outputs.changes.append(
-            records.ModelChanged(
-                model=self.model,
-                arms=state.arms,
-                changed_at_ms=end_ms,
-                reason=f"learned from {state.counts.learned} labels",
             )
         )
 

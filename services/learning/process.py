@@ -4,13 +4,14 @@ Delivery, for each slice that is read:
 
 1. feed the learner, then let it advance to the frontier;
 2. write dead letters and learned models, and wait until they are acknowledged;
-3. write the changes of models that refer to them, and wait;
+3. add them to the arms of the model that stand in the models topic, unless those know them, and wait;
 4. publish the watermark ``learning.<model>`` in Redis;
 5. from time to time write a checkpoint of the state with the offsets of its inputs, and wait.
 
 Nothing is committed to a consumer group: the checkpoint holds the offsets. After a crash the process goes on
 from the last checkpoint and writes what came after it again, byte for byte the same: a learned model takes
-the place of its equal, a change says what it said.
+the place of its equal. What was announced is not announced again: the change that stands says which intervals
+its arms know. The arms of operators stay (`services.learning.announcing`).
 
 Partitions are assigned by hand and a second instance would write everything twice: run one, and let
 it be replaced, never doubled (Recreate in Kubernetes).

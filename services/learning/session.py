@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 
-from services import feature_plan, joined, kafka_access, learned, redis_clients, telemetry
+from services import feature_plan, joined, kafka_access, learned, redis_clients, schema_registry, telemetry
 from services.feed import Feed
+from services.learning import announcing
 from services.learning.learner import Learner, Outputs, State, fresh_state
 from services.learning.observing import Observer
 from services.model import ModelDeclaration
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 REDIS_TIMEOUT_SECONDS = 2.0
 CLOSE_MS = 1000
+ATTEMPTS_MAX = 5
+"""To have the last word on the arms of a model; what is not settled then, is so with the next checkpoint."""
 CHECKPOINTS = Snapshots(State, 1)
 
 _log = structlog.get_logger()
@@ -44,7 +47,7 @@ class LearningModel:
             topics.predictions(declaration.name),
             declaration.label.topic,
             self.learner.inputs,
-            Feed("learning", declaration, self.learner),
+            Feed("learning", declaration, self.learner, schema_registry.connect(settings)),
         )
         self.observer = Observer(self.learner)
         self.pace = SnapshotPace()
@@ -92,16 +95,24 @@ def opened(
         stack.callback(outbox.close)
         client = redis_clients.connect_blocking(settings, socket_timeout=REDIS_TIMEOUT_SECONDS)
         stack.callback(client.close)
-        yield Session(consumer, outbox, client, models)
+        arms = kafka_access.connect(settings, "learning-arms")
+        stack.callback(arms.close, timeout_ms=CLOSE_MS)
+        yield Session(consumer, outbox, client, models, Announcer(arms, outbox, list(states)))
 
 
 class Session:
     """Reads, learns, writes, publishes."""
 
     def __init__(
-        self, consumer: KafkaConsumer, outbox: Outbox, client: Any, models: Sequence[LearningModel]
+        self,
+        consumer: KafkaConsumer,
+        outbox: Outbox,
+        client: Any,
+        models: Sequence[LearningModel],
+        announcer: "Announcer",
     ) -> None:
         """Take connected clients and restored models."""
+        self._announcer = announcer
         self._outbox = outbox
         self._redis = client
         self._models = models
@@ -127,13 +138,15 @@ class Session:
     def _advance(self, each: LearningModel) -> None:
         """Learn, and return when all that came of it is acknowledged."""
         outputs = each.learner.advance()
-        for stage in stages(each.name, outputs, each.envelope):
-            self._outbox.write(stage)
+        self._outbox.write(stage(each.name, outputs))
+        if outputs.learned:
+            self._announcer.announce(each)
         each.watermark_ms = each.learner.watermark_ms
         each.pace.note(outputs.intervals_closed)
         each.observer.observe(outputs)
 
     def _keep(self, each: LearningModel) -> None:
+        self._announcer.announce(each)  # what was learned before, too, if somebody has overwritten it
         started_seconds = time.monotonic()
         value = CHECKPOINTS.encode(each.name, each.source.label_topic, each.learner.state())
         record: Record = (learned.checkpoint_key(each.name), value, [])
@@ -142,21 +155,69 @@ class Session:
         each.pace.taken(started_seconds, time.monotonic())
 
 
-def stages(model: str, outputs: Outputs, envelope: Envelope) -> list[Stage]:
-    """Encode what came of a step, in the order in which it must be acknowledged."""
+def stage(model: str, outputs: Outputs) -> Stage:
+    """Encode what came of a step, all but what is to be announced once it is acknowledged."""
     published: list[Record] = [
         (learned.key(model, each.version), records.encode(each), []) for each in outputs.published
     ]
-    changes: list[Record] = [
-        (model.encode(), records.encode(each), envelope.headers(each)) for each in outputs.changes
-    ]
-    return [
-        {
-            **joined.dead_letter_batches(outputs.dead_letters),
-            (topics.LEARNED.name, 0): published,
-        },
-        {(topics.MODELS.name, 0): changes},
-    ]
+    return {**joined.dead_letter_batches(outputs.dead_letters), (topics.LEARNED.name, 0): published}
+
+
+class Announcer:
+    """Adds learned versions to the arms that stand in the models topic, each of them once.
+
+    Operators write there as well. So the arms are read before each write, and what others have written in
+    between is noticed behind it: then the versions are added to theirs.
+    """
+
+    def __init__(self, consumer: KafkaConsumer, outbox: Outbox, models: Sequence[str]) -> None:
+        """Read which arms each model has; the consumer is this one's own."""
+        self._consumer = consumer
+        self._outbox = outbox
+        self._place = TopicPartition(topics.MODELS.name, 0)
+        self._decode = records.decoder_of(records.ModelChanged).decode
+        self._written: set[bytes] = set()
+        self._latest: dict[str, records.ModelChanged] = {}
+        found = kafka_access.latest_values(consumer, self._place, [name.encode() for name in models])
+        for key, (_, value) in found.items():
+            self._take(key.decode(), [value])
+
+    def announce(self, each: LearningModel) -> None:
+        """Write the changes that the arms of a model lack; return when all are there, as the last word."""
+        if each.learner.first_ms is None:
+            return
+        for _ in range(ATTEMPTS_MAX):
+            self._follow()
+            lacking = announcing.changes(
+                each.name, each.learner.first_ms, each.learner.learned, self._latest.get(each.name)
+            )
+            if not lacking:
+                return
+            batch: list[Record] = [
+                (each.name.encode(), records.encode(one), each.envelope.headers(one)) for one in lacking
+            ]
+            self._written = {value for _, value, _ in batch if value is not None}
+            self._outbox.write({(topics.MODELS.name, 0): batch})
+        _log.warning("learning.arms_contended", model=each.name, attempts=ATTEMPTS_MAX)
+
+    def _follow(self) -> None:
+        """Read what has been written since; what is not our own counts, also where ours came behind it."""
+        values: dict[str, list[bytes]] = {}
+
+        def take(message: Any) -> None:
+            if message.key is not None and message.value is not None:
+                values.setdefault(message.key.decode(errors="replace"), []).append(message.value)
+
+        kafka_access.read_to_end(self._consumer, [self._place], take)
+        for model, found in values.items():
+            self._take(model, [value for value in found if value not in self._written] or found)
+        self._written = set()
+
+    def _take(self, model: str, values: Sequence[bytes]) -> None:
+        try:
+            self._latest[model] = self._decode(values[-1])
+        except ValueError as error:
+            _log.warning("model_change.invalid", model=model, error=str(error))
 
 
 def _restore(consumer: KafkaConsumer, declarations: Mapping[str, ModelDeclaration]) -> dict[str, State]:

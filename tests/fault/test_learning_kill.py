@@ -10,7 +10,10 @@ import pytest
 import redis
 from kafka import KafkaConsumer, TopicPartition
 
-from services import feature_plan
+from services import feature_plan, shares
+from services.arms import changes as arm_changes
+from services.arms import publishing
+from services.learning import announcing
 from services.model import load_all
 from services.scoring.learned_models import load_learned
 from services.settings import Settings
@@ -71,6 +74,8 @@ def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name
                 seen = len(published(local, unique_name))
                 until(lambda: len(published(local, unique_name)) > seen, learning.check)  # noqa: B023
             learning.kill()
+            if number == 2:
+                by_hand = give_arms(local, unique_name)
             learning.start()
         wait_for_watermark(local, unique_name, START_MS + (HOURS + 8) * HOUR_MS, learning)
         assert "learning.restored" in learning.output()
@@ -80,13 +85,44 @@ def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name
     for each in published(local, unique_name):
         assert found.setdefault(each.version, each) == each
     assert found == expected
-    assert changes(local, unique_name)[-1] == world.changes(straight)[-1]
+    assert_arms_are_the_operator_s_and_each_version_s(local, unique_name, by_hand, straight)
 
     latest = max(expected)
     loaded = load_learned(local)(unique_name, latest)
     assert loaded.predict(world.columns([1.0, -1.0], ["red", "blue"])) == pytest.approx([8, -3], abs=1)
     with pytest.raises(LookupError, match="is not in driftline"):
         load_learned(local)(unique_name, latest + 1)
+
+
+def give_arms(local: Settings, name: str) -> records.ModelChanged:
+    """Be an operator: give an older version a share and another a shadow, while the process is down."""
+    state = publishing.read(local)
+    latest = state.latest[name]
+    starts_ms = latest.arms[-1].effective_from_ms + HOUR_MS
+    arms = arm_changes.shared(
+        latest.arms, "older", latest.arms[0].version, 2000, from_ms=starts_ms, segment={}
+    )
+    arms = arm_changes.shadowed(arms, "quiet", latest.arms[-1].version, now_ms=starts_ms)
+    change = arm_changes.change(name, latest, arms, reason="by hand", from_ms=starts_ms, now_ms=starts_ms)
+    publishing.publish(local, change, state)
+    return change
+
+
+def assert_arms_are_the_operator_s_and_each_version_s(
+    local: Settings, name: str, by_hand: records.ModelChanged, straight: list[Any]
+) -> None:
+    """What follows the operator's change is made of it and of what was learned, whatever was killed."""
+    found = changes(local, name)
+    at = found.index(by_hand)
+    learned = [each for step in straight for each in step.learned]
+    later = announcing.changes(name, world.first_ms(learned[0]), learned, by_hand)
+    assert found[at + 1 :] == later
+    assert found[:at] == world.changes(straight, name)[:at]
+    assert [(arm.name, arm.weight) for arm in found[-1].arms if arm.name != "champion"] == [
+        ("older", 2000),
+        ("quiet", 0),
+    ]
+    shares.check(found[-1].arms)
 
 
 def send(local: Settings, name: str, logs: world.Traffic, number: int) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from river import compose, linear_model, optim, preprocessing
 
+from services.learning import announcing
+from services.learning.announcing import Announcement
 from services.learning.learner import Learner, Outputs, State, fresh_state
 from services.model import ModelDeclaration
 from streams import records
@@ -164,8 +166,18 @@ def published(outputs: Sequence[Outputs]) -> list[records.LearnedModel]:
     return [each for step in outputs for each in step.published]
 
 
-def changes(outputs: Sequence[Outputs]) -> list[records.ModelChanged]:
-    return [each for step in outputs for each in step.changes]
+def changes(outputs: Sequence[Outputs], name: str = "m") -> list[records.ModelChanged]:
+    """The changes of a model whose arms nobody else touches."""
+    found: list[records.ModelChanged] = []
+    learned = [each for step in outputs for each in step.learned]
+    for each in learned:
+        found += announcing.changes(name, first_ms(each), [each], found[-1] if found else None)
+    return found
+
+
+def first_ms(learned: Announcement | records.LearnedModel) -> int:
+    """Where the first interval began."""
+    return learned.interval_end_ms - learned.version * 2 * HOUR_MS
 
 
 def as_yaml(name: str) -> str:
