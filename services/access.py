@@ -3,45 +3,18 @@
 import hashlib
 import hmac
 import math
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.rate_limits import Limit
 from services.request_ids import error_response
 from services.settings import Token
 
 OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"})
 """What orchestrators and Prometheus ask without a token."""
-CALLERS_MAX = 10_000
-"""Rates kept: one for each token, or for each address where no token is asked for."""
 TEAM = "driftline.team"
 """Where the ASGI scope names the team of the token; absent where none is asked for."""
-
-
-class RateLimit:
-    """A token bucket for each caller: one second's requests at once, then as they are due again."""
-
-    def __init__(self, requests_per_second_max: float) -> None:
-        """Let so many through, at least one at once."""
-        self._rate = requests_per_second_max
-        self._burst = max(1.0, requests_per_second_max)
-        self._callers: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
-        """What is left, and when that was; the caller who asked longest ago comes first."""
-
-    def take(self, caller: bytes, now_seconds: float) -> float:
-        """Count a request; return 0, or the seconds after which one would be let through.
-
-        A forgotten caller starts with a full bucket: whoever is forgotten has not asked for longest.
-        """
-        left, then_seconds = self._callers.pop(caller, (self._burst, now_seconds))
-        left = min(self._burst, left + (now_seconds - then_seconds) * self._rate)
-        wait_seconds = 0.0 if left >= 1 else (1 - left) / self._rate
-        self._callers[caller] = (left if wait_seconds else left - 1, now_seconds)
-        if len(self._callers) > CALLERS_MAX:
-            self._callers.popitem(last=False)
-        return wait_seconds
 
 
 class Guard:
@@ -51,14 +24,12 @@ class Guard:
         self,
         app: ASGIApp,
         tokens: Sequence[Token] = (),
-        requests_per_second_max: float = 0,
-        clock: Callable[[], float] = time.monotonic,
+        limit: Limit | None = None,
     ) -> None:
-        """Let through whoever sends one of these tokens; without tokens, everybody. A rate of 0 is none."""
+        """Let through whoever sends one of these tokens; without tokens, everybody."""
         self._app = app
         self._tokens = tuple(tokens)
-        self._limit = RateLimit(requests_per_second_max) if requests_per_second_max else None
-        self._clock = clock
+        self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401 or 429, or hand the request on, with the team of its token in the scope."""
@@ -71,7 +42,7 @@ class Guard:
             answer = error_response(scope, 401, "a valid bearer token is needed", challenge)
             await answer(scope, receive, send)
             return
-        wait_seconds = self._limit.take(_caller(scope, token), self._clock()) if self._limit else 0.0
+        wait_seconds = await self._limit.take(_caller(scope, token)) if self._limit else 0.0
         if wait_seconds:
             after = {"Retry-After": str(math.ceil(wait_seconds))}
             answer = error_response(scope, 429, "too many requests, see Retry-After", after)

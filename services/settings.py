@@ -50,6 +50,18 @@ class Settings(BaseSettings):
     redis_cafile: Path | None = Field(None, description="Certificate authority of the online store (PEM)")
     redis_certfile: Path | None = Field(None, description="Client certificate for the online store (PEM)")
     redis_keyfile: Path | None = Field(None, description="Key of that client certificate (PEM)")
+    schema_registry_url: str = Field(
+        "",
+        description="Schema registry (Confluent's API) of the topics whose encoding is avro or json_schema; "
+        "empty: none",
+    )
+    schema_registry_username: str = Field("", description="User of the schema registry")
+    schema_registry_password: SecretStr = Field(
+        SecretStr(""), description="Password, or secret of the API key, of the schema registry"
+    )
+    schema_registry_cafile: Path | None = Field(
+        None, description="Certificate authority of the schema registry (PEM)"
+    )
     mlflow_uri: str = Field("http://127.0.0.1:15000", description="MLflow tracking server and registry")
 
     signing_key_file: Path | None = Field(
@@ -128,7 +140,8 @@ class Settings(BaseSettings):
     requests_per_second_max: float = Field(
         0,
         ge=0,
-        description="HTTP requests that each token may send to a scoring process; 0: as many as it likes",
+        description="HTTP requests of each token, or of each address where no token is asked for, to all "
+        "scoring processes together; 0: as many as they like",
     )
 
     slice_records_max: int = Field(2000, ge=1, description="Records of one partition handed on at once")

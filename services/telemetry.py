@@ -43,6 +43,11 @@ EVENT_AGE = Gauge(
     ["model"],
     multiprocess_mode="livemostrecent",
 )
+RATE_LIMIT_ALONE = Gauge(
+    "driftline_rate_limit_alone",
+    "1 while Redis is away and each process keeps to its share of the rate of HTTP requests by itself",
+    multiprocess_mode="livemax",
+)
 MODEL_INFO = Gauge(
     "driftline_model_info",
     "1 for each arm that scores now",

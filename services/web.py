@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services import access, telemetry
+from services.rate_limits import Limit
 from services.request_ids import RequestIds, error_response, request_id
 from services.settings import Token
 
@@ -158,13 +159,13 @@ def application(
     tokens: Sequence[Token] = (),
     detail: Detail = dict,
     *,
-    requests_per_second_max: float = 0,
+    limit: Limit | None = None,
     door: Door | None = None,
 ) -> ASGIApp:
     """Make the ASGI application of a process: its own routes and the three that all have.
 
-    With tokens, its own routes need one of them; see `services.access.Guard`. ``detail`` is told with
-    readiness.
+    With tokens, its own routes need one of them, and keep to the limit; see `services.access.Guard`.
+    ``detail`` is told with readiness.
     """
 
     async def live(_: Request) -> Response:
@@ -181,7 +182,7 @@ def application(
 
     own = [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", metrics)]
     all_routes = Starlette(routes=[*own, *routes], exception_handlers={HTTPException: _http_error})
-    guarded = access.Guard(_Direct(routes, all_routes), tokens, requests_per_second_max)
+    guarded = access.Guard(_Direct(routes, all_routes), tokens, limit)
     return RequestIds((door or Door()).before(guarded))
 
 

@@ -40,18 +40,19 @@ def run(*, workers: Annotated[int, Parameter(validator=Number(gte=1, lte=64))] =
         serve(settings)
 
 
-def serve(settings: Settings, *, worker_of: int | None = None) -> None:
-    """Be the only process, or a worker that shares its port with others and ends with its parent."""
+def serve(settings: Settings, *, worker_of: int | None = None, workers: int = 1) -> None:
+    """Be the only process, or one of some workers that share a port, and ends with its parent."""
     # Slices are small and lanes many: one thread a prediction, before OpenMP loads and starts its own.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    Scoring(settings).run(worker_of)
+    Scoring(settings, workers).run(worker_of)
 
 
 class Scoring:
     """All models of one installation, in one event loop."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Wire the parts that all models share."""
+    def __init__(self, settings: Settings, workers: int = 1) -> None:
+        """Wire the parts that all models share; so many processes share the port."""
+        from services import rate_limits, schema_registry
         from services.redis_pipeline import AsyncPipeline
         from services.scoring import loading
         from services.scoring.fleet import Collaborators, Fleet
@@ -63,6 +64,7 @@ class Scoring:
         self._settings = settings
         self._door = web.Door()
         self._listener: asyncio.Task[None] | None = None
+        self._limit, self._limit_client = rate_limits.shared(settings, workers=workers)
         self._producer = BatchProducer(settings.kafka_options())
         self._follower = ModelFollower(settings.kafka_options())
         self._pipeline = AsyncPipeline.connect(settings)
@@ -75,6 +77,7 @@ class Scoring:
                 loader=loading.loader(settings),
                 cache=ModelCache(settings.model_cache_mib_max << 20),
                 tracing=Tracing(settings.otlp_endpoint, "scoring"),
+                registry=schema_registry.connect(settings),
             )
         )
 
@@ -90,7 +93,7 @@ class Scoring:
             rest.routes(lambda: self._fleet.endpoints, self._not_ready),
             settings.scoring_tokens,
             detail=lambda: {"broken": self._fleet.faults},
-            requests_per_second_max=settings.requests_per_second_max,
+            limit=self._limit,
             door=self._door,
         )
         listening: app.Context = web.serve_in_loop(http, settings.host, settings.scoring_port)
@@ -142,10 +145,14 @@ class Scoring:
             yield
         finally:
             await self._pipeline.close()
+            if self._limit_client is not None:
+                await self._limit_client.aclose()
 
 
 if __name__ == "__main__":
     garbage.collect_rarely()
     own = Settings()
     telemetry.configure_logging("scoring", own.log_level)
-    serve(own, worker_of=int(sys.argv[1]))  # not getppid(): the parent may have ended already
+    serve(
+        own, worker_of=int(sys.argv[1]), workers=int(sys.argv[2])
+    )  # not getppid(): the parent may have ended already

@@ -32,7 +32,7 @@ def run(count: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stopping.set())
     with tempfile.TemporaryDirectory(prefix="driftline-metrics-") as folder:
-        workers = [Worker(number, Path(folder)) for number in range(count)]
+        workers = [Worker(number, count, Path(folder)) for number in range(count)]
         log.info("workers.started", count=count)
         while not stopping.wait(LOOK_SECONDS):
             for worker in workers:
@@ -56,9 +56,10 @@ def stop(workers: "list[Worker]") -> None:
 class Worker:
     """One of them, and whatever takes its place."""
 
-    def __init__(self, number: int, metrics: Path) -> None:
-        """Start it; its metrics are files in a folder of all workers."""
+    def __init__(self, number: int, count: int, metrics: Path) -> None:
+        """Start one of so many; its metrics are files in a folder of all."""
         self._number = number
+        self._count = count
         self._metrics = metrics
         self.process = self._start()
 
@@ -74,5 +75,6 @@ class Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         self._started_seconds = time.monotonic()
         environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(self._metrics)}
-        command = [sys.executable, "-m", "services.scoring.process", str(os.getpid())]
+        place = [str(os.getpid()), str(self._count)]
+        command = [sys.executable, "-m", "services.scoring.process", *place]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)  # noqa: S603  # our own

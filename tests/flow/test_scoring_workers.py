@@ -1,5 +1,6 @@
 """Several workers behind one port, on real servers: one is killed, and nobody is left without an answer."""
 
+import contextlib
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from bench.scoring_job import installation
 from bench.scoring_job.installation import JOB, MODEL, PARTITIONS
-from services import model, topics
+from services import model, rate_limits, topics
 from services.settings import Settings
 from streams import records
 from streams.topics import predictions
@@ -26,22 +27,36 @@ from tests.processes import Process
 from tests.waiting import until
 
 WORKERS = 2
+RATE = 10
+REQUESTS = 120
 ROW = {"request_id": "r", "event_time": "2026-01-02T00:00:00Z", "user_id": "user-1"}
 
 
 @pytest.fixture
-def scoring(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Process]:
-    """The scoring job with features, topics, a model, and two workers that are ready."""
+def made(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The scoring job with features, topics and a model."""
     monkeypatch.setitem(os.environ, "DRIFTLINE_HOME", str(settings.home))
     settings.home.mkdir()
     made = settings.model_copy(update={"models": JOB / "models", "feature_repo": JOB / "feature_repo"})
     topics.ensure_topics(made, model.load_all(made.models))
     installation.write_features(made)
     installation.announce(made, installation.register(made, installation.train(seed=1)))
+    return made
+
+
+@contextlib.contextmanager
+def started(settings: Settings, log: Path) -> Iterator[Process]:
+    """Run two workers that are ready."""
     arguments = ("--workers", str(WORKERS))
-    with Process("scoring", made, log=tmp_path / "scoring.log", arguments=arguments) as process:
+    with Process("scoring", settings, log=log, arguments=arguments) as process:
         process.wait_ready()
         until(lambda: len(listening(process)) == WORKERS, "all workers listen")
+        yield process
+
+
+@pytest.fixture
+def scoring(made: Settings, tmp_path: Path) -> Iterator[Process]:
+    with started(made, tmp_path / "scoring.log") as process:
         yield process
 
 
@@ -97,7 +112,9 @@ def logged(broker: str, wanted: int) -> set[str]:
     return found
 
 
-def test_a_killed_worker_is_replaced_while_the_other_answers(scoring: Process, settings: Settings) -> None:
+def test_a_killed_worker_is_replaced_while_the_other_answers(
+    scoring: Process, made: Settings, tmp_path: Path
+) -> None:
     """Every request is answered, counted once over all workers, and logged as a prediction."""
     statuses: list[int] = []
     asking = threading.Event()
@@ -120,16 +137,28 @@ def test_a_killed_worker_is_replaced_while_the_other_answers(scoring: Process, s
         asker.join()
     assert set(statuses) == {200}
     # What the victim had answered and not yet logged is lost with it; so is no other.
-    assert len(logged(settings.broker, len(statuses))) >= len(statuses) - 20
+    assert len(logged(made.broker, len(statuses))) >= len(statuses) - 20
     assert len(statuses) - 2 <= counted(scoring) <= len(statuses) + 2
     code, seconds = scoring.stop()
     assert code == 0
     assert seconds < 10
 
-    scoring.start()
-    until(lambda: len(workers(scoring)) == WORKERS, "the workers have started")
-    orphans = workers(scoring)
-    scoring.kill()
-    # A parent that is killed leaves no worker behind, so that its successor gets the port.
-    # They look for it once they run.
-    until(lambda: not any(psutil.pid_exists(pid) for pid in orphans), "the workers have ended", 60)
+    limited = made.model_copy(update={"requests_per_second_max": RATE})
+    with started(limited, tmp_path / "limited.log") as limited_scoring:
+        workers_keep_a_rate_together(limited_scoring)
+        orphans = workers(limited_scoring)
+        limited_scoring.kill()
+        # A parent that is killed leaves no worker behind, so that its successor gets the port.
+        until(lambda: not any(psutil.pid_exists(pid) for pid in orphans), "the workers have ended", 60)
+
+
+def workers_keep_a_rate_together(scoring: Process) -> None:
+    """Each worker alone would let through as many as both may, and a burst of its own."""
+    began = time.monotonic()
+    statuses = [ask(scoring, f"limited-{number}") for number in range(REQUESTS)]
+    seconds = time.monotonic() - began
+    assert set(statuses) == {200, 429}
+    leased = WORKERS * 1.5 * max(1, RATE // rate_limits.LEASES_PER_SECOND)
+    assert RATE <= statuses.count(200) <= RATE * (1 + seconds) + leased
+    page = urllib.request.urlopen(f"{scoring.url}/metrics", timeout=5).read().decode()
+    assert "driftline_rate_limit_alone 0.0" in page
