@@ -1,5 +1,6 @@
 """``driftline check``: are the settings and every model declaration sound, and do the servers answer?"""
 
+import contextlib
 import difflib
 import logging
 import os
@@ -51,6 +52,8 @@ def check(*, connect: Annotated[bool, Parameter(negative="")] = False) -> None:
         _ok(summary(declaration))
     for line in told:
         _ok(line)
+    if faults := schema_faults(settings, declarations, connect=connect):
+        _fail(faults)
     if connect and (faults := unreachable_servers(settings)):
         _fail(faults)
 
@@ -90,6 +93,30 @@ def alert_summaries(settings: Settings, declarations: Mapping[str, ModelDeclarat
         for declaration in declarations.values()
         if declaration.alerts.routes
     ]
+
+
+def schema_faults(
+    settings: Settings, declarations: Mapping[str, ModelDeclaration], *, connect: bool
+) -> list[str]:
+    """Tell whether a registry is missing; if it is connected, which schemas do not fit what is declared."""
+    from services import feature_plan, schema_registry
+    from streams.schemas import RegistryAwayError
+
+    views: tuple[feature_plan.View, ...] = ()
+    with contextlib.suppress(feature_plan.PlanError):  # not applied yet: setup looks at them
+        views = tuple(feature_plan.load(settings).views) if connect else ()
+    try:
+        sources = [view.source for view in views if view.source is not None]
+        readers = schema_registry.readings(declarations, sources)
+        registry = schema_registry.needed_by(settings, readers)
+        if registry is None or not connect:
+            return []
+        well, faults = schema_registry.ensure(registry, readers, register=False)
+    except (DeclarationError, RegistryAwayError) as error:
+        return [str(error)]
+    for line in well:
+        _ok(line)
+    return faults
 
 
 def unreachable_servers(settings: Settings) -> list[str]:

@@ -9,7 +9,7 @@ import datetime as dt
 import os
 import runpy
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -27,7 +27,7 @@ from services.feature_plan import (
     ValueType,
     View,
 )
-from streams import codec, windows
+from streams import codec, schemas, windows
 
 if TYPE_CHECKING:
     from services.settings import Settings
@@ -264,23 +264,15 @@ def _stream_view(view: Any, entities: dict[str, Any]) -> View:
 
 def _source(view: Any) -> Source:
     from feast import KafkaSource
-    from feast.data_format import JsonFormat
 
     source = view.stream_source
     place = f"view {view.name!r}: source {getattr(source, 'name', '')!r}"
     if not isinstance(source, KafkaSource):
         raise PlanError(f"{place}: only a KafkaSource can be run, not {type(source).__name__}")
     options = source.kafka_options
-    if not isinstance(options.message_format, JsonFormat):
-        raise PlanError(
-            f"{place}: message_format must be JsonFormat, not {type(options.message_format).__name__}"
-        )
     if source.field_mapping:
         raise PlanError(f"{place}: field_mapping is not supported")
-    try:
-        fields = codec.parse_ddl(options.message_format.schema_json)
-    except codec.SchemaError as error:
-        raise PlanError(f"{place}: message_format: {error}") from error
+    fields, encoding = _fields(place, options.message_format, source.tags)
     event_time = view.timestamp_field or source.timestamp_field
     types = {field.name: field for field in fields}
     if (
@@ -305,6 +297,25 @@ def _source(view: Any) -> Source:
         message_key,
         _lateness_ms(place, options.watermark_delay_threshold),
         _idle_ms(place, source.tags.get("idle_seconds")),
+        encoding,
+    )
+
+
+def _fields(
+    place: str, message_format: Any, tags: Mapping[str, str]
+) -> tuple[tuple[codec.Field, ...], schemas.Encoding]:
+    """Return what is read of a source's records, and how they are written."""
+    from feast.data_format import AvroFormat, JsonFormat
+
+    try:
+        if isinstance(message_format, AvroFormat):
+            return schemas.avro_fields(message_format.schema_json), schemas.Encoding.AVRO
+        if isinstance(message_format, JsonFormat):
+            return codec.parse_ddl(message_format.schema_json), schemas.Encoding(tags.get("encoding", "json"))
+    except ValueError as error:
+        raise PlanError(f"{place}: message_format: {error}") from error
+    raise PlanError(
+        f"{place}: message_format must be JsonFormat or AvroFormat, not {type(message_format).__name__}"
     )
 
 

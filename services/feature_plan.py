@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from streams import codec
+from streams import codec, schemas
 from streams.spans import Change
 
 if TYPE_CHECKING:
     from services.settings import Settings
 
-VERSION = 4
+VERSION = 5
 """Of the JSON's form; another one is compiled anew."""
 
 
@@ -118,6 +118,7 @@ class Source:
     """How far an event may be behind the newest of its partition."""
     idle_ms: int = 0
     """After how much wall time without a record a partition no longer holds the watermark back; 0: never."""
+    encoding: schemas.Encoding = schemas.Encoding.JSON
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import msgspec
 
 from services.model import ModelDeclaration
-from streams import codec, records
+from streams import codec, records, schemas
 from streams.inputs import LABEL, PREDICTION, Place, TracedPrediction
 
 
@@ -38,15 +38,24 @@ class Sink(Protocol):
 class Feed:
     """Feeds one model's sink."""
 
-    def __init__(self, service: str, declaration: ModelDeclaration, sink: Sink) -> None:
-        """Compile the declared schema of the labels; dead letters name the service."""
+    def __init__(
+        self,
+        service: str,
+        declaration: ModelDeclaration,
+        sink: Sink,
+        registry: schemas.Registry | None = None,
+    ) -> None:
+        """Compile the declared schema of the labels; dead letters name the service.
+
+        Without a registry that it needs, `SchemaError`; taking labels then may raise `RegistryAwayError`.
+        """
         label = declaration.label
         self._service = service
         self._sink = sink
         self._positive_above = label.positive_above
         self._class_numbers = {name: float(number) for number, name in enumerate(declaration.classes)}
         self._decode_prediction = records.decoder_of(records.Prediction).decode
-        self._decode_label = label.decoder().decode
+        self._decode_label = label.wire_decoder(registry).decode
         self._label_fields = operator.attrgetter(label.id, label.event_time, label.value)
 
     def take_predictions(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:

@@ -26,11 +26,14 @@ from services.settings import Settings
 from streams import codec, garbage, records, topics
 from streams.inputs import PREDICTION, Inputs, Place
 from streams.producer import Record
+from streams.schemas import RegistryAwayError
 
 POLL_MS = 250
 WAITING_RECORDS_MAX = 50_000
 """Of one partition, while others are behind; beyond that it is paused. About 50 MB."""
 RETRY_SECONDS = 0.5
+REGISTRY_RETRY_SECONDS = 5.0
+"""Each time the session begins again from its snapshot."""
 
 _log = structlog.get_logger()
 _Take = Callable[[Sequence[Any], int], None]
@@ -234,6 +237,9 @@ class Process:
             except KafkaError as error:
                 _log.warning("session.kafka_failed", error=repr(error))
                 self._wait(f"Kafka: {error!r}")
+            except RegistryAwayError as error:
+                _log.warning("session.schema_registry_away", error=str(error))
+                self._wait(str(error), REGISTRY_RETRY_SECONDS)
             except StoppedError as error:
                 _log.warning("session.stopped_early", reason=str(error))
         _log.info("process.stopped")
@@ -246,6 +252,6 @@ class Process:
                 current.step()
             current.keep_all()
 
-    def _wait(self, reason: str) -> None:
+    def _wait(self, reason: str, seconds: float = RETRY_SECONDS) -> None:
         self._reason = reason
-        self._stopping.wait(RETRY_SECONDS)
+        self._stopping.wait(seconds)

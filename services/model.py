@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from services import seasons
-from streams import codec, records
+from streams import codec, records, schemas
 
 MULTICLASS_MIN = 3
 FILE = "model.yaml"
@@ -90,10 +90,22 @@ class Topic(_Strict):
     id: str
     event_time: str
     fields: Schema = Field(alias="schema")
+    encoding: schemas.Encoding = schemas.Encoding.JSON
+    """How the values are written; all but json with a schema registry."""
 
     def decoder(self) -> codec.EventDecoder:
-        """Compile the declared schema."""
+        """Compile the declared schema for JSON, as it comes over HTTP."""
         return codec.EventDecoder(self.fields)
+
+    def wire_decoder(self, registry: schemas.Registry | None) -> codec.EventDecoder:
+        """Compile the declared schema for the topic's records; `SchemaError` without a registry it needs."""
+        return schemas.decoder_of(self.topic, self.fields, self.encoding, registry)
+
+    def wire_encoder(self, registry: schemas.Registry | None) -> schemas.Encoder | None:
+        """Return what writes records to the topic; None where they are plain JSON."""
+        if self.encoding is schemas.Encoding.JSON or registry is None:
+            return None
+        return schemas.Encoder(self.encoding, registry, schemas.subject_of(self.topic))
 
     @model_validator(mode="after")
     def _check_fields(self) -> Self:

@@ -26,6 +26,7 @@ def setup(*, registry_only: Annotated[bool, Parameter(negative="")] = False) -> 
     from services.model import DeclarationError
     from services.topics import TopicsError
     from services.versions import signing
+    from streams.schemas import RegistryAwayError
 
     settings = Settings()
     try:
@@ -34,10 +35,11 @@ def setup(*, registry_only: Annotated[bool, Parameter(negative="")] = False) -> 
         if not registry_only:
             _make_key(settings)
             _make_topics(settings, plan)
+            _register_schemas(settings, plan)
             _materialize(settings)
     except KafkaError as error:
         sys.exit(f"Kafka at {settings.broker}: {error}: try 'driftline check --connect'")
-    except (DeclarationError, PlanError, TopicsError, signing.SigningError) as error:
+    except (DeclarationError, PlanError, RegistryAwayError, TopicsError, signing.SigningError) as error:
         sys.exit(str(error))
 
 
@@ -49,6 +51,23 @@ def _make_topics(settings: Settings, plan: "FeaturePlan") -> None:
     internal = [view.name for view in plan.views if view.is_repartitioned]
     ensure_topics(settings, declarations, applications=list(plan.by_topic()), views=internal)
     _say(f"topics of {', '.join(declarations)} are there")
+
+
+def _register_schemas(settings: Settings, plan: "FeaturePlan") -> None:
+    """Register what is declared of topics that have no schema yet; say where others do not fit, and end."""
+    from services import schema_registry
+    from services.model import load_all
+
+    sources = [view.source for view in plan.views if view.source is not None]
+    readers = schema_registry.readings(load_all(settings.models), sources)
+    registry = schema_registry.needed_by(settings, readers)
+    if registry is None:
+        return
+    well, faults = schema_registry.ensure(registry, readers, register=True)
+    for line in well:
+        _say(line)
+    if faults:
+        sys.exit("\n".join(faults))
 
 
 def _make_key(settings: Settings) -> None:

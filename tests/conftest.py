@@ -8,6 +8,7 @@ import pytest
 
 from services.embedded.supervisor import Supervisor
 from services.settings import Settings
+from tests.schema_registry import SchemaRegistry
 from tests.servers import Server
 
 FOLDER = Path(__file__).parent
@@ -99,6 +100,14 @@ def mlflow(servers: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> str
     child = mlflow.start(servers, tmp_path_factory.mktemp("mlflow"), port)
     servers.wait_ready(child, seconds=mlflow.READY_SECONDS_MAX)
     return f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="session")
+def schema_registry(servers: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> SchemaRegistry:
+    """A real schema registry, empty at first, to be frozen."""
+    from services.embedded import ports
+
+    return SchemaRegistry(servers, tmp_path_factory.mktemp("schema-registry"), ports.free_port())
 
 
 @pytest.fixture(scope="session")

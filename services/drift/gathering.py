@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 
-from services import joined, kafka_access, telemetry
+from services import joined, kafka_access, schema_registry, telemetry
 from services.drift.slices import Slicer
 from services.feed import Feed
 from services.model import ModelDeclaration
@@ -30,6 +30,7 @@ from services.topics import ensure_topics
 from streams import topics
 from streams.inputs import LABEL, PREDICTION
 from streams.producer import Record
+from streams.schemas import Registry
 
 GROUP = "driftline-drift-gather"
 CLOSE_MS = 1000
@@ -49,13 +50,14 @@ def opened(
         joined.input_partitions(consumer, declarations)
         outbox = Outbox("drift", settings.kafka_options(), stopping)
         stack.callback(outbox.close)
-        yield Gathering(consumer, outbox, [_Gatherer(each) for each in declarations.values()])
+        registry = schema_registry.connect(settings)
+        yield Gathering(consumer, outbox, [_Gatherer(each, registry) for each in declarations.values()])
 
 
 class _Gatherer:
     """One model: its decoder, and where its slices go."""
 
-    def __init__(self, declaration: ModelDeclaration) -> None:
+    def __init__(self, declaration: ModelDeclaration, registry: Registry | None) -> None:
         self.model = declaration.name
         self.sources = {
             topics.predictions(declaration.name): PREDICTION,
@@ -66,7 +68,7 @@ class _Gatherer:
             LABEL: topics.label_slices(declaration.name),
         }
         self.slicer = Slicer()
-        self._feed = Feed("drift", declaration, self.slicer)
+        self._feed = Feed("drift", declaration, self.slicer, registry)
 
     def take(
         self, place: TopicPartition, begin: int, messages: Sequence[Any], now_ms: int

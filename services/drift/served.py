@@ -13,6 +13,7 @@ from streams import records, topics
 from streams.cloud_events import Envelope, Header
 from streams.inputs import LABEL, PREDICTION, Place
 from streams.producer import Record
+from streams.schemas import Registry
 
 SNAPSHOTS = Snapshots(State, 3)
 
@@ -59,6 +60,7 @@ class ServedModel:
         *,
         cloud_events: bool,
         gathered: bool = False,
+        registry: Registry | None = None,
     ) -> None:
         """Go on from a state; what is written has headers of CloudEvents, or none.
 
@@ -74,7 +76,7 @@ class ServedModel:
         if gathered:
             self.source = self._gathered.source()
         else:
-            feed = Feed("drift", declaration, self.engine)
+            feed = Feed("drift", declaration, self.engine, registry)
             self.source = read_directly(self.predictions_topic, self.label_topic, self.engine.inputs, feed)
         self.observer = Observer(self.engine, declaration)
         self.pace = SnapshotPace()

@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 
-from services import joined, kafka_access, redis_clients, telemetry
+from services import joined, kafka_access, redis_clients, schema_registry, telemetry
 from services.drift.control import Control
 from services.drift.engine import Outputs, State, fresh_state
 from services.drift.harm import RiseDetector
@@ -44,9 +44,11 @@ def opened(
         ensure_topics(settings, declarations, sliced=gathered)
         data = _consumer(settings, "drift", stack)
         states = _restore(data, declarations, joined.input_partitions(data, declarations))
-        cloud_events = settings.cloud_events != "none"
+        cloud_events, registry = settings.cloud_events != "none", schema_registry.connect(settings)
         served = [
-            ServedModel(declarations[name], state, cloud_events=cloud_events, gathered=gathered)
+            ServedModel(
+                declarations[name], state, cloud_events=cloud_events, gathered=gathered, registry=registry
+            )
             for name, state in states.items()
         ]
         control = Control(

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 
 from aiokafka import ConsumerRecord
 
+from services import schema_registry
 from services.feature_plan import Source
 from services.features.states import Event
+from services.settings import Settings
 from services.watermarks import NEVER
-from streams import codec, records
+from streams import codec, records, schemas
 
 SOURCE_HEADER = "driftline-source"
 """Header of a forwarded record: ``partition:offset`` of the source record that it repeats."""
@@ -38,14 +40,20 @@ class Intake:
 class SourceReader:
     """Reads the records of one source topic strictly by its declared schema."""
 
-    def __init__(self, source: Source, record_bytes_max: int) -> None:
-        """Compile the schema."""
+    def __init__(
+        self, source: Source, record_bytes_max: int, registry: schemas.Registry | None = None
+    ) -> None:
+        """Compile the schema; raise `SchemaError` without a registry that it needs."""
         self.source = source
-        self._decoder = codec.EventDecoder(source.fields)
+        self._decoder = schemas.decoder_of(source.topic, source.fields, source.encoding, registry)
         self._time_of = operator.attrgetter(source.event_time)
         self._record_bytes_max = record_bytes_max
         self.watermarks_ms: dict[int, int] = {}
         """The highest that was read of each source partition."""
+
+    async def learn(self, slice_records: Sequence[ConsumerRecord]) -> None:
+        """Ask a registry for what decoding these needs; raise `RegistryAwayError`."""
+        await schemas.learn(self._decoder, (record.value for record in slice_records))
 
     def decode(self, record: ConsumerRecord, partition: int, offset: int) -> Event:
         """Return the event with this identity; raise `InvalidRecordError` with the reason."""
@@ -129,6 +137,11 @@ class SourceReader:
             except codec.InvalidRecordError as error:
                 decoded.append(error)
         return decoded
+
+
+def source_reader(source: Source, settings: Settings) -> SourceReader:
+    """Return the reader of a source as an installation is set up."""
+    return SourceReader(source, settings.record_bytes_max, schema_registry.connect(settings))
 
 
 def _promised_ms(record: ConsumerRecord) -> int:

@@ -56,14 +56,14 @@ class Features:
             self._add_source(views_of_topic)
 
     def _add_source(self, views: "tuple[View, ...]") -> None:
-        from services.features.intake import SourceReader
+        from services.features.intake import source_reader
         from services.features.stages import SourceStage, ViewStage
         from services.features.states import ViewLogic
         from services.features.writing import ViewWriter
 
         source = views[0].source
         assert source is not None
-        reader = SourceReader(source, self._settings.record_bytes_max)
+        reader = source_reader(source, self._settings)
         self._readers.append(reader)
         producer = self._producer
         logics = [ViewLogic(self._plan.project, view) for view in views]

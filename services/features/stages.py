@@ -74,6 +74,7 @@ class SourceStage(Stage):
         """Decode, set late events aside, write or forward."""
         views = [(cast("_Outlet", place.outlet), place.standing) for place in places]
         before_ms = views[0][1].progress.watermarks_ms.get(partition, NEVER) if views else NEVER
+        await self._reader.learn(records)
         intake = self._reader.read(records, before_ms)
         _count_invalid(places, intake)
         if letters:
@@ -207,6 +208,7 @@ class ViewStage(Stage):
         at = place.standing
         own = await self._own(at, records)
         watermarks_ms = dict(at.progress.watermarks_ms)
+        await self._reader.learn(own)
         intake = self._reader.read_forwarded(own, watermarks_ms)
         _count_invalid(places, intake)
         if letters:

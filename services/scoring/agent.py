@@ -23,7 +23,7 @@ from services.scoring.batching import Batcher, Part
 from services.scoring.engine import Scored, Scorer, count_answers, to_predictions
 from services.scoring.following import ModelFollower
 from services.tracing import Stage, Traces, Tracing, carrying, noted_stages, stage
-from streams import codec, records, topics
+from streams import codec, records, schemas, topics
 from streams.batches import Slice
 from streams.cloud_events import Envelope
 from streams.producer import BatchProducer, Record
@@ -48,9 +48,11 @@ class ScoringAgent:
         record_bytes_max: int,
         cloud_events: bool,
         tracing: Tracing,
+        registry: schemas.Registry | None = None,
     ) -> None:
-        """Take the collaborators; larger records become dead letters."""
+        """Take the collaborators; larger records become dead letters. `SchemaError` if a registry lacks."""
         self._scorer = scorer
+        self._decoder = scorer.declaration.request.wire_decoder(registry)
         self._follower = follower
         self._producer = producer
         self._record_bytes_max = record_bytes_max
@@ -77,6 +79,7 @@ class ScoringAgent:
         """Return what is traced, and the stages that the slice had in common with others."""
         began, began_ns = time.perf_counter(), time.time_ns()
         with stage("decode"):
+            await schemas.learn(self._decoder, (record.value for record in slice_.records))
             requests, letters, watermark_ms = self._decode(slice_)
         traces = self._tracing.begin(((record, event) for record, event, _ in requests), began_ns)
         batch: list[Record] = []
@@ -102,7 +105,7 @@ class ScoringAgent:
         return traces, shared
 
     def _decode(self, slice_: Slice) -> tuple[list[_Request], list[records.DeadLetter], int | None]:
-        decode, bytes_max = self._scorer.decoder.decode, self._record_bytes_max
+        decode, bytes_max = self._decoder.decode, self._record_bytes_max
         event_time_ms = self._scorer.event_time_ms
         requests, letters, watermark_ms = list[_Request](), list[records.DeadLetter](), None
         for record in slice_.records:

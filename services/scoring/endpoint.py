@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import operator
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,7 +19,7 @@ from services.scoring.engine import Scored, Scorer, count_answers
 from services.scoring.explaining import Explainer
 from services.scoring.prediction_log import PredictionLog, Producer
 from services.scoring.routing import NOBODY, UnknownVersionError
-from streams import codec, records
+from streams import codec, records, schemas
 
 if TYPE_CHECKING:
     from streams.producer import Record
@@ -60,8 +60,15 @@ class Answered:
 class Endpoint:
     """Answers requests within the limits of model.yaml."""
 
-    def __init__(self, scorer: Scorer, producer: Producer, *, cloud_events: bool = False) -> None:
-        """Wire it; see `running`."""
+    def __init__(
+        self,
+        scorer: Scorer,
+        producer: Producer,
+        *,
+        cloud_events: bool = False,
+        label_encoder: schemas.Encoder | None = None,
+    ) -> None:
+        """Wire it; see `running`. Labels are written as plain JSON where no encoder is given."""
         self.name = scorer.name
         self.declaration = scorer.declaration
         self.scorer = scorer
@@ -73,6 +80,7 @@ class Endpoint:
             for field in label.fields
         )
         """As declared, but for the value: drift takes no label without one."""
+        self._label_encoder = label_encoder
         self._label_id = operator.attrgetter(label.id)
         self._label_time = operator.attrgetter(label.event_time)
         self._log = PredictionLog(scorer, producer, cloud_events=cloud_events)
@@ -142,14 +150,17 @@ class Endpoint:
         """Write decoded labels to the label topic, by the id of their request, as all labels.
 
         Returns when the broker has acknowledged all; after an error or a `TimeoutError` some may be there,
-        and may be sent again: drift counts a label once. Raises `Overload` as `answer`, and `RefusedError`
-        for a label of the future.
+        and may be sent again: drift counts a label once. Raises `Overload` as `answer`, `RefusedError` for
+        a label of the future; with a registry `RegistryAwayError`, and `InvalidRecordError` for what its
+        schema does not take.
         """
         _check_times("labels", (codec.epoch_ms(self._label_time(label)) for label in labels))
-        batch: list[Record] = [
-            (self._label_id(label).encode(), msgspec.json.encode(label), []) for label in labels
-        ]
         async with self._place(), asyncio.timeout(self.limits.seconds_max):
+            encode: Callable[[Any], bytes] = msgspec.json.encode
+            if self._label_encoder is not None:
+                await asyncio.to_thread(self._label_encoder.prepare)
+                encode = self._label_encoder.encode
+            batch: list[Record] = [(self._label_id(label).encode(), encode(label), []) for label in labels]
             await self._producer.send_by_key(self.declaration.label.topic, batch)
 
     @contextlib.asynccontextmanager

@@ -15,6 +15,7 @@ from services import web
 from services.scoring import asking
 from services.scoring.asking import Served
 from streams.producer import RecordTooLargeError
+from streams.schemas import RegistryAwayError
 
 
 class _Body(msgspec.Struct):
@@ -34,6 +35,8 @@ def routes(served: Served) -> list[Route]:
             await endpoint.write_labels(labels)
         except RecordTooLargeError as error:
             raise web.RequestError(413, str(error)) from error
+        except RegistryAwayError as error:
+            raise web.RequestError(503, "the schema registry cannot be used", {"Retry-After": "5"}) from error
         except KafkaError as error:
             raise web.RequestError(503, "the broker cannot be reached", {"Retry-After": "1"}) from error
         return asking.as_json({"model": endpoint.name, "accepted": len(labels)}, 202)

@@ -29,6 +29,7 @@ from services.settings import Settings
 from services.tracing import Tracing
 from streams.groups import Group
 from streams.producer import BatchProducer
+from streams.schemas import Registry
 
 if TYPE_CHECKING:
     from services.redis_pipeline import AsyncPipeline
@@ -53,6 +54,7 @@ class Collaborators:
     loader: Loader
     cache: ModelCache
     tracing: Tracing
+    registry: Registry | None = None
 
 
 class Member:
@@ -82,7 +84,12 @@ class Member:
             threads,
         )
         cloud_events = shared.settings.cloud_events == "all"
-        self.endpoint = Endpoint(scorer, shared.producer, cloud_events=cloud_events)
+        self.endpoint = Endpoint(
+            scorer,
+            shared.producer,
+            cloud_events=cloud_events,
+            label_encoder=declaration.label.wire_encoder(shared.registry),
+        )
         agent = ScoringAgent(
             scorer,
             shared.follower,
@@ -90,6 +97,7 @@ class Member:
             record_bytes_max=shared.settings.record_bytes_max,
             cloud_events=cloud_events,
             tracing=shared.tracing,
+            registry=shared.registry,
         )
         name = f"scoring.{declaration.name}"
         self.group = Group(

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from services.feature_plan import FeaturePlan, PlanError, View
-from services.features.intake import SourceReader
+from services.features.intake import SourceReader, source_reader
 from services.features.offline import timeline
 from services.features.offline.archived import BATCH_RECORDS, Archive
 from services.features.offline.batch_file import BatchWriter
@@ -101,7 +101,7 @@ def _source(
     """Backfill the views of one source."""
     source = logics[0].view.source
     assert source is not None
-    reader = SourceReader(source, settings.record_bytes_max)
+    reader = source_reader(source, settings)
     files = [logic.view.batch_file for logic in logics]
     accounts = [
         Account(logic.view.name, file.path) for logic, file in zip(logics, files, strict=True) if file

@@ -29,9 +29,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from services import feature_plan, inference_log, telemetry
+from services import feature_plan, inference_log, schema_registry, telemetry
 from services.feature_plan import FeaturePlan, Materialized, ServicePlan, View
-from services.features.intake import SourceReader
+from services.features.intake import SourceReader, source_reader
 from services.features.offline import materialized, timeline
 from services.features.offline.archived import Archive, Archived, Mark, Served, Stretch
 from services.features.offline.materialized import Question, Seen
@@ -105,7 +105,7 @@ class SkewCheck:
         self._partitions = partitions
         self._declaration = declaration
         self._service = plan.service(declaration.features.service)
-        self._decoder = declaration.request.decoder()
+        self._decoder = declaration.request.wire_decoder(schema_registry.connect(settings))
         self._sources = _by_source(settings, plan, self._service)
         self._from_request = len(declaration.features.from_request)
         self._width = self._from_request + len(self._service.references)
@@ -403,7 +403,7 @@ def _by_source(
     found: dict[str, tuple[SourceReader, list[ViewLogic]]] = {}
     for view in service.views:
         if view.source is not None:
-            fresh = (SourceReader(view.source, settings.record_bytes_max), list[ViewLogic]())
+            fresh = (source_reader(view.source, settings), list[ViewLogic]())
             found.setdefault(view.source.topic, fresh)[1].append(ViewLogic(plan.project, view))
     return list(found.values())
 

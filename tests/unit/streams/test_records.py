@@ -41,7 +41,7 @@ GOLDEN = [
         (
             b'{"type":"model_changed","model":"m","arms":[{"name":"champion","version":2,"weight":10000,'
             b'"effective_from_ms":0,"shadow":false,"segment":{},"buckets":[]}],"changed_at_ms":5,"reason":"drift","request_id":"",'
-            b'"reference":null}'
+            b'"reference":null,"learned":null}'
         ),
     ),
     (
@@ -79,6 +79,13 @@ def test_arm_of_before_there_were_segments_is_still_read():
     old = b'{"name":"champion","version":2,"weight":10000,"effective_from_ms":0,"shadow":false}'
     assert records.decoder_of(records.Arm).decode(old) == records.Arm(
         name="champion", version=2, weight=10_000
+    )
+
+
+def test_change_of_before_there_were_learned_spans_is_still_read():
+    old = b'{"type":"model_changed","model":"m","arms":[],"changed_at_ms":5,"reason":"drift"}'
+    assert records.decoder_of(records.ModelChanged).decode(old) == records.ModelChanged(
+        model="m", arms=[], changed_at_ms=5, reason="drift"
     )
 
 
