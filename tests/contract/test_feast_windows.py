@@ -13,14 +13,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import redis
+from feast.data_format import AvroFormat, JsonFormat, ProtoFormat
 
 from services import aggregation_plan, feast_repository
 from services.feast_layout import sidecar_field
+from services.feast_repository import _fields
 from services.feature_plan import PlanError
 from services.features.states import Event, ViewLogic
 from services.online_store import OnlineReader
 from services.settings import Settings
 from streams.codec import EventDecoder, parse_ddl
+from streams.schemas import Encoding
 from streams.spans import Change
 from streams.windows import Layout, Tiles
 from tests.cards import DEFINITIONS, write_cards
@@ -161,3 +164,44 @@ def test_what_cannot_be_run_is_refused_by_name(before: str, after: str, named: s
     with pytest.raises(PlanError, match=named) as refused:
         feast_repository.apply(Settings(home=tmp_path / "home", feature_repo=repository))
     assert "view 'windows_by_card'" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("message_format", "tags", "encoding"),
+    [
+        (JsonFormat("shop string not null, amount double"), {}, Encoding.JSON),
+        (JsonFormat("shop string not null, amount double"), {"encoding": "avro"}, Encoding.AVRO),
+        (
+            JsonFormat("shop string not null, amount double"),
+            {"encoding": "json_schema"},
+            Encoding.JSON_SCHEMA,
+        ),
+        (
+            AvroFormat(
+                '{"type": "record", "name": "Sale", "fields": [{"name": "shop", "type": "string"}, '
+                '{"name": "amount", "type": ["null", "double"]}]}'
+            ),
+            {},
+            Encoding.AVRO,
+        ),
+    ],
+)
+def test_a_source_says_how_its_topic_is_written(message_format, tags, encoding):
+    """By Feast's format, or by a tag where that says less."""
+    assert _fields("here", message_format, tags) == (
+        parse_ddl("shop string not null, amount double"),
+        encoding,
+    )
+
+
+@pytest.mark.parametrize(
+    ("message_format", "tags", "reason"),
+    [
+        (JsonFormat("shop string"), {"encoding": "xml"}, "message_format: 'xml' is not a valid Encoding"),
+        (AvroFormat('"string"'), {}, "cannot read the Avro schema"),
+        (ProtoFormat("shop.Sale"), {}, "must be JsonFormat or AvroFormat, not ProtoFormat"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_refused_with_its_place(message_format, tags, reason):
+    with pytest.raises(PlanError, match=f"^here: .*{reason}"):
+        _fields("here", message_format, tags)
