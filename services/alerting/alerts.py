@@ -2,6 +2,7 @@
 
 from streams.records import (
     Alert,
+    Contribution,
     DriftAlarm,
     ModelChanged,
     RetrainingFinished,
@@ -78,6 +79,14 @@ def champion_of(change: ModelChanged) -> int | None:
 def _effect(alarm: DriftAlarm) -> str:
     if alarm.kind == "loss" and alarm.detector in ("window", "adwin"):
         return f"{alarm.subject} {alarm.value:.3f}, {alarm.value - alarm.threshold:+.3f} against its limit"
+    parts = []
     if alarm.effect is not None and alarm.kind != "loss":
-        return f"values stand at {alarm.effect:.2f} among those known (0.50: no change)"
-    return ""
+        parts.append(f"values stand at {alarm.effect:.2f} among those known (0.50: no change)")
+    if alarm.contributions:
+        parts.append(f"mostly {', '.join(map(contributed, alarm.contributions))}")
+    return "; ".join(parts)
+
+
+def contributed(each: Contribution) -> str:
+    """Say what one bin adds to a change."""
+    return f"{each.feature} {each.bin} ({each.expected_share:.1%} expected, {each.share:.1%} now)"

@@ -15,22 +15,22 @@ def report(
     model: str,
     window: str | None = None,
     latest: Annotated[bool, Parameter(negative="")] = False,
-    format: Literal["html", "json"] = "html",  # noqa: A002  # the name of the option
+    format: Literal["html", "json", "evidently"] = "html",  # noqa: A002  # the name of the option
     out: Path | None = None,
 ) -> None:
-    """Write the report of a window: one page without scripts, or JSON.
+    """Write the report of a window: one page without scripts, or JSON, ours or Evidently's.
 
     Args:
         model: Of this model.
         window: The one that holds this event time (UTC), as 2013-07-03 or 2013-07-03T12:00.
         latest: The latest one, which is also the default.
-        format: html or json.
+        format: html, json, or evidently: a snapshot that Evidently 0.7 loads.
         out: The file; default: standard output.
     """
     from kafka.errors import KafkaError
 
     from services import model as declarations
-    from services.reports import page, reading
+    from services.reports import evidently, page, reading
     from services.reports.history import NoWindowError
 
     if window is not None and latest:
@@ -43,7 +43,10 @@ def report(
         sys.exit(f"driftline drift report: {model}: {error}")
     except KafkaError as error:
         sys.exit(f"driftline drift report: Kafka: {error}: try 'driftline check --connect'")
-    text = page.as_html(found, declared) if format == "html" else page.as_json(found).decode()
+    if format == "html":
+        text = page.as_html(found, declared)
+    else:
+        text = (page.as_json if format == "json" else evidently.as_snapshot)(found).decode()
     if out is None:
         sys.stdout.write(text)
     else:

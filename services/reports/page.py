@@ -71,7 +71,7 @@ def as_html(window: WindowReport, declaration: ModelDeclaration | None = None) -
         segments=_segments(window.standing),
         features=verdict.ranked(report),
         cards=_cards(report),
-        quality=[each for each in report.features if _is_notable(each)],
+        odd=[each for each in report.features if _is_notable(each)],
         coverage=_coverage(window),
         accuracy=verdict.accuracy_interval(report),
         loss_picture=_loss_picture(window, declaration),
@@ -111,9 +111,8 @@ def _template() -> jinja2.Template:
 def _cards(report: DriftReport) -> list[Card]:
     """Return the scores, then the features that differ most."""
     cards = []
-    if report.score_bins is not None and report.score_psi is not None:
-        cards.append(_card("score", report.score_bins, f"PSI {report.score_psi:.3f}", drifted=False))
-    for each in verdict.ranked(report)[:PICTURES_MAX]:
+    scores = [] if report.score is None else [report.score]
+    for each in (*scores, *verdict.ranked(report)[:PICTURES_MAX]):
         if each.bins is not None:
             effect = f"PSI {each.psi:.3f}, from {each.threshold:.3f} on drift"
             cards.append(_card(each.feature, each.bins, effect, drifted=each.drifted))

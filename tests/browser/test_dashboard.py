@@ -11,11 +11,13 @@ import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from kafka import KafkaProducer
 from playwright.sync_api import Browser, ConsoleMessage, FloatRect, Locator, Page, expect, sync_playwright
 
+from services.reports import page as report_page
 from services.settings import Settings
 from services.topics import ensure_topics
 from streams import topics
@@ -23,6 +25,8 @@ from streams.records import DriftAlarm, DriftReport, FeatureDrift, encode
 from tests.browser.synthetic_year import DAY_MS, Year
 from tests.processes import Process
 from tests.tools import absent
+from tests.unit.drift import world
+from tests.unit.reports.test_page import at as harmed_window
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -377,6 +381,24 @@ def test_axe_finds_no_violation(visitor: Visitor, scheme: str, width: int) -> No
     assert violations(page) == []
     page.evaluate("document.getElementById('help').showModal()")
     assert violations(page) == []
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1100), ("dark", 390)])
+def test_report_of_a_window_has_no_violation_and_needs_no_scripts(
+    browser: Browser, tmp_path: Path, scheme: Literal["light", "dark"], width: int
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(report_page.as_html(harmed_window(27), world.declaration()), encoding="utf-8")
+    context = browser.new_context(
+        color_scheme=scheme, viewport={"width": width, "height": 900}, locale="en-US"
+    )
+    page = context.new_page()
+    page.goto(path.as_uri())
+    expect(page.get_by_text("The model does harm")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.evaluate(AXE.read_text())
+    assert violations(page) == []
+    context.close()
 
 
 def violations(page: Page) -> list[str]:

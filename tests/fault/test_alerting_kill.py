@@ -91,22 +91,18 @@ def test_told_once_through_kills_and_restarts_except_between_delivery_and_record
 
             hook.answer = kill_before_the_answer
             stands = [place.alarm(f"f{number}") for number in range(12)]
-            until(lambda: not alerting.alive, "it has ended", 20)
+            until(lambda: not alerting.alive, "the process is killed", 20)
             assert len(hook.bodies) == 1
 
             hook.answer = lambda _: 200
             alerting.start()
-            until(lambda: len(hook.bodies) == 2, "both alerts are told", 30)
+            until(lambda: len(hook.bodies) == 2, "it is told again", 30)
             assert "12 alerts" in titles(hook)[1], "a burst is one message"
             assert titles(hook)[0].split(": ")[1:] == titles(hook)[1].split(": ")[1:]
             alerting.wait_ready()
 
             stands.append(place.alarm("log_loss", "loss"))
-            until(
-                lambda: len(hook.bodies) == 3 and len(mailbox.mails) == 1,
-                "the third is told, and by mail",
-                20,
-            )
+            until(lambda: len(hook.bodies) == 3 and len(mailbox.mails) == 1, "the loss is told by both", 20)
             assert "log_loss changed" in mailbox.mails[0]["subject"]
             assert alerting.stop()[0] == 0
             assert secret not in alerting.output()
@@ -119,12 +115,12 @@ def test_told_once_through_kills_and_restarts_except_between_delivery_and_record
             alerting.start()
             quiet = place.alarm("quiet")
             loud = place.alarm("loud")
-            until(lambda: len(hook.bodies) > told, "something new is told", 30)
+            until(lambda: len(hook.bodies) > told, "the other alarm is told", 30)
             assert "loud changed" in titles(hook)[-1]
             place.report(quiet, loud)
             until(
                 lambda: len(hook.bodies) == told + 2 and len(mailbox.mails) == 2,
-                "both are told, and by mail",
+                "all are told as resolved",
                 20,
             )
             assert titles(hook)[-1].startswith(f"[resolved] {unique_name}: 13 alerts")

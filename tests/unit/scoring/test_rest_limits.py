@@ -6,6 +6,7 @@ import hashlib
 import httpx
 import pytest
 import redis.exceptions
+from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
@@ -88,6 +89,22 @@ def test_an_answer_that_takes_too_long_is_given_up():
 
     answer = concurrently(ask, m=endpoint(models={1: Slow(0.5)}, limits={"seconds_max": 0.05}))
     assert (answer.status_code, answer.json()["error"]) == (504, "the answer took too long")
+
+
+def test_only_what_is_no_fault_of_the_caller_counts_against_availability():
+    def unanswered():
+        labels = {"model": "m", "channel": "rest"}
+        return REGISTRY.get_sample_value("driftline_requests_unanswered_total", labels)
+
+    async def ask(post):
+        return await post()
+
+    slow = endpoint(models={1: Slow(0.5)}, limits={"seconds_max": 0.05})
+    before = unanswered() or 0
+    assert client(m=slow).post("/predict", json={"rows": [{"nonsense": 1}]}).status_code == 400
+    assert unanswered() == before
+    assert concurrently(ask, m=slow).status_code == 504
+    assert unanswered() == before + 1
 
 
 def test_concurrent_rows_share_a_call_of_the_model_and_errors_stay_with_their_own():

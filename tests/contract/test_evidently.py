@@ -1,0 +1,60 @@
+"""A stock Evidently loads what we write for it, in an environment pinned for the bench and kept by pytest.
+
+Importing it alone takes 10 s of CPU, so this runs only when asked for: ``pytest -m outside``. What can break
+without Evidently changing is checked by `tests.unit.reports.test_evidently` in each run.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.reports import evidently
+from services.settings import ROOT
+from tests.tools import absent
+from tests.unit.reports.test_page import at
+
+PINNED = ROOT / "bench" / "contenders" / "evidently" / "requirements.txt"
+READER = Path(__file__).parent / "evidently_reader.py"
+INSTALL_SECONDS_MAX = 200
+
+
+@pytest.fixture(scope="module")
+def evidently_python(pytestconfig: pytest.Config) -> str:
+    """An interpreter with Evidently, which asks for an older pandas than ours."""
+    uv = shutil.which("uv")
+    if uv is None:
+        absent("uv is needed to install Evidently")
+    folder = Path(pytestconfig.cache.mkdir("evidently"))
+    python, installed = folder / "env" / "bin" / "python", folder / "installed.txt"
+    if not installed.is_file() or installed.read_text() != PINNED.read_text():
+        make = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder / "env")]
+        fill = [uv, "pip", "sync", "--quiet", "--python", str(python), str(PINNED)]
+        for command in (make, fill):
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, timeout=INSTALL_SECONDS_MAX
+            )
+            if done.returncode:
+                absent(f"Evidently cannot be installed here: {done.stderr[-300:]}")
+        installed.write_text(PINNED.read_text())
+    return str(python)
+
+
+@pytest.mark.outside
+def test_evidently_loads_renders_and_writes_our_snapshot(evidently_python: str, tmp_path: Path) -> None:
+    window = at(27)
+    path = tmp_path / "snapshot.json"
+    path.write_bytes(evidently.as_snapshot(window))
+    done = subprocess.run(
+        [evidently_python, str(READER), str(path)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    answer = json.loads(done.stdout.splitlines()[-1])
+    values = {each["metric_name"]: each["value"] for each in answer.pop("metrics")}
+    x = next(feature for feature in window.report.features if feature.feature == "x")
+    assert values["ValueDrift(column=x,method=psi)"] == pytest.approx(x.psi)
+    assert values["RowCount()"] == window.report.predictions
+    assert answer == dict.fromkeys(answer, True)
