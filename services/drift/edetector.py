@@ -101,8 +101,10 @@ class EDetector:
 
     def update(self, values: Values, times_ms: TimesMs) -> list[Change]:
         """Take ranks of shape ``(n_rows, n_streams)``; see `detection.Detector`."""
-        ranks = np.concatenate([np.array(self._rows).reshape(-1, self._streams), values])
-        times = np.concatenate([np.array(self._row_times_ms, dtype=np.int64), times_ms])
+        ranks, times = values, times_ms
+        if self._rows:
+            ranks = np.concatenate([np.array(self._rows), values])
+            times = np.concatenate([np.array(self._row_times_ms, dtype=np.int64), times_ms])
         whole = len(ranks) // STEP_ROWS * STEP_ROWS
         self._rows, self._row_times_ms = list(ranks[whole:]), times[whole:].tolist()
         if not whole:

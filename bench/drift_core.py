@@ -1,0 +1,204 @@
+"""What drift costs a row, by part of the work, and whether its memory stays what it is: 1e5 to 1e7 rows.
+
+CPU time of one thread, rows of ten features, without Kafka. The rows are made before the clock runs. The
+core is what every row of a reference goes through: placed, counted, ranked and bet on. A gathering worker
+decodes JSON and writes slices; who judges reads those, orders and joins them, and has the core to do.
+"""
+
+import dataclasses
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from bench import report
+from bench.report import Figures
+from services.drift import judge
+from services.drift.engine import Engine, fresh_state
+from services.drift.judge import Judge
+from services.drift.placing import Rows
+from services.drift.references import References
+from services.drift.served import SNAPSHOTS, GatheredSource
+from services.drift.slices import Slicer
+from services.drift.window import Window, WindowState
+from services.feed import Feed
+from services.model import ModelDeclaration
+from services.retraining import reference
+from streams import garbage, records
+from streams.inputs import LABEL, PREDICTION, Place
+
+LONG_ROWS = (100_000, 1_000_000, 10_000_000)
+ROLE_ROWS = 100_000
+SLICE_ROWS = 2000
+POOL_ROWS = 20_000
+NUMBERS, CATEGORIES = 8, 2
+START_MS, STEP_MS, HOUR_MS = 1_357_000_000_000 // 3_600_000 * 3_600_000, 100, 3_600_000
+
+
+@dataclasses.dataclass
+class Message:
+    """A record as it comes from Kafka."""
+
+    offset: int
+    value: bytes | None
+    topic: str = "m"
+    partition: int = 0
+    timestamp: int = START_MS
+    key: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+def main() -> None:
+    """Run all measures and report."""
+    garbage.settle()  # as the process does
+    measures: dict[str, dict[str, Figures]] = {
+        "placed, counted, ranked and bet on": dict(_core(LONG_ROWS)),
+        "by role": _roles(),
+    }
+    report.write_measures("drift_core", measures, {}, "rows of ten features, one thread, CPU time")
+
+
+def _core(lengths: Sequence[int]) -> Iterator[tuple[str, Figures]]:
+    declared, known, pool = _declaration(), _reference(), _pool()
+    references = References([known], declared)
+    judging = Judge(declared, references, judge.fresh(declared))
+    judging.follow(1, START_MS)
+    window, done, seconds = _window(references, START_MS), 0, 0.0
+    for rows in lengths:
+        begun, before = seconds, done
+        while done < rows:
+            made = _predictions(pool, done, SLICE_ROWS)
+            started = time.process_time()
+            if made[0].event_time_ms >= window.end_ms:
+                judging.watch_rest(window)
+                window = _window(references, window.end_ms)
+            judging.take_rows(Rows(made), list(range(len(made))), window)
+            judging.raised()
+            seconds += time.process_time() - started
+            done += len(made)
+        yield (
+            f"{rows:,} rows",
+            {
+                "rows_per_second": (done - before) / (seconds - begun),
+                "resident_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                "state_kib": len(SNAPSHOTS.encode("m", "l", _state(declared, judging))) / 1024,
+            },
+        )
+
+
+def _roles() -> dict[str, Figures]:
+    declared, pool = _declaration(), _pool()
+    slicer = Slicer()
+    feed = Feed("bench", declared, slicer)
+    engine = Engine(declared, fresh_state(declared, 1, 1))
+    engine.add_model(_promoted())
+    source = GatheredSource("m", engine, engine.state()).source()
+    gathering = judging = 0.0
+    written = 0
+    for begin in range(0, ROLE_ROWS, SLICE_ROWS):
+        made = _predictions(pool, begin, SLICE_ROWS)
+        raw = [Message(each.source_offset, records.encode(each)) for each in made]
+        started = time.process_time()
+        feed.take_predictions(raw, 0)
+        slices = slicer.taken(PREDICTION, begin, begin + SLICE_ROWS)
+        gathering += time.process_time() - started
+        messages = [Message(written + number, each) for number, each in enumerate(slices)]
+        written += len(slices)
+        started = time.process_time()
+        source.feed.take_predictions(messages, 0)
+        engine.inputs.add_heartbeat(Place(LABEL, 0), begin, made[-1].event_time_ms + 1)
+        engine.advance()
+        judging += time.process_time() - started
+    return {
+        "gather: JSON into slices": {"rows_per_second": ROLE_ROWS / gathering},
+        "judge: slices into reports": {"rows_per_second": ROLE_ROWS / judging},
+        "both in one process": {"rows_per_second": ROLE_ROWS / (gathering + judging)},
+    }
+
+
+def _state(declared: ModelDeclaration, judging: Judge) -> Any:
+    state = fresh_state(declared, 1, 1)
+    state.judge = judging.state()
+    return state
+
+
+def _window(references: References, start_ms: int) -> Window:
+    window = Window(WindowState(start_ms, start_ms + HOUR_MS))
+    window.choose_version(1, references.placing(1))
+    return window
+
+
+def _pool() -> list[tuple[list[Any], float]]:
+    random = np.random.default_rng(1)
+    numbers = random.normal(size=(POOL_ROWS, NUMBERS)).tolist()
+    names = random.integers(0, 20, size=(POOL_ROWS, CATEGORIES)).tolist()
+    scores = random.uniform(0.1, 0.9, size=POOL_ROWS).tolist()
+    return [
+        ([*row, *(f"n{name}" for name in named)], score)
+        for row, named, score in zip(numbers, names, scores, strict=True)
+    ]
+
+
+def _predictions(pool: list[tuple[list[Any], float]], begin: int, rows: int) -> list[records.Prediction]:
+    return [
+        records.Prediction(
+            prediction_id=f"p{number}",
+            model="m",
+            version=1,
+            arm="champion",
+            arm_weight=10_000,
+            event_time_ms=START_MS + number * STEP_MS,
+            scored_time_ms=0,
+            source_partition=0,
+            source_offset=number,
+            features=pool[number % POOL_ROWS][0],
+            features_lag_ms=0,
+            score=pool[number % POOL_ROWS][1],
+            prediction=0,
+        )
+        for number in range(begin, begin + rows)
+    ]
+
+
+def _reference() -> records.Reference:
+    random = np.random.default_rng(2)
+    numbers = [reference.of_numbers(f"x{index}", random.normal(size=10_000)) for index in range(NUMBERS)]
+    names = [f"n{number}" for number in range(20)]
+    categories = [
+        records.FeatureReference(feature=f"c{index}", counts=[500] * 20, missing=0, categories=names)
+        for index in range(CATEGORIES)
+    ]
+    score = reference.of_numbers("score", random.uniform(0.1, 0.9, size=10_000))
+    return records.Reference(version=1, features=[*numbers, *categories], score=score, log_loss=0.6)
+
+
+def _promoted() -> records.ModelChanged:
+    arm = records.Arm(name="champion", version=1, weight=10_000)
+    return records.ModelChanged(
+        model="m", arms=[arm], changed_at_ms=START_MS, reason="bench", reference=_reference()
+    )
+
+
+def _declaration() -> ModelDeclaration:
+    fields = {"id": "string", "at": "timestamp", "x": "float"}
+    return ModelDeclaration.model_validate(
+        {
+            "name": "m",
+            "owner": "bench",
+            "task": "binary",
+            "request": {"topic": "m.requests", "id": "id", "event_time": "at", "schema": fields},
+            "features": {"from_request": ["x"]},
+            "label": {
+                "topic": "m.labels",
+                "id": "id",
+                "event_time": "at",
+                "value": "x",
+                "positive_above": 0,
+                "horizon_hours": 1,
+                "schema": fields,
+            },
+            "monitoring": {"window_hours": 1, "lateness_hours": 4},
+        }
+    )
