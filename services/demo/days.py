@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LATE_MINUTES = 15
 RAIN_INCHES = 0.75
-"""A day with as much, on average of the three airports, is told of; 20 of 2013's days have it."""
+"""A day with as much, on average of the three airports, is told of; 10 of 2013's days have it."""
 SNOW_INCHES = 0.1
 """Of water, on a day whose mean is at freezing."""
 FREEZING_FAHRENHEIT = 34.0

@@ -1,5 +1,6 @@
 """Which alarms are raised: at the beginning of something, not again in each window that it lasts."""
 
+import math
 from typing import Literal
 
 import msgspec
@@ -46,7 +47,7 @@ class Alarms:
     def standing(self) -> list[records.DriftAlarm]:
         """Return the alarms that stand: loss first, then those that crossed their threshold furthest."""
         raised = [alarm for watch in self.watches.values() for alarm in watch.raised.values()]
-        raised.sort(key=lambda alarm: (alarm.kind != "loss", -alarm.value / alarm.threshold, alarm.alarm_id))
+        raised.sort(key=lambda alarm: (alarm.kind != "loss", -_excess(alarm), alarm.alarm_id))
         return raised[:EVIDENCE_MAX]
 
     def standing_ids(self) -> list[str]:
@@ -76,6 +77,11 @@ class Alarms:
 
     def _watch(self, kind: Kind, subject: str) -> Watch:
         return self.watches.setdefault(f"{kind}:{subject}", Watch())
+
+
+def _excess(alarm: records.DriftAlarm) -> float:
+    """By how many times the value is its threshold; beyond all others where nothing at all is allowed."""
+    return alarm.value / alarm.threshold if alarm.threshold else math.inf
 
 
 def alarm_of(

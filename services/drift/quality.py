@@ -19,10 +19,11 @@ Faults = npt.NDArray[np.int8]
 """By row and feature, a `Fault`."""
 _TYPES: Mapping[FieldType, frozenset[type]] = {
     FieldType.STRING: frozenset({str}),
-    FieldType.INT: frozenset({int}),
+    FieldType.INT: frozenset({float, int}),
     FieldType.FLOAT: frozenset({float, int}),
-    FieldType.BOOL: frozenset({bool}),
+    FieldType.BOOL: frozenset({bool, float, int}),
 }
+"""Features are served as doubles where they are numbers: whether they are whole is looked at apart."""
 
 
 class Fault(enum.IntEnum):
@@ -42,10 +43,12 @@ FAULTS = len(Fault)
 class FeatureRules:
     """What is declared of one feature."""
 
-    def __init__(self, feature: str, bounds: QualityBounds, types: frozenset[type] = frozenset()) -> None:
-        """Take the bounds, and the types of the request's schema, if it is a field of the request."""
+    def __init__(self, feature: str, bounds: QualityBounds, kind: FieldType | None = None) -> None:
+        """Take the bounds, and the type in the request's schema, if it is a field of the request."""
         self.feature = feature
         self.bounds = bounds
+        self._kind = kind
+        types = frozenset() if kind is None else _TYPES.get(kind, frozenset())
         self._types = types | {type(None)} if types else types
         self._names = frozenset(bounds.allowed)
 
@@ -59,6 +62,7 @@ class FeatureRules:
             found[[value is not None and str(value) not in self._names for value in column]] = Fault.NAME
         if kinds & {float, int, bool}:
             numbers = numbers_of(column)
+            found[self._not_of_kind(numbers) & (found == Fault.NONE)] = Fault.TYPE
             for bound, fault in ((self.bounds.min, Fault.BELOW), (self.bounds.max, Fault.ABOVE)):
                 if bound is not None:
                     beyond = numbers < bound if fault is Fault.BELOW else numbers > bound
@@ -69,6 +73,14 @@ class FeatureRules:
         if type(None) in kinds:
             found[[value is None for value in column]] = Fault.NULL
         return found
+
+    def _not_of_kind(self, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Tell which numbers ``(n_rows,)`` are no integers, or no booleans, where such are declared."""
+        if self._kind is FieldType.INT:
+            return np.asarray(np.isfinite(numbers) & (numbers != np.trunc(numbers)))
+        if self._kind is FieldType.BOOL:
+            return ~np.isin(numbers, (0.0, 1.0)) & ~np.isnan(numbers)
+        return np.zeros(len(numbers), dtype=np.bool_)
 
     def judge(self, counts: Sequence[int]) -> FeatureQuality:
         """Tell what a window's counts of faults, by `Fault`, mean."""
@@ -101,11 +113,11 @@ class Rules:
         for number, name in enumerate(features):
             field = fields.get(name) if name in declaration.features.from_request else None
             bounds = declared.get(name, QualityBounds())
-            types = _TYPES.get(field.type, frozenset()) if field is not None else frozenset()
+            kind = field.type if field is not None and field.type in _TYPES else None
             if field is not None and not field.nullable and bounds.null_share_max is None:
                 bounds = bounds.model_copy(update={"null_share_max": 0.0})
-            if name in declared or types:
-                self.rules.append((number, FeatureRules(name, bounds, types)))
+            if name in declared or kind is not None:
+                self.rules.append((number, FeatureRules(name, bounds, kind)))
         self._absent = [FeatureQuality(feature=name, values=0) for name in declared if name not in features]
 
     def faults(self, columns: Sequence[Sequence[FeatureValue]]) -> Faults:

@@ -6,9 +6,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from services.drift import quality
-from services.drift.quality import Fault, Rules
+from services.drift.alarms import Alarms, Finding, alarm_of
+from services.drift.quality import Fault, FeatureRules, Rules
 from services.drift.served import SNAPSHOTS
-from services.model import DeclarationError, ModelDeclaration, load_named
+from services.model import DeclarationError, ModelDeclaration, QualityBounds, load_named
+from streams.codec import FieldType
 from streams.inputs import LABEL, PREDICTION, Place
 from tests.unit.drift import world
 from tests.unit.drift.world import HOUR_MS, START_MS, Traffic
@@ -42,6 +44,26 @@ def test_numbers_are_held_to_their_bounds():
 def test_values_of_another_type_than_the_schema_says_are_told():
     assert faults_of([1.0, 2, "2", True]) == [Fault.NONE, Fault.NONE, Fault.TYPE, Fault.TYPE]
     assert faults_of(["red", 1.0, None], place=1) == [Fault.NONE, Fault.NAME, Fault.NULL]
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "wrong"),
+    [
+        (FieldType.INT, [12.0, 12, None, 12.5, "12"], [3, 4]),
+        (FieldType.BOOL, [True, 1.0, 0, None, 2.0, "yes"], [4, 5]),
+    ],
+)
+def test_numbers_are_served_as_doubles_and_may_be_integers_and_booleans_all_the_same(kind, column, wrong):
+    faults = FeatureRules("any", QualityBounds(), kind).faults(column)
+    assert [place for place, fault in enumerate(faults) if fault == Fault.TYPE] == wrong
+
+
+def test_what_may_never_be_wrong_stands_before_what_crossed_a_threshold_in_the_evidence():
+    alarms = Alarms(3)
+    for subject, threshold in (("x", 0.5), ("hour", 0.0)):
+        finding = Finding("quality", subject, 1.0, threshold, "")
+        assert alarms.raise_once(alarm_of("m", 1, finding, 1, 0))
+    assert [alarm.subject for alarm in alarms.standing()] == ["hour", "x"]
 
 
 def test_names_are_held_to_the_declared_ones():
