@@ -24,6 +24,8 @@ from streams import records
 
 CHAMPION_WEIGHT_MIN = 5_000
 """An arm with more than half of the keys is the champion."""
+RANK_MOVED_MIN = 0.05
+"""A change that moves values by less is told by its bins: it is one of shape."""
 
 
 class JudgeState(msgspec.Struct):
@@ -247,10 +249,8 @@ class Judge:
         change, subject = noticed.change, noticed.subject
         value, threshold = change.value / MONTH_MS, change.threshold / MONTH_MS
         where = f" where {noticed.segment}" if noticed.segment else ""
-        rank = 0.5 if change.effect is None else change.effect
-        text = noticed.text or (
-            f"{subject}{where}: values of late stand at {rank:.2f} of those known, without a change at 0.50"
-        )
+        contributions = window.contributions(subject)
+        text = noticed.text or f"{subject}{where}: {words(change.effect, contributions)}"
         kind: Kind = noticed.kind
         cells = next((cells for cells in window.features if cells.name == subject), None)
         share = cells.unseen_total / max(int(cells.counts.sum()), 1) if cells and kind == "feature" else 0.0
@@ -259,7 +259,7 @@ class Judge:
             text = f"{subject}{where}: {share:.1%} of the values are new: {', '.join(list(cells.unseen)[:5])}"
         finding = Finding(kind, subject, value, threshold, text)
         alarm = alarm_of_change(self.model, self.champion, finding, change, "e-detector", noticed.segment)
-        return msgspec.structs.replace(alarm, contributions=window.contributions(subject))
+        return msgspec.structs.replace(alarm, contributions=contributions)
 
     def _alarm_of_harm(self, detector: str, change: Change) -> records.DriftAlarm:
         limit, words = self._promise.limit, self._promise.words
@@ -337,4 +337,16 @@ def fresh(declaration: ModelDeclaration) -> JudgeState:
         loss_watchers={},
         rise=None,
         requested_at_ms=[],
+    )
+
+
+def words(effect: float | None, contributions: Sequence[records.Contribution]) -> str:
+    """Say how values differ: by where they stand, or, where that is hardly moved, by the bin that is."""
+    rank = 0.5 if effect is None else effect
+    if abs(rank - 0.5) >= RANK_MOVED_MIN or not contributions:
+        return f"values of late stand at {rank:.2f} of those known, without a change at 0.50"
+    most = contributions[0]
+    return (
+        "other values than those known, though neither higher nor lower; in this window most of all "
+        f"{most.bin}: {most.share:.1%}, where {most.expected_share:.1%} were expected"
     )

@@ -268,8 +268,8 @@ class Watchers:
     def _relation(self, found: PairChange) -> Noticed:
         subject = relation(self._features[found.first], self._features[found.second])
         text = (
-            f"{subject}: their rank correlation of late is {found.correlation:.2f}, "
-            f"and was {found.correlation_before:.2f}"
+            f"{subject}: their rank correlation is {found.correlation:.2f} among the latest rows, "
+            f"and {found.correlation_before:.2f} among those known"
         )
         return Noticed("relation", subject, "", found.change, text)
 

@@ -34,7 +34,7 @@ def test_relation_that_appears_is_an_alarm_although_no_feature_changed():
     assert alarm.since_from_ms is not None
     assert alarm.since_to_ms is not None
     assert alarm.since_from_ms <= alarm.since_ms <= alarm.since_to_ms <= alarm.detected_at_ms
-    assert "rank correlation of late" in alarm.message
+    assert "rank correlation is" in alarm.message
     reports = world.reports(outputs)
     before, after = reports[1].relations, reports[5].relations
     assert before is not None
