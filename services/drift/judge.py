@@ -8,7 +8,7 @@ from services.drift import quality
 from services.drift.alarms import Alarms, Finding, Kind, Watch, alarm_of, alarm_of_change
 from services.drift.detection import Change
 from services.drift.harm import LossMonitor, MonitorState
-from services.drift.multivariate import relation
+from services.drift.multivariate import PAIRS_SHOWN_MAX, relation
 from services.drift.performance import Performance, PerformanceState
 from services.drift.placing import Placed, Rows
 from services.drift.references import References
@@ -223,8 +223,9 @@ class Judge:
             self._alarms.observe("score", "score", drifted=found.score.shifted)
         if found.relations is not None:
             changed = {relation(pair.first, pair.second) for pair in found.relations.pairs if pair.drifted}
+            more = len(changed) >= PAIRS_SHOWN_MAX  # and who knows which others
             for subject in self._alarms.subjects("relation"):
-                self._alarms.observe("relation", subject, drifted=subject in changed)
+                self._alarms.observe("relation", subject, drifted=more or subject in changed)
 
     def judge_quality(
         self, found: Iterable[records.FeatureQuality], start_ms: int, end_ms: int
