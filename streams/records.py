@@ -108,7 +108,7 @@ class Bins(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Contribution(msgspec.Struct, kw_only=True, frozen=True):
-    """One bin of one feature, and what of the drift that reaches the model is due to it."""
+    """One bin of one feature, in all rows or a segment, and its part in the drift that reaches the model."""
 
     feature: str
     bin: str
@@ -120,7 +120,10 @@ class Contribution(msgspec.Struct, kw_only=True, frozen=True):
     importance: float | None
     """Of the feature; null when it is not known."""
     weight: float
-    """The index by the feature's share of all importances, or by an equal one when they are not known."""
+    """The index by the feature's share of all importances, or by an equal one when they are not known; in
+    a segment by its share of the rows, too."""
+    segment: str = ""
+    """``origin=EWR``: all shares and the index are of its rows, against the reference's; empty: of all."""
 
 
 class FeatureDrift(msgspec.Struct, kw_only=True, frozen=True):
@@ -440,6 +443,9 @@ class FeatureReference(msgspec.Struct, kw_only=True, frozen=True):
     """Parts of the event time with which this feature changes by nature."""
     seasons: dict[str, list[int]] = {}
     """By season (see `services.seasons`): the counts, the missing ones last."""
+    segments: dict[str, list[int]] = {}
+    """By segment that is declared (``origin=EWR``): the counts, the missing ones last. Not of the feature
+    whose value makes the segment, and of none with a season: it changes with that in each segment, too."""
     design_effect: float = 1.0
     """How much more the values of a block of time vary together than independent ones would."""
     importance: float | None = None

@@ -89,4 +89,5 @@ def _effect(alarm: DriftAlarm) -> str:
 
 def contributed(each: Contribution) -> str:
     """Say what one bin adds to a change."""
-    return f"{each.feature} {each.bin} ({each.expected_share:.1%} expected, {each.share:.1%} now)"
+    where = f" where {each.segment}" if each.segment else ""
+    return f"{each.feature} {each.bin}{where} ({each.expected_share:.1%} expected, {each.share:.1%} now)"

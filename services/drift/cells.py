@@ -5,6 +5,7 @@ reference and window together let one outlier of 1e6 hide a shift. Counts are in
 to the same whatever the order and the size of the chunks.
 """
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -94,6 +95,12 @@ class FeatureCells:
             name = str(column[row])
             if name in self.unseen or len(self.unseen) < UNSEEN_NAMES_MAX:
                 self.unseen[name] = self.unseen.get(name, 0) + 1
+
+    def with_counts(self, counts: Counts) -> "FeatureCells":
+        """Return the same cells with other counts, as of some of the rows."""
+        others = copy.copy(self)
+        others.counts = counts
+        return others
 
     @property
     def unseen_total(self) -> int:

@@ -1,11 +1,10 @@
 """Which bins of which features make the drift, weighted by what the model makes of them. Pure."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from services.drift import bins
-from services.drift.cells import FeatureCells
-from services.drift.statistics import Counts
+from services.drift.within import Part
 from streams.records import Bins, Contribution, FeatureDrift
 
 SHOWN_MAX = 20
@@ -15,39 +14,51 @@ PSI_MIN = 0.001
 MISSING = "(missing)"
 
 
-def ranked(features: Sequence[FeatureDrift], limit: int = SHOWN_MAX) -> list[Contribution]:
-    """Return the bins with the largest weight of all features, the largest first."""
-    known = [feature.importance for feature in features if feature.importance is not None]
-    total = sum(known)
-    found = [
-        contribution
-        for feature in features
-        if feature.bins is not None
-        for contribution in _of_bins(
-            feature.feature,
-            feature.bins,
-            feature.importance,
-            _part(feature.importance, total, len(features)),
-        )
-    ]
-    found.sort(key=lambda each: (-each.weight, -each.psi, each.feature, each.bin))
+def ranked(
+    features: Sequence[FeatureDrift],
+    segments: Iterable[tuple[float, Part]] = (),
+    limit: int = SHOWN_MAX,
+) -> list[Contribution]:
+    """Return the bins with the largest weight of all features and segments, the largest first.
+
+    Args:
+        features: Of all rows.
+        segments: Features within segments, each with the segment's share of all rows.
+        limit: So many at most.
+    """
+    total = sum(feature.importance for feature in features if feature.importance is not None)
+    found = []
+    for feature in features:
+        if feature.bins is not None:
+            share = _share(feature.importance, total, len(features))
+            found += _of_bins(feature.feature, feature.bins, feature.importance, share)
+    for of_rows, part in segments:
+        share = of_rows * _share(part.cells.importance, total, len(features))
+        found += _of_part(part, share)
+    found.sort(key=lambda each: (-each.weight, -each.psi, each.feature, each.bin, each.segment))
     return found[:limit]
 
 
-def _part(importance: float | None, total: float, features: int) -> float:
+def _share(importance: float | None, total: float, features: int) -> float:
     """Return which share of the model's reliance on its features one of them has."""
     if total <= 0 or importance is None:
         return 1 / features
     return importance / total
 
 
-def of_counts(cells: FeatureCells, reference: Counts) -> list[Contribution]:
-    """Return the bins that differ most of one feature, by its index alone."""
-    found = _of_bins(cells.name, bins.of(cells, reference), cells.importance, 1.0)
-    return sorted(found, key=lambda each: (-each.psi, each.bin))[:OF_ALARM_MAX]
+def of_part(part: Part) -> list[Contribution]:
+    """Return the bins that differ most of one feature, of all rows or in a segment, by its index alone."""
+    return sorted(_of_part(part, 1.0), key=lambda each: (-each.psi, each.bin))[:OF_ALARM_MAX]
 
 
-def _of_bins(feature: str, shown: Bins, importance: float | None, part: float) -> list[Contribution]:
+def _of_part(part: Part, share: float) -> list[Contribution]:
+    cells = part.cells
+    return _of_bins(cells.name, bins.of(cells, part.reference), cells.importance, share, part.segment)
+
+
+def _of_bins(
+    feature: str, shown: Bins, importance: float | None, part: float, segment: str = ""
+) -> list[Contribution]:
     rows = max(sum(shown.counts), 1)
     return [
         Contribution(
@@ -58,6 +69,7 @@ def _of_bins(feature: str, shown: Bins, importance: float | None, part: float) -
             psi=psi,
             importance=importance,
             weight=psi * part,
+            segment=segment,
         )
         for name, expected, count, psi in zip(
             names(shown), shown.expected, shown.counts, shown.psi, strict=True

@@ -14,12 +14,12 @@ from services.drift.placing import Placed, Rows
 from services.drift.references import References
 from services.drift.reporting import Compared
 from services.drift.requesting import ESTIMATE, Requests
-from services.drift.segments import Segments
 from services.drift.watching import HARM, LossWatchers, Noticed, Watchers, WatcherState
 from services.drift.window import Window
 from services.label_join import Pending, answer_of
 from services.measures import LOG_LOSS_MAX
 from services.model import MONTH_MS, ModelDeclaration
+from services.segments import Segments
 from streams import records
 
 CHAMPION_WEIGHT_MIN = 5_000
@@ -250,7 +250,7 @@ class Judge:
         change, subject = noticed.change, noticed.subject
         value, threshold = change.value / MONTH_MS, change.threshold / MONTH_MS
         where = f" where {noticed.segment}" if noticed.segment else ""
-        contributions = window.contributions(subject)
+        contributions = window.contributions(subject, noticed.segment)
         text = noticed.text or f"{subject}{where}: {words(change.effect, contributions)}"
         kind: Kind = noticed.kind
         cells = next((cells for cells in window.features if cells.name == subject), None)

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from services.drift.cells import Places
 from services.drift.quality import Faults, Rules
-from services.drift.segments import Segment, segments_of
 from services.model import ModelDeclaration
 from services.pairs import Scorer, Scores
+from services.segments import Segment, segments_of
 from streams.records import FeatureValue, Prediction, Reference
 
 _CHANCES = 2**32

@@ -45,7 +45,7 @@ def compared(window: Window, declaration: ModelDeclaration) -> Compared:
         confidence(window.score) if window.score and declaration.task == "binary" else None,
         _relations(window, monitoring),
         window.placing.rules.judge(window.faults.tolist()) if window.placing else [],
-        contributions.ranked([each.drift for each in features]),
+        contributions.ranked([each.drift for each in features], window.parts()),
     )
 
 

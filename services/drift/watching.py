@@ -15,10 +15,10 @@ from services.drift.multivariate import PairChange, PairDetector, relation
 from services.drift.placing import Cells, Placed, Rows
 from services.drift.promise import Promise
 from services.drift.ranks import Ranking, Ranks
-from services.drift.segments import segments_of
 from services.model import Monitoring
 from services.pairs import Moments
 from services.seasons import seasons_of
+from services.segments import segments_of
 from streams.records import FeatureReference, Reference
 
 ROWS_HELD = 64

@@ -1,6 +1,6 @@
 """A window: what its report will need, in memory that does not grow with its predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -12,6 +12,7 @@ from services.drift.placing import Placed, Placing, Rows
 from services.drift.quality import FAULTS
 from services.drift.statistics import Counts
 from services.drift.sums import Mean
+from services.drift.within import Part, Within
 from services.label_join import Pending
 from services.pairs import Moments
 from services.seasons import seasons_of
@@ -36,6 +37,8 @@ class SegmentState(msgspec.Struct, array_like=True):
     """Of the window's version, in the cells of all scores."""
     labels: int = 0
     losses: Mean = msgspec.field(default_factory=Mean)
+    cells: list[int] = []
+    """Of the features of which the reference tells segments apart, one after the other."""
 
 
 class WindowState(msgspec.Struct):
@@ -89,6 +92,7 @@ class Window:
         self.features: list[FeatureCells] = []
         self.score: FeatureCells | None = None
         self.pairs: Moments | None = None
+        self.within = Within((), (), {})
         self._late: list[records.Prediction] = []
         self.faults = np.zeros((0, FAULTS), dtype=np.int64)
         self._set_placing(placing)
@@ -108,8 +112,9 @@ class Window:
         if placed is None:
             return
         first, last = np.searchsorted(placed.rows, (start, stop)).tolist()
+        counted = placed.cells[first:last]
         for number, cells in enumerate(self.features):
-            cells.count(placed.cells[first:last, number], placed.columns[number][first:last])
+            cells.count(counted[:, number], placed.columns[number][first:last])
         if self.pairs is not None:
             self.pairs.add(placed.pair_scores[first:last])
         fitting = placed.rows[first:last]
@@ -119,7 +124,9 @@ class Window:
         if self.score is not None and placed.scores is not None:
             self.score.count(placed.scores[start:stop][own[start:stop]], ())
         for name, segment in placed.segments.items():
-            inside = fitting[placed.cells[first:last, segment.feature] == segment.cell]
+            is_inside = counted[:, segment.feature] == segment.cell
+            inside = fitting[is_inside]
+            self.within.count(name, counted[is_inside])
             state = self.state.segments.setdefault(name, SegmentState())
             state.predictions += len(inside)
             if self.score is not None and placed.scores is not None:
@@ -173,12 +180,26 @@ class Window:
             for reference, cells in zip(self._references(), self.features, strict=True)
         ]
 
-    def contributions(self, feature: str) -> list[records.Contribution]:
-        """Return the bins of one feature that differ most so far; none of what is no feature."""
+    def parts(self) -> Iterator[tuple[float, Part]]:
+        """Yield the features within segments, each with the segment's share of the predictions."""
+        for name in self.within.counts:
+            segment = self.state.segments.get(name)
+            if segment is not None:
+                share = segment.predictions / max(self.state.predictions, 1)
+                yield from ((share, part) for part in self.within.parts(name))
+
+    def contributions(self, feature: str, segment: str = "") -> list[records.Contribution]:
+        """Return the bins of one feature that differ most so far; none of what is no feature.
+
+        Those within a segment, where the reference tells it apart; else those of all rows.
+        """
+        for part in self.within.parts(segment):
+            if part.cells.name == feature:
+                return contributions.of_part(part)
         for reference, cells in zip(self._references(), self.features, strict=True):
             if cells.name == feature and cells.counts.sum():
                 known = seasonal(reference, cells, self.state.season_rows.get(feature, {}))
-                return contributions.of_counts(cells, known)
+                return contributions.of_part(Part("", cells, known))
         return []
 
     def snapshot(self) -> WindowState:
@@ -188,6 +209,9 @@ class Window:
         self.state.score_cells = _state_of(self.score) if self.score else None
         self.state.pairs = self.pairs.reference() if self.pairs else None
         self.state.faults = self.faults.tolist()
+        for name, counts in self.within.counts.items():
+            if name in self.state.segments:
+                self.state.segments[name].cells = counts.tolist()
         return self.state
 
     def _references(self) -> Sequence[records.FeatureReference]:
@@ -207,6 +231,10 @@ class Window:
             return
         reference = placing.reference
         self.features = _restore(reference.features, self.state.cells)
+        kept_segments = {
+            name: each.cells if (each := self.state.segments.get(name)) else () for name in placing.segments
+        }
+        self.within = Within(reference.features, self.features, kept_segments)
         if reference.score is not None:
             kept = self.state.score_cells
             self.score = _restore([reference.score], [kept] if kept else [])[0]

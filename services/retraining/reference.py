@@ -13,6 +13,7 @@ from services.measures import Answer, Measures
 from services.model import ModelDeclaration, Monitoring
 from services.retraining import blocks
 from services.seasons import seasons_of
+from services.segments import segments_of
 from streams.records import FeatureReference, PairReference, Reference
 
 Times = npt.NDArray[np.int64]
@@ -58,6 +59,7 @@ def build(
         )
         for name, values in columns.items()
     ]
+    made = by_segment(made, list(columns.values()), monitoring.segments)
     score = of_column("score", scores, held_out_ms, monitoring)
     measured = _measured(declaration, scores, labels)
     held_out: dict[str, npt.NDArray[Any]] = {"labels": np.ones(len(labels)), "positives": labels, **measured}
@@ -96,6 +98,26 @@ def _sums(
         name: np.bincount(cells, weights=column, minlength=len(made.counts)).tolist()
         for name, column in columns.items()
     }
+
+
+def by_segment(
+    references: Sequence[FeatureReference], columns: Sequence[npt.NDArray[Any]], declared: Sequence[str]
+) -> list[FeatureReference]:
+    """Count the rows of each segment apart; see `FeatureReference.segments`."""
+    segments = segments_of(references, declared)
+    if not segments:
+        return list(references)
+    cells = [_cells(made, values) for made, values in zip(references, columns, strict=True)]
+    rows = {name: cells[segment.feature] == segment.cell for name, segment in segments.items()}
+    found = []
+    for number, (made, places) in enumerate(zip(references, cells, strict=True)):
+        counts = {
+            name: np.bincount(places[inside], minlength=len(made.counts) + 1).tolist()
+            for name, inside in rows.items()
+            if segments[name].feature != number
+        }
+        found.append(made if made.season else msgspec.structs.replace(made, segments=counts))
+    return found
 
 
 def of_pairs(

@@ -64,7 +64,9 @@ def logs(draw):
 
 def new_engine(state=None):
     engine = world.new_engine(
-        world.declaration(loss_windows=1, minimum_labels=1, cooldown_hours=2), PARTITIONS, state
+        world.declaration(loss_windows=1, minimum_labels=1, cooldown_hours=2, segments=["colour"]),
+        PARTITIONS,
+        state,
     )
     engine.add_model(world.model_changed(version=2, log_loss=0.3))
     return engine

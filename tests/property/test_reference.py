@@ -65,6 +65,24 @@ def test_seasons_together_are_the_whole(values: list[str | None]):
     assert sums.tolist() == [*made.counts, made.missing]
 
 
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.none() | st.floats(0, 9)), max_size=100))
+def test_segments_together_are_the_whole_where_they_are_declared(rows):
+    columns = [
+        np.array([name for name, _ in rows], dtype=object),
+        np.array([x for _, x in rows], dtype=float),
+    ]
+    made = [reference.of_categories("c", columns[0]), reference.of_numbers("x", columns[1])]
+    c, x = reference.by_segment(made, columns, ["c"])
+
+    assert c == made[0]
+    assert set(x.segments) == {f"c={name}" for name in made[0].categories or ()}
+    sums = np.sum([[0] * (len(x.counts) + 1), *x.segments.values()], axis=0)
+    assert sums.tolist() == [*x.counts, x.missing]
+    for name, count in zip(made[0].categories or (), made[0].counts, strict=True):
+        assert sum(x.segments[f"c={name}"]) == count
+    assert reference.by_segment(made, columns, []) == made
+
+
 def test_design_effect_is_that_of_days_that_are_alike():
     """A quarter of the variance is the day's: D is 1 + 199 / 4, told from above."""
     random = np.random.default_rng(1)

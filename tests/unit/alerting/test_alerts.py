@@ -1,5 +1,6 @@
 """What people are told of alarms, retrainings and changes of the champion."""
 
+import msgspec
 import pytest
 
 from services.alerting import alerts
@@ -27,6 +28,15 @@ def test_only_harm_is_critical(kind, severity):
     told = alerts.of_alarm(alarm, NOW_MS)
     assert (told.severity, told.stands, told.alert_id, told.segment) == (severity, True, "id", "origin=EWR")
     assert told.effect == ("s 0.600, +0.100 against its limit" if kind == "loss" else "")
+
+
+def test_what_changed_in_a_segment_alone_is_told_with_it():
+    whole = records.Contribution(
+        feature="x", bin="1 to 2", expected_share=0.1, share=0.25, psi=0.1, importance=None, weight=0.1
+    )
+    assert alerts.contributed(whole) == "x 1 to 2 (10.0% expected, 25.0% now)"
+    part = msgspec.structs.replace(whole, segment="origin=EWR")
+    assert alerts.contributed(part) == "x 1 to 2 where origin=EWR (10.0% expected, 25.0% now)"
 
 
 @pytest.mark.parametrize(

@@ -270,6 +270,30 @@ def test_report_counts_segments_apart():
     assert red.score_psi > 1
 
 
+def test_bin_that_changes_in_one_segment_alone_is_ranked_there_first():
+    """Of blue things, a fifth of all, x has no value any more."""
+
+    def first_report(**monitoring):
+        desk, chance = Desk(**monitoring), random.Random(4)
+        for number in range(1000):
+            colour = world.COLOURS[(0, 1, 0, 1, 0, 2, 0, 1, 0, 2)[number % 10]]
+            x = None if colour == "blue" else chance.gauss(0.0, 1.0)
+            desk.predict(number, number / 20, features=[x, colour])
+        return world.reports(desk.until(60))[0]
+
+    report = first_report(segments=["colour"])
+    first, *others = report.contributions
+    assert (first.feature, first.bin, first.segment) == ("x", "(missing)", "colour=blue")
+    assert (first.share, first.expected_share) == (1.0, pytest.approx(20 / 2020, abs=1e-6))
+    assert first.weight == pytest.approx(first.psi * 0.2 / 2)
+    assert [each.weight for each in others] == sorted((each.weight for each in others), reverse=True)
+    (of_all,) = [each for each in others if (each.bin, each.segment) == ("(missing)", "")]
+    assert of_all.share == pytest.approx(0.2)
+    plain = first_report().contributions
+    assert plain[0].bin == "(missing)"
+    assert {each.segment for each in plain} == {""}
+
+
 def test_outcomes_of_a_partition_have_rising_offsets_although_labels_came_out_of_order():
     desk = Desk()
     for number in range(5):
@@ -438,6 +462,8 @@ def test_segment_raises_what_the_whole_does_not_show():
         found += world.alarms(desk.until(number / 5))
     assert ("x", "colour=blue") in {(alarm.subject, alarm.segment) for alarm in found}
     assert {alarm.segment for alarm in found} <= {"", "colour=blue"}
+    (blue,) = [alarm for alarm in found if alarm.segment]
+    assert {each.segment for each in blue.contributions} == {"colour=blue"}
     assert {alarm.subject for alarm in found} == {"x", "x and colour", "score"}  # scores are all the same
 
 

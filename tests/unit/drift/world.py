@@ -64,9 +64,22 @@ def reference(version: int = 1, log_loss: float = 0.58) -> records.Reference:
     """x standard normal in ten bins, three colours, scores uniform in [0.1, 0.9]."""
     edges = [-1.2816, -0.8416, -0.5244, -0.2533, 0.0, 0.2533, 0.5244, 0.8416, 1.2816]
     features = [
-        records.FeatureReference(feature="x", counts=[1000] * 10, missing=100, edges=edges),
         records.FeatureReference(
-            feature="colour", counts=[5000, 3000, 2000], missing=0, categories=list(COLOURS)
+            feature="x",
+            counts=[1000] * 10,
+            missing=100,
+            edges=edges,
+            segments={
+                "colour=red": [500] * 10 + [50],
+                "colour=green": [300] * 10 + [30],
+                "colour=blue": [200] * 10 + [20],
+            },
+        ),
+        records.FeatureReference(
+            feature="colour",
+            counts=[5000, 3000, 2000],
+            missing=0,
+            categories=list(COLOURS),
         ),
     ]
     return records.Reference(

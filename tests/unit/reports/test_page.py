@@ -111,6 +111,18 @@ def test_names_from_the_wire_are_escaped():
     assert "<script" not in page.as_html(WindowReport(report, (), window.standing, ()))
 
 
+def test_contributions_are_shown_with_their_segment():
+    window = at(27)
+    most = window.report.contributions[0]
+    assert "<td>all</td>" in page.as_html(window)
+    report = msgspec.structs.replace(
+        window.report, contributions=[msgspec.structs.replace(most, segment="colour=red")]
+    )
+    shown = WindowReport(report, (), window.standing, ())
+    assert "<td>colour=red</td>" in page.as_html(shown)
+    assert json.loads(page.as_json(shown))["report"]["contributions"][0]["segment"] == "colour=red"
+
+
 def test_json_holds_the_record_the_verdict_and_the_alarms():
     document = json.loads(page.as_json(at(27)))
     assert document["verdict"]["level"] == "harm"

@@ -14,7 +14,10 @@ COSTS = Business(unit="USD", costs={"0": {"0": 0, "1": 10}, "1": {"0": 3, "1": 0
 def test_scores_and_losses_have_the_times_of_the_held_out_rows():
     """Fewer rows trained on than held out."""
     random = np.random.default_rng(1)
-    features = pd.DataFrame({"x": random.normal(size=100), "colour": ["red"] * 100})
+    features = pd.DataFrame(
+        {"x": random.normal(size=100), "colour": ["red", "blue"] * 50, "y": np.arange(100.0)}
+    )
+    declared = world.declaration("monitoring", season={"x": ("weekday",)}, segments=("colour",))
     scores = random.random(300)
     made = reference.build(
         3,
@@ -26,14 +29,16 @@ def test_scores_and_losses_have_the_times_of_the_held_out_rows():
         0.5,
         ["colour"],
         {"x": 0.25},
-        world.declaration("monitoring", season={"x": ("weekday",)}).model_copy(update={"business": COSTS}),
+        declared.model_copy(update={"business": COSTS}),
     )
     assert made.version == 3
-    assert [each.feature for each in made.features] == ["x", "colour"]
+    assert [each.feature for each in made.features] == ["x", "colour", "y"]
     assert len(made.features[0].seasons) == 7
-    assert [each.importance for each in made.features] == [0.25, None]
+    assert [each.importance for each in made.features] == [0.25, None, None]
+    assert [set(each.segments) for each in made.features] == [set(), set(), {"colour=blue", "colour=red"}]
+    assert sum(made.features[2].segments["colour=red"]) == 50
     assert made.pairs is not None
-    assert (made.pairs.rows, len(made.pairs.products)) == (100, 3)
+    assert (made.pairs.rows, len(made.pairs.products)) == (100, 6)
     assert made.score is not None
     assert sum(made.score.counts) == 300
     assert 1 <= made.loss_design_effect < 2
