@@ -14,15 +14,16 @@ from tests.servers import Server
 FOLDER = Path(__file__).parent
 FIRST = (
     "fault/test_scoring_faults.py",
+    "browser",
     "flow/test_demo.py",
     "fault",
     "flow",
-    "browser",
     "contract",
     "property",
     "unit",
 )
-"""Files and folders as two pytest processes take them: the longest first, so neither ends alone with one."""
+"""Files and folders as two pytest processes take them: the longest first, so neither ends alone with one, and
+the browser on a Kafka that holds no other tests' models, as the dashboard shows so many at most."""
 PROCESSES = (
     "scoring",
     "features",
