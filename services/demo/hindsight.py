@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from services.model import HOUR_MS, ModelDeclaration
-from services.retraining import dataset, evaluation
+from services.retraining import candidate, dataset, evaluation
 from services.settings import Settings
 from services.versions import inputs, loading
+from services.versions.contract import Model
 from streams.records import RetrainingFinished
 
 _ALL_KNOWN_MS = 2**62
@@ -56,7 +57,9 @@ def services(
     dataset.wait_for_archive(settings, declaration.name, ends)
     promoted = [result for result in results if result.result == "promoted"]
     given = inputs.of_model(settings, declaration)
-    data = dataset.read(settings, declaration.name, list(given), _ALL_KNOWN_MS)
+    served = dataset.read(settings, declaration.name, list(given), _ALL_KNOWN_MS)
+    data = candidate.filled(served, declaration)
+    models = {each.version: loading.load(settings, declaration, given, each.version) for each in promoted}
     delay_ms = round(declaration.retraining.effective_after_hours * HOUR_MS)
     starts_ms = [result.requested_at_ms + delay_ms for result in promoted[1:]]
     found = []
@@ -66,23 +69,11 @@ def services(
         rows = (data.event_times_ms >= from_ms) & (data.event_times_ms < to_ms)
         if not rows.any():
             continue
-        losses = [
-            _log_loss(settings, declaration, given, version, data, rows)
-            for version in (result.version, before.version)
-        ]
+        losses = [_log_loss(models[version], data, rows) for version in (result.version, before.version)]
         found.append(Service(result.version, before.version, from_ms, to_ms, int(rows.sum()), *losses))
     return found
 
 
-def _log_loss(
-    settings: Settings,
-    declaration: ModelDeclaration,
-    given: inputs.Inputs,
-    version: int,
-    data: dataset.TrainingSet,
-    rows: npt.NDArray[np.bool_],
-) -> float:
-    model = loading.load(settings, declaration, given, version)
-    features = data.features[rows]
-    scores = model.predict({name: features[name].to_numpy() for name in features.columns})
-    return evaluation.evaluate(data.labels[rows], np.asarray(scores)).log_loss
+def _log_loss(model: Model, data: dataset.TrainingSet, rows: npt.NDArray[np.bool_]) -> float:
+    scores = model.predict(candidate.columns_of(data.features[rows]))
+    return evaluation.evaluate(data.labels[rows], scores).log_loss

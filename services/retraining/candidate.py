@@ -46,14 +46,14 @@ def train(data: TrainingSet, declaration: ModelDeclaration, make: Make, champion
     With ``retraining.refit`` the returned estimator is trained once more, on all rows; its metrics are
     still those of the held-out rows, which it has seen by then.
     """
-    filled = _filled(data, declaration)
+    complete = filled(data, declaration)
     late = held_out(data.event_times_ms, round(declaration.retraining.holdout_days * DAY_MS))
     labels = data.labels
     _check_split(labels, late)
-    estimator, refitted = _fit_both(filled, labels, late, make, refit=declaration.retraining.refit)
-    late_rows = filled.features[late]
+    estimator, refitted = _fit_both(complete, labels, late, make, refit=declaration.retraining.refit)
+    late_rows = complete.features[late]
     scores = scores_of(estimator, late_rows)
-    rival = None if champion is None else evaluate(labels[late], champion.predict(_columns(late_rows)))
+    rival = None if champion is None else evaluate(labels[late], champion.predict(columns_of(late_rows)))
     return Candidate(
         estimator=refitted or estimator,
         trained_on=data.features if refitted else data.features[~late],
@@ -66,7 +66,7 @@ def train(data: TrainingSet, declaration: ModelDeclaration, make: Make, champion
     )
 
 
-def _filled(data: TrainingSet, declaration: ModelDeclaration) -> TrainingSet:
+def filled(data: TrainingSet, declaration: ModelDeclaration) -> TrainingSet:
     """Return the rows as the model gets them, with the declared values for missing ones."""
     import pandas as pd
 
@@ -100,7 +100,8 @@ def scores_of(estimator: Any, features: "pd.DataFrame") -> npt.NDArray[np.float6
     return np.asarray(estimator.predict_proba(features)[:, 1], dtype=np.float64)
 
 
-def _columns(rows: "pd.DataFrame") -> dict[str, npt.NDArray[Any]]:
+def columns_of(rows: "pd.DataFrame") -> dict[str, npt.NDArray[Any]]:
+    """Return features as a loaded model takes them."""
     return {str(name): rows[name].to_numpy() for name in rows.columns}
 
 
