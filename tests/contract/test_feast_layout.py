@@ -369,7 +369,9 @@ def test_feast_reads_every_type_that_we_write(plan: FeaturePlan, feast_store: An
     assert all(null.WhichOneof("val") is None for null in nulls)
 
 
-def test_batch_views_are_materialised_from_their_files_and_served(valkey: str, tmp_path: Path) -> None:
+def test_batch_views_are_materialised_from_their_files_and_served(
+    valkey: str, tmp_path: Path, unique_name: str
+) -> None:
     import asyncio
 
     import pandas as pd
@@ -377,7 +379,8 @@ def test_batch_views_are_materialised_from_their_files_and_served(valkey: str, t
     settings = Settings(redis_url=valkey, home=tmp_path)
     stamp = pd.Timestamp("2013-01-01", tz="UTC")
     (tmp_path / "batch").mkdir()
-    aircraft = {"tailnum": ["N1", "N2"], "year_built": [1999, None], "seats": [150, 8]}
+    first, second = f"{unique_name}-1", f"{unique_name}-2"
+    aircraft = {"tailnum": [first, second], "year_built": [1999, None], "seats": [150, 8]}
     frame = pd.DataFrame({**aircraft, "event_timestamp": stamp}).astype({"year_built": "Int64"})
     frame.to_parquet(tmp_path / "batch" / "aircraft_facts.parquet")
     route = {"origin": ["JFK"], "dest": ["LAX"], "distance": [2475.0], "event_timestamp": [stamp]}
@@ -391,7 +394,7 @@ def test_batch_views_are_materialised_from_their_files_and_served(valkey: str, t
             asked: dict[str, list[Any]] = {
                 "origin": ["JFK"] * 3,
                 "dest": ["LAX", "LAX", "ORD"],
-                "tailnum": ["N1", "N2", None],
+                "tailnum": [first, second, None],
             }
             return await reader.read({**asked, "carrier": ["UA"] * 3}, np.full(3, NOON_MS))
 
