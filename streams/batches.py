@@ -17,7 +17,7 @@ import contextlib
 import dataclasses
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import structlog
@@ -27,6 +27,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from streams.in_loop import InLoopConsumer
+
 log = structlog.get_logger()
 
 READY_SLICES_MAX = 2
@@ -35,6 +37,8 @@ Small ones become one, so that a slice in work holds up no fetch of a few record
 all partitions of a broker waits while anything fetched is not taken."""
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 5.0
 """Bounds of the back-off. The upper one is far below the session timeout's order of minutes of patience."""
+UNASSIGNED_SECONDS = 0.1
+"""Between two looks whether a partition has come."""
 DRAIN_SECONDS = 3.0
 """How long a slice in work may still take when its partition leaves or the process stops."""
 
@@ -287,8 +291,14 @@ class Lanes:
         self._lanes.clear()
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Fetched:
+    records: Mapping[TP, Sequence[ConsumerRecord]]
+    generation_id: int
+
+
 class BatchConsumer(driver.Consumer):
-    """Faust's consumer with four things replaced: the fetch loop, acks, and what is committed when."""
+    """Faust's consumer with what is read in its thread, the fetch loop, acks and commits replaced."""
 
     app: Any
     lanes: Lanes
@@ -303,23 +313,48 @@ class BatchConsumer(driver.Consumer):
         """Return for each assigned partition the offset that was committed last, 0 for none."""
         return {tp: self._committed_offset.get(tp) or 0 for tp in self.assignment()}
 
+    def _new_consumer_thread(self) -> InLoopConsumer:
+        return InLoopConsumer(self, loop=self.loop, beacon=self.beacon)
+
     async def _drain_messages(self, fetcher: Any) -> None:
-        while not (self._stopped.is_set() or fetcher._stopped.is_set()):  # noqa: SLF001  # as Faust's own loop
-            waiting = self._hold_back_full_lanes()
-            if waiting and not (self.lanes.has_room and self._get_active_partitions()):
-                await self.lanes.wait_for_release(1.0)
-                continue
-            # A partition that leaves its hold-back is fetched from the next round on: keep rounds short then.
-            records, active = await self._wait_next_records(0.01 if waiting else 1.0)
-            await asyncio.sleep(0)
-            if self.should_stop or not records:
-                continue
-            if not self.flow_active:  # a rebalance began while we were fetching: these would be read twice
-                await self._seek_back()
-                continue
-            generation_id = self.app.consumer_generation_id
-            for slices in self._by_topic(records, active):
-                await self._deliver(slices, generation_id)
+        fetching: asyncio.Task[_Fetched] | None = None
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):  # noqa: SLF001  # as Faust's own loop
+                waiting = self._hold_back_full_lanes()
+                if fetching is None:
+                    if waiting and not (self.lanes.has_room and self._get_active_partitions()):
+                        await self.lanes.wait_for_release(1.0)
+                        continue
+                    # A partition that leaves its hold-back is fetched from the next round on: keep it short.
+                    fetching = asyncio.create_task(self._fetch(0.01 if waiting else 1.0))
+                fetched = await fetching
+                fetching = None
+                if self.should_stop or not fetched.records:
+                    continue
+                generation_id = self.app.consumer_generation_id
+                if fetched.generation_id != generation_id or not self.flow_active:
+                    continue  # taken before a rebalance, which sets all back to what is committed
+                if not waiting:  # ask for what comes next before this is handed on
+                    fetching = asyncio.create_task(self._fetch(1.0))
+                for slices in self._by_topic(fetched.records):
+                    await self._deliver(slices, generation_id)
+        finally:
+            if fetching is not None:
+                fetching.cancel()
+
+    async def _fetch(self, timeout_seconds: float) -> _Fetched:
+        """Take records, and note at this very moment of which generation of the group they are."""
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # any event will do
+        active = self._get_active_partitions()
+        if not active:
+            await self.sleep(UNASSIGNED_SECONDS)
+            return _Fetched({}, self.app.consumer_generation_id)
+        records = await self._getmany(active_partitions=active, timeout=timeout_seconds)
+        if records and not self.flow_active:  # a rebalance has set all back before these were taken, or will
+            await self._seek_back()
+            records = {}
+        return _Fetched(records, self.app.consumer_generation_id)
 
     def _hold_back_full_lanes(self) -> bool:
         """Fetch only from partitions whose lane has room. Return whether any has to wait."""
@@ -336,13 +371,11 @@ class BatchConsumer(driver.Consumer):
         except Exception as error:  # noqa: BLE001  # Faust seeks again once partitions are assigned
             log.info("consumer.seek_failed", error=repr(error))
 
-    def _by_topic(
-        self, records: Mapping[TP, Sequence[ConsumerRecord]], active: Collection[TP] | None
-    ) -> Iterable[list[Slice]]:
+    def _by_topic(self, records: Mapping[TP, Sequence[ConsumerRecord]]) -> Iterable[list[Slice]]:
         """Cut what was fetched into slices, before any wait: a rebalance meanwhile clears what is noted."""
         topics: dict[str, list[Slice]] = {}
         for tp, fetched in records.items():
-            if fetched and (active is None or tp in active):
+            if fetched:
                 topics.setdefault(tp.topic, []).append(self._slice(tp, fetched))
         return topics.values()
 

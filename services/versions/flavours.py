@@ -13,6 +13,8 @@ LOADERS: Mapping[str, Loader] = {
     sklearn_models.FLAVOUR: sklearn_models.load,
     pyfunc_models.FLAVOUR: pyfunc_models.load,
 }
+DATA = frozenset({sklearn_models.FLAVOUR})
+"""Flavours whose models are data, which another process can hand over; the others are code."""
 
 
 def load(flavour: str, folder: Path, contract: Contract) -> Model:

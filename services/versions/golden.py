@@ -1,5 +1,6 @@
 """The golden batch: real inputs with what the very estimator answered. A loaded version must repeat it."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +31,14 @@ class Predicts(Protocol):
         """Return the outputs of n rows."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """Inputs (n,) by name, and what a model must answer: (n,) or (n, n_classes)."""
+
+    columns: Columns
+    outputs: npt.NDArray[np.float64]
+
+
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Rows and their outputs; null stands for what is missing."""
 
@@ -55,14 +64,19 @@ def write(folder: Path, model: Predicts, columns: Columns) -> None:
     (folder / FILE).write_bytes(msgspec.json.encode(golden))  # which writes nan as null
 
 
-def prove(folder: Path, model: Predicts, wanted: Inputs) -> None:
-    """Warm a model with the batch in its folder; raise `GoldenError` if it answers otherwise."""
+def read(folder: Path, wanted: Inputs) -> Proof:
+    """Return what a model with these inputs is to prove itself by; raise `GoldenError` without it."""
     golden = _read(folder)
     columns = {name: _column(golden.columns[name], kind) for name, kind in wanted.items()}
-    expected = np.asarray(golden.outputs, dtype=np.float64)
+    return Proof(columns, np.asarray(golden.outputs, dtype=np.float64))
+
+
+def prove(proof: Proof, model: Predicts) -> None:
+    """Warm a model with its golden batch; raise `GoldenError` if it answers otherwise."""
+    expected = proof.outputs
     try:
         for _ in range(WARMING_CALLS):
-            found = np.asarray(model.predict(columns))
+            found = np.asarray(model.predict(proof.columns))
     except Exception as error:  # whatever a model raises, it is this version that does not answer
         raise GoldenError(f"it does not answer its golden batch: {error!r}") from error
     if found.shape != expected.shape:

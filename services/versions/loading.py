@@ -1,5 +1,6 @@
 """From a version's number to a model that has proved itself."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,23 @@ from services.versions.store import Store, TamperedError
 AGAIN = "register it again with 'driftline models register'"
 
 
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A version as the registry has it, and what its signature vouches for."""
+
+    number: int
+    registered: Any
+    statement: signing.Statement
+
+
+@dataclasses.dataclass(frozen=True)
+class Proved:
+    """A model, and what it has proved itself by."""
+
+    model: Model
+    proof: golden.Proof
+
+
 def load(settings: Settings, declaration: ModelDeclaration, given: Inputs, version: int) -> Model:
     """Load one version of a model; blocks for some 100 ms.
 
@@ -27,31 +45,46 @@ def load(settings: Settings, declaration: ModelDeclaration, given: Inputs, versi
     Raises `RegistryError` that names the version, what is wrong and what to do; and what MLflow raises when
     the registry does not answer: see `services.registry.REQUEST_SECONDS_MAX`.
     """
-    client = registry.connect(settings)
-    registered = client.get_model_version(declaration.name, str(version))
+    return load_found(settings, declaration, given, find(settings, declaration.name, version)).model
+
+
+def find(settings: Settings, model: str, version: int) -> Found:
+    """Take the first step of `load`."""
+    registered = registry.connect(settings).get_model_version(model, str(version))
     try:
-        statement = statement_of(settings, declaration.name, registered.tags)
+        return Found(version, registered, statement_of(settings, model, registered.tags))
+    except signing.SigningError as error:
+        raise RegistryError(f"{model} version {version}: {error}") from error
+
+
+def load_found(settings: Settings, declaration: ModelDeclaration, given: Inputs, found: Found) -> Proved:
+    """Take all further steps of `load`."""
+    version = found.number
+    client = registry.connect(settings)
+    try:
         store = Store(settings.home, settings.model_store_mib_max << 20)
-        with store.opened(statement.digest, lambda folder: _download(client, registered, folder)) as folder:
-            return open_folder(settings, declaration, given, statement.flavour, folder)
+        digest = found.statement.digest
+        with store.opened(digest, lambda folder: _download(client, found.registered, folder)) as folder:
+            return open_folder(settings, declaration, given, found.statement.flavour, folder)
     except TamperedError as error:
         raise RegistryError(
             f"{declaration.name} version {version}: {error}; its files were changed after it was "
             f"registered: find out by whom, then {AGAIN}"
         ) from error
-    except (signing.SigningError, inputs.InputsError, ContractError, golden.GoldenError) as error:
+    except (inputs.InputsError, ContractError, golden.GoldenError) as error:
         raise RegistryError(f"{declaration.name} version {version}: {error}") from error
 
 
 def open_folder(
     settings: Settings, declaration: ModelDeclaration, given: Inputs, flavour: str, folder: Path
-) -> Model:
+) -> Proved:
     """Load what is in a folder that is what it should be, and have it prove itself."""
     wanted = inputs.signature(folder)
     inputs.check(wanted, given)
     model = flavours.load(flavour, folder, Contract(settings, declaration, wanted))
-    golden.prove(folder, model, wanted)
-    return model
+    proof = golden.read(folder, wanted)
+    golden.prove(proof, model)
+    return Proved(model, proof)
 
 
 def statement_of(settings: Settings, model: str, tags: dict[str, str]) -> signing.Statement:

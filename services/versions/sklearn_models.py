@@ -57,12 +57,17 @@ class SklearnModel:
         """Take a fitted estimator; raise `ContractError` for one that does another task."""
         self.size_bytes = size_bytes
         self._estimator = estimator
+        self._contract = contract
         self._names = list(contract.wanted)
         self._knows_names = _check_names(estimator, self._names)
         self.class_order = _class_order(estimator, contract)
         """Where the estimator has each declared class; empty for a regression."""
         are_numbers = all(kind is Kind.NUMBER for kind in contract.wanted.values())
         self._formula = formula_of(estimator) if are_numbers else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process as what it is made of."""
+        return SklearnModel, (self._estimator, self._contract, self.size_bytes)
 
     @functools.cached_property
     def structure(self) -> Structure | None:

@@ -20,6 +20,7 @@ from services.scoring.models import ModelCache, ModelSet
 from services.scoring.threads import Threads
 from services.settings import Settings
 from services.versions import contents, registering, signing
+from services.versions import loading as versions_loading
 from streams.records import Arm, ModelChanged
 from tests.unit.versions.world import GIVEN, classifier, declaration, rows
 
@@ -292,8 +293,7 @@ def test_registry_that_hangs_fails_a_load_within_a_bound(
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         settings = world.settings.model_copy(update={"mlflow_uri": uri})
-        load = loading.loader(settings)(world.declaration, GIVEN)
         began = time.monotonic()
         with pytest.raises(Exception, match=r"timed out|Max retries"):
-            load(world.name, 1)
+            versions_loading.load(settings, world.declaration, GIVEN, 1)
     assert time.monotonic() - began < 20

@@ -136,11 +136,11 @@ def test_model_that_answers_otherwise_does_not_prove_itself(tmp_path: Path):
     given = {"x": np.array([1.0, np.nan]), "colour": np.array(["red", None], dtype=object)}
     wanted = {name: GIVEN[name] for name in given}
     golden.write(tmp_path, Answering([0.5, 0.25]), given)
-    golden.prove(tmp_path, Answering([0.5, 0.25 + 1e-12]), wanted)
+    golden.prove(golden.read(tmp_path, wanted), Answering([0.5, 0.25 + 1e-12]))
     with pytest.raises(GoldenError, match=r"1 of 2 values .* first np.float64\(0.2501\) instead of"):
-        golden.prove(tmp_path, Answering([0.5, 0.2501]), wanted)
+        golden.prove(golden.read(tmp_path, wanted), Answering([0.5, 0.2501]))
     with pytest.raises(GoldenError, match=r"the shape \(1, 2\), not \(2,\)"):
-        golden.prove(tmp_path, Answering([[0.5, 0.25]]), wanted)
+        golden.prove(golden.read(tmp_path, wanted), Answering([[0.5, 0.25]]))
 
 
 def test_golden_batch_holds_rows_as_the_model_gets_them(tmp_path: Path):
@@ -154,7 +154,7 @@ def test_golden_batch_holds_rows_as_the_model_gets_them(tmp_path: Path):
 
     given = {"x": np.array([1.5, np.nan]), "colour": np.array(["red", None], dtype=object)}
     golden.write(tmp_path, Watching([0.0, 1.0]), given)
-    golden.prove(tmp_path, Watching([0.0, 1.0]), {name: GIVEN[name] for name in given})
+    golden.prove(golden.read(tmp_path, {name: GIVEN[name] for name in given}), Watching([0.0, 1.0]))
     written, *read = seen
     assert len(read) == golden.WARMING_CALLS
     for columns_read in read:
@@ -165,7 +165,7 @@ def test_golden_batch_holds_rows_as_the_model_gets_them(tmp_path: Path):
 def test_version_without_a_golden_batch_is_refused(tmp_path: Path):
     """There is no proof without one."""
     with pytest.raises(GoldenError, match="no golden batch that can be read"):
-        golden.prove(tmp_path, Answering([0.5]), {})
+        golden.prove(golden.read(tmp_path, {}), Answering([0.5]))
 
 
 def test_batch_is_spread_over_the_rows():
@@ -183,7 +183,7 @@ def test_sealed_estimator_is_loaded_and_proved(tmp_path: Path):
     own, declared, folder = settings(tmp_path), declaration(), tmp_path / "model"
     tags = registering.seal_estimator(own, declared, GIVEN, classifier(), rows(), folder)
     statement = loading.statement_of(own, "m", tags)
-    model = loading.open_folder(own, declared, GIVEN, statement.flavour, folder)
+    model = loading.open_folder(own, declared, GIVEN, statement.flavour, folder).model
     assert np.array_equal(model.predict(columns()), classifier().predict_proba(rows().head(3))[:, 1])
     assert 5_000 < model.size_bytes < 200_000
     assert len(msgspec.json.decode((folder / golden.FILE).read_bytes())["outputs"]) == 64
@@ -226,7 +226,7 @@ def test_model_that_raises_is_told_as_a_fault_of_its_version(tmp_path: Path):
 
     golden.write(tmp_path, Answering([0.5]), {"x": np.ones(1)})
     with pytest.raises(GoldenError, match=r"does not answer its golden batch: KeyError\('x'\)"):
-        golden.prove(tmp_path, Broken([]), {"x": Kind.NUMBER})
+        golden.prove(golden.read(tmp_path, {"x": Kind.NUMBER}), Broken([]))
     (tmp_path / "model.skops").write_bytes(b"no archive")
     with pytest.raises(ContractError, match="it does not load: BadZipFile"):
         flavours.load("sklearn", tmp_path, contract(tmp_path))

@@ -40,7 +40,7 @@ def seal(
     source = Source(own, str(path), frame if with_rows else None, allow_pickle=allow_pickle)
     tags = importing.seal(source, declaration(), GIVEN, folder)
     flavour = loading.statement_of(own, "m", tags).flavour
-    model = loading.open_folder(own, declaration(), GIVEN, flavour, folder)
+    model = loading.open_folder(own, declaration(), GIVEN, flavour, folder).model
     return model.predict({str(name): rows()[name].to_numpy() for name in rows()})
 
 

@@ -1,0 +1,104 @@
+"""Versions come from a process of their own, which may end at any time, and does not outlive its parent."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from services.registry import RegistryError
+from services.settings import Settings
+from services.versions import registering
+from services.versions.loading_process import LoadingProcess
+from services.versions.sklearn_models import SklearnModel
+from tests.unit.versions.world import GIVEN, classifier, declaration, rows
+from tests.waiting import until
+
+ROW = {"x": np.ones(1), "noise": np.zeros(1)}
+
+
+@pytest.fixture
+def version(settings: Settings, unique_name: str) -> int:
+    """A version of a model of the test's name."""
+    folder = settings.home / "made"
+    folder.mkdir(parents=True)
+    own = declaration(name=unique_name)
+    tags = registering.seal_estimator(settings, own, GIVEN, classifier(), rows(), folder)
+    return registering.register(settings, unique_name, folder, tags)
+
+
+def children() -> set[psutil.Process]:
+    """Return the living processes that load for this one."""
+    alive = (each for each in psutil.Process().children() if each.status() != psutil.STATUS_ZOMBIE)
+    return {each for each in alive if "spawn_main" in " ".join(each.cmdline())}
+
+
+def test_version_is_loaded_elsewhere_and_answers_here(
+    settings: Settings, version: int, unique_name: str
+) -> None:
+    """Killed while nothing is loaded, the process is replaced at the next load, unnoticed."""
+    before = children()
+    process = LoadingProcess()
+    own = declaration(name=unique_name)
+    first = process.load(settings, own, GIVEN, version)
+    assert isinstance(first, SklearnModel)
+    assert 0.5 < first.predict(ROW)[0] < 1
+    (child,) = children() - before
+    child.kill()
+    until(lambda: child.pid not in {each.pid for each in multiprocessing.active_children()}, "it is gone")
+    again = process.load(settings, own, GIVEN, version)
+    assert again.predict(ROW) == first.predict(ROW)
+    assert again.size_bytes == first.size_bytes > 0
+
+
+def test_process_that_ends_over_a_version_is_told_and_replaced(
+    settings: Settings, version: int, unique_name: str
+) -> None:
+    """As one does whose version is too large for the machine. Others load from the next one on."""
+    before = children()
+    process = LoadingProcess()
+    own = declaration(name=unique_name)
+    process.load(settings, own, GIVEN, version)
+    (child,) = children() - before
+    child.suspend()  # so that it is in the middle of the load when it ends
+    killer = subprocess.Popen(["/bin/sh", "-c", f"sleep 1; kill -9 {child.pid}"])
+    with pytest.raises(
+        RegistryError, match=rf"{unique_name} version {version}: the process .* ended over it"
+    ):
+        process.load(settings, own, GIVEN, version)
+    killer.wait(5)
+    assert 0.5 < process.load(settings, own, GIVEN, version).predict(ROW)[0] < 1
+
+
+def test_fault_of_a_version_is_told_as_where_it_is_loaded_at_once(
+    settings: Settings, version: int, unique_name: str
+) -> None:
+    """The process goes on."""
+    process = LoadingProcess()
+    own = declaration(name=unique_name)
+    with pytest.raises(RegistryError, match=rf"{unique_name} version {version}: .*'noise'"):
+        process.load(settings, own, {"x": GIVEN["x"]}, version)
+    with pytest.raises(RegistryError, match=rf"{unique_name} version {version + 1}: .*not found"):
+        process.load(settings, own, GIVEN, version + 1)
+    assert process.load(settings, own, GIVEN, version).predict(ROW).shape == (1,)
+
+
+def test_it_ends_with_its_parent_however_that_ends() -> None:
+    """Nothing is left behind a kill -9."""
+    code = "import time; from services.versions.loading_process import LoadingProcess; "
+    code += "process = LoadingProcess(); process._starting.loader(); print('up', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"up\n"
+        left = psutil.Process(parent.pid).children(recursive=True)
+        assert left
+        os.kill(parent.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in left):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
