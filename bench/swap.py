@@ -4,8 +4,9 @@ A process of its own sends at a fixed rate, whatever comes back. After two secon
 version that the scoring process has not loaded; it is downloaded, verified, loaded and proved while the
 old one answers. What counts is the time from when a request was to be sent until its prediction arrives,
 from the change until a second after the first answer of the new version. What a swap adds is the difference
-to the same figure of turns in between in which nothing is swapped: the machine has hiccups of its own.
-Each kind is swapped to several times; the first of a kind stands apart, since it imports the kind's code.
+to the same figure of turns in which the same kind of model answers and nothing is swapped: a forest takes
+longer than a line, and the machine has hiccups of its own. Each kind is swapped to several times; the first
+of a kind stands apart, since it imports the kind's code.
 """
 
 import dataclasses
@@ -33,7 +34,7 @@ from streams.topics import MODELS
 RATE, SECONDS, CHANGE_SECONDS = 1000.0, 6.0, 2.0
 TURNS = 4
 """Of each kind: the first, and those of which the median counts."""
-QUIET = "no swap"
+QUIET, QUIET_TURNS = "no swap", 2
 QUIET_SECONDS = 0.5
 """About what a swap takes: for the turns without one."""
 LATE_SECONDS_MAX = 30.0
@@ -67,25 +68,16 @@ def main() -> None:
         with processes.running(COMMAND, settings.home / "scoring.log"):
             wait_ready(settings)
             _turn(settings, warm)
-            quiet = []
             for kind, numbers in versions.items():
-                quiet.append(_figures(_turn(settings, None)))
                 first, *others = [_figures(_turn(settings, number), number) for number in numbers]
-                measures[kind] = {"first of its kind": first, "later ones": _medians(others)}
+                quiet = _medians([_figures(_turn(settings, None)) for _ in range(QUIET_TURNS)])
+                swaps = {"first of its kind": first, "later ones": _medians(others)}
+                measures[kind] = {QUIET: quiet} | {
+                    which: {**figures, "added_p99": figures["p99"] - quiet["p99"]}
+                    for which, figures in swaps.items()
+                }
     notes = f"swaps at {RATE:,.0f} requests/s; request to prediction, ms"
-    report.write_measures("swap", _with_added(measures, _medians(quiet)), {}, notes)
-
-
-def _with_added(
-    measures: Mapping[str, Mapping[str, Figures]], quiet: Figures
-) -> dict[str, dict[str, Figures]]:
-    """Add to each figure of a swap by how much it is above that of turns without one."""
-    added: dict[str, dict[str, Figures]] = {QUIET: {"as long as a swap": quiet}}
-    for kind, turns in measures.items():
-        added[kind] = {
-            which: {**figures, "added_p99": figures["p99"] - quiet["p99"]} for which, figures in turns.items()
-        }
-    return added
+    report.write_measures("swap", measures, {}, notes)
 
 
 def _kinds() -> Mapping[str, Callable[[int], Any]]:

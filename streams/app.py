@@ -19,10 +19,10 @@ Context = contextlib.AbstractAsyncContextManager[Any]
 Failure = Callable[[], str | None]
 """Tells why a process cannot go on, None as long as it can."""
 LOOK_SECONDS = 0.5
-SWITCH_SECONDS = 0.0005
-"""After which a thread that computes lets another one go on. With Python's default, ten times as long, the
-event loop waits so long at each of its turns while a version is loaded or a fetch is decoded in a thread:
-a slice has some ten turns."""
+SWITCH_SECONDS = 0.0001
+"""After which a thread that computes lets another one go on. With Python's default, fifty times as long, the
+event loop waits so long at each of its turns while a model answers on a thread, and the model whenever it
+has let go of Python's lock: a slice has some ten turns, a model some five."""
 
 
 def run(*during: Context, failure: Failure = lambda: None) -> None:

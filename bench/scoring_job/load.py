@@ -46,7 +46,7 @@ def send(broker: str, topic: str, rate: float, seconds: float) -> list[float]:
     lateness_ms: list[float] = []
     while len(lateness_ms) < wanted:
         now_ns = time.time_ns()
-        due = min(wanted, int((now_ns - start_ns) * rate / 1e9))
+        due = min(wanted, max(0, int((now_ns - start_ns) * rate / 1e9) + 1))  # the first one at once
         for number in range(len(lateness_ms), due):
             sent_ns = start_ns + int(number / rate * 1e9)
             user = f"user-{number * 7919 % USERS}"

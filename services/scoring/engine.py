@@ -257,11 +257,11 @@ class Scorer:
         pace = self.pace_of(model)
         if pace.is_quick(count):
             # Which rows are at fault, if any are, is found out on a thread.
-            with contextlib.suppress(Exception), pace.noted(count):
+            with contextlib.suppress(Exception), pace.noted(count, in_loop=True):
                 return self.task.checked(model.predict(columns), count), {}
 
         def predict() -> tuple[Outputs, dict[int, str]]:
-            with pace.noted(count):
+            with pace.noted(count, in_loop=False):
                 return predict_isolating(model, self.task, columns)
 
         return await self.threads.run(predict)

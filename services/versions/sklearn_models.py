@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from services.settings import Settings
 from services.versions import inputs
-from services.versions.closed_form import formula_of
 from services.versions.contract import BINARY, Contract, ContractError, class_order
+from services.versions.formulas import formula_of
 from services.versions.inputs import Columns, Inputs, Kind
 from services.versions.structure import Structure, structure_of
 
@@ -78,8 +78,9 @@ class SklearnModel:
         """Return the outputs of n rows; see `services.versions.contract.Model`."""
         if self._formula is not None:
             matrix = np.array([columns[name] for name in self._names]).T
-            if np.isfinite(matrix).all():  # else the estimator says what is wrong with them
-                return self._formula(matrix)
+            if self._formula.fits(matrix):
+                outputs = self._formula.answer(matrix)
+                return outputs if outputs.ndim == 1 else outputs[:, self.class_order]
         rows = self._input(columns)
         if not self.class_order:
             return np.asarray(self._estimator.predict(rows), dtype=np.float64)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import numpy as np
 from hypothesis import given
@@ -110,3 +111,30 @@ def test_rows_at_fault_are_found_for_a_quick_model_too():
     assert list(found.failed) == [0]
     assert np.isnan(found.outputs[0])
     assert found.outputs[1] == 0.5
+
+
+def busy(seconds: float) -> None:
+    deadline = time.thread_time() + seconds
+    while time.thread_time() < deadline:
+        pass
+
+
+def test_on_a_thread_waiting_for_others_does_not_count_unless_it_is_slow():
+    """There it waits for Python's lock; a call that waits for something else is found out in the loop."""
+    pace = Pace()
+    for _ in range(TRIALS):
+        with pace.noted(1, in_loop=False):
+            time.sleep(2 * QUICK_SECONDS)
+    assert pace.is_quick(1)
+    with pace.noted(1, in_loop=True):
+        time.sleep(2 * QUICK_SECONDS)
+    assert not pace.is_quick(1)
+    for _ in range(LATE_CALLS):
+        with pace.noted(1, in_loop=False):
+            busy(2 * QUICK_SECONDS)
+    assert not pace.is_quick(1)
+    slow = Pace()
+    for _ in range(TRIALS):
+        with slow.noted(1, in_loop=False):
+            time.sleep(1.1 * SLOW_SECONDS)
+    assert not slow.is_quick(1)

@@ -1,0 +1,130 @@
+"""What a formula answers is what scikit-learn answers; where there is none, nobody makes one up."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import ensemble, linear_model, tree
+
+from services.versions.formulas import TREE_ROWS_MAX, formula_of
+
+GENERATOR = np.random.default_rng(0)
+ROWS = GENERATOR.normal(size=(300, 4))
+TARGET = ROWS @ [2.0, -1.0, 0.5, 0.0] + GENERATOR.normal(size=300)
+THREE = np.digitize(TARGET, [-1, 1])
+BINARY, NAMED = TARGET > 0, pd.DataFrame(ROWS, columns=list("abcd"))
+STEEP = formula_of(linear_model.LogisticRegression(C=1e6).fit(ROWS, BINARY))
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        linear_model.LinearRegression(),
+        linear_model.Ridge(),
+        linear_model.Lasso(alpha=0.1),
+        linear_model.ElasticNet(alpha=0.1, fit_intercept=False),
+        linear_model.HuberRegressor(),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_regressors_answer_the_same(estimator):
+    estimator.fit(ROWS, TARGET)
+    formula = formula_of(estimator)
+    assert formula is not None
+    np.testing.assert_allclose(formula.answer(ROWS), estimator.predict(ROWS), rtol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [ROWS, NAMED], ids=["numbered", "named"])
+@pytest.mark.parametrize(
+    "options", [{}, {"solver": "liblinear"}, {"C": 1e6, "fit_intercept": False}], ids=str
+)
+def test_logistic_regression_answers_the_same(rows, options):
+    estimator = linear_model.LogisticRegression(**options).fit(rows, BINARY)
+    formula = formula_of(estimator)
+    assert formula is not None
+    np.testing.assert_allclose(formula.answer(ROWS), estimator.predict_proba(rows)[:, 1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("wanted", [TARGET, BINARY, THREE], ids=["regression", "binary", "three"])
+@pytest.mark.parametrize("kind", ["ExtraTrees", "GradientBoosting", "HistGradientBoosting", "RandomForest"])
+def test_trees_answer_the_same(kind, wanted):
+    task = "Regressor" if wanted is TARGET else "Classifier"
+    estimator = getattr(ensemble, kind + task)(random_state=1).fit(ROWS, wanted)
+    formula = formula_of(estimator)
+    assert formula is not None
+    answers = estimator.predict(ROWS) if wanted is TARGET else estimator.predict_proba(ROWS)
+    answers = answers[:, 1] if wanted is BINARY else answers
+    np.testing.assert_allclose(formula.answer(ROWS), answers, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["ExtraTrees", "GradientBoosting", "RandomForest"])
+def test_number_at_a_split_goes_the_same_way(kind):
+    """They compare in single precision: numbers beside a threshold, nearer than that can tell apart."""
+    estimator = getattr(ensemble, kind + "Regressor")(random_state=1).fit(ROWS, TARGET)
+    formula = formula_of(estimator)
+    assert formula is not None
+    splits = np.concatenate([each.tree_.threshold for each in np.ravel(estimator.estimators_)])
+    near = np.resize(splits[splits != -2], (TREE_ROWS_MAX, 4)) * (1 + np.array([[-1e-9, -1e-16, 0, 1e-9]]))
+    np.testing.assert_allclose(formula.answer(near), estimator.predict(near), rtol=1e-12, atol=1e-12)
+
+
+def test_boosted_trees_take_missing_numbers():
+    rows = ROWS.copy()
+    rows[::3, 1] = np.nan
+    estimator = ensemble.HistGradientBoostingClassifier().fit(rows, BINARY)
+    formula = formula_of(estimator)
+    assert formula is not None
+    assert formula.fits(rows[:TREE_ROWS_MAX])
+    np.testing.assert_allclose(formula.answer(rows), estimator.predict_proba(rows)[:, 1], rtol=1e-12)
+
+
+def test_rows_that_are_not_for_a_formula_are_left_to_the_estimator():
+    """Many at once, which it answers faster; and those of which it says what is wrong with them."""
+    forest = formula_of(ensemble.RandomForestClassifier(5).fit(ROWS, BINARY))
+    boosted = formula_of(ensemble.HistGradientBoostingClassifier(max_iter=5).fit(ROWS, BINARY))
+    assert forest is not None
+    assert boosted is not None
+    assert forest.fits(ROWS[:TREE_ROWS_MAX])
+    assert not forest.fits(ROWS)
+    for bad, taken in ((np.nan, True), (np.inf, False), (-np.inf, False)):
+        rows = ROWS[:2].copy()
+        rows[0, 0] = bad
+        assert not forest.fits(rows)
+        assert boosted.fits(rows) is taken
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=4, max_size=4))
+def test_no_score_leaves_zero_to_one_however_large_the_inputs(row):
+    assert STEEP is not None
+    (score,) = STEEP.answer(np.array([row]))
+    assert 0 <= score <= 1
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        linear_model.LogisticRegression().fit(ROWS, THREE),
+        linear_model.LinearRegression().fit(ROWS, np.column_stack([TARGET, TARGET])),
+        linear_model.SGDClassifier(loss="log_loss").fit(ROWS, BINARY),
+        linear_model.PoissonRegressor().fit(ROWS, np.abs(TARGET)),
+        tree.DecisionTreeRegressor().fit(ROWS, TARGET),
+        ensemble.AdaBoostClassifier().fit(ROWS, BINARY),
+        ensemble.HistGradientBoostingRegressor(categorical_features=[0]).fit(np.abs(ROWS.round()), TARGET),
+        ensemble.RandomForestRegressor(5).fit(ROWS, np.column_stack([TARGET, TARGET])),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_what_is_neither_a_line_nor_trees_has_no_formula(estimator):
+    assert formula_of(estimator) is None
+
+
+def test_an_estimator_that_answers_otherwise_has_none():
+    """A coefficient that scikit-learn keeps elsewhere, or a later version that computes otherwise."""
+
+    class Shifted(linear_model.LinearRegression):  # type: ignore[misc]  # has no types
+        def predict(self, X):  # noqa: N803  # its name there
+            return super().predict(X) + 1
+
+    Shifted.__module__, Shifted.__name__ = "sklearn.linear_model._base", "LinearRegression"
+    assert formula_of(Shifted().fit(ROWS, TARGET)) is None
