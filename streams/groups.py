@@ -1,8 +1,8 @@
 """A consumer group: one Faust app whose handlers get whole partition slices.
 
 A process may have several. Each has its own offsets, lag and rebalancing, so that what one of them
-handles slowly, or not at all, holds up nothing of the others. An idle group costs half a megabyte, a
-thread and a fetch every 1.5 seconds.
+handles slowly, or not at all, holds up nothing of the others. An idle group costs half a megabyte and a
+fetch every 1.5 seconds.
 """
 
 import asyncio
