@@ -11,7 +11,7 @@ import numpy.typing as npt
 from services.settings import Settings
 from services.versions import inputs
 from services.versions.contract import BINARY, Contract, ContractError, class_order
-from services.versions.formulas import formula_of
+from services.versions.formulas import shortcut_of
 from services.versions.inputs import Columns, Inputs, Kind
 from services.versions.structure import Structure, structure_of
 
@@ -62,8 +62,7 @@ class SklearnModel:
         self._knows_names = _check_names(estimator, self._names)
         self.class_order = _class_order(estimator, contract)
         """Where the estimator has each declared class; empty for a regression."""
-        are_numbers = all(kind is Kind.NUMBER for kind in contract.wanted.values())
-        self._formula = formula_of(estimator) if are_numbers else None
+        self._shortcut = shortcut_of(estimator, contract.wanted)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Go to another process as what it is made of."""
@@ -76,11 +75,9 @@ class SklearnModel:
 
     def predict(self, columns: Columns) -> npt.NDArray[np.float64]:
         """Return the outputs of n rows; see `services.versions.contract.Model`."""
-        if self._formula is not None:
-            matrix = np.array([columns[name] for name in self._names]).T
-            if self._formula.fits(matrix):
-                outputs = self._formula.answer(matrix)
-                return outputs if outputs.ndim == 1 else outputs[:, self.class_order]
+        outputs = None if self._shortcut is None else self._shortcut.answer(columns)
+        if outputs is not None:
+            return outputs if outputs.ndim == 1 else outputs[:, self.class_order]
         rows = self._input(columns)
         if not self.class_order:
             return np.asarray(self._estimator.predict(rows), dtype=np.float64)

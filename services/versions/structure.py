@@ -103,14 +103,14 @@ def _of_columns(step: Any, incoming: list[int]) -> list[int] | None:
         span = step.output_indices_[name]
         if span.start == span.stop:  # dropped, or of no column
             continue
-        made = _origins(transformer, _chosen(columns, names, incoming))
+        made = _origins(transformer, chosen(columns, names, incoming))
         if made is None or len(made) != span.stop - span.start:
             return None
         parts[span.start] = made
     return [place for start in sorted(parts) for place in parts[start]]
 
 
-def _chosen(columns: Any, names: Sequence[str], incoming: list[int]) -> list[int]:
+def chosen(columns: Any, names: Sequence[str], incoming: list[int]) -> list[int]:
     """Return the columns that a part of a ColumnTransformer gets, in whichever way it names them."""
     if isinstance(columns, str):
         columns = [columns]

@@ -1,4 +1,4 @@
-"""Topics with a real schema registry: events, requests and labels through the real processes."""
+"""Topics with a real schema registry: events, requests and labels through all processes that read them."""
 
 import datetime as dt
 import signal
@@ -23,6 +23,7 @@ from tests.schema_registry import SchemaRegistry
 from tests.waiting import until
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
+EARLIER = NOW - dt.timedelta(hours=6)
 
 DEFINITIONS = """
 from datetime import timedelta
@@ -65,6 +66,14 @@ label:
   value: y
   horizon_hours: 1
   schema: {id: string, at: timestamp, y: float}
+learning: {every_hours: 1, minimum_labels: 1}
+"""
+LEARNER = """
+from river import linear_model
+
+
+def learner(categorical, numeric):
+    return linear_model.LinearRegression()
 """
 
 
@@ -96,6 +105,7 @@ def made(
     definitions = DEFINITIONS.replace("SALE", SALE).replace("PREFIX", unique_name)
     (repository / "definitions.py").write_text(definitions, encoding="utf-8")
     (repository / "feature_store.yaml").write_text(STORE.replace("PREFIX", unique_name), encoding="utf-8")
+    (folder / "training.py").write_text(LEARNER, encoding="utf-8")
     (folder / "model.yaml").write_text(MODEL.replace("PREFIX", unique_name), encoding="utf-8")
     changes = {
         "broker": kafka,
@@ -178,8 +188,8 @@ def world(made: Settings, unique_name: str) -> Iterator[World]:
     world.close()
 
 
-def ask(identity: str) -> dict[str, Any]:
-    return {"id": identity, "shop": "mill", "at": NOW, "more": 1}
+def ask(identity: str, at: dt.datetime = EARLIER) -> dict[str, Any]:
+    return {"id": identity, "shop": "mill", "at": at, "more": 1}
 
 
 def test_a_registry_s_records_go_through_and_wait_while_it_is_away(
@@ -199,14 +209,18 @@ def test_a_registry_s_records_go_through_and_wait_while_it_is_away(
     with (
         Process("features", made, log=tmp_path / "features.log") as features,
         Process("scoring", made, log=tmp_path / "scoring.log") as scoring,
+        Process("drift", made, log=tmp_path / "drift.log") as drift,
+        Process("learning", made, log=tmp_path / "learning.log") as learning,
     ):
         sales = f"{name}.sales"
-        world.send(sales, world.avro(sales, SALE, {"shop": "mill", "at": NOW, "amount": 4.5}), b"poison")
+        world.send(sales, world.avro(sales, SALE, {"shop": "mill", "at": EARLIER, "amount": 4.5}), b"poison")
         features.wait_ready()
         scoring.wait_ready()
         until(lambda: served(features, name) == 4.5, "the sale is served")
         requests_are_answered_or_dead_letters(world)
         labels_are_written_by_their_schema(scoring, world, made)
+        until(lambda: drift.count("driftline_labels", model=name, result="joined") == 1, "drift joins it")
+        labels_are_learned(scoring, world, learning)
         nothing_is_done_without_the_registry(scoring, world, schema_registry)
 
     world.client.set_compatibility(f"{name}.requests-value", "NONE")
@@ -240,11 +254,27 @@ def requests_are_answered_or_dead_letters(world: World) -> None:
     assert reasons[3].endswith("has no field 'shop', which is declared")
 
 
+def label(scoring: Process, identity: str, at: dt.datetime) -> None:
+    """Send a label over HTTP, where it is plain JSON."""
+    body = {"labels": [{"id": identity, "at": at.isoformat(), "y": 2.0}]}
+    answer = httpx.post(f"{scoring.url}/feedback", json=body, timeout=10)
+    assert answer.status_code == 202, answer.text
+
+
+def labels_are_learned(scoring: Process, world: World, learning: Process) -> None:
+    """The first one's interval ends with a label of hours later."""
+    world.send(f"{world.name}.requests", world.avro(f"{world.name}.requests", REQUEST, ask("r6", NOW)))
+    until(lambda: world.answered("r6"), "the later request is answered")
+    label(scoring, "r6", NOW)
+    until(
+        lambda: learning.count("driftline_learning_labels", model=world.name, result="learned") >= 1,
+        "the first label is learned",
+    )
+
+
 def labels_are_written_by_their_schema(scoring: Process, world: World, settings: Settings) -> None:
     """What comes over HTTP is plain JSON, and is written as the label topic is read."""
-    label = {"id": "r1", "at": NOW.isoformat(), "y": 2.0}
-    answer = httpx.post(f"{scoring.url}/feedback", json={"labels": [label]}, timeout=10)
-    assert answer.status_code == 202, answer.text
+    label(scoring, "r1", EARLIER)
     topic = f"{world.name}.labels"
     consumer = KafkaConsumer(topic, bootstrap_servers=settings.broker, auto_offset_reset="earliest")
     value = next(consumer).value
@@ -273,12 +303,12 @@ def nothing_is_done_without_the_registry(
         world.read()
         assert "r4" not in world.predictions
         assert "r5" not in world.predictions
-        assert world.committed() <= 5
+        assert world.committed() <= 6
     finally:
         schema_registry.signal(signal.SIGCONT)
     until(lambda: world.answered("r4", "r5"), "both are answered")
     assert len(world.letters) == 4
-    until(lambda: world.committed() == 7, "all is committed")
+    until(lambda: world.committed() == 8, "all is committed")
 
 
 def retried(scoring: Process) -> bool:

@@ -128,7 +128,8 @@ class Answering:
         self.outputs = np.array(outputs)
 
     def predict(self, columns: inputs.Columns) -> Any:
-        return self.outputs
+        count = len(next(iter(columns.values())))
+        return np.resize(self.outputs, (count, *self.outputs.shape[1:])) if count > 2 else self.outputs
 
 
 def test_model_that_answers_otherwise_does_not_prove_itself(tmp_path: Path):
@@ -150,16 +151,28 @@ def test_golden_batch_holds_rows_as_the_model_gets_them(tmp_path: Path):
     class Watching(Answering):
         def predict(self, columns: inputs.Columns) -> Any:
             seen.append(columns)
-            return self.outputs
+            return super().predict(columns)
 
     given = {"x": np.array([1.5, np.nan]), "colour": np.array(["red", None], dtype=object)}
     golden.write(tmp_path, Watching([0.0, 1.0]), given)
     golden.prove(golden.read(tmp_path, {name: GIVEN[name] for name in given}), Watching([0.0, 1.0]))
-    written, *read = seen
-    assert len(read) == golden.WARMING_CALLS
-    for columns_read in read:
-        for name in given:
-            pd.testing.assert_series_equal(pd.Series(columns_read[name]), pd.Series(written[name]))
+    written, few, many = seen
+    for name in given:
+        pd.testing.assert_series_equal(pd.Series(few[name]), pd.Series(written[name]))
+        pd.testing.assert_series_equal(pd.Series(many[name][-2:]), pd.Series(written[name]))
+        assert len(many[name]) == golden.MANY_ROWS
+
+
+def test_model_that_answers_many_rows_otherwise_does_not_prove_itself(tmp_path: Path):
+    """As one does that has another way for them, which differs."""
+
+    class Other(Answering):
+        def predict(self, columns: inputs.Columns) -> Any:
+            return super().predict(columns) + (len(columns["x"]) > golden.ROWS_MAX)
+
+    golden.write(tmp_path, Answering([0.5, 0.25]), {"x": np.array([1.0, 2.0])})
+    with pytest.raises(GoldenError, match="128 of 128 values"):
+        golden.prove(golden.read(tmp_path, {"x": Kind.NUMBER}), Other([0.5, 0.25]))
 
 
 def test_version_without_a_golden_batch_is_refused(tmp_path: Path):
