@@ -18,38 +18,54 @@ Ranks = npt.NDArray[np.float64]
 def middle_ranks(values: npt.NDArray[np.generic]) -> Ranks:
     """Return the rank of each value among all, ``(n_rows,)`` between 0 and 1, ties in the middle."""
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    middles: Ranks = ((np.cumsum(counts) - counts / 2) / max(len(values), 1))[places]
-    return middles
+    return middles(counts)[places]
 
 
-def design_effect(ranks: Ranks, times_ms: npt.NDArray[np.int64], block_ms: int) -> float:
-    """Return how much more sums over a time vary than sums of independent values, from above; at least 1.
-
-    Args:
-        ranks: Among the reference, ties in the middle, ``(n_rows,)``. Ranks whose ties are broken by chance
-            vary by what the middle ones lack of a uniform variance; that part is independent.
-        times_ms: Event times, ``(n_rows,)``.
-        block_ms: From there on values are taken for independent.
-
-    The largest counts of those of blocks of this length, or an eighth of all time if that is less, and
-    of each half as long: over a day the hours even out, over an hour they do not. Of sums of ranks and of
-    their squares, too, the larger counts.
-    """
-    if not len(ranks):
-        return 1.0
-    longest_ms = min(block_ms, int(times_ms.max() - times_ms.min()) // BLOCKS_MIN)
-    lengths_ms = [longest_ms >> halved for halved in range(HALVINGS) if longest_ms >> halved]
-    return max([1.0, *(_of_blocks(ranks, times_ms // length_ms) for length_ms in lengths_ms)])
+def middles(counts: npt.NDArray[np.int64]) -> Ranks:
+    """Return the rank of the middle of each group of ties, between 0 and 1, by their counts in order."""
+    ranks: Ranks = (np.cumsum(counts) - counts / 2) / max(int(counts.sum()), 1)
+    return ranks
 
 
-def _of_blocks(ranks: Ranks, block_of: npt.NDArray[np.int64]) -> float:
-    """Return the design effect of blocks of one length.
+class Blocks:
+    """Rows divided by time into blocks of several lengths, once for all that is known of them."""
+
+    def __init__(self, times_ms: npt.NDArray[np.int64], block_ms: int) -> None:
+        """Divide rows.
+
+        Args:
+            times_ms: Event times, ``(n_rows,)``.
+            block_ms: From there on values are taken for independent.
+        """
+        span_ms = int(times_ms.max() - times_ms.min()) if len(times_ms) else 0
+        longest_ms = min(block_ms, span_ms // BLOCKS_MIN)
+        lengths_ms = [longest_ms >> halved for halved in range(HALVINGS) if longest_ms >> halved]
+        self._divided = [
+            np.unique(times_ms // length_ms, return_inverse=True, return_counts=True)[1:]
+            for length_ms in lengths_ms
+        ]
+
+    def design_effect(self, ranks: Ranks) -> float:
+        """Return how much more sums over a time vary than independent ones would, from above; at least 1.
+
+        Args:
+            ranks: Among the reference, ties in the middle, ``(n_rows,)``. Ranks whose ties are broken by
+                chance vary by what the middle ones lack of a uniform variance; that part is independent.
+
+        The largest counts of those of blocks of the given length, or an eighth of all time if that is less,
+        and of each half as long: over a day the hours even out, over an hour they do not. Of sums of ranks
+        and of their squares, too, the larger counts.
+        """
+        return max([1.0, *(_of_blocks(ranks, places, rows) for places, rows in self._divided)])
+
+
+def _of_blocks(ranks: Ranks, places: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> float:
+    """Return the design effect of blocks of one length: of each row its block, of each block its rows.
 
     The mean over B blocks of ``sum^2 / (n variance)`` is D. If sums are normal it is D times a chi-square
     of B - 1 degrees of freedom by that number, so dividing by the lower 5 % point is too low for one
     reference in twenty.
     """
-    _, places, rows = np.unique(block_of, return_inverse=True, return_counts=True)
     blocks = len(rows)
     if blocks < BLOCKS_MIN:
         return 1.0

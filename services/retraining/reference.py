@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from services import pairs
 from services.measures import Answer, Measures
-from services.model import ModelDeclaration, Monitoring
+from services.model import ModelDeclaration
 from services.retraining import blocks
-from services.seasons import seasons_of
+from services.seasons import Part, seasons_of
 from services.segments import segments_of
 from streams.records import FeatureReference, PairReference, Reference
 
@@ -53,14 +53,17 @@ def build(
     columns = {
         name: features[name].to_numpy(dtype=object if name in text else float) for name in features.columns
     }
+    divided = blocks.Blocks(times_ms, monitoring.block_ms)
     made = [
         msgspec.structs.replace(
-            of_column(name, values, times_ms, monitoring), importance=importances.get(name)
+            of_column(name, values, times_ms, monitoring.season.get(name, ()), divided),
+            importance=importances.get(name),
         )
         for name, values in columns.items()
     ]
     made = by_segment(made, list(columns.values()), monitoring.segments)
-    score = of_column("score", scores, held_out_ms, monitoring)
+    divided = blocks.Blocks(held_out_ms, monitoring.block_ms)
+    score = of_column("score", scores, held_out_ms, monitoring.season.get("score", ()), divided)
     measured = _measured(declaration, scores, labels)
     held_out: dict[str, npt.NDArray[Any]] = {"labels": np.ones(len(labels)), "positives": labels, **measured}
     return Reference(
@@ -68,8 +71,8 @@ def build(
         features=made,
         score=score,
         log_loss=log_loss,
-        loss_design_effect=blocks.design_effect(
-            blocks.middle_ranks(np.where(labels == 1, 1 - scores, scores)), held_out_ms, monitoring.block_ms
+        loss_design_effect=divided.design_effect(
+            blocks.middle_ranks(np.where(labels == 1, 1 - scores, scores))
         ),
         pairs=of_pairs(made, list(columns.values()), times_ms),
         measures={name: float(values.mean()) for name, values in measured.items()},
@@ -133,24 +136,25 @@ def of_pairs(
 
 
 def of_column(
-    feature: str, values: npt.NDArray[Any], times_ms: Times, monitoring: Monitoring
+    feature: str, values: npt.NDArray[Any], times_ms: Times, season: Sequence[Part], divided: blocks.Blocks
 ) -> FeatureReference:
     """Count numbers or texts (n,) overall and by season, and tell how alike those of one block are."""
     made = of_categories(feature, values) if values.dtype == object else of_numbers(feature, values)
     cells = _cells(made, values)
-    season = monitoring.season.get(feature, ())
     season_of = seasons_of(times_ms, season)
     ranks = np.empty(len(cells))
     counts = {}
     for number in np.unique(season_of):
         rows = season_of == number
-        ranks[rows] = blocks.middle_ranks(cells[rows])
-        counts[str(number)] = np.bincount(cells[rows], minlength=len(made.counts) + 1).tolist()
+        own = cells[rows]
+        found = np.bincount(own, minlength=len(made.counts) + 1)
+        ranks[rows] = blocks.middles(found)[own]
+        counts[str(number)] = found.tolist()
     return msgspec.structs.replace(
         made,
         season=list(season),
         seasons=counts if season else {},
-        design_effect=blocks.design_effect(ranks, times_ms, monitoring.block_ms),
+        design_effect=divided.design_effect(ranks),
     )
 
 

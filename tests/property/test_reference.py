@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.model import Monitoring
-from services.retraining import evaluation, reference
+from services.retraining import blocks, evaluation, reference
 
 numbers = st.lists(st.floats(allow_infinity=False, width=32), max_size=200)
 
@@ -51,9 +51,8 @@ DAY_MS = 86_400_000
 
 
 def days_of(values, rows_a_day=200, season=()):
-    monitoring = Monitoring(season={"x": season})
     times_ms = np.arange(len(values)) * (DAY_MS // rows_a_day)
-    return reference.of_column("x", values, times_ms, monitoring)
+    return reference.of_column("x", values, times_ms, season, blocks.Blocks(times_ms, Monitoring().block_ms))
 
 
 @given(st.lists(st.sampled_from(["a", "b", None]), max_size=100))
