@@ -26,7 +26,7 @@ _FORESTS = frozenset({"ExtraTrees", "RandomForest"})
 _BOOSTED = frozenset({"GradientBoosting", "HistGradientBoosting"})
 TREE_ROWS_MAX = 64
 """Rows up to which treelite is faster, one thread each."""
-PROBES = 64
+PROBES = TREE_ROWS_MAX
 DIFFERENCE_MAX = 1e-12
 
 
@@ -65,7 +65,7 @@ class Shortcut:
 def shortcut_of(estimator: Any, wanted: Inputs) -> Shortcut | None:
     """Return a shortcut of a fitted estimator or pipeline with these inputs.
 
-    None for one that has none, and for one that answers some made-up rows otherwise.
+    None for one that has none, and for one that answers some made-up rows otherwise, or none of them.
     """
     from sklearn.pipeline import Pipeline
 
@@ -75,8 +75,8 @@ def shortcut_of(estimator: Any, wanted: Inputs) -> Shortcut | None:
     if formula is None or matrix_of is None or (len(steps) == 1 and Kind.TEXT in wanted.values()):
         return None
     made = Shortcut(matrix_of, formula)
-    texts = preprocessing.texts(steps[:-1])
-    return made if all(_is_proved(made, estimator, probe) for probe in _probes(wanted, texts)) else None
+    found = {_is_same(made, estimator, probe) for probe in _probes(wanted, preprocessing.texts(steps[:-1]))}
+    return made if True in found and False not in found else None
 
 
 def _formula_of(estimator: Any) -> Formula | None:
@@ -152,14 +152,15 @@ def _probes(wanted: Inputs, texts: Sequence[str | None]) -> Iterator[Columns]:
         }
 
 
-def _is_proved(shortcut: Shortcut, estimator: Any, columns: Columns) -> bool:
+def _is_same(shortcut: Shortcut, estimator: Any, columns: Columns) -> bool | None:
+    """Tell whether both answer the same; None for rows that the shortcut leaves to the estimator."""
     names = list(columns)
     knows_names = getattr(estimator, "feature_names_in_", None) is not None
     asked: Any = inputs.frame(columns, names)
     asked = asked if knows_names else asked.to_numpy()
     found = shortcut.answer(columns)
     if found is None:
-        return True  # it leaves such rows to the estimator
+        return None
     if hasattr(estimator, "predict_proba"):
         expected = estimator.predict_proba(asked)
         expected = expected[:, 1] if expected.shape[1] == 2 else expected

@@ -208,3 +208,10 @@ def test_pipelines_answer_the_same(encoder, numbers, last):
 def test_a_step_that_is_not_known_leaves_all_to_the_estimator(step):
     estimator = trip_pipeline(step, NUMBERS, linear_model.LogisticRegression()).fit(TRIPS, BINARY)
     assert shortcut_of(estimator, KINDS) is None
+
+
+def test_a_pipeline_of_which_no_made_up_row_can_be_asked_has_no_shortcut():
+    """What is unknown is nan here, which a line does not take."""
+    encoder = preprocessing.OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
+    estimator = trip_pipeline(encoder, NUMBERS, linear_model.LogisticRegression()).fit(TRIPS, BINARY)
+    assert shortcut_of(estimator, KINDS) is None
