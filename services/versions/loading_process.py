@@ -37,12 +37,9 @@ class LoadingProcess:
         starting = self._replaced(self._starting) if self._starting.has_ended else self._starting
         try:
             proved = starting.loader().load(settings, declaration, given, version)
-        except LOST as error:
+        except LOST:  # over this version, or over another one that was being loaded
             self._replaced(starting)
-            raise RegistryError(
-                f"{declaration.name} version {version}: the process that loads versions ended over it "
-                f"({error!r}); was there too little memory?"
-            ) from error
+            proved = _load_alone(settings, declaration, given, version)
         if proved is None:
             return loading.load(settings, declaration, given, version)
         try:
@@ -57,6 +54,20 @@ class LoadingProcess:
             if self._starting is ended:
                 self._starting = _Starting()
             return self._starting
+
+
+def _load_alone(settings: Settings, declaration: ModelDeclaration, given: Inputs, version: int) -> Any:
+    """Load a version in a process that loads nothing else, so that it is this one if that ends as well."""
+    alone = _Starting()
+    try:
+        return alone.loader().load(settings, declaration, given, version)
+    except LOST as error:
+        raise RegistryError(
+            f"{declaration.name} version {version}: the process that loads versions ended over it twice "
+            f"({error!r}); was there too little memory?"
+        ) from error
+    finally:
+        alone.end()
 
 
 class _Starting(threading.Thread):
@@ -87,6 +98,12 @@ class _Starting(threading.Thread):
         if self._error is not None:
             raise EOFError(repr(self._error)) from self._error
         return self._loader
+
+    def end(self) -> None:
+        """Wait for it, then end it."""
+        self.join()
+        if self._error is None:
+            self._manager.shutdown()
 
 
 class _Loader:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -56,22 +57,44 @@ def test_version_is_loaded_elsewhere_and_answers_here(
     assert again.size_bytes == first.size_bytes > 0
 
 
-def test_process_that_ends_over_a_version_is_told_and_replaced(
+def test_process_that_ends_over_another_version_is_replaced_unnoticed(
     settings: Settings, version: int, unique_name: str
 ) -> None:
-    """As one does whose version is too large for the machine. Others load from the next one on."""
+    """A version that was being loaded in it is loaded in another one."""
     before = children()
     process = LoadingProcess()
     own = declaration(name=unique_name)
     process.load(settings, own, GIVEN, version)
     (child,) = children() - before
     child.suspend()  # so that it is in the middle of the load when it ends
-    killer = subprocess.Popen(["/bin/sh", "-c", f"sleep 1; kill -9 {child.pid}"])
-    with pytest.raises(
-        RegistryError, match=rf"{unique_name} version {version}: the process .* ended over it"
-    ):
-        process.load(settings, own, GIVEN, version)
-    killer.wait(5)
+    killer = threading.Timer(1, child.kill)
+    killer.start()
+    assert 0.5 < process.load(settings, own, GIVEN, version).predict(ROW)[0] < 1
+    assert not killer.is_alive()
+
+
+def test_version_over_which_each_process_ends_is_told(
+    settings: Settings, version: int, unique_name: str
+) -> None:
+    """As over one that is too large for the machine. Others load from the next process on."""
+    before = children()
+    process = LoadingProcess()
+    own = declaration(name=unique_name)
+    told = threading.Event()
+
+    def kill() -> None:
+        while not told.wait(0.05):
+            for child in children() - before:
+                child.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with pytest.raises(RegistryError, match=rf"{unique_name} version {version}: .* ended over it twice"):
+            process.load(settings, own, GIVEN, version)
+    finally:
+        told.set()
+        killer.join()
     assert 0.5 < process.load(settings, own, GIVEN, version).predict(ROW)[0] < 1
 
 
