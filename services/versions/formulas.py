@@ -69,10 +69,12 @@ def shortcut_of(estimator: Any, wanted: Inputs) -> Shortcut | None:
     """
     from sklearn.pipeline import Pipeline
 
-    names = list(wanted)
     steps = [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
-    formula, matrix_of = _formula_of(steps[-1]), preprocessing.compiled(steps[:-1], names)
-    if formula is None or matrix_of is None or (len(steps) == 1 and Kind.TEXT in wanted.values()):
+    matrix_of = preprocessing.compiled(steps[:-1], list(wanted))
+    if matrix_of is None or (len(steps) == 1 and Kind.TEXT in wanted.values()):
+        return None
+    formula = _formula_of(steps[-1])
+    if formula is None:
         return None
     made = Shortcut(matrix_of, formula)
     found = {_is_same(made, estimator, probe) for probe in _probes(wanted, preprocessing.texts(steps[:-1]))}

@@ -16,8 +16,10 @@ from services.versions.inputs import Columns
 from services.versions.structure import chosen
 
 Floats = npt.NDArray[np.float64]
-Column = Callable[[Columns], npt.NDArray[Any]]
-"""From the inputs, by name, to one column (n,): numbers, or texts with None."""
+Call = dict[Any, npt.NDArray[Any]]
+"""The inputs of one call by name, and what was made of them once for several columns."""
+Column = Callable[[Call], npt.NDArray[Any]]
+"""From a call to one column (n,): numbers, or texts with None."""
 _Compiled = list[Column] | None
 
 
@@ -32,7 +34,12 @@ def compiled(steps: Sequence[Any], names: Sequence[str]) -> Callable[[Columns], 
     if columns is None:
         return None
     known = columns
-    return lambda inputs: np.array([column(inputs) for column in known], dtype=np.float64).T
+
+    def matrix_of(inputs: Columns) -> Floats:
+        call = dict(inputs)  # which `_once` adds to
+        return np.array([column(call) for column in known], dtype=np.float64).T
+
+    return matrix_of
 
 
 def texts(steps: Sequence[Any]) -> list[str]:
@@ -47,7 +54,7 @@ def texts(steps: Sequence[Any]) -> list[str]:
 
 
 def _given(name: str) -> Column:
-    return lambda inputs: inputs[name]
+    return lambda call: call[name]
 
 
 def _behind(steps: Sequence[Any], columns: _Compiled) -> _Compiled:
@@ -101,8 +108,8 @@ def _imputer(step: Any, columns: list[Column]) -> _Compiled:
         return None
 
     def filled(column: Column, fill: float) -> Column:
-        def fill_in(inputs: Columns) -> Floats:
-            values = column(inputs)
+        def fill_in(call: Call) -> Floats:
+            values = column(call)
             return np.where(np.isnan(values), fill, values)
 
         return fill_in
@@ -117,7 +124,7 @@ def _standard(step: Any, columns: list[Column]) -> _Compiled:
 
 
 def _scaled(column: Column, mean: float, scale: float) -> Column:
-    return lambda inputs: (column(inputs) - mean) / scale
+    return lambda call: (column(call) - mean) / scale
 
 
 def _ordinal(step: Any, columns: list[Column]) -> _Compiled:
@@ -138,13 +145,25 @@ def _one_hot(step: Any, columns: list[Column]) -> _Compiled:
     made: list[Column] = []
     for column, (own, has_missing) in zip(columns, codes, strict=True):
         last = len(own)  # nan is the last category where it is one
-        coded = _coded(column, own, float(last) if has_missing else -1.0, -1.0)
+        coded = _once(_coded(column, own, float(last) if has_missing else -1.0, -1.0))
         made += [_is_code(coded, code) for code in range(last + has_missing)]
     return made
 
 
+def _once(column: Column) -> Column:
+    """Make a column once a call, however many others are made of it."""
+    key = object()
+
+    def once(call: Call) -> npt.NDArray[Any]:
+        if key not in call:
+            call[key] = column(call)
+        return call[key]
+
+    return once
+
+
 def _is_code(coded: Column, code: int) -> Column:
-    return lambda inputs: coded(inputs) == code
+    return lambda call: coded(call) == code
 
 
 def _codes_of_each(step: Any) -> list[tuple[Mapping[Any, float], bool]] | None:
@@ -162,8 +181,8 @@ def _codes_of_each(step: Any) -> list[tuple[Mapping[Any, float], bool]] | None:
 
 
 def _coded(column: Column, codes: Mapping[Any, float], missing: float, unknown: float) -> Column:
-    def code(inputs: Columns) -> Floats:
-        values = column(inputs).tolist()
+    def code(call: Call) -> Floats:
+        values = column(call).tolist()
         return np.array([missing if _is_nan(value) else codes.get(value, unknown) for value in values])
 
     return code
