@@ -39,5 +39,5 @@ WORKDIR /var/lib/driftline
 USER 10001:10001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=6 \
     CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(os.environ['HEALTH_URL'], timeout=3)"]
-ENTRYPOINT ["python", "-m", "services.cli"]
+ENTRYPOINT ["python", "-m", "services.operations.cli"]
 CMD ["scoring"]

@@ -43,12 +43,13 @@ def make_archive(home: Path, size: int) -> None:
     import pyarrow as pa
     from deltalake import write_deltalake
 
-    from services import feast_repository, inference_log
-    from services.archive import tables
-    from services.settings import Settings
+    from services.archive import row_schemas
+    from services.feature_store import repository
+    from services.monitoring import inference_log
+    from services.runtime.settings import Settings
 
     settings = Settings(home=home)
-    feast_repository.apply(settings)
+    repository.apply(settings)
     rng = random.Random(1)
     for start in range(0, size, BATCH):
         numbers = range(start, min(size, start + BATCH))
@@ -61,10 +62,10 @@ def make_archive(home: Path, size: int) -> None:
             [departure(number, rng) for number in numbers],
             [None for _ in numbers],
         ]
-        arrays = [pa.array(c, f.type) for c, f in zip(columns, tables.EVENTS.schema, strict=True)]
-        batch = pa.Table.from_arrays(arrays, schema=tables.EVENTS.schema)
+        arrays = [pa.array(c, f.type) for c, f in zip(columns, row_schemas.EVENTS.schema, strict=True)]
+        batch = pa.Table.from_arrays(arrays, schema=row_schemas.EVENTS.schema)
         uri = inference_log.path(settings, inference_log.EVENTS)
-        write_deltalake(uri, batch, mode="append", partition_by=[tables.EVENTS.partition_by])
+        write_deltalake(uri, batch, mode="append", partition_by=[row_schemas.EVENTS.partition_by])
 
 
 def departure(number: int, rng: random.Random) -> bytes:
@@ -84,13 +85,13 @@ def departure(number: int, rng: random.Random) -> bytes:
 
 def backfill(home: Path) -> None:
     """Run once; print seconds and the most memory that the process ever had."""
-    from services import feature_plan
+    from services.feature_store import repository
     from services.features.offline import backfill as offline
-    from services.settings import Settings
+    from services.runtime.settings import Settings
 
     settings = Settings(home=home)
     started = time.perf_counter()
-    offline.run(settings, feature_plan.load(settings), lambda *_: None, views=[VIEW])
+    offline.run(settings, repository.load(settings), lambda *_: None, views=[VIEW])
     seconds = time.perf_counter() - started
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"seconds": seconds, "peak_mb": peak_mb}))

@@ -15,13 +15,13 @@ from bench import drift_peers, drift_windows, report
 from bench import drift_streams as streams
 from bench.drift_streams import Ranks
 from bench.report import Figures
-from services.drift import statistics
-from services.drift.cells import FeatureCells
-from services.drift.detection import Detector
-from services.drift.edetector import EDetector
-from services.drift.river_detectors import RiverDetector
-from services.model import Detector as Name
+from services.drift.binning import statistics
+from services.drift.binning.bin_counts import FeatureCells
+from services.drift.detectors.e_detector import EDetector
+from services.drift.detectors.protocol import Detector
+from services.drift.detectors.river_detectors import RiverDetector
 from services.retraining import reference
+from services.runtime.declaration import Detector as Name
 
 REPLICATES = 200
 PATIENCE_ROWS = 2000

@@ -16,16 +16,16 @@ import numpy as np
 from bench import report
 from bench.report import Figures
 from services.drift import judge
+from services.drift.binning.binning import Rows
 from services.drift.engine import Engine, fresh_state
+from services.drift.gathered_slices import Slicer
 from services.drift.judge import Judge
-from services.drift.placing import Rows
+from services.drift.monitored_model import SNAPSHOTS, GatheredSource
 from services.drift.references import References
-from services.drift.served import SNAPSHOTS, GatheredSource
-from services.drift.slices import Slicer
-from services.drift.window import Window, WindowState
-from services.feed import Feed
-from services.model import ModelDeclaration
+from services.drift.windows.window import Window, WindowState
+from services.monitoring.prediction_decoder import Feed
 from services.retraining import reference
+from services.runtime.declaration import ModelDeclaration
 from streams import garbage, records
 from streams.inputs import LABEL, PREDICTION, Place
 

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal
 
-from services.drift.cells import Places
-from services.drift.edetector import EDetector
-from services.drift.multivariate import PairDetector
-from services.drift.ranks import Ranking
-from services.pairs import Moments, Scorer, Scores
-from services.retraining import blocks, reference
+from services.drift.binning.bin_counts import Places
+from services.drift.detectors.e_detector import EDetector
+from services.drift.detectors.ranks import Ranking
+from services.drift.detectors.relation_detector import PairDetector
+from services.monitoring.rank_correlation import Moments, Scorer, Scores
+from services.retraining import design_effect, reference
 
 Ranks = npt.NDArray[np.float64]
 Sample = npt.NDArray[np.float64]
@@ -82,8 +82,8 @@ def blocked_ranks(features: int, blocks_known: int, rows: int, seed: int) -> tup
     """Return ranks of values that are alike within blocks, and the reference's design effects."""
     random = np.random.default_rng(seed)
     known = _blocked(random, blocks_known * BLOCK_ROWS, features)
-    divided = blocks.Blocks(np.arange(len(known)), BLOCK_ROWS)
-    effects = [divided.design_effect(blocks.middle_ranks(column)) for column in known.T]
+    divided = design_effect.Blocks(np.arange(len(known)), BLOCK_ROWS)
+    effects = [divided.design_effect(design_effect.middle_ranks(column)) for column in known.T]
     return Monitor(known).ranks(_blocked(random, rows, features)), np.array(effects)
 
 
@@ -100,8 +100,8 @@ def correlated_ranks(features: int, rows: int, seed: int, *, alike: bool) -> tup
     blocks_known = 40
     known = _autoregression(random, blocks_known * BLOCK_ROWS, features)
     values = _autoregression(random, rows, features)
-    divided = blocks.Blocks(np.arange(len(known)), BLOCK_ROWS)
-    effects = [divided.design_effect(blocks.middle_ranks(column)) for column in known.T]
+    divided = design_effect.Blocks(np.arange(len(known)), BLOCK_ROWS)
+    effects = [divided.design_effect(design_effect.middle_ranks(column)) for column in known.T]
     return Monitor(known).ranks(values), np.array(effects) if alike else np.ones(features)
 
 
@@ -122,8 +122,8 @@ def pair_detector(known: Sample, threshold_rows: float) -> tuple[PairDetector, C
     """Return what watches how features go together, and what gives values their scores."""
     made = [reference.of_numbers(f"f{number}", column) for number, column in enumerate(known.T)]
     places, scorers = [Places(one) for one in made], [Scorer(one) for one in made]
-    divided = blocks.Blocks(np.arange(len(known)), BLOCK_ROWS)
-    effects = np.array([divided.design_effect(blocks.middle_ranks(column)) for column in known.T])
+    divided = design_effect.Blocks(np.arange(len(known)), BLOCK_ROWS)
+    effects = np.array([divided.design_effect(design_effect.middle_ranks(column)) for column in known.T])
 
     def scores_of(values: Sample) -> Scores:
         times_ms = np.zeros(len(values), dtype=np.int64)

@@ -15,8 +15,8 @@ import pandas as pd
 
 from bench import environments
 from bench.report import Figures
-from services.drift.cells import FeatureCells
-from services.drift.comparison import Limits, compare
+from services.drift.binning.bin_counts import FeatureCells
+from services.drift.windows.comparison import Limits, compare
 from services.retraining import reference
 
 PEERS = ("evidently", "nannyml")

@@ -30,9 +30,9 @@ from bench import processes
 from bench.report import Figures
 from bench.scoring_job import installation
 from bench.scoring_job.installation import NAMES, PARTITIONS
-from services import feast_repository
-from services.embedded import ports
-from services.settings import Settings
+from services.feature_store import repository
+from services.operations.local_servers import ports
+from services.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from streams.producer import Record
@@ -121,10 +121,10 @@ def measure(settings: Settings) -> tuple[dict[str, dict[str, Figures]], dict[str
         }
     )
     os.environ |= settings.environment()
-    os.environ["DRIFTLINE_ONLINE_STORE"] = feast_repository.online_store_address(settings.redis_url)
-    feast_repository.apply(settings)
+    os.environ["DRIFTLINE_ONLINE_STORE"] = repository.online_store_address(settings.redis_url)
+    repository.apply(settings)
     _create_topics(settings)
-    with _features(settings) as process, feast_repository.quiet():
+    with _features(settings) as process, repository.quiet():
         rates = _rates(settings, process)
         costs = _costs(settings, process)
     theirs = max(rate for name, rate in rates.items() if name != OURS)
@@ -143,7 +143,7 @@ def _create_topics(settings: Settings) -> None:
 @contextlib.contextmanager
 def _features(settings: Settings) -> Iterator[Process]:
     log_file = settings.home / "features.log"
-    with processes.running([sys.executable, "-m", "services.cli", "features"], log_file) as child:
+    with processes.running([sys.executable, "-m", "services.operations.cli", "features"], log_file) as child:
         process = Process(settings.features_port, child)
         deadline = time.monotonic() + SECONDS_MAX
         while not process.is_ready():

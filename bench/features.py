@@ -29,13 +29,13 @@ from bench import feature_writes, report
 from bench.report import Figures
 from bench.scoring_job import installation
 from bench.scoring_job.installation import JOB, NAMES, USERS
-from services import feast_layout, feast_repository
-from services.embedded import kafka, ports, valkey
-from services.embedded.supervisor import Supervisor
-from services.feature_plan import Column, ValueType
-from services.online_store import BlockingReader, OnlineReader
-from services.redis_pipeline import Template
-from services.settings import Settings
+from services.feature_store import feast_layout, repository
+from services.feature_store.online_reader import BlockingReader, OnlineReader
+from services.feature_store.plan import Column, ValueType
+from services.operations.local_servers import kafka, ports, valkey
+from services.operations.local_servers.supervisor import Supervisor
+from services.runtime.redis_pipeline import Template
+from services.runtime.settings import Settings
 
 CALLS = {1: 2000, 100: 200, 500: 60}
 """By rows, the calls of each contender: enough for a 99th percentile, few enough for half a minute in all."""
@@ -105,7 +105,7 @@ def _reads(
     """Return the latencies of each contender by ``read_<rows>``, and our ratios to Feast's median."""
     from feast import FeatureStore
 
-    with feast_repository.quiet():
+    with repository.quiet():
         store = FeatureStore(repo_path=str(settings.feature_repo))
     names = [f"{view}:{name}" for view, own in views.items() for name in own]
 

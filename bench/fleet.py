@@ -23,9 +23,10 @@ from bench.scoring_job import installation
 from bench.scoring_job.installation import JOB, MODEL, REQUESTS, USERS
 from bench.scoring_job.load import EVENT_TIME
 from bench.scoring_job.running import COMMAND, SECONDS_MAX, wait_ready
-from services import model, registry, topics
-from services.settings import Settings
-from services.versions import registering, signing
+from services.model_registry import mlflow_client, registration, signing
+from services.runtime import declaration_file, topic_creation
+from services.runtime.declaration import FILE, ModelDeclaration
+from services.runtime.settings import Settings
 from streams import records
 from streams.producer import BatchProducer, Record
 from streams.topics import MODELS
@@ -52,7 +53,7 @@ def main() -> None:
             names += added
             for name in added:
                 _declare(settings, name)
-            topics.ensure_topics(settings, {name: _declaration(settings, name) for name in added})
+            topic_creation.ensure_topics(settings, {name: _declaration(settings, name) for name in added})
             first = names[0], installation.register(settings, estimator, names[0])
             _announce(settings, added, first)
             measures[f"{count} models"] = {"driftline": _measure(settings, names)}
@@ -62,32 +63,32 @@ def main() -> None:
 
 def _declare(settings: Settings, name: str) -> None:
     """Write the declaration of a model with a request topic of its own."""
-    text = (JOB / "models" / MODEL / model.FILE).read_text(encoding="utf-8")
-    path = settings.models / name / model.FILE
+    text = (JOB / "models" / MODEL / FILE).read_text(encoding="utf-8")
+    path = settings.models / name / FILE
     path.parent.mkdir()
     path.write_text(text.replace(f"name: {MODEL}", f"name: {name}").replace(REQUESTS, f"{name}.requests"))
 
 
-def _declaration(settings: Settings, name: str) -> model.ModelDeclaration:
-    return model.load_named(settings.models / name / model.FILE)
+def _declaration(settings: Settings, name: str) -> ModelDeclaration:
+    return declaration_file.load_named(settings.models / name / FILE)
 
 
 def _announce(settings: Settings, names: Sequence[str], first: tuple[str, int]) -> None:
     """Register the files of the first model's version for each model, and make that its champion."""
-    client = registry.connect(settings)
+    client = mlflow_client.connect(settings)
     registered = client.get_model_version(first[0], str(first[1]))
     run = client.get_run(registered.run_id).info
-    digest, flavour, _ = (registered.tags[tag] for tag in registry.SIGNED_TAGS)
+    digest, flavour, _ = (registered.tags[tag] for tag in mlflow_client.SIGNED_TAGS)
     changes: list[Record] = []
     for name in names:
         signature = signing.sign(settings, signing.Statement(name, flavour, digest))
-        tags = dict(zip(registry.SIGNED_TAGS, (digest, flavour, signature), strict=True))
+        tags = dict(zip(mlflow_client.SIGNED_TAGS, (digest, flavour, signature), strict=True))
         change = records.ModelChanged(
             model=name,
             arms=[
                 records.Arm(
                     name="champion",
-                    version=registering.create(client, name, run, tags),
+                    version=registration.create(client, name, run, tags),
                     weight=10_000,
                 )
             ],

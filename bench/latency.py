@@ -26,7 +26,7 @@ from bench.scoring_job import installation
 from bench.scoring_job.installation import PARTITIONS, REQUESTS
 from bench.scoring_job.load import LINGER_MS, intended_ns
 from bench.scoring_job.running import COMMAND, SINK, drain, wait_ready
-from services.settings import Settings
+from services.runtime.settings import Settings
 
 RATE = 1000.0
 TOO_MANY = 60_000.0

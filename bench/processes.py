@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from services.embedded.supervisor import inherited
+from services.operations.local_servers.supervisor import inherited
 
 STOP_SECONDS_MAX = 12.0
 

@@ -29,8 +29,8 @@ from bench.scoring_job import installation
 from bench.scoring_job.installation import MODEL, NAMES
 from bench.scoring_job.load import EVENT_TIME
 from bench.scoring_job.running import COMMAND
-from services.embedded import ports
-from services.settings import Settings
+from services.operations.local_servers import ports
+from services.runtime.settings import Settings
 from streams.topics import predictions
 
 CONCURRENCIES = (1, 16)
@@ -114,7 +114,7 @@ def _workers(settings: Settings, row: Sequence[float]) -> dict[str, Figures]:
 
 
 def _features(settings: Settings) -> list[float]:
-    from services.online_store import BlockingReader
+    from services.feature_store.online_reader import BlockingReader
 
     with BlockingReader.connect(settings, "profile") as reader:
         columns = reader.read({"user_id": [USER]}, np.array([time.time_ns() // 1_000_000])).columns

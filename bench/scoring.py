@@ -18,7 +18,7 @@ from bench import environments, processes, report
 from bench.scoring_job import answers, installation
 from bench.scoring_job.answers import Answers
 from bench.scoring_job.installation import JOB, MODEL, PARTITIONS, REQUESTS
-from services.settings import Settings
+from services.runtime.settings import Settings
 from streams.topics import predictions
 
 REQUESTS_FEW = "bench.requests-few"
@@ -89,7 +89,7 @@ def _contenders(settings: Settings, model_file: Path) -> list[Contender]:
         other("faust_feast", [*run, "bench.contenders.faust_feast"], repository, model, few=True),
         other("quix", quix, store, model, few=True),
         other("confluent_loop", [*run, "bench.contenders.confluent_loop"], store, model, few=False),
-        Contender(OURS, [*run, "services.cli", "scoring"], REQUESTS, _sink(OURS), EVENTS),
+        Contender(OURS, [*run, "services.operations.cli", "scoring"], REQUESTS, _sink(OURS), EVENTS),
     ]
 
 

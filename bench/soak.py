@@ -16,7 +16,7 @@ from bench.report import Figures
 from bench.scoring_job import answers, installation
 from bench.scoring_job.installation import REQUESTS
 from bench.scoring_job.running import COMMAND, SINK
-from services.settings import Settings
+from services.runtime.settings import Settings
 
 EVENTS_AT_ONCE = 200_000
 MARKS = (100_000, 1_000_000, 10_000_000)

@@ -27,7 +27,7 @@ from bench.scoring_job import installation
 from bench.scoring_job.installation import MODEL, NAMES, PARTITIONS, REQUESTS
 from bench.scoring_job.load import intended_ns
 from bench.scoring_job.running import COMMAND, SINK, wait_ready
-from services.settings import Settings
+from services.runtime.settings import Settings
 from streams import records
 from streams.topics import MODELS
 

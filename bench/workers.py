@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from bench import processes, report
 from bench.scoring_job import installation, running
 from bench.scoring_job.installation import PARTITIONS
-from services.embedded import ports
-from services.settings import Settings
+from services.operations.local_servers import ports
+from services.runtime.settings import Settings
 
 WORKERS = (1, 2, 4)
 EVENTS, ROUNDS = 100_000, 2

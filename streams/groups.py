@@ -30,7 +30,7 @@ FETCH_BYTES_MAX = 8 << 20
 
 
 class Connection(Protocol):
-    """What a group needs of the settings; see `services.settings.Settings`."""
+    """What a group needs of the settings; see `services.runtime.settings.Settings`."""
 
     @property
     def broker(self) -> str: ...

@@ -257,7 +257,7 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     """What the champion reached on the window held out in its training."""
     shadow_log_loss: dict[str, float] = {}
     measures: dict[str, float] = {}
-    """Realised over the labels of this window, of all tasks; see `services.measures`."""
+    """Realised over the labels of this window, of all tasks; see `services.monitoring.model_metrics`."""
     shadow_losses: dict[str, float] = {}
     """By arm: the mean log loss (binary) or absolute error (regression) of the shadows."""
     labels_joined_total: int = 0
@@ -290,7 +290,7 @@ class Figure(msgspec.Struct, kw_only=True, frozen=True):
     """One measure of a cohort of predictions, or of those of a segment."""
 
     measure: str
-    """See `services.measures`; ``auc`` has no interval and nothing running."""
+    """See `services.monitoring.model_metrics`; ``auc`` has no interval and nothing running."""
     realised: float | None = None
     """Mean over the labels that have come."""
     low: float | None = None
@@ -442,7 +442,7 @@ class FeatureReference(msgspec.Struct, kw_only=True, frozen=True):
     season: list[Literal["hour", "weekday", "month"]] = []
     """Parts of the event time with which this feature changes by nature."""
     seasons: dict[str, list[int]] = {}
-    """By season (see `services.seasons`): the counts, the missing ones last."""
+    """By season (see `services.monitoring.seasons`): the counts, the missing ones last."""
     segments: dict[str, list[int]] = {}
     """By segment that is declared (``origin=EWR``): the counts, the missing ones last. Not of the feature
     whose value makes the segment, and of none with a season: it changes with that in each segment, too."""
@@ -454,7 +454,7 @@ class FeatureReference(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class PairReference(msgspec.Struct, kw_only=True, frozen=True):
-    """How the features go together in the training set: sums of scores by rank, see `services.pairs`.
+    """How features correlate in the training set: sums of scores by rank (`monitoring.rank_correlation`).
 
     Products and their squares are of the upper triangle of all pairs, the diagonal included, row by row.
     """
@@ -478,7 +478,7 @@ class Reference(msgspec.Struct, kw_only=True, frozen=True):
     pairs: PairReference | None = None
     """Of the first 64 features."""
     measures: dict[str, float] = {}
-    """On that window, of all measures; see `services.measures`."""
+    """On that window, of all measures; see `services.monitoring.model_metrics`."""
     score_sums: dict[str, list[float]] = {}
     """How the scores of that window turned out, by their cell: ``labels``, ``positives``, and the sum of each
     measure."""
@@ -500,7 +500,7 @@ class Arm(msgspec.Struct, kw_only=True, frozen=True):
     """Only requests whose fields have one of these values each; the share is one of theirs."""
     buckets: list[tuple[int, int]] = []
     """Which of the 10,000 buckets of keys it has, each from and up to before; empty: by its weight, the
-    champion behind the others. See `services.shares`."""
+    champion behind the others. See `services.model_registry.traffic_split`."""
 
 
 class LearnedSpan(msgspec.Struct, kw_only=True, frozen=True):
@@ -541,7 +541,7 @@ class LearnedModel(msgspec.Struct, kw_only=True, frozen=True):
     labels: int
     """Learned since the first one."""
     estimator: bytes
-    """See `services.estimators`."""
+    """See `services.model_registry.river_format`."""
 
 
 class DeadLetter(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):

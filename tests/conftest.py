@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.embedded.supervisor import Supervisor
-from services.settings import Settings
+from services.operations.local_servers.supervisor import Supervisor
+from services.runtime.settings import Settings
 from tests.schema_registry import SchemaRegistry
 from tests.servers import Server
 
@@ -57,7 +57,7 @@ def servers() -> Iterator[Supervisor]:
 @pytest.fixture(scope="session")
 def kafka_port() -> int:
     """The port of Kafka."""
-    from services.embedded import ports
+    from services.operations.local_servers import ports
 
     return ports.free_port()
 
@@ -65,7 +65,7 @@ def kafka_port() -> int:
 @pytest.fixture(scope="session")
 def broker(servers: Supervisor, tmp_path_factory: pytest.TempPathFactory, kafka_port: int) -> Server:
     """A real Kafka, to be killed and started again."""
-    from services.embedded import kafka
+    from services.operations.local_servers import kafka
 
     folder = tmp_path_factory.mktemp("kafka")
     return Server(
@@ -84,7 +84,7 @@ def kafka(broker: Server, kafka_port: int) -> str:
 @pytest.fixture(scope="session")
 def valkey(servers: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The URL of a real Valkey, empty at first: ``redis://host:port/0``."""
-    from services.embedded import ports, valkey
+    from services.operations.local_servers import ports, valkey
 
     port = ports.free_port()
     child = valkey.start(servers, tmp_path_factory.mktemp("valkey"), port)
@@ -95,7 +95,7 @@ def valkey(servers: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> str
 @pytest.fixture(scope="session")
 def mlflow(servers: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The URI of a real MLflow server: ``http://host:port``."""
-    from services.embedded import mlflow, ports
+    from services.operations.local_servers import mlflow, ports
 
     port = ports.free_port()
     child = mlflow.start(servers, tmp_path_factory.mktemp("mlflow"), port)
@@ -106,7 +106,7 @@ def mlflow(servers: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> str
 @pytest.fixture(scope="session")
 def schema_registry(servers: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> SchemaRegistry:
     """A real schema registry, empty at first, to be frozen."""
-    from services.embedded import ports
+    from services.operations.local_servers import ports
 
     return SchemaRegistry(servers, tmp_path_factory.mktemp("schema-registry"), ports.free_port())
 
@@ -114,7 +114,7 @@ def schema_registry(servers: Supervisor, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="session")
 def http_ports() -> dict[str, int]:
     """A free port for each process, under the names of the settings."""
-    from services.embedded import ports
+    from services.operations.local_servers import ports
 
     return {f"{process}_port": ports.free_port() for process in PROCESSES}
 

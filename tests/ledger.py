@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from kafka import KafkaConsumer, TopicPartition
 
-from services.scoring.routing import NOBODY, Routes
+from services.scoring.arm_routing import NOBODY, Routes
 from streams import records
 from streams.codec import RepeatFilter
 from streams.topics import DEAD_LETTERS, predictions

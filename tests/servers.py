@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from services.embedded import ports, valkey
-from services.embedded.supervisor import Child, Supervisor
+from services.operations.local_servers import ports, valkey
+from services.operations.local_servers.supervisor import Child, Supervisor
 from tests.waiting import until
 
 

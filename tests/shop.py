@@ -13,10 +13,10 @@ import redis
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from services import feast_layout, feast_repository
-from services.feature_plan import FeaturePlan
-from services.features.states import Event, ViewLogic
-from services.settings import Settings
+from services.feature_store import feast_layout, repository
+from services.feature_store.plan import FeaturePlan
+from services.features.view_state import Event, ViewLogic
+from services.runtime.settings import Settings
 from streams import codec
 from tests.marks import read_marks
 from tests.repositories import write_shop
@@ -56,9 +56,9 @@ class Shop:
 
 def open_shop(settings: Settings, prefix: str, folder: Path, *, lateness_seconds: int = 0) -> Shop:
     """Apply a repository with names of its own and create its source topics."""
-    repository = write_shop(folder / "repository", prefix, lateness_seconds=lateness_seconds)
-    settings = settings.model_copy(update={"feature_repo": repository})
-    shop = Shop(prefix, settings, feast_repository.apply(settings))
+    own = write_shop(folder / "repository", prefix, lateness_seconds=lateness_seconds)
+    settings = settings.model_copy(update={"feature_repo": own})
+    shop = Shop(prefix, settings, repository.apply(settings))
     admin = KafkaAdminClient(bootstrap_servers=settings.broker)
     admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in (shop.orders, shop.readings)])
     admin.close()

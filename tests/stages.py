@@ -9,16 +9,16 @@ import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
-from services import watermarks
-from services.feature_plan import Aggregation, Column, Kind, Source, ValueType, View
+from services.feature_store.plan import Aggregation, Column, Kind, Source, ValueType, View
+from services.features.catch_up import Building, Stage
+from services.features.decoder import SourceReader
 from services.features.generations import Generations
-from services.features.intake import SourceReader
-from services.features.places import Building, Stage
+from services.features.row_store import FeatureStore, Standing
 from services.features.stages import SourceStage, ViewStage
-from services.features.states import Event, ViewLogic
-from services.features.store import FeatureStore, Standing
-from services.features.writing import ViewWriter
-from services.settings import Settings
+from services.features.view_state import Event, ViewLogic
+from services.features.view_writer import ViewWriter
+from services.runtime import watermarks
+from services.runtime.settings import Settings
 from streams import codec, topics
 from streams.batches import Slice
 from tests.shop import without_generation

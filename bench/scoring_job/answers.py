@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from bench.scoring_job.installation import PARTITIONS
-from services.settings import Settings
+from services.runtime.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from services import model, topics
-from services.embedded import ports
-from services.embedded.cluster import Embedded
-from services.settings import Settings
+from services.operations.local_servers import ports
+from services.operations.local_servers.cluster import Embedded
+from services.runtime import declaration_file, topic_creation
+from services.runtime.settings import Settings
 from streams import records
 from streams.producer import BatchProducer, Record
 from streams.topics import MODELS
@@ -47,7 +47,7 @@ def installed(sinks: Sequence[str]) -> Iterator[tuple[Settings, Any]]:
             os.environ |= settings.environment()
             if sinks:
                 create_topics(settings, sinks)
-            topics.ensure_topics(settings, model.load_all(settings.models), views=[])
+            topic_creation.ensure_topics(settings, declaration_file.load_all(settings.models), views=[])
             write_features(settings)
             estimator = train(seed=1)
             announce(settings, register(settings, estimator))
@@ -69,15 +69,15 @@ def write_features(settings: Settings) -> None:
     import pandas as pd
     from feast import FeatureStore
 
-    from services import feast_repository
+    from services.feature_store import repository
 
     generator = np.random.default_rng(1)
     frame = pd.DataFrame(generator.normal(size=(USERS, len(NAMES))), columns=NAMES)
     frame["user_id"] = [f"user-{number}" for number in range(USERS)]
     frame["event_timestamp"] = pd.Timestamp("2026-01-01", tz="UTC")
     frame.to_parquet(settings.home / "users.parquet")
-    feast_repository.apply(settings)
-    os.environ["DRIFTLINE_ONLINE_STORE"] = feast_repository.online_store_address(settings.redis_url)
+    repository.apply(settings)
+    os.environ["DRIFTLINE_ONLINE_STORE"] = repository.online_store_address(settings.redis_url)
     FeatureStore(repo_path=str(settings.feature_repo)).write_to_online_store("profile", frame)
 
 
@@ -94,18 +94,18 @@ def register(settings: Settings, estimator: Any, model: str = MODEL) -> int:
     """Put a model of the ten numbers into the registry, as retraining does; return its version."""
     import pandas as pd
 
-    from services import registry
-    from services.model import FILE, load_named
-    from services.versions import inputs, registering
+    from services.model_registry import mlflow_client, model_inputs, registration
+    from services.runtime.declaration import FILE
+    from services.runtime.declaration_file import load_named
 
-    registry.connect(settings)
+    mlflow_client.connect(settings)
     declaration = load_named(settings.models / model / FILE)
     rows = pd.DataFrame(np.random.default_rng(0).normal(size=(64, len(NAMES))), columns=NAMES)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / registering.FOLDER
-        given = inputs.of_model(settings, declaration)
-        tags = registering.seal_estimator(settings, declaration, given, estimator, rows, folder)
-        return registering.register(settings, model, folder, tags)
+        folder = Path(name) / registration.FOLDER
+        given = model_inputs.of_model(settings, declaration)
+        tags = registration.seal_estimator(settings, declaration, given, estimator, rows, folder)
+        return registration.register(settings, model, folder, tags)
 
 
 def announce(settings: Settings, version: int, model: str = MODEL) -> None:

@@ -7,10 +7,10 @@ import urllib.request
 
 from bench.scoring_job import answers, installation
 from bench.scoring_job.installation import MODEL, REQUESTS
-from services.settings import Settings
+from services.runtime.settings import Settings
 from streams.topics import predictions
 
-COMMAND = [sys.executable, "-m", "services.cli", "scoring"]
+COMMAND = [sys.executable, "-m", "services.operations.cli", "scoring"]
 SINK = predictions(MODEL)
 SECONDS_MAX = 120.0
 

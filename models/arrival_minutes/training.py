@@ -1,6 +1,6 @@
 """The learner of arrival_minutes: a linear model that takes one step for each flight that has arrived.
 
-River's classes only, of those that `services.estimators` can write down.
+River's classes only, of those that `services.model_registry.river_format` can write down.
 """
 
 from typing import Any

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
 from cyclopts import Parameter
 
-from services.settings import Settings
+from services.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from streams.records import AlertRecord, Notified, Silence
@@ -78,17 +78,18 @@ def silence(
         subject: Only of this feature, or score, or log_loss.
         segment: Only of this segment, as origin=EWR.
     """
-    from services import model as declarations
-    from services.durations import duration_ms
+    from services.runtime import declaration_file
+    from services.runtime.declaration import ALERT_KINDS, HOUR_MS
+    from services.runtime.times import duration_ms
     from streams.records import Silence
 
-    known = declarations.load_all(Settings().models)
+    known = declaration_file.load_all(Settings().models)
     if model not in known:
         sys.exit(f"driftline alerts: there is no model {model!r}; known are {', '.join(known)}")
-    if kind and kind not in declarations.ALERT_KINDS:
-        sys.exit(f"driftline alerts: --kind {kind!r}: known are {', '.join(declarations.ALERT_KINDS)}")
+    if kind and kind not in ALERT_KINDS:
+        sys.exit(f"driftline alerts: --kind {kind!r}: known are {', '.join(ALERT_KINDS)}")
     try:
-        lasts_ms = min(duration_ms(duration), HOURS_MAX * declarations.HOUR_MS)
+        lasts_ms = min(duration_ms(duration), HOURS_MAX * HOUR_MS)
     except ValueError as error:
         sys.exit(f"driftline alerts: --for: {error}")
     now_ms = _now_ms()
@@ -124,9 +125,9 @@ def test(destination: str) -> None:
     Args:
         destination: Its name in DRIFTLINE_ALERT_DESTINATIONS.
     """
-    from services import destinations
+    from services.alerting import destinations
+    from services.alerting.delivery import SendingError, send
     from services.alerting.messages import Message
-    from services.alerting.sending import SendingError, send
 
     try:
         urls = destinations.load(Settings())
@@ -153,22 +154,22 @@ def _read() -> "list[AlertRecord]":
     """Return the latest record of each key."""
     from kafka import TopicPartition
 
-    from services import kafka_access
-    from services.alerting import ledger
+    from services.alerting import notification_log
+    from services.runtime import kafka_consumers
     from streams import topics
 
     latest: dict[bytes, bytes | None] = {}
     place = TopicPartition(topics.ALERTS.name, 0)
-    consumer = kafka_access.connect(Settings(), "alerts")
+    consumer = kafka_consumers.connect(Settings(), "alerts")
     try:
         if not consumer.partitions_for_topic(place.topic):
             sys.exit(f"driftline alerts: there is no topic {place.topic}: run 'driftline setup'")
         consumer.assign([place])
         consumer.seek_to_beginning(place)
-        kafka_access.read_to_end(consumer, [place], lambda each: latest.update({each.key: each.value}))
+        kafka_consumers.read_to_end(consumer, [place], lambda each: latest.update({each.key: each.value}))
     finally:
         consumer.close(timeout_ms=1000)
-    found = [ledger.decoded(value) for value in latest.values() if value is not None]
+    found = [notification_log.decoded(value) for value in latest.values() if value is not None]
     return [record for record in found if record is not None]
 
 
@@ -177,10 +178,10 @@ def _write(change: "Silence | str") -> None:
     """Write a silence, or the end of the one with this id."""
     from kafka import KafkaProducer
 
-    from services.alerting import ledger
+    from services.alerting import notification_log
     from streams import records, topics
 
-    key = ledger.silence_key(change if isinstance(change, str) else change.silence_id)
+    key = notification_log.silence_key(change if isinstance(change, str) else change.silence_id)
     value = None if isinstance(change, str) else records.encode(change)
     producer = KafkaProducer(**Settings().kafka_options(), acks="all", enable_idempotence=True)
     try:

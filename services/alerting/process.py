@@ -16,16 +16,16 @@ down, or is new), or of an event time that long before its record (a replay, a d
 
 import functools
 
-from services import joined, model
 from services.alerting import session
-from services.settings import Settings
+from services.runtime import declaration_file, process_loop
+from services.runtime.settings import Settings
 
 
 def run() -> None:
     """Run until SIGINT or SIGTERM."""
     settings = Settings()
-    declarations = model.load_all(settings.models)
-    joined.run(
+    declarations = declaration_file.load_all(settings.models)
+    process_loop.run(
         "alerting",
         settings,
         settings.alerting_port,

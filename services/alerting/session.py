@@ -12,16 +12,16 @@ import msgspec
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 
-from services import destinations, kafka_access, telemetry
-from services.alerting import alerts, ledger
-from services.alerting.board import Board, Delivery
-from services.alerting.filing import Filing
+from services.alerting import alerts, destinations, notification_log
+from services.alerting.alert_state import Board, Delivery
+from services.alerting.delivery import SendingError, send
 from services.alerting.messages import message
-from services.alerting.sending import SendingError, send
-from services.model import HOUR_MS, ModelDeclaration
-from services.outbox import Outbox
-from services.settings import Settings
-from services.topics import ensure_topics
+from services.alerting.report_files import Filing
+from services.runtime import kafka_consumers, metrics
+from services.runtime.declaration import HOUR_MS, ModelDeclaration
+from services.runtime.kafka_outbox import Outbox
+from services.runtime.settings import Settings
+from services.runtime.topic_creation import ensure_topics
 from streams import records, topics
 from streams.producer import Record
 from streams.records import Notified, Silence
@@ -51,7 +51,7 @@ def opened(
         _log.info("alerting.routes", routes=destinations.summary(declaration, urls))
     with contextlib.ExitStack() as stack:
         ensure_topics(settings, declarations)
-        consumer = kafka_access.connect(settings, "alerting")
+        consumer = kafka_consumers.connect(settings, "alerting")
         stack.callback(consumer.close, timeout_ms=CLOSE_MS)
         outbox = Outbox("alerting", settings.kafka_options(), stopping)
         stack.callback(outbox.close)
@@ -106,7 +106,7 @@ class Session:
         """Read what was told and what happened, to the present end; nobody is told before that is known."""
         self._consumer.assign([LEDGER])
         self._consumer.seek_to_beginning(LEDGER)
-        kafka_access.read_to_end(self._consumer, [LEDGER], self._take)
+        kafka_consumers.read_to_end(self._consumer, [LEDGER], self._take)
         self._knows_ledger = True
         position = self._consumer.position(LEDGER)
         places = [LEDGER, MODELS, *NEWS]
@@ -115,7 +115,7 @@ class Session:
         self._consumer.seek_to_beginning(MODELS)
         for place, offset in self._starts().items():
             self._consumer.seek(place, offset)
-        kafka_access.read_to_end(self._consumer, places, self._take)
+        kafka_consumers.read_to_end(self._consumer, places, self._take)
 
     def step(self) -> None:
         """Take what came, keep what was told, send what is due."""
@@ -155,10 +155,10 @@ class Session:
 
     def _take_ledger(self, each: Any) -> None:
         if each.value is None:
-            if silence_id := ledger.silence_id_of(each.key or b""):
+            if silence_id := notification_log.silence_id_of(each.key or b""):
                 self._board.silences.pop(silence_id, None)
             return
-        match ledger.decoded(each.value):
+        match notification_log.decoded(each.value):
             case Silence() as silence:
                 self._board.silences[silence.silence_id] = silence
             case Notified() as told:
@@ -221,18 +221,18 @@ class Session:
             settle = self._board.delivered if taken else self._board.failed
             told += settle(delivery, _now_ms())
             _observe(delivery, taken=taken)
-        self._write([(ledger.key_of(each), records.encode(each), []) for each in told])
+        self._write([(notification_log.key_of(each), records.encode(each), []) for each in told])
 
     def _tidy(self) -> None:
         """Let go of what is over, on the topic as well."""
         now_ms = _now_ms()
-        gone = [ledger.notified_key(*key) for key in self._board.forgotten(now_ms)]
-        gone += [ledger.silence_key(silence_id) for silence_id in self._board.expired(now_ms)]
+        gone = [notification_log.notified_key(*key) for key in self._board.forgotten(now_ms)]
+        gone += [notification_log.silence_key(silence_id) for silence_id in self._board.expired(now_ms)]
         self._write([(key, None, []) for key in gone])
-        telemetry.ALERTS_SILENCED.set(self._board.silenced(now_ms))
-        telemetry.ALERTS_STALE.set(self._board.stale_total)
+        metrics.ALERTS_SILENCED.set(self._board.silenced(now_ms))
+        metrics.ALERTS_STALE.set(self._board.stale_total)
         for model in self._models:
-            telemetry.ALERTS_STANDING.labels(model).set(self._board.standing(model))
+            metrics.ALERTS_STANDING.labels(model).set(self._board.standing(model))
 
     def _write(self, batch: Sequence[Record]) -> None:
         if batch:
@@ -241,7 +241,7 @@ class Session:
 
 def _observe(delivery: Delivery, *, taken: bool) -> None:
     result = "delivered" if taken else "failed"
-    telemetry.NOTIFICATIONS.labels(delivery.destination, result).inc()
+    metrics.NOTIFICATIONS.labels(delivery.destination, result).inc()
     if not taken:
         _log.warning(
             "alerting.not_delivered",

@@ -9,11 +9,11 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
-from services import telemetry
-from services.archive.lake import DeltaWriter
-from services.archive.pending import Partition, Pending
-from services.archive.tables import Table
-from services.settings import Settings
+from services.archive.delta_writer import DeltaWriter
+from services.archive.row_schemas import Table
+from services.archive.write_buffer import Partition, Pending
+from services.runtime import metrics
+from services.runtime.settings import Settings
 from streams import records, topics
 from streams.codec import KafkaRecord
 
@@ -35,8 +35,8 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
     for the eye of lag monitors. After a crash, or when partitions move, reading resumes at the positions
     in the tables, so nothing is lost and nothing written twice.
 
-    A commit is due by number, size or age of what is pending (see `services.archive.pending`); and at once
-    when a retraining is asked for and everything before its offsets has been read, because it waits.
+    A commit is due by number, size or age of what is pending (see `services.archive.write_buffer`); and at
+    once when a retraining is asked for and everything before its offsets has been read, because it waits.
 
     This reads with aiokafka: 286,000 records a second where kafka-python, with its checksums in Python,
     reads 22,000.
@@ -173,7 +173,7 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
             await self._consumer.commit(reached)
             for partition, offset in reached.items():
                 lag = max(0, (self._consumer.highwater(partition) or offset) - offset)
-                telemetry.CONSUMER_LAG.labels("archive", partition.topic, str(partition.partition)).set(lag)
+                metrics.CONSUMER_LAG.labels("archive", partition.topic, str(partition.partition)).set(lag)
         except KafkaError as error:
             log.info("archive.offsets_not_committed", reason=str(error))
 

@@ -4,23 +4,29 @@ import asyncio
 import contextlib
 import signal
 
-from services import feature_plan, telemetry, web
-from services.archive import tables
-from services.model import ModelDeclaration, load_all
-from services.settings import Settings
+from services.archive import row_schemas
+from services.feature_store import repository
+from services.feature_store.plan import PlanError
+from services.runtime import logs
+from services.runtime.declaration import ModelDeclaration
+from services.runtime.declaration_file import load_all
+from services.runtime.settings import Settings
+from services.runtime.web import server
 from streams import topics
 
 
-def topic_tables(settings: Settings, declarations: dict[str, ModelDeclaration]) -> dict[str, tables.Table]:
+def topic_tables(
+    settings: Settings, declarations: dict[str, ModelDeclaration]
+) -> dict[str, row_schemas.Table]:
     """Return the table of each topic that is archived."""
     found = {}
-    with contextlib.suppress(feature_plan.PlanError):  # without an applied repository there are no sources
-        found.update(dict.fromkeys(feature_plan.load(settings).by_topic(), tables.EVENTS))
+    with contextlib.suppress(PlanError):  # without an applied repository there are no sources
+        found.update(dict.fromkeys(repository.load(settings).by_topic(), row_schemas.EVENTS))
     for declaration in declarations.values():
-        found[declaration.request.topic] = tables.EVENTS
-        found[declaration.label.topic] = tables.EVENTS
-        found[topics.predictions(declaration.name)] = tables.PREDICTIONS
-        found[topics.outcomes(declaration.name)] = tables.OUTCOMES
+        found[declaration.request.topic] = row_schemas.EVENTS
+        found[declaration.label.topic] = row_schemas.EVENTS
+        found[topics.predictions(declaration.name)] = row_schemas.PREDICTIONS
+        found[topics.outcomes(declaration.name)] = row_schemas.OUTCOMES
     return found
 
 
@@ -29,7 +35,7 @@ def run() -> None:
     import uvloop
 
     settings = Settings()
-    telemetry.configure_logging("archive", settings.log_level)
+    logs.configure_logging("archive", settings.log_level)
     uvloop.run(_run(settings))
 
 
@@ -40,5 +46,7 @@ async def _run(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     archiver = Archiver(settings, topic_tables(settings, load_all(settings.models)))
-    async with web.serve_in_loop(web.application(archiver.not_ready), settings.host, settings.archive_port):
+    async with server.serve_in_loop(
+        server.application(archiver.not_ready), settings.host, settings.archive_port
+    ):
         await archiver.run(stopping)

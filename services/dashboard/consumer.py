@@ -17,8 +17,8 @@ import structlog
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from services.dashboard.feed import Feed
-from services.settings import Settings
+from services.dashboard.page_feed import Feed
+from services.runtime.settings import Settings
 from streams import records, topics
 
 POLL_MS = 200

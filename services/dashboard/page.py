@@ -36,15 +36,16 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services import web
-from services.dashboard.feed import Feed
-from services.model import DeclarationError, ModelDeclaration, load_all
-from services.reports import page as report_page
-from services.reports import reading
-from services.reports.command import time_ms
-from services.reports.history import NoWindowError
-from services.reports.reading import ReportsError
-from services.settings import Settings
+from services.dashboard.page_feed import Feed
+from services.monitoring.reports import html_page as report_page
+from services.monitoring.reports import topic_reader
+from services.monitoring.reports.history import NoWindowError
+from services.monitoring.reports.topic_reader import ReportsError
+from services.runtime.declaration import DeclarationError, ModelDeclaration
+from services.runtime.declaration_file import load_all
+from services.runtime.settings import Settings
+from services.runtime.times import time_ms
+from services.runtime.web import server
 
 STREAMS_MAX = 64
 """Open event streams: far more than people, few enough that a runaway client cannot hold the process up."""
@@ -139,7 +140,7 @@ class Page:
 def _report(settings: Settings, model: str, window: str) -> str:
     at_ms = None if window == "latest" else int(window) if window.isdecimal() else time_ms(window)
     declared = model_declarations(settings).get(model)
-    return report_page.as_html(reading.read(settings, model).window(at_ms), declared)
+    return report_page.as_html(topic_reader.read(settings, model).window(at_ms), declared)
 
 
 def model_declarations(settings: Settings) -> Mapping[str, ModelDeclaration]:
@@ -153,7 +154,7 @@ def model_declarations(settings: Settings) -> Mapping[str, ModelDeclaration]:
 def application(feed: Feed, settings: Settings) -> ASGIApp:
     """Make the application of the dashboard: ready once it has read what the topics held at its start."""
     page = Page(feed, settings)
-    app = web.application(
+    app = server.application(
         lambda: _not_ready(feed),
         [
             Route("/", page.index),

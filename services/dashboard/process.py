@@ -9,11 +9,13 @@ from collections import deque
 import httpx
 import structlog
 
-from services import model, web
 from services.dashboard import consumer, page, scoring_metrics
-from services.dashboard.feed import Declared, Feed, ScoringPulse
-from services.settings import Settings
-from services.telemetry import configure_logging
+from services.dashboard.page_feed import Declared, Feed, ScoringPulse
+from services.runtime import declaration_file
+from services.runtime.declaration import DeclarationError, learning
+from services.runtime.logs import configure_logging
+from services.runtime.settings import Settings
+from services.runtime.web import server
 
 POLL_SECONDS = 1.0
 POLL_TIMEOUT_SECONDS = 2.0
@@ -38,7 +40,7 @@ async def _serve(settings: Settings) -> None:
     reader = threading.Thread(target=consumer.follow, args=arguments, name="kafka", daemon=True)
     reader.start()
     poller = asyncio.create_task(_poll_scoring(scoring_metrics_url(settings), feed))
-    async with web.serve_in_loop(page.application(feed, settings), settings.host, settings.dashboard_port):
+    async with server.serve_in_loop(page.application(feed, settings), settings.host, settings.dashboard_port):
         _log.info("dashboard.started", url=f"http://{_reachable(settings.host)}:{settings.dashboard_port}/")
         await stop.wait()
         feed.closed = True
@@ -64,8 +66,8 @@ def _reachable(host: str) -> str:
 def _declared(settings: Settings) -> dict[str, Declared]:
     """Read the declarations; the page goes without them where they cannot be read."""
     try:
-        declarations = model.load_all(settings.models)
-    except model.DeclarationError as error:
+        declarations = declaration_file.load_all(settings.models)
+    except DeclarationError as error:
         _log.warning("dashboard.declarations_unreadable", error=str(error))
         return {}
     return {
@@ -74,7 +76,7 @@ def _declared(settings: Settings) -> dict[str, Declared]:
             window_hours=declaration.monitoring.window_hours,
             psi_threshold=declaration.monitoring.psi_threshold,
             loss_tolerance=declaration.monitoring.loss_tolerance,
-            learns=declaration.learning is not None,
+            learns=learning is not None,
             shadow=declaration.rollout.keep_first_as_shadow,
         )
         for name, declaration in declarations.items()

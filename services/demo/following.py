@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from services.demo.account import Account
 from services.demo.minutes import MinutesAccount
 from services.demo.retrainings import RetrainingLog
-from services.settings import Settings
+from services.runtime.settings import Settings
 from streams import records, topics
 
 _FETCH_BYTES_MIN = 128 << 10

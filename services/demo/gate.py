@@ -24,10 +24,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from services import watermarks
 from services.demo import pacing
 from services.demo.following import RetrainingFollower
 from services.demo.retrainings import RetrainingLog
+from services.runtime import watermarks
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from services.model import HOUR_MS, ModelDeclaration
+from services.model_registry import loading, model_inputs
+from services.model_registry.contract import Model
 from services.retraining import candidate, dataset, evaluation
-from services.settings import Settings
-from services.versions import inputs, loading
-from services.versions.contract import Model
+from services.runtime.declaration import HOUR_MS, ModelDeclaration
+from services.runtime.settings import Settings
 from streams.records import RetrainingFinished
 
 _ALL_KNOWN_MS = 2**62
@@ -56,7 +56,7 @@ def services(
     """
     dataset.wait_for_archive(settings, declaration.name, ends)
     promoted = [result for result in results if result.result == "promoted"]
-    given = inputs.of_model(settings, declaration)
+    given = model_inputs.of_model(settings, declaration)
     served = dataset.read(settings, declaration.name, list(given), _ALL_KNOWN_MS)
     data = candidate.filled(served, declaration)
     models = {each.version: loading.load(settings, declaration, given, each.version) for each in promoted}

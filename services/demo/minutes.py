@@ -12,7 +12,7 @@ import numpy as np
 
 from services.demo import months
 from services.demo.months import Floats, Integers
-from services.model import Learning
+from services.runtime.declaration import Learning
 from streams.codec import RepeatFilter
 
 

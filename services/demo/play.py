@@ -4,7 +4,6 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from services import redis_clients
 from services.demo import board, months, pacing, retrainings
 from services.demo.account import Account
 from services.demo.following import AccountFollower, RetrainingFollower
@@ -13,6 +12,7 @@ from services.demo.minutes import MinutesAccount
 from services.demo.playlist import truths
 from services.demo.producer import FlightsProducer
 from services.demo.retrainings import RetrainingLog
+from services.runtime import redis_clients
 from streams import records, topics
 from streams.cloud_events import Envelope
 from streams.producer import BatchProducer
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from services.demo.options import Options
     from services.demo.playlist import Playlist
-    from services.model import ModelDeclaration
-    from services.settings import Settings
+    from services.runtime.declaration import ModelDeclaration
+    from services.runtime.settings import Settings
 
 _OVERDUE_SECONDS_MAX = 0.5
 """At a given speed: a longer wait for the processes is not caught up."""

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from services.model import Label
+from services.runtime.declaration import Label
 from streams.producer import Record, partition_of
 
 Integers = npt.NDArray[np.int64]

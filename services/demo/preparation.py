@@ -6,18 +6,18 @@
 import datetime as dt
 
 from services.demo import flights, months
-from services.settings import Settings
+from services.runtime.settings import Settings
 
 
 def main() -> None:
     """Write the facts that Feast materialises, apply the repository, materialise."""
-    from services import feast_repository
+    from services.feature_store import repository
 
     settings = Settings()
     flights.write_batch_sources(settings.home.resolve() / "batch")
-    feast_repository.apply(settings)
+    repository.apply(settings)
     end = dt.datetime.fromtimestamp(months.YEAR_START_MS / 1000, dt.UTC) + dt.timedelta(days=1)
-    feast_repository.materialize(settings, end)
+    repository.materialize(settings, end)
 
 
 if __name__ == "__main__":

@@ -19,15 +19,15 @@ from services.demo.play import Play, beside
 from services.demo.retrainings import RetrainingFailedError
 from services.demo.summary import Durations, Summary
 from services.demo.system import System
-from services.embedded.cluster import FolderInUseError
-from services.embedded.jars import JarsError
-from services.embedded.supervisor import SupervisorError
-from services.settings import Settings
+from services.operations.local_servers.cluster import FolderInUseError
+from services.operations.local_servers.jars import JarsError
+from services.operations.local_servers.supervisor import SupervisorError
+from services.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from services.demo.options import Options
     from services.demo.playlist import Playlist
-    from services.model import ModelDeclaration
+    from services.runtime.declaration import ModelDeclaration
 
 MODEL = "arrival_delay"
 LEARNER = "arrival_minutes"
@@ -61,12 +61,12 @@ class Demo:
 
     def run(self) -> int:
         """Start, play, report, stop. 0: all holds; 1: a fault or an error; 130, 143: stopped by a signal."""
-        from services import model
+        from services.runtime import declaration_file
 
         given = Settings()
         home = (self._options.home or given.home / "demo").resolve()
         settings = given.model_copy(update={"home": home, "archive_uri": ""})
-        declarations = model.load_all(settings.models)
+        declarations = declaration_file.load_all(settings.models)
         declaration, learner = declarations[MODEL], declarations[LEARNER]
         try:
             with self._interruption, folder.claim(home) as lock:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from services.embedded.cluster import Embedded, choose_port
-from services.embedded.supervisor import Child, Launch, Supervisor, answers_ok
-from services.settings import Settings
+from services.operations.local_servers.cluster import Embedded, choose_port
+from services.operations.local_servers.supervisor import Child, Launch, Supervisor, answers_ok
+from services.runtime.settings import Settings
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -133,19 +133,20 @@ def _preparation(environment: dict[str, str], logs: Path) -> Launch:
 
 
 def _launch(name: str, settings: Settings, environment: dict[str, str], logs: Path) -> Launch:
-    command: Sequence[str] = [sys.executable, "-m", "services.cli", name]
+    command: Sequence[str] = [sys.executable, "-m", "services.operations.cli", name]
     ready = answers_ok(settings.host, getattr(settings, f"{name}_port"), "/health/ready")
     return Launch(name, command, logs / f"{name}.log", {**environment, **_ENVIRONMENT.get(name, {})}, ready)
 
 
 def _make_topics(settings: Settings) -> None:
     """Create all topics, before any process waits for one."""
-    from services import feature_plan, model, topics
+    from services.feature_store import repository
+    from services.runtime import declaration_file, topic_creation
 
-    plan = feature_plan.load(settings)
-    topics.ensure_topics(
+    plan = repository.load(settings)
+    topic_creation.ensure_topics(
         settings,
-        model.load_all(settings.models),
+        declaration_file.load_all(settings.models),
         applications=list(plan.by_topic()),
         views=[view.name for view in plan.views if view.is_repartitioned],
     )
@@ -153,7 +154,7 @@ def _make_topics(settings: Settings) -> None:
 
 def _finish(processes: Supervisor, preparation: Child) -> None:
     """Wait for the preparation, which ends by itself; raise as `Supervisor.run` does when it fails."""
-    from services.embedded.supervisor import ChildDiedError, NotReadyError
+    from services.operations.local_servers.supervisor import ChildDiedError, NotReadyError
 
     code = preparation.wait(_PREPARATION_SECONDS_MAX)
     if code is None:

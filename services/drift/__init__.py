@@ -1,0 +1,1 @@
+"""Predictions and labels -> outcomes, drift reports, alarms, retraining requests."""

@@ -5,8 +5,10 @@ from typing import Literal
 
 import msgspec
 
-from services.drift.detection import Change
+from services.drift.detectors.protocol import Change
+from services.runtime.declaration import QualityBounds
 from streams import records
+from streams.records import FeatureQuality
 
 Kind = Literal["feature", "category", "relation", "quality", "score", "loss"]
 EVIDENCE_MAX = 20
@@ -116,3 +118,26 @@ def alarm_of_change(
         effect=change.effect,
         segment=segment,
     )
+
+
+def quality_finding(quality: FeatureQuality, bounds: QualityBounds | None) -> Finding:
+    """Say that a window broke what is declared: the share that was wrong, and the share allowed."""
+    invalid = quality.wrong_type + quality.below + quality.above + quality.not_allowed
+    too_many = invalid > quality.invalid_share_max * quality.values
+    allowed = quality.invalid_share_max if too_many else quality.null_share_max or 0.0
+    share = (invalid if too_many else quality.nulls) / quality.values
+    return Finding(
+        "quality", quality.feature, share, allowed, _quality_text(quality, bounds or QualityBounds())
+    )
+
+
+def _quality_text(quality: FeatureQuality, bounds: QualityBounds) -> str:
+    parts = [
+        (quality.nulls, "null"),
+        (quality.wrong_type, "of another type than declared"),
+        (quality.below, f"below {bounds.min}"),
+        (quality.above, f"above {bounds.max}"),
+        (quality.not_allowed, "none of the declared values"),
+    ]
+    found = ", ".join(f"{count} {what}" for count, what in parts if count)
+    return f"{quality.feature}: of {quality.values} values {found}"

@@ -11,14 +11,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from services.drift import judge, reporting
-from services.drift.closed import ClosedWindows
+from services.drift import judge
+from services.drift.binning.binning import Rows
 from services.drift.judge import Judge, JudgeState
-from services.drift.placing import Rows
 from services.drift.references import References
-from services.drift.window import Window, WindowState
-from services.label_join import Join, Pending, Totals, outcome_of
-from services.model import ModelDeclaration
+from services.drift.windows import window_report
+from services.drift.windows.closed_windows import ClosedWindows
+from services.drift.windows.window import Window, WindowState
+from services.monitoring.label_join import Join, Pending, Totals, outcome_of
+from services.runtime.declaration import ModelDeclaration
 from streams import codec, records, topics
 from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, Place, Resume
 
@@ -288,7 +289,7 @@ class Engine:
         if passed := self.totals.expired - expired:
             outputs.label_coverage = 1 - (self.totals.unlabelled - unlabelled) / passed
         self._judge.close_window(window.end_ms)
-        found = reporting.compared(window, self._declaration)
+        found = window_report.compared(window, self._declaration)
         if window.state.version == self._judge.champion:
             self._judge.observe(found)
         outputs.drift += self._judge.judge_quality(found.quality, window.start_ms, window.end_ms)
@@ -307,11 +308,11 @@ class Engine:
     def _revised(self, window: Window) -> records.DriftReport:
         """Report a window again, with the records that came too late for its first report."""
         window.settle()
-        found = reporting.compared(window, self._declaration)
+        found = window_report.compared(window, self._declaration)
         return self._report(window, found)
 
-    def _report(self, window: Window, found: reporting.Compared) -> records.DriftReport:
-        return reporting.report(
+    def _report(self, window: Window, found: window_report.Compared) -> records.DriftReport:
+        return window_report.report(
             self.model, window, found, self.totals, self._references, self._judge.measures
         )
 

@@ -4,22 +4,21 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from services.drift import quality
-from services.drift.alarms import Alarms, Finding, Kind, Watch, alarm_of, alarm_of_change
-from services.drift.detection import Change
-from services.drift.harm import LossMonitor, MonitorState
-from services.drift.multivariate import PAIRS_SHOWN_MAX, relation
-from services.drift.performance import Performance, PerformanceState
-from services.drift.placing import Placed, Rows
+from services.drift.alarms import Alarms, Finding, Kind, Watch, alarm_of, alarm_of_change, quality_finding
+from services.drift.binning.binning import Placed, Rows
+from services.drift.detectors.protocol import Change
+from services.drift.detectors.relation_detector import PAIRS_SHOWN_MAX, relation
+from services.drift.detectors.watchers import HARM, LossWatchers, Noticed, Watchers, WatcherState
+from services.drift.performance.loss_monitor import LossMonitor, MonitorState
+from services.drift.performance.performance import Performance, PerformanceState
 from services.drift.references import References
-from services.drift.reporting import Compared
-from services.drift.requesting import ESTIMATE, Requests
-from services.drift.watching import HARM, LossWatchers, Noticed, Watchers, WatcherState
-from services.drift.window import Window
-from services.label_join import Pending, answer_of
-from services.measures import LOG_LOSS_MAX
-from services.model import MONTH_MS, ModelDeclaration
-from services.segments import Segments
+from services.drift.retraining_trigger import ESTIMATE, Requests
+from services.drift.windows.window import Window
+from services.drift.windows.window_report import Compared
+from services.monitoring.label_join import Pending, answer_of
+from services.monitoring.model_metrics import LOG_LOSS_MAX
+from services.monitoring.segments import Segments
+from services.runtime.declaration import MONTH_MS, ModelDeclaration
 from streams import records
 
 CHAMPION_WEIGHT_MIN = 5_000
@@ -235,7 +234,7 @@ class Judge:
         for each in found:
             self._alarms.observe("quality", each.feature, drifted=each.broken)
             if each.broken:
-                finding = quality.finding(each, self._monitoring.quality.get(each.feature))
+                finding = quality_finding(each, self._monitoring.quality.get(each.feature))
                 alarms.append(alarm_of(self.model, self.champion, finding, end_ms, start_ms, "declared"))
         return [alarm for alarm in alarms if self._alarms.raise_once(alarm)]
 

@@ -23,9 +23,10 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
-from services import joined, model
-from services.drift import gathering, session
-from services.settings import Settings
+from services.drift import gather_worker, session
+from services.runtime import declaration_file, process_loop
+from services.runtime.declaration import ModelDeclaration
+from services.runtime.settings import Settings
 
 
 def run() -> None:
@@ -35,7 +36,7 @@ def run() -> None:
 
 def gather() -> None:
     """Decode a share of the partitions into slices, as any number of processes may."""
-    _run(gathering.opened)
+    _run(gather_worker.opened)
 
 
 def judge() -> None:
@@ -45,10 +46,12 @@ def judge() -> None:
 
 def _run(
     opened: Callable[
-        [Settings, Mapping[str, model.ModelDeclaration], threading.Event],
-        AbstractContextManager[joined.Session],
+        [Settings, Mapping[str, ModelDeclaration], threading.Event],
+        AbstractContextManager[process_loop.Session],
     ],
 ) -> None:
     settings = Settings()
-    declarations = model.load_all(settings.models)
-    joined.run("drift", settings, settings.drift_port, functools.partial(opened, settings, declarations))
+    declarations = declaration_file.load_all(settings.models)
+    process_loop.run(
+        "drift", settings, settings.drift_port, functools.partial(opened, settings, declarations)
+    )

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from services.drift.placing import Placing
-from services.model import ModelDeclaration
+from services.drift.binning.binning import Placing
+from services.runtime.declaration import ModelDeclaration
 from streams.records import Reference
 
 REFERENCES_KEPT_MAX = 8

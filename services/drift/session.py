@@ -10,15 +10,16 @@ import msgspec
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 
-from services import joined, kafka_access, redis_clients, schema_registry, telemetry
-from services.drift.control import Control
+from services.drift.control_topics import Control
 from services.drift.engine import Outputs, State, fresh_state
-from services.drift.harm import RiseDetector
-from services.drift.served import SNAPSHOTS, ServedModel
-from services.model import ModelDeclaration
-from services.outbox import Outbox
-from services.settings import Settings
-from services.topics import ensure_topics
+from services.drift.monitored_model import SNAPSHOTS, ServedModel
+from services.drift.performance.loss_monitor import RiseDetector
+from services.monitoring import prediction_source
+from services.runtime import kafka_consumers, metrics, redis_clients, schema_registry_client
+from services.runtime.declaration import ModelDeclaration
+from services.runtime.kafka_outbox import Outbox
+from services.runtime.settings import Settings
+from services.runtime.topic_creation import ensure_topics
 from streams import topics
 from streams.producer import Record, RecordTooLargeError
 
@@ -43,8 +44,8 @@ def opened(
     with contextlib.ExitStack() as stack:
         ensure_topics(settings, declarations, sliced=gathered)
         data = _consumer(settings, "drift", stack)
-        states = _restore(data, declarations, joined.input_partitions(data, declarations))
-        cloud_events, registry = settings.cloud_events != "none", schema_registry.connect(settings)
+        states = _restore(data, declarations, prediction_source.input_partitions(data, declarations))
+        cloud_events, registry = settings.cloud_events != "none", schema_registry_client.connect(settings)
         served = [
             ServedModel(
                 declarations[name], state, cloud_events=cloud_events, gathered=gathered, registry=registry
@@ -79,7 +80,7 @@ class Session:
         self._outbox = outbox
         self._redis = client
         self._served = served
-        self._reader = joined.SourceReader(data, [each.source for each in served])
+        self._reader = prediction_source.SourceReader(data, [each.source for each in served])
 
     def step(self) -> None:
         """Process one slice; return after a while without one."""
@@ -107,7 +108,7 @@ class Session:
         stage: dict[tuple[str, int], list[Record]] = {}
         for each, outputs in steps:
             stage |= each.outcome_batches(outputs)
-            for place, batch in joined.dead_letter_batches(outputs.dead_letters).items():
+            for place, batch in prediction_source.dead_letter_batches(outputs.dead_letters).items():
                 stage.setdefault(place, []).extend(batch)
         self._outbox.write(stage)
         reports = [each.about(report) for each, outputs in steps for report in outputs.drift]
@@ -138,7 +139,10 @@ class Session:
         self._outbox.write({(topics.RETRAINING.name, 0): batch})
 
     def _ends(self, topic: str) -> list[int]:
-        places = [TopicPartition(topic, number) for number in range(joined.partitions_of(self._data, topic))]
+        places = [
+            TopicPartition(topic, number)
+            for number in range(prediction_source.partitions_of(self._data, topic))
+        ]
         ends = self._data.end_offsets(places)
         return [ends[place] for place in places]
 
@@ -149,12 +153,12 @@ class Session:
             self._outbox.write({(topics.DRIFT_STATE.name, 0): [(each.key, value, [])]})
         except RecordTooLargeError as error:
             _log.error("drift.snapshot_too_large", model=each.name, error=str(error))
-        telemetry.DRIFT_SNAPSHOT_BYTES.labels(each.name).set(len(value))
+        metrics.DRIFT_SNAPSHOT_BYTES.labels(each.name).set(len(value))
         each.pace.taken(started_seconds, time.monotonic())
 
 
 def _consumer(settings: Settings, name: str, stack: contextlib.ExitStack) -> KafkaConsumer:
-    consumer = kafka_access.connect(settings, name)
+    consumer = kafka_consumers.connect(settings, name)
     stack.callback(consumer.close, timeout_ms=CLOSE_MS)
     return consumer
 
@@ -163,7 +167,7 @@ def _restore(
     consumer: KafkaConsumer, declarations: Mapping[str, ModelDeclaration], partitions: Mapping[str, int]
 ) -> dict[str, State]:
     place = TopicPartition(topics.DRIFT_STATE.name, 0)
-    kept = kafka_access.latest_values(consumer, place, [name.encode() for name in declarations])
+    kept = kafka_consumers.latest_values(consumer, place, [name.encode() for name in declarations])
     states = {}
     for name, declaration in declarations.items():
         state = None

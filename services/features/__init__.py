@@ -1,0 +1,1 @@
+"""Events -> windowed features -> online store."""

@@ -28,12 +28,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from services import web, window_values
-from services.feature_plan import FeaturePlan, PlanError, Reference, ServicePlan, ValueType
-from services.online_store import OnlineReader
-from services.redis_pipeline import AsyncPipeline
-from services.served_features import ServedFeatures, ServedView, Status
-from services.settings import Settings
+from services.feature_store import window_values
+from services.feature_store.online_reader import OnlineReader
+from services.feature_store.plan import FeaturePlan, PlanError, Reference, ServicePlan, ValueType
+from services.feature_store.served_features import ServedFeatures, ServedView, Status
+from services.runtime.redis_pipeline import AsyncPipeline
+from services.runtime.settings import Settings
+from services.runtime.web import server
 from streams import codec
 
 ROWS_MAX = 10_000
@@ -68,7 +69,7 @@ class OnlineFeatures:
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes."""
-        return [Route("/get-online-features", web.answering(self._answer), methods=["POST"])]
+        return [Route("/get-online-features", server.answering(self._answer), methods=["POST"])]
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -79,27 +80,29 @@ class OnlineFeatures:
             await self._pipeline.close()
 
     async def _answer(self, http: Request) -> Response:
-        request = _parse(await web.read_body(http, BODY_BYTES_MAX))
+        request = _parse(await server.read_body(http, BODY_BYTES_MAX))
         service = self._select(request)
         rows = _check_entities(request, service)
         time_ms = codec.epoch_ms(request.event_time) if request.event_time else time.time_ns() // 1_000_000
         try:
             served = await self._reader(service).read(request.entities, np.full(rows, time_ms))
         except (redis.exceptions.RedisError, OSError) as error:
-            raise web.RequestError(503, "the online store cannot be reached", {"Retry-After": "1"}) from error
+            raise server.RequestError(
+                503, "the online store cannot be reached", {"Retry-After": "1"}
+            ) from error
         body = msgspec.json.encode(_response(request, service, served))
         return Response(body, media_type="application/json")
 
     def _select(self, request: OnlineFeaturesRequest) -> ServicePlan:
         if (request.feature_service is None) == (not request.features):
-            raise web.RequestError(400, "give either feature_service or features")
+            raise server.RequestError(400, "give either feature_service or features")
         try:
             if request.feature_service is not None:
                 return self._plan.service(request.feature_service)
             references = [_reference(name) for name in request.features or []]
             return self._plan.select("request", tuple(dict.fromkeys(references)))
         except PlanError as error:
-            raise web.RequestError(404, str(error)) from error
+            raise server.RequestError(404, str(error)) from error
 
     def _reader(self, service: ServicePlan) -> OnlineReader:
         reader = self._readers.get(service.references)
@@ -115,13 +118,13 @@ def _parse(raw: bytes) -> OnlineFeaturesRequest:
     try:
         return msgspec.json.decode(raw, type=OnlineFeaturesRequest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise web.RequestError(400, str(error)) from error
+        raise server.RequestError(400, str(error)) from error
 
 
 def _reference(name: str) -> Reference:
     view, colon, feature = name.partition(":")
     if not colon:
-        raise web.RequestError(400, f"features: {name!r} must be written as view:feature")
+        raise server.RequestError(400, f"features: {name!r} must be written as view:feature")
     return Reference(view, feature)
 
 
@@ -129,18 +132,18 @@ def _check_entities(request: OnlineFeaturesRequest, service: ServicePlan) -> int
     """Return the number of rows."""
     missing = [name for name in service.join_keys if name not in request.entities]
     if missing:
-        raise web.RequestError(400, f"entities: missing {', '.join(missing)}")
+        raise server.RequestError(400, f"entities: missing {', '.join(missing)}")
     sizes = {name: len(request.entities[name]) for name in service.join_keys}
     if len(set(sizes.values())) > 1:
-        raise web.RequestError(400, f"entities: columns differ in length: {sizes}")
+        raise server.RequestError(400, f"entities: columns differ in length: {sizes}")
     rows = next(iter(sizes.values()), 0)
     if rows > ROWS_MAX:
-        raise web.RequestError(413, f"entities: {rows} rows, at most {ROWS_MAX} at once")
+        raise server.RequestError(413, f"entities: {rows} rows, at most {ROWS_MAX} at once")
     types = {key.name: key.type for view in service.views for key in view.join_keys}
     for name, kind in types.items():
         for row, value in enumerate(request.entities[name]):
             if value is not None and not _fits(value, kind):
-                raise web.RequestError(400, f"entities: {name}[{row}] is {value!r}, expected {kind}")
+                raise server.RequestError(400, f"entities: {name}[{row}] is {value!r}, expected {kind}")
     return rows
 
 

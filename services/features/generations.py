@@ -12,9 +12,10 @@ import msgspec
 import structlog
 from redis.exceptions import RedisError
 
-from services import feast_layout, telemetry
-from services.feature_plan import View
-from services.features.store import Build, FeatureStore
+from services.feature_store import feast_layout
+from services.feature_store.plan import View
+from services.features.row_store import Build, FeatureStore
+from services.runtime import metrics
 
 log = structlog.get_logger()
 
@@ -98,7 +99,7 @@ class Generations:
     ) -> None:
         """Begin a new generation of a view, unless somebody else has done so meanwhile."""
         log.warning("features.generation_begun", view=view, reason=reason, start=start)
-        telemetry.FEATURE_GENERATIONS.labels(view, reason).inc()
+        metrics.FEATURE_GENERATIONS.labels(view, reason).inc()
         await self._store.begin(
             view,
             self._partitions[view],

@@ -6,21 +6,22 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
-from services import telemetry, web
-from services.settings import Settings
+from services.runtime import logs, metrics
+from services.runtime.settings import Settings
+from services.runtime.web import server
 
 if TYPE_CHECKING:
-    from services.feature_plan import View
-    from services.features.idleness import IdleWatch
-    from services.features.intake import SourceReader
-    from services.features.places import Building, Stage
-    from services.features.sources import PartitionReader
+    from services.feature_store.plan import View
+    from services.features.catch_up import Building, Stage
+    from services.features.decoder import SourceReader
+    from services.features.idle_partitions import IdleWatch
+    from services.features.partition_reader import PartitionReader
 
 
 def run() -> None:
     """Run until SIGINT or SIGTERM."""
     settings = Settings()
-    telemetry.configure_logging("features", settings.log_level)
+    logs.configure_logging("features", settings.log_level)
     Features(settings).run()
 
 
@@ -29,21 +30,21 @@ class Features:
 
     def __init__(self, settings: Settings) -> None:
         """Read the plan and wire the stages."""
-        from services import feature_plan
+        from services.feature_store import repository
         from services.features.api import OnlineFeatures
         from services.features.generations import Generations
-        from services.features.held import Budget
-        from services.features.store import FeatureStore
+        from services.features.row_store import FeatureStore
+        from services.features.state_cache import Budget
         from streams.groups import Group
         from streams.producer import BatchProducer
 
         self._settings = settings
-        self._plan = feature_plan.load(settings)
+        self._plan = repository.load(settings)
         self._store = FeatureStore.connect(settings)
         views = [view for view in self._plan.views if view.is_stream]
         self._generations = Generations(self._store, self._plan.project, views)
         self._api = OnlineFeatures(settings, self._plan)
-        observer = telemetry.slice_observer("features", "driftline.features")
+        observer = metrics.slice_observer("features", "driftline.features")
         self._producer = BatchProducer(settings.kafka_options())
         self._group = Group(
             settings, "features", observer, slice_records_max=settings.features_slice_records_max
@@ -56,10 +57,10 @@ class Features:
             self._add_source(views_of_topic)
 
     def _add_source(self, views: "tuple[View, ...]") -> None:
-        from services.features.intake import source_reader
+        from services.features.decoder import source_reader
         from services.features.stages import SourceStage, ViewStage
-        from services.features.states import ViewLogic
-        from services.features.writing import ViewWriter
+        from services.features.view_state import ViewLogic
+        from services.features.view_writer import ViewWriter
 
         source = views[0].source
         assert source is not None
@@ -78,7 +79,7 @@ class Features:
         self._stages += stages
 
     def _open_reader(self, topic: str, partition: int) -> "AbstractAsyncContextManager[PartitionReader]":
-        from services.features.sources import PartitionReader
+        from services.features.partition_reader import PartitionReader
 
         options, records_max = self._settings.kafka_options(), self._settings.features_slice_records_max
         return PartitionReader.opened(options, topic, partition, records_max)
@@ -87,10 +88,10 @@ class Features:
         """Serve Kafka and HTTP until stopped."""
         from streams import app
 
-        http = web.application(self._not_ready, self._api.routes(), self._settings.feature_tokens)
+        http = server.application(self._not_ready, self._api.routes(), self._settings.feature_tokens)
         app.run(
             self._producer.running(),
-            web.serve_in_loop(http, self._settings.host, self._settings.features_port),
+            server.serve_in_loop(http, self._settings.host, self._settings.features_port),
             self._store.running(self._tend),
             self._api.running(),
             self._prepared(),
@@ -100,8 +101,8 @@ class Features:
         )
 
     def _idle_watch(self) -> "IdleWatch":
-        from services import redis_clients
-        from services.features.idleness import IdleWatch
+        from services.features.idle_partitions import IdleWatch
+        from services.runtime import redis_clients
 
         client = redis_clients.connect(self._settings)
         return IdleWatch(self._readers, client, self._producer, self._settings.kafka_options())
@@ -136,7 +137,7 @@ class Features:
         building = self._building()
         for view in self._generations.views:
             left = building[view].records_left if view in building else 0
-            telemetry.FEATURE_BUILD_RECORDS.labels(view).set(left)
+            metrics.FEATURE_BUILD_RECORDS.labels(view).set(left)
 
     def _building(self) -> "dict[str, Building]":
         """Return the views that are behind; one that moves may be so in both stages."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from services.settings import Settings
+from services.runtime.settings import Settings
 
 if TYPE_CHECKING:
-    from services.feature_plan import FeaturePlan
+    from services.feature_store.plan import FeaturePlan
 
 
 def replay(
@@ -28,13 +28,14 @@ def replay(
         view: Only this one; may be given several times. Default: all.
         from_now: Delete what was, and count from now on, without reading anything again.
     """
-    from services import feature_plan
+    from services.feature_store import repository
+    from services.feature_store.plan import PlanError
 
     settings = Settings()
     try:
-        plan = feature_plan.load(settings)
+        plan = repository.load(settings)
         names = chosen(plan, view or [])
-    except feature_plan.PlanError as error:
+    except PlanError as error:
         sys.exit(f"driftline: {error}")
     for line in asyncio.run(begin(settings, names, from_now=from_now)):
         sys.stdout.write(f"{line}\n")
@@ -42,7 +43,7 @@ def replay(
 
 def chosen(plan: "FeaturePlan", names: list[str]) -> list[str]:
     """Return the stream views meant, all of them by default; `PlanError` for one that is none."""
-    from services.feature_plan import PlanError
+    from services.feature_store.plan import PlanError
 
     known = [view.name for view in plan.views if view.is_stream]
     for name in names:
@@ -54,7 +55,7 @@ def chosen(plan: "FeaturePlan", names: list[str]) -> list[str]:
 async def begin(settings: Settings, names: list[str], *, from_now: bool) -> list[str]:
     """Begin a new generation of each view; return a line about each."""
     from services.features.generations import EARLIEST, NOW
-    from services.features.store import FeatureStore
+    from services.features.row_store import FeatureStore
 
     store = FeatureStore.connect(settings)
     start = NOW if from_now else EARLIEST

@@ -13,7 +13,7 @@ then each view's progress, with its watermark. After a crash:
 3. Dead letters, late events and the feature log may repeat.
 
 So the online store is the same, to the byte, as without the crash. A worker that was away meanwhile
-changes nothing either: see `services.features.store`.
+changes nothing either: see `services.features.row_store`.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ from typing import Protocol, cast
 import msgspec
 from aiokafka import ConsumerRecord
 
-from services import telemetry
+from services.features.catch_up import OpenReader, Outlet, Place, Stage
+from services.features.decoder import SERVICE, Intake, SourceReader, source_header, source_of
 from services.features.generations import Generations
-from services.features.intake import SERVICE, Intake, SourceReader, source_header, source_of
-from services.features.places import OpenReader, Outlet, Place, Stage
-from services.features.states import Event
-from services.features.store import FeatureStore, LostError, Progress, RefusedError, Rise, Standing
-from services.features.writing import ViewWriter
-from services.watermarks import NEVER
+from services.features.row_store import FeatureStore, LostError, Progress, RefusedError, Rise, Standing
+from services.features.view_state import Event
+from services.features.view_writer import ViewWriter
+from services.runtime import metrics
+from services.runtime.watermarks import NEVER
 from streams import codec, records, topics
 from streams.producer import BatchProducer, Record
 
@@ -89,7 +89,7 @@ class SourceStage(Stage):
             return
         batch: list[Record] = [(r.key, r.value, [source_header(r.partition, r.offset)]) for r in late]
         for view in views:
-            telemetry.FEATURE_EVENTS.labels(view, "late").inc(len(late))
+            metrics.FEATURE_EVENTS.labels(view, "late").inc(len(late))
             to_partition = partition % await self._producer.partitions(topics.late(view))
             await self._producer.send(topics.late(view), to_partition, batch)
 
@@ -162,7 +162,7 @@ class _Route:
         for record, event in events:
             entity = self._logic.entity(event.value)
             if entity is None:
-                telemetry.FEATURE_EVENTS.labels(self._logic.view.name, "no_entity").inc()
+                metrics.FEATURE_EVENTS.labels(self._logic.view.name, "no_entity").inc()
                 continue
             key = msgspec.json.encode(entity)
             headers = [source_header(event.source_partition, event.source_offset), generation]
@@ -262,18 +262,18 @@ def _count_invalid(places: Sequence[Place], intake: Intake) -> None:
     """Count what a view does not get; a dead letter is sent only the first time that a record is read."""
     if intake.letters:
         for place in places:
-            telemetry.FEATURE_EVENTS.labels(place.outlet.view, "invalid").inc(len(intake.letters))
+            metrics.FEATURE_EVENTS.labels(place.outlet.view, "invalid").inc(len(intake.letters))
 
 
 def _public_watermark(view: str, watermark_ms: int, lateness_ms: int) -> int | None:
     if watermark_ms == NEVER:
         return None
     complete_ms = watermark_ms - lateness_ms
-    telemetry.FEATURE_WATERMARK.labels(view).set(complete_ms / 1000)
+    metrics.FEATURE_WATERMARK.labels(view).set(complete_ms / 1000)
     return complete_ms
 
 
 async def _send_letters(producer: BatchProducer, letters: Sequence[records.DeadLetter]) -> None:
     await producer.send_dead_letters(letters)
     for letter in letters:
-        telemetry.DEAD_LETTERS.labels(SERVICE, letter.topic).inc()
+        metrics.DEAD_LETTERS.labels(SERVICE, letter.topic).inc()

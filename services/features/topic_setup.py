@@ -8,8 +8,8 @@ import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from services.feature_plan import FeaturePlan, View
-from services.settings import Settings
+from services.feature_store.plan import FeaturePlan, View
+from services.runtime.settings import Settings
 from streams import topics
 from streams.topics import Topic
 

@@ -1,0 +1,1 @@
+"""Predictions and labels -> models that learn online."""

@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
-from services import estimators, learned
-from services.label_join import Join, Pending, Totals
-from services.learning.announcing import KEPT_MAX, Announcement
-from services.measures import Measures
-from services.model import ModelDeclaration
+from services.learning.arms_update import KEPT_MAX, Announcement
+from services.model_registry import learned_versions, river_format
+from services.monitoring.label_join import Join, Pending, Totals
+from services.monitoring.model_metrics import Measures
+from services.runtime.declaration import ModelDeclaration
 from streams import codec, records
 from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, Place, Resume
 
@@ -111,7 +111,7 @@ class Learner:
         self._repeats = codec.RepeatFilter(state.last_offsets)
         self._join = Join(declaration.label.horizon_ms, state.totals, state.pending, keep_features=True)
         self._state = state
-        self._estimator = make() if state.estimator is None else estimators.decode(state.estimator)
+        self._estimator = make() if state.estimator is None else river_format.decode(state.estimator)
 
     # -- what comes in ---------------------------------------------------------------------------
 
@@ -235,7 +235,7 @@ class Learner:
         for lesson in sorted(state.lessons):
             self._learn(lesson)
         state.lessons = []
-        state.estimator = estimators.encode(self._estimator)
+        state.estimator = river_format.encode(self._estimator)
         if state.counts.learned >= self._learning.minimum_labels:
             self._publish(end_ms, state.estimator, outputs)
 
@@ -244,7 +244,7 @@ class Learner:
         if len(lesson.features) != len(self._names):
             counts.unfit += 1
             return
-        row = learned.row_of(self._names, lesson.features, self._fill)
+        row = learned_versions.row_of(self._names, lesson.features, self._fill)
         try:
             self._estimator.learn_one(row, bool(lesson.label) if self._is_binary else lesson.label)
         except Exception:  # noqa: BLE001  # whatever an estimator says of one row, the others go on; it is counted

@@ -11,7 +11,7 @@ Delivery, for each slice that is read:
 Nothing is committed to a consumer group: the checkpoint holds the offsets. After a crash the process goes on
 from the last checkpoint and writes what came after it again, byte for byte the same: a learned model takes
 the place of its equal. What was announced is not announced again: the change that stands says which intervals
-its arms know. The arms of operators stay (`services.learning.announcing`).
+its arms know. The arms of operators stay (`services.learning.arms_update`).
 
 Partitions are assigned by hand and a second instance would write everything twice: run one, and let
 it be replaced, never doubled (Recreate in Kubernetes).
@@ -19,14 +19,15 @@ it be replaced, never doubled (Recreate in Kubernetes).
 
 import functools
 
-from services import joined, model
 from services.learning import session
-from services.settings import Settings
+from services.runtime import declaration_file, process_loop
+from services.runtime.declaration import learning
+from services.runtime.settings import Settings
 
 
 def run() -> None:
     """Run until SIGINT or SIGTERM."""
     settings = Settings()
-    declarations = model.learning(model.load_all(settings.models))
+    declarations = learning(declaration_file.load_all(settings.models))
     opened = functools.partial(session.opened, settings, declarations)
-    joined.run("learning", settings, settings.learning_port, opened)
+    process_loop.run("learning", settings, settings.learning_port, opened)

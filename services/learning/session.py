@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 
-from services import feature_plan, joined, kafka_access, learned, redis_clients, schema_registry, telemetry
-from services.feed import Feed
-from services.learning import announcing
+from services.feature_store import repository
+from services.feature_store.plan import ValueType
+from services.learning import arms_update
 from services.learning.learner import Learner, Outputs, State, fresh_state
-from services.learning.observing import Observer
-from services.model import ModelDeclaration
-from services.outbox import Outbox, Stage
-from services.settings import Settings
-from services.snapshots import SnapshotPace, Snapshots
-from services.topics import ensure_topics
-from services.training_code import function_of
+from services.learning.learning_metrics import Observer
+from services.model_registry import learned_versions
+from services.model_registry.training_code import function_of
+from services.monitoring import prediction_source
+from services.monitoring.prediction_decoder import Feed
+from services.runtime import kafka_consumers, metrics, redis_clients, schema_registry_client
+from services.runtime.declaration import ModelDeclaration
+from services.runtime.kafka_outbox import Outbox, Stage
+from services.runtime.settings import Settings
+from services.runtime.snapshots import SnapshotPace, Snapshots
+from services.runtime.topic_creation import ensure_topics
 from streams import codec, records, topics
 from streams.cloud_events import Envelope
 
@@ -43,25 +47,25 @@ class LearningModel:
         """Go on from a state; raise `PlanError` or `TrainingCodeError` for what cannot be."""
         self.name = declaration.name
         self.learner = make_learner(settings, declaration, state)
-        self.source = joined.read_directly(
+        self.source = prediction_source.read_directly(
             topics.predictions(declaration.name),
             declaration.label.topic,
             self.learner.inputs,
-            Feed("learning", declaration, self.learner, schema_registry.connect(settings)),
+            Feed("learning", declaration, self.learner, schema_registry_client.connect(settings)),
         )
         self.observer = Observer(self.learner)
         self.pace = SnapshotPace()
         self.envelope = Envelope("learning", declaration.name, enabled=settings.cloud_events != "none")
         self.watermark_ms: int | None = None
         """Processed and acknowledged."""
-        self.public_watermark = joined.PublicWatermark(
-            "learning", declaration.name, telemetry.LEARNING_WATERMARK
+        self.public_watermark = prediction_source.PublicWatermark(
+            "learning", declaration.name, metrics.LEARNING_WATERMARK
         )
 
 
 def make_learner(settings: Settings, declaration: ModelDeclaration, state: State) -> Learner:
     """Return a learner with the estimator of the model's training.py, for the features that are served."""
-    service = feature_plan.load(settings).service(declaration.features.service)
+    service = repository.load(settings).service(declaration.features.service)
     service.check_inputs()
     names = [*declaration.features.from_request, *service.feature_names]
     text = {field.name for field in declaration.request.fields if field.type is codec.FieldType.STRING}
@@ -70,7 +74,7 @@ def make_learner(settings: Settings, declaration: ModelDeclaration, state: State
         feature.name
         for view in service.views
         for feature in view.features
-        if feature.type is feature_plan.ValueType.STRING
+        if feature.type is ValueType.STRING
     }
     make = functools.partial(
         function_of(settings.models, declaration.name, "learner"),
@@ -87,7 +91,7 @@ def opened(
     """Connect, restore each model from its last checkpoint, and disconnect at the end of the block."""
     with contextlib.ExitStack() as stack:
         ensure_topics(settings, declarations)
-        consumer = kafka_access.connect(settings, "learning")
+        consumer = kafka_consumers.connect(settings, "learning")
         stack.callback(consumer.close, timeout_ms=CLOSE_MS)
         states = _restore(consumer, declarations)
         models = [LearningModel(settings, declarations[name], state) for name, state in states.items()]
@@ -95,7 +99,7 @@ def opened(
         stack.callback(outbox.close)
         client = redis_clients.connect_blocking(settings, socket_timeout=REDIS_TIMEOUT_SECONDS)
         stack.callback(client.close)
-        arms = kafka_access.connect(settings, "learning-arms")
+        arms = kafka_consumers.connect(settings, "learning-arms")
         stack.callback(arms.close, timeout_ms=CLOSE_MS)
         yield Session(consumer, outbox, client, models, Announcer(arms, outbox, list(states)))
 
@@ -116,7 +120,7 @@ class Session:
         self._outbox = outbox
         self._redis = client
         self._models = models
-        self._reader = joined.SourceReader(consumer, [each.source for each in models])
+        self._reader = prediction_source.SourceReader(consumer, [each.source for each in models])
 
     def step(self) -> None:
         """Process one slice; return after a while without one."""
@@ -149,18 +153,21 @@ class Session:
         self._announcer.announce(each)  # what was learned before, too, if somebody has overwritten it
         started_seconds = time.monotonic()
         value = CHECKPOINTS.encode(each.name, each.source.label_topic, each.learner.state())
-        record: Record = (learned.checkpoint_key(each.name), value, [])
+        record: Record = (learned_versions.checkpoint_key(each.name), value, [])
         self._outbox.write({(topics.LEARNED.name, 0): [record]})
-        telemetry.LEARNING_STATE_BYTES.labels(each.name, "checkpoint").set(len(value))
+        metrics.LEARNING_STATE_BYTES.labels(each.name, "checkpoint").set(len(value))
         each.pace.taken(started_seconds, time.monotonic())
 
 
 def stage(model: str, outputs: Outputs) -> Stage:
     """Encode what came of a step, all but what is to be announced once it is acknowledged."""
     published: list[Record] = [
-        (learned.key(model, each.version), records.encode(each), []) for each in outputs.published
+        (learned_versions.key(model, each.version), records.encode(each), []) for each in outputs.published
     ]
-    return {**joined.dead_letter_batches(outputs.dead_letters), (topics.LEARNED.name, 0): published}
+    return {
+        **prediction_source.dead_letter_batches(outputs.dead_letters),
+        (topics.LEARNED.name, 0): published,
+    }
 
 
 class Announcer:
@@ -178,7 +185,7 @@ class Announcer:
         self._decode = records.decoder_of(records.ModelChanged).decode
         self._written: set[bytes] = set()
         self._latest: dict[str, records.ModelChanged] = {}
-        found = kafka_access.latest_values(consumer, self._place, [name.encode() for name in models])
+        found = kafka_consumers.latest_values(consumer, self._place, [name.encode() for name in models])
         for key, (_, value) in found.items():
             self._take(key.decode(), [value])
 
@@ -188,7 +195,7 @@ class Announcer:
             return
         for _ in range(ATTEMPTS_MAX):
             self._follow()
-            lacking = announcing.changes(
+            lacking = arms_update.changes(
                 each.name, each.learner.first_ms, each.learner.learned, self._latest.get(each.name)
             )
             if not lacking:
@@ -208,7 +215,7 @@ class Announcer:
             if message.key is not None and message.value is not None:
                 values.setdefault(message.key.decode(errors="replace"), []).append(message.value)
 
-        kafka_access.read_to_end(self._consumer, [self._place], take)
+        kafka_consumers.read_to_end(self._consumer, [self._place], take)
         for model, found in values.items():
             self._take(model, [value for value in found if value not in self._written] or found)
         self._written = set()
@@ -221,10 +228,10 @@ class Announcer:
 
 
 def _restore(consumer: KafkaConsumer, declarations: Mapping[str, ModelDeclaration]) -> dict[str, State]:
-    partitions = joined.input_partitions(consumer, declarations)
-    keys = {name: learned.checkpoint_key(name) for name in declarations}
+    partitions = prediction_source.input_partitions(consumer, declarations)
+    keys = {name: learned_versions.checkpoint_key(name) for name in declarations}
     place = TopicPartition(topics.LEARNED.name, 0)
-    kept = kafka_access.latest_values(consumer, place, list(keys.values()))
+    kept = kafka_consumers.latest_values(consumer, place, list(keys.values()))
     states = {}
     for name, declaration in declarations.items():
         state = None

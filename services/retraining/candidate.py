@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from services.missing import MissingPolicy
-from services.model import DAY_MS, ModelDeclaration
-from services.retraining import importance
+from services.feature_store.missing_values import MissingPolicy
+from services.model_registry import golden_batch
+from services.model_registry.contract import Model
+from services.model_registry.training_code import Make
+from services.retraining import permutation_importance
 from services.retraining.dataset import TrainingSet
 from services.retraining.errors import InvalidDataError
 from services.retraining.evaluation import Metrics, evaluate, held_out
-from services.training_code import Make
-from services.versions import golden
-from services.versions.contract import Model
+from services.runtime.declaration import DAY_MS, ModelDeclaration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,12 +57,14 @@ def train(data: TrainingSet, declaration: ModelDeclaration, make: Make, champion
     return Candidate(
         estimator=refitted or estimator,
         trained_on=data.features if refitted else data.features[~late],
-        examples=late_rows.iloc[golden.spread(len(late_rows))],
+        examples=late_rows.iloc[golden_batch.spread(len(late_rows))],
         metrics=evaluate(labels[late], scores),
         champion=rival,
         held_out_labels=labels[late],
         held_out_scores=scores,
-        importances=importance.of_features(functools.partial(scores_of, estimator), late_rows, labels[late]),
+        importances=permutation_importance.of_features(
+            functools.partial(scores_of, estimator), late_rows, labels[late]
+        ),
     )
 
 

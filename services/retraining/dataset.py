@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from services import inference_log
-from services.model import DAY_MS, Retraining
+from services.monitoring import inference_log
 from services.retraining.errors import ArchiveBehindError, InvalidDataError
-from services.settings import Settings
+from services.runtime.declaration import DAY_MS, Retraining
+from services.runtime.settings import Settings
 from streams import topics
 from streams.records import RetrainingRequested
 

@@ -1,7 +1,7 @@
 """Whether a candidate may become champion. Pure."""
 
-from services.model import Gates
 from services.retraining.evaluation import Metrics
+from services.runtime.declaration import Gates
 
 
 def refusals(gates: Gates, candidate: Metrics, champion: Metrics | None) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from services.model import DAY_MS, ModelDeclaration
+from services.runtime.declaration import DAY_MS, ModelDeclaration
 from streams.records import Arm, ModelChanged, RetrainingFinished, RetrainingRequested
 
 Known = RetrainingRequested | RetrainingFinished | ModelChanged

@@ -8,11 +8,13 @@ from typing import Any
 
 import structlog
 
-from services import registry, telemetry, web
-from services.model import load_all
+from services.model_registry import mlflow_client
 from services.retraining.history import Known
 from services.retraining.retrainer import Retrainer
-from services.settings import Settings
+from services.runtime import logs
+from services.runtime.declaration_file import load_all
+from services.runtime.settings import Settings
+from services.runtime.web import server
 from streams import records, topics
 from streams.cloud_events import Envelope
 from streams.stopping import exit_within_bounds
@@ -35,7 +37,7 @@ def run() -> None:
     # One thread a fit, before OpenMP loads: two fits run side by side, and sums have the same order anywhere.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     settings = Settings()
-    telemetry.configure_logging("retraining", settings.log_level)
+    logs.configure_logging("retraining", settings.log_level)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
@@ -56,8 +58,8 @@ def serve(settings: Settings) -> None:
     declarations = load_all(settings.models)
     worker = _Worker(settings)
     retrainer = Retrainer(settings, declarations, worker.publish, worker.end_offsets, changes=worker.changes)
-    app = web.application(worker.not_ready)
-    with web.serve_in_thread(app, settings.host, settings.retraining_port):
+    app = server.application(worker.not_ready)
+    with server.serve_in_thread(app, settings.host, settings.retraining_port):
         warm_up(settings)
         worker.work(retrainer)
 
@@ -71,7 +73,7 @@ def warm_up(settings: Settings) -> None:
     import pandera.pandas  # noqa: F401  # as above
     import sklearn.ensemble  # noqa: F401  # as above
 
-    registry.connect(settings).search_experiments(max_results=1)
+    mlflow_client.connect(settings).search_experiments(max_results=1)
 
 
 class _Worker:

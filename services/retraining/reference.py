@@ -8,12 +8,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from services import pairs
-from services.measures import Answer, Measures
-from services.model import ModelDeclaration
-from services.retraining import blocks
-from services.seasons import Part, seasons_of
-from services.segments import segments_of
+from services.monitoring import rank_correlation
+from services.monitoring.model_metrics import Answer, Measures
+from services.monitoring.seasons import seasons_of
+from services.monitoring.segments import segments_of
+from services.retraining import design_effect
+from services.runtime.declaration import ModelDeclaration, Part
 from streams.records import FeatureReference, PairReference, Reference
 
 Times = npt.NDArray[np.int64]
@@ -53,7 +53,7 @@ def build(
     columns = {
         name: features[name].to_numpy(dtype=object if name in text else float) for name in features.columns
     }
-    divided = blocks.Blocks(times_ms, monitoring.block_ms)
+    divided = design_effect.Blocks(times_ms, monitoring.block_ms)
     made = [
         msgspec.structs.replace(
             of_column(name, values, times_ms, monitoring.season.get(name, ()), divided),
@@ -62,7 +62,7 @@ def build(
         for name, values in columns.items()
     ]
     made = by_segment(made, list(columns.values()), monitoring.segments)
-    divided = blocks.Blocks(held_out_ms, monitoring.block_ms)
+    divided = design_effect.Blocks(held_out_ms, monitoring.block_ms)
     score = of_column("score", scores, held_out_ms, monitoring.season.get("score", ()), divided)
     measured = _measured(declaration, scores, labels)
     held_out: dict[str, npt.NDArray[Any]] = {"labels": np.ones(len(labels)), "positives": labels, **measured}
@@ -72,7 +72,7 @@ def build(
         score=score,
         log_loss=log_loss,
         loss_design_effect=divided.design_effect(
-            blocks.middle_ranks(np.where(labels == 1, 1 - scores, scores))
+            design_effect.middle_ranks(np.where(labels == 1, 1 - scores, scores))
         ),
         pairs=of_pairs(made, list(columns.values()), times_ms),
         measures={name: float(values.mean()) for name, values in measured.items()},
@@ -127,16 +127,22 @@ def of_pairs(
     references: Sequence[FeatureReference], columns: Sequence[npt.NDArray[Any]], times_ms: Times
 ) -> PairReference:
     """Tell how the features go together: sums over the rows of which the references are made."""
-    watched = list(zip(references, columns, strict=True))[: pairs.FEATURES_MAX]
-    moments = pairs.Moments.none(len(watched))
+    watched = list(zip(references, columns, strict=True))[: rank_correlation.FEATURES_MAX]
+    moments = rank_correlation.Moments.none(len(watched))
     if watched:
-        scores = [pairs.Scorer(made).of(_cells(made, values), times_ms) for made, values in watched]
+        scores = [
+            rank_correlation.Scorer(made).of(_cells(made, values), times_ms) for made, values in watched
+        ]
         moments.add(np.stack(scores, axis=1))
     return moments.reference()
 
 
 def of_column(
-    feature: str, values: npt.NDArray[Any], times_ms: Times, season: Sequence[Part], divided: blocks.Blocks
+    feature: str,
+    values: npt.NDArray[Any],
+    times_ms: Times,
+    season: Sequence[Part],
+    divided: design_effect.Blocks,
 ) -> FeatureReference:
     """Count numbers or texts (n,) overall and by season, and tell how alike those of one block are."""
     made = of_categories(feature, values) if values.dtype == object else of_numbers(feature, values)
@@ -148,7 +154,7 @@ def of_column(
         rows = season_of == number
         own = cells[rows]
         found = np.bincount(own, minlength=len(made.counts) + 1)
-        ranks[rows] = blocks.middles(found)[own]
+        ranks[rows] = design_effect.middles(found)[own]
         counts[str(number)] = found.tolist()
     return msgspec.structs.replace(
         made,

@@ -6,17 +6,17 @@ from typing import Any
 
 import structlog
 
-from services import registry, telemetry
-from services.model import Gates, ModelDeclaration
-from services.retraining import candidate, dataset, reference, rollout, tracking, validation
+from services.model_registry import loading, mlflow_client, model_inputs
+from services.model_registry.contract import Model
+from services.model_registry.model_inputs import Inputs
+from services.model_registry.training_code import function_of
+from services.retraining import candidate, dataset, mlflow_tracking, reference, rollout, validation
 from services.retraining.errors import RetrainingError
 from services.retraining.gates import refusals
 from services.retraining.history import History
-from services.settings import Settings
-from services.training_code import function_of
-from services.versions import inputs, loading
-from services.versions.contract import Model
-from services.versions.inputs import Inputs
+from services.runtime import metrics
+from services.runtime.declaration import Gates, ModelDeclaration
+from services.runtime.settings import Settings
 from streams import topics
 from streams.records import ModelChanged, RetrainingFinished, RetrainingRequested
 
@@ -77,8 +77,8 @@ class Retrainer:
         )
         self._publish(topics.RETRAINING.name, finished)
         self.history.add(finished)
-        telemetry.RETRAININGS.labels(request.trigger, finished.result).inc()
-        telemetry.RETRAINING_DURATION.observe(seconds)
+        metrics.RETRAININGS.labels(request.trigger, finished.result).inc()
+        metrics.RETRAINING_DURATION.observe(seconds)
         log.info("retraining.finished", model=request.model, result=finished.result, version=finished.version,
                  reasons=finished.reasons, seconds=finished.duration_seconds)  # fmt: skip
         return finished
@@ -110,29 +110,29 @@ class Retrainer:
 
     def _registered(
         self, request: RetrainingRequested, declaration: ModelDeclaration, gates: Gates
-    ) -> tracking.Registered:
+    ) -> mlflow_tracking.Registered:
         """Return the candidate of this request: the one from before a crash, or a new one."""
-        client = registry.connect(self._settings)
-        found = tracking.find(client, request.model, request.request_id)
+        client = mlflow_client.connect(self._settings)
+        found = mlflow_tracking.find(client, request.model, request.request_id)
         if found is not None:
             log.info("retraining.resumed", request_id=request.request_id, version=found.version)
             return found
-        with tracking.Run(client, self._settings, request) as run:
+        with mlflow_tracking.Run(client, self._settings, request) as run:
             return self._train(client, run, request, declaration, gates)
 
     def _train(
         self,
         client: Any,
-        run: tracking.Run,
+        run: mlflow_tracking.Run,
         request: RetrainingRequested,
         declaration: ModelDeclaration,
         gates: Gates,
-    ) -> tracking.Registered:
+    ) -> mlflow_tracking.Registered:
         stage = _Stages(request)
         offsets = dataset.wanted_offsets(request, self._end_offsets)
         dataset.wait_for_archive(self._settings, request.model, offsets)
         stage.done("archive")
-        given = inputs.of_model(self._settings, declaration)
+        given = model_inputs.of_model(self._settings, declaration)
         data = dataset.read(self._settings, request.model, list(given), request.requested_at_ms)
         if declaration.retraining.window == "since_change" and request.train_from_ms is not None:
             data = dataset.since_change(data, request.train_from_ms, declaration.retraining)
@@ -148,11 +148,11 @@ class Retrainer:
         stage.done("train")
         reasons = refusals(gates, trained.metrics, trained.champion)
         run.log(trained, data, declaration, offsets, reasons)
-        kept = tracking.Registered(
+        kept = mlflow_tracking.Registered(
             version=0,  # not known before it is registered
             run_id=run.run_id,
             rows=data.version.rows,
-            metrics=tracking.metrics_of(trained),
+            metrics=mlflow_tracking.metrics_of(trained),
             reasons=reasons,
             reference=reference.build(
                 0,
@@ -167,31 +167,34 @@ class Retrainer:
                 declaration,
             ),
         )
-        registered = tracking.with_version(kept, run.register(trained, declaration, given, kept))
+        registered = mlflow_tracking.with_version(kept, run.register(trained, declaration, given, kept))
         stage.done("register")
         return registered
 
     def _champion(
         self, client: Any, request: RetrainingRequested, declaration: ModelDeclaration, given: Inputs
     ) -> Model | None:
-        version = registry.version_of(client, request.model, registry.CHAMPION)
+        version = mlflow_client.version_of(client, request.model, mlflow_client.CHAMPION)
         if version is None:
             return None
         try:
             return loading.load(self._settings, declaration, given, version)
-        except registry.RegistryError as error:
+        except mlflow_client.RegistryError as error:
             raise RetrainingError(
-                f"the champion cannot be compared: {error}; or remove the alias {registry.CHAMPION}"
+                f"the champion cannot be compared: {error}; or remove the alias {mlflow_client.CHAMPION}"
             ) from error
 
     def _decide(
-        self, request: RetrainingRequested, declaration: ModelDeclaration, registered: tracking.Registered
+        self,
+        request: RetrainingRequested,
+        declaration: ModelDeclaration,
+        registered: mlflow_tracking.Registered,
     ) -> None:
-        client = registry.connect(self._settings)
+        client = mlflow_client.connect(self._settings)
         if registered.reasons:
-            tracking.refuse(client, declaration, registered.version)
+            mlflow_tracking.refuse(client, declaration, registered.version)
             return
-        tracking.promote(client, declaration, registered.version)
+        mlflow_tracking.promote(client, declaration, registered.version)
         for change in self._changes():
             self.history.add(change)
         if self.history.is_published(request):

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from services import shares
-from services.model import HOUR_MS, ModelDeclaration
+from services.model_registry import traffic_split
+from services.runtime.declaration import HOUR_MS, ModelDeclaration
 from streams.records import Arm, ModelChanged, Reference, RetrainingRequested
 
 
@@ -38,7 +38,7 @@ def arms_after(
     now_ms = request.requested_at_ms
     delay_ms = round(declaration.retraining.effective_after_hours * HOUR_MS) if previous else 0
     starts_ms = now_ms + delay_ms
-    arms = shares.with_champion(previous, version, effective_from_ms=starts_ms, now_ms=now_ms)
+    arms = traffic_split.with_champion(previous, version, effective_from_ms=starts_ms, now_ms=now_ms)
     name = declaration.rollout.keep_first_as_shadow
     if not previous and name is not None:
         arms.append(Arm(name=name, version=version, weight=0, effective_from_ms=starts_ms, shadow=True))

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from services.model import ModelDeclaration
 from services.retraining.dataset import TrainingSet
 from services.retraining.errors import InvalidDataError
+from services.runtime.declaration import ModelDeclaration
 
 if TYPE_CHECKING:
     import pandas as pd

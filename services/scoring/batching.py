@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from services.scoring.engine import Scored
+from services.scoring.inference import Scored
 
 Answer = Callable[[Sequence[Any]], Awaitable[Scored]]
 

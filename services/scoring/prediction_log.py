@@ -14,8 +14,8 @@ from typing import Protocol
 
 import structlog
 
-from services import telemetry
-from services.scoring.engine import Scored, Scorer, to_predictions
+from services.runtime import metrics
+from services.scoring.inference import Scored, Scorer, to_predictions
 from streams import records, topics
 from streams.cloud_events import Envelope
 from streams.producer import Record
@@ -143,4 +143,4 @@ class PredictionLog:
             for task in scored.silent.values():
                 task.cancel()
             unlogged = len(scored.ids) - len(scored.failed)
-            telemetry.PREDICTIONS_UNLOGGED.labels(self._scorer.name).inc(unlogged)
+            metrics.PREDICTIONS_UNLOGGED.labels(self._scorer.name).inc(unlogged)

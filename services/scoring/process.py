@@ -1,4 +1,4 @@
-"""The scoring process: wiring, health and life. See `services.scoring.agent` for the delivery guarantee."""
+"""The scoring process: wiring, health, shutdown. Its delivery guarantee: `services.scoring.kafka_agent`."""
 
 import asyncio
 import contextlib
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from services import telemetry, web
-from services.settings import Settings
+from services.runtime import logs
+from services.runtime.settings import Settings
+from services.runtime.web import server
 from streams import garbage
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def run(*, workers: Annotated[int, Parameter(validator=Number(gte=1, lte=64))] =
         workers: Processes behind the one port; each of them also takes its share of the partitions.
     """
     settings = Settings()
-    telemetry.configure_logging("scoring", settings.log_level)
+    logs.configure_logging("scoring", settings.log_level)
     if workers > 1:
         from services.scoring import workers as parent
 
@@ -52,17 +53,18 @@ class Scoring:
 
     def __init__(self, settings: Settings, workers: int = 1) -> None:
         """Wire the parts that all models share; so many processes share the port."""
-        from services import rate_limits, schema_registry
-        from services.redis_pipeline import AsyncPipeline
-        from services.scoring import loading
-        from services.scoring.fleet import Collaborators, Fleet
-        from services.scoring.following import ModelFollower
-        from services.scoring.models import ModelCache
-        from services.tracing import Tracing
+        from services.runtime import schema_registry_client
+        from services.runtime.redis_pipeline import AsyncPipeline
+        from services.runtime.web import rate_limits
+        from services.scoring import model_loading
+        from services.scoring.deployments import Collaborators, Fleet
+        from services.scoring.model_cache import ModelCache
+        from services.scoring.models_follower import ModelFollower
+        from services.scoring.tracing import Tracing
         from streams.producer import BatchProducer
 
         self._settings = settings
-        self._door = web.Door()
+        self._door = server.Door()
         self._listener: asyncio.Task[None] | None = None
         self._limit, self._limit_client = rate_limits.shared(settings, workers=workers)
         self._producer = BatchProducer(settings.kafka_options())
@@ -74,29 +76,29 @@ class Scoring:
                 producer=self._producer,
                 follower=self._follower,
                 pipeline=self._pipeline,
-                loader=loading.loader(settings),
+                loader=model_loading.loader(settings),
                 cache=ModelCache(settings.model_cache_mib_max << 20),
                 tracing=Tracing(settings.otlp_endpoint, "scoring"),
-                registry=schema_registry.connect(settings),
+                registry=schema_registry_client.connect(settings),
             )
         )
 
     def run(self, worker_of: int | None = None) -> None:
         """Serve Kafka and HTTP until stopped, or until a parent process has ended."""
-        from services.scoring import rest
+        from services.scoring.rest import routes
         from streams import app
 
         settings = self._settings
-        http = web.application(
+        http = server.application(
             # A model that is broken is told of, but makes nobody take the others out of service.
             self._not_ready,
-            rest.routes(lambda: self._fleet.endpoints, self._not_ready),
+            routes.routes(lambda: self._fleet.endpoints, self._not_ready),
             settings.scoring_tokens,
             detail=lambda: {"broken": self._fleet.faults},
             limit=self._limit,
             door=self._door,
         )
-        listening: app.Context = web.serve_in_loop(http, settings.host, settings.scoring_port)
+        listening: app.Context = server.serve_in_loop(http, settings.host, settings.scoring_port)
         if worker_of is not None:
             listening = self._listening_when_ready(http)
         app.run(
@@ -118,7 +120,7 @@ class Scoring:
             while self._fleet.waiting and time.monotonic() < deadline:  # noqa: ASYNC110  # it has no event
                 await asyncio.sleep(LOOK_SECONDS)
             settings = self._settings
-            async with web.serve_in_loop(http, settings.host, settings.scoring_port, shared=True):
+            async with server.serve_in_loop(http, settings.host, settings.scoring_port, shared=True):
                 await asyncio.Event().wait()
 
         self._listener = asyncio.create_task(listen(), name="listener")
@@ -152,7 +154,7 @@ class Scoring:
 if __name__ == "__main__":
     garbage.collect_rarely()
     own = Settings()
-    telemetry.configure_logging("scoring", own.log_level)
+    logs.configure_logging("scoring", own.log_level)
     serve(
         own, worker_of=int(sys.argv[1]), workers=int(sys.argv[2])
     )  # not getppid(): the parent may have ended already

@@ -17,16 +17,16 @@ import pytest
 from kafka import KafkaProducer
 from playwright.sync_api import Browser, ConsoleMessage, FloatRect, Locator, Page, expect, sync_playwright
 
-from services.reports import page as report_page
-from services.settings import Settings
-from services.topics import ensure_topics
+from services.monitoring.reports import html_page as report_page
+from services.runtime.settings import Settings
+from services.runtime.topic_creation import ensure_topics
 from streams import topics
 from streams.records import DriftAlarm, DriftReport, FeatureDrift, encode
 from tests.browser.synthetic_year import DAY_MS, Year
 from tests.processes import Process
 from tests.tools import absent
 from tests.unit.drift import world
-from tests.unit.reports.test_page import at as harmed_window
+from tests.unit.monitoring.reports.test_html_page import at as harmed_window
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -112,7 +112,7 @@ def producer(kafka: str, year: Year) -> Iterator[KafkaProducer]:
 
 
 def make_settings(kafka: str, scoring_url: str) -> Settings:
-    from services.embedded import ports
+    from services.operations.local_servers import ports
 
     changes = {"broker": kafka, "scoring_url": scoring_url, "dashboard_port": ports.free_port()}
     return Settings().model_copy(update=changes)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from prometheus_client.metrics import MetricWrapperBase
 from ruamel.yaml import YAML
 
-from services import telemetry
-from services.settings import ROOT
+from services.runtime import metrics
+from services.runtime.settings import ROOT
 
 COMPOSE = ROOT / "docker-compose.yml"
 KUSTOMIZATIONS = tuple(sorted((ROOT / "k8s").glob("*/kustomization.yaml")))
@@ -88,7 +88,7 @@ def images() -> Iterator[tuple[str, str]]:
 
 def processes() -> tuple[str, ...]:
     """Return the processes: every command that is a ``services.<name>.process``."""
-    cli = (ROOT / "services" / "cli.py").read_text(encoding="utf-8")
+    cli = (ROOT / "services" / "operations" / "cli.py").read_text(encoding="utf-8")
     return tuple(re.findall(r'"services\.(\w+)\.process:run"', cli))
 
 
@@ -106,7 +106,7 @@ def declared_metrics() -> dict[str, str]:
     """Return the type of each metric by its name; a counter's as it is scraped."""
     families = [
         family
-        for metric in vars(telemetry).values()
+        for metric in vars(metrics).values()
         if isinstance(metric, MetricWrapperBase)
         for family in metric.describe()
     ]

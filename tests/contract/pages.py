@@ -25,8 +25,8 @@ from typing import NamedTuple
 from cyclopts import CycloptsError
 from ruamel.yaml.error import YAMLError
 
-from services import cli
-from services.settings import ROOT, Settings
+from services.operations import cli
+from services.runtime.settings import ROOT, Settings
 from tests.contract import deployment_files
 
 RUN_SECONDS_MAX = 60

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from services.model import load_all
-from services.settings import ROOT
+from services.runtime.declaration_file import load_all
+from services.runtime.settings import ROOT
 from streams import topics
 from tests.contract import deployment_files, pages
 

@@ -12,9 +12,9 @@ import jsonschema
 import msgspec
 import pytest
 
-from services import asyncapi
-from services.model import load_all
-from services.settings import ROOT
+from services.operations import asyncapi
+from services.runtime.declaration_file import load_all
+from services.runtime.settings import ROOT
 from streams import cloud_events, codec, records, topics
 from tests.contract.deployment_files import documents
 from tests.tools import absent

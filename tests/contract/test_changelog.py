@@ -6,7 +6,7 @@ import re
 import msgspec
 import pytest
 
-from services.settings import ROOT
+from services.runtime.settings import ROOT
 from streams import records, topics
 from tests.contract.deployment_files import declared_metrics
 
@@ -33,7 +33,7 @@ def test_every_metric_is_named_as_prometheus_sees_it(metric: str) -> None:
 
 
 def test_every_command_is_named() -> None:
-    cli = (ROOT / "services" / "cli.py").read_text(encoding="utf-8")
+    cli = (ROOT / "services" / "operations" / "cli.py").read_text(encoding="utf-8")
     commands = set(re.findall(r'^    \("(\w+)", "services', cli, re.MULTILINE))
     assert commands
     assert commands <= {name.removeprefix("driftline ") for name in NAMED}

@@ -16,10 +16,10 @@ import jsonschema
 import kubernetes_validate
 import pytest
 
-from services.check import NO_SETTINGS
-from services.model import load_all
-from services.settings import ROOT, Settings
-from services.slo import rules
+from services.operations.check import NO_SETTINGS
+from services.operations.slo import prometheus_rules
+from services.runtime.declaration_file import load_all
+from services.runtime.settings import ROOT, Settings
 from tests.contract.deployment_files import (
     COMPOSE,
     KUSTOMIZATIONS,
@@ -134,7 +134,7 @@ def test_alerts_fire_and_stay_silent_as_their_cases_say() -> None:
 
 
 def test_rules_of_objectives_are_made_from_the_declarations() -> None:
-    made = rules.as_yaml(rules.document(load_all(ROOT / "models")))
+    made = prometheus_rules.as_yaml(prometheus_rules.document(load_all(ROOT / "models")))
     written = (ROOT / "observability" / "rules" / "slo.yml").read_text(encoding="utf-8")
     assert written == made, "run: driftline slo rules --output observability/rules/slo.yml"
 
@@ -277,7 +277,7 @@ def test_every_service_selects_the_pods_of_exactly_one_workload() -> None:
 @pytest.mark.parametrize("process", deployed())
 def test_a_process_that_reads_the_feature_plan_gets_its_registry_first(process: str) -> None:
     sources = (ROOT / "services" / command_of(process)[0]).rglob("*.py")
-    readers = re.compile(r"feature_plan\.load\(|inputs\.of_model\(")
+    readers = re.compile(r"repository\.load\(|model_inputs\.of_model\(")
     reads = any(readers.search(path.read_text(encoding="utf-8")) for path in sources)
     first = [
         container["args"] for container in pod_of(found("Deployment", process)).get("initContainers", [])

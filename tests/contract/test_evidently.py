@@ -1,7 +1,7 @@
 """A stock Evidently loads what we write for it, in an environment pinned for the bench and kept by pytest.
 
 Importing it alone takes 10 s of CPU, so this runs only when asked for: ``pytest -m outside``. What can break
-without Evidently changing is checked by `tests.unit.reports.test_evidently` in each run.
+without Evidently changing is checked by `tests.unit.monitoring.reports.test_evidently_snapshot` in each run.
 """
 
 import json
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from services.reports import evidently
-from services.settings import ROOT
+from services.monitoring.reports import evidently_snapshot
+from services.runtime.settings import ROOT
 from tests.tools import absent
-from tests.unit.reports.test_page import at
+from tests.unit.monitoring.reports.test_html_page import at
 
 PINNED = ROOT / "bench" / "contenders" / "evidently" / "requirements.txt"
 READER = Path(__file__).parent / "evidently_reader.py"
@@ -47,7 +47,7 @@ def evidently_python(pytestconfig: pytest.Config) -> str:
 def test_evidently_loads_renders_and_writes_our_snapshot(evidently_python: str, tmp_path: Path) -> None:
     window = at(27)
     path = tmp_path / "snapshot.json"
-    path.write_bytes(evidently.as_snapshot(window))
+    path.write_bytes(evidently_snapshot.as_snapshot(window))
     done = subprocess.run(
         [evidently_python, str(READER), str(path)], capture_output=True, text=True, check=False, timeout=120
     )

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from services import feast_repository, web
-from services.embedded import ports
-from services.feature_plan import FeaturePlan
+from services.feature_store import repository
+from services.feature_store.plan import FeaturePlan
 from services.features.api import OnlineFeatures
-from services.settings import Settings
+from services.operations.local_servers import ports
+from services.runtime.settings import Settings
+from services.runtime.web import server
 from tests.repositories import write_shop
 
 TOKEN = "of-the-client"
@@ -33,7 +34,7 @@ def shop_settings(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Sett
 
 @pytest.fixture(scope="module")
 def plan(shop_settings: Settings) -> FeaturePlan:
-    return feast_repository.apply(shop_settings)
+    return repository.apply(shop_settings)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def direct(shop_settings: Settings, plan: FeaturePlan) -> Iterator[Any]:
         {"desk": -2, "width": None, "depth": 2.0, "drawers": 2**60, "legs": -1, "colour": "", "oak": False},
     ]
     frame = pd.DataFrame([{**row, "event_timestamp": STAMP} for row in rows])
-    with feast_repository._store(shop_settings) as store:
+    with repository.feast_store(shop_settings) as store:
         store.write_to_online_store("client_facts", frame)
         yield store
 
@@ -55,10 +56,10 @@ def direct(shop_settings: Settings, plan: FeaturePlan) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def url(shop_settings: Settings, plan: FeaturePlan) -> Iterator[str]:
     """The API, with a token."""
-    app = web.application(
+    app = server.application(
         lambda: None, OnlineFeatures(shop_settings, plan).routes(), shop_settings.feature_tokens
     )
-    with web.serve_in_thread(app, shop_settings.host, shop_settings.features_port):
+    with server.serve_in_thread(app, shop_settings.host, shop_settings.features_port):
         yield f"http://{shop_settings.host}:{shop_settings.features_port}"
 
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services import feast_layout, feast_repository, feature_plan
-from services.feast_layout import LayoutError
-from services.feature_plan import Column, FeaturePlan, Kind, PlanError, ValueType
-from services.features.states import Event, ViewLogic
-from services.online_store import OnlineReader
-from services.redis_pipeline import AsyncPipeline
-from services.settings import Settings
+from services.feature_store import feast_layout, plan_cache, repository
+from services.feature_store.feast_layout import LayoutError
+from services.feature_store.online_reader import OnlineReader
+from services.feature_store.plan import Column, FeaturePlan, Kind, PlanError, ValueType
+from services.features.view_state import Event, ViewLogic
+from services.runtime.redis_pipeline import AsyncPipeline
+from services.runtime.settings import Settings
 from streams.codec import EventDecoder
 from tests.repositories import write_shop
 
@@ -31,18 +31,18 @@ int32s, int64s = st.integers(-(2**31), 2**31 - 1), st.integers(-(2**63), 2**63 -
 @pytest.fixture(scope="module")
 def shop_settings(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("feast")
-    repository = write_shop(folder / "repository", "layout")
-    return Settings(redis_url=valkey, home=folder / "home", feature_repo=repository)
+    own = write_shop(folder / "repository", "layout")
+    return Settings(redis_url=valkey, home=folder / "home", feature_repo=own)
 
 
 @pytest.fixture(scope="module")
 def plan(shop_settings: Settings) -> FeaturePlan:
-    return feast_repository.apply(shop_settings)
+    return repository.apply(shop_settings)
 
 
 @pytest.fixture
 def feast_store(shop_settings: Settings, plan: FeaturePlan) -> Iterator[Any]:
-    with feast_repository._store(shop_settings) as store:
+    with repository.feast_store(shop_settings) as store:
         yield store
 
 
@@ -385,9 +385,9 @@ def test_batch_views_are_materialised_from_their_files_and_served(
     frame.to_parquet(tmp_path / "batch" / "aircraft_facts.parquet")
     route = {"origin": ["JFK"], "dest": ["LAX"], "distance": [2475.0], "event_timestamp": [stamp]}
     pd.DataFrame(route).to_parquet(tmp_path / "batch" / "route_facts.parquet")
-    feast_repository.apply(settings)
-    feast_repository.materialize(settings, dt.datetime(2013, 1, 2, tzinfo=dt.UTC))
-    service = feature_plan.load(settings).service("arrival_delay")
+    repository.apply(settings)
+    repository.materialize(settings, dt.datetime(2013, 1, 2, tzinfo=dt.UTC))
+    service = repository.load(settings).service("arrival_delay")
 
     async def read() -> Any:
         async with OnlineReader.connect(settings, service) as reader:
@@ -443,21 +443,21 @@ def test_a_service_with_lists_or_bytes_is_no_input_of_a_model(plan: FeaturePlan)
 def test_plan_is_read_without_feast_and_compiled_anew_when_the_registry_changes(
     shop_settings: Settings, plan: FeaturePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feast_repository, "compile_plan", lambda _: pytest.fail("compiled"))
-    assert feature_plan.load(shop_settings) == plan
-    registry = feature_plan.registry_path(shop_settings)
+    monkeypatch.setattr(repository, "compile_plan", lambda _: pytest.fail("compiled"))
+    assert repository.load(shop_settings) == plan
+    registry = plan_cache.registry_path(shop_settings)
     before = registry.read_bytes()
     try:
         registry.write_bytes(before + b" ")
-        monkeypatch.setattr(feast_repository, "compile_plan", lambda _: plan)
-        assert feature_plan._read(registry) is None
-        assert feature_plan.load(shop_settings) is plan
+        monkeypatch.setattr(repository, "compile_plan", lambda _: plan)
+        assert plan_cache.read(registry) is None
+        assert repository.load(shop_settings) is plan
     finally:
         registry.write_bytes(before)
 
 
 def test_the_flights_repository_compiles(valkey: str, tmp_path: Path) -> None:
-    plan = feast_repository.apply(Settings(redis_url=valkey, home=tmp_path))
+    plan = repository.apply(Settings(redis_url=valkey, home=tmp_path))
     service = plan.service("arrival_delay")
     assert service.feature_names == (
         "origin_delay_mean_1h", "origin_delay_mean_3h", "origin_departures_1h", "carrier_delay_mean_3h",
@@ -490,11 +490,11 @@ def test_the_flights_repository_compiles(valkey: str, tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_cannot_be_run_is_refused_by_name(before: str, after: str, named: str, tmp_path: Path) -> None:
-    repository = write_shop(tmp_path / "repository", "wrong")
-    definitions = repository / "definitions.py"
+    own = write_shop(tmp_path / "repository", "wrong")
+    definitions = own / "definitions.py"
     text = definitions.read_text()
     assert before in text
     definitions.write_text(text.replace(before, after))
     with pytest.raises(PlanError) as caught:
-        feast_repository.apply(Settings(home=tmp_path / "home", feature_repo=repository))
+        repository.apply(Settings(home=tmp_path / "home", feature_repo=own))
     assert named in str(caught.value)

@@ -15,13 +15,13 @@ import pytest
 import redis
 from feast.data_format import AvroFormat, JsonFormat, ProtoFormat
 
-from services import aggregation_plan, feast_repository
-from services.feast_layout import sidecar_field
-from services.feast_repository import _fields
-from services.feature_plan import PlanError
-from services.features.states import Event, ViewLogic
-from services.online_store import OnlineReader
-from services.settings import Settings
+from services.feature_store import aggregation_compiler, repository
+from services.feature_store.feast_layout import sidecar_field
+from services.feature_store.online_reader import OnlineReader
+from services.feature_store.plan import PlanError
+from services.feature_store.view_compiler import _fields
+from services.features.view_state import Event, ViewLogic
+from services.runtime.settings import Settings
 from streams.codec import EventDecoder, parse_ddl
 from streams.schemas import Encoding
 from streams.spans import Change
@@ -37,9 +37,9 @@ PAYMENTS = ((1, 10, "a"), (4, 20, "b"), (8, 5, "a"), (14, 50, "c"))
 def test_what_feast_and_the_tags_declare_is_planned_and_served_at_any_time(
     valkey: str, tmp_path: Path
 ) -> None:
-    repository = write_cards(tmp_path / "repository", "windows")
-    settings = Settings(redis_url=valkey, home=tmp_path / "home", feature_repo=repository)
-    plan = feast_repository.apply(settings)
+    own = write_cards(tmp_path / "repository", "windows")
+    settings = Settings(redis_url=valkey, home=tmp_path / "home", feature_repo=own)
+    plan = repository.apply(settings)
     view = plan.view("windows_by_card")
     assert view.source is not None
     assert (view.source.lateness_ms, view.source.idle_ms) == (30_000, 60_000)
@@ -87,9 +87,9 @@ def test_what_feast_and_the_tags_declare_is_planned_and_served_at_any_time(
 def test_types_beside_doubles_and_the_whole_life_reach_feasts_readers(valkey: str, tmp_path: Path) -> None:
     from feast import FeatureStore
 
-    repository = write_cards(tmp_path / "repository", "lives")
-    settings = Settings(redis_url=valkey, home=tmp_path / "home", feature_repo=repository)
-    plan = feast_repository.apply(settings)
+    own = write_cards(tmp_path / "repository", "lives")
+    settings = Settings(redis_url=valkey, home=tmp_path / "home", feature_repo=own)
+    plan = repository.apply(settings)
     view = plan.view("lives_lives")
     assert view.source is not None
     assert [item.window_ms for item in view.aggregations] == [0, 0, 0, 0, 0, 60 * MINUTE_MS, 0]
@@ -103,8 +103,8 @@ def test_types_beside_doubles_and_the_whole_life_reach_feasts_readers(valkey: st
     with redis.Redis.from_url(valkey) as client:
         client.hset(logic.key_of(("x",)), mapping=logic.fields(state, logic.row(state)))
     names = [f"lives_lives:{name}" for name in view.feature_names]
-    with feast_repository._environment(settings):
-        store = FeatureStore(repo_path=str(repository))
+    with repository.environment(settings):
+        store = FeatureStore(repo_path=str(own))
         found = store.get_online_features(names, [{"card": "x"}]).to_dict()
     assert {name: found[name][0] for name in view.feature_names} == {
         "life_sum": float(np.float32(85.1)),
@@ -135,8 +135,8 @@ def test_aggregates_of_a_whole_life_are_those_of_feasts_own_engine() -> None:
     (theirs,) = PandasBackend().groupby_agg(events.assign(card="x"), ["card"], operations).to_dict("records")
     view = SimpleNamespace(name="lives", aggregations=declared, tags={}, tiling_hop_size=None)
     fields = {field.name: field for field in parse_ddl("amount double, merchant string")}
-    ours = aggregation_plan.aggregations(view, fields)
-    layout = Layout(ours, aggregation_plan.hop_ms(view))
+    ours = aggregation_compiler.aggregations(view, fields)
+    layout = Layout(ours, aggregation_compiler.hop_ms(view))
     tiles = Tiles(layout)
     for time_ms, amount, merchant in rows:
         values = {"amount": amount, "merchant": merchant}
@@ -160,9 +160,9 @@ def test_aggregates_of_a_whole_life_are_those_of_feasts_own_engine() -> None:
 )
 def test_what_cannot_be_run_is_refused_by_name(before: str, after: str, named: str, tmp_path: Path) -> None:
     assert before in DEFINITIONS
-    repository = write_cards(tmp_path / "repository", "windows", DEFINITIONS.replace(before, after))
+    own = write_cards(tmp_path / "repository", "windows", DEFINITIONS.replace(before, after))
     with pytest.raises(PlanError, match=named) as refused:
-        feast_repository.apply(Settings(home=tmp_path / "home", feature_repo=repository))
+        repository.apply(Settings(home=tmp_path / "home", feature_repo=own))
     assert "view 'windows_by_card'" in str(refused.value)
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import redis
 
-from services import feast_repository
-from services.features.states import Event, ViewLogic
-from services.online_store import BlockingReader, OnlineReader
-from services.served_features import Status
-from services.settings import Settings
+from services.feature_store import repository
+from services.feature_store.online_reader import BlockingReader, OnlineReader
+from services.feature_store.served_features import Status
+from services.features.view_state import Event, ViewLogic
+from services.runtime.settings import Settings
 from streams.codec import EventDecoder
 from tests.repositories import write_shop
 
@@ -27,9 +27,9 @@ TTL_MS = 3_600_000
 def test_latest_values_equal_those_of_the_offline_join(valkey: str, tmp_path: Path, unique_name: str) -> None:
     import pandas as pd
 
-    repository = write_shop(tmp_path / "repository", unique_name)
-    settings = Settings(redis_url=valkey, home=tmp_path / "home", feature_repo=repository)
-    plan = feast_repository.apply(settings)
+    own = write_shop(tmp_path / "repository", unique_name)
+    settings = Settings(redis_url=valkey, home=tmp_path / "home", feature_repo=own)
+    plan = repository.apply(settings)
     view = plan.view(f"{unique_name}_latest")
     rng = random.Random(1)
     events: list[dict[str, Any]] = [
@@ -48,10 +48,10 @@ def test_latest_values_equal_those_of_the_offline_join(valkey: str, tmp_path: Pa
     frame = pd.DataFrame(events)
     frame["event_time"] = pd.to_datetime(frame.pop("time_ms"), unit="ms", utc=True)
     frame.assign(open=None, people=None).astype({"open": "boolean", "people": "Int64"}).to_parquet(
-        repository / f"{view.name}.parquet"
+        own / f"{view.name}.parquet"
     )
     names = ["heat", "state"]
-    with feast_repository._store(settings) as store:
+    with repository.feast_store(settings) as store:
         entities = pd.DataFrame(asked, columns=["shop", "time_ms"])
         entities["row"] = range(len(asked))
         entities["event_timestamp"] = pd.to_datetime(entities.pop("time_ms"), unit="ms", utc=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.settings import ROOT
+from services.runtime.settings import ROOT
 from tests.contract import pages
 
 FENCE = "```"
@@ -100,7 +100,7 @@ def test_a_broken_promise_is_found(tmp_path: Path, text: str, said: str) -> None
         code("bash", ".venv/bin/driftline check --connect", "driftline --help"),
         code("bash", "export DRIFTLINE_BROKER=kafka:9092", "docker compose run --rm scoring check --connect"),
         code("bash", "curl -d '{", '  "a": 1', "}' localhost:8001/predict | jq .score", "make demo"),
-        code("python run", "import services.settings"),
+        code("python run", "import services.runtime.settings"),
         code("text", "anything { at [ all"),
         "# Two Words: here\n\n[there](#two-words-here), [away](https://example.org), `[no](link.md)`\n",
     ],

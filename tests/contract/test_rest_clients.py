@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from services import web
-from services.embedded import ports
-from services.embedded.supervisor import answers_ok
-from services.scoring import rest
-from services.settings import ROOT
+from services.operations.local_servers import ports
+from services.operations.local_servers.supervisor import answers_ok
+from services.runtime.settings import ROOT
+from services.runtime.web import server
+from services.scoring.rest import routes
 from streams.records import Arm
 from tests.tools import absent
 from tests.unit.scoring.fakes import endpoint
@@ -33,8 +33,8 @@ def address() -> Iterator[str]:
     port = ports.free_port()
     arm = Arm(name="champion", version=1, weight=10_000, effective_from_ms=EVER_MS)
     served = {"m": endpoint(arms=[arm])}
-    app = web.application(lambda: None, rest.routes(lambda: served))
-    with web.serve_in_thread(app, "127.0.0.1", port):
+    app = server.application(lambda: None, routes.routes(lambda: served))
+    with server.serve_in_thread(app, "127.0.0.1", port):
         until(answers_ok("127.0.0.1", port, "/health/live"), "the server listens")
         yield f"127.0.0.1:{port}"
 

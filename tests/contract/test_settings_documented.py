@@ -4,14 +4,14 @@ import re
 
 import pytest
 
-from services import settings_page
-from services.check import NO_SETTINGS
-from services.settings import Settings
+from services.operations import settings_page
+from services.operations.check import NO_SETTINGS
+from services.runtime.settings import Settings
 
 
 def test_page_holds_the_table_made_from_the_settings() -> None:
     page = settings_page.PAGE.read_text(encoding="utf-8")
-    assert page == settings_page.page_with_table(page), "run: python -m services.settings_page"
+    assert page == settings_page.page_with_table(page), "run: python -m services.operations.settings_page"
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)

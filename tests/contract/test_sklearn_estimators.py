@@ -8,7 +8,7 @@ import pytest
 import skops.io
 from sklearn.utils import all_estimators
 
-from services.versions.sklearn_models import TRUSTED_TYPES
+from services.model_registry.sklearn_flavour.model import TRUSTED_TYPES
 
 NEGATIVE_IS_REFUSED = {
     "CategoricalNB",

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from ruamel.yaml import YAML
 
 from services.alerting import command
-from services.settings import Settings
+from services.runtime.settings import Settings
 from streams import records, topics
 from tests.processes import Process
 from tests.receivers import HttpReceiver, http_receiver, mail_receiver

@@ -9,8 +9,8 @@ import pytest
 from kafka.admin import KafkaAdminClient, MemberToRemove
 from kafka.errors import KafkaError
 
-from services import inference_log
 from services.archive.archiver import GROUP
+from services.monitoring import inference_log
 from streams import topics
 from tests.flow.learning import PARTITIONS, World
 from tests.waiting import until

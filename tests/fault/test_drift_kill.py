@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from services.settings import Settings
+from services.runtime.settings import Settings
 from streams.inputs import LABEL, PREDICTION
 from tests.processes import Process
 from tests.unit.drift import world

@@ -14,10 +14,10 @@ import pytest
 import redis
 from kafka import KafkaProducer
 
-from services import feast_repository
-from services.embedded import ports, valkey
-from services.embedded.supervisor import Supervisor
-from services.settings import Settings
+from services.feature_store import repository
+from services.operations.local_servers import ports, valkey
+from services.operations.local_servers.supervisor import Supervisor
+from services.runtime.settings import Settings
 from streams import records, topics
 from tests import oracle
 from tests.processes import Process
@@ -317,7 +317,7 @@ def repeat_forwarded(scene: Scene, count: int) -> int:
 
 def replay(scene: Scene, *arguments: str) -> str:
     """Run ``driftline features replay``; return what it says."""
-    command = [sys.executable, "-m", "services.cli", "features", "replay", *arguments]
+    command = [sys.executable, "-m", "services.operations.cli", "features", "replay", *arguments]
     environment = {**os.environ, **scene.shop.settings.environment()}
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 
@@ -333,7 +333,7 @@ def test_changed_window_and_new_view_are_built_while_the_others_stay(scene: Scen
         definitions = shop.settings.feature_repo / "definitions.py"
         changed = definitions.read_text().replace(*LONGER_COUNT)
         definitions.write_text(changed + NEW_VIEW.replace("PREFIX", shop.prefix))
-        shop = dataclasses.replace(shop, plan=feast_repository.apply(shop.settings))
+        shop = dataclasses.replace(shop, plan=repository.apply(shop.settings))
         scene.shop = shop
         scene.send_part()
         worker.start()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.settings import Settings
+from services.runtime.settings import Settings
 from tests.processes import Process
 from tests.shop import START_MS, Till, a_day, expected_hashes, open_shop, stored_hashes, wait_until_complete
 

@@ -17,8 +17,9 @@ from kafka import KafkaConsumer, TopicPartition
 
 from bench.scoring_job import installation
 from bench.scoring_job.installation import JOB, MODEL, NAMES, PARTITIONS, REQUESTS
-from services import model, topics
-from services.settings import Settings
+from services.runtime import declaration_file, topic_creation
+from services.runtime.declaration import FILE
+from services.runtime.settings import Settings
 from streams import records
 from streams.topics import predictions
 from tests.processes import Process
@@ -42,15 +43,15 @@ class Models:
         folder.mkdir(parents=True, exist_ok=True)
         text = DECLARATION.replace(f"name: {MODEL}", f"name: {name}").replace(REQUESTS, self._topic)
         (folder / "new").write_text(text + extra, encoding="utf-8")
-        (folder / "new").rename(folder / model.FILE)
+        (folder / "new").rename(folder / FILE)
 
     def create_topics(self, name: str) -> None:
         """Create the topics that a model reads, before the process does."""
-        declaration = model.load_named(self._settings.models / name / model.FILE)
-        topics.ensure_topics(self._settings, {name: declaration})
+        declaration = declaration_file.load_named(self._settings.models / name / FILE)
+        topic_creation.ensure_topics(self._settings, {name: declaration})
 
     def withdraw(self, name: str) -> None:
-        (self._settings.models / name / model.FILE).unlink()
+        (self._settings.models / name / FILE).unlink()
 
     def publish(self, name: str, estimator: Any) -> int:
         """Register a version and make it the champion."""

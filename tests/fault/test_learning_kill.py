@@ -10,14 +10,15 @@ import pytest
 import redis
 from kafka import KafkaConsumer, TopicPartition
 
-from services import feature_plan, shares
-from services.arms import changes as arm_changes
-from services.arms import publishing
-from services.learning import announcing
-from services.model import load_all
-from services.scoring.learned_models import load_learned
-from services.settings import Settings
-from services.topics import ensure_topics
+from services.feature_store import plan_cache
+from services.feature_store.plan import FeaturePlan
+from services.learning import arms_update
+from services.model_registry import models_topic, traffic_split
+from services.operations.models import arm_changes
+from services.runtime.declaration_file import load_all
+from services.runtime.settings import Settings
+from services.runtime.topic_creation import ensure_topics
+from services.scoring.river_model import load_learned
 from streams import codec, records, topics
 from streams.inputs import PREDICTION, Place
 from streams.producer import BatchProducer, Record
@@ -53,10 +54,10 @@ def local(kafka: str, valkey: str, http_ports: dict[str, int], tmp_path: Path, u
         "partitions": PARTITIONS, **http_ports,
     }  # fmt: skip
     settings = Settings().model_copy(update=changes)
-    registry = feature_plan.registry_path(settings)
+    registry = plan_cache.registry_path(settings)
     registry.parent.mkdir()
     registry.touch()  # nothing is asked of Feast: what the service holds is in the plan
-    feature_plan.store(settings, feature_plan.FeaturePlan(project="p", views=(), services={"s": ()}))
+    plan_cache.store(settings, FeaturePlan(project="p", views=(), services={"s": ()}))
     ensure_topics(settings, load_all(settings.models))
     return settings
 
@@ -96,7 +97,7 @@ def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name
 
 def give_arms(local: Settings, name: str) -> records.ModelChanged:
     """Be an operator: give an older version a share and another a shadow, while the process is down."""
-    state = publishing.read(local)
+    state = models_topic.read(local)
     latest = state.latest[name]
     starts_ms = latest.arms[-1].effective_from_ms + HOUR_MS
     arms = arm_changes.shared(
@@ -104,7 +105,7 @@ def give_arms(local: Settings, name: str) -> records.ModelChanged:
     )
     arms = arm_changes.shadowed(arms, "quiet", latest.arms[-1].version, now_ms=starts_ms)
     change = arm_changes.change(name, latest, arms, reason="by hand", from_ms=starts_ms, now_ms=starts_ms)
-    publishing.publish(local, change, state)
+    models_topic.publish(local, change, state)
     return change
 
 
@@ -115,14 +116,14 @@ def assert_arms_are_the_operator_s_and_each_version_s(
     found = changes(local, name)
     at = found.index(by_hand)
     learned = [each for step in straight for each in step.learned]
-    later = announcing.changes(name, world.first_ms(learned[0]), learned, by_hand)
+    later = arms_update.changes(name, world.first_ms(learned[0]), learned, by_hand)
     assert found[at + 1 :] == later
     assert found[:at] == world.changes(straight, name)[:at]
     assert [(arm.name, arm.weight) for arm in found[-1].arms if arm.name != "champion"] == [
         ("older", 2000),
         ("quiet", 0),
     ]
-    shares.check(found[-1].arms)
+    traffic_split.check(found[-1].arms)
 
 
 def send(local: Settings, name: str, logs: world.Traffic, number: int) -> None:

@@ -17,8 +17,8 @@ from kafka import KafkaConsumer, TopicPartition
 
 from bench.scoring_job import installation
 from bench.scoring_job.installation import JOB, MODEL, PARTITIONS, REQUESTS
-from services import model, topics
-from services.settings import Settings
+from services.runtime import declaration_file, topic_creation
+from services.runtime.settings import Settings
 from streams import records
 from streams.codec import RepeatFilter
 from streams.producer import Record
@@ -86,7 +86,7 @@ def installed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setitem(os.environ, "DRIFTLINE_HOME", str(settings.home))
     settings.home.mkdir()
     made = settings.model_copy(update={"models": JOB / "models", "feature_repo": JOB / "feature_repo"})
-    topics.ensure_topics(made, model.load_all(made.models))
+    topic_creation.ensure_topics(made, declaration_file.load_all(made.models))
     installation.write_features(made)
     installation.announce(made, installation.register(made, installation.train(seed=1)))
     return made
@@ -188,7 +188,7 @@ def told(connection: http.client.HTTPConnection, method: str, path: str) -> tupl
 
 
 def assert_labels_arrive(installed: Settings, scoring: Process) -> None:
-    declared = model.load_all(installed.models)[MODEL].label
+    declared = declaration_file.load_all(installed.models)[MODEL].label
     named = {declared.id: "r", declared.event_time: "2026-01-02T01:00:00Z", declared.value: 1.0}
     status, answer = post(scoring, {"labels": [named]}, "/feedback")
     assert (status, answer) == (202, {"model": MODEL, "accepted": 1})

@@ -19,12 +19,13 @@ import redis
 
 from bench.scoring_job import installation
 from bench.scoring_job.installation import JOB, MODEL, PARTITIONS, REQUESTS
-from services import model, topics
-from services.embedded import ports, valkey
-from services.embedded.supervisor import Supervisor
-from services.scoring.routing import Routes
-from services.settings import Settings
-from services.shares import CHAMPION, with_share
+from services.model_registry.traffic_split import CHAMPION, with_share
+from services.operations.local_servers import ports, valkey
+from services.operations.local_servers.supervisor import Supervisor
+from services.runtime import declaration_file, topic_creation
+from services.runtime.declaration import FILE
+from services.runtime.settings import Settings
+from services.scoring.arm_routing import Routes
 from streams import records
 from streams.producer import Record
 from streams.topics import MODELS
@@ -163,7 +164,7 @@ def scene(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DRIFTLINE_HOME", str(settings.home))
         settings.home.mkdir()
-        topics.ensure_topics(settings, model.load_all(settings.models))
+        topic_creation.ensure_topics(settings, declaration_file.load_all(settings.models))
         installation.write_features(settings)
         versions = [installation.register(settings, installation.train(seed=n), name) for n in (10, 11)]
         ledger = Ledger(kafka, name, topic, PARTITIONS)
@@ -178,10 +179,10 @@ def scene(
 def declare(settings: Settings, name: str, topic: str) -> None:
     folder = settings.models / name
     folder.mkdir(parents=True)
-    text = (JOB / "models" / MODEL / model.FILE).read_text(encoding="utf-8")
+    text = (JOB / "models" / MODEL / FILE).read_text(encoding="utf-8")
     text = text.replace(f"name: {MODEL}", f"name: {name}").replace(REQUESTS, topic)
     text = text.replace("  id: request_id\n", "  id: request_id\n  key: user_id\n", 1)
-    (folder / model.FILE).write_text(text + LIMITS, encoding="utf-8")
+    (folder / FILE).write_text(text + LIMITS, encoding="utf-8")
 
 
 def test_killed_at_each_point_of_a_slice_and_of_a_load_it_answers_each_request_in_order(

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from deltalake import DeltaTable
 
-from services import feature_plan, model
 from services.demo import flights
-from services.settings import Settings
+from services.feature_store import repository
+from services.runtime import declaration_file
+from services.runtime.settings import Settings
 
 HOUR_MS = 3_600_000
 HOP_MS = 600_000
@@ -58,8 +59,8 @@ def known_by_origin(topic: str, field: str) -> dict[str, Known]:
 def served(home: Path) -> list[dict[str, Any]]:
     """Return every archived prediction of a demo with its features by name."""
     settings = Settings().model_copy(update={"home": home})
-    declaration = model.load_all(settings.models)["arrival_delay"]
-    plan = feature_plan.load(settings).service(declaration.features.service)
+    declaration = declaration_file.load_all(settings.models)["arrival_delay"]
+    plan = repository.load(settings).service(declaration.features.service)
     names = [*declaration.features.from_request, *plan.feature_names]
     rows = DeltaTable(str(home / "archive" / "predictions")).to_pyarrow_table().to_pylist()
     return [

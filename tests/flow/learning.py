@@ -11,11 +11,12 @@ from typing import Any, Self
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from services import feature_plan
-from services.embedded import ports
-from services.model import load_all
-from services.settings import Settings
-from services.topics import ensure_topics
+from services.feature_store import plan_cache
+from services.feature_store.plan import Column, FeaturePlan, Kind, Reference, ValueType, View
+from services.operations.local_servers import ports
+from services.runtime.declaration_file import load_all
+from services.runtime.settings import Settings
+from services.runtime.topic_creation import ensure_topics
 from streams import codec, records, topics
 from tests.processes import Process
 
@@ -99,20 +100,20 @@ class World:
         return made
 
     def _store_plan(self) -> None:
-        registry = feature_plan.registry_path(self.settings)
+        registry = plan_cache.registry_path(self.settings)
         registry.parent.mkdir(parents=True, exist_ok=True)
         registry.write_bytes(b"of no importance: the plan beside it is up to date")
-        view = feature_plan.View(
+        view = View(
             name="noise",
-            kind=feature_plan.Kind.BATCH,
-            join_keys=(feature_plan.Column("id", feature_plan.ValueType.STRING),),
-            features=(feature_plan.Column("noise", feature_plan.ValueType.DOUBLE),),
+            kind=Kind.BATCH,
+            join_keys=(Column("id", ValueType.STRING),),
+            features=(Column("noise", ValueType.DOUBLE),),
             ttl_ms=0,
         )
-        services: dict[str, tuple[feature_plan.Reference, ...]] = {
-            model.name: (feature_plan.Reference("noise", "noise"),) for model in self.models
+        services: dict[str, tuple[Reference, ...]] = {
+            model.name: (Reference("noise", "noise"),) for model in self.models
         }
-        feature_plan.store(self.settings, feature_plan.FeaturePlan("tests", (view,), services))
+        plan_cache.store(self.settings, FeaturePlan("tests", (view,), services))
 
     def start(self, service: str) -> Process:
         """Start a process with a port of its own; it is killed with the world, if it still runs."""

@@ -7,11 +7,12 @@ import pytest
 
 from bench.scoring_job import installation
 from bench.scoring_job.installation import JOB, MODEL
-from services import model
-from services.arms import changes, command, publishing
-from services.arms.publishing import PublishingError
-from services.settings import Settings
-from services.topics import ensure_topics
+from services.model_registry import models_topic
+from services.model_registry.models_topic import PublishingError
+from services.operations.models import arm_changes, arms_command
+from services.runtime.declaration import FILE
+from services.runtime.settings import Settings
+from services.runtime.topic_creation import ensure_topics
 from streams.records import Arm, ModelChanged
 
 Output = Callable[[], str]
@@ -22,8 +23,8 @@ def local(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, u
     """A declared model without arms."""
     folder = tmp_path / "models" / unique_name
     folder.mkdir(parents=True)
-    text = (JOB / "models" / MODEL / model.FILE).read_text(encoding="utf-8")
-    (folder / model.FILE).write_text(text.replace(f"name: {MODEL}", f"name: {unique_name}"), encoding="utf-8")
+    text = (JOB / "models" / MODEL / FILE).read_text(encoding="utf-8")
+    (folder / FILE).write_text(text.replace(f"name: {MODEL}", f"name: {unique_name}"), encoding="utf-8")
     made = settings.model_copy(update={"models": tmp_path / "models", "feature_repo": JOB / "feature_repo"})
     for name, value in made.environment().items():
         monkeypatch.setenv(name, value)
@@ -39,48 +40,48 @@ def said(capsys: pytest.CaptureFixture[str]) -> Output:
 
 
 def arms(local: Settings, name: str) -> list[tuple[str, int, int, bool]]:
-    latest = publishing.read(local).latest
+    latest = models_topic.read(local).latest
     found = latest[name].arms if name in latest else []
     return [(arm.name, arm.version, arm.weight, arm.shadow) for arm in found]
 
 
 def test_arms_are_declared_changed_shown_and_ended(local: Settings, unique_name: str, said: Output) -> None:
     first, second = (installation.register(local, installation.train(seed), unique_name) for seed in (1, 2))
-    command.champion(unique_name, version=first)
+    arms_command.champion(unique_name, version=first)
     assert arms(local, unique_name) == [("champion", first, 10_000, False)]
     said()
-    command.share(unique_name, "new", version=second, share="5%", dry_run=True)
+    arms_command.share(unique_name, "new", version=second, share="5%", dry_run=True)
     assert "would be" in (shown := said())
     assert "95%" in shown
     assert arms(local, unique_name) == [("champion", first, 10_000, False)]
-    command.share(unique_name, "new", version=second, share="500", since="2026-01-01T00:00:00Z")
-    command.shadow(unique_name, "quiet", version=second)
+    arms_command.share(unique_name, "new", version=second, share="500", since="2026-01-01T00:00:00Z")
+    arms_command.shadow(unique_name, "quiet", version=second)
     said()
-    command.show(unique_name)
+    arms_command.show(unique_name)
     assert [line.split()[:3] for line in said().splitlines()[2:]] == [
         ["champion", str(first), "100%"],
         ["champion", str(first), "95%"],
         ["new", str(second), "5%"],
         ["quiet", str(second), "shadow"],
     ]
-    command.share(unique_name, "west", version=second, share="40%", segment=["user_id=user-1,user-2"])
-    command.end(unique_name, "new")
-    command.shadow(unique_name, "quiet", remove=True)
+    arms_command.share(unique_name, "west", version=second, share="40%", segment=["user_id=user-1,user-2"])
+    arms_command.end(unique_name, "new")
+    arms_command.shadow(unique_name, "quiet", remove=True)
     assert arms(local, unique_name)[-2:] == [("new", second, 0, False), ("champion", first, 10_000, False)]
 
 
 def test_what_cannot_be_is_told_and_nothing_is_written(local: Settings, unique_name: str) -> None:
     with pytest.raises(SystemExit, match=f"has no {unique_name} version 7"):
-        command.champion(unique_name, version=7)
+        arms_command.champion(unique_name, version=7)
     version = installation.register(local, installation.train(seed=1), unique_name)
     with pytest.raises(SystemExit, match="the champion has no more than 0 to give"):
-        command.share(unique_name, "new", version=version, share="5%")
+        arms_command.share(unique_name, "new", version=version, share="5%")
     with pytest.raises(SystemExit, match="no field 'carrier'"):
-        command.share(unique_name, "new", version=version, share="5%", segment=["carrier=UA"])
+        arms_command.share(unique_name, "new", version=version, share="5%", segment=["carrier=UA"])
     with pytest.raises(SystemExit, match="either --version or --remove"):
-        command.shadow(unique_name, "quiet")
+        arms_command.shadow(unique_name, "quiet")
     with pytest.raises(SystemExit, match=f"{unique_name} has no arms yet"):
-        command.show(unique_name)
+        arms_command.show(unique_name)
     assert arms(local, unique_name) == []
 
 
@@ -88,23 +89,23 @@ def test_change_of_another_in_between_is_noticed(
     local: Settings, unique_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the write, which is then left out; and so late that only a look behind the write finds it."""
-    state = publishing.read(local)
+    state = models_topic.read(local)
 
     def change(reason: str) -> ModelChanged:
         champion = [Arm(name="champion", version=1, weight=10_000)]
-        return changes.change(unique_name, None, champion, reason=reason, from_ms=0, now_ms=0)
+        return arm_changes.change(unique_name, None, champion, reason=reason, from_ms=0, now_ms=0)
 
-    publishing.publish(local, change("theirs"), state)
+    models_topic.publish(local, change("theirs"), state)
     with pytest.raises(PublishingError, match=r"nothing was written: meanwhile .* \('theirs', offset"):
-        publishing.publish(local, change("ours"), state)
-    assert publishing.read(local).latest[unique_name].reason == "theirs"
+        models_topic.publish(local, change("ours"), state)
+    assert models_topic.read(local).latest[unique_name].reason == "theirs"
 
-    state, send = publishing.read(local), publishing._send
+    state, send = models_topic.read(local), models_topic._send
 
     def overtaken(settings: Settings, ours: ModelChanged) -> int:
         send(settings, change("theirs again"))
         return send(settings, ours)
 
-    monkeypatch.setattr(publishing, "_send", overtaken)
+    monkeypatch.setattr(models_topic, "_send", overtaken)
     with pytest.raises(PublishingError, match="was written, but is not based on the latest arms"):
-        publishing.publish(local, change("ours"), state)
+        models_topic.publish(local, change("ours"), state)

@@ -20,18 +20,19 @@ import pyarrow.parquet as pq
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from services import feast_repository, inference_log
-from services.archive import tables
-from services.archive.lake import DeltaWriter
-from services.archive.tables import Row
+from services.archive import row_schemas
+from services.archive.delta_writer import DeltaWriter
+from services.archive.row_schemas import Row
+from services.feature_store import repository
+from services.feature_store.online_reader import OnlineReader
+from services.feature_store.served_features import ServedFeatures
 from services.features.offline import backfill, skew_check
 from services.features.offline.skew import lines
 from services.features.offline.skew_check import SkewCheck
-from services.model import ModelDeclaration
-from services.online_store import OnlineReader
-from services.served_features import ServedFeatures
-from services.settings import Settings
-from services.topics import ensure_topics
+from services.monitoring import inference_log
+from services.runtime.declaration import ModelDeclaration
+from services.runtime.settings import Settings
+from services.runtime.topic_creation import ensure_topics
 from streams import records, topics
 from tests.processes import Process
 from tests.shop import (
@@ -175,7 +176,7 @@ def historical(shop: Shop, asked: Asked, times_ms: Times) -> pd.DataFrame:
             "event_timestamp": pd.to_datetime(times_ms, unit="ms", utc=True),
         }
     )
-    with feast_repository._store(shop.settings) as store:
+    with repository.feast_store(shop.settings) as store:
         found: pd.DataFrame = store.get_historical_features(frame, features).to_df()
     return found.set_index("row").sort_index()
 
@@ -268,7 +269,7 @@ def archive_served(settings: Settings, model: ModelDeclaration, served: list[dic
     ]
     topic = topics.predictions(model.name)
     answers = [ArchivedRecord(topic, n, records.encode(record)) for n, record in enumerate(predictions)]
-    for table, found in ((tables.EVENTS, asked), (tables.PREDICTIONS, answers)):
+    for table, found in ((row_schemas.EVENTS, asked), (row_schemas.PREDICTIONS, answers)):
         rows = [Row(record, table.decode(record.value or b"")) for record in found]
         DeltaWriter(settings, table).append(rows, {(found[0].topic, 0): len(found)})
 
@@ -383,7 +384,7 @@ def test_skew_command_goes_on_for_ever_and_tells_each_kind_of_defect(till: Till,
     extra["features"][mean] = 1.5
     archive_served(shop.settings, model, rows)
     settings = shop.settings.model_copy(update={"models": tmp_path / "models"})
-    command = (sys.executable, "-m", "services.cli", "features", "skew")
+    command = (sys.executable, "-m", "services.operations.cli", "features", "skew")
     log = tmp_path / "skew.log"
     summary = (
         f"{model.name}: 38 requests compared, 3 values differ; 1 were served while behind, 1 are unreadable"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.check import unreachable_servers
-from services.settings import Settings
+from services.operations.check import unreachable_servers
+from services.runtime.settings import Settings
 
 
 def test_servers_that_answer_are_each_confirmed(

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from services.dead_letters import command, letters
-from services.dead_letters.letters import Filter
-from services.dead_letters.reading import LettersError
-from services.dead_letters.replay import SETTLE_MS, Account, replay
-from services.settings import Settings
-from services.topics import ensure_topics
+from services.operations.dead_letters import command, letters
+from services.operations.dead_letters.letters import Filter
+from services.operations.dead_letters.replay import SETTLE_MS, Account, replay
+from services.operations.dead_letters.topic_reader import LettersError
+from services.runtime.settings import Settings
+from services.runtime.topic_creation import ensure_topics
 from streams import codec, records, topics
 from streams.producer import BatchProducer, Record
 

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from services.embedded import guard, ports
+from services.operations.local_servers import guard, ports
 from tests.flow import leaks
 
 START_SECONDS_MAX = 150
@@ -29,7 +29,7 @@ class Demo:
         self.home = folder / "home"
         self.summary = folder / "summary.json"
         self.output = folder / "output.txt"
-        command = [sys.executable, "-m", "services.cli", "demo", *options]
+        command = [sys.executable, "-m", "services.operations.cli", "demo", *options]
         command += ["--home", str(self.home), "--summary", str(self.summary)]
         names = ("DASHBOARD", "SCORING", "FEATURES", "DRIFT", "LEARNING", "ARCHIVE", "RETRAINING")
         free = {f"DRIFTLINE_{name}_PORT": str(ports.free_port()) for name in names}
@@ -161,7 +161,7 @@ def test_a_process_that_dies_ends_the_demo_with_the_end_of_its_log(start: Callab
     (drift,) = [
         process
         for process in psutil.Process(demo.process.pid).children()
-        if process.cmdline()[-2:] == ["services.cli", "drift"]
+        if process.cmdline()[-2:] == ["services.operations.cli", "drift"]
     ]
     drift.kill()
     assert demo.process.wait(timeout=30) == 1

@@ -4,7 +4,7 @@ import httpx
 import msgspec
 import pytest
 
-from services.settings import Settings
+from services.runtime.settings import Settings
 from streams import topics
 from streams.inputs import LABEL, PREDICTION
 from tests.processes import Process

@@ -14,11 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services import registry
-from services.embedded import cluster, guard, kafka, ports, valkey
-from services.embedded.cluster import Embedded, FolderInUseError
-from services.embedded.supervisor import ChildDiedError, Supervisor
-from services.settings import Settings
+from services.model_registry import mlflow_client
+from services.operations.local_servers import cluster, guard, kafka, ports, valkey
+from services.operations.local_servers.cluster import Embedded, FolderInUseError
+from services.operations.local_servers.supervisor import ChildDiedError, Supervisor
+from services.runtime.settings import Settings
 from tests.waiting import until
 
 READY_SECONDS_MAX = 200
@@ -62,7 +62,7 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
 
     def start(**environment: str) -> Up:
         process = subprocess.Popen(
-            [sys.executable, "-m", "services.cli", "up"],
+            [sys.executable, "-m", "services.operations.cli", "up"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -186,7 +186,7 @@ def _write(settings: Settings) -> None:
         producer.send(TOPIC, b"kept").get(timeout=20)
     with redis.Redis.from_url(settings.redis_url) as store:
         store.set(TOPIC, b"kept")
-    client = registry.connect(settings)
+    client = mlflow_client.connect(settings)
     run = client.create_run(client.create_experiment(TOPIC))
     client.log_text(run.info.run_id, "kept", "note.txt")
     client.create_registered_model(TOPIC)
@@ -202,7 +202,7 @@ def _assert_written(settings: Settings) -> None:
         assert next(consumer).value == b"kept"
     with redis.Redis.from_url(settings.redis_url) as store:
         assert store.get(TOPIC) == b"kept"
-    client = registry.connect(settings)
+    client = mlflow_client.connect(settings)
     experiment = client.get_experiment_by_name(TOPIC)
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])

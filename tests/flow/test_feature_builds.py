@@ -9,14 +9,15 @@ import pytest
 import redis
 from prometheus_client import REGISTRY
 
-from services import feast_layout, watermarks
-from services.features import places
+from services.feature_store import feast_layout
+from services.features import catch_up
 from services.features.generations import NOW, Generations, SupersededError
-from services.features.held import Budget
-from services.features.states import Event, ViewLogic
-from services.features.store import Build, Progress, RefusedError, Rise, Standing
-from services.features.writing import ViewWriter
-from services.settings import Settings
+from services.features.row_store import Build, Progress, RefusedError, Rise, Standing
+from services.features.state_cache import Budget
+from services.features.view_state import Event, ViewLogic
+from services.features.view_writer import ViewWriter
+from services.runtime import watermarks
+from services.runtime.settings import Settings
 from tests.marks import read_marks
 from tests.stages import (
     START_MS,
@@ -94,7 +95,7 @@ def test_empty_store_is_noticed_by_the_slice_in_work(settings: Settings, client:
 def test_views_go_on_while_another_is_built(
     settings: Settings, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "JOIN_RECORDS", 0)
+    monkeypatch.setattr(catch_up, "JOIN_RECORDS", 0)
 
     async def then(worker: Worker, work: Work) -> None:
         gate = worker.broker.gate = asyncio.Event()

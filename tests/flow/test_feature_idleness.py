@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services import feast_repository
-from services.settings import Settings
+from services.feature_store import repository
+from services.runtime.settings import Settings
 from streams import codec, topics
 from tests.processes import Process
 from tests.shop import START_MS, Shop, Till, open_shop, order, read_topic, reading, wait_until_complete
@@ -29,7 +29,7 @@ def shop(settings: Settings, unique_name: str, tmp_path: Path) -> Shop:
         'tags={"message_key"', 'tags={"idle_seconds": "1", "message_key"'
     )
     definitions.write_text(declared, encoding="utf-8")
-    plan = feast_repository.apply(shop.settings)
+    plan = repository.apply(shop.settings)
     assert {view.source.idle_ms for view in plan.views if view.source is not None} == {1000}
     return Shop(shop.prefix, shop.settings, plan)
 

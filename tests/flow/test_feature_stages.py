@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import redis
 
-from services import redis_clients, watermarks
-from services.embedded.supervisor import Supervisor
-from services.settings import Settings
+from services.operations.local_servers.supervisor import Supervisor
+from services.runtime import redis_clients, watermarks
+from services.runtime.settings import Settings
 from tests.marks import read_marks
 from tests.servers import start_cluster, tls_before
 from tests.stages import (

@@ -14,9 +14,9 @@ import pytest
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from services import feast_repository
-from services.online_store import OnlineReader
-from services.settings import Settings
+from services.feature_store import repository
+from services.feature_store.online_reader import OnlineReader
+from services.runtime.settings import Settings
 from streams import codec, topics
 from tests.cards import write_cards
 from tests.processes import Process
@@ -142,7 +142,7 @@ def test_every_kind_of_window_equals_sql_over_the_events_that_count(
     settings: Settings, unique_name: str, tmp_path: Path
 ) -> None:
     rng = random.Random(11)
-    plan = feast_repository.apply(settings)
+    plan = repository.apply(settings)
     arrived = payments(rng)
     send(settings, f"{unique_name}.payments", arrived)
     times_ms = [START_MS + rng.randrange(-600_000, 9_000_000) for _ in range(250)]

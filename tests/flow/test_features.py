@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from services.online_store import OnlineReader
-from services.served_features import ServedFeatures
-from services.settings import Settings
+from services.feature_store.online_reader import OnlineReader
+from services.feature_store.served_features import ServedFeatures
+from services.runtime.settings import Settings
 from streams import records, topics
 from tests.processes import Process
 from tests.shop import (

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services import registry, telemetry
-from services.scoring import loading
-from services.scoring.models import ModelCache, ModelSet
-from services.scoring.threads import Threads
-from services.settings import Settings
-from services.versions import contents, registering, signing
-from services.versions import loading as versions_loading
+from services.model_registry import folder_digest, mlflow_client, registration, signing
+from services.model_registry import loading as versions_loading
+from services.runtime import metrics
+from services.runtime.settings import Settings
+from services.scoring import model_loading
+from services.scoring.model_cache import ModelCache, ModelSet
+from services.scoring.thread_limits import Threads
 from streams.records import Arm, ModelChanged
-from tests.unit.versions.world import GIVEN, classifier, declaration, rows
+from tests.unit.model_registry.world import GIVEN, classifier, declaration, rows
 
 LOAD = """
 import sys
@@ -76,35 +76,35 @@ class World:
         self.folder = folder
         self.name = name
         self.declaration = declaration(name=name)
-        self.client = registry.connect(self.settings)
+        self.client = mlflow_client.connect(self.settings)
 
     def good(self, name: str = "") -> tuple[int, Mapping[str, str]]:
         """Register a version as it should be, of this model or another; return it with its tags."""
         name = name or self.name
         folder = self.folder / f"good-{len(list(self.folder.iterdir()))}"
-        tags = registering.seal_estimator(
+        tags = registration.seal_estimator(
             self.settings, declaration(name=name), GIVEN, classifier(), rows(), folder
         )
-        return registering.register(self.settings, name, folder, tags), tags
+        return registration.register(self.settings, name, folder, tags), tags
 
     def smuggle(self, folder: Path, tags: Mapping[str, str]) -> int:
         """Register what is in a folder, with any tags."""
-        return registering.register(self.settings, self.name, folder, tags)
+        return registration.register(self.settings, self.name, folder, tags)
 
     def signed(self, folder: Path, flavour: str) -> dict[str, str]:
         """Return the tags with which somebody careless, or hostile, who has the key would register it."""
-        statement = signing.Statement(self.name, flavour, contents.digest(folder))
+        statement = signing.Statement(self.name, flavour, folder_digest.digest(folder))
         values = (statement.digest, flavour, signing.sign(self.settings, statement))
-        return dict(zip(registry.SIGNED_TAGS, values, strict=True))
+        return dict(zip(mlflow_client.SIGNED_TAGS, values, strict=True))
 
     def refusal(self, good: int, version: int) -> str:
         """Serve a good version, change to another; return why that is not in use."""
         return asyncio.run(self._refusal(good, version))
 
     async def _refusal(self, good: int, version: int) -> str:
-        load = loading.loader(self.settings)(self.declaration, GIVEN)
+        load = model_loading.loader(self.settings)(self.declaration, GIVEN)
         models = ModelSet(self.name, load, ModelCache(1 << 20), Threads(1))
-        failures = telemetry.MODEL_LOAD_FAILURES.labels(self.name)
+        failures = metrics.MODEL_LOAD_FAILURES.labels(self.name)
         before = failures._value.get()
         async with models.running():
             for each in (good, version):
@@ -239,7 +239,7 @@ def test_file_that_was_replaced_after_the_registration_is_found(world: World, tm
     import skops.io
 
     skops.io.dump(classifier(1 - (rows()["x"] > 0)), tmp_path / "model.skops")
-    world.client.log_artifact(run_id, str(tmp_path / "model.skops"), registering.FOLDER)
+    world.client.log_artifact(run_id, str(tmp_path / "model.skops"), registration.FOLDER)
 
     refusal = world.refusal(good, replaced)
 
@@ -250,17 +250,17 @@ def test_file_that_was_replaced_after_the_registration_is_found(world: World, tm
 def test_version_kept_on_the_disk_needs_no_artifacts_and_is_verified_at_each_load(world: World) -> None:
     """What was changed on the disk is fetched anew: the artifacts are still what was signed."""
     good, tags = world.good()
-    load = loading.loader(world.settings)(world.declaration, GIVEN)
+    load = model_loading.loader(world.settings)(world.declaration, GIVEN)
     first = load(world.name, good).predict({"x": np.ones(1), "noise": np.zeros(1)})
-    kept = world.settings.home / "models" / tags[registry.SIGNED_TAGS[0]]
+    kept = world.settings.home / "models" / tags[mlflow_client.SIGNED_TAGS[0]]
     (kept / "model.skops").write_bytes(pickle.dumps(Touch(world.folder / "it-ran")))
 
     again = load(world.name, good).predict({"x": np.ones(1), "noise": np.zeros(1)})
 
     assert again == first
-    assert contents.digest(kept) == kept.name
+    assert folder_digest.digest(kept) == kept.name
     run_id = world.client.get_model_version(world.name, str(good)).run_id
-    world.client.log_text(run_id, "changed", f"{registering.FOLDER}/MLmodel")
+    world.client.log_text(run_id, "changed", f"{registration.FOLDER}/MLmodel")
     assert load(world.name, good).predict({"x": np.ones(1), "noise": np.zeros(1)}) == first
 
 
@@ -288,8 +288,8 @@ def test_registry_that_hangs_fails_a_load_within_a_bound(
     """It accepts the connection and never answers."""
     for name in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(registry, "REQUEST_SECONDS_MAX", 1)
-    monkeypatch.setattr(registry, "REQUEST_RETRIES_MAX", 1)
+    monkeypatch.setattr(mlflow_client, "REQUEST_SECONDS_MAX", 1)
+    monkeypatch.setattr(mlflow_client, "REQUEST_RETRIES_MAX", 1)
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         settings = world.settings.model_copy(update={"mlflow_uri": uri})

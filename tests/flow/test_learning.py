@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from services import inference_log, registry
-from services.model import load_all
+from services.model_registry import loading, mlflow_client, model_inputs
+from services.monitoring import inference_log
 from services.retraining.retrainer import Retrainer
-from services.versions import inputs, loading
+from services.runtime.declaration_file import load_all
 from streams import records, topics
 from streams.records import ModelChanged, RetrainingFinished
 from tests.flow.learning import DAY_MS, LAST_MS, ROWS, TRAINING, Model, World, follow
@@ -68,7 +68,7 @@ def latest_change(model: Model) -> ModelChanged:
 
 
 def test_first_model_is_promoted_and_a_worse_candidate_is_refused(running: Running, model: Model):
-    client = registry.connect(model.settings)
+    client = mlflow_client.connect(model.settings)
     model.send_rows(model.history())
 
     first = result_of(model, model.request("first", trigger="bootstrap"))
@@ -84,12 +84,12 @@ def test_first_model_is_promoted_and_a_worse_candidate_is_refused(running: Runni
     assert reference is not None
     assert (reference.version, reference.log_loss) == (first.version, first.metrics["log_loss"])
     assert [feature.feature for feature in reference.features] == ["x", "colour", "noise"]
-    assert {registry.version_of(client, model.name, alias) for alias in ("champion", "frozen")} == {
+    assert {mlflow_client.version_of(client, model.name, alias) for alias in ("champion", "frozen")} == {
         first.version
     }
     declaration = load_all(model.settings.models)[model.name]
     loaded = loading.load(
-        model.settings, declaration, inputs.of_model(model.settings, declaration), first.version
+        model.settings, declaration, model_inputs.of_model(model.settings, declaration), first.version
     )
     row = {"x": np.zeros(1), "noise": np.zeros(1), "colour": np.array(["red"], dtype=object)}
     assert 0.5 < loaded.predict(row)[0] < 1
@@ -104,8 +104,8 @@ def test_first_model_is_promoted_and_a_worse_candidate_is_refused(running: Runni
 
     assert (second.result, second.version) == ("rejected", first.version + 1)
     assert "does not beat the champion's" in second.reasons[0]
-    assert registry.version_of(client, model.name, registry.CHAMPION) == first.version
-    assert registry.version_of(client, model.name, registry.CHALLENGER) == second.version
+    assert mlflow_client.version_of(client, model.name, mlflow_client.CHAMPION) == first.version
+    assert mlflow_client.version_of(client, model.name, mlflow_client.CHALLENGER) == second.version
     run = client.get_run(second.run_id)
     assert run.data.tags["driftline.gates"] == second.reasons[0]
     assert run.data.tags["driftline.trigger"] == "drift"
@@ -132,8 +132,8 @@ def test_second_promotion_keeps_the_outgoing_champion_until_it_takes_over(model:
         ("champion", second.version, better_ms + DAY_MS // 4),
         ("frozen", first.version, LAST_MS),
     ]
-    client = registry.connect(model.settings)
-    assert registry.version_of(client, model.name, registry.PREVIOUS) == first.version
+    client = mlflow_client.connect(model.settings)
+    assert mlflow_client.version_of(client, model.name, mlflow_client.PREVIOUS) == first.version
 
 
 def test_error_in_training_gives_a_failed_result_and_the_process_goes_on(running: Running, model: Model):
@@ -196,7 +196,7 @@ def test_crash_after_the_registration_doubles_nothing(model: Model):
     assert isinstance(change, ModelChanged)
     assert change.reference is not None
     assert change.reference.version == 1
-    assert len(registry.connect(model.settings).search_model_versions(f"name='{model.name}'")) == 1
+    assert len(mlflow_client.connect(model.settings).search_model_versions(f"name='{model.name}'")) == 1
     assert retrain(None) is None
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import psutil
 import pytest
 
-from services.registry import RegistryError
-from services.settings import Settings
-from services.versions import registering
-from services.versions.loading_process import LoadingProcess
-from services.versions.sklearn_models import SklearnModel
-from tests.unit.versions.world import GIVEN, classifier, declaration, rows
+from services.model_registry import registration
+from services.model_registry.loading_process import LoadingProcess
+from services.model_registry.mlflow_client import RegistryError
+from services.model_registry.sklearn_flavour.model import SklearnModel
+from services.runtime.settings import Settings
+from tests.unit.model_registry.world import GIVEN, classifier, declaration, rows
 from tests.waiting import until
 
 ROW = {"x": np.ones(1), "noise": np.zeros(1)}
@@ -29,8 +29,8 @@ def version(settings: Settings, unique_name: str) -> int:
     folder = settings.home / "made"
     folder.mkdir(parents=True)
     own = declaration(name=unique_name)
-    tags = registering.seal_estimator(settings, own, GIVEN, classifier(), rows(), folder)
-    return registering.register(settings, unique_name, folder, tags)
+    tags = registration.seal_estimator(settings, own, GIVEN, classifier(), rows(), folder)
+    return registration.register(settings, unique_name, folder, tags)
 
 
 def children() -> set[psutil.Process]:
@@ -113,7 +113,7 @@ def test_fault_of_a_version_is_told_as_where_it_is_loaded_at_once(
 
 def test_it_ends_with_its_parent_however_that_ends() -> None:
     """Nothing is left behind a kill -9."""
-    code = "import time; from services.versions.loading_process import LoadingProcess; "
+    code = "import time; from services.model_registry.loading_process import LoadingProcess; "
     code += "process = LoadingProcess(); process._starting.loader(); print('up', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services import registry
-from services.model import load_all
-from services.settings import Settings
-from services.versions import command, inputs, loading
+from services.model_registry import loading, mlflow_client, model_inputs
+from services.operations.models import versions_command
+from services.runtime.declaration_file import load_all
+from services.runtime.settings import Settings
 from tests.flow.learning import World
-from tests.unit.versions.world import classifier, rows
+from tests.unit.model_registry.world import classifier, rows
 
 
 @pytest.fixture
@@ -30,20 +30,20 @@ def test_model_of_a_notebook_becomes_a_version(
     """It is signed, loads as in scoring, and answers as it did where it was trained."""
     (tmp_path / "model.pkl").write_bytes(pickle.dumps(classifier()))
     rows().to_parquet(tmp_path / "rows.parquet")
-    command.register(
+    versions_command.register(
         name,
         model_uri=str(tmp_path / "model.pkl"),
         rows=tmp_path / "rows.parquet",
         allow_pickle=True,
     )
-    command.models()
+    versions_command.models()
 
     output = capsys.readouterr().out
     assert f"ok  registered {name} version 1" in output
     assert f"{name} version 1: signed, sklearn" in output
     settings = Settings()
     declaration = load_all(settings.models)[name]
-    model = loading.load(settings, declaration, inputs.of_model(settings, declaration), 1)
+    model = loading.load(settings, declaration, model_inputs.of_model(settings, declaration), 1)
     found = model.predict({"x": rows()["x"].to_numpy(), "noise": rows()["noise"].to_numpy()})
     assert np.array_equal(found, classifier().predict_proba(rows())[:, 1])
 
@@ -55,7 +55,7 @@ def test_version_of_another_registration_is_signed_anew(
     import mlflow.sklearn
     from mlflow.models import infer_signature
 
-    registry.connect(Settings())
+    mlflow_client.connect(Settings())
     with mlflow.start_run():
         mlflow.sklearn.log_model(
             classifier(),
@@ -66,13 +66,13 @@ def test_version_of_another_registration_is_signed_anew(
             pip_requirements=["scikit-learn"],
             serialization_format="cloudpickle",
         )
-    command.models()
+    versions_command.models()
     assert f"{name} version 1: refused: it is not signed" in capsys.readouterr().out
 
     with pytest.raises(SystemExit, match="say --allow-pickle"):
-        command.register(name, model_uri=f"models:/{name}/1")
-    command.register(name, model_uri=f"models:/{name}/1", allow_pickle=True)
-    command.models()
+        versions_command.register(name, model_uri=f"models:/{name}/1")
+    versions_command.register(name, model_uri=f"models:/{name}/1", allow_pickle=True)
+    versions_command.models()
     assert f"{name} version 2: signed, sklearn" in capsys.readouterr().out
 
 
@@ -86,5 +86,5 @@ def test_version_of_another_registration_is_signed_anew(
 def test_what_cannot_be_registered_ends_with_one_line(name: str, model: str, uri: str, message: str) -> None:
     """No stack trace, and nothing in the registry."""
     with pytest.raises(SystemExit, match=message):
-        command.register(model or name, model_uri=uri)
-    assert registry.connect(Settings()).search_model_versions(f"name='{name}'") == []
+        versions_command.register(model or name, model_uri=uri)
+    assert mlflow_client.connect(Settings()).search_model_versions(f"name='{name}'") == []

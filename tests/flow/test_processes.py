@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from services.embedded.supervisor import ChildDiedError
-from services.settings import Settings
+from services.operations.local_servers.supervisor import ChildDiedError
+from services.runtime.settings import Settings
 from tests.processes import Process
 
 SERVER = """

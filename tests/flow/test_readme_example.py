@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from sklearn.linear_model import LinearRegression
 
 from bench.scoring_job.installation import JOB
-from services.settings import ROOT, Settings
+from services.runtime.settings import ROOT, Settings
 from tests.contract import pages
 from tests.processes import Process
 
@@ -63,7 +63,7 @@ def run(settings: Settings, folder: Path, command: list[str]) -> None:
     program, *arguments = command
     assert program == "driftline"
     done = subprocess.run(
-        [sys.executable, "-m", "services.cli", *arguments],
+        [sys.executable, "-m", "services.operations.cli", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), **settings.environment()},
         capture_output=True,

@@ -14,8 +14,9 @@ from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
-from services import check, model, setup
-from services.settings import Settings
+from services.operations import check, setup
+from services.runtime import declaration_file
+from services.runtime.settings import Settings
 from streams import records, topics
 from tests.processes import Process
 from tests.repositories import STORE
@@ -204,7 +205,7 @@ def test_a_registry_s_records_go_through_and_wait_while_it_is_away(
     said = capsys.readouterr().out
     subjects = [f"{name}.{topic}-value" for topic in ("labels", "requests", "sales")]
     assert [f"registered the declared schema as {subject}" in said for subject in subjects] == [True] * 3
-    assert check.schema_faults(made, model.load_all(made.models), connect=True) == []
+    assert check.schema_faults(made, declaration_file.load_all(made.models), connect=True) == []
 
     with (
         Process("features", made, log=tmp_path / "features.log") as features,
@@ -226,7 +227,7 @@ def test_a_registry_s_records_go_through_and_wait_while_it_is_away(
     world.client.register_schema(
         f"{name}.requests-value", Schema(avro("Ask", id="string", at="long"), "AVRO")
     )
-    faults = check.schema_faults(made, model.load_all(made.models), connect=True)
+    faults = check.schema_faults(made, declaration_file.load_all(made.models), connect=True)
     assert [fault.partition("version 4 ")[2] for fault in faults] == [
         f"has 'at' as long, declared is timestamp (request of {name})",
         f"has no field 'shop' (request of {name})",
@@ -282,7 +283,7 @@ def labels_are_written_by_their_schema(scoring: Process, world: World, settings:
     consumer = KafkaConsumer(topic, bootstrap_servers=settings.broker, auto_offset_reset="earliest")
     value = next(consumer).value
     consumer.close()
-    (declared,) = model.load_all(settings.models).values()
+    (declared,) = declaration_file.load_all(settings.models).values()
     latest = world.client.get_latest_version(f"{topic}-value")
     assert latest.schema_id is not None
     assert value[:5] == b"\0" + latest.schema_id.to_bytes(4)

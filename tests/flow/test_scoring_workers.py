@@ -19,8 +19,9 @@ from kafka import KafkaConsumer, TopicPartition
 
 from bench.scoring_job import installation
 from bench.scoring_job.installation import JOB, MODEL, PARTITIONS
-from services import model, rate_limits, topics
-from services.settings import Settings
+from services.runtime import declaration_file, topic_creation
+from services.runtime.settings import Settings
+from services.runtime.web import rate_limits
 from streams import records
 from streams.topics import predictions
 from tests.processes import Process
@@ -38,7 +39,7 @@ def made(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setitem(os.environ, "DRIFTLINE_HOME", str(settings.home))
     settings.home.mkdir()
     made = settings.model_copy(update={"models": JOB / "models", "feature_repo": JOB / "feature_repo"})
-    topics.ensure_topics(made, model.load_all(made.models))
+    topic_creation.ensure_topics(made, declaration_file.load_all(made.models))
     installation.write_features(made)
     installation.announce(made, installation.register(made, installation.train(seed=1)))
     return made

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from services import feature_plan
-from services.model import load_all
-from services.settings import ROOT, Settings
-from services.setup import setup
+from services.feature_store import repository
+from services.operations.setup import setup
+from services.runtime.declaration_file import load_all
+from services.runtime.settings import ROOT, Settings
 from streams import topics
 
 
@@ -48,7 +48,7 @@ def test_setup_makes_topics_and_plan_and_may_be_repeated(
     said = capsys.readouterr().out
     assert "features of batch views will be missing" in said
 
-    plan = feature_plan.load(installation)
+    plan = repository.load(installation)
     model = next(one for one in load_all(installation.models).values() if one.is_retrained)
     expected = {model.request.topic, model.label.topic, *plan.by_topic(), topics.predictions(model.name)}
     expected |= {topics.repartition(view.name) for view in plan.views if view.is_repartitioned}
@@ -67,7 +67,7 @@ def test_setup_of_the_registry_alone_needs_no_server(
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_BROKER", "127.0.0.1:1")
     setup(registry_only=True)
-    assert feature_plan.load(installation).service("arrival_delay").feature_names
+    assert repository.load(installation).service("arrival_delay").feature_names
 
 
 def test_setup_without_a_broker_says_where_it_looked(
@@ -78,6 +78,6 @@ def test_setup_without_a_broker_says_where_it_looked(
     def unreachable(*_: object, **__: object) -> None:
         raise KafkaTimeoutError("no answer")
 
-    monkeypatch.setattr("services.topics.ensure_topics", unreachable)
+    monkeypatch.setattr("services.runtime.topic_creation.ensure_topics", unreachable)
     with pytest.raises(SystemExit, match=rf"{installation.broker}: KafkaTimeoutError: no answer.*--connect"):
         setup()

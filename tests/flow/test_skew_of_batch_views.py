@@ -9,14 +9,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from services import feast_repository, feature_plan
-from services.feature_plan import FeaturePlan
+from services.feature_store import repository
+from services.feature_store.online_reader import BlockingReader
+from services.feature_store.plan import FeaturePlan
 from services.features.offline.materialized import READING_MS
 from services.features.offline.skew import lines
 from services.features.offline.skew_check import SkewCheck
-from services.model import ModelDeclaration
-from services.online_store import BlockingReader
-from services.settings import Settings
+from services.runtime.declaration import ModelDeclaration
+from services.runtime.settings import Settings
 from tests.flow.test_backfill import archive_served, declared
 from tests.shop import stamp
 
@@ -91,9 +91,9 @@ def test_what_feast_has_materialised_is_expected_and_each_defect_is_named(
     """In two rounds with a materialisation between; the first one's rows stay right in hindsight."""
     model = model_of(unique_name)
     write_facts(tmp_path / "batch", [("N1", 1999, 150, "2013-01-01"), ("N2", None, 8, "2013-01-01")])
-    feast_repository.apply(settings)
-    feast_repository.materialize(settings, dt.datetime(2013, 1, 2, tzinfo=dt.UTC))
-    plan = facts_of(feature_plan.load(settings))
+    repository.apply(settings)
+    repository.materialize(settings, dt.datetime(2013, 1, 2, tzinfo=dt.UTC))
+    plan = facts_of(repository.load(settings))
     assert plan.service("facts").feature_names == FACTS
     first = serve(settings, plan, 0)
     assert [row["features"] for row in first] == [[2475, 1999, 150], [2475, None, 8], [2475, None, None]]
@@ -104,7 +104,7 @@ def test_what_feast_has_materialised_is_expected_and_each_defect_is_named(
 
     rows = [("N1", 1999, 150, "2013-01-01"), ("N2", None, 8, "2013-01-01"), ("N1", 1999, 200, "2013-02-01")]
     write_facts(tmp_path / "batch", rows)
-    feast_repository.materialize(settings, dt.datetime(2013, 3, 1, tzinfo=dt.UTC))
+    repository.materialize(settings, dt.datetime(2013, 3, 1, tzinfo=dt.UTC))
     second, planted = serve(settings, plan, 3), serve(settings, plan, 6)
     assert second[0]["features"] == [2475, 1999, 200]
     for row in planted:
@@ -131,8 +131,8 @@ def test_what_was_never_materialised_is_not_compared(
     """Nobody knows what the store should hold; the report says so."""
     model = model_of(unique_name)
     write_facts(tmp_path / "batch", [("N1", 1999, 150, "2013-01-01")])
-    feast_repository.apply(settings)
-    plan = facts_of(feature_plan.load(settings))
+    repository.apply(settings)
+    plan = facts_of(repository.load(settings))
     archive_served(settings, model, serve(settings, plan, 0))
     report = SkewCheck(settings, plan, model, {}).run()
     assert (report.checked, sum(item.compared for item in report.features)) == (3, 0)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from services.embedded import guard
-from services.embedded.supervisor import (
+from services.operations.local_servers import guard
+from services.operations.local_servers.supervisor import (
     Child,
     ChildDiedError,
     Launch,

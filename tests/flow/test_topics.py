@@ -4,9 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from services import model
-from services.settings import ROOT, Settings
-from services.topics import TopicsError, ensure_topics
+from services.runtime import declaration_file
+from services.runtime.declaration import ModelDeclaration
+from services.runtime.settings import ROOT, Settings
+from services.runtime.topic_creation import TopicsError, ensure_topics
 from streams import topics
 
 
@@ -25,9 +26,9 @@ def admin(local: Settings):
 
 
 @pytest.fixture
-def declarations(unique_name: str) -> dict[str, model.ModelDeclaration]:
+def declarations(unique_name: str) -> dict[str, ModelDeclaration]:
     """The demo's model under another name, with request and label topics of its own."""
-    given = model.load_all(ROOT / "models")["arrival_delay"]
+    given = declaration_file.load_all(ROOT / "models")["arrival_delay"]
     request = given.request.model_copy(update={"topic": f"{unique_name}.requests"})
     label = given.label.model_copy(update={"topic": f"{unique_name}.labels"})
     return {unique_name: given.model_copy(update={"name": unique_name, "request": request, "label": label})}

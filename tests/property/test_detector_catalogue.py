@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.drift.edetector import EDetector, HarmDetector
-from services.drift.ranks import Ranking
-from services.drift.river_detectors import RiverDetector
-from services.model import Detector
+from services.drift.detectors.e_detector import EDetector, HarmDetector
+from services.drift.detectors.ranks import Ranking
+from services.drift.detectors.river_detectors import RiverDetector
 from services.retraining import reference
+from services.runtime.declaration import Detector
 
 STREAMS = 2
 ROW_MS = 1000

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.drift.grid import Grid
+from services.drift.binning.bin_search import Grid
 
 numbers = st.floats(allow_nan=False, min_value=-1e308, max_value=1e308) | st.sampled_from([-np.inf, np.inf])
 thorough = settings(max_examples=300, deadline=None)

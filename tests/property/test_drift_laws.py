@@ -7,10 +7,10 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.drift import statistics
-from services.drift.cells import FeatureCells
-from services.drift.served import SNAPSHOTS
-from services.drift.sums import Mean
+from services.drift.binning import statistics
+from services.drift.binning.bin_counts import FeatureCells
+from services.drift.monitored_model import SNAPSHOTS
+from services.drift.performance.exact_sums import Mean
 from streams import codec, records
 from tests.unit.drift import world
 from tests.unit.drift.world import HOUR_MS, START_MS, Traffic

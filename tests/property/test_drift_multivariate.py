@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.drift.cells import Places
-from services.drift.multivariate import Differences, PairDetector, pair_effects
-from services.pairs import Moments, Scorer
+from services.drift.binning.bin_counts import Places
+from services.drift.detectors.relation_detector import Differences, PairDetector, pair_effects
+from services.monitoring.rank_correlation import Moments, Scorer
 from services.retraining import reference
 
 PATIENCE_ROWS = 20_000

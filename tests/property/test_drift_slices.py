@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.drift.served import GatheredSource
-from services.drift.slices import Slicer
+from services.drift.gathered_slices import Slicer
+from services.drift.monitored_model import GatheredSource
 from streams import records
 from streams.inputs import LABEL, PREDICTION, Place, TracedPrediction
 from tests.property.test_drift_laws import PARTITIONS, kept, logs, new_engine

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import distance
 
-from services.drift import statistics
-from services.drift.cells import FeatureCells
+from services.drift.binning import statistics
+from services.drift.binning.bin_counts import FeatureCells
 from services.retraining import reference
 
 values = st.integers(-3000, 3000).map(lambda whole: whole / 16)

@@ -11,11 +11,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services import feast_layout
-from services.feature_plan import Aggregation, Column, Kind, Source, ValueType, View
-from services.features.intake import SourceReader
-from services.features.states import EntityState, Event, ViewLogic
-from services.watermarks import NEVER
+from services.feature_store import feast_layout
+from services.feature_store.plan import Aggregation, Column, Kind, Source, ValueType, View
+from services.features.decoder import SourceReader
+from services.features.view_state import EntityState, Event, ViewLogic
+from services.runtime.watermarks import NEVER
 from streams import codec
 from streams.spans import Change
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.drift import estimation, intervals
-from services.drift.cohorts import Cohort, Labelled
-from services.drift.maturity import DELAY_CELLS, Delays
-from services.measures import Range
+from services.drift.performance import confidence_intervals, performance_estimation
+from services.drift.performance.cohorts import Cohort, Labelled
+from services.drift.performance.label_maturity import DELAY_CELLS, Delays
+from services.monitoring.model_metrics import Range
 
 HOUR_MS = 3_600_000
 quick = settings(max_examples=60, deadline=None)
@@ -22,7 +22,7 @@ def misses(streams, size, alpha):
     """Count the streams whose interval ever misses the running mean of what was to be expected."""
     missed = 0
     for means, values in streams:
-        sequence, seen, expected = intervals.MeanSequence(), 0, np.cumsum(means)
+        sequence, seen, expected = confidence_intervals.MeanSequence(), 0, np.cumsum(means)
         for batch in batches_of(values, size):
             sequence.add(len(batch), float(batch.sum()), float((batch**2).sum()))
             seen += len(batch)
@@ -61,21 +61,21 @@ def test_a_sequence_of_intervals_ever_misses_at_most_as_often_as_it_says(kind):
 
 def test_an_interval_narrows_with_the_values_and_is_not_much_wider_than_at_one_time():
     chance = np.random.default_rng(1)
-    sequence, widths = intervals.MeanSequence(), []
+    sequence, widths = confidence_intervals.MeanSequence(), []
     for _ in range(100):
         batch = (chance.random(1000) < 0.2).astype(float)
         sequence.add(1000, float(batch.sum()), float(batch.sum()))
         low, high = sequence.interval()
         widths.append(high - low)
     assert widths == sorted(widths, reverse=True)
-    at_one_time = 2 * intervals.NORMAL_QUANTILE * np.sqrt(0.16 / 100_000)
+    at_one_time = 2 * confidence_intervals.NORMAL_QUANTILE * np.sqrt(0.16 / 100_000)
     assert at_one_time < widths[-1] < 2.2 * at_one_time
 
 
 @quick
 @given(st.floats(0, 1e6), st.floats(0.001, 0.5))
 def test_the_excess_is_where_the_mean_stake_reaches_its_limit(squares, alpha):
-    found = intervals.excess_max(squares, alpha)
+    found = confidence_intervals.excess_max(squares, alpha)
     stakes = 0.75 * 2.0 ** (-np.arange(28) / 2)
     logs = stakes * found + (np.log(1 - stakes) + stakes) * squares
     assert np.log(np.mean(np.exp(logs - logs.max()))) + logs.max() == pytest.approx(
@@ -87,7 +87,7 @@ def test_the_excess_is_where_the_mean_stake_reaches_its_limit(squares, alpha):
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.integers(0, 60))
 def test_a_batch_tells_by_its_sums_what_its_values_tell(values, before):
     """The guess is that of before the batch."""
-    array, sequence = np.array(values), intervals.MeanSequence()
+    array, sequence = np.array(values), confidence_intervals.MeanSequence()
     sequence.add(before, 0.3 * before, 0.2 * before)
     guess, squares = (0.5 + 0.3 * before) / (1 + before), sequence.squares
     sequence.add(len(values), float(array.sum()), float((array**2).sum()))
@@ -180,7 +180,7 @@ def test_estimates_of_a_binary_model_are_those_of_cbpe_on_binned_calibration(see
     past = chance.random(5000)
     truths = chance.random(5000) < past**2  # scores are too high
     answers = past >= 0.5
-    scores = estimation.ScoreMap(2)
+    scores = performance_estimation.ScoreMap(2)
     columns = np.column_stack(
         [np.ones(5000), truths, answers == truths, np.where(answers, 3.0 * ~truths, 10.0 * truths)]
     )
@@ -213,7 +213,7 @@ def test_estimates_of_a_binary_model_are_those_of_cbpe_on_binned_calibration(see
 def test_auc_of_cells_is_the_share_of_pairs_in_order(cells):
     labels = np.array([max(pair) for pair in cells], dtype=float)
     positives = np.array([min(pair) for pair in cells], dtype=float)
-    found = estimation.auc(labels, positives)
+    found = performance_estimation.auc(labels, positives)
     pairs = right = 0.0
     for above in range(len(cells)):
         for below in range(len(cells)):
@@ -224,19 +224,19 @@ def test_auc_of_cells_is_the_share_of_pairs_in_order(cells):
 
 
 def test_first_scores_make_the_edges_where_there_is_no_reference():
-    scores = estimation.ScoreMap(1)
+    scores = performance_estimation.ScoreMap(1)
     chance = np.random.default_rng(2)
-    for score in chance.normal(50, 10, estimation.SCORES_FIRST).tolist():
+    for score in chance.normal(50, 10, performance_estimation.SCORES_FIRST).tolist():
         assert not scores.cells
         scores.see(score)
-    assert scores.cells == estimation.CELLS_MAX
-    restored = estimation.ScoreMap(1, scores.state())
+    assert scores.cells == performance_estimation.CELLS_MAX
+    restored = performance_estimation.ScoreMap(1, scores.state())
     assert restored.state() == scores.state()
     assert scores.edges == sorted(scores.edges)
 
 
 def test_an_estimate_is_trusted_by_how_far_earlier_ones_were_off():
-    found = estimation.Reconciliation(2)
+    found = performance_estimation.Reconciliation(2)
     for start, gap in enumerate((0.1, -0.3, 0.02, 0.02)):
         assert found.error is None
         found.add_gap(100, gap)

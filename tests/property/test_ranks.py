@@ -6,9 +6,9 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.drift import bets
-from services.drift.edetector import EDetector
-from services.drift.ranks import Ranking
+from services.drift.detectors import bets
+from services.drift.detectors.e_detector import EDetector
+from services.drift.detectors.ranks import Ranking
 
 FEATURES, SEASONS, CELLS = 2, 3, 6
 

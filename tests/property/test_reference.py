@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.model import Monitoring
-from services.retraining import blocks, evaluation, reference
+from services.retraining import design_effect, evaluation, reference
+from services.runtime.declaration import Monitoring
 
 numbers = st.lists(st.floats(allow_infinity=False, width=32), max_size=200)
 
@@ -52,7 +52,9 @@ DAY_MS = 86_400_000
 
 def days_of(values, rows_a_day=200, season=()):
     times_ms = np.arange(len(values)) * (DAY_MS // rows_a_day)
-    return reference.of_column("x", values, times_ms, season, blocks.Blocks(times_ms, Monitoring().block_ms))
+    return reference.of_column(
+        "x", values, times_ms, season, design_effect.Blocks(times_ms, Monitoring().block_ms)
+    )
 
 
 @given(st.lists(st.sampled_from(["a", "b", None]), max_size=100))

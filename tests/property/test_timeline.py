@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.feature_plan import Aggregation, Column, Kind, ValueType, View
+from services.feature_store.plan import Aggregation, Column, Kind, ValueType, View
+from services.feature_store.window_values import WindowValues
 from services.features.offline import timeline
 from services.features.offline.timeline import Timeline, Values
-from services.features.states import Event, ViewLogic
-from services.window_values import WindowValues
+from services.features.view_state import Event, ViewLogic
 from streams import windows
 from streams.partials import FUNCTIONS
 from streams.spans import Change

@@ -9,13 +9,13 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from services import telemetry
-from services.features import store
+from services.features import row_store
 from services.features.process import Features
-from services.settings import Settings
+from services.runtime import logs
+from services.runtime.settings import Settings
 
 
-class FaultyStore(store.FeatureStore):
+class FaultyStore(row_store.FeatureStore):
     """The real store, with a signal at one point."""
 
     left = int(os.environ["FAULT_COUNT"])
@@ -26,7 +26,9 @@ class FaultyStore(store.FeatureStore):
             if type(self).left == 0:
                 os.kill(os.getpid(), int(os.environ["FAULT_SIGNAL"]))
 
-    async def write(self, at: store.Standing, field: bytes, writes: Sequence[store.EntityWrite]) -> None:
+    async def write(
+        self, at: row_store.Standing, field: bytes, writes: Sequence[row_store.EntityWrite]
+    ) -> None:
         if len(writes) > 1:
             self.reach("before write")
             half = len(writes) // 2
@@ -36,7 +38,7 @@ class FaultyStore(store.FeatureStore):
         else:
             await super().write(at, field, writes)
 
-    async def rise(self, rises: Sequence[store.Rise]) -> list[store.Progress]:
+    async def rise(self, rises: Sequence[row_store.Rise]) -> list[row_store.Progress]:
         self.reach("written")
         progress: Any = await super().rise(rises)
         self.reach("progressed")
@@ -45,9 +47,9 @@ class FaultyStore(store.FeatureStore):
 
 def main() -> None:
     """Run until something happens."""
-    store.FeatureStore = FaultyStore  # type: ignore[misc]  # in the place where the process looks for it
+    row_store.FeatureStore = FaultyStore  # type: ignore[misc]  # in the place where the process looks for it
     settings = Settings()
-    telemetry.configure_logging("features", settings.log_level)
+    logs.configure_logging("features", settings.log_level)
     Features(settings).run()
 
 

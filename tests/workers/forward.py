@@ -10,8 +10,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from services import telemetry
-from services.settings import Settings
+from services.runtime import logs
+from services.runtime.settings import Settings
 from streams import app
 from streams.batches import Observer, Slice
 from streams.groups import Group
@@ -25,7 +25,7 @@ def main() -> None:
     """Forward until stopped."""
     group, source, sink = sys.argv[1:]
     settings = Settings()
-    telemetry.configure_logging("forward", "info")
+    logs.configure_logging("forward", "info")
     failures = int(os.environ.get("FORWARD_FAILURES", "0"))
     in_flight = 0
 

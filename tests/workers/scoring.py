@@ -9,14 +9,14 @@ time.
 import os
 from collections.abc import Iterable
 
-from services import telemetry
-from services.model import ModelDeclaration
-from services.scoring import loading
-from services.scoring.models import Load
+from services.model_registry.contract import Model
+from services.model_registry.model_inputs import Inputs
+from services.runtime import logs
+from services.runtime.declaration import ModelDeclaration
+from services.runtime.settings import Settings
+from services.scoring import model_loading
+from services.scoring.model_cache import Load
 from services.scoring.process import Scoring
-from services.settings import Settings
-from services.versions.contract import Model
-from services.versions.inputs import Inputs
 from streams import producer, topics
 
 PREDICTIONS = topics.predictions("")
@@ -51,7 +51,7 @@ class FaultyProducer(producer.BatchProducer):
         Fault.reach("written")
 
 
-def faulty(loader: loading.Loader) -> loading.Loader:
+def faulty(loader: model_loading.Loader) -> model_loading.Loader:
     """Return a loader with a signal in the middle: the version is read, but in no cache yet."""
 
     def of_model(declaration: ModelDeclaration, given: Inputs) -> Load:
@@ -70,11 +70,11 @@ def faulty(loader: loading.Loader) -> loading.Loader:
 def main() -> None:
     """Run until something happens."""
     # In the places where the process looks for them.
-    real = loading.loader
-    loading.loader = lambda settings: faulty(real(settings))
+    real = model_loading.loader
+    model_loading.loader = lambda settings: faulty(real(settings))
     producer.BatchProducer = FaultyProducer  # type: ignore[misc]
     settings = Settings()
-    telemetry.configure_logging("scoring", settings.log_level)
+    logs.configure_logging("scoring", settings.log_level)
     Scoring(settings).run()
 
 

@@ -15,15 +15,15 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from services.feature_plan import FeaturePlan, PlanError, View
-from services.features.intake import SourceReader, source_reader
+from services.feature_store.plan import FeaturePlan, PlanError, View
+from services.features.decoder import SourceReader, source_reader
 from services.features.offline import timeline
-from services.features.offline.archived import BATCH_RECORDS, Archive
-from services.features.offline.batch_file import BatchWriter
-from services.features.offline.sorting import EntitySort
+from services.features.offline.archived_events import BATCH_RECORDS, Archive
+from services.features.offline.external_sort import EntitySort
+from services.features.offline.parquet_file import BatchWriter
 from services.features.offline.timeline import END_MS, Timeline, Values
-from services.features.states import Event, ViewLogic
-from services.settings import Settings
+from services.features.view_state import Event, ViewLogic
+from services.runtime.settings import Settings
 
 Report = Callable[[str, int, int], None]
 """Is told a step, how many records of it are done, and of how many."""

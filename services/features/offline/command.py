@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from cyclopts import Parameter
 
-from services.settings import Settings
+from services.runtime.settings import Settings
 from streams import codec
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ def backfill(
         view: Only this stream view; may be given several times.
         until: Leave out what happened after this moment (UTC).
     """
-    from services import feature_plan
-    from services.feature_plan import PlanError
+    from services.feature_store import repository
+    from services.feature_store.plan import PlanError
     from services.features.offline import backfill as offline
-    from services.features.offline.archived import ArchiveError
+    from services.features.offline.archived_events import ArchiveError
     from services.features.offline.timeline import END_MS
 
     settings = Settings()
@@ -45,7 +45,7 @@ def backfill(
         END_MS if until is None else codec.epoch_ms(until if until.tzinfo else until.replace(tzinfo=dt.UTC))
     )
     try:
-        plan = feature_plan.load(settings)
+        plan = repository.load(settings)
         with _Progress() as progress:
             accounts = offline.run(settings, plan, progress.report, views=view or (), until_ms=until_ms)
     except (PlanError, ArchiveError) as error:
@@ -65,16 +65,18 @@ def skew(*, every: float | None = None, model: str | None = None) -> None:
         every: Go on for ever, with a run after so many seconds; metrics are on skew_port.
         model: Only this one; default: all that are declared.
     """
-    from services import feature_plan, telemetry
-    from services.feature_plan import PlanError
-    from services.features.offline.archived import ArchiveError
+    from services.feature_store import repository
+    from services.feature_store.plan import PlanError
+    from services.features.offline.archived_events import ArchiveError
     from services.features.offline.skew_check import SkewCheck
-    from services.model import DeclarationError, load_all
+    from services.runtime import logs
+    from services.runtime.declaration import DeclarationError
+    from services.runtime.declaration_file import load_all
 
     settings = Settings()
-    telemetry.configure_logging("skew", settings.log_level)
+    logs.configure_logging("skew", settings.log_level)
     try:
-        plan, declarations = feature_plan.load(settings), load_all(settings.models)
+        plan, declarations = repository.load(settings), load_all(settings.models)
         if model is not None and model not in declarations:
             sys.exit(f"there is no model {model!r}; known are {', '.join(declarations)}")
         chosen = [declarations[name] for name in ([model] if model else declarations)]
@@ -103,16 +105,16 @@ def _run_for_ever(settings: Settings, checks: "Sequence[SkewCheck]", every_secon
 
     import structlog
 
-    from services import web
-    from services.features.offline.archived import ArchiveError
+    from services.features.offline.archived_events import ArchiveError
+    from services.runtime.web import server
 
     log = structlog.get_logger()
 
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    http = web.application(lambda: None)
-    with web.serve_in_thread(http, settings.host, settings.skew_port):
+    http = server.application(lambda: None)
+    with server.serve_in_thread(http, settings.host, settings.skew_port):
         while not stopping.is_set():
             try:
                 _run_all(checks)

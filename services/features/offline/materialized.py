@@ -23,10 +23,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from services.feature_plan import BatchFile, Column, Materialized, ValueType, View
-from services.features.offline.archived import ArchiveError
+from services.feature_store.plan import BatchFile, Column, Materialized, ValueType, View
+from services.features.offline.archived_events import ArchiveError
 from services.features.offline.skew import Result, judged
-from services.features.states import Entity
+from services.features.view_state import Entity
 from streams import codec
 from streams.records import FeatureValue
 

@@ -29,20 +29,22 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from services import feature_plan, inference_log, schema_registry, telemetry
-from services.feature_plan import FeaturePlan, Materialized, ServicePlan, View
-from services.features.intake import SourceReader, source_reader
+from services.feature_store import repository
+from services.feature_store.plan import FeaturePlan, Materialized, ServicePlan, View
+from services.features.decoder import SourceReader, source_reader
 from services.features.offline import materialized, timeline
-from services.features.offline.archived import Archive, Archived, Mark, Served, Stretch
+from services.features.offline.archived_events import Archive, Archived, Mark, Served, Stretch
+from services.features.offline.external_sort import EntitySort
 from services.features.offline.materialized import Question, Seen
-from services.features.offline.newest import NewestEvents, newest_of
+from services.features.offline.newest_rows import NewestEvents, newest_of
 from services.features.offline.skew import FeatureSkew, Result, SkewReport, sample_bound
-from services.features.offline.sorting import EntitySort
 from services.features.offline.timeline import Int64s, Span, Timeline
-from services.features.states import Entity, Event, ViewLogic
-from services.model import ModelDeclaration
-from services.settings import Settings
-from services.watermarks import NEVER
+from services.features.view_state import Entity, Event, ViewLogic
+from services.monitoring import inference_log
+from services.runtime import metrics, schema_registry_client
+from services.runtime.declaration import ModelDeclaration
+from services.runtime.settings import Settings
+from services.runtime.watermarks import NEVER
 from streams import topics
 from streams.records import FeatureValue
 
@@ -105,7 +107,7 @@ class SkewCheck:
         self._partitions = partitions
         self._declaration = declaration
         self._service = plan.service(declaration.features.service)
-        self._decoder = declaration.request.wire_decoder(schema_registry.connect(settings))
+        self._decoder = declaration.request.wire_decoder(schema_registry_client.connect(settings))
         self._sources = _by_source(settings, plan, self._service)
         self._from_request = len(declaration.features.from_request)
         self._width = self._from_request + len(self._service.references)
@@ -141,7 +143,7 @@ class SkewCheck:
     def _materialized(self, state: _State) -> dict[str, Materialized]:
         """Return what has been written of each batch view up to now, and remember that it was."""
         batch = [view.name for view in self._service.views if not view.is_stream]
-        known = feature_plan.load(self._settings).materialized if batch else {}
+        known = repository.load(self._settings).materialized if batch else {}
         found = {name: known[name] for name in batch if name in known}
         for name, written in found.items():
             state.materialized[name] = materialized.see(state.materialized.get(name, []), written)
@@ -380,15 +382,15 @@ def _publish(before: SkewReport, report: SkewReport) -> None:
     """Bring the metrics up to a report."""
     for result in ("checked", "behind", "unreadable"):
         new = getattr(report, result) - getattr(before, result)
-        telemetry.SKEW_REQUESTS.labels(report.model, result).inc(new)
+        metrics.SKEW_REQUESTS.labels(report.model, result).inc(new)
     if report.checked_until_ms is not None:
-        telemetry.SKEW_CHECKED_UNTIL.labels(report.model).set(report.checked_until_ms / 1000)
+        metrics.SKEW_CHECKED_UNTIL.labels(report.model).set(report.checked_until_ms / 1000)
     for was, item in zip(before.features, report.features, strict=True):
         for kind in Result:
             new = getattr(item, kind) - getattr(was, kind)
-            telemetry.SKEW_VALUES.labels(report.model, item.feature, kind).inc(new)
-        telemetry.SKEW_DISTANCE.labels(report.model, item.feature).set(item.distance_max)
-        telemetry.SKEW_SMAPE.labels(report.model, item.feature).set(item.smape)
+            metrics.SKEW_VALUES.labels(report.model, item.feature, kind).inc(new)
+        metrics.SKEW_DISTANCE.labels(report.model, item.feature).set(item.distance_max)
+        metrics.SKEW_SMAPE.labels(report.model, item.feature).set(item.smape)
 
 
 def _definition(service: ServicePlan) -> str:

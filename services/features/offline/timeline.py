@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from services import feast_layout
-from services.feature_plan import Kind, ValueType, View
-from services.features.states import Entity, Event, ViewLogic
-from services.window_values import WindowValues
+from services.feature_store import feast_layout
+from services.feature_store.plan import Kind, ValueType, View
+from services.feature_store.window_values import WindowValues
+from services.features.view_state import Entity, Event, ViewLogic
 from streams import spans, windows
 from streams.observations import StoredObservations
 from streams.windows import StoredTiles

@@ -5,7 +5,7 @@ import pytest
 
 from services.alerting import alerts
 from streams import records
-from tests.unit.alerting.test_board import NOW_MS
+from tests.unit.alerting.test_alert_state import NOW_MS
 
 
 def change(version: int, at_ms: int = 5) -> records.ModelChanged:

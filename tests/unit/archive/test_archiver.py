@@ -7,13 +7,13 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from services import inference_log
-from services.archive import tables
+from services.archive import row_schemas
 from services.archive.archiver import Archiver
-from services.archive.lake import DeltaWriter
-from services.settings import Settings
+from services.archive.delta_writer import DeltaWriter
+from services.monitoring import inference_log
+from services.runtime.settings import Settings
 from streams import records, topics
-from tests.unit.archive.test_pending import TOPIC, Record, outcome
+from tests.unit.archive.test_write_buffer import TOPIC, Record, outcome
 
 DEMAND = records.encode(
     records.RetrainingRequested(
@@ -44,8 +44,8 @@ class _Broker:
 def test_a_demand_that_is_read_before_the_partitions_are_taken_up_is_met_later(tmp_path: Path) -> None:
     """The rows are committed at once when they are read, not when they are a minute old."""
     settings = Settings(home=tmp_path)
-    archiver = Archiver(settings, {TOPIC: tables.OUTCOMES})
-    archiver._writers["outcomes"] = DeltaWriter(settings, tables.OUTCOMES)
+    archiver = Archiver(settings, {TOPIC: row_schemas.OUTCOMES})
+    archiver._writers["outcomes"] = DeltaWriter(settings, row_schemas.OUTCOMES)
     own, demands = TopicPartition(TOPIC, 0), TopicPartition(topics.RETRAINING.name, 0)
     rows = [Record(0, outcome(0)), Record(1, outcome(1))]
     archiver._consumer = _Broker({demands: [Record(0, DEMAND)]}, {own: rows[:1]}, {own: rows[1:]})

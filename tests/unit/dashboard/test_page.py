@@ -10,10 +10,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from services.dashboard import consumer, page
-from services.dashboard.feed import Declared, Feed
-from services.reports import reading
-from services.reports.history import History
-from services.settings import Settings
+from services.dashboard.page_feed import Declared, Feed
+from services.monitoring.reports import topic_reader
+from services.monitoring.reports.history import History
+from services.runtime.settings import Settings
 from streams import topics
 from streams.records import encode
 from tests.browser.synthetic_year import DAY_MS, START_MS, Year
@@ -218,7 +218,7 @@ def read_history(monkeypatch: pytest.MonkeyPatch) -> Year:
     year, history = Year("m", days=60), History()
     for report in year.reports:
         history.take(report)
-    monkeypatch.setattr(reading, "read", lambda _, model: history if model == "m" else History())
+    monkeypatch.setattr(topic_reader, "read", lambda _, model: history if model == "m" else History())
     return year
 
 

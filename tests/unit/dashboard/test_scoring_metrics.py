@@ -8,7 +8,7 @@ from services.dashboard.scoring_metrics import Scrape, parse, quantile, summariz
 
 
 class Process:
-    """The metrics of a scoring process, with the names and labels of services/telemetry.py."""
+    """The metrics of a scoring process, with the names and labels of services/runtime/metrics.py."""
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
@@ -32,12 +32,12 @@ class Process:
 
 
 def test_names_are_those_that_telemetry_declares():
-    from services import telemetry
+    from services.runtime import metrics
 
-    assert telemetry.PREDICTIONS._name == "driftline_predictions"
-    assert telemetry.PREDICTION_DURATION._name == "driftline_prediction_duration_seconds"
-    assert telemetry.CONSUMER_LAG._name == "driftline_consumer_lag_records"
-    assert telemetry.EVENT_AGE._name == "driftline_event_age_seconds"
+    assert metrics.PREDICTIONS._name == "driftline_predictions"
+    assert metrics.PREDICTION_DURATION._name == "driftline_prediction_duration_seconds"
+    assert metrics.CONSUMER_LAG._name == "driftline_consumer_lag_records"
+    assert metrics.EVENT_AGE._name == "driftline_event_age_seconds"
 
 
 def test_counts_are_summed_over_versions_outcomes_channels_and_partitions():

@@ -12,7 +12,7 @@ from services.demo.chronicle import Year
 from services.demo.days import Days
 from services.demo.hindsight import Service
 from services.demo.summary import Durations
-from services.model import DAY_MS
+from services.runtime.declaration import DAY_MS
 from streams import records
 
 MARCH_MS = months.start_ms("2013-03")

@@ -13,8 +13,8 @@ import pytest
 
 from services.demo import flights
 from services.demo.flights import ARRIVED, DEPARTED, HOUR_MS, MINUTE_MS, OBSERVED, SCHEDULED, Events, Timeline
-from services.model import load as load_declaration
-from services.settings import ROOT
+from services.runtime.declaration_file import load as load_declaration
+from services.runtime.settings import ROOT
 from streams import codec
 
 HOP_MS = 10 * MINUTE_MS

@@ -6,7 +6,7 @@ import pytest
 
 from services.demo import months
 from services.demo.minutes import MinutesAccount
-from services.model import DAY_MS, HOUR_MS, Learning
+from services.runtime.declaration import DAY_MS, HOUR_MS, Learning
 from streams import records
 
 START_MS = months.SCORING_START_MS // DAY_MS * DAY_MS

@@ -10,7 +10,7 @@ from services.demo import months, summary
 from services.demo.account import Account
 from services.demo.minutes import MinutesAccount
 from services.demo.summary import Durations
-from services.model import DAY_MS, Learning
+from services.runtime.declaration import DAY_MS, Learning
 from streams import records
 
 KEYS = {

@@ -11,9 +11,9 @@ from typing import Any
 import redis
 from kafka import KafkaConsumer, TopicPartition
 
-from services.model import load_all
-from services.settings import Settings
-from services.topics import ensure_topics
+from services.runtime.declaration_file import load_all
+from services.runtime.settings import Settings
+from services.runtime.topic_creation import ensure_topics
 from streams import codec, records, topics
 from streams.inputs import PREDICTION
 from streams.producer import BatchProducer, Record

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from services.drift import engine as subject
-from services.drift.served import SNAPSHOTS
+from services.drift.monitored_model import SNAPSHOTS
 from streams import records
 from streams.inputs import LABEL, PREDICTION, Place
 from tests.unit.drift import world

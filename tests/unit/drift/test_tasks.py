@@ -6,15 +6,15 @@ import random
 import msgspec
 import pytest
 
-from services.drift.served import SNAPSHOTS
-from services.feed import Feed
-from services.measures import COST
-from services.model import ModelDeclaration
+from services.drift.monitored_model import SNAPSHOTS
+from services.monitoring.model_metrics import COST
+from services.monitoring.prediction_decoder import Feed
+from services.runtime.declaration import ModelDeclaration
 from streams import records
 from streams.inputs import LABEL, PREDICTION, Place
 from tests.unit.drift import world
-from tests.unit.drift.test_feed import Message
 from tests.unit.drift.world import HOUR_MS, START_MS
+from tests.unit.monitoring.test_prediction_decoder import Message
 
 CLASSES = ["calm", "rain", "snow"]
 

@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 
 from services.drift.engine import Engine, Outputs, State, fresh_state
-from services.feed import Sink
-from services.model import ModelDeclaration
-from services.pairs import Moments, Scorer
+from services.monitoring.prediction_decoder import Sink
+from services.monitoring.rank_correlation import Moments, Scorer
+from services.runtime.declaration import ModelDeclaration
 from streams import records
 from streams.inputs import LABEL, PREDICTION, Place
 

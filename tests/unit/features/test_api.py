@@ -12,12 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from services import feast_layout, watermarks, web
-from services.feature_plan import Aggregation, Column, FeaturePlan, Kind, Reference, ValueType, View
+from services.feature_store import feast_layout
+from services.feature_store.plan import Aggregation, Column, FeaturePlan, Kind, Reference, ValueType, View
 from services.features import api
 from services.features.api import OnlineFeatures
-from services.features.states import Event, ViewLogic
-from services.settings import Settings
+from services.features.view_state import Event, ViewLogic
+from services.runtime import watermarks
+from services.runtime.settings import Settings
+from services.runtime.web import server
 
 HOUR_MS = 3_600_000
 NOON_MS = 1_372_680_000_000
@@ -82,7 +84,7 @@ def filled(valkey: str) -> str:
 
 def application(url: str, **changes: Any) -> Any:
     options = Settings(redis_url=url, **changes)
-    return web.application(lambda: None, OnlineFeatures(options, PLAN).routes(), options.feature_tokens)
+    return server.application(lambda: None, OnlineFeatures(options, PLAN).routes(), options.feature_tokens)
 
 
 @pytest.fixture(scope="module")

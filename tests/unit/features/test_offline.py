@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from services.archive import tables
-from services.archive.lake import DeltaWriter
-from services.archive.pending import Pending
-from services.feature_plan import (
+from services.archive import row_schemas
+from services.archive.delta_writer import DeltaWriter
+from services.archive.write_buffer import Pending
+from services.feature_store.plan import (
     Aggregation,
     BatchFile,
     Column,
@@ -23,11 +23,11 @@ from services.feature_plan import (
     ValueType,
     View,
 )
-from services.features.intake import SourceReader
+from services.features.decoder import SourceReader
 from services.features.offline import backfill, command, skew_check
-from services.features.offline.archived import Archive, ArchiveError, Mark
+from services.features.offline.archived_events import Archive, ArchiveError, Mark
 from services.features.offline.skew import FeatureSkew, SkewReport, lines
-from services.settings import Settings
+from services.runtime.settings import Settings
 from streams import codec
 from tests.shop import stamp
 
@@ -85,10 +85,10 @@ def plan(tmp_path: Path) -> FeaturePlan:
 
 def archive(settings: Settings, *found: Record) -> None:
     """Archive as the archive process does."""
-    pending = Pending(tables.EVENTS, lambda record, reason: pytest.fail(reason))
+    pending = Pending(row_schemas.EVENTS, lambda record, reason: pytest.fail(reason))
     pending.start((TOPIC, 0), 0, {})
     pending.add((TOPIC, 0), found)
-    DeltaWriter(settings, tables.EVENTS).append(pending.rows, pending.positions)
+    DeltaWriter(settings, row_schemas.EVENTS).append(pending.rows, pending.positions)
 
 
 def quiet(step: str, done: int, total: int) -> None: ...

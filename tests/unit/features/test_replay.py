@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.feature_plan import Column, FeaturePlan, Kind, PlanError, ValueType, View
+from services.feature_store.plan import Column, FeaturePlan, Kind, PlanError, ValueType, View
+from services.features.catch_up import Building
 from services.features.generations import definition_of
-from services.features.places import Building
 from services.features.replay import chosen
 
 STREAM = View("stream", Kind.LATEST, (Column("id", ValueType.STRING),), (), ttl_ms=0)

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services import estimators
 from services.learning.session import CHECKPOINTS
-from services.scoring.learned_models import RiverModel
+from services.model_registry import river_format
+from services.scoring.river_model import RiverModel
 from streams import records
 from streams.inputs import LABEL, PREDICTION, Place
 from tests.unit.learning import world
@@ -81,7 +81,7 @@ def test_nothing_is_published_before_the_declared_number_of_labels(straight):
 
 def test_published_model_answers_better_than_the_mean(straight):
     """As scoring loads it: three times x, and five more when it is red."""
-    model = RiverModel(estimators.decode(world.published(straight)[-1].estimator))
+    model = RiverModel(river_format.decode(world.published(straight)[-1].estimator))
     answers = model.predict(world.columns([1.0, -1.0, None], ["red", "blue", "blue"]))
     assert answers == pytest.approx([8.0, -3.0, 0.0], abs=1.5)
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from river import compose, linear_model, optim, preprocessing
 
-from services.learning import announcing
-from services.learning.announcing import Announcement
+from services.learning import arms_update
+from services.learning.arms_update import Announcement
 from services.learning.learner import Learner, Outputs, State, fresh_state
-from services.model import ModelDeclaration
+from services.runtime.declaration import ModelDeclaration
 from streams import records
 from streams.inputs import LABEL, PREDICTION, Place
 
@@ -171,7 +171,7 @@ def changes(outputs: Sequence[Outputs], name: str = "m") -> list[records.ModelCh
     found: list[records.ModelChanged] = []
     learned = [each for step in outputs for each in step.learned]
     for each in learned:
-        found += announcing.changes(name, first_ms(each), [each], found[-1] if found else None)
+        found += arms_update.changes(name, first_ms(each), [each], found[-1] if found else None)
     return found
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from models.arrival_delay import training
-from services.model import MissingValues
+from services.model_registry.model_inputs import Columns
 from services.retraining import candidate
 from services.retraining.errors import InvalidDataError
-from services.versions.inputs import Columns
+from services.runtime.declaration import MissingValues
 from tests.unit.retraining.world import declaration, training_set
 
 

@@ -7,15 +7,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from services.archive import tables
-from services.archive.lake import DeltaWriter
-from services.archive.tables import Row
-from services.model import DAY_MS
+from services.archive import row_schemas
+from services.archive.delta_writer import DeltaWriter
+from services.archive.row_schemas import Row
 from services.retraining import dataset
 from services.retraining.errors import ArchiveBehindError, InvalidDataError
-from services.settings import Settings
+from services.runtime.declaration import DAY_MS
+from services.runtime.settings import Settings
 from streams import records, topics
-from tests.unit.archive.test_pending import Record
+from tests.unit.archive.test_write_buffer import Record
 from tests.unit.retraining import world
 from tests.unit.retraining.world import request
 
@@ -62,7 +62,7 @@ def outcome(key: str, event_time_ms: int, label: float = 1.0) -> records.Outcome
     )
 
 
-def write(settings: Settings, table: tables.Table, topic: str, found: list[Any]) -> None:
+def write(settings: Settings, table: row_schemas.Table, topic: str, found: list[Any]) -> None:
     rows = [Row(Record(offset, b"", topic=topic), each) for offset, each in enumerate(found)]
     DeltaWriter(settings, table).append(rows, {(topic, 0): len(rows)})
 
@@ -70,8 +70,8 @@ def write(settings: Settings, table: tables.Table, topic: str, found: list[Any])
 def archive(
     settings: Settings, predictions: list[records.Prediction], outcomes: list[records.Outcome]
 ) -> None:
-    write(settings, tables.PREDICTIONS, topics.predictions(MODEL), predictions)
-    write(settings, tables.OUTCOMES, topics.outcomes(MODEL), outcomes)
+    write(settings, row_schemas.PREDICTIONS, topics.predictions(MODEL), predictions)
+    write(settings, row_schemas.OUTCOMES, topics.outcomes(MODEL), outcomes)
 
 
 def test_rows_are_what_was_served_and_known_at_the_time_in_order(settings: Settings):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from services.model import DAY_MS
 from services.retraining.evaluation import evaluate, held_out
+from services.runtime.declaration import DAY_MS
 
 
 def test_latest_days_are_held_out_and_nothing_earlier():

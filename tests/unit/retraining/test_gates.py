@@ -1,8 +1,8 @@
 import math
 
-from services.model import Gates
 from services.retraining.evaluation import Metrics
 from services.retraining.gates import refusals
+from services.runtime.declaration import Gates
 
 
 def metrics(log_loss: float) -> Metrics:

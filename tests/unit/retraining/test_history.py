@@ -1,7 +1,7 @@
 from typing import Literal
 
-from services.model import DAY_MS
 from services.retraining.history import History
+from services.runtime.declaration import DAY_MS
 from streams.records import Arm, ModelChanged, RetrainingFinished, RetrainingRequested
 from tests.unit.retraining.world import DECLARATION, NOW_MS, request
 

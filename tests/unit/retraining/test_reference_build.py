@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from services.model import DAY_MS, Business
 from services.retraining import reference
+from services.runtime.declaration import DAY_MS, Business
 from tests.unit.retraining import world
 
 COSTS = Business(unit="USD", costs={"0": {"0": 0, "1": 10}, "1": {"0": 3, "1": 0}})

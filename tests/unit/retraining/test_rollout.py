@@ -1,6 +1,6 @@
-from services.model import HOUR_MS
+from services.model_registry.traffic_split import BUCKETS, check, with_share
 from services.retraining.rollout import arms_after
-from services.shares import BUCKETS, check, with_share
+from services.runtime.declaration import HOUR_MS
 from streams.records import Arm
 from tests.unit.retraining.world import DECLARATION, NOW_MS, declaration, request
 

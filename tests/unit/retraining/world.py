@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from services.model import DAY_MS, ModelDeclaration, Retraining, load
 from services.retraining.dataset import DataVersion, TrainingSet
+from services.runtime.declaration import DAY_MS, ModelDeclaration, Retraining
+from services.runtime.declaration_file import load
 from streams import records
 
 NOW_MS = 1_700_000_000_000

@@ -5,13 +5,13 @@ import time
 
 import numpy as np
 
-from services.model import ModelDeclaration
-from services.scoring.endpoint import Endpoint
-from services.scoring.engine import Scorer
-from services.scoring.models import ModelCache, ModelSet
-from services.scoring.routing import Routes
-from services.scoring.threads import Threads
-from services.served_features import ServedFeatures
+from services.feature_store.served_features import ServedFeatures
+from services.runtime.declaration import ModelDeclaration
+from services.scoring.arm_routing import Routes
+from services.scoring.inference import Scorer
+from services.scoring.model_cache import ModelCache, ModelSet
+from services.scoring.online_predictor import Endpoint
+from services.scoring.thread_limits import Threads
 from streams.records import Arm
 
 

@@ -5,9 +5,9 @@ import asyncio
 import msgspec
 import pytest
 
-from services import telemetry
+from services.runtime import metrics
 from services.scoring import prediction_log
-from services.scoring.endpoint import Endpoint, UnanswerableError
+from services.scoring.online_predictor import Endpoint, UnanswerableError
 from streams import records
 from tests.unit.scoring.fakes import CHAMPION, SHADOW, HalfOfX, Producer, Slow, endpoint, event, scorer
 
@@ -15,7 +15,7 @@ TOPIC = "driftline.predictions.m"
 
 
 def unlogged():
-    return telemetry.PREDICTIONS_UNLOGGED.labels("m")._value.get()
+    return metrics.PREDICTIONS_UNLOGGED.labels("m")._value.get()
 
 
 def logged(producer):

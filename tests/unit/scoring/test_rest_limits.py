@@ -10,9 +10,9 @@ from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
-from services import web
-from services.scoring import rest
-from services.settings import Token
+from services.runtime.settings import Token
+from services.runtime.web import server
+from services.scoring.rest import routes
 from tests.unit.scoring.fakes import HalfOfX, Held, Slow, Store, endpoint
 
 ROW = {"id": "r0", "at": "2013-07-01T16:05:00Z", "x": 1.2, "who": "abc"}
@@ -20,7 +20,7 @@ ROW = {"id": "r0", "at": "2013-07-01T16:05:00Z", "x": 1.2, "who": "abc"}
 
 def application(door=None, tokens=(), **subjects):
     served = subjects or {"m": endpoint()}
-    return web.application(lambda: None, rest.routes(lambda: served), tokens, door=door)
+    return server.application(lambda: None, routes.routes(lambda: served), tokens, door=door)
 
 
 def client(tokens=(), **subjects):
@@ -171,7 +171,7 @@ def test_unknown_paths_and_methods_are_told_in_the_form_of_all_errors():
 
 
 def test_a_process_that_stops_finishes_what_it_has_and_lets_no_more_in():
-    door, stop = web.Door(), asyncio.Event()
+    door, stop = server.Door(), asyncio.Event()
 
     async def life():
         async with door.open():
@@ -195,8 +195,8 @@ def test_a_process_that_stops_finishes_what_it_has_and_lets_no_more_in():
 
 
 def test_a_door_waits_no_longer_than_its_bound(monkeypatch):
-    monkeypatch.setattr(web, "DRAIN_SECONDS_MAX", 0.1)
-    door = web.Door()
+    monkeypatch.setattr(server, "DRAIN_SECONDS_MAX", 0.1)
+    door = server.Door()
 
     async def ask(post):
         async with door.open():
@@ -213,11 +213,11 @@ def test_requests_beyond_the_process_s_bound_are_turned_away():
         first, second = await asyncio.gather(post(), post())
         return sorted([first.status_code, second.status_code])
 
-    assert concurrently(ask, web.Door(requests_max=1), m=endpoint(models={1: Slow(0.1)})) == [200, 503]
+    assert concurrently(ask, server.Door(requests_max=1), m=endpoint(models={1: Slow(0.1)})) == [200, 503]
 
 
 def test_a_body_that_comes_too_slowly_is_given_up(monkeypatch):
-    monkeypatch.setattr(web, "BODY_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(server, "BODY_SECONDS_MAX", 0.05)
 
     async def trickle():
         yield b'{"rows"'

@@ -1,0 +1,1 @@
+"""Values as bins and counts."""

@@ -1,0 +1,140 @@
+"""Whether what is served is what was declared: types, missing values, bounds, names. Pure.
+
+A declared bound that is broken is a fact, and needs no statistics: values are counted, window by window.
+"""
+
+import enum
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from services.drift.binning.bin_counts import numbers_of
+from services.runtime.declaration import ModelDeclaration, QualityBounds
+from streams.codec import FieldType
+from streams.records import FeatureQuality, FeatureValue
+
+Faults = npt.NDArray[np.int8]
+"""By row and feature, a `Fault`."""
+_TYPES: Mapping[FieldType, frozenset[type]] = {
+    FieldType.STRING: frozenset({str}),
+    FieldType.INT: frozenset({float, int}),
+    FieldType.FLOAT: frozenset({float, int}),
+    FieldType.BOOL: frozenset({bool, float, int}),
+}
+"""Features are served as doubles where they are numbers: whether they are whole is looked at apart."""
+
+
+class Fault(enum.IntEnum):
+    """What is wrong with a value; one thing at most."""
+
+    NONE = 0
+    NULL = 1
+    TYPE = 2
+    BELOW = 3
+    ABOVE = 4
+    NAME = 5
+
+
+FAULTS = len(Fault)
+
+
+class FeatureRules:
+    """What is declared of one feature."""
+
+    def __init__(self, feature: str, bounds: QualityBounds, kind: FieldType | None = None) -> None:
+        """Take the bounds, and the type in the request's schema, if it is a field of the request."""
+        self.feature = feature
+        self.bounds = bounds
+        self._kind = kind
+        types = frozenset() if kind is None else _TYPES.get(kind, frozenset())
+        self._types = types | {type(None)} if types else types
+        self._names = frozenset(bounds.allowed)
+
+    def faults(self, column: Sequence[FeatureValue]) -> Faults:
+        """Return what is wrong with each value ``(n_rows,)``. A nan is a null."""
+        found = np.zeros(len(column), dtype=np.int8)
+        kinds = set(map(type, column))
+        if self._types and not kinds <= self._types:
+            found[[type(value) not in self._types for value in column]] = Fault.TYPE
+        if self._names:
+            found[[value is not None and str(value) not in self._names for value in column]] = Fault.NAME
+        if kinds & {float, int, bool}:
+            numbers = numbers_of(column)
+            found[self._not_of_kind(numbers) & (found == Fault.NONE)] = Fault.TYPE
+            for bound, fault in ((self.bounds.min, Fault.BELOW), (self.bounds.max, Fault.ABOVE)):
+                if bound is not None:
+                    beyond = numbers < bound if fault is Fault.BELOW else numbers > bound
+                    found[beyond & (found == Fault.NONE)] = fault
+            if float in kinds:
+                found[[value is None or value != value for value in column]] = Fault.NULL  # noqa: PLR0124  # nan
+                return found
+        if type(None) in kinds:
+            found[[value is None for value in column]] = Fault.NULL
+        return found
+
+    def _not_of_kind(self, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Tell which numbers ``(n_rows,)`` are no integers, or no booleans, where such are declared."""
+        if self._kind is FieldType.INT:
+            return np.asarray(np.isfinite(numbers) & (numbers != np.trunc(numbers)))
+        if self._kind is FieldType.BOOL:
+            return ~np.isin(numbers, (0.0, 1.0)) & ~np.isnan(numbers)
+        return np.zeros(len(numbers), dtype=np.bool_)
+
+    def judge(self, counts: Sequence[int]) -> FeatureQuality:
+        """Tell what a window's counts of faults, by `Fault`, mean."""
+        values = sum(counts)
+        nulls, invalid = counts[Fault.NULL], values - counts[Fault.NONE] - counts[Fault.NULL]
+        allowed = self.bounds.null_share_max
+        too_many_nulls = allowed is not None and nulls > allowed * values
+        return FeatureQuality(
+            feature=self.feature,
+            values=values,
+            nulls=nulls,
+            wrong_type=counts[Fault.TYPE],
+            below=counts[Fault.BELOW],
+            above=counts[Fault.ABOVE],
+            not_allowed=counts[Fault.NAME],
+            null_share_max=allowed,
+            invalid_share_max=self.bounds.invalid_share_max,
+            broken=too_many_nulls or invalid > self.bounds.invalid_share_max * values,
+        )
+
+
+class Rules:
+    """What is declared of a model's features, in the order in which they are served."""
+
+    def __init__(self, declaration: ModelDeclaration, features: Sequence[str]) -> None:
+        """Take the names of the features. Those that are fields of the request have its types as well."""
+        fields = {field.name: field for field in declaration.request.fields}
+        declared = declaration.monitoring.quality
+        self.rules: list[tuple[int, FeatureRules]] = []
+        for number, name in enumerate(features):
+            field = fields.get(name) if name in declaration.features.from_request else None
+            bounds = declared.get(name, QualityBounds())
+            kind = field.type if field is not None and field.type in _TYPES else None
+            if field is not None and not field.nullable and bounds.null_share_max is None:
+                bounds = bounds.model_copy(update={"null_share_max": 0.0})
+            if name in declared or kind is not None:
+                self.rules.append((number, FeatureRules(name, bounds, kind)))
+        self._absent = [FeatureQuality(feature=name, values=0) for name in declared if name not in features]
+
+    def faults(self, columns: Sequence[Sequence[FeatureValue]]) -> Faults:
+        """Return the faults ``(n_rows, n_rules)`` of all columns of features."""
+        rows = len(columns[0]) if columns else 0
+        found = np.zeros((rows, len(self.rules)), dtype=np.int8)
+        for place, (number, rule) in enumerate(self.rules):
+            found[:, place] = rule.faults(columns[number])
+        return found
+
+    def judge(self, counts: Sequence[Sequence[int]]) -> list[FeatureQuality]:
+        """Return what the counts of a window, by rule, mean; no values of a name that is no feature."""
+        judged = [rule.judge(counts_of) for (_, rule), counts_of in zip(self.rules, counts, strict=True)]
+        return judged + self._absent
+
+
+def count(faults: Faults) -> npt.NDArray[np.int64]:
+    """Count faults ``(n_rows, n_rules)`` by rule and `Fault`: ``(n_rules, FAULTS)``."""
+    rules = faults.shape[1]
+    places = faults + np.arange(rules) * FAULTS
+    return np.bincount(places.reshape(-1), minlength=rules * FAULTS).reshape(rules, FAULTS)

@@ -1,0 +1,52 @@
+"""What steers drift from outside: new references on the models topic, requests on the retraining topic."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import structlog
+from kafka import KafkaConsumer, TopicPartition
+
+from services.drift.engine import Engine
+from services.runtime.kafka_consumers import read_to_end
+from streams import records, topics
+
+_log = structlog.get_logger()
+
+
+class Control:
+    """Reads both topics from their beginning at every start: they are short, and they are the history."""
+
+    def __init__(self, consumer: KafkaConsumer, engines: Mapping[str, Engine]) -> None:
+        """Take a consumer of its own; nothing is read before `catch_up`."""
+        self._consumer = consumer
+        self._engines = engines
+        self._places = [TopicPartition(topics.MODELS.name, 0), TopicPartition(topics.RETRAINING.name, 0)]
+        self._decode_change = records.decoder_of(records.ModelChanged).decode
+        self._decode_retraining = records.decoder_of(records.RetrainingRecord).decode
+        consumer.assign(self._places)
+        consumer.seek_to_beginning(*self._places)
+
+    def catch_up(self) -> None:
+        """Read both topics to their present end."""
+        read_to_end(self._consumer, self._places, self._take)
+
+    def _take(self, message: Any) -> None:
+        if message.value is None:
+            return
+        try:
+            self._apply(message)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            _log.error(  # a defect of its writer, who has the dead letters; the latest sound record stands
+                "drift.control_unreadable", topic=message.topic, offset=message.offset, error=str(error)
+            )
+
+    def _apply(self, message: Any) -> None:
+        if message.topic == topics.MODELS.name:
+            change = self._decode_change(message.value)
+            if change.model in self._engines:
+                self._engines[change.model].add_model(change)
+            return
+        record = self._decode_retraining(message.value)
+        if isinstance(record, records.RetrainingRequested) and record.model in self._engines:
+            self._engines[record.model].add_request(record)

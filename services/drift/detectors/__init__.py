@@ -1,0 +1,1 @@
+"""Tests that find a change in a stream of values."""

@@ -1,0 +1,134 @@
+"""Metrics of the drift process, taken from what the engine gave out; the engine itself holds none."""
+
+import math
+from collections.abc import Mapping
+
+import msgspec
+from prometheus_client import Gauge
+
+from services.drift.engine import Engine, Outputs
+from services.monitoring import error_budget
+from services.monitoring.label_join import Totals
+from services.runtime import metrics
+from services.runtime.declaration import ModelDeclaration
+from streams import records
+
+P_VALUE_MIN = 1e-300
+"""Smaller p-values are shown as this one."""
+
+_LABEL_RESULTS: Mapping[str, str] = {
+    "joined": "joined",
+    "orphaned": "orphaned",
+    "duplicate": "duplicate",
+    "conflicting": "conflicting",
+}
+_RECORD_RESULTS: Mapping[str, tuple[str, str]] = {
+    "predictions": ("predictions", "taken"),
+    "repeated": ("predictions", "repeated"),
+    "late_predictions": ("predictions", "late"),
+    "unlabelled": ("predictions", "unlabelled"),
+    "late_labels": ("labels", "late"),
+    "revised_predictions": ("predictions", "revised"),
+    "revised_labels": ("labels", "revised"),
+}
+
+
+class Observer:
+    """Turns running totals into counters."""
+
+    def __init__(self, engine: Engine, declaration: ModelDeclaration) -> None:
+        """Count from the totals as they are now: those of a snapshot were counted by an earlier process."""
+        self._engine = engine
+        self._accuracy = declaration.slo.accuracy
+        self._loss_tolerance = declaration.monitoring.loss_tolerance
+        if self._accuracy is not None:  # from the beginning, so that a first bad one is seen to be one more
+            for result in ("good", "bad"):
+                metrics.JUDGED.labels(engine.model, self._accuracy.measure, result)
+        self._counted = msgspec.structs.replace(engine.totals)
+
+    def observe(self, outputs: Outputs) -> None:
+        """Record one step of the engine."""
+        model = self._engine.model
+        self._count_totals(model, self._engine.totals)
+        metrics.DRIFT_PENDING.labels(model).set(self._engine.pending)
+        metrics.DRIFT_REQUESTS.labels(model).inc(len(outputs.requests))
+        if outputs.label_coverage is not None:
+            metrics.LABEL_COVERAGE.labels(model).set(outputs.label_coverage)
+        for letter in outputs.dead_letters:
+            metrics.DEAD_LETTERS.labels("drift", letter.topic).inc()
+        for record in outputs.drift:
+            if isinstance(record, records.DriftReport):
+                _show_report(record)
+                self._judge(record)
+            elif isinstance(record, records.PerformanceReport):
+                _show_performance(record)
+            else:
+                metrics.DRIFT_ALARMS.labels(model, record.kind).inc()
+
+    def _judge(self, report: records.DriftReport) -> None:
+        """Count a window, or its answers, towards the declared objective: as it was when it was closed."""
+        if self._accuracy is None or report.revision:
+            return
+        found = error_budget.judged(self._accuracy, self._loss_tolerance, report)
+        for result, count in (("good", found.good), ("bad", found.bad)):
+            metrics.JUDGED.labels(report.model, self._accuracy.measure, result).inc(count)
+
+    def _count_totals(self, model: str, totals: Totals) -> None:
+        for field, result in _LABEL_RESULTS.items():
+            metrics.LABELS.labels(model, result).inc(self._new(totals, field))
+        for field, (place, result) in _RECORD_RESULTS.items():
+            metrics.DRIFT_RECORDS.labels(model, place, result).inc(self._new(totals, field))
+        self._counted = msgspec.structs.replace(totals)
+
+    def _new(self, totals: Totals, field: str) -> int:
+        return int(getattr(totals, field) - getattr(self._counted, field))
+
+
+def _show_report(report: records.DriftReport) -> None:
+    for feature in report.features if report.predictions else ():
+        evidence = -math.log10(max(feature.p_value, P_VALUE_MIN))
+        metrics.DRIFT_EFFECT.labels(report.model, feature.feature).set(feature.psi)
+        metrics.DRIFT_EVIDENCE.labels(report.model, feature.feature).set(evidence)
+    for each in report.quality if report.predictions else ():
+        faults = {
+            "null": each.nulls,
+            "type": each.wrong_type,
+            "below": each.below,
+            "above": each.above,
+            "name": each.not_allowed,
+        }
+        for fault, count in faults.items():
+            share = count / max(each.values, 1)
+            metrics.DRIFT_FAULTS.labels(report.model, each.feature, fault).set(share)
+    if report.log_loss is not None:
+        metrics.LOG_LOSS.labels(report.model, "live").set(report.log_loss)
+    for arm, loss in report.shadow_log_loss.items():
+        metrics.LOG_LOSS.labels(report.model, arm).set(loss)
+
+
+def _show_performance(report: records.PerformanceReport) -> None:
+    model = report.model
+    if report.state == "provisional":
+        if report.maturity is not None:
+            metrics.COHORT_MATURITY.labels(model).set(report.maturity)
+        for each in report.segments:
+            for figure in each.figures:
+                place = model, figure.measure, each.segment
+                _set(metrics.ESTIMATED_PERFORMANCE.labels(*place), figure.estimated)
+        return
+    if report.estimate_error is not None:
+        metrics.ESTIMATED_ERROR.labels(model, report.judged).set(report.estimate_error)
+    for each in report.segments:
+        for figure in each.figures:
+            place = model, figure.measure, each.segment
+            _set(metrics.PERFORMANCE.labels(*place), figure.realised)
+            running = metrics.PERFORMANCE_RUNNING
+            _set(running.labels(*place, "mean"), figure.running)
+            _set(running.labels(*place, "low"), figure.running_low)
+            _set(running.labels(*place, "high"), figure.running_high)
+            if not each.segment:
+                _set(metrics.ESTIMATED_GAP.labels(model, figure.measure), figure.gap)
+
+
+def _set(gauge: Gauge, value: float | None) -> None:
+    gauge.set(math.nan if value is None else value)

@@ -1,0 +1,138 @@
+"""A gathering worker: reads a share of the partitions, decodes and checks, writes slices for who judges.
+
+Delivery, for each slice of the source that is read:
+
+1. decode; write the dead letters and wait until they are acknowledged;
+2. write what was read as slices, into the same partition number, and wait;
+3. commit the offsets to the consumer group.
+
+Nothing else is kept. After a crash or a rebalance, and from a worker that was away and wakes up, slices may
+repeat and overlap, but none begins behind a gap: it covers what is after an offset that was committed, hence
+written. The reader takes each offset once. Dead letters may repeat.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import structlog
+from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
+
+from services.drift.gathered_slices import Slicer
+from services.monitoring import prediction_source
+from services.monitoring.prediction_decoder import Feed
+from services.runtime import kafka_consumers, metrics, schema_registry_client
+from services.runtime.declaration import ModelDeclaration
+from services.runtime.kafka_outbox import Outbox
+from services.runtime.settings import Settings
+from services.runtime.topic_creation import ensure_topics
+from streams import topics
+from streams.inputs import LABEL, PREDICTION
+from streams.producer import Record
+from streams.schemas import Registry
+
+GROUP = "driftline-drift-gather"
+CLOSE_MS = 1000
+
+_log = structlog.get_logger()
+
+
+@contextlib.contextmanager
+def opened(
+    settings: Settings, declarations: Mapping[str, ModelDeclaration], stopping: threading.Event
+) -> Iterator["Gathering"]:
+    """Connect, join the group, and leave it at the end of the block."""
+    with contextlib.ExitStack() as stack:
+        ensure_topics(settings, declarations, sliced=True)
+        consumer = kafka_consumers.connect_member(settings, "drift-gather", GROUP)
+        stack.callback(consumer.close, timeout_ms=CLOSE_MS)
+        prediction_source.input_partitions(consumer, declarations)
+        outbox = Outbox("drift", settings.kafka_options(), stopping)
+        stack.callback(outbox.close)
+        registry = schema_registry_client.connect(settings)
+        yield Gathering(consumer, outbox, [_Gatherer(each, registry) for each in declarations.values()])
+
+
+class _Gatherer:
+    """One model: its decoder, and where its slices go."""
+
+    def __init__(self, declaration: ModelDeclaration, registry: Registry | None) -> None:
+        self.model = declaration.name
+        self.sources = {
+            topics.predictions(declaration.name): PREDICTION,
+            declaration.label.topic: LABEL,
+        }
+        self._targets = {
+            PREDICTION: topics.prediction_slices(declaration.name),
+            LABEL: topics.label_slices(declaration.name),
+        }
+        self.slicer = Slicer()
+        self._feed = Feed("drift", declaration, self.slicer, registry)
+
+    def take(
+        self, place: TopicPartition, begin: int, messages: Sequence[Any], now_ms: int
+    ) -> tuple[tuple[str, int], list[Record]]:
+        """Return the slices of some messages of one partition, with the place that they are for."""
+        kind = self.sources[place.topic]
+        take = self._feed.take_predictions if kind == PREDICTION else self._feed.take_labels
+        take(messages, now_ms)
+        slices = self.slicer.taken(kind, begin, messages[-1].offset + 1)
+        return (self._targets[kind], place.partition), [(None, each, []) for each in slices]
+
+
+class Gathering(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
+    """Reads, decodes, writes, commits; a `joined.Session`."""
+
+    def __init__(self, consumer: KafkaConsumer, outbox: Outbox, models: Sequence[_Gatherer]) -> None:
+        """Subscribe to the inputs of the models, which may share a topic."""
+        self._consumer = consumer
+        self._outbox = outbox
+        self._gatherers = models
+        self._models: dict[str, list[_Gatherer]] = {}
+        for each in models:
+            for topic in each.sources:
+                self._models.setdefault(topic, []).append(each)
+        self._next: dict[TopicPartition, int] = {}
+        """By partition: the offset after what was written last, in this assignment."""
+        if self._models:
+            consumer.subscribe(sorted(self._models), listener=self)
+
+    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        """Nothing is pending: each step ends with its commit."""
+
+    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        """Go on where the group is."""
+        self._next.clear()
+        _log.info(
+            "drift.gathering", partitions=sorted(f"{place.topic}/{place.partition}" for place in assigned)
+        )
+
+    def step(self) -> None:
+        """Process one slice; return after a while without one."""
+        if not self._models:  # nothing is subscribed, which a consumer takes for an error
+            time.sleep(prediction_source.POLL_MS / 1000)
+            return
+        polled = self._consumer.poll(timeout_ms=prediction_source.POLL_MS)
+        if not polled:
+            return
+        now_ms = time.time_ns() // 1_000_000
+        stage: dict[tuple[str, int], list[Record]] = {}
+        for place, messages in polled.items():
+            begin = self._next.get(place, messages[0].offset)
+            stage |= (each.take(place, begin, messages, now_ms) for each in self._models[place.topic])
+            self._next[place] = messages[-1].offset + 1
+        letters = [letter for each in self._gatherers for letter in each.slicer.take_letters()]
+        self._outbox.write(prediction_source.dead_letter_batches(letters))
+        self._outbox.write(stage)
+        self._consumer.commit({place: OffsetAndMetadata(self._next[place], "", -1) for place in polled})
+        for letter in letters:
+            metrics.DEAD_LETTERS.labels("drift", letter.topic).inc()
+        for place, messages in polled.items():
+            for each in self._models[place.topic]:
+                kind = "predictions" if each.sources[place.topic] == PREDICTION else "labels"
+                metrics.DRIFT_GATHERED.labels(each.model, kind).inc(len(messages))
+
+    def keep_all(self) -> None:
+        """Nothing is kept."""

@@ -1,0 +1,116 @@
+"""One model in the running process: its engine with its inputs, its metrics and the pace of its snapshots."""
+
+from collections.abc import Mapping, Sequence
+
+from services.drift.drift_metrics import Observer
+from services.drift.engine import Engine, Outputs, State
+from services.drift.gathered_slices import SliceFeed
+from services.monitoring.prediction_decoder import Feed
+from services.monitoring.prediction_source import PublicWatermark, Source, read_directly
+from services.runtime import metrics
+from services.runtime.declaration import ModelDeclaration
+from services.runtime.snapshots import SnapshotPace, Snapshots
+from streams import records, topics
+from streams.cloud_events import Envelope, Header
+from streams.inputs import LABEL, PREDICTION, Place
+from streams.producer import Record
+from streams.schemas import Registry
+
+SNAPSHOTS = Snapshots(State, 3)
+
+
+class GatheredSource:
+    """Where a model's slices are, and how far they were read; a state tells it even while nobody does."""
+
+    def __init__(self, model: str, engine: Engine, state: State) -> None:
+        """Go on from a state."""
+        self._model = model
+        self._inputs = engine.inputs
+        positions = {Place(PREDICTION, number): at for number, at in enumerate(state.prediction_slices)}
+        positions |= {Place(LABEL, number): at for number, at in enumerate(state.label_slices)}
+        resume = engine.inputs.resume()
+        self._feed = SliceFeed(model, engine, resume, dict.fromkeys(resume, 0) | positions)
+
+    def source(self) -> Source:
+        """Return what reads the slices."""
+        return Source(
+            topics.prediction_slices(self._model),
+            topics.label_slices(self._model),
+            self._inputs,
+            self._feed,
+            self._positions,
+        )
+
+    def note_in(self, state: State) -> None:
+        """Write into a state where to go on."""
+        found = sorted(self._positions().items())
+        state.prediction_slices = [at for place, at in found if place.kind == PREDICTION]
+        state.label_slices = [at for place, at in found if place.kind == LABEL]
+
+    def _positions(self) -> dict[Place, int]:
+        return self._feed.positions(self._inputs.resume())
+
+
+class ServedModel:
+    """One model with all that belongs to it."""
+
+    def __init__(
+        self,
+        declaration: ModelDeclaration,
+        state: State,
+        *,
+        cloud_events: bool,
+        gathered: bool = False,
+        registry: Registry | None = None,
+    ) -> None:
+        """Go on from a state; what is written has headers of CloudEvents, or none.
+
+        Gathered: others read predictions and labels, here come their slices.
+        """
+        self.name = declaration.name
+        self.key = declaration.name.encode()
+        self.predictions_topic = topics.predictions(declaration.name)
+        self.outcomes_topic = topics.outcomes(declaration.name)
+        self.label_topic = declaration.label.topic
+        self.engine = Engine(declaration, state)
+        self._gathered = GatheredSource(declaration.name, self.engine, state)
+        if gathered:
+            self.source = self._gathered.source()
+        else:
+            feed = Feed("drift", declaration, self.engine, registry)
+            self.source = read_directly(self.predictions_topic, self.label_topic, self.engine.inputs, feed)
+        self.observer = Observer(self.engine, declaration)
+        self.pace = SnapshotPace()
+        self._envelope = Envelope("drift", declaration.name, enabled=cloud_events)
+        self.watermark_ms: int | None = None
+        """Processed and acknowledged."""
+        self.public_watermark = PublicWatermark("drift", declaration.name, metrics.DRIFT_WATERMARK)
+
+    def outcome_batches(self, outputs: Outputs) -> dict[tuple[str, int], list[Record]]:
+        """Encode the outcomes, each into its label's partition number."""
+        return {
+            (self.outcomes_topic, partition): self._outcomes(outcomes, outputs.traces)
+            for partition, outcomes in outputs.outcomes.items()
+        }
+
+    def _outcomes(
+        self, outcomes: Sequence[records.Outcome], traces: Mapping[tuple[int, int], list[Header]]
+    ) -> list[Record]:
+        places = [(outcome.source_partition, outcome.source_offset) for outcome in outcomes]
+        headers = self._envelope.bulk(records.Outcome, places)
+        if traces:
+            headers = ([*own, *traces.get(place, ())] for own, place in zip(headers, places, strict=False))
+        return [
+            (outcome.prediction_id.encode(), records.encode(outcome), own)
+            for outcome, own in zip(outcomes, headers, strict=False)
+        ]
+
+    def about(self, record: records.DriftRecord | records.RetrainingRequested) -> Record:
+        """Encode a report, an alarm or a request."""
+        return self.key, records.encode(record), self._envelope.headers(record)
+
+    def snapshot(self) -> bytes:
+        """Encode the state."""
+        state = self.engine.state()
+        self._gathered.note_in(state)
+        return SNAPSHOTS.encode(self.name, self.label_topic, state)

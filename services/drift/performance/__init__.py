@@ -1,0 +1,1 @@
+"""Loss, cost and metrics of a model, and whether they have become worse."""

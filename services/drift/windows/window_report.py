@@ -1,0 +1,125 @@
+"""What a report says of a closed window."""
+
+import dataclasses
+from itertools import repeat
+
+import numpy as np
+
+from services.drift.binning import statistics
+from services.drift.detectors import relation_detector
+from services.drift.performance.exact_sums import means_of
+from services.drift.references import References
+from services.drift.windows import contributions
+from services.drift.windows.comparison import Comparison, Limits, compare, confidence
+from services.drift.windows.window import Window
+from services.monitoring.label_join import Totals
+from services.monitoring.model_metrics import Measures
+from services.monitoring.rank_correlation import Moments
+from services.runtime.declaration import ModelDeclaration, Monitoring
+from streams import records
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """A window beside its reference."""
+
+    features: list[Comparison]
+    """Empty without a reference or predictions."""
+    score: Comparison | None
+    confidence: records.ConfidenceDrift | None = None
+    relations: records.RelationDrift | None = None
+    quality: list[records.FeatureQuality] = dataclasses.field(default_factory=list)
+    contributions: list[records.Contribution] = dataclasses.field(default_factory=list)
+
+
+def compared(window: Window, declaration: ModelDeclaration) -> Compared:
+    """Compare what a window counted; one without predictions says nothing of distributions."""
+    if not window.state.predictions:
+        return Compared([], None)
+    monitoring = declaration.monitoring
+    p_value = monitoring.p_value_threshold / max(len(window.features), 1)
+    limits = Limits(monitoring.psi_threshold, p_value, monitoring.new_category_share)
+    references = window.seasonal_references()
+    features = [compare(*each) for each in zip(window.features, repeat(limits), references, strict=False)]
+    return Compared(
+        features,
+        compare(window.score, limits) if window.score else None,
+        confidence(window.score) if window.score and declaration.task == "binary" else None,
+        _relations(window, monitoring),
+        window.placing.rules.judge(window.faults.tolist()) if window.placing else [],
+        contributions.ranked([each.drift for each in features], window.parts()),
+    )
+
+
+def _relations(window: Window, monitoring: Monitoring) -> records.RelationDrift | None:
+    reference = window.placing.reference if window.placing else None
+    if reference is None or reference.pairs is None or window.pairs is None or not window.pairs.rows:
+        return None
+    watched = reference.features[: len(reference.pairs.sums)]
+    return relation_detector.compare(
+        Moments.of_reference(reference.pairs),
+        window.pairs,
+        np.array([each.design_effect for each in watched]),
+        [each.feature for each in watched],
+        monitoring.p_value_threshold,
+    )
+
+
+def report(
+    model: str,
+    window: Window,
+    found: Compared,
+    totals: Totals,
+    references: References,
+    measures: Measures,
+) -> records.DriftReport:
+    """Make the record: the first one of a window, or a further revision."""
+    state, classifies = window.state, measures.task != "regression"
+    version = state.champion if state.version is None else state.version
+    reference = references.get(version)
+    revision, state.reports = state.reports, state.reports + 1
+    shadows = means_of(state.shadows)
+    return records.DriftReport(
+        report_id=f"{model}-{window.start_ms}-{window.end_ms}",
+        model=model,
+        version=version,
+        window_start_ms=window.start_ms,
+        window_end_ms=window.end_ms,
+        predictions=state.predictions,
+        labels=state.labels,
+        features=[comparison.drift for comparison in found.features],
+        score_psi=found.score.drift.psi if found.score else None,
+        score=found.score.drift if found.score else None,
+        confidence=found.confidence,
+        relations=found.relations,
+        quality=found.quality,
+        contributions=found.contributions,
+        log_loss=state.losses.value if classifies else None,
+        accuracy=state.answers_right / state.answers if classifies and state.answers else None,
+        reference_log_loss=reference.log_loss if reference else None,
+        shadow_log_loss=shadows if measures.task == "binary" else {},
+        measures=means_of(dict(zip(measures.names, state.measures, strict=False))),
+        shadow_losses=shadows,
+        labels_joined_total=totals.joined,
+        labels_orphaned_total=totals.orphaned,
+        labels_duplicate_total=totals.duplicate,
+        predictions_unlabelled_total=totals.unlabelled,
+        score_bins=found.score.drift.bins if found.score else None,
+        alarms_standing=state.alarms_standing,
+        revision=revision,
+        segments=[_segment(name, window) for name in sorted(state.segments)],
+    )
+
+
+def _segment(name: str, window: Window) -> records.SegmentDrift:
+    state = window.state.segments[name]
+    psi = None
+    if window.score is not None and any(state.scores):
+        psi = statistics.population_stability_index(window.score.reference, np.array(state.scores))
+    return records.SegmentDrift(
+        segment=name,
+        predictions=state.predictions,
+        labels=state.labels,
+        score_psi=psi,
+        loss=state.losses.value,
+    )

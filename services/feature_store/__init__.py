@@ -1,0 +1,1 @@
+"""Feast feature views: compiled to a plan, read from the online store, served."""

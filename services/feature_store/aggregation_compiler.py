@@ -1,0 +1,239 @@
+"""What a stream view aggregates, compiled and checked: Feast's `Aggregation`, and tags for the rest.
+
+Feast's own: column, function, time_window, name, and slide_interval, which makes a hopping window if it
+is not the time_window (Feast fills in the time_window where none is given, so that is a sliding one).
+Without a time_window it is over the entity's whole life. What it cannot say stands in the view's tags,
+each ``kind.feature``:
+
+- ``window.<feature>``: ``sliding`` (the default), ``tumbling``, or ``session 30m`` with the gap;
+- ``change.<feature>``: ``difference`` or ``ratio`` to the same aggregation over the window before;
+- ``percentile.<feature>``: from 0 to 1, for approx_percentile.
+
+Nothing here imports Feast; its objects are read as they are.
+"""
+
+import datetime as dt
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from services.feature_store.plan import Aggregation, Column, PlanError, ValueType
+from streams import codec, partials, windows
+from streams.spans import Change
+
+_HOP_DEFAULT = dt.timedelta(minutes=5)
+"""Feast's own, where a view declares none."""
+_NUMBERS = (codec.FieldType.INT, codec.FieldType.FLOAT)
+_COUNTS = ("count", "count_distinct", "approx_count_distinct")
+_ENDS = ("first", "last")
+_COLUMN_TYPES = dict.fromkeys((*_COUNTS, *_ENDS), (*_NUMBERS, codec.FieldType.STRING, codec.FieldType.BOOL))
+"""Which fields a function takes, where not only numbers."""
+_OF_ITS_KIND = ("sum", "min", "max", *_ENDS)
+_FLOATS = {"Float64": ValueType.DOUBLE, "Float32": ValueType.FLOAT}
+_INTEGERS = {"Int64": ValueType.INT64, "Int32": ValueType.INT32}
+_NO_NUMBERS = {
+    codec.FieldType.STRING: {"String": ValueType.STRING},
+    codec.FieldType.BOOL: {"Bool": ValueType.BOOL},
+}
+"""What the first and the last of such a field fill."""
+_AGGREGATION_TAGS = ("window", "change", "percentile")
+"""Tags of a view that say of one of its features what Feast's Aggregation cannot: ``window.feature_name``."""
+_DURATION = re.compile(r"^([1-9][0-9]*)([smhd])$")
+_UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def aggregations(view: Any, fields: dict[str, codec.Field]) -> tuple[Aggregation, ...]:
+    """Return a view's aggregations, in their order; raise `PlanError` for what cannot be run.
+
+    ``fields`` are those of the message's schema, by name.
+    """
+    names = [item.resolved_name(item.time_window) for item in view.aggregations]
+    tags = _aggregation_tags(view, names)
+    tiles_ms = hop_ms(view) if names else 0
+    return tuple(
+        _aggregation(f"view {view.name!r}: aggregation {name!r}", name, item, tags[name], fields, tiles_ms)
+        for name, item in zip(names, view.aggregations, strict=True)
+    )
+
+
+def _aggregation_tags(view: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Sort the view's tags ``kind.feature`` by feature; refuse those that would have no effect."""
+    found: dict[str, dict[str, str]] = {name: {} for name in names}
+    for tag, value in view.tags.items():
+        kind, _, name = tag.partition(".")
+        if kind in _AGGREGATION_TAGS and name not in found:
+            known = ", ".join(names) or "none"
+            raise PlanError(
+                f"view {view.name!r}: tag {tag!r}: there is no aggregation {name!r}; known: {known}"
+            )
+        if name in found:
+            if kind not in _AGGREGATION_TAGS:
+                known = ", ".join(_AGGREGATION_TAGS)
+                raise PlanError(f"view {view.name!r}: tag {tag!r}: {kind!r} is unknown; known are {known}")
+            found[name][kind] = value
+    return found
+
+
+def _aggregation(
+    place: str, name: str, item: Any, tags: dict[str, str], fields: dict[str, codec.Field], hop_ms: int
+) -> Aggregation:
+    if item.function not in partials.FUNCTIONS:
+        raise PlanError(
+            f"{place}: function {item.function!r} is not supported; known are {', '.join(partials.FUNCTIONS)}"
+        )
+    if item.time_window is not None and item.time_window <= dt.timedelta(0):
+        raise PlanError(
+            f"{place}: time_window must be longer than 0; without one, the entity's whole life counts"
+        )
+    field = fields.get(item.column)
+    types = _COLUMN_TYPES.get(item.function, _NUMBERS)
+    if field is None or field.type not in types:
+        raise PlanError(
+            f"{place}: column {item.column!r} is not in the message's schema as one of {', '.join(types)}"
+        )
+    slide_ms, gap_ms = _window(place, item, tags.get("window", ""), hop_ms)
+    change = _change(place, tags.get("change", ""))
+    if change:
+        _check_comparable(place, item, field.type, gap_ms)
+    return Aggregation(
+        name,
+        item.column,
+        item.function,
+        milliseconds(item.time_window),
+        slide_ms,
+        gap_ms,
+        change,
+        _percentile(place, item.function, tags.get("percentile")),
+    )
+
+
+def _window(place: str, item: Any, declared: str, hop_ms: int) -> tuple[int, int]:
+    """Return the slide of hopping and tumbling windows, and the gap of sessions; both 0 for sliding ones."""
+    window_ms, slide_ms = milliseconds(item.time_window), milliseconds(item.slide_interval)
+    kind, _, rest = declared.partition(" ")
+    if slide_ms not in (0, window_ms) and declared:
+        raise PlanError(
+            f"{place}: slide_interval declares a hopping window, the tag window a {kind} one: choose one"
+        )
+    if kind in ("session", "tumbling") and not window_ms:
+        raise PlanError(f"{place}: tag window is {declared!r}: it needs a time_window")
+    if kind == "session":
+        return 0, _gap_ms(place, rest, window_ms, hop_ms)
+    if declared not in ("", "sliding", "tumbling"):
+        raise PlanError(
+            f"{place}: tag window is {declared!r}; write 'sliding', 'tumbling' or 'session 30m'; "
+            "a hopping window is declared by slide_interval"
+        )
+    if declared == "tumbling":
+        slide_ms = window_ms
+    elif slide_ms == window_ms:  # what Feast fills in where none was given
+        return 0, 0
+    if 0 < window_ms < slide_ms or slide_ms % hop_ms or window_ms % hop_ms:
+        raise PlanError(
+            f"{place}: time_window and slide_interval must be multiples of tiling_hop_size "
+            f"({hop_ms // 1000} s), and slide_interval not longer than time_window"
+        )
+    return slide_ms, 0
+
+
+def _gap_ms(place: str, text: str, window_ms: int, hop_ms: int) -> int:
+    match = _DURATION.match(text)
+    if match is None:
+        raise PlanError(
+            f"{place}: tag window: the gap {text!r} must be a number and s, m, h or d: 'session 30m'"
+        )
+    gap_ms = int(match[1]) * _UNITS_MS[match[2]]
+    if not hop_ms <= gap_ms <= window_ms:
+        raise PlanError(
+            f"{place}: tag window: the gap must be from tiling_hop_size ({hop_ms // 1000} s) to time_window, "
+            "which limits how much of a session counts"
+        )
+    return gap_ms
+
+
+def _change(place: str, declared: str) -> Change:
+    try:
+        return Change(declared)
+    except ValueError:
+        raise PlanError(f"{place}: tag change is {declared!r}; write 'difference' or 'ratio'") from None
+
+
+def _check_comparable(place: str, item: Any, kind: codec.FieldType, gap_ms: int) -> None:
+    if gap_ms or item.time_window is None:
+        raise PlanError(
+            f"{place}: tag change: before a {'session' if gap_ms else 'whole life'} there is no window to "
+            "compare with: declare a time_window and no session"
+        )
+    if item.function in _ENDS and kind in _NO_NUMBERS:
+        raise PlanError(f"{place}: tag change: only numbers have one, and column {item.column!r} is {kind}")
+
+
+def _percentile(place: str, function: str, declared: str | None) -> float:
+    if function != "approx_percentile":
+        if declared is not None:
+            raise PlanError(f"{place}: tag percentile: only approx_percentile takes one, not {function}")
+        return 0.0
+    try:
+        percentile = float(declared or "nan")
+    except ValueError:
+        percentile = math.nan
+    if not 0 <= percentile <= 1:
+        raise PlanError(f"{place}: tag percentile is {declared!r}; approx_percentile needs one from 0 to 1")
+    return percentile
+
+
+def in_order(
+    view: Any,
+    features: tuple[Column, ...],
+    aggregations: tuple[Aggregation, ...],
+    fields: dict[str, codec.Field],
+) -> tuple[Column, ...]:
+    """Bring the schema's features into the order of the aggregations that fill them."""
+    by_name = {feature.name: feature for feature in features}
+    names = [item.feature for item in aggregations]
+    if sorted(by_name) != sorted(names):
+        raise PlanError(
+            f"view {view.name!r}: schema has the features {sorted(by_name)}, "
+            f"the aggregations fill {sorted(names)}"
+        )
+    for item in aggregations:
+        fitting = _fitting(item, fields[item.column].type)
+        if by_name[item.feature].type not in fitting.values():
+            raise PlanError(
+                f"view {view.name!r}: feature {item.feature!r} must be {' or '.join(fitting)}, as the "
+                f"{item.function} of column {item.column!r} is"
+            )
+    return tuple(by_name[name] for name in names)
+
+
+def _fitting(item: Aggregation, kind: codec.FieldType) -> Mapping[str, ValueType]:
+    """Return, by Feast's names, the types of a feature that an aggregation of such a field fills."""
+    if item.function in _ENDS and kind in _NO_NUMBERS:
+        return _NO_NUMBERS[kind]
+    of_integers = item.function in _OF_ITS_KIND and kind is codec.FieldType.INT
+    is_whole = item.change is not Change.RATIO and (item.function in _COUNTS or of_integers)
+    return {**_FLOATS, **_INTEGERS} if is_whole else _FLOATS
+
+
+def hop_ms(view: Any) -> int:
+    """Return the declared hop; without one the longest up to Feast's default that divides every window."""
+    lengths_ms = [
+        milliseconds(length)
+        for item in view.aggregations
+        for length in (item.time_window, item.slide_interval)
+        if length
+    ]
+    hop_ms = milliseconds(view.tiling_hop_size) or math.gcd(milliseconds(_HOP_DEFAULT), *lengths_ms)
+    if hop_ms % windows.SECOND_MS:
+        raise PlanError(
+            f"view {view.name!r}: tiling_hop_size must be whole seconds, and so time_window without one"
+        )
+    if hop_ms > min(lengths_ms, default=hop_ms):
+        raise PlanError(f"view {view.name!r}: tiling_hop_size must not exceed the shortest time_window")
+    return hop_ms
+
+
+def milliseconds(duration: dt.timedelta | None) -> int:
+    """Return the whole milliseconds of a duration, 0 for none."""
+    return round(duration / dt.timedelta(milliseconds=1)) if duration else 0

@@ -1,0 +1,352 @@
+"""Reading the views of one entity: what to ask of its hash, and how the answer becomes columns. No I/O.
+
+Views that share their join keys share one hash for each entity, so one command asks for all of them.
+"""
+
+import abc
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from services.feature_store import feast_layout
+from services.feature_store.plan import Kind, ValueType, View
+from services.feature_store.served_features import AnyArray, Bools, Int64s, ServedView
+from services.feature_store.window_values import WindowValues
+from services.runtime import watermarks
+from streams import windows
+from streams.observations import StoredObservations
+from streams.partials import StateError
+
+Raw = bytes | None
+Parsed = TypeVar("Parsed")
+
+_NULL_DOUBLE = feast_layout.encode_value(ValueType.DOUBLE, float("nan"))
+_FEW_ROWS = 6
+"""Of one entity: they are evaluated one by one in less time than all at once."""
+_FEW_TILES = 512
+"""Of a state: so many numbers are added up in less time than arrays are made of them."""
+_NO_TIMES = np.empty(0, dtype=np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entities:
+    """The distinct entities among n rows."""
+
+    commands: list[bytes]
+    row_count: int
+    places: list[int] | None
+    """Of each row its entity, -1 for none; None where row i is entity i: none comes twice or is missing."""
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return len(self.commands)
+
+    @cached_property
+    def inverse(self) -> Int64s:
+        """(n,): the entity of each row, -1 for none."""
+        return np.arange(self.row_count) if self.places is None else np.array(self.places, dtype=np.int64)
+
+    @cached_property
+    def rows(self) -> list[Int64s]:
+        """For each entity the indexes of its rows."""
+        if self.places is None:
+            return list(self.inverse.reshape(-1, 1))
+        order = np.argsort(self.inverse, kind="stable")
+        limits = np.searchsorted(self.inverse[order], np.arange(self.size + 1))
+        return [order[limits[entity] : limits[entity + 1]] for entity in range(self.size)]
+
+
+class EntityGroup:
+    """The views of one entity: what to ask of its hash, and how to read the answer."""
+
+    def __init__(self, project: str, views: Sequence[View], *, detailed: bool) -> None:
+        """Compile the commands; see `services.feature_store.online_reader.OnlineReader` for ``detailed``."""
+        self._names = [key.name for key in views[0].join_keys]
+        self._key_of = feast_layout.entity_key_encoder(project, views[0].join_keys)
+        self._readers: list[tuple[_ViewReader, slice]] = []
+        fields: list[bytes] = []
+        for reader in _readers(views, detailed=detailed):
+            self._readers.append((reader, slice(len(fields), len(fields) + len(reader.fields))))
+            fields += reader.fields
+        self._heads = _Heads(b"*%d\r\n$5\r\nHMGET\r\n" % (len(fields) + 2))
+        self._tail = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(field), field) for field in fields)
+
+    def ask(self, entity_columns: Mapping[str, Sequence[Any]]) -> Entities:
+        """Encode a command for each entity; KeyError for a missing column."""
+        columns = [list(entity_columns[name]) for name in self._names]
+        values = list(zip(*columns, strict=True))
+        index = dict.fromkeys(values)
+        places = None
+        if len(index) < len(values) or any(None in column for column in columns):
+            index = {value: None for value in index if None not in value}
+            numbers = {value: number for number, value in enumerate(index)}
+            places = [numbers.get(value, -1) for value in values]
+        heads, tail = self._heads, self._tail
+        return Entities(
+            [heads[len(key)] + key + tail for key in map(self._key_of, index)], len(values), places
+        )
+
+    def serve(
+        self,
+        replies: Sequence[Sequence[Raw]],
+        entities: Entities,
+        times_ms: Int64s,
+        beyond: Bools,
+        served: dict[tuple[str, str], AnyArray],
+        views: dict[str, ServedView],
+    ) -> None:
+        """Add the group's columns and views to those served; mark rows beyond a view's retention."""
+        for reader, fields in self._readers:
+            own = replies if len(self._readers) == 1 else [reply[fields] for reply in replies]
+            newest_ms = np.full(len(times_ms), watermarks.NEVER) if reader.is_timed else _NO_TIMES
+            columns = reader.serve(own, entities, times_ms, beyond, newest_ms)
+            if reader.is_timed:
+                view = reader.views[0]
+                views[view.name] = ServedView(times_ms, newest_ms, view.ttl_ms)
+                _hide(columns, views[view.name].hidden)
+            served.update(zip(reader.places, columns, strict=True))
+
+
+class _Heads(dict[int, bytes]):
+    """What stands before a key in its command, by the length of the key: there are few."""
+
+    def __init__(self, start: bytes) -> None:
+        self._start = start
+
+    def __missing__(self, size_bytes: int) -> bytes:
+        head = self[size_bytes] = self._start + b"$%d\r\n" % size_bytes
+        return head
+
+
+def _hide(columns: Sequence[AnyArray], hidden: Bools) -> None:
+    if hidden.any():
+        for column in columns:
+            column[hidden] = None if column.dtype == object else np.nan
+
+
+class _ViewReader(abc.ABC):
+    """Reads one view; or several, of which no time is asked."""
+
+    is_timed = True
+    """Whether a row has an age."""
+
+    def __init__(self, views: Sequence[View], fields: Sequence[bytes]) -> None:
+        self.views = views
+        self.places = [(view.name, name) for view in views for name in view.feature_names]
+        self.fields = fields
+
+    @abc.abstractmethod
+    def serve(
+        self,
+        replies: Sequence[Sequence[Raw]],
+        entities: Entities,
+        times_ms: Int64s,
+        beyond: Bools,
+        newest_ms: Int64s,
+    ) -> list[AnyArray]:
+        """Return a column for each place, as of each row's event time.
+
+        Args:
+            replies: The fields of each entity.
+            entities: Of the rows.
+            times_ms: (n,) of the rows.
+            beyond: (n,) to mark rows beyond the view's retention in.
+            newest_ms: (n,) to put the event times of what is served in, if ``is_timed``.
+        """
+
+
+class _BatchReader(_ViewReader):
+    """Decodes what Feast has written: the same at every event time."""
+
+    def __init__(self, views: Sequence[View], *, is_timed: bool, exact: bool) -> None:
+        fields = [
+            feast_layout.feature_field(view.name, name) for view in views for name in view.feature_names
+        ]
+        if is_timed:
+            fields.append(feast_layout.timestamp_field(views[0].name))
+        super().__init__(views, fields)
+        self.is_timed = is_timed
+        self._columns = _RowDecoder(views, exact=exact)
+
+    def serve(
+        self,
+        replies: Sequence[Sequence[Raw]],
+        entities: Entities,
+        times_ms: Int64s,
+        beyond: Bools,
+        newest_ms: Int64s,
+    ) -> list[AnyArray]:
+        del times_ms, beyond
+        if self.is_timed:
+            newest_ms[:] = _decode_timestamps([reply[-1] for reply in replies])[entities.inverse]
+            replies = [reply[:-1] for reply in replies]
+        return self._columns.decode(replies, None if entities.places is None else entities.inverse)
+
+
+def _decode_timestamps(raws: Sequence[Raw]) -> Int64s:
+    """Return (entities + 1,) event times, `watermarks.NEVER` for no row; the last is that of no entity."""
+    distinct = {raw: feast_layout.decode_timestamp(raw) for raw in {*raws, None}}  # most rows share a few
+    times = (distinct[raw] for raw in (*raws, None))
+    return np.array([watermarks.NEVER if time is None else time for time in times], dtype=np.int64)
+
+
+class _RowDecoder:
+    """Turns rows of encoded values into columns. Doubles, the most frequent ones, are decoded all at once."""
+
+    def __init__(self, views: Sequence[View], *, exact: bool) -> None:
+        self._types = [feature.type for view in views for feature in view.features]
+        self._exact = exact
+        doubles = [] if exact else [kind is ValueType.DOUBLE for kind in self._types]
+        self._doubles = [place for place, is_double in enumerate(doubles) if is_double]
+
+    def decode(self, rows: Sequence[Sequence[Raw]], index: Int64s | None) -> list[AnyArray]:
+        """Return a column (n,) for each feature, given rows and the index (n,) into them, -1 for none.
+
+        Without an index the rows are in order.
+        """
+        raws = list(zip(*rows, strict=True)) or [()] * len(self._types)
+        found = _decode_doubles([raws[place] for place in self._doubles])
+        columns: dict[int, AnyArray] = {}
+        if found is not None:
+            spread = found.copy() if index is None else _take(found, index)
+            if len(spread) == len(self._types):
+                return list(spread)
+            columns = dict(zip(self._doubles, spread, strict=True))
+        for place, kind in enumerate(self._types):
+            if place not in columns:
+                column = _decode_column(kind, raws[place], exact=self._exact)
+                columns[place] = column if index is None else _take(column, index)
+        return [columns[place] for place in range(len(self._types))]
+
+
+def _decode_doubles(columns: Sequence[Sequence[Raw]]) -> npt.NDArray[np.float64] | None:
+    """Decode columns of doubles to a view (columns, rows); None if there are none, or of another type."""
+    if not columns or not columns[0]:
+        return None
+    size_bytes = feast_layout.DOUBLE_BYTES
+    raws = [*itertools.chain.from_iterable(columns)]
+    joined = b"".join(cast("list[bytes]", raws) if all(raws) else [raw or _NULL_DOUBLE for raw in raws])
+    if len(joined) != len(raws) * size_bytes:
+        return None
+    if joined[::size_bytes].count(feast_layout.DOUBLE_TAG) != len(raws):
+        return None
+    strides = (size_bytes * len(columns[0]), size_bytes)
+    return np.ndarray((len(columns), len(columns[0])), dtype="<f8", buffer=joined, offset=1, strides=strides)
+
+
+def _decode_column(kind: ValueType, raws: Sequence[Raw], *, exact: bool) -> AnyArray:
+    values = [feast_layout.decode_value(raw) for raw in raws]
+    if exact or not kind.is_number:
+        column = np.empty(len(values), dtype=object)
+        column[:] = values  # np.array would make a matrix of lists of one length
+        return column
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _take(values: AnyArray, index: Int64s) -> AnyArray:
+    """Spread (..., rows) over (..., n); -1 is missing."""
+    missing = np.full((*values.shape[:-1], 1), None if values.dtype == object else np.nan, dtype=values.dtype)
+    return np.concatenate([values, missing], axis=-1)[..., index]
+
+
+def _parse(sidecar: Raw, parse: Callable[[bytes], Parsed]) -> Parsed | None:
+    """Read a state; None where none is, or one of another definition or format: it is being replaced."""
+    if sidecar is None:
+        return None
+    try:
+        return parse(feast_layout.sidecar_state(sidecar))
+    except (StateError, feast_layout.LayoutError):
+        return None
+
+
+class _WindowedReader(_ViewReader):
+    """Evaluates tiles at each row's event time."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__([view], [feast_layout.sidecar_field(view.name)])
+        self._values = WindowValues(view)
+        self._parse = functools.partial(windows.StoredTiles, self._values.layout)
+
+    def serve(
+        self,
+        replies: Sequence[Sequence[Raw]],
+        entities: Entities,
+        times_ms: Int64s,
+        beyond: Bools,
+        newest_ms: Int64s,
+    ) -> list[AnyArray]:
+        served = self._values.missing(len(times_ms))
+        for (sidecar,), rows in zip(replies, entities.rows, strict=True):
+            tiles = _parse(sidecar, self._parse)
+            if tiles is None:
+                continue
+            if len(rows) <= _FEW_ROWS and len(tiles) <= _FEW_TILES:
+                for row in rows.tolist():
+                    moment = tiles.at(int(times_ms[row]))
+                    beyond[row] |= moment.is_beyond
+                    newest_ms[row] = moment.newest_ms
+                    for column, value in zip(served, moment.values, strict=True):
+                        column[row] = value
+                continue
+            values, too_old = tiles.values(times_ms[rows])
+            beyond[rows] |= too_old
+            newest_ms[rows] = tiles.newest_ms(times_ms[rows])
+            for column, part in zip(served, values, strict=True):
+                column[rows] = part
+        return self._values.fit(served)
+
+
+class _LatestReader(_ViewReader):
+    """Finds the newest observation at each row's event time."""
+
+    def __init__(self, view: View, *, exact: bool) -> None:
+        super().__init__([view], [feast_layout.sidecar_field(view.name)])
+        self._columns = _RowDecoder([view], exact=exact)
+
+    def serve(
+        self,
+        replies: Sequence[Sequence[Raw]],
+        entities: Entities,
+        times_ms: Int64s,
+        beyond: Bools,
+        newest_ms: Int64s,
+    ) -> list[AnyArray]:
+        found: list[list[bytes]] = []
+        index = np.full(len(times_ms), -1, dtype=np.int64)
+        for (sidecar,), rows in zip(replies, entities.rows, strict=True):
+            observations = _parse(sidecar, StoredObservations)
+            if observations is None:
+                continue
+            places, too_old = observations.find(times_ms[rows], ttl_ms=0)  # whoever is hidden has an age, too
+            beyond[rows] |= too_old
+            numbers: dict[int, int] = {}  # only the observations that some row needs are decoded, each once
+            for row, place in zip(rows.tolist(), places.tolist(), strict=True):
+                if place < 0:
+                    continue
+                if place not in numbers:
+                    numbers[place] = len(found)
+                    found.append(feast_layout.split_row(observations.row(place)))
+                newest_ms[row] = observations.times_ms[place]
+                index[row] = numbers[place]
+        return self._columns.decode(found, index)
+
+
+def _readers(views: Sequence[View], *, detailed: bool) -> Iterator[_ViewReader]:
+    """Yield the readers of an entity's views; batch views without a time are decoded together."""
+    untimed = [view for view in views if view.kind is Kind.BATCH and not (detailed or view.ttl_ms)]
+    if untimed:
+        yield _BatchReader(untimed, is_timed=False, exact=False)
+    for view in views:
+        if view.kind is Kind.WINDOWED:
+            yield _WindowedReader(view)
+        elif view.kind is Kind.LATEST:
+            yield _LatestReader(view, exact=detailed)
+        elif view not in untimed:
+            yield _BatchReader([view], is_timed=True, exact=detailed)

@@ -1,0 +1,61 @@
+"""Features without a value: model.yaml declares what becomes of them, in scoring and in training. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from services.runtime.declaration import DeclarationError, MissingValues
+
+Columns = Mapping[str, npt.NDArray[Any]]
+
+
+def is_missing(column: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return where a column (n,) of float64 or object has no value: nan or None."""
+    missing: npt.NDArray[np.bool_] = column == None if column.dtype == object else np.isnan(column)  # noqa: E711  # by element
+    return missing
+
+
+def missing_in(columns: Columns) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return by name where columns (n,) have no value, of those only that lack any: mostly none."""
+    numbers = [name for name, column in columns.items() if column.dtype != object]
+    missing = {name: is_missing(column) for name, column in columns.items() if column.dtype == object}
+    if numbers:  # all at once: one call for each column costs more than the rest of a small slice
+        block = np.isnan(np.array([columns[name] for name in numbers]))
+        if block.any():
+            missing |= zip(numbers, block, strict=True)
+    return {name: mask for name, mask in missing.items() if mask.any()}
+
+
+class MissingPolicy:
+    """The declared policy for a model's features."""
+
+    def __init__(self, declared: MissingValues, names: Sequence[str]) -> None:
+        """Take the names of all features; raise `DeclarationError` for one that the model does not have."""
+        unknown = [name for name in (*declared.reject, *declared.fill) if name not in names]
+        if unknown:
+            raise DeclarationError(
+                f"features.missing names {', '.join(unknown)}; the features are {', '.join(names)}"
+            )
+        self._fill = dict(declared.fill)
+        self._reject = declared.reject
+        if declared.otherwise == "reject":
+            self._reject = tuple(name for name in names if name not in declared.fill)
+
+    def fill(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
+        """Return the columns with the declared values in place of missing ones."""
+        filled = dict(columns)
+        for name, value in self._fill.items():
+            missing = is_missing(columns[name])
+            if missing.any():
+                filled[name] = np.where(missing, np.array(value, dtype=columns[name].dtype), columns[name])
+        return filled
+
+    def refused(self, columns: Columns) -> dict[int, str]:
+        """Return the rows that must not be answered, with the feature that is missing."""
+        refused: dict[int, str] = {}
+        for name in self._reject:
+            for row in np.flatnonzero(is_missing(columns[name])).tolist():
+                refused.setdefault(row, f"the feature {name} is missing, and model.yaml says reject")
+        return refused

@@ -1,0 +1,192 @@
+"""All that touches Feast itself: apply the repository, materialise batch views, compile the plan.
+
+Feast costs 5 s to import, so only bootstraps and compilers come here; processes load the compiled plan.
+"""
+
+import contextlib
+import dataclasses
+import datetime as dt
+import os
+import runpy
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from services.feature_store import plan_cache, view_compiler
+from services.feature_store.plan import (
+    FeaturePlan,
+    Kind,
+    PlanError,
+)
+
+if TYPE_CHECKING:
+    from services.runtime.settings import Settings
+
+
+def apply(settings: "Settings") -> FeaturePlan:
+    """Register what the repository's files define, like ``feast apply``; return the compiled plan.
+
+    What the registry held and the files no longer define is deleted from it.
+    """
+    definitions = _definitions(settings)
+    with feast_store(settings) as store:
+        stale = _stale(store, definitions)
+        store.apply(definitions, objects_to_delete=stale, partial=False)
+    return compile_plan(settings)
+
+
+def materialize(
+    settings: "Settings", end: dt.datetime, start: dt.datetime = dt.datetime(1970, 1, 2, tzinfo=dt.UTC)
+) -> None:
+    """Let Feast write its batch views online, from the files that their sources name.
+
+    Each file holds the entity's columns, ``event_timestamp`` (between start and end) and the features.
+    """
+    names = [view.name for view in load(settings).views if view.kind is Kind.BATCH]
+    if not names:
+        return
+    with feast_store(settings) as store:
+        store.materialize(start_date=start, end_date=end, feature_views=names, disable_event_timestamp=False)
+    compile_plan(settings)  # materialising writes to the registry, so the plan's digest has changed
+
+
+def compile_plan(settings: "Settings") -> FeaturePlan:
+    """Compile the registry; raise `PlanError` for what cannot be run. Keeps the plan beside it."""
+    with feast_store(settings) as store:
+        entities = {entity.name: entity for entity in store.list_entities()}
+        views = [
+            dataclasses.replace(
+                view_compiler.stream_view(view, entities), batch_file=view_compiler.batch_file(view, settings)
+            )
+            for view in store.list_stream_feature_views()
+        ]
+        batches = [view for view in store.list_batch_feature_views() if view.batch_source is not None]
+        views += [
+            dataclasses.replace(
+                view_compiler.batch_view(view), batch_file=view_compiler.batch_file(view, settings)
+            )
+            for view in batches
+        ]
+        views.sort(key=lambda view: view.name)
+        services = {
+            service.name: view_compiler.references(service) for service in store.list_feature_services()
+        }
+        materialized = {
+            view.name: view_compiler.materialized(view) for view in batches if view.materialization_intervals
+        }
+        plan = FeaturePlan(store.project, tuple(views), services, materialized)
+    for topic, own in plan.by_topic().items():
+        if len({view.source for view in own}) > 1:
+            names = ", ".join(view.name for view in own)
+            raise PlanError(f"views {names}: their sources of {topic} must agree in all but the batch source")
+    for name in plan.services:
+        plan.service(name)
+    plan_cache.store(settings, plan)
+    return plan
+
+
+def load(settings: "Settings") -> FeaturePlan:
+    """Return the plan of the applied repository; `PlanError` if none has been applied.
+
+    Reads ``feature_plan.json``; compiles it from the registry if that has changed since.
+    """
+    registry = plan_cache.registry_path(settings)
+    if not registry.is_file():
+        raise PlanError(f"{registry}: no Feast registry; apply the repository {settings.feature_repo} first")
+    cached = plan_cache.read(registry)
+    if cached is not None:
+        return cached
+    return compile_plan(settings)
+
+
+def online_store_address(redis_url: str) -> str:
+    """Write a Redis URL in Feast's own form: ``host:port,db=0,password=...``."""
+    url = urlsplit(redis_url)
+    options = [f"{url.hostname}:{url.port or 6379}", f"db={url.path.strip('/') or 0}"]
+    if url.username:
+        options.append(f"username={unquote(url.username)}")
+    if url.password:
+        options.append(f"password={unquote(url.password)}")
+    if url.scheme == "rediss":
+        options.append("ssl=true")
+    return ",".join(options)
+
+
+@contextlib.contextmanager
+def environment(settings: "Settings") -> Iterator[None]:
+    """Set the variables that feature_store.yaml and definitions.py expand."""
+    ours = {
+        "DRIFTLINE_HOME": str(settings.home.resolve()),
+        "DRIFTLINE_ONLINE_STORE": online_store_address(settings.redis_url),
+        "FEAST_USAGE": "False",
+    }
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def feast_store(settings: "Settings") -> Iterator[Any]:
+    from feast import FeatureStore
+
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with environment(settings), quiet():
+        yield FeatureStore(repo_path=str(settings.feature_repo))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Feast's warning that it cannot run stream views: here they are run."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module="feast")
+        warnings.filterwarnings(
+            "ignore", message="Stream feature views are experimental", category=RuntimeWarning
+        )
+        yield
+
+
+def _definitions(settings: "Settings") -> list[Any]:
+    """Run each file of the repository afresh, so that a changed home or file counts at once."""
+    from feast import Entity, FeatureService, FeatureView, OnDemandFeatureView, Project
+    from feast.data_source import DataSource
+
+    kinds = (Entity, FeatureService, FeatureView, OnDemandFeatureView, Project, DataSource)
+    found: dict[int, Any] = {}
+    with environment(settings), quiet():
+        for path in sorted(settings.feature_repo.glob("*.py")):
+            for value in runpy.run_path(str(path)).values():
+                if isinstance(value, kinds):
+                    found[id(value)] = value
+    if not found:
+        raise PlanError(f"{settings.feature_repo}: no Feast definitions found")
+    return list(found.values())
+
+
+def _stale(store: Any, definitions: Iterable[Any]) -> list[Any]:
+    """List what the registry holds and the files no longer define."""
+    from feast.errors import ProjectNotFoundException
+
+    kept = {(type(value).__name__, value.name) for value in definitions}
+    listings = (
+        store.list_feature_services,
+        store.list_stream_feature_views,
+        store.list_batch_feature_views,
+        store.list_entities,
+    )
+    try:
+        registered = [value for listing in listings for value in listing()]
+    except ProjectNotFoundException:
+        return []
+    return [
+        value
+        for value in registered
+        if (type(value).__name__, value.name) not in kept and value.name != "__dummy"
+    ]

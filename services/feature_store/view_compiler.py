@@ -1,0 +1,254 @@
+"""Compile Feast's views and sources into the plan that Driftline runs.
+
+Feast takes 5 s to import: its classes are imported where they are compared.
+"""
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+from services.feature_store import aggregation_compiler
+from services.feature_store.aggregation_compiler import milliseconds
+from services.feature_store.plan import (
+    BatchFile,
+    Column,
+    Kind,
+    Materialized,
+    PlanError,
+    Reference,
+    Source,
+    ValueType,
+    View,
+)
+from services.runtime.settings import Settings
+from streams import codec, schemas, windows
+
+_TYPES = {
+    "String": ValueType.STRING,
+    "Int32": ValueType.INT32,
+    "Int64": ValueType.INT64,
+    "Float32": ValueType.FLOAT,
+    "Float64": ValueType.DOUBLE,
+    "Bool": ValueType.BOOL,
+    "Bytes": ValueType.BYTES,
+    "UnixTimestamp": ValueType.UNIX_TIMESTAMP,
+    "Array(String)": ValueType.STRING_LIST,
+    "Array(Int32)": ValueType.INT32_LIST,
+    "Array(Int64)": ValueType.INT64_LIST,
+    "Array(Float32)": ValueType.FLOAT_LIST,
+    "Array(Float64)": ValueType.DOUBLE_LIST,
+    "Array(Bool)": ValueType.BOOL_LIST,
+    "Array(Bytes)": ValueType.BYTES_LIST,
+    "Array(UnixTimestamp)": ValueType.UNIX_TIMESTAMP_LIST,
+}
+
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+_KEY_TYPES = (ValueType.STRING, ValueType.INT32, ValueType.INT64)
+
+
+_STREAM_TYPES = {
+    codec.FieldType.STRING: (ValueType.STRING,),
+    codec.FieldType.INT: (ValueType.INT32, ValueType.INT64, ValueType.FLOAT, ValueType.DOUBLE),
+    codec.FieldType.FLOAT: (ValueType.FLOAT, ValueType.DOUBLE),
+    codec.FieldType.BOOL: (ValueType.BOOL,),
+    codec.FieldType.TIMESTAMP: (),
+}
+"""Which feature types a field of an event can fill."""
+
+
+def batch_view(view: Any) -> View:
+    return View(
+        name=view.name,
+        kind=Kind.BATCH,
+        join_keys=_join_keys(view),
+        features=_features(view),
+        ttl_ms=milliseconds(view.ttl),
+    )
+
+
+def materialized(view: Any) -> Materialized:
+    ranges = ((_epoch_us(start), _epoch_us(end)) for start, end in view.materialization_intervals)
+    return Materialized(tuple(ranges), _epoch_us(view.last_updated_timestamp) // 1000 + 1)
+
+
+def _epoch_us(moment: dt.datetime) -> int:
+    """Convert Feast's times, which are UTC also where they do not say so."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    return (aware - _EPOCH) // dt.timedelta(microseconds=1)
+
+
+def stream_view(view: Any, entities: dict[str, Any]) -> View:
+    for name in view.entities:
+        if name not in entities:
+            raise PlanError(f"view {view.name!r}: entity {name!r} is not registered")
+    if view.udf is not None or view.feature_transformation is not None:
+        raise PlanError(f"view {view.name!r}: udf: transformations of stream views are not supported")
+    source = _source(view)
+    fields = {field.name: field for field in source.fields}
+    for key in _join_keys(view):
+        if key.name not in fields or key.type not in _STREAM_TYPES[fields[key.name].type]:
+            raise PlanError(
+                f"view {view.name!r}: entity column {key.name!r} is not in the schema of {source.topic} "
+                f"as {key.type}"
+            )
+    features = _features(view)
+    aggregations = aggregation_compiler.aggregations(view, fields)
+    if aggregations:
+        features = aggregation_compiler.in_order(view, features, aggregations, fields)
+    else:
+        _check_latest(view, features, fields)
+        by_schema = [field.name for field in source.fields]
+        features = tuple(sorted(features, key=lambda feature: by_schema.index(feature.name)))
+    return View(
+        name=view.name,
+        kind=Kind.WINDOWED if aggregations else Kind.LATEST,
+        join_keys=_join_keys(view),
+        features=features,
+        ttl_ms=milliseconds(view.ttl),
+        source=source,
+        aggregations=aggregations,
+        hop_ms=aggregation_compiler.hop_ms(view) if aggregations else 0,
+    )
+
+
+def _source(view: Any) -> Source:
+    from feast import KafkaSource
+
+    source = view.stream_source
+    place = f"view {view.name!r}: source {getattr(source, 'name', '')!r}"
+    if not isinstance(source, KafkaSource):
+        raise PlanError(f"{place}: only a KafkaSource can be run, not {type(source).__name__}")
+    options = source.kafka_options
+    if source.field_mapping:
+        raise PlanError(f"{place}: field_mapping is not supported")
+    fields, encoding = _fields(place, options.message_format, source.tags)
+    event_time = view.timestamp_field or source.timestamp_field
+    types = {field.name: field for field in fields}
+    if (
+        event_time not in types
+        or types[event_time].type is not codec.FieldType.TIMESTAMP
+        or types[event_time].nullable
+    ):
+        raise PlanError(
+            f"{place}: timestamp_field {event_time!r} must be a 'timestamp not null' of the schema"
+        )
+    message_key = tuple(
+        part.strip() for part in source.tags.get("message_key", "").split(",") if part.strip()
+    )
+    if not message_key or not set(message_key) <= types.keys():
+        raise PlanError(
+            f"{place}: tags must say which fields make up the message key, as in {{'message_key': 'flight'}}"
+        )
+    return Source(
+        options.topic,
+        event_time,
+        fields,
+        message_key,
+        _lateness_ms(place, options.watermark_delay_threshold),
+        _idle_ms(place, source.tags.get("idle_seconds")),
+        encoding,
+    )
+
+
+def _fields(
+    place: str, message_format: Any, tags: Mapping[str, str]
+) -> tuple[tuple[codec.Field, ...], schemas.Encoding]:
+    """Return what is read of a source's records, and how they are written."""
+    from feast.data_format import AvroFormat, JsonFormat
+
+    try:
+        if isinstance(message_format, AvroFormat):
+            return schemas.avro_fields(message_format.schema_json), schemas.Encoding.AVRO
+        if isinstance(message_format, JsonFormat):
+            return codec.parse_ddl(message_format.schema_json), schemas.Encoding(tags.get("encoding", "json"))
+    except ValueError as error:
+        raise PlanError(f"{place}: message_format: {error}") from error
+    raise PlanError(
+        f"{place}: message_format must be JsonFormat or AvroFormat, not {type(message_format).__name__}"
+    )
+
+
+def batch_file(view: Any, settings: Settings) -> BatchFile | None:
+    """Return the file of the batch source; None if it is none that we write and read ourselves."""
+    from feast import FileSource
+
+    source = view.batch_source
+    if not isinstance(source, FileSource) or source.created_timestamp_column or source.field_mapping:
+        return None
+    path = source.path.removeprefix("file://")
+    if "://" in path or not path.endswith(".parquet"):
+        return None
+    return BatchFile(str(settings.feature_repo.resolve() / path), source.timestamp_field)
+
+
+def _lateness_ms(place: str, declared: dt.timedelta | None) -> int:
+    lateness_ms = milliseconds(declared)
+    if not 0 <= lateness_ms <= windows.SLACK_MS:
+        days = windows.SLACK_MS // 86_400_000
+        raise PlanError(
+            f"{place}: watermark_delay_threshold must be from 0 to {days} days: values are kept no longer"
+        )
+    return lateness_ms
+
+
+def _idle_ms(place: str, declared: str | None) -> int:
+    if declared is not None and not (declared.isascii() and declared.isdigit() and int(declared)):
+        raise PlanError(f"{place}: tag idle_seconds is {declared!r}; write whole seconds, at least 1")
+    return int(declared or 0) * 1000
+
+
+def _check_latest(view: Any, features: tuple[Column, ...], fields: dict[str, codec.Field]) -> None:
+    for feature in features:
+        if feature.name not in fields or feature.type not in _STREAM_TYPES[fields[feature.name].type]:
+            raise PlanError(
+                f"view {view.name!r}: feature {feature.name!r} is not in the message's schema "
+                f"as {feature.type}"
+            )
+
+
+def _join_keys(view: Any) -> tuple[Column, ...]:
+    keys = tuple(sorted((_column(view, field) for field in view.entity_columns), key=lambda key: key.name))
+    for key in keys:
+        if key.type not in _KEY_TYPES:
+            raise PlanError(
+                f"view {view.name!r}: entity column {key.name!r} must be one of {', '.join(_KEY_TYPES)}"
+            )
+    return keys
+
+
+def _features(view: Any) -> tuple[Column, ...]:
+    keys = {field.name for field in view.entity_columns}  # Feast lists them as features of stream views, too
+    columns = (_column(view, field) for field in view.features if field.name not in keys)
+    return tuple(
+        sorted(columns, key=lambda column: column.name)
+    )  # Feast's own order changes with the hash seed
+
+
+def _column(view: Any, field: Any) -> Column:
+    kind = _TYPES.get(str(field.dtype))
+    if kind is None:
+        raise PlanError(
+            f"view {view.name!r}: field {field.name!r}: type {field.dtype} is not supported; "
+            f"known are {', '.join(_TYPES)}"
+        )
+    return Column(field.name, kind)
+
+
+def references(service: Any) -> tuple[Reference, ...]:
+    references = []
+    for projection in service.feature_view_projections:
+        if projection.join_key_map:
+            raise PlanError(
+                f"service {service.name!r}: view {projection.name!r}: join_key_map is not supported"
+            )
+        references += [Reference(projection.name, feature.name) for feature in projection.features]
+    names = [reference.feature for reference in references]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise PlanError(
+            f"service {service.name!r}: feature names must be unique, twice there: {', '.join(twice)}"
+        )
+    return tuple(references)

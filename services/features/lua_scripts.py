@@ -1,0 +1,111 @@
+"""The atomic operations on the online store, in the server's own Lua. Each works on keys of one slot.
+
+A script is sent by its digest; a server that does not know it (new, restarted, flushed) gets the text
+once, and the commands that it refused are sent again.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import NoScriptError
+
+from services.runtime.redis_pipeline import AsyncPipeline, Template, encode
+
+ONE_KEY, TWO_KEYS = 1, 2
+
+WRITE_ROW = b"""
+-- KEYS: the row. ARGV: sidecar field, version expected ('' for none), then fields and values.
+-- Returns 1, or the sidecar that is stored instead ('' for none).
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+local version = ARGV[2]
+if stored then
+  if version == '' or string.sub(stored, 1, #version) ~= version then return stored end
+elseif version ~= '' then
+  return ''
+end
+redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+return 1
+"""
+
+ADVANCE = b"""
+-- KEYS: progress, watermarks. ARGV: generation, place, progress expected ('' for none), progress,
+-- then field and value of the watermark, if there is one.
+-- Returns 1, or 0 if something else is stored: then nothing is changed.
+if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[1] then return 0 end
+if (redis.call('HGET', KEYS[1], ARGV[2]) or '') ~= ARGV[3] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[2], ARGV[4])
+if ARGV[5] then redis.call('HSET', KEYS[2], ARGV[5], ARGV[6]) end
+return 1
+"""
+
+BEGIN = b"""
+-- KEYS: progress, watermarks. ARGV: generation expected ('' for none), generation, definition, start,
+-- least number of partitions, watermark of a partition that has not reported, '1' if rows of earlier
+-- generations are to be swept out.
+-- Forgets all progress if the generation is the one expected. Returns the generation that is stored now.
+local stored = redis.call('HGET', KEYS[1], 'generation') or ''
+if stored ~= ARGV[1] then return stored end
+local partitions = math.max(tonumber(ARGV[5]), redis.call('HLEN', KEYS[2]))
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('HSET', KEYS[1], 'generation', ARGV[2], 'definition', ARGV[3])
+redis.call('HSET', KEYS[1], 'start', ARGV[4], 'unswept', ARGV[7])
+for partition = 0, partitions - 1 do redis.call('HSET', KEYS[2], partition, ARGV[6]) end
+return ARGV[2]
+"""
+
+SWEEP = b"""
+-- KEYS: the row. ARGV: generation, format of sidecars, then the view's fields, the sidecar first.
+-- Deletes the fields if an earlier generation, or another format, has written them. Returns how many.
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return 0 end
+local stored = redis.call('HGET', KEYS[1], ARGV[3])
+if not stored then return 0 end
+if string.byte(stored) == tonumber(ARGV[2]) and #stored >= 11 then
+  local generation = 0
+  for place = 11, 4, -1 do generation = generation * 256 + string.byte(stored, place) end
+  if generation >= tonumber(ARGV[1]) then return 0 end
+end
+return redis.call('HDEL', KEYS[1], unpack(ARGV, 3))
+"""
+
+
+class Script:
+    """One script and its digest."""
+
+    def __init__(self, text: bytes, keys: int) -> None:
+        """Take the text and how many keys it has."""
+        self.text = text
+        self._head = ("EVALSHA", hashlib.sha1(text).hexdigest(), keys)  # noqa: S324  # Redis's own
+
+    def template(self, *arguments: bytes | None) -> Template:
+        """Prepare commands of which only some keys and arguments, here None, change."""
+        return Template(*self._head, *arguments)
+
+    def command(self, *arguments: str | bytes | int) -> bytes:
+        """Encode the command that runs it with keys and arguments."""
+        return encode((*self._head, *arguments))
+
+
+write_row = Script(WRITE_ROW, ONE_KEY)
+advance = Script(ADVANCE, TWO_KEYS)
+begin = Script(BEGIN, TWO_KEYS)
+sweep = Script(SWEEP, ONE_KEY)
+
+
+async def run(pipeline: AsyncPipeline, script: Script, commands: Sequence[bytes]) -> list[Any]:
+    """Run one script many times in one round trip; return its replies in order.
+
+    Raises:
+        RedisError, OSError: Some command may not have been done; the scripts make it safe to do all again.
+    """
+    replies = await pipeline.exchange_once(commands)
+    unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if unknown:
+        await pipeline.client.script_load(script.text)
+        again = await pipeline.exchange_once([commands[index] for index in unknown])
+        for index, reply in zip(unknown, again, strict=True):
+            replies[index] = reply
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies

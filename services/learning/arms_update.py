@@ -1,0 +1,77 @@
+"""Which arms a learned version leaves, and which versions the arms do not know yet. Pure.
+
+The arms are not the learning process's own: operators add challengers and shadows. So a version is added to
+the arms that there are, as a promotion is. Each interval is added once, whatever a crash repeats: the change
+itself says up to which interval its arms know (`streams.records.LearnedSpan`).
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from services.model_registry import traffic_split
+from services.runtime.declaration import INTERVALS_AHEAD_MAX
+from streams.records import Arm, LearnedSpan, ModelChanged
+
+KEPT_MAX = 2 * INTERVALS_AHEAD_MAX
+"""Versions that are remembered, in case that somebody overwrites the arms that know them."""
+VERSIONS_BEHIND_MAX = INTERVALS_AHEAD_MAX - 2
+"""Maximum number of versions by which an arm may lag behind a new version. A version is overwritten
+`learned_versions.PLACES` versions later; by then the arm must have ended, whatever ``effective_after_hours``
+says."""
+
+
+class Announcement(msgspec.Struct, array_like=True, frozen=True):
+    """One learned version."""
+
+    version: int
+    interval_end_ms: int
+    starts_ms: int
+    """The event time from which on it answers."""
+    labels: int
+
+
+def changes(
+    model: str, first_ms: int, learned: Sequence[Announcement], latest: ModelChanged | None
+) -> list[ModelChanged]:
+    """Return the changes, one for each version that the latest one does not know.
+
+    Args:
+        model: Its name.
+        first_ms: The beginning of the first interval; another one than the latest change's numbers anew.
+        learned: Versions, in order.
+        latest: The change that stands; None where there is none.
+    """
+    span = None if latest is None else latest.learned
+    known_ms = span.until_ms if span is not None and span.from_ms == first_ms else None
+    arms = [] if latest is None else latest.arms
+    found = []
+    for each in learned:
+        if known_ms is not None and each.interval_end_ms <= known_ms:
+            continue
+        arms = _arms_after(each, arms)
+        found.append(
+            ModelChanged(
+                model=model,
+                arms=arms,
+                changed_at_ms=each.interval_end_ms,
+                reason=f"learned from {each.labels} labels",
+                learned=LearnedSpan(from_ms=first_ms, until_ms=each.interval_end_ms),
+            )
+        )
+    return found
+
+
+def _arms_after(new: Announcement, arms: Sequence[Arm]) -> list[Arm]:
+    """Return the arms with a new champion; those whose version will soon be overwritten end with it."""
+    oldest = new.version - VERSIONS_BEHIND_MAX
+    kept = [arm for arm in arms if not arm.shadow or arm.version >= oldest]
+    ordered = sorted(kept, key=lambda arm: arm.effective_from_ms)
+    latest = {(arm.name, msgspec.json.encode(arm.segment)): arm for arm in ordered}
+    for arm in latest.values():
+        if arm.name != traffic_split.CHAMPION and arm.weight and arm.version < oldest:
+            ends_ms = max(arm.effective_from_ms, new.starts_ms)
+            kept.append(msgspec.structs.replace(arm, weight=0, buckets=[], effective_from_ms=ends_ms))
+    return traffic_split.with_champion(
+        kept, new.version, effective_from_ms=new.starts_ms, now_ms=new.interval_end_ms
+    )

@@ -1,0 +1,38 @@
+"""Metrics of the learning process, taken from the learner's totals; the learner itself holds none."""
+
+from services.learning.learner import Learner, Outputs
+from services.runtime import metrics
+
+
+class Observer:
+    """Turns running totals into counters."""
+
+    def __init__(self, learner: Learner) -> None:
+        """Count from the totals as they are now: an earlier process counted those of a checkpoint."""
+        self._learner = learner
+        self._counted = self._results()
+
+    def observe(self, outputs: Outputs) -> None:
+        """Record one step of the learner."""
+        model, results = self._learner.model, self._results()
+        for result, count in results.items():
+            metrics.LEARNING_LABELS.labels(model, result).inc(count - self._counted[result])
+        self._counted = results
+        metrics.LEARNING_PENDING.labels(model).set(self._learner.pending)
+        if outputs.loss is not None:
+            metrics.LEARNING_LOSS.labels(model).set(outputs.loss)
+        for published in outputs.published:
+            metrics.LEARNING_VERSION.labels(model).set(published.version)
+            metrics.LEARNING_STATE_BYTES.labels(model, "model").set(len(published.estimator))
+        for letter in outputs.dead_letters:
+            metrics.DEAD_LETTERS.labels("learning", letter.topic).inc()
+
+    def _results(self) -> dict[str, int]:
+        totals, counts = self._learner.totals, self._learner.counts
+        return {
+            "learned": counts.learned,
+            "failed": counts.failed,
+            "unfit": counts.unfit,
+            "orphaned": totals.orphaned,
+            "duplicate": totals.duplicate,
+        }

@@ -1,0 +1,134 @@
+"""Models that were trained elsewhere, brought into our form."""
+
+import dataclasses
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from services.model_registry import mlflow_client, model_inputs, registration
+from services.model_registry.contract import ContractError
+from services.model_registry.golden_batch import GoldenError
+from services.model_registry.model_inputs import Inputs, InputsError
+from services.model_registry.registration import Tags
+from services.model_registry.sklearn_flavour import model as sklearn_model
+from services.runtime.declaration import ModelDeclaration
+from services.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PICKLES = (".pkl", ".pickle", ".joblib")
+SKLEARN = "mlflow.sklearn"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a model comes from, and what may be done with it."""
+
+    settings: Settings
+    uri: str
+    rows: Path | None
+    _: dataclasses.KW_ONLY
+    allow_pickle: bool
+
+
+def seal(source: Source, declaration: ModelDeclaration, given: Inputs, folder: Path) -> Tags:
+    """Bring a model into a new folder, in our form; return the tags of its version.
+
+    Raises `ContractError`, `InputsError` or `GoldenError` for what could not be served.
+    """
+    settings = source.settings
+    mlflow_client.connect(settings)  # which also sets MLflow up, before it reads or writes any model
+    with tempfile.TemporaryDirectory(prefix="driftline-source-") as work:
+        path = _fetch(source, Path(work))
+        if path.is_dir() and not (path / "MLmodel").is_file():
+            raise ContractError(f"{source.uri} is neither a model file nor an MLflow model")
+        if path.is_dir() and _loader_of(path) != SKLEARN:
+            shutil.copytree(path, folder)
+            return registration.seal_pyfunc(settings, declaration, given, _rows(source, path), folder)
+        rows = _rows(source, path)
+        if path.is_dir():
+            estimator, names = _read_mlflow(source, path), list(model_inputs.signature(path))
+        else:
+            estimator = _read_file(source, path)
+            names = [str(name) for name in getattr(estimator, "feature_names_in_", rows.columns)]
+        if absent := [name for name in names if name not in rows.columns]:
+            raise InputsError(f"the rows have no column {', '.join(absent)}")
+        return registration.seal_estimator(settings, declaration, given, estimator, rows[names], folder)
+
+
+def _fetch(source: Source, work: Path) -> Path:
+    """Return the path of what a URI names, downloaded if it is not on this machine."""
+    from mlflow.exceptions import MlflowException
+
+    local = Path(source.uri)
+    if local.exists():
+        return local
+    import mlflow.artifacts
+
+    try:
+        found = mlflow.artifacts.download_artifacts(
+            artifact_uri=source.uri, dst_path=str(work), tracking_uri=source.settings.mlflow_uri
+        )
+    except (MlflowException, OSError) as error:
+        raise ContractError(f"{source.uri} cannot be read: {error}") from error
+    return Path(found)
+
+
+def _loader_of(path: Path) -> str:
+    from mlflow.models import Model
+
+    flavour = Model.load(str(path)).flavors.get("python_function", {})
+    return str(flavour.get("loader_module", ""))
+
+
+def _read_file(source: Source, path: Path) -> Any:
+    if path.suffix == ".skops":
+        return sklearn_model.read(path, source.settings)
+    if path.suffix not in PICKLES:
+        raise ContractError(f"{path.name}: known are .skops, {', '.join(PICKLES)} and MLflow's folders")
+    _check_pickle(source, path.name)
+    import joblib
+
+    return joblib.load(path)
+
+
+def _read_mlflow(source: Source, path: Path) -> Any:
+    """Return the estimator of an MLflow model of its scikit-learn flavour."""
+    saved = path / sklearn_model.MODEL_FILE
+    if saved.is_file():
+        return sklearn_model.read(saved, source.settings)
+    _check_pickle(source, source.uri)
+    import mlflow.sklearn
+
+    return mlflow.sklearn.load_model(str(path))
+
+
+def _check_pickle(source: Source, name: str) -> None:
+    if not source.allow_pickle:
+        raise ContractError(
+            f"{name} is a pickle, and reading one runs whatever it says; if it is yours, say --allow-pickle"
+        )
+
+
+def _rows(source: Source, model: Path) -> "pd.DataFrame":
+    """Return the rows of which some become the golden batch."""
+    import pandas as pd
+
+    if source.rows is not None:
+        try:
+            read = pd.read_parquet if source.rows.suffix == ".parquet" else pd.read_csv
+            return read(source.rows)
+        except (OSError, ValueError) as error:
+            raise GoldenError(f"the rows of {source.rows} cannot be read: {error}") from error
+    example = _example(model) if model.is_dir() else None
+    if not isinstance(example, pd.DataFrame):
+        raise GoldenError("there are no rows to prove it by: name a file of inputs with --rows")
+    return example
+
+
+def _example(model: Path) -> Any:
+    from mlflow.models import Model
+
+    return Model.load(str(model)).load_input_example(str(model))

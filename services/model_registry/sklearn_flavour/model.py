@@ -1,0 +1,188 @@
+"""scikit-learn estimators, kept in skops' format: loading one runs no code of its own."""
+
+import functools
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from services.model_registry import model_inputs
+from services.model_registry.contract import BINARY, Contract, ContractError, class_order
+from services.model_registry.model_inputs import Columns, Inputs, Kind
+from services.model_registry.sklearn_flavour.fast_predict import shortcut_of
+from services.model_registry.sklearn_flavour.structure import Structure, structure_of
+from services.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FLAVOUR = "sklearn"
+MODEL_FILE = "model.skops"
+
+TRUSTED_TYPES = (
+    "functools.partial",
+    "sklearn._loss.loss.HalfTweedieLossIdentity",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+    *(
+        f"sklearn.gaussian_process.kernels.{name}"
+        for name in ("ConstantKernel", "Matern", "Product", "RBF", "RationalQuadratic", "Sum", "WhiteKernel")
+    ),
+    *(
+        f"sklearn.metrics._dist_metrics.{name}Distance64"
+        for name in ("Chebyshev", "Euclidean", "Manhattan", "Minkowski")
+    ),
+    "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
+    "sklearn.utils.validation.check_array",
+)
+"""What a model file may hold beyond skops' own list; skops audits every nested type as well.
+The list is ours, not the model's: MLflow's loader takes it from the very file that it should guard against.
+All are scikit-learn's own and run nothing when they are made. But trees and neighbours, made of arrays that
+do not fit together, read memory that is not theirs: hence the signature."""
+
+
+class SklearnModel:
+    """A classifier, regressor or pipeline."""
+
+    def __init__(self, estimator: Any, contract: Contract, size_bytes: int = 0) -> None:
+        """Take a fitted estimator; raise `ContractError` for one that does another task."""
+        self.size_bytes = size_bytes
+        self._estimator = estimator
+        self._contract = contract
+        self._names = list(contract.wanted)
+        self._knows_names = _check_names(estimator, self._names)
+        self.class_order = _class_order(estimator, contract)
+        """Where the estimator has each declared class; empty for a regression."""
+        self._shortcut = shortcut_of(estimator, contract.wanted)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process as what it is made of."""
+        return SklearnModel, (self._estimator, self._contract, self.size_bytes)
+
+    @functools.cached_property
+    def structure(self) -> Structure | None:
+        """What is known of it beyond its answers."""
+        return structure_of(self._estimator, self._names, self._input)
+
+    def predict(self, columns: Columns) -> npt.NDArray[np.float64]:
+        """Return the outputs of n rows; see `services.model_registry.contract.Model`."""
+        outputs = None if self._shortcut is None else self._shortcut.answer(columns)
+        if outputs is not None:
+            return outputs if outputs.ndim == 1 else outputs[:, self.class_order]
+        rows = self._input(columns)
+        if not self.class_order:
+            return np.asarray(self._estimator.predict(rows), dtype=np.float64)
+        probabilities = np.asarray(self._estimator.predict_proba(rows), dtype=np.float64)
+        return probabilities[:, 1] if len(self.class_order) == BINARY else probabilities[:, self.class_order]
+
+    def _input(self, columns: Columns) -> Any:
+        """Give columns by name to an estimator that knows names, else a plain matrix in their order."""
+        if self._knows_names:
+            return model_inputs.frame(columns, self._names)
+        return np.column_stack([columns[name] for name in self._names])
+
+
+def _check_names(estimator: Any, names: list[str]) -> bool:
+    """Tell whether an estimator knows its inputs by name; `ContractError` if they are not the signature's."""
+    known = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
+    if known and known != names:
+        raise ContractError(
+            f"it was fitted on the columns {', '.join(known)}, but its signature says {', '.join(names)}"
+        )
+    count = getattr(estimator, "n_features_in_", len(names))
+    if count != len(names):
+        raise ContractError(f"it was fitted on {count} columns, but its signature has {len(names)}")
+    return bool(known)
+
+
+def _class_order(estimator: Any, contract: Contract) -> list[int]:
+    """Return where the estimator has each declared class; empty for a regression."""
+    task, kind = contract.declaration.task, type(estimator).__name__
+    classes = np.asarray(getattr(estimator, "classes_", ())).tolist()
+    if task == "regression":
+        if classes or hasattr(estimator, "predict_proba") or not hasattr(estimator, "predict"):
+            raise ContractError(f"the task is regression, but its estimator {kind} is no regressor")
+        return []
+    if not hasattr(estimator, "predict_proba"):
+        raise ContractError(f"the task is {task}, but its estimator {kind} gives no probabilities")
+    return class_order(contract.declaration, classes)
+
+
+def trusted_types(settings: Settings) -> list[str]:
+    """Return what a model file may hold beyond skops' own list."""
+    return [*TRUSTED_TYPES, *settings.trusted_type_names]
+
+
+def load(folder: Path, contract: Contract) -> SklearnModel:
+    """Load the estimator in a folder; raise `ContractError` for types that are not trusted."""
+    path = folder / MODEL_FILE
+    if not path.is_file():
+        raise ContractError(f"it has no {MODEL_FILE}")
+    return SklearnModel(read(path, contract.settings), contract, _size_bytes(path))
+
+
+def read(path: Path, settings: Settings) -> Any:
+    """Load a file in skops' format; raise `ContractError` for types that are not trusted."""
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        return skops.io.load(path, trusted=trusted_types(settings))
+    except UntrustedTypesFoundException as error:
+        raise _untrusted(error) from error
+
+
+def _untrusted(error: BaseException) -> ContractError:
+    return ContractError(f"{error} If they are safe, the operator adds them to DRIFTLINE_TRUSTED_TYPES")
+
+
+def save(
+    estimator: Any, wanted: Inputs, examples: "pd.DataFrame | None", folder: Path, settings: Settings
+) -> None:
+    """Save as an MLflow model in skops' format, with signature, example and fixed requirements.
+
+    The requirements are named because inferring them starts a process and loads the model again: 10 s.
+    Raises `ContractError` for types that are not trusted.
+    """
+    import mlflow.sklearn
+    import sklearn
+    import skops
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    columns: list[Any] = [
+        ColSpec("string" if kind is Kind.TEXT else "double", name, required=False)
+        for name, kind in wanted.items()
+    ]
+    try:
+        mlflow.sklearn.save_model(
+            estimator,
+            str(folder),
+            serialization_format="skops",
+            skops_trusted_types=trusted_types(settings),
+            signature=ModelSignature(Schema(columns), Schema([ColSpec("double")])),
+            input_example=examples,
+            pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}"],
+            pyfunc_predict_fn="predict_proba" if hasattr(estimator, "predict_proba") else "predict",
+        )
+    except MlflowException as error:
+        if isinstance(error.__context__, UntrustedTypesFoundException):
+            raise _untrusted(error.__context__) from error
+        raise
+
+
+def _size_bytes(path: Path) -> int:
+    """Return about how much memory the loaded model takes: its arrays, as large as in the file."""
+    with zipfile.ZipFile(path) as archive:
+        return sum(member.file_size for member in archive.infolist())

@@ -1,0 +1,1 @@
+"""Predictions joined with labels, their losses, references, segments and reports."""

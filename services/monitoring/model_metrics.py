@@ -1,0 +1,156 @@
+"""What an answer is worth once its truth is known: loss, error and cost, by task. Pure.
+
+The first measure of each task is its loss, by which harm is judged:
+
+- binary: ``log_loss``; ``accuracy``, ``brier``, ``false_positive`` and ``false_negative``, shares of
+  all answers;
+- multiclass: ``log_loss`` of the true class' probability; ``accuracy``;
+- regression: ``absolute_error``; ``squared_error``, ``bias`` (what was predicted minus what came).
+
+A model that declares what its mistakes cost has ``cost`` as well, in the declared unit.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from services.runtime.declaration import Business, ModelDeclaration
+
+PROBABILITY_MIN = 1e-15
+"""Scores are clipped to [this, 1 - this]: one certain and wrong answer costs 34.5, not infinity."""
+LOG_LOSS_MAX = 4.0
+"""Intervals and detectors cut losses here, which lowers their mean: no alarm of harm is due to the cut."""
+COST = "cost"
+_NAMES = {
+    "binary": ("log_loss", "accuracy", "brier", "false_positive", "false_negative"),
+    "multiclass": ("log_loss", "accuracy"),
+    "regression": ("absolute_error", "squared_error", "bias"),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said, as numbers."""
+
+    score: float
+    answer: float
+    """The class, 0 or 1; the number of the class in the declared order; the regressed value."""
+    probabilities: Sequence[float] = ()
+    """Multiclass: of each class."""
+
+
+class Range(NamedTuple):
+    """Where the values of a measure are cut to, for intervals and detectors."""
+
+    low: float
+    high: float
+
+    def share(self, value: float) -> float:
+        """Return where a value stands between the two, 0 to 1.
+
+        >>> Range(0, 4).share(1), Range(0, 4).share(9)
+        (0.25, 1.0)
+        """
+        return min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
+
+
+class Measures:
+    """The measures of one model."""
+
+    def __init__(self, declaration: ModelDeclaration) -> None:
+        """Take the task, the classes and what mistakes cost."""
+        self.task = declaration.task
+        self.classes = declaration.classes
+        self._threshold = declaration.threshold
+        self._business = declaration.business
+        self._costs = _cost_table(declaration)
+        self.names = _NAMES[declaration.task] + ((COST,) if declaration.business else ())
+
+    @property
+    def loss(self) -> str:
+        """The name of the loss."""
+        return self.names[0]
+
+    def values(self, given: Answer, label: float) -> list[float]:
+        """Return the value of each measure, in the order of ``names``."""
+        if self.task == "regression":
+            error = given.score - label
+            values = [abs(error), error * error, error]
+        else:
+            right = given.answer == label
+            if self.task == "binary":
+                values = [log_loss(label, given.score), float(right), (given.score - label) ** 2,
+                          float(not right and not label), float(not right and bool(label))]  # fmt: skip
+            else:
+                values = [log_loss(1.0, given.probabilities[int(label)]), float(right)]
+        if self._business is not None:
+            values.append(self._cost_of(given.answer, label))
+        return values
+
+    def answer_of(self, score: float) -> float:
+        """Return the answer that follows from a score, where it is not a class of several."""
+        return score if self.task == "regression" else float(score >= self._threshold)
+
+    def recorded_loss(self, values: Sequence[float]) -> float:
+        """Return what outcomes show: the log loss, or the squared error."""
+        return values[self.names.index("squared_error")] if self.task == "regression" else values[0]
+
+    def cost(self, values: Sequence[float]) -> float | None:
+        """Return the cost among the values, where it is declared."""
+        return values[-1] if self._business is not None else None
+
+    def loss_of_score(self, score: float, label: float) -> float | None:
+        """Return the loss where only a score is known, as of a shadow; None for a multiclass model."""
+        if self.task == "multiclass":
+            return None
+        return log_loss(label, score) if self.task == "binary" else abs(score - label)
+
+    def ranges(self, error_max: float | None) -> list[Range] | None:
+        """Return the range of each measure. A regression's follow from its error scale; None without one."""
+        if self.task != "regression":
+            ranges = [Range(0.0, LOG_LOSS_MAX)] + [Range(0.0, 1.0)] * (len(_NAMES[self.task]) - 1)
+        elif error_max is None:
+            return None
+        else:
+            ranges = [Range(0.0, error_max), Range(0.0, error_max**2), Range(-error_max, error_max)]
+        if self._business is not None:
+            ranges.append(_cost_range(self._business, self._costs, error_max))
+        return ranges
+
+    def _cost_of(self, answer: float, label: float) -> float:
+        assert self._business is not None, "asked for with a declaration only"
+        if self._costs:
+            return self._costs[int(answer)][int(label)]
+        return _error_cost(self._business, answer - label)
+
+
+def log_loss(label: float, score: float) -> float:
+    """Return the log loss of one probability, in nats, the probability clipped at `PROBABILITY_MIN`.
+
+    >>> round(log_loss(1.0, 0.5), 4)
+    0.6931
+    """
+    clipped = min(max(score, PROBABILITY_MIN), 1 - PROBABILITY_MIN)
+    return -math.log(clipped) if label else -math.log1p(-clipped)
+
+
+def _cost_table(declaration: ModelDeclaration) -> list[list[float]]:
+    """Return the cost by the numbers of answer and truth; empty for a regression or without a declaration."""
+    if declaration.business is None or declaration.task == "regression":
+        return []
+    names = declaration.class_names
+    return [[declaration.business.costs[answer][truth] for truth in names] for answer in names]
+
+
+def _cost_range(business: Business, costs: list[list[float]], error_max: float | None) -> Range:
+    found = [cost for row in costs for cost in row]
+    if not found:
+        assert error_max is not None, "a regression's ranges follow from its error scale"
+        found = [0.0, _error_cost(business, error_max), _error_cost(business, -error_max)]
+    low, high = min(found), max(found)
+    return Range(low, high if high > low else low + 1.0)
+
+
+def _error_cost(business: Business, error: float) -> float:
+    return business.over * max(error, 0.0) + business.under * max(-error, 0.0)

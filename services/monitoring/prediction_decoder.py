@@ -1,0 +1,122 @@
+"""From Kafka's predictions and labels to whoever joins them: decode, check, or reject with the reason."""
+
+import operator
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from services.runtime.declaration import ModelDeclaration
+from streams import codec, records, schemas
+from streams.inputs import LABEL, PREDICTION, Place, TracedPrediction
+
+
+class Promises(Protocol):
+    """Who takes what is no row; `streams.inputs.Inputs` does."""
+
+    def add_heartbeat(self, place: Place, offset: int, watermark_ms: int) -> None:
+        """Take the promise that no event up to this time will follow."""
+
+    def reject(self, place: Place, offset: int, letter: records.DeadLetter | None) -> None:
+        """Take a record that could not be read."""
+
+
+class Sink(Protocol):
+    """Who takes what was decoded."""
+
+    @property
+    def inputs(self) -> Promises:
+        """Takes heartbeats and what is rejected."""
+
+    def add_prediction(self, partition: int, offset: int, prediction: records.Prediction) -> None:
+        """Take a prediction from its partition, in order."""
+
+    def add_label(self, partition: int, offset: int, label: records.Label) -> None:
+        """Take a label from its partition, in order."""
+
+
+class Feed:
+    """Feeds one model's sink."""
+
+    def __init__(
+        self,
+        service: str,
+        declaration: ModelDeclaration,
+        sink: Sink,
+        registry: schemas.Registry | None = None,
+    ) -> None:
+        """Compile the declared schema of the labels; dead letters name the service.
+
+        Without a registry that it needs, `SchemaError`; taking labels then may raise `RegistryAwayError`.
+        """
+        label = declaration.label
+        self._service = service
+        self._sink = sink
+        self._positive_above = label.positive_above
+        self._class_numbers = {name: float(number) for number, name in enumerate(declaration.classes)}
+        self._decode_prediction = records.decoder_of(records.Prediction).decode
+        self._decode_label = label.wire_decoder(registry).decode
+        self._label_fields = operator.attrgetter(label.id, label.event_time, label.value)
+
+    def take_predictions(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:
+        """Take a slice of one partition of the predictions topic."""
+        for message in messages:
+            value = message.value
+            if value is None:
+                self._take_heartbeat(PREDICTION, message)
+                continue
+            try:
+                prediction = self._decode_prediction(value)
+                codec.check_event_time(prediction.event_time_ms, message.timestamp)
+            except (msgspec.DecodeError, UnicodeDecodeError, codec.InvalidRecordError) as error:
+                self._reject(PREDICTION, message, error, now_ms)
+                continue
+            if message.headers and (trace := codec.trace_headers(message.headers)):
+                prediction = TracedPrediction.of(prediction, trace)
+            self._sink.add_prediction(message.partition, message.offset, prediction)
+
+    def take_labels(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:
+        """Take a slice of one partition of the label topic."""
+        for message in messages:
+            if message.value is None:
+                self._take_heartbeat(LABEL, message)
+                continue
+            try:
+                label = self._label(message)
+            except codec.InvalidRecordError as error:
+                self._reject(LABEL, message, error, now_ms)
+                continue
+            self._sink.add_label(message.partition, message.offset, label)
+
+    def _label(self, message: codec.KafkaRecord) -> records.Label:
+        identity, event_time, value = self._label_fields(self._decode_label(message.value))
+        if value is None:
+            raise codec.InvalidRecordError("the label's value is null")
+        event_time_ms = codec.epoch_ms(event_time)
+        codec.check_event_time(event_time_ms, message.timestamp)
+        return records.Label(
+            prediction_id=identity,
+            event_time_ms=event_time_ms,
+            value=self._number(value),
+            source_partition=message.partition,
+            source_offset=message.offset,
+        )
+
+    def _number(self, value: Any) -> float:
+        if self._class_numbers:
+            number = self._class_numbers.get(str(value))
+            if number is None:
+                raise codec.InvalidRecordError(
+                    f"the label's value is {value!r}, which is none of the classes"
+                )
+            return number
+        return float(value) if self._positive_above is None else float(value > self._positive_above)
+
+    def _take_heartbeat(self, kind: int, message: codec.KafkaRecord) -> None:
+        watermark_ms = codec.watermark_of(message.headers)
+        if watermark_ms is not None:
+            self._sink.inputs.add_heartbeat(Place(kind, message.partition), message.offset, watermark_ms)
+
+    def _reject(self, kind: int, message: codec.KafkaRecord, error: Exception, now_ms: int) -> None:
+        letter = codec.dead_letter(self._service, message, str(error), now_ms)
+        self._sink.inputs.reject(Place(kind, message.partition), message.offset, letter)

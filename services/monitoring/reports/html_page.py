@@ -1,0 +1,210 @@
+"""The report of a window as one self-contained HTML page: no script, no font, no link that it needs. Pure."""
+
+import base64
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import msgspec
+
+from services.monitoring import error_budget
+from services.monitoring.error_budget import Budget
+from services.monitoring.reports import svg_charts, verdict
+from services.monitoring.reports.history import WindowReport
+from services.monitoring.reports.svg_charts import Line
+from services.runtime.declaration import ModelDeclaration
+from streams import codec
+from streams.records import Bins, DriftAlarm, DriftReport, FeatureDrift
+
+PICTURES_MAX = 60
+"""Features with a picture, the furthest ones; the table has all."""
+SHOWN_MAX = 60
+"""Windows before this one in the pictures over time."""
+ALARMS_MAX = 100
+P_VALUE_SHOWN_MIN = 1e-4
+
+_FOLDER = Path(__file__).parent / "templates"
+STYLE = (_FOLDER / "report.css").read_text(encoding="utf-8")
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    f"style-src 'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
+)
+"""For whoever serves the page: the one style is that of its head."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """One feature, or the scores, with its picture."""
+
+    name: str
+    effect: str
+    drifted: bool
+    picture: str
+    change: str
+    """The bin that changed most, in words."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Coverage:
+    """What became of the labels of one window."""
+
+    joined: int
+    unlabelled: int
+    orphaned: int
+    duplicate: int
+
+
+def as_html(window: WindowReport, declaration: ModelDeclaration | None = None) -> str:
+    """Return the page; with the declaration it also shows owner and limits."""
+    report = window.report
+    return _template().render(
+        report=report,
+        style=STYLE,
+        verdict=verdict.of(window),
+        declared=declaration,
+        standing=window.standing[:ALARMS_MAX],
+        standing_total=len(report.alarms_standing or ()),
+        raised=[alarm for alarm in window.raised if alarm not in window.standing][:ALARMS_MAX],
+        segments=_segments(window.standing),
+        features=verdict.ranked(report),
+        cards=_cards(report),
+        odd=[each for each in report.features if _is_notable(each)],
+        coverage=_coverage(window),
+        accuracy=verdict.accuracy_interval(report),
+        loss_picture=_loss_picture(window, declaration),
+        accuracy_picture=_accuracy_picture(window),
+        budget=_budget(window, declaration),
+        performance=window.performance,
+    )
+
+
+def as_json(window: WindowReport) -> bytes:
+    """Return the same for programs: the verdict, the record and the alarms."""
+    document = {
+        "verdict": dataclasses.asdict(verdict.of(window)),
+        "report": window.report,
+        "standing": window.standing,
+        "raised": window.raised,
+        "performance": window.performance,
+        "coverage": dataclasses.asdict(_coverage(window)),
+        "accuracy_interval": verdict.accuracy_interval(window.report),
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=2)
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    own: dict[str, Any] = {"time": _time, "share": "{:.1%}".format, "figure": _figure, "p_value": _p_value}
+    environment.filters |= own
+    return environment.get_template("report.html")
+
+
+def _cards(report: DriftReport) -> list[Card]:
+    """Return the scores, then the features that differ most."""
+    cards = []
+    scores = [] if report.score is None else [report.score]
+    for each in (*scores, *verdict.ranked(report)[:PICTURES_MAX]):
+        if each.bins is not None:
+            effect = f"PSI {each.psi:.3f}, from {each.threshold:.3f} on drift"
+            cards.append(_card(each.feature, each.bins, effect, drifted=each.drifted))
+    return cards
+
+
+def _card(name: str, bins: Bins, effect: str, *, drifted: bool) -> Card:
+    shown = svg_charts.bars(bins)
+    largest = max(shown, key=lambda bar: abs(bar.difference), default=None)
+    change = ""
+    if largest is not None:
+        change = f"{largest.name}: {largest.expected:.1%} expected, {largest.current:.1%} now"
+    return Card(name, effect, drifted, svg_charts.overlay(name, shown), change)
+
+
+def _is_notable(drift: FeatureDrift) -> bool:
+    return bool(drift.missing_share or drift.out_of_range_share or drift.new_categories)
+
+
+def _segments(standing: Sequence[DriftAlarm]) -> list[tuple[str, list[DriftAlarm]]]:
+    found: dict[str, list[DriftAlarm]] = {}
+    for alarm in standing:
+        if alarm.segment:
+            found.setdefault(alarm.segment, []).append(alarm)
+    return sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
+
+
+def _coverage(window: WindowReport) -> Coverage:
+    """Subtract the running totals of the window before."""
+    now, before = window.report, window.earlier[-1] if window.earlier else None
+
+    def since(name: str) -> int:
+        return int(getattr(now, name) - (getattr(before, name) if before else 0))
+
+    return Coverage(
+        joined=since("labels_joined_total"),
+        unlabelled=since("predictions_unlabelled_total"),
+        orphaned=since("labels_orphaned_total"),
+        duplicate=since("labels_duplicate_total"),
+    )
+
+
+def _loss_picture(window: WindowReport, declaration: ModelDeclaration | None) -> str:
+    reports = (*window.earlier[-SHOWN_MAX:], window.report)
+    lines = [
+        Line("live", "live", [report.log_loss for report in reports]),
+        Line("training", "reference", [report.reference_log_loss for report in reports]),
+    ]
+    shadows = sorted({arm for report in reports for arm in report.shadow_log_loss})
+    lines += [Line(arm, "shadow", [report.shadow_log_loss.get(arm) for report in reports]) for arm in shadows]
+    limit = window.report.reference_log_loss
+    if limit is not None and declaration is not None:
+        limit += declaration.monitoring.loss_tolerance
+    title = f"Log loss of {len(reports)} windows; the last is {_number(window.report.log_loss)}"
+    return svg_charts.timeline(title, lines, _days(reports), limit=limit)
+
+
+def _accuracy_picture(window: WindowReport) -> str:
+    reports = (*window.earlier[-SHOWN_MAX:], window.report)
+    intervals = [verdict.accuracy_interval(report) for report in reports]
+    lines = [
+        Line("95 % interval", "bound", [each[0] if each else None for each in intervals]),
+        Line("95 % interval", "bound", [each[1] if each else None for each in intervals]),
+        Line("accuracy", "live", [report.accuracy for report in reports]),
+    ]
+    title = f"Accuracy of {len(reports)} windows; the last is {_number(window.report.accuracy)}"
+    return svg_charts.timeline(title, lines, _days(reports))
+
+
+def _budget(window: WindowReport, declaration: ModelDeclaration | None) -> Budget | None:
+    """Return what is left of the error budget of accuracy at the window's end."""
+    if declaration is None:
+        return None
+    reports = (*window.earlier, window.report)
+    return error_budget.of_accuracy(declaration, reports, window.report.window_end_ms)
+
+
+def _days(reports: Sequence[DriftReport]) -> list[str]:
+    return [_time(report.window_start_ms)[:10] for report in reports]
+
+
+def _time(time_ms: int) -> str:
+    return (codec.EPOCH + time_ms * codec.MILLISECOND).strftime("%Y-%m-%d %H:%M")
+
+
+def _p_value(value: float) -> str:
+    return f"< {P_VALUE_SHOWN_MIN:g}" if value < P_VALUE_SHOWN_MIN else f"{value:.4f}"
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"

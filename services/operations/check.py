@@ -1,0 +1,219 @@
+"""``driftline check``: are the settings and every model declaration sound, and do the servers answer?"""
+
+import contextlib
+import difflib
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, NoReturn
+from urllib.parse import urlsplit
+
+from cyclopts import Parameter
+from pydantic import ValidationError
+
+from services.alerting import destinations
+from services.alerting.destinations import DestinationsError
+from services.runtime.declaration import DeclarationError, ModelDeclaration
+from services.runtime.declaration_file import load_all
+from services.runtime.settings import Settings
+from streams import topics
+
+ANSWER_SECONDS_MAX = 5
+"""A server on the same network answers within milliseconds; past this it is down or the address is wrong."""
+PREFIX = "DRIFTLINE_"
+NO_SETTINGS = {
+    "DRIFTLINE_ONLINE_STORE": "feature_store.yaml expands it; whoever calls feast by hand sets it",
+    "DRIFTLINE_SUPERVISORS": "marks what services.operations.local_servers has started",
+}
+"""Variables with our prefix that are no settings, and what they are."""
+
+
+class UnreachableError(Exception):
+    """A server does not answer. The message says where it was looked for, why, and what to do."""
+
+
+def check(*, connect: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """Check the settings and every model declaration; exit with 1 if anything is wrong.
+
+    Args:
+        connect: Ask Kafka, Redis and MLflow as well whether they answer.
+    """
+    if unknown := unknown_settings(os.environ):
+        _fail(unknown)
+    try:
+        settings = Settings()
+        declarations = load_all(settings.models)
+        told = alert_summaries(settings, declarations)
+    except ValidationError as error:
+        _fail(invalid_settings(error))
+    except (DeclarationError, DestinationsError) as error:
+        _fail(str(error).splitlines())
+    for declaration in declarations.values():
+        _ok(summary(declaration))
+    for line in told:
+        _ok(line)
+    if faults := schema_faults(settings, declarations, connect=connect):
+        _fail(faults)
+    if connect and (faults := unreachable_servers(settings)):
+        _fail(faults)
+
+
+def unknown_settings(environment: Mapping[str, str]) -> list[str]:
+    """Name every variable with our prefix that no setting reads: most likely a misspelt one."""
+    known = [*(PREFIX + name.upper() for name in Settings.model_fields), *NO_SETTINGS]
+    ours = sorted(name for name in environment if name.upper().startswith(PREFIX))
+    return [
+        f"{name}: unknown setting{_suggestion(name, known)}" for name in ours if name.upper() not in known
+    ]
+
+
+def invalid_settings(error: ValidationError) -> list[str]:
+    """Name the variable and the fault; never the value, which may be a password."""
+    return [
+        f"{_variable(detail['loc'])}: {detail['msg'].removeprefix('Value error, ')}"
+        for detail in error.errors()
+    ]
+
+
+def summary(declaration: ModelDeclaration) -> str:
+    """Say in one line which topics a model joins."""
+    service = declaration.features.service
+    return (
+        f"model {declaration.name}: {declaration.request.topic} -> {topics.predictions(declaration.name)}; "
+        f"labels from {declaration.label.topic}; features from the "
+        f"{f'service {service}' if service else 'request alone'}"
+    )
+
+
+def alert_summaries(settings: Settings, declarations: Mapping[str, ModelDeclaration]) -> list[str]:
+    """Say who is told of each model's alerts, without a URL; `DestinationsError` if a name leads nowhere."""
+    urls = destinations.load(settings)
+    return [
+        destinations.summary(declaration, urls)
+        for declaration in declarations.values()
+        if declaration.alerts.routes
+    ]
+
+
+def schema_faults(
+    settings: Settings, declarations: Mapping[str, ModelDeclaration], *, connect: bool
+) -> list[str]:
+    """Tell whether a registry is missing; if it is connected, which schemas do not fit what is declared."""
+    from services.feature_store import repository
+    from services.feature_store.plan import PlanError, View
+    from services.operations import schema_checks
+    from streams.schemas import RegistryAwayError
+
+    views: tuple[View, ...] = ()
+    with contextlib.suppress(PlanError):  # not applied yet: setup looks at them
+        views = tuple(repository.load(settings).views) if connect else ()
+    try:
+        sources = [view.source for view in views if view.source is not None]
+        readers = schema_checks.readings(declarations, sources)
+        registry = schema_checks.needed_by(settings, readers)
+        if registry is None or not connect:
+            return []
+        well, faults = schema_checks.ensure(registry, readers, register=False)
+    except (DeclarationError, RegistryAwayError) as error:
+        return [str(error)]
+    for line in well:
+        _ok(line)
+    return faults
+
+
+def unreachable_servers(settings: Settings) -> list[str]:
+    """Ask each server; print those that answer and return one line for each that does not."""
+    faults = []
+    probes: tuple[tuple[str, Callable[[Settings], str]], ...] = (
+        ("Kafka", _ask_kafka),
+        ("Redis", _ask_redis),
+        ("MLflow", _ask_mlflow),
+    )
+    for name, ask in probes:
+        try:
+            _ok(f"{name} answers at {ask(settings)}")
+        except UnreachableError as error:
+            faults.append(f"{name} {error}")
+    return faults
+
+
+def _ask_kafka(settings: Settings) -> str:
+    from kafka import KafkaAdminClient
+    from kafka.errors import KafkaError
+
+    logging.getLogger("kafka").setLevel(
+        logging.CRITICAL
+    )  # it warns of each attempt; we say it once, with a hint
+    milliseconds = ANSWER_SECONDS_MAX * 1000
+    try:
+        client = KafkaAdminClient(
+            **settings.kafka_options(), bootstrap_timeout_ms=milliseconds, request_timeout_ms=milliseconds
+        )
+        try:
+            client.list_topics()
+        finally:
+            client.close()
+    except (KafkaError, OSError, ValueError) as error:
+        raise _unreachable(
+            settings.broker, error, "DRIFTLINE_BROKER and, with SASL or TLS, its user and certificates"
+        ) from error
+    return settings.broker
+
+
+def _ask_redis(settings: Settings) -> str:
+    from redis import RedisError
+
+    from services.runtime import redis_clients
+
+    place = _without_user(settings.redis_url)
+    try:
+        with redis_clients.connect_blocking(
+            settings, socket_timeout=ANSWER_SECONDS_MAX, socket_connect_timeout=ANSWER_SECONDS_MAX
+        ) as client:
+            client.ping()
+    except (RedisError, OSError, ValueError) as error:
+        raise _unreachable(place, error, "DRIFTLINE_REDIS_URL") from error
+    return place
+
+
+def _ask_mlflow(settings: Settings) -> str:
+    import httpx
+
+    place = _without_user(settings.mlflow_uri)
+    try:
+        httpx.get(f"{settings.mlflow_uri.rstrip('/')}/health", timeout=ANSWER_SECONDS_MAX).raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise _unreachable(place, error, "DRIFTLINE_MLFLOW_URI") from error
+    return place
+
+
+def _unreachable(place: str, error: Exception, setting: str) -> UnreachableError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return UnreachableError(
+        f"does not answer at {place} ({reason}): start the servers with 'driftline up', or check {setting}"
+    )
+
+
+def _without_user(url: str) -> str:
+    """Return a URL without the user and password that it may hold."""
+    return url.replace(f"{urlsplit(url).netloc.rpartition('@')[0]}@", "", 1) if "@" in url else url
+
+
+def _variable(location: Sequence[int | str]) -> str:
+    return PREFIX + str(location[0]).upper().removeprefix(PREFIX) if location else "settings"
+
+
+def _suggestion(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name.upper(), known, n=1)
+    return f" (did you mean {near[0]}?)" if near else "; docs/settings.md lists them all"
+
+
+def _ok(line: str) -> None:
+    print(f"ok  {line}")  # noqa: T201  # the answer of a command
+
+
+def _fail(faults: Sequence[str]) -> NoReturn:
+    for fault in faults:
+        print(fault, file=sys.stderr)  # noqa: T201  # the answer of a command
+    raise SystemExit(1)

@@ -1,0 +1,181 @@
+"""The console command ``driftline``. Each process is imported only when it is started."""
+
+import functools
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from streams import garbage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cyclopts import App
+
+    app: App
+
+SUMMARY = "Real-time inference and drift monitoring on Kafka, with Feast features and MLflow models."
+VERSION = "0.1.0"
+COMMANDS = (
+    ("demo", "services.demo.command:demo", "Run the whole system on a year of New York flights."),
+    (
+        "up",
+        "services.operations.local_servers.command:up",
+        "Run Kafka, Valkey and MLflow on this machine, without Docker.",
+    ),
+    ("features", "services.features.process:run", "Events -> windowed features -> online store."),
+    ("features replay", "services.features.replay:replay", "Build feature views anew from their sources."),
+    (
+        "features backfill",
+        "services.features.offline.command:backfill",
+        "Archived events -> Feast's batch sources.",
+    ),
+    ("features skew", "services.features.offline.command:skew", "Served values against recomputed ones."),
+    ("scoring", "services.scoring.process:run", "Requests and features -> predictions; REST."),
+    ("drift", "services.drift.process:run", "Predictions and labels -> outcomes, drift reports, alarms."),
+    ("drift gather", "services.drift.process:gather", "A share of them -> slices; any number may run."),
+    ("drift judge", "services.drift.process:judge", "Slices -> all that drift makes; one runs."),
+    (
+        "drift report",
+        "services.operations.drift_report:report",
+        "The report of a window, as a page or as JSON.",
+    ),
+    ("alerting", "services.alerting.process:run", "Alarms, retrainings, rollbacks -> whoever has to know."),
+    ("alerts", "services.alerting.command:show", "Who was told of what, and the silences."),
+    ("alerts list", "services.alerting.command:show", "The same, with filters."),
+    ("alerts silence", "services.alerting.command:silence", "Tell nobody of some alerts for a while."),
+    ("alerts silences", "services.alerting.command:silences", "Show the silences that hold."),
+    ("alerts end", "services.alerting.command:end", "End a silence before its time."),
+    ("alerts test", "services.alerting.command:test", "Send a test message to a destination."),
+    ("slo", "services.operations.slo.command:status", "How much of each error budget is left."),
+    ("slo status", "services.operations.slo.command:status", "The same."),
+    (
+        "slo rules",
+        "services.operations.slo.command:rules",
+        "Declared objectives -> Prometheus rules of burn rates.",
+    ),
+    ("learning", "services.learning.process:run", "Predictions and labels -> models that learn online."),
+    ("archive", "services.archive.process:run", "Topics -> Delta tables."),
+    ("retraining", "services.retraining.process:run", "Retraining requests -> gated, promoted models."),
+    ("dashboard", "services.dashboard.process:run", "The live page."),
+    ("setup", "services.operations.setup:setup", "Create the topics, apply the Feast repository."),
+    (
+        "models",
+        "services.operations.models.versions_command:models",
+        "The registered versions, and who vouches for them.",
+    ),
+    (
+        "models register",
+        "services.operations.models.versions_command:register",
+        "A model trained elsewhere -> a signed version.",
+    ),
+    (
+        "dead-letters",
+        "services.operations.dead_letters.command:show",
+        "The records that could not be processed.",
+    ),
+    ("dead-letters list", "services.operations.dead_letters.command:show", "Show them, with filters."),
+    (
+        "dead-letters replay",
+        "services.operations.dead_letters.command:replay",
+        "Write them back where they came from.",
+    ),
+    (
+        "models list",
+        "services.operations.models.arms_command:show",
+        "Which versions score, of one model or of all.",
+    ),
+    ("models champion", "services.operations.models.arms_command:champion", "Make a version the champion."),
+    (
+        "models share",
+        "services.operations.models.arms_command:share",
+        "Let a version answer a share of the keys.",
+    ),
+    (
+        "models shadow",
+        "services.operations.models.arms_command:shadow",
+        "Let a version score without answering.",
+    ),
+    ("models end", "services.operations.models.arms_command:end", "Give a share back to the champion."),
+    ("asyncapi", "services.operations.asyncapi:asyncapi", "Write the AsyncAPI document of all topics."),
+    ("check", "services.operations.check:check", "Check the settings and every model declaration."),
+)
+"""Name, target and text. A name of two words is a command below the first one, which runs as well."""
+
+
+def main() -> None:
+    """Run the command line."""
+    garbage.collect_rarely()
+    arguments = sys.argv[1:]
+    if arguments in ([], ["-h"], ["--help"]):
+        # The overview needs no parser: importing cyclopts and rich would take ten times as long.
+        sys.stdout.write(overview())
+    elif arguments == ["--version"]:
+        sys.stdout.write(f"{VERSION}\n")
+    elif not arguments[0].startswith("-") and arguments[0] not in first_words():
+        sys.exit(unknown(arguments[0]))
+    else:
+        application()(arguments)
+
+
+def overview() -> str:
+    """Return the text of ``driftline --help``."""
+    rows = [(name, text) for name, _, text in COMMANDS]
+    rows += [
+        ("--help, -h", "Show this text; after a command, its options."),
+        ("--version", "Show the version."),
+    ]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"  {name:<{width}}  {text}" for name, text in rows]
+    return "\n".join(["Usage: driftline COMMAND [OPTIONS]", "", SUMMARY, "", "Commands:", *lines, ""])
+
+
+def first_words() -> list[str]:
+    """Return what the first argument can be."""
+    return [name for name, _, _ in COMMANDS if " " not in name]
+
+
+def unknown(command: str) -> str:
+    """Return the message for a command that does not exist; cyclopts would import all that do."""
+    import difflib
+
+    near = difflib.get_close_matches(command, first_words(), n=1)
+    hint = f"did you mean {near[0]}?" if near else "see driftline --help"
+    return f"driftline: there is no command {command!r}; {hint}"
+
+
+@functools.cache
+def application() -> "App":
+    """Make the cyclopts application with all commands, each still to be imported."""
+    from cyclopts import App
+
+    result = App(name="driftline", help=SUMMARY, version=VERSION)
+    parents = {name.partition(" ")[0] for name, _, _ in COMMANDS if " " in name}
+    for name, target, text in COMMANDS:
+        parent, _, own = name.rpartition(" ")
+        if name in parents:
+            result.command(App(name=name, help=text, default_command=_starter(target)))
+        else:
+            (result[parent] if parent else result).command(target, name=own, help=text)
+    return result
+
+
+def _starter(target: str) -> "Callable[[], None]":
+    """Return a command without options that imports its target only when it is run."""
+
+    def start() -> None:
+        module, _, function = target.partition(":")
+        getattr(importlib.import_module(module), function)()
+
+    return start
+
+
+def __getattr__(name: str) -> Any:
+    """Make ``services.operations.cli.app`` at its first use, for tools that want the application."""
+    if name == "app":
+        return application()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""``driftline dead-letters list`` and ``driftline dead-letters replay``."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from cyclopts import Parameter
+
+from services.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from services.operations.dead_letters.letters import Filter, Progress, Summary
+
+ROWS_MAX = 100
+_Result = TypeVar("_Result")
+
+
+def show(
+    *,
+    service: str | None = None,
+    topic: str | None = None,
+    since: str | None = None,
+    limit: int = ROWS_MAX,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Show the newest dead letters, and how many there are of each reason.
+
+    Args:
+        service: Only those of this process.
+        topic: Only those of records of this topic.
+        since: Only those of the last 90s, 30m, 2h or 7d.
+        limit: Show at most so many; all are counted.
+        json: Answer with one JSON document.
+    """
+    import msgspec
+
+    from services.operations.dead_letters import letters
+
+    chosen = _filter(service, topic, since)
+    summary, progress = _run(_read(Settings(), chosen, limit))
+    rows = summary.rows(progress)
+    if json:
+        print(msgspec.json.encode(letters.document(rows, summary.reasons)).decode())  # noqa: T201  # the answer
+    else:
+        print("\n".join(letters.lines(rows, summary.reasons)))  # noqa: T201  # as above
+
+
+def replay(
+    *,
+    service: str | None = None,
+    topic: str | None = None,
+    since: str | None = None,
+    limit: int | None = None,
+    again: Annotated[bool, Parameter(negative="")] = False,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Write dead letters back to the topic and partition that they came from, each failed record once.
+
+    Every reader of the topic gets them again: one that had no trouble the first time counts them twice. They
+    come with their old event times, so features may count them as late. One that fails again is a new letter,
+    which says how often it has come back.
+
+    Args:
+        service: Only those of this process.
+        topic: Only those of records of this topic.
+        since: Only those of the last 90s, 30m, 2h or 7d.
+        limit: Write back at most so many, the oldest first.
+        again: Also those that came back three times.
+        dry_run: Only say what would be written.
+    """
+    from services.operations.dead_letters.replay import replay as run
+
+    chosen = _filter(service, topic, since)
+    account = _run(run(Settings(), chosen, records_max=limit, again=again, dry=dry_run))
+    verb = "would be written" if dry_run else "written"
+    for place, number in sorted(account.replayed.items()):
+        print(f"ok  {number} {verb} to {place}")  # noqa: T201  # the command's answer
+    for reason, number in sorted(account.left.items()):
+        print(f"    {number} left: {reason}")  # noqa: T201  # as above
+    print(f"{account.replayed.total()} {verb}, {account.left.total()} left")  # noqa: T201  # as above
+
+
+async def _read(settings: Settings, chosen: "Filter", rows_max: int) -> "tuple[Summary, Progress]":
+    """Read the letters to their present end; the marks of their replays follow them."""
+    from services.operations.dead_letters.letters import Progress, Summary
+    from services.operations.dead_letters.topic_reader import LETTERS, offset_at, read, reader
+    from streams import records
+
+    summary, progress = Summary(rows_max), Progress()
+    decode = records.decoder_of(records.DeadLetter).decode
+    async with reader(settings) as consumer:
+        start = 0 if chosen.since_ms is None else await offset_at(consumer, LETTERS, chosen.since_ms)
+        async for piece in read(consumer, LETTERS, start):
+            for record in piece:
+                if record.value is None:
+                    progress.take(record.headers)
+                elif chosen.admits(letter := decode(record.value)):
+                    summary.add(record.offset, letter)
+    return summary, progress
+
+
+def _filter(service: str | None, topic: str | None, since: str | None) -> "Filter":
+    from services.operations.dead_letters import letters
+
+    try:
+        since_ms = None if since is None else letters.since_ms(since, time.time_ns() // 1_000_000)
+    except ValueError as error:
+        sys.exit(f"driftline dead-letters: --since: {error}")
+    return letters.Filter(service, topic, since_ms)
+
+
+def _run(work: Coroutine[Any, Any, _Result]) -> _Result:
+    from aiokafka.errors import KafkaError
+
+    from services.operations.dead_letters.topic_reader import LettersError
+
+    try:
+        return asyncio.run(work)
+    except LettersError as error:
+        sys.exit(f"driftline dead-letters: {error}")
+    except KafkaError as error:
+        sys.exit(f"driftline dead-letters: Kafka: {error}: try 'driftline check --connect'")

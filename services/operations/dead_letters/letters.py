@@ -1,0 +1,220 @@
+"""What is known of the dead letters and their replays, from the records of their topic. Pure."""
+
+import collections
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from services.runtime.times import duration_ms
+from streams import codec, records
+from streams.producer import Record
+
+REPLAYS_MAX = 3
+"""A record that failed as often after a replay will most likely fail again."""
+REASONS_MAX = 1000
+"""Different reasons that are counted apart; what the others are is not told."""
+REASONS_SHOWN_MAX = 20
+OTHER_REASONS = "(other reasons)"
+TEXT_CHARS_MAX = 80
+"""Of a key or a value that is shown."""
+
+Source = tuple[str, int, int]
+"""Topic, partition and offset of a failed record: its identity, as two processes may fail on the same one."""
+
+_OURS = frozenset({codec.REPLAYED_FROM_HEADER, codec.REPLAYS_HEADER})
+_decode_mark = records.decoder_of(records.ReplayMark).decode
+
+
+@dataclasses.dataclass(frozen=True)
+class Filter:
+    """Which letters are meant; what is None does not matter."""
+
+    service: str | None = None
+    topic: str | None = None
+    since_ms: int | None = None
+    """Wall time of the failure."""
+
+    def admits(self, letter: records.DeadLetter) -> bool:
+        """Tell whether a letter is meant."""
+        return (
+            self.service in (None, letter.service)
+            and self.topic in (None, letter.topic)
+            and (self.since_ms is None or letter.failed_time_ms >= self.since_ms)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One letter as it is shown."""
+
+    offset: int
+    """Of the letter."""
+    failed_at: str
+    service: str
+    source: str
+    reason: str
+    key: str | None
+    value: str | None
+    """Its start."""
+    replays: int
+    """How often the record had been written again before it failed this time."""
+    replayed: bool = False
+    """Whether it has been written again since."""
+
+
+class Summary:
+    """The newest letters and the number of all by reason, in bounded memory."""
+
+    def __init__(self, rows_max: int) -> None:
+        """Keep at most so many letters."""
+        self._rows: collections.deque[tuple[Source, Row]] = collections.deque(maxlen=rows_max)
+        self.reasons: collections.Counter[str] = collections.Counter()
+
+    def add(self, offset: int, letter: records.DeadLetter) -> None:
+        """Count a letter, and keep what is shown of it."""
+        known = letter.reason in self.reasons or len(self.reasons) < REASONS_MAX
+        self.reasons[letter.reason if known else OTHER_REASONS] += 1
+        self._rows.append((source_of(letter), _row(offset, letter)))
+
+    def rows(self, replayed: "Progress") -> list[Row]:
+        """Return the newest letters, oldest first."""
+        return [dataclasses.replace(row, replayed=replayed.has(source)) for source, row in self._rows]
+
+
+class Progress:
+    """Which failed records have been written again, as the marks among the letters tell."""
+
+    def __init__(self) -> None:
+        """Know of no replay."""
+        self.doubtful: dict[Source, records.ReplayMark] = {}
+        """Begun, and it is not known whether they arrived."""
+        self._arrived: dict[tuple[str, int], set[int]] = collections.defaultdict(set)
+
+    def has(self, source: Source) -> bool:
+        """Tell whether a failed record has arrived again."""
+        return source[2] in self._arrived.get(source[:2], ())
+
+    def take(self, headers: codec.Headers) -> None:
+        """Take notice of the marks in the headers of a record without a value."""
+        for name, value in headers:
+            if name == codec.REPLAY_MARK_HEADER:
+                self.add(_decode_mark(value))
+
+    def add(self, mark: records.ReplayMark) -> None:
+        """Take notice of a mark."""
+        for offset in mark.offsets:
+            source = (mark.topic, mark.partition, offset)
+            if mark.state == "begun":
+                self.doubtful[source] = mark
+            else:
+                self.doubtful.pop(source, None)
+        if mark.state == "arrived":
+            self._arrived[mark.topic, mark.partition].update(mark.offsets)
+
+    def settled(self, found: frozenset[Source] | set[Source]) -> list[records.ReplayMark]:
+        """Return the marks that end all doubt, once the partitions have been searched."""
+        groups: dict[tuple[str, int, str], list[int]] = collections.defaultdict(list)
+        for topic, partition, offset in sorted(self.doubtful):
+            state = "arrived" if (topic, partition, offset) in found else "lost"
+            groups[topic, partition, state].append(offset)
+        marks = []
+        for (topic, partition, state), offsets in groups.items():
+            begun = self.doubtful[topic, partition, offsets[0]]
+            marks.append(
+                records.ReplayMark(
+                    state="arrived" if state == "arrived" else "lost",
+                    topic=topic,
+                    partition=partition,
+                    offsets=offsets,
+                    begun_ms=begun.begun_ms,
+                    end_offset=begun.end_offset,
+                )
+            )
+        return marks
+
+
+def since_ms(text: str, now_ms: int) -> int:
+    """Return the wall time that lies so far back; ValueError with what can be written.
+
+    >>> since_ms("2h", 10_000_000)
+    2800000
+    """
+    return now_ms - duration_ms(text)
+
+
+def source_of(letter: records.DeadLetter) -> Source:
+    """Return where a letter's record had failed."""
+    return (letter.topic, letter.partition, letter.offset)
+
+
+def replays_of(headers: codec.Headers) -> int:
+    """Return how often a record with these headers has been written again."""
+    return next((int(value) for name, value in headers if name == codec.REPLAYS_HEADER), 0)
+
+
+def replayed_from(headers: codec.Headers) -> Source | None:
+    """Return where a record with these headers had failed; None if it is no replay."""
+    for name, value in headers:
+        if name == codec.REPLAYED_FROM_HEADER:
+            topic, partition, offset = value.decode().rsplit("/", 2)
+            return topic, int(partition), int(offset)
+    return None
+
+
+def record_of(letter: records.DeadLetter) -> Record:
+    """Return the failed record as it was, with headers that say where it comes from and how often it came."""
+    ours = [
+        (codec.REPLAYED_FROM_HEADER, _place(source_of(letter)).encode()),
+        (codec.REPLAYS_HEADER, b"%d" % (replays_of(letter.headers) + 1)),
+    ]
+    return letter.key, letter.value, [h for h in letter.headers if h[0] not in _OURS] + ours
+
+
+def lines(rows: Sequence[Row], reasons: Mapping[str, int]) -> list[str]:
+    """Return what a terminal shows: two lines a letter, then the number of letters by reason."""
+    shown = []
+    for row in rows:
+        notes = [f"came back {row.replays} times"] if row.replays else []
+        notes += ["replayed since"] if row.replayed else []
+        shown.append("  ".join([row.failed_at, row.service, row.source, row.reason, *notes]))
+        shown.append(f"    key {row.key}  value {row.value}")
+    counted = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    shown.append(f"{sum(reasons.values())} letters, {len(rows)} shown")
+    shown += [f"{number:>8}  {reason}" for reason, number in counted[:REASONS_SHOWN_MAX]]
+    if len(counted) > REASONS_SHOWN_MAX:
+        shown.append(f"          and {len(counted) - REASONS_SHOWN_MAX} more reasons; --json names them")
+    return shown
+
+
+def document(rows: Sequence[Row], reasons: Mapping[str, int]) -> dict[str, Any]:
+    """Return the same for programs."""
+    return {
+        "letters": [dataclasses.asdict(row) for row in rows],
+        "letters_total": sum(reasons.values()),
+        "reasons": dict(reasons),
+    }
+
+
+def _row(offset: int, letter: records.DeadLetter) -> Row:
+    return Row(
+        offset=offset,
+        failed_at=(codec.EPOCH + letter.failed_time_ms * codec.MILLISECOND).isoformat(timespec="seconds"),
+        service=letter.service,
+        source=_place(source_of(letter)),
+        reason=letter.reason,
+        key=_text(letter.key),
+        value=_text(letter.value),
+        replays=replays_of(letter.headers),
+    )
+
+
+def _place(source: Source) -> str:
+    topic, partition, offset = source
+    return f"{topic}/{partition}/{offset}"
+
+
+def _text(raw: bytes | None) -> str | None:
+    if raw is None:
+        return None
+    text = raw[: 4 * TEXT_CHARS_MAX].decode(errors="backslashreplace")
+    return text[:TEXT_CHARS_MAX] + ("…" if len(text) > TEXT_CHARS_MAX else "")

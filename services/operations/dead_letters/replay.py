@@ -1,0 +1,197 @@
+"""Writes dead letters back to the topic and partition that they came from, each failed record once.
+
+Delivery: before letters are written back, a mark among the dead letters says which ones and where the end
+of their partition was; when the broker has acknowledged them, a second mark says that they arrived. So a
+later replay passes over them, whatever its filters are: the committed offset of a group could only say "all
+up to here". After a crash between the marks the next replay searches the partition, from that end on, for
+the header with which each one travels, and settles which arrived. Marks live and die with the letters,
+keep their order, and need no store of their own.
+
+One replay at a time: a second one finds what the first has begun, and refuses.
+"""
+
+import collections
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from services.operations.dead_letters import letters
+from services.operations.dead_letters.letters import Filter, Progress, Source
+from services.operations.dead_letters.topic_reader import LETTERS, LettersError, offset_at, read, reader
+from services.runtime.settings import Settings
+from streams import codec, records
+from streams.producer import REQUEST_TIMEOUT_MS, BatchProducer
+
+SETTLE_MS = 2 * REQUEST_TIMEOUT_MS
+"""After so long what was begun has arrived or never will: a request may lie in the broker's queue."""
+
+_decode = records.decoder_of(records.DeadLetter).decode
+
+
+@dataclasses.dataclass
+class Account:
+    """What became of the letters that the filter admits."""
+
+    replayed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    """By topic/partition."""
+    left: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    """By why they were not written back."""
+
+
+async def replay(
+    settings: Settings, chosen: Filter, *, records_max: int | None = None, again: bool = False, dry: bool
+) -> Account:
+    """Write back every admitted letter that was not yet, oldest first.
+
+    Args:
+        settings: The broker.
+        chosen: Which letters.
+        records_max: At most so many are written back.
+        again: Also those that came back as often as `letters.REPLAYS_MAX`.
+        dry: Only count.
+
+    Raises:
+        LettersError: Another replay is at work, or the broker fell silent.
+        KafkaError: The broker cannot be reached or refuses.
+    """
+    producer = BatchProducer(settings.kafka_options())
+    async with reader(settings) as consumer:
+        await producer.start()
+        try:
+            run = _Replay(consumer, producer, records_max, again=again, dry=dry)
+            await run.learn()
+            await run.write(chosen)
+        finally:
+            await producer.stop()
+    return run.account
+
+
+class _Replay:
+    """One run."""
+
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        producer: BatchProducer,
+        records_max: int | None,
+        *,
+        again: bool,
+        dry: bool,
+    ) -> None:
+        self.account = Account()
+        self._consumer = consumer
+        self._producer = producer
+        self._left = records_max
+        self._again = again
+        self._dry = dry
+        self._progress = Progress()
+        self._partitions: dict[str, int] = {}
+        """Of each topic that was looked at; 0: there is none."""
+
+    async def learn(self) -> None:
+        """Read what has been replayed, and settle what a replay that crashed has left open."""
+        async for piece in read(self._consumer, LETTERS):
+            for record in piece:
+                if record.value is None:
+                    self._progress.take(record.headers)
+        doubtful = self._progress.doubtful.values()
+        if not doubtful:
+            return
+        wait_ms = max(mark.begun_ms for mark in doubtful) + SETTLE_MS - _now_ms()
+        if wait_ms > 0:
+            raise LettersError(
+                f"another replay is at work or has just crashed: try again in {wait_ms // 1000 + 1} s"
+            )
+        starts: dict[TopicPartition, int] = {}
+        for mark in doubtful:
+            place = TopicPartition(mark.topic, mark.partition)
+            starts[place] = min(mark.end_offset, starts.get(place, mark.end_offset))
+        found: set[Source] = set()
+        for place, start in starts.items():
+            found |= await self._search(place, start)
+        for mark in self._progress.settled(found):
+            await self._mark(mark)
+
+    async def _search(self, place: TopicPartition, start: int) -> set[Source]:
+        """Return the failed records that were written again to a partition, from an offset on."""
+        if not await self._exists(place):
+            return set()
+        found = set[Source]()
+        async for piece in read(self._consumer, place, start):
+            found.update(source for r in piece if (source := letters.replayed_from(r.headers)) is not None)
+        return found
+
+    async def write(self, chosen: Filter) -> None:
+        """Write back what the filter admits, piece by piece."""
+        start = 0 if chosen.since_ms is None else await offset_at(self._consumer, LETTERS, chosen.since_ms)
+        async for piece in read(self._consumer, LETTERS, start):
+            batches: dict[TopicPartition, dict[int, records.DeadLetter]] = collections.defaultdict(dict)
+            for record in piece:
+                if record.value is None:
+                    continue
+                letter = _decode(record.value)
+                place = TopicPartition(letter.topic, letter.partition)
+                if chosen.admits(letter) and await self._wants(letter, place, batches[place]):
+                    batches[place][letter.offset] = letter
+            for place, batch in batches.items():
+                await self._send(place, list(batch.values()))
+            if self._left == 0:
+                return
+
+    async def _wants(
+        self, letter: records.DeadLetter, place: TopicPartition, taken: dict[int, records.DeadLetter]
+    ) -> bool:
+        """Decide on one letter, and count why not."""
+        if self._left == 0:
+            return False
+        if self._progress.has(letters.source_of(letter)) or letter.offset in taken:
+            self.account.left["replayed already"] += 1
+        elif not self._again and letters.replays_of(letter.headers) >= letters.REPLAYS_MAX:
+            self.account.left[f"came back {letters.REPLAYS_MAX} times (--again replays them, too)"] += 1
+        elif not await self._exists(place):
+            self.account.left["the topic or its partition is gone"] += 1
+        else:
+            self._left = None if self._left is None else self._left - 1
+            return True
+        return False
+
+    async def _exists(self, place: TopicPartition) -> bool:
+        if place.topic not in self._partitions:
+            there = place.topic in await self._consumer.topics()  # to ask for it might create it
+            self._partitions[place.topic] = await self._producer.partitions(place.topic) if there else 0
+        return int(place.partition) < self._partitions[place.topic]
+
+    async def _send(self, place: TopicPartition, batch: Sequence[records.DeadLetter]) -> None:
+        """Mark, write, mark."""
+        if not batch:
+            return
+        mark = records.ReplayMark(
+            state="begun",
+            topic=place.topic,
+            partition=place.partition,
+            offsets=[letter.offset for letter in batch],
+            begun_ms=_now_ms(),
+            end_offset=(await self._consumer.end_offsets([place]))[place],
+        )
+        await self._mark(mark)
+        if not self._dry:
+            await self._producer.send(
+                place.topic, place.partition, [letters.record_of(letter) for letter in batch]
+            )
+        await self._mark(msgspec.structs.replace(mark, state="arrived"))
+        self.account.replayed[f"{place.topic}/{place.partition}"] += len(batch)
+
+    async def _mark(self, mark: records.ReplayMark) -> None:
+        self._progress.add(mark)
+        if not self._dry:
+            header = (codec.REPLAY_MARK_HEADER, records.encode(mark))
+            await self._producer.send(
+                LETTERS.topic, LETTERS.partition, [(mark.topic.encode(), None, [header])]
+            )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

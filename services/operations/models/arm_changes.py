@@ -1,0 +1,192 @@
+"""What an operator wants to change of a model's arms, and the arms that come of it. Pure."""
+
+import contextlib
+import datetime as dt
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from services.model_registry import traffic_split
+from services.model_registry.traffic_split import BUCKETS, CHAMPION, ShareError
+from services.runtime.declaration import ModelDeclaration
+from streams import codec
+from streams.codec import FieldType
+from streams.records import Arm, FeatureValue, ModelChanged
+
+_PERCENT = re.compile(r"(\d+(?:\.\d{1,2})?)%")
+_BOOLS: Mapping[str, bool] = {"true": True, "false": False}
+
+Segment = Mapping[str, Sequence[FeatureValue]]
+
+
+class ChangeError(ValueError):
+    """What is asked for cannot be. The message is for the operator."""
+
+
+def parse_share(text: str) -> int:
+    """Read a share: ``500`` in 1/10,000, or ``5%``.
+
+    >>> parse_share("0.25%")
+    25
+    """
+    if percent := _PERCENT.fullmatch(text):
+        whole, _, hundredths = percent[1].partition(".")
+        weight = int(whole) * 100 + int(hundredths.ljust(2, "0") or 0)
+    elif text.isdecimal():
+        weight = int(text)
+    else:
+        raise ChangeError(f"cannot read the share {text!r}: write 500 (in 1/{BUCKETS:,}) or 5%")
+    if weight > BUCKETS:
+        raise ChangeError(f"a share of {text} is more than all")
+    return weight
+
+
+def parse_segment(declaration: ModelDeclaration, conditions: Iterable[str]) -> dict[str, list[FeatureValue]]:
+    """Read ``carrier=UA,AA`` and the like; the values get the type that the request's schema declares."""
+    types = {field.name: field.type for field in declaration.request.fields}
+    segment: dict[str, list[FeatureValue]] = {}
+    for condition in conditions:
+        name, _, values = condition.partition("=")
+        if not values:
+            raise ChangeError(f"cannot read the segment {condition!r}: write field=value,value")
+        if name not in types:
+            raise ChangeError(
+                f"requests of {declaration.name} have no field {name!r}; known: {', '.join(types)}"
+            )
+        segment[name] = [_typed(name, types[name], value) for value in values.split(",")]
+    return segment
+
+
+def _typed(name: str, kind: FieldType, text: str) -> FeatureValue:
+    try:
+        match kind:
+            case FieldType.STRING:
+                return text
+            case FieldType.INT:
+                return int(text)
+            case FieldType.FLOAT:
+                return float(text)
+            case FieldType.BOOL:
+                return _BOOLS[text]
+            case FieldType.TIMESTAMP:
+                raise ChangeError(f"{name} is a time: a segment cannot be of times")
+    except (ValueError, KeyError) as error:
+        if isinstance(error, ChangeError):
+            raise
+        raise ChangeError(f"{name} is of the type {kind}, and {text!r} is none") from None
+
+
+def parse_time_ms(text: str) -> int:
+    """Read an event time in RFC 3339."""
+    with contextlib.suppress(ValueError):
+        moment = dt.datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return codec.epoch_ms(moment)
+    raise ChangeError(f"cannot read the time {text!r}: write it with an offset, as 2026-01-31T16:05:00Z")
+
+
+def shared(
+    arms: Sequence[Arm], name: str, version: int, weight: int, *, from_ms: int, segment: Segment
+) -> list[Arm]:
+    """Return the arms with a new share for one of them; see `traffic_split.with_share`."""
+    _check_nothing_planned(arms, name, from_ms)
+    changed = traffic_split.with_share(
+        arms, name, version, weight, effective_from_ms=from_ms, segment=segment
+    )
+    traffic_split.check(changed)
+    return changed
+
+
+def crowned(arms: Sequence[Arm], version: int, *, from_ms: int | None, now_ms: int) -> list[Arm]:
+    """Return the arms with another champion; the first one of all answers from the beginning of time."""
+    first = not any(arm.name == CHAMPION for arm in arms)
+    starts_ms = from_ms if from_ms is not None else 0 if first else now_ms
+    changed = traffic_split.with_champion(
+        arms, version, effective_from_ms=starts_ms, now_ms=min(now_ms, starts_ms)
+    )
+    traffic_split.check(changed)
+    return changed
+
+
+def ended(arms: Sequence[Arm], name: str, *, from_ms: int) -> list[Arm]:
+    """Return the arms with one of them giving back all that it has, in every segment."""
+    if name == CHAMPION:
+        raise ChangeError("the champion does not end; give it another version")
+    latest = {msgspec.json.encode(arm.segment): arm for arm in _answering(arms) if arm.name == name}
+    having = [arm for arm in latest.values() if arm.weight]
+    if not having:
+        raise ChangeError(f"{name} has no share to end{_known(arms)}")
+    result = list(arms)
+    for arm in having:
+        result = shared(result, name, arm.version, 0, from_ms=from_ms, segment=arm.segment)
+    return result
+
+
+def shadowed(arms: Sequence[Arm], name: str, version: int, *, now_ms: int) -> list[Arm]:
+    """Return the arms with one more shadow, or with another version of it."""
+    if any(arm.name == name for arm in _answering(arms)):
+        raise ChangeError(f"{name} answers requests; a shadow needs a name of its own")
+    shadow = Arm(name=name, version=version, weight=0, effective_from_ms=now_ms, shadow=True)
+    return [*(arm for arm in arms if arm.name != name), shadow]
+
+
+def unshadowed(arms: Sequence[Arm], name: str) -> list[Arm]:
+    """Return the arms without a shadow."""
+    left = [arm for arm in arms if not (arm.shadow and arm.name == name)]
+    if len(left) == len(arms):
+        raise ChangeError(f"there is no shadow {name}{_known(arms)}")
+    return left
+
+
+def change(
+    model: str, latest: ModelChanged | None, arms: list[Arm], *, reason: str, from_ms: int, now_ms: int
+) -> ModelChanged:
+    """Return the record: all else of the latest one stays, such as the champion's reference."""
+    if latest is None:
+        return ModelChanged(model=model, arms=arms, changed_at_ms=min(from_ms, now_ms), reason=reason)
+    changed_at_ms = max(latest.changed_at_ms, min(from_ms, now_ms))
+    return msgspec.structs.replace(latest, arms=arms, changed_at_ms=changed_at_ms, reason=reason)
+
+
+def lines(arms: Sequence[Arm]) -> list[str]:
+    """Return a line an arm, by the time from which on it counts, the shadows last."""
+    ordered = sorted(
+        arms, key=lambda arm: (arm.shadow, arm.effective_from_ms, arm.name != CHAMPION, arm.name)
+    )
+    rows = [("ARM", "VERSION", "SHARE", "FROM", "SEGMENT"), *map(_row, ordered)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _row(arm: Arm) -> tuple[str, str, str, str, str]:
+    share = "shadow" if arm.shadow else f"{arm.weight / 100:g}%"
+    segment = " ".join(f"{name}={','.join(map(str, values))}" for name, values in arm.segment.items())
+    return arm.name, str(arm.version), share, _time(arm.effective_from_ms), segment or "-"
+
+
+def _time(time_ms: int) -> str:
+    if time_ms == 0:
+        return "the beginning"
+    return (codec.EPOCH + time_ms * codec.MILLISECOND).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _check_nothing_planned(arms: Sequence[Arm], name: str, from_ms: int) -> None:
+    """A share is taken from what the others have at last: before that, it may be somebody else's."""
+    later = [arm for arm in _answering(arms) if arm.effective_from_ms > from_ms]
+    concerned = [arm for arm in later if arm.name in (name, CHAMPION)]
+    if concerned:
+        at = _time(concerned[-1].effective_from_ms)
+        raise ShareError(f"{concerned[-1].name} is to change at {at}: give --from {at} or later")
+
+
+def _answering(arms: Iterable[Arm]) -> list[Arm]:
+    return sorted((arm for arm in arms if not arm.shadow), key=lambda arm: arm.effective_from_ms)
+
+
+def _known(arms: Sequence[Arm]) -> str:
+    names = sorted({arm.name for arm in arms})
+    return f"; known arms: {', '.join(names)}" if names else "; the model has no arms"

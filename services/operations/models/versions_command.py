@@ -1,0 +1,99 @@
+"""``driftline models``: what is registered; below it ``register``, for what was trained elsewhere."""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+from cyclopts import Parameter
+
+from services.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from services.runtime.declaration import ModelDeclaration
+
+
+def models() -> None:
+    """Show every registered version of the declared models with its flavour, aliases and signature."""
+    from services.model_registry import loading, mlflow_client, signing
+
+    settings, declarations = _installation()
+    client = mlflow_client.connect(settings)
+    for name in declarations:
+        found = client.search_model_versions(f"name='{name}'")
+        if not found:
+            _say(f"{name}: no version is registered")
+        for version in sorted(found, key=lambda each: int(each.version)):
+            try:
+                state = f"signed, {loading.statement_of(settings, name, version.tags).flavour}"
+            except signing.SigningError as error:
+                state = f"refused: {error}"
+            aliases = "".join(f" ({alias})" for alias in version.aliases)
+            _say(f"{name} version {version.version}{aliases}: {state}")
+
+
+def register(
+    name: str,
+    *,
+    model_uri: str,
+    rows: Path | None = None,
+    allow_pickle: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Check a model that was trained elsewhere, sign it, and register it as a version.
+
+    It answers nothing yet: that begins when its version is published as an arm.
+
+    Args:
+        name: Of a declared model.
+        model_uri: An MLflow model (runs:/..., models:/... or a folder), or a .skops, .pkl or .joblib file.
+        rows: Inputs (.parquet or .csv) of which some become the golden batch; default: the input example
+            that was saved with an MLflow model.
+        allow_pickle: Read a pickle, which runs code on this machine. A version never holds one, unless
+            it is a pyfunc model of a trusted team.
+    """
+    from services.feature_store.plan import PlanError
+    from services.model_registry import model_import, model_inputs, registration
+    from services.model_registry.contract import ContractError
+    from services.model_registry.golden_batch import GoldenError
+    from services.model_registry.mlflow_client import RegistryError
+    from services.model_registry.signing import SigningError
+
+    settings, declarations = _installation()
+    if name not in declarations:
+        _fail(f"there is no model {name!r}; known are {', '.join(declarations)}")
+    try:
+        with tempfile.TemporaryDirectory(prefix="driftline-register-") as work:
+            folder = Path(work) / registration.FOLDER
+            given = model_inputs.of_model(settings, declarations[name])
+            source = model_import.Source(settings, model_uri, rows, allow_pickle=allow_pickle)
+            tags = model_import.seal(source, declarations[name], given, folder)
+            version = registration.register(settings, name, folder, tags)
+    except (
+        ContractError,
+        GoldenError,
+        model_inputs.InputsError,
+        PlanError,
+        RegistryError,
+        SigningError,
+    ) as error:
+        _fail(f"{name} was not registered: {error}")
+    _say(f"ok  registered {name} version {version}")
+
+
+def _installation() -> "tuple[Settings, dict[str, ModelDeclaration]]":
+    from services.runtime.declaration import DeclarationError
+    from services.runtime.declaration_file import load_all
+
+    settings = Settings()
+    try:
+        return settings, load_all(settings.models)
+    except DeclarationError as error:
+        _fail(str(error))
+
+
+def _say(line: Any) -> None:
+    print(line)  # noqa: T201  # the answer of a command
+
+
+def _fail(line: str) -> NoReturn:
+    sys.exit(line)

@@ -1,0 +1,50 @@
+"""The table of all settings in docs/settings.md, made from `Settings` itself.
+
+``python -m services.operations.settings_page`` writes it again; a test fails when it is out of date.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from services.runtime.settings import ROOT, Settings
+
+PAGE = ROOT / "docs" / "settings.md"
+BEGIN = "<!-- settings: begin, made by python -m services.operations.settings_page -->"
+END = "<!-- settings: end -->"
+
+
+def settings_table() -> str:
+    """Return a Markdown table with one row a setting, in the order of the declaration."""
+    rows = [_row(name, field) for name, field in Settings.model_fields.items()]
+    return "\n".join(["| Variable | Default | Meaning |", "|---|---|---|", *rows])
+
+
+def page_with_table(page: str) -> str:
+    """Return the page with its table replaced; ValueError if it has no place for one."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page needs the lines {BEGIN} and {END}, in this order")
+    return f"{before}{BEGIN}\n{settings_table()}\n{END}{after}"
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    meaning = field.description or ""
+    if get_origin(field.annotation) is Literal:
+        meaning += f" ({', '.join(map(str, get_args(field.annotation)))})"
+    return f"| `DRIFTLINE_{name.upper()}` | {_default(field.default)} | {meaning} |"
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if isinstance(value, Path) and value.is_relative_to(ROOT):
+        value = value.relative_to(ROOT)
+    return "" if value in (None, "") else f"`{value}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page_with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

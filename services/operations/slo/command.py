@@ -1,0 +1,134 @@
+"""``driftline slo rules`` and ``driftline slo status``."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from services.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from services.monitoring.error_budget import Budget
+    from services.runtime.declaration import ModelDeclaration
+
+METRICS_SECONDS_MAX = 5.0
+
+
+def rules(*, output: Path | None = None) -> None:
+    """Write the Prometheus rules of all declared objectives: error shares, budgets, burn rate alerts.
+
+    Args:
+        output: The file; default: standard output.
+    """
+    from services.operations.slo import prometheus_rules as made
+
+    text = made.as_yaml(made.document(_declarations()))
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+def status(*, model: str | None = None, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """Show how much of each error budget is left.
+
+    Accuracy is counted from the drift topic, in event time; latency and availability from the metrics of
+    scoring, since that process has started: over the whole window they are in Prometheus, as
+    driftline:slo_budget:left.
+
+    Args:
+        model: Only of this one.
+        json: Answer with one JSON document.
+    """
+    import msgspec
+
+    found = {name: dict(_budgets(one)) for name, one in _declarations().items() if model in (None, name)}
+    if json:
+        plain = {
+            name: {slo: None if budget is None else _plain(budget) for slo, budget in budgets.items()}
+            for name, budgets in found.items()
+        }
+        print(msgspec.json.encode(plain).decode())  # noqa: T201  # the command's answer
+        return
+    for name, budgets in found.items():
+        for slo, budget in budgets.items():
+            print(f"{name}  {slo:<12}  {_said(budget)}")  # noqa: T201  # as above
+        if not budgets:
+            print(f"{name}  no objectives are declared")  # noqa: T201  # as above
+
+
+def _declarations() -> "Mapping[str, ModelDeclaration]":
+    from services.runtime.declaration import DeclarationError
+    from services.runtime.declaration_file import load_all
+
+    try:
+        return load_all(Settings().models)
+    except DeclarationError as error:
+        sys.exit(str(error))
+
+
+def _budgets(declaration: "ModelDeclaration") -> "Iterator[tuple[str, Budget | None]]":
+    from services.monitoring import error_budget
+
+    for name, objective in error_budget.declared(declaration).items():
+        if name == "accuracy":
+            yield name, _accuracy(declaration)
+        else:
+            yield name, _served(declaration, name, objective.objective, objective.window_days)
+
+
+def _accuracy(declaration: "ModelDeclaration") -> "Budget | None":
+    from kafka.errors import KafkaError
+
+    from services.monitoring import error_budget
+    from services.monitoring.reports import topic_reader
+
+    try:
+        windows = topic_reader.read(Settings(), declaration.name).windows()
+    except (KafkaError, topic_reader.ReportsError) as error:
+        sys.exit(f"driftline slo: Kafka: {error}: try 'driftline check --connect'")
+    end_ms = windows[-1].window_end_ms if windows else time.time_ns() // 1_000_000
+    return error_budget.of_accuracy(declaration, windows, end_ms)
+
+
+def _served(
+    declaration: "ModelDeclaration", name: str, objective: float, window_days: float
+) -> "Budget | None":
+    """Ask the scoring process; None where it does not answer."""
+    import httpx
+
+    from services.monitoring.error_budget import Budget
+    from services.operations.slo import scraped_metrics
+
+    settings = Settings()
+    base = settings.scoring_url or f"http://{settings.host}:{settings.scoring_port}"
+    try:
+        answer = httpx.get(f"{base.rstrip('/')}/metrics", timeout=METRICS_SECONDS_MAX, trust_env=False)
+        answer.raise_for_status()
+    except httpx.HTTPError:
+        return None
+    return Budget(objective, window_days, scraped_metrics.count(answer.text, declaration, name))
+
+
+def _plain(budget: "Budget") -> dict[str, float | int | None]:
+    return {
+        "objective": budget.objective,
+        "window_days": budget.window_days,
+        "good": budget.count.good,
+        "bad": budget.count.bad,
+        "left": budget.left,
+    }
+
+
+def _said(budget: "Budget | None") -> str:
+    if budget is None:
+        return "scoring does not answer"
+    wanted = f"wanted {budget.objective:.4%} in {budget.window_days:g} days".replace("00%", "%")
+    if budget.left is None or budget.bad_share is None:
+        return f"{wanted}; nothing was counted yet"
+    total = budget.count.good + budget.count.bad
+    return f"{wanted}; {budget.count.bad} of {total} were bad; {budget.left:.1%} of the budget left"

@@ -1,0 +1,179 @@
+"""What MLflow is told: the run, the version, the aliases."""
+
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from services.model_registry import mlflow_client, registration
+from services.model_registry.model_inputs import Inputs
+from services.retraining import plots
+from services.retraining.candidate import Candidate
+from services.retraining.dataset import TrainingSet
+from services.runtime.declaration import ModelDeclaration
+from services.runtime.settings import Settings
+from streams import records
+
+ARTIFACT = "candidate.json"
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """A registered candidate with all that its promotion needs; kept in its run, for a restart in between."""
+
+    version: int
+    run_id: str
+    rows: int
+    metrics: dict[str, float]
+    reasons: list[str]
+    """Why gates refuse it."""
+    reference: records.Reference
+
+
+def find(client: Any, model: str, request_id: str) -> Registered | None:
+    """Return the candidate that a request has led to already, before a crash."""
+    for version in client.search_model_versions(f"name='{model}'"):
+        if version.tags.get(mlflow_client.REQUEST_TAG) == request_id:
+            return _restore(client, version)
+    return None
+
+
+def _restore(client: Any, version: Any) -> Registered:
+    with tempfile.TemporaryDirectory(prefix="driftline-run-") as folder:
+        path = client.download_artifacts(version.run_id, ARTIFACT, folder)
+        kept = msgspec.json.decode(Path(path).read_bytes(), type=Registered)
+    return with_version(kept, int(version.version))
+
+
+def with_version(registered: Registered, version: int) -> Registered:
+    """Return the same with the version that the registry gave."""
+    reference = msgspec.structs.replace(registered.reference, version=version)
+    return msgspec.structs.replace(registered, version=version, reference=reference)
+
+
+class Run:
+    """One MLflow run of one request. As a context it ends the run, as failed after an error."""
+
+    def __init__(self, client: Any, settings: Settings, request: records.RetrainingRequested) -> None:
+        """Begin the run in the experiment named after the model."""
+        self._client = client
+        self._request = request
+        tags = {
+            mlflow_client.REQUEST_TAG: request.request_id,
+            "driftline.trigger": request.trigger,
+            "driftline.requested_at_ms": str(request.requested_at_ms),
+            "driftline.reason": request.reason,
+            "driftline.evidence": ", ".join(alarm.alarm_id for alarm in request.evidence),
+        }
+        if request.train_from_ms is not None:
+            tags["driftline.advised_from_ms"] = str(request.train_from_ms)
+        run = client.create_run(
+            mlflow_client.experiment_id(client, request.model), run_name=request.request_id, tags=tags
+        )
+        self.run_id: str = run.info.run_id
+        self._info = run.info
+        self._settings = settings
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if error is not None:
+            self._client.set_tag(self.run_id, "driftline.error", str(error)[:5000])
+        self._client.set_terminated(self.run_id, "FAILED" if kind else "FINISHED")
+
+    def log(
+        self,
+        candidate: Candidate,
+        data: TrainingSet,
+        declaration: ModelDeclaration,
+        offsets: Mapping[str, list[int]],
+        reasons: list[str],
+    ) -> None:
+        """Log parameters, metrics, the version of the data and what the gates said, in one request."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        now_ms = time.time_ns() // 1_000_000
+        parameters = {**_parameters(candidate.estimator), "holdout_days": declaration.retraining.holdout_days}
+        parameters |= {"refit": declaration.retraining.refit, "rows": data.version.rows}
+        tags = {
+            "driftline.data.tables": " ".join(
+                f"{name}@{version}" for name, version in data.version.tables.items()
+            ),
+            "driftline.data.sha256": data.version.sha256,
+            "driftline.data.first_event_ms": str(data.version.first_event_ms),
+            "driftline.data.last_event_ms": str(data.version.last_event_ms),
+            "driftline.data.offsets": msgspec.json.encode(offsets).decode(),
+            "driftline.feature_service": declaration.features.service,
+            "driftline.gates": "; ".join(reasons) or "passed",
+        }
+        self._client.log_batch(
+            self.run_id,
+            metrics=[Metric(name, value, now_ms, 0) for name, value in metrics_of(candidate).items()],
+            params=[Param(name, str(value)) for name, value in parameters.items()],
+            tags=[RunTag(name, value) for name, value in tags.items()],
+        )
+
+    def register(
+        self, candidate: Candidate, declaration: ModelDeclaration, given: Inputs, kept: Registered
+    ) -> int:
+        """Upload model, picture and the facts of the promotion; return the new version.
+
+        The version comes last and carries the request's id from its first moment: either all is there,
+        or a restart begins anew.
+        """
+        with tempfile.TemporaryDirectory(prefix="driftline-candidate-") as name:
+            folder = Path(name)
+            tags = registration.seal_estimator(
+                self._settings,
+                declaration,
+                given,
+                candidate.estimator,
+                candidate.examples,
+                folder / registration.FOLDER,
+            )
+            plots.save(
+                candidate, f"{self._request.model}: {self._request.request_id}", folder / "held_out.png"
+            )
+            (folder / ARTIFACT).write_bytes(msgspec.json.encode(kept))
+            self._client.log_artifacts(self.run_id, str(folder))
+        tags[mlflow_client.REQUEST_TAG] = self._request.request_id
+        return registration.create(self._client, self._request.model, self._info, tags)
+
+
+def metrics_of(candidate: Candidate) -> dict[str, float]:
+    """Return the metrics on the held-out rows, the champion's with a prefix."""
+    rival = candidate.champion.named("champion_") if candidate.champion else {}
+    return candidate.metrics.named() | rival
+
+
+def promote(client: Any, declaration: ModelDeclaration, version: int) -> None:
+    """Move the alias champion; a second call changes nothing."""
+    before = mlflow_client.version_of(client, declaration.name, mlflow_client.CHAMPION)
+    if before == version:
+        return
+    if before is not None:
+        client.set_registered_model_alias(declaration.name, mlflow_client.PREVIOUS, str(before))
+    elif declaration.rollout.keep_first_as_shadow:
+        client.set_registered_model_alias(
+            declaration.name, declaration.rollout.keep_first_as_shadow, str(version)
+        )
+    client.set_registered_model_alias(declaration.name, mlflow_client.CHAMPION, str(version))
+
+
+def refuse(client: Any, declaration: ModelDeclaration, version: int) -> None:
+    """Point the alias challenger at a candidate that did not pass."""
+    client.set_registered_model_alias(declaration.name, mlflow_client.CHALLENGER, str(version))
+
+
+def _parameters(estimator: Any) -> dict[str, Any]:
+    """Return the simple parameters of the last step, the one that learns."""
+    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    simple = {
+        name: value
+        for name, value in last.get_params(deep=False).items()
+        if isinstance(value, int | float | str)
+    }
+    return {"estimator": type(last).__name__, **simple}

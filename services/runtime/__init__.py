@@ -1,0 +1,1 @@
+"""What every process needs: settings, the declaration of a model, Kafka, Redis, HTTP, metrics, logs."""

@@ -1,0 +1,104 @@
+"""Read ``models/<name>/model.yaml``: an error names file, line and column, and all errors come at once."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from services.runtime.declaration import FILE, DeclarationError, ModelDeclaration
+
+
+def load(path: Path) -> ModelDeclaration:
+    """Read one model.yaml; raise `DeclarationError` that lists every fault with its place."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    if not path.is_file():
+        raise DeclarationError(f"{path}: no such file; a model is a folder with a model.yaml")
+    try:
+        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
+        raise DeclarationError(f"{path}:{place}: {getattr(error, 'problem', error)}") from error
+    try:
+        return ModelDeclaration.model_validate(document)
+    except ValidationError as error:
+        lines = [_describe(path, document, detail) for detail in error.errors()]
+        raise DeclarationError("\n".join(lines)) from error
+
+
+def load_all(folder: Path) -> dict[str, ModelDeclaration]:
+    """Read every declaration below a folder, by model name."""
+    paths = sorted(folder.glob(f"*/{FILE}"))
+    if not paths:
+        raise DeclarationError(f"{folder}: no model found; a model is a folder with a model.yaml")
+    declarations, faults = {}, []
+    for path in paths:
+        try:
+            declarations[path.parent.name] = load_named(path)
+        except DeclarationError as error:
+            faults.append(str(error))
+    if faults:
+        raise DeclarationError("\n".join(faults))
+    return declarations
+
+
+def load_named(path: Path) -> ModelDeclaration:
+    """Read one model.yaml that stands in the folder of its name; raise `DeclarationError`."""
+    declaration = load(path)
+    if declaration.name != path.parent.name:
+        raise DeclarationError(
+            f"{path}: name is {declaration.name!r}, but the folder is {path.parent.name!r}"
+        )
+    return declaration
+
+
+def _describe(path: Path, document: Any, detail: ErrorDetails) -> str:
+    place = [part for part in detail["loc"] if part != "__root__"]
+    message = detail["msg"].removeprefix("Value error, ")
+    line, column = _position(document, place or _named_place(message))
+    if detail["type"] == "extra_forbidden":
+        message = "unknown setting" + _suggestion(place)
+    dotted = ".".join(map(str, place)) or "model"
+    return f"{path}:{line}:{column}: {dotted}: {message}"
+
+
+def _named_place(message: str) -> list[str]:
+    """Return the setting that a message about several begins with: "features.from_request names ..."."""
+    return re.split(r"[: ]", message, maxsplit=1)[0].split(".")
+
+
+def _position(node: Any, place: Sequence[int | str]) -> tuple[int, int]:
+    """Find the line and column, counted from 1, of the deepest part of the path that exists."""
+    line, column = 0, 0
+    for part in place:
+        marks = getattr(node, "lc", None)
+        if marks is None or not isinstance(node, dict | list):
+            break
+        if isinstance(node, dict):  # YAML's keys may be numbers, which stand for names here
+            part = next((key for key in node if str(key) == str(part)), part)  # noqa: PLW2901  # the same key
+        present = part in node if isinstance(node, dict) else isinstance(part, int) and part < len(node)
+        if not present:
+            break
+        line, column = marks.key(part) if isinstance(node, dict) else marks.item(part)
+        node = node[part]  # type: ignore[index]  # a key of this very node
+    return line + 1, column + 1
+
+
+def _suggestion(place: Sequence[int | str]) -> str:
+    """Suggest the nearest setting of the section in which an unknown one stands."""
+    section: Any = ModelDeclaration
+    for part in place[:-1]:
+        by_name = get_origin(section) is dict
+        annotation = get_args(section)[1] if by_name else section.model_fields[str(part)].annotation
+        optional = get_origin(annotation) is UnionType  # a section that may be missing
+        section = get_args(annotation)[0] if optional else annotation
+    names = [field.alias or name for name, field in section.model_fields.items()]
+    near = difflib.get_close_matches(str(place[-1]), names, n=1)
+    return f" (did you mean {near[0]}?)" if near else f"; known are {', '.join(names)}"

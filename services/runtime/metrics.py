@@ -1,0 +1,287 @@
+"""Every metric of every process, and the logging. Times in seconds, sizes in bytes, labels bounded.
+
+Gauges of scoring say how the values of several workers become one (``multiprocess_mode``).
+"""
+
+import os
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+if TYPE_CHECKING:
+    from streams.batches import Observer
+
+_LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+PREDICTIONS = Counter("driftline_predictions", "Requests answered", ["model", "version", "outcome"])
+PREDICTIONS_UNLOGGED = Counter(
+    "driftline_predictions_unlogged", "Answers over HTTP that are missing in the predictions topic", ["model"]
+)
+REQUESTS_UNANSWERED = Counter(
+    "driftline_requests_unanswered",
+    "Requests that got no answer through no fault of their own",
+    ["model", "channel"],
+)
+PREDICTION_DURATION = Histogram(
+    "driftline_prediction_duration_seconds",
+    "From receiving a slice or an HTTP request to its acknowledged answer",
+    ["model", "channel"],
+    buckets=_LATENCY_BUCKETS,
+)
+SCORING_STAGE_DURATION = Histogram(
+    "driftline_scoring_stage_seconds",
+    "What of a slice's time went into decode, features, predict and write",
+    ["model", "stage"],
+    buckets=_LATENCY_BUCKETS,
+)
+EVENT_AGE = Gauge(
+    "driftline_event_age_seconds",
+    "Wall time minus event time of the newest answered request",
+    ["model"],
+    multiprocess_mode="livemostrecent",
+)
+RATE_LIMIT_ALONE = Gauge(
+    "driftline_rate_limit_alone",
+    "1 while Redis is away and each process keeps to its share of the rate of HTTP requests by itself",
+    multiprocess_mode="livemax",
+)
+MODEL_INFO = Gauge(
+    "driftline_model_info",
+    "1 for each arm that scores now",
+    ["model", "arm", "version"],
+    multiprocess_mode="livemax",
+)
+MODEL_LOAD_FAILURES = Counter("driftline_model_load_failures", "Versions that could not be loaded", ["model"])
+MODELS_LOADED = Gauge("driftline_models_loaded", "Versions held in memory", multiprocess_mode="livesum")
+MODELS_LOADED_BYTES = Gauge(
+    "driftline_models_loaded_bytes", "About how much memory they take", multiprocess_mode="livesum"
+)
+MODELS_EVICTED = Counter("driftline_models_evicted", "Versions that made room for others")
+MODELS_BROKEN = Gauge(
+    "driftline_models_broken",
+    "1 for each declared model that cannot be served as declared",
+    ["model"],
+    multiprocess_mode="livemax",
+)
+SHADOWS_DROPPED = Counter(
+    "driftline_shadows_dropped", "Slices without the scores of a shadow", ["model", "arm", "reason"]
+)
+FEATURES_MISSING = Counter(
+    "driftline_features_missing", "Feature values served as null", ["model", "feature"]
+)
+FEATURES_BEYOND_RETENTION = Counter(
+    "driftline_features_beyond_retention",
+    "Requests for an event time that some view no longer holds",
+    ["model"],
+)
+FEATURES_LAG = Gauge(
+    "driftline_features_lag_seconds",
+    "Event time by which the slowest view was behind",
+    ["model"],
+    multiprocess_mode="livemax",
+)
+
+SLICE_RECORDS = Histogram(
+    "driftline_slice_records",
+    "Records in a slice",
+    ["service"],
+    buckets=(1, 10, 50, 100, 250, 500, 1000, 2000, 5000),
+)
+SLICE_RETRIES = Counter("driftline_slice_retries", "Slices handled again after an error", ["service"])
+IN_FLIGHT_BYTES = Gauge(
+    "driftline_in_flight_bytes",
+    "Bytes fetched and not yet acknowledged",
+    ["group"],
+    multiprocess_mode="livesum",
+)
+CONSUMER_LAG = Gauge(
+    "driftline_consumer_lag_records",
+    "Records behind the end of the partition",
+    ["group", "topic", "partition"],
+    multiprocess_mode="livemostrecent",
+)
+DEAD_LETTERS = Counter("driftline_dead_letters", "Records sent to the dead letters", ["service", "topic"])
+
+FEATURE_ROWS = Counter("driftline_feature_rows", "Rows written to the online store", ["view"])
+FEATURE_EVENTS = Counter(
+    "driftline_feature_events", "Source events by what became of them", ["view", "result"]
+)
+FEATURE_WATERMARK = Gauge(
+    "driftline_feature_watermark_seconds", "Event time up to which the view is complete", ["view"]
+)
+FEATURE_IDLE_PARTITIONS = Gauge(
+    "driftline_feature_idle_partitions",
+    "Source partitions without a record for as long as the source declares",
+    ["topic"],
+)
+
+FEATURE_REFUSALS = Counter(
+    "driftline_feature_refusals", "Writes refused because something else was stored", ["view"]
+)
+FEATURE_GENERATIONS = Counter(
+    "driftline_feature_generations", "Generations of a view begun by this process", ["view", "reason"]
+)
+FEATURE_BUILD_RECORDS = Gauge(
+    "driftline_feature_build_records", "Records still to be read again until the view has caught up", ["view"]
+)
+FEATURE_RECORDS_REMOVED = Gauge(
+    "driftline_feature_records_removed",
+    "Records that the broker had removed before the view was built from them",
+    ["view", "partition"],
+)
+
+SKEW_REQUESTS = Counter(
+    "driftline_skew_requests", "Sampled predictions by whether they could be recomputed", ["model", "result"]
+)
+SKEW_VALUES = Counter(
+    "driftline_skew_values",
+    "Served feature values against the recomputed ones",
+    ["model", "feature", "result"],
+)
+SKEW_DISTANCE = Gauge(
+    "driftline_skew_distance_max",
+    "Largest absolute difference of a served from a recomputed value",
+    ["model", "feature"],
+)
+SKEW_SMAPE = Gauge(
+    "driftline_skew_smape_ratio",
+    "Symmetric mean absolute percentage error of the served values, 0 to 2",
+    ["model", "feature"],
+)
+SKEW_CHECKED_UNTIL = Gauge(
+    "driftline_skew_checked_until_seconds", "Event time of the newest recomputed prediction", ["model"]
+)
+
+DRIFT_EFFECT = Gauge(
+    "driftline_drift_effect", "Population stability index of the last window", ["model", "feature"]
+)
+DRIFT_EVIDENCE = Gauge(
+    "driftline_drift_evidence", "-log10 of the p-value of the last window", ["model", "feature"]
+)
+DRIFT_FAULTS = Gauge(
+    "driftline_drift_faults_ratio",
+    "Share of a feature's values in the last window that were not as declared",
+    ["model", "feature", "fault"],
+)
+DRIFT_ALARMS = Counter("driftline_drift_alarms", "Alarms raised", ["model", "kind"])
+DRIFT_RECORDS = Counter(
+    "driftline_drift_records", "Drift's input records by what became of them", ["model", "input", "result"]
+)
+DRIFT_GATHERED = Counter(
+    "driftline_drift_gathered_records",
+    "Records that gathering workers wrote into slices, repeats and heartbeats among them",
+    ["model", "input"],
+)
+DRIFT_REQUESTS = Counter("driftline_drift_requests", "Retrainings that drift asked for", ["model"])
+DRIFT_WATERMARK = Gauge(
+    "driftline_drift_watermark_seconds", "Event time up to which drift has processed everything", ["model"]
+)
+DRIFT_PENDING = Gauge("driftline_drift_pending", "Predictions whose label horizon has not passed", ["model"])
+DRIFT_SNAPSHOT_BYTES = Gauge("driftline_drift_snapshot_bytes", "Size of the last snapshot", ["model"])
+LABEL_COVERAGE = Gauge(
+    "driftline_label_coverage_ratio",
+    "Share with a label, of the predictions whose horizon passed in the last window",
+    ["model"],
+)
+COHORT_MATURITY = Gauge(
+    "driftline_cohort_maturity_ratio",
+    "Share of the labels expected that have come, of the predictions of the last closed window",
+    ["model"],
+)
+PERFORMANCE = Gauge(
+    "driftline_performance",
+    "Realised mean over the predictions of the latest window whose labels are mature",
+    ["model", "measure", "segment"],
+)
+PERFORMANCE_RUNNING = Gauge(
+    "driftline_performance_running",
+    "Mean since the champion's promotion, and the ends of its 95 % interval at all times together",
+    ["model", "measure", "segment", "bound"],
+)
+ESTIMATED_PERFORMANCE = Gauge(
+    "driftline_estimated_performance",
+    "Expected mean over the predictions of the last closed window, before their labels",
+    ["model", "measure", "segment"],
+)
+ESTIMATED_GAP = Gauge(
+    "driftline_estimated_gap",
+    "Realised minus estimated, of the latest window whose labels are mature",
+    ["model", "measure"],
+)
+ESTIMATED_ERROR = Gauge(
+    "driftline_estimated_error",
+    "Largest gap of the judged measure over a block of windows of late: what estimates are trusted by",
+    ["model", "measure"],
+)
+LABELS = Counter("driftline_labels", "Labels by what became of them", ["model", "result"])
+JUDGED = Counter(
+    "driftline_judged",
+    "Windows, and answers with a label, by whether they met the declared objective",
+    ["model", "measure", "result"],
+)
+LOG_LOSS = Gauge("driftline_log_loss", "Realised log loss of the last window", ["model", "arm"])
+
+LEARNING_LABELS = Counter(
+    "driftline_learning_labels", "Labels of learning models by what became of them", ["model", "result"]
+)
+LEARNING_LOSS = Gauge(
+    "driftline_learning_loss",
+    "Mean loss of the served answers whose label came in the last interval: absolute error, or log loss",
+    ["model"],
+)
+LEARNING_VERSION = Gauge("driftline_learning_version", "The latest published version", ["model"])
+LEARNING_WATERMARK = Gauge(
+    "driftline_learning_watermark_seconds", "Event time up to which all labels were taken", ["model"]
+)
+LEARNING_PENDING = Gauge(
+    "driftline_learning_pending", "Predictions whose label horizon has not passed", ["model"]
+)
+LEARNING_STATE_BYTES = Gauge(
+    "driftline_learning_state_bytes",
+    "Size of the latest record: the published model, or the checkpoint",
+    ["model", "record"],
+)
+
+NOTIFICATIONS = Counter(
+    "driftline_notifications", "Messages to a destination by what became of them", ["destination", "result"]
+)
+ALERTS_STANDING = Gauge("driftline_alerts_standing", "Alarms that stand", ["model"])
+ALERTS_SILENCED = Gauge("driftline_alerts_silenced", "Alarms that stand and are silenced")
+ALERTS_STALE = Gauge(
+    "driftline_alerts_stale", "Alerts that were too old to tell anybody, since this process has started"
+)
+
+ARCHIVED_ROWS = Counter("driftline_archived_rows", "Rows committed to the archive", ["table"])
+RETRAININGS = Counter("driftline_retrainings", "Retrainings by trigger and result", ["trigger", "result"])
+RETRAINING_DURATION = Histogram(
+    "driftline_retraining_duration_seconds",
+    "From the request to its result",
+    buckets=(1, 5, 10, 30, 60, 300, 1800, 7200),
+)
+
+
+_IS_WORKER = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+"""As this process was started: Feast sets the variable when it is imported, behind these metrics."""
+
+
+def exposition() -> bytes:
+    """Return all metrics in Prometheus' text form: those of all workers, where several share a port."""
+    if not _IS_WORKER:
+        return generate_latest()
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # has no types
+    return generate_latest(registry)
+
+
+def slice_observer(service: str, group: str) -> "Observer":
+    """Report what the batch engine does for a consumer group of a service."""
+    from streams.batches import Observer
+
+    return Observer(
+        on_slice=SLICE_RECORDS.labels(service).observe,
+        on_retry=SLICE_RETRIES.labels(service).inc,
+        on_in_flight=IN_FLIGHT_BYTES.labels(group).set,
+        on_lag=lambda topic, partition, records: CONSUMER_LAG.labels(group, topic, str(partition)).set(
+            records
+        ),
+    )

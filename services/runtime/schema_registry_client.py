@@ -1,0 +1,99 @@
+"""The schema registry: how it is reached, and whether its schemas fit what is declared."""
+
+import functools
+from typing import Any
+
+from services.runtime.declaration import DeclarationError
+from services.runtime.settings import Settings
+from streams.schemas import Encoding, Registered, RegistryAwayError, Schema
+
+REQUEST_SECONDS_MAX = 2.0
+RETRIES_MAX = 1
+"""Of one request; then what needs it is tried again as a whole, after a pause. A process that stops waits for
+both, within its ten seconds."""
+RETRY_MS = 100
+_UNKNOWN = 404
+_REFUSED = (409, 422)
+"""Of a schema that is not compatible with those before it, or is none."""
+
+
+class _RefusedError(Exception):
+    """The registry does not take a schema."""
+
+
+class ConfluentRegistry:
+    """A registry that speaks Confluent's API, as Karapace, Apicurio and Redpanda do, too."""
+
+    def __init__(self, client: Any, place: str) -> None:
+        """Take Confluent's client, and where it asks."""
+        self._client = client
+        self._place = place
+
+    def schema(self, schema_id: int) -> Schema | None:
+        """Return a schema; None if the registry does not know the id."""
+        found = self._ask(self._client.get_schema, schema_id)
+        return None if found is None else _schema(found)
+
+    def latest(self, subject: str) -> Registered | None:
+        """Return the latest version of a subject; None if there is no such subject."""
+        found = self._ask(self._client.get_latest_version, subject)
+        return found and Registered(found.schema_id, found.version, _schema(found.schema))
+
+    def register(self, subject: str, schema: Schema) -> str | None:
+        """Add a version to a subject unless it has it already; return why it cannot be, or None."""
+        from confluent_kafka.schema_registry import Schema as Theirs
+
+        try:
+            self._ask(self._client.register_schema, subject, Theirs(schema.text, schema.kind))
+        except _RefusedError as error:
+            return str(error)
+        return None
+
+    def _ask(self, function: Any, *arguments: Any) -> Any:
+        """Call the client; return None for what is not there."""
+        from confluent_kafka.schema_registry import SchemaRegistryError
+
+        try:
+            return function(*arguments)
+        except SchemaRegistryError as error:
+            if error.http_status_code == _UNKNOWN:
+                return None
+            if error.http_status_code in _REFUSED:
+                raise _RefusedError(error.error_message) from error
+            raise RegistryAwayError(f"the schema registry at {self._place}: {error}") from error
+        except Exception as error:  # of its HTTP client, which it does not name
+            raise RegistryAwayError(
+                f"the schema registry does not answer at {self._place} ({error!r}): check "
+                "DRIFTLINE_SCHEMA_REGISTRY_URL"
+            ) from error
+
+
+def _schema(found: Any) -> Schema:
+    return Schema(found.schema_type or Encoding.AVRO.kind, found.schema_str, bool(found.references))
+
+
+@functools.cache
+def connect(settings: Settings) -> ConfluentRegistry | None:
+    """Return the installation's registry, None where there is none; `DeclarationError` without its client."""
+    if not settings.schema_registry_url:
+        return None
+    try:
+        from confluent_kafka.schema_registry import SchemaRegistryClient
+    except ImportError as error:
+        raise DeclarationError(
+            "DRIFTLINE_SCHEMA_REGISTRY_URL needs the optional packages: driftline[registry]"
+        ) from error
+    options: dict[str, Any] = {
+        "url": settings.schema_registry_url,
+        "timeout": REQUEST_SECONDS_MAX,
+        "max.retries": RETRIES_MAX,
+        "retries.wait.ms": RETRY_MS,
+        "retries.max.wait.ms": RETRY_MS,
+        "cache.latest.ttl.sec": 1,
+    }
+    if settings.schema_registry_username:
+        secret = settings.schema_registry_password.get_secret_value()
+        options["basic.auth.user.info"] = f"{settings.schema_registry_username}:{secret}"
+    if settings.schema_registry_cafile:
+        options["ssl.ca.location"] = str(settings.schema_registry_cafile)
+    return ConfluentRegistry(SchemaRegistryClient(options), settings.schema_registry_url)

@@ -1,0 +1,37 @@
+"""Times and durations as people write them. Pure."""
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+
+_UNITS_MS: Mapping[str, int] = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION = re.compile(r"([1-9]\d{0,8})([smhd])")
+
+
+def duration_ms(text: str) -> int:
+    """Return the milliseconds of a duration; ValueError with what can be written.
+
+    >>> duration_ms("2h")
+    7200000
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"cannot read {text!r}: write a number and one of s, m, h, d, as in 2h")
+    return int(match[1]) * _UNITS_MS[match[2]]
+
+
+def time_ms(text: str) -> int:
+    """Read a day or a time, UTC where no offset is given; ValueError with what can be written.
+
+    >>> time_ms("1970-01-02")
+    86400000
+    """
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"cannot read the time {text!r}: write it as 2013-07-03 or 2013-07-03T12:00"
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=dt.UTC)
+    return round(moment.timestamp() * 1000)

@@ -1,0 +1,1 @@
+"""HTTP: the server, tokens, rate limits, request ids."""

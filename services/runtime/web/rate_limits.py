@@ -1,0 +1,220 @@
+"""How often each caller may ask: one bucket for all processes of an installation, wherever they run.
+
+The bucket is in Redis. A process takes tokens from it in small leases and gives them out by itself, so that a
+request waits for Redis only when a lease ends, and hardly ever where many are let through.
+
+Guarantee: n processes let through, in any span of s seconds, at most ``rate * (s + 1)`` requests of a caller,
+and what they had leased before: n times 1.5 leases at most, of a tenth of a second's tokens each, or of one.
+While Redis is away each process keeps to its share of the rate by itself: then the bound holds for each port,
+and when it goes away, once more a burst of each process is let through.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from services.runtime import metrics, redis_clients
+
+if TYPE_CHECKING:
+    from services.runtime.settings import Settings
+
+log = structlog.get_logger()
+
+CALLERS_MAX = 10_000
+"""Callers remembered: one for each token, or for each address where no token is asked for."""
+LEASES_PER_SECOND = 10
+LEASE_SECONDS_MAX = 1.0
+"""After which what is left of a lease is given up."""
+PREFETCHED_TOKENS_MIN = 4
+"""Of a lease that is fetched before it is needed: what is kept of a smaller one would lack elsewhere."""
+REFUSED_SECONDS_MIN = 0.02
+"""Between two questions of a caller for whom there was nothing: a flood must not become one of Redis."""
+LEND_SECONDS_MAX = 0.2
+"""Redis answers within a millisecond; past this a request is not to wait for it."""
+ALONE_SECONDS = 1.0
+"""After which Redis is asked again."""
+LENDING_MAX = 8
+"""Leases that are asked for at once."""
+ATTEMPTS_MAX = 8
+"""Leases of which others may take all before a request is turned away."""
+KEY = "driftline:rate:"
+
+Lend = Callable[[bytes, int], Awaitable[tuple[int, float]]]
+"""Takes at most so many tokens of a caller; returns how many, and if none, the seconds until one is there."""
+
+_LEND = """
+local rate, burst, wanted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
+local kept = redis.call('HMGET', KEYS[1], 'left', 'at')
+local left, at = tonumber(kept[1]) or burst, tonumber(kept[2]) or now
+left = math.min(burst, left + math.max(0, now - at) * rate)
+local granted = math.min(wanted, math.floor(left))
+redis.call('HSET', KEYS[1], 'left', string.format('%.9f', left - granted), 'at', string.format('%.6f', now))
+redis.call('PEXPIRE', KEYS[1], math.ceil(1000 * burst / rate) + 1000)
+return {granted, granted > 0 and '0' or string.format('%.6f', (1 - left) / rate)}
+"""
+
+
+class Limit(Protocol):
+    """A rate for each caller."""
+
+    async def take(self, caller: bytes) -> float:
+        """Count a request; return 0, or the seconds after which one would be let through."""
+
+
+class RateLimit:
+    """A token bucket for each caller: one second's requests at once, then as they are due again."""
+
+    def __init__(self, requests_per_second_max: float) -> None:
+        """Let so many through, at least one at once."""
+        self._rate = requests_per_second_max
+        self._burst = max(1.0, requests_per_second_max)
+        self._callers: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+        """What is left, and when that was; the caller who asked longest ago comes first."""
+
+    def take(self, caller: bytes, now_seconds: float) -> float:
+        """Count a request; return 0, or the seconds after which one would be let through.
+
+        A forgotten caller starts with a full bucket: whoever is forgotten has not asked for longest.
+        """
+        left, then_seconds = self._callers.pop(caller, (self._burst, now_seconds))
+        left = min(self._burst, left + (now_seconds - then_seconds) * self._rate)
+        wait_seconds = 0.0 if left >= 1 else (1 - left) / self._rate
+        self._callers[caller] = (left if wait_seconds else left - 1, now_seconds)
+        if len(self._callers) > CALLERS_MAX:
+            self._callers.popitem(last=False)
+        return wait_seconds
+
+
+class _Account:
+    """What a process knows of one caller."""
+
+    __slots__ = ("borrowing", "expires_seconds", "refused_seconds", "tokens")
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.expires_seconds = 0.0
+        self.refused_seconds = 0.0
+        """Until then there is none in the bucket either."""
+        self.borrowing: asyncio.Task[None] | None = None
+
+
+class SharedLimit:
+    """One process's part in the buckets of all."""
+
+    def __init__(
+        self,
+        requests_per_second_max: float,
+        lend: Lend,
+        *,
+        share: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take part.
+
+        Args:
+            requests_per_second_max: Of each caller, over all processes.
+            lend: Takes tokens from the bucket of all; see `lender`.
+            share: Of the rate, that this process keeps to by itself while the bucket is away.
+            clock: In seconds.
+        """
+        self._lease = max(1, int(requests_per_second_max / LEASES_PER_SECOND))
+        self._wait_seconds = 1 / requests_per_second_max
+        self._lend = lend
+        self._alone = RateLimit(requests_per_second_max * share)
+        self._alone_until_seconds: float | None = None
+        self._clock = clock
+        self._accounts: OrderedDict[bytes, _Account] = OrderedDict()
+        self._lending = asyncio.Semaphore(LENDING_MAX)
+
+    async def take(self, caller: bytes) -> float:
+        """Count a request; return 0, or the seconds after which one would be let through."""
+        account = self._account(caller)
+        for _ in range(ATTEMPTS_MAX):
+            now = self._clock()
+            if self._alone_until_seconds is not None and now < self._alone_until_seconds:
+                return self._alone.take(caller, now)
+            if now >= account.expires_seconds:
+                account.tokens = 0
+            if account.tokens:
+                account.tokens -= 1
+                is_low = account.tokens < self._lease / 2 and now >= account.refused_seconds
+                if is_low and self._lease >= PREFETCHED_TOKENS_MIN:
+                    self._borrow(caller, account)
+                return 0.0
+            if now < account.refused_seconds:
+                return account.refused_seconds - now
+            await asyncio.shield(self._borrow(caller, account))
+        return self._wait_seconds
+
+    def _account(self, caller: bytes) -> _Account:
+        account = self._accounts.pop(caller, None) or _Account()
+        self._accounts[caller] = account
+        if len(self._accounts) > CALLERS_MAX:
+            self._accounts.popitem(last=False)
+        return account
+
+    def _borrow(self, caller: bytes, account: _Account) -> asyncio.Task[None]:
+        """Ask for a lease, unless that is being done."""
+        if account.borrowing is None:
+            account.borrowing = asyncio.create_task(self._ask(caller, account))
+        return account.borrowing
+
+    async def _ask(self, caller: bytes, account: _Account) -> None:
+        try:
+            async with asyncio.timeout(LEND_SECONDS_MAX), self._lending:
+                granted, wait_seconds = await self._lend(caller, self._lease)
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with Redis, requests go on
+            self._be_alone(error)
+        else:
+            self._be_together()
+            now = self._clock()
+            account.tokens += granted
+            account.expires_seconds = now + LEASE_SECONDS_MAX
+            account.refused_seconds = 0.0 if granted else now + max(wait_seconds, REFUSED_SECONDS_MIN)
+        finally:
+            account.borrowing = None
+
+    def _be_alone(self, error: Exception) -> None:
+        if self._alone_until_seconds is None:
+            log.warning("rate_limit.alone", error=repr(error))
+            metrics.RATE_LIMIT_ALONE.set(1)
+        self._alone_until_seconds = self._clock() + ALONE_SECONDS
+
+    def _be_together(self) -> None:
+        if self._alone_until_seconds is not None:
+            log.info("rate_limit.shared_again")
+            metrics.RATE_LIMIT_ALONE.set(0)
+        self._alone_until_seconds = None
+
+
+def lender(client: Any, requests_per_second_max: float) -> Lend:
+    """Return what takes tokens from the buckets in a Redis server or cluster, by a `redis.asyncio` client."""
+    burst = max(1.0, requests_per_second_max)
+
+    async def lend(caller: bytes, count: int) -> tuple[int, float]:
+        key = KEY + hashlib.sha256(caller).hexdigest()  # which tells no address to who reads it
+        granted, wait_seconds = await client.eval(_LEND, 1, key, requests_per_second_max, burst, count)
+        return int(granted), float(wait_seconds)
+
+    return lend
+
+
+def shared(settings: "Settings", *, workers: int) -> tuple[SharedLimit | None, Any]:
+    """Return the limit of an installation, None where there is none, and the client to be closed behind it.
+
+    Args:
+        settings: With the rate and Redis.
+        workers: Processes behind the port of this one, itself included.
+    """
+    if not settings.requests_per_second_max:
+        return None, None
+    client = redis_clients.connect(settings)
+    lend = lender(client, settings.requests_per_second_max)
+    return SharedLimit(settings.requests_per_second_max, lend, share=1 / workers), client

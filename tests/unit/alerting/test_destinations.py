@@ -1,0 +1,70 @@
+"""Where alerts go: read from the settings, and never shown."""
+
+import pytest
+from pydantic import SecretStr
+
+from services.alerting import destinations
+from services.alerting.destinations import DestinationsError
+from services.operations.check import alert_summaries
+from services.runtime.declaration import ModelDeclaration
+from services.runtime.settings import Settings
+from tests.unit.drift import world
+
+SECRET = "s3cr3t"
+
+
+def settings(text: str = "", path=None) -> Settings:
+    changes = {"alert_destinations": SecretStr(text), "alert_destinations_file": path}
+    return Settings().model_copy(update=changes)
+
+
+def declaration(*names: str) -> ModelDeclaration:
+    routes = [{"to": name} for name in names]
+    return ModelDeclaration.model_validate(world.document() | {"alerts": {"routes": routes}})
+
+
+def test_setting_and_file_are_read_together(tmp_path):
+    path = tmp_path / "destinations"
+    path.write_text(f"# whom to tell\noncall=pagerduty://{SECRET}@key\n\nmail=mailto://a\n")
+    found = destinations.load(settings(f"mail=json://x/{SECRET}?a=b  team=slack://{SECRET}", path))
+    assert found == {
+        "oncall": f"pagerduty://{SECRET}@key", "mail": f"json://x/{SECRET}?a=b", "team": f"slack://{SECRET}",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [f"slack://{SECRET}", f"Bad Name=slack://{SECRET}", f"oncall={SECRET}"])
+def test_what_cannot_be_read_is_named_by_its_place_and_not_by_its_secret(text, tmp_path):
+    with pytest.raises(DestinationsError, match=r"DRIFTLINE_ALERT_DESTINATIONS: entry [12]") as caught:
+        destinations.load(settings(text))
+    assert SECRET not in str(caught.value)
+    with pytest.raises(DestinationsError, match="cannot be read: No such file"):
+        destinations.load(settings(path=tmp_path / "nothing"))
+
+
+def test_check_says_who_is_told_and_shows_no_secret():
+    (line,) = alert_summaries(
+        settings(f"oncall=json://user:{SECRET}@host/{SECRET}"), {"m": declaration("oncall", "oncall")}
+    )
+    assert line == "alerts of m go to oncall (json://…)"
+    (line,) = alert_summaries(settings(), {"m": declaration("oncall")})
+    assert line == "alerts of m go to nobody: no destinations"
+    assert alert_summaries(settings(), {"m": declaration()}) == []
+
+
+def test_check_names_a_route_that_leads_nowhere():
+    with pytest.raises(DestinationsError, match="no destination is called oncal; "):
+        alert_summaries(settings("oncall=json://x"), {"m": declaration("oncal")})
+
+
+@pytest.mark.parametrize(
+    ("alerts", "fault"),
+    [
+        ({"routes": [{"to": "a", "kinds": ["drfit"]}]}, "'drfit' is none; known are feature"),
+        ({"routes": [{"to": "A b"}]}, "String should match pattern"),
+        ({"repeat_after_hours": 0}, "greater than or equal to 0.1"),
+        ({"routes": [{"to": "a", "url": "slack://x"}]}, "Extra inputs are not permitted"),
+    ],
+)
+def test_declaration_is_strict(alerts, fault):
+    with pytest.raises(ValueError, match=fault):
+        ModelDeclaration.model_validate(world.document() | {"alerts": alerts})

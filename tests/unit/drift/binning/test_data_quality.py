@@ -1,0 +1,184 @@
+"""What is served against what was declared."""
+
+import math
+
+import pytest
+from ruamel.yaml import YAML
+
+from services.drift import alarms
+from services.drift.alarms import Alarms, Finding, alarm_of
+from services.drift.binning import data_quality
+from services.drift.binning.data_quality import Fault, FeatureRules, Rules
+from services.drift.monitored_model import SNAPSHOTS
+from services.runtime.declaration import DeclarationError, ModelDeclaration, QualityBounds
+from services.runtime.declaration_file import load_named
+from streams.codec import FieldType
+from streams.inputs import LABEL, PREDICTION, Place
+from tests.unit.drift import world
+from tests.unit.drift.world import HOUR_MS, START_MS, Traffic
+
+END_MS = START_MS + 12 * HOUR_MS
+
+BOUNDS = {
+    "x": {"min": -3, "max": 3, "null_share_max": 0.1},
+    "colour": {"allowed": ["red", "green", "blue"], "invalid_share_max": 0.2},
+}
+
+
+def rules(bounds=None):
+    declaration = world.declaration(quality=BOUNDS if bounds is None else bounds)
+    return Rules(declaration, ["x", "colour", "of_feast"])
+
+
+def faults_of(column, place=0, bounds=None):
+    _, rule = rules(bounds).rules[place]
+    return [Fault(int(fault)) for fault in rule.faults(column)]
+
+
+def test_numbers_are_held_to_their_bounds():
+    assert faults_of([0.0, -3, 3.0, -3.01, 4, None, math.nan]) == [
+        *[Fault.NONE] * 3,
+        *[Fault.BELOW, Fault.ABOVE],
+        *[Fault.NULL] * 2,
+    ]
+
+
+def test_values_of_another_type_than_the_schema_says_are_told():
+    assert faults_of([1.0, 2, "2", True]) == [Fault.NONE, Fault.NONE, Fault.TYPE, Fault.TYPE]
+    assert faults_of(["red", 1.0, None], place=1) == [Fault.NONE, Fault.NAME, Fault.NULL]
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "wrong"),
+    [
+        (FieldType.INT, [12.0, 12, None, 12.5, "12"], [3, 4]),
+        (FieldType.BOOL, [True, 1.0, 0, None, 2.0, "yes"], [4, 5]),
+    ],
+)
+def test_numbers_are_served_as_doubles_and_may_be_integers_and_booleans_all_the_same(kind, column, wrong):
+    faults = FeatureRules("any", QualityBounds(), kind).faults(column)
+    assert [place for place, fault in enumerate(faults) if fault == Fault.TYPE] == wrong
+
+
+def test_what_may_never_be_wrong_stands_before_what_crossed_a_threshold_in_the_evidence():
+    alarms = Alarms(3)
+    for subject, threshold in (("x", 0.5), ("hour", 0.0)):
+        finding = Finding("quality", subject, 1.0, threshold, "")
+        assert alarms.raise_once(alarm_of("m", 1, finding, 1, 0))
+    assert [alarm.subject for alarm in alarms.standing()] == ["hour", "x"]
+
+
+def test_names_are_held_to_the_declared_ones():
+    assert faults_of(["red", "mauve", None], place=1) == [Fault.NONE, Fault.NAME, Fault.NULL]
+
+
+def test_field_that_is_not_nullable_may_have_no_null_at_all():
+    """The schema alone says so; nothing else is declared. What it calls nullable may be null."""
+    ruled = rules({})
+    counts = data_quality.count(ruled.faults([[1.0, None, 2.0], [None, "red", "red"], ["any", 1, None]]))
+    judged = {each.feature: each for each in ruled.judge(counts.tolist())}
+    assert judged["x"].nulls == 1
+    assert judged["x"].broken
+    assert not judged["colour"].broken
+    assert "of_feast" not in judged
+
+
+@pytest.mark.parametrize(("nulls", "broken"), [(1, False), (2, True)])
+def test_more_nulls_than_declared_break_it(nulls, broken):
+    ruled = rules()
+    columns = [[*[None] * nulls, *[0.0] * (10 - nulls)], ["red"] * 10, [None] * 10]
+    found, *_ = ruled.judge(data_quality.count(ruled.faults(columns)).tolist())
+    assert (found.nulls, found.broken) == (nulls, broken)
+
+
+def test_some_names_may_be_others_where_a_share_is_declared():
+    ruled = rules()
+    columns = [[0.0] * 5, ["red"] * 4 + ["mauve"], [None] * 5]
+    _, found = ruled.judge(data_quality.count(ruled.faults(columns)).tolist())
+    assert (found.not_allowed, found.broken) == (1, False)
+
+
+def test_text_names_what_is_wrong():
+    ruled = rules()
+    columns = [[9.0, None, 0.0], ["red"] * 3, [None] * 3]
+    found, *_ = ruled.judge(data_quality.count(ruled.faults(columns)).tolist())
+    said = alarms.quality_finding(found, ruled.rules[0][1].bounds)
+    assert said.message == "x: of 3 values 1 null, 1 above 3.0"
+    assert (said.value, said.threshold) == (1 / 3, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ({"x": {"min": 2, "max": 1}}, "min 2.0 is above max 1.0"),
+        ({"x": {"min": 2, "allowed": ["a"]}}, "allowed excludes min and max"),
+        ({"colour": {"max": 1}}, "a string has no min and max"),
+        ({"x": {"null_share_max": 2}}, "less than or equal to 1"),
+    ],
+)
+def test_bounds_that_make_no_sense_are_refused(bounds, message):
+    with pytest.raises(ValueError, match=message):
+        ModelDeclaration.model_validate(world.document(quality=bounds))
+
+
+def test_name_that_is_no_feature_shows_as_one_without_values():
+    """Which features a Feast service has is not known where the declaration is read."""
+    ruled = rules({"temp": {"max": 1}})
+    judged = ruled.judge(data_quality.count(ruled.faults([[0.0], ["red"], [1]])).tolist())
+    assert [(each.feature, each.values) for each in judged] == [("x", 1), ("colour", 1), ("temp", 0)]
+
+
+def test_name_that_is_no_feature_is_refused_where_all_features_come_with_the_request():
+    document = world.document(quality={"temp": {"max": 1}})
+    document["features"]["service"] = ""
+    with pytest.raises(ValueError, match="names 'temp', which is no feature"):
+        ModelDeclaration.model_validate(document)
+
+
+def test_broken_bound_is_one_alarm_until_windows_are_calm():
+    """Hours 2 and 3 of six have a number out of its bounds; two calm windows take the alarm back."""
+    engine = world.new_engine(world.declaration(quality={"x": {"max": 3}}))
+    log = [
+        world.prediction(number, START_MS + number * HOUR_MS // 20, features=[x, "red"])
+        for number, x in enumerate(5.0 if number in {45, 65} else number % 3 - 1.0 for number in range(120))
+    ]
+    outputs = world.play(engine, Traffic([world.numbered([*log, END_MS])], [world.numbered([END_MS])]))
+    alarms = [alarm for alarm in world.alarms(outputs) if alarm.kind == "quality"]
+    assert [(alarm.subject, alarm.detected_at_ms) for alarm in alarms] == [("x", START_MS + 3 * HOUR_MS)]
+    assert alarms[0].message == "x: of 20 values 1 above 3.0"
+    reports = world.reports(outputs)
+    standing = [any("quality" in alarm for alarm in report.alarms_standing or ()) for report in reports]
+    assert standing[:6] == [False, False, True, True, True, False]
+    assert [next(each.above for each in report.quality if each.feature == "x") for report in reports[:4]] == [
+        0,
+        0,
+        1,
+        1,
+    ]
+
+
+def test_counts_survive_a_restart():
+    engine = world.new_engine(world.declaration(quality={"x": {"max": 3}}))
+    early = [world.prediction(number, START_MS + number, features=[9.0, "red"]) for number in range(3)]
+    world.feed(engine, PREDICTION, 0, world.numbered([*early, START_MS + 1000]))
+    world.feed(engine, LABEL, 0, world.numbered([START_MS + 1000]))
+    engine.advance()
+    state = SNAPSHOTS.decode(SNAPSHOTS.encode("m", "l", engine.state()), "m", "l")
+    again = world.new_engine(world.declaration(quality={"x": {"max": 3}}), state=state)
+    for kind, offset in ((PREDICTION, 4), (LABEL, 1)):
+        again.inputs.add_heartbeat(Place(kind, 0), offset, END_MS)
+    report = world.reports(again.advance())[0]
+    assert next(each.above for each in report.quality if each.feature == "x") == 3
+
+
+def test_unknown_setting_of_a_bound_is_told_with_its_place(tmp_path):
+    path = tmp_path / "m" / "model.yaml"
+    path.parent.mkdir()
+    document = world.document(quality={"x": {"mim": 1}})
+    with path.open("w") as file:
+        YAML().dump(document, file)
+    with pytest.raises(DeclarationError) as caught:
+        load_named(path)
+    assert "monitoring.quality.x.mim: unknown setting (did you mean min?)" in str(caught.value)
+    line = next(at for at, text in enumerate(path.read_text().splitlines(), 1) if "mim" in text)
+    assert f"{path}:{line}:" in str(caught.value)

@@ -1,0 +1,80 @@
+"""Which bins make the drift, and how much of it reaches the model."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from services.drift import judge
+from services.drift.binning.bin_counts import FeatureCells
+from services.drift.windows import contributions
+from services.drift.windows.comparison import Limits, compare
+from services.retraining import reference
+from streams import records
+
+LIMITS = Limits(psi=0.2, p_value=1e-4, new_category_share=0.01)
+random = np.random.default_rng(5)
+
+
+def drift_of(name, known, seen, importance=None):
+    made = (
+        reference.of_categories(name, known) if known.dtype == object else reference.of_numbers(name, known)
+    )
+    cells = FeatureCells(msgspec.structs.replace(made, importance=importance))
+    cells.add(seen.tolist())
+    return compare(cells, LIMITS).drift
+
+
+def test_bins_add_up_to_the_index():
+    for drift in (
+        drift_of("x", random.normal(size=5000), random.normal(0.4, 1.2, 900)),
+        drift_of("c", random.choice(list("abcdefghijklmnopqrst"), 5000).astype(object), np.array(["a"] * 50)),
+    ):
+        assert drift.bins is not None
+        assert sum(drift.bins.psi) == pytest.approx(drift.psi, abs=1e-4)
+        assert min(drift.bins.psi) >= 0
+
+
+def test_feature_on_which_the_model_relies_comes_first_though_it_drifts_less():
+    calm = drift_of("calm", random.normal(size=5000), random.normal(size=2000), importance=0.5)
+    slight = drift_of("slight", random.normal(size=5000), random.normal(0.3, 1, 2000), importance=0.5)
+    strong = drift_of("strong", random.normal(size=5000), random.normal(1, 1, 2000), importance=0.0)
+    ranked = contributions.ranked([calm, strong, slight])
+    assert ranked[0].feature == "slight"
+    assert ranked[0].bin.startswith(("from", "1.", "2.", "-", "below", "0."))
+    assert [each.weight for each in ranked] == sorted((each.weight for each in ranked), reverse=True)
+    assert len(ranked) <= contributions.SHOWN_MAX
+    total = sum(each.weight for each in contributions.ranked([calm, strong, slight], limit=1000))
+    assert total == pytest.approx((calm.psi + slight.psi) / 2, abs=0.02)
+
+
+def test_without_importances_all_features_count_alike():
+    first = drift_of(
+        "first", np.array(["a", "b"] * 500, dtype=object), np.array(["a", "b", "b", "new"] * 100)
+    )
+    top = contributions.ranked([first, drift_of("x", random.normal(size=500), random.normal(size=500))])[0]
+    assert (top.feature, top.bin, top.importance) == ("first", "(new)", None)
+    assert top.share == pytest.approx(0.25)
+    assert top.weight == pytest.approx(top.psi / 2)
+
+
+def test_bins_have_names_that_people_read():
+    drift = drift_of("x", np.array([0.0, 1.5, 3.0] * 100), np.array([0.0, 9.0, np.nan]))
+    assert drift.bins is not None
+    assert contributions.names(drift.bins) == [
+        "below 0",
+        "0 to 1.5",
+        "1.5 to 3",
+        "3",
+        "above 3",
+        "(missing)",
+    ]
+
+
+def test_alarm_without_a_direction_is_told_by_the_bin_that_changed_most():
+    bin_of_c = records.Contribution(
+        feature="c", bin="new", expected_share=0.01, share=0.25, psi=0.8, importance=None, weight=0.8
+    )
+    assert judge.words(0.51, [bin_of_c]).endswith("most of all new: 25.0%, where 1.0% were expected")
+    assert judge.words(0.62, [bin_of_c]) == (
+        "values of late stand at 0.62 of those known, without a change at 0.50"
+    )

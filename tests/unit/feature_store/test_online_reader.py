@@ -1,0 +1,266 @@
+"""Statuses, ages and times to live of served values, without a server."""
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.feature_store import feast_layout, online_reader
+from services.feature_store.plan import Aggregation, Column, Kind, Reference, ServicePlan, ValueType, View
+from services.feature_store.served_features import ServedFeatures, Status
+from services.features.view_state import Event, ViewLogic
+from services.runtime import watermarks
+
+HOUR_MS = 3_600_000
+NOON_MS = 1_372_680_000_000
+SHOP = (Column("shop", ValueType.STRING),)
+AMOUNTS = (Column("count_2h", ValueType.INT64), Column("sum_2h", ValueType.DOUBLE))
+WINDOWS = tuple(
+    Aggregation(column.name, "amount", column.name.partition("_")[0], 2 * HOUR_MS) for column in AMOUNTS
+)
+
+
+def windowed(ttl_ms: int) -> View:
+    return View("orders", Kind.WINDOWED, SHOP, AMOUNTS, ttl_ms, None, WINDOWS, 60_000)
+
+
+def latest(ttl_ms: int) -> View:
+    features = (Column("heat", ValueType.DOUBLE), Column("state", ValueType.STRING))
+    return View("readings", Kind.LATEST, SHOP, features, ttl_ms)
+
+
+def batch(ttl_ms: int) -> View:
+    return View("facts", Kind.BATCH, SHOP, (Column("rooms", ValueType.INT64),), ttl_ms)
+
+
+def service_of(*views: View) -> ServicePlan:
+    references = tuple(Reference(view.name, name) for view in views for name in view.feature_names)
+    return ServicePlan("s", "p", references, views)
+
+
+def hashes_of(view: View, events: Mapping[str, Sequence[tuple[int, Any]]]) -> dict[bytes, dict[bytes, bytes]]:
+    """Write the hash of each shop after its events."""
+    logic = ViewLogic("p", view)
+    hashes = {}
+    for shop, own in events.items():
+        state = logic.load(None)
+        for offset, (time_ms, value) in enumerate(own):
+            logic.apply(state, Event(SimpleNamespace(shop=shop, **value), time_ms, 0, offset))
+        hashes[logic.key_of((shop,))] = logic.fields(state, logic.row(state))
+    return hashes
+
+
+def serve(
+    service: ServicePlan,
+    hashes: Mapping[bytes, Mapping[bytes, bytes]],
+    shops: Sequence[str | None],
+    times_ms: Sequence[int],
+    *,
+    detailed: bool = False,
+) -> ServedFeatures:
+    """Answer the reader's commands from these hashes."""
+    reading = online_reader._ServiceReading(service, detailed=detailed)
+    question = reading.ask({"shop": shops}, np.array(times_ms, dtype=np.int64))
+    key_of = feast_layout.entity_key_encoder("p", SHOP)
+    keys = [key_of((shop,)) for shop in dict.fromkeys(shops) if shop is not None]
+    fields = [field for reader, *_ in reading._groups[0]._readers for field in reader.fields]
+    marks = [[b"0", b"%d" % NOON_MS] for _ in service.stream_views]
+    replies = [*marks, *([hashes.get(key, {}).get(field) for field in fields] for key in keys)]
+    assert len(question.batches[0]) == len(marks)
+    assert all(key in command for key, command in zip(keys, question.batches[1], strict=True))
+    return reading.answer(question, replies)
+
+
+def order(amount: float | None) -> dict[str, Any]:
+    return {"amount": amount}
+
+
+def test_a_window_falls_to_zero_while_the_newest_event_is_young_enough_and_is_missing_after_that() -> None:
+    view = windowed(ttl_ms=3 * HOUR_MS)
+    hashes = hashes_of(view, {"mill": [(NOON_MS, order(4.5))]})
+    hours = [-1, 0, 1, 2.5, 3, 3.5]
+    times_ms = [NOON_MS + int(hour * HOUR_MS) for hour in hours]
+    served = serve(service_of(view), hashes, ["mill"] * 6, times_ms)
+    np.testing.assert_array_equal(served.columns["count_2h"], [np.nan, 1, 1, 0, 0, np.nan])
+    np.testing.assert_array_equal(served.columns["sum_2h"], [np.nan, 4.5, 4.5, np.nan, np.nan, np.nan])
+    assert [Status(status).name for status in served.statuses("sum_2h", "orders")] == [
+        "NOT_FOUND", "PRESENT", "PRESENT", "NULL_VALUE", "NULL_VALUE", "OUTSIDE_MAX_AGE",
+    ]  # fmt: skip
+    assert served.views["orders"].ages_ms.tolist() == [-1, *(int(hour * HOUR_MS) for hour in hours[1:])]
+
+
+def test_without_a_time_to_live_a_count_is_zero_for_ever_but_only_of_an_entity_with_events() -> None:
+    view = windowed(ttl_ms=0)
+    hashes = hashes_of(view, {"mill": [(NOON_MS, order(None))]})
+    later_ms = NOON_MS + 10_000 * HOUR_MS
+    served = serve(service_of(view), hashes, ["mill", "dock", None], [later_ms] * 3)
+    np.testing.assert_array_equal(served.columns["count_2h"], [0, np.nan, np.nan])
+    assert served.statuses("count_2h", "orders").tolist() == [1, 3, 3]
+    assert served.views["orders"].ages_ms.tolist() == [10_000 * HOUR_MS, -1, -1]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        feast_layout.encode_sidecar({0: 1}, b"tiles of another layout"),
+        b"\x01\x00\x00 a sidecar of an earlier format",
+        b"",
+    ],
+)
+@pytest.mark.parametrize("view", [windowed(ttl_ms=0), latest(ttl_ms=0)], ids=lambda view: view.name)
+def test_what_another_definition_has_written_counts_as_not_there(view: View, other: bytes) -> None:
+    key = feast_layout.entity_key_encoder("p", SHOP)(("mill",))
+    hashes = {key: {feast_layout.sidecar_field(view.name): other}}
+    served = serve(service_of(view), hashes, ["mill"], [NOON_MS])
+    assert served.statuses(view.feature_names[0], view.name).tolist() == [Status.NOT_FOUND]
+
+
+def test_a_latest_value_says_whether_it_is_null_or_too_old_or_was_never_there() -> None:
+    view = latest(ttl_ms=HOUR_MS)
+    readings = [(NOON_MS, {"heat": 3.0, "state": "ok"}), (NOON_MS + 1, {"heat": None, "state": "ok"})]
+    served = serve(
+        service_of(view),
+        hashes_of(view, {"mill": readings}),
+        ["mill"] * 5,
+        [NOON_MS - 1, NOON_MS, NOON_MS + 1, NOON_MS + 1 + HOUR_MS, NOON_MS + 2 + HOUR_MS],
+    )
+    assert served.columns["state"].tolist() == [None, "ok", "ok", "ok", None]
+    assert served.statuses("state", "readings").tolist() == [3, 1, 1, 1, 4]
+    assert served.statuses("heat", "readings").tolist() == [3, 1, 2, 2, 4]
+    assert served.views["readings"].ages_ms.tolist() == [-1, 0, 0, HOUR_MS, HOUR_MS + 1]
+
+
+@pytest.mark.parametrize("detailed", [False, True])
+def test_a_batch_row_is_served_until_its_time_to_live_has_passed(*, detailed: bool) -> None:
+    view = batch(ttl_ms=HOUR_MS)
+    key = feast_layout.entity_key_encoder("p", SHOP)(("mill",))
+    field = feast_layout.feature_field("facts", "rooms")
+    row = {
+        field: feast_layout.encode_value(ValueType.INT64, 2**53 + 1),
+        feast_layout.timestamp_field("facts"): feast_layout.encode_timestamp(NOON_MS),
+    }
+    times_ms = [NOON_MS - 1, NOON_MS + HOUR_MS, NOON_MS + HOUR_MS + 1, NOON_MS]
+    shops = ["mill", "mill", "mill", "dock"]
+    served = serve(service_of(view), {key: row}, shops, times_ms, detailed=detailed)
+    column = "facts__rooms" if detailed else "rooms"
+    assert served.statuses(column, "facts").tolist() == [1, 1, 4, 3]
+    assert served.views["facts"].ages_ms.tolist() == [0, HOUR_MS, HOUR_MS + 1, -1]
+    if detailed:
+        assert served.columns[column].tolist() == [2**53 + 1, 2**53 + 1, None, None]
+    else:
+        np.testing.assert_array_equal(served.columns[column], [2.0**53, 2.0**53, np.nan, np.nan])
+
+
+def test_ages_of_batch_views_without_a_time_to_live_cost_nothing_where_they_are_not_wanted() -> None:
+    view = batch(ttl_ms=0)
+    assert serve(service_of(view), {}, ["mill"], [NOON_MS]).views == {}
+    assert set(serve(service_of(view), {}, ["mill"], [NOON_MS], detailed=True).views) == {"facts"}
+
+
+def test_a_single_double_of_a_single_entity_grows_too_old_as_well() -> None:
+    view = View("facts", Kind.BATCH, SHOP, (Column("width", ValueType.DOUBLE),), HOUR_MS)
+    row = {
+        feast_layout.feature_field("facts", "width"): feast_layout.encode_value(ValueType.DOUBLE, 1.5),
+        feast_layout.timestamp_field("facts"): feast_layout.encode_timestamp(NOON_MS),
+    }
+    hashes = {feast_layout.entity_key_encoder("p", SHOP)(("mill",)): row}
+    for hours, expected in ((1, 1.5), (2, np.nan)):
+        served = serve(service_of(view), hashes, ["mill"], [NOON_MS + hours * HOUR_MS])
+        np.testing.assert_array_equal(served.columns["width"], [expected])
+
+
+@pytest.mark.parametrize("shops", [[], [None], ["mill"], ["dock", None, "mill", "dock", "hill"]])
+def test_each_row_gets_its_own_entity_however_often_it_comes(shops: list[str | None]) -> None:
+    view = View("facts", Kind.BATCH, SHOP, (Column("x", ValueType.DOUBLE), Column("y", ValueType.DOUBLE)), 0)
+    key_of = feast_layout.entity_key_encoder("p", SHOP)
+    known: dict[str | None, tuple[float | None, float]] = {"mill": (1.5, -2.0), "dock": (None, 3.0)}
+    hashes = {
+        key_of((shop,)): {
+            feast_layout.feature_field("facts", name): feast_layout.encode_value(ValueType.DOUBLE, value)
+            for name, value in zip(("x", "y"), values, strict=True)
+        }
+        for shop, values in known.items()
+    }
+    served = serve(service_of(view), hashes, shops, [NOON_MS] * len(shops))
+    for place, name in enumerate(("x", "y")):
+        expected = [known.get(shop, (None, None))[place] for shop in shops]
+        np.testing.assert_array_equal(served.columns[name], np.array(expected, dtype=np.float64))
+
+
+times = st.integers(0, 5 * HOUR_MS)
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(["mill", "dock"]), st.lists(times, min_size=1, max_size=8)),
+    st.lists(st.tuples(st.sampled_from(["mill", "dock", "hill"]), times), min_size=1, max_size=8),
+    st.sampled_from([0, 1, HOUR_MS, 2 * HOUR_MS]),
+)
+def test_rows_are_those_of_a_point_in_time_join_with_the_same_time_to_live(
+    events: dict[str, list[int]], asked: list[tuple[str, int]], ttl_ms: int
+) -> None:
+    view = windowed(ttl_ms)
+    hashes = hashes_of(view, {shop: [(time, order(1.0)) for time in own] for shop, own in events.items()})
+    shops, times_ms = zip(*asked, strict=True)
+    served = serve(service_of(view), hashes, shops, times_ms)
+    for row, (shop, time_ms) in enumerate(asked):
+        newest = max((time for time in events.get(shop, []) if time <= time_ms), default=None)
+        joined = newest is not None and (not ttl_ms or time_ms - newest <= ttl_ms)
+        assert (served.statuses("count_2h", "orders")[row] == Status.PRESENT) == joined
+        assert np.isnan(served.columns["count_2h"][row]) != joined
+        assert served.views["orders"].ages_ms[row] == (-1 if newest is None else time_ms - newest)
+
+
+def test_watermarks_of_each_view_are_told_beside_the_lag_of_the_slowest() -> None:
+    view = latest(ttl_ms=0)
+    served = serve(service_of(view), {}, ["mill", "mill"], [NOON_MS, NOON_MS + 5])
+    assert served.watermarks_ms == {"readings": NOON_MS}
+    assert served.lag_ms.tolist() == [0, 5]
+    assert watermarks.NEVER not in served.lag_ms
+
+
+def test_batch_views_of_one_entity_keep_their_own_types_nulls_and_missing_rows() -> None:
+    """Doubles are decoded in one go; strings beside them, nulls and entities without a row are themselves."""
+    heat = View(
+        "heat", Kind.BATCH, SHOP, (Column("mean", ValueType.DOUBLE), Column("max", ValueType.DOUBLE)), 0
+    )
+    owner = View(
+        "owner", Kind.BATCH, SHOP, (Column("name", ValueType.STRING), Column("share", ValueType.DOUBLE)), 0
+    )
+    stored: dict[str, dict[tuple[str, str], Any]] = {
+        "mill": {
+            ("heat", "mean"): 1.5,
+            ("heat", "max"): 2.5,
+            ("owner", "name"): "Ann",
+            ("owner", "share"): 0.5,
+        },
+        "dock": {
+            ("heat", "mean"): 3.0,
+            ("heat", "max"): None,
+            ("owner", "name"): None,
+            ("owner", "share"): 1.0,
+        },
+    }
+    types = {(view.name, column.name): column.type for view in (heat, owner) for column in view.features}
+    key_of = feast_layout.entity_key_encoder("p", SHOP)
+    hashes = {
+        key_of((shop,)): {
+            feast_layout.feature_field(*place): feast_layout.encode_value(types[place], value)
+            for place, value in row.items()
+        }
+        for shop, row in stored.items()
+    }
+    service = service_of(heat, owner)
+    for shops in (["mill"], ["mill", "dock"], ["mill", "dock", "none"], ["dock", None, "mill", "dock"]):
+        served = serve(service, hashes, shops, [NOON_MS] * len(shops))
+        for place, kind in types.items():
+            expected = [stored.get(shop or "", {}).get(place) for shop in shops]
+            if kind is ValueType.DOUBLE:
+                numbers = [np.nan if value is None else value for value in expected]
+                np.testing.assert_array_equal(served.columns[place[1]], numbers)
+            else:
+                assert served.columns[place[1]].tolist() == expected

@@ -1,0 +1,43 @@
+"""When a source partition is idle, and what is promised in it."""
+
+import pytest
+
+from services.features.idle_partitions import Silence, promises
+from services.runtime.watermarks import NEVER
+
+
+def test_a_partition_is_idle_when_its_log_has_not_grown_for_so_long() -> None:
+    silence = Silence(5_000)
+    assert silence.idle({0: 10, 1: 0}, 100_000) == set()
+    assert silence.idle({0: 11, 1: 0}, 104_999) == set()
+    assert silence.idle({0: 11, 1: 0}, 105_000) == {1}
+    assert silence.idle({0: 11, 1: 0}, 109_999) == {0, 1}
+    assert silence.idle({0: 11, 1: 1}, 110_000) == {0}
+
+
+def test_our_own_heartbeat_is_no_activity_but_another_record_is() -> None:
+    silence = Silence(5_000)
+    silence.idle({0: 7}, 0)
+    silence.expect(0)
+    assert silence.idle({0: 8}, 5_000) == {0}
+    silence.expect(0)
+    assert silence.idle({0: 10}, 6_000) == set()
+
+
+@pytest.mark.parametrize(
+    ("watermarks_ms", "idle", "expected"),
+    [
+        ({0: 50, 1: 10, 2: 40}, set(), {}),
+        ({0: 50, 1: 10, 2: 40}, {1}, {1: 40}),
+        ({0: 50, 2: 40}, {1}, {1: 40}),
+        ({0: 50, 1: 60, 2: 40}, {1}, {}),
+        ({0: 50, 1: 10}, {1}, {}),
+        ({0: 50, 1: 10}, {0, 1, 2}, {1: 50, 2: 50}),
+        ({}, {0, 1, 2}, {}),
+        ({0: NEVER, 1: 20, 2: 20}, {1, 2}, {}),
+    ],
+)
+def test_an_idle_partition_follows_the_slowest_of_the_others_or_the_fastest_if_all_are(
+    watermarks_ms: dict[int, int], idle: set[int], expected: dict[int, int]
+) -> None:
+    assert promises(watermarks_ms, idle, partitions=3) == expected

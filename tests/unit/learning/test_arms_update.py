@@ -1,0 +1,98 @@
+"""Learned versions among the arms of operators: each once, and nobody's share is lost."""
+
+import msgspec
+import pytest
+
+from services.learning.arms_update import Announcement, changes
+from services.model_registry import learned_versions, traffic_split
+from services.operations.models import arm_changes as by_hand
+from services.runtime.declaration import INTERVALS_AHEAD_MAX
+from streams.records import Arm, LearnedSpan
+
+HOUR_MS = 3_600_000
+FIRST_MS = 1000 * HOUR_MS
+
+
+def announcements(first, last, delay_hours=2):
+    """Versions of an hour each."""
+    return [
+        Announcement(number, FIRST_MS + number * HOUR_MS, FIRST_MS + (number + delay_hours) * HOUR_MS, 50)
+        for number in range(first, last + 1)
+    ]
+
+
+def after(latest, first, last, **options):
+    found = changes("m", FIRST_MS, announcements(first, last, **options), latest)
+    return found[-1] if found else latest
+
+
+def operated(latest, arms):
+    """The change of an operator, as the command writes it."""
+    return by_hand.change("m", latest, arms, reason="by hand", from_ms=0, now_ms=0)
+
+
+def shown(change):
+    return [
+        (arm.name, arm.version, arm.weight, (arm.effective_from_ms - FIRST_MS) // HOUR_MS)
+        for arm in change.arms
+    ]
+
+
+def test_a_new_version_leaves_challengers_their_share_and_shadows_their_place():
+    latest = after(None, 1, 3)
+    arms = by_hand.shared(latest.arms, "old", 2, 500, from_ms=FIRST_MS + 5 * HOUR_MS, segment={})
+    arms = by_hand.shadowed(arms, "quiet", 1, now_ms=FIRST_MS)
+    found = after(operated(latest, arms), 1, 4)
+    assert shown(found)[-3:] == [("champion", 4, 9500, 6), ("old", 2, 500, 5), ("quiet", 1, 0, 0)]
+    traffic_split.check(found.arms)
+
+
+def test_what_the_arms_know_is_not_announced_again():
+    """Whatever a crash repeats, and whoever has changed the arms since."""
+    latest = after(None, 1, 5)
+    assert changes("m", FIRST_MS, announcements(1, 5), latest) == []
+    rolled_back = operated(latest, by_hand.crowned(latest.arms, 2, from_ms=FIRST_MS, now_ms=FIRST_MS))
+    assert changes("m", FIRST_MS, announcements(3, 5), rolled_back) == []
+    assert [one.arms[-1].version for one in changes("m", FIRST_MS, announcements(3, 6), rolled_back)] == [6]
+
+
+def test_versions_that_somebody_has_overwritten_are_added_to_what_they_wrote():
+    """An operator has read the arms before version 4, and written them behind it."""
+    read = after(None, 1, 3)
+    theirs = operated(read, [*read.arms, Arm(name="quiet", version=3, weight=0, shadow=True)])
+    found = changes("m", FIRST_MS, announcements(1, 5), theirs)
+    assert [one.learned for one in found] == [
+        LearnedSpan(from_ms=FIRST_MS, until_ms=FIRST_MS + hours * HOUR_MS) for hours in (4, 5)
+    ]
+    assert shown(found[-1])[-1] == ("quiet", 3, 0, -1000)
+
+
+def test_one_change_or_several_lead_to_the_same_arms():
+    one_by_one = None
+    for number in range(1, 9):
+        one_by_one = after(one_by_one, number, number)
+    assert one_by_one == after(None, 1, 8)
+
+
+def test_a_process_that_learns_anew_from_another_beginning_announces_all():
+    latest = msgspec.structs.replace(after(None, 1, 9), reason="before the topics were cut")
+    assert len(changes("m", FIRST_MS + HOUR_MS, announcements(1, 2), latest)) == 2
+
+
+@pytest.mark.parametrize("delay_hours", [0, 2, INTERVALS_AHEAD_MAX])
+def test_no_arm_outlives_the_version_that_it_answers_with(delay_hours):
+    """A challenger and a shadow that nobody ends do so, before their version is overwritten in its topic."""
+    latest = after(None, 1, 3, delay_hours=delay_hours)
+    start_ms = latest.arms[-1].effective_from_ms
+    arms = by_hand.shared(latest.arms, "old", 2, 500, from_ms=start_ms, segment={})
+    arms = by_hand.shared(arms, "west", 3, 900, from_ms=start_ms, segment={"state": ["CA"]})
+    latest = operated(latest, by_hand.shadowed(arms, "quiet", 1, now_ms=start_ms))
+    for number in range(4, 150):
+        latest = after(latest, number, number, delay_hours=delay_hours)
+        traffic_split.check(latest.arms)
+        assert all(
+            arm.version > number - learned_versions.PLACES for arm in latest.arms if arm.weight or arm.shadow
+        )
+        names = {arm.name for arm in latest.arms}
+        assert names >= {"old", "west", "quiet"} or number > 20
+    assert {arm.name for arm in latest.arms if arm.weight} == {"champion"}

@@ -1,0 +1,217 @@
+"""What a formula answers is what scikit-learn answers; where there is none, nobody makes one up."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import base, compose, ensemble, impute, linear_model, pipeline, preprocessing, tree
+
+from services.model_registry.model_inputs import Kind, columns_of
+from services.model_registry.sklearn_flavour.fast_predict import TREE_ROWS_MAX, shortcut_of
+
+GENERATOR = np.random.default_rng(0)
+ROWS = GENERATOR.normal(size=(300, 4))
+TARGET = ROWS @ [2.0, -1.0, 0.5, 0.0] + GENERATOR.normal(size=300)
+THREE = np.digitize(TARGET, [-1, 1])
+BINARY, NAMED = TARGET > 0, pd.DataFrame(ROWS, columns=list("abcd"))
+WANTED = dict.fromkeys("abcd", Kind.NUMBER)
+FEW = slice(TREE_ROWS_MAX)
+
+
+def shortcut(estimator):
+    return shortcut_of(estimator, WANTED)
+
+
+def columns_by_letter(rows):
+    return {name: np.asarray(rows)[:, place] for place, name in enumerate("abcd")}
+
+
+STEEP = shortcut(linear_model.LogisticRegression(C=1e6).fit(ROWS, BINARY))
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        linear_model.LinearRegression(),
+        linear_model.Ridge(),
+        linear_model.Lasso(alpha=0.1),
+        linear_model.ElasticNet(alpha=0.1, fit_intercept=False),
+        linear_model.HuberRegressor(),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_regressors_answer_the_same(estimator):
+    estimator.fit(ROWS, TARGET)
+    found = shortcut(estimator)
+    assert found is not None
+    np.testing.assert_allclose(found.answer(columns_by_letter(ROWS)), estimator.predict(ROWS), rtol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [ROWS, NAMED], ids=["numbered", "named"])
+@pytest.mark.parametrize(
+    "options", [{}, {"solver": "liblinear"}, {"C": 1e6, "fit_intercept": False}], ids=str
+)
+def test_logistic_regression_answers_the_same(rows, options):
+    estimator = linear_model.LogisticRegression(**options).fit(rows, BINARY)
+    found = shortcut(estimator)
+    assert found is not None
+    np.testing.assert_allclose(
+        found.answer(columns_by_letter(ROWS)), estimator.predict_proba(rows)[:, 1], rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("wanted", [TARGET, BINARY, THREE], ids=["regression", "binary", "three"])
+@pytest.mark.parametrize("kind", ["ExtraTrees", "GradientBoosting", "HistGradientBoosting", "RandomForest"])
+def test_trees_answer_the_same(kind, wanted):
+    task = "Regressor" if wanted is TARGET else "Classifier"
+    estimator = getattr(ensemble, kind + task)(random_state=1).fit(ROWS, wanted)
+    found = shortcut(estimator)
+    assert found is not None
+    answers = estimator.predict(ROWS) if wanted is TARGET else estimator.predict_proba(ROWS)
+    answers = answers[:, 1] if wanted is BINARY else answers
+    np.testing.assert_allclose(
+        found.answer(columns_by_letter(ROWS[FEW])), answers[FEW], rtol=1e-12, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("kind", ["ExtraTrees", "GradientBoosting", "RandomForest"])
+def test_number_at_a_split_goes_the_same_way(kind):
+    """They compare in single precision: numbers beside a threshold, nearer than that can tell apart."""
+    estimator = getattr(ensemble, kind + "Regressor")(random_state=1).fit(ROWS, TARGET)
+    found = shortcut(estimator)
+    assert found is not None
+    splits = np.concatenate([each.tree_.threshold for each in np.ravel(estimator.estimators_)])
+    near = np.resize(splits[splits != -2], (TREE_ROWS_MAX, 4)) * (1 + np.array([[-1e-9, -1e-16, 0, 1e-9]]))
+    np.testing.assert_allclose(
+        found.answer(columns_by_letter(near)), estimator.predict(near), rtol=1e-12, atol=1e-12
+    )
+
+
+def test_boosted_trees_take_missing_numbers():
+    rows = ROWS.copy()
+    rows[::3, 1] = np.nan
+    estimator = ensemble.HistGradientBoostingClassifier().fit(rows, BINARY)
+    found = shortcut(estimator)
+    assert found is not None
+    answers = estimator.predict_proba(rows[FEW])[:, 1]
+    np.testing.assert_allclose(found.answer(columns_by_letter(rows[FEW])), answers, rtol=1e-12)
+
+
+def test_rows_that_are_not_for_a_shortcut_are_left_to_the_estimator():
+    """Many at once, which it answers faster; and those of which it says what is wrong with them."""
+    forest = shortcut(ensemble.RandomForestClassifier(5).fit(ROWS, BINARY))
+    boosted = shortcut(ensemble.HistGradientBoostingClassifier(max_iter=5).fit(ROWS, BINARY))
+    assert forest is not None
+    assert boosted is not None
+    assert forest.answer(columns_by_letter(ROWS[FEW])) is not None
+    assert forest.answer(columns_by_letter(ROWS)) is None
+    for bad, taken in ((np.nan, True), (np.inf, False), (-np.inf, False)):
+        rows = ROWS[:2].copy()
+        rows[0, 0] = bad
+        assert forest.answer(columns_by_letter(rows)) is None
+        assert (boosted.answer(columns_by_letter(rows)) is not None) is taken
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=4, max_size=4))
+def test_no_score_leaves_zero_to_one_however_large_the_inputs(row):
+    assert STEEP is not None
+    (score,) = STEEP.answer(columns_by_letter([row]))
+    assert 0 <= score <= 1
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        linear_model.LogisticRegression().fit(ROWS, THREE),
+        linear_model.LinearRegression().fit(ROWS, np.column_stack([TARGET, TARGET])),
+        linear_model.SGDClassifier(loss="log_loss").fit(ROWS, BINARY),
+        linear_model.PoissonRegressor().fit(ROWS, np.abs(TARGET)),
+        tree.DecisionTreeRegressor().fit(ROWS, TARGET),
+        ensemble.AdaBoostClassifier().fit(ROWS, BINARY),
+        ensemble.HistGradientBoostingRegressor(categorical_features=[0]).fit(np.abs(ROWS.round()), TARGET),
+        ensemble.RandomForestRegressor(5).fit(ROWS, np.column_stack([TARGET, TARGET])),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_what_is_neither_a_line_nor_trees_has_no_shortcut(estimator):
+    assert shortcut(estimator) is None
+
+
+def test_an_estimator_that_answers_otherwise_has_none():
+    """A coefficient that scikit-learn keeps elsewhere, or a later version that computes otherwise."""
+
+    class Shifted(linear_model.LinearRegression):  # type: ignore[misc]  # has no types
+        def predict(self, X):  # noqa: N803  # its name there
+            return super().predict(X) + 1
+
+    Shifted.__module__, Shifted.__name__ = "sklearn.linear_model._base", "LinearRegression"
+    assert shortcut(Shifted().fit(ROWS, TARGET)) is None
+
+
+CITIES = ["Oslo", "Rome", None, "Bern"]
+TRIPS = pd.DataFrame(
+    {
+        "city": np.array(CITIES, dtype=object)[np.arange(300) % 4],
+        "km": np.where(np.arange(300) % 7 == 0, np.nan, ROWS[:, 0] * 100),
+        "hour": np.arange(300.0) % 24,
+        "left_out": ROWS[:, 3],
+    }
+)
+KINDS = {"city": Kind.TEXT, "km": Kind.NUMBER, "hour": Kind.NUMBER, "left_out": Kind.NUMBER}
+ORDINAL = preprocessing.OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-2)
+ONE_HOT = preprocessing.OneHotEncoder(handle_unknown="ignore")
+NUMBERS = pipeline.make_pipeline(impute.SimpleImputer(strategy="median"), preprocessing.StandardScaler())
+
+
+def trip_pipeline(encoder, numbers, last):
+    columns = [("places", encoder, ["city"]), ("numbers", numbers, ["km"]), ("clock", encoder, [2])]
+    return pipeline.Pipeline([("columns", compose.ColumnTransformer(columns)), ("last", last)])
+
+
+@pytest.mark.parametrize("encoder", [ORDINAL, ONE_HOT], ids=["ordinal", "one hot"])
+@pytest.mark.parametrize(
+    ("numbers", "last"),
+    [
+        (NUMBERS, linear_model.LogisticRegression()),
+        (NUMBERS, ensemble.RandomForestClassifier(20)),
+        ("passthrough", ensemble.HistGradientBoostingClassifier(max_iter=20)),
+    ],
+    ids=["line", "forest", "boosted"],
+)
+def test_pipelines_answer_the_same(encoder, numbers, last):
+    """Also of cities and hours that they have never met, and of no city."""
+    last = base.clone(last)
+    if encoder is ONE_HOT and isinstance(last, ensemble.HistGradientBoostingClassifier):
+        encoder = preprocessing.OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    estimator = trip_pipeline(encoder, numbers, last).fit(TRIPS, BINARY)
+    found = shortcut_of(estimator, KINDS)
+    assert found is not None
+    asked = TRIPS[FEW].copy()
+    asked.loc[3:9, "city"] = "Lima"
+    asked.loc[5:12, "hour"] = 99.5
+    outputs = found.answer(columns_of(asked, KINDS))
+    assert outputs is not None
+    np.testing.assert_allclose(outputs, estimator.predict_proba(asked)[:, 1], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        preprocessing.OrdinalEncoder(),
+        preprocessing.OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, min_frequency=90),
+        preprocessing.OneHotEncoder(handle_unknown="ignore", drop="first"),
+        preprocessing.TargetEncoder(),
+    ],
+    ids=["refuses what is new", "rare ones", "dropped", "of another kind"],
+)
+def test_a_step_that_is_not_known_leaves_all_to_the_estimator(step):
+    estimator = trip_pipeline(step, NUMBERS, linear_model.LogisticRegression()).fit(TRIPS, BINARY)
+    assert shortcut_of(estimator, KINDS) is None
+
+
+def test_a_pipeline_of_which_no_made_up_row_can_be_asked_has_no_shortcut():
+    """What is unknown is nan here, which a line does not take."""
+    encoder = preprocessing.OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
+    estimator = trip_pipeline(encoder, NUMBERS, linear_model.LogisticRegression()).fit(TRIPS, BINARY)
+    assert shortcut_of(estimator, KINDS) is None

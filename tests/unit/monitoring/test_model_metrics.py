@@ -1,0 +1,75 @@
+"""What answers are worth, by task."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn.metrics as oracle
+
+from services.monitoring.model_metrics import Answer, Measures, Range
+from services.runtime.declaration import ModelDeclaration
+from tests.unit.drift import world
+
+
+def measures(task: str = "binary", business: dict[str, Any] | None = None) -> Measures:
+    document = world.document() | {"task": task}
+    if task != "binary":
+        del document["gates"], document["label"]["positive_above"]
+    if task == "multiclass":
+        document["classes"] = ["a", "b", "c"]
+    if business:
+        document["business"] = {"unit": "USD"} | business
+    return Measures(ModelDeclaration.model_validate(document))
+
+
+def test_measures_of_a_binary_model_are_the_usual_ones() -> None:
+    chance = np.random.default_rng(1)
+    scores, labels = chance.random(200), chance.integers(0, 2, 200)
+    subject = measures()
+    found = [
+        subject.values(Answer(score, subject.answer_of(score)), float(label))
+        for score, label in zip(scores.tolist(), labels.tolist(), strict=True)
+    ]
+    mean = dict(zip(subject.names, np.mean(found, axis=0), strict=True))
+    answers = scores >= 0.5
+    (_, false_positive), (false_negative, _) = oracle.confusion_matrix(labels, answers, normalize="all")
+    assert mean["log_loss"] == pytest.approx(oracle.log_loss(labels, scores))
+    assert mean["accuracy"] == pytest.approx(oracle.accuracy_score(labels, answers))
+    assert mean["brier"] == pytest.approx(oracle.brier_score_loss(labels, scores))
+    assert mean["false_positive"] == pytest.approx(false_positive)
+    assert mean["false_negative"] == pytest.approx(false_negative)
+
+
+def test_of_several_classes_the_true_ones_probability_counts() -> None:
+    assert measures("multiclass").values(Answer(0.5, 1.0, [0.2, 0.5, 0.3]), 2.0) == [-math.log(0.3), 0.0]
+    assert measures("multiclass").values(Answer(0.5, 1.0, [0.2, 0.5, 0.3]), 1.0) == [-math.log(0.5), 1.0]
+
+
+def test_of_a_regression_the_error_counts_with_its_direction() -> None:
+    subject = measures("regression", {"over": 1, "under": 3})
+    assert subject.names == ("absolute_error", "squared_error", "bias", "cost")
+    assert subject.values(Answer(10.0, 10.0), 12.0) == [2.0, 4.0, -2.0, 6.0]
+    assert subject.values(Answer(15.0, 15.0), 12.0) == [3.0, 9.0, 3.0, 3.0]
+    assert subject.recorded_loss([2.0, 4.0, -2.0, 6.0]) == 4.0
+    assert subject.ranges(None) is None
+    assert subject.ranges(20) == [Range(0, 20), Range(0, 400), Range(-20, 20), Range(0, 60)]
+
+
+def test_costs_are_by_answer_and_truth() -> None:
+    costs = {"0": {"0": 0.0, "1": 25.0}, "1": {"0": 4.0, "1": -1.0}}
+    subject = measures(business={"costs": costs})
+    table = [
+        [subject.values(Answer(0.5, answer), truth)[-1] for truth in (0.0, 1.0)] for answer in (0.0, 1.0)
+    ]
+    assert table == [[0.0, 25.0], [4.0, -1.0]]
+    ranges = subject.ranges(None)
+    assert ranges is not None
+    assert ranges[-1] == Range(-1.0, 25.0)
+    assert ranges[0].share(2.0) == 0.5
+
+
+def test_a_shadow_of_several_classes_has_no_loss_its_score_is_of_an_unknown_class() -> None:
+    assert measures("multiclass").loss_of_score(0.4, 1.0) is None
+    assert measures().loss_of_score(0.5, 1.0) == pytest.approx(math.log(2))
+    assert measures("regression").loss_of_score(4.0, 1.0) == 3.0

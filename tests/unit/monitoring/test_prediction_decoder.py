@@ -1,0 +1,135 @@
+"""From Kafka's records to the engine."""
+
+import dataclasses
+
+import pytest
+
+from services.drift.monitored_model import SNAPSHOTS, ServedModel
+from services.monitoring.prediction_decoder import Feed
+from streams import codec, records
+from streams.inputs import LABEL, PREDICTION, Place
+from tests.unit.drift import world
+from tests.unit.drift.world import HOUR_MS, START_MS
+
+AT = "2013-01-01T02:00:00+01:00"
+AT_MS = 1_357_002_000_000
+
+
+@dataclasses.dataclass
+class Message:
+    value: bytes | None
+    offset: int = 0
+    topic: str = "t"
+    partition: int = 0
+    timestamp: int = AT_MS
+    key: bytes | None = b"k"
+    headers: codec.Headers = ()
+
+
+def fed(*, labels=(), predictions=()):
+    engine = world.new_engine()
+    feed = Feed("drift", world.declaration(), engine)
+    feed.take_labels(labels, 77)
+    feed.take_predictions(predictions, 77)
+    for kind, offset in ((PREDICTION, len(predictions)), (LABEL, len(labels))):
+        engine.inputs.add_heartbeat(Place(kind, 0), offset, START_MS + 2 * HOUR_MS)
+    return engine, engine.inputs.take()
+
+
+@pytest.mark.parametrize(("minutes", "label"), [(15, 0.0), (15.01, 1.0), (-3, 0.0)])
+def test_label_is_positive_above_the_declared_value(minutes, label):
+    _, (item,) = fed(labels=[Message(b'{"id": "p1", "at": "%s", "y": %a}' % (AT.encode(), minutes))])
+    assert item.record == records.Label(
+        prediction_id="p1", event_time_ms=AT_MS, value=label, source_partition=0, source_offset=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"{", "truncated"),
+        (b'{"id": "p1", "y": 1}', "missing required field `at`"),
+        (b'{"id": "p1", "at": "%s", "y": "1"}' % AT.encode(), "Expected `float`, got `str`"),
+        (b'{"id": "p1", "at": "2013-01-01T02:00:00", "y": 1}', "timezone"),
+        (
+            b'{"id": "p1", "at": "2014-01-01T02:00:00Z", "y": 1}',
+            "more than a day after the record was written",
+        ),
+    ],
+)
+def test_bad_label_becomes_a_dead_letter_with_its_reason(value, reason):
+    _, (item,) = fed(labels=[Message(value)])
+    letter = item.record
+    assert isinstance(letter, records.DeadLetter)
+    assert reason in letter.reason
+    assert (letter.service, letter.topic, letter.value, letter.key) == ("drift", "t", value, b"k")
+    assert letter.failed_time_ms == 77
+
+
+TRACE = [("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")]
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_trace_of_a_prediction_goes_on_to_its_outcome_and_to_no_other(restored):
+    """Beside the headers of the event; also when a restart lies between prediction and label."""
+    engine = world.new_engine()
+    engine.add_model(world.model_changed())
+    feed = Feed("drift", world.declaration(), engine)
+    sent = [
+        Message(
+            records.encode(world.prediction(number, START_MS, source_offset=number)),
+            offset=number,
+            headers=headers,
+        )
+        for number, headers in enumerate([TRACE, ()])
+    ]
+    feed.take_predictions(sent, 0)
+    for kind, offset in ((PREDICTION, 2), (LABEL, 0)):
+        engine.inputs.add_heartbeat(Place(kind, 0), offset, START_MS)
+    engine.advance()
+    state = engine.state()
+    if restored:
+        state = SNAPSHOTS.decode(SNAPSHOTS.encode("m", "labels", state), "m", "labels")
+    served = ServedModel(world.declaration(), state, cloud_events=True)
+    for number in range(2):
+        served.engine.add_label(0, number + 1, world.label(number, START_MS + 1000, 1.0, offset=number + 1))
+    for kind, offset in ((PREDICTION, 3), (LABEL, 3)):
+        served.engine.inputs.add_heartbeat(Place(kind, 0), offset, START_MS + HOUR_MS)
+    (batch,) = served.outcome_batches(served.engine.advance()).values()
+    traced, plain = (headers for _, _, headers in batch)
+    assert dict(traced) == dict(plain) | {"ce_id": b"0-1"} | dict(TRACE)
+    assert dict(plain)["ce_id"] == b"0-2"
+
+
+def test_null_label_becomes_a_dead_letter():
+    document = world.document()
+    document["label"]["schema"]["y"] = "float?"
+    declaration = type(world.declaration()).model_validate(document)
+    engine = world.new_engine()
+    feed = Feed("drift", declaration, engine)
+    feed.take_labels([Message(b'{"id": "p1", "at": "%s"}' % AT.encode())], 77)
+    for kind in (PREDICTION, LABEL):
+        engine.inputs.add_heartbeat(Place(kind, 0), 1, AT_MS)
+    (item,) = engine.inputs.take()
+    assert item.record.reason == "the label's value is null"
+
+
+def test_neighbours_of_a_bad_record_are_taken():
+    good = b'{"id": "p1", "at": "%s", "y": 1}' % AT.encode()
+    messages = [Message(good, 0), Message(b"", 1), Message(good, 2)]
+    _, items = fed(labels=messages)
+    assert sorted(item.offset for item in items) == [0, 1, 2]
+
+
+def test_unreadable_prediction_becomes_a_dead_letter():
+    _, (item,) = fed(predictions=[Message(b'{"model": "m"}')])
+    assert "missing required field" in item.record.reason
+
+
+def test_heartbeats_move_the_watermark_and_records_without_value_or_header_do_nothing():
+    engine = world.new_engine()
+    feed = Feed("drift", world.declaration(), engine)
+    feed.take_labels([Message(None, 0), Message(None, 1, headers=codec.heartbeat(AT_MS))], 0)
+    assert engine.watermark_ms is None
+    feed.take_predictions([Message(None, 0, headers=codec.heartbeat(AT_MS + 5))], 0)
+    assert engine.watermark_ms == AT_MS

@@ -1,0 +1,124 @@
+"""Error budgets from reports and from metrics, and the rules that are made of the declarations."""
+
+import datetime as dt
+from typing import Any
+
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from pydantic import ValidationError
+
+from services.monitoring import error_budget
+from services.monitoring.error_budget import Count
+from services.operations.slo import prometheus_rules, scraped_metrics
+from services.runtime import metrics
+from services.runtime.declaration import LATENCY_BOUNDS_MS, ModelDeclaration
+from streams.records import DriftReport
+from tests.unit.drift import world
+
+DAY_MS = 86_400_000
+SLO: dict[str, Any] = {
+    "latency": {"objective": 0.99, "within_ms": 250},
+    "availability": {"objective": 0.999},
+    "accuracy": {"objective": 0.9, "window_days": 10},
+}
+
+
+def declaration(**slo: Any) -> ModelDeclaration:
+    return ModelDeclaration.model_validate(world.document() | {"slo": SLO | slo})
+
+
+def report(day: int, loss: float | None = 0.5, **changes: Any) -> DriftReport:
+    given: dict[str, Any] = {
+        "report_id": str(day), "model": "m", "version": 1, "window_start_ms": (day - 1) * DAY_MS,
+        "window_end_ms": day * DAY_MS, "predictions": 10, "labels": 10, "log_loss": loss,
+        "reference_log_loss": 0.45, "accuracy": 0.8,
+    }  # fmt: skip
+    return DriftReport(**(given | changes))
+
+
+def test_a_window_is_good_within_the_tolerance_and_only_those_of_the_period_count():
+    days = [report(day, loss=0.56 if day in (3, 12) else 0.5) for day in range(1, 15)]
+    budget = error_budget.of_accuracy(declaration(), days, 14 * DAY_MS)
+    assert budget is not None
+    assert budget.count == Count(9, 1)
+    assert budget.bad_share == 0.1
+    assert budget.left == pytest.approx(0)
+
+
+def test_a_tolerance_of_its_own_counts_and_what_is_unknown_does_not():
+    strict = declaration(accuracy={"objective": 0.9, "loss_tolerance": 0.01})
+    assert strict.slo.accuracy is not None
+    assert error_budget.judged(strict.slo.accuracy, 0.1, report(1)) == Count(0, 1)
+    assert error_budget.judged(strict.slo.accuracy, 0.1, report(1, loss=None)) == Count()
+    assert error_budget.judged(strict.slo.accuracy, 0.1, report(1, reference_log_loss=None)) == Count()
+
+
+def test_answers_are_counted_by_their_labels():
+    of_answers = declaration(accuracy={"objective": 0.75, "measure": "answers"})
+    budget = error_budget.of_accuracy(of_answers, [report(1), report(2, accuracy=None)], 2 * DAY_MS)
+    assert budget is not None
+    assert budget.count == Count(8, 2)
+    assert budget.left == pytest.approx(0.2)
+
+
+def test_nothing_declared_and_nothing_counted_is_nothing_known():
+    assert error_budget.of_accuracy(world.declaration(), [report(1)], DAY_MS) is None
+    budget = error_budget.of_accuracy(declaration(), [], DAY_MS)
+    assert budget is not None
+    assert budget.left is None
+    assert error_budget.declared(world.declaration()) == {}
+
+
+def test_bounds_of_latency_are_those_of_the_histogram():
+    """Else the share within a bound could not be read off."""
+    (family,) = metrics.PREDICTION_DURATION.labels("m", "rest").collect()
+    bounds = [float(sample.labels["le"]) for sample in family.samples if sample.name.endswith("_bucket")]
+    assert [bound * 1000 for bound in bounds[:-1]] == list(LATENCY_BOUNDS_MS)
+    with pytest.raises(ValidationError, match="within_ms: one of 1, "):
+        declaration(latency={"objective": 0.9, "within_ms": 200})
+
+
+def test_metrics_of_scoring_are_counted():
+    registry = CollectorRegistry()
+    seconds = Histogram(
+        scraped_metrics.DURATION, "", ["model", "channel"], registry=registry, buckets=(0.1, 0.25, 1)
+    )
+    for value in (0.05, 0.2, 0.25, 0.3):
+        seconds.labels("m", "rest").observe(value)
+        seconds.labels("m", "kafka").observe(2)
+    for name, count in ((scraped_metrics.PREDICTIONS, 30), (scraped_metrics.UNANSWERED, 2)):
+        Counter(name, "", ["model"], registry=registry).labels("m").inc(count)
+    text = generate_latest(registry).decode()
+    assert scraped_metrics.count(text, declaration(), "latency") == Count(3, 1)
+    assert scraped_metrics.count(text, declaration(), "availability") == Count(30, 2)
+    assert scraped_metrics.count("", declaration(), "availability") == Count()
+
+
+def test_rules_ask_two_windows_and_slow_ones_for_what_is_judged_once_a_window():
+    content = prometheus_rules.document({"m": declaration()})
+    alerts = [rule for group in content["groups"] for rule in group["rules"] if "alert" in rule]
+    by_slo: dict[str, list[str]] = {}
+    for alert in alerts:
+        by_slo.setdefault(alert["labels"]["slo"], []).append(alert["labels"]["burn"])
+    fast = ["14.4x 1h", "6x 6h", "3x 1d", "1x 3d"]
+    assert by_slo == {"latency": fast, "availability": fast, "accuracy": ["3x 7h", "1x 14h"]}
+    recorded = {
+        (rule["record"], rule["labels"]["slo"])
+        for group in content["groups"]
+        for rule in group["rules"]
+        if "record" in rule
+    }
+    assert ("driftline:slo_errors:ratio_rate28d", "latency") in recorded
+    assert ("driftline:slo_budget:left", "accuracy") in recorded
+
+
+def test_a_model_without_objectives_has_no_rules():
+    assert prometheus_rules.document({"m": world.declaration()}) == {"groups": []}
+
+
+def test_made_text_is_the_same_each_time():
+    made = {prometheus_rules.as_yaml(prometheus_rules.document({"m": declaration()})) for _ in range(2)}
+    assert len(made) == 1
+    assert dt.timedelta(days=28) == dt.timedelta(milliseconds=declaration().slo.latency.window_ms)  # type: ignore[union-attr]
+    assert msgspec.json.encode(prometheus_rules.document({"m": declaration()}))

@@ -1,0 +1,201 @@
+"""`driftline check` names every fault with its place, and asks the servers when told to."""
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from services.operations import check as command
+from services.runtime.settings import ROOT, Settings
+
+GOOD = (ROOT / "models" / "arrival_delay" / "model.yaml").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of models, to which the settings point."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DRIFTLINE_MODELS", str(folder))
+    return folder
+
+
+def declare(models: Path, name: str, text: str) -> Path:
+    path = models / name / "model.yaml"
+    path.parent.mkdir()
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def failed(capsys: pytest.CaptureFixture[str], *, connect: bool = False) -> list[str]:
+    with pytest.raises(SystemExit) as ended:
+        command.check(connect=connect)
+    assert ended.value.code == 1
+    return capsys.readouterr().err.splitlines()
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_sound_declaration_is_summed_up_with_its_topics(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    declare(models, "arrival_delay", GOOD)
+    command.check()
+    out = capsys.readouterr().out
+    assert "arrival_delay: flights.scheduled -> driftline.predictions.arrival_delay" in out
+    assert "flights.arrived" in out
+
+
+def test_an_unknown_key_is_named_with_line_column_and_the_nearest_one(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = declare(models, "arrival_delay", GOOD.replace("  horizon_hours: 48", "  horizon_hour: 48"))
+    lines = failed(capsys)
+    line = 1 + next(at for at, text in enumerate(GOOD.splitlines()) if "horizon_hours" in text)
+    assert any(
+        fault.startswith(
+            f"{path}:{line}:3: label.horizon_hour: unknown setting (did you mean horizon_hours?)"
+        )
+        for fault in lines
+    )
+
+
+def test_all_faults_of_all_models_are_reported_at_once(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = declare(
+        models,
+        "arrival_delay",
+        GOOD.replace("task: binary", "task: ordinal").replace("carrier: string", "carrier: text"),
+    )
+    second = declare(models, "other", GOOD)
+    faults = failed(capsys)
+    assert sum(fault.startswith(f"{first}:") for fault in faults) == 2
+    assert any(
+        fault.startswith(f"{second}: name is 'arrival_delay', but the folder is 'other'") for fault in faults
+    )
+
+
+def test_broken_yaml_is_named_with_its_place(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = declare(models, "arrival_delay", "name: arrival_delay\nowner: [open\ntask: binary\n")
+    (fault,) = failed(capsys)
+    assert fault.startswith(f"{path}:3:")
+
+
+def test_a_folder_without_models_says_what_a_model_is(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert failed(capsys) == [f"{models}: no model found; a model is a folder with a model.yaml"]
+
+
+def test_a_misspelt_variable_is_named_with_the_nearest_one(
+    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(models, "arrival_delay", GOOD)
+    monkeypatch.setenv("DRIFTLINE_BROKERS", "kafka:9092")
+    assert failed(capsys) == ["DRIFTLINE_BROKERS: unknown setting (did you mean DRIFTLINE_BROKER?)"]
+
+
+def test_invalid_settings_are_named_by_their_variables_without_their_values(
+    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_PARTITIONS", "s3cret")
+    monkeypatch.setenv("DRIFTLINE_LOG_LEVEL", "loud")
+    faults = failed(capsys)
+    assert [fault.split(":")[0] for fault in faults] == ["DRIFTLINE_PARTITIONS", "DRIFTLINE_LOG_LEVEL"]
+    assert "s3cret" not in "".join(faults)
+
+
+def test_sasl_without_a_user_is_refused(
+    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_SECURITY_PROTOCOL", "SASL_SSL")
+    (fault,) = failed(capsys)
+    assert "needs sasl_username and sasl_password" in fault
+
+
+def test_variables_of_other_programs_and_of_feast_are_no_concern() -> None:
+    assert (
+        command.unknown_settings(
+            {"PATH": "/bin", "DRIFTLINE_ONLINE_STORE": "x", "driftline_broker": "kafka:9092"}
+        )
+        == []
+    )
+
+
+def test_each_server_that_does_not_answer_is_named_with_a_hint_and_without_its_password(
+    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "ANSWER_SECONDS_MAX", 0.5)
+    declare(models, "arrival_delay", GOOD)
+    port = closed_port()
+    monkeypatch.setenv("DRIFTLINE_BROKER", f"127.0.0.1:{port}")
+    monkeypatch.setenv("DRIFTLINE_REDIS_URL", f"redis://user:s3cret@127.0.0.1:{port}/0")
+    monkeypatch.setenv("DRIFTLINE_MLFLOW_URI", f"http://user:s3cret@127.0.0.1:{port}")
+    faults = failed(capsys, connect=True)
+    assert [fault.split(" ", 1)[0] for fault in faults] == ["Kafka", "Redis", "MLflow"]
+    assert all(str(port) in fault and "driftline up" in fault for fault in faults)
+    for fault, variable in zip(
+        faults, ("DRIFTLINE_BROKER", "DRIFTLINE_REDIS_URL", "DRIFTLINE_MLFLOW_URI"), strict=True
+    ):
+        assert variable in fault
+    assert "s3cret" not in "".join(faults)
+
+
+def test_an_address_that_is_none_is_a_fault_and_no_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "ANSWER_SECONDS_MAX", 0.5)
+    settings = Settings(
+        broker="127.0.0.1:1",
+        redis_url="not a url",
+        mlflow_uri="http://[broken",
+        home=tmp_path,
+        _env_file=None,
+    )
+    assert len(command.unreachable_servers(settings)) == 3
+
+
+FREE = re.sub(r"business:.*?\n\n", "", GOOD, flags=re.DOTALL)
+"""The same model, of which nothing is said about costs."""
+COSTS = """
+business:
+  unit: USD
+  costs:
+    0: {0: 0, 1: 25}
+    1: {0: 4, 1: 0}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "fault"),
+    [
+        (COSTS.replace("unit", "units"), 2, 3, "business.units: unknown setting (did you mean unit?)"),
+        (COSTS.replace("1: {0", "2: {0"), 3, 3, "business.costs: needs a cost of each truth for each answer"),
+        (COSTS.replace("0: {0: 0, 1: 25}", "0: {0: 0}"), 3, 3, "look at the answer '0'"),
+        (COSTS.replace("25", ".inf"), 4, 15, "business.costs.0.1: Input should be a finite number"),
+        (COSTS + "  over: 2\n", 1, 1, "business: over and under are of regressions"),
+        ("\nretraining2: 1\n", 1, 1, "retraining2: unknown setting (did you mean retraining?)"),
+    ],
+)
+def test_what_is_wrong_with_declared_costs_is_said_with_its_place(
+    models: Path, capsys: pytest.CaptureFixture[str], text: str, line: int, column: int, fault: str
+) -> None:
+    path = declare(models, "arrival_delay", FREE + text)
+    before = len(FREE.splitlines())
+    (found,) = [each for each in failed(capsys) if fault in each]
+    assert found.startswith(f"{path}:{before + 1 + line}:{column}: ")
+
+
+def test_harm_by_cost_needs_costs(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = declare(models, "arrival_delay", FREE.replace("  refit: true", "  refit: true\n  harm: cost"))
+    line = 2 + next(at for at, text in enumerate(FREE.splitlines()) if "refit: true" in text)
+    (found,) = failed(capsys)
+    assert found.startswith(f"{path}:{line}:3: ")
+    assert "retraining.harm: cost needs a section business that declares it" in found

@@ -1,0 +1,63 @@
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.operations import cli
+from tests.tools import absent
+
+USER_SECONDS_MAX = 0.3
+SCRIPT = Path(sys.executable).with_name("driftline")
+
+
+@pytest.mark.parametrize("command", [[str(SCRIPT)], [sys.executable, "-m", "services.operations.cli"]])
+def test_help_is_instant(command: list[str]):
+    """The best of several runs, in time of the processor: other work on the machine does not count."""
+    if not Path(command[0]).exists():
+        absent("the console script is not installed; make setup installs it")
+    assert min(_user_seconds([*command, "--help"]) for _ in range(5)) < USER_SECONDS_MAX
+
+
+def test_help_names_every_command_with_its_text(capsys: pytest.CaptureFixture[str], monkeypatch):
+    for arguments in ([], ["--help"], ["-h"]):
+        monkeypatch.setattr(sys, "argv", ["driftline", *arguments])
+        cli.main()
+        output = capsys.readouterr().out
+        assert all(f"  {name} " in output and text in output for name, _, text in cli.COMMANDS)
+
+
+def test_command_line_has_every_command():
+    for name, _, _ in cli.COMMANDS:
+        *parents, own = name.split()
+        assert own in functools.reduce(lambda app, parent: app[parent], parents, cli.app)
+
+
+def test_command_with_commands_below_it_still_runs_by_itself(monkeypatch):
+    started = []
+    monkeypatch.setattr("services.features.process.run", lambda: started.append("features"))
+    with pytest.raises(SystemExit, match="0"):
+        cli.application()(["features"])
+    assert started == ["features"]
+
+
+def test_unknown_command_suggests_the_nearest_and_imports_none(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["driftline", "scorign"])
+    with pytest.raises(SystemExit, match="there is no command 'scorign'; did you mean scoring"):
+        cli.main()
+
+
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str], monkeypatch):
+    from importlib.metadata import version
+
+    monkeypatch.setattr(sys, "argv", ["driftline", "--version"])
+    cli.main()
+    assert capsys.readouterr().out.strip() == version("driftline")
+
+
+def _user_seconds(command: list[str]) -> float:
+    before = os.times().children_user
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return os.times().children_user - before

@@ -1,0 +1,39 @@
+"""Snapshots are read strictly."""
+
+import zlib
+
+import msgspec
+import pytest
+
+from services.drift.monitored_model import SNAPSHOTS
+from services.runtime.snapshots import SnapshotError
+from tests.unit.drift import world
+
+
+@pytest.fixture
+def state():
+    engine = world.new_engine(partitions=2)
+    world.play(engine, world.traffic(5))
+    return engine.state()
+
+
+def test_decode_of_encode_is_the_state(state):
+    assert SNAPSHOTS.decode(SNAPSHOTS.encode("m", "labels", state), "m", "labels") == state
+
+
+def test_damaged_snapshot_is_an_error(state):
+    raw = SNAPSHOTS.encode("m", "labels", state)
+    with pytest.raises(SnapshotError, match="the snapshot of 'm' cannot be read"):
+        SNAPSHOTS.decode(raw[:-10], "m", "labels")
+
+
+def test_snapshot_of_another_label_topic_is_refused(state):
+    raw = SNAPSHOTS.encode("m", "labels", state)
+    with pytest.raises(SnapshotError, match="with the labels of labels, not of 'm' with those of others"):
+        SNAPSHOTS.decode(raw, "m", "others")
+
+
+def test_snapshot_of_another_format_tells_what_to_do():
+    raw = zlib.compress(msgspec.msgpack.encode({"format": 99, "else": "entirely"}))
+    with pytest.raises(SnapshotError, match="has format 99, this version reads 3: run the version"):
+        SNAPSHOTS.decode(raw, "m", "labels")

@@ -1,0 +1,168 @@
+"""How often a caller may ask, of one process and of several that share a bucket."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.runtime import metrics
+from services.runtime.web import rate_limits
+from services.runtime.web.rate_limits import RateLimit, SharedLimit
+
+
+class Bucket:
+    """The bucket of all, as Redis keeps it, by a clock advanced by hand; may be away."""
+
+    def __init__(self, rate):
+        self.rate = rate
+        self.now = 100.0
+        self.left = self.burst = max(1.0, rate)
+        self.at = self.now
+        self.asked = 0
+        self.away = False
+
+    async def lend(self, caller, count):
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.away:
+            raise ConnectionError("away")
+        self.left = min(self.burst, self.left + (self.now - self.at) * self.rate)
+        self.at = self.now
+        granted = min(count, int(self.left))
+        self.left -= granted
+        return granted, 0.0 if granted else (1 - self.left) / self.rate
+
+    def limits(self, count):
+        return [
+            SharedLimit(self.rate, self.lend, share=1 / count, clock=lambda: self.now) for _ in range(count)
+        ]
+
+
+def run(made):
+    return asyncio.run(made())
+
+
+@given(st.lists(st.floats(0, 0.4), min_size=1, max_size=60), st.floats(1, 20))
+def test_no_span_of_time_lets_more_through_than_its_share_and_one_burst(gaps_seconds, rate):
+    limit, now, passed = RateLimit(rate), 100.0, []
+    for gap in gaps_seconds:
+        now += gap
+        if limit.take(b"a", now) == 0:
+            passed.append(now)
+    assert_bounded(passed, rate, burst=rate)
+
+
+def assert_bounded(passed, rate, burst):
+    for first, start in enumerate(passed):
+        for last in range(first, len(passed)):
+            assert last - first + 1 <= burst + (passed[last] - start) * rate + 1e-6
+
+
+def test_whoever_waits_as_long_as_told_is_let_through():
+    limit = RateLimit(3)
+    assert [limit.take(b"a", 5.0) for _ in range(3)] == [0, 0, 0]
+    wait_seconds = limit.take(b"a", 5.0)
+    assert 0 < wait_seconds <= 1 / 3
+    assert limit.take(b"a", 5.0 + wait_seconds + 1e-9) == 0
+
+
+def test_callers_are_kept_within_a_bound(monkeypatch):
+    monkeypatch.setattr(rate_limits, "CALLERS_MAX", 2)
+    limit = RateLimit(1)
+    for caller in (b"a", b"b", b"c"):
+        assert limit.take(caller, 0.0) == 0
+    assert limit.take(b"c", 0.0) > 0
+    assert limit.take(b"a", 0.0) == 0
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 0.2), st.integers(0, 2), st.integers(1, 30)), min_size=1, max_size=40),
+    st.floats(1, 200),
+)
+def test_several_processes_together_let_no_more_through_than_is_promised(steps, rate):
+    """Whoever is asked, and however many ask at once: a burst, the rate, and what was leased."""
+
+    async def ask():
+        bucket, passed = Bucket(rate), []
+        limits = bucket.limits(3)
+        for gap, process, count in steps:
+            bucket.now += gap
+            waits = await asyncio.gather(*(limits[process].take(b"a") for _ in range(count)))
+            passed += [bucket.now] * waits.count(0)
+        return passed
+
+    lease = max(1, int(rate / rate_limits.LEASES_PER_SECOND))
+    assert_bounded(run(ask), rate, burst=max(1, rate) + 3 * 1.5 * lease)
+
+
+@pytest.mark.parametrize(("gap_seconds", "wanted"), [(0.002, 500), (0.02, 200)])
+def test_one_caller_alone_gets_what_is_due_to_it(gap_seconds, wanted):
+    """Of 100 a second, asked of three processes in turn for four seconds: a burst, then what is due."""
+
+    async def ask():
+        bucket = Bucket(100)
+        limits, passed = bucket.limits(3), 0
+        for step in range(round(4 / gap_seconds)):
+            bucket.now += gap_seconds
+            passed += (await limits[step % 3].take(b"a")) == 0
+        return passed, bucket.asked
+
+    passed, asked = run(ask)
+    assert wanted - 45 <= passed <= wanted
+    if wanted == 200:
+        assert asked <= passed / 4  # most requests wait for nobody
+    else:
+        assert asked <= passed + 3 * 4 / rate_limits.REFUSED_SECONDS_MIN
+
+
+def test_a_rate_of_few_requests_is_kept_to_the_letter():
+    async def ask():
+        bucket = Bucket(2)
+        limits = bucket.limits(4)
+        first = [await limit.take(b"a") for limit in limits]
+        bucket.now += first[2]
+        later = [await limit.take(b"a") for limit in limits]
+        return first, later
+
+    first, later = run(ask)
+    assert [wait == 0 for wait in first] == [True, True, False, False]
+    assert later.count(0) == 1
+
+
+def test_who_was_refused_asks_the_bucket_again_only_when_there_is_something_in_it():
+    async def ask():
+        bucket = Bucket(1)
+        (limit,) = bucket.limits(1)
+        waits = [await limit.take(b"a") for _ in range(50)]
+        return waits.count(0), bucket.asked
+
+    assert run(ask) == (1, 2)
+
+
+def test_without_the_bucket_each_process_keeps_to_its_share_until_it_is_back():
+    async def ask():
+        bucket = Bucket(20)
+        limits = bucket.limits(2)
+        bucket.away = True
+        alone = sum([(await limits[0].take(b"a")) == 0 for _ in range(30)])
+        asked, is_alone = bucket.asked, metrics.RATE_LIMIT_ALONE._value.get()
+        bucket.away = False
+        bucket.now += rate_limits.ALONE_SECONDS
+        assert await limits[0].take(b"a") == 0
+        return alone, asked, is_alone, metrics.RATE_LIMIT_ALONE._value.get()
+
+    assert run(ask) == (10, 1, 1, 0)
+
+
+def test_a_bucket_that_does_not_answer_holds_nobody_up(monkeypatch):
+    monkeypatch.setattr(rate_limits, "LEND_SECONDS_MAX", 0.01)
+
+    async def silent(_caller, _count):
+        await asyncio.sleep(60)
+
+    async def ask():
+        limit = SharedLimit(5, silent)
+        return await asyncio.wait_for(limit.take(b"a"), 5)
+
+    assert run(ask) == 0
