@@ -27,7 +27,7 @@ from services.monitoring.prediction_decoder import Feed
 from services.retraining import reference
 from services.runtime.declaration import ModelDeclaration
 from streams import garbage, records
-from streams.inputs import LABEL, PREDICTION, Place
+from streams.inputs import LABEL, PREDICTION, PartitionKey
 
 LONG_ROWS = (100_000, 1_000_000, 10_000_000)
 ROLE_ROWS = 100_000
@@ -108,7 +108,7 @@ def _roles() -> dict[str, Figures]:
         written += len(slices)
         started = time.process_time()
         source.feed.take_predictions(messages, 0)
-        engine.inputs.add_heartbeat(Place(LABEL, 0), begin, made[-1].event_time_ms + 1)
+        engine.inputs.add_heartbeat(PartitionKey(LABEL, 0), begin, made[-1].event_time_ms + 1)
         engine.advance()
         judging += time.process_time() - started
     return {

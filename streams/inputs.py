@@ -26,7 +26,7 @@ REJECTED = 2
 BEFORE_ALL_MS = -(2**62)
 
 
-class Place(NamedTuple):
+class PartitionKey(NamedTuple):
     """One partition of an input."""
 
     kind: int
@@ -80,37 +80,37 @@ class _Partition:
 class Inputs:
     """Holds back records until every partition has promised that nothing earlier will follow."""
 
-    def __init__(self, resume: Mapping[Place, Resume]) -> None:
+    def __init__(self, resume: Mapping[PartitionKey, Resume]) -> None:
         """Start each partition where it was left."""
-        self._partitions = {place: _Partition(at) for place, at in resume.items()}
+        self._partitions = {source: _Partition(at) for source, at in resume.items()}
 
-    def add(self, place: Place, offset: int, event_time_ms: int, key: str, record: Any) -> None:
+    def add(self, source: PartitionKey, offset: int, event_time_ms: int, key: str, record: Any) -> None:
         """Take one record with its event time; offsets that were read before are ignored."""
-        partition = self._partitions[place]
+        partition = self._partitions[source]
         if offset < partition.next_offset:
             return
         partition.next_offset = offset + 1
         partition.bound_ms = max(partition.bound_ms, event_time_ms)
-        partition.waiting.append(Item(partition.bound_ms, place.kind, key, place.partition, offset, record))
+        partition.waiting.append(Item(partition.bound_ms, source.kind, key, source.partition, offset, record))
 
-    def add_heartbeat(self, place: Place, offset: int, watermark_ms: int) -> None:
+    def add_heartbeat(self, source: PartitionKey, offset: int, watermark_ms: int) -> None:
         """Take the promise that no event up to this time will follow."""
-        partition = self._partitions[place]
+        partition = self._partitions[source]
         if offset >= partition.next_offset:
             partition.next_offset = offset + 1
             partition.bound_ms = max(partition.bound_ms, watermark_ms + 1)
 
-    def reject(self, place: Place, offset: int, letter: records.DeadLetter | None) -> None:
+    def reject(self, source: PartitionKey, offset: int, letter: records.DeadLetter | None) -> None:
         """Take a record that has no usable event time: it counts at the partition's bound.
 
         None stands for a letter that was written already.
         """
-        partition = self._partitions[place]
+        partition = self._partitions[source]
         if offset < partition.next_offset:
             return
         partition.next_offset = offset + 1
         partition.waiting.append(
-            Item(partition.bound_ms, REJECTED, str(place.kind), place.partition, offset, letter)
+            Item(partition.bound_ms, REJECTED, str(source.kind), source.partition, offset, letter)
         )
 
     @property
@@ -129,18 +129,18 @@ class Inputs:
         taken.sort()
         return taken
 
-    def ahead(self, records_max: int) -> set[Place]:
+    def ahead(self, records_max: int) -> set[PartitionKey]:
         """Name the partitions to pause: many records wait there, and they do not hold the frontier."""
         frontier = self.frontier_ms
         return {
-            place
-            for place, partition in self._partitions.items()
+            source
+            for source, partition in self._partitions.items()
             if len(partition.waiting) > records_max and partition.bound_ms > frontier
         }
 
-    def resume(self) -> dict[Place, Resume]:
+    def resume(self) -> dict[PartitionKey, Resume]:
         """Return where to go on after a restart, if everything taken has been processed."""
-        return {place: _resume_of(partition) for place, partition in self._partitions.items()}
+        return {source: _resume_of(partition) for source, partition in self._partitions.items()}
 
 
 def _resume_of(partition: _Partition) -> Resume:

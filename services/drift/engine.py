@@ -21,7 +21,7 @@ from services.drift.windows.window import Window, WindowState
 from services.monitoring.label_join import Join, Pending, Totals, outcome_of
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, records, topics
-from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, Place, Resume
+from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, PartitionKey, Resume
 
 _TIME = operator.attrgetter("counts_at_ms")
 
@@ -77,8 +77,8 @@ class Engine:
         self._declaration = declaration
         self._window_ms = declaration.monitoring.window_ms
         self.inputs = Inputs(
-            {Place(PREDICTION, number): at for number, at in enumerate(state.predictions)}
-            | {Place(LABEL, number): at for number, at in enumerate(state.labels)}
+            {PartitionKey(PREDICTION, number): at for number, at in enumerate(state.predictions)}
+            | {PartitionKey(LABEL, number): at for number, at in enumerate(state.labels)}
         )
         self._read_to = list(state.read_to)
         self._repeats = codec.RepeatFilter(state.last_offsets)
@@ -101,12 +101,14 @@ class Engine:
     def add_prediction(self, partition: int, offset: int, prediction: records.Prediction) -> None:
         """Take a prediction from its partition, in order."""
         self._references.note(prediction.version)
-        place = Place(PREDICTION, partition)
+        place = PartitionKey(PREDICTION, partition)
         self.inputs.add(place, offset, prediction.event_time_ms, prediction.prediction_id, prediction)
 
     def add_label(self, partition: int, offset: int, label: records.Label) -> None:
         """Take a label from its partition, in order."""
-        self.inputs.add(Place(LABEL, partition), offset, label.event_time_ms, label.prediction_id, label)
+        self.inputs.add(
+            PartitionKey(LABEL, partition), offset, label.event_time_ms, label.prediction_id, label
+        )
 
     def add_model(self, change: records.ModelChanged) -> None:
         """Learn the reference of a version. What it applies to is decided by the predictions alone."""

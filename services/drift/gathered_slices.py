@@ -16,7 +16,7 @@ import structlog
 
 from services.monitoring.prediction_decoder import Sink
 from streams import codec, records
-from streams.inputs import LABEL, PREDICTION, Place, Resume, TracedPrediction
+from streams.inputs import LABEL, PREDICTION, PartitionKey, Resume, TracedPrediction
 
 ROWS_MAX = 1000
 BYTES_MAX = 256 << 10
@@ -87,11 +87,11 @@ class Slicer:
         """Take a label."""
         self._entries.append(_Entry(offset, label))
 
-    def add_heartbeat(self, _place: Place, offset: int, watermark_ms: int) -> None:
+    def add_heartbeat(self, _place: PartitionKey, offset: int, watermark_ms: int) -> None:
         """Take a promise."""
         self._entries.append(_Entry(offset, heartbeat_ms=watermark_ms))
 
-    def reject(self, _place: Place, offset: int, letter: records.DeadLetter | None) -> None:
+    def reject(self, _place: PartitionKey, offset: int, letter: records.DeadLetter | None) -> None:
         """Take a record that could not be read."""
         self._entries.append(_Entry(offset))
         if letter is not None:
@@ -144,14 +144,18 @@ class SliceFeed:
     """
 
     def __init__(
-        self, model: str, sink: Sink, resume: Mapping[Place, Resume], positions: Mapping[Place, int]
+        self,
+        model: str,
+        sink: Sink,
+        resume: Mapping[PartitionKey, Resume],
+        positions: Mapping[PartitionKey, int],
     ) -> None:
         """Take where the inputs go on, in offsets of their sources, and in which slice that is."""
         self._model = model
         self._sink = sink
         self._next = {place: at.offset for place, at in resume.items()}
         self._positions = dict(positions)
-        self._open: dict[Place, deque[tuple[int, int]]] = {place: deque() for place in resume}
+        self._open: dict[PartitionKey, deque[tuple[int, int]]] = {place: deque() for place in resume}
         """The end of a slice in its source, and its own offset."""
         self._decode_predictions = msgspec.msgpack.Decoder(PredictionSlice).decode
         self._decode_labels = msgspec.msgpack.Decoder(LabelSlice).decode
@@ -159,7 +163,7 @@ class SliceFeed:
     def take_predictions(self, messages: Sequence[codec.KafkaRecord], _now_ms: int) -> None:
         """Take messages of one partition of the slices of predictions."""
         for message in messages:
-            place = Place(PREDICTION, message.partition)
+            place = PartitionKey(PREDICTION, message.partition)
             found = self._decode_predictions(message.value or b"")
             rows: Iterable[tuple[int, records.Prediction]] = zip(found.offsets, found.rows, strict=True)
             if found.traces:
@@ -175,12 +179,12 @@ class SliceFeed:
     def take_labels(self, messages: Sequence[codec.KafkaRecord], _now_ms: int) -> None:
         """Take messages of one partition of the slices of labels."""
         for message in messages:
-            place = Place(LABEL, message.partition)
+            place = PartitionKey(LABEL, message.partition)
             found = self._decode_labels(message.value or b"")
             rows = zip(found.offsets, found.rows, strict=True)
             self._take(place, message.offset, found, rows, self._sink.add_label)
 
-    def positions(self, resume: Mapping[Place, Resume]) -> dict[Place, int]:
+    def positions(self, resume: Mapping[PartitionKey, Resume]) -> dict[PartitionKey, int]:
         """Return the offset of the first slice that a restart needs, given where the inputs go on."""
         for place, at in resume.items():
             slices = self._open[place]
@@ -190,7 +194,7 @@ class SliceFeed:
 
     def _take(
         self,
-        place: Place,
+        place: PartitionKey,
         position: int,
         found: PredictionSlice | LabelSlice,
         rows: Iterable[tuple[int, Any]],

@@ -12,7 +12,7 @@ from services.runtime.declaration import ModelDeclaration
 from services.runtime.snapshots import SnapshotPace, Snapshots
 from streams import records, topics
 from streams.cloud_events import Envelope, Header
-from streams.inputs import LABEL, PREDICTION, Place
+from streams.inputs import LABEL, PREDICTION, PartitionKey
 from streams.producer import Record
 from streams.schemas import Registry
 
@@ -26,8 +26,10 @@ class GatheredSource:
         """Go on from a state."""
         self._model = model
         self._inputs = engine.inputs
-        positions = {Place(PREDICTION, number): at for number, at in enumerate(state.prediction_slices)}
-        positions |= {Place(LABEL, number): at for number, at in enumerate(state.label_slices)}
+        positions = {
+            PartitionKey(PREDICTION, number): at for number, at in enumerate(state.prediction_slices)
+        }
+        positions |= {PartitionKey(LABEL, number): at for number, at in enumerate(state.label_slices)}
         resume = engine.inputs.resume()
         self._feed = SliceFeed(model, engine, resume, dict.fromkeys(resume, 0) | positions)
 
@@ -47,7 +49,7 @@ class GatheredSource:
         state.prediction_slices = [at for place, at in found if place.kind == PREDICTION]
         state.label_slices = [at for place, at in found if place.kind == LABEL]
 
-    def _positions(self) -> dict[Place, int]:
+    def _positions(self) -> dict[PartitionKey, int]:
         return self._feed.positions(self._inputs.resume())
 
 

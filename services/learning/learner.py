@@ -18,7 +18,7 @@ from services.monitoring.label_join import Join, Pending, Totals
 from services.monitoring.model_metrics import Measures
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, records
-from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, Place, Resume
+from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, PartitionKey, Resume
 
 
 class StateError(ValueError):
@@ -105,8 +105,8 @@ class Learner:
         self._is_binary = declaration.task == "binary"
         self._measures = Measures(declaration)
         self.inputs = Inputs(
-            {Place(PREDICTION, number): at for number, at in enumerate(state.predictions)}
-            | {Place(LABEL, number): at for number, at in enumerate(state.labels)}
+            {PartitionKey(PREDICTION, number): at for number, at in enumerate(state.predictions)}
+            | {PartitionKey(LABEL, number): at for number, at in enumerate(state.labels)}
         )
         self._repeats = codec.RepeatFilter(state.last_offsets)
         self._join = Join(declaration.label.horizon_ms, state.totals, state.pending, keep_features=True)
@@ -117,12 +117,14 @@ class Learner:
 
     def add_prediction(self, partition: int, offset: int, prediction: records.Prediction) -> None:
         """Take a prediction from its partition, in order."""
-        place = Place(PREDICTION, partition)
+        place = PartitionKey(PREDICTION, partition)
         self.inputs.add(place, offset, prediction.event_time_ms, prediction.prediction_id, prediction)
 
     def add_label(self, partition: int, offset: int, label: records.Label) -> None:
         """Take a label from its partition, in order."""
-        self.inputs.add(Place(LABEL, partition), offset, label.event_time_ms, label.prediction_id, label)
+        self.inputs.add(
+            PartitionKey(LABEL, partition), offset, label.event_time_ms, label.prediction_id, label
+        )
 
     # -- what goes out ---------------------------------------------------------------------------
 

@@ -8,16 +8,16 @@ import msgspec
 
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, records, schemas
-from streams.inputs import LABEL, PREDICTION, Place, TracedPrediction
+from streams.inputs import LABEL, PREDICTION, PartitionKey, TracedPrediction
 
 
 class Promises(Protocol):
     """Who takes what is no row; `streams.inputs.Inputs` does."""
 
-    def add_heartbeat(self, place: Place, offset: int, watermark_ms: int) -> None:
+    def add_heartbeat(self, place: PartitionKey, offset: int, watermark_ms: int) -> None:
         """Take the promise that no event up to this time will follow."""
 
-    def reject(self, place: Place, offset: int, letter: records.DeadLetter | None) -> None:
+    def reject(self, place: PartitionKey, offset: int, letter: records.DeadLetter | None) -> None:
         """Take a record that could not be read."""
 
 
@@ -115,8 +115,10 @@ class Feed:
     def _take_heartbeat(self, kind: int, message: codec.KafkaRecord) -> None:
         watermark_ms = codec.watermark_of(message.headers)
         if watermark_ms is not None:
-            self._sink.inputs.add_heartbeat(Place(kind, message.partition), message.offset, watermark_ms)
+            self._sink.inputs.add_heartbeat(
+                PartitionKey(kind, message.partition), message.offset, watermark_ms
+            )
 
     def _reject(self, kind: int, message: codec.KafkaRecord, error: Exception, now_ms: int) -> None:
         letter = codec.dead_letter(self._service, message, str(error), now_ms)
-        self._sink.inputs.reject(Place(kind, message.partition), message.offset, letter)
+        self._sink.inputs.reject(PartitionKey(kind, message.partition), message.offset, letter)

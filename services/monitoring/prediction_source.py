@@ -18,7 +18,7 @@ from services.runtime import watermarks
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.process_loop import MissingTopicError
 from streams import codec, records, topics
-from streams.inputs import PREDICTION, Inputs, Place
+from streams.inputs import PREDICTION, Inputs, PartitionKey
 from streams.producer import Record
 
 POLL_MS = 250
@@ -47,7 +47,7 @@ class Source:
     label_topic: str
     inputs: Inputs
     feed: Takes
-    positions: Callable[[], Mapping[Place, int]]
+    positions: Callable[[], Mapping[PartitionKey, int]]
     """Where to go on reading in these topics."""
 
     def topic_of(self, kind: int) -> str:

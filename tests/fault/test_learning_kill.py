@@ -20,7 +20,7 @@ from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
 from services.scoring.river_model import load_learned
 from streams import codec, records, topics
-from streams.inputs import PREDICTION, Place
+from streams.inputs import PREDICTION, PartitionKey
 from streams.producer import BatchProducer, Record
 from tests.marks import read_marks
 from tests.processes import Process
@@ -139,7 +139,7 @@ def send(local: Settings, name: str, logs: world.Traffic, number: int) -> None:
     asyncio.run(write())
 
 
-def topic_of(name: str, place: Place) -> str:
+def topic_of(name: str, place: PartitionKey) -> str:
     return topics.predictions(name) if place.kind == PREDICTION else f"{name}.labels"
 
 

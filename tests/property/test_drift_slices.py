@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from services.drift.gathered_slices import Slicer
 from services.drift.monitored_model import GatheredSource
 from streams import records
-from streams.inputs import LABEL, PREDICTION, Place, TracedPrediction
+from streams.inputs import LABEL, PREDICTION, PartitionKey, TracedPrediction
 from tests.property.test_drift_laws import PARTITIONS, kept, logs, new_engine
 from tests.unit.drift import world
 
@@ -41,8 +41,8 @@ class Broker:
     """The topics of slices: what workers wrote, in the order of their writing."""
 
     def __init__(self):
-        places = [Place(kind, number) for kind in (PREDICTION, LABEL) for number in range(PARTITIONS)]
-        self.logs: dict[Place, list[Message]] = {place: [] for place in places}
+        places = [PartitionKey(kind, number) for kind in (PREDICTION, LABEL) for number in range(PARTITIONS)]
+        self.logs: dict[PartitionKey, list[Message]] = {place: [] for place in places}
 
     def write(self, place, pieces):
         log = self.logs[place]
@@ -66,11 +66,11 @@ def gathered(traffic, chance):
                 if fate < 0.2:
                     zombies.append(pieces)  # it hangs before it writes
                     continue
-                broker.write(Place(kind, partition), pieces)
+                broker.write(PartitionKey(kind, partition), pieces)
                 if fate < 0.3:
                     continue  # it dies before it commits
                 if zombies and fate < 0.5:
-                    broker.write(Place(kind, partition), zombies.pop())
+                    broker.write(PartitionKey(kind, partition), zombies.pop())
                 committed = end
     return broker
 
@@ -121,8 +121,8 @@ def test_trace_heartbeat_and_rejection_travel_in_their_order():
     traced = TracedPrediction.of(world.prediction(1, world.START_MS), [("traceparent", b"00-1-2-01")])
     slicer = Slicer()
     slicer.add_prediction(0, 3, traced)
-    slicer.add_heartbeat(Place(PREDICTION, 0), 4, world.START_MS + 5)
-    slicer.reject(Place(PREDICTION, 0), 6, _letter())
+    slicer.add_heartbeat(PartitionKey(PREDICTION, 0), 4, world.START_MS + 5)
+    slicer.reject(PartitionKey(PREDICTION, 0), 6, _letter())
     assert slicer.take_letters() == [_letter()]
     (piece,) = slicer.taken(PREDICTION, 3, 7)
     source = GatheredSource("m", engine, engine.state()).source()

@@ -9,7 +9,7 @@ import pytest
 from services.drift import engine as subject
 from services.drift.monitored_model import SNAPSHOTS
 from streams import records
-from streams.inputs import LABEL, PREDICTION, Place
+from streams.inputs import LABEL, PREDICTION, PartitionKey
 from tests.unit.drift import world
 from tests.unit.drift.world import HOUR_MS, START_MS, label, prediction
 
@@ -41,7 +41,7 @@ class Desk:
     def until(self, minutes):
         """Promise both partitions up to a time and advance."""
         for kind in (PREDICTION, LABEL):
-            place = Place(kind, 0)
+            place = PartitionKey(kind, 0)
             self.engine.inputs.add_heartbeat(place, self._offset(kind), START_MS + round(minutes * MINUTE_MS))
         return self.engine.advance()
 
@@ -82,7 +82,7 @@ def test_nothing_is_processed_before_every_partition_has_promised():
     desk = Desk()
     desk.predict(1, 0)
     desk.label(1, 30, 1.0)
-    desk.engine.inputs.add_heartbeat(Place(LABEL, 0), 99, START_MS + HOUR_MS)
+    desk.engine.inputs.add_heartbeat(PartitionKey(LABEL, 0), 99, START_MS + HOUR_MS)
     assert outcomes(desk.engine.advance()) == []
     assert desk.engine.watermark_ms == START_MS - 1
 
@@ -340,9 +340,9 @@ def test_rejected_record_comes_out_as_a_dead_letter_and_opens_no_window():
     letter = records.DeadLetter(
         service="drift", reason="r", topic="t", partition=0, offset=0, key=None, value=b"x", failed_time_ms=0
     )
-    engine.inputs.reject(Place(LABEL, 0), 0, letter)
+    engine.inputs.reject(PartitionKey(LABEL, 0), 0, letter)
     for kind in (PREDICTION, LABEL):
-        engine.inputs.add_heartbeat(Place(kind, 0), 1, START_MS + 2 * HOUR_MS)
+        engine.inputs.add_heartbeat(PartitionKey(kind, 0), 1, START_MS + 2 * HOUR_MS)
     outputs = engine.advance()
     assert outputs.dead_letters == [letter]
     assert outputs.drift == []

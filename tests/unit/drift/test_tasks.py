@@ -11,7 +11,7 @@ from services.monitoring.model_metrics import COST
 from services.monitoring.prediction_decoder import Feed
 from services.runtime.declaration import ModelDeclaration
 from streams import records
-from streams.inputs import LABEL, PREDICTION, Place
+from streams.inputs import LABEL, PREDICTION, PartitionKey
 from tests.unit.drift import world
 from tests.unit.drift.world import HOUR_MS, START_MS
 from tests.unit.monitoring.test_prediction_decoder import Message
@@ -71,7 +71,7 @@ class Run:
 
     def _advance(self, now_ms):
         for kind in (PREDICTION, LABEL):
-            self.engine.inputs.add_heartbeat(Place(kind, 0), self._next(kind), now_ms)
+            self.engine.inputs.add_heartbeat(PartitionKey(kind, 0), self._next(kind), now_ms)
         if self.engine.unknown_versions:
             self.engine.give_up_unknown_versions()
         outputs = self.engine.advance()
@@ -180,7 +180,7 @@ def test_a_label_of_several_classes_is_its_number_and_another_one_a_dead_letter(
     ]
     Feed("drift", declaration, engine).take_labels(messages, 77)
     for kind, offset in ((PREDICTION, 0), (LABEL, 2)):
-        engine.inputs.add_heartbeat(Place(kind, 0), offset, START_MS + 9 * HOUR_MS)
+        engine.inputs.add_heartbeat(PartitionKey(kind, 0), offset, START_MS + 9 * HOUR_MS)
     label, letter = engine.inputs.take()
     assert label.record.value == 2.0
     assert letter.record.reason == "the label's value is 'hail', which is none of the classes"

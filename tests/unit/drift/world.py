@@ -15,7 +15,7 @@ from services.monitoring.prediction_decoder import Sink
 from services.monitoring.rank_correlation import Moments, Scorer
 from services.runtime.declaration import ModelDeclaration
 from streams import records
-from streams.inputs import LABEL, PREDICTION, Place
+from streams.inputs import LABEL, PREDICTION, PartitionKey
 
 HOUR_MS = 3_600_000
 START_MS = 1_357_000_000_000 // HOUR_MS * HOUR_MS
@@ -247,7 +247,7 @@ def feed(engine: Sink, kind: int, partition: int, entries: Iterable[Entry]) -> N
     for entry in entries:
         record = entry.record
         if isinstance(record, int):
-            engine.inputs.add_heartbeat(Place(kind, partition), entry.offset, record)
+            engine.inputs.add_heartbeat(PartitionKey(kind, partition), entry.offset, record)
         elif isinstance(record, records.Prediction):
             engine.add_prediction(partition, entry.offset, record)
         elif isinstance(record, records.Label):
@@ -257,7 +257,7 @@ def feed(engine: Sink, kind: int, partition: int, entries: Iterable[Entry]) -> N
                 service="drift", reason="", topic="", partition=partition, offset=entry.offset,
                 key=None, value=record, failed_time_ms=0,
             )  # fmt: skip
-            engine.inputs.reject(Place(kind, partition), entry.offset, letter)
+            engine.inputs.reject(PartitionKey(kind, partition), entry.offset, letter)
 
 
 def merge(parts: Iterable[Outputs]) -> Outputs:

@@ -10,7 +10,7 @@ from services.learning.session import CHECKPOINTS
 from services.model_registry import river_format
 from services.scoring.river_model import RiverModel
 from streams import records
-from streams.inputs import LABEL, PREDICTION, Place
+from streams.inputs import LABEL, PREDICTION, PartitionKey
 from tests.unit.learning import world
 from tests.unit.learning.world import HOUR_MS, START_MS
 
@@ -96,15 +96,15 @@ def test_answers_are_judged_by_what_was_served(straight):
 def test_second_label_and_label_without_prediction_are_not_learned():
     learner = world.new_learner(1)
     served = world.prediction(1, START_MS, [1.0, "red"], None, 0, 0, "m")
-    world.feed(learner, Place(PREDICTION, 0), 0, served)
+    world.feed(learner, PartitionKey(PREDICTION, 0), 0, served)
     for offset, identity in enumerate(("p1", "p1", "p2")):
         label = records.Label(
             prediction_id=identity, event_time_ms=START_MS + offset, value=1.0, source_partition=0,
             source_offset=offset,
         )  # fmt: skip
-        world.feed(learner, Place(LABEL, 0), offset, label)
+        world.feed(learner, PartitionKey(LABEL, 0), offset, label)
     for kind, offset in ((PREDICTION, 1), (LABEL, 3)):
-        world.feed(learner, Place(kind, 0), offset, START_MS + 9 * HOUR_MS)
+        world.feed(learner, PartitionKey(kind, 0), offset, START_MS + 9 * HOUR_MS)
     learner.advance()
     assert (learner.counts.learned, learner.totals.duplicate, learner.totals.orphaned) == (1, 1, 1)
     assert learner.pending == 0
@@ -115,16 +115,16 @@ def test_rows_that_do_not_fit_are_counted_and_the_others_learned():
     rows: list[list[Any]] = [[1.0, "red"], [1.0], ["many", "red"]]
     for number, features in enumerate(rows):
         world.feed(
-            learner, Place(PREDICTION, 0), number,
+            learner, PartitionKey(PREDICTION, 0), number,
             world.prediction(number, START_MS, features, None, 0, number, "m"),
         )  # fmt: skip
         label = records.Label(
             prediction_id=f"p{number}", event_time_ms=START_MS, value=1.0, source_partition=0,
             source_offset=number,
         )  # fmt: skip
-        world.feed(learner, Place(LABEL, 0), number, label)
+        world.feed(learner, PartitionKey(LABEL, 0), number, label)
     for kind in (PREDICTION, LABEL):
-        world.feed(learner, Place(kind, 0), 3, START_MS + 9 * HOUR_MS)
+        world.feed(learner, PartitionKey(kind, 0), 3, START_MS + 9 * HOUR_MS)
     learner.advance()
     assert (learner.counts.learned, learner.counts.unfit, learner.counts.failed) == (1, 1, 1)
 

@@ -14,7 +14,7 @@ from services.learning.arms_update import Announcement
 from services.learning.learner import Learner, Outputs, State, fresh_state
 from services.runtime.declaration import ModelDeclaration
 from streams import records
-from streams.inputs import LABEL, PREDICTION, Place
+from streams.inputs import LABEL, PREDICTION, PartitionKey
 
 HOUR_MS = 3_600_000
 START_MS = 1_357_000_000_000 // HOUR_MS * HOUR_MS
@@ -124,8 +124,8 @@ class Player:
     """Feeds logs slice by slice, from the offsets at which a learner stands."""
 
     def __init__(self, logs: Traffic) -> None:
-        self.logs = {Place(PREDICTION, home): log for home, log in enumerate(logs.predictions)}
-        self.logs |= {Place(LABEL, home): log for home, log in enumerate(logs.labels)}
+        self.logs = {PartitionKey(PREDICTION, home): log for home, log in enumerate(logs.predictions)}
+        self.logs |= {PartitionKey(LABEL, home): log for home, log in enumerate(logs.labels)}
         self.done = dict.fromkeys(self.logs, 0)
 
     def seek(self, learner: Learner) -> None:
@@ -133,10 +133,10 @@ class Player:
         self.done = {place: at.offset for place, at in learner.inputs.resume().items()}
 
     @property
-    def open(self) -> list[Place]:
+    def open(self) -> list[PartitionKey]:
         return [place for place, log in self.logs.items() if self.done[place] < len(log)]
 
-    def step(self, learner: Learner, place: Place, size: int) -> Outputs:
+    def step(self, learner: Learner, place: PartitionKey, size: int) -> Outputs:
         start = self.done[place]
         for offset, record in enumerate(self.logs[place][start : start + size], start):
             feed(learner, place, offset, record)
@@ -144,7 +144,7 @@ class Player:
         return learner.advance()
 
 
-def feed(learner: Learner, place: Place, offset: int, record: Any) -> None:
+def feed(learner: Learner, place: PartitionKey, offset: int, record: Any) -> None:
     if isinstance(record, int):
         learner.inputs.add_heartbeat(place, offset, record)
     elif isinstance(record, records.Prediction):

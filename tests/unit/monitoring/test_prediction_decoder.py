@@ -7,7 +7,7 @@ import pytest
 from services.drift.monitored_model import SNAPSHOTS, ServedModel
 from services.monitoring.prediction_decoder import Feed
 from streams import codec, records
-from streams.inputs import LABEL, PREDICTION, Place
+from streams.inputs import LABEL, PREDICTION, PartitionKey
 from tests.unit.drift import world
 from tests.unit.drift.world import HOUR_MS, START_MS
 
@@ -32,7 +32,7 @@ def fed(*, labels=(), predictions=()):
     feed.take_labels(labels, 77)
     feed.take_predictions(predictions, 77)
     for kind, offset in ((PREDICTION, len(predictions)), (LABEL, len(labels))):
-        engine.inputs.add_heartbeat(Place(kind, 0), offset, START_MS + 2 * HOUR_MS)
+        engine.inputs.add_heartbeat(PartitionKey(kind, 0), offset, START_MS + 2 * HOUR_MS)
     return engine, engine.inputs.take()
 
 
@@ -85,7 +85,7 @@ def test_trace_of_a_prediction_goes_on_to_its_outcome_and_to_no_other(restored):
     ]
     feed.take_predictions(sent, 0)
     for kind, offset in ((PREDICTION, 2), (LABEL, 0)):
-        engine.inputs.add_heartbeat(Place(kind, 0), offset, START_MS)
+        engine.inputs.add_heartbeat(PartitionKey(kind, 0), offset, START_MS)
     engine.advance()
     state = engine.state()
     if restored:
@@ -94,7 +94,7 @@ def test_trace_of_a_prediction_goes_on_to_its_outcome_and_to_no_other(restored):
     for number in range(2):
         served.engine.add_label(0, number + 1, world.label(number, START_MS + 1000, 1.0, offset=number + 1))
     for kind, offset in ((PREDICTION, 3), (LABEL, 3)):
-        served.engine.inputs.add_heartbeat(Place(kind, 0), offset, START_MS + HOUR_MS)
+        served.engine.inputs.add_heartbeat(PartitionKey(kind, 0), offset, START_MS + HOUR_MS)
     (batch,) = served.outcome_batches(served.engine.advance()).values()
     traced, plain = (headers for _, _, headers in batch)
     assert dict(traced) == dict(plain) | {"ce_id": b"0-1"} | dict(TRACE)
@@ -109,7 +109,7 @@ def test_null_label_becomes_a_dead_letter():
     feed = Feed("drift", declaration, engine)
     feed.take_labels([Message(b'{"id": "p1", "at": "%s"}' % AT.encode())], 77)
     for kind in (PREDICTION, LABEL):
-        engine.inputs.add_heartbeat(Place(kind, 0), 1, AT_MS)
+        engine.inputs.add_heartbeat(PartitionKey(kind, 0), 1, AT_MS)
     (item,) = engine.inputs.take()
     assert item.record.reason == "the label's value is null"
 

@@ -1,9 +1,9 @@
 """The common order of all partitions."""
 
 from streams import records
-from streams.inputs import LABEL, PREDICTION, Inputs, Place, Resume
+from streams.inputs import LABEL, PREDICTION, Inputs, PartitionKey, Resume
 
-FIRST, SECOND, LABELS = Place(PREDICTION, 0), Place(PREDICTION, 1), Place(LABEL, 0)
+FIRST, SECOND, LABELS = PartitionKey(PREDICTION, 0), PartitionKey(PREDICTION, 1), PartitionKey(LABEL, 0)
 
 
 def inputs(*places):

@@ -13,7 +13,7 @@ from services.drift.monitored_model import SNAPSHOTS
 from services.runtime.declaration import DeclarationError, ModelDeclaration, QualityBounds
 from services.runtime.declaration_file import load_named
 from streams.codec import FieldType
-from streams.inputs import LABEL, PREDICTION, Place
+from streams.inputs import LABEL, PREDICTION, PartitionKey
 from tests.unit.drift import world
 from tests.unit.drift.world import HOUR_MS, START_MS, Traffic
 
@@ -166,7 +166,7 @@ def test_counts_survive_a_restart():
     state = SNAPSHOTS.decode(SNAPSHOTS.encode("m", "l", engine.state()), "m", "l")
     again = world.new_engine(world.declaration(quality={"x": {"max": 3}}), state=state)
     for kind, offset in ((PREDICTION, 4), (LABEL, 1)):
-        again.inputs.add_heartbeat(Place(kind, 0), offset, END_MS)
+        again.inputs.add_heartbeat(PartitionKey(kind, 0), offset, END_MS)
     report = world.reports(again.advance())[0]
     assert next(each.above for each in report.quality if each.feature == "x") == 3
 
