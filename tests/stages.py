@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 from services.feature_store.plan import Aggregation, Column, Kind, Source, ValueType, View
-from services.features.catch_up import Building, Stage
-from services.features.decoder import SourceReader
+from services.features.catch_up import BuildProgress
+from services.features.decoder import SourceDecoder
 from services.features.generations import Generations
-from services.features.row_store import FeatureStore, Standing
-from services.features.stages import SourceStage, ViewStage
+from services.features.row_store import RowStore, ViewPosition
+from services.features.source_stage import SourceStage
+from services.features.stage import FeatureStage
+from services.features.view_stage import ViewStage
 from services.features.view_state import Event, ViewLogic
 from services.features.view_writer import ViewWriter
 from services.runtime import watermarks
@@ -113,17 +115,17 @@ class LogReader:
         return self.log[start:end], end
 
 
-class CrashingStore(FeatureStore):
+class CrashingStore(RowStore):
     """The real store; its writes can be the last thing that happens."""
 
     broker: Broker
 
-    async def write(self, at: Standing, field: bytes, writes: Any) -> None:
+    async def write(self, position: ViewPosition, field: bytes, writes: Any) -> None:
         if writes:
-            await self.broker.call(lambda: super(CrashingStore, self).write(at, field, writes))
+            await self.broker.call(lambda: super(CrashingStore, self).write(position, field, writes))
 
-    async def rise(self, rises: Any) -> Any:
-        return await self.broker.call(lambda: super(CrashingStore, self).rise(rises))
+    async def update_progress(self, updates: Any) -> Any:
+        return await self.broker.call(lambda: super(CrashingStore, self).update_progress(updates))
 
 
 def source(lateness_ms: int = 0) -> Source:
@@ -187,19 +189,19 @@ class Worker:
         store = CrashingStore.connect(self.settings)
         store.broker = self.broker
         producer: Any = self.broker
-        reader = SourceReader(source(), 1000)
+        decoder = SourceDecoder(source(), 1000)
         writers = [ViewWriter(ViewLogic("p", view), store, producer) for view in views(self.suffix)]
         generations = Generations(store, "p", views(self.suffix))
         shared = (store, producer, generations, self.broker.reader)
-        stages = [SourceStage(reader, writers, *shared), ViewStage(reader, writers[1], *shared)]
+        stages = [SourceStage(decoder, writers, *shared), ViewStage(decoder, writers[1], *shared)]
         try:
-            await generations.begin(
+            await generations.start(
                 {view.name: await self.broker.partitions(topic_of(view)) for view in views(self.suffix)}
             )
             yield Work(store, generations, {stage.topic: stage for stage in stages}, writers)
         finally:
             for stage in stages:
-                await stage.let_go()
+                await stage.release()
             await store.close()
 
     async def consume(self, work: "Work") -> None:
@@ -212,7 +214,7 @@ class Worker:
                 for place in self.broker.logs
                 if place[0] in work.stages and self._slice(place, positions)
             ]
-            if not waiting and not work.building():
+            if not waiting and not work.builds():
                 self.committed = positions
                 return
             await asyncio.sleep(0)
@@ -234,19 +236,19 @@ class Worker:
 class Work:
     """What a worker has wired."""
 
-    store: FeatureStore
+    store: RowStore
     generations: Generations
-    stages: dict[str, Stage]
+    stages: dict[str, FeatureStage]
     writers: list[ViewWriter]
 
-    def building(self) -> dict[str, Building]:
-        return {view: one for stage in self.stages.values() for view, one in stage.building().items()}
+    def builds(self) -> dict[str, BuildProgress]:
+        return {view: one for stage in self.stages.values() for view, one in stage.builds().items()}
 
-    async def tend(self, committed: dict[tuple[str, int], int]) -> None:
-        """Look for what is lost, as the process does every two seconds."""
+    async def check_store(self, committed: dict[tuple[str, int], int]) -> None:
+        """Check for lost data, as the process does every two seconds."""
         await self.generations.check()
         for topic, stage in self.stages.items():
-            await stage.tend(
+            await stage.start_builds(
                 {number: offset for (name, number), offset in committed.items() if name == topic}
             )
 
@@ -281,11 +283,11 @@ def run(
 def expected(suffix: str, first_offset: int = 0) -> dict[bytes, dict[bytes, bytes]]:
     """Work out the rows from the events alone, those from an offset on in each partition."""
     hashes: dict[bytes, dict[bytes, bytes]] = {}
-    reader = SourceReader(source(), 1000)
+    decoder = SourceDecoder(source(), 1000)
     for view in views(suffix):
         logic, states = ViewLogic("p", view), dict[bytes, Any]()
         for log in source_records().values():
-            for _, event in reader.read(log[first_offset:], watermarks.NEVER).events:
+            for _, event in decoder.decode(log[first_offset:], watermarks.NEVER).events:
                 assert isinstance(event, Event)
                 entity = logic.entity(event.value)
                 assert entity is not None

@@ -3,14 +3,14 @@
     {"feature_service": "arrival_delay", "entities": {"origin": ["JFK"], "carrier": ["UA"], ...}}
     {"features": ["origin_departures:origin_delay_mean_1h"], "entities": {"origin": ["JFK"]}}
 
-A Feast client whose online store is ``{type: remote, path: http://...}`` reads from here. One field
-more than Feast's in the request: ``event_time`` (RFC 3339), at which stream views are evaluated; now by
-default. More in the answer: ``ages_ms`` of each feature's values at that time, null where none was found,
-and in ``metadata`` the ``watermarks_ms`` of the stream views: up to where each is complete.
+A Feast client whose online store is ``{type: remote, path: http://...}`` reads from here. The request has one
+field more than Feast's: ``event_time`` (RFC 3339), at which stream views are evaluated; default: now. The
+response adds ``ages_ms``, the age of each feature's values at that time (null if none was found), and in
+``metadata`` the ``watermarks_ms`` of the stream views: the event time up to which each is complete.
 
-Errors: 400 a body that cannot be understood, with the field; 401 no valid token, where tokens are asked for;
-404 an unknown service, view or feature; 413 too many rows or bytes; 503 the online store cannot be reached;
-500 a defect, with a reference to the log and no internals.
+Errors: 400 an invalid body, with the field; 401 no valid token, if tokens are configured; 404 an unknown
+service, view or feature; 413 too many rows or bytes; 503 the online store is unreachable; 500 a defect, with
+a reference to the log and no internals.
 """
 
 import base64
@@ -38,17 +38,18 @@ from services.runtime.web import server
 from streams import codec
 
 ROWS_MAX = 10_000
+"""Maximum rows per request."""
 BODY_BYTES_MAX = 4 << 20
-"""As for scoring: ten thousand rows of a few hundred bytes of keys."""
+"""Maximum body size, as for scoring: ten thousand rows with a few hundred bytes of keys each."""
 READERS_MAX = 64
-"""Compiled selections of features kept; their number is the clients', so it is bounded."""
+"""Maximum compiled feature selections in the cache; clients choose them, so their number is bounded."""
 _EPOCH = "1970-01-01T00:00:00Z"
 _STATUS_NAMES = ["", *(status.name for status in Status)]
 _KEY_BITS = {ValueType.INT32: 31, ValueType.INT64: 63}
 
 
 class OnlineFeaturesRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body."""
+    """The request body."""
 
     entities: dict[str, list[str | int | None]]
     feature_service: str | None = None
@@ -59,7 +60,7 @@ class OnlineFeaturesRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class OnlineFeatures:
-    """Answers over HTTP through the same reader as scoring."""
+    """Serves features over HTTP through the same reader as scoring."""
 
     def __init__(self, settings: Settings, plan: FeaturePlan) -> None:
         """Prepare; the first request connects."""
@@ -68,7 +69,6 @@ class OnlineFeatures:
         self._readers: dict[tuple[Reference, ...], OnlineReader] = {}
 
     def routes(self) -> list[BaseRoute]:
-        """Return the routes."""
         return [Route("/get-online-features", server.answering(self._answer), methods=["POST"])]
 
     @contextlib.asynccontextmanager
@@ -129,7 +129,7 @@ def _reference(name: str) -> Reference:
 
 
 def _check_entities(request: OnlineFeaturesRequest, service: ServicePlan) -> int:
-    """Return the number of rows."""
+    """Validate the entities; return the number of rows."""
     missing = [name for name in service.join_keys if name not in request.entities]
     if missing:
         raise server.RequestError(400, f"entities: missing {', '.join(missing)}")
@@ -187,7 +187,7 @@ def _entity_result(values: Sequence[Any]) -> dict[str, Any]:
 
 
 def _times(view: ServedView) -> Mapping[str, Any]:
-    """Return what is the same for all features of a view: event times and ages, by row."""
+    """Return event times and ages by row; they are the same for all features of a view."""
     known = {int(time_ms): _rfc3339(int(time_ms)) for time_ms in np.unique(view.newest_ms[view.found])}
     return {
         "event_timestamps": [known.get(time_ms, _EPOCH) for time_ms in view.newest_ms.tolist()],
@@ -196,8 +196,8 @@ def _times(view: ServedView) -> Mapping[str, Any]:
 
 
 def _values(column: Any, kind: ValueType) -> list[Any]:
-    """Write values in JSON as Feast's server does."""
-    if column.dtype != object:  # of a window, where nan is null
+    """Return values in the JSON form of Feast's server."""
+    if column.dtype != object:  # a window, in which nan means null
         values: list[Any] = [window_values.fitted(kind, value) for value in column.tolist()]
     else:
         values = column.tolist()
@@ -215,7 +215,7 @@ def _values(column: Any, kind: ValueType) -> list[Any]:
 
 
 def _float(value: float) -> float | str:
-    """JSON has no number that is not finite: protobuf writes its name."""
+    """Return a number, or the name that protobuf uses for a number that JSON cannot hold."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

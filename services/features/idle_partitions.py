@@ -1,14 +1,14 @@
-"""Source partitions in which nothing happens must not hold the watermark back, if their source says so.
+"""Heartbeats for idle source partitions, so that they do not hold the watermark back.
 
-A source declares it by the tag ``idle_seconds``. Into a partition that has grown by nothing for that long
-on the wall clock, a heartbeat is written: it promises what the slowest of the others promises, or, if all
-are idle, the fastest. So idleness is decided once and stands in the log, where each replay finds it again;
-and a served value stays final, because an event that comes later and is further behind than the lateness
-goes to the late topic.
+A source enables it by the tag ``idle_seconds``. If a partition's log has not grown for that wall time, a
+heartbeat is written into it. Its time is the lowest watermark of the partitions that are not idle, or, if all
+are idle, the highest of all. So each decision is a record of the log, and every replay finds it again. A
+served value stays final: an event that arrives later, and is older than the watermark by more than the
+lateness, goes to the late topic.
 
-Every features process watches all partitions of the source, by the ends of their logs, so that a worker
-that is slow or gone never makes a partition idle. What one process writes is activity to the others; that
-two write at once is harmless.
+Every features process watches all partitions of the source by the end offsets of their logs. So a worker that
+is slow or stopped never makes a partition idle. A heartbeat of one process counts as activity for the others;
+two heartbeats at the same time do no harm.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
-from services.features.decoder import SourceReader
+from services.features.decoder import SourceDecoder
 from services.runtime import metrics, watermarks
 from services.runtime.watermarks import NEVER
 from streams import codec
@@ -31,42 +31,44 @@ from streams.producer import BatchProducer
 
 log = structlog.get_logger()
 
-LOOK_SECONDS = 1.0
-"""Between two looks at the ends of the logs: also the most heartbeats of an idle partition."""
+POLL_SECONDS = 1.0
+"""Interval between two reads of the end offsets; also the shortest between heartbeats of one partition."""
 
 
-class Silence:
-    """How long the partitions of one topic have not grown. Pure."""
+class IdleDetector:
+    """Detects which partitions of one topic have not grown for a time. Pure."""
 
     def __init__(self, idle_ms: int) -> None:
-        """Take what counts as idle."""
+        """Take the time without growth after which a partition is idle."""
         self._idle_ms = idle_ms
-        self._ends: dict[int, _End] = {}
+        self._ends: dict[int, _LogEnd] = {}
 
     def idle(self, ends: Mapping[int, int], now_ms: int) -> set[int]:
-        """Return the idle ones of these partitions, given the offsets at which their logs end now."""
+        """Return the idle partitions, given the end offset of each log now."""
         for partition, offset in ends.items():
             known = self._ends.get(partition)
             if known is None or known.offset != offset:
-                self._ends[partition] = _End(offset, now_ms)
+                self._ends[partition] = _LogEnd(offset, now_ms)
         return {partition for partition in ends if now_ms - self._ends[partition].since_ms >= self._idle_ms}
 
-    def expect(self, partition: int) -> None:
-        """Take one more record of a partition for our own."""
+    def expect_heartbeat(self, partition: int) -> None:
+        """Do not count the next record of a partition as growth: it is our own heartbeat."""
         known = self._ends[partition]
-        self._ends[partition] = _End(known.offset + 1, known.since_ms)
+        self._ends[partition] = _LogEnd(known.offset + 1, known.since_ms)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _End:
+class _LogEnd:
     offset: int
     since_ms: int
 
 
-def promises(watermarks_ms: Mapping[int, int], idle: Collection[int], partitions: int) -> dict[int, int]:
-    """Return what to promise in the idle partitions that are behind.
+def heartbeats_due(
+    watermarks_ms: Mapping[int, int], idle: Collection[int], partitions: int
+) -> dict[int, int]:
+    """Return the heartbeat to write into each idle partition whose watermark is lower.
 
-    Nothing, as long as one that is not idle has not been heard of.
+    There is none while a partition that is not idle has no watermark.
     """
     known_ms = {number: watermarks_ms.get(number, NEVER) for number in range(partitions)}
     active = [watermark_ms for number, watermark_ms in known_ms.items() if number not in idle]
@@ -75,18 +77,18 @@ def promises(watermarks_ms: Mapping[int, int], idle: Collection[int], partitions
 
 
 class IdleWatch:
-    """Watches the sources that declare when their partitions are idle."""
+    """Watches the sources that have the tag ``idle_seconds``."""
 
     def __init__(
         self,
-        readers: Sequence[SourceReader],
+        decoders: Sequence[SourceDecoder],
         redis_client: Any,
         producer: BatchProducer,
         kafka_options: Mapping[str, Any],
     ) -> None:
-        """Take the readers of all sources, a `redis.asyncio.Redis` of its own, and the process's producer."""
-        self._silences = {
-            reader: Silence(reader.source.idle_ms) for reader in readers if reader.source.idle_ms
+        """Take the decoders of all sources, a `redis.asyncio.Redis` to own, and the process's producer."""
+        self._detectors = {
+            decoder: IdleDetector(decoder.source.idle_ms) for decoder in decoders if decoder.source.idle_ms
         }
         self._redis = redis_client
         self._producer = producer
@@ -95,7 +97,7 @@ class IdleWatch:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Watch until the block ends."""
-        watching = asyncio.create_task(self._watch(), name="idle watch") if self._silences else None
+        watching = asyncio.create_task(self._watch(), name="idle watch") if self._detectors else None
         try:
             yield
         finally:
@@ -108,42 +110,42 @@ class IdleWatch:
     async def _watch(self) -> None:
         while True:
             try:
-                await self._look_again_and_again()
+                await self._poll_until_error()
             except (KafkaError, RedisError, OSError) as error:
                 log.warning("features.idle_watch_failed", error=repr(error))
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(POLL_SECONDS)
 
-    async def _look_again_and_again(self) -> None:
+    async def _poll_until_error(self) -> None:
         consumer = AIOKafkaConsumer(**self._kafka_options, enable_auto_commit=False)
         try:
             await consumer.start()
             while True:
-                for reader, silence in self._silences.items():
-                    await self._look(consumer, reader, silence)
-                await asyncio.sleep(LOOK_SECONDS)
+                for decoder, detector in self._detectors.items():
+                    await self._poll(consumer, decoder, detector)
+                await asyncio.sleep(POLL_SECONDS)
         finally:
             await consumer.stop()
 
-    async def _look(self, consumer: AIOKafkaConsumer, reader: SourceReader, silence: Silence) -> None:
-        topic = reader.source.topic
+    async def _poll(self, consumer: AIOKafkaConsumer, decoder: SourceDecoder, detector: IdleDetector) -> None:
+        topic = decoder.source.topic
         partitions = await self._producer.partitions(topic)
         found = await consumer.end_offsets([TopicPartition(topic, number) for number in range(partitions)])
-        ends = {place.partition: offset for place, offset in found.items()}
-        idle = silence.idle(ends, time.monotonic_ns() // 1_000_000)
+        ends = {tp.partition: offset for tp, offset in found.items()}
+        idle = detector.idle(ends, time.monotonic_ns() // 1_000_000)
         metrics.FEATURE_IDLE_PARTITIONS.labels(topic).set(len(idle))
-        for number, watermark_ms in promises(await self._shared(reader), idle, partitions).items():
-            silence.expect(number)
+        for number, watermark_ms in heartbeats_due(await self._shared(decoder), idle, partitions).items():
+            detector.expect_heartbeat(number)
             await self._producer.send(topic, number, [(None, None, codec.heartbeat(watermark_ms))])
 
-    async def _shared(self, reader: SourceReader) -> dict[int, int]:
-        """Add to what all processes have read of the topic, and return it."""
-        key = watermarks.key(f"source.{reader.source.topic}")
+    async def _shared(self, decoder: SourceDecoder) -> dict[int, int]:
+        """Return the highest watermarks of all processes; publish this process's where they are higher."""
+        key = watermarks.key(f"source.{decoder.source.topic}")
         known = {int(number): int(value) for number, value in (await self._redis.hgetall(key)).items()}
-        ahead = {
+        higher = {
             number: watermark_ms
-            for number, watermark_ms in reader.watermarks_ms.items()
+            for number, watermark_ms in decoder.watermarks_ms.items()
             if watermark_ms > known.get(number, NEVER)
         }
-        if ahead:
-            await self._redis.hset(key, mapping={str(number): value for number, value in ahead.items()})
-        return known | ahead
+        if higher:
+            await self._redis.hset(key, mapping={str(number): value for number, value in higher.items()})
+        return known | higher

@@ -1,7 +1,7 @@
-"""The atomic operations on the online store, in the server's own Lua. Each works on keys of one slot.
+"""Atomic operations on the online store, in the server's Lua. Each works on keys of one slot.
 
-A script is sent by its digest; a server that does not know it (new, restarted, flushed) gets the text
-once, and the commands that it refused are sent again.
+A script is called by its digest. If the server does not know the digest (new, restarted, flushed), the script
+is loaded once and the refused commands are sent again.
 """
 
 import hashlib
@@ -15,8 +15,8 @@ from services.runtime.redis_pipeline import AsyncPipeline, Template, encode
 ONE_KEY, TWO_KEYS = 1, 2
 
 WRITE_ROW = b"""
--- KEYS: the row. ARGV: sidecar field, version expected ('' for none), then fields and values.
--- Returns 1, or the sidecar that is stored instead ('' for none).
+-- KEYS: the row. ARGV: sidecar field, expected version ('' for none), then fields and values.
+-- Returns 1; if another version is stored, changes nothing and returns its sidecar ('' for none).
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
 local version = ARGV[2]
 if stored then
@@ -29,9 +29,9 @@ return 1
 """
 
 ADVANCE = b"""
--- KEYS: progress, watermarks. ARGV: generation, place, progress expected ('' for none), progress,
+-- KEYS: progress, watermarks. ARGV: generation, stage partition, expected progress ('' for none), progress,
 -- then field and value of the watermark, if there is one.
--- Returns 1, or 0 if something else is stored: then nothing is changed.
+-- Returns 1; if another generation or progress is stored, changes nothing and returns 0.
 if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[1] then return 0 end
 if (redis.call('HGET', KEYS[1], ARGV[2]) or '') ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[2], ARGV[4])
@@ -40,10 +40,10 @@ return 1
 """
 
 BEGIN = b"""
--- KEYS: progress, watermarks. ARGV: generation expected ('' for none), generation, definition, start,
--- least number of partitions, watermark of a partition that has not reported, '1' if rows of earlier
--- generations are to be swept out.
--- Forgets all progress if the generation is the one expected. Returns the generation that is stored now.
+-- KEYS: progress, watermarks. ARGV: expected generation ('' for none), generation, definition, start,
+-- minimum number of partitions, watermark of a partition that has not reported, '1' if rows of earlier
+-- generations must be deleted.
+-- Resets all progress if the stored generation is the expected one. Returns the generation stored now.
 local stored = redis.call('HGET', KEYS[1], 'generation') or ''
 if stored ~= ARGV[1] then return stored end
 local partitions = math.max(tonumber(ARGV[5]), redis.call('HLEN', KEYS[2]))
@@ -55,14 +55,14 @@ return ARGV[2]
 """
 
 SWEEP = b"""
--- KEYS: the row. ARGV: generation, format of sidecars, then the view's fields, the sidecar first.
--- Deletes the fields if an earlier generation, or another format, has written them. Returns how many.
+-- KEYS: the row. ARGV: generation, sidecar format, then the view's fields, the sidecar first.
+-- Deletes the fields if they are of an earlier generation or of another format. Returns their number.
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return 0 end
 local stored = redis.call('HGET', KEYS[1], ARGV[3])
 if not stored then return 0 end
 if string.byte(stored) == tonumber(ARGV[2]) and #stored >= 11 then
   local generation = 0
-  for place = 11, 4, -1 do generation = generation * 256 + string.byte(stored, place) end
+  for index = 11, 4, -1 do generation = generation * 256 + string.byte(stored, index) end
   if generation >= tonumber(ARGV[1]) then return 0 end
 end
 return redis.call('HDEL', KEYS[1], unpack(ARGV, 3))
@@ -73,16 +73,16 @@ class Script:
     """One script and its digest."""
 
     def __init__(self, text: bytes, keys: int) -> None:
-        """Take the text and how many keys it has."""
+        """Take the text and the number of its keys."""
         self.text = text
         self._head = ("EVALSHA", hashlib.sha1(text).hexdigest(), keys)  # noqa: S324  # Redis's own
 
     def template(self, *arguments: bytes | None) -> Template:
-        """Prepare commands of which only some keys and arguments, here None, change."""
+        """Return a template for commands; None marks the keys and arguments that change."""
         return Template(*self._head, *arguments)
 
     def command(self, *arguments: str | bytes | int) -> bytes:
-        """Encode the command that runs it with keys and arguments."""
+        """Encode a call with these keys and arguments."""
         return encode((*self._head, *arguments))
 
 
@@ -96,7 +96,7 @@ async def run(pipeline: AsyncPipeline, script: Script, commands: Sequence[bytes]
     """Run one script many times in one round trip; return its replies in order.
 
     Raises:
-        RedisError, OSError: Some command may not have been done; the scripts make it safe to do all again.
+        RedisError, OSError: Some commands may not have been executed; it is safe to run all of them again.
     """
     replies = await pipeline.exchange_once(commands)
     unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]

@@ -1,15 +1,16 @@
 """What the features process keeps in Redis: entity rows with their sidecars, watermarks, progress.
 
-Every write says on what it is based, and is refused if something else is stored: a row by the version
-of its sidecar, progress and watermarks by the progress before. So a worker that was away, or works from
-an outdated memory, changes nothing; and whoever is refused starts again from what is stored.
+Every write names the stored value that it is based on, and is refused if another value is stored: a row by
+the version of its sidecar, progress and watermarks by the previous progress. So a worker that lost its
+partition, or works from an outdated cache, changes nothing; a worker whose write is refused starts again
+from the stored values.
 
-A view is built in *generations*. A new one begins when a view is new or defined otherwise, when what
-was stored is gone, or when a replay is asked for: progress and watermarks are forgotten, and rows of
-earlier generations count as nothing, while readers see them until they are written anew.
+A view is built in *generations*. A new generation begins when a view is new or its definition changed, when
+the stored rows are gone, or when a replay is requested. It resets progress and watermarks, and the state in
+rows of earlier generations is ignored. Readers still see those rows until each is overwritten.
 
-Redis and Kafka belong together: progress and sidecars name offsets. Whoever deletes and recreates a
-source topic must empty the online store as well.
+Redis and Kafka belong together: progress and sidecars hold offsets. If you delete and recreate a source
+topic, empty the online store as well.
 """
 
 import asyncio
@@ -33,74 +34,67 @@ from services.runtime.settings import Settings
 log = structlog.get_logger()
 
 WATCH_SECONDS = 2.0
+"""Interval between two health checks of the connection."""
 SCAN_COUNT = 1000
-"""Keys looked at in one round trip of a sweep."""
+"""Keys per round trip of a sweep."""
 
 
-class Progress(msgspec.Struct, frozen=True):
-    """How far a view has been handled in a partition, all of it acknowledged by every sink."""
+class ViewProgress(msgspec.Struct, frozen=True):
+    """How far a view has been processed in one partition; every sink has acknowledged all of it."""
 
     next_offset: int = 0
     watermarks_ms: dict[int, int] = {}
-    """By source partition."""
+    """Watermark of each source partition."""
     stored: bytes = b""
-    """These bytes as they were read, empty if there are none yet: what a rise is based on."""
+    """The raw stored bytes, empty if nothing is stored: the next `ProgressUpdate` is based on them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EntityWrite:
-    """All fields of one entity and view, always in the same order: written at once or not at all."""
+    """All fields of one entity and view, always in the same order; written atomically."""
 
     key: bytes
     version: bytes
-    """Of the stored sidecar on which this is based; empty for none."""
+    """Version of the stored sidecar that this write is based on; empty if none is stored."""
     fields: Mapping[bytes, bytes]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a view stands in one place: on this every write is based."""
+class ViewPosition:
+    """Generation and progress of a view in one partition of a stage: every write is based on it."""
 
     view: str
     generation: int
-    place: str
-    """Stage and partition."""
-    progress: Progress
+    stage_partition: str
+    """Stage and partition, such as ``source-0``: the field of the progress hash."""
+    progress: ViewProgress
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Rise:
-    """A view's new progress in one place, with the watermark that it publishes, if any."""
+class ProgressUpdate:
+    """A view's new progress in one partition of a stage, with the watermark to publish, if any."""
 
-    before: Standing
-    after: Progress
+    before: ViewPosition
+    after: ViewProgress
     partition: int
     watermark_ms: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Build:
-    """The generation of a view that is stored."""
+class ViewGeneration:
+    """The stored generation of a view."""
 
-    generation: int
+    number: int
     definition: str
+    """Digest of the view's definition."""
     start: str
-    """``earliest``, or ``now``: a place without progress begins where the worker is."""
+    """``earliest``, or ``now``: without stored progress, a partition begins at the worker's offset."""
     unswept: bool = False
-    """Rows of earlier generations are still to be swept out."""
+    """Rows of earlier generations are still to be deleted; see `RowStore.sweep`."""
 
 
-class RefusedError(Exception):
-    """Something else is stored than this write is based on; it has changed nothing."""
-
-    def __init__(self, view: str, message: str) -> None:
-        """Name the view."""
-        super().__init__(f"{view}: {message}")
-        self.view = view
-
-
-class LostError(Exception):
-    """What this process has stored is gone, or cannot be read: the view must be built anew."""
+class WriteConflictError(Exception):
+    """The stored value is not the one that this write is based on; the write changed nothing."""
 
     def __init__(self, view: str, message: str) -> None:
         """Name the view."""
@@ -108,15 +102,24 @@ class LostError(Exception):
         self.view = view
 
 
-class FeatureStore:
+class StateLostError(Exception):
+    """What this process stored is gone, or cannot be read: the view must be rebuilt."""
+
+    def __init__(self, view: str, message: str) -> None:
+        """Name the view."""
+        super().__init__(f"{view}: {message}")
+        self.view = view
+
+
+class RowStore:
     """The process's connection to Redis."""
 
     def __init__(self, pipeline: AsyncPipeline) -> None:
-        """Use a pipeline to the online store, and its client for what is rare."""
+        """Use a pipeline to the online store, and its client for rare commands."""
         self._pipeline = pipeline
         self._client = pipeline.client
         self.fault: str | None = "not connected yet"
-        """Why Redis cannot be reached, None while it can."""
+        """Why Redis is unreachable; None while it is reachable."""
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
@@ -129,10 +132,10 @@ class FeatureStore:
 
     @contextlib.asynccontextmanager
     async def running(self, watch: Callable[[], Any] | None = None) -> AsyncIterator[None]:
-        """Watch the connection until the block ends, then close it.
+        """Check the connection until the block ends, then close it.
 
         Args:
-            watch: Awaited every two seconds while Redis can be reached.
+            watch: Awaited every `WATCH_SECONDS` while Redis is reachable.
         """
         watching = asyncio.create_task(self._watch(watch), name="redis watch")
         try:
@@ -152,44 +155,45 @@ class FeatureStore:
                     await watch()
             except (redis.exceptions.RedisError, OSError) as error:
                 self.fault = f"Redis cannot be reached: {error}"
-            except Exception as error:  # noqa: BLE001  # the next look must come, whatever went wrong
+            except Exception as error:  # noqa: BLE001  # the watch must survive any error
                 log.warning("features.watch_failed", error=repr(error))
             await asyncio.sleep(WATCH_SECONDS)
 
     async def announce(self, view: str, partitions: int) -> None:
-        """Give every partition of a view a watermark, `NEVER` where it has none yet."""
+        """Give every partition of a view a watermark; `NEVER` where none is stored."""
         key = watermarks.key(view)
         commands = [encode(("HSETNX", key, number, watermarks.NEVER)) for number in range(partitions)]
         await self._pipeline.exchange(commands)
 
-    async def builds(self, views: Sequence[str]) -> list[Build | None]:
-        """Read the generations of views; None for one that is not stored."""
+    async def generations(self, views: Sequence[str]) -> list[ViewGeneration | None]:
+        """Read the generations of views; None for a view that is not stored."""
         names = ("generation", "definition", "start", "unswept")
         commands = [encode(("HMGET", _progress_key(view), *names)) for view in views]
         found = await self._pipeline.exchange(commands)
         return [
             None
             if number is None
-            else Build(int(number), definition.decode(), start.decode(), unswept=unswept == b"1")
+            else ViewGeneration(int(number), definition.decode(), start.decode(), unswept=unswept == b"1")
             for number, definition, start, unswept in found
         ]
 
-    async def begin(
+    async def begin_generation(
         self,
         view: str,
         partitions: int,
         *,
-        instead_of: Build | None,
+        expected: ViewGeneration | None,
         definition: str,
         start: str,
         sweep: bool = False,
     ) -> None:
-        """Begin a new generation, unless somebody else has done so meanwhile.
+        """Begin a new generation if the stored one is still the expected one; else change nothing.
 
-        Its number is above the last one, also if that is lost: it is the time in milliseconds. With
-        ``sweep``, rows of earlier generations are to be swept out: see `sweep`.
+        Its number is the wall time in milliseconds, or one more than the stored number if that is higher. So
+        it exceeds the last number even if the store has lost it. With ``sweep``, rows of earlier generations
+        are marked to be deleted: see `sweep`.
         """
-        before = instead_of.generation if instead_of else 0
+        before = expected.number if expected else 0
         command = lua_scripts.begin.command(
             _progress_key(view),
             watermarks.key(view),
@@ -204,16 +208,16 @@ class FeatureStore:
         await lua_scripts.run(self._pipeline, lua_scripts.begin, [command])
 
     async def sweep(self, view: str, generation: int, project: str, fields: Sequence[bytes]) -> int:
-        """Delete a view's fields wherever an earlier generation has written them; return of how many rows.
+        """Delete a view's fields from rows of earlier generations; return the number of rows changed.
 
-        Readers cannot make sense of rows that were written by another definition. While a view is built
-        anew by the same one, its rows stay until they are written again.
+        Needed when the definition changed: readers cannot decode rows of another definition. When a view is
+        rebuilt from the same definition, its rows stay until each is overwritten.
 
         Args:
             view: The view.
-            generation: Its rows stay, and later ones.
-            project: With which all keys end.
-            fields: Of the view, the sidecar first.
+            generation: Rows of this generation and of later ones stay.
+            project: Suffix of all keys.
+            fields: The view's fields, the sidecar first.
         """
         keys: list[bytes] = []
         swept = 0
@@ -227,37 +231,39 @@ class FeatureStore:
         return swept
 
     async def _sweep(self, keys: Sequence[bytes], generation: int, fields: Sequence[bytes]) -> int:
-        form = feast_layout.SIDECAR_FORMAT
-        commands = [lua_scripts.sweep.command(key, generation, form, *fields) for key in keys]
+        sidecar_format = feast_layout.SIDECAR_FORMAT
+        commands = [lua_scripts.sweep.command(key, generation, sidecar_format, *fields) for key in keys]
         return sum(reply > 0 for reply in await lua_scripts.run(self._pipeline, lua_scripts.sweep, commands))
 
-    async def sidecars(self, at: Standing, keys: Sequence[bytes], field: bytes) -> list[bytes | None]:
+    async def sidecars(
+        self, position: ViewPosition, keys: Sequence[bytes], field: bytes
+    ) -> list[bytes | None]:
         """Read one field of each entity.
 
-        The view's progress is read behind them, over the same connection: a store that has lost something
-        since, by a restart from an older file for instance, gives no state to go on from.
+        The view's progress is read last, over the same connection. So a store that has lost data since (for
+        instance by a restart from an older file) cannot supply a state to continue from.
 
         Raises:
-            RefusedError: Another progress is stored than the one that is known.
+            WriteConflictError: The stored progress is not the known one.
         """
         rows = [encode(("HGET", key, field)) for key in keys]
-        progress = encode(("HGET", _progress_key(at.view), at.place))
+        progress = encode(("HGET", _progress_key(position.view), position.stage_partition))
         *found, stored = await self._pipeline.exchange(rows, [progress])
-        if (stored or b"") != at.progress.stored:
-            raise RefusedError(at.view, f"{at.place} is not where it was left")
+        if (stored or b"") != position.progress.stored:
+            raise _progress_conflict(position)
         return found
 
-    async def write(self, at: Standing, field: bytes, writes: Sequence[EntityWrite]) -> None:
+    async def write(self, position: ViewPosition, field: bytes, writes: Sequence[EntityWrite]) -> None:
         """Write entities, each in one atomic command, all in one round trip.
 
         Args:
-            at: Where the view stands.
-            field: Of the sidecar.
+            position: The view's position.
+            field: The field of the sidecar.
             writes: The rows.
 
         Raises:
-            RefusedError: Of some entity another version is stored; the others may be written.
-            LostError: Of some entity an older version is stored, or none any more.
+            WriteConflictError: Another version of some entity is stored; others may have been written.
+            StateLostError: An older version of some entity is stored, or none.
         """
         if not writes:
             return
@@ -266,73 +272,88 @@ class FeatureStore:
         commands = [row.encode(write.key, write.version, *write.fields.values()) for write in writes]
         replies = await lua_scripts.run(self._pipeline, lua_scripts.write_row, commands)
         refused = [(write, reply) for write, reply in zip(writes, replies, strict=True) if reply != 1]
-        lost = sum(_is_older(reply, write.version, at.generation) for write, reply in refused)
+        lost = sum(_is_older(reply, write.version, position.generation) for write, reply in refused)
         if lost:
-            raise LostError(at.view, f"{lost} of {len(writes)} rows are stored as they were before")
+            raise StateLostError(
+                position.view, f"the store holds older versions of {lost} of {len(writes)} rows"
+            )
         if refused:
-            raise RefusedError(at.view, f"{len(refused)} of {len(writes)} rows are stored otherwise")
+            raise WriteConflictError(
+                position.view, f"another worker has changed {len(refused)} of {len(writes)} rows"
+            )
 
-    async def progress(self, places: Sequence[tuple[str, str]]) -> list[Progress]:
-        """Read how far views have been handled, each in a place."""
-        commands = [encode(("HGET", _progress_key(view), place)) for view, place in places]
-        return [_progress(raw) for raw in await self._pipeline.exchange(commands)]
+    async def progress(self, stage_partitions: Sequence[tuple[str, str]]) -> list[ViewProgress]:
+        """Read the progress of each pair of view and stage partition."""
+        commands = [
+            encode(("HGET", _progress_key(view), stage_partition))
+            for view, stage_partition in stage_partitions
+        ]
+        return [_decode_progress(raw) for raw in await self._pipeline.exchange(commands)]
 
-    async def rise(self, rises: Sequence[Rise]) -> list[Progress]:
-        """Note progress and publish watermarks, once the rows are written; return the progress stored.
+    async def update_progress(self, updates: Sequence[ProgressUpdate]) -> list[ViewProgress]:
+        """Store progress and publish watermarks, once the rows are written; return the stored progress.
 
         Raises:
-            RefusedError: For some view another progress or generation is stored; others may be noted.
+            WriteConflictError: Another progress or generation of some view is stored; the progress of others
+                may have been stored.
         """
-        written = [_progress_bytes(rise.after) for rise in rises]
+        written = [_encode_progress(update.after) for update in updates]
         commands = [
             lua_scripts.advance.command(
-                _progress_key(rise.before.view),
-                watermarks.key(rise.before.view),
-                rise.before.generation,
-                rise.before.place,
-                rise.before.progress.stored,
+                _progress_key(update.before.view),
+                watermarks.key(update.before.view),
+                update.before.generation,
+                update.before.stage_partition,
+                update.before.progress.stored,
                 raw,
-                *(() if rise.watermark_ms is None else (rise.partition, rise.watermark_ms)),
+                *(() if update.watermark_ms is None else (update.partition, update.watermark_ms)),
             )
-            for rise, raw in zip(rises, written, strict=True)
+            for update, raw in zip(updates, written, strict=True)
         ]
-        for rise, reply in zip(
-            rises, await lua_scripts.run(self._pipeline, lua_scripts.advance, commands), strict=True
+        for update, reply in zip(
+            updates, await lua_scripts.run(self._pipeline, lua_scripts.advance, commands), strict=True
         ):
             if reply != 1:
-                raise RefusedError(rise.before.view, f"{rise.before.place} is not where it was left")
+                raise _progress_conflict(update.before)
         return [
-            msgspec.structs.replace(rise.after, stored=raw) for rise, raw in zip(rises, written, strict=True)
+            msgspec.structs.replace(update.after, stored=raw)
+            for update, raw in zip(updates, written, strict=True)
         ]
+
+
+def _progress_conflict(position: ViewPosition) -> WriteConflictError:
+    return WriteConflictError(
+        position.view, f"another worker has changed the progress of {position.stage_partition}"
+    )
 
 
 def _is_older(stored: bytes, version: bytes, generation: int) -> bool:
-    """Tell whether a stored sidecar lacks something that this version had, of this generation."""
+    """Tell whether a stored sidecar lacks events that ``version``, of this generation, includes."""
     try:
         if feast_layout.sidecar_generation(version) != generation:
             return False
-    except feast_layout.LayoutError:  # none, or of another format: it was not ours
+    except feast_layout.LayoutError:  # no version, or of another format: this generation did not write it
         return False
     try:
         if feast_layout.sidecar_generation(stored) != generation:
             return feast_layout.sidecar_generation(stored) < generation
-    except feast_layout.LayoutError:  # none any more, or of an older format
+    except feast_layout.LayoutError:  # the row is gone, or is of an older format
         return True
     offsets, needed = feast_layout.decode_sidecar(stored)[0], feast_layout.decode_sidecar(version)[0]
     return any(offsets.get(partition, -1) < offset for partition, offset in needed.items())
 
 
-def _progress(raw: bytes | None) -> Progress:
+def _decode_progress(raw: bytes | None) -> ViewProgress:
     if raw is None:
-        return Progress()
-    return msgspec.structs.replace(msgspec.json.decode(raw, type=Progress), stored=raw)
+        return ViewProgress()
+    return msgspec.structs.replace(msgspec.json.decode(raw, type=ViewProgress), stored=raw)
 
 
-def _progress_bytes(progress: Progress) -> bytes:
-    marks = sorted(progress.watermarks_ms.items())
-    return msgspec.json.encode({"next_offset": progress.next_offset, "watermarks_ms": dict(marks)})
+def _encode_progress(progress: ViewProgress) -> bytes:
+    watermarks_ms = dict(sorted(progress.watermarks_ms.items()))
+    return msgspec.json.encode({"next_offset": progress.next_offset, "watermarks_ms": watermarks_ms})
 
 
 def _progress_key(view: str) -> str:
-    """Name the hash of a view's progress, in the slot of its watermarks on a Redis Cluster."""
+    """Return the key of a view's progress hash, in the slot of its watermarks on a Redis Cluster."""
     return f"driftline:progress:{{{watermarks.key(view)}}}"

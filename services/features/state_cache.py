@@ -1,69 +1,69 @@
-"""States of entities in memory, within a bound for the whole process."""
+"""Entity states in memory, with one size limit for the whole process."""
 
 import dataclasses
 from collections import OrderedDict
 
 from services.features.view_state import EntityState
 
-HELD_BYTES_MAX = 64 << 20
-"""Of all states held, as they are written; in memory they take some four times that."""
+CACHE_BYTES_MAX = 64 << 20
+"""Maximum size of all cached states, measured as sidecars; in memory they take about four times that."""
 EVICTED_SHARE = 8
-"""One in so many entities of the largest cache goes at once."""
+"""One eviction drops one in this number of the entities of the largest cache."""
 
 
 @dataclasses.dataclass(slots=True)
-class Held:
-    """One entity."""
+class CachedState:
+    """The state of one entity."""
 
     state: EntityState
     version: bytes
-    """Of the sidecar that is stored."""
+    """Version of the stored sidecar."""
     size_bytes: int = 0
-    """Of that sidecar."""
+    """Size of that sidecar."""
 
 
-class Cache:
-    """Entities of one view and partition, those that were used last at the end."""
+class StateCache:
+    """Entities of one view and partition, the most recently used last."""
 
     def __init__(self) -> None:
-        """Begin with none."""
-        self.entries: OrderedDict[bytes, Held] = OrderedDict()
+        """Begin empty."""
+        self.entries: OrderedDict[bytes, CachedState] = OrderedDict()
         self.size_bytes = 0
 
     def evict(self, entities: int) -> None:
-        """Drop the entities that have not been used for longest."""
+        """Drop the least recently used entities."""
         for _ in range(min(entities, len(self.entries))):
             self.size_bytes -= self.entries.popitem(last=False)[1].size_bytes
 
-    def note(self, key: bytes, size_bytes: int) -> None:
-        """Note how large an entity has become; it may have been evicted meanwhile."""
-        held = self.entries.get(key)
-        if held is not None:
-            self.size_bytes += size_bytes - held.size_bytes
-            held.size_bytes = size_bytes
+    def resize(self, key: bytes, size_bytes: int) -> None:
+        """Record the new size of an entity; do nothing if it has been evicted."""
+        cached = self.entries.get(key)
+        if cached is not None:
+            self.size_bytes += size_bytes - cached.size_bytes
+            cached.size_bytes = size_bytes
 
 
-class Budget:
-    """The caches of a process. What is not held costs a read of its sidecar, nothing else."""
+class StateCachePool:
+    """The caches of a process. An entity that is not cached costs one read of its sidecar, nothing else."""
 
-    def __init__(self, bytes_max: int = HELD_BYTES_MAX) -> None:
+    def __init__(self, bytes_max: int = CACHE_BYTES_MAX) -> None:
         """Begin without caches."""
         self.bytes_max = bytes_max
-        self._caches: dict[tuple[str, int], Cache] = {}
+        self._caches: dict[tuple[str, int], StateCache] = {}
 
-    def cache(self, view: str, partition: int) -> Cache:
-        """Return the cache of a view and partition, made if need be."""
+    def cache(self, view: str, partition: int) -> StateCache:
+        """Return the cache of a view and partition; create it if there is none."""
         cache = self._caches.get((view, partition))
         if cache is None:
-            cache = self._caches[view, partition] = Cache()
+            cache = self._caches[view, partition] = StateCache()
         return cache
 
-    def forget(self, view: str, partition: int) -> None:
-        """Drop a cache."""
+    def drop(self, view: str, partition: int) -> None:
+        """Drop the cache of a view and partition."""
         self._caches.pop((view, partition), None)
 
     def trim(self) -> None:
-        """Keep the bound: the largest cache gives way."""
+        """Evict from the largest cache until the size limit is kept."""
         while sum(cache.size_bytes for cache in self._caches.values()) > self.bytes_max:
             largest = max(self._caches.values(), key=lambda cache: cache.size_bytes)
             largest.evict(max(1, len(largest.entries) // EVICTED_SHARE))

@@ -1,4 +1,4 @@
-"""Topics that must exist before the consumer subscribes: the sources awaited, our own created."""
+"""Prepare the topics before the consumer subscribes: wait for the source topics, create the internal ones."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,63 +15,74 @@ from streams.topics import Topic
 
 log = structlog.get_logger()
 
-LOOK_SECONDS = 1.0
-"""Between two looks for a source topic that nobody has created yet."""
+POLL_SECONDS = 1.0
+"""Interval between two checks for a source topic that does not exist yet."""
 
 
 async def prepare(settings: Settings, plan: FeaturePlan) -> dict[str, int]:
-    """Wait for the source topics, create our own where they are missing; return each view's partitions.
+    """Wait for the source topics, create missing topics of this process; return each view's partition count.
 
-    Created topics have the partitions of the source that they follow.
+    A created topic has as many partitions as the source that it follows.
     """
     admin = AIOKafkaAdminClient(**settings.kafka_options())
     await admin.start()
     try:
         sources = await _wait(admin, list(plan.by_topic()))
-        await _create(admin, [_new(*one, settings) for one in _own(plan, sources)])
-        read = {view.name: read_by(view) for view in plan.views if view.is_stream}
+        await _create(admin, [_new(*one, settings) for one in written_topics(plan, sources)])
+        read = {view.name: input_topic(view) for view in plan.views if view.is_stream}
         counts = await _wait(admin, list(set(read.values())))
     finally:
         await admin.close()
     return {view: counts[topic] for view, topic in read.items()}
 
 
-def read_by(view: View) -> str:
-    """Name the topic from which a view's rows are written."""
+def input_topic(view: View) -> str:
+    """Return the topic from which a view's rows are written."""
     assert view.source is not None
     return topics.repartition(view.name) if view.is_repartitioned else view.source.topic
 
 
-def _own(plan: FeaturePlan, sources: dict[str, int]) -> list[tuple[Topic, str, int]]:
-    own = [(topic, topic.name, topic.partitions or 1) for topic in (topics.DEAD_LETTERS, topics.FEATURE_LOG)]
+def written_topics(plan: FeaturePlan, sources: dict[str, int]) -> list[tuple[Topic, str, int]]:
+    """Return declaration, name and partition count of each topic that the features process writes.
+
+    Args:
+        plan: The plan.
+        sources: Partition count of each source topic.
+    """
+    written = [
+        (topic, topic.name, topic.partitions or 1) for topic in (topics.DEAD_LETTERS, topics.FEATURE_LOG)
+    ]
     for source, views in plan.by_topic().items():
-        own += [(topics.LATE, topics.late(view.name), sources[source]) for view in views]
-        own += [
-            (topics.REPARTITION, read_by(view), sources[source]) for view in views if view.is_repartitioned
+        written += [(topics.LATE, topics.late(view.name), sources[source]) for view in views]
+        written += [
+            (topics.REPARTITION, input_topic(view), sources[source])
+            for view in views
+            if view.is_repartitioned
         ]
-    return own
+    return written
 
 
 async def _wait(admin: Any, names: Sequence[str]) -> dict[str, int]:
-    told = False
+    """Wait until all topics exist; return their partition counts."""
+    is_logged = False
     while True:
         described = await admin.describe_topics(list(names)) if names else []
         counts = {item["topic"]: len(item["partitions"]) for item in described if not item["error_code"]}
         missing = sorted(set(names) - counts.keys())
         if not missing:
             return counts
-        if not told:
+        if not is_logged:
             log.warning("features.waiting_for_topics", missing=missing)
-            told = True
-        await asyncio.sleep(LOOK_SECONDS)
+            is_logged = True
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _new(topic: Topic, name: str, partitions: int, settings: Settings) -> Any:
     return NewTopic(name, partitions, settings.replication_factor, topic_configs=topic.config())
 
 
-async def _create(admin: Any, wanted: Sequence[Any]) -> None:
-    response = await admin.create_topics(list(wanted))
+async def _create(admin: Any, topics_: Sequence[Any]) -> None:
+    response = await admin.create_topics(list(topics_))
     for name, code, *_ in response.topic_errors:
         error = for_code(code)
         if code and error is not TopicAlreadyExistsError:

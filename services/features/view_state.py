@@ -1,4 +1,4 @@
-"""What one view makes of events: the state of each entity, and the row that Feast's readers see. Pure."""
+"""The logic of one stream view: apply events to entity states, and make the rows that Feast reads. Pure."""
 
 import dataclasses
 import operator
@@ -19,7 +19,7 @@ Entity = tuple[Any, ...]
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """A decoded source event and where it comes from: the identity by which repeats are known."""
+    """A decoded source event with its partition and offset, by which repeats are recognised."""
 
     value: Any
     """A struct with the fields of the source's schema."""
@@ -30,49 +30,49 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 @dataclasses.dataclass(slots=True)
 class EntityState:
-    """All that is remembered of one entity of a view."""
+    """The state of one entity of a view."""
 
     offsets: dict[int, int]
     """The last applied offset by source partition."""
     history: Tiles | Observations
 
 
-class Row(NamedTuple):
-    """The features as of an entity's newest event."""
+class EntityRow(NamedTuple):
+    """The features of an entity as of its newest event."""
 
     event_time_ms: int
     values: Sequence[FeatureValue]
     encoded: Sequence[bytes]
-    """The values as Feast's readers find them."""
+    """The values in Feast's encoding."""
 
 
-class _Behaviour(Protocol):
-    """What differs between the kinds of stream views."""
+class _KindLogic(Protocol):
+    """The logic that differs between the kinds of stream views."""
 
     def history(self, raw: bytes | None) -> Tiles | Observations: ...
     def add(self, history: Any, events: Sequence[Event]) -> None: ...
-    def row(self, history: Any) -> Row: ...
+    def row(self, history: Any) -> EntityRow: ...
 
 
 class ViewLogic:
-    """The rules of one stream view."""
+    """Applies events to entity states of one stream view, and encodes rows."""
 
     def __init__(self, project: str, view: View) -> None:
-        """Compile what is the same for every event."""
+        """Compile encoders and accessors once."""
         self.view = view
         self.key_of = feast_layout.entity_key_encoder(project, view.join_keys)
         self._entity_of = _getter([key.name for key in view.join_keys])
-        self._behaviour = _BEHAVIOURS[view.kind](view)
+        self._kind_logic = _KIND_LOGICS[view.kind](view)
         self._fields = [feast_layout.feature_field(view.name, name) for name in view.feature_names]
         self._fields += [feast_layout.timestamp_field(view.name), feast_layout.sidecar_field(view.name)]
 
     def entity(self, event: Any) -> Entity | None:
-        """Return the values of the view's join keys; None if one is null: the event concerns no entity."""
+        """Return the values of the view's join keys; None if one is null: such an event has no entity."""
         entity = self._entity_of(event)
         return None if None in entity else entity
 
     def by_entity(self, events: Sequence[Event]) -> dict[Entity, list[Event]]:
-        """Divide events by their entity; leave out those that concern none."""
+        """Group events by entity; drop events without an entity."""
         found: defaultdict[Entity, list[Event]] = defaultdict(list)
         for entity, event in zip(
             map(self._entity_of, [event.value for event in events]), events, strict=True
@@ -81,32 +81,32 @@ class ViewLogic:
         return {entity: own for entity, own in found.items() if None not in entity}
 
     def load(self, sidecar: bytes | None) -> EntityState:
-        """Read a state back; an empty one if there is none yet."""
+        """Decode a stored state; return an empty state if there is none."""
         if sidecar is None:
-            return EntityState({}, self._behaviour.history(None))
+            return EntityState({}, self._kind_logic.history(None))
         offsets, raw = feast_layout.decode_sidecar(sidecar)
-        return EntityState(offsets, self._behaviour.history(raw))
+        return EntityState(offsets, self._kind_logic.history(raw))
 
     def apply(self, state: EntityState, *events: Event) -> int:
-        """Count events in, in order; return how many are new. Of one source partition, offsets only rise."""
+        """Apply events in order; return the number of new ones. Offsets of a source partition must rise."""
         new = _new(state.offsets, events)
         if new:
-            self._behaviour.add(state.history, new)
+            self._kind_logic.add(state.history, new)
         return len(new)
 
-    def row(self, state: EntityState) -> Row:
-        """Return the row as of the entity's newest event; only for a state with events."""
-        return self._behaviour.row(state.history)
+    def row(self, state: EntityState) -> EntityRow:
+        """Return the row as of the entity's newest event; the state must have events."""
+        return self._kind_logic.row(state.history)
 
-    def fields(self, state: EntityState, row: Row, generation: int = 0) -> dict[bytes, bytes]:
-        """Return all that is written into the entity's hash, at once; the fields always in the same order."""
+    def fields(self, state: EntityState, row: EntityRow, generation: int = 0) -> dict[bytes, bytes]:
+        """Return all fields to write into the entity's hash, always in the same order."""
         event_time = feast_layout.encode_timestamp(row.event_time_ms)
         sidecar = feast_layout.encode_sidecar(state.offsets, state.history.to_bytes(), generation)
         return dict(zip(self._fields, (*row.encoded, event_time, sidecar), strict=True))
 
 
 class _Windowed:
-    """Tiles of the aggregated columns."""
+    """Keeps tiles of the aggregated columns."""
 
     def __init__(self, view: View) -> None:
         self._values = WindowValues(view)
@@ -124,13 +124,13 @@ class _Windowed:
             return
         history.add_all([event.time_ms for event in events], [values_of(event.value) for event in events])
 
-    def row(self, history: Tiles) -> Row:
+    def row(self, history: Tiles) -> EntityRow:
         values = self._values.newest(history)
-        return Row(history.newest_ms, values, self._format.split(self._format.encode(values)))
+        return EntityRow(history.newest_ms, values, self._format.split(self._format.encode(values)))
 
 
 class _Latest:
-    """The newest observations, whole."""
+    """Keeps the newest observations, all columns."""
 
     def __init__(self, view: View) -> None:
         self._values_of = _getter(view.feature_names)
@@ -148,13 +148,15 @@ class _Latest:
             [encode(values_of(event.value)) for event in events],
         )
 
-    def row(self, history: Observations) -> Row:
+    def row(self, history: Observations) -> EntityRow:
         newest = history.newest
-        return Row(newest.event_time_ms, self._format.decode(newest.row), self._format.split(newest.row))
+        return EntityRow(
+            newest.event_time_ms, self._format.decode(newest.row), self._format.split(newest.row)
+        )
 
 
 def _new(offsets: dict[int, int], events: Sequence[Event]) -> Sequence[Event]:
-    """Return the events that are not repeats, and note their offsets."""
+    """Return the events that are not repeats; update ``offsets`` in place."""
     new = []
     for event in events:
         partition, offset = event.source_partition, event.source_offset
@@ -164,10 +166,10 @@ def _new(offsets: dict[int, int], events: Sequence[Event]) -> Sequence[Event]:
     return new
 
 
-_BEHAVIOURS: Mapping[Kind, Callable[[View], _Behaviour]] = {Kind.WINDOWED: _Windowed, Kind.LATEST: _Latest}
+_KIND_LOGICS: Mapping[Kind, Callable[[View], _KindLogic]] = {Kind.WINDOWED: _Windowed, Kind.LATEST: _Latest}
 
 
 def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """Return a function that reads these attributes as a tuple, also if there is only one."""
+    """Return a function that reads these attributes as a tuple, even if there is only one."""
     get = operator.attrgetter(*names)
     return get if len(names) > 1 else lambda value: (get(value),)

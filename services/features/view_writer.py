@@ -1,11 +1,11 @@
-"""Applying events to one view: states from memory or the sidecars, rows to Redis, the feature log."""
+"""Apply events to one view: states from cache or sidecars, rows to Redis, the feature log to Kafka."""
 
 from collections.abc import Sequence
 
 from services.feature_store import feast_layout
-from services.features.row_store import EntityWrite, FeatureStore, LostError, Standing
-from services.features.state_cache import Budget, Cache, Held
-from services.features.view_state import Entity, Event, Row, ViewLogic
+from services.features.row_store import EntityWrite, RowStore, StateLostError, ViewPosition
+from services.features.state_cache import CachedState, StateCache, StateCachePool
+from services.features.view_state import Entity, EntityRow, Event, ViewLogic
 from services.runtime import metrics
 from streams import records, topics
 from streams.partials import StateError
@@ -13,16 +13,20 @@ from streams.producer import BatchProducer, Record
 
 
 class ViewWriter:
-    """One view. Its memory is a cache: `forget` is always safe."""
+    """Writes one view. Its memory is only a cache, so `forget` is always safe."""
 
     def __init__(
-        self, logic: ViewLogic, store: FeatureStore, producer: BatchProducer, budget: Budget | None = None
+        self,
+        logic: ViewLogic,
+        store: RowStore,
+        producer: BatchProducer,
+        caches: StateCachePool | None = None,
     ) -> None:
-        """Share the process's connections and its budget."""
+        """Share the process's connections and its caches."""
         self.logic = logic
         self._store = store
         self._producer = producer
-        self._budget = budget or Budget()
+        self._caches = caches or StateCachePool()
         self._field = feast_layout.sidecar_field(logic.view.name)
 
     @property
@@ -31,46 +35,48 @@ class ViewWriter:
         return self.logic.view.name
 
     def forget(self, partition: int) -> None:
-        """Drop what is remembered of a partition: another worker may have had it, or a write failed."""
-        self._budget.forget(self.view, partition)
+        """Drop the cache of a partition: another worker may have processed it, or a write failed."""
+        self._caches.drop(self.view, partition)
 
-    async def write(self, partition: int, at: Standing, events: Sequence[Event]) -> None:
-        """Apply events to their entities and write those that changed; repeats change nothing.
+    async def write(self, partition: int, position: ViewPosition, events: Sequence[Event]) -> None:
+        """Apply events to their entities and write the changed rows; repeated events change nothing.
 
         Raises:
-            RefusedError: Somebody else has written an entity meanwhile; `forget` before the next try.
-            LostError: What was written is not stored any more, or cannot be read.
+            WriteConflictError: Another worker has changed an entity; `forget` before the next attempt.
+            StateLostError: A row that was written is no longer stored, or cannot be read.
         """
         entities, by_key = self._group(events)
-        cache = self._budget.cache(self.view, partition)
-        held = await self._load(cache, at, list(by_key))
-        rows: list[tuple[bytes, Held, Row]] = []
+        cache = self._caches.cache(self.view, partition)
+        states = await self._load(cache, position, list(by_key))
+        rows: list[tuple[bytes, CachedState, EntityRow]] = []
         applied = 0
         for key, own in by_key.items():
-            state = held[key].state
+            state = states[key].state
             new = self.logic.apply(state, *own)
             applied += new
             if new:
-                rows.append((key, held[key], self.logic.row(state)))
-        # The log comes first: behind a crash the rows would be repeats, and never be logged.
+                rows.append((key, states[key], self.logic.row(state)))
+        # The log comes first: after a crash between the two, the rows would be repeats and never be logged.
         await self._log(partition, [(entities[key], row) for key, _, row in rows])
         try:
-            await self._write(cache, at, rows)
+            await self._write(cache, position, rows)
             metrics.FEATURE_ROWS.labels(self.view).inc(len(rows))
-        finally:  # of a write that was refused in part, the next try finds that part as repeats
+        finally:  # if part of a write was refused, the next attempt sees the rest as repeats
             self._count("applied", applied)
             self._count("repeated", sum(map(len, by_key.values())) - applied)
-        self._budget.trim()
+        self._caches.trim()
 
-    async def _write(self, cache: Cache, at: Standing, rows: Sequence[tuple[bytes, Held, Row]]) -> None:
+    async def _write(
+        self, cache: StateCache, position: ViewPosition, rows: Sequence[tuple[bytes, CachedState, EntityRow]]
+    ) -> None:
         writes = []
-        for key, held, row in rows:
-            fields = self.logic.fields(held.state, row, at.generation)
+        for key, cached, row in rows:
+            fields = self.logic.fields(cached.state, row, position.generation)
             sidecar = fields[self._field]
-            writes.append(EntityWrite(key, held.version, fields))
-            held.version = feast_layout.sidecar_version(sidecar)
-            cache.note(key, len(sidecar))
-        await self._store.write(at, self._field, writes)
+            writes.append(EntityWrite(key, cached.version, fields))
+            cached.version = feast_layout.sidecar_version(sidecar)
+            cache.resize(key, len(sidecar))
+        await self._store.write(position, self._field, writes)
 
     def _group(self, events: Sequence[Event]) -> tuple[dict[bytes, Entity], dict[bytes, list[Event]]]:
         by_entity = self.logic.by_entity(events)
@@ -78,35 +84,37 @@ class ViewWriter:
         entities = {self.logic.key_of(entity): entity for entity in by_entity}
         return entities, {key: by_entity[entity] for key, entity in entities.items()}
 
-    async def _load(self, cache: Cache, at: Standing, keys: list[bytes]) -> dict[bytes, Held]:
+    async def _load(
+        self, cache: StateCache, position: ViewPosition, keys: list[bytes]
+    ) -> dict[bytes, CachedState]:
         entries = cache.entries
         unknown = [key for key in keys if key not in entries]
-        held = {key: entries[key] for key in keys if key in entries}
-        for key in held:
+        states = {key: entries[key] for key in keys if key in entries}
+        for key in states:
             entries.move_to_end(key)
         if unknown:
-            sidecars = await self._store.sidecars(at, unknown, self._field)
+            sidecars = await self._store.sidecars(position, unknown, self._field)
             for key, sidecar in zip(unknown, sidecars, strict=True):
-                held[key] = entries[key] = self._read(sidecar, at.generation)
-                cache.note(key, len(sidecar or b""))
-        return held
+                states[key] = entries[key] = self._decode(sidecar, position.generation)
+                cache.resize(key, len(sidecar or b""))
+        return states
 
-    def _read(self, sidecar: bytes | None, generation: int) -> Held:
-        """Read a state back; what another generation has written, or another format, counts as nothing."""
+    def _decode(self, sidecar: bytes | None, generation: int) -> CachedState:
+        """Decode a stored state; begin empty if it is of another generation or format."""
         if sidecar is None:
-            return Held(self.logic.load(None), b"")
+            return CachedState(self.logic.load(None), b"")
         try:
             version = feast_layout.sidecar_version(sidecar)
             if feast_layout.sidecar_generation(version) != generation:
-                return Held(self.logic.load(None), version)
+                return CachedState(self.logic.load(None), version)
         except feast_layout.LayoutError:
-            return Held(self.logic.load(None), sidecar)
+            return CachedState(self.logic.load(None), sidecar)
         try:
-            return Held(self.logic.load(sidecar), version)
+            return CachedState(self.logic.load(sidecar), version)
         except StateError as error:
-            raise LostError(self.view, f"a state cannot be read: {error}") from error
+            raise StateLostError(self.view, f"a stored state cannot be read: {error}") from error
 
-    async def _log(self, partition: int, rows: Sequence[tuple[Entity, Row]]) -> None:
+    async def _log(self, partition: int, rows: Sequence[tuple[Entity, EntityRow]]) -> None:
         if not rows:
             return
         view = self.view

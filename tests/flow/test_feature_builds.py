@@ -10,10 +10,17 @@ import redis
 from prometheus_client import REGISTRY
 
 from services.feature_store import feast_layout
-from services.features import catch_up
+from services.features import stage
+from services.features.decoder import SourceDecoder
 from services.features.generations import NOW, Generations, SupersededError
-from services.features.row_store import Build, Progress, RefusedError, Rise, Standing
-from services.features.state_cache import Budget
+from services.features.row_store import (
+    ProgressUpdate,
+    ViewGeneration,
+    ViewPosition,
+    ViewProgress,
+    WriteConflictError,
+)
+from services.features.state_cache import StateCachePool
 from services.features.view_state import Event, ViewLogic
 from services.features.view_writer import ViewWriter
 from services.runtime import watermarks
@@ -26,6 +33,7 @@ from tests.stages import (
     append,
     expected,
     loaded,
+    source,
     source_records,
     stored,
     views,
@@ -68,8 +76,8 @@ def test_empty_store_is_filled_again_where_nothing_happens(settings: Settings, c
     async def then(worker: Worker, work: Work) -> None:
         client.flushdb()
         gate = worker.broker.gate = asyncio.Event()
-        await work.tend(worker.committed)
-        assert set(work.building()) == {"direct", "moved"}
+        await work.check_store(worker.committed)
+        assert set(work.builds()) == {"direct", "moved"}
         assert read_marks(client, ["direct"]) == {"direct": None}
         gate.set()
         await worker.consume(work)
@@ -85,7 +93,7 @@ def test_empty_store_is_noticed_by_the_slice_in_work(settings: Settings, client:
         append(worker.broker.logs, 0, None, [])  # a record that says nothing
         await worker.consume(work)
         assert "direct" in str(stored(client))
-        await work.tend(worker.committed)  # in the other partition nothing comes
+        await work.check_store(worker.committed)  # in the other partition nothing comes
         await worker.consume(work)
 
     working(settings, then)
@@ -95,22 +103,22 @@ def test_empty_store_is_noticed_by_the_slice_in_work(settings: Settings, client:
 def test_views_go_on_while_another_is_built(
     settings: Settings, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catch_up, "JOIN_RECORDS", 0)
+    monkeypatch.setattr(stage, "JOIN_RECORDS", 0)
 
     async def then(worker: Worker, work: Work) -> None:
         gate = worker.broker.gate = asyncio.Event()
-        (build,) = await work.store.builds(["moved"])
-        await work.generations.renew("moved", build, "asked for")
-        await work.tend(worker.committed)
+        (build,) = await work.store.generations(["moved"])
+        await work.generations.begin_next("moved", build, "asked for")
+        await work.check_store(worker.committed)
         event = b'{"id": "0-new", "event_time": "2013-07-01T14:00:00Z", "shop": "mill", "amount": 1}'
         append(worker.broker.logs, 0, event, [])
         consuming = asyncio.create_task(worker.consume(work))
         await until(lambda: any(b"0-new" in key for key in client.scan_iter()))
-        assert "moved" in work.building()
-        assert "direct" not in work.building()
+        assert "moved" in work.builds()
+        assert "direct" not in work.builds()
         gate.set()
         await consuming
-        assert not work.building()
+        assert not work.builds()
 
     working(settings, then)
     rows = stored(client)
@@ -123,9 +131,9 @@ def test_what_the_broker_has_removed_is_told(settings: Settings, client: Any) ->
         client.flushdb()
         worker.broker.earliest = 7
         worker.broker.gate = asyncio.Event()
-        await work.tend({place: at for place, at in worker.committed.items() if place[0] == "orders"})
-        await until(lambda: bool(work.building()["direct"].records_removed))
-        assert str(work.building()["direct"]).endswith("14 were removed")
+        await work.check_store({place: at for place, at in worker.committed.items() if place[0] == "orders"})
+        await until(lambda: bool(work.builds()["direct"].records_removed))
+        assert str(work.builds()["direct"]).endswith("retention deleted 14 records")
         worker.broker.gate.set()
         await worker.consume(work)
 
@@ -146,7 +154,7 @@ def test_records_that_a_build_cannot_read_are_counted_and_become_no_second_dead_
     async def then(worker: Worker, work: Work) -> None:
         before, letters = invalid(), len(worker.broker.logs["dead", 0])
         client.flushdb()
-        await work.tend(worker.committed)
+        await work.check_store(worker.committed)
         await worker.consume(work)
         assert letters > 0
         assert len(worker.broker.logs["dead", 0]) == letters
@@ -174,16 +182,16 @@ def test_stranger_in_an_internal_topic_becomes_a_dead_letter_and_an_old_record_d
 
 def test_rows_that_are_gone_while_the_progress_stands_are_built_anew(settings: Settings, client: Any) -> None:
     async def then(worker: Worker, work: Work) -> None:
-        (before,) = await work.store.builds(["direct"])
+        (before,) = await work.store.generations(["direct"])
         key = next(key for key in client.scan_iter() if b"0-1" in key)
         client.delete(key)
         event = b'{"id": "0-1", "event_time": "2013-07-01T14:00:00Z", "shop": "mill", "amount": 1}'
         append(worker.broker.logs, 0, event, [])
         await worker.consume(work)
-        (after,) = await work.store.builds(["direct"])
+        (after,) = await work.store.generations(["direct"])
         assert before is not None
         assert after is not None
-        assert after.generation > before.generation
+        assert after.number > before.number
 
     working(settings, then)
     rows, field = stored(client), feast_layout.sidecar_field("direct")
@@ -209,7 +217,7 @@ def test_state_that_cannot_be_read_is_built_anew(settings: Settings, client: Any
         event = b'{"id": "1-1", "event_time": "2013-07-01T14:00:00Z", "shop": "mill", "amount": 1}'
         append(worker.broker.logs, 1, event, [])
         await worker.consume(work)
-        await work.tend(worker.committed)
+        await work.check_store(worker.committed)
         await worker.consume(work)
 
     async def restarted() -> None:
@@ -231,24 +239,25 @@ def test_workers_that_meet_at_one_entity_lose_no_event(settings: Settings, clien
     view = views("")[0]
 
     async def then(worker: Worker, work: Work) -> None:
-        (build,) = await work.store.builds(["direct"])
+        (build,) = await work.store.generations(["direct"])
         assert build is not None
         logic = ViewLogic("p", view)
         producer: Any = worker.broker
-        ours, theirs = (ViewWriter(logic, work.store, producer, Budget(0)) for _ in range(2))
-        decode = work.stages["orders"]._reader.decode  # type: ignore[attr-defined]
+        our_caches, their_caches = StateCachePool(0), StateCachePool(0)
+        ours = ViewWriter(logic, work.store, producer, our_caches)
+        theirs = ViewWriter(logic, work.store, producer, their_caches)
+        decoder = SourceDecoder(source(), 1000)
 
         def event(partition: int, offset: int) -> Event:
-            record = dataclasses.replace(source_records()["orders", 0][0], partition=9)
-            decoded: Event = decode(record, partition, offset)
-            return decoded
+            record: Any = dataclasses.replace(source_records()["orders", 0][0], partition=9)
+            return decoder.decode_record(record, partition, offset)
 
-        at = {n: Standing("direct", build.generation, f"source-{n}", Progress()) for n in (8, 9)}
+        at = {n: ViewPosition("direct", build.number, f"source-{n}", ViewProgress()) for n in (8, 9)}
         await ours.write(8, at[8], [event(8, 0)])
-        ours._budget.bytes_max = theirs._budget.bytes_max = 1 << 20  # from here on they remember
+        our_caches.bytes_max = their_caches.bytes_max = 1 << 20  # from here on they remember
         await ours.write(8, at[8], [event(8, 1)])
         await theirs.write(9, at[9], [event(9, 0)])
-        with pytest.raises(RefusedError):
+        with pytest.raises(WriteConflictError):
             await ours.write(8, at[8], [event(8, 2)])
         ours.forget(8)
         await ours.write(8, at[8], [event(8, 2)])
@@ -261,18 +270,20 @@ def test_workers_that_meet_at_one_entity_lose_no_event(settings: Settings, clien
 
 def test_progress_and_watermark_rise_only_from_where_they_stand(settings: Settings, client: Any) -> None:
     async def then(_worker: Worker, work: Work) -> None:
-        (build,) = await work.store.builds(["direct"])
+        (build,) = await work.store.generations(["direct"])
         (known,) = await work.store.progress([("direct", "source-0")])
         assert build is not None
-        at = Standing("direct", build.generation, "source-0", known)
-        outdated = dataclasses.replace(at, progress=Progress())
-        of_another = dataclasses.replace(at, generation=build.generation - 1)
+        at = ViewPosition("direct", build.number, "source-0", known)
+        outdated = dataclasses.replace(at, progress=ViewProgress())
+        of_another = dataclasses.replace(at, generation=build.number - 1)
         for standing in (outdated, of_another):
-            with pytest.raises(RefusedError):
-                await work.store.rise([Rise(standing, Progress(1), 0, START_MS)])
+            with pytest.raises(WriteConflictError):
+                await work.store.update_progress([ProgressUpdate(standing, ViewProgress(1), 0, START_MS)])
         (found,) = await work.store.progress([("direct", "source-0")])
         assert found == known
-        (risen,) = await work.store.rise([Rise(at, Progress(known.next_offset + 1), 0, END_MS + 1)])
+        (risen,) = await work.store.update_progress(
+            [ProgressUpdate(at, ViewProgress(known.next_offset + 1), 0, END_MS + 1)]
+        )
         assert [risen] == await work.store.progress([("direct", "source-0")])
 
     working(settings, then)
@@ -281,17 +292,17 @@ def test_progress_and_watermark_rise_only_from_where_they_stand(settings: Settin
 
 def test_only_one_of_several_begins_a_generation(settings: Settings, client: Any) -> None:
     async def then(_worker: Worker, work: Work) -> None:
-        (build,) = await work.store.builds(["direct"])
-        begin = work.store.begin
+        (build,) = await work.store.generations(["direct"])
+        begin = work.store.begin_generation
         await asyncio.gather(
-            *(begin("direct", 2, instead_of=build, definition=str(n), start=NOW) for n in range(5))
+            *(begin("direct", 2, expected=build, definition=str(n), start=NOW) for n in range(5))
         )
-        (found,) = await work.store.builds(["direct"])
+        (found,) = await work.store.generations(["direct"])
         assert build is not None
         assert found is not None
-        assert found.generation > build.generation
-        await begin("direct", 2, instead_of=build, definition="too late", start=NOW)
-        assert await work.store.builds(["direct"]) == [found]
+        assert found.number > build.number
+        await begin("direct", 2, expected=build, definition="too late", start=NOW)
+        assert await work.store.generations(["direct"]) == [found]
 
     working(settings, then)
 
@@ -300,12 +311,12 @@ def test_definition_of_a_newer_process_is_left_alone(settings: Settings, client:
     async def then(_worker: Worker, work: Work) -> None:
         changed = [dataclasses.replace(view, hop_ms=120_000) for view in views("")]
         newer = Generations(work.store, "p", changed)
-        await newer.begin({"direct": 2, "moved": 3})
+        await newer.start({"direct": 2, "moved": 3})
         await work.generations.check()
         assert work.generations.superseded() == ["direct", "moved"]
         with pytest.raises(SupersededError):
-            work.generations.of("direct")
-        assert isinstance(newer.of("direct"), Build)
+            work.generations.current("direct")
+        assert isinstance(newer.current("direct"), ViewGeneration)
 
     working(settings, then)
 
@@ -321,27 +332,27 @@ def test_rows_of_another_definition_are_swept_out_and_those_of_this_one_stay(
         client.set("text-p", "no row")
         changed = [dataclasses.replace(view, hop_ms=120_000) for view in views("")][:1]
         newer = Generations(work.store, "p", changed)
-        await newer.begin({"direct": 2})
+        await newer.start({"direct": 2})
         await newer.sweep()
         assert client.get("text-p") == b"no row"
         client.delete("text-p")
-        (build,) = await work.store.builds(["moved"])
+        (build,) = await work.store.generations(["moved"])
         assert build is not None
         fields = [feast_layout.sidecar_field("moved")]
-        assert await work.store.sweep("moved", build.generation - 1, "p", fields) == 0  # of one that is over
+        assert await work.store.sweep("moved", build.number - 1, "p", fields) == 0  # of one that is over
         moved = {key: row for key, row in before.items() if b"shop" in key}
         assert stored(client) == moved
-        assert not any(build and build.unswept for build in await work.store.builds(["direct", "moved"]))
+        assert not any(build and build.unswept for build in await work.store.generations(["direct", "moved"]))
 
     working(settings, then)
 
 
 def test_view_that_counts_from_now_on_reads_nothing_again(settings: Settings, client: Any) -> None:
     async def then(worker: Worker, work: Work) -> None:
-        (build,) = await work.store.builds(["direct"])
-        await work.generations.renew("direct", build, "asked for", start=NOW)
-        await work.tend(worker.committed)
-        assert not work.building()
+        (build,) = await work.store.generations(["direct"])
+        await work.generations.begin_next("direct", build, "asked for", start=NOW)
+        await work.check_store(worker.committed)
+        assert not work.builds()
         event = b'{"id": "0-1", "event_time": "2013-07-01T14:00:00Z", "shop": "mill", "amount": 1}'
         append(worker.broker.logs, 0, event, [])
         await worker.consume(work)

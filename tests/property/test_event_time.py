@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from services.feature_store import feast_layout
 from services.feature_store.plan import Aggregation, Column, Kind, Source, ValueType, View
-from services.features.decoder import SourceReader
+from services.features.decoder import SourceDecoder
 from services.features.view_state import EntityState, Event, ViewLogic
 from services.runtime.watermarks import NEVER
 from streams import codec
@@ -97,17 +97,17 @@ def logs_of(arrivals: Iterable[tuple[Order, int]]) -> list[list[Record]]:
 
 def taken_in(logs: list[list[Record]], slice_records: int) -> tuple[list[Event], list[Any]]:
     """Read every partition in slices; return the events and what was late."""
-    reader = SourceReader(SOURCE, 10_000)
+    reader = SourceDecoder(SOURCE, 10_000)
     events, late = [], []
     for log in logs:
         watermark_ms = NEVER
         for start in range(0, len(log), slice_records):
             part: Any = log[start : start + slice_records]
-            intake = reader.read(part, watermark_ms)
+            intake = reader.decode(part, watermark_ms)
             watermark_ms = intake.watermark_ms
             events += [event for _, event in intake.events]
             late += intake.late
-            assert not intake.letters
+            assert not intake.dead_letters
     return events, late
 
 

@@ -7,15 +7,14 @@ but no progress), ``progressed`` (the progress too, but no offset is committed) 
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from services.features import row_store
-from services.features.process import Features
+from services.features.process import FeaturesProcess
 from services.runtime import logs
 from services.runtime.settings import Settings
 
 
-class FaultyStore(row_store.FeatureStore):
+class FaultyStore(row_store.RowStore):
     """The real store, with a signal at one point."""
 
     left = int(os.environ["FAULT_COUNT"])
@@ -27,30 +26,31 @@ class FaultyStore(row_store.FeatureStore):
                 os.kill(os.getpid(), int(os.environ["FAULT_SIGNAL"]))
 
     async def write(
-        self, at: row_store.Standing, field: bytes, writes: Sequence[row_store.EntityWrite]
+        self, position: row_store.ViewPosition, field: bytes, writes: Sequence[row_store.EntityWrite]
     ) -> None:
         if len(writes) > 1:
             self.reach("before write")
             half = len(writes) // 2
-            await super().write(at, field, writes[:half])
+            await super().write(position, field, writes[:half])
             self.reach("mid batch")
-            await super().write(at, field, writes[half:])
+            await super().write(position, field, writes[half:])
         else:
-            await super().write(at, field, writes)
+            await super().write(position, field, writes)
 
-    async def rise(self, rises: Sequence[row_store.Rise]) -> list[row_store.Progress]:
+    async def update_progress(
+        self, updates: Sequence[row_store.ProgressUpdate]
+    ) -> list[row_store.ViewProgress]:
         self.reach("written")
-        progress: Any = await super().rise(rises)
+        progress = await super().update_progress(updates)
         self.reach("progressed")
-        return list(progress)
+        return progress
 
 
 def main() -> None:
     """Run until something happens."""
-    row_store.FeatureStore = FaultyStore  # type: ignore[misc]  # in the place where the process looks for it
     settings = Settings()
     logs.configure_logging("features", settings.log_level)
-    Features(settings).run()
+    FeaturesProcess(settings, FaultyStore.connect(settings)).run()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The archived events of a source topic, judged again exactly as the stream judged them.
 
 The archive keeps each record with its source partition and offset, and the heartbeats among them. So
-`SourceReader.read`, the stream's own rule, finds the same events, late records and bad ones.
+`SourceDecoder.read`, the stream's own rule, finds the same events, late records and bad ones.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow.dataset as ds
 
-from services.features.decoder import Intake, SourceReader
+from services.features.decoder import DecodedSlice, SourceDecoder
 from services.monitoring import inference_log
 from services.runtime.settings import Settings
 from services.runtime.watermarks import NEVER
@@ -55,7 +55,7 @@ class Judged:
 
     partition: int
     records: int
-    intake: Intake
+    intake: DecodedSlice
     mark: Mark
 
 
@@ -147,7 +147,9 @@ class Archive:
         rows = self.connection.execute(_SERVED, [request_topic, model, partition, start, id_bound, rows_max])
         return [Served(*row) for row in rows.fetchall()]
 
-    def judge(self, reader: SourceReader, stretches: Mapping[int, Stretch] | None = None) -> Iterator[Judged]:
+    def judge(
+        self, reader: SourceDecoder, stretches: Mapping[int, Stretch] | None = None
+    ) -> Iterator[Judged]:
         """Judge each partition in the order of its offsets, one partition after the other.
 
         Args:
@@ -170,7 +172,7 @@ class Archive:
         marks = {partition: mark for partition, (mark, _) in (stretches or {}).items()}
         for partition, records in _batches(rows, reader.source.topic):
             mark = marks.get(partition, Mark())
-            intake = reader.read(records, mark.watermark_ms)
+            intake = reader.decode(records, mark.watermark_ms)
             marks[partition] = Mark(records[-1].offset + 1, intake.watermark_ms)
             yield Judged(partition, len(records), intake, marks[partition])
 

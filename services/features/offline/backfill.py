@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from services.feature_store.plan import FeaturePlan, PlanError, View
-from services.features.decoder import SourceReader, source_reader
+from services.features.decoder import SourceDecoder, source_decoder
 from services.features.offline import timeline
 from services.features.offline.archived_events import BATCH_RECORDS, Archive
 from services.features.offline.external_sort import EntitySort
@@ -101,7 +101,7 @@ def _source(
     """Backfill the views of one source."""
     source = logics[0].view.source
     assert source is not None
-    reader = source_reader(source, settings)
+    reader = source_decoder(source, settings)
     files = [logic.view.batch_file for logic in logics]
     accounts = [
         Account(logic.view.name, file.path) for logic, file in zip(logics, files, strict=True) if file
@@ -116,7 +116,7 @@ def _source(
 
 def _judge(
     archive: Archive,
-    reader: SourceReader,
+    reader: SourceDecoder,
     sort: EntitySort,
     accounts: Sequence[Account],
     report: Report,
@@ -130,7 +130,7 @@ def _judge(
         for account in accounts:
             account.events += len(accepted)
             account.late += len(judged.intake.late)
-            account.invalid += len(judged.intake.letters)
+            account.invalid += len(judged.intake.dead_letters)
         done += judged.records
         report(f"judging {topic}", done, total)
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.features.decoder import SourceReader
+from services.features.decoder import SourceDecoder
 from services.features.offline.archived_events import BATCH_RECORDS, Archived, bounded
 from services.features.view_state import Event, ViewLogic
 
@@ -19,7 +19,7 @@ class EntitySort:
     def __init__(
         self,
         scratch: Path,
-        reader: SourceReader,
+        reader: SourceDecoder,
         logics: Sequence[ViewLogic],
         wanted: Mapping[str, Container[bytes]] | None = None,
     ) -> None:
@@ -99,4 +99,4 @@ class EntitySort:
                 columns = (column.to_pylist() for column in batch.columns)
                 for partition, offset, value in zip(*columns, strict=True):
                     record = Archived(topic, partition, offset, value, ())
-                    yield self._reader.decode(record, partition, offset)
+                    yield self._reader.decode_record(record, partition, offset)

@@ -31,7 +31,7 @@ import numpy as np
 
 from services.feature_store import repository
 from services.feature_store.plan import FeaturePlan, Materialized, ServicePlan, View
-from services.features.decoder import SourceReader, source_reader
+from services.features.decoder import SourceDecoder, source_decoder
 from services.features.offline import materialized, timeline
 from services.features.offline.archived_events import Archive, Archived, Mark, Served, Stretch
 from services.features.offline.external_sort import EntitySort
@@ -184,7 +184,7 @@ class SkewCheck:
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(state)))
         temporary.replace(self._path)
 
-    def _advance(self, archive: Archive, state: _State, reader: SourceReader) -> int:
+    def _advance(self, archive: Archive, state: _State, reader: SourceDecoder) -> int:
         """Judge what is new of a source, and set marks; return the event time up to which it is complete."""
         topic = reader.source.topic
         marks = state.marks.setdefault(topic, {})
@@ -304,7 +304,7 @@ class _Pass:
 
 
 def _recompute(
-    work: _Pass, reader: SourceReader, logics: Sequence[ViewLogic], asked: Sequence[_Asked]
+    work: _Pass, reader: SourceDecoder, logics: Sequence[ViewLogic], asked: Sequence[_Asked]
 ) -> _Columns:
     """Return by view and feature the values of the requests, of the views of one source."""
     rows_of = {logic.view.name: _by_entity(logic, asked) for logic in logics}
@@ -332,7 +332,7 @@ def _recompute(
 
 def _collect(
     work: _Pass,
-    reader: SourceReader,
+    reader: SourceDecoder,
     logics: Sequence[ViewLogic],
     wanted: Mapping[str, Collection[bytes]],
     sort: EntitySort,
@@ -364,7 +364,7 @@ def _collect(
 
 def _kept(
     newest: NewestEvents,
-    reader: SourceReader,
+    reader: SourceDecoder,
     logics: Sequence[ViewLogic],
     wanted: Mapping[str, Collection[bytes]],
 ) -> list[tuple[Archived, Event]]:
@@ -375,7 +375,7 @@ def _kept(
         (kept.partition, kept.offset): kept for view in views for kept in newest.of(view, [*wanted[view]])
     }
     records = [Archived(topic, kept.partition, kept.offset, kept.value, ()) for kept in found.values()]
-    return [(record, reader.decode(record, record.partition, record.offset)) for record in records]
+    return [(record, reader.decode_record(record, record.partition, record.offset)) for record in records]
 
 
 def _publish(before: SkewReport, report: SkewReport) -> None:
@@ -401,11 +401,11 @@ def _definition(service: ServicePlan) -> str:
 
 def _by_source(
     settings: Settings, plan: FeaturePlan, service: ServicePlan
-) -> list[tuple[SourceReader, list[ViewLogic]]]:
-    found: dict[str, tuple[SourceReader, list[ViewLogic]]] = {}
+) -> list[tuple[SourceDecoder, list[ViewLogic]]]:
+    found: dict[str, tuple[SourceDecoder, list[ViewLogic]]] = {}
     for view in service.views:
         if view.source is not None:
-            fresh = (source_reader(view.source, settings), list[ViewLogic]())
+            fresh = (source_decoder(view.source, settings), list[ViewLogic]())
             found.setdefault(view.source.topic, fresh)[1].append(ViewLogic(plan.project, view))
     return list(found.values())
 

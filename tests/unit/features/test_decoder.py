@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.feature_store.plan import Source
-from services.features.decoder import SourceReader, source_header, source_of
+from services.features.decoder import SourceDecoder, source_header, source_of
 from services.runtime.watermarks import NEVER
 from streams import codec
 
@@ -25,9 +25,9 @@ class Record:
     timestamp: int = 0
 
 
-def reader(lateness_seconds: int = 0) -> SourceReader:
+def reader(lateness_seconds: int = 0) -> SourceDecoder:
     fields = codec.parse_ddl("event_time timestamp not null, amount double")
-    return SourceReader(Source("orders", "event_time", fields, ("id",), lateness_seconds * 1000), 200)
+    return SourceDecoder(Source("orders", "event_time", fields, ("id",), lateness_seconds * 1000), 200)
 
 
 def at(second: int, offset: int = 0) -> Any:
@@ -39,32 +39,32 @@ def beat(second: int) -> Any:
 
 
 def test_an_event_moves_the_watermark_to_just_before_itself() -> None:
-    assert reader().read([at(10)], NEVER).watermark_ms == NOON_MS + 9_999
+    assert reader().decode([at(10)], NEVER).watermark_ms == NOON_MS + 9_999
 
 
 def test_events_of_the_same_instant_are_not_late() -> None:
-    intake = reader().read([at(10), at(10), at(10)], NEVER)
+    intake = reader().decode([at(10), at(10), at(10)], NEVER)
     assert (len(intake.events), intake.late) == (3, [])
 
 
 def test_a_heartbeat_promises_its_own_instant_too() -> None:
-    intake = reader().read([beat(10), at(10), at(11)], NEVER)
+    intake = reader().decode([beat(10), at(10), at(11)], NEVER)
     assert (len(intake.late), len(intake.events)) == (1, 1)
 
 
 @pytest.mark.parametrize(("lateness_seconds", "second", "late"), [(0, 9, 1), (5, 5, 0), (5, 4, 1)])
 def test_late_is_what_is_further_behind_than_declared(lateness_seconds: int, second: int, late: int) -> None:
-    intake = reader(lateness_seconds).read([at(10), at(second)], NEVER)
+    intake = reader(lateness_seconds).decode([at(10), at(second)], NEVER)
     assert len(intake.late) == late
 
 
 def test_a_watermark_from_before_the_slice_counts() -> None:
-    assert len(reader().read([at(10)], NOON_MS + 11_000).late) == 1
+    assert len(reader().decode([at(10)], NOON_MS + 11_000).late) == 1
 
 
 def test_a_tombstone_without_header_promises_nothing() -> None:
     tombstone: Any = Record(None)
-    assert reader().read([tombstone], NEVER).watermark_ms == NEVER
+    assert reader().decode([tombstone], NEVER).watermark_ms == NEVER
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def test_a_tombstone_without_header_promises_nothing() -> None:
 )
 def test_a_bad_record_is_a_dead_letter_and_its_neighbours_are_events(value: bytes) -> None:
     bad: Any = Record(value, offset=7)
-    intake = reader().read([at(1), bad, at(2)], NEVER)
+    intake = reader().decode([at(1), bad, at(2)], NEVER)
     assert len(intake.events) == 2
-    (letter,) = intake.letters
+    (letter,) = intake.dead_letters
     assert (letter.topic, letter.partition, letter.offset, letter.value) == ("orders", 2, 7, value)
     assert letter.reason
 
@@ -89,18 +89,18 @@ def test_an_event_of_the_future_is_a_dead_letter_and_makes_nothing_late() -> Non
         )
     )
     records: list[Any] = [of_the_future, good]
-    intake = reader().read(records, NEVER)
-    assert ([letter.offset for letter in intake.letters], intake.late) == ([0], [])
-    assert "more than a day after the record was written" in intake.letters[0].reason
+    intake = reader().decode(records, NEVER)
+    assert ([letter.offset for letter in intake.dead_letters], intake.late) == ([0], [])
+    assert "more than a day after the record was written" in intake.dead_letters[0].reason
     assert intake.watermark_ms == NOON_MS + 9_999
     beyond: Any = dataclasses.replace(at_the_bound, timestamp=written_ms - 1)
     last: Any = at_the_bound
-    assert [len(reader().read([record], NEVER).letters) for record in (last, beyond)] == [0, 1]
+    assert [len(reader().decode([record], NEVER).dead_letters) for record in (last, beyond)] == [0, 1]
 
 
 def test_a_forwarded_record_keeps_the_identity_of_its_source() -> None:
     forwarded: Any = Record(at(3).value, headers=[source_header(1, 99)])
-    (_, event), *_ = reader().read_forwarded([forwarded], {}).events
+    (_, event), *_ = reader().decode_forwarded([forwarded], {}).events
     assert (event.source_partition, event.source_offset, event.time_ms) == (1, 99, NOON_MS + 3000)
     assert source_of(forwarded.headers) == (1, 99)
 
@@ -109,9 +109,9 @@ def test_a_forwarded_heartbeat_moves_only_the_watermark_of_its_source_partition(
     marks = {0: NOON_MS, 1: NOON_MS + 5000}
     headers = [*codec.heartbeat(NOON_MS + 2000), source_header(0, -1)]
     record: Any = Record(None, headers=headers)
-    assert reader().read_forwarded([record], marks).watermark_ms == NOON_MS + 2000
+    assert reader().decode_forwarded([record], marks).watermark_ms == NOON_MS + 2000
     assert marks == {0: NOON_MS + 2000, 1: NOON_MS + 5000}
 
 
 def test_a_forwarded_record_without_its_source_is_a_dead_letter() -> None:
-    assert len(reader().read_forwarded([at(3)], {}).letters) == 1
+    assert len(reader().decode_forwarded([at(3)], {}).dead_letters) == 1

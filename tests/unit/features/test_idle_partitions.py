@@ -2,26 +2,26 @@
 
 import pytest
 
-from services.features.idle_partitions import Silence, promises
+from services.features.idle_partitions import IdleDetector, heartbeats_due
 from services.runtime.watermarks import NEVER
 
 
 def test_a_partition_is_idle_when_its_log_has_not_grown_for_so_long() -> None:
-    silence = Silence(5_000)
-    assert silence.idle({0: 10, 1: 0}, 100_000) == set()
-    assert silence.idle({0: 11, 1: 0}, 104_999) == set()
-    assert silence.idle({0: 11, 1: 0}, 105_000) == {1}
-    assert silence.idle({0: 11, 1: 0}, 109_999) == {0, 1}
-    assert silence.idle({0: 11, 1: 1}, 110_000) == {0}
+    detector = IdleDetector(5_000)
+    assert detector.idle({0: 10, 1: 0}, 100_000) == set()
+    assert detector.idle({0: 11, 1: 0}, 104_999) == set()
+    assert detector.idle({0: 11, 1: 0}, 105_000) == {1}
+    assert detector.idle({0: 11, 1: 0}, 109_999) == {0, 1}
+    assert detector.idle({0: 11, 1: 1}, 110_000) == {0}
 
 
 def test_our_own_heartbeat_is_no_activity_but_another_record_is() -> None:
-    silence = Silence(5_000)
-    silence.idle({0: 7}, 0)
-    silence.expect(0)
-    assert silence.idle({0: 8}, 5_000) == {0}
-    silence.expect(0)
-    assert silence.idle({0: 10}, 6_000) == set()
+    detector = IdleDetector(5_000)
+    detector.idle({0: 7}, 0)
+    detector.expect_heartbeat(0)
+    assert detector.idle({0: 8}, 5_000) == {0}
+    detector.expect_heartbeat(0)
+    assert detector.idle({0: 10}, 6_000) == set()
 
 
 @pytest.mark.parametrize(
@@ -40,4 +40,4 @@ def test_our_own_heartbeat_is_no_activity_but_another_record_is() -> None:
 def test_an_idle_partition_follows_the_slowest_of_the_others_or_the_fastest_if_all_are(
     watermarks_ms: dict[int, int], idle: set[int], expected: dict[int, int]
 ) -> None:
-    assert promises(watermarks_ms, idle, partitions=3) == expected
+    assert heartbeats_due(watermarks_ms, idle, partitions=3) == expected

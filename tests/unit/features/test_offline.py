@@ -23,7 +23,7 @@ from services.feature_store.plan import (
     ValueType,
     View,
 )
-from services.features.decoder import SourceReader
+from services.features.decoder import SourceDecoder
 from services.features.offline import backfill, command, skew_check
 from services.features.offline.archived_events import Archive, ArchiveError, Mark
 from services.features.offline.skew import FeatureSkew, SkewReport, lines
@@ -156,7 +156,7 @@ def test_without_an_archive_the_answer_is_what_to_do(settings: Settings, plan: F
 def test_a_stretch_between_marks_is_judged_as_the_whole_is(settings: Settings, tmp_path: Path):
     """Whatever is accepted in it, or before it within its times, is the same."""
     archive(settings, *(order(n, second) for n, second in enumerate([0, 9, 3, 5, 30, 24, 26, 50, 44, 46])))
-    reader = SourceReader(SOURCE, settings.record_bytes_max)
+    reader = SourceDecoder(SOURCE, settings.record_bytes_max)
     source = Archive(settings, tmp_path)
     (whole,) = source.judge(reader)
     marks = [Mark()]

@@ -1,43 +1,43 @@
 """The bound on states in memory."""
 
-from services.features.state_cache import Budget, Cache, Held
+from services.features.state_cache import CachedState, StateCache, StateCachePool
 from services.features.view_state import EntityState
 from streams.observations import Observations
 
 
-def put(cache: Cache, key: bytes, size_bytes: int) -> None:
-    cache.entries[key] = Held(EntityState({}, Observations()), b"")
-    cache.note(key, size_bytes)
+def put(cache: StateCache, key: bytes, size_bytes: int) -> None:
+    cache.entries[key] = CachedState(EntityState({}, Observations()), b"")
+    cache.resize(key, size_bytes)
 
 
 def test_the_largest_cache_gives_way_and_those_used_last_stay() -> None:
-    budget = Budget(bytes_max=100)
-    small, large = budget.cache("a", 0), budget.cache("b", 0)
+    pool = StateCachePool(bytes_max=100)
+    small, large = pool.cache("a", 0), pool.cache("b", 0)
     put(small, b"s", 10)
     for number in range(12):
         put(large, b"%d" % number, 10)
-    budget.trim()
+    pool.trim()
     assert list(small.entries) == [b"s"]
     assert list(large.entries) == [b"%d" % number for number in range(3, 12)]
     assert small.size_bytes + large.size_bytes == 100
 
 
 def test_a_growing_entity_counts_once_and_one_that_is_gone_not_at_all() -> None:
-    budget = Budget(bytes_max=100)
-    cache = budget.cache("a", 0)
+    pool = StateCachePool(bytes_max=100)
+    cache = pool.cache("a", 0)
     put(cache, b"k", 10)
-    cache.note(b"k", 30)
-    cache.note(b"evicted", 30)
+    cache.resize(b"k", 30)
+    cache.resize(b"evicted", 30)
     assert cache.size_bytes == 30
     cache.evict(5)
     assert (cache.size_bytes, len(cache.entries)) == (0, 0)
 
 
 def test_a_partition_that_leaves_is_forgotten() -> None:
-    budget = Budget(bytes_max=100)
-    put(budget.cache("a", 0), b"k", 100)
-    put(budget.cache("a", 1), b"l", 100)
-    budget.forget("a", 0)
-    budget.trim()
-    assert list(budget.cache("a", 1).entries) == [b"l"]
-    assert not budget.cache("a", 0).entries
+    pool = StateCachePool(bytes_max=100)
+    put(pool.cache("a", 0), b"k", 100)
+    put(pool.cache("a", 1), b"l", 100)
+    pool.drop("a", 0)
+    pool.trim()
+    assert list(pool.cache("a", 1).entries) == [b"l"]
+    assert not pool.cache("a", 0).entries

@@ -15,7 +15,7 @@ from services.archive import row_schemas
 from services.archive.delta_writer import DeltaWriter
 from services.archive.row_schemas import Row
 from services.feature_store.plan import Aggregation, Column, FeaturePlan, Kind, Reference, ValueType, View
-from services.features.decoder import SourceReader
+from services.features.decoder import SourceDecoder
 from services.features.offline import skew_check
 from services.features.offline.archived_events import Archive, Judged, Stretch
 from services.features.offline.newest_rows import Kept, NewestEvents, newest_of
@@ -188,7 +188,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     judge = Archive.judge
 
     def counted(
-        self: Archive, reader: SourceReader, stretches: Mapping[int, Stretch] | None = None
+        self: Archive, reader: SourceDecoder, stretches: Mapping[int, Stretch] | None = None
     ) -> Iterator[Judged]:
         found.append(0)
         for judged in judge(self, reader, stretches):
