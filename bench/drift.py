@@ -16,7 +16,7 @@ from bench import drift_streams as streams
 from bench.drift_streams import Ranks
 from bench.report import Figures
 from services.drift.binning import statistics
-from services.drift.binning.bin_counts import FeatureCells
+from services.drift.binning.bin_counts import BinCounts
 from services.drift.detectors.e_detector import EDetector
 from services.drift.detectors.protocol import Detector
 from services.drift.detectors.river_detectors import RiverDetector
@@ -258,7 +258,7 @@ def _speed() -> dict[str, Figures]:
     """Rows come as columns of numbers; 500 rows at once, as the drift process has them."""
     random = np.random.default_rng(1)
     known, seen = random.normal(size=(10_000, FEATURES)), random.normal(size=(ROWS, FEATURES))
-    features = [FeatureCells(reference.of_numbers(f"f{index}", known[:, index])) for index in range(FEATURES)]
+    features = [BinCounts(reference.of_numbers(f"f{index}", known[:, index])) for index in range(FEATURES)]
     started = time.process_time()
     for start in range(0, ROWS, 500):
         for cells, column in zip(features, seen[start : start + 500].T, strict=True):

@@ -16,14 +16,14 @@ import numpy as np
 from bench import report
 from bench.report import Figures
 from services.drift import judge
-from services.drift.binning.binning import Rows
+from services.drift.binning.binning import PredictionRows
 from services.drift.engine import Engine, fresh_state
 from services.drift.gathered_slices import Slicer
 from services.drift.judge import Judge
 from services.drift.monitored_model import SNAPSHOTS, GatheredSource
 from services.drift.references import References
-from services.drift.windows.window import Window, WindowState
-from services.monitoring.prediction_decoder import Feed
+from services.drift.windows.window import DriftWindow, DriftWindowState
+from services.monitoring.prediction_decoder import PredictionDecoder
 from services.retraining import reference
 from services.runtime.declaration import ModelDeclaration
 from streams import garbage, records
@@ -74,7 +74,7 @@ def _core(lengths: Sequence[int]) -> Iterator[tuple[str, Figures]]:
             if made[0].event_time_ms >= window.end_ms:
                 judging.watch_rest(window)
                 window = _window(references, window.end_ms)
-            judging.take_rows(Rows(made), list(range(len(made))), window)
+            judging.take_rows(PredictionRows(made), list(range(len(made))), window)
             judging.raised()
             seconds += time.process_time() - started
             done += len(made)
@@ -91,7 +91,7 @@ def _core(lengths: Sequence[int]) -> Iterator[tuple[str, Figures]]:
 def _roles() -> dict[str, Figures]:
     declared, pool = _declaration(), _pool()
     slicer = Slicer()
-    feed = Feed("bench", declared, slicer)
+    feed = PredictionDecoder("bench", declared, slicer)
     engine = Engine(declared, fresh_state(declared, 1, 1))
     engine.add_model(_promoted())
     source = GatheredSource("m", engine, engine.state()).source()
@@ -124,8 +124,8 @@ def _state(declared: ModelDeclaration, judging: Judge) -> Any:
     return state
 
 
-def _window(references: References, start_ms: int) -> Window:
-    window = Window(WindowState(start_ms, start_ms + HOUR_MS))
+def _window(references: References, start_ms: int) -> DriftWindow:
+    window = DriftWindow(DriftWindowState(start_ms, start_ms + HOUR_MS))
     window.choose_version(1, references.placing(1))
     return window
 

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal
 
-from services.drift.binning.bin_counts import Places
+from services.drift.binning.bin_counts import FeatureBinner
 from services.drift.detectors.e_detector import EDetector
 from services.drift.detectors.ranks import Ranking
 from services.drift.detectors.relation_detector import PairDetector
-from services.monitoring.rank_correlation import Moments, Scorer, Scores
+from services.monitoring.rank_correlation import Moments, RankScorer, Scores
 from services.retraining import design_effect, reference
 
 Ranks = npt.NDArray[np.float64]
@@ -121,7 +121,7 @@ def related(rows: int, features: int, correlation: float, random: np.random.Gene
 def pair_detector(known: Sample, threshold_rows: float) -> tuple[PairDetector, Callable[[Sample], Scores]]:
     """Return what watches how features go together, and what gives values their scores."""
     made = [reference.of_numbers(f"f{number}", column) for number, column in enumerate(known.T)]
-    places, scorers = [Places(one) for one in made], [Scorer(one) for one in made]
+    places, scorers = [FeatureBinner(one) for one in made], [RankScorer(one) for one in made]
     divided = design_effect.Blocks(np.arange(len(known)), BLOCK_ROWS)
     effects = np.array([divided.design_effect(design_effect.middle_ranks(column)) for column in known.T])
 

@@ -15,8 +15,8 @@ import pandas as pd
 
 from bench import environments
 from bench.report import Figures
-from services.drift.binning.bin_counts import FeatureCells
-from services.drift.windows.comparison import Limits, compare
+from services.drift.binning.bin_counts import BinCounts
+from services.drift.windows.comparison import DriftThresholds, compare
 from services.retraining import reference
 
 PEERS = ("evidently", "nannyml")
@@ -103,9 +103,9 @@ def _ours(case: Case) -> Figures:
         else reference.of_numbers(str(name), column.to_numpy())
         for name, column in case.known.items()
     ]
-    limits = Limits(psi=0.2, p_value=0.001 / len(made), new_category_share=0.01)
+    limits = DriftThresholds(psi=0.2, p_value=0.001 / len(made), new_category_share=0.01)
     started = time.perf_counter()
-    cells = [FeatureCells(one) for one in made]
+    cells = [BinCounts(one) for one in made]
     for one in cells:
         one.add(case.seen[one.name].to_numpy())
     drifted = sum(compare(one, limits).drift.drifted for one in cells)

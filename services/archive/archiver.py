@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from services.archive.delta_writer import DeltaWriter
 from services.archive.row_schemas import Table
-from services.archive.write_buffer import Partition, Pending
+from services.archive.write_buffer import Partition, WriteBuffer
 from services.runtime import metrics
 from services.runtime.settings import Settings
 from streams import records, topics
@@ -45,7 +45,7 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
     def __init__(self, settings: Settings, table_of: Mapping[str, Table]) -> None:
         """Prepare for these topics; nothing connects before `run`."""
         self._settings = settings
-        self._pending = {table.name: Pending(table, _report) for table in table_of.values()}
+        self._pending = {table.name: WriteBuffer(table, _report) for table in table_of.values()}
         self._table_of = {topic: self._pending[table.name] for topic, table in table_of.items()}
         self._writers: dict[str, DeltaWriter] = {}
         self._demands: list[dict[Partition, int]] = []
@@ -157,7 +157,7 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         for pending in self._pending.values():
             await self._flush(pending, offsets=offsets)
 
-    async def _flush(self, pending: Pending, *, offsets: bool = True) -> None:
+    async def _flush(self, pending: WriteBuffer, *, offsets: bool = True) -> None:
         """Commit to Delta, then to Kafka. Nothing is added in between: the loop waits."""
         if not pending.uncommitted:
             return

@@ -8,7 +8,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, WriterPropertie
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError
 
-from services.archive.row_schemas import Row, Table
+from services.archive.row_schemas import DecodedRecord, Table
 from services.archive.write_buffer import Partition
 from services.monitoring import inference_log
 from services.runtime import metrics
@@ -72,7 +72,7 @@ class DeltaWriter:
             found.setdefault(partition, {})[source_partition] = offset
         return found
 
-    def append(self, rows: Sequence[Row], positions: Mapping[Partition, int]) -> None:
+    def append(self, rows: Sequence[DecodedRecord], positions: Mapping[Partition, int]) -> None:
         """Commit the rows that are not in the table yet, with the positions.
 
         Raises `CommitFailedError` when others commit in between every time.
@@ -96,7 +96,7 @@ class DeltaWriter:
             self._maintain()
             return
 
-    def _write(self, rows: Sequence[Row], positions: Mapping[Partition, int]) -> None:
+    def _write(self, rows: Sequence[DecodedRecord], positions: Mapping[Partition, int]) -> None:
         transactions = [
             Transaction(inference_log.transaction_id(topic, number), position)
             for (topic, number), position in sorted(positions.items())

@@ -12,7 +12,7 @@ from streams import records
 from streams.codec import KafkaRecord
 
 
-class Row(NamedTuple):
+class DecodedRecord(NamedTuple):
     """A record of Kafka with what was decoded from it: of a heartbeat the time that it promises."""
 
     record: KafkaRecord
@@ -29,13 +29,13 @@ class Table:
     """Topic or model: readers ask for one of these, and each is a handful of files a commit."""
     decode: Callable[[bytes], Any]
     """Raises `msgspec.DecodeError`. With ``repeats``: has ``source_partition`` and ``source_offset``."""
-    columns: Callable[[Sequence[Row]], list[Sequence[Any]]]
+    columns: Callable[[Sequence[DecodedRecord]], list[Sequence[Any]]]
     repeats: bool
     """Whether the topic itself can hold a record twice."""
     heartbeats: bool = False
     """Whether heartbeats are rows, too: without them nobody can tell later which events were late."""
 
-    def batch(self, rows: Sequence[Row]) -> pa.Table:
+    def batch(self, rows: Sequence[DecodedRecord]) -> pa.Table:
         """Return the rows as columns of the schema."""
         columns = self.columns(rows)
         return pa.Table.from_arrays(
@@ -56,7 +56,7 @@ def split_features(features: Sequence[records.FeatureValue]) -> tuple[list[float
     )
 
 
-def _event_columns(rows: Sequence[Row]) -> list[Sequence[Any]]:
+def _event_columns(rows: Sequence[DecodedRecord]) -> list[Sequence[Any]]:
     found = [row.record for row in rows]
     return [
         [record.topic for record in found],
@@ -69,7 +69,7 @@ def _event_columns(rows: Sequence[Row]) -> list[Sequence[Any]]:
     ]
 
 
-def _prediction_columns(rows: Sequence[Row]) -> list[Sequence[Any]]:
+def _prediction_columns(rows: Sequence[DecodedRecord]) -> list[Sequence[Any]]:
     found: list[records.Prediction] = [row.decoded for row in rows]
     features = [split_features(prediction.features) for prediction in found]
     return [
@@ -93,7 +93,7 @@ def _prediction_columns(rows: Sequence[Row]) -> list[Sequence[Any]]:
     ]
 
 
-def _outcome_columns(rows: Sequence[Row]) -> list[Sequence[Any]]:
+def _outcome_columns(rows: Sequence[DecodedRecord]) -> list[Sequence[Any]]:
     found: list[records.Outcome] = [row.decoded for row in rows]
     return [
         [outcome.model for outcome in found],

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from services.archive.row_schemas import Row, Table
+from services.archive.row_schemas import DecodedRecord, Table
 from streams.codec import KafkaRecord, RepeatFilter, watermark_of
 
 ROWS_MAX = 40_000
@@ -21,7 +21,7 @@ Report = Callable[[KafkaRecord, str], None]
 """Is told of a record that cannot be decoded, and why."""
 
 
-class Pending:
+class WriteBuffer:
     """Collects rows, drops what is archived already, and says when a commit is due.
 
     Two kinds of repeats are dropped: records that Kafka delivers again (an offset below the position of
@@ -32,7 +32,7 @@ class Pending:
     def __init__(self, table: Table, report: Report, clock: Callable[[], float] = time.monotonic) -> None:
         """Start without partitions; see `start`."""
         self.table = table
-        self.rows: list[Row] = []
+        self.rows: list[DecodedRecord] = []
         self.positions: dict[Partition, int] = {}
         """The next offset of each partition, once ``rows`` are committed."""
         self._size_bytes = 0
@@ -61,7 +61,7 @@ class Pending:
             return  # taken from us while they were fetched
         is_repeat = self._filters[partition].is_repeat if self.table.repeats else None
         decode, rows, size_bytes = self.table.decode, self.rows, 0
-        beat: Row | None = None
+        beat: DecodedRecord | None = None
         for record in found:
             offset, value = record.offset, record.value
             if offset < position:
@@ -79,7 +79,7 @@ class Pending:
                 self._report(record, str(error))
                 continue
             if is_repeat is None or not is_repeat(decoded.source_partition, decoded.source_offset):
-                rows.append(Row(record, decoded))
+                rows.append(DecodedRecord(record, decoded))
                 size_bytes += len(value)
         if beat is not None:
             rows.append(beat)
@@ -88,12 +88,12 @@ class Pending:
             self._oldest_seconds = self._clock()
         self.positions[partition] = position
 
-    def _later(self, beat: Row | None, record: KafkaRecord) -> Row | None:
+    def _later(self, beat: DecodedRecord | None, record: KafkaRecord) -> DecodedRecord | None:
         """Return which of two heartbeats in a row promises more: only that one is archived, if any."""
         promised_ms = watermark_of(record.headers) if self.table.heartbeats else None
         if promised_ms is None or (beat is not None and beat.decoded >= promised_ms):
             return beat
-        return Row(record, promised_ms)
+        return DecodedRecord(record, promised_ms)
 
     def due(self) -> bool:
         """Tell whether a commit should not wait any longer."""

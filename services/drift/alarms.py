@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from services.drift.detectors.protocol import Change
+from services.drift.detectors.protocol import DetectedChange
 from services.runtime.declaration import QualityBounds
 from streams import records
 from streams.records import FeatureQuality
@@ -106,7 +106,7 @@ def alarm_of(
 
 
 def alarm_of_change(
-    model: str, version: int, finding: Finding, change: Change, detector: str, segment: str = ""
+    model: str, version: int, finding: Finding, change: DetectedChange, detector: str, segment: str = ""
 ) -> records.DriftAlarm:
     """Make the record of what a detector found, with its interval and its effect."""
     alarm = alarm_of(model, version, finding, change.detected_at_ms, change.since_ms, detector)

@@ -8,7 +8,7 @@ from prometheus_client import Gauge
 
 from services.drift.engine import Engine, Outputs
 from services.monitoring import error_budget
-from services.monitoring.label_join import Totals
+from services.monitoring.label_join import JoinTotals
 from services.runtime import metrics
 from services.runtime.declaration import ModelDeclaration
 from streams import records
@@ -69,18 +69,18 @@ class Observer:
         """Count a window, or its answers, towards the declared objective: as it was when it was closed."""
         if self._accuracy is None or report.revision:
             return
-        found = error_budget.judged(self._accuracy, self._loss_tolerance, report)
+        found = error_budget.count_window(self._accuracy, self._loss_tolerance, report)
         for result, count in (("good", found.good), ("bad", found.bad)):
             metrics.JUDGED.labels(report.model, self._accuracy.measure, result).inc(count)
 
-    def _count_totals(self, model: str, totals: Totals) -> None:
+    def _count_totals(self, model: str, totals: JoinTotals) -> None:
         for field, result in _LABEL_RESULTS.items():
             metrics.LABELS.labels(model, result).inc(self._new(totals, field))
         for field, (place, result) in _RECORD_RESULTS.items():
             metrics.DRIFT_RECORDS.labels(model, place, result).inc(self._new(totals, field))
         self._counted = msgspec.structs.replace(totals)
 
-    def _new(self, totals: Totals, field: str) -> int:
+    def _new(self, totals: JoinTotals, field: str) -> int:
         return int(getattr(totals, field) - getattr(self._counted, field))
 
 

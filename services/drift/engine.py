@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import msgspec
 
 from services.drift import judge
-from services.drift.binning.binning import Rows
+from services.drift.binning.binning import PredictionRows
 from services.drift.judge import Judge, JudgeState
 from services.drift.references import References
 from services.drift.windows import window_report
 from services.drift.windows.closed_windows import ClosedWindows
-from services.drift.windows.window import Window, WindowState
-from services.monitoring.label_join import Join, Pending, Totals, outcome_of
+from services.drift.windows.window import DriftWindow, DriftWindowState
+from services.monitoring.label_join import JoinTotals, LabelJoin, PendingPrediction, outcome_of
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, records, topics
 from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, PartitionKey, Resume
@@ -39,10 +39,10 @@ class State(msgspec.Struct):
     read_to: list[int]
     """By prediction partition: the offset after the last prediction processed."""
     last_offsets: dict[int, int]
-    pending: list[Pending]
-    totals: Totals
-    window: WindowState | None
-    closed: list[WindowState]
+    pending: list[PendingPrediction]
+    totals: JoinTotals
+    window: DriftWindowState | None
+    closed: list[DriftWindowState]
     """Those that late records may still change."""
     references: list[records.Reference]
     judge: JudgeState
@@ -83,7 +83,7 @@ class Engine:
         self._read_to = list(state.read_to)
         self._repeats = codec.RepeatFilter(state.last_offsets)
         self.totals = state.totals
-        self._join = Join(
+        self._join = LabelJoin(
             declaration.label.horizon_ms, state.totals, state.pending, classes=declaration.classes
         )
         self._references = References(state.references, declaration)
@@ -200,15 +200,15 @@ class Engine:
             waits = self.pending or self._judge.performance.cohorts
             self._window = self._opened(end_ms) if waits else None
 
-    def _opened(self, time_ms: int) -> Window:
+    def _opened(self, time_ms: int) -> DriftWindow:
         start_ms = time_ms // self._window_ms * self._window_ms
         self._closed.forget(start_ms)
-        return Window(WindowState(start_ms, start_ms + self._window_ms))
+        return DriftWindow(DriftWindowState(start_ms, start_ms + self._window_ms))
 
-    def _restored(self, state: WindowState) -> Window:
-        return Window(state, self._references.placing(state.version))
+    def _restored(self, state: DriftWindowState) -> DriftWindow:
+        return DriftWindow(state, self._references.placing(state.version))
 
-    def _process(self, items: Sequence[Item], window: Window, outputs: Outputs) -> None:
+    def _process(self, items: Sequence[Item], window: DriftWindow, outputs: Outputs) -> None:
         """Process what counts within the open window."""
         for place, item in enumerate(items):
             if item.kind == PREDICTION:
@@ -217,7 +217,7 @@ class Engine:
                 self._process_label(place, item.record, window, outputs)
         self._count_rows(window, outputs)
 
-    def _process_prediction(self, place: int, item: Item, window: Window, outputs: Outputs) -> None:
+    def _process_prediction(self, place: int, item: Item, window: DriftWindow, outputs: Outputs) -> None:
         prediction: records.Prediction = item.record
         self._read_to[item.partition] = item.offset + 1
         if self._repeats.is_repeat(prediction.source_partition, prediction.source_offset):
@@ -234,7 +234,7 @@ class Engine:
         self._rows.append(prediction)
         self._rows_at.append(place)
 
-    def _process_label(self, place: int, label: records.Label, window: Window, outputs: Outputs) -> None:
+    def _process_label(self, place: int, label: records.Label, window: DriftWindow, outputs: Outputs) -> None:
         entry = self._join.add_label(label)
         if entry is None:
             return
@@ -259,7 +259,7 @@ class Engine:
         if values is not None:
             self._judge.take_loss(entry.version, values, label.event_time_ms, place)
 
-    def _count_late_prediction(self, prediction: records.Prediction, window: Window) -> None:
+    def _count_late_prediction(self, prediction: records.Prediction, window: DriftWindow) -> None:
         """Let it change its window, unless it is too late for that. Detectors have moved on."""
         if (late := self._late_window(prediction.event_time_ms, window)) is None:
             self.totals.late_predictions += 1
@@ -268,22 +268,22 @@ class Engine:
         self._choose_version(late)
         late.count_late(prediction)
 
-    def _late_window(self, time_ms: int, window: Window) -> Window | None:
+    def _late_window(self, time_ms: int, window: DriftWindow) -> DriftWindow | None:
         return self._closed.of(time_ms, window.start_ms, self._judge.champion)
 
-    def _count_rows(self, window: Window, outputs: Outputs) -> None:
+    def _count_rows(self, window: DriftWindow, outputs: Outputs) -> None:
         """Count and watch the rows so far, together, and raise what was found up to here."""
         if self._rows:
             self._choose_version(window)
-            self._judge.take_rows(Rows(self._rows), self._rows_at, window)
+            self._judge.take_rows(PredictionRows(self._rows), self._rows_at, window)
             self._rows, self._rows_at = [], []
         outputs.drift += self._judge.raised()
 
-    def _choose_version(self, window: Window) -> None:
+    def _choose_version(self, window: DriftWindow) -> None:
         champion = self._judge.champion
         window.choose_version(champion, self._references.placing(champion))
 
-    def _close(self, window: Window, outputs: Outputs) -> None:
+    def _close(self, window: DriftWindow, outputs: Outputs) -> None:
         window.state.champion = self._judge.champion
         outputs.drift += self._judge.watch_rest(window)
         expired, unlabelled = self.totals.expired, self.totals.unlabelled
@@ -291,7 +291,7 @@ class Engine:
         if passed := self.totals.expired - expired:
             outputs.label_coverage = 1 - (self.totals.unlabelled - unlabelled) / passed
         self._judge.close_window(window.end_ms)
-        found = window_report.compared(window, self._declaration)
+        found = window_report.compare_window(window, self._declaration)
         if window.state.version == self._judge.champion:
             self._judge.observe(found)
         outputs.drift += self._judge.judge_quality(found.quality, window.start_ms, window.end_ms)
@@ -307,14 +307,14 @@ class Engine:
         self._closed.keep(window)
         outputs.drift += map(self._revised, self._closed.touched())
 
-    def _revised(self, window: Window) -> records.DriftReport:
+    def _revised(self, window: DriftWindow) -> records.DriftReport:
         """Report a window again, with the records that came too late for its first report."""
         window.settle()
-        found = window_report.compared(window, self._declaration)
+        found = window_report.compare_window(window, self._declaration)
         return self._report(window, found)
 
-    def _report(self, window: Window, found: window_report.Compared) -> records.DriftReport:
-        return window_report.report(
+    def _report(self, window: DriftWindow, found: window_report.WindowComparison) -> records.DriftReport:
+        return window_report.make_report(
             self.model, window, found, self.totals, self._references, self._judge.measures
         )
 
@@ -333,7 +333,7 @@ def fresh_state(
             read_to=[],
             last_offsets={},
             pending=[],
-            totals=Totals(),
+            totals=JoinTotals(),
             window=None,
             closed=[],
             references=[],

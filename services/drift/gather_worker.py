@@ -22,7 +22,7 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, T
 
 from services.drift.gathered_slices import Slicer
 from services.monitoring import prediction_source
-from services.monitoring.prediction_decoder import Feed
+from services.monitoring.prediction_decoder import PredictionDecoder
 from services.runtime import kafka_consumers, metrics, schema_registry_client
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.kafka_outbox import Outbox
@@ -69,7 +69,7 @@ class _Gatherer:
             LABEL: topics.label_slices(declaration.name),
         }
         self.slicer = Slicer()
-        self._feed = Feed("drift", declaration, self.slicer, registry)
+        self._feed = PredictionDecoder("drift", declaration, self.slicer, registry)
 
     def take(
         self, place: TopicPartition, begin: int, messages: Sequence[Any], now_ms: int

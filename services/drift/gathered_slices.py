@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import structlog
 
-from services.monitoring.prediction_decoder import Sink
+from services.monitoring.prediction_decoder import PredictionSink
 from streams import codec, records
 from streams.inputs import LABEL, PREDICTION, PartitionKey, Resume, TracedPrediction
 
@@ -66,7 +66,7 @@ class _Entry(NamedTuple):
 
 
 class Slicer:
-    """Collects what a `Feed` decodes of one partition at a time: its sink, and the inputs of that sink."""
+    """Collects what a `PredictionDecoder` decodes of one partition: its sink, and the inputs of that sink."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -146,7 +146,7 @@ class SliceFeed:
     def __init__(
         self,
         model: str,
-        sink: Sink,
+        sink: PredictionSink,
         resume: Mapping[PartitionKey, Resume],
         positions: Mapping[PartitionKey, int],
     ) -> None:

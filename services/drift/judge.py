@@ -5,19 +5,19 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from services.drift.alarms import Alarms, Finding, Kind, Watch, alarm_of, alarm_of_change, quality_finding
-from services.drift.binning.binning import Placed, Rows
-from services.drift.detectors.protocol import Change
+from services.drift.binning.binning import BinnedRows, PredictionRows
+from services.drift.detectors.protocol import DetectedChange
 from services.drift.detectors.relation_detector import PAIRS_SHOWN_MAX, relation
-from services.drift.detectors.watchers import HARM, LossWatchers, Noticed, Watchers, WatcherState
+from services.drift.detectors.watchers import HARM, LossWatchers, ObservedChange, Watchers, WatcherState
 from services.drift.performance.loss_monitor import LossMonitor, MonitorState
 from services.drift.performance.performance import Performance, PerformanceState
 from services.drift.references import References
 from services.drift.retraining_trigger import ESTIMATE, Requests
-from services.drift.windows.window import Window
-from services.drift.windows.window_report import Compared
-from services.monitoring.label_join import Pending, answer_of
+from services.drift.windows.window import DriftWindow
+from services.drift.windows.window_report import WindowComparison
+from services.monitoring.label_join import PendingPrediction, numeric_prediction
 from services.monitoring.model_metrics import LOG_LOSS_MAX
-from services.monitoring.segments import Segments
+from services.monitoring.segments import SegmentMatcher
 from services.runtime.declaration import MONTH_MS, ModelDeclaration
 from streams import records
 
@@ -107,7 +107,7 @@ class Judge:
         self, watchers: Mapping[str, WatcherState], pairs: bytes | None, loss_watchers: Mapping[str, bytes]
     ) -> None:
         reference = self._references.get(self.champion)
-        self._segments = Segments(reference, self._monitoring)
+        self._segments = SegmentMatcher(reference, self._monitoring)
         self._watchers = Watchers(reference, self._monitoring, watchers, pairs)
         self._watch_losses(loss_watchers)
 
@@ -128,9 +128,9 @@ class Judge:
 
     # -- rows and losses -------------------------------------------------------------------------
 
-    def take_rows(self, rows: Rows, places: list[int], window: Window) -> None:
+    def take_rows(self, rows: PredictionRows, places: list[int], window: DriftWindow) -> None:
         """Count rows in their window and watch them; each has its place in the common order."""
-        in_window = window.placing.of(rows) if window.placing else None
+        in_window = window.row_binner.of(rows) if window.row_binner else None
         counted = 0
         for row, noticed in self._watched(rows, window, in_window):
             window.count(rows, in_window, counted, row + 1)  # an alarm tells of the window so far
@@ -145,9 +145,9 @@ class Judge:
             self.performance.add_prediction(prediction.event_time_ms, prediction.score, segments)
         return segments
 
-    def measure(self, entry: Pending, label: records.Label) -> list[float] | None:
+    def measure(self, entry: PendingPrediction, label: records.Label) -> list[float] | None:
         """Measure a prediction whose label has come, and count it for its time; None without a score."""
-        given = answer_of(entry, self.measures)
+        given = numeric_prediction(entry, self.measures)
         if given is None:
             return None
         lineage = self._lineage(entry.version)
@@ -183,11 +183,13 @@ class Judge:
     def _is_champions(self, version: int) -> bool:
         return version > 0 and self._lineage(version) == self._lineage(self.champion)
 
-    def _watched(self, rows: Rows, window: Window, in_window: Placed | None) -> list[tuple[int, Noticed]]:
+    def _watched(
+        self, rows: PredictionRows, window: DriftWindow, in_window: BinnedRows | None
+    ) -> list[tuple[int, ObservedChange]]:
         placing = self._references.placing(self.champion)
         if placing is None:
             return []
-        placed = in_window if in_window is not None and placing is window.placing else placing.of(rows)
+        placed = in_window if in_window is not None and placing is window.row_binner else placing.of(rows)
         return sorted(self._watchers.add(rows, placed, self.champion), key=lambda each: each[0])
 
     def _note_rise(self, detected_at_ms: int, place: int) -> None:
@@ -201,9 +203,9 @@ class Judge:
 
     # -- windows ---------------------------------------------------------------------------------
 
-    def watch_rest(self, window: Window) -> list[records.DriftAlarm]:
+    def watch_rest(self, window: DriftWindow) -> list[records.DriftAlarm]:
         """Watch the rows that are held, at the end of a window; return the alarms that are news."""
-        found = [self._alarm_of_noticed(noticed, window) for noticed in self._watchers.watch()]
+        found = [self._alarm_of_noticed(noticed, window) for noticed in self._watchers.flush()]
         return [alarm for alarm in found if self._alarms.raise_once(alarm)]
 
     def close_window(self, end_ms: int) -> None:
@@ -212,7 +214,7 @@ class Judge:
         if self._promise.close_window():
             self._watch_losses(self._loss_watchers.state())
 
-    def observe(self, found: Compared) -> None:
+    def observe(self, found: WindowComparison) -> None:
         """Let the window say which alarms no longer hold."""
         for comparison in found.features:
             feature = comparison.drift.feature
@@ -244,7 +246,7 @@ class Judge:
         """Return the ids of all alarms that stand."""
         return self._alarms.standing_ids()
 
-    def _alarm_of_noticed(self, noticed: Noticed, window: Window) -> records.DriftAlarm:
+    def _alarm_of_noticed(self, noticed: ObservedChange, window: DriftWindow) -> records.DriftAlarm:
         """Tell what a detector found in a feature or in the scores; new categories are called so."""
         change, subject = noticed.change, noticed.subject
         value, threshold = change.value / MONTH_MS, change.threshold / MONTH_MS
@@ -261,7 +263,7 @@ class Judge:
         alarm = alarm_of_change(self.model, self.champion, finding, change, "e-detector", noticed.segment)
         return msgspec.structs.replace(alarm, contributions=contributions)
 
-    def _alarm_of_harm(self, detector: str, change: Change) -> records.DriftAlarm:
+    def _alarm_of_harm(self, detector: str, change: DetectedChange) -> records.DriftAlarm:
         limit, words = self._promise.limit, self._promise.words
         text = f"the {words} is above {limit:.3f} in the mean" if detector == HARM else "the losses changed"
         finding = Finding(

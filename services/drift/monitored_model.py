@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from services.drift.drift_metrics import Observer
 from services.drift.engine import Engine, Outputs, State
 from services.drift.gathered_slices import SliceFeed
-from services.monitoring.prediction_decoder import Feed
-from services.monitoring.prediction_source import PublicWatermark, Source, read_directly
+from services.monitoring.prediction_decoder import PredictionDecoder
+from services.monitoring.prediction_source import PredictionSource, WatermarkPublisher, direct_source
 from services.runtime import metrics
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.snapshots import SnapshotPace, Snapshots
@@ -33,9 +33,9 @@ class GatheredSource:
         resume = engine.inputs.resume()
         self._feed = SliceFeed(model, engine, resume, dict.fromkeys(resume, 0) | positions)
 
-    def source(self) -> Source:
+    def source(self) -> PredictionSource:
         """Return what reads the slices."""
-        return Source(
+        return PredictionSource(
             topics.prediction_slices(self._model),
             topics.label_slices(self._model),
             self._inputs,
@@ -79,14 +79,14 @@ class ServedModel:
         if gathered:
             self.source = self._gathered.source()
         else:
-            feed = Feed("drift", declaration, self.engine, registry)
-            self.source = read_directly(self.predictions_topic, self.label_topic, self.engine.inputs, feed)
+            feed = PredictionDecoder("drift", declaration, self.engine, registry)
+            self.source = direct_source(self.predictions_topic, self.label_topic, self.engine.inputs, feed)
         self.observer = Observer(self.engine, declaration)
         self.pace = SnapshotPace()
         self._envelope = Envelope("drift", declaration.name, enabled=cloud_events)
         self.watermark_ms: int | None = None
         """Processed and acknowledged."""
-        self.public_watermark = PublicWatermark("drift", declaration.name, metrics.DRIFT_WATERMARK)
+        self.public_watermark = WatermarkPublisher("drift", declaration.name, metrics.DRIFT_WATERMARK)
 
     def outcome_batches(self, outputs: Outputs) -> dict[tuple[str, int], list[Record]]:
         """Encode the outcomes, each into its label's partition number."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from services.drift.binning.binning import Placing
+from services.drift.binning.binning import RowBinner
 from services.runtime.declaration import ModelDeclaration
 from streams.records import Reference
 
@@ -21,7 +21,7 @@ class References:
         self._known: dict[int, Reference | None] = {0: None}
         self._known |= {reference.version: reference for reference in known}
         self._unknown: set[int] = set()
-        self._placings: dict[int, Placing] = {}
+        self._placings: dict[int, RowBinner] = {}
 
     @property
     def unknown(self) -> frozenset[int]:
@@ -48,7 +48,7 @@ class References:
         """Return the reference of a version, or None."""
         return None if version is None else self._known.get(version)
 
-    def placing(self, version: int | None) -> Placing | None:
+    def placing(self, version: int | None) -> RowBinner | None:
         """Return what places rows in the reference's cells, the same for the same version."""
         reference = self.get(version)
         if version is None or reference is None:
@@ -56,7 +56,7 @@ class References:
         if version not in self._placings:
             if len(self._placings) >= PLACINGS_KEPT_MAX:
                 del self._placings[next(iter(self._placings))]
-            self._placings[version] = Placing(reference, self._declaration)
+            self._placings[version] = RowBinner(reference, self._declaration)
         return self._placings[version]
 
     def kept(self) -> list[Reference]:

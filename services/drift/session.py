@@ -80,13 +80,13 @@ class Session:
         self._outbox = outbox
         self._redis = client
         self._served = served
-        self._reader = prediction_source.SourceReader(data, [each.source for each in served])
+        self._reader = prediction_source.PredictionSourceReader(data, [each.source for each in served])
 
     def step(self) -> None:
         """Process one slice; return after a while without one."""
         if self._reader.read():
             self._advance()
-            self._reader.pause_those_ahead()
+            self._reader.pause_leading_partitions()
         for each in self._served:
             each.public_watermark.publish(self._redis, each.watermark_ms)
         now_seconds = time.monotonic()

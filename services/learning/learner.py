@@ -14,7 +14,7 @@ import msgspec
 
 from services.learning.arms_update import KEPT_MAX, Announcement
 from services.model_registry import learned_versions, river_format
-from services.monitoring.label_join import Join, Pending, Totals
+from services.monitoring.label_join import JoinTotals, LabelJoin, PendingPrediction
 from services.monitoring.model_metrics import Measures
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, records
@@ -51,8 +51,8 @@ class State(msgspec.Struct):
     """By partition."""
     labels: list[Resume] = []
     last_offsets: dict[int, int] = {}
-    pending: list[Pending] = []
-    totals: Totals = msgspec.field(default_factory=Totals)
+    pending: list[PendingPrediction] = []
+    totals: JoinTotals = msgspec.field(default_factory=JoinTotals)
     counts: Counts = msgspec.field(default_factory=Counts)
     first_ms: int | None = None
     """Where the first interval began."""
@@ -109,7 +109,7 @@ class Learner:
             | {PartitionKey(LABEL, number): at for number, at in enumerate(state.labels)}
         )
         self._repeats = codec.RepeatFilter(state.last_offsets)
-        self._join = Join(declaration.label.horizon_ms, state.totals, state.pending, keep_features=True)
+        self._join = LabelJoin(declaration.label.horizon_ms, state.totals, state.pending, keep_features=True)
         self._state = state
         self._estimator = make() if state.estimator is None else river_format.decode(state.estimator)
 
@@ -129,7 +129,7 @@ class Learner:
     # -- what goes out ---------------------------------------------------------------------------
 
     @property
-    def totals(self) -> Totals:
+    def totals(self) -> JoinTotals:
         """What became of predictions and labels."""
         return self._join.totals
 

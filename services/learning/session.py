@@ -18,7 +18,7 @@ from services.learning.learning_metrics import Observer
 from services.model_registry import learned_versions
 from services.model_registry.training_code import function_of
 from services.monitoring import prediction_source
-from services.monitoring.prediction_decoder import Feed
+from services.monitoring.prediction_decoder import PredictionDecoder
 from services.runtime import kafka_consumers, metrics, redis_clients, schema_registry_client
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.kafka_outbox import Outbox, Stage
@@ -47,18 +47,20 @@ class LearningModel:
         """Go on from a state; raise `PlanError` or `TrainingCodeError` for what cannot be."""
         self.name = declaration.name
         self.learner = make_learner(settings, declaration, state)
-        self.source = prediction_source.read_directly(
+        self.source = prediction_source.direct_source(
             topics.predictions(declaration.name),
             declaration.label.topic,
             self.learner.inputs,
-            Feed("learning", declaration, self.learner, schema_registry_client.connect(settings)),
+            PredictionDecoder(
+                "learning", declaration, self.learner, schema_registry_client.connect(settings)
+            ),
         )
         self.observer = Observer(self.learner)
         self.pace = SnapshotPace()
         self.envelope = Envelope("learning", declaration.name, enabled=settings.cloud_events != "none")
         self.watermark_ms: int | None = None
         """Processed and acknowledged."""
-        self.public_watermark = prediction_source.PublicWatermark(
+        self.public_watermark = prediction_source.WatermarkPublisher(
             "learning", declaration.name, metrics.LEARNING_WATERMARK
         )
 
@@ -120,14 +122,14 @@ class Session:
         self._outbox = outbox
         self._redis = client
         self._models = models
-        self._reader = prediction_source.SourceReader(consumer, [each.source for each in models])
+        self._reader = prediction_source.PredictionSourceReader(consumer, [each.source for each in models])
 
     def step(self) -> None:
         """Process one slice; return after a while without one."""
         if self._reader.read():
             for each in self._models:
                 self._advance(each)
-            self._reader.pause_those_ahead()
+            self._reader.pause_leading_partitions()
         for each in self._models:
             each.public_watermark.publish(self._redis, each.watermark_ms)
             if each.pace.due(time.monotonic()):

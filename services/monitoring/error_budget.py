@@ -12,24 +12,24 @@ from streams.records import DriftReport
 
 
 @dataclasses.dataclass(frozen=True)
-class Count:
+class EventCount:
     """What met an objective, and what did not."""
 
     good: int = 0
     bad: int = 0
 
-    def __add__(self, other: "Count") -> "Count":
+    def __add__(self, other: "EventCount") -> "EventCount":
         """Return both together."""
-        return Count(self.good + other.good, self.bad + other.bad)
+        return EventCount(self.good + other.good, self.bad + other.bad)
 
 
 @dataclasses.dataclass(frozen=True)
-class Budget:
+class ErrorBudget:
     """An objective with what has been counted towards it."""
 
     objective: float
     window_days: float
-    count: Count
+    count: EventCount
 
     @property
     def bad_share(self) -> float | None:
@@ -43,33 +43,35 @@ class Budget:
         return None if self.bad_share is None else 1 - self.bad_share / (1 - self.objective)
 
 
-def judged(objective: AccuracyObjective, loss_tolerance: float, report: DriftReport) -> Count:
+def count_window(objective: AccuracyObjective, loss_tolerance: float, report: DriftReport) -> EventCount:
     """Judge one window: itself, or its answers. A window without labels or reference counts for nothing."""
     if objective.measure == "answers":
         if report.accuracy is None:
-            return Count()
+            return EventCount()
         good = round(report.accuracy * report.labels)
-        return Count(good, report.labels - good)
+        return EventCount(good, report.labels - good)
     if report.log_loss is None or report.reference_log_loss is None:
-        return Count()
+        return EventCount()
     tolerance = loss_tolerance if objective.loss_tolerance is None else objective.loss_tolerance
     good = report.log_loss <= report.reference_log_loss + tolerance
-    return Count(int(good), int(not good))
+    return EventCount(int(good), int(not good))
 
 
-def of_accuracy(declaration: ModelDeclaration, reports: Iterable[DriftReport], end_ms: int) -> Budget | None:
+def accuracy_budget(
+    declaration: ModelDeclaration, reports: Iterable[DriftReport], end_ms: int
+) -> ErrorBudget | None:
     """Count the windows that ended within the objective's days before an event time; None without one."""
     objective = declaration.slo.accuracy
     if objective is None:
         return None
-    total = Count()
+    total = EventCount()
     for report in reports:
         if end_ms - objective.window_ms < report.window_end_ms <= end_ms:
-            total += judged(objective, declaration.monitoring.loss_tolerance, report)
-    return Budget(objective.objective, objective.window_days, total)
+            total += count_window(objective, declaration.monitoring.loss_tolerance, report)
+    return ErrorBudget(objective.objective, objective.window_days, total)
 
 
-def declared(declaration: ModelDeclaration) -> dict[str, Objective]:
+def declared_objectives(declaration: ModelDeclaration) -> dict[str, Objective]:
     """Return the objectives of a model by name."""
     given = (
         ("latency", declaration.slo.latency),

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from services.monitoring.model_metrics import Answer, Measures
+from services.monitoring.model_metrics import Measures, NumericPrediction
 from streams import records
 from streams.inputs import TracedPrediction
 
 
-class Pending(msgspec.Struct, array_like=True, gc=False):
+class PendingPrediction(msgspec.Struct, array_like=True, gc=False):
     """What the join needs of a prediction."""
 
     prediction_id: str
@@ -34,7 +34,7 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     """Those watched apart to which it belongs."""
 
 
-class Totals(msgspec.Struct):
+class JoinTotals(msgspec.Struct):
     """Running totals since the first event."""
 
     predictions: int = 0
@@ -59,14 +59,14 @@ class Totals(msgspec.Struct):
     rejected: int = 0
 
 
-class Join:
+class LabelJoin:
     """Finds the prediction of each label, by id and within the horizon."""
 
     def __init__(
         self,
         horizon_ms: int,
-        totals: Totals,
-        pending: Iterable[Pending] = (),
+        totals: JoinTotals,
+        pending: Iterable[PendingPrediction] = (),
         *,
         classes: Sequence[str] = (),
         keep_features: bool = False,
@@ -82,7 +82,7 @@ class Join:
         """Count the predictions whose horizon has not passed."""
         return len(self._pending)
 
-    def entries(self) -> Iterator[Pending]:
+    def entries(self) -> Iterator[PendingPrediction]:
         """Return what a snapshot must hold, in order."""
         return iter(self._pending.values())
 
@@ -94,7 +94,7 @@ class Join:
         replaced = self._pending.pop(prediction.prediction_id, None)
         if replaced is not None:
             self._expire(replaced)
-        self._pending[prediction.prediction_id] = Pending(
+        self._pending[prediction.prediction_id] = PendingPrediction(
             prediction.prediction_id,
             prediction.event_time_ms,
             counts_at_ms,
@@ -114,7 +114,7 @@ class Join:
             return self._class_numbers.get(answer)
         return None if answer is None else float(answer)
 
-    def add_label(self, label: records.Label) -> Pending | None:
+    def add_label(self, label: records.Label) -> PendingPrediction | None:
         """Return the label's prediction, or None and count why not."""
         entry = self._pending.get(label.prediction_id)
         if entry is None or label.event_time_ms - entry.event_time_ms > self._horizon_ms:
@@ -139,23 +139,27 @@ class Join:
             del self._pending[entry.prediction_id]
             self._expire(entry)
 
-    def _expire(self, entry: Pending) -> None:
+    def _expire(self, entry: PendingPrediction) -> None:
         self.totals.expired += 1
         self.totals.unlabelled += entry.label is None
 
 
-def answer_of(entry: Pending, measures: Measures) -> Answer | None:
+def numeric_prediction(entry: PendingPrediction, measures: Measures) -> NumericPrediction | None:
     """Return what a prediction said, if that is enough to measure it."""
     if entry.score is None:
         return None
     if measures.task == "multiclass" and (entry.answer is None or not entry.probabilities):
         return None  # its classes were others
     answer = measures.answer_of(entry.score) if entry.answer is None else entry.answer
-    return Answer(entry.score, answer, entry.probabilities)
+    return NumericPrediction(entry.score, answer, entry.probabilities)
 
 
 def outcome_of(
-    model: str, entry: Pending, label: records.Label, measures: Measures, values: Sequence[float] | None
+    model: str,
+    entry: PendingPrediction,
+    label: records.Label,
+    measures: Measures,
+    values: Sequence[float] | None,
 ) -> records.Outcome:
     """Make the record that tells how a prediction turned out, from the values of its measures, if any."""
     return records.Outcome(

@@ -30,7 +30,7 @@ _NAMES = {
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
+class NumericPrediction:
     """What a model said, as numbers."""
 
     score: float
@@ -40,7 +40,7 @@ class Answer:
     """Multiclass: of each class."""
 
 
-class Range(NamedTuple):
+class MeasureRange(NamedTuple):
     """Where the values of a measure are cut to, for intervals and detectors."""
 
     low: float
@@ -72,7 +72,7 @@ class Measures:
         """The name of the loss."""
         return self.names[0]
 
-    def values(self, given: Answer, label: float) -> list[float]:
+    def values(self, given: NumericPrediction, label: float) -> list[float]:
         """Return the value of each measure, in the order of ``names``."""
         if self.task == "regression":
             error = given.score - label
@@ -106,14 +106,20 @@ class Measures:
             return None
         return log_loss(label, score) if self.task == "binary" else abs(score - label)
 
-    def ranges(self, error_max: float | None) -> list[Range] | None:
+    def ranges(self, error_max: float | None) -> list[MeasureRange] | None:
         """Return the range of each measure. A regression's follow from its error scale; None without one."""
         if self.task != "regression":
-            ranges = [Range(0.0, LOG_LOSS_MAX)] + [Range(0.0, 1.0)] * (len(_NAMES[self.task]) - 1)
+            ranges = [MeasureRange(0.0, LOG_LOSS_MAX)] + [MeasureRange(0.0, 1.0)] * (
+                len(_NAMES[self.task]) - 1
+            )
         elif error_max is None:
             return None
         else:
-            ranges = [Range(0.0, error_max), Range(0.0, error_max**2), Range(-error_max, error_max)]
+            ranges = [
+                MeasureRange(0.0, error_max),
+                MeasureRange(0.0, error_max**2),
+                MeasureRange(-error_max, error_max),
+            ]
         if self._business is not None:
             ranges.append(_cost_range(self._business, self._costs, error_max))
         return ranges
@@ -143,13 +149,13 @@ def _cost_table(declaration: ModelDeclaration) -> list[list[float]]:
     return [[declaration.business.costs[answer][truth] for truth in names] for answer in names]
 
 
-def _cost_range(business: Business, costs: list[list[float]], error_max: float | None) -> Range:
+def _cost_range(business: Business, costs: list[list[float]], error_max: float | None) -> MeasureRange:
     found = [cost for row in costs for cost in row]
     if not found:
         assert error_max is not None, "a regression's ranges follow from its error scale"
         found = [0.0, _error_cost(business, error_max), _error_cost(business, -error_max)]
     low, high = min(found), max(found)
-    return Range(low, high if high > low else low + 1.0)
+    return MeasureRange(low, high if high > low else low + 1.0)
 
 
 def _error_cost(business: Business, error: float) -> float:

@@ -11,7 +11,7 @@ from streams import codec, records, schemas
 from streams.inputs import LABEL, PREDICTION, PartitionKey, TracedPrediction
 
 
-class Promises(Protocol):
+class HeartbeatSink(Protocol):
     """Who takes what is no row; `streams.inputs.Inputs` does."""
 
     def add_heartbeat(self, place: PartitionKey, offset: int, watermark_ms: int) -> None:
@@ -21,11 +21,11 @@ class Promises(Protocol):
         """Take a record that could not be read."""
 
 
-class Sink(Protocol):
+class PredictionSink(Protocol):
     """Who takes what was decoded."""
 
     @property
-    def inputs(self) -> Promises:
+    def inputs(self) -> HeartbeatSink:
         """Takes heartbeats and what is rejected."""
 
     def add_prediction(self, partition: int, offset: int, prediction: records.Prediction) -> None:
@@ -35,14 +35,14 @@ class Sink(Protocol):
         """Take a label from its partition, in order."""
 
 
-class Feed:
+class PredictionDecoder:
     """Feeds one model's sink."""
 
     def __init__(
         self,
         service: str,
         declaration: ModelDeclaration,
-        sink: Sink,
+        sink: PredictionSink,
         registry: schemas.Registry | None = None,
     ) -> None:
         """Compile the declared schema of the labels; dead letters name the service.

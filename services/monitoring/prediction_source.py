@@ -26,11 +26,11 @@ WAITING_RECORDS_MAX = 50_000
 """Of one partition, while others are behind; beyond that it is paused. About 50 MB."""
 
 _log = structlog.get_logger()
-_Take = Callable[[Sequence[Any], int], None]
+_HandleSlice = Callable[[Sequence[Any], int], None]
 
 
-class Takes(Protocol):
-    """Takes the messages of one partition; `services.monitoring.prediction_decoder.Feed` does."""
+class SliceHandler(Protocol):
+    """Handles the records of one partition; see `services.monitoring.prediction_decoder.PredictionDecoder`."""
 
     def take_predictions(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:
         """Take a slice of the predictions."""
@@ -40,13 +40,13 @@ class Takes(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class PredictionSource:
     """One model's inputs: what is read, and what takes it."""
 
     predictions_topic: str
     label_topic: str
     inputs: Inputs
-    feed: Takes
+    feed: SliceHandler
     positions: Callable[[], Mapping[PartitionKey, int]]
     """Where to go on reading in these topics."""
 
@@ -55,9 +55,11 @@ class Source:
         return self.predictions_topic if kind == PREDICTION else self.label_topic
 
 
-def read_directly(predictions_topic: str, label_topic: str, inputs: Inputs, feed: Takes) -> Source:
+def direct_source(
+    predictions_topic: str, label_topic: str, inputs: Inputs, feed: SliceHandler
+) -> PredictionSource:
     """Return the source whose topics hold the records themselves."""
-    return Source(
+    return PredictionSource(
         predictions_topic,
         label_topic,
         inputs,
@@ -66,14 +68,14 @@ def read_directly(predictions_topic: str, label_topic: str, inputs: Inputs, feed
     )
 
 
-class SourceReader:
+class PredictionSourceReader:
     """Reads the inputs of all models with one consumer; models may share a topic."""
 
-    def __init__(self, consumer: KafkaConsumer, sources: Sequence[Source]) -> None:
+    def __init__(self, consumer: KafkaConsumer, sources: Sequence[PredictionSource]) -> None:
         """Stand where the inputs were left off."""
         self._consumer = consumer
         self._sources = sources
-        self._takers: dict[str, list[_Take]] = {}
+        self._takers: dict[str, list[_HandleSlice]] = {}
         for source in sources:
             self._takers.setdefault(source.predictions_topic, []).append(source.feed.take_predictions)
             self._takers.setdefault(source.label_topic, []).append(source.feed.take_labels)
@@ -95,7 +97,7 @@ class SourceReader:
                 take(messages, now_ms)
         return bool(polled)
 
-    def pause_those_ahead(self) -> None:
+    def pause_leading_partitions(self) -> None:
         """Read no further where much is waiting already: memory stays bounded while others catch up."""
         ahead = {
             TopicPartition(source.topic_of(place.kind), place.partition)
@@ -117,7 +119,7 @@ class SourceReader:
         return offsets
 
 
-class PublicWatermark:
+class WatermarkPublisher:
     """The watermark of one model, written to Redis when it has risen."""
 
     def __init__(self, service: str, model: str, gauge: Gauge) -> None:

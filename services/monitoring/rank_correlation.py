@@ -22,12 +22,12 @@ SCORE_MAX = 100
 ROWS_AT_ONCE = 10_000
 
 Scores = npt.NDArray[np.int8]
-Cells = npt.NDArray[np.intp]
+BinIndices = npt.NDArray[np.intp]
 Sums = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]
 
 
-class Scorer:
+class RankScorer:
     """Gives each value of one feature its score, from its cell."""
 
     def __init__(self, reference: FeatureReference) -> None:
@@ -39,7 +39,7 @@ class Scorer:
         }
         self._unknown = np.zeros(len(reference.counts) + 2, dtype=np.int8)
 
-    def of(self, cells: Cells, times_ms: npt.NDArray[np.int64]) -> Scores:
+    def of(self, cells: BinIndices, times_ms: npt.NDArray[np.int64]) -> Scores:
         """Return the scores ``(n_rows,)`` of cells, numbered as the counts, new and missing ones behind.
 
         What is new or missing stands in the middle, and so does what is of a season that the reference lacks.

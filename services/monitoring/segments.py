@@ -30,7 +30,7 @@ def segments_of(references: Sequence[FeatureReference], declared: Sequence[str])
     return found
 
 
-class Segments:
+class SegmentMatcher:
     """Tells to which segments a row belongs."""
 
     def __init__(self, reference: Reference | None, monitoring: Monitoring) -> None:

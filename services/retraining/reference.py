@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.monitoring import rank_correlation
-from services.monitoring.model_metrics import Answer, Measures
+from services.monitoring.model_metrics import Measures, NumericPrediction
 from services.monitoring.seasons import seasons_of
 from services.monitoring.segments import segments_of
 from services.retraining import design_effect
@@ -86,7 +86,7 @@ def _measured(
     """Return the value of each measure for each held-out row (n,), as drift will measure what is served."""
     measures = Measures(declaration)
     rows = [
-        measures.values(Answer(score, measures.answer_of(score)), float(label))
+        measures.values(NumericPrediction(score, measures.answer_of(score)), float(label))
         for score, label in zip(scores.tolist(), labels.tolist(), strict=True)
     ]
     return dict(zip(measures.names, np.array(rows).T, strict=True))
@@ -131,7 +131,7 @@ def of_pairs(
     moments = rank_correlation.Moments.none(len(watched))
     if watched:
         scores = [
-            rank_correlation.Scorer(made).of(_cells(made, values), times_ms) for made, values in watched
+            rank_correlation.RankScorer(made).of(_cells(made, values), times_ms) for made, values in watched
         ]
         moments.add(np.stack(scores, axis=1))
     return moments.reference()

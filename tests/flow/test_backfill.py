@@ -22,7 +22,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from services.archive import row_schemas
 from services.archive.delta_writer import DeltaWriter
-from services.archive.row_schemas import Row
+from services.archive.row_schemas import DecodedRecord
 from services.feature_store import repository
 from services.feature_store.online_reader import OnlineReader
 from services.feature_store.served_features import ServedFeatures
@@ -270,7 +270,7 @@ def archive_served(settings: Settings, model: ModelDeclaration, served: list[dic
     topic = topics.predictions(model.name)
     answers = [ArchivedRecord(topic, n, records.encode(record)) for n, record in enumerate(predictions)]
     for table, found in ((row_schemas.EVENTS, asked), (row_schemas.PREDICTIONS, answers)):
-        rows = [Row(record, table.decode(record.value or b"")) for record in found]
+        rows = [DecodedRecord(record, table.decode(record.value or b"")) for record in found]
         DeltaWriter(settings, table).append(rows, {(found[0].topic, 0): len(found)})
 
 

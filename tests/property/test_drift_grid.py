@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.drift.binning.bin_search import Grid
+from services.drift.binning.bin_search import EdgeSearch
 
 numbers = st.floats(allow_nan=False, min_value=-1e308, max_value=1e308) | st.sampled_from([-np.inf, np.inf])
 thorough = settings(max_examples=300, deadline=None)
@@ -24,11 +24,11 @@ def edges_and_values(draw):
 @given(edges_and_values())
 def test_grid_gives_the_cells_of_bisection(pair):
     edges, values = pair
-    assert Grid(edges).cells(values).tolist() == np.searchsorted(edges, values, side="right").tolist()
+    assert EdgeSearch(edges).cells(values).tolist() == np.searchsorted(edges, values, side="right").tolist()
 
 
 def test_many_rows_are_looked_up_in_pieces():
     """More rows than are taken at once, in the form of a stride through a table."""
     values = np.random.default_rng(1).normal(size=(40_000, 3))[:, 1]
     edges = np.unique(np.quantile(values, np.linspace(0, 1, 65), method="inverted_cdf"))
-    assert (Grid(edges).cells(values) == np.searchsorted(edges, values, side="right")).all()
+    assert (EdgeSearch(edges).cells(values) == np.searchsorted(edges, values, side="right")).all()

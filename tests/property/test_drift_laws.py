@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.drift.binning import statistics
-from services.drift.binning.bin_counts import FeatureCells
+from services.drift.binning.bin_counts import BinCounts
 from services.drift.monitored_model import SNAPSHOTS
 from services.drift.performance.exact_sums import Mean
 from streams import codec, records
@@ -222,7 +222,7 @@ def test_every_label_and_prediction_is_accounted_for(traffic, chance):
 @given(st.lists(st.one_of(st.none(), st.integers(-5, 5), st.floats(-5, 5)), max_size=60), st.integers(1, 20))
 def test_counts_do_not_depend_on_chunks_or_order(column, size):
     reference = records.FeatureReference(feature="x", counts=[1] * 5, missing=0, edges=[-2.0, 0.0, 1.0, 3.0])
-    whole, pieces = FeatureCells(reference), FeatureCells(reference)
+    whole, pieces = BinCounts(reference), BinCounts(reference)
     if column:
         whole.add(column)
     shuffled = sorted(column, key=str)

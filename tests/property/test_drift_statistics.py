@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.spatial import distance
 
 from services.drift.binning import statistics
-from services.drift.binning.bin_counts import FeatureCells
+from services.drift.binning.bin_counts import BinCounts
 from services.retraining import reference
 
 values = st.integers(-3000, 3000).map(lambda whole: whole / 16)
@@ -19,14 +19,14 @@ counts = st.integers(2, 12).flatmap(
 thorough = settings(max_examples=150, deadline=None)
 
 
-def counted(known: list[float], seen: list[float]) -> FeatureCells:
+def counted(known: list[float], seen: list[float]) -> BinCounts:
     """Freeze the cells of one sample and count another in them."""
-    cells = FeatureCells(reference.of_numbers("x", np.array(known)))
+    cells = BinCounts(reference.of_numbers("x", np.array(known)))
     cells.add(seen)
     return cells
 
 
-def ordered_counts(cells: FeatureCells) -> tuple[statistics.Counts, statistics.Counts]:
+def ordered_counts(cells: BinCounts) -> tuple[statistics.Counts, statistics.Counts]:
     return cells.reference[:-1], cells.counts[:-1]
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from services.drift.performance import confidence_intervals, performance_estimation
 from services.drift.performance.cohorts import Cohort, Labelled
 from services.drift.performance.label_maturity import DELAY_CELLS, Delays
-from services.monitoring.model_metrics import Range
+from services.monitoring.model_metrics import MeasureRange
 
 HOUR_MS = 3_600_000
 quick = settings(max_examples=60, deadline=None)
@@ -136,7 +136,7 @@ ROWS = st.lists(
 @given(ROWS, st.integers(0, 40))
 def test_sums_of_parts_are_the_sums_of_the_whole(rows, cut):
     def cohort(*parts):
-        made = Cohort(0, HOUR_MS, 1, cells=4, measures=2, ranges=[Range(0, 4), Range(0, 1)])
+        made = Cohort(0, HOUR_MS, 1, cells=4, measures=2, ranges=[MeasureRange(0, 4), MeasureRange(0, 1)])
         for part in parts:
             labelled = [
                 Labelled([segment] if segment else [], cell, cell, float(right), [value, float(right)])

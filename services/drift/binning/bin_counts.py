@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from services.drift.binning.bin_search import Cells, Grid, Numbers
+from services.drift.binning.bin_search import BinIndices, EdgeSearch, Numbers
 from services.drift.binning.statistics import Counts
 from streams.records import FeatureReference, FeatureValue
 
@@ -35,7 +35,7 @@ class _Categories(dict[FeatureValue, int]):
         return self._unseen if isinstance(value, str) else self.get(str(value), self._unseen)
 
 
-class Places:
+class FeatureBinner:
     """Finds the cell of each value: the reference's, then unseen categories if it has any, then missing."""
 
     def __init__(self, reference: FeatureReference) -> None:
@@ -45,10 +45,10 @@ class Places:
         self.missing = len(reference.counts) + (not self.numeric)
         self.unseen = self.missing - 1
         self.categories = list(reference.categories or ())
-        self._grid = Grid(self.edges)
+        self._grid = EdgeSearch(self.edges)
         self._cell_of = _Categories(self.categories, self.unseen, self.missing)
 
-    def of(self, column: Column) -> Cells:
+    def of(self, column: Column) -> BinIndices:
         """Return the cells of a column. A value that is no number is missing in a numeric feature."""
         if self.numeric:
             values = numbers_of(column)
@@ -63,7 +63,7 @@ class Places:
         return [*known, missing] if self.numeric else [*known, 0, missing]
 
 
-class FeatureCells:
+class BinCounts:
     """Counts of one feature in its cells."""
 
     def __init__(
@@ -73,7 +73,7 @@ class FeatureCells:
         self.name = reference.feature
         self.design_effect = reference.design_effect
         self.importance = reference.importance
-        self.places = Places(reference)
+        self.places = FeatureBinner(reference)
         self.numeric = self.places.numeric
         self.edges = self.places.edges
         self.reference: Counts = np.array(
@@ -86,7 +86,7 @@ class FeatureCells:
         """Count a column of values."""
         self.count(self.places.of(column), column)
 
-    def count(self, cells: Cells, column: Column) -> None:
+    def count(self, cells: BinIndices, column: Column) -> None:
         """Count a column that was placed already."""
         self.counts += np.bincount(cells, minlength=len(self.counts))
         if self.numeric:
@@ -96,7 +96,7 @@ class FeatureCells:
             if name in self.unseen or len(self.unseen) < UNSEEN_NAMES_MAX:
                 self.unseen[name] = self.unseen.get(name, 0) + 1
 
-    def with_counts(self, counts: Counts) -> "FeatureCells":
+    def with_counts(self, counts: Counts) -> "BinCounts":
         """Return the same cells with other counts, as of some of the rows."""
         others = copy.copy(self)
         others.counts = counts
@@ -115,7 +115,7 @@ class FeatureCells:
         return int(self.counts[0]), int(self.counts[-2])
 
 
-def seasonal(reference: FeatureReference, cells: FeatureCells, rows: Mapping[int, int]) -> Counts:
+def seasonal(reference: FeatureReference, cells: BinCounts, rows: Mapping[int, int]) -> Counts:
     """Return the reference of a window with so many rows of each season: theirs, in its proportions.
 
     It counts for as many rows as a mixture of such samples is worth (Kish 1965). All zero if the

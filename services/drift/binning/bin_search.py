@@ -16,10 +16,10 @@ EDGES_PER_SLOT_MAX = 4
 """Each costs one more comparison of all numbers; beyond that, bisection is as fast."""
 
 Numbers = npt.NDArray[np.float64]
-Cells = npt.NDArray[np.intp]
+BinIndices = npt.NDArray[np.intp]
 
 
-class Grid:
+class EdgeSearch:
     """The cells between strictly increasing edges: cell i holds ``edges[i-1] <= x < edges[i]``."""
 
     def __init__(self, edges: Numbers) -> None:
@@ -37,7 +37,7 @@ class Grid:
             self._before = np.searchsorted(slots, np.arange(SLOTS), side="left")
             self._steps = int(np.bincount(slots).max())
 
-    def cells(self, numbers: Numbers) -> Cells:
+    def cells(self, numbers: Numbers) -> BinIndices:
         """Return the cells of numbers ``(n_rows,)``. That of nan means nothing."""
         if not 0 < self._steps <= EDGES_PER_SLOT_MAX:
             return np.searchsorted(self._edges, numbers, side="right")
@@ -47,13 +47,13 @@ class Grid:
             found[rows] = self._look_up(numbers[rows])
         return found
 
-    def _look_up(self, numbers: Numbers) -> Cells:
+    def _look_up(self, numbers: Numbers) -> BinIndices:
         found = self._before.take(self._slots(numbers), mode="clip")  # nan may have become any number
         for _ in range(self._steps):
             found += numbers >= self._next_edge.take(found, mode="clip")
         return found
 
-    def _slots(self, numbers: Numbers) -> Cells:
+    def _slots(self, numbers: Numbers) -> BinIndices:
         with np.errstate(over="ignore", invalid="ignore"):
             places = numbers - self._low
             places *= self._scale

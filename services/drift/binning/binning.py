@@ -7,19 +7,19 @@ import mmh3
 import numpy as np
 import numpy.typing as npt
 
-from services.drift.binning.bin_counts import Places
-from services.drift.binning.data_quality import Faults, Rules
-from services.monitoring.rank_correlation import Scorer, Scores
+from services.drift.binning.bin_counts import FeatureBinner
+from services.drift.binning.data_quality import Faults, QualityRules
+from services.monitoring.rank_correlation import RankScorer, Scores
 from services.monitoring.segments import Segment, segments_of
 from services.runtime.declaration import ModelDeclaration
 from streams.records import FeatureValue, Prediction, Reference
 
 _CHANCES = 2**32
 
-Cells = npt.NDArray[np.intp]
+BinIndices = npt.NDArray[np.intp]
 
 
-class Rows:
+class PredictionRows:
     """Predictions in the common order, with what is needed of all of them at once."""
 
     def __init__(self, predictions: Sequence[Prediction]) -> None:
@@ -39,14 +39,14 @@ class Rows:
 
 
 @dataclasses.dataclass(frozen=True)
-class Placed:
+class BinnedRows:
     """Rows in the cells of one reference."""
 
     rows: npt.NDArray[np.intp]
     """Which have the reference's features, rising; others are left out of `cells`."""
-    cells: Cells
+    cells: BinIndices
     """Shape ``(len(rows), n_features)``."""
-    scores: Cells | None
+    scores: BinIndices | None
     """Of all rows; None where the reference knows no scores."""
     columns: list[Sequence[FeatureValue]]
     """By feature, the values of `rows`."""
@@ -57,20 +57,20 @@ class Placed:
     """Of `rows`, by each feature of which something is declared."""
 
 
-class Placing:
+class RowBinner:
     """Finds the cells of rows."""
 
     def __init__(self, reference: Reference, declaration: ModelDeclaration) -> None:
         """Take the frozen cells of features and scores, and what is declared of values and segments."""
         self.reference = reference
-        self.rules = Rules(declaration, [each.feature for each in reference.features])
-        self.features = [Places(each) for each in reference.features]
-        self.score = None if reference.score is None else Places(reference.score)
+        self.rules = QualityRules(declaration, [each.feature for each in reference.features])
+        self.features = [FeatureBinner(each) for each in reference.features]
+        self.score = None if reference.score is None else FeatureBinner(reference.score)
         paired = len(reference.pairs.sums) if reference.pairs else 0
-        self._scorers = [Scorer(each) for each in reference.features[:paired]]
+        self._scorers = [RankScorer(each) for each in reference.features[:paired]]
         self.segments = segments_of(reference.features, declaration.monitoring.segments)
 
-    def of(self, rows: Rows) -> Placed:
+    def of(self, rows: PredictionRows) -> BinnedRows:
         """Place all rows."""
         width = len(self.features)
         features = [each.features for each in rows.predictions]
@@ -89,4 +89,4 @@ class Placing:
         for feature, scorer in enumerate(self._scorers):
             pair_scores[:, feature] = scorer.of(cells[:, feature], rows.times_ms[numbers])
         faults = self.rules.faults(columns)
-        return Placed(numbers, cells, scores, columns, pair_scores, self.segments, faults)
+        return BinnedRows(numbers, cells, scores, columns, pair_scores, self.segments, faults)

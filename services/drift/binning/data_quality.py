@@ -101,7 +101,7 @@ class FeatureRules:
         )
 
 
-class Rules:
+class QualityRules:
     """What is declared of a model's features, in the order in which they are served."""
 
     def __init__(self, declaration: ModelDeclaration, features: Sequence[str]) -> None:

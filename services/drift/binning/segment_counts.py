@@ -5,28 +5,28 @@ from typing import NamedTuple
 
 import numpy as np
 
-from services.drift.binning.bin_counts import FeatureCells
-from services.drift.binning.bin_search import Cells
+from services.drift.binning.bin_counts import BinCounts
+from services.drift.binning.bin_search import BinIndices
 from services.drift.binning.statistics import Counts
 from streams.records import FeatureReference
 
 
-class Part(NamedTuple):
+class SegmentFeature(NamedTuple):
     """One feature in a segment, beside the reference's rows of the same segment."""
 
     segment: str
     """Empty: all rows."""
-    cells: FeatureCells
+    cells: BinCounts
     reference: Counts
 
 
-class Within:
+class SegmentCounts:
     """Counts by segment, those of all features in one row: one pass a segment counts them all."""
 
     def __init__(
         self,
         references: Sequence[FeatureReference],
-        features: Sequence[FeatureCells],
+        features: Sequence[BinCounts],
         segments: Mapping[str, Sequence[int]],
     ) -> None:
         """Take the segments that are watched, with what was counted of each, if anything.
@@ -47,13 +47,13 @@ class Within:
             if any(name in each.segments for each in self._references):
                 self.counts[name] = np.array(kept or [0] * int(self._ends[-1]), dtype=np.int64)
 
-    def count(self, name: str, cells: Cells) -> None:
+    def count(self, name: str, cells: BinIndices) -> None:
         """Count rows (n, n_features) of one segment."""
         if (counts := self.counts.get(name)) is not None:
             places = cells[:, self._numbers] + self._ends[:-1]
             counts += np.bincount(places.ravel(), minlength=len(counts))
 
-    def parts(self, segment: str) -> Iterator[Part]:
+    def parts(self, segment: str) -> Iterator[SegmentFeature]:
         """Yield what was counted of each feature within a segment."""
         counts = self.counts.get(segment)
         if counts is None or not counts.any():
@@ -63,4 +63,4 @@ class Within:
             if known is not None:
                 own = counts[self._ends[number] : self._ends[number + 1]]
                 beside = np.array(cells.places.counts_of(known), dtype=np.int64)
-                yield Part(segment, cells.with_counts(own), beside)
+                yield SegmentFeature(segment, cells.with_counts(own), beside)

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from scipy import special
 
 from services.drift.detectors import bets
-from services.drift.detectors.protocol import Change, TimesMs, Values
+from services.drift.detectors.protocol import DetectedChange, TimesMs, Values
 
 STEP_ROWS = 16
 """Rows between two looks at the stakes: alarms come 8 rows later on average, for a sixteenth of the work."""
@@ -65,7 +65,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(EDetectorState)
 
 
-class Mark(NamedTuple):
+class ChangePointCandidate(NamedTuple):
     """How things stood at one moment of the past."""
 
     time_ms: int
@@ -92,14 +92,14 @@ class EDetector:
         self._learning = np.zeros((streams, bets.GROUPS), dtype=np.int64)
         self._log_won = np.zeros((streams, bets.BETS))
         self._rank_sums = np.zeros(streams)
-        self._marks: list[Mark] = []
+        self._marks: list[ChangePointCandidate] = []
         self._stride = 1
         self._steps = 0
         self._last_ms: int | None = None
         self._rows: list[Values] = []
         self._row_times_ms: list[int] = []
 
-    def update(self, values: Values, times_ms: TimesMs) -> list[Change]:
+    def update(self, values: Values, times_ms: TimesMs) -> list[DetectedChange]:
         """Take ranks of shape ``(n_rows, n_streams)``; see `detection.Detector`."""
         ranks, times = values, times_ms
         if self._rows:
@@ -111,7 +111,7 @@ class EDetector:
             return []
         return self._steps_of(ranks[:whole], times[STEP_ROWS - 1 : whole : STEP_ROWS], int(times[0]))
 
-    def _steps_of(self, ranks: Values, ends_ms: TimesMs, first_ms: int) -> list[Change]:
+    def _steps_of(self, ranks: Values, ends_ms: TimesMs, first_ms: int) -> list[DetectedChange]:
         if self._last_ms is None:
             self._last_ms = first_ms
             self._mark(first_ms)
@@ -119,7 +119,7 @@ class EDetector:
         fixed = bets.log_winnings(ranks, counts)
         sums = ranks.reshape(len(counts), STEP_ROWS, self._streams).sum(axis=1)
         begun = self._steps
-        changes: list[Change] = []
+        changes: list[DetectedChange] = []
         step = 0
         while step < len(counts):
             stop = min(len(counts), step + LEARN_STEPS - self._steps % LEARN_STEPS)
@@ -131,7 +131,7 @@ class EDetector:
 
     def _steps_alike(
         self, counts: npt.NDArray[np.int64], fixed: Values, sums: Values, ends_ms: Sequence[int]
-    ) -> list[Change]:
+    ) -> list[DetectedChange]:
         """Take steps between which the histograms learn nothing; stop early behind a change."""
         learnt = np.einsum("tsg,smg->tsm", counts, self.histogram.log_ratios)
         won = np.concatenate([fixed, learnt], axis=2) * self._powers
@@ -157,7 +157,9 @@ class EDetector:
             self._mark(end_ms)
 
     def _mark(self, now_ms: int) -> None:
-        self._marks.append(Mark(now_ms, self._steps, self._log_won.copy(), self._rank_sums.copy()))
+        self._marks.append(
+            ChangePointCandidate(now_ms, self._steps, self._log_won.copy(), self._rank_sums.copy())
+        )
         if len(self._marks) > MARKS_MAX:
             del self._marks[1::2]
             self._stride *= 2
@@ -168,7 +170,7 @@ class EDetector:
             self.histogram.learn(self._learning)
             self._learning[:] = 0
 
-    def _crossed(self, now_ms: int) -> list[Change]:
+    def _crossed(self, now_ms: int) -> list[DetectedChange]:
         values = np.add.reduce(self.stakes, axis=1) / bets.BETS
         if values.max() < self._threshold_ms:
             return []
@@ -177,7 +179,7 @@ class EDetector:
             for stream in np.flatnonzero(values >= self._threshold_ms)
         ]
 
-    def _change(self, stream: int, value: float, now_ms: int) -> Change:
+    def _change(self, stream: int, value: float, now_ms: int) -> DetectedChange:
         """Date the change by the bet that won most, then begin anew with this stream.
 
         M is the sum over all beginnings of what a bet from there on has won, so each beginning's part of
@@ -192,7 +194,7 @@ class EDetector:
             int(np.searchsorted(reached, share)) for share in (BEGIN_SHARE, 0.5, 1 - BEGIN_SHARE)
         )
         high = min(high, len(before) - 1)
-        change = Change(
+        change = DetectedChange(
             stream,
             now_ms,
             int(moments[middle]),
@@ -205,7 +207,7 @@ class EDetector:
         self._begin(stream, now_ms)
         return change
 
-    def _mean_rank_since(self, mark: Mark, stream: int) -> float | None:
+    def _mean_rank_since(self, mark: ChangePointCandidate, stream: int) -> float | None:
         rows = (self._steps - mark.steps) * STEP_ROWS
         return float(self._rank_sums[stream] - mark.rank_sums[stream]) / rows if rows else None
 
@@ -254,7 +256,7 @@ class EDetector:
         self._log_won = _array(found.log_won, of_bets)
         self._rank_sums = _array(found.rank_sums, (self._streams,))
         self._marks = [
-            Mark(time_ms, steps, _array(won, of_bets), _array(sums, (self._streams,)))
+            ChangePointCandidate(time_ms, steps, _array(won, of_bets), _array(sums, (self._streams,)))
             for time_ms, steps, won, sums in found.marks
         ]
         self._stride, self._steps, self._last_ms = found.stride, found.steps, found.last_ms
@@ -292,7 +294,7 @@ class HarmDetector:
         self._since_ms = np.zeros(len(self.BETS), dtype=np.int64)
         self._last_ms: int | None = None
 
-    def update(self, values: Values, times_ms: TimesMs) -> list[Change]:
+    def update(self, values: Values, times_ms: TimesMs) -> list[DetectedChange]:
         """Take losses ``(n_rows, 1)``."""
         return [
             change
@@ -300,7 +302,7 @@ class HarmDetector:
             if (change := self.add(loss, time_ms)) is not None
         ]
 
-    def add(self, loss: float, time_ms: int) -> Change | None:
+    def add(self, loss: float, time_ms: int) -> DetectedChange | None:
         """Take one loss."""
         if self._last_ms is None:
             self._last_ms = time_ms
@@ -316,11 +318,11 @@ class HarmDetector:
         value = float(self._stakes.mean())
         return self._change(value) if value >= self._threshold_ms else None
 
-    def _change(self, value: float) -> Change:
+    def _change(self, value: float) -> DetectedChange:
         """Date it by the lowest point of each bet (Hinkley 1970); their range is the interval."""
         assert self._last_ms is not None
         since_ms = int(self._since_ms[np.argmax(self._stakes)])
-        change = Change(
+        change = DetectedChange(
             0,
             self._last_ms,
             since_ms,

@@ -11,7 +11,7 @@ TimesMs = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
-class Change:
+class DetectedChange:
     """One stream is not what it was."""
 
     stream: int
@@ -39,7 +39,7 @@ class Detector(Protocol):
     judges_errors: bool
     """Its values are errors, 1 or 0, and not amounts."""
 
-    def update(self, values: Values, times_ms: TimesMs) -> list[Change]:
+    def update(self, values: Values, times_ms: TimesMs) -> list[DetectedChange]:
         """Take values of shape ``(n_rows, n_streams)`` in [0, 1], and the event time of each row."""
         ...
 

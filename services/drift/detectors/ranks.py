@@ -16,7 +16,7 @@ RESOLUTION = 2**20
 _BEFORE = np.triu(np.ones((CHUNK_ROWS, CHUNK_ROWS), dtype=bool), 1)
 """Which row, the first index, is before which."""
 
-Cells = npt.NDArray[np.intp]
+BinIndices = npt.NDArray[np.intp]
 Ranks = npt.NDArray[np.float64]
 
 
@@ -40,7 +40,7 @@ class Ranking:
         self._reference = reference
         self.known: Counts = (reference if known is None else known).copy()
 
-    def rank(self, cells: Cells, chances: Ranks, seasons: Cells | None = None) -> Ranks:
+    def rank(self, cells: BinIndices, chances: Ranks, seasons: BinIndices | None = None) -> Ranks:
         """Return the ranks ``(n_rows, n_features)`` of cells of that shape; chances ``(n_rows,)`` break ties.
 
         Seasons are indices of the shape of the cells. The result does not depend on how rows are sliced.
@@ -66,7 +66,7 @@ class Ranking:
         missing = self.known.shape[1] - self._reference.shape[1]
         return np.pad(self._reference, ((0, 0), (0, missing), (0, 0)))
 
-    def _rank_chunk(self, cells: Cells, chances: Ranks, seasons: Cells) -> Ranks:
+    def _rank_chunk(self, cells: BinIndices, chances: Ranks, seasons: BinIndices) -> Ranks:
         features, known_seasons, size = self.known.shape
         places = seasons * size + cells
         own = places + np.arange(features) * (known_seasons * size)

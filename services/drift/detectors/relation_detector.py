@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.drift.detectors.e_detector import GAP_MS_MAX, LOG_STAKE_MAX
-from services.drift.detectors.protocol import Change, TimesMs
+from services.drift.detectors.protocol import DetectedChange, TimesMs
 from services.monitoring.rank_correlation import SCORE_MAX, Moments, Numbers, Scores, correlations
 from streams.records import PairDrift, RelationDrift
 
@@ -66,7 +66,7 @@ _DECODER = msgspec.msgpack.Decoder(PairDetectorState)
 class PairChange:
     """Two features go together in another way."""
 
-    change: Change
+    change: DetectedChange
     """Its effect is null; its stream 0."""
     first: int
     second: int
@@ -250,7 +250,7 @@ class PairDetector:
         pair, bet = np.unravel_index(int(np.argmax(self._stakes)), self._stakes.shape)
         of_sign = np.sign(DIFFERENCES) == np.sign(DIFFERENCES[bet])
         since_ms = self._since_ms[pair, of_sign]
-        change = Change(
+        change = DetectedChange(
             0,
             self._last_ms,
             int(self._since_ms[pair, bet]),

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from services.drift.detectors.protocol import Change, TimesMs, Values
+from services.drift.detectors.protocol import DetectedChange, TimesMs, Values
 from services.drift.performance.loss_monitor import RIVER_VERSION
 from services.runtime.declaration import Detector
 
@@ -47,7 +47,7 @@ class RiverDetector:
         self._detectors = [self._make() for _ in range(streams)]
         self._since_ms: list[int | None] = [None] * streams
 
-    def update(self, values: Values, times_ms: TimesMs) -> list[Change]:
+    def update(self, values: Values, times_ms: TimesMs) -> list[DetectedChange]:
         """Take values of shape ``(n_rows, n_streams)``; see `detection.Detector`."""
         changes = []
         inputs = self._inputs(values)
@@ -58,7 +58,7 @@ class RiverDetector:
                     since_ms = self._since_ms[stream] = time_ms
                 detector.update(value)
                 if detector.drift_detected:
-                    changes.append(Change(stream, time_ms, time_ms, since_ms, time_ms, 1.0, 1.0))
+                    changes.append(DetectedChange(stream, time_ms, time_ms, since_ms, time_ms, 1.0, 1.0))
                     self._since_ms[stream] = None
                     self._detectors[stream] = self._make()
         return changes

@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from services.drift.binning.bin_counts import Places
-from services.drift.binning.binning import Cells, Placed, Rows
+from services.drift.binning.bin_counts import FeatureBinner
+from services.drift.binning.binning import BinIndices, BinnedRows, PredictionRows
 from services.drift.detectors.e_detector import EDetector, HarmDetector
-from services.drift.detectors.protocol import Change, Detector, TimesMs
+from services.drift.detectors.protocol import DetectedChange, Detector, TimesMs
 from services.drift.detectors.ranks import Ranking, Ranks
 from services.drift.detectors.relation_detector import PairChange, PairDetector, relation
 from services.drift.performance.loss_baseline import Promise
@@ -43,28 +43,28 @@ class WatcherState(msgspec.Struct, array_like=True):
     cells: bytes
 
 
-class Held(NamedTuple):
+class BufferedRows(NamedTuple):
     """Rows that wait to be watched."""
 
     times_ms: TimesMs
     chances: Ranks
-    cells: Cells
+    cells: BinIndices
     """Shape ``(n_rows, n_features)``."""
 
     @classmethod
-    def empty(cls, features: int) -> "Held":
+    def empty(cls, features: int) -> "BufferedRows":
         """Return no rows."""
         return cls(np.zeros(0, np.int64), np.zeros(0), np.zeros((0, features), np.intp))
 
-    def with_more(self, *more: npt.NDArray[Any]) -> "Held":
+    def with_more(self, *more: npt.NDArray[Any]) -> "BufferedRows":
         """Return these rows and others behind them."""
         if not len(self.times_ms):
-            return Held(*more)
-        return Held(*(np.concatenate(pair) for pair in zip(self, more, strict=True)))
+            return BufferedRows(*more)
+        return BufferedRows(*(np.concatenate(pair) for pair in zip(self, more, strict=True)))
 
-    def part(self, start: int, stop: int) -> "Held":
+    def part(self, start: int, stop: int) -> "BufferedRows":
         """Return some of the rows."""
-        return Held(self.times_ms[start:stop], self.chances[start:stop], self.cells[start:stop])
+        return BufferedRows(self.times_ms[start:stop], self.chances[start:stop], self.cells[start:stop])
 
 
 class Watcher:
@@ -76,33 +76,33 @@ class Watcher:
         """Start calm, or from a state with the same references."""
         self.features = [reference.feature for reference in references]
         self._season_parts = [reference.season for reference in references]
-        self._places = [Places(reference) for reference in references]
+        self._places = [FeatureBinner(reference) for reference in references]
         self._seasons = [[int(season) for season in reference.seasons] or [0] for reference in references]
         counts = self._counts(references)
         self._ranking = Ranking(counts)
         effects = np.array([reference.design_effect for reference in references])
         self._detector: Detector = EDetector(len(references), threshold_ms, effects)
-        self._held = Held.empty(len(references))
+        self._held = BufferedRows.empty(len(references))
         if state is not None:
             self._seasons = [list(seasons) for seasons in state.seasons]
             known = np.frombuffer(state.known, dtype=np.int64)
             shape = (len(references), -1, counts.shape[2])
             self._ranking = Ranking(counts, known.reshape(shape))
             self._detector.restore(state.detector)
-            self._held = Held(
+            self._held = BufferedRows(
                 np.frombuffer(state.times_ms, dtype=np.int64),
                 np.frombuffer(state.chances, dtype=np.float64),
                 np.frombuffer(state.cells, dtype=np.uint16).reshape(-1, len(references)).astype(np.intp),
             )
 
-    def add(self, times_ms: TimesMs, chances: Ranks, cells: Cells) -> list[tuple[int, Change]]:
+    def add(self, times_ms: TimesMs, chances: Ranks, cells: BinIndices) -> list[tuple[int, DetectedChange]]:
         """Take rows; return changes, each with the number of the row with which it was noticed.
 
         Rows are watched `ROWS_HELD` at once, counted from the last `watch`, however they come.
         """
         before = len(self._held.times_ms)
         held = self._held.with_more(times_ms, chances, cells)
-        found: list[tuple[int, Change]] = []
+        found: list[tuple[int, DetectedChange]] = []
         whole = len(held.times_ms) // ROWS_HELD * ROWS_HELD
         for start in range(0, whole, ROWS_HELD):
             stop = start + ROWS_HELD
@@ -110,12 +110,12 @@ class Watcher:
         self._held = held.part(whole, len(held.times_ms))
         return found
 
-    def watch(self) -> list[Change]:
+    def flush(self) -> list[DetectedChange]:
         """Watch the rows that are held."""
-        held, self._held = self._held, Held.empty(len(self.features))
+        held, self._held = self._held, BufferedRows.empty(len(self.features))
         return self._watch(held) if len(held.times_ms) else []
 
-    def _watch(self, rows: "Held") -> list[Change]:
+    def _watch(self, rows: "BufferedRows") -> list[DetectedChange]:
         ranks = self._ranking.rank(rows.cells, rows.chances, self._season_places(rows.times_ms))
         changes = self._detector.update(ranks, rows.times_ms)
         for change in changes:
@@ -168,7 +168,7 @@ class Watcher:
 
 
 @dataclasses.dataclass(frozen=True)
-class Noticed:
+class ObservedChange:
     """A change with what it is about."""
 
     kind: Literal["feature", "score", "relation"]
@@ -176,7 +176,7 @@ class Noticed:
     """A feature, two of them, or ``score``."""
     segment: str
     """``origin=EWR``, or empty."""
-    change: Change
+    change: DetectedChange
     text: str = ""
     """What is to be said; empty: what is said of ranks."""
 
@@ -215,13 +215,13 @@ class Watchers:
             if pairs is not None:
                 self._pairs.restore(pairs)
 
-    def add(self, rows: Rows, placed: Placed, version: int) -> list[tuple[int, Noticed]]:
+    def add(self, rows: PredictionRows, placed: BinnedRows, version: int) -> list[tuple[int, ObservedChange]]:
         """Take rows in the common order, the champion's version among theirs.
 
         Return what was noticed, each with the number of the row with which it was.
         """
         chances = rows.chances()
-        noticed: list[tuple[int, Noticed]] = []
+        noticed: list[tuple[int, ObservedChange]] = []
         if self._features:
             for name in ("", *self._segments):
                 which = slice(None) if not name else self._in_segment(name, placed.cells)
@@ -236,8 +236,8 @@ class Watchers:
         return noticed
 
     def _add(
-        self, name: str, at: Cells, times_ms: TimesMs, chances: Ranks, cells: Cells
-    ) -> list[tuple[int, Noticed]]:
+        self, name: str, at: BinIndices, times_ms: TimesMs, chances: Ranks, cells: BinIndices
+    ) -> list[tuple[int, ObservedChange]]:
         if not len(at):
             return []
         return [
@@ -245,16 +245,16 @@ class Watchers:
             for row, change in self._watchers[name].add(times_ms[at], chances[at], cells)
         ]
 
-    def _in_segment(self, name: str, cells: Cells) -> Cells:
+    def _in_segment(self, name: str, cells: BinIndices) -> BinIndices:
         segment = self._segments[name]
         return np.flatnonzero(cells[:, segment.feature] == segment.cell)
 
-    def watch(self) -> list[Noticed]:
+    def flush(self) -> list[ObservedChange]:
         """Watch what is held, at the end of a window."""
         return [
             self._noticed(name, change)
             for name, watcher in self._watchers.items()
-            for change in watcher.watch()
+            for change in watcher.flush()
         ]
 
     def state(self) -> dict[str, WatcherState]:
@@ -265,18 +265,18 @@ class Watchers:
         """Return what `__init__` takes as well."""
         return self._pairs.state() if self._pairs else None
 
-    def _relation(self, found: PairChange) -> Noticed:
+    def _relation(self, found: PairChange) -> ObservedChange:
         subject = relation(self._features[found.first], self._features[found.second])
         text = (
             f"{subject}: their rank correlation is {found.correlation:.2f} among the latest rows, "
             f"and {found.correlation_before:.2f} among those known"
         )
-        return Noticed("relation", subject, "", found.change, text)
+        return ObservedChange("relation", subject, "", found.change, text)
 
-    def _noticed(self, name: str, change: Change) -> Noticed:
+    def _noticed(self, name: str, change: DetectedChange) -> ObservedChange:
         if name == SCORE:
-            return Noticed("score", SCORE, "", change)
-        return Noticed("feature", self._features[change.stream], name, change)
+            return ObservedChange("score", SCORE, "", change)
+        return ObservedChange("feature", self._features[change.stream], name, change)
 
 
 def _without_counts(references: Sequence[FeatureReference]) -> list[FeatureReference]:
@@ -311,7 +311,7 @@ class LossWatchers:
         for name in self._detectors.keys() & (states or {}).keys():
             self._detectors[name].restore((states or {})[name])
 
-    def add(self, loss: float, time_ms: int, *, wrong: bool) -> list[tuple[str, Change]]:
+    def add(self, loss: float, time_ms: int, *, wrong: bool) -> list[tuple[str, DetectedChange]]:
         """Take one loss; those that judge errors get whether the answer was wrong."""
         if self._range is None:
             return []

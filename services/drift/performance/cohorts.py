@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from services.drift.performance.label_maturity import DELAY_CELLS
 from services.drift.performance.performance_estimation import LABELS, MEASURES, POSITIVES
-from services.monitoring.model_metrics import Range
+from services.monitoring.model_metrics import MeasureRange
 
 SLOTS = 24
 """Of a cohort's time: a prediction is taken to be as young as the end of its slot."""
@@ -122,7 +122,7 @@ class Cohort:
         *,
         cells: int,
         measures: int,
-        ranges: Sequence[Range] | None,
+        ranges: Sequence[MeasureRange] | None,
         error_max: float | None = None,
         state: CohortState | None = None,
     ) -> None:

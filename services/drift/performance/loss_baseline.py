@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from services.drift.performance.confidence_intervals import normal_interval
-from services.monitoring.model_metrics import COST, Measures, Range
+from services.monitoring.model_metrics import COST, MeasureRange, Measures
 from services.runtime.declaration import ModelDeclaration
 from streams import records
 
@@ -45,7 +45,7 @@ class Promise:
         self.words = self.subject.replace("_", " ")
         self.place = measures.names.index(self.subject)
         """Of what is judged, among the measures."""
-        self.range: Range | None = None
+        self.range: MeasureRange | None = None
         """Where what is judged is cut to."""
         self.limit: float | None = None
         """From which mean on there is harm; None while nothing is promised."""

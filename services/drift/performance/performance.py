@@ -33,7 +33,7 @@ from services.drift.performance.performance_estimation import (
     ScoreMapState,
     auc,
 )
-from services.monitoring.model_metrics import Answer, Measures, Range
+from services.monitoring.model_metrics import MeasureRange, Measures, NumericPrediction
 from services.runtime.declaration import ModelDeclaration
 from streams import records
 from streams.inputs import BEFORE_ALL_MS
@@ -125,7 +125,7 @@ class Performance:
         time_ms: int,
         label_time_ms: int,
         lineage: int,
-        given: Answer,
+        given: NumericPrediction,
         label: float,
         segments: Sequence[str],
     ) -> list[float]:
@@ -322,7 +322,7 @@ class Performance:
         measure: str,
         each: Slice,
         number: int,
-        ranges: Sequence[Range] | None,
+        ranges: Sequence[MeasureRange] | None,
         running: list[MeanSequence],
     ) -> records.Figure:
         realised = low = high = None

@@ -2,25 +2,25 @@
 
 from collections.abc import Iterable
 
-from services.drift.windows.window import Window, WindowState
+from services.drift.windows.window import DriftWindow, DriftWindowState
 
 
 class ClosedWindows:
     """Those that end within the lateness before the open window; others are forgotten."""
 
-    def __init__(self, window_ms: int, lateness_ms: int, windows: Iterable[Window]) -> None:
+    def __init__(self, window_ms: int, lateness_ms: int, windows: Iterable[DriftWindow]) -> None:
         """Start with those of a state."""
         self._window_ms = window_ms
         self._lateness_ms = lateness_ms
         self._windows = {window.start_ms: window for window in windows}
         self._touched = {window.start_ms for window in self._windows.values() if window.state.is_touched}
 
-    def keep(self, window: Window) -> None:
+    def keep(self, window: DriftWindow) -> None:
         """Take a window that has been reported."""
         if self._lateness_ms:
             self._windows[window.start_ms] = window
 
-    def of(self, time_ms: int, open_start_ms: int, champion: int) -> Window | None:
+    def of(self, time_ms: int, open_start_ms: int, champion: int) -> DriftWindow | None:
         """Return the window of a late record, to be changed; None if it is too late for it.
 
         Where nothing had happened there was no window: then it is made.
@@ -30,13 +30,13 @@ class ClosedWindows:
             return None
         window = self._windows.get(start_ms)
         if window is None:
-            window = Window(WindowState(start_ms, start_ms + self._window_ms, champion=champion))
+            window = DriftWindow(DriftWindowState(start_ms, start_ms + self._window_ms, champion=champion))
             self._windows[start_ms] = window
         window.state.is_touched = True
         self._touched.add(start_ms)
         return window
 
-    def touched(self) -> list[Window]:
+    def touched(self) -> list[DriftWindow]:
         """Return the windows that have changed since the last call, the earliest first."""
         changed = [self._windows[start_ms] for start_ms in sorted(self._touched)]
         self._touched.clear()
@@ -50,6 +50,6 @@ class ClosedWindows:
         for start_ms in [start for start, window in self._windows.items() if window.end_ms <= oldest_ms]:
             del self._windows[start_ms]
 
-    def states(self) -> list[WindowState]:
+    def states(self) -> list[DriftWindowState]:
         """Return what a state holds, in order."""
         return [self._windows[start_ms].snapshot() for start_ms in sorted(self._windows)]

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from services.drift.binning import statistics
-from services.drift.binning.bin_counts import FeatureCells
+from services.drift.binning.bin_counts import BinCounts
 from services.drift.binning.statistics import Counts
 from services.drift.windows import report_bins
 from streams.records import ConfidenceDrift, FeatureDrift
@@ -15,7 +15,7 @@ NEW_CATEGORY_LENGTH_MAX = 80
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
+class DriftThresholds:
     """What counts as drift: effect and evidence. Large windows prove trifles, small ones prove nothing."""
 
     psi: float
@@ -27,7 +27,7 @@ class Limits:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class FeatureComparison:
     """The verdict on one feature."""
 
     drift: FeatureDrift
@@ -38,7 +38,7 @@ class Comparison:
     """More values of unseen categories than the reference's own rare ones explain."""
 
 
-def compare(cells: FeatureCells, limits: Limits, reference: Counts | None = None) -> Comparison:
+def compare(cells: BinCounts, limits: DriftThresholds, reference: Counts | None = None) -> FeatureComparison:
     """Judge the counts of one window against its cells' reference, or another one over the same cells.
 
     Values of a block of time are alike, so both samples count for as many as they are worth: what they
@@ -79,7 +79,7 @@ def compare(cells: FeatureCells, limits: Limits, reference: Counts | None = None
         bins=report_bins.of(cells, reference),
         importance=cells.importance,
     )
-    return Comparison(drift, shifted, unseen_share, unseen)
+    return FeatureComparison(drift, shifted, unseen_share, unseen)
 
 
 def _numeric(reference: Counts, current: Counts) -> tuple[float, float]:
@@ -103,7 +103,7 @@ def _more(worth: tuple[Counts, Counts], known: float, found: float, design_effec
     return statistics.share_p_value((of_values[0], whole[0]), (of_values[1], whole[1]))
 
 
-def confidence(cells: FeatureCells, reference: Counts | None = None) -> ConfidenceDrift | None:
+def confidence(cells: BinCounts, reference: Counts | None = None) -> ConfidenceDrift | None:
     """Compare how sure a binary model's scores are, ``max(score, 1 - score)``; None without values.
 
     Each cell of the scores stands for the middle between its edges, so means are off by half a cell's width

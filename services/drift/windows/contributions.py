@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable, Sequence
 
-from services.drift.binning.segment_counts import Part
+from services.drift.binning.segment_counts import SegmentFeature
 from services.drift.windows import report_bins
 from streams.records import Bins, Contribution, FeatureDrift
 
@@ -16,7 +16,7 @@ MISSING = "(missing)"
 
 def ranked(
     features: Sequence[FeatureDrift],
-    segments: Iterable[tuple[float, Part]] = (),
+    segments: Iterable[tuple[float, SegmentFeature]] = (),
     limit: int = SHOWN_MAX,
 ) -> list[Contribution]:
     """Return the bins with the largest weight of all features and segments, the largest first.
@@ -46,12 +46,12 @@ def _share(importance: float | None, total: float, features: int) -> float:
     return importance / total
 
 
-def of_part(part: Part) -> list[Contribution]:
+def of_part(part: SegmentFeature) -> list[Contribution]:
     """Return the bins that differ most of one feature, of all rows or in a segment, by its index alone."""
     return sorted(_of_part(part, 1.0), key=lambda each: (-each.psi, each.bin))[:OF_ALARM_MAX]
 
 
-def _of_part(part: Part, share: float) -> list[Contribution]:
+def _of_part(part: SegmentFeature, share: float) -> list[Contribution]:
     cells = part.cells
     return _of_bins(cells.name, report_bins.of(cells, part.reference), cells.importance, share, part.segment)
 

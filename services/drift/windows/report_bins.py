@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from services.drift.binning import statistics
-from services.drift.binning.bin_counts import FeatureCells
+from services.drift.binning.bin_counts import BinCounts
 from services.drift.binning.statistics import Counts
 from streams.records import Bins
 
@@ -16,7 +16,7 @@ OTHERS, NEW = "(others)", "(new)"
 _SHARE_DIGITS = 6
 
 
-def of(cells: FeatureCells, reference: Counts) -> Bins:
+def of(cells: BinCounts, reference: Counts) -> Bins:
     """Return the counts of a window beside those that it was compared with.
 
     Args:
@@ -30,7 +30,7 @@ def of(cells: FeatureCells, reference: Counts) -> Bins:
     return _of_numbers(cells, shares, parts) if cells.numeric else _of_categories(cells, shares, parts)
 
 
-def _of_numbers(cells: FeatureCells, shares: Counts, parts: Counts) -> Bins:
+def _of_numbers(cells: BinCounts, shares: Counts, parts: Counts) -> Bins:
     """Join neighbours within the range, equally many; what is below and above it stays apart."""
     last = len(cells.edges)  # the cell above all edges; the missing ones follow
     step = max(1, -(-(last - 1) // BINS_MAX))
@@ -40,7 +40,7 @@ def _of_numbers(cells: FeatureCells, shares: Counts, parts: Counts) -> Bins:
     return _bins(known, seen, added, edges=edges)
 
 
-def _of_categories(cells: FeatureCells, shares: Counts, parts: Counts) -> Bins:
+def _of_categories(cells: BinCounts, shares: Counts, parts: Counts) -> Bins:
     """Name the most frequent ones of either side; the other known ones, the new and the missing follow."""
     names = cells.places.categories
     larger = np.maximum(shares, cells.counts / max(int(cells.counts.sum()), 1))[: len(names)]

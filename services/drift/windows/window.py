@@ -7,14 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from services.drift.binning import data_quality
-from services.drift.binning.bin_counts import FeatureCells, seasonal
-from services.drift.binning.binning import Placed, Placing, Rows
+from services.drift.binning.bin_counts import BinCounts, seasonal
+from services.drift.binning.binning import BinnedRows, PredictionRows, RowBinner
 from services.drift.binning.data_quality import FAULTS
-from services.drift.binning.segment_counts import Part, Within
+from services.drift.binning.segment_counts import SegmentCounts, SegmentFeature
 from services.drift.binning.statistics import Counts
 from services.drift.performance.exact_sums import Mean
 from services.drift.windows import contributions
-from services.monitoring.label_join import Pending
+from services.monitoring.label_join import PendingPrediction
 from services.monitoring.rank_correlation import Moments
 from services.monitoring.seasons import seasons_of
 from streams import records
@@ -23,7 +23,7 @@ LATE_HELD_MAX = 1024
 """Late predictions kept until they are placed together: 30 times cheaper than one by one."""
 
 
-class CellsState(msgspec.Struct, array_like=True):
+class BinCountsState(msgspec.Struct, array_like=True):
     """Counts of one feature."""
 
     counts: list[int]
@@ -42,8 +42,8 @@ class SegmentState(msgspec.Struct, array_like=True):
     """Of the features of which the reference tells segments apart, one after the other."""
 
 
-class WindowState(msgspec.Struct):
-    """All that a `Window` knows."""
+class DriftWindowState(msgspec.Struct):
+    """All that a `DriftWindow` knows."""
 
     start_ms: int
     end_ms: int
@@ -60,8 +60,8 @@ class WindowState(msgspec.Struct):
     answers_right: int = 0
     shadows: dict[str, Mean] = {}
     """By arm: the log losses of the shadow's answers."""
-    cells: list[CellsState] = []
-    score_cells: CellsState | None = None
+    cells: list[BinCountsState] = []
+    score_cells: BinCountsState | None = None
     season_rows: dict[str, dict[int, int]] = {}
     """By feature with a season: how many rows were in which."""
     pairs: records.PairReference | None = None
@@ -77,35 +77,35 @@ class WindowState(msgspec.Struct):
     """By feature of which something is declared: values by what is wrong with them."""
 
 
-class Window:
+class DriftWindow:
     """Counts predictions and labels of one stretch of event time.
 
     All counts are integers and all sums exact: what a window says depends on what was counted, not on
     the order, the slices or how late it came.
     """
 
-    def __init__(self, state: WindowState, placing: Placing | None = None) -> None:
+    def __init__(self, state: DriftWindowState, row_binner: RowBinner | None = None) -> None:
         """Start empty, or from a snapshot. The cells are those of ``state.version``."""
         self.state = state
         self.start_ms = state.start_ms
         self.end_ms = state.end_ms
-        self.placing: Placing | None = None
-        self.features: list[FeatureCells] = []
-        self.score: FeatureCells | None = None
+        self.row_binner: RowBinner | None = None
+        self.features: list[BinCounts] = []
+        self.score: BinCounts | None = None
         self.pairs: Moments | None = None
-        self.within = Within((), (), {})
+        self.within = SegmentCounts((), (), {})
         self._late: list[records.Prediction] = []
         self.faults = np.zeros((0, FAULTS), dtype=np.int64)
-        self._set_placing(placing)
+        self._set_row_binner(row_binner)
 
-    def choose_version(self, version: int, placing: Placing | None) -> None:
+    def choose_version(self, version: int, row_binner: RowBinner | None) -> None:
         """Fix the champion against whose reference this window is compared; the first choice stands."""
         if self.state.version is None:
             self.state.version = version
-            self._set_placing(placing)
+            self._set_row_binner(row_binner)
 
-    def count(self, rows: Rows, placed: Placed | None, start: int, stop: int) -> None:
-        """Count the predictions of a part of the rows, placed by `placing`; None without one.
+    def count(self, rows: PredictionRows, placed: BinnedRows | None, start: int, stop: int) -> None:
+        """Count the predictions of a part of the rows, placed by `row_binner`; None without one.
 
         Features that are not those of the reference are left out.
         """
@@ -143,13 +143,13 @@ class Window:
     def settle(self) -> None:
         """Count the late predictions that are held."""
         if self._late:
-            rows = Rows(self._late)
-            self.count(rows, self.placing.of(rows) if self.placing else None, 0, len(rows))
+            rows = PredictionRows(self._late)
+            self.count(rows, self.row_binner.of(rows) if self.row_binner else None, 0, len(rows))
             self._late = []
 
     def add_outcome(
         self,
-        entry: Pending,
+        entry: PendingPrediction,
         outcome: records.Outcome,
         values: Sequence[float] | None,
         shadow_losses: dict[str, float],
@@ -181,7 +181,7 @@ class Window:
             for reference, cells in zip(self._references(), self.features, strict=True)
         ]
 
-    def parts(self) -> Iterator[tuple[float, Part]]:
+    def parts(self) -> Iterator[tuple[float, SegmentFeature]]:
         """Yield the features within segments, each with the segment's share of the predictions."""
         for name in self.within.counts:
             segment = self.state.segments.get(name)
@@ -200,10 +200,10 @@ class Window:
         for reference, cells in zip(self._references(), self.features, strict=True):
             if cells.name == feature and cells.counts.sum():
                 known = seasonal(reference, cells, self.state.season_rows.get(feature, {}))
-                return contributions.of_part(Part("", cells, known))
+                return contributions.of_part(SegmentFeature("", cells, known))
         return []
 
-    def snapshot(self) -> WindowState:
+    def snapshot(self) -> DriftWindowState:
         """Return what `__init__` takes."""
         self.settle()
         self.state.cells = [_state_of(cells) for cells in self.features]
@@ -216,7 +216,7 @@ class Window:
         return self.state
 
     def _references(self) -> Sequence[records.FeatureReference]:
-        return self.placing.reference.features if self.placing else ()
+        return self.row_binner.reference.features if self.row_binner else ()
 
     def _count_seasons(self, times_ms: npt.NDArray[np.int64]) -> None:
         for reference in self._references():
@@ -226,20 +226,21 @@ class Window:
                 for season, count in zip(found.tolist(), counts.tolist(), strict=True):
                     rows[season] = rows.get(season, 0) + count
 
-    def _set_placing(self, placing: Placing | None) -> None:
-        self.placing = placing
-        if placing is None:
+    def _set_row_binner(self, row_binner: RowBinner | None) -> None:
+        self.row_binner = row_binner
+        if row_binner is None:
             return
-        reference = placing.reference
+        reference = row_binner.reference
         self.features = _restore(reference.features, self.state.cells)
         kept_segments = {
-            name: each.cells if (each := self.state.segments.get(name)) else () for name in placing.segments
+            name: each.cells if (each := self.state.segments.get(name)) else ()
+            for name in row_binner.segments
         }
-        self.within = Within(reference.features, self.features, kept_segments)
+        self.within = SegmentCounts(reference.features, self.features, kept_segments)
         if reference.score is not None:
             kept = self.state.score_cells
             self.score = _restore([reference.score], [kept] if kept else [])[0]
-        self.faults = np.zeros((len(placing.rules.rules), FAULTS), dtype=np.int64)
+        self.faults = np.zeros((len(row_binner.rules.rules), FAULTS), dtype=np.int64)
         if self.state.faults:
             self.faults += np.array(self.state.faults)
         if reference.pairs is not None:
@@ -248,15 +249,15 @@ class Window:
 
 
 def _restore(
-    references: Sequence[records.FeatureReference], kept: Sequence[CellsState]
-) -> list[FeatureCells]:
+    references: Sequence[records.FeatureReference], kept: Sequence[BinCountsState]
+) -> list[BinCounts]:
     if not kept:
-        return [FeatureCells(reference) for reference in references]
+        return [BinCounts(reference) for reference in references]
     return [
-        FeatureCells(reference, cells.counts, cells.unseen.items())
+        BinCounts(reference, cells.counts, cells.unseen.items())
         for reference, cells in zip(references, kept, strict=True)
     ]
 
 
-def _state_of(cells: FeatureCells) -> CellsState:
-    return CellsState(cells.counts.tolist(), cells.unseen)
+def _state_of(cells: BinCounts) -> BinCountsState:
+    return BinCountsState(cells.counts.tolist(), cells.unseen)

@@ -10,9 +10,9 @@ from services.drift.detectors import relation_detector
 from services.drift.performance.exact_sums import means_of
 from services.drift.references import References
 from services.drift.windows import contributions
-from services.drift.windows.comparison import Comparison, Limits, compare, confidence
-from services.drift.windows.window import Window
-from services.monitoring.label_join import Totals
+from services.drift.windows.comparison import DriftThresholds, FeatureComparison, compare, confidence
+from services.drift.windows.window import DriftWindow
+from services.monitoring.label_join import JoinTotals
 from services.monitoring.model_metrics import Measures
 from services.monitoring.rank_correlation import Moments
 from services.runtime.declaration import ModelDeclaration, Monitoring
@@ -20,39 +20,39 @@ from streams import records
 
 
 @dataclasses.dataclass(frozen=True)
-class Compared:
+class WindowComparison:
     """A window beside its reference."""
 
-    features: list[Comparison]
+    features: list[FeatureComparison]
     """Empty without a reference or predictions."""
-    score: Comparison | None
+    score: FeatureComparison | None
     confidence: records.ConfidenceDrift | None = None
     relations: records.RelationDrift | None = None
     quality: list[records.FeatureQuality] = dataclasses.field(default_factory=list)
     contributions: list[records.Contribution] = dataclasses.field(default_factory=list)
 
 
-def compared(window: Window, declaration: ModelDeclaration) -> Compared:
+def compare_window(window: DriftWindow, declaration: ModelDeclaration) -> WindowComparison:
     """Compare what a window counted; one without predictions says nothing of distributions."""
     if not window.state.predictions:
-        return Compared([], None)
+        return WindowComparison([], None)
     monitoring = declaration.monitoring
     p_value = monitoring.p_value_threshold / max(len(window.features), 1)
-    limits = Limits(monitoring.psi_threshold, p_value, monitoring.new_category_share)
+    limits = DriftThresholds(monitoring.psi_threshold, p_value, monitoring.new_category_share)
     references = window.seasonal_references()
     features = [compare(*each) for each in zip(window.features, repeat(limits), references, strict=False)]
-    return Compared(
+    return WindowComparison(
         features,
         compare(window.score, limits) if window.score else None,
         confidence(window.score) if window.score and declaration.task == "binary" else None,
         _relations(window, monitoring),
-        window.placing.rules.judge(window.faults.tolist()) if window.placing else [],
+        window.row_binner.rules.judge(window.faults.tolist()) if window.row_binner else [],
         contributions.ranked([each.drift for each in features], window.parts()),
     )
 
 
-def _relations(window: Window, monitoring: Monitoring) -> records.RelationDrift | None:
-    reference = window.placing.reference if window.placing else None
+def _relations(window: DriftWindow, monitoring: Monitoring) -> records.RelationDrift | None:
+    reference = window.row_binner.reference if window.row_binner else None
     if reference is None or reference.pairs is None or window.pairs is None or not window.pairs.rows:
         return None
     watched = reference.features[: len(reference.pairs.sums)]
@@ -65,11 +65,11 @@ def _relations(window: Window, monitoring: Monitoring) -> records.RelationDrift 
     )
 
 
-def report(
+def make_report(
     model: str,
-    window: Window,
-    found: Compared,
-    totals: Totals,
+    window: DriftWindow,
+    found: WindowComparison,
+    totals: JoinTotals,
     references: References,
     measures: Measures,
 ) -> records.DriftReport:
@@ -111,7 +111,7 @@ def report(
     )
 
 
-def _segment(name: str, window: Window) -> records.SegmentDrift:
+def _segment(name: str, window: DriftWindow) -> records.SegmentDrift:
     state = window.state.segments[name]
     psi = None
     if window.score is not None and any(state.scores):

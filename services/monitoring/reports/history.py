@@ -39,7 +39,7 @@ class WindowReport:
     """Of the predictions of the window, as far as their labels have come by now."""
 
 
-class History:
+class WindowHistory:
     """What is known of one model."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ import jinja2
 import msgspec
 
 from services.monitoring import error_budget
-from services.monitoring.error_budget import Budget
+from services.monitoring.error_budget import ErrorBudget
 from services.monitoring.reports import svg_charts, verdict
 from services.monitoring.reports.history import WindowReport
 from services.monitoring.reports.svg_charts import Line
@@ -182,12 +182,12 @@ def _accuracy_picture(window: WindowReport) -> str:
     return svg_charts.timeline(title, lines, _days(reports))
 
 
-def _budget(window: WindowReport, declaration: ModelDeclaration | None) -> Budget | None:
+def _budget(window: WindowReport, declaration: ModelDeclaration | None) -> ErrorBudget | None:
     """Return what is left of the error budget of accuracy at the window's end."""
     if declaration is None:
         return None
     reports = (*window.earlier, window.report)
-    return error_budget.of_accuracy(declaration, reports, window.report.window_end_ms)
+    return error_budget.accuracy_budget(declaration, reports, window.report.window_end_ms)
 
 
 def _days(reports: Sequence[DriftReport]) -> list[str]:

@@ -1,6 +1,6 @@
 """Reads the drift topic to its present end: one model's history."""
 
-from services.monitoring.reports.history import History
+from services.monitoring.reports.history import WindowHistory
 from services.runtime import kafka_consumers
 from services.runtime.settings import Settings
 from streams import records, topics
@@ -12,7 +12,7 @@ class ReportsError(RuntimeError):
     """The drift topic cannot be read. The message says what to do."""
 
 
-def read(settings: Settings, model: str) -> History:
+def read(settings: Settings, model: str) -> WindowHistory:
     """Return all that the topic holds of a model; about 0.3 s for a year of days.
 
     Raises:
@@ -21,7 +21,7 @@ def read(settings: Settings, model: str) -> History:
     """
     from kafka import TopicPartition
 
-    history, key = History(), model.encode()
+    history, key = WindowHistory(), model.encode()
     decode = records.decoder_of(records.DriftRecord).decode
     place = TopicPartition(topics.DRIFT.name, 0)
     consumer = kafka_consumers.connect(settings, "reports")

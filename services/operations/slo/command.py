@@ -12,7 +12,7 @@ from services.runtime.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from services.monitoring.error_budget import Budget
+    from services.monitoring.error_budget import ErrorBudget
     from services.runtime.declaration import ModelDeclaration
 
 METRICS_SECONDS_MAX = 5.0
@@ -71,17 +71,17 @@ def _declarations() -> "Mapping[str, ModelDeclaration]":
         sys.exit(str(error))
 
 
-def _budgets(declaration: "ModelDeclaration") -> "Iterator[tuple[str, Budget | None]]":
+def _budgets(declaration: "ModelDeclaration") -> "Iterator[tuple[str, ErrorBudget | None]]":
     from services.monitoring import error_budget
 
-    for name, objective in error_budget.declared(declaration).items():
+    for name, objective in error_budget.declared_objectives(declaration).items():
         if name == "accuracy":
             yield name, _accuracy(declaration)
         else:
             yield name, _served(declaration, name, objective.objective, objective.window_days)
 
 
-def _accuracy(declaration: "ModelDeclaration") -> "Budget | None":
+def _accuracy(declaration: "ModelDeclaration") -> "ErrorBudget | None":
     from kafka.errors import KafkaError
 
     from services.monitoring import error_budget
@@ -92,16 +92,16 @@ def _accuracy(declaration: "ModelDeclaration") -> "Budget | None":
     except (KafkaError, topic_reader.ReportsError) as error:
         sys.exit(f"driftline slo: Kafka: {error}: try 'driftline check --connect'")
     end_ms = windows[-1].window_end_ms if windows else time.time_ns() // 1_000_000
-    return error_budget.of_accuracy(declaration, windows, end_ms)
+    return error_budget.accuracy_budget(declaration, windows, end_ms)
 
 
 def _served(
     declaration: "ModelDeclaration", name: str, objective: float, window_days: float
-) -> "Budget | None":
+) -> "ErrorBudget | None":
     """Ask the scoring process; None where it does not answer."""
     import httpx
 
-    from services.monitoring.error_budget import Budget
+    from services.monitoring.error_budget import ErrorBudget
     from services.operations.slo import scraped_metrics
 
     settings = Settings()
@@ -111,10 +111,10 @@ def _served(
         answer.raise_for_status()
     except httpx.HTTPError:
         return None
-    return Budget(objective, window_days, scraped_metrics.count(answer.text, declaration, name))
+    return ErrorBudget(objective, window_days, scraped_metrics.count(answer.text, declaration, name))
 
 
-def _plain(budget: "Budget") -> dict[str, float | int | None]:
+def _plain(budget: "ErrorBudget") -> dict[str, float | int | None]:
     return {
         "objective": budget.objective,
         "window_days": budget.window_days,
@@ -124,7 +124,7 @@ def _plain(budget: "Budget") -> dict[str, float | int | None]:
     }
 
 
-def _said(budget: "Budget | None") -> str:
+def _said(budget: "ErrorBudget | None") -> str:
     if budget is None:
         return "scoring does not answer"
     wanted = f"wanted {budget.objective:.4%} in {budget.window_days:g} days".replace("00%", "%")

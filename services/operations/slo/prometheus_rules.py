@@ -45,7 +45,7 @@ def document(declarations: Mapping[str, ModelDeclaration]) -> Json:
     groups = [
         _group(declaration, name, objective)
         for declaration in declarations.values()
-        for name, objective in error_budget.declared(declaration).items()
+        for name, objective in error_budget.declared_objectives(declaration).items()
     ]
     return {"groups": groups}
 

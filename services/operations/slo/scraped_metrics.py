@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from services.monitoring.error_budget import Count
+from services.monitoring.error_budget import EventCount
 from services.runtime.declaration import ModelDeclaration
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ DURATION = "driftline_prediction_duration_seconds"
 PREDICTIONS, UNANSWERED = "driftline_predictions_total", "driftline_requests_unanswered_total"
 
 
-def count(text: str, declaration: ModelDeclaration, name: str) -> Count:
+def count(text: str, declaration: ModelDeclaration, name: str) -> EventCount:
     """Count good and bad of ``latency`` or ``availability`` in a text of metrics."""
     from prometheus_client.parser import text_string_to_metric_families
 
@@ -31,8 +31,8 @@ def count(text: str, declaration: ModelDeclaration, name: str) -> Count:
         good = _sum(
             each for each in mine if each.name == f"{DURATION}_bucket" and float(each.labels["le"]) == bound
         )
-        return Count(good, _sum(each for each in mine if each.name == f"{DURATION}_count") - good)
-    return Count(
+        return EventCount(good, _sum(each for each in mine if each.name == f"{DURATION}_count") - good)
+    return EventCount(
         _sum(each for each in samples if each.name == PREDICTIONS),
         _sum(each for each in samples if each.name == UNANSWERED),
     )

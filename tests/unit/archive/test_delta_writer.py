@@ -8,7 +8,7 @@ from deltalake.exceptions import CommitFailedError
 
 from services.archive import delta_writer, row_schemas
 from services.archive.delta_writer import DeltaWriter
-from services.archive.row_schemas import Row
+from services.archive.row_schemas import DecodedRecord
 from services.monitoring import inference_log
 from services.runtime.settings import Settings
 from tests.unit.archive.test_write_buffer import TOPIC, Record, outcome
@@ -19,8 +19,8 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path)
 
 
-def rows(*offsets: int) -> list[Row]:
-    return [Row(Record(n, outcome(n)), row_schemas.OUTCOMES.decode(outcome(n))) for n in offsets]
+def rows(*offsets: int) -> list[DecodedRecord]:
+    return [DecodedRecord(Record(n, outcome(n)), row_schemas.OUTCOMES.decode(outcome(n))) for n in offsets]
 
 
 def held(settings: Settings) -> list[int]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import pytest
 
 from services.archive import row_schemas, write_buffer
-from services.archive.write_buffer import Pending
+from services.archive.write_buffer import WriteBuffer
 from streams import codec, records
 
 TOPIC = "driftline.outcomes.m"
@@ -57,17 +57,17 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def waiting(reported: list[str], clock: Clock) -> Pending:
-    made = Pending(row_schemas.OUTCOMES, lambda record, reason: reported.append(reason), clock)
+def waiting(reported: list[str], clock: Clock) -> WriteBuffer:
+    made = WriteBuffer(row_schemas.OUTCOMES, lambda record, reason: reported.append(reason), clock)
     made.start((TOPIC, 0), 0, {})
     return made
 
 
-def offsets(waiting: Pending) -> list[int]:
+def offsets(waiting: WriteBuffer) -> list[int]:
     return [row.record.offset for row in waiting.rows]
 
 
-def test_record_that_kafka_delivers_again_is_dropped(waiting: Pending):
+def test_record_that_kafka_delivers_again_is_dropped(waiting: WriteBuffer):
     waiting.add((TOPIC, 0), [Record(0, outcome(0)), Record(1, outcome(1))])
     waiting.add((TOPIC, 0), [Record(1, outcome(1)), Record(2, outcome(2))])
 
@@ -75,21 +75,21 @@ def test_record_that_kafka_delivers_again_is_dropped(waiting: Pending):
     assert waiting.positions == {(TOPIC, 0): 3}
 
 
-def test_record_that_its_producer_wrote_again_is_dropped_by_source_partition(waiting: Pending):
+def test_record_that_its_producer_wrote_again_is_dropped_by_source_partition(waiting: WriteBuffer):
     written = [outcome(0), outcome(1), outcome(0), outcome(1), outcome(0, source_partition=1), outcome(2)]
     waiting.add((TOPIC, 0), [Record(offset, value) for offset, value in enumerate(written)])
 
     assert offsets(waiting) == [0, 1, 4, 5]
 
 
-def test_repeats_of_what_the_table_held_before_a_restart_are_dropped(waiting: Pending):
+def test_repeats_of_what_the_table_held_before_a_restart_are_dropped(waiting: WriteBuffer):
     waiting.start((TOPIC, 0), 10, {0: 7})
     waiting.add((TOPIC, 0), [Record(10, outcome(7)), Record(11, outcome(8))])
 
     assert offsets(waiting) == [11]
 
 
-def test_all_that_was_asked_over_http_is_archived(waiting: Pending):
+def test_all_that_was_asked_over_http_is_archived(waiting: WriteBuffer):
     """It has no source offset by which it could be a repeat, and none that would make others repeats."""
     waiting.start((TOPIC, 0), 0, {records.ASKED_OVER_HTTP: records.ASKED_OVER_HTTP})
     http = outcome(records.ASKED_OVER_HTTP, records.ASKED_OVER_HTTP)
@@ -98,7 +98,7 @@ def test_all_that_was_asked_over_http_is_archived(waiting: Pending):
     assert offsets(waiting) == [0, 1, 2]
 
 
-def test_heartbeat_moves_the_position_and_makes_no_row(waiting: Pending):
+def test_heartbeat_moves_the_position_and_makes_no_row(waiting: WriteBuffer):
     waiting.add((TOPIC, 0), [Record(0, None)])
 
     assert offsets(waiting) == []
@@ -106,7 +106,7 @@ def test_heartbeat_moves_the_position_and_makes_no_row(waiting: Pending):
 
 
 def test_record_that_cannot_be_decoded_is_reported_and_its_neighbours_are_kept(
-    waiting: Pending, reported: list[str]
+    waiting: WriteBuffer, reported: list[str]
 ):
     waiting.add((TOPIC, 0), [Record(0, outcome(0)), Record(1, b"{"), Record(2, outcome(1))])
 
@@ -114,7 +114,7 @@ def test_record_that_cannot_be_decoded_is_reported_and_its_neighbours_are_kept(
     assert len(reported) == 1
 
 
-def test_record_of_a_partition_that_was_taken_away_is_dropped(waiting: Pending):
+def test_record_of_a_partition_that_was_taken_away_is_dropped(waiting: WriteBuffer):
     waiting.add((TOPIC, 0), [Record(0, outcome(0))])
     waiting.stop((TOPIC, 0))
     waiting.add((TOPIC, 0), [Record(1, outcome(1))])
@@ -123,7 +123,7 @@ def test_record_of_a_partition_that_was_taken_away_is_dropped(waiting: Pending):
     assert not waiting.uncommitted
 
 
-def test_commit_is_due_by_number(waiting: Pending, monkeypatch: pytest.MonkeyPatch):
+def test_commit_is_due_by_number(waiting: WriteBuffer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(write_buffer, "ROWS_MAX", 2)
     waiting.add((TOPIC, 0), [Record(0, outcome(0))])
     assert not waiting.due()
@@ -131,13 +131,13 @@ def test_commit_is_due_by_number(waiting: Pending, monkeypatch: pytest.MonkeyPat
     assert waiting.due()
 
 
-def test_commit_is_due_by_size(waiting: Pending, monkeypatch: pytest.MonkeyPatch):
+def test_commit_is_due_by_size(waiting: WriteBuffer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(write_buffer, "BYTES_MAX", 10)
     waiting.add((TOPIC, 0), [Record(0, outcome(0))])
     assert waiting.due()
 
 
-def test_commit_is_due_by_age_of_the_oldest_record(waiting: Pending, clock: Clock):
+def test_commit_is_due_by_age_of_the_oldest_record(waiting: WriteBuffer, clock: Clock):
     waiting.add((TOPIC, 0), [Record(0, outcome(0))])
     clock.now += write_buffer.COMMIT_SECONDS - 1
     waiting.add((TOPIC, 0), [Record(1, outcome(1))])
@@ -150,7 +150,7 @@ def test_commit_is_due_by_age_of_the_oldest_record(waiting: Pending, clock: Cloc
 
 
 def test_of_heartbeats_in_a_row_the_one_that_promises_most_is_archived(clock: Clock):
-    waiting = Pending(row_schemas.EVENTS, lambda record, reason: None, clock)
+    waiting = WriteBuffer(row_schemas.EVENTS, lambda record, reason: None, clock)
     waiting.start(("orders", 0), 0, {})
     values = [None, None, None, b"event", None]
     promises = [7, 9, 8, 0, 10]
@@ -168,7 +168,7 @@ def test_of_heartbeats_in_a_row_the_one_that_promises_most_is_archived(clock: Cl
 
 
 def test_a_tombstone_without_a_promise_is_not_archived(clock: Clock):
-    waiting = Pending(row_schemas.EVENTS, lambda record, reason: None, clock)
+    waiting = WriteBuffer(row_schemas.EVENTS, lambda record, reason: None, clock)
     waiting.start(("orders", 0), 0, {})
     waiting.add(("orders", 0), [Record(0, None)])
     assert (waiting.rows, waiting.positions) == ([], {("orders", 0): 1})

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from services.dashboard import consumer, page
 from services.dashboard.page_feed import Declared, Feed
 from services.monitoring.reports import topic_reader
-from services.monitoring.reports.history import History
+from services.monitoring.reports.history import WindowHistory
 from services.runtime.settings import Settings
 from streams import topics
 from streams.records import encode
@@ -215,10 +215,10 @@ def test_vendored_files_are_those_of_the_manifest(folder: Path):
 @pytest.fixture
 def read_history(monkeypatch: pytest.MonkeyPatch) -> Year:
     """What a broker would hold of the model m."""
-    year, history = Year("m", days=60), History()
+    year, history = Year("m", days=60), WindowHistory()
     for report in year.reports:
         history.take(report)
-    monkeypatch.setattr(topic_reader, "read", lambda _, model: history if model == "m" else History())
+    monkeypatch.setattr(topic_reader, "read", lambda _, model: history if model == "m" else WindowHistory())
     return year
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from services.drift.monitored_model import SNAPSHOTS
 from services.monitoring.model_metrics import COST
-from services.monitoring.prediction_decoder import Feed
+from services.monitoring.prediction_decoder import PredictionDecoder
 from services.runtime.declaration import ModelDeclaration
 from streams import records
 from streams.inputs import LABEL, PREDICTION, PartitionKey
@@ -178,7 +178,7 @@ def test_a_label_of_several_classes_is_its_number_and_another_one_a_dead_letter(
         Message(b'{"id": "p%d", "at": "%s", "y": "%s"}' % (offset, at, value), offset)
         for offset, value in enumerate((b"snow", b"hail"))
     ]
-    Feed("drift", declaration, engine).take_labels(messages, 77)
+    PredictionDecoder("drift", declaration, engine).take_labels(messages, 77)
     for kind, offset in ((PREDICTION, 0), (LABEL, 2)):
         engine.inputs.add_heartbeat(PartitionKey(kind, 0), offset, START_MS + 9 * HOUR_MS)
     label, letter = engine.inputs.take()

@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 
 from services.drift.engine import Engine, Outputs, State, fresh_state
-from services.monitoring.prediction_decoder import Sink
-from services.monitoring.rank_correlation import Moments, Scorer
+from services.monitoring.prediction_decoder import PredictionSink
+from services.monitoring.rank_correlation import Moments, RankScorer
 from services.runtime.declaration import ModelDeclaration
 from streams import records
 from streams.inputs import LABEL, PREDICTION, PartitionKey
@@ -93,7 +93,7 @@ def reference(version: int = 1, log_loss: float = 0.58) -> records.Reference:
 
 def _unrelated(features: list[records.FeatureReference]) -> records.PairReference:
     """Every value of x with every colour, as often as either is."""
-    scorers = [Scorer(each) for each in features]
+    scorers = [RankScorer(each) for each in features]
     cells = [(x, colour) for x in range(10) for colour, rows in enumerate((50, 30, 20)) for _ in range(rows)]
     columns = zip(*cells, strict=True)
     moments = Moments.none(2)
@@ -242,7 +242,7 @@ def new_engine(
     return engine
 
 
-def feed(engine: Sink, kind: int, partition: int, entries: Iterable[Entry]) -> None:
+def feed(engine: PredictionSink, kind: int, partition: int, entries: Iterable[Entry]) -> None:
     """Add a piece of a log."""
     for entry in entries:
         record = entry.record

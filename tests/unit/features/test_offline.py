@@ -11,7 +11,7 @@ import pytest
 
 from services.archive import row_schemas
 from services.archive.delta_writer import DeltaWriter
-from services.archive.write_buffer import Pending
+from services.archive.write_buffer import WriteBuffer
 from services.feature_store.plan import (
     Aggregation,
     BatchFile,
@@ -85,7 +85,7 @@ def plan(tmp_path: Path) -> FeaturePlan:
 
 def archive(settings: Settings, *found: Record) -> None:
     """Archive as the archive process does."""
-    pending = Pending(row_schemas.EVENTS, lambda record, reason: pytest.fail(reason))
+    pending = WriteBuffer(row_schemas.EVENTS, lambda record, reason: pytest.fail(reason))
     pending.start((TOPIC, 0), 0, {})
     pending.add((TOPIC, 0), found)
     DeltaWriter(settings, row_schemas.EVENTS).append(pending.rows, pending.positions)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import sklearn.metrics as oracle
 
-from services.monitoring.model_metrics import Answer, Measures, Range
+from services.monitoring.model_metrics import MeasureRange, Measures, NumericPrediction
 from services.runtime.declaration import ModelDeclaration
 from tests.unit.drift import world
 
@@ -28,7 +28,7 @@ def test_measures_of_a_binary_model_are_the_usual_ones() -> None:
     scores, labels = chance.random(200), chance.integers(0, 2, 200)
     subject = measures()
     found = [
-        subject.values(Answer(score, subject.answer_of(score)), float(label))
+        subject.values(NumericPrediction(score, subject.answer_of(score)), float(label))
         for score, label in zip(scores.tolist(), labels.tolist(), strict=True)
     ]
     mean = dict(zip(subject.names, np.mean(found, axis=0), strict=True))
@@ -42,30 +42,42 @@ def test_measures_of_a_binary_model_are_the_usual_ones() -> None:
 
 
 def test_of_several_classes_the_true_ones_probability_counts() -> None:
-    assert measures("multiclass").values(Answer(0.5, 1.0, [0.2, 0.5, 0.3]), 2.0) == [-math.log(0.3), 0.0]
-    assert measures("multiclass").values(Answer(0.5, 1.0, [0.2, 0.5, 0.3]), 1.0) == [-math.log(0.5), 1.0]
+    assert measures("multiclass").values(NumericPrediction(0.5, 1.0, [0.2, 0.5, 0.3]), 2.0) == [
+        -math.log(0.3),
+        0.0,
+    ]
+    assert measures("multiclass").values(NumericPrediction(0.5, 1.0, [0.2, 0.5, 0.3]), 1.0) == [
+        -math.log(0.5),
+        1.0,
+    ]
 
 
 def test_of_a_regression_the_error_counts_with_its_direction() -> None:
     subject = measures("regression", {"over": 1, "under": 3})
     assert subject.names == ("absolute_error", "squared_error", "bias", "cost")
-    assert subject.values(Answer(10.0, 10.0), 12.0) == [2.0, 4.0, -2.0, 6.0]
-    assert subject.values(Answer(15.0, 15.0), 12.0) == [3.0, 9.0, 3.0, 3.0]
+    assert subject.values(NumericPrediction(10.0, 10.0), 12.0) == [2.0, 4.0, -2.0, 6.0]
+    assert subject.values(NumericPrediction(15.0, 15.0), 12.0) == [3.0, 9.0, 3.0, 3.0]
     assert subject.recorded_loss([2.0, 4.0, -2.0, 6.0]) == 4.0
     assert subject.ranges(None) is None
-    assert subject.ranges(20) == [Range(0, 20), Range(0, 400), Range(-20, 20), Range(0, 60)]
+    assert subject.ranges(20) == [
+        MeasureRange(0, 20),
+        MeasureRange(0, 400),
+        MeasureRange(-20, 20),
+        MeasureRange(0, 60),
+    ]
 
 
 def test_costs_are_by_answer_and_truth() -> None:
     costs = {"0": {"0": 0.0, "1": 25.0}, "1": {"0": 4.0, "1": -1.0}}
     subject = measures(business={"costs": costs})
     table = [
-        [subject.values(Answer(0.5, answer), truth)[-1] for truth in (0.0, 1.0)] for answer in (0.0, 1.0)
+        [subject.values(NumericPrediction(0.5, answer), truth)[-1] for truth in (0.0, 1.0)]
+        for answer in (0.0, 1.0)
     ]
     assert table == [[0.0, 25.0], [4.0, -1.0]]
     ranges = subject.ranges(None)
     assert ranges is not None
-    assert ranges[-1] == Range(-1.0, 25.0)
+    assert ranges[-1] == MeasureRange(-1.0, 25.0)
     assert ranges[0].share(2.0) == 0.5
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from services.drift.monitored_model import SNAPSHOTS, ServedModel
-from services.monitoring.prediction_decoder import Feed
+from services.monitoring.prediction_decoder import PredictionDecoder
 from streams import codec, records
 from streams.inputs import LABEL, PREDICTION, PartitionKey
 from tests.unit.drift import world
@@ -28,7 +28,7 @@ class Message:
 
 def fed(*, labels=(), predictions=()):
     engine = world.new_engine()
-    feed = Feed("drift", world.declaration(), engine)
+    feed = PredictionDecoder("drift", world.declaration(), engine)
     feed.take_labels(labels, 77)
     feed.take_predictions(predictions, 77)
     for kind, offset in ((PREDICTION, len(predictions)), (LABEL, len(labels))):
@@ -74,7 +74,7 @@ def test_trace_of_a_prediction_goes_on_to_its_outcome_and_to_no_other(restored):
     """Beside the headers of the event; also when a restart lies between prediction and label."""
     engine = world.new_engine()
     engine.add_model(world.model_changed())
-    feed = Feed("drift", world.declaration(), engine)
+    feed = PredictionDecoder("drift", world.declaration(), engine)
     sent = [
         Message(
             records.encode(world.prediction(number, START_MS, source_offset=number)),
@@ -106,7 +106,7 @@ def test_null_label_becomes_a_dead_letter():
     document["label"]["schema"]["y"] = "float?"
     declaration = type(world.declaration()).model_validate(document)
     engine = world.new_engine()
-    feed = Feed("drift", declaration, engine)
+    feed = PredictionDecoder("drift", declaration, engine)
     feed.take_labels([Message(b'{"id": "p1", "at": "%s"}' % AT.encode())], 77)
     for kind in (PREDICTION, LABEL):
         engine.inputs.add_heartbeat(PartitionKey(kind, 0), 1, AT_MS)
@@ -128,7 +128,7 @@ def test_unreadable_prediction_becomes_a_dead_letter():
 
 def test_heartbeats_move_the_watermark_and_records_without_value_or_header_do_nothing():
     engine = world.new_engine()
-    feed = Feed("drift", world.declaration(), engine)
+    feed = PredictionDecoder("drift", world.declaration(), engine)
     feed.take_labels([Message(None, 0), Message(None, 1, headers=codec.heartbeat(AT_MS))], 0)
     assert engine.watermark_ms is None
     feed.take_predictions([Message(None, 0, headers=codec.heartbeat(AT_MS + 5))], 0)

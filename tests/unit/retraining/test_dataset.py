@@ -9,7 +9,7 @@ import pytest
 
 from services.archive import row_schemas
 from services.archive.delta_writer import DeltaWriter
-from services.archive.row_schemas import Row
+from services.archive.row_schemas import DecodedRecord
 from services.retraining import dataset
 from services.retraining.errors import ArchiveBehindError, InvalidDataError
 from services.runtime.declaration import DAY_MS
@@ -63,7 +63,7 @@ def outcome(key: str, event_time_ms: int, label: float = 1.0) -> records.Outcome
 
 
 def write(settings: Settings, table: row_schemas.Table, topic: str, found: list[Any]) -> None:
-    rows = [Row(Record(offset, b"", topic=topic), each) for offset, each in enumerate(found)]
+    rows = [DecodedRecord(Record(offset, b"", topic=topic), each) for offset, each in enumerate(found)]
     DeltaWriter(settings, table).append(rows, {(topic, 0): len(rows)})
 
 

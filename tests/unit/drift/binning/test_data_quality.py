@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from services.drift import alarms
 from services.drift.alarms import Alarms, Finding, alarm_of
 from services.drift.binning import data_quality
-from services.drift.binning.data_quality import Fault, FeatureRules, Rules
+from services.drift.binning.data_quality import Fault, FeatureRules, QualityRules
 from services.drift.monitored_model import SNAPSHOTS
 from services.runtime.declaration import DeclarationError, ModelDeclaration, QualityBounds
 from services.runtime.declaration_file import load_named
@@ -27,7 +27,7 @@ BOUNDS = {
 
 def rules(bounds=None):
     declaration = world.declaration(quality=BOUNDS if bounds is None else bounds)
-    return Rules(declaration, ["x", "colour", "of_feast"])
+    return QualityRules(declaration, ["x", "colour", "of_feast"])
 
 
 def faults_of(column, place=0, bounds=None):

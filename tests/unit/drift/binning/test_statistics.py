@@ -5,12 +5,12 @@ import pytest
 import scipy.stats
 
 from services.drift.binning import statistics
-from services.drift.binning.bin_counts import FeatureCells
-from services.drift.windows.comparison import Limits, compare, confidence
+from services.drift.binning.bin_counts import BinCounts
+from services.drift.windows.comparison import DriftThresholds, compare, confidence
 from services.retraining import reference
 from streams.records import FeatureReference
 
-LIMITS = Limits(psi=0.2, p_value=0.001 / 20, new_category_share=0.01)
+LIMITS = DriftThresholds(psi=0.2, p_value=0.001 / 20, new_category_share=0.01)
 
 
 def counts(*values):
@@ -29,7 +29,7 @@ def categorical(sample):
 
 
 def judged(reference, window):
-    cells = FeatureCells(reference)
+    cells = BinCounts(reference)
     cells.add(window if isinstance(window, list) else window.tolist())
     return compare(cells, LIMITS)
 
@@ -157,19 +157,19 @@ def test_values_that_went_missing_alarm():
 
 
 def test_bins_hold_their_lower_edge():
-    cells = FeatureCells(FeatureReference(feature="x", counts=[1, 1, 1], missing=0, edges=[0.0, 1.0]))
+    cells = BinCounts(FeatureReference(feature="x", counts=[1, 1, 1], missing=0, edges=[0.0, 1.0]))
     cells.add([-0.1, 0.0, 0.5, 1.0, 7, None, True])
     assert cells.counts.tolist() == [1, 2, 3, 1]
 
 
 def test_text_in_a_numeric_feature_counts_as_missing():
-    cells = FeatureCells(FeatureReference(feature="x", counts=[1, 1], missing=0, edges=[0.0]))
+    cells = BinCounts(FeatureReference(feature="x", counts=[1, 1], missing=0, edges=[0.0]))
     cells.add([1.0, "many", None])
     assert cells.counts.tolist() == [0, 1, 2]
 
 
 def test_categories_match_by_their_text():
-    cells = FeatureCells(FeatureReference(feature="c", counts=[1, 1], missing=0, categories=["1", "y"]))
+    cells = BinCounts(FeatureReference(feature="c", counts=[1, 1], missing=0, categories=["1", "y"]))
     cells.add([1, "y", "1", "x", None])
     assert cells.counts.tolist() == [2, 1, 1, 1]
 
@@ -195,7 +195,7 @@ def test_model_that_grows_unsure_shows_in_its_confidence_alone():
     """Half of the scores move from both ends to the middle: the mean score stays as it was."""
     random = np.random.default_rng(8)
     sure = random.beta(0.5, 0.5, 5000)
-    cells = FeatureCells(scores(sure))
+    cells = BinCounts(scores(sure))
     unsure = random.beta(4, 4, 2000)
     cells.add(unsure)
     found = confidence(cells)
@@ -208,7 +208,7 @@ def test_model_that_grows_unsure_shows_in_its_confidence_alone():
 
 def test_confidence_that_stays_is_no_evidence():
     random = np.random.default_rng(9)
-    cells = FeatureCells(scores(random.beta(2, 5, 5000)))
+    cells = BinCounts(scores(random.beta(2, 5, 5000)))
     cells.add(random.beta(2, 5, 1000))
     found = confidence(cells)
     assert found is not None

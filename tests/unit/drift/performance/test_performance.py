@@ -6,7 +6,7 @@ import pytest
 
 from services.drift.performance import loss_baseline, performance
 from services.drift.performance.performance import Performance
-from services.monitoring.model_metrics import Answer, Range
+from services.monitoring.model_metrics import MeasureRange, NumericPrediction
 from services.runtime.declaration import ModelDeclaration
 from streams import records
 from tests.unit.drift import world
@@ -64,7 +64,7 @@ class Stream:
         self._waiting.sort()
         while self._waiting and self._waiting[0][0] < now_ms:
             label_ms, time_ms, score, label, segments = self._waiting.pop(0)
-            answer = Answer(score, float(score >= 0.5))
+            answer = NumericPrediction(score, float(score >= 0.5))
             self.performance.add_label(time_ms, label_ms, 1, answer, label, segments)
         self.reports += self.performance.close_window(now_ms, self.performance.lineage)
 
@@ -192,7 +192,7 @@ def test_a_model_without_reference_promises_what_its_first_windows_showed():
     errors = [float(number % 10) for number in range(1000)]
     scaled = [promised.see([error, error**2, error]) for error in errors]
     assert scaled.index(True) == loss_baseline.FIRST_LABELS - 1
-    assert promised.range == Range(0.0, 9.0)
+    assert promised.range == MeasureRange(0.0, 9.0)
     windows = [promised.close_window() for _ in range(3)]
     assert windows == [False, False, True]
     first = promised.state.promised

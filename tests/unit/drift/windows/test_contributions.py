@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from services.drift import judge
-from services.drift.binning.bin_counts import FeatureCells
+from services.drift.binning.bin_counts import BinCounts
 from services.drift.windows import contributions
-from services.drift.windows.comparison import Limits, compare
+from services.drift.windows.comparison import DriftThresholds, compare
 from services.retraining import reference
 from streams import records
 
-LIMITS = Limits(psi=0.2, p_value=1e-4, new_category_share=0.01)
+LIMITS = DriftThresholds(psi=0.2, p_value=1e-4, new_category_share=0.01)
 random = np.random.default_rng(5)
 
 
@@ -19,7 +19,7 @@ def drift_of(name, known, seen, importance=None):
     made = (
         reference.of_categories(name, known) if known.dtype == object else reference.of_numbers(name, known)
     )
-    cells = FeatureCells(msgspec.structs.replace(made, importance=importance))
+    cells = BinCounts(msgspec.structs.replace(made, importance=importance))
     cells.add(seen.tolist())
     return compare(cells, LIMITS).drift
 

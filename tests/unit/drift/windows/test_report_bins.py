@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from services.drift.binning.bin_counts import FeatureCells
+from services.drift.binning.bin_counts import BinCounts
 from services.drift.windows import report_bins
 from streams.records import FeatureReference
 
@@ -11,7 +11,7 @@ from streams.records import FeatureReference
 def test_neighbours_are_joined_and_what_is_out_of_range_stays_apart():
     edges = [float(edge) for edge in range(64)]
     reference = FeatureReference(feature="x", counts=[0, *[10] * 63, 0], missing=20, edges=edges)
-    cells = FeatureCells(reference)
+    cells = BinCounts(reference)
     cells.add([-5.0, 0.5, 3.5, 62.9, 70.0, 71.0, None])
     found = report_bins.of(cells, cells.reference)
     assert found.edges == [*map(float, range(0, 64, 4)), 63.0]
@@ -24,7 +24,7 @@ def test_neighbours_are_joined_and_what_is_out_of_range_stays_apart():
 @pytest.mark.parametrize("edges", [[], [0.0], [0.0, 1.0]])
 def test_few_cells_stay_as_they_are(edges):
     reference = FeatureReference(feature="x", counts=[5] * (len(edges) + 1), missing=0, edges=edges)
-    cells = FeatureCells(reference)
+    cells = BinCounts(reference)
     cells.add([-1.0, 0.5, 2.0])
     found = report_bins.of(cells, cells.reference)
     assert found.edges == edges
@@ -35,7 +35,7 @@ def test_few_cells_stay_as_they_are(edges):
 def test_most_frequent_categories_of_either_side_are_named():
     names = [f"c{number:02}" for number in range(30)]
     reference = FeatureReference(feature="c", counts=[*range(100, 130)], missing=1, categories=names)
-    cells = FeatureCells(reference)
+    cells = BinCounts(reference)
     cells.add(["c00"] * 50 + ["c01", "unseen", "unseen"] + [None] * 3)
     found = report_bins.of(cells, cells.reference)
     assert found.categories is not None
@@ -48,7 +48,7 @@ def test_most_frequent_categories_of_either_side_are_named():
 
 def test_nothing_to_compare_with_expects_nothing():
     reference = FeatureReference(feature="c", counts=[1, 1], missing=0, categories=["a", "b"])
-    cells = FeatureCells(reference)
+    cells = BinCounts(reference)
     cells.add(["a"])
     found = report_bins.of(cells, np.zeros(4))
     assert set(found.expected) == {0}

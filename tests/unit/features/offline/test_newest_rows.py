@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from services.archive import row_schemas
 from services.archive.delta_writer import DeltaWriter
-from services.archive.row_schemas import Row
+from services.archive.row_schemas import DecodedRecord
 from services.feature_store.plan import Aggregation, Column, FeaturePlan, Kind, Reference, ValueType, View
 from services.features.decoder import SourceDecoder
 from services.features.offline import skew_check
@@ -142,7 +142,8 @@ PLAN = FeaturePlan(
 def append(settings: Settings, table: row_schemas.Table, topic: str, found: list[Record]) -> None:
     """Append records to a table, behind those of the topic that are there."""
     rows = [
-        Row(dataclasses.replace(record, topic=topic), table.decode(record.value or b"")) for record in found
+        DecodedRecord(dataclasses.replace(record, topic=topic), table.decode(record.value or b""))
+        for record in found
     ]
     DeltaWriter(settings, table).append(rows, {(topic, 0): found[-1].offset + 1})
 

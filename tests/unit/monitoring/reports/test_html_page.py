@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from services.monitoring.reports import html_page, verdict
-from services.monitoring.reports.history import History, NoWindowError, WindowReport
+from services.monitoring.reports.history import NoWindowError, WindowHistory, WindowReport
 from services.monitoring.reports.svg_charts import bars
 from streams import records
 from streams.records import Bins
@@ -18,10 +18,10 @@ from tests.unit.drift.world import HOUR_MS, START_MS
 
 
 @functools.cache
-def history() -> History:
+def history() -> WindowHistory:
     """Calm hours, then a shift that does harm."""
     outputs = world.play(world.new_engine(partitions=2), world.traffic(30, shift_at=20, a_hour=200))
-    made = History()
+    made = WindowHistory()
     for record in outputs.drift:
         made.take(record)
     return made
@@ -142,11 +142,11 @@ def test_window_is_found_by_any_time_within_it_and_the_latest_without():
         with pytest.raises(NoWindowError, match="the first begins at"):
             history().window(missing_ms)
     with pytest.raises(NoWindowError):
-        History().window()
+        WindowHistory().window()
 
 
 def test_a_revised_report_replaces_the_one_before():
-    made = History()
+    made = WindowHistory()
     report = at(5).report
     made.take(report)
     made.take(msgspec.structs.replace(report, labels=report.labels + 7, revision=1))

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from pydantic import ValidationError
 
 from services.monitoring import error_budget
-from services.monitoring.error_budget import Count
+from services.monitoring.error_budget import EventCount
 from services.operations.slo import prometheus_rules, scraped_metrics
 from services.runtime import metrics
 from services.runtime.declaration import LATENCY_BOUNDS_MS, ModelDeclaration
@@ -39,9 +39,9 @@ def report(day: int, loss: float | None = 0.5, **changes: Any) -> DriftReport:
 
 def test_a_window_is_good_within_the_tolerance_and_only_those_of_the_period_count():
     days = [report(day, loss=0.56 if day in (3, 12) else 0.5) for day in range(1, 15)]
-    budget = error_budget.of_accuracy(declaration(), days, 14 * DAY_MS)
+    budget = error_budget.accuracy_budget(declaration(), days, 14 * DAY_MS)
     assert budget is not None
-    assert budget.count == Count(9, 1)
+    assert budget.count == EventCount(9, 1)
     assert budget.bad_share == 0.1
     assert budget.left == pytest.approx(0)
 
@@ -49,25 +49,28 @@ def test_a_window_is_good_within_the_tolerance_and_only_those_of_the_period_coun
 def test_a_tolerance_of_its_own_counts_and_what_is_unknown_does_not():
     strict = declaration(accuracy={"objective": 0.9, "loss_tolerance": 0.01})
     assert strict.slo.accuracy is not None
-    assert error_budget.judged(strict.slo.accuracy, 0.1, report(1)) == Count(0, 1)
-    assert error_budget.judged(strict.slo.accuracy, 0.1, report(1, loss=None)) == Count()
-    assert error_budget.judged(strict.slo.accuracy, 0.1, report(1, reference_log_loss=None)) == Count()
+    assert error_budget.count_window(strict.slo.accuracy, 0.1, report(1)) == EventCount(0, 1)
+    assert error_budget.count_window(strict.slo.accuracy, 0.1, report(1, loss=None)) == EventCount()
+    assert (
+        error_budget.count_window(strict.slo.accuracy, 0.1, report(1, reference_log_loss=None))
+        == EventCount()
+    )
 
 
 def test_answers_are_counted_by_their_labels():
     of_answers = declaration(accuracy={"objective": 0.75, "measure": "answers"})
-    budget = error_budget.of_accuracy(of_answers, [report(1), report(2, accuracy=None)], 2 * DAY_MS)
+    budget = error_budget.accuracy_budget(of_answers, [report(1), report(2, accuracy=None)], 2 * DAY_MS)
     assert budget is not None
-    assert budget.count == Count(8, 2)
+    assert budget.count == EventCount(8, 2)
     assert budget.left == pytest.approx(0.2)
 
 
 def test_nothing_declared_and_nothing_counted_is_nothing_known():
-    assert error_budget.of_accuracy(world.declaration(), [report(1)], DAY_MS) is None
-    budget = error_budget.of_accuracy(declaration(), [], DAY_MS)
+    assert error_budget.accuracy_budget(world.declaration(), [report(1)], DAY_MS) is None
+    budget = error_budget.accuracy_budget(declaration(), [], DAY_MS)
     assert budget is not None
     assert budget.left is None
-    assert error_budget.declared(world.declaration()) == {}
+    assert error_budget.declared_objectives(world.declaration()) == {}
 
 
 def test_bounds_of_latency_are_those_of_the_histogram():
@@ -90,9 +93,9 @@ def test_metrics_of_scoring_are_counted():
     for name, count in ((scraped_metrics.PREDICTIONS, 30), (scraped_metrics.UNANSWERED, 2)):
         Counter(name, "", ["model"], registry=registry).labels("m").inc(count)
     text = generate_latest(registry).decode()
-    assert scraped_metrics.count(text, declaration(), "latency") == Count(3, 1)
-    assert scraped_metrics.count(text, declaration(), "availability") == Count(30, 2)
-    assert scraped_metrics.count("", declaration(), "availability") == Count()
+    assert scraped_metrics.count(text, declaration(), "latency") == EventCount(3, 1)
+    assert scraped_metrics.count(text, declaration(), "availability") == EventCount(30, 2)
+    assert scraped_metrics.count("", declaration(), "availability") == EventCount()
 
 
 def test_rules_ask_two_windows_and_slow_ones_for_what_is_judged_once_a_window():
