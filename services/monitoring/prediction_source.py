@@ -30,7 +30,7 @@ _HandleSlice = Callable[[Sequence[Any], int], None]
 
 
 class SliceHandler(Protocol):
-    """Handles the records of one partition; see `services.monitoring.prediction_decoder.PredictionDecoder`."""
+    """Handles the records of one partition, e.g. `prediction_decoder.PredictionDecoder`."""
 
     def take_predictions(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:
         """Take a slice of the predictions."""
