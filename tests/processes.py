@@ -2,7 +2,6 @@
 
 import signal
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,10 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.operations.local_servers.supervisor import Child, Launch, Supervisor, answers_ok
 from services.runtime.settings import Settings
-
-READY_SECONDS_MAX = 60.0
-END_SECONDS_MAX = 10.0
-"""Every process ends within this after SIGTERM."""
+from tests.waiting import LIVENESS_SECONDS, until
 
 
 class Process:
@@ -61,7 +57,7 @@ class Process:
             environment={**settings.environment(), **(environment or {})},
             ready=answers_ok(settings.host, port, "/health/ready") if port else lambda: True,
         )
-        self._supervisor = Supervisor(stop_seconds=END_SECONDS_MAX)
+        self._supervisor = Supervisor(stop_seconds=LIVENESS_SECONDS)
         self._child: Child | None = None
 
     def __enter__(self) -> Self:
@@ -88,7 +84,7 @@ class Process:
         assert not self.alive, f"{self.name} runs already"
         self._child = self._supervisor.start(self._launch)
 
-    def wait_ready(self, seconds: float = READY_SECONDS_MAX) -> None:
+    def wait_ready(self, seconds: float = LIVENESS_SECONDS) -> None:
         """Wait for ``/health/ready``; raise `SupervisorError` with the end of its log if it does not come."""
         self._supervisor.wait_ready(self._running, seconds=seconds)
 
@@ -100,23 +96,20 @@ class Process:
         """End it with SIGKILL, now."""
         self._end(signal.SIGKILL)
 
-    def wait_dead(self, seconds: float = READY_SECONDS_MAX) -> None:
+    def wait_dead(self, seconds: float = LIVENESS_SECONDS) -> None:
         """Wait until it has ended by itself, as it was told to."""
         child = self._running
         assert child.wait(seconds) is not None, f"{self.name} still runs\n{child.log_tail()}"
         self._supervisor.forget(child)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
-        """Ask it to end; return its exit code and how many seconds that took. It must not need 10."""
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal, wait until the process has ended by itself, and return its exit code."""
         return self._end(number)
 
     def suspend(self) -> None:
         """Freeze it with SIGSTOP, as a machine that hangs; return when it stands still."""
         self._running.signal(signal.SIGSTOP)
-        deadline = time.monotonic() + END_SECONDS_MAX
-        while not self.is_suspended():
-            assert time.monotonic() < deadline, f"{self.name} does not stop"
-            time.sleep(0.01)
+        until(self.is_suspended, f"{self.name} is suspended")
 
     def is_suspended(self) -> bool:
         """Tell whether a SIGSTOP has reached it."""
@@ -133,7 +126,7 @@ class Process:
 
     def count(self, name: str, **labels: str) -> float:
         """Ask ``/metrics``; return the sum of a counter over all that has these labels, 0 without any."""
-        page = httpx.get(f"{self.url}/metrics", timeout=END_SECONDS_MAX).text
+        page = httpx.get(f"{self.url}/metrics", timeout=LIVENESS_SECONDS).text
         samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
         return sum(
             sample.value
@@ -150,15 +143,13 @@ class Process:
         assert self._child is not None, f"{self.name} was not started"
         return self._child
 
-    def _end(self, number: signal.Signals) -> tuple[int, float]:
-        child, started = self._running, time.monotonic()
+    def _end(self, number: signal.Signals) -> int:
+        child = self._running
         self._supervisor.forget(child)
         child.signal(number)
-        code = child.wait(END_SECONDS_MAX)
-        seconds = time.monotonic() - started
+        code = child.wait(LIVENESS_SECONDS)
         if code is None:
             child.signal(signal.SIGKILL)
-            child.wait(END_SECONDS_MAX)
-            tail = child.log_tail()
-            raise AssertionError(f"{self.name} still runs {seconds:.0f} s after {number.name}\n{tail}")
-        return code, seconds
+            child.wait(LIVENESS_SECONDS)
+            raise AssertionError(f"{self.name} still runs after {number.name}\n{child.log_tail()}")
+        return code

@@ -4,7 +4,6 @@ import dataclasses
 import datetime as dt
 import json
 import random
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from services.runtime.settings import Settings
 from streams import codec
 from tests.marks import read_marks
 from tests.repositories import write_shop
+from tests.waiting import until
 
 PARTITIONS = 4
 START_MS = 1_372_680_000_000
@@ -134,17 +134,14 @@ def a_day(shop: Shop, count: int, seed: int, start_ms: int = START_MS) -> list[t
     return records
 
 
-def wait_until_complete(shop: Shop, event_time_ms: int, seconds: float = 60) -> None:
+def wait_until_complete(shop: Shop, event_time_ms: int) -> None:
     """Wait until all views' watermarks have passed an event time."""
     names = [view.name for view in shop.plan.views if view.is_stream]
     with redis.Redis.from_url(shop.settings.redis_url) as client:
-        deadline = time.monotonic() + seconds
-        while True:
-            found = read_marks(client, names)
-            if all(mark is not None and mark >= event_time_ms for mark in found.values()):
-                return
-            assert time.monotonic() < deadline, f"watermarks after {seconds} s: {found}"
-            time.sleep(0.02)
+        until(
+            lambda: all((mark or 0) >= event_time_ms for mark in read_marks(client, names).values()),
+            f"the watermarks of {', '.join(names)} have passed {event_time_ms}",
+        )
 
 
 def expected_hashes(shop: Shop, sent: Sequence[Sent]) -> dict[bytes, dict[bytes, bytes]]:

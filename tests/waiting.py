@@ -1,13 +1,16 @@
-"""How tests wait for what happens elsewhere: they look until it is so, and fail when it takes too long."""
+"""How tests wait for what another process or server does: they look until it has happened."""
 
 import time
 from collections.abc import Callable
 
 LOOK_SECONDS = 0.05
+LIVENESS_SECONDS = 180.0
+"""Maximum wait for anything that must happen. It finds what hangs and says nothing about speed, which depends
+on the machine and its load, and which bench/ measures."""
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
-    """Wait for a condition of another process or server; ``what`` says in a few words what it is."""
+def until(condition: Callable[[], bool], what: str, seconds: float = LIVENESS_SECONDS) -> None:
+    """Wait until a condition holds; fail after ``seconds``. ``what`` names the condition."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"

@@ -104,7 +104,7 @@ def test_told_once_through_kills_and_restarts_except_between_delivery_and_record
             stands.append(place.alarm("log_loss", "loss"))
             until(lambda: len(hook.bodies) == 3 and len(mailbox.mails) == 1, "the loss is told by both", 20)
             assert "log_loss changed" in mailbox.mails[0]["subject"]
-            assert alerting.stop()[0] == 0
+            assert alerting.stop() == 0
             assert secret not in alerting.output()
 
             for name, value in place.settings.environment().items():
@@ -130,7 +130,7 @@ def test_told_once_through_kills_and_restarts_except_between_delivery_and_record
                 20,
             )
             assert not any("quiet" in str(body) for body in hook.bodies)
-            assert alerting.stop()[0] == 0
+            assert alerting.stop() == 0
             command.show(model=unique_name)
             shown = capsys.readouterr().out
             assert "ok  hook (json://…) has taken a test message" in shown

@@ -59,7 +59,7 @@ def test_killed_archive_writes_nothing_twice_and_loses_nothing(world: World, del
         return True
 
     until(complete, "everything is archived")
-    assert archive.stop()[0] == 0
+    assert archive.stop() == 0
     with inference_log.connect(world.settings) as log:
         for table in ("predictions", "outcomes"):
             counts = log.execute(f"SELECT count(*), count(DISTINCT prediction_id) FROM {table}").fetchone()

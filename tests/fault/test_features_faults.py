@@ -101,7 +101,7 @@ class Scene:
 
     def wait(self) -> None:
         """Wait until all that was sent is in the store."""
-        wait_until_complete(self.shop, self.end_ms - 1 - LATENESS_SECONDS * 1000, seconds=60)
+        wait_until_complete(self.shop, self.end_ms - 1 - LATENESS_SECONDS * 1000)
 
     def client(self) -> "redis.Redis":
         return redis.Redis.from_url(self.shop.settings.redis_url)

@@ -41,13 +41,13 @@ def test_after_kills_in_mid_stream_the_store_equals_the_undisturbed_one(
             till.send(events[:cut])
             till.beat(events[cut][2] - 1)
             killed_at_ms = events[rng.randrange(cut // 2 + 1)][2] - 1
-            wait_until_complete(shop, killed_at_ms, seconds=90)  # so it is somewhere behind that when it dies
+            wait_until_complete(shop, killed_at_ms)  # so it is somewhere behind that when it dies
             process.kill()
             till.send(events[cut:])
             process.start()
         till.beat(START_MS + ROUNDS * ROUND_MS)
-        wait_until_complete(shop, START_MS + ROUNDS * ROUND_MS - 1, seconds=90)
-        code, seconds = process.stop()
+        wait_until_complete(shop, START_MS + ROUNDS * ROUND_MS - 1)
+        code = process.stop()
     till.close()
     assert stored_hashes(shop) == expected_hashes(shop, till.sent)
-    assert (code, seconds < 10) == (0, True)
+    assert code == 0

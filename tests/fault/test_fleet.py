@@ -23,6 +23,7 @@ from services.runtime.settings import Settings
 from streams import records
 from streams.topics import predictions
 from tests.processes import Process
+from tests.waiting import LIVENESS_SECONDS
 
 Found = TypeVar("Found")
 REQUESTED = 10_000
@@ -75,12 +76,12 @@ class Models:
         consumer.close()
         return found
 
-    def wait_for(self, name: str, count: int, seconds: float = 60) -> list[records.Prediction]:
-        return wait_until(lambda: self.answers(name), lambda found: len(found) >= count, seconds)
+    def wait_for(self, name: str, count: int) -> list[records.Prediction]:
+        return wait_until(lambda: self.answers(name), lambda found: len(found) >= count)
 
 
-def wait_until(look: Callable[[], Found], suits: Callable[[Found], bool], seconds: float = 60) -> Found:
-    deadline = time.monotonic() + seconds
+def wait_until(look: Callable[[], Found], suits: Callable[[Found], bool]) -> Found:
+    deadline = time.monotonic() + LIVENESS_SECONDS
     while not suits(found := look()):
         assert time.monotonic() < deadline, f"the last look found {str(found)[:300]}"
         time.sleep(0.2)
@@ -120,7 +121,7 @@ def slow_estimator() -> Any:
 
 def health(scoring: Process) -> dict[str, Any]:
     try:
-        with urllib.request.urlopen(f"{scoring.url}/health/ready", timeout=5) as answer:
+        with urllib.request.urlopen(f"{scoring.url}/health/ready", timeout=LIVENESS_SECONDS) as answer:
             return dict(json.load(answer))
     except urllib.error.HTTPError as error:
         return dict(json.load(error))
@@ -158,7 +159,7 @@ def test_slow_and_broken_models_hold_up_nobody(
     assert set(state["broken"]) == {broken, invalid}
     assert "unknown setting (did you mean limits?)" in state["broken"][invalid]
     assert "version 99" in state["broken"][broken]
-    with urllib.request.urlopen(f"{scoring.url}/metrics", timeout=5) as page:
+    with urllib.request.urlopen(f"{scoring.url}/metrics", timeout=LIVENESS_SECONDS) as page:
         metrics = page.read().decode()
     assert f'driftline_models_broken{{model="{broken}"}} 1.0' in metrics
     assert f'driftline_models_broken{{model="{fast}"}} 0.0' in metrics
@@ -236,7 +237,7 @@ def large_estimator(seed: int) -> Any:
 
 def metric_values(scoring: Process) -> dict[str, float]:
     """Return the metrics without labels of a process."""
-    with urllib.request.urlopen(f"{scoring.url}/metrics", timeout=5) as page:
+    with urllib.request.urlopen(f"{scoring.url}/metrics", timeout=LIVENESS_SECONDS) as page:
         lines = page.read().decode().splitlines()
     plain = [line.split() for line in lines if line.startswith("driftline_models_") and "{" not in line]
     return {name: float(value) for name, value in plain}

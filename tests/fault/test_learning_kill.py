@@ -80,7 +80,7 @@ def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name
             learning.start()
         wait_for_watermark(local, unique_name, START_MS + (HOURS + 8) * HOUR_MS, learning)
         assert "learning.restored" in learning.output()
-        assert learning.stop()[0] == 0
+        assert learning.stop() == 0
 
     found: dict[int, records.LearnedModel] = {}
     for each in published(local, unique_name):

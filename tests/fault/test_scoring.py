@@ -4,7 +4,6 @@ import concurrent.futures
 import http.client
 import json
 import os
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from streams.codec import RepeatFilter
 from streams.producer import Record
 from streams.topics import DEAD_LETTERS, predictions
 from tests.processes import Process
-from tests.waiting import until
+from tests.waiting import LIVENESS_SECONDS, until
 
 EVENTS = 40_000
 
@@ -54,10 +53,8 @@ class Ledger:
                 self._take(record)
         return len(self.predictions) + len(self.letters)
 
-    def read_until(self, wanted: int, seconds: float = 90) -> None:
-        deadline = time.monotonic() + seconds
-        while self.read() < wanted:
-            assert time.monotonic() < deadline, f"{self.read()} of {wanted} requests are accounted for"
+    def read_until(self, wanted: int) -> None:
+        until(lambda: self.read() >= wanted, f"{wanted} requests are accounted for")
 
     def _take(self, record: Any) -> None:
         if record.topic == DEAD_LETTERS.name:
@@ -122,7 +119,7 @@ def test_scoring_survives_kills_poison_and_swaps_with_an_exact_account(
     installation.announce(installed, second)
     installation.fill(installed, REQUESTS, EVENTS, first=2 * EVENTS)
     ledger.read_until(before + 3 * EVENTS + PARTITIONS * len(poison))
-    code, seconds = stop_with_requests_at_work(scoring)
+    code = stop_with_requests_at_work(scoring)
     ledger.read()
 
     answered, letters = (
@@ -145,7 +142,6 @@ def test_scoring_survives_kills_poison_and_swaps_with_an_exact_account(
     assert answered[f"request-{3 * EVENTS - 1}"].version == second
     assert ledger.asked_over_http == {"r", "at work"}
     assert code == 0
-    assert seconds < 10
 
 
 def poison_records() -> list[Record]:
@@ -159,7 +155,7 @@ def poison_records() -> list[Record]:
     ]
 
 
-def stop_with_requests_at_work(scoring: Process) -> tuple[int, float]:
+def stop_with_requests_at_work(scoring: Process) -> int:
     """Send SIGTERM while a request is half sent: it is answered, and no other is let in."""
     address = scoring.url.removeprefix("http://")
     row = {"request_id": "at work", "event_time": "2026-01-02T00:00:00Z", "user_id": "user-1"}
@@ -171,7 +167,7 @@ def stop_with_requests_at_work(scoring: Process) -> tuple[int, float]:
     assert told(kept_alive, "GET", "/health/ready") == (200, None)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         stopping = pool.submit(scoring.stop)
-        until(lambda: told(kept_alive, "GET", "/health/ready")[0] == 503, "it is no longer ready", 3)
+        until(lambda: told(kept_alive, "GET", "/health/ready")[0] == 503, "it is no longer ready")
         assert told(kept_alive, "GET", "/v2/health/ready") == (503, None)
         assert told(kept_alive, "POST", "/predict") == (503, "close")
         at_work.send(body[10:])
@@ -210,14 +206,14 @@ def assert_rest_answers(scoring: Process) -> None:
     assert "user_id" in answer["error"]
     status, answer = post(scoring, {"model": "nobody", "rows": [row]})
     assert status == 404
-    with urllib.request.urlopen(f"{scoring.url}/metrics", timeout=5) as page:
+    with urllib.request.urlopen(f"{scoring.url}/metrics", timeout=LIVENESS_SECONDS) as page:
         assert b'driftline_model_info{arm="champion"' in page.read()
 
 
 def post(scoring: Process, body: dict[str, Any], path: str = "/predict") -> tuple[int, dict[str, Any]]:
     request = urllib.request.Request(f"{scoring.url}{path}", json.dumps(body).encode())
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=LIVENESS_SECONDS) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

@@ -138,7 +138,7 @@ def archive_all(shop: Shop, log: Path) -> None:
             )
             return all(held[topic][number] >= end for (topic, number), end in ends.items())
 
-        until(complete, "everything is archived", seconds=30)
+        until(complete, "everything is archived")
 
 
 Asked = dict[str, list[Any]]
@@ -391,9 +391,9 @@ def test_skew_command_goes_on_for_ever_and_tells_each_kind_of_defect(till: Till,
     )
     with Process("skew", settings, log=log, command=command, arguments=("--every", "0.2")) as process:
         process.wait_ready()
-        until(lambda: log.read_text().count(summary) > 1, "two rounds", seconds=30)
+        until(lambda: log.read_text().count(summary) > 1, "two rounds")
         metrics = httpx.get(f"{process.url}/metrics").text
-        code, _ = process.stop()
+        code = process.stop()
     assert code == 0
 
     told = log.read_text()

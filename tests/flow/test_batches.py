@@ -17,6 +17,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 
 from streams.codec import RepeatFilter
 from streams.producer import BatchProducer, Record
+from tests.waiting import LIVENESS_SECONDS, until
 
 PARTITIONS = 4
 WORKER = Path(__file__).parent.parent / "workers" / "forward.py"
@@ -75,7 +76,7 @@ def fill(kafka: str, topic: str, count: int) -> None:
     asyncio.run(send())
 
 
-def forwarded(kafka: str, sink: str, wanted: int, seconds: float = 60) -> tuple[dict[int, list[int]], int]:
+def forwarded(kafka: str, sink: str, wanted: int) -> tuple[dict[int, list[int]], int]:
     """Read the sink to its end, once as many distinct records as wanted are there.
 
     Returns the source offsets by partition, in the order in which they came, and the count of repeats.
@@ -85,7 +86,7 @@ def forwarded(kafka: str, sink: str, wanted: int, seconds: float = 60) -> tuple[
     consumer.assign(whole)
     repeats, dropped = RepeatFilter(), 0
     seen: dict[int, list[int]] = {partition: [] for partition in range(PARTITIONS)}
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + LIVENESS_SECONDS
     while sum(map(len, seen.values())) < wanted or any(
         consumer.position(partition) < end for partition, end in consumer.end_offsets(whole).items()
     ):
@@ -121,7 +122,7 @@ def test_kill_in_mid_stream_loses_nothing_and_keeps_the_order(kafka, wires, work
     forwarded(kafka, sink, 8000)
     first.kill()
     workers.start()
-    seen, dropped = forwarded(kafka, sink, 80_000, seconds=90)
+    seen, dropped = forwarded(kafka, sink, 80_000)
     assert_complete(seen, 80_000)
     print(f"account: 80000 in, 80000 out, {dropped} repeats dropped")
 
@@ -134,7 +135,7 @@ def test_workers_that_join_and_leave_share_the_work_and_lose_nothing(kafka, wire
     workers.start(FORWARD_PAUSE_SECONDS="0.1")
     forwarded(kafka, sink, 20_000)
     first.send_signal(signal.SIGTERM)
-    assert first.wait(10) == 0
+    assert first.wait(LIVENESS_SECONDS) == 0
     seen, dropped = forwarded(kafka, sink, 60_000)
     assert_complete(seen, 60_000)
     print(f"account: 60000 in, 60000 out, {dropped} repeats dropped")
@@ -145,11 +146,10 @@ def test_slice_that_fails_is_not_committed_and_comes_again(kafka, wires, workers
     fill(kafka, source, 4000)
     worker = workers.start(FORWARD_FAILURES="3")
     forwarded(kafka, sink, 4000)
-    while workers.log().count("slice.retried") < 3:
-        assert worker.poll() is None
-        time.sleep(0.05)
+    until(lambda: workers.log().count("slice.retried") == 3, "the slice was tried three times again")
+    assert worker.poll() is None
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == 0
+    assert worker.wait(LIVENESS_SECONDS) == 0
     assert committed(kafka, workers.arguments[0]) == 4000
     seen, dropped = forwarded(kafka, sink, 4000)
     assert_complete(seen, 4000)
@@ -160,14 +160,9 @@ def test_stop_is_bounded_and_commits_only_what_is_done(kafka, wires, workers):
     source, _ = wires
     fill(kafka, source, 4000)
     hanging = workers.start(FORWARD_HANG="1")
-    deadline = time.monotonic() + 30
-    while "hanging" not in workers.log():
-        assert time.monotonic() < deadline, workers.log()
-        time.sleep(0.05)
-    began = time.monotonic()
+    until(lambda: "hanging" in workers.log(), "a slice hangs")
     hanging.send_signal(signal.SIGTERM)
-    hanging.wait(10)
-    assert time.monotonic() - began < 10
+    hanging.wait(LIVENESS_SECONDS)
     assert committed(kafka, workers.arguments[0]) == 0
 
 
@@ -177,7 +172,7 @@ def test_stop_after_the_work_has_committed_all_of_it(kafka, wires, workers):
     worker = workers.start()
     forwarded(kafka, sink, 20_000)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == 0
+    assert worker.wait(LIVENESS_SECONDS) == 0
     assert committed(kafka, workers.arguments[0]) == 20_000
 
 
@@ -187,7 +182,7 @@ def test_fetching_waits_while_too_much_is_in_flight(kafka, wires, workers):
     worker = workers.start(DRIFTLINE_IN_FLIGHT_BYTES_MAX=str(1 << 20), FORWARD_PAUSE_SECONDS="0.01")
     forwarded(kafka, sink, 80_000)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == 0
+    assert worker.wait(LIVENESS_SECONDS) == 0
     noted = re.search(r"at most (\d+) bytes", workers.log())
     assert noted
     in_flight = int(noted[1])

@@ -21,6 +21,7 @@ from streams import codec, topics
 from tests.cards import write_cards
 from tests.processes import Process
 from tests.shop import START_MS, read_topic, stamp
+from tests.waiting import LIVENESS_SECONDS
 
 PARTITIONS = 3
 LATENESS_MS = 30_000
@@ -152,7 +153,7 @@ def test_every_kind_of_window_equals_sql_over_the_events_that_count(
 
     async def read(service: str, key: str, asked: Sequence[tuple[str, int]]) -> list[list[Any]]:
         async with OnlineReader.connect(settings, plan.service(service)) as reader:
-            assert await reader.wait_for(END_MS - LATENESS_MS, timeout_seconds=60)
+            assert await reader.wait_for(END_MS - LATENESS_MS, timeout_seconds=LIVENESS_SECONDS)
             served = await reader.read({key: [name for name, _ in asked]}, np.array([at for _, at in asked]))
         return [column.tolist() for column in served.columns.values()]
 

@@ -32,6 +32,7 @@ from tests.shop import (
     stored_hashes,
     wait_until_complete,
 )
+from tests.waiting import LIVENESS_SECONDS
 
 END_MS = START_MS + 3 * 3_600_000
 MINUTE_MS = 60_000
@@ -59,7 +60,7 @@ def till(shop: Shop) -> Iterator[Till]:
 def read(shop: Shop, entities: dict[str, list[Any]], times_ms: Sequence[int]) -> ServedFeatures:
     async def serve() -> ServedFeatures:
         async with OnlineReader.connect(shop.settings, shop.plan.service("everything")) as reader:
-            assert await reader.wait_for(END_MS - 1, timeout_seconds=5)
+            assert await reader.wait_for(END_MS - 1, timeout_seconds=LIVENESS_SECONDS)
             return await reader.read(entities, np.array(times_ms, dtype=np.int64))
 
     return asyncio.run(serve())

@@ -243,5 +243,5 @@ def test_archive_holds_each_record_once_and_answers_sql(running: Running, model:
 
 
 def test_processes_stop_within_ten_seconds(running: Running):
-    assert running.archive.stop()[0] == 0
-    assert running.retraining.stop()[0] == 0
+    assert running.archive.stop() == 0
+    assert running.retraining.stop() == 0

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import psutil
@@ -121,7 +120,8 @@ def test_it_ends_with_its_parent_however_that_ends() -> None:
         left = psutil.Process(parent.pid).children(recursive=True)
         assert left
         os.kill(parent.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in left):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not any(is_alive(each) for each in left), "the loading process has ended")
+
+
+def is_alive(process: psutil.Process) -> bool:
+    return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)

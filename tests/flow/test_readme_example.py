@@ -20,6 +20,7 @@ from bench.scoring_job.installation import JOB
 from services.runtime.settings import ROOT, Settings
 from tests.contract import pages
 from tests.processes import Process
+from tests.waiting import LIVENESS_SECONDS
 
 
 def example() -> tuple[str, list[list[str]]]:
@@ -68,7 +69,7 @@ def run(settings: Settings, folder: Path, command: list[str]) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT), **settings.environment()},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=LIVENESS_SECONDS,
         check=False,
     )
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
@@ -93,6 +94,6 @@ def ask_kafka(settings: Settings, ride: dict[str, object]) -> dict[str, Any]:
 
 def ask_http(scoring: Process, ride: dict[str, object]) -> dict[str, list[dict[str, float]]]:
     body = json.dumps({"model": "tips", "rows": [ride]}).encode()
-    with urllib.request.urlopen(f"{scoring.url}/predict", body, timeout=10) as page:
+    with urllib.request.urlopen(f"{scoring.url}/predict", body, timeout=LIVENESS_SECONDS) as page:
         answer: dict[str, list[dict[str, float]]] = json.load(page)
     return answer

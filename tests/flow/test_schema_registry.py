@@ -21,7 +21,7 @@ from streams import records, topics
 from tests.processes import Process
 from tests.repositories import STORE
 from tests.schema_registry import SchemaRegistry
-from tests.waiting import until
+from tests.waiting import LIVENESS_SECONDS, until
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 EARLIER = NOW - dt.timedelta(hours=6)
@@ -257,7 +257,7 @@ def requests_are_answered_or_dead_letters(world: World) -> None:
 def label(scoring: Process, identity: str, at: dt.datetime) -> None:
     """Send a label over HTTP, where it is plain JSON."""
     body = {"labels": [{"id": identity, "at": at.isoformat(), "y": 2.0}]}
-    answer = httpx.post(f"{scoring.url}/feedback", json=body, timeout=10)
+    answer = httpx.post(f"{scoring.url}/feedback", json=body, timeout=LIVENESS_SECONDS)
     assert answer.status_code == 202, answer.text
 
 
@@ -316,13 +316,13 @@ def nothing_is_done_without_the_registry(
 
 
 def retried(scoring: Process) -> bool:
-    page = httpx.get(f"{scoring.url}/metrics", timeout=5).text
+    page = httpx.get(f"{scoring.url}/metrics", timeout=LIVENESS_SECONDS).text
     lines = [line for line in page.splitlines() if line.startswith("driftline_slice_retries_total{")]
     return any(float(line.rpartition(" ")[2]) > 0 for line in lines)
 
 
 def served(features: Process, service: str) -> Any:
     body = {"feature_service": service, "entities": {"shop": ["mill"]}}
-    answer = httpx.post(f"{features.url}/get-online-features", json=body, timeout=5).json()
+    answer = httpx.post(f"{features.url}/get-online-features", json=body, timeout=LIVENESS_SECONDS).json()
     names = answer["metadata"]["feature_names"]
     return answer["results"][names.index("amount")]["values"][0]

