@@ -3,7 +3,7 @@
 import re
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from kafka import KafkaProducer
@@ -16,7 +16,7 @@ from streams import records, topics
 from tests.processes import Process
 from tests.receivers import HttpReceiver, http_receiver, mail_receiver
 from tests.unit.drift import world
-from tests.waiting import until
+from tests.waiting import LIVENESS_SECONDS, until
 
 
 class Place:
@@ -39,30 +39,45 @@ class Place:
         }
         self.name = name
         self.settings = settings.model_copy(update=changes)
-        self._producer = KafkaProducer(bootstrap_servers=settings.broker, acks="all")
+        self._producer = KafkaProducer(bootstrap_servers=settings.broker, acks="all", linger_ms=500)
+
+    def burst(self, *subjects: str) -> list[str]:
+        """Send alarms in one batch of Kafka, so that they arrive together; return their ids."""
+        sent = [self._send_alarm(subject, "feature") for subject in subjects]
+        for _, future in sent:
+            future.get(LIVENESS_SECONDS)
+        return [alarm_id for alarm_id, _ in sent]
 
     def alarm(self, subject: str, kind: Literal["feature", "loss"] = "feature") -> str:
+        alarm_id, future = self._send_alarm(subject, kind)
+        future.get(LIVENESS_SECONDS)
+        return alarm_id
+
+    def _send_alarm(self, subject: str, kind: Literal["feature", "loss"]) -> tuple[str, Any]:
         now_ms = time.time_ns() // 1_000_000
         alarm = records.DriftAlarm(
             alarm_id=f"{self.name}-{kind}-{subject}", model=self.name, version=1, kind=kind, subject=subject,
             value=2.0, threshold=1.0, detected_at_ms=now_ms - 1000, since_ms=now_ms - 5000,
             message=f"{subject} changed",
         )  # fmt: skip
-        self.send(topics.DRIFT.name, alarm)
-        return alarm.alarm_id
+        return alarm.alarm_id, self._send(topics.DRIFT.name, alarm)
 
     def report(self, *standing: str) -> None:
         now_ms = time.time_ns() // 1_000_000
-        self.send(
+        future = self._send(
             topics.DRIFT.name,
             records.DriftReport(
                 report_id=f"{self.name}-{now_ms}", model=self.name, version=1, window_start_ms=now_ms - 1000,
                 window_end_ms=now_ms, predictions=1, labels=1, alarms_standing=list(standing),
             ),
         )  # fmt: skip
+        future.get(LIVENESS_SECONDS)
 
     def send(self, topic: str, record: records.DriftRecord | records.RetrainingRecord) -> None:
-        self._producer.send(topic, key=self.name.encode(), value=records.encode(record)).get(10)
+        self._send(topic, record).get(LIVENESS_SECONDS)
+
+    def _send(self, topic: str, record: records.DriftRecord | records.RetrainingRecord) -> Any:
+        return self._producer.send(topic, key=self.name.encode(), value=records.encode(record))
 
 
 @pytest.fixture
@@ -90,19 +105,19 @@ def test_told_once_through_kills_and_restarts_except_between_delivery_and_record
                 return 200
 
             hook.answer = kill_before_the_answer
-            stands = [place.alarm(f"f{number}") for number in range(12)]
-            until(lambda: not alerting.alive, "the process is killed", 20)
+            stands = place.burst(*(f"f{number}" for number in range(12)))
+            until(lambda: not alerting.alive, "the process is killed")
             assert len(hook.bodies) == 1
 
             hook.answer = lambda _: 200
             alerting.start()
-            until(lambda: len(hook.bodies) == 2, "it is told again", 30)
+            until(lambda: len(hook.bodies) == 2, "it is told again")
             assert "12 alerts" in titles(hook)[1], "a burst is one message"
             assert titles(hook)[0].split(": ")[1:] == titles(hook)[1].split(": ")[1:]
             alerting.wait_ready()
 
             stands.append(place.alarm("log_loss", "loss"))
-            until(lambda: len(hook.bodies) == 3 and len(mailbox.mails) == 1, "the loss is told by both", 20)
+            until(lambda: len(hook.bodies) == 3 and len(mailbox.mails) == 1, "the loss is told by both")
             assert "log_loss changed" in mailbox.mails[0]["subject"]
             assert alerting.stop() == 0
             assert secret not in alerting.output()
@@ -115,19 +130,17 @@ def test_told_once_through_kills_and_restarts_except_between_delivery_and_record
             alerting.start()
             quiet = place.alarm("quiet")
             loud = place.alarm("loud")
-            until(lambda: len(hook.bodies) > told, "the other alarm is told", 30)
+            until(lambda: len(hook.bodies) > told, "the other alarm is told")
             assert "loud changed" in titles(hook)[-1]
             place.report(quiet, loud)
             until(
                 lambda: len(hook.bodies) == told + 2 and len(mailbox.mails) == 2,
                 "all are told as resolved",
-                20,
             )
             assert titles(hook)[-1].startswith(f"[resolved] {unique_name}: 13 alerts")
             until(
                 lambda: len(list((tmp_path / "reports" / unique_name).glob("*.html"))) == 1,
                 "the report is written",
-                20,
             )
             assert not any("quiet" in str(body) for body in hook.bodies)
             assert alerting.stop() == 0
