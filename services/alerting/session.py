@@ -21,6 +21,7 @@ from services.runtime import kafka_consumers, metrics
 from services.runtime.declaration import HOUR_MS, ModelDeclaration
 from services.runtime.kafka_outbox import Outbox
 from services.runtime.settings import Settings
+from services.runtime.times import now_ms
 from services.runtime.topic_creation import ensure_topics
 from streams import records, topics
 from streams.producer import Record
@@ -106,7 +107,8 @@ class Session:
         """Read what was told and what happened, to the present end; nobody is told before that is known."""
         self._consumer.assign([LEDGER])
         self._consumer.seek_to_beginning(LEDGER)
-        kafka_consumers.read_to_end(self._consumer, [LEDGER], self._take)
+        for each in kafka_consumers.read_to_end(self._consumer, [LEDGER]):
+            self._take(each)
         self._knows_ledger = True
         position = self._consumer.position(LEDGER)
         places = [LEDGER, MODELS, *NEWS]
@@ -115,7 +117,8 @@ class Session:
         self._consumer.seek_to_beginning(MODELS)
         for place, offset in self._starts().items():
             self._consumer.seek(place, offset)
-        kafka_consumers.read_to_end(self._consumer, places, self._take)
+        for each in kafka_consumers.read_to_end(self._consumer, places):
+            self._take(each)
 
     def step(self) -> None:
         """Take what came, keep what was told, send what is due."""
@@ -123,7 +126,7 @@ class Session:
             for each in batch:
                 self._take(each)
         self._keep_finished()
-        for delivery in self._board.due(_now_ms()):
+        for delivery in self._board.due(now_ms()):
             self._on_the_way += 1
             threading.Thread(target=self._send, args=(delivery,), daemon=True).start()
         if time.monotonic() - self._tidied_seconds >= TIDY_SECONDS:
@@ -142,7 +145,7 @@ class Session:
         """Return where the records begin that are young enough to be told."""
         if math.isinf(self._age_ms_max):
             return dict(self._consumer.beginning_offsets(list(NEWS)))
-        since_ms = max(0, _now_ms() - round(self._age_ms_max))
+        since_ms = max(0, now_ms() - round(self._age_ms_max))
         found = self._consumer.offsets_for_times(dict.fromkeys(NEWS, since_ms))
         ends = self._consumer.end_offsets(list(NEWS))
         return {place: found[place].offset if found.get(place) else ends[place] for place in NEWS}
@@ -172,7 +175,7 @@ class Session:
             return
         record = _decode_drift(each.value)
         if isinstance(record, records.DriftAlarm):
-            self._board.take_alert(alerts.of_alarm(record, each.timestamp), _now_ms())
+            self._board.take_alert(alerts.of_alarm(record, each.timestamp), now_ms())
             return
         if isinstance(record, records.DriftReport) and record.alarms_standing is not None:
             self._board.take_standing(record.model, record.window_end_ms, record.alarms_standing)
@@ -182,14 +185,14 @@ class Session:
     def _take_retraining(self, each: Any) -> None:
         if each.value is not None:
             alert = alerts.of_retraining(_decode_retraining(each.value), each.timestamp)
-            self._board.take_alert(alert, _now_ms())
+            self._board.take_alert(alert, now_ms())
 
     def _take_change(self, each: Any) -> None:
         if each.value is None:
             return
         change = _decode_change(each.value)
         if alert := alerts.of_rollback(self._champions.get(change.model), change, each.timestamp):
-            self._board.take_alert(alert, _now_ms())
+            self._board.take_alert(alert, now_ms())
         self._champions[change.model] = alerts.champion_of(change)
 
     # -- what goes out ---------------------------------------------------------------------------
@@ -219,17 +222,17 @@ class Session:
                 break
             self._on_the_way -= 1
             settle = self._board.delivered if taken else self._board.failed
-            told += settle(delivery, _now_ms())
+            told += settle(delivery, now_ms())
             _observe(delivery, taken=taken)
         self._write([(notification_log.key_of(each), records.encode(each), []) for each in told])
 
     def _tidy(self) -> None:
         """Let go of what is over, on the topic as well."""
-        now_ms = _now_ms()
-        gone = [notification_log.notified_key(*key) for key in self._board.forgotten(now_ms)]
-        gone += [notification_log.silence_key(silence_id) for silence_id in self._board.expired(now_ms)]
+        at_ms = now_ms()
+        gone = [notification_log.notified_key(*key) for key in self._board.forgotten(at_ms)]
+        gone += [notification_log.silence_key(silence_id) for silence_id in self._board.expired(at_ms)]
         self._write([(key, None, []) for key in gone])
-        metrics.ALERTS_SILENCED.set(self._board.silenced(now_ms))
+        metrics.ALERTS_SILENCED.set(self._board.silenced(at_ms))
         metrics.ALERTS_STALE.set(self._board.stale_total)
         for model in self._models:
             metrics.ALERTS_STANDING.labels(model).set(self._board.standing(model))
@@ -250,7 +253,3 @@ def _observe(delivery: Delivery, *, taken: bool) -> None:
             alerts=len(delivery.said),
             hint="driftline alerts test tells why",
         )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -29,7 +29,8 @@ class Control:
 
     def catch_up(self) -> None:
         """Read both topics to their present end."""
-        read_to_end(self._consumer, self._places, self._take)
+        for message in read_to_end(self._consumer, self._places):
+            self._take(message)
 
     def _take(self, message: Any) -> None:
         if message.value is None:

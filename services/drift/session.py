@@ -130,21 +130,13 @@ class Session:
         batch: list[Record] = []
         for each, outputs in steps:
             for request in outputs.requests:
-                ends = self._ends(each.outcomes_topic)
+                ends = kafka_consumers.end_offsets(self._data, each.outcomes_topic)
                 complete = msgspec.structs.replace(
                     request, offsets=request.offsets | {each.outcomes_topic: ends}
                 )
                 batch.append(each.about(complete))
                 _log.info("drift.retraining_requested", model=each.name, reason=request.reason)
         self._outbox.write({(topics.RETRAINING.name, 0): batch})
-
-    def _ends(self, topic: str) -> list[int]:
-        places = [
-            TopicPartition(topic, number)
-            for number in range(prediction_source.partitions_of(self._data, topic))
-        ]
-        ends = self._data.end_offsets(places)
-        return [ends[place] for place in places]
 
     def _keep(self, each: ServedModel) -> None:
         started_seconds = time.monotonic()

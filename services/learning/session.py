@@ -212,12 +212,9 @@ class Announcer:
     def _follow(self) -> None:
         """Read what has been written since; what is not our own counts, also where ours came behind it."""
         values: dict[str, list[bytes]] = {}
-
-        def take(message: Any) -> None:
+        for message in kafka_consumers.read_to_end(self._consumer, [self._place]):
             if message.key is not None and message.value is not None:
                 values.setdefault(message.key.decode(errors="replace"), []).append(message.value)
-
-        kafka_consumers.read_to_end(self._consumer, [self._place], take)
         for model, found in values.items():
             self._take(model, [value for value in found if value not in self._written] or found)
         self._written = set()

@@ -16,7 +16,7 @@ from prometheus_client import Gauge
 
 from services.runtime import watermarks
 from services.runtime.declaration import ModelDeclaration
-from services.runtime.process_loop import MissingTopicError
+from services.runtime.kafka_consumers import partition_count
 from streams import codec, records, topics
 from streams.inputs import PREDICTION, Inputs, PartitionKey
 from streams.producer import Record
@@ -142,18 +142,10 @@ class WatermarkPublisher:
         self._gauge.labels(self._model).set(watermark_ms / 1000)
 
 
-def partitions_of(consumer: KafkaConsumer, topic: str) -> int:
-    """Return how many partitions a topic has; raise `MissingTopicError` while the broker knows of none."""
-    found = consumer.partitions_for_topic(topic)
-    if not found:
-        raise MissingTopicError(f"waiting for the topic {topic}")
-    return len(found)
-
-
 def input_partitions(consumer: KafkaConsumer, declarations: Mapping[str, ModelDeclaration]) -> dict[str, int]:
     """Return the partitions of each input topic of these models, by name."""
     return {
-        topic: partitions_of(consumer, topic)
+        topic: partition_count(consumer, topic)
         for declaration in declarations.values()
         for topic in (topics.predictions(declaration.name), declaration.label.topic)
     }

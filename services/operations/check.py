@@ -4,20 +4,29 @@ import contextlib
 import difflib
 import logging
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated
 from urllib.parse import urlsplit
 
+import httpx
 from cyclopts import Parameter
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
 from pydantic import ValidationError
+from redis import RedisError
 
 from services.alerting import destinations
 from services.alerting.destinations import DestinationsError
+from services.feature_store import repository
+from services.feature_store.plan import PlanError, View
+from services.operations import schema_checks
+from services.runtime import redis_clients
+from services.runtime.command_output import fail, ok
 from services.runtime.declaration import DeclarationError, ModelDeclaration
 from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
 from streams import topics
+from streams.schemas import RegistryAwayError
 
 ANSWER_SECONDS_MAX = 5
 """A server on the same network answers within milliseconds; past this it is down or the address is wrong."""
@@ -40,23 +49,23 @@ def check(*, connect: Annotated[bool, Parameter(negative="")] = False) -> None:
         connect: Ask Kafka, Redis and MLflow as well whether they answer.
     """
     if unknown := unknown_settings(os.environ):
-        _fail(unknown)
+        fail(*unknown)
     try:
         settings = Settings()
         declarations = load_all(settings.models)
         told = alert_summaries(settings, declarations)
     except ValidationError as error:
-        _fail(invalid_settings(error))
+        fail(*invalid_settings(error))
     except (DeclarationError, DestinationsError) as error:
-        _fail(str(error).splitlines())
+        fail(*str(error).splitlines())
     for declaration in declarations.values():
-        _ok(summary(declaration))
+        ok(summary(declaration))
     for line in told:
-        _ok(line)
+        ok(line)
     if faults := schema_faults(settings, declarations, connect=connect):
-        _fail(faults)
+        fail(*faults)
     if connect and (faults := unreachable_servers(settings)):
-        _fail(faults)
+        fail(*faults)
 
 
 def unknown_settings(environment: Mapping[str, str]) -> list[str]:
@@ -100,11 +109,6 @@ def schema_faults(
     settings: Settings, declarations: Mapping[str, ModelDeclaration], *, connect: bool
 ) -> list[str]:
     """Tell whether a registry is missing; if it is connected, which schemas do not fit what is declared."""
-    from services.feature_store import repository
-    from services.feature_store.plan import PlanError, View
-    from services.operations import schema_checks
-    from streams.schemas import RegistryAwayError
-
     views: tuple[View, ...] = ()
     with contextlib.suppress(PlanError):  # not applied yet: setup looks at them
         views = tuple(repository.load(settings).views) if connect else ()
@@ -118,7 +122,7 @@ def schema_faults(
     except (DeclarationError, RegistryAwayError) as error:
         return [str(error)]
     for line in well:
-        _ok(line)
+        ok(line)
     return faults
 
 
@@ -132,16 +136,13 @@ def unreachable_servers(settings: Settings) -> list[str]:
     )
     for name, ask in probes:
         try:
-            _ok(f"{name} answers at {ask(settings)}")
+            ok(f"{name} answers at {ask(settings)}")
         except UnreachableError as error:
             faults.append(f"{name} {error}")
     return faults
 
 
 def _ask_kafka(settings: Settings) -> str:
-    from kafka import KafkaAdminClient
-    from kafka.errors import KafkaError
-
     logging.getLogger("kafka").setLevel(
         logging.CRITICAL
     )  # it warns of each attempt; we say it once, with a hint
@@ -162,10 +163,6 @@ def _ask_kafka(settings: Settings) -> str:
 
 
 def _ask_redis(settings: Settings) -> str:
-    from redis import RedisError
-
-    from services.runtime import redis_clients
-
     place = _without_user(settings.redis_url)
     try:
         with redis_clients.connect_blocking(
@@ -178,8 +175,6 @@ def _ask_redis(settings: Settings) -> str:
 
 
 def _ask_mlflow(settings: Settings) -> str:
-    import httpx
-
     place = _without_user(settings.mlflow_uri)
     try:
         httpx.get(f"{settings.mlflow_uri.rstrip('/')}/health", timeout=ANSWER_SECONDS_MAX).raise_for_status()
@@ -207,13 +202,3 @@ def _variable(location: Sequence[int | str]) -> str:
 def _suggestion(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name.upper(), known, n=1)
     return f" (did you mean {near[0]}?)" if near else "; docs/settings.md lists them all"
-
-
-def _ok(line: str) -> None:
-    print(f"ok  {line}")  # noqa: T201  # the answer of a command
-
-
-def _fail(faults: Sequence[str]) -> NoReturn:
-    for fault in faults:
-        print(fault, file=sys.stderr)  # noqa: T201  # the answer of a command
-    raise SystemExit(1)

@@ -6,8 +6,15 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from services.runtime import times
+from services.monitoring.reports import evidently_snapshot, html_page, topic_reader
+from services.monitoring.reports.history import NoWindowError
+from services.monitoring.reports.topic_reader import ReportsError
+from services.runtime import declaration_file, times
+from services.runtime.command_output import fail, failing_on, ok
+from services.runtime.declaration import DeclarationError
 from services.runtime.settings import Settings
+
+COMMAND = "driftline drift report"
 
 
 def report(
@@ -27,23 +34,12 @@ def report(
         format: html, json, or evidently: a snapshot that Evidently 0.7 loads.
         out: The file; default: standard output.
     """
-    from kafka.errors import KafkaError
-
-    from services.monitoring.reports import evidently_snapshot, html_page, topic_reader
-    from services.monitoring.reports.history import NoWindowError
-    from services.runtime import declaration_file
-    from services.runtime.declaration import DeclarationError
-
     if window is not None and latest:
-        sys.exit("driftline drift report: give either --window or --latest")
+        fail(f"{COMMAND}: give either --window or --latest")
     settings = Settings()
-    try:
+    with failing_on(COMMAND, DeclarationError, NoWindowError, ReportsError, ValueError, about=model):
         declared = declaration_file.load_all(settings.models).get(model)
         found = topic_reader.read(settings, model).window(None if window is None else times.time_ms(window))
-    except (DeclarationError, NoWindowError, topic_reader.ReportsError, ValueError) as error:
-        sys.exit(f"driftline drift report: {model}: {error}")
-    except KafkaError as error:
-        sys.exit(f"driftline drift report: Kafka: {error}: try 'driftline check --connect'")
     if format == "html":
         text = html_page.as_html(found, declared)
     else:
@@ -52,4 +48,4 @@ def report(
         sys.stdout.write(text)
     else:
         out.write_text(text, encoding="utf-8")
-        print(f"ok  {out}")  # noqa: T201  # the command's answer
+        ok(str(out))

@@ -1,15 +1,21 @@
 """``driftline setup``: everything that must stand before the processes start. Safe to repeat."""
 
 import datetime as dt
-import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
+from kafka.errors import KafkaError
 
+from services.feature_store import repository
+from services.feature_store.plan import FeaturePlan, PlanError
+from services.model_registry import signing
+from services.operations import schema_checks
+from services.runtime.command_output import fail, ok
+from services.runtime.declaration import DeclarationError
+from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
-
-if TYPE_CHECKING:
-    from services.feature_store.plan import FeaturePlan
+from services.runtime.topic_creation import TopicsError, ensure_topics
+from streams.schemas import RegistryAwayError
 
 
 def setup(*, registry_only: Annotated[bool, Parameter(negative="")] = False) -> None:
@@ -19,45 +25,30 @@ def setup(*, registry_only: Annotated[bool, Parameter(negative="")] = False) -> 
         registry_only: Only apply the repository. The registry is a file in the home folder, so a machine
             with a home folder of its own needs this before its processes start.
     """
-    from kafka.errors import KafkaError
-
-    from services.feature_store import repository
-    from services.feature_store.plan import PlanError
-    from services.model_registry import signing
-    from services.runtime.declaration import DeclarationError
-    from services.runtime.topic_creation import TopicsError
-    from streams.schemas import RegistryAwayError
-
     settings = Settings()
     try:
         plan = repository.apply(settings)
-        _say(f"applied {len(plan.views)} feature views to {settings.home.resolve()}")
+        ok(f"applied {len(plan.views)} feature views to {settings.home.resolve()}")
         if not registry_only:
             _make_key(settings)
             _make_topics(settings, plan)
             _register_schemas(settings, plan)
             _materialize(settings)
     except KafkaError as error:
-        sys.exit(f"Kafka at {settings.broker}: {error}: try 'driftline check --connect'")
+        fail(f"Kafka at {settings.broker}: {error}: try 'driftline check --connect'")
     except (DeclarationError, PlanError, RegistryAwayError, TopicsError, signing.SigningError) as error:
-        sys.exit(str(error))
+        fail(str(error))
 
 
-def _make_topics(settings: Settings, plan: "FeaturePlan") -> None:
-    from services.runtime.declaration_file import load_all
-    from services.runtime.topic_creation import ensure_topics
-
+def _make_topics(settings: Settings, plan: FeaturePlan) -> None:
     declarations = load_all(settings.models)
     internal = [view.name for view in plan.views if view.is_repartitioned]
     ensure_topics(settings, declarations, applications=list(plan.by_topic()), views=internal)
-    _say(f"topics of {', '.join(declarations)} are there")
+    ok(f"topics of {', '.join(declarations)} are there")
 
 
-def _register_schemas(settings: Settings, plan: "FeaturePlan") -> None:
+def _register_schemas(settings: Settings, plan: FeaturePlan) -> None:
     """Register what is declared of topics that have no schema yet; say where others do not fit, and end."""
-    from services.operations import schema_checks
-    from services.runtime.declaration_file import load_all
-
     sources = [view.source for view in plan.views if view.source is not None]
     readers = schema_checks.readings(load_all(settings.models), sources)
     registry = schema_checks.needed_by(settings, readers)
@@ -65,31 +56,23 @@ def _register_schemas(settings: Settings, plan: "FeaturePlan") -> None:
         return
     well, faults = schema_checks.ensure(registry, readers, register=True)
     for line in well:
-        _say(line)
+        ok(line)
     if faults:
-        sys.exit("\n".join(faults))
+        fail(*faults)
 
 
 def _make_key(settings: Settings) -> None:
-    from services.model_registry import signing
-
     if signing.are_provided(settings):
-        _say("versions are signed with keys that are provided")
+        ok("versions are signed with keys that are provided")
     else:
-        _say(f"versions are signed with the key {signing.ensure_key(settings)}")
+        ok(f"versions are signed with the key {signing.ensure_key(settings)}")
 
 
 def _materialize(settings: Settings) -> None:
     """Let Feast write its batch views, if the files that they come from have been put there."""
-    from services.feature_store import repository
-
     folder = settings.home.resolve() / "batch"
     if any(folder.glob("*.parquet")):
         repository.materialize(settings, dt.datetime.now(dt.UTC))
-        _say("materialised the batch views")
+        ok("materialised the batch views")
     else:
-        _say(f"found no files in {folder}: features of batch views will be missing")
-
-
-def _say(line: str) -> None:
-    print(f"ok  {line}")  # noqa: T201  # the answer of a command
+        ok(f"found no files in {folder}: features of batch views will be missing")

@@ -1,8 +1,9 @@
-"""Kafka for those who keep their own offsets: consumers without a group, and bounded reads to the end."""
+"""Consumers that keep their own offsets, without a consumer group, and reads of a topic to its end."""
 
+import contextlib
 import importlib.util
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
@@ -12,15 +13,22 @@ from kafka.errors import KafkaTimeoutError
 from services.runtime.settings import Settings
 
 POLL_RECORDS_MAX = 10_000
-"""One slice: a quarter of a second of work, which bounds how late the watermark is published."""
+"""Maximum records per slice: 0.25 s of work, which bounds how late the watermark is published."""
 PARTITION_BYTES_MAX = 4 << 20
 FETCH_BYTES_MIN, FETCH_WAIT_MS_MAX = 32 << 10, 20
-"""A slice costs about 2 ms whatever it holds: waiting 20 ms for more of it halves the CPU in a replay."""
-READ_SECONDS_MAX = 60.0
+"""A slice costs about 2 ms whatever its size: waiting 20 ms for more halves the CPU time of a replay."""
+POLL_MS = 200
+SILENCE_SECONDS_MAX = 60.0
+"""A broker that sends nothing for this long before the end of a partition is considered down."""
+CLOSE_MS = 1000
+
+
+class MissingTopicError(RuntimeError):
+    """The broker does not know a topic. The message names it."""
 
 
 def connect(settings: Settings, name: str, **options: Any) -> KafkaConsumer:
-    """Make a consumer that commits nothing by itself; by default its partitions are assigned by hand."""
+    """Return a consumer that commits nothing by itself; by default its partitions are assigned by hand."""
     return KafkaConsumer(
         **settings.kafka_options(),
         **({"group_id": None} | options),
@@ -32,7 +40,7 @@ def connect(settings: Settings, name: str, **options: Any) -> KafkaConsumer:
         max_partition_fetch_bytes=PARTITION_BYTES_MAX,
         fetch_min_bytes=FETCH_BYTES_MIN,
         fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
-        # Without the C extension a checksum costs 0.1 us a byte, several times all other work.
+        # Without the C extension a checksum costs 0.1 us per byte, several times all other work.
         check_crcs=importlib.util.find_spec("crc32c") is not None,
         metrics_enabled=False,
         metadata_max_age_ms=30_000,
@@ -42,7 +50,7 @@ def connect(settings: Settings, name: str, **options: Any) -> KafkaConsumer:
 
 
 def connect_member(settings: Settings, name: str, group: str) -> KafkaConsumer:
-    """Make a member of a group, which shares the partitions of what it subscribes to."""
+    """Return a member of a consumer group, which shares the partitions of its topics with the others."""
     return connect(
         settings,
         name,
@@ -53,46 +61,104 @@ def connect_member(settings: Settings, name: str, group: str) -> KafkaConsumer:
     )
 
 
-def read_to_end(
-    consumer: KafkaConsumer, places: Sequence[TopicPartition], take: Callable[[Any], None]
-) -> None:
-    """Hand over everything that was written before this call, from the consumer's position on."""
-    ends = consumer.end_offsets(list(places))
-    deadline = time.monotonic() + READ_SECONDS_MAX
-    while any(consumer.position(place) < end for place, end in ends.items()):
-        for message in _messages(consumer.poll(timeout_ms=200)):
-            take(message)
-        if time.monotonic() > deadline:
-            raise KafkaTimeoutError(f"the end of {places[0].topic} was not reached in {READ_SECONDS_MAX:g} s")
+def partition_count(consumer: KafkaConsumer, topic: str) -> int:
+    """Return the number of partitions of a topic; raise `MissingTopicError` while the broker knows none."""
+    found = consumer.partitions_for_topic(topic)
+    if not found:
+        raise MissingTopicError(f"there is no topic {topic}: run 'driftline setup'")
+    return len(found)
+
+
+def end_offsets(consumer: KafkaConsumer, topic: str) -> list[int]:
+    """Return the end offset of each partition of a topic; raise `MissingTopicError` if it does not exist."""
+    partitions = [TopicPartition(topic, number) for number in range(partition_count(consumer, topic))]
+    ends = consumer.end_offsets(partitions)
+    return [ends[partition] for partition in partitions]
+
+
+def read_topic(settings: Settings, name: str, topic: str, start: int = 0) -> Iterator[Any]:
+    """Yield the records of a topic with one partition, up to its end at the time of the call.
+
+    Args:
+        settings: The broker.
+        name: Of the client, as the broker logs it: ``driftline-<name>``.
+        topic: Its name.
+        start: First offset; where retention or compaction has deleted it, the first one that is left.
+
+    Raises:
+        MissingTopicError: The topic does not exist.
+        KafkaError: The broker cannot be reached, or sent nothing for `SILENCE_SECONDS_MAX`.
+    """
+    consumer = connect(settings, name)
+    with contextlib.closing(consumer):
+        if partition_count(consumer, topic) > 1:
+            raise ValueError(f"{topic} has more than one partition")
+        partition = TopicPartition(topic, 0)
+        consumer.assign([partition])
+        consumer.seek(partition, max(start, consumer.beginning_offsets([partition])[partition]))
+        yield from read_to_end(consumer, [partition])
+
+
+def read_to_end(consumer: KafkaConsumer, partitions: Sequence[TopicPartition]) -> Iterator[Any]:
+    """Yield all records from the consumer's positions up to the ends at the time of the call.
+
+    Records that are fetched together with the last ones follow, so that none is skipped when the consumer
+    reads on. Offsets that hold no record (compaction, transactions) are passed over: positions decide.
+
+    Raises:
+        KafkaTimeoutError: The broker sent nothing for `SILENCE_SECONDS_MAX`.
+    """
+    ends = consumer.end_offsets(list(partitions))
+    silent_since = time.monotonic()
+    while lacking := _positions_before(consumer, ends):
+        polled = [record for batch in consumer.poll(timeout_ms=POLL_MS).values() for record in batch]
+        if polled:
+            yield from polled
+            silent_since = time.monotonic()
+        elif time.monotonic() - silent_since > SILENCE_SECONDS_MAX:
+            raise KafkaTimeoutError(_silence(lacking, ends))
+
+
+def _positions_before(
+    consumer: KafkaConsumer, ends: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    """Return the positions that have not reached their end."""
+    positions = {partition: consumer.position(partition) for partition in ends}
+    return {partition: position for partition, position in positions.items() if position < ends[partition]}
+
+
+def _silence(lacking: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> str:
+    partition, position = next(iter(lacking.items()))
+    return (
+        f"{partition.topic}, partition {partition.partition}: no record arrived for "
+        f"{SILENCE_SECONDS_MAX:g} s at offset {position}, before the end at {ends[partition]}: "
+        "check whether the broker is up and the partition has a leader"
+    )
 
 
 def latest_values(
-    consumer: KafkaConsumer, place: TopicPartition, keys: Sequence[bytes]
+    consumer: KafkaConsumer, partition: TopicPartition, keys: Sequence[bytes]
 ) -> dict[bytes, tuple[int, bytes]]:
-    """Return offset and value of the last record of each key of a partition, reading from the back."""
-    consumer.assign([place])
-    begin = consumer.beginning_offsets([place])[place]
-    end = consumer.end_offsets([place])[place]
+    """Return offset and value of the last record of each key of a partition, reading from its end."""
+    consumer.assign([partition])
+    begin = consumer.beginning_offsets([partition])[partition]
+    end = consumer.end_offsets([partition])[partition]
     found: dict[bytes, tuple[int, bytes]] = {}
     records_read = 4 * len(keys)
     while True:
         start = max(begin, end - records_read)
-        consumer.seek(place, start)
-        read_to_end(consumer, [place], lambda message: _remember(found, message))
+        consumer.seek(partition, start)
+        for record in read_to_end(consumer, [partition]):
+            _remember(found, record)
         if start == begin or found.keys() >= set(keys):
             return {key: found[key] for key in keys if key in found}
         records_read *= 4
 
 
-def _remember(found: dict[bytes, tuple[int, bytes]], message: Any) -> None:
-    if message.key is None:
+def _remember(found: dict[bytes, tuple[int, bytes]], record: Any) -> None:
+    if record.key is None:
         return
-    if message.value is None:
-        found.pop(message.key, None)
+    if record.value is None:
+        found.pop(record.key, None)
     else:
-        found[message.key] = (message.offset, message.value)
-
-
-def _messages(polled: dict[TopicPartition, list[Any]]) -> Iterator[Any]:
-    for batch in polled.values():
-        yield from batch
+        found[record.key] = (record.offset, record.value)

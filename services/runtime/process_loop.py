@@ -11,6 +11,7 @@ import structlog
 from kafka.errors import KafkaError
 
 from services.runtime import logs
+from services.runtime.kafka_consumers import MissingTopicError
 from services.runtime.kafka_outbox import StoppedError
 from services.runtime.settings import Settings
 from services.runtime.web import server
@@ -25,10 +26,6 @@ RETRY_SECONDS = 0.5
 
 REGISTRY_RETRY_SECONDS = 5.0
 """Each time the session begins again from its snapshot."""
-
-
-class MissingTopicError(RuntimeError):
-    """The broker does not tell of a topic yet."""
 
 
 class Session(Protocol):

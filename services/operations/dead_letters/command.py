@@ -1,18 +1,22 @@
 """``driftline dead-letters list`` and ``driftline dead-letters replay``."""
 
 import asyncio
-import sys
-import time
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+import msgspec
 from cyclopts import Parameter
 
+from services.operations.dead_letters import letters
+from services.operations.dead_letters import replay as replaying
+from services.operations.dead_letters.letters import Filter, Progress, Summary
+from services.operations.dead_letters.topic_reader import LETTERS, LettersError, offset_at, read, reader
+from services.runtime.command_output import failing_on, ok, say
 from services.runtime.settings import Settings
+from services.runtime.times import now_ms
+from streams import records
 
-if TYPE_CHECKING:
-    from services.operations.dead_letters.letters import Filter, Progress, Summary
-
+COMMAND = "driftline dead-letters"
 ROWS_MAX = 100
 _Result = TypeVar("_Result")
 
@@ -34,17 +38,13 @@ def show(
         limit: Show at most so many; all are counted.
         json: Answer with one JSON document.
     """
-    import msgspec
-
-    from services.operations.dead_letters import letters
-
     chosen = _filter(service, topic, since)
     summary, progress = _run(_read(Settings(), chosen, limit))
     rows = summary.rows(progress)
     if json:
-        print(msgspec.json.encode(letters.document(rows, summary.reasons)).decode())  # noqa: T201  # the answer
+        say(msgspec.json.encode(letters.document(rows, summary.reasons)).decode())
     else:
-        print("\n".join(letters.lines(rows, summary.reasons)))  # noqa: T201  # as above
+        say(*letters.lines(rows, summary.reasons))
 
 
 def replay(
@@ -70,24 +70,18 @@ def replay(
         again: Also those that came back three times.
         dry_run: Only say what would be written.
     """
-    from services.operations.dead_letters.replay import replay as run
-
     chosen = _filter(service, topic, since)
-    account = _run(run(Settings(), chosen, records_max=limit, again=again, dry=dry_run))
+    account = _run(replaying.replay(Settings(), chosen, records_max=limit, again=again, dry=dry_run))
     verb = "would be written" if dry_run else "written"
     for place, number in sorted(account.replayed.items()):
-        print(f"ok  {number} {verb} to {place}")  # noqa: T201  # the command's answer
+        ok(f"{number} {verb} to {place}")
     for reason, number in sorted(account.left.items()):
-        print(f"    {number} left: {reason}")  # noqa: T201  # as above
-    print(f"{account.replayed.total()} {verb}, {account.left.total()} left")  # noqa: T201  # as above
+        say(f"    {number} left: {reason}")
+    say(f"{account.replayed.total()} {verb}, {account.left.total()} left")
 
 
-async def _read(settings: Settings, chosen: "Filter", rows_max: int) -> "tuple[Summary, Progress]":
+async def _read(settings: Settings, chosen: Filter, rows_max: int) -> tuple[Summary, Progress]:
     """Read the letters to their present end; the marks of their replays follow them."""
-    from services.operations.dead_letters.letters import Progress, Summary
-    from services.operations.dead_letters.topic_reader import LETTERS, offset_at, read, reader
-    from streams import records
-
     summary, progress = Summary(rows_max), Progress()
     decode = records.decoder_of(records.DeadLetter).decode
     async with reader(settings) as consumer:
@@ -101,24 +95,12 @@ async def _read(settings: Settings, chosen: "Filter", rows_max: int) -> "tuple[S
     return summary, progress
 
 
-def _filter(service: str | None, topic: str | None, since: str | None) -> "Filter":
-    from services.operations.dead_letters import letters
-
-    try:
-        since_ms = None if since is None else letters.since_ms(since, time.time_ns() // 1_000_000)
-    except ValueError as error:
-        sys.exit(f"driftline dead-letters: --since: {error}")
-    return letters.Filter(service, topic, since_ms)
+def _filter(service: str | None, topic: str | None, since: str | None) -> Filter:
+    with failing_on(COMMAND, ValueError, about="--since"):
+        since_ms = None if since is None else letters.since_ms(since, now_ms())
+        return letters.Filter(service, topic, since_ms)
 
 
 def _run(work: Coroutine[Any, Any, _Result]) -> _Result:
-    from aiokafka.errors import KafkaError
-
-    from services.operations.dead_letters.topic_reader import LettersError
-
-    try:
+    with failing_on(COMMAND, LettersError):
         return asyncio.run(work)
-    except LettersError as error:
-        sys.exit(f"driftline dead-letters: {error}")
-    except KafkaError as error:
-        sys.exit(f"driftline dead-letters: Kafka: {error}: try 'driftline check --connect'")

@@ -12,7 +12,6 @@ One replay at a time: a second one finds what the first has begun, and refuses.
 
 import collections
 import dataclasses
-import time
 from collections.abc import Sequence
 
 import msgspec
@@ -22,6 +21,7 @@ from services.operations.dead_letters import letters
 from services.operations.dead_letters.letters import Filter, Progress, Source
 from services.operations.dead_letters.topic_reader import LETTERS, LettersError, offset_at, read, reader
 from services.runtime.settings import Settings
+from services.runtime.times import now_ms
 from streams import codec, records
 from streams.producer import REQUEST_TIMEOUT_MS, BatchProducer
 
@@ -100,7 +100,7 @@ class _Replay:
         doubtful = self._progress.doubtful.values()
         if not doubtful:
             return
-        wait_ms = max(mark.begun_ms for mark in doubtful) + SETTLE_MS - _now_ms()
+        wait_ms = max(mark.begun_ms for mark in doubtful) + SETTLE_MS - now_ms()
         if wait_ms > 0:
             raise LettersError(
                 f"another replay is at work or has just crashed: try again in {wait_ms // 1000 + 1} s"
@@ -173,7 +173,7 @@ class _Replay:
             topic=place.topic,
             partition=place.partition,
             offsets=[letter.offset for letter in batch],
-            begun_ms=_now_ms(),
+            begun_ms=now_ms(),
             end_offset=(await self._consumer.end_offsets([place]))[place],
         )
         await self._mark(mark)
@@ -191,7 +191,3 @@ class _Replay:
             await self._producer.send(
                 LETTERS.topic, LETTERS.partition, [(mark.topic.encode(), None, [header])]
             )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from services.runtime.command_output import say
 from services.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def show(name: str | None = None) -> None:
         for model in chosen:
             if model not in latest:
                 raise arm_changes.ChangeError(f"{model} has no arms yet; known: {', '.join(sorted(latest))}")
-            _say(
+            say(
                 f"{model}: {latest[model].reason}",
                 *(f"  {line}" for line in arm_changes.lines(latest[model].arms)),
             )
@@ -168,9 +169,7 @@ def _change(
         )
         if not dry_run:
             models_topic.publish(settings, record, state)
-        _say(
-            f"{name}: {'would be' if dry_run else 'ok '}", *(f"  {line}" for line in arm_changes.lines(arms))
-        )
+        say(f"{name}: {'would be' if dry_run else 'ok '}", *(f"  {line}" for line in arm_changes.lines(arms)))
 
 
 def _declaration(name: str) -> Any:
@@ -215,7 +214,3 @@ def _told() -> Iterator[None]:
         sys.exit(f"driftline models: {error}")
     except KafkaError as error:
         sys.exit(f"driftline models: Kafka: {error}: try 'driftline check --connect'")
-
-
-def _say(*said: str) -> None:
-    print("\n".join(said))  # noqa: T201  # the command's answer

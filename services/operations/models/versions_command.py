@@ -1,12 +1,12 @@
 """``driftline models``: what is registered; below it ``register``, for what was trained elsewhere."""
 
-import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from services.runtime.command_output import fail, ok, say
 from services.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ def models() -> None:
     for name in declarations:
         found = client.search_model_versions(f"name='{name}'")
         if not found:
-            _say(f"{name}: no version is registered")
+            say(f"{name}: no version is registered")
         for version in sorted(found, key=lambda each: int(each.version)):
             try:
                 state = f"signed, {loading.statement_of(settings, name, version.tags).flavour}"
             except signing.SigningError as error:
                 state = f"refused: {error}"
             aliases = "".join(f" ({alias})" for alias in version.aliases)
-            _say(f"{name} version {version.version}{aliases}: {state}")
+            say(f"{name} version {version.version}{aliases}: {state}")
 
 
 def register(
@@ -60,7 +60,7 @@ def register(
 
     settings, declarations = _installation()
     if name not in declarations:
-        _fail(f"there is no model {name!r}; known are {', '.join(declarations)}")
+        fail(f"there is no model {name!r}; known are {', '.join(declarations)}")
     try:
         with tempfile.TemporaryDirectory(prefix="driftline-register-") as work:
             folder = Path(work) / registration.FOLDER
@@ -76,8 +76,8 @@ def register(
         RegistryError,
         SigningError,
     ) as error:
-        _fail(f"{name} was not registered: {error}")
-    _say(f"ok  registered {name} version {version}")
+        fail(f"{name} was not registered: {error}")
+    ok(f"registered {name} version {version}")
 
 
 def _installation() -> "tuple[Settings, dict[str, ModelDeclaration]]":
@@ -88,12 +88,4 @@ def _installation() -> "tuple[Settings, dict[str, ModelDeclaration]]":
     try:
         return settings, load_all(settings.models)
     except DeclarationError as error:
-        _fail(str(error))
-
-
-def _say(line: Any) -> None:
-    print(line)  # noqa: T201  # the answer of a command
-
-
-def _fail(line: str) -> NoReturn:
-    sys.exit(line)
+        fail(str(error))

@@ -1,19 +1,23 @@
 """``driftline slo rules`` and ``driftline slo status``."""
 
 import sys
-import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import httpx
+import msgspec
 from cyclopts import Parameter
 
+from services.monitoring import error_budget
+from services.monitoring.error_budget import ErrorBudget
+from services.monitoring.reports import topic_reader
+from services.operations.slo import prometheus_rules, scraped_metrics
+from services.runtime.command_output import fail, failing_on, say
+from services.runtime.declaration import DeclarationError, ModelDeclaration
+from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from services.monitoring.error_budget import ErrorBudget
-    from services.runtime.declaration import ModelDeclaration
+from services.runtime.times import now_ms
 
 METRICS_SECONDS_MAX = 5.0
 
@@ -24,9 +28,7 @@ def rules(*, output: Path | None = None) -> None:
     Args:
         output: The file; default: standard output.
     """
-    from services.operations.slo import prometheus_rules as made
-
-    text = made.as_yaml(made.document(_declarations()))
+    text = prometheus_rules.as_yaml(prometheus_rules.document(_declarations()))
     if output is None:
         sys.stdout.write(text)
     else:
@@ -44,36 +46,29 @@ def status(*, model: str | None = None, json: Annotated[bool, Parameter(negative
         model: Only of this one.
         json: Answer with one JSON document.
     """
-    import msgspec
-
     found = {name: dict(_budgets(one)) for name, one in _declarations().items() if model in (None, name)}
     if json:
         plain = {
             name: {slo: None if budget is None else _plain(budget) for slo, budget in budgets.items()}
             for name, budgets in found.items()
         }
-        print(msgspec.json.encode(plain).decode())  # noqa: T201  # the command's answer
+        say(msgspec.json.encode(plain).decode())
         return
     for name, budgets in found.items():
         for slo, budget in budgets.items():
-            print(f"{name}  {slo:<12}  {_said(budget)}")  # noqa: T201  # as above
+            say(f"{name}  {slo:<12}  {_said(budget)}")
         if not budgets:
-            print(f"{name}  no objectives are declared")  # noqa: T201  # as above
+            say(f"{name}  no objectives are declared")
 
 
-def _declarations() -> "Mapping[str, ModelDeclaration]":
-    from services.runtime.declaration import DeclarationError
-    from services.runtime.declaration_file import load_all
-
+def _declarations() -> Mapping[str, ModelDeclaration]:
     try:
         return load_all(Settings().models)
     except DeclarationError as error:
-        sys.exit(str(error))
+        fail(str(error))
 
 
-def _budgets(declaration: "ModelDeclaration") -> "Iterator[tuple[str, ErrorBudget | None]]":
-    from services.monitoring import error_budget
-
+def _budgets(declaration: ModelDeclaration) -> Iterator[tuple[str, ErrorBudget | None]]:
     for name, objective in error_budget.declared_objectives(declaration).items():
         if name == "accuracy":
             yield name, _accuracy(declaration)
@@ -81,29 +76,17 @@ def _budgets(declaration: "ModelDeclaration") -> "Iterator[tuple[str, ErrorBudge
             yield name, _served(declaration, name, objective.objective, objective.window_days)
 
 
-def _accuracy(declaration: "ModelDeclaration") -> "ErrorBudget | None":
-    from kafka.errors import KafkaError
-
-    from services.monitoring import error_budget
-    from services.monitoring.reports import topic_reader
-
-    try:
+def _accuracy(declaration: ModelDeclaration) -> ErrorBudget | None:
+    with failing_on("driftline slo", topic_reader.ReportsError):
         windows = topic_reader.read(Settings(), declaration.name).windows()
-    except (KafkaError, topic_reader.ReportsError) as error:
-        sys.exit(f"driftline slo: Kafka: {error}: try 'driftline check --connect'")
-    end_ms = windows[-1].window_end_ms if windows else time.time_ns() // 1_000_000
+    end_ms = windows[-1].window_end_ms if windows else now_ms()
     return error_budget.accuracy_budget(declaration, windows, end_ms)
 
 
 def _served(
-    declaration: "ModelDeclaration", name: str, objective: float, window_days: float
-) -> "ErrorBudget | None":
+    declaration: ModelDeclaration, name: str, objective: float, window_days: float
+) -> ErrorBudget | None:
     """Ask the scoring process; None where it does not answer."""
-    import httpx
-
-    from services.monitoring.error_budget import ErrorBudget
-    from services.operations.slo import scraped_metrics
-
     settings = Settings()
     base = settings.scoring_url or f"http://{settings.host}:{settings.scoring_port}"
     try:
@@ -114,7 +97,7 @@ def _served(
     return ErrorBudget(objective, window_days, scraped_metrics.count(answer.text, declaration, name))
 
 
-def _plain(budget: "ErrorBudget") -> dict[str, float | int | None]:
+def _plain(budget: ErrorBudget) -> dict[str, float | int | None]:
     return {
         "objective": budget.objective,
         "window_days": budget.window_days,
@@ -124,7 +107,7 @@ def _plain(budget: "ErrorBudget") -> dict[str, float | int | None]:
     }
 
 
-def _said(budget: "ErrorBudget | None") -> str:
+def _said(budget: ErrorBudget | None) -> str:
     if budget is None:
         return "scoring does not answer"
     wanted = f"wanted {budget.objective:.4%} in {budget.window_days:g} days".replace("00%", "%")

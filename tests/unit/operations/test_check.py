@@ -29,11 +29,12 @@ def declare(models: Path, name: str, text: str) -> Path:
     return path
 
 
-def failed(capsys: pytest.CaptureFixture[str], *, connect: bool = False) -> list[str]:
+def failed(*, connect: bool = False) -> list[str]:
+    """Return the lines of the fault; Python prints a text on standard error and exits with 1."""
     with pytest.raises(SystemExit) as ended:
         command.check(connect=connect)
-    assert ended.value.code == 1
-    return capsys.readouterr().err.splitlines()
+    assert isinstance(ended.value.code, str)
+    return ended.value.code.splitlines()
 
 
 def closed_port() -> int:
@@ -52,11 +53,9 @@ def test_a_sound_declaration_is_summed_up_with_its_topics(
     assert "flights.arrived" in out
 
 
-def test_an_unknown_key_is_named_with_line_column_and_the_nearest_one(
-    models: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_key_is_named_with_line_column_and_the_nearest_one(models: Path) -> None:
     path = declare(models, "arrival_delay", GOOD.replace("  horizon_hours: 48", "  horizon_hour: 48"))
-    lines = failed(capsys)
+    lines = failed()
     line = 1 + next(at for at, text in enumerate(GOOD.splitlines()) if "horizon_hours" in text)
     assert any(
         fault.startswith(
@@ -66,57 +65,51 @@ def test_an_unknown_key_is_named_with_line_column_and_the_nearest_one(
     )
 
 
-def test_all_faults_of_all_models_are_reported_at_once(
-    models: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_all_faults_of_all_models_are_reported_at_once(models: Path) -> None:
     first = declare(
         models,
         "arrival_delay",
         GOOD.replace("task: binary", "task: ordinal").replace("carrier: string", "carrier: text"),
     )
     second = declare(models, "other", GOOD)
-    faults = failed(capsys)
+    faults = failed()
     assert sum(fault.startswith(f"{first}:") for fault in faults) == 2
     assert any(
         fault.startswith(f"{second}: name is 'arrival_delay', but the folder is 'other'") for fault in faults
     )
 
 
-def test_broken_yaml_is_named_with_its_place(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken_yaml_is_named_with_its_place(models: Path) -> None:
     path = declare(models, "arrival_delay", "name: arrival_delay\nowner: [open\ntask: binary\n")
-    (fault,) = failed(capsys)
+    (fault,) = failed()
     assert fault.startswith(f"{path}:3:")
 
 
-def test_a_folder_without_models_says_what_a_model_is(
-    models: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert failed(capsys) == [f"{models}: no model found; a model is a folder with a model.yaml"]
+def test_a_folder_without_models_says_what_a_model_is(models: Path) -> None:
+    assert failed() == [f"{models}: no model found; a model is a folder with a model.yaml"]
 
 
 def test_a_misspelt_variable_is_named_with_the_nearest_one(
-    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     declare(models, "arrival_delay", GOOD)
     monkeypatch.setenv("DRIFTLINE_BROKERS", "kafka:9092")
-    assert failed(capsys) == ["DRIFTLINE_BROKERS: unknown setting (did you mean DRIFTLINE_BROKER?)"]
+    assert failed() == ["DRIFTLINE_BROKERS: unknown setting (did you mean DRIFTLINE_BROKER?)"]
 
 
 def test_invalid_settings_are_named_by_their_variables_without_their_values(
-    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_PARTITIONS", "s3cret")
     monkeypatch.setenv("DRIFTLINE_LOG_LEVEL", "loud")
-    faults = failed(capsys)
+    faults = failed()
     assert [fault.split(":")[0] for fault in faults] == ["DRIFTLINE_PARTITIONS", "DRIFTLINE_LOG_LEVEL"]
     assert "s3cret" not in "".join(faults)
 
 
-def test_sasl_without_a_user_is_refused(
-    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sasl_without_a_user_is_refused(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRIFTLINE_SECURITY_PROTOCOL", "SASL_SSL")
-    (fault,) = failed(capsys)
+    (fault,) = failed()
     assert "needs sasl_username and sasl_password" in fault
 
 
@@ -130,7 +123,7 @@ def test_variables_of_other_programs_and_of_feast_are_no_concern() -> None:
 
 
 def test_each_server_that_does_not_answer_is_named_with_a_hint_and_without_its_password(
-    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "ANSWER_SECONDS_MAX", 0.5)
     declare(models, "arrival_delay", GOOD)
@@ -138,7 +131,7 @@ def test_each_server_that_does_not_answer_is_named_with_a_hint_and_without_its_p
     monkeypatch.setenv("DRIFTLINE_BROKER", f"127.0.0.1:{port}")
     monkeypatch.setenv("DRIFTLINE_REDIS_URL", f"redis://user:s3cret@127.0.0.1:{port}/0")
     monkeypatch.setenv("DRIFTLINE_MLFLOW_URI", f"http://user:s3cret@127.0.0.1:{port}")
-    faults = failed(capsys, connect=True)
+    faults = failed(connect=True)
     assert [fault.split(" ", 1)[0] for fault in faults] == ["Kafka", "Redis", "MLflow"]
     assert all(str(port) in fault and "driftline up" in fault for fault in faults)
     for fault, variable in zip(
@@ -185,17 +178,17 @@ business:
     ],
 )
 def test_what_is_wrong_with_declared_costs_is_said_with_its_place(
-    models: Path, capsys: pytest.CaptureFixture[str], text: str, line: int, column: int, fault: str
+    models: Path, text: str, line: int, column: int, fault: str
 ) -> None:
     path = declare(models, "arrival_delay", FREE + text)
     before = len(FREE.splitlines())
-    (found,) = [each for each in failed(capsys) if fault in each]
+    (found,) = [each for each in failed() if fault in each]
     assert found.startswith(f"{path}:{before + 1 + line}:{column}: ")
 
 
-def test_harm_by_cost_needs_costs(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_harm_by_cost_needs_costs(models: Path) -> None:
     path = declare(models, "arrival_delay", FREE.replace("  refit: true", "  refit: true\n  harm: cost"))
     line = 2 + next(at for at, text in enumerate(FREE.splitlines()) if "refit: true" in text)
-    (found,) = failed(capsys)
+    (found,) = failed()
     assert found.startswith(f"{path}:{line}:3: ")
     assert "retraining.harm: cost needs a section business that declares it" in found
