@@ -1,4 +1,4 @@
-"""From Kafka to the tables: who reads what, when a commit is due, and what is committed in which order."""
+"""Reads topics as a member of a consumer group and decides when their tables are committed."""
 
 import asyncio
 import re
@@ -10,11 +10,13 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.archive.delta_writer import DeltaWriter
+from services.archive.required_offsets import RequiredOffsets, decoded_requests, required_by
 from services.archive.row_schemas import Table
+from services.archive.table_archive import TableArchive
 from services.archive.write_buffer import Partition, WriteBuffer
 from services.runtime import metrics
 from services.runtime.settings import Settings
-from streams import records, topics
+from streams import topics
 from streams.codec import KafkaRecord
 
 log = structlog.get_logger()
@@ -23,55 +25,46 @@ GROUP = "driftline.archive"
 POLL_MS = 200
 POLL_RECORDS_MAX = 10_000
 SESSION_SECONDS = 15
-"""After a kill its partitions wait so long; the loop is never busy for more than a second or two."""
+"""Session timeout of the consumer group: partitions of a killed member move after this time. The loop is
+never busy for more than a second or two."""
 METADATA_SECONDS = 2
-"""A topic that is created later is found within this time."""
+"""Maximum age of the topic list: a topic that is created later is found within this time."""
 
 
 class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
-    """Reads the topics as one member of a group and appends them to their tables.
+    """Reads topics as one member of a consumer group and appends their records to the tables.
 
-    Delivery: rows and positions are one Delta commit; Kafka's offsets are committed after it, and only
-    for the eye of lag monitors. After a crash, or when partitions move, reading resumes at the positions
-    in the tables, so nothing is lost and nothing written twice.
+    Delivery: rows and positions are one Delta commit. Kafka's offsets are committed after it, for lag
+    monitoring only. After a crash, or when partitions move, reading resumes at the positions in the tables,
+    so no record is lost and none is written twice.
 
-    A commit is due by number, size or age of what is pending (see `services.archive.write_buffer`); and at
-    once when a retraining is asked for and everything before its offsets has been read, because it waits.
+    A commit is due by rows, bytes or age of what is buffered (see `services.archive.write_buffer`), and at
+    once when a retraining is requested and every record before its offsets has been read, because the
+    retraining waits for it.
 
-    This reads with aiokafka: 286,000 records a second where kafka-python, with its checksums in Python,
-    reads 22,000.
+    This reads with aiokafka: 286,000 records/s, where kafka-python, whose checksums are in Python, reads
+    22,000.
     """
 
-    def __init__(self, settings: Settings, table_of: Mapping[str, Table]) -> None:
-        """Prepare for these topics; nothing connects before `run`."""
+    def __init__(self, settings: Settings, table_of: Mapping[str, Table], consumer: Any) -> None:
+        """Archive each topic of ``table_of`` to its table, read with a consumer that is not started yet."""
         self._settings = settings
-        self._pending = {table.name: WriteBuffer(table, _report) for table in table_of.values()}
-        self._table_of = {topic: self._pending[table.name] for topic, table in table_of.items()}
-        self._writers: dict[str, DeltaWriter] = {}
-        self._demands: list[dict[Partition, int]] = []
-        self._consumer: Any = None
-        self._flushing = asyncio.Lock()
+        self._table_of = table_of
+        self._consumer = consumer
+        self._tables: list[TableArchive] = []
+        self._table_by_topic: dict[str, TableArchive] = {}
+        self._required = RequiredOffsets()
+        self._committing = asyncio.Lock()
         self._assigned = False
         self._failure: Exception | None = None
 
     def not_ready(self) -> str | None:
         """Return why the process is not ready, or None."""
-        return None if self._assigned else "waiting for partitions from the group"
+        return None if self._assigned else "waiting for partitions from the consumer group"
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Archive until the event is set; then commit what is pending and leave the group."""
-        for pending in self._pending.values():
-            self._writers[pending.table.name] = await asyncio.to_thread(
-                DeltaWriter, self._settings, pending.table
-            )
-        self._consumer = AIOKafkaConsumer(
-            **self._settings.kafka_options(),
-            group_id=GROUP,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            metadata_max_age_ms=METADATA_SECONDS * 1000,
-            session_timeout_ms=SESSION_SECONDS * 1000,
-        )
+        """Archive until the event is set; then commit what is buffered and leave the group."""
+        await self.open_tables()
         await self._consumer.start()
         # By pattern, because the request for topics by name creates those that do not exist.
         names = "|".join(re.escape(topic) for topic in (*self._table_of, topics.RETRAINING.name))
@@ -79,146 +72,135 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         log.info("archive.started", topics=sorted(self._table_of), root=self._settings.archive_root)
         try:
             while not stopping.is_set():
-                await self._step()
-            async with self._flushing:
-                await self._flush_all()
+                await self.step()
+            async with self._committing:
+                await self._commit(self._tables)
         finally:
             await self._consumer.stop()
             log.info("archive.stopped")
 
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Commit everything before another member takes over."""
-        self._assigned = False
-        async with self._flushing:
-            await self._guarded(self._give_up(revoked))
+    async def open_tables(self) -> None:
+        """Open the tables of all topics; create those that do not exist."""
+        opened: dict[str, TableArchive] = {}
+        for topic, table in self._table_of.items():
+            if table.name not in opened:
+                writer = await asyncio.to_thread(DeltaWriter, self._settings, table)
+                opened[table.name] = TableArchive(WriteBuffer(table, report_invalid), writer)
+            self._table_by_topic[topic] = opened[table.name]
+        self._tables = list(opened.values())
 
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Resume where the tables end."""
-        async with self._flushing:
-            await self._guarded(self._take_up(assigned))
-        self._assigned = True
+    async def step(self) -> None:
+        """Read one batch of records, then commit each table that is due.
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        """Carry a failure over to the loop: aiokafka would log it and read on from a wrong place."""
-        try:
-            await work
-        except Exception as error:  # noqa: BLE001  # raised again by the loop
-            self._failure = error
-
-    async def _give_up(self, revoked: Iterable[TopicPartition]) -> None:
-        await self._flush_all(offsets=False)
-        for partition in revoked:
-            if partition.topic in self._table_of:
-                self._table_of[partition.topic].stop((partition.topic, partition.partition))
-
-    async def _take_up(self, assigned: Iterable[TopicPartition]) -> None:
-        by_topic: dict[str, list[TopicPartition]] = {}
-        for partition in assigned:
-            if partition.topic in self._table_of:
-                by_topic.setdefault(partition.topic, []).append(partition)
-        for topic, partitions in by_topic.items():
-            await self._resume(topic, partitions)
-
-    async def _resume(self, topic: str, partitions: Iterable[TopicPartition]) -> None:
-        pending = self._table_of[topic]
-        writer = self._writers[pending.table.name]
-        last = await asyncio.to_thread(writer.last_source_offsets, topic)
-        begins = await self._consumer.beginning_offsets(list(partitions))
-        for partition in partitions:
-            position = await asyncio.to_thread(writer.position, (topic, partition.partition))
-            if position < begins[partition] and position:
-                log.error(
-                    "archive.records_expired",  # Kafka's retention is shorter than the archive was away
-                    topic=topic,
-                    partition=partition.partition,
-                    lost_from=position,
-                    lost_to=begins[partition],
-                )
-            pending.start((topic, partition.partition), position, last.get(partition.partition, {}))
-            self._consumer.seek(partition, position)
-
-    async def _step(self) -> None:
+        Raises the error of a rebalance that failed.
+        """
         if self._failure is not None:
             raise self._failure
         fetched = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS_MAX)
-        for partition, found in fetched.items():
+        for partition, batch in fetched.items():
             if partition.topic == topics.RETRAINING.name:
-                await self._take_demands(found)
+                await self._add_requests(batch)
             else:
-                self._table_of[partition.topic].add((partition.topic, partition.partition), found)
-        # While partitions are being taken up nobody knows yet which of a demand's are ours.
-        demanded = self._assigned and self._meet_demands()
-        async with self._flushing:
-            for pending in self._pending.values():
-                if demanded or pending.due():
-                    await self._flush(pending)
+                table = self._table_by_topic[partition.topic]
+                table.buffer.add((partition.topic, partition.partition), batch)
+        # Until the partitions are assigned, it is not known which of a request's partitions are read here.
+        retraining_waits = self._assigned and self._required.remove_reached(positions_of(self._tables))
+        async with self._committing:
+            await self._commit(table for table in self._tables if retraining_waits or table.buffer.due())
 
-    async def _flush_all(self, *, offsets: bool = True) -> None:
-        for pending in self._pending.values():
-            await self._flush(pending, offsets=offsets)
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Commit what is buffered before another member reads these partitions."""
+        self._assigned = False
+        async with self._committing:
+            await self._keep_failure(self._stop_partitions(revoked))
 
-    async def _flush(self, pending: WriteBuffer, *, offsets: bool = True) -> None:
-        """Commit to Delta, then to Kafka. Nothing is added in between: the loop waits."""
-        if not pending.uncommitted:
-            return
-        reached = {TopicPartition(*partition): offset for partition, offset in pending.positions.items()}
-        await asyncio.to_thread(self._writers[pending.table.name].append, pending.rows, pending.positions)
-        pending.committed()
-        if offsets:
-            await self._tell_kafka(reached)
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Resume at the positions in the tables."""
+        async with self._committing:
+            await self._keep_failure(self._start_partitions(assigned))
+        self._assigned = True
 
-    async def _tell_kafka(self, reached: Mapping[TopicPartition, int]) -> None:
-        """Commit offsets, for monitors of lag only: a group that is just rebalancing may refuse them."""
+    async def _keep_failure(self, work: Coroutine[Any, Any, None]) -> None:
+        """Keep an error for `step`: aiokafka would log it and read on from a wrong offset."""
         try:
-            await self._consumer.commit(reached)
-            for partition, offset in reached.items():
-                lag = max(0, (self._consumer.highwater(partition) or offset) - offset)
-                metrics.CONSUMER_LAG.labels("archive", partition.topic, str(partition.partition)).set(lag)
-        except KafkaError as error:
-            log.info("archive.offsets_not_committed", reason=str(error))
+            await work
+        except Exception as error:  # noqa: BLE001  # raised again by `step`
+            self._failure = error
 
-    async def _take_demands(self, found: Iterable[KafkaRecord]) -> None:
-        """Remember up to where each request for retraining needs the tables.
+    async def _stop_partitions(self, revoked: Iterable[TopicPartition]) -> None:
+        await self._commit(self._tables, kafka_offsets=False)
+        for partition in revoked:
+            if partition.topic in self._table_by_topic:
+                self._table_by_topic[partition.topic].buffer.stop((partition.topic, partition.partition))
 
-        Only a hint to hurry, so its offsets are not committed: after a restart old requests are met at once.
+    async def _start_partitions(self, assigned: Iterable[TopicPartition]) -> None:
+        by_topic: dict[str, list[TopicPartition]] = {}
+        for partition in assigned:
+            if partition.topic in self._table_by_topic:
+                by_topic.setdefault(partition.topic, []).append(partition)
+        for topic, partitions in by_topic.items():
+            starts = await self._consumer.beginning_offsets(partitions)
+            positions = await self._table_by_topic[topic].start(
+                topic, {partition.partition: offset for partition, offset in starts.items()}
+            )
+            for number, position in positions.items():
+                self._consumer.seek(TopicPartition(topic, number), position)
+
+    async def _commit(self, tables: Iterable[TableArchive], *, kafka_offsets: bool = True) -> None:
+        """Commit to Delta, then to Kafka. Nothing is added in between: the loop waits."""
+        for table in tables:
+            positions = await table.commit()
+            if positions and kafka_offsets:
+                await commit_offsets(self._consumer, positions)
+
+    async def _add_requests(self, batch: Iterable[KafkaRecord]) -> None:
+        """Remember the offsets that each request for retraining needs in the tables.
+
+        A request only makes a commit earlier, so its offset is not committed: after a restart old requests
+        are read again and count as reached at once.
         """
-        decode = records.decoder_of(records.RetrainingRecord).decode
-        for record in found:
-            try:
-                request = decode(record.value or b"")
-            except ValueError as error:
-                _report(record, str(error))
-                continue
-            if isinstance(request, records.RetrainingRequested):
-                self._demands.append(_demand(request) or await self._ends())
-
-    async def _ends(self) -> dict[Partition, int]:
-        ours = [
-            TopicPartition(*partition)
-            for pending in self._pending.values()
-            for partition in pending.positions
-        ]
-        return {(p.topic, p.partition): end for p, end in (await self._consumer.end_offsets(ours)).items()}
-
-    def _meet_demands(self) -> bool:
-        """Tell whether some demand is now read completely, and forget those that are."""
-        positions = {key: at for pending in self._pending.values() for key, at in pending.positions.items()}
-        left = [
-            demand
-            for demand in self._demands
-            if any(positions.get(partition, offset) < offset for partition, offset in demand.items())
-        ]
-        met = len(left) < len(self._demands)
-        self._demands = left
-        return met
+        for request in decoded_requests(batch, report_invalid):
+            required = required_by(request)
+            self._required.add(required or await end_offsets(self._consumer, positions_of(self._tables)))
 
 
-def _demand(request: records.RetrainingRequested) -> dict[Partition, int]:
-    return {(topic, number): at for topic, ats in request.offsets.items() for number, at in enumerate(ats)}
+def connect(settings: Settings) -> AIOKafkaConsumer:
+    """Return the consumer of the archive's group, not started yet; call it in the event loop."""
+    return AIOKafkaConsumer(
+        **settings.kafka_options(),
+        group_id=GROUP,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        metadata_max_age_ms=METADATA_SECONDS * 1000,
+        session_timeout_ms=SESSION_SECONDS * 1000,
+    )
 
 
-def _report(record: KafkaRecord, reason: str) -> None:
-    """Say that a record is not archived. Who reads the same topics to act on them dead-letters it."""
+def positions_of(tables: Iterable[TableArchive]) -> dict[Partition, int]:
+    """Return the next offset to read of each partition of these tables."""
+    return {p: offset for table in tables for p, offset in table.buffer.positions.items()}
+
+
+async def end_offsets(consumer: Any, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    """Return the end of each partition."""
+    ends = await consumer.end_offsets([TopicPartition(*partition) for partition in partitions])
+    return {(partition.topic, partition.partition): end for partition, end in ends.items()}
+
+
+async def commit_offsets(consumer: Any, positions: Mapping[Partition, int]) -> None:
+    """Commit offsets to Kafka for lag monitoring only; a group that is rebalancing may refuse them."""
+    offsets = {TopicPartition(*partition): offset for partition, offset in positions.items()}
+    try:
+        await consumer.commit(offsets)
+        for partition, offset in offsets.items():
+            lag = max(0, (consumer.highwater(partition) or offset) - offset)
+            metrics.CONSUMER_LAG.labels("archive", partition.topic, str(partition.partition)).set(lag)
+    except KafkaError as error:
+        log.info("archive.offsets_not_committed", reason=str(error))
+
+
+def report_invalid(record: KafkaRecord, reason: str) -> None:
+    """Log a record that is not archived. Services that act on the same topic dead-letter it."""
     log.error(
         "archive.record_invalid",
         topic=record.topic,

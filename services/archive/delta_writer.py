@@ -17,24 +17,27 @@ from services.runtime.settings import Settings
 log = structlog.get_logger()
 
 ATTEMPTS_MAX = 5
-"""Of one commit, when other members of the group commit at the same time."""
+"""Maximum attempts per commit, when other members of the group commit at the same time."""
 COMPACT_COMMITS = 100
-"""A compaction after so many commits: as often as Delta writes a checkpoint of its log."""
+"""Commits between two compactions: as often as Delta writes a checkpoint of its log."""
 RETENTION_HOURS = 7 * 24
-"""Files that a compaction replaced are kept so long, for readers and for going back in time."""
+"""Files that a compaction replaced are kept for this time, for readers and for time travel."""
 
 
 class DeltaWriter:
-    """Appends rows exactly once.
+    """Appends rows to one table, each row exactly once.
 
-    A commit carries for each Kafka partition an application transaction whose version is the next
-    offset. So rows and positions stand or fall together, and a writer that lost a partition without
-    knowing is refused: Delta lets no two commits write the same application's transaction at once, and
-    after any other commit the recorded positions are read again.
+    A commit carries, for each Kafka partition, an application transaction whose version is the next
+    offset. Rows and positions are therefore committed together or not at all. A writer that has lost a
+    partition without noticing is refused: Delta does not let two concurrent commits write the same
+    application transaction, and after any other commit the recorded positions are read again.
+
+    A table written by an earlier version gains the new columns when it is opened, at the latest with the
+    first commit (Delta merges the schemas); its old rows have null there.
     """
 
     def __init__(self, settings: Settings, table: Table) -> None:
-        """Open the table; create it if it is not there."""
+        """Open the table; create it if it does not exist."""
         self._table = table
         self._settings = settings
         uri = inference_log.path(settings, table.name)
@@ -43,25 +46,33 @@ class DeltaWriter:
         self._delta = DeltaTable.create(
             uri, schema=table.schema, mode="ignore", partition_by=[table.partition_by], name=table.name
         )
-        known = {field.name for field in self._delta.schema().fields}
-        if new := [field for field in DeltaSchema.from_arrow(table.schema).fields if field.name not in known]:
-            self._delta.alter.add_columns(new)  # a table of an earlier version
         self._commits = 0
+        self.add_new_columns()
+
+    def add_new_columns(self) -> None:
+        """Add the declared columns that the table lacks; after a conflict the next commit adds them."""
+        existing = {field.name for field in self._delta.schema().fields}
+        declared = DeltaSchema.from_arrow(self._table.schema).fields
+        if new := [field for field in declared if field.name not in existing]:
+            try:
+                self._delta.alter.add_columns(new)
+            except CommitFailedError as error:
+                log.info("archive.columns_postponed", table=self._table.name, reason=str(error))
 
     def position(self, partition: Partition) -> int:
-        """Return the offset before which the table holds everything of a Kafka partition."""
+        """Return the offset up to which the table holds every record of a Kafka partition."""
         self._delta.update_incremental()
-        return self._recorded(partition)
+        return self._recorded_position(partition)
 
     def last_source_offsets(self, topic: str) -> dict[int, dict[int, int]]:
-        """Return by partition of the topic, and by source partition, the last source offset in the table.
+        """Return the last source offset in the table, by partition of the topic and by source partition.
 
-        The repeat filters start from here after a restart. Reads three narrow columns once.
+        The repeat filters start from these after a restart. Reads three narrow columns once.
         """
         if not self._table.repeats:
             return {}
         model = topic.rpartition(".")[2]
-        found: dict[int, dict[int, int]] = {}
+        offsets: dict[int, dict[int, int]] = {}
         with inference_log.connect(self._settings, {self._table.name: self._delta}) as connection:
             rows = connection.execute(
                 f"SELECT partition, source_partition, max(source_offset) FROM {self._table.name} "  # noqa: S608  # a name of ours
@@ -69,34 +80,40 @@ class DeltaWriter:
                 [model],
             ).fetchall()
         for partition, source_partition, offset in rows:
-            found.setdefault(partition, {})[source_partition] = offset
-        return found
+            offsets.setdefault(partition, {})[source_partition] = offset
+        return offsets
 
     def append(self, rows: Sequence[DecodedRecord], positions: Mapping[Partition, int]) -> None:
         """Commit the rows that are not in the table yet, with the positions.
 
-        Raises `CommitFailedError` when others commit in between every time.
+        Raises:
+            CommitFailedError: Another member committed first in each of `ATTEMPTS_MAX` attempts.
         """
         for attempt in range(1, ATTEMPTS_MAX + 1):
             self._delta.update_incremental()
-            recorded = {partition: self._recorded(partition) for partition in positions}
-            fresh = [
+            recorded = {partition: self._recorded_position(partition) for partition in positions}
+            new_rows = [
                 r for r in rows if r.record.offset >= recorded.get((r.record.topic, r.record.partition), 0)
             ]
-            reached = {p: position for p, position in positions.items() if position > recorded[p]}
-            if not reached:
+            advanced = {p: position for p, position in positions.items() if position > recorded[p]}
+            if not advanced:
                 return
             try:
-                self._write(fresh, reached)
+                self.commit(new_rows, advanced)
             except CommitFailedError:
                 if attempt == ATTEMPTS_MAX:
                     raise
                 continue
-            metrics.ARCHIVED_ROWS.labels(self._table.name).inc(len(fresh))
+            metrics.ARCHIVED_ROWS.labels(self._table.name).inc(len(new_rows))
             self._maintain()
             return
 
-    def _write(self, rows: Sequence[DecodedRecord], positions: Mapping[Partition, int]) -> None:
+    def commit(self, rows: Sequence[DecodedRecord], positions: Mapping[Partition, int]) -> None:
+        """Write rows and positions as one Delta version, on top of the version read last.
+
+        Raises:
+            CommitFailedError: Another writer has committed one of the partitions since then.
+        """
         transactions = [
             Transaction(inference_log.transaction_id(topic, number), position)
             for (topic, number), position in sorted(positions.items())
@@ -105,15 +122,16 @@ class DeltaWriter:
             self._delta,
             self._table.batch(rows),
             mode="append",
+            schema_mode="merge",
             writer_properties=WriterProperties(compression="ZSTD", compression_level=1),
             commit_properties=CommitProperties(app_transactions=transactions, max_commit_retries=0),
         )
 
-    def _recorded(self, partition: Partition) -> int:
+    def _recorded_position(self, partition: Partition) -> int:
         return self._delta.transaction_version(inference_log.transaction_id(*partition)) or 0
 
     def _maintain(self) -> None:
-        """Join small files now and then; a conflict with another member leaves it to the next time."""
+        """Merge small files every `COMPACT_COMMITS` commits; after a conflict the next round does it."""
         self._commits += 1
         if self._commits % COMPACT_COMMITS:
             return

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 
-from services.archive import row_schemas
+from services.archive import archiver, row_schemas
 from services.feature_store import repository
 from services.feature_store.plan import PlanError
 from services.runtime import logs
@@ -19,15 +19,15 @@ def topic_tables(
     settings: Settings, declarations: dict[str, ModelDeclaration]
 ) -> dict[str, row_schemas.Table]:
     """Return the table of each topic that is archived."""
-    found = {}
-    with contextlib.suppress(PlanError):  # without an applied repository there are no sources
-        found.update(dict.fromkeys(repository.load(settings).by_topic(), row_schemas.EVENTS))
+    table_of = {}
+    with contextlib.suppress(PlanError):  # without an applied Feast repository there are no source topics
+        table_of.update(dict.fromkeys(repository.load(settings).by_topic(), row_schemas.EVENTS))
     for declaration in declarations.values():
-        found[declaration.request.topic] = row_schemas.EVENTS
-        found[declaration.label.topic] = row_schemas.EVENTS
-        found[topics.predictions(declaration.name)] = row_schemas.PREDICTIONS
-        found[topics.outcomes(declaration.name)] = row_schemas.OUTCOMES
-    return found
+        table_of[declaration.request.topic] = row_schemas.EVENTS
+        table_of[declaration.label.topic] = row_schemas.EVENTS
+        table_of[topics.predictions(declaration.name)] = row_schemas.PREDICTIONS
+        table_of[topics.outcomes(declaration.name)] = row_schemas.OUTCOMES
+    return table_of
 
 
 def run() -> None:
@@ -40,13 +40,11 @@ def run() -> None:
 
 
 async def _run(settings: Settings) -> None:
-    from services.archive.archiver import Archiver
-
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    archiver = Archiver(settings, topic_tables(settings, load_all(settings.models)))
-    async with server.serve_in_loop(
-        server.application(archiver.not_ready), settings.host, settings.archive_port
-    ):
-        await archiver.run(stopping)
+    tables = topic_tables(settings, load_all(settings.models))
+    archive = archiver.Archiver(settings, tables, archiver.connect(settings))
+    application = server.application(archive.not_ready)
+    async with server.serve_in_loop(application, settings.host, settings.archive_port):
+        await archive.run(stopping)

@@ -1,7 +1,9 @@
-"""The tables: their columns, and how records become rows. Pure."""
+"""The tables: the columns of each, and how a column is read from a decoded record. Pure."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,176 +15,167 @@ from streams.codec import KafkaRecord
 
 
 class DecodedRecord(NamedTuple):
-    """A record of Kafka with what was decoded from it: of a heartbeat the time that it promises."""
+    """A Kafka record and the value decoded from it; for a heartbeat, the watermark it carries."""
 
     record: KafkaRecord
     decoded: Any
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """One Delta table."""
+class Column(NamedTuple):
+    """One column of a table."""
 
     name: str
-    schema: pa.Schema
+    type: pa.DataType
+    read: Callable[[DecodedRecord], Any]
+    """Return the column's value for one row; None is null."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """One Delta table.
+
+    A column is only ever added, at the end: rows that were written before it existed have null there.
+    """
+
+    name: str
+    columns: Sequence[Column]
     partition_by: str
-    """Topic or model: readers ask for one of these, and each is a handful of files a commit."""
+    """Topic or model: readers ask for one of these, and each is a handful of files per commit."""
     decode: Callable[[bytes], Any]
-    """Raises `msgspec.DecodeError`. With ``repeats``: has ``source_partition`` and ``source_offset``."""
-    columns: Callable[[Sequence[DecodedRecord]], list[Sequence[Any]]]
+    """Raises `msgspec.DecodeError`. With ``repeats``, the result has a ``source_partition`` and an offset."""
     repeats: bool
     """Whether the topic itself can hold a record twice."""
     heartbeats: bool = False
     """Whether heartbeats are rows, too: without them nobody can tell later which events were late."""
 
+    @functools.cached_property
+    def schema(self) -> pa.Schema:
+        """Return the Arrow schema of the columns."""
+        return pa.schema([(column.name, column.type) for column in self.columns])
+
     def batch(self, rows: Sequence[DecodedRecord]) -> pa.Table:
-        """Return the rows as columns of the schema."""
-        columns = self.columns(rows)
-        return pa.Table.from_arrays(
-            [pa.array(column, field.type) for column, field in zip(columns, self.schema, strict=True)],
-            schema=self.schema,
-        )
+        """Return the rows as an Arrow table of the schema."""
+        arrays = [pa.array(list(map(column.read, rows)), column.type) for column in self.columns]
+        return pa.Table.from_arrays(arrays, schema=self.schema)
 
 
-def split_features(features: Sequence[records.FeatureValue]) -> tuple[list[float | None], list[str | None]]:
-    """Split a row of mixed values into numbers and texts, both as long as the row.
+def feature_numbers(features: Sequence[records.FeatureValue]) -> list[float | None]:
+    """Return the numbers of a row of mixed values, null where the value is a text.
 
-    >>> split_features([7, "UA", None, True])
-    ([7.0, None, None, 1.0], [None, 'UA', None, None])
+    >>> feature_numbers([7, "UA", None, True])
+    [7.0, None, None, 1.0]
     """
-    return (
-        [None if value is None or value.__class__ is str else float(value) for value in features],
-        [value if value.__class__ is str else None for value in features],
-    )
+    return [None if value is None or value.__class__ is str else float(value) for value in features]
 
 
-def _event_columns(rows: Sequence[DecodedRecord]) -> list[Sequence[Any]]:
-    found = [row.record for row in rows]
-    return [
-        [record.topic for record in found],
-        [record.partition for record in found],
-        [record.offset for record in found],
-        [record.timestamp for record in found],
-        [record.key for record in found],
-        [record.value for record in found],
-        [row.decoded if row.record.value is None else None for row in rows],
-    ]
+def feature_texts(features: Sequence[records.FeatureValue]) -> list[str | None]:
+    """Return the texts of a row of mixed values, null where the value is a number.
+
+    >>> feature_texts([7, "UA", None, True])
+    [None, 'UA', None, None]
+    """
+    return [value if value.__class__ is str else None for value in features]
 
 
-def _prediction_columns(rows: Sequence[DecodedRecord]) -> list[Sequence[Any]]:
-    found: list[records.Prediction] = [row.decoded for row in rows]
-    features = [split_features(prediction.features) for prediction in found]
-    return [
-        [prediction.model for prediction in found],
-        [row.record.partition for row in rows],
-        [row.record.offset for row in rows],
-        [prediction.prediction_id for prediction in found],
-        [prediction.version for prediction in found],
-        [prediction.arm for prediction in found],
-        [prediction.arm_weight for prediction in found],
-        [prediction.event_time_ms for prediction in found],
-        [prediction.scored_time_ms for prediction in found],
-        [prediction.source_partition for prediction in found],
-        [prediction.source_offset for prediction in found],
-        [numbers for numbers, _ in features],
-        [texts for _, texts in features],
-        [prediction.features_lag_ms for prediction in found],
-        [prediction.score for prediction in found],
-        [None if p.prediction is None else msgspec.json.encode(p.prediction).decode() for p in found],
-        [list(prediction.shadow_scores.items()) for prediction in found],
-    ]
+def _from_record(name: str, type_: pa.DataType) -> Column:
+    """Declare a column whose value is an attribute of the Kafka record."""
+    return Column(name, type_, attrgetter(f"record.{name}"))
 
 
-def _outcome_columns(rows: Sequence[DecodedRecord]) -> list[Sequence[Any]]:
-    found: list[records.Outcome] = [row.decoded for row in rows]
-    return [
-        [outcome.model for outcome in found],
-        [row.record.partition for row in rows],
-        [row.record.offset for row in rows],
-        [outcome.prediction_id for outcome in found],
-        [outcome.version for outcome in found],
-        [outcome.arm for outcome in found],
-        [outcome.event_time_ms for outcome in found],
-        [outcome.label_time_ms for outcome in found],
-        [outcome.source_partition for outcome in found],
-        [outcome.source_offset for outcome in found],
-        [outcome.label for outcome in found],
-        [outcome.score for outcome in found],
-        [outcome.loss for outcome in found],
-        [list(outcome.shadow_scores.items()) for outcome in found],
-    ]
+def _from_decoded(name: str, type_: pa.DataType) -> Column:
+    """Declare a column whose value is the field of that name of the decoded record."""
+    return Column(name, type_, attrgetter(f"decoded.{name}"))
 
+
+def _heartbeat_watermark(row: DecodedRecord) -> int | None:
+    return row.decoded if row.record.value is None else None
+
+
+def _prediction_json(row: DecodedRecord) -> str | None:
+    prediction = row.decoded.prediction
+    return None if prediction is None else msgspec.json.encode(prediction).decode()
+
+
+def _predicted_class(row: DecodedRecord) -> str | None:
+    prediction = row.decoded.prediction
+    return prediction if isinstance(prediction, str) else None
+
+
+def _probabilities(row: DecodedRecord) -> list[float] | None:
+    probabilities = row.decoded.probabilities
+    return None if probabilities is msgspec.UNSET else probabilities
+
+
+def _shadow_scores(row: DecodedRecord) -> list[tuple[str, float]]:
+    return list(row.decoded.shadow_scores.items())
+
+
+_SCORES_BY_ARM = pa.map_(pa.string(), pa.float64())
 
 EVENTS = Table(
     name=inference_log.EVENTS,
-    schema=pa.schema(
-        [
-            ("topic", pa.string()),
-            ("partition", pa.int32()),
-            ("offset", pa.int64()),
-            ("timestamp_ms", pa.int64()),
-            ("key", pa.binary()),
-            ("value", pa.binary()),
-            ("watermark_ms", pa.int64()),  # of a heartbeat, whose value is null
-        ]
+    columns=(
+        _from_record("topic", pa.string()),
+        _from_record("partition", pa.int32()),
+        _from_record("offset", pa.int64()),
+        Column("timestamp_ms", pa.int64(), attrgetter("record.timestamp")),
+        _from_record("key", pa.binary()),
+        _from_record("value", pa.binary()),
+        Column("watermark_ms", pa.int64(), _heartbeat_watermark),  # of a heartbeat, whose value is null
     ),
     partition_by="topic",
     decode=lambda value: value,
-    columns=_event_columns,
     repeats=False,
     heartbeats=True,
 )
 PREDICTIONS = Table(
     name=inference_log.PREDICTIONS,
-    schema=pa.schema(
-        [
-            ("model", pa.string()),
-            ("partition", pa.int32()),
-            ("offset", pa.int64()),
-            ("prediction_id", pa.string()),
-            ("version", pa.int32()),
-            ("arm", pa.string()),
-            ("arm_weight", pa.int32()),
-            ("event_time_ms", pa.int64()),
-            ("scored_time_ms", pa.int64()),
-            ("source_partition", pa.int32()),
-            ("source_offset", pa.int64()),
-            ("features_number", pa.list_(pa.float64())),
-            ("features_text", pa.list_(pa.string())),
-            ("features_lag_ms", pa.int64()),
-            ("score", pa.float64()),
-            ("prediction", pa.string()),  # as JSON: its type is the task's
-            ("shadow_scores", pa.map_(pa.string(), pa.float64())),
-        ]
+    columns=(
+        _from_decoded("model", pa.string()),
+        _from_record("partition", pa.int32()),
+        _from_record("offset", pa.int64()),
+        _from_decoded("prediction_id", pa.string()),
+        _from_decoded("version", pa.int32()),
+        _from_decoded("arm", pa.string()),
+        _from_decoded("arm_weight", pa.int32()),
+        _from_decoded("event_time_ms", pa.int64()),
+        _from_decoded("scored_time_ms", pa.int64()),
+        _from_decoded("source_partition", pa.int32()),
+        _from_decoded("source_offset", pa.int64()),
+        Column("features_number", pa.list_(pa.float64()), lambda row: feature_numbers(row.decoded.features)),
+        Column("features_text", pa.list_(pa.string()), lambda row: feature_texts(row.decoded.features)),
+        _from_decoded("features_lag_ms", pa.int64()),
+        _from_decoded("score", pa.float64()),
+        Column("prediction", pa.string(), _prediction_json),  # as JSON: its type depends on the task
+        Column("shadow_scores", _SCORES_BY_ARM, _shadow_scores),
+        Column("probabilities", pa.list_(pa.float64()), _probabilities),
+        Column("predicted_class", pa.string(), _predicted_class),
     ),
     partition_by="model",
     decode=records.decoder_of(records.Prediction).decode,
-    columns=_prediction_columns,
     repeats=True,
 )
 OUTCOMES = Table(
     name=inference_log.OUTCOMES,
-    schema=pa.schema(
-        [
-            ("model", pa.string()),
-            ("partition", pa.int32()),
-            ("offset", pa.int64()),
-            ("prediction_id", pa.string()),
-            ("version", pa.int32()),
-            ("arm", pa.string()),
-            ("event_time_ms", pa.int64()),
-            ("label_time_ms", pa.int64()),
-            ("source_partition", pa.int32()),
-            ("source_offset", pa.int64()),
-            ("label", pa.float64()),
-            ("score", pa.float64()),
-            ("loss", pa.float64()),
-            ("shadow_scores", pa.map_(pa.string(), pa.float64())),
-        ]
+    columns=(
+        _from_decoded("model", pa.string()),
+        _from_record("partition", pa.int32()),
+        _from_record("offset", pa.int64()),
+        _from_decoded("prediction_id", pa.string()),
+        _from_decoded("version", pa.int32()),
+        _from_decoded("arm", pa.string()),
+        _from_decoded("event_time_ms", pa.int64()),
+        _from_decoded("label_time_ms", pa.int64()),
+        _from_decoded("source_partition", pa.int32()),
+        _from_decoded("source_offset", pa.int64()),
+        _from_decoded("label", pa.float64()),
+        _from_decoded("score", pa.float64()),
+        _from_decoded("loss", pa.float64()),
+        Column("shadow_scores", _SCORES_BY_ARM, _shadow_scores),
+        Column("class_name", pa.string(), lambda row: row.decoded.class_name or None),
+        _from_decoded("cost", pa.float64()),
     ),
     partition_by="model",
     decode=records.decoder_of(records.Outcome).decode,
-    columns=_outcome_columns,
     repeats=True,
 )
-ALL = (EVENTS, PREDICTIONS, OUTCOMES)

@@ -9,28 +9,30 @@ from services.archive.row_schemas import DecodedRecord, Table
 from streams.codec import KafkaRecord, RepeatFilter, watermark_of
 
 ROWS_MAX = 40_000
-"""Records waiting, a table: such a commit takes about half a second, and a year of flights needs about 40."""
+"""Maximum rows buffered per table. Committing them takes about 0.5 s; a year of flights takes 40 commits."""
 BYTES_MAX = 32 << 20
-"""Of their values; with Python's overhead about 80 MB a table at most."""
+"""Maximum bytes of record values buffered per table; at most 80 MB with Python's overhead."""
 COMMIT_SECONDS = 60.0
-"""The oldest record waits no longer: about 1,400 commits a day where little happens."""
+"""Maximum age of the oldest buffered record; at low traffic about 1,400 commits a day."""
 
 Partition = tuple[str, int]
 """Topic and partition number."""
-Report = Callable[[KafkaRecord, str], None]
-"""Is told of a record that cannot be decoded, and why."""
+ReportInvalid = Callable[[KafkaRecord, str], None]
+"""Called with a record that cannot be decoded, and the reason."""
 
 
 class WriteBuffer:
-    """Collects rows, drops what is archived already, and says when a commit is due.
+    """Collects the rows of one table, drops repeats, and decides when a commit is due.
 
     Two kinds of repeats are dropped: records that Kafka delivers again (an offset below the position of
     their partition), and records that a restarted producer wrote again (`streams.codec.RepeatFilter`, one
     for each partition of the table's topics).
     """
 
-    def __init__(self, table: Table, report: Report, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start without partitions; see `start`."""
+    def __init__(
+        self, table: Table, report_invalid: ReportInvalid, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Create a buffer without partitions; `start` adds one."""
         self.table = table
         self.rows: list[DecodedRecord] = []
         self.positions: dict[Partition, int] = {}
@@ -39,76 +41,79 @@ class WriteBuffer:
         self._oldest_seconds: float | None = None
         self._committed: dict[Partition, int] = {}
         self._filters: dict[Partition, RepeatFilter] = {}
-        self._report = report
+        self._report_invalid = report_invalid
         self._clock = clock
 
     def start(self, partition: Partition, position: int, last_source_offsets: Mapping[int, int]) -> None:
-        """Begin with a partition where the table ends, knowing the last source offsets that it holds."""
-        self.rows = [row for row in self.rows if (row.record.topic, row.record.partition) != partition]
+        """Start a partition at the position of the table, with the last source offsets the table holds."""
+        self._drop_rows(partition)
         self.positions[partition] = self._committed[partition] = position
         self._filters[partition] = RepeatFilter(last_source_offsets)
 
     def stop(self, partition: Partition) -> None:
-        """Forget a partition that another member reads from now on, with its rows."""
-        self.rows = [row for row in self.rows if (row.record.topic, row.record.partition) != partition]
+        """Drop a partition that another member reads from now on, with its rows."""
+        self._drop_rows(partition)
         for state in (self.positions, self._committed, self._filters):
             state.pop(partition, None)
 
-    def add(self, partition: Partition, found: Iterable[KafkaRecord]) -> None:
-        """Take records of one partition, in order."""
+    def add(self, partition: Partition, fetched: Iterable[KafkaRecord]) -> None:
+        """Add records of one partition, in order; records of a partition that was stopped are ignored."""
         position = self.positions.get(partition)
         if position is None:
-            return  # taken from us while they were fetched
+            return  # revoked while its records were being fetched
         is_repeat = self._filters[partition].is_repeat if self.table.repeats else None
         decode, rows, size_bytes = self.table.decode, self.rows, 0
-        beat: DecodedRecord | None = None
-        for record in found:
+        heartbeat: DecodedRecord | None = None
+        for record in fetched:
             offset, value = record.offset, record.value
             if offset < position:
                 continue
             position = offset + 1
             if value is None:
-                beat = self._later(beat, record)
+                heartbeat = self._later_heartbeat(heartbeat, record)
                 continue
-            if beat is not None:
-                rows.append(beat)
-                beat = None
+            if heartbeat is not None:
+                rows.append(heartbeat)
+                heartbeat = None
             try:
                 decoded = decode(value)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                self._report(record, str(error))
+                self._report_invalid(record, str(error))
                 continue
             if is_repeat is None or not is_repeat(decoded.source_partition, decoded.source_offset):
                 rows.append(DecodedRecord(record, decoded))
                 size_bytes += len(value)
-        if beat is not None:
-            rows.append(beat)
+        if heartbeat is not None:
+            rows.append(heartbeat)
         self._size_bytes += size_bytes
         if self._oldest_seconds is None and position != self.positions[partition]:
             self._oldest_seconds = self._clock()
         self.positions[partition] = position
 
-    def _later(self, beat: DecodedRecord | None, record: KafkaRecord) -> DecodedRecord | None:
-        """Return which of two heartbeats in a row promises more: only that one is archived, if any."""
-        promised_ms = watermark_of(record.headers) if self.table.heartbeats else None
-        if promised_ms is None or (beat is not None and beat.decoded >= promised_ms):
-            return beat
-        return DecodedRecord(record, promised_ms)
-
     def due(self) -> bool:
-        """Tell whether a commit should not wait any longer."""
+        """Return whether a commit is due, by rows, bytes or age."""
         if len(self.rows) >= ROWS_MAX or self._size_bytes >= BYTES_MAX:
             return True
         return self._oldest_seconds is not None and self._clock() - self._oldest_seconds >= COMMIT_SECONDS
 
     @property
     def uncommitted(self) -> bool:
-        """Tell whether a position or a row is not in the table yet."""
+        """Whether a position or a row is not in the table yet."""
         return self.positions != self._committed
 
     def committed(self) -> None:
-        """Take note that all rows and positions are in the table."""
+        """Record that all rows and positions are in the table."""
         self.rows = []
         self._committed = dict(self.positions)
         self._size_bytes = 0
         self._oldest_seconds = None
+
+    def _drop_rows(self, partition: Partition) -> None:
+        self.rows = [row for row in self.rows if (row.record.topic, row.record.partition) != partition]
+
+    def _later_heartbeat(self, heartbeat: DecodedRecord | None, record: KafkaRecord) -> DecodedRecord | None:
+        """Return the one of two consecutive heartbeats with the higher watermark: only it is archived."""
+        watermark_ms = watermark_of(record.headers) if self.table.heartbeats else None
+        if watermark_ms is None or (heartbeat is not None and heartbeat.decoded >= watermark_ms):
+            return heartbeat
+        return DecodedRecord(record, watermark_ms)

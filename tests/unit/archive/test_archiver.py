@@ -1,62 +1,134 @@
-"""When the archiver commits, on a broker that is a list of answers and a real Delta table."""
+"""When the archiver commits: a scripted consumer and a real Delta table."""
 
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiokafka import TopicPartition
 
 from services.archive import row_schemas
 from services.archive.archiver import Archiver
-from services.archive.delta_writer import DeltaWriter
 from services.monitoring import inference_log
 from services.runtime.settings import Settings
 from streams import records, topics
-from tests.unit.archive.test_write_buffer import TOPIC, Record, outcome
+from tests.unit.archive.kafka_records import TOPIC, Record, outcome
 
-DEMAND = records.encode(
+REQUEST = records.encode(
     records.RetrainingRequested(
         request_id="r", model="m", trigger="manual", requested_at_ms=0, reason="a test", offsets={TOPIC: [2]}
     )
 )
 
 
-class _Broker:
-    """Hands out one answer for each poll."""
+class ScriptedConsumer:
+    """Returns one prepared batch for each poll."""
 
-    def __init__(self, *answers: dict[TopicPartition, Sequence[Any]]) -> None:
-        self._answers = list(answers)
+    def __init__(self, *batches: dict[TopicPartition, Sequence[Any]]) -> None:
+        self._batches = list(batches)
+        self.committed: dict[TopicPartition, int] = {}
 
     async def getmany(self, **_: Any) -> dict[TopicPartition, Sequence[Any]]:
-        return self._answers.pop(0)
+        return self._batches.pop(0)
 
     async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(partitions, 0)
 
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 2)
+
     def seek(self, partition: TopicPartition, offset: int) -> None: ...
 
-    async def commit(self, offsets: dict[TopicPartition, int]) -> None: ...
+    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
+        self.committed |= offsets
 
     def highwater(self, partition: TopicPartition) -> None: ...
 
 
-def test_a_demand_that_is_read_before_the_partitions_are_taken_up_is_met_later(tmp_path: Path) -> None:
+OUTCOMES, REQUESTS = TopicPartition(TOPIC, 0), TopicPartition(topics.RETRAINING.name, 0)
+ROWS = [Record(0, outcome(0)), Record(1, outcome(1))]
+
+
+def archived(settings: Settings) -> int:
+    """Return the position of the table."""
+    return inference_log.positions(settings, "outcomes", {TOPIC: [0]})[TOPIC][0]
+
+
+def test_a_request_read_before_the_assignment_is_met_once_its_records_are_read(tmp_path: Path) -> None:
     """The rows are committed at once when they are read, not when they are a minute old."""
     settings = Settings(home=tmp_path)
-    archiver = Archiver(settings, {TOPIC: row_schemas.OUTCOMES})
-    archiver._writers["outcomes"] = DeltaWriter(settings, row_schemas.OUTCOMES)
-    own, demands = TopicPartition(TOPIC, 0), TopicPartition(topics.RETRAINING.name, 0)
-    rows = [Record(0, outcome(0)), Record(1, outcome(1))]
-    archiver._consumer = _Broker({demands: [Record(0, DEMAND)]}, {own: rows[:1]}, {own: rows[1:]})
+    consumer = ScriptedConsumer({REQUESTS: [Record(0, REQUEST)]}, {OUTCOMES: ROWS[:1]}, {OUTCOMES: ROWS[1:]})
+    archiver = Archiver(settings, {TOPIC: row_schemas.OUTCOMES}, consumer)
 
-    async def work() -> list[int]:
-        await archiver._step()
-        await archiver.on_partitions_assigned([own, demands])
+    async def positions_after_each_step() -> list[int]:
+        await archiver.open_tables()
+        await archiver.step()
+        await archiver.on_partitions_assigned([OUTCOMES, REQUESTS])
         reached = []
         for _ in range(2):
-            await archiver._step()
-            reached.append(inference_log.positions(settings, "outcomes", {TOPIC: [0]})[TOPIC][0])
+            await archiver.step()
+            reached.append(archived(settings))
         return reached
 
-    assert asyncio.run(work()) == [0, 2]
+    assert asyncio.run(positions_after_each_step()) == [0, 2]
+    assert consumer.committed == {OUTCOMES: 2}
+
+
+def test_a_request_without_offsets_needs_all_records_up_to_the_ends(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    anywhere = records.encode(
+        records.RetrainingRequested(
+            request_id="r", model="m", trigger="manual", requested_at_ms=0, reason="a test"
+        )
+    )
+    consumer = ScriptedConsumer({OUTCOMES: ROWS[:1]}, {REQUESTS: [Record(0, anywhere)]}, {OUTCOMES: ROWS[1:]})
+    archiver = Archiver(settings, {TOPIC: row_schemas.OUTCOMES}, consumer)
+
+    async def positions_after_each_step() -> list[int]:
+        await archiver.open_tables()
+        await archiver.on_partitions_assigned([OUTCOMES, REQUESTS])
+        reached = []
+        for _ in range(3):
+            await archiver.step()
+            reached.append(archived(settings))
+        return reached
+
+    assert asyncio.run(positions_after_each_step()) == [0, 0, 2]
+
+
+def test_rows_are_committed_before_a_partition_is_revoked(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    consumer = ScriptedConsumer({OUTCOMES: ROWS})
+    archiver = Archiver(settings, {TOPIC: row_schemas.OUTCOMES}, consumer)
+
+    async def read_and_revoke() -> None:
+        await archiver.open_tables()
+        await archiver.on_partitions_assigned([OUTCOMES])
+        assert archiver.not_ready() is None
+        await archiver.step()
+        assert archived(settings) == 0
+        await archiver.on_partitions_revoked([OUTCOMES])
+
+    asyncio.run(read_and_revoke())
+    assert archived(settings) == 2
+    assert consumer.committed == {}  # a group that is rebalancing may refuse offsets
+    assert archiver.not_ready()
+
+
+def test_a_failed_rebalance_ends_the_loop(tmp_path: Path) -> None:
+    """The client only logs an error of its listener, and would read on from a wrong offset."""
+
+    class UnreachableBroker(ScriptedConsumer):
+        async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+            raise OSError("no broker")
+
+    archiver = Archiver(Settings(home=tmp_path), {TOPIC: row_schemas.OUTCOMES}, UnreachableBroker({}))
+
+    async def rebalance() -> None:
+        await archiver.open_tables()
+        await archiver.on_partitions_assigned([OUTCOMES])
+        await archiver.step()
+
+    with pytest.raises(OSError, match="no broker"):
+        asyncio.run(rebalance())

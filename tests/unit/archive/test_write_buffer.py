@@ -1,42 +1,11 @@
-from collections.abc import Sequence
-from dataclasses import dataclass
+"""Which records are buffered, and when a commit is due."""
 
 import pytest
 
 from services.archive import row_schemas, write_buffer
 from services.archive.write_buffer import WriteBuffer
 from streams import codec, records
-
-TOPIC = "driftline.outcomes.m"
-
-
-@dataclass
-class Record:
-    offset: int
-    value: bytes | None
-    partition: int = 0
-    topic: str = TOPIC
-    timestamp: int = 0
-    key: bytes | None = None
-    headers: Sequence[tuple[str, bytes]] = ()
-
-
-def outcome(source_offset: int, source_partition: int = 0) -> bytes:
-    return records.encode(
-        records.Outcome(
-            prediction_id=f"{source_partition}-{source_offset}",
-            model="m",
-            version=1,
-            arm="champion",
-            event_time_ms=0,
-            label_time_ms=1,
-            source_partition=source_partition,
-            source_offset=source_offset,
-            label=1.0,
-            score=0.5,
-            loss=0.7,
-        )
-    )
+from tests.unit.archive.kafka_records import TOPIC, Record, outcome
 
 
 class Clock:
@@ -57,118 +26,118 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def waiting(reported: list[str], clock: Clock) -> WriteBuffer:
-    made = WriteBuffer(row_schemas.OUTCOMES, lambda record, reason: reported.append(reason), clock)
-    made.start((TOPIC, 0), 0, {})
-    return made
+def buffer(reported: list[str], clock: Clock) -> WriteBuffer:
+    empty = WriteBuffer(row_schemas.OUTCOMES, lambda record, reason: reported.append(reason), clock)
+    empty.start((TOPIC, 0), 0, {})
+    return empty
 
 
-def offsets(waiting: WriteBuffer) -> list[int]:
-    return [row.record.offset for row in waiting.rows]
+def offsets(buffer: WriteBuffer) -> list[int]:
+    return [row.record.offset for row in buffer.rows]
 
 
-def test_record_that_kafka_delivers_again_is_dropped(waiting: WriteBuffer):
-    waiting.add((TOPIC, 0), [Record(0, outcome(0)), Record(1, outcome(1))])
-    waiting.add((TOPIC, 0), [Record(1, outcome(1)), Record(2, outcome(2))])
+def test_record_that_kafka_delivers_again_is_dropped(buffer: WriteBuffer):
+    buffer.add((TOPIC, 0), [Record(0, outcome(0)), Record(1, outcome(1))])
+    buffer.add((TOPIC, 0), [Record(1, outcome(1)), Record(2, outcome(2))])
 
-    assert offsets(waiting) == [0, 1, 2]
-    assert waiting.positions == {(TOPIC, 0): 3}
+    assert offsets(buffer) == [0, 1, 2]
+    assert buffer.positions == {(TOPIC, 0): 3}
 
 
-def test_record_that_its_producer_wrote_again_is_dropped_by_source_partition(waiting: WriteBuffer):
+def test_record_that_its_producer_wrote_again_is_dropped_by_source_partition(buffer: WriteBuffer):
     written = [outcome(0), outcome(1), outcome(0), outcome(1), outcome(0, source_partition=1), outcome(2)]
-    waiting.add((TOPIC, 0), [Record(offset, value) for offset, value in enumerate(written)])
+    buffer.add((TOPIC, 0), [Record(offset, value) for offset, value in enumerate(written)])
 
-    assert offsets(waiting) == [0, 1, 4, 5]
-
-
-def test_repeats_of_what_the_table_held_before_a_restart_are_dropped(waiting: WriteBuffer):
-    waiting.start((TOPIC, 0), 10, {0: 7})
-    waiting.add((TOPIC, 0), [Record(10, outcome(7)), Record(11, outcome(8))])
-
-    assert offsets(waiting) == [11]
+    assert offsets(buffer) == [0, 1, 4, 5]
 
 
-def test_all_that_was_asked_over_http_is_archived(waiting: WriteBuffer):
-    """It has no source offset by which it could be a repeat, and none that would make others repeats."""
-    waiting.start((TOPIC, 0), 0, {records.ASKED_OVER_HTTP: records.ASKED_OVER_HTTP})
+def test_repeats_of_rows_in_the_table_are_dropped_after_a_restart(buffer: WriteBuffer):
+    buffer.start((TOPIC, 0), 10, {0: 7})
+    buffer.add((TOPIC, 0), [Record(10, outcome(7)), Record(11, outcome(8))])
+
+    assert offsets(buffer) == [11]
+
+
+def test_all_predictions_over_http_are_archived(buffer: WriteBuffer):
+    """They have no source offset, so they are no repeats and make no others repeats."""
+    buffer.start((TOPIC, 0), 0, {records.ASKED_OVER_HTTP: records.ASKED_OVER_HTTP})
     http = outcome(records.ASKED_OVER_HTTP, records.ASKED_OVER_HTTP)
-    waiting.add((TOPIC, 0), [Record(0, http), Record(1, outcome(0)), Record(2, http), Record(3, outcome(0))])
+    buffer.add((TOPIC, 0), [Record(0, http), Record(1, outcome(0)), Record(2, http), Record(3, outcome(0))])
 
-    assert offsets(waiting) == [0, 1, 2]
+    assert offsets(buffer) == [0, 1, 2]
 
 
-def test_heartbeat_moves_the_position_and_makes_no_row(waiting: WriteBuffer):
-    waiting.add((TOPIC, 0), [Record(0, None)])
+def test_heartbeat_moves_the_position_and_makes_no_row(buffer: WriteBuffer):
+    buffer.add((TOPIC, 0), [Record(0, None)])
 
-    assert offsets(waiting) == []
-    assert waiting.uncommitted
+    assert offsets(buffer) == []
+    assert buffer.uncommitted
 
 
 def test_record_that_cannot_be_decoded_is_reported_and_its_neighbours_are_kept(
-    waiting: WriteBuffer, reported: list[str]
+    buffer: WriteBuffer, reported: list[str]
 ):
-    waiting.add((TOPIC, 0), [Record(0, outcome(0)), Record(1, b"{"), Record(2, outcome(1))])
+    buffer.add((TOPIC, 0), [Record(0, outcome(0)), Record(1, b"{"), Record(2, outcome(1))])
 
-    assert offsets(waiting) == [0, 2]
+    assert offsets(buffer) == [0, 2]
     assert len(reported) == 1
 
 
-def test_record_of_a_partition_that_was_taken_away_is_dropped(waiting: WriteBuffer):
-    waiting.add((TOPIC, 0), [Record(0, outcome(0))])
-    waiting.stop((TOPIC, 0))
-    waiting.add((TOPIC, 0), [Record(1, outcome(1))])
+def test_record_of_a_revoked_partition_is_dropped(buffer: WriteBuffer):
+    buffer.add((TOPIC, 0), [Record(0, outcome(0))])
+    buffer.stop((TOPIC, 0))
+    buffer.add((TOPIC, 0), [Record(1, outcome(1))])
 
-    assert offsets(waiting) == []
-    assert not waiting.uncommitted
+    assert offsets(buffer) == []
+    assert not buffer.uncommitted
 
 
-def test_commit_is_due_by_number(waiting: WriteBuffer, monkeypatch: pytest.MonkeyPatch):
+def test_commit_is_due_by_number(buffer: WriteBuffer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(write_buffer, "ROWS_MAX", 2)
-    waiting.add((TOPIC, 0), [Record(0, outcome(0))])
-    assert not waiting.due()
-    waiting.add((TOPIC, 0), [Record(1, outcome(1))])
-    assert waiting.due()
+    buffer.add((TOPIC, 0), [Record(0, outcome(0))])
+    assert not buffer.due()
+    buffer.add((TOPIC, 0), [Record(1, outcome(1))])
+    assert buffer.due()
 
 
-def test_commit_is_due_by_size(waiting: WriteBuffer, monkeypatch: pytest.MonkeyPatch):
+def test_commit_is_due_by_size(buffer: WriteBuffer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(write_buffer, "BYTES_MAX", 10)
-    waiting.add((TOPIC, 0), [Record(0, outcome(0))])
-    assert waiting.due()
+    buffer.add((TOPIC, 0), [Record(0, outcome(0))])
+    assert buffer.due()
 
 
-def test_commit_is_due_by_age_of_the_oldest_record(waiting: WriteBuffer, clock: Clock):
-    waiting.add((TOPIC, 0), [Record(0, outcome(0))])
+def test_commit_is_due_by_age_of_the_oldest_record(buffer: WriteBuffer, clock: Clock):
+    buffer.add((TOPIC, 0), [Record(0, outcome(0))])
     clock.now += write_buffer.COMMIT_SECONDS - 1
-    waiting.add((TOPIC, 0), [Record(1, outcome(1))])
-    assert not waiting.due()
+    buffer.add((TOPIC, 0), [Record(1, outcome(1))])
+    assert not buffer.due()
     clock.now += 1
-    assert waiting.due()
-    waiting.committed()
-    assert not waiting.due()
-    assert not waiting.uncommitted
+    assert buffer.due()
+    buffer.committed()
+    assert not buffer.due()
+    assert not buffer.uncommitted
 
 
-def test_of_heartbeats_in_a_row_the_one_that_promises_most_is_archived(clock: Clock):
-    waiting = WriteBuffer(row_schemas.EVENTS, lambda record, reason: None, clock)
-    waiting.start(("orders", 0), 0, {})
+def test_the_highest_of_consecutive_heartbeats_is_archived(clock: Clock):
+    buffer = WriteBuffer(row_schemas.EVENTS, lambda record, reason: None, clock)
+    buffer.start(("orders", 0), 0, {})
     values = [None, None, None, b"event", None]
-    promises = [7, 9, 8, 0, 10]
-    waiting.add(
+    watermarks_ms = [7, 9, 8, 0, 10]
+    buffer.add(
         ("orders", 0),
         [
             Record(n, v, headers=codec.heartbeat(ms))
-            for n, (v, ms) in enumerate(zip(values, promises, strict=True))
+            for n, (v, ms) in enumerate(zip(values, watermarks_ms, strict=True))
         ],
     )
-    batch = row_schemas.EVENTS.batch(waiting.rows).to_pydict()
+    batch = row_schemas.EVENTS.batch(buffer.rows).to_pydict()
     assert batch["offset"] == [1, 3, 4]
     assert batch["watermark_ms"] == [9, None, 10]
     assert batch["value"] == [None, b"event", None]
 
 
-def test_a_tombstone_without_a_promise_is_not_archived(clock: Clock):
-    waiting = WriteBuffer(row_schemas.EVENTS, lambda record, reason: None, clock)
-    waiting.start(("orders", 0), 0, {})
-    waiting.add(("orders", 0), [Record(0, None)])
-    assert (waiting.rows, waiting.positions) == ([], {("orders", 0): 1})
+def test_a_tombstone_without_a_watermark_is_not_archived(clock: Clock):
+    buffer = WriteBuffer(row_schemas.EVENTS, lambda record, reason: None, clock)
+    buffer.start(("orders", 0), 0, {})
+    buffer.add(("orders", 0), [Record(0, None)])
+    assert (buffer.rows, buffer.positions) == ([], {("orders", 0): 1})

@@ -15,7 +15,7 @@ from services.retraining.errors import ArchiveBehindError, InvalidDataError
 from services.runtime.declaration import DAY_MS
 from services.runtime.settings import Settings
 from streams import records, topics
-from tests.unit.archive.test_write_buffer import Record
+from tests.unit.archive.kafka_records import Record
 from tests.unit.retraining import world
 from tests.unit.retraining.world import request
 

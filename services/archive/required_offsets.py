@@ -1,0 +1,57 @@
+"""The offsets that requests for retraining need in the tables: a commit is due once they are read. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from services.archive.write_buffer import Partition, ReportInvalid
+from streams.codec import KafkaRecord
+from streams.records import RetrainingRecord, RetrainingRequested, decoder_of
+
+
+class RequiredOffsets:
+    """The requests whose records have not all been read yet, each as the offsets that it needs."""
+
+    def __init__(self) -> None:
+        """Create it without requests."""
+        self._open: list[Mapping[Partition, int]] = []
+
+    def add(self, required: Mapping[Partition, int]) -> None:
+        """Add the offsets of one request: every record before them must be in the tables."""
+        self._open.append(required)
+
+    def remove_reached(self, positions: Mapping[Partition, int]) -> bool:
+        """Remove the requests that positions have reached; return whether there were any.
+
+        A partition that has no position here is read by another member of the group and is ignored.
+        """
+        remaining = [
+            required
+            for required in self._open
+            if any(positions.get(partition, offset) < offset for partition, offset in required.items())
+        ]
+        reached = len(remaining) < len(self._open)
+        self._open = remaining
+        return reached
+
+
+def required_by(request: RetrainingRequested) -> dict[Partition, int]:
+    """Return the offsets that a request names, by partition; empty if it names none."""
+    return {
+        (topic, number): offset
+        for topic, offsets in request.offsets.items()
+        for number, offset in enumerate(offsets)
+    }
+
+
+def decoded_requests(
+    batch: Iterable[KafkaRecord], report_invalid: ReportInvalid
+) -> Iterator[RetrainingRequested]:
+    """Yield the requests among records of the retraining topic; report those that cannot be decoded."""
+    decode = decoder_of(RetrainingRecord).decode
+    for record in batch:
+        try:
+            decoded = decode(record.value or b"")
+        except ValueError as error:
+            report_invalid(record, str(error))
+            continue
+        if isinstance(decoded, RetrainingRequested):
+            yield decoded

@@ -1,0 +1,55 @@
+"""One table being archived: the rows that wait for a commit, and the writer that commits them."""
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+
+from services.archive.delta_writer import DeltaWriter
+from services.archive.write_buffer import Partition, WriteBuffer
+
+log = structlog.get_logger()
+
+
+class TableArchive:
+    """Appends the records of one table's topics to the table.
+
+    The methods run Delta's blocking calls in a thread; nothing may be added to ``buffer`` meanwhile.
+    """
+
+    def __init__(self, buffer: WriteBuffer, writer: DeltaWriter) -> None:
+        """Create it from an empty buffer and the writer of the same table."""
+        self.buffer = buffer
+        self._writer = writer
+
+    async def start(self, topic: str, log_start_offsets: Mapping[int, int]) -> dict[int, int]:
+        """Start partitions of a topic where the table ends; return the offset to read from, by partition.
+
+        Args:
+            topic: One of the table's topics.
+            log_start_offsets: For each partition to start, the first offset that Kafka still holds.
+        """
+        last_source_offsets = await asyncio.to_thread(self._writer.last_source_offsets, topic)
+        positions = {}
+        for number, start_offset in log_start_offsets.items():
+            position = await asyncio.to_thread(self._writer.position, (topic, number))
+            if position < start_offset and position:
+                log.error(
+                    "archive.records_expired",  # the archive was down for longer than Kafka's retention
+                    topic=topic,
+                    partition=number,
+                    lost_from=position,
+                    lost_to=start_offset,
+                )
+            self.buffer.start((topic, number), position, last_source_offsets.get(number, {}))
+            positions[number] = position
+        return positions
+
+    async def commit(self) -> dict[Partition, int]:
+        """Commit what is buffered; return the positions that the table has reached, empty without news."""
+        if not self.buffer.uncommitted:
+            return {}
+        positions = dict(self.buffer.positions)
+        await asyncio.to_thread(self._writer.append, self.buffer.rows, positions)
+        self.buffer.committed()
+        return positions
