@@ -1,13 +1,13 @@
-"""The feature engine against Feast itself: the same features of the same entities on the same Valkey.
+"""The feature engine against Feast: the same features of the same entities on the same Valkey.
 
-Writes: see `bench.feature_writes`.
+For writes see `bench.feature_writes`.
 
-Reads: ten features of one entity, for 1, 100 and 500 entities at once. They span three views, as those
-of a real service do; the same ten in one view stand beside them as ``_one_view``. Both sides are called
-as an application calls them, in one process and one thread, in turns, so that whatever else the machine
-does meets both. Ours is the `BlockingReader`, because Feast's call blocks as well; the reader for event
-loops stands beside it. So does the bare round trip: what no reader can go below, in whatever language its
-client is written, because it is the same commands, already encoded, and their replies, not decoded.
+Reads: ten features of one entity, for 1, 100 and 500 entities at once. The features span three views, as
+those of a real service do; ``_one_view`` marks the same ten features in one view. Both sides are called as an
+application calls them, in one process and one thread, in turns: other load on the machine affects both.
+Ours is the `OnlineReader` in an event loop; Feast's call blocks. The third contender is the bare round trip:
+the same commands, encoded beforehand, and their replies, not decoded. No reader can be faster than that, in
+whatever language its client is written.
 """
 
 import asyncio
@@ -30,22 +30,24 @@ from bench.report import Figures
 from bench.scoring_job import installation
 from bench.scoring_job.installation import JOB, NAMES, USERS
 from services.feature_store import feast_layout, repository
-from services.feature_store.online_reader import BlockingReader, OnlineReader
+from services.feature_store.online_reader import OnlineReader
 from services.feature_store.plan import Column, ValueType
 from services.operations.local_servers import kafka, ports, valkey
 from services.operations.local_servers.supervisor import Supervisor
-from services.runtime.redis_pipeline import Template
+from services.runtime.redis_commands import KeyTemplate
 from services.runtime.settings import Settings
 
 CALLS = {1: 2000, 100: 200, 500: 60}
-"""By rows, the calls of each contender: enough for a 99th percentile, few enough for half a minute in all."""
+"""Calls of each contender by rows: enough for a 99th percentile, few enough for half a minute in total."""
 TURNS = 5
+WARM_UP_CALLS = 10
+"""Calls before the first turn of a contender, which open connections and fill caches."""
 AT_MS = 1_767_312_000_000
 """2026-01-02, a day after the features were written."""
-PARTS = {"account": NAMES[:4], "habits": NAMES[4:7], "history": NAMES[7:]}
-"""Of the service ``spread``: the features of each view."""
+VIEWS = {"account": NAMES[:4], "habits": NAMES[4:7], "history": NAMES[7:]}
+"""The features of each view of the service ``spread``."""
 ONE_VIEW = {"profile": NAMES}
-FEAST, OURS, OURS_ASYNC = "feast get_online_features", "driftline", "driftline, asyncio"
+FEAST, OURS = "feast get_online_features", "driftline"
 BARE = "the bare round trip"
 
 Users = Sequence[str]
@@ -54,16 +56,16 @@ Contender = Callable[[Sequence[Users]], list[float]]
 
 
 def main() -> None:
-    """Measure and report; a ratio says how many times as fast as Feast we are."""
+    """Measure and report; a ratio is our speed divided by Feast's."""
     with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder, Supervisor() as supervisor:
         settings = _install(Path(folder), supervisor)
-        reads, read_ratios = _reads(settings, "spread", PARTS)
-        alike, alike_ratios = _reads(settings, "profile", ONE_VIEW, suffix="_one_view")
-        # Reads are measured alone on the machine: the broker starts after them.
+        reads, read_ratios = _reads(settings, "spread", VIEWS)
+        one_view, one_view_ratios = _reads(settings, "profile", ONE_VIEW, suffix="_one_view")
+        # The broker starts after the reads, so that only Valkey shares the machine with them.
         writes, write_ratios = feature_writes.measure(_with_kafka(settings, Path(folder), supervisor))
     notes = "10 Feast features of one entity over 3 views, or in one view; one Valkey"
-    ratios = read_ratios | alike_ratios | write_ratios
-    report.write_measures("features", reads | alike | writes, ratios, notes)
+    ratios = read_ratios | one_view_ratios | write_ratios
+    report.write_measures("features", reads | one_view | writes, ratios, notes)
 
 
 def _install(folder: Path, supervisor: Supervisor) -> Settings:
@@ -77,18 +79,18 @@ def _install(folder: Path, supervisor: Supervisor) -> Settings:
     settings.home.mkdir()
     os.environ |= settings.environment()
     installation.write_features(settings)
-    _write_parts(settings)
+    _write_views(settings)
     return settings
 
 
-def _write_parts(settings: Settings) -> None:
-    """Let Feast write the same values once more, over several views."""
+def _write_views(settings: Settings) -> None:
+    """Let Feast write the same values again, spread over several views."""
     import pandas as pd
     from feast import FeatureStore
 
     frame = pd.read_parquet(settings.home / "users.parquet")
     store = FeatureStore(repo_path=str(settings.feature_repo))
-    for view, names in PARTS.items():
+    for view, names in VIEWS.items():
         store.write_to_online_store(view, frame[["user_id", "event_timestamp", *names]])
 
 
@@ -107,46 +109,45 @@ def _reads(
 
     with repository.quiet():
         store = FeatureStore(repo_path=str(settings.feature_repo))
-    names = [f"{view}:{name}" for view, own in views.items() for name in own]
+    names = [f"{view}:{name}" for view, features in views.items() for name in features]
 
     def feast(users: Users) -> Any:
         return store.get_online_features(features=names, entity_rows=[{"user_id": user} for user in users])
 
-    with asyncio.Runner() as runner, BlockingReader.connect(settings, service) as reader:
-        in_loop = OnlineReader.connect(settings, service)
+    with asyncio.Runner() as runner:
+        reader = OnlineReader.connect(settings, service)
 
-        def ours(users: Users) -> Any:
-            return reader.read({"user_id": users}, np.full(len(users), AT_MS))
+        async def ours(users: Users) -> Any:
+            return await reader.read({"user_id": users}, np.full(len(users), AT_MS))
 
-        async def time_in_loop(calls: Sequence[Users]) -> list[float]:
+        async def time_ours(calls: Sequence[Users]) -> list[float]:
             milliseconds = []
             for users in calls:
                 began = time.perf_counter()
-                await in_loop.read({"user_id": users}, np.full(len(users), AT_MS))
+                await ours(users)
                 milliseconds.append((time.perf_counter() - began) * 1000)
             return milliseconds
 
-        _compare(feast, ours)
+        _compare(feast, lambda users: runner.run(ours(users)))
         contenders: dict[str, Contender] = {
             FEAST: lambda calls: _time(feast, calls),
-            OURS: lambda calls: _time(ours, calls),
-            OURS_ASYNC: lambda calls: runner.run(time_in_loop(calls)),
+            OURS: lambda calls: runner.run(time_ours(calls)),
             BARE: _bare(settings, store.project, views),
         }
         measures = {f"read_{rows}{suffix}": _race(contenders, rows) for rows in CALLS}
-        runner.run(in_loop.close())
+        runner.run(reader.close())
     return measures, {name: race[FEAST]["p50_ms"] / race[OURS]["p50_ms"] for name, race in measures.items()}
 
 
 def _bare(settings: Settings, project: str, views: Mapping[str, Sequence[str]]) -> Contender:
-    """Send the commands that we send, and read the replies to their end."""
+    """Return a contender that sends our commands and reads the replies without decoding them."""
     address = urlsplit(settings.redis_url)
     connection = socket.create_connection((address.hostname, address.port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     replies, buffer = hiredis.Reader(), bytearray(1 << 17)
     key_of = feast_layout.entity_key_encoder(project, [Column("user_id", ValueType.STRING)])
     fields = [feast_layout.feature_field(view, name) for view, names in views.items() for name in names]
-    hmget = Template("HMGET", None, *fields)
+    hmget = KeyTemplate("HMGET", *fields)
 
     def exchange(commands: bytes, count: int) -> None:
         connection.sendall(commands)
@@ -156,7 +157,7 @@ def _bare(settings: Settings, project: str, views: Mapping[str, Sequence[str]]) 
                 count -= 1
 
     def run(calls: Sequence[Users]) -> list[float]:
-        encoded = [b"".join(hmget.encode(key_of([user])) for user in users) for users in calls]
+        encoded = [b"".join(hmget.encode(key_of([user]) for user in users)) for users in calls]
         milliseconds = []
         for commands, users in zip(encoded, calls, strict=True):
             began = time.perf_counter()
@@ -168,7 +169,7 @@ def _bare(settings: Settings, project: str, views: Mapping[str, Sequence[str]]) 
 
 
 def _compare(feast: Callable[[Users], Any], ours: Callable[[Users], Any]) -> None:
-    """A contender that reads something else has not done the job."""
+    """Exit if we read other values than Feast."""
     users = ["user-0", "user-17", "nobody"]
     theirs = feast(users).to_dict()
     for name, column in ours(users).columns.items():
@@ -186,7 +187,7 @@ def _race(contenders: dict[str, Contender], rows: int) -> dict[str, Figures]:
         ]
         for name, run in contenders.items():
             if turn == 0:
-                run(calls[:10])  # connections, caches
+                run(calls[:WARM_UP_CALLS])
             taken[name] += run(calls)
     return {
         name: {"p50_ms": float(np.percentile(each, 50)), "p99_ms": float(np.percentile(each, 99))}

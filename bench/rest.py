@@ -7,6 +7,7 @@ numbers from the online store. Ours validates, counts and logs each request to K
 process of its own, asks all in turns; then ours alone with one, two and four workers.
 """
 
+import asyncio
 import contextlib
 import dataclasses
 import json
@@ -114,11 +115,14 @@ def _workers(settings: Settings, row: Sequence[float]) -> dict[str, Figures]:
 
 
 def _features(settings: Settings) -> list[float]:
-    from services.feature_store.online_reader import BlockingReader
+    from services.feature_store.online_reader import OnlineReader
 
-    with BlockingReader.connect(settings, "profile") as reader:
-        columns = reader.read({"user_id": [USER]}, np.array([time.time_ns() // 1_000_000])).columns
-    return [float(columns[name][0]) for name in NAMES]
+    async def read() -> list[float]:
+        async with OnlineReader.connect(settings, "profile") as reader:
+            served = await reader.read({"user_id": [USER]}, np.array([time.time_ns() // 1_000_000]))
+        return [float(served.columns[name][0]) for name in NAMES]
+
+    return asyncio.run(read())
 
 
 def _register_numbers(settings: Settings, estimator: Any) -> None:

@@ -91,7 +91,7 @@ class ValueCells(Cells[Cell]):
 
     @classmethod
     @abc.abstractmethod
-    def read(cls, reader: "Reader") -> "StoredCells":
+    def read(cls, reader: "ArrayReader") -> "StoredCells":
         """Read what was written; raise ValueError or struct.error if the bytes are none of it."""
 
 
@@ -116,7 +116,7 @@ def each_once(low: Int64s, high: Int64s, evaluate: Callable[[int, int], float]) 
 
 
 @dataclasses.dataclass
-class Reader:
+class ArrayReader:
     """Reads arrays from bytes without copying; one entry a tile, if no count is given."""
 
     raw: bytes

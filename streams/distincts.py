@@ -19,7 +19,7 @@ import mmh3
 import numpy as np
 import numpy.typing as npt
 
-from streams.cells import AnyArray, Float64s, Int64s, Reader, StoredCells, ValueCells, each_once
+from streams.cells import AnyArray, ArrayReader, Float64s, Int64s, StoredCells, ValueCells, each_once
 
 EXACT_MAX = 512
 """As many hashes take the space of the registers."""
@@ -78,7 +78,7 @@ class Distincts(ValueCells[Distinct]):
         return b"".join([*written, *dense])
 
     @classmethod
-    def read(cls, reader: Reader) -> StoredCells:
+    def read(cls, reader: ArrayReader) -> StoredCells:
         """Read the cells."""
         sizes = reader.array("<i2", reader.size).astype(np.int64)
         is_dense = sizes == _DENSE

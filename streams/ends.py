@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from streams.cells import AnyArray, Int64s, Reader, ValueCells
+from streams.cells import AnyArray, ArrayReader, Int64s, ValueCells
 
 _NEVER = -(2**63)
 """The time of a tile without values."""
@@ -60,7 +60,7 @@ class Firsts(_Ends):
         return next((value for time_ms, value in self.cells[low:high] if time_ms != _NEVER), math.nan)
 
     @classmethod
-    def read(cls, reader: Reader) -> "_StoredFirsts":
+    def read(cls, reader: ArrayReader) -> "_StoredFirsts":
         """Read times and values."""
         return _StoredFirsts(*_read(reader))
 
@@ -79,12 +79,12 @@ class Lasts(_Ends):
         return next((value for time_ms, value in newest_first if time_ms != _NEVER), math.nan)
 
     @classmethod
-    def read(cls, reader: Reader) -> "_StoredLasts":
+    def read(cls, reader: ArrayReader) -> "_StoredLasts":
         """Read times and values."""
         return _StoredLasts(*_read(reader))
 
 
-def _read(reader: Reader) -> tuple[Int64s, AnyArray]:
+def _read(reader: ArrayReader) -> tuple[Int64s, AnyArray]:
     times_ms, ends = reader.integers(), reader.doubles()
     is_text = (times_ms != _NEVER) & np.isnan(ends)
     if not is_text.any():

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.cells import integer_array, rise
-from streams.partials import StateError
+from streams.partials import StoredStateError
 from streams.windows import SLACK_MS
 
 OBSERVATIONS_MAX = 1024
@@ -88,7 +88,7 @@ class Observations:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read a state back; raise `StateError` if it is none."""
+        """Read a state back; raise `StoredStateError` if it is none."""
         stored = StoredObservations(raw)
         state = cls()
         state._times_ms.frombytes(stored.times_ms.tobytes())
@@ -145,14 +145,14 @@ class StoredObservations:
     """A state as it was written, for reading many times at once."""
 
     def __init__(self, raw: bytes) -> None:
-        """Parse; raise `StateError` if the bytes are no such state."""
+        """Parse; raise `StoredStateError` if the bytes are no such state."""
         try:
             version, size = _HEADER.unpack_from(raw)
             if version != _FORMAT:
-                raise StateError(f"observations of format {version}, known is {_FORMAT}")
+                raise StoredStateError(f"observations of format {version}, known is {_FORMAT}")
             places = np.frombuffer(raw, dtype="<i8", count=4 * size, offset=_HEADER.size).reshape(4, size)
         except (struct.error, ValueError) as error:
-            raise StateError(f"these {len(raw)} bytes are no observations: {error}") from error
+            raise StoredStateError(f"these {len(raw)} bytes are no observations: {error}") from error
         self.times_ms, self.partitions, self.offsets, self.ends = places
         self._raw = raw
         self._rows_at = _HEADER.size + places.nbytes

@@ -20,9 +20,9 @@ import numpy as np
 
 from streams.cells import (
     AnyArray,
+    ArrayReader,
     Float64s,
     Int64s,
-    Reader,
     StoredCells,
     ValueCells,
     double_array,
@@ -31,7 +31,7 @@ from streams.cells import (
 from streams.distincts import Distincts
 from streams.ends import Firsts, Lasts
 from streams.quantiles import Quantiles
-from streams.spans import Aggregation
+from streams.spans import AggregationSpec
 
 if TYPE_CHECKING:
     from array import array
@@ -54,7 +54,7 @@ _EXACT = float(2**53)
 _SCALED = struct.Struct("<HH")
 
 
-class StateError(ValueError):
+class StoredStateError(ValueError):
     """Stored bytes are not the state that they should be."""
 
 
@@ -84,7 +84,7 @@ class _Column(abc.ABC):
     minima: Any
     maxima: Any  # each a list or a memoryview: of those two, the type of a slice is not one of sequences
 
-    def value(self, item: Aggregation, low: int, high: int) -> float | str:
+    def value(self, item: AggregationSpec, low: int, high: int) -> float | str:
         """Aggregate the tiles from low to before high; nan where there is no value."""
         function = item.function
         if function in CELLS:
@@ -100,7 +100,7 @@ class _Column(abc.ABC):
         return _finish(function, count, *self._totals(low, high))
 
     @abc.abstractmethod
-    def _cell_value(self, item: Aggregation, low: int, high: int) -> float | str:
+    def _cell_value(self, item: AggregationSpec, low: int, high: int) -> float | str:
         """Ask the cells of the function."""
 
     @abc.abstractmethod
@@ -247,7 +247,7 @@ class Partials(_Column):
             if kind not in parts.cells:
                 cells.clear(index)
 
-    def _cell_value(self, item: Aggregation, low: int, high: int) -> float | str:
+    def _cell_value(self, item: AggregationSpec, low: int, high: int) -> float | str:
         return self.cells[CELLS[item.function]].value(low, high, item.percentile)
 
     def _totals(self, low: int, high: int) -> tuple[int, int, int]:
@@ -307,7 +307,7 @@ def _write_scaled(entries: list[int], shift: int) -> bytes:
 class _Scaled:
     """Exact numbers as stored, all of one width; nothing is decoded before it is needed."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: ArrayReader) -> None:
         """Look at the next ones; raise ValueError or struct.error if the bytes are none."""
         self.shift, self._width = _SCALED.unpack(reader.part(_SCALED.size))
         if not self._width or self._width % 8:
@@ -372,7 +372,7 @@ class _Scaled:
 class StoredPartials(_Column):
     """As they were written, for evaluating windows: few ones number by number, many at once."""
 
-    def __init__(self, parts: Parts, reader: Reader) -> None:
+    def __init__(self, parts: Parts, reader: ArrayReader) -> None:
         """Look at one column; raise ValueError or struct.error if the bytes end before."""
         self.counts = reader.look_at_integers()
         self.sums = _Scaled(reader) if parts.sums else None
@@ -383,7 +383,7 @@ class StoredPartials(_Column):
             kind: kind.read(reader) for kind in parts.cells
         }
 
-    def _cell_value(self, item: Aggregation, low: int, high: int) -> float | str:
+    def _cell_value(self, item: AggregationSpec, low: int, high: int) -> float | str:
         stored = self.cells[CELLS[item.function]]
         value: float | str
         (value,) = stored.values(np.array([low]), np.array([high]), item.percentile).tolist()
@@ -422,7 +422,7 @@ class StoredPartials(_Column):
         partials.cells = {kind: stored.to_cells() for kind, stored in self.cells.items()}
         return partials
 
-    def values(self, item: Aggregation, low: Int64s, high: Int64s) -> AnyArray:
+    def values(self, item: AggregationSpec, low: Int64s, high: Int64s) -> AnyArray:
         """Aggregate the tiles from low to before high, for (n,) pairs at once."""
         function = item.function
         if function in CELLS:

@@ -25,7 +25,7 @@ from typing import Self
 
 import numpy as np
 
-from streams.cells import AnyArray, Float64s, Int64s, Reader, StoredCells, ValueCells, each_once
+from streams.cells import AnyArray, ArrayReader, Float64s, Int64s, StoredCells, ValueCells, each_once
 
 RELATIVE_ERROR = 2.0**-7
 """Half of the width of a bucket, relative to its lower limit: 0.8 %."""
@@ -85,7 +85,7 @@ class Quantiles(ValueCells[Sketch]):
         )
 
     @classmethod
-    def read(cls, reader: Reader) -> StoredCells:
+    def read(cls, reader: ArrayReader) -> StoredCells:
         """Read the sketches."""
         halvings = reader.array("u1", reader.size)
         sizes = reader.array("<i2", reader.size)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streams.cells import Cells, Int64s, Reader
+from streams.cells import ArrayReader, Cells, Int64s
 
 Extent = tuple[int, int]
 """Event times of the first and the last event, whatever their values."""
@@ -50,7 +50,7 @@ class StoredExtents:
     lasts_ms: Int64s
 
     @classmethod
-    def read(cls, reader: Reader) -> "StoredExtents":
+    def read(cls, reader: ArrayReader) -> "StoredExtents":
         """Read what was written; raise ValueError if the bytes end before."""
         return cls(reader.integers(), reader.integers())
 

@@ -28,7 +28,7 @@ _ALWAYS_MS = -(2**62)
 """Before everything."""
 
 
-class Change(StrEnum):
+class WindowChange(StrEnum):
     """What becomes of a value and the one of the window before."""
 
     NONE = ""
@@ -36,7 +36,7 @@ class Change(StrEnum):
     RATIO = "ratio"
 
 
-class Aggregation(Protocol):
+class AggregationSpec(Protocol):
     """One feature: what is aggregated, how, and over which window."""
 
     @property
@@ -58,20 +58,20 @@ class Aggregation(Protocol):
         """What ends a session; 0 for windows that are none. The window is then the most that counts."""
 
     @property
-    def change(self) -> Change: ...
+    def change(self) -> WindowChange: ...
 
     @property
     def percentile(self) -> float:
         """Of ``approx_percentile``, from 0 to 1."""
 
 
-def reach_ms(item: Aggregation, hop_ms: int) -> int:
+def reach_ms(item: AggregationSpec, hop_ms: int) -> int:
     """Return how far behind the time of a value the events may be that it needs, before rounding."""
     before_ms = item.window_ms + hop_ms if item.change else 0
     return item.window_ms + item.slide_ms + before_ms
 
 
-def covered(item: Aggregation, hop_ms: int, time_ms: Times) -> tuple[Times, Times]:
+def covered(item: AggregationSpec, hop_ms: int, time_ms: Times) -> tuple[Times, Times]:
     """Return where the window of a value at this time begins, and the first instant behind it."""
     end_ms = floor(time_ms, item.slide_ms) if item.slide_ms else time_ms + 1
     if not item.window_ms:
@@ -81,7 +81,7 @@ def covered(item: Aggregation, hop_ms: int, time_ms: Times) -> tuple[Times, Time
     return floor(time_ms - item.window_ms, hop_ms), end_ms
 
 
-def moments_ms(item: Aggregation, hop_ms: int, instants_ms: Int64s) -> Int64s:
+def moments_ms(item: AggregationSpec, hop_ms: int, instants_ms: Int64s) -> Int64s:
     """Return when a value may change because of events at (n,) instants: sorted, each once.
 
     Between two of these moments, of all events, it stays as it is.
@@ -110,10 +110,10 @@ def floor(time_ms: Times, step_ms: int) -> Times:
     return time_ms - time_ms % step_ms
 
 
-def changed(change: Change, now: Float64s, before: Float64s) -> Float64s:
+def changed(change: WindowChange, now: Float64s, before: Float64s) -> Float64s:
     """Return the change from the windows before; nan without a value in both, or as a ratio to 0."""
     with np.errstate(over="ignore", invalid="ignore"):
-        if change is Change.DIFFERENCE:
+        if change is WindowChange.DIFFERENCE:
             result: Float64s = now - before
         else:
             result = np.divide(now, before, out=np.full(len(now), np.nan), where=before != 0)

@@ -33,10 +33,10 @@ import numpy as np
 import numpy.typing as npt
 
 from streams import spans
-from streams.cells import AnyArray, Int64s, Reader, integer_array, rise
-from streams.partials import Partials, Parts, StateError, StoredPartials
+from streams.cells import AnyArray, ArrayReader, Int64s, integer_array, rise
+from streams.partials import Partials, Parts, StoredPartials, StoredStateError
 from streams.sessions import Extents, StoredExtents
-from streams.spans import Aggregation, Change
+from streams.spans import AggregationSpec, WindowChange
 
 SECOND_MS = 1000
 INSTANTS_MAX = 1024
@@ -52,10 +52,10 @@ _FORMAT = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class TileLayout:
     """Which partial aggregates the tiles of a view hold."""
 
-    aggregations: tuple[Aggregation, ...]
+    aggregations: tuple[AggregationSpec, ...]
     hop_ms: int
 
     def __post_init__(self) -> None:
@@ -68,12 +68,12 @@ class Layout:
         return tuple(dict.fromkeys(item.column for item in self.aggregations))
 
     @cached_property
-    def windows(self) -> tuple[Aggregation, ...]:
+    def windows(self) -> tuple[AggregationSpec, ...]:
         """One aggregation of each window that there is."""
         return tuple({_window(item): item for item in self.aggregations}.values())
 
     @cached_property
-    def evaluations(self) -> tuple[tuple[int, int, Aggregation], ...]:
+    def evaluations(self) -> tuple[tuple[int, int, AggregationSpec], ...]:
         """Each aggregation behind the number of its column and that of its window."""
         windows = [_window(item) for item in self.windows]
         return tuple(
@@ -114,7 +114,7 @@ class Layout:
         )
 
 
-def _window(item: Aggregation) -> tuple[int, int, int]:
+def _window(item: AggregationSpec) -> tuple[int, int, int]:
     return item.window_ms, item.slide_ms, item.gap_ms
 
 
@@ -131,7 +131,7 @@ class Tiles:
         "_starts_ms",
     )
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: TileLayout) -> None:
         """Start without events."""
         self._layout = layout
         self._starts_ms: list[int] = []
@@ -207,8 +207,8 @@ class Tiles:
         return b"".join([header, integer_array(self._starts_ms), extents, *columns])
 
     @classmethod
-    def from_bytes(cls, layout: Layout, raw: bytes) -> Self:
-        """Read a state back; raise `StateError` if it is not of this layout."""
+    def from_bytes(cls, layout: TileLayout, raw: bytes) -> Self:
+        """Read a state back; raise `StoredStateError` if it is not of this layout."""
         stored = StoredTiles(layout, raw)
         tiles = cls(layout)
         tiles._instants_from_ms, tiles._seconds_from_ms = stored.instants_from_ms, stored.seconds_from_ms
@@ -219,7 +219,7 @@ class Tiles:
         ]
         return tiles
 
-    def _newest_range(self, item: Aggregation) -> "_Range":
+    def _newest_range(self, item: AggregationSpec) -> "_Range":
         """Return what the newest window covers."""
         starts = self._starts_ms
         first_ms, end_ms = spans.covered(item, self._layout.hop_ms, starts[-1])
@@ -328,7 +328,7 @@ _Range = tuple[int, int, int]
 
 
 def _values(
-    layout: Layout,
+    layout: TileLayout,
     starts_ms: Sequence[int],
     columns: Sequence[Partials] | Sequence["StoredPartials"],
     ranges: Sequence[_Range],
@@ -338,7 +338,7 @@ def _values(
     for number, window, item in layout.evaluations:
         column, (first_ms, low, high) = columns[number], ranges[window]
         value = column.value(item, low, high)
-        if item.change is not Change.NONE:
+        if item.change is not WindowChange.NONE:
             before_from = bisect_left(starts_ms, spans.floor(first_ms - item.window_ms, layout.hop_ms))
             before = column.value(item, before_from, low)
             value = float(spans.changed(item.change, np.array([value]), np.array([before]))[0])
@@ -349,21 +349,21 @@ def _values(
 class StoredTiles:
     """A state as it was written, for reading values of it; nothing is decoded before it is needed."""
 
-    def __init__(self, layout: Layout, raw: bytes) -> None:
-        """Parse; raise `StateError` if the bytes are not of this layout."""
+    def __init__(self, layout: TileLayout, raw: bytes) -> None:
+        """Parse; raise `StoredStateError` if the bytes are not of this layout."""
         self._layout = layout
         try:
             version, self.instants_from_ms, self.seconds_from_ms, self._size = _HEADER.unpack_from(raw)
             if version != _FORMAT:
-                raise StateError(f"tiles of format {version}, known is {_FORMAT}")
-            reader = Reader(raw, _HEADER.size, self._size)
+                raise StoredStateError(f"tiles of format {version}, known is {_FORMAT}")
+            reader = ArrayReader(raw, _HEADER.size, self._size)
             self._starts = reader.look_at_integers()
             self.extents = StoredExtents.read(reader) if layout.has_sessions else None
             self.columns = [StoredPartials(parts, reader) for parts in layout.parts]
         except (struct.error, ValueError) as error:
-            raise StateError(f"these {len(raw)} bytes are no tiles of this layout: {error}") from error
+            raise StoredStateError(f"these {len(raw)} bytes are no tiles of this layout: {error}") from error
         if reader.position != len(raw):
-            raise StateError(f"{len(raw) - reader.position} bytes are left behind the tiles of this layout")
+            raise StoredStateError(f"{len(raw) - reader.position} bytes follow the tiles of this layout")
 
     def __len__(self) -> int:
         return int(self._size)
@@ -382,7 +382,7 @@ class StoredTiles:
         newest_ms = self._last_of(newest) if newest >= 0 else _NEVER
         return Moment(_values(self._layout, self._starts, self.columns, ranges), newest_ms, is_beyond=False)
 
-    def _range_at(self, item: Aggregation, time_ms: int) -> _Range:
+    def _range_at(self, item: AggregationSpec, time_ms: int) -> _Range:
         first_ms, end_ms = spans.covered(item, self._layout.hop_ms, time_ms)
         low = bisect_left(self._starts, first_ms)
         high = self._ended(bisect_left(self._starts, end_ms), end_ms)
@@ -424,7 +424,7 @@ class StoredTiles:
             results.append(np.where(beyond, np.nan, values) if beyond.any() else values)
         return results, beyond
 
-    def _range(self, item: Aggregation, times_ms: Int64s) -> "_Ranges":
+    def _range(self, item: AggregationSpec, times_ms: Int64s) -> "_Ranges":
         first_ms, end_ms = spans.covered(item, self._layout.hop_ms, times_ms)
         low = np.searchsorted(self.starts_ms, first_ms, side="left")
         high = np.searchsorted(self._last_ms, end_ms, side="left")
@@ -432,9 +432,9 @@ class StoredTiles:
             low = np.maximum(low, self.extents.starts(high, times_ms, item.gap_ms))
         return _Ranges(first_ms, low, high)
 
-    def _evaluate(self, column: StoredPartials, item: Aggregation, tiles: "_Ranges") -> AnyArray:
+    def _evaluate(self, column: StoredPartials, item: AggregationSpec, tiles: "_Ranges") -> AnyArray:
         values = column.values(item, tiles.low, tiles.high)
-        if item.change is Change.NONE:
+        if item.change is WindowChange.NONE:
             return values
         before_ms = spans.floor(tiles.first_ms - item.window_ms, self._layout.hop_ms)
         before_from = np.searchsorted(self.starts_ms, before_ms, side="left")

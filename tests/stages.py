@@ -9,7 +9,7 @@ import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
-from services.feature_store.plan import Aggregation, Column, Kind, Source, ValueType, View
+from services.feature_store.plan import Column, FeatureAggregation, StreamSource, ValueType, View, ViewKind
 from services.features.catch_up import BuildProgress
 from services.features.decoder import SourceDecoder
 from services.features.generations import Generations
@@ -128,17 +128,17 @@ class CrashingStore(RowStore):
         return await self.broker.call(lambda: super(CrashingStore, self).update_progress(updates))
 
 
-def source(lateness_ms: int = 0) -> Source:
+def source(lateness_ms: int = 0) -> StreamSource:
     ddl = "id string not null, event_time timestamp not null, shop string not null, amount double"
-    return Source("orders", "event_time", codec.parse_ddl(ddl), ("id",), lateness_ms)
+    return StreamSource("orders", "event_time", codec.parse_ddl(ddl), ("id",), lateness_ms)
 
 
 def views(suffix: str) -> tuple[View, View]:
     """One view that is written where its source is read, and one that moves."""
     key, moved_key = (Column("id", ValueType.STRING),), (Column("shop", ValueType.STRING),)
-    total = Aggregation("total", "amount", "sum", 600_000)
+    total = FeatureAggregation("total", "amount", "sum", 600_000)
     features = (Column("total", ValueType.DOUBLE),)
-    direct = View(f"direct{suffix}", Kind.WINDOWED, key, features, 0, source(), (total,), 60_000)
+    direct = View(f"direct{suffix}", ViewKind.WINDOWED, key, features, 0, source(), (total,), 60_000)
     return direct, dataclasses.replace(direct, name=f"moved{suffix}", join_keys=moved_key)
 
 

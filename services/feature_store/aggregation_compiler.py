@@ -18,9 +18,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.feature_store.plan import Aggregation, Column, PlanError, ValueType
+from services.feature_store.plan import Column, FeatureAggregation, PlanError, ValueType
 from streams import codec, partials, windows
-from streams.spans import Change
+from streams.spans import WindowChange
 
 _HOP_DEFAULT = dt.timedelta(minutes=5)
 """Feast's own, where a view declares none."""
@@ -43,7 +43,7 @@ _DURATION = re.compile(r"^([1-9][0-9]*)([smhd])$")
 _UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
-def aggregations(view: Any, fields: dict[str, codec.Field]) -> tuple[Aggregation, ...]:
+def aggregations(view: Any, fields: dict[str, codec.Field]) -> tuple[FeatureAggregation, ...]:
     """Return a view's aggregations, in their order; raise `PlanError` for what cannot be run.
 
     ``fields`` are those of the message's schema, by name.
@@ -77,7 +77,7 @@ def _aggregation_tags(view: Any, names: Sequence[str]) -> dict[str, dict[str, st
 
 def _aggregation(
     place: str, name: str, item: Any, tags: dict[str, str], fields: dict[str, codec.Field], hop_ms: int
-) -> Aggregation:
+) -> FeatureAggregation:
     if item.function not in partials.FUNCTIONS:
         raise PlanError(
             f"{place}: function {item.function!r} is not supported; known are {', '.join(partials.FUNCTIONS)}"
@@ -96,7 +96,7 @@ def _aggregation(
     change = _change(place, tags.get("change", ""))
     if change:
         _check_comparable(place, item, field.type, gap_ms)
-    return Aggregation(
+    return FeatureAggregation(
         name,
         item.column,
         item.function,
@@ -152,9 +152,9 @@ def _gap_ms(place: str, text: str, window_ms: int, hop_ms: int) -> int:
     return gap_ms
 
 
-def _change(place: str, declared: str) -> Change:
+def _change(place: str, declared: str) -> WindowChange:
     try:
-        return Change(declared)
+        return WindowChange(declared)
     except ValueError:
         raise PlanError(f"{place}: tag change is {declared!r}; write 'difference' or 'ratio'") from None
 
@@ -186,7 +186,7 @@ def _percentile(place: str, function: str, declared: str | None) -> float:
 def in_order(
     view: Any,
     features: tuple[Column, ...],
-    aggregations: tuple[Aggregation, ...],
+    aggregations: tuple[FeatureAggregation, ...],
     fields: dict[str, codec.Field],
 ) -> tuple[Column, ...]:
     """Bring the schema's features into the order of the aggregations that fill them."""
@@ -207,12 +207,12 @@ def in_order(
     return tuple(by_name[name] for name in names)
 
 
-def _fitting(item: Aggregation, kind: codec.FieldType) -> Mapping[str, ValueType]:
+def _fitting(item: FeatureAggregation, kind: codec.FieldType) -> Mapping[str, ValueType]:
     """Return, by Feast's names, the types of a feature that an aggregation of such a field fills."""
     if item.function in _ENDS and kind in _NO_NUMBERS:
         return _NO_NUMBERS[kind]
     of_integers = item.function in _OF_ITS_KIND and kind is codec.FieldType.INT
-    is_whole = item.change is not Change.RATIO and (item.function in _COUNTS or of_integers)
+    is_whole = item.change is not WindowChange.RATIO and (item.function in _COUNTS or of_integers)
     return {**_FLOATS, **_INTEGERS} if is_whole else _FLOATS
 
 

@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from services.feature_store import feast_layout
-from services.feature_store.plan import Kind, ValueType, View
+from services.feature_store.plan import ValueType, View, ViewKind
 from services.feature_store.served_features import AnyArray, Bools, Int64s, ServedView
 from services.feature_store.window_values import WindowValues
 from services.runtime import watermarks
+from services.runtime.redis_commands import KeyTemplate
 from streams import windows
 from streams.observations import StoredObservations
-from streams.partials import StateError
+from streams.partials import StoredStateError
 
 Raw = bytes | None
 Parsed = TypeVar("Parsed")
@@ -75,10 +76,9 @@ class EntityGroup:
         for reader in _readers(views, detailed=detailed):
             self._readers.append((reader, slice(len(fields), len(fields) + len(reader.fields))))
             fields += reader.fields
-        self._heads = _Heads(b"*%d\r\n$5\r\nHMGET\r\n" % (len(fields) + 2))
-        self._tail = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(field), field) for field in fields)
+        self._hmget = KeyTemplate("HMGET", *fields)
 
-    def ask(self, entity_columns: Mapping[str, Sequence[Any]]) -> Entities:
+    def encode(self, entity_columns: Mapping[str, Sequence[Any]]) -> Entities:
         """Encode a command for each entity; KeyError for a missing column."""
         columns = [list(entity_columns[name]) for name in self._names]
         values = list(zip(*columns, strict=True))
@@ -88,10 +88,7 @@ class EntityGroup:
             index = {value: None for value in index if None not in value}
             numbers = {value: number for number, value in enumerate(index)}
             places = [numbers.get(value, -1) for value in values]
-        heads, tail = self._heads, self._tail
-        return Entities(
-            [heads[len(key)] + key + tail for key in map(self._key_of, index)], len(values), places
-        )
+        return Entities(self._hmget.encode(map(self._key_of, index)), len(values), places)
 
     def serve(
         self,
@@ -112,17 +109,6 @@ class EntityGroup:
                 views[view.name] = ServedView(times_ms, newest_ms, view.ttl_ms)
                 _hide(columns, views[view.name].hidden)
             served.update(zip(reader.places, columns, strict=True))
-
-
-class _Heads(dict[int, bytes]):
-    """What stands before a key in its command, by the length of the key: there are few."""
-
-    def __init__(self, start: bytes) -> None:
-        self._start = start
-
-    def __missing__(self, size_bytes: int) -> bytes:
-        head = self[size_bytes] = self._start + b"$%d\r\n" % size_bytes
-        return head
 
 
 def _hide(columns: Sequence[AnyArray], hidden: Bools) -> None:
@@ -262,7 +248,7 @@ def _parse(sidecar: Raw, parse: Callable[[bytes], Parsed]) -> Parsed | None:
         return None
     try:
         return parse(feast_layout.sidecar_state(sidecar))
-    except (StateError, feast_layout.LayoutError):
+    except (StoredStateError, feast_layout.LayoutError):
         return None
 
 
@@ -340,13 +326,13 @@ class _LatestReader(_ViewReader):
 
 def _readers(views: Sequence[View], *, detailed: bool) -> Iterator[_ViewReader]:
     """Yield the readers of an entity's views; batch views without a time are decoded together."""
-    untimed = [view for view in views if view.kind is Kind.BATCH and not (detailed or view.ttl_ms)]
+    untimed = [view for view in views if view.kind is ViewKind.BATCH and not (detailed or view.ttl_ms)]
     if untimed:
         yield _BatchReader(untimed, is_timed=False, exact=False)
     for view in views:
-        if view.kind is Kind.WINDOWED:
+        if view.kind is ViewKind.WINDOWED:
             yield _WindowedReader(view)
-        elif view.kind is Kind.LATEST:
+        elif view.kind is ViewKind.LATEST:
             yield _LatestReader(view, exact=detailed)
         elif view not in untimed:
             yield _BatchReader([view], is_timed=True, exact=detailed)

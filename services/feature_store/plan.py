@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from streams import codec, schemas
-from streams.spans import Change
+from streams.spans import WindowChange
 
 
 class PlanError(ValueError):
@@ -55,7 +55,7 @@ _NUMBERS = frozenset(
 )
 
 
-class Kind(StrEnum):
+class ViewKind(StrEnum):
     """How a view comes to its values."""
 
     WINDOWED = "windowed"
@@ -75,7 +75,7 @@ class Column:
 
 
 @dataclasses.dataclass(frozen=True)
-class Aggregation:
+class FeatureAggregation:
     """One feature of a windowed view."""
 
     feature: str
@@ -87,13 +87,13 @@ class Aggregation:
     """The distance of hopping windows; 0 for a window that slides with the time. See `streams.spans`."""
     gap_ms: int = 0
     """What ends a session; 0 for windows that are none. The window is then the most that counts."""
-    change: Change = Change.NONE
+    change: WindowChange = WindowChange.NONE
     percentile: float = 0.0
     """Of ``approx_percentile``, from 0 to 1."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class StreamSource:
     """The topic of a stream view."""
 
     topic: str
@@ -122,14 +122,14 @@ class View:
     """One feature view."""
 
     name: str
-    kind: Kind
+    kind: ViewKind
     join_keys: tuple[Column, ...]
     """Sorted by name, as Feast's keys are."""
     features: tuple[Column, ...]
     ttl_ms: int
     """0: for ever."""
-    source: Source | None = None
-    aggregations: tuple[Aggregation, ...] = ()
+    source: StreamSource | None = None
+    aggregations: tuple[FeatureAggregation, ...] = ()
     """In the order of the features."""
     hop_ms: int = 0
     batch_file: BatchFile | None = None
@@ -139,7 +139,7 @@ class View:
     @property
     def is_stream(self) -> bool:
         """Tell whether the features process keeps this view up to date."""
-        return self.kind is not Kind.BATCH
+        return self.kind is not ViewKind.BATCH
 
     @property
     def is_repartitioned(self) -> bool:
@@ -155,7 +155,7 @@ class View:
 
 
 @dataclasses.dataclass(frozen=True)
-class Reference:
+class FeatureReference:
     """A feature of a FeatureService."""
 
     view: str
@@ -168,7 +168,7 @@ class ServicePlan:
 
     name: str
     project: str
-    references: tuple[Reference, ...]
+    references: tuple[FeatureReference, ...]
     views: tuple[View, ...]
     """Only those that it needs."""
 
@@ -191,7 +191,7 @@ class ServicePlan:
         """Raise `PlanError` if a feature can be no input of a model: it must be a number or a string."""
         for view in self.views:
             for feature in view.features:
-                wanted = Reference(view.name, feature.name) in self.references
+                wanted = FeatureReference(view.name, feature.name) in self.references
                 if wanted and not (feature.type.is_number or feature.type is ValueType.STRING):
                     raise PlanError(
                         f"service {self.name!r}: feature {feature.name!r} of view {view.name!r} is of type "
@@ -215,7 +215,7 @@ class FeaturePlan:
 
     project: str
     views: tuple[View, ...]
-    services: dict[str, tuple[Reference, ...]]
+    services: dict[str, tuple[FeatureReference, ...]]
     materialized: dict[str, Materialized] = dataclasses.field(default_factory=dict)
     """Of the batch views that Feast has written."""
 
@@ -238,7 +238,7 @@ class FeaturePlan:
             )
         return self.select(name, self.services[name])
 
-    def select(self, name: str, references: tuple[Reference, ...]) -> ServicePlan:
+    def select(self, name: str, references: tuple[FeatureReference, ...]) -> ServicePlan:
         """Make a plan of just these features; `PlanError` names a feature that does not exist."""
         views = {reference.view: self.view(reference.view) for reference in references}
         for reference in references:

@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlsplit
 from services.feature_store import plan_cache, view_compiler
 from services.feature_store.plan import (
     FeaturePlan,
-    Kind,
     PlanError,
+    ViewKind,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def materialize(
 
     Each file holds the entity's columns, ``event_timestamp`` (between start and end) and the features.
     """
-    names = [view.name for view in load(settings).views if view.kind is Kind.BATCH]
+    names = [view.name for view in load(settings).views if view.kind is ViewKind.BATCH]
     if not names:
         return
     with feast_store(settings) as store:

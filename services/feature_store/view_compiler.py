@@ -12,13 +12,13 @@ from services.feature_store.aggregation_compiler import milliseconds
 from services.feature_store.plan import (
     BatchFile,
     Column,
-    Kind,
+    FeatureReference,
     Materialized,
     PlanError,
-    Reference,
-    Source,
+    StreamSource,
     ValueType,
     View,
+    ViewKind,
 )
 from services.runtime.settings import Settings
 from streams import codec, schemas, windows
@@ -62,7 +62,7 @@ _STREAM_TYPES = {
 def batch_view(view: Any) -> View:
     return View(
         name=view.name,
-        kind=Kind.BATCH,
+        kind=ViewKind.BATCH,
         join_keys=_join_keys(view),
         features=_features(view),
         ttl_ms=milliseconds(view.ttl),
@@ -104,7 +104,7 @@ def stream_view(view: Any, entities: dict[str, Any]) -> View:
         features = tuple(sorted(features, key=lambda feature: by_schema.index(feature.name)))
     return View(
         name=view.name,
-        kind=Kind.WINDOWED if aggregations else Kind.LATEST,
+        kind=ViewKind.WINDOWED if aggregations else ViewKind.LATEST,
         join_keys=_join_keys(view),
         features=features,
         ttl_ms=milliseconds(view.ttl),
@@ -114,7 +114,7 @@ def stream_view(view: Any, entities: dict[str, Any]) -> View:
     )
 
 
-def _source(view: Any) -> Source:
+def _source(view: Any) -> StreamSource:
     from feast import KafkaSource
 
     source = view.stream_source
@@ -124,7 +124,7 @@ def _source(view: Any) -> Source:
     options = source.kafka_options
     if source.field_mapping:
         raise PlanError(f"{place}: field_mapping is not supported")
-    fields, encoding = _fields(place, options.message_format, source.tags)
+    fields, encoding = message_fields(place, options.message_format, source.tags)
     event_time = view.timestamp_field or source.timestamp_field
     types = {field.name: field for field in fields}
     if (
@@ -142,7 +142,7 @@ def _source(view: Any) -> Source:
         raise PlanError(
             f"{place}: tags must say which fields make up the message key, as in {{'message_key': 'flight'}}"
         )
-    return Source(
+    return StreamSource(
         options.topic,
         event_time,
         fields,
@@ -153,7 +153,7 @@ def _source(view: Any) -> Source:
     )
 
 
-def _fields(
+def message_fields(
     place: str, message_format: Any, tags: Mapping[str, str]
 ) -> tuple[tuple[codec.Field, ...], schemas.Encoding]:
     """Return what is read of a source's records, and how they are written."""
@@ -237,14 +237,14 @@ def _column(view: Any, field: Any) -> Column:
     return Column(field.name, kind)
 
 
-def references(service: Any) -> tuple[Reference, ...]:
+def references(service: Any) -> tuple[FeatureReference, ...]:
     references = []
     for projection in service.feature_view_projections:
         if projection.join_key_map:
             raise PlanError(
                 f"service {service.name!r}: view {projection.name!r}: join_key_map is not supported"
             )
-        references += [Reference(projection.name, feature.name) for feature in projection.features]
+        references += [FeatureReference(projection.name, feature.name) for feature in projection.features]
     names = [reference.feature for reference in references]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

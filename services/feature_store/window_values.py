@@ -14,7 +14,7 @@ import numpy as np
 from services.feature_store.plan import ValueType, View
 from streams.cells import AnyArray
 from streams.records import FeatureValue
-from streams.windows import Layout, Tiles
+from streams.windows import TileLayout, Tiles
 
 _RANGES = {ValueType.INT32: (-(2.0**31), 2.0**31 - 1), ValueType.INT64: (-(2.0**63), 2.0**63 - 1024)}
 """As doubles; the last one is the largest that is an Int64."""
@@ -25,7 +25,7 @@ class WindowValues:
 
     def __init__(self, view: View) -> None:
         """Compile what is the same for every entity."""
-        self.layout = Layout(view.aggregations, view.hop_ms)
+        self.layout = TileLayout(view.aggregations, view.hop_ms)
         self._types = [feature.type for feature in view.features]
         self._are_doubles = {*self._types} == {ValueType.DOUBLE}
 

@@ -30,7 +30,7 @@ from starlette.routing import BaseRoute, Route
 
 from services.feature_store import window_values
 from services.feature_store.online_reader import OnlineReader
-from services.feature_store.plan import FeaturePlan, PlanError, Reference, ServicePlan, ValueType
+from services.feature_store.plan import FeaturePlan, FeatureReference, PlanError, ServicePlan, ValueType
 from services.feature_store.served_features import ServedFeatures, ServedView, Status
 from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings
@@ -66,7 +66,7 @@ class OnlineFeatures:
         """Prepare; the first request connects."""
         self._plan = plan
         self._pipeline = AsyncPipeline.connect(settings)
-        self._readers: dict[tuple[Reference, ...], OnlineReader] = {}
+        self._readers: dict[tuple[FeatureReference, ...], OnlineReader] = {}
 
     def routes(self) -> list[BaseRoute]:
         return [Route("/get-online-features", server.answering(self._answer), methods=["POST"])]
@@ -121,11 +121,11 @@ def _parse(raw: bytes) -> OnlineFeaturesRequest:
         raise server.RequestError(400, str(error)) from error
 
 
-def _reference(name: str) -> Reference:
+def _reference(name: str) -> FeatureReference:
     view, colon, feature = name.partition(":")
     if not colon:
         raise server.RequestError(400, f"features: {name!r} must be written as view:feature")
-    return Reference(view, feature)
+    return FeatureReference(view, feature)
 
 
 def _check_entities(request: OnlineFeaturesRequest, service: ServicePlan) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from aiokafka import ConsumerRecord
 
-from services.feature_store.plan import Source
+from services.feature_store.plan import StreamSource
 from services.features.view_state import Event
 from services.runtime import schema_registry_client
 from services.runtime.settings import Settings
@@ -42,7 +42,7 @@ class SourceDecoder:
     """Decodes the records of one source topic strictly by its declared schema."""
 
     def __init__(
-        self, source: Source, record_bytes_max: int, registry: schemas.Registry | None = None
+        self, source: StreamSource, record_bytes_max: int, registry: schemas.Registry | None = None
     ) -> None:
         """Compile the schema; raise `SchemaError` if it needs a registry and none is given."""
         self.source = source
@@ -140,7 +140,7 @@ class SourceDecoder:
         return decoded
 
 
-def source_decoder(source: Source, settings: Settings) -> SourceDecoder:
+def source_decoder(source: StreamSource, settings: Settings) -> SourceDecoder:
     """Return the decoder of a source with the size limit and schema registry of the settings."""
     return SourceDecoder(source, settings.record_bytes_max, schema_registry_client.connect(settings))
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from services.runtime.redis_pipeline import AsyncPipeline, Template, encode
+from services.runtime.redis_commands import Template, encode
+from services.runtime.redis_pipeline import AsyncPipeline
 
 ONE_KEY, TWO_KEYS = 1, 2
 

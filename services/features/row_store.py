@@ -28,7 +28,8 @@ import structlog
 from services.feature_store import feast_layout
 from services.features import lua_scripts
 from services.runtime import watermarks
-from services.runtime.redis_pipeline import AsyncPipeline, encode
+from services.runtime.redis_commands import encode
+from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings
 
 log = structlog.get_logger()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from services.feature_store import feast_layout
-from services.feature_store.plan import Kind, View
+from services.feature_store.plan import View, ViewKind
 from services.feature_store.window_values import WindowValues
 from streams.observations import Observations
 from streams.records import FeatureValue
@@ -166,7 +166,10 @@ def _new(offsets: dict[int, int], events: Sequence[Event]) -> Sequence[Event]:
     return new
 
 
-_KIND_LOGICS: Mapping[Kind, Callable[[View], _KindLogic]] = {Kind.WINDOWED: _Windowed, Kind.LATEST: _Latest}
+_KIND_LOGICS: Mapping[ViewKind, Callable[[View], _KindLogic]] = {
+    ViewKind.WINDOWED: _Windowed,
+    ViewKind.LATEST: _Latest,
+}
 
 
 def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:

@@ -8,7 +8,7 @@ from services.features.state_cache import CachedState, StateCache, StateCachePoo
 from services.features.view_state import Entity, EntityRow, Event, ViewLogic
 from services.runtime import metrics
 from streams import records, topics
-from streams.partials import StateError
+from streams.partials import StoredStateError
 from streams.producer import BatchProducer, Record
 
 
@@ -111,7 +111,7 @@ class ViewWriter:
             return CachedState(self.logic.load(None), sidecar)
         try:
             return CachedState(self.logic.load(sidecar), version)
-        except StateError as error:
+        except StoredStateError as error:
             raise StateLostError(self.view, f"a stored state cannot be read: {error}") from error
 
     async def _log(self, partition: int, rows: Sequence[tuple[Entity, EntityRow]]) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from services.feature_store.plan import Source
+from services.feature_store.plan import StreamSource
 from services.runtime.declaration import DeclarationError, ModelDeclaration
 from services.runtime.schema_registry_client import ConfluentRegistry, connect
 from services.runtime.settings import Settings
@@ -33,7 +33,7 @@ class Reading:
 
 
 def readings(
-    declarations: Mapping[str, ModelDeclaration], sources: Iterable[Source] = ()
+    declarations: Mapping[str, ModelDeclaration], sources: Iterable[StreamSource] = ()
 ) -> dict[str, list[Reading]]:
     """Return by topic who reads records of a registry: models, and the sources of feature views.
 

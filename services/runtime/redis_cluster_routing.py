@@ -1,76 +1,60 @@
-"""Which node of a Redis Cluster has the keys of encoded commands. redis-py keeps the map of the slots."""
+"""Which node of a Redis Cluster owns the keys of encoded commands. redis-py keeps the map of the slots."""
 
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
-import hiredis
 from redis.exceptions import AskError, ClusterDownError, SlotNotCoveredError, TryAgainError
 
-ASTRAY = (AskError, TryAgainError, ClusterDownError)
-"""Answers of a node that has done nothing: the slot is elsewhere or on its way. MOVED is a kind of ASK."""
-_SCRIPT = b"EVALSHA"
+from services.runtime import redis_commands
+
+REDIRECTIONS = (AskError, TryAgainError, ClusterDownError)
+"""Errors of a node that executed nothing: the slot is elsewhere or is moving. MovedError is an AskError."""
 
 
-class Routes:
-    """Commands by node, and their replies as they come."""
+class NodeRoutes:
+    """Commands by node, and their replies as they arrive."""
 
     def __init__(self, client: Any, commands: Sequence[bytes]) -> None:
-        """Look the nodes up in the map of this `RedisCluster` of either kind."""
+        """Look the nodes up in the slot map of this `redis.asyncio.RedisCluster`."""
         self.replies: list[Any] = [None] * len(commands)
+        """By the index of the command."""
         self.nodes: dict[str, Any] = {}
         """By name, in the order of their first command."""
-        self.astray: list[int] = []
-        """The places of commands that redis-py is to send: no node has the slot, or none yet."""
+        self.misrouted: list[int] = []
+        """Indexes of the commands that redis-py must send: no node owns the slot, or another one does now."""
         self._commands = commands
-        self._places: dict[str, list[int]] = {}
-        for place, command in enumerate(commands):
+        self._indexes: dict[str, list[int]] = {}
+        for index, command in enumerate(commands):
             try:
-                node = client.get_node_from_key(key_of(command))
+                node = client.get_node_from_key(redis_commands.key_of(command))
             except SlotNotCoveredError:
-                self.astray.append(place)
+                self.misrouted.append(index)
                 continue
             self.nodes[node.name] = node
-            self._places.setdefault(node.name, []).append(place)
+            self._indexes.setdefault(node.name, []).append(index)
 
     def commands(self, name: str) -> list[bytes]:
-        """Return what one node gets, in order."""
-        return [self._commands[place] for place in self._places[name]]
+        """Return the commands for one node, in order."""
+        return [self._commands[index] for index in self._indexes[name]]
 
-    def take(self, name: str, replies: Sequence[Any]) -> None:
-        """Put the replies of one node to their places."""
-        for place, reply in zip(self._places[name], replies, strict=True):
-            self.replies[place] = reply
-            if isinstance(reply, ASTRAY):
-                self.astray.append(place)
+    def add_replies(self, name: str, replies: Sequence[Any]) -> None:
+        """Store the replies of one node, and note which of its commands it redirected."""
+        for index, reply in zip(self._indexes[name], replies, strict=True):
+            self.replies[index] = reply
+            if isinstance(reply, REDIRECTIONS):
+                self.misrouted.append(index)
 
-    def lose(self, name: str) -> None:
-        """Leave to redis-py what this node should have got."""
-        self.astray += self._places[name]
+    def give_up(self, name: str) -> None:
+        """Leave the commands of a node that cannot be reached to redis-py."""
+        self.misrouted += self._indexes[name]
 
-    def astray_arguments(self) -> list[tuple[str | bytes, ...]]:
-        """Return name and arguments of each command that is astray."""
-        return list(_decoded([self._commands[place] for place in self.astray]))
+    def misrouted_arguments(self) -> list[tuple[str | bytes, ...]]:
+        """Return name and arguments of each misrouted command."""
+        return list(redis_commands.decode([self._commands[index] for index in self.misrouted]))
 
-    def take_astray(self, replies: Sequence[Any]) -> None:
-        """Put to their places what redis-py has made of the replies to those commands."""
-        for place, reply in zip(self.astray, replies, strict=True):
-            is_hash = isinstance(reply, dict)  # of HGETALL
-            self.replies[place] = list(itertools.chain.from_iterable(reply.items())) if is_hash else reply
-
-
-def key_of(command: bytes) -> bytes:
-    """Return the key of an encoded command: the first argument, or the first key of EVALSHA."""
-    *_, name, size, rest = command.split(b"\r\n", 4)
-    if name == _SCRIPT:
-        *_, size, rest = command.split(b"\r\n", 8)  # behind the digest and the number of keys
-    return rest[: int(size[1:])]
-
-
-def _decoded(commands: Sequence[bytes]) -> Iterator[tuple[str | bytes, ...]]:
-    """Yield name and arguments of encoded commands, which have the form of replies."""
-    reader = hiredis.Reader()
-    for command in commands:
-        reader.feed(command)
-        name, *arguments = cast("list[bytes]", reader.gets())
-        yield (name.decode(), *arguments)
+    def add_misrouted_replies(self, replies: Sequence[Any]) -> None:
+        """Store the replies to the misrouted commands as redis-py decoded them."""
+        for index, reply in zip(self.misrouted, replies, strict=True):
+            is_hash = isinstance(reply, dict)  # redis-py makes a dict of the reply to HGETALL
+            self.replies[index] = list(itertools.chain.from_iterable(reply.items())) if is_hash else reply

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from services.feature_store import feast_layout, plan_cache, repository
 from services.feature_store.feast_layout import LayoutError
 from services.feature_store.online_reader import OnlineReader
-from services.feature_store.plan import Column, FeaturePlan, Kind, PlanError, ValueType
+from services.feature_store.plan import Column, FeaturePlan, PlanError, ValueType, ViewKind
 from services.features.view_state import Event, ViewLogic
 from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings
@@ -407,7 +407,7 @@ def test_batch_views_are_materialised_from_their_files_and_served(
 
 def test_plan_says_what_the_repository_declares(plan: FeaturePlan) -> None:
     view = plan.view("layout_by_desk")
-    assert view.kind is Kind.WINDOWED
+    assert view.kind is ViewKind.WINDOWED
     assert view.join_keys == (Column("desk", ValueType.INT64), Column("shop", ValueType.STRING))
     assert view.is_repartitioned
     assert view.source is not None

@@ -19,13 +19,13 @@ from services.feature_store import aggregation_compiler, repository
 from services.feature_store.feast_layout import sidecar_field
 from services.feature_store.online_reader import OnlineReader
 from services.feature_store.plan import PlanError
-from services.feature_store.view_compiler import _fields
+from services.feature_store.view_compiler import message_fields
 from services.features.view_state import Event, ViewLogic
 from services.runtime.settings import Settings
 from streams.codec import EventDecoder, parse_ddl
 from streams.schemas import Encoding
-from streams.spans import Change
-from streams.windows import Layout, Tiles
+from streams.spans import WindowChange
+from streams.windows import TileLayout, Tiles
 from tests.cards import DEFINITIONS, write_cards
 
 NOON_MS = 1_372_680_000_000
@@ -53,7 +53,7 @@ def test_what_feast_and_the_tags_declare_is_planned_and_served_at_any_time(
         "merchants": (0, 0),
         "p90": (0, 0),
     }
-    assert planned["faster"].change is Change.DIFFERENCE
+    assert planned["faster"].change is WindowChange.DIFFERENCE
     assert planned["p90"].percentile == 0.9
 
     logic, decode = ViewLogic(plan.project, view), EventDecoder(view.source.fields).decode
@@ -136,7 +136,7 @@ def test_aggregates_of_a_whole_life_are_those_of_feasts_own_engine() -> None:
     view = SimpleNamespace(name="lives", aggregations=declared, tags={}, tiling_hop_size=None)
     fields = {field.name: field for field in parse_ddl("amount double, merchant string")}
     ours = aggregation_compiler.aggregations(view, fields)
-    layout = Layout(ours, aggregation_compiler.hop_ms(view))
+    layout = TileLayout(ours, aggregation_compiler.hop_ms(view))
     tiles = Tiles(layout)
     for time_ms, amount, merchant in rows:
         values = {"amount": amount, "merchant": merchant}
@@ -188,7 +188,7 @@ def test_what_cannot_be_run_is_refused_by_name(before: str, after: str, named: s
 )
 def test_a_source_says_how_its_topic_is_written(message_format, tags, encoding):
     """By Feast's format, or by a tag where that says less."""
-    assert _fields("here", message_format, tags) == (
+    assert message_fields("here", message_format, tags) == (
         parse_ddl("shop string not null, amount double"),
         encoding,
     )
@@ -204,4 +204,4 @@ def test_a_source_says_how_its_topic_is_written(message_format, tags, encoding):
 )
 def test_a_source_that_cannot_be_read_is_refused_with_its_place(message_format, tags, reason):
     with pytest.raises(PlanError, match=f"^here: .*{reason}"):
-        _fields("here", message_format, tags)
+        message_fields("here", message_format, tags)

@@ -12,8 +12,9 @@ import numpy as np
 import redis
 
 from services.feature_store import repository
-from services.feature_store.online_reader import BlockingReader, OnlineReader
-from services.feature_store.served_features import Status
+from services.feature_store.online_reader import OnlineReader
+from services.feature_store.plan import ServicePlan
+from services.feature_store.served_features import ServedFeatures, Status
 from services.features.view_state import Event, ViewLogic
 from services.runtime.settings import Settings
 from streams.codec import EventDecoder
@@ -59,18 +60,16 @@ def test_latest_values_equal_those_of_the_offline_join(valkey: str, tmp_path: Pa
         # The offline store on files drops rows of which all values are too old; others keep them, with nulls.
         joined = job.to_df().set_index("row").reindex(range(len(asked)))
 
-    async def read() -> Any:
-        service = plan.service("everything")
+    async def read(service: ServicePlan | str) -> tuple[ServedFeatures, ServedFeatures]:
+        """Read at the times that are asked for, and as of now."""
         async with OnlineReader.connect(settings, service) as reader:
             shops, times_ms = zip(*asked, strict=True)
             columns = {"shop": shops, "desk": [None] * len(asked)}
-            return await reader.read(columns, np.array(times_ms, dtype=np.int64))
+            then = await reader.read(columns, np.array(times_ms, dtype=np.int64))
+            return then, await reader.read(columns)
 
-    served = asyncio.run(read())
-    with BlockingReader.connect(settings, "everything") as reader:
-        columns: dict[str, list[Any]] = {"shop": [shop for shop, _ in asked], "desk": [None] * len(asked)}
-        blocking = reader.read(columns, np.array([time_ms for _, time_ms in asked], dtype=np.int64))
-        now = reader.read(columns)
+    served, now = asyncio.run(read(plan.service("everything")))
+    by_name, _ = asyncio.run(read("everything"))
     for name in names:
         offline = [None if pd.isna(value) else value for value in joined[name]]
         online = [
@@ -78,7 +77,7 @@ def test_latest_values_equal_those_of_the_offline_join(valkey: str, tmp_path: Pa
             for value in served.columns[name].tolist()
         ]
         assert online == offline
-        np.testing.assert_array_equal(blocking.columns[name], served.columns[name])
+        np.testing.assert_array_equal(by_name.columns[name], served.columns[name])
     statuses = {Status(number) for number in served.statuses("heat", view.name).tolist()}
     assert statuses == set(Status)
     assert set(now.statuses("heat", view.name)) == {Status.OUTSIDE_MAX_AGE, Status.NOT_FOUND}

@@ -12,7 +12,7 @@ from typing import Any, Self
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from services.feature_store import plan_cache
-from services.feature_store.plan import Column, FeaturePlan, Kind, Reference, ValueType, View
+from services.feature_store.plan import Column, FeaturePlan, FeatureReference, ValueType, View, ViewKind
 from services.operations.local_servers import ports
 from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
@@ -105,13 +105,13 @@ class World:
         registry.write_bytes(b"of no importance: the plan beside it is up to date")
         view = View(
             name="noise",
-            kind=Kind.BATCH,
+            kind=ViewKind.BATCH,
             join_keys=(Column("id", ValueType.STRING),),
             features=(Column("noise", ValueType.DOUBLE),),
             ttl_ms=0,
         )
-        services: dict[str, tuple[Reference, ...]] = {
-            model.name: (Reference("noise", "noise"),) for model in self.models
+        services: dict[str, tuple[FeatureReference, ...]] = {
+            model.name: (FeatureReference("noise", "noise"),) for model in self.models
         }
         plan_cache.store(self.settings, FeaturePlan("tests", (view,), services))
 

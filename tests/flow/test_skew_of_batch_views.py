@@ -1,5 +1,6 @@
 """The flights' batch views, materialised by Feast and served, against the files of their sources."""
 
+import asyncio
 import dataclasses
 import datetime as dt
 import time
@@ -10,8 +11,9 @@ import pandas as pd
 import pytest
 
 from services.feature_store import repository
-from services.feature_store.online_reader import BlockingReader
+from services.feature_store.online_reader import OnlineReader
 from services.feature_store.plan import FeaturePlan
+from services.feature_store.served_features import ServedFeatures
 from services.features.offline.materialized import READING_MS
 from services.features.offline.skew import lines
 from services.features.offline.skew_check import SkewCheck
@@ -64,8 +66,12 @@ def model_of(prefix: str) -> ModelDeclaration:
 def serve(settings: Settings, plan: FeaturePlan, first: int) -> list[dict[str, Any]]:
     """Read each aircraft's row online, as scoring does."""
     asked = {"origin": ["JFK"] * len(TAILS), "dest": ["LAX"] * len(TAILS), "tailnum": list(TAILS)}
-    with BlockingReader.connect(settings, plan.service("facts")) as reader:
-        columns = reader.read(asked).columns
+
+    async def read() -> ServedFeatures:
+        async with OnlineReader.connect(settings, plan.service("facts")) as reader:
+            return await reader.read(asked)
+
+    columns = asyncio.run(read()).columns
     scored_ms = time.time_ns() // 1_000_000
     return [
         {

@@ -12,8 +12,8 @@ from typing import Any
 from unittest import mock
 
 from streams import distincts, quantiles
-from streams.spans import Change
-from streams.windows import Layout, Tiles
+from streams.spans import WindowChange
+from streams.windows import TileLayout, Tiles
 
 Event = tuple[int, tuple[Any, ...]]
 """Time and values, one for each column of the layout."""
@@ -26,7 +26,7 @@ class Aggregation:
     window_ms: int
     slide_ms: int = 0
     gap_ms: int = 0
-    change: Change = Change.NONE
+    change: WindowChange = WindowChange.NONE
     percentile: float = 0.0
 
 
@@ -37,7 +37,7 @@ def small_sketches() -> Iterator[None]:
         yield
 
 
-def state_of(layout: Layout, events: Sequence[Event]) -> Tiles:
+def state_of(layout: TileLayout, events: Sequence[Event]) -> Tiles:
     """Return the state after these events, in their order."""
     tiles = Tiles(layout)
     for time_ms, values in events:
@@ -46,7 +46,7 @@ def state_of(layout: Layout, events: Sequence[Event]) -> Tiles:
 
 
 def assert_order_and_restarts_change_no_byte(
-    layout: Layout, events: Sequence[Event], rng: random.Random, written_every: int
+    layout: TileLayout, events: Sequence[Event], rng: random.Random, written_every: int
 ) -> None:
     """Compare the events in the order of their times with a shuffled order, through bytes now and then."""
     expected = state_of(layout, sorted(events, key=lambda event: event[0])).to_bytes()
@@ -58,7 +58,9 @@ def assert_order_and_restarts_change_no_byte(
     assert tiles.to_bytes() == expected
 
 
-def assert_merge_equals_concatenation(layout: Layout, left: Sequence[Event], right: Sequence[Event]) -> None:
+def assert_merge_equals_concatenation(
+    layout: TileLayout, left: Sequence[Event], right: Sequence[Event]
+) -> None:
     """Compare two states that are merged, each from its bytes, with the state of all events."""
     merged = Tiles.from_bytes(layout, state_of(layout, left).to_bytes())
     merged.merge(Tiles.from_bytes(layout, state_of(layout, right).to_bytes()))

@@ -12,32 +12,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.feature_store import feast_layout
-from services.feature_store.plan import Aggregation, Column, Kind, Source, ValueType, View
+from services.feature_store.plan import Column, FeatureAggregation, StreamSource, ValueType, View, ViewKind
 from services.features.decoder import SourceDecoder
 from services.features.view_state import EntityState, Event, ViewLogic
 from services.runtime.watermarks import NEVER
 from streams import codec
-from streams.spans import Change
+from streams.spans import WindowChange
 
 NOON_MS = 1_372_680_000_000
 LATENESS_MS = 30_000
 PARTITIONS = 3
 DDL = "event_time timestamp not null, shop string not null, amount double, customer string"
-SOURCE = Source("orders", "event_time", codec.parse_ddl(DDL), ("shop",), LATENESS_MS)
+SOURCE = StreamSource("orders", "event_time", codec.parse_ddl(DDL), ("shop",), LATENESS_MS)
 AGGREGATIONS = (
-    Aggregation("total", "amount", "sum", 60_000),
-    Aggregation("spread", "amount", "std", 60_000),
-    Aggregation("newest", "amount", "last", 60_000),
-    Aggregation("oldest", "amount", "first", 60_000),
-    Aggregation("customers", "customer", "count_distinct", 60_000),
-    Aggregation("median", "amount", "approx_percentile", 60_000, percentile=0.5),
-    Aggregation("minute", "amount", "mean", 60_000, slide_ms=60_000),
-    Aggregation("basket", "amount", "sum", 60_000, gap_ms=10_000),
-    Aggregation("faster", "amount", "count", 20_000, change=Change.RATIO),
+    FeatureAggregation("total", "amount", "sum", 60_000),
+    FeatureAggregation("spread", "amount", "std", 60_000),
+    FeatureAggregation("newest", "amount", "last", 60_000),
+    FeatureAggregation("oldest", "amount", "first", 60_000),
+    FeatureAggregation("customers", "customer", "count_distinct", 60_000),
+    FeatureAggregation("median", "amount", "approx_percentile", 60_000, percentile=0.5),
+    FeatureAggregation("minute", "amount", "mean", 60_000, slide_ms=60_000),
+    FeatureAggregation("basket", "amount", "sum", 60_000, gap_ms=10_000),
+    FeatureAggregation("faster", "amount", "count", 20_000, change=WindowChange.RATIO),
 )
 VIEW = View(
     "by_shop",
-    Kind.WINDOWED,
+    ViewKind.WINDOWED,
     (Column("shop", ValueType.STRING),),
     tuple(Column(item.feature, ValueType.DOUBLE) for item in AGGREGATIONS),
     0,

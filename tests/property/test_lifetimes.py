@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from streams import windows
 from streams.partials import FUNCTIONS
-from streams.windows import Layout, StoredTiles, Tiles
+from streams.windows import StoredTiles, TileLayout, Tiles
 from tests.property.definition import (
     Aggregation,
     aggregate,
@@ -36,7 +36,7 @@ AGGREGATIONS = (
     Aggregation("y", "count", WINDOW_MS, gap_ms=15_000),
     Aggregation("y", "last", 0),
 )
-LAYOUT = Layout(AGGREGATIONS, HOP_MS)
+LAYOUT = TileLayout(AGGREGATIONS, HOP_MS)
 Event = tuple[int, tuple[float | None, str | None, float | None]]
 
 times = st.builds(
@@ -137,7 +137,7 @@ def test_merge_equals_concatenation(left: list[Event], right: list[Event]) -> No
 
 def test_an_hour_of_events_or_a_year_of_them_takes_the_same_space() -> None:
     """And what only windows need is not kept: here every value of y is another one."""
-    layout = Layout((Aggregation("x", "sum", 0), Aggregation("y", "count_distinct", WINDOW_MS)), HOP_MS)
+    layout = TileLayout((Aggregation("x", "sum", 0), Aggregation("y", "count_distinct", WINDOW_MS)), HOP_MS)
     sizes = []
     for seconds in (3600, 3600 * 24):
         tiles = Tiles(layout)

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.feature_store.plan import Aggregation, Column, Kind, ValueType, View
+from services.feature_store.plan import Column, FeatureAggregation, ValueType, View, ViewKind
 from services.feature_store.window_values import WindowValues
 from services.features.offline import timeline
 from services.features.offline.timeline import Timeline, Values
 from services.features.view_state import Event, ViewLogic
 from streams import windows
 from streams.partials import FUNCTIONS
-from streams.spans import Change
+from streams.spans import WindowChange
 from streams.windows import StoredTiles
 
 HOP_MS = 10_000
@@ -25,9 +25,9 @@ WINDOWS: tuple[dict[str, Any], ...] = ({"window_ms": 10_000}, {"window_ms": 25_0
 OTHER_WINDOWS: tuple[dict[str, Any], ...] = (
     {"window_ms": 10_000, "slide_ms": 10_000},
     {"window_ms": 60_000, "slide_ms": 20_000},
-    {"window_ms": 60_000, "slide_ms": 20_000, "change": Change.DIFFERENCE},
-    {"window_ms": 25_000, "change": Change.DIFFERENCE},
-    {"window_ms": 60_000, "change": Change.RATIO},
+    {"window_ms": 60_000, "slide_ms": 20_000, "change": WindowChange.DIFFERENCE},
+    {"window_ms": 25_000, "change": WindowChange.DIFFERENCE},
+    {"window_ms": 60_000, "change": WindowChange.RATIO},
     {"window_ms": 60_000, "gap_ms": 10_000},
     {"window_ms": 25_000, "gap_ms": 17_000},
     {"window_ms": 0},
@@ -38,12 +38,12 @@ KEY = (Column("shop", ValueType.STRING),)
 
 def windowed(ttl_ms: int, *windows: Mapping[str, Any]) -> ViewLogic:
     aggregations = tuple(
-        Aggregation(f"{name}_{number}", "amount", name, **window)
+        FeatureAggregation(f"{name}_{number}", "amount", name, **window)
         for name in FUNCTIONS
         for number, window in enumerate(windows)
     )
     features = tuple(Column(item.feature, ValueType.DOUBLE) for item in aggregations)
-    return ViewLogic("p", View("v", Kind.WINDOWED, KEY, features, ttl_ms, None, aggregations, HOP_MS))
+    return ViewLogic("p", View("v", ViewKind.WINDOWED, KEY, features, ttl_ms, None, aggregations, HOP_MS))
 
 
 def typed(ttl_ms: int) -> ViewLogic:
@@ -59,15 +59,15 @@ def typed(ttl_ms: int) -> ViewLogic:
     )
     features = tuple(Column(f"feature_{number}", item[-1]) for number, item in enumerate(declared))
     aggregations = tuple(
-        Aggregation(feature.name, column, function, window_ms)
+        FeatureAggregation(feature.name, column, function, window_ms)
         for feature, (column, function, window_ms, _) in zip(features, declared, strict=True)
     )
-    return ViewLogic("p", View("v", Kind.WINDOWED, KEY, features, ttl_ms, None, aggregations, HOP_MS))
+    return ViewLogic("p", View("v", ViewKind.WINDOWED, KEY, features, ttl_ms, None, aggregations, HOP_MS))
 
 
 def latest(ttl_ms: int) -> ViewLogic:
     features = (Column("amount", ValueType.DOUBLE), Column("note", ValueType.STRING))
-    return ViewLogic("p", View("v", Kind.LATEST, KEY, features, ttl_ms))
+    return ViewLogic("p", View("v", ViewKind.LATEST, KEY, features, ttl_ms))
 
 
 def make_events(rows: Sequence[tuple[int, float | None]]) -> list[Event]:
@@ -113,7 +113,7 @@ def online(logic: ViewLogic, events: Sequence[Event], times_ms: Sequence[int]) -
         state = logic.load(None)
         for event in sorted(known, key=lambda event: event.source_offset):
             logic.apply(state, event)
-        if logic.view.kind is Kind.LATEST:
+        if logic.view.kind is ViewKind.LATEST:
             served.append(list(logic.row(state).values))
         else:
             values = WindowValues(logic.view)
@@ -189,6 +189,6 @@ def test_with_a_time_to_live_every_event_is_a_row_so_that_joins_know_its_age():
 
 
 def test_without_a_time_to_live_only_changes_are_rows():
-    view = View("v", Kind.LATEST, KEY, (Column("amount", ValueType.DOUBLE),), 0)
+    view = View("v", ViewKind.LATEST, KEY, (Column("amount", ValueType.DOUBLE),), 0)
     changes = list(Timeline(ViewLogic("p", view)).changes(make_events([(0, 3.0), (1000, 3.0), (2000, 4.0)])))
     assert np.concatenate([values.times_ms for values in changes]).tolist() == [0, 2000]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from streams import spans, windows
 from streams.partials import FUNCTIONS
-from streams.spans import Change
-from streams.windows import Layout, StoredTiles, Tiles
+from streams.spans import WindowChange
+from streams.windows import StoredTiles, TileLayout, Tiles
 from tests.property.definition import (
     Aggregation,
     aggregate,
@@ -25,7 +25,7 @@ from tests.property.definition import (
 )
 
 HOP_MS = 10_000
-CHANGES = (Change.DIFFERENCE, Change.RATIO)
+CHANGES = (WindowChange.DIFFERENCE, WindowChange.RATIO)
 SLACK_MS = 200_000
 
 
@@ -46,7 +46,7 @@ AGGREGATIONS = (
     *(Aggregation("y", "sum", 35_000, change=change) for change in CHANGES),
     *(Aggregation("y", "count", 30_000, slide_ms=10_000, change=change) for change in CHANGES),
 )
-LAYOUT = Layout(AGGREGATIONS, HOP_MS)
+LAYOUT = TileLayout(AGGREGATIONS, HOP_MS)
 INSTANTS_MAX, SECONDS_MAX = 4, 6
 Event = tuple[int, tuple[float | None, float | None]]
 
@@ -90,11 +90,11 @@ def oracle(events: Sequence[Event], aggregation: Aggregation, time_ms: int) -> f
         max(first_ms, session_start(events, aggregation.gap_ms, time_ms)) if aggregation.gap_ms else first_ms
     )
     now = aggregate_between(events, aggregation, since_ms, last_ms)
-    if aggregation.change is Change.NONE:
+    if aggregation.change is WindowChange.NONE:
         return now
     before_ms = (first_ms - aggregation.window_ms) // HOP_MS * HOP_MS
     before = aggregate_between(events, aggregation, before_ms, first_ms - 1)
-    if aggregation.change is Change.DIFFERENCE:
+    if aggregation.change is WindowChange.DIFFERENCE:
         return now - before
     return math.nan if before == 0 else float(np.float64(now) / before)
 
@@ -178,7 +178,7 @@ def test_order_never_changes_a_byte(events: list[Event], rng: random.Random, wri
 @given(events_lists | events_lists.map(sorted_by_time), st.integers(1, 9))
 @settings(max_examples=100, deadline=None)
 def test_many_at_once_equal_one_after_the_other(events: list[Event], at_once: int) -> None:
-    layout = Layout(tuple(item for item in LAYOUT.aggregations if not item.gap_ms), LAYOUT.hop_ms)
+    layout = TileLayout(tuple(item for item in LAYOUT.aggregations if not item.gap_ms), LAYOUT.hop_ms)
     assert layout.columns == LAYOUT.columns
     with small_limits(), small_sketches():
         one_by_one, together = Tiles(layout), Tiles(layout)
@@ -248,7 +248,7 @@ def test_values_need_nothing_that_the_retention_has_let_go() -> None:
     newest_ms = events[-1][0]
     asked = list(range(newest_ms - 20_000, newest_ms + 20_000, 3_001))
     for item in AGGREGATIONS:
-        layout = Layout((item,), HOP_MS)
+        layout = TileLayout((item,), HOP_MS)
         with mock.patch.object(windows, "SLACK_MS", 20_000):
             tiles = Tiles(layout)
             for at, values in events:
@@ -270,7 +270,7 @@ def test_hopping_windows_are_exact_in_merged_tiles_too(events: list[Event], aske
 
 
 def test_a_tumbling_window_is_served_until_the_next_one_is_complete() -> None:
-    layout = Layout((Aggregation("x", "sum", 60_000, slide_ms=60_000),), HOP_MS)
+    layout = TileLayout((Aggregation("x", "sum", 60_000, slide_ms=60_000),), HOP_MS)
     tiles = Tiles(layout)
     for time_ms in (60_000, 119_999, 120_000):
         tiles.add(time_ms, (1.0,))
@@ -281,7 +281,7 @@ def test_a_tumbling_window_is_served_until_the_next_one_is_complete() -> None:
 
 
 def test_a_session_ends_a_gap_after_its_last_event_and_counts_at_most_the_window() -> None:
-    layout = Layout((Aggregation("x", "count", 60_000, gap_ms=20_000),), HOP_MS)
+    layout = TileLayout((Aggregation("x", "count", 60_000, gap_ms=20_000),), HOP_MS)
     tiles = Tiles(layout)
     for second in (100, 120, 141, 161, 181, 201, 221):
         tiles.add(second * 1000, (1.0,))
@@ -292,7 +292,7 @@ def test_a_session_ends_a_gap_after_its_last_event_and_counts_at_most_the_window
 
 
 def test_of_two_values_at_one_instant_the_larger_is_the_later_and_zero_has_no_sign() -> None:
-    layout = Layout((Aggregation("x", "first", 60_000), Aggregation("x", "last", 60_000)), HOP_MS)
+    layout = TileLayout((Aggregation("x", "first", 60_000), Aggregation("x", "last", 60_000)), HOP_MS)
     written = set()
     for values in itertools.permutations([-0.0, 0.0, 3.0, -2.0]):
         tiles = Tiles(layout)

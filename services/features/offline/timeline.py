@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.feature_store import feast_layout
-from services.feature_store.plan import Kind, ValueType, View
+from services.feature_store.plan import ValueType, View, ViewKind
 from services.feature_store.window_values import WindowValues
 from services.features.view_state import Entity, Event, ViewLogic
 from streams import spans, windows
@@ -172,7 +172,7 @@ def _latest(view: View) -> Callable[[bytes, Int64s], list[AnyArray]]:
     return evaluate
 
 
-_EVALUATORS = {Kind.WINDOWED: _windowed, Kind.LATEST: _latest}
+_EVALUATORS = {ViewKind.WINDOWED: _windowed, ViewKind.LATEST: _latest}
 
 
 def _column(kind: ValueType, raws: Iterable[bytes]) -> AnyArray:

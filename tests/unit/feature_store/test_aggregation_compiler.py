@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from services.feature_store import aggregation_compiler
-from services.feature_store.plan import Aggregation, Column, PlanError, ValueType
+from services.feature_store.plan import Column, FeatureAggregation, PlanError, ValueType
 from streams import codec
-from streams.spans import Change
+from streams.spans import WindowChange
 
 HOUR = dt.timedelta(hours=1)
 MINUTE = dt.timedelta(minutes=1)
@@ -44,12 +44,12 @@ def view(*items: Declared, tags: dict[str, str] | None = None, hop: dt.timedelta
     return SimpleNamespace(name="orders", aggregations=items, tags=tags or {}, tiling_hop_size=hop)
 
 
-def compiled(*items: Declared, **options: Any) -> tuple[Aggregation, ...]:
+def compiled(*items: Declared, **options: Any) -> tuple[FeatureAggregation, ...]:
     return aggregation_compiler.aggregations(view(*items, **options), FIELDS)
 
 
 def test_a_window_without_a_slide_slides_with_the_time() -> None:
-    assert compiled(Declared("amount", "last")) == (Aggregation("out", "amount", "last", HOUR_MS),)
+    assert compiled(Declared("amount", "last")) == (FeatureAggregation("out", "amount", "last", HOUR_MS),)
 
 
 def test_a_shorter_slide_declares_a_hopping_window() -> None:
@@ -74,7 +74,7 @@ def test_tags_declare_what_an_aggregation_cannot() -> None:
     )
     assert tumbling.slide_ms == HOUR_MS
     assert (session.slide_ms, session.gap_ms) == (0, HOUR_MS // 2)
-    assert faster.change is Change.RATIO
+    assert faster.change is WindowChange.RATIO
     assert slow.percentile == 0.95
 
 

@@ -1,5 +1,6 @@
 """Statuses, ages and times to live of served values, without a server."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -9,36 +10,47 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.feature_store import feast_layout, online_reader
-from services.feature_store.plan import Aggregation, Column, Kind, Reference, ServicePlan, ValueType, View
+from services.feature_store import feast_layout
+from services.feature_store.online_reader import OnlineReader
+from services.feature_store.plan import (
+    Column,
+    FeatureAggregation,
+    FeatureReference,
+    ServicePlan,
+    ValueType,
+    View,
+    ViewKind,
+)
 from services.feature_store.served_features import ServedFeatures, Status
 from services.features.view_state import Event, ViewLogic
 from services.runtime import watermarks
+from tests.unit.feature_store.online_store import MemoryPipeline, reader_of
 
 HOUR_MS = 3_600_000
 NOON_MS = 1_372_680_000_000
 SHOP = (Column("shop", ValueType.STRING),)
 AMOUNTS = (Column("count_2h", ValueType.INT64), Column("sum_2h", ValueType.DOUBLE))
 WINDOWS = tuple(
-    Aggregation(column.name, "amount", column.name.partition("_")[0], 2 * HOUR_MS) for column in AMOUNTS
+    FeatureAggregation(column.name, "amount", column.name.partition("_")[0], 2 * HOUR_MS)
+    for column in AMOUNTS
 )
 
 
 def windowed(ttl_ms: int) -> View:
-    return View("orders", Kind.WINDOWED, SHOP, AMOUNTS, ttl_ms, None, WINDOWS, 60_000)
+    return View("orders", ViewKind.WINDOWED, SHOP, AMOUNTS, ttl_ms, None, WINDOWS, 60_000)
 
 
 def latest(ttl_ms: int) -> View:
     features = (Column("heat", ValueType.DOUBLE), Column("state", ValueType.STRING))
-    return View("readings", Kind.LATEST, SHOP, features, ttl_ms)
+    return View("readings", ViewKind.LATEST, SHOP, features, ttl_ms)
 
 
 def batch(ttl_ms: int) -> View:
-    return View("facts", Kind.BATCH, SHOP, (Column("rooms", ValueType.INT64),), ttl_ms)
+    return View("facts", ViewKind.BATCH, SHOP, (Column("rooms", ValueType.INT64),), ttl_ms)
 
 
 def service_of(*views: View) -> ServicePlan:
-    references = tuple(Reference(view.name, name) for view in views for name in view.feature_names)
+    references = tuple(FeatureReference(view.name, name) for view in views for name in view.feature_names)
     return ServicePlan("s", "p", references, views)
 
 
@@ -62,17 +74,10 @@ def serve(
     *,
     detailed: bool = False,
 ) -> ServedFeatures:
-    """Answer the reader's commands from these hashes."""
-    reading = online_reader._ServiceReading(service, detailed=detailed)
-    question = reading.ask({"shop": shops}, np.array(times_ms, dtype=np.int64))
-    key_of = feast_layout.entity_key_encoder("p", SHOP)
-    keys = [key_of((shop,)) for shop in dict.fromkeys(shops) if shop is not None]
-    fields = [field for reader, *_ in reading._groups[0]._readers for field in reader.fields]
-    marks = [[b"0", b"%d" % NOON_MS] for _ in service.stream_views]
-    replies = [*marks, *([hashes.get(key, {}).get(field) for field in fields] for key in keys)]
-    assert len(question.batches[0]) == len(marks)
-    assert all(key in command for key, command in zip(keys, question.batches[1], strict=True))
-    return reading.answer(question, replies)
+    """Read from a store of these hashes, in which every stream view is complete up to noon."""
+    marks = {watermarks.key(view).encode(): {b"0": b"%d" % NOON_MS} for view in service.stream_views}
+    reader = reader_of(service, {**hashes, **marks}, detailed=detailed)
+    return asyncio.run(reader.read({"shop": shops}, np.array(times_ms, dtype=np.int64)))
 
 
 def order(amount: float | None) -> dict[str, Any]:
@@ -162,7 +167,7 @@ def test_ages_of_batch_views_without_a_time_to_live_cost_nothing_where_they_are_
 
 
 def test_a_single_double_of_a_single_entity_grows_too_old_as_well() -> None:
-    view = View("facts", Kind.BATCH, SHOP, (Column("width", ValueType.DOUBLE),), HOUR_MS)
+    view = View("facts", ViewKind.BATCH, SHOP, (Column("width", ValueType.DOUBLE),), HOUR_MS)
     row = {
         feast_layout.feature_field("facts", "width"): feast_layout.encode_value(ValueType.DOUBLE, 1.5),
         feast_layout.timestamp_field("facts"): feast_layout.encode_timestamp(NOON_MS),
@@ -175,7 +180,9 @@ def test_a_single_double_of_a_single_entity_grows_too_old_as_well() -> None:
 
 @pytest.mark.parametrize("shops", [[], [None], ["mill"], ["dock", None, "mill", "dock", "hill"]])
 def test_each_row_gets_its_own_entity_however_often_it_comes(shops: list[str | None]) -> None:
-    view = View("facts", Kind.BATCH, SHOP, (Column("x", ValueType.DOUBLE), Column("y", ValueType.DOUBLE)), 0)
+    view = View(
+        "facts", ViewKind.BATCH, SHOP, (Column("x", ValueType.DOUBLE), Column("y", ValueType.DOUBLE)), 0
+    )
     key_of = feast_layout.entity_key_encoder("p", SHOP)
     known: dict[str | None, tuple[float | None, float]] = {"mill": (1.5, -2.0), "dock": (None, 3.0)}
     hashes = {
@@ -215,6 +222,48 @@ def test_rows_are_those_of_a_point_in_time_join_with_the_same_time_to_live(
         assert served.views["orders"].ages_ms[row] == (-1 if newest is None else time_ms - newest)
 
 
+def test_watermarks_are_read_before_the_rows_and_each_entity_once() -> None:
+    """An event that a watermark promises must be in the rows, and a repeated entity costs one command."""
+    service = service_of(windowed(ttl_ms=0), latest(ttl_ms=0))
+    pipeline = MemoryPipeline({})
+    columns = {"shop": ["mill", None, "dock", "mill"]}
+    asyncio.run(OnlineReader(service, pipeline).read(columns, np.full(4, NOON_MS)))
+    key_of = feast_layout.entity_key_encoder("p", SHOP)
+    fields = [feast_layout.sidecar_field(view) for view in service.stream_views]
+    assert pipeline.batches == (
+        [("HGETALL", watermarks.key(view).encode()) for view in service.stream_views],
+        [("HMGET", key_of((shop,)), *fields) for shop in ("mill", "dock")],
+    )
+
+
+def test_a_view_that_has_never_reported_makes_the_lag_unknown() -> None:
+    reader = reader_of(service_of(latest(ttl_ms=0)), {})
+    served = asyncio.run(reader.read({"shop": ["mill"]}, np.array([NOON_MS])))
+    assert served.watermarks_ms == {"readings": None}
+    assert served.lag_ms.tolist() == [-1]
+
+
+def test_without_times_rows_are_read_as_of_now() -> None:
+    """Far behind this time the newest event is too old, but it is found."""
+    view = windowed(ttl_ms=3 * HOUR_MS)
+    reader = reader_of(service_of(view), hashes_of(view, {"mill": [(NOON_MS, order(4.5))]}))
+    served = asyncio.run(reader.read({"shop": ["mill", "dock"]}))
+    assert served.statuses("count_2h", "orders").tolist() == [Status.OUTSIDE_MAX_AGE, Status.NOT_FOUND]
+
+
+def test_waiting_costs_nothing_for_a_time_that_the_watermarks_of_a_read_have_passed() -> None:
+    """The pipeline of the test has no client to ask for watermarks."""
+    service = service_of(latest(ttl_ms=0))
+    marks = {watermarks.key("readings").encode(): {b"0": b"%d" % NOON_MS}}
+    reader = reader_of(service, marks)
+
+    async def wait() -> bool:
+        await reader.read({"shop": ["mill"]}, np.array([NOON_MS]))
+        return await reader.wait_for(NOON_MS, timeout_seconds=0)
+
+    assert asyncio.run(wait())
+
+
 def test_watermarks_of_each_view_are_told_beside_the_lag_of_the_slowest() -> None:
     view = latest(ttl_ms=0)
     served = serve(service_of(view), {}, ["mill", "mill"], [NOON_MS, NOON_MS + 5])
@@ -226,10 +275,14 @@ def test_watermarks_of_each_view_are_told_beside_the_lag_of_the_slowest() -> Non
 def test_batch_views_of_one_entity_keep_their_own_types_nulls_and_missing_rows() -> None:
     """Doubles are decoded in one go; strings beside them, nulls and entities without a row are themselves."""
     heat = View(
-        "heat", Kind.BATCH, SHOP, (Column("mean", ValueType.DOUBLE), Column("max", ValueType.DOUBLE)), 0
+        "heat", ViewKind.BATCH, SHOP, (Column("mean", ValueType.DOUBLE), Column("max", ValueType.DOUBLE)), 0
     )
     owner = View(
-        "owner", Kind.BATCH, SHOP, (Column("name", ValueType.STRING), Column("share", ValueType.DOUBLE)), 0
+        "owner",
+        ViewKind.BATCH,
+        SHOP,
+        (Column("name", ValueType.STRING), Column("share", ValueType.DOUBLE)),
+        0,
     )
     stored: dict[str, dict[tuple[str, str], Any]] = {
         "mill": {

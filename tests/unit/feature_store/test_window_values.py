@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.feature_store.plan import Aggregation, Column, Kind, ValueType, View
+from services.feature_store.plan import Column, FeatureAggregation, ValueType, View, ViewKind
 from services.feature_store.window_values import WindowValues, fitted
 from streams.windows import Tiles
 
@@ -16,8 +16,8 @@ NUMBERS = (ValueType.DOUBLE, ValueType.FLOAT, ValueType.INT64, ValueType.INT32)
 
 def values_of(*kinds: ValueType, function: str = "last") -> WindowValues:
     features = tuple(Column(kind, kind) for kind in kinds)
-    aggregations = tuple(Aggregation(kind, "x", function, 0) for kind in kinds)
-    return WindowValues(View("v", Kind.WINDOWED, (), features, 0, None, aggregations, 1000))
+    aggregations = tuple(FeatureAggregation(kind, "x", function, 0) for kind in kinds)
+    return WindowValues(View("v", ViewKind.WINDOWED, (), features, 0, None, aggregations, 1000))
 
 
 @pytest.mark.parametrize(

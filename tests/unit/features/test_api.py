@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from services.feature_store import feast_layout
-from services.feature_store.plan import Aggregation, Column, FeaturePlan, Kind, Reference, ValueType, View
+from services.feature_store.plan import (
+    Column,
+    FeatureAggregation,
+    FeaturePlan,
+    FeatureReference,
+    ValueType,
+    View,
+    ViewKind,
+)
 from services.features import api
 from services.features.api import OnlineFeatures
 from services.features.view_state import Event, ViewLogic
@@ -27,17 +35,20 @@ PROJECT = "api"
 SHOP, DESK = Column("shop", ValueType.STRING), Column("desk", ValueType.INT32)
 ORDERS = View(
     "orders",
-    Kind.WINDOWED,
+    ViewKind.WINDOWED,
     (SHOP,),
     (Column("count", ValueType.INT64), Column("sum", ValueType.DOUBLE)),
     3 * HOUR_MS,
     None,
-    (Aggregation("count", "amount", "count", HOUR_MS), Aggregation("sum", "amount", "sum", HOUR_MS)),
+    (
+        FeatureAggregation("count", "amount", "count", HOUR_MS),
+        FeatureAggregation("sum", "amount", "sum", HOUR_MS),
+    ),
     60_000,
 )
 FACTS = View(
     "facts",
-    Kind.BATCH,
+    ViewKind.BATCH,
     (DESK, SHOP),
     (
         Column("count", ValueType.INT64),
@@ -50,7 +61,7 @@ FACTS = View(
 PLAN = FeaturePlan(
     PROJECT,
     (FACTS, ORDERS),
-    {"shop": (Reference("orders", "sum"), Reference("orders", "count"))},
+    {"shop": (FeatureReference("orders", "sum"), FeatureReference("orders", "count"))},
 )
 NOON = {"event_time": "2013-07-01T12:00:00Z"}
 ALL = ["orders:count", "facts:count", "facts:raw", "facts:sizes", "facts:oak"]

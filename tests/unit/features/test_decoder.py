@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.feature_store.plan import Source
+from services.feature_store.plan import StreamSource
 from services.features.decoder import SourceDecoder, source_header, source_of
 from services.runtime.watermarks import NEVER
 from streams import codec
@@ -27,7 +27,7 @@ class Record:
 
 def reader(lateness_seconds: int = 0) -> SourceDecoder:
     fields = codec.parse_ddl("event_time timestamp not null, amount double")
-    return SourceDecoder(Source("orders", "event_time", fields, ("id",), lateness_seconds * 1000), 200)
+    return SourceDecoder(StreamSource("orders", "event_time", fields, ("id",), lateness_seconds * 1000), 200)
 
 
 def at(second: int, offset: int = 0) -> Any:

@@ -13,15 +13,15 @@ from services.archive import row_schemas
 from services.archive.delta_writer import DeltaWriter
 from services.archive.write_buffer import WriteBuffer
 from services.feature_store.plan import (
-    Aggregation,
     BatchFile,
     Column,
+    FeatureAggregation,
     FeaturePlan,
-    Kind,
     PlanError,
-    Source,
+    StreamSource,
     ValueType,
     View,
+    ViewKind,
 )
 from services.features.decoder import SourceDecoder
 from services.features.offline import backfill, command, skew_check
@@ -33,7 +33,7 @@ from tests.shop import stamp
 
 START_MS = 1_372_680_000_000
 TOPIC = "orders"
-SOURCE = Source(
+SOURCE = StreamSource(
     TOPIC,
     "at",
     codec.parse_ddl("shop string, at timestamp not null, amount double"),
@@ -71,12 +71,12 @@ def settings(tmp_path: Path) -> Settings:
 def plan(tmp_path: Path) -> FeaturePlan:
     view = View(
         name="by_shop",
-        kind=Kind.WINDOWED,
+        kind=ViewKind.WINDOWED,
         join_keys=(Column("shop", ValueType.STRING),),
         features=(Column("total", ValueType.DOUBLE),),
         ttl_ms=0,
         source=SOURCE,
-        aggregations=(Aggregation("total", "amount", "sum", 60_000),),
+        aggregations=(FeatureAggregation("total", "amount", "sum", 60_000),),
         hop_ms=10_000,
         batch_file=BatchFile(str(tmp_path / "by_shop.parquet"), "event_timestamp"),
     )

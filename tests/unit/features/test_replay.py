@@ -2,13 +2,13 @@
 
 import pytest
 
-from services.feature_store.plan import Column, FeaturePlan, Kind, PlanError, ValueType, View
+from services.feature_store.plan import Column, FeaturePlan, PlanError, ValueType, View, ViewKind
 from services.features.catch_up import BuildProgress
 from services.features.generations import definition_digest
 from services.features.replay import select_views
 
-STREAM = View("stream", Kind.LATEST, (Column("id", ValueType.STRING),), (), ttl_ms=0)
-BATCH = View("batch", Kind.BATCH, (Column("id", ValueType.STRING),), (), ttl_ms=0)
+STREAM = View("stream", ViewKind.LATEST, (Column("id", ValueType.STRING),), (), ttl_ms=0)
+BATCH = View("batch", ViewKind.BATCH, (Column("id", ValueType.STRING),), (), ttl_ms=0)
 PLAN = FeaturePlan("p", (STREAM, BATCH), {})
 
 
@@ -29,7 +29,7 @@ def test_how_far_a_build_is_is_told_over_all_partitions() -> None:
 
 
 def test_a_time_to_live_is_no_part_of_a_definition_and_the_project_is() -> None:
-    longer = View("stream", Kind.LATEST, (Column("id", ValueType.STRING),), (), ttl_ms=9)
+    longer = View("stream", ViewKind.LATEST, (Column("id", ValueType.STRING),), (), ttl_ms=9)
     assert definition_digest("p", longer) == definition_digest("p", STREAM)
     assert definition_digest("q", STREAM) != definition_digest("p", STREAM)
     assert definition_digest("p", BATCH) != definition_digest("p", STREAM)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streams import distincts
-from streams.cells import Reader
+from streams.cells import ArrayReader
 from streams.distincts import EXACT_MAX, REGISTERS, Distincts
 
 
@@ -23,7 +23,7 @@ def cells_of(*tiles: Iterable[str | float]) -> Distincts:
 
 def stored_value(cells: Distincts) -> float:
     tiles = len(cells.cells)
-    stored = Distincts.read(Reader(cells.to_bytes(), 0, tiles))
+    stored = Distincts.read(ArrayReader(cells.to_bytes(), 0, tiles))
     return float(stored.values(np.array([0]), np.array([tiles]), 0.0)[0])
 
 

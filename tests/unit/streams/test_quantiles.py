@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streams import quantiles
-from streams.cells import Reader
+from streams.cells import ArrayReader
 from streams.quantiles import BUCKETS_MAX, RELATIVE_ERROR, Quantiles
 
 SHARES = (0.0, 0.01, 0.25, 0.5, 0.9, 0.95, 0.999, 1.0)
@@ -65,7 +65,7 @@ def test_the_way_a_window_is_cut_into_tiles_changes_nothing(cuts: int) -> None:
     values = numbers("wide")[:300]
     with mock.patch.object(quantiles, "BUCKETS_MAX", 64):
         whole, cells = cells_of(values), cells_of(*(values[start::cuts] for start in range(cuts)))
-        stored = Quantiles.read(Reader(cells.to_bytes(), 0, cuts))
+        stored = Quantiles.read(ArrayReader(cells.to_bytes(), 0, cuts))
         for share in SHARES:
             served = stored.values(np.array([0, 0]), np.array([cuts, cuts]), share)
             assert served.tolist() == [whole.value(0, 1, share)] * 2

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.feature_store.plan import BatchFile, Column, Kind, Materialized, ValueType, View
+from services.feature_store.plan import BatchFile, Column, Materialized, ValueType, View, ViewKind
 from services.features.offline import materialized
 from services.features.offline.archived_events import ArchiveError
 from services.features.offline.materialized import READING_MS, Bounds, Question
@@ -29,7 +29,7 @@ def view(tmp_path: Path) -> View:
     """A view of desks without a file yet."""
     return View(
         name="facts",
-        kind=Kind.BATCH,
+        kind=ViewKind.BATCH,
         join_keys=(Column("desk", ValueType.INT64),),
         features=FEATURES,
         ttl_ms=0,

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from services.archive import row_schemas
 from services.archive.delta_writer import DeltaWriter
 from services.archive.row_schemas import DecodedRecord
-from services.feature_store.plan import Aggregation, Column, FeaturePlan, Kind, Reference, ValueType, View
+from services.feature_store.plan import (
+    Column,
+    FeatureAggregation,
+    FeaturePlan,
+    FeatureReference,
+    ValueType,
+    View,
+    ViewKind,
+)
 from services.features.decoder import SourceDecoder
 from services.features.offline import skew_check
 from services.features.offline.archived_events import Archive, Judged, Stretch
@@ -32,20 +40,20 @@ from tests.unit.features.test_offline import SOURCE, START_MS, TOPIC, Record, or
 SHOP = (Column("shop", ValueType.STRING),)
 VIEW = View(
     name="by_shop",
-    kind=Kind.WINDOWED,
+    kind=ViewKind.WINDOWED,
     join_keys=SHOP,
     features=(Column("total", ValueType.DOUBLE), Column("orders", ValueType.INT64)),
     ttl_ms=0,
     source=SOURCE,
     aggregations=(
-        Aggregation("total", "amount", "sum", 60_000),
-        Aggregation("orders", "amount", "count", 60_000),
+        FeatureAggregation("total", "amount", "sum", 60_000),
+        FeatureAggregation("orders", "amount", "count", 60_000),
     ),
     hop_ms=10_000,
 )
 LAST = View(
     name="last_of_shop",
-    kind=Kind.LATEST,
+    kind=ViewKind.LATEST,
     join_keys=SHOP,
     features=(Column("amount", ValueType.DOUBLE),),
     ttl_ms=0,
@@ -135,7 +143,7 @@ MODEL = ModelDeclaration.model_validate(
 PLAN = FeaturePlan(
     "p",
     (VIEW, LAST),
-    {"all": tuple(Reference(view.name, name) for view in (VIEW, LAST) for name in view.feature_names)},
+    {"all": tuple(FeatureReference(view.name, name) for view in (VIEW, LAST) for name in view.feature_names)},
 )
 
 

@@ -1,4 +1,4 @@
-"""Both pipelines on a real Valkey: replies never get mixed up, a dead connection is replaced."""
+"""The pipeline on a real Valkey: replies never get mixed up, a dead connection is replaced."""
 
 import asyncio
 import datetime as dt
@@ -7,7 +7,6 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,52 +25,32 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services.operations.local_servers import ports
 from services.runtime import redis_clients
-from services.runtime.redis_pipeline import AsyncPipeline, BlockingPipeline, Template, encode
+from services.runtime.redis_commands import encode
+from services.runtime.redis_pipeline import AsyncPipeline
 
-KINDS = ["asyncio", "uvloop", "blocking"]
+LOOPS = {"asyncio": None, "uvloop": uvloop.new_event_loop}
 Exchange = Callable[[list[bytes]], list[Any]]
 
 
-def encoded(*arguments: str) -> bytes:
-    parts = [argument.encode() for argument in arguments]
-    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
-
-
-def test_a_template_writes_what_the_encoder_of_whole_commands_writes() -> None:
-    template = Template("HSET", None, b"fixed", None, 7, None)
-    for values in [(b"key", b"", b"\r\n"), (b"k" * 300, b"$5\r\n", b"x" * 70_000)]:
-        key, first, second = values
-        assert template.encode(*values) == encode(("HSET", key, b"fixed", first, 7, second))
-
-
 def echo(text: str) -> bytes:
-    return encoded("ECHO", text)
+    return encode(("ECHO", text))
 
 
-def asynchronous(url: str) -> AsyncPipeline:
+def connected(url: str) -> AsyncPipeline:
     return AsyncPipeline(redis.asyncio.Redis.from_url(url, protocol=2))
 
 
-def blocking(url: str) -> BlockingPipeline:
-    return BlockingPipeline(redis.Redis.from_url(url, protocol=2))
-
-
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=LOOPS)
 def exchange(request: pytest.FixtureRequest, valkey: str) -> Iterator[Exchange]:
     yield from opened(request.param, valkey)
 
 
 def opened(kind: str, url: str) -> Iterator[Exchange]:
-    """Give all kinds the same form."""
-    if kind == "blocking":
-        pipeline = blocking(url)
-        yield pipeline.exchange
-        pipeline.close()
-        return
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop if kind == "uvloop" else None) as runner:
-        other = asynchronous(url)
-        yield lambda commands: runner.run(other.exchange(commands))
-        runner.run(other.close())
+    """Yield a pipeline's exchange as a function that blocks."""
+    with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
+        pipeline = connected(url)
+        yield lambda commands: runner.run(pipeline.exchange(commands))
+        runner.run(pipeline.close())
 
 
 def test_replies_come_in_order_however_large(exchange: Exchange) -> None:
@@ -83,7 +62,7 @@ def test_replies_come_in_order_however_large(exchange: Exchange) -> None:
 
 def test_an_error_of_the_store_is_raised_and_the_next_replies_are_the_next_ones(exchange: Exchange) -> None:
     with pytest.raises(ResponseError, match="unknown command"):
-        exchange([echo("a"), encoded("NONE"), echo("b")])
+        exchange([echo("a"), encode(("NONE",)), echo("b")])
     assert exchange([echo("c")]) == [b"c"]
 
 
@@ -96,7 +75,7 @@ def test_a_connection_that_died_is_replaced(exchange: Exchange, valkey: str) -> 
 
 def test_a_store_that_closes_every_connection_is_an_error_after_two_attempts(exchange: Exchange) -> None:
     with pytest.raises(RedisConnectionError, match="lost"):
-        exchange([encoded("QUIT"), echo("never")])
+        exchange([encode(("QUIT",)), echo("never")])
     assert exchange([echo("after")]) == [b"after"]
 
 
@@ -104,20 +83,20 @@ def test_what_is_sent_once_is_not_repeated_and_errors_stand_in_their_places(valk
     """A lost command may have been done: the caller gets the error, the next exchange a new connection."""
 
     async def send() -> None:
-        pipeline = asynchronous(valkey)
-        first, error, last = await pipeline.exchange_once([echo("a"), encoded("NONE"), echo("b")])
+        pipeline = connected(valkey)
+        first, error, last = await pipeline.exchange_once([echo("a"), encode(("NONE",)), echo("b")])
         assert (first, last) == (b"a", b"b")
         assert isinstance(error, ResponseError)
-        count = encoded("INCR", "sent once")
+        count = encode(("INCR", "sent once"))
         with pytest.raises(RedisConnectionError, match="lost"):
-            await pipeline.exchange_once([count, encoded("QUIT"), echo("never")])
-        assert await pipeline.exchange_once([count, encoded("DEL", "sent once")]) == [2, 1]
+            await pipeline.exchange_once([count, encode(("QUIT",)), echo("never")])
+        assert await pipeline.exchange_once([count, encode(("DEL", "sent once"))]) == [2, 1]
         await pipeline.close()
 
     asyncio.run(send())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LOOPS)
 def test_a_silent_store_is_given_up(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_clients, "REPLY_SECONDS_MAX", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -140,7 +119,7 @@ def test_a_silent_store_is_given_up(kind: str, monkeypatch: pytest.MonkeyPatch) 
 
 def test_tasks_share_a_connection_and_one_that_gives_up_takes_nobody_elses_replies(valkey: str) -> None:
     async def crowd() -> list[Any]:
-        pipeline = asynchronous(valkey)
+        pipeline = connected(valkey)
         await pipeline.exchange([echo("open")])
         tasks = [asyncio.create_task(pipeline.exchange([echo(f"{n}a"), echo(f"{n}b")])) for n in range(200)]
         await asyncio.sleep(0)
@@ -155,20 +134,6 @@ def test_tasks_share_a_connection_and_one_that_gives_up_takes_nobody_elses_repli
             assert answer == [b"%da" % number, b"%db" % number]
         else:
             assert isinstance(answer, asyncio.CancelledError)
-
-
-def test_threads_take_turns(valkey: str) -> None:
-    pipeline = blocking(valkey)
-
-    def ask(number: int) -> bool:
-        return pipeline.exchange([echo(f"{number}a"), echo(f"{number}b")]) == [
-            b"%da" % number,
-            b"%db" % number,
-        ]
-
-    with ThreadPoolExecutor(8) as threads:
-        assert all(threads.map(ask, range(400)))
-    pipeline.close()
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +178,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return files
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LOOPS)
 def test_replies_come_through_tls(kind: str, encrypted: str) -> None:
     texts = [str(number) * 5000 for number in range(100)]
     for exchange in opened(kind, encrypted):
@@ -221,7 +186,7 @@ def test_replies_come_through_tls(kind: str, encrypted: str) -> None:
             assert exchange([echo(text) for text in texts]) == [text.encode() for text in texts]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LOOPS)
 def test_a_server_of_an_unknown_certificate_is_refused(kind: str, encrypted: str) -> None:
     for exchange in opened(kind, encrypted.partition("?")[0]):
         with pytest.raises(RedisConnectionError, match="certificate"):
