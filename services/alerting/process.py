@@ -17,7 +17,7 @@ down, or is new), or of an event time that long before its record (a replay, a d
 import functools
 
 from services.alerting import session
-from services.runtime import declaration_file, process_loop
+from services.runtime import blocking_process, declaration_file
 from services.runtime.settings import Settings
 
 
@@ -25,7 +25,7 @@ def run() -> None:
     """Run until SIGINT or SIGTERM."""
     settings = Settings()
     declarations = declaration_file.load_all(settings.models)
-    process_loop.run(
+    blocking_process.run(
         "alerting",
         settings,
         settings.alerting_port,

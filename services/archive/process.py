@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import signal
+import functools
 
 from services.archive import archiver, row_schemas
 from services.feature_store import repository
 from services.feature_store.plan import PlanError
-from services.runtime import logs
+from services.runtime import async_process, logs
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
@@ -31,18 +31,14 @@ def topic_tables(
 
 
 def run() -> None:
-    """Archive events, predictions and outcomes to Delta tables."""
-    import uvloop
-
+    """Archive events, predictions and outcomes to Delta tables, until SIGINT or SIGTERM."""
     settings = Settings()
     logs.configure_logging("archive", settings.log_level)
-    uvloop.run(_run(settings))
+    archiving = async_process.BackgroundTask("archive", functools.partial(_archive, settings))
+    async_process.run(archiving.running(), failure=archiving.failure)
 
 
-async def _run(settings: Settings) -> None:
-    stopping = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+async def _archive(settings: Settings, stopping: asyncio.Event) -> None:
     tables = topic_tables(settings, load_all(settings.models))
     archive = archiver.Archiver(settings, tables, archiver.connect(settings))
     application = server.application(archive.not_ready)

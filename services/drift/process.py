@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
 from services.drift import gather_worker, session
-from services.runtime import declaration_file, process_loop
+from services.runtime import blocking_process, declaration_file
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
 
@@ -47,11 +47,11 @@ def judge() -> None:
 def _run(
     opened: Callable[
         [Settings, Mapping[str, ModelDeclaration], threading.Event],
-        AbstractContextManager[process_loop.Session],
+        AbstractContextManager[blocking_process.Session],
     ],
 ) -> None:
     settings = Settings()
     declarations = declaration_file.load_all(settings.models)
-    process_loop.run(
+    blocking_process.run(
         "drift", settings, settings.drift_port, functools.partial(opened, settings, declarations)
     )

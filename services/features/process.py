@@ -21,10 +21,9 @@ from services.features.state_cache import StateCachePool
 from services.features.view_stage import ViewStage
 from services.features.view_state import ViewLogic
 from services.features.view_writer import ViewWriter
-from services.runtime import logs, metrics, redis_clients
+from services.runtime import async_process, logs, metrics, redis_clients
 from services.runtime.settings import Settings
 from services.runtime.web import server
-from streams import app
 from streams.groups import Group
 from streams.producer import BatchProducer
 
@@ -86,7 +85,7 @@ class FeaturesProcess:
     def run(self) -> None:
         """Serve Kafka and HTTP until stopped."""
         http = server.application(self._not_ready, self._api.routes(), self._settings.feature_tokens)
-        app.run(
+        async_process.run(
             self._producer.running(),
             server.serve_in_loop(http, self._settings.host, self._settings.features_port),
             self._store.running(self._check_store),

@@ -20,7 +20,7 @@ it be replaced, never doubled (Recreate in Kubernetes).
 import functools
 
 from services.learning import session
-from services.runtime import declaration_file, process_loop
+from services.runtime import blocking_process, declaration_file
 from services.runtime.declaration import learning
 from services.runtime.settings import Settings
 
@@ -30,4 +30,4 @@ def run() -> None:
     settings = Settings()
     declarations = learning(declaration_file.load_all(settings.models))
     opened = functools.partial(session.opened, settings, declarations)
-    process_loop.run("learning", settings, settings.learning_port, opened)
+    blocking_process.run("learning", settings, settings.learning_port, opened)

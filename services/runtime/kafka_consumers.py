@@ -1,6 +1,5 @@
 """Consumers that keep their own offsets, without a consumer group, and reads of a topic to its end."""
 
-import contextlib
 import importlib.util
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,12 +30,11 @@ def connect(settings: Settings, name: str, **options: Any) -> KafkaConsumer:
     """Return a consumer that commits nothing by itself; by default its partitions are assigned by hand."""
     return KafkaConsumer(
         **settings.kafka_options(),
-        **({"group_id": None} | options),
+        **({"group_id": None, "max_poll_records": POLL_RECORDS_MAX} | options),
         client_id=f"driftline-{name}",
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         allow_auto_create_topics=False,
-        max_poll_records=POLL_RECORDS_MAX,
         max_partition_fetch_bytes=PARTITION_BYTES_MAX,
         fetch_min_bytes=FETCH_BYTES_MIN,
         fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
@@ -90,13 +88,14 @@ def read_topic(settings: Settings, name: str, topic: str, start: int = 0) -> Ite
         KafkaError: The broker cannot be reached, or sent nothing for `SILENCE_SECONDS_MAX`.
     """
     consumer = connect(settings, name)
-    with contextlib.closing(consumer):
-        if partition_count(consumer, topic) > 1:
-            raise ValueError(f"{topic} has more than one partition")
+    try:
+        partition_count(consumer, topic)
         partition = TopicPartition(topic, 0)
         consumer.assign([partition])
         consumer.seek(partition, max(start, consumer.beginning_offsets([partition])[partition]))
         yield from read_to_end(consumer, [partition])
+    finally:
+        consumer.close(timeout_ms=CLOSE_MS)
 
 
 def read_to_end(consumer: KafkaConsumer, partitions: Sequence[TopicPartition]) -> Iterator[Any]:

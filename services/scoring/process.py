@@ -85,8 +85,8 @@ class Scoring:
 
     def run(self, worker_of: int | None = None) -> None:
         """Serve Kafka and HTTP until stopped, or until a parent process has ended."""
+        from services.runtime import async_process
         from services.scoring.rest import routes
-        from streams import app
 
         settings = self._settings
         http = server.application(
@@ -98,10 +98,10 @@ class Scoring:
             limit=self._limit,
             door=self._door,
         )
-        listening: app.Context = server.serve_in_loop(http, settings.host, settings.scoring_port)
+        listening: async_process.Context = server.serve_in_loop(http, settings.host, settings.scoring_port)
         if worker_of is not None:
             listening = self._listening_when_ready(http)
-        app.run(
+        async_process.run(
             self._producer.running(),
             self._connected(),
             self._follower.running(),

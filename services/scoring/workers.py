@@ -23,7 +23,7 @@ LOOK_SECONDS = 0.2
 RESTART_SECONDS = 1.0
 """Least time between two starts of a worker: one that ends at once must not keep the machine busy."""
 END_SECONDS_MAX = 9.5
-"""Between SIGTERM and SIGKILL; each worker bounds its own end below this (`streams.app`)."""
+"""Between SIGTERM and SIGKILL; each worker ends within less (`services.runtime.async_process`)."""
 
 
 def run(count: int) -> None:

@@ -10,9 +10,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from services.runtime import logs
+from services.runtime import async_process, logs
 from services.runtime.settings import Settings
-from streams import app
 from streams.batches import Observer, Slice
 from streams.groups import Group
 from streams.producer import BatchProducer
@@ -50,7 +49,7 @@ def main() -> None:
         slice_.ack()
 
     member.slices([source], forward)
-    app.run(producer.running(), member.running(), failure=lambda: member.failure)
+    async_process.run(producer.running(), member.running(), failure=lambda: member.failure)
     print(f"in flight at most {in_flight} bytes", flush=True)
 
 

@@ -191,9 +191,9 @@ def test_record_that_cannot_be_decoded_is_counted_and_its_neighbours_are_taken(f
     ],
 )
 def test_scoring_is_looked_for_where_it_listens(values: dict[str, Any], expected: str):
-    from services.dashboard.process import scoring_metrics_url
+    from services.dashboard.scoring_poller import metrics_url
 
-    assert scoring_metrics_url(Settings(_env_file=None, **values)) == expected
+    assert metrics_url(Settings(_env_file=None, **values)) == expected
 
 
 @pytest.mark.parametrize(

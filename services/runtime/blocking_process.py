@@ -1,4 +1,4 @@
-"""The life of a process that blocks: sessions, one after another, until SIGINT or SIGTERM."""
+"""A process that blocks: sessions until SIGINT or SIGTERM. With an event loop: `async_process`."""
 
 import contextlib
 import logging
@@ -17,46 +17,63 @@ from services.runtime.settings import Settings
 from services.runtime.web import server
 from streams import garbage
 from streams.schemas import RegistryAwayError
+from streams.stopping import exit_within_bounds
 
 _log = structlog.get_logger()
 
-
 RETRY_SECONDS = 0.5
-
-
+"""Pause before the next session after an error of Kafka."""
 REGISTRY_RETRY_SECONDS = 5.0
-"""Each time the session begins again from its snapshot."""
+"""Pause after an error of the schema registry: each new session starts from its snapshot."""
+INTERRUPT_SECONDS_MAX = 5.0
+"""Maximum time from the signal to the end of a process that is interrupted: clients only disconnect."""
 
 
 class Session(Protocol):
-    """One connection's life."""
+    """The time from one connection to Kafka to its end."""
 
     def step(self) -> None:
         """Process one slice; return after a while without one."""
 
     def keep_all(self) -> None:
-        """Take the last snapshots before the end."""
+        """Write the last snapshots before the end."""
 
 
 OpenSession = Callable[[threading.Event], contextlib.AbstractContextManager[Session]]
 
 
-def run(service: str, settings: Settings, port: int, open_session: OpenSession) -> None:
-    """Run until SIGINT or SIGTERM."""
+def run(
+    service: str, settings: Settings, port: int, open_session: OpenSession, *, interrupt: bool = False
+) -> None:
+    """Run until SIGINT or SIGTERM.
+
+    Args:
+        service: Its name in logs.
+        settings: The log level, and the address on which health and metrics are served.
+        port: The port there.
+        open_session: Connects, yields the session, and disconnects.
+        interrupt: Raise KeyboardInterrupt at once on a signal, in the middle of a step that takes hours;
+            otherwise the step is finished and `Session.keep_all` is called.
+    """
     logs.configure_logging(service, settings.log_level)
-    # It reports each large fetch that it decodes as an event loop that blocks: here that is the work.
+    # kafka-python reports each large fetch that it decodes as a blocked event loop: here decoding is work.
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
     garbage.settle()
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, _interrupt if interrupt else lambda *_: stopping.set())
     process = Process(open_session, stopping)
     with server.serve_in_thread(server.application(process.not_ready), settings.host, port):
         process.run()
 
 
+def _interrupt(*_: object) -> None:
+    exit_within_bounds(seconds=INTERRUPT_SECONDS_MAX)
+    raise KeyboardInterrupt
+
+
 class Process:
-    """All models of one installation, from session to session."""
+    """Sessions, one after another."""
 
     def __init__(self, open_session: OpenSession, stopping: threading.Event) -> None:
         """Nothing connects before `run`."""
@@ -65,11 +82,11 @@ class Process:
         self._reason: str | None = "starting"
 
     def not_ready(self) -> str | None:
-        """Tell why nothing is processed now, or None."""
+        """Return why nothing is processed now, or None."""
         return self._reason
 
     def run(self) -> None:
-        """Process until asked to stop; when Kafka fails, begin again from the last snapshot."""
+        """Process until the stop event is set; when Kafka fails, start again from the last snapshot."""
         while not self._stopping.is_set():
             try:
                 self._serve()
