@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 import pytest
 from kafka.errors import KafkaError, KafkaTimeoutError
 
-from services.runtime import blocking_process
+from services.runtime import blocking_process, logs
 from services.runtime.blocking_process import Process
 from services.runtime.kafka_consumers import MissingTopicError
 from services.runtime.kafka_outbox import StoppedError
 from services.runtime.settings import Settings
+from services.runtime.web import server
+from streams import garbage
 from streams.schemas import RegistryAwayError
 
 
@@ -149,9 +151,9 @@ class Signalled:
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """Neither serve HTTP nor end the test's own process; collect the times after which it would end."""
     exits: list[float] = []
-    monkeypatch.setattr(blocking_process.server, "serve_in_thread", lambda *_: contextlib.nullcontext())
-    monkeypatch.setattr(blocking_process.logs, "configure_logging", lambda *_: None)
-    monkeypatch.setattr(blocking_process.garbage, "settle", lambda: None)
+    monkeypatch.setattr(server, "serve_in_thread", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(logs, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(garbage, "settle", lambda: None)
     monkeypatch.setattr(blocking_process, "exit_within_bounds", lambda *, seconds: exits.append(seconds))
     with handlers_restored():
         yield exits

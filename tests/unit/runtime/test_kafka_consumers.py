@@ -100,9 +100,7 @@ def test_a_silent_broker_is_an_error_that_names_partition_offset_and_end(
 ) -> None:
     monkeypatch.setattr(kafka_consumers, "SILENCE_SECONDS_MAX", 0.0)
     consumer = MemoryConsumer(Log(entries(0, 1)), silent=True)
-    with pytest.raises(
-        KafkaTimeoutError, match=r"t, partition 0: no record .* offset 0, before the end at 2"
-    ):
+    with pytest.raises(KafkaTimeoutError, match=r"t, partition 0: no record .*offset 0, before the end at 2"):
         list(read_to_end(consumer, [PARTITION]))
 
 
