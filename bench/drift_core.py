@@ -15,14 +15,15 @@ import numpy as np
 
 from bench import report
 from bench.report import Figures
-from services.drift import judge
+from services.drift import evaluator
 from services.drift.binning.binning import PredictionRows
-from services.drift.engine import Engine, fresh_state
+from services.drift.engine import Engine, starting_state
+from services.drift.evaluator import Evaluator
 from services.drift.gathered_slices import Slicer
-from services.drift.judge import Judge
 from services.drift.monitored_model import SNAPSHOTS, GatheredSource
 from services.drift.references import References
 from services.drift.windows.window import DriftWindow, DriftWindowState
+from services.monitoring.label_join import JoinTotals
 from services.monitoring.prediction_decoder import PredictionDecoder
 from services.retraining import reference
 from services.runtime.declaration import ModelDeclaration
@@ -63,8 +64,8 @@ def main() -> None:
 def _core(lengths: Sequence[int]) -> Iterator[tuple[str, Figures]]:
     declared, known, pool = _declaration(), _reference(), _pool()
     references = References([known], declared)
-    judging = Judge(declared, references, judge.fresh(declared))
-    judging.follow(1, START_MS)
+    evaluating = Evaluator(declared, references, evaluator.initial_state(declared))
+    evaluating.follow(1, START_MS)
     window, done, seconds = _window(references, START_MS), 0, 0.0
     for rows in lengths:
         begun, before = seconds, done
@@ -72,10 +73,10 @@ def _core(lengths: Sequence[int]) -> Iterator[tuple[str, Figures]]:
             made = _predictions(pool, done, SLICE_ROWS)
             started = time.process_time()
             if made[0].event_time_ms >= window.end_ms:
-                judging.watch_rest(window)
+                evaluating.close_window(window, JoinTotals(), {})
                 window = _window(references, window.end_ms)
-            judging.take_rows(PredictionRows(made), list(range(len(made))), window)
-            judging.raised()
+            evaluating.add_rows(PredictionRows(made), list(range(len(made))), window)
+            evaluating.take_alarms()
             seconds += time.process_time() - started
             done += len(made)
         yield (
@@ -83,7 +84,7 @@ def _core(lengths: Sequence[int]) -> Iterator[tuple[str, Figures]]:
             {
                 "rows_per_second": (done - before) / (seconds - begun),
                 "resident_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                "state_kib": len(SNAPSHOTS.encode("m", "l", _state(declared, judging))) / 1024,
+                "state_kib": len(SNAPSHOTS.encode("m", "l", _state(declared, evaluating))) / 1024,
             },
         )
 
@@ -92,7 +93,7 @@ def _roles() -> dict[str, Figures]:
     declared, pool = _declaration(), _pool()
     slicer = Slicer()
     feed = PredictionDecoder("bench", declared, slicer)
-    engine = Engine(declared, fresh_state(declared, 1, 1))
+    engine = Engine(declared, starting_state(declared, 1, 1))
     engine.add_model(_promoted())
     source = GatheredSource("m", engine, engine.state()).source()
     gathering = judging = 0.0
@@ -118,9 +119,9 @@ def _roles() -> dict[str, Figures]:
     }
 
 
-def _state(declared: ModelDeclaration, judging: Judge) -> Any:
-    state = fresh_state(declared, 1, 1)
-    state.judge = judging.state()
+def _state(declared: ModelDeclaration, evaluating: Evaluator) -> Any:
+    state = starting_state(declared, 1, 1)
+    state.evaluator = evaluating.state()
     return state
 
 

@@ -1,115 +1,154 @@
-"""Which alarms are raised: at the beginning of something, not again in each window that it lasts."""
+"""Which alarms are raised: at the beginning of a change, and not again in each window in which it lasts."""
 
 import math
-from typing import Literal
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
 
 import msgspec
 
+from services.drift import alarm_texts
 from services.drift.detectors.protocol import DetectedChange
-from services.runtime.declaration import QualityBounds
+from services.drift.detectors.relation_detector import PAIRS_SHOWN_MAX, relation
+from services.drift.windows.window import DriftWindow
+from services.drift.windows.window_report import WindowComparison
+from services.runtime.declaration import ModelDeclaration, QualityBounds
 from streams import records
 from streams.records import FeatureQuality
 
-Kind = Literal["feature", "category", "relation", "quality", "score", "loss"]
+AlarmKind = Literal["feature", "category", "relation", "quality", "score", "loss"]
 EVIDENCE_MAX = 20
-"""Alarms carried by one request for retraining."""
+"""Maximum alarms in one retraining request."""
 
 
-class Watch(msgspec.Struct, array_like=True):
-    """How one subject has been of late."""
+class SubjectAlarms(msgspec.Struct, array_like=True):
+    """The active alarms of one subject, and for how many windows it has been calm."""
 
     calm_windows: int = 0
-    """Consecutive, up to now."""
+    """Consecutive windows without drift, up to now."""
     raised: dict[str, records.DriftAlarm] = {}
-    """The alarms that stand, by detector and segment."""
+    """Active alarms by detector and segment."""
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """What is to be said about one subject."""
+class AlarmContent(msgspec.Struct, frozen=True):
+    """What an alarm says about its subject."""
 
-    kind: Kind
+    kind: AlarmKind
     subject: str
     value: float
     threshold: float
     message: str
 
 
-class Alarms:
-    """Remembers which alarms stand, so that each is raised once, and takes them back after calm windows."""
+class Detected(NamedTuple):
+    """An alarm with the index, among the records in process, of the record at which it was detected."""
 
-    def __init__(self, windows: int, watches: dict[str, Watch] | None = None) -> None:
-        """Start calm, or from a snapshot. So many windows without drift take an alarm back."""
+    record_index: int
+    alarm: records.DriftAlarm
+
+
+class ActiveAlarms:
+    """Remembers which alarms are active, so that each is raised once; calm windows clear them."""
+
+    def __init__(self, windows: int, subjects: dict[str, SubjectAlarms] | None = None) -> None:
+        """Start without alarms, or from a snapshot. An alarm is cleared after ``windows`` calm windows."""
         self._windows = windows
-        self.watches = watches or {}
+        self.subjects = subjects or {}
 
     def clear(self) -> None:
-        """Begin anew: another champion, another reference."""
-        self.watches.clear()
+        """Clear all alarms: another champion has another reference."""
+        self.subjects.clear()
 
-    def standing(self) -> list[records.DriftAlarm]:
-        """Return the alarms that stand: loss first, then those that crossed their threshold furthest."""
-        raised = [alarm for watch in self.watches.values() for alarm in watch.raised.values()]
+    def evidence(self) -> list[records.DriftAlarm]:
+        """Return up to `EVIDENCE_MAX` active alarms: loss first, then the furthest above their threshold."""
+        raised = [alarm for each in self.subjects.values() for alarm in each.raised.values()]
         raised.sort(key=lambda alarm: (alarm.kind != "loss", -_excess(alarm), alarm.alarm_id))
         return raised[:EVIDENCE_MAX]
 
-    def standing_ids(self) -> list[str]:
-        """Return the ids of all alarms that stand: one a subject, segment and detector at most."""
-        return sorted(alarm.alarm_id for watch in self.watches.values() for alarm in watch.raised.values())
+    def ids(self) -> list[str]:
+        """Return the ids of all active alarms, sorted: at most one per subject, segment and detector."""
+        return sorted(alarm.alarm_id for each in self.subjects.values() for alarm in each.raised.values())
+
+    def raise_new(self, alarms: Iterable[records.DriftAlarm]) -> list[records.DriftAlarm]:
+        """Activate alarms in this order; return those that were not active before."""
+        return [alarm for alarm in alarms if self.raise_once(alarm)]
 
     def raise_once(self, alarm: records.DriftAlarm) -> bool:
-        """Let an alarm stand; tell whether it is news."""
-        watch = self._watch(alarm.kind, alarm.subject)
-        watch.calm_windows = 0
+        """Activate an alarm; tell whether it was not active before."""
+        subject = self._subject(alarm.kind, alarm.subject)
+        subject.calm_windows = 0
         name = f"{alarm.detector} {alarm.segment}"
-        if name in watch.raised:
+        if name in subject.raised:
             return False
-        watch.raised[name] = alarm
+        subject.raised[name] = alarm
         return True
 
-    def observe(self, kind: Kind, subject: str, *, drifted: bool) -> None:
-        """Take what one window says of what was raised."""
-        watch = self._watch(kind, subject)
-        watch.calm_windows = 0 if drifted else watch.calm_windows + 1
-        if watch.calm_windows >= self._windows:
-            watch.raised.clear()
+    def observe(self, kind: AlarmKind, name: str, *, drifted: bool) -> None:
+        """Count a window in which a subject drifted or was calm; enough calm windows clear its alarms."""
+        subject = self._subject(kind, name)
+        subject.calm_windows = 0 if drifted else subject.calm_windows + 1
+        if subject.calm_windows >= self._windows:
+            subject.raised.clear()
 
-    def subjects(self, kind: Kind) -> list[str]:
-        """Return those of one kind of which something was ever raised."""
-        return [name.removeprefix(f"{kind}:") for name in self.watches if name.startswith(f"{kind}:")]
+    def observe_window(self, window: WindowComparison) -> None:
+        """Observe the features, the scores and the relations of a closed window."""
+        for comparison in window.features:
+            feature = comparison.drift.feature
+            self.observe("feature", feature, drifted=comparison.shifted)
+            self.observe("category", feature, drifted=comparison.new_categories)
+        if window.score is not None:
+            self.observe("score", "score", drifted=window.score.shifted)
+        if window.relations is not None:
+            changed = {relation(pair.first, pair.second) for pair in window.relations.pairs if pair.drifted}
+            is_cut = len(changed) >= PAIRS_SHOWN_MAX  # a pair beyond the longest list may have drifted, too
+            for subject in self._names("relation"):
+                self.observe("relation", subject, drifted=is_cut or subject in changed)
 
-    def _watch(self, kind: Kind, subject: str) -> Watch:
-        return self.watches.setdefault(f"{kind}:{subject}", Watch())
+    def observe_quality(self, found: Iterable[FeatureQuality]) -> None:
+        """Observe the declared bounds of the features in a closed window."""
+        for each in found:
+            self.observe("quality", each.feature, drifted=each.broken)
+
+    def _names(self, kind: AlarmKind) -> list[str]:
+        return [name.removeprefix(f"{kind}:") for name in self.subjects if name.startswith(f"{kind}:")]
+
+    def _subject(self, kind: AlarmKind, name: str) -> SubjectAlarms:
+        return self.subjects.setdefault(f"{kind}:{name}", SubjectAlarms())
 
 
 def _excess(alarm: records.DriftAlarm) -> float:
-    """By how many times the value is its threshold; beyond all others where nothing at all is allowed."""
+    """Return the value as a multiple of the threshold; infinite where the threshold is 0."""
     return alarm.value / alarm.threshold if alarm.threshold else math.inf
 
 
 def alarm_of(
-    model: str, version: int, finding: Finding, detected_at_ms: int, since_ms: int, detector: str = "window"
+    model: str,
+    version: int,
+    content: AlarmContent,
+    detected_at_ms: int,
+    since_ms: int,
+    detector: str = "window",
 ) -> records.DriftAlarm:
-    """Make the record of an alarm; its id follows from the event time, so a replay gives the same."""
+    """Make the record of an alarm; its id follows from the event time, so a replay makes the same id."""
     return records.DriftAlarm(
-        alarm_id=f"{model}-{finding.kind}-{finding.subject}-{detector}-{detected_at_ms}",
+        alarm_id=f"{model}-{content.kind}-{content.subject}-{detector}-{detected_at_ms}",
         model=model,
         version=version,
-        kind=finding.kind,
-        subject=finding.subject,
-        value=finding.value,
-        threshold=finding.threshold,
+        kind=content.kind,
+        subject=content.subject,
+        value=content.value,
+        threshold=content.threshold,
         detected_at_ms=detected_at_ms,
         since_ms=since_ms,
-        message=finding.message,
+        message=content.message,
         detector=detector,
     )
 
 
 def alarm_of_change(
-    model: str, version: int, finding: Finding, change: DetectedChange, detector: str, segment: str = ""
+    model: str, version: int, content: AlarmContent, change: DetectedChange, detector: str, segment: str = ""
 ) -> records.DriftAlarm:
-    """Make the record of what a detector found, with its interval and its effect."""
-    alarm = alarm_of(model, version, finding, change.detected_at_ms, change.since_ms, detector)
+    """Make the record of a change that a detector found, with the interval of its start and its effect."""
+    alarm = alarm_of(model, version, content, change.detected_at_ms, change.since_ms, detector)
     return msgspec.structs.replace(
         alarm,
         alarm_id=f"{alarm.alarm_id}-{segment}" if segment else alarm.alarm_id,
@@ -120,24 +159,30 @@ def alarm_of_change(
     )
 
 
-def quality_finding(quality: FeatureQuality, bounds: QualityBounds | None) -> Finding:
-    """Say that a window broke what is declared: the share that was wrong, and the share allowed."""
+def quality_alarms(
+    declaration: ModelDeclaration, version: int, compared: WindowComparison, window: DriftWindow
+) -> list[records.DriftAlarm]:
+    """Return an alarm for each declared bound that a window broke."""
+    bounds = declaration.monitoring.quality
+    return [
+        alarm_of(
+            declaration.name,
+            version,
+            _quality_content(each, bounds.get(each.feature, QualityBounds())),
+            window.end_ms,
+            window.start_ms,
+            "declared",
+        )
+        for each in compared.quality
+        if each.broken
+    ]
+
+
+def _quality_content(quality: FeatureQuality, bounds: QualityBounds) -> AlarmContent:
+    """Describe a window that broke a declared bound: the share of wrong values, and the allowed share."""
     invalid = quality.wrong_type + quality.below + quality.above + quality.not_allowed
     too_many = invalid > quality.invalid_share_max * quality.values
     allowed = quality.invalid_share_max if too_many else quality.null_share_max or 0.0
     share = (invalid if too_many else quality.nulls) / quality.values
-    return Finding(
-        "quality", quality.feature, share, allowed, _quality_text(quality, bounds or QualityBounds())
-    )
-
-
-def _quality_text(quality: FeatureQuality, bounds: QualityBounds) -> str:
-    parts = [
-        (quality.nulls, "null"),
-        (quality.wrong_type, "of another type than declared"),
-        (quality.below, f"below {bounds.min}"),
-        (quality.above, f"above {bounds.max}"),
-        (quality.not_allowed, "none of the declared values"),
-    ]
-    found = ", ".join(f"{count} {what}" for count, what in parts if count)
-    return f"{quality.feature}: of {quality.values} values {found}"
+    text = alarm_texts.quality_text(quality, bounds)
+    return AlarmContent("quality", quality.feature, share, allowed, text)

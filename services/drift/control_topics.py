@@ -14,7 +14,7 @@ from streams import records, topics
 _log = structlog.get_logger()
 
 
-class Control:
+class ControlTopics:
     """Reads both topics from their beginning at every start: they are short, and they are the history."""
 
     def __init__(self, consumer: KafkaConsumer, engines: Mapping[str, Engine]) -> None:

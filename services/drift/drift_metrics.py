@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import msgspec
 from prometheus_client import Gauge
 
-from services.drift.engine import Engine, Outputs
+from services.drift.engine import DriftOutputs, Engine
 from services.monitoring import error_budget
 from services.monitoring.label_join import JoinTotals
 from services.runtime import metrics
@@ -33,7 +33,7 @@ _RECORD_RESULTS: Mapping[str, tuple[str, str]] = {
 }
 
 
-class Observer:
+class DriftMetrics:
     """Turns running totals into counters."""
 
     def __init__(self, engine: Engine, declaration: ModelDeclaration) -> None:
@@ -46,7 +46,7 @@ class Observer:
                 metrics.JUDGED.labels(engine.model, self._accuracy.measure, result)
         self._counted = msgspec.structs.replace(engine.totals)
 
-    def observe(self, outputs: Outputs) -> None:
+    def observe(self, outputs: DriftOutputs) -> None:
         """Record one step of the engine."""
         model = self._engine.model
         self._count_totals(model, self._engine.totals)

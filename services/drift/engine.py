@@ -1,81 +1,88 @@
 """The drift process without its clients: decoded records in, outcomes, reports, alarms and requests out.
 
-Everything is a function of the content of the input partitions. It does not depend on how they
+The output is a function of the content of the input partitions. It does not depend on how partitions
 interleave, on when the engine is asked to advance, or on where it was restarted.
 """
 
 import bisect
 import dataclasses
 import operator
-from collections.abc import Sequence
 
 import msgspec
 
-from services.drift import judge
+from services.drift import evaluator
 from services.drift.binning.binning import PredictionRows
-from services.drift.judge import Judge, JudgeState
+from services.drift.evaluator import Evaluator, EvaluatorState
 from services.drift.references import References
-from services.drift.windows import window_report
-from services.drift.windows.closed_windows import ClosedWindows
+from services.drift.window_sequence import WindowSequence
 from services.drift.windows.window import DriftWindow, DriftWindowState
 from services.monitoring.label_join import JoinTotals, LabelJoin, PendingPrediction, outcome_of
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, records, topics
-from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, PartitionKey, Resume
+from streams.inputs import (
+    BEFORE_ALL_MS,
+    LABEL,
+    PREDICTION,
+    REJECTED,
+    Inputs,
+    Item,
+    PartitionKey,
+    Resume,
+)
 
 _TIME = operator.attrgetter("counts_at_ms")
 
 
-class StateError(ValueError):
-    """A state does not fit the topics: they were made anew. Nothing sound follows from it."""
+class DriftStateError(ValueError):
+    """A state has more partitions than its topics, which were deleted and created again."""
 
 
-class State(msgspec.Struct):
-    """All that an engine knows when everything taken has been processed, and where to go on reading."""
+class DriftState(msgspec.Struct):
+    """All that an engine knows when it has processed everything it took, and where it continues to read."""
 
     predictions: list[Resume]
     """By partition."""
     labels: list[Resume]
+    """By partition."""
     read_to: list[int]
     """By prediction partition: the offset after the last prediction processed."""
     last_offsets: dict[int, int]
     pending: list[PendingPrediction]
     totals: JoinTotals
     window: DriftWindowState | None
+    """The open one."""
     closed: list[DriftWindowState]
-    """Those that late records may still change."""
+    """Closed windows that late records may still change."""
     references: list[records.Reference]
-    judge: JudgeState
+    evaluator: EvaluatorState = msgspec.field(name="judge")
     prediction_slices: list[int] = []
-    """By partition, where to go on in what gathering workers write; see `slices`."""
+    """By partition, where to continue in the slices that gathering workers write; see `gathered_slices`."""
     label_slices: list[int] = []
 
 
 @dataclasses.dataclass
-class Outputs:
-    """What came of one step. Write the outcomes first: the rest refers to them."""
+class DriftOutputs:
+    """The output of one step. Write the outcomes first: the rest refers to them."""
 
     outcomes: dict[int, list[records.Outcome]] = dataclasses.field(default_factory=dict)
-    """By partition of the label topic, source offsets rising."""
+    """By partition of the label topic, in rising order of source offsets."""
     drift: list[records.DriftRecord] = dataclasses.field(default_factory=list)
     requests: list[records.RetrainingRequested] = dataclasses.field(default_factory=list)
-    """Their ``offsets`` name the predictions topic; who writes the outcomes adds theirs."""
+    """Their ``offsets`` name the predictions topic; the writer of the outcomes adds those of its topic."""
     traces: dict[tuple[int, int], list[tuple[str, bytes]]] = dataclasses.field(default_factory=dict)
     """Headers of the traced outcomes, by source partition and offset."""
     dead_letters: list[records.DeadLetter] = dataclasses.field(default_factory=list)
     windows_closed: int = 0
     label_coverage: float | None = None
-    """Share of the predictions whose horizon passed in the last closed window that had a label."""
+    """Share of labelled predictions among those whose horizon ended in the last closed window."""
 
 
 class Engine:
-    """Joins, windows and judges one model."""
+    """Joins the predictions of one model with their labels, in windows of event time."""
 
-    def __init__(self, declaration: ModelDeclaration, state: State) -> None:
-        """Go on from a state; see `fresh_state`."""
+    def __init__(self, declaration: ModelDeclaration, state: DriftState) -> None:
+        """Go on from a state; see `starting_state`."""
         self.model = declaration.name
-        self._declaration = declaration
-        self._window_ms = declaration.monitoring.window_ms
         self.inputs = Inputs(
             {PartitionKey(PREDICTION, number): at for number, at in enumerate(state.predictions)}
             | {PartitionKey(LABEL, number): at for number, at in enumerate(state.labels)}
@@ -86,264 +93,213 @@ class Engine:
         self._join = LabelJoin(
             declaration.label.horizon_ms, state.totals, state.pending, classes=declaration.classes
         )
-        self._references = References(state.references, declaration)
-        self._judge = Judge(declaration, self._references, state.judge)
-        self._window = None if state.window is None else self._restored(state.window)
-        self._closed = ClosedWindows(
-            self._window_ms, declaration.monitoring.lateness_ms, map(self._restored, state.closed)
-        )
+        self.references = References(state.references, declaration)
+        """Complete those that are unknown before `advance`: read the models topic to its end, or give up."""
+        self._evaluator = Evaluator(declaration, self.references, state.evaluator)
+        self._windows = WindowSequence(declaration, self.references, state.window, state.closed)
         self._rows: list[records.Prediction] = []
-        self._rows_at: list[int] = []
-        """On time and not yet counted, with their places in what is being processed."""
+        """Predictions of the open window that are not counted yet."""
+        self._row_indices: list[int] = []
+        """Of these rows among the records in process."""
 
-    # -- what comes in ---------------------------------------------------------------------------
+    # -- input -----------------------------------------------------------------------------------
 
     def add_prediction(self, partition: int, offset: int, prediction: records.Prediction) -> None:
         """Take a prediction from its partition, in order."""
-        self._references.note(prediction.version)
-        place = PartitionKey(PREDICTION, partition)
-        self.inputs.add(place, offset, prediction.event_time_ms, prediction.prediction_id, prediction)
+        self.references.note(prediction.version)
+        key = PartitionKey(PREDICTION, partition)
+        self.inputs.add(key, offset, prediction.event_time_ms, prediction.prediction_id, prediction)
 
     def add_label(self, partition: int, offset: int, label: records.Label) -> None:
         """Take a label from its partition, in order."""
-        self.inputs.add(
-            PartitionKey(LABEL, partition), offset, label.event_time_ms, label.prediction_id, label
-        )
+        key = PartitionKey(LABEL, partition)
+        self.inputs.add(key, offset, label.event_time_ms, label.prediction_id, label)
 
     def add_model(self, change: records.ModelChanged) -> None:
-        """Learn the reference of a version. What it applies to is decided by the predictions alone."""
+        """Take the reference of a version. Which version is the champion follows from predictions alone."""
         if change.model == self.model and change.reference is not None:
-            self._references.learn(change.reference)
+            self.references.learn(change.reference)
 
     def add_request(self, request: records.RetrainingRequested) -> None:
-        """Learn that a retraining was asked for, by whomever: it starts the cooldown."""
+        """Take a retraining request, whoever made it: it starts the cooldown."""
         if request.model == self.model:
-            self._judge.learn_request(request.requested_at_ms)
+            self._evaluator.note_request(request.requested_at_ms)
 
-    @property
-    def unknown_versions(self) -> frozenset[int]:
-        """Versions that predicted and have no known reference: read the models topic to its end first."""
-        return self._references.unknown
-
-    def give_up_unknown_versions(self) -> None:
-        """Go on without the references that the models topic does not hold (any more)."""
-        self._references.give_up()
-
-    # -- what goes out ---------------------------------------------------------------------------
+    # -- output ----------------------------------------------------------------------------------
 
     @property
     def watermark_ms(self) -> int | None:
-        """Everything up to this event time is processed after `advance`; None before the first records."""
+        """The event time up to which `advance` processes everything; None before the first records."""
         frontier = self.inputs.frontier_ms
         return None if frontier == BEFORE_ALL_MS else frontier - 1
 
     @property
     def closes_window(self) -> bool:
-        """Tell whether `advance` would close a window: know all requests for retraining before it does."""
-        return self._window is not None and self.inputs.frontier_ms >= self._window.end_ms
+        """Whether `advance` would close a window: it must know all retraining requests before."""
+        window = self._windows.open
+        return window is not None and self.inputs.frontier_ms >= window.end_ms
 
     @property
     def pending(self) -> int:
-        """Predictions in memory."""
+        """Number of predictions that wait for a label."""
         return len(self._join)
 
-    def advance(self) -> Outputs:
+    def advance(self) -> DriftOutputs:
         """Process every record before the frontier and close every window that ends there."""
-        assert not self.unknown_versions, "the reference of a version is unknown: read the models topic"
-        outputs = Outputs()
+        assert not self.references.unknown, "the reference of a version is unknown: read the models topic"
+        outputs = DriftOutputs()
         taken = self.inputs.take()
         items = [item for item in taken if item.kind != REJECTED]
-        if len(items) < len(taken):  # these have no time of their own, and belong to no window
+        if len(items) < len(taken):  # rejected records have no event time and belong to no window
             rejected = [item.record for item in taken if item.kind == REJECTED]
             outputs.dead_letters += [letter for letter in rejected if letter is not None]
             self.totals.rejected += len(rejected)
         start = 0
         while start < len(items):
             self._close_until(items[start].counts_at_ms, outputs)
-            self._window = self._window or self._opened(items[start].counts_at_ms)
-            stop = bisect.bisect_left(items, self._window.end_ms, lo=start, key=_TIME)
-            self._process(items[start:stop], self._window, outputs)
+            window = self._windows.open or self._windows.open_at(items[start].counts_at_ms)
+            stop = bisect.bisect_left(items, window.end_ms, lo=start, key=_TIME)
+            for index, item in enumerate(items[start:stop]):
+                if item.kind == PREDICTION:
+                    self._process_prediction(index, item, window, outputs)
+                else:
+                    self._process_label(index, item.record, window, outputs)
+            self._count_rows(window, outputs)
             start = stop
         self._close_until(self.inputs.frontier_ms, outputs)
         for outcomes in outputs.outcomes.values():
             outcomes.sort(key=lambda outcome: outcome.source_offset)
         return outputs
 
-    def state(self) -> State:
-        """Return what `__init__` takes; a snapshot of it is sound once all outputs are acknowledged."""
+    def state(self) -> DriftState:
+        """Return what `__init__` takes; a snapshot of it may be written once all outputs are acknowledged."""
         resume = self.inputs.resume()
-        return State(
-            predictions=[at for place, at in sorted(resume.items()) if place.kind == PREDICTION],
-            labels=[at for place, at in sorted(resume.items()) if place.kind == LABEL],
+        open_window, closed_windows = self._windows.states()
+        return DriftState(
+            predictions=[at for key, at in sorted(resume.items()) if key.kind == PREDICTION],
+            labels=[at for key, at in sorted(resume.items()) if key.kind == LABEL],
             read_to=self._read_to,
             last_offsets=self._repeats.last_offsets,
             pending=list(self._join.entries()),
             totals=self.totals,
-            window=self._window.snapshot() if self._window else None,
-            closed=self._closed.states(),
-            references=self._references.kept(),
-            judge=self._judge.state(),
+            window=open_window,
+            closed=closed_windows,
+            references=self.references.kept(),
+            evaluator=self._evaluator.state(),
         )
 
     # -- records ---------------------------------------------------------------------------------
 
-    def _close_until(self, time_ms: int, outputs: Outputs) -> None:
-        """Close the windows that end by then.
-
-        Empty windows follow as long as predictions wait for labels, because the totals still change, and as
-        long as cohorts of predictions wait for what is still to be said of them. Then
-        none is open until the next record: which windows there are must not depend on when we are asked.
-        """
-        while self._window is not None and time_ms >= self._window.end_ms:
-            end_ms = self._window.end_ms
-            self._close(self._window, outputs)
-            waits = self.pending or self._judge.performance.cohorts
-            self._window = self._opened(end_ms) if waits else None
-
-    def _opened(self, time_ms: int) -> DriftWindow:
-        start_ms = time_ms // self._window_ms * self._window_ms
-        self._closed.forget(start_ms)
-        return DriftWindow(DriftWindowState(start_ms, start_ms + self._window_ms))
-
-    def _restored(self, state: DriftWindowState) -> DriftWindow:
-        return DriftWindow(state, self._references.placing(state.version))
-
-    def _process(self, items: Sequence[Item], window: DriftWindow, outputs: Outputs) -> None:
-        """Process what counts within the open window."""
-        for place, item in enumerate(items):
-            if item.kind == PREDICTION:
-                self._process_prediction(place, item, window, outputs)
-            else:
-                self._process_label(place, item.record, window, outputs)
-        self._count_rows(window, outputs)
-
-    def _process_prediction(self, place: int, item: Item, window: DriftWindow, outputs: Outputs) -> None:
+    def _process_prediction(self, index: int, item: Item, window: DriftWindow, outputs: DriftOutputs) -> None:
         prediction: records.Prediction = item.record
         self._read_to[item.partition] = item.offset + 1
         if self._repeats.is_repeat(prediction.source_partition, prediction.source_offset):
             self.totals.repeated += 1
             return
         on_time = prediction.event_time_ms == item.counts_at_ms
-        if (on_time or not self._judge.champion) and self._judge.is_followed_by(prediction):
+        if (on_time or not self._evaluator.champion) and self._evaluator.is_succeeded_by(prediction):
             self._count_rows(window, outputs)
-            self._judge.follow(prediction.version, window.start_ms)
-        self._join.add_prediction(prediction, item.counts_at_ms, self._judge.take_answer(prediction))
-        if prediction.event_time_ms < window.start_ms:
-            self._count_late_prediction(prediction, window)
-            return
-        self._rows.append(prediction)
-        self._rows_at.append(place)
+            self._evaluator.follow(prediction.version, window.start_ms)
+        self._join.add_prediction(prediction, item.counts_at_ms, self._evaluator.count_prediction(prediction))
+        if prediction.event_time_ms >= window.start_ms:
+            self._rows.append(prediction)
+            self._row_indices.append(index)
+        elif (late := self._windows.late(prediction.event_time_ms, self._evaluator.champion)) is None:
+            self.totals.late_predictions += 1
+        else:  # it changes the window's report, not the detectors, which have passed its time
+            self.totals.revised_predictions += 1
+            self._windows.choose_version(late, self._evaluator.champion)
+            late.count_late(prediction)
 
-    def _process_label(self, place: int, label: records.Label, window: DriftWindow, outputs: Outputs) -> None:
+    def _process_label(
+        self, index: int, label: records.Label, window: DriftWindow, outputs: DriftOutputs
+    ) -> None:
         entry = self._join.add_label(label)
         if entry is None:
             return
-        values, measures = self._judge.measure(entry, label), self._judge.measures
+        values, measures = self._evaluator.measure(entry, label), self._evaluator.measures
         outcome = outcome_of(self.model, entry, label, measures, values)
         outputs.outcomes.setdefault(label.source_partition, []).append(outcome)
         if entry.trace:
             outputs.traces[label.source_partition, label.source_offset] = entry.trace
-        shadows = {
+        shadow_losses = {
             arm: loss
             for arm, score in entry.shadow_scores.items()
             if (loss := measures.loss_of_score(score, label.value)) is not None
         }
-        if label.event_time_ms < window.start_ms:
-            if (late := self._late_window(label.event_time_ms, window)) is None:
-                self.totals.late_labels += 1
-                return
+        if label.event_time_ms >= window.start_ms:
+            window.add_outcome(entry, outcome, values, shadow_losses)
+            if values is not None:
+                self._evaluator.add_loss(entry.version, values, label.event_time_ms, index)
+        elif (late := self._windows.late(label.event_time_ms, self._evaluator.champion)) is None:
+            self.totals.late_labels += 1
+        else:
             self.totals.revised_labels += 1
-            late.add_outcome(entry, outcome, values, shadows)
-            return
-        window.add_outcome(entry, outcome, values, shadows)
-        if values is not None:
-            self._judge.take_loss(entry.version, values, label.event_time_ms, place)
+            late.add_outcome(entry, outcome, values, shadow_losses)
 
-    def _count_late_prediction(self, prediction: records.Prediction, window: DriftWindow) -> None:
-        """Let it change its window, unless it is too late for that. Detectors have moved on."""
-        if (late := self._late_window(prediction.event_time_ms, window)) is None:
-            self.totals.late_predictions += 1
-            return
-        self.totals.revised_predictions += 1
-        self._choose_version(late)
-        late.count_late(prediction)
-
-    def _late_window(self, time_ms: int, window: DriftWindow) -> DriftWindow | None:
-        return self._closed.of(time_ms, window.start_ms, self._judge.champion)
-
-    def _count_rows(self, window: DriftWindow, outputs: Outputs) -> None:
-        """Count and watch the rows so far, together, and raise what was found up to here."""
+    def _count_rows(self, window: DriftWindow, outputs: DriftOutputs) -> None:
+        """Count the rows so far in one batch, and raise the alarms detected up to here."""
         if self._rows:
-            self._choose_version(window)
-            self._judge.take_rows(PredictionRows(self._rows), self._rows_at, window)
-            self._rows, self._rows_at = [], []
-        outputs.drift += self._judge.raised()
+            self._windows.choose_version(window, self._evaluator.champion)
+            self._evaluator.add_rows(PredictionRows(self._rows), self._row_indices, window)
+            self._rows, self._row_indices = [], []
+        outputs.drift += self._evaluator.take_alarms()
 
-    def _choose_version(self, window: DriftWindow) -> None:
-        champion = self._judge.champion
-        window.choose_version(champion, self._references.placing(champion))
+    # -- windows ---------------------------------------------------------------------------------
 
-    def _close(self, window: DriftWindow, outputs: Outputs) -> None:
-        window.state.champion = self._judge.champion
-        outputs.drift += self._judge.watch_rest(window)
-        expired, unlabelled = self.totals.expired, self.totals.unlabelled
-        self._join.evict(window.end_ms)
-        if passed := self.totals.expired - expired:
-            outputs.label_coverage = 1 - (self.totals.unlabelled - unlabelled) / passed
-        self._judge.close_window(window.end_ms)
-        found = window_report.compare_window(window, self._declaration)
-        if window.state.version == self._judge.champion:
-            self._judge.observe(found)
-        outputs.drift += self._judge.judge_quality(found.quality, window.start_ms, window.end_ms)
-        offsets = {topics.predictions(self.model): list(self._read_to)}
-        performance = self._judge.performance.close_window(window.end_ms, self._judge.champion)
-        alarms, requests = self._judge.judge_harm(window.end_ms, offsets, found.contributions)
-        outputs.drift += alarms
-        window.state.alarms_standing = self._judge.standing_ids()
-        outputs.drift.append(self._report(window, found))
-        outputs.drift += performance
-        outputs.requests += requests
-        outputs.windows_closed += 1
-        self._closed.keep(window)
-        outputs.drift += map(self._revised, self._closed.touched())
+    def _close_until(self, time_ms: int, outputs: DriftOutputs) -> None:
+        """Close the windows that end by then.
 
-    def _revised(self, window: DriftWindow) -> records.DriftReport:
-        """Report a window again, with the records that came too late for its first report."""
-        window.settle()
-        found = window_report.compare_window(window, self._declaration)
-        return self._report(window, found)
-
-    def _report(self, window: DriftWindow, found: window_report.WindowComparison) -> records.DriftReport:
-        return window_report.make_report(
-            self.model, window, found, self.totals, self._references, self._judge.measures
-        )
+        Empty windows follow while predictions wait for labels, because the totals still change, and while
+        cohorts of predictions wait for their last report. Then no window is open until the next record: the
+        set of windows must not depend on when the engine is asked to advance.
+        """
+        while (window := self._windows.open) is not None and time_ms >= window.end_ms:
+            expired, unlabelled = self.totals.expired, self.totals.unlabelled
+            self._join.evict(window.end_ms)
+            if passed := self.totals.expired - expired:
+                outputs.label_coverage = 1 - (self.totals.unlabelled - unlabelled) / passed
+            offsets = {topics.predictions(self.model): list(self._read_to)}
+            evaluation = self._evaluator.close_window(window, self.totals, offsets)
+            outputs.drift += evaluation.drift
+            outputs.requests += [] if evaluation.request is None else [evaluation.request]
+            outputs.windows_closed += 1
+            self._windows.close()
+            outputs.drift += [
+                self._evaluator.revised_report(each, self.totals) for each in self._windows.changed()
+            ]
+            if self.pending or evaluation.open_cohorts:
+                self._windows.open_at(window.end_ms)
 
 
-def fresh_state(
+def starting_state(
     declaration: ModelDeclaration,
     prediction_partitions: int,
     label_partitions: int,
-    state: State | None = None,
-) -> State:
-    """Return the state before the first record, or a snapshot's; it has a place for each partition."""
-    if state is None:
-        state = State(
-            predictions=[],
-            labels=[],
-            read_to=[],
-            last_offsets={},
-            pending=[],
-            totals=JoinTotals(),
-            window=None,
-            closed=[],
-            references=[],
-            judge=judge.fresh(declaration),
-        )
-    for places, partitions in ((state.predictions, prediction_partitions), (state.labels, label_partitions)):
-        if len(places) > partitions:
-            raise StateError(
-                f"{declaration.name}: the state has {len(places)} partitions, its topic {partitions}"
+    snapshot: DriftState | None = None,
+) -> DriftState:
+    """Return the state before the first record, or a snapshot's, with an entry for each partition.
+
+    Raise `DriftStateError` if the snapshot has more partitions than a topic.
+    """
+    state = snapshot or DriftState(
+        predictions=[],
+        labels=[],
+        read_to=[],
+        last_offsets={},
+        pending=[],
+        totals=JoinTotals(),
+        window=None,
+        closed=[],
+        references=[],
+        evaluator=evaluator.initial_state(declaration),
+    )
+    for resumes, partitions in ((state.predictions, prediction_partitions), (state.labels, label_partitions)):
+        if len(resumes) > partitions:
+            raise DriftStateError(
+                f"{declaration.name}: the snapshot has {len(resumes)} partitions, its topic {partitions}: "
+                "the topic was created again; delete the snapshot's record to start from the beginning"
             )
-        places.extend([Resume()] * (partitions - len(places)))
+        resumes.extend([Resume()] * (partitions - len(resumes)))
     state.read_to += [0] * (prediction_partitions - len(state.read_to))
     return state

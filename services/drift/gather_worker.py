@@ -42,7 +42,7 @@ _log = structlog.get_logger()
 @contextlib.contextmanager
 def opened(
     settings: Settings, declarations: Mapping[str, ModelDeclaration], stopping: threading.Event
-) -> Iterator["Gathering"]:
+) -> Iterator["GatherSession"]:
     """Connect, join the group, and leave it at the end of the block."""
     with contextlib.ExitStack() as stack:
         ensure_topics(settings, declarations, sliced=True)
@@ -52,7 +52,7 @@ def opened(
         outbox = Outbox("drift", settings.kafka_options(), stopping)
         stack.callback(outbox.close)
         registry = schema_registry_client.connect(settings)
-        yield Gathering(consumer, outbox, [_Gatherer(each, registry) for each in declarations.values()])
+        yield GatherSession(consumer, outbox, [_Gatherer(each, registry) for each in declarations.values()])
 
 
 class _Gatherer:
@@ -82,7 +82,7 @@ class _Gatherer:
         return (self._targets[kind], place.partition), [(None, each, []) for each in slices]
 
 
-class Gathering(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
+class GatherSession(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
     """Reads, decodes, writes, commits; a `joined.Session`."""
 
     def __init__(self, consumer: KafkaConsumer, outbox: Outbox, models: Sequence[_Gatherer]) -> None:

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from services.drift.drift_metrics import Observer
-from services.drift.engine import Engine, Outputs, State
+from services.drift.drift_metrics import DriftMetrics
+from services.drift.engine import DriftOutputs, DriftState, Engine
 from services.drift.gathered_slices import SliceFeed
 from services.monitoring.prediction_decoder import PredictionDecoder
 from services.monitoring.prediction_source import PredictionSource, WatermarkPublisher, direct_source
@@ -16,13 +16,13 @@ from streams.inputs import LABEL, PREDICTION, PartitionKey
 from streams.producer import Record
 from streams.schemas import Registry
 
-SNAPSHOTS = Snapshots(State, 3)
+SNAPSHOTS = Snapshots(DriftState, 3)
 
 
 class GatheredSource:
     """Where a model's slices are, and how far they were read; a state tells it even while nobody does."""
 
-    def __init__(self, model: str, engine: Engine, state: State) -> None:
+    def __init__(self, model: str, engine: Engine, state: DriftState) -> None:
         """Go on from a state."""
         self._model = model
         self._inputs = engine.inputs
@@ -43,7 +43,7 @@ class GatheredSource:
             self._positions,
         )
 
-    def note_in(self, state: State) -> None:
+    def note_in(self, state: DriftState) -> None:
         """Write into a state where to go on."""
         found = sorted(self._positions().items())
         state.prediction_slices = [at for place, at in found if place.kind == PREDICTION]
@@ -53,13 +53,13 @@ class GatheredSource:
         return self._feed.positions(self._inputs.resume())
 
 
-class ServedModel:
+class MonitoredModel:
     """One model with all that belongs to it."""
 
     def __init__(
         self,
         declaration: ModelDeclaration,
-        state: State,
+        state: DriftState,
         *,
         cloud_events: bool,
         gathered: bool = False,
@@ -81,14 +81,14 @@ class ServedModel:
         else:
             feed = PredictionDecoder("drift", declaration, self.engine, registry)
             self.source = direct_source(self.predictions_topic, self.label_topic, self.engine.inputs, feed)
-        self.observer = Observer(self.engine, declaration)
+        self.metrics = DriftMetrics(self.engine, declaration)
         self.pace = SnapshotPace()
         self._envelope = Envelope("drift", declaration.name, enabled=cloud_events)
         self.watermark_ms: int | None = None
         """Processed and acknowledged."""
         self.public_watermark = WatermarkPublisher("drift", declaration.name, metrics.DRIFT_WATERMARK)
 
-    def outcome_batches(self, outputs: Outputs) -> dict[tuple[str, int], list[Record]]:
+    def outcome_batches(self, outputs: DriftOutputs) -> dict[tuple[str, int], list[Record]]:
         """Encode the outcomes, each into its label's partition number."""
         return {
             (self.outcomes_topic, partition): self._outcomes(outcomes, outputs.traces)

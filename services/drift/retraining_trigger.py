@@ -1,13 +1,14 @@
-"""When a retraining may be asked for, and what the request says."""
+"""When a retraining is requested, and what the request says."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from services.drift.loss_alarms import ESTIMATE_DETECTOR, LossEvaluation
 from services.runtime.declaration import DAY_MS, ModelDeclaration
 from streams import records
 
 
-class Requests:
-    """The requests for one model, whoever made them."""
+class RetrainingTrigger:
+    """Requests retrainings of one model, at most one per cooldown, whoever made the last request."""
 
     def __init__(self, declaration: ModelDeclaration, requested_at_ms: Iterable[int]) -> None:
         """Start with the times of earlier requests."""
@@ -22,41 +23,46 @@ class Requests:
         """Return what `__init__` takes."""
         return sorted(self._requested_at_ms)
 
-    def learn(self, requested_at_ms: int) -> None:
-        """Learn of a request: it starts the cooldown."""
+    def note_request(self, requested_at_ms: int) -> None:
+        """Note a request, whoever made it: it starts the cooldown."""
         self._requested_at_ms.add(requested_at_ms)
 
-    def may_ask(self, now_ms: int, labels: int) -> bool:
-        """Tell whether cooldown and labels allow it. Later requests, which a replay sees, do not count."""
-        if not self._is_retrained or labels < self._minimum_labels:
-            return False
-        return not any(now_ms - self._cooldown_ms < asked < now_ms for asked in self._requested_at_ms)
-
-    def make(
+    def request(
         self,
         now_ms: int,
-        evidence: Sequence[records.DriftAlarm],
-        cause: records.DriftAlarm,
-        labels_since: int,
+        losses: LossEvaluation,
+        active: Sequence[records.DriftAlarm],
+        contributions: Sequence[records.Contribution],
         offsets: Mapping[str, list[int]],
-    ) -> records.RetrainingRequested:
-        """Make a request. The cause tells since when; labels since then may be enough to train on."""
-        kept = {asked for asked in self._requested_at_ms if asked > now_ms - self._cooldown_ms}
+    ) -> records.RetrainingRequested | None:
+        """Return a request while a loss is worse than its limit, if cooldown and labels allow one.
+
+        Changed features alone request nothing. The request trains from when its cause began, if enough labels
+        have come since then.
+        """
+        if losses.cause is None or not self._may_request(now_ms, losses.labels):
+            return None
+        kept = {requested for requested in self._requested_at_ms if requested > now_ms - self._cooldown_ms}
         self._requested_at_ms = kept | {now_ms}
+        evidence = [*([losses.rise] if losses.rise else []), *active]
+        cause = losses.cause
         return records.RetrainingRequested(
             request_id=f"{self._model}-{now_ms}",
             model=self._model,
             trigger="drift",
             requested_at_ms=now_ms,
             reason=evidence[0].message if evidence else cause.message,
-            evidence=list(evidence),
+            evidence=evidence,
             offsets=dict(offsets),
             since_ms=cause.since_ms,
-            train_from_ms=cause.since_ms if labels_since >= self._minimum_labels else None,
+            train_from_ms=cause.since_ms if losses.labels_since >= self._minimum_labels else None,
             train_to_ms=now_ms,
-            basis="estimate" if cause.detector == ESTIMATE else "labels",
+            basis="estimate" if cause.detector == ESTIMATE_DETECTOR else "labels",
+            contributions=list(contributions),
         )
 
-
-ESTIMATE = "estimate"
-"""The detector of harm that is expected, before the labels are there."""
+    def _may_request(self, now_ms: int, labels: int) -> bool:
+        """Tell whether cooldown and labels allow a request. Later ones, known in a replay, do not count."""
+        if not self._is_retrained or labels < self._minimum_labels:
+            return False
+        return not any(now_ms - self._cooldown_ms < requested < now_ms for requested in self._requested_at_ms)

@@ -10,10 +10,10 @@ import msgspec
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 
-from services.drift.control_topics import Control
-from services.drift.engine import Outputs, State, fresh_state
-from services.drift.monitored_model import SNAPSHOTS, ServedModel
-from services.drift.performance.loss_monitor import RiseDetector
+from services.drift.control_topics import ControlTopics
+from services.drift.engine import DriftOutputs, DriftState, starting_state
+from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
+from services.drift.performance.loss_monitor import LossRiseDetector
 from services.monitoring import prediction_source
 from services.runtime import kafka_consumers, metrics, redis_clients, schema_registry_client
 from services.runtime.declaration import ModelDeclaration
@@ -36,7 +36,7 @@ def opened(
     stopping: threading.Event,
     *,
     gathered: bool = False,
-) -> Iterator["Session"]:
+) -> Iterator["DriftSession"]:
     """Connect, restore each model from its last snapshot, and disconnect at the end of the block.
 
     Gathered: read what gathering workers write, instead of predictions and labels.
@@ -47,12 +47,12 @@ def opened(
         states = _restore(data, declarations, prediction_source.input_partitions(data, declarations))
         cloud_events, registry = settings.cloud_events != "none", schema_registry_client.connect(settings)
         served = [
-            ServedModel(
+            MonitoredModel(
                 declarations[name], state, cloud_events=cloud_events, gathered=gathered, registry=registry
             )
             for name, state in states.items()
         ]
-        control = Control(
+        control = ControlTopics(
             _consumer(settings, "drift-control", stack), {each.name: each.engine for each in served}
         )
         outbox = Outbox("drift", settings.kafka_options(), stopping)
@@ -60,19 +60,19 @@ def opened(
         client = redis_clients.connect_blocking(settings, socket_timeout=REDIS_TIMEOUT_SECONDS)
         stack.callback(client.close)
         control.catch_up()
-        yield Session(data, control, outbox, client, served)
+        yield DriftSession(data, control, outbox, client, served)
 
 
-class Session:
+class DriftSession:
     """Reads, advances, writes, publishes."""
 
     def __init__(
         self,
         data: KafkaConsumer,
-        control: Control,
+        control: ControlTopics,
         outbox: Outbox,
         client: Any,
-        served: Sequence[ServedModel],
+        served: Sequence[MonitoredModel],
     ) -> None:
         """Take connected clients and restored models."""
         self._data = data
@@ -102,7 +102,7 @@ class Session:
 
     def _advance(self) -> None:
         """Let every engine advance, and return when all that came of it is acknowledged."""
-        if any(each.engine.unknown_versions or each.engine.closes_window for each in self._served):
+        if any(each.engine.references.unknown or each.engine.closes_window for each in self._served):
             self._control.catch_up()
         steps = [(each, self._step_of(each)) for each in self._served]
         stage: dict[tuple[str, int], list[Record]] = {}
@@ -117,15 +117,15 @@ class Session:
         for each, outputs in steps:
             each.watermark_ms = each.engine.watermark_ms
             each.pace.note(outputs.windows_closed)
-            each.observer.observe(outputs)
+            each.metrics.observe(outputs)
 
-    def _step_of(self, each: ServedModel) -> Outputs:
-        if unknown := each.engine.unknown_versions:
+    def _step_of(self, each: MonitoredModel) -> DriftOutputs:
+        if unknown := each.engine.references.unknown:
             _log.warning("drift.reference_missing", model=each.name, versions=sorted(unknown))
-            each.engine.give_up_unknown_versions()
+            each.engine.references.give_up()
         return each.engine.advance()
 
-    def _request(self, steps: Sequence[tuple[ServedModel, Outputs]]) -> None:
+    def _request(self, steps: Sequence[tuple[MonitoredModel, DriftOutputs]]) -> None:
         """Ask for retrainings; the outcomes that they name are acknowledged by now."""
         batch: list[Record] = []
         for each, outputs in steps:
@@ -138,7 +138,7 @@ class Session:
                 _log.info("drift.retraining_requested", model=each.name, reason=request.reason)
         self._outbox.write({(topics.RETRAINING.name, 0): batch})
 
-    def _keep(self, each: ServedModel) -> None:
+    def _keep(self, each: MonitoredModel) -> None:
         started_seconds = time.monotonic()
         value = each.snapshot()
         try:
@@ -157,7 +157,7 @@ def _consumer(settings: Settings, name: str, stack: contextlib.ExitStack) -> Kaf
 
 def _restore(
     consumer: KafkaConsumer, declarations: Mapping[str, ModelDeclaration], partitions: Mapping[str, int]
-) -> dict[str, State]:
+) -> dict[str, DriftState]:
     place = TopicPartition(topics.DRIFT_STATE.name, 0)
     kept = kafka_consumers.latest_values(consumer, place, [name.encode() for name in declarations])
     states = {}
@@ -166,11 +166,11 @@ def _restore(
         if (found := kept.get(name.encode())) is not None:
             state = SNAPSHOTS.decode(found[1], name, declaration.label.topic)
             _log.info("drift.restored", model=name, snapshot_offset=found[0], pending=len(state.pending))
-            if not RiseDetector.can_restore(state.judge.monitor.detector):
+            if not LossRiseDetector.can_restore(state.evaluator.monitor.detector):
                 _log.warning(
                     "drift.detector_begins_anew", model=name, reason="another version of river wrote it"
                 )
-        states[name] = fresh_state(
+        states[name] = starting_state(
             declaration, partitions[topics.predictions(name)], partitions[declaration.label.topic], state
         )
     return states

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from services.drift.binning import statistics
 from services.drift.binning.bin_counts import BinCounts
 from services.drift.monitored_model import SNAPSHOTS
-from services.drift.performance.exact_sums import Mean
+from services.drift.performance.exact_sums import ExactMean
 from streams import codec, records
 from tests.unit.drift import world
 from tests.unit.drift.world import HOUR_MS, START_MS, Traffic
@@ -237,12 +237,12 @@ numbers = st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=20
 
 @given(numbers, numbers, seeds)
 def test_exact_sums_forget_what_is_taken_away_and_know_no_order(values, others, chance):
-    mean = Mean.of(values)
+    mean = ExactMean.of(values)
     for value in others:
         mean.add(value)
     for value in chance.sample(others, len(others)):
         mean.remove(value)
-    assert mean.value == Mean.of(chance.sample(values, len(values))).value
+    assert mean.value == ExactMean.of(chance.sample(values, len(values))).value
     if values:
         assert mean.value == float(sum(map(Fraction, values)) / len(values))
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.drift.performance import confidence_intervals, performance_estimation
-from services.drift.performance.cohorts import Cohort, Labelled
-from services.drift.performance.label_maturity import DELAY_CELLS, Delays
+from services.drift.performance.cohorts import LabelledRow, PredictionCohort
+from services.drift.performance.label_maturity import DELAY_CELLS, LabelDelays
 from services.monitoring.model_metrics import MeasureRange
 
 HOUR_MS = 3_600_000
@@ -22,7 +22,7 @@ def misses(streams, size, alpha):
     """Count the streams whose interval ever misses the running mean of what was to be expected."""
     missed = 0
     for means, values in streams:
-        sequence, seen, expected = confidence_intervals.MeanSequence(), 0, np.cumsum(means)
+        sequence, seen, expected = confidence_intervals.MeanConfidenceSequence(), 0, np.cumsum(means)
         for batch in batches_of(values, size):
             sequence.add(len(batch), float(batch.sum()), float((batch**2).sum()))
             seen += len(batch)
@@ -61,7 +61,7 @@ def test_a_sequence_of_intervals_ever_misses_at_most_as_often_as_it_says(kind):
 
 def test_an_interval_narrows_with_the_values_and_is_not_much_wider_than_at_one_time():
     chance = np.random.default_rng(1)
-    sequence, widths = confidence_intervals.MeanSequence(), []
+    sequence, widths = confidence_intervals.MeanConfidenceSequence(), []
     for _ in range(100):
         batch = (chance.random(1000) < 0.2).astype(float)
         sequence.add(1000, float(batch.sum()), float(batch.sum()))
@@ -87,7 +87,7 @@ def test_the_excess_is_where_the_mean_stake_reaches_its_limit(squares, alpha):
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.integers(0, 60))
 def test_a_batch_tells_by_its_sums_what_its_values_tell(values, before):
     """The guess is that of before the batch."""
-    array, sequence = np.array(values), confidence_intervals.MeanSequence()
+    array, sequence = np.array(values), confidence_intervals.MeanConfidenceSequence()
     sequence.add(before, 0.3 * before, 0.2 * before)
     guess, squares = (0.5 + 0.3 * before) / (1 + before), sequence.squares
     sequence.add(len(values), float(array.sum()), float((array**2).sum()))
@@ -103,7 +103,7 @@ def shares_of(delays, ages_ms):
 @quick
 @given(st.lists(st.integers(0, 48 * HOUR_MS), min_size=100, max_size=200), st.integers(0, 48 * HOUR_MS))
 def test_maturity_never_counts_a_label_that_may_not_have_come(delays_ms, age_ms):
-    delays = Delays(48 * HOUR_MS)
+    delays = LabelDelays(48 * HOUR_MS)
     counts = np.zeros(DELAY_CELLS, dtype=np.int64)
     for delay_ms in delays_ms:
         counts[delays.cell_of(delay_ms)] += 1
@@ -114,7 +114,7 @@ def test_maturity_never_counts_a_label_that_may_not_have_come(delays_ms, age_ms)
 
 
 def test_maturity_is_unknown_before_there_are_delays_and_follows_when_they_change():
-    delays, counts = Delays(HOUR_MS), np.zeros(DELAY_CELLS, dtype=np.int64)
+    delays, counts = LabelDelays(HOUR_MS), np.zeros(DELAY_CELLS, dtype=np.int64)
     assert delays.shares(np.array([HOUR_MS])) is None
     counts[10] = 90_000
     delays.learn(counts)
@@ -136,10 +136,12 @@ ROWS = st.lists(
 @given(ROWS, st.integers(0, 40))
 def test_sums_of_parts_are_the_sums_of_the_whole(rows, cut):
     def cohort(*parts):
-        made = Cohort(0, HOUR_MS, 1, cells=4, measures=2, ranges=[MeasureRange(0, 4), MeasureRange(0, 1)])
+        made = PredictionCohort(
+            0, HOUR_MS, 1, cells=4, measures=2, ranges=[MeasureRange(0, 4), MeasureRange(0, 1)]
+        )
         for part in parts:
             labelled = [
-                Labelled([segment] if segment else [], cell, cell, float(right), [value, float(right)])
+                LabelledRow([segment] if segment else [], cell, cell, float(right), [value, float(right)])
                 for segment, cell, value, right in part
             ]
             if labelled:
@@ -149,7 +151,7 @@ def test_sums_of_parts_are_the_sums_of_the_whole(rows, cut):
     whole, parts = cohort(rows), cohort(rows[cut:][::-1], rows[:cut])
     assert parts.cells == whole.cells
     assert parts.delays == whole.delays
-    assert parts.slices == whole.slices
+    assert parts.segments == whole.segments
 
 
 def estimated(scores, counts):
@@ -180,7 +182,7 @@ def test_estimates_of_a_binary_model_are_those_of_cbpe_on_binned_calibration(see
     past = chance.random(5000)
     truths = chance.random(5000) < past**2  # scores are too high
     answers = past >= 0.5
-    scores = performance_estimation.ScoreMap(2)
+    scores = performance_estimation.PerformanceEstimator(2)
     columns = np.column_stack(
         [np.ones(5000), truths, answers == truths, np.where(answers, 3.0 * ~truths, 10.0 * truths)]
     )
@@ -224,19 +226,19 @@ def test_auc_of_cells_is_the_share_of_pairs_in_order(cells):
 
 
 def test_first_scores_make_the_edges_where_there_is_no_reference():
-    scores = performance_estimation.ScoreMap(1)
+    scores = performance_estimation.PerformanceEstimator(1)
     chance = np.random.default_rng(2)
     for score in chance.normal(50, 10, performance_estimation.SCORES_FIRST).tolist():
         assert not scores.cells
-        scores.see(score)
+        scores.add_first(score)
     assert scores.cells == performance_estimation.CELLS_MAX
-    restored = performance_estimation.ScoreMap(1, scores.state())
+    restored = performance_estimation.PerformanceEstimator(1, scores.state())
     assert restored.state() == scores.state()
     assert scores.edges == sorted(scores.edges)
 
 
 def test_an_estimate_is_trusted_by_how_far_earlier_ones_were_off():
-    found = performance_estimation.Reconciliation(2)
+    found = performance_estimation.EstimateTracker(2)
     for start, gap in enumerate((0.1, -0.3, 0.02, 0.02)):
         assert found.error is None
         found.add_gap(100, gap)

@@ -8,13 +8,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from services.drift.alarm_texts import relation_text
 from services.drift.binning.bin_counts import FeatureBinner
 from services.drift.binning.binning import BinIndices, BinnedRows, PredictionRows
 from services.drift.detectors.e_detector import EDetector, HarmDetector
 from services.drift.detectors.protocol import DetectedChange, Detector, TimesMs
 from services.drift.detectors.ranks import Ranking, Ranks
 from services.drift.detectors.relation_detector import PairChange, PairDetector, relation
-from services.drift.performance.loss_baseline import Promise
+from services.drift.performance.loss_baseline import LossBaseline
 from services.monitoring.rank_correlation import Moments
 from services.monitoring.seasons import seasons_of
 from services.monitoring.segments import segments_of
@@ -267,10 +268,7 @@ class Watchers:
 
     def _relation(self, found: PairChange) -> ObservedChange:
         subject = relation(self._features[found.first], self._features[found.second])
-        text = (
-            f"{subject}: their rank correlation is {found.correlation:.2f} among the latest rows, "
-            f"and {found.correlation_before:.2f} among those known"
-        )
+        text = relation_text(subject, found.correlation, found.correlation_before)
         return ObservedChange("relation", subject, "", found.change, text)
 
     def _noticed(self, name: str, change: DetectedChange) -> ObservedChange:
@@ -292,17 +290,17 @@ class LossWatchers:
 
     def __init__(
         self,
-        promise: Promise,
+        baseline: LossBaseline,
         design_effect: float,
         monitoring: Monitoring,
         streams: int,
         states: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Start calm, or from states; while nothing is promised no loss is harm."""
+        """Start calm, or from states; without a baseline no loss is watched for harm."""
         self._detectors: dict[str, Detector] = {}
-        self._range = promise.range
-        if self._range is not None and promise.limit is not None:
-            share = self._range.share(promise.limit)
+        self._range = baseline.range
+        if self._range is not None and baseline.limit is not None:
+            share = self._range.share(baseline.limit)
             self._detectors[HARM] = HarmDetector(share, streams * monitoring.patience_ms, design_effect)
         if monitoring.detectors:
             from services.drift.detectors.river_detectors import RiverDetector

@@ -1,8 +1,8 @@
-"""What is known of the predictions of one stretch of event time, a cohort: sums that add up exactly. Pure.
+"""A cohort: the sums over the predictions of one stretch of event time, exact in any order. Pure.
 
-Rows of predictions and labels are put into sums in any order and in any slices: shares are whole steps of
-`SHARE_STEPS`, raw values are rounded to `RAW_STEPS` parts of a unit, so that sums of doubles are exact up to
-8e9 units, and what two halves of the rows give adds up to what all of them give.
+Predictions and labels may be added in any order and in any batches: values within their range are whole steps
+of 1 / `SHARE_STEPS`, raw values are rounded to 1 / `RAW_STEPS` of a unit. So sums of doubles are exact up to
+8e9 units, and the sums of two halves of the rows add up to the sums of all rows.
 """
 
 from collections.abc import Sequence
@@ -17,21 +17,21 @@ from services.drift.performance.performance_estimation import LABELS, MEASURES, 
 from services.monitoring.model_metrics import MeasureRange
 
 SLOTS = 24
-"""Of a cohort's time: a prediction is taken to be as young as the end of its slot."""
+"""Equal parts of a cohort's time: each prediction is taken to be as young as the end of its slot."""
 SHARE_STEPS = 2**14
 RAW_STEPS = 2**20
 RAW, RAW_SQUARES, SHARES, SHARE_SQUARES = range(4)
-"""Columns of the moments: sums and sums of squares of the values, and of where they stand in their range."""
+"""Columns of the moments: sums and sums of squares of the values, and of their shares of their range."""
 
 Numbers = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 
-Asked = tuple[int, float, Sequence[str]]
+PredictionRow = tuple[int, float, Sequence[str]]
 """A prediction: its event time, its score, and the segments to which it belongs."""
 
 
-class Labelled(NamedTuple):
+class LabelledRow(NamedTuple):
     """A prediction whose label has come."""
 
     segments: Sequence[str]
@@ -43,58 +43,60 @@ class Labelled(NamedTuple):
     """Of each measure."""
 
 
-class SliceState(msgspec.Struct, array_like=True):
-    """All that a `Slice` knows."""
+class SegmentSumsState(msgspec.Struct, array_like=True):
+    """All that a `SegmentSums` knows."""
 
     predictions: int
     labels: int
     scores: list[int]
     moments: list[list[float]]
-    settled_labels: int
-    settled: list[list[float]]
+    taken_labels: int
+    taken: list[list[float]]
     estimates: list[float]
     estimated_auc: float | None
 
 
-class Slice:
-    """The predictions of one segment of a cohort, or all of them."""
+class SegmentSums:
+    """The sums of one segment of a cohort, or of all its predictions."""
 
-    def __init__(self, cells: int, measures: int, state: SliceState | None = None) -> None:
+    def __init__(self, cells: int, measures: int, state: SegmentSumsState | None = None) -> None:
         """Start empty, or from a state."""
         self.predictions = state.predictions if state else 0
         self.labels = state.labels if state else 0
         self.scores: Counts = np.array(state.scores if state else [0] * cells, dtype=np.int64)
-        nothing = [[0.0] * 4] * measures
-        self.moments: Numbers = np.array(state.moments if state else nothing, dtype=np.float64)
-        self.settled_labels = state.settled_labels if state else 0
-        """What the running figures hold already."""
-        self.settled: Numbers = np.array(state.settled if state else nothing, dtype=np.float64)
+        """Predictions by cell of their score ``(n_cells,)``."""
+        zeros = [[0.0] * 4] * measures
+        self.moments: Numbers = np.array(state.moments if state else zeros, dtype=np.float64)
+        """Of each measure ``(n_measures, 4)``."""
+        self._taken_labels = state.taken_labels if state else 0
+        self._taken: Numbers = np.array(state.taken if state else zeros, dtype=np.float64)
+        """Moments that the running figures contain already."""
         self.estimates = list(state.estimates) if state else []
-        """Of each measure, as they were when the window ended."""
+        """Of each measure, made when the window ended."""
         self.estimated_auc = state.estimated_auc if state else None
 
-    def settle(self) -> tuple[int, Numbers]:
-        """Return the labels and moments that came since the last time."""
-        new = self.labels - self.settled_labels, self.moments - self.settled
-        self.settled_labels, self.settled = self.labels, self.moments.copy()
+    def take_new(self) -> tuple[int, Numbers]:
+        """Return the labels and the moments ``(n_measures, 4)`` added since the last call."""
+        new = self.labels - self._taken_labels, self.moments - self._taken
+        self._taken_labels, self._taken = self.labels, self.moments.copy()
         return new
 
-    def state(self) -> SliceState:
+    def state(self) -> SegmentSumsState:
         """Return what `__init__` takes."""
-        return SliceState(
+        return SegmentSumsState(
             self.predictions,
             self.labels,
             self.scores.tolist(),
             self.moments.tolist(),
-            self.settled_labels,
-            self.settled.tolist(),
+            self._taken_labels,
+            self._taken.tolist(),
             self.estimates,
             self.estimated_auc,
         )
 
 
 class CohortState(msgspec.Struct, array_like=True):
-    """All that a `Cohort` knows."""
+    """All that a `PredictionCohort` knows."""
 
     start_ms: int
     end_ms: int
@@ -107,12 +109,12 @@ class CohortState(msgspec.Struct, array_like=True):
     slots: list[int]
     delays: list[int]
     cells: list[list[float]]
-    settled_cells: list[list[float]]
-    slices: dict[str, SliceState]
+    taken_cells: list[list[float]]
+    segments: dict[str, SegmentSumsState]
 
 
-class Cohort:
-    """The champion's predictions of one window."""
+class PredictionCohort:
+    """The champion's predictions of one window, or of several where the label horizon is long."""
 
     def __init__(
         self,
@@ -126,63 +128,80 @@ class Cohort:
         error_max: float | None = None,
         state: CohortState | None = None,
     ) -> None:
-        """Start empty, or from a state. Without ranges there are no shares, hence no intervals."""
+        """Start empty, or from a state.
+
+        Args:
+            start_ms: First event time of the cohort.
+            end_ms: Event time at which the next cohort begins.
+            version: The champion's, or its lineage.
+            cells: Number of cells of the scores; 0 counts no scores.
+            measures: Number of measures.
+            ranges: Of each measure; without them there are no shares, hence no intervals.
+            error_max: The error scale from which a regression's ranges follow.
+            state: Of the same cohort.
+        """
         self.start_ms, self.end_ms, self.version = start_ms, end_ms, version
         self.ranges = ranges
         self.error_max = error_max
         self._measures = measures
         self._cells = cells
         self.reports = state.reports if state else 0
+        """Number of reports so far: the revision of the next."""
         self.mature = state.mature if state else False
         self.reported_labels = state.reported_labels if state else 0
         self.reported_version = state.reported_version if state else 0
-        """The latest one when it was first reported, of a model that goes on learning."""
+        """The champion's version at the first report; it differs from ``version`` for a continual learner."""
         self.slots: Counts = np.array(state.slots if state else [0] * SLOTS, dtype=np.int64)
+        """Predictions by slot."""
         self.delays: Counts = np.array(state.delays if state else [0] * DELAY_CELLS, dtype=np.int64)
-        nothing = [[0.0] * (MEASURES + measures)] * cells
-        self.cells: Numbers = np.array(state.cells if state else nothing, dtype=np.float64)
-        self._settled_cells: Numbers = np.array(state.settled_cells if state else nothing, dtype=np.float64)
-        self.slices = {
-            name: Slice(cells, measures, each) for name, each in (state.slices if state else {}).items()
+        """Labels by cell of their delay."""
+        zeros = [[0.0] * (MEASURES + measures)] * cells
+        self.cells: Numbers = np.array(state.cells if state else zeros, dtype=np.float64)
+        """Sums over labels by cell of the score ``(n_cells, MEASURES + n_measures)``."""
+        self._taken_cells: Numbers = np.array(state.taken_cells if state else zeros, dtype=np.float64)
+        self.segments = {
+            name: SegmentSums(cells, measures, each)
+            for name, each in (state.segments if state else {}).items()
         }
+        """By name; the empty name is that of all predictions."""
 
     @property
-    def all(self) -> Slice:
-        """All predictions."""
-        return self.slice_of("")
+    def all(self) -> SegmentSums:
+        """The sums of all predictions."""
+        return self.segment("")
 
-    def slice_of(self, segment: str) -> Slice:
-        """Return what is known of a segment."""
-        found = self.slices.get(segment)
+    def segment(self, name: str) -> SegmentSums:
+        """Return the sums of a segment."""
+        found = self.segments.get(name)
         if found is None:
-            found = self.slices[segment] = Slice(self._cells, self._measures)
+            found = self.segments[name] = SegmentSums(self._cells, self._measures)
         return found
 
     @property
     def has_cells(self) -> bool:
-        """Whether scores are counted: there were edges when it began."""
+        """Whether scores are counted: their edges were known when the cohort began."""
         return bool(self._cells)
 
     def forget_cells(self) -> None:
         """Count no scores any more: those of another champion have other cells."""
         self._cells = 0
-        self.cells = self._settled_cells = np.zeros((0, MEASURES + self._measures))
+        self.cells = self._taken_cells = np.zeros((0, MEASURES + self._measures))
 
-    def add_predictions(self, rows: Sequence[Asked], edges: Sequence[float]) -> None:
-        """Count predictions; the edges are those of the cells of their scores."""
+    def add_predictions(self, rows: Sequence[PredictionRow], edges: Sequence[float]) -> None:
+        """Add predictions; ``edges`` are those of the cells of the scores."""
         times_ms = np.array([time_ms for time_ms, _, _ in rows], dtype=np.int64)
         self.slots += np.bincount(
             (times_ms - self.start_ms) * SLOTS // (self.end_ms - self.start_ms), minlength=SLOTS
         )
         cells = np.searchsorted(edges, [score for _, score, _ in rows], side="right")
-        for segment, places in _members([segments for _, _, segments in rows]).items():
-            found = self.slice_of(segment)
-            found.predictions += len(places)
+        for name, indices in _rows_by_segment([segments for _, _, segments in rows]).items():
+            sums = self.segment(name)
+            sums.predictions += len(indices)
             if self._cells:
-                found.scores += np.bincount(cells[places], minlength=self._cells)
+                sums.scores += np.bincount(cells[indices], minlength=self._cells)
 
-    def add_labels(self, rows: Sequence[Labelled]) -> None:
-        """Put labelled predictions into the sums."""
+    def add_labels(self, rows: Sequence[LabelledRow]) -> None:
+        """Add labelled predictions."""
         values = np.array([row.values for row in rows], dtype=np.float64)
         raw = np.round(values * RAW_STEPS) / RAW_STEPS
         moments = np.zeros((*raw.shape, 4))
@@ -192,29 +211,29 @@ class Cohort:
             low, high = (np.array(side) for side in zip(*self.ranges, strict=True))
             steps = np.round(np.clip((values - low) / (high - low), 0, 1) * SHARE_STEPS)
             moments[:, :, SHARES], moments[:, :, SHARE_SQUARES] = steps, steps * steps
-        for segment, places in _members([row.segments for row in rows]).items():
-            found = self.slice_of(segment)
-            found.labels += len(places)
-            found.moments += moments[places].sum(axis=0)
+        for name, indices in _rows_by_segment([row.segments for row in rows]).items():
+            sums = self.segment(name)
+            sums.labels += len(indices)
+            sums.moments += moments[indices].sum(axis=0)
         np.add.at(self.delays, [row.delay_cell for row in rows], 1)
         if self._cells:
             self._add_cells(rows, raw)
 
-    def _add_cells(self, rows: Sequence[Labelled], raw: Numbers) -> None:
+    def _add_cells(self, rows: Sequence[LabelledRow], raw: Numbers) -> None:
         columns = np.empty((len(rows), MEASURES + self._measures))
         columns[:, LABELS] = 1
         columns[:, POSITIVES] = [row.positive for row in rows]
         columns[:, MEASURES:] = raw
         np.add.at(self.cells, [row.cell for row in rows], columns)
 
-    def settle_cells(self) -> Numbers:
-        """Return the sums by cell of the labels that came since the last time."""
-        new: Numbers = self.cells - self._settled_cells
-        self._settled_cells = self.cells.copy()
+    def take_new_cells(self) -> Numbers:
+        """Return the sums by cell of the labels added since the last call."""
+        new: Numbers = self.cells - self._taken_cells
+        self._taken_cells = self.cells.copy()
         return new
 
     def ages_ms(self, now_ms: int) -> Counts:
-        """Return the age of the youngest prediction that each slot may hold."""
+        """Return the age of the youngest prediction that each slot may contain ``(SLOTS,)``."""
         length_ms = self.end_ms - self.start_ms
         return now_ms - (self.start_ms + np.arange(1, SLOTS + 1) * length_ms // SLOTS)
 
@@ -232,15 +251,15 @@ class Cohort:
             self.slots.tolist(),
             self.delays.tolist(),
             self.cells.tolist(),
-            self._settled_cells.tolist(),
-            {name: each.state() for name, each in self.slices.items()},
+            self._taken_cells.tolist(),
+            {name: each.state() for name, each in self.segments.items()},
         )
 
 
-def _members(segments: Sequence[Sequence[str]]) -> dict[str, list[int]]:
-    """Return the places of the rows of each segment; all of them under the empty name."""
+def _rows_by_segment(segments: Sequence[Sequence[str]]) -> dict[str, list[int]]:
+    """Return the indices of the rows of each segment; all rows under the empty name."""
     members = {"": list(range(len(segments)))}
-    for place, names in enumerate(segments):
+    for index, names in enumerate(segments):
         for name in names:
-            members.setdefault(name, []).append(place)
+            members.setdefault(name, []).append(index)
     return members

@@ -1,7 +1,7 @@
 """How far a mean of bounded values is known: at one time, and at all times together. Pure.
 
-`MeanSequence` is an empirical-Bernstein confidence sequence. For values X in [0, 1], a guess g made before
-each, and any stake s in (0, 1),
+`MeanConfidenceSequence` is an empirical-Bernstein confidence sequence. For values X in [0, 1], a guess g made
+before each, and any stake s in (0, 1),
 
     exp(s (X - g) - psi(s) (X - g)^2) <= 1 + s (X - g),    psi(s) = -log(1 - s) - s,
 
@@ -36,7 +36,7 @@ ALPHA = 0.05
 """How often an interval may ever miss."""
 
 
-class MeanSequence(msgspec.Struct, array_like=True):
+class MeanConfidenceSequence(msgspec.Struct, array_like=True):
     """The running mean of values in [0, 1] with an interval that holds at all times together."""
 
     count: int = 0

@@ -6,7 +6,7 @@ from typing import Self
 import msgspec
 
 
-class Mean(msgspec.Struct, array_like=True):
+class ExactMean(msgspec.Struct, array_like=True):
     """Numbers, of which the mean is wanted.
 
     Every finite double is an integer times a power of two, so the sum is an integer in units of 2**-shift.
@@ -55,6 +55,6 @@ class Mean(msgspec.Struct, array_like=True):
         self.scaled = total.to_bytes((total.bit_length() + 8) // 8, "little", signed=True) if total else b""
 
 
-def means_of(sums: Mapping[str, Mean]) -> dict[str, float]:
+def means_of(sums: Mapping[str, ExactMean]) -> dict[str, float]:
     """Return the means that there are, by name."""
     return {name: mean for name, each in sorted(sums.items()) if (mean := each.value) is not None}

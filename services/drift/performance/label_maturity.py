@@ -22,7 +22,7 @@ LABELS_MAX = 100_000
 Counts = npt.NDArray[np.int64]
 
 
-class Delays:
+class LabelDelays:
     """The delays of labels, in cells that end at fixed shares of the horizon."""
 
     def __init__(self, horizon_ms: int, counts: Sequence[int] = ()) -> None:

@@ -1,8 +1,8 @@
-"""What the champion promised: from which mean loss, or mean cost, on it does harm. Pure.
+"""The champion's baseline: the mean loss, or mean cost, that is to be expected of it. Pure.
 
-The reference tells what it reached on the window held out in its training. A model without one, because it
-was trained elsewhere or goes on learning, promises what the labels of its first windows showed, rounded up to
-the end of their 95 % interval.
+The reference holds what the model reached on the data held out in its training. A model without a reference,
+because it was trained elsewhere or learns continually, gets its baseline from the labels of its first
+windows: the upper end of the 95 % interval of their mean.
 """
 
 from collections.abc import Sequence
@@ -11,67 +11,71 @@ import msgspec
 import numpy as np
 
 from services.drift.performance.confidence_intervals import normal_interval
+from services.monitoring.loss_comparison import LossComparison
 from services.monitoring.model_metrics import COST, MeasureRange, Measures
 from services.runtime.declaration import ModelDeclaration
 from streams import records
 
 FIRST_LABELS = 1000
-"""Of a champion without a reference: of so many its errors get their scale, and fewer promise nothing."""
+"""Labels of a champion without a reference from which its error scale follows; fewer give no baseline."""
 ERROR_QUANTILE = 0.99
-"""Of the absolute errors: where those of a regression are cut."""
+"""Quantile of the absolute errors at which those of a regression are cut."""
 
 
-class PromiseState(msgspec.Struct, array_like=True):
-    """All that a `Promise` knows."""
+class LossBaselineState(msgspec.Struct, array_like=True):
+    """All that a `LossBaseline` knows."""
 
-    promised: float | None = None
+    value: float | None = None
+    """The mean loss or cost to expect."""
     error_max: float | None = None
     first_errors: list[float] = []
     """While they are too few for a scale."""
     windows: int = 0
-    """Closed ones with labels, while nothing is promised; and of their labels, of what is judged:"""
+    """Closed windows with labels, while there is no baseline."""
     labels: int = 0
+    """Labels of these windows; the next two are sums over what is compared."""
     total: float = 0.0
     squares: float = 0.0
 
 
-class Promise:
-    """The promise of one champion."""
+class LossBaseline:
+    """The baseline of one champion."""
 
     def __init__(self, declaration: ModelDeclaration, measures: Measures) -> None:
-        """Nothing is promised before `follow` or `restore`."""
+        """Start without a baseline; `follow` or `restore` gives one."""
         by_cost = declaration.retraining.harm == "cost"
-        self.subject = COST if by_cost else measures.loss
-        self.words = self.subject.replace("_", " ")
-        self.place = measures.names.index(self.subject)
-        """Of what is judged, among the measures."""
+        self.measure = COST if by_cost else measures.loss
+        """What is compared: the loss of the task, or the declared cost."""
+        self.index = measures.names.index(self.measure)
+        """Of what is compared, among the measures."""
         self.range: MeasureRange | None = None
-        """Where what is judged is cut to."""
+        """To which values of what is compared are cut; None while the errors have no scale."""
         self.limit: float | None = None
-        """From which mean on there is harm; None while nothing is promised."""
+        """The largest mean that is not worse than expected; None without a baseline."""
         self._measures = measures
         self._business = declaration.business if by_cost else None
         self._tolerance = declaration.monitoring.loss_tolerance
         self._windows = declaration.monitoring.loss_windows
-        self.restore(PromiseState())
+        self.restore(LossBaselineState())
 
-    def restore(self, state: PromiseState) -> None:
+    def restore(self, state: LossBaselineState) -> None:
         """Go on from a state."""
         self.state = state
-        self._fix()
+        self._update()
 
     def follow(self, reference: records.Reference | None) -> None:
-        """Another champion promises something else."""
-        self.restore(PromiseState(self._of(reference), reference.error_max if reference else None))
+        """Take the baseline of another champion."""
+        value = self._value_of(reference)
+        self.restore(LossBaselineState(value, reference.error_max if reference else None))
 
-    def see(self, values: Sequence[float]) -> bool:
-        """Take the measures of a label; tell whether errors have just got their scale."""
+    def add(self, values: Sequence[float]) -> bool:
+        """Take the measures of one label; tell whether the errors have just got their scale."""
         state = self.state
-        if state.promised is None:
-            judged = values[self.place]
+        if state.value is None:
+            compared = values[self.index]
             state.labels += 1
-            state.total += judged
-            state.squares += judged * judged
+            state.total += compared
+            state.squares += compared * compared
         if self.range is not None:
             return False
         state.first_errors.append(values[0])
@@ -79,38 +83,50 @@ class Promise:
             return False
         found = np.quantile(state.first_errors, ERROR_QUANTILE, method="inverted_cdf")
         state.error_max, state.first_errors = float(found) or 1.0, []
-        self._fix()
+        self._update()
         return True
 
     def close_window(self) -> bool:
-        """End a window; tell whether the promise has just become known."""
+        """End a window; tell whether the baseline has just become known."""
         state = self.state
-        if state.promised is not None or not state.labels:
+        if state.value is not None or not state.labels:
             return False
         state.windows += 1
         if state.windows < self._windows or state.labels < FIRST_LABELS:
             return False
-        _, state.promised = normal_interval(state.labels, state.total, state.squares, 0.0)
-        self._fix()
+        _, state.value = normal_interval(state.labels, state.total, state.squares, 0.0)
+        self._update()
         return True
 
-    def _fix(self) -> None:
-        promised, ranges = self.state.promised, self._measures.ranges(self.state.error_max)
-        self.range = None if ranges is None else ranges[self.place]
-        self.limit = None if promised is None else promised + self.tolerance
-
     @property
-    def tolerance(self) -> float:
-        """How far above the promise is no harm yet."""
+    def value(self) -> float | None:
+        """The mean loss or cost to expect; None while it is unknown."""
+        return self.state.value
+
+    def compare(self, current: float) -> LossComparison | None:
+        """Compare a mean loss or cost with the baseline; None without one."""
+        if self.value is None:
+            return None
+        unit = self._business.unit if self._business is not None else ""
+        return LossComparison(self.measure, current, self.value, self._allowance(), unit)
+
+    def _update(self) -> None:
+        ranges = self._measures.ranges(self.state.error_max)
+        self.range = None if ranges is None else ranges[self.index]
+        comparison = self.compare(0.0)
+        self.limit = None if comparison is None else comparison.limit
+
+    def _allowance(self) -> float:
+        """Return the tolerance in the unit of the measure: that of a regression is declared as a share."""
         if self._business is not None:
             return self._business.tolerance
         if self._measures.task == "regression":
-            return self._tolerance * (self.state.promised or 0.0)
+            return self._tolerance * (self.value or 0.0)
         return self._tolerance
 
-    def _of(self, reference: records.Reference | None) -> float | None:
+    def _value_of(self, reference: records.Reference | None) -> float | None:
         if reference is None:
             return None
-        if self.subject == "log_loss":
+        if self.measure == "log_loss":
             return reference.log_loss
-        return reference.measures.get(self.subject)
+        return reference.measures.get(self.measure)

@@ -1,6 +1,6 @@
 """Whether the champion does harm: its realised loss against what its training promised, and against its past.
 
-Change alone asks for nothing: weather drifts every day. Only a loss that rose asks for a new model.
+DetectedChange alone asks for nothing: weather drifts every day. Only a loss that rose asks for a new model.
 """
 
 import collections
@@ -15,7 +15,7 @@ WINDOWS_REMEMBERED_MAX = 400
 """Closed windows kept to date the beginning of a rise: a year of days."""
 
 
-class DetectorState(msgspec.Struct, array_like=True):
+class AdwinState(msgspec.Struct, array_like=True):
     """The state of river's ADWIN, as it serialises itself: plain numbers, no code."""
 
     detected: bool
@@ -34,23 +34,23 @@ class WindowLoss(msgspec.Struct, array_like=True):
     loss_sum: float
 
 
-class MonitorState(msgspec.Struct):
+class LossMonitorState(msgspec.Struct):
     """All that `LossMonitor` knows."""
 
-    detector: DetectorState
+    detector: AdwinState
     windows: list[WindowLoss]
     labels: int
     current: WindowLoss
 
 
-class RiseDetector:
+class LossRiseDetector:
     """River's ADWIN, with a direction and a state that can be kept.
 
     It is the core of `river.drift.ADWIN` with that class's defaults, and like it begins anew after each
     change. (Bifet and Gavalda, "Learning from time-changing data with adaptive windowing", SDM 2007.)
     """
 
-    def __init__(self, delta: float, state: DetectorState | None = None) -> None:
+    def __init__(self, delta: float, state: AdwinState | None = None) -> None:
         """Start empty, or from a snapshot of the same river version."""
         self._delta = delta
         self._begin()
@@ -60,7 +60,7 @@ class RiseDetector:
             self._detected = state.detected
 
     @staticmethod
-    def can_restore(state: DetectorState) -> bool:
+    def can_restore(state: AdwinState) -> bool:
         """Tell whether a state is whole and was written by this version of river."""
         return state.river_version == RIVER_VERSION and zlib.crc32(state.data) == state.checksum
 
@@ -83,10 +83,10 @@ class RiseDetector:
         """Losses since the last change."""
         return int(self._adwin.get_width())
 
-    def state(self) -> DetectorState:
+    def state(self) -> AdwinState:
         """Return what `__init__` takes."""
         data: bytes = self._adwin.__getstate__()
-        return DetectorState(self._detected, data, zlib.crc32(data), RIVER_VERSION)
+        return AdwinState(self._detected, data, zlib.crc32(data), RIVER_VERSION)
 
     def _begin(self) -> None:
         self._adwin = AdaptiveWindowing(
@@ -98,14 +98,14 @@ class LossMonitor:
     """Follows the losses of one champion version, in the order in which its labels became known."""
 
     def __init__(
-        self, delta: float, window_start_ms: int, state: MonitorState | None = None, *, unit: float = 1.0
+        self, delta: float, window_start_ms: int, state: LossMonitorState | None = None, *, unit: float = 1.0
     ) -> None:
         """Start at a promotion, or from a snapshot.
 
         Losses are handed to ADWIN in this unit: its bounds are those of values seldom above a few.
         """
         self._unit = unit
-        self._detector = RiseDetector(delta, state.detector if state else None)
+        self._detector = LossRiseDetector(delta, state.detector if state else None)
         self._windows = collections.deque(state.windows if state else (), maxlen=WINDOWS_REMEMBERED_MAX)
         self._current = state.current if state else WindowLoss(window_start_ms, 0, 0.0)
         self.labels = state.labels if state else 0
@@ -160,6 +160,6 @@ class LossMonitor:
             missing -= window.labels
         return started.start_ms
 
-    def state(self) -> MonitorState:
+    def state(self) -> LossMonitorState:
         """Return what `__init__` takes."""
-        return MonitorState(self._detector.state(), list(self._windows), self.labels, self._current)
+        return LossMonitorState(self._detector.state(), list(self._windows), self.labels, self._current)

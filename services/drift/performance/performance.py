@@ -1,8 +1,8 @@
-"""How well the champion does: by cohort of its predictions, with intervals, and estimated before labels come.
+"""How well the champion performs, by cohort of its predictions: realised, estimated, with intervals. Pure.
 
-Labels are counted for the window in which their *prediction* was made, and what is said of a window counts
-once nearly all of its labels are there (`maturity`). Figures that run on since the promotion take mature
-cohorts only, and labels that come later as they come. Pure; a function of predictions and labels, whatever
+Labels are counted for the window in which their *prediction* was made, and a window's figures count once
+nearly all of its labels have come (`label_maturity`). Running figures since the promotion take mature cohorts
+only, and later labels of these as they come. All figures are a function of predictions and labels, whatever
 their order within a window.
 """
 
@@ -10,59 +10,58 @@ from collections.abc import Sequence
 
 import msgspec
 
+from services.drift.performance import performance_report
 from services.drift.performance.cohorts import (
     RAW,
-    RAW_SQUARES,
     SHARE_STEPS,
-    Asked,
-    Cohort,
     CohortState,
-    Labelled,
-    Numbers,
-    Slice,
+    LabelledRow,
+    PredictionCohort,
+    PredictionRow,
 )
-from services.drift.performance.confidence_intervals import MeanSequence, normal_interval
-from services.drift.performance.label_maturity import Delays
-from services.drift.performance.loss_baseline import Promise, PromiseState
+from services.drift.performance.confidence_intervals import MeanConfidenceSequence
+from services.drift.performance.label_maturity import LabelDelays
+from services.drift.performance.loss_baseline import LossBaseline, LossBaselineState
 from services.drift.performance.performance_estimation import (
-    LABELS,
-    POSITIVES,
-    Reconciliation,
-    ReconciliationState,
-    ScoreMap,
-    ScoreMapState,
-    auc,
+    EstimateTracker,
+    EstimateTrackerState,
+    PerformanceEstimator,
+    PerformanceEstimatorState,
 )
-from services.monitoring.model_metrics import MeasureRange, Measures, NumericPrediction
+from services.monitoring.model_metrics import Measures, NumericPrediction
 from services.runtime.declaration import ModelDeclaration
 from streams import records
 from streams.inputs import BEFORE_ALL_MS
 
 COHORTS_MAX = 256
-"""Open at the same time: where the label horizon has more windows, a cohort is several of them."""
-ROWS_HELD_MAX = 4096
-"""Predictions and labels kept until they are summed together."""
+"""Maximum open cohorts: where the label horizon has more windows, a cohort covers several of them."""
+ROWS_BUFFERED_MAX = 4096
+"""Maximum predictions and labels in the buffer before they are summed together."""
 
-Key = tuple[int, int]
-"""When a cohort began, and the version."""
+CohortKey = tuple[int, int]
+"""Start of a cohort in ms, and the version."""
 
 
 class PerformanceState(msgspec.Struct):
-    """All that a `Performance` knows."""
+    """All that a `PerformanceTracker` knows."""
 
     lineage: int = 0
     closed_ms: int = BEFORE_ALL_MS
-    """Everything before has been processed."""
+    """Everything before this event time has been processed."""
     cohorts: list[CohortState] = []
     delays: list[int] = []
-    scores: ScoreMapState = msgspec.field(default_factory=ScoreMapState)
-    reconciliation: ReconciliationState = msgspec.field(default_factory=ReconciliationState)
-    running: dict[str, list[MeanSequence]] = {}
-    promise: PromiseState = msgspec.field(default_factory=PromiseState)
+    estimator: PerformanceEstimatorState = msgspec.field(
+        default_factory=PerformanceEstimatorState, name="scores"
+    )
+    estimates: EstimateTrackerState = msgspec.field(
+        default_factory=EstimateTrackerState, name="reconciliation"
+    )
+    running: dict[str, list[MeanConfidenceSequence]] = {}
+    baseline: LossBaselineState = msgspec.field(default_factory=LossBaselineState, name="promise")
 
 
-class Performance:
-    """Follows one model."""
+class PerformanceTracker:
+    """Tracks the performance of one model, from champion to champion."""
 
     def __init__(self, declaration: ModelDeclaration, state: PerformanceState | None = None) -> None:
         """Go on from a state."""
@@ -78,22 +77,24 @@ class Performance:
         self.lineage = state.lineage
         """Whose predictions are counted: see `follow`."""
         self._closed_ms = state.closed_ms
-        self._scores = ScoreMap(len(self.measures.names), state.scores)
-        self._delays = Delays(self._horizon_ms, state.delays)
-        self.reconciliation = Reconciliation(self._windows, state.reconciliation)
+        self._estimator = PerformanceEstimator(len(self.measures.names), state.estimator)
+        self._delays = LabelDelays(self._horizon_ms, state.delays)
+        self.estimates = EstimateTracker(self._windows, state.estimates)
         self._running = {name: list(each) for name, each in state.running.items()}
-        self.promise = Promise(declaration, self.measures)
-        self.promise.restore(state.promise)
-        self._cohorts = {(each.start_ms, each.version): self._restored(each) for each in state.cohorts}
-        self._asked: dict[Key, list[Asked]] = {}
-        self._labelled: dict[Key, list[Labelled]] = {}
-        self._rows_held = 0
+        self.baseline = LossBaseline(declaration, self.measures)
+        self.baseline.restore(state.baseline)
+        self._cohorts = {
+            (each.start_ms, each.version): self._new_cohort(each.start_ms, each) for each in state.cohorts
+        }
+        self._predictions: dict[CohortKey, list[PredictionRow]] = {}
+        self._labels: dict[CohortKey, list[LabelledRow]] = {}
+        self._rows_buffered = 0
 
     def follow(self, lineage: int, reference: records.Reference | None) -> None:
-        """Another champion: estimates of what it did not answer stand, all else begins anew.
+        """Begin with another champion; only the estimates of earlier cohorts remain.
 
         Args:
-            lineage: Its version; of a model that goes on learning the first one, for all its versions.
+            lineage: Its version; of a continual learner the first version, for all versions.
             reference: What it was trained on.
         """
         self._flush()
@@ -102,76 +103,82 @@ class Performance:
                 self._estimate(cohort)
             cohort.forget_cells()
         self.lineage = lineage
-        self._scores.follow(*_known_scores(reference, self.measures))
-        self.reconciliation = Reconciliation(self._windows)
+        self._estimator.follow(*_held_out_scores(reference, self.measures))
+        self.estimates = EstimateTracker(self._windows)
         self._running = {}
-        self.promise.follow(reference)
+        self.baseline.follow(reference)
 
     def add_prediction(self, time_ms: int, score: float, segments: Sequence[str]) -> None:
-        """Count a prediction of the champion, unless it comes later than labels of its window may."""
+        """Count a prediction of the champion, unless the label horizon of its cohort has passed."""
         start_ms = time_ms // self._cohort_ms * self._cohort_ms
         if start_ms + self._cohort_ms + self._horizon_ms <= self._closed_ms:
             return
         key = start_ms, self.lineage
         if key not in self._cohorts:
-            self._cohorts[key] = self._new(start_ms)
-        if not self._scores.cells:
-            self._scores.see(score)
-        self._asked.setdefault(key, []).append((time_ms, score, segments))
-        self._hold()
+            self._cohorts[key] = self._new_cohort(start_ms)
+        if not self._estimator.cells:
+            self._estimator.add_first(score)
+        self._predictions.setdefault(key, []).append((time_ms, score, segments))
+        self._count_buffered()
 
     def add_label(
         self,
         time_ms: int,
         label_time_ms: int,
         lineage: int,
-        given: NumericPrediction,
+        answer: NumericPrediction,
         label: float,
         segments: Sequence[str],
     ) -> list[float]:
-        """Take the label of a prediction that was made at a time; return the value of each measure."""
-        values = self.measures.values(given, label)
+        """Take the label of a prediction that was made at ``time_ms``; return the value of each measure."""
+        values = self.measures.values(answer, label)
         key = time_ms // self._cohort_ms * self._cohort_ms, lineage
         if key in self._cohorts:
-            row = Labelled(
+            row = LabelledRow(
                 segments,
-                self._scores.cell_of(given.score),
+                self._estimator.cell_of(answer.score),
                 self._delays.cell_of(label_time_ms - time_ms),
                 float(label == 1) if self.measures.task == "binary" else 0.0,
                 values,
             )
-            self._labelled.setdefault(key, []).append(row)
-            self._hold()
+            self._labels.setdefault(key, []).append(row)
+            self._count_buffered()
         return values
 
     def close_window(self, now_ms: int, version: int) -> list[records.PerformanceReport]:
-        """Report the cohorts of which there is news when all before a time has been processed."""
+        """Report the cohorts that are new, mature or complete at the end of a window.
+
+        Args:
+            now_ms: Everything before this event time has been processed.
+            version: The champion's.
+        """
         self._flush()
         self._closed_ms = now_ms
         reports = []
         for key in sorted(self._cohorts):
             cohort = self._cohorts[key]
-            complete = now_ms >= cohort.end_ms + self._horizon_ms
-            if cohort.end_ms > now_ms or (cohort.mature and not complete):
+            is_complete = now_ms >= cohort.end_ms + self._horizon_ms
+            if cohort.end_ms > now_ms or (cohort.mature and not is_complete):
                 continue
             if not cohort.reports:
                 self._estimate(cohort)
-            maturity = 1.0 if complete else self._maturity(cohort, now_ms)
-            ripened = not cohort.mature and maturity is not None and maturity >= self._mature_share
-            if ripened:
-                self._ripen(cohort)
-            elif complete:
-                self._settle(cohort)
-            if not cohort.reports or ripened or (complete and cohort.all.labels > cohort.reported_labels):
-                reports.append(self._report(cohort, now_ms, version, maturity, complete=complete))
-            if complete:
+            maturity = 1.0 if is_complete else self._maturity(cohort, now_ms)
+            is_newly_mature = not cohort.mature and maturity is not None and maturity >= self._mature_share
+            if is_newly_mature:
+                self._mark_mature(cohort)
+            elif is_complete:
+                self._add_to_running(cohort)
+            has_new_labels = cohort.all.labels > cohort.reported_labels
+            if not cohort.reports or is_newly_mature or (is_complete and has_new_labels):
+                reports.append(self._report(cohort, now_ms, version, maturity, is_complete=is_complete))
+            if is_complete:
                 self._delays.learn(cohort.delays)
                 del self._cohorts[key]
         return reports
 
     @property
-    def cohorts(self) -> int:
-        """How many wait for labels."""
+    def open_cohorts(self) -> int:
+        """Number of cohorts that wait for labels."""
         return len(self._cohorts)
 
     def state(self) -> PerformanceState:
@@ -182,106 +189,102 @@ class Performance:
             self._closed_ms,
             [self._cohorts[key].state() for key in sorted(self._cohorts)],
             self._delays.counts.tolist(),
-            self._scores.state(),
-            self.reconciliation.state(),
+            self._estimator.state(),
+            self.estimates.state(),
             self._running,
-            self.promise.state,
+            self.baseline.state,
         )
 
-    # -- cohorts ---------------------------------------------------------------------------------
-
-    def _new(self, start_ms: int) -> Cohort:
-        return Cohort(
+    def _new_cohort(self, start_ms: int, state: CohortState | None = None) -> PredictionCohort:
+        """Begin a cohort of the champion, or restore one."""
+        error_max = state.error_max if state else self.baseline.state.error_max
+        return PredictionCohort(
             start_ms,
-            start_ms + self._cohort_ms,
-            self.lineage,
-            cells=self._scores.cells,
+            state.end_ms if state else start_ms + self._cohort_ms,
+            state.version if state else self.lineage,
+            cells=len(state.cells) if state else self._estimator.cells,
             measures=len(self.measures.names),
-            ranges=self.measures.ranges(self.promise.state.error_max),
-            error_max=self.promise.state.error_max,
-        )
-
-    def _restored(self, state: CohortState) -> Cohort:
-        return Cohort(
-            state.start_ms,
-            state.end_ms,
-            state.version,
-            cells=len(state.cells),
-            measures=len(self.measures.names),
-            ranges=self.measures.ranges(state.error_max),
-            error_max=state.error_max,
+            ranges=self.measures.ranges(error_max),
+            error_max=error_max,
             state=state,
         )
 
-    def _hold(self) -> None:
-        self._rows_held += 1
-        if self._rows_held >= ROWS_HELD_MAX:
+    def _count_buffered(self) -> None:
+        self._rows_buffered += 1
+        if self._rows_buffered >= ROWS_BUFFERED_MAX:
             self._flush()
 
     def _flush(self) -> None:
-        """Put the rows held into the sums of their cohorts."""
-        for key, asked in self._asked.items():
-            self._cohorts[key].add_predictions(asked, self._scores.edges)
-        for key, labelled in self._labelled.items():
-            self._cohorts[key].add_labels(labelled)
-        self._asked.clear()
-        self._labelled.clear()
-        self._rows_held = 0
+        """Add the buffered rows to the sums of their cohorts."""
+        for key, predictions in self._predictions.items():
+            self._cohorts[key].add_predictions(predictions, self._estimator.edges)
+        for key, labels in self._labels.items():
+            self._cohorts[key].add_labels(labels)
+        self._predictions.clear()
+        self._labels.clear()
+        self._rows_buffered = 0
 
-    def _maturity(self, cohort: Cohort, now_ms: int) -> float | None:
-        """Return the share of the cohort's labels that have come by now, as delays of the past have it."""
+    def _maturity(self, cohort: PredictionCohort, now_ms: int) -> float | None:
+        """Return the share of the cohort's labels that have come by now, according to past delays."""
         shares = self._delays.shares(cohort.ages_ms(now_ms))
         if shares is None or not cohort.all.predictions:
             return None
         return float(cohort.slots @ shares / cohort.all.predictions)
 
-    def _estimate(self, cohort: Cohort) -> None:
-        """Estimate a cohort by what is known now, unless its scores were not counted."""
+    def _estimate(self, cohort: PredictionCohort) -> None:
+        """Estimate a cohort from its scores, unless they were not counted."""
         if not cohort.has_cells or cohort.version != self.lineage:
             return
-        for each in cohort.slices.values():
-            each.estimates = self._scores.estimate(each.scores) or []
+        for each in cohort.segments.values():
+            each.estimates = self._estimator.estimate(each.scores) or []
             if self.measures.task == "binary":
-                each.estimated_auc = self._scores.estimate_auc(each.scores)
+                each.estimated_auc = self._estimator.estimate_auc(each.scores)
         if cohort.all.estimates:
-            estimate = cohort.all.estimates[self.promise.place]
-            self.reconciliation.add_estimate(cohort.start_ms, cohort.all.predictions, estimate)
+            estimate = cohort.all.estimates[self.baseline.index]
+            self.estimates.add_estimate(cohort.start_ms, cohort.all.predictions, estimate)
 
-    def _ripen(self, cohort: Cohort) -> None:
-        """Let a cohort whose labels are there count: for the estimates, and for what runs on."""
+    def _mark_mature(self, cohort: PredictionCohort) -> None:
+        """Let a cohort count for the errors of the estimates and for the running figures."""
         cohort.mature = True
         whole = cohort.all
         if cohort.version == self.lineage and whole.estimates and whole.labels:
-            place = self.promise.place
-            gap = float(whole.moments[place, RAW] / whole.labels) - whole.estimates[place]
-            self.reconciliation.add_gap(whole.labels, gap)
-        self._settle(cohort)
+            index = self.baseline.index
+            gap = float(whole.moments[index, RAW] / whole.labels) - whole.estimates[index]
+            self.estimates.add_gap(whole.labels, gap)
+        self._add_to_running(cohort)
 
-    def _settle(self, cohort: Cohort) -> None:
+    def _add_to_running(self, cohort: PredictionCohort) -> None:
+        """Add the labels that are new since the last call to the running figures and to the estimator."""
         if cohort.version != self.lineage:
             return
         if cohort.has_cells:
-            self._scores.learn(cohort.settle_cells())
+            self._estimator.learn(cohort.take_new_cells())
         if cohort.ranges is None:
             return
-        for segment, each in cohort.slices.items():
-            labels, moments = each.settle()
+        for segment, each in cohort.segments.items():
+            labels, moments = each.take_new()
             if labels:
-                running = self._running.setdefault(segment, [MeanSequence() for _ in self.measures.names])
+                running = self._running.setdefault(
+                    segment, [MeanConfidenceSequence() for _ in self.measures.names]
+                )
                 for sequence, (_, _, shares, squares) in zip(running, moments.tolist(), strict=True):
                     sequence.add(labels, shares / SHARE_STEPS, squares / SHARE_STEPS**2)
 
-    # -- reports ---------------------------------------------------------------------------------
-
     def _report(
-        self, cohort: Cohort, now_ms: int, version: int, maturity: float | None, *, complete: bool
+        self,
+        cohort: PredictionCohort,
+        now_ms: int,
+        version: int,
+        maturity: float | None,
+        *,
+        is_complete: bool,
     ) -> records.PerformanceReport:
         whole = cohort.all
         revision, cohort.reports = cohort.reports, cohort.reports + 1
         cohort.reported_labels = whole.labels
         if not cohort.reported_version:
             cohort.reported_version = version if cohort.version == self.lineage else cohort.version
-        names = sorted(cohort.slices)  # "" is first
+        running = self._running if cohort.version == self.lineage else {}
         return records.PerformanceReport(
             report_id=f"{self._model}-performance-{cohort.version}-{cohort.start_ms}-{cohort.end_ms}",
             model=self._model,
@@ -290,86 +293,25 @@ class Performance:
             window_end_ms=cohort.end_ms,
             as_of_ms=now_ms,
             revision=revision,
-            state="complete" if complete else "mature" if cohort.mature else "provisional",
+            state="complete" if is_complete else "mature" if cohort.mature else "provisional",
             predictions=whole.predictions,
             labels=whole.labels,
             maturity=maturity,
-            segments=[self._segment(cohort, name) for name in names],
-            judged=self.promise.subject,
-            estimate_error=self.reconciliation.error,
+            segments=performance_report.segments_of(cohort, self.measures, running),
+            judged=self.baseline.measure,
+            estimate_error=self.estimates.error,
             unit=self._unit,
         )
 
-    def _segment(self, cohort: Cohort, name: str) -> records.SegmentPerformance:
-        each = cohort.slices[name]
-        running = self._running.get(name, []) if cohort.version == self.lineage else []
-        figures = [
-            self._figure(measure, each, number, cohort.ranges, running)
-            for number, measure in enumerate(self.measures.names)
-        ]
-        if self.measures.task == "binary":
-            figures.append(_auc_figure(each, cohort.cells if not name else None))
-        return records.SegmentPerformance(
-            segment=name,
-            predictions=each.predictions,
-            labels=each.labels,
-            running_labels=running[0].count if running else 0,
-            figures=figures,
-        )
 
-    def _figure(
-        self,
-        measure: str,
-        each: Slice,
-        number: int,
-        ranges: Sequence[MeasureRange] | None,
-        running: list[MeanSequence],
-    ) -> records.Figure:
-        realised = low = high = None
-        if each.labels:
-            moments = each.moments[number]
-            realised = float(moments[RAW] / each.labels)
-            if ranges is not None:
-                reach = (ranges[number].high - ranges[number].low) / 2
-                low, high = normal_interval(
-                    each.labels, float(moments[RAW]), float(moments[RAW_SQUARES]), reach
-                )
-        estimated = each.estimates[number] if each.estimates else None
-        figure = records.Figure(
-            measure=measure,
-            realised=realised,
-            low=low,
-            high=high,
-            estimated=estimated,
-            gap=None if realised is None or estimated is None else realised - estimated,
-        )
-        if not running or ranges is None:
-            return figure
-        floor, height = ranges[number].low, ranges[number].high - ranges[number].low
-        mean, bounds = running[number].mean, running[number].interval()
-        return msgspec.structs.replace(
-            figure,
-            running=floor + height * mean,
-            running_low=floor + height * bounds[0],
-            running_high=floor + height * bounds[1],
-        )
-
-
-def _auc_figure(each: Slice, cells: Numbers | None) -> records.Figure:
-    realised = auc(cells[:, LABELS], cells[:, POSITIVES]) if cells is not None and len(cells) else None
-    estimated = each.estimated_auc
-    gap = None if realised is None or estimated is None else realised - estimated
-    return records.Figure(measure="auc", realised=realised, estimated=estimated, gap=gap)
-
-
-def _known_scores(
+def _held_out_scores(
     reference: records.Reference | None, measures: Measures
 ) -> tuple[list[float], list[list[float]]]:
-    """Return the edges of the scores, and the sums of each cell: both empty where the reference has none."""
+    """Return the edges of the scores and the sums by cell of held-out rows; empty where they are unknown."""
     if reference is None or reference.score is None or reference.score.edges is None:
         return [], []
     names, sums = ("labels", "positives", *measures.names), reference.score_sums
-    if not sums.keys() >= set(names):  # of a version from before, or cost is declared since
+    if not sums.keys() >= set(names):  # written before there were sums, or before a cost was declared
         return reference.score.edges, []
     columns = [sums[name] for name in names]
     return reference.score.edges, [list(row) for row in zip(*columns, strict=True)]

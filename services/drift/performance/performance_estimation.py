@@ -37,20 +37,20 @@ LABELS, POSITIVES, MEASURES = 0, 1, 2
 """Columns of the sums in each cell: the sums of the measures from the third on."""
 
 
-class ScoreMapState(msgspec.Struct, array_like=True):
-    """All that a `ScoreMap` knows."""
+class PerformanceEstimatorState(msgspec.Struct, array_like=True):
+    """All that a `PerformanceEstimator` knows."""
 
     edges: list[float] = []
     first: list[float] = []
     sums: list[list[float]] = []
 
 
-class ScoreMap:
+class PerformanceEstimator:
     """What labelled answers were worth, by cell of their score."""
 
-    def __init__(self, measures: int, state: ScoreMapState | None = None) -> None:
+    def __init__(self, measures: int, state: PerformanceEstimatorState | None = None) -> None:
         """Start without edges, or from a state: `follow` gives those of a reference."""
-        state = state or ScoreMapState()
+        state = state or PerformanceEstimatorState()
         self._measures = measures
         self._first = list(state.first)
         self.edges = list(state.edges)
@@ -76,7 +76,7 @@ class ScoreMap:
         """Return the cell of a score."""
         return bisect.bisect_right(self.edges, score)
 
-    def see(self, score: float) -> None:
+    def add_first(self, score: float) -> None:
         """Take a score that has no cell yet; of enough of them edges are made."""
         self._first.append(score)
         if len(self._first) >= SCORES_FIRST:
@@ -105,9 +105,9 @@ class ScoreMap:
             return None
         return auc(counts.astype(np.float64), counts * means[:, POSITIVES])
 
-    def state(self) -> ScoreMapState:
+    def state(self) -> PerformanceEstimatorState:
         """Return what `__init__` takes."""
-        return ScoreMapState(self.edges, self._first, self.sums.tolist())
+        return PerformanceEstimatorState(self.edges, self._first, self.sums.tolist())
 
     def _begin(self, edges: Sequence[float]) -> None:
         self.edges = list(edges)
@@ -145,8 +145,8 @@ def auc(labels: Numbers, positives: Numbers) -> float | None:
     return float((positives * (below + negatives / 2)).sum() / pairs)
 
 
-class ReconciliationState(msgspec.Struct, array_like=True):
-    """All that a `Reconciliation` knows."""
+class EstimateTrackerState(msgspec.Struct, array_like=True):
+    """All that a `EstimateTracker` knows."""
 
     estimates: list[tuple[int, int, float]] = []
     """Of the latest cohorts: when they began, predictions, and the estimate."""
@@ -154,13 +154,13 @@ class ReconciliationState(msgspec.Struct, array_like=True):
     """Of the latest mature ones: labels, and realised minus estimated."""
 
 
-class Reconciliation:
+class EstimateTracker:
     """Estimates of late, and how far earlier ones were from what came."""
 
-    def __init__(self, windows: int, state: ReconciliationState | None = None) -> None:
+    def __init__(self, windows: int, state: EstimateTrackerState | None = None) -> None:
         """Judge by blocks of so many cohorts."""
         self._windows = windows
-        state = state or ReconciliationState()
+        state = state or EstimateTrackerState()
         self._estimates = collections.deque(state.estimates, maxlen=windows)
         self._gaps = collections.deque(state.gaps, maxlen=BLOCKS_MAX * windows)
 
@@ -199,6 +199,6 @@ class Reconciliation:
             for block in blocks
         )
 
-    def state(self) -> ReconciliationState:
+    def state(self) -> EstimateTrackerState:
         """Return what `__init__` takes."""
-        return ReconciliationState(list(self._estimates), list(self._gaps))
+        return EstimateTrackerState(list(self._estimates), list(self._gaps))

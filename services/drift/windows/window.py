@@ -12,7 +12,7 @@ from services.drift.binning.binning import BinnedRows, PredictionRows, RowBinner
 from services.drift.binning.data_quality import FAULTS
 from services.drift.binning.segment_counts import SegmentCounts, SegmentFeature
 from services.drift.binning.statistics import Counts
-from services.drift.performance.exact_sums import Mean
+from services.drift.performance.exact_sums import ExactMean
 from services.drift.windows import contributions
 from services.monitoring.label_join import PendingPrediction
 from services.monitoring.rank_correlation import Moments
@@ -37,7 +37,7 @@ class SegmentState(msgspec.Struct, array_like=True):
     scores: list[int] = []
     """Of the window's version, in the cells of all scores."""
     labels: int = 0
-    losses: Mean = msgspec.field(default_factory=Mean)
+    losses: ExactMean = msgspec.field(default_factory=ExactMean)
     cells: list[int] = []
     """Of the features of which the reference tells segments apart, one after the other."""
 
@@ -53,12 +53,12 @@ class DriftWindowState(msgspec.Struct):
     """When it was closed."""
     predictions: int = 0
     labels: int = 0
-    losses: Mean = msgspec.field(default_factory=Mean)
-    measures: list[Mean] = []
+    losses: ExactMean = msgspec.field(default_factory=ExactMean)
+    measures: list[ExactMean] = []
     answers: int = 0
     """Labels of predictions that gave an answer."""
     answers_right: int = 0
-    shadows: dict[str, Mean] = {}
+    shadows: dict[str, ExactMean] = {}
     """By arm: the log losses of the shadow's answers."""
     cells: list[BinCountsState] = []
     score_cells: BinCountsState | None = None
@@ -160,14 +160,14 @@ class DriftWindow:
         if outcome.loss is not None:
             state.losses.add(outcome.loss)
         if values is not None:
-            state.measures = state.measures or [Mean() for _ in values]
+            state.measures = state.measures or [ExactMean() for _ in values]
             for mean, value in zip(state.measures, values, strict=True):
                 mean.add(value)
         if entry.answer is not None:
             state.answers += 1
             state.answers_right += entry.answer == outcome.label
         for arm, loss in shadow_losses.items():
-            state.shadows.setdefault(arm, Mean()).add(loss)
+            state.shadows.setdefault(arm, ExactMean()).add(loss)
         for name in entry.segments:
             segment = state.segments.setdefault(name, SegmentState())
             segment.labels += 1

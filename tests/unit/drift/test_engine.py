@@ -39,7 +39,7 @@ class Desk:
         self.engine.add_label(0, offset, record)
 
     def until(self, minutes):
-        """Promise both partitions up to a time and advance."""
+        """LossBaseline both partitions up to a time and advance."""
         for kind in (PREDICTION, LABEL):
             place = PartitionKey(kind, 0)
             self.engine.inputs.add_heartbeat(place, self._offset(kind), START_MS + round(minutes * MINUTE_MS))
@@ -372,15 +372,15 @@ def test_canary_does_not_become_the_champion():
 def test_unknown_version_must_be_looked_up_before_advancing():
     desk = Desk()
     desk.predict(1, 10, version=5)
-    assert desk.engine.unknown_versions == {5}
+    assert desk.engine.references.unknown == {5}
     desk.engine.add_model(world.model_changed(version=5))
-    assert desk.engine.unknown_versions == frozenset()
+    assert desk.engine.references.unknown == frozenset()
 
 
 def test_version_without_reference_is_reported_without_features():
     desk = Desk()
     desk.predict(1, 10, version=5)
-    desk.engine.give_up_unknown_versions()
+    desk.engine.references.give_up()
     (report,) = world.reports(desk.until(60))
     assert (report.version, report.features, report.score_psi) == (5, [], None)
 
@@ -564,13 +564,13 @@ def test_snapshot_goes_on_as_if_nothing_had_happened():
 
 def test_topic_made_anew_with_fewer_partitions_is_an_error():
     state = world.new_engine(partitions=2).state()
-    with pytest.raises(subject.StateError, match="2 partitions, its topic 1"):
-        subject.fresh_state(world.declaration(), 1, 1, state)
+    with pytest.raises(subject.DriftStateError, match="2 partitions, its topic 1"):
+        subject.starting_state(world.declaration(), 1, 1, state)
 
 
 def test_partitions_that_were_added_are_read_from_their_beginning():
     state = world.new_engine(partitions=1).state()
-    grown = subject.fresh_state(world.declaration(), 2, 1, state)
+    grown = subject.starting_state(world.declaration(), 2, 1, state)
     assert [at.offset for at in (*grown.predictions, *grown.labels)] == [0, 0, 0]
 
 

@@ -2,12 +2,12 @@
 
 from prometheus_client import REGISTRY
 
-from services.drift.drift_metrics import Observer
-from services.drift.engine import Outputs
+from services.drift.drift_metrics import DriftMetrics
+from services.drift.engine import DriftOutputs
 from services.runtime.snapshots import SnapshotPace
 from tests.unit.drift import world
 
-CLOSED = Outputs(windows_closed=1)
+CLOSED = DriftOutputs(windows_closed=1)
 
 
 def pace(*outputs, cost_seconds=0.0):
@@ -28,8 +28,8 @@ def test_snapshot_is_due_soon_after_a_window_has_closed():
 
 
 def test_snapshot_is_due_in_time_within_a_long_window():
-    assert not pace(Outputs()).due(114)
-    assert pace(Outputs()).due(115)
+    assert not pace(DriftOutputs()).due(114)
+    assert pace(DriftOutputs()).due(115)
 
 
 def test_large_state_is_kept_less_often():
@@ -43,7 +43,7 @@ def metric(name, **labels):
 
 def test_metrics_follow_the_totals_and_count_nothing_of_before_a_restart():
     engine = world.new_engine(world.declaration("observed"), partitions=2)
-    observer = Observer(engine, world.declaration())
+    observer = DriftMetrics(engine, world.declaration())
     observer.observe(world.play(engine, world.traffic(6, shift_at=0, a_hour=200, name="observed")))
     assert metric("labels_total", result="joined") == engine.totals.joined
     assert metric("drift_records_total", input="predictions", result="taken") == 1200
@@ -52,5 +52,5 @@ def test_metrics_follow_the_totals_and_count_nothing_of_before_a_restart():
     assert metric("drift_evidence", feature="x") > 10
     assert metric("drift_alarms_total", kind="feature") == 1
     assert metric("log_loss", arm="frozen") > 0
-    Observer(engine, world.declaration()).observe(Outputs())
+    DriftMetrics(engine, world.declaration()).observe(DriftOutputs())
     assert metric("labels_total", result="joined") == engine.totals.joined

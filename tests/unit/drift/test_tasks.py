@@ -72,8 +72,8 @@ class Run:
     def _advance(self, now_ms):
         for kind in (PREDICTION, LABEL):
             self.engine.inputs.add_heartbeat(PartitionKey(kind, 0), self._next(kind), now_ms)
-        if self.engine.unknown_versions:
-            self.engine.give_up_unknown_versions()
+        if self.engine.references.unknown:
+            self.engine.references.give_up()
         outputs = self.engine.advance()
         self.drift += outputs.drift
         self.requests += outputs.requests
@@ -234,7 +234,7 @@ def test_harm_that_trusted_estimates_expect_asks_before_the_labels_where_it_is_d
     run.hours(range(60, 68), harder, a_hour=200, delay_minutes=40 * 60)
     alarms = [each for each in run.of(records.DriftAlarm) if each.subject == "estimated_log_loss"]
     assert [each.detector for each in alarms] == ["estimate"]
-    assert "estimated for the last 3 windows" in alarms[0].message
+    assert "estimated for the last 3 windows is" in alarms[0].message
     assert [each.basis for each in run.requests] == ["estimate"] * on_estimate
 
 
@@ -255,6 +255,6 @@ def test_a_snapshot_from_before_there_was_performance_goes_on():
 def test_state_is_bounded_by_what_is_declared_and_not_by_traffic():
     run = Run(world.declaration())
     run.hours(range(12), binary(0.5), a_hour=30)
-    few = len(msgspec.msgpack.encode(run.engine.state().judge.performance))
+    few = len(msgspec.msgpack.encode(run.engine.state().evaluator.performance))
     run.hours(range(12, 24), binary(0.5), a_hour=300)
-    assert len(msgspec.msgpack.encode(run.engine.state().judge.performance)) < 1.1 * few
+    assert len(msgspec.msgpack.encode(run.engine.state().evaluator.performance)) < 1.1 * few

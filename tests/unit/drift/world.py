@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from services.drift.engine import Engine, Outputs, State, fresh_state
+from services.drift.engine import DriftOutputs, DriftState, Engine, starting_state
 from services.monitoring.prediction_decoder import PredictionSink
 from services.monitoring.rank_correlation import Moments, RankScorer
 from services.runtime.declaration import ModelDeclaration
@@ -234,10 +234,10 @@ def with_label_offsets(log: Iterable[Any]) -> list[Entry]:
 
 
 def new_engine(
-    model: ModelDeclaration | None = None, partitions: int = 1, state: State | None = None
+    model: ModelDeclaration | None = None, partitions: int = 1, state: DriftState | None = None
 ) -> Engine:
     model = model or declaration()
-    engine = Engine(model, fresh_state(model, partitions, partitions, state))
+    engine = Engine(model, starting_state(model, partitions, partitions, state))
     engine.add_model(model_changed(name=model.name))
     return engine
 
@@ -260,9 +260,9 @@ def feed(engine: PredictionSink, kind: int, partition: int, entries: Iterable[En
             engine.inputs.reject(PartitionKey(kind, partition), entry.offset, letter)
 
 
-def merge(parts: Iterable[Outputs]) -> Outputs:
+def merge(parts: Iterable[DriftOutputs]) -> DriftOutputs:
     """Put the outputs of several steps together."""
-    whole = Outputs()
+    whole = DriftOutputs()
     for part in parts:
         for partition, outcomes in part.outcomes.items():
             whole.outcomes.setdefault(partition, []).extend(outcomes)
@@ -290,16 +290,16 @@ class Player:
         """Partitions that have more."""
         return [place for place, log in self.logs.items() if self.done[place] < len(log)]
 
-    def step(self, engine: Engine, place: tuple[int, int], size: int) -> Outputs:
-        """Feed one slice and advance."""
+    def step(self, engine: Engine, place: tuple[int, int], size: int) -> DriftOutputs:
+        """PredictionDecoder one slice and advance."""
         start = self.done[place]
         feed(engine, *place, self.logs[place][start : start + size])
         self.done[place] = start + size
         return engine.advance()
 
 
-def play(engine: Engine, logs: Traffic, chance: random.Random | None = None) -> Outputs:
-    """Feed everything: partition after partition, or in random slices of random partitions."""
+def play(engine: Engine, logs: Traffic, chance: random.Random | None = None) -> DriftOutputs:
+    """PredictionDecoder everything: partition after partition, or in random slices of random partitions."""
     player, outputs = Player(logs), []
     while places := player.open:
         place = chance.choice(places) if chance else places[0]
@@ -307,11 +307,11 @@ def play(engine: Engine, logs: Traffic, chance: random.Random | None = None) -> 
     return merge(outputs)
 
 
-def reports(outputs: Outputs) -> list[records.DriftReport]:
+def reports(outputs: DriftOutputs) -> list[records.DriftReport]:
     return [record for record in outputs.drift if isinstance(record, records.DriftReport)]
 
 
-def latest(outputs: Outputs) -> list[records.DriftReport]:
+def latest(outputs: DriftOutputs) -> list[records.DriftReport]:
     """Return of each window what was said last."""
     return list({report.report_id: report for report in reports(outputs)}.values())
 
@@ -323,7 +323,7 @@ def identity(record: records.DriftRecord) -> tuple[str, int]:
     return f"{type(record).__name__} {record.report_id}", record.revision
 
 
-def alarms(outputs: Outputs) -> list[records.DriftAlarm]:
+def alarms(outputs: DriftOutputs) -> list[records.DriftAlarm]:
     return [record for record in outputs.drift if isinstance(record, records.DriftAlarm)]
 
 

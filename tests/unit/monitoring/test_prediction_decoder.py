@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from services.drift.monitored_model import SNAPSHOTS, ServedModel
+from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
 from services.monitoring.prediction_decoder import PredictionDecoder
 from streams import codec, records
 from streams.inputs import LABEL, PREDICTION, PartitionKey
@@ -90,7 +90,7 @@ def test_trace_of_a_prediction_goes_on_to_its_outcome_and_to_no_other(restored):
     state = engine.state()
     if restored:
         state = SNAPSHOTS.decode(SNAPSHOTS.encode("m", "labels", state), "m", "labels")
-    served = ServedModel(world.declaration(), state, cloud_events=True)
+    served = MonitoredModel(world.declaration(), state, cloud_events=True)
     for number in range(2):
         served.engine.add_label(0, number + 1, world.label(number, START_MS + 1000, 1.0, offset=number + 1))
     for kind, offset in ((PREDICTION, 3), (LABEL, 3)):

@@ -5,7 +5,7 @@ import random
 import msgspec
 import pytest
 
-from services.drift.performance.loss_monitor import LossMonitor, RiseDetector
+from services.drift.performance.loss_monitor import LossMonitor, LossRiseDetector
 
 DELTA = 0.002
 
@@ -19,7 +19,7 @@ def losses(seed=1, count=4000, mean=0.5, jump_at=None, jump=0.3):
 def test_detector_is_rivers_adwin():
     from river.drift import ADWIN
 
-    ours, theirs = RiseDetector(DELTA), ADWIN(delta=DELTA)
+    ours, theirs = LossRiseDetector(DELTA), ADWIN(delta=DELTA)
     found = []
     for number, loss in enumerate([*losses(jump_at=1500), *losses(seed=2)]):
         before = theirs.estimation
@@ -33,39 +33,39 @@ def test_detector_is_rivers_adwin():
 
 
 def test_rise_is_found_and_a_fall_is_none():
-    detector = RiseDetector(DELTA)
+    detector = LossRiseDetector(DELTA)
     assert any(detector.update(loss) for loss in losses(jump_at=2000))
-    detector = RiseDetector(DELTA)
+    detector = LossRiseDetector(DELTA)
     assert not any(detector.update(loss) for loss in losses(mean=0.8, jump_at=2000, jump=-0.3))
 
 
 def test_stationary_losses_raise_nothing():
-    detector = RiseDetector(DELTA)
+    detector = LossRiseDetector(DELTA)
     assert not any(detector.update(loss) for loss in losses(count=30_000))
 
 
 @pytest.mark.parametrize("cut", [1, 100, 2311, 3999])
 def test_state_goes_on_exactly_where_it_was(cut):
     stream = list(losses(jump_at=2000))
-    whole, first = RiseDetector(DELTA), RiseDetector(DELTA)
+    whole, first = LossRiseDetector(DELTA), LossRiseDetector(DELTA)
     expected = [whole.update(loss) for loss in stream]
     found = [first.update(loss) for loss in stream[:cut]]
-    second = RiseDetector(DELTA, first.state())
+    second = LossRiseDetector(DELTA, first.state())
     found += [second.update(loss) for loss in stream[cut:]]
     assert found == expected
     assert second.state() == whole.state()
 
 
 def test_state_of_another_river_or_of_damaged_bytes_begins_anew():
-    detector = RiseDetector(DELTA)
+    detector = LossRiseDetector(DELTA)
     for loss in losses(count=100):
         detector.update(loss)
     state = detector.state()
     for damage in ({"river_version": "0.0"}, {"data": state.data[:-1]}):
         changed = msgspec.structs.replace(state, **damage)
-        assert not RiseDetector.can_restore(changed)
-        assert RiseDetector(DELTA, changed).width == 0
-    assert RiseDetector(DELTA, state).width == 100
+        assert not LossRiseDetector.can_restore(changed)
+        assert LossRiseDetector(DELTA, changed).width == 0
+    assert LossRiseDetector(DELTA, state).width == 100
 
 
 def test_recent_loss_weighs_windows_by_their_labels_and_skips_empty_ones():

@@ -1,11 +1,11 @@
-"""Performance by cohorts of predictions: labels that come late, a reference or none, all tasks."""
+"""PerformanceTracker by cohorts of predictions: labels that come late, a reference or none, all tasks."""
 
 import random
 
 import pytest
 
 from services.drift.performance import loss_baseline, performance
-from services.drift.performance.performance import Performance
+from services.drift.performance.performance import PerformanceTracker
 from services.monitoring.model_metrics import MeasureRange, NumericPrediction
 from services.runtime.declaration import ModelDeclaration
 from streams import records
@@ -23,7 +23,7 @@ def latest(reports, state):
 
 
 def error_of(stream):
-    error = stream.performance.reconciliation.error
+    error = stream.performance.estimates.error
     assert error is not None
     return error
 
@@ -34,7 +34,7 @@ class Stream:
     def __init__(self, declaration=None, reference=None, *, horizon_hours=12):
         document = world.document(mature_share=0.98)
         document["label"]["horizon_hours"] = horizon_hours
-        self.performance = Performance(declaration or ModelDeclaration.model_validate(document))
+        self.performance = PerformanceTracker(declaration or ModelDeclaration.model_validate(document))
         self.performance.follow(1, reference)
         self.reports = []
         self._chance = random.Random(3)
@@ -173,7 +173,7 @@ def test_a_promotion_begins_anew_and_lets_what_the_old_champion_answered_ripen()
     assert [final[start] for start in sorted(final)] == [True] * 10 + [False]
     assert {each.window_start_ms for each in new} == {START_MS + 10 * HOUR_MS}
     assert all(each.segments[0].running_labels == 0 for each in old)
-    assert stream.performance.cohorts == 0
+    assert stream.performance.open_cohorts == 0
 
 
 def test_cohorts_are_as_many_as_there_is_room_for():
@@ -181,21 +181,21 @@ def test_cohorts_are_as_many_as_there_is_room_for():
     document["label"]["horizon_hours"] = 24 * 30
     stream = Stream(ModelDeclaration.model_validate(document))
     stream.run(range(24 * 33), a_hour=1)
-    assert 200 < stream.performance.cohorts <= performance.COHORTS_MAX + 2
+    assert 200 < stream.performance.open_cohorts <= performance.COHORTS_MAX + 2
 
 
 def test_a_model_without_reference_promises_what_its_first_windows_showed():
     document = world.document() | {"task": "regression"}
     del document["label"]["positive_above"], document["gates"]
     declaration = ModelDeclaration.model_validate(document)
-    promised = Performance(declaration).promise
+    promised = PerformanceTracker(declaration).baseline
     errors = [float(number % 10) for number in range(1000)]
-    scaled = [promised.see([error, error**2, error]) for error in errors]
+    scaled = [promised.add([error, error**2, error]) for error in errors]
     assert scaled.index(True) == loss_baseline.FIRST_LABELS - 1
     assert promised.range == MeasureRange(0.0, 9.0)
     windows = [promised.close_window() for _ in range(3)]
     assert windows == [False, False, True]
-    first = promised.state.promised
+    first = promised.state.value
     assert first == pytest.approx(4.5 + 1.96 * 2.872 / 1000**0.5, abs=0.01)
     assert first is not None
     assert promised.limit == pytest.approx(first * 1.1)

@@ -1,0 +1,112 @@
+"""The messages of drift alarms: one plain sentence each, with the numbers and their units. Pure.
+
+A message begins in lower case and has no full stop: reports and notifications put it into sentences.
+"""
+
+from collections.abc import Sequence
+
+from services.monitoring.loss_comparison import LossComparison
+from services.runtime.declaration import QualityBounds
+from streams.records import Contribution, FeatureQuality
+
+RANK_SHIFT_MIN = 0.05
+"""A mean rank nearer to 0.50 than this is no change of level: the message names the largest bin instead."""
+CATEGORIES_NAMED_MAX = 5
+"""New categories named in one message."""
+
+
+def feature_text(
+    subject: str, segment: str, rank: float | None, contributions: Sequence[Contribution]
+) -> str:
+    """Say how the values of a feature or the scores changed.
+
+    Args:
+        subject: The feature, or ``score``.
+        segment: ``origin=EWR``, or empty for all rows.
+        rank: Mean rank of recent values, 0 to 1; None if the detector does not tell.
+        contributions: The bins of this window that differ from the reference, the largest difference first.
+    """
+    return (
+        f"{subject}{_where(segment)}: {_change_text(segment, 0.5 if rank is None else rank, contributions)}"
+    )
+
+
+def _change_text(segment: str, rank: float, contributions: Sequence[Contribution]) -> str:
+    if abs(rank - 0.5) >= RANK_SHIFT_MIN or not contributions:
+        known = "among earlier values of this segment" if segment else "in the reference"
+        return f"recent values have mean rank {rank:.2f} {known} (0.50 = no change)"
+    largest = contributions[0]
+    return (
+        "the distribution changed in shape, not in level; largest change in this window: "
+        f"{largest.bin} with {largest.share:.1%} of the values ({largest.expected_share:.1%} expected)"
+    )
+
+
+def category_text(subject: str, segment: str, share: float, categories: Sequence[str]) -> str:
+    """Say which share of a window's values are categories that the reference does not contain."""
+    named = ", ".join(categories[:CATEGORIES_NAMED_MAX])
+    more = " and more" if len(categories) > CATEGORIES_NAMED_MAX else ""
+    return (
+        f"{subject}{_where(segment)}: {share:.1%} of the values in this window are categories that "
+        f"the reference does not contain: {named}{more}"
+    )
+
+
+def relation_text(subject: str, correlation: float, correlation_before: float) -> str:
+    """Say how the rank correlation of two features, ``a and b``, changed."""
+    recent, before = f"{correlation:.2f} in recent rows", f"{correlation_before:.2f} before"
+    return f"{subject}: their rank correlation is {recent} ({before})"
+
+
+def quality_text(quality: FeatureQuality, bounds: QualityBounds) -> str:
+    """Say how many values of a window break which declared bound, and what is allowed."""
+    counts = [
+        (quality.nulls, "null"),
+        (quality.wrong_type, "of a type other than declared"),
+        (quality.below, f"below the minimum {bounds.min}"),
+        (quality.above, f"above the maximum {bounds.max}"),
+        (quality.not_allowed, "not among the allowed values"),
+    ]
+    found = ", ".join(f"{count} {'is' if count == 1 else 'are'} {what}" for count, what in counts if count)
+    nulls = "" if quality.null_share_max is None else f"{quality.null_share_max:.1%} null and "
+    return (
+        f"{quality.feature}: of {quality.values} values in this window {found} "
+        f"(allowed: at most {nulls}{quality.invalid_share_max:.1%} invalid)"
+    )
+
+
+def rise_text(measure: str, mean: float, comparison: LossComparison | None) -> str:
+    """Say to which mean ADWIN saw the losses rise; without a comparison there is no baseline yet."""
+    subject = f"ADWIN: the mean {_words(measure)}"
+    if comparison is None:
+        return f"{subject} rose to {mean:.3f}; there is no baseline to compare it with yet"
+    return comparison.phrase(subject, "rose to")
+
+
+def realised_text(comparison: LossComparison, windows: int) -> str:
+    """Say how the mean loss of the labels of the last windows compares with its limit."""
+    return comparison.phrase(f"the mean {_words(comparison.measure)} of the last {windows} windows")
+
+
+def estimated_text(comparison: LossComparison, windows: int, error: float) -> str:
+    """Say how the mean loss estimated before the labels compares with its limit."""
+    subject = f"the mean {_words(comparison.measure)} estimated for the last {windows} windows"
+    return f"{comparison.phrase(subject)}; recent estimates were off by at most {error:.3f}"
+
+
+def harm_text(detector: str, comparison: LossComparison) -> str:
+    """Say that the sequential test found a mean loss above its limit."""
+    return f"{detector}: the mean {_words(comparison.measure)} is above {comparison.phrase_limit()}"
+
+
+def loss_change_text(detector: str) -> str:
+    """Say that a detector of river saw the losses change; it does not tell by how much."""
+    return f"{detector}: the losses of the champion changed"
+
+
+def _where(segment: str) -> str:
+    return f" where {segment}" if segment else ""
+
+
+def _words(measure: str) -> str:
+    return measure.replace("_", " ")

@@ -1,0 +1,218 @@
+"""What the champion's rows, losses and closed windows mean: reports, alarms, and requests for retraining."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from services.drift.alarms import ActiveAlarms, Detected, SubjectAlarms, quality_alarms
+from services.drift.binning.binning import PredictionRows
+from services.drift.detectors.watchers import WatcherState
+from services.drift.loss_alarms import LossAlarms, LossAlarmsState
+from services.drift.performance.loss_monitor import LossMonitor, LossMonitorState
+from services.drift.performance.performance import PerformanceState, PerformanceTracker
+from services.drift.references import References
+from services.drift.retraining_trigger import RetrainingTrigger
+from services.drift.row_alarms import RowAlarms
+from services.drift.windows import window_report
+from services.drift.windows.window import DriftWindow
+from services.monitoring.label_join import JoinTotals, PendingPrediction, numeric_prediction
+from services.runtime.declaration import ModelDeclaration
+from streams import records
+
+CHAMPION_WEIGHT_MIN = 5_000
+"""An arm that gets more than this many ten-thousandths of the keys, over half of them, is the champion."""
+
+
+class EvaluatorState(msgspec.Struct):
+    """All that an `Evaluator` knows."""
+
+    champion: int
+    monitor: LossMonitorState
+    watches: dict[str, SubjectAlarms]
+    watchers: dict[str, WatcherState]
+    loss_watchers: dict[str, bytes]
+    rise: records.DriftAlarm | None
+    requested_at_ms: list[int]
+    pairs: bytes | None = None
+    performance: PerformanceState = msgspec.field(default_factory=PerformanceState)
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowEvaluation:
+    """All that follows from a closed window."""
+
+    drift: list[records.DriftRecord]
+    """Alarms, the window's report, and the performance reports that are due, in this order."""
+    request: records.RetrainingRequested | None
+    open_cohorts: int
+    """Number of cohorts of predictions that still wait for labels."""
+
+
+class Evaluator:
+    """Evaluates one champion after another.
+
+    Rows are watched many at a time, after the losses between them. So alarms are collected, each with the
+    index of its record, until `take_alarms` raises them in the order of the records.
+    """
+
+    def __init__(self, declaration: ModelDeclaration, references: References, state: EvaluatorState) -> None:
+        """Go on from a state; see `initial_state`."""
+        self._model = declaration.name
+        self._declaration = declaration
+        self._learns = declaration.learning is not None
+        self._references = references
+        self.champion = state.champion
+        self._trigger = RetrainingTrigger(declaration, state.requested_at_ms)
+        self._active = ActiveAlarms(declaration.monitoring.alarm_windows, state.watches)
+        self._performance = PerformanceTracker(declaration, state.performance)
+        self.measures = self._performance.measures
+        if self._performance.lineage != self._lineage(self.champion):  # a state from before there was any
+            self._performance.follow(self._lineage(self.champion), references.get(self.champion))
+        self._rows = RowAlarms(declaration, references, self.champion, state.watchers, state.pairs)
+        self._losses = self._new_losses(0, LossAlarmsState(state.monitor, state.loss_watchers, state.rise))
+        self._detected: list[Detected] = []
+
+    def state(self) -> EvaluatorState:
+        """Return what `__init__` takes."""
+        losses = self._losses.state()
+        return EvaluatorState(
+            champion=self.champion,
+            monitor=losses.monitor,
+            watches=self._active.subjects,
+            watchers=self._rows.watcher_states(),
+            pairs=self._rows.pairs_state(),
+            loss_watchers=dict(losses.watchers),
+            rise=losses.rise,
+            requested_at_ms=self._trigger.times_ms,
+            performance=self._performance.state(),
+        )
+
+    def is_succeeded_by(self, prediction: records.Prediction) -> bool:
+        """Tell whether a prediction shows that another version is the champion now."""
+        return prediction.version != self.champion and prediction.arm_weight > CHAMPION_WEIGHT_MIN
+
+    def follow(self, version: int, window_start_ms: int) -> None:
+        """Evaluate another champion from now on, without alarms or losses; take the alarms before this call.
+
+        The versions of a model that learns continually count as one champion: only the number changes.
+        """
+        is_same_lineage = self._learns and self.champion
+        self.champion = version
+        if is_same_lineage:
+            return
+        self._performance.follow(self._lineage(version), self._references.get(version))
+        self._active.clear()
+        self._rows = RowAlarms(self._declaration, self._references, version)
+        self._losses = self._new_losses(window_start_ms)
+
+    def note_request(self, requested_at_ms: int) -> None:
+        """Note a retraining request, whoever made it: it starts the cooldown."""
+        self._trigger.note_request(requested_at_ms)
+
+    def count_prediction(self, prediction: records.Prediction) -> Sequence[str]:
+        """Count a prediction in its cohort, if it is the champion's; return the segments of its row."""
+        segments = self._rows.segments_of(prediction.features)
+        if prediction.score is not None and self._is_champions(prediction.version):
+            self._performance.add_prediction(prediction.event_time_ms, prediction.score, segments)
+        return segments
+
+    def measure(self, entry: PendingPrediction, label: records.Label) -> list[float] | None:
+        """Return the value of each measure for a labelled prediction, and count them in its cohort.
+
+        None if the prediction has no score.
+        """
+        answer = numeric_prediction(entry, self.measures)
+        if answer is None:
+            return None
+        lineage = self._lineage(entry.version)
+        return self._performance.add_label(
+            entry.event_time_ms, label.event_time_ms, lineage, answer, label.value, entry.segments
+        )
+
+    def add_rows(self, rows: PredictionRows, indices: Sequence[int], window: DriftWindow) -> None:
+        """Count rows in their window and watch them; each has its index among the records in process."""
+        self._detected += self._rows.add(rows, indices, window, self.champion)
+
+    def add_loss(self, version: int, values: Sequence[float], time_ms: int, index: int) -> None:
+        """Watch the measures of a label, if they are the champion's."""
+        if self._is_champions(version):
+            self._detected += self._losses.add(self.champion, values, time_ms, index)
+
+    def take_alarms(self) -> list[records.DriftAlarm]:
+        """Raise what was detected since the last call, in the order of the records; return the new alarms."""
+        detected = sorted(self._detected, key=lambda each: each.record_index)
+        self._detected.clear()
+        return self._active.raise_new(each.alarm for each in detected)
+
+    def close_window(
+        self, window: DriftWindow, totals: JoinTotals, offsets: Mapping[str, list[int]]
+    ) -> WindowEvaluation:
+        """Evaluate a window that ends now.
+
+        Args:
+            window: All its records were added.
+            totals: Of the join, up to the window's end.
+            offsets: By topic, the input up to which a retraining may read.
+        """
+        window.state.champion = self.champion
+        alarms = self._active.raise_new(self._rows.watch_rest(window, self.champion))
+        self._losses.close_window(window.end_ms)
+        compared = window_report.compare_window(window, self._declaration)
+        if window.state.version == self.champion:
+            self._active.observe_window(compared)
+        self._active.observe_quality(compared.quality)
+        alarms += self._active.raise_new(quality_alarms(self._declaration, self.champion, compared, window))
+        performance = self._performance.close_window(window.end_ms, self.champion)
+        losses = self._losses.evaluate(self.champion, window.end_ms)
+        for subject, is_worse in losses.worse.items():
+            self._active.observe("loss", subject, drifted=is_worse)
+        alarms += self._active.raise_new(losses.alarms)
+        request = self._trigger.request(
+            window.end_ms, losses, self._active.evidence(), compared.contributions, offsets
+        )
+        window.state.alarms_standing = self._active.ids()
+        report = window_report.make_report(
+            self._model, window, compared, totals, self._references, self.measures
+        )
+        return WindowEvaluation([*alarms, report, *performance], request, self._performance.open_cohorts)
+
+    def revised_report(self, window: DriftWindow, totals: JoinTotals) -> records.DriftReport:
+        """Report a closed window again, with the records that were too late for its first report."""
+        window.settle()
+        compared = window_report.compare_window(window, self._declaration)
+        return window_report.make_report(
+            self._model, window, compared, totals, self._references, self.measures
+        )
+
+    def _lineage(self, version: int) -> int:
+        return min(version, 1) if self._learns else version
+
+    def _is_champions(self, version: int) -> bool:
+        return version > 0 and self._lineage(version) == self._lineage(self.champion)
+
+    def _new_losses(self, window_start_ms: int, state: LossAlarmsState | None = None) -> LossAlarms:
+        reference = self._references.get(self.champion)
+        return LossAlarms(
+            self._declaration,
+            self.measures,
+            self._performance.baseline,
+            self._performance.estimates,
+            design_effect=reference.loss_design_effect if reference else 1.0,
+            streams=self._rows.streams,
+            window_start_ms=window_start_ms,
+            state=state,
+        )
+
+
+def initial_state(declaration: ModelDeclaration) -> EvaluatorState:
+    """Return the state before the first record."""
+    return EvaluatorState(
+        champion=0,
+        monitor=LossMonitor(declaration.monitoring.adwin_delta, 0).state(),
+        watches={},
+        watchers={},
+        loss_watchers={},
+        rise=None,
+        requested_at_ms=[],
+    )

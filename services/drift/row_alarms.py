@@ -1,0 +1,94 @@
+"""Alarms on the champion's rows: its features, how they go together, and its scores."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from services.drift import alarm_texts
+from services.drift.alarms import AlarmContent, AlarmKind, Detected, alarm_of_change
+from services.drift.binning.binning import BinnedRows, PredictionRows
+from services.drift.detectors.watchers import ObservedChange, Watchers, WatcherState
+from services.drift.references import References
+from services.drift.windows.window import DriftWindow
+from services.monitoring.segments import SegmentMatcher
+from services.runtime.declaration import MONTH_MS, ModelDeclaration
+from streams import records
+from streams.records import FeatureValue
+
+
+class RowAlarms:
+    """Counts the rows of one champion in their window and watches them against its reference."""
+
+    def __init__(
+        self,
+        declaration: ModelDeclaration,
+        references: References,
+        version: int,
+        watchers: Mapping[str, WatcherState] | None = None,
+        pairs: bytes | None = None,
+    ) -> None:
+        """Start without evidence of a change, or from the states of the detectors."""
+        self._model = declaration.name
+        self._monitoring = declaration.monitoring
+        self._references = references
+        reference = references.get(version)
+        self._segments = SegmentMatcher(reference, declaration.monitoring)
+        self._watchers = Watchers(reference, declaration.monitoring, watchers or {}, pairs)
+
+    @property
+    def streams(self) -> int:
+        """Number of streams that share the alarm budget, the loss included."""
+        return self._watchers.streams
+
+    def segments_of(self, features: Sequence[FeatureValue]) -> list[str]:
+        """Return the segments to which a row belongs."""
+        return self._segments.of(features)
+
+    def add(
+        self, rows: PredictionRows, indices: Sequence[int], window: DriftWindow, version: int
+    ) -> list[Detected]:
+        """Count rows in their window and watch them; return the alarms, each with the index of its row."""
+        placed = window.row_binner.of(rows) if window.row_binner else None
+        detected, counted = [], 0
+        for row, noticed in self._watch(rows, window, placed, version):
+            window.count(rows, placed, counted, row + 1)  # an alarm describes the window up to its row
+            counted = row + 1
+            detected.append(Detected(indices[row], self._alarm_of(noticed, window, version)))
+        window.count(rows, placed, counted, len(rows))
+        return detected
+
+    def watch_rest(self, window: DriftWindow, version: int) -> list[records.DriftAlarm]:
+        """Watch the rows that are still buffered when a window ends."""
+        return [self._alarm_of(noticed, window, version) for noticed in self._watchers.flush()]
+
+    def watcher_states(self) -> dict[str, WatcherState]:
+        """Return what `__init__` takes as ``watchers``."""
+        return self._watchers.state()
+
+    def pairs_state(self) -> bytes | None:
+        """Return what `__init__` takes as ``pairs``."""
+        return self._watchers.pairs_state()
+
+    def _watch(
+        self, rows: PredictionRows, window: DriftWindow, in_window: BinnedRows | None, version: int
+    ) -> list[tuple[int, ObservedChange]]:
+        placing = self._references.placing(version)
+        if placing is None:
+            return []
+        placed = in_window if in_window is not None and placing is window.row_binner else placing.of(rows)
+        return sorted(self._watchers.add(rows, placed, version), key=lambda each: each[0])
+
+    def _alarm_of(self, noticed: ObservedChange, window: DriftWindow, version: int) -> records.DriftAlarm:
+        """Make the alarm of a change; one of a feature with many new categories is of the kind category."""
+        change, subject, segment = noticed.change, noticed.subject, noticed.segment
+        contributions = window.contributions(subject, segment)
+        kind: AlarmKind = noticed.kind
+        text = noticed.text or alarm_texts.feature_text(subject, segment, change.effect, contributions)
+        cells = next((cells for cells in window.features if cells.name == subject), None)
+        share = cells.unseen_total / max(int(cells.counts.sum()), 1) if cells and kind == "feature" else 0.0
+        if cells and share >= self._monitoring.new_category_share:
+            kind = "category"
+            text = alarm_texts.category_text(subject, segment, share, list(cells.unseen))
+        content = AlarmContent(kind, subject, change.value / MONTH_MS, change.threshold / MONTH_MS, text)
+        alarm = alarm_of_change(self._model, version, content, change, "e-detector", segment)
+        return msgspec.structs.replace(alarm, contributions=contributions)

@@ -1,0 +1,53 @@
+"""A mean loss beside its baseline: whether it is worse than the tolerance allows, and how to say so. Pure."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LossComparison:
+    """A mean loss or cost, and what the model's training (or its first labels) led to expect.
+
+    >>> found = LossComparison("log_loss", 0.637, 0.544, 0.05)
+    >>> found.is_worse
+    True
+    >>> found.phrase("the mean log loss")
+    'the mean log loss is 0.637, above the limit 0.594 (baseline 0.544 + tolerance 0.050)'
+    """
+
+    measure: str
+    """``log_loss``, ``absolute_error`` or ``cost``."""
+    current: float
+    baseline: float
+    tolerance: float = 0.0
+    """How far above the baseline a mean is not yet worse, in the unit of the measure."""
+    unit: str = ""
+    """Of a cost: the declared unit. Losses have none."""
+
+    @property
+    def limit(self) -> float:
+        """The largest mean that is not worse."""
+        return self.baseline + self.tolerance
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the current mean is above the limit."""
+        return self.is_worse_by(0.0)
+
+    def is_worse_by(self, margin: float) -> bool:
+        """Tell whether the current mean is above the limit by more than a margin."""
+        return self.current > self.limit + margin
+
+    def phrase(self, subject: str, verb: str = "is") -> str:
+        """Say how a subject, such as ``the mean cost of the last 7 windows``, compares with its limit."""
+        side = "above" if self.is_worse else "within"
+        return f"{subject} {verb} {self._amount(self.current)}, {side} {self.phrase_limit()}"
+
+    def phrase_limit(self) -> str:
+        """Name the limit and its two parts."""
+        return (
+            f"the limit {self._amount(self.limit)} "
+            f"(baseline {self._amount(self.baseline)} + tolerance {self._amount(self.tolerance)})"
+        )
+
+    def _amount(self, value: float) -> str:
+        return f"{value:.3f} {self.unit}".rstrip()
