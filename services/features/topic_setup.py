@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 import structlog
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from services.feature_store.plan import FeaturePlan, View
+from services.runtime import topic_creation
 from services.runtime.settings import Settings
+from services.runtime.topic_creation import RequiredTopic
 from streams import topics
 from streams.topics import Topic
 
@@ -24,15 +23,11 @@ async def prepare(settings: Settings, plan: FeaturePlan) -> dict[str, int]:
 
     A created topic has as many partitions as the source that it follows.
     """
-    admin = AIOKafkaAdminClient(**settings.kafka_options())
-    await admin.start()
-    try:
-        sources = await _wait(admin, list(plan.by_topic()))
-        await _create(admin, [_new(*one, settings) for one in written_topics(plan, sources)])
-        read = {view.name: input_topic(view) for view in plan.views if view.is_stream}
-        counts = await _wait(admin, list(set(read.values())))
-    finally:
-        await admin.close()
+    sources = await _wait(settings, list(plan.by_topic()))
+    required = [_required(*one) for one in written_topics(plan, sources)]
+    await asyncio.to_thread(topic_creation.create_missing, settings, required)
+    read = {view.name: input_topic(view) for view in plan.views if view.is_stream}
+    counts = await _wait(settings, list(set(read.values())))
     return {view: counts[topic] for view, topic in read.items()}
 
 
@@ -62,28 +57,19 @@ def written_topics(plan: FeaturePlan, sources: dict[str, int]) -> list[tuple[Top
     return written
 
 
-async def _wait(admin: Any, names: Sequence[str]) -> dict[str, int]:
+async def _wait(settings: Settings, names: Sequence[str]) -> dict[str, int]:
     """Wait until all topics exist; return their partition counts."""
     is_logged = False
     while True:
-        described = await admin.describe_topics(list(names)) if names else []
-        counts = {item["topic"]: len(item["partitions"]) for item in described if not item["error_code"]}
-        missing = sorted(set(names) - counts.keys())
+        existing = await asyncio.to_thread(topic_creation.partition_counts, settings) if names else {}
+        missing = sorted(set(names) - existing.keys())
         if not missing:
-            return counts
+            return {name: existing[name] for name in names}
         if not is_logged:
             log.warning("features.waiting_for_topics", missing=missing)
             is_logged = True
         await asyncio.sleep(POLL_SECONDS)
 
 
-def _new(topic: Topic, name: str, partitions: int, settings: Settings) -> Any:
-    return NewTopic(name, partitions, settings.replication_factor, topic_configs=topic.config())
-
-
-async def _create(admin: Any, topics_: Sequence[Any]) -> None:
-    response = await admin.create_topics(list(topics_))
-    for name, code, *_ in response.topic_errors:
-        error = for_code(code)
-        if code and error is not TopicAlreadyExistsError:
-            raise error(f"topic {name} cannot be created")
+def _required(topic: Topic, name: str, partitions: int) -> RequiredTopic:
+    return RequiredTopic(name, partitions, topic.config())

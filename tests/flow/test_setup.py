@@ -78,6 +78,6 @@ def test_setup_without_a_broker_says_where_it_looked(
     def unreachable(*_: object, **__: object) -> None:
         raise KafkaTimeoutError("no answer")
 
-    monkeypatch.setattr("services.runtime.topic_creation.ensure_topics", unreachable)
+    monkeypatch.setattr("services.operations.setup.ensure_topics", unreachable)
     with pytest.raises(SystemExit, match=rf"{installation.broker}: KafkaTimeoutError: no answer.*--connect"):
         setup()

@@ -3,7 +3,7 @@ import pytest
 from services.runtime import declaration_file
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import ROOT
-from services.runtime.topic_creation import Wanted, too_narrow, wanted_topics
+from services.runtime.topic_creation import RequiredTopic, required_topics, too_narrow
 from streams import topics
 
 
@@ -12,8 +12,8 @@ def declarations() -> dict[str, ModelDeclaration]:
     return declaration_file.load_all(ROOT / "models")
 
 
-def _wanted(declarations, existing=None, applications=(), views=(), partitions=4) -> dict[str, Wanted]:
-    wanted = wanted_topics(declarations, applications, views, existing or {}, partitions)
+def _wanted(declarations, existing=None, applications=(), views=(), partitions=4) -> dict[str, RequiredTopic]:
+    wanted = required_topics(declarations, applications, views, existing or {}, partitions)
     return {topic.name: topic for topic in wanted}
 
 
@@ -45,7 +45,7 @@ def test_predictions_have_as_many_partitions_as_the_requests_that_exist(declarat
 
 def test_no_topic_is_wanted_twice(declarations):
     applications = ["flights.scheduled", "flights.departed"]
-    names = [topic.name for topic in wanted_topics(declarations, applications, [], {}, partitions=4)]
+    names = [topic.name for topic in required_topics(declarations, applications, [], {}, partitions=4)]
     assert len(names) == len(set(names))
 
 
