@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from kafka import KafkaConsumer, TopicPartition
 
-from services.scoring.arm_routing import NOBODY, Routes
+from services.scoring.arm_router import NO_ARM, ArmRouter
 from streams import records
 from streams.codec import RepeatFilter
 from streams.topics import DEAD_LETTERS, predictions
@@ -101,15 +101,15 @@ class Ledger:
             # Each offset once, in order, none left out: stricter than rising.
             assert offsets == sorted(set(range(len(offsets) + len(letters))) - set(letters))
 
-    def check_arms(self, numbers: range, models: Sequence[Routes]) -> None:
+    def check_arms(self, numbers: range, models: Sequence[ArmRouter]) -> None:
         """Compare the arm of each of these requests with what its key has in one of these states."""
         ids = [f"request-{number}" for number in numbers]
         keys = [self.keys[id_] for id_ in ids]
         times = np.array([self.answers[id_].event_time_ms for id_ in ids], np.int64)
         allowed = []
-        for routes in models:
-            chosen = routes.assign(times, keys, {})
-            assert NOBODY not in chosen
-            allowed.append([routes.answering[index].name for index in chosen])
+        for router in models:
+            chosen = router.assign(times, keys, {})
+            assert NO_ARM not in chosen
+            allowed.append([router.answering[index].name for index in chosen])
         for id_, *names in zip(ids, *allowed, strict=True):
             assert self.answers[id_].arm in names, f"{id_} of {self.keys[id_]}: {self.answers[id_].arm}"

@@ -1,8 +1,8 @@
-"""The models of one installation: each served on its own, added, changed and removed while the others run.
+"""The models of one installation: each deployed on its own, added, changed and removed while others run.
 
-Every model has a consumer group, threads and limits of its own. So one that is slow falls behind alone,
-one that cannot be loaded waits alone, and a declaration that cannot be read takes only itself out of
-service: its model goes on as it was declared before, if it was.
+Every model has a consumer group, threads and limits of its own. So a slow model only increases its own lag, a
+model that cannot be loaded only delays itself, and a declaration that cannot be read affects its own model
+only: if that model was deployed before, it continues with its previous declaration.
 """
 
 import asyncio
@@ -13,86 +13,79 @@ import hashlib
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import structlog
 
+from services.feature_store import repository
+from services.feature_store.online_reader import OnlineReader
+from services.feature_store.plan import ServicePlan
+from services.model_registry import model_inputs
 from services.runtime import declaration_file, metrics
 from services.runtime.declaration import FILE, ModelDeclaration
+from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings
-from services.scoring.inference import Scorer
+from services.runtime.topic_creation import ensure_topics
+from services.scoring.inference_pipeline import InferencePipeline
 from services.scoring.kafka_agent import SLICES_AT_ONCE, ScoringAgent
-from services.scoring.model_cache import ModelCache, ModelSet
-from services.scoring.model_loading import Loader
-from services.scoring.models_follower import ModelFollower
-from services.scoring.online_predictor import Endpoint
-from services.scoring.thread_limits import Threads
+from services.scoring.model_cache import ModelCache
+from services.scoring.model_calls import ModelCalls
+from services.scoring.model_loading import LoaderFactory
+from services.scoring.model_versions import ModelVersions
+from services.scoring.models_follower import ModelsFollower
+from services.scoring.online_predictor import OnlinePredictor
+from services.scoring.outputs import PredictionTask
+from services.scoring.request_features import RequestFeatures
+from services.scoring.thread_limits import ThreadLimits
 from services.scoring.tracing import Tracing
 from streams.groups import Group
 from streams.producer import BatchProducer
 from streams.schemas import Registry
 
-if TYPE_CHECKING:
-    from services.runtime.redis_pipeline import AsyncPipeline
-
 log = structlog.get_logger()
 
-LOOK_SECONDS = 2.0
+CHECK_SECONDS = 2.0
+"""Time between two looks at the folder of declarations."""
 LOAD_SECONDS_MAX = 30.0
-"""For which a process that starts is not ready because of one model's versions."""
+"""Maximum time that a process which starts is not ready because a model's versions are being loaded."""
 STARTS_MAX = 8
-"""Models starting at once: more would only make the broker busy with groups."""
+"""Maximum models that start at the same time; more would only overload the broker with groups."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Collaborators:
+class SharedResources:
     """What all models of a process share."""
 
     settings: Settings
     producer: BatchProducer
-    follower: ModelFollower
-    pipeline: "AsyncPipeline"
-    loader: Loader
+    follower: ModelsFollower
+    pipeline: AsyncPipeline
+    loader_factory: LoaderFactory
     cache: ModelCache
     tracing: Tracing
     registry: Registry | None = None
 
 
-class Member:
-    """One model that is served."""
+class Deployment:
+    """One deployed model."""
 
-    def __init__(self, shared: Collaborators, declaration: ModelDeclaration, text: bytes) -> None:
-        """Wire it; raise `DeclarationError` or `PlanError` for what cannot be."""
-        from services.feature_store import repository
-        from services.feature_store.online_reader import OnlineReader
-        from services.model_registry import model_inputs
-
+    def __init__(self, shared: SharedResources, declaration: ModelDeclaration, text: bytes) -> None:
+        """Connect the parts; raise `DeclarationError` or `PlanError` if they do not fit."""
         self.text = text
         self.declaration = declaration
+        self._shared = shared
         service = repository.load(shared.settings).service(declaration.features.service)
         service.check_inputs()
-        limits = declaration.limits
-        threads = Threads(limits.threads)
-        self._shared = shared
-        load = shared.loader(declaration, model_inputs.served(declaration, service))
-        self.models = ModelSet(declaration.name, load, shared.cache, threads)
-        scorer = Scorer(
-            declaration,
-            service.join_keys,
-            service.feature_names,
-            OnlineReader(service, shared.pipeline),
-            self.models,
-            threads,
-        )
+        pipeline = self._inference_pipeline(service)
+        self.versions = pipeline.versions
         cloud_events = shared.settings.cloud_events == "all"
-        self.endpoint = Endpoint(
-            scorer,
+        self.predictor = OnlinePredictor(
+            pipeline,
             shared.producer,
             cloud_events=cloud_events,
             label_encoder=declaration.label.wire_encoder(shared.registry),
         )
         agent = ScoringAgent(
-            scorer,
+            pipeline,
             shared.follower,
             shared.producer,
             record_bytes_max=shared.settings.record_bytes_max,
@@ -100,85 +93,100 @@ class Member:
             tracing=shared.tracing,
             registry=shared.registry,
         )
-        name = f"scoring.{declaration.name}"
-        self.group = Group(
-            shared.settings,
+        self.group = self._consumer_group(agent)
+        self._stack = contextlib.AsyncExitStack()
+        self._loading_deadline = time.monotonic() + LOAD_SECONDS_MAX
+
+    def _inference_pipeline(self, service: ServicePlan) -> InferencePipeline:
+        shared, declaration = self._shared, self.declaration
+        threads = ThreadLimits(declaration.limits.threads)
+        load = shared.loader_factory(declaration, model_inputs.served(declaration, service))
+        reader = OnlineReader(service, shared.pipeline)
+        return InferencePipeline(
+            declaration,
+            RequestFeatures(declaration, service.join_keys, service.feature_names, reader),
+            ModelVersions(declaration.name, load, shared.cache, threads),
+            ModelCalls(PredictionTask(declaration), threads),
+        )
+
+    def _consumer_group(self, agent: ScoringAgent) -> Group:
+        limits = self.declaration.limits
+        name = f"scoring.{self.declaration.name}"
+        group = Group(
+            self._shared.settings,
             name,
             metrics.slice_observer("scoring", f"driftline.{name}"),
             slice_records_max=limits.slice_records_max,
             in_flight_bytes_max=limits.in_flight_mib_max << 20,
         )
-        self.group.slices([declaration.request.topic], agent.write_predictions, at_once=SLICES_AT_ONCE)
-        self._stack = contextlib.AsyncExitStack()
-        self._patient_until = time.monotonic() + LOAD_SECONDS_MAX
+        group.slices([self.declaration.request.topic], agent.write_predictions, at_once=SLICES_AT_ONCE)
+        return group
 
     async def start(self) -> None:
-        """Make sure of the topics, then join the group."""
-        from services.runtime.topic_creation import ensure_topics
-
+        """Create missing topics, then join the consumer group."""
         declaration = self.declaration
         await asyncio.to_thread(ensure_topics, self._shared.settings, {declaration.name: declaration})
-        await self._stack.enter_async_context(self.models.running())
-        await self._stack.enter_async_context(self.endpoint.running())
-        self._shared.follower.add(self.models)
+        await self._stack.enter_async_context(self.versions.running())
+        await self._stack.enter_async_context(self.predictor.running())
+        self._shared.follower.add(self.versions)
         self._stack.callback(self._shared.follower.remove, declaration.name)
         await self._stack.enter_async_context(self.group.running())
 
     async def stop(self) -> None:
-        """Finish the slices in work, commit, leave."""
+        """Finish the slices in progress, commit, leave the group."""
         await self._stack.aclose()
 
     @property
     def is_loading(self) -> bool:
-        """Tell whether its first versions are still to come; after a while nobody waits for them any more."""
-        return not self.models.is_settled and time.monotonic() < self._patient_until
+        """Whether its first versions are being loaded; False after `LOAD_SECONDS_MAX` in any case."""
+        return not self.versions.is_settled and time.monotonic() < self._loading_deadline
 
     @property
     def fault(self) -> str | None:
-        """What is wrong with it, if anything is."""
-        return self.group.failure or self.models.fault
+        """What is wrong with it, None if nothing is."""
+        return self.group.failure or self.versions.fault
 
 
-class Fleet:
+class Deployments:
     """Follows the folder of declarations."""
 
-    def __init__(self, shared: Collaborators) -> None:
+    def __init__(self, shared: SharedResources) -> None:
         """Take what all models share; nothing starts before `running`."""
-        self.members: dict[str, Member] = {}
+        self.deployed: dict[str, Deployment] = {}
         self._shared = shared
         self._faults: dict[str, str] = {}
-        """Of declarations that are not in use."""
-        self._starts = asyncio.Semaphore(STARTS_MAX)
+        """By model: why its current declaration is not in use."""
+        self._start_slots = asyncio.Semaphore(STARTS_MAX)
         self._starting: dict[str, asyncio.Task[None]] = {}
 
     @property
-    def endpoints(self) -> dict[str, Endpoint]:
-        """By model, what answers now over HTTP."""
-        return {name: member.endpoint for name, member in self.members.items()}
+    def predictors(self) -> dict[str, OnlinePredictor]:
+        """By model: what serves HTTP requests now."""
+        return {name: deployment.predictor for name, deployment in self.deployed.items()}
 
     @property
     def faults(self) -> dict[str, str]:
-        """By model, what keeps it from being served as declared."""
-        own = {name: member.fault for name, member in self.members.items()}
-        return {name: fault for name, fault in own.items() if fault is not None} | self._faults
+        """By model: why it is not served as declared."""
+        found = {name: deployment.fault for name, deployment in self.deployed.items()}
+        return {name: fault for name, fault in found.items() if fault is not None} | self._faults
 
     @property
-    def waiting(self) -> str | None:
-        """Tell what is still to come until every model that can be served is, None if nothing."""
+    def pending(self) -> str | None:
+        """What must still happen until every model that can be served is served; None if nothing."""
         if self._starting:
-            return f"models are being started: {', '.join(sorted(self._starting))}"
-        unassigned = sorted(name for name, member in self.members.items() if not member.group.assigned)
+            return f"starting models: {', '.join(sorted(self._starting))}"
+        unassigned = sorted(name for name, each in self.deployed.items() if not each.group.assigned)
         if unassigned:
             return f"waiting for partitions: {', '.join(unassigned)}"
-        if loading := sorted(name for name, member in self.members.items() if member.is_loading):
-            return f"models are being loaded: {', '.join(loading)}"
-        return None if self.members else "no model is served"
+        if loading := sorted(name for name, each in self.deployed.items() if each.is_loading):
+            return f"loading models: {', '.join(loading)}"
+        return None if self.deployed else "no model is deployed"
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Serve what is declared, and look for changes until the block ends."""
-        await self._look()
-        task = asyncio.create_task(self._keep_looking(), name="fleet")
+        """Serve what is declared, and follow changes until the block ends."""
+        await self._reconcile()
+        task = asyncio.create_task(self._follow(), name="deployments")
         try:
             yield
         finally:
@@ -186,70 +194,73 @@ class Fleet:
             for each in tasks:
                 each.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.gather(*(self._retire(name) for name in list(self.members)))
+            await asyncio.gather(*(self._retire(name) for name in list(self.deployed)))
 
-    async def _keep_looking(self) -> None:
+    async def _follow(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
             try:
-                await self._look()
-            except Exception as error:  # noqa: BLE001  # the next look must come, whatever went wrong
+                await self._reconcile()
+            except Exception as error:  # noqa: BLE001  # the next look must happen whatever fails
                 log.warning("fleet.look_failed", error=repr(error))
 
-    async def _look(self) -> None:
-        """Bring what is served in line with what is declared, each model in a task of its own."""
-        texts = await asyncio.to_thread(_texts, self._shared.settings.models)
+    async def _reconcile(self) -> None:
+        """Make the deployments equal to the declarations, each model in a task of its own."""
+        texts = await asyncio.to_thread(_read_declarations, self._shared.settings.models)
         self._faults = {name: fault for name, fault in self._faults.items() if name in texts}
-        for name in texts.keys() | self.members.keys():
-            if name not in self._starting and not self._is_served(name, texts.get(name)):
-                task = asyncio.create_task(self._follow(name, texts.get(name)), name=f"start {name}")
+        for name in texts.keys() | self.deployed.keys():
+            if name not in self._starting and not self._is_current(name, texts.get(name)):
+                task = asyncio.create_task(self._deploy(name, texts.get(name)), name=f"start {name}")
                 self._starting[name] = task
-                task.add_done_callback(functools.partial(self._started, name))
+                task.add_done_callback(functools.partial(self._forget_start, name))
         faults = self.faults
         for name in texts:
             metrics.MODELS_BROKEN.labels(name).set(name in faults)
 
-    def _is_served(self, name: str, text: bytes | None) -> bool:
-        member = self.members.get(name)
-        return member is not None and member.text == text and member.group.failure is None
+    def _is_current(self, name: str, text: bytes | None) -> bool:
+        deployment = self.deployed.get(name)
+        return deployment is not None and deployment.text == text and deployment.group.failure is None
 
-    def _started(self, name: str, _task: asyncio.Task[None]) -> None:
+    def _forget_start(self, name: str, _task: asyncio.Task[None]) -> None:
         del self._starting[name]
 
-    async def _follow(self, name: str, text: bytes | None) -> None:
-        """Start, restart or end one model; its faults are its own."""
+    async def _deploy(self, name: str, text: bytes | None) -> None:
+        """Start, restart or retire one model; an error affects only this model."""
         if text is None:
             await self._retire(name)
             return
         try:
-            async with self._starts:
-                declaration = await asyncio.to_thread(declaration_file.load_named, self._path(name))
-                member = Member(self._shared, declaration, text)
-                await self._retire(name)
-                try:
-                    await member.start()
-                except BaseException:
-                    await member.stop()
-                    raise
-                self.members[name] = member
-        except Exception as error:  # noqa: BLE001  # told, counted and tried again; the others go on
+            async with self._start_slots:
+                await self._replace(name, text)
+        except Exception as error:  # noqa: BLE001  # shown, counted and retried; the other models continue
             if self._faults.get(name) != str(error):
-                log.error("model.not_served", model=name, error=str(error))  # noqa: TRY400  # told to its owner
+                log.error("model.not_served", model=name, error=str(error))  # noqa: TRY400  # its owner needs the text
             self._faults[name] = str(error)
         else:
             self._faults.pop(name, None)
             log.info("model.served", model=name, digest=hashlib.sha256(text).hexdigest()[:12])
 
+    async def _replace(self, name: str, text: bytes) -> None:
+        declaration = await asyncio.to_thread(declaration_file.load_named, self._path(name))
+        deployment = Deployment(self._shared, declaration, text)
+        await self._retire(name)
+        try:
+            await deployment.start()
+        except BaseException:
+            await deployment.stop()
+            raise
+        self.deployed[name] = deployment
+
     async def _retire(self, name: str) -> None:
-        member = self.members.pop(name, None)
-        if member is not None:
-            await member.stop()
+        deployment = self.deployed.pop(name, None)
+        if deployment is not None:
+            await deployment.stop()
             log.info("model.retired", model=name)
 
     def _path(self, name: str) -> Path:
         return self._shared.settings.models / name / FILE
 
 
-def _texts(folder: Path) -> dict[str, bytes]:
-    """Return every declaration below a folder as it stands, by the name of its folder."""
+def _read_declarations(folder: Path) -> dict[str, bytes]:
+    """Return the text of every declaration in a folder, by model."""
     return {path.parent.name: path.read_bytes() for path in sorted(folder.glob(f"*/{FILE}"))}

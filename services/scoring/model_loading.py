@@ -1,4 +1,4 @@
-"""Versions ready to score: from MLflow's registry, or as the learning process published them."""
+"""How scoring loads versions: from MLflow's registry, or as the learning process published them."""
 
 import functools
 from collections.abc import Callable
@@ -7,25 +7,26 @@ from services.model_registry.loading_process import LoadingProcess
 from services.model_registry.model_inputs import Inputs
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
-from services.scoring.model_cache import Load
-from services.scoring.river_model import load_learned
+from services.scoring.model_versions import VersionLoader
+from services.scoring.river_model import learned_version_loader
 
-Loader = Callable[[ModelDeclaration, Inputs], Load]
-"""From a declaration and what its model is given to the function that loads a version of it."""
+LoaderFactory = Callable[[ModelDeclaration, Inputs], VersionLoader]
+"""Returns the loader of a model's versions, given its declaration and the inputs that are served."""
 
 
 @functools.cache
-def _process() -> LoadingProcess:
+def _loading_process() -> LoadingProcess:
     return LoadingProcess()
 
 
-def loader(settings: Settings) -> Loader:
-    """Return what makes each model's own loading; a load blocks for some 100 ms."""
-    process, learned = _process(), load_learned(settings)  # starts it now and not at the first load
+def loader_factory(settings: Settings) -> LoaderFactory:
+    """Return the factory of the models' loaders; a load blocks for some 100 ms."""
+    # The process starts here and not with the first load.
+    process, load_learned = _loading_process(), learned_version_loader(settings)
 
-    def of_model(declaration: ModelDeclaration, given: Inputs) -> Load:
+    def loader_of(declaration: ModelDeclaration, inputs: Inputs) -> VersionLoader:
         if declaration.learning is not None:
-            return learned
-        return lambda _, version: process.load(settings, declaration, given, version)
+            return load_learned
+        return lambda _, version: process.load(settings, declaration, inputs, version)
 
-    return of_model
+    return loader_of

@@ -1,4 +1,4 @@
-"""The follower of the models topic. The topic is the state: nothing is committed."""
+"""The follower of the models topic. The topic holds the state: no offset is committed."""
 
 import asyncio
 import contextlib
@@ -8,69 +8,69 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from services.scoring.model_cache import ModelSet
+from services.scoring.model_versions import ModelVersions
 from streams import records, topics
 
 log = structlog.get_logger()
 
 
-class ModelFollower:
-    """Reads every record of the models topic, from the first on, and tells the models that are served."""
+class ModelsFollower:
+    """Reads every record of the models topic from its start and applies it to the deployed models."""
 
     def __init__(self, kafka_options: Mapping[str, Any]) -> None:
         """Take the connection's options; nothing connects before `running`."""
-        self._sets: dict[str, ModelSet] = {}
+        self._models: dict[str, ModelVersions] = {}
         self._latest: dict[str, records.ModelChanged] = {}
         self._partition = TopicPartition(topics.MODELS.name, 0)
         self._options = dict(kafka_options)
-        self._asker: AIOKafkaConsumer | None = None
-        """Asks for the topic's end on a connection of its own: on the other one each question would wait
-        behind a fetch that waits for records."""
-        self._read = asyncio.Condition()
+        self._end_consumer: AIOKafkaConsumer | None = None
+        """Requests the topic's end offset on a connection of its own: on the other connection each such
+        request would wait for the end of a fetch that waits for records."""
+        self._progress = asyncio.Condition()
         self._position = 0
-        self._caught_up = False
+        self._is_caught_up = False
 
-    def add(self, models: ModelSet) -> None:
-        """Tell a model of its changes, of the latest one at once."""
-        self._sets[models.name] = models
-        if models.name in self._latest:
-            models.change(self._latest[models.name], lazily=True)
+    def add(self, versions: ModelVersions) -> None:
+        """Apply changes to a model from now on, the latest one at once."""
+        self._models[versions.name] = versions
+        if versions.name in self._latest:
+            versions.change(self._latest[versions.name], lazily=True)
 
     def remove(self, name: str) -> None:
-        """Tell a model nothing more."""
-        del self._sets[name]
+        """Apply no further changes to a model."""
+        del self._models[name]
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Read what there is, then follow until the block ends."""
+        """Read the topic to its end, then follow it until the block ends."""
         consumer = AIOKafkaConsumer(**self._options, enable_auto_commit=False)
-        self._asker = AIOKafkaConsumer(**self._options)
-        await asyncio.gather(consumer.start(), self._asker.start())
+        self._end_consumer = AIOKafkaConsumer(**self._options)
+        await asyncio.gather(consumer.start(), self._end_consumer.start())
         consumer.assign([self._partition])
         await consumer.seek_to_beginning(self._partition)
         task = asyncio.create_task(self._follow(consumer), name="models")
         try:
             await self._reach_end()
-            self._caught_up = True
-            for name in self._sets.keys() & self._latest.keys():
-                self._sets[name].change(self._latest[name], lazily=True)
+            self._is_caught_up = True
+            for name in self._models.keys() & self._latest.keys():
+                self._models[name].change(self._latest[name], lazily=True)
             yield
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-            await asyncio.gather(consumer.stop(), self._asker.stop())
+            await asyncio.gather(consumer.stop(), self._end_consumer.stop())
 
     async def catch_up(self, name: str) -> None:
-        """Wait until every change of a model that was published before this call has been dealt with."""
+        """Wait until every change of a model published before this call is in effect or has failed."""
         await self._reach_end()
-        await self._sets[name].settled()
+        await self._models[name].settled()
 
     async def _reach_end(self) -> None:
-        assert self._asker is not None, "running() first"
-        end = (await self._asker.end_offsets([self._partition]))[self._partition]
-        async with self._read:
-            await self._read.wait_for(lambda: self._position >= end)
+        assert self._end_consumer is not None, "running() first"
+        end = (await self._end_consumer.end_offsets([self._partition]))[self._partition]
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._position >= end)
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         decode = records.decoder_of(records.ModelChanged).decode
@@ -78,9 +78,9 @@ class ModelFollower:
             fetched = await consumer.getmany(self._partition, timeout_ms=500)
             for record in fetched.get(self._partition, ()):
                 self._take(record, decode)
-            async with self._read:
+            async with self._progress:
                 self._position = await consumer.position(self._partition)
-                self._read.notify_all()
+                self._progress.notify_all()
 
     def _take(self, record: Any, decode: Callable[[bytes], records.ModelChanged]) -> None:
         if record.value is None:
@@ -88,8 +88,8 @@ class ModelFollower:
         try:
             change = decode(record.value)
         except ValueError as error:
-            log.error("model_change.invalid", offset=record.offset, error=str(error))  # noqa: TRY400  # no stack needed
+            log.error("model_change.invalid", offset=record.offset, error=str(error))  # noqa: TRY400  # the error says all
             return
         self._latest[change.model] = change
-        if self._caught_up and change.model in self._sets:
-            self._sets[change.model].change(change)
+        if self._is_caught_up and change.model in self._models:
+            self._models[change.model].change(change)

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from kafka import TopicPartition
 
 from services.model_registry import learned_versions, river_format
 from services.model_registry.contract import Model
 from services.runtime import kafka_consumers
 from services.runtime.settings import Settings
-from services.scoring.model_cache import Load
+from services.scoring.model_versions import VersionLoader
 from streams import records, topics
 
 
@@ -20,58 +21,59 @@ class RiverModel:
     """A river classifier, regressor or pipeline, as it was at the end of an interval."""
 
     def __init__(self, estimator: Any, size_bytes: int = 0) -> None:
-        """Take an estimator that was learned elsewhere."""
+        """Take a trained estimator."""
         self.size_bytes = size_bytes
         self._estimator = estimator
         self._is_classifier = _is_classifier(estimator)
         self._lock = threading.Lock()
-        """Some of river's estimators note something down even while they answer."""
+        """Some of river's estimators change their state while they predict."""
 
     def predict(self, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
         """Return the probability of the label True, or the regressed value (n,)."""
         names = list(columns)
         rows = zip(*(column.tolist() for column in columns.values()), strict=True)
         with self._lock:
-            answers = [self._answer(learned_versions.row_of(names, row, {})) for row in rows]
-        return np.array(answers, dtype=np.float64)
+            outputs = [self._predict_one(learned_versions.row_of(names, row, {})) for row in rows]
+        return np.array(outputs, dtype=np.float64)
 
-    def _answer(self, row: learned_versions.Row) -> float:
+    def _predict_one(self, row: learned_versions.Row) -> float:
         if self._is_classifier:
             return float(self._estimator.predict_proba_one(row).get(True, 0.0))
         return float(self._estimator.predict_one(row))
 
 
 def _is_classifier(estimator: Any) -> bool:
-    """Tell what the last step of a pipeline is."""
-    from river import base, compose
+    """Return whether the last step of a pipeline is a classifier."""
+    from river import base, compose  # late: river takes a second, and most installations have no such model
 
     while isinstance(estimator, compose.Pipeline):
         estimator = estimator[-1]
     return isinstance(estimator, base.Classifier)
 
 
-def load_learned(settings: Settings) -> Load:
-    """Return a function that reads one version of a model that learns online; it blocks for some 10 ms."""
-    from kafka import TopicPartition
-
-    place = TopicPartition(topics.LEARNED.name, 0)
+def learned_version_loader(settings: Settings) -> VersionLoader:
+    """Return the loader of models that learn online; a load blocks for some 10 ms."""
+    partition = TopicPartition(topics.LEARNED.name, 0)
     decode = records.decoder_of(records.LearnedModel).decode
     lock = threading.Lock()
 
     @functools.cache
-    def consumer() -> Any:  # not before the first load: most installations have no such model
+    def consumer() -> Any:  # connects with the first load: most installations have no such model
         return kafka_consumers.connect(settings, "learned")
 
     def load(name: str, version: int) -> Model:
         key = learned_versions.key(name, version)
         with lock:
             try:
-                found = kafka_consumers.latest_values(consumer(), place, [key]).get(key)
+                found = kafka_consumers.latest_values(consumer(), partition, [key]).get(key)
             finally:
-                consumer().assign([])  # else it would go on fetching, fifty times a second
+                consumer().assign([])  # else it would continue to fetch, fifty times a second
         published = None if found is None else decode(found[1])
         if published is None or (published.model, published.version) != (name, version):
-            raise LookupError(f"{name} version {version} is not in {topics.LEARNED.name} (any more)")
+            raise LookupError(
+                f"{name} version {version} is not in the topic {topics.LEARNED.name}: it was never "
+                "published, or a later version has replaced it; choose a later version"
+            )
         return RiverModel(river_format.decode(published.estimator), len(published.estimator))
 
     return load

@@ -1,7 +1,7 @@
-"""The threads on which models score and load: as many as are needed, but few for each model.
+"""The threads on which models score and load: as many as needed, with a bound for each model.
 
-One pool serves all models, and a thread that is idle is taken before another is started. A model has a
-bound of its own, so that one that hangs holds no thread that another needs.
+One pool serves all models; an idle thread is used before another is started. Each model has a bound of its
+own, so a model that hangs does not occupy the threads that other models need.
 """
 
 import asyncio
@@ -14,40 +14,40 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 THREADS_MAX = 4096
-"""Above all that the models of one process may hold together; an idle one costs some 50 kB."""
+"""Above what all models of one process may use together; an idle thread costs some 50 kB."""
 _pool = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="model")
 
 
-class Threads:
-    """What one model may use."""
+class ThreadLimits:
+    """The threads that one model may use at the same time."""
 
     def __init__(self, count: int) -> None:
-        """Let so many calls run at once, and behind them one more, for what may wait: loading, shadows."""
-        self._turns = asyncio.Semaphore(count)
-        self._turns_behind = asyncio.Semaphore(1)
+        """Allow ``count`` calls for predictions, and one more for background work: loading, shadows."""
+        self._slots = asyncio.Semaphore(count)
+        self._background_slots = asyncio.Semaphore(1)
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a blocking function for an answer."""
-        return await _run(self._turns, function, *args, **kwargs)
+        """Call a blocking function for a prediction."""
+        return await _run(self._slots, function, *args, **kwargs)
 
-    async def run_behind(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a blocking function for which no answer waits; it takes no answer's turn."""
-        return await _run(self._turns_behind, function, *args, **kwargs)
+    async def run_in_background(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a blocking function that no prediction waits for; it takes no slot of a prediction."""
+        return await _run(self._background_slots, function, *args, **kwargs)
 
 
-async def _run(turns: asyncio.Semaphore, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    await turns.acquire()
+async def _run(slots: asyncio.Semaphore, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    await slots.acquire()
     try:
         future = _pool.submit(function, *args, **kwargs)
     except BaseException:
-        turns.release()
+        slots.release()
         raise
     loop = asyncio.get_running_loop()
 
     def release(_: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(turns.release)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: no call waits for a slot
+            loop.call_soon_threadsafe(slots.release)
 
-    # The turn ends with the call, not with whoever waits for it: a cancelled call still holds its thread.
+    # The slot is released with the call, not with its caller: a cancelled call still occupies its thread.
     future.add_done_callback(release)
     return await asyncio.wrap_future(future)

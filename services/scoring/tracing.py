@@ -1,9 +1,9 @@
-"""W3C trace context through the scoring process, and spans of it for who collects them over OTLP/HTTP.
+"""W3C trace context through the scoring process, and spans for a collector that speaks OTLP/HTTP.
 
-A request's ``traceparent`` and ``tracestate`` go on into its prediction. With an endpoint, each request
-whose sampled flag is set gets a span, the child of the request's, and one span below it for each stage of
+A request's ``traceparent`` and ``tracestate`` are copied to its prediction. With an endpoint, each request
+whose sampled flag is set gets a span, a child of the request's span, and below it one span for each stage of
 the slice in which it was scored; the prediction then names that span as its parent. Spans are sent in the
-background and dropped when the collector is slow: tracing never holds a prediction back.
+background and dropped if the collector is slow: tracing never delays a prediction.
 """
 
 import contextlib
@@ -20,39 +20,39 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 EXPORT_SECONDS_MAX = 3
-"""Of one request to the collector: a process must end within 10 seconds, with the last spans sent."""
+"""Maximum time of one request to the collector: at shutdown the last spans are sent within 10 seconds."""
 
 Header = tuple[str, bytes]
-_stages: contextvars.ContextVar[list["Stage"] | None] = contextvars.ContextVar("stages", default=None)
+_stages: contextvars.ContextVar[list["StageTiming"] | None] = contextvars.ContextVar("stages", default=None)
 
 
 class TracingError(RuntimeError):
-    """Tracing is asked for and cannot be. The message says what to do."""
+    """Tracing is configured but not possible. The message says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
-    """What was done with a whole slice between two wall times, in nanoseconds."""
+class StageTiming:
+    """One step in the processing of a whole slice, between two Unix times."""
 
     name: str
-    began_ns: int
-    ended_ns: int
+    start_ns: int
+    stop_ns: int
 
 
 @dataclasses.dataclass(frozen=True)
-class Traces:
-    """The traced requests of a slice; mostly none."""
+class SliceTraces:
+    """The traced requests of a slice; usually none."""
 
     headers: dict[int, list[Header]]
-    """By the request's offset: what goes on with its prediction."""
+    """By the request's offset: the trace headers of its prediction."""
     spans: dict[int, "Span"]
-    """By the request's offset, of the sampled ones, where spans are exported."""
+    """By the request's offset: the open spans of sampled requests; empty if spans are not exported."""
 
 
 @contextlib.contextmanager
-def noted_stages() -> Iterator[list[Stage]]:
-    """Note every `stage` within this block, also in the coroutines that it awaits."""
-    stages: list[Stage] = []
+def collected_stages() -> Iterator[list[StageTiming]]:
+    """Collect every `stage` within this block, also in the coroutines that it awaits."""
+    stages: list[StageTiming] = []
     token = _stages.set(stages)
     try:
         yield stages
@@ -62,82 +62,85 @@ def noted_stages() -> Iterator[list[Stage]]:
 
 @contextlib.contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Note how long this block took, if anybody takes notes."""
-    stages, began_ns = _stages.get(), time.time_ns()
+    """Time this block, if it runs within `collected_stages`."""
+    stages, start_ns = _stages.get(), time.time_ns()
     yield
     if stages is not None:
-        stages.append(Stage(name, began_ns, time.time_ns()))
+        stages.append(StageTiming(name, start_ns, time.time_ns()))
 
 
 class Tracing:
-    """Carries the trace context, and makes the spans if there is somewhere to send them."""
+    """Copies the trace context, and exports spans if there is a collector."""
 
     def __init__(self, endpoint: str, service: str) -> None:
-        """Send to the collector at this URL, without path; none: only carry.
+        """Export spans to the collector at this URL, without a path; with '' only copy the context.
 
         Raises:
             TracingError: The packages for spans are not installed.
         """
         self._tracer = _connect(endpoint, service) if endpoint else None
 
-    def begin(self, requests: Iterable[tuple[KafkaRecord, Any]], began_ns: int) -> Traces:
-        """Look which requests are traced, and begin the spans of those that are sampled."""
-        # A record without headers, as most are, costs one test and no more.
+    def begin(self, requests: Iterable[tuple[KafkaRecord, Any]], start_ns: int) -> SliceTraces:
+        """Find the traced requests, and start the spans of those that are sampled."""
+        # A record without headers, as most are, costs one test only.
         found = {
-            record.offset: carried
+            record.offset: headers
             for record, _ in requests
-            if record.headers and (carried := codec.trace_headers(record.headers))
+            if record.headers and (headers := codec.trace_headers(record.headers))
         }
-        traces = Traces(found, {})
+        traces = SliceTraces(found, {})
         if found and self._tracer is not None:
             for offset, headers in found.items():
-                self._begin_span(traces, offset, dict(headers), began_ns)
+                self._begin_span(traces, offset, dict(headers), start_ns)
         return traces
 
-    def _begin_span(self, traces: Traces, offset: int, carrier: dict[str, bytes], began_ns: int) -> None:
-        from opentelemetry.trace import SpanKind
+    def _begin_span(self, traces: SliceTraces, offset: int, carrier: dict[str, bytes], start_ns: int) -> None:
+        from opentelemetry.trace import SpanKind  # late: an optional package
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         assert self._tracer is not None
         propagator = TraceContextTextMapPropagator()
         parent = propagator.extract({name: value.decode() for name, value in carrier.items()})
-        span = self._tracer.start_span("score", parent, SpanKind.CONSUMER, start_time=began_ns)
-        if not span.is_recording():  # the flag of the request says no
+        span = self._tracer.start_span("score", parent, SpanKind.CONSUMER, start_time=start_ns)
+        if not span.is_recording():  # the request's sampled flag is not set
             return
         context = span.get_span_context()
-        ours = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
-        traces.headers[offset] = list((carrier | {codec.TRACEPARENT_HEADER: ours.encode()}).items())
+        traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+        traces.headers[offset] = list((carrier | {codec.TRACEPARENT_HEADER: traceparent.encode()}).items())
         traces.spans[offset] = span
 
-    def end(self, traces: Traces, stages: Iterable[Stage], model: str, partition: int) -> None:
-        """End the spans, once the predictions are acknowledged."""
+    def end(self, traces: SliceTraces, stages: Iterable[StageTiming], model: str, partition: int) -> None:
+        """End the spans, after the predictions are acknowledged."""
         if not traces.spans:
             return
-        from opentelemetry import trace
+        from opentelemetry import trace  # late: an optional package
 
         assert self._tracer is not None
         stages = list(stages)
         for offset, span in traces.spans.items():
-            place = {"messaging.kafka.partition": partition, "messaging.kafka.offset": offset}
-            span.set_attributes({"messaging.system": "kafka", "driftline.model": model, **place})
+            source = {"messaging.kafka.partition": partition, "messaging.kafka.offset": offset}
+            span.set_attributes({"messaging.system": "kafka", "driftline.model": model, **source})
             context = trace.set_span_in_context(span)
             for each in stages:
-                child = self._tracer.start_span(each.name, context, start_time=each.began_ns)
-                child.end(each.ended_ns)
+                child = self._tracer.start_span(each.name, context, start_time=each.start_ns)
+                child.end(each.stop_ns)
             span.end()
 
 
-def carrying(
-    headers: Iterator[list[Header]], offsets: Iterable[int], traces: Traces
+def with_trace_headers(
+    headers: Iterator[list[Header]], offsets: Iterable[int], traces: SliceTraces
 ) -> Iterator[list[Header]]:
-    """Add to the headers of each prediction those of its trace."""
+    """Yield the headers of each prediction with those of its trace added."""
     if not traces.headers:
         return headers
-    return ([*own, *traces.headers.get(offset, ())] for own, offset in zip(headers, offsets, strict=False))
+    return (
+        [*record_headers, *traces.headers.get(offset, ())]
+        for record_headers, offset in zip(headers, offsets, strict=False)
+    )
 
 
 def _connect(endpoint: str, service: str) -> Any:
-    try:
+    try:  # late: optional packages
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
@@ -145,7 +148,7 @@ def _connect(endpoint: str, service: str) -> Any:
         from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
     except ImportError as error:
         raise TracingError(
-            f"DRIFTLINE_OTLP_ENDPOINT needs packages that are not installed ({error}): "
+            f"DRIFTLINE_OTLP_ENDPOINT needs packages that are not installed ({error}); install them with: "
             "pip install 'driftline[tracing]'"
         ) from error
     resource = Resource.create({"service.name": f"driftline-{service}"})

@@ -1,8 +1,8 @@
-"""Several workers behind one port: a parent that starts them, replaces those that end, and ends with them.
+"""Several worker processes on one port, and a parent that starts, replaces and stops them.
 
 Each worker is the whole scoring process: it listens on the port with ``SO_REUSEPORT``, so that the kernel
-divides new connections among the workers, and is a member of the models' consumer groups. A worker listens
-once its models are ready; so while one is replaced, the others get all connections.
+divides new connections among the workers, and it is a member of the models' consumer groups. A worker listens
+when its models are ready, so the others get all connections while one is replaced.
 """
 
 import os
@@ -19,30 +19,31 @@ from prometheus_client import multiprocess
 
 log = structlog.get_logger()
 
-LOOK_SECONDS = 0.2
+CHECK_SECONDS = 0.2
+"""Time between two checks for workers that have exited."""
 RESTART_SECONDS = 1.0
-"""Least time between two starts of a worker: one that ends at once must not keep the machine busy."""
-END_SECONDS_MAX = 9.5
-"""Between SIGTERM and SIGKILL; each worker ends within less (`services.runtime.async_process`)."""
+"""Minimum time between two starts of a worker: one that exits at once must not keep the machine busy."""
+STOP_SECONDS_MAX = 9.5
+"""Time between SIGTERM and SIGKILL; each worker bounds its own shutdown below this (`services.runtime.async_process`)."""
 
 
 def run(count: int) -> None:
-    """Keep so many workers running until SIGINT or SIGTERM."""
+    """Keep ``count`` workers running until SIGINT or SIGTERM."""
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stopping.set())
     with tempfile.TemporaryDirectory(prefix="driftline-metrics-") as folder:
         workers = [Worker(number, count, Path(folder)) for number in range(count)]
         log.info("workers.started", count=count)
-        while not stopping.wait(LOOK_SECONDS):
+        while not stopping.wait(CHECK_SECONDS):
             for worker in workers:
-                worker.look()
+                worker.restart_if_ended()
         stop(workers)
 
 
 def stop(workers: "list[Worker]") -> None:
-    """End all workers: ask, wait, kill."""
-    deadline = time.monotonic() + END_SECONDS_MAX
+    """Stop all workers: by SIGTERM, and after `STOP_SECONDS_MAX` by SIGKILL."""
+    deadline = time.monotonic() + STOP_SECONDS_MAX
     for worker in workers:
         worker.process.terminate()
     for worker in workers:
@@ -54,17 +55,17 @@ def stop(workers: "list[Worker]") -> None:
 
 
 class Worker:
-    """One of them, and whatever takes its place."""
+    """One worker process and its replacements."""
 
     def __init__(self, number: int, count: int, metrics: Path) -> None:
-        """Start one of so many; its metrics are files in a folder of all."""
+        """Start worker ``number`` of ``count``; all write their metrics to files in one folder."""
         self._number = number
         self._count = count
         self._metrics = metrics
         self.process = self._start()
 
-    def look(self) -> None:
-        """Start it again if it has ended."""
+    def restart_if_ended(self) -> None:
+        """Start the worker again if its process has exited."""
         code = self.process.poll()
         if code is None or time.monotonic() - self._started_seconds < RESTART_SECONDS:
             return
@@ -75,6 +76,6 @@ class Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         self._started_seconds = time.monotonic()
         environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(self._metrics)}
-        place = [str(os.getpid()), str(self._count)]
-        command = [sys.executable, "-m", "services.scoring.process", *place]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)  # noqa: S603  # our own
+        arguments = [str(os.getpid()), str(self._count)]
+        command = [sys.executable, "-m", "services.scoring.process", *arguments]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)  # noqa: S603  # our own command

@@ -17,7 +17,7 @@ from services.runtime.web import server
 from services.scoring.rest import routes
 from streams.records import Arm
 from tests.tools import absent
-from tests.unit.scoring.fakes import endpoint
+from tests.unit.scoring.fakes import predictor
 from tests.waiting import until
 
 CLIENTS = "mlserver==1.7.1"
@@ -32,7 +32,7 @@ def address() -> Iterator[str]:
     """The address of a server with one binary model."""
     port = ports.free_port()
     arm = Arm(name="champion", version=1, weight=10_000, effective_from_ms=EVER_MS)
-    served = {"m": endpoint(arms=[arm])}
+    served = {"m": predictor(arms=[arm])}
     app = server.application(lambda: None, routes.routes(lambda: served))
     with server.serve_in_thread(app, "127.0.0.1", port):
         until(answers_ok("127.0.0.1", port, "/health/live"), "the server listens")
@@ -89,7 +89,7 @@ def test_stock_clients_of_the_inference_protocol_are_served(address: str, client
         },
         "described": ["score", "prediction", "version", "arm"],
         "server": "driftline",
-        "error": "inputs: the tensors must have the same number of rows, got 0",
+        "error": "inputs: all tensors must have the same number of rows, got no tensors",
     }
 
 

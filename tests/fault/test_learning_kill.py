@@ -18,7 +18,7 @@ from services.operations.models import arm_changes
 from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
-from services.scoring.river_model import load_learned
+from services.scoring.river_model import learned_version_loader
 from streams import codec, records, topics
 from streams.inputs import PREDICTION, PartitionKey
 from streams.producer import BatchProducer, Record
@@ -89,10 +89,10 @@ def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name
     assert_arms_are_the_operator_s_and_each_version_s(local, unique_name, by_hand, straight)
 
     latest = max(expected)
-    loaded = load_learned(local)(unique_name, latest)
+    loaded = learned_version_loader(local)(unique_name, latest)
     assert loaded.predict(world.columns([1.0, -1.0], ["red", "blue"])) == pytest.approx([8, -3], abs=1)
     with pytest.raises(LookupError, match="is not in driftline"):
-        load_learned(local)(unique_name, latest + 1)
+        learned_version_loader(local)(unique_name, latest + 1)
 
 
 def give_arms(local: Settings, name: str) -> records.ModelChanged:

@@ -25,7 +25,7 @@ from services.operations.local_servers.supervisor import Supervisor
 from services.runtime import declaration_file, topic_creation
 from services.runtime.declaration import FILE
 from services.runtime.settings import Settings
-from services.scoring.arm_routing import Routes
+from services.scoring.arm_router import ArmRouter
 from streams import records
 from streams.producer import Record
 from streams.topics import MODELS
@@ -106,7 +106,7 @@ class Scene:
         """Wait for all, compare everything, print the account; arms of before may have answered, too."""
         self.settle()
         self.ledger.check(self.sent, self.bad)
-        states = [Routes(self.name, arms) for arms in (self.arms, *before)]
+        states = [ArmRouter(self.name, arms) for arms in (self.arms, *before)]
         self.ledger.check_arms(range(self.checked, self.sent), states)
         print(
             f"account: {self.sent} good and {self.bad} bad requests; {len(self.ledger.answers)} answered, "

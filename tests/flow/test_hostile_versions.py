@@ -19,8 +19,9 @@ from services.model_registry import loading as versions_loading
 from services.runtime import metrics
 from services.runtime.settings import Settings
 from services.scoring import model_loading
-from services.scoring.model_cache import ModelCache, ModelSet
-from services.scoring.thread_limits import Threads
+from services.scoring.model_cache import ModelCache
+from services.scoring.model_versions import ModelVersions
+from services.scoring.thread_limits import ThreadLimits
 from streams.records import Arm, ModelChanged
 from tests.unit.model_registry.world import GIVEN, classifier, declaration, rows
 from tests.waiting import LIVENESS_SECONDS
@@ -103,8 +104,8 @@ class World:
         return asyncio.run(self._refusal(good, version))
 
     async def _refusal(self, good: int, version: int) -> str:
-        load = model_loading.loader(self.settings)(self.declaration, GIVEN)
-        models = ModelSet(self.name, load, ModelCache(1 << 20), Threads(1))
+        load = model_loading.loader_factory(self.settings)(self.declaration, GIVEN)
+        models = ModelVersions(self.name, load, ModelCache(1 << 20), ThreadLimits(1))
         failures = metrics.MODEL_LOAD_FAILURES.labels(self.name)
         before = failures._value.get()
         async with models.running():
@@ -118,8 +119,8 @@ class World:
                     )
                 )
                 await models.settled()
-            assert models.routes.versions == {good}
-            answer = (await models.version(good)).predict({"x": np.ones(1), "noise": np.zeros(1)})
+            assert models.router.versions == {good}
+            answer = (await models.get(good)).predict({"x": np.ones(1), "noise": np.zeros(1)})
         assert 0.5 < answer[0] < 1
         assert failures._value.get() == before + 1
         assert models.fault is not None
@@ -251,7 +252,7 @@ def test_file_that_was_replaced_after_the_registration_is_found(world: World, tm
 def test_version_kept_on_the_disk_needs_no_artifacts_and_is_verified_at_each_load(world: World) -> None:
     """What was changed on the disk is fetched anew: the artifacts are still what was signed."""
     good, tags = world.good()
-    load = model_loading.loader(world.settings)(world.declaration, GIVEN)
+    load = model_loading.loader_factory(world.settings)(world.declaration, GIVEN)
     first = load(world.name, good).predict({"x": np.ones(1), "noise": np.zeros(1)})
     kept = world.settings.home / "models" / tags[mlflow_client.SIGNED_TAGS[0]]
     (kept / "model.skops").write_bytes(pickle.dumps(Touch(world.folder / "it-ran")))

@@ -15,7 +15,7 @@ from services.runtime import logs
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
 from services.scoring import model_loading
-from services.scoring.model_cache import Load
+from services.scoring.model_versions import VersionLoader
 from services.scoring.process import Scoring
 from streams import producer, topics
 
@@ -51,10 +51,10 @@ class FaultyProducer(producer.BatchProducer):
         Fault.reach("written")
 
 
-def faulty(loader: model_loading.Loader) -> model_loading.Loader:
+def faulty(loader: model_loading.LoaderFactory) -> model_loading.LoaderFactory:
     """Return a loader with a signal in the middle: the version is read, but in no cache yet."""
 
-    def of_model(declaration: ModelDeclaration, given: Inputs) -> Load:
+    def of_model(declaration: ModelDeclaration, given: Inputs) -> VersionLoader:
         real = loader(declaration, given)
 
         def load(name: str, version: int) -> Model:
@@ -70,8 +70,8 @@ def faulty(loader: model_loading.Loader) -> model_loading.Loader:
 def main() -> None:
     """Run until something happens."""
     # In the places where the process looks for them.
-    real = model_loading.loader
-    model_loading.loader = lambda settings: faulty(real(settings))
+    real = model_loading.loader_factory
+    model_loading.loader_factory = lambda settings: faulty(real(settings))
     producer.BatchProducer = FaultyProducer  # type: ignore[misc]
     settings = Settings()
     logs.configure_logging("scoring", settings.log_level)

@@ -1,4 +1,4 @@
-"""The id of a request: in the logs, in a header of its answer, and in the body of an error."""
+"""Request ids: in the logs, in a header of the response, and in the body of an error."""
 
 import re
 import uuid
@@ -10,45 +10,46 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REQUEST_ID = b"x-request-id"
 _USABLE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
-"""Anything longer, or with what is no visible ASCII, could forge lines of a log."""
+"""Longer ids, or ids with characters other than visible ASCII, could forge log lines."""
 PLAIN_ERRORS = "/v2"
+"""Path prefix of the Open Inference Protocol, whose error bodies have no request id."""
 
 
 class RequestIds:
-    """ASGI middleware: each request has an id, its own or a new one, in the logs and in its answer."""
+    """ASGI middleware: adds the caller's request id, or a new one, to the logs and to the response."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap an application."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on; its answer gets the header `REQUEST_ID`."""
+        """Pass the request on and set the header `REQUEST_ID` of its response."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         sent = next((value for name, value in scope["headers"] if name == REQUEST_ID), b"")
-        identity = sent if _USABLE_ID.fullmatch(sent) else uuid.uuid4().hex.encode()
-        scope[REQUEST_ID.decode()] = identity.decode()
+        request_id = sent if _USABLE_ID.fullmatch(sent) else uuid.uuid4().hex.encode()
+        scope[REQUEST_ID.decode()] = request_id.decode()
 
-        async def answer(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (REQUEST_ID, identity)]
+                message["headers"] = [*message["headers"], (REQUEST_ID, request_id)]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=identity.decode()):
-            await self._app(scope, receive, answer)
+        with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
+            await self._app(scope, receive, send_with_id)
 
 
 def error_response(
     scope: Scope, status: int, message: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Say what went wrong, with the request's id; `PLAIN_ERRORS` have none, by their protocol."""
+    """Return an error as JSON, with the request's id unless the path starts with `PLAIN_ERRORS`."""
     body = {"error": message}
-    if not scope["path"].startswith(PLAIN_ERRORS) and (identity := request_id(scope)):
-        body["request_id"] = identity
+    if not scope["path"].startswith(PLAIN_ERRORS) and (found := request_id_of(scope)):
+        body["request_id"] = found
     return JSONResponse(body, status_code=status, headers=headers)
 
 
-def request_id(scope: Scope) -> str:
-    """Return the id of a request; '' outside of `RequestIds`."""
+def request_id_of(scope: Scope) -> str:
+    """Return the id of a request; '' if `RequestIds` does not wrap the application."""
     return str(scope.get(REQUEST_ID.decode(), ""))

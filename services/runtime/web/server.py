@@ -1,6 +1,6 @@
-"""The HTTP side of every process: liveness, readiness, metrics; served in a loop or in a thread.
+"""The HTTP server of every process: liveness, readiness, metrics; runs in an event loop or in a thread.
 
-Also what their APIs share: who may ask, how large a body may be, and what is said of an error.
+Also what all HTTP APIs share: authentication, the bound on the size of a body, and the form of an error.
 """
 
 import asyncio
@@ -25,34 +25,38 @@ from services.runtime import metrics
 from services.runtime.settings import Token
 from services.runtime.web import authentication
 from services.runtime.web.rate_limits import Limit
-from services.runtime.web.request_ids import RequestIds, error_response, request_id
+from services.runtime.web.request_ids import RequestIds, error_response, request_id_of
 
 log = structlog.get_logger()
 
 NotReady = Callable[[], str | None]
 """Returns None when the process is ready, else the reason why it is not."""
 Detail = Callable[[], Mapping[str, object]]
-"""Returns what else is worth knowing of the process's state."""
+"""Returns further facts on the state of the process, shown with its readiness."""
 Handler = Callable[[Request], Awaitable[Response]]
 REQUESTS_MAX = 1024
-"""At work at once, whatever they ask for: above the limits of the models, and 4 GiB of bodies at worst."""
+"""Maximum requests in progress, whatever their path.
+
+Above the limits of the models; with bodies of 4 MiB they take 4 GiB at worst.
+"""
 BODY_SECONDS_MAX = 30.0
+"""Maximum time to receive the body of a request."""
 DRAIN_SECONDS_MAX = 4.0
-"""For requests at work when a process stops; the rest of the ten seconds is for Kafka."""
+"""Maximum time for requests in progress at shutdown; the rest of the ten seconds is for Kafka."""
 
 
 class RequestError(Exception):
-    """A request that gets no answer; the message goes to the client."""
+    """A request that cannot be served; the message is sent to the client."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        """Keep the HTTP status, what to say, and headers to send with it."""
+        """Take the HTTP status, the message for the client, and headers of the response."""
         super().__init__(message)
         self.status = status
         self.headers = headers
 
 
 def answering(handle: Handler) -> Handler:
-    """Answer a `RequestError` with its status, and a defect with a 500 that only says where to look."""
+    """Turn a `RequestError` into its status, and any other error into a 500 that only names the log entry."""
 
     @functools.wraps(handle)
     async def answer(request: Request) -> Response:
@@ -61,7 +65,7 @@ def answering(handle: Handler) -> Handler:
         except RequestError as error:
             return error_response(request.scope, error.status, str(error), error.headers)
         except Exception:
-            reference = request_id(request.scope)
+            reference = request_id_of(request.scope)
             log.exception("request.failed", path=request.url.path, request_id=reference)
             return error_response(request.scope, 500, f"internal error, logged as {reference}")
 
@@ -70,88 +74,98 @@ def answering(handle: Handler) -> Handler:
 
 
 _answering: "weakref.WeakSet[Handler]" = weakref.WeakSet()
-"""What `answering` has made: handlers that raise nothing."""
+"""The handlers made by `answering`: they raise nothing."""
 
 
-class _Direct:
-    """Calls handlers that raise nothing, past Starlette's layers, which cost as much as a quick answer."""
+class _DirectDispatch:
+    """Calls handlers that raise nothing without Starlette's layers, which cost as much as a fast response."""
 
-    def __init__(self, routes: Sequence[BaseRoute], otherwise: ASGIApp) -> None:
-        found = [route for route in routes if isinstance(route, Route) and route.endpoint in _answering]
-        self._routes = [(route.path_regex.match, route.methods or (), route.endpoint) for route in found]
-        self._otherwise = otherwise
+    def __init__(self, routes: Sequence[BaseRoute], fallback: ASGIApp) -> None:
+        direct = [route for route in routes if isinstance(route, Route) and route.endpoint in _answering]
+        self._routes = [(route.path_regex.match, route.methods or (), route.endpoint) for route in direct]
+        self._fallback = fallback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             for match, methods, handle in self._routes:
                 if (found := match(scope["path"])) and scope["method"] in methods:
-                    scope["path_params"] = found.groupdict()  # texts, as no path of ours converts any
+                    scope["path_params"] = found.groupdict()  # strings: no path of ours converts a parameter
                     response = await handle(Request(scope, receive))
                     await response(scope, receive, send)
                     return
-        await self._otherwise(scope, receive, send)
+        await self._fallback(scope, receive, send)
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:
-    """Read a body; raise `RequestError` 413 as soon as it exceeds the limit, 408 when it comes too slowly."""
+    """Return the body of a request.
+
+    Raises `RequestError` 413 as soon as the body exceeds the limit, 408 after `BODY_SECONDS_MAX`.
+    """
     chunks, size_bytes = [], 0
     try:
         async with asyncio.timeout(BODY_SECONDS_MAX):
             async for chunk in request.stream():
                 size_bytes += len(chunk)
                 if size_bytes > bytes_max:
-                    raise RequestError(413, f"the body exceeds {bytes_max} bytes")
+                    raise RequestError(413, f"the request body exceeds the limit of {bytes_max} bytes")
                 chunks.append(chunk)
     except TimeoutError as error:
-        raise RequestError(408, f"the body took more than {BODY_SECONDS_MAX:g} s") from error
+        raise RequestError(408, f"the request body did not arrive within {BODY_SECONDS_MAX:g} s") from error
     return b"".join(chunks)
 
 
-class Door:
-    """ASGI middleware that bounds the requests at work, and lets none in once the process stops."""
+class ConcurrencyLimit:
+    """ASGI middleware that bounds the requests in progress and rejects new ones during shutdown."""
 
     def __init__(self, requests_max: int = REQUESTS_MAX) -> None:
-        """Be open."""
-        self.closed = False
-        self._at_work = 0
+        """Take the bound; requests are admitted until `draining` ends."""
+        self.is_closed = False
+        self._in_progress = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._requests_max = requests_max
 
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
-        """Be open until the block ends; then wait for the requests at work, within `DRAIN_SECONDS_MAX`."""
+    async def draining(self) -> AsyncIterator[None]:
+        """Admit requests until the block ends.
+
+        Then reject new ones and wait up to `DRAIN_SECONDS_MAX` for those in progress.
+        """
         try:
             yield
         finally:
-            self.closed = True
+            self.is_closed = True
             try:
                 await asyncio.wait_for(self._idle.wait(), DRAIN_SECONDS_MAX)
             except TimeoutError:
-                log.warning("requests.abandoned", count=self._at_work)
+                log.warning("requests.abandoned", count=self._in_progress)
 
-    def before(self, app: ASGIApp) -> ASGIApp:
-        """Put the door before an application. What orchestrators ask is always let in."""
+    def wrap(self, app: ASGIApp) -> ASGIApp:
+        """Return an application with this limit. The paths that orchestrators request are always admitted."""
 
-        async def enter(scope: Scope, receive: Receive, send: Send) -> None:
+        async def limited(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "lifespan" or scope["path"] in authentication.OPEN_PATHS:
                 await app(scope, receive, send)
-            elif self.closed or self._at_work >= self._requests_max:
-                # Closed connections go to another process, which a kept-alive one never would.
-                headers = {"Connection": "close"} if self.closed else {"Retry-After": "1"}
-                what = "the process is stopping" if self.closed else "too many requests at once, try again"
-                await error_response(scope, 503, what, headers)(scope, receive, send)
+            elif self.is_closed or self._in_progress >= self._requests_max:
+                await self._rejection(scope)(scope, receive, send)
             else:
-                self._at_work += 1
+                self._in_progress += 1
                 self._idle.clear()
                 try:
                     await app(scope, receive, send)
                 finally:
-                    self._at_work -= 1
-                    if not self._at_work:
+                    self._in_progress -= 1
+                    if not self._in_progress:
                         self._idle.set()
 
-        return enter
+        return limited
+
+    def _rejection(self, scope: Scope) -> Response:
+        if self.is_closed:
+            # A client that connects again reaches another process; on a kept-alive connection it never would.
+            return error_response(scope, 503, "the process is shutting down", {"Connection": "close"})
+        message = f"{self._requests_max} requests are in progress, which is the limit; retry"
+        return error_response(scope, 503, message, {"Retry-After": "1"})
 
 
 def application(
@@ -161,12 +175,17 @@ def application(
     detail: Detail = dict,
     *,
     limit: Limit | None = None,
-    door: Door | None = None,
+    concurrency: ConcurrencyLimit | None = None,
 ) -> ASGIApp:
-    """Make the ASGI application of a process: its own routes and the three that all have.
+    """Return the ASGI application of a process: its routes and the three that all processes have.
 
-    With tokens, its own routes need one of them, and keep to the limit; see `authentication.Guard`.
-    ``detail`` is told with readiness.
+    Args:
+        not_ready: Called for the readiness.
+        routes: Of this process.
+        tokens: If there are any, ``routes`` require one of them; see `authentication.TokenAuth`.
+        detail: Called for further facts in the readiness.
+        limit: Rate limit of each caller.
+        concurrency: Bound on the requests in progress; by default one of `REQUESTS_MAX`.
     """
 
     async def live(_: Request) -> Response:
@@ -181,14 +200,14 @@ def application(
     async def exposition(_: Request) -> Response:
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
-    own = [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", exposition)]
-    all_routes = Starlette(routes=[*own, *routes], exception_handlers={HTTPException: _http_error})
-    guarded = authentication.Guard(_Direct(routes, all_routes), tokens, limit)
-    return RequestIds((door or Door()).before(guarded))
+    common = [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", exposition)]
+    starlette = Starlette(routes=[*common, *routes], exception_handlers={HTTPException: _http_error})
+    authenticated = authentication.TokenAuth(_DirectDispatch(routes, starlette), tokens, limit)
+    return RequestIds((concurrency or ConcurrencyLimit()).wrap(authenticated))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """Say in our own form what Starlette itself refuses: an unknown path or method."""
+    """Return what Starlette itself rejects, an unknown path or method, in the form of our errors."""
     assert isinstance(error, HTTPException)
     return error_response(request.scope, error.status_code, error.detail, error.headers)
 
@@ -211,7 +230,7 @@ def _server(app: ASGIApp, host: str, port: int) -> uvicorn.Server:
 
 @contextlib.contextmanager
 def serve_in_thread(app: ASGIApp, host: str, port: int) -> Iterator[None]:
-    """Serve beside a blocking main loop, until the block ends."""
+    """Serve in a thread, beside a blocking main loop, until the block ends."""
     server = _server(app, host, port)
     thread = threading.Thread(target=server.run, name="web", daemon=True)
     thread.start()
@@ -224,10 +243,13 @@ def serve_in_thread(app: ASGIApp, host: str, port: int) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def serve_in_loop(app: ASGIApp, host: str, port: int, *, shared: bool = False) -> AsyncIterator[None]:
-    """Serve within the running event loop, until the block ends; ``shared``: beside others on the port."""
+    """Serve in the running event loop until the block ends.
+
+    With ``shared``, other processes may listen on the same port.
+    """
     server = _server(app, host, port)
     sockets = [_shared_socket(host, port)] if shared else None
-    task = asyncio.create_task(server._serve(sockets))  # noqa: SLF001  # serve() would take the signals over
+    task = asyncio.create_task(server._serve(sockets))  # noqa: SLF001  # serve() would install signal handlers
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
-"""Why an answer is what it is: what each feature contributed to it, as Shapley values.
+"""Explains predictions: what each feature contributed to a score, as Shapley values.
 
-The contributions of a row and the base value, which is the mean answer to rows served recently, sum to the
-row's score. How they are computed depends on the model: `services.scoring.explanations.shap_values`.
+The contributions of a row and the base value (the mean score of recently served rows) sum to the row's score.
+How they are computed depends on the model: `services.scoring.explanations.shap_values`.
 """
 
 import time
@@ -15,122 +15,148 @@ import numpy.typing as npt
 from services.model_registry.contract import Model
 from services.model_registry.sklearn_flavour.model import SklearnModel
 from services.scoring.explanations import shap_values
-from services.scoring.explanations.shap_values import Case, Explanation
-from services.scoring.inference import Columns, Scorer
+from services.scoring.explanations.shap_values import ExplainedRows, Explanation
+from services.scoring.inference_pipeline import InferencePipeline
+from services.scoring.outputs import PredictionTask
+from services.scoring.scored_batch import FeatureColumns
 from streams import records
 
 ROWS_MAX = 16
-"""Of one request: of a model of which nothing is known, each costs some ten thousand rows."""
+"""Maximum rows of one request; with an unknown kind of model each row costs some ten thousand model rows."""
 SECONDS_MAX = 30.0
-"""For all rows of a request; the first one of a process imports the library, for several seconds."""
+"""Maximum time for all rows of a request; the first request of a process imports the library (seconds)."""
 BACKGROUND_ROWS_MAX = 32
 ADDED_ROWS_MAX = 4
-"""Of one batch: so the background spans several of them."""
+"""Maximum background rows from one batch, so that the background covers several batches."""
 
 
-class Background:
-    """Rows served recently: what the answer is compared with."""
+class BackgroundRows:
+    """Recently served rows, to which explained rows are compared."""
 
     def __init__(self) -> None:
         """Start empty."""
-        self._recent: deque[Columns] = deque(maxlen=BACKGROUND_ROWS_MAX // ADDED_ROWS_MAX)
+        self._recent: deque[FeatureColumns] = deque(maxlen=BACKGROUND_ROWS_MAX // ADDED_ROWS_MAX)
 
-    def add(self, columns: Columns) -> None:
-        """Keep the last rows of a batch; a batch of few as it is, since all that is served stays as it is."""
+    def add(self, columns: FeatureColumns) -> None:
+        """Keep the last rows of a batch. A small batch is kept without a copy: columns are never changed."""
         if len(next(iter(columns.values()))) > ADDED_ROWS_MAX:
             columns = {name: column[-ADDED_ROWS_MAX:].copy() for name, column in columns.items()}
         self._recent.append(columns)
 
-    def columns(self) -> Columns:
+    def columns(self) -> FeatureColumns:
         """Return the rows, the newest last."""
         kept = list(self._recent)
         return {name: np.concatenate([columns[name] for columns in kept]) for name in kept[-1]}
 
 
 class Explainer:
-    """Explains the answers of one model."""
+    """Explains the predictions of one model."""
 
-    def __init__(self, scorer: Scorer) -> None:
-        """Prepare; the library is imported when it is first needed."""
-        self.background = Background()
-        self._scorer = scorer
+    def __init__(self, pipeline: InferencePipeline) -> None:
+        """Take the model; the library is imported with the first explanation."""
+        self.background = BackgroundRows()
+        self._pipeline = pipeline
 
     async def explain(
-        self, features: Columns, arms: Sequence[records.Arm], outputs: npt.NDArray[np.float64]
+        self, features: FeatureColumns, arms: Sequence[records.Arm], outputs: npt.NDArray[np.float64]
     ) -> list[Explanation | None]:
-        """Explain n answers, of each row by the version that gave it; None where numbers overflow.
+        """Explain n predictions, each by the version that made it; None where numbers overflow.
 
-        Multiclass: it is the probability of the answered class that is explained. Takes no answer's turn on
-        the model's threads. Raises `NotInstalledError`, and `TimeoutError` after `SECONDS_MAX`.
+        For multiclass models, the probability of the predicted class is explained. Uses no thread that
+        predictions need.
+
+        Args:
+            features: As read; each column (n,).
+            arms: Of the n predictions.
+            outputs: Of the model, (n,) or (n, n_classes).
+
+        Raises:
+            NotInstalledError: The optional packages are missing.
+            TimeoutError: After `SECONDS_MAX`.
         """
-        scorer, deadline = self._scorer, time.monotonic() + SECONDS_MAX
-        inputs, background = scorer.inputs(features), scorer.inputs(self.background.columns())
+        deadline_seconds = time.monotonic() + SECONDS_MAX
+        rows_of = self._pipeline.features.inputs
+        inputs, background = rows_of(features), rows_of(self.background.columns())
         versions = np.array([arm.version for arm in arms])
         found: dict[int, Explanation | None] = {}
         for version in np.unique(versions).tolist():
             rows = np.flatnonzero(versions == version)
-            model = _Bounded(await scorer.models.version(version), scorer, deadline)
-            own = {name: column[rows] for name, column in inputs.items()}
-            explained = await scorer.threads.run_behind(model.by_structure, background, own, outputs[rows])
-            for place, row in enumerate(rows.tolist()):
-                one = {name: column[row : row + 1] for name, column in inputs.items()}
-                found[row] = explained[place] or await scorer.threads.run_behind(
-                    model.by_answers, background, one, outputs[row]
-                )
+            model = await self._pipeline.versions.get(version)
+            bounded = _DeadlineModel(model, self._pipeline.task, deadline_seconds)
+            explained = await self._explain_version(bounded, background, inputs, outputs, rows)
+            found |= zip(rows.tolist(), explained, strict=True)
         return [found[row] for row in range(len(arms))]
 
+    async def _explain_version(
+        self,
+        model: "_DeadlineModel",
+        background: FeatureColumns,
+        inputs: FeatureColumns,
+        outputs: npt.NDArray[np.float64],
+        rows: npt.NDArray[np.int64],
+    ) -> list[Explanation | None]:
+        """Explain the rows of one version by its structure, and those that fail by its outputs."""
+        in_background = self._pipeline.calls.threads.run_in_background
+        version_inputs = {name: column[rows] for name, column in inputs.items()}
+        explained = await in_background(model.by_structure, background, version_inputs, outputs[rows])
+        for index, row in enumerate(rows.tolist()):
+            if explained[index] is None:
+                one = {name: column[row : row + 1] for name, column in inputs.items()}
+                explained[index] = await in_background(model.by_outputs, background, one, outputs[row])
+        return explained
 
-class _Bounded:
-    """One version, which is asked until a deadline and no longer."""
 
-    def __init__(self, model: Model, scorer: Scorer, deadline_seconds: float) -> None:
+class _DeadlineModel:
+    """One version, which is called until a deadline and no longer."""
+
+    def __init__(self, model: Model, task: PredictionTask, deadline_seconds: float) -> None:
         self._model = model
-        self._task = scorer.task
+        self._task = task
         self._deadline_seconds = deadline_seconds
 
     def by_structure(
-        self, background: Columns, rows: Columns, outputs: npt.NDArray[np.float64]
+        self, background: FeatureColumns, rows: FeatureColumns, outputs: npt.NDArray[np.float64]
     ) -> list[Explanation | None]:
-        """Explain rows by what is known of the model; None of each where that is too little."""
+        """Explain rows by the structure of the model; all None if it is not known."""
         structure = self._model.structure if isinstance(self._model, SklearnModel) else None
         if structure is None:
             return [None] * len(outputs)
         assert isinstance(self._model, SklearnModel)
-        case = Case(
+        explained = ExplainedRows(
             list(rows),
             background,
             self._predict(background),
             rows,
             outputs,
-            [_chosen(one) for one in outputs],
+            [_predicted_class(one) for one in outputs],
         )
-        return shap_values.by_structure(structure, case, self._model.class_order)
+        return shap_values.by_structure(structure, explained, self._model.class_order)
 
-    def by_answers(
-        self, background: Columns, row: Columns, output: npt.NDArray[np.float64]
+    def by_outputs(
+        self, background: FeatureColumns, row: FeatureColumns, output: npt.NDArray[np.float64]
     ) -> Explanation | None:
-        """Explain one row, given as columns of length 1, by what the model answers."""
-        chosen = _chosen(output)
+        """Explain one row, given as columns of length 1, by the outputs of the model."""
+        predicted = _predicted_class(output)
 
-        def predict(columns: Columns) -> npt.NDArray[np.float64]:
-            answers = self._predict(columns)
-            return answers if chosen is None else answers[:, chosen]
+        def predict(columns: FeatureColumns) -> npt.NDArray[np.float64]:
+            outputs = self._predict(columns)
+            return outputs if predicted is None else outputs[:, predicted]
 
-        return shap_values.by_answers(predict, background, row)
+        return shap_values.by_outputs(predict, background, row)
 
-    def _predict(self, columns: Columns) -> npt.NDArray[np.float64]:
+    def _predict(self, columns: FeatureColumns) -> npt.NDArray[np.float64]:
         if time.monotonic() > self._deadline_seconds:
             raise TimeoutError
         return self._task.checked(self._model.predict(columns), len(next(iter(columns.values()))))
 
 
-def _chosen(output: Any) -> int | None:
-    """Return the class that an answer names; None where it is no row of probabilities."""
+def _predicted_class(output: Any) -> int | None:
+    """Return the index of the predicted class; None if the output is not a row of probabilities."""
     return int(np.argmax(output)) if np.ndim(output) else None
 
 
-def named(explanation: Explanation | None, names: Sequence[str]) -> Mapping[str, object] | None:
-    """Return an explanation as it is told to people."""
+def to_json(explanation: Explanation | None, names: Sequence[str]) -> Mapping[str, object] | None:
+    """Return the JSON object of an explanation, with the contributions by feature name."""
     if explanation is None:
         return None
     return {

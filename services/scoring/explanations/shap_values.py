@@ -1,15 +1,15 @@
-"""What each feature contributed to an answer, found by what is known of the model.
+"""The contribution of each feature to a score, computed by what is known of the model.
 
-Each way returns contributions that sum to the answer less the base value, the mean answer to a background:
+Each method returns contributions that sum to the score minus the base value, the mean score of a background:
 
-- ``tree``: interventional Tree SHAP (Lundberg et al., Nature Machine Intelligence 2020), exact for what the
-  trees add up to. Where that is a log odds and the answer a probability, what each row of the background
-  gives is rescaled to the difference of the two probabilities, as DeepLIFT does.
-- ``linear``: coefficient times difference, in closed form; probabilities as above.
-- ``kernel``: Kernel SHAP (Lundberg and Lee, NeurIPS 2017), which asks any model for its answers alone: exact
-  up to nine features, an estimate beyond.
+- ``tree``: interventional Tree SHAP (Lundberg et al., Nature Machine Intelligence 2020), exact for the sum of
+  the trees. If that sum is a log odds and the score a probability, the contributions against each background
+  row are rescaled to the difference of the two probabilities, as DeepLIFT does.
+- ``linear``: coefficient times difference, in closed form; probabilities are rescaled as above.
+- ``kernel``: Kernel SHAP (Lundberg and Lee, NeurIPS 2017), which needs only the outputs of a model: exact up
+  to nine features, an estimate above.
 
-A feature that a pipeline turns into several columns gets the sum of theirs.
+If a pipeline turns a feature into several columns, the feature gets the sum of their contributions.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,12 +24,13 @@ Floats = npt.NDArray[np.float64]
 Columns = dict[str, npt.NDArray[Any]]
 Predict = Callable[[Columns], Floats]
 Method = Literal["tree", "linear", "kernel"]
-"""See the module."""
+"""The methods are described in the module's docstring."""
 
 COALITIONS_MAX = 512
-"""Sets of features that are tried for a row; up to nine features, these are all there are."""
+"""Sets of features evaluated for a row; with up to nine features these are all sets."""
 TOLERANCE = 1e-6
-"""How far base value and contributions may be from the answer, of the largest of them and at least of 1."""
+"""Maximum difference between the score and the sum of base value and contributions, relative to the largest
+of them and to at least 1."""
 _TREES = (
     "sklearn.ensemble._forest",
     "sklearn.ensemble._gb",
@@ -41,11 +42,11 @@ _BINARY = 2
 
 
 class NotInstalledError(RuntimeError):
-    """The optional packages are not there."""
+    """The optional packages are not installed."""
 
 
 class Explanation(NamedTuple):
-    """Of one row."""
+    """The explanation of one row."""
 
     base_value: float
     contributions: list[float]
@@ -53,43 +54,45 @@ class Explanation(NamedTuple):
     method: Method
 
 
-class Case(NamedTuple):
-    """A background and rows to be explained before it, as one model gets and answers them."""
+class ExplainedRows(NamedTuple):
+    """Rows to explain and the background that they are compared to: one model's inputs and outputs."""
 
     names: Sequence[str]
-    """Of the features."""
+    """The features, in order."""
     background: Columns
-    background_answers: Floats
+    background_outputs: Floats
     """(n_background,), or (n_background, n_classes)"""
     rows: Columns
-    answers: Floats
+    outputs: Floats
     """(n,), or (n, n_classes)"""
     classes: Sequence[int | None]
-    """Of each row the class whose probability is explained; None where there is one answer alone."""
+    """(n,): the class whose probability is explained; None if the model has a single output."""
 
 
-def by_structure(structure: Structure, case: Case, class_order: Sequence[int]) -> list[Explanation | None]:
-    """Explain rows by what is known of their model; None where that gives no sound explanation. Blocking.
+def by_structure(
+    structure: Structure, explained: ExplainedRows, class_order: Sequence[int]
+) -> list[Explanation | None]:
+    """Explain rows by the structure of their model; None where that gives no sound explanation. Blocking.
 
     Args:
         structure: Of the model.
-        case: The rows.
-        class_order: Where the last step has each class; empty for a regression.
+        explained: The rows.
+        class_order: The position of each class in the last step's outputs; empty for a regression.
     """
-    nothing: list[Explanation | None] = [None] * len(case.classes)
+    nothing: list[Explanation | None] = [None] * len(explained.classes)
     kind = type(structure.last).__module__
     try:
-        background, rows = structure.matrix_of(case.background), structure.matrix_of(case.rows)
+        background, rows = structure.matrix_of(explained.background), structure.matrix_of(explained.rows)
     except ValueError:
         return nothing
     if not (np.isfinite(rows).all() and np.isfinite(background).all()) and not kind.startswith(_TREES):
         return nothing
     if kind.startswith(_TREES):
-        found = _of_trees(structure.last, background, rows, case.classes, class_order)
-        return nothing if found is None else _summed(found, structure, case, "tree")
+        found = _of_trees(structure.last, background, rows, explained.classes, class_order)
+        return nothing if found is None else _sum_columns(found, structure, explained, "tree")
     if kind.startswith(_LINEAR) and len(class_order) <= _BINARY:
-        found = _of_coefficients(structure.last, background, rows, case)
-        return nothing if found is None else _summed(found, structure, case, "linear")
+        found = _of_coefficients(structure.last, background, rows, explained)
+        return nothing if found is None else _sum_columns(found, structure, explained, "linear")
     return nothing
 
 
@@ -98,8 +101,8 @@ def _of_trees(
 ) -> Floats | None:
     """Return contributions (n, k) of the columns of a matrix."""
     if getattr(last, "is_categorical_", None) is not None:
-        return None  # which the library takes for splits of numbers
-    shap = library()
+        return None  # the library treats categorical splits as splits of numbers
+    shap = import_shap()
     try:
         explainer = shap.TreeExplainer(
             last,
@@ -108,7 +111,7 @@ def _of_trees(
             model_output="probability" if class_order else "raw",
         )
         values = np.asarray(explainer.shap_values(rows, check_additivity=False))
-    except Exception:  # noqa: BLE001  # whatever it does not know of, Kernel SHAP explains
+    except Exception:  # noqa: BLE001  # Kernel SHAP explains what Tree SHAP does not support
         return None
     if values.ndim == 2:
         return values
@@ -116,79 +119,85 @@ def _of_trees(
     return values[np.arange(len(rows)), :, chosen]
 
 
-def _of_coefficients(last: Any, background: Floats, rows: Floats, case: Case) -> Floats | None:
+def _of_coefficients(last: Any, background: Floats, rows: Floats, explained: ExplainedRows) -> Floats | None:
     coefficients = np.ravel(getattr(last, "coef_", ()))
     if len(coefficients) != rows.shape[1]:
         return None
     found = np.empty(rows.shape)
     for index, row in enumerate(rows):
-        apart = coefficients * (row - background)
-        margins, gaps = apart.sum(axis=1), case.answers[index] - case.background_answers
-        # Where two log odds are the same, the slope of the probability takes the place of the ratio.
-        slope = case.answers[index] * (1 - case.answers[index])
+        terms = coefficients * (row - background)
+        margins, gaps = terms.sum(axis=1), explained.outputs[index] - explained.background_outputs
+        # If two log odds are equal, use the slope of the probability instead of the ratio.
+        slope = explained.outputs[index] * (1 - explained.outputs[index])
         near = np.abs(margins) < TOLERANCE
         scale = np.where(near, slope, gaps / np.where(near, 1.0, margins))
         is_probability = hasattr(last, "predict_proba")
-        found[index] = (apart * scale[:, None]).mean(axis=0) if is_probability else apart.mean(axis=0)
+        found[index] = (terms * scale[:, None]).mean(axis=0) if is_probability else terms.mean(axis=0)
     return found
 
 
-def _summed(values: Floats, structure: Structure, case: Case, method: Method) -> list[Explanation | None]:
-    """Add up the columns that are made of one feature; None for a row whose sum is not its answer."""
-    places = {name: index for index, name in enumerate(case.names)}
-    contributions = np.zeros((len(values), len(places)))
+def _sum_columns(
+    values: Floats, structure: Structure, explained: ExplainedRows, method: Method
+) -> list[Explanation | None]:
+    """Sum the columns that come from one feature; None for a row whose sum is not its score."""
+    index_of = {name: index for index, name in enumerate(explained.names)}
+    contributions = np.zeros((len(values), len(index_of)))
     for column, name in enumerate(structure.origins):
-        contributions[:, places[name]] += values[:, column]
-    explained: list[Explanation | None] = []
-    for index, chosen in enumerate(case.classes):
-        answer, others = case.answers[index], case.background_answers
+        contributions[:, index_of[name]] += values[:, column]
+    explanations: list[Explanation | None] = []
+    for index, chosen in enumerate(explained.classes):
+        score, others = explained.outputs[index], explained.background_outputs
         if chosen is not None:
-            answer, others = answer[chosen], others[:, chosen]
+            score, others = score[chosen], others[:, chosen]
         one = Explanation(float(others.mean()), contributions[index].tolist(), method)
-        explained.append(one if is_sound(one, float(answer)) else None)
-    return explained
+        explanations.append(one if is_sound(one, float(score)) else None)
+    return explanations
 
 
-def is_sound(explanation: Explanation, answer: float) -> bool:
-    """Tell whether base value and contributions are finite and sum to an answer, within `TOLERANCE`."""
+def is_sound(explanation: Explanation, score: float) -> bool:
+    """Return whether base value and contributions are finite and sum to a score, within `TOLERANCE`."""
     parts = np.array([explanation.base_value, *explanation.contributions])
     if not np.isfinite(parts).all():
         return False
-    return bool(abs(parts.sum() - answer) <= TOLERANCE * max(1.0, np.abs(parts).max(), abs(answer)))
+    return bool(abs(parts.sum() - score) <= TOLERANCE * max(1.0, np.abs(parts).max(), abs(score)))
 
 
-def by_answers(predict: Predict, background: Columns, row: Columns) -> Explanation | None:
-    """Explain one row, given as columns of length 1; None where the arithmetic overflows. Blocking.
+def by_outputs(predict: Predict, background: Columns, row: Columns) -> Explanation | None:
+    """Explain one row, given as columns of length 1; None if the arithmetic overflows. Blocking.
 
-    The library compares numbers only. So it gets the place of each value among all those there are, and the
-    model gets the values themselves, whatever their type.
+    The library only handles numbers. So it gets the index of each value in a pool of all values, and the
+    model gets the values themselves, of any type.
     """
-    shap = library()
+    shap = import_shap()
     names = list(row)
     pool = {name: np.concatenate([background[name], row[name]]) for name in names}
     count = len(background[names[0]])
 
-    def of_places(places: npt.NDArray[Any]) -> Floats:
-        chosen = places.astype(np.int64)
-        return predict({name: pool[name][chosen[:, index]] for index, name in enumerate(names)})
+    def predict_indices(indices: npt.NDArray[Any]) -> Floats:
+        chosen = indices.astype(np.int64)
+        return predict({name: pool[name][chosen[:, column]] for column, name in enumerate(names)})
 
-    def everywhere(place: int) -> Floats:
-        return np.full((1, len(names)), float(place))
+    def index_row(index: int) -> Floats:
+        return np.full((1, len(names)), float(index))
 
     with np.errstate(all="ignore"):
-        explainer = shap.KernelExplainer(of_places, np.vstack([everywhere(place) for place in range(count)]))
+        background_indices = np.vstack([index_row(index) for index in range(count)])
+        explainer = shap.KernelExplainer(predict_indices, background_indices)
         try:
-            values = explainer.shap_values(everywhere(count), nsamples=COALITIONS_MAX, l1_reg=0, silent=True)
-        except (ValueError, np.linalg.LinAlgError):  # of infinite differences
+            values = explainer.shap_values(index_row(count), nsamples=COALITIONS_MAX, l1_reg=0, silent=True)
+        except (ValueError, np.linalg.LinAlgError):  # infinite differences
             return None
         explanation = Explanation(float(explainer.expected_value), np.asarray(values)[0].tolist(), "kernel")
         return explanation if is_sound(explanation, float(predict(row)[0])) else None
 
 
-def library() -> Any:
+def import_shap() -> Any:
     """Import shap; raise `NotInstalledError`."""
     try:
-        import shap
+        import shap  # late: optional, takes seconds
     except ImportError as error:
-        raise NotInstalledError("explanations need the optional packages: driftline[explain]") from error
+        raise NotInstalledError(
+            "explanations need optional packages on the server; install them with: "
+            "pip install 'driftline[explain]'"
+        ) from error
     return shap

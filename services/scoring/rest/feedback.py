@@ -1,8 +1,8 @@
 """``POST /feedback``: labels in, onto the label topic, where drift joins them with their predictions.
 
-``{"model": "arrival_delay", "labels": [{...}, ...]}``, each a label as model.yaml declares it, is answered
-with 202 and ``{"model": ..., "accepted": n}`` once the broker has acknowledged all. After any other answer
-the same labels may be sent again: what is there already is counted once.
+The body is ``{"model": "arrival_delay", "labels": [{...}, ...]}``, each label as model.yaml declares it. The
+response is 202 with ``{"model": ..., "accepted": n}`` once the broker has acknowledged all labels. After any
+other response the same labels may be sent again: a label that was already written is counted once.
 """
 
 import msgspec
@@ -13,34 +13,34 @@ from starlette.routing import Route
 
 from services.runtime.web import server
 from services.scoring.rest import request_handling
-from services.scoring.rest.request_handling import Served
+from services.scoring.rest.request_handling import Predictors
 from streams.producer import RecordTooLargeError
 from streams.schemas import RegistryAwayError
 
 
-class _Body(msgspec.Struct):
+class _FeedbackBody(msgspec.Struct):
     labels: list[msgspec.Raw]
     model: str | msgspec.UnsetType = msgspec.UNSET
 
 
-def routes(served: Served) -> list[Route]:
-    """Make the route; what is served may change at any time."""
+def routes(predictors: Predictors) -> list[Route]:
+    """Return the route."""
 
     async def feedback(request: Request) -> Response:
-        body = await request_handling.read(request, _Body)
-        endpoint = request_handling.choose(served(), body.model, request)
-        request_handling.check_count("labels", len(body.labels), endpoint.limits)
-        labels = request_handling.decode(endpoint.label_decoder, "labels", body.labels)
+        body = await request_handling.read(request, _FeedbackBody)
+        predictor = request_handling.choose(predictors(), body.model, request)
+        request_handling.check_count("labels", len(body.labels), predictor.limits)
+        labels = request_handling.decode(predictor.label_decoder, "labels", body.labels)
         try:
-            await endpoint.write_labels(labels)
+            await predictor.write_labels(labels)
         except RecordTooLargeError as error:
             raise server.RequestError(413, str(error)) from error
         except RegistryAwayError as error:
-            raise server.RequestError(
-                503, "the schema registry cannot be used", {"Retry-After": "5"}
-            ) from error
+            message = "the schema registry cannot be reached; send the labels again"
+            raise server.RequestError(503, message, {"Retry-After": "5"}) from error
         except KafkaError as error:
-            raise server.RequestError(503, "the broker cannot be reached", {"Retry-After": "1"}) from error
-        return request_handling.as_json({"model": endpoint.name, "accepted": len(labels)}, 202)
+            message = "the Kafka broker cannot be reached; send the labels again"
+            raise server.RequestError(503, message, {"Retry-After": "1"}) from error
+        return request_handling.as_json({"model": predictor.name, "accepted": len(labels)}, 202)
 
     return [Route("/feedback", request_handling.answering(feedback), methods=["POST"])]

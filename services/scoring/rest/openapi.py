@@ -1,6 +1,6 @@
-"""``GET /openapi.json``: our own REST API described, with the declared schemas of the models that are served.
+"""``GET /openapi.json``: the OpenAPI description of our REST API, with the schemas of the served models.
 
-The Open Inference Protocol has a description of its own, and is left out.
+The Open Inference Protocol is left out: it has its own description.
 """
 
 import sys
@@ -13,9 +13,9 @@ from starlette.routing import Route
 
 from services.runtime.declaration import ModelDeclaration
 from services.scoring.explanations import explainer, shap_values
-from services.scoring.online_predictor import Endpoint
+from services.scoring.online_predictor import OnlinePredictor
 from services.scoring.rest import request_handling
-from services.scoring.rest.request_handling import Served
+from services.scoring.rest.request_handling import Predictors
 from streams.codec import Field, FieldType
 
 _JSON_TYPES: Mapping[FieldType, dict[str, Any]] = {
@@ -26,49 +26,50 @@ _JSON_TYPES: Mapping[FieldType, dict[str, Any]] = {
     FieldType.TIMESTAMP: {"type": "string", "format": "date-time"},
 }
 _ERRORS = {
-    400: "the input cannot be understood; the message names its place",
-    401: "no valid bearer token",
-    403: "the model belongs to another team",
-    404: "no such model",
-    408: "the body came too slowly",
-    413: "the body is too large",
-    422: "a feature is missing without which there is no answer, no model was in effect at that time, or the "
-    "event time is more than a day ahead",
-    429: "too many requests of this token",
-    500: "a defect, told in the log under the request's id",
-    501: "an optional part is not installed",
-    503: "overload, no model in effect yet, a server that is away, or the process is stopping",
-    504: "the answer took longer than the model's limit",
+    400: "The input is invalid; the message names the position.",
+    401: "The request has no valid bearer token.",
+    403: "The model belongs to another team.",
+    404: "The model is not served.",
+    408: "The request body arrived too slowly.",
+    413: "The request body is too large.",
+    422: "A required feature is missing, no version of the model was in effect at the event time, or the "
+    "event time is more than a day in the future.",
+    429: "The rate limit of this token is exceeded; retry after the seconds in the header Retry-After.",
+    500: "The server has a defect; its log has an entry with the request id.",
+    501: "The server lacks an optional package.",
+    503: "The server is overloaded, has no version of the model in effect yet, cannot reach another server, "
+    "or is shutting down; retry.",
+    504: "The request took longer than the model's time limit.",
 }
-_PREDICTED: Mapping[str, dict[str, Any]] = {
+_PREDICTION_SCHEMAS: Mapping[str, dict[str, Any]] = {
     "binary": {"type": "integer", "enum": [0, 1]},
     "regression": {"type": "number"},
     "multiclass": {"type": "string"},
 }
 
 
-def routes(served: Served) -> list[Route]:
-    """Make the route."""
+def routes(predictors: Predictors) -> list[Route]:
+    """Return the route."""
 
-    async def described(request: Request) -> Response:
-        return request_handling.as_json(document(request_handling.visible(served(), request)))
+    async def openapi(request: Request) -> Response:
+        return request_handling.as_json(document(request_handling.visible(predictors(), request)))
 
-    return [Route("/openapi.json", request_handling.answering(described))]
+    return [Route("/openapi.json", request_handling.answering(openapi))]
 
 
-def document(endpoints: Mapping[str, Endpoint]) -> dict[str, Any]:
+def document(predictors: Mapping[str, OnlinePredictor]) -> dict[str, Any]:
     """Return the OpenAPI 3.1 description of these models' API."""
-    declarations = [endpoint.declaration for endpoint in endpoints.values()]
+    declarations = [predictor.declaration for predictor in predictors.values()]
     schemas = {"Error": _error()}
-    for endpoint in endpoints.values():
-        schemas |= _schemas(endpoint.declaration, named=len(declarations) > 1)
-        schemas[f"{endpoint.declaration.name}.Label"] = _fields(endpoint.label_decoder.fields)
+    for predictor in predictors.values():
+        schemas |= _schemas(predictor.declaration, name_is_required=len(declarations) > 1)
+        schemas[f"{predictor.declaration.name}.Label"] = _fields(predictor.label_decoder.fields)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Driftline scoring", "version": request_handling.VERSION},
         "paths": {
-            "/predict": {"post": _operation("Predict", "Answer rows", declarations, 200, "Predictions")},
-            "/feedback": {"post": _operation("Feedback", "Take labels", declarations, 202, "Accepted")},
+            "/predict": {"post": _operation("Predict", "Predict rows", declarations, 200, "Predictions")},
+            "/feedback": {"post": _operation("Feedback", "Send labels", declarations, 202, "Accepted")},
         },
         "components": {
             "schemas": schemas,
@@ -78,28 +79,28 @@ def document(endpoints: Mapping[str, Endpoint]) -> dict[str, Any]:
 
 
 def _operation(
-    what: str, summary: str, declarations: list[ModelDeclaration], status: int, result: str
+    name: str, summary: str, declarations: list[ModelDeclaration], status: int, result: str
 ) -> dict[str, Any]:
-    """Describe a POST whose body is one of each model's: they differ in the schema of their rows."""
-    bodies = [_reference(f"{each.name}.{what}") for each in declarations]
+    """Describe a POST whose body is that of one of the models: they differ in the schema of their rows."""
+    bodies = [_reference(f"{each.name}.{name}") for each in declarations]
     results = [_reference(f"{each.name}.{result}") for each in declarations]
     errors = {str(code): _content(text, _reference("Error")) for code, text in _ERRORS.items()}
     return {
-        "operationId": what.lower(),
+        "operationId": name.lower(),
         "summary": summary,
         "requestBody": {"required": True, "content": {"application/json": {"schema": {"anyOf": bodies}}}},
         "responses": {str(status): _content(summary, {"anyOf": results}), **errors},
     }
 
 
-def _schemas(declaration: ModelDeclaration, *, named: bool) -> dict[str, Any]:
-    """Return the schemas of one model; ``named``: its name is needed, because it is not the only one."""
+def _schemas(declaration: ModelDeclaration, *, name_is_required: bool) -> dict[str, Any]:
+    """Return the schemas of one model. Its name is required in a body if several models are served."""
     name = declaration.name
     row = {"prediction_id": {"type": "string"}, "version": {"type": "integer"}, "arm": {"type": "string"}}
-    row |= {"score": {"type": "number"}, "prediction": _PREDICTED[declaration.task]}
+    row |= {"score": {"type": "number"}, "prediction": _PREDICTION_SCHEMAS[declaration.task]}
     if declaration.classes:
         row["probabilities"] = _list({"type": "number"}, len(declaration.classes), len(declaration.classes))
-    told = row | {"explanation": {"anyOf": [_explanation(), {"type": "null"}]}}
+    explained = row | {"explanation": {"anyOf": [_explanation(), {"type": "null"}]}}
     rows_max = declaration.limits.rows_max
     return {
         f"{name}.Request": _fields(declaration.request.fields),
@@ -111,17 +112,17 @@ def _schemas(declaration: ModelDeclaration, *, named: bool) -> dict[str, Any]:
                         "rows": _list(_reference(f"{name}.Request"), 1, most),
                         "explain": {"type": "boolean", "const": explain},
                     },
-                    [*(["model"] if named else []), "rows", *(["explain"] if explain else [])],
+                    [*(["model"] if name_is_required else []), "rows", *(["explain"] if explain else [])],
                 )
                 for most, explain in ((rows_max, False), (min(rows_max, explainer.ROWS_MAX), True))
             ]
         },
         f"{name}.Predictions": _object(
-            {"model": {"const": name}, "predictions": _list(_object(told, list(row)), 1, rows_max)}
+            {"model": {"const": name}, "predictions": _list(_object(explained, list(row)), 1, rows_max)}
         ),
         f"{name}.Feedback": _object(
             {"model": {"const": name}, "labels": _list(_reference(f"{name}.Label"), 1, rows_max)},
-            ["model", "labels"] if named else ["labels"],
+            ["model", "labels"] if name_is_required else ["labels"],
         ),
         f"{name}.Accepted": _object({"model": {"const": name}, "accepted": {"type": "integer"}}),
     }

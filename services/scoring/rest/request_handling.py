@@ -1,11 +1,11 @@
-"""What every route of the REST side shares: which model is asked, by whom, and what is said of an error.
+"""What all REST routes share: the choice of the model, access by team, and the status of each error.
 
-400 bad input, with its place; 401 no valid token; 403 another team's model; 404 unknown; 408 a body that
-takes too long; 413 a body too large; 422 a row that cannot be answered: a feature is missing that model.yaml
-says must be there, no model was in effect at its event time, or that lies more than a day ahead, as a label's
-must not either; 429 too many requests of a token; 500 a defect, with a reference to the log and no internals;
-501 an optional part that is not installed; 503 overload, no model yet, a server that is away, or the process
-stops; 504 the answer took too long.
+400 invalid input, with its position; 401 no valid token; 403 another team's model; 404 unknown; 408 the body
+arrived too slowly; 413 the body is too large; 422 a row that cannot be predicted: a feature with
+``missing: reject`` is missing, no version was in effect at its event time, or that time is more than a day
+ahead, which is not allowed for labels either; 429 the token's rate limit is exceeded; 500 a defect, with a
+reference to the log and no internals; 501 an optional package is not installed; 503 overload, no version in
+effect yet, a server that cannot be reached, or shutdown; 504 the prediction took too long.
 """
 
 import importlib.metadata
@@ -19,21 +19,26 @@ from starlette.responses import Response
 
 from services.runtime.declaration import Limits
 from services.runtime.web import authentication, server
-from services.scoring.arm_routing import UnknownVersionError
+from services.scoring.arm_router import UnknownVersionError
 from services.scoring.explanations import explainer, shap_values
-from services.scoring.online_predictor import Endpoint, Overload, RefusedError, UnanswerableError
+from services.scoring.online_predictor import (
+    NoModelError,
+    OnlinePredictor,
+    OverloadError,
+    RejectedInputError,
+)
 from streams import codec
 
 VERSION = importlib.metadata.version("driftline")
 BODY_BYTES_MAX = 4 << 20
 
-Served = Callable[[], Mapping[str, Endpoint]]
-"""Returns what answers now, by model."""
+Predictors = Callable[[], Mapping[str, OnlinePredictor]]
+"""Returns what is served now, by model; it may change at any time."""
 T = TypeVar("T")
 
 
 def answering(handle: server.Handler) -> server.Handler:
-    """Give every error of the inference path its status; see the module."""
+    """Turn every error of the inference path into its status; see the module's docstring."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -42,26 +47,26 @@ def answering(handle: server.Handler) -> server.Handler:
             raise server.RequestError(400, str(error)) from error
         except UnknownVersionError as error:
             raise server.RequestError(404, str(error)) from error
-        except RefusedError as error:
+        except RejectedInputError as error:
             raise server.RequestError(422, str(error)) from error
         except shap_values.NotInstalledError as error:
             raise server.RequestError(501, str(error)) from error
-        except Overload as error:
-            raise server.RequestError(503, "overloaded, try again", {"Retry-After": "1"}) from error
-        except UnanswerableError as error:
+        except OverloadError as error:
+            message = "the model's maximum number of requests (limits.requests_max) is in progress; retry"
+            raise server.RequestError(503, message, {"Retry-After": "1"}) from error
+        except NoModelError as error:
             raise server.RequestError(503, str(error), {"Retry-After": "5"}) from error
         except (redis.exceptions.RedisError, ConnectionError) as error:
-            raise server.RequestError(
-                503, "the online store cannot be reached", {"Retry-After": "1"}
-            ) from error
+            message = "the online feature store cannot be reached; retry"
+            raise server.RequestError(503, message, {"Retry-After": "1"}) from error
         except TimeoutError as error:
-            raise server.RequestError(504, "the answer took too long") from error
+            raise server.RequestError(504, "the request took longer than the time limit") from error
 
     return server.answering(answer)
 
 
 async def read(request: Request, kind: type[T]) -> T:
-    """Read and decode a JSON body; raise `services.runtime.web.server.RequestError`."""
+    """Return the decoded JSON body; raise `services.runtime.web.server.RequestError`."""
     raw = await server.read_body(request, BODY_BYTES_MAX)
     try:
         return msgspec.json.decode(raw, type=kind)
@@ -69,52 +74,57 @@ async def read(request: Request, kind: type[T]) -> T:
         raise server.RequestError(400, str(error)) from error
 
 
-def choose(served: Mapping[str, Endpoint], name: str | msgspec.UnsetType, request: Request) -> Endpoint:
-    """Return the model that is asked, the only one by default, if the request's team may ask it."""
-    own = visible(served, request)
-    if name is msgspec.UNSET and len(own) == 1:
-        return next(iter(own.values()))
+def choose(
+    predictors: Mapping[str, OnlinePredictor], name: str | msgspec.UnsetType, request: Request
+) -> OnlinePredictor:
+    """Return the named model, by default the only one, if the request's team may use it."""
+    allowed = visible(predictors, request)
+    if name is msgspec.UNSET and len(allowed) == 1:
+        return next(iter(allowed.values()))
+    names = ", ".join(allowed) or "none"
     if name is msgspec.UNSET:
-        raise server.RequestError(400, f"model: name one of {', '.join(own) or 'those served: none'}")
-    if name not in served:
-        raise server.RequestError(404, f"model: {name!r} is not served; known are {', '.join(own)}")
-    if name not in own:
-        raise server.RequestError(403, f"model: {name!r} is another team's")
-    return own[name]
+        raise server.RequestError(400, f"model: a name is required; the models served are: {names}")
+    if name not in predictors:
+        raise server.RequestError(404, f"model: {name!r} is not served; the models served are: {names}")
+    if name not in allowed:
+        raise server.RequestError(403, f"model: {name!r} belongs to another team")
+    return allowed[name]
 
 
-def visible(served: Mapping[str, Endpoint], request: Request) -> dict[str, Endpoint]:
-    """Return the models that the request's team may ask."""
+def visible(predictors: Mapping[str, OnlinePredictor], request: Request) -> dict[str, OnlinePredictor]:
+    """Return the models that the request's team may use."""
     return {
-        name: endpoint
-        for name, endpoint in served.items()
-        if authentication.may_ask(request.scope, endpoint.declaration.team)
+        name: predictor
+        for name, predictor in predictors.items()
+        if authentication.is_allowed(request.scope, predictor.declaration.team)
     }
 
 
-def check_count(what: str, count: int, limits: Limits) -> None:
-    """Raise `RequestError` for none, or for more than the model allows at once."""
+def check_count(field: str, count: int, limits: Limits) -> None:
+    """Raise `RequestError` for no rows, or more rows than the model allows in one request."""
     if not 1 <= count <= limits.rows_max:
-        raise server.RequestError(400, f"{what}: 1 to {limits.rows_max} are taken at once, got {count}")
+        message = f"{field}: a request must have 1 to {limits.rows_max} of them, got {count}"
+        raise server.RequestError(400, message)
 
 
 def check_explained(count: int, *, explained: bool) -> None:
-    """Raise `RequestError` for more rows than are explained at once."""
+    """Raise `RequestError` for more rows than can be explained in one request."""
     if explained and count > explainer.ROWS_MAX:
-        raise server.RequestError(400, f"explain: at most {explainer.ROWS_MAX} rows at once, got {count}")
+        message = f"explain: a request may have at most {explainer.ROWS_MAX} rows, got {count}"
+        raise server.RequestError(400, message)
 
 
-def decode(decoder: codec.EventDecoder, what: str, rows: Sequence[msgspec.Raw]) -> list[Any]:
+def decode(decoder: codec.EventDecoder, field: str, rows: Sequence[msgspec.Raw]) -> list[Any]:
     """Decode the rows of a body by a declared schema; an error names the row."""
     events = []
     for index, row in enumerate(rows):
         try:
             events.append(decoder.decode(row))
         except codec.InvalidRecordError as error:
-            raise server.RequestError(400, f"{what}[{index}]: {error}") from error
+            raise server.RequestError(400, f"{field}[{index}]: {error}") from error
     return events
 
 
 def as_json(document: object, status: int = 200) -> Response:
-    """Make a response of anything that msgspec can encode."""
+    """Return a response with any value that msgspec can encode."""
     return Response(msgspec.json.encode(document), status, media_type="application/json")

@@ -1,21 +1,22 @@
-"""REST: thin adapters to the same inference path that the Kafka agent takes.
+"""The REST routes: thin adapters to the same inference path that the Kafka agent uses.
 
-One module for each: `predict`, `feedback`, `inference_protocol` (Open Inference Protocol 2), `openapi`. What
-they share, and the meaning of each status, is in `asking`; a model's limits, batches and log in `endpoint`.
+One module for each: `predict`, `feedback`, `open_inference` (Open Inference Protocol 2), `openapi`. What they
+share, and the meaning of each status, is in `request_handling`; a model's limits, batches and log are in
+`services.scoring.online_predictor`.
 """
 
 from starlette.routing import Route
 
 from services.runtime.web.server import NotReady
 from services.scoring.rest import feedback, open_inference, openapi, predict
-from services.scoring.rest.request_handling import Served
+from services.scoring.rest.request_handling import Predictors
 
 
-def routes(served: Served, not_ready: NotReady = lambda: None) -> list[Route]:
-    """Make the routes of the scoring process; what is served may change at any time."""
+def routes(predictors: Predictors, not_ready: NotReady = lambda: None) -> list[Route]:
+    """Return the routes of the scoring process."""
     return [
-        *predict.routes(served),
-        *feedback.routes(served),
-        *open_inference.routes(served, not_ready),
-        *openapi.routes(served),
+        *predict.routes(predictors),
+        *feedback.routes(predictors),
+        *open_inference.routes(predictors, not_ready),
+        *openapi.routes(predictors),
     ]

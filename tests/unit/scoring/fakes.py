@@ -1,22 +1,33 @@
-"""A scorer with everything around it replaced by the simplest thing that is true to its contract."""
+"""An inference pipeline whose surroundings are replaced by the simplest thing that keeps the contract."""
 
+import asyncio
 import threading
-import time
 
 import numpy as np
+from prometheus_client import REGISTRY
 
 from services.feature_store.served_features import ServedFeatures
 from services.runtime.declaration import ModelDeclaration
-from services.scoring.arm_routing import Routes
-from services.scoring.inference import Scorer
-from services.scoring.model_cache import ModelCache, ModelSet
-from services.scoring.online_predictor import Endpoint
-from services.scoring.thread_limits import Threads
+from services.scoring.arm_router import ArmRouter
+from services.scoring.call_timing import CallTiming
+from services.scoring.inference_pipeline import InferencePipeline
+from services.scoring.model_cache import ModelCache
+from services.scoring.model_calls import ModelCalls
+from services.scoring.model_versions import ModelVersions
+from services.scoring.online_predictor import OnlinePredictor
+from services.scoring.outputs import PredictionTask
+from services.scoring.request_features import RequestFeatures
+from services.scoring.thread_limits import ThreadLimits
 from streams.records import Arm
+
+SECONDS_MAX = 20
+"""Maximum time that a test waits for something that must happen."""
+CHAMPION = Arm(name="champion", version=1, weight=10_000)
+SHADOW = Arm(name="frozen", version=2, weight=0, shadow=True)
 
 
 def declaration(**changes):
-    """Declare a binary model, otherwise as said."""
+    """Return the declaration of a binary model, with these changes."""
     declared = {
         "name": "m",
         "owner": "o",
@@ -41,12 +52,8 @@ def declaration(**changes):
     return ModelDeclaration.model_validate(declared | changes)
 
 
-CHAMPION = Arm(name="champion", version=1, weight=10_000)
-SHADOW = Arm(name="frozen", version=2, weight=0, shadow=True)
-
-
 class HalfOfX:
-    """Scores x / 2; refuses the x given as poison."""
+    """Returns x / 2 + offset; raises for the x given as poison."""
 
     size_bytes = 1000
 
@@ -60,39 +67,69 @@ class HalfOfX:
         return columns["x"] / 2 + self.offset
 
 
-class Slow(HalfOfX):
-    """Takes its time."""
-
-    def __init__(self, seconds, **options):
-        super().__init__(**options)
-        self.seconds = seconds
-
-    def predict(self, columns):
-        time.sleep(self.seconds)
-        return super().predict(columns)
-
-
-class Held(HalfOfX):
-    """Answers when it is let go; counts the rows of each call."""
+class GatedModel(HalfOfX):
+    """Predicts after its release; keeps the number of rows of each call."""
 
     def __init__(self, **options):
         super().__init__(**options)
-        self.let_go = threading.Event()
         self.calls = []
+        self._called = threading.Semaphore(0)
+        self._gate = threading.Event()
 
     def predict(self, columns):
         self.calls.append(len(columns["x"]))
-        assert self.let_go.wait(20)
+        self._called.release()
+        assert self._gate.wait(SECONDS_MAX), "the model was never released"
+        return super().predict(columns)
+
+    def release(self):
+        self._gate.set()
+
+    def close(self):
+        self._gate.clear()
+
+    async def next_call(self):
+        """Wait until a call has reached the model."""
+        assert await asyncio.to_thread(self._called.acquire, timeout=SECONDS_MAX)
+
+
+class ManualClock:
+    """A clock in seconds that only a test advances."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+    def advance(self, seconds):
+        self.seconds += seconds
+
+
+class TimedModel(HalfOfX):
+    """Takes this time by a clock, and keeps the threads on which it was called."""
+
+    def __init__(self, clock=None, seconds=0.0, **options):
+        super().__init__(**options)
+        self.threads = []
+        self._clock = clock
+        self._seconds = seconds
+
+    def predict(self, columns):
+        self.threads.append(threading.current_thread())
+        if self._clock is not None:
+            self._clock.advance(self._seconds)
         return super().predict(columns)
 
 
 class Store:
-    """Serves the entity's length as the feature f; None has none."""
+    """Serves the length of the entity as the feature f; the entity None has no feature."""
 
-    passed = True
+    def __init__(self, *, is_late=False):
+        self._is_late = is_late
 
     async def wait_for(self, event_time_ms, timeout_seconds):
-        return self.passed
+        return not self._is_late
 
     async def read(self, entity_columns, event_times_ms):
         lengths = [np.nan if who is None else float(len(who)) for who in entity_columns["who"]]
@@ -100,33 +137,54 @@ class Store:
         return ServedFeatures(columns={"f": np.array(lengths)}, lag_ms=lag, beyond_retention=0)
 
 
-def model_set(load, cache=None):
-    return ModelSet("m", load, cache or ModelCache(1 << 20), Threads(2))
-
-
-def scorer(models=None, arms=(CHAMPION,), **changes):
-    models = models if models is not None else {1: HalfOfX(), 2: HalfOfX(offset=0.1)}
-    own = model_set(lambda _name, version: models[version])
-    own.routes = Routes("m", list(arms))
-    return Scorer(declaration(**changes), ["who"], ["f"], Store(), own, Threads(2))
-
-
 class Producer:
-    """Keeps what was written, by topic; ``held`` keeps it waiting."""
+    """Keeps the written records by topic; with a gate, writes wait for it."""
 
-    def __init__(self):
+    def __init__(self, gate=None):
         self.written = {}
-        self.held = None
+        self.is_writing = asyncio.Event()
+        self._gate = gate
 
     async def send_by_key(self, topic, batch):
-        if self.held is not None:
-            await self.held.wait()
+        self.is_writing.set()
+        if self._gate is not None:
+            await self._gate.wait()
         self.written.setdefault(topic, []).extend(batch)
 
 
-def endpoint(producer=None, **options):
-    return Endpoint(scorer(**options), producer or Producer())
+def model_versions(load, cache=None):
+    return ModelVersions("m", load, cache or ModelCache(1 << 20), ThreadLimits(2))
 
 
-def event(scorer, number, x=1.0, who="abc"):
-    return scorer.decoder.convert({"id": f"r{number}", "at": "2013-07-01T16:05:00Z", "x": x, "who": who})
+def request_features(store=None, **changes):
+    return RequestFeatures(declaration(**changes), ["who"], ["f"], store or Store())
+
+
+def pipeline(models=None, arms=(CHAMPION,), *, store=None, new_timing=CallTiming, **changes):
+    models = models if models is not None else {1: HalfOfX(), 2: HalfOfX(offset=0.1)}
+    versions = model_versions(lambda _name, version: models[version])
+    versions.router = ArmRouter("m", list(arms))
+    declared = declaration(**changes)
+    threads = ThreadLimits(declared.limits.threads)
+    calls = ModelCalls(PredictionTask(declared), threads, new_timing)
+    return InferencePipeline(declared, request_features(store, **changes), versions, calls)
+
+
+def predictor(producer=None, *, cloud_events=False, **options):
+    return OnlinePredictor(pipeline(**options), producer or Producer(), cloud_events=cloud_events)
+
+
+def event(subject, number, x=1.0, who="abc"):
+    """Return a decoded request of a pipeline."""
+    return subject.decoder.convert({"id": f"r{number}", "at": "2013-07-01T16:05:00Z", "x": x, "who": who})
+
+
+async def settle():
+    """Run the event loop until every callback that is ready has run."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def sample(name, **labels):
+    """Return the value of a metric's sample; 0 if it was never set."""
+    return REGISTRY.get_sample_value(name, labels) or 0.0

@@ -1,4 +1,4 @@
-"""What a slice of requests becomes."""
+"""What a slice of requests becomes: predictions in order, dead letters, heartbeats."""
 
 import asyncio
 import json
@@ -9,14 +9,16 @@ from typing import Any
 from services.runtime import metrics
 from services.scoring.kafka_agent import ScoringAgent
 from services.scoring.tracing import Tracing
+from streams import codec
 from streams.batches import Slice
-from tests.unit.scoring.fakes import HalfOfX, scorer
+from tests.unit.scoring.fakes import CHAMPION, SHADOW, GatedModel, HalfOfX, pipeline, settle
 
 WRITTEN_MS = 1_372_694_700_000
+AT, LATER = "2013-07-01T16:05:00Z", "2013-07-01T16:05:01Z"
 
 
-class Producer:
-    """Keeps what it is to send."""
+class PartitionProducer:
+    """Keeps what is sent."""
 
     def __init__(self):
         self.letters, self.sent = [], []
@@ -27,24 +29,41 @@ class Producer:
     async def send(self, topic, partition, batch):
         self.sent += batch
 
+    @property
+    def predictions(self):
+        return [json.loads(value) for _, value, _ in self.sent if value is not None]
 
-class Follower:
-    """Has nothing to catch up with."""
+
+class CaughtUpFollower:
+    """Has applied every change of models; keeps who waited for it."""
+
+    def __init__(self):
+        self.waited_for = []
 
     async def catch_up(self, model):
-        pass
+        self.waited_for.append(model)
 
 
 def request(offset, at, x=1.0):
     value = json.dumps({"id": f"r{offset}", "at": at, "x": x, "who": "a"}).encode()
-    place = {"topic": "requests", "partition": 0, "offset": offset, "timestamp": WRITTEN_MS}
-    return SimpleNamespace(**place, key=b"k", value=value, headers=())
+    source = {"topic": "requests", "partition": 0, "offset": offset, "timestamp": WRITTEN_MS}
+    return SimpleNamespace(**source, key=b"k", value=value, headers=())
 
 
-def agent_with(producer: Any, **options: Any) -> ScoringAgent:
-    follower: Any = Follower()
+def heartbeat(offset, watermark_ms):
+    headers = codec.heartbeat(watermark_ms)
+    source = {"topic": "requests", "partition": 0, "offset": offset, "timestamp": WRITTEN_MS}
+    return SimpleNamespace(**source, key=None, value=None, headers=headers)
+
+
+def slice_of(partition, *requests):
+    return Slice("requests", partition, list(requests), caught_up=True)
+
+
+def agent_with(producer: Any, applied: Any = None, **options: Any) -> ScoringAgent:
+    follower: Any = applied or CaughtUpFollower()
     return ScoringAgent(
-        scorer(**options),
+        pipeline(**options),
         follower,
         producer,
         record_bytes_max=1000,
@@ -53,63 +72,88 @@ def agent_with(producer: Any, **options: Any) -> ScoringAgent:
     )
 
 
-def test_a_request_of_the_future_is_a_dead_letter_and_its_neighbours_are_answered():
-    producer: Any = Producer()
-    agent = agent_with(producer)
-    ats = ("2013-07-01T16:05:00Z", "3000-01-01T00:00:00Z", "2013-07-01T16:05:01Z")
-    asked = [request(offset, at) for offset, at in enumerate(ats)]
-    asyncio.run(agent.write_predictions(Slice("requests", 0, asked, caught_up=True)))
+def write(agent, *slices):
+    async def run():
+        await asyncio.gather(*map(agent.write_predictions, slices))
+
+    asyncio.run(run())
+
+
+def test_a_request_dated_in_the_future_is_a_dead_letter_and_its_neighbours_are_predicted():
+    producer: Any = PartitionProducer()
+    requests = [request(offset, at) for offset, at in enumerate((AT, "3000-01-01T00:00:00Z", LATER))]
+    write(agent_with(producer), slice_of(0, *requests))
     assert [letter.offset for letter in producer.letters] == [1]
     assert "more than a day after" in producer.letters[0].reason
-    assert [json.loads(value)["source_offset"] for _, value, _ in producer.sent] == [0, 2]
+    assert [each["source_offset"] for each in producer.predictions] == [0, 2]
 
 
-def test_slices_of_several_partitions_are_answered_together_and_written_each_by_itself():
-    producer: Any = Producer()
-    agent = agent_with(producer)
+def test_a_record_beyond_the_limit_is_a_dead_letter():
+    producer: Any = PartitionProducer()
+    large = request(0, AT)
+    large.value += b" " * 1000
+    write(agent_with(producer), slice_of(0, large, request(1, AT)))
+    assert producer.letters[0].reason == f"the record has {len(large.value)} bytes, the limit is 1000"
+    assert [each["source_offset"] for each in producer.predictions] == [1]
+
+
+def test_slices_of_several_partitions_are_scored_together_and_each_is_written_by_itself():
+    producer: Any = PartitionProducer()
     before = stage_counts()
-    ats = ("2013-07-01T16:05:00Z", "2013-07-01T16:05:01Z")
     slices = [
-        Slice("requests", number, [request(10 * number + n, at) for n, at in enumerate(ats)], caught_up=True)
+        slice_of(number, *(request(10 * number + n, at) for n, at in enumerate((AT, LATER))))
         for number in range(3)
     ]
-
-    async def together():
-        await asyncio.gather(*map(agent.write_predictions, slices))
-
-    asyncio.run(together())
+    write(agent_with(producer), *slices)
     assert stage_counts() - before == Counter(decode=3, features=1, predict=1, write=3)
-    places = [
-        (json.loads(value)["source_partition"], json.loads(value)["source_offset"])
-        for _, value, _ in producer.sent
-    ]
-    assert places == [(0, 0), (0, 1), (1, 10), (1, 11), (2, 20), (2, 21)]
+    sources = [(each["source_partition"], each["source_offset"]) for each in producer.predictions]
+    assert sources == [(0, 0), (0, 1), (1, 10), (1, 11), (2, 20), (2, 21)]
 
 
-def test_row_at_fault_is_the_dead_letter_of_its_own_slice():
-    producer: Any = Producer()
+def test_a_row_at_fault_is_the_dead_letter_of_its_own_slice():
+    producer: Any = PartitionProducer()
     agent = agent_with(producer, models={1: HalfOfX(poison=7.0)})
-    at = "2013-07-01T16:05:00Z"
-    slices = [
-        Slice("requests", 0, [request(0, at), request(1, at)], caught_up=True),
-        Slice("requests", 1, [request(5, at), request(6, at, x=7.0)], caught_up=True),
-    ]
-
-    async def together():
-        await asyncio.gather(*map(agent.write_predictions, slices))
-
-    asyncio.run(together())
+    write(
+        agent,
+        slice_of(0, request(0, AT), request(1, AT)),
+        slice_of(1, request(5, AT), request(6, AT, x=7.0)),
+    )
     assert [letter.offset for letter in producer.letters] == [6]
-    assert [json.loads(value)["source_offset"] for _, value, _ in producer.sent] == [0, 1, 5]
+    assert [each["source_offset"] for each in producer.predictions] == [0, 1, 5]
 
 
 def test_each_stage_of_a_slice_is_timed_once():
-    producer: Any = Producer()
-    agent = agent_with(producer)
+    producer: Any = PartitionProducer()
     before = stage_counts()
-    asked = [request(offset, "2013-07-01T16:05:00Z") for offset in range(2)]
-    asyncio.run(agent.write_predictions(Slice("requests", 0, asked, caught_up=True)))
+    write(agent_with(producer), slice_of(0, request(0, AT), request(1, AT)))
     assert stage_counts() - before == Counter(["decode", "features", "predict", "write"])
+
+
+def test_the_last_heartbeat_of_a_slice_follows_its_predictions():
+    producer: Any = PartitionProducer()
+    write(agent_with(producer), slice_of(0, heartbeat(0, 5), request(1, AT), heartbeat(2, 9)))
+    (prediction, last) = producer.sent
+    assert json.loads(prediction[1])["source_offset"] == 1
+    assert last == (None, None, codec.heartbeat(9))
+
+
+def test_a_replay_waits_for_model_changes_and_for_its_shadows():
+    """The declared wait for shadows is 0, so their scores are there only because the replay waits."""
+
+    async def run():
+        producer: Any = PartitionProducer()
+        follower, shadow = CaughtUpFollower(), GatedModel(offset=0.1)
+        models, arms = {1: HalfOfX(), 2: shadow}, [CHAMPION, SHADOW]
+        agent = agent_with(producer, follower, models=models, arms=arms, limits={"shadow_wait_ms": 0})
+        writing = asyncio.create_task(agent.write_predictions(slice_of(0, request(0, AT))))
+        await shadow.next_call()
+        await settle()
+        assert producer.sent == []
+        shadow.release()
+        await writing
+        return follower.waited_for, producer.predictions[0]["shadow_scores"]
+
+    assert asyncio.run(run()) == (["m"], {"frozen": 0.6})
 
 
 def stage_counts() -> Counter[str]:

@@ -1,40 +1,50 @@
-"""Answers over HTTP are logged behind the answer: never before it, never twice, and none silently lost."""
+"""Predictions over HTTP are logged after the response: never before it, never twice, none lost uncounted."""
 
 import asyncio
 
 import msgspec
 import pytest
 
-from services.runtime import metrics
 from services.scoring import prediction_log
-from services.scoring.online_predictor import Endpoint, UnanswerableError
+from services.scoring.online_predictor import NoModelError
 from streams import records
-from tests.unit.scoring.fakes import CHAMPION, SHADOW, HalfOfX, Producer, Slow, endpoint, event, scorer
+from tests.unit.scoring.fakes import (
+    CHAMPION,
+    SECONDS_MAX,
+    SHADOW,
+    GatedModel,
+    HalfOfX,
+    Producer,
+    event,
+    predictor,
+    sample,
+    settle,
+)
 
 TOPIC = "driftline.predictions.m"
 
 
 def unlogged():
-    return metrics.PREDICTIONS_UNLOGGED.labels("m")._value.get()
+    return sample("driftline_predictions_unlogged_total", model="m")
 
 
 def logged(producer):
     return [msgspec.json.decode(value, type=records.Prediction) for _, value, _ in producer.written[TOPIC]]
 
 
-def asked(subject, *numbers):
-    return [event(subject.scorer, number) for number in numbers]
+def events(subject, *numbers):
+    return [event(subject.pipeline, number) for number in numbers]
 
 
-def test_an_answer_becomes_a_prediction_that_nothing_asked_for_on_kafka():
-    async def ask():
+def test_a_prediction_over_http_has_no_source_record():
+    async def run():
         producer = Producer()
-        subject = endpoint(producer)
+        subject = predictor(producer)
         async with subject.running():
-            await subject.answer(asked(subject, 1, 2))
+            await subject.predict(events(subject, 1, 2))
         return producer
 
-    producer = asyncio.run(ask())
+    producer = asyncio.run(run())
     found = logged(producer)
     assert [one.prediction_id for one in found] == ["r1", "r2"]
     assert [key for key, _, _ in producer.written[TOPIC]] == [b"r1", b"r2"]
@@ -43,138 +53,142 @@ def test_an_answer_becomes_a_prediction_that_nothing_asked_for_on_kafka():
     assert (found[0].score, found[0].version, found[0].arm_weight) == (0.5, 1, 10_000)
 
 
-def test_each_of_them_is_a_cloud_event_of_its_own_where_that_is_asked_for():
-    async def ask():
+def test_each_prediction_is_a_cloud_event_with_its_own_id_if_configured():
+    async def run():
         producer = Producer()
-        subject = Endpoint(scorer(), producer, cloud_events=True)
+        subject = predictor(producer, cloud_events=True)
         async with subject.running():
-            await subject.answer(asked(subject, 1, 2))
-            await subject.answer(asked(subject, 1))
+            await subject.predict(events(subject, 1, 2))
+            await subject.predict(events(subject, 1))
         return producer
 
-    headers = [dict(own) for _, _, own in asyncio.run(ask()).written[TOPIC]]
-    assert {own["ce_type"] for own in headers} == {b"driftline.prediction"}
-    assert len({own["ce_id"] for own in headers}) == 3
+    headers = [dict(record_headers) for _, _, record_headers in asyncio.run(run()).written[TOPIC]]
+    assert {each["ce_type"] for each in headers} == {b"driftline.prediction"}
+    assert len({each["ce_id"] for each in headers}) == 3
 
 
-def test_an_answer_waits_for_neither_the_shadows_nor_the_log(monkeypatch):
-    monkeypatch.setattr(prediction_log, "FLUSH_SECONDS_MAX", 20.0)
+def test_a_response_waits_for_neither_the_shadows_nor_the_log(monkeypatch):
+    """Both responses are given before any shadow has scored and before anything is written."""
+    monkeypatch.setattr(prediction_log, "FLUSH_SECONDS_MAX", SECONDS_MAX)
 
-    async def ask():
-        producer = Producer()
-        producer.held = asyncio.Event()
-        shadow = Slow(0.8, offset=0.1)
-        arms = [CHAMPION, SHADOW]
-        limits = {"shadow_wait_ms": 5000}
-        subject = endpoint(producer, models={1: HalfOfX(), 2: shadow}, arms=arms, limits=limits)
+    async def run():
+        gate = asyncio.Event()
+        producer, shadow = Producer(gate), GatedModel(offset=0.1)
+        models, arms = {1: HalfOfX(), 2: shadow}, [CHAMPION, SHADOW]
+        subject = predictor(producer, models=models, arms=arms, limits={"shadow_wait_ms": 10_000})
         async with subject.running():
-            await subject.answer(asked(subject, 0))  # loads the versions
-            await asyncio.wait_for(subject.answer(asked(subject, 1)), 0.7)
+            await subject.predict(events(subject, 0))
+            await subject.predict(events(subject, 1))
             assert producer.written == {}
-            producer.held.set()
+            shadow.release()
+            gate.set()
         return producer
 
-    found = logged(asyncio.run(ask()))
+    found = logged(asyncio.run(run()))
     assert [one.prediction_id for one in found] == ["r0", "r1"]
     assert found[0].shadow_scores == {"frozen": pytest.approx(0.6)}
 
 
-def test_what_finds_the_queue_full_is_dropped_and_counted(monkeypatch):
+def test_predictions_beyond_the_queue_are_dropped_and_counted(monkeypatch):
     monkeypatch.setattr(prediction_log, "ROWS_MAX", 3)
 
-    async def ask():
-        producer = Producer()
-        producer.held = asyncio.Event()
-        subject = endpoint(producer)
+    async def run():
+        gate = asyncio.Event()
+        producer = Producer(gate)
+        subject = predictor(producer)
         async with subject.running():
             for number in range(5):
-                await subject.answer(asked(subject, number))
-            await asyncio.sleep(0)
-            producer.held.set()
+                await subject.predict(events(subject, number))
+            await settle()
+            gate.set()
         return producer
 
     before = unlogged()
-    producer = asyncio.run(ask())
+    producer = asyncio.run(run())
     assert [one.prediction_id for one in logged(producer)] == ["r0", "r1", "r2"]
     assert unlogged() - before == 2
 
 
-def test_what_the_broker_does_not_take_is_counted_and_the_next_is_written():
-    class Broken(Producer):
-        broken = True
+def test_predictions_that_the_broker_rejects_are_counted_and_the_next_are_written():
+    class FailingOnce(Producer):
+        has_failed = False
 
         async def send_by_key(self, topic, batch):
-            if self.broken:
-                self.broken = False
+            self.is_writing.set()
+            if not self.has_failed:
+                self.has_failed = True
                 raise OSError("no broker")
             await super().send_by_key(topic, batch)
 
-    async def ask():
-        producer = Broken()
-        subject = endpoint(producer)
+    async def run():
+        producer = FailingOnce()
+        subject = predictor(producer)
         async with subject.running():
-            await subject.answer(asked(subject, 1))
-            await asyncio.sleep(0.2)
-            await subject.answer(asked(subject, 2))
+            await subject.predict(events(subject, 1))
+            await asyncio.wait_for(producer.is_writing.wait(), SECONDS_MAX)
+            await subject.predict(events(subject, 2))
         return producer
 
     before = unlogged()
-    assert [one.prediction_id for one in logged(asyncio.run(ask()))] == ["r2"]
+    assert [one.prediction_id for one in logged(asyncio.run(run()))] == ["r2"]
     assert unlogged() - before == 1
 
 
-def test_what_still_waits_when_the_process_ends_is_counted(monkeypatch):
-    monkeypatch.setattr(prediction_log, "FLUSH_SECONDS_MAX", 0.05)
+def test_predictions_not_written_by_the_end_of_the_process_are_counted(monkeypatch):
+    """One is being written, two are in the queue."""
+    monkeypatch.setattr(prediction_log, "FLUSH_SECONDS_MAX", 0.0)
 
-    async def ask():
-        producer = Producer()
-        producer.held = asyncio.Event()
-        subject = endpoint(producer)
+    async def run():
+        producer = Producer(gate=asyncio.Event())
+        subject = predictor(producer)
         async with subject.running():
-            await subject.answer(asked(subject, 1))
-            await asyncio.sleep(0.01)
-            await subject.answer(asked(subject, 2, 3))
+            await subject.predict(events(subject, 1))
+            await asyncio.wait_for(producer.is_writing.wait(), SECONDS_MAX)
+            await subject.predict(events(subject, 2, 3))
+            await settle()
 
     before = unlogged()
-    asyncio.run(ask())
+    asyncio.run(run())
     assert unlogged() - before == 3
 
 
-def test_what_is_answered_after_the_end_is_counted():
-    """As by a model whose declaration was replaced while a request was at work."""
+def test_predictions_after_the_end_are_counted():
+    """A declaration may be replaced while a request for its model is in progress."""
 
-    async def ask():
-        subject = endpoint()
+    async def run():
+        subject = predictor()
         async with subject.running():
             pass
-        await subject.answer(asked(subject, 1))
-        await asyncio.sleep(0)
+        await subject.predict(events(subject, 1))
+        await settle()
 
     before = unlogged()
-    asyncio.run(ask())
+    asyncio.run(run())
     assert unlogged() - before == 1
 
 
-def test_rows_without_an_answer_are_not_logged():
-    async def ask():
+def test_rows_without_a_prediction_are_not_logged():
+    async def run():
         producer = Producer()
-        subject = endpoint(producer, arms=[])
+        subject = predictor(producer, arms=[])
         async with subject.running():
-            with pytest.raises(UnanswerableError):
-                await subject.answer(asked(subject, 1))
+            with pytest.raises(NoModelError):
+                await subject.predict(events(subject, 1))
         return producer
 
-    assert asyncio.run(ask()).written == {}
+    assert asyncio.run(run()).written == {}
 
 
-def test_a_version_chosen_by_the_caller_is_no_observation_of_the_arms():
-    async def ask():
+def test_a_version_chosen_by_the_caller_is_not_logged():
+    """It is no observation of the arms: no random assignment chose it."""
+
+    async def run():
         producer = Producer()
-        subject = endpoint(producer)
+        subject = predictor(producer)
         async with subject.running():
-            answered = await subject.answer(asked(subject, 1), version=1)
-            await asyncio.sleep(0.01)
-        assert answered.arms[0].version == 1
+            predictions = await subject.predict(events(subject, 1), version=1)
+            await settle()
+        assert predictions.arms[0].version == 1
         return producer
 
-    assert asyncio.run(ask()).written == {}
+    assert asyncio.run(run()).written == {}

@@ -1,4 +1,4 @@
-"""Who may ask, and how often."""
+"""Tokens of teams and their rate limits."""
 
 import hashlib
 
@@ -31,30 +31,31 @@ def bearer(secret):
 TOKENS = [Token(digest("one"), "red"), Token(digest("two"), "red"), Token(digest("three"), "blue")]
 
 
-def test_each_token_stands_for_its_team():
+def test_each_token_belongs_to_its_team():
     http = client(TOKENS)
-    told = [http.get("/team", headers=bearer(secret)).text for secret in ("one", "two", "three")]
-    assert told == ["red", "red", "blue"]
+    teams = [http.get("/team", headers=bearer(secret)).text for secret in ("one", "two", "three")]
+    assert teams == ["red", "red", "blue"]
 
 
-def test_without_a_known_token_there_is_a_challenge_and_health_stays_open():
+def test_without_a_known_token_the_response_is_a_challenge_and_health_stays_open():
     http = client(TOKENS)
     for headers in ({}, bearer("four"), {"Authorization": "Basic one"}, {"Authorization": "Bearer"}):
-        answer = http.get("/team", headers=headers)
-        assert (answer.status_code, answer.headers["WWW-Authenticate"][:6]) == (401, "Bearer")
+        response = http.get("/team", headers=headers)
+        assert (response.status_code, response.headers["WWW-Authenticate"][:6]) == (401, "Bearer")
+        assert "a valid bearer token is required" in response.json()["error"]
     assert [http.get(path).status_code for path in ("/health/live", "/health/ready", "/metrics")] == [200] * 3
 
 
-def test_where_no_token_is_asked_for_there_is_no_team():
+def test_without_configured_tokens_there_is_no_team():
     assert client().get("/team").text == "None"
-    assert authentication.may_ask({}, "red")
-    assert authentication.may_ask({authentication.TEAM: "red"}, "red")
-    assert authentication.may_ask({authentication.TEAM: "blue"}, "")
-    assert not authentication.may_ask({authentication.TEAM: "blue"}, "red")
+    assert authentication.is_allowed({}, "red")
+    assert authentication.is_allowed({authentication.TEAM: "red"}, "red")
+    assert authentication.is_allowed({authentication.TEAM: "blue"}, "")
+    assert not authentication.is_allowed({authentication.TEAM: "blue"}, "red")
 
 
-class Tenth:
-    """A request every ten seconds."""
+class TenthOfARequest:
+    """Allows 0.1 requests per second, at a clock that stands still."""
 
     def __init__(self):
         self._limit = RateLimit(0.1)
@@ -63,11 +64,12 @@ class Tenth:
         return self._limit.take(caller, 0.0)
 
 
-def test_who_asks_too_often_is_told_when_to_come_again():
-    http = client(TOKENS, limit=Tenth())
+def test_beyond_the_rate_the_response_says_when_to_retry():
+    http = client(TOKENS, limit=TenthOfARequest())
     assert http.get("/team", headers=bearer("one")).status_code == 200
-    answer = http.get("/team", headers=bearer("one"))
-    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "10")
+    response = http.get("/team", headers=bearer("one"))
+    assert (response.status_code, response.headers["Retry-After"]) == (429, "10")
+    assert response.json()["error"] == "the rate limit is exceeded; retry after 10 s"
     assert http.get("/team", headers=bearer("two")).status_code == 200
     assert http.get("/health/live").status_code == 200
 

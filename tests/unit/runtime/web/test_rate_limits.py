@@ -1,31 +1,31 @@
-"""How often a caller may ask, of one process and of several that share a bucket."""
+"""Rate limits of one process, and of several that share a bucket."""
 
 import asyncio
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
-from services.runtime import metrics
 from services.runtime.web import rate_limits
 from services.runtime.web.rate_limits import RateLimit, SharedLimit
 
 
 class Bucket:
-    """The bucket of all, as Redis keeps it, by a clock advanced by hand; may be away."""
+    """The shared bucket as Redis keeps it, with a manual clock; may be unreachable."""
 
     def __init__(self, rate):
         self.rate = rate
         self.now = 100.0
         self.left = self.burst = max(1.0, rate)
         self.at = self.now
-        self.asked = 0
-        self.away = False
+        self.calls = 0
+        self.is_away = False
 
     async def lend(self, caller, count):
-        self.asked += 1
+        self.calls += 1
         await asyncio.sleep(0)
-        if self.away:
+        if self.is_away:
             raise ConnectionError("away")
         self.left = min(self.burst, self.left + (self.now - self.at) * self.rate)
         self.at = self.now
@@ -39,12 +39,16 @@ class Bucket:
         ]
 
 
-def run(made):
-    return asyncio.run(made())
+def run(scenario):
+    return asyncio.run(scenario())
+
+
+def alone():
+    return REGISTRY.get_sample_value("driftline_rate_limit_alone")
 
 
 @given(st.lists(st.floats(0, 0.4), min_size=1, max_size=60), st.floats(1, 20))
-def test_no_span_of_time_lets_more_through_than_its_share_and_one_burst(gaps_seconds, rate):
+def test_no_interval_admits_more_than_the_rate_and_one_burst(gaps_seconds, rate):
     limit, now, passed = RateLimit(rate), 100.0, []
     for gap in gaps_seconds:
         now += gap
@@ -59,7 +63,7 @@ def assert_bounded(passed, rate, burst):
             assert last - first + 1 <= burst + (passed[last] - start) * rate + 1e-6
 
 
-def test_whoever_waits_as_long_as_told_is_let_through():
+def test_a_caller_that_waits_as_requested_is_admitted():
     limit = RateLimit(3)
     assert [limit.take(b"a", 5.0) for _ in range(3)] == [0, 0, 0]
     wait_seconds = limit.take(b"a", 5.0)
@@ -80,10 +84,10 @@ def test_callers_are_kept_within_a_bound(monkeypatch):
     st.lists(st.tuples(st.floats(0, 0.2), st.integers(0, 2), st.integers(1, 30)), min_size=1, max_size=40),
     st.floats(1, 200),
 )
-def test_several_processes_together_let_no_more_through_than_is_promised(steps, rate):
-    """Whoever is asked, and however many ask at once: a burst, the rate, and what was leased."""
+def test_several_processes_together_admit_no_more_than_guaranteed(steps, rate):
+    """For any process and any number of concurrent requests: a burst, the rate, and what was leased."""
 
-    async def ask():
+    async def scenario():
         bucket, passed = Bucket(rate), []
         limits = bucket.limits(3)
         for gap, process, count in steps:
@@ -93,31 +97,31 @@ def test_several_processes_together_let_no_more_through_than_is_promised(steps, 
         return passed
 
     lease = max(1, int(rate / rate_limits.LEASES_PER_SECOND))
-    assert_bounded(run(ask), rate, burst=max(1, rate) + 3 * 1.5 * lease)
+    assert_bounded(run(scenario), rate, burst=max(1, rate) + 3 * 1.5 * lease)
 
 
 @pytest.mark.parametrize(("gap_seconds", "wanted"), [(0.002, 500), (0.02, 200)])
-def test_one_caller_alone_gets_what_is_due_to_it(gap_seconds, wanted):
-    """Of 100 a second, asked of three processes in turn for four seconds: a burst, then what is due."""
+def test_a_single_caller_gets_its_full_rate(gap_seconds, wanted):
+    """100 requests per second, sent to three processes in turn for four seconds: a burst, then the rate."""
 
-    async def ask():
+    async def scenario():
         bucket = Bucket(100)
         limits, passed = bucket.limits(3), 0
         for step in range(round(4 / gap_seconds)):
             bucket.now += gap_seconds
             passed += (await limits[step % 3].take(b"a")) == 0
-        return passed, bucket.asked
+        return passed, bucket.calls
 
-    passed, asked = run(ask)
+    passed, asked = run(scenario)
     assert wanted - 45 <= passed <= wanted
     if wanted == 200:
-        assert asked <= passed / 4  # most requests wait for nobody
+        assert asked <= passed / 4  # most requests do not wait for Redis
     else:
         assert asked <= passed + 3 * 4 / rate_limits.REFUSED_SECONDS_MIN
 
 
-def test_a_rate_of_few_requests_is_kept_to_the_letter():
-    async def ask():
+def test_a_low_rate_is_kept_exactly():
+    async def scenario():
         bucket = Bucket(2)
         limits = bucket.limits(4)
         first = [await limit.take(b"a") for limit in limits]
@@ -125,44 +129,44 @@ def test_a_rate_of_few_requests_is_kept_to_the_letter():
         later = [await limit.take(b"a") for limit in limits]
         return first, later
 
-    first, later = run(ask)
+    first, later = run(scenario)
     assert [wait == 0 for wait in first] == [True, True, False, False]
     assert later.count(0) == 1
 
 
-def test_who_was_refused_asks_the_bucket_again_only_when_there_is_something_in_it():
-    async def ask():
+def test_a_rejected_caller_asks_the_bucket_again_only_when_it_has_a_token():
+    async def scenario():
         bucket = Bucket(1)
         (limit,) = bucket.limits(1)
         waits = [await limit.take(b"a") for _ in range(50)]
-        return waits.count(0), bucket.asked
+        return waits.count(0), bucket.calls
 
-    assert run(ask) == (1, 2)
+    assert run(scenario) == (1, 2)
 
 
-def test_without_the_bucket_each_process_keeps_to_its_share_until_it_is_back():
-    async def ask():
+def test_without_redis_each_process_keeps_to_its_share_until_redis_is_back():
+    async def scenario():
         bucket = Bucket(20)
         limits = bucket.limits(2)
-        bucket.away = True
-        alone = sum([(await limits[0].take(b"a")) == 0 for _ in range(30)])
-        asked, is_alone = bucket.asked, metrics.RATE_LIMIT_ALONE._value.get()
-        bucket.away = False
+        bucket.is_away = True
+        admitted = sum([(await limits[0].take(b"a")) == 0 for _ in range(30)])
+        asked, is_alone = bucket.calls, alone()
+        bucket.is_away = False
         bucket.now += rate_limits.ALONE_SECONDS
         assert await limits[0].take(b"a") == 0
-        return alone, asked, is_alone, metrics.RATE_LIMIT_ALONE._value.get()
+        return admitted, asked, is_alone, alone()
 
-    assert run(ask) == (10, 1, 1, 0)
+    assert run(scenario) == (10, 1, 1, 0)
 
 
-def test_a_bucket_that_does_not_answer_holds_nobody_up(monkeypatch):
+def test_a_redis_that_does_not_respond_delays_no_request(monkeypatch):
     monkeypatch.setattr(rate_limits, "LEND_SECONDS_MAX", 0.01)
 
     async def silent(_caller, _count):
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
-    async def ask():
+    async def scenario():
         limit = SharedLimit(5, silent)
         return await asyncio.wait_for(limit.take(b"a"), 5)
 
-    assert run(ask) == 0
+    assert run(scenario) == 0

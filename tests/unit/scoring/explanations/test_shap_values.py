@@ -1,4 +1,4 @@
-"""Explanations by a model's structure: exact where it can be, checked against the answer, told by method."""
+"""Explanations by a model's structure: exact where possible, checked against the score, with their method."""
 
 import asyncio
 import functools
@@ -29,8 +29,8 @@ from services.model_registry.sklearn_flavour.model import SklearnModel
 from services.model_registry.sklearn_flavour.structure import structure_of
 from services.runtime.settings import Settings
 from services.scoring.explanations import shap_values
-from services.scoring.explanations.shap_values import Case
-from tests.unit.scoring.fakes import declaration, endpoint, event
+from services.scoring.explanations.shap_values import ExplainedRows
+from tests.unit.scoring.fakes import declaration, event, predictor
 
 NAMES = ["hour", "carrier", "gust"]
 NUMBERS = [("numbers", SimpleImputer(), ["hour", "gust"])]
@@ -58,7 +58,7 @@ def fitted(estimator: Any) -> Any:
     return estimator.fit(frame, wanted > wanted.median() if hasattr(estimator, "predict_proba") else wanted)
 
 
-def answer(estimator: Any, columns: dict[str, Any]) -> Any:
+def score(estimator: Any, columns: dict[str, Any]) -> Any:
     frame = pd.DataFrame(columns)
     return (
         estimator.predict_proba(frame)[:, 1] if hasattr(estimator, "classes_") else estimator.predict(frame)
@@ -70,31 +70,32 @@ def columns_of(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def explained(estimator: Any) -> tuple[Any, Any, Any, Any]:
-    """Explain three rows against twenty; return what was explained beside it."""
+    """Explain three rows against twenty; return the explanations, the twenty, the three and their scores."""
     structure = structure_of(estimator, NAMES, pd.DataFrame)
     background, chosen = columns_of(rows().head(20)), columns_of(rows().tail(3))
-    answers = answer(estimator, chosen)
+    scores = score(estimator, chosen)
     if structure is None:
-        return [None] * 3, background, chosen, answers
-    others = answer(estimator, background)
-    case = Case(NAMES, background, others, chosen, answers, [None] * 3)
+        return [None] * 3, background, chosen, scores
+    others = score(estimator, background)
+    case = ExplainedRows(NAMES, background, others, chosen, scores, [None] * 3)
     order = [0, 1] if hasattr(estimator, "classes_") else []
-    return shap_values.by_structure(structure, case, order), background, chosen, answers
+    return shap_values.by_structure(structure, case, order), background, chosen, scores
 
 
 def shapley(estimator: Any, background: Any, row: Any) -> list[float]:
-    """Compute Shapley values by their definition: the mean over all orders in which features are told."""
+    """Compute Shapley values by their definition: the mean over all orders in which features become known."""
     count = len(background["hour"])
 
     @functools.cache
     def value(known: frozenset[str]) -> float:
         mixed = {name: np.repeat(row[name], count) if name in known else background[name] for name in NAMES}
-        return float(answer(estimator, mixed).mean())
+        return float(score(estimator, mixed).mean())
 
     totals = dict.fromkeys(NAMES, 0.0)
     for order in itertools.permutations(NAMES):
-        for place, name in enumerate(order):
-            totals[name] += value(frozenset(order[: place + 1])) - value(frozenset(order[:place]))
+        for position, name in enumerate(order):
+            before, after = frozenset(order[:position]), frozenset(order[: position + 1])
+            totals[name] += value(after) - value(before)
     return [total / math.factorial(len(NAMES)) for total in totals.values()]
 
 
@@ -112,15 +113,15 @@ def shapley(estimator: Any, background: Any, row: Any) -> list[float]:
     ids=["boosting", "forest", "old boosting", "linear"],
 )
 def test_trees_and_linear_models_have_their_exact_shapley_values(estimator, method):
-    """As their definition gives them, over all orders of the features."""
+    """Equal to the definition: the mean over all orders of the features."""
     subject = fitted(estimator)
-    explanations, background, chosen, answers = explained(subject)
+    explanations, background, chosen, scores = explained(subject)
     for index, one in enumerate(explanations):
         assert one is not None
         assert one.method == method
         row = {name: column[index : index + 1] for name, column in chosen.items()}
         assert one.contributions == pytest.approx(shapley(subject, background, row), abs=1e-6)
-        assert one.base_value + sum(one.contributions) == pytest.approx(answers[index])
+        assert one.base_value + sum(one.contributions) == pytest.approx(scores[index])
 
 
 @pytest.mark.parametrize(
@@ -134,13 +135,13 @@ def test_trees_and_linear_models_have_their_exact_shapley_values(estimator, meth
     ids=["boosting", "one-hot forest", "logistic", "discriminant"],
 )
 def test_contributions_to_a_probability_sum_to_it_and_are_near_the_shapley_values(estimator, method):
-    """A log odds is rescaled, and the columns of a category are added up: near the exact values."""
+    """A log odds is rescaled, and the columns of a category are summed: near the exact values."""
     subject = fitted(estimator)
-    explanations, background, chosen, answers = explained(subject)
+    explanations, background, chosen, scores = explained(subject)
     for index, one in enumerate(explanations):
         assert one is not None
         assert one.method == method
-        assert one.base_value + sum(one.contributions) == pytest.approx(answers[index])
+        assert one.base_value + sum(one.contributions) == pytest.approx(scores[index])
         row = {name: column[index : index + 1] for name, column in chosen.items()}
         assert one.contributions == pytest.approx(shapley(subject, background, row), abs=0.1)
 
@@ -156,12 +157,12 @@ def test_contributions_to_a_probability_sum_to_it_and_are_near_the_shapley_value
     ],
     ids=["categorical splits", "mixed columns", "another link", "neighbours", "indicators"],
 )
-def test_what_no_structure_explains_soundly_is_left_to_kernel_shap(estimator):
+def test_models_without_a_sound_explanation_by_structure_have_none(estimator):
     explanations, *_ = explained(fitted(estimator))
     assert explanations == [None] * 3
 
 
-def test_a_sum_that_is_not_the_answer_is_no_explanation():
+def test_a_sum_that_differs_from_the_score_is_not_sound():
     one = shap_values.Explanation(0.5, [0.1, -0.2], "tree")
     assert shap_values.is_sound(one, 0.4)
     assert not shap_values.is_sound(one, 0.4001)
@@ -176,24 +177,42 @@ def test_a_sum_that_is_not_the_answer_is_no_explanation():
         (KNeighborsClassifier(), "kernel"),
     ],
 )
-def test_the_endpoint_explains_each_version_by_the_way_that_is_fit_for_it(last, method):
-    """A text that may be missing, a number, and a feature of the store, through the whole inference path."""
+def test_each_version_is_explained_by_the_method_for_its_structure(last, method):
+    """A nullable string, a number and a feature of the store, through the whole inference path."""
     encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     columns = ColumnTransformer([("text", encoder, ["who"])], remainder="passthrough")
     generator = np.random.default_rng(3)
     frame = pd.DataFrame({"x": generator.normal(size=90), "who": ["ab", "abc", None] * 30, "f": 1.0})
     estimator = make_pipeline(columns, SimpleImputer(), last).fit(frame, (frame["x"] > 0).astype(int))
     wanted = {"x": Kind.NUMBER, "who": Kind.TEXT, "f": Kind.NUMBER}
-    subject = endpoint(models={1: SklearnModel(estimator, Contract(Settings(), declaration(), wanted))})
+    subject = predictor(models={1: SklearnModel(estimator, Contract(Settings(), declaration(), wanted))})
 
-    async def ask():
+    async def run():
+        pipeline = subject.pipeline
         for number in range(8):
-            await subject.answer([event(subject.scorer, number, x=number / 4 - 1, who="ab")])
-        answered = await subject.answer([event(subject.scorer, 9, x=0.7), event(subject.scorer, 10, x=-2.0)])
-        return answered.answers.scores, await subject.explain(answered)
+            await subject.predict([event(pipeline, number, x=number / 4 - 1, who="ab")])
+        found = await subject.predict([event(pipeline, 9, x=0.7), event(pipeline, 10, x=-2.0)])
+        return found.columns.scores, await subject.explain(found)
 
-    scores, explanations = asyncio.run(ask())
+    scores, explanations = asyncio.run(run())
     assert [one.method for one in explanations] == [method] * 2
     totals = [one.base_value + sum(one.contributions) for one in explanations]
     assert totals == pytest.approx(scores, abs=1e-6)
     assert explanations[0].contributions[0] > 0 > explanations[1].contributions[0]
+
+
+def test_kernel_shap_gives_the_shapley_values_of_a_sum():
+    """In a sum of terms, each feature contributes its term minus that term's mean over the background."""
+    generator = np.random.default_rng(1)
+    names = [f"f{index}" for index in range(12)]
+    background = {name: generator.normal(size=20) for name in names}
+    row = {name: generator.normal(size=1) for name in names}
+
+    def total(columns):
+        return sum(index * columns[name] for index, name in enumerate(names))
+
+    explanation = shap_values.by_outputs(total, background, row)
+    assert explanation is not None
+    expected = [index * (row[name][0] - background[name].mean()) for index, name in enumerate(names)]
+    assert explanation.contributions == pytest.approx(expected)
+    assert explanation.base_value == pytest.approx(total(background).mean())

@@ -1,4 +1,4 @@
-"""Which arm answers which request."""
+"""The arm of a request follows from its event time, its key and its segment."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.model_registry import traffic_split
-from services.scoring.arm_routing import NOBODY, Routes
+from services.scoring.arm_router import NO_ARM, ArmRouter, UnknownVersionError, rows_per_arm
 from streams.records import Arm
 
 KEYS = [f"key-{number}" for number in range(100_000)]
@@ -16,26 +16,26 @@ def champion(version=1, since=0, weight=10_000):
     return Arm(name="champion", version=version, weight=weight, effective_from_ms=since)
 
 
-def names(routes, keys, fields=None, at_ms=0):
-    chosen = routes.assign(np.full(len(keys), at_ms), keys, fields or {})
-    return [None if index == NOBODY else routes.answering[index].name for index in chosen]
+def names(router, keys, fields=None, at_ms=0):
+    chosen = router.assign(np.full(len(keys), at_ms), keys, fields or {})
+    return [None if index == NO_ARM else router.answering[index].name for index in chosen]
 
 
-def versions(routes, times):
-    chosen = routes.assign(np.array(times), ["k"] * len(times), {})
-    return [None if index == NOBODY else routes.answering[index].version for index in chosen]
+def versions(router, times):
+    chosen = router.assign(np.array(times), ["k"] * len(times), {})
+    return [None if index == NO_ARM else router.answering[index].version for index in chosen]
 
 
 def test_request_gets_the_version_in_effect_at_its_event_time():
     shadow = Arm(name="s", version=1, weight=0, shadow=True)
-    routes = Routes("m", [champion(3, 200), champion(2, 100), shadow])
-    assert versions(routes, [99, 100, 199, 200, 10_000]) == [None, 2, 2, 3, 3]
+    router = ArmRouter("m", [champion(3, 200), champion(2, 100), shadow])
+    assert versions(router, [99, 100, 199, 200, 10_000]) == [None, 2, 2, 3, 3]
 
 
-def test_shadows_never_answer():
-    routes = Routes("m", [Arm(name="s", version=1, weight=0, shadow=True)])
-    assert versions(routes, [5]) == [None]
-    assert [shadow.version for shadow in routes.shadows] == [1]
+def test_shadows_give_no_predictions():
+    router = ArmRouter("m", [Arm(name="s", version=1, weight=0, shadow=True)])
+    assert versions(router, [5]) == [None]
+    assert [shadow.version for shadow in router.shadows] == [1]
 
 
 @given(
@@ -43,39 +43,39 @@ def test_shadows_never_answer():
     st.lists(st.integers(0, 1200), min_size=1),
 )
 def test_assignment_does_not_depend_on_what_else_is_in_the_slice(starts, times):
-    routes = Routes("m", [champion(version, since) for version, since in enumerate(starts)])
-    assert versions(routes, times) == [versions(routes, [time])[0] for time in times]
+    router = ArmRouter("m", [champion(version, since) for version, since in enumerate(starts)])
+    assert versions(router, times) == [versions(router, [time])[0] for time in times]
 
 
-def test_shares_of_many_keys_are_the_declared_ones():
+def test_many_keys_get_the_declared_shares():
     arms = traffic_split.with_share([champion()], "new", 2, 2500)
-    found = names(Routes("m", arms), KEYS)
+    found = names(ArmRouter("m", arms), KEYS)
     assert abs(found.count("new") / len(KEYS) - 0.25) < 0.006  # four standard deviations
 
 
 def test_same_key_has_the_same_arm_in_another_process_and_in_another_slice():
     arms = traffic_split.with_share([champion()], "new", 2, 3000)
     assert [traffic_split.Bucketing("m").bucket_of(key) for key in ("a", "b", "UA1545")] == [2840, 8375, 6216]
-    together = names(Routes("m", arms), KEYS)
-    assert together == names(Routes("m", list(reversed(arms))), KEYS)
-    assert names(Routes("m", arms), KEYS[500:600]) == together[500:600]
+    together = names(ArmRouter("m", arms), KEYS)
+    assert together == names(ArmRouter("m", list(reversed(arms))), KEYS)
+    assert names(ArmRouter("m", arms), KEYS[500:600]) == together[500:600]
 
 
 def test_raising_a_share_moves_keys_one_way_only():
     first = traffic_split.with_share([champion()], "one", 2, 1000)
     both = traffic_split.with_share(first, "two", 3, 2000)
     raised = traffic_split.with_share(both, "one", 2, 4000)
-    before, after = names(Routes("m", both), KEYS), names(Routes("m", raised), KEYS)
+    before, after = names(ArmRouter("m", both), KEYS), names(ArmRouter("m", raised), KEYS)
     moved = {(old, new) for old, new in zip(before, after, strict=True) if old != new}
     assert moved == {("champion", "one")}
-    lowered = names(Routes("m", traffic_split.with_share(raised, "one", 2, 500)), KEYS)
+    lowered = names(ArmRouter("m", traffic_split.with_share(raised, "one", 2, 500)), KEYS)
     assert {(old, new) for old, new in zip(after, lowered, strict=True) if old != new} == {
         ("one", "champion")
     }
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.integers(0, 3333)), max_size=8))
-def test_every_bucket_has_one_owner_whatever_is_changed(steps):
+def test_every_bucket_has_one_owner_after_any_changes(steps):
     arms = [champion()]
     for name, weight in steps:
         before = traffic_split.layout(_latest(arms))
@@ -93,20 +93,20 @@ def _latest(arms):
 
 def test_models_divide_the_same_keys_independently():
     arms = traffic_split.with_share([champion()], "new", 2, 5000)
-    one, other = names(Routes("m", arms), KEYS), names(Routes("n", arms), KEYS)
+    one, other = names(ArmRouter("m", arms), KEYS), names(ArmRouter("n", arms), KEYS)
     both = sum(a == b == "new" for a, b in zip(one, other, strict=True))
     assert abs(both / len(KEYS) - 0.25) < 0.006
 
 
-def test_segment_has_arms_of_its_own_and_leaves_the_rest_to_the_others():
+def test_a_segment_has_arms_of_its_own_and_other_requests_get_the_champion():
     arms = [champion(), Arm(name="west", version=2, weight=10_000, segment={"dest": ["SFO", "LAX"]})]
-    found = names(Routes("m", arms), ["a", "b", "c"], {"dest": ["SFO", "BOS", "LAX"]})
+    found = names(ArmRouter("m", arms), ["a", "b", "c"], {"dest": ["SFO", "BOS", "LAX"]})
     assert found == ["west", "champion", "west"]
 
 
 def test_share_within_a_segment_falls_through_to_the_champion():
     arms = traffic_split.with_share([champion()], "west", 2, 4000, segment={"dest": ["SFO"]})
-    found = names(Routes("m", arms), KEYS, {"dest": ["SFO"] * len(KEYS)})
+    found = names(ArmRouter("m", arms), KEYS, {"dest": ["SFO"] * len(KEYS)})
     assert abs(found.count("west") / len(KEYS) - 0.4) < 0.007
     assert found.count("champion") == len(KEYS) - found.count("west")
 
@@ -117,13 +117,13 @@ def test_narrower_segment_decides_first():
         Arm(name="west", version=2, weight=10_000, segment={"dest": ["SFO"]}),
         Arm(name="morning", version=3, weight=10_000, segment={"dest": ["SFO"], "hour": [7]}),
     ]
-    assert names(Routes("m", arms), ["a", "b"], {"dest": ["SFO", "SFO"], "hour": [7, 9]}) == [
+    assert names(ArmRouter("m", arms), ["a", "b"], {"dest": ["SFO", "SFO"], "hour": [7, 9]}) == [
         "morning",
         "west",
     ]
 
 
-def test_arms_that_want_more_than_there_is_are_refused():
+def test_arms_beyond_all_buckets_are_rejected():
     with pytest.raises(traffic_split.ShareError, match="the champion has no more than 10000"):
         traffic_split.with_share([champion()], "new", 2, 10_001)
     with pytest.raises(traffic_split.ShareError, match="both have bucket 5"):
@@ -133,3 +133,16 @@ def test_arms_that_want_more_than_there_is_are_refused():
                 Arm(name="b", version=1, weight=5, buckets=[(5, 10)]),
             ]
         )
+
+
+def test_a_requested_version_gets_every_request_if_it_is_in_an_arm():
+    router = ArmRouter("m", [champion(1), Arm(name="new", version=2, weight=0)])
+    assert router.assign_version(2, 3).tolist() == [1, 1, 1]
+    with pytest.raises(UnknownVersionError, match="version 3 is in no arm"):
+        router.assign_version(3, 1)
+
+
+@given(st.lists(st.integers(NO_ARM, 4), max_size=30), st.integers(NO_ARM, 3))
+def test_rows_are_counted_by_arm_from_a_start_on(arm_of, start):
+    expected = {index: arm_of.count(index) for index in set(arm_of) if index >= start}
+    assert rows_per_arm(np.array(arm_of, dtype=np.int64), start) == expected

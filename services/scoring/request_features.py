@@ -1,0 +1,123 @@
+"""The features of requests: fields of the request itself and features of the online store."""
+
+import dataclasses
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from services.feature_store.missing_values import MissingPolicy, missing_in
+from services.feature_store.served_features import ServedFeatures
+from services.runtime import metrics
+from services.runtime.declaration import ModelDeclaration
+from services.scoring.scored_batch import EventTimes, FeatureColumns
+from streams import codec
+
+_NUMERIC_TYPES = (codec.FieldType.INT, codec.FieldType.FLOAT, codec.FieldType.BOOL)
+
+
+class FeaturesLateError(RuntimeError):
+    """The features did not pass the requests' event time within the declared wait."""
+
+
+class FeatureReader(Protocol):
+    """The part of `services.feature_store.online_reader.OnlineReader` that scoring uses."""
+
+    async def read(
+        self, entity_columns: Mapping[str, Sequence[Any]], event_times_ms: npt.NDArray[np.int64]
+    ) -> ServedFeatures:
+        """Return the features of n rows, each at its own event time."""
+
+    async def wait_for(self, event_time_ms: int, timeout_seconds: float) -> bool:
+        """Wait until all stream views are complete up to an event time; return False after the timeout."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FeatureRows:
+    """The features of n requests."""
+
+    columns: FeatureColumns
+    missing: Mapping[str, npt.NDArray[np.bool_]]
+    """(n,) by feature: where it is missing; only features that are missing in some row."""
+    lag_ms: npt.NDArray[np.int64]
+
+
+class RequestFeatures:
+    """Reads the features of one model's requests."""
+
+    def __init__(
+        self,
+        declaration: ModelDeclaration,
+        join_keys: Sequence[str],
+        feature_names: Sequence[str],
+        reader: FeatureReader,
+    ) -> None:
+        """Prepare what is the same for every request.
+
+        Args:
+            declaration: Of the model.
+            join_keys: The request fields by which features are read.
+            feature_names: The features of the model's feature service, in order.
+            reader: Of that service.
+        """
+        self.names = [*declaration.features.from_request, *feature_names]
+        """The model's features, in order."""
+        self._model = declaration.name
+        self._reader = reader
+        self._join_keys = list(join_keys)
+        self._wait_seconds = declaration.features.wait_seconds
+        self._missing = MissingPolicy(declaration.features.missing, self.names)
+        self._from_request = declaration.features.from_request
+        types = {field.name: field.type for field in declaration.request.fields}
+        self._numeric = [name for name in self._from_request if types[name] in _NUMERIC_TYPES]
+        self._textual = [name for name in self._from_request if types[name] not in _NUMERIC_TYPES]
+        self._numbers_of = operator.attrgetter(*self._numeric) if self._numeric else None
+        self._lag_seconds = metrics.FEATURES_LAG.labels(self._model)
+
+    async def read(self, events: Sequence[Any], times_ms: EventTimes) -> FeatureRows:
+        """Return the features of decoded requests, each at its event time; count what is missing."""
+        entities = {key: [getattr(event, key) for event in events] for key in self._join_keys}
+        served = await self._reader.read(entities, times_ms)
+        columns = self._request_columns(events) | dict(served.columns)
+        missing = missing_in(columns)
+        self._count(missing, served)
+        return FeatureRows(columns, missing, served.lag_ms)
+
+    def rejected(self, columns: FeatureColumns) -> dict[int, str]:
+        """Return the rows for which model.yaml allows no prediction, with the missing feature."""
+        return self._missing.refused(columns)
+
+    def inputs(self, columns: FeatureColumns) -> FeatureColumns:
+        """Return the features as the model gets them, with the declared values in place of missing ones."""
+        return self._missing.fill(columns)
+
+    async def wait_for(self, event_time_ms: int) -> None:
+        """Wait until the features have passed an event time, as declared by ``features.wait_seconds``.
+
+        Raises `FeaturesLateError` if they have not by then.
+        """
+        seconds = self._wait_seconds
+        if seconds and not await self._reader.wait_for(event_time_ms, seconds):
+            raise FeaturesLateError(
+                f"{self._model}: the features did not reach event time {event_time_ms} ms within "
+                f"{seconds:g} s; check that the features process runs and that its source topics get records"
+            )
+
+    def _request_columns(self, events: Sequence[Any]) -> FeatureColumns:
+        columns: FeatureColumns = {}
+        if self._numbers_of is not None:
+            # One array for all: an array for each column costs more than the rest of a small slice.
+            rows = np.array([self._numbers_of(event) for event in events], dtype=np.float64)  # None -> nan
+            columns |= zip(self._numeric, rows.reshape(len(events), -1).T.copy(), strict=True)
+        for name in self._textual:
+            columns[name] = np.array([getattr(event, name) for event in events], dtype=object)
+        return {name: columns[name] for name in self._from_request}
+
+    def _count(self, missing: Mapping[str, npt.NDArray[np.bool_]], served: ServedFeatures) -> None:
+        for name, rows in missing.items():
+            metrics.FEATURES_MISSING.labels(self._model, name).inc(int(np.count_nonzero(rows)))
+        if served.beyond_retention:
+            metrics.FEATURES_BEYOND_RETENTION.labels(self._model).inc(served.beyond_retention)
+        self._lag_seconds.set(max(0, int(served.lag_ms.max(initial=0))) / 1000)

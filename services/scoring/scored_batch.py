@@ -1,0 +1,56 @@
+"""The result of scoring a batch of requests. Immutable: later steps read it and replace nothing."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from services.scoring.arm_router import NO_ARM, rows_per_arm
+from services.scoring.outputs import ModelOutputs
+from streams import records
+
+FeatureColumns = dict[str, npt.NDArray[Any]]
+"""By feature name, in the order of the model's features; each (n,)."""
+EventTimes = npt.NDArray[np.int64]
+"""(n,): Unix times in ms."""
+
+COLLECTING = records.Arm(name="collecting", version=0, weight=10_000)
+"""The arm of requests that came before any version was in effect: their features are read and logged."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoredBatch:
+    """The features and outputs of n requests; row i of each column belongs to request i."""
+
+    ids: list[str]
+    event_times_ms: EventTimes
+    features: FeatureColumns
+    """As read: missing values are missing here, whatever the model got in their place."""
+    missing: Mapping[str, npt.NDArray[np.bool_]]
+    """(n,) by feature: where it is missing; only features that are missing in some row."""
+    lag_ms: npt.NDArray[np.int64]
+    arms: Sequence[records.Arm]
+    arm_of: npt.NDArray[np.int64]
+    """(n,): the index of each request's arm in ``arms``; `NO_ARM` if no version was in effect."""
+    outputs: ModelOutputs
+    """nan for rows without a prediction."""
+    failed: Mapping[int, str]
+    """Rows without a prediction, with the reason."""
+    rejected: frozenset[int]
+    """Those of ``failed`` that lack a feature for which model.yaml declares ``reject``."""
+
+    def arm(self, row: int) -> records.Arm:
+        """Return the arm of a request."""
+        index = self.arm_of[row]
+        return COLLECTING if index == NO_ARM else self.arms[index]
+
+    def rows_per_version(self) -> dict[int, int]:
+        """Return the number of predictions by version; 0 stands for rows whose features were collected."""
+        predicted = np.delete(self.arm_of, list(self.failed)) if self.failed else self.arm_of
+        counts: dict[int, int] = {}
+        for index, count in rows_per_arm(predicted, NO_ARM).items():
+            version = 0 if index == NO_ARM else self.arms[index].version
+            counts[version] = counts.get(version, 0) + count
+        return counts

@@ -1,0 +1,187 @@
+"""The versions of a model change as a whole or not at all."""
+
+import asyncio
+import threading
+
+import pytest
+
+from services.scoring import model_versions as subject
+from services.scoring.model_cache import ModelCache
+from streams.records import Arm, ModelChanged
+from tests.unit.scoring.fakes import SECONDS_MAX, HalfOfX, model_versions, sample
+
+
+def change(*arms):
+    return ModelChanged(model="m", arms=list(arms), changed_at_ms=0, reason="test")
+
+
+def champion(version):
+    return Arm(name="champion", version=version, weight=10_000)
+
+
+FROZEN = Arm(name="frozen", version=1, weight=0, shadow=True)
+
+
+class SizedModel(HalfOfX):
+    def __init__(self, size_bytes):
+        super().__init__()
+        self.size_bytes = size_bytes
+
+
+def apply(versions, *changes, lazily=False):
+    """Apply changes one after the other; return the versions in effect after each."""
+
+    async def run():
+        async with versions.running():
+            seen = []
+            for each in changes:
+                versions.change(each, lazily=lazily)
+                await versions.settled()
+                seen.append(versions.router.versions)
+            return seen
+
+    return asyncio.run(run())
+
+
+def test_a_change_loads_only_new_versions():
+    loaded: list[int] = []
+
+    def load(_name, version):
+        loaded.append(version)
+        return HalfOfX(offset=version)
+
+    seen = apply(model_versions(load), change(champion(1)), change(champion(2), FROZEN))
+    assert loaded == [1, 2]
+    assert seen == [{1}, {1, 2}]
+
+
+def test_a_version_that_does_not_load_leaves_the_previous_one_in_effect():
+    def load(_name, version):
+        if version == 2:
+            raise OSError("the artifact is gone")
+        return HalfOfX()
+
+    versions = model_versions(load)
+    failures = sample("driftline_model_load_failures_total", model="m")
+    assert apply(versions, change(champion(1)), change(champion(2))) == [{1}, {1}]
+    assert "the artifact is gone" in versions.fault
+    assert sample("driftline_model_load_failures_total", model="m") == failures + 1
+
+
+def test_arms_that_cannot_be_laid_out_leave_the_previous_ones_in_effect():
+    versions = model_versions(lambda _name, _version: HalfOfX())
+    wrong = change(champion(1), Arm(name="new", version=2, weight=5000))
+    assert apply(versions, change(champion(1)), wrong) == [{1}, {1}]
+    assert "10000" in versions.fault
+
+
+def test_a_version_that_failed_to_load_is_retried(monkeypatch):
+    monkeypatch.setattr(subject, "RETRY_SECONDS", 0.0)
+    attempts = []
+
+    def load(_name, version):
+        attempts.append(version)
+        if len(attempts) < 3:
+            raise OSError("the registry is down")
+        return HalfOfX()
+
+    versions = model_versions(load)
+
+    async def run():
+        async with versions.running(), asyncio.timeout(SECONDS_MAX):
+            versions.change(change(champion(1)))
+            while len(attempts) < 3 or versions.fault is not None:  # noqa: ASYNC110  # a fault has no event
+                await asyncio.sleep(0)
+            return attempts, versions.are_loaded
+
+    assert asyncio.run(run()) == ([1, 1, 1], True)
+
+
+def test_requests_wait_for_the_first_version():
+    loading, released = threading.Event(), threading.Event()
+
+    def load(_name, _version):
+        loading.set()
+        released.wait(SECONDS_MAX)
+        return HalfOfX()
+
+    versions = model_versions(load)
+
+    async def run():
+        async with versions.running():
+            versions.change(change(champion(1)))
+            await asyncio.to_thread(loading.wait, SECONDS_MAX)
+            in_effect = versions.router.versions
+            assert not versions.is_settled
+            released.set()
+            await versions.settled()
+            return in_effect
+
+    assert asyncio.run(run()) == {1}
+
+
+def test_with_a_full_cache_a_version_is_loaded_with_the_first_request():
+    loaded = []
+
+    def load(_name, version):
+        loaded.append(version)
+        return HalfOfX()
+
+    cache = ModelCache(bytes_max=1000)
+    cache.put("other", 1, SizedModel(1000))
+    versions = model_versions(load, cache)
+
+    async def run():
+        async with versions.running():
+            versions.change(change(champion(1)), lazily=True)
+            await versions.settled()
+            assert (loaded, versions.router.versions) == ([], {1})
+            first, second = await asyncio.gather(versions.get(1), versions.get(1))
+            assert first is second
+
+    asyncio.run(run())
+    assert loaded == [1]
+
+
+def test_an_evicted_version_is_loaded_again():
+    cache = ModelCache(bytes_max=1000)
+    loaded = []
+
+    def load(_name, version):
+        loaded.append(version)
+        return SizedModel(800)
+
+    versions = model_versions(load, cache)
+
+    async def run():
+        for version in (1, 2, 1):
+            await versions.get(version)
+
+    asyncio.run(run())
+    assert loaded == [1, 2, 1]
+
+
+def test_a_load_that_fails_raises_in_its_caller():
+    def load(_name, _version):
+        raise OSError("gone")
+
+    versions = model_versions(load)
+    with pytest.raises(OSError, match="gone"):
+        asyncio.run(versions.get(1))
+
+
+def test_the_arms_in_effect_are_in_the_metrics_until_the_model_is_retired():
+    def info(arm, version):
+        return sample("driftline_model_info", model="m", arm=arm, version=version)
+
+    versions = model_versions(lambda _name, _version: HalfOfX())
+
+    async def run():
+        async with versions.running():
+            for each in (change(champion(1)), change(champion(2), FROZEN)):
+                versions.change(each)
+                await versions.settled()
+            return info("champion", "1"), info("champion", "2"), info("frozen", "1")
+
+    assert asyncio.run(run()) == (0, 1, 1)
+    assert info("champion", "2") == 0

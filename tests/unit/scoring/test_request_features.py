@@ -1,0 +1,55 @@
+"""Features come from the request and from the store; what is missing is declared."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from services.runtime.declaration import DeclarationError
+from services.scoring.request_features import FeaturesLateError
+from tests.unit.scoring.fakes import Store, declaration, event, pipeline, request_features, sample
+
+
+def read(events):
+    times_ms = np.zeros(len(events), np.int64)
+    return asyncio.run(request_features().read(events, times_ms))
+
+
+def test_columns_are_in_the_order_of_the_model_s_features():
+    subject = pipeline()
+    rows = read([event(subject, 0, x=1.5), event(subject, 1, x=-2.0, who="a")])
+    assert list(rows.columns) == request_features().names == ["x", "who", "f"]
+    assert rows.columns["x"].tolist() == [1.5, -2.0]
+    assert rows.columns["who"].tolist() == ["abc", "a"]
+    assert rows.columns["f"].tolist() == [3.0, 1.0]
+    assert rows.missing == {}
+
+
+def test_missing_features_are_marked_and_counted():
+    def counted():
+        return sample("driftline_features_missing_total", model="m", feature="f")
+
+    subject, before = pipeline(), counted()
+    rows = read([event(subject, 0), event(subject, 1, who=None)])
+    assert {name: rows.missing[name].tolist() for name in rows.missing} == {
+        "who": [False, True],
+        "f": [False, True],
+    }
+    assert counted() == before + 1
+
+
+def test_features_that_are_late_beyond_the_declared_wait_fail_the_slice():
+    subject = request_features(Store(is_late=True))
+    with pytest.raises(FeaturesLateError, match="check that the features process runs"):
+        asyncio.run(subject.wait_for(1))
+
+
+def test_nothing_waits_where_no_wait_is_declared():
+    features = declaration().features.model_dump(by_alias=True) | {"wait_seconds": 0}
+    asyncio.run(request_features(Store(is_late=True), features=features).wait_for(1))
+
+
+def test_a_policy_for_an_unknown_feature_is_rejected():
+    missing = {"service": "s", "from_request": ["x", "who"], "missing": {"reject": ["y"]}}
+    with pytest.raises(DeclarationError, match="names y; the features are x, who, f"):
+        request_features(features=missing)
