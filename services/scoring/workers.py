@@ -24,7 +24,7 @@ CHECK_SECONDS = 0.2
 RESTART_SECONDS = 1.0
 """Minimum time between two starts of a worker: one that exits at once must not keep the machine busy."""
 STOP_SECONDS_MAX = 9.5
-"""Time between SIGTERM and SIGKILL; each worker bounds its own shutdown below this (`services.runtime.async_process`)."""
+"""Time between SIGTERM and SIGKILL; a worker shuts down in less (`services.runtime.async_process`)."""
 
 
 def run(count: int) -> None:
