@@ -27,10 +27,14 @@ COMMANDS = (
     ("features replay", "services.features.replay:replay", "Build feature views anew from their sources."),
     (
         "features backfill",
-        "services.features.offline.command:backfill",
+        "services.features.offline.backfill_command:backfill",
         "Archived events -> Feast's batch sources.",
     ),
-    ("features skew", "services.features.offline.command:skew", "Served values against recomputed ones."),
+    (
+        "features skew",
+        "services.features.offline.skew_command:skew",
+        "Served values against recomputed ones.",
+    ),
     ("scoring", "services.scoring.process:run", "Requests and features -> predictions; REST."),
     ("drift", "services.drift.process:run", "Predictions and labels -> outcomes, drift reports, alarms."),
     ("drift gather", "services.drift.process:gather", "A share of them -> slices; any number may run."),

@@ -26,9 +26,10 @@ from services.archive.row_schemas import DecodedRecord
 from services.feature_store import repository
 from services.feature_store.online_reader import OnlineReader
 from services.feature_store.served_features import ServedFeatures
-from services.features.offline import backfill, skew_check
-from services.features.offline.skew import lines
-from services.features.offline.skew_check import SkewCheck
+from services.features.offline import backfill
+from services.features.offline.skew_check import SkewCheck, SkewLimits
+from services.features.offline.skew_report import report_lines
+from services.features.offline.watermark_index import IndexSpacing
 from services.monitoring import inference_log
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
@@ -185,8 +186,8 @@ def test_feast_joins_from_the_backfilled_files_the_bits_that_were_served_online(
     till: Till,
 ) -> None:
     shop = till.shop
-    accounts = {account.view: account for account in backfill.run(shop.settings, shop.plan, lambda *_: None)}
-    assert_accounts(shop, accounts)
+    results = {result.view: result for result in backfill.run(shop.settings, shop.plan, lambda *_: None)}
+    assert_results(shop, results)
 
     asked, times_ms = requests(till, ["mill", "dock", "hill", "nowhere"])
     served, joined = online(shop, asked, times_ms), historical(shop, asked, times_ms)
@@ -203,17 +204,17 @@ def test_feast_joins_from_the_backfilled_files_the_bits_that_were_served_online(
             assert bits.tolist() == ours[~missing].view(np.int64).tolist(), name
 
 
-def assert_accounts(shop: Shop, accounts: dict[str, backfill.Account]) -> None:
+def assert_results(shop: Shop, results: dict[str, backfill.BackfillResult]) -> None:
     """Lateness was judged as the stream did, record by record; nothing was dropped in silence."""
     for view in shop.plan.views:
         if not view.is_stream:
             continue
-        account = accounts[view.name]
+        result = results[view.name]
         late = read_topic(shop.settings.broker, topics.late(view.name))
-        assert account.late == len(late) > PARTITIONS * ("latest" not in view.name)
-        assert account.invalid == 2 * ("latest" not in view.name)
-        file = pq.read_table(account.path)
-        assert file.num_rows == account.rows + account.entities
+        assert result.late == len(late) > PARTITIONS * ("latest" not in view.name)
+        assert result.invalid == 2 * ("latest" not in view.name)
+        file = pq.read_table(result.path)
+        assert file.num_rows == result.rows + result.entities
 
 
 def declared(prefix: str) -> dict[str, Any]:
@@ -287,15 +288,10 @@ def as_requests(shop: Shop, asked: Asked, times_ms: Times, served: ServedFeature
     ]
 
 
-def test_skew_check_finds_nothing_in_what_was_served_and_names_what_was_not(
-    till: Till, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In passes of 150 requests, so that most of the archive is passed over by its marks."""
-    monkeypatch.setattr(skew_check, "PASS_REQUESTS_MAX", 150)
-    monkeypatch.setattr(skew_check, "MARK_RECORDS", 50)
-    monkeypatch.setattr(skew_check, "FINE_MARKS", 2)
-    monkeypatch.setattr(skew_check, "COARSE_MARK_RECORDS", 100)
-    monkeypatch.setattr(skew_check, "BEHIND_MS", 60_000)
+def test_skew_check_accepts_served_values_and_names_each_changed_value(till: Till) -> None:
+    """Passes of 150 requests, so that each pass skips most of the archive by the index."""
+    spacing = IndexSpacing(records=50, fine_entries=2, coarse_records=100)
+    limits = SkewLimits(requests_max=150, disorder_ms=60_000, spacing=spacing)
     shop, model = till.shop, declaration(till.shop.prefix)
     asked, times_ms = requests(till, ["mill", "dock", "hill"])
     rows = as_requests(shop, asked, times_ms, online(shop, asked, times_ms))
@@ -305,14 +301,15 @@ def test_skew_check_finds_nothing_in_what_was_served_and_names_what_was_not(
     rows[50]["over_http"] = True  # what it was asked with is not archived: nothing to compare
     complete = [row for row in rows if row["at_ms"] <= END_MS - LATENESS_MS]
     sources = dict.fromkeys(shop.plan.by_topic(), PARTITIONS)
-    check = SkewCheck(shop.settings, shop.plan, model, sources)
+    check = SkewCheck(shop.settings, shop.plan, model, sources, limits)
     archive_served(shop.settings, model, rows)
     report = check.run()
     assert (report.checked, report.behind, report.unreadable) == (len(complete) - 4, 2, 1)
     assert 600 < report.checked < len(rows), "and the last ones wait for their watermark"
-    assert report.different == 0, lines(report)
+    assert report.different == 0, report_lines(report)
     assert sum(item.equal for item in report.features) == report.checked * len(FEATURES)
-    assert SkewCheck(shop.settings, shop.plan, model, sources).run() == report, "nothing is compared twice"
+    again = SkewCheck(shop.settings, shop.plan, model, sources, limits).run()
+    assert again == report, "nothing is compared twice"
 
     names = list(shop.plan.service("everything").feature_names)
     wrong = declaration(f"{shop.prefix}_wrong")
@@ -326,7 +323,7 @@ def test_skew_check_finds_nothing_in_what_was_served_and_names_what_was_not(
     rows[present["state"]]["features"][names.index("state")] = None
     rows[absent]["features"][names.index("desk_mean")] = 1.5
     archive_served(shop.settings, wrong, rows)
-    report = SkewCheck(shop.settings, shop.plan, wrong, sources).run()
+    report = SkewCheck(shop.settings, shop.plan, wrong, sources, limits).run()
     found = {(d.prediction_id, d.feature, d.result.value) for d in report.differences}
     assert found == {
         (f"r{present['amount_sum']}", "amount_sum", "mismatched"),
@@ -335,7 +332,7 @@ def test_skew_check_finds_nothing_in_what_was_served_and_names_what_was_not(
     }
     (item,) = (item for item in report.features if item.feature == "amount_sum")
     assert item.distance_max == math.nextafter(right, math.inf) - right
-    assert any("amount_sum mismatched" in line for line in lines(report))
+    assert any("amount_sum mismatched" in line for line in report_lines(report))
 
 
 def test_skew_check_waits_for_a_partition_that_the_archive_has_not_met(till: Till) -> None:
@@ -387,7 +384,8 @@ def test_skew_command_goes_on_for_ever_and_tells_each_kind_of_defect(till: Till,
     command = (sys.executable, "-m", "services.operations.cli", "features", "skew")
     log = tmp_path / "skew.log"
     summary = (
-        f"{model.name}: 38 requests compared, 3 values differ; 1 were served while behind, 1 are unreadable"
+        f"{model.name}: 38 requests compared, 3 values differ; "
+        "not compared: 1 served from lagging views, 1 unreadable"
     )
     with Process("skew", settings, log=log, command=command, arguments=("--every", "0.2")) as process:
         process.wait_ready()

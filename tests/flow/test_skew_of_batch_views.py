@@ -14,9 +14,9 @@ from services.feature_store import repository
 from services.feature_store.online_reader import OnlineReader
 from services.feature_store.plan import FeaturePlan
 from services.feature_store.served_features import ServedFeatures
-from services.features.offline.materialized import READING_MS
-from services.features.offline.skew import lines
+from services.features.offline.materialized_rows import READING_MS
 from services.features.offline.skew_check import SkewCheck
+from services.features.offline.skew_report import report_lines
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
 from tests.flow.test_backfill import archive_served, declared
@@ -105,7 +105,7 @@ def test_what_feast_has_materialised_is_expected_and_each_defect_is_named(
     assert [row["features"] for row in first] == [[2475, 1999, 150], [2475, None, 8], [2475, None, None]]
     archive_served(settings, model, first)
     report = SkewCheck(settings, plan, model, {}).run()
-    assert (report.checked, report.different) == (3, 0), lines(report)
+    assert (report.checked, report.different) == (3, 0), report_lines(report)
     assert [item.equal for item in report.features] == [3, 3, 3]
 
     rows = [("N1", 1999, 150, "2013-01-01"), ("N2", None, 8, "2013-01-01"), ("N1", 1999, 200, "2013-02-01")]
@@ -142,4 +142,4 @@ def test_what_was_never_materialised_is_not_compared(
     archive_served(settings, model, serve(settings, plan, 0))
     report = SkewCheck(settings, plan, model, {}).run()
     assert (report.checked, sum(item.compared for item in report.features)) == (3, 0)
-    assert lines(report)[1].endswith("nothing compared")
+    assert report_lines(report)[1].endswith("nothing compared")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from services.feature_store.plan import Column, FeatureAggregation, ValueType, View, ViewKind
 from services.feature_store.window_values import WindowValues
 from services.features.offline import timeline
-from services.features.offline.timeline import Timeline, Values
+from services.features.offline.timeline import FeatureValues, ViewTimeline
 from services.features.view_state import Event, ViewLogic
 from streams import windows
 from streams.partials import FUNCTIONS
@@ -89,7 +89,7 @@ def make_events(rows: Sequence[tuple[int, float | None]]) -> list[Event]:
     return sorted(made, key=lambda event: (event.time_ms, event.source_partition, event.source_offset))
 
 
-def as_of(changes: Sequence[Values], times_ms: Sequence[int]) -> list[list[object]]:
+def as_of(changes: Sequence[FeatureValues], times_ms: Sequence[int]) -> list[list[object]]:
     """Join as Feast does: the newest row that is not later; None before the first."""
     moments = np.concatenate([values.times_ms for values in changes])
     columns = [np.concatenate(columns) for columns in zip(*(v.columns for v in changes), strict=True)]
@@ -146,7 +146,7 @@ def test_as_of_any_time_the_past_has_the_values_of_the_online_state(
     asked = sorted({*times_ms, *(t + d for t, _ in rows for d in (-1, 0, 1, ttl_ms, ttl_ms + 1))})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timeline, "SPAN_INSTANTS_MAX", span_instants)
-        changes = list(Timeline(logic).changes(events))
+        changes = list(ViewTimeline(logic).changes(events))
     assert as_of(changes, asked) == online(logic, events, asked)
 
 
@@ -161,7 +161,7 @@ def test_a_long_past_has_every_value_exactly_though_a_state_merges_old_instants(
     asked = np.unique(np.concatenate([times, times - 1, rng.integers(times[0], times[-1] + 90_000, 3000)]))[
         1:
     ]
-    found = as_of(list(Timeline(logic).changes(events)), asked.tolist())
+    found = as_of(list(ViewTimeline(logic).changes(events)), asked.tolist())
     by_feature = dict(zip(logic.view.feature_names, found, strict=True))
     values = np.array([event.value.amount for event in events])
     running = np.concatenate([[0.0], np.cumsum(values)])
@@ -184,11 +184,13 @@ def test_a_long_past_has_every_value_exactly_though_a_state_merges_old_instants(
 
 def test_with_a_time_to_live_every_event_is_a_row_so_that_joins_know_its_age():
     rows = [(0, 3.0), (1000, 3.0), (2000, 3.0)]
-    changes = list(Timeline(latest(5000)).changes(make_events(rows)))
+    changes = list(ViewTimeline(latest(5000)).changes(make_events(rows)))
     assert np.concatenate([values.times_ms for values in changes]).tolist() == [0, 1000, 2000, 7001]
 
 
 def test_without_a_time_to_live_only_changes_are_rows():
     view = View("v", ViewKind.LATEST, KEY, (Column("amount", ValueType.DOUBLE),), 0)
-    changes = list(Timeline(ViewLogic("p", view)).changes(make_events([(0, 3.0), (1000, 3.0), (2000, 4.0)])))
+    changes = list(
+        ViewTimeline(ViewLogic("p", view)).changes(make_events([(0, 3.0), (1000, 3.0), (2000, 4.0)]))
+    )
     assert np.concatenate([values.times_ms for values in changes]).tolist() == [0, 2000]

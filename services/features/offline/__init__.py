@@ -1,1 +1,1 @@
-"""The second execution of the views: over archived events and batch sources, to the same bits."""
+"""Executes the views offline, over archived events and batch sources, with the same bits as online."""

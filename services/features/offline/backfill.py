@@ -1,13 +1,13 @@
-"""The past of each stream view, from the archived events, into the file of its batch source.
+"""Compute the history of each stream view from the archived events, and write the file of its batch source.
 
-In three steps, none of which needs memory for more than a part:
+There are three steps, each with bounded memory:
 
-1. Each source partition is judged in the order of its offsets, as the stream judged it; accepted events
-   go to a scratch file with the key of their entity in each view.
+1. Each source partition is decoded in the order of its offsets, as in the stream. Accepted events go to a
+   scratch file with the key of their entity in each view.
 2. They are sorted by entity and event time, on disk where they do not fit.
 3. Each entity's events become one row for each change of a value (`services.features.offline.timeline`).
 
-The files change at once and only when a view is complete. To repeat it is harmless.
+Each file is replaced atomically, and only when its view is complete. So a backfill can be repeated.
 """
 
 import dataclasses
@@ -18,20 +18,20 @@ from pathlib import Path
 from services.feature_store.plan import FeaturePlan, PlanError, View
 from services.features.decoder import SourceDecoder, source_decoder
 from services.features.offline import timeline
-from services.features.offline.archived_events import BATCH_RECORDS, Archive
+from services.features.offline.archived_events import BATCH_RECORDS, EventArchive
 from services.features.offline.external_sort import EntitySort
-from services.features.offline.parquet_file import BatchWriter
-from services.features.offline.timeline import END_MS, Timeline, Values
+from services.features.offline.parquet_file import BatchFileWriter
+from services.features.offline.timeline import END_MS, FeatureValues, ViewTimeline
 from services.features.view_state import Event, ViewLogic
 from services.runtime.settings import Settings
 
-Report = Callable[[str, int, int], None]
-"""Is told a step, how many records of it are done, and of how many."""
+ReportProgress = Callable[[str, int, int], None]
+"""Called with the name of a step, its number of finished records, and its total."""
 
 
 @dataclasses.dataclass
-class Account:
-    """What became of a view's archived records."""
+class BackfillResult:
+    """What the backfill of one view read and wrote."""
 
     view: str
     path: str
@@ -46,40 +46,43 @@ class Account:
 def run(
     settings: Settings,
     plan: FeaturePlan,
-    report: Report,
+    report: ReportProgress,
     *,
     views: Sequence[str] = (),
     until_ms: int = END_MS,
-) -> list[Account]:
-    """Write the files of these stream views, default all; return what became of their records.
+) -> list[BackfillResult]:
+    """Write the files of these stream views (default: all); return the result of each.
 
-    Events and changes after ``until_ms`` are left out. Raises `PlanError` for a view that has no such file,
-    `ArchiveError` if there are no archived events.
+    Events and changes after ``until_ms`` are left out.
+
+    Raises:
+        PlanError: A view has no such file.
+        ArchiveError: There are no archived events.
     """
-    chosen = _chosen(plan, views)
+    selected = _select(plan, views)
     settings.home.mkdir(parents=True, exist_ok=True)
-    accounts: list[Account] = []
+    results: list[BackfillResult] = []
     with tempfile.TemporaryDirectory(prefix="backfill-", dir=settings.home) as folder:
-        archive = Archive(settings, Path(folder))
+        archive = EventArchive(settings, Path(folder))
         try:
-            for own in plan.by_topic().values():
-                if logics := [ViewLogic(plan.project, view) for view in own if view in chosen]:
-                    accounts += _source(settings, archive, Path(folder), logics, report, until_ms)
+            for views_of_topic in plan.by_topic().values():
+                if logics := [ViewLogic(plan.project, view) for view in views_of_topic if view in selected]:
+                    results += _backfill_source(settings, archive, Path(folder), logics, report, until_ms)
         finally:
             archive.close()
-    return accounts
+    return results
 
 
-def _chosen(plan: FeaturePlan, names: Sequence[str]) -> list[View]:
-    chosen = [plan.view(name) for name in names] or [view for view in plan.views if view.is_stream]
-    for view in chosen:
+def _select(plan: FeaturePlan, names: Sequence[str]) -> list[View]:
+    selected = [plan.view(name) for name in names] or [view for view in plan.views if view.is_stream]
+    for view in selected:
         if not view.is_stream:
             raise PlanError(
-                f"view {view.name!r} is no stream view: Feast writes it from its own batch source"
+                f"view {view.name!r} is not a stream view: Feast writes it from its own batch source"
             )
         if view.batch_file is None:
             raise PlanError(
-                f"view {view.name!r}: its batch source must be a FileSource of a local .parquet file, "
+                f"view {view.name!r}: its batch source must be a FileSource over a local Parquet file, "
                 "without created_timestamp_column and field_mapping"
             )
         sharing = [other.name for other in plan.views if other.batch_file == view.batch_file]
@@ -87,69 +90,74 @@ def _chosen(plan: FeaturePlan, names: Sequence[str]) -> list[View]:
             raise PlanError(
                 f"views {', '.join(sharing)} share the batch source {view.batch_file.path}: give each its own"
             )
-    return chosen
+    return selected
 
 
-def _source(
+def _backfill_source(
     settings: Settings,
-    archive: Archive,
+    archive: EventArchive,
     folder: Path,
     logics: Sequence[ViewLogic],
-    report: Report,
+    report: ReportProgress,
     until_ms: int,
-) -> list[Account]:
+) -> list[BackfillResult]:
     """Backfill the views of one source."""
     source = logics[0].view.source
     assert source is not None
-    reader = source_decoder(source, settings)
+    decoder = source_decoder(source, settings)
     files = [logic.view.batch_file for logic in logics]
-    accounts = [
-        Account(logic.view.name, file.path) for logic, file in zip(logics, files, strict=True) if file
+    results = [
+        BackfillResult(logic.view.name, file.path) for logic, file in zip(logics, files, strict=True) if file
     ]
-    with EntitySort(folder, reader, logics) as sort:
-        _judge(archive, reader, sort, accounts, report, until_ms)
+    with EntitySort(folder, decoder, logics) as sort:
+        _collect(archive, decoder, sort, results, report, until_ms)
         sort.close()
-        for logic, account in zip(logics, accounts, strict=True):
-            _write(sort, logic, account, report, until_ms)
-    return accounts
+        for logic, result in zip(logics, results, strict=True):
+            _write(sort, logic, result, report, until_ms)
+    return results
 
 
-def _judge(
-    archive: Archive,
-    reader: SourceDecoder,
+def _collect(
+    archive: EventArchive,
+    decoder: SourceDecoder,
     sort: EntitySort,
-    accounts: Sequence[Account],
-    report: Report,
+    results: Sequence[BackfillResult],
+    report: ReportProgress,
     until_ms: int,
 ) -> None:
-    topic = reader.source.topic
+    """Add the accepted events of a source to the sort."""
+    topic = decoder.source.topic
     total, done = archive.count(topic), 0
-    for judged in archive.judge(reader):
-        accepted = [pair for pair in judged.intake.events if pair[1].time_ms <= until_ms]
+    for batch in archive.decode(decoder):
+        accepted = [pair for pair in batch.decoded.events if pair[1].time_ms <= until_ms]
         sort.add(accepted)
-        for account in accounts:
-            account.events += len(accepted)
-            account.late += len(judged.intake.late)
-            account.invalid += len(judged.intake.dead_letters)
-        done += judged.records
-        report(f"judging {topic}", done, total)
+        for result in results:
+            result.events += len(accepted)
+            result.late += len(batch.decoded.late)
+            result.invalid += len(batch.decoded.dead_letters)
+        done += batch.records
+        report(f"reading {topic}", done, total)
 
 
-def _write(sort: EntitySort, logic: ViewLogic, account: Account, report: Report, until_ms: int) -> None:
-    view, evaluator = logic.view, Timeline(logic)
+def _write(
+    sort: EntitySort, logic: ViewLogic, result: BackfillResult, report: ReportProgress, until_ms: int
+) -> None:
+    """Write the file of one view."""
+    view, evaluator = logic.view, ViewTimeline(logic)
     assert view.batch_file is not None
-    taken = sort.taken[view.name]
-    account.no_entity = account.events - taken
-    events = _reported(sort.of_view(view.name), lambda done: report(f"writing {view.name}", done, taken))
-    with BatchWriter(view, view.batch_file) as writer:
-        for entity, own in timeline.by_entity(logic, events):
-            account.entities += 1
-            for values in evaluator.changes(own):
+    total = sort.counts[view.name]
+    result.no_entity = result.events - total
+    events = _counted(sort.of_view(view.name), lambda done: report(f"writing {view.name}", done, total))
+    with BatchFileWriter(view, view.batch_file) as writer:
+        for entity, events_of_entity in timeline.by_entity(logic, events):
+            result.entities += 1
+            for values in evaluator.changes(events_of_entity):
                 writer.add(entity, _until(values, until_ms))
-    account.rows = writer.rows
+    result.rows = writer.rows
 
 
-def _reported(events: Iterator[Event], report: Callable[[int], None]) -> Iterator[Event]:
+def _counted(events: Iterator[Event], report: Callable[[int], None]) -> Iterator[Event]:
+    """Yield events; report their number now and then, and at the end."""
     done = 0
     for event in events:
         yield event
@@ -159,6 +167,6 @@ def _reported(events: Iterator[Event], report: Callable[[int], None]) -> Iterato
     report(done)
 
 
-def _until(values: Values, until_ms: int) -> Values:
+def _until(values: FeatureValues, until_ms: int) -> FeatureValues:
     kept = values.times_ms <= until_ms
-    return Values(values.times_ms[kept], [column[kept] for column in values.columns])
+    return FeatureValues(values.times_ms[kept], [column[kept] for column in values.columns])

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from services.feature_store.plan import BatchFile, ValueType, View
-from services.features.offline.timeline import AnyArray, Values
+from services.features.offline.timeline import AnyArray, FeatureValues
 from services.features.view_state import Entity
 
 ROW_GROUP = 50_000
-"""Rows held before they are written."""
+"""Rows buffered before they are written."""
 _TYPES = {
     ValueType.STRING: pa.string(),
     ValueType.INT32: pa.int32(),
@@ -27,17 +27,18 @@ _TYPES = {
 _TIME = pa.timestamp("ms", tz="UTC")
 
 
-class BatchWriter:
-    """Writes Parquet beside the file and puts it in its place when all is there.
+class BatchFileWriter:
+    """Writes a temporary Parquet file and renames it over the old file when it is complete.
 
-    Each entity begins with a row without time and values: it is never the newest one, but Feast's dask store
-    would drop a request for a time before the first value, or long after the last, instead of answering null.
+    Each entity begins with a row without time and values. It is never the newest row, but without it Feast's
+    dask store would drop a request for a time before the first value, or long after the last, instead of
+    returning null.
     """
 
     def __init__(self, view: View, file: BatchFile) -> None:
-        """Begin."""
+        """Open the temporary file."""
         self.rows = 0
-        """Rows with a time."""
+        """Number of rows with a time."""
         self._view = view
         self._path = Path(file.path)
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +58,7 @@ class BatchWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Put the file in its place; after an error, leave the old one as it was."""
+        """Replace the old file; after an error, keep it."""
         try:
             self._flush()
         finally:
@@ -67,8 +68,8 @@ class BatchWriter:
         else:
             self._temporary.unlink()
 
-    def add(self, entity: Entity, values: Values) -> None:
-        """Add rows; those of one entity must follow each other."""
+    def add(self, entity: Entity, values: FeatureValues) -> None:
+        """Add rows; all rows of one entity must be added one after the other."""
         if entity != self._entity:
             self._entity = entity
             self._add(entity, [None], [np.full_like(column[:1], None) for column in values.columns])
@@ -80,8 +81,8 @@ class BatchWriter:
     def _add(self, entity: Entity, times: Sequence[int | None], columns: Sequence[AnyArray]) -> None:
         self._times += times
         self._keys += [entity] * len(times)
-        for waiting, column in zip(self._columns, columns, strict=True):
-            waiting.append(column)
+        for buffered, column in zip(self._columns, columns, strict=True):
+            buffered.append(column)
 
     def _flush(self) -> None:
         if not self._times:
@@ -95,7 +96,7 @@ class BatchWriter:
 
 
 def _array(column: Any, kind: pa.DataType) -> pa.Array:
-    """Convert a column; nan is null."""
+    """Convert a column; nan becomes null."""
     if isinstance(column, np.ndarray) and column.dtype == np.float64:
         return pa.array(column, from_pandas=True).cast(kind)
     return pa.array(column, kind)

@@ -12,9 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.feature_store.plan import BatchFile, Column, Materialized, ValueType, View, ViewKind
-from services.features.offline import materialized
+from services.features.offline import materialized_rows
 from services.features.offline.archived_events import ArchiveError
-from services.features.offline.materialized import READING_MS, Bounds, Question
+from services.features.offline.materialized_rows import (
+    READING_MS,
+    BatchLookup,
+    MaterializationBounds,
+)
 from streams.records import FeatureValue
 
 HOUR_MS = 3_600_000
@@ -60,14 +64,14 @@ def expected(
     scored_hour: float,
     at_hour: float | None = None,
     desk: int = 1,
-    seen: materialized.Seen | None = None,
+    seen: materialized_rows.Seen | None = None,
 ) -> tuple[FeatureValue, ...] | None:
     """Return what one request should have been served."""
     at_ms = round((scored_hour if at_hour is None else at_hour) * HOUR_MS)
-    question = Question((desk,), at_ms, round(scored_hour * HOUR_MS), served)
-    known = materialized.see([], written) if seen is None else seen
+    lookup = BatchLookup((desk,), at_ms, round(scored_hour * HOUR_MS), served)
+    known = materialized_rows.record_seen([], written) if seen is None else seen
     with duckdb.connect() as connection:
-        found = materialized.recompute(connection, view, view.features, written, known, [question])
+        found = materialized_rows.recompute(connection, view, view.features, written, known, [lookup])
     return None if found is None else tuple(found[0])
 
 
@@ -103,10 +107,10 @@ def test_what_a_pass_has_seen_narrows_what_can_have_been_served(view: View) -> N
     write(view, [(1, 1.0, "red"), (3, 3.0, "blue"), (5, 5.0, "grey")])
     written = until(2, 4, 6)
     assert expected(view, written, (1.0, "red"), scored_hour=5) == (1.0, "red")
-    seen: materialized.Seen = []
+    seen: materialized_rows.Seen = []
     for count in (2, 3):
         partly = Materialized(written.ranges_us[:count], (2 * count) * HOUR_MS + 60_000)
-        seen = materialized.see(seen, partly)
+        seen = materialized_rows.record_seen(seen, partly)
     assert expected(view, written, (1.0, "red"), scored_hour=5, seen=seen) == (3.0, "blue")
 
 
@@ -157,9 +161,9 @@ def test_without_a_file_nothing_is_expected_and_a_wrong_one_is_named(view: View)
 
 def test_another_registry_begins_the_memory_anew() -> None:
     """What is seen again keeps the moment at which it was first seen to be done."""
-    seen = materialized.see([], until(2, 4))
-    assert materialized.see(seen, Materialized(until(2, 4).ranges_us, 99)) == seen
-    assert materialized.see(seen, until(3)) == [(1, 3 * HOUR_MS + 60_000)]
+    seen = materialized_rows.record_seen([], until(2, 4))
+    assert materialized_rows.record_seen(seen, Materialized(until(2, 4).ranges_us, 99)) == seen
+    assert materialized_rows.record_seen(seen, until(3)) == [(1, 3 * HOUR_MS + 60_000)]
 
 
 @given(
@@ -175,8 +179,8 @@ def test_bounds_are_what_the_ends_and_the_looks_allow(
     ranges = tuple((0, hour * HOUR_MS * 1000) for hour in ends_hours)
     seen = [(number, hour * HOUR_MS) for number, hour in enumerate(looks, 1)]
     scored_ms = [hour * HOUR_MS for hour in scored_hours]
-    found = materialized.bounds(seen, Materialized(ranges, 0), scored_ms)
+    found = materialized_rows.bounds(seen, Materialized(ranges, 0), scored_ms)
     for at_ms, bound in zip(scored_ms, found, strict=True):
         certain = max((count for count, by_ms in seen if by_ms + READING_MS <= at_ms), default=0)
         ended = [n for n, (_, end_us) in enumerate(ranges, 1) if end_us <= at_ms * 1000]
-        assert bound == Bounds(certain, max([certain, *ended]))
+        assert bound == MaterializationBounds(certain, max([certain, *ended]))

@@ -1,13 +1,15 @@
-"""What the online store held of a batch view when a request was served, from the file of its source.
+"""The row of a batch view that the online store held when a request was served, from the file of its source.
 
-Feast writes, with each materialisation, the newest row of each entity within a range of row times. So the
-store holds the newest of all rows that were taken so far, whatever their times are to that of the request.
-Feast records the ranges but not when it wrote them. Known is
+Each materialisation of Feast writes the newest row of each entity within a range of row times. So the store
+holds the newest of all rows written so far, even if it is newer than the request. Feast records the ranges
+but not when it wrote them. Two facts are known:
 
-- by when all of those were done that a pass of the check saw: what was scored after that had them;
-- that none was done before the end of its range.
+- the wall time by which all materialisations that a pass of the check saw were done: requests scored later
+  had them;
+- no materialisation was done before the end of its range.
 
-Between the two bounds a served row may be any that the store can have held; outside them there is one.
+Between the two bounds, a served row may be any row that the store can have held; outside them it is
+determined.
 """
 
 import bisect
@@ -25,15 +27,15 @@ import pyarrow.dataset as ds
 
 from services.feature_store.plan import BatchFile, Column, Materialized, ValueType, View
 from services.features.offline.archived_events import ArchiveError
-from services.features.offline.skew import Result, judged
+from services.features.offline.skew_report import ComparisonResult, compare_values
 from services.features.view_state import Entity
 from streams import codec
 from streams.records import FeatureValue
 
 SEEN_MAX = 100
-"""Materialisations whose end is remembered; what was scored before the oldest is judged less strictly."""
+"""Maximum remembered materialisations; requests scored before the oldest are compared less strictly."""
 READING_MS = 5000
-"""A request is scored at most so long after its features were read."""
+"""Maximum time between reading the features of a request and scoring it."""
 _KEY_TYPES = {
     ValueType.STRING: pa.string(),
     ValueType.INT32: pa.int32(),
@@ -41,12 +43,12 @@ _KEY_TYPES = {
 }
 
 Seen = list[tuple[int, int]]
-"""How many materialisations there were, and the wall time in ms by which they were done; in order."""
+"""Pairs of a number of materialisations and the wall time in ms by which they were done; in order."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Question:
-    """One request: its values of the view's join keys, and what it was served of the view."""
+class BatchLookup:
+    """One request to a batch view: the entity, and the values that were served."""
 
     entity: Entity
     event_time_ms: int
@@ -54,42 +56,46 @@ class Question:
     served: Sequence[FeatureValue]
 
 
-class Bounds(NamedTuple):
-    """How many materialisations had certainly been done, and how many can have been."""
+class MaterializationBounds(NamedTuple):
+    """How many materialisations were done when a request was served."""
 
     certain: int
+    """Number that were certainly done."""
     possible: int
+    """Number that may have been done."""
 
 
-class _Held(NamedTuple):
-    """A row that the store held from a materialisation on."""
+class _StoredRow(NamedTuple):
+    """A row that the store held after a materialisation."""
 
     number: int
-    """Of the materialisation, from 1."""
+    """Number of the materialisation, from 1."""
     time_ms: int
     values: list[FeatureValue]
 
 
-def see(seen: Seen, materialized: Materialized) -> Seen:
-    """Return what is remembered after a look at the registry."""
+def record_seen(seen: Seen, materialized: Materialized) -> Seen:
+    """Return the list extended by the current state of the registry."""
     count = len(materialized.ranges_us)
     if seen and seen[-1][0] > count:
-        seen = []  # another registry
+        seen = []  # the registry was replaced
     if seen and seen[-1][0] == count:
         return seen
     return [*seen, (count, materialized.by_ms)][-SEEN_MAX:]
 
 
-def bounds(seen: Seen, materialized: Materialized, scored_times_ms: Sequence[int]) -> list[Bounds]:
-    """Return which materialisations the requests that were scored at these wall times can have seen."""
+def bounds(
+    seen: Seen, materialized: Materialized, scored_times_ms: Sequence[int]
+) -> list[MaterializationBounds]:
+    """Return the bounds for requests that were scored at these wall times in ms."""
     scored_ms = np.array(scored_times_ms, dtype=np.int64)
     counts = np.array([0, *(count for count, _ in seen)])
     certain = counts[np.searchsorted([by_ms for _, by_ms in seen], scored_ms - READING_MS, side="right")]
     ends_us = np.array([end_us for _, end_us in materialized.ranges_us], dtype=np.int64)
-    # Of one that can have been done, all before it can.
+    # If a materialisation may have been done, so may all before it.
     least_us = np.minimum.accumulate(ends_us[::-1])[::-1]
     possible = np.maximum(certain, np.searchsorted(least_us, scored_ms * 1000, side="right"))
-    return [Bounds(*pair) for pair in zip(certain.tolist(), possible.tolist(), strict=True)]
+    return [MaterializationBounds(*pair) for pair in zip(certain.tolist(), possible.tolist(), strict=True)]
 
 
 def recompute(
@@ -98,48 +104,48 @@ def recompute(
     features: Sequence[Column],
     materialized: Materialized,
     seen: Seen,
-    asked: Sequence[Question],
+    lookups: Sequence[BatchLookup],
 ) -> list[list[FeatureValue]] | None:
-    """Return for each request the values that it should have been served; None if the file is not there.
+    """Return the values that each request should have been served; None if the file does not exist.
 
-    Of several rows that the store can have held, it is the one that was served, else the last.
+    If the store can have held several rows, return the one that was served, else the last one.
 
     Args:
-        connection: Of DuckDB.
-        view: With a file.
-        features: Those of the view that are served, in the order of `Question.served`.
-        materialized: What the registry says now.
-        seen: The result of `see`.
-        asked: The requests.
+        connection: A DuckDB connection.
+        view: A view with a file.
+        features: The served features of the view, in the order of `BatchLookup.served`.
+        materialized: The materialisations in the registry.
+        seen: The result of `record_seen`.
+        lookups: The requests.
     """
     file = view.batch_file
     if file is None or not Path(file.path).exists():
         return None
-    limits = bounds(seen, materialized, [question.scored_time_ms for question in asked])
+    limits = bounds(seen, materialized, [lookup.scored_time_ms for lookup in lookups])
     ranges = _ranges(materialized, min(limit.certain for limit in limits))
-    held = _held(connection, view, file, features, ranges, {question.entity for question in asked})
+    rows = _stored_rows(connection, view, file, features, ranges, {lookup.entity for lookup in lookups})
     return [
-        _nearest(view.ttl_ms, held.get(question.entity, ()), limit, question, len(features))
-        for question, limit in zip(asked, limits, strict=True)
+        _best_match(view.ttl_ms, rows.get(lookup.entity, ()), limit, lookup, len(features))
+        for lookup, limit in zip(lookups, limits, strict=True)
     ]
 
 
 def _ranges(materialized: Materialized, certain: int) -> pa.Table:
-    """Return the ranges with their numbers; those that all requests have seen count as one."""
+    """Return the ranges with their numbers; those that were done before all requests share one number."""
     numbers = [max(number, certain) for number in range(1, len(materialized.ranges_us) + 1)]
     starts, ends = zip(*materialized.ranges_us, strict=True)
     return pa.table({"number": numbers, "start_us": starts, "end_us": ends})
 
 
-def _held(
+def _stored_rows(
     connection: Any,
     view: View,
     file: BatchFile,
     features: Sequence[Column],
     ranges: pa.Table,
     entities: Iterable[Entity],
-) -> Mapping[Entity, Sequence[_Held]]:
-    """Return by entity the rows that the store has held one after the other."""
+) -> Mapping[Entity, Sequence[_StoredRow]]:
+    """Return the rows that the store has held, in order, by entity."""
     keys = [f"key_{index}" for index in range(len(view.join_keys))]
     values = [f"value_{index}" for index in range(len(features))]
     try:
@@ -152,10 +158,11 @@ def _held(
     except (pa.ArrowException, duckdb.Error) as error:
         raise ArchiveError(f"view {view.name!r}: batch source {file.path}: {error}") from error
     width = len(keys)
-    found: dict[Entity, list[_Held]] = {}
+    found: dict[Entity, list[_StoredRow]] = {}
     for row in rows:
-        own = [_served(column.type, value) for column, value in zip(features, row[width + 2 :], strict=True)]
-        found.setdefault(row[:width], []).append(_Held(row[width], row[width + 1] // 1000, own))
+        values_of_row = zip(features, row[width + 2 :], strict=True)
+        served = [_as_served(column.type, value) for column, value in values_of_row]
+        found.setdefault(row[:width], []).append(_StoredRow(row[width], row[width + 1] // 1000, served))
     return found
 
 
@@ -171,7 +178,7 @@ def _fetch(connection: Any, relations: Mapping[str, Any], query: str) -> list[An
 
 
 def _query(keys: Sequence[str], values: Sequence[str]) -> str:
-    """Return the rows that were the newest of their entity when they were first written, in order."""
+    """Return the query for the rows that were the newest of their entity when first written, in order."""
     entity, columns = ", ".join(keys), ", ".join([*keys, "number", "at_us", *values])
     return f"""
         WITH written AS (
@@ -181,7 +188,7 @@ def _query(keys: Sequence[str], values: Sequence[str]) -> str:
         SELECT {columns} FROM written WHERE number IS NOT NULL
         QUALIFY at_us = max(at_us) OVER (PARTITION BY {entity} ORDER BY number)
         ORDER BY number, at_us
-    """  # noqa: S608  # names of ours
+    """  # noqa: S608  # names from this module
 
 
 def _scanner(
@@ -191,7 +198,7 @@ def _scanner(
     keys: Sequence[str],
     values: Sequence[str],
 ) -> ds.Scanner:
-    """Read the file under names of ours, times as microseconds."""
+    """Return a scanner of the file with renamed columns, times as microseconds."""
     at = ds.field(file.timestamp_field).cast(pa.timestamp("us"), safe=False).cast(pa.int64())
     named = {"at_us": at}
     for name, column in zip(keys, join_keys, strict=True):
@@ -211,38 +218,40 @@ def _entities(view: View, keys: Sequence[str], entities: Iterable[Entity]) -> pa
     )
 
 
-def _nearest(
-    ttl_ms: int, held: Sequence[_Held], limit: Bounds, question: Question, width: int
+def _best_match(
+    ttl_ms: int, stored: Sequence[_StoredRow], limit: MaterializationBounds, lookup: BatchLookup, width: int
 ) -> list[FeatureValue]:
-    """Choose among the rows that the store can have held."""
-    first = _first(held, limit.certain)
-    candidates = [row for row in held[first:] if row.number <= limit.possible]
-    rows = [_visible(ttl_ms, row, question.event_time_ms) for row in candidates]
-    if not held or held[first].number > limit.certain:
+    """Return the served row if the store can have held it, else the last row that it can have held."""
+    start = _last_certain(stored, limit.certain)
+    candidates = [row for row in stored[start:] if row.number <= limit.possible]
+    rows = [_visible(ttl_ms, row, lookup.event_time_ms) for row in candidates]
+    if not stored or stored[start].number > limit.certain:
         rows.insert(0, [None] * width)  # before the entity's first row
-    return next((row for row in rows if _is_served(row, question.served)), rows[-1])
+    return next((row for row in rows if _is_served(row, lookup.served)), rows[-1])
 
 
-def _first(held: Sequence[_Held], certain: int) -> int:
-    """Return the place of the row that certainly had been written last, or of the first one."""
-    behind = bisect.bisect_right(held, certain, key=lambda row: row.number)
-    if not behind:
+def _last_certain(stored: Sequence[_StoredRow], certain: int) -> int:
+    """Return the index of the first row of the last materialisation certainly done; 0 if there is none."""
+    stop = bisect.bisect_right(stored, certain, key=lambda row: row.number)
+    if not stop:
         return 0
-    return bisect.bisect_left(held, held[behind - 1].number, key=lambda row: row.number)
+    return bisect.bisect_left(stored, stored[stop - 1].number, key=lambda row: row.number)
 
 
-def _visible(ttl_ms: int, row: _Held, event_time_ms: int) -> list[FeatureValue]:
-    """Hide what is older than the time to live, as readers do."""
+def _visible(ttl_ms: int, row: _StoredRow, event_time_ms: int) -> list[FeatureValue]:
+    """Return null values if the row is older than the time to live, as readers do."""
     stale = ttl_ms and event_time_ms - row.time_ms > ttl_ms
     return [None] * len(row.values) if stale else row.values
 
 
 def _is_served(row: Sequence[FeatureValue], served: Sequence[FeatureValue]) -> bool:
-    return all(judged(was, value) is Result.EQUAL for was, value in zip(served, row, strict=True))
+    return all(
+        compare_values(was, value) is ComparisonResult.EQUAL for was, value in zip(served, row, strict=True)
+    )
 
 
-def _served(kind: ValueType, value: Any) -> FeatureValue:
-    """Return a value of the file as a prediction carries it."""
+def _as_served(kind: ValueType, value: Any) -> FeatureValue:
+    """Return a value of the file in the form of a prediction's features."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, dt.datetime):

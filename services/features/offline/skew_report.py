@@ -1,10 +1,10 @@
-"""Served values against recomputed ones: what differs, by how much, and a report of it. Pure.
+"""Compare served feature values with recomputed ones, and report the differences. Pure.
 
-Of one feature of one request, the served value is
+For one feature of one request, the served value is
 
-- *equal* to the recomputed one, to the bit, or both are null;
-- *missing*: null, though there was a value;
-- *extra*: a value, though there was none;
+- *equal* to the recomputed value, to the bit, or both are null;
+- *missing*: it is null, but the recomputed one is not;
+- *extra*: it is not null, but the recomputed one is;
 - *mismatched*: another value.
 
 The distance of two numbers is their absolute difference; the symmetric mean absolute percentage error
@@ -20,12 +20,11 @@ import msgspec
 from streams.records import FeatureValue
 
 EXAMPLES_MAX = 20
-"""Differences told one by one: the newest."""
-_BUCKETS = 2**32
+"""Maximum differences listed in a report: the newest."""
 
 
-class Result(StrEnum):
-    """What came of one value."""
+class ComparisonResult(StrEnum):
+    """The result of comparing one value."""
 
     EQUAL = "equal"
     MISMATCHED = "mismatched"
@@ -34,13 +33,13 @@ class Result(StrEnum):
 
 
 class Difference(msgspec.Struct, kw_only=True, frozen=True):
-    """One value that was served otherwise than the definition says."""
+    """A served value that differs from the recomputed one."""
 
     prediction_id: str
     event_time_ms: int
     view: str
     feature: str
-    result: Result
+    result: ComparisonResult
     served: FeatureValue
     recomputed: FeatureValue
 
@@ -56,55 +55,55 @@ class FeatureSkew(msgspec.Struct, kw_only=True):
     extra: int = 0
     distance_max: float = 0.0
     relative_sum: float = 0.0
-    """Of ``2|a - b| / (|a| + |b|)``."""
+    """Sum of ``2|a - b| / (|a| + |b|)``."""
 
-    def count(self, result: Result) -> None:
+    def count(self, result: ComparisonResult) -> None:
         """Count a value."""
         setattr(self, result, getattr(self, result) + 1)
 
-    def measure(self, was: FeatureValue, should_be: FeatureValue) -> None:
-        """Add the distance of two numbers that differ; texts have none."""
-        if isinstance(was, float) and isinstance(should_be, float):
-            distance, size = abs(was - should_be), abs(was) + abs(should_be)
+    def measure(self, served: FeatureValue, recomputed: FeatureValue) -> None:
+        """Add the distance of two different numbers; texts have none."""
+        if isinstance(served, float) and isinstance(recomputed, float):
+            distance, size = abs(served - recomputed), abs(served) + abs(recomputed)
             self.distance_max = max(self.distance_max, distance)
             self.relative_sum += 2 * distance / size if size else 0.0
 
     @property
     def different(self) -> int:
-        """How many values were served otherwise than the definition says."""
+        """Number of served values that differ from the recomputed ones."""
         return self.mismatched + self.missing + self.extra
 
     @property
     def compared(self) -> int:
-        """How many values were compared."""
+        """Number of compared values."""
         return self.equal + self.different
 
     @property
     def smape(self) -> float:
-        """The symmetric mean absolute percentage error, of pairs of numbers."""
+        """The symmetric mean absolute percentage error over all pairs of values."""
         pairs = self.equal + self.mismatched
         return self.relative_sum / pairs if pairs else 0.0
 
 
 class SkewReport(msgspec.Struct, kw_only=True):
-    """All that was compared for one model since the report was begun."""
+    """All comparisons for one model since the report began."""
 
     model: str
     features: list[FeatureSkew]
-    """In the order of the service."""
+    """Features in the order of the service."""
     checked: int = 0
-    """Requests of which every feature was compared that can be."""
+    """Compared requests; a feature that cannot be recomputed is left out."""
     behind: int = 0
-    """Requests served while some view was behind their event time; they are not compared."""
+    """Requests not compared because a view lagged behind their event time when they were served."""
     unreadable: int = 0
-    """Requests that the archive lacks, or that were served with another list of features."""
+    """Requests not compared because they are not archived, or were served with other features."""
     checked_until_ms: int | None = None
-    """Event time of the newest request that was compared."""
+    """Event time of the newest compared request."""
     differences: list[Difference] = []
 
     @property
     def different(self) -> int:
-        """How many values were served otherwise than the definition says."""
+        """Number of served values that differ from the recomputed ones."""
         return sum(item.different for item in self.features)
 
     def compare(
@@ -114,64 +113,53 @@ class SkewReport(msgspec.Struct, kw_only=True):
         served: Sequence[FeatureValue],
         recomputed: Sequence[FeatureValue | msgspec.UnsetType],
     ) -> None:
-        """Take in one request, values in the order of the features; unset is what cannot be recomputed."""
-        for item, was, should_be in zip(self.features, served, recomputed, strict=True):
-            if should_be is msgspec.UNSET:
+        """Add one request; values in the order of the features, UNSET where a value cannot be recomputed."""
+        for item, value, expected in zip(self.features, served, recomputed, strict=True):
+            if expected is msgspec.UNSET:
                 continue
-            result = judged(was, should_be)
+            result = compare_values(value, expected)
             item.count(result)
-            if result is Result.EQUAL:
+            if result is ComparisonResult.EQUAL:
                 continue
-            if result is Result.MISMATCHED:
-                item.measure(was, should_be)
+            if result is ComparisonResult.MISMATCHED:
+                item.measure(value, expected)
             difference = Difference(
                 prediction_id=prediction_id,
                 event_time_ms=event_time_ms,
                 view=item.view,
                 feature=item.feature,
                 result=result,
-                served=was,
-                recomputed=should_be,
+                served=value,
+                recomputed=expected,
             )
             self.differences = [*self.differences, difference][-EXAMPLES_MAX:]
         self.checked += 1
         self.checked_until_ms = max(event_time_ms, self.checked_until_ms or event_time_ms)
 
 
-def sample_bound(share: float) -> str:
-    """Return the text below which the MD5 of a sampled id is, both as hexadecimal digits.
-
-    So the same requests are in the sample in every process, version and language, and in SQL.
-
-    >>> sample_bound(0.25)
-    '40000000'
-    """
-    return "g" if share >= 1 else f"{round(share * _BUCKETS):08x}"
-
-
-def judged(was: FeatureValue, should_be: FeatureValue) -> Result:
-    """Compare a served value with the recomputed one."""
-    if was is None or should_be is None:
-        if was is should_be:
-            return Result.EQUAL
-        return Result.MISSING if was is None else Result.EXTRA
-    if isinstance(was, float) and isinstance(should_be, float):
-        same = was == should_be and math.copysign(1.0, was) == math.copysign(1.0, should_be)
-        return Result.EQUAL if same else Result.MISMATCHED
-    return Result.EQUAL if was == should_be else Result.MISMATCHED
+def compare_values(served: FeatureValue, recomputed: FeatureValue) -> ComparisonResult:
+    """Compare a served value with the recomputed one; 0.0 and -0.0 differ."""
+    if served is None or recomputed is None:
+        if served is recomputed:
+            return ComparisonResult.EQUAL
+        return ComparisonResult.MISSING if served is None else ComparisonResult.EXTRA
+    if isinstance(served, float) and isinstance(recomputed, float):
+        same = served == recomputed and math.copysign(1.0, served) == math.copysign(1.0, recomputed)
+        return ComparisonResult.EQUAL if same else ComparisonResult.MISMATCHED
+    return ComparisonResult.EQUAL if served == recomputed else ComparisonResult.MISMATCHED
 
 
-def lines(report: SkewReport) -> list[str]:
-    """Say it to a person."""
+def report_lines(report: SkewReport) -> list[str]:
+    """Return the report as lines of text: a summary, each feature, each listed difference."""
     width = max((len(item.feature) for item in report.features), default=0)
     summary = (
         f"{report.model}: {report.checked} requests compared, {report.different} values differ; "
-        f"{report.behind} were served while behind, {report.unreadable} are unreadable"
+        f"not compared: {report.behind} served from lagging views, {report.unreadable} unreadable"
     )
     return [
         summary,
         *(f"  {item.feature:<{width}}  {_totals(item)}" for item in report.features),
-        *(f"  {_told(difference)}" for difference in report.differences),
+        *(f"  {_difference_line(difference)}" for difference in report.differences),
     ]
 
 
@@ -184,7 +172,7 @@ def _totals(item: FeatureSkew) -> str:
     )
 
 
-def _told(difference: Difference) -> str:
+def _difference_line(difference: Difference) -> str:
     return (
         f"{difference.prediction_id} at {difference.event_time_ms}: "
         f"{difference.feature} {difference.result}: served {difference.served!r}, "
