@@ -60,13 +60,13 @@ def _rank(said: Said) -> tuple[bool, int, int, str]:
 def _paragraph(said: Said) -> str:
     alert = said.alert
     where = " ".join(filter(None, [alert.subject, alert.segment and f"where {alert.segment}"]))
-    lines = [f"{_NEWS[said.news]}{alarm_advice.what(alert.kind)}{f' ({where})' if where else ''}"]
+    lines = [f"{_NEWS[said.news]}{alarm_advice.headline(alert.kind)}{f' ({where})' if where else ''}"]
     lines.append(f"  what: {alert.title[:TEXT_CHARS_MAX]}")
     lines.append(f"  since: {_since(alert)}; found {_time(alert.at_ms)}")
     if alert.effect:
         lines.append(f"  effect: {alert.effect}")
     if said.news != "resolved":
-        lines.append(f"  to do: {alarm_advice.to_do(alert.kind)}")
+        lines.append(f"  to do: {alarm_advice.advice(alert.kind)}")
     return "\n".join(lines)
 
 

@@ -1,36 +1,38 @@
-"""What an alarm means and what to do about it, in plain words: the same in messages and in reports."""
+"""A headline and advice for each kind of alarm, in plain words: the same in messages and in reports."""
 
 from collections.abc import Mapping
 
-_WHAT: Mapping[str, str] = {
-    "loss": "The answers are worse than training promised",
-    "feature": "An input has changed",
-    "category": "An input has values that training never saw",
-    "relation": "Two inputs no longer go together as they did",
-    "quality": "An input is not as declared",
-    "score": "The answers themselves have changed",
-    "retraining": "A retraining ended",
-    "rollout": "Another version answers",
+_HEADLINES: Mapping[str, str] = {
+    "loss": "The model's loss is above its limit",
+    "feature": "The distribution of a feature has changed",
+    "category": "A feature has categories that the training data does not have",
+    "relation": "The correlation of two features has changed",
+    "quality": "A feature violates its declared quality rules",
+    "score": "The distribution of the model's scores has changed",
+    "retraining": "A retraining has finished",
+    "rollout": "The serving versions have changed",
 }
-_TO_DO: Mapping[str, str] = {
-    "loss": "A model that is retrained here asks for it by itself, unless that was done of late. Else look "
-    "at the features and segments that changed with it, and train or roll back.",
-    "feature": "Look whether the source or a feature view changed. If the world did, wait for the labels: "
-    "without harm nothing has to be done.",
-    "category": "Find out what sends the new values. The model does not know them until it is trained again.",
-    "relation": "Look whether one of them comes from elsewhere now, or is late. Each alone may look as ever.",
-    "quality": "Tell whoever sends it: values are null, out of bounds, of a wrong type or not allowed.",
-    "score": "Look which inputs changed at the same time, and watch the loss as the labels come.",
-    "retraining": "The reasons stand in its record and in its run in MLflow.",
-    "rollout": "See which versions answer with 'driftline models list'.",
+_ADVICE: Mapping[str, str] = {
+    "loss": "Retraining is requested automatically, if Driftline retrains this model, unless one ran recently. "
+    "Otherwise check which features and segments changed at the same time, then retrain or roll back.",
+    "feature": "Check whether the data source or a feature view changed. If the change is real, wait for the "
+    "labels: no action is needed while the loss stays within its limit.",
+    "category": "Find out what sends the new categories. The model cannot use them until it is retrained.",
+    "relation": "Check whether one of the two features comes from another source now, or arrives late. Each "
+    "feature alone may look unchanged.",
+    "quality": "Inform the owner of the data source: values are null, out of bounds, of a wrong type or not "
+    "allowed.",
+    "score": "Check which features changed at the same time, and watch the loss as the labels arrive.",
+    "retraining": "The reasons are in the record of the retraining and in its MLflow run.",
+    "rollout": "List the serving versions with 'driftline models list'.",
 }
 
 
-def what(kind: str) -> str:
+def headline(kind: str) -> str:
     """Return a headline for a kind of alert."""
-    return _WHAT.get(kind, f"Something changed ({kind})")
+    return _HEADLINES.get(kind, f"A change was detected ({kind})")
 
 
-def to_do(kind: str) -> str:
-    """Return what those who are told should do."""
-    return _TO_DO.get(kind, "Look at the report of the window and at what changed with it.")
+def advice(kind: str) -> str:
+    """Return what the reader of the alert should do."""
+    return _ADVICE.get(kind, "Check the report of the window, and what else changed at the same time.")

@@ -395,7 +395,7 @@ def test_report_of_a_window_has_no_violation_and_needs_no_scripts(
     )
     page = context.new_page()
     page.goto(path.as_uri())
-    expect(page.get_by_text("The model does harm")).to_be_visible()
+    expect(page.get_by_text("The model's loss is above its limit")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.evaluate(AXE.read_text())
     assert violations(page) == []

@@ -1,8 +1,8 @@
-"""The report of a window as a snapshot of Evidently 0.7: ``Snapshot.load(path)`` reads it. Pure.
+"""The report of a window as a snapshot of Evidently 0.7, for ``Snapshot.load(path)``. Pure.
 
-The numbers are ours: PSI over the reference's frozen bins. Evidently shows them, compares snapshots and
-keeps them in its workspace; it computes nothing of them again. Ids of metrics are those that Evidently
-itself gives to the same metric, so snapshots of many windows make one line.
+The values are those of Driftline: PSI over the reference's frozen bins. Evidently shows them, compares
+snapshots and stores them in its workspace; it does not compute them again. A metric has the id that Evidently
+itself gives to it, so snapshots of many windows form one series.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ _COLUMNS, _DATA_SET = "evidently.metrics.column_statistics", "evidently.metrics.
 
 
 def as_snapshot(window: WindowReport) -> bytes:
-    """Return the file: rows, the share of columns that drifted, and drift and missing values of each."""
+    """Return the file: the row count, the share of drifted columns, and PSI and missing values by column."""
     report = window.report
     results = [_rows(report), _drifted_columns(report)]
     for feature in report.features:
@@ -79,7 +79,7 @@ def _missing(feature: FeatureDrift, rows: int) -> Json:
 def _metric(
     kind: str, module: str, params: Mapping[str, Any] | None = None, defaults: Sequence[str] = ()
 ) -> Json:
-    """Return the metric and its id: a hash of the class and of what is not its default, as Evidently's."""
+    """Return the metric with Evidently's id: a hash of its class and of its parameters without defaults."""
     given = dict(params or {})
     parts = tuple((name, given[name]) for name in sorted(given) if name not in defaults)
     digest = hashlib.md5(f"{module}.{kind}{parts}".encode(), usedforsecurity=False).hexdigest()
@@ -119,7 +119,7 @@ def _counter(metric: Json, title: str, values: Sequence[tuple[str, str]]) -> Jso
 
 
 def _distribution(metric: Json, feature: str, bins: Bins) -> Json:
-    """Return the expected and the current shares as Plotly draws them."""
+    """Return the expected and the current shares as a Plotly bar chart."""
     shown = svg_charts.bars(bins)
     names = [bar.name for bar in shown]
     traces = [

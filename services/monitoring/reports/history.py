@@ -1,7 +1,7 @@
 """The windows and alarms of one model, from the records of the drift topic. Pure.
 
-Records come at least once, and a report may come again, revised: what is kept stands under the records'
-own ids, the latest replacing the one before.
+Records are delivered at least once, and a report may be revised: records are kept by their own ids, and a
+later revision replaces an earlier one.
 """
 
 import bisect
@@ -13,44 +13,45 @@ from streams import codec
 from streams.records import DriftAlarm, DriftRecord, DriftReport, PerformanceReport
 
 WINDOWS_MAX = 2000
-"""As many as the dashboard keeps: five years of days. The oldest fall out."""
+"""Maximum windows, as in the dashboard: five years of days. The oldest are removed."""
 ALARMS_MAX = 5000
+"""Maximum alarms; the oldest are removed."""
 
 _Key = TypeVar("_Key")
 _Kept = TypeVar("_Kept")
 
 
 class NoWindowError(LookupError):
-    """There is no report of such a window. The message says which there are."""
+    """There is no report of such a window. The message names the first and the last one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class WindowReport:
-    """All that a page needs: one window, those before it, and the alarms that concern it."""
+    """The content of a report: one window, the windows before it, and its alarms."""
 
     report: DriftReport
     earlier: tuple[DriftReport, ...]
-    """In event time, the last one just before the window."""
+    """In event-time order; the last one ends before the window begins."""
     standing: tuple[DriftAlarm, ...]
-    """At the window's end: harm first, then the latest."""
+    """Alarms active at the end of the window: loss alarms first, then the latest."""
     raised: tuple[DriftAlarm, ...]
-    """Within the window, whether they stand or not."""
+    """Alarms raised within the window, active or not."""
     performance: PerformanceReport | None = None
-    """Of the predictions of the window, as far as their labels have come by now."""
+    """Performance of the window's predictions, from the labels that have arrived so far."""
 
 
 class WindowHistory:
-    """What is known of one model."""
+    """All windows and alarms of one model."""
 
     def __init__(self) -> None:
-        """Know nothing."""
+        """Create an empty history."""
         self._reports: dict[str, DriftReport] = {}
         self._performance: dict[int, PerformanceReport] = {}
-        """By the window's start, of the latest version that answered in it."""
+        """By the window's start, of the latest version that served in it."""
         self._alarms: dict[str, DriftAlarm] = {}
 
-    def take(self, record: DriftRecord) -> None:
-        """Take a record in."""
+    def add(self, record: DriftRecord) -> None:
+        """Add a record of the drift topic."""
         match record:
             case DriftReport():
                 former = self._reports.get(record.report_id)
@@ -67,45 +68,49 @@ class WindowHistory:
                 _bound(self._alarms, ALARMS_MAX, lambda each: each.detected_at_ms)
 
     def windows(self) -> Sequence[DriftReport]:
-        """Return all reports in event time."""
+        """Return all reports in event-time order."""
         return sorted(self._reports.values(), key=lambda report: report.window_start_ms)
 
     def window(self, at_ms: int | None = None) -> WindowReport:
-        """Return the window that holds an event time, or the latest one; `NoWindowError` if there is none."""
+        """Return the window that holds an event time, or the latest one.
+
+        Raises:
+            NoWindowError: There is no such window.
+        """
         reports = self.windows()
         if not reports:
-            raise NoWindowError("the drift topic has no report of it")
-        place = len(reports) - 1
+            raise NoWindowError("the drift topic has no report of this model")
+        index = len(reports) - 1
         if at_ms is not None:
-            place = bisect.bisect_right([report.window_start_ms for report in reports], at_ms) - 1
-            if place < 0 or reports[place].window_end_ms <= at_ms:
+            index = bisect.bisect_right([report.window_start_ms for report in reports], at_ms) - 1
+            if index < 0 or reports[index].window_end_ms <= at_ms:
                 first, last = (_day(reports[each].window_start_ms) for each in (0, -1))
                 raise NoWindowError(
-                    f"no window holds that time; the first begins at {first}, the last at {last}"
+                    f"no window contains this time; the first begins at {first}, the last at {last}"
                 )
-        report = reports[place]
+        report = reports[index]
         return WindowReport(
             report=report,
-            earlier=tuple(reports[:place]),
-            standing=self._standing(report),
+            earlier=tuple(reports[:index]),
+            standing=self._active(report),
             raised=tuple(
                 alarm
-                for alarm in self._in_time()
+                for alarm in self._by_time()
                 if report.window_start_ms < alarm.detected_at_ms <= report.window_end_ms
             ),
             performance=self._performance.get(report.window_start_ms),
         )
 
-    def _standing(self, report: DriftReport) -> tuple[DriftAlarm, ...]:
-        named = [self._alarms[each] for each in report.alarms_standing or () if each in self._alarms]
-        return tuple(sorted(named, key=lambda alarm: (alarm.kind != "loss", -alarm.detected_at_ms)))
+    def _active(self, report: DriftReport) -> tuple[DriftAlarm, ...]:
+        active = [self._alarms[each] for each in report.alarms_standing or () if each in self._alarms]
+        return tuple(sorted(active, key=lambda alarm: (alarm.kind != "loss", -alarm.detected_at_ms)))
 
-    def _in_time(self) -> list[DriftAlarm]:
+    def _by_time(self) -> list[DriftAlarm]:
         return sorted(self._alarms.values(), key=lambda alarm: alarm.detected_at_ms)
 
 
 def _bound(kept: dict[_Key, _Kept], limit: int, time_ms: Callable[[_Kept], int]) -> None:
-    """Let the oldest one fall out once there are too many."""
+    """Remove the oldest entry once there are more than the limit."""
     if len(kept) > limit:
         del kept[min(kept, key=lambda key: time_ms(kept[key]))]
 

@@ -1,4 +1,4 @@
-"""The report of a window as one self-contained HTML page: no script, no font, no link that it needs. Pure."""
+"""The report of a window as one self-contained HTML page, without scripts, fonts or links. Pure."""
 
 import base64
 import dataclasses
@@ -19,11 +19,12 @@ from services.runtime.declaration import ModelDeclaration
 from streams import codec
 from streams.records import Bins, DriftAlarm, DriftReport, FeatureDrift
 
-PICTURES_MAX = 60
-"""Features with a picture, the furthest ones; the table has all."""
-SHOWN_MAX = 60
-"""Windows before this one in the pictures over time."""
+CHARTS_MAX = 60
+"""Maximum features with a chart, those with the most drift; the table has all features."""
+EARLIER_WINDOWS_MAX = 60
+"""Maximum earlier windows in the charts over time."""
 ALARMS_MAX = 100
+"""Maximum alarms in a table of alarms."""
 P_VALUE_SHOWN_MIN = 1e-4
 
 _FOLDER = Path(__file__).parent / "templates"
@@ -32,24 +33,25 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     f"style-src 'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
 )
-"""For whoever serves the page: the one style is that of its head."""
+"""Header for the process that serves the page; it allows only the style in the page's head."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """One feature, or the scores, with its picture."""
+    """The chart of one feature, or of the scores."""
 
     name: str
     effect: str
     drifted: bool
-    picture: str
+    chart: str
+    """As SVG."""
     change: str
     """The bin that changed most, in words."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
-    """What became of the labels of one window."""
+    """How many labels and predictions of one window were joined."""
 
     joined: int
     unlabelled: int
@@ -58,12 +60,12 @@ class Coverage:
 
 
 def as_html(window: WindowReport, declaration: ModelDeclaration | None = None) -> str:
-    """Return the page; with the declaration it also shows owner and limits."""
+    """Return the page; with the declaration it also shows owner, alarm limit and error budget."""
     report = window.report
     return _template().render(
         report=report,
         style=STYLE,
-        verdict=verdict.of(window),
+        verdict=verdict.assess(window),
         declared=declaration,
         standing=window.standing[:ALARMS_MAX],
         standing_total=len(report.alarms_standing or ()),
@@ -74,17 +76,17 @@ def as_html(window: WindowReport, declaration: ModelDeclaration | None = None) -
         odd=[each for each in report.features if _is_notable(each)],
         coverage=_coverage(window),
         accuracy=verdict.accuracy_interval(report),
-        loss_picture=_loss_picture(window, declaration),
-        accuracy_picture=_accuracy_picture(window),
+        loss_chart=_loss_chart(window, declaration),
+        accuracy_chart=_accuracy_chart(window),
         budget=_budget(window, declaration),
         performance=window.performance,
     )
 
 
 def as_json(window: WindowReport) -> bytes:
-    """Return the same for programs: the verdict, the record and the alarms."""
+    """Return the same content for programs: the verdict, the record and the alarms."""
     document = {
-        "verdict": dataclasses.asdict(verdict.of(window)),
+        "verdict": dataclasses.asdict(verdict.assess(window)),
         "report": window.report,
         "standing": window.standing,
         "raised": window.raised,
@@ -103,18 +105,23 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    own: dict[str, Any] = {"time": _time, "share": "{:.1%}".format, "figure": _figure, "p_value": _p_value}
-    environment.filters |= own
+    filters: dict[str, Any] = {
+        "time": _time,
+        "share": "{:.1%}".format,
+        "figure": _figure,
+        "p_value": _p_value,
+    }
+    environment.filters |= filters
     return environment.get_template("report.html")
 
 
 def _cards(report: DriftReport) -> list[Card]:
-    """Return the scores, then the features that differ most."""
+    """Return the card of the scores, then those of the features with the most drift."""
     cards = []
     scores = [] if report.score is None else [report.score]
-    for each in (*scores, *verdict.ranked(report)[:PICTURES_MAX]):
+    for each in (*scores, *verdict.ranked(report)[:CHARTS_MAX]):
         if each.bins is not None:
-            effect = f"PSI {each.psi:.3f}, from {each.threshold:.3f} on drift"
+            effect = f"PSI {each.psi:.3f}, drift threshold {each.threshold:.3f}"
             cards.append(_card(each.feature, each.bins, effect, drifted=each.drifted))
     return cards
 
@@ -124,7 +131,7 @@ def _card(name: str, bins: Bins, effect: str, *, drifted: bool) -> Card:
     largest = max(shown, key=lambda bar: abs(bar.difference), default=None)
     change = ""
     if largest is not None:
-        change = f"{largest.name}: {largest.expected:.1%} expected, {largest.current:.1%} now"
+        change = f"{largest.name}: expected {largest.expected:.1%}, now {largest.current:.1%}"
     return Card(name, effect, drifted, svg_charts.overlay(name, shown), change)
 
 
@@ -132,16 +139,16 @@ def _is_notable(drift: FeatureDrift) -> bool:
     return bool(drift.missing_share or drift.out_of_range_share or drift.new_categories)
 
 
-def _segments(standing: Sequence[DriftAlarm]) -> list[tuple[str, list[DriftAlarm]]]:
+def _segments(active: Sequence[DriftAlarm]) -> list[tuple[str, list[DriftAlarm]]]:
     found: dict[str, list[DriftAlarm]] = {}
-    for alarm in standing:
+    for alarm in active:
         if alarm.segment:
             found.setdefault(alarm.segment, []).append(alarm)
     return sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
 
 
 def _coverage(window: WindowReport) -> Coverage:
-    """Subtract the running totals of the window before."""
+    """Return the difference of the running totals from the previous window."""
     now, before = window.report, window.earlier[-1] if window.earlier else None
 
     def since(name: str) -> int:
@@ -155,8 +162,8 @@ def _coverage(window: WindowReport) -> Coverage:
     )
 
 
-def _loss_picture(window: WindowReport, declaration: ModelDeclaration | None) -> str:
-    reports = (*window.earlier[-SHOWN_MAX:], window.report)
+def _loss_chart(window: WindowReport, declaration: ModelDeclaration | None) -> str:
+    reports = (*window.earlier[-EARLIER_WINDOWS_MAX:], window.report)
     lines = [
         Line("live", "live", [report.log_loss for report in reports]),
         Line("training", "reference", [report.reference_log_loss for report in reports]),
@@ -166,24 +173,24 @@ def _loss_picture(window: WindowReport, declaration: ModelDeclaration | None) ->
     limit = window.report.reference_log_loss
     if limit is not None and declaration is not None:
         limit += declaration.monitoring.loss_tolerance
-    title = f"Log loss of {len(reports)} windows; the last is {_number(window.report.log_loss)}"
+    title = f"Log loss of {len(reports)} windows; the last value is {_number(window.report.log_loss)}"
     return svg_charts.timeline(title, lines, _days(reports), limit=limit)
 
 
-def _accuracy_picture(window: WindowReport) -> str:
-    reports = (*window.earlier[-SHOWN_MAX:], window.report)
+def _accuracy_chart(window: WindowReport) -> str:
+    reports = (*window.earlier[-EARLIER_WINDOWS_MAX:], window.report)
     intervals = [verdict.accuracy_interval(report) for report in reports]
     lines = [
         Line("95 % interval", "bound", [each[0] if each else None for each in intervals]),
         Line("95 % interval", "bound", [each[1] if each else None for each in intervals]),
         Line("accuracy", "live", [report.accuracy for report in reports]),
     ]
-    title = f"Accuracy of {len(reports)} windows; the last is {_number(window.report.accuracy)}"
+    title = f"Accuracy of {len(reports)} windows; the last value is {_number(window.report.accuracy)}"
     return svg_charts.timeline(title, lines, _days(reports))
 
 
 def _budget(window: WindowReport, declaration: ModelDeclaration | None) -> ErrorBudget | None:
-    """Return what is left of the error budget of accuracy at the window's end."""
+    """Return the error budget of the accuracy objective at the end of the window."""
     if declaration is None:
         return None
     reports = (*window.earlier, window.report)

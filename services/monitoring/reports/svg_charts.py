@@ -1,6 +1,6 @@
-"""Pictures as SVG, without scripts and without inline styles: a distribution, a time line. Pure.
+"""Charts as SVG, without scripts and inline styles: a distribution, a series over time. Pure.
 
-Colours come from classes of the page, so a picture follows its light or dark theme.
+Colours come from CSS classes of the page, so a chart follows its light or dark theme.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ RIGHT = LINE_WIDTH - 8
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """One bin: its name, and which share of the values is in it."""
+    """One bin: its name, its expected and its current share of the values."""
 
     name: str
     expected: float
@@ -28,13 +28,13 @@ class Bar:
 
     @property
     def difference(self) -> float:
-        """How much more of the values are in it now."""
+        """Current minus expected share."""
         return self.current - self.expected
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One series over the windows; None where there is no value."""
+    """One series over the windows; None for a window without a value."""
 
     name: str
     css: str
@@ -42,7 +42,7 @@ class Line:
 
 
 def bars(bins: Bins) -> list[Bar]:
-    """Return the bins by name, without those that are empty on both sides."""
+    """Return the bins with their names, without bins that are expected empty and are empty."""
     total = max(sum(bins.counts), 1)
     found = [
         Bar(name, expected, count / total, count)
@@ -52,7 +52,7 @@ def bars(bins: Bins) -> list[Bar]:
 
 
 def overlay(feature: str, shown: Sequence[Bar]) -> str:
-    """Draw what was expected (filled) and what came (outlined), a pair of bars a bin."""
+    """Draw a pair of bars for each bin: the expected share filled, the current share outlined."""
     top = max([max(bar.expected, bar.current) for bar in shown], default=0.0) or 1.0
     step = WIDTH / max(len(shown), 1)
     head = f'<svg class="overlay" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
@@ -61,7 +61,7 @@ def overlay(feature: str, shown: Sequence[Bar]) -> str:
         left = number * step
         expected, current = (HEIGHT * share / top for share in (bar.expected, bar.current))
         parts.append(
-            f"<g><title>{html.escape(bar.name)}: {bar.expected:.1%} expected, {bar.current:.1%} now</title>"
+            f"<g><title>{html.escape(bar.name)}: expected {bar.expected:.1%}, now {bar.current:.1%}</title>"
             f'<rect class="expected" x="{left + step * 0.08:.1f}" y="{HEIGHT - expected:.1f}" '
             f'width="{step * 0.84:.1f}" height="{expected:.1f}"/>'
             f'<rect class="{"current more" if bar.difference > 0 else "current"}" '
@@ -73,20 +73,20 @@ def overlay(feature: str, shown: Sequence[Bar]) -> str:
 
 
 def timeline(
-    title: str, lines: Sequence[Line], times: Sequence[str], *, limit: float | None = None, mark: int = -1
+    title: str, lines: Sequence[Line], times: Sequence[str], *, limit: float | None = None, marked: int = -1
 ) -> str:
-    """Draw series over the windows, with a dashed line at a limit, and the window that is told of marked."""
+    """Draw series over the windows, a dashed line at the limit, and a mark at the reported window."""
     values = [value for line in lines for value in line.values if value is not None]
     values += [] if limit is None else [limit]
     if not values or not times:
         return ""
     frame = _Frame(*_padded(min(values), max(values)), len(times))
     head = f'<svg class="timeline" viewBox="0 0 {LINE_WIDTH} {LINE_HEIGHT}" role="img" '
-    place, first, last = frame.x(mark % len(times)), html.escape(times[0]), html.escape(times[-1])
+    mark_x, first, last = frame.x(marked % len(times)), html.escape(times[0]), html.escape(times[-1])
     parts = [
         f'{head}aria-label="{html.escape(title)}">',
         *map(frame.rule, (frame.low, (frame.low + frame.high) / 2, frame.high)),
-        f'<path class="mark" d="M{place:.1f} {MARGIN_TOP}V{LINE_HEIGHT - MARGIN_BOTTOM}"/>',
+        f'<path class="mark" d="M{mark_x:.1f} {MARGIN_TOP}V{LINE_HEIGHT - MARGIN_BOTTOM}"/>',
         f'<text class="tick" x="{MARGIN_LEFT}" y="{LINE_HEIGHT - 6}">{first}</text>',
         f'<text class="tick" x="{RIGHT}" y="{LINE_HEIGHT - 6}" text-anchor="end">{last}</text>',
     ]
@@ -97,7 +97,7 @@ def timeline(
 
 @dataclasses.dataclass(frozen=True)
 class _Frame:
-    """Where values and windows are in a picture."""
+    """Maps values and windows to coordinates of the chart."""
 
     low: float
     high: float
@@ -144,12 +144,12 @@ def _described(feature: str, shown: Sequence[Bar]) -> str:
     if largest is None:
         return f"{feature}: no values"
     return (
-        f"{feature}: expected and current shares in {len(shown)} bins; the largest change is {largest.name}, "
+        f"{feature}: expected and current shares in {len(shown)} bins; largest change: {largest.name}, "
         f"from {largest.expected:.1%} to {largest.current:.1%}"
     )
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
-    """Return bounds with some air, never equal."""
-    air = (high - low) * 0.08 or max(abs(high) * 0.1, 1e-6)
-    return low - air, high + air if math.isfinite(high) else low + 1.0
+    """Return the bounds with a margin of 8 %, so that they are never equal."""
+    margin = (high - low) * 0.08 or max(abs(high) * 0.1, 1e-6)
+    return low - margin, high + margin if math.isfinite(high) else low + 1.0

@@ -1,4 +1,4 @@
-"""Reads the drift topic to its present end: one model's history."""
+"""Reads the drift topic to its current end: the history of one model."""
 
 from services.monitoring.reports.history import WindowHistory
 from services.runtime import kafka_consumers
@@ -11,10 +11,10 @@ class ReportsError(RuntimeError):
 
 
 def read(settings: Settings, model: str) -> WindowHistory:
-    """Return all that the topic holds of a model; about 0.3 s for a year of days.
+    """Return the records that the topic holds for a model; takes about 0.3 s for a year of days.
 
     Raises:
-        ReportsError: There is no such topic.
+        ReportsError: The topic does not exist.
         KafkaError: The broker cannot be reached.
     """
     history, key = WindowHistory(), model.encode()
@@ -22,7 +22,7 @@ def read(settings: Settings, model: str) -> WindowHistory:
     try:
         for record in kafka_consumers.read_topic(settings, "reports", topics.DRIFT.name):
             if record.key == key and record.value:
-                history.take(decode(record.value))
+                history.add(decode(record.value))
     except kafka_consumers.MissingTopicError as error:
         raise ReportsError(str(error)) from error
     return history

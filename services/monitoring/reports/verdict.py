@@ -1,4 +1,4 @@
-"""What a window's report comes to, in one sentence, and what to do about it. Pure."""
+"""The verdict on a window: its report in one sentence, and what to do about it. Pure."""
 
 import dataclasses
 import math
@@ -10,13 +10,14 @@ from streams.records import DriftReport, FeatureDrift
 
 Level = Literal["harm", "changed", "calm", "unknown"]
 NAMED_MAX = 3
+"""Maximum subjects named in a sentence."""
 WILSON_Z = 1.96
-"""Of a 95 % interval."""
+"""Standard normal quantile of a two-sided 95 % interval."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """The first thing to read."""
+    """What a reader of the report sees first."""
 
     level: Level
     headline: str
@@ -24,37 +25,38 @@ class Verdict:
     to_do: tuple[str, ...]
 
 
-def of(window: WindowReport) -> Verdict:
-    """Judge a window: harm before change before calm."""
-    report, standing = window.report, window.standing
-    drifted = [feature.feature for feature in report.features if feature.drifted]
-    kinds = list(dict.fromkeys(alarm.kind for alarm in standing))
-    to_do = tuple(alarm_advice.to_do(kind) for kind in kinds)
+def assess(window: WindowReport) -> Verdict:
+    """Return the verdict on a window; a loss alarm outranks drift, and drift outranks a calm window."""
+    report, active = window.report, window.standing
+    kinds = list(dict.fromkeys(alarm.kind for alarm in active))
+    to_do = tuple(alarm_advice.advice(kind) for kind in kinds)
     if "loss" in kinds:
-        harm = next(alarm for alarm in standing if alarm.kind == "loss")
-        return Verdict("harm", "The model does harm", _sentence(harm.message), to_do)
+        alarm = next(alarm for alarm in active if alarm.kind == "loss")
+        return Verdict("harm", alarm_advice.headline("loss"), _sentence(alarm.message), to_do)
     if not report.version or not report.features:
         return Verdict(
             "unknown",
-            "There is nothing to compare with",
-            _unknown(report),
+            "No comparison is possible",
+            _why_unknown(report),
             ("Wait for the first model, or for predictions.",),
         )
-    if standing:
-        others = f", and {len(standing) - NAMED_MAX} more" if len(standing) > NAMED_MAX else ""
-        names = ", ".join(dict.fromkeys(alarm.subject for alarm in standing[:NAMED_MAX]))
-        why = f"Alarms stand on {names}{others}. {_loss_sentence(report)}"
-        return Verdict("changed", "Something changed; no harm so far", why, to_do)
-    if drifted:
+    if active:
+        more = f", and {len(active) - NAMED_MAX} more" if len(active) > NAMED_MAX else ""
+        names = ", ".join(dict.fromkeys(alarm.subject for alarm in active[:NAMED_MAX]))
+        why = f"Alarms are active on {names}{more}. {_loss_sentence(report)}"
+        return Verdict("changed", "Drift was detected; no loss alarm is active", why, to_do)
+    if drifted := [feature.feature for feature in report.features if feature.drifted]:
         names = ", ".join(drifted[:NAMED_MAX])
-        why = f"In this window alone {names} differ from training; no alarm stands. {_loss_sentence(report)}"
-        return Verdict("calm", "A window apart, and no alarm", why, ("Nothing, unless it lasts.",))
-    why = f"No alarm stands. {_loss_sentence(report)}"
-    return Verdict("calm", "All is as in training", why, ("Nothing.",))
+        why = f"Only this window differs from training, in {names}. {_loss_sentence(report)}"
+        to_do = ("No action is needed unless it persists.",)
+        return Verdict("calm", "No alarm is active, but this window differs", why, to_do)
+    return Verdict(
+        "calm", "No drift", f"No alarm is active. {_loss_sentence(report)}", ("No action is needed.",)
+    )
 
 
 def ranked(report: DriftReport) -> list[FeatureDrift]:
-    """Return the features, those that drifted first, then by how far they are past their threshold."""
+    """Return the features: those with drift first, then by the ratio of PSI to its threshold."""
     return sorted(
         report.features,
         key=lambda each: (not each.drifted, -each.psi / max(each.threshold, 1e-9), each.feature),
@@ -62,7 +64,10 @@ def ranked(report: DriftReport) -> list[FeatureDrift]:
 
 
 def accuracy_interval(report: DriftReport) -> tuple[float, float] | None:
-    """Return Wilson's 95 % interval of the accuracy (Wilson 1927); None without labels."""
+    """Return the 95 % Wilson score interval of the accuracy; None without labels.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
+    """
     if report.accuracy is None or not report.labels:
         return None
     n, share, z2 = report.labels, report.accuracy, WILSON_Z**2
@@ -73,21 +78,21 @@ def accuracy_interval(report: DriftReport) -> tuple[float, float] | None:
 
 def _loss_sentence(report: DriftReport) -> str:
     if report.log_loss is None or report.reference_log_loss is None:
-        return "No labels tell yet whether it hurts."
+        return "There are no labels yet, so the loss is unknown."
     difference = report.log_loss - report.reference_log_loss
     word = "above" if difference > 0 else "below"
     return (
-        f"The log loss of {report.log_loss:.3f} is {abs(difference):.3f} {word} what training promised, over "
+        f"The log loss is {report.log_loss:.3f}, {abs(difference):.3f} {word} the training baseline, over "
         f"{report.labels:,} labels."
     )
 
 
-def _unknown(report: DriftReport) -> str:
+def _why_unknown(report: DriftReport) -> str:
     if not report.predictions:
-        return "No predictions fell into this window."
+        return "This window has no predictions."
     if not report.version:
-        return f"{report.predictions:,} requests were collected; no model answered them."
-    return f"Version {report.version} has no reference."
+        return f"{report.predictions:,} requests were recorded without a prediction: no model was serving."
+    return f"Version {report.version} has no training reference."
 
 
 def _sentence(text: str) -> str:

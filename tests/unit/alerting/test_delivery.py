@@ -89,7 +89,7 @@ def test_a_message_says_what_since_when_how_much_and_what_to_do():
     assert made.title == "[critical] m: 3 alerts, first: mean log loss 0.571 is above 0.528"
     assert made.severity == "critical"
     first = made.body.split("\n\n")[0]
-    assert "worse than training promised (log_loss)" in first
+    assert "loss is above its limit (log_loss)" in first
     assert "since: 2027-01-14 08:00 UTC; found 2027-01-15 07:00 UTC" in first
     assert "+0.043 against its limit" in first
     assert "to do: " in first

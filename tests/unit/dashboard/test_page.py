@@ -217,7 +217,7 @@ def read_history(monkeypatch: pytest.MonkeyPatch) -> Year:
     """What a broker would hold of the model m."""
     year, history = Year("m", days=60), WindowHistory()
     for report in year.reports:
-        history.take(report)
+        history.add(report)
     monkeypatch.setattr(topic_reader, "read", lambda _, model: history if model == "m" else WindowHistory())
     return year
 

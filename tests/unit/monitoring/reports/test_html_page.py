@@ -23,7 +23,7 @@ def history() -> WindowHistory:
     outputs = world.play(world.new_engine(partitions=2), world.traffic(30, shift_at=20, a_hour=200))
     made = WindowHistory()
     for record in outputs.drift:
-        made.take(record)
+        made.add(record)
     return made
 
 
@@ -62,9 +62,13 @@ def elements(html: str) -> list[tuple[str, dict[str, str | None]]]:
 
 def test_harm_comes_first_then_what_to_do():
     html = html_page.as_html(at(27), world.declaration())
-    assert html.index("The model does harm") < html.index("What to do") < html.index("<h2>Performance")
+    assert (
+        html.index("The model&#39;s loss is above its limit")
+        < html.index("What to do")
+        < html.index("<h2>Performance")
+    )
     assert "log_loss" in html
-    (now,) = re.findall(r"<p>1.282 and above: 9.9% expected, ([\d.]+)% now", html)
+    (now,) = re.findall(r"<p>1.282 and above: expected 9.9%, now ([\d.]+)%", html)
     assert float(now) > 50
 
 
@@ -76,26 +80,31 @@ def test_page_needs_nothing_from_elsewhere_and_is_well_formed():
 
 
 def test_calm_window_says_that_nothing_is_to_be_done():
-    found = verdict.of(at(5))
-    assert (found.level, found.to_do) == ("calm", ("Nothing.",))
-    assert "No alarm stands" in found.why
+    found = verdict.assess(at(5))
+    assert (found.level, found.to_do) == ("calm", ("No action is needed.",))
+    assert "No alarm is active" in found.why
 
 
 def test_change_without_harm_is_no_harm():
     window = at(27)
     standing = tuple(alarm for alarm in window.standing if alarm.kind != "loss")
-    found = verdict.of(WindowReport(window.report, window.earlier, standing, ()))
-    assert (found.level, found.headline) == ("changed", "Something changed; no harm so far")
-    assert "Alarms stand on x" in found.why
+    found = verdict.assess(WindowReport(window.report, window.earlier, standing, ()))
+    assert (found.level, found.headline) == ("changed", "Drift was detected; no loss alarm is active")
+    assert "Alarms are active on x" in found.why
 
 
 def test_window_without_a_model_has_nothing_to_compare_with():
     bare = records.DriftReport(
         report_id="r", model="m", version=0, window_start_ms=0, window_end_ms=5, predictions=7, labels=0
     )
-    found = verdict.of(WindowReport(bare, (), (), ()))
-    assert (found.level, found.why) == ("unknown", "7 requests were collected; no model answered them.")
-    assert "No labels, so nothing is known" in html_page.as_html(WindowReport(bare, (), (), ()))
+    found = verdict.assess(WindowReport(bare, (), (), ()))
+    assert (found.level, found.why) == (
+        "unknown",
+        "7 requests were recorded without a prediction: no model was serving.",
+    )
+    assert "There are no labels yet, so the performance is unknown" in html_page.as_html(
+        WindowReport(bare, (), (), ())
+    )
 
 
 def test_names_from_the_wire_are_escaped():
@@ -148,9 +157,9 @@ def test_window_is_found_by_any_time_within_it_and_the_latest_without():
 def test_a_revised_report_replaces_the_one_before():
     made = WindowHistory()
     report = at(5).report
-    made.take(report)
-    made.take(msgspec.structs.replace(report, labels=report.labels + 7, revision=1))
-    made.take(report)
+    made.add(report)
+    made.add(msgspec.structs.replace(report, labels=report.labels + 7, revision=1))
+    made.add(report)
     assert [each.labels for each in made.windows()] == [report.labels + 7]
 
 
