@@ -108,7 +108,7 @@ def _roles() -> dict[str, Figures]:
         messages = [Message(written + number, each) for number, each in enumerate(slices)]
         written += len(slices)
         started = time.process_time()
-        source.feed.take_predictions(messages, 0)
+        source.handler.take_predictions(messages, 0)
         engine.inputs.add_heartbeat(PartitionKey(LABEL, 0), begin, made[-1].event_time_ms + 1)
         engine.advance()
         judging += time.process_time() - started

@@ -128,7 +128,9 @@ def pair_detector(known: Sample, threshold_rows: float) -> tuple[PairDetector, C
     def scores_of(values: Sample) -> Scores:
         times_ms = np.zeros(len(values), dtype=np.int64)
         columns = zip(scorers, places, values.T, strict=True)
-        return np.stack([scorer.of(place.of(column), times_ms) for scorer, place, column in columns], axis=1)
+        return np.stack(
+            [scorer.scores(place.of(column), times_ms) for scorer, place, column in columns], axis=1
+        )
 
     moments = Moments.none(known.shape[1])
     moments.add(scores_of(known))

@@ -60,7 +60,7 @@ class DeltaWriter:
                 log.info("archive.columns_postponed", table=self._table.name, reason=str(error))
 
     def position(self, partition: Partition) -> int:
-        """Return the offset up to which the table holds every record of a Kafka partition."""
+        """Return the next offset of a Kafka partition that is not in the table yet."""
         self._delta.update_incremental()
         return self._recorded_position(partition)
 

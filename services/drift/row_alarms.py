@@ -42,7 +42,7 @@ class RowAlarms:
 
     def segments_of(self, features: Sequence[FeatureValue]) -> list[str]:
         """Return the segments to which a row belongs."""
-        return self._segments.of(features)
+        return self._segments.match(features)
 
     def add(
         self, rows: PredictionRows, indices: Sequence[int], window: DriftWindow, version: int

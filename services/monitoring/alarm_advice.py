@@ -13,7 +13,7 @@ _HEADLINES: Mapping[str, str] = {
     "rollout": "The serving versions have changed",
 }
 _ADVICE: Mapping[str, str] = {
-    "loss": "Retraining is requested automatically, if Driftline retrains this model, unless one ran recently. "
+    "loss": "Driftline requests a retraining of the models that it retrains, unless one ran recently. "
     "Otherwise check which features and segments changed at the same time, then retrain or roll back.",
     "feature": "Check whether the data source or a feature view changed. If the change is real, wait for the "
     "labels: no action is needed while the loss stays within its limit.",

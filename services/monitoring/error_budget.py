@@ -1,7 +1,8 @@
-"""How much of an error budget is spent, and how fast: shares of what was bad. Pure.
+"""Error budgets of service level objectives: the share of bad events, and what is left of the budget. Pure.
 
-An objective of 99 % over 28 days allows 1 % to be bad: that is the budget. At a burn rate of 1 it is
-spent just at the end (Beyer et al., "The Site Reliability Workbook", 2018, chapter 5).
+An objective of 99 % over 28 days allows 1 % of the events to be bad: that is the error budget. At a burn rate
+of 1 it is spent exactly at the end of the window (Beyer et al., "The Site Reliability Workbook", 2018,
+chapter 5).
 """
 
 import dataclasses
@@ -13,19 +14,19 @@ from streams.records import DriftReport
 
 @dataclasses.dataclass(frozen=True)
 class EventCount:
-    """What met an objective, and what did not."""
+    """Number of events that met an objective (good) and that did not (bad)."""
 
     good: int = 0
     bad: int = 0
 
     def __add__(self, other: "EventCount") -> "EventCount":
-        """Return both together."""
+        """Return the sum of both."""
         return EventCount(self.good + other.good, self.bad + other.bad)
 
 
 @dataclasses.dataclass(frozen=True)
 class ErrorBudget:
-    """An objective with what has been counted towards it."""
+    """An objective with the events counted in its window."""
 
     objective: float
     window_days: float
@@ -33,18 +34,21 @@ class ErrorBudget:
 
     @property
     def bad_share(self) -> float | None:
-        """Which share was bad; None before anything was counted."""
+        """Share of bad events; None without events."""
         total = self.count.good + self.count.bad
         return self.count.bad / total if total else None
 
     @property
     def left(self) -> float | None:
-        """Which share of the budget is left; below 0 when more was spent than there was."""
+        """Share of the budget that is left; below 0 when the budget is overspent; None without events."""
         return None if self.bad_share is None else 1 - self.bad_share / (1 - self.objective)
 
 
 def count_window(objective: AccuracyObjective, loss_tolerance: float, report: DriftReport) -> EventCount:
-    """Judge one window: itself, or its answers. A window without labels or reference counts for nothing."""
+    """Return the events of one window: the window itself, or its predictions, as the objective declares.
+
+    A window without labels or reference has no events.
+    """
     if objective.measure == "answers":
         if report.accuracy is None:
             return EventCount()
@@ -60,7 +64,7 @@ def count_window(objective: AccuracyObjective, loss_tolerance: float, report: Dr
 def accuracy_budget(
     declaration: ModelDeclaration, reports: Iterable[DriftReport], end_ms: int
 ) -> ErrorBudget | None:
-    """Count the windows that ended within the objective's days before an event time; None without one."""
+    """Return the budget of the accuracy objective over its days before an event time; None without one."""
     objective = declaration.slo.accuracy
     if objective is None:
         return None
@@ -72,10 +76,10 @@ def accuracy_budget(
 
 
 def declared_objectives(declaration: ModelDeclaration) -> dict[str, Objective]:
-    """Return the objectives of a model by name."""
-    given = (
+    """Return the declared objectives of a model by name."""
+    objectives = (
         ("latency", declaration.slo.latency),
         ("availability", declaration.slo.availability),
         ("accuracy", declaration.slo.accuracy),
     )
-    return {name: one for name, one in given if one is not None}
+    return {name: objective for name, objective in objectives if objective is not None}

@@ -2,14 +2,19 @@
 
 Tables below `Settings.archive_root`, each a folder:
 
-- ``events``: what the applications sent, raw: topic, partition, offset, timestamp_ms, key, value. Heartbeats
-  are there with a null value and ``watermark_ms``; of several in a row the one that promises most.
-- ``predictions``: one row for each prediction. Features stand in two lists of the same length, in the
-  order of the declaration: ``features_number`` (text is null there) and ``features_text`` (numbers are null).
-- ``outcomes``: one row for each prediction whose label is known.
+- ``events``: the raw records of the applications: topic, partition, offset, timestamp_ms, key, value. A
+  heartbeat has a null value and ``watermark_ms``; of consecutive heartbeats only the highest is archived.
+- ``predictions``: one row for each prediction. Features are two lists of the same length, in the order of the
+  declaration: ``features_number`` (null for a text) and ``features_text`` (null for a number). Multiclass:
+  ``predicted_class``, and ``probabilities`` in the order of the declared classes.
+- ``outcomes``: one row for each prediction whose label is known. Multiclass: ``class_name`` is the true
+  class; ``cost`` where model.yaml declares costs.
+
+Rows written before a column existed have null there; until the archive has been restarted, an old table does
+not have the column at all.
 
 Each commit of a table carries, as Delta application transactions, how far each Kafka partition has been
-archived; rows and positions can therefore never disagree.
+archived. Rows and positions therefore always agree.
 
     >>> with inference_log.connect(settings) as log:      # doctest: +SKIP
     ...     log.sql("SELECT version, avg(loss) FROM outcomes GROUP BY ALL").show()
@@ -35,13 +40,13 @@ def path(settings: Settings, table: str) -> str:
 
 
 def transaction_id(topic: str, partition: int) -> str:
-    """Name the application transaction whose version is the next offset of a Kafka partition."""
+    """Return the id of the application transaction whose version is the next offset of a Kafka partition."""
     return f"{topic}/{partition}"
 
 
 def tables(settings: Settings, versions: Mapping[str, int] | None = None) -> dict[str, Any]:
-    """Open those tables that exist, as `deltalake.DeltaTable` by name, at given versions or the newest."""
-    from deltalake import DeltaTable
+    """Open the tables that exist, as `deltalake.DeltaTable` by name, at the given versions or the latest."""
+    from deltalake import DeltaTable  # late: imports deltalake, 0.3 s
 
     wanted = versions or {}
     return {
@@ -54,8 +59,8 @@ def tables(settings: Settings, versions: Mapping[str, int] | None = None) -> dic
 def positions(
     settings: Settings, table: str, partitions: Mapping[str, Iterable[int]]
 ) -> dict[str, dict[int, int]]:
-    """Return by topic and partition the offset before which a table holds everything, at least 0."""
-    from deltalake import DeltaTable
+    """Return, by topic and partition, the next offset that is not in a table yet; 0 without a table."""
+    from deltalake import DeltaTable  # late: imports deltalake, 0.3 s
 
     if not DeltaTable.is_deltatable(path(settings, table)):
         return {topic: dict.fromkeys(numbers, 0) for topic, numbers in partitions.items()}
@@ -67,13 +72,13 @@ def positions(
 
 
 def connect(settings: Settings, opened: Mapping[str, Any] | None = None) -> "duckdb.DuckDBPyConnection":
-    """Return a DuckDB connection in which each table is a view of its own name.
+    """Return a DuckDB connection in which each table is a view of the same name.
 
     Args:
         settings: Where the tables are.
-        opened: The result of `tables`, when its versions matter; default: the newest.
+        opened: The result of `tables`, for given versions; default: the latest.
     """
-    import duckdb
+    import duckdb  # late: 0.1 s, and most users of this module do not query
 
     connection = duckdb.connect()
     for name, table in (tables(settings) if opened is None else opened).items():

@@ -1,4 +1,4 @@
-"""Predictions waiting for their labels, in memory bounded by the label horizon."""
+"""Joins labels with predictions, which wait in memory for as long as the label horizon."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -10,28 +10,29 @@ from streams.inputs import TracedPrediction
 
 
 class PendingPrediction(msgspec.Struct, array_like=True, gc=False):
-    """What the join needs of a prediction."""
+    """The fields of a prediction that the join needs."""
 
     prediction_id: str
     event_time_ms: int
     counts_at_ms: int
-    """When it counts in the common order; rises from entry to entry, so eviction looks at the front only."""
+    """Time of the prediction in the common order of all inputs. It never decreases from one entry to the
+    next, so eviction looks at the first entries only."""
     version: int
     arm: str
     score: float | None
-    answer: float | None
-    """What was predicted; of a class its place in the declared order; null when there is none."""
+    predicted: float | None
+    """The predicted value; for a class, its index in the declared order; null without a prediction."""
     shadow_scores: dict[str, float]
     label: float | None = None
-    """The first label that came, kept to recognise further ones."""
+    """The first label that arrived, kept to recognise further labels."""
     trace: list[tuple[str, bytes]] | None = None
-    """Headers that go on to the outcome."""
+    """Trace headers, copied to the outcome."""
     features: list[records.FeatureValue] = []
-    """As served, where the join keeps them."""
+    """As served; empty unless the join keeps features."""
     probabilities: list[float] = []
-    """Multiclass: of each class."""
+    """Multiclass: the probability of each class, in the declared order."""
     segments: list[str] = []
-    """Those watched apart to which it belongs."""
+    """The monitored segments that the prediction belongs to."""
 
 
 class JoinTotals(msgspec.Struct):
@@ -39,9 +40,10 @@ class JoinTotals(msgspec.Struct):
 
     predictions: int = 0
     repeated: int = 0
-    """Predictions that were written again after a crash."""
+    """Predictions that the scoring process wrote again after a crash."""
     joined: int = 0
     orphaned: int = 0
+    """Labels without a prediction within the horizon."""
     duplicate: int = 0
     """Further labels of a prediction, whether their value agrees or not."""
     conflicting: int = 0
@@ -51,16 +53,19 @@ class JoinTotals(msgspec.Struct):
     expired: int = 0
     """Predictions whose horizon passed, labelled or not."""
     late_predictions: int = 0
-    """Too late for their window: in no report."""
+    """Predictions too late for their window; no report counts them."""
     late_labels: int = 0
+    """Labels too late for their window; no report of a window counts them."""
     revised_predictions: int = 0
-    """Of a window that had closed, and was reported again because of them."""
+    """Late predictions that changed a closed window, which was reported again."""
     revised_labels: int = 0
+    """Late labels that changed a closed window, which was reported again."""
     rejected: int = 0
+    """Records that could not be decoded."""
 
 
 class LabelJoin:
-    """Finds the prediction of each label, by id and within the horizon."""
+    """Finds the prediction of each label by its id, within the label horizon."""
 
     def __init__(
         self,
@@ -71,7 +76,15 @@ class LabelJoin:
         classes: Sequence[str] = (),
         keep_features: bool = False,
     ) -> None:
-        """Start empty, or from a snapshot; the classes are those of a multiclass model."""
+        """Start empty or from a snapshot.
+
+        Args:
+            horizon_ms: Maximum event time between a prediction and its label.
+            totals: The totals to update.
+            pending: The entries of a snapshot, in order.
+            classes: The declared classes of a multiclass model.
+            keep_features: Whether entries keep the features of their prediction.
+        """
         self._class_numbers = {name: float(number) for number, name in enumerate(classes)}
         self._horizon_ms = horizon_ms
         self._keep_features = keep_features
@@ -79,17 +92,17 @@ class LabelJoin:
         self.totals = totals
 
     def __len__(self) -> int:
-        """Count the predictions whose horizon has not passed."""
+        """Return the number of predictions whose horizon has not passed."""
         return len(self._pending)
 
     def entries(self) -> Iterator[PendingPrediction]:
-        """Return what a snapshot must hold, in order."""
+        """Return the entries for a snapshot, in order."""
         return iter(self._pending.values())
 
     def add_prediction(
         self, prediction: records.Prediction, counts_at_ms: int, segments: Sequence[str] = ()
     ) -> None:
-        """Wait for this prediction's label. Of two requests with the same id, the later answers for it."""
+        """Wait for the label of a prediction. Of two predictions with the same id, the later is joined."""
         self.totals.predictions += 1
         replaced = self._pending.pop(prediction.prediction_id, None)
         if replaced is not None:
@@ -109,13 +122,13 @@ class LabelJoin:
             segments=list(segments),
         )
 
-    def _number(self, answer: records.FeatureValue) -> float | None:
-        if isinstance(answer, str):
-            return self._class_numbers.get(answer)
-        return None if answer is None else float(answer)
+    def _number(self, value: records.FeatureValue) -> float | None:
+        if isinstance(value, str):
+            return self._class_numbers.get(value)
+        return None if value is None else float(value)
 
     def add_label(self, label: records.Label) -> PendingPrediction | None:
-        """Return the label's prediction, or None and count why not."""
+        """Return the prediction of a label. Without one, or for a further label, return None and count it."""
         entry = self._pending.get(label.prediction_id)
         if entry is None or label.event_time_ms - entry.event_time_ms > self._horizon_ms:
             self.totals.orphaned += 1
@@ -129,7 +142,7 @@ class LabelJoin:
         return None
 
     def evict(self, now_ms: int) -> None:
-        """Forget the predictions whose horizon ended before an event time."""
+        """Remove the predictions whose horizon ended before an event time."""
         expired = []
         for entry in self._pending.values():
             if entry.counts_at_ms + self._horizon_ms >= now_ms:
@@ -145,13 +158,13 @@ class LabelJoin:
 
 
 def numeric_prediction(entry: PendingPrediction, measures: Measures) -> NumericPrediction | None:
-    """Return what a prediction said, if that is enough to measure it."""
+    """Return a prediction as numbers; None if it cannot be measured."""
     if entry.score is None:
         return None
-    if measures.task == "multiclass" and (entry.answer is None or not entry.probabilities):
-        return None  # its classes were others
-    answer = measures.answer_of(entry.score) if entry.answer is None else entry.answer
-    return NumericPrediction(entry.score, answer, entry.probabilities)
+    if measures.task == "multiclass" and (entry.predicted is None or not entry.probabilities):
+        return None  # predicted with other classes than those declared now
+    predicted = measures.predicted_value(entry.score) if entry.predicted is None else entry.predicted
+    return NumericPrediction(entry.score, predicted, entry.probabilities)
 
 
 def outcome_of(
@@ -161,7 +174,7 @@ def outcome_of(
     measures: Measures,
     values: Sequence[float] | None,
 ) -> records.Outcome:
-    """Make the record that tells how a prediction turned out, from the values of its measures, if any."""
+    """Return the outcome of a prediction, with loss and cost from the values of its measures, if any."""
     return records.Outcome(
         prediction_id=entry.prediction_id,
         model=model,

@@ -1,11 +1,11 @@
-"""What an answer is worth once its truth is known: loss, error and cost, by task. Pure.
+"""Loss, error and cost of a prediction whose label is known, by task. Pure.
 
-The first measure of each task is its loss, by which harm is judged:
+The first measure of each task is its loss, which loss alarms are about:
 
-- binary: ``log_loss``; ``accuracy``, ``brier``, ``false_positive`` and ``false_negative``, shares of
-  all answers;
-- multiclass: ``log_loss`` of the true class' probability; ``accuracy``;
-- regression: ``absolute_error``; ``squared_error``, ``bias`` (what was predicted minus what came).
+- binary: ``log_loss``; ``accuracy``, ``brier``, ``false_positive`` and ``false_negative``, the last two as
+  shares of all predictions;
+- multiclass: ``log_loss`` of the true class; ``accuracy``;
+- regression: ``absolute_error``; ``squared_error``, ``bias`` (predicted value minus label).
 
 A model that declares what its mistakes cost has ``cost`` as well, in the declared unit.
 """
@@ -18,9 +18,9 @@ from typing import NamedTuple
 from services.runtime.declaration import Business, ModelDeclaration
 
 PROBABILITY_MIN = 1e-15
-"""Scores are clipped to [this, 1 - this]: one certain and wrong answer costs 34.5, not infinity."""
+"""Scores are clipped to [this, 1 - this]: one certain and wrong prediction costs 34.5, not infinity."""
 LOG_LOSS_MAX = 4.0
-"""Intervals and detectors cut losses here, which lowers their mean: no alarm of harm is due to the cut."""
+"""Confidence intervals and detectors clip losses here. Clipping lowers the mean, so it causes no alarm."""
 COST = "cost"
 _NAMES = {
     "binary": ("log_loss", "accuracy", "brier", "false_positive", "false_negative"),
@@ -31,35 +31,35 @@ _NAMES = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NumericPrediction:
-    """What a model said, as numbers."""
+    """A prediction as numbers."""
 
     score: float
-    answer: float
-    """The class, 0 or 1; the number of the class in the declared order; the regressed value."""
+    predicted: float
+    """Binary: 0 or 1; multiclass: the index of the class in the declared order; else the regressed value."""
     probabilities: Sequence[float] = ()
-    """Multiclass: of each class."""
+    """Multiclass: the probability of each class, in the declared order."""
 
 
 class MeasureRange(NamedTuple):
-    """Where the values of a measure are cut to, for intervals and detectors."""
+    """The range to which values of a measure are clipped, for confidence intervals and detectors."""
 
     low: float
     high: float
 
     def share(self, value: float) -> float:
-        """Return where a value stands between the two, 0 to 1.
+        """Return the clipped value as a share of the range, 0 to 1.
 
-        >>> Range(0, 4).share(1), Range(0, 4).share(9)
+        >>> MeasureRange(0, 4).share(1), MeasureRange(0, 4).share(9)
         (0.25, 1.0)
         """
         return min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
 
 
 class Measures:
-    """The measures of one model."""
+    """Computes the measures of one model."""
 
     def __init__(self, declaration: ModelDeclaration) -> None:
-        """Take the task, the classes and what mistakes cost."""
+        """Read task, classes, decision threshold and costs from the declaration."""
         self.task = declaration.task
         self.classes = declaration.classes
         self._threshold = declaration.threshold
@@ -69,45 +69,45 @@ class Measures:
 
     @property
     def loss(self) -> str:
-        """The name of the loss."""
+        """The name of the loss measure."""
         return self.names[0]
 
     def values(self, given: NumericPrediction, label: float) -> list[float]:
-        """Return the value of each measure, in the order of ``names``."""
+        """Return the value of each measure for one prediction, in the order of ``names``."""
         if self.task == "regression":
             error = given.score - label
             values = [abs(error), error * error, error]
         else:
-            right = given.answer == label
+            right = given.predicted == label
             if self.task == "binary":
                 values = [log_loss(label, given.score), float(right), (given.score - label) ** 2,
                           float(not right and not label), float(not right and bool(label))]  # fmt: skip
             else:
                 values = [log_loss(1.0, given.probabilities[int(label)]), float(right)]
         if self._business is not None:
-            values.append(self._cost_of(given.answer, label))
+            values.append(self._cost_of(given.predicted, label))
         return values
 
-    def answer_of(self, score: float) -> float:
-        """Return the answer that follows from a score, where it is not a class of several."""
+    def predicted_value(self, score: float) -> float:
+        """Return the predicted value that follows from a score; not for a multiclass model."""
         return score if self.task == "regression" else float(score >= self._threshold)
 
     def recorded_loss(self, values: Sequence[float]) -> float:
-        """Return what outcomes show: the log loss, or the squared error."""
+        """Return the loss that outcome records hold: log loss, or squared error for a regression."""
         return values[self.names.index("squared_error")] if self.task == "regression" else values[0]
 
     def cost(self, values: Sequence[float]) -> float | None:
-        """Return the cost among the values, where it is declared."""
+        """Return the cost among the values; None if no costs are declared."""
         return values[-1] if self._business is not None else None
 
     def loss_of_score(self, score: float, label: float) -> float | None:
-        """Return the loss where only a score is known, as of a shadow; None for a multiclass model."""
+        """Return the loss of a score alone, as shadows have; None for a multiclass model."""
         if self.task == "multiclass":
             return None
         return log_loss(label, score) if self.task == "binary" else abs(score - label)
 
     def ranges(self, error_max: float | None) -> list[MeasureRange] | None:
-        """Return the range of each measure. A regression's follow from its error scale; None without one."""
+        """Return the range of each measure; for a regression from its error scale, None without one."""
         if self.task != "regression":
             ranges = [MeasureRange(0.0, LOG_LOSS_MAX)] + [MeasureRange(0.0, 1.0)] * (
                 len(_NAMES[self.task]) - 1
@@ -124,11 +124,11 @@ class Measures:
             ranges.append(_cost_range(self._business, self._costs, error_max))
         return ranges
 
-    def _cost_of(self, answer: float, label: float) -> float:
-        assert self._business is not None, "asked for with a declaration only"
+    def _cost_of(self, predicted: float, label: float) -> float:
+        assert self._business is not None, "only with declared costs"
         if self._costs:
-            return self._costs[int(answer)][int(label)]
-        return _error_cost(self._business, answer - label)
+            return self._costs[int(predicted)][int(label)]
+        return _error_cost(self._business, predicted - label)
 
 
 def log_loss(label: float, score: float) -> float:
@@ -142,17 +142,17 @@ def log_loss(label: float, score: float) -> float:
 
 
 def _cost_table(declaration: ModelDeclaration) -> list[list[float]]:
-    """Return the cost by the numbers of answer and truth; empty for a regression or without a declaration."""
+    """Return the cost by predicted and true class; empty for a regression or without declared costs."""
     if declaration.business is None or declaration.task == "regression":
         return []
     names = declaration.class_names
-    return [[declaration.business.costs[answer][truth] for truth in names] for answer in names]
+    return [[declaration.business.costs[predicted][true] for true in names] for predicted in names]
 
 
 def _cost_range(business: Business, costs: list[list[float]], error_max: float | None) -> MeasureRange:
     found = [cost for row in costs for cost in row]
     if not found:
-        assert error_max is not None, "a regression's ranges follow from its error scale"
+        assert error_max is not None, "the ranges of a regression follow from its error scale"
         found = [0.0, _error_cost(business, error_max), _error_cost(business, -error_max)]
     low, high = min(found), max(found)
     return MeasureRange(low, high if high > low else low + 1.0)

@@ -1,4 +1,4 @@
-"""From Kafka's predictions and labels to whoever joins them: decode, check, or reject with the reason."""
+"""Decodes and checks predictions and labels from Kafka, and rejects bad ones with the reason."""
 
 import operator
 from collections.abc import Sequence
@@ -12,31 +12,31 @@ from streams.inputs import LABEL, PREDICTION, PartitionKey, TracedPrediction
 
 
 class HeartbeatSink(Protocol):
-    """Who takes what is no row; `streams.inputs.Inputs` does."""
+    """Receives heartbeats and rejected records, e.g. `streams.inputs.Inputs`."""
 
     def add_heartbeat(self, place: PartitionKey, offset: int, watermark_ms: int) -> None:
-        """Take the promise that no event up to this time will follow."""
+        """Receive the watermark of a partition: no event up to this time will follow."""
 
     def reject(self, place: PartitionKey, offset: int, letter: records.DeadLetter | None) -> None:
-        """Take a record that could not be read."""
+        """Receive a record that could not be decoded, as a dead letter."""
 
 
 class PredictionSink(Protocol):
-    """Who takes what was decoded."""
+    """Receives decoded predictions and labels."""
 
     @property
     def inputs(self) -> HeartbeatSink:
-        """Takes heartbeats and what is rejected."""
+        """Receives heartbeats and rejected records."""
 
     def add_prediction(self, partition: int, offset: int, prediction: records.Prediction) -> None:
-        """Take a prediction from its partition, in order."""
+        """Receive a prediction; those of a partition come in order."""
 
     def add_label(self, partition: int, offset: int, label: records.Label) -> None:
-        """Take a label from its partition, in order."""
+        """Receive a label; those of a partition come in order."""
 
 
 class PredictionDecoder:
-    """Feeds one model's sink."""
+    """Decodes the predictions and labels of one model and passes them to a sink."""
 
     def __init__(
         self,
@@ -47,7 +47,9 @@ class PredictionDecoder:
     ) -> None:
         """Compile the declared schema of the labels; dead letters name the service.
 
-        Without a registry that it needs, `SchemaError`; taking labels then may raise `RegistryAwayError`.
+        Raises:
+            SchemaError: The labels need a schema registry and there is none. With a registry, `take_labels`
+                may raise `RegistryAwayError`.
         """
         label = declaration.label
         self._service = service
@@ -59,11 +61,11 @@ class PredictionDecoder:
         self._label_fields = operator.attrgetter(label.id, label.event_time, label.value)
 
     def take_predictions(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:
-        """Take a slice of one partition of the predictions topic."""
+        """Decode a slice of one partition of the predictions topic."""
         for message in messages:
             value = message.value
             if value is None:
-                self._take_heartbeat(PREDICTION, message)
+                self._add_heartbeat(PREDICTION, message)
                 continue
             try:
                 prediction = self._decode_prediction(value)
@@ -76,10 +78,10 @@ class PredictionDecoder:
             self._sink.add_prediction(message.partition, message.offset, prediction)
 
     def take_labels(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:
-        """Take a slice of one partition of the label topic."""
+        """Decode a slice of one partition of the label topic."""
         for message in messages:
             if message.value is None:
-                self._take_heartbeat(LABEL, message)
+                self._add_heartbeat(LABEL, message)
                 continue
             try:
                 label = self._label(message)
@@ -107,12 +109,12 @@ class PredictionDecoder:
             number = self._class_numbers.get(str(value))
             if number is None:
                 raise codec.InvalidRecordError(
-                    f"the label's value is {value!r}, which is none of the classes"
+                    f"the label's value is {value!r}, which is not one of the declared classes"
                 )
             return number
         return float(value) if self._positive_above is None else float(value > self._positive_above)
 
-    def _take_heartbeat(self, kind: int, message: codec.KafkaRecord) -> None:
+    def _add_heartbeat(self, kind: int, message: codec.KafkaRecord) -> None:
         watermark_ms = codec.watermark_of(message.headers)
         if watermark_ms is not None:
             self._sink.inputs.add_heartbeat(

@@ -1,7 +1,7 @@
-"""The life of a process that joins predictions with labels and keeps its own offsets: drift, learning.
+"""Reads the predictions and labels of all models for a process that keeps its own offsets: drift, learning.
 
-Nothing is committed to a consumer group: a snapshot holds the state with the offsets of its inputs, so
-the two cannot disagree. One session lasts from the last snapshot until Kafka fails or the process ends.
+Nothing is committed to a consumer group: a snapshot holds the state together with the offsets of its inputs,
+so the two cannot disagree. A reader lives from the last snapshot until Kafka fails or the process ends.
 """
 
 import dataclasses
@@ -23,48 +23,49 @@ from streams.producer import Record
 
 POLL_MS = 250
 WAITING_RECORDS_MAX = 50_000
-"""Of one partition, while others are behind; beyond that it is paused. About 50 MB."""
+"""Maximum records of one partition that wait for other partitions; beyond that the partition is paused. About
+50 MB."""
 
 _log = structlog.get_logger()
 _HandleSlice = Callable[[Sequence[Any], int], None]
 
 
 class SliceHandler(Protocol):
-    """Handles the records of one partition, e.g. `prediction_decoder.PredictionDecoder`."""
+    """Handles slices of one partition's records, e.g. `prediction_decoder.PredictionDecoder`."""
 
     def take_predictions(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:
-        """Take a slice of the predictions."""
+        """Handle a slice of a predictions topic."""
 
     def take_labels(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:
-        """Take a slice of the labels."""
+        """Handle a slice of a label topic."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PredictionSource:
-    """One model's inputs: what is read, and what takes it."""
+    """One model's input topics, and the handler of their records."""
 
     predictions_topic: str
     label_topic: str
     inputs: Inputs
-    feed: SliceHandler
+    handler: SliceHandler
     positions: Callable[[], Mapping[PartitionKey, int]]
-    """Where to go on reading in these topics."""
+    """Return the next offset to read, by partition."""
 
     def topic_of(self, kind: int) -> str:
-        """Name the topic of an input."""
+        """Return the topic of a kind of input."""
         return self.predictions_topic if kind == PREDICTION else self.label_topic
 
 
 def direct_source(
-    predictions_topic: str, label_topic: str, inputs: Inputs, feed: SliceHandler
+    predictions_topic: str, label_topic: str, inputs: Inputs, handler: SliceHandler
 ) -> PredictionSource:
     """Return the source whose topics hold the records themselves."""
     return PredictionSource(
         predictions_topic,
         label_topic,
         inputs,
-        feed,
-        lambda: {place: at.offset for place, at in inputs.resume().items()},
+        handler,
+        lambda: {partition: resume.offset for partition, resume in inputs.resume().items()},
     )
 
 
@@ -72,65 +73,66 @@ class PredictionSourceReader:
     """Reads the inputs of all models with one consumer; models may share a topic."""
 
     def __init__(self, consumer: KafkaConsumer, sources: Sequence[PredictionSource]) -> None:
-        """Stand where the inputs were left off."""
+        """Assign the partitions of all sources and seek to their positions."""
         self._consumer = consumer
         self._sources = sources
-        self._takers: dict[str, list[_HandleSlice]] = {}
+        self._handlers: dict[str, list[_HandleSlice]] = {}
         for source in sources:
-            self._takers.setdefault(source.predictions_topic, []).append(source.feed.take_predictions)
-            self._takers.setdefault(source.label_topic, []).append(source.feed.take_labels)
+            self._handlers.setdefault(source.predictions_topic, []).append(source.handler.take_predictions)
+            self._handlers.setdefault(source.label_topic, []).append(source.handler.take_labels)
         offsets = self._offsets()
         consumer.assign(list(offsets))
-        _tell_of_lost(consumer, offsets)
-        for place, offset in offsets.items():
-            consumer.seek(place, offset)
+        _report_expired(consumer, offsets)
+        for partition, offset in offsets.items():
+            consumer.seek(partition, offset)
 
     def read(self) -> bool:
-        """Hand one slice to the feeds and tell whether there was one; return after a while without."""
-        if not self._sources:  # nothing is assigned, which a consumer takes for an error
+        """Pass one slice of each partition to the handlers; return whether there was one in `POLL_MS`."""
+        if not self._sources:  # a consumer without assigned partitions raises an error
             time.sleep(POLL_MS / 1000)
             return False
         polled = self._consumer.poll(timeout_ms=POLL_MS)
         now_ms = time.time_ns() // 1_000_000
-        for place, messages in polled.items():
-            for take in self._takers[place.topic]:
-                take(messages, now_ms)
+        for partition, messages in polled.items():
+            for handle in self._handlers[partition.topic]:
+                handle(messages, now_ms)
         return bool(polled)
 
     def pause_leading_partitions(self) -> None:
-        """Read no further where much is waiting already: memory stays bounded while others catch up."""
-        ahead = {
-            TopicPartition(source.topic_of(place.kind), place.partition)
+        """Pause partitions with many waiting records and resume the others, so that memory stays bounded."""
+        leading = {
+            TopicPartition(source.topic_of(key.kind), key.partition)
             for source in self._sources
-            for place in source.inputs.ahead(WAITING_RECORDS_MAX)
+            for key in source.inputs.ahead(WAITING_RECORDS_MAX)
         }
         paused = self._consumer.paused()
-        if resumed := paused - ahead:
-            self._consumer.resume(*resumed)
-        if stopped := ahead - paused:
-            self._consumer.pause(*stopped)
+        if to_resume := paused - leading:
+            self._consumer.resume(*to_resume)
+        if to_pause := leading - paused:
+            self._consumer.pause(*to_pause)
 
     def _offsets(self) -> dict[TopicPartition, int]:
+        """Return the offset to read from; where sources share a partition, the lowest."""
         offsets: dict[TopicPartition, int] = {}
         for source in self._sources:
-            for place, offset in source.positions().items():
-                partition = TopicPartition(source.topic_of(place.kind), place.partition)
+            for key, offset in source.positions().items():
+                partition = TopicPartition(source.topic_of(key.kind), key.partition)
                 offsets[partition] = min(offset, offsets.get(partition, offset))
         return offsets
 
 
 class WatermarkPublisher:
-    """The watermark of one model, written to Redis when it has risen."""
+    """Writes the watermark of one model to Redis whenever it changes."""
 
     def __init__(self, service: str, model: str, gauge: Gauge) -> None:
-        """Take its name and the metric that shows it."""
+        """Publish as ``<service>.<model>``, and as a metric."""
         self._service = service
         self._model = model
         self._gauge = gauge
         self._published_ms: int | None = None
 
     def publish(self, client: Any, watermark_ms: int | None) -> None:
-        """Write it, unless that stands already; what fails is tried again with the next call."""
+        """Write the watermark if it has changed; the next call retries a write that failed."""
         if watermark_ms is None or watermark_ms == self._published_ms:
             return
         try:
@@ -143,7 +145,7 @@ class WatermarkPublisher:
 
 
 def input_partitions(consumer: KafkaConsumer, declarations: Mapping[str, ModelDeclaration]) -> dict[str, int]:
-    """Return the partitions of each input topic of these models, by name."""
+    """Return the number of partitions of each input topic of these models."""
     return {
         topic: partition_count(consumer, topic)
         for declaration in declarations.values()
@@ -151,17 +153,20 @@ def input_partitions(consumer: KafkaConsumer, declarations: Mapping[str, ModelDe
     }
 
 
-def _tell_of_lost(consumer: KafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:
-    """Say loudly when records between snapshot and now have been deleted: totals then miss them."""
-    begins = consumer.beginning_offsets(list(offsets))
-    for place, offset in offsets.items():
-        if 0 < offset < begins[place]:
-            _log.error(
-                "input.lost", topic=place.topic, partition=place.partition, records=begins[place] - offset
-            )
-
-
 def dead_letter_batches(letters: Sequence[records.DeadLetter]) -> dict[tuple[str, int], list[Record]]:
-    """Encode the records that could not be read."""
+    """Encode dead letters as a batch for their topic; empty without any."""
     batch: list[Record] = [(letter.topic.encode(), records.encode(letter), []) for letter in letters]
     return {(topics.DEAD_LETTERS.name, 0): batch} if batch else {}
+
+
+def _report_expired(consumer: KafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:
+    """Log an error if retention deleted records after the snapshot: the totals do not count them."""
+    start_offsets = consumer.beginning_offsets(list(offsets))
+    for partition, offset in offsets.items():
+        if 0 < offset < start_offsets[partition]:
+            _log.error(
+                "input.lost",
+                topic=partition.topic,
+                partition=partition.partition,
+                records=start_offsets[partition] - offset,
+            )

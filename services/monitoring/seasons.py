@@ -1,4 +1,4 @@
-"""Seasons: parts of the event time with which a feature changes by nature, and which are no drift. Pure."""
+"""Seasons: parts of the event time (hour, weekday, month) with which a feature varies without drift. Pure."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ _SIZES = {"hour": 24, "weekday": 7, "month": 12}
 
 
 def seasons_of(times_ms: npt.NDArray[np.int64], parts: Sequence[Part]) -> npt.NDArray[np.int64]:
-    """Return the season of each time ``(n,)`` as one number; 0 without parts."""
+    """Return the season of each time ``(n_rows,)`` as one number; 0 without parts."""
     season = np.zeros(len(times_ms), dtype=np.int64)
     times = times_ms.astype("datetime64[ms]")
     for part in parts:

@@ -1,4 +1,4 @@
-"""The segments that are watched apart: the most frequent values of the declared features."""
+"""Segments that are monitored separately: the most frequent values of the declared features."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,34 +7,36 @@ from services.runtime.declaration import Monitoring
 from streams.records import FeatureReference, FeatureValue, Reference
 
 SEGMENTS_MAX = 20
-"""Values watched apart, the most frequent ones of each declared feature."""
+"""Maximum segments of a model, shared equally by the declared features."""
 
 
 class Segment(NamedTuple):
-    """The predictions with one value of a feature."""
+    """The predictions with one value of a categorical feature."""
 
     feature: int
+    """Index among the features of the reference."""
     value: str
-    cell: int
+    bin: int
+    """Index of the value among the bins of the feature."""
 
 
 def segments_of(references: Sequence[FeatureReference], declared: Sequence[str]) -> dict[str, Segment]:
-    """Return the most frequent values of the declared features of categories, by name: ``origin=EWR``."""
-    found = {}
+    """Return the most frequent values of the declared categorical features, by name: ``origin=EWR``."""
+    segments = {}
     for number, each in enumerate(references):
         if each.feature in declared and each.categories is not None:
             names = each.categories
-            by_count = sorted(range(len(names)), key=lambda cell: (-each.counts[cell], names[cell]))
-            for cell in by_count[: SEGMENTS_MAX // len(declared)]:
-                found[f"{each.feature}={names[cell]}"] = Segment(number, names[cell], cell)
-    return found
+            by_count = sorted(range(len(names)), key=lambda index: (-each.counts[index], names[index]))
+            for index in by_count[: SEGMENTS_MAX // len(declared)]:
+                segments[f"{each.feature}={names[index]}"] = Segment(number, names[index], index)
+    return segments
 
 
 class SegmentMatcher:
-    """Tells to which segments a row belongs."""
+    """Finds the segments that a row belongs to."""
 
     def __init__(self, reference: Reference | None, monitoring: Monitoring) -> None:
-        """Take the reference that knows how frequent values are; without one there are no segments."""
+        """Read the most frequent values from the reference; without a reference there are no segments."""
         features = reference.features if reference else []
         self._width = len(features)
         names: dict[int, dict[str, str]] = {}
@@ -42,8 +44,8 @@ class SegmentMatcher:
             names.setdefault(segment.feature, {})[segment.value] = name
         self._names = list(names.items())
 
-    def of(self, features: Sequence[FeatureValue]) -> list[str]:
-        """Return the segments of a row, none if it has other features than the reference."""
+    def match(self, features: Sequence[FeatureValue]) -> list[str]:
+        """Return the names of a row's segments; none if its features are not those of the reference."""
         if not self._names or len(features) != self._width:
             return []
         return [

@@ -86,7 +86,7 @@ def _measured(
     """Return the value of each measure for each held-out row (n,), as drift will measure what is served."""
     measures = Measures(declaration)
     rows = [
-        measures.values(NumericPrediction(score, measures.answer_of(score)), float(label))
+        measures.values(NumericPrediction(score, measures.predicted_value(score)), float(label))
         for score, label in zip(scores.tolist(), labels.tolist(), strict=True)
     ]
     return dict(zip(measures.names, np.array(rows).T, strict=True))
@@ -111,7 +111,7 @@ def by_segment(
     if not segments:
         return list(references)
     cells = [_cells(made, values) for made, values in zip(references, columns, strict=True)]
-    rows = {name: cells[segment.feature] == segment.cell for name, segment in segments.items()}
+    rows = {name: cells[segment.feature] == segment.bin for name, segment in segments.items()}
     found = []
     for number, (made, places) in enumerate(zip(references, cells, strict=True)):
         counts = {
@@ -131,7 +131,8 @@ def of_pairs(
     moments = rank_correlation.Moments.none(len(watched))
     if watched:
         scores = [
-            rank_correlation.RankScorer(made).of(_cells(made, values), times_ms) for made, values in watched
+            rank_correlation.RankScorer(made).scores(_cells(made, values), times_ms)
+            for made, values in watched
         ]
         moments.add(np.stack(scores, axis=1))
     return moments.reference()

@@ -34,7 +34,7 @@ class World:
         times_ms = np.zeros(len(values), dtype=np.int64)
         return np.stack(
             [
-                RankScorer(one).of(FeatureBinner(one).of(column), times_ms)
+                RankScorer(one).scores(FeatureBinner(one).of(column), times_ms)
                 for one, column in zip(self.references, values.T, strict=True)
             ],
             axis=1,

@@ -49,7 +49,7 @@ class Broker:
         log += [Message(place.partition, len(log) + index, piece) for index, piece in enumerate(pieces)]
 
     def read(self, source, place, begin, end):
-        take = source.feed.take_predictions if place.kind == PREDICTION else source.feed.take_labels
+        take = source.handler.take_predictions if place.kind == PREDICTION else source.handler.take_labels
         take(self.logs[place][begin:end], 0)
 
 
@@ -112,7 +112,7 @@ def test_large_slices_are_divided_without_a_gap(rows, width):
     engine = new_engine()
     messages = [Message(0, index, piece) for index, piece in enumerate(sliced(PREDICTION, 0, entries))]
     source = GatheredSource("m", engine, engine.state()).source()
-    source.feed.take_predictions(messages, 0)
+    source.handler.take_predictions(messages, 0)
     assert [item.offset for item in _waiting(engine)] == list(range(rows))
 
 
@@ -126,7 +126,7 @@ def test_trace_heartbeat_and_rejection_travel_in_their_order():
     assert slicer.take_letters() == [_letter()]
     (piece,) = slicer.taken(PREDICTION, 3, 7)
     source = GatheredSource("m", engine, engine.state()).source()
-    source.feed.take_predictions([Message(0, 0, piece)], 0)
+    source.handler.take_predictions([Message(0, 0, piece)], 0)
     first, rejected = _waiting(engine)
     assert first.record == traced
     assert (rejected.offset, rejected.record, rejected.counts_at_ms) == (6, None, world.START_MS + 6)

@@ -87,6 +87,6 @@ class RowBinner:
         numbers = np.array(fitting, dtype=np.intp)
         pair_scores = np.empty((len(fitting), len(self._scorers)), dtype=np.int8)
         for feature, scorer in enumerate(self._scorers):
-            pair_scores[:, feature] = scorer.of(cells[:, feature], rows.times_ms[numbers])
+            pair_scores[:, feature] = scorer.scores(cells[:, feature], rows.times_ms[numbers])
         faults = self.rules.faults(columns)
         return BinnedRows(numbers, cells, scores, columns, pair_scores, self.segments, faults)

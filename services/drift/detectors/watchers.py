@@ -248,7 +248,7 @@ class Watchers:
 
     def _in_segment(self, name: str, cells: BinIndices) -> BinIndices:
         segment = self._segments[name]
-        return np.flatnonzero(cells[:, segment.feature] == segment.cell)
+        return np.flatnonzero(cells[:, segment.feature] == segment.bin)
 
     def flush(self) -> list[ObservedChange]:
         """Watch what is held, at the end of a window."""

@@ -125,7 +125,7 @@ class DriftWindow:
         if self.score is not None and placed.scores is not None:
             self.score.count(placed.scores[start:stop][own[start:stop]], ())
         for name, segment in placed.segments.items():
-            is_inside = counted[:, segment.feature] == segment.cell
+            is_inside = counted[:, segment.feature] == segment.bin
             inside = fitting[is_inside]
             self.within.count(name, counted[is_inside])
             state = self.state.segments.setdefault(name, SegmentState())
@@ -163,9 +163,9 @@ class DriftWindow:
             state.measures = state.measures or [ExactMean() for _ in values]
             for mean, value in zip(state.measures, values, strict=True):
                 mean.add(value)
-        if entry.answer is not None:
+        if entry.predicted is not None:
             state.answers += 1
-            state.answers_right += entry.answer == outcome.label
+            state.answers_right += entry.predicted == outcome.label
         for arm, loss in shadow_losses.items():
             state.shadows.setdefault(arm, ExactMean()).add(loss)
         for name in entry.segments:

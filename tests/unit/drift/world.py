@@ -100,7 +100,7 @@ def _unrelated(features: list[records.FeatureReference]) -> records.PairReferenc
     moments.add(
         np.stack(
             [
-                scorer.of(np.array(column), np.zeros(len(cells), dtype=np.int64))
+                scorer.scores(np.array(column), np.zeros(len(cells), dtype=np.int64))
                 for scorer, column in zip(scorers, columns, strict=True)
             ],
             axis=1,

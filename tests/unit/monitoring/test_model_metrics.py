@@ -28,7 +28,7 @@ def test_measures_of_a_binary_model_are_the_usual_ones() -> None:
     scores, labels = chance.random(200), chance.integers(0, 2, 200)
     subject = measures()
     found = [
-        subject.values(NumericPrediction(score, subject.answer_of(score)), float(label))
+        subject.values(NumericPrediction(score, subject.predicted_value(score)), float(label))
         for score, label in zip(scores.tolist(), labels.tolist(), strict=True)
     ]
     mean = dict(zip(subject.names, np.mean(found, axis=0), strict=True))
