@@ -1,5 +1,6 @@
 """From the records of the wire to what people are told. Pure."""
 
+from services.model_registry.traffic_split import CHAMPION
 from streams.records import (
     Alert,
     Contribution,
@@ -10,7 +11,6 @@ from streams.records import (
     Severity,
 )
 
-CHAMPION = "champion"
 _FINISHED_SEVERITY: dict[str, Severity] = {"promoted": "info", "rejected": "warning", "failed": "critical"}
 
 

@@ -17,6 +17,7 @@ from services.alerting.alert_state import Board, Delivery
 from services.alerting.delivery import SendingError, send
 from services.alerting.messages import message
 from services.alerting.report_files import Filing
+from services.model_registry import model_change
 from services.runtime import kafka_consumers, metrics
 from services.runtime.declaration import HOUR_MS, ModelDeclaration
 from services.runtime.kafka_outbox import Outbox
@@ -39,7 +40,6 @@ NEWS = (TopicPartition(topics.DRIFT.name, 0), TopicPartition(topics.RETRAINING.n
 _log = structlog.get_logger()
 _decode_drift = records.decoder_of(records.DriftRecord).decode
 _decode_retraining = records.decoder_of(records.RetrainingRecord).decode
-_decode_change = records.decoder_of(records.ModelChanged).decode
 
 
 @contextlib.contextmanager
@@ -188,9 +188,9 @@ class Session:
             self._board.take_alert(alert, now_ms())
 
     def _take_change(self, each: Any) -> None:
-        if each.value is None:
+        change = model_change.decode(each.value)
+        if change is None:
             return
-        change = _decode_change(each.value)
         if alert := alerts.of_rollback(self._champions.get(change.model), change, each.timestamp):
             self._board.take_alert(alert, now_ms())
         self._champions[change.model] = alerts.champion_of(change)

@@ -9,7 +9,7 @@ act on it keep the dead letters.
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from services.dashboard.page_feed import Feed
+from services.model_registry import model_change
 from services.runtime.settings import Settings
 from streams import records, topics
 
@@ -27,10 +28,10 @@ PROBE_SECONDS = 2.0
 PROBE_TIMEOUT_MS = 2000
 RETRY_SECONDS = 2.0
 
-DECODERS: Mapping[str, msgspec.json.Decoder[Any]] = {
-    topics.DRIFT.name: records.decoder_of(records.DriftRecord),
-    topics.RETRAINING.name: records.decoder_of(records.RetrainingRecord),
-    topics.MODELS.name: records.decoder_of(records.ModelChanged),
+DECODERS: Mapping[str, Callable[[bytes], Any]] = {
+    topics.DRIFT.name: records.decoder_of(records.DriftRecord).decode,
+    topics.RETRAINING.name: records.decoder_of(records.RetrainingRecord).decode,
+    topics.MODELS.name: model_change.decode,
 }
 
 _log = structlog.get_logger()
@@ -100,7 +101,7 @@ class Reader:
         if value is None:
             return
         try:
-            record = DECODERS[topic].decode(value)
+            record = DECODERS[topic](value)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             _log.warning("dashboard.record_skipped", topic=topic, error=str(error))
             self._tell(records_skipped=self.feed.kafka.records_skipped + 1)

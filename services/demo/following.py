@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from services.demo.account import Account
 from services.demo.minutes import MinutesAccount
 from services.demo.retrainings import RetrainingLog
+from services.model_registry import model_change
 from services.runtime.settings import Settings
 from streams import records, topics
 
@@ -43,7 +44,6 @@ class AccountFollower:
         """Assign every partition; nothing connects before `start`."""
         model = account.model
         decode_drift = records.decoder_of(records.DriftRecord).decode
-        decode_change = records.decoder_of(records.ModelChanged).decode
 
         def add_drift(values: Sequence[bytes]) -> None:
             for value in values:
@@ -51,7 +51,8 @@ class AccountFollower:
 
         def add_changes(values: Sequence[bytes]) -> None:
             for value in values:
-                account.add_change(decode_change(value))
+                if (change := model_change.decode(value)) is not None:
+                    account.add_change(change)
 
         every = range(partitions)
         handlers: list[tuple[str, Sequence[int], Callable[[Sequence[bytes]], None]]] = [

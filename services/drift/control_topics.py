@@ -8,6 +8,7 @@ import structlog
 from kafka import KafkaConsumer, TopicPartition
 
 from services.drift.engine import Engine
+from services.model_registry import model_change
 from services.runtime.kafka_consumers import read_to_end
 from streams import records, topics
 
@@ -22,7 +23,6 @@ class ControlTopics:
         self._consumer = consumer
         self._engines = engines
         self._places = [TopicPartition(topics.MODELS.name, 0), TopicPartition(topics.RETRAINING.name, 0)]
-        self._decode_change = records.decoder_of(records.ModelChanged).decode
         self._decode_retraining = records.decoder_of(records.RetrainingRecord).decode
         consumer.assign(self._places)
         consumer.seek_to_beginning(*self._places)
@@ -44,8 +44,8 @@ class ControlTopics:
 
     def _apply(self, message: Any) -> None:
         if message.topic == topics.MODELS.name:
-            change = self._decode_change(message.value)
-            if change.model in self._engines:
+            change = model_change.decode(message.value)
+            if change is not None and change.model in self._engines:
                 self._engines[change.model].add_model(change)
             return
         record = self._decode_retraining(message.value)

@@ -1,10 +1,11 @@
 """Metrics of the learning process, taken from the learner's totals; the learner itself holds none."""
 
-from services.learning.learner import Learner, Outputs
+from services.learning.intervals import LearningOutputs
+from services.learning.learner import Learner
 from services.runtime import metrics
 
 
-class Observer:
+class LearningObserver:
     """Turns running totals into counters."""
 
     def __init__(self, learner: Learner) -> None:
@@ -12,7 +13,7 @@ class Observer:
         self._learner = learner
         self._counted = self._results()
 
-    def observe(self, outputs: Outputs) -> None:
+    def observe(self, outputs: LearningOutputs) -> None:
         """Record one step of the learner."""
         model, results = self._learner.model, self._results()
         for result, count in results.items():

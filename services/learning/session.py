@@ -13,9 +13,12 @@ from kafka import KafkaConsumer, TopicPartition
 from services.feature_store import repository
 from services.feature_store.plan import ValueType
 from services.learning import arms_update
-from services.learning.learner import Learner, Outputs, State, fresh_state
-from services.learning.learning_metrics import Observer
+from services.learning.intervals import LearningOutputs
+from services.learning.learner import Learner
+from services.learning.learner_state import LearnerState, fresh_state
+from services.learning.learning_metrics import LearningObserver
 from services.model_registry import learned_versions
+from services.model_registry.models_topic import ATTEMPTS_MAX, ModelsTopic
 from services.model_registry.training_code import function_of
 from services.monitoring import prediction_source
 from services.monitoring.prediction_decoder import PredictionDecoder
@@ -26,16 +29,13 @@ from services.runtime.settings import Settings
 from services.runtime.snapshots import SnapshotPace, Snapshots
 from services.runtime.topic_creation import ensure_topics
 from streams import codec, records, topics
-from streams.cloud_events import Envelope
 
 if TYPE_CHECKING:
     from streams.producer import Record
 
 REDIS_TIMEOUT_SECONDS = 2.0
 CLOSE_MS = 1000
-ATTEMPTS_MAX = 5
-"""To have the last word on the arms of a model; what is not settled then, is so with the next checkpoint."""
-CHECKPOINTS = Snapshots(State, 1)
+CHECKPOINTS = Snapshots(LearnerState, 1)
 
 _log = structlog.get_logger()
 
@@ -43,7 +43,7 @@ _log = structlog.get_logger()
 class LearningModel:
     """One model in the running process: its learner with its inputs, its metrics and its pace."""
 
-    def __init__(self, settings: Settings, declaration: ModelDeclaration, state: State) -> None:
+    def __init__(self, settings: Settings, declaration: ModelDeclaration, state: LearnerState) -> None:
         """Go on from a state; raise `PlanError` or `TrainingCodeError` for what cannot be."""
         self.name = declaration.name
         self.learner = make_learner(settings, declaration, state)
@@ -55,9 +55,8 @@ class LearningModel:
                 "learning", declaration, self.learner, schema_registry_client.connect(settings)
             ),
         )
-        self.observer = Observer(self.learner)
+        self.observer = LearningObserver(self.learner)
         self.pace = SnapshotPace()
-        self.envelope = Envelope("learning", declaration.name, enabled=settings.cloud_events != "none")
         self.watermark_ms: int | None = None
         """Processed and acknowledged."""
         self.public_watermark = prediction_source.WatermarkPublisher(
@@ -65,7 +64,7 @@ class LearningModel:
         )
 
 
-def make_learner(settings: Settings, declaration: ModelDeclaration, state: State) -> Learner:
+def make_learner(settings: Settings, declaration: ModelDeclaration, state: LearnerState) -> Learner:
     """Return a learner with the estimator of the model's training.py, for the features that are served."""
     service = repository.load(settings).service(declaration.features.service)
     service.check_inputs()
@@ -89,7 +88,7 @@ def make_learner(settings: Settings, declaration: ModelDeclaration, state: State
 @contextlib.contextmanager
 def opened(
     settings: Settings, declarations: Mapping[str, ModelDeclaration], stopping: threading.Event
-) -> Iterator["Session"]:
+) -> Iterator["LearningSession"]:
     """Connect, restore each model from its last checkpoint, and disconnect at the end of the block."""
     with contextlib.ExitStack() as stack:
         ensure_topics(settings, declarations)
@@ -103,10 +102,16 @@ def opened(
         stack.callback(client.close)
         arms = kafka_consumers.connect(settings, "learning-arms")
         stack.callback(arms.close, timeout_ms=CLOSE_MS)
-        yield Session(consumer, outbox, client, models, Announcer(arms, outbox, list(states)))
+        models_topic = ModelsTopic(
+            arms,
+            lambda batch: outbox.write({(topics.MODELS.name, 0): batch}),
+            source="learning",
+            cloud_events=settings.cloud_events != "none",
+        )
+        yield LearningSession(consumer, outbox, client, models, Announcer(models_topic))
 
 
-class Session:
+class LearningSession:
     """Reads, learns, writes, publishes."""
 
     def __init__(
@@ -161,7 +166,7 @@ class Session:
         each.pace.taken(started_seconds, time.monotonic())
 
 
-def stage(model: str, outputs: Outputs) -> Stage:
+def stage(model: str, outputs: LearningOutputs) -> Stage:
     """Encode what came of a step, all but what is to be announced once it is acknowledged."""
     published: list[Record] = [
         (learned_versions.key(model, each.version), records.encode(each), []) for each in outputs.published
@@ -173,60 +178,31 @@ def stage(model: str, outputs: Outputs) -> Stage:
 
 
 class Announcer:
-    """Adds learned versions to the arms that stand in the models topic, each of them once.
+    """Adds learned versions to the arms of their models, each version once.
 
-    Operators write there as well. So the arms are read before each write, and what others have written in
-    between is noticed behind it: then the versions are added to theirs.
+    Operators write to the models topic as well. So each version is added to the arms that they have left.
     """
 
-    def __init__(self, consumer: KafkaConsumer, outbox: Outbox, models: Sequence[str]) -> None:
-        """Read which arms each model has; the consumer is this one's own."""
-        self._consumer = consumer
-        self._outbox = outbox
-        self._place = TopicPartition(topics.MODELS.name, 0)
-        self._decode = records.decoder_of(records.ModelChanged).decode
-        self._written: set[bytes] = set()
-        self._latest: dict[str, records.ModelChanged] = {}
-        found = kafka_consumers.latest_values(consumer, self._place, [name.encode() for name in models])
-        for key, (_, value) in found.items():
-            self._take(key.decode(), [value])
+    def __init__(self, models_topic: ModelsTopic) -> None:
+        """Take the models topic, which is read to its end."""
+        self._models_topic = models_topic
 
     def announce(self, each: LearningModel) -> None:
-        """Write the changes that the arms of a model lack; return when all are there, as the last word."""
-        if each.learner.first_ms is None:
+        """Write the changes that the arms of a model lack; return when the latest arms have them all."""
+        first_ms, learned = each.learner.first_ms, each.learner.learned
+        if first_ms is None:
             return
-        for _ in range(ATTEMPTS_MAX):
-            self._follow()
-            lacking = arms_update.changes(
-                each.name, each.learner.first_ms, each.learner.learned, self._latest.get(each.name)
-            )
-            if not lacking:
-                return
-            batch: list[Record] = [
-                (each.name.encode(), records.encode(one), each.envelope.headers(one)) for one in lacking
-            ]
-            self._written = {value for _, value, _ in batch if value is not None}
-            self._outbox.write({(topics.MODELS.name, 0): batch})
-        _log.warning("learning.arms_contended", model=each.name, attempts=ATTEMPTS_MAX)
 
-    def _follow(self) -> None:
-        """Read what has been written since; what is not our own counts, also where ours came behind it."""
-        values: dict[str, list[bytes]] = {}
-        for message in kafka_consumers.read_to_end(self._consumer, [self._place]):
-            if message.key is not None and message.value is not None:
-                values.setdefault(message.key.decode(errors="replace"), []).append(message.value)
-        for model, found in values.items():
-            self._take(model, [value for value in found if value not in self._written] or found)
-        self._written = set()
+        def lacking(latest: records.ModelChanged | None) -> list[records.ModelChanged]:
+            return arms_update.changes(each.name, first_ms, learned, latest)
 
-    def _take(self, model: str, values: Sequence[bytes]) -> None:
-        try:
-            self._latest[model] = self._decode(values[-1])
-        except ValueError as error:
-            _log.warning("model_change.invalid", model=model, error=str(error))
+        if not self._models_topic.publish_on_latest(each.name, lacking):
+            _log.warning("learning.arms_contended", model=each.name, attempts=ATTEMPTS_MAX)
 
 
-def _restore(consumer: KafkaConsumer, declarations: Mapping[str, ModelDeclaration]) -> dict[str, State]:
+def _restore(
+    consumer: KafkaConsumer, declarations: Mapping[str, ModelDeclaration]
+) -> dict[str, LearnerState]:
     partitions = prediction_source.input_partitions(consumer, declarations)
     keys = {name: learned_versions.checkpoint_key(name) for name in declarations}
     place = TopicPartition(topics.LEARNED.name, 0)

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from services.model_registry.model_inputs import Columns, Inputs, Kind
+from services.model_registry.model_inputs import Columns, InputKind, Inputs
 
 FILE = "golden.json"
 ROWS_MAX = 64
@@ -108,8 +108,8 @@ def _read(folder: Path) -> Golden:
         raise GoldenError(f"it has no golden batch that can be read: {error}; register it again") from error
 
 
-def _column(values: list[float | str | None], kind: Kind) -> npt.NDArray[Any]:
-    if kind is Kind.NUMBER:
+def _column(values: list[float | str | None], kind: InputKind) -> npt.NDArray[Any]:
+    if kind is InputKind.NUMBER:
         return np.array(values, dtype=np.float64)  # None becomes nan
     column = np.empty(len(values), dtype=object)
     column[:] = values

@@ -8,9 +8,8 @@ from typing import Any
 
 from services.runtime.settings import Settings
 
-CHAMPION = "champion"
 PREVIOUS = "previous"
-"""Alias of the champion before this one."""
+"""Alias of the champion before this one; the champion's own is `traffic_split.CHAMPION`."""
 CHALLENGER = "challenger"
 """Alias of the latest candidate that a gate refused."""
 

@@ -23,7 +23,7 @@ SKLEARN = "mlflow.sklearn"
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class ImportSource:
     """Where a model comes from, and what may be done with it."""
 
     settings: Settings
@@ -33,7 +33,7 @@ class Source:
     allow_pickle: bool
 
 
-def seal(source: Source, declaration: ModelDeclaration, given: Inputs, folder: Path) -> Tags:
+def seal(source: ImportSource, declaration: ModelDeclaration, given: Inputs, folder: Path) -> Tags:
     """Bring a model into a new folder, in our form; return the tags of its version.
 
     Raises `ContractError`, `InputsError` or `GoldenError` for what could not be served.
@@ -58,7 +58,7 @@ def seal(source: Source, declaration: ModelDeclaration, given: Inputs, folder: P
         return registration.seal_estimator(settings, declaration, given, estimator, rows[names], folder)
 
 
-def _fetch(source: Source, work: Path) -> Path:
+def _fetch(source: ImportSource, work: Path) -> Path:
     """Return the path of what a URI names, downloaded if it is not on this machine."""
     from mlflow.exceptions import MlflowException
 
@@ -83,7 +83,7 @@ def _loader_of(path: Path) -> str:
     return str(flavour.get("loader_module", ""))
 
 
-def _read_file(source: Source, path: Path) -> Any:
+def _read_file(source: ImportSource, path: Path) -> Any:
     if path.suffix == ".skops":
         return sklearn_model.read(path, source.settings)
     if path.suffix not in PICKLES:
@@ -94,7 +94,7 @@ def _read_file(source: Source, path: Path) -> Any:
     return joblib.load(path)
 
 
-def _read_mlflow(source: Source, path: Path) -> Any:
+def _read_mlflow(source: ImportSource, path: Path) -> Any:
     """Return the estimator of an MLflow model of its scikit-learn flavour."""
     saved = path / sklearn_model.MODEL_FILE
     if saved.is_file():
@@ -105,14 +105,14 @@ def _read_mlflow(source: Source, path: Path) -> Any:
     return mlflow.sklearn.load_model(str(path))
 
 
-def _check_pickle(source: Source, name: str) -> None:
+def _check_pickle(source: ImportSource, name: str) -> None:
     if not source.allow_pickle:
         raise ContractError(
             f"{name} is a pickle, and reading one runs whatever it says; if it is yours, say --allow-pickle"
         )
 
 
-def _rows(source: Source, model: Path) -> "pd.DataFrame":
+def _rows(source: ImportSource, model: Path) -> "pd.DataFrame":
     """Return the rows of which some become the golden batch."""
     import pandas as pd
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Columns = Mapping[str, npt.NDArray[Any]]
 
 
-class Kind(StrEnum):
+class InputKind(StrEnum):
     """How a column comes to a model."""
 
     NUMBER = "number"
@@ -29,7 +29,7 @@ class Kind(StrEnum):
     """object, None where it is missing."""
 
 
-Inputs = Mapping[str, Kind]
+Inputs = Mapping[str, InputKind]
 """By name, in order."""
 
 
@@ -39,8 +39,8 @@ class InputsError(ValueError):
 
 _NUMBERS = (FieldType.INT, FieldType.FLOAT, FieldType.BOOL)
 _MLFLOW_KINDS = {
-    **dict.fromkeys(("integer", "long", "float", "double", "boolean"), Kind.NUMBER),
-    "string": Kind.TEXT,
+    **dict.fromkeys(("integer", "long", "float", "double", "boolean"), InputKind.NUMBER),
+    "string": InputKind.TEXT,
 }
 
 
@@ -48,13 +48,13 @@ def served(declaration: ModelDeclaration, service: ServicePlan) -> Inputs:
     """Return what a model is given: the declared fields of the request, then its service's features."""
     fields = {field.name: field.type for field in declaration.request.fields}
     given = {
-        name: Kind.NUMBER if fields[name] in _NUMBERS else Kind.TEXT
+        name: InputKind.NUMBER if fields[name] in _NUMBERS else InputKind.TEXT
         for name in declaration.features.from_request
     }
     types = {(view.name, feature.name): feature.type for view in service.views for feature in view.features}
     for reference in service.references:
         kind = types[reference.view, reference.feature]
-        given[reference.feature] = Kind.NUMBER if kind.is_number else Kind.TEXT
+        given[reference.feature] = InputKind.NUMBER if kind.is_number else InputKind.TEXT
     return given
 
 
@@ -66,7 +66,8 @@ def of_model(settings: "Settings", declaration: ModelDeclaration) -> Inputs:
 def of_frame(rows: "pd.DataFrame") -> Inputs:
     """Return names and kinds of a frame's columns."""
     return {
-        str(name): Kind.NUMBER if kind.kind in "biuf" else Kind.TEXT for name, kind in rows.dtypes.items()
+        str(name): InputKind.NUMBER if kind.kind in "biuf" else InputKind.TEXT
+        for name, kind in rows.dtypes.items()
     }
 
 
@@ -88,7 +89,7 @@ def signature(folder: Path) -> Inputs:
     return dict(_column(column) for column in found.inputs)
 
 
-def _column(column: Any) -> tuple[str, Kind]:
+def _column(column: Any) -> tuple[str, InputKind]:
     kind = _MLFLOW_KINDS.get(getattr(column.type, "name", str(column.type)))
     if kind is None:
         raise InputsError(
@@ -122,7 +123,7 @@ def columns_of(rows: "pd.DataFrame", wanted: Inputs) -> dict[str, npt.NDArray[An
     for name, kind in wanted.items():
         if name not in rows.columns:
             raise InputsError(f"the rows have no column {name!r}")
-        if kind is Kind.NUMBER:
+        if kind is InputKind.NUMBER:
             columns[name] = rows[name].astype("float64").to_numpy()
         else:
             text = rows[name].astype(object)

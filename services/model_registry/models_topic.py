@@ -1,124 +1,190 @@
-"""The models topic for those who change it: read to its end, and written behind what was read."""
+"""The one reader and the one checked writer of the models topic, for operators, learning and retraining.
 
-import dataclasses
-from collections.abc import Iterator, Mapping
+Each record holds all arms of a model and replaces the record before it. So a change must be based on the
+latest record, or it undoes the change of somebody else. Kafka cannot check that, hence the writer does:
+
+1. read to the end of the topic, and write nothing if somebody else has changed the model since it was read;
+2. write, and wait until all in-sync replicas have acknowledged;
+3. read to the end again: a change by somebody else that came between steps 1 and 2 is an error as well.
+
+After a crash between the steps the writer repeats them. A change that is written twice is harmless, because
+every record holds the complete state.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import structlog
+from kafka import KafkaConsumer, TopicPartition
+
+from services.model_registry import model_change
+from services.runtime import kafka_consumers, kafka_producers
 from services.runtime.settings import Settings
 from streams import records, topics
 from streams.cloud_events import Envelope
 from streams.records import ModelChanged
 
-ACKNOWLEDGED_SECONDS_MAX = 30
-SILENCE_POLLS_MAX = 60
-POLL_MS = 500
+PARTITION = TopicPartition(topics.MODELS.name, 0)
+ATTEMPTS_MAX = 5
+"""Maximum attempts to write a change that others overtake; each one is based on what they wrote."""
+
+KeyedRecord = tuple[bytes, bytes, list[tuple[str, bytes]]]
+"""Key, value, headers; a `streams.producer.Record` with key and value."""
+Send = Callable[[Sequence[KeyedRecord]], None]
+"""Writes records to `PARTITION` with an idempotent producer; returns when all replicas have acknowledged."""
+
+_log = structlog.get_logger()
 
 
-class PublishingError(RuntimeError):
-    """The models topic cannot be read, or somebody else has written to it. The message says what to do."""
+class OvertakenError(RuntimeError):
+    """Somebody else has changed the model since it was read. The message says what to do."""
 
 
-@dataclasses.dataclass(frozen=True)
-class State:
-    """What the topic held when it was read."""
+class ModelsTopic:
+    """One client of the models topic."""
 
-    latest: Mapping[str, ModelChanged]
-    end_offset: int
+    def __init__(
+        self, consumer: KafkaConsumer, send: Send, *, source: str, cloud_events: bool = False
+    ) -> None:
+        """Read the topic to its end.
+
+        Args:
+            consumer: Used by this client alone.
+            send: The producer.
+            source: The process that writes, for the CloudEvents headers.
+            cloud_events: Whether records get these headers.
+        """
+        self.latest: dict[str, ModelChanged] = {}
+        """The change of each model on which the next one must be based."""
+        self._consumer = consumer
+        self._send = send
+        self._source = source
+        self._cloud_events = cloud_events
+        consumer.assign([PARTITION])
+        consumer.seek_to_beginning(PARTITION)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read what was written since the last read."""
+        self._read(ours=frozenset())
+
+    def publish(self, changes: Sequence[ModelChanged]) -> None:
+        """Write changes of one model, in order, which are based on `latest`.
+
+        Raises:
+            OvertakenError: Somebody else has changed the model before the write, or between the check and the
+                write. `latest` is then their change.
+        """
+        model = changes[0].model
+        if theirs := self._read(ours=frozenset()).get(model):
+            raise OvertakenError(
+                f"nothing was written, because {_described(theirs)}: look at the arms with "
+                f"'driftline models list {model}' and try again"
+            )
+        envelope = Envelope(self._source, model, enabled=self._cloud_events)
+        batch: list[KeyedRecord] = [
+            (model.encode(), records.encode(change), envelope.headers(change)) for change in changes
+        ]
+        self._send(batch)
+        if theirs := self._read(ours=frozenset(value for _, value, _ in batch)).get(model):
+            raise OvertakenError(
+                f"the change was written, but is not based on the latest arms, because {_described(theirs)}: "
+                f"the later record is in effect; look at the arms with 'driftline models list {model}' and "
+                "repeat the change that is missing"
+            )
+
+    def publish_on_latest(
+        self, model: str, make: Callable[[ModelChanged | None], Sequence[ModelChanged]]
+    ) -> bool:
+        """Write the changes that a model needs, again on top of each change that somebody else makes.
+
+        Args:
+            model: Its name.
+            make: Returns the changes that follow from the latest one; none if it needs none.
+
+        Returns:
+            Whether the latest change needs none any more. False after `ATTEMPTS_MAX` attempts.
+        """
+        self.refresh()
+        for _ in range(ATTEMPTS_MAX):
+            changes = make(self.latest.get(model))
+            if not changes:
+                return True
+            with contextlib.suppress(OvertakenError):
+                self.publish(changes)
+                return True
+        return False
+
+    def _read(self, ours: frozenset[bytes]) -> dict[str, tuple[int, ModelChanged]]:
+        """Read to the end; return the last change of each model by somebody else, with its offset.
+
+        A change by somebody else counts as the latest even if ours comes after it: ours does not include it.
+        """
+        found: dict[str, tuple[int, ModelChanged]] = {}
+        for message in kafka_consumers.read_to_end(self._consumer, [PARTITION]):
+            change = _decoded(message)
+            if change is None:
+                continue
+            if message.value not in ours:
+                found[change.model] = message.offset, change
+            elif change.model not in found:
+                self.latest[change.model] = change
+        self.latest.update((model, change) for model, (_, change) in found.items())
+        return found
 
 
-def read(settings: Settings) -> State:
-    """Return the latest change of each model."""
-    latest, end = {}, 0
-    for offset, change in _changes(settings, 0):
-        end = offset + 1
-        if change is not None:
-            latest[change.model] = change
-    return State(latest, end)
+@contextlib.contextmanager
+def opened(settings: Settings, source: str = "models", send: Send | None = None) -> Iterator[ModelsTopic]:
+    """Connect for the length of the block, and read the topic to its end.
 
-
-def is_learned(settings: Settings, model: str, version: int) -> bool:
-    """Tell whether a version of a model that learns online is still there to be loaded."""
-    from kafka import TopicPartition
-
-    from services.model_registry import learned_versions
-    from services.runtime import kafka_consumers
-
-    key = learned_versions.key(model, version)
-    consumer = kafka_consumers.connect(settings, "arms")
-    try:
-        found = kafka_consumers.latest_values(consumer, TopicPartition(topics.LEARNED.name, 0), [key])
-    finally:
-        consumer.close()
-    decode = records.decoder_of(records.LearnedModel).decode
-    return key in found and decode(found[key][1]).version == version
-
-
-def publish(settings: Settings, change: ModelChanged, state: State) -> int:
-    """Write a change that is based on a state; return its offset.
+    Args:
+        settings: The broker.
+        source: See `ModelsTopic`.
+        send: A producer; default: one that lives as long as a write.
 
     Raises:
-        PublishingError: Somebody else has changed the model since, before this was written or just after.
+        MissingTopicError: There is no such topic.
+        KafkaError: The broker cannot be reached.
     """
-    if overtaking := _others(settings, change.model, state.end_offset):
-        raise PublishingError(f"nothing was written: meanwhile {overtaking}; look at the arms and try again")
-    offset = _send(settings, change)
-    if overtaking := _others(settings, change.model, state.end_offset, except_offset=offset):
-        raise PublishingError(
-            f"the change was written, but is not based on the latest arms, as meanwhile {overtaking}; the "
-            "later record holds: look at the arms and repeat what is missing"
+    consumer = kafka_consumers.connect(settings, f"{source}-arms")
+    try:
+        kafka_consumers.partition_count(consumer, PARTITION.topic)
+        yield ModelsTopic(
+            consumer,
+            send or connected_send(settings),
+            source=source,
+            cloud_events=settings.cloud_events != "none",
         )
-    return offset
-
-
-def _send(settings: Settings, change: ModelChanged) -> int:
-    from kafka import KafkaProducer
-
-    headers = Envelope("models", change.model, enabled=settings.cloud_events != "none").headers(change)
-    producer = KafkaProducer(**settings.kafka_options(), acks="all", enable_idempotence=True)
-    try:
-        future = producer.send(
-            topics.MODELS.name, key=change.model.encode(), value=records.encode(change), headers=headers
-        )
-        return int(future.get(timeout=ACKNOWLEDGED_SECONDS_MAX).offset)
     finally:
-        producer.close(timeout=5)
+        consumer.close(timeout_ms=kafka_consumers.CLOSE_MS)
 
 
-def _others(settings: Settings, model: str, start: int, except_offset: int = -1) -> str | None:
-    """Tell which change of a model others have written from an offset on."""
-    for offset, change in _changes(settings, start):
-        if change is not None and change.model == model and offset != except_offset:
-            return f"{model} was changed by another ({change.reason!r}, offset {offset})"
-    return None
+def read(settings: Settings) -> dict[str, ModelChanged]:
+    """Return the latest change of each model; raises as `opened`."""
+    with opened(settings) as models:
+        return models.latest
 
 
-def _changes(settings: Settings, start: int) -> Iterator[tuple[int, ModelChanged | None]]:
-    """Yield offset and change, None for what is none, up to the end at the time of this call."""
-    from kafka import KafkaConsumer, TopicPartition
+def connected_send(settings: Settings) -> Send:
+    """Return a `Send` that connects for each write: changes by hand and promotions are rare."""
 
-    place = TopicPartition(topics.MODELS.name, 0)
-    consumer = KafkaConsumer(
-        **settings.kafka_options(), allow_auto_create_topics=False, enable_auto_commit=False
-    )
+    def send(batch: Sequence[KeyedRecord]) -> None:
+        with kafka_producers.connected(settings) as producer:
+            for key, value, headers in batch:
+                producer.send(PARTITION.topic, key, value, headers)
+
+    return send
+
+
+def _decoded(message: Any) -> ModelChanged | None:
     try:
-        if not consumer.partitions_for_topic(place.topic):
-            raise PublishingError(f"there is no topic {place.topic}: run 'driftline setup'")
-        consumer.assign([place])
-        end = consumer.end_offsets([place])[place]
-        consumer.seek(place, max(start, consumer.beginning_offsets([place])[place]))
-        polls = 0
-        while consumer.position(place) < end:
-            found = consumer.poll(timeout_ms=POLL_MS).get(place, ())
-            yield from ((record.offset, _decoded(record)) for record in found)
-            polls = 0 if found else polls + 1
-            if polls > SILENCE_POLLS_MAX:
-                raise PublishingError(f"{place.topic} fell silent before its end")
-    finally:
-        consumer.close()
+        return model_change.decode(message.value)
+    except model_change.InvalidChangeError as error:
+        _log.warning("model_change.invalid", offset=message.offset, error=str(error))
+        return None
 
 
-def _decoded(record: Any) -> ModelChanged | None:
-    try:
-        return records.decoder_of(ModelChanged).decode(record.value) if record.value else None
-    except ValueError:
-        return None  # scoring leaves it out, too, and says so
+def _described(theirs: tuple[int, ModelChanged]) -> str:
+    offset, change = theirs
+    return f"somebody else has changed {change.model} since it was read ({change.reason!r}, offset {offset})"

@@ -10,6 +10,7 @@ import msgspec
 
 from services.model_registry import mlflow_client, registration
 from services.model_registry.model_inputs import Inputs
+from services.model_registry.traffic_split import CHAMPION
 from services.retraining import plots
 from services.retraining.candidate import Candidate
 from services.retraining.dataset import TrainingSet
@@ -20,7 +21,7 @@ from streams import records
 ARTIFACT = "candidate.json"
 
 
-class Registered(msgspec.Struct, frozen=True):
+class RegisteredCandidate(msgspec.Struct, frozen=True):
     """A registered candidate with all that its promotion needs; kept in its run, for a restart in between."""
 
     version: int
@@ -32,7 +33,7 @@ class Registered(msgspec.Struct, frozen=True):
     reference: records.Reference
 
 
-def find(client: Any, model: str, request_id: str) -> Registered | None:
+def find(client: Any, model: str, request_id: str) -> RegisteredCandidate | None:
     """Return the candidate that a request has led to already, before a crash."""
     for version in client.search_model_versions(f"name='{model}'"):
         if version.tags.get(mlflow_client.REQUEST_TAG) == request_id:
@@ -40,14 +41,14 @@ def find(client: Any, model: str, request_id: str) -> Registered | None:
     return None
 
 
-def _restore(client: Any, version: Any) -> Registered:
+def _restore(client: Any, version: Any) -> RegisteredCandidate:
     with tempfile.TemporaryDirectory(prefix="driftline-run-") as folder:
         path = client.download_artifacts(version.run_id, ARTIFACT, folder)
-        kept = msgspec.json.decode(Path(path).read_bytes(), type=Registered)
+        kept = msgspec.json.decode(Path(path).read_bytes(), type=RegisteredCandidate)
     return with_version(kept, int(version.version))
 
 
-def with_version(registered: Registered, version: int) -> Registered:
+def with_version(registered: RegisteredCandidate, version: int) -> RegisteredCandidate:
     """Return the same with the version that the registry gave."""
     reference = msgspec.structs.replace(registered.reference, version=version)
     return msgspec.structs.replace(registered, version=version, reference=reference)
@@ -117,7 +118,7 @@ class Run:
         )
 
     def register(
-        self, candidate: Candidate, declaration: ModelDeclaration, given: Inputs, kept: Registered
+        self, candidate: Candidate, declaration: ModelDeclaration, given: Inputs, kept: RegisteredCandidate
     ) -> int:
         """Upload model, picture and the facts of the promotion; return the new version.
 
@@ -151,7 +152,7 @@ def metrics_of(candidate: Candidate) -> dict[str, float]:
 
 def promote(client: Any, declaration: ModelDeclaration, version: int) -> None:
     """Move the alias champion; a second call changes nothing."""
-    before = mlflow_client.version_of(client, declaration.name, mlflow_client.CHAMPION)
+    before = mlflow_client.version_of(client, declaration.name, CHAMPION)
     if before == version:
         return
     if before is not None:
@@ -160,7 +161,7 @@ def promote(client: Any, declaration: ModelDeclaration, version: int) -> None:
         client.set_registered_model_alias(
             declaration.name, declaration.rollout.keep_first_as_shadow, str(version)
         )
-    client.set_registered_model_alias(declaration.name, mlflow_client.CHAMPION, str(version))
+    client.set_registered_model_alias(declaration.name, CHAMPION, str(version))
 
 
 def refuse(client: Any, declaration: ModelDeclaration, version: int) -> None:

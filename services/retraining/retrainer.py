@@ -1,31 +1,40 @@
 """The steps from a request to its result, in an order that survives a crash at any point."""
 
+import functools
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import structlog
 
 from services.model_registry import loading, mlflow_client, model_inputs
 from services.model_registry.contract import Model
 from services.model_registry.model_inputs import Inputs
+from services.model_registry.traffic_split import CHAMPION
 from services.model_registry.training_code import function_of
 from services.retraining import candidate, dataset, mlflow_tracking, reference, rollout, validation
 from services.retraining.errors import RetrainingError
 from services.retraining.gates import refusals
-from services.retraining.history import History
+from services.retraining.history import RetrainingHistory
 from services.runtime import metrics
 from services.runtime.declaration import Gates, ModelDeclaration
 from services.runtime.settings import Settings
-from streams import topics
 from streams.records import ModelChanged, RetrainingFinished, RetrainingRequested
 
 log = structlog.get_logger()
 
-Publish = Callable[[str, ModelChanged | RetrainingFinished], None]
-"""Writes a record to a topic and returns when the broker has acknowledged it."""
-Changes = Callable[[], Iterable[ModelChanged]]
-"""Reads the models topic: an operator may have changed the arms during the training."""
+MakeChanges = Callable[[ModelChanged | None], Sequence[ModelChanged]]
+"""From the latest change of a model to those that must follow."""
+
+
+class RetrainingPublisher(Protocol):
+    """Writes records; each method returns when the broker has acknowledged them."""
+
+    def publish_result(self, finished: RetrainingFinished) -> None:
+        """Write the result of a request to the retraining topic."""
+
+    def publish_changes(self, model: str, make: MakeChanges) -> None:
+        """Write to the models topic what follows from the latest change: operators change arms as well."""
 
 
 class Retrainer:
@@ -44,17 +53,15 @@ class Retrainer:
         self,
         settings: Settings,
         declarations: Mapping[str, ModelDeclaration],
-        publish: Publish,
+        publisher: RetrainingPublisher,
         end_offsets: dataset.EndOffsets,
-        changes: Changes = tuple,
     ) -> None:
         """Take the collaborators; nothing connects before `handle`."""
-        self.history = History()
+        self.history = RetrainingHistory()
         self._settings = settings
         self._declarations = declarations
-        self._publish = publish
+        self._publisher = publisher
         self._end_offsets = end_offsets
-        self._changes = changes
 
     def handle(self, request: RetrainingRequested) -> RetrainingFinished | None:
         """Retrain, unless the request has its result already; return the result."""
@@ -75,7 +82,7 @@ class Retrainer:
             duration_seconds=round(seconds, 3),
             **result,
         )
-        self._publish(topics.RETRAINING.name, finished)
+        self._publisher.publish_result(finished)
         self.history.add(finished)
         metrics.RETRAININGS.labels(request.trigger, finished.result).inc()
         metrics.RETRAINING_DURATION.observe(seconds)
@@ -110,7 +117,7 @@ class Retrainer:
 
     def _registered(
         self, request: RetrainingRequested, declaration: ModelDeclaration, gates: Gates
-    ) -> mlflow_tracking.Registered:
+    ) -> mlflow_tracking.RegisteredCandidate:
         """Return the candidate of this request: the one from before a crash, or a new one."""
         client = mlflow_client.connect(self._settings)
         found = mlflow_tracking.find(client, request.model, request.request_id)
@@ -127,7 +134,7 @@ class Retrainer:
         request: RetrainingRequested,
         declaration: ModelDeclaration,
         gates: Gates,
-    ) -> mlflow_tracking.Registered:
+    ) -> mlflow_tracking.RegisteredCandidate:
         stage = _Stages(request)
         offsets = dataset.wanted_offsets(request, self._end_offsets)
         dataset.wait_for_archive(self._settings, request.model, offsets)
@@ -148,7 +155,7 @@ class Retrainer:
         stage.done("train")
         reasons = refusals(gates, trained.metrics, trained.champion)
         run.log(trained, data, declaration, offsets, reasons)
-        kept = mlflow_tracking.Registered(
+        kept = mlflow_tracking.RegisteredCandidate(
             version=0,  # not known before it is registered
             run_id=run.run_id,
             rows=data.version.rows,
@@ -174,37 +181,29 @@ class Retrainer:
     def _champion(
         self, client: Any, request: RetrainingRequested, declaration: ModelDeclaration, given: Inputs
     ) -> Model | None:
-        version = mlflow_client.version_of(client, request.model, mlflow_client.CHAMPION)
+        version = mlflow_client.version_of(client, request.model, CHAMPION)
         if version is None:
             return None
         try:
             return loading.load(self._settings, declaration, given, version)
         except mlflow_client.RegistryError as error:
             raise RetrainingError(
-                f"the champion cannot be compared: {error}; or remove the alias {mlflow_client.CHAMPION}"
+                f"the champion cannot be compared: {error}; or remove the alias {CHAMPION}"
             ) from error
 
     def _decide(
         self,
         request: RetrainingRequested,
         declaration: ModelDeclaration,
-        registered: mlflow_tracking.Registered,
+        registered: mlflow_tracking.RegisteredCandidate,
     ) -> None:
         client = mlflow_client.connect(self._settings)
         if registered.reasons:
             mlflow_tracking.refuse(client, declaration, registered.version)
             return
         mlflow_tracking.promote(client, declaration, registered.version)
-        for change in self._changes():
-            self.history.add(change)
-        if self.history.is_published(request):
-            return
-        reason = f"{request.trigger}: {request.reason}"
-        changed = rollout.change(
-            declaration, request, self.history.arms(request.model), registered.reference, reason
-        )
-        self._publish(topics.MODELS.name, changed)
-        self.history.add(changed)
+        make = functools.partial(rollout.changes, declaration, request, registered.reference)
+        self._publisher.publish_changes(request.model, make)
 
 
 class _Stages:

@@ -7,22 +7,29 @@ from services.runtime.declaration import HOUR_MS, ModelDeclaration
 from streams.records import Arm, ModelChanged, Reference, RetrainingRequested
 
 
-def change(
+def changes(
     declaration: ModelDeclaration,
     request: RetrainingRequested,
-    previous: Sequence[Arm],
     reference: Reference,
-    reason: str,
-) -> ModelChanged:
-    """Return the complete state after the promotion of ``reference.version``."""
-    return ModelChanged(
-        model=declaration.name,
-        arms=arms_after(declaration, request, previous, reference.version),
-        changed_at_ms=request.requested_at_ms,
-        reason=reason,
-        request_id=request.request_id,
-        reference=reference,
-    )
+    latest: ModelChanged | None,
+) -> list[ModelChanged]:
+    """Return the change that promotes ``reference.version``; none if the latest change includes it.
+
+    A request is published once: after a crash, its id in the latest change says that it was.
+    """
+    if latest is not None and latest.request_id == request.request_id:
+        return []
+    previous = [] if latest is None else latest.arms
+    return [
+        ModelChanged(
+            model=declaration.name,
+            arms=arms_after(declaration, request, previous, reference.version),
+            changed_at_ms=request.requested_at_ms,
+            reason=f"{request.trigger}: {request.reason}",
+            request_id=request.request_id,
+            reference=reference,
+        )
+    ]
 
 
 def arms_after(

@@ -9,14 +9,15 @@ of this kind.
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 
-from services.model_registry import mlflow_client
-from services.retraining.retrainer import Retrainer
+from services.model_registry import mlflow_client, models_topic
+from services.model_registry.models_topic import OvertakenError
+from services.retraining.retrainer import MakeChanges, Retrainer
 from services.runtime import kafka_consumers
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.kafka_producers import RecordProducer
@@ -25,6 +26,7 @@ from streams import records, topics
 from streams.cloud_events import Envelope
 
 log = structlog.get_logger()
+_decode = records.decoder_of(records.RetrainingRecord).decode
 
 GROUP = "driftline.retraining"
 POLL_MS = 200
@@ -77,52 +79,45 @@ class RetrainingSession:
         self._settings = settings
         self._consumer = consumer
         self._producer = producer
-        self._decode = records.decoder_of(records.RetrainingRecord).decode
-        self._retrainer = Retrainer(
-            settings, declarations, self.publish, self.end_offsets, changes=self.changes
-        )
+        self._retrainer = Retrainer(settings, declarations, self, self.end_offsets)
 
     def recall(self) -> None:
-        """Read what has happened so far. Both topics are small and kept without a limit."""
-        happened = read_all(self._settings, topics.RETRAINING.name, records.RetrainingRecord)
-        for record in (*happened, *self.changes()):
-            self._retrainer.history.add(record)
+        """Read the results of all earlier requests. The topic is small and kept without a limit."""
+        for record in kafka_consumers.read_topic(self._settings, "retraining-history", REQUESTS.topic):
+            if (found := _decoded(record)) is not None:
+                self._retrainer.history.add(found)
 
     def step(self) -> None:
         """Handle the next request, if there is one, and commit its offset."""
         for found in self._consumer.poll(timeout_ms=POLL_MS).values():
             for record in found:
-                self._handle(record)
+                request = _decoded(record)
+                if isinstance(request, records.RetrainingRequested):
+                    self._retrainer.handle(request)
                 self._consumer.commit()
 
     def keep_all(self) -> None:
         """Keep nothing: each request is committed once its result is acknowledged."""
 
-    def publish(self, topic: str, record: records.ModelChanged | records.RetrainingFinished) -> None:
-        """Write a record and return when the broker has acknowledged it."""
+    def publish_result(self, finished: records.RetrainingFinished) -> None:
+        """Write the result of a request and return when the broker has acknowledged it."""
         enabled = self._settings.cloud_events != "none"
-        headers = Envelope("retraining", record.model, enabled=enabled).headers(record)
-        self._producer.send(topic, record.model.encode(), records.encode(record), headers)
+        headers = Envelope("retraining", finished.model, enabled=enabled).headers(finished)
+        self._producer.send(REQUESTS.topic, finished.model.encode(), records.encode(finished), headers)
+
+    def publish_changes(self, model: str, make: MakeChanges) -> None:
+        """Write what follows from the latest change of a model's arms and return when it is acknowledged."""
+        with models_topic.opened(self._settings, "retraining") as models:
+            if not models.publish_on_latest(model, make):
+                raise OvertakenError(
+                    f"the arms of {model} were changed {models_topic.ATTEMPTS_MAX} times by somebody else "
+                    "during its promotion: restart retraining to try again"
+                )
 
     def end_offsets(self, names: Sequence[str]) -> Mapping[str, list[int]]:
         """Return the end of each partition of these topics; an empty list for a topic that does not exist."""
         with contextlib.closing(kafka_consumers.connect(self._settings, "retraining-ends")) as consumer:
             return {name: _ends(consumer, name) for name in names}
-
-    def changes(self) -> Iterable[records.ModelChanged]:
-        """Read all changes of models so far, by whichever process."""
-        return read_all(self._settings, topics.MODELS.name, records.ModelChanged)
-
-    def _handle(self, record: Any) -> None:
-        if record.value is None:
-            return
-        try:
-            decoded = self._decode(record.value)
-        except ValueError as error:
-            log.error("retraining.record_invalid", offset=record.offset, reason=str(error))  # noqa: TRY400  # no stack needed
-            return
-        if isinstance(decoded, records.RetrainingRequested):
-            self._retrainer.handle(decoded)
 
 
 def _ends(consumer: KafkaConsumer, topic: str) -> list[int]:
@@ -132,12 +127,12 @@ def _ends(consumer: KafkaConsumer, topic: str) -> list[int]:
         return []
 
 
-def read_all(settings: Settings, topic: str, kind: Any) -> list[Any]:
-    """Return all records of a topic up to its present end, without those that cannot be decoded."""
-    decode, found = records.decoder_of(kind).decode, []
-    for record in kafka_consumers.read_topic(settings, "retraining-history", topic):
-        try:
-            found.append(decode(record.value or b""))
-        except ValueError as error:
-            log.warning("retraining.record_invalid", topic=topic, offset=record.offset, reason=str(error))
+def _decoded(record: Any) -> records.RetrainingRecord | None:
+    if record.value is None:
+        return None
+    try:
+        found: records.RetrainingRecord = _decode(record.value)
+    except ValueError as error:
+        log.error("retraining.record_invalid", offset=record.offset, reason=str(error))  # noqa: TRY400  # no stack needed
+        return None
     return found

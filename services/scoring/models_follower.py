@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from services.model_registry import model_change
 from services.scoring.model_versions import ModelVersions
 from streams import records, topics
 
@@ -73,22 +74,21 @@ class ModelsFollower:
             await self._progress.wait_for(lambda: self._position >= end)
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
-        decode = records.decoder_of(records.ModelChanged).decode
         while True:
             fetched = await consumer.getmany(self._partition, timeout_ms=500)
             for record in fetched.get(self._partition, ()):
-                self._take(record, decode)
+                self._take(record)
             async with self._progress:
                 self._position = await consumer.position(self._partition)
                 self._progress.notify_all()
 
-    def _take(self, record: Any, decode: Callable[[bytes], records.ModelChanged]) -> None:
-        if record.value is None:
-            return
+    def _take(self, record: Any) -> None:
         try:
-            change = decode(record.value)
-        except ValueError as error:
+            change = model_change.decode(record.value)
+        except model_change.InvalidChangeError as error:
             log.error("model_change.invalid", offset=record.offset, error=str(error))  # noqa: TRY400  # the error says all
+            return
+        if change is None:
             return
         self._latest[change.model] = change
         if self._is_caught_up and change.model in self._models:

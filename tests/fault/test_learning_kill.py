@@ -97,15 +97,17 @@ def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name
 
 def give_arms(local: Settings, name: str) -> records.ModelChanged:
     """Be an operator: give an older version a share and another a shadow, while the process is down."""
-    state = models_topic.read(local)
-    latest = state.latest[name]
+    latest = models_topic.read(local)[name]
     starts_ms = latest.arms[-1].effective_from_ms + HOUR_MS
-    arms = arm_changes.shared(
+    arms = arm_changes.with_share(
         latest.arms, "older", latest.arms[0].version, 2000, from_ms=starts_ms, segment={}
     )
-    arms = arm_changes.shadowed(arms, "quiet", latest.arms[-1].version, now_ms=starts_ms)
-    change = arm_changes.change(name, latest, arms, reason="by hand", from_ms=starts_ms, now_ms=starts_ms)
-    models_topic.publish(local, change, state)
+    arms = arm_changes.with_shadow(arms, "quiet", latest.arms[-1].version, now_ms=starts_ms)
+    change = arm_changes.make_change(
+        name, latest, arms, reason="by hand", from_ms=starts_ms, now_ms=starts_ms
+    )
+    with models_topic.opened(local) as models:
+        models.publish([change])
     return change
 
 

@@ -1,6 +1,6 @@
 """``driftline models`` steers the arms of a model, on a real broker and a real registry."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from bench.scoring_job import installation
 from bench.scoring_job.installation import JOB, MODEL
 from services.model_registry import models_topic
-from services.model_registry.models_topic import PublishingError
+from services.model_registry.models_topic import OvertakenError
 from services.operations.models import arm_changes, arms_command
 from services.runtime.declaration import FILE
 from services.runtime.settings import Settings
@@ -40,7 +40,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Output:
 
 
 def arms(local: Settings, name: str) -> list[tuple[str, int, int, bool]]:
-    latest = models_topic.read(local).latest
+    latest = models_topic.read(local)
     found = latest[name].arms if name in latest else []
     return [(arm.name, arm.version, arm.weight, arm.shadow) for arm in found]
 
@@ -85,27 +85,26 @@ def test_what_cannot_be_is_told_and_nothing_is_written(local: Settings, unique_n
     assert arms(local, unique_name) == []
 
 
-def test_change_of_another_in_between_is_noticed(
-    local: Settings, unique_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Before the write, which is then left out; and so late that only a look behind the write finds it."""
-    state = models_topic.read(local)
+def test_change_by_somebody_else_since_the_read_is_an_error(local: Settings, unique_name: str) -> None:
+    """Before the write, which is then left out; and between the check and the write."""
 
     def change(reason: str) -> ModelChanged:
         champion = [Arm(name="champion", version=1, weight=10_000)]
-        return arm_changes.change(unique_name, None, champion, reason=reason, from_ms=0, now_ms=0)
+        return arm_changes.make_change(unique_name, None, champion, reason=reason, from_ms=0, now_ms=0)
 
-    models_topic.publish(local, change("theirs"), state)
-    with pytest.raises(PublishingError, match=r"nothing was written: meanwhile .* \('theirs', offset"):
-        models_topic.publish(local, change("ours"), state)
-    assert models_topic.read(local).latest[unique_name].reason == "theirs"
+    with models_topic.opened(local) as ours, models_topic.opened(local) as theirs:
+        theirs.publish([change("theirs")])
+        with pytest.raises(OvertakenError, match=r"nothing was written, because .* \('theirs', offset"):
+            ours.publish([change("ours")])
+    assert models_topic.read(local)[unique_name].reason == "theirs"
 
-    state, send = models_topic.read(local), models_topic._send
+    with models_topic.opened(local) as theirs:
 
-    def overtaken(settings: Settings, ours: ModelChanged) -> int:
-        send(settings, change("theirs again"))
-        return send(settings, ours)
+        def overtaken(batch: Sequence[models_topic.KeyedRecord]) -> None:
+            theirs.publish([change("theirs again")])
+            models_topic.connected_send(local)(batch)
 
-    monkeypatch.setattr(models_topic, "_send", overtaken)
-    with pytest.raises(PublishingError, match="was written, but is not based on the latest arms"):
-        models_topic.publish(local, change("ours"), state)
+        with models_topic.opened(local, send=overtaken) as ours:
+            with pytest.raises(OvertakenError, match="was written, but is not based on the latest arms"):
+                ours.publish([change("ours")])
+            assert ours.latest[unique_name].reason == "theirs again", "ours is later, but does not include it"

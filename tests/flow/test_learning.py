@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from services.model_registry import loading, mlflow_client, model_inputs
+from services.model_registry.traffic_split import CHAMPION
 from services.monitoring import inference_log
-from services.retraining.retrainer import Retrainer
+from services.retraining.retrainer import MakeChanges, Retrainer
 from services.runtime.declaration_file import load_all
 from streams import records, topics
 from streams.records import ModelChanged, RetrainingFinished
@@ -104,7 +105,7 @@ def test_first_model_is_promoted_and_a_worse_candidate_is_refused(running: Runni
 
     assert (second.result, second.version) == ("rejected", first.version + 1)
     assert "does not beat the champion's" in second.reasons[0]
-    assert mlflow_client.version_of(client, model.name, mlflow_client.CHAMPION) == first.version
+    assert mlflow_client.version_of(client, model.name, CHAMPION) == first.version
     assert mlflow_client.version_of(client, model.name, mlflow_client.CHALLENGER) == second.version
     run = client.get_run(second.run_id)
     assert run.data.tags["driftline.gates"] == second.reasons[0]
@@ -166,22 +167,40 @@ class Crash(BaseException):
     """What a kill is to the process: nothing catches it."""
 
 
+class Publisher:
+    """Both topics in memory; a write to ``crash_at`` fails."""
+
+    def __init__(self) -> None:
+        self.crash_at: str | None = None
+        self.published: list[tuple[str, ModelChanged | RetrainingFinished]] = []
+
+    def publish_result(self, finished: RetrainingFinished) -> None:
+        self.publish(topics.RETRAINING.name, finished)
+
+    def publish_changes(self, model: str, make: MakeChanges) -> None:
+        latest = [record for _, record in self.published if isinstance(record, ModelChanged)]
+        for change in make(latest[-1] if latest else None):
+            self.publish(topics.MODELS.name, change)
+
+    def publish(self, topic: str, record: ModelChanged | RetrainingFinished) -> None:
+        if topic == self.crash_at:
+            raise Crash
+        self.published.append((topic, record))
+
+
 def test_crash_after_the_registration_doubles_nothing(model: Model):
     model.send_rows(model.history(600))
     model.request("hurry", name="nobody")  # which lets the archive hurry, and is answered with "failed"
     asked = model.request_record("crashing")
     declarations = load_all(model.settings.models)
-    published: list[tuple[str, ModelChanged | RetrainingFinished]] = []
+    publisher = Publisher()
 
     def retrain(crash_at: str | None) -> RetrainingFinished | None:
-        def publish(topic: str, record: ModelChanged | RetrainingFinished) -> None:
-            if topic == crash_at:
-                raise Crash
-            published.append((topic, record))
-
-        retrainer = Retrainer(model.settings, declarations, publish, lambda _: {})
-        for _, record in published:
-            retrainer.history.add(record)
+        retrainer = Retrainer(model.settings, declarations, publisher, lambda _: {})
+        publisher.crash_at = crash_at
+        for _, record in publisher.published:
+            if isinstance(record, RetrainingFinished):
+                retrainer.history.add(record)
         return retrainer.handle(asked)
 
     for crash_at in (topics.MODELS.name, topics.RETRAINING.name):
@@ -191,8 +210,8 @@ def test_crash_after_the_registration_doubles_nothing(model: Model):
 
     assert finished is not None
     assert (finished.result, finished.version, finished.rows) == ("promoted", 1, 600)
-    assert [topic for topic, _ in published] == [topics.MODELS.name, topics.RETRAINING.name]
-    change = published[0][1]
+    assert [topic for topic, _ in publisher.published] == [topics.MODELS.name, topics.RETRAINING.name]
+    change = publisher.published[0][1]
     assert isinstance(change, ModelChanged)
     assert change.reference is not None
     assert change.reference.version == 1

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.model_registry import model_inputs
-from services.model_registry.model_inputs import Columns, Inputs, Kind
+from services.model_registry.model_inputs import Columns, InputKind, Inputs
 from services.model_registry.sklearn_flavour import column_compiler
 
 Floats = npt.NDArray[np.float64]
@@ -73,7 +73,7 @@ def shortcut_of(estimator: Any, wanted: Inputs) -> Shortcut | None:
 
     steps = [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
     matrix_of = column_compiler.compiled(steps[:-1], list(wanted))
-    if matrix_of is None or (len(steps) == 1 and Kind.TEXT in wanted.values()):
+    if matrix_of is None or (len(steps) == 1 and InputKind.TEXT in wanted.values()):
         return None
     formula = _formula_of(steps[-1])
     if formula is None:
@@ -150,7 +150,7 @@ def _probes(wanted: Inputs, texts: Sequence[str | None]) -> Iterator[Columns]:
     for missing in (0.0, 0.2):
         yield {
             name: chance.choice(choices, PROBES)
-            if kind is Kind.TEXT
+            if kind is InputKind.TEXT
             else np.where(chance.random(PROBES) < missing, np.nan, chance.normal(size=PROBES))
             for name, kind in wanted.items()
         }

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from services.model_registry import model_inputs
 from services.model_registry.contract import BINARY, Contract, ContractError, class_order
-from services.model_registry.model_inputs import Columns, Inputs, Kind
+from services.model_registry.model_inputs import Columns, InputKind, Inputs
 from services.model_registry.sklearn_flavour.fast_predict import shortcut_of
 from services.model_registry.sklearn_flavour.structure import Structure, structure_of
 from services.runtime.settings import Settings
@@ -162,7 +162,7 @@ def save(
     from skops.io.exceptions import UntrustedTypesFoundException
 
     columns: list[Any] = [
-        ColSpec("string" if kind is Kind.TEXT else "double", name, required=False)
+        ColSpec("string" if kind is InputKind.TEXT else "double", name, required=False)
         for name, kind in wanted.items()
     ]
     try:

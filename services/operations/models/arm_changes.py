@@ -86,7 +86,7 @@ def parse_time_ms(text: str) -> int:
     raise ChangeError(f"cannot read the time {text!r}: write it with an offset, as 2026-01-31T16:05:00Z")
 
 
-def shared(
+def with_share(
     arms: Sequence[Arm], name: str, version: int, weight: int, *, from_ms: int, segment: Segment
 ) -> list[Arm]:
     """Return the arms with a new share for one of them; see `traffic_split.with_share`."""
@@ -98,7 +98,7 @@ def shared(
     return changed
 
 
-def crowned(arms: Sequence[Arm], version: int, *, from_ms: int | None, now_ms: int) -> list[Arm]:
+def with_champion(arms: Sequence[Arm], version: int, *, from_ms: int | None, now_ms: int) -> list[Arm]:
     """Return the arms with another champion; the first one of all answers from the beginning of time."""
     first = not any(arm.name == CHAMPION for arm in arms)
     starts_ms = from_ms if from_ms is not None else 0 if first else now_ms
@@ -109,7 +109,7 @@ def crowned(arms: Sequence[Arm], version: int, *, from_ms: int | None, now_ms: i
     return changed
 
 
-def ended(arms: Sequence[Arm], name: str, *, from_ms: int) -> list[Arm]:
+def without_arm(arms: Sequence[Arm], name: str, *, from_ms: int) -> list[Arm]:
     """Return the arms with one of them giving back all that it has, in every segment."""
     if name == CHAMPION:
         raise ChangeError("the champion does not end; give it another version")
@@ -119,11 +119,11 @@ def ended(arms: Sequence[Arm], name: str, *, from_ms: int) -> list[Arm]:
         raise ChangeError(f"{name} has no share to end{_known(arms)}")
     result = list(arms)
     for arm in having:
-        result = shared(result, name, arm.version, 0, from_ms=from_ms, segment=arm.segment)
+        result = with_share(result, name, arm.version, 0, from_ms=from_ms, segment=arm.segment)
     return result
 
 
-def shadowed(arms: Sequence[Arm], name: str, version: int, *, now_ms: int) -> list[Arm]:
+def with_shadow(arms: Sequence[Arm], name: str, version: int, *, now_ms: int) -> list[Arm]:
     """Return the arms with one more shadow, or with another version of it."""
     if any(arm.name == name for arm in _answering(arms)):
         raise ChangeError(f"{name} answers requests; a shadow needs a name of its own")
@@ -131,7 +131,7 @@ def shadowed(arms: Sequence[Arm], name: str, version: int, *, now_ms: int) -> li
     return [*(arm for arm in arms if arm.name != name), shadow]
 
 
-def unshadowed(arms: Sequence[Arm], name: str) -> list[Arm]:
+def without_shadow(arms: Sequence[Arm], name: str) -> list[Arm]:
     """Return the arms without a shadow."""
     left = [arm for arm in arms if not (arm.shadow and arm.name == name)]
     if len(left) == len(arms):
@@ -139,7 +139,7 @@ def unshadowed(arms: Sequence[Arm], name: str) -> list[Arm]:
     return left
 
 
-def change(
+def make_change(
     model: str, latest: ModelChanged | None, arms: list[Arm], *, reason: str, from_ms: int, now_ms: int
 ) -> ModelChanged:
     """Return the record: all else of the latest one stays, such as the champion's reference."""
@@ -149,7 +149,7 @@ def change(
     return msgspec.structs.replace(latest, arms=arms, changed_at_ms=changed_at_ms, reason=reason)
 
 
-def lines(arms: Sequence[Arm]) -> list[str]:
+def format_arms(arms: Sequence[Arm]) -> list[str]:
     """Return a line an arm, by the time from which on it counts, the shadows last."""
     ordered = sorted(
         arms, key=lambda arm: (arm.shadow, arm.effective_from_ms, arm.name != CHAMPION, arm.name)

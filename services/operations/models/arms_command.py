@@ -1,42 +1,44 @@
 """``driftline models list``, ``champion``, ``share``, ``shadow`` and ``end``."""
 
 import contextlib
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from services.runtime.command_output import say
+from services.model_registry import models_topic
+from services.model_registry.models_topic import OvertakenError
+from services.model_registry.traffic_split import ShareError
+from services.operations.models import arm_changes
+from services.operations.models.arm_changes import ChangeError
+from services.operations.models.version_check import check_version
+from services.runtime import declaration_file, times
+from services.runtime.command_output import fail, failing_on, say
+from services.runtime.declaration import FILE, DeclarationError
+from services.runtime.kafka_consumers import MissingTopicError
 from services.runtime.settings import Settings
-
-if TYPE_CHECKING:
-    from streams.records import Arm
+from streams.records import Arm
 
 DryRun = Annotated[bool, Parameter(negative="")]
 From = Annotated[str | None, Parameter(name="--from")]
+ChangeArms = Callable[[Sequence[Arm], int | None, int], list[Arm]]
+"""From the arms, the start of the change as given and the current time, both in ms, to the new arms."""
 
 
 def show(name: str | None = None) -> None:
-    """Show which versions answer, with their shares, and the shadows.
+    """Show the arms of each model with their versions and shares, and the shadows.
 
     Args:
-        name: Of one model; default: all.
+        name: Model; default: all.
     """
-    from services.model_registry import models_topic
-    from services.operations.models import arm_changes
-
-    with _told():
-        latest = models_topic.read(Settings()).latest
-        chosen = sorted(latest) if name is None else [name]
-        for model in chosen:
+    with _errors_reported():
+        latest = models_topic.read(Settings())
+        for model in sorted(latest) if name is None else [name]:
             if model not in latest:
-                raise arm_changes.ChangeError(f"{model} has no arms yet; known: {', '.join(sorted(latest))}")
-            say(
-                f"{model}: {latest[model].reason}",
-                *(f"  {line}" for line in arm_changes.lines(latest[model].arms)),
-            )
+                raise ChangeError(
+                    f"{model} has no arms yet; models with arms: {', '.join(sorted(latest)) or 'none'}"
+                )
+            _print_arms(f"{model}: {latest[model].reason}", latest[model].arms)
 
 
 def share(
@@ -49,42 +51,44 @@ def share(
     since: From = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Let an arm answer a share of the keys; it takes them from the champion, or gives them back.
+    """Set the share of the keys that a challenger scores; the champion gives it, or gets it back.
 
     Args:
-        name: Of the model.
-        arm: Of the challenger, new or not.
-        version: With which it scores.
+        name: Model.
+        arm: Challenger; a new name adds one.
+        version: Version that the arm scores with.
         share: In 1/10,000, or as 5%.
-        segment: Only of requests with one of these values, as carrier=UA,AA; repeat it for further fields.
+        segment: Only requests with one of these values, such as carrier=UA,AA; repeat it for further fields.
         since: Only requests of this event time or later, in RFC 3339; default: now.
-        dry_run: Only show the arms that would be.
+        dry_run: Show the resulting arms, but write nothing.
     """
-    from services.operations.models import arm_changes
 
-    def changed(arms: "Sequence[Arm]", from_ms: int | None, now_ms: int) -> "list[Arm]":
-        chosen = arm_changes.parse_segment(_declaration(name), segment or ()) if segment else {}
-        begin_ms = now_ms if from_ms is None else from_ms
-        return arm_changes.shared(
-            arms, arm, version, arm_changes.parse_share(share), from_ms=begin_ms, segment=chosen
+    def changed(arms: Sequence[Arm], from_ms: int | None, now_ms: int) -> list[Arm]:
+        declaration = declaration_file.load_named(Settings().models / name / FILE) if segment else None
+        return arm_changes.with_share(
+            arms,
+            arm,
+            version,
+            arm_changes.parse_share(share),
+            from_ms=now_ms if from_ms is None else from_ms,
+            segment=arm_changes.parse_segment(declaration, segment or ()) if declaration else {},
         )
 
     _change(name, changed, f"{arm} gets {share}", version=version, since=since, dry_run=dry_run)
 
 
 def champion(name: str, *, version: int, since: From = None, dry_run: DryRun = False) -> None:
-    """Make a version the champion: it answers all that the challengers leave.
+    """Make a version the champion: it scores all requests that no challenger scores.
 
     Args:
-        name: Of the model.
-        version: Of the new champion.
-        since: Only requests of this event time or later, in RFC 3339; default: now, for the first one: all.
-        dry_run: Only show the arms that would be.
+        name: Model.
+        version: Version of the new champion.
+        since: Only requests of this event time or later, in RFC 3339; default: now; first champion: all.
+        dry_run: Show the resulting arms, but write nothing.
     """
-    from services.operations.models import arm_changes
 
-    def changed(arms: "Sequence[Arm]", from_ms: int | None, now_ms: int) -> "list[Arm]":
-        return arm_changes.crowned(arms, version, from_ms=from_ms, now_ms=now_ms)
+    def changed(arms: Sequence[Arm], from_ms: int | None, now_ms: int) -> list[Arm]:
+        return arm_changes.with_champion(arms, version, from_ms=from_ms, now_ms=now_ms)
 
     reason = f"version {version} is the champion"
     _change(name, changed, reason, version=version, since=since, dry_run=dry_run)
@@ -98,119 +102,73 @@ def shadow(
     remove: Annotated[bool, Parameter(negative="")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Let a version score all requests without answering them, or end that.
+    """Add a shadow, which scores all requests while callers get the other arms' predictions; or remove it.
 
     Args:
-        name: Of the model.
-        arm: Of the shadow.
-        version: With which it scores.
-        remove: End it.
-        dry_run: Only show the arms that would be.
+        name: Model.
+        arm: Shadow.
+        version: Version that the shadow scores with.
+        remove: Remove the shadow.
+        dry_run: Show the resulting arms, but write nothing.
     """
-    from services.operations.models import arm_changes
-
     if (version is None) != remove:
-        sys.exit("driftline models: give either --version or --remove")
+        fail("driftline models: give either --version or --remove")
 
-    def changed(arms: "Sequence[Arm]", _from_ms: int | None, now_ms: int) -> "list[Arm]":
+    def changed(arms: Sequence[Arm], _from_ms: int | None, now_ms: int) -> list[Arm]:
         if version is None:
-            return arm_changes.unshadowed(arms, arm)
-        return arm_changes.shadowed(arms, arm, version, now_ms=now_ms)
+            return arm_changes.without_shadow(arms, arm)
+        return arm_changes.with_shadow(arms, arm, version, now_ms=now_ms)
 
-    reason = f"{arm} is {'no' if remove else 'a'} shadow{' any more' if remove else ''}"
+    reason = f"shadow {arm} removed" if remove else f"shadow {arm} added"
     _change(name, changed, reason, version=version, since=None, dry_run=dry_run)
 
 
 def end(name: str, arm: str, *, since: From = None, dry_run: DryRun = False) -> None:
-    """End a challenger: the champion gets back what it has, in every segment.
+    """End a challenger: the champion gets back its share, in every segment.
 
     Args:
-        name: Of the model.
-        arm: Of the challenger.
+        name: Model.
+        arm: Challenger.
         since: From this event time on, in RFC 3339; default: now.
-        dry_run: Only show the arms that would be.
+        dry_run: Show the resulting arms, but write nothing.
     """
-    from services.operations.models import arm_changes
 
-    def changed(arms: "Sequence[Arm]", from_ms: int | None, now_ms: int) -> "list[Arm]":
-        return arm_changes.ended(arms, arm, from_ms=now_ms if from_ms is None else from_ms)
+    def changed(arms: Sequence[Arm], from_ms: int | None, now_ms: int) -> list[Arm]:
+        return arm_changes.without_arm(arms, arm, from_ms=now_ms if from_ms is None else from_ms)
 
     _change(name, changed, f"{arm} ends", version=None, since=since, dry_run=dry_run)
 
 
 def _change(
-    name: str,
-    changed: "Callable[[Sequence[Arm], int | None, int], list[Arm]]",
-    reason: str,
-    *,
-    version: int | None,
-    since: str | None,
-    dry_run: bool,
+    name: str, changed: ChangeArms, reason: str, *, version: int | None, since: str | None, dry_run: bool
 ) -> None:
-    """Read the arms, change them, write them, all of which may fail with a word to the operator."""
-    from services.model_registry import models_topic
-    from services.operations.models import arm_changes
-
-    settings, now_ms = Settings(), time.time_ns() // 1_000_000
-    with _told():
+    """Read the arms, change them, write them."""
+    settings, at_ms = Settings(), times.now_ms()
+    with _errors_reported():
         if version is not None:
-            _check_version(settings, name, version)
-        state = models_topic.read(settings)
-        latest = state.latest.get(name)
-        from_ms = None if since is None else arm_changes.parse_time_ms(since)
-        arms = changed(latest.arms if latest else (), from_ms, now_ms)
-        record = arm_changes.change(
-            name,
-            latest,
-            arms,
-            reason=f"by hand: {reason}",
-            from_ms=now_ms if from_ms is None else from_ms,
-            now_ms=now_ms,
-        )
-        if not dry_run:
-            models_topic.publish(settings, record, state)
-        say(f"{name}: {'would be' if dry_run else 'ok '}", *(f"  {line}" for line in arm_changes.lines(arms)))
+            check_version(settings, name, version)
+        with models_topic.opened(settings) as models:
+            latest = models.latest.get(name)
+            from_ms = None if since is None else arm_changes.parse_time_ms(since)
+            record = arm_changes.make_change(
+                name,
+                latest,
+                changed(latest.arms if latest else (), from_ms, at_ms),
+                reason=f"by hand: {reason}",
+                from_ms=at_ms if from_ms is None else from_ms,
+                now_ms=at_ms,
+            )
+            if not dry_run:
+                models.publish([record])
+        _print_arms(f"{name}: {'would be' if dry_run else 'ok '}", record.arms)
 
 
-def _declaration(name: str) -> Any:
-    from services.runtime import declaration_file
-    from services.runtime.declaration import FILE
-
-    return declaration_file.load_named(Settings().models / name / FILE)
-
-
-def _check_version(settings: Settings, name: str, version: int) -> None:
-    from mlflow.exceptions import MlflowException
-
-    from services.model_registry import mlflow_client, models_topic
-    from services.operations.models.arm_changes import ChangeError
-    from services.runtime import declaration_file
-    from services.runtime.declaration import FILE
-
-    path = settings.models / name / FILE
-    if path.is_file() and declaration_file.load(path).learning is not None:
-        if not models_topic.is_learned(settings, name, version):
-            raise ChangeError(f"{name} learns online, and its version {version} is not kept (any more)")
-        return
-    try:
-        mlflow_client.connect(settings).get_model_version(name, str(version))
-    except MlflowException as error:
-        raise ChangeError(f"the registry at {settings.mlflow_uri} has no {name} version {version}") from error
+def _errors_reported() -> contextlib.AbstractContextManager[None]:
+    """End the command with a message for the operator and exit code 1 when it fails."""
+    return failing_on(
+        "driftline models", ChangeError, DeclarationError, MissingTopicError, OvertakenError, ShareError
+    )
 
 
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Turn what may go wrong into one line and an exit code."""
-    from kafka.errors import KafkaError
-
-    from services.model_registry.models_topic import PublishingError
-    from services.model_registry.traffic_split import ShareError
-    from services.operations.models.arm_changes import ChangeError
-    from services.runtime.declaration import DeclarationError
-
-    try:
-        yield
-    except (ChangeError, DeclarationError, PublishingError, ShareError) as error:
-        sys.exit(f"driftline models: {error}")
-    except KafkaError as error:
-        sys.exit(f"driftline models: Kafka: {error}: try 'driftline check --connect'")
+def _print_arms(title: str, arms: Sequence[Arm]) -> None:
+    say(title, *(f"  {line}" for line in arm_changes.format_arms(arms)))

@@ -65,7 +65,7 @@ def register(
         with tempfile.TemporaryDirectory(prefix="driftline-register-") as work:
             folder = Path(work) / registration.FOLDER
             given = model_inputs.of_model(settings, declarations[name])
-            source = model_import.Source(settings, model_uri, rows, allow_pickle=allow_pickle)
+            source = model_import.ImportSource(settings, model_uri, rows, allow_pickle=allow_pickle)
             tags = model_import.seal(source, declarations[name], given, folder)
             version = registration.register(settings, name, folder, tags)
     except (

@@ -35,7 +35,7 @@ def client(feed: Feed):
 def play(feed: Feed, days: int, model: str = "m") -> Year:
     year = Year(model, days=days)
     for topic, value in year.records:
-        feed.apply(consumer.DECODERS[topic].decode(value))
+        feed.apply(consumer.DECODERS[topic](value))
     return year
 
 

@@ -28,7 +28,7 @@ def after(latest, first, last, **options):
 
 def operated(latest, arms):
     """The change of an operator, as the command writes it."""
-    return by_hand.change("m", latest, arms, reason="by hand", from_ms=0, now_ms=0)
+    return by_hand.make_change("m", latest, arms, reason="by hand", from_ms=0, now_ms=0)
 
 
 def shown(change):
@@ -40,8 +40,8 @@ def shown(change):
 
 def test_a_new_version_leaves_challengers_their_share_and_shadows_their_place():
     latest = after(None, 1, 3)
-    arms = by_hand.shared(latest.arms, "old", 2, 500, from_ms=FIRST_MS + 5 * HOUR_MS, segment={})
-    arms = by_hand.shadowed(arms, "quiet", 1, now_ms=FIRST_MS)
+    arms = by_hand.with_share(latest.arms, "old", 2, 500, from_ms=FIRST_MS + 5 * HOUR_MS, segment={})
+    arms = by_hand.with_shadow(arms, "quiet", 1, now_ms=FIRST_MS)
     found = after(operated(latest, arms), 1, 4)
     assert shown(found)[-3:] == [("champion", 4, 9500, 6), ("old", 2, 500, 5), ("quiet", 1, 0, 0)]
     traffic_split.check(found.arms)
@@ -51,7 +51,7 @@ def test_what_the_arms_know_is_not_announced_again():
     """Whatever a crash repeats, and whoever has changed the arms since."""
     latest = after(None, 1, 5)
     assert changes("m", FIRST_MS, announcements(1, 5), latest) == []
-    rolled_back = operated(latest, by_hand.crowned(latest.arms, 2, from_ms=FIRST_MS, now_ms=FIRST_MS))
+    rolled_back = operated(latest, by_hand.with_champion(latest.arms, 2, from_ms=FIRST_MS, now_ms=FIRST_MS))
     assert changes("m", FIRST_MS, announcements(3, 5), rolled_back) == []
     assert [one.arms[-1].version for one in changes("m", FIRST_MS, announcements(3, 6), rolled_back)] == [6]
 
@@ -84,9 +84,9 @@ def test_no_arm_outlives_the_version_that_it_answers_with(delay_hours):
     """A challenger and a shadow that nobody ends do so, before their version is overwritten in its topic."""
     latest = after(None, 1, 3, delay_hours=delay_hours)
     start_ms = latest.arms[-1].effective_from_ms
-    arms = by_hand.shared(latest.arms, "old", 2, 500, from_ms=start_ms, segment={})
-    arms = by_hand.shared(arms, "west", 3, 900, from_ms=start_ms, segment={"state": ["CA"]})
-    latest = operated(latest, by_hand.shadowed(arms, "quiet", 1, now_ms=start_ms))
+    arms = by_hand.with_share(latest.arms, "old", 2, 500, from_ms=start_ms, segment={})
+    arms = by_hand.with_share(arms, "west", 3, 900, from_ms=start_ms, segment={"state": ["CA"]})
+    latest = operated(latest, by_hand.with_shadow(arms, "quiet", 1, now_ms=start_ms))
     for number in range(4, 150):
         latest = after(latest, number, number, delay_hours=delay_hours)
         traffic_split.check(latest.arms)

@@ -11,7 +11,9 @@ from river import compose, linear_model, optim, preprocessing
 
 from services.learning import arms_update
 from services.learning.arms_update import Announcement
-from services.learning.learner import Learner, Outputs, State, fresh_state
+from services.learning.intervals import LearningOutputs
+from services.learning.learner import Learner
+from services.learning.learner_state import LearnerState, fresh_state
 from services.runtime.declaration import ModelDeclaration
 from streams import records
 from streams.inputs import LABEL, PREDICTION, PartitionKey
@@ -115,7 +117,7 @@ def _labels(log: Iterable[tuple[int, int, float]], home: int) -> list[records.La
     ]
 
 
-def new_learner(partitions: int = 2, state: State | None = None, **changes: Any) -> Learner:
+def new_learner(partitions: int = 2, state: LearnerState | None = None, **changes: Any) -> Learner:
     declared = declaration(**changes)
     return Learner(declared, NAMES, estimator, fresh_state(declared.name, partitions, partitions, state))
 
@@ -136,7 +138,7 @@ class Player:
     def open(self) -> list[PartitionKey]:
         return [place for place, log in self.logs.items() if self.done[place] < len(log)]
 
-    def step(self, learner: Learner, place: PartitionKey, size: int) -> Outputs:
+    def step(self, learner: Learner, place: PartitionKey, size: int) -> LearningOutputs:
         start = self.done[place]
         for offset, record in enumerate(self.logs[place][start : start + size], start):
             feed(learner, place, offset, record)
@@ -153,7 +155,7 @@ def feed(learner: Learner, place: PartitionKey, offset: int, record: Any) -> Non
         learner.add_label(place.partition, offset, record)
 
 
-def play(learner: Learner, logs: Traffic, chance: random.Random | None = None) -> list[Outputs]:
+def play(learner: Learner, logs: Traffic, chance: random.Random | None = None) -> list[LearningOutputs]:
     """Feed everything: partition after partition, or in random slices of random partitions."""
     player, outputs = Player(logs), []
     while places := player.open:
@@ -162,11 +164,11 @@ def play(learner: Learner, logs: Traffic, chance: random.Random | None = None) -
     return outputs
 
 
-def published(outputs: Sequence[Outputs]) -> list[records.LearnedModel]:
+def published(outputs: Sequence[LearningOutputs]) -> list[records.LearnedModel]:
     return [each for step in outputs for each in step.published]
 
 
-def changes(outputs: Sequence[Outputs], name: str = "m") -> list[records.ModelChanged]:
+def changes(outputs: Sequence[LearningOutputs], name: str = "m") -> list[records.ModelChanged]:
     """The changes of a model whose arms nobody else touches."""
     found: list[records.ModelChanged] = []
     learned = [each for step in outputs for each in step.learned]

@@ -11,7 +11,7 @@ import pytest
 from services.model_registry import flavours, golden_batch, loading, model_inputs, registration, signing
 from services.model_registry.contract import ContractError
 from services.model_registry.golden_batch import GoldenError
-from services.model_registry.model_inputs import InputsError, Kind
+from services.model_registry.model_inputs import InputKind, InputsError
 from services.model_registry.pyfunc_model import PyfuncModel
 from services.model_registry.sklearn_flavour.model import SklearnModel
 from tests.unit.model_registry.world import GIVEN, classifier, contract, declaration, rows, settings
@@ -111,13 +111,13 @@ def test_estimator_fitted_on_other_columns_than_its_signature_is_refused(tmp_pat
 
 def test_input_that_is_not_served_is_named():
     """The remedy is in the message."""
-    model_inputs.check({"x": Kind.NUMBER}, GIVEN)
+    model_inputs.check({"x": InputKind.NUMBER}, GIVEN)
     with pytest.raises(
         InputsError, match=r"its input 'age' is not served; model.yaml gives x, colour, noise"
     ):
-        model_inputs.check({"x": Kind.NUMBER, "age": Kind.NUMBER}, GIVEN)
+        model_inputs.check({"x": InputKind.NUMBER, "age": InputKind.NUMBER}, GIVEN)
     with pytest.raises(InputsError, match="its input 'colour' is a number, but a text is served"):
-        model_inputs.check({"colour": Kind.NUMBER}, GIVEN)
+        model_inputs.check({"colour": InputKind.NUMBER}, GIVEN)
 
 
 # --- the golden batch
@@ -174,7 +174,7 @@ def test_model_that_answers_many_rows_otherwise_does_not_prove_itself(tmp_path: 
 
     golden_batch.write(tmp_path, Answering([0.5, 0.25]), {"x": np.array([1.0, 2.0])})
     with pytest.raises(GoldenError, match="128 of 128 values"):
-        golden_batch.prove(golden_batch.read(tmp_path, {"x": Kind.NUMBER}), Other([0.5, 0.25]))
+        golden_batch.prove(golden_batch.read(tmp_path, {"x": InputKind.NUMBER}), Other([0.5, 0.25]))
 
 
 def test_version_without_a_golden_batch_is_refused(tmp_path: Path):
@@ -208,7 +208,12 @@ def test_estimator_that_could_not_be_served_is_not_sealed(tmp_path: Path):
     """What scoring would refuse is refused where it is made."""
     with pytest.raises(InputsError, match="its input 'noise' is not served"):
         registration.seal_estimator(
-            settings(tmp_path), declaration(), {"x": Kind.NUMBER}, classifier(), rows(), tmp_path / "model"
+            settings(tmp_path),
+            declaration(),
+            {"x": InputKind.NUMBER},
+            classifier(),
+            rows(),
+            tmp_path / "model",
         )
 
 
@@ -241,7 +246,7 @@ def test_model_that_raises_is_told_as_a_fault_of_its_version(tmp_path: Path):
 
     golden_batch.write(tmp_path, Answering([0.5]), {"x": np.ones(1)})
     with pytest.raises(GoldenError, match=r"does not answer its golden batch: KeyError\('x'\)"):
-        golden_batch.prove(golden_batch.read(tmp_path, {"x": Kind.NUMBER}), Broken([]))
+        golden_batch.prove(golden_batch.read(tmp_path, {"x": InputKind.NUMBER}), Broken([]))
     (tmp_path / "model.skops").write_bytes(b"no archive")
     with pytest.raises(ContractError, match="it does not load: BadZipFile"):
         flavours.load("sklearn", tmp_path, contract(tmp_path))

@@ -12,7 +12,7 @@ import pytest
 from services.model_registry import loading, model_import
 from services.model_registry.contract import ContractError
 from services.model_registry.golden_batch import GoldenError
-from services.model_registry.model_import import Source
+from services.model_registry.model_import import ImportSource
 from services.model_registry.model_inputs import InputsError
 from services.model_registry.sklearn_flavour import model as sklearn_model
 from tests.unit.model_registry.world import GIVEN, classifier, declaration, rows, settings
@@ -38,7 +38,7 @@ def seal(
     frame = tmp_path / "rows.csv"
     rows().to_csv(frame, index=False)
     own, folder = settings(tmp_path, **changes), tmp_path / "version"
-    source = Source(own, str(path), frame if with_rows else None, allow_pickle=allow_pickle)
+    source = ImportSource(own, str(path), frame if with_rows else None, allow_pickle=allow_pickle)
     tags = model_import.seal(source, declaration(), GIVEN, folder)
     flavour = loading.statement_of(own, "m", tags).flavour
     model = loading.open_folder(own, declaration(), GIVEN, flavour, folder).model

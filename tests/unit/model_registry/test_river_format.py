@@ -10,7 +10,7 @@ import pytest
 from river import compose, drift, ensemble, linear_model, naive_bayes, optim, preprocessing, stats, tree
 
 from services.model_registry import river_format as subject
-from services.model_registry.river_format import EstimatorError
+from services.model_registry.river_types import EstimatorError
 
 NUMBERS, TEXT = ("a", "b"), ("c",)
 
@@ -170,7 +170,7 @@ def test_table_that_names_anything_else_is_refused(objects):
 
 
 def test_estimator_of_another_river_is_refused_with_what_to_do():
-    with pytest.raises(EstimatorError, match=r"written with river 0\.0\.1.*run that version, or learn anew"):
+    with pytest.raises(EstimatorError, match=r"written with river 0\.0\.1.*install that version, or delete"):
         subject.decode(table(["list", []], river="0.0.1"))
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from services.model_registry.contract import Contract
-from services.model_registry.model_inputs import Inputs, Kind
+from services.model_registry.model_inputs import InputKind, Inputs
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
 
-GIVEN: Inputs = {"x": Kind.NUMBER, "colour": Kind.TEXT, "noise": Kind.NUMBER}
+GIVEN: Inputs = {"x": InputKind.NUMBER, "colour": InputKind.TEXT, "noise": InputKind.NUMBER}
 
 
 def settings(home: Path, **changes: Any) -> Settings:

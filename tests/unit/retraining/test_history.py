@@ -1,8 +1,8 @@
 from typing import Literal
 
-from services.retraining.history import History
+from services.retraining.history import RetrainingHistory
 from services.runtime.declaration import DAY_MS
-from streams.records import Arm, ModelChanged, RetrainingFinished, RetrainingRequested
+from streams.records import RetrainingFinished, RetrainingRequested
 from tests.unit.retraining.world import DECLARATION, NOW_MS, request
 
 
@@ -26,7 +26,7 @@ def after(days: float) -> RetrainingRequested:
 
 
 def test_request_with_a_result_is_finished():
-    history = History()
+    history = RetrainingHistory()
     history.add(request())
     assert not history.is_finished("r1")
     history.add(finished(request()))
@@ -34,7 +34,7 @@ def test_request_with_a_result_is_finished():
 
 
 def test_cooldown_counts_from_the_last_training_in_event_time():
-    history = History()
+    history = RetrainingHistory()
     history.add(finished(request(), "rejected"))
 
     assert history.cooldown_refusal(after(13.9), DECLARATION) == (
@@ -44,7 +44,7 @@ def test_cooldown_counts_from_the_last_training_in_event_time():
 
 
 def test_result_without_a_candidate_starts_no_cooldown():
-    history = History()
+    history = RetrainingHistory()
     history.add(finished(request(), "failed", version=0))
     history.add(finished(request("r2"), "rejected", version=0))
 
@@ -52,24 +52,8 @@ def test_result_without_a_candidate_starts_no_cooldown():
 
 
 def test_who_asks_by_hand_need_not_wait():
-    history = History()
+    history = RetrainingHistory()
     history.add(finished(request()))
 
     assert history.cooldown_refusal(request("r2", trigger="manual"), DECLARATION) is None
     assert history.cooldown_refusal(request("r2", trigger="bootstrap"), DECLARATION) is None
-
-
-def test_latest_change_gives_the_arms():
-    history = History()
-    arms = [Arm(name="champion", version=2, weight=10_000)]
-    assert list(history.arms("arrival_delay")) == []
-    for request_id, listed in (("r0", []), ("r1", arms)):
-        history.add(
-            ModelChanged(
-                model="arrival_delay", arms=listed, changed_at_ms=NOW_MS, reason="", request_id=request_id
-            )
-        )
-
-    assert history.arms("arrival_delay") == arms
-    assert history.is_published(request("r1"))
-    assert not history.is_published(request("r0"))

@@ -1,7 +1,7 @@
 from services.model_registry.traffic_split import BUCKETS, check, with_share
-from services.retraining.rollout import arms_after
+from services.retraining.rollout import arms_after, changes
 from services.runtime.declaration import HOUR_MS
-from streams.records import Arm
+from streams.records import Arm, ModelChanged, Reference
 from tests.unit.retraining.world import DECLARATION, NOW_MS, declaration, request
 
 DELAY_MS = 6 * HOUR_MS
@@ -88,3 +88,17 @@ def test_challenger_that_is_promoted_ends_and_another_one_stays():
         assert weight in [arm.weight for arm in after if arm.name == name], "it answers until then"
     later = arms_after(DECLARATION, request(at_ms=NOW_MS + 2 * DELAY_MS), after, 4)
     assert {arm.name for arm in later} == {"champion", "other"}, "what has ended is left out"
+
+
+def test_promotion_is_published_once_on_top_of_the_latest_arms():
+    reference = Reference(version=3, features=[], score=None, log_loss=0.5)
+    (first,) = changes(DECLARATION, request("r1"), reference, None)
+    assert (first.request_id, first.reference) == ("r1", reference)
+    assert first.reason == "drift: drift in x"
+    assert first.arms == arms_after(DECLARATION, request("r1"), [], 3)
+    assert changes(DECLARATION, request("r1"), reference, first) == []
+    latest = ModelChanged(
+        model="arrival_delay", arms=[champion(2, 0)], changed_at_ms=NOW_MS, reason="", request_id="r0"
+    )
+    (second,) = changes(DECLARATION, request("r1"), reference, latest)
+    assert second.arms == arms_after(DECLARATION, request("r1"), latest.arms, 3)

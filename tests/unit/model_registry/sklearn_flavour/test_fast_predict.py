@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import base, compose, ensemble, impute, linear_model, pipeline, preprocessing, tree
 
-from services.model_registry.model_inputs import Kind, columns_of
+from services.model_registry.model_inputs import InputKind, columns_of
 from services.model_registry.sklearn_flavour.fast_predict import TREE_ROWS_MAX, shortcut_of
 
 GENERATOR = np.random.default_rng(0)
@@ -15,7 +15,7 @@ ROWS = GENERATOR.normal(size=(300, 4))
 TARGET = ROWS @ [2.0, -1.0, 0.5, 0.0] + GENERATOR.normal(size=300)
 THREE = np.digitize(TARGET, [-1, 1])
 BINARY, NAMED = TARGET > 0, pd.DataFrame(ROWS, columns=list("abcd"))
-WANTED = dict.fromkeys("abcd", Kind.NUMBER)
+WANTED = dict.fromkeys("abcd", InputKind.NUMBER)
 FEW = slice(TREE_ROWS_MAX)
 
 
@@ -158,7 +158,12 @@ TRIPS = pd.DataFrame(
         "left_out": ROWS[:, 3],
     }
 )
-KINDS = {"city": Kind.TEXT, "km": Kind.NUMBER, "hour": Kind.NUMBER, "left_out": Kind.NUMBER}
+KINDS = {
+    "city": InputKind.TEXT,
+    "km": InputKind.NUMBER,
+    "hour": InputKind.NUMBER,
+    "left_out": InputKind.NUMBER,
+}
 ORDINAL = preprocessing.OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-2)
 ONE_HOT = preprocessing.OneHotEncoder(handle_unknown="ignore")
 NUMBERS = pipeline.make_pipeline(impute.SimpleImputer(strategy="median"), preprocessing.StandardScaler())

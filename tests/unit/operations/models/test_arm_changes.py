@@ -85,18 +85,18 @@ def test_time_needs_an_offset():
 
 
 def test_first_champion_answers_all_and_a_later_one_from_now_on():
-    first = arm_changes.crowned([], 1, from_ms=None, now_ms=NOW_MS)
+    first = arm_changes.with_champion([], 1, from_ms=None, now_ms=NOW_MS)
     assert first == [champion(1)]
-    assert arm_changes.crowned(first, 2, from_ms=None, now_ms=NOW_MS) == [
+    assert arm_changes.with_champion(first, 2, from_ms=None, now_ms=NOW_MS) == [
         champion(1),
         champion(2, effective_from_ms=NOW_MS),
     ]
 
 
 def test_end_gives_back_what_the_arm_has_in_every_segment():
-    arms = arm_changes.shared([champion()], "new", 2, 1000, from_ms=NOW_MS, segment={})
-    arms = arm_changes.shared(arms, "new", 3, 2000, from_ms=NOW_MS, segment={"carrier": ["UA"]})
-    arms = arm_changes.ended(arms, "new", from_ms=NOW_MS + 5)
+    arms = arm_changes.with_share([champion()], "new", 2, 1000, from_ms=NOW_MS, segment={})
+    arms = arm_changes.with_share(arms, "new", 3, 2000, from_ms=NOW_MS, segment={"carrier": ["UA"]})
+    arms = arm_changes.without_arm(arms, "new", from_ms=NOW_MS + 5)
     assert [arm.weight for arm in arms if arm.name == "new" and arm.effective_from_ms > NOW_MS] == [0, 0]
     assert traffic_split.layout(
         [arm for arm in arms if arm.effective_from_ms > NOW_MS and not arm.segment]
@@ -105,27 +105,27 @@ def test_end_gives_back_what_the_arm_has_in_every_segment():
         "champion": [(0, 10_000)],
     }
     with pytest.raises(ChangeError, match="new has no share to end"):
-        arm_changes.ended(arms, "new", from_ms=NOW_MS + 6)
+        arm_changes.without_arm(arms, "new", from_ms=NOW_MS + 6)
     with pytest.raises(ChangeError, match="the champion does not end"):
-        arm_changes.ended(arms, "champion", from_ms=NOW_MS)
+        arm_changes.without_arm(arms, "champion", from_ms=NOW_MS)
 
 
 def test_change_before_one_that_is_planned_is_refused():
-    arms = arm_changes.crowned([champion()], 2, from_ms=NOW_MS + 1000, now_ms=NOW_MS)
+    arms = arm_changes.with_champion([champion()], 2, from_ms=NOW_MS + 1000, now_ms=NOW_MS)
     with pytest.raises(ShareError, match="champion is to change at 2026-01-01T16:00:01Z: give --from"):
-        arm_changes.shared(arms, "new", 3, 1000, from_ms=NOW_MS, segment={})
-    arm_changes.shared(arms, "new", 3, 1000, from_ms=NOW_MS + 1000, segment={})
+        arm_changes.with_share(arms, "new", 3, 1000, from_ms=NOW_MS, segment={})
+    arm_changes.with_share(arms, "new", 3, 1000, from_ms=NOW_MS + 1000, segment={})
 
 
 def test_shadow_comes_changes_its_version_and_goes():
-    arms = arm_changes.shadowed([champion()], "quiet", 2, now_ms=NOW_MS)
-    arms = arm_changes.shadowed(arms, "quiet", 3, now_ms=NOW_MS)
+    arms = arm_changes.with_shadow([champion()], "quiet", 2, now_ms=NOW_MS)
+    arms = arm_changes.with_shadow(arms, "quiet", 3, now_ms=NOW_MS)
     assert [(arm.version, arm.weight) for arm in arms if arm.shadow] == [(3, 0)]
-    assert arm_changes.unshadowed(arms, "quiet") == [champion()]
+    assert arm_changes.without_shadow(arms, "quiet") == [champion()]
     with pytest.raises(ChangeError, match="there is no shadow loud; known arms: champion, quiet"):
-        arm_changes.unshadowed(arms, "loud")
+        arm_changes.without_shadow(arms, "loud")
     with pytest.raises(ChangeError, match="answers requests"):
-        arm_changes.shadowed(arms, "champion", 2, now_ms=NOW_MS)
+        arm_changes.with_shadow(arms, "champion", 2, now_ms=NOW_MS)
 
 
 def test_record_keeps_what_is_not_changed_and_its_time_does_not_go_back():
@@ -134,15 +134,17 @@ def test_record_keeps_what_is_not_changed_and_its_time_does_not_go_back():
     latest = ModelChanged(
         model="m", arms=[], changed_at_ms=NOW_MS, reason="drift", request_id="r", reference=reference
     )
-    made = arm_changes.change("m", latest, [champion()], reason="by hand", from_ms=5, now_ms=NOW_MS + 1)
+    made = arm_changes.make_change("m", latest, [champion()], reason="by hand", from_ms=5, now_ms=NOW_MS + 1)
     assert (made.request_id, made.reference) == ("r", reference)
     assert (made.changed_at_ms, made.reason) == (NOW_MS, "by hand")
 
 
 def test_lines_tell_share_time_and_segment():
-    arms = arm_changes.shared([champion()], "new", 2, 1000, from_ms=NOW_MS, segment={"carrier": ["UA", "AA"]})
-    arms = arm_changes.shadowed(arms, "quiet", 3, now_ms=NOW_MS)
-    assert arm_changes.lines(arms) == [
+    arms = arm_changes.with_share(
+        [champion()], "new", 2, 1000, from_ms=NOW_MS, segment={"carrier": ["UA", "AA"]}
+    )
+    arms = arm_changes.with_shadow(arms, "quiet", 3, now_ms=NOW_MS)
+    assert arm_changes.format_arms(arms) == [
         "ARM       VERSION  SHARE   FROM                  SEGMENT",
         "champion  1        100%    the beginning         -",
         "new       2        10%     2026-01-01T16:00:00Z  carrier=UA,AA",

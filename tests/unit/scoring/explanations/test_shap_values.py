@@ -24,7 +24,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, PolynomialFeatures, StandardScaler
 
 from services.model_registry.contract import Contract
-from services.model_registry.model_inputs import Kind
+from services.model_registry.model_inputs import InputKind
 from services.model_registry.sklearn_flavour.model import SklearnModel
 from services.model_registry.sklearn_flavour.structure import structure_of
 from services.runtime.settings import Settings
@@ -184,7 +184,7 @@ def test_each_version_is_explained_by_the_method_for_its_structure(last, method)
     generator = np.random.default_rng(3)
     frame = pd.DataFrame({"x": generator.normal(size=90), "who": ["ab", "abc", None] * 30, "f": 1.0})
     estimator = make_pipeline(columns, SimpleImputer(), last).fit(frame, (frame["x"] > 0).astype(int))
-    wanted = {"x": Kind.NUMBER, "who": Kind.TEXT, "f": Kind.NUMBER}
+    wanted = {"x": InputKind.NUMBER, "who": InputKind.TEXT, "f": InputKind.NUMBER}
     subject = predictor(models={1: SklearnModel(estimator, Contract(Settings(), declaration(), wanted))})
 
     async def run():

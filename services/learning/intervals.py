@@ -1,0 +1,126 @@
+"""Learning by intervals of event time: labelled requests in, published models out.
+
+The labels of an interval are learned when it closes, by label time and prediction id. So what is learned
+depends on the content of the inputs alone: not on how partitions interleave, when the learner is asked to
+advance, or where it was restarted.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from services.learning.arms_update import KEPT_MAX, Announcement
+from services.learning.learner_state import LearnerState, Lesson
+from services.model_registry import learned_versions, river_format
+from services.monitoring.label_join import LabelJoin, PendingPrediction
+from services.monitoring.model_metrics import Measures
+from services.runtime.declaration import ModelDeclaration
+from streams import records
+
+
+@dataclasses.dataclass
+class LearningOutputs:
+    """The results of one step. Write ``published`` before ``learned`` is announced, which refers to it."""
+
+    published: list[records.LearnedModel] = dataclasses.field(default_factory=list)
+    learned: list[Announcement] = dataclasses.field(default_factory=list)
+    dead_letters: list[records.DeadLetter] = dataclasses.field(default_factory=list)
+    intervals_closed: int = 0
+    loss: float | None = None
+    """Mean loss of the served predictions, over the labels of the last closed interval that had any."""
+
+
+class IntervalLearner:
+    """Collects the labelled requests of the open interval, and learns them when it closes."""
+
+    def __init__(
+        self,
+        declaration: ModelDeclaration,
+        feature_names: Sequence[str],
+        make: Callable[[], Any],
+        state: LearnerState,
+    ) -> None:
+        """Continue from a state, which this object changes; see `services.learning.learner.Learner`."""
+        assert declaration.learning is not None, "a model that learns declares it"
+        self._model = declaration.name
+        self._learning = declaration.learning
+        self._names = list(feature_names)
+        self._fill = declaration.features.missing.fill
+        self._is_binary = declaration.task == "binary"
+        self._measures = Measures(declaration)
+        self._state = state
+        self._estimator = make() if state.estimator is None else river_format.decode(state.estimator)
+
+    def add(self, label: records.Label, entry: PendingPrediction) -> None:
+        """Add a label with the request that it belongs to; the request's features are taken from it."""
+        state = self._state
+        state.lessons.append(Lesson(label.event_time_ms, label.prediction_id, label.value, entry.features))
+        entry.features = []  # further labels of the same request are not learned
+        if entry.score is not None:
+            count, total = state.losses
+            state.losses = count + 1, total + (self._measures.loss_of_score(entry.score, label.value) or 0.0)
+
+    def open(self, time_ms: int) -> None:
+        """Open the interval of an event time, unless one is open."""
+        state, length_ms = self._state, self._learning.interval_ms
+        if state.interval_end_ms is None:
+            state.interval_end_ms = (time_ms // length_ms + 1) * length_ms
+        if state.first_ms is None:
+            state.first_ms = state.interval_end_ms - length_ms
+
+    def close_until(self, time_ms: int, join: LabelJoin, outputs: LearningOutputs) -> None:
+        """Close the intervals that end by an event time.
+
+        Empty intervals follow while predictions wait for labels, because the join evicts those at the ends of
+        intervals. Then none is open until the next record: which intervals exist must not depend on when the
+        learner is asked to advance.
+        """
+        while (end_ms := self._state.interval_end_ms) is not None and time_ms >= end_ms:
+            self._close(end_ms, outputs)
+            join.evict(end_ms)
+            self._state.interval_end_ms = end_ms + self._learning.interval_ms if len(join) else None
+
+    def _close(self, end_ms: int, outputs: LearningOutputs) -> None:
+        state = self._state
+        outputs.intervals_closed += 1
+        if state.losses[0]:
+            outputs.loss = state.losses[1] / state.losses[0]
+            state.losses = 0, 0.0
+        if not state.lessons:
+            return
+        for lesson in sorted(state.lessons):
+            self._learn(lesson)
+        state.lessons = []
+        state.estimator = river_format.encode(self._estimator)
+        if state.counts.learned >= self._learning.minimum_labels:
+            self._publish(end_ms, state.estimator, outputs)
+
+    def _learn(self, lesson: Lesson) -> None:
+        counts = self._state.counts
+        if len(lesson.features) != len(self._names):
+            counts.unfit += 1
+            return
+        row = learned_versions.row_of(self._names, lesson.features, self._fill)
+        try:
+            self._estimator.learn_one(row, bool(lesson.label) if self._is_binary else lesson.label)
+        except Exception:  # noqa: BLE001  # any error of an estimator concerns one row; it is counted
+            counts.failed += 1
+        else:
+            counts.learned += 1
+
+    def _publish(self, end_ms: int, estimator: bytes, outputs: LearningOutputs) -> None:
+        state = self._state
+        assert state.first_ms is not None, "set with the first record"
+        version = (end_ms - state.first_ms) // self._learning.interval_ms
+        announcement = Announcement(version, end_ms, end_ms + self._learning.delay_ms, state.counts.learned)
+        state.learned = [*state.learned, announcement][-KEPT_MAX:]
+        outputs.learned.append(announcement)
+        outputs.published.append(
+            records.LearnedModel(
+                model=self._model,
+                version=version,
+                interval_end_ms=end_ms,
+                labels=state.counts.learned,
+                estimator=estimator,
+            )
+        )

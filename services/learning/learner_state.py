@@ -1,0 +1,72 @@
+"""What a learner knows between two steps, as a checkpoint holds it. Pure."""
+
+import msgspec
+
+from services.learning.arms_update import Announcement
+from services.monitoring.label_join import JoinTotals, PendingPrediction
+from streams import records
+from streams.inputs import Resume
+
+
+class LearnerStateError(ValueError):
+    """A checkpoint does not fit the topics, because they were recreated: its offsets mean nothing now."""
+
+
+class Lesson(msgspec.Struct, array_like=True, gc=False, order=True):
+    """One labelled request of the open interval; the order of the fields is the order of learning."""
+
+    label_time_ms: int
+    prediction_id: str
+    label: float
+    features: list[records.FeatureValue]
+
+
+class LearningCounts(msgspec.Struct):
+    """Running totals of joined labels since the first event; the join counts the others."""
+
+    learned: int = 0
+    failed: int = 0
+    """The estimator raised an error: the label is left out."""
+    unfit: int = 0
+    """The request was served with another number of features than are declared now."""
+
+
+class LearnerState(msgspec.Struct):
+    """All that a learner knows when every record taken has been processed, and where to resume reading."""
+
+    predictions: list[Resume] = []
+    """By partition."""
+    labels: list[Resume] = []
+    """By partition."""
+    last_offsets: dict[int, int] = {}
+    pending: list[PendingPrediction] = []
+    totals: JoinTotals = msgspec.field(default_factory=JoinTotals)
+    counts: LearningCounts = msgspec.field(default_factory=LearningCounts)
+    first_ms: int | None = None
+    """The start of the first interval."""
+    interval_end_ms: int | None = None
+    lessons: list[Lesson] = []
+    losses: tuple[int, float] = (0, 0.0)
+    """Number and sum of the losses of predictions whose label came in the open interval."""
+    learned: list[Announcement] = []
+    """The latest published versions, at most `arms_update.KEPT_MAX`."""
+    estimator: bytes | None = None
+    """At the end of the last interval; None before the first."""
+
+
+def fresh_state(
+    model: str, prediction_partitions: int, label_partitions: int, state: LearnerState | None = None
+) -> LearnerState:
+    """Return the state before the first record, or a checkpoint's, with an entry for each partition.
+
+    Raises `LearnerStateError` if the checkpoint has more partitions than the topic.
+    """
+    state = state or LearnerState()
+    for resumes, partitions in ((state.predictions, prediction_partitions), (state.labels, label_partitions)):
+        if len(resumes) > partitions:
+            raise LearnerStateError(
+                f"{model}: the checkpoint has {len(resumes)} partitions, but its topic has {partitions}: "
+                "the topic was recreated, so delete the checkpoint to start from the topic's beginning"
+            )
+        resumes.extend([Resume()] * (partitions - len(resumes)))
+    return state
