@@ -52,8 +52,8 @@ def _opening(year: Year) -> str:
     without = "each of them with measured harm" if not harmless else f"{len(harmless)} of them without harm"
     return (
         "# The flights of 2013: every alarm, and what had happened\n\n"
-        'Written by `make demo ARGS="--max --chronicle docs/flights-2013.md"`: the alarms and retrainings '
-        "of one run, beside the delays and the weather of the same days. "
+        'Written by `make demo ARGS="--max --chronicle docs/reference/flights-2013.md"`: the alarms and '
+        "retrainings of one run, beside the delays and the weather of the same days. "
         f"{len(year.alarms)} alarms were raised; drift asked for {len(drift)} retrainings, {without}. "
         f"{len(promoted)} were promoted, and {helped} of the {len(year.services)} new versions "
         "answered better than the version before would have on the very same flights."

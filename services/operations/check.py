@@ -201,4 +201,4 @@ def _variable(location: Sequence[int | str]) -> str:
 
 def _suggestion(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name.upper(), known, n=1)
-    return f" (did you mean {near[0]}?)" if near else "; docs/settings.md lists them all"
+    return f" (did you mean {near[0]}?)" if near else "; docs/reference/settings.md lists them all"

@@ -1,4 +1,4 @@
-"""The table of all settings in docs/settings.md, made from `Settings` itself.
+"""The table of all settings in docs/reference/settings.md, made from `Settings` itself.
 
 ``python -m services.operations.settings_page`` writes it again; a test fails when it is out of date.
 """
@@ -9,26 +9,22 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from services.operations.generated_section import GeneratedSection
 from services.runtime.settings import ROOT, Settings
-
-PAGE = ROOT / "docs" / "settings.md"
-BEGIN = "<!-- settings: begin, made by python -m services.operations.settings_page -->"
-END = "<!-- settings: end -->"
 
 
 def settings_table() -> str:
-    """Return a Markdown table with one row a setting, in the order of the declaration."""
+    """Return a Markdown table with one row per setting, in the order of the declaration."""
     rows = [_row(name, field) for name, field in Settings.model_fields.items()]
     return "\n".join(["| Variable | Default | Meaning |", "|---|---|---|", *rows])
 
 
-def page_with_table(page: str) -> str:
-    """Return the page with its table replaced; ValueError if it has no place for one."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page needs the lines {BEGIN} and {END}, in this order")
-    return f"{before}{BEGIN}\n{settings_table()}\n{END}{after}"
+SECTION = GeneratedSection(
+    "settings",
+    ROOT / "docs" / "reference" / "settings.md",
+    "-m services.operations.settings_page",
+    settings_table,
+)
 
 
 def _row(name: str, field: FieldInfo) -> str:
@@ -47,4 +43,4 @@ def _default(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page_with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    SECTION.write()

@@ -1,4 +1,4 @@
-"""The diagram of docs/architecture.md shows what is there: modules, topics, and who writes and reads them."""
+"""The diagram of docs/concepts/architecture.md has every process and topic, its writers and its readers."""
 
 import re
 
@@ -19,8 +19,8 @@ Diagram = tuple[dict[str, str], set[tuple[str, str]]]
 @pytest.fixture(scope="module")
 def diagram() -> Diagram:
     """Return the label of each node, and the edges as pairs of labels."""
-    blocks, _ = pages.split((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
-    (mermaid,) = (block.code for block in blocks if block.language == "mermaid")
+    blocks, _ = pages.split((ROOT / "docs" / "concepts" / "architecture.md").read_text(encoding="utf-8"))
+    mermaid = next(block.code for block in blocks if block.language == "mermaid")
     labels: dict[str, str] = dict(_NODE.findall(mermaid))
     arrows = [line for line in mermaid.splitlines() if "-->" in line]
     plain = [_NODE.sub(r"\1", line) for line in arrows]
@@ -71,6 +71,6 @@ def test_applications_write_every_topic_of_theirs(diagram: Diagram) -> None:
 
 
 def test_the_table_of_guarantees_has_a_row_for_every_process() -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "concepts" / "delivery.md").read_text(encoding="utf-8")
     rows = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
     assert rows == set(deployment_files.processes())

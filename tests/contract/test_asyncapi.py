@@ -1,4 +1,4 @@
-"""docs/asyncapi.yaml is what the code says, and a sound AsyncAPI document."""
+"""docs/reference/asyncapi.yaml is what the code says, and a sound AsyncAPI document."""
 
 import hashlib
 import re
@@ -20,7 +20,7 @@ from tests.contract.deployment_files import documents
 from tests.tools import absent
 from tests.unit.streams.test_records import GOLDEN
 
-PAGE = ROOT / "docs" / "asyncapi.yaml"
+PAGE = ROOT / "docs" / "reference" / "asyncapi.yaml"
 FOLDER = Path(__file__).parent / "asyncapi"
 INSTALL_SECONDS_MAX, PARSE_SECONDS_MAX = 150, 60
 
@@ -60,7 +60,9 @@ def run(*command: str | Path, cwd: Path, seconds: int) -> None:
 def test_page_is_made_from_the_code() -> None:
     """A change of a topic, a record or a model shows in the document."""
     made = asyncapi.as_yaml(asyncapi.document(load_all(ROOT / "models")))
-    assert PAGE.read_text(encoding="utf-8") == made, "run: driftline asyncapi --output docs/asyncapi.yaml"
+    assert PAGE.read_text(encoding="utf-8") == made, (
+        "run: driftline asyncapi --output docs/reference/asyncapi.yaml"
+    )
 
 
 def test_asyncapis_own_parser_finds_no_fault(parser: tuple[str, Path]) -> None:

@@ -1,4 +1,4 @@
-"""docs/settings.md names every setting, and no other."""
+"""docs/reference/settings.md names every setting, and no other."""
 
 import re
 
@@ -8,10 +8,11 @@ from services.operations import settings_page
 from services.operations.check import NO_SETTINGS
 from services.runtime.settings import Settings
 
+SECTION = settings_page.SECTION
+
 
 def test_page_holds_the_table_made_from_the_settings() -> None:
-    page = settings_page.PAGE.read_text(encoding="utf-8")
-    assert page == settings_page.page_with_table(page), "run: python -m services.operations.settings_page"
+    assert SECTION.is_current(), f"run: python {SECTION.command}"
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
@@ -20,20 +21,20 @@ def test_every_setting_says_what_it_means(name: str) -> None:
 
 
 def test_page_names_no_variable_that_does_not_exist() -> None:
-    page = settings_page.PAGE.read_text(encoding="utf-8")
+    page = SECTION.page.read_text(encoding="utf-8")
     known = {f"DRIFTLINE_{name.upper()}" for name in Settings.model_fields} | NO_SETTINGS.keys()
     assert set(re.findall(r"DRIFTLINE_[A-Z_]+", page)) <= known
 
 
 def test_a_page_without_a_place_for_the_table_is_refused() -> None:
     with pytest.raises(ValueError, match="settings: begin"):
-        settings_page.page_with_table("# Settings\n")
+        SECTION.replaced_in("# Settings\n")
 
 
 def test_a_stale_table_is_replaced_and_the_rest_kept() -> None:
-    stale = f"above\n{settings_page.BEGIN}\nold\n{settings_page.END}\nbelow\n"
-    page = settings_page.page_with_table(stale)
+    stale = f"above\n{SECTION.begin}\nold\n{SECTION.end}\nbelow\n"
+    page = SECTION.replaced_in(stale)
     assert page.startswith("above\n")
     assert page.endswith("\nbelow\n")
     assert "\nold\n" not in page
-    assert settings_page.page_with_table(page) == page
+    assert SECTION.replaced_in(page) == page

@@ -1,0 +1,202 @@
+"""Rules of the tree: imports, names, lengths, and a test file for each module that decides something.
+
+Several tests compare the tree with a list of exceptions. Such a list only shrinks. A test fails if a new
+exception appears, and also if an entry is no longer needed: then delete the entry. An entry that stays has a
+reason beside it.
+"""
+
+import ast
+import collections
+import re
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.operations import import_map
+from services.runtime.settings import ROOT
+
+MODULES = import_map.modules()
+IMPORTS = import_map.imports()
+LAYER = {package: number for number, layer in enumerate(import_map.LAYERS) for package in layer}
+
+
+def trees() -> Iterator[tuple[str, ast.Module]]:
+    """Yield each module's name and its syntax tree."""
+    for name, path in MODULES.items():
+        yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+# --- imports
+
+
+def test_every_package_has_a_layer() -> None:
+    packages = {import_map.package_of(name) for name in MODULES} - {"services"}
+    assert packages == LAYER.keys(), "give the package a layer in services/operations/import_map.py"
+
+
+def test_no_module_is_directly_in_services() -> None:
+    assert [path.name for path in (ROOT / "services").glob("*.py")] in ([], ["__init__.py"])
+
+
+def test_imports_go_to_lower_layers_only() -> None:
+    """Imports inside functions and for types count too."""
+    upwards = [
+        f"{each.importer}:{each.line} imports {each.imported}"
+        for each in IMPORTS
+        if (importer := import_map.package_of(each.importer))
+        != (imported := import_map.package_of(each.imported))
+        and LAYER[importer] >= LAYER[imported]
+    ]
+    assert not upwards
+
+
+def test_no_package_imports_itself_through_others() -> None:
+    assert import_map.cycles(import_map.package_graph()) == []
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Imports inside functions count too."""
+    graph: import_map.Graph = {name: set() for name in MODULES}
+    for each in IMPORTS:
+        graph[each.importer].add(each.imported)
+    assert import_map.cycles(graph) == []
+
+
+LATE_WITHOUT_REASON: dict[str, int] = {}
+"""Per module, the number of late imports of own modules without a comment ``# late: why``.
+
+To shrink: move the import to the top of the file, or write the comment on its line or on the line above it."""
+
+
+def late_without_reason() -> dict[str, int]:
+    counts: collections.Counter[str] = collections.Counter()
+    lines = {name: path.read_text(encoding="utf-8").splitlines() for name, path in MODULES.items()}
+    for each in {(late.importer, late.line) for late in IMPORTS if late.is_late}:
+        name, line = each
+        if not any("# late:" in text for text in lines[name][max(line - 2, 0) : line]):
+            counts[name] += 1
+    return dict(sorted(counts.items()))
+
+
+def test_late_import_of_an_own_module_says_why() -> None:
+    found = late_without_reason()
+    more = {name: count for name, count in found.items() if count > LATE_WITHOUT_REASON.get(name, 0)}
+    less = {name: count for name, count in LATE_WITHOUT_REASON.items() if found.get(name, 0) < count}
+    assert not more, f"import at the top of the file, or say why not: '# late: imports MLflow, 3 s': {more}"
+    assert not less, f"the list LATE_WITHOUT_REASON can shrink: {less}"
+
+
+# --- names
+
+REPEATED_CLASSES: set[str] = set()
+"""Public class names that exist more than once. To shrink: give each class a precise name."""
+
+
+def test_public_class_name_exists_once() -> None:
+    places = collections.defaultdict(list)
+    for name, tree in trees():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(name)
+    repeated = {name: modules for name, modules in places.items() if len(modules) > 1}
+    new = {name: modules for name, modules in repeated.items() if name not in REPEATED_CLASSES}
+    assert not new, f"rename one of each: {new}"
+    assert repeated.keys() >= REPEATED_CLASSES, f"no longer repeated: {REPEATED_CLASSES - repeated.keys()}"
+
+
+GERUNDS: set[str] = set()
+"""Module names that end in -ing and are no nouns of the field."""
+NOUNS_IN_ING = {
+    "missing",  # an adjective, in missing_values
+    "retraining",  # the process
+    "learning",  # the process
+    "scoring",  # the process
+    "alerting",  # the process
+    "monitoring",  # the package
+    "tracing",  # the field's noun for spans of requests
+    "routing",  # the field's noun, in cluster_routing
+    "signing",  # the field's noun: code signing
+    "timing",  # a noun, in call_timing
+    "binning",  # the field's noun
+    "batching",  # the field's noun
+}
+
+
+def test_module_names_are_nouns() -> None:
+    parts = {part for name in MODULES for part in name.split(".")[1:]}
+    gerunds = {part for part in parts if part.endswith("ing") and part.split("_")[-1] not in NOUNS_IN_ING}
+    assert gerunds <= GERUNDS, f"name the thing, not the activity: {sorted(gerunds - GERUNDS)}"
+    assert gerunds >= GERUNDS, f"the list GERUNDS can shrink: {sorted(GERUNDS - gerunds)}"
+
+
+# --- lengths
+
+FUNCTION_LINES_MEDIAN_MAX = 7
+FUNCTION_LINES_P90_MAX = 19
+FUNCTION_LINES_MAX = 60
+METHODS_MAX = 15
+LARGE_CLASSES: dict[str, str] = {}
+"""Classes with more methods, each with the reason. At most three at the end."""
+
+
+def functions() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    for name, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield name, node
+
+
+def lines_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    assert node.end_lineno is not None
+    return node.end_lineno - node.lineno + 1
+
+
+def test_functions_are_short() -> None:
+    lengths = sorted((lines_of(node), f"{name}.{node.name}") for name, node in functions())
+    assert statistics.median(count for count, _ in lengths) <= FUNCTION_LINES_MEDIAN_MAX
+    assert lengths[int(0.9 * len(lengths))][0] <= FUNCTION_LINES_P90_MAX
+    assert lengths[-1][0] <= FUNCTION_LINES_MAX, lengths[-1]
+
+
+def test_classes_are_small() -> None:
+    large = {
+        f"{name}.{node.name}"
+        for name, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        and sum(isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef) for item in node.body) > METHODS_MAX
+    }
+    assert large <= LARGE_CLASSES.keys(), (
+        f"split it, or give a reason: {sorted(large - LARGE_CLASSES.keys())}"
+    )
+    assert large >= LARGE_CLASSES.keys(), f"no longer large: {sorted(LARGE_CLASSES.keys() - large)}"
+
+
+# --- tests
+
+WIRING = re.compile(r"(^|\.)(__init__|process|command)$")
+"""Modules that only connect others; tests/flow starts them."""
+WITHOUT_TEST_FILE: dict[str, str] = {}
+"""Modules without a test file of their name. To shrink: write tests/unit/<package>/test_<module>.py."""
+
+
+def own_test_file(module: str) -> Path:
+    """Return where the unit tests of a module are: tests/unit mirrors services/ and streams/."""
+    parts = module.removeprefix("services.").split(".")
+    return ROOT.joinpath("tests", "unit", *parts[:-1], f"test_{parts[-1]}.py")
+
+
+def test_every_module_that_decides_something_has_a_test_file() -> None:
+    packages = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+    deciding = {name for name in MODULES if name not in packages and not WIRING.search(name)}
+    missing = {name for name in deciding if not own_test_file(name).exists()}
+    listed = WITHOUT_TEST_FILE.keys()
+    assert missing <= listed, f"write a test file of the module's name: {sorted(missing - listed)}"
+    assert missing >= listed, f"the list WITHOUT_TEST_FILE can shrink: {sorted(listed - missing)}"
+
+
+@pytest.mark.parametrize("module", sorted(WITHOUT_TEST_FILE))
+def test_module_without_a_test_file_has_a_reason(module: str) -> None:
+    assert WITHOUT_TEST_FILE[module]
