@@ -1,7 +1,7 @@
-"""``driftline features backfill`` at growing sizes: events a second, and memory, which must stay bounded.
+"""``driftline features backfill`` at growing sizes: events per second, and peak memory, which must not grow.
 
-Each size runs in a process of its own over synthetic departures in the flights' own repository: one view
-with two windows, 10,000 airports, four source partitions.
+Each size runs in a separate process over synthetic departures in the repository of the flights: one view with
+two windows, 10,000 airports, four source partitions.
 """
 
 import json
@@ -31,15 +31,15 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as home:
             make_archive(Path(home), size)
             command = [sys.executable, "-m", "bench.backfill", home]
-            told = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-        rates[f"{size:,} events"] = size / told["seconds"]
-        peaks[size] = told["peak_mb"]
+            result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        rates[f"{size:,} events"] = size / result["seconds"]
+        peaks[size] = result["peak_mb"]
     notes = "; ".join(f"{size:,} events: peak {peak:,.0f} MB" for size, peak in peaks.items())
     report.write("backfill", rates, {}, "events/s", notes)
 
 
 def make_archive(home: Path, size: int) -> None:
-    """Write departures as the archive process does."""
+    """Write departures into an archive, as the archive process does."""
     import pyarrow as pa
     from deltalake import write_deltalake
 
@@ -69,7 +69,7 @@ def make_archive(home: Path, size: int) -> None:
 
 
 def departure(number: int, rng: random.Random) -> bytes:
-    """Make one event, three seconds after the one before."""
+    """Return one event, three seconds after the previous one."""
     seconds = (START_MS + number * STEP_MS) // 1000
     event = {
         "flight_id": f"f{number}",
@@ -84,7 +84,7 @@ def departure(number: int, rng: random.Random) -> bytes:
 
 
 def backfill(home: Path) -> None:
-    """Run once; print seconds and the most memory that the process ever had."""
+    """Run one backfill; print the seconds and the peak memory of the process."""
     from services.feature_store import repository
     from services.features.offline import backfill as offline
     from services.runtime.settings import Settings

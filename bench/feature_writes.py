@@ -1,13 +1,13 @@
-"""Events into the online store: the features process on Kafka against Feast's own two ways to write.
+"""Write rate into the online store: the features process on Kafka against Feast's own two write methods.
 
-The same ten features of the same users go to the same Valkey. Ours come as JSON events from Kafka, are
-checked by their schema, written with their versions in one atomic step, logged, and their offsets are
-stored; Feast gets data frames of 1,000 rows that are already in memory. They take turns, and the median of
-the turns counts. While it is Feast's turn our process stands still, with its events in the broker.
+The same ten features of the same users go to the same Valkey. Our events come as JSON from Kafka, are checked
+against their schema, written with their versions in one atomic step, logged, and their offsets are stored.
+Feast gets data frames of 1,000 rows that are already in memory. The writers take turns; the result is the
+median of the turns. During Feast's turn our process is paused, with its events in the broker.
 
-Beside it stands what an event of a windowed view costs, in processor time, for few and many events and few
-and many users, and what a row costs: the events of a user that are read together make one row, so with
-as many users as events each of them is written, versioned and logged for itself.
+The benchmark also measures the CPU time per event and per row of a windowed view, for few and many events and
+few and many users. Events of one user that are read together make one row; so with as many users as events,
+each event is written, versioned and logged on its own.
 """
 
 import contextlib
@@ -43,29 +43,30 @@ UPDATES, PAYMENTS = "bench.updates", "bench.payments"
 USERS = 10_000
 TURNS = 5
 EVENTS, FRAMES, FRAME_ROWS = 200_000, 5, 1000
-"""Of a turn: our events, and the frames of each of Feast's ways."""
+"""Our events per turn, and the frames per turn of each of Feast's methods."""
 SIZES = ((10_000, 1000), (100_000, 1000), (1_000_000, 1000), (100_000, 100_000))
-"""Events and users of each measurement of the cost of an event."""
+"""Events and users of each cost measurement."""
 START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 PAYMENT_EVERY = dt.timedelta(hours=1)
-"""Between two payments of a user: after three days a user's state has its full size."""
+"""Time between two payments of a user; after three days a user's state has its full size."""
 SECONDS_MAX = 180.0
-LOOK_SECONDS = 0.05
+"""Timeout of each wait."""
+POLL_SECONDS = 0.05
 SESSION_SECONDS = 60
-"""The broker must not take a process that stands still for one that is gone."""
+"""Session timeout, long enough that the broker does not evict the paused process."""
 
 
-class Process:
-    """A running features process, seen through its metrics."""
+class FeaturesUnderTest:
+    """A running features process, observed through its metrics."""
 
     def __init__(self, port: int, child: subprocess.Popen[bytes]) -> None:
-        """Watch the process that serves this port."""
+        """Observe the process that serves this port."""
         self._url = f"http://127.0.0.1:{port}"
         self._child = child
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Let it stand still until the block ends."""
+        """Pause the process until the block ends."""
         self._child.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -73,30 +74,30 @@ class Process:
             self._child.send_signal(signal.SIGCONT)
 
     def is_ready(self) -> bool:
-        """Tell whether it has its partitions."""
+        """Tell whether the process has its partitions."""
         with contextlib.suppress(OSError):
             return bool(self._get("/health/ready"))
         return False
 
     def applied(self, view: str) -> float:
-        """Return how many events of a view have been applied and written."""
+        """Return the number of events of a view that were applied and written."""
         return self._metric(f'driftline_feature_events_total{{result="applied",view="{view}"}}')
 
     def cpu_seconds(self) -> float:
-        """Return the processor time that it has used."""
+        """Return the CPU time used so far."""
         return self._metric("process_cpu_seconds_total")
 
     def rows(self, view: str) -> float:
-        """Return how many rows of a view have been written."""
+        """Return the number of rows of a view that were written."""
         return self._metric(f'driftline_feature_rows_total{{view="{view}"}}')
 
     def wait_for(self, view: str, events: float) -> float:
-        """Wait until so many have been applied; return the seconds that it took."""
+        """Wait until this number of events has been applied; return the duration in seconds."""
         began = time.monotonic()
         while (applied := self.applied(view)) < events:
             if time.monotonic() > began + SECONDS_MAX:
                 sys.exit(f"bench: {view} has {applied:,.0f} of {events:,.0f} events after {SECONDS_MAX:g} s")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         return time.monotonic() - began
 
     def _metric(self, name: str) -> float:
@@ -106,13 +107,13 @@ class Process:
         return 0.0
 
     def _get(self, path: str) -> str:
-        with urllib.request.urlopen(self._url + path, timeout=5) as answer:
-            text: str = answer.read().decode()
+        with urllib.request.urlopen(self._url + path, timeout=5) as response:
+            text: str = response.read().decode()
         return text
 
 
 def measure(settings: Settings) -> tuple[dict[str, dict[str, Figures]], dict[str, float]]:
-    """Return rates and costs, and how many times as fast as the better of Feast's ways we write."""
+    """Return rates and costs, and our rate relative to the faster of Feast's methods."""
     settings = settings.model_copy(
         update={
             "feature_repo": JOB / "feature_repo",
@@ -127,9 +128,9 @@ def measure(settings: Settings) -> tuple[dict[str, dict[str, Figures]], dict[str
     with _features(settings) as process, repository.quiet():
         rates = _rates(settings, process)
         costs = _costs(settings, process)
-    theirs = max(rate for name, rate in rates.items() if name != OURS)
+    feast_rate = max(rate for name, rate in rates.items() if name != OURS)
     writes: dict[str, Figures] = {name: {"events_per_second": rate} for name, rate in rates.items()}
-    return {"write": writes, "cost": costs}, {"write": rates[OURS] / theirs}
+    return {"write": writes, "cost": costs}, {"write": rates[OURS] / feast_rate}
 
 
 def _create_topics(settings: Settings) -> None:
@@ -141,10 +142,10 @@ def _create_topics(settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def _features(settings: Settings) -> Iterator[Process]:
+def _features(settings: Settings) -> Iterator[FeaturesUnderTest]:
     log_file = settings.home / "features.log"
     with processes.running([sys.executable, "-m", "services.operations.cli", "features"], log_file) as child:
-        process = Process(settings.features_port, child)
+        process = FeaturesUnderTest(settings.features_port, child)
         deadline = time.monotonic() + SECONDS_MAX
         while not process.is_ready():
             if child.poll() is not None or time.monotonic() > deadline:
@@ -153,25 +154,25 @@ def _features(settings: Settings) -> Iterator[Process]:
         yield process
 
 
-def _rates(settings: Settings, process: Process) -> dict[str, float]:
-    """Let all write in turns; return the median of the events a second that each has written."""
-    ways = _feast(settings)
-    taken: dict[str, list[float]] = {name: [] for name in [*ways, OURS]}
+def _rates(settings: Settings, process: FeaturesUnderTest) -> dict[str, float]:
+    """Let all writers take turns; return each one's median rate in events per second."""
+    methods = _feast_methods(settings)
+    measured: dict[str, list[float]] = {name: [] for name in [*methods, OURS]}
     for turn in range(TURNS + 1):
         with process.paused():
             _send(settings, UPDATES, _updates(turn * EVENTS, EVENTS))
             frames = [_frame(turn * EVENTS + number * FRAME_ROWS) for number in range(FRAMES)]
-            for name, write in ways.items():
+            for name, write in methods.items():
                 began = time.perf_counter()
                 for frame in frames:
                     write(frame)
-                taken[name].append(FRAMES * FRAME_ROWS / (time.perf_counter() - began))
-        taken[OURS].append(EVENTS / process.wait_for("streamed", (turn + 1) * EVENTS))
-    return {name: statistics.median(rates[1:]) for name, rates in taken.items()}  # the first one connects
+                measured[name].append(FRAMES * FRAME_ROWS / (time.perf_counter() - began))
+        measured[OURS].append(EVENTS / process.wait_for("streamed", (turn + 1) * EVENTS))
+    return {name: statistics.median(rates[1:]) for name, rates in measured.items()}  # the first turn connects
 
 
-def _feast(settings: Settings) -> dict[str, Callable[[Any], Any]]:
-    """Return both of Feast's ways to write a frame."""
+def _feast_methods(settings: Settings) -> dict[str, Callable[[Any], Any]]:
+    """Return Feast's two methods to write a frame."""
     from feast import FeatureStore
     from feast.data_source import PushMode
 
@@ -182,16 +183,16 @@ def _feast(settings: Settings) -> dict[str, Callable[[Any], Any]]:
     }
 
 
-def _frame(first: int) -> Any:
+def _frame(start: int) -> Any:
     import pandas as pd
 
-    frame = pd.DataFrame(_updates(first, FRAME_ROWS))
+    frame = pd.DataFrame(_updates(start, FRAME_ROWS))
     frame["event_time"] = pd.to_datetime(frame["event_time"])
     return frame
 
 
-def _costs(settings: Settings, process: Process) -> dict[str, Figures]:
-    """Return the processor time of one event, and of one row, of a windowed view, by events and users."""
+def _costs(settings: Settings, process: FeaturesUnderTest) -> dict[str, Figures]:
+    """Return the CPU time per event and per row of a windowed view, by events and users."""
     costs: dict[str, Figures] = {}
     written = 0
     for events, users in SIZES:
@@ -209,12 +210,12 @@ def _costs(settings: Settings, process: Process) -> dict[str, Figures]:
     return costs
 
 
-def _updates(first: int, count: int) -> list[dict[str, Any]]:
-    chooser = random.Random(first)
+def _updates(start: int, count: int) -> list[dict[str, Any]]:
+    chooser = random.Random(start)
     return [
         {
             "user_id": f"user-{chooser.randrange(USERS)}",
-            "event_time": (START + dt.timedelta(seconds=first + number)).isoformat(),
+            "event_time": (START + dt.timedelta(seconds=start + number)).isoformat(),
             **{name: chooser.random() for name in NAMES},
         }
         for number in range(count)
@@ -222,7 +223,7 @@ def _updates(first: int, count: int) -> list[dict[str, Any]]:
 
 
 def _payments(prefix: str, events: int, users: int) -> Iterator[dict[str, Any]]:
-    """Pay in turns; each series is later than the one before, for watermarks only rise."""
+    """Yield payments of all users in turn; each series is later than the last, as watermarks only rise."""
     chooser = random.Random(events)
     start = START + dt.timedelta(days=365 * SIZES.index((events, users)))
     step = PAYMENT_EVERY / users
@@ -235,7 +236,7 @@ def _payments(prefix: str, events: int, users: int) -> Iterator[dict[str, Any]]:
 
 
 def _send(settings: Settings, topic: str, events: Iterable[dict[str, Any]]) -> None:
-    """Write events, those of one user to one partition, in every turn the same."""
+    """Send events; a user has the same partition in every turn."""
     from streams.producer import partition_of
 
     batches: dict[int, list[Record]] = {partition: [] for partition in range(PARTITIONS)}

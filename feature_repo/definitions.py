@@ -1,8 +1,8 @@
 """The features of the flights. Driftline executes the stream views; Feast materialises the batch views.
 
-Message keys, event schemas and lateness stand with each `KafkaSource`. Feast reads batch views from
-``${DRIFTLINE_HOME}/batch``, and the past of stream views, as ``driftline features backfill`` writes it, from
-``${DRIFTLINE_HOME}/history``; each file has the entity's columns, ``event_timestamp`` and the features.
+Each `KafkaSource` declares its message key, event schema and lateness. Feast reads batch views from
+``${DRIFTLINE_HOME}/batch``, and the history of stream views, which ``driftline features backfill`` writes,
+from ``${DRIFTLINE_HOME}/history``. Each file has the entity's columns, ``event_timestamp`` and the features.
 """
 
 import os
@@ -43,14 +43,14 @@ aircraft = Entity(
 )
 
 
-def past_of(view: str) -> FileSource:
-    """Where ``driftline features backfill`` writes what a stream view would have served, change by change."""
+def history_of(view: str) -> FileSource:
+    """Return the file of a stream view's history, one row per change; ``features backfill`` writes it."""
     path = str(HISTORY / f"{view}.parquet")
     return FileSource(name=f"{view}_past", path=path, timestamp_field="event_timestamp")
 
 
 def departures(view: str) -> KafkaSource:
-    """Return the stream of departures with the view's own batch source."""
+    """Return the stream of departures, with the batch source of one view."""
     return KafkaSource(
         name=f"departures_of_{view}",
         topic="flights.departed",
@@ -61,13 +61,13 @@ def departures(view: str) -> KafkaSource:
             "dep_delay double not null"
         ),
         watermark_delay_threshold=timedelta(0),
-        batch_source=past_of(view),
+        batch_source=history_of(view),
         tags={"message_key": "flight"},
     )
 
 
 def arrivals(view: str) -> KafkaSource:
-    """Return the stream of arrivals with the view's own batch source."""
+    """Return the stream of arrivals, with the batch source of one view."""
     return KafkaSource(
         name=f"arrivals_of_{view}",
         topic="flights.arrived",
@@ -77,13 +77,13 @@ def arrivals(view: str) -> KafkaSource:
             "carrier string not null, dest string not null, arr_delay double not null"
         ),
         watermark_delay_threshold=timedelta(0),
-        batch_source=past_of(view),
+        batch_source=history_of(view),
         tags={"message_key": "flight"},
     )
 
 
 def weather(view: str) -> KafkaSource:
-    """Return the stream of hourly observations with the view's own batch source."""
+    """Return the stream of hourly observations, with the batch source of one view."""
     return KafkaSource(
         name=f"weather_of_{view}",
         topic="weather.observed",
@@ -93,7 +93,7 @@ def weather(view: str) -> KafkaSource:
             "humid double, wind_speed double, wind_gust double, precip double, pressure double, visib double"
         ),
         watermark_delay_threshold=timedelta(0),
-        batch_source=past_of(view),
+        batch_source=history_of(view),
         tags={"message_key": "origin"},
     )
 

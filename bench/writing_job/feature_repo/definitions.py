@@ -1,4 +1,4 @@
-"""Ten plain features of a user, by a stream and by Feast's own push; and windows over payments."""
+"""Ten plain features of a user, written by a stream and by Feast's push; and windows over payments."""
 
 import os
 from datetime import timedelta
@@ -24,12 +24,12 @@ FEATURES = [Field(name=name, dtype=Float64) for name in NAMES]
 
 
 def file(name: str) -> FileSource:
-    """Name a batch source, which nothing reads here."""
+    """Return a batch source; the benchmark never reads it."""
     return FileSource(name=name, path=str(HOME / f"{name}.parquet"), timestamp_field="event_time")
 
 
 def stream(topic: str, columns: str) -> KafkaSource:
-    """Declare a topic whose key is the user."""
+    """Return a source of a topic whose message key is the user."""
     return KafkaSource(
         name=topic,
         topic=f"bench.{topic}",

@@ -94,7 +94,7 @@ class SkewReport(msgspec.Struct, kw_only=True):
     checked: int = 0
     """Compared requests; a feature that cannot be recomputed is left out."""
     behind: int = 0
-    """Requests not compared because a view lagged behind their event time when they were served."""
+    """Requests not compared because a view was not complete up to their event time when they were served."""
     unreadable: int = 0
     """Requests not compared because they are not archived, or were served with other features."""
     checked_until_ms: int | None = None

@@ -26,11 +26,11 @@ class SkewState(msgspec.Struct):
     definition: str
     """Digest of the views: values served by other definitions cannot be recomputed by these."""
     next_offsets: dict[int, int] = {}
-    """By partition of the predictions."""
+    """Next prediction to compare, by partition."""
     index: dict[str, dict[int, list[IndexEntry]]] = msgspec.field(name="marks", default_factory=dict)
-    """By topic and partition, in order; the last entry is where the archive has been read to."""
+    """Index entries by topic and partition, in order; the last entry is how far the archive has been read."""
     materialized: dict[str, Seen] = {}
-    """By batch view."""
+    """Seen materialisations by batch view."""
 
 
 class SkewStateFile:

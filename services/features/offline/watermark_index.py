@@ -34,11 +34,11 @@ class IndexSpacing:
     """The distance between entries, in records: new entries are close, old ones are thinned out."""
 
     records: int = 2000
-    """Between two of the newest entries: a pass reads at most this many records that it does not need."""
+    """Distance of the newest entries: a pass reads at most this many records that it does not need."""
     fine_entries: int = 50
-    """Number of newest entries that are not thinned out."""
+    """Number of the newest entries; they are not thinned out."""
     coarse_records: int = 50_000
-    """Maximum between two entries before the newest ones."""
+    """Maximum distance of two older entries."""
 
 
 def add_entry(entries: list[IndexEntry], entry: IndexEntry, spacing: IndexSpacing) -> None:
