@@ -58,10 +58,10 @@ class ViewStage(FeatureStage):
             return []
         (view,) = views
         position = view.position
-        own = await self._of_generation(position, records)
+        current = await self._of_generation(position, records)
         watermarks_ms = dict(position.progress.watermarks_ms)
-        await self._decoder.learn_schemas(own)
-        decoded = self._decoder.decode_forwarded(own, watermarks_ms)
+        await self._decoder.learn_schemas(current)
+        decoded = self._decoder.decode_forwarded(current, watermarks_ms)
         count_invalid(views, decoded.dead_letters)
         if send_dead_letters:
             await send_letters(self._producer, decoded.dead_letters)

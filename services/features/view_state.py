@@ -78,7 +78,7 @@ class ViewLogic:
             map(self._entity_of, [event.value for event in events]), events, strict=True
         ):
             found[entity].append(event)
-        return {entity: own for entity, own in found.items() if None not in entity}
+        return {entity: grouped for entity, grouped in found.items() if None not in entity}
 
     def load(self, sidecar: bytes | None) -> EntityState:
         """Decode a stored state; return an empty state if there is none."""

@@ -50,9 +50,9 @@ class ViewWriter:
         states = await self._load(cache, position, list(by_key))
         rows: list[tuple[bytes, CachedState, EntityRow]] = []
         applied = 0
-        for key, own in by_key.items():
+        for key, events_of_key in by_key.items():
             state = states[key].state
-            new = self.logic.apply(state, *own)
+            new = self.logic.apply(state, *events_of_key)
             applied += new
             if new:
                 rows.append((key, states[key], self.logic.row(state)))

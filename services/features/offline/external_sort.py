@@ -90,7 +90,7 @@ class EntitySort:
         topic = self._decoder.source.topic
         with limit_memory(duckdb.connect(), self._scratch) as connection:
             rows = connection.sql(
-                'SELECT partition, "offset", value FROM read_parquet($path) '  # noqa: S608  # own names
+                'SELECT partition, "offset", value FROM read_parquet($path) '  # noqa: S608  # names from this module
                 f'WHERE {key} IS NOT NULL ORDER BY {key}, time_ms, partition, "offset"',
                 params={"path": str(self._path)},
             )
