@@ -17,17 +17,11 @@ import contextlib
 import dataclasses
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 import structlog
 from aiokafka import ConsumerRecord
-from faust.topics import Topic
-from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
-from faust.types.tuples import ConsumerMessage
-
-from streams.in_loop import InLoopConsumer
 
 log = structlog.get_logger()
 
@@ -37,8 +31,6 @@ Small ones become one, so that a slice in work holds up no fetch of a few record
 all partitions of a broker waits while anything fetched is not taken."""
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 5.0
 """Bounds of the back-off. The upper one is far below the session timeout's order of minutes of patience."""
-UNASSIGNED_SECONDS = 0.1
-"""Between two looks whether a partition has come."""
 DRAIN_SECONDS = 3.0
 """How long a slice in work may still take when its partition leaves or the process stops."""
 
@@ -105,7 +97,7 @@ Handler = Callable[[Slice], Awaitable[None]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Observer:
+class SliceObserver:
     """Where the engine reports what it does; metrics live with the services."""
 
     on_slice: Callable[[int], None] = lambda _records: None
@@ -230,7 +222,7 @@ def _pause_seconds(attempt: int) -> float:
 class Lanes:
     """All lanes of a process, and the bound on what is in flight."""
 
-    def __init__(self, in_flight_bytes_max: int, slice_records_max: int, observer: Observer) -> None:
+    def __init__(self, in_flight_bytes_max: int, slice_records_max: int, observer: SliceObserver) -> None:
         """Hold at most this many bytes at once; one slice is always let in, however large.
 
         Slices that wait are joined up to ``slice_records_max`` records.
@@ -291,167 +283,34 @@ class Lanes:
         self._lanes.clear()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Fetched:
-    records: Mapping[TP, Sequence[ConsumerRecord]]
-    generation_id: int
+class SliceCutter:
+    """Cuts what one fetch brought into slices, and notes where the last slice of each partition ended."""
 
+    def __init__(self, observer: SliceObserver) -> None:
+        """Start without a past: the first slice of each partition follows none."""
+        self._observer = observer
+        self._next_offsets: dict[TP, int] = {}
 
-class BatchConsumer(driver.Consumer):
-    """Faust's consumer with what is read in its thread, the fetch loop, acks and commits replaced."""
-
-    app: Any
-    lanes: Lanes
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Share the lanes of the app."""
-        super().__init__(*args, **kwargs)
-        self.lanes = self.app.lanes
-        self._delivered: dict[TP, int] = {}
-
-    def positions(self) -> dict[TP, int]:
-        """Return for each assigned partition the offset that was committed last, 0 for none."""
-        return {tp: self._committed_offset.get(tp) or 0 for tp in self.assignment()}
-
-    def _new_consumer_thread(self) -> InLoopConsumer:
-        return InLoopConsumer(self, loop=self.loop, beacon=self.beacon)
-
-    async def _drain_messages(self, fetcher: Any) -> None:
-        fetching: asyncio.Task[_Fetched] | None = None
-        try:
-            while not (self._stopped.is_set() or fetcher._stopped.is_set()):  # noqa: SLF001  # as Faust's own loop
-                waiting = self._hold_back_full_lanes()
-                if fetching is None:
-                    if waiting and not (self.lanes.has_room and self._get_active_partitions()):
-                        await self.lanes.wait_for_release(1.0)
-                        continue
-                    # A partition that leaves its hold-back is fetched from the next round on: keep it short.
-                    fetching = asyncio.create_task(self._fetch(0.01 if waiting else 1.0))
-                fetched = await fetching
-                fetching = None
-                if self.should_stop or not fetched.records:
-                    continue
-                generation_id = self.app.consumer_generation_id
-                if fetched.generation_id != generation_id or not self.flow_active:
-                    continue  # taken before a rebalance, which sets all back to what is committed
-                if not waiting:  # ask for what comes next before this is handed on
-                    fetching = asyncio.create_task(self._fetch(1.0))
-                for slices in self._by_topic(fetched.records):
-                    await self._deliver(slices, generation_id)
-        finally:
-            if fetching is not None:
-                fetching.cancel()
-
-    async def _fetch(self, timeout_seconds: float) -> _Fetched:
-        """Take records, and note at this very moment of which generation of the group they are."""
-        if not self.flow_active:
-            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # any event will do
-        active = self._get_active_partitions()
-        if not active:
-            await self.sleep(UNASSIGNED_SECONDS)
-            return _Fetched({}, self.app.consumer_generation_id)
-        records = await self._getmany(active_partitions=active, timeout=timeout_seconds)
-        if records and not self.flow_active:  # a rebalance has set all back before these were taken, or will
-            await self._seek_back()
-            records = {}
-        return _Fetched(records, self.app.consumer_generation_id)
-
-    def _hold_back_full_lanes(self) -> bool:
-        """Fetch only from partitions whose lane has room. Return whether any has to wait."""
-        for tp in [tp for tp in self._buffered_partitions if not self.lanes.is_full(tp)]:
-            self.on_buffer_drop(tp)
-        for tp in [tp for tp in self._get_active_partitions() if self.lanes.is_full(tp)]:
-            self.on_buffer_full(tp)
-        return bool(self._buffered_partitions) or not self.lanes.has_room
-
-    async def _seek_back(self) -> None:
-        self._delivered.clear()
-        try:
-            await self.perform_seek()
-        except Exception as error:  # noqa: BLE001  # Faust seeks again once partitions are assigned
-            log.info("consumer.seek_failed", error=repr(error))
-
-    def _by_topic(self, records: Mapping[TP, Sequence[ConsumerRecord]]) -> Iterable[list[Slice]]:
-        """Cut what was fetched into slices, before any wait: a rebalance meanwhile clears what is noted."""
+    def cut(
+        self, fetched: Mapping[TP, Sequence[ConsumerRecord]], end_of: Callable[[TP], int | None]
+    ) -> list[list[Slice]]:
+        """Return the slices of each topic, given the end of each partition as the broker last reported it."""
         topics: dict[str, list[Slice]] = {}
-        for tp, fetched in records.items():
-            if fetched:
-                topics.setdefault(tp.topic, []).append(self._slice(tp, fetched))
-        return topics.values()
+        for tp, records in fetched.items():
+            if records:
+                topics.setdefault(tp.topic, []).append(self._slice(tp, records, end_of(tp) or 0))
+        return list(topics.values())
 
-    def _slice(self, tp: TP, fetched: Sequence[ConsumerRecord]) -> Slice:
-        last = fetched[-1]
-        end = self.highwater(tp) or 0
-        self.lanes.observer.on_lag(tp.topic, tp.partition, max(0, end - last.offset - 1))
+    def _slice(self, tp: TP, records: Sequence[ConsumerRecord], end: int) -> Slice:
+        last = records[-1]
+        self._observer.on_lag(tp.topic, tp.partition, max(0, end - last.offset - 1))
         caught_up = last.offset + 1 >= end
-        slice_ = Slice(tp.topic, tp.partition, fetched, caught_up=caught_up, follows=self._delivered.get(tp))
-        self._delivered[tp] = slice_.next_offset
+        slice_ = Slice(
+            tp.topic, tp.partition, records, caught_up=caught_up, follows=self._next_offsets.get(tp)
+        )
+        self._next_offsets[tp] = slice_.next_offset
         return slice_
 
-    async def _deliver(self, slices: Sequence[Slice], generation_id: int) -> None:
-        """Hand the slices of one topic on as one message, in the name of the first one's last record."""
-        first = slices[0]
-        last = first.records[-1]
-        message = ConsumerMessage(
-            first.topic,
-            first.partition,
-            last.offset,
-            last.timestamp / 1000.0,
-            last.timestamp_type,
-            [],
-            last.key,
-            cast("Any", slices),  # the value that the stream will see, instead of bytes
-            last.checksum,
-            last.serialized_key_size,
-            last.serialized_value_size,
-            TP(first.topic, first.partition),
-            generation_id=generation_id,
-        )
-        await self.wait_first(self.callback(message), self.suspend_flow.wait())
-        for slice_ in slices:
-            self._read_offset[TP(slice_.topic, slice_.partition)] = slice_.records[-1].offset
-
-    def ack(self, message: Any) -> bool:
-        """Take note that Faust's stream has passed the slices on. Commits follow the lanes, not this."""
-        message.acked = True
-        self._unacked_messages.discard(message)
-        return True
-
-    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
-        chosen = (tp for tp, _ in self.lanes.committable())
-        return (tp for tp in chosen if topics is None or tp in topics or tp.topic in topics)
-
-    def _new_offset(self, tp: TP) -> int | None:
-        return dict(self.lanes.committable()).get(tp)
-
-    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Finish the slices in work within limits, commit, then let go. Faust revokes all at once."""
-        self.stop_flow()
-        await self.lanes.close()
-        await self.commit()
-        self.lanes.forget()
-        self._delivered.clear()
-        await self.app.let_go()
-        await super().on_partitions_revoked(revoked)
-
-    async def on_stop(self) -> None:
-        """Finish the slices in work within limits and commit."""
-        await self.lanes.close()
-        await super().on_stop()
-
-    def verify_event_path(self, now: float, tp: TP) -> None:
-        """Skip Faust's stall detector: it watches single messages. Lag and retries are metrics here."""
-
-
-class BatchTransport(driver.Transport):
-    """Faust's aiokafka transport with our consumer."""
-
-    Consumer = BatchConsumer
-
-
-class BatchTopic(Topic):
-    """A topic whose events carry slices; nothing is decoded here."""
-
-    async def decode(self, message: Any, *, propagate: bool = False) -> Any:  # noqa: ARG002  # Faust's signature
-        """Wrap the slice as it is."""
-        return self._create_event(message.key, message.value, {}, message=message)
+    def clear(self) -> None:
+        """Forget where the slices ended: partitions are read again from their committed offsets."""
+        self._next_offsets.clear()

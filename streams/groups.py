@@ -5,7 +5,6 @@ handles slowly, or not at all, holds up nothing of the others. An idle group cos
 fetch every 1.5 seconds.
 """
 
-import asyncio
 import contextlib
 import os
 import ssl
@@ -19,7 +18,8 @@ from faust.contrib.asgi import faust_app_running
 from faust.types import TP
 from yarl import URL
 
-from streams.batches import BatchConsumer, BatchTopic, BatchTransport, Handler, Lanes, Observer, Slice
+from streams.batches import Handler, Lanes, Slice, SliceObserver
+from streams.faust_internals import BatchApp, BatchConsumer, BatchTopic, BatchTransport
 from streams.stopping import STOP_SECONDS
 
 LetGo = Callable[[], Awaitable[None]]
@@ -59,7 +59,7 @@ class Group:
         self,
         connection: Connection,
         name: str,
-        observer: Observer,
+        observer: SliceObserver,
         *,
         slice_records_max: int | None = None,
         in_flight_bytes_max: int | None = None,
@@ -80,7 +80,7 @@ class Group:
         self._in_flight_bytes_max = in_flight_bytes_max or connection.in_flight_bytes_max
         self._handlers: list[tuple[list[str], Handler, int]] = []
         self._let_go: list[LetGo] = []
-        self._faust: _BatchApp | None = None
+        self._faust: BatchApp | None = None
 
     def slices(
         self, topics: Sequence[str], handler: Handler, let_go: LetGo | None = None, *, at_once: int = 1
@@ -126,10 +126,10 @@ class Group:
             return None
         return repr(app.crash_reason)
 
-    def _build(self) -> "_BatchApp":
+    def _build(self) -> BatchApp:
         connection = self._connection
         url = [URL(f"kafka://{address}") for address in connection.broker.split(",")]
-        app = _BatchApp(
+        app = BatchApp(
             self.name,
             broker=url,
             broker_credentials=_credentials(connection),
@@ -156,18 +156,7 @@ class Group:
         return app
 
 
-class _BatchApp(faust.App):
-    lanes: Lanes
-    callbacks: Sequence[LetGo]
-
-    async def let_go(self) -> None:
-        await asyncio.gather(*(callback() for callback in self.callbacks))
-
-    def _create_directories(self) -> None:
-        """Create none: there are no tables."""
-
-
-def _register(app: _BatchApp, topics: list[str], handler: Handler, at_once: int) -> None:
+def _register(app: BatchApp, topics: list[str], handler: Handler, at_once: int) -> None:
     source = BatchTopic(app, topics=topics, value_type=bytes, value_serializer="raw")
 
     async def dispatch(stream: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
-from streams import records, topics
+from streams import aiokafka_internals, records, topics
 
 Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 """Key, value, headers."""
@@ -26,20 +26,6 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 class RecordTooLargeError(ValueError):
     """One record alone does not fit into a request."""
-
-
-class _NeverFull(set[int]):
-    """Brokers that aiokafka holds to have a request in flight: none, so that it does not wait for that one.
-
-    It sends a broker one request at a time, so that each partition's batch waits for those of the others.
-    What keeps the order within a partition stands beside it: a partition with a batch in flight is muted.
-    """
-
-    def add(self, _node: int) -> None:
-        pass
-
-    def remove(self, _node: int) -> None:
-        pass
 
 
 class BatchProducer:
@@ -63,7 +49,7 @@ class BatchProducer:
             max_request_size=REQUEST_BYTES_MAX,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
         )
-        self._producer._sender._in_flight = _NeverFull()  # noqa: SLF001  # there is no option
+        aiokafka_internals.send_concurrently(self._producer)
         await self._producer.start()
 
     async def stop(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
 if TYPE_CHECKING:
-    from streams.batches import Observer
+    from streams.batches import SliceObserver
 
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
@@ -273,11 +273,11 @@ def exposition() -> bytes:
     return generate_latest(registry)
 
 
-def slice_observer(service: str, group: str) -> "Observer":
+def slice_observer(service: str, group: str) -> "SliceObserver":
     """Report what the batch engine does for a consumer group of a service."""
-    from streams.batches import Observer
+    from streams.batches import SliceObserver
 
-    return Observer(
+    return SliceObserver(
         on_slice=SLICE_RECORDS.labels(service).observe,
         on_retry=SLICE_RETRIES.labels(service).inc,
         on_in_flight=IN_FLIGHT_BYTES.labels(group).set,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from services.runtime import async_process, logs
 from services.runtime.settings import Settings
-from streams.batches import Observer, Slice
+from streams.batches import Slice, SliceObserver
 from streams.groups import Group
 from streams.producer import BatchProducer
 
@@ -33,7 +33,7 @@ def main() -> None:
         in_flight = max(in_flight, size_bytes)
 
     producer = BatchProducer(settings.kafka_options())
-    member = Group(settings, group, Observer(on_in_flight=note))
+    member = Group(settings, group, SliceObserver(on_in_flight=note))
 
     async def forward(slice_: Slice) -> None:
         nonlocal failures

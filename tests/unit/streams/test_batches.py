@@ -7,7 +7,7 @@ import pytest
 from faust.types import TP
 
 from streams import batches
-from streams.batches import Lanes, Observer, Slice
+from streams.batches import Lanes, Slice, SliceObserver
 
 
 @dataclasses.dataclass
@@ -54,7 +54,7 @@ def _quick_retries(monkeypatch):
 
 def run(test):
     async def within():
-        lanes = Lanes(in_flight_bytes_max=100, slice_records_max=4, observer=Observer())
+        lanes = Lanes(in_flight_bytes_max=100, slice_records_max=4, observer=SliceObserver())
         try:
             await test(lanes, Handler())
         finally:
@@ -110,7 +110,7 @@ def test_failing_partition_does_not_hold_up_another():
 def test_handler_that_forgets_to_acknowledge_commits_nothing():
     async def test(lanes, _handler):
         retries = []
-        lanes.observer = Observer(on_retry=lambda: retries.append(1))
+        lanes.observer = SliceObserver(on_retry=lambda: retries.append(1))
 
         async def forgetful(_slice):
             return

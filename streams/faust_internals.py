@@ -1,0 +1,230 @@
+"""What Driftline uses of Faust beyond its documented interface, and nothing else.
+
+Faust hands on single messages, from a consumer in a thread of its own, and commits what its streams have
+passed on. `streams.batches` needs whole partition slices, the loop of the app, and commits that follow the
+work. Faust offers no interface for that, so a release may change what stands here without notice. Therefore
+pyproject.toml pins one release of Faust, and tests/contract/test_faust_internals.py checks what is used.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import faust
+import structlog
+from aiokafka import ConsumerRecord
+from faust.topics import Topic
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+from mode.utils.futures import maybe_async
+
+from streams.batches import Lanes, Slice, SliceCutter
+
+log = structlog.get_logger()
+
+UNASSIGNED_SECONDS = 0.1
+"""Pause between two checks whether a partition has been assigned."""
+FETCH_SECONDS, FETCH_SECONDS_HELD_BACK = 1.0, 0.01
+"""How long a fetch waits for records. A partition that is no longer held back is fetched from the next round
+on: while any is held back, rounds are short."""
+
+
+class BatchApp(faust.App):
+    """An app whose consumer works on lanes of slices."""
+
+    lanes: Lanes
+    callbacks: Sequence[Callable[[], Awaitable[None]]] = ()
+    """Awaited when partitions leave, once the slices in work are finished and committed."""
+
+    async def let_go(self) -> None:
+        """Await all callbacks."""
+        await asyncio.gather(*(callback() for callback in self.callbacks))
+
+    def _create_directories(self) -> None:
+        """Create none: there are no tables."""
+
+
+class InLoopConsumer(driver.AIOKafkaConsumerThread):
+    """Faust's consumer thread without the thread: all of it happens in the event loop of the app.
+
+    Faust reads in a thread with a loop of its own, so that handlers that block do not hold up heartbeats.
+    Here no handler blocks for long: models and files have threads of their own. The thread would cost two
+    hand-overs between loops at each fetch, each of which waits for Python's lock and for a core (see
+    docs/decisions/0019-one-loop.md).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take the running loop as that of the thread."""
+        super().__init__(*args, thread_loop=asyncio.get_running_loop(), **kwargs)
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Connect and join the group; raise what either raises."""
+        self._thread_started.set()
+        running = self._thread_running = self.parent_loop.create_future()
+        self._serving = asyncio.create_task(self._serve(), name="consumer")
+        await asyncio.wait([running, self._serving], return_when=asyncio.FIRST_COMPLETED)
+        self._thread_running = None
+        if self._serving.done():
+            await self._serving
+        await running
+
+    async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function of the client, be it a coroutine or not."""
+        return await maybe_async(fun(*args, **kwargs))
+
+    async def _gather_remaining_tasks(self) -> None:
+        """Leave the loop's other tasks alone: in a thread they would be the client's, here they are not."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Fetched:
+    records: Mapping[TP, Sequence[ConsumerRecord]]
+    generation_id: int
+
+
+class BatchConsumer(driver.Consumer):
+    """Faust's consumer with what is read in its thread, the fetch loop, acks and commits replaced."""
+
+    app: Any
+    lanes: Lanes
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Share the lanes of the app."""
+        super().__init__(*args, **kwargs)
+        self.lanes = self.app.lanes
+        self._cutter = SliceCutter(self.lanes.observer)
+
+    def positions(self) -> dict[TP, int]:
+        """Return for each assigned partition the offset that was committed last, 0 for none."""
+        return {tp: self._committed_offset.get(tp) or 0 for tp in self.assignment()}
+
+    def _new_consumer_thread(self) -> InLoopConsumer:
+        return InLoopConsumer(self, loop=self.loop, beacon=self.beacon)
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        fetching: asyncio.Task[_Fetched] | None = None
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):  # noqa: SLF001  # as Faust's own loop
+                waiting = self._hold_back_full_lanes()
+                if fetching is None:
+                    if waiting and not (self.lanes.has_room and self._get_active_partitions()):
+                        await self.lanes.wait_for_release(1.0)
+                        continue
+                    fetching = asyncio.create_task(
+                        self._fetch(FETCH_SECONDS_HELD_BACK if waiting else FETCH_SECONDS)
+                    )
+                fetched = await fetching
+                fetching = None
+                if self.should_stop or not fetched.records:
+                    continue
+                generation_id = self.app.consumer_generation_id
+                if fetched.generation_id != generation_id or not self.flow_active:
+                    continue  # taken before a rebalance, which sets all back to what is committed
+                if not waiting:  # ask for what comes next before this is handed on
+                    fetching = asyncio.create_task(self._fetch(FETCH_SECONDS))
+                # All at once, before any wait: a rebalance in between clears what is noted.
+                for slices in self._cutter.cut(fetched.records, self.highwater):
+                    await self._deliver(slices, generation_id)
+        finally:
+            if fetching is not None:
+                fetching.cancel()
+
+    async def _fetch(self, timeout_seconds: float) -> _Fetched:
+        """Take records, and note at this very moment of which generation of the group they are."""
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # any event will do
+        active = self._get_active_partitions()
+        if not active:
+            await self.sleep(UNASSIGNED_SECONDS)
+            return _Fetched({}, self.app.consumer_generation_id)
+        records = await self._getmany(active_partitions=active, timeout=timeout_seconds)
+        if records and not self.flow_active:  # a rebalance has set all back before these were taken, or will
+            await self._seek_back()
+            records = {}
+        return _Fetched(records, self.app.consumer_generation_id)
+
+    def _hold_back_full_lanes(self) -> bool:
+        """Fetch only from partitions whose lane has room. Return whether any has to wait."""
+        for tp in [tp for tp in self._buffered_partitions if not self.lanes.is_full(tp)]:
+            self.on_buffer_drop(tp)
+        for tp in [tp for tp in self._get_active_partitions() if self.lanes.is_full(tp)]:
+            self.on_buffer_full(tp)
+        return bool(self._buffered_partitions) or not self.lanes.has_room
+
+    async def _seek_back(self) -> None:
+        self._cutter.clear()
+        try:
+            await self.perform_seek()
+        except Exception as error:  # noqa: BLE001  # Faust seeks again once partitions are assigned
+            log.info("consumer.seek_failed", error=repr(error))
+
+    async def _deliver(self, slices: Sequence[Slice], generation_id: int) -> None:
+        """Hand the slices of one topic on as one message, in the name of the first one's last record."""
+        first = slices[0]
+        last = first.records[-1]
+        message = ConsumerMessage(
+            first.topic,
+            first.partition,
+            last.offset,
+            last.timestamp / 1000.0,
+            last.timestamp_type,
+            [],
+            last.key,
+            cast("Any", slices),  # the value that the stream will see, instead of bytes
+            last.checksum,
+            last.serialized_key_size,
+            last.serialized_value_size,
+            TP(first.topic, first.partition),
+            generation_id=generation_id,
+        )
+        await self.wait_first(self.callback(message), self.suspend_flow.wait())
+        for slice_ in slices:
+            self._read_offset[TP(slice_.topic, slice_.partition)] = slice_.records[-1].offset
+
+    def ack(self, message: Any) -> bool:
+        """Take note that Faust's stream has passed the slices on. Commits follow the lanes, not this."""
+        message.acked = True
+        self._unacked_messages.discard(message)
+        return True
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        chosen = (tp for tp, _ in self.lanes.committable())
+        return (tp for tp in chosen if topics is None or tp in topics or tp.topic in topics)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return dict(self.lanes.committable()).get(tp)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish the slices in work within limits, commit, then let go. Faust revokes all at once."""
+        self.stop_flow()
+        await self.lanes.close()
+        await self.commit()
+        self.lanes.forget()
+        self._cutter.clear()
+        await self.app.let_go()
+        await super().on_partitions_revoked(revoked)
+
+    async def on_stop(self) -> None:
+        """Finish the slices in work within limits and commit."""
+        await self.lanes.close()
+        await super().on_stop()
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Skip Faust's stall detector: it watches single messages. Lag and retries are metrics here."""
+
+
+class BatchTransport(driver.Transport):
+    """Faust's aiokafka transport with our consumer."""
+
+    Consumer = BatchConsumer
+
+
+class BatchTopic(Topic):
+    """A topic whose events carry slices; nothing is decoded here."""
+
+    async def decode(self, message: Any, *, propagate: bool = False) -> Any:  # noqa: ARG002  # Faust's signature
+        """Wrap the slice as it is."""
+        return self._create_event(message.key, message.value, {}, message=message)
