@@ -103,7 +103,7 @@ def _roles() -> dict[str, Figures]:
         raw = [Message(each.source_offset, records.encode(each)) for each in made]
         started = time.process_time()
         feed.take_predictions(raw, 0)
-        slices = slicer.taken(PREDICTION, begin, begin + SLICE_ROWS)
+        slices = slicer.take_slices(PREDICTION, begin, begin + SLICE_ROWS)
         gathering += time.process_time() - started
         messages = [Message(written + number, each) for number, each in enumerate(slices)]
         written += len(slices)
@@ -127,7 +127,7 @@ def _state(declared: ModelDeclaration, evaluating: Evaluator) -> Any:
 
 def _window(references: References, start_ms: int) -> DriftWindow:
     window = DriftWindow(DriftWindowState(start_ms, start_ms + HOUR_MS))
-    window.choose_version(1, references.placing(1))
+    window.choose_version(1, references.row_binner(1))
     return window
 
 

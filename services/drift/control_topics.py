@@ -1,4 +1,4 @@
-"""What steers drift from outside: new references on the models topic, requests on the retraining topic."""
+"""The two topics that control drift: references on the models topic, requests on the retraining topic."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,20 +16,20 @@ _log = structlog.get_logger()
 
 
 class ControlTopics:
-    """Reads both topics from their beginning at every start: they are short, and they are the history."""
+    """Reads both topics from their beginning at every start: they are short, and engines need all of them."""
 
     def __init__(self, consumer: KafkaConsumer, engines: Mapping[str, Engine]) -> None:
-        """Take a consumer of its own; nothing is read before `catch_up`."""
+        """Take a consumer for these topics alone, and the engines by model; `catch_up` reads."""
         self._consumer = consumer
         self._engines = engines
-        self._places = [TopicPartition(topics.MODELS.name, 0), TopicPartition(topics.RETRAINING.name, 0)]
+        self._partitions = [TopicPartition(topic.name, 0) for topic in (topics.MODELS, topics.RETRAINING)]
         self._decode_retraining = records.decoder_of(records.RetrainingRecord).decode
-        consumer.assign(self._places)
-        consumer.seek_to_beginning(*self._places)
+        consumer.assign(self._partitions)
+        consumer.seek_to_beginning(*self._partitions)
 
     def catch_up(self) -> None:
-        """Read both topics to their present end."""
-        for message in read_to_end(self._consumer, self._places):
+        """Read both topics to their current end."""
+        for message in read_to_end(self._consumer, self._partitions):
             self._take(message)
 
     def _take(self, message: Any) -> None:
@@ -38,7 +38,8 @@ class ControlTopics:
         try:
             self._apply(message)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            _log.error(  # a defect of its writer, who has the dead letters; the latest sound record stands
+            # Its writer has a defect. The latest readable record of the model stays in force.
+            _log.error(
                 "drift.control_unreadable", topic=message.topic, offset=message.offset, error=str(error)
             )
 

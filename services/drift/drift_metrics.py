@@ -1,4 +1,4 @@
-"""Metrics of the drift process, taken from what the engine gave out; the engine itself holds none."""
+"""Metrics of the drift process, taken from the outputs of the engine, which has none itself."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from services.runtime.declaration import ModelDeclaration
 from streams import records
 
 P_VALUE_MIN = 1e-300
-"""Smaller p-values are shown as this one."""
+"""Smallest p-value shown; smaller ones are shown as this."""
 
 _LABEL_RESULTS: Mapping[str, str] = {
     "joined": "joined",
@@ -34,20 +34,22 @@ _RECORD_RESULTS: Mapping[str, tuple[str, str]] = {
 
 
 class DriftMetrics:
-    """Turns running totals into counters."""
+    """Updates the metrics of one model after each step of its engine."""
 
     def __init__(self, engine: Engine, declaration: ModelDeclaration) -> None:
-        """Count from the totals as they are now: those of a snapshot were counted by an earlier process."""
+        """Count from the current totals: an earlier process counted those of the snapshot."""
         self._engine = engine
         self._accuracy = declaration.slo.accuracy
         self._loss_tolerance = declaration.monitoring.loss_tolerance
-        if self._accuracy is not None:  # from the beginning, so that a first bad one is seen to be one more
+        if (
+            self._accuracy is not None
+        ):  # both series exist from the start, so that the first bad one is an increase
             for result in ("good", "bad"):
                 metrics.JUDGED.labels(engine.model, self._accuracy.measure, result)
         self._counted = msgspec.structs.replace(engine.totals)
 
     def observe(self, outputs: DriftOutputs) -> None:
-        """Record one step of the engine."""
+        """Update the metrics with the outputs of one step."""
         model = self._engine.model
         self._count_totals(model, self._engine.totals)
         metrics.DRIFT_PENDING.labels(model).set(self._engine.pending)
@@ -59,14 +61,14 @@ class DriftMetrics:
         for record in outputs.drift:
             if isinstance(record, records.DriftReport):
                 _show_report(record)
-                self._judge(record)
+                self._count_objective(record)
             elif isinstance(record, records.PerformanceReport):
                 _show_performance(record)
             else:
                 metrics.DRIFT_ALARMS.labels(model, record.kind).inc()
 
-    def _judge(self, report: records.DriftReport) -> None:
-        """Count a window, or its answers, towards the declared objective: as it was when it was closed."""
+    def _count_objective(self, report: records.DriftReport) -> None:
+        """Count a window, or its predictions, towards the declared objective; a revision does not count."""
         if self._accuracy is None or report.revision:
             return
         found = error_budget.count_window(self._accuracy, self._loss_tolerance, report)
@@ -76,8 +78,8 @@ class DriftMetrics:
     def _count_totals(self, model: str, totals: JoinTotals) -> None:
         for field, result in _LABEL_RESULTS.items():
             metrics.LABELS.labels(model, result).inc(self._new(totals, field))
-        for field, (place, result) in _RECORD_RESULTS.items():
-            metrics.DRIFT_RECORDS.labels(model, place, result).inc(self._new(totals, field))
+        for field, (record_kind, result) in _RECORD_RESULTS.items():
+            metrics.DRIFT_RECORDS.labels(model, record_kind, result).inc(self._new(totals, field))
         self._counted = msgspec.structs.replace(totals)
 
     def _new(self, totals: JoinTotals, field: str) -> int:
@@ -113,19 +115,19 @@ def _show_performance(report: records.PerformanceReport) -> None:
             metrics.COHORT_MATURITY.labels(model).set(report.maturity)
         for each in report.segments:
             for figure in each.figures:
-                place = model, figure.measure, each.segment
-                _set(metrics.ESTIMATED_PERFORMANCE.labels(*place), figure.estimated)
+                labels = model, figure.measure, each.segment
+                _set(metrics.ESTIMATED_PERFORMANCE.labels(*labels), figure.estimated)
         return
     if report.estimate_error is not None:
         metrics.ESTIMATED_ERROR.labels(model, report.judged).set(report.estimate_error)
     for each in report.segments:
         for figure in each.figures:
-            place = model, figure.measure, each.segment
-            _set(metrics.PERFORMANCE.labels(*place), figure.realised)
+            labels = model, figure.measure, each.segment
+            _set(metrics.PERFORMANCE.labels(*labels), figure.realised)
             running = metrics.PERFORMANCE_RUNNING
-            _set(running.labels(*place, "mean"), figure.running)
-            _set(running.labels(*place, "low"), figure.running_low)
-            _set(running.labels(*place, "high"), figure.running_high)
+            _set(running.labels(*labels, "mean"), figure.running)
+            _set(running.labels(*labels, "low"), figure.running_low)
+            _set(running.labels(*labels, "high"), figure.running_high)
             if not each.segment:
                 _set(metrics.ESTIMATED_GAP.labels(model, figure.measure), figure.gap)
 

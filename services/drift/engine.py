@@ -1,7 +1,7 @@
 """The drift process without its clients: decoded records in, outcomes, reports, alarms and requests out.
 
 The output is a function of the content of the input partitions. It does not depend on how partitions
-interleave, on when the engine is asked to advance, or on where it was restarted.
+interleave, on when `advance` is called, or on where the engine was restarted.
 """
 
 import bisect
@@ -41,11 +41,11 @@ class DriftState(msgspec.Struct):
     """All that an engine knows when it has processed everything it took, and where it continues to read."""
 
     predictions: list[Resume]
-    """By partition."""
+    """Where to continue in the predictions, by partition."""
     labels: list[Resume]
-    """By partition."""
+    """Where to continue in the labels, by partition."""
     read_to: list[int]
-    """By prediction partition: the offset after the last prediction processed."""
+    """Offset after the last prediction processed, by partition."""
     last_offsets: dict[int, int]
     pending: list[PendingPrediction]
     totals: JoinTotals
@@ -56,7 +56,7 @@ class DriftState(msgspec.Struct):
     references: list[records.Reference]
     evaluator: EvaluatorState = msgspec.field(name="judge")
     prediction_slices: list[int] = []
-    """By partition, where to continue in the slices that gathering workers write; see `gathered_slices`."""
+    """Where to continue in the slices of gathering workers, by partition; see `gathered_slices`."""
     label_slices: list[int] = []
 
 
@@ -65,7 +65,7 @@ class DriftOutputs:
     """The output of one step. Write the outcomes first: the rest refers to them."""
 
     outcomes: dict[int, list[records.Outcome]] = dataclasses.field(default_factory=dict)
-    """By partition of the label topic, in rising order of source offsets."""
+    """Outcomes by partition of the label topic, in rising order of source offsets."""
     drift: list[records.DriftRecord] = dataclasses.field(default_factory=list)
     requests: list[records.RetrainingRequested] = dataclasses.field(default_factory=list)
     """Their ``offsets`` name the predictions topic; the writer of the outcomes adds those of its topic."""
@@ -100,7 +100,7 @@ class Engine:
         self._rows: list[records.Prediction] = []
         """Predictions of the open window that are not counted yet."""
         self._row_indices: list[int] = []
-        """Of these rows among the records in process."""
+        """Indices of these rows among the records in process."""
 
     # -- input -----------------------------------------------------------------------------------
 
@@ -121,7 +121,7 @@ class Engine:
             self.references.learn(change.reference)
 
     def add_request(self, request: records.RetrainingRequested) -> None:
-        """Take a retraining request, whoever made it: it starts the cooldown."""
+        """Take a retraining request of any origin: it starts the cooldown."""
         if request.model == self.model:
             self._evaluator.note_request(request.requested_at_ms)
 
@@ -184,7 +184,7 @@ class Engine:
             totals=self.totals,
             window=open_window,
             closed=closed_windows,
-            references=self.references.kept(),
+            references=self.references.state(),
             evaluator=self._evaluator.state(),
         )
 
@@ -252,7 +252,7 @@ class Engine:
 
         Empty windows follow while predictions wait for labels, because the totals still change, and while
         cohorts of predictions wait for their last report. Then no window is open until the next record: the
-        set of windows must not depend on when the engine is asked to advance.
+        set of windows must not depend on when `advance` is called.
         """
         while (window := self._windows.open) is not None and time_ms >= window.end_ms:
             expired, unlabelled = self.totals.expired, self.totals.unlabelled

@@ -107,7 +107,7 @@ class Evaluator:
         self._losses = self._new_losses(window_start_ms)
 
     def note_request(self, requested_at_ms: int) -> None:
-        """Note a retraining request, whoever made it: it starts the cooldown."""
+        """Note a retraining request of any origin: it starts the cooldown."""
         self._trigger.note_request(requested_at_ms)
 
     def count_prediction(self, prediction: records.Prediction) -> Sequence[str]:

@@ -1,14 +1,14 @@
-"""A gathering worker: reads a share of the partitions, decodes and checks, writes slices for who judges.
+"""A gathering worker: reads a share of the partitions, decodes and checks records, writes them as slices.
 
-Delivery, for each slice of the source that is read:
+Delivery, for each batch that is read from the source:
 
-1. decode; write the dead letters and wait until they are acknowledged;
-2. write what was read as slices, into the same partition number, and wait;
+1. decode it; write the dead letters and wait until they are acknowledged;
+2. write the decoded records as slices, into the same partition number, and wait;
 3. commit the offsets to the consumer group.
 
-Nothing else is kept. After a crash or a rebalance, and from a worker that was away and wakes up, slices may
-repeat and overlap, but none begins behind a gap: it covers what is after an offset that was committed, hence
-written. The reader takes each offset once. Dead letters may repeat.
+The worker keeps no other state. After a crash or a rebalance, and from a worker that hung and continues,
+slices may repeat and overlap, but there is never a gap before a slice: it covers the records from an offset
+that was committed, hence written. The reader takes each offset once. Dead letters may repeat.
 """
 
 import contextlib
@@ -34,20 +34,20 @@ from streams.producer import Record
 from streams.schemas import Registry
 
 GROUP = "driftline-drift-gather"
-CLOSE_MS = 1000
+"""The consumer group of all gathering workers."""
 
 _log = structlog.get_logger()
 
 
 @contextlib.contextmanager
-def opened(
+def open_session(
     settings: Settings, declarations: Mapping[str, ModelDeclaration], stopping: threading.Event
 ) -> Iterator["GatherSession"]:
-    """Connect, join the group, and leave it at the end of the block."""
+    """Connect, join the consumer group, and leave it at the end of the block."""
     with contextlib.ExitStack() as stack:
         ensure_topics(settings, declarations, sliced=True)
         consumer = kafka_consumers.connect_member(settings, "drift-gather", GROUP)
-        stack.callback(consumer.close, timeout_ms=CLOSE_MS)
+        stack.callback(consumer.close, timeout_ms=kafka_consumers.CLOSE_MS)
         prediction_source.input_partitions(consumer, declarations)
         outbox = Outbox("drift", settings.kafka_options(), stopping)
         stack.callback(outbox.close)
@@ -56,7 +56,7 @@ def opened(
 
 
 class _Gatherer:
-    """One model: its decoder, and where its slices go."""
+    """The decoder of one model, and the topics of its slices."""
 
     def __init__(self, declaration: ModelDeclaration, registry: Registry | None) -> None:
         self.model = declaration.name
@@ -69,21 +69,21 @@ class _Gatherer:
             LABEL: topics.label_slices(declaration.name),
         }
         self.slicer = Slicer()
-        self._feed = PredictionDecoder("drift", declaration, self.slicer, registry)
+        self._decoder = PredictionDecoder("drift", declaration, self.slicer, registry)
 
     def take(
-        self, place: TopicPartition, begin: int, messages: Sequence[Any], now_ms: int
+        self, source: TopicPartition, start: int, messages: Sequence[Any], now_ms: int
     ) -> tuple[tuple[str, int], list[Record]]:
-        """Return the slices of some messages of one partition, with the place that they are for."""
-        kind = self.sources[place.topic]
-        take = self._feed.take_predictions if kind == PREDICTION else self._feed.take_labels
+        """Return the slices of messages of one partition, with the topic and partition that they go to."""
+        kind = self.sources[source.topic]
+        take = self._decoder.take_predictions if kind == PREDICTION else self._decoder.take_labels
         take(messages, now_ms)
-        slices = self.slicer.taken(kind, begin, messages[-1].offset + 1)
-        return (self._targets[kind], place.partition), [(None, each, []) for each in slices]
+        slices = self.slicer.take_slices(kind, start, messages[-1].offset + 1)
+        return (self._targets[kind], source.partition), [(None, each, []) for each in slices]
 
 
 class GatherSession(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
-    """Reads, decodes, writes, commits; a `joined.Session`."""
+    """Reads, decodes, writes, and commits the offsets."""
 
     def __init__(self, consumer: KafkaConsumer, outbox: Outbox, models: Sequence[_Gatherer]) -> None:
         """Subscribe to the inputs of the models, which may share a topic."""
@@ -95,23 +95,21 @@ class GatherSession(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
             for topic in each.sources:
                 self._models.setdefault(topic, []).append(each)
         self._next: dict[TopicPartition, int] = {}
-        """By partition: the offset after what was written last, in this assignment."""
+        """Offset after the last record written, by partition of the current assignment."""
         if self._models:
             consumer.subscribe(sorted(self._models), listener=self)
 
     def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
-        """Nothing is pending: each step ends with its commit."""
+        """Do nothing: each step ends with its commit, so nothing is pending."""
 
     def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        """Go on where the group is."""
+        """Continue at the committed offsets of the group."""
         self._next.clear()
-        _log.info(
-            "drift.gathering", partitions=sorted(f"{place.topic}/{place.partition}" for place in assigned)
-        )
+        _log.info("drift.gathering", partitions=sorted(f"{each.topic}/{each.partition}" for each in assigned))
 
     def step(self) -> None:
-        """Process one slice; return after a while without one."""
-        if not self._models:  # nothing is subscribed, which a consumer takes for an error
+        """Process one batch; without one, return after the poll timeout."""
+        if not self._models:  # polling without a subscription is an error
             time.sleep(prediction_source.POLL_MS / 1000)
             return
         polled = self._consumer.poll(timeout_ms=prediction_source.POLL_MS)
@@ -119,20 +117,20 @@ class GatherSession(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
             return
         now_ms = time.time_ns() // 1_000_000
         stage: dict[tuple[str, int], list[Record]] = {}
-        for place, messages in polled.items():
-            begin = self._next.get(place, messages[0].offset)
-            stage |= (each.take(place, begin, messages, now_ms) for each in self._models[place.topic])
-            self._next[place] = messages[-1].offset + 1
+        for source, messages in polled.items():
+            start = self._next.get(source, messages[0].offset)
+            stage |= (each.take(source, start, messages, now_ms) for each in self._models[source.topic])
+            self._next[source] = messages[-1].offset + 1
         letters = [letter for each in self._gatherers for letter in each.slicer.take_letters()]
         self._outbox.write(prediction_source.dead_letter_batches(letters))
         self._outbox.write(stage)
-        self._consumer.commit({place: OffsetAndMetadata(self._next[place], "", -1) for place in polled})
+        self._consumer.commit({source: OffsetAndMetadata(self._next[source], "", -1) for source in polled})
         for letter in letters:
             metrics.DEAD_LETTERS.labels("drift", letter.topic).inc()
-        for place, messages in polled.items():
-            for each in self._models[place.topic]:
-                kind = "predictions" if each.sources[place.topic] == PREDICTION else "labels"
+        for source, messages in polled.items():
+            for each in self._models[source.topic]:
+                kind = "predictions" if each.sources[source.topic] == PREDICTION else "labels"
                 metrics.DRIFT_GATHERED.labels(each.model, kind).inc(len(messages))
 
     def keep_all(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: the committed offsets are the only state."""

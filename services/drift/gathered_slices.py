@@ -1,9 +1,8 @@
-"""What gathering workers write for who judges: decoded, checked records, many in one message.
+"""Slices that gathering workers write for the evaluating process: many decoded records in one message.
 
-A slice tells all that was in a stretch of one partition, from the offset where reading went on to the one
-where it goes on next: rows, promises about event time, records that were rejected. So slices may overlap and
-repeat as they like, after a crash, a rebalance or from a worker that was away: who reads them passes over
-each offset once, in order.
+A slice covers a range of offsets of one partition, without gaps: its rows, its heartbeats, and the records
+that were rejected. So slices may overlap and repeat, after a crash or a rebalance or from a worker that hung:
+the reader takes each offset once, in order.
 """
 
 import heapq
@@ -19,36 +18,37 @@ from streams import codec, records
 from streams.inputs import LABEL, PREDICTION, PartitionKey, Resume, TracedPrediction
 
 ROWS_MAX = 1000
+"""Maximum records per slice."""
 BYTES_MAX = 256 << 10
-"""Of one slice with more than a row; half of what the producer takes as one batch."""
+"""Maximum size of a slice with more than one row; half of the producer's batch."""
 
 _log = structlog.get_logger()
 Trace = list[tuple[str, bytes]]
 
 
 class PredictionSlice(msgspec.Struct, array_like=True):
-    """A stretch of a partition of the predictions."""
+    """The predictions in a range of offsets of one partition."""
 
-    begin: int
-    """The first offset that it covers."""
-    end: int
-    """The first one behind it."""
+    start: int
+    """First offset of the range."""
+    stop: int
+    """Offset after the last one of the range."""
     offsets: list[int]
-    """Of the rows, rising."""
+    """Offsets of the rows, rising."""
     rows: list[records.Prediction]
     heartbeats: list[tuple[int, int]]
-    """Offset, and the time up to which nothing will follow."""
+    """Offset, and the event time up to which no record will follow."""
     rejected: list[int]
-    """Offsets of the records that are among the dead letters."""
+    """Offsets of the records that became dead letters."""
     traces: dict[int, Trace] = {}
-    """By offset, of the rows that have one."""
+    """Trace headers by offset, of the rows that have some."""
 
 
 class LabelSlice(msgspec.Struct, array_like=True):
-    """A stretch of a partition of the labels; see `PredictionSlice`."""
+    """The labels in a range of offsets of one partition; see `PredictionSlice`."""
 
-    begin: int
-    end: int
+    start: int
+    stop: int
     offsets: list[int]
     rows: list[records.Label]
     heartbeats: list[tuple[int, int]]
@@ -62,7 +62,7 @@ class _Entry(NamedTuple):
     offset: int
     row: records.Prediction | records.Label | None = None
     heartbeat_ms: int | None = None
-    """Of neither: rejected."""
+    """Without a row or a heartbeat, the record was rejected."""
 
 
 class Slicer:
@@ -76,7 +76,7 @@ class Slicer:
 
     @property
     def inputs(self) -> "Slicer":
-        """Take heartbeats and what is rejected as well."""
+        """This slicer: it takes heartbeats and rejected records as well."""
         return self
 
     def add_prediction(self, _partition: int, offset: int, prediction: records.Prediction) -> None:
@@ -87,60 +87,60 @@ class Slicer:
         """Take a label."""
         self._entries.append(_Entry(offset, label))
 
-    def add_heartbeat(self, _place: PartitionKey, offset: int, watermark_ms: int) -> None:
-        """Take a promise."""
+    def add_heartbeat(self, _source: PartitionKey, offset: int, watermark_ms: int) -> None:
+        """Take a heartbeat."""
         self._entries.append(_Entry(offset, heartbeat_ms=watermark_ms))
 
-    def reject(self, _place: PartitionKey, offset: int, letter: records.DeadLetter | None) -> None:
-        """Take a record that could not be read."""
+    def reject(self, _source: PartitionKey, offset: int, letter: records.DeadLetter | None) -> None:
+        """Take a record that could not be decoded."""
         self._entries.append(_Entry(offset))
         if letter is not None:
             self._letters.append(letter)
 
     def take_letters(self) -> list[records.DeadLetter]:
-        """Take away what was rejected."""
+        """Return the dead letters since the last call."""
         letters, self._letters = self._letters, []
         return letters
 
-    def taken(self, kind: int, begin: int, end: int) -> list[bytes]:
-        """Return slices, encoded, that cover all from one offset to before another; start empty again."""
+    def take_slices(self, kind: int, start: int, stop: int) -> list[bytes]:
+        """Return encoded slices that cover the offsets ``[start, stop)``, and start empty again."""
         entries, self._entries = self._entries, []
-        pieces = []
-        for start in range(0, max(len(entries), 1), ROWS_MAX):
-            stop = entries[start + ROWS_MAX].offset if start + ROWS_MAX < len(entries) else end
-            pieces += self._pieces(kind, entries[start : start + ROWS_MAX], begin, stop)
-            begin = stop
-        return pieces
+        encoded = []
+        for first in range(0, max(len(entries), 1), ROWS_MAX):
+            end = entries[first + ROWS_MAX].offset if first + ROWS_MAX < len(entries) else stop
+            encoded += self._encode_slices(kind, entries[first : first + ROWS_MAX], start, end)
+            start = end
+        return encoded
 
-    def _pieces(self, kind: int, entries: Sequence[_Entry], begin: int, end: int) -> list[bytes]:
-        encoded = self._encode(_slice_of(kind, entries, begin, end))
-        if len(encoded) <= BYTES_MAX or len(entries) < 2:  # one cannot be divided
+    def _encode_slices(self, kind: int, entries: Sequence[_Entry], start: int, stop: int) -> list[bytes]:
+        encoded = self._encode(_slice_of(kind, entries, start, stop))
+        if len(encoded) <= BYTES_MAX or len(entries) < 2:  # a single record cannot be divided
             return [encoded]
-        middle = len(entries) // 2
-        border = entries[middle].offset
+        half = len(entries) // 2
+        middle = entries[half].offset
         return [
-            *self._pieces(kind, entries[:middle], begin, border),
-            *self._pieces(kind, entries[middle:], border, end),
+            *self._encode_slices(kind, entries[:half], start, middle),
+            *self._encode_slices(kind, entries[half:], middle, stop),
         ]
 
 
-def _slice_of(kind: int, entries: Sequence[_Entry], begin: int, end: int) -> PredictionSlice | LabelSlice:
+def _slice_of(kind: int, entries: Sequence[_Entry], start: int, stop: int) -> PredictionSlice | LabelSlice:
     rows = [(entry.offset, entry.row) for entry in entries if entry.row is not None]
     offsets, values = [offset for offset, _ in rows], [row for _, row in rows]
     heartbeats = [(entry.offset, entry.heartbeat_ms) for entry in entries if entry.heartbeat_ms is not None]
     rejected = [entry.offset for entry in entries if entry.row is None and entry.heartbeat_ms is None]
     if kind == LABEL:
         labels = [row for row in values if isinstance(row, records.Label)]
-        return LabelSlice(begin, end, offsets, labels, heartbeats, rejected)
+        return LabelSlice(start, stop, offsets, labels, heartbeats, rejected)
     predictions = [row for row in values if isinstance(row, records.Prediction)]
     traces = {offset: row.trace for offset, row in rows if isinstance(row, TracedPrediction)}
-    return PredictionSlice(begin, end, offsets, predictions, heartbeats, rejected, traces)
+    return PredictionSlice(start, stop, offsets, predictions, heartbeats, rejected, traces)
 
 
 class SliceFeed:
-    """Feeds one model's sink from slices, each offset of the source once.
+    """Reads slices into one model's sink, each offset of the source once.
 
-    It remembers which slices are not wholly processed, to tell where a restart reads on.
+    It remembers the slices that are not completely processed: a restart continues with the first of them.
     """
 
     def __init__(
@@ -150,20 +150,20 @@ class SliceFeed:
         resume: Mapping[PartitionKey, Resume],
         positions: Mapping[PartitionKey, int],
     ) -> None:
-        """Take where the inputs go on, in offsets of their sources, and in which slice that is."""
+        """Take where the inputs continue, in offsets of their sources, and the offsets of the slices."""
         self._model = model
         self._sink = sink
-        self._next = {place: at.offset for place, at in resume.items()}
+        self._next = {source: at.offset for source, at in resume.items()}
         self._positions = dict(positions)
-        self._open: dict[PartitionKey, deque[tuple[int, int]]] = {place: deque() for place in resume}
-        """The end of a slice in its source, and its own offset."""
+        self._open: dict[PartitionKey, deque[tuple[int, int]]] = {source: deque() for source in resume}
+        """Slices in process: where each stops in its source, and its own offset."""
         self._decode_predictions = msgspec.msgpack.Decoder(PredictionSlice).decode
         self._decode_labels = msgspec.msgpack.Decoder(LabelSlice).decode
 
     def take_predictions(self, messages: Sequence[codec.KafkaRecord], _now_ms: int) -> None:
-        """Take messages of one partition of the slices of predictions."""
+        """Take messages of one partition of prediction slices."""
         for message in messages:
-            place = PartitionKey(PREDICTION, message.partition)
+            source = PartitionKey(PREDICTION, message.partition)
             found = self._decode_predictions(message.value or b"")
             rows: Iterable[tuple[int, records.Prediction]] = zip(found.offsets, found.rows, strict=True)
             if found.traces:
@@ -174,44 +174,44 @@ class SliceFeed:
                     )
                     for offset, row in rows
                 ]
-            self._take(place, message.offset, found, rows, self._sink.add_prediction)
+            self._take(source, message.offset, found, rows, self._sink.add_prediction)
 
     def take_labels(self, messages: Sequence[codec.KafkaRecord], _now_ms: int) -> None:
-        """Take messages of one partition of the slices of labels."""
+        """Take messages of one partition of label slices."""
         for message in messages:
-            place = PartitionKey(LABEL, message.partition)
+            source = PartitionKey(LABEL, message.partition)
             found = self._decode_labels(message.value or b"")
             rows = zip(found.offsets, found.rows, strict=True)
-            self._take(place, message.offset, found, rows, self._sink.add_label)
+            self._take(source, message.offset, found, rows, self._sink.add_label)
 
     def positions(self, resume: Mapping[PartitionKey, Resume]) -> dict[PartitionKey, int]:
-        """Return the offset of the first slice that a restart needs, given where the inputs go on."""
-        for place, at in resume.items():
-            slices = self._open[place]
+        """Return the offset of the first slice that a restart needs, given where the inputs continue."""
+        for source, at in resume.items():
+            slices = self._open[source]
             while slices and slices[0][0] <= at.offset:
-                self._positions[place] = slices.popleft()[1] + 1
+                self._positions[source] = slices.popleft()[1] + 1
         return dict(self._positions)
 
     def _take(
         self,
-        place: PartitionKey,
+        source: PartitionKey,
         position: int,
         found: PredictionSlice | LabelSlice,
         rows: Iterable[tuple[int, Any]],
         add: Callable[[int, int, Any], None],
     ) -> None:
-        expected = self._next[place]
-        if found.begin > expected:
-            _log.error("input.lost", model=self._model, place=tuple(place), records=found.begin - expected)
-        self._open[place].append((found.end, position))
-        self._next[place] = max(expected, found.end)
+        expected = self._next[source]
+        if found.start > expected:
+            _log.error("input.lost", model=self._model, place=tuple(source), records=found.start - expected)
+        self._open[source].append((found.stop, position))
+        self._next[source] = max(expected, found.stop)
         for kind, offset, value in _in_order(rows, found.heartbeats, found.rejected):
             if kind == _ROW:
-                add(place.partition, offset, value)
+                add(source.partition, offset, value)
             elif kind == _HEARTBEAT:
-                self._sink.inputs.add_heartbeat(place, offset, value)
+                self._sink.inputs.add_heartbeat(source, offset, value)
             else:
-                self._sink.inputs.reject(place, offset, None)
+                self._sink.inputs.reject(source, offset, None)
 
 
 _ROW, _HEARTBEAT, _REJECTED = range(3)
@@ -220,7 +220,7 @@ _ROW, _HEARTBEAT, _REJECTED = range(3)
 def _in_order(
     rows: Iterable[tuple[int, Any]], heartbeats: Sequence[tuple[int, int]], rejected: Sequence[int]
 ) -> Iterator[tuple[int, int, Any]]:
-    """Yield what a slice holds by offset: the kind, the offset, the value."""
+    """Yield the content of a slice in order of offsets: kind, offset, value."""
     whole = ((_ROW, offset, row) for offset, row in rows)
     if not heartbeats and not rejected:
         return whole

@@ -38,7 +38,7 @@ class LossEvaluation:
     estimated: records.DriftAlarm | None = None
     """The mean loss estimated before the labels is above the limit."""
     worse: Mapping[str, bool] = dataclasses.field(default_factory=dict)
-    """By subject that could be compared: whether it is worse than the limit."""
+    """Whether each subject that could be compared is worse than the limit."""
     cause: records.DriftAlarm | None = None
     """The alarm for which a retraining should be requested."""
     labels: int = 0

@@ -17,10 +17,11 @@ from streams.producer import Record
 from streams.schemas import Registry
 
 SNAPSHOTS = Snapshots(DriftState, 3)
+"""Reads and writes snapshots of the drift state, in format 3."""
 
 
 class GatheredSource:
-    """Where a model's slices are, and how far they were read; a state tells it even while nobody does."""
+    """The slices of one model, and how far they were read; a state keeps the positions in any case."""
 
     def __init__(self, model: str, engine: Engine, state: DriftState) -> None:
         """Go on from a state."""
@@ -34,7 +35,7 @@ class GatheredSource:
         self._feed = SliceFeed(model, engine, resume, dict.fromkeys(resume, 0) | positions)
 
     def source(self) -> PredictionSource:
-        """Return what reads the slices."""
+        """Return the source that reads the slices."""
         return PredictionSource(
             topics.prediction_slices(self._model),
             topics.label_slices(self._model),
@@ -43,18 +44,18 @@ class GatheredSource:
             self._positions,
         )
 
-    def note_in(self, state: DriftState) -> None:
-        """Write into a state where to go on."""
+    def write_positions(self, state: DriftState) -> None:
+        """Write into a state where reading continues."""
         found = sorted(self._positions().items())
-        state.prediction_slices = [at for place, at in found if place.kind == PREDICTION]
-        state.label_slices = [at for place, at in found if place.kind == LABEL]
+        state.prediction_slices = [at for key, at in found if key.kind == PREDICTION]
+        state.label_slices = [at for key, at in found if key.kind == LABEL]
 
     def _positions(self) -> dict[PartitionKey, int]:
         return self._feed.positions(self._inputs.resume())
 
 
 class MonitoredModel:
-    """One model with all that belongs to it."""
+    """One model with its engine, its source, its topics and its metrics."""
 
     def __init__(
         self,
@@ -65,9 +66,14 @@ class MonitoredModel:
         gathered: bool = False,
         registry: Registry | None = None,
     ) -> None:
-        """Go on from a state; what is written has headers of CloudEvents, or none.
+        """Go on from a state.
 
-        Gathered: others read predictions and labels, here come their slices.
+        Args:
+            declaration: The model's.
+            state: See `starting_state`.
+            cloud_events: Whether records get headers of CloudEvents.
+            gathered: Read the slices that gathering workers write, instead of predictions and labels.
+            registry: The schema registry of the label topic, if there is one.
         """
         self.name = declaration.name
         self.key = declaration.name.encode()
@@ -79,40 +85,42 @@ class MonitoredModel:
         if gathered:
             self.source = self._gathered.source()
         else:
-            feed = PredictionDecoder("drift", declaration, self.engine, registry)
-            self.source = direct_source(self.predictions_topic, self.label_topic, self.engine.inputs, feed)
+            decoder = PredictionDecoder("drift", declaration, self.engine, registry)
+            self.source = direct_source(self.predictions_topic, self.label_topic, self.engine.inputs, decoder)
         self.metrics = DriftMetrics(self.engine, declaration)
         self.pace = SnapshotPace()
         self._envelope = Envelope("drift", declaration.name, enabled=cloud_events)
         self.watermark_ms: int | None = None
-        """Processed and acknowledged."""
-        self.public_watermark = WatermarkPublisher("drift", declaration.name, metrics.DRIFT_WATERMARK)
+        """Event time up to which all outputs are acknowledged."""
+        self.watermark_publisher = WatermarkPublisher("drift", declaration.name, metrics.DRIFT_WATERMARK)
 
     def outcome_batches(self, outputs: DriftOutputs) -> dict[tuple[str, int], list[Record]]:
-        """Encode the outcomes, each into its label's partition number."""
+        """Encode the outcomes, by topic and partition: each goes to the partition number of its label."""
         return {
-            (self.outcomes_topic, partition): self._outcomes(outcomes, outputs.traces)
+            (self.outcomes_topic, partition): self._encode_outcomes(outcomes, outputs.traces)
             for partition, outcomes in outputs.outcomes.items()
         }
 
-    def _outcomes(
+    def _encode_outcomes(
         self, outcomes: Sequence[records.Outcome], traces: Mapping[tuple[int, int], list[Header]]
     ) -> list[Record]:
-        places = [(outcome.source_partition, outcome.source_offset) for outcome in outcomes]
-        headers = self._envelope.bulk(records.Outcome, places)
+        sources = [(outcome.source_partition, outcome.source_offset) for outcome in outcomes]
+        headers = self._envelope.bulk(records.Outcome, sources)
         if traces:
-            headers = ([*own, *traces.get(place, ())] for own, place in zip(headers, places, strict=False))
+            headers = (
+                [*common, *traces.get(source, ())] for common, source in zip(headers, sources, strict=False)
+            )
         return [
-            (outcome.prediction_id.encode(), records.encode(outcome), own)
-            for outcome, own in zip(outcomes, headers, strict=False)
+            (outcome.prediction_id.encode(), records.encode(outcome), each)
+            for outcome, each in zip(outcomes, headers, strict=False)
         ]
 
-    def about(self, record: records.DriftRecord | records.RetrainingRequested) -> Record:
-        """Encode a report, an alarm or a request."""
+    def encode(self, record: records.DriftRecord | records.RetrainingRequested) -> Record:
+        """Encode a report, an alarm or a request, with the model's name as its key."""
         return self.key, records.encode(record), self._envelope.headers(record)
 
     def snapshot(self) -> bytes:
         """Encode the state."""
         state = self.engine.state()
-        self._gathered.note_in(state)
+        self._gathered.write_positions(state)
         return SNAPSHOTS.encode(self.name, self.label_topic, state)

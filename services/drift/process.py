@@ -1,21 +1,22 @@
-"""The drift process: one per installation. Reads predictions and labels, writes what `engine` makes of them.
+"""The drift process, one per installation: reads predictions and labels, writes the outputs of `engine`.
 
 Delivery, for each slice that is read:
 
-1. feed the engine, then let it advance to the frontier;
+1. add the records to the engine, then let it advance to the frontier;
 2. write outcomes and dead letters, and wait until they are acknowledged;
-3. write reports and alarms, and wait; then requests for retraining, and wait;
+3. write reports and alarms, and wait; then retraining requests, and wait;
 4. publish the watermark ``drift.<model>`` in Redis;
-5. from time to time write a snapshot of the state with the offsets of its inputs, and wait.
+5. when one is due, write a snapshot of the state with the offsets of its inputs, and wait.
 
-Nothing is committed to a consumer group: the snapshot holds the offsets, so state and offsets cannot
-disagree. After a crash the process goes on from the last snapshot and writes what came after it again,
-with equal ids and source offsets; readers drop such repeats (`streams.codec.RepeatFilter`, ids).
+Nothing is committed to a consumer group: the snapshot contains the offsets, so state and offsets cannot
+disagree. After a crash the process restarts from the last snapshot and writes the later outputs again, with
+equal ids and source offsets; readers drop such repeats (`streams.codec.RepeatFilter`, ids).
 
-`run` reads predictions and labels itself; one such process runs, and is replaced, never doubled (Recreate in
-Kubernetes). Where that is too slow, any number of processes `gather`: they share the partitions, decode and
-check (`gathering`), and one that judges reads their slices. A second one that judges would write everything
-twice: harmless, and useless. The records are the same either way, and a state goes on in both.
+`run` reads predictions and labels itself; exactly one such process runs at a time (Recreate in Kubernetes).
+Where one process is too slow, any number of processes `gather`: they share the partitions, decode and check
+the records (`gather_worker`), and one process, `judge`, evaluates their slices. A second evaluating process
+would write every record twice, which is harmless but useless. Both ways write the same records, and a
+snapshot of one continues in the other.
 """
 
 import functools
@@ -30,22 +31,22 @@ from services.runtime.settings import Settings
 
 
 def run() -> None:
-    """Read predictions and labels and judge them, until SIGINT or SIGTERM."""
-    _run(session.opened)
+    """Read predictions and labels and evaluate them, until SIGINT or SIGTERM."""
+    _run(session.open_session)
 
 
 def gather() -> None:
-    """Decode a share of the partitions into slices, as any number of processes may."""
-    _run(gather_worker.opened)
+    """Decode a share of the partitions into slices; any number of processes may run."""
+    _run(gather_worker.open_session)
 
 
 def judge() -> None:
-    """Judge what others gather, as one process does."""
-    _run(functools.partial(session.opened, gathered=True))
+    """Evaluate the slices that gathering workers write; one process runs."""
+    _run(functools.partial(session.open_session, gathered=True))
 
 
 def _run(
-    opened: Callable[
+    open_session: Callable[
         [Settings, Mapping[str, ModelDeclaration], threading.Event],
         AbstractContextManager[blocking_process.Session],
     ],
@@ -53,5 +54,5 @@ def _run(
     settings = Settings()
     declarations = declaration_file.load_all(settings.models)
     blocking_process.run(
-        "drift", settings, settings.drift_port, functools.partial(opened, settings, declarations)
+        "drift", settings, settings.drift_port, functools.partial(open_session, settings, declarations)
     )

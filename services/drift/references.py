@@ -1,4 +1,4 @@
-"""What is known of the versions that predicted: their references, and the cells of these."""
+"""The references of the versions that predicted, and the bins that follow from them."""
 
 from collections.abc import Iterable
 
@@ -7,40 +7,40 @@ from services.runtime.declaration import ModelDeclaration
 from streams.records import Reference
 
 REFERENCES_KEPT_MAX = 8
-"""Of the latest versions: those that a rollback may bring back."""
-PLACINGS_KEPT_MAX = 4
-"""In use are the champion's, and those of windows that began under another one."""
+"""Maximum references in a state, those of the latest versions: a rollback may make one of them champion."""
+BINNERS_KEPT_MAX = 4
+"""Maximum row binners in memory: the champion's, and those of windows that began under an earlier one."""
 
 
 class References:
-    """By version; 0 is no model and has none."""
+    """References by version; version 0 is no model and has none."""
 
     def __init__(self, known: Iterable[Reference], declaration: ModelDeclaration) -> None:
-        """Start with those of a state."""
+        """Start with the references of a state."""
         self._declaration = declaration
         self._known: dict[int, Reference | None] = {0: None}
         self._known |= {reference.version: reference for reference in known}
         self._unknown: set[int] = set()
-        self._placings: dict[int, RowBinner] = {}
+        self._binners: dict[int, RowBinner] = {}
 
     @property
     def unknown(self) -> frozenset[int]:
-        """Versions that predicted and of which nothing is known."""
+        """Versions that predicted and whose reference is unknown."""
         return frozenset(self._unknown)
 
     def note(self, version: int) -> None:
-        """Take notice that a version predicted."""
+        """Note that a version predicted."""
         if version not in self._known:
             self._unknown.add(version)
 
     def learn(self, reference: Reference) -> None:
-        """Take a reference."""
+        """Take the reference of a version."""
         self._known[reference.version] = reference
-        self._placings.pop(reference.version, None)
+        self._binners.pop(reference.version, None)
         self._unknown.discard(reference.version)
 
     def give_up(self) -> None:
-        """Go on without those that are unknown."""
+        """Go on without the unknown references: the models topic does not contain them any more."""
         self._known |= dict.fromkeys(self._unknown)
         self._unknown.clear()
 
@@ -48,18 +48,18 @@ class References:
         """Return the reference of a version, or None."""
         return None if version is None else self._known.get(version)
 
-    def placing(self, version: int | None) -> RowBinner | None:
-        """Return what places rows in the reference's cells, the same for the same version."""
+    def row_binner(self, version: int | None) -> RowBinner | None:
+        """Return the binner for a version's reference, always the same object; None without a reference."""
         reference = self.get(version)
         if version is None or reference is None:
             return None
-        if version not in self._placings:
-            if len(self._placings) >= PLACINGS_KEPT_MAX:
-                del self._placings[next(iter(self._placings))]
-            self._placings[version] = RowBinner(reference, self._declaration)
-        return self._placings[version]
+        if version not in self._binners:
+            if len(self._binners) >= BINNERS_KEPT_MAX:
+                del self._binners[next(iter(self._binners))]
+            self._binners[version] = RowBinner(reference, self._declaration)
+        return self._binners[version]
 
-    def kept(self) -> list[Reference]:
-        """Return what a state holds, by version."""
+    def state(self) -> list[Reference]:
+        """Return what a state keeps, by version."""
         known = [reference for reference in self._known.values() if reference is not None]
         return sorted(known, key=lambda reference: reference.version)[-REFERENCES_KEPT_MAX:]

@@ -8,7 +8,7 @@ from streams import records
 
 
 class RetrainingTrigger:
-    """Requests retrainings of one model, at most one per cooldown, whoever made the last request."""
+    """Requests retrainings of one model, none within the cooldown after a request of any origin."""
 
     def __init__(self, declaration: ModelDeclaration, requested_at_ms: Iterable[int]) -> None:
         """Start with the times of earlier requests."""
@@ -24,7 +24,7 @@ class RetrainingTrigger:
         return sorted(self._requested_at_ms)
 
     def note_request(self, requested_at_ms: int) -> None:
-        """Note a request, whoever made it: it starts the cooldown."""
+        """Note a request of any origin: it starts the cooldown."""
         self._requested_at_ms.add(requested_at_ms)
 
     def request(

@@ -48,18 +48,18 @@ class RowAlarms:
         self, rows: PredictionRows, indices: Sequence[int], window: DriftWindow, version: int
     ) -> list[Detected]:
         """Count rows in their window and watch them; return the alarms, each with the index of its row."""
-        placed = window.row_binner.of(rows) if window.row_binner else None
+        binned = window.row_binner.of(rows) if window.row_binner else None
         detected, counted = [], 0
-        for row, noticed in self._watch(rows, window, placed, version):
-            window.count(rows, placed, counted, row + 1)  # an alarm describes the window up to its row
+        for row, observed in self._watch(rows, window, binned, version):
+            window.count(rows, binned, counted, row + 1)  # an alarm describes the window up to its row
             counted = row + 1
-            detected.append(Detected(indices[row], self._alarm_of(noticed, window, version)))
-        window.count(rows, placed, counted, len(rows))
+            detected.append(Detected(indices[row], self._alarm_of(observed, window, version)))
+        window.count(rows, binned, counted, len(rows))
         return detected
 
     def watch_rest(self, window: DriftWindow, version: int) -> list[records.DriftAlarm]:
         """Watch the rows that are still buffered when a window ends."""
-        return [self._alarm_of(noticed, window, version) for noticed in self._watchers.flush()]
+        return [self._alarm_of(observed, window, version) for observed in self._watchers.flush()]
 
     def watcher_states(self) -> dict[str, WatcherState]:
         """Return what `__init__` takes as ``watchers``."""
@@ -72,18 +72,18 @@ class RowAlarms:
     def _watch(
         self, rows: PredictionRows, window: DriftWindow, in_window: BinnedRows | None, version: int
     ) -> list[tuple[int, ObservedChange]]:
-        placing = self._references.placing(version)
-        if placing is None:
+        binner = self._references.row_binner(version)
+        if binner is None:
             return []
-        placed = in_window if in_window is not None and placing is window.row_binner else placing.of(rows)
-        return sorted(self._watchers.add(rows, placed, version), key=lambda each: each[0])
+        binned = in_window if in_window is not None and binner is window.row_binner else binner.of(rows)
+        return sorted(self._watchers.add(rows, binned, version), key=lambda each: each[0])
 
-    def _alarm_of(self, noticed: ObservedChange, window: DriftWindow, version: int) -> records.DriftAlarm:
+    def _alarm_of(self, observed: ObservedChange, window: DriftWindow, version: int) -> records.DriftAlarm:
         """Make the alarm of a change; one of a feature with many new categories is of the kind category."""
-        change, subject, segment = noticed.change, noticed.subject, noticed.segment
+        change, subject, segment = observed.change, observed.subject, observed.segment
         contributions = window.contributions(subject, segment)
-        kind: AlarmKind = noticed.kind
-        text = noticed.text or alarm_texts.feature_text(subject, segment, change.effect, contributions)
+        kind: AlarmKind = observed.kind
+        text = observed.text or alarm_texts.feature_text(subject, segment, change.effect, contributions)
         cells = next((cells for cells in window.features if cells.name == subject), None)
         share = cells.unseen_total / max(int(cells.counts.sum()), 1) if cells and kind == "feature" else 0.0
         if cells and share >= self._monitoring.new_category_share:

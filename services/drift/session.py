@@ -1,4 +1,4 @@
-"""One connection's life: from the last snapshot on, slice by slice, until Kafka fails or the process ends."""
+"""A drift session: from the last snapshot, slice by slice, until Kafka fails or the process stops."""
 
 import contextlib
 import threading
@@ -24,13 +24,13 @@ from streams import topics
 from streams.producer import Record, RecordTooLargeError
 
 REDIS_TIMEOUT_SECONDS = 2.0
-CLOSE_MS = 1000
+"""Timeout of one write of the watermark to Redis; a write that fails is repeated in the next step."""
 
 _log = structlog.get_logger()
 
 
 @contextlib.contextmanager
-def opened(
+def open_session(
     settings: Settings,
     declarations: Mapping[str, ModelDeclaration],
     stopping: threading.Event,
@@ -39,32 +39,36 @@ def opened(
 ) -> Iterator["DriftSession"]:
     """Connect, restore each model from its last snapshot, and disconnect at the end of the block.
 
-    Gathered: read what gathering workers write, instead of predictions and labels.
+    Args:
+        settings: Of the installation.
+        declarations: The models, by name.
+        stopping: Set when the process has to stop.
+        gathered: Read the slices that gathering workers write, instead of predictions and labels.
     """
     with contextlib.ExitStack() as stack:
         ensure_topics(settings, declarations, sliced=gathered)
         data = _consumer(settings, "drift", stack)
         states = _restore(data, declarations, prediction_source.input_partitions(data, declarations))
         cloud_events, registry = settings.cloud_events != "none", schema_registry_client.connect(settings)
-        served = [
+        models = [
             MonitoredModel(
                 declarations[name], state, cloud_events=cloud_events, gathered=gathered, registry=registry
             )
             for name, state in states.items()
         ]
         control = ControlTopics(
-            _consumer(settings, "drift-control", stack), {each.name: each.engine for each in served}
+            _consumer(settings, "drift-control", stack), {model.name: model.engine for model in models}
         )
         outbox = Outbox("drift", settings.kafka_options(), stopping)
         stack.callback(outbox.close)
         client = redis_clients.connect_blocking(settings, socket_timeout=REDIS_TIMEOUT_SECONDS)
         stack.callback(client.close)
         control.catch_up()
-        yield DriftSession(data, control, outbox, client, served)
+        yield DriftSession(data, control, outbox, client, models)
 
 
 class DriftSession:
-    """Reads, advances, writes, publishes."""
+    """Reads the inputs of all models, advances their engines, writes the outputs, publishes watermarks."""
 
     def __init__(
         self,
@@ -72,103 +76,108 @@ class DriftSession:
         control: ControlTopics,
         outbox: Outbox,
         client: Any,
-        served: Sequence[MonitoredModel],
+        models: Sequence[MonitoredModel],
     ) -> None:
         """Take connected clients and restored models."""
         self._data = data
         self._control = control
         self._outbox = outbox
         self._redis = client
-        self._served = served
-        self._reader = prediction_source.PredictionSourceReader(data, [each.source for each in served])
+        self._models = models
+        self._reader = prediction_source.PredictionSourceReader(data, [model.source for model in models])
 
     def step(self) -> None:
-        """Process one slice; return after a while without one."""
+        """Process one slice; without one, return after the poll timeout."""
         if self._reader.read():
             self._advance()
             self._reader.pause_leading_partitions()
-        for each in self._served:
-            each.public_watermark.publish(self._redis, each.watermark_ms)
+        for model in self._models:
+            model.watermark_publisher.publish(self._redis, model.watermark_ms)
         now_seconds = time.monotonic()
-        for each in self._served:
-            if each.pace.due(now_seconds):
-                self._keep(each)
+        for model in self._models:
+            if model.pace.due(now_seconds):
+                self._write_snapshot(model)
 
     def keep_all(self) -> None:
-        """Take the last snapshots before the end."""
-        for each in self._served:
-            if each.pace.progressed:
-                self._keep(each)
+        """Write the last snapshots before the session ends."""
+        for model in self._models:
+            if model.pace.progressed:
+                self._write_snapshot(model)
 
     def _advance(self) -> None:
-        """Let every engine advance, and return when all that came of it is acknowledged."""
-        if any(each.engine.references.unknown or each.engine.closes_window for each in self._served):
+        """Advance every engine; return when all outputs are acknowledged."""
+        if any(model.engine.references.unknown or model.engine.closes_window for model in self._models):
             self._control.catch_up()
-        steps = [(each, self._step_of(each)) for each in self._served]
+        steps = [(model, self._outputs_of(model)) for model in self._models]
         stage: dict[tuple[str, int], list[Record]] = {}
-        for each, outputs in steps:
-            stage |= each.outcome_batches(outputs)
-            for place, batch in prediction_source.dead_letter_batches(outputs.dead_letters).items():
-                stage.setdefault(place, []).extend(batch)
+        for model, outputs in steps:
+            stage |= model.outcome_batches(outputs)
+            for key, batch in prediction_source.dead_letter_batches(outputs.dead_letters).items():
+                stage.setdefault(key, []).extend(batch)
         self._outbox.write(stage)
-        reports = [each.about(report) for each, outputs in steps for report in outputs.drift]
+        reports = [model.encode(record) for model, outputs in steps for record in outputs.drift]
         self._outbox.write({(topics.DRIFT.name, 0): reports})
-        self._request(steps)
-        for each, outputs in steps:
-            each.watermark_ms = each.engine.watermark_ms
-            each.pace.note(outputs.windows_closed)
-            each.metrics.observe(outputs)
+        self._write_requests(steps)
+        for model, outputs in steps:
+            model.watermark_ms = model.engine.watermark_ms
+            model.pace.note(outputs.windows_closed)
+            model.metrics.observe(outputs)
 
-    def _step_of(self, each: MonitoredModel) -> DriftOutputs:
-        if unknown := each.engine.references.unknown:
-            _log.warning("drift.reference_missing", model=each.name, versions=sorted(unknown))
-            each.engine.references.give_up()
-        return each.engine.advance()
+    def _outputs_of(self, model: MonitoredModel) -> DriftOutputs:
+        if unknown := model.engine.references.unknown:
+            _log.warning("drift.reference_missing", model=model.name, versions=sorted(unknown))
+            model.engine.references.give_up()
+        return model.engine.advance()
 
-    def _request(self, steps: Sequence[tuple[MonitoredModel, DriftOutputs]]) -> None:
-        """Ask for retrainings; the outcomes that they name are acknowledged by now."""
+    def _write_requests(self, steps: Sequence[tuple[MonitoredModel, DriftOutputs]]) -> None:
+        """Write the retraining requests; the outcomes that they name are acknowledged by now."""
         batch: list[Record] = []
-        for each, outputs in steps:
+        for model, outputs in steps:
             for request in outputs.requests:
-                ends = kafka_consumers.end_offsets(self._data, each.outcomes_topic)
+                ends = kafka_consumers.end_offsets(self._data, model.outcomes_topic)
                 complete = msgspec.structs.replace(
-                    request, offsets=request.offsets | {each.outcomes_topic: ends}
+                    request, offsets=request.offsets | {model.outcomes_topic: ends}
                 )
-                batch.append(each.about(complete))
-                _log.info("drift.retraining_requested", model=each.name, reason=request.reason)
+                batch.append(model.encode(complete))
+                _log.info("drift.retraining_requested", model=model.name, reason=request.reason)
         self._outbox.write({(topics.RETRAINING.name, 0): batch})
 
-    def _keep(self, each: MonitoredModel) -> None:
+    def _write_snapshot(self, model: MonitoredModel) -> None:
         started_seconds = time.monotonic()
-        value = each.snapshot()
+        value = model.snapshot()
         try:
-            self._outbox.write({(topics.DRIFT_STATE.name, 0): [(each.key, value, [])]})
+            self._outbox.write({(topics.DRIFT_STATE.name, 0): [(model.key, value, [])]})
         except RecordTooLargeError as error:
-            _log.error("drift.snapshot_too_large", model=each.name, error=str(error))
-        metrics.DRIFT_SNAPSHOT_BYTES.labels(each.name).set(len(value))
-        each.pace.taken(started_seconds, time.monotonic())
+            _log.error("drift.snapshot_too_large", model=model.name, error=str(error))
+        metrics.DRIFT_SNAPSHOT_BYTES.labels(model.name).set(len(value))
+        model.pace.taken(started_seconds, time.monotonic())
 
 
 def _consumer(settings: Settings, name: str, stack: contextlib.ExitStack) -> KafkaConsumer:
     consumer = kafka_consumers.connect(settings, name)
-    stack.callback(consumer.close, timeout_ms=CLOSE_MS)
+    stack.callback(consumer.close, timeout_ms=kafka_consumers.CLOSE_MS)
     return consumer
 
 
 def _restore(
     consumer: KafkaConsumer, declarations: Mapping[str, ModelDeclaration], partitions: Mapping[str, int]
 ) -> dict[str, DriftState]:
-    place = TopicPartition(topics.DRIFT_STATE.name, 0)
-    kept = kafka_consumers.latest_values(consumer, place, [name.encode() for name in declarations])
+    """Return the state of each model: that of its last snapshot, or the one before the first record."""
+    state_partition = TopicPartition(topics.DRIFT_STATE.name, 0)
+    snapshots = kafka_consumers.latest_values(
+        consumer, state_partition, [name.encode() for name in declarations]
+    )
     states = {}
     for name, declaration in declarations.items():
         state = None
-        if (found := kept.get(name.encode())) is not None:
+        if (found := snapshots.get(name.encode())) is not None:
             state = SNAPSHOTS.decode(found[1], name, declaration.label.topic)
             _log.info("drift.restored", model=name, snapshot_offset=found[0], pending=len(state.pending))
             if not LossRiseDetector.can_restore(state.evaluator.monitor.detector):
                 _log.warning(
-                    "drift.detector_begins_anew", model=name, reason="another version of river wrote it"
+                    "drift.detector_begins_anew",
+                    model=name,
+                    reason="its state was written by another version of river, or is damaged",
                 )
         states[name] = starting_state(
             declaration, partitions[topics.predictions(name)], partitions[declaration.label.topic], state

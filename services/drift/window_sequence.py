@@ -52,11 +52,11 @@ class WindowSequence:
 
     def choose_version(self, window: DriftWindow, champion: int) -> None:
         """Compare a window with the reference of this champion, unless it has one already."""
-        window.choose_version(champion, self._references.placing(champion))
+        window.choose_version(champion, self._references.row_binner(champion))
 
     def states(self) -> tuple[DriftWindowState | None, list[DriftWindowState]]:
         """Return the states of the open window and of the closed ones."""
         return self.open.snapshot() if self.open else None, self._closed.states()
 
     def _restored(self, state: DriftWindowState) -> DriftWindow:
-        return DriftWindow(state, self._references.placing(state.version))
+        return DriftWindow(state, self._references.row_binner(state.version))

@@ -34,7 +34,7 @@ def sliced(kind, partition, entries):
     """Decode a piece of a log as a worker does."""
     slicer = Slicer()
     world.feed(slicer, kind, partition, entries)
-    return slicer.taken(kind, entries[0].offset, entries[-1].offset + 1)
+    return slicer.take_slices(kind, entries[0].offset, entries[-1].offset + 1)
 
 
 class Broker:
@@ -92,7 +92,7 @@ def test_slices_of_any_workers_make_the_same_records(traffic, seed):
         parts.append(engine.advance())
         if chance.random() < 0.2:  # the one that judges is killed, and goes on from its snapshot
             state = engine.state()
-            slices.note_in(state)
+            slices.write_positions(state)
             engine = new_engine(kept(state))
             slices = GatheredSource("m", engine, state)
             source = slices.source()
@@ -124,7 +124,7 @@ def test_trace_heartbeat_and_rejection_travel_in_their_order():
     slicer.add_heartbeat(PartitionKey(PREDICTION, 0), 4, world.START_MS + 5)
     slicer.reject(PartitionKey(PREDICTION, 0), 6, _letter())
     assert slicer.take_letters() == [_letter()]
-    (piece,) = slicer.taken(PREDICTION, 3, 7)
+    (piece,) = slicer.take_slices(PREDICTION, 3, 7)
     source = GatheredSource("m", engine, engine.state()).source()
     source.handler.take_predictions([Message(0, 0, piece)], 0)
     first, rejected = _waiting(engine)

@@ -36,11 +36,11 @@ class LabelledRow(NamedTuple):
 
     segments: Sequence[str]
     cell: int
-    """Of its score."""
+    """The cell of its score."""
     delay_cell: int
     positive: float
     values: list[float]
-    """Of each measure."""
+    """Values of the measures, in their order."""
 
 
 class SegmentSumsState(msgspec.Struct, array_like=True):
@@ -67,12 +67,12 @@ class SegmentSums:
         """Predictions by cell of their score ``(n_cells,)``."""
         zeros = [[0.0] * 4] * measures
         self.moments: Numbers = np.array(state.moments if state else zeros, dtype=np.float64)
-        """Of each measure ``(n_measures, 4)``."""
+        """Sums for each measure ``(n_measures, 4)``."""
         self._taken_labels = state.taken_labels if state else 0
         self._taken: Numbers = np.array(state.taken if state else zeros, dtype=np.float64)
         """Moments that the running figures contain already."""
         self.estimates = list(state.estimates) if state else []
-        """Of each measure, made when the window ended."""
+        """Estimated mean of each measure, made when the window ended."""
         self.estimated_auc = state.estimated_auc if state else None
 
     def take_new(self) -> tuple[int, Numbers]:
@@ -163,7 +163,7 @@ class PredictionCohort:
             name: SegmentSums(cells, measures, each)
             for name, each in (state.segments if state else {}).items()
         }
-        """By name; the empty name is that of all predictions."""
+        """Sums by name of the segment; the empty name is that of all predictions."""
 
     @property
     def all(self) -> SegmentSums:

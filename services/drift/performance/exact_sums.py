@@ -1,4 +1,4 @@
-"""Exact sums: equal in whatever order they are added up, and nothing is left when all is taken away."""
+"""Exact sums of doubles: the order of the values does not matter, and removing all of them leaves 0. Pure."""
 
 from collections.abc import Iterable, Mapping
 from typing import Self
@@ -7,7 +7,7 @@ import msgspec
 
 
 class ExactMean(msgspec.Struct, array_like=True):
-    """Numbers, of which the mean is wanted.
+    """The mean of numbers, from their exact sum.
 
     Every finite double is an integer times a power of two, so the sum is an integer in units of 2**-shift.
     """
@@ -15,22 +15,22 @@ class ExactMean(msgspec.Struct, array_like=True):
     count: int = 0
     shift: int = 0
     scaled: bytes = b""
-    """The sum, little-endian, signed: it needs more than 64 bits."""
+    """The sum in these units, little-endian, signed: it needs more than 64 bits."""
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Self:
-        """Add up."""
+        """Return the mean of numbers."""
         mean = cls()
         for value in values:
             mean.add(value)
         return mean
 
     def add(self, value: float) -> None:
-        """Take one finite number."""
+        """Add a finite number."""
         self._change(value, 1)
 
     def remove(self, value: float) -> None:
-        """Take one away that was added."""
+        """Remove a number that was added."""
         self._change(value, -1)
 
     @property
@@ -50,11 +50,11 @@ class ExactMean(msgspec.Struct, array_like=True):
             self.shift = shift
         total += sign * (numerator << (self.shift - shift))
         self.count += sign
-        if not self.count:  # the same as if nothing had ever been added
+        if not self.count:  # equal to a mean to which nothing was ever added
             self.shift = 0
         self.scaled = total.to_bytes((total.bit_length() + 8) // 8, "little", signed=True) if total else b""
 
 
 def means_of(sums: Mapping[str, ExactMean]) -> dict[str, float]:
-    """Return the means that there are, by name."""
+    """Return the means by name, without those of no numbers."""
     return {name: mean for name, each in sorted(sums.items()) if (mean := each.value) is not None}

@@ -47,9 +47,9 @@ class LossBaseline:
         self.measure = COST if by_cost else measures.loss
         """What is compared: the loss of the task, or the declared cost."""
         self.index = measures.names.index(self.measure)
-        """Of what is compared, among the measures."""
+        """Index of this measure."""
         self.range: MeasureRange | None = None
-        """To which values of what is compared are cut; None while the errors have no scale."""
+        """Range to which its values are cut; None while the errors have no scale."""
         self.limit: float | None = None
         """The largest mean that is not worse than expected; None without a baseline."""
         self._measures = measures

@@ -1,6 +1,6 @@
-"""Whether the champion does harm: its realised loss against what its training promised, and against its past.
+"""The champion's realised losses: their mean over the latest windows, and whether it rose (ADWIN).
 
-DetectedChange alone asks for nothing: weather drifts every day. Only a loss that rose asks for a new model.
+Drift of the features alone requests no retraining: weather drifts every day. Only a loss that rose does.
 """
 
 import collections
@@ -12,22 +12,22 @@ from river._river_rust.drift import AdaptiveWindowing  # `river.drift` imports s
 
 RIVER_VERSION = importlib.metadata.version("river")
 WINDOWS_REMEMBERED_MAX = 400
-"""Closed windows kept to date the beginning of a rise: a year of days."""
+"""Maximum closed windows kept to date the start of a rise: a year of days."""
 
 
 class AdwinState(msgspec.Struct, array_like=True):
-    """The state of river's ADWIN, as it serialises itself: plain numbers, no code."""
+    """The state of river's ADWIN, in river's own serialisation: plain numbers, no code."""
 
     detected: bool
     data: bytes
     checksum: int
-    """CRC-32 of the data: river aborts the process on data that it cannot read."""
+    """CRC-32 of the data: river aborts the process if it cannot read the data."""
     river_version: str
-    """Another version may lay its numbers out in another way; the detector then starts afresh."""
+    """Another version may use another layout: the detector then starts empty."""
 
 
 class WindowLoss(msgspec.Struct, array_like=True):
-    """The champion's loss over the labels of one closed window."""
+    """The champion's losses over the labels of one closed window."""
 
     start_ms: int
     labels: int
@@ -46,14 +46,14 @@ class LossMonitorState(msgspec.Struct):
 class LossRiseDetector:
     """River's ADWIN, with a direction and a state that can be kept.
 
-    It is the core of `river.drift.ADWIN` with that class's defaults, and like it begins anew after each
+    It is the core of `river.drift.ADWIN` with the defaults of that class, and like it starts empty after each
     change. (Bifet and Gavalda, "Learning from time-changing data with adaptive windowing", SDM 2007.)
     """
 
     def __init__(self, delta: float, state: AdwinState | None = None) -> None:
         """Start empty, or from a snapshot of the same river version."""
         self._delta = delta
-        self._begin()
+        self._reset()
         self._detected = False
         if state is not None and self.can_restore(state):
             self._adwin.__setstate__(state.data)
@@ -61,26 +61,26 @@ class LossRiseDetector:
 
     @staticmethod
     def can_restore(state: AdwinState) -> bool:
-        """Tell whether a state is whole and was written by this version of river."""
+        """Tell whether a state is undamaged and was written by this version of river."""
         return state.river_version == RIVER_VERSION and zlib.crc32(state.data) == state.checksum
 
     def update(self, loss: float) -> bool:
-        """Take one loss; tell whether the mean has just risen."""
+        """Add a loss; tell whether the mean has just risen."""
         if self._detected:
-            self._begin()
+            self._reset()
         before = self.mean
         self._detected = bool(self._adwin.update(loss))
         return self._detected and self.mean > before
 
     @property
     def mean(self) -> float:
-        """Mean loss since the last change; 0 at its beginning."""
+        """Mean loss since the last change; 0 without losses."""
         width = self._adwin.get_width()
         return float(self._adwin.get_total() / width) if width else 0.0
 
     @property
     def width(self) -> int:
-        """Losses since the last change."""
+        """Number of losses since the last change."""
         return int(self._adwin.get_width())
 
     def state(self) -> AdwinState:
@@ -88,31 +88,35 @@ class LossRiseDetector:
         data: bytes = self._adwin.__getstate__()
         return AdwinState(self._detected, data, zlib.crc32(data), RIVER_VERSION)
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._adwin = AdaptiveWindowing(
             delta=self._delta, clock=32, max_buckets=5, min_window_length=5, grace_period=10
         )
 
 
 class LossMonitor:
-    """Follows the losses of one champion version, in the order in which its labels became known."""
+    """Monitors the losses of one champion, in the order in which its labels became known."""
 
     def __init__(
         self, delta: float, window_start_ms: int, state: LossMonitorState | None = None, *, unit: float = 1.0
     ) -> None:
         """Start at a promotion, or from a snapshot.
 
-        Losses are handed to ADWIN in this unit: its bounds are those of values seldom above a few.
+        Args:
+            delta: Significance of ADWIN, 0 to 1.
+            window_start_ms: Start of the open window.
+            state: Of the same champion.
+            unit: ADWIN gets losses divided by this; its bounds are meant for values that are rarely above 4.
         """
         self._unit = unit
         self._detector = LossRiseDetector(delta, state.detector if state else None)
         self._windows = collections.deque(state.windows if state else (), maxlen=WINDOWS_REMEMBERED_MAX)
         self._current = state.current if state else WindowLoss(window_start_ms, 0, 0.0)
         self.labels = state.labels if state else 0
-        """Of this champion's predictions."""
+        """Number of labels of this champion's predictions."""
 
     def add(self, loss: float) -> bool:
-        """Take the loss of one outcome; tell whether ADWIN has just seen the mean rise."""
+        """Add the loss of an outcome; tell whether ADWIN has just seen the mean rise."""
         self.labels += 1
         self._current.labels += 1
         self._current.loss_sum += loss
@@ -124,33 +128,33 @@ class LossMonitor:
         self._current = WindowLoss(end_ms, 0, 0.0)
 
     def recent_loss(self, windows: int) -> float | None:
-        """Return the mean loss over the last closed windows that have labels; None while there are fewer."""
+        """Return the mean loss over the last closed windows with labels; None while there are fewer."""
         recent = [window for window in self._windows if window.labels][-windows:]
         if len(recent) < windows:
             return None
         return sum(window.loss_sum for window in recent) / sum(window.labels for window in recent)
 
     def recent_start_ms(self, windows: int) -> int:
-        """Return when the first of the windows that `recent_loss` looks at began."""
+        """Return the start of the first window that `recent_loss` covers."""
         recent = [window for window in self._windows if window.labels][-windows:]
         return recent[0].start_ms if recent else self._current.start_ms
 
     @property
     def window_start_ms(self) -> int:
-        """When the open window began."""
+        """Start of the open window."""
         return self._current.start_ms
 
     @property
     def mean_since_change(self) -> float:
-        """Mean loss since ADWIN last saw it change."""
+        """Mean loss since the last change that ADWIN saw."""
         return self._detector.mean * self._unit
 
     def labels_since(self, start_ms: int) -> int:
-        """Count the labels of the windows that began at a time or later."""
+        """Return the number of labels of the windows that began at a time or later."""
         return sum(window.labels for window in (*self._windows, self._current) if window.start_ms >= start_ms)
 
     def change_start_ms(self) -> int:
-        """Return the start of the window in which what ADWIN holds began."""
+        """Return the start of the window with the first loss since the last change that ADWIN saw."""
         missing = self._detector.width - self._current.labels
         started = self._current
         for window in reversed(self._windows):

@@ -1,14 +1,15 @@
-"""How good answers will turn out to be, before their labels come: from their scores alone. Pure.
+"""Performance estimated from the scores alone, before the labels come. Pure.
 
-In each cell of scores, the mean of a measure over labelled answers is what an answer with such a score is
-worth. The estimate of a window is the mean of that over its scores. For a binary model this is
-confidence-based performance estimation (CBPE, as NannyML has it) with scores calibrated by bins: in a cell
-whose share of positives is p, an answer of 1 is right with probability p, and so on for every measure. For
+In each cell of scores, the mean of a measure over labelled predictions is the value expected of a prediction
+with such a score. The estimate of a window is the mean of these over its scores. For a binary model this is
+confidence-based performance estimation (CBPE, as in NannyML) with scores calibrated by bins: in a cell whose
+share of positives is p, a prediction of 1 is correct with probability p, and likewise for every measure. For
 a regression it is a model of the error that depends on the prediction alone.
 
-It is right as long as answers of the same score turn out as they did before. Drift that keeps this (other
-requests, of known kinds) is estimated; drift that breaks it (the same requests end otherwise) is not. So
-every estimate is compared with the labels once they are there, and is trusted by how that went.
+The estimate is correct while predictions with the same score have the same outcomes as before. Covariate
+drift (other requests, of known kinds) keeps this; concept drift (the same requests have other outcomes) does
+not. So every estimate is compared with the labels once they have come, and later estimates are trusted only
+as far as earlier ones were correct.
 """
 
 import bisect
@@ -23,18 +24,19 @@ Numbers = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 SCORES_FIRST = 1000
-"""Where no reference has edges for the scores, they are the quantiles of so many first ones."""
+"""Number of first scores whose quantiles become the edges, if no reference has edges for the scores."""
 CELLS_MAX = 32
-"""Edges made of first scores."""
+"""Maximum cells made from the first scores."""
 POOL_LABELS_MIN = 50
-"""Neighbouring cells are taken together until they have so many labels."""
+"""Minimum labels per pool: neighbouring cells are pooled until they have this many."""
 LABELS_MAX = 1_000_000
-"""Beyond this all sums are halved, so that scores that change their meaning are noticed."""
+"""Maximum labels in the sums; beyond it they are halved, so that they follow a change of calibration."""
 BLOCKS_MIN = 2
+"""Minimum blocks of cohorts from which the error of the estimates is known."""
 BLOCKS_MAX = 4
-"""Of cohorts, by which estimates are judged."""
+"""Maximum blocks of cohorts that are remembered."""
 LABELS, POSITIVES, MEASURES = 0, 1, 2
-"""Columns of the sums in each cell: the sums of the measures from the third on."""
+"""Columns of the sums in each cell; the measures begin at the third."""
 
 
 class PerformanceEstimatorState(msgspec.Struct, array_like=True):
@@ -46,30 +48,30 @@ class PerformanceEstimatorState(msgspec.Struct, array_like=True):
 
 
 class PerformanceEstimator:
-    """What labelled answers were worth, by cell of their score."""
+    """The mean of each measure over labelled predictions, by cell of their score."""
 
     def __init__(self, measures: int, state: PerformanceEstimatorState | None = None) -> None:
-        """Start without edges, or from a state: `follow` gives those of a reference."""
+        """Start without edges, or from a state; `follow` sets the edges of a reference."""
         state = state or PerformanceEstimatorState()
         self._measures = measures
         self._first = list(state.first)
         self.edges = list(state.edges)
         self.sums: Numbers = np.zeros((0, MEASURES + measures))
-        self._begin(self.edges)
+        self._reset(self.edges)
         if state.sums:
             self.sums = np.array(state.sums, dtype=np.float64)
 
     def follow(self, edges: Sequence[float], sums: Sequence[Sequence[float]] = ()) -> None:
-        """Begin with a reference's edges, and with how its held-out scores turned out where it tells."""
+        """Start with the edges of a reference, and with the sums of its held-out scores if it has them."""
         self._first = []
-        self._begin(edges)
+        self._reset(edges)
         held_out = np.array(sums, dtype=np.float64)
         if held_out.shape == self.sums.shape:
             self.sums = held_out
 
     @property
     def cells(self) -> int:
-        """How many there are; 0 before there are edges."""
+        """Number of cells; 0 before there are edges."""
         return len(self.sums)
 
     def cell_of(self, score: float) -> int:
@@ -77,30 +79,30 @@ class PerformanceEstimator:
         return bisect.bisect_right(self.edges, score)
 
     def add_first(self, score: float) -> None:
-        """Take a score that has no cell yet; of enough of them edges are made."""
+        """Add a score while there are no edges; enough of them make the edges."""
         self._first.append(score)
         if len(self._first) >= SCORES_FIRST:
             shares = np.linspace(0, 1, CELLS_MAX + 1)[1:-1]
-            self._begin(np.unique(np.quantile(self._first, shares, method="inverted_cdf")).tolist())
+            self._reset(np.unique(np.quantile(self._first, shares, method="inverted_cdf")).tolist())
             self._first = []
 
     def learn(self, sums: Numbers) -> None:
-        """Take the sums of a cohort whose labels are there."""
+        """Add the sums ``(n_cells, n_columns)`` of labels that have come."""
         self.sums += sums
         while self.sums[:, LABELS].sum() > LABELS_MAX:
             self.sums /= 2
 
     def estimate(self, counts: Counts) -> list[float] | None:
-        """Return the expected mean of each measure for answers with so many scores a cell ``(n_cells,)``.
+        """Return the expected mean of each measure for predictions with these counts by cell ``(n_cells,)``.
 
-        None without answers, or while too little is known.
+        None without predictions, or while fewer than `POOL_LABELS_MIN` labels are known.
         """
         if not counts.sum() or not (means := self._means()).size:
             return None
         return (counts @ means[:, MEASURES:] / counts.sum()).tolist()  # type: ignore[no-any-return]
 
     def estimate_auc(self, counts: Counts) -> float | None:
-        """Return the expected area under the ROC curve, ties within a cell counting half."""
+        """Return the expected area under the ROC curve; ties within a cell count half."""
         if not counts.sum() or not (means := self._means()).size:
             return None
         return auc(counts.astype(np.float64), counts * means[:, POSITIVES])
@@ -109,12 +111,12 @@ class PerformanceEstimator:
         """Return what `__init__` takes."""
         return PerformanceEstimatorState(self.edges, self._first, self.sums.tolist())
 
-    def _begin(self, edges: Sequence[float]) -> None:
+    def _reset(self, edges: Sequence[float]) -> None:
         self.edges = list(edges)
         self.sums = np.zeros((len(self.edges) + 1 if self.edges else 0, MEASURES + self._measures))
 
     def _means(self) -> Numbers:
-        """Return the means ``(n_cells, n_columns)`` by label; empty while there are too few."""
+        """Return the means ``(n_cells, n_columns)`` over labels; empty while there are too few."""
         if self.sums[:, LABELS].sum() < POOL_LABELS_MIN:
             return np.zeros((0, 0))
         pools = pools_of(self.sums[:, LABELS])
@@ -125,18 +127,24 @@ class PerformanceEstimator:
 
 
 def pools_of(labels: Numbers) -> npt.NDArray[np.intp]:
-    """Return the pool of each cell (n,): neighbours with `POOL_LABELS_MIN` labels, the rest in the last."""
-    pools, pool, held = np.zeros(len(labels), dtype=np.intp), 0, 0.0
+    """Return the pool of each cell ``(n_cells,)``.
+
+    A pool has at least `POOL_LABELS_MIN` labels; the cells that remain join the last one.
+    """
+    pools, pool, pooled = np.zeros(len(labels), dtype=np.intp), 0, 0.0
     for cell, found in enumerate(labels.tolist()):
         pools[cell] = pool
-        held += found
-        if held >= POOL_LABELS_MIN:
-            pool, held = pool + 1, 0.0
+        pooled += found
+        if pooled >= POOL_LABELS_MIN:
+            pool, pooled = pool + 1, 0.0
     return np.minimum(pools, max(pool - 1, 0))
 
 
 def auc(labels: Numbers, positives: Numbers) -> float | None:
-    """Return the area under the ROC curve of cells (n,) of rising scores; None if only one class occurs."""
+    """Return the area under the ROC curve from counts by cell ``(n_cells,)`` of rising scores.
+
+    None if only one class occurs.
+    """
     negatives = labels - positives
     pairs = positives.sum() * negatives.sum()
     if pairs <= 0:
@@ -149,32 +157,32 @@ class EstimateTrackerState(msgspec.Struct, array_like=True):
     """All that a `EstimateTracker` knows."""
 
     estimates: list[tuple[int, int, float]] = []
-    """Of the latest cohorts: when they began, predictions, and the estimate."""
+    """Latest cohorts: start in ms, number of predictions, and the estimate."""
     gaps: list[tuple[int, float]] = []
-    """Of the latest mature ones: labels, and realised minus estimated."""
+    """Latest mature cohorts: number of labels, and realised minus estimated."""
 
 
 class EstimateTracker:
-    """Estimates of late, and how far earlier ones were from what came."""
+    """Recent estimates, and how far earlier ones were from the realised performance."""
 
     def __init__(self, windows: int, state: EstimateTrackerState | None = None) -> None:
-        """Judge by blocks of so many cohorts."""
+        """Compare blocks of ``windows`` cohorts."""
         self._windows = windows
         state = state or EstimateTrackerState()
         self._estimates = collections.deque(state.estimates, maxlen=windows)
         self._gaps = collections.deque(state.gaps, maxlen=BLOCKS_MAX * windows)
 
     def add_estimate(self, start_ms: int, predictions: int, estimate: float) -> None:
-        """Take the estimate of a cohort."""
+        """Add the estimate of a cohort."""
         self._estimates.append((start_ms, predictions, estimate))
 
     def add_gap(self, labels: int, gap: float) -> None:
-        """Take how far the estimate of a mature cohort was off."""
+        """Add the gap of a mature cohort: realised minus estimated."""
         self._gaps.append((labels, gap))
 
     @property
     def recent(self) -> float | None:
-        """The mean estimate over the latest cohorts; None while there are too few."""
+        """Mean estimate over the latest cohorts; None while there are too few."""
         if len(self._estimates) < self._windows:
             return None
         total = sum(predictions for _, predictions, _ in self._estimates)
@@ -182,12 +190,12 @@ class EstimateTracker:
 
     @property
     def recent_start_ms(self) -> int:
-        """When the first of the cohorts that `recent` looks at began."""
+        """Start of the first cohort that `recent` covers."""
         return self._estimates[0][0]
 
     @property
     def error(self) -> float | None:
-        """The largest mean gap of a block of cohorts of late; None while there are too few."""
+        """Largest absolute mean gap of a recent block of cohorts; None while there are too few blocks."""
         gaps = list(self._gaps)
         blocks = [
             gaps[end - self._windows : end] for end in range(len(gaps), self._windows - 1, -self._windows)

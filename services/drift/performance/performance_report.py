@@ -11,7 +11,7 @@ from services.monitoring.model_metrics import MeasureRange, Measures
 from streams import records
 
 RunningMeans = Mapping[str, Sequence[MeanConfidenceSequence]]
-"""By segment, one for each measure."""
+"""Confidence sequences by segment, one for each measure."""
 
 
 def segments_of(
