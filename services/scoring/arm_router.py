@@ -17,7 +17,7 @@ from services.model_registry.traffic_split import BUCKETS, Bucketing, layout
 from streams.records import Arm, FeatureValue
 
 NO_ARM = -1
-"""In place of an arm's index: no arm is in effect for the request."""
+"""Takes the place of an arm's index if no arm is in effect for the request."""
 
 
 class UnknownVersionError(LookupError):

@@ -43,7 +43,7 @@ class Batcher(Generic[R]):
 
         Args:
             process: Returns the result of a batch, whose rows are in the order of the requests.
-            rows_max: Maximum rows of a batch; a call with more rows has a batch of its own.
+            rows_max: Maximum rows of a batch; a call with more rows is a batch by itself.
             batches_max: Maximum batches in progress.
         """
         self._process = process

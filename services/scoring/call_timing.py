@@ -37,7 +37,7 @@ class CallTiming:
         self._elapsed_clock = elapsed_clock
         self._cpu_clock = cpu_clock
         self._trials_left: collections.defaultdict[int, int] = collections.defaultdict(lambda: TRIALS)
-        """By magnitude of rows: quick calls still required; there are some twenty magnitudes."""
+        """Quick calls still required, by magnitude of rows; there are some twenty magnitudes."""
 
     def is_quick(self, rows: int) -> bool:
         """Return whether a call with this number of rows may run in the event loop."""

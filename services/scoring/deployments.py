@@ -1,6 +1,6 @@
-"""The models of one installation: each deployed on its own, added, changed and removed while others run.
+"""The models of one installation: each is deployed, changed and removed while the others run.
 
-Every model has a consumer group, threads and limits of its own. So a slow model only increases its own lag, a
+Every model has its own consumer group, threads and limits. So a slow model only increases its own lag, a
 model that cannot be loaded only delays itself, and a declaration that cannot be read affects its own model
 only: if that model was deployed before, it continues with its previous declaration.
 """
@@ -155,18 +155,18 @@ class Deployments:
         self.deployed: dict[str, Deployment] = {}
         self._shared = shared
         self._faults: dict[str, str] = {}
-        """By model: why its current declaration is not in use."""
+        """Why a model's current declaration is not in use, by model."""
         self._start_slots = asyncio.Semaphore(STARTS_MAX)
         self._starting: dict[str, asyncio.Task[None]] = {}
 
     @property
     def predictors(self) -> dict[str, OnlinePredictor]:
-        """By model: what serves HTTP requests now."""
+        """The models that serve HTTP requests now, by name."""
         return {name: deployment.predictor for name, deployment in self.deployed.items()}
 
     @property
     def faults(self) -> dict[str, str]:
-        """By model: why it is not served as declared."""
+        """Why a model is not served as declared, by model."""
         found = {name: deployment.fault for name, deployment in self.deployed.items()}
         return {name: fault for name, fault in found.items() if fault is not None} | self._faults
 
@@ -205,7 +205,7 @@ class Deployments:
                 log.warning("fleet.look_failed", error=repr(error))
 
     async def _reconcile(self) -> None:
-        """Make the deployments equal to the declarations, each model in a task of its own."""
+        """Make the deployments equal to the declarations, each model in a separate task."""
         texts = await asyncio.to_thread(_read_declarations, self._shared.settings.models)
         self._faults = {name: fault for name, fault in self._faults.items() if name in texts}
         for name in texts.keys() | self.deployed.keys():

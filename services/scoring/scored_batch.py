@@ -12,7 +12,7 @@ from services.scoring.outputs import ModelOutputs
 from streams import records
 
 FeatureColumns = dict[str, npt.NDArray[Any]]
-"""By feature name, in the order of the model's features; each (n,)."""
+"""Columns (n,) by feature name, in the order of the model's features."""
 EventTimes = npt.NDArray[np.int64]
 """(n,): Unix times in ms."""
 
@@ -27,7 +27,7 @@ class ScoredBatch:
     ids: list[str]
     event_times_ms: EventTimes
     features: FeatureColumns
-    """As read: missing values are missing here, whatever the model got in their place."""
+    """The features as read: missing values are missing here, whatever the model got in their place."""
     missing: Mapping[str, npt.NDArray[np.bool_]]
     """(n,) by feature: where it is missing; only features that are missing in some row."""
     lag_ms: npt.NDArray[np.int64]

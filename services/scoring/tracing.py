@@ -44,9 +44,9 @@ class SliceTraces:
     """The traced requests of a slice; usually none."""
 
     headers: dict[int, list[Header]]
-    """By the request's offset: the trace headers of its prediction."""
+    """The trace headers of each prediction, by the offset of its request."""
     spans: dict[int, "Span"]
-    """By the request's offset: the open spans of sampled requests; empty if spans are not exported."""
+    """The open spans of sampled requests, by offset; empty if spans are not exported."""
 
 
 @contextlib.contextmanager

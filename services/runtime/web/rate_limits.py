@@ -1,12 +1,12 @@
-"""How often each caller may ask: one bucket for all processes of an installation, wherever they run.
+"""Request rate limits for each caller: one bucket for all processes of an installation, on any machine.
 
-The bucket is in Redis. A process takes tokens from it in small leases and gives them out by itself, so that a
-request waits for Redis only when a lease ends, and hardly ever where many are let through.
+The bucket is in Redis. A process takes tokens from it in small leases and spends them by itself, so a request
+waits for Redis only when a lease is used up, which is rare at high rates.
 
-Guarantee: n processes let through, in any span of s seconds, at most ``rate * (s + 1)`` requests of a caller,
-and what they had leased before: n times 1.5 leases at most, of a tenth of a second's tokens each, or of one.
-While Redis is away each process keeps to its share of the rate by itself: then the bound holds for each port,
-and when it goes away, once more a burst of each process is let through.
+Guarantee: n processes together admit, in any interval of s seconds, at most ``rate * (s + 1)`` requests of a
+caller plus what they had leased before: at most 1.5 leases each, and a lease is a tenth of a second's tokens,
+at least one. While Redis is unreachable each process keeps to its share of the rate by itself: then the bound
+holds for each port, and when Redis becomes unreachable, each process admits one more burst.
 """
 
 import asyncio
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 CALLERS_MAX = 10_000
-"""Callers remembered: one for each token, or for each address where no token is asked for."""
+"""Maximum callers remembered: one for each token, or for each address if no tokens are configured."""
 LEASES_PER_SECOND = 10
 LEASE_SECONDS_MAX = 1.0
-"""After which what is left of a lease is given up."""
+"""Time after which the rest of a lease expires."""
 PREFETCHED_TOKENS_MIN = 4
-"""Of a lease that is fetched before it is needed: what is kept of a smaller one would lack elsewhere."""
+"""Minimum size of a lease that is fetched ahead; a smaller one would take tokens that other processes need."""
 REFUSED_SECONDS_MIN = 0.02
-"""Between two questions of a caller for whom there was nothing: a flood must not become one of Redis."""
+"""Minimum time between two leases for a rejected caller: a flood of requests must not become one of Redis."""
 LEND_SECONDS_MAX = 0.2
-"""Redis answers within a millisecond; past this a request is not to wait for it."""
+"""Maximum time that a request waits for Redis, which normally responds within a millisecond."""
 ALONE_SECONDS = 1.0
-"""After which Redis is asked again."""
+"""Time until Redis is tried again after a failure."""
 LENDING_MAX = 8
-"""Leases that are asked for at once."""
+"""Maximum concurrent requests for leases."""
 ATTEMPTS_MAX = 8
-"""Leases of which others may take all before a request is turned away."""
+"""Leases that other requests may use up before a request is rejected."""
 KEY = "driftline:rate:"
 
 Lend = Callable[[bytes, int], Awaitable[tuple[int, float]]]
-"""Takes at most so many tokens of a caller; returns how many, and if none, the seconds until one is there."""
+"""Takes up to ``count`` tokens; returns how many were granted and, if none, the seconds to wait."""
 
 _LEND = """
 local rate, burst, wanted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -62,26 +62,26 @@ return {granted, granted > 0 and '0' or string.format('%.6f', (1 - left) / rate)
 
 
 class Limit(Protocol):
-    """A rate for each caller."""
+    """A rate limit for each caller."""
 
     async def take(self, caller: bytes) -> float:
-        """Count a request; return 0, or the seconds after which one would be let through."""
+        """Count a request; return 0 if it is admitted, else the seconds until one would be."""
 
 
 class RateLimit:
-    """A token bucket for each caller: one second's requests at once, then as they are due again."""
+    """A token bucket for each caller: a burst of one second's requests, then the rate."""
 
     def __init__(self, requests_per_second_max: float) -> None:
-        """Let so many through, at least one at once."""
+        """Take the rate; the burst is at least one request."""
         self._rate = requests_per_second_max
         self._burst = max(1.0, requests_per_second_max)
         self._callers: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
-        """What is left, and when that was; the caller who asked longest ago comes first."""
+        """Tokens left and the time of that count, by caller; the caller idle longest comes first."""
 
     def take(self, caller: bytes, now_seconds: float) -> float:
-        """Count a request; return 0, or the seconds after which one would be let through.
+        """Count a request; return 0 if it is admitted, else the seconds until one would be.
 
-        A forgotten caller starts with a full bucket: whoever is forgotten has not asked for longest.
+        A caller that was forgotten starts with a full bucket: it is the one that was idle longest.
         """
         left, then_seconds = self._callers.pop(caller, (self._burst, now_seconds))
         left = min(self._burst, left + (now_seconds - then_seconds) * self._rate)
@@ -93,7 +93,7 @@ class RateLimit:
 
 
 class _Account:
-    """What a process knows of one caller."""
+    """The leased tokens of one caller in this process."""
 
     __slots__ = ("borrowing", "expires_seconds", "refused_seconds", "tokens")
 
@@ -101,12 +101,12 @@ class _Account:
         self.tokens = 0
         self.expires_seconds = 0.0
         self.refused_seconds = 0.0
-        """Until then there is none in the bucket either."""
+        """The shared bucket has no token before this time either."""
         self.borrowing: asyncio.Task[None] | None = None
 
 
 class SharedLimit:
-    """One process's part in the buckets of all."""
+    """The limit of one process that shares its buckets with others."""
 
     def __init__(
         self,
@@ -116,13 +116,13 @@ class SharedLimit:
         share: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take part.
+        """Take the rate and the shared buckets.
 
         Args:
             requests_per_second_max: Of each caller, over all processes.
-            lend: Takes tokens from the bucket of all; see `lender`.
-            share: Of the rate, that this process keeps to by itself while the bucket is away.
-            clock: In seconds.
+            lend: Takes tokens from the shared bucket; see `lender`.
+            share: The share of the rate that this process keeps to while Redis is unreachable.
+            clock: Returns seconds.
         """
         self._lease = max(1, int(requests_per_second_max / LEASES_PER_SECOND))
         self._wait_seconds = 1 / requests_per_second_max
@@ -134,7 +134,7 @@ class SharedLimit:
         self._lending = asyncio.Semaphore(LENDING_MAX)
 
     async def take(self, caller: bytes) -> float:
-        """Count a request; return 0, or the seconds after which one would be let through."""
+        """Count a request; return 0 if it is admitted, else the seconds until one would be."""
         account = self._account(caller)
         for _ in range(ATTEMPTS_MAX):
             now = self._clock()
@@ -161,19 +161,19 @@ class SharedLimit:
         return account
 
     def _borrow(self, caller: bytes, account: _Account) -> asyncio.Task[None]:
-        """Ask for a lease, unless that is being done."""
+        """Request a lease, unless one is already requested."""
         if account.borrowing is None:
-            account.borrowing = asyncio.create_task(self._ask(caller, account))
+            account.borrowing = asyncio.create_task(self._request_lease(caller, account))
         return account.borrowing
 
-    async def _ask(self, caller: bytes, account: _Account) -> None:
+    async def _request_lease(self, caller: bytes, account: _Account) -> None:
         try:
             async with asyncio.timeout(LEND_SECONDS_MAX), self._lending:
                 granted, wait_seconds = await self._lend(caller, self._lease)
-        except Exception as error:  # noqa: BLE001  # whatever is wrong with Redis, requests go on
-            self._be_alone(error)
+        except Exception as error:  # noqa: BLE001  # whatever fails in Redis, requests continue
+            self._limit_alone(error)
         else:
-            self._be_together()
+            self._limit_together()
             now = self._clock()
             account.tokens += granted
             account.expires_seconds = now + LEASE_SECONDS_MAX
@@ -181,13 +181,13 @@ class SharedLimit:
         finally:
             account.borrowing = None
 
-    def _be_alone(self, error: Exception) -> None:
+    def _limit_alone(self, error: Exception) -> None:
         if self._alone_until_seconds is None:
             log.warning("rate_limit.alone", error=repr(error))
             metrics.RATE_LIMIT_ALONE.set(1)
         self._alone_until_seconds = self._clock() + ALONE_SECONDS
 
-    def _be_together(self) -> None:
+    def _limit_together(self) -> None:
         if self._alone_until_seconds is not None:
             log.info("rate_limit.shared_again")
             metrics.RATE_LIMIT_ALONE.set(0)
@@ -195,11 +195,11 @@ class SharedLimit:
 
 
 def lender(client: Any, requests_per_second_max: float) -> Lend:
-    """Return what takes tokens from the buckets in a Redis server or cluster, by a `redis.asyncio` client."""
+    """Return a function that takes tokens from the buckets in Redis, by a `redis.asyncio` client."""
     burst = max(1.0, requests_per_second_max)
 
     async def lend(caller: bytes, count: int) -> tuple[int, float]:
-        key = KEY + hashlib.sha256(caller).hexdigest()  # which tells no address to who reads it
+        key = KEY + hashlib.sha256(caller).hexdigest()  # hides addresses from readers of Redis
         granted, wait_seconds = await client.eval(_LEND, 1, key, requests_per_second_max, burst, count)
         return int(granted), float(wait_seconds)
 
@@ -207,11 +207,11 @@ def lender(client: Any, requests_per_second_max: float) -> Lend:
 
 
 def shared(settings: "Settings", *, workers: int) -> tuple[SharedLimit | None, Any]:
-    """Return the limit of an installation, None where there is none, and the client to be closed behind it.
+    """Return the limit of an installation, None if there is none, and the Redis client to close after it.
 
     Args:
         settings: With the rate and Redis.
-        workers: Processes behind the port of this one, itself included.
+        workers: Processes that share this process's port, including this one.
     """
     if not settings.requests_per_second_max:
         return None, None

@@ -50,7 +50,7 @@ class Explanation(NamedTuple):
 
     base_value: float
     contributions: list[float]
-    """In the order of the features."""
+    """One value for each feature, in their order."""
     method: Method
 
 
