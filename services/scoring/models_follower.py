@@ -25,8 +25,8 @@ class ModelsFollower:
         self._partition = TopicPartition(topics.MODELS.name, 0)
         self._options = dict(kafka_options)
         self._end_consumer: AIOKafkaConsumer | None = None
-        """Requests the topic's end offset on a connection of its own: on the other connection each such
-        request would wait for the end of a fetch that waits for records."""
+        """Requests the topic's end offset on a separate connection: on the other one each such request would
+        wait for the end of a fetch that waits for records."""
         self._progress = asyncio.Condition()
         self._position = 0
         self._is_caught_up = False

@@ -26,7 +26,7 @@ class PredictionColumns:
     scores: list[float]
     predictions: list[FeatureValue]
     probabilities: Sequence[list[float] | UnsetType]
-    """Of each class, in the declared order; unset for other tasks."""
+    """Probabilities of the classes in the declared order; unset for other tasks."""
 
 
 class PredictionTask:

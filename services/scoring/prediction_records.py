@@ -1,4 +1,4 @@
-"""From a scored batch to prediction records and to the count of predictions."""
+"""Makes prediction records of a scored batch and counts its predictions."""
 
 from collections.abc import Mapping, Sequence
 

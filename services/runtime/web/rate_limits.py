@@ -31,7 +31,7 @@ LEASES_PER_SECOND = 10
 LEASE_SECONDS_MAX = 1.0
 """Time after which the rest of a lease expires."""
 PREFETCHED_TOKENS_MIN = 4
-"""Minimum size of a lease that is fetched ahead; a smaller one would take tokens that other processes need."""
+"""Minimum size of a lease that is fetched ahead; a smaller one would hold tokens that others need."""
 REFUSED_SECONDS_MIN = 0.02
 """Minimum time between two leases for a rejected caller: a flood of requests must not become one of Redis."""
 LEND_SECONDS_MAX = 0.2

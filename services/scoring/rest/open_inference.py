@@ -38,7 +38,7 @@ _DATATYPES: Mapping[FieldType, Sequence[str]] = {
     FieldType.INT: _INTEGERS,
     FieldType.FLOAT: ("FP64", "FP32", "FP16", *_INTEGERS),
 }
-"""By the type of a field: the datatypes that its tensor may have; the first one is in the metadata."""
+"""The datatypes that a tensor may have, by the type of its field; the first one is in the metadata."""
 _PREDICTION_DATATYPES = {"binary": "INT64", "regression": "FP64", "multiclass": "BYTES"}
 _BINARY_HEADER = "inference-header-content-length"
 
