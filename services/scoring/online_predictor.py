@@ -81,7 +81,7 @@ class OnlinePredictor:
             dataclasses.replace(field, nullable=field.nullable and field.name != label.value)
             for field in label.fields
         )
-        """Decodes labels as declared, except that the value is required: drift accepts no label without one."""
+        """Decodes labels as declared, but the value is required: drift accepts no label without one."""
         self._label_encoder = label_encoder
         self._label_id = operator.attrgetter(label.id)
         self._label_time = operator.attrgetter(label.event_time)
