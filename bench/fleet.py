@@ -1,8 +1,8 @@
-"""What many models cost in one scoring process: memory, start, processor while nothing happens, and rate.
+"""The cost of many models in one scoring process: memory, start-up, CPU while idle, and rate.
 
-Each model has a request topic of one partition, a consumer group and a signed version of its own. All
-versions have the same files, so that registering 200 takes seconds; each is verified and loaded for itself.
-Once with one model, once with 50, once with 200; a process of its own each time.
+Each model has its own request topic with one partition, its own consumer group and its own signed version.
+All versions have the same files, so that registering 200 takes seconds; each is verified and loaded
+separately. Measured with 1, 50 and 200 models, with a new process each time.
 """
 
 import asyncio
@@ -33,12 +33,12 @@ from streams.topics import MODELS
 
 COUNTS = (1, 50, 200)
 EVENTS = 60_000
-"""Of all models together."""
+"""Requests of all models together."""
 IDLE_SECONDS = 10.0
 SCORED = re.compile(r'^driftline_predictions_total\{[^}]*outcome="scored"[^}]*\} (\S+)', re.MULTILINE)
 
 Batches = Mapping[tuple[str, int], list[Record]]
-"""By topic and partition."""
+"""Records by topic and partition."""
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def _declare(settings: Settings, name: str) -> None:
-    """Write the declaration of a model with a request topic of its own."""
+    """Write the declaration of a model with its own request topic."""
     text = (JOB / "models" / MODEL / FILE).read_text(encoding="utf-8")
     path = settings.models / name / FILE
     path.parent.mkdir()
@@ -74,7 +74,7 @@ def _declaration(settings: Settings, name: str) -> ModelDeclaration:
 
 
 def _announce(settings: Settings, names: Sequence[str], first: tuple[str, int]) -> None:
-    """Register the files of the first model's version for each model, and make that its champion."""
+    """Register the files of the first model's version for each model, and make it the champion."""
     client = mlflow_client.connect(settings)
     registered = client.get_model_version(first[0], str(first[1]))
     run = client.get_run(registered.run_id).info
@@ -108,7 +108,7 @@ def _measure(settings: Settings, names: Sequence[str]) -> Figures:
         _ask(settings, names, len(names), first=0)
         _wait(settings, len(names))
         loaded = time.monotonic()
-        time.sleep(2)  # until the loading has come to rest
+        time.sleep(2)  # until loading has ended
         before = _cpu_seconds(watched)
         time.sleep(IDLE_SECONDS)
         idle_cores = (_cpu_seconds(watched) - before) / IDLE_SECONDS
@@ -133,13 +133,13 @@ def _cpu_seconds(process: psutil.Process) -> float:
 
 
 def _ask(settings: Settings, names: Sequence[str], events: int, *, first: int) -> None:
-    """Write so many requests, evenly to all models."""
+    """Write requests, evenly distributed to all models."""
     batches: dict[tuple[str, int], list[Record]] = {(f"{name}.requests", 0): [] for name in names}
-    places = list(batches)
+    partitions = list(batches)
     for number in range(first, first + events):
         user = f"user-{number % USERS}"
         value = f'{{"request_id":"{number}","event_time":"{EVENT_TIME}","user_id":"{user}"}}'
-        batches[places[number % len(places)]].append((user.encode(), value.encode(), []))
+        batches[partitions[number % len(partitions)]].append((user.encode(), value.encode(), []))
     _send(settings, batches)
 
 
@@ -148,7 +148,9 @@ def _send(settings: Settings, batches: Batches) -> None:
         producer = BatchProducer(settings.kafka_options())
         await producer.start()
         try:
-            await asyncio.gather(*(producer.send(*place, batch) for place, batch in batches.items() if batch))
+            await asyncio.gather(
+                *(producer.send(topic, number, batch) for (topic, number), batch in batches.items() if batch)
+            )
         finally:
             await producer.stop()
 
@@ -164,7 +166,7 @@ def _wait(settings: Settings, wanted: int) -> None:
 
 
 def _scored(settings: Settings) -> int:
-    """Ask the process how many requests it has scored."""
+    """Return the number of predictions that the process has counted."""
     with urllib.request.urlopen(
         f"http://{settings.host}:{settings.scoring_port}/metrics", timeout=10
     ) as page:

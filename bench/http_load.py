@@ -1,7 +1,8 @@
-"""The same HTTP POST again and again on keep-alive connections: a closed loop, in a process of its own.
+"""Repeats one HTTP POST on keep-alive connections: a closed loop, in a separate process.
 
-Plain sockets in one uvloop, so that this is not what is measured. Arguments: host, port, path, a file with
-the body, connections, seconds. Prints requests per second, latencies and the last answer, as JSON.
+Uses plain sockets in uvloop, so that its own cost does not distort the result. Arguments: host, port, path, a
+file with the body, connections, seconds. Prints requests per second, latencies and the last response, as
+JSON.
 """
 
 import asyncio
@@ -20,12 +21,12 @@ CONNECT_SECONDS_MAX = 10.0
 
 
 class Connection(asyncio.Protocol):
-    """One request at a time."""
+    """Sends one request at a time."""
 
     def __init__(self, request: bytes) -> None:
-        """Take the bytes that are sent each time."""
+        """Take the bytes of the request."""
         self.milliseconds: list[float] = []
-        self.answer = b""
+        self.response = b""
         self.failure = ""
         self.ended = asyncio.get_running_loop().create_future()
         self._request = request
@@ -34,19 +35,19 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Send the first request."""
         self._transport = cast("asyncio.Transport", transport)
         self._send()
 
     def data_received(self, data: bytes) -> None:
-        """Look whether the answer is complete; then ask again."""
+        """Send the next request when the response is complete."""
         self._received += data
         head, found, body = self._received.partition(END_OF_HEAD)
         if not found or len(body) < _length(head):
             return
         self.milliseconds.append((time.perf_counter() - self._sent) * 1000)
         self._received = b""
-        self.answer = body
+        self.response = body
         if not head.startswith(b"HTTP/1.1 200"):
             self.failure = (head + END_OF_HEAD + body).decode()
             self.stop()
@@ -54,13 +55,13 @@ class Connection(asyncio.Protocol):
         self._send()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Note it: nobody but `stop` closes."""
+        """Record the failure: only `stop` closes a connection."""
         if not self.ended.done():
             self.failure = self.failure or f"the connection was lost: {error!r}"
             self.ended.set_result(None)
 
     def stop(self) -> None:
-        """Leave the request at work alone and end."""
+        """Close the connection without waiting for the response."""
         if not self.ended.done():
             self.ended.set_result(None)
         assert self._transport is not None
@@ -79,7 +80,7 @@ def _length(head: bytes) -> int:
 
 
 async def run(host: str, port: int, request: bytes, connections: int, seconds: float) -> dict[str, object]:
-    """Ask for so long; return what was measured."""
+    """Send requests for ``seconds``; return the figures."""
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
     opening = (loop.create_connection(lambda: Connection(request), host, port) for _ in range(connections))
@@ -93,17 +94,17 @@ async def run(host: str, port: int, request: bytes, connections: int, seconds: f
         sys.exit(failure)
     milliseconds = [each for connection in opened for each in connection.milliseconds]
     if not milliseconds:
-        sys.exit("no answer came")
+        sys.exit("no response arrived")
     return {
         "requests_per_second": len(milliseconds) / took,
         "p50_ms": float(np.percentile(milliseconds, 50)),
         "p99_ms": float(np.percentile(milliseconds, 99)),
-        "answer": opened[0].answer.decode(),
+        "response": opened[0].response.decode(),
     }
 
 
 def main() -> None:
-    """Ask and print."""
+    """Send requests and print the figures."""
     host, port, path, body_file, connections, seconds = sys.argv[1:]
     body = Path(body_file).read_bytes()
     head = (

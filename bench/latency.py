@@ -1,11 +1,12 @@
-"""Latency of scoring: from the time a request was to be sent to the time its prediction is received.
+"""Latency of scoring: from the scheduled send time of a request to the arrival of its prediction.
 
-The way of a request: client, Kafka, the scoring process with its read of ten features from Valkey,
-Kafka, client. A process of its own sends at a fixed rate, whatever comes back, so that no waiting is left
-out; this one receives. Once at 1,000 requests a second, once at half of the most that goes this whole way
-in this same run, with sender and receiver at work on the same cores. Beside it stands what Kafka alone takes
-in the same seconds: from the client to the broker and back, a way that each answer takes twice. Each figure
-is the median of several turns, since one hiccup of the machine is a 99th percentile.
+The path of a request: client, Kafka, the scoring process with its read of ten features from Valkey, Kafka,
+client. A separate process sends at a fixed rate, independent of the responses, so that no waiting is left
+out; this process receives. Measured at 1,000 requests per second and at half of the maximum rate of this
+whole path in the same run, with sender and receiver on the same cores. For comparison, the latency of Kafka
+alone in the same seconds: from the client to the broker and back, a path that each prediction takes twice.
+Each figure is the median of several turns, because a single delay of the machine determines a 99th
+percentile.
 """
 
 import gc
@@ -24,17 +25,17 @@ from bench import processes, report
 from bench.report import Figures
 from bench.scoring_job import installation
 from bench.scoring_job.installation import PARTITIONS, REQUESTS
-from bench.scoring_job.load import LINGER_MS, intended_ns
+from bench.scoring_job.load import LINGER_MS, scheduled_ns
 from bench.scoring_job.running import COMMAND, SINK, drain, wait_ready
 from services.runtime.settings import Settings
 
 RATE = 1000.0
 TOO_MANY = 60_000.0
-"""Requests a second that nothing here keeps up with."""
+"""Requests per second; more than the scoring process can handle."""
 BACKLOG = 200_000
 TURNS, SECONDS, WARM_SECONDS = 5, 6.0, 1.0
 WARM_TURNS = 2
-"""For the broker to compile what it runs."""
+"""Turns in which the JVM of the broker compiles its code."""
 LATE_SECONDS_MAX = 30.0
 
 
@@ -69,7 +70,7 @@ def main() -> None:
 
 
 def _most(settings: Settings) -> float:
-    """Return how many predictions a second are received while more requests are sent than that."""
+    """Return the maximum rate: predictions received per second while more requests are sent."""
     received = _received(settings, TOO_MANY)[0]
     times_ns = [at_ns for at_ns, topic, _ in received if topic == SINK]
     return (len(times_ns) - 1) / (times_ns[-1] - times_ns[0]) * 1e9
@@ -84,7 +85,7 @@ def _measure(settings: Settings, rate: float) -> dict[str, Figures]:
 
 
 def _turn(settings: Settings, rate: float) -> dict[str, Figures]:
-    """Return the latencies of one turn: ours, Kafka's alone, and by how much the sender itself was late."""
+    """Return the latencies of one turn: Driftline's, those of Kafka alone, and the lateness of the sender."""
     received, late = _received(settings, rate)
     warm = int(rate * WARM_SECONDS)
     ours = _percentiles(_latencies_ms(received, SINK, _Prediction)[warm:])
@@ -99,7 +100,7 @@ def _turn(settings: Settings, rate: float) -> dict[str, Figures]:
 
 
 def _received(settings: Settings, rate: float) -> tuple[Sequence[Received], Figures]:
-    """Have requests sent at a rate; return all that came of them, and how late the sender was."""
+    """Send requests at a rate; return all records that arrive, and the lateness of the sender."""
     consumer = _consumer(settings)
     command = [sys.executable, "-m", "bench.scoring_job.load"]
     arguments = [settings.broker, REQUESTS, str(rate), str(SECONDS)]
@@ -111,7 +112,7 @@ def _received(settings: Settings, rate: float) -> tuple[Sequence[Received], Figu
 
 
 def _consumer(settings: Settings) -> Any:
-    """Make a consumer that stands at the end of the requests and of the predictions."""
+    """Return a consumer positioned at the end of the requests and of the predictions."""
     from confluent_kafka import Consumer, TopicPartition
 
     consumer = Consumer(
@@ -127,7 +128,7 @@ def _consumer(settings: Settings) -> Any:
 
 
 def _receive(consumer: Any, wanted: int) -> Sequence[Received]:
-    """Take so many records, each with its time of receipt. They are looked into afterwards."""
+    """Return this many records with their arrival times. They are decoded afterwards."""
     received: list[Received] = []
     deadline = time.monotonic() + SECONDS + LATE_SECONDS_MAX
     gc.disable()
@@ -136,7 +137,7 @@ def _receive(consumer: Any, wanted: int) -> Sequence[Received]:
         if message is not None:
             received.append((time.time_ns(), message.topic(), message.value()))
         elif time.monotonic() > deadline:
-            sys.exit(f"bench: {len(received)} of {wanted} records came")
+            sys.exit(f"bench: {len(received)} of {wanted} records arrived")
     gc.enable()
     return received
 
@@ -144,9 +145,9 @@ def _receive(consumer: Any, wanted: int) -> Sequence[Received]:
 def _latencies_ms(
     received: Sequence[Received], topic: str, record: type[_Prediction | _Request]
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return the latencies of a topic's records in the order in which the requests were to be sent."""
+    """Return the latencies (n,) of a topic's records, in the order in which the requests were scheduled."""
     decode = msgspec.json.Decoder(record).decode
-    sent = [(intended_ns(decode(value).id), at_ns) for at_ns, name, value in received if name == topic]
+    sent = [(scheduled_ns(decode(value).id), at_ns) for at_ns, name, value in received if name == topic]
     sent.sort()
     return np.array([(at_ns - sent_ns) / 1e6 for sent_ns, at_ns in sent])
 

@@ -1,10 +1,11 @@
-"""One row per REST request: our scoring process against MLServer and ``mlflow models serve``.
+"""One row per REST request: Driftline's scoring process against MLServer and ``mlflow models serve``.
 
-All serve the same logistic regression, one worker each, get the same ten numbers in the request, and answer
-with the same score. Ours is asked at its own route and at the route of the Open Inference Protocol, which
-is MLServer's. Beside it stands what the others cannot do: ours gets a user's id alone, and reads the ten
-numbers from the online store. Ours validates, counts and logs each request to Kafka. One load generator, in a
-process of its own, asks all in turns; then ours alone with one, two and four workers.
+All serve the same logistic regression with one worker each, get the same ten numbers in the request, and
+respond with the same score. Driftline is measured at its own route and at the route of the Open Inference
+Protocol, which is also MLServer's. A further measurement does what the others cannot: the request has only a
+user's id, and the ten numbers are read from the online store. Driftline validates, counts and logs each
+request to Kafka. One load generator, in a separate process, calls all servers in turns; then Driftline alone
+with one, two and four workers.
 """
 
 import asyncio
@@ -57,12 +58,12 @@ class Server:
 
     name: str
     command: list[str]
-    """Empty: another one starts it."""
+    """Empty if another entry starts the process."""
     port: int
     path: str
     body: dict[str, Any]
     score: Callable[[Any], float]
-    """Finds the score in an answer."""
+    """Returns the score in a response."""
 
 
 def main() -> None:
@@ -82,7 +83,7 @@ def main() -> None:
                 if server.command:
                     stack.enter_context(_running(server, settings))
             measures = {
-                f"concurrency {concurrency}": _race(servers, concurrency, settings.home)
+                f"concurrency {concurrency}": _measure_all(servers, concurrency, settings.home)
                 for concurrency in CONCURRENCIES
             }
         measures["workers"] = _workers(settings, row)
@@ -97,19 +98,19 @@ def main() -> None:
 
 
 def _least(measures: Mapping[str, Mapping[str, Figures]], ours: str, peer: str) -> float:
-    """Return how many times as fast ours is, at the concurrency where it is least."""
+    """Return the smallest ratio of our rate to a peer's, over all concurrencies."""
     raced = [figures for figures in measures.values() if peer in figures]
     return min(each[ours]["requests_per_second"] / each[peer]["requests_per_second"] for each in raced)
 
 
 def _workers(settings: Settings, row: Sequence[float]) -> dict[str, Figures]:
-    """Return the rate of several workers behind one port, which share the cores with those who ask them."""
+    """Return the rate of several workers on one port, which share the cores with the load generator."""
     found: dict[str, Figures] = {}
     for workers in WORKERS:
         (server, _) = _driftline_of_numbers(row, "--workers", str(workers))
         with _running(server, settings):
-            _ask(server, WORKERS_CONCURRENCY, settings.home)  # so that all of them listen, and are warm
-            turns = [_ask(server, WORKERS_CONCURRENCY, settings.home)[0] for _ in range(WORKERS_TURNS)]
+            _load(server, WORKERS_CONCURRENCY, settings.home)  # all workers listen and are warm afterwards
+            turns = [_load(server, WORKERS_CONCURRENCY, settings.home)[0] for _ in range(WORKERS_TURNS)]
         found[f"driftline, {workers} worker" + "s" * (workers > 1)] = _medians(turns)
     return found
 
@@ -126,14 +127,14 @@ def _features(settings: Settings) -> list[float]:
 
 
 def _register_numbers(settings: Settings, estimator: Any) -> None:
-    """Make the same model the champion of a declaration that takes all its inputs from the request."""
+    """Make the same model the champion of a declaration whose features are all in the request."""
     settings = settings.model_copy(update={"models": NUMBERS_MODELS})
     version = installation.register(settings, estimator, NUMBERS_MODEL)
     installation.announce(settings, version, NUMBERS_MODEL)
 
 
 def _driftline_of_numbers(row: Sequence[float], *options: str) -> list[Server]:
-    """Return one process, asked at two routes: the second has no command."""
+    """Return one process with two routes; the second entry has no command."""
     fields = {"request_id": "request-0", "event_time": EVENT_TIME, **dict(zip(NAMES, row, strict=True))}
     port = ports.free_port()
     environment = ["env", f"DRIFTLINE_MODELS={NUMBERS_MODELS}", f"DRIFTLINE_SCORING_PORT={port}"]
@@ -148,7 +149,7 @@ def _driftline_of_numbers(row: Sequence[float], *options: str) -> list[Server]:
             port,
             "/predict",
             {"model": NUMBERS_MODEL, "rows": [fields]},
-            lambda answer: float(answer["predictions"][0]["score"]),
+            lambda response: float(response["predictions"][0]["score"]),
         ),
         Server(
             OURS_BY_PROTOCOL,
@@ -156,7 +157,7 @@ def _driftline_of_numbers(row: Sequence[float], *options: str) -> list[Server]:
             port,
             f"/v2/models/{NUMBERS_MODEL}/infer",
             {"inputs": tensors, "outputs": [{"name": "score"}]},
-            lambda answer: float(answer["outputs"][0]["data"][0]),
+            lambda response: float(response["outputs"][0]["data"][0]),
         ),
     ]
 
@@ -169,7 +170,7 @@ def _driftline_with_store(settings: Settings) -> Server:
         settings.scoring_port,
         "/predict",
         {"model": MODEL, "rows": [row]},
-        lambda answer: float(answer["predictions"][0]["score"]),
+        lambda response: float(response["predictions"][0]["score"]),
     )
 
 
@@ -184,7 +185,7 @@ def _mlserver(folder: Path, estimator: Any, row: Sequence[float]) -> Server:
         "implementation": "mlserver_sklearn.SKLearnModel",
         "parameters": {"uri": "./model.joblib"},
     }
-    # Without its process for inference, which would be a second worker: that is how it is fastest.
+    # Without its separate inference process, which would be a second worker: this is its fastest setup.
     server = {
         "host": HOST,
         "http_port": port,
@@ -202,7 +203,7 @@ def _mlserver(folder: Path, estimator: Any, row: Sequence[float]) -> Server:
         port,
         f"/v2/models/{MODEL}/infer",
         {"inputs": [data], "outputs": [{"name": "predict_proba"}]},
-        lambda answer: float(answer["outputs"][0]["data"][1]),
+        lambda response: float(response["outputs"][0]["data"][1]),
     )
 
 
@@ -210,9 +211,7 @@ def _mlflow(folder: Path, estimator: Any, row: Sequence[float]) -> Server:
     import mlflow.sklearn
     import pandas as pd
 
-    logging.getLogger("mlflow.sklearn").setLevel(
-        logging.ERROR
-    )  # warns of the format, which is ours to choose
+    logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)  # it warns of the format, which we chose
     example = pd.DataFrame([row], columns=NAMES)
     mlflow.sklearn.save_model(
         estimator,
@@ -223,7 +222,7 @@ def _mlflow(folder: Path, estimator: Any, row: Sequence[float]) -> Server:
         serialization_format="cloudpickle",
     )
     port = ports.free_port()
-    path = f"PATH={Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where its uvicorn is
+    path = f"PATH={Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # its uvicorn is here
     serve = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(folder), "--host", HOST]
     return Server(
         "mlflow",
@@ -231,7 +230,7 @@ def _mlflow(folder: Path, estimator: Any, row: Sequence[float]) -> Server:
         port,
         "/invocations",
         {"dataframe_split": {"columns": NAMES, "data": [list(row)]}},
-        lambda answer: float(answer["predictions"][0][1]),
+        lambda response: float(response["predictions"][0][1]),
     )
 
 
@@ -240,14 +239,14 @@ def _running(server: Server, settings: Settings) -> Iterator[None]:
     log_file = settings.home / f"{server.name}.log"
     with processes.running(server.command, log_file) as process:
         deadline = time.monotonic() + READY_SECONDS_MAX
-        while not _answers(server):
+        while not _responds(server):
             if process.poll() is not None or time.monotonic() > deadline:
                 sys.exit(f"bench: {server.name} did not become ready:\n{log_file.read_text()[-3000:]}")
             time.sleep(0.2)
         yield
 
 
-def _answers(server: Server) -> bool:
+def _responds(server: Server) -> bool:
     request = urllib.request.Request(
         f"http://{HOST}:{server.port}{server.path}",
         json.dumps(server.body).encode(),
@@ -259,13 +258,13 @@ def _answers(server: Server) -> bool:
     return False
 
 
-def _race(servers: Sequence[Server], concurrency: int, folder: Path) -> dict[str, Figures]:
-    """Ask each server in turns; return the medians of the turns."""
+def _measure_all(servers: Sequence[Server], concurrency: int, folder: Path) -> dict[str, Figures]:
+    """Call each server in turns; return the medians of the turns."""
     turns: dict[str, list[dict[str, float]]] = {server.name: [] for server in servers}
     scores: dict[str, float] = {}
     for _ in range(TURNS):
         for server in servers:
-            figures, scores[server.name] = _ask(server, concurrency, folder)
+            figures, scores[server.name] = _load(server, concurrency, folder)
             turns[server.name].append(figures)
     if max(scores.values()) - min(scores.values()) > 1e-9:
         sys.exit(f"bench: the servers differ: {scores}")
@@ -276,16 +275,16 @@ def _medians(turns: Sequence[Figures]) -> Figures:
     return {figure: statistics.median(turn[figure] for turn in turns) for figure in turns[0]}
 
 
-def _ask(server: Server, concurrency: int, folder: Path) -> tuple[dict[str, float], float]:
+def _load(server: Server, concurrency: int, folder: Path) -> tuple[dict[str, float], float]:
     body_file = folder / f"{server.name}.json"
     body_file.write_text(json.dumps(server.body))
     arguments = [HOST, server.port, server.path, body_file, concurrency, SECONDS]
     command = [sys.executable, "-m", "bench.http_load", *map(str, arguments)]
-    asked = subprocess.run(command, check=False, stdout=subprocess.PIPE, timeout=SECONDS_MAX)
-    if asked.returncode:
-        sys.exit(f"bench: {server.name} was asked in vain")
-    result = json.loads(asked.stdout)
-    return result, server.score(json.loads(result.pop("answer")))
+    completed = subprocess.run(command, check=False, stdout=subprocess.PIPE, timeout=SECONDS_MAX)
+    if completed.returncode:
+        sys.exit(f"bench: the load generator failed with {server.name}")
+    result = json.loads(completed.stdout)
+    return result, server.score(json.loads(result.pop("response")))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""The scoring job, ours against three others, on the same servers and the same events.
+"""The scoring job: Driftline against three other implementations, on the same servers and events.
 
-The job: a JSON request names a user; ten features of that user are read from the online store
-(Feast's layout on Valkey), a logistic regression scores them, and a JSON answer goes to a topic with
-four partitions. Ours is the real scoring process, with validation, dead letters, metrics, commits
-and the whole prediction record. Rates are taken from the broker's own append times of the answers,
-from the first one on, so that no contender's start-up counts.
+The job: a JSON request names a user; ten features of that user are read from the online store (Feast's
+layout on Valkey), a logistic regression scores them, and a JSON prediction is written to a topic with four
+partitions. Driftline runs its real scoring process, with validation, dead letters, metrics, commits and the
+whole prediction record. Rates are computed from the broker's append times of the predictions, from the first
+one on, so that no contender's start-up counts.
 """
 
 import dataclasses
@@ -15,30 +15,30 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench import environments, processes, report
-from bench.scoring_job import answers, installation
-from bench.scoring_job.answers import Answers
+from bench.scoring_job import installation, prediction_times
 from bench.scoring_job.installation import JOB, MODEL, PARTITIONS, REQUESTS
+from bench.scoring_job.prediction_times import PredictionTimes
 from services.runtime.settings import Settings
 from streams.topics import predictions
 
 REQUESTS_FEW = "bench.requests-few"
-"""The first ones of each round, for those that would take minutes for all."""
+"""Holds the first requests of each round, for contenders that would take minutes for all of them."""
 EVENTS, EVENTS_FEW = 200_000, 5000
 ROUNDS = 2
-ANSWER_SECONDS_MAX = 120
+RUN_SECONDS_MAX = 120
 OURS = "driftline"
 
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """One way to do the job, as a process of its own."""
+    """One implementation of the job, which runs as a process."""
 
     name: str
     command: list[str]
     source: str
     sink: str
     events: int
-    """In each round."""
+    """Per round."""
 
 
 def main() -> None:
@@ -59,20 +59,20 @@ def _measure(settings: Settings, contenders: list[Contender]) -> dict[str, float
     installation.create_topics(settings, [REQUESTS_FEW])
     rates: dict[str, float] = {}
     scores: dict[str, dict[str, float]] = {}
-    for turn in range(ROUNDS):
+    for number in range(ROUNDS):
         for topic, events in ((REQUESTS, EVENTS), (REQUESTS_FEW, EVENTS_FEW)):
-            installation.fill(settings, topic, events, first=turn * EVENTS)
+            installation.fill(settings, topic, events, first=number * EVENTS)
         for contender in contenders:
-            answered = _race(settings, contender, turn)
-            rates[contender.name] = max(answered.rate, rates.get(contender.name, 0.0))
-            scores.setdefault(contender.name, {}).update(answered.scores)
-            print(f"round {turn + 1}: {contender.name} {answered.rate:,.0f} events/s", flush=True)
+            predicted = _run(settings, contender, number)
+            rates[contender.name] = max(predicted.rate, rates.get(contender.name, 0.0))
+            scores.setdefault(contender.name, {}).update(predicted.scores)
+            print(f"round {number + 1}: {contender.name} {predicted.rate:,.0f} events/s", flush=True)
     _compare(scores, {contender.name: contender.events * ROUNDS for contender in contenders})
     return rates
 
 
 def _sink(name: str) -> str:
-    return predictions(MODEL) if name == OURS else f"bench.answers-{name}"
+    return predictions(MODEL) if name == OURS else f"bench.predictions-{name}"
 
 
 def _contenders(settings: Settings, model_file: Path) -> list[Contender]:
@@ -93,24 +93,24 @@ def _contenders(settings: Settings, model_file: Path) -> list[Contender]:
     ]
 
 
-def _race(settings: Settings, contender: Contender, turn: int) -> Answers:
+def _run(settings: Settings, contender: Contender, number: int) -> PredictionTimes:
     log_file = settings.home / f"{contender.name}.log"
-    wanted = contender.events * (turn + 1)
+    wanted = contender.events * (number + 1)
     with processes.running(contender.command, log_file) as process:
-        deadline = time.monotonic() + ANSWER_SECONDS_MAX
-        while answers.count(settings, contender.sink) < wanted:
+        deadline = time.monotonic() + RUN_SECONDS_MAX
+        while prediction_times.count(settings, contender.sink) < wanted:
             if process.poll() is not None or time.monotonic() > deadline:
                 sys.exit(f"bench: {contender.name} did not finish:\n{log_file.read_text()[-3000:]}")
             time.sleep(0.2)
-    return answers.read(settings, contender.sink, skip=contender.events * turn, wanted=wanted)
+    return prediction_times.read(settings, contender.sink, skip=contender.events * number, wanted=wanted)
 
 
 def _compare(scores: Mapping[str, Mapping[str, float]], wanted: Mapping[str, int]) -> None:
-    """A contender that answers something else has not done the job."""
+    """Exit unless every contender has written the same predictions."""
     ours = scores[OURS]
     for name, theirs in scores.items():
         if len(theirs) != wanted[name]:
-            sys.exit(f"bench: {name} answered {len(theirs)} of {wanted[name]} requests")
+            sys.exit(f"bench: {name} made {len(theirs)} of {wanted[name]} predictions")
         wrong = sum(1 for request, score in theirs.items() if abs(score - ours[request]) > 1e-12)
         if wrong:
             sys.exit(f"bench: {name} and driftline differ on {wrong} requests")

@@ -1,12 +1,12 @@
-"""How long answers wait while a version takes over: 1,000 requests a second through Kafka, swapped midway.
+"""Latency while a version is replaced: 1,000 requests per second through Kafka, with a swap midway.
 
-A process of its own sends at a fixed rate, whatever comes back. After two seconds a ModelChanged names a
-version that the scoring process has not loaded; it is downloaded, verified, loaded and proved while the
-old one answers. What counts is the time from when a request was to be sent until its prediction arrives,
-from the change until a second after the first answer of the new version. What a swap adds is the difference
-to the same figure of turns in which the same kind of model answers and nothing is swapped: a forest takes
-longer than a line, and the machine has hiccups of its own. Each kind is swapped to several times; the first
-of a kind stands apart, since it imports the kind's code.
+A separate process sends at a fixed rate, independent of the responses. After two seconds a ModelChanged names
+a version that the scoring process has not loaded; it is downloaded, verified, loaded and checked while the
+old version predicts. Latency runs from the scheduled send time of a request to the arrival of its prediction;
+it counts from the change until a second after the first prediction of the new version. A swap adds the
+difference to the same figure in turns without a swap, with the same kind of model: a forest takes longer than
+a linear model, and the machine itself causes delays. Each kind is swapped several times; the first swap of a
+kind is reported apart, because it imports the code of that kind.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from bench import processes, report
 from bench.report import Figures
 from bench.scoring_job import installation
 from bench.scoring_job.installation import MODEL, NAMES, PARTITIONS, REQUESTS
-from bench.scoring_job.load import intended_ns
+from bench.scoring_job.load import scheduled_ns
 from bench.scoring_job.running import COMMAND, SINK, wait_ready
 from services.runtime.settings import Settings
 from streams import records
@@ -33,10 +33,10 @@ from streams.topics import MODELS
 
 RATE, SECONDS, CHANGE_SECONDS = 1000.0, 6.0, 2.0
 TURNS = 4
-"""Of each kind: the first, and those of which the median counts."""
+"""Swaps of each kind: the first, and those whose median counts."""
 QUIET, QUIET_TURNS = "no swap", 2
 QUIET_SECONDS = 0.5
-"""About what a swap takes: for the turns without one."""
+"""Stands for the duration of a swap in the turns without one."""
 LATE_SECONDS_MAX = 30.0
 AFTER_NS = 1_000_000_000
 
@@ -48,7 +48,7 @@ class _Prediction(msgspec.Struct):
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
-    """What came in one turn, by the time at which each request was to be sent."""
+    """The predictions of one turn, by the scheduled send time of their requests."""
 
     sent_ns: np.ndarray[Any, np.dtype[np.int64]]
     received_ns: np.ndarray[Any, np.dtype[np.int64]]
@@ -95,7 +95,7 @@ def _kinds() -> Mapping[str, Callable[[int], Any]]:
 
 
 def _turn(settings: Settings, version: int | None) -> Turn:
-    """Send and receive; midway, make a version the champion if there is one."""
+    """Send and receive; midway, make the version the champion if one is given."""
     consumer, producer = _consumer(settings), _producer(settings)
     command = [sys.executable, "-m", "bench.scoring_job.load"]
     arguments = [settings.broker, REQUESTS, str(RATE), str(SECONDS)]
@@ -108,16 +108,16 @@ def _turn(settings: Settings, version: int | None) -> Turn:
     producer.flush(10)
     decode = msgspec.json.Decoder(_Prediction).decode
     rows = sorted(
-        (intended_ns(answer.id), at_ns, answer.version)
+        (scheduled_ns(prediction.id), at_ns, prediction.version)
         for at_ns, value in received
-        for answer in [decode(value)]
+        for prediction in [decode(value)]
     )
     sent_ns, received_ns, versions = np.array(rows, dtype=np.int64).T
     return Turn(sent_ns, received_ns, versions, changed_ns)
 
 
 def _receive(consumer: Any, announce: Callable[[], None]) -> tuple[Sequence[tuple[int, bytes]], int]:
-    """Take all predictions of a turn with the times of their receipt; have the change made in between."""
+    """Return all predictions of a turn with their arrival times, and the time of the change made midway."""
     received: list[tuple[int, bytes]] = []
     changed_ns = 0
     deadline = time.monotonic() + SECONDS + LATE_SECONDS_MAX
@@ -127,7 +127,7 @@ def _receive(consumer: Any, announce: Callable[[], None]) -> tuple[Sequence[tupl
         if message is not None:
             received.append((time.time_ns(), message.value()))
         elif time.monotonic() > deadline:
-            sys.exit(f"bench: only {len(received)} predictions came")
+            sys.exit(f"bench: only {len(received)} predictions arrived")
         if not changed_ns and len(received) >= RATE * CHANGE_SECONDS:
             changed_ns = time.time_ns()
             announce()
@@ -147,7 +147,7 @@ def _announce(producer: Any, version: int) -> None:
 
 
 def _figures(turn: Turn, version: int | None = None) -> Figures:
-    """Return the latencies around the change, and when the new version took over."""
+    """Return the latencies around the change, and the time until the first prediction of the new version."""
     latencies_ms = (turn.received_ns - turn.sent_ns) / 1e6
     switched_ns = turn.changed_ns + int(QUIET_SECONDS * 1e9)
     if version is not None:
@@ -166,23 +166,23 @@ def _medians(turns: Sequence[Figures]) -> Figures:
 
 
 def _consumer(settings: Settings) -> Any:
-    """Make a consumer that stands at the end of the predictions."""
+    """Return a consumer positioned at the end of the predictions."""
     from confluent_kafka import Consumer, TopicPartition
 
     consumer = Consumer(
         {"bootstrap.servers": settings.broker, "group.id": "bench-swap", "enable.auto.commit": False}
     )
-    places = [TopicPartition(SINK, partition) for partition in range(PARTITIONS)]
-    ends = [consumer.get_watermark_offsets(place, 10)[1] for place in places]
+    partitions = [TopicPartition(SINK, partition) for partition in range(PARTITIONS)]
+    ends = [consumer.get_watermark_offsets(partition, 10)[1] for partition in partitions]
     consumer.assign(
-        [TopicPartition(place.topic, place.partition, end) for place, end in zip(places, ends, strict=True)]
+        [TopicPartition(each.topic, each.partition, end) for each, end in zip(partitions, ends, strict=True)]
     )
     consumer.poll(0.5)
     return consumer
 
 
 def _producer(settings: Settings) -> Any:
-    """Make a producer that is connected already."""
+    """Return a producer that is connected."""
     from confluent_kafka import Producer
 
     producer = Producer({"bootstrap.servers": settings.broker, "linger.ms": 0})

@@ -1,1 +1,1 @@
-"""The others, each written as its own documentation advises, or as a good engineer would by hand."""
+"""Alternatives to Driftline, written as their documentation advises or as a good engineer would by hand."""

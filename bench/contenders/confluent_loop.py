@@ -1,6 +1,6 @@
 """A hand-written loop on confluent-kafka: consume a micro-batch, read Redis in one pipeline, score, produce.
 
-No validation, no dead letters, no metrics, no retries: what one writes first and regrets later.
+It has no validation, dead letters, metrics or retries: a typical first version.
 Arguments: broker, Redis URL, model file, input topic, output topic.
 """
 
@@ -42,11 +42,11 @@ def main() -> None:
         requests = [orjson.loads(message.value() or b"") for message in messages]
         pipeline = store.pipeline(transaction=False)
         for request in requests:
-            pipeline.hmget(key_of(request["user_id"]), FIELDS)  # type: ignore[arg-type]  # bytes are taken as well
+            pipeline.hmget(key_of(request["user_id"]), FIELDS)  # type: ignore[arg-type]  # accepts bytes, too
         rows = [row_of(values) for values in pipeline.execute()]
         scores = model.predict_proba(np.array(rows))[:, 1].tolist()
         for message, request, row, score in zip(messages, requests, rows, scores, strict=True):
-            answer = {
+            prediction = {
                 "prediction_id": request["request_id"],
                 "model": "propensity",
                 "version": 1,
@@ -54,7 +54,9 @@ def main() -> None:
                 "score": score,
                 "prediction": int(score >= 0.5),
             }
-            producer.produce(sink, orjson.dumps(answer), message.key(), partition=message.partition() or 0)
+            producer.produce(
+                sink, orjson.dumps(prediction), message.key(), partition=message.partition() or 0
+            )
         producer.flush()
         consumer.commit(asynchronous=False)
 

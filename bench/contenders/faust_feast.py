@@ -1,4 +1,4 @@
-"""A Faust agent that calls Feast's ``get_online_features`` for each event, as the two documentations show it.
+"""A Faust agent that calls Feast's ``get_online_features`` for each event, as both documentations show.
 
 Arguments: broker, Feast repository, model file, input topic, output topic.
 """
@@ -15,7 +15,7 @@ NAMES = [f"f{number}" for number in range(10)]
 
 
 class Request(faust.Record, serializer="json"):
-    """What comes in."""
+    """A request."""
 
     request_id: str
     event_time: str
@@ -23,7 +23,7 @@ class Request(faust.Record, serializer="json"):
 
 
 def build(broker: str, repository: str, model_file: str, source: str, sink: str) -> faust.App:
-    """Make the app."""
+    """Return the app."""
     with open(model_file, "rb") as file:  # noqa: PTH123  # a script
         model = pickle.load(file)
     store = FeatureStore(repo_path=repository)
@@ -39,7 +39,7 @@ def build(broker: str, repository: str, model_file: str, source: str, sink: str)
         autodiscover=False,
     )
     requests = app.topic(source, value_type=Request)
-    answers = app.topic(sink, value_serializer="json")
+    predictions = app.topic(sink, value_serializer="json")
 
     @app.agent(requests)
     async def score(stream: StreamT[Request]) -> None:
@@ -47,7 +47,7 @@ def build(broker: str, repository: str, model_file: str, source: str, sink: str)
             served = store.get_online_features(service, [{"user_id": request.user_id}]).to_dict()
             row = [served[name][0] for name in NAMES]
             score = float(model.predict_proba([row])[0, 1])
-            await answers.send(
+            await predictions.send(
                 value={
                     "prediction_id": request.request_id,
                     "model": "propensity",
@@ -62,6 +62,6 @@ def build(broker: str, repository: str, model_file: str, source: str, sink: str)
 
 
 if __name__ == "__main__":
-    built = build(*sys.argv[1:])
+    application = build(*sys.argv[1:])
     sys.argv = ["faust", "worker", "-l", "warn"]
-    built.main()
+    application.main()

@@ -9,12 +9,12 @@ _unpack = struct.Struct("<d").unpack_from
 
 
 def key_of(user_id: str) -> bytes:
-    """Lay out an entity key as Feast does: one key; its type string; its value's type string."""
+    """Return an entity key as Feast encodes it: one key, of type string, with a value of type string."""
     value = user_id.encode()
     name = b"user_id"
     return struct.pack("<III", 1, 2, len(name)) + name + struct.pack("<II", 2, len(value)) + value + b"bench"
 
 
 def row_of(values: list[bytes]) -> list[float]:
-    """Decode what stands in the `FIELDS` of a user."""
+    """Decode the values of a user's `FIELDS`."""
     return [_unpack(value, 1)[0] for value in values]

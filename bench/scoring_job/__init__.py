@@ -1,1 +1,1 @@
-"""The scoring job: ten features of one entity from the online store, a logistic regression, JSON out."""
+"""The scoring job: read ten features of an entity from the online store, predict, write JSON."""

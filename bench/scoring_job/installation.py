@@ -1,4 +1,4 @@
-"""A small installation that needs no stream features: used by the benchmark and by fault tests of scoring."""
+"""A small installation without stream features, for the benchmarks and for the fault tests of scoring."""
 
 import asyncio
 import contextlib
@@ -31,9 +31,9 @@ NAMES = [f"f{number}" for number in range(10)]
 
 @contextlib.contextmanager
 def installed(sinks: Sequence[str]) -> Iterator[tuple[Settings, Any]]:
-    """Run the servers with all that the job needs; yield the settings and the model that is champion.
+    """Run the servers with all that the job needs; yield the settings and the champion's estimator.
 
-    The sinks are topics for answers, in which a record's time is that of its arrival at the broker.
+    The sinks are topics for predictions in which a record's time is that of its arrival at the broker.
     """
     with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:
         base = Settings(
@@ -55,7 +55,7 @@ def installed(sinks: Sequence[str]) -> Iterator[tuple[Settings, Any]]:
 
 
 def create_topics(settings: Settings, names: Sequence[str]) -> None:
-    """Create topics with the broker's own clock."""
+    """Create topics whose record times are those of the broker."""
     from kafka.admin import KafkaAdminClient, NewTopic
 
     broker_time = {"message.timestamp.type": "LogAppendTime"}
@@ -65,7 +65,7 @@ def create_topics(settings: Settings, names: Sequence[str]) -> None:
 
 
 def write_features(settings: Settings) -> None:
-    """Apply the repository and let Feast itself write the users' features."""
+    """Apply the feature repository and write the users' features with Feast itself."""
     import pandas as pd
     from feast import FeatureStore
 
@@ -91,7 +91,7 @@ def train(seed: int) -> Any:
 
 
 def register(settings: Settings, estimator: Any, model: str = MODEL) -> int:
-    """Put a model of the ten numbers into the registry, as retraining does; return its version."""
+    """Register a model of the ten numbers as retraining does; return its version."""
     import pandas as pd
 
     from services.model_registry import mlflow_client, model_inputs, registration
@@ -120,12 +120,12 @@ def announce(settings: Settings, version: int, model: str = MODEL) -> None:
 
 
 def fill(settings: Settings, topic: str, events: int, *, first: int) -> None:
-    """Write requests, numbered from ``first`` on, evenly into the partitions."""
+    """Write requests, numbered from ``first`` on, evenly to the partitions."""
     send(settings, topic, requests(events, first=first))
 
 
 def requests(events: int, *, first: int) -> dict[int, list[Record]]:
-    """Make requests, numbered from ``first`` on, evenly for the partitions."""
+    """Return requests by partition, numbered from ``first`` on and evenly distributed."""
     chooser = random.Random(first)
     now = dt.datetime(2026, 1, 2, tzinfo=dt.UTC).isoformat()
     batches: dict[int, list[Record]] = {partition: [] for partition in range(PARTITIONS)}

@@ -1,11 +1,11 @@
-"""The scoring process at work: is it ready, how fast does it work off what is written."""
+"""The running scoring process: wait until it is ready, measure the rate of its predictions."""
 
 import contextlib
 import sys
 import time
 import urllib.request
 
-from bench.scoring_job import answers, installation
+from bench.scoring_job import installation, prediction_times
 from bench.scoring_job.installation import MODEL, REQUESTS
 from services.runtime.settings import Settings
 from streams.topics import predictions
@@ -27,16 +27,16 @@ def wait_ready(settings: Settings) -> None:
 
 
 def drain(settings: Settings, events: int, *, first: int) -> float:
-    """Write requests; return the rate of their predictions, all of which follow ``first`` earlier ones."""
+    """Write requests, numbered from ``first`` on; return the rate of their predictions in events per second."""
     installation.fill(settings, REQUESTS, events, first=first)
     wait_for(settings, first + events)
-    return answers.read(settings, SINK, skip=first, wanted=first + events).rate
+    return prediction_times.read(settings, SINK, skip=first, wanted=first + events).rate
 
 
 def wait_for(settings: Settings, wanted: int) -> None:
-    """Wait until there are so many predictions."""
+    """Wait until this many predictions were written."""
     deadline = time.monotonic() + SECONDS_MAX
-    while answers.count(settings, SINK) < wanted:
+    while prediction_times.count(settings, SINK) < wanted:
         if time.monotonic() > deadline:
             sys.exit(f"bench: scoring did not make {wanted:,} predictions")
         time.sleep(0.1)

@@ -1,7 +1,8 @@
 """Evidently, as shipped. Arguments: a folder, each case two Parquet files; rows of a window or nothing.
 
-Without windows: the preset of data drift. With them: the tests that the preset chooses for a reference of
-more than 1,000 rows, column by column without its report, which would take ten times as long.
+Without windows, it runs the preset for data drift. With windows, it runs the tests that the preset chooses
+for a reference of more than 1,000 rows, column by column and without the report, which would take ten times
+as long.
 """
 
 import json
@@ -20,17 +21,17 @@ THRESHOLD = 0.1
 
 
 def main() -> None:
-    """Print what was found in each case."""
+    """Print the results of each case."""
     cases = sorted(Path(sys.argv[1]).iterdir())
     if len(sys.argv) > 2:
         print(json.dumps({case.name: windows(case, int(sys.argv[2])) for case in cases}))
         return
-    preset(cases[-1])  # what is slow the first time alone is not measured
+    preset(cases[-1])  # the first run is slower and does not count
     print(json.dumps({case.name: preset(case) for case in cases}))
 
 
 def preset(case: Path) -> dict[str, float]:
-    """Run the preset: how long it took and how many columns drifted."""
+    """Run the preset; return its duration and the number of columns that drifted."""
     known, seen = frames(case)
     started = time.perf_counter()
     snapshot = Report([DataDriftPreset()]).run(Dataset.from_pandas(seen), Dataset.from_pandas(known))
@@ -58,7 +59,7 @@ def score(known: pd.Series, part: pd.Series) -> float:
 
 
 def peak_mib() -> float:
-    """Return the most memory that this process had, without what its parent had before it."""
+    """Return the peak memory of this process, without that of its parent."""
     status = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 1024
 

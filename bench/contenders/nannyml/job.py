@@ -11,17 +11,17 @@ import pandas as pd
 
 
 def main() -> None:
-    """Print what was found in each case."""
+    """Print the results of each case."""
     cases = sorted(Path(sys.argv[1]).iterdir())
     if len(sys.argv) > 2:
         print(json.dumps({case.name: windows(case, int(sys.argv[2])) for case in cases}))
         return
-    whole(cases[-1])  # what is slow the first time alone is not measured
+    whole(cases[-1])  # the first run is slower and does not count
     print(json.dumps({case.name: whole(case) for case in cases}))
 
 
 def whole(case: Path) -> dict[str, float]:
-    """Compare all rows: how long it took and how many columns had an alert."""
+    """Compare all rows; return the duration and the number of columns with an alert."""
     known, seen = frames(case)
     started = time.perf_counter()
     results = calculate(known, seen)
@@ -43,7 +43,7 @@ def windows(case: Path, rows: int) -> dict[str, Any]:
 
 
 def calculate(known: pd.DataFrame, seen: pd.DataFrame, **options: Any) -> pd.DataFrame:
-    """Return NannyML's table of the rows seen."""
+    """Return NannyML's table of results."""
     calculator = nannyml.UnivariateDriftCalculator(column_names=list(known.columns), **options)
     table: pd.DataFrame = calculator.fit(known).calculate(seen).filter(period="analysis").to_df()
     return table
@@ -55,7 +55,7 @@ def of(results: pd.DataFrame, column: str, figure: str) -> pd.Series:
 
 
 def peak_mib() -> float:
-    """Return the most memory that this process had, without what its parent had before it."""
+    """Return the peak memory of this process, without that of its parent."""
     status = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 1024
 

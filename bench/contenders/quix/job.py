@@ -23,7 +23,7 @@ def main() -> None:
     store = redis.Redis.from_url(redis_url)
 
     def score(request: dict[str, Any]) -> dict[str, Any]:
-        row = row_of(store.hmget(key_of(request["user_id"]), FIELDS))  # type: ignore[arg-type]  # bytes are taken as well
+        row = row_of(store.hmget(key_of(request["user_id"]), FIELDS))  # type: ignore[arg-type]  # accepts bytes, too
         score = float(model.predict_proba(np.array([row]))[0, 1])
         return {
             "prediction_id": request["request_id"],
@@ -43,8 +43,8 @@ def main() -> None:
         loglevel="WARNING",
     )
     requests = app.topic(source, value_deserializer="json")
-    answers = app.topic(sink, value_serializer="json")
-    app.dataframe(requests).apply(score).to_topic(answers)
+    predictions = app.topic(sink, value_serializer="json")
+    app.dataframe(requests).apply(score).to_topic(predictions)
     app.run()
 
 

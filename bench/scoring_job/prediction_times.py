@@ -1,4 +1,4 @@
-"""What stands in a topic of answers, with the broker's own times of them."""
+"""The predictions in a topic: their scores and the times at which the broker received them."""
 
 import dataclasses
 from typing import Any
@@ -11,20 +11,22 @@ from services.runtime.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True)
-class Answers:
-    """Broker times in ms, in order, and scores by request."""
+class PredictionTimes:
+    """The predictions of one run."""
 
     times_ms: np.ndarray[Any, np.dtype[np.int64]]
+    """Times of the broker, ascending."""
     scores: dict[str, float]
+    """By request id."""
 
     @property
     def rate(self) -> float:
-        """Events per second from the first batch of answers on."""
+        """Events per second, from the first batch of predictions on."""
         first, last = self.times_ms.min(), self.times_ms.max()
         return float((self.times_ms > first).sum() / max(last - first, 1) * 1000)
 
 
-class _Answer(msgspec.Struct):
+class _ScoredRequest(msgspec.Struct):
     prediction_id: str
     score: float
 
@@ -41,21 +43,22 @@ def count(settings: Settings, topic: str) -> int:
         consumer.close()
 
 
-def read(settings: Settings, topic: str, *, skip: int, wanted: int) -> Answers:
-    """Read the first ``wanted`` answers of a topic; the ``skip`` oldest count in neither times nor scores."""
+def read(settings: Settings, topic: str, *, skip: int, wanted: int) -> PredictionTimes:
+    """Read the first ``wanted`` predictions of a topic; leave out the ``skip`` oldest."""
     from confluent_kafka import Consumer, TopicPartition
 
     consumer = Consumer(
         {"bootstrap.servers": settings.broker, "group.id": "bench-read", "enable.auto.commit": False}
     )
     consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
-    decode = msgspec.json.Decoder(_Answer).decode
+    decode = msgspec.json.Decoder(_ScoredRequest).decode
     found: list[tuple[int, str, float]] = []
     while len(found) < wanted:
         for message in consumer.consume(10_000, 1.0):
-            answer = decode(message.value() or b"")
-            found.append((message.timestamp()[1], answer.prediction_id, answer.score))
+            scored = decode(message.value() or b"")
+            found.append((message.timestamp()[1], scored.prediction_id, scored.score))
     consumer.close()
     found.sort()
     counted = found[skip:]
-    return Answers(np.array([when for when, _, _ in counted]), {name: score for _, name, score in counted})
+    times_ms = np.array([time_ms for time_ms, _, _ in counted])
+    return PredictionTimes(times_ms, {request_id: score for _, request_id, score in counted})
