@@ -17,7 +17,7 @@ class PredictionTimes:
     times_ms: np.ndarray[Any, np.dtype[np.int64]]
     """Times of the broker, ascending."""
     scores: dict[str, float]
-    """By request id."""
+    """Scores by request id."""
 
     @property
     def rate(self) -> float:

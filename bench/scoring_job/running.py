@@ -27,7 +27,7 @@ def wait_ready(settings: Settings) -> None:
 
 
 def drain(settings: Settings, events: int, *, first: int) -> float:
-    """Write requests, numbered from ``first`` on; return the rate of their predictions in events per second."""
+    """Write requests, numbered from ``first`` on; return the rate of their predictions, in events/s."""
     installation.fill(settings, REQUESTS, events, first=first)
     wait_for(settings, first + events)
     return prediction_times.read(settings, SINK, skip=first, wanted=first + events).rate

@@ -1,1 +1,1 @@
-"""The job as a Quix Streams application, in an environment of its own."""
+"""Evidently, in a separate environment."""

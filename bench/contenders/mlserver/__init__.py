@@ -1,1 +1,1 @@
-"""MLServer with its runtime for scikit-learn, in an environment of its own."""
+"""MLServer with its runtime for scikit-learn, in a separate environment."""

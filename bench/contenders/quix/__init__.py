@@ -1,1 +1,1 @@
-"""The job as a Quix Streams application, in an environment of its own."""
+"""The job as a Quix Streams application, in a separate environment."""
