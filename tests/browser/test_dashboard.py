@@ -25,7 +25,7 @@ from streams.records import DriftAlarm, DriftReport, FeatureDrift, encode
 from tests.browser.synthetic_year import DAY_MS, Year
 from tests.processes import Process
 from tests.tools import absent
-from tests.unit.drift import world
+from tests.unit.drift import scenario
 from tests.unit.monitoring.reports.test_html_page import at as harmed_window
 from tests.waiting import LIVENESS_SECONDS
 
@@ -389,7 +389,7 @@ def test_report_of_a_window_has_no_violation_and_needs_no_scripts(
     browser: Browser, tmp_path: Path, scheme: Literal["light", "dark"], width: int
 ) -> None:
     path = tmp_path / "report.html"
-    path.write_text(report_page.as_html(harmed_window(27), world.declaration()), encoding="utf-8")
+    path.write_text(report_page.as_html(harmed_window(27), scenario.declaration()), encoding="utf-8")
     context = browser.new_context(
         color_scheme=scheme, viewport={"width": width, "height": 900}, locale="en-US"
     )

@@ -15,7 +15,7 @@ from services.runtime.settings import Settings
 from streams import records, topics
 from tests.processes import Process
 from tests.receivers import HttpReceiver, http_receiver, mail_receiver
-from tests.unit.drift import world
+from tests.unit.drift import scenario
 from tests.waiting import LIVENESS_SECONDS, until
 
 
@@ -23,7 +23,7 @@ class Place:
     """A model of its own, and what the drift process would write about it."""
 
     def __init__(self, settings: Settings, name: str, folder: Path, destinations: str) -> None:
-        document = world.document(name) | {
+        document = scenario.document(name) | {
             "alerts": {
                 "group_seconds": 0.5,
                 "routes": [{"to": "hook", "minimum_severity": "info"}, {"to": "mail", "kinds": ["loss"]}],

@@ -6,10 +6,10 @@ import pytest
 
 from services.runtime.settings import Settings
 from streams.inputs import LABEL, PREDICTION
+from tests.flow.drift_topics import PARTITIONS, DriftTopics, until
 from tests.processes import Process
-from tests.unit.drift import world
-from tests.unit.drift.on_kafka import PARTITIONS, KafkaWorld, until
-from tests.unit.drift.world import HOUR_MS, START_MS
+from tests.unit.drift import scenario
+from tests.unit.drift.scenario import HOUR_MS, START_MS
 
 HOURS = 30
 PIECES = 5
@@ -23,9 +23,9 @@ def local(kafka: str, valkey: str, http_ports: dict[str, int]) -> Settings:
 
 def test_killed_drift_process_repeats_itself_and_changes_nothing(local, unique_name, tmp_path):
     """Killed twice: with work behind its last snapshot, and at once after new input came."""
-    place = KafkaWorld(local, unique_name, tmp_path)
-    traffic = world.traffic(HOURS, seed=9, shift_at=12, a_hour=300, name=unique_name)
-    expected = world.play(world.new_engine(world.declaration(unique_name), PARTITIONS), traffic)
+    place = DriftTopics(local, unique_name, tmp_path)
+    traffic = scenario.traffic(HOURS, seed=9, shift_at=12, a_hour=300, name=unique_name)
+    expected = scenario.play(scenario.new_engine(scenario.declaration(unique_name), PARTITIONS), traffic)
     assert expected.requests
     place.send_model()
     pieces = [_piece(traffic, number) for number in range(PIECES)]
@@ -59,10 +59,10 @@ def test_killed_drift_process_repeats_itself_and_changes_nothing(local, unique_n
 
 def test_workers_that_die_hang_and_wake_up_change_nothing(local, unique_name, tmp_path, http_ports):
     """Three gather, one judges; one of each is killed, one hangs past its session, one joins again."""
-    place = KafkaWorld(local, unique_name, tmp_path, segments=["colour"])
-    traffic = world.traffic(HOURS, seed=10, shift_at=12, a_hour=300, name=unique_name)
-    declared = world.declaration(unique_name, segments=["colour"])
-    expected = world.play(world.new_engine(declared, PARTITIONS), traffic)
+    place = DriftTopics(local, unique_name, tmp_path, segments=["colour"])
+    traffic = scenario.traffic(HOURS, seed=10, shift_at=12, a_hour=300, name=unique_name)
+    declared = scenario.declaration(unique_name, segments=["colour"])
+    expected = scenario.play(scenario.new_engine(declared, PARTITIONS), traffic)
     assert expected.requests
     place.send_model()
     pieces = [_piece(traffic, number) for number in range(PIECES)]
@@ -106,19 +106,19 @@ def test_workers_that_die_hang_and_wake_up_change_nothing(local, unique_name, tm
     }
 
 
-def _drift(place: KafkaWorld, folder, role: str, port: int) -> Process:
+def _drift(place: DriftTopics, folder, role: str, port: int) -> Process:
     settings = place.settings.model_copy(update={"drift_port": port, "session_timeout_seconds": 6.0})
     log = folder / f"{role}-{port}.log"
     return Process("drift", settings, log=log, arguments=(role,))
 
 
-def _piece(traffic: world.Traffic, number: int):
+def _piece(traffic: scenario.Traffic, number: int):
     """Cut every log at the same shares."""
     for kind, logs in ((PREDICTION, traffic.predictions), (LABEL, traffic.labels)):
         for partition, log in enumerate(logs):
             yield kind, partition, log[len(log) * number // PIECES : len(log) * (number + 1) // PIECES]
 
 
-def _send(place: KafkaWorld, piece) -> None:
+def _send(place: DriftTopics, piece) -> None:
     for kind, partition, entries in piece:
         place.send(kind, partition, entries)

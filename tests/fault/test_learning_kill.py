@@ -24,7 +24,7 @@ from streams.inputs import PREDICTION, PartitionKey
 from streams.producer import BatchProducer, Record
 from tests.marks import read_marks
 from tests.processes import Process
-from tests.unit.drift.on_kafka import until
+from tests.flow.drift_topics import until
 from tests.unit.learning import world
 from tests.unit.learning.world import HOUR_MS, START_MS
 

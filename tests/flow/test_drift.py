@@ -7,10 +7,10 @@ import pytest
 from services.runtime.settings import Settings
 from streams import topics
 from streams.inputs import LABEL, PREDICTION
+from tests.flow.drift_topics import PARTITIONS, DriftTopics
 from tests.processes import Process
-from tests.unit.drift import world
-from tests.unit.drift.on_kafka import PARTITIONS, KafkaWorld
-from tests.unit.drift.world import HOUR_MS, START_MS
+from tests.unit.drift import scenario
+from tests.unit.drift.scenario import HOUR_MS, START_MS
 
 HOURS = 20
 END_MS = START_MS + (HOURS + 6) * HOUR_MS
@@ -30,15 +30,15 @@ def local(kafka: str, valkey: str, http_ports: dict[str, int]) -> Settings:
 
 
 def test_process_writes_what_the_engine_makes_and_ends_within_ten_seconds(local, unique_name, tmp_path):
-    place = KafkaWorld(local, unique_name, tmp_path)
-    traffic = world.traffic(HOURS, seed=7, shift_at=10, a_hour=200, name=unique_name)
+    place = DriftTopics(local, unique_name, tmp_path)
+    traffic = scenario.traffic(HOURS, seed=7, shift_at=10, a_hour=200, name=unique_name)
     labels = [entry.record for entry in traffic.labels[0]]
     labels[50:50] = POISON
-    traffic.labels[0][:] = world.with_label_offsets(labels)
-    engine = world.new_engine(world.declaration(unique_name), PARTITIONS)
-    expected = world.play(engine, traffic)
+    traffic.labels[0][:] = scenario.with_label_offsets(labels)
+    engine = scenario.new_engine(scenario.declaration(unique_name), PARTITIONS)
+    expected = scenario.play(engine, traffic)
     assert expected.requests
-    assert world.alarms(expected)
+    assert scenario.alarms(expected)
 
     place.send_model()
     with Process("drift", place.settings, log=tmp_path / "drift.log") as drift:
@@ -58,7 +58,7 @@ def test_process_writes_what_the_engine_makes_and_ends_within_ten_seconds(local,
     assert place.snapshots() >= 1
 
 
-def _check_requests(place: KafkaWorld, expected):
+def _check_requests(place: DriftTopics, expected):
     """They name the end of the outcomes, which the engine cannot know."""
     found = place.requests()
     for request, wanted in zip(found, expected, strict=True):
@@ -80,9 +80,9 @@ def _check_metrics(text: str, name: str, joined: int):
 
 
 def test_restart_goes_on_from_the_snapshot_and_reads_nothing_twice(local, unique_name, tmp_path):
-    place = KafkaWorld(local, unique_name, tmp_path)
-    traffic = world.traffic(HOURS, seed=8, name=unique_name)
-    expected = world.play(world.new_engine(world.declaration(unique_name), PARTITIONS), traffic)
+    place = DriftTopics(local, unique_name, tmp_path)
+    traffic = scenario.traffic(HOURS, seed=8, name=unique_name)
+    expected = scenario.play(scenario.new_engine(scenario.declaration(unique_name), PARTITIONS), traffic)
     place.send_model()
     half_ms = START_MS + HOURS * HOUR_MS // 2
     with Process("drift", place.settings, log=tmp_path / "drift.log") as drift:

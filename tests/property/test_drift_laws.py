@@ -12,8 +12,8 @@ from services.drift.binning.bin_counts import BinCounts
 from services.drift.monitored_model import SNAPSHOTS
 from services.drift.performance.exact_sums import ExactMean
 from streams import codec, records
-from tests.unit.drift import world
-from tests.unit.drift.world import HOUR_MS, START_MS, Traffic
+from tests.unit.drift import scenario
+from tests.unit.drift.scenario import HOUR_MS, START_MS, Traffic
 
 MINUTE_MS = 60_000
 COLOURS = ("red", "green", "odd")
@@ -36,7 +36,7 @@ def logs(draw):
                 continue
             source = max(0, source - 2) if kind == 1 else source + 1
             log.append(
-                world.prediction(
+                scenario.prediction(
                     number,
                     START_MS + minute * MINUTE_MS,
                     version=1 if minute < 250 else 2,
@@ -55,20 +55,20 @@ def logs(draw):
             log.append(
                 moment
                 if kind == 0
-                else world.label(number, moment, float(kind > 4), partition=home, offset=len(log))
+                else scenario.label(number, moment, float(kind > 4), partition=home, offset=len(log))
             )
         labels.append(log)
     end_ms = START_MS + 24 * HOUR_MS
-    return Traffic(*[[world.numbered([*log, end_ms]) for log in side] for side in (predictions, labels)])
+    return Traffic(*[[scenario.numbered([*log, end_ms]) for log in side] for side in (predictions, labels)])
 
 
 def new_engine(state=None):
-    engine = world.new_engine(
-        world.declaration(loss_windows=1, minimum_labels=1, cooldown_hours=2, segments=["colour"]),
+    engine = scenario.new_engine(
+        scenario.declaration(loss_windows=1, minimum_labels=1, cooldown_hours=2, segments=["colour"]),
         PARTITIONS,
         state,
     )
-    engine.add_model(world.model_changed(version=2, log_loss=0.3))
+    engine.add_model(scenario.model_changed(version=2, log_loss=0.3))
     return engine
 
 
@@ -80,7 +80,7 @@ def kept(state):
 @given(logs(), seeds)
 def test_interleaving_and_slicing_change_nothing(traffic, chance):
     first, second = new_engine(), new_engine()
-    assert world.play(first, traffic) == world.play(second, traffic, chance)
+    assert scenario.play(first, traffic) == scenario.play(second, traffic, chance)
     assert first.totals == second.totals
 
 
@@ -88,14 +88,14 @@ def test_interleaving_and_slicing_change_nothing(traffic, chance):
 @given(logs(), seeds)
 def test_restart_from_the_last_snapshot_changes_nothing(traffic, chance):
     undisturbed, engine = new_engine(), new_engine()
-    expected = world.play(undisturbed, traffic)
-    player, parts = world.Player(traffic), []
+    expected = scenario.play(undisturbed, traffic)
+    player, parts = scenario.Player(traffic), []
     while places := player.open:
         parts.append(player.step(engine, chance.choice(places), chance.randrange(1, 8)))
         if chance.random() < 0.2:
             engine = new_engine(kept(engine.state()))
             player.seek(engine)
-    found = world.merge(parts)
+    found = scenario.merge(parts)
     assert found == expected
     assert engine.totals == undisturbed.totals
 
@@ -104,9 +104,9 @@ def test_restart_from_the_last_snapshot_changes_nothing(traffic, chance):
 @given(logs(), seeds)
 def test_crash_repeats_what_came_after_the_snapshot_and_nothing_else(traffic, chance):
     """Readers that drop repeats by id and by source offset see what an undisturbed run would have written."""
-    expected = world.play(new_engine(), traffic)
+    expected = scenario.play(new_engine(), traffic)
     engine = new_engine()
-    snapshot, parts, player = kept(engine.state()), [], world.Player(traffic)
+    snapshot, parts, player = kept(engine.state()), [], scenario.Player(traffic)
     while places := player.open:
         parts.append(player.step(engine, chance.choice(places), chance.randrange(1, 8)))
         fate = chance.random()
@@ -116,7 +116,7 @@ def test_crash_repeats_what_came_after_the_snapshot_and_nothing_else(traffic, ch
             engine = new_engine(snapshot)
             snapshot = kept(engine.state())
             player.seek(engine)
-    found = world.merge(parts)
+    found = scenario.merge(parts)
     repeats = codec.RepeatFilter()
     for partition, outcomes in found.outcomes.items():
         fresh = [each for each in outcomes if not repeats.is_repeat(partition, each.source_offset)]
@@ -134,14 +134,14 @@ def delays(draw):
     minutes = sorted(draw(st.lists(st.integers(0, 400), min_size=count, max_size=count)))
     truths = draw(st.lists(st.tuples(st.integers(0, 150), st.booleans()), min_size=count, max_size=count))
     predictions = [
-        world.prediction(
+        scenario.prediction(
             number, START_MS + minute * MINUTE_MS, features=[number / 10, COLOURS[number % 3]],
             score=(number + 1) / 32, shadow_scores={"frozen": (number + 2) / 33},
         )
         for number, minute in enumerate(minutes)
     ]  # fmt: skip
     labels = [
-        world.label(number, START_MS + (minutes[number] + delay) * MINUTE_MS, float(truth))
+        scenario.label(number, START_MS + (minutes[number] + delay) * MINUTE_MS, float(truth))
         for number, (delay, truth) in enumerate(truths)
     ]
     labels.sort(key=lambda each: each.event_time_ms)
@@ -155,8 +155,8 @@ def _one_partition(predictions, labels):
     made = [msgspec.structs.replace(each, **asked) for each in predictions]
     end_ms = START_MS + 24 * HOUR_MS
     return Traffic(
-        [world.numbered([*made, end_ms]), world.numbered([end_ms])],
-        [world.with_label_offsets([*labels, end_ms]), world.numbered([end_ms])],
+        [scenario.numbered([*made, end_ms]), scenario.numbered([end_ms])],
+        [scenario.with_label_offsets([*labels, end_ms]), scenario.numbered([end_ms])],
     )
 
 
@@ -171,20 +171,20 @@ def _delayed(log, late):
 def test_late_records_end_in_the_reports_that_they_would_have_made_in_time(made):
     """Labels wait longer for predictions here than any record is late; totals tell of the moment."""
     predictions, labels, late = made
-    declared = world.declaration(segments=["colour"], lateness_hours=24)
+    declared = scenario.declaration(segments=["colour"], lateness_hours=24)
     declared = declared.model_copy(
         update={"label": declared.label.model_copy(update={"horizon_hours": 30.0})}
     )
-    in_time, delayed = world.new_engine(declared, PARTITIONS), world.new_engine(declared, PARTITIONS)
-    expected = world.play(in_time, _one_partition(predictions, labels))
-    found = world.play(
+    in_time, delayed = scenario.new_engine(declared, PARTITIONS), scenario.new_engine(declared, PARTITIONS)
+    expected = scenario.play(in_time, _one_partition(predictions, labels))
+    found = scenario.play(
         delayed, _one_partition(_delayed(predictions, late), _delayed(labels, late[len(predictions) :]))
     )
     assert delayed.totals.late_predictions == delayed.totals.late_labels == 0
     if delayed.totals.orphaned == 0:  # no label came before its prediction
         assert _said(found) == _said(expected)
     else:
-        assert sum(report.predictions for report in world.latest(found)) == len(predictions)
+        assert sum(report.predictions for report in scenario.latest(found)) == len(predictions)
 
 
 def _said(outputs):
@@ -197,7 +197,7 @@ def _said(outputs):
     )  # fmt: skip
     return {
         report.report_id: msgspec.structs.replace(report, **totals, alarms_standing=None)
-        for report in world.latest(outputs)
+        for report in scenario.latest(outputs)
         if report.predictions or report.labels
     }
 
@@ -206,7 +206,7 @@ def _said(outputs):
 @given(logs(), seeds)
 def test_every_label_and_prediction_is_accounted_for(traffic, chance):
     engine = new_engine()
-    outputs = world.play(engine, traffic, chance)
+    outputs = scenario.play(engine, traffic, chance)
     totals = engine.totals
     labels = [entry for log in traffic.labels for entry in log if not isinstance(entry.record, int)]
     made = [entry for log in traffic.predictions for entry in log if not isinstance(entry.record, int)]
@@ -215,7 +215,7 @@ def test_every_label_and_prediction_is_accounted_for(traffic, chance):
     assert totals.expired == totals.predictions - engine.pending == totals.predictions
     assert totals.expired - totals.unlabelled == totals.joined
     assert sum(map(len, outputs.outcomes.values())) == totals.joined
-    counted = sum(report.predictions for report in world.latest(outputs))
+    counted = sum(report.predictions for report in scenario.latest(outputs))
     assert counted + totals.late_predictions == totals.predictions
 
 
@@ -266,4 +266,4 @@ def test_statistics_stay_in_their_ranges(pair):
 
 
 def _by_id(drift):
-    return {world.identity(record): record for record in drift}
+    return {scenario.identity(record): record for record in drift}

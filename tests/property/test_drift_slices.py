@@ -12,7 +12,7 @@ from services.drift.monitored_model import GatheredSource
 from streams import records
 from streams.inputs import LABEL, PREDICTION, PartitionKey, TracedPrediction
 from tests.property.test_drift_laws import PARTITIONS, kept, logs, new_engine
-from tests.unit.drift import world
+from tests.unit.drift import scenario
 
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -33,7 +33,7 @@ class Message:
 def sliced(kind, partition, entries):
     """Decode a piece of a log as a worker does."""
     slicer = Slicer()
-    world.feed(slicer, kind, partition, entries)
+    scenario.feed(slicer, kind, partition, entries)
     return slicer.take_slices(kind, entries[0].offset, entries[-1].offset + 1)
 
 
@@ -79,7 +79,7 @@ def gathered(traffic, chance):
 @given(logs(), st.integers(0, 2**32))
 def test_slices_of_any_workers_make_the_same_records(traffic, seed):
     chance = random.Random(seed)
-    expected = world.play(new_engine(), traffic)
+    expected = scenario.play(new_engine(), traffic)
     broker, engine = gathered(traffic, chance), new_engine()
     slices = GatheredSource("m", engine, engine.state())
     source = slices.source()
@@ -97,7 +97,7 @@ def test_slices_of_any_workers_make_the_same_records(traffic, seed):
             slices = GatheredSource("m", engine, state)
             source = slices.source()
             positions = dict(source.positions())
-    found = world.merge(parts)
+    found = scenario.merge(parts)
     assert found.drift == expected.drift
     assert found.outcomes == expected.outcomes
     assert found.requests == expected.requests
@@ -106,8 +106,9 @@ def test_slices_of_any_workers_make_the_same_records(traffic, seed):
 @given(st.integers(1, 2500), st.integers(0, 400))
 @settings(max_examples=20, deadline=None)
 def test_large_slices_are_divided_without_a_gap(rows, width):
-    entries = world.numbered(
-        world.prediction(number, world.START_MS, features=["v" * width, "red"]) for number in range(rows)
+    entries = scenario.numbered(
+        scenario.prediction(number, scenario.START_MS, features=["v" * width, "red"])
+        for number in range(rows)
     )
     engine = new_engine()
     messages = [Message(0, index, piece) for index, piece in enumerate(sliced(PREDICTION, 0, entries))]
@@ -118,10 +119,10 @@ def test_large_slices_are_divided_without_a_gap(rows, width):
 
 def test_trace_heartbeat_and_rejection_travel_in_their_order():
     engine = new_engine()
-    traced = TracedPrediction.of(world.prediction(1, world.START_MS), [("traceparent", b"00-1-2-01")])
+    traced = TracedPrediction.of(scenario.prediction(1, scenario.START_MS), [("traceparent", b"00-1-2-01")])
     slicer = Slicer()
     slicer.add_prediction(0, 3, traced)
-    slicer.add_heartbeat(PartitionKey(PREDICTION, 0), 4, world.START_MS + 5)
+    slicer.add_heartbeat(PartitionKey(PREDICTION, 0), 4, scenario.START_MS + 5)
     slicer.reject(PartitionKey(PREDICTION, 0), 6, _letter())
     assert slicer.take_letters() == [_letter()]
     (piece,) = slicer.take_slices(PREDICTION, 3, 7)
@@ -129,13 +130,13 @@ def test_trace_heartbeat_and_rejection_travel_in_their_order():
     source.handler.take_predictions([Message(0, 0, piece)], 0)
     first, rejected = _waiting(engine)
     assert first.record == traced
-    assert (rejected.offset, rejected.record, rejected.counts_at_ms) == (6, None, world.START_MS + 6)
+    assert (rejected.offset, rejected.record, rejected.counts_at_ms) == (6, None, scenario.START_MS + 6)
 
 
 def _waiting(engine):
     """Let everything out."""
     for place in engine.inputs.resume():
-        engine.inputs.add_heartbeat(place, 10**6, world.START_MS + world.HOUR_MS)
+        engine.inputs.add_heartbeat(place, 10**6, scenario.START_MS + scenario.HOUR_MS)
     return sorted(engine.inputs.take(), key=lambda item: item.offset)
 
 

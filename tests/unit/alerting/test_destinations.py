@@ -8,7 +8,7 @@ from services.alerting.destinations import DestinationsError
 from services.operations.check import alert_summaries
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
-from tests.unit.drift import world
+from tests.unit.drift import scenario
 
 SECRET = "s3cr3t"
 
@@ -20,7 +20,7 @@ def settings(text: str = "", path=None) -> Settings:
 
 def declaration(*names: str) -> ModelDeclaration:
     routes = [{"to": name} for name in names]
-    return ModelDeclaration.model_validate(world.document() | {"alerts": {"routes": routes}})
+    return ModelDeclaration.model_validate(scenario.document() | {"alerts": {"routes": routes}})
 
 
 def test_setting_and_file_are_read_together(tmp_path):
@@ -67,4 +67,4 @@ def test_check_names_a_route_that_leads_nowhere():
 )
 def test_declaration_is_strict(alerts, fault):
     with pytest.raises(ValueError, match=fault):
-        ModelDeclaration.model_validate(world.document() | {"alerts": alerts})
+        ModelDeclaration.model_validate(scenario.document() | {"alerts": alerts})

@@ -5,7 +5,7 @@ from prometheus_client import REGISTRY
 from services.drift.drift_metrics import DriftMetrics
 from services.drift.engine import DriftOutputs
 from services.runtime.snapshots import SnapshotPace
-from tests.unit.drift import world
+from tests.unit.drift import scenario
 
 CLOSED = DriftOutputs(windows_closed=1)
 
@@ -42,9 +42,9 @@ def metric(name, **labels):
 
 
 def test_metrics_follow_the_totals_and_count_nothing_of_before_a_restart():
-    engine = world.new_engine(world.declaration("observed"), partitions=2)
-    observer = DriftMetrics(engine, world.declaration())
-    observer.observe(world.play(engine, world.traffic(6, shift_at=0, a_hour=200, name="observed")))
+    engine = scenario.new_engine(scenario.declaration("observed"), partitions=2)
+    observer = DriftMetrics(engine, scenario.declaration())
+    observer.observe(scenario.play(engine, scenario.traffic(6, shift_at=0, a_hour=200, name="observed")))
     assert metric("labels_total", result="joined") == engine.totals.joined
     assert metric("drift_records_total", input="predictions", result="taken") == 1200
     assert metric("drift_pending") == 0
@@ -52,5 +52,5 @@ def test_metrics_follow_the_totals_and_count_nothing_of_before_a_restart():
     assert metric("drift_evidence", feature="x") > 10
     assert metric("drift_alarms_total", kind="feature") == 1
     assert metric("log_loss", arm="frozen") > 0
-    DriftMetrics(engine, world.declaration()).observe(DriftOutputs())
+    DriftMetrics(engine, scenario.declaration()).observe(DriftOutputs())
     assert metric("labels_total", result="joined") == engine.totals.joined

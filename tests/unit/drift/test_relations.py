@@ -4,8 +4,8 @@ import random
 from typing import Any
 
 from streams.inputs import LABEL, PREDICTION
-from tests.unit.drift import world
-from tests.unit.drift.world import COLOURS, HOUR_MS, START_MS, Traffic
+from tests.unit.drift import scenario
+from tests.unit.drift.scenario import COLOURS, HOUR_MS, START_MS, Traffic
 
 ROWS_AN_HOUR = 300
 
@@ -21,21 +21,21 @@ def traffic(hours, related_from):
         edges = [-2.0, -1.0, -0.7, -0.4, -0.1, 0.1, 0.4, 0.7, 1.0, 2.0]
         time_ms = START_MS + number * HOUR_MS // ROWS_AN_HOUR
         features = [edges[int(place * 10)], colour]
-        log.append(world.prediction(number, time_ms, features=features, score=chance.uniform(0.1, 0.9)))
+        log.append(scenario.prediction(number, time_ms, features=features, score=chance.uniform(0.1, 0.9)))
     end_ms = START_MS + (hours + 6) * HOUR_MS
-    return Traffic([world.numbered([*log, end_ms])], [world.numbered([end_ms])])
+    return Traffic([scenario.numbered([*log, end_ms])], [scenario.numbered([end_ms])])
 
 
 def test_relation_that_appears_is_an_alarm_although_no_feature_changed():
-    outputs = world.play(world.new_engine(), traffic(hours=8, related_from=3))
-    (alarm,) = world.alarms(outputs)
+    outputs = scenario.play(scenario.new_engine(), traffic(hours=8, related_from=3))
+    (alarm,) = scenario.alarms(outputs)
     assert (alarm.kind, alarm.subject, alarm.detector) == ("relation", "x and colour", "e-detector")
     assert START_MS + 3 * HOUR_MS < alarm.detected_at_ms <= START_MS + 5 * HOUR_MS
     assert alarm.since_from_ms is not None
     assert alarm.since_to_ms is not None
     assert alarm.since_from_ms <= alarm.since_ms <= alarm.since_to_ms <= alarm.detected_at_ms
     assert "rank correlation is" in alarm.message
-    reports = world.reports(outputs)
+    reports = scenario.reports(outputs)
     before, after = reports[1].relations, reports[5].relations
     assert before is not None
     assert after is not None
@@ -48,19 +48,19 @@ def test_relation_that_appears_is_an_alarm_although_no_feature_changed():
 
 
 def test_alarm_is_taken_back_when_features_go_together_again():
-    engine = world.new_engine()
+    engine = scenario.new_engine()
     log = traffic(hours=4, related_from=1).predictions[0]
-    world.feed(engine, PREDICTION, 0, log[:-1])
+    scenario.feed(engine, PREDICTION, 0, log[:-1])
     later: list[Any] = [
-        world.prediction(10_000 + number, START_MS + 4 * HOUR_MS + number * 10_000, features=[x, colour])
+        scenario.prediction(10_000 + number, START_MS + 4 * HOUR_MS + number * 10_000, features=[x, colour])
         for number, (x, colour) in enumerate(
             (x, colour) for _ in range(5) for x in (-2.0, -0.7, -0.1, 0.4, 1.0) for colour in COLOURS * 10
         )
     ]
     more = [*later, START_MS + 12 * HOUR_MS]
-    world.feed(engine, PREDICTION, 0, [world.Entry(len(log) + at, one) for at, one in enumerate(more)])
-    world.feed(engine, LABEL, 0, world.numbered([START_MS + 12 * HOUR_MS]))
-    reports = world.reports(engine.advance())
+    scenario.feed(engine, PREDICTION, 0, [scenario.Entry(len(log) + at, one) for at, one in enumerate(more)])
+    scenario.feed(engine, LABEL, 0, scenario.numbered([START_MS + 12 * HOUR_MS]))
+    reports = scenario.reports(engine.advance())
     standing = [any("relation" in alarm for alarm in report.alarms_standing or ()) for report in reports]
     assert standing[3]
     assert not standing[-1]

@@ -12,15 +12,15 @@ from services.monitoring.prediction_decoder import PredictionDecoder
 from services.runtime.declaration import ModelDeclaration
 from streams import records
 from streams.inputs import LABEL, PREDICTION, PartitionKey
-from tests.unit.drift import world
-from tests.unit.drift.world import HOUR_MS, START_MS
+from tests.unit.drift import scenario
+from tests.unit.drift.scenario import HOUR_MS, START_MS
 from tests.unit.monitoring.test_prediction_decoder import Message
 
 CLASSES = ["calm", "rain", "snow"]
 
 
 def document(task, **sections):
-    found = world.document(mature_share=0.9)
+    found = scenario.document(mature_share=0.9)
     found["task"] = task
     if task != "binary":
         del found["gates"], found["label"]["positive_above"]
@@ -36,10 +36,10 @@ class Run:
     """One hour after the other through an engine without a reference, or with one."""
 
     def __init__(self, declaration, reference=None):
-        self.engine = world.new_engine(declaration)
+        self.engine = scenario.new_engine(declaration)
         if reference is not None:
             self.engine.add_model(
-                msgspec.structs.replace(world.model_changed(), reference=reference, changed_at_ms=START_MS)
+                msgspec.structs.replace(scenario.model_changed(), reference=reference, changed_at_ms=START_MS)
             )
         self.declaration = declaration
         self.chance = random.Random(2)
@@ -54,13 +54,13 @@ class Run:
                 time_ms = START_MS + hour * HOUR_MS + number * HOUR_MS // a_hour
                 score, answer, label = ask(self.chance)
                 offset = self._next(PREDICTION)
-                made = world.prediction(offset, time_ms, score=score, source_offset=offset, **answer)
+                made = scenario.prediction(offset, time_ms, score=score, source_offset=offset, **answer)
                 self.engine.add_prediction(0, offset, made)
                 self._asked.append((time_ms + delay_minutes * 60_000, offset, label))
             end_ms = START_MS + (hour + 1) * HOUR_MS
             for label_ms, number, label in [each for each in self._asked if each[0] < end_ms]:
                 self.engine.add_label(
-                    0, self.offsets[LABEL], world.label(number, label_ms, label, offset=self._next(LABEL))
+                    0, self.offsets[LABEL], scenario.label(number, label_ms, label, offset=self._next(LABEL))
                 )
             self._asked = [each for each in self._asked if each[0] >= end_ms]
             self._advance(end_ms)
@@ -172,7 +172,7 @@ def test_several_classes_are_measured_by_the_probability_of_the_true_one():
 
 def test_a_label_of_several_classes_is_its_number_and_another_one_a_dead_letter():
     declaration = ModelDeclaration.model_validate(document("multiclass"))
-    engine = world.new_engine(declaration)
+    engine = scenario.new_engine(declaration)
     at = b"2013-01-01T02:00:00+01:00"
     messages = [
         Message(b'{"id": "p%d", "at": "%s", "y": "%s"}' % (offset, at, value), offset)
@@ -201,7 +201,7 @@ def binary(answer_at, high=0.9):
 def test_harm_by_cost_asks_where_the_loss_says_nothing():
     """The application answers at another threshold: scores and losses are as before, mistakes cost more."""
     retraining = {"harm": "cost", "cooldown_days": 100, "minimum_labels": 50}
-    known = msgspec.structs.replace(world.reference(), measures={COST: 1.35})
+    known = msgspec.structs.replace(scenario.reference(), measures={COST: 1.35})
     run = Run(
         ModelDeclaration.model_validate(document("binary", business=COSTS, retraining=retraining)), known
     )
@@ -223,7 +223,7 @@ def test_harm_that_trusted_estimates_expect_asks_before_the_labels_where_it_is_d
     retraining = {"on_estimate": on_estimate, "cooldown_days": 100, "minimum_labels": 50}
     found = document("binary", retraining=retraining, monitoring={"loss_tolerance": 0.05})
     found["label"]["horizon_hours"] = 48
-    run = Run(ModelDeclaration.model_validate(found), world.reference(log_loss=0.56))
+    run = Run(ModelDeclaration.model_validate(found), scenario.reference(log_loss=0.56))
     run.hours(range(60), binary(0.5), a_hour=200, delay_minutes=5)
     assert run.requests == []
 
@@ -239,13 +239,13 @@ def test_harm_that_trusted_estimates_expect_asks_before_the_labels_where_it_is_d
 
 
 def test_a_snapshot_from_before_there_was_performance_goes_on():
-    run = Run(world.declaration())
+    run = Run(scenario.declaration())
     run.hours(range(3), binary(0.5))
     state = run.engine.state()
     old = msgspec.msgpack.decode(msgspec.msgpack.encode(state))
     del old["judge"]["performance"]
     restored = msgspec.msgpack.decode(msgspec.msgpack.encode(old), type=type(state))
-    fresh = world.new_engine(world.declaration(), state=restored)
+    fresh = scenario.new_engine(scenario.declaration(), state=restored)
     run.engine = fresh
     run.hours(range(3, 12), binary(0.5))
     assert run.mature[-1].segments[0].running_labels > 0
@@ -253,7 +253,7 @@ def test_a_snapshot_from_before_there_was_performance_goes_on():
 
 
 def test_state_is_bounded_by_what_is_declared_and_not_by_traffic():
-    run = Run(world.declaration())
+    run = Run(scenario.declaration())
     run.hours(range(12), binary(0.5), a_hour=30)
     few = len(msgspec.msgpack.encode(run.engine.state().evaluator.performance))
     run.hours(range(12, 24), binary(0.5), a_hour=300)

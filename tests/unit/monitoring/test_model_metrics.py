@@ -9,11 +9,11 @@ import sklearn.metrics as oracle
 
 from services.monitoring.model_metrics import MeasureRange, Measures, NumericPrediction
 from services.runtime.declaration import ModelDeclaration
-from tests.unit.drift import world
+from tests.unit.drift import scenario
 
 
 def measures(task: str = "binary", business: dict[str, Any] | None = None) -> Measures:
-    document = world.document() | {"task": task}
+    document = scenario.document() | {"task": task}
     if task != "binary":
         del document["gates"], document["label"]["positive_above"]
     if task == "multiclass":

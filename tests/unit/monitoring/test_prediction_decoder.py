@@ -8,8 +8,8 @@ from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
 from services.monitoring.prediction_decoder import PredictionDecoder
 from streams import codec, records
 from streams.inputs import LABEL, PREDICTION, PartitionKey
-from tests.unit.drift import world
-from tests.unit.drift.world import HOUR_MS, START_MS
+from tests.unit.drift import scenario
+from tests.unit.drift.scenario import HOUR_MS, START_MS
 
 AT = "2013-01-01T02:00:00+01:00"
 AT_MS = 1_357_002_000_000
@@ -27,8 +27,8 @@ class Message:
 
 
 def fed(*, labels=(), predictions=()):
-    engine = world.new_engine()
-    feed = PredictionDecoder("drift", world.declaration(), engine)
+    engine = scenario.new_engine()
+    feed = PredictionDecoder("drift", scenario.declaration(), engine)
     feed.take_labels(labels, 77)
     feed.take_predictions(predictions, 77)
     for kind, offset in ((PREDICTION, len(predictions)), (LABEL, len(labels))):
@@ -72,12 +72,12 @@ TRACE = [("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-
 @pytest.mark.parametrize("restored", [False, True])
 def test_trace_of_a_prediction_goes_on_to_its_outcome_and_to_no_other(restored):
     """Beside the headers of the event; also when a restart lies between prediction and label."""
-    engine = world.new_engine()
-    engine.add_model(world.model_changed())
-    feed = PredictionDecoder("drift", world.declaration(), engine)
+    engine = scenario.new_engine()
+    engine.add_model(scenario.model_changed())
+    feed = PredictionDecoder("drift", scenario.declaration(), engine)
     sent = [
         Message(
-            records.encode(world.prediction(number, START_MS, source_offset=number)),
+            records.encode(scenario.prediction(number, START_MS, source_offset=number)),
             offset=number,
             headers=headers,
         )
@@ -90,9 +90,11 @@ def test_trace_of_a_prediction_goes_on_to_its_outcome_and_to_no_other(restored):
     state = engine.state()
     if restored:
         state = SNAPSHOTS.decode(SNAPSHOTS.encode("m", "labels", state), "m", "labels")
-    served = MonitoredModel(world.declaration(), state, cloud_events=True)
+    served = MonitoredModel(scenario.declaration(), state, cloud_events=True)
     for number in range(2):
-        served.engine.add_label(0, number + 1, world.label(number, START_MS + 1000, 1.0, offset=number + 1))
+        served.engine.add_label(
+            0, number + 1, scenario.label(number, START_MS + 1000, 1.0, offset=number + 1)
+        )
     for kind, offset in ((PREDICTION, 3), (LABEL, 3)):
         served.engine.inputs.add_heartbeat(PartitionKey(kind, 0), offset, START_MS + HOUR_MS)
     (batch,) = served.outcome_batches(served.engine.advance()).values()
@@ -102,10 +104,10 @@ def test_trace_of_a_prediction_goes_on_to_its_outcome_and_to_no_other(restored):
 
 
 def test_null_label_becomes_a_dead_letter():
-    document = world.document()
+    document = scenario.document()
     document["label"]["schema"]["y"] = "float?"
-    declaration = type(world.declaration()).model_validate(document)
-    engine = world.new_engine()
+    declaration = type(scenario.declaration()).model_validate(document)
+    engine = scenario.new_engine()
     feed = PredictionDecoder("drift", declaration, engine)
     feed.take_labels([Message(b'{"id": "p1", "at": "%s"}' % AT.encode())], 77)
     for kind in (PREDICTION, LABEL):
@@ -127,8 +129,8 @@ def test_unreadable_prediction_becomes_a_dead_letter():
 
 
 def test_heartbeats_move_the_watermark_and_records_without_value_or_header_do_nothing():
-    engine = world.new_engine()
-    feed = PredictionDecoder("drift", world.declaration(), engine)
+    engine = scenario.new_engine()
+    feed = PredictionDecoder("drift", scenario.declaration(), engine)
     feed.take_labels([Message(None, 0), Message(None, 1, headers=codec.heartbeat(AT_MS))], 0)
     assert engine.watermark_ms is None
     feed.take_predictions([Message(None, 0, headers=codec.heartbeat(AT_MS + 5))], 0)

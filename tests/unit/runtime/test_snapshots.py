@@ -7,13 +7,13 @@ import pytest
 
 from services.drift.monitored_model import SNAPSHOTS
 from services.runtime.snapshots import SnapshotError
-from tests.unit.drift import world
+from tests.unit.drift import scenario
 
 
 @pytest.fixture
 def state():
-    engine = world.new_engine(partitions=2)
-    world.play(engine, world.traffic(5))
+    engine = scenario.new_engine(partitions=2)
+    scenario.play(engine, scenario.traffic(5))
     return engine.state()
 
 

@@ -12,8 +12,8 @@ from services.runtime.declaration import DeclarationError, ModelDeclaration, Qua
 from services.runtime.declaration_file import load_named
 from streams.codec import FieldType
 from streams.inputs import LABEL, PREDICTION, PartitionKey
-from tests.unit.drift import world
-from tests.unit.drift.world import HOUR_MS, START_MS, Traffic
+from tests.unit.drift import scenario
+from tests.unit.drift.scenario import HOUR_MS, START_MS, Traffic
 
 END_MS = START_MS + 12 * HOUR_MS
 
@@ -24,7 +24,7 @@ BOUNDS = {
 
 
 def rules(bounds=None):
-    declaration = world.declaration(quality=BOUNDS if bounds is None else bounds)
+    declaration = scenario.declaration(quality=BOUNDS if bounds is None else bounds)
     return QualityRules(declaration, ["x", "colour", "of_feast"])
 
 
@@ -99,7 +99,7 @@ def test_some_names_may_be_others_where_a_share_is_declared():
 )
 def test_bounds_that_make_no_sense_are_refused(bounds, message):
     with pytest.raises(ValueError, match=message):
-        ModelDeclaration.model_validate(world.document(quality=bounds))
+        ModelDeclaration.model_validate(scenario.document(quality=bounds))
 
 
 def test_name_that_is_no_feature_shows_as_one_without_values():
@@ -110,7 +110,7 @@ def test_name_that_is_no_feature_shows_as_one_without_values():
 
 
 def test_name_that_is_no_feature_is_refused_where_all_features_come_with_the_request():
-    document = world.document(quality={"temp": {"max": 1}})
+    document = scenario.document(quality={"temp": {"max": 1}})
     document["features"]["service"] = ""
     with pytest.raises(ValueError, match="names 'temp', which is no feature"):
         ModelDeclaration.model_validate(document)
@@ -118,19 +118,21 @@ def test_name_that_is_no_feature_is_refused_where_all_features_come_with_the_req
 
 def test_broken_bound_is_one_alarm_until_windows_are_calm():
     """Hours 2 and 3 of six have a number out of its bounds; two calm windows take the alarm back."""
-    engine = world.new_engine(world.declaration(quality={"x": {"max": 3}}))
+    engine = scenario.new_engine(scenario.declaration(quality={"x": {"max": 3}}))
     log = [
-        world.prediction(number, START_MS + number * HOUR_MS // 20, features=[x, "red"])
+        scenario.prediction(number, START_MS + number * HOUR_MS // 20, features=[x, "red"])
         for number, x in enumerate(5.0 if number in {45, 65} else number % 3 - 1.0 for number in range(120))
     ]
-    outputs = world.play(engine, Traffic([world.numbered([*log, END_MS])], [world.numbered([END_MS])]))
-    alarms = [alarm for alarm in world.alarms(outputs) if alarm.kind == "quality"]
+    outputs = scenario.play(
+        engine, Traffic([scenario.numbered([*log, END_MS])], [scenario.numbered([END_MS])])
+    )
+    alarms = [alarm for alarm in scenario.alarms(outputs) if alarm.kind == "quality"]
     assert [(alarm.subject, alarm.detected_at_ms) for alarm in alarms] == [("x", START_MS + 3 * HOUR_MS)]
     assert alarms[0].message == (
         "x: of 20 values in this window 1 is above the maximum 3.0 "
         "(allowed: at most 0.0% null and 0.0% invalid)"
     )
-    reports = world.reports(outputs)
+    reports = scenario.reports(outputs)
     standing = [any("quality" in alarm for alarm in report.alarms_standing or ()) for report in reports]
     assert standing[:6] == [False, False, True, True, True, False]
     assert [next(each.above for each in report.quality if each.feature == "x") for report in reports[:4]] == [
@@ -142,23 +144,23 @@ def test_broken_bound_is_one_alarm_until_windows_are_calm():
 
 
 def test_counts_survive_a_restart():
-    engine = world.new_engine(world.declaration(quality={"x": {"max": 3}}))
-    early = [world.prediction(number, START_MS + number, features=[9.0, "red"]) for number in range(3)]
-    world.feed(engine, PREDICTION, 0, world.numbered([*early, START_MS + 1000]))
-    world.feed(engine, LABEL, 0, world.numbered([START_MS + 1000]))
+    engine = scenario.new_engine(scenario.declaration(quality={"x": {"max": 3}}))
+    early = [scenario.prediction(number, START_MS + number, features=[9.0, "red"]) for number in range(3)]
+    scenario.feed(engine, PREDICTION, 0, scenario.numbered([*early, START_MS + 1000]))
+    scenario.feed(engine, LABEL, 0, scenario.numbered([START_MS + 1000]))
     engine.advance()
     state = SNAPSHOTS.decode(SNAPSHOTS.encode("m", "l", engine.state()), "m", "l")
-    again = world.new_engine(world.declaration(quality={"x": {"max": 3}}), state=state)
+    again = scenario.new_engine(scenario.declaration(quality={"x": {"max": 3}}), state=state)
     for kind, offset in ((PREDICTION, 4), (LABEL, 1)):
         again.inputs.add_heartbeat(PartitionKey(kind, 0), offset, END_MS)
-    report = world.reports(again.advance())[0]
+    report = scenario.reports(again.advance())[0]
     assert next(each.above for each in report.quality if each.feature == "x") == 3
 
 
 def test_unknown_setting_of_a_bound_is_told_with_its_place(tmp_path):
     path = tmp_path / "m" / "model.yaml"
     path.parent.mkdir()
-    document = world.document(quality={"x": {"mim": 1}})
+    document = scenario.document(quality={"x": {"mim": 1}})
     with path.open("w") as file:
         YAML().dump(document, file)
     with pytest.raises(DeclarationError) as caught:

@@ -10,9 +10,9 @@ from services.drift.binning.bin_counts import BinCounts, FeatureBinner, seasonal
 from services.drift.detectors.watchers import Watcher, Watchers
 from services.runtime.declaration import Monitoring
 from streams.records import FeatureReference
-from tests.unit.drift import world
+from tests.unit.drift import scenario
 
-DAY_MS = 24 * world.HOUR_MS
+DAY_MS = 24 * scenario.HOUR_MS
 MONDAY_MS = 1_356_912_000_000
 """The last of 2012."""
 
@@ -69,5 +69,5 @@ def test_season_that_the_reference_lacks_is_compared_with_nothing():
 def test_budget_is_shared_by_features_segments_score_and_loss():
     """Two features, overall and in three colours, how they go together, the score, the loss."""
     monitoring = Monitoring(segments=("colour",))
-    assert Watchers(world.reference(), monitoring).streams == 2 * (1 + 3) + 3
+    assert Watchers(scenario.reference(), monitoring).streams == 2 * (1 + 3) + 3
     assert Watchers(None, monitoring).streams == 1

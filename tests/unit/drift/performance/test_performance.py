@@ -9,8 +9,8 @@ from services.drift.performance.performance import PerformanceTracker
 from services.monitoring.model_metrics import MeasureRange, NumericPrediction
 from services.runtime.declaration import ModelDeclaration
 from streams import records
-from tests.unit.drift import world
-from tests.unit.drift.world import HOUR_MS, START_MS
+from tests.unit.drift import scenario
+from tests.unit.drift.scenario import HOUR_MS, START_MS
 
 
 def figure(report, measure, segment=""):
@@ -32,7 +32,7 @@ class Stream:
     """A model whose wrong answers are known later than its right ones."""
 
     def __init__(self, declaration=None, reference=None, *, horizon_hours=12):
-        document = world.document(mature_share=0.98)
+        document = scenario.document(mature_share=0.98)
         document["label"]["horizon_hours"] = horizon_hours
         self.performance = PerformanceTracker(declaration or ModelDeclaration.model_validate(document))
         self.performance.follow(1, reference)
@@ -48,7 +48,7 @@ class Stream:
                 time_ms = START_MS + hour * HOUR_MS + chance.randrange(HOUR_MS)
                 score = chance.uniform(0.1, 0.9)
                 label = float(chance.random() < (score + error if score < 0.5 else score - error))
-                segments = [f"colour={chance.choice(world.COLOURS)}"]
+                segments = [f"colour={chance.choice(scenario.COLOURS)}"]
                 self.performance.add_prediction(time_ms, score, segments)
                 slow = label == late_label
                 delay_ms = chance.randrange(HOUR_MS // 2) + round(late_hours * HOUR_MS) * slow
@@ -71,7 +71,7 @@ class Stream:
 
 @pytest.fixture(scope="module")
 def stream():
-    found = Stream(reference=world.reference())
+    found = Stream(reference=scenario.reference())
     found.run(range(40), error=0.0)
     found.rest(40, 14)
     return found
@@ -138,7 +138,7 @@ def test_an_estimate_comes_before_the_labels_and_the_gap_with_them(stream):
 
 def test_estimates_follow_scores_but_not_what_scores_mean():
     """Answers that are wrong more often at the same score are told by the gap alone."""
-    stream = Stream(reference=world.reference())
+    stream = Stream(reference=scenario.reference())
     stream.run(range(30), error=0.0)
     assert error_of(stream) < 0.05
     stream.run(range(30, 50), error=0.4)
@@ -152,7 +152,7 @@ def test_held_out_scores_of_the_reference_are_estimated_by_from_the_first_window
             "accuracy": [200.0, 150, 150, 200], "brier": [50.0] * 4, "false_positive": [0.0] * 4,
             "false_negative": [0.0] * 4}  # fmt: skip
     known = records.Reference(
-        version=1, features=[], score=world.reference().score, log_loss=0.5, score_sums=sums
+        version=1, features=[], score=scenario.reference().score, log_loss=0.5, score_sums=sums
     )
     stream = Stream(reference=known)
     stream.run(range(1), error=0.0)
@@ -161,10 +161,10 @@ def test_held_out_scores_of_the_reference_are_estimated_by_from_the_first_window
 
 
 def test_a_promotion_begins_anew_and_lets_what_the_old_champion_answered_ripen():
-    stream = Stream(reference=world.reference())
+    stream = Stream(reference=scenario.reference())
     stream.run(range(10), error=0.0)
     stream.performance.add_prediction(START_MS + 10 * HOUR_MS, 0.5, [])
-    stream.performance.follow(2, world.reference(2))
+    stream.performance.follow(2, scenario.reference(2))
     stream.performance.add_prediction(START_MS + 10 * HOUR_MS + 1, 0.5, [])
     stream.rest(10, 20)
     old = [each for each in stream.reports if each.version == 1 and each.as_of_ms > START_MS + 11 * HOUR_MS]
@@ -177,7 +177,7 @@ def test_a_promotion_begins_anew_and_lets_what_the_old_champion_answered_ripen()
 
 
 def test_cohorts_are_as_many_as_there_is_room_for():
-    document = world.document()
+    document = scenario.document()
     document["label"]["horizon_hours"] = 24 * 30
     stream = Stream(ModelDeclaration.model_validate(document))
     stream.run(range(24 * 33), a_hour=1)
@@ -185,7 +185,7 @@ def test_cohorts_are_as_many_as_there_is_room_for():
 
 
 def test_a_model_without_reference_promises_what_its_first_windows_showed():
-    document = world.document() | {"task": "regression"}
+    document = scenario.document() | {"task": "regression"}
     del document["label"]["positive_above"], document["gates"]
     declaration = ModelDeclaration.model_validate(document)
     promised = PerformanceTracker(declaration).baseline

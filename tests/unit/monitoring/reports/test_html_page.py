@@ -13,14 +13,14 @@ from services.monitoring.reports.history import NoWindowError, WindowHistory, Wi
 from services.monitoring.reports.svg_charts import bars
 from streams import records
 from streams.records import Bins
-from tests.unit.drift import world
-from tests.unit.drift.world import HOUR_MS, START_MS
+from tests.unit.drift import scenario
+from tests.unit.drift.scenario import HOUR_MS, START_MS
 
 
 @functools.cache
 def history() -> WindowHistory:
     """Calm hours, then a shift that does harm."""
-    outputs = world.play(world.new_engine(partitions=2), world.traffic(30, shift_at=20, a_hour=200))
+    outputs = scenario.play(scenario.new_engine(partitions=2), scenario.traffic(30, shift_at=20, a_hour=200))
     made = WindowHistory()
     for record in outputs.drift:
         made.add(record)
@@ -61,7 +61,7 @@ def elements(html: str) -> list[tuple[str, dict[str, str | None]]]:
 
 
 def test_harm_comes_first_then_what_to_do():
-    html = html_page.as_html(at(27), world.declaration())
+    html = html_page.as_html(at(27), scenario.declaration())
     assert (
         html.index("The model&#39;s loss is above its limit")
         < html.index("What to do")
@@ -73,7 +73,7 @@ def test_harm_comes_first_then_what_to_do():
 
 
 def test_page_needs_nothing_from_elsewhere_and_is_well_formed():
-    found = elements(html_page.as_html(at(27), world.declaration()))
+    found = elements(html_page.as_html(at(27), scenario.declaration()))
     assert not [tag for tag, _ in found if tag in {"script", "link", "img", "iframe"}]
     assert not [attrs for _, attrs in found if {"src", "href", "style"} & attrs.keys()]
     assert [attrs for tag, attrs in found if tag == "svg" and not attrs.get("aria-label")] == []

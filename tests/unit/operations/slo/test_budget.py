@@ -14,7 +14,7 @@ from services.operations.slo import prometheus_rules, scraped_metrics
 from services.runtime import metrics
 from services.runtime.declaration import LATENCY_BOUNDS_MS, ModelDeclaration
 from streams.records import DriftReport
-from tests.unit.drift import world
+from tests.unit.drift import scenario
 
 DAY_MS = 86_400_000
 SLO: dict[str, Any] = {
@@ -25,7 +25,7 @@ SLO: dict[str, Any] = {
 
 
 def declaration(**slo: Any) -> ModelDeclaration:
-    return ModelDeclaration.model_validate(world.document() | {"slo": SLO | slo})
+    return ModelDeclaration.model_validate(scenario.document() | {"slo": SLO | slo})
 
 
 def report(day: int, loss: float | None = 0.5, **changes: Any) -> DriftReport:
@@ -66,11 +66,11 @@ def test_answers_are_counted_by_their_labels():
 
 
 def test_nothing_declared_and_nothing_counted_is_nothing_known():
-    assert error_budget.accuracy_budget(world.declaration(), [report(1)], DAY_MS) is None
+    assert error_budget.accuracy_budget(scenario.declaration(), [report(1)], DAY_MS) is None
     budget = error_budget.accuracy_budget(declaration(), [], DAY_MS)
     assert budget is not None
     assert budget.left is None
-    assert error_budget.declared_objectives(world.declaration()) == {}
+    assert error_budget.declared_objectives(scenario.declaration()) == {}
 
 
 def test_bounds_of_latency_are_those_of_the_histogram():
@@ -117,7 +117,7 @@ def test_rules_ask_two_windows_and_slow_ones_for_what_is_judged_once_a_window():
 
 
 def test_a_model_without_objectives_has_no_rules():
-    assert prometheus_rules.document({"m": world.declaration()}) == {"groups": []}
+    assert prometheus_rules.document({"m": scenario.declaration()}) == {"groups": []}
 
 
 def test_made_text_is_the_same_each_time():

@@ -18,20 +18,20 @@ from streams import codec, records, topics
 from streams.inputs import PREDICTION
 from streams.producer import BatchProducer, Record
 from tests.marks import read_marks
-from tests.unit.drift import world
-from tests.unit.drift.world import Entry
+from tests.unit.drift import scenario
+from tests.unit.drift.scenario import Entry
 
 WAIT_SECONDS_MAX = 60.0
 PARTITIONS = 2
 
 
-class KafkaWorld:
+class DriftTopics:
     """One model with topics of its own."""
 
     def __init__(self, settings: Settings, name: str, folder: Path, **monitoring: Any) -> None:
         self.name = name
         self.label_topic = f"{name}.labels"
-        self.document = world.document(name, **monitoring)
+        self.document = scenario.document(name, **monitoring)
         path = folder / "models" / name / "model.yaml"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(self.document))  # JSON is YAML
@@ -41,7 +41,7 @@ class KafkaWorld:
 
     def send_model(self) -> None:
         """Promote version 1."""
-        value = records.encode(world.model_changed(name=self.name))
+        value = records.encode(scenario.model_changed(name=self.name))
         self._send({(topics.MODELS.name, 0): [(self.name.encode(), value, [])]})
 
     def send_request(self, request: records.RetrainingRequested) -> None:
@@ -106,7 +106,7 @@ class KafkaWorld:
         found: dict[tuple[str, int], records.DriftRecord] = {}
         for message in self._own(topics.DRIFT.name):
             record = decode(message.value)
-            assert found.setdefault(world.identity(record), record) == record
+            assert found.setdefault(scenario.identity(record), record) == record
         return list(found.values())
 
     def requests(self) -> list[records.RetrainingRequested]:
