@@ -22,9 +22,9 @@ from services.scoring.river_model import learned_version_loader
 from streams import codec, records, topics
 from streams.inputs import PREDICTION, PartitionKey
 from streams.producer import BatchProducer, Record
+from tests.flow.drift_topics import until
 from tests.marks import read_marks
 from tests.processes import Process
-from tests.flow.drift_topics import until
 from tests.unit.learning import world
 from tests.unit.learning.world import HOUR_MS, START_MS
 
