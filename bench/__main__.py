@@ -4,7 +4,7 @@ import importlib
 import sys
 
 PARTS = ("scoring", "latency", "swap", "rest", "workers", "features", "backfill", "drift")
-PARTS_BY_NAME = ("soak", "fleet", "drift_core")
+PARTS_BY_NAME = ("soak", "fleet", "drift_core", "shutdown")
 """Those that run only when they are named: they take many minutes."""
 
 
