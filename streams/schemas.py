@@ -48,7 +48,7 @@ class Encoding(StrEnum):
         return {Encoding.JSON_SCHEMA: "JSON", Encoding.AVRO: "AVRO"}[self]
 
 
-class RegistryAwayError(ConnectionError):
+class SchemaRegistryUnavailableError(ConnectionError):
     """The schema registry cannot be reached or does not let us in: what needs it has to wait."""
 
 
@@ -63,7 +63,7 @@ class Schema:
 
 
 @dataclasses.dataclass(frozen=True)
-class Registered:
+class RegisteredSchema:
     """The latest schema of a subject."""
 
     schema_id: int
@@ -71,13 +71,13 @@ class Registered:
     schema: Schema
 
 
-class Registry(Protocol):
-    """A schema registry; each call blocks, and raises `RegistryAwayError`."""
+class SchemaRegistry(Protocol):
+    """A schema registry; each call blocks, and raises `SchemaRegistryUnavailableError`."""
 
     def schema(self, schema_id: int) -> Schema | None:
         """Return a schema; None if the registry does not know the id."""
 
-    def latest(self, subject: str) -> Registered | None:
+    def latest(self, subject: str) -> RegisteredSchema | None:
         """Return the latest version of a subject; None if there is no such subject."""
 
     def register(self, subject: str, schema: Schema) -> str | None:
@@ -91,7 +91,7 @@ class RegisteredDecoder(codec.EventDecoder):
         self,
         fields: Iterable[Field],
         encoding: Encoding,
-        registry: Registry,
+        registry: SchemaRegistry,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Know no schema yet."""
@@ -106,7 +106,7 @@ class RegisteredDecoder(codec.EventDecoder):
     def decode(self, raw: bytes | None) -> Any:
         """Return a struct with the declared fields as attributes; ask the registry for a schema that is new.
 
-        Raises `InvalidRecordError`; `RegistryAwayError` where the registry is needed and away.
+        Raises `InvalidRecordError`; `SchemaRegistryUnavailableError` where the registry is needed and away.
         """
         if raw is None or len(raw) < _HEADER_BYTES or raw[0]:
             raise InvalidRecordError(_no_header(raw))
@@ -133,7 +133,7 @@ class RegisteredDecoder(codec.EventDecoder):
         return self._clock() < self._unknown.get(schema_id, -math.inf)
 
     def fetch(self, schema_ids: Iterable[int]) -> None:
-        """Ask the registry for schemas and compile them; blocking, raises `RegistryAwayError`."""
+        """Ask the registry for schemas and compile them; blocks, raises `SchemaRegistryUnavailableError`."""
         for schema_id in schema_ids:
             found = self._registry.schema(schema_id)
             if found is None:
@@ -183,7 +183,7 @@ class RegisteredDecoder(codec.EventDecoder):
 
 
 def decoder_of(
-    topic: str, fields: Sequence[Field], encoding: Encoding, registry: Registry | None
+    topic: str, fields: Sequence[Field], encoding: Encoding, registry: SchemaRegistry | None
 ) -> codec.EventDecoder:
     """Compile declared fields for a topic's records; raise `SchemaError` if a registry is missing."""
     if encoding is Encoding.JSON:
@@ -198,7 +198,7 @@ def decoder_of(
 async def learn(decoder: codec.EventDecoder, values: Iterable[bytes | None]) -> None:
     """Ask the registry for what decoding these needs, beside the event loop; without a registry, nothing.
 
-    Raises `RegistryAwayError`.
+    Raises `SchemaRegistryUnavailableError`.
     """
     if isinstance(decoder, RegisteredDecoder) and (unknown := decoder.unknown(values)):
         await asyncio.to_thread(decoder.fetch, unknown)
@@ -207,7 +207,7 @@ async def learn(decoder: codec.EventDecoder, values: Iterable[bytes | None]) -> 
 class Encoder:
     """Writes structs of declared fields as the latest schema of a subject says."""
 
-    def __init__(self, encoding: Encoding, registry: Registry, subject: str) -> None:
+    def __init__(self, encoding: Encoding, registry: SchemaRegistry, subject: str) -> None:
         """Ask nothing yet."""
         self._encoding = encoding
         self._registry = registry
@@ -217,13 +217,13 @@ class Encoder:
     def prepare(self) -> None:
         """Ask the registry for the schema, once; blocking.
 
-        Raises `RegistryAwayError`, also for a subject that has no schema of the encoding yet.
+        Raises `SchemaRegistryUnavailableError`, also for a subject that has no schema of the encoding yet.
         """
         if self._latest is not None:
             return
         found = self._registry.latest(self._subject)
         if found is None or found.schema.kind != self._encoding.kind:
-            raise RegistryAwayError(
+            raise SchemaRegistryUnavailableError(
                 f"{self._subject} has no {self._encoding.kind} schema: run 'driftline setup'"
             )
         parsed = None

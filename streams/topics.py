@@ -10,7 +10,7 @@ DAY_MS = 86_400_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Topic:
+class InternalTopic:
     """One topic. ``partitions`` None: as many as the topic that it follows, partition by partition."""
 
     name: str
@@ -33,7 +33,7 @@ class Topic:
         }
 
 
-PREDICTIONS = Topic(
+PREDICTIONS = InternalTopic(
     name="driftline.predictions.{model}",
     key="the request's key",
     record="Prediction",
@@ -41,7 +41,7 @@ PREDICTIONS = Topic(
     consumers=("drift", "learning", "archive", "demo", "applications"),
     partitions=None,
 )
-OUTCOMES = Topic(
+OUTCOMES = InternalTopic(
     name="driftline.outcomes.{model}",
     key="prediction_id",
     record="Outcome",
@@ -49,14 +49,14 @@ OUTCOMES = Topic(
     consumers=("archive", "demo"),
     partitions=None,
 )
-DRIFT = Topic(
+DRIFT = InternalTopic(
     name="driftline.drift",
     key="model",
     record="DriftReport | DriftAlarm | PerformanceReport",
     producer="drift",
     consumers=("dashboard", "alerting", "demo"),
 )
-RETRAINING = Topic(
+RETRAINING = InternalTopic(
     name="driftline.retraining",
     key="model",
     record="RetrainingRequested | RetrainingFinished",
@@ -64,7 +64,7 @@ RETRAINING = Topic(
     consumers=("retraining", "drift", "archive", "dashboard", "alerting", "demo"),
     retention_ms=-1,
 )
-MODELS = Topic(
+MODELS = InternalTopic(
     name="driftline.models",
     key="model",
     record="ModelChanged",
@@ -72,7 +72,7 @@ MODELS = Topic(
     consumers=("scoring", "drift", "learning", "retraining", "dashboard", "alerting", "demo"),
     compacted=True,
 )
-ALERTS = Topic(
+ALERTS = InternalTopic(
     name="driftline.alerts",
     key="notified/destination/alert, or silence/id",
     record="Notified | Silence",
@@ -80,7 +80,7 @@ ALERTS = Topic(
     consumers=("alerting", "operators"),
     compacted=True,
 )
-DRIFT_STATE = Topic(
+DRIFT_STATE = InternalTopic(
     name="driftline.drift-state",
     key="model",
     record="the drift process's snapshot with its offsets",
@@ -89,7 +89,7 @@ DRIFT_STATE = Topic(
     compacted=True,
     message_bytes_max=64 << 20,
 )
-PREDICTION_SLICES = Topic(
+PREDICTION_SLICES = InternalTopic(
     name="driftline.slices.predictions.{model}",
     key="none",
     record="many predictions of one partition, msgpack; see services/drift/gathered_slices.py",
@@ -98,7 +98,7 @@ PREDICTION_SLICES = Topic(
     partitions=None,
     retention_ms=7 * DAY_MS,
 )
-LABEL_SLICES = Topic(
+LABEL_SLICES = InternalTopic(
     name="driftline.slices.labels.{model}",
     key="none",
     record="many labels of one partition, msgpack",
@@ -107,7 +107,7 @@ LABEL_SLICES = Topic(
     partitions=None,
     retention_ms=7 * DAY_MS,
 )
-LEARNED = Topic(
+LEARNED = InternalTopic(
     name="driftline.learned",
     key="model/checkpoint, or model/number of a place",
     record="LearnedModel; the learning process's checkpoint with its offsets",
@@ -116,7 +116,7 @@ LEARNED = Topic(
     compacted=True,
     message_bytes_max=16 << 20,
 )
-DEAD_LETTERS = Topic(
+DEAD_LETTERS = InternalTopic(
     name="driftline.dead-letters",
     key="topic of the failed record",
     record="DeadLetter; ReplayMark in a header",
@@ -125,7 +125,7 @@ DEAD_LETTERS = Topic(
     retention_ms=-1,
     message_bytes_max=8 << 20,
 )
-FEATURE_LOG = Topic(
+FEATURE_LOG = InternalTopic(
     name="driftline.features",
     key="view",
     record="FeatureRow",
@@ -133,7 +133,7 @@ FEATURE_LOG = Topic(
     consumers=("operators",),
     partitions=4,
 )
-REPARTITION = Topic(
+REPARTITION = InternalTopic(
     name="driftline.repartition.{view}",
     key="the view's entity",
     record="the source event, unchanged",
@@ -142,7 +142,7 @@ REPARTITION = Topic(
     partitions=None,
     retention_ms=7 * DAY_MS,
 )
-LATE = Topic(
+LATE = InternalTopic(
     name="driftline.late.{view}",
     key="the source event's own",
     record="the source event, unchanged",

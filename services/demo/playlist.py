@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from services.runtime.declaration import Label
+from services.runtime.declaration import LabelTopic
 from streams.producer import Record, partition_of
 
 Integers = npt.NDArray[np.int64]
@@ -141,7 +141,7 @@ def end_requests(playlist: Playlist, until_ms: int, label_topic: str, id_field: 
     return dataclasses.replace(playlist, lanes=tuple(lanes))
 
 
-def truths(playlist: Playlist, label: Label) -> dict[str, tuple[int, float]]:
+def truths(playlist: Playlist, label: LabelTopic) -> dict[str, tuple[int, float]]:
     """Return of every label that is played: by request id, when it becomes known and its value."""
     fields = [("id", str, msgspec.field(name=label.id)), ("value", float, msgspec.field(name=label.value))]
     decode: Any = msgspec.json.Decoder(msgspec.defstruct("Truth", fields)).decode

@@ -31,7 +31,7 @@ from services.runtime.topic_creation import ensure_topics
 from streams import topics
 from streams.inputs import LABEL, PREDICTION
 from streams.producer import Record
-from streams.schemas import Registry
+from streams.schemas import SchemaRegistry
 
 GROUP = "driftline-drift-gather"
 """The consumer group of all gathering workers."""
@@ -58,7 +58,7 @@ def open_session(
 class _Gatherer:
     """The decoder of one model, and the topics of its slices."""
 
-    def __init__(self, declaration: ModelDeclaration, registry: Registry | None) -> None:
+    def __init__(self, declaration: ModelDeclaration, registry: SchemaRegistry | None) -> None:
         self.model = declaration.name
         self.sources = {
             topics.predictions(declaration.name): PREDICTION,

@@ -14,7 +14,7 @@ from streams import records, topics
 from streams.cloud_events import Envelope, Header
 from streams.inputs import LABEL, PREDICTION, PartitionKey
 from streams.producer import Record
-from streams.schemas import Registry
+from streams.schemas import SchemaRegistry
 
 SNAPSHOTS = Snapshots(DriftState, 3)
 """Reads and writes snapshots of the drift state, in format 3."""
@@ -64,7 +64,7 @@ class MonitoredModel:
         *,
         cloud_events: bool,
         gathered: bool = False,
-        registry: Registry | None = None,
+        registry: SchemaRegistry | None = None,
     ) -> None:
         """Go on from a state.
 

@@ -42,7 +42,7 @@ class SourceDecoder:
     """Decodes the records of one source topic strictly by its declared schema."""
 
     def __init__(
-        self, source: StreamSource, record_bytes_max: int, registry: schemas.Registry | None = None
+        self, source: StreamSource, record_bytes_max: int, registry: schemas.SchemaRegistry | None = None
     ) -> None:
         """Compile the schema; raise `SchemaError` if it needs a registry and none is given."""
         self.source = source
@@ -53,7 +53,7 @@ class SourceDecoder:
         """The highest watermark so far of each source partition."""
 
     async def learn_schemas(self, slice_records: Sequence[ConsumerRecord]) -> None:
-        """Fetch the schemas that these records need; raise `RegistryAwayError`."""
+        """Fetch the schemas that these records need; raise `SchemaRegistryUnavailableError`."""
         await schemas.learn(self._decoder, (record.value for record in slice_records))
 
     def decode_record(self, record: ConsumerRecord, partition: int, offset: int) -> Event:

@@ -10,7 +10,7 @@ from services.runtime import topic_creation
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import RequiredTopic
 from streams import topics
-from streams.topics import Topic
+from streams.topics import InternalTopic
 
 log = structlog.get_logger()
 
@@ -37,7 +37,7 @@ def input_topic(view: View) -> str:
     return topics.repartition(view.name) if view.is_repartitioned else view.source.topic
 
 
-def written_topics(plan: FeaturePlan, sources: dict[str, int]) -> list[tuple[Topic, str, int]]:
+def written_topics(plan: FeaturePlan, sources: dict[str, int]) -> list[tuple[InternalTopic, str, int]]:
     """Return declaration, name and partition count of each topic that the features process writes.
 
     Args:
@@ -71,5 +71,5 @@ async def _wait(settings: Settings, names: Sequence[str]) -> dict[str, int]:
         await asyncio.sleep(POLL_SECONDS)
 
 
-def _required(topic: Topic, name: str, partitions: int) -> RequiredTopic:
+def _required(topic: InternalTopic, name: str, partitions: int) -> RequiredTopic:
     return RequiredTopic(name, partitions, topic.config())

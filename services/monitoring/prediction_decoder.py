@@ -43,13 +43,13 @@ class PredictionDecoder:
         service: str,
         declaration: ModelDeclaration,
         sink: PredictionSink,
-        registry: schemas.Registry | None = None,
+        registry: schemas.SchemaRegistry | None = None,
     ) -> None:
         """Compile the declared schema of the labels; dead letters name the service.
 
         Raises:
             SchemaError: The labels need a schema registry and there is none. With a registry, `take_labels`
-                may raise `RegistryAwayError`.
+                may raise `SchemaRegistryUnavailableError`.
         """
         label = declaration.label
         self._service = service

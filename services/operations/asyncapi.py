@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from services.runtime.declaration import ModelDeclaration, Topic
+from services.runtime.declaration import ApplicationTopic, ModelDeclaration
 from streams import cloud_events, codec, records, topics
 
 Json = dict[str, Any]
@@ -120,7 +120,7 @@ def _server() -> Json:
     }
 
 
-def _own_channel(topic: topics.Topic, declarations: Mapping[str, ModelDeclaration]) -> Json:
+def _own_channel(topic: topics.InternalTopic, declarations: Mapping[str, ModelDeclaration]) -> Json:
     names = [kind.__name__ for kind in _kinds(topic)] or [_FOREIGN]
     if topic in _WITH_HEARTBEATS:
         names.append(_HEARTBEAT)
@@ -191,7 +191,7 @@ def _message(name: str, payload: Json, summary: str | None, headers: Json | None
     return message
 
 
-def _kinds(topic: topics.Topic) -> list[type[msgspec.Struct]]:
+def _kinds(topic: topics.InternalTopic) -> list[type[msgspec.Struct]]:
     """Return the kinds of records that a topic's declaration names."""
     return [getattr(records, word) for word in re.findall(r"[A-Z]\w+", topic.record)]
 
@@ -202,7 +202,7 @@ def _own_schemas() -> Json:
     return {name: _in_draft_7(schema) for name, schema in sorted(schemas.items())}
 
 
-def _application_schema(name: str, part: Topic) -> Json:
+def _application_schema(name: str, part: ApplicationTopic) -> Json:
     """Return the schema of an application's record; fields that are not declared may be there."""
     _, schemas = msgspec.json.schema_components([part.decoder().struct], ref_template=_SCHEMA_REF)
     (schema,) = schemas.values()

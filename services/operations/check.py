@@ -26,7 +26,7 @@ from services.runtime.declaration import DeclarationError, ModelDeclaration
 from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
 from streams import topics
-from streams.schemas import RegistryAwayError
+from streams.schemas import SchemaRegistryUnavailableError
 
 ANSWER_SECONDS_MAX = 5
 """A server on the same network answers within milliseconds; past this it is down or the address is wrong."""
@@ -119,7 +119,7 @@ def schema_faults(
         if registry is None or not connect:
             return []
         well, faults = schema_checks.ensure(registry, readers, register=False)
-    except (DeclarationError, RegistryAwayError) as error:
+    except (DeclarationError, SchemaRegistryUnavailableError) as error:
         return [str(error)]
     for line in well:
         ok(line)

@@ -46,7 +46,7 @@ def metric_table() -> str:
     return "\n".join(["| metric | type | labels | meaning |", "|---|---|---|---|", *rows])
 
 
-def _retention(topic: topics.Topic) -> str:
+def _retention(topic: topics.InternalTopic) -> str:
     if topic.compacted:
         return "newest per key"
     return "no limit" if topic.retention_ms < 0 else f"{topic.retention_ms // topics.DAY_MS} days"

@@ -57,11 +57,11 @@ def readings(
 
 
 def ensure(
-    registry: schemas.Registry, readers: Mapping[str, Sequence[Reading]], *, register: bool
+    registry: schemas.SchemaRegistry, readers: Mapping[str, Sequence[Reading]], *, register: bool
 ) -> tuple[list[str], list[str]]:
     """Compare the latest schema of each topic with what is declared; ``register``: add those that lack.
 
-    Returns what is well, and what does not fit: a line each. Raises `RegistryAwayError`.
+    Returns what is well, and what does not fit: a line each. Raises `SchemaRegistryUnavailableError`.
     """
     well, faults = [], []
     for topic, own in readers.items():

@@ -15,7 +15,7 @@ from services.runtime.declaration import DeclarationError
 from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import TopicsError, ensure_topics
-from streams.schemas import RegistryAwayError
+from streams.schemas import SchemaRegistryUnavailableError
 
 
 def setup(*, registry_only: Annotated[bool, Parameter(negative="")] = False) -> None:
@@ -36,7 +36,13 @@ def setup(*, registry_only: Annotated[bool, Parameter(negative="")] = False) -> 
             _materialize(settings)
     except KafkaError as error:
         fail(f"Kafka at {settings.broker}: {error}: try 'driftline check --connect'")
-    except (DeclarationError, PlanError, RegistryAwayError, TopicsError, signing.SigningError) as error:
+    except (
+        DeclarationError,
+        PlanError,
+        SchemaRegistryUnavailableError,
+        TopicsError,
+        signing.SigningError,
+    ) as error:
         fail(str(error))
 
 

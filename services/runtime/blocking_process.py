@@ -16,7 +16,7 @@ from services.runtime.kafka_outbox import StoppedError
 from services.runtime.settings import Settings
 from services.runtime.web import server
 from streams import garbage
-from streams.schemas import RegistryAwayError
+from streams.schemas import SchemaRegistryUnavailableError
 from streams.stopping import exit_within_bounds
 
 _log = structlog.get_logger()
@@ -95,7 +95,7 @@ class Process:
             except KafkaError as error:
                 _log.warning("session.kafka_failed", error=repr(error))
                 self._wait(f"Kafka: {error!r}")
-            except RegistryAwayError as error:
+            except SchemaRegistryUnavailableError as error:
                 _log.warning("session.schema_registry_away", error=str(error))
                 self._wait(str(error), REGISTRY_RETRY_SECONDS)
             except StoppedError as error:

@@ -79,7 +79,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Topic(_Strict):
+class ApplicationTopic(_Strict):
     """Records of an application."""
 
     topic: str
@@ -93,11 +93,11 @@ class Topic(_Strict):
         """Compile the declared schema for JSON, as it comes over HTTP."""
         return codec.EventDecoder(self.fields)
 
-    def wire_decoder(self, registry: schemas.Registry | None) -> codec.EventDecoder:
+    def wire_decoder(self, registry: schemas.SchemaRegistry | None) -> codec.EventDecoder:
         """Compile the declared schema for the topic's records; `SchemaError` without a registry it needs."""
         return schemas.decoder_of(self.topic, self.fields, self.encoding, registry)
 
-    def wire_encoder(self, registry: schemas.Registry | None) -> schemas.Encoder | None:
+    def wire_encoder(self, registry: schemas.SchemaRegistry | None) -> schemas.Encoder | None:
         """Return what writes records to the topic; None where they are plain JSON."""
         if self.encoding is schemas.Encoding.JSON or registry is None:
             return None
@@ -113,7 +113,7 @@ class Topic(_Strict):
         return self
 
 
-class Request(Topic):
+class RequestTopic(ApplicationTopic):
     """The records that ask for a prediction."""
 
     key: str = ""
@@ -168,7 +168,7 @@ class Features(_Strict):
         return self
 
 
-class Label(Topic):
+class LabelTopic(ApplicationTopic):
     """The records that bring the truth."""
 
     value: str
@@ -457,9 +457,9 @@ class ModelDeclaration(_Strict):
     """Binary: the score from which the prediction is 1."""
     classes: tuple[str, ...] = ()
     """Multiclass: the answers, in the order of the model's probabilities. Labels are of these, too."""
-    request: Request
+    request: RequestTopic
     features: Features
-    label: Label
+    label: LabelTopic
     monitoring: Monitoring = Monitoring()
     business: Business | None = None
     """None: nothing is said of what answers cost."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from services.runtime.declaration import DeclarationError
 from services.runtime.settings import Settings
-from streams.schemas import Encoding, Registered, RegistryAwayError, Schema
+from streams.schemas import Encoding, RegisteredSchema, Schema, SchemaRegistryUnavailableError
 
 REQUEST_SECONDS_MAX = 2.0
 RETRIES_MAX = 1
@@ -34,10 +34,10 @@ class ConfluentRegistry:
         found = self._ask(self._client.get_schema, schema_id)
         return None if found is None else _schema(found)
 
-    def latest(self, subject: str) -> Registered | None:
+    def latest(self, subject: str) -> RegisteredSchema | None:
         """Return the latest version of a subject; None if there is no such subject."""
         found = self._ask(self._client.get_latest_version, subject)
-        return found and Registered(found.schema_id, found.version, _schema(found.schema))
+        return found and RegisteredSchema(found.schema_id, found.version, _schema(found.schema))
 
     def register(self, subject: str, schema: Schema) -> str | None:
         """Add a version to a subject unless it has it already; return why it cannot be, or None."""
@@ -60,9 +60,9 @@ class ConfluentRegistry:
                 return None
             if error.http_status_code in _REFUSED:
                 raise _RefusedError(error.error_message) from error
-            raise RegistryAwayError(f"the schema registry at {self._place}: {error}") from error
+            raise SchemaRegistryUnavailableError(f"the schema registry at {self._place}: {error}") from error
         except Exception as error:  # of its HTTP client, which it does not name
-            raise RegistryAwayError(
+            raise SchemaRegistryUnavailableError(
                 f"the schema registry does not answer at {self._place} ({error!r}): check "
                 "DRIFTLINE_SCHEMA_REGISTRY_URL"
             ) from error

@@ -10,7 +10,7 @@ from kafka.errors import TopicAlreadyExistsError, for_code
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
 from streams import topics
-from streams.topics import Topic
+from streams.topics import InternalTopic
 
 READY_MS_MAX = 30_000
 
@@ -133,7 +133,7 @@ def too_narrow(required: Sequence[RequiredTopic], existing: Mapping[str, int]) -
     return "\n".join(lines)
 
 
-def _internal(topic: Topic, partitions: int, partitions_min: int = 1, **names: str) -> RequiredTopic:
+def _internal(topic: InternalTopic, partitions: int, partitions_min: int = 1, **names: str) -> RequiredTopic:
     return RequiredTopic(
         topic.name.format(**names), topic.partitions or partitions, topic.config(), partitions_min
     )

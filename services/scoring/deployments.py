@@ -39,7 +39,7 @@ from services.scoring.thread_limits import ThreadLimits
 from services.scoring.tracing import Tracing
 from streams.groups import Group
 from streams.producer import BatchProducer
-from streams.schemas import Registry
+from streams.schemas import SchemaRegistry
 
 log = structlog.get_logger()
 
@@ -62,7 +62,7 @@ class SharedResources:
     loader_factory: LoaderFactory
     cache: ModelCache
     tracing: Tracing
-    registry: Registry | None = None
+    registry: SchemaRegistry | None = None
 
 
 class Deployment:

@@ -66,7 +66,7 @@ class ScoringAgent:
         record_bytes_max: int,
         cloud_events: bool,
         tracing: Tracing,
-        registry: schemas.Registry | None = None,
+        registry: schemas.SchemaRegistry | None = None,
     ) -> None:
         """Take the collaborators; larger records become dead letters.
 

@@ -160,7 +160,7 @@ class OnlinePredictor:
         Raises:
             OverloadError: As `predict`.
             RejectedInputError: A label is dated in the future.
-            RegistryAwayError: The schema registry cannot be reached.
+            SchemaRegistryUnavailableError: The schema registry cannot be reached.
             InvalidRecordError: The registered schema does not allow a label.
         """
         _check_times("labels", (codec.epoch_ms(self._label_time(label)) for label in labels))

@@ -270,5 +270,5 @@ class Year:
         )
         self._put(topics.MODELS, change)
 
-    def _put(self, topic: topics.Topic, record: object) -> None:
+    def _put(self, topic: topics.InternalTopic, record: object) -> None:
         self.records.append((topic.name, encode(record)))  # type: ignore[arg-type]  # one of the records above

@@ -57,7 +57,9 @@ def test_every_process_and_every_topic_is_in_the_diagram(diagram: Diagram) -> No
 
 
 @pytest.mark.parametrize("topic", topics.ALL, ids=lambda topic: topic.name)
-def test_arrows_agree_with_the_declared_producer_and_consumers(diagram: Diagram, topic: topics.Topic) -> None:
+def test_arrows_agree_with_the_declared_producer_and_consumers(
+    diagram: Diagram, topic: topics.InternalTopic
+) -> None:
     processes = set(deployment_files.processes())
     writers = {short(source) for source, target in diagram[1] if target == topic.name}
     readers = {short(target) for source, target in diagram[1] if source == topic.name}

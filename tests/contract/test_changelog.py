@@ -16,7 +16,7 @@ SENT = {word for topic in topics.ALL for word in re.findall(r"[A-Z]\w+", topic.r
 
 
 @pytest.mark.parametrize("topic", topics.ALL, ids=lambda topic: topic.name)
-def test_every_topic_is_named(topic: topics.Topic) -> None:
+def test_every_topic_is_named(topic: topics.InternalTopic) -> None:
     assert topic.name in NAMED
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from services.operations.dead_letters import command, letters
-from services.operations.dead_letters.letters import Filter
-from services.operations.dead_letters.replay import SETTLE_MS, Account, replay
+from services.operations.dead_letters.letters import LetterFilter
+from services.operations.dead_letters.replay import SETTLE_MS, ReplayResult, replay
 from services.operations.dead_letters.topic_reader import LettersError
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
@@ -67,8 +67,8 @@ def read(local: Settings, topic: str) -> list[Any]:
     return found
 
 
-def run(local: Settings, source: str, **options: Any) -> Account:
-    return asyncio.run(replay(local, Filter(topic=source), **({"dry": False} | options)))
+def run(local: Settings, source: str, **options: Any) -> ReplayResult:
+    return asyncio.run(replay(local, LetterFilter(topic=source), **({"dry": False} | options)))
 
 
 def places(local: Settings, source: str) -> list[tuple[int, int]]:

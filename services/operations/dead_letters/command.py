@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from services.operations.dead_letters import letters
 from services.operations.dead_letters import replay as replaying
-from services.operations.dead_letters.letters import Filter, Progress, Summary
+from services.operations.dead_letters.letters import LetterFilter, LetterSummary, ReplayProgress
 from services.operations.dead_letters.topic_reader import LETTERS, LettersError, offset_at, read, reader
 from services.runtime.command_output import failing_on, ok, say
 from services.runtime.settings import Settings
@@ -71,18 +71,20 @@ def replay(
         dry_run: Only say what would be written.
     """
     chosen = _filter(service, topic, since)
-    account = _run(replaying.replay(Settings(), chosen, records_max=limit, again=again, dry=dry_run))
+    result = _run(replaying.replay(Settings(), chosen, records_max=limit, again=again, dry=dry_run))
     verb = "would be written" if dry_run else "written"
-    for place, number in sorted(account.replayed.items()):
+    for place, number in sorted(result.replayed.items()):
         ok(f"{number} {verb} to {place}")
-    for reason, number in sorted(account.left.items()):
+    for reason, number in sorted(result.left.items()):
         say(f"    {number} left: {reason}")
-    say(f"{account.replayed.total()} {verb}, {account.left.total()} left")
+    say(f"{result.replayed.total()} {verb}, {result.left.total()} left")
 
 
-async def _read(settings: Settings, chosen: Filter, rows_max: int) -> tuple[Summary, Progress]:
+async def _read(
+    settings: Settings, chosen: LetterFilter, rows_max: int
+) -> tuple[LetterSummary, ReplayProgress]:
     """Read the letters to their present end; the marks of their replays follow them."""
-    summary, progress = Summary(rows_max), Progress()
+    summary, progress = LetterSummary(rows_max), ReplayProgress()
     decode = records.decoder_of(records.DeadLetter).decode
     async with reader(settings) as consumer:
         start = 0 if chosen.since_ms is None else await offset_at(consumer, LETTERS, chosen.since_ms)
@@ -95,10 +97,10 @@ async def _read(settings: Settings, chosen: Filter, rows_max: int) -> tuple[Summ
     return summary, progress
 
 
-def _filter(service: str | None, topic: str | None, since: str | None) -> Filter:
+def _filter(service: str | None, topic: str | None, since: str | None) -> LetterFilter:
     with failing_on(COMMAND, ValueError, about="--since"):
         since_ms = None if since is None else letters.since_ms(since, now_ms())
-        return letters.Filter(service, topic, since_ms)
+        return letters.LetterFilter(service, topic, since_ms)
 
 
 def _run(work: Coroutine[Any, Any, _Result]) -> _Result:

@@ -18,7 +18,7 @@ OTHER_REASONS = "(other reasons)"
 TEXT_CHARS_MAX = 80
 """Of a key or a value that is shown."""
 
-Source = tuple[str, int, int]
+LetterSource = tuple[str, int, int]
 """Topic, partition and offset of a failed record: its identity, as two processes may fail on the same one."""
 
 _OURS = frozenset({codec.REPLAYED_FROM_HEADER, codec.REPLAYS_HEADER})
@@ -26,7 +26,7 @@ _decode_mark = records.decoder_of(records.ReplayMark).decode
 
 
 @dataclasses.dataclass(frozen=True)
-class Filter:
+class LetterFilter:
     """Which letters are meant; what is None does not matter."""
 
     service: str | None = None
@@ -44,7 +44,7 @@ class Filter:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class LetterRow:
     """One letter as it is shown."""
 
     offset: int
@@ -62,12 +62,12 @@ class Row:
     """Whether it has been written again since."""
 
 
-class Summary:
+class LetterSummary:
     """The newest letters and the number of all by reason, in bounded memory."""
 
     def __init__(self, rows_max: int) -> None:
         """Keep at most so many letters."""
-        self._rows: collections.deque[tuple[Source, Row]] = collections.deque(maxlen=rows_max)
+        self._rows: collections.deque[tuple[LetterSource, LetterRow]] = collections.deque(maxlen=rows_max)
         self.reasons: collections.Counter[str] = collections.Counter()
 
     def add(self, offset: int, letter: records.DeadLetter) -> None:
@@ -76,21 +76,21 @@ class Summary:
         self.reasons[letter.reason if known else OTHER_REASONS] += 1
         self._rows.append((source_of(letter), _row(offset, letter)))
 
-    def rows(self, replayed: "Progress") -> list[Row]:
+    def rows(self, replayed: "ReplayProgress") -> list[LetterRow]:
         """Return the newest letters, oldest first."""
         return [dataclasses.replace(row, replayed=replayed.has(source)) for source, row in self._rows]
 
 
-class Progress:
+class ReplayProgress:
     """Which failed records have been written again, as the marks among the letters tell."""
 
     def __init__(self) -> None:
         """Know of no replay."""
-        self.doubtful: dict[Source, records.ReplayMark] = {}
+        self.doubtful: dict[LetterSource, records.ReplayMark] = {}
         """Begun, and it is not known whether they arrived."""
         self._arrived: dict[tuple[str, int], set[int]] = collections.defaultdict(set)
 
-    def has(self, source: Source) -> bool:
+    def has(self, source: LetterSource) -> bool:
         """Tell whether a failed record has arrived again."""
         return source[2] in self._arrived.get(source[:2], ())
 
@@ -111,7 +111,7 @@ class Progress:
         if mark.state == "arrived":
             self._arrived[mark.topic, mark.partition].update(mark.offsets)
 
-    def settled(self, found: frozenset[Source] | set[Source]) -> list[records.ReplayMark]:
+    def settled(self, found: frozenset[LetterSource] | set[LetterSource]) -> list[records.ReplayMark]:
         """Return the marks that end all doubt, once the partitions have been searched."""
         groups: dict[tuple[str, int, str], list[int]] = collections.defaultdict(list)
         for topic, partition, offset in sorted(self.doubtful):
@@ -142,7 +142,7 @@ def since_ms(text: str, now_ms: int) -> int:
     return now_ms - duration_ms(text)
 
 
-def source_of(letter: records.DeadLetter) -> Source:
+def source_of(letter: records.DeadLetter) -> LetterSource:
     """Return where a letter's record had failed."""
     return (letter.topic, letter.partition, letter.offset)
 
@@ -152,7 +152,7 @@ def replays_of(headers: codec.Headers) -> int:
     return next((int(value) for name, value in headers if name == codec.REPLAYS_HEADER), 0)
 
 
-def replayed_from(headers: codec.Headers) -> Source | None:
+def replayed_from(headers: codec.Headers) -> LetterSource | None:
     """Return where a record with these headers had failed; None if it is no replay."""
     for name, value in headers:
         if name == codec.REPLAYED_FROM_HEADER:
@@ -170,7 +170,7 @@ def record_of(letter: records.DeadLetter) -> Record:
     return letter.key, letter.value, [h for h in letter.headers if h[0] not in _OURS] + ours
 
 
-def lines(rows: Sequence[Row], reasons: Mapping[str, int]) -> list[str]:
+def lines(rows: Sequence[LetterRow], reasons: Mapping[str, int]) -> list[str]:
     """Return what a terminal shows: two lines a letter, then the number of letters by reason."""
     shown = []
     for row in rows:
@@ -186,7 +186,7 @@ def lines(rows: Sequence[Row], reasons: Mapping[str, int]) -> list[str]:
     return shown
 
 
-def document(rows: Sequence[Row], reasons: Mapping[str, int]) -> dict[str, Any]:
+def document(rows: Sequence[LetterRow], reasons: Mapping[str, int]) -> dict[str, Any]:
     """Return the same for programs."""
     return {
         "letters": [dataclasses.asdict(row) for row in rows],
@@ -195,8 +195,8 @@ def document(rows: Sequence[Row], reasons: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _row(offset: int, letter: records.DeadLetter) -> Row:
-    return Row(
+def _row(offset: int, letter: records.DeadLetter) -> LetterRow:
+    return LetterRow(
         offset=offset,
         failed_at=(codec.EPOCH + letter.failed_time_ms * codec.MILLISECOND).isoformat(timespec="seconds"),
         service=letter.service,
@@ -208,7 +208,7 @@ def _row(offset: int, letter: records.DeadLetter) -> Row:
     )
 
 
-def _place(source: Source) -> str:
+def _place(source: LetterSource) -> str:
     topic, partition, offset = source
     return f"{topic}/{partition}/{offset}"
 

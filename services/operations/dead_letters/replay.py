@@ -18,7 +18,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.operations.dead_letters import letters
-from services.operations.dead_letters.letters import Filter, Progress, Source
+from services.operations.dead_letters.letters import LetterFilter, LetterSource, ReplayProgress
 from services.operations.dead_letters.topic_reader import LETTERS, LettersError, offset_at, read, reader
 from services.runtime.settings import Settings
 from services.runtime.times import now_ms
@@ -32,7 +32,7 @@ _decode = records.decoder_of(records.DeadLetter).decode
 
 
 @dataclasses.dataclass
-class Account:
+class ReplayResult:
     """What became of the letters that the filter admits."""
 
     replayed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
@@ -42,8 +42,13 @@ class Account:
 
 
 async def replay(
-    settings: Settings, chosen: Filter, *, records_max: int | None = None, again: bool = False, dry: bool
-) -> Account:
+    settings: Settings,
+    chosen: LetterFilter,
+    *,
+    records_max: int | None = None,
+    again: bool = False,
+    dry: bool,
+) -> ReplayResult:
     """Write back every admitted letter that was not yet, oldest first.
 
     Args:
@@ -66,7 +71,7 @@ async def replay(
             await run.write(chosen)
         finally:
             await producer.stop()
-    return run.account
+    return run.result
 
 
 class _Replay:
@@ -81,13 +86,13 @@ class _Replay:
         again: bool,
         dry: bool,
     ) -> None:
-        self.account = Account()
+        self.result = ReplayResult()
         self._consumer = consumer
         self._producer = producer
         self._left = records_max
         self._again = again
         self._dry = dry
-        self._progress = Progress()
+        self._progress = ReplayProgress()
         self._partitions: dict[str, int] = {}
         """Of each topic that was looked at; 0: there is none."""
 
@@ -109,22 +114,22 @@ class _Replay:
         for mark in doubtful:
             place = TopicPartition(mark.topic, mark.partition)
             starts[place] = min(mark.end_offset, starts.get(place, mark.end_offset))
-        found: set[Source] = set()
+        found: set[LetterSource] = set()
         for place, start in starts.items():
             found |= await self._search(place, start)
         for mark in self._progress.settled(found):
             await self._mark(mark)
 
-    async def _search(self, place: TopicPartition, start: int) -> set[Source]:
+    async def _search(self, place: TopicPartition, start: int) -> set[LetterSource]:
         """Return the failed records that were written again to a partition, from an offset on."""
         if not await self._exists(place):
             return set()
-        found = set[Source]()
+        found = set[LetterSource]()
         async for piece in read(self._consumer, place, start):
             found.update(source for r in piece if (source := letters.replayed_from(r.headers)) is not None)
         return found
 
-    async def write(self, chosen: Filter) -> None:
+    async def write(self, chosen: LetterFilter) -> None:
         """Write back what the filter admits, piece by piece."""
         start = 0 if chosen.since_ms is None else await offset_at(self._consumer, LETTERS, chosen.since_ms)
         async for piece in read(self._consumer, LETTERS, start):
@@ -148,11 +153,11 @@ class _Replay:
         if self._left == 0:
             return False
         if self._progress.has(letters.source_of(letter)) or letter.offset in taken:
-            self.account.left["replayed already"] += 1
+            self.result.left["replayed already"] += 1
         elif not self._again and letters.replays_of(letter.headers) >= letters.REPLAYS_MAX:
-            self.account.left[f"came back {letters.REPLAYS_MAX} times (--again replays them, too)"] += 1
+            self.result.left[f"came back {letters.REPLAYS_MAX} times (--again replays them, too)"] += 1
         elif not await self._exists(place):
-            self.account.left["the topic or its partition is gone"] += 1
+            self.result.left["the topic or its partition is gone"] += 1
         else:
             self._left = None if self._left is None else self._left - 1
             return True
@@ -182,7 +187,7 @@ class _Replay:
                 place.topic, place.partition, [letters.record_of(letter) for letter in batch]
             )
         await self._mark(msgspec.structs.replace(mark, state="arrived"))
-        self.account.replayed[f"{place.topic}/{place.partition}"] += len(batch)
+        self.result.replayed[f"{place.topic}/{place.partition}"] += len(batch)
 
     async def _mark(self, mark: records.ReplayMark) -> None:
         self._progress.add(mark)

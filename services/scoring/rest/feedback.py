@@ -15,7 +15,7 @@ from services.runtime.web import server
 from services.scoring.rest import request_handling
 from services.scoring.rest.request_handling import Predictors
 from streams.producer import RecordTooLargeError
-from streams.schemas import RegistryAwayError
+from streams.schemas import SchemaRegistryUnavailableError
 
 
 class _FeedbackBody(msgspec.Struct):
@@ -35,7 +35,7 @@ def routes(predictors: Predictors) -> list[Route]:
             await predictor.write_labels(labels)
         except RecordTooLargeError as error:
             raise server.RequestError(413, str(error)) from error
-        except RegistryAwayError as error:
+        except SchemaRegistryUnavailableError as error:
             message = "the schema registry cannot be reached; send the labels again"
             raise server.RequestError(503, message, {"Retry-After": "5"}) from error
         except KafkaError as error:

@@ -16,7 +16,7 @@ from services.runtime.kafka_outbox import StoppedError
 from services.runtime.settings import Settings
 from services.runtime.web import server
 from streams import garbage
-from streams.schemas import RegistryAwayError
+from streams.schemas import SchemaRegistryUnavailableError
 
 
 class Steps:
@@ -74,7 +74,7 @@ def test_the_last_session_keeps_its_state() -> None:
     [
         KafkaTimeoutError("silent"),
         MissingTopicError("no topic"),
-        RegistryAwayError("no registry"),
+        SchemaRegistryUnavailableError("no registry"),
     ],
 )
 def test_an_error_of_a_server_starts_a_new_session_and_keeps_nothing(error: Exception) -> None:

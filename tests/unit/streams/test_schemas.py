@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from streams import codec, schemas
 from streams.codec import InvalidRecordError
-from streams.schemas import Encoder, Encoding, RegisteredDecoder, RegistryAwayError, Schema
+from streams.schemas import Encoder, Encoding, RegisteredDecoder, Schema, SchemaRegistryUnavailableError
 
 FIELDS = codec.parse_ddl(
     "ride string not null, at timestamp not null, km double not null, hour int not null, "
@@ -33,13 +33,13 @@ class Held:
 
     def schema(self, schema_id):
         if self.away:
-            raise RegistryAwayError("away")
+            raise SchemaRegistryUnavailableError("away")
         self.asked.append(schema_id)
         return self.by_id.get(schema_id)
 
     def latest(self, subject):
         schema_id = max(self.by_id, default=0)
-        return schema_id and schemas.Registered(schema_id, 1, self.by_id[schema_id])
+        return schema_id and schemas.RegisteredSchema(schema_id, 1, self.by_id[schema_id])
 
     def register(self, subject, schema):
         self.by_id[len(self.by_id) + 1] = schema
@@ -178,7 +178,7 @@ def test_an_id_is_not_taken_for_unknown_while_the_registry_is_away():
     registry = Held(s1=THEIRS)
     subject, raw = decoder(registry), written(THEIRS, RIDE | {"extra": []})
     registry.away = True
-    with pytest.raises(RegistryAwayError):
+    with pytest.raises(SchemaRegistryUnavailableError):
         subject.decode(raw)
     registry.away = False
     assert subject.decode(raw).ride == "r1"

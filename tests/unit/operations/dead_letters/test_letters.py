@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.operations.dead_letters import letters
-from services.operations.dead_letters.letters import Filter, Progress, Summary
+from services.operations.dead_letters.letters import LetterFilter, LetterSummary, ReplayProgress
 from streams import codec, records
 
 SECOND_MS = 1000
@@ -34,11 +34,11 @@ def mark(state: Any, *offsets: int, **changes) -> records.ReplayMark:
 @pytest.mark.parametrize(
     ("chosen", "admitted"),
     [
-        (Filter(), True),
-        (Filter(service="scoring", topic="shop.orders", since_ms=60 * SECOND_MS), True),
-        (Filter(service="features"), False),
-        (Filter(topic="shop.labels"), False),
-        (Filter(since_ms=60 * SECOND_MS + 1), False),
+        (LetterFilter(), True),
+        (LetterFilter(service="scoring", topic="shop.orders", since_ms=60 * SECOND_MS), True),
+        (LetterFilter(service="features"), False),
+        (LetterFilter(topic="shop.labels"), False),
+        (LetterFilter(since_ms=60 * SECOND_MS + 1), False),
     ],
 )
 def test_letter_is_admitted_when_every_given_filter_agrees(chosen, admitted):
@@ -61,16 +61,16 @@ def test_since_that_cannot_be_read_says_what_can_be_written(text: str):
 
 def test_summary_keeps_the_newest_rows_and_counts_all():
     """Memory is bounded by the rows; the counts are of every letter."""
-    summary = Summary(2)
+    summary = LetterSummary(2)
     for offset in range(5):
         summary.add(100 + offset, letter(offset, reason=f"bad {offset % 2}"))
-    assert [row.source for row in summary.rows(Progress())] == ["shop.orders/2/3", "shop.orders/2/4"]
+    assert [row.source for row in summary.rows(ReplayProgress())] == ["shop.orders/2/3", "shop.orders/2/4"]
     assert summary.reasons == {"bad 0": 3, "bad 1": 2}
 
 
 def test_more_reasons_than_are_kept_are_counted_together():
     """A producer that puts an id into each fault does not fill the memory."""
-    summary = Summary(1)
+    summary = LetterSummary(1)
     for offset in range(letters.REASONS_MAX + 5):
         summary.add(offset, letter(offset, reason=f"bad {offset}"))
     assert summary.reasons[letters.OTHER_REASONS] == 5
@@ -79,7 +79,7 @@ def test_more_reasons_than_are_kept_are_counted_together():
 
 def test_lines_show_the_place_the_start_of_the_value_and_the_counts_by_reason():
     """Bytes that are no text are escaped, and long values cut."""
-    summary, progress = Summary(5), Progress()
+    summary, progress = LetterSummary(5), ReplayProgress()
     summary.add(1, letter(1, key=None, value=b"\xff" + b"x" * 500))
     summary.add(2, letter(2, reason="worse", headers=[(codec.REPLAYS_HEADER, b"2")]))
     progress.add(mark("arrived", 1))
@@ -101,9 +101,9 @@ def test_lines_name_the_commonest_reasons_only():
 
 def test_document_holds_the_same_as_the_lines():
     """For programs: plain values under stable names."""
-    summary = Summary(5)
+    summary = LetterSummary(5)
     summary.add(1, letter(1))
-    found = letters.document(summary.rows(Progress()), summary.reasons)
+    found = letters.document(summary.rows(ReplayProgress()), summary.reasons)
     assert (found["letters_total"], found["reasons"]) == (1, {"bad": 1})
     assert found["letters"][0] | {"source": "shop.orders/2/1", "value": "{"} == found["letters"][0]
 
@@ -141,7 +141,7 @@ def test_letter_of_a_failed_record_keeps_its_headers():
 
 def test_marks_tell_what_arrived_what_is_doubtful_and_what_was_lost():
     """A mark speaks for its offsets alone; a lost one may be replayed again."""
-    progress = Progress()
+    progress = ReplayProgress()
     progress.take([(codec.REPLAY_MARK_HEADER, records.encode(mark("begun", 1, 2, 3)))])
     assert progress.doubtful.keys() == {("shop.orders", 2, offset) for offset in (1, 2, 3)}
     progress.add(mark("arrived", 1))
@@ -154,7 +154,7 @@ def test_marks_tell_what_arrived_what_is_doubtful_and_what_was_lost():
 
 def test_doubt_ends_with_what_the_search_found():
     """One mark for each partition and finding."""
-    progress = Progress()
+    progress = ReplayProgress()
     progress.add(mark("begun", 1, 2))
     progress.add(mark("begun", 5, topic="shop.labels"))
     settled = progress.settled({("shop.orders", 2, 2)})
