@@ -1,7 +1,5 @@
 """Laws of the drift engine: order, interleaving, slicing and restarts change nothing."""
 
-from fractions import Fraction
-
 import msgspec
 import numpy as np
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +8,6 @@ from hypothesis import strategies as st
 from services.drift.binning import statistics
 from services.drift.binning.bin_counts import BinCounts
 from services.drift.monitored_model import SNAPSHOTS
-from services.drift.performance.exact_sums import ExactMean
 from streams import codec, records
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import HOUR_MS, START_MS, Traffic
@@ -230,21 +227,6 @@ def test_counts_do_not_depend_on_chunks_or_order(column, size):
         pieces.add(shuffled[start : start + size])
     assert whole.counts.tolist() == pieces.counts.tolist()
     assert whole.counts.sum() == len(column)
-
-
-numbers = st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=20)
-
-
-@given(numbers, numbers, seeds)
-def test_exact_sums_forget_what_is_taken_away_and_know_no_order(values, others, chance):
-    mean = ExactMean.of(values)
-    for value in others:
-        mean.add(value)
-    for value in chance.sample(others, len(others)):
-        mean.remove(value)
-    assert mean.value == ExactMean.of(chance.sample(values, len(values))).value
-    if values:
-        assert mean.value == float(sum(map(Fraction, values)) / len(values))
 
 
 two_samples = st.integers(1, 12).flatmap(

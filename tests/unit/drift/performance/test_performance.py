@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from services.drift.performance import loss_baseline, performance
+from services.drift.performance import performance
 from services.drift.performance.performance import PerformanceTracker
-from services.monitoring.model_metrics import MeasureRange, NumericPrediction
+from services.monitoring.model_metrics import NumericPrediction
 from services.runtime.declaration import ModelDeclaration
 from streams import records
 from tests.unit.drift import scenario
@@ -182,20 +182,3 @@ def test_cohorts_are_as_many_as_there_is_room_for():
     stream = Stream(ModelDeclaration.model_validate(document))
     stream.run(range(24 * 33), a_hour=1)
     assert 200 < stream.performance.open_cohorts <= performance.COHORTS_MAX + 2
-
-
-def test_a_model_without_reference_promises_what_its_first_windows_showed():
-    document = scenario.document() | {"task": "regression"}
-    del document["label"]["positive_above"], document["gates"]
-    declaration = ModelDeclaration.model_validate(document)
-    promised = PerformanceTracker(declaration).baseline
-    errors = [float(number % 10) for number in range(1000)]
-    scaled = [promised.add([error, error**2, error]) for error in errors]
-    assert scaled.index(True) == loss_baseline.FIRST_LABELS - 1
-    assert promised.range == MeasureRange(0.0, 9.0)
-    windows = [promised.close_window() for _ in range(3)]
-    assert windows == [False, False, True]
-    first = promised.state.value
-    assert first == pytest.approx(4.5 + 1.96 * 2.872 / 1000**0.5, abs=0.01)
-    assert first is not None
-    assert promised.limit == pytest.approx(first * 1.1)

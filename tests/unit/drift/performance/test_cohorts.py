@@ -1,0 +1,88 @@
+"""Sums over the predictions of a cohort: exact, whatever the order and the batches."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.drift.performance.cohorts import RAW, SLOTS, LabelledRow, PredictionCohort
+from services.monitoring.model_metrics import MeasureRange
+
+HOUR_MS = 3_600_000
+RANGES = [MeasureRange(0, 4), MeasureRange(0, 1)]
+quick = settings(max_examples=60, deadline=None)
+
+ROWS = st.lists(
+    st.tuples(st.sampled_from(["", "a", "b"]), st.integers(0, 3), st.floats(-2, 9), st.booleans()),
+    max_size=40,
+)
+
+
+@quick
+@given(ROWS, st.integers(0, 40))
+def test_sums_of_parts_are_the_sums_of_the_whole(rows, cut):
+    def cohort(*parts):
+        made = PredictionCohort(0, HOUR_MS, 1, cells=4, measures=2, ranges=RANGES)
+        for part in parts:
+            labelled = [
+                LabelledRow([segment] if segment else [], cell, cell, float(right), [value, float(right)])
+                for segment, cell, value, right in part
+            ]
+            if labelled:
+                made.add_labels(labelled)
+        return made.state()
+
+    whole, parts = cohort(rows), cohort(rows[cut:][::-1], rows[:cut])
+    assert parts.cells == whole.cells
+    assert parts.delays == whole.delays
+    assert parts.segments == whole.segments
+
+
+def new_cohort(state=None):
+    return PredictionCohort(0, HOUR_MS, 1, cells=2, measures=2, ranges=RANGES, state=state)
+
+
+def labelled(value, segments=()):
+    return LabelledRow(list(segments), 1, 0, 1.0, [value, 0.5])
+
+
+def test_new_moments_and_cells_are_taken_once():
+    cohort = new_cohort()
+    cohort.add_labels([labelled(1.0), labelled(2.0)])
+    labels, moments = cohort.all.take_new()
+    assert (labels, moments[0, RAW]) == (2, 3.0)
+    assert cohort.take_new_cells().sum(axis=0).tolist() == [2, 2, 3.0, 1.0]
+    cohort.add_labels([labelled(0.5)])
+    labels, moments = cohort.all.take_new()
+    assert (labels, moments[0, RAW]) == (1, 0.5)
+    assert cohort.take_new_cells().sum() == 3.0
+
+
+def test_a_restored_cohort_goes_on_where_it_was():
+    cohort = new_cohort()
+    cohort.add_predictions([(5, 0.2, ["a"]), (HOUR_MS - 1, 0.9, [])], [0.5])
+    cohort.add_labels([labelled(1.0, ["a"])])
+    cohort.all.take_new()
+    restored = new_cohort(cohort.state())
+    assert restored.state() == cohort.state()
+    assert restored.all.take_new()[0] == 0
+
+
+def test_predictions_are_counted_by_segment_slot_and_cell():
+    cohort = new_cohort()
+    cohort.add_predictions([(5, 0.2, ["a"]), (HOUR_MS - 1, 0.9, [])], [0.5])
+    assert cohort.all.scores.tolist() == [1, 1]
+    assert cohort.segment("a").scores.tolist() == [1, 0]
+    assert (cohort.slots[0], cohort.slots[SLOTS - 1]) == (1, 1)
+
+
+def test_the_age_of_a_slot_is_that_of_its_youngest_prediction():
+    ages_ms = new_cohort().ages_ms(2 * HOUR_MS)
+    assert (ages_ms[0], ages_ms[-1]) == (2 * HOUR_MS - HOUR_MS // SLOTS, HOUR_MS)
+
+
+def test_a_cohort_of_an_earlier_champion_counts_no_scores():
+    cohort = new_cohort()
+    cohort.forget_cells()
+    cohort.add_labels([labelled(1.0)])
+    assert not cohort.has_cells
+    assert cohort.cells.shape == (0, 4)
+    assert cohort.all.labels == 1

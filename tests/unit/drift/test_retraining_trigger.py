@@ -1,0 +1,91 @@
+"""When a retraining is requested, and what the request says."""
+
+import pytest
+
+from services.drift.alarms import AlarmContent, alarm_of
+from services.drift.loss_alarms import ESTIMATE_DETECTOR, LossEvaluation
+from services.drift.retraining_trigger import RetrainingTrigger
+from services.runtime.declaration import ModelDeclaration
+from tests.unit.drift import scenario
+from tests.unit.drift.scenario import HOUR_MS
+
+NOW_MS = 100 * HOUR_MS
+COOLDOWN_HOURS = 6
+
+
+def loss_alarm(detector="window", message="the loss is worse"):
+    return alarm_of("m", 1, AlarmContent("loss", "log_loss", 0.7, 0.6, message), 5, 3, detector)
+
+
+def evaluation(cause=None, **values):
+    return LossEvaluation(cause=cause or loss_alarm(), **({"labels": 100, "labels_since": 80} | values))
+
+
+def new_trigger(*requested_at_ms, **options):
+    declaration = scenario.declaration(cooldown_hours=COOLDOWN_HOURS, **options)
+    return RetrainingTrigger(declaration, requested_at_ms)
+
+
+def request(trigger, losses, now_ms=NOW_MS, active=()):
+    return trigger.request(now_ms, losses, active, [], {"t": [7]})
+
+
+def test_a_loss_that_is_worse_requests_a_retraining_from_its_beginning():
+    found = request(new_trigger(), evaluation())
+    assert found is not None
+    assert (found.request_id, found.trigger, found.basis) == (f"m-{NOW_MS}", "drift", "labels")
+    assert (found.since_ms, found.train_from_ms, found.train_to_ms) == (3, 3, NOW_MS)
+    assert (found.reason, found.offsets) == ("the loss is worse", {"t": [7]})
+
+
+def test_nothing_is_requested_without_a_cause():
+    assert request(new_trigger(), LossEvaluation(labels=100)) is None
+
+
+def test_nothing_is_requested_before_there_are_enough_labels():
+    assert request(new_trigger(minimum_labels=101), evaluation()) is None
+
+
+def test_a_model_that_is_not_retrained_requests_nothing():
+    document = scenario.document()
+    del document["gates"]
+    declaration = ModelDeclaration.model_validate(document)
+    assert request(RetrainingTrigger(declaration, ()), evaluation()) is None
+
+
+@pytest.mark.parametrize(
+    ("hours_ago", "is_requested"),
+    [(COOLDOWN_HOURS, True), (COOLDOWN_HOURS - 1, False), (0, True), (-1, True)],
+)
+def test_a_request_starts_a_cooldown_and_later_ones_do_not_count(hours_ago, is_requested):
+    """A replay knows requests that were made later, its own among them."""
+    trigger = new_trigger()
+    trigger.note_request(NOW_MS - hours_ago * HOUR_MS)
+    assert (request(trigger, evaluation()) is not None) is is_requested
+
+
+def test_its_own_request_starts_the_cooldown():
+    trigger = new_trigger(1)
+    assert request(trigger, evaluation()) is not None
+    assert request(trigger, evaluation(), NOW_MS + HOUR_MS) is None
+    assert trigger.times_ms == [NOW_MS], "those before the cooldown are forgotten"
+
+
+def test_too_few_labels_since_the_cause_leave_the_training_window_open():
+    found = request(new_trigger(minimum_labels=81), evaluation())
+    assert found is not None
+    assert found.train_from_ms is None
+
+
+def test_the_rise_is_the_first_evidence_and_the_reason():
+    rise, active = loss_alarm("adwin", "the loss rose"), [loss_alarm()]
+    found = request(new_trigger(), evaluation(rise, rise=rise), active=active)
+    assert found is not None
+    assert found.evidence == [rise, *active]
+    assert found.reason == "the loss rose"
+
+
+def test_a_request_for_an_estimated_loss_says_so():
+    found = request(new_trigger(), evaluation(loss_alarm(ESTIMATE_DETECTOR)))
+    assert found is not None
+    assert found.basis == "estimate"
