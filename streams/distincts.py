@@ -1,8 +1,8 @@
-"""How many different values: exact up to `EXACT_MAX` in a window, beyond that estimated by HyperLogLog.
+"""Distinct counts: exact up to `EXACT_MAX` values in a window, above that estimated by HyperLogLog.
 
-A value is known by 64 bits of MurmurHash3, the same in every process and version. A cell holds the
-hashes as they are up to `EXACT_MAX`, then the registers of a HyperLogLog with `REGISTERS` of them. Both
-are functions of the set of hashes, and so is the value of a window, however it is cut into tiles.
+A value is represented by 64 bits of MurmurHash3, the same in every process and version. A cell holds up to
+`EXACT_MAX` hashes, above that the registers of a HyperLogLog with `REGISTERS` registers. Both are functions
+of the set of hashes, and so is the value of a window, whichever tiles it consists of.
 
 The estimate is the improved one of Ertl, "New cardinality estimation algorithms for HyperLogLog
 sketches" (2017), section 4: unbiased over the whole range, its standard error is
@@ -19,16 +19,17 @@ import mmh3
 import numpy as np
 import numpy.typing as npt
 
-from streams.cells import AnyArray, ArrayReader, Float64s, Int64s, StoredCells, ValueCells, each_once
+from streams.cells import StoredCells, ValueCells, evaluate_distinct
+from streams.stored_arrays import AnyArray, ArrayReader, Float64s, Int64s
 
 EXACT_MAX = 512
-"""As many hashes take the space of the registers."""
+"""Maximum number of hashes in a cell; that many take the space of the registers."""
 _INDEX_BITS = 12
 REGISTERS = 1 << _INDEX_BITS
 _RANK_MAX = 64 - _INDEX_BITS + 1
 _RANK_MASK = (1 << 64 - _INDEX_BITS) - 1
 _DENSE = -1
-"""The size of a cell that holds registers."""
+"""The size that is written for a cell of registers."""
 _DOUBLE, _INTEGER = struct.Struct("<d"), struct.Struct("<q")
 
 Registers = npt.NDArray[np.uint8]
@@ -44,7 +45,7 @@ class Distincts(ValueCells[Distinct]):
         return set()
 
     def add(self, index: int, value: str | float, time_ms: int) -> None:
-        """Add a string or a number; an integer is another value than a double."""
+        """Add a string or a number; an integer and a double are always different values."""
         del time_ms
         cell, hashed = self.cells[index], _hash(value)
         if isinstance(cell, set):
@@ -52,8 +53,8 @@ class Distincts(ValueCells[Distinct]):
             if len(cell) > EXACT_MAX:
                 self.cells[index] = _registers(_array(cell))
         else:
-            place, bit_length = hashed >> 64 - _INDEX_BITS, (hashed & _RANK_MASK).bit_length()
-            cell[place] = max(cell[place], _RANK_MAX - bit_length)
+            index_in_cell, bit_length = hashed >> 64 - _INDEX_BITS, (hashed & _RANK_MASK).bit_length()
+            cell[index_in_cell] = max(cell[index_in_cell], _RANK_MAX - bit_length)
 
     def merged(self, cells: Sequence[Distinct]) -> Distinct:
         """Return the union."""
@@ -63,14 +64,14 @@ class Distincts(ValueCells[Distinct]):
             return hashes
         return _highest([_registers(_array(hashes)), *dense])
 
-    def value(self, low: int, high: int, percentile: float) -> float:
-        """Return how many distinct values the tiles hold."""
+    def value(self, start: int, stop: int, percentile: float) -> float:
+        """Return the number of distinct values in the tiles."""
         del percentile
-        union = self.merged(self.cells[low:high])
+        union = self.merged(self.cells[start:stop])
         return float(len(union)) if isinstance(union, set) else _estimate(union)
 
     def to_bytes(self) -> bytes:
-        """Write the sizes, the hashes of all exact cells in rising order, the registers of all others."""
+        """Write all sizes, the hashes of exact cells (rising within each), the registers of the others."""
         sizes = [len(cell) if isinstance(cell, set) else _DENSE for cell in self.cells]
         hashes = [hashed for cell in self.cells if isinstance(cell, set) for hashed in sorted(cell)]
         dense = [cell.tobytes() for cell in self.cells if not isinstance(cell, set)]
@@ -95,31 +96,32 @@ class _StoredDistincts:
     dense: Registers
 
     @cached_property
-    def _hashes_until(self) -> Int64s:
-        """Behind which hash each tile ends, beginning with 0."""
+    def _hash_limits(self) -> Int64s:
+        """(tiles + 1,): the index of the first hash of each tile, then the number of hashes."""
         return np.append(0, np.cumsum(np.where(self.is_dense, 0, self.sizes)))
 
     @cached_property
-    def _dense_until(self) -> Int64s:
+    def _dense_limits(self) -> Int64s:
+        """(tiles + 1,): the index of the first registers of each tile, then the number of all."""
         return np.append(0, np.cumsum(self.is_dense))
 
     def to_cells(self) -> Distincts:
-        hashes, ends = self.hashes.tolist(), self._hashes_until.tolist()
+        hashes, limits = self.hashes.tolist(), self._hash_limits.tolist()
         dense = iter(self.dense)
         return Distincts(
             [
-                next(dense).copy() if is_dense else set(hashes[start:end])
-                for is_dense, start, end in zip(self.is_dense.tolist(), ends[:-1], ends[1:], strict=True)
+                next(dense).copy() if is_dense else set(hashes[start:stop])
+                for is_dense, start, stop in zip(self.is_dense.tolist(), limits[:-1], limits[1:], strict=True)
             ]
         )
 
-    def values(self, low: Int64s, high: Int64s, percentile: float) -> Float64s:
+    def values(self, starts: Int64s, stops: Int64s, percentile: float) -> Float64s:
         del percentile
-        return each_once(low, high, self._value)
+        return evaluate_distinct(starts, stops, self._value)
 
-    def _value(self, low: int, high: int) -> float:
-        hashes = np.unique(self.hashes[self._hashes_until[low] : self._hashes_until[high]])
-        dense = self.dense[self._dense_until[low] : self._dense_until[high]]
+    def _value(self, start: int, stop: int) -> float:
+        hashes = np.unique(self.hashes[self._hash_limits[start] : self._hash_limits[stop]])
+        dense = self.dense[self._dense_limits[start] : self._dense_limits[stop]]
         if not len(dense) and len(hashes) <= EXACT_MAX:
             return float(len(hashes))
         return _estimate(_highest([_registers(hashes), *dense]))
@@ -140,13 +142,16 @@ def _array(hashes: set[int]) -> AnyArray:
 
 
 def _registers(hashes: AnyArray) -> Registers:
-    """Return the registers of (n,) hashes: the first bits are the index, the zeros behind them the rank."""
-    places = (hashes >> np.uint64(64 - _INDEX_BITS)).astype(np.int64)
-    _, bit_lengths = np.frexp(
-        (hashes & np.uint64(_RANK_MASK)).astype(np.float64)
-    )  # exact: 52 bits fit a double
+    """Return the registers of (n,) hashes.
+
+    The first bits of a hash are the index of its register; the number of zeros that follow, plus 1, is its
+    rank.
+    """
+    indexes = (hashes >> np.uint64(64 - _INDEX_BITS)).astype(np.int64)
+    ranked = (hashes & np.uint64(_RANK_MASK)).astype(np.float64)  # exact: 52 bits fit a double
+    _, bit_lengths = np.frexp(ranked)
     registers = np.zeros(REGISTERS, dtype=np.uint8)
-    np.maximum.at(registers, places, (_RANK_MAX - bit_lengths).astype(np.uint8))
+    np.maximum.at(registers, indexes, (_RANK_MAX - bit_lengths).astype(np.uint8))
     return registers
 
 

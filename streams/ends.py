@@ -1,7 +1,7 @@
 """The first and the last value of a column in each tile: numbers, bools as 0 and 1, or texts.
 
-Of two values at the same instant, the larger one counts as the later. So the value depends on the
-events alone, not on the partition and offset at which each of them came.
+If two values have the same event time, the larger one counts as the later one. So the result depends on the
+events alone, not on the partition and offset of each.
 """
 
 import dataclasses
@@ -12,28 +12,29 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from streams.cells import AnyArray, ArrayReader, Int64s, ValueCells
+from streams.cells import ValueCells
+from streams.stored_arrays import AnyArray, ArrayReader, Int64s
 
 _NEVER = -(2**63)
 """The time of a tile without values."""
-_NONE = (_NEVER, math.nan)
+_NO_VALUE = (_NEVER, math.nan)
 
 End = tuple[int, float | str]
-"""Event time and value."""
+"""Event time in milliseconds, and value."""
 
 
 class _Ends(ValueCells[End]):
-    """One end of each tile."""
+    """The first or the last value of each tile."""
 
     def empty(self) -> End:
-        return _NONE
+        return _NO_VALUE
 
     def add(self, index: int, value: float | str, time_ms: int) -> None:
-        kept = value if isinstance(value, str) else value + 0.0  # no -0.0, as elsewhere
+        kept = value if isinstance(value, str) else value + 0.0  # -0.0 becomes 0.0, as in `streams.partials`
         self.cells[index] = self.merged([self.cells[index], (time_ms, kept)])
 
     def to_bytes(self) -> bytes:
-        """Write times, then numbers; a text is nan at a time, and follows: first all sizes, then UTF-8."""
+        """Write all times, all numbers (nan for a text), the sizes of texts in bytes, the texts in UTF-8."""
         times, values = zip(*self.cells, strict=True) if self.cells else ((), ())
         written = [np.array(times, dtype="<i8").tobytes()]
         doubles = struct.Struct(f"<{len(values)}d")
@@ -52,12 +53,12 @@ class Firsts(_Ends):
 
     def merged(self, cells: Sequence[End]) -> End:
         """Return the earliest."""
-        return min((cell for cell in cells if cell[0] != _NEVER), default=_NONE)
+        return min((cell for cell in cells if cell[0] != _NEVER), default=_NO_VALUE)
 
-    def value(self, low: int, high: int, percentile: float) -> float | str:
-        """Return the value of the first event; nan for none."""
+    def value(self, start: int, stop: int, percentile: float) -> float | str:
+        """Return the value of the first event; nan if there is none."""
         del percentile
-        return next((value for time_ms, value in self.cells[low:high] if time_ms != _NEVER), math.nan)
+        return next((value for time_ms, value in self.cells[start:stop] if time_ms != _NEVER), math.nan)
 
     @classmethod
     def read(cls, reader: ArrayReader) -> "_StoredFirsts":
@@ -70,12 +71,12 @@ class Lasts(_Ends):
 
     def merged(self, cells: Sequence[End]) -> End:
         """Return the latest."""
-        return max((cell for cell in cells if cell[0] != _NEVER), default=_NONE)
+        return max((cell for cell in cells if cell[0] != _NEVER), default=_NO_VALUE)
 
-    def value(self, low: int, high: int, percentile: float) -> float | str:
-        """Return the value of the last event; nan for none."""
+    def value(self, start: int, stop: int, percentile: float) -> float | str:
+        """Return the value of the last event; nan if there is none."""
         del percentile
-        newest_first = reversed(self.cells[low:high])
+        newest_first = reversed(self.cells[start:stop])
         return next((value for time_ms, value in newest_first if time_ms != _NEVER), math.nan)
 
     @classmethod
@@ -89,20 +90,23 @@ def _read(reader: ArrayReader) -> tuple[Int64s, AnyArray]:
     is_text = (times_ms != _NEVER) & np.isnan(ends)
     if not is_text.any():
         return times_ms, ends
-    until = np.cumsum(reader.array("<u4", int(is_text.sum())), dtype=np.int64).tolist()
-    raw = reader.array("u1", until[-1]).tobytes()
+    stops = np.cumsum(reader.array("<u4", int(is_text.sum())), dtype=np.int64).tolist()
+    raw = reader.array("u1", stops[-1]).tobytes()
     mixed = ends.astype(object)
-    mixed[is_text] = [raw[start:end].decode() for start, end in zip([0, *until], until, strict=False)]
+    mixed[is_text] = [raw[start:stop].decode() for start, stop in zip([0, *stops], stops, strict=False)]
     return times_ms, mixed
 
 
 @dataclasses.dataclass(frozen=True)
 class _StoredEnds:
-    """An entry a tile. Tiles follow each other in time, so the end tile of a window decides."""
+    """One entry per tile.
+
+    Tiles are in time order, so the first (last) tile with a value has a window's first (last).
+    """
 
     times_ms: Int64s
     ends: AnyArray
-    """float64, with texts object."""
+    """(tiles,) float64; object if there are texts."""
 
     def _to_list(self) -> list[End]:
         return list(zip(self.times_ms.tolist(), self.ends.tolist(), strict=True))
@@ -116,20 +120,20 @@ class _StoredFirsts(_StoredEnds):
     def to_cells(self) -> Firsts:
         return Firsts(self._to_list())
 
-    def values(self, low: Int64s, high: Int64s, percentile: float) -> AnyArray:
+    def values(self, starts: Int64s, stops: Int64s, percentile: float) -> AnyArray:
         del percentile
         size = len(self.ends)
-        own = np.where(self.times_ms != _NEVER, np.arange(size), size)
-        first_from = np.append(np.minimum.accumulate(own[::-1])[::-1], size)
-        return self._take(first_from[low], first_from[low] < high)
+        indexes = np.where(self.times_ms != _NEVER, np.arange(size), size)
+        first_from = np.append(np.minimum.accumulate(indexes[::-1])[::-1], size)
+        return self._take(first_from[starts], first_from[starts] < stops)
 
 
 class _StoredLasts(_StoredEnds):
     def to_cells(self) -> Lasts:
         return Lasts(self._to_list())
 
-    def values(self, low: Int64s, high: Int64s, percentile: float) -> AnyArray:
+    def values(self, starts: Int64s, stops: Int64s, percentile: float) -> AnyArray:
         del percentile
-        own = np.where(self.times_ms != _NEVER, np.arange(len(self.ends)), -1)
-        last_before = np.append(-1, np.maximum.accumulate(own))
-        return self._take(last_before[high], last_before[high] >= low)
+        indexes = np.where(self.times_ms != _NEVER, np.arange(len(self.ends)), -1)
+        last_before = np.append(-1, np.maximum.accumulate(indexes))
+        return self._take(last_before[stops], last_before[stops] >= starts)

@@ -1,9 +1,9 @@
 """The newest observation of one entity at any event time, from a bounded history.
 
-A value at time t is the newest observation not later than t, if it is not older than the view's time
-to live. Kept are all observations within `SLACK_MS` of the newest, at most `OBSERVATIONS_MAX`, and the
-one before them. Of two at the same instant, the one with the higher source partition and offset counts,
-so a correction wins and the order in which partitions interleave does not matter.
+A value at time t is the newest observation that is not later than t, if it is not older than the view's ttl.
+All observations within `SLACK_MS` of the newest are kept, at most `OBSERVATIONS_MAX`, and the one before
+them. If two have the same event time, the one with the higher source partition and offset counts. So a
+correction replaces what it corrects, and the order in which partitions interleave does not matter.
 """
 
 import itertools
@@ -14,21 +14,17 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from streams.cells import integer_array, rise
-from streams.partials import StoredStateError
-from streams.windows import SLACK_MS
+from streams.stored_arrays import Int64s, StoredStateError, integer_array, is_rising
+from streams.tile_layout import NEVER, SLACK_MS
 
 OBSERVATIONS_MAX = 1024
-"""Distinct instants of one entity: three weeks of hourly observations, 17 minutes of one a second."""
+"""Distinct instants per entity: six weeks of hourly observations, 17 minutes of one per second."""
 _HEADER = struct.Struct("<BI")
 _FORMAT = 1
-_NEVER = -(2**63)
-
-Int64s = npt.NDArray[np.int64]
 
 
 class Observation(NamedTuple):
-    """One event: when, from where, and its values in the view's own encoding."""
+    """One event: its time, its source, and its values in the view's own encoding."""
 
     event_time_ms: int
     source_partition: int
@@ -43,10 +39,10 @@ class Observations:
 
     def __init__(self) -> None:
         """Start without events."""
-        # Columns, as they are written: all of a history is written again with every slice that adds to it.
+        # Columns, as in the written form: each slice that adds to a history writes all of it again.
         self._times_ms, self._partitions, self._offsets = integer_array(), integer_array(), integer_array()
         self._ends = integer_array()
-        """Where each row ends in all of them."""
+        """Where each row ends in ``_rows``."""
         self._rows = bytearray()
 
     def __len__(self) -> int:
@@ -54,11 +50,11 @@ class Observations:
 
     @property
     def newest(self) -> Observation:
-        """The newest observation; only where there is one."""
+        """The newest observation; only if there is one."""
         return self._at(len(self) - 1)
 
     def add(self, event_time_ms: int, source_partition: int, source_offset: int, row: bytes) -> None:
-        """Take in an event, in any order."""
+        """Add an event; the order of events does not matter."""
         times_ms = self._times_ms
         if not times_ms or times_ms[-1] < event_time_ms:
             self._append([event_time_ms], [source_partition], [source_offset], [row])
@@ -73,8 +69,8 @@ class Observations:
     def add_all(
         self, times_ms: list[int], partitions: list[int], offsets: list[int], rows: list[bytes]
     ) -> None:
-        """Take in many events; where they come in order, behind all others, at a fraction of the cost."""
-        if rise(self._times_ms[-1] if self._times_ms else _NEVER, times_ms):
+        """Add many events; in order and after all others they cost a fraction of single ones."""
+        if is_rising(self._times_ms[-1] if self._times_ms else NEVER, times_ms):
             self._append(times_ms, partitions, offsets, rows)
         else:
             for observation in zip(times_ms, partitions, offsets, rows, strict=True):
@@ -88,7 +84,7 @@ class Observations:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read a state back; raise `StoredStateError` if it is none."""
+        """Read a state; raise `StoredStateError` if it is none."""
         stored = StoredObservations(raw)
         state = cls()
         state._times_ms.frombytes(stored.times_ms.tobytes())
@@ -109,24 +105,24 @@ class Observations:
         self._rows += b"".join(rows)
 
     def _at(self, index: int) -> Observation:
-        place = (self._times_ms[index], self._partitions[index], self._offsets[index])
-        return Observation(*place, bytes(self._rows[self._start(index) : self._ends[index]]))
+        source = (self._times_ms[index], self._partitions[index], self._offsets[index])
+        return Observation(*source, bytes(self._rows[self._start(index) : self._ends[index]]))
 
     def _start(self, index: int) -> int:
         return self._ends[index - 1] if index else 0
 
-    def _replace(self, first: int, end: int, observation: Observation) -> None:
-        """Put an observation in the place of those from ``first`` to before ``end``: of one, or of none."""
-        place = slice(first, end)
-        self._times_ms[place] = integer_array((observation.event_time_ms,))
-        self._partitions[place] = integer_array((observation.source_partition,))
-        self._offsets[place] = integer_array((observation.source_offset,))
-        start = self._start(first)
-        before_bytes = self._start(end) - start
-        self._rows[start : start + before_bytes] = observation.row
-        grown_bytes = len(observation.row) - before_bytes
-        behind = [row_end + grown_bytes for row_end in self._ends[end:]]
-        self._ends[first:] = integer_array([start + len(observation.row), *behind])
+    def _replace(self, index: int, stop: int, observation: Observation) -> None:
+        """Replace the observations from ``index`` to ``stop`` (exclusive), one or none, by this one."""
+        replaced = slice(index, stop)
+        self._times_ms[replaced] = integer_array((observation.event_time_ms,))
+        self._partitions[replaced] = integer_array((observation.source_partition,))
+        self._offsets[replaced] = integer_array((observation.source_offset,))
+        start = self._start(index)
+        replaced_bytes = self._start(stop) - start
+        self._rows[start : start + replaced_bytes] = observation.row
+        grown_bytes = len(observation.row) - replaced_bytes
+        later_ends = [row_end + grown_bytes for row_end in self._ends[stop:]]
+        self._ends[index:] = integer_array([start + len(observation.row), *later_ends])
 
     def _drop_old(self) -> None:
         times_ms = self._times_ms
@@ -142,20 +138,22 @@ class Observations:
 
 
 class StoredObservations:
-    """A state as it was written, for reading many times at once."""
+    """The state of one entity as it was written, for reading many times at once."""
 
     def __init__(self, raw: bytes) -> None:
         """Parse; raise `StoredStateError` if the bytes are no such state."""
         try:
             version, size = _HEADER.unpack_from(raw)
             if version != _FORMAT:
-                raise StoredStateError(f"observations of format {version}, known is {_FORMAT}")
-            places = np.frombuffer(raw, dtype="<i8", count=4 * size, offset=_HEADER.size).reshape(4, size)
+                raise StoredStateError(
+                    f"the observations have format {version}; only format {_FORMAT} can be read"
+                )
+            columns = np.frombuffer(raw, dtype="<i8", count=4 * size, offset=_HEADER.size).reshape(4, size)
         except (struct.error, ValueError) as error:
-            raise StoredStateError(f"these {len(raw)} bytes are no observations: {error}") from error
-        self.times_ms, self.partitions, self.offsets, self.ends = places
+            raise StoredStateError(f"{len(raw)} bytes are not observations: {error}") from error
+        self.times_ms, self.partitions, self.offsets, self.ends = columns
         self._raw = raw
-        self._rows_at = _HEADER.size + places.nbytes
+        self._rows_at = _HEADER.size + columns.nbytes
 
     def row(self, index: int) -> bytes:
         """Return the encoded values of one observation."""
@@ -164,13 +162,14 @@ class StoredObservations:
 
     @property
     def rows(self) -> bytes:
-        """The encoded values of all, one after the other."""
+        """The encoded values of all observations, one after the other."""
         return self._raw[self._rows_at :]
 
     def find(self, times_ms: Int64s, ttl_ms: int) -> tuple[Int64s, npt.NDArray[np.bool_]]:
-        """Return for (n,) times the index of the observation that counts, -1 for none.
+        """Return for (n,) times the index of the observation that counts, and whether the time is too old.
 
-        Also whether the time is beyond the retention: then there is none. A ``ttl_ms`` of 0 is for ever.
+        The index is -1 if there is none, or if the time is before the retention. A ``ttl_ms`` of 0 means that
+        observations do not expire.
         """
         if not len(self.times_ms):
             return np.full(len(times_ms), -1), np.zeros(len(times_ms), dtype=np.bool_)

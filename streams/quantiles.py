@@ -1,14 +1,14 @@
 """Quantiles within a stated relative error: a DDSketch whose buckets are the leading bits of a double.
 
-A bucket is the sign, the exponent and the first six bits of the fraction: 64 buckets to each power of
-two, found without a logarithm, hence the same on every machine. A value of a bucket is at most
-``RELATIVE_ERROR`` away from the middle that stands for it. The value of a percentile p of n values is the
-bucket of the ``ceil(p * n)``-th of them in rising order (the first, for 0), as SQL's percentile_disc.
+A bucket is the sign, the exponent and the first six bits of the fraction: 64 buckets for each power of two,
+found without a logarithm, hence the same on every machine. A value differs from the middle of its bucket by
+at most ``RELATIVE_ERROR``. The percentile p of n values is the middle of the bucket that holds the ``ceil(p *
+n)``-th value in rising order (the first for p = 0), as with SQL's percentile_disc.
 
 A cell holds at most `BUCKETS_MAX` buckets: enough for 63 powers of two, a factor of 9e18 between the
-magnitudes of a window. Wider ones halve their resolution until they fit, which doubles the error each
-time. That resolution is a function of the set of values, too, and so is the value of a window, however
-it is cut into tiles. Magnitudes below 2.2e-308 count as 0.
+magnitudes of a window. Wider ones halve their resolution until they fit; each halving doubles the error. That
+resolution is a function of the set of values as well, and so is the value of a window, whichever tiles it
+consists of. Magnitudes below 2.2e-308 count as 0.
 
 Masson, Rim and Lee, "DDSketch: a fast and fully-mergeable quantile sketch with relative-error
 guarantees" (2019), with the linearly interpolated mapping of its implementations, and the uniform
@@ -25,37 +25,38 @@ from typing import Self
 
 import numpy as np
 
-from streams.cells import AnyArray, ArrayReader, Float64s, Int64s, StoredCells, ValueCells, each_once
+from streams.cells import StoredCells, ValueCells, evaluate_distinct
+from streams.stored_arrays import AnyArray, ArrayReader, Float64s, Int64s
 
 RELATIVE_ERROR = 2.0**-7
 """Half of the width of a bucket, relative to its lower limit: 0.8 %."""
 BUCKETS_MAX = 4096
-"""At the sixth halving there is one bucket to each power of two and sign, 4093: so six always suffice."""
+"""Six halvings always suffice: after them there is one bucket per power of two and sign, 4093 in total."""
 _FRACTION_BITS = 6
 _SHIFT = 52 - _FRACTION_BITS
 _NORMAL = 1 << _FRACTION_BITS
-"""The bucket of the smallest number that has an exponent."""
+"""The bucket of the smallest normal number."""
 _DOUBLE, _INTEGER = struct.Struct("<d"), struct.Struct("<q")
 
 
 @dataclasses.dataclass(slots=True)
 class Sketch:
-    """The values of a tile or a window: counts by bucket, a negative one for negative values."""
+    """The values of a tile or a window: counts by bucket; buckets of negative values are negative."""
 
     halvings: int
-    """How often the resolution was halved."""
+    """How many times the resolution was halved."""
     counts: dict[int, int]
 
 
 class Quantiles(ValueCells[Sketch]):
-    """A sketch of each tile."""
+    """The sketch of each tile."""
 
     def empty(self) -> Sketch:
         """Return a sketch of no values."""
         return Sketch(0, {})
 
     def add(self, index: int, value: float, time_ms: int) -> None:
-        """Count a finite number in."""
+        """Add a finite number."""
         del time_ms
         sketch = self.cells[index]
         bucket = _bucket(abs(value)) >> sketch.halvings
@@ -68,12 +69,12 @@ class Quantiles(ValueCells[Sketch]):
         """Return the sketch of all values."""
         return _Buckets.of(cells).merged()
 
-    def value(self, low: int, high: int, percentile: float) -> float:
-        """Return a percentile of the tiles' values; nan for none."""
-        return _percentile(self.merged(self.cells[low:high]), percentile)
+    def value(self, start: int, stop: int, percentile: float) -> float:
+        """Return a percentile of the tiles' values; nan if there are none."""
+        return _percentile(self.merged(self.cells[start:stop]), percentile)
 
     def to_bytes(self) -> bytes:
-        """Write halvings and sizes, then all buckets, rising within each tile, then their counts."""
+        """Write all halvings, all sizes, all buckets (rising within each tile), all counts of buckets."""
         pairs = [pair for cell in self.cells for pair in sorted(cell.counts.items())]
         return b"".join(
             [
@@ -95,7 +96,7 @@ class Quantiles(ValueCells[Sketch]):
 
 @dataclasses.dataclass(frozen=True)
 class _StoredQuantiles:
-    """As written."""
+    """Sketches as they were written."""
 
     halvings: AnyArray
     sizes: AnyArray
@@ -103,8 +104,8 @@ class _StoredQuantiles:
     counts: Int64s
 
     @cached_property
-    def _ends(self) -> Int64s:
-        """Behind which bucket each tile ends, beginning with 0."""
+    def _limits(self) -> Int64s:
+        """(tiles + 1,): the index of the first bucket of each tile, then the number of buckets."""
         return np.append(0, np.cumsum(self.sizes, dtype=np.int64))
 
     @cached_property
@@ -113,27 +114,27 @@ class _StoredQuantiles:
         return _Buckets(self.buckets.astype(np.int64), halvings, self.counts)
 
     def to_cells(self) -> Quantiles:
-        ends = self._ends.tolist()
+        limits = self._limits.tolist()
         pairs = list(zip(self.buckets.tolist(), self.counts.tolist(), strict=True))
         return Quantiles(
             [
-                Sketch(halvings, dict(pairs[start:end]))
-                for halvings, start, end in zip(self.halvings.tolist(), ends[:-1], ends[1:], strict=True)
+                Sketch(halvings, dict(pairs[start:stop]))
+                for halvings, start, stop in zip(self.halvings.tolist(), limits[:-1], limits[1:], strict=True)
             ]
         )
 
-    def values(self, low: Int64s, high: Int64s, percentile: float) -> Float64s:
-        ends = self._ends
+    def values(self, starts: Int64s, stops: Int64s, percentile: float) -> Float64s:
+        limits = self._limits
 
-        def evaluate(first: int, end: int) -> float:
-            return _percentile(self._all.between(ends[first], ends[end]).merged(), percentile)
+        def evaluate(start: int, stop: int) -> float:
+            return _percentile(self._all.between(limits[start], limits[stop]).merged(), percentile)
 
-        return each_once(low, high, evaluate)
+        return evaluate_distinct(starts, stops, evaluate)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Buckets:
-    """(n,) buckets of any tiles, with the halvings of each."""
+    """(n,) buckets of any tiles, with the halvings and the count of each."""
 
     buckets: Int64s
     halvings: Int64s
@@ -144,11 +145,11 @@ class _Buckets:
         rows = [(bucket, cell.halvings, count) for cell in cells for bucket, count in cell.counts.items()]
         return cls(*np.array(rows, dtype=np.int64).reshape(-1, 3).T)
 
-    def between(self, first: int, end: int) -> Self:
-        return type(self)(self.buckets[first:end], self.halvings[first:end], self.counts[first:end])
+    def between(self, start: int, stop: int) -> Self:
+        return type(self)(self.buckets[start:stop], self.halvings[start:stop], self.counts[start:stop])
 
     def merged(self) -> Sketch:
-        """Merge at the finest resolution that all have and at which they fit."""
+        """Merge at the finest resolution that all tiles have and at which the buckets fit."""
         halvings = int(self.halvings.max(initial=0))
         while True:
             magnitudes = np.abs(self.buckets) >> halvings - self.halvings
@@ -176,7 +177,7 @@ def _middle(bucket: int, halvings: int) -> float:
 
 
 def _percentile(sketch: Sketch, percentile: float) -> float:
-    """Return the middle of the bucket that holds a percentile; the buckets of the sketch rise."""
+    """Return the middle of the bucket that holds a percentile; the buckets of the sketch must be rising."""
     share = Fraction(str(percentile))
     rank = max(1, math.ceil(share * sum(sketch.counts.values())))
     reached = 0

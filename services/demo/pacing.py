@@ -17,7 +17,7 @@ MINUTE_MS = 60_000
 DAY_MS = 24 * HOUR_MS
 
 LEAD_MS_MAX = 2 * DAY_MS
-"""The state of a feature reaches two days behind its newest event (`streams.windows.SLACK_MS`)."""
+"""The state of a feature reaches two days behind its newest event (`streams.tile_layout.SLACK_MS`)."""
 TICK_MS_MAX = 30 * MINUTE_MS
 """At a given speed. Heartbeats come once a tick: watermarks are at most this far behind what was sent."""
 _TICK_MS_MIN = 1000

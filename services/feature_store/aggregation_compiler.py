@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.feature_store.plan import Column, FeatureAggregation, PlanError, ValueType
-from streams import codec, partials, windows
+from streams import aggregates, codec, tile_layout
 from streams.spans import WindowChange
 
 _HOP_DEFAULT = dt.timedelta(minutes=5)
@@ -78,9 +78,10 @@ def _aggregation_tags(view: Any, names: Sequence[str]) -> dict[str, dict[str, st
 def _aggregation(
     place: str, name: str, item: Any, tags: dict[str, str], fields: dict[str, codec.Field], hop_ms: int
 ) -> FeatureAggregation:
-    if item.function not in partials.FUNCTIONS:
+    if item.function not in aggregates.FUNCTIONS:
         raise PlanError(
-            f"{place}: function {item.function!r} is not supported; known are {', '.join(partials.FUNCTIONS)}"
+            f"{place}: function {item.function!r} is not supported; use one of "
+            f"{', '.join(aggregates.FUNCTIONS)}"
         )
     if item.time_window is not None and item.time_window <= dt.timedelta(0):
         raise PlanError(
@@ -225,7 +226,7 @@ def hop_ms(view: Any) -> int:
         if length
     ]
     hop_ms = milliseconds(view.tiling_hop_size) or math.gcd(milliseconds(_HOP_DEFAULT), *lengths_ms)
-    if hop_ms % windows.SECOND_MS:
+    if hop_ms % tile_layout.SECOND_MS:
         raise PlanError(
             f"view {view.name!r}: tiling_hop_size must be whole seconds, and so time_window without one"
         )

@@ -20,9 +20,9 @@ from services.feature_store.served_features import AnyArray, Bools, Int64s, Serv
 from services.feature_store.window_values import WindowValues
 from services.runtime import watermarks
 from services.runtime.redis_commands import KeyTemplate
-from streams import windows
 from streams.observations import StoredObservations
-from streams.partials import StoredStateError
+from streams.stored_arrays import StoredStateError
+from streams.stored_tiles import StoredTiles
 
 Raw = bytes | None
 Parsed = TypeVar("Parsed")
@@ -258,7 +258,7 @@ class _WindowedReader(_ViewReader):
     def __init__(self, view: View) -> None:
         super().__init__([view], [feast_layout.sidecar_field(view.name)])
         self._values = WindowValues(view)
-        self._parse = functools.partial(windows.StoredTiles, self._values.layout)
+        self._parse = functools.partial(StoredTiles, self._values.layout)
 
     def serve(
         self,

@@ -21,7 +21,7 @@ from services.feature_store.plan import (
     ViewKind,
 )
 from services.runtime.settings import Settings
-from streams import codec, schemas, windows
+from streams import codec, schemas, tile_layout
 
 _TYPES = {
     "String": ValueType.STRING,
@@ -186,8 +186,8 @@ def batch_file(view: Any, settings: Settings) -> BatchFile | None:
 
 def _lateness_ms(place: str, declared: dt.timedelta | None) -> int:
     lateness_ms = milliseconds(declared)
-    if not 0 <= lateness_ms <= windows.SLACK_MS:
-        days = windows.SLACK_MS // 86_400_000
+    if not 0 <= lateness_ms <= tile_layout.SLACK_MS:
+        days = tile_layout.SLACK_MS // 86_400_000
         raise PlanError(
             f"{place}: watermark_delay_threshold must be from 0 to {days} days: values are kept no longer"
         )

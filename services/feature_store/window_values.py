@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from services.feature_store.plan import ValueType, View
-from streams.cells import AnyArray
 from streams.records import FeatureValue
-from streams.windows import TileLayout, Tiles
+from streams.stored_arrays import AnyArray
+from streams.tile_layout import TileLayout
+from streams.tiles import Tiles
 
 _RANGES = {ValueType.INT32: (-(2.0**31), 2.0**31 - 1), ValueType.INT64: (-(2.0**63), 2.0**63 - 1024)}
 """As doubles; the last one is the largest that is an Int64."""

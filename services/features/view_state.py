@@ -13,7 +13,7 @@ from services.feature_store.plan import View, ViewKind
 from services.feature_store.window_values import WindowValues
 from streams.observations import Observations
 from streams.records import FeatureValue
-from streams.windows import Tiles
+from streams.tiles import Tiles
 
 Entity = tuple[Any, ...]
 

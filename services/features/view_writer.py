@@ -8,8 +8,8 @@ from services.features.state_cache import CachedState, StateCache, StateCachePoo
 from services.features.view_state import Entity, EntityRow, Event, ViewLogic
 from services.runtime import metrics
 from streams import records, topics
-from streams.partials import StoredStateError
 from streams.producer import BatchProducer, Record
+from streams.stored_arrays import StoredStateError
 
 
 class ViewWriter:

@@ -25,7 +25,8 @@ from services.runtime.settings import Settings
 from streams.codec import EventDecoder, parse_ddl
 from streams.schemas import Encoding
 from streams.spans import WindowChange
-from streams.windows import TileLayout, Tiles
+from streams.tile_layout import TileLayout
+from streams.tiles import Tiles
 from tests.cards import DEFINITIONS, write_cards
 
 NOON_MS = 1_372_680_000_000

@@ -13,7 +13,8 @@ from unittest import mock
 
 from streams import distincts, quantiles
 from streams.spans import WindowChange
-from streams.windows import TileLayout, Tiles
+from streams.tile_layout import TileLayout
+from streams.tiles import Tiles
 
 Event = tuple[int, tuple[Any, ...]]
 """Time and values, one for each column of the layout."""

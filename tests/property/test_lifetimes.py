@@ -11,9 +11,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams import windows
-from streams.partials import FUNCTIONS
-from streams.windows import StoredTiles, TileLayout, Tiles
+from streams import tile_layout
+from streams.aggregates import FUNCTIONS
+from streams.stored_tiles import StoredTiles
+from streams.tile_layout import TileLayout
+from streams.tiles import Tiles
 from tests.property.definition import (
     Aggregation,
     aggregate,
@@ -52,9 +54,9 @@ events_lists = st.lists(st.tuples(times, st.tuples(numbers, texts, numbers)), mi
 def short_memory() -> Iterator[None]:
     """Let most of the events be older than what is kept apart."""
     with (
-        mock.patch.object(windows, "INSTANTS_MAX", 4),
-        mock.patch.object(windows, "SECONDS_MAX", 6),
-        mock.patch.object(windows, "SLACK_MS", SLACK_MS),
+        mock.patch.object(tile_layout, "INSTANTS_MAX", 4),
+        mock.patch.object(tile_layout, "SECONDS_MAX", 6),
+        mock.patch.object(tile_layout, "SLACK_MS", SLACK_MS),
     ):
         yield
 
@@ -107,12 +109,12 @@ def test_a_value_holds_all_up_to_its_time_and_nothing_later(
     assert np.isnan(np.array(past, dtype=float)).all()
     for time_ms, seen in zip(asked, newest_seen, strict=True):
         known_ms = max((at for at, _ in events if at <= time_ms), default=-(2**63))
-        if time_ms >= stored.instants_from_ms:
+        if time_ms >= stored.resolutions.instants_from_ms:
             hop_end_ms = known_ms // HOP_MS * HOP_MS + HOP_MS - 1
             assert seen in (known_ms, known_ms // 1000 * 1000 + 999, hop_end_ms)
     for item, column in zip(AGGREGATIONS, columns, strict=True):
         for time_ms, value in zip(asked, column, strict=True):
-            if item.slide_ms or time_ms >= stored.instants_from_ms:
+            if item.slide_ms or time_ms >= stored.resolutions.instants_from_ms:
                 if not item.gap_ms:
                     np.testing.assert_array_equal(value, defined(events, item, time_ms), err_msg=str(item))
             elif item.function == "count" and not item.window_ms:
@@ -141,7 +143,7 @@ def test_an_hour_of_events_or_a_year_of_them_takes_the_same_space() -> None:
     sizes = []
     for seconds in (3600, 3600 * 24):
         tiles = Tiles(layout)
-        with mock.patch.object(windows, "SLACK_MS", 600_000):
+        with mock.patch.object(tile_layout, "SLACK_MS", 600_000):
             for second in range(0, seconds, 20):
                 tiles.add(second * 1000, (1.0, float(second)))
                 if second % 400 == 0:

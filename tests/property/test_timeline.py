@@ -15,10 +15,10 @@ from services.feature_store.window_values import WindowValues
 from services.features.offline import timeline
 from services.features.offline.timeline import FeatureValues, ViewTimeline
 from services.features.view_state import Event, ViewLogic
-from streams import windows
-from streams.partials import FUNCTIONS
+from streams import tile_layout
+from streams.aggregates import FUNCTIONS
 from streams.spans import WindowChange
-from streams.windows import StoredTiles
+from streams.stored_tiles import StoredTiles
 
 HOP_MS = 10_000
 WINDOWS: tuple[dict[str, Any], ...] = ({"window_ms": 10_000}, {"window_ms": 25_000}, {"window_ms": 60_000})
@@ -154,7 +154,7 @@ def test_a_long_past_has_every_value_exactly_though_a_state_merges_old_instants(
     """5,000 instants, of which a state keeps 1,024 apart; a gap longer than a state remembers."""
     rng = np.random.default_rng(1)
     gaps = rng.integers(1, 400, 5000)
-    gaps[2500] = 2 * windows.SLACK_MS
+    gaps[2500] = 2 * tile_layout.SLACK_MS
     times = np.cumsum(gaps)
     events = make_events([(int(time_ms), float(rng.integers(100))) for time_ms in times])
     logic = windowed(0, *WINDOWS, {"window_ms": 0})

@@ -11,10 +11,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams import spans, windows
-from streams.partials import FUNCTIONS
+from streams import spans, tile_layout
+from streams.aggregates import FUNCTIONS
 from streams.spans import WindowChange
-from streams.windows import StoredTiles, TileLayout, Tiles
+from streams.stored_tiles import StoredTiles
+from streams.tile_layout import TileLayout
+from streams.tiles import Tiles
 from tests.property.definition import (
     Aggregation,
     aggregate,
@@ -66,9 +68,9 @@ few_events = st.lists(st.tuples(times, st.tuples(numbers, numbers)), max_size=12
 def small_limits() -> Iterator[None]:
     """Make the resolutions and the retention matter for a handful of events."""
     with (
-        mock.patch.object(windows, "INSTANTS_MAX", INSTANTS_MAX),
-        mock.patch.object(windows, "SECONDS_MAX", SECONDS_MAX),
-        mock.patch.object(windows, "SLACK_MS", SLACK_MS),
+        mock.patch.object(tile_layout, "INSTANTS_MAX", INSTANTS_MAX),
+        mock.patch.object(tile_layout, "SECONDS_MAX", SECONDS_MAX),
+        mock.patch.object(tile_layout, "SLACK_MS", SLACK_MS),
     ):
         yield
 
@@ -222,7 +224,7 @@ def test_merged_tiles_never_hold_an_event_later_than_asked_and_miss_less_than_a_
         if not too_old:
             assert count <= len(known)
             assert count >= len([at for at in known if at <= time_ms - HOP_MS])
-            if time_ms >= stored.instants_from_ms:
+            if time_ms >= stored.resolutions.instants_from_ms:
                 assert count == len(known)
 
 
@@ -249,7 +251,7 @@ def test_values_need_nothing_that_the_retention_has_let_go() -> None:
     asked = list(range(newest_ms - 20_000, newest_ms + 20_000, 3_001))
     for item in AGGREGATIONS:
         layout = TileLayout((item,), HOP_MS)
-        with mock.patch.object(windows, "SLACK_MS", 20_000):
+        with mock.patch.object(tile_layout, "SLACK_MS", 20_000):
             tiles = Tiles(layout)
             for at, values in events:
                 tiles.add(at, (values[LAYOUT.columns.index(item.column)],))

@@ -24,13 +24,13 @@ from services.feature_store import feast_layout
 from services.feature_store.plan import ValueType, View, ViewKind
 from services.feature_store.window_values import WindowValues
 from services.features.view_state import Entity, Event, ViewLogic
-from streams import spans, windows
+from streams import spans, tile_layout
 from streams.observations import StoredObservations
-from streams.windows import StoredTiles
+from streams.stored_tiles import StoredTiles
 
 SPAN_INSTANTS_MAX = 512
 """Maximum distinct instants per span: below the 1,024 that both kinds of states keep exactly."""
-SPAN_MS_MAX = windows.SLACK_MS
+SPAN_MS_MAX = tile_layout.SLACK_MS
 """Maximum length of a span: what a state keeps beyond its windows."""
 
 Int64s = npt.NDArray[np.int64]

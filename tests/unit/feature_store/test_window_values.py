@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.feature_store.plan import Column, FeatureAggregation, ValueType, View, ViewKind
 from services.feature_store.window_values import WindowValues, fitted
-from streams.windows import Tiles
+from streams.tiles import Tiles
 
 NUMBERS = (ValueType.DOUBLE, ValueType.FLOAT, ValueType.INT64, ValueType.INT32)
 

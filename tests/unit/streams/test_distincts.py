@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from streams import distincts
-from streams.cells import ArrayReader
 from streams.distincts import EXACT_MAX, REGISTERS, Distincts
+from streams.stored_arrays import ArrayReader
 
 
 def cells_of(*tiles: Iterable[str | float]) -> Distincts:

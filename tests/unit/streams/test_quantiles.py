@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from streams import quantiles
-from streams.cells import ArrayReader
 from streams.quantiles import BUCKETS_MAX, RELATIVE_ERROR, Quantiles
+from streams.stored_arrays import ArrayReader
 
 SHARES = (0.0, 0.01, 0.25, 0.5, 0.9, 0.95, 0.999, 1.0)
 
