@@ -45,6 +45,7 @@ class Advance(Protocol):
         records: Sequence[ConsumerRecord],
         next_offset: int,
         views: Sequence[ViewPartition],
+        /,
         *,
         send_dead_letters: bool,
     ) -> None: ...
