@@ -8,6 +8,7 @@ import pytest
 
 from services.operations.local_servers.supervisor import Supervisor
 from services.runtime.settings import Settings
+from tests import tools
 from tests.schema_registry import SchemaRegistry
 from tests.servers import Server
 
@@ -41,6 +42,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Order the files for two processes of pytest-xdist; one alone takes them by their names."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: _place(item.path.relative_to(FOLDER).as_posix()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line which tools were missing, and how to install them."""
+    reasons = [str(report.longrepr) for report in terminalreporter.getreports("skipped")]
+    if line := tools.summary(reasons):
+        terminalreporter.write_line(line, yellow=True)
 
 
 def _place(path: str) -> int:

@@ -14,11 +14,11 @@ Nothing here imports Feast; its objects are read as they are.
 
 import datetime as dt
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.feature_store.plan import Column, FeatureAggregation, PlanError, ValueType
+from services.runtime.times import duration_ms
 from streams import aggregates, codec, tile_layout
 from streams.spans import WindowChange
 
@@ -39,8 +39,6 @@ _NO_NUMBERS = {
 """What the first and the last of such a field fill."""
 _AGGREGATION_TAGS = ("window", "change", "percentile")
 """Tags of a view that say of one of its features what Feast's Aggregation cannot: ``window.feature_name``."""
-_DURATION = re.compile(r"^([1-9][0-9]*)([smhd])$")
-_UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def aggregations(view: Any, fields: dict[str, codec.Field]) -> tuple[FeatureAggregation, ...]:
@@ -139,12 +137,12 @@ def _window(place: str, item: Any, declared: str, hop_ms: int) -> tuple[int, int
 
 
 def _gap_ms(place: str, text: str, window_ms: int, hop_ms: int) -> int:
-    match = _DURATION.match(text)
-    if match is None:
+    try:
+        gap_ms = duration_ms(text)
+    except ValueError:
         raise PlanError(
             f"{place}: tag window: the gap {text!r} must be a number and s, m, h or d: 'session 30m'"
-        )
-    gap_ms = int(match[1]) * _UNITS_MS[match[2]]
+        ) from None
     if not hop_ms <= gap_ms <= window_ms:
         raise PlanError(
             f"{place}: tag window: the gap must be from tiling_hop_size ({hop_ms // 1000} s) to time_window, "

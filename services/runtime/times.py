@@ -5,6 +5,8 @@ import re
 import time
 from collections.abc import Mapping
 
+from streams import codec
+
 _UNITS_MS: Mapping[str, int] = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"([1-9]\d{0,8})([smhd])")
 
@@ -15,7 +17,7 @@ def now_ms() -> int:
 
 
 def duration_ms(text: str) -> int:
-    """Return the milliseconds of a duration; ValueError with what can be written.
+    """Read a duration in milliseconds; ValueError with what can be written.
 
     >>> duration_ms("2h")
     7200000
@@ -27,17 +29,31 @@ def duration_ms(text: str) -> int:
 
 
 def time_ms(text: str) -> int:
-    """Read a day or a time, UTC where no offset is given; ValueError with what can be written.
+    """Read a day or a time, in UTC where no offset is given; ValueError with what can be written.
 
     >>> time_ms("1970-01-02")
     86400000
     """
+    moment = _moment(text)
+    if moment is None:
+        raise ValueError(f"cannot read the time {text!r}: write it as 2013-07-03 or 2013-07-03T12:00")
+    return codec.epoch_ms(moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC))
+
+
+def instant_ms(text: str) -> int:
+    """Read a time with an offset (RFC 3339); ValueError with what can be written.
+
+    >>> instant_ms("1970-01-01T01:00:00+01:00")
+    0
+    """
+    moment = _moment(text)
+    if moment is None or moment.tzinfo is None:
+        raise ValueError(f"cannot read the time {text!r}: write it with an offset, as 2026-01-31T16:05:00Z")
+    return codec.epoch_ms(moment)
+
+
+def _moment(text: str) -> dt.datetime | None:
     try:
-        moment = dt.datetime.fromisoformat(text)
+        return dt.datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(
-            f"cannot read the time {text!r}: write it as 2013-07-03 or 2013-07-03T12:00"
-        ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=dt.UTC)
-    return round(moment.timestamp() * 1000)
+        return None

@@ -4,7 +4,6 @@ import datetime as dt
 import json
 import os
 import re
-import shutil
 import threading
 import time
 import urllib.request
@@ -24,7 +23,7 @@ from streams import topics
 from streams.records import DriftAlarm, DriftReport, FeatureDrift, encode
 from tests.browser.synthetic_year import DAY_MS, Year
 from tests.processes import Process
-from tests.tools import absent
+from tests.tools import tool
 from tests.unit.drift import scenario
 from tests.unit.monitoring.reports.test_html_page import at as harmed_window
 from tests.waiting import LIVENESS_SECONDS
@@ -46,9 +45,7 @@ PLOTS = ("drift-plot", "events-plot", "performance-plot", "coverage-plot")
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if path is None:
-        absent("chromium is not installed: apt-get install chromium")
+    path = tool("chromium")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield chromium

@@ -17,7 +17,7 @@ from services.runtime.declaration_file import load_all
 from services.runtime.settings import ROOT
 from streams import cloud_events, codec, records, topics
 from tests.contract.deployment_files import documents
-from tests.tools import absent
+from tests.tools import tool
 from tests.unit.streams.test_records import GOLDEN
 
 PAGE = ROOT / "docs" / "reference" / "asyncapi.yaml"
@@ -35,9 +35,7 @@ def document() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def parser() -> tuple[str, Path]:
     """Node and a folder with AsyncAPI's parser, in the pinned versions; kept beside the Python packages."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        absent("node and npm are not installed; .ci/run installs them")
+    node, npm = tool("node"), tool("npm")
     lock = (FOLDER / "package-lock.json").read_bytes()
     folder = Path(sys.prefix) / f"asyncapi-parser-{hashlib.sha256(lock).hexdigest()[:12]}"
     ready = folder / ".ready"

@@ -5,9 +5,7 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -37,7 +35,7 @@ from tests.contract.deployment_files import (
     pod_of,
     workloads,
 )
-from tests.tools import absent
+from tests.tools import tool
 
 KUBERNETES_VERSIONS = ("1.31", "1.34")
 """The oldest and the newest that we claim."""
@@ -48,14 +46,6 @@ OBSERVABILITY = tuple(sorted((ROOT / "observability").rglob("*.yml")))
 
 def port_of(process: str) -> int:
     return int(Settings.model_fields[f"{process}_port"].default)
-
-
-def tool(name: str) -> str:
-    """Find a command-line tool; only outside CI may it be missing."""
-    path = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    if path is None:
-        absent(f"{name} is not installed; .ci/run installs it")
-    return path
 
 
 def run(*command: str | Path) -> None:

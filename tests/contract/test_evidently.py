@@ -5,7 +5,6 @@ without Evidently changing is checked by `tests.unit.monitoring.reports.test_evi
 """
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 
 from services.monitoring.reports import evidently_snapshot
 from services.runtime.settings import ROOT
-from tests.tools import absent
+from tests.tools import absent, tool
 from tests.unit.monitoring.reports.test_html_page import at
 
 PINNED = ROOT / "bench" / "contenders" / "evidently" / "requirements.txt"
@@ -25,9 +24,7 @@ INSTALL_SECONDS_MAX = 200
 @pytest.fixture(scope="module")
 def evidently_python(pytestconfig: pytest.Config) -> str:
     """An interpreter with Evidently, which asks for an older pandas than ours."""
-    uv = shutil.which("uv")
-    if uv is None:
-        absent("uv is needed to install Evidently")
+    uv = tool("uv")
     folder = Path(pytestconfig.cache.mkdir("evidently"))
     python, installed = folder / "env" / "bin" / "python", folder / "installed.txt"
     if not installed.is_file() or installed.read_text() != PINNED.read_text():

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from services.runtime.settings import ROOT
 from services.runtime.web import server
 from services.scoring.rest import routes
 from streams.records import Arm
-from tests.tools import absent
+from tests.tools import absent, tool
 from tests.unit.scoring.fakes import predictor
 from tests.waiting import until
 
@@ -42,9 +41,7 @@ def address() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def client_python(pytestconfig: pytest.Config) -> str:
     """An interpreter with the outside clients, which do not go with our packages; kept in pytest's cache."""
-    uv = shutil.which("uv")
-    if uv is None:
-        absent("uv is needed to install the clients")
+    uv = tool("uv")
     folder = Path(pytestconfig.cache.mkdir("inference-clients"))
     python, installed = folder / "env" / "bin" / "python", folder / "installed.txt"
     if not installed.is_file() or installed.read_text() != CLIENTS:

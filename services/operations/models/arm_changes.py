@@ -1,7 +1,5 @@
 """What an operator wants to change of a model's arms, and the arms that come of it. Pure."""
 
-import contextlib
-import datetime as dt
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -9,6 +7,7 @@ import msgspec
 
 from services.model_registry import traffic_split
 from services.model_registry.traffic_split import BUCKETS, CHAMPION, ShareError
+from services.runtime import times
 from services.runtime.declaration import ModelDeclaration
 from streams import codec
 from streams.codec import FieldType
@@ -79,11 +78,10 @@ def _typed(name: str, kind: FieldType, text: str) -> FeatureValue:
 
 def parse_time_ms(text: str) -> int:
     """Read an event time in RFC 3339."""
-    with contextlib.suppress(ValueError):
-        moment = dt.datetime.fromisoformat(text)
-        if moment.tzinfo is not None:
-            return codec.epoch_ms(moment)
-    raise ChangeError(f"cannot read the time {text!r}: write it with an offset, as 2026-01-31T16:05:00Z")
+    try:
+        return times.instant_ms(text)
+    except ValueError as error:
+        raise ChangeError(str(error)) from None
 
 
 def with_share(
