@@ -1,4 +1,4 @@
-"""Many models in one process: each is added, changed, removed, slow or broken on its own."""
+"""Many models in one process: each can be added, changed, removed, slow or broken without the others."""
 
 import json
 import os
@@ -31,7 +31,7 @@ DECLARATION = (JOB / "models" / MODEL / "model.yaml").read_text(encoding="utf-8"
 
 
 class Models:
-    """The folder of declarations, and what each model has answered."""
+    """The folder of declarations, and the predictions of each model."""
 
     def __init__(self, settings: Settings, topic: str) -> None:
         self._settings = settings
@@ -39,7 +39,7 @@ class Models:
         self._decode = msgspec.json.Decoder(records.Prediction).decode
 
     def declare(self, name: str, *, extra: str = "") -> None:
-        """Write a model.yaml whole, as a deployment does."""
+        """Replace a model.yaml in one step, as a deployment does."""
         folder = self._settings.models / name
         folder.mkdir(parents=True, exist_ok=True)
         text = DECLARATION.replace(f"name: {MODEL}", f"name: {name}").replace(REQUESTS, self._topic)
@@ -47,7 +47,7 @@ class Models:
         (folder / "new").rename(folder / FILE)
 
     def create_topics(self, name: str) -> None:
-        """Create the topics that a model reads, before the process does."""
+        """Create the topics of a model before the process does."""
         declaration = declaration_file.load_named(self._settings.models / name / FILE)
         topic_creation.ensure_topics(self._settings, {name: declaration})
 
@@ -60,24 +60,24 @@ class Models:
         installation.announce(self._settings, version, name)
         return version
 
-    def ask(self, events: int, first: int = 0) -> None:
+    def send(self, events: int, first: int = 0) -> None:
         installation.fill(self._settings, self._topic, events, first=first)
 
-    def answers(self, name: str) -> list[records.Prediction]:
-        """Read everything that a model has answered so far."""
+    def predictions(self, name: str) -> list[records.Prediction]:
+        """Return all predictions of a model so far."""
         consumer = KafkaConsumer(bootstrap_servers=self._settings.broker, auto_offset_reset="earliest")
-        places = [TopicPartition(predictions(name), partition) for partition in range(PARTITIONS)]
-        consumer.assign(places)
-        ends = consumer.end_offsets(places)
+        partitions = [TopicPartition(predictions(name), partition) for partition in range(PARTITIONS)]
+        consumer.assign(partitions)
+        ends = consumer.end_offsets(partitions)
         found = []
-        while any(consumer.position(place) < end for place, end in ends.items()):
+        while any(consumer.position(each) < end for each, end in ends.items()):
             for fetched in consumer.poll(timeout_ms=200, max_records=20_000).values():
                 found += [self._decode(record.value) for record in fetched]
         consumer.close()
         return found
 
     def wait_for(self, name: str, count: int) -> list[records.Prediction]:
-        return wait_until(lambda: self.answers(name), lambda found: len(found) >= count)
+        return wait_until(lambda: self.predictions(name), lambda found: len(found) >= count)
 
 
 def wait_until(look: Callable[[], Found], suits: Callable[[Found], bool]) -> Found:
@@ -90,13 +90,14 @@ def wait_until(look: Callable[[], Found], suits: Callable[[Found], bool]) -> Fou
 
 @pytest.fixture
 def installed(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
-    """Features in the store, and a folder of declarations that is still empty."""
+    """Features in the store, and an empty folder of declarations."""
     monkeypatch.setitem(os.environ, "DRIFTLINE_HOME", str(settings.home))
     settings.home.mkdir()
-    made = settings.model_copy(update={"models": tmp_path / "models", "feature_repo": JOB / "feature_repo"})
-    made.models.mkdir()
-    installation.write_features(made)
-    return made
+    changes = {"models": tmp_path / "models", "feature_repo": JOB / "feature_repo"}
+    installed = settings.model_copy(update=changes)
+    installed.models.mkdir()
+    installation.write_features(installed)
+    return installed
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def scoring(installed: Settings, tmp_path: Path) -> Iterator[Process]:
 
 
 def slow_estimator() -> Any:
-    """Return a real model that needs about a millisecond for a row: it compares it with 40,000 others."""
+    """Return a real model that needs about a millisecond per row: it compares the row with 40,000 others."""
     from sklearn.neighbors import KNeighborsClassifier
 
     generator = np.random.default_rng(3)
@@ -121,16 +122,16 @@ def slow_estimator() -> Any:
 
 def health(scoring: Process) -> dict[str, Any]:
     try:
-        with urllib.request.urlopen(f"{scoring.url}/health/ready", timeout=LIVENESS_SECONDS) as answer:
-            return dict(json.load(answer))
+        with urllib.request.urlopen(f"{scoring.url}/health/ready", timeout=LIVENESS_SECONDS) as response:
+            return dict(json.load(response))
     except urllib.error.HTTPError as error:
         return dict(json.load(error))
 
 
-def test_slow_and_broken_models_hold_up_nobody(
+def test_slow_and_broken_models_delay_no_other_model(
     installed: Settings, models: Models, scoring: Process, unique_name: str
 ) -> None:
-    """All read the same requests. The fast one is done with them while the others have hardly begun."""
+    """All read the same requests; the fast model has predicted for all of them before the slow one has."""
     fast, slow, broken, invalid = (f"{unique_name}_{kind}" for kind in ("fast", "slow", "broken", "invalid"))
     for name in (fast, slow, broken):
         models.declare(name)
@@ -138,23 +139,22 @@ def test_slow_and_broken_models_hold_up_nobody(
     models.create_topics(fast)
     models.publish(fast, installation.train(seed=1))
     models.publish(slow, slow_estimator())
-    installation.announce(installed, 99, broken)  # a version that nobody has registered
-    models.ask(REQUESTED)
+    installation.announce(installed, 99, broken)  # a version that was never registered
+    models.send(REQUESTED)
 
-    answered = models.wait_for(fast, REQUESTED)
-    finished_ms = max(answer.scored_time_ms for answer in answered)
-    behind = sum(answer.scored_time_ms <= finished_ms for answer in models.answers(slow))
-    print(
-        f"account: fast {len(answered)}, slow {behind}, broken {len(models.answers(broken))} of {REQUESTED}"
-    )
-    assert len({answer.prediction_id for answer in answered}) == REQUESTED
-    assert behind < REQUESTED
-    assert models.answers(broken) == []
+    predicted = models.wait_for(fast, REQUESTED)
+    finished_ms = max(each.scored_time_ms for each in predicted)
+    by_slow = sum(each.scored_time_ms <= finished_ms for each in models.predictions(slow))
+    by_broken = len(models.predictions(broken))
+    print(f"predictions: fast {len(predicted)}, slow {by_slow}, broken {by_broken} of {REQUESTED}")
+    assert len({each.prediction_id for each in predicted}) == REQUESTED
+    assert by_slow < REQUESTED
+    assert models.predictions(broken) == []
     state = wait_until(
         lambda: health(scoring),
         lambda state: (
             broken in state.get("broken", {}) and state["status"] == "ready"
-        ),  # so the slow one is in
+        ),  # ready: the slow model is deployed, too
     )
     assert set(state["broken"]) == {broken, invalid}
     assert "unknown setting (did you mean limits?)" in state["broken"][invalid]
@@ -165,11 +165,11 @@ def test_slow_and_broken_models_hold_up_nobody(
     assert f'driftline_models_broken{{model="{fast}"}} 0.0' in metrics
 
     repaired = models.publish(broken, installation.train(seed=2))
-    assert {answer.version for answer in models.wait_for(broken, REQUESTED)} == {repaired}
+    assert {each.version for each in models.wait_for(broken, REQUESTED)} == {repaired}
     wait_until(lambda: health(scoring), lambda state: broken not in state["broken"])
 
 
-def test_models_come_change_and_go_while_another_one_answers(
+def test_models_are_added_changed_and_removed_while_another_one_predicts(
     installed: Settings, models: Models, scoring: Process, unique_name: str
 ) -> None:
     steady, guest = f"{unique_name}_steady", f"{unique_name}_guest"
@@ -180,29 +180,29 @@ def test_models_come_change_and_go_while_another_one_answers(
 
     models.declare(guest)
     models.publish(guest, installation.train(seed=2))
-    models.ask(1000)
+    models.send(1000)
     models.wait_for(guest, 1000)
     models.declare(guest, extra="threshold: 1.0\n")
     wait_until(lambda: served(scoring, guest), lambda times: times == 2)
-    models.ask(1000, first=1000)
+    models.send(1000, first=1000)
     found = models.wait_for(guest, 2000)
     models.withdraw(guest)
     wait_until(lambda: scoring.output().count("model.retired"), lambda times: times == 2)
-    models.ask(1000, first=2000)
+    models.send(1000, first=2000)
     models.wait_for(steady, 3000)
 
-    assert Counter(answer.prediction_id for answer in found) == Counter(f"request-{n}" for n in range(2000))
-    later = [answer for answer in found if int(answer.prediction_id.split("-")[1]) >= 1000]
-    assert {answer.prediction for answer in later} == {0}, "the new threshold counts"
-    assert len(models.answers(guest)) == 2000, "what was withdrawn answers nothing more"
-    assert len(models.answers(steady)) == 3000
-    assert served(scoring, steady) == 1, "who did not change was left alone"
+    assert Counter(each.prediction_id for each in found) == Counter(f"request-{n}" for n in range(2000))
+    later = [each for each in found if int(each.prediction_id.split("-")[1]) >= 1000]
+    assert {each.prediction for each in later} == {0}, "the new threshold is in effect"
+    assert len(models.predictions(guest)) == 2000, "a removed model predicts nothing more"
+    assert len(models.predictions(steady)) == 3000
+    assert served(scoring, steady) == 1, "a model that did not change is not restarted"
 
 
-def test_more_models_than_memory_has_room_for_all_answer(
+def test_more_models_than_the_cache_has_room_for_all_predict(
     installed: Settings, models: Models, unique_name: str, tmp_path: Path
 ) -> None:
-    """Twelve versions of 0.3 MiB each and room for 1 MiB: what is evicted comes back from the own disk."""
+    """Twelve versions of 0.3 MiB each and room for 1 MiB: evicted versions are loaded again from local disk."""
     names = [f"{unique_name}_{number}" for number in range(12)]
     for number, name in enumerate(names):
         models.declare(name)
@@ -212,10 +212,10 @@ def test_more_models_than_memory_has_room_for_all_answer(
     with Process("scoring", bounded, log=tmp_path / "bounded.log") as scoring:
         scoring.wait_ready()
         for turn in (1, 2):
-            models.ask(100, first=100 * (turn - 1))
+            models.send(100, first=100 * (turn - 1))
             for name in names:
-                answered = models.wait_for(name, 100 * turn)
-                assert {answer.prediction_id for answer in answered} == {
+                predicted = models.wait_for(name, 100 * turn)
+                assert {each.prediction_id for each in predicted} == {
                     f"request-{n}" for n in range(100 * turn)
                 }
         values = metric_values(scoring)
@@ -228,7 +228,7 @@ def test_more_models_than_memory_has_room_for_all_answer(
 
 
 def large_estimator(seed: int) -> Any:
-    """Return neighbours among 3,500 rows: 0.3 MiB."""
+    """Return a nearest-neighbours model with 3,500 rows: 0.3 MiB."""
     from sklearn.neighbors import KNeighborsClassifier
 
     inputs = np.random.default_rng(seed).normal(size=(3500, len(NAMES)))
@@ -236,7 +236,7 @@ def large_estimator(seed: int) -> Any:
 
 
 def metric_values(scoring: Process) -> dict[str, float]:
-    """Return the metrics without labels of a process."""
+    """Return the metrics of a process that have no labels."""
     with urllib.request.urlopen(f"{scoring.url}/metrics", timeout=LIVENESS_SECONDS) as page:
         lines = page.read().decode().splitlines()
     plain = [line.split() for line in lines if line.startswith("driftline_models_") and "{" not in line]
@@ -244,5 +244,5 @@ def metric_values(scoring: Process) -> dict[str, float]:
 
 
 def served(scoring: Process, name: str) -> int:
-    """Count how often a model was taken into service."""
+    """Return how often a model was deployed."""
     return sum("model.served" in line and f'"{name}"' in line for line in scoring.output().splitlines())

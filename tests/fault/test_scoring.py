@@ -1,4 +1,4 @@
-"""The scoring process under fire: killed, poisoned, its model swapped; the account stays exact."""
+"""The scoring process is killed, gets invalid records and new versions; the ledger stays exact."""
 
 import concurrent.futures
 import http.client
@@ -28,26 +28,26 @@ from tests.waiting import LIVENESS_SECONDS, until
 EVENTS = 40_000
 
 
-class Ledger:
-    """Reads all that scoring has written so far, and keeps the account."""
+class SharedLedger:
+    """Reads all that scoring has written so far, over Kafka and over HTTP."""
 
     def __init__(self, broker: str) -> None:
         self.predictions: dict[str, records.Prediction] = {}
         self.order: dict[int, list[int]] = {partition: [] for partition in range(PARTITIONS)}
         self.versions: dict[int, list[int]] = {partition: [] for partition in range(PARTITIONS)}
         self.repeats = 0
-        self.asked_over_http: set[str] = set()
+        self.over_http: set[str] = set()
         self.letters: dict[tuple[str, int, int], records.DeadLetter] = {}
-        """By the place of the bad record: behind a crash its letter may come again."""
+        """Dead letters by topic, partition and offset; after a crash a letter may be repeated."""
         self._repeats = RepeatFilter()
-        answers = [TopicPartition(predictions(MODEL), partition) for partition in range(PARTITIONS)]
+        partitions = [TopicPartition(predictions(MODEL), partition) for partition in range(PARTITIONS)]
         self._consumer = KafkaConsumer(bootstrap_servers=broker, auto_offset_reset="earliest")
-        self._consumer.assign([*answers, TopicPartition(DEAD_LETTERS.name, 0)])
+        self._consumer.assign([*partitions, TopicPartition(DEAD_LETTERS.name, 0)])
         self._decode = msgspec.json.Decoder(records.Prediction).decode
         self._decode_letter = msgspec.json.Decoder(records.DeadLetter).decode
 
     def read(self) -> int:
-        """Take in what is new; return how many requests are accounted for."""
+        """Read new records; return the number of requests accounted for."""
         for fetched in self._consumer.poll(timeout_ms=200, max_records=20_000).values():
             for record in fetched:
                 self._take(record)
@@ -58,35 +58,36 @@ class Ledger:
 
     def _take(self, record: Any) -> None:
         if record.topic == DEAD_LETTERS.name:
-            if record.value is None:  # a replay's mark
+            if record.value is None:  # the mark of a replay
                 return
             letter = self._decode_letter(record.value)
             self.letters[letter.topic, letter.partition, letter.offset] = letter
             return
-        answer = self._decode(record.value)
-        if answer.source_offset == records.ASKED_OVER_HTTP:
-            self.asked_over_http.add(answer.prediction_id)
+        prediction = self._decode(record.value)
+        if prediction.source_offset == records.ASKED_OVER_HTTP:
+            self.over_http.add(prediction.prediction_id)
             return
-        assert answer.source_partition == record.partition
-        if self._repeats.is_repeat(answer.source_partition, answer.source_offset):
+        assert prediction.source_partition == record.partition
+        if self._repeats.is_repeat(prediction.source_partition, prediction.source_offset):
             self.repeats += 1
             return
-        assert answer.prediction_id not in self.predictions, "one request, two answers that are no repeats"
-        self.predictions[answer.prediction_id] = answer
-        self.order[record.partition].append(answer.source_offset)
-        self.versions[record.partition].append(answer.version)
+        assert prediction.prediction_id not in self.predictions, "two predictions for one request"
+        self.predictions[prediction.prediction_id] = prediction
+        self.order[record.partition].append(prediction.source_offset)
+        self.versions[record.partition].append(prediction.version)
 
 
 @pytest.fixture
 def installed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """The scoring job with features, topics and a first model."""
+    """The scoring job with its features, topics and a first version."""
     monkeypatch.setitem(os.environ, "DRIFTLINE_HOME", str(settings.home))
     settings.home.mkdir()
-    made = settings.model_copy(update={"models": JOB / "models", "feature_repo": JOB / "feature_repo"})
-    topic_creation.ensure_topics(made, declaration_file.load_all(made.models))
-    installation.write_features(made)
-    installation.announce(made, installation.register(made, installation.train(seed=1)))
-    return made
+    changes = {"models": JOB / "models", "feature_repo": JOB / "feature_repo"}
+    installed = settings.model_copy(update=changes)
+    topic_creation.ensure_topics(installed, declaration_file.load_all(installed.models))
+    installation.write_features(installed)
+    installation.announce(installed, installation.register(installed, installation.train(seed=1)))
+    return installed
 
 
 @pytest.fixture
@@ -95,21 +96,21 @@ def scoring(installed: Settings, tmp_path: Path) -> Iterator[Process]:
         yield process
 
 
-def test_scoring_survives_kills_poison_and_swaps_with_an_exact_account(
+def test_scoring_survives_a_kill_invalid_records_and_a_swap_with_an_exact_ledger(
     installed: Settings, scoring: Process
 ) -> None:
-    """One installation and one stream for all of it: the faults meet, as they do in life."""
-    ledger = Ledger(installed.broker)
+    """All faults happen in one installation and one stream of requests, as in production."""
+    ledger = SharedLedger(installed.broker)
     ledger.read()
     before = len(ledger.letters)  # of other tests in this session
     assert all(topic != REQUESTS for topic, _, _ in ledger.letters)
     scoring.wait_ready()
-    assert_rest_answers(scoring)
+    assert_rest_predicts(scoring)
     assert_labels_arrive(installed, scoring)
 
     installation.fill(installed, REQUESTS, EVENTS, first=0)
-    poison = poison_records()
-    installation.send(installed, REQUESTS, dict.fromkeys(range(PARTITIONS), poison))
+    invalid = invalid_records()
+    installation.send(installed, REQUESTS, dict.fromkeys(range(PARTITIONS), invalid))
     installation.fill(installed, REQUESTS, EVENTS, first=EVENTS)
     ledger.read_until(before + EVENTS // 2)
     scoring.kill()
@@ -118,33 +119,33 @@ def test_scoring_survives_kills_poison_and_swaps_with_an_exact_account(
     second = installation.register(installed, installation.train(seed=2))
     installation.announce(installed, second)
     installation.fill(installed, REQUESTS, EVENTS, first=2 * EVENTS)
-    ledger.read_until(before + 3 * EVENTS + PARTITIONS * len(poison))
-    code = stop_with_requests_at_work(scoring)
+    ledger.read_until(before + 3 * EVENTS + PARTITIONS * len(invalid))
+    code = stop_with_a_request_in_progress(scoring)
     ledger.read()
 
-    answered, letters = (
-        ledger.predictions,
-        [letter for place, letter in ledger.letters.items() if place[0] == REQUESTS],
-    )
+    predicted = ledger.predictions
+    letters = [letter for source, letter in ledger.letters.items() if source[0] == REQUESTS]
     print(
-        f"account: {3 * EVENTS} good and {PARTITIONS * len(poison)} bad requests; {len(answered)} answered, "
-        f"{len(letters)} dead letters, {ledger.repeats} repeats dropped"
+        f"ledger: {3 * EVENTS} valid and {PARTITIONS * len(invalid)} invalid requests; "
+        f"{len(predicted)} predictions, {len(letters)} dead letters, {ledger.repeats} repeats dropped"
     )
-    assert set(answered) == {f"request-{number}" for number in range(3 * EVENTS)}
+    assert set(predicted) == {f"request-{number}" for number in range(3 * EVENTS)}
     assert all(offsets == sorted(offsets) for offsets in ledger.order.values())
     assert sorted((letter.value or b"")[:20] for letter in letters) == sorted(
-        value[:20] for _, value, _ in poison * PARTITIONS if value is not None
+        value[:20] for _, value, _ in invalid * PARTITIONS if value is not None
     )
     assert all(letter.reason for letter in letters)
     for versions in ledger.versions.values():
-        assert versions == sorted(versions), "a version takes over between two slices, for good"
-    assert {answer.version for answer in answered.values()} == {second - 1, second}
-    assert answered[f"request-{3 * EVENTS - 1}"].version == second
-    assert ledger.asked_over_http == {"r", "at work"}
+        assert versions == sorted(versions), (
+            "a version replaces the previous one between two slices, and for all later ones"
+        )
+    assert {each.version for each in predicted.values()} == {second - 1, second}
+    assert predicted[f"request-{3 * EVENTS - 1}"].version == second
+    assert ledger.over_http == {"r", "in progress"}
     assert code == 0
 
 
-def poison_records() -> list[Record]:
+def invalid_records() -> list[Record]:
     good = '{"request_id":"%s","event_time":"2026-01-02T00:00:00Z","user_id":%s}'
     return [
         (b"k", b"not json at all", []),
@@ -155,28 +156,30 @@ def poison_records() -> list[Record]:
     ]
 
 
-def stop_with_requests_at_work(scoring: Process) -> int:
-    """Send SIGTERM while a request is half sent: it is answered, and no other is let in."""
+def stop_with_a_request_in_progress(scoring: Process) -> int:
+    """Send SIGTERM while a request is half sent: it gets its response, and no other is admitted."""
     address = scoring.url.removeprefix("http://")
-    row = {"request_id": "at work", "event_time": "2026-01-02T00:00:00Z", "user_id": "user-1"}
+    row = {"request_id": "in progress", "event_time": "2026-01-02T00:00:00Z", "user_id": "user-1"}
     body = json.dumps({"rows": [row]}).encode()
-    at_work, kept_alive = http.client.HTTPConnection(address), http.client.HTTPConnection(address)
-    at_work.putrequest("POST", "/predict")
-    at_work.putheader("Content-Length", str(len(body)))
-    at_work.endheaders(body[:10])
-    assert told(kept_alive, "GET", "/health/ready") == (200, None)
+    in_progress, kept_alive = http.client.HTTPConnection(address), http.client.HTTPConnection(address)
+    in_progress.putrequest("POST", "/predict")
+    in_progress.putheader("Content-Length", str(len(body)))
+    in_progress.endheaders(body[:10])
+    assert exchange(kept_alive, "GET", "/health/ready") == (200, None)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         stopping = pool.submit(scoring.stop)
-        until(lambda: told(kept_alive, "GET", "/health/ready")[0] == 503, "it is no longer ready")
-        assert told(kept_alive, "GET", "/v2/health/ready") == (503, None)
-        assert told(kept_alive, "POST", "/predict") == (503, "close")
-        at_work.send(body[10:])
-        assert at_work.getresponse().status == 200
+        until(
+            lambda: exchange(kept_alive, "GET", "/health/ready")[0] == 503, "the process is no longer ready"
+        )
+        assert exchange(kept_alive, "GET", "/v2/health/ready") == (503, None)
+        assert exchange(kept_alive, "POST", "/predict") == (503, "close")
+        in_progress.send(body[10:])
+        assert in_progress.getresponse().status == 200
         return stopping.result()
 
 
-def told(connection: http.client.HTTPConnection, method: str, path: str) -> tuple[int, str | None]:
-    """Ask on a connection that is kept open; return the status and what becomes of the connection."""
+def exchange(connection: http.client.HTTPConnection, method: str, path: str) -> tuple[int, str | None]:
+    """Send a request on an open connection; return the status and the header Connection."""
     connection.request(method, path)
     answer = connection.getresponse()
     answer.read()
@@ -196,7 +199,7 @@ def assert_labels_arrive(installed: Settings, scoring: Process) -> None:
     assert (record.key, getattr(decoded, declared.id), getattr(decoded, declared.value)) == (b"r", "r", 1.0)
 
 
-def assert_rest_answers(scoring: Process) -> None:
+def assert_rest_predicts(scoring: Process) -> None:
     row = {"request_id": "r", "event_time": "2026-01-02T00:00:00Z", "user_id": "user-1"}
     status, answer = post(scoring, {"rows": [row]})
     assert status == 200

@@ -1,7 +1,7 @@
-"""Whatever happens to scoring, broker and store: each request is answered, in order, by its key's arm.
+"""Faults of scoring, broker and store: each request still gets its prediction, in order, from its key's arm.
 
-One installation, one model and one stream of requests for all tests: the account goes on from one fault to
-the next, and each test closes it. A key's arm follows from the shares alone, so it is checked throughout.
+All tests share one installation, one model and one stream of requests: the ledger continues from one fault to
+the next, and each test checks it. A key's arm follows from the shares alone, so it is checked in every test.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ from tests.waiting import until
 
 WORKER = (sys.executable, "-m", "tests.workers.scoring")
 PART = 8_000
-"""Requests at once: with small slices, ten in each partition."""
+"""Requests sent together; with small slices these are ten slices in each partition."""
 LIMITS = "limits: {slice_records_max: 200}\n"
 STORE_GONE_SECONDS = 30
 POISON: list[Record] = [
@@ -47,7 +47,7 @@ POISON: list[Record] = [
 
 @dataclasses.dataclass
 class Scene:
-    """A model with two arms, its requests so far, and a store of its own."""
+    """A model with two arms, its requests so far, and its own online store."""
 
     settings: Settings
     name: str
@@ -60,11 +60,11 @@ class Scene:
     sent: int = 0
     bad: int = 0
     checked: int = 0
-    """Requests whose arm was compared already."""
+    """Number of requests whose arm was checked."""
     workers: int = 0
 
     def worker(self, point: str = "", count: int = 1, number: int = signal.SIGKILL) -> Process:
-        """Make a worker, with a fault at a point if one is given; its block starts it."""
+        """Return a worker, with a fault at a point if one is given; its block starts it."""
         self.workers += 1
         return Process(
             "scoring",
@@ -74,21 +74,21 @@ class Scene:
             environment={"FAULT_POINT": point, "FAULT_COUNT": str(count), "FAULT_SIGNAL": str(int(number))},
         )
 
-    def ask(self, events: int = PART) -> None:
-        """Send requests, and some that are none."""
+    def send(self, events: int = PART) -> None:
+        """Send requests, and some invalid records."""
         installation.fill(self.settings, self.topic, events, first=self.sent)
         installation.send(self.settings, self.topic, {0: POISON})
         self.sent += events
         self.bad += len(POISON)
 
     def announce(self, arms: list[records.Arm]) -> None:
-        """Have other arms score from now on."""
+        """Publish other arms."""
         change = records.ModelChanged(model=self.name, arms=arms, changed_at_ms=0, reason="by hand")
         installation.send(self.settings, MODELS.name, {0: [(self.name.encode(), records.encode(change), [])]})
         self.arms = arms
 
     def promote(self) -> int:
-        """Give the champion a new version and leave the shares as they are."""
+        """Give the champion a new version without a change of the shares."""
         version = installation.register(self.settings, installation.train(seed=len(self.versions)), self.name)
         self.versions.append(version)
         promoted = [
@@ -99,25 +99,25 @@ class Scene:
         return version
 
     def settle(self) -> None:
-        """Wait until all that was sent is accounted for."""
+        """Wait until all records sent are accounted for."""
         until(lambda: self.ledger.read() >= self.sent + self.bad, "all is accounted for")
 
-    def close_account(self, *before: list[records.Arm]) -> None:
-        """Wait for all, compare everything, print the account; arms of before may have answered, too."""
+    def check_ledger(self, *before: list[records.Arm]) -> None:
+        """Wait for all records, check the ledger and print it; arms of ``before`` may have predicted, too."""
         self.settle()
         self.ledger.check(self.sent, self.bad)
         states = [ArmRouter(self.name, arms) for arms in (self.arms, *before)]
         self.ledger.check_arms(range(self.checked, self.sent), states)
         print(
-            f"account: {self.sent} good and {self.bad} bad requests; {len(self.ledger.answers)} answered, "
-            f"{len(self.ledger.letters)} dead letters, {self.ledger.repeats} repeats dropped; "
-            f"{self.sent - self.checked} arms compared"
+            f"ledger: {self.sent} valid and {self.bad} invalid requests; "
+            f"{len(self.ledger.predictions)} predictions, {len(self.ledger.letters)} dead letters, {self.ledger.repeats} repeats dropped; "
+            f"{self.sent - self.checked} arms checked"
         )
         self.checked = self.sent
 
 
 class Load:
-    """Requests that keep coming while the block runs."""
+    """Sends requests while its block runs."""
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
@@ -133,14 +133,14 @@ class Load:
 
     def _run(self) -> None:
         while not self._ended.wait(0.3):
-            self._scene.ask(400)
+            self._scene.send(400)
 
 
 @pytest.fixture(scope="module")
 def scene(
     kafka: str, mlflow: str, servers: Supervisor, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Scene]:
-    """Features in a store that may be stopped, a champion and a challenger with a tenth of the keys."""
+    """Features in a store that can be stopped, a champion, and a challenger with a tenth of the keys."""
     folder, port = tmp_path_factory.mktemp("scoring-faults"), ports.free_port()
     store = Server(
         servers,
@@ -185,53 +185,53 @@ def declare(settings: Settings, name: str, topic: str) -> None:
     (folder / FILE).write_text(text + LIMITS, encoding="utf-8")
 
 
-def test_killed_at_each_point_of_a_slice_and_of_a_load_it_answers_each_request_in_order(
+def test_killed_at_each_point_of_a_slice_and_of_a_load_it_predicts_for_each_request_in_order(
     scene: Scene,
 ) -> None:
     for point in ("mid batch", "written"):
-        scene.ask()
+        scene.send()
         with scene.worker(point, count=6) as worker:
             worker.wait_dead()
-    scene.ask()
-    with scene.worker("loading", count=3) as worker:  # the first two are those that it finds
-        until(lambda: scene.ledger.read() > scene.sent - PART, "some of the last part is answered")
+    scene.send()
+    with scene.worker("loading", count=3) as worker:  # the first two loads are those of the start
+        until(lambda: scene.ledger.read() > scene.sent - PART, "some of the last requests have predictions")
         version = scene.promote()
         worker.wait_dead()
     with scene.worker():
         scene.settle()
-        scene.ask()
-        scene.close_account()
-    assert scene.ledger.repeats > 0  # so the kills came between a write and its commit
-    last = (scene.ledger.answers[f"request-{scene.sent - 1 - back}"] for back in range(PART))
-    assert {answer.version for answer in last} == {version, scene.versions[1]}
+        scene.send()
+        scene.check_ledger()
+    assert scene.ledger.repeats > 0  # the kills came between a write and its commit
+    last = (scene.ledger.predictions[f"request-{scene.sent - 1 - back}"] for back in range(PART))
+    assert {each.version for each in last} == {version, scene.versions[1]}
 
 
-def test_zombie_that_wakes_up_before_a_write_only_repeats(scene: Scene) -> None:
-    scene.ask()
+def test_a_zombie_that_resumes_before_a_write_only_repeats(scene: Scene) -> None:
+    scene.send()
     with scene.worker("before write", count=6, number=signal.SIGSTOP) as zombie:
-        until(zombie.is_suspended, "it has stopped itself")
+        until(zombie.is_suspended, "the worker has stopped itself")
         with scene.worker() as heir:
-            scene.settle()  # so the other one has taken over, past the session timeout
-            repeats, answers = scene.ledger.repeats, len(scene.ledger.answers)
+            scene.settle()  # the other worker has taken over after the session timeout
+            repeats, count = scene.ledger.repeats, len(scene.ledger.predictions)
             zombie.resume()
 
             def has_repeated() -> bool:
                 scene.ledger.read()
                 return scene.ledger.repeats > repeats
 
-            until(has_repeated, "the zombie has repeated itself")
-            assert len(scene.ledger.answers) == answers
-            scene.ask()
-            scene.close_account()
+            until(has_repeated, "the zombie has repeated predictions")
+            assert len(scene.ledger.predictions) == count
+            scene.send()
+            scene.check_ledger()
             heir.check()
             zombie.check()
 
 
-def test_store_that_is_silent_or_killed_stops_the_commits_and_nothing_is_lost(scene: Scene) -> None:
-    """Silent for half a minute, and killed: a slice waits a bounded time, is tried again, and caught up."""
+def test_a_store_that_is_silent_or_killed_stops_the_commits_and_nothing_is_lost(scene: Scene) -> None:
+    """Silent for half a minute, or killed: a slice waits a bounded time, is retried, and succeeds."""
     with scene.worker() as worker:
         worker.wait_ready()
-        scene.ask()
+        scene.send()
         for gone_seconds, leave, come_back in (
             (STORE_GONE_SECONDS, suspend, resume),
             (3, lambda store: store.kill(), lambda store: store.start()),
@@ -245,21 +245,21 @@ def test_store_that_is_silent_or_killed_stops_the_commits_and_nothing_is_lost(sc
             committed = scene.ledger.read_commits()
             leave(scene.store)
             try:
-                scene.ask()
-                retried = tries_after(worker)
+                scene.send()
+                retried = retried_after(worker)
                 time.sleep(gone_seconds)
-                until(retried, "a slice is tried again: the wait for the store is bounded")
+                until(retried, "a slice is retried: the wait for the store is bounded")
                 scene.ledger.read()
                 assert scene.ledger.read_commits() == committed
             finally:
                 come_back(scene.store)
             scene.settle()
         worker.check()
-        scene.close_account()
+        scene.check_ledger()
 
 
-def tries_after(worker: Process) -> Callable[[], bool]:
-    """Return what tells whether a slice was tried again since now."""
+def retried_after(worker: Process) -> Callable[[], bool]:
+    """Return a condition: a slice was retried after this call."""
     before = worker.output().count("slice.retried")
     return lambda: worker.output().count("slice.retried") > before
 
@@ -273,38 +273,41 @@ def resume(store: Server) -> None:
 
 
 def save(scene: Scene) -> None:
-    """Have the store write its file, with which it will come back."""
+    """Make the store write the file that it restarts from."""
     with redis.Redis.from_url(scene.settings.redis_url) as client:
         client.save()
 
 
-def test_broker_that_is_killed_under_load_and_comes_back_loses_nothing(scene: Scene, broker: Server) -> None:
+def test_a_broker_that_is_killed_under_load_and_restarted_loses_nothing(scene: Scene, broker: Server) -> None:
     with scene.worker() as worker:
         worker.wait_ready()
-        scene.ask(4 * PART)
-        until(lambda: scene.ledger.read() > scene.sent + scene.bad - 3 * PART, "a quarter is answered")
+        scene.send(4 * PART)
+        until(
+            lambda: scene.ledger.read() > scene.sent + scene.bad - 3 * PART,
+            "a quarter of the requests has predictions",
+        )
         broker.kill()
         time.sleep(2)
         broker.start()
         began = time.monotonic()
-        scene.ask()
+        scene.send()
         scene.settle()
         print(f"caught up {time.monotonic() - began:.1f} s after the broker was back")
-        scene.close_account()
+        scene.check_ledger()
         worker.check()
 
 
-def test_storm_of_joins_and_leaves_with_a_swap_and_a_raised_share_keeps_each_key_in_its_arm(
+def test_many_joins_and_leaves_with_a_swap_and_a_raised_share_keep_each_key_in_its_arm(
     scene: Scene,
 ) -> None:
-    """Ten joins and leaves under load; meanwhile the champion gets a new version and the challenger 60 %."""
+    """Ten joins and leaves under load, while the champion gets a new version and the challenger 60 %."""
     before, began = scene.arms, time.monotonic()
     with scene.worker() as steady, scene.worker() as guest:
         steady.wait_ready()
         with Load(scene):
             for number in range(5):
-                # Not until it is ready: the next one comes while the group still divides the partitions.
-                until(lambda: "model.served" in guest.output(), "the guest has its model")
+                # It need not be ready: the next change comes while the group still assigns the partitions.
+                until(lambda: "model.served" in guest.output(), "the guest serves its model")
                 time.sleep(1)
                 if number == 1:
                     version = scene.promote()
@@ -313,15 +316,15 @@ def test_storm_of_joins_and_leaves_with_a_swap_and_a_raised_share_keeps_each_key
                 guest.kill() if number % 2 else guest.stop()
                 guest.start()
         print(f"10 joins and leaves in {time.monotonic() - began:.0f} s")
-        scene.close_account(before)
+        scene.check_ledger(before)
         guest.wait_ready()
-        scene.ask()
-        scene.close_account()
+        scene.send()
+        scene.check_ledger()
         steady.check()
-    last = [scene.ledger.answers[f"request-{scene.sent - 1 - back}"] for back in range(PART)]
-    assert {(answer.arm, answer.version) for answer in last} == {
+    last = [scene.ledger.predictions[f"request-{scene.sent - 1 - back}"] for back in range(PART)]
+    assert {(each.arm, each.version) for each in last} == {
         (CHAMPION, version),
         ("challenger", scene.versions[1]),
     }
-    raised = sum(answer.arm == "challenger" for answer in last) / PART
+    raised = sum(each.arm == "challenger" for each in last) / PART
     assert 0.55 < raised < 0.65

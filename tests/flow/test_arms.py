@@ -1,4 +1,4 @@
-"""``driftline models`` steers the arms of a model, on a real broker and a real registry."""
+"""``driftline models`` changes the arms of a model, on a real broker and a real registry."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,17 +25,18 @@ def local(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, u
     folder.mkdir(parents=True)
     text = (JOB / "models" / MODEL / FILE).read_text(encoding="utf-8")
     (folder / FILE).write_text(text.replace(f"name: {MODEL}", f"name: {unique_name}"), encoding="utf-8")
-    made = settings.model_copy(update={"models": tmp_path / "models", "feature_repo": JOB / "feature_repo"})
-    for name, value in made.environment().items():
+    changes = {"models": tmp_path / "models", "feature_repo": JOB / "feature_repo"}
+    local = settings.model_copy(update=changes)
+    for name, value in local.environment().items():
         monkeypatch.setenv(name, value)
-    made.home.mkdir()
-    installation.write_features(made)
-    ensure_topics(made, {})
-    return made
+    local.home.mkdir()
+    installation.write_features(local)
+    ensure_topics(local, {})
+    return local
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Output:
+def output(capsys: pytest.CaptureFixture[str]) -> Output:
     return lambda: capsys.readouterr().out
 
 
@@ -45,20 +46,20 @@ def arms(local: Settings, name: str) -> list[tuple[str, int, int, bool]]:
     return [(arm.name, arm.version, arm.weight, arm.shadow) for arm in found]
 
 
-def test_arms_are_declared_changed_shown_and_ended(local: Settings, unique_name: str, said: Output) -> None:
+def test_arms_are_declared_changed_shown_and_ended(local: Settings, unique_name: str, output: Output) -> None:
     first, second = (installation.register(local, installation.train(seed), unique_name) for seed in (1, 2))
     arms_command.champion(unique_name, version=first)
     assert arms(local, unique_name) == [("champion", first, 10_000, False)]
-    said()
+    output()
     arms_command.share(unique_name, "new", version=second, share="5%", dry_run=True)
-    assert "would be" in (shown := said())
+    assert "would be" in (shown := output())
     assert "95%" in shown
     assert arms(local, unique_name) == [("champion", first, 10_000, False)]
     arms_command.share(unique_name, "new", version=second, share="500", since="2026-01-01T00:00:00Z")
     arms_command.shadow(unique_name, "quiet", version=second)
-    said()
+    output()
     arms_command.show(unique_name)
-    assert [line.split()[:3] for line in said().splitlines()[2:]] == [
+    assert [line.split()[:3] for line in output().splitlines()[2:]] == [
         ["champion", str(first), "100%"],
         ["champion", str(first), "95%"],
         ["new", str(second), "5%"],
@@ -70,7 +71,7 @@ def test_arms_are_declared_changed_shown_and_ended(local: Settings, unique_name:
     assert arms(local, unique_name)[-2:] == [("new", second, 0, False), ("champion", first, 10_000, False)]
 
 
-def test_what_cannot_be_is_told_and_nothing_is_written(local: Settings, unique_name: str) -> None:
+def test_an_impossible_change_is_an_error_and_nothing_is_written(local: Settings, unique_name: str) -> None:
     with pytest.raises(SystemExit, match=f"has no {unique_name} version 7"):
         arms_command.champion(unique_name, version=7)
     version = installation.register(local, installation.train(seed=1), unique_name)
@@ -86,7 +87,7 @@ def test_what_cannot_be_is_told_and_nothing_is_written(local: Settings, unique_n
 
 
 def test_change_by_somebody_else_since_the_read_is_an_error(local: Settings, unique_name: str) -> None:
-    """Before the write, which is then left out; and between the check and the write."""
+    """It may come before the write, which is then left out, or between the check and the write."""
 
     def change(reason: str) -> ModelChanged:
         champion = [Arm(name="champion", version=1, weight=10_000)]

@@ -1,4 +1,4 @@
-"""The batch engine on a real broker: nothing lost, order kept, commits behind the work, bounded stop."""
+"""The batch engine on a real broker: no loss, order kept, commits after the work, bounded shutdown."""
 
 import asyncio
 import os
@@ -24,8 +24,8 @@ WORKER = Path(__file__).parent.parent / "workers" / "forward.py"
 
 
 @pytest.fixture
-def wires(kafka, request) -> tuple[str, str]:
-    """Two fresh topics, source and sink."""
+def topics(kafka, request) -> tuple[str, str]:
+    """Two new topics, source and sink."""
     name = f"{request.node.name[:60]}-{uuid.uuid4().hex[:6]}"
     admin = KafkaAdminClient(bootstrap_servers=kafka)
     admin.create_topics([NewTopic(f"{name}-{side}", PARTITIONS, 1) for side in ("source", "sink")])
@@ -34,11 +34,11 @@ def wires(kafka, request) -> tuple[str, str]:
 
 
 class Workers:
-    """Starts forwarding processes and sees to it that none is left."""
+    """Starts forwarding processes."""
 
-    def __init__(self, kafka: str, wires: tuple[str, str], folder: Path) -> None:
+    def __init__(self, kafka: str, topics: tuple[str, str], folder: Path) -> None:
         self.environment = os.environ | {"DRIFTLINE_BROKER": kafka, "PYTHONPATH": os.pathsep.join(sys.path)}
-        self.arguments = [f"group-{wires[0]}", *wires]
+        self.arguments = [f"group-{topics[0]}", *topics]
         self.folder = folder
         self.started: list[subprocess.Popen[bytes]] = []
 
@@ -56,10 +56,10 @@ class Workers:
 
 
 @pytest.fixture
-def workers(kafka, wires, tmp_path) -> Iterator[Workers]:
-    made = Workers(kafka, wires, tmp_path)
-    yield made
-    for process in made.started:
+def workers(kafka, topics, tmp_path) -> Iterator[Workers]:
+    running = Workers(kafka, topics, tmp_path)
+    yield running
+    for process in running.started:
         if process.poll() is None:
             process.kill()
         process.wait()
@@ -77,9 +77,9 @@ def fill(kafka: str, topic: str, count: int) -> None:
 
 
 def forwarded(kafka: str, sink: str, wanted: int) -> tuple[dict[int, list[int]], int]:
-    """Read the sink to its end, once as many distinct records as wanted are there.
+    """Read the sink until it has this many distinct records, then to its end.
 
-    Returns the source offsets by partition, in the order in which they came, and the count of repeats.
+    Returns the source offsets by partition, in the order of arrival, and the number of repeats.
     """
     consumer = KafkaConsumer(bootstrap_servers=kafka, auto_offset_reset="earliest")
     whole = [TopicPartition(sink, partition) for partition in range(PARTITIONS)]
@@ -112,11 +112,13 @@ def committed(kafka: str, group: str) -> int:
 
 def assert_complete(seen: dict[int, list[int]], count: int) -> None:
     for partition, offsets in seen.items():
-        assert offsets == list(range(count // PARTITIONS)), f"partition {partition} is not whole and in order"
+        assert offsets == list(range(count // PARTITIONS)), (
+            f"partition {partition} is incomplete or out of order"
+        )
 
 
-def test_kill_in_mid_stream_loses_nothing_and_keeps_the_order(kafka, wires, workers):
-    source, sink = wires
+def test_a_kill_in_mid_stream_loses_nothing_and_keeps_the_order(kafka, topics, workers):
+    source, sink = topics
     fill(kafka, source, 80_000)
     first = workers.start(FORWARD_PAUSE_SECONDS="0.02")
     forwarded(kafka, sink, 8000)
@@ -127,8 +129,8 @@ def test_kill_in_mid_stream_loses_nothing_and_keeps_the_order(kafka, wires, work
     print(f"account: 80000 in, 80000 out, {dropped} repeats dropped")
 
 
-def test_workers_that_join_and_leave_share_the_work_and_lose_nothing(kafka, wires, workers):
-    source, sink = wires
+def test_workers_that_join_and_leave_share_the_work_and_lose_nothing(kafka, topics, workers):
+    source, sink = topics
     fill(kafka, source, 60_000)
     first = workers.start(FORWARD_PAUSE_SECONDS="0.1")
     forwarded(kafka, sink, 2000)
@@ -141,12 +143,12 @@ def test_workers_that_join_and_leave_share_the_work_and_lose_nothing(kafka, wire
     print(f"account: 60000 in, 60000 out, {dropped} repeats dropped")
 
 
-def test_slice_that_fails_is_not_committed_and_comes_again(kafka, wires, workers):
-    source, sink = wires
+def test_a_slice_that_fails_is_not_committed_and_is_retried(kafka, topics, workers):
+    source, sink = topics
     fill(kafka, source, 4000)
     worker = workers.start(FORWARD_FAILURES="3")
     forwarded(kafka, sink, 4000)
-    until(lambda: workers.log().count("slice.retried") == 3, "the slice was tried three times again")
+    until(lambda: workers.log().count("slice.retried") == 3, "the slice was retried three times")
     assert worker.poll() is None
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(LIVENESS_SECONDS) == 0
@@ -156,8 +158,8 @@ def test_slice_that_fails_is_not_committed_and_comes_again(kafka, wires, workers
     assert dropped > 0
 
 
-def test_stop_is_bounded_and_commits_only_what_is_done(kafka, wires, workers):
-    source, _ = wires
+def test_shutdown_is_bounded_and_commits_only_finished_slices(kafka, topics, workers):
+    source, _ = topics
     fill(kafka, source, 4000)
     hanging = workers.start(FORWARD_HANG="1")
     until(lambda: "hanging" in workers.log(), "a slice hangs")
@@ -166,8 +168,8 @@ def test_stop_is_bounded_and_commits_only_what_is_done(kafka, wires, workers):
     assert committed(kafka, workers.arguments[0]) == 0
 
 
-def test_stop_after_the_work_has_committed_all_of_it(kafka, wires, workers):
-    source, sink = wires
+def test_shutdown_after_the_work_has_committed_all_of_it(kafka, topics, workers):
+    source, sink = topics
     fill(kafka, source, 20_000)
     worker = workers.start()
     forwarded(kafka, sink, 20_000)
@@ -176,8 +178,8 @@ def test_stop_after_the_work_has_committed_all_of_it(kafka, wires, workers):
     assert committed(kafka, workers.arguments[0]) == 20_000
 
 
-def test_fetching_waits_while_too_much_is_in_flight(kafka, wires, workers):
-    source, sink = wires
+def test_fetching_waits_while_too_much_is_in_flight(kafka, topics, workers):
+    source, sink = topics
     fill(kafka, source, 80_000)  # about 5 MB
     worker = workers.start(DRIFTLINE_IN_FLIGHT_BYTES_MAX=str(1 << 20), FORWARD_PAUSE_SECONDS="0.01")
     forwarded(kafka, sink, 80_000)
