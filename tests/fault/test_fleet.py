@@ -202,7 +202,7 @@ def test_models_are_added_changed_and_removed_while_another_one_predicts(
 def test_more_models_than_the_cache_has_room_for_all_predict(
     installed: Settings, models: Models, unique_name: str, tmp_path: Path
 ) -> None:
-    """Twelve versions of 0.3 MiB each and room for 1 MiB: evicted versions are loaded again from local disk."""
+    """Twelve versions of 0.3 MiB each, room for 1 MiB: evicted versions are loaded again from local disk."""
     names = [f"{unique_name}_{number}" for number in range(12)]
     for number, name in enumerate(names):
         models.declare(name)

@@ -110,7 +110,8 @@ class Scene:
         self.ledger.check_arms(range(self.checked, self.sent), states)
         print(
             f"ledger: {self.sent} valid and {self.bad} invalid requests; "
-            f"{len(self.ledger.predictions)} predictions, {len(self.ledger.letters)} dead letters, {self.ledger.repeats} repeats dropped; "
+            f"{len(self.ledger.predictions)} predictions, {len(self.ledger.letters)} dead letters, "
+            f"{self.ledger.repeats} repeats dropped; "
             f"{self.sent - self.checked} arms checked"
         )
         self.checked = self.sent
