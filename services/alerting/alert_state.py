@@ -22,17 +22,17 @@ SEVERITIES: Sequence[Severity] = get_args(Severity)
 ALL = "all"
 """Among the segments of a route: alarms of no segment."""
 
-Place = tuple[str, str]
+ModelDestination = tuple[str, str]
 """A model and a destination: what goes out together."""
-News = Literal["new", "again", "resolved"]
+Occasion = Literal["new", "again", "resolved"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Said:
+class MessagePart:
     """One alert of a message, and why it is said now."""
 
     alert: Alert
-    news: News
+    occasion: Occasion
     times: int
     """How often it was told before."""
 
@@ -43,13 +43,13 @@ class Delivery:
 
     model: str
     destination: str
-    said: tuple[Said, ...]
+    said: tuple[MessagePart, ...]
     standing: int
     """Alerts told there that stand and are not among those resolved now."""
 
 
 @dataclasses.dataclass
-class _Pace:
+class _SendSchedule:
     """When a place may be told next."""
 
     first_ms: int | None = None
@@ -59,7 +59,7 @@ class _Pace:
     in_flight: bool = False
 
 
-class Board:
+class AlertState:
     """Remembers alerts by destination, and decides."""
 
     def __init__(self, declared: Mapping[str, Alerts], *, age_ms_max: float) -> None:
@@ -72,13 +72,13 @@ class Board:
         """By destination and alert: what was told."""
         self._ended: set[str] = set()
         """Ids of alarms that were taken back."""
-        self._paces: dict[Place, _Pace] = {}
+        self._schedules: dict[ModelDestination, _SendSchedule] = {}
         self.silences: dict[str, Silence] = {}
         self.stale_total = 0
 
     # -- what comes in ---------------------------------------------------------------------------
 
-    def take_alert(self, alert: Alert, now_ms: int) -> None:
+    def add_alert(self, alert: Alert, now_ms: int) -> None:
         """Take an alert; a repeat changes nothing."""
         if alert.alert_id in self._alerts:
             return
@@ -88,7 +88,7 @@ class Board:
         else:
             self.stale_total += 1
 
-    def take_standing(self, model: str, end_ms: int, standing: Iterable[str]) -> None:
+    def resolve_missing(self, model: str, end_ms: int, standing: Iterable[str]) -> None:
         """Take back the alarms of a model, found up to the end of a window, that its report does not name."""
         named = set(standing)
         for alert in self._alerts.values():
@@ -100,7 +100,7 @@ class Board:
             ):
                 self._ended.add(alert.alert_id)
 
-    def take_notified(self, told: Notified) -> None:
+    def add_notified(self, told: Notified) -> None:
         """Take what was told, by this process or an earlier one."""
         self._settled[told.destination, told.alert.alert_id] = told
         self._alerts.setdefault(told.alert.alert_id, told.alert)
@@ -113,29 +113,29 @@ class Board:
         """Return the messages to send now; each must come back by `delivered` or `failed`."""
         found = []
         for place, said in self._waiting(now_ms).items():
-            pace = self._paces.setdefault(place, _Pace())
-            if pace.first_ms is None:
-                pace.first_ms = now_ms
+            schedule = self._schedules.setdefault(place, _SendSchedule())
+            if schedule.first_ms is None:
+                schedule.first_ms = now_ms
             group_ms = self._declared[place[0]].group_seconds * 1000
-            if not pace.in_flight and now_ms >= max(pace.first_ms + group_ms, pace.retry_ms):
-                pace.in_flight = True
+            if not schedule.in_flight and now_ms >= max(schedule.first_ms + group_ms, schedule.retry_ms):
+                schedule.in_flight = True
                 found.append(Delivery(*place, tuple(said), self._standing_after(place, said)))
         return found
 
     def delivered(self, delivery: Delivery, now_ms: int) -> list[Notified]:
         """Settle a message that was taken; return what to keep."""
-        self._paces[delivery.model, delivery.destination] = _Pace()
+        self._schedules[delivery.model, delivery.destination] = _SendSchedule()
         return self._settle(delivery, now_ms, given_up=False)
 
     def failed(self, delivery: Delivery, now_ms: int) -> list[Notified]:
         """Plan another attempt, or give up; return what to keep."""
-        pace = self._paces[delivery.model, delivery.destination]
-        pace.in_flight = False
-        pace.attempts += 1
-        pace.retry_ms = now_ms + min(PAUSE_MS_MIN << pace.attempts, PAUSE_MS_MAX)
-        if pace.attempts < ATTEMPTS_MAX:
+        schedule = self._schedules[delivery.model, delivery.destination]
+        schedule.in_flight = False
+        schedule.attempts += 1
+        schedule.retry_ms = now_ms + min(PAUSE_MS_MIN << schedule.attempts, PAUSE_MS_MAX)
+        if schedule.attempts < ATTEMPTS_MAX:
             return []
-        self._paces[delivery.model, delivery.destination] = _Pace()
+        self._schedules[delivery.model, delivery.destination] = _SendSchedule()
         return self._settle(delivery, now_ms, given_up=True)
 
     def forgotten(self, now_ms: int) -> list[tuple[str, str]]:
@@ -174,8 +174,8 @@ class Board:
 
     # -- decisions -------------------------------------------------------------------------------
 
-    def _waiting(self, now_ms: int) -> dict[Place, list[Said]]:
-        waiting: dict[Place, dict[str, Said]] = {}
+    def _waiting(self, now_ms: int) -> dict[ModelDestination, list[MessagePart]]:
+        waiting: dict[ModelDestination, dict[str, MessagePart]] = {}
         for alert in self._alerts.values():
             if self._is_silenced(alert, now_ms):
                 continue
@@ -183,22 +183,22 @@ class Board:
                 said = self._said(alert, route, now_ms)
                 if said is not None:  # once, although two routes may lead there
                     waiting.setdefault((alert.model, route.to), {})[alert.alert_id] = said
-        for place in self._paces.keys() - waiting.keys():
-            if not self._paces[place].in_flight:
-                del self._paces[place]
+        for place in self._schedules.keys() - waiting.keys():
+            if not self._schedules[place].in_flight:
+                del self._schedules[place]
         return {place: list(said.values()) for place, said in waiting.items()}
 
-    def _said(self, alert: Alert, route: AlertRoute, now_ms: int) -> Said | None:
+    def _said(self, alert: Alert, route: AlertRoute, now_ms: int) -> MessagePart | None:
         told = self._settled.get((route.to, alert.alert_id))
         ended = alert.alert_id in self._ended
         if told is None:
-            return None if ended else Said(alert, "new", 0)
+            return None if ended else MessagePart(alert, "new", 0)
         if told.state == "resolved" or not alert.stands:
             return None
         if ended:
-            return Said(alert, "resolved", told.times)
+            return MessagePart(alert, "resolved", told.times)
         repeat_ms = self._declared[alert.model].repeat_after_hours * HOUR_MS
-        return Said(alert, "again", told.times) if now_ms - told.told_ms >= repeat_ms else None
+        return MessagePart(alert, "again", told.times) if now_ms - told.told_ms >= repeat_ms else None
 
     def _routes(self, alert: Alert) -> Iterator[AlertRoute]:
         declared = self._declared.get(alert.model)
@@ -220,8 +220,8 @@ class Board:
             alert for alert in self._alerts.values() if alert.stands and alert.alert_id not in self._ended
         ]
 
-    def _standing_after(self, place: Place, said: Sequence[Said]) -> int:
-        told = {each.alert.alert_id for each in said if each.news != "resolved" and each.alert.stands}
+    def _standing_after(self, place: ModelDestination, said: Sequence[MessagePart]) -> int:
+        told = {each.alert.alert_id for each in said if each.occasion != "resolved" and each.alert.stands}
         told |= {
             alert_id
             for (destination, alert_id), known in self._settled.items()
@@ -232,7 +232,7 @@ class Board:
     def _settle(self, delivery: Delivery, now_ms: int, *, given_up: bool) -> list[Notified]:
         kept = []
         for said in delivery.said:
-            resolved = said.news == "resolved" or not said.alert.stands
+            resolved = said.occasion == "resolved" or not said.alert.stands
             told = Notified(
                 destination=delivery.destination,
                 alert=said.alert,
@@ -240,7 +240,7 @@ class Board:
                 told_ms=now_ms,
                 times=said.times + (not given_up),
             )
-            self.take_notified(told)
+            self.add_notified(told)
             kept.append(told)
         return kept
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from services.alerting.alert_state import SEVERITIES, Delivery, Said
+from services.alerting.alert_state import SEVERITIES, Delivery, MessagePart
 from services.monitoring import alarm_advice
 from streams import codec
 from streams.records import Alert, Severity
@@ -12,7 +12,7 @@ SHOWN_MAX = 8
 """Alerts told in full; the others are counted."""
 TITLE_CHARS_MAX = 200
 TEXT_CHARS_MAX = 600
-_NEWS = {"new": "", "again": "still stands: ", "resolved": "resolved: "}
+_PREFIXES = {"new": "", "again": "still stands: ", "resolved": "resolved: "}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Message:
 def message(delivery: Delivery, dashboard_url: str = "") -> Message:
     """Write the message of a delivery; links only where the dashboard's address is known."""
     said = sorted(delivery.said, key=_rank)
-    first, news = said[0], {each.news for each in said}
-    over = news == {"resolved"}
+    first, occasion = said[0], {each.occasion for each in said}
+    over = occasion == {"resolved"}
     well = over and not delivery.standing
     severity: Severity = "info" if over else first.alert.severity
     label = "resolved" if over else severity
@@ -52,20 +52,20 @@ def message(delivery: Delivery, dashboard_url: str = "") -> Message:
     )
 
 
-def _rank(said: Said) -> tuple[bool, int, int, str]:
+def _rank(said: MessagePart) -> tuple[bool, int, int, str]:
     severity = SEVERITIES.index(said.alert.severity)
-    return said.news == "resolved", -severity, said.alert.at_ms, said.alert.alert_id
+    return said.occasion == "resolved", -severity, said.alert.at_ms, said.alert.alert_id
 
 
-def _paragraph(said: Said) -> str:
+def _paragraph(said: MessagePart) -> str:
     alert = said.alert
     where = " ".join(filter(None, [alert.subject, alert.segment and f"where {alert.segment}"]))
-    lines = [f"{_NEWS[said.news]}{alarm_advice.headline(alert.kind)}{f' ({where})' if where else ''}"]
+    lines = [f"{_PREFIXES[said.occasion]}{alarm_advice.headline(alert.kind)}{f' ({where})' if where else ''}"]
     lines.append(f"  what: {alert.title[:TEXT_CHARS_MAX]}")
     lines.append(f"  since: {_since(alert)}; found {_time(alert.at_ms)}")
     if alert.effect:
         lines.append(f"  effect: {alert.effect}")
-    if said.news != "resolved":
+    if said.occasion != "resolved":
         lines.append(f"  to do: {alarm_advice.advice(alert.kind)}")
     return "\n".join(lines)
 
@@ -78,7 +78,7 @@ def _since(alert: Alert) -> str:
     return f"{_time(alert.since_ms)}, between {_time(alert.since_from_ms)} and {_time(alert.since_to_ms)}"
 
 
-def _counted(said: Sequence[Said]) -> str:
+def _counted(said: Sequence[MessagePart]) -> str:
     kinds: dict[str, int] = {}
     for each in said:
         kinds[each.alert.kind] = kinds.get(each.alert.kind, 0) + 1

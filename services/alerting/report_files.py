@@ -24,7 +24,7 @@ WAITING_MAX = 1000
 _log = structlog.get_logger()
 
 
-class Filing:
+class ReportWriter:
     """A thread that writes; nothing waits for it."""
 
     def __init__(self, settings: Settings, declarations: Mapping[str, ModelDeclaration]) -> None:
@@ -33,7 +33,7 @@ class Filing:
         self._declarations = declarations
         self._waiting: queue.Queue[tuple[str, int] | None] = queue.Queue(WAITING_MAX)
         if settings.reports_uri:
-            threading.Thread(target=self._run, name="filing", daemon=True).start()
+            threading.Thread(target=self._run, name="reports", daemon=True).start()
 
     def add(self, model: str, start_ms: int) -> None:
         """Ask for the report of a window."""

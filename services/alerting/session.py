@@ -13,10 +13,10 @@ import structlog
 from kafka import KafkaConsumer, TopicPartition
 
 from services.alerting import alerts, destinations, notification_log
-from services.alerting.alert_state import Board, Delivery
+from services.alerting.alert_state import AlertState, Delivery
 from services.alerting.delivery import SendingError, send
 from services.alerting.messages import message
-from services.alerting.report_files import Filing
+from services.alerting.report_files import ReportWriter
 from services.model_registry import model_change
 from services.runtime import kafka_consumers, metrics
 from services.runtime.declaration import HOUR_MS, ModelDeclaration
@@ -45,7 +45,7 @@ _decode_retraining = records.decoder_of(records.RetrainingRecord).decode
 @contextlib.contextmanager
 def opened(
     settings: Settings, declarations: Mapping[str, ModelDeclaration], stopping: threading.Event
-) -> Iterator["Session"]:
+) -> Iterator["AlertingSession"]:
     """Connect, learn what was told and what stands, and disconnect at the end of the block."""
     urls = destinations.load(settings)
     for declaration in declarations.values():
@@ -56,14 +56,14 @@ def opened(
         stack.callback(consumer.close, timeout_ms=CLOSE_MS)
         outbox = Outbox("alerting", settings.kafka_options(), stopping)
         stack.callback(outbox.close)
-        filing = Filing(settings, declarations)
-        stack.callback(filing.close)
-        session = Session(settings, declarations, consumer, outbox, urls, filing)
+        reports = ReportWriter(settings, declarations)
+        stack.callback(reports.close)
+        session = AlertingSession(settings, declarations, consumer, outbox, urls, reports)
         session.catch_up()
         yield session
 
 
-class Session:
+class AlertingSession:
     """Reads, decides, sends, remembers."""
 
     def __init__(
@@ -73,7 +73,7 @@ class Session:
         consumer: KafkaConsumer,
         outbox: Outbox,
         urls: Mapping[str, str],
-        filing: Filing,
+        reports: ReportWriter,
     ) -> None:
         """Take connected clients; nothing is read before `catch_up`."""
         age_ms_max = math.inf if settings.alert_replays else settings.alert_age_hours_max * HOUR_MS
@@ -83,8 +83,8 @@ class Session:
             )
             for name, one in declarations.items()
         }
-        self._filing = filing
-        self._board = Board(routed, age_ms_max=age_ms_max)
+        self._reports = reports
+        self._state = AlertState(routed, age_ms_max=age_ms_max)
         self._age_ms_max = age_ms_max
         self._consumer = consumer
         self._outbox = outbox
@@ -126,7 +126,7 @@ class Session:
             for each in batch:
                 self._take(each)
         self._keep_finished()
-        for delivery in self._board.due(now_ms()):
+        for delivery in self._state.due(now_ms()):
             self._on_the_way += 1
             threading.Thread(target=self._send, args=(delivery,), daemon=True).start()
         if time.monotonic() - self._tidied_seconds >= TIDY_SECONDS:
@@ -159,14 +159,14 @@ class Session:
     def _take_ledger(self, each: Any) -> None:
         if each.value is None:
             if silence_id := notification_log.silence_id_of(each.key or b""):
-                self._board.silences.pop(silence_id, None)
+                self._state.silences.pop(silence_id, None)
             return
         match notification_log.decoded(each.value):
             case Silence() as silence:
-                self._board.silences[silence.silence_id] = silence
+                self._state.silences[silence.silence_id] = silence
             case Notified() as told:
                 if not self._knows_ledger:  # later ones are our own, come back
-                    self._board.take_notified(told)
+                    self._state.add_notified(told)
             case None:
                 _log.warning("alerting.record_skipped", topic=each.topic, offset=each.offset)
 
@@ -175,24 +175,24 @@ class Session:
             return
         record = _decode_drift(each.value)
         if isinstance(record, records.DriftAlarm):
-            self._board.take_alert(alerts.of_alarm(record, each.timestamp), now_ms())
+            self._state.add_alert(alerts.of_alarm(record, each.timestamp), now_ms())
             return
         if isinstance(record, records.DriftReport) and record.alarms_standing is not None:
-            self._board.take_standing(record.model, record.window_end_ms, record.alarms_standing)
+            self._state.resolve_missing(record.model, record.window_end_ms, record.alarms_standing)
         if each.timestamp - record.window_end_ms <= self._age_ms_max:
-            self._filing.add(record.model, record.window_start_ms)
+            self._reports.add(record.model, record.window_start_ms)
 
     def _take_retraining(self, each: Any) -> None:
         if each.value is not None:
             alert = alerts.of_retraining(_decode_retraining(each.value), each.timestamp)
-            self._board.take_alert(alert, now_ms())
+            self._state.add_alert(alert, now_ms())
 
     def _take_change(self, each: Any) -> None:
         change = model_change.decode(each.value)
         if change is None:
             return
         if alert := alerts.of_rollback(self._champions.get(change.model), change, each.timestamp):
-            self._board.take_alert(alert, now_ms())
+            self._state.add_alert(alert, now_ms())
         self._champions[change.model] = alerts.champion_of(change)
 
     # -- what goes out ---------------------------------------------------------------------------
@@ -221,7 +221,7 @@ class Session:
             except queue.Empty:
                 break
             self._on_the_way -= 1
-            settle = self._board.delivered if taken else self._board.failed
+            settle = self._state.delivered if taken else self._state.failed
             told += settle(delivery, now_ms())
             _observe(delivery, taken=taken)
         self._write([(notification_log.key_of(each), records.encode(each), []) for each in told])
@@ -229,13 +229,13 @@ class Session:
     def _tidy(self) -> None:
         """Let go of what is over, on the topic as well."""
         at_ms = now_ms()
-        gone = [notification_log.notified_key(*key) for key in self._board.forgotten(at_ms)]
-        gone += [notification_log.silence_key(silence_id) for silence_id in self._board.expired(at_ms)]
+        gone = [notification_log.notified_key(*key) for key in self._state.forgotten(at_ms)]
+        gone += [notification_log.silence_key(silence_id) for silence_id in self._state.expired(at_ms)]
         self._write([(key, None, []) for key in gone])
-        metrics.ALERTS_SILENCED.set(self._board.silenced(at_ms))
-        metrics.ALERTS_STALE.set(self._board.stale_total)
+        metrics.ALERTS_SILENCED.set(self._state.silenced(at_ms))
+        metrics.ALERTS_STALE.set(self._state.stale_total)
         for model in self._models:
-            metrics.ALERTS_STANDING.labels(model).set(self._board.standing(model))
+            metrics.ALERTS_STANDING.labels(model).set(self._state.standing(model))
 
     def _write(self, batch: Sequence[Record]) -> None:
         if batch:

@@ -17,7 +17,7 @@ import structlog
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from services.dashboard.page_feed import Feed
+from services.dashboard.page_feed import PageFeed
 from services.model_registry import model_change
 from services.runtime.settings import Settings
 from streams import records, topics
@@ -37,7 +37,7 @@ DECODERS: Mapping[str, Callable[[bytes], Any]] = {
 _log = structlog.get_logger()
 
 
-def follow(settings: Settings, feed: Feed, stop: threading.Event) -> None:
+def follow(settings: Settings, feed: PageFeed, stop: threading.Event) -> None:
     """Read until ``stop`` is set; begin again whenever Kafka fails."""
     # Topics that nobody has made yet are a normal start, a lost broker is told once by `_lose`; the client
     # would write several error lines a second about both.
@@ -50,7 +50,7 @@ def follow(settings: Settings, feed: Feed, stop: threading.Event) -> None:
             stop.wait(RETRY_SECONDS)
             continue
         try:
-            Reader(consumer, feed).run(stop)
+            TopicFollower(consumer, feed).run(stop)
         except KafkaError as error:
             _lose(feed, error)
             stop.wait(RETRY_SECONDS)
@@ -75,10 +75,10 @@ def _connect(settings: Settings) -> KafkaConsumer:
     return consumer
 
 
-class Reader:
+class TopicFollower:
     """One consumer's life: takes records into the feed and tells how far it is."""
 
-    def __init__(self, consumer: Any, feed: Feed) -> None:
+    def __init__(self, consumer: Any, feed: PageFeed) -> None:
         """Take a consumer that is subscribed."""
         self.consumer = consumer
         self.feed = feed
@@ -134,7 +134,7 @@ class Reader:
         self.feed.kafka = msgspec.structs.replace(self.feed.kafka, **changes)
 
 
-def _lose(feed: Feed, error: KafkaError) -> None:
+def _lose(feed: PageFeed, error: KafkaError) -> None:
     if feed.kafka.status != "lost":
         _log.warning("dashboard.kafka_lost", broker=feed.kafka.broker, error=repr(error))
     feed.kafka = msgspec.structs.replace(feed.kafka, status="lost", error=type(error).__name__)

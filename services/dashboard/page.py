@@ -36,7 +36,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.dashboard.page_feed import Feed
+from services.dashboard.page_feed import PageFeed
 from services.monitoring.reports import html_page as report_page
 from services.monitoring.reports import topic_reader
 from services.monitoring.reports.history import NoWindowError
@@ -91,7 +91,7 @@ class SecurityHeaders:
 class Page:
     """The handlers, over one feed."""
 
-    def __init__(self, feed: Feed, settings: Settings) -> None:
+    def __init__(self, feed: PageFeed, settings: Settings) -> None:
         """Compile the template."""
         self.feed = feed
         self.settings = settings
@@ -151,7 +151,7 @@ def model_declarations(settings: Settings) -> Mapping[str, ModelDeclaration]:
         return {}
 
 
-def application(feed: Feed, settings: Settings) -> ASGIApp:
+def application(feed: PageFeed, settings: Settings) -> ASGIApp:
     """Make the application of the dashboard: ready once it has read what the topics held at its start."""
     page = Page(feed, settings)
     app = server.application(
@@ -167,7 +167,7 @@ def application(feed: Feed, settings: Settings) -> ASGIApp:
     return SecurityHeaders(app)
 
 
-def _not_ready(feed: Feed) -> str | None:
+def _not_ready(feed: PageFeed) -> str | None:
     kafka = feed.kafka
     if kafka.status == "live":
         return None

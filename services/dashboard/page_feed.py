@@ -1,6 +1,6 @@
 """What the pages are sent: the latest state, the pulse of the processes, and the documents made of them.
 
-One thread reads Kafka and calls `Feed.apply`; everything else runs in the web loop. A state is
+One thread reads Kafka and calls `PageFeed.apply`; everything else runs in the web loop. A state is
 immutable and swapped whole, so neither side takes a lock.
 """
 
@@ -14,7 +14,7 @@ import msgspec
 from sse_starlette import ServerSentEvent
 
 from services.dashboard import state
-from services.dashboard.scoring_metrics import Scored
+from services.dashboard.scoring_metrics import ScoringPace
 
 DELTA_SECONDS = 0.25
 """At most four deltas a second, however fast the topics are read: a replay closes many windows in one."""
@@ -65,7 +65,7 @@ class ScoringPulse(msgspec.Struct, kw_only=True, frozen=True):
     status: Literal["unknown", "up", "down"] = "unknown"
     error: str = ""
     lag_records: int | None = None
-    models: dict[str, Scored] = {}
+    models: dict[str, ScoringPace] = {}
 
 
 class Pulse(msgspec.Struct, kw_only=True, frozen=True):
@@ -83,7 +83,7 @@ class Delta(msgspec.Struct, kw_only=True, frozen=True):
     models: dict[str, state.ModelChanges]
 
 
-class Snapshot(msgspec.Struct, kw_only=True, frozen=True):
+class PageSnapshot(msgspec.Struct, kw_only=True, frozen=True):
     """Everything that a page needs to start."""
 
     cursor: str
@@ -93,14 +93,14 @@ class Snapshot(msgspec.Struct, kw_only=True, frozen=True):
     models: dict[str, state.ModelChanges]
 
 
-class Feed:
+class PageFeed:
     """The latest of everything. ``epoch`` tells the cursors of this process from an earlier one's."""
 
     def __init__(self, broker: str, declared: Mapping[str, Declared] | None = None) -> None:
         """Start empty."""
         self.declared = dict(declared or {})
         self.epoch = secrets.token_hex(4)
-        self.state = state.State()
+        self.state = state.DashboardState()
         self.kafka = KafkaPulse(status="connecting", broker=broker)
         self.scoring = ScoringPulse()
         self.closed = False
@@ -114,10 +114,10 @@ class Feed:
         """Return the pulse of now."""
         return Pulse(wall_time_ms=round(time.time() * 1000), kafka=self.kafka, scoring=self.scoring)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> PageSnapshot:
         """Return everything."""
         current = self.state
-        return Snapshot(
+        return PageSnapshot(
             cursor=self._cursor(current),
             bounds=Bounds(),
             declared=self.declared,
@@ -161,7 +161,7 @@ class Feed:
                 return
             await asyncio.sleep(DELTA_SECONDS)
 
-    def _cursor(self, current: state.State) -> str:
+    def _cursor(self, current: state.DashboardState) -> str:
         return f"{self.epoch}.{current.revision}"
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import structlog
 
 from services.dashboard import consumer, page, scoring_poller
-from services.dashboard.page_feed import Declared, Feed
+from services.dashboard.page_feed import Declared, PageFeed
 from services.runtime import async_process, declaration_file
 from services.runtime.declaration import DeclarationError, learning
 from services.runtime.logs import configure_logging
@@ -25,7 +25,7 @@ def run() -> None:
     """Serve the live page until SIGINT or SIGTERM."""
     settings = Settings()
     configure_logging("dashboard", settings.log_level)
-    feed = Feed(settings.broker, _declared(settings))
+    feed = PageFeed(settings.broker, _declared(settings))
     async_process.run(
         _reading(settings, feed),
         server.serve_in_loop(page.application(feed, settings), settings.host, settings.dashboard_port),
@@ -35,7 +35,7 @@ def run() -> None:
 
 
 @contextlib.asynccontextmanager
-async def _reading(settings: Settings, feed: Feed) -> AsyncIterator[None]:
+async def _reading(settings: Settings, feed: PageFeed) -> AsyncIterator[None]:
     """Read the topics in a thread until the block ends."""
     stop = threading.Event()
     reader = threading.Thread(target=consumer.follow, args=(settings, feed, stop), name="kafka", daemon=True)
@@ -49,7 +49,7 @@ async def _reading(settings: Settings, feed: Feed) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _polling(settings: Settings, feed: Feed) -> AsyncIterator[None]:
+async def _polling(settings: Settings, feed: PageFeed) -> AsyncIterator[None]:
     """Read the metrics of scoring until the block ends."""
     poller = asyncio.create_task(scoring_poller.poll(scoring_poller.metrics_url(settings), feed))
     try:
@@ -59,7 +59,7 @@ async def _polling(settings: Settings, feed: Feed) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _open(settings: Settings, feed: Feed) -> AsyncIterator[None]:
+async def _open(settings: Settings, feed: PageFeed) -> AsyncIterator[None]:
     """Close the feed when the block ends, before the server waits for the pages that follow it."""
     host = scoring_poller.reachable(settings.host)
     _log.info("dashboard.started", url=f"http://{host}:{settings.dashboard_port}/")

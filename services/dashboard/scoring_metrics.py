@@ -42,7 +42,7 @@ class Scrape:
     lag_records: int | None
 
 
-class Scored(msgspec.Struct, kw_only=True, frozen=True):
+class ScoringPace(msgspec.Struct, kw_only=True, frozen=True):
     """The pulse of one model's scoring."""
 
     predictions_total: int
@@ -97,7 +97,7 @@ def parse(text: str, at_seconds: float, wall_ms: int, previous: Scrape | None = 
     )
 
 
-def summarize(history: Sequence[Scrape]) -> dict[str, Scored]:
+def summarize(history: Sequence[Scrape]) -> dict[str, ScoringPace]:
     """Return the pulse of each model from the readings, the oldest first."""
     if not history:
         return {}
@@ -136,11 +136,11 @@ def _event_times(ages: Mapping[str, float], wall_ms: int, previous: Scrape | Non
     return times
 
 
-def _scored(model: str, history: Sequence[Scrape]) -> Scored:
+def _scored(model: str, history: Sequence[Scrape]) -> ScoringPace:
     recent = _latest(history, LATENCY_SECONDS)
     counts = _bucket_increments(model, recent)
     pairs = list(itertools.pairwise(history))
-    return Scored(
+    return ScoringPace(
         predictions_total=round(history[-1].predictions[model]),
         event_time_ms=history[-1].event_times_ms.get(model),
         rate_per_second=_rate(model, _latest(history, RATE_SECONDS)),

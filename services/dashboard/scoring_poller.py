@@ -7,7 +7,7 @@ from collections import deque
 import httpx
 
 from services.dashboard import scoring_metrics
-from services.dashboard.page_feed import Feed, ScoringPulse
+from services.dashboard.page_feed import PageFeed, ScoringPulse
 from services.runtime.settings import Settings
 
 POLL_SECONDS = 1.0
@@ -27,7 +27,7 @@ def reachable(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-async def poll(url: str, feed: Feed) -> None:
+async def poll(url: str, feed: PageFeed) -> None:
     """Read the metrics once a second until cancelled; a process that is down is a state, not an error."""
     history: deque[scoring_metrics.Scrape] = deque(maxlen=scoring_metrics.HISTORY_SCRAPES_MAX)
     async with httpx.AsyncClient(timeout=POLL_TIMEOUT_SECONDS, trust_env=False) as client:

@@ -123,7 +123,7 @@ class Alarm(msgspec.Struct, kw_only=True, frozen=True):
     message: str
 
 
-class Retraining(msgspec.Struct, kw_only=True, frozen=True):
+class RetrainingEntry(msgspec.Struct, kw_only=True, frozen=True):
     """A request for a new model and, once known, its result."""
 
     request_id: str
@@ -163,7 +163,7 @@ class ModelChanges(msgspec.Struct, kw_only=True, frozen=True):
     windows: list[Window]
     cohorts: list[Cohort]
     alarms: list[Alarm]
-    retrainings: list[Retraining]
+    retrainings: list[RetrainingEntry]
     promotions: list[Promotion]
 
 
@@ -220,19 +220,19 @@ class ModelState:
     windows: Series[Window] = dataclasses.field(default_factory=lambda: Series(WINDOWS_MAX))
     cohorts: Series[Cohort] = dataclasses.field(default_factory=lambda: Series(WINDOWS_MAX))
     alarms: Series[Alarm] = dataclasses.field(default_factory=lambda: Series(ALARMS_MAX))
-    retrainings: Series[Retraining] = dataclasses.field(default_factory=lambda: Series(RETRAININGS_MAX))
+    retrainings: Series[RetrainingEntry] = dataclasses.field(default_factory=lambda: Series(RETRAININGS_MAX))
     promotions: Series[Promotion] = dataclasses.field(default_factory=lambda: Series(PROMOTIONS_MAX))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class State:
+class DashboardState:
     """Everything, with the number of changes that led to it."""
 
     revision: int = 0
     models: Mapping[str, ModelState] = dataclasses.field(default_factory=dict)
 
 
-def reduce(state: State, record: Record) -> State:
+def reduce(state: DashboardState, record: Record) -> DashboardState:
     """Return the state after a record; the same object if the record told nothing new."""
     known = state.models.get(record.model)
     if known is None and len(state.models) >= MODELS_MAX:
@@ -255,10 +255,10 @@ def reduce(state: State, record: Record) -> State:
     if after == before:
         return state
     changed = dataclasses.replace(after, revision=revision)
-    return State(revision, {**state.models, record.model: changed})
+    return DashboardState(revision, {**state.models, record.model: changed})
 
 
-def changes_since(state: State, revision: int) -> dict[str, ModelChanges]:
+def changes_since(state: DashboardState, revision: int) -> dict[str, ModelChanges]:
     """Return what changed after a revision, by model; after 0, everything."""
     return {
         name: _changes(model, revision) for name, model in state.models.items() if model.revision > revision
@@ -387,7 +387,7 @@ def _with_alarm(model: ModelState, alarm: DriftAlarm, revision: int) -> ModelSta
 
 
 def _with_request(model: ModelState, request: RetrainingRequested, revision: int) -> ModelState:
-    asked = Retraining(
+    asked = RetrainingEntry(
         request_id=request.request_id, trigger=request.trigger, requested_at_ms=request.requested_at_ms
     )
     item = msgspec.structs.replace(
@@ -399,7 +399,7 @@ def _with_request(model: ModelState, request: RetrainingRequested, revision: int
 
 
 def _with_result(model: ModelState, finished: RetrainingFinished, revision: int) -> ModelState:
-    asked = Retraining(
+    asked = RetrainingEntry(
         request_id=finished.request_id, trigger=finished.trigger, requested_at_ms=finished.requested_at_ms
     )
     item = msgspec.structs.replace(
@@ -414,7 +414,7 @@ def _with_result(model: ModelState, finished: RetrainingFinished, revision: int)
     return _with_retraining(model, item, revision)
 
 
-def _with_retraining(model: ModelState, item: Retraining, revision: int) -> ModelState:
+def _with_retraining(model: ModelState, item: RetrainingEntry, revision: int) -> ModelState:
     retrainings = model.retrainings.put(item.request_id, item.requested_at_ms, item, revision)
     return dataclasses.replace(model, retrainings=retrainings)
 

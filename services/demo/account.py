@@ -1,6 +1,6 @@
 """The live account: what became of every request and label, and how good the answers were, by month.
 
-Arithmetic only; `services.demo.following` brings the records. Predictions, outcomes and dead letters
+Arithmetic only; `services.demo.followers` brings the records. Predictions, outcomes and dead letters
 may repeat after a crash of the process that wrote them; each carries the offset from which it was
 made, so a repeat is dropped and counted.
 """
@@ -92,7 +92,7 @@ class _MonthScores:
         )
 
 
-class Account:
+class RequestAccount:
     """Counts of requests, answers, repeats, labels; alarms; versions; scores by month."""
 
     def __init__(self, model: str, request_topic: str, frozen_arm: str | None) -> None:

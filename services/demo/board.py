@@ -25,7 +25,7 @@ _HAPPENINGS_MIN, _HAPPENINGS_MAX = 4, 12
 
 
 @dataclasses.dataclass(frozen=True)
-class Snapshot:
+class BoardState:
     """Everything on the board at one moment."""
 
     phase: str
@@ -96,7 +96,7 @@ def _link(url: str) -> Text:
     return Text(url, style=f"cyan link {url}" if url.startswith("http") else "cyan")
 
 
-def render(snapshot: Snapshot, height_lines: int = 50) -> RenderableType:
+def render(snapshot: BoardState, height_lines: int = 50) -> RenderableType:
     """Lay out the board below the banner; on a low terminal older months and happenings are left out."""
     free = height_lines - _BANNER_LINES - _OTHER_LINES
     happenings = min(max(free - len(snapshot.table), _HAPPENINGS_MIN), _HAPPENINGS_MAX)
@@ -109,7 +109,7 @@ def render(snapshot: Snapshot, height_lines: int = 50) -> RenderableType:
     return Group(*parts)
 
 
-def month_line(snapshot: Snapshot, month: str) -> str:
+def month_line(snapshot: BoardState, month: str) -> str:
     """Write the log line of a month that was just played, for where there is no terminal."""
     known = next((line for line in snapshot.table if line.month == month), None)
     loss = (
@@ -124,7 +124,7 @@ def month_line(snapshot: Snapshot, month: str) -> str:
     )
 
 
-def _progress(snapshot: Snapshot) -> RenderableType:
+def _progress(snapshot: BoardState) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_row(
         Text(months.local_text(snapshot.position_ms), style="bold"),
@@ -135,7 +135,7 @@ def _progress(snapshot: Snapshot) -> RenderableType:
     return grid
 
 
-def _figures(snapshot: Snapshot) -> RenderableType:
+def _figures(snapshot: BoardState) -> RenderableType:
     version = f"version {snapshot.version}" if snapshot.version else "no model yet"
     return Text(
         f"{snapshot.events_a_second:,.0f} events/s   {snapshot.predictions_a_second:,.0f} predictions/s   "
@@ -165,7 +165,7 @@ def _months(table: Sequence[Month]) -> RenderableType:
     return grid
 
 
-def _happenings(snapshot: Snapshot, lines: int) -> RenderableType:
+def _happenings(snapshot: BoardState, lines: int) -> RenderableType:
     """The latest, with a third of the lines for alarms."""
     grid = Table.grid(padding=(0, 2))
     for _ in range(2):

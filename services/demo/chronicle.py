@@ -10,7 +10,7 @@ from pathlib import Path
 
 from services.demo.days import Days, day_of
 from services.demo.hindsight import Service
-from services.demo.summary import Summary, decimal
+from services.demo.summary import DemoSummary, decimal
 from streams.records import DriftAlarm, RetrainingFinished, RetrainingRequested
 
 _MESSAGE_LENGTH_MAX = 160
@@ -20,7 +20,7 @@ _MESSAGE_LENGTH_MAX = 160
 class Year:
     """All that the page tells."""
 
-    summary: Summary
+    summary: DemoSummary
     alarms: Sequence[DriftAlarm]
     """By event time."""
     requests: Mapping[str, RetrainingRequested]
@@ -67,7 +67,7 @@ def _harm(request: RetrainingRequested | None) -> bool:
     )
 
 
-def _months(found: Summary) -> str:
+def _months(found: DemoSummary) -> str:
     rows = [
         [
             line.month,

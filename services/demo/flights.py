@@ -57,7 +57,7 @@ class FlightsMissingError(RuntimeError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Events:
+class TopicEvents:
     """All events of one topic, sorted by event time, then by flight id or origin; n events."""
 
     event_time_ms: Integers
@@ -73,7 +73,7 @@ class Events:
 class Timeline:
     """The year."""
 
-    topics: Mapping[str, Events]
+    topics: Mapping[str, TopicEvents]
     """By topic name."""
 
 
@@ -265,7 +265,7 @@ def _texts(values: "pd.Series[Any]", spell: Any) -> "pd.Series[Any]":
 # -- the topics ------------------------------------------------------------------------------------
 
 
-def _scheduled(flights: _Flights) -> Events:
+def _scheduled(flights: _Flights) -> TopicEvents:
     times_ms = flights.scheduled_ms - REQUEST_LEAD_MS
     columns: list[list[Any]] = [
         flights.names,
@@ -279,7 +279,7 @@ def _scheduled(flights: _Flights) -> Events:
     return _events(Scheduled, times_ms, times_ms, flights.ids, columns, flights.names)
 
 
-def _departed(flights: _Flights) -> Events:
+def _departed(flights: _Flights) -> TopicEvents:
     columns: list[list[Any]] = [
         flights.names,
         flights.texts("carrier"),
@@ -291,7 +291,7 @@ def _departed(flights: _Flights) -> Events:
     return _events(Departed, flights.departed_ms, flights.departed_ms, flights.ids, columns, flights.names)
 
 
-def _arrived(flights: _Flights) -> Events:
+def _arrived(flights: _Flights) -> TopicEvents:
     flown_ms = flights.departed_ms + flights.table["air_time"].to_numpy() * MINUTE_MS
     times_ms = np.maximum(flown_ms + ARRIVAL_MARGIN_MS, flights.at_gate_ms)
     columns: list[list[Any]] = [
@@ -303,7 +303,7 @@ def _arrived(flights: _Flights) -> Events:
     return _events(Arrived, times_ms, flights.at_gate_ms, flights.ids, columns, flights.names)
 
 
-def _observed(folder: Path) -> Events:
+def _observed(folder: Path) -> TopicEvents:
     import pandas as pd
 
     table = pd.read_csv(folder / "weather.csv", usecols=["origin", "time_hour", *_WEATHER]).sort_values(
@@ -325,7 +325,7 @@ def _events(
     ids: list[str],
     columns: Sequence[Sequence[Any]],
     keys: list[str],
-) -> Events:
+) -> TopicEvents:
     """Encode the rows that have a time; rows come sorted by id, so equal times stay in that order.
 
     A record's first two fields are its id and its event time; ``columns`` are the others.
@@ -338,7 +338,7 @@ def _events(
     encode = msgspec.json.Encoder().encode
     rows = zip(map(ids.__getitem__, chosen), _rfc3339(sorted_ms), *picked, strict=True)
     bytes_of = {key: key.encode() for key in set(keys)}
-    return Events(
+    return TopicEvents(
         event_time_ms=sorted_ms,
         known_time_ms=known_ms[order].astype(np.int64),
         keys=[bytes_of[keys[index]] for index in chosen],

@@ -1,4 +1,4 @@
-"""Lets event time advance: asks Redis and the retraining topic, and decides with `services.demo.pacing`.
+"""Lets event time advance: asks Redis and the retraining topic, and decides with `services.demo.pace`.
 
 Why the outcome does not depend on the machine's speed:
 
@@ -24,8 +24,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from services.demo import pacing
-from services.demo.following import RetrainingFollower
+from services.demo import pace
+from services.demo.followers import RetrainingFollower
 from services.demo.retrainings import RetrainingLog
 from services.runtime import watermarks
 
@@ -66,7 +66,7 @@ class Gate:
         self._keys = [watermarks.key(f"drift.{log.model}")]
         self._keys += [watermarks.key(f"learning.{model}") for model in learning]
         self._lead_ms = lead_ms
-        self.permission = pacing.Permission(watermark_ms=start_ms)
+        self.permission = pace.Permission(watermark_ms=start_ms)
         self.holding_seconds = 0.0
         self.waiting_seconds = 0.0
 
@@ -115,7 +115,7 @@ class Gate:
             watermark_ms = max(watermark_ms, min(known_ms))
         if watermark_ms != self.permission.watermark_ms or self._log.open:
             await self._follower.drain()
-        self.permission = pacing.Permission(watermark_ms, len(self._log.open))
+        self.permission = pace.Permission(watermark_ms, len(self._log.open))
 
     async def _check_stall(self, seconds: float) -> None:
         limit = _RETRAINING_SECONDS_MAX if self.holding else _STALL_SECONDS_MAX

@@ -1,6 +1,6 @@
 """The account of the model that learns online: every request answered once, and how far off it was, by month.
 
-Arithmetic only; `services.demo.following` brings the records. The baseline is the running mean: of all
+Arithmetic only; `services.demo.followers` brings the records. The baseline is the running mean: of all
 labels that the version which answered could know.
 """
 

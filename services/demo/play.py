@@ -4,9 +4,9 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from services.demo import board, months, pacing, retrainings
-from services.demo.account import Account
-from services.demo.following import AccountFollower, RetrainingFollower
+from services.demo import board, months, pace, retrainings
+from services.demo.account import RequestAccount
+from services.demo.followers import AccountFollower, RetrainingFollower
 from services.demo.gate import Gate
 from services.demo.minutes import MinutesAccount
 from services.demo.playlist import truths
@@ -47,12 +47,12 @@ class Play:
         self._settings = settings
         self.declaration = declaration
         self._options = options
-        self._lead_ms = pacing.lead_ms(
+        self._lead_ms = pace.lead_ms(
             options.lead_hours,
             min(declaration.retraining.effective_after_hours, learner.learning.effective_after_hours),
         )
-        self._tick_ms = pacing.tick_ms(options.speed, self._lead_ms)
-        self._clock: pacing.SpeedClock | None = None
+        self._tick_ms = pace.tick_ms(options.speed, self._lead_ms)
+        self._clock: pace.SpeedClock | None = None
         self._rates = (board.Meter(), board.Meter())
         self._collecting_sent: int | None = None
         self._began_seconds = time.monotonic()
@@ -61,7 +61,7 @@ class Play:
         self.complete = False
         self.ends: dict[str, list[int]] = {}
         """Of the topics of predictions and outcomes, once complete."""
-        self.account = Account(
+        self.account = RequestAccount(
             declaration.name, declaration.request.topic, declaration.rollout.keep_first_as_shadow
         )
         self.minutes = MinutesAccount(learner.name, learner.learning, lambda: truths(playlist, learner.label))
@@ -126,7 +126,7 @@ class Play:
         await self._train_first_model(gate)
         await self._play_until(gate, self._options.until_ms)
         self.phase = "the last labels"
-        end_ms = pacing.closing_end_ms(
+        end_ms = pace.closing_end_ms(
             self._options.until_ms, self.declaration.label.horizon_ms, self.declaration.monitoring.window_ms
         )
         await self._play_until(gate, end_ms)
@@ -163,7 +163,7 @@ class Play:
     async def _play_until(self, gate: Gate, milestone_ms: int) -> None:
         sent = self.producer.sent
         while sent.position_ms < milestone_ms:
-            end_ms = pacing.tick_end_ms(sent.position_ms, self._tick_ms, milestone_ms)
+            end_ms = pace.tick_end_ms(sent.position_ms, self._tick_ms, milestone_ms)
             await gate.permit(end_ms)
             await self._wait_until_due(end_ms)
             await self.producer.play(end_ms)
@@ -173,15 +173,15 @@ class Play:
             return
         now = time.monotonic()
         if self._clock is None or self._clock.overdue_seconds(event_ms, now) > _OVERDUE_SECONDS_MAX:
-            self._clock = pacing.SpeedClock(self._options.speed, event_ms, now)
+            self._clock = pace.SpeedClock(self._options.speed, event_ms, now)
         await asyncio.sleep(self._clock.wait_seconds(event_ms, now))
 
-    def snapshot(self, seconds: float) -> board.Snapshot:
+    def snapshot(self, seconds: float) -> board.BoardState:
         """Return what the board shows now; ``seconds`` is the wall time since the demo's start."""
         sent, gate = self.producer.sent, self._gate
         watermark_ms = gate.permission.watermark_ms if gate else sent.position_ms
         requests = [] if gate is None or not gate.holding else self.log.open
-        return board.Snapshot(
+        return board.BoardState(
             phase="event time stands still: retraining" if requests and self._collecting_sent else self.phase,
             start_ms=self._start_ms,
             end_ms=self._options.until_ms,

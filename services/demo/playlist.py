@@ -22,7 +22,7 @@ class UnknownYetError(AssertionError):
     """An event was about to be sent before it was known: the replay would look into the future."""
 
 
-class Events(Protocol):
+class EventTable(Protocol):
     """All events of one topic, sorted by event time."""
 
     @property
@@ -89,7 +89,7 @@ class Playlist:
         return (lane for lane in self.lanes if lane.topic == self.request_topic)
 
 
-def lay_out(topics: Mapping[str, Events], request_topic: str, partitions: int) -> Playlist:
+def lay_out(topics: Mapping[str, EventTable], request_topic: str, partitions: int) -> Playlist:
     """Divide each topic's events by the partition of their keys; a topic keeps its order within each."""
     if request_topic not in topics:
         raise ValueError(f"the timeline has no topic {request_topic!r}, only {', '.join(sorted(topics))}")
@@ -106,7 +106,7 @@ def lay_out(topics: Mapping[str, Events], request_topic: str, partitions: int) -
     return Playlist(tuple(lanes), request_topic)
 
 
-def _lane(topic: str, partition: int, events: Events, chosen: Integers) -> Lane:
+def _lane(topic: str, partition: int, events: EventTable, chosen: Integers) -> Lane:
     keys, values = events.keys, events.values
     return Lane(
         topic=topic,

@@ -10,14 +10,14 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from services.demo import board, folder, months, summary, system
-from services.demo.account import Account
+from services.demo.account import RequestAccount
 from services.demo.flights import FlightsMissingError
-from services.demo.following import BehindError
+from services.demo.followers import BehindError
 from services.demo.gate import StalledError
 from services.demo.interruption import Interruption
 from services.demo.play import Play, beside
 from services.demo.retrainings import RetrainingFailedError
-from services.demo.summary import Durations, Summary
+from services.demo.summary import Durations, DemoSummary
 from services.demo.system import System
 from services.operations.local_servers.cluster import FolderInUseError
 from services.operations.local_servers.jars import JarsError
@@ -57,7 +57,7 @@ class Demo:
         self._startup_seconds = 0.0
         self._play: Play | None = None
         self._interruption = Interruption()
-        self._summary: Summary | None = None
+        self._summary: DemoSummary | None = None
 
     def run(self) -> int:
         """Start, play, report, stop. 0: all holds; 1: a fault or an error; 130, 143: stopped by a signal."""
@@ -169,14 +169,14 @@ class Demo:
         chronicle.write(year, path)
         self._say(f"chronicle written to {path}")
 
-    def _print_early_end(self, found: Summary) -> None:
+    def _print_early_end(self, found: DemoSummary) -> None:
         for fault in found.faults:
             self._console.print(f"driftline demo: {fault}", style="red", markup=False, highlight=False)
         self._say(f"Stopped while starting, after {found.seconds:.1f} s; nothing was streamed.")
 
-    def _summarise(self, faults: Sequence[str], cpu_seconds: dict[str, float]) -> Summary:
+    def _summarise(self, faults: Sequence[str], cpu_seconds: dict[str, float]) -> DemoSummary:
         play = self._play
-        account = play.account if play else Account(MODEL, "", None)
+        account = play.account if play else RequestAccount(MODEL, "", None)
         durations = Durations(startup_seconds=round(self._startup_seconds or self._seconds(), 1))
         if play is not None:
             durations = Durations(

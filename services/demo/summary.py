@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from services.demo.account import Account, Month, mean_log_losses
+from services.demo.account import RequestAccount, Month, mean_log_losses
 from services.demo.minutes import MinutesAccount, MinutesMonth
 from streams import records
 
@@ -81,7 +81,7 @@ class Durations(msgspec.Struct, kw_only=True, frozen=True):
     """The producer was the lead ahead of drift and waited for the processes."""
 
 
-class Summary(msgspec.Struct, kw_only=True, frozen=True):
+class DemoSummary(msgspec.Struct, kw_only=True, frozen=True):
     """The whole result; the keys of ``--summary FILE``."""
 
     complete: bool
@@ -124,7 +124,7 @@ def rfc3339(event_time_ms: int) -> str:
 
 
 def summarise(
-    account: Account,
+    account: RequestAccount,
     minutes: MinutesAccount | None,
     results: Sequence[records.RetrainingFinished],
     *,
@@ -136,12 +136,12 @@ def summarise(
     position_ms: int,
     durations: Durations,
     cpu_seconds: Mapping[str, float],
-) -> Summary:
+) -> DemoSummary:
     """Put the result together."""
     table = account.months(with_auc=True)
     live, frozen = mean_log_losses(table)
     report = account.report
-    return Summary(
+    return DemoSummary(
         complete=complete,
         faults=list(faults),
         seconds=round(seconds, 1),
@@ -242,19 +242,19 @@ def bound_by(durations: Durations, cpu_seconds: Mapping[str, float], seconds: fl
     return "; ".join(parts)
 
 
-def write(summary: Summary, path: Path) -> None:
+def write(summary: DemoSummary, path: Path) -> None:
     """Write it as JSON; a reader never sees half of it."""
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
     partial.replace(path)
 
 
-def show(summary: Summary, console: Console) -> None:
+def show(summary: DemoSummary, console: Console) -> None:
     """Print it."""
     console.print(render(summary))
 
 
-def render(summary: Summary) -> RenderableType:
+def render(summary: DemoSummary) -> RenderableType:
     """Lay it out for a terminal or a log."""
     parts: list[RenderableType] = [Text()]
     if summary.months:
@@ -268,7 +268,7 @@ def render(summary: Summary) -> RenderableType:
     return Group(*parts)
 
 
-def months_table(lines: Sequence[MonthLine], total: Summary | None = None) -> Table:
+def months_table(lines: Sequence[MonthLine], total: DemoSummary | None = None) -> Table:
     """Lay out the months; with a total, their means stand below."""
     table = Table(
         title="Log loss by month",
@@ -342,7 +342,7 @@ def _retrainings_table(lines: Sequence[RetrainingLine]) -> Table:
     return table
 
 
-def _account_text(summary: Summary) -> Text:
+def _account_text(summary: DemoSummary) -> Text:
     state = "Finished" if summary.complete else f"Stopped at {summary.event_time}"
     kinds = sorted({alarm.kind for alarm in summary.alarms})
     counts = ", ".join(f"{sum(alarm.kind == kind for alarm in summary.alarms)} {kind}" for kind in kinds)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.alerting.alert_state import ATTEMPTS_MAX, Board, Delivery
+from services.alerting.alert_state import ATTEMPTS_MAX, AlertState, Delivery
 from services.runtime.declaration import HOUR_MS, Alerts
 from streams.records import Alert, Notified, Silence
 
@@ -23,16 +23,18 @@ def alert(name: str = "a", **changes: Any) -> Alert:
     return Alert(alert_id=name, **(given | changes))
 
 
-def board(*routes: dict[str, Any], age_ms: float = AGE_MS, **alerts: Any) -> Board:
+def state(*routes: dict[str, Any], age_ms: float = AGE_MS, **alerts: Any) -> AlertState:
     declared = Alerts.model_validate({"routes": routes or ({"to": "oncall"},), **alerts})
-    return Board({"m": declared}, age_ms_max=age_ms)
+    return AlertState({"m": declared}, age_ms_max=age_ms)
 
 
 def told(found: list[Delivery]) -> list[tuple[str, list[tuple[str, str]]]]:
-    return [(each.destination, [(said.alert.alert_id, said.news) for said in each.said]) for each in found]
+    return [
+        (each.destination, [(said.alert.alert_id, said.occasion) for said in each.said]) for each in found
+    ]
 
 
-def settle(one: Board, now_ms: int) -> list[tuple[str, list[tuple[str, str]]]]:
+def settle(one: AlertState, now_ms: int) -> list[tuple[str, list[tuple[str, str]]]]:
     """Deliver all that is due after the group's time."""
     one.due(now_ms)
     found = one.due(now_ms + GROUP_MS)
@@ -42,49 +44,49 @@ def settle(one: Board, now_ms: int) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def test_a_burst_is_one_message_and_nothing_is_said_twice():
-    one = board()
+    one = state()
     for number in range(40):
-        one.take_alert(alert(f"f{number}"), NOW_MS)
+        one.add_alert(alert(f"f{number}"), NOW_MS)
         assert one.due(NOW_MS + number) == []
     ((destination, said),) = settle(one, NOW_MS)
     assert destination == "oncall"
     assert len(said) == 40
-    one.take_alert(alert("f3"), NOW_MS)
+    one.add_alert(alert("f3"), NOW_MS)
     assert settle(one, NOW_MS + HOUR_MS) == []
 
 
 def test_what_stands_is_told_again_after_the_declared_time_and_what_does_not_is_resolved():
-    one = board(repeat_after_hours=24)
-    one.take_alert(alert("a"), NOW_MS)
-    one.take_alert(alert("b"), NOW_MS)
+    one = state(repeat_after_hours=24)
+    one.add_alert(alert("a"), NOW_MS)
+    one.add_alert(alert("b"), NOW_MS)
     settle(one, NOW_MS)
     assert settle(one, NOW_MS + 23 * HOUR_MS) == []
-    one.take_standing("m", NOW_MS, ["a"])
+    one.resolve_missing("m", NOW_MS, ["a"])
     assert settle(one, NOW_MS + 23 * HOUR_MS) == [("oncall", [("b", "resolved")])]
     assert settle(one, NOW_MS + 25 * HOUR_MS) == [("oncall", [("a", "again")])]
-    one.take_standing("m", NOW_MS, [])
+    one.resolve_missing("m", NOW_MS, [])
     assert settle(one, NOW_MS + 26 * HOUR_MS) == [("oncall", [("a", "resolved")])]
     assert settle(one, NOW_MS + 99 * HOUR_MS) == []
 
 
 def test_a_report_takes_back_nothing_that_was_found_after_its_window_nor_of_others():
-    one = board()
-    one.take_alert(alert("later", at_ms=NOW_MS), NOW_MS)
-    one.take_standing("m", NOW_MS - 1, [])
-    one.take_standing("other", NOW_MS, [])
+    one = state()
+    one.add_alert(alert("later", at_ms=NOW_MS), NOW_MS)
+    one.resolve_missing("m", NOW_MS - 1, [])
+    one.resolve_missing("other", NOW_MS, [])
     assert settle(one, NOW_MS) == [("oncall", [("later", "new")])]
 
 
 def test_routes_choose_by_kind_severity_and_segment():
-    one = board(
+    one = state(
         {"to": "oncall", "kinds": ["loss"]},
         {"to": "chat", "minimum_severity": "info", "segments": ["all"]},
         {"to": "newark", "segments": ["origin=EWR"]},
         {"to": "newark", "kinds": ["feature"]},
     )
-    one.take_alert(alert("x", kind="loss", severity="critical"), NOW_MS)
-    one.take_alert(alert("y", segment="origin=EWR"), NOW_MS)
-    one.take_alert(alert("z", kind="retraining", severity="info", stands=False), NOW_MS)
+    one.add_alert(alert("x", kind="loss", severity="critical"), NOW_MS)
+    one.add_alert(alert("y", segment="origin=EWR"), NOW_MS)
+    one.add_alert(alert("z", kind="retraining", severity="info", stands=False), NOW_MS)
     found = dict(settle(one, NOW_MS))
     assert found == {
         "oncall": [("x", "new")],
@@ -98,14 +100,14 @@ def test_routes_choose_by_kind_severity_and_segment():
     [{"model": "m"}, {"kind": "feature"}, {"model": "m", "subject": "a"}, {"model": "m", "kind": "feature"}],
 )
 def test_a_silence_holds_what_it_matches_until_it_ends_and_then_what_stands_is_told(silence):
-    one = board()
+    one = state()
     one.silences["s"] = Silence(
         silence_id="s", until_ms=NOW_MS + HOUR_MS, created_ms=NOW_MS, reason="r", **silence
     )
-    one.take_alert(alert("a"), NOW_MS)
-    one.take_alert(alert("gone"), NOW_MS)
-    one.take_alert(alert("other", kind="loss", subject="z", model="n"), NOW_MS)
-    one.take_standing("m", NOW_MS, ["a"])
+    one.add_alert(alert("a"), NOW_MS)
+    one.add_alert(alert("gone"), NOW_MS)
+    one.add_alert(alert("other", kind="loss", subject="z", model="n"), NOW_MS)
+    one.resolve_missing("m", NOW_MS, ["a"])
     assert settle(one, NOW_MS) == []
     assert one.silenced(NOW_MS) >= 1
     assert one.expired(NOW_MS) == []
@@ -114,46 +116,46 @@ def test_a_silence_holds_what_it_matches_until_it_ends_and_then_what_stands_is_t
 
 
 def test_what_a_silence_does_not_match_is_told():
-    one = board()
+    one = state()
     one.silences["s"] = Silence(
         silence_id="s", until_ms=NOW_MS + HOUR_MS, created_ms=NOW_MS, reason="r", model="m", kind="score"
     )
-    one.take_alert(alert("a"), NOW_MS)
+    one.add_alert(alert("a"), NOW_MS)
     assert settle(one, NOW_MS) == [("oncall", [("a", "new")])]
 
 
 def test_a_replay_tells_nobody_unless_it_is_asked_to():
     old_record = alert("old", recorded_ms=NOW_MS - AGE_MS - 1, at_ms=NOW_MS - AGE_MS - 2)
     old_event = alert("replayed", at_ms=NOW_MS - AGE_MS - 1)
-    one = board()
-    one.take_alert(old_record, NOW_MS)
-    one.take_alert(old_event, NOW_MS)
+    one = state()
+    one.add_alert(old_record, NOW_MS)
+    one.add_alert(old_event, NOW_MS)
     assert settle(one, NOW_MS) == []
     assert one.stale_total == 2
-    asked = board(age_ms=math.inf)
-    asked.take_alert(old_record, NOW_MS)
-    asked.take_alert(old_event, NOW_MS)
+    asked = state(age_ms=math.inf)
+    asked.add_alert(old_record, NOW_MS)
+    asked.add_alert(old_event, NOW_MS)
     assert settle(asked, NOW_MS) == [("oncall", [("old", "new"), ("replayed", "new")])]
 
 
 def test_a_restart_knows_what_was_told_and_what_is_still_to_say():
-    first = board()
-    first.take_alert(alert("a"), NOW_MS)
+    first = state()
+    first.add_alert(alert("a"), NOW_MS)
     first.due(NOW_MS)
     (delivery,) = first.due(NOW_MS + GROUP_MS)
     kept = first.delivered(delivery, NOW_MS + GROUP_MS)
-    second = board()
+    second = state()
     for each in kept:
-        second.take_notified(each)
-    second.take_alert(alert("a"), NOW_MS)
+        second.add_notified(each)
+    second.add_alert(alert("a"), NOW_MS)
     assert settle(second, NOW_MS + HOUR_MS) == []
-    second.take_standing("m", NOW_MS, [])
+    second.resolve_missing("m", NOW_MS, [])
     assert settle(second, NOW_MS + HOUR_MS) == [("oncall", [("a", "resolved")])]
 
 
 def test_a_destination_that_fails_is_tried_again_with_pauses_and_holds_up_no_other():
-    one = board({"to": "down"}, {"to": "up"})
-    one.take_alert(alert("a"), NOW_MS)
+    one = state({"to": "down"}, {"to": "up"})
+    one.add_alert(alert("a"), NOW_MS)
     one.due(NOW_MS)
     now_ms = NOW_MS + GROUP_MS
     attempts: list[int] = []
@@ -176,23 +178,23 @@ def test_a_destination_that_fails_is_tried_again_with_pauses_and_holds_up_no_oth
 
 
 def test_one_message_at_a_time_goes_to_a_destination():
-    one = board()
-    one.take_alert(alert("a"), NOW_MS)
+    one = state()
+    one.add_alert(alert("a"), NOW_MS)
     one.due(NOW_MS)
     (first,) = one.due(NOW_MS + GROUP_MS)
-    one.take_alert(alert("b"), NOW_MS)
+    one.add_alert(alert("b"), NOW_MS)
     assert one.due(NOW_MS + 2 * GROUP_MS) == []
     one.delivered(first, NOW_MS + 2 * GROUP_MS)
     assert settle(one, NOW_MS + 2 * GROUP_MS) == [("oncall", [("b", "new")])]
 
 
 def test_what_cannot_come_again_is_forgotten_and_what_stands_is_not():
-    one = board()
+    one = state()
     for name in ("stands", "gone"):
-        one.take_alert(alert(name), NOW_MS)
-    one.take_alert(alert("event", kind="retraining", stands=False), NOW_MS)
+        one.add_alert(alert(name), NOW_MS)
+    one.add_alert(alert("event", kind="retraining", stands=False), NOW_MS)
     settle(one, NOW_MS)
-    one.take_standing("m", NOW_MS, ["stands"])
+    one.resolve_missing("m", NOW_MS, ["stands"])
     settle(one, NOW_MS)
     assert one.forgotten(NOW_MS + AGE_MS) == []
     later_ms = NOW_MS + AGE_MS + 2 * HOUR_MS
@@ -202,8 +204,8 @@ def test_what_cannot_come_again_is_forgotten_and_what_stands_is_not():
 
 def test_memory_is_bounded_and_drops_the_oldest_that_do_not_stand(monkeypatch):
     monkeypatch.setattr("services.alerting.alert_state.ALERTS_MAX", 3)
-    one = board(age_ms=math.inf)
+    one = state(age_ms=math.inf)
     for number in range(6):
         told_of = alert(f"e{number}", stands=number == 0, recorded_ms=NOW_MS + number)
-        one.take_notified(Notified(destination="oncall", alert=told_of, state="told", told_ms=NOW_MS))
+        one.add_notified(Notified(destination="oncall", alert=told_of, state="told", told_ms=NOW_MS))
     assert sorted(one.forgotten(NOW_MS)) == [("oncall", "e1"), ("oncall", "e2"), ("oncall", "e3")]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.alerting.alert_state import Delivery, News, Said
+from services.alerting.alert_state import Delivery, Occasion, MessagePart
 from services.alerting.delivery import SendingError, send
 from services.alerting.messages import SHOWN_MAX, Message, message
 from tests.receivers import http_receiver, mail_receiver
@@ -76,8 +76,8 @@ def test_nobody_there_is_an_error(url):
         send(url, MESSAGE)
 
 
-def said(count: int, news: News = "new", **changes: Any) -> tuple[Said, ...]:
-    return tuple(Said(alert(f"f{number:02}", **changes), news, 0) for number in range(count))
+def said(count: int, occasion: Occasion = "new", **changes: Any) -> tuple[MessagePart, ...]:
+    return tuple(MessagePart(alert(f"f{number:02}", **changes), occasion, 0) for number in range(count))
 
 
 def test_a_message_says_what_since_when_how_much_and_what_to_do():
@@ -85,7 +85,9 @@ def test_a_message_says_what_since_when_how_much_and_what_to_do():
         "h", kind="loss", severity="critical", title="mean log loss 0.571 is above 0.528", subject="log_loss",
         effect="log_loss 0.571, +0.043 against its limit", since_ms=NOW_MS - 86_400_000,
     )  # fmt: skip
-    made = message(Delivery("m", "oncall", (*said(2), Said(harm, "new", 0)), 3), "https://drift.example/")
+    made = message(
+        Delivery("m", "oncall", (*said(2), MessagePart(harm, "new", 0)), 3), "https://drift.example/"
+    )
     assert made.title == "[critical] m: 3 alerts, first: mean log loss 0.571 is above 0.528"
     assert made.severity == "critical"
     first = made.body.split("\n\n")[0]

@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from services.dashboard import consumer, page
-from services.dashboard.page_feed import Declared, Feed
+from services.dashboard.page_feed import Declared, PageFeed
 from services.monitoring.reports import topic_reader
 from services.monitoring.reports.history import WindowHistory
 from services.runtime.settings import Settings
@@ -24,15 +24,15 @@ DECLARED = Declared(owner="o", window_hours=24, psi_threshold=0.25, loss_toleran
 
 @pytest.fixture
 def feed():
-    return Feed("broker:9092", {"m": DECLARED})
+    return PageFeed("broker:9092", {"m": DECLARED})
 
 
 @pytest.fixture
-def client(feed: Feed):
+def client(feed: PageFeed):
     return TestClient(page.application(feed, Settings()))
 
 
-def play(feed: Feed, days: int, model: str = "m") -> Year:
+def play(feed: PageFeed, days: int, model: str = "m") -> Year:
     year = Year(model, days=days)
     for topic, value in year.records:
         feed.apply(consumer.DECODERS[topic](value))
@@ -47,7 +47,7 @@ def parse_events(text: str) -> list[tuple[str, str | None, Any]]:
     return events
 
 
-def test_state_is_the_documented_document(feed: Feed, client: TestClient):
+def test_state_is_the_documented_document(feed: PageFeed, client: TestClient):
     year = play(feed, 60)
     document = client.get("/api/state").json()
     assert document.keys() == {"cursor", "bounds", "declared", "pulse", "models"}
@@ -80,7 +80,7 @@ def test_empty_state_is_valid(client: TestClient):
     assert document["pulse"]["scoring"]["status"] == "unknown"
 
 
-def test_stream_starts_with_the_snapshot_then_the_pulse(feed: Feed, client: TestClient):
+def test_stream_starts_with_the_snapshot_then_the_pulse(feed: PageFeed, client: TestClient):
     play(feed, 40)
     feed.closed = True  # the stream ends after one turn
     response = client.get("/events")
@@ -91,7 +91,7 @@ def test_stream_starts_with_the_snapshot_then_the_pulse(feed: Feed, client: Test
     assert snapshot[2]["models"] == client.get("/api/state").json()["models"]
 
 
-def test_page_that_comes_back_gets_only_what_it_missed(feed: Feed, client: TestClient):
+def test_page_that_comes_back_gets_only_what_it_missed(feed: PageFeed, client: TestClient):
     play(feed, 40)
     cursor = feed.snapshot().cursor
     play(feed, 42)
@@ -102,14 +102,14 @@ def test_page_that_comes_back_gets_only_what_it_missed(feed: Feed, client: TestC
 
 
 @pytest.mark.parametrize("cursor", ["other.3", "nonsense", "", "{epoch}.999999", "{epoch}.-1"])
-def test_unknown_cursor_gets_a_snapshot(feed: Feed, client: TestClient, cursor: str):
+def test_unknown_cursor_gets_a_snapshot(feed: PageFeed, client: TestClient, cursor: str):
     play(feed, 2)
     feed.closed = True
     headers = {"last-event-id": cursor.format(epoch=feed.epoch)}
     assert parse_events(client.get("/events", headers=headers).text)[0][0] == "snapshot"
 
 
-def test_records_that_come_together_are_one_delta(feed: Feed):
+def test_records_that_come_together_are_one_delta(feed: PageFeed):
     async def watch() -> list[str | None]:
         stream = feed.events()
         names = [(await anext(stream)).event, (await anext(stream)).event]
@@ -121,12 +121,12 @@ def test_records_that_come_together_are_one_delta(feed: Feed):
     assert asyncio.run(watch()) == ["snapshot", "pulse", "delta"]
 
 
-def test_too_many_streams_are_refused(feed: Feed, client: TestClient, monkeypatch: pytest.MonkeyPatch):
+def test_too_many_streams_are_refused(feed: PageFeed, client: TestClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(page, "STREAMS_MAX", 0)
     assert client.get("/events").status_code == 503
 
 
-def test_streams_are_counted_down_when_they_end(feed: Feed):
+def test_streams_are_counted_down_when_they_end(feed: PageFeed):
     async def open_and_end() -> tuple[list[str | None], int]:
         pages = page.Page(feed, Settings())
         feed.closed = True
@@ -135,7 +135,7 @@ def test_streams_are_counted_down_when_they_end(feed: Feed):
     assert asyncio.run(open_and_end())[1] == 0
 
 
-def test_every_answer_forbids_scripts_and_styles_from_elsewhere(feed: Feed, client: TestClient):
+def test_every_answer_forbids_scripts_and_styles_from_elsewhere(feed: PageFeed, client: TestClient):
     feed.closed = True
     for path in ("/", "/api/state", "/events", "/static/page.js", "/health/live", "/nothing"):
         policy = client.get(path).headers["content-security-policy"]
@@ -154,7 +154,7 @@ def test_page_has_no_inline_code_and_names_only_own_files(client: TestClient):
 
 
 def test_broker_is_escaped():
-    client = TestClient(page.application(Feed("<script>alert(1)</script>"), Settings()))
+    client = TestClient(page.application(PageFeed("<script>alert(1)</script>"), Settings()))
     assert "<script>alert" not in client.get("/").text
 
 
@@ -163,17 +163,17 @@ def test_static_files_do_not_leave_their_folder(client: TestClient):
     assert client.get("/static/%2e%2e/page.py").status_code == 404
 
 
-def test_ready_when_the_topics_were_read_and_not_when_kafka_is_lost(feed: Feed, client: TestClient):
+def test_ready_when_the_topics_were_read_and_not_when_kafka_is_lost(feed: PageFeed, client: TestClient):
     assert "reading the topics" in client.get("/health/ready").json()["reason"]
-    reader = consumer.Reader(None, feed)
+    reader = consumer.TopicFollower(None, feed)
     reader._tell(status="live")
     assert client.get("/health/ready").status_code == 200
     reader._tell(status="lost", error="KafkaTimeoutError")
     assert "does not answer" in client.get("/health/ready").json()["reason"]
 
 
-def test_record_that_cannot_be_decoded_is_counted_and_its_neighbours_are_taken(feed: Feed):
-    reader = consumer.Reader(None, feed)
+def test_record_that_cannot_be_decoded_is_counted_and_its_neighbours_are_taken(feed: PageFeed):
+    reader = consumer.TopicFollower(None, feed)
     year = Year("m", days=2)
     for value in (encode(year.reports[0]), b"{not json", b'{"type":"other"}', None, encode(year.reports[1])):
         reader.take(topics.DRIFT.name, value)

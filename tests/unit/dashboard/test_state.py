@@ -106,14 +106,14 @@ def changed(day: int = 1, version: int = 2, outgoing: int = 1) -> ModelChanged:
     )
 
 
-def read(records: Iterable[state.Record], start: state.State | None = None) -> state.State:
-    current = start or state.State()
+def read(records: Iterable[state.Record], start: state.DashboardState | None = None) -> state.DashboardState:
+    current = start or state.DashboardState()
     for record in records:
         current = state.reduce(current, record)
     return current
 
 
-def everything(current: state.State) -> dict[str, state.ModelChanges]:
+def everything(current: state.DashboardState) -> dict[str, state.ModelChanges]:
     return state.changes_since(current, 0)
 
 
@@ -284,7 +284,7 @@ def performance(
 def test_of_what_is_said_of_a_windows_predictions_the_highest_revision_stays() -> None:
     first, second = performance(0, 16.0, "provisional"), performance(1, 22.0, "mature")
     for order in ([first, second], [second, first], [first, second, first]):
-        known = state.State()
+        known = state.DashboardState()
         for record in order:
             known = state.reduce(known, record)
         (cohort,) = state.changes_since(known, 0)["m"].cohorts

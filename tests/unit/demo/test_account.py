@@ -4,7 +4,7 @@ import math
 import pytest
 
 from services.demo import months
-from services.demo.account import Account, mean_log_losses
+from services.demo.account import RequestAccount, mean_log_losses
 from streams import records
 
 JANUARY = months.YEAR_START_MS
@@ -13,8 +13,8 @@ MARCH = months.local_midnight_ms(dt.date(2013, 3, 1))
 
 
 @pytest.fixture
-def account() -> Account:
-    return Account("late", "asked", "frozen")
+def account() -> RequestAccount:
+    return RequestAccount("late", "asked", "frozen")
 
 
 def prediction(offset: int, *, at_ms: int = FEBRUARY, score: float | None = 0.5, partition: int = 0) -> bytes:
@@ -107,21 +107,21 @@ def alarm(name: str, model: str = "late") -> records.DriftAlarm:
     )
 
 
-def test_answers_are_told_apart_by_score_and_time(account: Account) -> None:
+def test_answers_are_told_apart_by_score_and_time(account: RequestAccount) -> None:
     account.add_predictions(
         [prediction(0, at_ms=JANUARY, score=None), prediction(1), prediction(2, score=None)]
     )
     assert (account.collected, account.predicted, account.unscored) == (1, 1, 1)
 
 
-def test_a_repeat_is_counted_and_changes_nothing_else(account: Account) -> None:
+def test_a_repeat_is_counted_and_changes_nothing_else(account: RequestAccount) -> None:
     account.add_predictions([prediction(0), prediction(1), prediction(0), prediction(1), prediction(2)])
     account.add_outcomes([outcome(0), outcome(0)])
     account.add_dead_letters([letter(7), letter(7)])
     assert (account.predicted, account.repeats, account.outcomes, account.dead_letters) == (3, 4, 1, 1)
 
 
-def test_answers_over_http_stand_beside_the_account(account: Account) -> None:
+def test_answers_over_http_stand_beside_the_account(account: RequestAccount) -> None:
     """Whoever tries the REST side while the year is played makes no fault of it."""
     http = records.ASKED_OVER_HTTP
     account.add_predictions([prediction(0), *[prediction(http, partition=http)] * 2])
@@ -129,7 +129,9 @@ def test_answers_over_http_stand_beside_the_account(account: Account) -> None:
     assert account.faults(1, 0) == []
 
 
-def test_the_account_holds_when_each_request_was_answered_or_is_a_dead_letter(account: Account) -> None:
+def test_the_account_holds_when_each_request_was_answered_or_is_a_dead_letter(
+    account: RequestAccount,
+) -> None:
     account.start_scoring({0: 2})
     account.add_dead_letters([letter(1), letter(4), letter(9, topic="arrived")])
     assert (account.dead_letters_before, account.dead_letters) == (1, 1)
@@ -137,19 +139,19 @@ def test_the_account_holds_when_each_request_was_answered_or_is_a_dead_letter(ac
     assert account.faults(requests_sent=3, collecting_sent=2) == []
 
 
-def test_a_lost_request_is_a_fault_that_names_the_numbers(account: Account) -> None:
+def test_a_lost_request_is_a_fault_that_names_the_numbers(account: RequestAccount) -> None:
     account.add_predictions([prediction(0)])
     (fault,) = account.faults(requests_sent=2, collecting_sent=0)
     assert "2 requests were sent, but 1 predicted + 0 dead letters = 1" in fault
 
 
-def test_an_answer_without_a_score_after_january_is_a_fault(account: Account) -> None:
+def test_an_answer_without_a_score_after_january_is_a_fault(account: RequestAccount) -> None:
     account.add_predictions([prediction(0, score=None)])
     (fault,) = account.faults(requests_sent=1, collecting_sent=0)
     assert "1 answers had no score" in fault
 
 
-def test_months_hold_the_mean_losses_of_their_requests(account: Account) -> None:
+def test_months_hold_the_mean_losses_of_their_requests(account: RequestAccount) -> None:
     account.add_predictions([prediction(0), prediction(1), prediction(2, at_ms=MARCH)])
     account.add_outcomes(
         [
@@ -167,7 +169,7 @@ def test_months_hold_the_mean_losses_of_their_requests(account: Account) -> None
     assert march.auc_live is None
 
 
-def test_the_total_is_the_mean_of_the_monthly_means(account: Account) -> None:
+def test_the_total_is_the_mean_of_the_monthly_means(account: RequestAccount) -> None:
     account.add_predictions([prediction(0), prediction(1, at_ms=MARCH), prediction(2, at_ms=MARCH)])
     account.add_outcomes(
         [outcome(0, score=0.8), outcome(1, score=0.5, at_ms=MARCH), outcome(2, score=0.5, at_ms=MARCH)]
@@ -176,13 +178,13 @@ def test_the_total_is_the_mean_of_the_monthly_means(account: Account) -> None:
     assert live == frozen == pytest.approx(-(math.log(0.8) + math.log(0.5)) / 2)
 
 
-def test_outcomes_of_collected_requests_have_no_loss(account: Account) -> None:
+def test_outcomes_of_collected_requests_have_no_loss(account: RequestAccount) -> None:
     account.add_outcomes([outcome(0, score=None, version=0, at_ms=JANUARY)])
     assert account.outcomes == 1
     assert account.months() == []
 
 
-def test_totals_come_from_the_latest_report_and_alarms_count_once(account: Account) -> None:
+def test_totals_come_from_the_latest_report_and_alarms_count_once(account: RequestAccount) -> None:
     for record in (report(20, joined=5), report(10, joined=1), alarm("a"), alarm("a"), alarm("b", "other")):
         account.add_drift(record)
     assert account.report is not None
@@ -190,7 +192,7 @@ def test_totals_come_from_the_latest_report_and_alarms_count_once(account: Accou
     assert [found.alarm_id for found in account.alarms_in_order()] == ["a"]
 
 
-def test_the_version_is_that_in_effect_at_the_event_time(account: Account) -> None:
+def test_the_version_is_that_in_effect_at_the_event_time(account: RequestAccount) -> None:
     arms = [
         records.Arm(name="champion", version=1, weight=10_000),
         records.Arm(name="champion", version=2, weight=10_000, effective_from_ms=100),

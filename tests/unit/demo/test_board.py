@@ -6,7 +6,7 @@ from rich.console import Console, RenderableType
 
 from services.demo import board, months
 from services.demo.account import Month
-from services.demo.board import Meter, Snapshot
+from services.demo.board import Meter, BoardState
 from streams import records
 
 FEBRUARY = Month(
@@ -36,8 +36,8 @@ RETRAINING = records.RetrainingFinished(
 
 
 @pytest.fixture
-def snapshot() -> Snapshot:
-    return Snapshot(
+def snapshot() -> BoardState:
+    return BoardState(
         phase="scoring",
         start_ms=months.YEAR_START_MS,
         end_ms=months.YEAR_END_MS,
@@ -60,7 +60,7 @@ def text_of(renderable: RenderableType, width: int = 120) -> str:
     return page.getvalue()
 
 
-def test_the_board_shows_time_rates_version_months_alarms_and_retrainings(snapshot: Snapshot) -> None:
+def test_the_board_shows_time_rates_version_months_alarms_and_retrainings(snapshot: BoardState) -> None:
     text = text_of(board.render(snapshot))
     for part in (
         "2013-02-01 00:00",
@@ -78,18 +78,18 @@ def test_the_board_shows_time_rates_version_months_alarms_and_retrainings(snapsh
         assert part in text
 
 
-def test_the_board_of_a_beginning_is_short(snapshot: Snapshot) -> None:
+def test_the_board_of_a_beginning_is_short(snapshot: BoardState) -> None:
     empty = dataclasses.replace(snapshot, version=0, table=[], alarms=[], retrainings=[], open_reasons=[])
     text = text_of(board.render(empty))
     assert "no model yet" in text
     assert len(text.splitlines()) == 2
 
 
-def test_the_board_fits_a_narrow_terminal(snapshot: Snapshot) -> None:
+def test_the_board_fits_a_narrow_terminal(snapshot: BoardState) -> None:
     assert max(map(len, text_of(board.render(snapshot), width=80).splitlines())) <= 80
 
 
-def test_the_board_fits_a_low_terminal_and_keeps_what_is_latest(snapshot: Snapshot) -> None:
+def test_the_board_fits_a_low_terminal_and_keeps_what_is_latest(snapshot: BoardState) -> None:
     table = [dataclasses.replace(FEBRUARY, month=name) for name in months.NAMES[1:]]
     full = dataclasses.replace(
         snapshot,
@@ -103,13 +103,13 @@ def test_the_board_fits_a_low_terminal_and_keeps_what_is_latest(snapshot: Snapsh
         assert "2013-12" in text
 
 
-def test_a_month_has_one_log_line(snapshot: Snapshot) -> None:
+def test_a_month_has_one_log_line(snapshot: BoardState) -> None:
     line = board.month_line(snapshot, "2013-02")
     assert "log loss 0.457, frozen 0.471" in line
     assert "collecting" in board.month_line(snapshot, "2013-01")
 
 
-def test_the_share_stays_between_0_and_1(snapshot: Snapshot) -> None:
+def test_the_share_stays_between_0_and_1(snapshot: BoardState) -> None:
     assert dataclasses.replace(snapshot, position_ms=0).share == 0.0
     assert dataclasses.replace(snapshot, position_ms=months.YEAR_END_MS * 2).share == 1.0
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from services.demo import chronicle, months, summary
-from services.demo.account import Account
+from services.demo.account import RequestAccount
 from services.demo.chronicle import Year
 from services.demo.days import Days
 from services.demo.hindsight import Service
@@ -63,7 +63,7 @@ def year(days: Days, *, evidence: list[records.DriftAlarm], gain: float = 0.01) 
         result="promoted",
         version=2,
     )
-    account = Account("late", "asked", "frozen")
+    account = RequestAccount("late", "asked", "frozen")
     found = summary.summarise(
         account,
         None,

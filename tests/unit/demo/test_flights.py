@@ -12,7 +12,16 @@ import pandas as pd
 import pytest
 
 from services.demo import flights
-from services.demo.flights import ARRIVED, DEPARTED, HOUR_MS, MINUTE_MS, OBSERVED, SCHEDULED, Events, Timeline
+from services.demo.flights import (
+    ARRIVED,
+    DEPARTED,
+    HOUR_MS,
+    MINUTE_MS,
+    OBSERVED,
+    SCHEDULED,
+    TopicEvents,
+    Timeline,
+)
 from services.runtime.declaration_file import load as load_declaration
 from services.runtime.settings import ROOT
 from streams import codec
@@ -64,11 +73,11 @@ def table() -> pd.DataFrame:
     return rows.set_index("flight_id")
 
 
-def raw(events: Events) -> list[bytes]:
+def raw(events: TopicEvents) -> list[bytes]:
     return events.values  # noqa: PD011  # not a pandas object
 
 
-def decoded(events: Events, every: int = 1) -> list[Any]:
+def decoded(events: TopicEvents, every: int = 1) -> list[Any]:
     decode = msgspec.json.Decoder().decode
     return [decode(value) for value in raw(events)[::every]]
 
@@ -77,7 +86,7 @@ def time_ms(text: str) -> int:
     return codec.epoch_ms(dt.datetime.fromisoformat(text))
 
 
-def ids_of(events: Events) -> list[str]:
+def ids_of(events: TopicEvents) -> list[str]:
     """Read the first field, the id, without decoding the rest."""
     return [value[value.index(b":") + 2 : value.index(b'",')].decode() for value in raw(events)]
 

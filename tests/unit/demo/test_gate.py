@@ -7,7 +7,7 @@ import pytest
 from services.demo import gate as gate_module
 from services.demo import retrainings
 from services.demo.gate import Gate, StalledError
-from services.demo.pacing import HOUR_MS
+from services.demo.pace import HOUR_MS
 from services.demo.retrainings import RetrainingLog
 from streams import records
 

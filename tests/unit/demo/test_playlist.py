@@ -11,15 +11,15 @@ from streams.producer import partition_of
 
 
 @dataclasses.dataclass
-class Events:
+class EventTable:
     event_time_ms: Integers
     known_time_ms: Integers
     keys: list[bytes]
     values: list[bytes]
 
 
-def events(times: list[int], names: list[int], known: list[int] | None = None) -> Events:
-    return Events(
+def events(times: list[int], names: list[int], known: list[int] | None = None) -> EventTable:
+    return EventTable(
         event_time_ms=np.array(times),
         known_time_ms=np.array(times if known is None else known),
         keys=[f"UA{name}".encode() for name in names],

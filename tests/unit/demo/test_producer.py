@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from services.demo import pacing, playlist
+from services.demo import pace, playlist
 from services.demo.playlist import Integers
 from services.demo.producer import FlightsProducer
 from streams import codec
@@ -50,7 +50,7 @@ def play(until_ms: int) -> tuple[Broker, FlightsProducer]:
 
     async def all_ticks() -> None:
         while producer.sent.position_ms < until_ms:
-            await producer.play(pacing.tick_end_ms(producer.sent.position_ms, TICK_MS, until_ms))
+            await producer.play(pace.tick_end_ms(producer.sent.position_ms, TICK_MS, until_ms))
 
     asyncio.run(all_ticks())
     return broker, producer

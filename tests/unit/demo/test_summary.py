@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from services.demo import months, summary
-from services.demo.account import Account
+from services.demo.account import RequestAccount
 from services.demo.minutes import MinutesAccount
 from services.demo.summary import Durations
 from services.runtime.declaration import DAY_MS, Learning
@@ -34,8 +34,8 @@ KEYS = {
 
 
 @pytest.fixture
-def account() -> Account:
-    filled = Account("late", "asked", "frozen")
+def account() -> RequestAccount:
+    filled = RequestAccount("late", "asked", "frozen")
     filled.add_drift(
         records.DriftReport(
             report_id="r",
@@ -68,7 +68,9 @@ def account() -> Account:
     return filled
 
 
-def summarise(account: Account, *, complete: bool = True, faults: Sequence[str] = ()) -> summary.Summary:
+def summarise(
+    account: RequestAccount, *, complete: bool = True, faults: Sequence[str] = ()
+) -> summary.DemoSummary:
     result = records.RetrainingFinished(
         request_id="r",
         model="late",
@@ -108,7 +110,7 @@ def minutes_account() -> MinutesAccount:
     return minutes
 
 
-def test_months_of_the_learning_model_stand_beside_the_running_mean(account: Account) -> None:
+def test_months_of_the_learning_model_stand_beside_the_running_mean(account: RequestAccount) -> None:
     page = io.StringIO()
     found = summarise(account)
     summary.show(found, Console(file=page, width=300))
@@ -118,7 +120,7 @@ def test_months_of_the_learning_model_stand_beside_the_running_mean(account: Acc
     assert "repeats 0; version 1" in page.getvalue()
 
 
-def test_the_json_has_every_promised_key(account: Account, tmp_path: Path) -> None:
+def test_the_json_has_every_promised_key(account: RequestAccount, tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
     summary.write(summarise(account), path)
     content = json.loads(path.read_text())
@@ -136,7 +138,7 @@ def test_the_json_has_every_promised_key(account: Account, tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [path], "nothing half written is left"
 
 
-def test_the_page_of_text_has_the_account_and_what_bounds_the_run(account: Account) -> None:
+def test_the_page_of_text_has_the_account_and_what_bounds_the_run(account: RequestAccount) -> None:
     page = io.StringIO()
     console = Console(file=page, width=300)
     summary.show(summarise(account), console)
@@ -147,7 +149,7 @@ def test_the_page_of_text_has_the_account_and_what_bounds_the_run(account: Accou
     assert "Finished after 100.0 s" in text
 
 
-def test_a_fault_and_an_interruption_are_said_plainly(account: Account) -> None:
+def test_a_fault_and_an_interruption_are_said_plainly(account: RequestAccount) -> None:
     page = io.StringIO()
     console = Console(file=page, width=300)
     summary.show(summarise(account, complete=False, faults=["2 requests were lost"]), console)

@@ -1,7 +1,7 @@
 import pytest
 
-from services.demo import pacing
-from services.demo.pacing import HOUR_MS, MINUTE_MS, Permission, SpeedClock
+from services.demo import pace
+from services.demo.pace import HOUR_MS, MINUTE_MS, Permission, SpeedClock
 
 
 def test_a_tick_is_permitted_up_to_the_lead_ahead_of_the_watermark() -> None:
@@ -22,7 +22,7 @@ def test_event_time_stands_still_while_a_retraining_is_open() -> None:
 def test_the_lead_never_exceeds_the_delay_of_new_models(
     wanted_hours: float | None, effective_after_hours: float, expected_hours: float
 ) -> None:
-    assert pacing.lead_ms(wanted_hours, effective_after_hours) == expected_hours * HOUR_MS
+    assert pace.lead_ms(wanted_hours, effective_after_hours) == expected_hours * HOUR_MS
 
 
 @pytest.mark.parametrize(
@@ -30,18 +30,18 @@ def test_the_lead_never_exceeds_the_delay_of_new_models(
     [(None, 12 * HOUR_MS), (1.0, 1000), (3600.0, 3 * MINUTE_MS), (86_400.0, 30 * MINUTE_MS)],
 )
 def test_ticks_are_small_at_low_speed_and_bounded_at_high_speed(speed: float, expected_ms: int) -> None:
-    assert pacing.tick_ms(speed, pacing.DAY_MS) == expected_ms
+    assert pace.tick_ms(speed, pace.DAY_MS) == expected_ms
 
 
 def test_ticks_are_aligned_and_stop_at_the_milestone() -> None:
-    assert pacing.tick_end_ms(5, 100, milestone_ms=1000) == 100
-    assert pacing.tick_end_ms(100, 100, milestone_ms=1000) == 200
-    assert pacing.tick_end_ms(100, 100, milestone_ms=150) == 150
+    assert pace.tick_end_ms(5, 100, milestone_ms=1000) == 100
+    assert pace.tick_end_ms(100, 100, milestone_ms=1000) == 200
+    assert pace.tick_end_ms(100, 100, milestone_ms=150) == 150
 
 
 def test_closing_goes_a_whole_window_beyond_the_last_label_horizon() -> None:
-    day = pacing.DAY_MS
-    end_ms = pacing.closing_end_ms(until_ms=10 * day + 5 * HOUR_MS, horizon_ms=2 * day, window_ms=day)
+    day = pace.DAY_MS
+    end_ms = pace.closing_end_ms(until_ms=10 * day + 5 * HOUR_MS, horizon_ms=2 * day, window_ms=day)
     assert end_ms == 14 * day
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from services.demo.account import Account
+from services.demo.account import RequestAccount
 from services.demo.minutes import MinutesAccount
 from services.demo.retrainings import RetrainingLog
 from services.model_registry import model_change
@@ -39,7 +39,7 @@ class AccountFollower:
     """Feeds the accounts from the topics of predictions, outcomes, dead letters, drift and models."""
 
     def __init__(
-        self, settings: Settings, account: Account, minutes: MinutesAccount, partitions: int
+        self, settings: Settings, account: RequestAccount, minutes: MinutesAccount, partitions: int
     ) -> None:
         """Assign every partition; nothing connects before `start`."""
         model = account.model
