@@ -1,1 +1,1 @@
-"""Who is told of what."""
+"""The process that sends alerts to people."""

@@ -1,4 +1,4 @@
-"""From the records of the wire to what people are told. Pure."""
+"""Alerts made from records of the drift, retraining and models topics. Pure."""
 
 from services.model_registry.traffic_split import CHAMPION
 from streams.records import (
@@ -15,7 +15,7 @@ _FINISHED_SEVERITY: dict[str, Severity] = {"promoted": "info", "rejected": "warn
 
 
 def of_alarm(alarm: DriftAlarm, recorded_ms: int) -> Alert:
-    """Tell of an alarm: harm is critical, all else a warning."""
+    """Return the alert of an alarm: critical for harm, else a warning."""
     return Alert(
         alert_id=alarm.alarm_id,
         model=alarm.model,
@@ -35,7 +35,7 @@ def of_alarm(alarm: DriftAlarm, recorded_ms: int) -> Alert:
 
 
 def of_retraining(record: RetrainingRequested | RetrainingFinished, recorded_ms: int) -> Alert:
-    """Tell of a retraining that begins, or of how it ended."""
+    """Return the alert of a requested or finished retraining."""
     if isinstance(record, RetrainingRequested):
         severity: Severity = "info"
         what, title = "requested", f"retraining requested ({record.trigger}): {record.reason}"
@@ -55,7 +55,7 @@ def of_retraining(record: RetrainingRequested | RetrainingFinished, recorded_ms:
 
 
 def of_rollback(before: int | None, change: ModelChanged, recorded_ms: int) -> Alert | None:
-    """Tell when an earlier version is the champion again; promotions are told by their retraining."""
+    """Return the alert of a change to an earlier champion; None for promotions, reported by retrainings."""
     version = champion_of(change)
     if before is None or version is None or version >= before:
         return None
@@ -71,7 +71,7 @@ def of_rollback(before: int | None, change: ModelChanged, recorded_ms: int) -> A
 
 
 def champion_of(change: ModelChanged) -> int | None:
-    """Return the version that is the champion at last."""
+    """Return the version of the champion with the latest start."""
     arms = [arm for arm in change.arms if arm.name == CHAMPION and not arm.segment]
     return max(arms, key=lambda arm: arm.effective_from_ms).version if arms else None
 
@@ -81,13 +81,13 @@ def _effect(alarm: DriftAlarm) -> str:
         return f"{alarm.subject} {alarm.value:.3f}, {alarm.value - alarm.threshold:+.3f} against its limit"
     parts = []
     if alarm.effect is not None and alarm.kind != "loss":
-        parts.append(f"values stand at {alarm.effect:.2f} among those known (0.50: no change)")
+        parts.append(f"mean rank {alarm.effect:.2f} in the reference (0.50 = no change)")
     if alarm.contributions:
         parts.append(f"mostly {', '.join(map(contributed, alarm.contributions))}")
     return "; ".join(parts)
 
 
 def contributed(each: Contribution) -> str:
-    """Say what one bin adds to a change."""
+    """Describe what one bin contributes to a change."""
     where = f" where {each.segment}" if each.segment else ""
     return f"{each.feature} {each.bin}{where} ({each.expected_share:.1%} expected, {each.share:.1%} now)"

@@ -1,4 +1,4 @@
-"""``driftline alerts``: what was told, silences, a test message."""
+"""``driftline alerts``: sent alerts, silences, a test message."""
 
 import secrets
 from collections.abc import Sequence
@@ -19,27 +19,27 @@ from streams.records import AlertRecord, Notified, Silence
 
 COMMAND = "driftline alerts"
 HOURS_MAX = 24 * 92
-"""A silence of more than a season is a route that should not be."""
+"""Maximum length of a silence, one quarter; to silence alerts longer, remove the route."""
 LINES_MAX = 50
 
 For = Annotated[str, Parameter(name="--for")]
 
 
 def show(*, model: str = "") -> None:
-    """Show who was told of what, the latest last, and the silences that hold.
+    """Show which alerts were sent where, the latest last, and the active silences.
 
     Args:
-        model: Only of this one.
+        model: Only alerts of this model.
     """
     found = _read()
-    told = [each for each in found if isinstance(each, Notified) and model in ("", each.alert.model)]
-    told.sort(key=lambda each: each.told_ms)
-    say(*map(_line, told[-LINES_MAX:]), f"{len(told)} alerts were told, {min(len(told), LINES_MAX)} shown")
+    sent = [each for each in found if isinstance(each, Notified) and model in ("", each.alert.model)]
+    sent.sort(key=lambda each: each.told_ms)
+    say(*map(_line, sent[-LINES_MAX:]), f"{len(sent)} alerts sent, {min(len(sent), LINES_MAX)} shown")
     _show_silences(found)
 
 
 def silences() -> None:
-    """Show the silences that hold."""
+    """Show the active silences."""
     _show_silences(_read())
 
 
@@ -52,29 +52,29 @@ def silence(
     subject: str = "",
     segment: str = "",
 ) -> None:
-    """Tell nobody of the alerts that match, until the time is over. What still stands then is told.
+    """Do not send matching alerts for a time. Alarms that are still open afterwards are sent then.
 
     Args:
-        model: Of this model.
-        duration: How long, as 30m, 4h or 7d.
-        reason: For those who wonder later.
-        kind: Only of this kind, as loss or feature.
-        subject: Only of this feature, or score, or log_loss.
-        segment: Only of this segment, as origin=EWR.
+        model: Only alerts of this model.
+        duration: How long: 30m, 4h or 7d.
+        reason: Why, for colleagues who read the list later.
+        kind: Only alerts of this kind, for example loss or feature.
+        subject: Only alerts about this feature, or score, or log_loss.
+        segment: Only alerts of this segment, for example origin=EWR.
     """
     known = declaration_file.load_all(Settings().models)
     if model not in known:
-        fail(f"{COMMAND}: there is no model {model!r}; known are {', '.join(known)}")
+        fail(f"{COMMAND}: there is no model {model!r}; known models: {', '.join(known)}")
     if kind and kind not in ALERT_KINDS:
-        fail(f"{COMMAND}: --kind {kind!r}: known are {', '.join(ALERT_KINDS)}")
+        fail(f"{COMMAND}: --kind {kind!r}: known kinds: {', '.join(ALERT_KINDS)}")
     try:
-        lasts_ms = min(duration_ms(duration), HOURS_MAX * HOUR_MS)
+        length_ms = min(duration_ms(duration), HOURS_MAX * HOUR_MS)
     except ValueError as error:
         fail(f"{COMMAND}: --for: {error}")
     created_ms = now_ms()
-    made = Silence(
+    added = Silence(
         silence_id=secrets.token_hex(3),
-        until_ms=created_ms + lasts_ms,
+        until_ms=created_ms + length_ms,
         created_ms=created_ms,
         reason=reason,
         model=model,
@@ -82,27 +82,27 @@ def silence(
         subject=subject,
         segment=segment,
     )
-    _write(made)
-    ok(f"silence {made.silence_id} until {_time(made.until_ms)}")
+    _write(added)
+    ok(f"silence {added.silence_id} until {_time(added.until_ms)}")
 
 
 def end(silence_id: str) -> None:
     """End a silence now.
 
     Args:
-        silence_id: As 'driftline alerts silences' shows it.
+        silence_id: The id that 'driftline alerts silences' shows.
     """
-    if silence_id not in {each.silence_id for each in _holding(_read())}:
-        fail(f"{COMMAND}: no silence {silence_id!r} holds")
+    if silence_id not in {each.silence_id for each in _active(_read())}:
+        fail(f"{COMMAND}: there is no active silence {silence_id!r}; see 'driftline alerts silences'")
     _write(silence_id)
-    ok(f"silence {silence_id} is over")
+    ok(f"silence {silence_id} ended")
 
 
 def test(destination: str) -> None:
-    """Send a test message to a destination, at once, and say what became of it.
+    """Send a test message to a destination now, and show whether it was accepted.
 
     Args:
-        destination: Its name in DRIFTLINE_ALERT_DESTINATIONS.
+        destination: The name in DRIFTLINE_ALERT_DESTINATIONS.
     """
     try:
         urls = destinations.load(Settings())
@@ -110,7 +110,7 @@ def test(destination: str) -> None:
         fail(f"{COMMAND}: {error}")
     if destination not in urls:
         known = ", ".join(sorted(urls)) or "none"
-        fail(f"{COMMAND}: there is no destination {destination!r}; known are {known}")
+        fail(f"{COMMAND}: there is no destination {destination!r}; known destinations: {known}")
     message = Message(
         title="[info] driftline: a test",
         body="Sent by 'driftline alerts test'. Nothing is wrong.",
@@ -121,7 +121,7 @@ def test(destination: str) -> None:
         send(urls[destination], message)
     except SendingError as error:
         fail(f"{COMMAND}: {destination}: {error}")
-    ok(f"{destination} ({destinations.masked(urls[destination])}) has taken a test message")
+    ok(f"{destination} ({destinations.masked(urls[destination])}) accepted the test message")
 
 
 def _read() -> list[AlertRecord]:
@@ -134,32 +134,35 @@ def _read() -> list[AlertRecord]:
 
 
 def _write(change: Silence | str) -> None:
-    """Write a silence, or the end of the one with this id."""
+    """Write a silence, or end the silence with this id."""
     key = notification_log.silence_key(change if isinstance(change, str) else change.silence_id)
     value = None if isinstance(change, str) else records.encode(change)
     with failing_on(COMMAND), kafka_producers.connected(Settings()) as producer:
         producer.send(topics.ALERTS.name, key, value)
 
 
-def _holding(found: Sequence[AlertRecord]) -> list[Silence]:
-    """Return the silences that are not over, those that end first first."""
+def _active(found: Sequence[AlertRecord]) -> list[Silence]:
+    """Return the active silences by their end."""
     at_ms = now_ms()
-    holding = [each for each in found if isinstance(each, Silence) and each.until_ms > at_ms]
-    return sorted(holding, key=lambda each: (each.until_ms, each.silence_id))
+    active = [each for each in found if isinstance(each, Silence) and each.until_ms > at_ms]
+    return sorted(active, key=lambda each: (each.until_ms, each.silence_id))
 
 
 def _show_silences(found: Sequence[AlertRecord]) -> None:
-    holding = _holding(found)
-    for each in holding:
+    active = _active(found)
+    for each in active:
         about = " ".join(f"{name}={value}" for name, value in _matched(each).items()) or "everything"
         say(f"{each.silence_id}  until {_time(each.until_ms)}  {about}  ({each.reason})")
-    say(f"{len(holding)} silences hold")
+    say(f"{len(active)} active silences")
 
 
-def _line(told: Notified) -> str:
-    alert = told.alert
-    times = f" ({told.times} times)" if told.times > 1 else ""
-    return f"{_time(told.told_ms)}  {told.destination}  {told.state}{times}  {alert.model}: {alert.title}"
+_STATE_WORDS = {"told": "sent", "resolved": "resolved", "given_up": "not accepted"}
+
+
+def _line(sent: Notified) -> str:
+    alert, state = sent.alert, _STATE_WORDS[sent.state]
+    times = f" ({sent.times} times)" if sent.times > 1 else ""
+    return f"{_time(sent.told_ms)}  {sent.destination}  {state}{times}  {alert.model}: {alert.title}"
 
 
 def _matched(silence: Silence) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Sends a message through apprise, and knows what its services can do beyond that."""
+"""Sends messages through apprise, with one PagerDuty incident per model and destination."""
 
 import logging
 from collections.abc import Mapping
@@ -15,37 +15,39 @@ TYPES: Mapping[Severity | None, str] = {
 
 
 class SendingError(Exception):
-    """A destination did not take a message. The text may name hosts: for the operator's eyes only."""
+    """A destination did not accept a message. The text may contain host names: show it only to operators."""
 
 
 def send(url: str, message: Message) -> None:
-    """Send a message; return when the other side has taken it.
+    """Send a message; return when the destination has accepted it.
 
-    Waits as long as the URL's ``cto`` and ``rto`` say, of apprise: 4 seconds each, 15 for mail.
+    Waits up to apprise's timeouts ``cto`` and ``rto`` in the URL: by default 4 seconds each, 15 for mail.
 
     Raises:
-        SendingError: It was not taken, or the URL is none that apprise knows.
+        SendingError: The message was not accepted, or apprise does not know the URL.
     """
     import apprise
 
-    with apprise.LogCapture(level=logging.WARNING) as said:  # type: ignore[no-untyped-call]  # has no types
-        # Made anew each time: apprise waits between two messages of the same object.
+    with apprise.LogCapture(level=logging.WARNING) as log:  # type: ignore[no-untyped-call]  # has no types
+        # A new object for each message: apprise waits between two messages of the same object.
         service = apprise.Apprise.instantiate(_in_thread(url, message.thread), suppress_exceptions=True)
         if service is None:
             raise SendingError("apprise does not know this URL")
-        taken = service.notify(
+        accepted = service.notify(
             title=message.title,
             body=message.body,
             notify_type=apprise.NotifyType(TYPES[message.severity]),
             body_format=apprise.NotifyFormat.TEXT,
         )
-        reason = said.getvalue().strip()
-    if not taken:
-        raise SendingError(reason.splitlines()[-1] if reason else "it was not taken")
+        reason = log.getvalue().strip()
+    if not accepted:
+        raise SendingError(
+            reason.splitlines()[-1] if reason else "the destination did not accept the message"
+        )
 
 
 def _in_thread(url: str, thread: str) -> str:
-    """Let PagerDuty keep one incident a thread, and close it when all is well, unless the URL says more."""
+    """Make PagerDuty keep one incident per thread and close it, unless the URL configures that itself."""
     if not url.startswith("pagerduty://") or "dedup=" in url or "action=" in url:
         return url
     return f"{url}{'&' if '?' in url else '?'}action=map&dedup={thread}"

@@ -1,4 +1,4 @@
-"""Where alerts go: names from model.yaml, apprise URLs, which hold secrets, from the settings."""
+"""Destinations of alerts: names from model.yaml, apprise URLs (secrets) from the settings."""
 
 import re
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 class DestinationsError(ValueError):
-    """The destinations cannot be read. The message names the place, never a URL."""
+    """The destinations cannot be read. The message says where the error is and never contains a URL."""
 
 
 def load(settings: Settings) -> dict[str, str]:
-    """Return the URL of each destination, the file's first."""
+    """Return the URL of each destination; the variable overrides the file."""
     found: dict[str, str] = {}
     if settings.alert_destinations_file is not None:
         found |= _of_file(settings.alert_destinations_file)
@@ -24,20 +24,21 @@ def load(settings: Settings) -> dict[str, str]:
 
 
 def masked(url: str) -> str:
-    """Return what may be shown of a URL: of which service it is."""
+    """Return a URL without its secrets: only the service."""
     return f"{url.partition('://')[0]}://…"
 
 
 def summary(declaration: ModelDeclaration, destinations: Mapping[str, str]) -> str:
-    """Say in one line who is told of a model's alerts; `DestinationsError` where a name leads nowhere."""
+    """Describe where a model's alerts go, in one line; `DestinationsError` for an unknown destination."""
     names = list(dict.fromkeys(route.to for route in declaration.alerts.routes))
     if not names or not destinations:
-        return f"alerts of {declaration.name} go to nobody: no {'destinations' if names else 'routes'}"
+        missing = "destinations are set" if names else "routes are declared"
+        return f"alerts of {declaration.name} are not sent: no {missing}"
     if unknown := [name for name in names if name not in destinations]:
         known = ", ".join(sorted(destinations))
         raise DestinationsError(
-            f"model {declaration.name}: alerts.routes: no destination is called {', '.join(unknown)}; "
-            f"DRIFTLINE_ALERT_DESTINATIONS has {known}"
+            f"model {declaration.name}: alerts.routes: unknown destination {', '.join(unknown)}; "
+            f"DRIFTLINE_ALERT_DESTINATIONS defines {known}"
         )
     return f"alerts of {declaration.name} go to " + ", ".join(
         f"{name} ({masked(destinations[name])})" for name in names
@@ -54,11 +55,13 @@ def _of_file(path: Path) -> dict[str, str]:
     return _parsed([line.strip() for line in lines if line.strip() and not line.startswith("#")], str(path))
 
 
-def _parsed(entries: list[str], place: str) -> dict[str, str]:
+def _parsed(entries: list[str], source: str) -> dict[str, str]:
     found = {}
     for number, entry in enumerate(entries, 1):
         name, _, url = entry.partition("=")
         if not _NAME.fullmatch(name) or "://" not in url:
-            raise DestinationsError(f"{place}: entry {number}: write name=URL, as in oncall=slack://...")
+            raise DestinationsError(
+                f"{source}: entry {number}: write name=URL, for example oncall=slack://..."
+            )
         found[name] = url
     return found

@@ -1,4 +1,4 @@
-"""One message: what, where, since when, how much it hurts, what to do, and where to see it. Pure."""
+"""The text of a message: what, where, since when, how much it hurts, what to do, where to see it. Pure."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,63 +9,63 @@ from streams import codec
 from streams.records import Alert, Severity
 
 SHOWN_MAX = 8
-"""Alerts told in full; the others are counted."""
+"""Maximum alerts shown in full; further ones are counted by kind."""
 TITLE_CHARS_MAX = 200
 TEXT_CHARS_MAX = 600
-_PREFIXES = {"new": "", "again": "still stands: ", "resolved": "resolved: "}
+_PREFIXES = {"new": "", "again": "still open: ", "resolved": "resolved: "}
 
 
 @dataclasses.dataclass(frozen=True)
 class Message:
-    """What goes out, in plain text."""
+    """A message in plain text."""
 
     title: str
     body: str
     severity: Severity | None
-    """None: all is well again."""
+    """None: no alert is open any more."""
     thread: str
-    """The same for all messages of a model to a destination: an incident there."""
+    """The same for all messages of a model to a destination; PagerDuty keeps one incident per thread."""
 
 
 def message(delivery: Delivery, dashboard_url: str = "") -> Message:
-    """Write the message of a delivery; links only where the dashboard's address is known."""
-    said = sorted(delivery.said, key=_rank)
-    first, occasion = said[0], {each.occasion for each in said}
-    over = occasion == {"resolved"}
-    well = over and not delivery.standing
-    severity: Severity = "info" if over else first.alert.severity
-    label = "resolved" if over else severity
+    """Write the message of a delivery; with links if the dashboard's address is known."""
+    parts = sorted(delivery.parts, key=_rank)
+    first, occasions = parts[0], {each.occasion for each in parts}
+    only_resolved = occasions == {"resolved"}
+    all_closed = only_resolved and not delivery.open_count
+    severity: Severity = "info" if only_resolved else first.alert.severity
+    label = "resolved" if only_resolved else severity
     title = f"[{label}] {delivery.model}: {first.alert.title}"
-    if len(said) > 1:
-        title = f"[{label}] {delivery.model}: {len(said)} alerts, first: {first.alert.title}"
-    parts = [_paragraph(each) for each in said[:SHOWN_MAX]]
-    if len(said) > SHOWN_MAX:
-        parts.append(f"and {len(said) - SHOWN_MAX} more: {_counted(said[SHOWN_MAX:])}")
-    if not well and delivery.standing:
-        parts.append(f"{delivery.standing} alerts of {delivery.model} stand.")
-    parts.append(_links(first.alert, dashboard_url, silence=not over))
+    if len(parts) > 1:
+        title = f"[{label}] {delivery.model}: {len(parts)} alerts, first: {first.alert.title}"
+    paragraphs = [_paragraph(each) for each in parts[:SHOWN_MAX]]
+    if len(parts) > SHOWN_MAX:
+        paragraphs.append(f"and {len(parts) - SHOWN_MAX} more: {_counted(parts[SHOWN_MAX:])}")
+    if not all_closed and delivery.open_count:
+        paragraphs.append(f"{delivery.open_count} alerts of {delivery.model} are open.")
+    paragraphs.append(_links(first.alert, dashboard_url, silence=not only_resolved))
     return Message(
         title=title[:TITLE_CHARS_MAX],
-        body="\n\n".join(filter(None, parts)),
-        severity=None if well else severity,
+        body="\n\n".join(filter(None, paragraphs)),
+        severity=None if all_closed else severity,
         thread=f"driftline-{delivery.model}-{delivery.destination}",
     )
 
 
-def _rank(said: MessagePart) -> tuple[bool, int, int, str]:
-    severity = SEVERITIES.index(said.alert.severity)
-    return said.occasion == "resolved", -severity, said.alert.at_ms, said.alert.alert_id
+def _rank(part: MessagePart) -> tuple[bool, int, int, str]:
+    severity = SEVERITIES.index(part.alert.severity)
+    return part.occasion == "resolved", -severity, part.alert.at_ms, part.alert.alert_id
 
 
-def _paragraph(said: MessagePart) -> str:
-    alert = said.alert
+def _paragraph(part: MessagePart) -> str:
+    alert = part.alert
     where = " ".join(filter(None, [alert.subject, alert.segment and f"where {alert.segment}"]))
-    lines = [f"{_PREFIXES[said.occasion]}{alarm_advice.headline(alert.kind)}{f' ({where})' if where else ''}"]
+    lines = [f"{_PREFIXES[part.occasion]}{alarm_advice.headline(alert.kind)}{f' ({where})' if where else ''}"]
     lines.append(f"  what: {alert.title[:TEXT_CHARS_MAX]}")
-    lines.append(f"  since: {_since(alert)}; found {_time(alert.at_ms)}")
+    lines.append(f"  since: {_since(alert)}; detected {_time(alert.at_ms)}")
     if alert.effect:
         lines.append(f"  effect: {alert.effect}")
-    if said.occasion != "resolved":
+    if part.occasion != "resolved":
         lines.append(f"  to do: {alarm_advice.advice(alert.kind)}")
     return "\n".join(lines)
 
@@ -78,9 +78,9 @@ def _since(alert: Alert) -> str:
     return f"{_time(alert.since_ms)}, between {_time(alert.since_from_ms)} and {_time(alert.since_to_ms)}"
 
 
-def _counted(said: Sequence[MessagePart]) -> str:
+def _counted(parts: Sequence[MessagePart]) -> str:
     kinds: dict[str, int] = {}
-    for each in said:
+    for each in parts:
         kinds[each.alert.kind] = kinds.get(each.alert.kind, 0) + 1
     return ", ".join(f"{count} of kind {kind}" for kind, count in sorted(kinds.items()))
 

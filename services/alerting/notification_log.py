@@ -1,4 +1,4 @@
-"""The alerts topic: what was told, and which silences hold. Keys and records; compaction keeps the latest."""
+"""Keys and records of the alerts topic: notifications and silences. Compaction keeps the latest per key."""
 
 import msgspec
 
@@ -10,7 +10,7 @@ _SILENCE, _NOTIFIED = "silence/", "notified/"
 
 
 def key_of(record: records.AlertRecord) -> bytes:
-    """Return the key under which a record replaces the one before."""
+    """Return the key of a record; a later record with the same key replaces it."""
     if isinstance(record, Silence):
         return silence_key(record.silence_id)
     return notified_key(record.destination, record.alert.alert_id)
@@ -22,12 +22,12 @@ def silence_key(silence_id: str) -> bytes:
 
 
 def notified_key(destination: str, alert_id: str) -> bytes:
-    """Return the key of what a destination was told of an alert."""
+    """Return the key of the notification of a destination about an alert."""
     return f"{_NOTIFIED}{destination}/{alert_id}".encode()
 
 
 def decoded(value: bytes) -> Notified | Silence | None:
-    """Read a record; None for one that cannot be read."""
+    """Decode a record; return None if it is invalid."""
     try:
         found: Notified | Silence = _decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -36,6 +36,6 @@ def decoded(value: bytes) -> Notified | Silence | None:
 
 
 def silence_id_of(key: bytes) -> str | None:
-    """Return the id of the silence that a key is about; None if it is about another thing."""
+    """Return the silence id in a key; None for the key of another record."""
     text = key.decode(errors="replace")
     return text.removeprefix(_SILENCE) if text.startswith(_SILENCE) else None

@@ -1,17 +1,17 @@
-"""The alerting process: alarms, retrainings and rollbacks -> whoever has to know. One per installation.
+"""The alerting process: sends alarms, retrainings and rollbacks to people. Run one instance.
 
 Delivery, for each message:
 
-1. send it to the destination, and wait until that has taken it;
-2. write to the compacted topic ``driftline.alerts`` what was told, and wait for the acknowledgement.
+1. send it to the destination, and wait until it is accepted;
+2. write the notification to the compacted topic ``driftline.alerts``, and wait for the acknowledgement.
 
-So each alert is told at least once to each destination, and twice only where the process is killed, or
-Kafka fails, between the two, or where a destination took a message without saying so in time. Nothing
-is committed to a consumer group: every start reads what was told, then the records that are young
-enough to matter, and knows again what stands. A second instance would tell everything twice: run one.
+So each alert is sent at least once to each destination. It is sent twice only if the process is killed, or
+Kafka fails, between the two steps, or if a destination accepts a message without confirming it in time.
+Nothing is committed to a consumer group: every start reads the notifications, then the records that are not
+too old, and knows again which alerts are open. A second instance would send everything twice.
 
-Nobody is told of what is older than ``alert_age_hours_max``: of a record that long ago (the process was
-down, or is new), or of an event time that long before its record (a replay, a demo).
+Alerts older than ``alert_age_hours_max`` are not sent, whether the record is old (the process was down, or is
+new) or its event time is (a replay, the demo).
 """
 
 import functools

@@ -1,6 +1,6 @@
-"""Writes the report of each window that closes to a folder or an object store, where that is asked for.
+"""Writes the report of each closed window to a folder or an object store: ``DRIFTLINE_REPORTS_URI``.
 
-A report is made from the drift topic itself, so a file is the same whoever writes it and however often.
+A report is made from the drift topic alone, so writing a file again gives the same file.
 """
 
 import contextlib
@@ -19,16 +19,16 @@ from services.runtime.settings import Settings
 from streams import codec
 
 WAITING_MAX = 1000
-"""Windows that wait to be written; of those beyond it there is no file, only the records."""
+"""Maximum windows in the queue; further ones get no file, only their records on the topic."""
 
 _log = structlog.get_logger()
 
 
 class ReportWriter:
-    """A thread that writes; nothing waits for it."""
+    """A thread that writes report files; nothing waits for it."""
 
     def __init__(self, settings: Settings, declarations: Mapping[str, ModelDeclaration]) -> None:
-        """Start it, unless no place for reports is set; `close` ends it."""
+        """Start the thread if a URI for reports is set; `close` ends it."""
         self._settings = settings
         self._declarations = declarations
         self._waiting: queue.Queue[tuple[str, int] | None] = queue.Queue(WAITING_MAX)
@@ -36,7 +36,7 @@ class ReportWriter:
             threading.Thread(target=self._run, name="reports", daemon=True).start()
 
     def add(self, model: str, start_ms: int) -> None:
-        """Ask for the report of a window."""
+        """Queue the report of a window."""
         if self._settings.reports_uri:
             try:
                 self._waiting.put_nowait((model, start_ms))
@@ -44,8 +44,8 @@ class ReportWriter:
                 _log.warning("alerting.report_not_written", model=model, reason="too many wait")
 
     def close(self) -> None:
-        """Let the thread end, after the window that it writes."""
-        while self._others():  # what waits is written after the next start
+        """End the thread after the window that it is writing."""
+        while self._others():  # queued windows are written after the next start
             pass
         self._waiting.put(None)
 
@@ -61,7 +61,7 @@ class ReportWriter:
                     _log.warning("alerting.report_not_written", model=model, reason=repr(error))
 
     def _others(self) -> list[tuple[str, int]]:
-        """Return what else waits: one reading of the topic serves all."""
+        """Return all other queued windows, so that one pass over the topic serves them all."""
         found: list[tuple[str, int]] = []
         with contextlib.suppress(queue.Empty):
             while (each := self._waiting.get_nowait()) is not None:
@@ -77,7 +77,7 @@ class ReportWriter:
 
 
 def name_of(model: str, start_ms: int) -> str:
-    """Return the name of a report's file below the place of all.
+    """Return the name of a report's file below the URI.
 
     >>> name_of("m", 0)
     'm/1970-01-01T0000.html'
@@ -86,7 +86,7 @@ def name_of(model: str, start_ms: int) -> str:
 
 
 def write(uri: str, name: str, text: str) -> None:
-    """Write a file below a folder, or below a URI that pyarrow knows (s3://, gs://, file://)."""
+    """Write a file below a folder, or below a URI that pyarrow supports (s3://, gs://, file://)."""
     from pathlib import Path
 
     from pyarrow import fs

@@ -1,4 +1,4 @@
-"""One connection's life: what was told, then what happens, until Kafka fails or the process ends."""
+"""One Kafka session of alerting: reads notifications, then events, until Kafka fails or the process ends."""
 
 import contextlib
 import math
@@ -32,10 +32,10 @@ POLL_MS = 200
 CLOSE_MS = 1000
 TIDY_SECONDS = 10.0
 FINISH_SECONDS_MAX = 3.0
-"""For messages on their way when the process ends; those that are taken later are told again."""
-LEDGER = TopicPartition(topics.ALERTS.name, 0)
+"""Maximum wait for messages in flight when the process ends; messages accepted later are sent again."""
+NOTIFICATIONS = TopicPartition(topics.ALERTS.name, 0)
 MODELS = TopicPartition(topics.MODELS.name, 0)
-NEWS = (TopicPartition(topics.DRIFT.name, 0), TopicPartition(topics.RETRAINING.name, 0))
+EVENTS = (TopicPartition(topics.DRIFT.name, 0), TopicPartition(topics.RETRAINING.name, 0))
 
 _log = structlog.get_logger()
 _decode_drift = records.decoder_of(records.DriftRecord).decode
@@ -46,7 +46,7 @@ _decode_retraining = records.decoder_of(records.RetrainingRecord).decode
 def opened(
     settings: Settings, declarations: Mapping[str, ModelDeclaration], stopping: threading.Event
 ) -> Iterator["AlertingSession"]:
-    """Connect, learn what was told and what stands, and disconnect at the end of the block."""
+    """Connect, read notifications and open alerts, and disconnect at the end of the block."""
     urls = destinations.load(settings)
     for declaration in declarations.values():
         _log.info("alerting.routes", routes=destinations.summary(declaration, urls))
@@ -64,7 +64,7 @@ def opened(
 
 
 class AlertingSession:
-    """Reads, decides, sends, remembers."""
+    """Reads records, sends due messages, and stores the notifications."""
 
     def __init__(
         self,
@@ -92,71 +92,74 @@ class AlertingSession:
         self._dashboard_url = settings.dashboard_url
         self._models = tuple(declarations)
         self._champions: dict[str, int | None] = {}
-        self._knows_ledger = False
-        self._on_the_way = 0
+        self._has_read_log = False
+        self._in_flight = 0
         self._finished: queue.SimpleQueue[tuple[Delivery, bool]] = queue.SimpleQueue()
         self._tidied_seconds = 0.0
-        self._takers: Mapping[str, Callable[[Any], None]] = {
-            topics.ALERTS.name: self._take_ledger,
-            topics.DRIFT.name: self._take_drift,
-            topics.RETRAINING.name: self._take_retraining,
-            topics.MODELS.name: self._take_change,
+        self._handlers: Mapping[str, Callable[[Any], None]] = {
+            topics.ALERTS.name: self._add_alert_record,
+            topics.DRIFT.name: self._add_drift,
+            topics.RETRAINING.name: self._add_retraining,
+            topics.MODELS.name: self._add_model_change,
         }
 
     def catch_up(self) -> None:
-        """Read what was told and what happened, to the present end; nobody is told before that is known."""
-        self._consumer.assign([LEDGER])
-        self._consumer.seek_to_beginning(LEDGER)
-        for each in kafka_consumers.read_to_end(self._consumer, [LEDGER]):
-            self._take(each)
-        self._knows_ledger = True
-        position = self._consumer.position(LEDGER)
-        places = [LEDGER, MODELS, *NEWS]
-        self._consumer.assign(places)
-        self._consumer.seek(LEDGER, position)
+        """Read notifications and records up to the present end; nothing is sent before that."""
+        self._consumer.assign([NOTIFICATIONS])
+        self._consumer.seek_to_beginning(NOTIFICATIONS)
+        for each in kafka_consumers.read_to_end(self._consumer, [NOTIFICATIONS]):
+            self._add(each)
+        self._has_read_log = True
+        position = self._consumer.position(NOTIFICATIONS)
+        partitions = [NOTIFICATIONS, MODELS, *EVENTS]
+        self._consumer.assign(partitions)
+        self._consumer.seek(NOTIFICATIONS, position)
         self._consumer.seek_to_beginning(MODELS)
-        for place, offset in self._starts().items():
-            self._consumer.seek(place, offset)
-        for each in kafka_consumers.read_to_end(self._consumer, places):
-            self._take(each)
+        for partition, offset in self._starts().items():
+            self._consumer.seek(partition, offset)
+        for each in kafka_consumers.read_to_end(self._consumer, partitions):
+            self._add(each)
 
     def step(self) -> None:
-        """Take what came, keep what was told, send what is due."""
+        """Process new records, store finished notifications, send due messages."""
         for batch in self._consumer.poll(timeout_ms=POLL_MS).values():
             for each in batch:
-                self._take(each)
-        self._keep_finished()
+                self._add(each)
+        self._store_finished()
         for delivery in self._state.due(now_ms()):
-            self._on_the_way += 1
+            self._in_flight += 1
             threading.Thread(target=self._send, args=(delivery,), daemon=True).start()
         if time.monotonic() - self._tidied_seconds >= TIDY_SECONDS:
             self._tidy()
             self._tidied_seconds = time.monotonic()
 
     def keep_all(self) -> None:
-        """Wait a little for what is on its way, and keep what was taken."""
+        """Wait up to `FINISH_SECONDS_MAX` for messages in flight, and store the accepted ones."""
         deadline = time.monotonic() + FINISH_SECONDS_MAX
-        while self._on_the_way and time.monotonic() < deadline:
-            self._keep_finished(wait_seconds=0.1)
+        while self._in_flight and time.monotonic() < deadline:
+            self._store_finished(wait_seconds=0.1)
 
-    # -- what comes in ---------------------------------------------------------------------------
+    # -- input -----------------------------------------------------------------------------------
 
     def _starts(self) -> dict[TopicPartition, int]:
-        """Return where the records begin that are young enough to be told."""
+        """Return for each partition the offset of the first record that is not too old to be sent."""
         if math.isinf(self._age_ms_max):
-            return dict(self._consumer.beginning_offsets(list(NEWS)))
+            return dict(self._consumer.beginning_offsets(list(EVENTS)))
         since_ms = max(0, now_ms() - round(self._age_ms_max))
-        found = self._consumer.offsets_for_times(dict.fromkeys(NEWS, since_ms))
-        ends = self._consumer.end_offsets(list(NEWS))
-        return {place: found[place].offset if found.get(place) else ends[place] for place in NEWS}
+        found = self._consumer.offsets_for_times(dict.fromkeys(EVENTS, since_ms))
+        ends = self._consumer.end_offsets(list(EVENTS))
+        return {
+            partition: found[partition].offset if found.get(partition) else ends[partition]
+            for partition in EVENTS
+        }
 
-    def _take(self, each: Any) -> None:
+    def _add(self, each: Any) -> None:
         try:
-            self._takers[each.topic](each)
+            self._handlers[each.topic](each)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             _log.warning("alerting.record_skipped", topic=each.topic, offset=each.offset, error=str(error))
 
-    def _take_ledger(self, each: Any) -> None:
+    def _add_alert_record(self, each: Any) -> None:
         if each.value is None:
             if silence_id := notification_log.silence_id_of(each.key or b""):
                 self._state.silences.pop(silence_id, None)
@@ -164,13 +167,13 @@ class AlertingSession:
         match notification_log.decoded(each.value):
             case Silence() as silence:
                 self._state.silences[silence.silence_id] = silence
-            case Notified() as told:
-                if not self._knows_ledger:  # later ones are our own, come back
-                    self._state.add_notified(told)
+            case Notified() as notified:
+                if not self._has_read_log:  # later ones were written by this process
+                    self._state.add_notified(notified)
             case None:
                 _log.warning("alerting.record_skipped", topic=each.topic, offset=each.offset)
 
-    def _take_drift(self, each: Any) -> None:
+    def _add_drift(self, each: Any) -> None:
         if each.value is None:
             return
         record = _decode_drift(each.value)
@@ -182,12 +185,12 @@ class AlertingSession:
         if each.timestamp - record.window_end_ms <= self._age_ms_max:
             self._reports.add(record.model, record.window_start_ms)
 
-    def _take_retraining(self, each: Any) -> None:
+    def _add_retraining(self, each: Any) -> None:
         if each.value is not None:
             alert = alerts.of_retraining(_decode_retraining(each.value), each.timestamp)
             self._state.add_alert(alert, now_ms())
 
-    def _take_change(self, each: Any) -> None:
+    def _add_model_change(self, each: Any) -> None:
         change = model_change.decode(each.value)
         if change is None:
             return
@@ -195,39 +198,39 @@ class AlertingSession:
             self._state.add_alert(alert, now_ms())
         self._champions[change.model] = alerts.champion_of(change)
 
-    # -- what goes out ---------------------------------------------------------------------------
+    # -- output ----------------------------------------------------------------------------------
 
     def _send(self, delivery: Delivery) -> None:
-        """Send one message, in a thread of its own: a destination that hangs holds up no other."""
-        taken = True
+        """Send one message; each runs in a separate thread, so that a hanging destination delays no other."""
+        accepted = True
         try:
             send(self._urls[delivery.destination], message(delivery, self._dashboard_url))
         except SendingError:
-            taken = False
-        except Exception as error:  # noqa: BLE001  # of 170 services: whatever it is, it must come back
-            # Not its text, which may hold the URL.
+            accepted = False
+        except Exception as error:  # noqa: BLE001  # 170 services: whatever fails, the delivery must be settled
+            # Without its text, which may contain the URL.
             _log.error(
                 "alerting.service_failed", destination=delivery.destination, error=type(error).__name__
             )
-            taken = False
-        self._finished.put((delivery, taken))
+            accepted = False
+        self._finished.put((delivery, accepted))
 
-    def _keep_finished(self, wait_seconds: float = 0.0) -> None:
-        """Remember what was taken before anything else is sent."""
-        told: list[Notified] = []
-        while self._on_the_way:
+    def _store_finished(self, wait_seconds: float = 0.0) -> None:
+        """Store the notifications of finished deliveries before anything else is sent."""
+        notified: list[Notified] = []
+        while self._in_flight:
             try:
-                delivery, taken = self._finished.get(block=wait_seconds > 0, timeout=wait_seconds or None)
+                delivery, accepted = self._finished.get(block=wait_seconds > 0, timeout=wait_seconds or None)
             except queue.Empty:
                 break
-            self._on_the_way -= 1
-            settle = self._state.delivered if taken else self._state.failed
-            told += settle(delivery, now_ms())
-            _observe(delivery, taken=taken)
-        self._write([(notification_log.key_of(each), records.encode(each), []) for each in told])
+            self._in_flight -= 1
+            settle = self._state.delivered if accepted else self._state.failed
+            notified += settle(delivery, now_ms())
+            _observe(delivery, accepted=accepted)
+        self._write([(notification_log.key_of(each), records.encode(each), []) for each in notified])
 
     def _tidy(self) -> None:
-        """Let go of what is over, on the topic as well."""
+        """Drop expired alerts and silences, on the topic as well."""
         at_ms = now_ms()
         gone = [notification_log.notified_key(*key) for key in self._state.forgotten(at_ms)]
         gone += [notification_log.silence_key(silence_id) for silence_id in self._state.expired(at_ms)]
@@ -235,21 +238,21 @@ class AlertingSession:
         metrics.ALERTS_SILENCED.set(self._state.silenced(at_ms))
         metrics.ALERTS_STALE.set(self._state.stale_total)
         for model in self._models:
-            metrics.ALERTS_STANDING.labels(model).set(self._state.standing(model))
+            metrics.ALERTS_STANDING.labels(model).set(self._state.open_count(model))
 
     def _write(self, batch: Sequence[Record]) -> None:
         if batch:
-            self._outbox.write({(LEDGER.topic, LEDGER.partition): batch})
+            self._outbox.write({(NOTIFICATIONS.topic, NOTIFICATIONS.partition): batch})
 
 
-def _observe(delivery: Delivery, *, taken: bool) -> None:
-    result = "delivered" if taken else "failed"
+def _observe(delivery: Delivery, *, accepted: bool) -> None:
+    result = "delivered" if accepted else "failed"
     metrics.NOTIFICATIONS.labels(delivery.destination, result).inc()
-    if not taken:
+    if not accepted:
         _log.warning(
             "alerting.not_delivered",
             destination=delivery.destination,
             model=delivery.model,
-            alerts=len(delivery.said),
-            hint="driftline alerts test tells why",
+            alerts=len(delivery.parts),
+            hint="'driftline alerts test DESTINATION' shows the reason",
         )

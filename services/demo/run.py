@@ -17,7 +17,7 @@ from services.demo.gate import StalledError
 from services.demo.interruption import Interruption
 from services.demo.play import Play, beside
 from services.demo.retrainings import RetrainingFailedError
-from services.demo.summary import Durations, DemoSummary
+from services.demo.summary import DemoSummary, Durations
 from services.demo.system import System
 from services.operations.local_servers.cluster import FolderInUseError
 from services.operations.local_servers.jars import JarsError

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from services.demo.account import RequestAccount, Month, mean_log_losses
+from services.demo.account import Month, RequestAccount, mean_log_losses
 from services.demo.minutes import MinutesAccount, MinutesMonth
 from streams import records
 

@@ -19,8 +19,8 @@ from tests.unit.drift import scenario
 from tests.waiting import LIVENESS_SECONDS, until
 
 
-class Place:
-    """A model of its own, and what the drift process would write about it."""
+class AlertingModel:
+    """A model with routes, and the records that the drift process would write about it."""
 
     def __init__(self, settings: Settings, name: str, folder: Path, destinations: str) -> None:
         document = scenario.document(name) | {
@@ -62,13 +62,13 @@ class Place:
         )  # fmt: skip
         return alarm.alarm_id, self._send(topics.DRIFT.name, alarm)
 
-    def report(self, *standing: str) -> None:
+    def report(self, *open_ids: str) -> None:
         now_ms = time.time_ns() // 1_000_000
         future = self._send(
             topics.DRIFT.name,
             records.DriftReport(
                 report_id=f"{self.name}-{now_ms}", model=self.name, version=1, window_start_ms=now_ms - 1000,
-                window_end_ms=now_ms, predictions=1, labels=1, alarms_standing=list(standing),
+                window_end_ms=now_ms, predictions=1, labels=1, alarms_standing=list(open_ids),
             ),
         )  # fmt: skip
         future.get(LIVENESS_SECONDS)
@@ -89,15 +89,15 @@ def titles(receiver: HttpReceiver) -> list[str]:
     return [body["title"] for body in receiver.bodies]
 
 
-def test_told_once_through_kills_and_restarts_except_between_delivery_and_record(
+def test_alert_is_sent_once_except_after_a_kill_between_delivery_and_record(
     local, unique_name, tmp_path, monkeypatch, capsys
 ):
     with http_receiver() as hook, mail_receiver() as (mailbox, port):
         mail = f"mailto://127.0.0.1:{port}?from=a@example.org&to=b@example.org&mode=insecure"
         secret = "s3cr3t-path"
         urls = f"hook=json://127.0.0.1:{hook.port}/{secret} mail={mail}"
-        place = Place(local, unique_name, tmp_path, urls)
-        with Process("alerting", place.settings, log=tmp_path / "alerting.log") as alerting:
+        model = AlertingModel(local, unique_name, tmp_path, urls)
+        with Process("alerting", model.settings, log=tmp_path / "alerting.log") as alerting:
             alerting.wait_ready()
 
             def kill_before_the_answer(_: int) -> int:
@@ -105,37 +105,37 @@ def test_told_once_through_kills_and_restarts_except_between_delivery_and_record
                 return 200
 
             hook.answer = kill_before_the_answer
-            stands = place.burst(*(f"f{number}" for number in range(12)))
+            open_ids = model.burst(*(f"f{number}" for number in range(12)))
             until(lambda: not alerting.alive, "the process is killed")
             assert len(hook.bodies) == 1
 
             hook.answer = lambda _: 200
             alerting.start()
-            until(lambda: len(hook.bodies) == 2, "it is told again")
+            until(lambda: len(hook.bodies) == 2, "it is sent again")
             assert "12 alerts" in titles(hook)[1], "a burst is one message"
             assert titles(hook)[0].split(": ")[1:] == titles(hook)[1].split(": ")[1:]
             alerting.wait_ready()
 
-            stands.append(place.alarm("log_loss", "loss"))
-            until(lambda: len(hook.bodies) == 3 and len(mailbox.mails) == 1, "the loss is told by both")
+            open_ids.append(model.alarm("log_loss", "loss"))
+            until(lambda: len(hook.bodies) == 3 and len(mailbox.mails) == 1, "both destinations get the loss")
             assert "log_loss changed" in mailbox.mails[0]["subject"]
             assert alerting.stop() == 0
             assert secret not in alerting.output()
 
-            for name, value in place.settings.environment().items():
+            for name, value in model.settings.environment().items():
                 monkeypatch.setenv(name, value)
             command.test("hook")
             command.silence(model=unique_name, duration="1h", reason="a test", subject="quiet")
-            told = len(hook.bodies)
+            sent = len(hook.bodies)
             alerting.start()
-            quiet = place.alarm("quiet")
-            loud = place.alarm("loud")
-            until(lambda: len(hook.bodies) > told, "the other alarm is told")
+            quiet = model.alarm("quiet")
+            loud = model.alarm("loud")
+            until(lambda: len(hook.bodies) > sent, "the other alarm is sent")
             assert "loud changed" in titles(hook)[-1]
-            place.report(quiet, loud)
+            model.report(quiet, loud)
             until(
-                lambda: len(hook.bodies) == told + 2 and len(mailbox.mails) == 2,
-                "all are told as resolved",
+                lambda: len(hook.bodies) == sent + 2 and len(mailbox.mails) == 2,
+                "all are sent as resolved",
             )
             assert titles(hook)[-1].startswith(f"[resolved] {unique_name}: 13 alerts")
             until(
@@ -146,11 +146,11 @@ def test_told_once_through_kills_and_restarts_except_between_delivery_and_record
             assert alerting.stop() == 0
             command.show(model=unique_name)
             shown = capsys.readouterr().out
-            assert "ok  hook (json://…) has taken a test message" in shown
-            assert f"hook  told  {unique_name}: loud changed" in shown
+            assert "ok  hook (json://…) accepted the test message" in shown
+            assert f"hook  sent  {unique_name}: loud changed" in shown
             assert f"hook  resolved (2 times)  {unique_name}: f0 changed" in shown
             assert f"model={unique_name} subject=quiet  (a test)" in shown
             (silence_id,) = re.findall(r"silence (\w+) until", shown)
             command.end(silence_id)
             command.silences()
-            assert silence_id not in capsys.readouterr().out.replace(f"silence {silence_id} is over", "")
+            assert silence_id not in capsys.readouterr().out.replace(f"silence {silence_id} ended", "")

@@ -1,4 +1,4 @@
-"""Who is told of what, and when: the decisions alone, with a clock that is advanced by hand."""
+"""Which alerts are sent where and when: the decisions alone, with a clock that the test advances."""
 
 import itertools
 import math
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.alerting.alert_state import ATTEMPTS_MAX, AlertState, Delivery
+from services.alerting.alert_state import ATTEMPTS_MAX, AlertState, Delivery, matches
 from services.runtime.declaration import HOUR_MS, Alerts
 from streams.records import Alert, Notified, Silence
 
@@ -28,34 +28,34 @@ def state(*routes: dict[str, Any], age_ms: float = AGE_MS, **alerts: Any) -> Ale
     return AlertState({"m": declared}, age_ms_max=age_ms)
 
 
-def told(found: list[Delivery]) -> list[tuple[str, list[tuple[str, str]]]]:
+def contents(found: list[Delivery]) -> list[tuple[str, list[tuple[str, str]]]]:
     return [
-        (each.destination, [(said.alert.alert_id, said.occasion) for said in each.said]) for each in found
+        (each.destination, [(part.alert.alert_id, part.occasion) for part in each.parts]) for each in found
     ]
 
 
 def settle(one: AlertState, now_ms: int) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Deliver all that is due after the group's time."""
+    """Deliver everything that is due after the group time."""
     one.due(now_ms)
     found = one.due(now_ms + GROUP_MS)
     for delivery in found:
         one.delivered(delivery, now_ms + GROUP_MS)
-    return told(found)
+    return contents(found)
 
 
-def test_a_burst_is_one_message_and_nothing_is_said_twice():
+def test_burst_is_one_message_and_a_repeat_sends_nothing():
     one = state()
     for number in range(40):
         one.add_alert(alert(f"f{number}"), NOW_MS)
         assert one.due(NOW_MS + number) == []
-    ((destination, said),) = settle(one, NOW_MS)
+    ((destination, parts),) = settle(one, NOW_MS)
     assert destination == "oncall"
-    assert len(said) == 40
+    assert len(parts) == 40
     one.add_alert(alert("f3"), NOW_MS)
     assert settle(one, NOW_MS + HOUR_MS) == []
 
 
-def test_what_stands_is_told_again_after_the_declared_time_and_what_does_not_is_resolved():
+def test_open_alert_is_repeated_and_closed_alert_is_resolved():
     one = state(repeat_after_hours=24)
     one.add_alert(alert("a"), NOW_MS)
     one.add_alert(alert("b"), NOW_MS)
@@ -69,7 +69,7 @@ def test_what_stands_is_told_again_after_the_declared_time_and_what_does_not_is_
     assert settle(one, NOW_MS + 99 * HOUR_MS) == []
 
 
-def test_a_report_takes_back_nothing_that_was_found_after_its_window_nor_of_others():
+def test_report_resolves_only_its_own_model_up_to_its_window():
     one = state()
     one.add_alert(alert("later", at_ms=NOW_MS), NOW_MS)
     one.resolve_missing("m", NOW_MS - 1, [])
@@ -77,7 +77,7 @@ def test_a_report_takes_back_nothing_that_was_found_after_its_window_nor_of_othe
     assert settle(one, NOW_MS) == [("oncall", [("later", "new")])]
 
 
-def test_routes_choose_by_kind_severity_and_segment():
+def test_routes_select_by_kind_severity_and_segment():
     one = state(
         {"to": "oncall", "kinds": ["loss"]},
         {"to": "chat", "minimum_severity": "info", "segments": ["all"]},
@@ -99,7 +99,7 @@ def test_routes_choose_by_kind_severity_and_segment():
     "silence",
     [{"model": "m"}, {"kind": "feature"}, {"model": "m", "subject": "a"}, {"model": "m", "kind": "feature"}],
 )
-def test_a_silence_holds_what_it_matches_until_it_ends_and_then_what_stands_is_told(silence):
+def test_silenced_alert_is_sent_after_the_silence_if_it_is_still_open(silence):
     one = state()
     one.silences["s"] = Silence(
         silence_id="s", until_ms=NOW_MS + HOUR_MS, created_ms=NOW_MS, reason="r", **silence
@@ -115,7 +115,7 @@ def test_a_silence_holds_what_it_matches_until_it_ends_and_then_what_stands_is_t
     assert settle(one, NOW_MS + HOUR_MS) == [("oncall", [("a", "new")])]
 
 
-def test_what_a_silence_does_not_match_is_told():
+def test_alert_that_no_silence_matches_is_sent():
     one = state()
     one.silences["s"] = Silence(
         silence_id="s", until_ms=NOW_MS + HOUR_MS, created_ms=NOW_MS, reason="r", model="m", kind="score"
@@ -124,7 +124,7 @@ def test_what_a_silence_does_not_match_is_told():
     assert settle(one, NOW_MS) == [("oncall", [("a", "new")])]
 
 
-def test_a_replay_tells_nobody_unless_it_is_asked_to():
+def test_replayed_alerts_are_sent_only_on_request():
     old_record = alert("old", recorded_ms=NOW_MS - AGE_MS - 1, at_ms=NOW_MS - AGE_MS - 2)
     old_event = alert("replayed", at_ms=NOW_MS - AGE_MS - 1)
     one = state()
@@ -138,7 +138,7 @@ def test_a_replay_tells_nobody_unless_it_is_asked_to():
     assert settle(asked, NOW_MS) == [("oncall", [("old", "new"), ("replayed", "new")])]
 
 
-def test_a_restart_knows_what_was_told_and_what_is_still_to_say():
+def test_restart_continues_from_the_notifications():
     first = state()
     first.add_alert(alert("a"), NOW_MS)
     first.due(NOW_MS)
@@ -153,7 +153,7 @@ def test_a_restart_knows_what_was_told_and_what_is_still_to_say():
     assert settle(second, NOW_MS + HOUR_MS) == [("oncall", [("a", "resolved")])]
 
 
-def test_a_destination_that_fails_is_tried_again_with_pauses_and_holds_up_no_other():
+def test_failing_destination_is_retried_with_back_off_and_delays_no_other():
     one = state({"to": "down"}, {"to": "up"})
     one.add_alert(alert("a"), NOW_MS)
     one.due(NOW_MS)
@@ -177,7 +177,7 @@ def test_a_destination_that_fails_is_tried_again_with_pauses_and_holds_up_no_oth
     assert settle(one, now_ms + 25 * HOUR_MS) == [("down", [("a", "again")]), ("up", [("a", "again")])]
 
 
-def test_one_message_at_a_time_goes_to_a_destination():
+def test_destination_gets_one_message_at_a_time():
     one = state()
     one.add_alert(alert("a"), NOW_MS)
     one.due(NOW_MS)
@@ -188,24 +188,31 @@ def test_one_message_at_a_time_goes_to_a_destination():
     assert settle(one, NOW_MS + 2 * GROUP_MS) == [("oncall", [("b", "new")])]
 
 
-def test_what_cannot_come_again_is_forgotten_and_what_stands_is_not():
+def test_closed_alerts_are_forgotten_and_open_ones_kept():
     one = state()
-    for name in ("stands", "gone"):
+    for name in ("open", "gone"):
         one.add_alert(alert(name), NOW_MS)
     one.add_alert(alert("event", kind="retraining", stands=False), NOW_MS)
     settle(one, NOW_MS)
-    one.resolve_missing("m", NOW_MS, ["stands"])
+    one.resolve_missing("m", NOW_MS, ["open"])
     settle(one, NOW_MS)
     assert one.forgotten(NOW_MS + AGE_MS) == []
     later_ms = NOW_MS + AGE_MS + 2 * HOUR_MS
     assert sorted(one.forgotten(later_ms)) == [("oncall", "event"), ("oncall", "gone")]
-    assert settle(one, later_ms) == [("oncall", [("stands", "again")])]
+    assert settle(one, later_ms) == [("oncall", [("open", "again")])]
 
 
-def test_memory_is_bounded_and_drops_the_oldest_that_do_not_stand(monkeypatch):
+def test_memory_is_bounded_and_drops_the_oldest_closed_alerts(monkeypatch):
     monkeypatch.setattr("services.alerting.alert_state.ALERTS_MAX", 3)
     one = state(age_ms=math.inf)
     for number in range(6):
-        told_of = alert(f"e{number}", stands=number == 0, recorded_ms=NOW_MS + number)
-        one.add_notified(Notified(destination="oncall", alert=told_of, state="told", told_ms=NOW_MS))
+        sent = alert(f"e{number}", stands=number == 0, recorded_ms=NOW_MS + number)
+        one.add_notified(Notified(destination="oncall", alert=sent, state="told", told_ms=NOW_MS))
     assert sorted(one.forgotten(NOW_MS)) == [("oncall", "e1"), ("oncall", "e2"), ("oncall", "e3")]
+
+
+def test_silence_matches_the_fields_that_it_names():
+    silence = Silence(silence_id="s", until_ms=1, created_ms=0, reason="r", model="m", segment="origin=EWR")
+    assert matches(silence, alert(segment="origin=EWR"))
+    assert not matches(silence, alert(segment="origin=JFK"))
+    assert not matches(silence, alert(model="n", segment="origin=EWR"))

@@ -1,4 +1,4 @@
-"""What people are told of alarms, retrainings and changes of the champion."""
+"""Alerts of alarms, retrainings and changes of the champion."""
 
 import msgspec
 import pytest
@@ -25,12 +25,17 @@ def test_only_harm_is_critical(kind, severity):
         alarm_id="id", model="m", version=1, kind=kind, subject="s", value=0.6, threshold=0.5,
         detected_at_ms=3, since_ms=1, message="text", segment="origin=EWR",
     )  # fmt: skip
-    told = alerts.of_alarm(alarm, NOW_MS)
-    assert (told.severity, told.stands, told.alert_id, told.segment) == (severity, True, "id", "origin=EWR")
-    assert told.effect == ("s 0.600, +0.100 against its limit" if kind == "loss" else "")
+    found = alerts.of_alarm(alarm, NOW_MS)
+    assert (found.severity, found.stands, found.alert_id, found.segment) == (
+        severity,
+        True,
+        "id",
+        "origin=EWR",
+    )
+    assert found.effect == ("s 0.600, +0.100 against its limit" if kind == "loss" else "")
 
 
-def test_what_changed_in_a_segment_alone_is_told_with_it():
+def test_contribution_names_its_segment():
     whole = records.Contribution(
         feature="x", bin="1 to 2", expected_share=0.1, share=0.25, psi=0.1, importance=None, weight=0.1
     )
@@ -42,7 +47,7 @@ def test_what_changed_in_a_segment_alone_is_told_with_it():
 @pytest.mark.parametrize(
     ("result", "severity"), [("promoted", "info"), ("rejected", "warning"), ("failed", "critical")]
 )
-def test_a_retraining_is_told_by_its_result(result, severity):
+def test_severity_of_a_retraining_follows_its_result(result, severity):
     finished = records.RetrainingFinished(
         request_id="r",
         model="m",
@@ -52,15 +57,15 @@ def test_a_retraining_is_told_by_its_result(result, severity):
         version=4,
         reasons=["why"],
     )
-    told = alerts.of_retraining(finished, NOW_MS)
-    assert (told.severity, told.stands, told.alert_id) == (severity, False, f"r-{result}")
-    assert told.title == f"retraining {result}, version 4: why"
+    found = alerts.of_retraining(finished, NOW_MS)
+    assert (found.severity, found.stands, found.alert_id) == (severity, False, f"r-{result}")
+    assert found.title == f"retraining {result}, version 4: why"
 
 
 def test_only_an_earlier_version_is_a_rollback():
     assert alerts.of_rollback(None, change(3), NOW_MS) is None
     assert alerts.of_rollback(2, change(3), NOW_MS) is None
     assert alerts.of_rollback(3, change(3), NOW_MS) is None
-    told = alerts.of_rollback(4, change(3), NOW_MS)
-    assert told is not None
-    assert (told.severity, told.title) == ("critical", "rolled back from version 4 to 3: by hand")
+    found = alerts.of_rollback(4, change(3), NOW_MS)
+    assert found is not None
+    assert (found.severity, found.title) == ("critical", "rolled back from version 4 to 3: by hand")

@@ -1,4 +1,4 @@
-"""Where alerts go: read from the settings, and never shown."""
+"""Destinations are read from the settings, and their URLs are never shown."""
 
 import pytest
 from pydantic import SecretStr
@@ -25,7 +25,7 @@ def declaration(*names: str) -> ModelDeclaration:
 
 def test_setting_and_file_are_read_together(tmp_path):
     path = tmp_path / "destinations"
-    path.write_text(f"# whom to tell\noncall=pagerduty://{SECRET}@key\n\nmail=mailto://a\n")
+    path.write_text(f"# destinations\noncall=pagerduty://{SECRET}@key\n\nmail=mailto://a\n")
     found = destinations.load(settings(f"mail=json://x/{SECRET}?a=b  team=slack://{SECRET}", path))
     assert found == {
         "oncall": f"pagerduty://{SECRET}@key", "mail": f"json://x/{SECRET}?a=b", "team": f"slack://{SECRET}",
@@ -33,7 +33,7 @@ def test_setting_and_file_are_read_together(tmp_path):
 
 
 @pytest.mark.parametrize("text", [f"slack://{SECRET}", f"Bad Name=slack://{SECRET}", f"oncall={SECRET}"])
-def test_what_cannot_be_read_is_named_by_its_place_and_not_by_its_secret(text, tmp_path):
+def test_unreadable_entry_is_named_without_its_secret(text, tmp_path):
     with pytest.raises(DestinationsError, match=r"DRIFTLINE_ALERT_DESTINATIONS: entry [12]") as caught:
         destinations.load(settings(text))
     assert SECRET not in str(caught.value)
@@ -41,18 +41,18 @@ def test_what_cannot_be_read_is_named_by_its_place_and_not_by_its_secret(text, t
         destinations.load(settings(path=tmp_path / "nothing"))
 
 
-def test_check_says_who_is_told_and_shows_no_secret():
+def test_check_shows_the_destinations_without_secrets():
     (line,) = alert_summaries(
         settings(f"oncall=json://user:{SECRET}@host/{SECRET}"), {"m": declaration("oncall", "oncall")}
     )
     assert line == "alerts of m go to oncall (json://…)"
     (line,) = alert_summaries(settings(), {"m": declaration("oncall")})
-    assert line == "alerts of m go to nobody: no destinations"
+    assert line == "alerts of m are not sent: no destinations are set"
     assert alert_summaries(settings(), {"m": declaration()}) == []
 
 
-def test_check_names_a_route_that_leads_nowhere():
-    with pytest.raises(DestinationsError, match="no destination is called oncal; "):
+def test_check_names_a_route_to_an_unknown_destination():
+    with pytest.raises(DestinationsError, match="unknown destination oncal; "):
         alert_summaries(settings("oncall=json://x"), {"m": declaration("oncal")})
 
 

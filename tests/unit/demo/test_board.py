@@ -6,7 +6,7 @@ from rich.console import Console, RenderableType
 
 from services.demo import board, months
 from services.demo.account import Month
-from services.demo.board import Meter, BoardState
+from services.demo.board import BoardState, Meter
 from streams import records
 
 FEBRUARY = Month(

@@ -19,8 +19,8 @@ from services.demo.flights import (
     MINUTE_MS,
     OBSERVED,
     SCHEDULED,
-    TopicEvents,
     Timeline,
+    TopicEvents,
 )
 from services.runtime.declaration_file import load as load_declaration
 from services.runtime.settings import ROOT
