@@ -129,7 +129,7 @@ def pair_detector(known: Sample, threshold_rows: float) -> tuple[PairDetector, C
         times_ms = np.zeros(len(values), dtype=np.int64)
         columns = zip(scorers, places, values.T, strict=True)
         return np.stack(
-            [scorer.scores(place.of(column), times_ms) for scorer, place, column in columns], axis=1
+            [scorer.scores(binner.bins(column), times_ms) for scorer, binner, column in columns], axis=1
         )
 
     moments = Moments.none(known.shape[1])

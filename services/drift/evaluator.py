@@ -179,7 +179,7 @@ class Evaluator:
 
     def revised_report(self, window: DriftWindow, totals: JoinTotals) -> records.DriftReport:
         """Report a closed window again, with the records that were too late for its first report."""
-        window.settle()
+        window.count_buffered()
         compared = window_report.compare_window(window, self._declaration)
         return window_report.make_report(
             self._model, window, compared, totals, self._references, self.measures

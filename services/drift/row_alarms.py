@@ -48,7 +48,7 @@ class RowAlarms:
         self, rows: PredictionRows, indices: Sequence[int], window: DriftWindow, version: int
     ) -> list[Detected]:
         """Count rows in their window and watch them; return the alarms, each with the index of its row."""
-        binned = window.row_binner.of(rows) if window.row_binner else None
+        binned = window.row_binner.assign(rows) if window.row_binner else None
         detected, counted = [], 0
         for row, observed in self._watch(rows, window, binned, version):
             window.count(rows, binned, counted, row + 1)  # an alarm describes the window up to its row
@@ -75,7 +75,7 @@ class RowAlarms:
         binner = self._references.row_binner(version)
         if binner is None:
             return []
-        binned = in_window if in_window is not None and binner is window.row_binner else binner.of(rows)
+        binned = in_window if in_window is not None and binner is window.row_binner else binner.assign(rows)
         return sorted(self._watchers.add(rows, binned, version), key=lambda each: each[0])
 
     def _alarm_of(self, observed: ObservedChange, window: DriftWindow, version: int) -> records.DriftAlarm:
@@ -84,11 +84,13 @@ class RowAlarms:
         contributions = window.contributions(subject, segment)
         kind: AlarmKind = observed.kind
         text = observed.text or alarm_texts.feature_text(subject, segment, change.effect, contributions)
-        cells = next((cells for cells in window.features if cells.name == subject), None)
-        share = cells.unseen_total / max(int(cells.counts.sum()), 1) if cells and kind == "feature" else 0.0
-        if cells and share >= self._monitoring.new_category_share:
+        counted = next((each for each in window.features if each.name == subject), None)
+        share = 0.0
+        if counted and kind == "feature":
+            share = counted.unseen_total / max(int(counted.counts.sum()), 1)
+        if counted and share >= self._monitoring.new_category_share:
             kind = "category"
-            text = alarm_texts.category_text(subject, segment, share, list(cells.unseen))
+            text = alarm_texts.category_text(subject, segment, share, list(counted.unseen))
         content = AlarmContent(kind, subject, change.value / MONTH_MS, change.threshold / MONTH_MS, text)
         alarm = alarm_of_change(self._model, version, content, change, "e-detector", segment)
         return msgspec.structs.replace(alarm, contributions=contributions)

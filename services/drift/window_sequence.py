@@ -31,7 +31,7 @@ class WindowSequence:
     def open_at(self, time_ms: int) -> DriftWindow:
         """Open the window that contains an event time; forget those that no record can change any more."""
         start_ms = time_ms // self._window_ms * self._window_ms
-        self._closed.forget(start_ms)
+        self._closed.remove_expired(start_ms)
         self.open = DriftWindow(DriftWindowState(start_ms, start_ms + self._window_ms))
         return self.open
 
@@ -44,11 +44,11 @@ class WindowSequence:
     def late(self, time_ms: int, champion: int) -> DriftWindow | None:
         """Return the closed window of a late record; None if the record is too late to change it."""
         assert self.open is not None, "a record is late for the window that is open"
-        return self._closed.of(time_ms, self.open.start_ms, champion)
+        return self._closed.open_late(time_ms, self.open.start_ms, champion)
 
     def changed(self) -> list[DriftWindow]:
         """Return the closed windows that changed since the last call, the earliest first."""
-        return self._closed.touched()
+        return self._closed.changed()
 
     def choose_version(self, window: DriftWindow, champion: int) -> None:
         """Compare a window with the reference of this champion, unless it has one already."""

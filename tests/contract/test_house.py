@@ -69,7 +69,6 @@ LATE_WITHOUT_REASON: dict[str, int] = {
     "services.demo.preparation": 1,
     "services.demo.run": 3,
     "services.demo.system": 3,
-    "services.drift.detectors.watchers": 1,
     "services.model_registry.models_topic": 2,
     "services.operations.asyncapi": 4,
     "services.operations.models.arms_command": 18,
@@ -103,7 +102,6 @@ def test_late_import_of_an_own_module_says_why() -> None:
 # The names of the tree.
 
 REPEATED_CLASSES: set[str] = {
-    "Column",  # archive.row_schemas, feature_store.plan
     "Events",  # demo.flights, demo.playlist
     "FeatureReference",  # feature_store.plan, records
     "Retraining",  # dashboard.state, runtime.declaration

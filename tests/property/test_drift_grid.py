@@ -24,11 +24,11 @@ def edges_and_values(draw):
 @given(edges_and_values())
 def test_grid_gives_the_cells_of_bisection(pair):
     edges, values = pair
-    assert EdgeSearch(edges).cells(values).tolist() == np.searchsorted(edges, values, side="right").tolist()
+    assert EdgeSearch(edges).bins(values).tolist() == np.searchsorted(edges, values, side="right").tolist()
 
 
 def test_many_rows_are_looked_up_in_pieces():
     """More rows than are taken at once, in the form of a stride through a table."""
     values = np.random.default_rng(1).normal(size=(40_000, 3))[:, 1]
     edges = np.unique(np.quantile(values, np.linspace(0, 1, 65), method="inverted_cdf"))
-    assert (EdgeSearch(edges).cells(values) == np.searchsorted(edges, values, side="right")).all()
+    assert (EdgeSearch(edges).bins(values) == np.searchsorted(edges, values, side="right")).all()

@@ -34,7 +34,7 @@ class World:
         times_ms = np.zeros(len(values), dtype=np.int64)
         return np.stack(
             [
-                RankScorer(one).scores(FeatureBinner(one).of(column), times_ms)
+                RankScorer(one).scores(FeatureBinner(one).bins(column), times_ms)
                 for one, column in zip(self.references, values.T, strict=True)
             ],
             axis=1,
@@ -55,7 +55,7 @@ def test_correlation_that_changes_is_found_although_no_feature_does(before, afte
     assert change.correlation_before == pytest.approx(before, abs=0.1)
     assert change.correlation == pytest.approx(after, abs=0.2)
     for one, column in zip(world.references, values.T, strict=True):
-        counts = np.bincount(FeatureBinner(one).of(column), minlength=len(one.counts))
+        counts = np.bincount(FeatureBinner(one).bins(column), minlength=len(one.counts))
         assert np.abs(np.cumsum(counts) / 2000 - np.cumsum(one.counts) / 5000).max() < 0.06
 
 

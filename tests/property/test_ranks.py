@@ -57,7 +57,7 @@ def test_season_that_the_reference_lacks_says_nothing_of_it():
     known = np.zeros((1, 1, 10), dtype=np.int64)
     known[0, 0, :5] = 200
     ranking, random = Ranking(known), np.random.default_rng(4)
-    ranking.make_room(2)
+    ranking.reserve_seasons(2)
     cells = random.integers(5, 10, (2000, 1))
     ranks = ranking.rank(cells, random.random(2000), np.ones_like(cells))
     assert scipy.stats.kstest(ranks[:, 0], "uniform").pvalue > 0.01

@@ -1,8 +1,8 @@
-"""Counts of a window in the frozen cells of the reference.
+"""Counts of values in the frozen bins of the reference.
 
-The cells are fixed once, in training, and never follow the data: bins that are drawn again from
-reference and window together let one outlier of 1e6 hide a shift. Counts are integers, so they add up
-to the same whatever the order and the size of the chunks.
+The bins are fixed once, in training, and never follow the data: with bins computed from reference and window
+together, one outlier of 1e6 can hide a shift. Counts are integers, so their sums do not depend on the order
+and the size of the chunks.
 """
 
 import copy
@@ -17,17 +17,17 @@ from services.drift.binning.statistics import Counts
 from streams.records import FeatureReference, FeatureValue
 
 UNSEEN_NAMES_MAX = 1000
-"""Names of unseen categories remembered in one window; beyond that they are only counted."""
+"""Maximum names of unseen categories kept per window; further ones are only counted."""
 
 
 Column = Sequence[FeatureValue] | npt.NDArray[Any]
 
 
-class _Categories(dict[FeatureValue, int]):
-    """Cells by value. Only names and None are keys: 1, 1.0 and True are equal as keys, but not as names."""
+class _CategoryBins(dict[FeatureValue, int]):
+    """Bins by value. Only names and None are keys: 1, 1.0 and True are equal as keys, but not as names."""
 
     def __init__(self, names: Iterable[str], unseen: int, missing: int) -> None:
-        super().__init__({name: cell for cell, name in enumerate(names)})
+        super().__init__({name: index for index, name in enumerate(names)})
         self[None] = missing
         self._unseen = unseen
 
@@ -36,35 +36,39 @@ class _Categories(dict[FeatureValue, int]):
 
 
 class FeatureBinner:
-    """Finds the cell of each value: the reference's, then unseen categories if it has any, then missing."""
+    """Finds the bins of one feature's values.
+
+    Bins are numbered: those of the reference, then, for categories, one for unseen ones, then one for missing
+    values.
+    """
 
     def __init__(self, reference: FeatureReference) -> None:
-        """Take edges or categories."""
+        """Read edges or categories from the reference."""
         self.numeric = reference.categories is None
         self.edges = np.array(reference.edges or [], dtype=np.float64)
         self.missing = len(reference.counts) + (not self.numeric)
         self.unseen = self.missing - 1
         self.categories = list(reference.categories or ())
-        self._grid = EdgeSearch(self.edges)
-        self._cell_of = _Categories(self.categories, self.unseen, self.missing)
+        self._search = EdgeSearch(self.edges)
+        self._category_bins = _CategoryBins(self.categories, self.unseen, self.missing)
 
-    def of(self, column: Column) -> BinIndices:
-        """Return the cells of a column. A value that is no number is missing in a numeric feature."""
+    def bins(self, column: Column) -> BinIndices:
+        """Return the bins ``(n_rows,)`` of a column; in a numeric feature, a non-number counts as missing."""
         if self.numeric:
             values = numbers_of(column)
-            cells = self._grid.cells(values)
-            cells[np.isnan(values)] = self.missing
-            return cells
-        return np.fromiter(map(self._cell_of.__getitem__, column), dtype=np.intp, count=len(column))
+            bins = self._search.bins(values)
+            bins[np.isnan(values)] = self.missing
+            return bins
+        return np.fromiter(map(self._category_bins.__getitem__, column), dtype=np.intp, count=len(column))
 
-    def counts_of(self, counts: Sequence[int]) -> list[int]:
-        """Return counts of the reference's cells, the missing ones last, with the cell of the unseen."""
+    def with_unseen(self, counts: Sequence[int]) -> list[int]:
+        """Return counts whose last one is of missing values, with a count of 0 for unseen categories."""
         *known, missing = counts
         return [*known, missing] if self.numeric else [*known, 0, missing]
 
 
 class BinCounts:
-    """Counts of one feature in its cells."""
+    """Counts of one feature's values in its bins."""
 
     def __init__(
         self, reference: FeatureReference, counts: Sequence[int] = (), unseen: Iterable[tuple[str, int]] = ()
@@ -73,60 +77,61 @@ class BinCounts:
         self.name = reference.feature
         self.design_effect = reference.design_effect
         self.importance = reference.importance
-        self.places = FeatureBinner(reference)
-        self.numeric = self.places.numeric
-        self.edges = self.places.edges
+        self.binner = FeatureBinner(reference)
+        self.numeric = self.binner.numeric
+        self.edges = self.binner.edges
         self.reference: Counts = np.array(
-            self.places.counts_of([*reference.counts, reference.missing]), dtype=np.int64
+            self.binner.with_unseen([*reference.counts, reference.missing]), dtype=np.int64
         )
         self.counts: Counts = np.array(list(counts) or [0] * len(self.reference), dtype=np.int64)
         self.unseen = dict(unseen)
 
     def add(self, column: Column) -> None:
         """Count a column of values."""
-        self.count(self.places.of(column), column)
+        self.add_binned(self.binner.bins(column), column)
 
-    def count(self, cells: BinIndices, column: Column) -> None:
-        """Count a column that was placed already."""
-        self.counts += np.bincount(cells, minlength=len(self.counts))
+    def add_binned(self, bins: BinIndices, column: Column) -> None:
+        """Count a column whose bins are known."""
+        self.counts += np.bincount(bins, minlength=len(self.counts))
         if self.numeric:
             return
-        for row in np.flatnonzero(cells == self.places.unseen).tolist():
+        for row in np.flatnonzero(bins == self.binner.unseen).tolist():
             name = str(column[row])
             if name in self.unseen or len(self.unseen) < UNSEEN_NAMES_MAX:
                 self.unseen[name] = self.unseen.get(name, 0) + 1
 
     def with_counts(self, counts: Counts) -> "BinCounts":
-        """Return the same cells with other counts, as of some of the rows."""
-        others = copy.copy(self)
-        others.counts = counts
-        return others
+        """Return the same bins with other counts, e.g. those of a segment."""
+        other = copy.copy(self)
+        other.counts = counts
+        return other
 
     @property
     def unseen_total(self) -> int:
-        """Values of categories that the reference does not have."""
-        return 0 if self.numeric else int(self.counts[self.places.unseen])
+        """Number of values whose category is not in the reference."""
+        return 0 if self.numeric else int(self.counts[self.binner.unseen])
 
     @property
     def out_of_range(self) -> tuple[int, int]:
-        """Values below and above all of the reference's; categories have no range."""
+        """Number of values below and above all values of the reference; 0 for categories."""
         if not self.numeric or not len(self.edges) or self.reference[0] or self.reference[-2]:
             return 0, 0
         return int(self.counts[0]), int(self.counts[-2])
 
 
-def seasonal(reference: FeatureReference, cells: BinCounts, rows: Mapping[int, int]) -> Counts:
-    """Return the reference of a window with so many rows of each season: theirs, in its proportions.
+def seasonal_counts(reference: FeatureReference, counted: BinCounts, rows: Mapping[int, int]) -> Counts:
+    """Return the reference counts for a window with this number of rows in each season.
 
-    It counts for as many rows as a mixture of such samples is worth (Kish 1965). All zero if the
-    reference lacks one of the seasons: then there is nothing to compare with.
+    The seasons of the reference are mixed in the window's proportions. The total is the effective size of
+    such a mixture of samples (Kish, "Survey Sampling", 1965). All counts are 0 if the reference lacks one of
+    the seasons: then there is nothing to compare with.
     """
     if not reference.season or not rows:
-        return cells.reference
-    nothing = np.zeros(len(cells.reference))
+        return counted.reference
+    nothing = np.zeros(len(counted.reference))
     known = [
         np.array(
-            cells.places.counts_of(reference.seasons.get(str(season), [0] * (len(reference.counts) + 1)))
+            counted.binner.with_unseen(reference.seasons.get(str(season), [0] * (len(reference.counts) + 1)))
         )
         for season in rows
     ]
@@ -140,7 +145,7 @@ def seasonal(reference: FeatureReference, cells: BinCounts, rows: Mapping[int, i
 
 
 def numbers_of(column: Column) -> Numbers:
-    """Return a column as numbers; what is none is nan."""
+    """Return a column as numbers; a value that is not a number becomes nan."""
     try:
         return np.ascontiguousarray(column, dtype=np.float64)  # None becomes NaN; strides miss the caches
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Rows of predictions in the cells of a reference: placed once, together, then counted and watched. Pure."""
+"""Assigns rows of predictions to the bins of a reference, once for counting and for detectors. Pure."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,60 +8,60 @@ import numpy as np
 import numpy.typing as npt
 
 from services.drift.binning.bin_counts import FeatureBinner
+from services.drift.binning.bin_search import BinIndices
 from services.drift.binning.data_quality import Faults, QualityRules
 from services.monitoring.rank_correlation import RankScorer, Scores
 from services.monitoring.segments import Segment, segments_of
 from services.runtime.declaration import ModelDeclaration
 from streams.records import FeatureValue, Prediction, Reference
 
-_CHANCES = 2**32
-
-BinIndices = npt.NDArray[np.intp]
+_HASH_VALUES = 2**32
 
 
 class PredictionRows:
-    """Predictions in the common order, with what is needed of all of them at once."""
+    """Predictions in the common order of all inputs, with their times and versions as arrays."""
 
     def __init__(self, predictions: Sequence[Prediction]) -> None:
-        """Take at least one."""
+        """Take at least one prediction."""
         self.predictions = predictions
         self.times_ms = np.array([each.event_time_ms for each in predictions], dtype=np.int64)
         self.versions = np.array([each.version for each in predictions], dtype=np.int64)
 
     def __len__(self) -> int:
-        """Count the rows."""
+        """Return the number of rows."""
         return len(self.predictions)
 
-    def chances(self) -> npt.NDArray[np.float64]:
-        """Return a number in (0, 1) for each row, which follows from its id: it breaks ties."""
+    def tie_breakers(self) -> npt.NDArray[np.float64]:
+        """Return a number in (0, 1) for each row, a hash of its id: it breaks ties of ranks."""
         hashes = [mmh3.hash(each.prediction_id, signed=False) for each in self.predictions]
-        return (np.array(hashes, dtype=np.float64) + 0.5) / _CHANCES
+        return (np.array(hashes, dtype=np.float64) + 0.5) / _HASH_VALUES
 
 
 @dataclasses.dataclass(frozen=True)
 class BinnedRows:
-    """Rows in the cells of one reference."""
+    """Rows in the bins of one reference."""
 
     rows: npt.NDArray[np.intp]
-    """Which have the reference's features, rising; others are left out of `cells`."""
-    cells: BinIndices
+    """Indices, rising, of the rows that have the reference's features; the arrays below leave out the
+    others."""
+    bins: BinIndices
     """Shape ``(len(rows), n_features)``."""
     scores: BinIndices | None
-    """Of all rows; None where the reference knows no scores."""
+    """Bins of the scores of all rows; None where the reference has no scores."""
     columns: list[Sequence[FeatureValue]]
-    """By feature, the values of `rows`."""
+    """The values of ``rows``, by feature."""
     pair_scores: Scores
-    """Of `rows`, by each feature of which the reference tells how it goes together with others."""
+    """Rank scores ``(len(rows), n_paired)`` of the features whose pairs the reference describes."""
     segments: Mapping[str, Segment]
     faults: Faults
-    """Of `rows`, by each feature of which something is declared."""
+    """Faults ``(len(rows), n_rules)`` of the features with quality rules."""
 
 
 class RowBinner:
-    """Finds the cells of rows."""
+    """Assigns rows to the bins of one reference."""
 
     def __init__(self, reference: Reference, declaration: ModelDeclaration) -> None:
-        """Take the frozen cells of features and scores, and what is declared of values and segments."""
+        """Read bins from the reference, and quality rules and segments from the declaration."""
         self.reference = reference
         self.rules = QualityRules(declaration, [each.feature for each in reference.features])
         self.features = [FeatureBinner(each) for each in reference.features]
@@ -70,23 +70,23 @@ class RowBinner:
         self._scorers = [RankScorer(each) for each in reference.features[:paired]]
         self.segments = segments_of(reference.features, declaration.monitoring.segments)
 
-    def of(self, rows: PredictionRows) -> BinnedRows:
-        """Place all rows."""
+    def assign(self, rows: PredictionRows) -> BinnedRows:
+        """Return all rows with their bins."""
         width = len(self.features)
         features = [each.features for each in rows.predictions]
         fitting = [number for number, each in enumerate(features) if len(each) == width > 0]
         if len(fitting) < len(features):
             features = [features[number] for number in fitting]
         columns: list[Sequence[FeatureValue]] = list(zip(*features, strict=True)) or [()] * width
-        cells = np.empty((len(fitting), width), dtype=np.intp)
-        for feature, (places, column) in enumerate(zip(self.features, columns, strict=True)):
-            cells[:, feature] = places.of(column)
+        bins = np.empty((len(fitting), width), dtype=np.intp)
+        for feature, (binner, column) in enumerate(zip(self.features, columns, strict=True)):
+            bins[:, feature] = binner.bins(column)
         scores = None
         if self.score is not None:
-            scores = self.score.of([each.score for each in rows.predictions])
-        numbers = np.array(fitting, dtype=np.intp)
+            scores = self.score.bins([each.score for each in rows.predictions])
+        indices = np.array(fitting, dtype=np.intp)
         pair_scores = np.empty((len(fitting), len(self._scorers)), dtype=np.int8)
         for feature, scorer in enumerate(self._scorers):
-            pair_scores[:, feature] = scorer.scores(cells[:, feature], rows.times_ms[numbers])
+            pair_scores[:, feature] = scorer.scores(bins[:, feature], rows.times_ms[indices])
         faults = self.rules.faults(columns)
-        return BinnedRows(numbers, cells, scores, columns, pair_scores, self.segments, faults)
+        return BinnedRows(indices, bins, scores, columns, pair_scores, self.segments, faults)

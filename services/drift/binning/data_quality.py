@@ -1,6 +1,6 @@
-"""Whether what is served is what was declared: types, missing values, bounds, names. Pure.
+"""Checks served values against their declaration: types, nulls, bounds, allowed names. Pure.
 
-A declared bound that is broken is a fact, and needs no statistics: values are counted, window by window.
+A value that breaks a declared bound is a fact that needs no statistics: such values are counted, by window.
 """
 
 import enum
@@ -15,18 +15,18 @@ from streams.codec import FieldType
 from streams.records import FeatureQuality, FeatureValue
 
 Faults = npt.NDArray[np.int8]
-"""By row and feature, a `Fault`."""
+"""A `Fault` for each value; shape ``(n_rows, n_rules)``."""
 _TYPES: Mapping[FieldType, frozenset[type]] = {
     FieldType.STRING: frozenset({str}),
     FieldType.INT: frozenset({float, int}),
     FieldType.FLOAT: frozenset({float, int}),
     FieldType.BOOL: frozenset({bool, float, int}),
 }
-"""Features are served as doubles where they are numbers: whether they are whole is looked at apart."""
+"""Numeric features are served as doubles; whether they are integers is checked separately."""
 
 
 class Fault(enum.IntEnum):
-    """What is wrong with a value; one thing at most."""
+    """What is wrong with a value; each value has at most one fault."""
 
     NONE = 0
     NULL = 1
@@ -40,10 +40,10 @@ FAULTS = len(Fault)
 
 
 class FeatureRules:
-    """What is declared of one feature."""
+    """The declared quality rules of one feature."""
 
     def __init__(self, feature: str, bounds: QualityBounds, kind: FieldType | None = None) -> None:
-        """Take the bounds, and the type in the request's schema, if it is a field of the request."""
+        """Take the bounds, and for a field of the request its type in the request's schema."""
         self.feature = feature
         self.bounds = bounds
         self._kind = kind
@@ -52,7 +52,7 @@ class FeatureRules:
         self._names = frozenset(bounds.allowed)
 
     def faults(self, column: Sequence[FeatureValue]) -> Faults:
-        """Return what is wrong with each value ``(n_rows,)``. A nan is a null."""
+        """Return the fault of each value ``(n_rows,)``; a nan counts as null."""
         found = np.zeros(len(column), dtype=np.int8)
         kinds = set(map(type, column))
         if self._types and not kinds <= self._types:
@@ -61,7 +61,7 @@ class FeatureRules:
             found[[value is not None and str(value) not in self._names for value in column]] = Fault.NAME
         if kinds & {float, int, bool}:
             numbers = numbers_of(column)
-            found[self._not_of_kind(numbers) & (found == Fault.NONE)] = Fault.TYPE
+            found[self._of_wrong_type(numbers) & (found == Fault.NONE)] = Fault.TYPE
             for bound, fault in ((self.bounds.min, Fault.BELOW), (self.bounds.max, Fault.ABOVE)):
                 if bound is not None:
                     beyond = numbers < bound if fault is Fault.BELOW else numbers > bound
@@ -73,16 +73,16 @@ class FeatureRules:
             found[[value is None for value in column]] = Fault.NULL
         return found
 
-    def _not_of_kind(self, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-        """Tell which numbers ``(n_rows,)`` are no integers, or no booleans, where such are declared."""
+    def _of_wrong_type(self, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Return which numbers ``(n_rows,)`` are not integers, or not booleans, where those are declared."""
         if self._kind is FieldType.INT:
             return np.asarray(np.isfinite(numbers) & (numbers != np.trunc(numbers)))
         if self._kind is FieldType.BOOL:
             return ~np.isin(numbers, (0.0, 1.0)) & ~np.isnan(numbers)
         return np.zeros(len(numbers), dtype=np.bool_)
 
-    def judge(self, counts: Sequence[int]) -> FeatureQuality:
-        """Tell what a window's counts of faults, by `Fault`, mean."""
+    def evaluate(self, counts: Sequence[int]) -> FeatureQuality:
+        """Compare a window's counts of values, by `Fault`, with the declared shares."""
         values = sum(counts)
         nulls, invalid = counts[Fault.NULL], values - counts[Fault.NONE] - counts[Fault.NULL]
         allowed = self.bounds.null_share_max
@@ -102,10 +102,10 @@ class FeatureRules:
 
 
 class QualityRules:
-    """What is declared of a model's features, in the order in which they are served."""
+    """The declared quality rules of a model's features, in the order in which they are served."""
 
     def __init__(self, declaration: ModelDeclaration, features: Sequence[str]) -> None:
-        """Take the names of the features. Those that are fields of the request have its types as well."""
+        """Read the rules of these features; those that are fields of the request also have its types."""
         fields = {field.name: field for field in declaration.request.fields}
         declared = declaration.monitoring.quality
         self.rules: list[tuple[int, FeatureRules]] = []
@@ -120,21 +120,24 @@ class QualityRules:
         self._absent = [FeatureQuality(feature=name, values=0) for name in declared if name not in features]
 
     def faults(self, columns: Sequence[Sequence[FeatureValue]]) -> Faults:
-        """Return the faults ``(n_rows, n_rules)`` of all columns of features."""
+        """Return the faults ``(n_rows, n_rules)`` of the columns of all features."""
         rows = len(columns[0]) if columns else 0
         found = np.zeros((rows, len(self.rules)), dtype=np.int8)
-        for place, (number, rule) in enumerate(self.rules):
-            found[:, place] = rule.faults(columns[number])
+        for index, (number, rule) in enumerate(self.rules):
+            found[:, index] = rule.faults(columns[number])
         return found
 
-    def judge(self, counts: Sequence[Sequence[int]]) -> list[FeatureQuality]:
-        """Return what the counts of a window, by rule, mean; no values of a name that is no feature."""
-        judged = [rule.judge(counts_of) for (_, rule), counts_of in zip(self.rules, counts, strict=True)]
-        return judged + self._absent
+    def evaluate(self, counts: Sequence[Sequence[int]]) -> list[FeatureQuality]:
+        """Compare a window's counts ``(n_rules, FAULTS)`` with the rules.
+
+        A rule whose name is not a feature has no values.
+        """
+        evaluated = [rule.evaluate(by_fault) for (_, rule), by_fault in zip(self.rules, counts, strict=True)]
+        return evaluated + self._absent
 
 
-def count(faults: Faults) -> npt.NDArray[np.int64]:
+def count_faults(faults: Faults) -> npt.NDArray[np.int64]:
     """Count faults ``(n_rows, n_rules)`` by rule and `Fault`: ``(n_rules, FAULTS)``."""
     rules = faults.shape[1]
-    places = faults + np.arange(rules) * FAULTS
-    return np.bincount(places.reshape(-1), minlength=rules * FAULTS).reshape(rules, FAULTS)
+    indices = faults + np.arange(rules) * FAULTS
+    return np.bincount(indices.reshape(-1), minlength=rules * FAULTS).reshape(rules, FAULTS)

@@ -1,4 +1,4 @@
-"""Counts of the features within those segments that the reference tells apart, in its cells. Pure."""
+"""Counts of the features within segments that the reference describes, in the reference's bins. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -12,16 +12,16 @@ from streams.records import FeatureReference
 
 
 class SegmentFeature(NamedTuple):
-    """One feature in a segment, beside the reference's rows of the same segment."""
+    """One feature within a segment, with the reference's counts of the same segment."""
 
     segment: str
-    """Empty: all rows."""
-    cells: BinCounts
+    """Empty for all rows."""
+    counted: BinCounts
     reference: Counts
 
 
 class SegmentCounts:
-    """Counts by segment, those of all features in one row: one pass a segment counts them all."""
+    """Counts by segment; those of all features are one array, so one pass per segment counts them all."""
 
     def __init__(
         self,
@@ -29,38 +29,38 @@ class SegmentCounts:
         features: Sequence[BinCounts],
         segments: Mapping[str, Sequence[int]],
     ) -> None:
-        """Take the segments that are watched, with what was counted of each, if anything.
+        """Start empty, or from the counts of a snapshot.
 
         Args:
-            references: Of the features.
-            features: Their cells, in the same order.
-            segments: By name, the counts of a snapshot or none.
+            references: The references of the features.
+            features: The bins of the features, in the same order.
+            segments: The monitored segments by name, with the counts of a snapshot or none.
         """
-        told = [number for number, each in enumerate(references) if each.segments]
-        self._numbers = np.array(told, dtype=np.intp)
-        self._references = [references[number] for number in told]
-        self._features = [features[number] for number in told]
-        self._ends = np.cumsum([0, *(len(cells.counts) for cells in self._features)], dtype=np.intp)
+        described = [number for number, each in enumerate(references) if each.segments]
+        self._numbers = np.array(described, dtype=np.intp)
+        self._references = [references[number] for number in described]
+        self._features = [features[number] for number in described]
+        self._offsets = np.cumsum([0, *(len(each.counts) for each in self._features)], dtype=np.intp)
         self.counts: dict[str, Counts] = {}
-        """By segment; none where the reference tells nothing of it."""
-        for name, kept in segments.items():
+        """By segment; a segment that the reference does not describe is left out."""
+        for name, stored in segments.items():
             if any(name in each.segments for each in self._references):
-                self.counts[name] = np.array(kept or [0] * int(self._ends[-1]), dtype=np.int64)
+                self.counts[name] = np.array(stored or [0] * int(self._offsets[-1]), dtype=np.int64)
 
-    def count(self, name: str, cells: BinIndices) -> None:
-        """Count rows (n, n_features) of one segment."""
+    def add(self, name: str, bins: BinIndices) -> None:
+        """Count rows of one segment, by their bins ``(n_rows, n_features)``."""
         if (counts := self.counts.get(name)) is not None:
-            places = cells[:, self._numbers] + self._ends[:-1]
-            counts += np.bincount(places.ravel(), minlength=len(counts))
+            positions = bins[:, self._numbers] + self._offsets[:-1]
+            counts += np.bincount(positions.ravel(), minlength=len(counts))
 
-    def parts(self, segment: str) -> Iterator[SegmentFeature]:
-        """Yield what was counted of each feature within a segment."""
+    def features(self, segment: str) -> Iterator[SegmentFeature]:
+        """Yield the features that the reference describes within a segment; none without rows."""
         counts = self.counts.get(segment)
         if counts is None or not counts.any():
             return
-        for number, (reference, cells) in enumerate(zip(self._references, self._features, strict=True)):
+        for number, (reference, feature) in enumerate(zip(self._references, self._features, strict=True)):
             known = reference.segments.get(segment)
             if known is not None:
-                own = counts[self._ends[number] : self._ends[number + 1]]
-                beside = np.array(cells.places.counts_of(known), dtype=np.int64)
-                yield SegmentFeature(segment, cells.with_counts(own), beside)
+                counted = feature.with_counts(counts[self._offsets[number] : self._offsets[number + 1]])
+                expected = np.array(feature.binner.with_unseen(known), dtype=np.int64)
+                yield SegmentFeature(segment, counted, expected)

@@ -1,7 +1,7 @@
-"""Effect and evidence of a change between two samples of counts. Pure: counts in, floats out.
+"""Effect sizes and tests for a change between two samples of counts. Pure: counts in, floats out.
 
-Both samples are finite, the reference too: every test here is a two-sample test. Treating the
-reference as exact makes a test at level 0.05 reject up to 97 % of windows in which nothing changed.
+Both samples are finite, the reference as well: every test here is a two-sample test. With the reference
+treated as exact, a test at level 0.05 rejects up to 97 % of the windows in which nothing changed.
 """
 
 import math
@@ -12,53 +12,54 @@ import numpy.typing as npt
 from scipy import special
 
 Counts = npt.NDArray[Any]
-"""Whole numbers as they are counted; fractions where values count for less than one (design effects)."""
+"""Integers as counted; fractions after division by a design effect."""
 Edges = npt.NDArray[np.float64]
 
 PSI_PSEUDO_COUNT = 0.5
-"""Added to each cell of both samples (Jeffreys' prior), so that an empty cell gives a finite index."""
+"""Added to each bin of both samples (Jeffreys' prior), so that an empty bin gives a finite index."""
 TAIL_SPREADS = 40
-"""Standard deviations of a share beyond which no chance is left."""
+"""Standard deviations from the mean beyond which probabilities are treated as 0."""
 EXPECTED_COUNT_MIN = 5.0
-"""Cells that expect fewer in the smaller sample are pooled (Cochran 1954): chi-square needs it."""
+"""Bins that expect fewer values in the smaller sample are pooled, as the chi-square test requires (Cochran
+1954)."""
 
 
 def population_stability_index(reference: Counts, current: Counts) -> float:
-    """Return the PSI of two samples over the same cells; both arrays have shape ``(n_cells,)``.
+    """Return the PSI of two samples over the same bins; both arrays have shape ``(n_bins,)``.
 
     The symmetrised Kullback-Leibler divergence of the smoothed shares, in nats (Siddiqi, "Credit Risk
     Scorecards", 2006). 0 when either sample is empty.
     """
     if not reference.sum() or not current.sum():
         return 0.0
-    return float(np.sum(index_by_cell(reference, current)))
+    return float(np.sum(index_by_bin(reference, current)))
 
 
-def index_by_cell(reference: Counts, current: Counts) -> npt.NDArray[np.float64]:
-    """Return what each cell adds to the PSI of two samples, never below 0; both have values."""
+def index_by_bin(reference: Counts, current: Counts) -> npt.NDArray[np.float64]:
+    """Return each bin's contribution ``(n_bins,)`` to the PSI, never below 0; neither sample may be empty."""
     p = _smoothed_shares(reference)
     q = _smoothed_shares(current)
     return (q - p) * np.log(q / p)
 
 
 def expected_index(reference: Counts, current: Counts) -> float:
-    """Return the PSI to expect when nothing changed: ``(k - 1) (1/n + 1/m)`` over the k cells in use.
+    """Return the expected PSI when nothing changed: ``(k - 1) (1/n + 1/m)`` for the k bins in use.
 
     Under equal distributions PSI is (1/n + 1/m) times a chi-square with k - 1 degrees of freedom
     (Yurdakul, "Statistical properties of population stability index", 2018, theorem 3.1). A threshold
-    that leaves it out alarms on small windows: 50 predictions in 20 cells expect 0.38.
+    without it raises alarms on small windows: for 50 predictions in 20 bins the expected PSI is 0.38.
     """
     n, m = float(current.sum()), float(reference.sum())
     if not n or not m:
         return 0.0
-    cells = int(np.count_nonzero(reference + current))
-    return max(cells - 1, 0) * (1 / n + 1 / m)
+    bins = int(np.count_nonzero(reference + current))
+    return max(bins - 1, 0) * (1 / n + 1 / m)
 
 
 def kolmogorov_smirnov(reference: Counts, current: Counts) -> tuple[float, float]:
-    """Return distance and p-value of the two-sample KS test on ordered bins.
+    """Return distance and p-value of the two-sample Kolmogorov-Smirnov test on ordered bins.
 
-    The distance is taken at the bins' edges only, so it is at most the exact one and the p-value is
+    The distance is computed at the edges of the bins only, so it is at most the exact one and the p-value is
     conservative. The p-value is Kolmogorov's limit with Stephens' correction for small samples
     (Stephens, "Use of the Kolmogorov-Smirnov ... statistics without extensive tables", 1970).
     """
@@ -81,7 +82,8 @@ def total_variation(reference: Counts, current: Counts) -> float:
 def jensen_shannon(reference: Counts, current: Counts) -> float:
     """Return the Jensen-Shannon distance of the shares in base 2, 0 to 1; 0 when a sample is empty.
 
-    The root of the divergence (Endres and Schindelin, "A new metric for probability distributions", 2003).
+    The square root of the divergence (Endres and Schindelin, "A new metric for probability distributions",
+    2003).
     """
     if not reference.sum() or not current.sum():
         return 0.0
@@ -102,9 +104,9 @@ def hellinger(reference: Counts, current: Counts) -> float:
 def wasserstein(reference: Counts, current: Counts, edges: Edges) -> float:
     """Return the Wasserstein-1 distance of two samples in the unit of the feature.
 
-    Counts have shape ``(n_edges + 1,)``; values are taken as spread evenly over their cell, those outside of
-    the edges as on the outermost one. Spreading moves no value by more than its cell's width, half of it on
-    average at most, so the error is at most the sum of ``width (p + q) / 2`` over the cells.
+    Counts have shape ``(n_edges + 1,)``. Values are assumed to be spread evenly over their bin, and values
+    outside all edges to be on the outermost edge. This moves no value by more than the width of its bin, and
+    by half of it on average at most, so the error is at most the sum of ``width (p + q) / 2`` over the bins.
     """
     n, m = float(current.sum()), float(reference.sum())
     if not n or not m or len(edges) < 2:
@@ -117,10 +119,10 @@ def wasserstein(reference: Counts, current: Counts, edges: Edges) -> float:
 
 
 def likelihood_ratio_p_value(reference: Counts, current: Counts) -> float:
-    """Return the p-value of the two-sample G-test, rare cells pooled; 1 with nothing to compare.
+    """Return the p-value of the two-sample G-test, rare bins pooled; 1 with nothing to compare.
 
-    (Wilks 1938, "The large-sample distribution of the likelihood ratio".) Close to
-    `homogeneity_p_value`, and additive over parts of a table.
+    Close to `homogeneity_p_value`, and additive over parts of a table (Wilks, "The large-sample distribution
+    of the likelihood ratio", 1938).
     """
     found = _table(reference, current)
     if found is None:
@@ -130,10 +132,10 @@ def likelihood_ratio_p_value(reference: Counts, current: Counts) -> float:
 
 
 def homogeneity_p_value(reference: Counts, current: Counts) -> float:
-    """Return the p-value of the two-sample chi-square test, rare cells pooled; 1 with nothing to compare.
+    """Return the p-value of the two-sample chi-square test, rare bins pooled; 1 with nothing to compare.
 
-    (Pearson 1911, "On the probability that two independent distributions of frequency are really
-    samples from the same population".)
+    Source: Pearson, "On the probability that two independent distributions of frequency are really samples
+    from the same population", 1911.
     """
     found = _table(reference, current)
     if found is None:
@@ -144,10 +146,13 @@ def homogeneity_p_value(reference: Counts, current: Counts) -> float:
 
 
 def share_p_value(reference: tuple[int, int], current: tuple[int, int]) -> float:
-    """Return the p-value of "this share did not change", of ``(with, all)`` of either sample; exact.
+    """Return the exact one-sided p-value of "this share did not rise".
 
-    Fisher's test from one side, for more: of values out of range, of missing ones. It holds for counts of
-    any size, a single value among them.
+    Fisher's exact test, e.g. for values out of range or missing. It holds for counts of any size.
+
+    Args:
+        reference: Number of values with the property, and of all values, in the reference.
+        current: The same two numbers in the window.
     """
     (known, m), (found, n) = reference, current
     if not found or not n:
@@ -164,9 +169,9 @@ def share_p_value(reference: tuple[int, int], current: tuple[int, int]) -> float
 
 
 def cardinality(counts: Counts) -> tuple[int, float]:
-    """Return how many cells are in use, and how many count: the exponential of the entropy.
+    """Return the number of bins in use, and the effective number: the exponential of the entropy.
 
-    (Hill, "Diversity and evenness", 1973, order 1.) A feature that freezes falls to 1.
+    Hill's number of order 1 (Hill, "Diversity and evenness", 1973). A feature that freezes has 1.
     """
     total = counts.sum()
     if not total:
@@ -175,10 +180,10 @@ def cardinality(counts: Counts) -> tuple[int, float]:
 
 
 def cardinality_p_value(reference: Counts, current: Counts) -> float:
-    """Return the p-value of "as many cells count as before": of equal entropies, from both sides.
+    """Return the two-sided p-value of "the effective number of bins is unchanged": of equal entropies.
 
-    (Hutcheson, "A test for comparing diversities based on the Shannon formula", 1970, with the correction
-    of Miller 1955 for the bias of small samples.) Normal, so for large samples; 1 when one is empty.
+    Hutcheson, "A test for comparing diversities based on the Shannon formula", 1970, with Miller's correction
+    (1955) for the bias of small samples. A normal approximation, for large samples; 1 when one is empty.
     """
     if not reference.sum() or not current.sum():
         return 1.0
@@ -190,10 +195,10 @@ def cardinality_p_value(reference: Counts, current: Counts) -> float:
 
 
 def _entropy(counts: Counts) -> tuple[float, float]:
-    """Return the entropy of the distribution behind the counts, in nats, and the variance of that estimate.
+    """Return the estimated entropy of a distribution, in nats, and the variance of the estimate.
 
-    The spread of ``-log share`` is estimated too large by what chance adds to the shares; where cells are
-    alike, as quantiles are, it would be all that there is.
+    Sampling noise in the shares inflates the estimated variance of ``-log share``, so its expectation is
+    subtracted; where all bins have equal shares, as quantiles have, the noise would be the whole estimate.
     """
     total = float(counts.sum())
     shares = counts[counts > 0] / total
@@ -205,12 +210,12 @@ def _entropy(counts: Counts) -> tuple[float, float]:
 
 
 def unseen_p_value(reference: Counts, unseen: int, current_total: int) -> float:
-    """Return the probability of at least so many values of unseen categories if nothing changed.
+    """Return the probability of at least this many values of unseen categories if nothing changed.
 
-    A category that the reference lacks is no news by itself: with many rare ones, some turn up in each
-    window. Their expected share is that of the reference's singletons (Good, "The population
-    frequencies of species", 1953), one more singleton added so that a reference without any leaves a
-    chance: unseen ~ Poisson(n (f1 + 1) / m).
+    An unseen category alone is no evidence of a change: with many rare categories, some appear in each
+    window. Their expected share is that of the reference's singletons (Good, "The population frequencies of
+    species", 1953). One singleton is added, so that a reference without any does not exclude them: unseen ~
+    Poisson(n (f1 + 1) / m).
     """
     m = float(reference.sum())
     if not unseen:
@@ -222,7 +227,7 @@ def unseen_p_value(reference: Counts, unseen: int, current_total: int) -> float:
 
 
 def _table(reference: Counts, current: Counts) -> tuple[Counts, npt.NDArray[np.float64]] | None:
-    """Return the pooled ``(2, n_cells)`` table and what it expects; None when there is nothing to compare."""
+    """Return the pooled ``(2, n_bins)`` table and its expected counts; None with nothing to compare."""
     if not reference.sum() or not current.sum():
         return None
     table = _pool_rare(np.stack([reference, current]))
@@ -242,7 +247,7 @@ def _smoothed_shares(counts: Counts) -> npt.NDArray[np.float64]:
 
 
 def _pool_rare(table: Counts) -> Counts:
-    """Merge the rare columns of a ``(2, n_cells)`` table, and the next smallest if they stay rare."""
+    """Merge the rare columns of a ``(2, n_bins)`` table, and the next smallest while they stay rare."""
     totals = table.sum(axis=0)
     smaller_share = table.sum(axis=1).min() / table.sum()
     order = np.argsort(totals, kind="stable")

@@ -1,4 +1,4 @@
-"""What every detector is: ranks or losses between 0 and 1 in, changes out."""
+"""What every detector of changes has in common: values between 0 and 1 go in, detected changes come out."""
 
 import dataclasses
 from typing import Protocol
@@ -12,41 +12,48 @@ TimesMs = npt.NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True)
 class DetectedChange:
-    """One stream is not what it was."""
+    """A change of one stream; all times are event times."""
 
     stream: int
     detected_at_ms: int
     since_ms: int
-    """When it is thought to have begun."""
+    """Estimated beginning of the change."""
     since_from_ms: int
-    """It began hardly before this, and hardly after the next; both are the detection for those that cannot
-    tell."""
+    """Lower end of the interval of its beginning. A detector that cannot date a change begins the interval at
+    the previous change and ends it at the detection."""
     since_to_ms: int
+    """Upper end of that interval."""
     value: float
-    """What crossed the threshold."""
+    """The statistic that crossed the threshold."""
     threshold: float
     effect: float | None = None
-    """Where values of late stand among those known, 0 to 1; 0.5 when nothing changed."""
+    """Mean rank, 0 to 1, of the values since the change among earlier ones; 0.5 = no change. None if
+    unknown."""
 
 
 class Detector(Protocol):
-    """Watches several streams of equal length.
+    """Watches several streams of equal length for changes.
 
-    It is deterministic, its memory is bounded, and how its input is sliced changes nothing. After a
-    change, that stream begins anew.
+    A detector is deterministic, its memory is bounded, and its results do not depend on how the input is
+    sliced. After a change in a stream, it starts again with that stream.
     """
 
     judges_errors: bool
-    """Its values are errors, 1 or 0, and not amounts."""
+    """Whether its values are errors, 1 or 0, rather than losses or ranks."""
 
     def update(self, values: Values, times_ms: TimesMs) -> list[DetectedChange]:
-        """Take values of shape ``(n_rows, n_streams)`` in [0, 1], and the event time of each row."""
+        """Process rows and return the changes detected with them.
+
+        Args:
+            values: Values in [0, 1], shape ``(n_rows, n_streams)``.
+            times_ms: The event time of each row, shape ``(n_rows,)``.
+        """
         ...
 
     def state(self) -> bytes:
-        """Return all that it knows: plain numbers, no code."""
+        """Return the complete state: plain numbers, no code."""
         ...
 
     def restore(self, state: bytes) -> None:
-        """Go on from the state of a detector that was made in the same way."""
+        """Continue from the state of a detector that was created with the same parameters."""
         ...

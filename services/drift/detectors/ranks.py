@@ -1,22 +1,23 @@
-"""Where each value stands among all that are known: numbers that are uniform as long as nothing changes.
+"""Ranks of values among all earlier ones: uniform and independent while nothing changes.
 
-Pure: counts, cells and chances in, ranks out.
+Pure: counts, bins and tie breakers in, ranks out.
 """
 
 import numpy as np
 import numpy.typing as npt
 
+from services.drift.binning.bin_search import BinIndices
 from services.drift.binning.statistics import Counts
 
 CHUNK_ROWS = 64
-"""Rows ranked at once: each is compared with those before it in the chunk, so more cost more."""
+"""Rows ranked at once. Each row is compared with all earlier rows of the chunk, so larger chunks cost
+more."""
 RESOLUTION = 2**20
-"""Ranks are odd multiples of half of 1 / this: sums of some thousands are exact, in any order."""
+"""Ranks are odd multiples of 1 / (2 RESOLUTION), so sums of some thousands of them are exact in any order."""
 
-_BEFORE = np.triu(np.ones((CHUNK_ROWS, CHUNK_ROWS), dtype=bool), 1)
-"""Which row, the first index, is before which."""
+_EARLIER = np.triu(np.ones((CHUNK_ROWS, CHUNK_ROWS), dtype=bool), 1)
+"""Whether a row (first index) is earlier than another one (second index)."""
 
-BinIndices = npt.NDArray[np.intp]
 Ranks = npt.NDArray[np.float64]
 
 
@@ -24,79 +25,92 @@ class Ranking:
     """Ranks values of several features among a reference and among each other.
 
     A rank is the smoothed conformal p-value (Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random
-    World", 2005, proposition 2.8): with N values known, B in lower cells and E in the same cell,
-    ``(B + chance (E + 1)) / (N + 1)``; then the value itself becomes known. If reference and stream are
-    exchangeable, the ranks are independent and uniform: exactly, for a reference of 1 row as of 1,000,000.
-    Ranks against a reference that stands for the truth are not: with 2,000 rows, nearly all such streams
-    raise a false alarm within 20,000 values. The price is that a change which is not noticed becomes
-    known too; it fades when about as many values were seen as the reference has.
+    World", 2005, proposition 2.8): with N known values, B of them in lower bins and E in the same bin, the
+    rank is ``(B + tie_breaker (E + 1)) / (N + 1)``; then the value itself becomes known. If reference and
+    stream are exchangeable, the ranks are exactly independent and uniform, for a reference of 1 row as well
+    as of 1,000,000. Ranks among the reference alone are not: with 2,000 rows, nearly all unchanged streams
+    raise a false alarm within 20,000 values. The price is that an undetected change becomes known, too; its
+    effect on the ranks fades after about as many values as the reference has.
 
-    Seasons have their own counts: a value is ranked among those of its own season. One that the reference
-    lacks starts empty: then its values are ranked among each other, and say nothing of the reference.
+    Seasons have separate counts: a value is ranked among those of its own season. A season that the reference
+    lacks starts empty; its values are ranked among each other and are not compared with the reference.
+
+    Args:
+        reference: Counts of the reference, shape ``(n_features, n_seasons, n_bins)``.
+        known: Counts of a snapshot: the reference and the values since; default: those of the reference.
+
+    Examples:
+        >>> ranking = Ranking(np.array([[[10, 20, 10]]]))  # one feature, one season, three bins
+        >>> ranks = ranking.rank(np.array([[0], [1], [2]]), np.array([0.5, 0.5, 0.5]))
+        >>> ranks.round(3).tolist()
+        [[0.134], [0.512], [0.872]]
     """
 
     def __init__(self, reference: Counts, known: Counts | None = None) -> None:
-        """Start from counts of shape ``(n_features, n_seasons, n_cells)``, or go on from those of a state."""
+        """Start from the reference, or from the counts of a snapshot."""
         self._reference = reference
         self.known: Counts = (reference if known is None else known).copy()
 
-    def rank(self, cells: BinIndices, chances: Ranks, seasons: BinIndices | None = None) -> Ranks:
-        """Return the ranks ``(n_rows, n_features)`` of cells of that shape; chances ``(n_rows,)`` break ties.
+    def rank(self, bins: BinIndices, tie_breakers: Ranks, seasons: BinIndices | None = None) -> Ranks:
+        """Return the ranks ``(n_rows, n_features)``; they do not depend on how the rows are sliced.
 
-        Seasons are indices of the shape of the cells. The result does not depend on how rows are sliced.
+        Args:
+            bins: The bin of each value, shape ``(n_rows, n_features)``.
+            tie_breakers: A number in (0, 1) for each row, shape ``(n_rows,)``.
+            seasons: The index of each value's season, shape ``(n_rows, n_features)``; default: 0.
         """
-        ranks = np.empty(cells.shape)
-        for start in range(0, len(cells), CHUNK_ROWS):
+        ranks = np.empty(bins.shape)
+        for start in range(0, len(bins), CHUNK_ROWS):
             chunk = slice(start, start + CHUNK_ROWS)
-            season = np.zeros_like(cells[chunk]) if seasons is None else seasons[chunk]
-            ranks[chunk] = self._rank_chunk(cells[chunk], chances[chunk], season)
+            season = np.zeros_like(bins[chunk]) if seasons is None else seasons[chunk]
+            ranks[chunk] = self._rank_chunk(bins[chunk], tie_breakers[chunk], season)
         return ranks
 
     def reset(self, feature: int) -> None:
-        """Forget what this feature's stream added to its reference."""
-        self.known[feature] = self._grown()[feature]
+        """Remove the values that the stream of a feature added to its reference."""
+        self.known[feature] = self._padded_reference()[feature]
 
-    def make_room(self, seasons: int) -> None:
-        """Have counts for so many seasons."""
+    def reserve_seasons(self, seasons: int) -> None:
+        """Extend the counts to this number of seasons."""
         missing = seasons - self.known.shape[1]
         if missing > 0:
             self.known = np.pad(self.known, ((0, 0), (0, missing), (0, 0)))
 
-    def _grown(self) -> Counts:
+    def _padded_reference(self) -> Counts:
         missing = self.known.shape[1] - self._reference.shape[1]
         return np.pad(self._reference, ((0, 0), (0, missing), (0, 0)))
 
-    def _rank_chunk(self, cells: BinIndices, chances: Ranks, seasons: BinIndices) -> Ranks:
+    def _rank_chunk(self, bins: BinIndices, tie_breakers: Ranks, seasons: BinIndices) -> Ranks:
         features, known_seasons, size = self.known.shape
-        places = seasons * size + cells
-        own = places + np.arange(features) * (known_seasons * size)
+        positions = seasons * size + bins  # of the bin within its feature
+        flat = positions + np.arange(features) * (known_seasons * size)
         sums = np.cumsum(self.known, axis=2).reshape(-1)
         known = self.known.reshape(-1)
-        same = known.take(own)
-        lower = sums.take(own) - same
-        total = sums.take(own - cells + size - 1)
-        if len(cells) > 1:
-            before = _BEFORE[: len(cells), : len(cells)]
-            narrow = np.ascontiguousarray(places.T.astype(np.min_scalar_type(known_seasons * size)))
+        same = known.take(flat)
+        lower = sums.take(flat) - same
+        total = sums.take(flat - bins + size - 1)
+        if len(bins) > 1:
+            earlier = _EARLIER[: len(bins), : len(bins)]
+            narrow = np.ascontiguousarray(positions.T.astype(np.min_scalar_type(known_seasons * size)))
             each, others = narrow[:, None, :], narrow[:, :, None]
-            lower += _count((others < each) & before)
-            same += _count((others == each) & before)
+            lower += _count((others < each) & earlier)
+            same += _count((others == each) & earlier)
             if known_seasons == 1:
-                total += np.arange(len(cells))[:, None]
+                total += np.arange(len(bins))[:, None]
             else:
-                first = np.ascontiguousarray((places - cells).T.astype(narrow.dtype))
-                lower -= _count((others < first[:, None, :]) & before)
-                total += _count((first[:, :, None] == first[:, None, :]) & before)
-        np.add.at(known, own.reshape(-1), 1)
-        exact = (lower + chances[:, None] * (same + 1)) / (total + 1)
+                first = np.ascontiguousarray((positions - bins).T.astype(narrow.dtype))
+                lower -= _count((others < first[:, None, :]) & earlier)
+                total += _count((first[:, :, None] == first[:, None, :]) & earlier)
+        np.add.at(known, flat.reshape(-1), 1)
+        exact = (lower + tie_breakers[:, None] * (same + 1)) / (total + 1)
         ranks: Ranks = (np.minimum(np.floor(exact * RESOLUTION), RESOLUTION - 1) + 0.5) / RESOLUTION
         return ranks
 
 
 def _count(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """Count flags ``(n_features, n_rows, n_rows)`` along their second axis, which is no longer than a chunk.
+    """Count flags ``(n_features, n_rows, n_rows)`` along the second axis; return ``(n_rows, n_features)``.
 
-    Return ``(n_rows, n_features)``.
+    The counts fit into a byte, because the axis is at most `CHUNK_ROWS` long.
     """
     counted: npt.NDArray[np.uint8] = np.add.reduce(flags.view(np.uint8), axis=1, dtype=np.uint8)
     return counted.T

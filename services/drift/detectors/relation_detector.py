@@ -1,17 +1,17 @@
-"""Detects that features no longer go together as they did, where none of them need have changed. Pure.
+"""Detects changes in the rank correlations of features; the features themselves may be unchanged. Pure.
 
-For each pair of features the rank correlation of the latest rows is bet on being another one than that of all
-rows known: the reference's and those since. With n new and N known rows their difference d varies by
-``v = s^2 (1 / n + 1 / N)``, s being that of the products, and differences of later rows to all earlier ones
-are uncorrelated with it. So the error of a finite reference is in v and does not repeat itself. Products are
-bounded by b, and for such sums (Bernstein; Boucheron, Lugosi and Massart, "Concentration Inequalities",
-2013, theorem 2.10)
+For each pair of features, bets are made that the rank correlation of the latest rows differs from that of all
+known rows: those of the reference and those since. With n latest and N known rows, the difference d has the
+variance ``v = s^2 (1 / n + 1 / N)``, where s^2 is the variance of the products. Differences of later rows
+from all earlier ones are uncorrelated with it, so the sampling error of a finite reference is part of v and
+is not counted again. Products are bounded by b, and for such sums (Bernstein's inequality; Boucheron, Lugosi
+and Massart, "Concentration Inequalities", 2013, theorem 2.10)
 
-    E exp(l d) <= exp(l^2 v / (2 (1 - c l)))   with c = b (1 / n) / 3,
+    E exp(l d) <= exp(l^2 v / (2 (1 - c l)))   with c = b (1 / n) / 3.
 
-so that each bet on a difference wins ``exp(l d - l^2 v / (2 (1 - c l)))``: at most 1 in the mean while
-nothing changes. Stakes grow as in `edetector`, and their mean over all pairs is one stream of the budget.
-Where values are alike within blocks, v and c grow by the design effect.
+So each bet on a difference wins ``exp(l d - l^2 v / (2 (1 - c l)))``, with a mean of at most 1 while nothing
+changes. Stakes grow as in `e_detector`, and their mean over all pairs is one stream of the alarm budget.
+Where values are correlated within blocks, v and c grow by the design effect.
 """
 
 import dataclasses
@@ -28,22 +28,21 @@ from services.monitoring.rank_correlation import SCORE_MAX, Moments, Numbers, Sc
 from streams.records import PairDrift, RelationDrift
 
 STEP_ROWS = 256
-"""Rows that are compared together with all known ones: of fewer, correlations tell little."""
+"""Rows compared at once with all known rows; correlations of fewer rows are too noisy."""
 DIFFERENCES = np.array([0.1, 0.2, 0.4, 0.8, -0.1, -0.2, -0.4, -0.8])
-"""Of correlations, that are bet on."""
-UNSURE = 4.0
-"""Standard deviations by which the products may vary more than they did among the known rows."""
+"""Differences of correlations that are bet on."""
+VARIANCE_MARGIN = 4.0
+"""Margin for the estimated variance of the products, in its standard errors."""
 ROWS_KNOWN_MIN = 100
-"""Nothing is bet before so many rows are known."""
-
-
+"""No bets are made before this number of rows is known."""
 PAIRS_SHOWN_MAX = 10
+"""Maximum pairs in a report, those with the smallest p-values."""
 EFFECT_MIN = 0.1
-"""Difference of correlations from which a window's counts as drift."""
+"""Minimum difference of correlations that counts as drift of a window."""
 
 
 class PairDetectorState(msgspec.Struct, array_like=True):
-    """All that a `PairDetector` knows; arrays as their bytes."""
+    """The state of a `PairDetector`; arrays as bytes."""
 
     rows_known: int
     sums: bytes
@@ -54,8 +53,8 @@ class PairDetectorState(msgspec.Struct, array_like=True):
     lowest: bytes
     since_ms: bytes
     last_ms: int | None
-    held: bytes
-    held_times_ms: list[int]
+    buffered: bytes
+    buffered_times_ms: list[int]
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -64,35 +63,42 @@ _DECODER = msgspec.msgpack.Decoder(PairDetectorState)
 
 @dataclasses.dataclass(frozen=True)
 class PairChange:
-    """Two features go together in another way."""
+    """The correlation of two features has changed."""
 
     change: DetectedChange
-    """Its effect is null; its stream 0."""
+    """Its stream is 0 and its effect None."""
     first: int
+    """Index of the first feature."""
     second: int
     correlation_before: float
     correlation: float
-    """Of the latest rows."""
+    """Rank correlation of the latest rows."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Differences:
-    """Of the rank correlations of two sets of rows, for all pairs ``(n_pairs,)``."""
+    """Differences of the rank correlations of two sets of rows; each array has shape ``(n_pairs,)``."""
 
     known: Numbers
     latest: Numbers
     spread: Numbers
-    """The variance of their difference while nothing changes."""
+    """Variance of the difference while nothing changes."""
     bound: Numbers
-    """How far one value moves it, as c above."""
+    """Maximum effect of one row on the difference, c in the module's docstring."""
     varying: npt.NDArray[np.bool_]
-    """Both features of the pair varied among the known rows."""
+    """Whether both features of the pair vary among the known rows."""
 
     @classmethod
     def between(cls, known: Moments, latest: Moments, effects: Numbers) -> Self:
-        """Compare; both have rows, and the effects are those of the pairs.
+        """Compare two sets of rows, neither of them empty.
 
-        A feature that varies less of late is measured by its spread of before: it makes no correlation large.
+        The latest correlations are scaled by the larger of both standard deviations, so that a feature that
+        now varies less does not make a correlation large.
+
+        Args:
+            known: The known rows.
+            latest: The latest rows.
+            effects: The design effects of the pairs, shape ``(n_pairs,)``.
         """
         pairs = np.triu_indices(len(known.sums), 1)
         before = _deviations(known)
@@ -100,8 +106,8 @@ class Differences:
         varying = scale > 0
         scale[~varying] = 1.0
         of_latest = correlations(latest.covariances(), np.maximum(before, _deviations(latest)))
-        unsure = 1 + UNSURE / np.sqrt(known.rows)
-        variance = known.product_variances()[pairs] / scale * unsure
+        margin = 1 + VARIANCE_MARGIN / np.sqrt(known.rows)
+        variance = known.product_variances()[pairs] / scale * margin
         return cls(
             correlations(known.covariances(), before)[pairs],
             of_latest[pairs],
@@ -111,7 +117,7 @@ class Differences:
         )
 
     def p_values(self) -> Numbers:
-        """Return the chance of at least such a difference, from above, for each pair (Bernstein's bound)."""
+        """Return an upper bound of each pair's p-value, by Bernstein's inequality; shape ``(n_pairs,)``."""
         size = np.abs(self.latest - self.known)
         exponent = np.divide(
             size**2, 2 * (self.spread + self.bound * size), out=np.zeros_like(size), where=self.varying
@@ -121,7 +127,7 @@ class Differences:
 
 
 def pair_effects(design_effects: Numbers) -> Numbers:
-    """Return the design effects of the pairs' products: the geometric mean of those of the two features."""
+    """Return the geometric mean of both features' design effects for each pair, ``(n_pairs,)``."""
     first, second = np.triu_indices(len(design_effects), 1)
     effects = np.sqrt(np.maximum(design_effects, 1.0))
     found: Numbers = effects[first] * effects[second]
@@ -129,28 +135,28 @@ def pair_effects(design_effects: Numbers) -> Numbers:
 
 
 def relation(first: str, second: str) -> str:
-    """Name what is between two features."""
+    """Return the subject of an alarm about two features."""
     return f"{first} and {second}"
 
 
 def compare(
     known: Moments, latest: Moments, design_effects: Numbers, names: Sequence[str], p_value: float
 ) -> RelationDrift | None:
-    """Compare a window with the reference; None without a pair.
+    """Compare the correlations of a window with those of the reference; None without a pair.
 
     Args:
-        known: Of the reference.
-        latest: Of the window, with at least one row.
-        design_effects: Of the features.
-        names: Of the features.
-        p_value: Level of all pairs together, from which a difference counts.
+        known: The moments of the reference.
+        latest: The moments of the window, with at least one row.
+        design_effects: The design effects of the features, shape ``(n_features,)``.
+        names: The names of the features.
+        p_value: The significance level for all pairs together.
     """
     first, second = np.triu_indices(len(names), 1)
     if not len(first) or not known.rows:
         return None
     found = Differences.between(known, latest, pair_effects(design_effects))
     size, p_values = np.abs(found.latest - found.known), found.p_values()
-    surest = np.lexsort((-size, p_values))[:PAIRS_SHOWN_MAX].tolist()
+    strongest = np.lexsort((-size, p_values))[:PAIRS_SHOWN_MAX].tolist()
     return RelationDrift(
         distance=float(np.sqrt(np.mean(size**2))),
         p_value=min(1.0, float(p_values.min()) * len(first)),
@@ -163,22 +169,35 @@ def compare(
                 p_value=float(p_values[pair]),
                 drifted=bool(size[pair] >= EFFECT_MIN and p_values[pair] * len(first) < p_value),
             )
-            for pair in surest
+            for pair in strongest
         ],
     )
 
 
 class PairDetector:
-    """Watches all pairs of some features; one stream of the budget."""
+    """Bets that the rank correlation of some pair of features has changed; one stream of the alarm budget.
+
+    Args:
+        known: The moments of the reference.
+        threshold_ms: Minimum mean time between two false alarms.
+        design_effects: The design effects of the features, shape ``(n_features,)``.
+
+    Examples:
+        Two features are independent in the reference and for 2,000 minutes; then they are equal.
+
+        >>> random = np.random.default_rng(0)
+        >>> reference = Moments.none(2)
+        >>> reference.add(random.integers(-100, 101, (5000, 2)))
+        >>> independent, one = random.integers(-100, 101, (2000, 2)), random.integers(-100, 101, (2000, 1))
+        >>> scores = np.concatenate([independent, np.repeat(one, 2, axis=1)]).astype(np.int8)
+        >>> detector = PairDetector(reference, threshold_ms=30 * 24 * 3_600_000, design_effects=np.ones(2))
+        >>> row, found = detector.update(scores, np.arange(4000) * 60_000)[0]
+        >>> row, round(abs(found.correlation_before), 1), round(found.correlation, 1)
+        (2303, 0.0, 1.0)
+    """
 
     def __init__(self, known: Moments, threshold_ms: float, design_effects: Numbers) -> None:
-        """Start calm.
-
-        Args:
-            known: Of the reference.
-            threshold_ms: Mean time between false alarms, at least.
-            design_effects: Of the features, ``(n_features,)``.
-        """
+        """Start without evidence of a change."""
         self._reference = known
         self._known = known.copy()
         self._threshold_ms = threshold_ms
@@ -190,27 +209,27 @@ class PairDetector:
         self._lowest = np.zeros_like(self._stakes)
         self._since_ms = np.zeros(self._stakes.shape, dtype=np.int64)
         self._last_ms: int | None = None
-        self._held: Scores = np.zeros((0, features), dtype=np.int8)
-        self._held_times_ms: TimesMs = np.zeros(0, dtype=np.int64)
+        self._buffered: Scores = np.zeros((0, features), dtype=np.int8)
+        self._buffered_times_ms: TimesMs = np.zeros(0, dtype=np.int64)
 
     def update(self, scores: Scores, times_ms: TimesMs) -> list[tuple[int, PairChange]]:
-        """Take scores ``(n_rows, n_features)``; return changes, each with the row at which it was noticed."""
+        """Process rank scores ``(n_rows, n_features)``; return changes, each with the index of its row."""
         if not len(self._first):
             return []
-        before = len(self._held)
-        scores = np.concatenate([self._held, scores], dtype=np.int8, casting="same_kind")
-        times_ms = np.concatenate([self._held_times_ms, times_ms])
+        buffered = len(self._buffered)
+        scores = np.concatenate([self._buffered, scores], dtype=np.int8, casting="same_kind")
+        times_ms = np.concatenate([self._buffered_times_ms, times_ms])
         found: list[tuple[int, PairChange]] = []
         whole = len(scores) // STEP_ROWS * STEP_ROWS
         for start in range(0, whole, STEP_ROWS):
             step = slice(start, start + STEP_ROWS)
-            change = self._step(scores[step], int(times_ms[start]), int(times_ms[step][-1]))
+            change = self._process_step(scores[step], int(times_ms[start]), int(times_ms[step][-1]))
             if change is not None:
-                found.append((start + STEP_ROWS - 1 - before, change))
-        self._held, self._held_times_ms = scores[whole:], times_ms[whole:]
+                found.append((start + STEP_ROWS - 1 - buffered, change))
+        self._buffered, self._buffered_times_ms = scores[whole:], times_ms[whole:]
         return found
 
-    def _step(self, scores: Scores, first_ms: int, end_ms: int) -> PairChange | None:
+    def _process_step(self, scores: Scores, first_ms: int, end_ms: int) -> PairChange | None:
         if self._last_ms is None:
             self._last_ms = first_ms
             self._since_ms[:] = first_ms
@@ -225,18 +244,18 @@ class PairDetector:
         log_won = self._log_winnings(found)
         self._stakes = (self._stakes + elapsed_ms) * np.exp(np.minimum(log_won, LOG_STAKE_MAX))
         self._log_won += log_won
-        fallen = self._log_won <= self._lowest
-        self._lowest[fallen] = self._log_won[fallen]
-        self._since_ms[fallen] = self._last_ms
+        lower = self._log_won <= self._lowest
+        self._lowest[lower] = self._log_won[lower]
+        self._since_ms[lower] = self._last_ms
         value = float(self._stakes.mean())
         change = self._change(value, found) if value >= self._threshold_ms else None
         self._known.merge(latest)
         if change is not None:
-            self._begin()
+            self._reset()
         return change
 
     def _log_winnings(self, found: "Differences") -> Numbers:
-        """Return what each bet on each pair wins, ``(n_pairs, n_bets)``."""
+        """Return the log winnings of each bet on each pair, shape ``(n_pairs, n_bets)``."""
         size = np.abs(DIFFERENCES)
         spread, bound = found.spread[:, None], found.bound[:, None]
         stake = size / (spread + bound * size)
@@ -245,7 +264,7 @@ class PairDetector:
         return np.where(found.varying[:, None], won, 0.0)
 
     def _change(self, value: float, found: "Differences") -> PairChange:
-        """Date it by the lowest points of the bets on the pair that won most (Hinkley 1970)."""
+        """Date the change by the lowest points of the bets on the pair that won most (Hinkley 1970)."""
         assert self._last_ms is not None
         pair, bet = np.unravel_index(int(np.argmax(self._stakes)), self._stakes.shape)
         of_sign = np.sign(DIFFERENCES) == np.sign(DIFFERENCES[bet])
@@ -267,15 +286,15 @@ class PairDetector:
             float(found.latest[pair]),
         )
 
-    def _begin(self) -> None:
-        """Begin anew: what is known is the reference."""
+    def _reset(self) -> None:
+        """Start again from the reference."""
         self._known = self._reference.copy()
         for array in (self._stakes, self._log_won, self._lowest):
             array[:] = 0
         self._since_ms[:] = self._last_ms or 0
 
     def state(self) -> bytes:
-        """Return what `restore` takes."""
+        """Return the complete state, which `restore` takes."""
         known = self._known
         return _ENCODER.encode(
             PairDetectorState(
@@ -288,32 +307,36 @@ class PairDetector:
                 self._lowest.tobytes(),
                 self._since_ms.tobytes(),
                 self._last_ms,
-                self._held.tobytes(),
-                self._held_times_ms.tolist(),
+                self._buffered.tobytes(),
+                self._buffered_times_ms.tolist(),
             )
         )
 
     def restore(self, state: bytes) -> None:
-        """Go on from a state; raise `ValueError` if it is of another number of features."""
+        """Continue from a state.
+
+        Raises:
+            ValueError: The state has another number of features.
+        """
         found = _DECODER.decode(state)
         known, pairs = self._known, self._stakes.shape
         self._known = Moments(
             found.rows_known,
-            _whole(found.sums, known.sums.shape),
-            _whole(found.products, known.products.shape),
-            _whole(found.squares, known.squares.shape),
+            _integers(found.sums, known.sums.shape),
+            _integers(found.products, known.products.shape),
+            _integers(found.squares, known.squares.shape),
         )
         self._stakes, self._log_won, self._lowest = (
             np.frombuffer(raw, dtype=np.float64).reshape(pairs).copy()
             for raw in (found.stakes, found.log_won, found.lowest)
         )
-        self._since_ms = _whole(found.since_ms, pairs)
+        self._since_ms = _integers(found.since_ms, pairs)
         self._last_ms = found.last_ms
-        self._held = np.frombuffer(found.held, dtype=np.int8).reshape(-1, len(known.sums))
-        self._held_times_ms = np.array(found.held_times_ms, dtype=np.int64)
+        self._buffered = np.frombuffer(found.buffered, dtype=np.int8).reshape(-1, len(known.sums))
+        self._buffered_times_ms = np.array(found.buffered_times_ms, dtype=np.int64)
 
 
-def _whole(raw: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+def _integers(raw: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
     return np.frombuffer(raw, dtype=np.int64).reshape(shape).copy()
 
 

@@ -1,4 +1,4 @@
-"""River's detectors behind our interface: with many streams, times, and a state of plain numbers."""
+"""River's detectors with the interface of `protocol.Detector`: streams, times, a state of plain numbers."""
 
 import collections
 import functools
@@ -16,31 +16,43 @@ from services.drift.performance.loss_monitor import RIVER_VERSION
 from services.runtime.declaration import Detector
 
 SEED = 1
-"""Of KSWIN, which draws from its window: two runs must draw the same."""
+"""Seed of KSWIN, which samples its window: two runs must draw the same samples."""
 ERROR_MIN = 0.5
-"""From this value on, detectors of errors count one."""
+"""Minimum value that counts as an error, for detectors of errors."""
 _OF_ERRORS = frozenset({"ddm", "eddm", "hddm_a", "hddm_w", "fhddm"})
 
 
 class RiverState(msgspec.Struct, array_like=True):
-    """The states of all streams as river's objects hold them."""
+    """The states of all streams, as plain values of river's objects."""
 
     name: str
     river_version: str
     since_ms: list[int | None]
-    """Where each stream began: at its first value, or at its last change."""
+    """Start of each stream: the time of its first value, or of the first one after its last change."""
     detectors: list[Any]
 
 
 class RiverDetector:
-    """One of river's detectors on each of several streams; a `detection.Detector`.
+    """One of river's detectors on each of several streams; a `protocol.Detector`.
 
-    They tell that something changed, not since when: the change began between the last one and now. Nothing
-    bounds their false alarms over time.
+    River's detectors do not date a change, so it lies between the previous change and the detection. They
+    have no bound on their false alarms over time.
+
+    Args:
+        name: The detector's name in model.yaml, e.g. ``adwin``.
+        streams: Number of streams.
+        options: Parameters of river's class; default: river's own defaults.
+
+    Examples:
+        >>> detector = RiverDetector("adwin", streams=1)
+        >>> losses = np.concatenate([np.full(500, 0.2), np.full(500, 0.8)])
+        >>> change = detector.update(losses[:, None], np.arange(1000) * 60_000)[0]
+        >>> change.detected_at_ms // 60_000
+        543
     """
 
     def __init__(self, name: Detector, streams: int, options: Mapping[str, float] | None = None) -> None:
-        """Start calm, with river's own defaults for the options that are not given."""
+        """Start without evidence of a change."""
         self._name = name
         self.judges_errors = name in _OF_ERRORS
         self._make = functools.partial(_makers()[name], **(options or {}))
@@ -48,7 +60,7 @@ class RiverDetector:
         self._since_ms: list[int | None] = [None] * streams
 
     def update(self, values: Values, times_ms: TimesMs) -> list[DetectedChange]:
-        """Take values of shape ``(n_rows, n_streams)``; see `detection.Detector`."""
+        """Process values of shape ``(n_rows, n_streams)``; see `protocol.Detector`."""
         changes = []
         inputs = self._inputs(values)
         for row, time_ms in zip(inputs.tolist(), times_ms.tolist(), strict=True):
@@ -67,24 +79,26 @@ class RiverDetector:
         if not self.judges_errors:
             return values
         errors = (values >= ERROR_MIN).astype(np.int64)
-        return 1 - errors if self._name == "fhddm" else errors  # it watches what is right, and no error
+        return (
+            1 - errors if self._name == "fhddm" else errors
+        )  # FHDDM watches correct predictions instead of errors
 
     def state(self) -> bytes:
-        """Return what `restore` takes."""
-        kept = [_plain(detector) for detector in self._detectors]
-        return msgspec.msgpack.encode(RiverState(self._name, RIVER_VERSION, list(self._since_ms), kept))
+        """Return the complete state, which `restore` takes."""
+        states = [_plain(detector) for detector in self._detectors]
+        return msgspec.msgpack.encode(RiverState(self._name, RIVER_VERSION, list(self._since_ms), states))
 
     def restore(self, state: bytes) -> None:
-        """Go on from a state; begin anew if another version of river wrote it: it may mean other things."""
+        """Continue from a state; ignore a state of another river version, whose fields may differ."""
         found = msgspec.msgpack.decode(state, type=RiverState)
         if (found.name, found.river_version) != (self._name, RIVER_VERSION):
             return
         self._since_ms = list(found.since_ms)
-        self._detectors = [_filled(self._make(), kept) for kept in found.detectors]
+        self._detectors = [_filled(self._make(), plain) for plain in found.detectors]
 
 
 def _makers() -> Mapping[str, Callable[[], Any]]:
-    from river import drift  # imports scikit-learn and pandas: 3 s
+    from river import drift  # late: imports scikit-learn and pandas, 3 s
 
     return {
         "adwin": drift.ADWIN,
@@ -99,7 +113,7 @@ def _makers() -> Mapping[str, Callable[[], Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Turn what a river object holds into numbers, lists and maps."""
+    """Return the content of a river object as numbers, lists and maps."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -109,27 +123,27 @@ def _plain(value: Any) -> Any:
     if isinstance(value, random.Random):
         version, numbers, gauss = value.getstate()
         return [version, list(numbers), gauss]
-    if hasattr(value, "__setstate__"):  # of river's core in Rust
+    if hasattr(value, "__setstate__"):  # an object of river's Rust core
         data = bytes(value.__getstate__())
         return [data, zlib.crc32(data)]
     return {name: _plain(item) for name, item in vars(value).items() if not callable(item)}
 
 
-def _filled(fresh: Any, kept: Any) -> Any:
-    """Put what `_plain` made into a fresh object of the same kind; nothing is made by name."""
+def _filled(fresh: Any, plain: Any) -> Any:
+    """Write the result of `_plain` into a new object of the same class; no class is created by name."""
     if isinstance(fresh, collections.deque):
-        return collections.deque(kept, maxlen=fresh.maxlen)
+        return collections.deque(plain, maxlen=fresh.maxlen)
     if isinstance(fresh, random.Random):
-        fresh.setstate((kept[0], tuple(kept[1]), kept[2]))
+        fresh.setstate((plain[0], tuple(plain[1]), plain[2]))
         return fresh
-    if isinstance(kept, list):
-        data, checksum = kept
-        if zlib.crc32(data) != checksum:  # river aborts the process on data that it cannot read
-            raise ValueError("the state of a river detector is damaged")
+    if isinstance(plain, list):
+        data, checksum = plain
+        if zlib.crc32(data) != checksum:  # river aborts the process on corrupt data
+            raise ValueError("the state of a river detector is corrupt: its checksum differs")
         fresh.__setstate__(data)
         return fresh
-    if isinstance(kept, dict):
-        for name, item in kept.items():
+    if isinstance(plain, dict):
+        for name, item in plain.items():
             setattr(fresh, name, _filled(getattr(fresh, name), item))
         return fresh
-    return kept
+    return plain

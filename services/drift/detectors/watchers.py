@@ -1,4 +1,4 @@
-"""Watches every prediction and every loss as it comes: which detectors look at what, and what they found."""
+"""Runs the detectors on every prediction and every loss: which detector watches what, and what it found."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from services.drift.alarm_texts import relation_text
 from services.drift.binning.bin_counts import FeatureBinner
-from services.drift.binning.binning import BinIndices, BinnedRows, PredictionRows
+from services.drift.binning.bin_search import BinIndices
+from services.drift.binning.binning import BinnedRows, PredictionRows
 from services.drift.detectors.e_detector import EDetector, HarmDetector
 from services.drift.detectors.protocol import DetectedChange, Detector, TimesMs
 from services.drift.detectors.ranks import Ranking, Ranks
@@ -22,34 +23,34 @@ from services.monitoring.segments import segments_of
 from services.runtime.declaration import Monitoring
 from streams.records import FeatureReference, Reference
 
-ROWS_HELD = 64
-"""Rows watched together, at the latest at the end of a window; a multiple of `edetector.STEP_ROWS`."""
+BUFFERED_ROWS = 64
+"""Rows processed together, at the latest at the end of a window; a multiple of `e_detector.STEP_ROWS`."""
 SEASONS_MAX = 400
-"""Seasons of one feature with counts of their own; further ones share the last."""
+"""Maximum seasons of one feature with separate counts; further seasons share the last one."""
 HARM = "harm"
 SCORE = "score"
 
 
 class WatcherState(msgspec.Struct, array_like=True):
-    """All that a `Watcher` knows."""
+    """The state of a `Watcher`."""
 
     known: bytes
-    """Counts (n_features, n_seasons, n_cells)."""
+    """Counts ``(n_features, n_seasons, n_bins)`` of all known values."""
     seasons: list[list[int]]
-    """By feature: the seasons in the order of their counts."""
+    """The seasons of each feature, in the order of their counts."""
     detector: bytes
     times_ms: bytes
-    """Of the rows that are not yet watched."""
-    chances: bytes
-    cells: bytes
+    """Times of the buffered rows."""
+    tie_breakers: bytes
+    bins: bytes
 
 
 class BufferedRows(NamedTuple):
-    """Rows that wait to be watched."""
+    """Rows that wait to be processed."""
 
     times_ms: TimesMs
-    chances: Ranks
-    cells: BinIndices
+    tie_breakers: Ranks
+    bins: BinIndices
     """Shape ``(n_rows, n_features)``."""
 
     @classmethod
@@ -58,95 +59,104 @@ class BufferedRows(NamedTuple):
         return cls(np.zeros(0, np.int64), np.zeros(0), np.zeros((0, features), np.intp))
 
     def with_more(self, *more: npt.NDArray[Any]) -> "BufferedRows":
-        """Return these rows and others behind them."""
+        """Return these rows followed by others."""
         if not len(self.times_ms):
             return BufferedRows(*more)
         return BufferedRows(*(np.concatenate(pair) for pair in zip(self, more, strict=True)))
 
     def part(self, start: int, stop: int) -> "BufferedRows":
-        """Return some of the rows."""
-        return BufferedRows(self.times_ms[start:stop], self.chances[start:stop], self.cells[start:stop])
+        """Return the rows ``start`` to ``stop``."""
+        return BufferedRows(self.times_ms[start:stop], self.tie_breakers[start:stop], self.bins[start:stop])
 
 
 class Watcher:
-    """Ranks the rows of some features among the reference, each in its season, and bets on the ranks."""
+    """Ranks the values of some features among the reference, by season, and bets on the ranks.
+
+    Args:
+        references: The references of the features.
+        threshold_ms: Minimum mean time between two false alarms of one feature.
+        state: The state of a watcher with the same references.
+    """
 
     def __init__(
         self, references: Sequence[FeatureReference], threshold_ms: float, state: WatcherState | None = None
     ) -> None:
-        """Start calm, or from a state with the same references."""
+        """Start without evidence of a change, or from a state."""
         self.features = [reference.feature for reference in references]
         self._season_parts = [reference.season for reference in references]
-        self._places = [FeatureBinner(reference) for reference in references]
+        self._binners = [FeatureBinner(reference) for reference in references]
         self._seasons = [[int(season) for season in reference.seasons] or [0] for reference in references]
         counts = self._counts(references)
         self._ranking = Ranking(counts)
         effects = np.array([reference.design_effect for reference in references])
         self._detector: Detector = EDetector(len(references), threshold_ms, effects)
-        self._held = BufferedRows.empty(len(references))
+        self._buffered = BufferedRows.empty(len(references))
         if state is not None:
             self._seasons = [list(seasons) for seasons in state.seasons]
             known = np.frombuffer(state.known, dtype=np.int64)
             shape = (len(references), -1, counts.shape[2])
             self._ranking = Ranking(counts, known.reshape(shape))
             self._detector.restore(state.detector)
-            self._held = BufferedRows(
+            self._buffered = BufferedRows(
                 np.frombuffer(state.times_ms, dtype=np.int64),
-                np.frombuffer(state.chances, dtype=np.float64),
-                np.frombuffer(state.cells, dtype=np.uint16).reshape(-1, len(references)).astype(np.intp),
+                np.frombuffer(state.tie_breakers, dtype=np.float64),
+                np.frombuffer(state.bins, dtype=np.uint16).reshape(-1, len(references)).astype(np.intp),
             )
 
-    def add(self, times_ms: TimesMs, chances: Ranks, cells: BinIndices) -> list[tuple[int, DetectedChange]]:
-        """Take rows; return changes, each with the number of the row with which it was noticed.
+    def add(
+        self, times_ms: TimesMs, tie_breakers: Ranks, bins: BinIndices
+    ) -> list[tuple[int, DetectedChange]]:
+        """Process rows; return changes, each with the index of the row with which it was detected.
 
-        Rows are watched `ROWS_HELD` at once, counted from the last `watch`, however they come.
+        `BUFFERED_ROWS` rows are processed at once, counted from the last `flush`, so the slices in which rows
+        arrive make no difference.
         """
-        before = len(self._held.times_ms)
-        held = self._held.with_more(times_ms, chances, cells)
+        before = len(self._buffered.times_ms)
+        buffered = self._buffered.with_more(times_ms, tie_breakers, bins)
         found: list[tuple[int, DetectedChange]] = []
-        whole = len(held.times_ms) // ROWS_HELD * ROWS_HELD
-        for start in range(0, whole, ROWS_HELD):
-            stop = start + ROWS_HELD
-            found += [(stop - 1 - before, change) for change in self._watch(held.part(start, stop))]
-        self._held = held.part(whole, len(held.times_ms))
+        whole = len(buffered.times_ms) // BUFFERED_ROWS * BUFFERED_ROWS
+        for start in range(0, whole, BUFFERED_ROWS):
+            stop = start + BUFFERED_ROWS
+            found += [(stop - 1 - before, change) for change in self._detect(buffered.part(start, stop))]
+        self._buffered = buffered.part(whole, len(buffered.times_ms))
         return found
 
     def flush(self) -> list[DetectedChange]:
-        """Watch the rows that are held."""
-        held, self._held = self._held, BufferedRows.empty(len(self.features))
-        return self._watch(held) if len(held.times_ms) else []
+        """Process the buffered rows."""
+        buffered, self._buffered = self._buffered, BufferedRows.empty(len(self.features))
+        return self._detect(buffered) if len(buffered.times_ms) else []
 
-    def _watch(self, rows: "BufferedRows") -> list[DetectedChange]:
-        ranks = self._ranking.rank(rows.cells, rows.chances, self._season_places(rows.times_ms))
+    def _detect(self, rows: "BufferedRows") -> list[DetectedChange]:
+        ranks = self._ranking.rank(rows.bins, rows.tie_breakers, self._season_indices(rows.times_ms))
         changes = self._detector.update(ranks, rows.times_ms)
         for change in changes:
             self._ranking.reset(change.stream)
         return changes
 
     def state(self) -> WatcherState:
-        """Return what `__init__` takes."""
-        held = self._held
+        """Return the state, which `__init__` takes."""
+        buffered = self._buffered
         return WatcherState(
             self._ranking.known.tobytes(),
             self._seasons,
             self._detector.state(),
-            held.times_ms.tobytes(),
-            held.chances.tobytes(),
-            held.cells.astype(np.uint16).tobytes(),
+            buffered.times_ms.tobytes(),
+            buffered.tie_breakers.tobytes(),
+            buffered.bins.astype(np.uint16).tobytes(),
         )
 
-    def _season_places(
+    def _season_indices(
         self, times_ms: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
     ) -> np.ndarray[tuple[int, ...], np.dtype[np.intp]]:
         found = np.zeros((len(times_ms), len(self.features)), dtype=np.intp)
         for feature, parts in enumerate(self._season_parts):
             if parts:
                 seasons = seasons_of(times_ms, parts).tolist()
-                found[:, feature] = [self._season_place(feature, season) for season in seasons]
-        self._ranking.make_room(max(map(len, self._seasons)))
+                found[:, feature] = [self._season_index(feature, season) for season in seasons]
+        self._ranking.reserve_seasons(max(map(len, self._seasons)))
         return found
 
-    def _season_place(self, feature: int, season: int) -> int:
+    def _season_index(self, feature: int, season: int) -> int:
         known = self._seasons[feature]
         if season not in known and len(known) < SEASONS_MAX:
             known.append(season)
@@ -156,12 +166,12 @@ class Watcher:
         self, references: Sequence[FeatureReference]
     ) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
         rows = [
-            [places.counts_of(counts) for counts in reference.seasons.values()]
-            or [places.counts_of([*reference.counts, reference.missing])]
-            for places, reference in zip(self._places, references, strict=True)
+            [binner.with_unseen(counts) for counts in reference.seasons.values()]
+            or [binner.with_unseen([*reference.counts, reference.missing])]
+            for binner, reference in zip(self._binners, references, strict=True)
         ]
-        cells = max(places.missing for places in self._places) + 1
-        found = np.zeros((len(rows), max(map(len, rows)), cells), dtype=np.int64)
+        bins = max(binner.missing for binner in self._binners) + 1
+        found = np.zeros((len(rows), max(map(len, rows)), bins), dtype=np.int64)
         for feature, seasons in enumerate(rows):
             for season, counts in enumerate(seasons):
                 found[feature, season, : len(counts)] = counts
@@ -170,20 +180,20 @@ class Watcher:
 
 @dataclasses.dataclass(frozen=True)
 class ObservedChange:
-    """A change with what it is about."""
+    """A detected change with its subject."""
 
     kind: Literal["feature", "score", "relation"]
     subject: str
-    """A feature, two of them, or ``score``."""
+    """A feature, two features, or ``score``."""
     segment: str
-    """``origin=EWR``, or empty."""
+    """``origin=EWR``; empty for all rows."""
     change: DetectedChange
     text: str = ""
-    """What is to be said; empty: what is said of ranks."""
+    """The message of the alarm; empty for the message about mean ranks."""
 
 
 class Watchers:
-    """Watches the features and the champion's scores against the reference, segments against their past."""
+    """Watches features and the champion's scores against the reference, segments against their own past."""
 
     def __init__(
         self,
@@ -192,7 +202,7 @@ class Watchers:
         states: Mapping[str, WatcherState] | None = None,
         pairs: bytes | None = None,
     ) -> None:
-        """Start calm, or from states; without a reference there is nothing to watch."""
+        """Start without evidence of a change, or from states; without a reference nothing is watched."""
         features = reference.features if reference else []
         self._features = [each.feature for each in features]
         self._segments = segments_of(features, monitoring.segments)
@@ -205,10 +215,13 @@ class Watchers:
             watched[SCORE] = [reference.score]
         known = None if reference is None else reference.pairs
         self.streams = sum(map(len, watched.values())) + (known is not None) + 1
-        """How many share the budget; the last ones are all pairs of features, and the loss."""
+        """Number of streams that share the alarm budget; all feature pairs are one of them, the loss
+        another."""
         threshold_ms = self.streams * monitoring.patience_ms
-        kept = states or {}
-        self._watchers = {name: Watcher(each, threshold_ms, kept.get(name)) for name, each in watched.items()}
+        stored = states or {}
+        self._watchers = {
+            name: Watcher(each, threshold_ms, stored.get(name)) for name, each in watched.items()
+        }
         self._pairs: PairDetector | None = None
         if known is not None:
             effects = np.array([each.design_effect for each in features[: len(known.sums)]])
@@ -216,54 +229,57 @@ class Watchers:
             if pairs is not None:
                 self._pairs.restore(pairs)
 
-    def add(self, rows: PredictionRows, placed: BinnedRows, version: int) -> list[tuple[int, ObservedChange]]:
-        """Take rows in the common order, the champion's version among theirs.
+    def add(self, rows: PredictionRows, binned: BinnedRows, version: int) -> list[tuple[int, ObservedChange]]:
+        """Process rows; return changes, each with the index of the row with which it was detected.
 
-        Return what was noticed, each with the number of the row with which it was.
+        Args:
+            rows: Rows in the common order of all inputs.
+            binned: The same rows in the bins of the reference.
+            version: The champion, whose scores are watched.
         """
-        chances = rows.chances()
-        noticed: list[tuple[int, ObservedChange]] = []
+        tie_breakers = rows.tie_breakers()
+        changes: list[tuple[int, ObservedChange]] = []
         if self._features:
             for name in ("", *self._segments):
-                which = slice(None) if not name else self._in_segment(name, placed.cells)
-                at, cells = placed.rows[which], placed.cells[which]
-                noticed += self._add(name, at, rows.times_ms, chances, cells)
-        if SCORE in self._watchers and placed.scores is not None:
-            at = np.flatnonzero(rows.versions == version)
-            noticed += self._add(SCORE, at, rows.times_ms, chances, placed.scores[at][:, None])
+                selected = slice(None) if not name else self._in_segment(name, binned.bins)
+                indices, bins = binned.rows[selected], binned.bins[selected]
+                changes += self._add(name, indices, rows.times_ms, tie_breakers, bins)
+        if SCORE in self._watchers and binned.scores is not None:
+            indices = np.flatnonzero(rows.versions == version)
+            changes += self._add(SCORE, indices, rows.times_ms, tie_breakers, binned.scores[indices][:, None])
         if self._pairs is not None:
-            found = self._pairs.update(placed.pair_scores, rows.times_ms[placed.rows])
-            noticed += [(int(placed.rows[row]), self._relation(change)) for row, change in found]
-        return noticed
+            found = self._pairs.update(binned.pair_scores, rows.times_ms[binned.rows])
+            changes += [(int(binned.rows[row]), self._relation(change)) for row, change in found]
+        return changes
 
     def _add(
-        self, name: str, at: BinIndices, times_ms: TimesMs, chances: Ranks, cells: BinIndices
+        self, name: str, indices: BinIndices, times_ms: TimesMs, tie_breakers: Ranks, bins: BinIndices
     ) -> list[tuple[int, ObservedChange]]:
-        if not len(at):
+        if not len(indices):
             return []
         return [
-            (int(at[row]), self._noticed(name, change))
-            for row, change in self._watchers[name].add(times_ms[at], chances[at], cells)
+            (int(indices[row]), self._observed(name, change))
+            for row, change in self._watchers[name].add(times_ms[indices], tie_breakers[indices], bins)
         ]
 
-    def _in_segment(self, name: str, cells: BinIndices) -> BinIndices:
+    def _in_segment(self, name: str, bins: BinIndices) -> BinIndices:
         segment = self._segments[name]
-        return np.flatnonzero(cells[:, segment.feature] == segment.bin)
+        return np.flatnonzero(bins[:, segment.feature] == segment.bin)
 
     def flush(self) -> list[ObservedChange]:
-        """Watch what is held, at the end of a window."""
+        """Process the buffered rows, at the end of a window."""
         return [
-            self._noticed(name, change)
+            self._observed(name, change)
             for name, watcher in self._watchers.items()
             for change in watcher.flush()
         ]
 
     def state(self) -> dict[str, WatcherState]:
-        """Return what `__init__` takes."""
+        """Return the states, which `__init__` takes."""
         return {name: watcher.state() for name, watcher in self._watchers.items()}
 
     def pairs_state(self) -> bytes | None:
-        """Return what `__init__` takes as well."""
+        """Return the state of the pair detector, which `__init__` takes, too."""
         return self._pairs.state() if self._pairs else None
 
     def _relation(self, found: PairChange) -> ObservedChange:
@@ -271,14 +287,14 @@ class Watchers:
         text = relation_text(subject, found.correlation, found.correlation_before)
         return ObservedChange("relation", subject, "", found.change, text)
 
-    def _noticed(self, name: str, change: DetectedChange) -> ObservedChange:
+    def _observed(self, name: str, change: DetectedChange) -> ObservedChange:
         if name == SCORE:
             return ObservedChange("score", SCORE, "", change)
         return ObservedChange("feature", self._features[change.stream], name, change)
 
 
 def _without_counts(references: Sequence[FeatureReference]) -> list[FeatureReference]:
-    """Return the same cells with nothing known: the reference tells nothing of a segment but its own past."""
+    """Return the same bins without counts: a segment is compared with its own past only."""
     return [
         msgspec.structs.replace(each, counts=[0] * len(each.counts), missing=0, seasons={})
         for each in references
@@ -286,7 +302,7 @@ def _without_counts(references: Sequence[FeatureReference]) -> list[FeatureRefer
 
 
 class LossWatchers:
-    """Watches the champion's losses: ours for harm within the budget, and the declared ones of river."""
+    """Watches the champion's losses: the harm detector within the alarm budget, and river's if declared."""
 
     def __init__(
         self,
@@ -296,21 +312,21 @@ class LossWatchers:
         streams: int,
         states: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Start calm, or from states; without a baseline no loss is watched for harm."""
+        """Start without evidence, or from states; without a baseline there is no harm detector."""
         self._detectors: dict[str, Detector] = {}
         self._range = baseline.range
         if self._range is not None and baseline.limit is not None:
             share = self._range.share(baseline.limit)
             self._detectors[HARM] = HarmDetector(share, streams * monitoring.patience_ms, design_effect)
         if monitoring.detectors:
-            from services.drift.detectors.river_detectors import RiverDetector
+            from services.drift.detectors.river_detectors import RiverDetector  # late: imports river, 3 s
 
             self._detectors |= {f"river-{name}": RiverDetector(name, 1) for name in monitoring.detectors}
         for name in self._detectors.keys() & (states or {}).keys():
             self._detectors[name].restore((states or {})[name])
 
     def add(self, loss: float, time_ms: int, *, wrong: bool) -> list[tuple[str, DetectedChange]]:
-        """Take one loss; those that judge errors get whether the answer was wrong."""
+        """Process one loss; detectors of errors get ``wrong``, whether the prediction was wrong."""
         if self._range is None:
             return []
         times_ms = np.array([time_ms], dtype=np.int64)
@@ -322,5 +338,5 @@ class LossWatchers:
         return found
 
     def state(self) -> dict[str, bytes]:
-        """Return what `__init__` takes."""
+        """Return the states, which `__init__` takes."""
         return {name: detector.state() for name, detector in self._detectors.items()}

@@ -1,4 +1,4 @@
-"""Closed windows that late records may still change: they are reported again, as another revision."""
+"""Closed windows that late records may still change; a changed window is reported again, as a revision."""
 
 from collections.abc import Iterable
 
@@ -6,24 +6,24 @@ from services.drift.windows.window import DriftWindow, DriftWindowState
 
 
 class ClosedWindows:
-    """Those that end within the lateness before the open window; others are forgotten."""
+    """The closed windows that end within the declared lateness before the open window."""
 
     def __init__(self, window_ms: int, lateness_ms: int, windows: Iterable[DriftWindow]) -> None:
-        """Start with those of a state."""
+        """Start with the windows of a snapshot."""
         self._window_ms = window_ms
         self._lateness_ms = lateness_ms
         self._windows = {window.start_ms: window for window in windows}
-        self._touched = {window.start_ms for window in self._windows.values() if window.state.is_touched}
+        self._changed = {window.start_ms for window in self._windows.values() if window.state.is_touched}
 
     def keep(self, window: DriftWindow) -> None:
-        """Take a window that has been reported."""
+        """Keep a window that has been reported."""
         if self._lateness_ms:
             self._windows[window.start_ms] = window
 
-    def of(self, time_ms: int, open_start_ms: int, champion: int) -> DriftWindow | None:
-        """Return the window of a late record, to be changed; None if it is too late for it.
+    def open_late(self, time_ms: int, open_start_ms: int, champion: int) -> DriftWindow | None:
+        """Return the window of a late record, to be changed; None if the record is too late for it.
 
-        Where nothing had happened there was no window: then it is made.
+        Without records on time there was no window; then this creates it.
         """
         start_ms = time_ms // self._window_ms * self._window_ms
         if start_ms + self._window_ms <= open_start_ms - self._lateness_ms:
@@ -33,23 +33,23 @@ class ClosedWindows:
             window = DriftWindow(DriftWindowState(start_ms, start_ms + self._window_ms, champion=champion))
             self._windows[start_ms] = window
         window.state.is_touched = True
-        self._touched.add(start_ms)
+        self._changed.add(start_ms)
         return window
 
-    def touched(self) -> list[DriftWindow]:
+    def changed(self) -> list[DriftWindow]:
         """Return the windows that have changed since the last call, the earliest first."""
-        changed = [self._windows[start_ms] for start_ms in sorted(self._touched)]
-        self._touched.clear()
+        changed = [self._windows[start_ms] for start_ms in sorted(self._changed)]
+        self._changed.clear()
         for window in changed:
             window.state.is_touched = False
         return changed
 
-    def forget(self, open_start_ms: int) -> None:
-        """Forget what nothing can change any more; another window opens."""
+    def remove_expired(self, open_start_ms: int) -> None:
+        """Remove the windows that no record can change any more, when another window opens."""
         oldest_ms = open_start_ms - self._lateness_ms
         for start_ms in [start for start, window in self._windows.items() if window.end_ms <= oldest_ms]:
             del self._windows[start_ms]
 
     def states(self) -> list[DriftWindowState]:
-        """Return what a state holds, in order."""
+        """Return the states of the windows for a snapshot, in order."""
         return [self._windows[start_ms].snapshot() for start_ms in sorted(self._windows)]

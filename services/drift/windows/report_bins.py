@@ -1,4 +1,4 @@
-"""What a report shows of a distribution: few bins, each with the share to expect and the count. Pure."""
+"""The bins that a report shows: few of them, each with its expected share and its count. Pure."""
 
 from collections.abc import Sequence
 
@@ -10,54 +10,56 @@ from services.drift.binning.statistics import Counts
 from streams.records import Bins
 
 BINS_MAX = 16
-"""Of a number within its range, and of categories by name: what a reader takes in at a glance."""
+"""Maximum bins within the range of a number, and maximum categories by name, so that a chart stays
+readable."""
 NAME_CHARS_MAX = 80
+"""Maximum length of a category's name in a report."""
 OTHERS, NEW = "(others)", "(new)"
 _SHARE_DIGITS = 6
 
 
-def of(cells: BinCounts, reference: Counts) -> Bins:
-    """Return the counts of a window beside those that it was compared with.
+def merged_bins(counted: BinCounts, reference: Counts) -> Bins:
+    """Return a window's counts in few bins, with the expected shares and each bin's part of the PSI.
 
     Args:
-        cells: The feature's, with the counts of the window.
-        reference: Counts over the same cells, the window's seasons mixed in.
+        counted: The feature's counts of the window.
+        reference: The counts to compare with, in the same bins, e.g. mixed by season.
     """
     shares = reference / max(float(reference.sum()), 1.0)
-    parts = np.zeros(len(reference))
-    if reference.sum() and cells.counts.sum():
-        parts = statistics.index_by_cell(reference, cells.counts)
-    return _of_numbers(cells, shares, parts) if cells.numeric else _of_categories(cells, shares, parts)
+    psi = np.zeros(len(reference))
+    if reference.sum() and counted.counts.sum():
+        psi = statistics.index_by_bin(reference, counted.counts)
+    return _numeric(counted, shares, psi) if counted.numeric else _categorical(counted, shares, psi)
 
 
-def _of_numbers(cells: BinCounts, shares: Counts, parts: Counts) -> Bins:
-    """Join neighbours within the range, equally many; what is below and above it stays apart."""
-    last = len(cells.edges)  # the cell above all edges; the missing ones follow
+def _numeric(counted: BinCounts, shares: Counts, psi: Counts) -> Bins:
+    """Merge the same number of neighbours within the range; the bins below and above it stay separate."""
+    last = len(counted.edges)  # the bin above all edges; the bin of missing values follows
     step = max(1, -(-(last - 1) // BINS_MAX))
     starts = sorted({0, *range(1, last, step), last, last + 1})
-    edges = [float(cells.edges[start - 1]) for start in starts[1:-1]]
-    known, seen, added = (np.add.reduceat(values, starts) for values in (shares, cells.counts, parts))
-    return _bins(known, seen, added, edges=edges)
+    edges = [float(counted.edges[start - 1]) for start in starts[1:-1]]
+    expected, counts, parts = (np.add.reduceat(values, starts) for values in (shares, counted.counts, psi))
+    return _bins(expected, counts, parts, edges=edges)
 
 
-def _of_categories(cells: BinCounts, shares: Counts, parts: Counts) -> Bins:
-    """Name the most frequent ones of either side; the other known ones, the new and the missing follow."""
-    names = cells.places.categories
-    larger = np.maximum(shares, cells.counts / max(int(cells.counts.sum()), 1))[: len(names)]
+def _categorical(counted: BinCounts, shares: Counts, psi: Counts) -> Bins:
+    """Name the categories most frequent in either sample; other known, new and missing ones follow."""
+    names = counted.binner.categories
+    larger = np.maximum(shares, counted.counts / max(int(counted.counts.sum()), 1))[: len(names)]
     named = np.sort(np.argsort(-larger, kind="stable")[:BINS_MAX])
 
-    def laid_out(values: Counts) -> Counts:
+    def merge(values: Counts) -> Counts:
         rest = values[: len(names)].sum() - values[named].sum()
         return np.concatenate([values[named], [rest], values[len(names) :]])
 
-    shown = [*(names[cell][:NAME_CHARS_MAX] for cell in named), OTHERS, NEW]
-    return _bins(laid_out(shares), laid_out(cells.counts), laid_out(parts), categories=shown)
+    categories = [*(names[index][:NAME_CHARS_MAX] for index in named), OTHERS, NEW]
+    return _bins(merge(shares), merge(counted.counts), merge(psi), categories=categories)
 
 
 def _bins(
     shares: Counts,
     counts: Counts,
-    parts: Counts,
+    psi: Counts,
     edges: list[float] | None = None,
     categories: Sequence[str] | None = None,
 ) -> Bins:
@@ -66,5 +68,5 @@ def _bins(
         categories=None if categories is None else list(categories),
         expected=[round(share, _SHARE_DIGITS) for share in shares.tolist()],
         counts=counts.tolist(),
-        psi=[round(part, _SHARE_DIGITS) for part in parts.tolist()],
+        psi=[round(part, _SHARE_DIGITS) for part in psi.tolist()],
     )

@@ -1,4 +1,4 @@
-"""A window: what its report will need, in memory that does not grow with its predictions."""
+"""Counts and sums of one window of event time, in memory that does not grow with its predictions."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.drift.binning import data_quality
-from services.drift.binning.bin_counts import BinCounts, seasonal
+from services.drift.binning.bin_counts import BinCounts, seasonal_counts
 from services.drift.binning.binning import BinnedRows, PredictionRows, RowBinner
 from services.drift.binning.data_quality import FAULTS
 from services.drift.binning.segment_counts import SegmentCounts, SegmentFeature
@@ -19,8 +19,8 @@ from services.monitoring.rank_correlation import Moments
 from services.monitoring.seasons import seasons_of
 from streams import records
 
-LATE_HELD_MAX = 1024
-"""Late predictions kept until they are placed together: 30 times cheaper than one by one."""
+LATE_BUFFERED_MAX = 1024
+"""Late predictions buffered until they are binned together: 30 times cheaper than one by one."""
 
 
 class BinCountsState(msgspec.Struct, array_like=True):
@@ -31,61 +31,62 @@ class BinCountsState(msgspec.Struct, array_like=True):
 
 
 class SegmentState(msgspec.Struct, array_like=True):
-    """What a window counts of one segment."""
+    """The counts and sums of one segment in a window."""
 
     predictions: int = 0
     scores: list[int] = []
-    """Of the window's version, in the cells of all scores."""
+    """Scores of the window's version, in the bins of all scores."""
     labels: int = 0
     losses: ExactMean = msgspec.field(default_factory=ExactMean)
-    cells: list[int] = []
-    """Of the features of which the reference tells segments apart, one after the other."""
+    bin_counts: list[int] = []
+    """Bin counts of the features that the reference describes by segment, one after the other."""
 
 
 class DriftWindowState(msgspec.Struct):
-    """All that a `DriftWindow` knows."""
+    """The state of a `DriftWindow` in a snapshot."""
 
     start_ms: int
     end_ms: int
     version: int | None = None
     """The champion against whose reference the window is compared; null before its first prediction."""
     champion: int = 0
-    """When it was closed."""
+    """The champion when the window was closed."""
     predictions: int = 0
     labels: int = 0
     losses: ExactMean = msgspec.field(default_factory=ExactMean)
     measures: list[ExactMean] = []
     answers: int = 0
-    """Labels of predictions that gave an answer."""
+    """Labels whose prediction has a predicted value."""
     answers_right: int = 0
+    """Those labels that equal the predicted value."""
     shadows: dict[str, ExactMean] = {}
-    """By arm: the log losses of the shadow's answers."""
-    cells: list[BinCountsState] = []
-    score_cells: BinCountsState | None = None
+    """Losses of the shadows' scores, by arm."""
+    bin_counts: list[BinCountsState] = msgspec.field(default_factory=list, name="cells")
+    score_bin_counts: BinCountsState | None = msgspec.field(default=None, name="score_cells")
     season_rows: dict[str, dict[int, int]] = {}
-    """By feature with a season: how many rows were in which."""
+    """Rows by season, for each feature with seasons."""
     pairs: records.PairReference | None = None
-    """How the features went together."""
+    """The rank correlations of the features, as sums."""
     segments: dict[str, SegmentState] = {}
     reports: int = 0
-    """How often it was reported: the next revision."""
+    """Number of reports so far, which is the next revision."""
     is_touched: bool = False
-    """Late records have changed it since its last report."""
+    """Whether late records have changed the window since its last report."""
     alarms_standing: list[str] | None = None
-    """When it was closed."""
+    """Ids of the alarms that were active when the window was closed."""
     faults: list[list[int]] = []
-    """By feature of which something is declared: values by what is wrong with them."""
+    """Values by `Fault`, for each feature with quality rules."""
 
 
 class DriftWindow:
-    """Counts predictions and labels of one stretch of event time.
+    """Counts the predictions and labels of one window of event time.
 
-    All counts are integers and all sums exact: what a window says depends on what was counted, not on
-    the order, the slices or how late it came.
+    All counts are integers and all sums are exact, so the result depends only on the records that were added,
+    not on their order, their slices or their lateness.
     """
 
     def __init__(self, state: DriftWindowState, row_binner: RowBinner | None = None) -> None:
-        """Start empty, or from a snapshot. The cells are those of ``state.version``."""
+        """Start empty, or from a snapshot; ``row_binner`` is that of ``state.version``."""
         self.state = state
         self.start_ms = state.start_ms
         self.end_ms = state.end_ms
@@ -93,58 +94,64 @@ class DriftWindow:
         self.features: list[BinCounts] = []
         self.score: BinCounts | None = None
         self.pairs: Moments | None = None
-        self.within = SegmentCounts((), (), {})
+        self.segment_counts = SegmentCounts((), (), {})
         self._late: list[records.Prediction] = []
         self.faults = np.zeros((0, FAULTS), dtype=np.int64)
         self._set_row_binner(row_binner)
 
     def choose_version(self, version: int, row_binner: RowBinner | None) -> None:
-        """Fix the champion against whose reference this window is compared; the first choice stands."""
+        """Set the champion with whose reference this window is compared, unless it is set already."""
         if self.state.version is None:
             self.state.version = version
             self._set_row_binner(row_binner)
 
-    def count(self, rows: PredictionRows, placed: BinnedRows | None, start: int, stop: int) -> None:
-        """Count the predictions of a part of the rows, placed by `row_binner`; None without one.
+    def count(self, rows: PredictionRows, binned: BinnedRows | None, start: int, stop: int) -> None:
+        """Count the predictions ``start`` to ``stop`` of the rows.
 
-        Features that are not those of the reference are left out.
+        Args:
+            rows: Rows on time, all of them within the window.
+            binned: The same rows, binned by ``row_binner``; None without a reference.
+            start: The first row to count.
+            stop: The row after the last one to count.
         """
         self.state.predictions += stop - start
-        if placed is None:
+        if binned is None:
             return
-        first, last = np.searchsorted(placed.rows, (start, stop)).tolist()
-        counted = placed.cells[first:last]
-        for number, cells in enumerate(self.features):
-            cells.count(counted[:, number], placed.columns[number][first:last])
+        first, last = np.searchsorted(binned.rows, (start, stop)).tolist()
+        bins = binned.bins[first:last]
+        for number, feature in enumerate(self.features):
+            feature.add_binned(bins[:, number], binned.columns[number][first:last])
         if self.pairs is not None:
-            self.pairs.add(placed.pair_scores[first:last])
-        fitting = placed.rows[first:last]
-        self._count_seasons(rows.times_ms[fitting])
-        own = rows.versions == self.state.version
-        self.faults += data_quality.count(placed.faults[first:last])
-        if self.score is not None and placed.scores is not None:
-            self.score.count(placed.scores[start:stop][own[start:stop]], ())
-        for name, segment in placed.segments.items():
-            is_inside = counted[:, segment.feature] == segment.bin
-            inside = fitting[is_inside]
-            self.within.count(name, counted[is_inside])
+            self.pairs.add(binned.pair_scores[first:last])
+        indices = binned.rows[first:last]
+        self._count_seasons(rows.times_ms[indices])
+        of_version = rows.versions == self.state.version
+        self.faults += data_quality.count_faults(binned.faults[first:last])
+        if self.score is not None and binned.scores is not None:
+            self.score.add_binned(binned.scores[start:stop][of_version[start:stop]], ())
+        for name, segment in binned.segments.items():
+            is_inside = bins[:, segment.feature] == segment.bin
+            inside = indices[is_inside]
+            self.segment_counts.add(name, bins[is_inside])
             state = self.state.segments.setdefault(name, SegmentState())
             state.predictions += len(inside)
-            if self.score is not None and placed.scores is not None:
-                scores = np.bincount(placed.scores[inside[own[inside]]], minlength=len(self.score.counts))
+            if self.score is not None and binned.scores is not None:
+                scores = np.bincount(
+                    binned.scores[inside[of_version[inside]]], minlength=len(self.score.counts)
+                )
                 state.scores = (np.array(state.scores or 0) + scores).tolist()
 
     def count_late(self, prediction: records.Prediction) -> None:
-        """Count a prediction that came after the window was closed; those are placed together."""
+        """Count a prediction that arrived after the window closed; such predictions are binned together."""
         self._late.append(prediction)
-        if len(self._late) >= LATE_HELD_MAX:
-            self.settle()
+        if len(self._late) >= LATE_BUFFERED_MAX:
+            self.count_buffered()
 
-    def settle(self) -> None:
-        """Count the late predictions that are held."""
+    def count_buffered(self) -> None:
+        """Count the buffered late predictions."""
         if self._late:
             rows = PredictionRows(self._late)
-            self.count(rows, self.row_binner.of(rows) if self.row_binner else None, 0, len(rows))
+            self.count(rows, self.row_binner.assign(rows) if self.row_binner else None, 0, len(rows))
             self._late = []
 
     def add_outcome(
@@ -154,7 +161,7 @@ class DriftWindow:
         values: Sequence[float] | None,
         shadow_losses: dict[str, float],
     ) -> None:
-        """Count one label that became known in this window, with the values of its measures, if any."""
+        """Add one label that became known in this window, with the values of its measures, if any."""
         state = self.state
         state.labels += 1
         if outcome.loss is not None:
@@ -175,44 +182,44 @@ class DriftWindow:
                 segment.losses.add(outcome.loss)
 
     def seasonal_references(self) -> list[Counts]:
-        """Return for each feature what to compare with: the reference, its seasons mixed as the window's."""
+        """Return the counts to compare each feature with: the reference, mixed by the window's seasons."""
         return [
-            seasonal(reference, cells, self.state.season_rows.get(reference.feature, {}))
-            for reference, cells in zip(self._references(), self.features, strict=True)
+            seasonal_counts(reference, feature, self.state.season_rows.get(reference.feature, {}))
+            for reference, feature in zip(self._references(), self.features, strict=True)
         ]
 
-    def parts(self) -> Iterator[tuple[float, SegmentFeature]]:
+    def segment_features(self) -> Iterator[tuple[float, SegmentFeature]]:
         """Yield the features within segments, each with the segment's share of the predictions."""
-        for name in self.within.counts:
+        for name in self.segment_counts.counts:
             segment = self.state.segments.get(name)
             if segment is not None:
                 share = segment.predictions / max(self.state.predictions, 1)
-                yield from ((share, part) for part in self.within.parts(name))
+                yield from ((share, inside) for inside in self.segment_counts.features(name))
 
     def contributions(self, feature: str, segment: str = "") -> list[records.Contribution]:
-        """Return the bins of one feature that differ most so far; none of what is no feature.
+        """Return the bins of one feature that differ most so far; empty if there is no such feature.
 
-        Those within a segment, where the reference tells it apart; else those of all rows.
+        Within the segment if the reference describes it, else over all rows.
         """
-        for part in self.within.parts(segment):
-            if part.cells.name == feature:
-                return contributions.of_part(part)
-        for reference, cells in zip(self._references(), self.features, strict=True):
-            if cells.name == feature and cells.counts.sum():
-                known = seasonal(reference, cells, self.state.season_rows.get(feature, {}))
-                return contributions.of_part(SegmentFeature("", cells, known))
+        for inside in self.segment_counts.features(segment):
+            if inside.counted.name == feature:
+                return contributions.of_feature(inside)
+        for reference, counted in zip(self._references(), self.features, strict=True):
+            if counted.name == feature and counted.counts.sum():
+                expected = seasonal_counts(reference, counted, self.state.season_rows.get(feature, {}))
+                return contributions.of_feature(SegmentFeature("", counted, expected))
         return []
 
     def snapshot(self) -> DriftWindowState:
-        """Return what `__init__` takes."""
-        self.settle()
-        self.state.cells = [_state_of(cells) for cells in self.features]
-        self.state.score_cells = _state_of(self.score) if self.score else None
+        """Return the state for a snapshot, which `__init__` takes."""
+        self.count_buffered()
+        self.state.bin_counts = [_state_of(each) for each in self.features]
+        self.state.score_bin_counts = _state_of(self.score) if self.score else None
         self.state.pairs = self.pairs.reference() if self.pairs else None
         self.state.faults = self.faults.tolist()
-        for name, counts in self.within.counts.items():
+        for name, counts in self.segment_counts.counts.items():
             if name in self.state.segments:
-                self.state.segments[name].cells = counts.tolist()
+                self.state.segments[name].bin_counts = counts.tolist()
         return self.state
 
     def _references(self) -> Sequence[records.FeatureReference]:
@@ -231,33 +238,33 @@ class DriftWindow:
         if row_binner is None:
             return
         reference = row_binner.reference
-        self.features = _restore(reference.features, self.state.cells)
-        kept_segments = {
-            name: each.cells if (each := self.state.segments.get(name)) else ()
+        self.features = _restore(reference.features, self.state.bin_counts)
+        stored = {
+            name: each.bin_counts if (each := self.state.segments.get(name)) else ()
             for name in row_binner.segments
         }
-        self.within = SegmentCounts(reference.features, self.features, kept_segments)
+        self.segment_counts = SegmentCounts(reference.features, self.features, stored)
         if reference.score is not None:
-            kept = self.state.score_cells
-            self.score = _restore([reference.score], [kept] if kept else [])[0]
+            scores = self.state.score_bin_counts
+            self.score = _restore([reference.score], [scores] if scores else [])[0]
         self.faults = np.zeros((len(row_binner.rules.rules), FAULTS), dtype=np.int64)
         if self.state.faults:
             self.faults += np.array(self.state.faults)
         if reference.pairs is not None:
-            counted = self.state.pairs
-            self.pairs = Moments.of_reference(counted) if counted else Moments.none(len(reference.pairs.sums))
+            pairs = self.state.pairs
+            self.pairs = Moments.of_reference(pairs) if pairs else Moments.none(len(reference.pairs.sums))
 
 
 def _restore(
-    references: Sequence[records.FeatureReference], kept: Sequence[BinCountsState]
+    references: Sequence[records.FeatureReference], stored: Sequence[BinCountsState]
 ) -> list[BinCounts]:
-    if not kept:
+    if not stored:
         return [BinCounts(reference) for reference in references]
     return [
-        BinCounts(reference, cells.counts, cells.unseen.items())
-        for reference, cells in zip(references, kept, strict=True)
+        BinCounts(reference, each.counts, each.unseen.items())
+        for reference, each in zip(references, stored, strict=True)
     ]
 
 
-def _state_of(cells: BinCounts) -> BinCountsState:
-    return BinCountsState(cells.counts.tolist(), cells.unseen)
+def _state_of(counted: BinCounts) -> BinCountsState:
+    return BinCountsState(counted.counts.tolist(), counted.unseen)

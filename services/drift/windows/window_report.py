@@ -1,4 +1,4 @@
-"""What a report says of a closed window."""
+"""Compares a closed window with its reference and makes its report."""
 
 import dataclasses
 from itertools import repeat
@@ -10,7 +10,7 @@ from services.drift.detectors import relation_detector
 from services.drift.performance.exact_sums import means_of
 from services.drift.references import References
 from services.drift.windows import contributions
-from services.drift.windows.comparison import DriftThresholds, FeatureComparison, compare, confidence
+from services.drift.windows.comparison import DriftThresholds, FeatureComparison, compare, compare_confidence
 from services.drift.windows.window import DriftWindow
 from services.monitoring.label_join import JoinTotals
 from services.monitoring.model_metrics import Measures
@@ -21,7 +21,7 @@ from streams import records
 
 @dataclasses.dataclass(frozen=True)
 class WindowComparison:
-    """A window beside its reference."""
+    """The comparison of a window with its reference."""
 
     features: list[FeatureComparison]
     """Empty without a reference or predictions."""
@@ -33,21 +33,21 @@ class WindowComparison:
 
 
 def compare_window(window: DriftWindow, declaration: ModelDeclaration) -> WindowComparison:
-    """Compare what a window counted; one without predictions says nothing of distributions."""
+    """Compare a window with its reference; without predictions there is nothing to compare."""
     if not window.state.predictions:
         return WindowComparison([], None)
     monitoring = declaration.monitoring
     p_value = monitoring.p_value_threshold / max(len(window.features), 1)
-    limits = DriftThresholds(monitoring.psi_threshold, p_value, monitoring.new_category_share)
+    thresholds = DriftThresholds(monitoring.psi_threshold, p_value, monitoring.new_category_share)
     references = window.seasonal_references()
-    features = [compare(*each) for each in zip(window.features, repeat(limits), references, strict=False)]
+    features = [compare(*each) for each in zip(window.features, repeat(thresholds), references, strict=False)]
     return WindowComparison(
         features,
-        compare(window.score, limits) if window.score else None,
-        confidence(window.score) if window.score and declaration.task == "binary" else None,
+        compare(window.score, thresholds) if window.score else None,
+        compare_confidence(window.score) if window.score and declaration.task == "binary" else None,
         _relations(window, monitoring),
-        window.row_binner.rules.judge(window.faults.tolist()) if window.row_binner else [],
-        contributions.ranked([each.drift for each in features], window.parts()),
+        window.row_binner.rules.evaluate(window.faults.tolist()) if window.row_binner else [],
+        contributions.ranked([each.drift for each in features], window.segment_features()),
     )
 
 
@@ -73,7 +73,7 @@ def make_report(
     references: References,
     measures: Measures,
 ) -> records.DriftReport:
-    """Make the record: the first one of a window, or a further revision."""
+    """Return the report of a window: the first one, or the next revision."""
     state, classifies = window.state, measures.task != "regression"
     version = state.champion if state.version is None else state.version
     reference = references.get(version)

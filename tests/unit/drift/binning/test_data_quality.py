@@ -65,8 +65,10 @@ def test_names_are_held_to_the_declared_ones():
 def test_field_that_is_not_nullable_may_have_no_null_at_all():
     """The schema alone says so; nothing else is declared. What it calls nullable may be null."""
     ruled = rules({})
-    counts = data_quality.count(ruled.faults([[1.0, None, 2.0], [None, "red", "red"], ["any", 1, None]]))
-    judged = {each.feature: each for each in ruled.judge(counts.tolist())}
+    counts = data_quality.count_faults(
+        ruled.faults([[1.0, None, 2.0], [None, "red", "red"], ["any", 1, None]])
+    )
+    judged = {each.feature: each for each in ruled.evaluate(counts.tolist())}
     assert judged["x"].nulls == 1
     assert judged["x"].broken
     assert not judged["colour"].broken
@@ -77,14 +79,14 @@ def test_field_that_is_not_nullable_may_have_no_null_at_all():
 def test_more_nulls_than_declared_break_it(nulls, broken):
     ruled = rules()
     columns = [[*[None] * nulls, *[0.0] * (10 - nulls)], ["red"] * 10, [None] * 10]
-    found, *_ = ruled.judge(data_quality.count(ruled.faults(columns)).tolist())
+    found, *_ = ruled.evaluate(data_quality.count_faults(ruled.faults(columns)).tolist())
     assert (found.nulls, found.broken) == (nulls, broken)
 
 
 def test_some_names_may_be_others_where_a_share_is_declared():
     ruled = rules()
     columns = [[0.0] * 5, ["red"] * 4 + ["mauve"], [None] * 5]
-    _, found = ruled.judge(data_quality.count(ruled.faults(columns)).tolist())
+    _, found = ruled.evaluate(data_quality.count_faults(ruled.faults(columns)).tolist())
     assert (found.not_allowed, found.broken) == (1, False)
 
 
@@ -105,7 +107,7 @@ def test_bounds_that_make_no_sense_are_refused(bounds, message):
 def test_name_that_is_no_feature_shows_as_one_without_values():
     """Which features a Feast service has is not known where the declaration is read."""
     ruled = rules({"temp": {"max": 1}})
-    judged = ruled.judge(data_quality.count(ruled.faults([[0.0], ["red"], [1]])).tolist())
+    judged = ruled.evaluate(data_quality.count_faults(ruled.faults([[0.0], ["red"], [1]])).tolist())
     assert [(each.feature, each.values) for each in judged] == [("x", 1), ("colour", 1), ("temp", 0)]
 
 

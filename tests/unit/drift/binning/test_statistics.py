@@ -6,7 +6,7 @@ import scipy.stats
 
 from services.drift.binning import statistics
 from services.drift.binning.bin_counts import BinCounts
-from services.drift.windows.comparison import DriftThresholds, compare, confidence
+from services.drift.windows.comparison import DriftThresholds, compare, compare_confidence
 from services.retraining import reference
 from streams.records import FeatureReference
 
@@ -198,7 +198,7 @@ def test_model_that_grows_unsure_shows_in_its_confidence_alone():
     cells = BinCounts(scores(sure))
     unsure = random.beta(4, 4, 2000)
     cells.add(unsure)
-    found = confidence(cells)
+    found = compare_confidence(cells)
     assert found is not None
     assert found.mean == pytest.approx(np.maximum(unsure, 1 - unsure).mean(), abs=0.01)
     assert found.reference_mean == pytest.approx(np.maximum(sure, 1 - sure).mean(), abs=0.01)
@@ -210,6 +210,6 @@ def test_confidence_that_stays_is_no_evidence():
     random = np.random.default_rng(9)
     cells = BinCounts(scores(random.beta(2, 5, 5000)))
     cells.add(random.beta(2, 5, 1000))
-    found = confidence(cells)
+    found = compare_confidence(cells)
     assert found is not None
     assert found.p_value > 0.01

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from services.drift.binning.bin_counts import BinCounts, FeatureBinner, seasonal
+from services.drift.binning.bin_counts import BinCounts, FeatureBinner, seasonal_counts
 from services.drift.detectors.watchers import Watcher, Watchers
 from services.runtime.declaration import Monitoring
 from streams.records import FeatureReference
@@ -33,7 +33,7 @@ def changes_of(reference, days, rows_a_day=300):
     for day in range(days):
         for row in range(rows_a_day):
             time_ms = MONDAY_MS + day * DAY_MS + row * (DAY_MS // rows_a_day)
-            cells = places.of([day % 7])[:, None]
+            cells = places.bins([day % 7])[:, None]
             found += watcher.add(np.array([time_ms]), np.array([chance.random()]), cells)
     return found
 
@@ -55,15 +55,15 @@ def test_weekday_is_found_where_values_are_taken_for_independent():
 def test_window_is_compared_with_its_own_season():
     reference = weekday_reference()
     cells = BinCounts(reference)
-    assert seasonal(reference, cells, {0: 300}).tolist() == pytest.approx([1000, 0, 0, 0, 0, 0, 0, 0])
-    mixed = seasonal(reference, cells, {0: 100, 1: 300})
+    assert seasonal_counts(reference, cells, {0: 300}).tolist() == pytest.approx([1000, 0, 0, 0, 0, 0, 0, 0])
+    mixed = seasonal_counts(reference, cells, {0: 100, 1: 300})
     assert (mixed / mixed.sum()).tolist() == pytest.approx([0.25, 0.75, 0, 0, 0, 0, 0, 0])
-    assert seasonal(reference, cells, {9: 300}).sum() == 0
+    assert seasonal_counts(reference, cells, {9: 300}).sum() == 0
 
 
 def test_season_that_the_reference_lacks_is_compared_with_nothing():
     reference = weekday_reference()
-    assert seasonal(reference, BinCounts(reference), {0: 100, 11: 1}).sum() == 0
+    assert seasonal_counts(reference, BinCounts(reference), {0: 100, 11: 1}).sum() == 0
 
 
 def test_budget_is_shared_by_features_segments_score_and_loss():

@@ -58,7 +58,7 @@ def test_without_importances_all_features_count_alike():
 def test_bins_have_names_that_people_read():
     drift = drift_of("x", np.array([0.0, 1.5, 3.0] * 100), np.array([0.0, 9.0, np.nan]))
     assert drift.bins is not None
-    assert contributions.names(drift.bins) == [
+    assert contributions.bin_names(drift.bins) == [
         "below 0",
         "0 to 1.5",
         "1.5 to 3",

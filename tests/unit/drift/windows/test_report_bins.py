@@ -13,7 +13,7 @@ def test_neighbours_are_joined_and_what_is_out_of_range_stays_apart():
     reference = FeatureReference(feature="x", counts=[0, *[10] * 63, 0], missing=20, edges=edges)
     cells = BinCounts(reference)
     cells.add([-5.0, 0.5, 3.5, 62.9, 70.0, 71.0, None])
-    found = report_bins.of(cells, cells.reference)
+    found = report_bins.merged_bins(cells, cells.reference)
     assert found.edges == [*map(float, range(0, 64, 4)), 63.0]
     assert found.counts == [1, 2, *[0] * 14, 1, 2, 1]
     assert found.expected[0] == found.expected[-2] == 0
@@ -26,7 +26,7 @@ def test_few_cells_stay_as_they_are(edges):
     reference = FeatureReference(feature="x", counts=[5] * (len(edges) + 1), missing=0, edges=edges)
     cells = BinCounts(reference)
     cells.add([-1.0, 0.5, 2.0])
-    found = report_bins.of(cells, cells.reference)
+    found = report_bins.merged_bins(cells, cells.reference)
     assert found.edges == edges
     assert found.counts == cells.counts.tolist()
     assert len(found.expected) == len(edges) + 2
@@ -37,7 +37,7 @@ def test_most_frequent_categories_of_either_side_are_named():
     reference = FeatureReference(feature="c", counts=[*range(100, 130)], missing=1, categories=names)
     cells = BinCounts(reference)
     cells.add(["c00"] * 50 + ["c01", "unseen", "unseen"] + [None] * 3)
-    found = report_bins.of(cells, cells.reference)
+    found = report_bins.merged_bins(cells, cells.reference)
     assert found.categories is not None
     assert found.categories[0] == "c00", "rare in the reference, frequent now"
     assert "c01" not in found.categories
@@ -50,6 +50,6 @@ def test_nothing_to_compare_with_expects_nothing():
     reference = FeatureReference(feature="c", counts=[1, 1], missing=0, categories=["a", "b"])
     cells = BinCounts(reference)
     cells.add(["a"])
-    found = report_bins.of(cells, np.zeros(4))
+    found = report_bins.merged_bins(cells, np.zeros(4))
     assert set(found.expected) == {0}
     assert found.counts == [1, 0, 0, 0, 0]
