@@ -1,8 +1,8 @@
-"""Drift detectors: false alarms where nothing changed, delays where something did, and what they cost.
+"""Drift detectors: false alarms on unchanged streams, detection delays on changed ones, and speed.
 
-Ours are given ranks as the monitor makes them: against a finite reference, in 64 frozen cells. River's
-are given the same ranks. Delays are compared at equal measured run length only. An "always" baseline
-fires every 100 rows, a "never" one not at all: whoever does not beat both has shown nothing.
+Driftline's detectors get ranks as the drift process computes them: against a finite reference, in 64 frozen
+bins. River's detectors get the same ranks. Delays are compared at an equal measured run length only. An
+"always" baseline raises an alarm every 100 rows, a "never" baseline none; a useful detector beats both.
 """
 
 import functools
@@ -25,10 +25,10 @@ from services.runtime.declaration import Detector as Name
 
 REPLICATES = 200
 PATIENCE_ROWS = 2000
-"""The budget where nothing changes: one false alarm in so many rows, of all features together."""
+"""Alarm budget: one false alarm in this many rows, for all features together."""
 STREAMS_AT_ONCE = 2000
 RUN_ROWS = 20_000
-"""Mean run length at which delays are compared."""
+"""Mean rows between false alarms at which delays are compared."""
 CALM_ROWS, SHIFTED_ROWS = 1000, 3000
 DELAY_REPLICATES = 40
 FEATURES, ROWS = 50, 100_000
@@ -51,8 +51,8 @@ def main() -> None:
     measures["50 features x 100 k rows"] = _speed()
     measures["one feature, by rows"] = _growth()
     notes = (
-        f"false alarms in {REPLICATES} runs of {PATIENCE_ROWS} rows that may have one each; "
-        f"median delay in rows after {CALM_ROWS} calm ones, at a measured run length of {RUN_ROWS} or more"
+        f"false alarms in {REPLICATES} runs of {PATIENCE_ROWS} rows, one allowed per run; "
+        f"median delay in rows after {CALM_ROWS} unchanged rows, at a run length of at least {RUN_ROWS}"
     )
     windows, ratios = drift_windows.measure()
     report.write_measures("drift", measures | windows, ratios, notes)
@@ -74,27 +74,27 @@ def _false_alarms() -> Iterator[tuple[str, dict[str, Figures]]]:
         "nothing changes: 1 feature, 20,000 rows, budget 1 in 200,000",
         {
             "e-detectors, reference of 2,000 rows": _alarms(1, 2000, 200_000, 20_000),
-            "the same, the reference taken for the truth": _alarms(1, 2000, 200_000, 20_000, learn=False),
+            "the same, with the reference treated as exact": _alarms(1, 2000, 200_000, 20_000, learn=False),
         },
     )
     yield (
-        "nothing changes: 10 features, values of 64 rows alike",
+        "nothing changes: 10 features, values correlated within blocks of 64 rows",
         {
             "e-detectors, design effect of 40 blocks": _alarms_of_blocks(10, tempered=True),
-            "e-detectors, values taken for independent": _alarms_of_blocks(10, tempered=False),
+            "e-detectors, values treated as independent": _alarms_of_blocks(10, tempered=False),
         },
     )
     yield (
-        f"nothing changes: 10 features, each value {streams.AUTOREGRESSION} of the last",
+        f"nothing changes: 10 features, autoregression of {streams.AUTOREGRESSION}",
         {
             "e-detectors, design effect of 40 blocks of 64 rows": _alarms_of_correlated(10, alike=True),
-            "e-detectors, values taken for independent": _alarms_of_correlated(10, alike=False),
+            "e-detectors, values treated as independent": _alarms_of_correlated(10, alike=False),
         },
     )
 
 
 def _alarms(features: int, known: int, patience: int, rows: int, *, learn: bool = True) -> Figures:
-    """Count alarms; replicates are streams beside each other."""
+    """Count alarms; replicates are parallel streams of one detector."""
     with_any = alarms = 0
     at_once = max(STREAMS_AT_ONCE // features, 1)
     for start in range(0, REPLICATES, at_once):
@@ -130,7 +130,7 @@ def _alarms_of_correlated(features: int, *, alike: bool) -> Figures:
 
 
 def _relations() -> Iterator[tuple[str, dict[str, Figures]]]:
-    """All pairs of features are one stream; none of the features changes."""
+    """Measure the pair detector; all pairs are one stream, and the features themselves do not change."""
     yield (
         f"no pair of features changes, budget 1 in {PATIENCE_ROWS:,} rows",
         {
@@ -141,7 +141,7 @@ def _relations() -> Iterator[tuple[str, dict[str, Figures]]]:
         },
     )
     yield (
-        "two of 10 features go together in another way",
+        "the correlation of two of 10 features changes",
         {
             f"correlation {before} to {after}": _delay_of_pairs(before, after)
             for before, after in ((0.8, -0.8), (0.5, 0.0), (0.0, 0.5), (0.0, 0.2))
@@ -162,7 +162,7 @@ def _alarms_of_pairs(features: int, known: int) -> Figures:
 
 
 def _delay_of_pairs(before: float, after: float) -> Figures:
-    """Eleven streams share the budget: ten features and their pairs."""
+    """Measure the delay with eleven streams that share the budget: ten features and their pairs."""
     runs = []
     for seed in range(DELAY_REPLICATES):
         random = np.random.default_rng(seed)
@@ -200,7 +200,7 @@ def _delays(shifted: Mapping[str, Sequence[streams.Stream]]) -> Iterator[tuple[s
 
 
 def _contenders() -> dict[str, list[Callable[[], Detector]]]:
-    """By name, from the most eager to the most patient."""
+    """Return the candidates of each detector, from the most to the least sensitive."""
     return {
         "driftline": [functools.partial(EDetector, 1, rows) for rows in (2e3, 5e3, 1e4, 2e4)],
         "river ADWIN": [_river("adwin", delta=delta) for delta in (0.9, 0.5, 0.2, 0.05, 0.01, 0.002)],
@@ -219,7 +219,7 @@ def _river(name: Name, **options: float) -> Callable[[], Detector]:
 def _calibrated(
     candidates: list[Callable[[], Detector]], calm: Ranks
 ) -> tuple[Callable[[], Detector], float]:
-    """Return the most eager that reaches the run length, and the length that it reached."""
+    """Return the most sensitive candidate that reaches the run length, and its measured run length."""
     for make in candidates:
         alarms, rows = 0, 0
         for stream in calm.T:
@@ -251,35 +251,35 @@ def _delay(runs: list[list[int]], run_rows: float) -> Figures:
     return figures
 
 
-# -- what it costs ---------------------------------------------------------------------------------
+# -- speed ----------------------------------------------------------------------------------------
 
 
 def _speed() -> dict[str, Figures]:
-    """Rows come as columns of numbers; 500 rows at once, as the drift process has them."""
+    """Measure 500 rows at once, as columns of numbers, as in the drift process."""
     random = np.random.default_rng(1)
     known, seen = random.normal(size=(10_000, FEATURES)), random.normal(size=(ROWS, FEATURES))
     features = [BinCounts(reference.of_numbers(f"f{index}", known[:, index])) for index in range(FEATURES)]
     started = time.process_time()
     for start in range(0, ROWS, 500):
-        for cells, column in zip(features, seen[start : start + 500].T, strict=True):
-            cells.add(column.tolist())
+        for feature, column in zip(features, seen[start : start + 500].T, strict=True):
+            feature.add(column.tolist())
     counted = time.process_time()
-    for cells in features:
-        statistics.population_stability_index(cells.reference, cells.counts)
-        statistics.kolmogorov_smirnov(cells.reference[:-1], cells.counts[:-1])
-    judged = time.process_time()
+    for feature in features:
+        statistics.population_stability_index(feature.reference, feature.counts)
+        statistics.kolmogorov_smirnov(feature.reference[:-1], feature.counts[:-1])
+    compared = time.process_time()
     monitor = streams.Monitor(known)
-    began = time.process_time()
+    watch_started = time.process_time()
     for start in range(0, ROWS, 500):
         monitor.update(seen[start : start + 500], start)
     watched = time.process_time()
     return {
-        "counts in cells and statistics of the window": {
-            "rows_per_second": ROWS / (judged - started),
-            "statistics_seconds": judged - counted,
+        "bin counts and statistics of the window": {
+            "rows_per_second": ROWS / (compared - started),
+            "statistics_seconds": compared - counted,
         },
-        "the same and e-detectors on each row": {
-            "rows_per_second": ROWS / (judged - started + watched - began),
+        "the same, and e-detectors on each row": {
+            "rows_per_second": ROWS / (compared - started + watched - watch_started),
             "state_mib": monitor.state_bytes / 2**20,
         },
     }
@@ -291,14 +291,14 @@ def _growth() -> dict[str, Figures]:
     figures: dict[str, Figures] = {}
     for rows in LONG_ROWS:
         started = time.process_time()
-        begun = done
+        done_before = done
         while done < rows:
             size = min(10_000, rows - done)
             monitor.update(random.normal(size=(size, 1)), done)
             done += size
         seconds = time.process_time() - started
         figures[f"{rows:,} rows"] = {
-            "rows_per_second": (rows - begun) / seconds,
+            "rows_per_second": (rows - done_before) / seconds,
             "state_kib": monitor.state_bytes / 2**10,
         }
     return figures

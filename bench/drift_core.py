@@ -1,8 +1,8 @@
-"""What drift costs a row, by part of the work, and whether its memory stays what it is: 1e5 to 1e7 rows.
+"""CPU time of the drift process per row, by part of the work, and its memory after 1e5 to 1e7 rows.
 
-CPU time of one thread, rows of ten features, without Kafka. The rows are made before the clock runs. The
-core is what every row of a reference goes through: placed, counted, ranked and bet on. A gathering worker
-decodes JSON and writes slices; who judges reads those, orders and joins them, and has the core to do.
+One thread, rows of ten features, without Kafka. The rows are created outside the measured time. The core is
+the work for each row with a reference: it is binned, counted, ranked and bet on. A gathering worker decodes
+JSON and writes slices; the evaluating process reads them, joins their records in order and runs the core.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ START_MS, STEP_MS, HOUR_MS = 1_357_000_000_000 // 3_600_000 * 3_600_000, 100, 3_
 
 @dataclasses.dataclass
 class Message:
-    """A record as it comes from Kafka."""
+    """A record as a Kafka consumer returns it."""
 
     offset: int
     value: bytes | None
@@ -55,7 +55,7 @@ def main() -> None:
     """Run all measures and report."""
     garbage.settle()  # as the process does
     measures: dict[str, dict[str, Figures]] = {
-        "placed, counted, ranked and bet on": dict(_core(LONG_ROWS)),
+        "binned, counted, ranked and bet on": dict(_core(LONG_ROWS)),
         "by role": _roles(),
     }
     report.write_measures("drift_core", measures, {}, "rows of ten features, one thread, CPU time")
@@ -68,21 +68,21 @@ def _core(lengths: Sequence[int]) -> Iterator[tuple[str, Figures]]:
     evaluating.follow(1, START_MS)
     window, done, seconds = _window(references, START_MS), 0, 0.0
     for rows in lengths:
-        begun, before = seconds, done
+        seconds_before, done_before = seconds, done
         while done < rows:
-            made = _predictions(pool, done, SLICE_ROWS)
+            predictions = _predictions(pool, done, SLICE_ROWS)
             started = time.process_time()
-            if made[0].event_time_ms >= window.end_ms:
+            if predictions[0].event_time_ms >= window.end_ms:
                 evaluating.close_window(window, JoinTotals(), {})
                 window = _window(references, window.end_ms)
-            evaluating.add_rows(PredictionRows(made), list(range(len(made))), window)
+            evaluating.add_rows(PredictionRows(predictions), list(range(len(predictions))), window)
             evaluating.take_alarms()
             seconds += time.process_time() - started
-            done += len(made)
+            done += len(predictions)
         yield (
             f"{rows:,} rows",
             {
-                "rows_per_second": (done - before) / (seconds - begun),
+                "rows_per_second": (done - done_before) / (seconds - seconds_before),
                 "resident_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
                 "state_kib": len(SNAPSHOTS.encode("m", "l", _state(declared, evaluating))) / 1024,
             },

@@ -1,8 +1,9 @@
-"""Tools that compare window by window, on the streams that the detectors get: false alarms and delays.
+"""Tools that compare windows, on the same streams as the detectors: false alarms and delays.
 
-Each tool gives a window its score, as shipped: Evidently the normed Wasserstein distance of numbers and the
-Jensen-Shannon distance of categories, NannyML the Jensen-Shannon distance of both. False alarms are counted
-at its own threshold; delays at the one where calm windows have the mean run length of all contenders.
+Each tool scores a window with its defaults: Evidently with the normed Wasserstein distance of numbers and the
+Jensen-Shannon distance of categories, NannyML with the Jensen-Shannon distance of both. False alarms are
+counted at the tool's own threshold; delays at the threshold where unchanged windows have the run length of
+all contenders.
 """
 
 import tempfile
@@ -22,12 +23,12 @@ from bench.report import Figures
 WINDOW_ROWS = 250
 CALM_WINDOWS = 10
 CALM_COLUMNS = 100
-"""Each with its own reference: 1,000 calm windows of either kind."""
+"""Streams, each with its own reference: 1,000 unchanged windows of either kind."""
 FEATURES = (1, 50, 500)
 
 
 class Scores:
-    """What a tool says of the windows of several streams."""
+    """A tool's results for the windows of several streams."""
 
     def __init__(self, found: Mapping[str, Any]) -> None:
         self.scores = np.array(found["scores"], dtype=np.float64)
@@ -59,16 +60,16 @@ def measure(
 def _scores_of(peer: str, cases: Mapping[str, Sequence[Stream]]) -> dict[str, Scores]:
     with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:
         for name, of_case in cases.items():
-            place = Path(folder) / name
-            place.mkdir()
-            _frame([stream.known for stream in of_case]).to_parquet(place / "known.parquet")
-            _frame([stream.seen for stream in of_case]).to_parquet(place / "seen.parquet")
+            case_folder = Path(folder) / name
+            case_folder.mkdir()
+            _frame([stream.known for stream in of_case]).to_parquet(case_folder / "known.parquet")
+            _frame([stream.seen for stream in of_case]).to_parquet(case_folder / "seen.parquet")
         found = drift_windows.run_job(peer, folder, str(WINDOW_ROWS))
     return {name: Scores(of_case) for name, of_case in found.items()}
 
 
 def _frame(columns: Sequence[streams.Column]) -> pd.DataFrame:
-    """Categories are text, or they would be taken for numbers."""
+    """Return the columns as a frame; categories become text, so that tools do not read them as numbers."""
     named = {f"s{number}": column for number, column in enumerate(columns)}
     return pd.DataFrame(
         {
@@ -79,7 +80,7 @@ def _frame(columns: Sequence[streams.Column]) -> pd.DataFrame:
 
 
 def _false_alarms(peer: str, calm: Scores) -> dict[str, Figures]:
-    """Count calm windows with an alert in any of so many features; windows of several make those of more."""
+    """Count unchanged windows with an alert in any feature; windows of single features are combined."""
     alerts: npt.NDArray[np.bool_] = calm.alerts.reshape(-1)
     found: dict[str, Figures] = {}
     for features in [each for each in FEATURES if each <= alerts.size]:
@@ -94,7 +95,7 @@ def _false_alarms(peer: str, calm: Scores) -> dict[str, Figures]:
 
 
 def _delays(calm: streams.Sample, shifted: streams.Sample, run_rows: int, calm_rows: int) -> Figures:
-    """Measure rows from the change to the end of the first window with at least the calibrated score."""
+    """Measure the rows from the change to the end of the first window above the calibrated threshold."""
     allowed = int(calm.size * WINDOW_ROWS / run_rows)
     threshold = np.sort(calm.reshape(-1))[-(allowed + 1)]
     reached = shifted[calm_rows // WINDOW_ROWS :] > threshold

@@ -1,4 +1,4 @@
-"""Streams for the comparison of drift detectors: calm, in blocks that are alike, shifted in known ways."""
+"""Streams for the comparison of drift detectors: unchanged, correlated within blocks, or changed."""
 
 import dataclasses
 import functools
@@ -23,63 +23,63 @@ KNOWN_ROWS = 10_000
 BLOCK_ROWS = 64
 AUTOREGRESSION = 0.9
 BLOCK_SHARE = 0.3
-"""Of the variance: how alike the values of a block are."""
+"""Share of the variance that the values of a block have in common."""
 
 
 class Monitor:
-    """What the drift process does with each row: cells, ranks, bets."""
+    """Processes rows as the drift process does: bins, ranks, bets."""
 
     def __init__(self, known: Sample, *, learn: bool = True) -> None:
-        made = [reference.of_numbers("x", column) for column in known.T]
-        self._edges = [np.array(one.edges) for one in made]
-        cells = max(len(one.counts) for one in made)
-        counts = np.zeros((len(made), 1, cells), dtype=np.int64)
-        for feature, one in enumerate(made):
+        references = [reference.of_numbers("x", column) for column in known.T]
+        self._edges = [np.array(one.edges) for one in references]
+        bins = max(len(one.counts) for one in references)
+        counts = np.zeros((len(references), 1, bins), dtype=np.int64)
+        for feature, one in enumerate(references):
             counts[feature, 0, : len(one.counts)] = one.counts
         self._ranking = Ranking(counts)
-        self._detector = EDetector(len(made), 1e15)
-        self._chance = np.random.default_rng(3)
+        self._detector = EDetector(len(references), 1e15)
+        self._random = np.random.default_rng(3)
         self._learn = learn
 
     def update(self, values: Sample, first_row: int) -> None:
-        """Take rows ``(n_rows, n_features)``."""
+        """Process rows ``(n_rows, n_features)``."""
         self._detector.update(self.ranks(values), np.arange(first_row, first_row + len(values)))
 
     def ranks(self, values: Sample) -> Ranks:
-        """Rank them; if nothing is learnt, the reference is taken for the truth."""
-        cells = np.stack(
+        """Return the ranks of rows; without learning, the reference is treated as exact."""
+        bins = np.stack(
             [np.searchsorted(e, v, side="right") for e, v in zip(self._edges, values.T, strict=True)], axis=1
         )
-        chances = self._chance.random(len(values))
+        tie_breakers = self._random.random(len(values))
         if self._learn:
-            return self._ranking.rank(cells, chances)
+            return self._ranking.rank(bins, tie_breakers)
         known = self._ranking.known[:, 0]
-        upto = np.cumsum(known, axis=1) / known.sum(axis=1, keepdims=True)
+        cumulated = np.cumsum(known, axis=1) / known.sum(axis=1, keepdims=True)
         features = np.arange(len(known))
-        here = known[features, cells] / known.sum(axis=1)
-        ranks: Ranks = np.clip(upto[features, cells] - here * chances[:, None], 1e-6, 1 - 1e-6)
+        share = known[features, bins] / known.sum(axis=1)
+        ranks: Ranks = np.clip(cumulated[features, bins] - share * tie_breakers[:, None], 1e-6, 1 - 1e-6)
         return ranks
 
     @property
     def state_bytes(self) -> int:
-        """What a restart needs."""
+        """Size of the state that a restart needs."""
         return len(self._detector.state()) + self._ranking.known.nbytes
 
 
 def uniform_ranks(streams: int, rows: int, seed: int) -> Ranks:
-    """Return ranks of values that never change."""
+    """Return the ranks of an unchanged stream against an exact reference."""
     return np.random.default_rng(seed).random((rows, streams))
 
 
 def calm_ranks(streams: int, known: int, rows: int, seed: int, *, learn: bool = True) -> Ranks:
-    """Return ranks against finite references of the same distribution, each stream with its own."""
+    """Return the ranks of unchanged streams, each against a finite reference of its distribution."""
     random = np.random.default_rng(seed)
     monitor = Monitor(random.normal(size=(known, streams)), learn=learn)
     return monitor.ranks(random.normal(size=(rows, streams)))
 
 
 def blocked_ranks(features: int, blocks_known: int, rows: int, seed: int) -> tuple[Ranks, Sample]:
-    """Return ranks of values that are alike within blocks, and the reference's design effects."""
+    """Return the ranks of values correlated within blocks, and the design effects of the reference."""
     random = np.random.default_rng(seed)
     known = _blocked(random, blocks_known * BLOCK_ROWS, features)
     divided = design_effect.Blocks(np.arange(len(known)), BLOCK_ROWS)
@@ -89,13 +89,13 @@ def blocked_ranks(features: int, blocks_known: int, rows: int, seed: int) -> tup
 
 def _blocked(random: np.random.Generator, rows: int, features: int) -> Sample:
     levels = random.normal(size=(rows // BLOCK_ROWS + 1, features)).repeat(BLOCK_ROWS, axis=0)[:rows]
-    own = random.normal(size=(rows, features))
-    values: Sample = np.sqrt(BLOCK_SHARE) * levels + np.sqrt(1 - BLOCK_SHARE) * own
+    noise = random.normal(size=(rows, features))
+    values: Sample = np.sqrt(BLOCK_SHARE) * levels + np.sqrt(1 - BLOCK_SHARE) * noise
     return values
 
 
 def correlated_ranks(features: int, rows: int, seed: int, *, alike: bool) -> tuple[Ranks, Sample]:
-    """Return ranks of an autoregression and the reference's design effects, or those of single values."""
+    """Return the ranks of an autoregression and its design effects, or 1 if ``alike`` is false."""
     random = np.random.default_rng(seed)
     blocks_known = 40
     known = _autoregression(random, blocks_known * BLOCK_ROWS, features)
@@ -112,22 +112,22 @@ def _autoregression(random: np.random.Generator, rows: int, features: int) -> Sa
 
 
 def related(rows: int, features: int, correlation: float, random: np.random.Generator) -> Sample:
-    """Return normal values of which the first two features go together."""
+    """Return normal values whose first two features are correlated."""
     values: Sample = random.normal(size=(rows, features))
     values[:, 1] = correlation * values[:, 0] + np.sqrt(1 - correlation**2) * values[:, 1]
     return values
 
 
 def pair_detector(known: Sample, threshold_rows: float) -> tuple[PairDetector, Callable[[Sample], Scores]]:
-    """Return what watches how features go together, and what gives values their scores."""
-    made = [reference.of_numbers(f"f{number}", column) for number, column in enumerate(known.T)]
-    places, scorers = [FeatureBinner(one) for one in made], [RankScorer(one) for one in made]
+    """Return a pair detector, and the function that computes the rank scores of values."""
+    references = [reference.of_numbers(f"f{number}", column) for number, column in enumerate(known.T)]
+    binners, scorers = [FeatureBinner(one) for one in references], [RankScorer(one) for one in references]
     divided = design_effect.Blocks(np.arange(len(known)), BLOCK_ROWS)
     effects = np.array([divided.design_effect(design_effect.middle_ranks(column)) for column in known.T])
 
     def scores_of(values: Sample) -> Scores:
         times_ms = np.zeros(len(values), dtype=np.int64)
-        columns = zip(scorers, places, values.T, strict=True)
+        columns = zip(scorers, binners, values.T, strict=True)
         return np.stack(
             [scorer.scores(binner.bins(column), times_ms) for scorer, binner, column in columns], axis=1
         )
@@ -139,15 +139,15 @@ def pair_detector(known: Sample, threshold_rows: float) -> tuple[PairDetector, C
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """A reference, and values that change after some time."""
+    """A reference, and values that change after a number of rows."""
 
     known: Column
     seen: Column
-    """Numbers, or the numbers of categories."""
+    """Numbers, or indices of categories."""
 
     @property
     def ranks(self) -> Ranks:
-        """What the drift process makes of them."""
+        """The ranks that the drift process computes."""
         if self.known.dtype == np.float64:
             return Monitor(self.known[:, None]).ranks(self.seen[:, None])[:, 0]
         counts = np.bincount(self.known, minlength=10)[None, None, :]
@@ -164,7 +164,7 @@ def _shifted(
 
 
 def _categories(calm: int, rows: int, seed: int, share: float = 0.2) -> Stream:
-    """One of ten equal categories doubles its share at the cost of the others; which are ranked by name."""
+    """Return a stream in which one of ten equally frequent categories doubles its share."""
     random = np.random.default_rng(seed)
     after = np.full(10, (1 - share) / 9)
     after[4] = share
@@ -176,7 +176,7 @@ CALM: dict[str, Callable[[int, int, int], Stream]] = {
     "numbers": functools.partial(_shifted, lambda _, x: x),
     "categories": functools.partial(_categories, share=0.1),
 }
-"""By kind: streams that do not change, in the same form."""
+"""Unchanged streams by kind, created like those of `SHIFTS`."""
 CATEGORIES = "one of ten categories doubles"
 SHIFTS: dict[str, Callable[[int, int, int], Stream]] = {
     "mean by 0.25 sd": functools.partial(_shifted, lambda _, x: x + 0.25),
@@ -188,4 +188,4 @@ SHIFTS: dict[str, Callable[[int, int, int], Stream]] = {
         _shifted, lambda random, x: x + 2 * (random.random(len(x)) < 0.1)
     ),
 }
-"""By name: from a number of calm and of shifted rows and a seed."""
+"""Changed streams by name, created from a number of unchanged rows, of changed rows, and a seed."""

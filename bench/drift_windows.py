@@ -1,4 +1,4 @@
-"""Windows that are compared with a reference: the same cases for us and for tools that work by window."""
+"""Windows compared with a reference: the same cases for Driftline and for tools that work by window."""
 
 import dataclasses
 import json
@@ -23,13 +23,14 @@ PEERS = ("evidently", "nannyml")
 FEATURES = 50
 JOB_SECONDS_MAX = 400
 OURS_RUNS = 3
-"""The quickest counts. Others, which take seconds, run once, after a first run of a small case."""
+"""Runs of Driftline, of which the fastest counts. The other tools take seconds and run once, after a
+warm-up."""
 BIG = "a: 50 features x 100 k rows"
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A reference and a window, and in how many features they differ."""
+    """A reference, a window, and the number of features in which they differ."""
 
     known: pd.DataFrame
     seen: pd.DataFrame
@@ -37,7 +38,7 @@ class Case:
 
 
 def cases() -> dict[str, Case]:
-    """Return what others are known to stumble over, after the big one."""
+    """Return a large case, and cases in which other tools are known to be wrong."""
     random = np.random.default_rng(1)
 
     def normal(rows: int, features: int, shift: float = 0.0) -> pd.DataFrame:
@@ -73,42 +74,42 @@ def _seconds(figures: Figures) -> float:
 
 
 def measure() -> tuple[dict[str, dict[str, Figures]], dict[str, float]]:
-    """Run all cases by everyone; return the figures by case, and how many times as fast we are."""
-    made = cases()
-    found: dict[str, dict[str, Figures]] = {name: {} for name in made}
+    """Run all cases with all tools; return the figures by case, and Driftline's speed-up over each tool."""
+    all_cases = cases()
+    found: dict[str, dict[str, Figures]] = {name: {} for name in all_cases}
     with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:
-        for name, case in made.items():
-            place = Path(folder) / name
-            place.mkdir()
-            case.known.to_parquet(place / "known.parquet")
-            case.seen.to_parquet(place / "seen.parquet")
-            known, seen = (pd.read_parquet(place / f"{half}.parquet") for half in ("known", "seen"))
+        for name, case in all_cases.items():
+            case_folder = Path(folder) / name
+            case_folder.mkdir()
+            case.known.to_parquet(case_folder / "known.parquet")
+            case.seen.to_parquet(case_folder / "seen.parquet")
+            known, seen = (pd.read_parquet(case_folder / f"{half}.parquet") for half in ("known", "seen"))
             read = Case(known, seen, case.changed)
             found[name]["driftline"] = min((_ours(read) for _ in range(OURS_RUNS)), key=_seconds)
         for peer in PEERS:
             for name, figures in run_job(peer, folder).items():
-                found[name][peer] = figures | {"changed_features": made[name].changed}
+                found[name][peer] = figures | {"changed_features": all_cases[name].changed}
     seconds = {name: figures["seconds"] for name, figures in found[BIG].items()}
     return found, {peer: seconds[peer] / seconds["driftline"] for peer in PEERS}
 
 
 def _ours(case: Case) -> Figures:
-    """Count and judge the window, from the frame in memory; the reference is made in training.
+    """Measure Driftline on the frame in memory; the reference is created in training, outside the time.
 
-    Judged are all statistics of a report: those that the others compute are among them.
+    It computes all statistics of a report, which include those of the other tools.
     """
-    made = [
+    references = [
         reference.of_categories(str(name), column.to_numpy(dtype=object))
         if column.dtype == object
         else reference.of_numbers(str(name), column.to_numpy())
         for name, column in case.known.items()
     ]
-    limits = DriftThresholds(psi=0.2, p_value=0.001 / len(made), new_category_share=0.01)
+    thresholds = DriftThresholds(psi=0.2, p_value=0.001 / len(references), new_category_share=0.01)
     started = time.perf_counter()
-    cells = [BinCounts(one) for one in made]
-    for one in cells:
-        one.add(case.seen[one.name].to_numpy())
-    drifted = sum(compare(one, limits).drift.drifted for one in cells)
+    features = [BinCounts(one) for one in references]
+    for feature in features:
+        feature.add(case.seen[feature.name].to_numpy())
+    drifted = sum(compare(feature, thresholds).drift.drifted for feature in features)
     return {
         "seconds": time.perf_counter() - started,
         "drifted_features": drifted,
@@ -118,7 +119,7 @@ def _ours(case: Case) -> Figures:
 
 
 def run_job(peer: str, folder: str, *arguments: str) -> dict[str, Any]:
-    """Run a tool's job in its environment; return what it found, by case."""
+    """Run a tool's job in its environment; return its results by case."""
     script = environments.CONTENDERS / peer / "job.py"
     command = [environments.python_of(peer), str(script), folder, *arguments]
     quiet = os.environ | {"NML_DISABLE_USAGE_LOGGING": "1", "DO_NOT_TRACK": "1"}

@@ -21,7 +21,7 @@ class DecodedRecord(NamedTuple):
     decoded: Any
 
 
-class Column(NamedTuple):
+class TableColumn(NamedTuple):
     """One column of a table."""
 
     name: str
@@ -38,7 +38,7 @@ class Table:
     """
 
     name: str
-    columns: Sequence[Column]
+    columns: Sequence[TableColumn]
     partition_by: str
     """Topic or model: readers ask for one of these, and each is a handful of files per commit."""
     decode: Callable[[bytes], Any]
@@ -77,14 +77,14 @@ def feature_texts(features: Sequence[records.FeatureValue]) -> list[str | None]:
     return [value if value.__class__ is str else None for value in features]
 
 
-def _from_record(name: str, type_: pa.DataType) -> Column:
+def _from_record(name: str, type_: pa.DataType) -> TableColumn:
     """Declare a column whose value is an attribute of the Kafka record."""
-    return Column(name, type_, attrgetter(f"record.{name}"))
+    return TableColumn(name, type_, attrgetter(f"record.{name}"))
 
 
-def _from_decoded(name: str, type_: pa.DataType) -> Column:
+def _from_decoded(name: str, type_: pa.DataType) -> TableColumn:
     """Declare a column whose value is the field of that name of the decoded record."""
-    return Column(name, type_, attrgetter(f"decoded.{name}"))
+    return TableColumn(name, type_, attrgetter(f"decoded.{name}"))
 
 
 def _heartbeat_watermark(row: DecodedRecord) -> int | None:
@@ -118,10 +118,10 @@ EVENTS = Table(
         _from_record("topic", pa.string()),
         _from_record("partition", pa.int32()),
         _from_record("offset", pa.int64()),
-        Column("timestamp_ms", pa.int64(), attrgetter("record.timestamp")),
+        TableColumn("timestamp_ms", pa.int64(), attrgetter("record.timestamp")),
         _from_record("key", pa.binary()),
         _from_record("value", pa.binary()),
-        Column("watermark_ms", pa.int64(), _heartbeat_watermark),  # of a heartbeat, whose value is null
+        TableColumn("watermark_ms", pa.int64(), _heartbeat_watermark),  # of a heartbeat, whose value is null
     ),
     partition_by="topic",
     decode=lambda value: value,
@@ -142,14 +142,16 @@ PREDICTIONS = Table(
         _from_decoded("scored_time_ms", pa.int64()),
         _from_decoded("source_partition", pa.int32()),
         _from_decoded("source_offset", pa.int64()),
-        Column("features_number", pa.list_(pa.float64()), lambda row: feature_numbers(row.decoded.features)),
-        Column("features_text", pa.list_(pa.string()), lambda row: feature_texts(row.decoded.features)),
+        TableColumn(
+            "features_number", pa.list_(pa.float64()), lambda row: feature_numbers(row.decoded.features)
+        ),
+        TableColumn("features_text", pa.list_(pa.string()), lambda row: feature_texts(row.decoded.features)),
         _from_decoded("features_lag_ms", pa.int64()),
         _from_decoded("score", pa.float64()),
-        Column("prediction", pa.string(), _prediction_json),  # as JSON: its type depends on the task
-        Column("shadow_scores", _SCORES_BY_ARM, _shadow_scores),
-        Column("probabilities", pa.list_(pa.float64()), _probabilities),
-        Column("predicted_class", pa.string(), _predicted_class),
+        TableColumn("prediction", pa.string(), _prediction_json),  # as JSON: its type depends on the task
+        TableColumn("shadow_scores", _SCORES_BY_ARM, _shadow_scores),
+        TableColumn("probabilities", pa.list_(pa.float64()), _probabilities),
+        TableColumn("predicted_class", pa.string(), _predicted_class),
     ),
     partition_by="model",
     decode=records.decoder_of(records.Prediction).decode,
@@ -171,8 +173,8 @@ OUTCOMES = Table(
         _from_decoded("label", pa.float64()),
         _from_decoded("score", pa.float64()),
         _from_decoded("loss", pa.float64()),
-        Column("shadow_scores", _SCORES_BY_ARM, _shadow_scores),
-        Column("class_name", pa.string(), lambda row: row.decoded.class_name or None),
+        TableColumn("shadow_scores", _SCORES_BY_ARM, _shadow_scores),
+        TableColumn("class_name", pa.string(), lambda row: row.decoded.class_name or None),
         _from_decoded("cost", pa.float64()),
     ),
     partition_by="model",

@@ -14,7 +14,7 @@ log = structlog.get_logger()
 class TableArchive:
     """Appends the records of one table's topics to the table.
 
-    The methods run Delta's blocking calls in a thread; nothing may be added to ``buffer`` meanwhile.
+    The methods run Delta's blocking calls in a thread. Nothing may be added to ``buffer`` while one runs.
     """
 
     def __init__(self, buffer: WriteBuffer, writer: DeltaWriter) -> None:

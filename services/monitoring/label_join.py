@@ -28,7 +28,7 @@ class PendingPrediction(msgspec.Struct, array_like=True, gc=False):
     trace: list[tuple[str, bytes]] | None = None
     """Trace headers, copied to the outcome."""
     features: list[records.FeatureValue] = []
-    """As served; empty unless the join keeps features."""
+    """The served features; empty unless the join keeps features."""
     probabilities: list[float] = []
     """Multiclass: the probability of each class, in the declared order."""
     segments: list[str] = []

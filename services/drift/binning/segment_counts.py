@@ -42,7 +42,7 @@ class SegmentCounts:
         self._features = [features[number] for number in described]
         self._offsets = np.cumsum([0, *(len(each.counts) for each in self._features)], dtype=np.intp)
         self.counts: dict[str, Counts] = {}
-        """By segment; a segment that the reference does not describe is left out."""
+        """Counts by segment; segments that the reference does not describe are left out."""
         for name, stored in segments.items():
             if any(name in each.segments for each in self._references):
                 self.counts[name] = np.array(stored or [0] * int(self._offsets[-1]), dtype=np.int64)

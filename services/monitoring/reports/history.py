@@ -31,7 +31,7 @@ class WindowReport:
 
     report: DriftReport
     earlier: tuple[DriftReport, ...]
-    """In event-time order; the last one ends before the window begins."""
+    """The windows before it, in event-time order."""
     standing: tuple[DriftAlarm, ...]
     """Alarms active at the end of the window: loss alarms first, then the latest."""
     raised: tuple[DriftAlarm, ...]
@@ -47,7 +47,7 @@ class WindowHistory:
         """Create an empty history."""
         self._reports: dict[str, DriftReport] = {}
         self._performance: dict[int, PerformanceReport] = {}
-        """By the window's start, of the latest version that served in it."""
+        """The reports of the latest version that served in a window, by the start of the window."""
         self._alarms: dict[str, DriftAlarm] = {}
 
     def add(self, record: DriftRecord) -> None:

@@ -44,7 +44,7 @@ class Card:
     effect: str
     drifted: bool
     chart: str
-    """As SVG."""
+    """The chart as SVG."""
     change: str
     """The bin that changed most, in words."""
 
