@@ -52,10 +52,12 @@ def open_session(
         outbox = Outbox("drift", settings.kafka_options(), stopping)
         stack.callback(outbox.close)
         registry = schema_registry_client.connect(settings)
-        yield GatherSession(consumer, outbox, [_Gatherer(each, registry) for each in declarations.values()])
+        yield GatherSession(
+            consumer, outbox, [ModelGatherer(each, registry) for each in declarations.values()]
+        )
 
 
-class _Gatherer:
+class ModelGatherer:
     """The decoder of one model, and the topics of its slices."""
 
     def __init__(self, declaration: ModelDeclaration, registry: SchemaRegistry | None) -> None:
@@ -85,12 +87,12 @@ class _Gatherer:
 class GatherSession(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
     """Reads, decodes, writes, and commits the offsets."""
 
-    def __init__(self, consumer: KafkaConsumer, outbox: Outbox, models: Sequence[_Gatherer]) -> None:
+    def __init__(self, consumer: KafkaConsumer, outbox: Outbox, models: Sequence[ModelGatherer]) -> None:
         """Subscribe to the inputs of the models, which may share a topic."""
         self._consumer = consumer
         self._outbox = outbox
         self._gatherers = models
-        self._models: dict[str, list[_Gatherer]] = {}
+        self._models: dict[str, list[ModelGatherer]] = {}
         for each in models:
             for topic in each.sources:
                 self._models.setdefault(topic, []).append(each)

@@ -1,7 +1,6 @@
 """The world of the drift tests on a real broker: write its logs, start the process, read what it wrote."""
 
 import asyncio
-import datetime as dt
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -50,7 +49,7 @@ class DriftTopics:
     def send(self, kind: int, partition: int, entries: Iterable[Entry]) -> None:
         """Append entries to a partition."""
         topic = topics.predictions(self.name) if kind == PREDICTION else self.label_topic
-        self._send({(topic, partition): [_record(entry.record) for entry in entries]})
+        self._send({(topic, partition): [scenario.kafka_record(entry.record) for entry in entries]})
 
     def _send(self, batches: dict[tuple[str, int], Sequence[Record]]) -> None:
         async def send() -> None:
@@ -139,15 +138,3 @@ def until(reached: Callable[[], bool], check: Callable[[], None]) -> None:
         check()
         assert time.monotonic() < deadline, "the condition did not come"
         time.sleep(0.05)
-
-
-def _record(record: records.Prediction | records.Label | int | bytes) -> Record:
-    if isinstance(record, int):
-        return None, None, codec.heartbeat(record)
-    if isinstance(record, records.Prediction):
-        return record.prediction_id.encode(), records.encode(record), []
-    if isinstance(record, records.Label):
-        moment = dt.datetime.fromtimestamp(record.event_time_ms / 1000, dt.UTC).isoformat()
-        value = {"id": record.prediction_id, "at": moment, "y": 30.0 if record.value else 0.0}
-        return record.prediction_id.encode(), json.dumps(value).encode(), []
-    return b"any", record, []

@@ -14,10 +14,11 @@ from services.drift.engine import DriftOutputs, DriftState, Engine, starting_sta
 from services.monitoring.prediction_decoder import PredictionSink
 from services.monitoring.rank_correlation import Moments, RankScorer
 from services.runtime.declaration import ModelDeclaration
-from streams import records
+from streams import codec, records
 from streams.inputs import LABEL, PREDICTION, PartitionKey
+from streams.producer import Record
 
-HOUR_MS = 3_600_000
+MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 START_MS = 1_357_000_000_000 // HOUR_MS * HOUR_MS
 COLOURS = ("red", "green", "blue")
 
@@ -242,6 +243,38 @@ def new_engine(
     return engine
 
 
+class EngineFeeder:
+    """An engine with one partition of each input, fed in order; times are minutes after `START_MS`."""
+
+    def __init__(self, **monitoring):
+        self.engine = new_engine(declaration(**monitoring))
+        self.offsets = {PREDICTION: 0, LABEL: 0}
+
+    def _offset(self, kind):
+        self.offsets[kind] += 1
+        return self.offsets[kind] - 1
+
+    def predict(self, number, minutes, **values):
+        offset = self._offset(PREDICTION)
+        values = {"source_offset": offset} | values
+        record = prediction(number, START_MS + round(minutes * MINUTE_MS), **values)
+        self.engine.add_prediction(0, offset, record)
+
+    def label(self, number, minutes, value):
+        offset = self._offset(LABEL)
+        record = label(number, START_MS + round(minutes * MINUTE_MS), value, offset=offset)
+        self.engine.add_label(0, offset, record)
+
+    def until(self, minutes):
+        """Send a heartbeat to both partitions and advance the engine to it."""
+        for kind in (PREDICTION, LABEL):
+            partition = PartitionKey(kind, 0)
+            self.engine.inputs.add_heartbeat(
+                partition, self._offset(kind), START_MS + round(minutes * MINUTE_MS)
+            )
+        return self.engine.advance()
+
+
 def feed(engine: PredictionSink, kind: int, partition: int, entries: Iterable[Entry]) -> None:
     """Add a piece of a log."""
     for entry in entries:
@@ -331,3 +364,16 @@ def label_bytes(number: int, time_ms: int, minutes: float) -> bytes:
     """An application's label record."""
     moment = dt.datetime.fromtimestamp(time_ms / 1000, dt.UTC)
     return json.dumps({"id": f"p{number}", "at": moment.isoformat(), "y": minutes}).encode()
+
+
+def kafka_record(record: records.Prediction | records.Label | int | bytes) -> Record:
+    """Encode an entry as applications do: key, value, headers."""
+    if isinstance(record, int):
+        return None, None, codec.heartbeat(record)
+    if isinstance(record, records.Prediction):
+        return record.prediction_id.encode(), records.encode(record), []
+    if isinstance(record, records.Label):
+        moment = dt.datetime.fromtimestamp(record.event_time_ms / 1000, dt.UTC).isoformat()
+        value = {"id": record.prediction_id, "at": moment, "y": 30.0 if record.value else 0.0}
+        return record.prediction_id.encode(), json.dumps(value).encode(), []
+    return b"any", record, []

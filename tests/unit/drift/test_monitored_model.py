@@ -1,56 +1,81 @@
-"""Metrics and the pace of snapshots."""
+"""One model in the running process: what it writes, and where its snapshot goes on."""
 
-from prometheus_client import REGISTRY
+import msgspec
 
-from services.drift.drift_metrics import DriftMetrics
-from services.drift.engine import DriftOutputs
-from services.runtime.snapshots import SnapshotPace
+from services.drift.engine import DriftOutputs, starting_state
+from services.drift.gathered_slices import Slicer
+from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
+from streams import records, topics
+from streams.inputs import PREDICTION, PartitionKey
 from tests.unit.drift import scenario
-
-CLOSED = DriftOutputs(windows_closed=1)
-
-
-def pace(*outputs, cost_seconds=0.0):
-    made = SnapshotPace()
-    made.taken(100.0 - cost_seconds, 100.0)
-    for each in outputs:
-        made.note(each.windows_closed)
-    return made
+from tests.unit.drift.memory_kafka import Message
 
 
-def test_nothing_new_needs_no_snapshot():
-    assert not pace().due(10_000)
+def new_model(*, cloud_events=False, gathered=False, state=None):
+    declaration = scenario.declaration()
+    return MonitoredModel(
+        declaration,
+        starting_state(declaration, 2, 2, state),
+        cloud_events=cloud_events,
+        gathered=gathered,
+    )
 
 
-def test_snapshot_is_due_soon_after_a_window_has_closed():
-    assert not pace(CLOSED).due(101)
-    assert pace(CLOSED).due(102)
+def outcome(offset, partition=0):
+    return records.Outcome(
+        prediction_id=f"p{offset}", model="m", version=1, arm="champion", event_time_ms=0, label_time_ms=1,
+        source_partition=partition, source_offset=offset, label=1.0, score=0.5, loss=0.7, shadow_scores={},
+    )  # fmt: skip
 
 
-def test_snapshot_is_due_in_time_within_a_long_window():
-    assert not pace(DriftOutputs()).due(114)
-    assert pace(DriftOutputs()).due(115)
+def test_outcomes_go_to_the_partition_number_of_their_label():
+    outputs = DriftOutputs(outcomes={0: [outcome(1)], 1: [outcome(5, partition=1)]})
+    batches = new_model().outcome_batches(outputs)
+    assert sorted(batches) == [(topics.outcomes("m"), 0), (topics.outcomes("m"), 1)]
+    ((key, value, headers),) = batches[topics.outcomes("m"), 1]
+    assert (key, headers) == (b"p5", [])
+    assert records.decoder_of(records.Outcome).decode(value) == outcome(5, partition=1)
 
 
-def test_large_state_is_kept_less_often():
-    assert not pace(CLOSED, cost_seconds=3).due(199)
-    assert pace(CLOSED, cost_seconds=3).due(200)
+def test_a_traced_outcome_carries_the_headers_of_its_trace():
+    trace = [("traceparent", b"00-1-2-01")]
+    outputs = DriftOutputs(outcomes={0: [outcome(1), outcome(2)]}, traces={(0, 2): trace})
+    (batch,) = new_model(cloud_events=True).outcome_batches(outputs).values()
+    plain, traced = (dict(headers) for _, _, headers in batch)
+    assert "traceparent" not in plain
+    assert traced["traceparent"] == b"00-1-2-01"
+    assert traced["ce_id"] == b"0-2"
 
 
-def metric(name, **labels):
-    return REGISTRY.get_sample_value(f"driftline_{name}", {"model": "observed", **labels})
+def test_reports_and_requests_have_the_key_of_their_model():
+    request = records.RetrainingRequested(
+        request_id="r", model="m", trigger="drift", requested_at_ms=1, reason="r"
+    )
+    key, value, _ = new_model().encode(request)
+    assert key == b"m"
+    assert records.decoder_of(records.RetrainingRecord).decode(value) == request
 
 
-def test_metrics_follow_the_totals_and_count_nothing_of_before_a_restart():
-    engine = scenario.new_engine(scenario.declaration("observed"), partitions=2)
-    observer = DriftMetrics(engine, scenario.declaration())
-    observer.observe(scenario.play(engine, scenario.traffic(6, shift_at=0, a_hour=200, name="observed")))
-    assert metric("labels_total", result="joined") == engine.totals.joined
-    assert metric("drift_records_total", input="predictions", result="taken") == 1200
-    assert metric("drift_pending") == 0
-    assert metric("drift_effect", feature="x") > 1
-    assert metric("drift_evidence", feature="x") > 10
-    assert metric("drift_alarms_total", kind="feature") == 1
-    assert metric("log_loss", arm="frozen") > 0
-    DriftMetrics(engine, scenario.declaration()).observe(DriftOutputs())
-    assert metric("labels_total", result="joined") == engine.totals.joined
+def test_it_reads_predictions_and_labels_or_their_slices():
+    direct, gathered = new_model(), new_model(gathered=True)
+    assert (direct.source.predictions_topic, direct.source.label_topic) == (
+        topics.predictions("m"),
+        "m.labels",
+    )
+    assert (gathered.source.predictions_topic, gathered.source.label_topic) == (
+        topics.prediction_slices("m"),
+        topics.label_slices("m"),
+    )
+
+
+def test_a_snapshot_keeps_the_positions_in_slices_for_a_process_that_reads_directly():
+    gathered = new_model(gathered=True)
+    slicer = Slicer()
+    slicer.add_prediction(0, 0, scenario.prediction(0, scenario.START_MS))
+    slicer.add_heartbeat(PartitionKey(PREDICTION, 0), 1, scenario.START_MS + 1)
+    (value,) = slicer.take_slices(PREDICTION, 0, 2)
+    gathered.source.handler.take_predictions([Message("s", 0, 6, value)], 0)
+    state = SNAPSHOTS.decode(gathered.snapshot(), "m", "m.labels")
+    assert state.prediction_slices == [0, 0], "its records are not processed yet"
+    direct = new_model(state=msgspec.structs.replace(state, prediction_slices=[7, 2]))
+    assert SNAPSHOTS.decode(direct.snapshot(), "m", "m.labels").prediction_slices == [7, 2]

@@ -1,5 +1,6 @@
 """What the engine makes of every task, of costs, and of harm that is estimated before the labels come."""
 
+import itertools
 import math
 import random
 
@@ -13,7 +14,7 @@ from services.runtime.declaration import ModelDeclaration
 from streams import records
 from streams.inputs import LABEL, PREDICTION, PartitionKey
 from tests.unit.drift import scenario
-from tests.unit.drift.scenario import HOUR_MS, START_MS
+from tests.unit.drift.scenario import HOUR_MS, START_MS, EngineFeeder
 from tests.unit.monitoring.test_prediction_decoder import Message
 
 CLASSES = ["calm", "rain", "snow"]
@@ -183,7 +184,7 @@ def test_a_label_of_several_classes_is_its_number_and_another_one_a_dead_letter(
         engine.inputs.add_heartbeat(PartitionKey(kind, 0), offset, START_MS + 9 * HOUR_MS)
     label, letter = engine.inputs.take()
     assert label.record.value == 2.0
-    assert letter.record.reason == "the label's value is 'hail', which is none of the classes"
+    assert letter.record.reason == "the label's value is 'hail', which is not one of the declared classes"
 
 
 COSTS = {"unit": "USD", "costs": {"0": {"0": 0, "1": 30}, "1": {"0": 2, "1": 0}}, "tolerance": 1}
@@ -258,3 +259,123 @@ def test_state_is_bounded_by_what_is_declared_and_not_by_traffic():
     few = len(msgspec.msgpack.encode(run.engine.state().evaluator.performance))
     run.hours(range(12, 24), binary(0.5), a_hour=300)
     assert len(msgspec.msgpack.encode(run.engine.state().evaluator.performance)) < 1.1 * few
+
+
+def test_shift_raises_each_alarm_once_and_asks_for_one_retraining():
+    logs = scenario.traffic(30, seed=4, shift_at=20, a_hour=200)
+    engine = scenario.new_engine(scenario.declaration(cooldown_hours=100), partitions=2)
+    outputs = scenario.play(engine, logs)
+    kinds = [(alarm.kind, alarm.subject) for alarm in scenario.alarms(outputs)]
+    assert kinds.count(("feature", "x")) == 1
+    losses = [alarm.alarm_id for alarm in scenario.alarms(outputs) if alarm.kind == "loss"]
+    assert len([name for name in losses if "-window-" in name]) == 1
+    assert len([name for name in losses if "-harm-" in name]) == 1
+    (request,) = outputs.requests
+    assert request.trigger == "drift"
+    assert request.request_id == f"m-{request.requested_at_ms}"
+    assert START_MS + 20 * HOUR_MS < request.requested_at_ms <= START_MS + 27 * HOUR_MS
+    assert {alarm.subject for alarm in request.evidence} >= {"x", "log_loss"}
+    assert request.evidence[0].kind == "loss"
+    assert list(request.offsets) == ["driftline.predictions.m"]
+
+
+def requests_of(logs, **options):
+    asked = options.pop("asked", ())
+    engine = scenario.new_engine(scenario.declaration(**options), partitions=2)
+    for request in asked:
+        engine.add_request(request)
+    return [request.requested_at_ms for request in scenario.play(engine, logs).requests]
+
+
+def manual(time_ms, model="m"):
+    return records.RetrainingRequested(
+        request_id="x", model=model, trigger="manual", requested_at_ms=time_ms, reason="r"
+    )
+
+
+def test_lasting_harm_asks_again_after_the_cooldown():
+    logs = scenario.traffic(40, seed=4, shift_at=5, a_hour=200)
+    asked = requests_of(logs, cooldown_hours=10)
+    assert len(asked) > 1
+    assert all(later - earlier >= 10 * HOUR_MS for earlier, later in itertools.pairwise(asked))
+
+
+def test_request_of_others_starts_the_cooldown_too():
+    logs = scenario.traffic(30, seed=4, shift_at=5, a_hour=200)
+    free = requests_of(logs, cooldown_hours=100)
+    held = requests_of(logs, cooldown_hours=10, asked=[manual(free[0] - HOUR_MS)])
+    assert held[0] == free[0] + 9 * HOUR_MS
+
+
+def test_later_and_equal_requests_and_those_of_other_models_hold_nothing_back():
+    logs = scenario.traffic(30, seed=4, shift_at=5, a_hour=200)
+    free = requests_of(logs, cooldown_hours=100)
+    others = [manual(free[0]), manual(free[0] + 1), manual(free[0] - HOUR_MS, model="other")]
+    assert requests_of(logs, cooldown_hours=100, asked=others) == free
+
+
+def test_too_few_labels_ask_for_nothing():
+    logs = scenario.traffic(30, seed=4, shift_at=5, a_hour=200)
+    assert requests_of(logs, minimum_labels=100_000) == []
+
+
+def test_drift_without_harm_asks_for_nothing():
+    """x shifts, the model stays as good as it was."""
+    feeder = EngineFeeder()
+    chance = random.Random(1)
+    drift = []
+    for number in range(3000):
+        score = chance.uniform(0.1, 0.9)
+        feeder.predict(number, number / 5, features=[chance.gauss(2, 1), "red"], score=score)
+        feeder.label(number, number / 5 + 5, float(chance.random() < score))
+        outputs = feeder.until(number / 5)
+        drift += scenario.alarms(outputs)
+        assert outputs.requests == []
+    assert "x" in {alarm.subject for alarm in drift}
+
+
+def test_promotion_begins_the_losses_and_the_alarms_anew():
+    feeder = EngineFeeder(minimum_labels=1, cooldown_hours=0)
+    feeder.engine.add_model(scenario.model_changed(version=2, log_loss=0.5))
+    asked = []
+    for number in range(1200):
+        version, score = (1, 0.01) if number < 600 else (2, 0.99)
+        feeder.predict(number, number / 2, version=version, score=score)
+        feeder.label(number, number / 2, 1.0)
+        asked += feeder.until(number / 2).requests
+    assert asked
+    assert max(request.requested_at_ms for request in asked) <= START_MS + 5 * HOUR_MS
+
+
+def test_report_names_the_alarms_that_stand_and_no_more_once_they_are_taken_back():
+    outputs = scenario.play(scenario.new_engine(partitions=2), scenario.traffic(20, shift_at=8, a_hour=200))
+    last_of = {
+        report.window_end_ms: set(report.alarms_standing or ()) for report in scenario.reports(outputs)
+    }
+    raised = {alarm.alarm_id: alarm.detected_at_ms for alarm in scenario.alarms(outputs)}
+    assert raised
+    for alarm_id, detected_at_ms in raised.items():
+        window_end_ms = min(end for end in last_of if end >= detected_at_ms)
+        assert alarm_id in last_of[window_end_ms]
+    assert set().union(*last_of.values()) == raised.keys()
+    assert last_of[min(last_of)] == set()
+
+
+def test_reference_is_chosen_by_the_predictions_and_not_by_the_arrival_of_the_change():
+    feeder = EngineFeeder()
+    feeder.engine.add_model(scenario.model_changed(version=2, log_loss=0.4))
+    feeder.predict(1, 10, version=1)
+    feeder.predict(2, 30, version=2)
+    feeder.predict(3, 70, version=2)
+    first, second = scenario.reports(feeder.until(120))
+    assert (first.version, first.reference_log_loss) == (1, 0.58)
+    assert (second.version, second.reference_log_loss) == (2, 0.4)
+
+
+def test_canary_does_not_become_the_champion():
+    feeder = EngineFeeder()
+    feeder.engine.add_model(scenario.model_changed(version=2))
+    feeder.predict(1, 10, version=1)
+    feeder.predict(2, 20, version=2, arm_weight=1000)
+    feeder.predict(3, 70, version=2, arm_weight=1000)
+    assert [report.version for report in scenario.reports(feeder.until(120))] == [1, 1]

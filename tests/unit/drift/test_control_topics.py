@@ -1,0 +1,77 @@
+"""References and retraining requests reach the engines of their models."""
+
+from typing import Any, cast
+
+import pytest
+
+from services.drift.control_topics import ControlTopics
+from streams import records, topics
+from tests.unit.drift import scenario
+from tests.unit.drift.memory_kafka import MemoryConsumer
+from tests.unit.drift.scenario import START_MS
+
+
+class RecordingEngine:
+    """Keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.changes: list[records.ModelChanged] = []
+        self.requests: list[records.RetrainingRequested] = []
+
+    def add_model(self, change: records.ModelChanged) -> None:
+        self.changes.append(change)
+
+    def add_request(self, request: records.RetrainingRequested) -> None:
+        self.requests.append(request)
+
+
+REQUEST = records.RetrainingRequested(
+    request_id="r", model="m", trigger="manual", requested_at_ms=START_MS, reason="r"
+)
+
+
+@pytest.fixture
+def consumer():
+    return MemoryConsumer()
+
+
+@pytest.fixture
+def engine():
+    return RecordingEngine()
+
+
+@pytest.fixture
+def control(consumer, engine):
+    return ControlTopics(cast("Any", consumer), {"m": cast("Any", engine)})
+
+
+def test_nothing_is_read_before_it_catches_up(consumer, engine, control):
+    consumer.write(topics.MODELS.name, records.encode(scenario.model_changed()))
+    assert engine.changes == []
+    control.catch_up()
+    assert [change.reference.version for change in engine.changes] == [1]
+
+
+def test_each_catch_up_reads_what_is_new(consumer, engine, control):
+    consumer.write(topics.RETRAINING.name, records.encode(REQUEST))
+    control.catch_up()
+    control.catch_up()
+    assert engine.requests == [REQUEST]
+
+
+def test_records_of_other_models_and_other_kinds_change_nothing(consumer, engine, control):
+    consumer.write(topics.MODELS.name, None, records.encode(scenario.model_changed(name="other")))
+    other = records.RetrainingRequested(
+        request_id="r", model="other", trigger="manual", requested_at_ms=START_MS, reason="r"
+    )
+    consumer.write(topics.RETRAINING.name, records.encode(other))
+    control.catch_up()
+    assert (engine.changes, engine.requests) == ([], [])
+
+
+@pytest.mark.parametrize("broken", [b"no JSON", b"\xff", b"{}"])
+def test_an_unreadable_record_is_passed_over(consumer, engine, control, broken):
+    consumer.write(topics.MODELS.name, broken, records.encode(scenario.model_changed()))
+    consumer.write(topics.RETRAINING.name, broken, records.encode(REQUEST))
+    control.catch_up()
+    assert (len(engine.changes), len(engine.requests)) == (1, 1)
