@@ -1,4 +1,4 @@
-"""A features process without Faust for tests: both stages on a real Redis, the topics in memory."""
+"""A features process without Faust: both stages on a real Redis, with the topics in memory."""
 
 import asyncio
 import contextlib
@@ -30,16 +30,16 @@ START_MS = 1_372_680_000_000
 EVENTS = 40
 SLICE_RECORDS = 9
 COMMIT_EVERY = 3
-"""Slices: what is acknowledged is committed later, so a crash repeats acknowledged slices too."""
+"""Slices per commit: slices are committed after they are acknowledged, so a crash repeats some of them."""
 
 
 class CrashError(BaseException):
-    """The process dies here."""
+    """Simulates that the process is killed at this call."""
 
 
 @dataclasses.dataclass
 class Record:
-    """As much of a consumer record as the stages use."""
+    """The attributes of a consumer record that the stages read."""
 
     topic: str
     partition: int
@@ -53,7 +53,7 @@ class Record:
 
 
 class Broker:
-    """Topics in memory, in the place of the producer; it counts calls, and can end the process at one."""
+    """Topics in memory instead of a producer; counts calls, and can simulate a crash at one of them."""
 
     def __init__(self) -> None:
         self.logs: dict[tuple[str, int], list[Record]] = {}
@@ -61,9 +61,9 @@ class Broker:
         self.crash_at: int | None = None
         self.crash_after_effect = False
         self.earliest = 0
-        """Of every log: what is before was removed."""
+        """The first offset that retention has kept, in every log."""
         self.gate: asyncio.Event | None = None
-        """Until it is set, nothing can be read again."""
+        """Builds wait until it is set."""
 
     def arm(self, number: int, *, after_effect: bool) -> None:
         self.calls, self.crash_at, self.crash_after_effect = itertools.count(), number, after_effect
@@ -99,7 +99,7 @@ class Broker:
 
 @dataclasses.dataclass
 class LogReader:
-    """Reads a log again."""
+    """Reads a log again, for builds."""
 
     log: list[Record]
     first_offset: int
@@ -116,7 +116,7 @@ class LogReader:
 
 
 class CrashingStore(RowStore):
-    """The real store; its writes can be the last thing that happens."""
+    """The real store; a crash can be simulated at each write."""
 
     broker: Broker
 
@@ -134,7 +134,7 @@ def source(lateness_ms: int = 0) -> StreamSource:
 
 
 def views(suffix: str) -> tuple[View, View]:
-    """One view that is written where its source is read, and one that moves."""
+    """Return a view that is written directly, and one that is forwarded first."""
     key, moved_key = (Column("id", ValueType.STRING),), (Column("shop", ValueType.STRING),)
     total = FeatureAggregation("total", "amount", "sum", 600_000)
     features = (Column("total", ValueType.DOUBLE),)
@@ -171,7 +171,7 @@ def append(
 
 @dataclasses.dataclass
 class Worker:
-    """A features process without Faust: reads the broker's logs slice by slice, commits now and then."""
+    """Reads the broker's logs slice by slice, as a features process, and commits now and then."""
 
     broker: Broker
     settings: Settings
@@ -179,7 +179,7 @@ class Worker:
     committed: dict[tuple[str, int], int]
 
     async def run(self) -> None:
-        """Work until everything is handled; what is in memory dies with a crash, as it should."""
+        """Process all records; a crash drops everything in memory."""
         async with self.opened() as work:
             await self.consume(work)
 
@@ -205,36 +205,36 @@ class Worker:
             await store.close()
 
     async def consume(self, work: "Work") -> None:
-        """Handle what is in the logs, until nothing more comes."""
+        """Process the logs until no record is left."""
         positions = dict(self.committed)
         handled = 0
         while True:
             waiting = [
-                place
-                for place in self.broker.logs
-                if place[0] in work.stages and self._slice(place, positions)
+                partition
+                for partition in self.broker.logs
+                if partition[0] in work.stages and self._slice(partition, positions)
             ]
             if not waiting and not work.builds():
                 self.committed = positions
                 return
             await asyncio.sleep(0)
-            for place in waiting:
-                slice_ = Slice(*place, self._slice(place, positions), caught_up=False)
-                await work.stages[place[0]].handle(slice_)
+            for partition in waiting:
+                slice_ = Slice(*partition, self._slice(partition, positions), caught_up=False)
+                await work.stages[partition[0]].handle(slice_)
                 assert slice_.acked
-                positions[place] = slice_.next_offset
+                positions[partition] = slice_.next_offset
                 handled += 1
                 if handled % COMMIT_EVERY == 0:
                     self.committed = dict(positions)
 
-    def _slice(self, place: tuple[str, int], positions: dict[tuple[str, int], int]) -> list[Record]:
-        first = positions.get(place, 0)
-        return self.broker.logs[place][first : first + SLICE_RECORDS]
+    def _slice(self, partition: tuple[str, int], positions: dict[tuple[str, int], int]) -> list[Record]:
+        start = positions.get(partition, 0)
+        return self.broker.logs[partition][start : start + SLICE_RECORDS]
 
 
 @dataclasses.dataclass
 class Work:
-    """What a worker has wired."""
+    """The objects of a worker."""
 
     store: RowStore
     generations: Generations
@@ -267,7 +267,7 @@ def loaded() -> Broker:
 def run(
     settings: Settings, suffix: str, crash_at: int | None = None, *, after_effect: bool = False
 ) -> Broker:
-    """Handle all events, dying once if asked to, and restarting from what was committed."""
+    """Process all events; after a crash, restart from the committed offsets."""
     broker = loaded()
     if crash_at is not None:
         broker.arm(crash_at, after_effect=after_effect)
@@ -281,7 +281,7 @@ def run(
 
 
 def expected(suffix: str, first_offset: int = 0) -> dict[bytes, dict[bytes, bytes]]:
-    """Work out the rows from the events alone, those from an offset on in each partition."""
+    """Compute the rows from the events alone, from an offset on in each partition."""
     hashes: dict[bytes, dict[bytes, bytes]] = {}
     decoder = SourceDecoder(source(), 1000)
     for view in views(suffix):

@@ -17,7 +17,6 @@ import base64
 import contextlib
 import datetime as dt
 import math
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -32,6 +31,7 @@ from services.feature_store import window_values
 from services.feature_store.online_reader import OnlineReader
 from services.feature_store.plan import FeaturePlan, FeatureReference, PlanError, ServicePlan, ValueType
 from services.feature_store.served_features import ServedFeatures, ServedView, Status
+from services.runtime import times
 from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings
 from services.runtime.web import server
@@ -62,9 +62,12 @@ class OnlineFeaturesRequest(msgspec.Struct, forbid_unknown_fields=True):
 class OnlineFeatures:
     """Serves features over HTTP through the same reader as scoring."""
 
-    def __init__(self, settings: Settings, plan: FeaturePlan) -> None:
+    def __init__(
+        self, settings: Settings, plan: FeaturePlan, now_ms: Callable[[], int] = times.now_ms
+    ) -> None:
         """Prepare; the first request connects."""
         self._plan = plan
+        self._now_ms = now_ms
         self._pipeline = AsyncPipeline.connect(settings)
         self._readers: dict[tuple[FeatureReference, ...], OnlineReader] = {}
 
@@ -83,7 +86,7 @@ class OnlineFeatures:
         request = _parse(await server.read_body(http, BODY_BYTES_MAX))
         service = self._select(request)
         rows = _check_entities(request, service)
-        time_ms = codec.epoch_ms(request.event_time) if request.event_time else time.time_ns() // 1_000_000
+        time_ms = codec.epoch_ms(request.event_time) if request.event_time else self._now_ms()
         try:
             served = await self._reader(service).read(request.entities, np.full(rows, time_ms))
         except (redis.exceptions.RedisError, OSError) as error:
@@ -155,7 +158,7 @@ def _fits(value: str | int, kind: ValueType) -> bool:
 
 
 def _response(request: OnlineFeaturesRequest, service: ServicePlan, served: ServedFeatures) -> dict[str, Any]:
-    times = {name: _times(view) for name, view in served.views.items()}
+    row_times = {name: _row_times(view) for name, view in served.views.items()}
     types = {(view.name, column.name): column.type for view in service.views for column in view.features}
     names, results = list(service.join_keys), [_entity_result(request.entities[n]) for n in service.join_keys]
     for reference in service.references:
@@ -166,7 +169,7 @@ def _response(request: OnlineFeaturesRequest, service: ServicePlan, served: Serv
             {
                 "values": _values(served.columns[full_name], types[reference.view, reference.feature]),
                 "statuses": [_STATUS_NAMES[status] for status in statuses.tolist()],
-                **times[reference.view],
+                **row_times[reference.view],
             }
         )
     metadata: dict[str, Any] = {
@@ -186,7 +189,7 @@ def _entity_result(values: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def _times(view: ServedView) -> Mapping[str, Any]:
+def _row_times(view: ServedView) -> Mapping[str, Any]:
     """Return event times and ages by row; they are the same for all features of a view."""
     known = {int(time_ms): _rfc3339(int(time_ms)) for time_ms in np.unique(view.newest_ms[view.found])}
     return {

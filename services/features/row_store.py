@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -27,7 +26,7 @@ import structlog
 
 from services.feature_store import feast_layout
 from services.features import lua_scripts
-from services.runtime import watermarks
+from services.runtime import times, watermarks
 from services.runtime.redis_commands import encode
 from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings
@@ -199,7 +198,7 @@ class RowStore:
             _progress_key(view),
             watermarks.key(view),
             before or b"",
-            max(before + 1, time.time_ns() // 1_000_000),
+            max(before + 1, times.now_ms()),
             definition,
             start,
             partitions,

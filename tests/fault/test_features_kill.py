@@ -1,4 +1,4 @@
-"""kill -9 of the features process in mid-stream: in the end the store is as if nothing had happened."""
+"""kill -9 of the features process while events arrive: in the end the store is as without the kill."""
 
 import random
 from pathlib import Path
@@ -16,7 +16,7 @@ EVENTS_PER_ROUND = 2500
 
 @pytest.fixture
 def settings(kafka: str, valkey: str, http_ports: dict[str, int], tmp_path: Path) -> Settings:
-    """Settings without MLflow, and with small slices, so that a kill meets many of them at every point."""
+    """Settings without MLflow, and with small slices, so that kills hit them at many points."""
     changes = {
         "broker": kafka,
         "redis_url": valkey,
@@ -26,7 +26,7 @@ def settings(kafka: str, valkey: str, http_ports: dict[str, int], tmp_path: Path
     return Settings().model_copy(update={**changes, **http_ports})
 
 
-def test_after_kills_in_mid_stream_the_store_equals_the_undisturbed_one(
+def test_store_after_kills_equals_the_undisturbed_one(
     settings: Settings, unique_name: str, tmp_path: Path
 ) -> None:
     shop = open_shop(settings, unique_name, tmp_path)
@@ -41,7 +41,7 @@ def test_after_kills_in_mid_stream_the_store_equals_the_undisturbed_one(
             till.send(events[:cut])
             till.beat(events[cut][2] - 1)
             killed_at_ms = events[rng.randrange(cut // 2 + 1)][2] - 1
-            wait_until_complete(shop, killed_at_ms)  # so it is somewhere behind that when it dies
+            wait_until_complete(shop, killed_at_ms)  # so the kill comes some time after that
             process.kill()
             till.send(events[cut:])
             process.start()

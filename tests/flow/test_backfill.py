@@ -1,4 +1,4 @@
-"""One definition, two executions: what the stream serves, and what Feast joins from the backfilled files."""
+"""One definition, two executions: values served by the stream, and values that Feast joins from the files."""
 
 import asyncio
 import contextlib
@@ -53,7 +53,7 @@ from tests.waiting import until
 LATENESS_MS = 60_000
 END_MS = START_MS + 3 * 3_600_000
 SEEN_MS = 1_200_000
-"""After the start; every shop and desk has had an event by then."""
+"""Time after the start by which every shop and desk has had an event."""
 FEATURES = (
     *("amount_sum", "amount_count", "amount_max", "amount_std", "desk_mean", "desk_life"),
     *("heat", "state", "open", "people"),
@@ -75,7 +75,7 @@ class ArchivedRecord:
 def till(
     kafka: str, valkey: str, http_ports: dict[str, int], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Till]:
-    """A day that the features process has served and the archive process has archived."""
+    """A day of events, processed by the features process and archived by the archive process."""
     folder, prefix = tmp_path_factory.mktemp("history"), f"t{uuid.uuid4().hex[:12]}"
     changes = {"broker": kafka, "redis_url": valkey, "home": folder / "home", "skew_share": 1.0}
     settings = Settings().model_copy(update={**changes, **http_ports})
@@ -90,7 +90,7 @@ def till(
 
 
 def shuffled(shop: Shop, count: int, seed: int) -> list[tuple[str, int, int, bytes]]:
-    """A day out of order by up to twice the lateness, every twentieth event sent twice."""
+    """Return a day of events out of order by up to twice the lateness, every twentieth event twice."""
     rng = random.Random(seed)
     day = a_day(shop, count, seed)
     late = [(at + rng.randrange(2 * LATENESS_MS), event) for event in day for at in [event[2]]]
@@ -98,7 +98,7 @@ def shuffled(shop: Shop, count: int, seed: int) -> list[tuple[str, int, int, byt
 
 
 def send_with_heartbeats(till: Till) -> None:
-    """Send a day; in the middle, heartbeats make late what the events alone would not."""
+    """Send a day of events; heartbeats in the middle make events late that would not be late otherwise."""
     day = shuffled(till.shop, 1600, seed=5)
     till.send(day[:800])
     middle_ms = max(event[2] for event in day[:800])
@@ -115,7 +115,7 @@ def send_with_heartbeats(till: Till) -> None:
 
 
 def archive_all(shop: Shop, log: Path) -> None:
-    """Let the archive process commit everything that is on the shop's topics."""
+    """Run the archive process until it has committed all records of the shop's topics."""
     ensure_topics(shop.settings, {})
     with contextlib.closing(KafkaConsumer(bootstrap_servers=shop.settings.broker)) as consumer:
         partitions = [TopicPartition(t, n) for t in (shop.orders, shop.readings) for n in range(PARTITIONS)]
@@ -147,7 +147,7 @@ Times = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def requests(till: Till, shops: list[str]) -> tuple[Asked, Times]:
-    """Make requests at many times, most of them about the moments at which values change."""
+    """Return requests at many times, most of them close to times at which values change."""
     rng = random.Random(7)
     sent_ms = sorted({record.time_ms for record in till.sent if record.time_ms})
     jumps_ms = (-1, 0, 1, 600_000, 1_800_000, 3_600_000, 3_600_001)
@@ -168,7 +168,7 @@ def online(shop: Shop, asked: Asked, times_ms: Times) -> ServedFeatures:
 
 
 def historical(shop: Shop, asked: Asked, times_ms: Times) -> pd.DataFrame:
-    """Ask Feast itself, as a user does for a training set."""
+    """Return the values that Feast joins, as for a training set."""
     features = [f"{v.name}:{f}" for v in shop.plan.views if v.is_stream for f in v.feature_names]
     frame = pd.DataFrame(
         {
@@ -182,7 +182,7 @@ def historical(shop: Shop, asked: Asked, times_ms: Times) -> pd.DataFrame:
     return found.set_index("row").sort_index()
 
 
-def test_feast_joins_from_the_backfilled_files_the_bits_that_were_served_online(
+def test_feast_joins_the_bits_that_were_served_online(
     till: Till,
 ) -> None:
     shop = till.shop
@@ -191,7 +191,7 @@ def test_feast_joins_from_the_backfilled_files_the_bits_that_were_served_online(
 
     asked, times_ms = requests(till, ["mill", "dock", "hill", "nowhere"])
     served, joined = online(shop, asked, times_ms), historical(shop, asked, times_ms)
-    assert len(joined) == len(times_ms), "the join answers every request"
+    assert len(joined) == len(times_ms), "the join returns a row for every request"
     for name in FEATURES:
         ours, theirs = served.columns[name], joined[name]
         missing = pd.isna(ours) | (np.array(asked["shop"]) == "nowhere")
@@ -205,7 +205,7 @@ def test_feast_joins_from_the_backfilled_files_the_bits_that_were_served_online(
 
 
 def assert_results(shop: Shop, results: dict[str, backfill.BackfillResult]) -> None:
-    """Lateness was judged as the stream did, record by record; nothing was dropped in silence."""
+    """The same records are late as in the stream, and every dropped record is counted."""
     for view in shop.plan.views:
         if not view.is_stream:
             continue
@@ -298,14 +298,14 @@ def test_skew_check_accepts_served_values_and_names_each_changed_value(till: Til
     rows[20]["lag_ms"] = 7
     rows[30]["lag_ms"] = None
     rows[40]["features"].pop()
-    rows[50]["over_http"] = True  # what it was asked with is not archived: nothing to compare
+    rows[50]["over_http"] = True  # its request is not archived: nothing to compare
     complete = [row for row in rows if row["at_ms"] <= END_MS - LATENESS_MS]
     sources = dict.fromkeys(shop.plan.by_topic(), PARTITIONS)
     check = SkewCheck(shop.settings, shop.plan, model, sources, limits)
     archive_served(shop.settings, model, rows)
     report = check.run()
     assert (report.checked, report.behind, report.unreadable) == (len(complete) - 4, 2, 1)
-    assert 600 < report.checked < len(rows), "and the last ones wait for their watermark"
+    assert 600 < report.checked < len(rows), "the last requests wait for their watermark"
     assert report.different == 0, report_lines(report)
     assert sum(item.equal for item in report.features) == report.checked * len(FEATURES)
     again = SkewCheck(shop.settings, shop.plan, model, sources, limits).run()
@@ -335,7 +335,7 @@ def test_skew_check_accepts_served_values_and_names_each_changed_value(till: Til
     assert any("amount_sum mismatched" in line for line in report_lines(report))
 
 
-def test_skew_check_waits_for_a_partition_that_the_archive_has_not_met(till: Till) -> None:
+def test_skew_check_waits_for_a_partition_without_archived_records(till: Till) -> None:
     shop = till.shop
     unmet = declaration(f"{shop.prefix}_unmet")
     asked: Asked = {"shop": ["mill"], "desk": [1]}
@@ -345,7 +345,7 @@ def test_skew_check_waits_for_a_partition_that_the_archive_has_not_met(till: Til
     assert SkewCheck(shop.settings, shop.plan, unmet, sources).run().checked == 0
 
 
-def test_what_other_definitions_served_is_passed_over(till: Till) -> None:
+def test_predictions_of_other_definitions_are_skipped(till: Till) -> None:
     shop, model = till.shop, declaration(f"{till.shop.prefix}_changed")
     asked: Asked = {"shop": ["mill"], "desk": [1]}
     times_ms = np.array([START_MS + SEEN_MS], dtype=np.int64)
@@ -360,8 +360,8 @@ def test_what_other_definitions_served_is_passed_over(till: Till) -> None:
     assert (report.checked, report.behind, report.unreadable) == (0, 0, 0)
 
 
-def test_skew_command_goes_on_for_ever_and_tells_each_kind_of_defect(till: Till, tmp_path: Path) -> None:
-    """One defect of each kind is planted; the printed report and the metrics name each, and no other."""
+def test_skew_command_repeats_and_reports_each_kind_of_difference(till: Till, tmp_path: Path) -> None:
+    """One difference of each kind is planted; report and metrics name each of them, and no other."""
     shop, prefix = till.shop, f"{till.shop.prefix}_command"
     model = declaration(prefix)
     folder = tmp_path / "models" / model.name

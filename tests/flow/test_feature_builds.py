@@ -1,4 +1,4 @@
-"""Views that are built anew beside the others, and writers that meet, on a real Valkey."""
+"""Builds of views while other views continue, and concurrent writers, on a real Valkey."""
 
 import asyncio
 import dataclasses
@@ -55,8 +55,8 @@ def client(valkey: str) -> Iterator[Any]:
         client.flushdb()
 
 
-def working(settings: Settings, then: Callable[[Worker, Work], Awaitable[None]]) -> None:
-    """Let a worker handle everything, then go on with it."""
+def after_all_events(settings: Settings, then: Callable[[Worker, Work], Awaitable[None]]) -> None:
+    """Let a worker process all events, then continue with it."""
 
     async def go() -> None:
         worker = Worker(loaded(), settings, "", {})
@@ -68,11 +68,11 @@ def working(settings: Settings, then: Callable[[Worker, Work], Awaitable[None]])
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110  # what is waited for stands in the store
+    while not condition():  # noqa: ASYNC110  # the condition is in the store
         await asyncio.sleep(0.01)
 
 
-def test_empty_store_is_filled_again_where_nothing_happens(settings: Settings, client: Any) -> None:
+def test_emptied_store_is_rebuilt_without_new_records(settings: Settings, client: Any) -> None:
     async def then(worker: Worker, work: Work) -> None:
         client.flushdb()
         gate = worker.broker.gate = asyncio.Event()
@@ -82,25 +82,25 @@ def test_empty_store_is_filled_again_where_nothing_happens(settings: Settings, c
         gate.set()
         await worker.consume(work)
 
-    working(settings, then)
+    after_all_events(settings, then)
     assert stored(client) == expected("")
     assert read_marks(client, ["direct", "moved"]) == {"direct": END_MS, "moved": END_MS}
 
 
-def test_empty_store_is_noticed_by_the_slice_in_work(settings: Settings, client: Any) -> None:
+def test_emptied_store_is_noticed_by_the_next_slice(settings: Settings, client: Any) -> None:
     async def then(worker: Worker, work: Work) -> None:
         client.flushdb()
-        append(worker.broker.logs, 0, None, [])  # a record that says nothing
+        append(worker.broker.logs, 0, None, [])  # a record without value and heartbeat
         await worker.consume(work)
         assert "direct" in str(stored(client))
-        await work.check_store(worker.committed)  # in the other partition nothing comes
+        await work.check_store(worker.committed)  # the other partition gets no record
         await worker.consume(work)
 
-    working(settings, then)
+    after_all_events(settings, then)
     assert stored(client) == expected("")
 
 
-def test_views_go_on_while_another_is_built(
+def test_views_continue_while_another_is_built(
     settings: Settings, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage, "JOIN_RECORDS", 0)
@@ -108,7 +108,7 @@ def test_views_go_on_while_another_is_built(
     async def then(worker: Worker, work: Work) -> None:
         gate = worker.broker.gate = asyncio.Event()
         (build,) = await work.store.generations(["moved"])
-        await work.generations.begin_next("moved", build, "asked for")
+        await work.generations.begin_next("moved", build, "requested")
         await work.check_store(worker.committed)
         event = b'{"id": "0-new", "event_time": "2013-07-01T14:00:00Z", "shop": "mill", "amount": 1}'
         append(worker.broker.logs, 0, event, [])
@@ -120,30 +120,32 @@ def test_views_go_on_while_another_is_built(
         await consuming
         assert not work.builds()
 
-    working(settings, then)
+    after_all_events(settings, then)
     rows = stored(client)
     mill = next(row for key, row in rows.items() if b"mill" in key)
     assert mill[feast_layout.timestamp_field("moved")] == feast_layout.encode_timestamp(START_MS + 7_200_000)
 
 
-def test_what_the_broker_has_removed_is_told(settings: Settings, client: Any) -> None:
+def test_records_deleted_by_retention_are_reported(settings: Settings, client: Any) -> None:
     async def then(worker: Worker, work: Work) -> None:
         client.flushdb()
         worker.broker.earliest = 7
         worker.broker.gate = asyncio.Event()
-        await work.check_store({place: at for place, at in worker.committed.items() if place[0] == "orders"})
+        await work.check_store(
+            {key: offset for key, offset in worker.committed.items() if key[0] == "orders"}
+        )
         await until(lambda: bool(work.builds()["direct"].records_removed))
         assert str(work.builds()["direct"]).endswith("retention deleted 14 records")
         worker.broker.gate.set()
         await worker.consume(work)
 
-    working(settings, then)
+    after_all_events(settings, then)
     labels = {"view": "direct", "partition": "0"}
     assert REGISTRY.get_sample_value("driftline_feature_records_removed", labels) == 7
     assert stored(client) == expected("", first_offset=7)
 
 
-def test_records_that_a_build_cannot_read_are_counted_and_become_no_second_dead_letter(
+def test_invalid_records_are_counted_in_a_build_without_a_second_dead_letter(
     settings: Settings, client: Any
 ) -> None:
     labels = {"view": "direct", "result": "invalid"}
@@ -160,27 +162,27 @@ def test_records_that_a_build_cannot_read_are_counted_and_become_no_second_dead_
         assert len(worker.broker.logs["dead", 0]) == letters
         assert invalid() == before + letters
 
-    working(settings, then)
+    after_all_events(settings, then)
 
 
-def test_stranger_in_an_internal_topic_becomes_a_dead_letter_and_an_old_record_does_not(
+def test_foreign_record_in_an_internal_topic_is_a_dead_letter_and_an_old_one_is_not(
     settings: Settings, client: Any
 ) -> None:
     async def then(worker: Worker, work: Work) -> None:
-        place = ("driftline.repartition.moved", 0)
-        letters, log = list(worker.broker.logs["dead", 0]), worker.broker.logs[place]
+        partition = ("driftline.repartition.moved", 0)
+        letters, log = list(worker.broker.logs["dead", 0]), worker.broker.logs[partition]
         before = stored(client)
         old = [header for header in log[0].headers if header[0] == "driftline-source"]
-        for value, headers in ((b"stranger", []), (log[0].value, old)):
+        for value, headers in ((b"foreign", []), (log[0].value, old)):
             log.append(dataclasses.replace(log[0], offset=len(log), value=value, headers=headers))
         await worker.consume(work)
-        assert [r.value for r in worker.broker.logs["dead", 0][len(letters) :]] == [b"stranger"]
+        assert [r.value for r in worker.broker.logs["dead", 0][len(letters) :]] == [b"foreign"]
         assert stored(client) == before
 
-    working(settings, then)
+    after_all_events(settings, then)
 
 
-def test_rows_that_are_gone_while_the_progress_stands_are_built_anew(settings: Settings, client: Any) -> None:
+def test_lost_rows_with_stored_progress_are_rebuilt(settings: Settings, client: Any) -> None:
     async def then(worker: Worker, work: Work) -> None:
         (before,) = await work.store.generations(["direct"])
         key = next(key for key in client.scan_iter() if b"0-1" in key)
@@ -193,7 +195,7 @@ def test_rows_that_are_gone_while_the_progress_stands_are_built_anew(settings: S
         assert after is not None
         assert after.number > before.number
 
-    working(settings, then)
+    after_all_events(settings, then)
     rows, field = stored(client), feast_layout.sidecar_field("direct")
     logic = ViewLogic("p", views("")[0])
     for key, row in expected("").items():
@@ -204,8 +206,8 @@ def test_rows_that_are_gone_while_the_progress_stands_are_built_anew(settings: S
             assert rows[key] == row
 
 
-def test_state_that_cannot_be_read_is_built_anew(settings: Settings, client: Any) -> None:
-    working(settings, _nothing)
+def test_unreadable_state_is_rebuilt(settings: Settings, client: Any) -> None:
+    after_all_events(settings, _nothing)
     field = feast_layout.sidecar_field("direct")
     for key in list(client.scan_iter(b"*id*")):
         version = feast_layout.sidecar_version(client.hget(key, field))
@@ -213,7 +215,7 @@ def test_state_that_cannot_be_read_is_built_anew(settings: Settings, client: Any
 
     async def then(worker: Worker, work: Work) -> None:
         event = b'{"id": "0-1", "event_time": "2013-07-01T12:00:00Z", "shop": "mill", "amount": 1}'
-        append(worker.broker.logs, 0, event, [])  # late, so it changes nothing
+        append(worker.broker.logs, 0, event, [])  # late: it changes nothing
         event = b'{"id": "1-1", "event_time": "2013-07-01T14:00:00Z", "shop": "mill", "amount": 1}'
         append(worker.broker.logs, 1, event, [])
         await worker.consume(work)
@@ -222,7 +224,7 @@ def test_state_that_cannot_be_read_is_built_anew(settings: Settings, client: Any
 
     async def restarted() -> None:
         worker = Worker(loaded(), settings, "", {})
-        worker.committed = {place: len(log) for place, log in worker.broker.logs.items()}
+        worker.committed = {partition: len(log) for partition, log in worker.broker.logs.items()}
         async with worker.opened() as work:
             await then(worker, work)
 
@@ -232,10 +234,10 @@ def test_state_that_cannot_be_read_is_built_anew(settings: Settings, client: Any
 
 
 async def _nothing(_worker: Worker, _work: Work) -> None:
-    """The worker ends."""
+    """End the worker."""
 
 
-def test_workers_that_meet_at_one_entity_lose_no_event(settings: Settings, client: Any) -> None:
+def test_concurrent_workers_on_one_entity_lose_no_event(settings: Settings, client: Any) -> None:
     view = views("")[0]
 
     async def then(worker: Worker, work: Work) -> None:
@@ -254,7 +256,7 @@ def test_workers_that_meet_at_one_entity_lose_no_event(settings: Settings, clien
 
         at = {n: ViewPosition("direct", build.number, f"source-{n}", ViewProgress()) for n in (8, 9)}
         await ours.write(8, at[8], [event(8, 0)])
-        our_caches.bytes_max = their_caches.bytes_max = 1 << 20  # from here on they remember
+        our_caches.bytes_max = their_caches.bytes_max = 1 << 20  # from here on they cache
         await ours.write(8, at[8], [event(8, 1)])
         await theirs.write(9, at[9], [event(9, 0)])
         with pytest.raises(WriteConflictError):
@@ -265,10 +267,10 @@ def test_workers_that_meet_at_one_entity_lose_no_event(settings: Settings, clien
         offsets, _ = feast_layout.decode_sidecar(client.hget(key, feast_layout.sidecar_field("direct")))
         assert {8: 2, 9: 0}.items() <= offsets.items()
 
-    working(settings, then)
+    after_all_events(settings, then)
 
 
-def test_progress_and_watermark_rise_only_from_where_they_stand(settings: Settings, client: Any) -> None:
+def test_progress_and_watermark_change_only_from_the_stored_progress(settings: Settings, client: Any) -> None:
     async def then(_worker: Worker, work: Work) -> None:
         (build,) = await work.store.generations(["direct"])
         (known,) = await work.store.progress([("direct", "source-0")])
@@ -281,16 +283,16 @@ def test_progress_and_watermark_rise_only_from_where_they_stand(settings: Settin
                 await work.store.update_progress([ProgressUpdate(standing, ViewProgress(1), 0, START_MS)])
         (found,) = await work.store.progress([("direct", "source-0")])
         assert found == known
-        (risen,) = await work.store.update_progress(
+        (updated,) = await work.store.update_progress(
             [ProgressUpdate(at, ViewProgress(known.next_offset + 1), 0, END_MS + 1)]
         )
-        assert [risen] == await work.store.progress([("direct", "source-0")])
+        assert [updated] == await work.store.progress([("direct", "source-0")])
 
-    working(settings, then)
+    after_all_events(settings, then)
     assert client.hget(watermarks.key("direct"), "0") == str(END_MS + 1).encode()
 
 
-def test_only_one_of_several_begins_a_generation(settings: Settings, client: Any) -> None:
+def test_only_the_first_of_several_workers_begins_a_generation(settings: Settings, client: Any) -> None:
     async def then(_worker: Worker, work: Work) -> None:
         (build,) = await work.store.generations(["direct"])
         begin = work.store.begin_generation
@@ -304,10 +306,10 @@ def test_only_one_of_several_begins_a_generation(settings: Settings, client: Any
         await begin("direct", 2, expected=build, definition="too late", start=NOW)
         assert await work.store.generations(["direct"]) == [found]
 
-    working(settings, then)
+    after_all_events(settings, then)
 
 
-def test_definition_of_a_newer_process_is_left_alone(settings: Settings, client: Any) -> None:
+def test_definition_of_a_newer_process_is_not_overwritten(settings: Settings, client: Any) -> None:
     async def then(_worker: Worker, work: Work) -> None:
         changed = [dataclasses.replace(view, hop_ms=120_000) for view in views("")]
         newer = Generations(work.store, "p", changed)
@@ -318,10 +320,10 @@ def test_definition_of_a_newer_process_is_left_alone(settings: Settings, client:
             work.generations.current("direct")
         assert isinstance(newer.current("direct"), ViewGeneration)
 
-    working(settings, then)
+    after_all_events(settings, then)
 
 
-def test_rows_of_another_definition_are_swept_out_and_those_of_this_one_stay(
+def test_rows_of_another_definition_are_deleted_and_those_of_this_one_stay(
     settings: Settings, client: Any
 ) -> None:
     async def then(worker: Worker, work: Work) -> None:
@@ -339,25 +341,25 @@ def test_rows_of_another_definition_are_swept_out_and_those_of_this_one_stay(
         (build,) = await work.store.generations(["moved"])
         assert build is not None
         fields = [feast_layout.sidecar_field("moved")]
-        assert await work.store.sweep("moved", build.number - 1, "p", fields) == 0  # of one that is over
+        assert await work.store.sweep("moved", build.number - 1, "p", fields) == 0  # an earlier generation
         moved = {key: row for key, row in before.items() if b"shop" in key}
         assert stored(client) == moved
         assert not any(build and build.unswept for build in await work.store.generations(["direct", "moved"]))
 
-    working(settings, then)
+    after_all_events(settings, then)
 
 
-def test_view_that_counts_from_now_on_reads_nothing_again(settings: Settings, client: Any) -> None:
+def test_view_built_from_now_on_reads_no_old_record(settings: Settings, client: Any) -> None:
     async def then(worker: Worker, work: Work) -> None:
         (build,) = await work.store.generations(["direct"])
-        await work.generations.begin_next("direct", build, "asked for", start=NOW)
+        await work.generations.begin_next("direct", build, "requested", start=NOW)
         await work.check_store(worker.committed)
         assert not work.builds()
         event = b'{"id": "0-1", "event_time": "2013-07-01T14:00:00Z", "shop": "mill", "amount": 1}'
         append(worker.broker.logs, 0, event, [])
         await worker.consume(work)
 
-    working(settings, then)
+    after_all_events(settings, then)
     row = next(row for key, row in stored(client).items() if b"0-1" in key)
     offsets, _ = feast_layout.decode_sidecar(row[feast_layout.sidecar_field("direct")])
     assert offsets == {0: len(source_records()["orders", 0])}

@@ -1,4 +1,4 @@
-"""Silent source partitions on a real Kafka: the watermark passes them, and who comes too late is told."""
+"""Idle source partitions on a real Kafka: the watermark passes them; older events are late."""
 
 import random
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def till(shop: Shop) -> Iterator[Till]:
     till.close()
 
 
-def test_silent_partitions_hold_nothing_back_and_what_comes_too_late_is_set_aside(
+def test_idle_partitions_do_not_hold_the_watermark_back_and_later_events_are_late(
     shop: Shop, till: Till, tmp_path: Path
 ) -> None:
     rng = random.Random(3)
@@ -65,5 +65,5 @@ def test_silent_partitions_hold_nothing_back_and_what_comes_too_late_is_set_asid
     assert {record.partition for record in beats} == {1, 2, 3}
     assert {codec.watermark_of(record.headers) for record in beats} <= {newest_ms - 1, next_ms - 1}
     assert len(beats) <= 8  # they follow the watermark, not the clock
-    set_aside = read_topic(shop.settings.broker, topics.late(f"{shop.prefix}_by_shop"))
-    assert [record.value for record in set_aside] == [late.value]
+    late_records = read_topic(shop.settings.broker, topics.late(f"{shop.prefix}_by_shop"))
+    assert [record.value for record in late_records] == [late.value]

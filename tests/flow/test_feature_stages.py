@@ -1,4 +1,4 @@
-"""Both stages on a real Valkey, with a crash at every single call to a sink, before and after its effect."""
+"""Both stages on a real Valkey, with a crash at each call to a sink, before and after its effect."""
 
 import itertools
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def client(valkey: str) -> Iterator[Any]:
         client.flushdb()
 
 
-def test_a_crash_at_any_call_leaves_no_trace_in_the_store(settings: Settings, client: Any) -> None:
+def test_crash_at_any_call_leaves_the_same_store(settings: Settings, client: Any) -> None:
     undisturbed = run(settings, "")
     calls = next(undisturbed.calls)
     assert calls > 30
@@ -53,7 +53,7 @@ def test_a_crash_at_any_call_leaves_no_trace_in_the_store(settings: Settings, cl
         assert marks == {"direct": START_MS + 3_600_000, "moved": START_MS + 3_600_000}
 
 
-def test_views_are_the_same_on_a_cluster(servers: Supervisor, tmp_path: Path) -> None:
+def test_rows_are_the_same_on_a_cluster(servers: Supervisor, tmp_path: Path) -> None:
     node_ports = start_cluster(servers, tmp_path)
     settings = Settings(redis_url=f"redis://127.0.0.1:{node_ports[0]}", redis_cluster=True)
     run(settings, "")
@@ -61,7 +61,7 @@ def test_views_are_the_same_on_a_cluster(servers: Supervisor, tmp_path: Path) ->
     for port in node_ports:
         with redis.Redis(port=port) as node:
             own = stored(node)
-            assert own  # so the scripts have run on every node
+            assert own  # the scripts have run on every node
             rows |= own
             node.script_flush()
     assert rows == expected("")
@@ -71,7 +71,7 @@ def test_views_are_the_same_on_a_cluster(servers: Supervisor, tmp_path: Path) ->
     assert {watermarks.least(fields) for fields in marks.values()} == {START_MS + 3_600_000}
 
 
-def test_views_are_the_same_behind_tls(valkey: str, client: Any, tmp_path: Path) -> None:
+def test_rows_are_the_same_over_tls(valkey: str, client: Any, tmp_path: Path) -> None:
     with tls_before(valkey, tmp_path) as (url, authority):
         settings = Settings(redis_url=url, redis_cafile=authority)
         run(settings, "")
@@ -82,7 +82,7 @@ def test_views_are_the_same_behind_tls(valkey: str, client: Any, tmp_path: Path)
             redis_clients.connect_blocking(Settings(redis_url=url)).ping()
 
 
-def test_late_events_go_aside_for_every_view_and_are_not_counted(settings: Settings, client: Any) -> None:
+def test_late_events_go_to_the_late_topic_and_are_not_forwarded(settings: Settings, client: Any) -> None:
     broker = run(settings, "")
     logs = broker.logs.items()
     late = [record.value for (topic, _), log in logs if topic == "driftline.late.moved" for record in log]
@@ -92,7 +92,9 @@ def test_late_events_go_aside_for_every_view_and_are_not_counted(settings: Setti
     assert not set(late) & set(forwarded)
 
 
-def test_heartbeats_reach_every_inner_partition_once_a_slice_at_most(settings: Settings, client: Any) -> None:
+def test_heartbeats_reach_every_internal_partition_at_most_once_per_slice(
+    settings: Settings, client: Any
+) -> None:
     broker = run(settings, "")
     slices = sum(
         -(-len(log) // SLICE_RECORDS) for (topic, _), log in broker.logs.items() if topic == "orders"

@@ -1,4 +1,4 @@
-"""Payments out of order, on real servers: every kind of window equals SQL over the events that count."""
+"""Payments out of order, on real servers: every kind of window equals SQL over the events in time."""
 
 import asyncio
 import json
@@ -83,7 +83,7 @@ from asked left join (select *, amount > 100 as paid from counted) counted
 group by number order by number
 """
 Payment = tuple[int, int, int, str, float | None, str | None]
-"""Partition, place in it, event time, card, amount, merchant."""
+"""Partition, offset, event time, card, amount, merchant."""
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ ELDER = "card 9"
 
 
 def payments(rng: random.Random) -> list[Payment]:
-    """Return payments in the order in which they arrive: most of them out of order, some too late."""
+    """Return payments in order of arrival: most of them out of order, some late."""
     made = []
     for _ in range(900):
         time_ms = START_MS + rng.choice([rng.randrange(7_200_000), rng.randrange(240) * 30_000])
@@ -107,7 +107,13 @@ def payments(rng: random.Random) -> list[Payment]:
         card = f"card {rng.randrange(6)}"
         amount = rng.choice([None, float(rng.randrange(-20, 500)), 12.0])
         made.append((time_ms + delay_ms, time_ms, card, amount, rng.choice([None, "mill", "dock", "hill"])))
-    for days, minute in ((9, 0), (9, 7), (5, 1), (0, 30), (0, 90)):  # of one whose past is not kept apart
+    for days, minute in (
+        (9, 0),
+        (9, 7),
+        (5, 1),
+        (0, 30),
+        (0, 90),
+    ):  # a card with events too old to be kept separately
         time_ms = START_MS - days * 86_400_000 + minute * 60_000
         made.append((time_ms, time_ms, ELDER, rng.uniform(0, 200), rng.choice(["hut", "inn"])))
     places = [0] * PARTITIONS
@@ -139,7 +145,7 @@ def rows_of(database: duckdb.DuckDBPyConnection, query: str, asked: Sequence[tup
     return database.execute(query).fetchall()
 
 
-def test_every_kind_of_window_equals_sql_over_the_events_that_count(
+def test_every_kind_of_window_equals_sql_over_the_events_in_time(
     settings: Settings, unique_name: str, tmp_path: Path
 ) -> None:
     rng = random.Random(11)
@@ -193,5 +199,5 @@ def test_every_kind_of_window_equals_sql_over_the_events_that_count(
     for served, values in zip(of_life, zip(*of_lives, strict=True), strict=True):
         found = [value if isinstance(value, str) or not math.isnan(value or 0) else None for value in served]
         assert found == list(values)
-    told = f"{len(arrived)} payments out of order, {len(expected_late)} too late"
-    print(f"{told}; {len(times_ms)} x 9 values equal, {len(lives)} x 7 of whole lives")
+    payments_sent = f"{len(arrived)} payments out of order, {len(expected_late)} late"
+    print(f"{payments_sent}; {len(times_ms)} x 9 values equal, {len(lives)} x 7 of whole lives")

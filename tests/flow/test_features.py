@@ -1,4 +1,4 @@
-"""Events on a real Kafka become rows on a real Valkey, exactly, and are served at their own time."""
+"""Events on a real Kafka become exact rows on a real Valkey, and values are served at any event time."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ MINUTE_MS = 60_000
 
 @pytest.fixture
 def settings(kafka: str, valkey: str, http_ports: dict[str, int], tmp_path: Path) -> Settings:
-    """Settings without MLflow, which features need not."""
+    """Settings without MLflow, which features do not need."""
     changes = {"broker": kafka, "redis_url": valkey, "home": tmp_path / "home"}
     return Settings().model_copy(update={**changes, **http_ports})
 
@@ -74,7 +74,7 @@ def window(
     window_ms: int,
     column: str = "amount",
 ) -> list[float]:
-    """Return the amounts of a window by its definition; a tile is a minute."""
+    """Return the amounts of a window by its definition; a tile is one minute."""
     first_ms = (at_ms - window_ms) // MINUTE_MS * MINUTE_MS
     events = [
         json.loads(record.value)
@@ -85,7 +85,7 @@ def window(
     return [event[column] for event in chosen if event[column] is not None]
 
 
-def test_served_values_equal_the_definition_at_any_time_and_the_store_the_oracle(
+def test_served_values_equal_the_definition_and_the_store_equals_the_oracle(
     shop: Shop, till: Till, tmp_path: Path
 ) -> None:
     with Process("features", shop.settings, log=tmp_path / "features.log") as process:
@@ -155,13 +155,13 @@ def assert_feast_form(answer: dict[str, Any]) -> None:
         "statuses": ["PRESENT"],
         "event_timestamps": ["1970-01-01T00:00:00Z"],
     }
-    assert results["amount_count"]["values"] == [0.0]  # nothing happens in the shop today
+    assert results["amount_count"]["values"] == [0.0]  # the shop has no events today
     assert results["amount_sum"]["statuses"] == ["NULL_VALUE"]
     assert results["amount_sum"]["event_timestamps"][0].startswith("2013-07-01T13:")
     assert results["width"]["statuses"] == ["NOT_FOUND"]
 
 
-def test_bad_records_go_to_the_dead_letters_once_and_late_ones_aside_and_neighbours_count(
+def test_invalid_records_are_dead_letters_late_ones_go_aside_and_others_count(
     settings: Settings, unique_name: str, tmp_path: Path
 ) -> None:
     shop = open_shop(settings, unique_name, tmp_path, lateness_seconds=60)
@@ -190,7 +190,7 @@ def test_bad_records_go_to_the_dead_letters_once_and_late_ones_aside_and_neighbo
     letters = [
         msgspec.json.decode(r.value, type=records.DeadLetter)
         for r in read_topic(settings.broker, topics.DEAD_LETTERS.name)
-        if r.value is not None  # a replay's mark
+        if r.value is not None  # a tombstone of a replay
     ]
     assert sorted(letter.value or b"" for letter in letters if letter.topic == shop.orders) == sorted(bad)
     assert all(letter.reason for letter in letters)

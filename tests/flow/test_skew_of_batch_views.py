@@ -1,4 +1,4 @@
-"""The flights' batch views, materialised by Feast and served, against the files of their sources."""
+"""The skew check of batch views that Feast has materialised: the served rows against the source files."""
 
 import asyncio
 import dataclasses
@@ -24,7 +24,7 @@ from tests.shop import stamp
 
 FACTS = ("distance", "year_built", "seats")
 TAILS = ("N1", "N2", "N9")
-"""The last one is in no file."""
+"""Tail numbers; the last one is in no file."""
 NEW_YEAR_MS = 1_357_084_800_000
 
 
@@ -34,7 +34,7 @@ def settings(valkey: str, tmp_path: Path) -> Settings:
 
 
 def write_facts(folder: Path, aircraft: list[tuple[str, int | None, int, str]]) -> None:
-    """Write both files; an aircraft is its tail number, year, seats and the day of the row."""
+    """Write both files; an aircraft is given by tail number, year, seats and the day of the row."""
     folder.mkdir(exist_ok=True)
     tails, years, seats, days = zip(*aircraft, strict=True)
     frame = pd.DataFrame({"tailnum": tails, "year_built": pd.array(years, "Int64"), "seats": seats})
@@ -51,16 +51,16 @@ def facts_of(plan: FeaturePlan) -> FeaturePlan:
 
 
 def model_of(prefix: str) -> ModelDeclaration:
-    made = declared(prefix)
-    made["request"]["schema"] = {
+    declared_model = declared(prefix)
+    declared_model["request"]["schema"] = {
         "id": "string",
         "at": "timestamp",
         "origin": "string",
         "dest": "string",
         "tailnum": "string?",
     }
-    made["features"] = {"service": "facts", "from_request": []}
-    return ModelDeclaration.model_validate(made)
+    declared_model["features"] = {"service": "facts", "from_request": []}
+    return ModelDeclaration.model_validate(declared_model)
 
 
 def serve(settings: Settings, plan: FeaturePlan, first: int) -> list[dict[str, Any]]:
@@ -91,10 +91,10 @@ def serve(settings: Settings, plan: FeaturePlan, first: int) -> list[dict[str, A
     ]
 
 
-def test_what_feast_has_materialised_is_expected_and_each_defect_is_named(
+def test_materialised_rows_are_expected_and_each_difference_is_named(
     settings: Settings, tmp_path: Path, unique_name: str
 ) -> None:
-    """In two rounds with a materialisation between; the first one's rows stay right in hindsight."""
+    """Two rounds with a materialisation in between; the rows of the first round stay right."""
     model = model_of(unique_name)
     write_facts(tmp_path / "batch", [("N1", 1999, 150, "2013-01-01"), ("N2", None, 8, "2013-01-01")])
     repository.apply(settings)
@@ -131,10 +131,10 @@ def test_what_feast_has_materialised_is_expected_and_each_defect_is_named(
     assert distances == {"distance": 0.5, "year_built": 0.0, "seats": 50.0}
 
 
-def test_what_was_never_materialised_is_not_compared(
+def test_view_that_was_never_materialised_is_not_compared(
     settings: Settings, tmp_path: Path, unique_name: str
 ) -> None:
-    """Nobody knows what the store should hold; the report says so."""
+    """The expected values are unknown; the report says so."""
     model = model_of(unique_name)
     write_facts(tmp_path / "batch", [("N1", 1999, 150, "2013-01-01")])
     repository.apply(settings)

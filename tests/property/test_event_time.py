@@ -1,4 +1,4 @@
-"""Laws of event time: order within the lateness changes nothing, what is later is set aside and told."""
+"""Laws of event time: order within the lateness changes nothing; older events are late, never lost."""
 
 import dataclasses
 import datetime as dt
@@ -50,7 +50,7 @@ LOGIC = ViewLogic("laws", VIEW)
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """What the application knows of an event."""
+    """An event as the application creates it."""
 
     time_ms: int
     shop: str
@@ -60,7 +60,7 @@ class Order:
 
 @dataclasses.dataclass
 class Record:
-    """As much of a consumer record as the intake reads."""
+    """The attributes of a consumer record that the decoder reads."""
 
     partition: int
     offset: int
@@ -95,19 +95,19 @@ def logs_of(arrivals: Iterable[tuple[Order, int]]) -> list[list[Record]]:
     return logs
 
 
-def taken_in(logs: list[list[Record]], slice_records: int) -> tuple[list[Event], list[Any]]:
-    """Read every partition in slices; return the events and what was late."""
-    reader = SourceDecoder(SOURCE, 10_000)
+def decoded_slices(logs: list[list[Record]], slice_records: int) -> tuple[list[Event], list[Any]]:
+    """Decode every partition in slices; return the events and the late records."""
+    decoder = SourceDecoder(SOURCE, 10_000)
     events, late = [], []
     for log in logs:
         watermark_ms = NEVER
         for start in range(0, len(log), slice_records):
             part: Any = log[start : start + slice_records]
-            intake = reader.decode(part, watermark_ms)
-            watermark_ms = intake.watermark_ms
-            events += [event for _, event in intake.events]
-            late += intake.late
-            assert not intake.dead_letters
+            decoded = decoder.decode(part, watermark_ms)
+            watermark_ms = decoded.watermark_ms
+            events += [event for _, event in decoded.events]
+            late += decoded.late
+            assert not decoded.dead_letters
     return events, late
 
 
@@ -119,13 +119,13 @@ def states_of(events: Iterable[Event]) -> dict[str, EntityState]:
     return states
 
 
-def kept(states: dict[str, EntityState]) -> dict[str, tuple[bytes, Any]]:
-    """Return what must not depend on the order: the bytes of the tiles, and the row."""
+def comparable(states: dict[str, EntityState]) -> dict[str, tuple[bytes, Any]]:
+    """Return what must not depend on the order of arrival: the bytes of the tiles, and the row."""
     return {shop: (state.history.to_bytes(), LOGIC.row(state)) for shop, state in states.items()}
 
 
 def interleaved(events: Sequence[Event], rng: random.Random) -> list[Event]:
-    """Mix the partitions, each in its own order."""
+    """Interleave the partitions; keep the order within each."""
     queues = [[event for event in events if event.source_partition == p] for p in range(PARTITIONS)]
     mixed = []
     while any(queues):
@@ -140,15 +140,15 @@ def test_any_order_within_the_lateness_equals_the_ordered_run(
 ) -> None:
     ordered = sorted(sent, key=lambda pair: pair[0].time_ms)
     delayed = sorted(sent, key=lambda pair: pair[0].time_ms + rng.randint(0, LATENESS_MS))
-    events, late = taken_in(logs_of(ordered), 7)
-    shuffled, shuffled_late = taken_in(logs_of(delayed), slice_records)
+    events, late = decoded_slices(logs_of(ordered), 7)
+    shuffled, shuffled_late = decoded_slices(logs_of(delayed), slice_records)
     assert (late, shuffled_late) == ([], [])
-    assert kept(states_of(interleaved(shuffled, rng))) == kept(states_of(events))
+    assert comparable(states_of(interleaved(shuffled, rng))) == comparable(states_of(events))
 
 
 @given(order_lists, st.integers(1, 7))
 @settings(max_examples=150, deadline=None)
-def test_in_any_order_each_event_counts_once_or_is_late(
+def test_in_any_order_each_event_is_applied_once_or_late(
     sent: list[tuple[Order, int]], slice_records: int
 ) -> None:
     logs = logs_of(sent)
@@ -157,14 +157,14 @@ def test_in_any_order_each_event_counts_once_or_is_late(
         times = [json.loads(record.value)["event_time"] for record in log]
         milliseconds = [codec.epoch_ms(dt.datetime.fromisoformat(at)) for at in times]
         newest = itertools.accumulate(milliseconds, max)
-        behind = [top - at > LATENESS_MS for top, at in zip(newest, milliseconds, strict=True)]
-        expected += [record for record, is_late in zip(log, behind, strict=True) if is_late]
-    events, late = taken_in(logs, slice_records)
+        is_late_at = [top - at > LATENESS_MS for top, at in zip(newest, milliseconds, strict=True)]
+        expected += [record for record, is_late in zip(log, is_late_at, strict=True) if is_late]
+    events, late = decoded_slices(logs, slice_records)
     assert late == expected
     assert len(events) + len(late) == len(sent)
-    # What counts is as if the late ones had never been sent.
+    # The states are the same as if the late events had never been sent.
     others = [[record for record in log if record not in expected] for log in logs]
-    assert kept(states_of(events)) == kept(states_of(taken_in(others, 3)[0]))
+    assert comparable(states_of(events)) == comparable(states_of(decoded_slices(others, 3)[0]))
 
 
 @given(order_lists, st.randoms(use_true_random=False))
@@ -172,10 +172,10 @@ def test_in_any_order_each_event_counts_once_or_is_late(
 def test_repeats_after_a_crash_are_dropped_by_their_source_offset(
     sent: list[tuple[Order, int]], rng: random.Random
 ) -> None:
-    events, _ = taken_in(logs_of(sorted(sent, key=lambda pair: pair[0].time_ms)), 5)
+    events, _ = decoded_slices(logs_of(sorted(sent, key=lambda pair: pair[0].time_ms)), 5)
     once = interleaved(events, rng)
     states = states_of(once)
-    for _ in range(3):  # a partition goes back to an earlier offset, and the state goes through its bytes
+    for _ in range(3):  # a partition returns to an earlier offset, and the states are encoded and decoded
         partition, offset = rng.randrange(PARTITIONS), rng.randrange(6)
         states = {
             shop: LOGIC.load(feast_layout.encode_sidecar(state.offsets, state.history.to_bytes()))
@@ -184,4 +184,4 @@ def test_repeats_after_a_crash_are_dropped_by_their_source_offset(
         for event in events:
             if event.source_partition == partition and event.source_offset >= offset:
                 assert not LOGIC.apply(states[event.value.shop], event)
-    assert kept(states) == kept(states_of(once))
+    assert comparable(states) == comparable(states_of(once))

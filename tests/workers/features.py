@@ -1,8 +1,8 @@
-"""The features process for tests, ended or stopped at a named point.
+"""The features process with a fault: it sends itself a signal at a named point.
 
-Environment: FAULT_POINT is ``mid batch`` (half of a slice's rows are written), ``written`` (all of them,
-but no progress), ``progressed`` (the progress too, but no offset is committed) or ``before write``
-(nothing yet); FAULT_SIGNAL the signal that the process sends itself there, the FAULT_COUNT-th time.
+Environment: FAULT_POINT is ``before write`` (no row of a slice is written), ``mid batch`` (half of the rows
+are), ``written`` (all rows, but no progress) or ``progressed`` (also the progress, but no offset is
+committed). FAULT_SIGNAL is the signal, sent the FAULT_COUNT-th time that the point is reached.
 """
 
 import os
@@ -47,7 +47,7 @@ class FaultyStore(row_store.RowStore):
 
 
 def main() -> None:
-    """Run until something happens."""
+    """Run until stopped."""
     settings = Settings()
     logs.configure_logging("features", settings.log_level)
     FeaturesProcess(settings, FaultyStore.connect(settings)).run()

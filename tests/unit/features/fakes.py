@@ -1,4 +1,4 @@
-"""In-memory stand-ins for what the stages use: the row store, the producer and a partition's log."""
+"""Fakes in memory of what the stages use: the row store, the producer and a partition's log."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""When a source partition is idle, and what is promised in it."""
+"""When a source partition is idle, and the heartbeats that are due."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from services.features.idle_partitions import IdleDetector, heartbeats_due
 from services.runtime.watermarks import NEVER
 
 
-def test_a_partition_is_idle_when_its_log_has_not_grown_for_so_long() -> None:
+def test_partition_is_idle_if_its_log_has_not_grown_for_the_idle_time() -> None:
     detector = IdleDetector(5_000)
     assert detector.idle({0: 10, 1: 0}, 100_000) == set()
     assert detector.idle({0: 11, 1: 0}, 104_999) == set()
@@ -15,7 +15,7 @@ def test_a_partition_is_idle_when_its_log_has_not_grown_for_so_long() -> None:
     assert detector.idle({0: 11, 1: 1}, 110_000) == {0}
 
 
-def test_our_own_heartbeat_is_no_activity_but_another_record_is() -> None:
+def test_own_heartbeat_is_not_growth_but_another_record_is() -> None:
     detector = IdleDetector(5_000)
     detector.idle({0: 7}, 0)
     detector.expect_heartbeat(0)
@@ -37,7 +37,7 @@ def test_our_own_heartbeat_is_no_activity_but_another_record_is() -> None:
         ({0: NEVER, 1: 20, 2: 20}, {1, 2}, {}),
     ],
 )
-def test_an_idle_partition_follows_the_slowest_of_the_others_or_the_fastest_if_all_are(
+def test_heartbeat_follows_the_lowest_active_watermark_or_the_highest_if_all_are_idle(
     watermarks_ms: dict[int, int], idle: set[int], expected: dict[int, int]
 ) -> None:
     assert heartbeats_due(watermarks_ms, idle, partitions=3) == expected

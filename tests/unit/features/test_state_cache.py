@@ -1,4 +1,4 @@
-"""The bound on states in memory."""
+"""The size limit of cached states."""
 
 from services.features.state_cache import CachedState, StateCache, StateCachePool
 from services.features.view_state import EntityState
@@ -10,7 +10,7 @@ def put(cache: StateCache, key: bytes, size_bytes: int) -> None:
     cache.resize(key, size_bytes)
 
 
-def test_the_largest_cache_gives_way_and_those_used_last_stay() -> None:
+def test_least_recently_used_entities_of_the_largest_cache_are_evicted() -> None:
     pool = StateCachePool(bytes_max=100)
     small, large = pool.cache("a", 0), pool.cache("b", 0)
     put(small, b"s", 10)
@@ -22,7 +22,7 @@ def test_the_largest_cache_gives_way_and_those_used_last_stay() -> None:
     assert small.size_bytes + large.size_bytes == 100
 
 
-def test_a_growing_entity_counts_once_and_one_that_is_gone_not_at_all() -> None:
+def test_size_of_an_entity_is_replaced_and_that_of_an_evicted_one_ignored() -> None:
     pool = StateCachePool(bytes_max=100)
     cache = pool.cache("a", 0)
     put(cache, b"k", 10)
@@ -33,7 +33,7 @@ def test_a_growing_entity_counts_once_and_one_that_is_gone_not_at_all() -> None:
     assert (cache.size_bytes, len(cache.entries)) == (0, 0)
 
 
-def test_a_partition_that_leaves_is_forgotten() -> None:
+def test_cache_of_a_revoked_partition_is_dropped() -> None:
     pool = StateCachePool(bytes_max=100)
     put(pool.cache("a", 0), b"k", 100)
     put(pool.cache("a", 1), b"l", 100)

@@ -51,7 +51,7 @@ def write(view: View, rows: Sequence[Row], desk: int = 1) -> None:
 
 
 def until(*hours: int) -> Materialized:
-    """One materialisation after the other, each from where the last one ended, all done soon after."""
+    """Return consecutive materialisations, all done one minute after the last end."""
     ends = [hour * HOUR_MS * 1000 for hour in hours]
     return Materialized(tuple(zip([0, *ends[:-1]], ends, strict=True)), hours[-1] * HOUR_MS + 60_000)
 
@@ -75,22 +75,22 @@ def expected(
     return None if found is None else tuple(found[0])
 
 
-def test_the_newest_row_that_was_written_is_expected(view: View) -> None:
-    """Also where a newer row is in the file, which nobody has written yet."""
+def test_newest_written_row_is_expected(view: View) -> None:
+    """A newer row of the file that no materialisation has written is not expected."""
     write(view, [(1, 1.0, "red"), (3, 3.0, None), (9, 9.0, "blue")])
     assert expected(view, until(2, 4), (0.0, "x"), scored_hour=6) == (3.0, None)
 
 
-def test_a_row_that_is_newer_than_the_request_is_expected_if_it_was_in_the_store(view: View) -> None:
-    """The online store knows no past: a replay of old requests is served today's row."""
+def test_row_newer_than_the_request_is_expected_if_it_was_in_the_store(view: View) -> None:
+    """The online store has no history: a replay of old requests is served the current row."""
     write(view, [(1, 1.0, "red"), (3, 3.0, "blue")])
     assert expected(view, until(2, 4), (1.0, "red"), scored_hour=6, at_hour=2) == (3.0, "blue")
 
 
-def test_a_row_that_was_written_before_is_a_mismatch_once_the_next_one_was_certainly_there(
+def test_old_row_is_a_mismatch_once_the_next_was_certainly_written(
     view: View,
 ) -> None:
-    """Up to the moment by which the registry knows of the next one, both can have been served."""
+    """Until the next materialisation is certainly done, both rows can have been served."""
     write(view, [(1, 1.0, "red"), (3, 3.0, "blue")])
     old, new, written = (1.0, "red"), (3.0, "blue"), until(2, 4)
     certainly_hour = (written.by_ms + READING_MS) / HOUR_MS
@@ -102,8 +102,8 @@ def test_a_row_that_was_written_before_is_a_mismatch_once_the_next_one_was_certa
     assert expected(view, written, old, scored_hour=certainly_hour) == new
 
 
-def test_what_a_pass_has_seen_narrows_what_can_have_been_served(view: View) -> None:
-    """Without having looked in between, each of the three rows can have been served in the fifth hour."""
+def test_earlier_passes_narrow_the_rows_that_can_have_been_served(view: View) -> None:
+    """Without earlier checks, each of the three rows can have been served in the fifth hour."""
     write(view, [(1, 1.0, "red"), (3, 3.0, "blue"), (5, 5.0, "grey")])
     written = until(2, 4, 6)
     assert expected(view, written, (1.0, "red"), scored_hour=5) == (1.0, "red")
@@ -114,31 +114,31 @@ def test_what_a_pass_has_seen_narrows_what_can_have_been_served(view: View) -> N
     assert expected(view, written, (1.0, "red"), scored_hour=5, seen=seen) == (3.0, "blue")
 
 
-def test_an_entity_without_a_row_has_no_values(view: View) -> None:
-    """Neither has one whose row nobody has written yet."""
+def test_entity_without_a_row_has_no_values(view: View) -> None:
+    """Neither has an entity whose row no materialisation has written yet."""
     write(view, [(5, 1.0, "red")])
     assert expected(view, until(2, 6), (1.0, "red"), scored_hour=9, desk=2) == (None, None)
     assert expected(view, until(2, 6), (1.0, "red"), scored_hour=4) == (None, None)
     assert expected(view, until(2, 6), (None, None), scored_hour=6) == (None, None)
 
 
-def test_an_older_row_that_is_written_later_does_not_replace_the_newer_one(view: View) -> None:
-    """As Feast's online store refuses it; a repeated materialisation changes nothing, either."""
+def test_older_row_written_later_does_not_replace_the_newer_one(view: View) -> None:
+    """Feast's online store refuses the older row; a repeated materialisation changes nothing either."""
     write(view, [(1, 1.0, "red"), (3, 3.0, "blue")])
     hours = [(2, 4), (0, 2), (0, 4)]
     ranges = tuple((start * HOUR_MS * 1000, end * HOUR_MS * 1000) for start, end in hours)
     assert expected(view, Materialized(ranges, 5 * HOUR_MS), (1.0, "red"), scored_hour=9) == (3.0, "blue")
 
 
-def test_a_row_older_than_the_time_to_live_is_null(view: View) -> None:
-    """At the time of the request, as on reading."""
+def test_row_older_than_the_time_to_live_is_null(view: View) -> None:
+    """The age is that at the time of the request, as for readers."""
     write(view, [(1, 1.0, "red")])
     mortal = dataclasses.replace(view, ttl_ms=HOUR_MS)
     assert expected(mortal, until(2), (None, None), scored_hour=9, at_hour=2) == (1.0, "red")
     assert expected(mortal, until(2), (1.0, "red"), scored_hour=9, at_hour=2.1) == (None, None)
 
 
-def test_numbers_are_as_precise_as_the_type_of_the_feature(view: View, tmp_path: Path) -> None:
+def test_numbers_have_the_precision_of_the_feature_type(view: View, tmp_path: Path) -> None:
     """A Float32 is rounded on its way into the store, a Bool is a number in a prediction, NaN is null."""
     kinds = [ValueType.FLOAT, ValueType.BOOL, ValueType.DOUBLE, ValueType.INT64]
     features = tuple(Column(f"f{n}", kind) for n, kind in enumerate(kinds))
@@ -150,8 +150,8 @@ def test_numbers_are_as_precise_as_the_type_of_the_feature(view: View, tmp_path:
     assert expected(typed, until(2), (0.0,) * 4, scored_hour=9) == (0.10000000149011612, 1.0, None, 7.0)
 
 
-def test_without_a_file_nothing_is_expected_and_a_wrong_one_is_named(view: View) -> None:
-    """The check goes on with the other views; a column that is missing is an error of the repository."""
+def test_missing_file_expects_nothing_and_a_wrong_file_is_named(view: View) -> None:
+    """The check continues with the other views; a missing column is an error in the repository."""
     assert expected(view, until(2), (1.0, "red"), scored_hour=9) is None
     assert view.batch_file is not None
     pd.DataFrame({"desk": [1]}).to_parquet(view.batch_file.path)
@@ -159,8 +159,8 @@ def test_without_a_file_nothing_is_expected_and_a_wrong_one_is_named(view: View)
         expected(view, until(2), (1.0, "red"), scored_hour=9)
 
 
-def test_another_registry_begins_the_memory_anew() -> None:
-    """What is seen again keeps the moment at which it was first seen to be done."""
+def test_another_registry_clears_the_seen_materialisations() -> None:
+    """A materialisation that is seen again keeps the time at which it was first seen."""
     seen = materialized_rows.record_seen([], until(2, 4))
     assert materialized_rows.record_seen(seen, Materialized(until(2, 4).ranges_us, 99)) == seen
     assert materialized_rows.record_seen(seen, until(3)) == [(1, 3 * HOUR_MS + 60_000)]
@@ -172,12 +172,12 @@ def test_another_registry_begins_the_memory_anew() -> None:
     st.lists(st.integers(0, 40), min_size=1, max_size=5),
 )
 @settings(deadline=None)
-def test_bounds_are_what_the_ends_and_the_looks_allow(
-    ends_hours: list[int], looks: list[int], scored_hours: list[int]
+def test_bounds_follow_from_range_ends_and_earlier_checks(
+    ends_hours: list[int], checks_hours: list[int], scored_hours: list[int]
 ) -> None:
-    """By the rule itself, read literally."""
+    """The expected bounds are a literal translation of the rule."""
     ranges = tuple((0, hour * HOUR_MS * 1000) for hour in ends_hours)
-    seen = [(number, hour * HOUR_MS) for number, hour in enumerate(looks, 1)]
+    seen = [(number, hour * HOUR_MS) for number, hour in enumerate(checks_hours, 1)]
     scored_ms = [hour * HOUR_MS for hour in scored_hours]
     found = materialized_rows.bounds(seen, Materialized(ranges, 0), scored_ms)
     for at_ms, bound in zip(scored_ms, found, strict=True):

@@ -46,7 +46,7 @@ orders = st.tuples(
 def test_newest_event_before_the_time_is_stored_in_any_order_of_arrival(
     batches: list[list[tuple[str | None, int, int, int]]], untils: list[int]
 ) -> None:
-    """Between events at the same time, the higher partition and then offset wins, as in the online store."""
+    """At equal times the higher partition, then the higher offset wins, as in the online store."""
     expected: dict[str, NewestEvent] = {}
     with NewestEvents(Path(":memory:")) as newest:
         for batch, until_ms in zip(batches, sorted(untils), strict=False):

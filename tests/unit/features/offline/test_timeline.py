@@ -71,8 +71,8 @@ def latest(ttl_ms: int) -> ViewLogic:
 
 
 def make_events(rows: Sequence[tuple[int, float | None]]) -> list[Event]:
-    """One source partition, whose order is not that of event time."""
-    made = [
+    """Return events of two source partitions, sorted by event time."""
+    created = [
         Event(
             types.SimpleNamespace(
                 shop="mill",
@@ -86,7 +86,7 @@ def make_events(rows: Sequence[tuple[int, float | None]]) -> list[Event]:
         )
         for offset, (time_ms, amount) in enumerate(rows)
     ]
-    return sorted(made, key=lambda event: (event.time_ms, event.source_partition, event.source_offset))
+    return sorted(created, key=lambda event: (event.time_ms, event.source_partition, event.source_offset))
 
 
 def as_of(changes: Sequence[FeatureValues], times_ms: Sequence[int]) -> list[list[object]]:
@@ -137,10 +137,10 @@ amounts = st.none() | st.sampled_from([0.1, -0.0, 1e16, 3.0]) | st.floats(-1e6, 
     st.sampled_from([*WINDOWS, *OTHER_WINDOWS, typed, latest]),
     st.sampled_from([3, timeline.SPAN_INSTANTS_MAX]),
 )
-def test_as_of_any_time_the_past_has_the_values_of_the_online_state(
+def test_history_has_at_any_time_the_values_of_the_online_state(
     rows, times_ms, ttl_ms, window, span_instants
 ):
-    """Of one window at a time, so that no other one's moments stand in for its own."""
+    """One window at a time, so that change times of another window do not hide missing ones."""
     logic = window(ttl_ms) if callable(window) else windowed(ttl_ms, window)
     events = make_events(rows)
     asked = sorted({*times_ms, *(t + d for t, _ in rows for d in (-1, 0, 1, ttl_ms, ttl_ms + 1))})
@@ -150,8 +150,8 @@ def test_as_of_any_time_the_past_has_the_values_of_the_online_state(
     assert as_of(changes, asked) == online(logic, events, asked)
 
 
-def test_a_long_past_has_every_value_exactly_though_a_state_merges_old_instants():
-    """5,000 instants, of which a state keeps 1,024 apart; a gap longer than a state remembers."""
+def test_long_history_is_exact_though_a_state_merges_old_instants():
+    """5,000 instants, of which a state keeps 1,024 separately, and a gap longer than its retention."""
     rng = np.random.default_rng(1)
     gaps = rng.integers(1, 400, 5000)
     gaps[2500] = 2 * tile_layout.SLACK_MS
@@ -182,7 +182,7 @@ def test_a_long_past_has_every_value_exactly_though_a_state_merges_old_instants(
     assert by_feature[f"last_{len(WINDOWS)}"] == values[seen - 1].tolist()
 
 
-def test_with_a_time_to_live_every_event_is_a_row_so_that_joins_know_its_age():
+def test_with_a_time_to_live_every_event_is_a_row():
     rows = [(0, 3.0), (1000, 3.0), (2000, 3.0)]
     changes = list(ViewTimeline(latest(5000)).changes(make_events(rows)))
     assert np.concatenate([values.times_ms for values in changes]).tolist() == [0, 1000, 2000, 7001]
