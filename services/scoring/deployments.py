@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import structlog
@@ -29,7 +29,6 @@ from services.scoring.inference_pipeline import InferencePipeline
 from services.scoring.kafka_agent import SLICES_AT_ONCE, ScoringAgent
 from services.scoring.model_cache import ModelCache
 from services.scoring.model_calls import ModelCalls
-from services.scoring.model_loading import LoaderFactory
 from services.scoring.model_versions import ModelVersions
 from services.scoring.models_follower import ModelsFollower
 from services.scoring.online_predictor import OnlinePredictor
@@ -37,6 +36,7 @@ from services.scoring.outputs import PredictionTask
 from services.scoring.request_features import RequestFeatures
 from services.scoring.thread_limits import ThreadLimits
 from services.scoring.tracing import Tracing
+from services.scoring.version_loaders import LoaderFactory
 from streams.groups import Group
 from streams.producer import BatchProducer
 from streams.schemas import SchemaRegistry
@@ -147,13 +147,17 @@ class Deployment:
         return self.group.failure or self.versions.fault
 
 
+NewDeployment = Callable[[SharedResources, ModelDeclaration, bytes], Deployment]
+
+
 class Deployments:
     """Follows the folder of declarations."""
 
-    def __init__(self, shared: SharedResources) -> None:
+    def __init__(self, shared: SharedResources, new_deployment: NewDeployment = Deployment) -> None:
         """Take what all models share; nothing starts before `running`."""
         self.deployed: dict[str, Deployment] = {}
         self._shared = shared
+        self._new_deployment = new_deployment
         self._faults: dict[str, str] = {}
         """Why a model's current declaration is not in use, by model."""
         self._start_slots = asyncio.Semaphore(STARTS_MAX)
@@ -185,7 +189,7 @@ class Deployments:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Serve what is declared, and follow changes until the block ends."""
-        await self._reconcile()
+        await self.reconcile()
         task = asyncio.create_task(self._follow(), name="deployments")
         try:
             yield
@@ -200,11 +204,11 @@ class Deployments:
         while True:
             await asyncio.sleep(CHECK_SECONDS)
             try:
-                await self._reconcile()
+                await self.reconcile()
             except Exception as error:  # noqa: BLE001  # the next look must happen whatever fails
                 log.warning("fleet.look_failed", error=repr(error))
 
-    async def _reconcile(self) -> None:
+    async def reconcile(self) -> None:
         """Make the deployments equal to the declarations, each model in a separate task."""
         texts = await asyncio.to_thread(_read_declarations, self._shared.settings.models)
         self._faults = {name: fault for name, fault in self._faults.items() if name in texts}
@@ -242,7 +246,7 @@ class Deployments:
 
     async def _replace(self, name: str, text: bytes) -> None:
         declaration = await asyncio.to_thread(declaration_file.load_named, self._path(name))
-        deployment = Deployment(self._shared, declaration, text)
+        deployment = self._new_deployment(self._shared, declaration, text)
         await self._retire(name)
         try:
             await deployment.start()

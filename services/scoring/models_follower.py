@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import structlog
@@ -18,8 +18,11 @@ log = structlog.get_logger()
 class ModelsFollower:
     """Reads every record of the models topic from its start and applies it to the deployed models."""
 
-    def __init__(self, kafka_options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, kafka_options: Mapping[str, Any], new_consumer: Callable[..., Any] = AIOKafkaConsumer
+    ) -> None:
         """Take the connection's options; nothing connects before `running`."""
+        self._new_consumer = new_consumer
         self._models: dict[str, ModelVersions] = {}
         self._latest: dict[str, records.ModelChanged] = {}
         self._partition = TopicPartition(topics.MODELS.name, 0)
@@ -44,8 +47,8 @@ class ModelsFollower:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Read the topic to its end, then follow it until the block ends."""
-        consumer = AIOKafkaConsumer(**self._options, enable_auto_commit=False)
-        self._end_consumer = AIOKafkaConsumer(**self._options)
+        consumer = self._new_consumer(**self._options, enable_auto_commit=False)
+        self._end_consumer = self._new_consumer(**self._options)
         await asyncio.gather(consumer.start(), self._end_consumer.start())
         consumer.assign([self._partition])
         await consumer.seek_to_beginning(self._partition)

@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from services.runtime import async_process, logs
+from services.runtime import async_process, logs, schema_registry_client
+from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings
-from services.runtime.web import server
+from services.runtime.web import rate_limits, server
 from services.scoring import workers as worker_processes
+from services.scoring.tracing import Tracing
 from streams import garbage
+from streams.producer import BatchProducer
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from services.scoring.version_loaders import LoaderFactory
 
 READY_SECONDS_MAX = 60.0
 """A worker that is still not ready after this time listens anyway, so that callers learn what is missing."""
@@ -51,34 +55,40 @@ def serve(settings: Settings, *, worker_of: int | None = None, workers: int = 1)
 class Scoring:
     """All models of one installation, in one event loop."""
 
-    def __init__(self, settings: Settings, workers: int = 1) -> None:
-        """Create the parts that all models share; ``workers`` processes share the port."""
-        # late: numpy, which these modules import, reads OMP_NUM_THREADS when it is loaded.
-        from services.runtime import schema_registry_client
-        from services.runtime.redis_pipeline import AsyncPipeline
-        from services.runtime.web import rate_limits
-        from services.scoring import model_loading
-        from services.scoring.deployments import Deployments, SharedResources
-        from services.scoring.model_cache import ModelCache
-        from services.scoring.models_follower import ModelsFollower
-        from services.scoring.tracing import Tracing
-        from streams.producer import BatchProducer
+    def __init__(
+        self,
+        settings: Settings,
+        workers: int = 1,
+        *,
+        producer: BatchProducer | None = None,
+        loader_factory: "LoaderFactory | None" = None,
+    ) -> None:
+        """Create the parts that all models share.
+
+        Args:
+            settings: Of the installation.
+            workers: Processes that share the port.
+            producer: By default a new one.
+            loader_factory: Returns the loaders of versions; by default those of the registry.
+        """
+        # late: these import numpy, which reads OMP_NUM_THREADS when it is loaded; see `serve`.
+        from services.scoring import deployments, model_cache, models_follower, version_loaders
 
         self._settings = settings
         self._concurrency = server.ConcurrencyLimit()
         self._listener: asyncio.Task[None] | None = None
         self._limit, self._limit_client = rate_limits.shared(settings, workers=workers)
-        self._producer = BatchProducer(settings.kafka_options())
-        self._follower = ModelsFollower(settings.kafka_options())
+        self._producer = producer or BatchProducer(settings.kafka_options())
+        self._follower = models_follower.ModelsFollower(settings.kafka_options())
         self._pipeline = AsyncPipeline.connect(settings)
-        self._deployments = Deployments(
-            SharedResources(
+        self._deployments = deployments.Deployments(
+            deployments.SharedResources(
                 settings=settings,
                 producer=self._producer,
                 follower=self._follower,
                 pipeline=self._pipeline,
-                loader_factory=model_loading.loader_factory(settings),
-                cache=ModelCache(settings.model_cache_mib_max << 20),
+                loader_factory=loader_factory or version_loaders.loader_factory(settings),
+                cache=model_cache.ModelCache(settings.model_cache_mib_max << 20),
                 tracing=Tracing(settings.otlp_endpoint, "scoring"),
                 registry=schema_registry_client.connect(settings),
             )
@@ -86,7 +96,7 @@ class Scoring:
 
     def run(self, worker_of: int | None = None) -> None:
         """Serve Kafka and HTTP until stopped, or until the parent process has ended."""
-        from services.scoring.rest import routes  # late: imports numpy, see above
+        from services.scoring.rest import routes  # late: imports numpy
 
         settings = self._settings
         http = server.application(

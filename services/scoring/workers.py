@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -41,7 +42,7 @@ def run(count: int) -> None:
         stop(workers)
 
 
-def stop(workers: "list[Worker]") -> None:
+def stop(workers: "Sequence[Worker]") -> None:
     """Stop all workers: by SIGTERM, and after `STOP_SECONDS_MAX` by SIGKILL."""
     deadline = time.monotonic() + STOP_SECONDS_MAX
     for worker in workers:
@@ -57,25 +58,35 @@ def stop(workers: "list[Worker]") -> None:
 class Worker:
     """One worker process and its replacements."""
 
-    def __init__(self, number: int, count: int, metrics: Path) -> None:
+    def __init__(
+        self,
+        number: int,
+        count: int,
+        metrics: Path,
+        *,
+        start: Callable[..., "subprocess.Popen[bytes]"] = subprocess.Popen,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Start worker ``number`` of ``count``; all write their metrics to files in one folder."""
         self._number = number
         self._count = count
         self._metrics = metrics
+        self._start_process = start
+        self._clock = clock
         self.process = self._start()
 
     def restart_if_ended(self) -> None:
         """Start the worker again if its process has exited."""
         code = self.process.poll()
-        if code is None or time.monotonic() - self._started_seconds < RESTART_SECONDS:
+        if code is None or self._clock() - self._started_seconds < RESTART_SECONDS:
             return
         log.error("worker.ended", worker=self._number, pid=self.process.pid, code=code)
         multiprocess.mark_process_dead(self.process.pid, str(self._metrics))  # type: ignore[no-untyped-call]  # has no types
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        self._started_seconds = time.monotonic()
+        self._started_seconds = self._clock()
         environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(self._metrics)}
         arguments = [str(os.getpid()), str(self._count)]
         command = [sys.executable, "-m", "services.scoring.process", *arguments]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)  # noqa: S603  # our own command
+        return self._start_process(command, stdin=subprocess.DEVNULL, env=environment)

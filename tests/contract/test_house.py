@@ -74,7 +74,6 @@ LATE_WITHOUT_REASON: dict[str, int] = {
     "services.operations.models.arms_command": 18,
     "services.operations.models.versions_command": 9,
     "services.runtime.metrics": 1,
-    "services.scoring.process": 8,
 }
 """Per module, the number of late imports of own modules without a comment ``# late: why``.
 
@@ -128,9 +127,7 @@ GERUNDS: set[str] = {
     "following",
     "loading",
     "mlflow_tracking",
-    "model_loading",
     "pacing",
-    "request_handling",
     "stopping",
 }
 """Module names that end in -ing and are no nouns of the field."""
@@ -321,12 +318,6 @@ WITHOUT_TEST_FILE: set[str] = {
     "services.runtime.schema_registry_client",
     "services.runtime.settings",
     "services.runtime.times",
-    "services.scoring.deployments",
-    "services.scoring.model_loading",
-    "services.scoring.models_follower",
-    "services.scoring.rest.routes",
-    "services.scoring.scored_batch",
-    "services.scoring.workers",
     "streams.cells",
     "streams.ends",
     "streams.garbage",

@@ -18,7 +18,7 @@ from services.model_registry import folder_digest, mlflow_client, registration, 
 from services.model_registry import loading as versions_loading
 from services.runtime import metrics
 from services.runtime.settings import Settings
-from services.scoring import model_loading
+from services.scoring import version_loaders
 from services.scoring.model_cache import ModelCache
 from services.scoring.model_versions import ModelVersions
 from services.scoring.thread_limits import ThreadLimits
@@ -104,7 +104,7 @@ class World:
         return asyncio.run(self._refusal(good, version))
 
     async def _refusal(self, good: int, version: int) -> str:
-        load = model_loading.loader_factory(self.settings)(self.declaration, GIVEN)
+        load = version_loaders.loader_factory(self.settings)(self.declaration, GIVEN)
         models = ModelVersions(self.name, load, ModelCache(1 << 20), ThreadLimits(1))
         failures = metrics.MODEL_LOAD_FAILURES.labels(self.name)
         before = failures._value.get()
@@ -252,7 +252,7 @@ def test_file_that_was_replaced_after_the_registration_is_found(world: World, tm
 def test_version_kept_on_the_disk_needs_no_artifacts_and_is_verified_at_each_load(world: World) -> None:
     """What was changed on the disk is fetched anew: the artifacts are still what was signed."""
     good, tags = world.good()
-    load = model_loading.loader_factory(world.settings)(world.declaration, GIVEN)
+    load = version_loaders.loader_factory(world.settings)(world.declaration, GIVEN)
     first = load(world.name, good).predict({"x": np.ones(1), "noise": np.zeros(1)})
     kept = world.settings.home / "models" / tags[mlflow_client.SIGNED_TAGS[0]]
     (kept / "model.skops").write_bytes(pickle.dumps(Touch(world.folder / "it-ran")))

@@ -1,8 +1,8 @@
-"""A process on the batch engine for the tests: forwards each record with its source offset.
+"""A process on the batch engine for tests, which forwards each record with its source offset.
 
-Arguments: group, source topic, sink topic. Environment: DRIFTLINE_BROKER; FORWARD_FAILURES, how many
-slices fail after they were written; FORWARD_HANG=1 to never finish a slice; FORWARD_PAUSE_SECONDS,
-how long each slice takes.
+Arguments: group, source topic, sink topic. Environment: DRIFTLINE_BROKER; FORWARD_FAILURES, the number of
+slices that fail after they were written; FORWARD_HANG=1 to never finish a slice; FORWARD_PAUSE_SECONDS, the
+duration of each slice.
 """
 
 import asyncio

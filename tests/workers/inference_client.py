@@ -1,8 +1,8 @@
-"""Asks a server as two outside clients of the Open Inference Protocol do, in an environment of their own.
+"""Calls a server as two other clients of the Open Inference Protocol do, in a separate environment.
 
-``python inference_client.py HOST:PORT MODEL`` prints one JSON object. Triton's client makes and reads the
-HTTP itself; MLServer's types are the protocol's OpenAPI description as strict classes. Both raise for what
-does not agree with it.
+``python inference_client.py HOST:PORT MODEL`` prints one JSON object. Triton's client encodes and decodes the
+HTTP messages itself; MLServer's types are the protocol's OpenAPI description as strict classes. Both raise an
+error for a message that does not conform.
 """
 
 import json
@@ -21,7 +21,7 @@ def main(address: str, model: str) -> None:
 
 
 def as_triton(address: str, model: str) -> dict[str, Any]:
-    """Ask every endpoint; read the outputs as arrays."""
+    """Call every route; read the outputs as arrays."""
     client = triton.InferenceServerClient(address)
     inputs = []
     for name, datatype, values in (
@@ -50,7 +50,7 @@ def as_triton(address: str, model: str) -> dict[str, Any]:
 
 
 def as_mlserver(address: str, model: str) -> dict[str, Any]:
-    """Build a request of the protocol's types, and read every answer as one."""
+    """Build a request from the protocol's types, and read every response as one of them."""
     tensors = [
         ("id", "BYTES", ["r0"]),
         ("at", "BYTES", ["2013-07-01T16:05:00Z"]),

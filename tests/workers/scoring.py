@@ -1,9 +1,9 @@
-"""The scoring process for tests, ended or stopped at a named point.
+"""The scoring process for tests, which sends itself a signal at a named point.
 
 Environment: FAULT_POINT is ``before write`` (nothing of a slice is written yet), ``mid batch`` (half of its
-predictions are), ``written`` (all of them, but nothing is acknowledged or committed) or ``loading`` (a
-version is being loaded); FAULT_SIGNAL the signal that the process sends itself there, the FAULT_COUNT-th
-time.
+predictions are written), ``written`` (all are written, but nothing is acknowledged or committed) or
+``loading`` (a version is being loaded). FAULT_SIGNAL is the signal that the process sends itself when it
+reaches this point for the FAULT_COUNT-th time.
 """
 
 import os
@@ -14,7 +14,7 @@ from services.model_registry.model_inputs import Inputs
 from services.runtime import logs
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
-from services.scoring import model_loading
+from services.scoring import version_loaders
 from services.scoring.model_versions import VersionLoader
 from services.scoring.process import Scoring
 from streams import producer, topics
@@ -23,7 +23,7 @@ PREDICTIONS = topics.predictions("")
 
 
 class Fault:
-    """Counts how often the point is reached."""
+    """Counts how often the point was reached."""
 
     left = int(os.environ["FAULT_COUNT"])
 
@@ -36,7 +36,7 @@ class Fault:
 
 
 class FaultyProducer(producer.BatchProducer):
-    """The real producer, with a signal at one point of a slice's predictions."""
+    """The real producer, with a signal at one point of the write of a slice's predictions."""
 
     async def send(self, topic: str, partition: int, batch: Iterable[producer.Record]) -> None:
         records = list(batch)
@@ -51,11 +51,11 @@ class FaultyProducer(producer.BatchProducer):
         Fault.reach("written")
 
 
-def faulty(loader: model_loading.LoaderFactory) -> model_loading.LoaderFactory:
-    """Return a loader with a signal in the middle: the version is read, but in no cache yet."""
+def faulty(factory: version_loaders.LoaderFactory) -> version_loaders.LoaderFactory:
+    """Return loaders with a signal at their end: the version is loaded, but not yet in the cache."""
 
-    def of_model(declaration: ModelDeclaration, given: Inputs) -> VersionLoader:
-        real = loader(declaration, given)
+    def loader_of(declaration: ModelDeclaration, inputs: Inputs) -> VersionLoader:
+        real = factory(declaration, inputs)
 
         def load(name: str, version: int) -> Model:
             loaded = real(name, version)
@@ -64,18 +64,18 @@ def faulty(loader: model_loading.LoaderFactory) -> model_loading.LoaderFactory:
 
         return load
 
-    return of_model
+    return loader_of
 
 
 def main() -> None:
-    """Run until something happens."""
-    # In the places where the process looks for them.
-    real = model_loading.loader_factory
-    model_loading.loader_factory = lambda settings: faulty(real(settings))
-    producer.BatchProducer = FaultyProducer  # type: ignore[misc]
+    """Run until the signal."""
     settings = Settings()
     logs.configure_logging("scoring", settings.log_level)
-    Scoring(settings).run()
+    Scoring(
+        settings,
+        producer=FaultyProducer(settings.kafka_options()),
+        loader_factory=faulty(version_loaders.loader_factory(settings)),
+    ).run()
 
 
 if __name__ == "__main__":

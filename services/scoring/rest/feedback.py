@@ -12,8 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.runtime.web import server
-from services.scoring.rest import request_handling
-from services.scoring.rest.request_handling import Predictors
+from services.scoring.rest import http_requests
+from services.scoring.rest.http_requests import Predictors
 from streams.producer import RecordTooLargeError
 from streams.schemas import SchemaRegistryUnavailableError
 
@@ -27,10 +27,10 @@ def routes(predictors: Predictors) -> list[Route]:
     """Return the route."""
 
     async def feedback(request: Request) -> Response:
-        body = await request_handling.read(request, _FeedbackBody)
-        predictor = request_handling.choose(predictors(), body.model, request)
-        request_handling.check_count("labels", len(body.labels), predictor.limits)
-        labels = request_handling.decode(predictor.label_decoder, "labels", body.labels)
+        body = await http_requests.read(request, _FeedbackBody)
+        predictor = http_requests.choose(predictors(), body.model, request)
+        http_requests.check_count("labels", len(body.labels), predictor.limits)
+        labels = http_requests.decode(predictor.label_decoder, "labels", body.labels)
         try:
             await predictor.write_labels(labels)
         except RecordTooLargeError as error:
@@ -41,6 +41,6 @@ def routes(predictors: Predictors) -> list[Route]:
         except KafkaError as error:
             message = "the Kafka broker cannot be reached; send the labels again"
             raise server.RequestError(503, message, {"Retry-After": "1"}) from error
-        return request_handling.as_json({"model": predictor.name, "accepted": len(labels)}, 202)
+        return http_requests.as_json({"model": predictor.name, "accepted": len(labels)}, 202)
 
-    return [Route("/feedback", request_handling.answering(feedback), methods=["POST"])]
+    return [Route("/feedback", http_requests.answering(feedback), methods=["POST"])]

@@ -25,8 +25,8 @@ from services.runtime.declaration import ModelDeclaration
 from services.runtime.web.server import NotReady, RequestError
 from services.scoring.explanations.shap_values import Explanation
 from services.scoring.online_predictor import OnlinePredictions, OnlinePredictor
-from services.scoring.rest import request_handling
-from services.scoring.rest.request_handling import Predictors
+from services.scoring.rest import http_requests
+from services.scoring.rest.http_requests import Predictors
 from streams import codec
 from streams.codec import FieldType
 
@@ -77,52 +77,52 @@ def routes(predictors: Predictors, not_ready: NotReady) -> list[Route]:
 
     async def model(request: Request) -> Response:
         predictor, _ = _choose(predictors, request)
-        return request_handling.as_json(_metadata(predictor))
+        return http_requests.as_json(_metadata(predictor))
 
     async def model_ready(request: Request) -> Response:
         predictor, _ = _choose(predictors, request)
         is_ready = bool(predictor.versions)
-        return request_handling.as_json({"name": predictor.name, "ready": is_ready}, 200 if is_ready else 503)
+        return http_requests.as_json({"name": predictor.name, "ready": is_ready}, 200 if is_ready else 503)
 
     async def infer(request: Request) -> Response:
         start = time.perf_counter()
         predictor, version = _choose(predictors, request)
         if _BINARY_HEADER in request.headers:
             raise RequestError(400, "binary tensors are not supported; send JSON (binary_data=False)")
-        body = await request_handling.read(request, _InferenceBody)
+        body = await http_requests.read(request, _InferenceBody)
         events = _events(predictor, body.inputs)
         explained = body.parameters.get("explain") is True
-        request_handling.check_explained(len(events), explained=explained)
+        http_requests.check_explained(len(events), explained=explained)
         predictions = await predictor.predict(events, version=version)
         predictor.observe_seconds(time.perf_counter() - start)
         tensors = outputs(predictor.declaration, predictions)
         if explained:
             names = predictor.pipeline.features.names
             tensors += explanation_tensors(names, await predictor.explain(predictions))
-        return request_handling.as_json(_response(predictor, body, tensors))
+        return http_requests.as_json(_response(predictor, body, tensors))
 
     found = _server_routes(not_ready)
     for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
         found += [
-            Route(path, request_handling.answering(model)),
-            Route(f"{path}/ready", request_handling.answering(model_ready)),
-            Route(f"{path}/infer", request_handling.answering(infer), methods=["POST"]),
+            Route(path, http_requests.answering(model)),
+            Route(f"{path}/ready", http_requests.answering(model_ready)),
+            Route(f"{path}/infer", http_requests.answering(infer), methods=["POST"]),
         ]
     return found
 
 
 def _server_routes(not_ready: NotReady) -> list[Route]:
     async def server(_: Request) -> Response:
-        return request_handling.as_json(
-            {"name": "driftline", "version": request_handling.VERSION, "extensions": []}
+        return http_requests.as_json(
+            {"name": "driftline", "version": http_requests.VERSION, "extensions": []}
         )
 
     async def live(_: Request) -> Response:
-        return request_handling.as_json({"live": True})
+        return http_requests.as_json({"live": True})
 
     async def ready(_: Request) -> Response:
         is_ready = not_ready() is None
-        return request_handling.as_json({"ready": is_ready}, 200 if is_ready else 503)
+        return http_requests.as_json({"ready": is_ready}, 200 if is_ready else 503)
 
     return [
         Route("/v2", server),
@@ -133,7 +133,7 @@ def _server_routes(not_ready: NotReady) -> list[Route]:
 
 def _choose(predictors: Predictors, request: Request) -> tuple[OnlinePredictor, int | None]:
     """Return the model in the path, and the version if there is one."""
-    predictor = request_handling.choose(predictors(), request.path_params["name"], request)
+    predictor = http_requests.choose(predictors(), request.path_params["name"], request)
     version = request.path_params.get("version")
     if version is None:
         return predictor, None
@@ -176,7 +176,7 @@ def _events(predictor: OnlinePredictor, inputs: Sequence[_InputTensor]) -> list[
     if len(counts) != 1:
         found = ", ".join(map(str, sorted(counts))) or "no tensors"
         raise RequestError(400, f"inputs: all tensors must have the same number of rows, got {found}")
-    request_handling.check_count("inputs", counts.pop(), predictor.limits)
+    http_requests.check_count("inputs", counts.pop(), predictor.limits)
     events = []
     for index, values in enumerate(zip(*columns.values(), strict=True)):
         try:

@@ -14,8 +14,8 @@ from starlette.routing import Route
 from services.runtime.declaration import ModelDeclaration
 from services.scoring.explanations import explainer, shap_values
 from services.scoring.online_predictor import OnlinePredictor
-from services.scoring.rest import request_handling
-from services.scoring.rest.request_handling import Predictors
+from services.scoring.rest import http_requests
+from services.scoring.rest.http_requests import Predictors
 from streams.codec import Field, FieldType
 
 _JSON_TYPES: Mapping[FieldType, dict[str, Any]] = {
@@ -52,9 +52,9 @@ def routes(predictors: Predictors) -> list[Route]:
     """Return the route."""
 
     async def openapi(request: Request) -> Response:
-        return request_handling.as_json(document(request_handling.visible(predictors(), request)))
+        return http_requests.as_json(document(http_requests.visible(predictors(), request)))
 
-    return [Route("/openapi.json", request_handling.answering(openapi))]
+    return [Route("/openapi.json", http_requests.answering(openapi))]
 
 
 def document(predictors: Mapping[str, OnlinePredictor]) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def document(predictors: Mapping[str, OnlinePredictor]) -> dict[str, Any]:
         schemas[f"{predictor.declaration.name}.Label"] = _fields(predictor.label_decoder.fields)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Driftline scoring", "version": request_handling.VERSION},
+        "info": {"title": "Driftline scoring", "version": http_requests.VERSION},
         "paths": {
             "/predict": {"post": _operation("Predict", "Predict rows", declarations, 200, "Predictions")},
             "/feedback": {"post": _operation("Feedback", "Send labels", declarations, 202, "Accepted")},

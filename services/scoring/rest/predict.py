@@ -17,8 +17,8 @@ from starlette.routing import Route
 
 from services.scoring.explanations import explainer
 from services.scoring.online_predictor import OnlinePredictions
-from services.scoring.rest import request_handling
-from services.scoring.rest.request_handling import Predictors
+from services.scoring.rest import http_requests
+from services.scoring.rest.http_requests import Predictors
 
 
 class _PredictBody(msgspec.Struct):
@@ -32,11 +32,11 @@ def routes(predictors: Predictors) -> list[Route]:
 
     async def predict(request: Request) -> Response:
         start = time.perf_counter()
-        body = await request_handling.read(request, _PredictBody)
-        predictor = request_handling.choose(predictors(), body.model, request)
-        request_handling.check_count("rows", len(body.rows), predictor.limits)
-        request_handling.check_explained(len(body.rows), explained=body.explain)
-        events = request_handling.decode(predictor.pipeline.decoder, "rows", body.rows)
+        body = await http_requests.read(request, _PredictBody)
+        predictor = http_requests.choose(predictors(), body.model, request)
+        http_requests.check_count("rows", len(body.rows), predictor.limits)
+        http_requests.check_explained(len(body.rows), explained=body.explain)
+        events = http_requests.decode(predictor.pipeline.decoder, "rows", body.rows)
         predictions = await predictor.predict(events)
         rows = _rows(predictions)
         predictor.observe_seconds(time.perf_counter() - start)
@@ -44,9 +44,9 @@ def routes(predictors: Predictors) -> list[Route]:
             names = predictor.pipeline.features.names
             for row, explanation in zip(rows, await predictor.explain(predictions), strict=True):
                 row["explanation"] = explainer.to_json(explanation, names)
-        return request_handling.as_json({"model": predictor.name, "predictions": rows})
+        return http_requests.as_json({"model": predictor.name, "predictions": rows})
 
-    return [Route("/predict", request_handling.answering(predict), methods=["POST"])]
+    return [Route("/predict", http_requests.answering(predict), methods=["POST"])]
 
 
 def _rows(predictions: OnlinePredictions) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """The REST routes: thin adapters to the same inference path that the Kafka agent uses.
 
 One module for each: `predict`, `feedback`, `open_inference` (Open Inference Protocol 2), `openapi`. What they
-share, and the meaning of each status, is in `request_handling`; a model's limits, batches and log are in
+share, and the meaning of each status, is in `http_requests`; a model's limits, batches and log are in
 `services.scoring.online_predictor`.
 """
 
@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from services.runtime.web.server import NotReady
 from services.scoring.rest import feedback, open_inference, openapi, predict
-from services.scoring.rest.request_handling import Predictors
+from services.scoring.rest.http_requests import Predictors
 
 
 def routes(predictors: Predictors, not_ready: NotReady = lambda: None) -> list[Route]:

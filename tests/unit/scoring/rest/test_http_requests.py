@@ -7,7 +7,7 @@ import pytest
 import redis.exceptions
 
 from services.runtime.settings import Token
-from services.scoring.rest import request_handling
+from services.scoring.rest import http_requests
 from tests.unit.scoring.fakes import GatedModel, HalfOfX, Store, predictor, sample
 from tests.unit.scoring.rest.clients import ROW, client, run_with_client
 
@@ -18,7 +18,7 @@ def test_a_body_that_is_not_json_is_a_400():
 
 
 def test_a_body_beyond_the_limit_is_a_413():
-    response = client().post("/predict", content=b" " * (request_handling.BODY_BYTES_MAX + 1))
+    response = client().post("/predict", content=b" " * (http_requests.BODY_BYTES_MAX + 1))
     assert response.status_code == 413
     assert response.json()["error"] == "the request body exceeds the limit of 4194304 bytes"
 

@@ -19,10 +19,13 @@ def _loading_process() -> LoadingProcess:
     return LoadingProcess()
 
 
-def loader_factory(settings: Settings) -> LoaderFactory:
-    """Return the factory of the models' loaders; a load blocks for some 100 ms."""
+def loader_factory(settings: Settings, process: LoadingProcess | None = None) -> LoaderFactory:
+    """Return the factory of the models' loaders; a load blocks for some 100 ms.
+
+    Versions from the registry are loaded in ``process``, by default one that all callers share.
+    """
     # The process starts here and not with the first load.
-    process, load_learned = _loading_process(), learned_version_loader(settings)
+    process, load_learned = process or _loading_process(), learned_version_loader(settings)
 
     def loader_of(declaration: ModelDeclaration, inputs: Inputs) -> VersionLoader:
         if declaration.learning is not None:

@@ -1,0 +1,177 @@
+"""The deployed models follow the folder of declarations; an error affects only its own model."""
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]  # no stubs
+
+from services.scoring.deployments import Deployments
+from tests.unit.scoring.fakes import SECONDS_MAX, declaration, sample
+
+
+class FakeDeployment:
+    """Keeps what happens to it; starts unless its threshold is 0.13."""
+
+    def __init__(self, events, declared, text):
+        if declared.threshold == 0.17:
+            raise ValueError("the feature service does not exist")
+        self.declaration, self.text = declared, text
+        self.group = SimpleNamespace(failure=None, assigned=True)
+        self.is_loading = False
+        self.fault = None
+        self.predictor = f"predictor of {declared.name}"
+        self._events = events
+
+    async def start(self):
+        if self.declaration.threshold == 0.13:
+            raise OSError("no broker")
+        self._events.append(f"start {self.declaration.name} {self.declaration.threshold}")
+
+    async def stop(self):
+        self._events.append(f"stop {self.declaration.name} {self.declaration.threshold}")
+
+
+class Folder:
+    """A folder of declarations and the deployments that follow it."""
+
+    def __init__(self, path: Path) -> None:
+        self.events: list[str] = []
+        self._path = path
+        shared: Any = SimpleNamespace(settings=SimpleNamespace(models=path))
+        self.subject = Deployments(shared, self._new_deployment)
+
+    def _new_deployment(self, _shared: Any, declared: Any, text: bytes) -> Any:
+        return FakeDeployment(self.events, declared, text)
+
+    def declare(self, name: str, threshold: float = 0.5) -> None:
+        declared = declaration(name=name, threshold=threshold)
+        values = declared.model_dump(by_alias=True, exclude_defaults=True, mode="json")
+        self.write(name, yaml.safe_dump(values))
+
+    def write(self, name: str, text: str) -> None:
+        (self._path / name).mkdir(exist_ok=True)
+        (self._path / name / "model.yaml").write_text(text, encoding="utf-8")
+
+    def remove(self, name: str) -> None:
+        (self._path / name / "model.yaml").unlink()
+
+    async def reconcile(self) -> None:
+        """Look at the folder and wait until no model is being started."""
+        await self.subject.reconcile()
+        async with asyncio.timeout(SECONDS_MAX):
+            while "starting" in (self.subject.pending or ""):  # noqa: ASYNC110  # a start has no event
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def test_models_are_deployed_replaced_and_retired_as_declared(folder: Folder):
+    async def run():
+        assert folder.subject.pending == "no model is deployed"
+        folder.declare("a")
+        folder.declare("b")
+        await folder.reconcile()
+        assert sorted(folder.events) == ["start a 0.5", "start b 0.5"]
+        folder.events.clear()
+        await folder.reconcile()
+        assert folder.events == [], "unchanged models are left alone"
+        folder.declare("a", 0.7)
+        folder.remove("b")
+        await folder.reconcile()
+        assert sorted(folder.events) == ["start a 0.7", "stop a 0.5", "stop b 0.5"]
+        assert folder.events.index("stop a 0.5") < folder.events.index("start a 0.7")
+
+    asyncio.run(run())
+    assert list(folder.subject.predictors) == ["a"]
+    assert folder.subject.faults == {}
+    assert folder.subject.pending is None
+
+
+def test_an_unreadable_declaration_leaves_its_model_as_it_was_and_others_alone(folder: Folder):
+    async def run():
+        folder.declare("a")
+        await folder.reconcile()
+        folder.write("a", "task: nonsense\n")
+        folder.declare("b")
+        await folder.reconcile()
+
+    asyncio.run(run())
+    assert folder.events == ["start a 0.5", "start b 0.5"]
+    assert folder.subject.deployed.keys() == {"a", "b"}
+    assert folder.subject.faults.keys() == {"a"}
+    assert sample("driftline_models_broken", model="b") == 0
+
+
+def test_a_broken_model_is_shown_and_retried_until_its_declaration_is_repaired(folder: Folder):
+    async def run():
+        folder.declare("a", 0.17)
+        await folder.reconcile()
+        assert folder.subject.faults == {"a": "the feature service does not exist"}
+        await folder.reconcile()
+        assert sample("driftline_models_broken", model="a") == 1
+        folder.declare("a")
+        await folder.reconcile()
+        await folder.reconcile()
+
+    asyncio.run(run())
+    assert folder.events == ["start a 0.5"]
+    assert folder.subject.faults == {}
+    assert sample("driftline_models_broken", model="a") == 0
+
+
+def test_a_model_that_does_not_start_is_stopped_and_its_fault_goes_with_its_declaration(folder: Folder):
+    async def run():
+        folder.declare("a", 0.13)
+        await folder.reconcile()
+        assert folder.events == ["stop a 0.13"]
+        assert folder.subject.faults == {"a": "no broker"}
+        folder.remove("a")
+        await folder.reconcile()
+
+    asyncio.run(run())
+    assert folder.subject.faults == {}
+
+
+def test_a_model_whose_group_failed_is_restarted(folder: Folder):
+    async def run():
+        folder.declare("a")
+        await folder.reconcile()
+        group: Any = folder.subject.deployed["a"].group
+        group.failure = "the lane has crashed"
+        await folder.reconcile()
+
+    asyncio.run(run())
+    assert folder.events == ["start a 0.5", "stop a 0.5", "start a 0.5"]
+
+
+def test_the_process_is_not_ready_before_partitions_are_assigned_and_versions_are_loaded(folder: Folder):
+    async def run():
+        folder.declare("a")
+        await folder.reconcile()
+
+    asyncio.run(run())
+    deployment: Any = folder.subject.deployed["a"]
+    deployment.group.assigned, deployment.is_loading = False, True
+    assert folder.subject.pending == "waiting for partitions: a"
+    deployment.group.assigned = True
+    assert folder.subject.pending == "loading models: a"
+    deployment.is_loading = False
+    assert folder.subject.pending is None
+
+
+def test_the_end_retires_every_model(folder: Folder):
+    async def run():
+        folder.declare("a")
+        async with folder.subject.running():
+            while folder.subject.pending is not None:  # noqa: ASYNC110  # a start has no event
+                await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert folder.events == ["start a 0.5", "stop a 0.5"]
+    assert folder.subject.deployed == {}
