@@ -1,8 +1,8 @@
-"""Every record that Driftline itself puts on the wire, as JSON.
+"""Every record that Driftline writes to Kafka, as JSON.
 
 Times are milliseconds since the epoch in UTC. "Event time" is when something happened in the world,
-"wall time" when a process handled it. A record that shares a topic with another carries its kind in
-the field ``type``. Fields are only ever added, with a default: an old record always decodes.
+"wall time" is when a process handled it. Records of different kinds in one topic carry their kind in the
+field ``type``. Fields are only added, and have a default: an old record can always be decoded.
 """
 
 from typing import Any, Literal
@@ -13,102 +13,106 @@ FeatureValue = float | int | str | bool | None
 Trigger = Literal["bootstrap", "drift", "manual"]
 
 ASKED_OVER_HTTP = -1
-"""Source partition and offset of a prediction that no record asked for."""
+"""Source partition and offset of a prediction that was requested over HTTP, not by a record."""
 
 
 class Prediction(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """The answer to one request, in the request's own partition number and order.
+    """The prediction for one request, in the partition number and order of the requests.
 
-    A repeat after a crash is exactly a record whose ``source_offset`` is not above the last one seen
-    in its partition, so consumers drop repeats without remembering ids (see `streams.codec.RepeatFilter`).
-    An answer over HTTP has `ASKED_OVER_HTTP` for both, lies in the partition of its id, and has no repeats.
+    After a crash, records may be repeated. A record is a repeat exactly if its ``source_offset`` is not above
+    the last one seen from its source partition, so consumers drop repeats without storing ids (see
+    `streams.codec.RepeatFilter`). A prediction requested over HTTP has `ASKED_OVER_HTTP` as source partition
+    and offset, is in the partition of its id, and is not repeated.
     """
 
     prediction_id: str
-    """The request's own id."""
+    """The id of the request."""
     model: str
     version: int
-    """Version in the registry; 0 while no model exists yet and features are only collected."""
+    """Version in the model registry; 0 while no model exists yet and features are only collected."""
     arm: str
     arm_weight: int
-    """Share of the keys that this arm gets, in 1/10,000."""
+    """Share of the keys that this arm receives, in 1/10,000."""
     event_time_ms: int
     scored_time_ms: int
     """Wall time."""
     source_partition: int
     source_offset: int
     features: list[FeatureValue]
-    """As served, in the order of the declaration's ``feature_names``."""
+    """As served to the model, in the order of the declaration's ``feature_names``."""
     features_lag_ms: int | None
-    """How far the slowest feature view's watermark was behind ``event_time_ms``; 0 when it had passed."""
+    """By how much the slowest feature view's watermark was below ``event_time_ms``; 0 if it had passed."""
     score: float | None
-    """Probability of the positive class (binary) or of the answer (multiclass), or the regressed value;
-    null when ``version`` is 0."""
+    """Probability of the positive class (binary) or of the predicted class (multiclass), or the regressed
+    value; null when ``version`` is 0."""
     prediction: FeatureValue
     shadow_scores: dict[str, float] = {}
-    """By arm name: what the shadows would have answered."""
+    """The scores of the shadow arms, by arm name."""
     probabilities: list[float] | msgspec.UnsetType = msgspec.UNSET
-    """Multiclass: of each declared class, in their order; other tasks have no such field."""
+    """Multiclass: the probability of each declared class, in their order; absent for other tasks."""
 
 
 class Label(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """The truth about one request, read from the label topic as model.yaml declares it."""
+    """The label of one request, read from the label topic as model.yaml declares it."""
 
     prediction_id: str
     event_time_ms: int
-    """When the truth became known."""
+    """When the label became known."""
     value: float
-    """Binary: 1 or 0; multiclass: the number of the class in the order of ``classes``."""
+    """Binary: 1 or 0; multiclass: the index of the class in ``classes``; regression: the value."""
     source_partition: int
     source_offset: int
 
 
 class Outcome(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """A prediction joined with its label. Repeats: as for `Prediction`, by the label's source offset."""
+    """A prediction joined with its label. Repeats: as for `Prediction`, by the offset of the label."""
 
     prediction_id: str
     model: str
     version: int
     arm: str
     event_time_ms: int
-    """Of the request."""
+    """Event time of the request."""
     label_time_ms: int
     source_partition: int
-    """Of the label."""
+    """Partition of the label."""
     source_offset: int
+    """Offset of the label."""
     label: float
-    """As of `Label`."""
+    """See `Label.value`."""
     score: float | None
     loss: float | None
     """Log loss (binary, multiclass) or squared error (regression); null when ``version`` is 0."""
     shadow_scores: dict[str, float] = {}
     class_name: str = ""
-    """Multiclass: the true class."""
+    """Multiclass: the class of the label."""
     cost: float | None = None
-    """Where model.yaml declares it."""
+    """Cost of the prediction; null unless model.yaml declares costs."""
 
 
 class Bins(msgspec.Struct, kw_only=True, frozen=True):
-    """A distribution in few bins, to be shown; the last bin is of missing values.
+    """A distribution in a few bins, for display; the last bin holds the missing values.
 
-    Numeric: one bin more than ``edges``, as in `FeatureReference`, the first and the last are out of the
-    reference's range. Categorical: a bin for each of ``categories``, with the rest of the known ones and
-    the new ones at the end.
+    Numeric: one more bin than ``edges``, as in `FeatureReference`; the first and the last bin are outside the
+    reference's range. Categorical: one bin for each of ``categories``, then one for all other known
+    categories and one for new categories.
     """
 
     edges: list[float] | None = None
     categories: list[str] | None = None
     expected: list[float] = []
-    """Shares of the reference, in its seasons mixed as the window's; all 0 where there was nothing to
+    """Shares of the reference, with its seasons weighted as in the window; all 0 if there was no reference to
     compare with."""
     counts: list[int] = []
-    """Of the window."""
+    """Counts of the window."""
     psi: list[float] = []
-    """What each bin adds to the index."""
+    """The contribution of each bin to the population stability index."""
 
 
 class Contribution(msgspec.Struct, kw_only=True, frozen=True):
-    """One bin of one feature, in all rows or a segment, and its part in the drift that reaches the model."""
+    """One bin of one feature, in all rows or in a segment, and its share in the drift that affects the
+    model.
+    """
 
     feature: str
     bin: str
@@ -116,89 +120,93 @@ class Contribution(msgspec.Struct, kw_only=True, frozen=True):
     expected_share: float
     share: float
     psi: float
-    """What the bin adds to the feature's index."""
+    """The contribution of the bin to the feature's population stability index."""
     importance: float | None
-    """Of the feature; null when it is not known."""
+    """Importance of the feature; null if unknown."""
     weight: float
-    """The index by the feature's share of all importances, or by an equal one when they are not known; in
-    a segment by its share of the rows, too."""
+    """``psi`` times the feature's share of all importances, or an equal share if they are unknown; in a
+    segment also times the segment's share of the rows."""
     segment: str = ""
-    """``origin=EWR``: all shares and the index are of its rows, against the reference's; empty: of all."""
+    """``origin=EWR``: shares and index are of the segment's rows, compared with the segment in the reference;
+    empty: all rows."""
 
 
 class FeatureDrift(msgspec.Struct, kw_only=True, frozen=True):
-    """How one feature of a window differs from the reference: effect and evidence apart."""
+    """How one feature of a window differs from the reference; effect and evidence are separate."""
 
     feature: str
     psi: float
-    """Population stability index over the reference's bins: the effect."""
+    """The effect: population stability index over the bins of the reference."""
     statistic: float
-    """KS distance (numeric) or total variation (categorical), 0 to 1."""
+    """Kolmogorov-Smirnov distance (numeric) or total variation (categorical), 0 to 1."""
     p_value: float
-    """Of the two-sample test: the evidence."""
+    """The evidence: p-value of the two-sample test."""
     threshold: float
-    """The PSI from which this feature counts as drifted."""
+    """The population stability index from which this feature counts as drifted."""
     drifted: bool
     missing_share: float
     new_categories: list[str] = []
     jensen_shannon: float = 0.0
     hellinger: float = 0.0
     wasserstein: float = 0.0
-    """In the feature's own unit; 0 for categories."""
+    """In the unit of the feature; 0 for categorical features."""
     out_of_range_share: float = 0.0
-    """Below or above all values of the reference."""
+    """Share of values below or above all values of the reference."""
     cells_effective: float = 0.0
-    """How many cells count, by entropy: 1 for a feature that froze."""
+    """Effective number of bins, by entropy: 1 for a feature that always has the same value."""
     missing_p_value: float = 1.0
-    """Of "no more values are missing than before" (Fisher's test, exact for independent values)."""
+    """p-value of "no more values are missing than in the reference" (Fisher's test, exact for independent
+    values)."""
     out_of_range_p_value: float = 1.0
-    """Of "no more values are out of the reference's range than its size explains", likewise."""
+    """p-value of "no more values are outside the reference's range than its size explains", also by Fisher's
+    test."""
     cells_effective_reference: float = 0.0
+    """``cells_effective`` of the reference."""
     cells_p_value: float = 1.0
-    """Of "as many cells count as before"."""
+    """p-value of "the effective number of bins is the same as in the reference"."""
     bins: Bins | None = None
-    """What was compared."""
+    """The distributions that were compared."""
     importance: float | None = None
-    """See `FeatureReference`."""
+    """See `FeatureReference.importance`."""
 
 
 class ConfidenceDrift(msgspec.Struct, kw_only=True, frozen=True):
-    """How sure a binary model is, ``max(score, 1 - score)``, against the reference."""
+    """Confidence of a binary model, ``max(score, 1 - score)``, compared with the reference."""
 
     mean: float
     reference_mean: float
     statistic: float
-    """KS distance, 0 to 1."""
+    """Kolmogorov-Smirnov distance, 0 to 1."""
     p_value: float
 
 
 class PairDrift(msgspec.Struct, kw_only=True, frozen=True):
-    """How two features go together, by the rank correlation of their values."""
+    """The relation between two features, by the rank correlation of their values."""
 
     first: str
     second: str
     correlation: float
-    """Of the window."""
+    """Correlation in the window."""
     reference_correlation: float
     p_value: float
-    """Of "as before", from above, of this pair alone."""
+    """Upper bound of the p-value of "unchanged", for this pair alone."""
     drifted: bool
-    """The correlation differs by 0.1 or more, and so surely, of all pairs together."""
+    """Whether the correlation differs by 0.1 or more, and significantly so, corrected for all pairs."""
 
 
 class RelationDrift(msgspec.Struct, kw_only=True, frozen=True):
-    """How all pairs of features of a window go together, against the reference."""
+    """The relations between all pairs of features of a window, compared with the reference."""
 
     distance: float
-    """Root mean square of the differences of the correlations: the effect."""
+    """The effect: root mean square of the differences of the correlations."""
     p_value: float
-    """Of "all as before", from above: the evidence."""
+    """The evidence: upper bound of the p-value of "all pairs unchanged"."""
     pairs: list[PairDrift] = []
-    """Those that changed most surely, ten at most."""
+    """The pairs with the strongest evidence, at most ten."""
 
 
 class SegmentDrift(msgspec.Struct, kw_only=True, frozen=True):
-    """What a window counted of the predictions with one value of a feature."""
+    """Counts of a window for the predictions with one value of a feature."""
 
     segment: str
     """``origin=EWR``."""
@@ -206,60 +214,61 @@ class SegmentDrift(msgspec.Struct, kw_only=True, frozen=True):
     labels: int
     """Labels that became known within the window."""
     score_psi: float | None = None
-    """Of the champion's scores here against all of the reference's; null without them."""
+    """Population stability index of the champion's scores in the segment, compared with all scores of the
+    reference; null without scores."""
     loss: float | None = None
-    """Realised, as of `Outcome`, over those labels."""
+    """Realised mean loss over those labels, see `Outcome.loss`."""
 
 
 class FeatureQuality(msgspec.Struct, kw_only=True, frozen=True):
-    """How many values of a feature were not as declared; each counts once."""
+    """How many values of a feature violate the declared bounds; each value counts once."""
 
     feature: str
     values: int
-    """0 where something is declared of a name that is no feature."""
+    """0 if the declared name is not a feature."""
     nulls: int = 0
     wrong_type: int = 0
     below: int = 0
     above: int = 0
     not_allowed: int = 0
     null_share_max: float | None = None
-    """As declared; null: any."""
+    """As declared; null: no bound."""
     invalid_share_max: float = 0.0
-    """Of all that is neither as declared nor null."""
+    """Maximum share of values that are neither null nor as declared."""
     broken: bool = False
-    """More than declared."""
+    """Whether a share exceeds its maximum."""
 
 
 class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report"):
-    """What one closed window of event time looked like. ``report_id`` is the same after a replay.
+    """The comparison of one closed window of event time with the reference.
 
-    Late records within the declared lateness change a closed window: it is reported again with the same id
-    and a higher ``revision``, which then counts.
+    ``report_id`` is the same after a replay. Late records within the declared lateness change a closed
+    window: it is reported again with the same id and a higher ``revision``; the highest one counts.
     """
 
     report_id: str
     model: str
     version: int
-    """The champion for which the window's reference stood."""
+    """The champion version whose reference the window was compared with."""
     window_start_ms: int
     window_end_ms: int
     predictions: int
     labels: int
-    """Labels that became known within the window, whenever their request was."""
+    """Labels that became known within the window, whatever the time of their request."""
     features: list[FeatureDrift] = []
     """Empty without a reference or predictions."""
     score_psi: float | None = None
-    """Of the champion's scores; null without a reference or predictions."""
+    """Population stability index of the champion's scores; null without a reference or predictions."""
     log_loss: float | None = None
-    """Realised, over the labels of this window; null without labels or scores."""
+    """Realised log loss over the labels of this window; null without labels or scores."""
     accuracy: float | None = None
     reference_log_loss: float | None = None
-    """What the champion reached on the window held out in its training."""
+    """Log loss of the champion on the window held out in its training."""
     shadow_log_loss: dict[str, float] = {}
     measures: dict[str, float] = {}
-    """Realised over the labels of this window, of all tasks; see `services.monitoring.model_metrics`."""
+    """Realised measures over the labels of this window; see `services.monitoring.model_metrics`."""
     shadow_losses: dict[str, float] = {}
-    """By arm: the mean log loss (binary) or absolute error (regression) of the shadows."""
+    """Mean log loss (binary) or absolute error (regression) of each shadow, by arm name."""
     labels_joined_total: int = 0
     """Running totals since the first event, exact after a restart."""
     labels_orphaned_total: int = 0
@@ -268,157 +277,162 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     predictions_unlabelled_total: int = 0
     """Predictions whose label horizon has passed."""
     score_bins: Bins | None = None
-    """Of the champion's scores."""
+    """Distribution of the champion's scores."""
     score: FeatureDrift | None = None
-    """Of the champion's scores, as of features: what is predicted drifts."""
+    """Drift of the champion's scores, measured like that of a feature: prediction drift."""
     confidence: ConfidenceDrift | None = None
-    """Of the champion's scores; null for models that are not binary."""
+    """Drift of the champion's confidence; null for models that are not binary."""
     relations: RelationDrift | None = None
-    """Null where the reference does not tell how features go together, or without predictions."""
+    """Null without predictions, or if the reference holds no correlations."""
     quality: list[FeatureQuality] = []
-    """Of the features of which something is declared: how many values were not so."""
+    """Violations of the declared bounds, for each feature that has some."""
     contributions: list[Contribution] = []
-    """The bins of all features to which most of the drift is due, 20 at most, the largest weight first."""
+    """The bins of all features that contribute most to the drift, at most 20, largest weight first."""
     alarms_standing: list[str] | None = None
-    """Ids of the alarms that stood when the window was closed; null in reports of before."""
+    """Ids of the alarms that were open when the window was closed; null in reports of older versions."""
     revision: int = 0
     segments: list[SegmentDrift] = []
-    """By name, those that have predictions or labels here."""
+    """The segments that have predictions or labels in this window, sorted by name."""
 
 
 class Figure(msgspec.Struct, kw_only=True, frozen=True):
-    """One measure of a cohort of predictions, or of those of a segment."""
+    """One measure of a cohort of predictions, or of the part of it in a segment."""
 
     measure: str
-    """See `services.monitoring.model_metrics`; ``auc`` has no interval and nothing running."""
+    """See `services.monitoring.model_metrics`; ``auc`` has neither an interval nor running values."""
     realised: float | None = None
-    """Mean over the labels that have come."""
+    """Mean over the labels that have arrived."""
     low: float | None = None
-    """95 %, at this one time, by the central limit theorem."""
+    """Lower end of the 95 % confidence interval at this one time, by the central limit theorem."""
     high: float | None = None
+    """Upper end of that interval."""
     estimated: float | None = None
-    """Expected from the scores alone, before the labels; as it was when the window ended."""
+    """Expectation from the scores alone, before the labels, as of the end of the window."""
     gap: float | None = None
     """Realised minus estimated."""
     running: float | None = None
-    """Mean over mature cohorts since the promotion, of losses cut at 4, errors at their scale."""
+    """Mean over mature cohorts since the promotion, with losses clipped at 4 and errors at their scale."""
     running_low: float | None = None
-    """95 % at all times together: an empirical-Bernstein confidence sequence."""
+    """Lower end of an empirical-Bernstein confidence sequence: it holds at all times together with 95 %."""
     running_high: float | None = None
+    """Upper end of that sequence."""
 
 
 class SegmentPerformance(msgspec.Struct, kw_only=True, frozen=True):
-    """Of the predictions of one segment."""
+    """Performance of the predictions of one segment."""
 
     segment: str
-    """``origin=EWR``; empty: all."""
+    """``origin=EWR``; empty: all predictions."""
     predictions: int
     labels: int
     running_labels: int = 0
-    """Behind the running figures."""
+    """Number of labels in the running figures."""
     figures: list[Figure] = []
 
 
 class PerformanceReport(msgspec.Struct, kw_only=True, frozen=True, tag="performance_report"):
-    """How the champion's predictions of one window of event time turned out, whenever their labels came.
+    """Performance of the champion's predictions of one window of event time, whenever their labels arrive.
 
-    Reported when the window ends, again when its labels are mature, and once more when the label horizon
-    has passed, if labels came after that. Of the same window and version the highest revision counts.
+    Reported when the window ends, again when its labels are mature, and once more when the label horizon has
+    passed, if labels arrived after the second report. For a window and version the highest revision counts.
     """
 
     report_id: str
-    """The same after a replay, and for all revisions."""
+    """The same after a replay and for all revisions."""
     model: str
     version: int
     window_start_ms: int
     """Event time of the predictions."""
     window_end_ms: int
     as_of_ms: int
-    """Event time: labels that became known before are in it."""
+    """Event time: labels that became known before it are included."""
     revision: int
     state: Literal["provisional", "mature", "complete"]
-    """Early labels are not like all: a provisional figure is most likely too good or too bad."""
+    """Early labels are not representative: a provisional figure is probably too good or too bad."""
     predictions: int
     labels: int
     maturity: float | None
-    """Share of the labels expected that have come, by the delays of earlier ones; null when unknown."""
+    """Share of the expected labels that have arrived, from the delays of earlier labels; null if unknown."""
     segments: list[SegmentPerformance]
-    """All predictions first."""
+    """The entry for all predictions is first."""
     judged: str = ""
-    """The measure by which harm is judged."""
+    """The measure that decides whether the model has become worse."""
     estimate_error: float | None = None
-    """How far estimates of it were off of late: the largest gap of a block of windows."""
+    """Recent error of the estimates of that measure: the largest gap of a block of windows."""
     unit: str = ""
-    """Of the cost."""
+    """Unit of the cost."""
 
 
 class DriftAlarm(msgspec.Struct, kw_only=True, frozen=True, tag="drift_alarm"):
-    """Something changed. ``alarm_id`` is the same after a replay."""
+    """A change was detected. ``alarm_id`` is the same after a replay."""
 
     alarm_id: str
     model: str
     version: int
     kind: Literal["feature", "category", "relation", "quality", "score", "loss"]
     subject: str
-    """The feature's name, two of them, or ``score``, or ``log_loss``."""
+    """The name of a feature, the names of two features, ``score``, or ``log_loss``."""
     value: float
     threshold: float
     detected_at_ms: int
     """Event time."""
     since_ms: int
-    """Event time at which the change is thought to have begun."""
+    """Estimated event time at which the change began."""
     message: str
     detector: str = "window"
-    """What raised it: ``e-detector``, ``window``, ``adwin`` or another of river's."""
+    """The detector: ``e-detector``, ``window``, ``adwin`` or another one of river."""
     since_from_ms: int | None = None
-    """The change began hardly before this and hardly after the next; null when the detector cannot tell."""
+    """Start of the interval in which the change probably began; null if the detector gives none."""
     since_to_ms: int | None = None
+    """End of that interval."""
     effect: float | None = None
-    """Where values of late stand among those known, 0 to 1; 0.5 when nothing changed."""
+    """Mean rank of recent values in the reference, 0 to 1; 0.5 means no change."""
     segment: str = ""
     """``origin=EWR``: only predictions with this value; empty: all."""
     contributions: list[Contribution] = []
-    """Of a feature: the bins that its change is due to, three at most, in the window so far."""
+    """For a feature: the bins that contribute most to its change in the window so far, at most three."""
 
 
 class RetrainingRequested(msgspec.Struct, kw_only=True, frozen=True, tag="retraining_requested"):
-    """Asks for a new model, with the evidence. ``request_id`` is the same after a replay."""
+    """A request for a new model version, with the evidence. ``request_id`` is the same after a replay."""
 
     request_id: str
     model: str
     trigger: Trigger
     requested_at_ms: int
-    """Event time: the training set holds what was known then, and nothing later."""
+    """Event time: the training set holds what was known at this time, and nothing later."""
     reason: str
     evidence: list[DriftAlarm] = []
     offsets: dict[str, list[int]] = {}
-    """By topic, for each partition: the next offset at the time of the request. Training waits until
-    the archive holds everything before it."""
+    """The next offset of each partition at the time of the request, by topic. The training waits until the
+    archive holds all records before these offsets."""
     since_ms: int | None = None
-    """Event time at which the change is thought to have begun."""
+    """Estimated event time at which the change began."""
     train_from_ms: int | None = None
-    """What to train on, by event time of the predictions: what came since the change, if that has enough
-    labels; null: everything. Honoured where model.yaml says ``retraining.window: since_change``."""
+    """Start of the training set, by event time of the predictions: the time of the change, if enough labels
+    have arrived since; null: train on everything. Used if model.yaml declares
+    ``retraining.window: since_change``."""
     train_to_ms: int | None = None
+    """End of the training set; null: no end."""
     basis: Literal["labels", "estimate"] = "labels"
-    """What rose: the loss of labels as they became known, or an estimate that has been right of late."""
+    """What rose: the loss by labels, or an estimate of the loss that has recently been accurate."""
     contributions: list[Contribution] = []
-    """Of the last window, see `DriftReport`."""
+    """Those of the last window, see `DriftReport.contributions`."""
 
 
 class RetrainingFinished(msgspec.Struct, kw_only=True, frozen=True, tag="retraining_finished"):
-    """How a retraining ended. Exactly one for each request id (repeats are equal)."""
+    """The result of a retraining: exactly one for each request id (repeats are equal)."""
 
     request_id: str
     model: str
     trigger: Trigger
     requested_at_ms: int
     result: Literal["promoted", "rejected", "failed"]
-    """``rejected``: a gate said no; ``failed``: an error."""
+    """``rejected``: the candidate did not pass a gate; ``failed``: an error."""
     version: int
-    """The candidate's version; 0 when none was registered."""
+    """The version of the candidate; 0 if none was registered."""
     reasons: list[str] = []
-    """Why it was rejected or failed; empty when promoted."""
+    """Why it was rejected or failed; empty if it was promoted."""
     metrics: dict[str, float] = {}
     rows: int = 0
     run_id: str = ""
@@ -426,12 +440,12 @@ class RetrainingFinished(msgspec.Struct, kw_only=True, frozen=True, tag="retrain
 
 
 class FeatureReference(msgspec.Struct, kw_only=True, frozen=True):
-    """The distribution of one feature (or of the score) in the training set, in frozen bins.
+    """The distribution of one feature (or of the score) in the training set, in fixed bins.
 
     Numeric: ``edges`` are inner quantile edges, strictly increasing; bin i holds
     ``edges[i-1] <= x < edges[i]`` and ``counts`` has ``len(edges) + 1`` entries; the first and the last
-    bin are empty where the outermost edges are the range.
-    Categorical: ``categories`` by name; ``counts`` has as many entries.
+    bin are empty if the outermost edges are the range.
+    Categorical: ``categories`` are sorted by name; ``counts`` has one entry for each.
     """
 
     feature: str
@@ -440,23 +454,23 @@ class FeatureReference(msgspec.Struct, kw_only=True, frozen=True):
     edges: list[float] | None = None
     categories: list[str] | None = None
     season: list[Literal["hour", "weekday", "month"]] = []
-    """Parts of the event time with which this feature changes by nature."""
+    """Parts of the event time with which the distribution of this feature is known to change."""
     seasons: dict[str, list[int]] = {}
-    """By season (see `services.monitoring.seasons`): the counts, the missing ones last."""
+    """Counts by season (see `services.monitoring.seasons`), the missing values last."""
     segments: dict[str, list[int]] = {}
-    """By segment that is declared (``origin=EWR``): the counts, the missing ones last. Not of the feature
-    whose value makes the segment, and of none with a season: it changes with that in each segment, too."""
+    """Counts by declared segment (``origin=EWR``), the missing values last. Empty for the feature whose
+    values are the segments, and for features with a season, which change with it in each segment, too."""
     design_effect: float = 1.0
-    """How much more the values of a block of time vary together than independent ones would."""
+    """Variance of the mean over a block of time, divided by that of independent values."""
     importance: float | None = None
-    """By how much the loss on the window held out in training rises when this feature is shuffled among its
-    rows; null when it was not measured."""
+    """Permutation importance: by how much the loss on the held-out window rises when this feature is
+    shuffled among its rows; null if it was not measured."""
 
 
 class PairReference(msgspec.Struct, kw_only=True, frozen=True):
-    """How features correlate in the training set: sums of scores by rank (`monitoring.rank_correlation`).
+    """Correlations of features in the training set: sums of rank scores (`monitoring.rank_correlation`).
 
-    Products and their squares are of the upper triangle of all pairs, the diagonal included, row by row.
+    Products and their squares are those of the upper triangle of all pairs with the diagonal, row by row.
     """
 
     rows: int
@@ -466,24 +480,23 @@ class PairReference(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Reference(msgspec.Struct, kw_only=True, frozen=True):
-    """What the champion was trained on: against this, drift is measured."""
+    """The training set of the champion in numbers, with which drift compares later windows."""
 
     version: int
     features: list[FeatureReference]
     score: FeatureReference | None
     log_loss: float
-    """On the window held out in training."""
+    """Log loss on the window held out in training."""
     loss_design_effect: float = 1.0
-    """As of features, of the losses on that window."""
+    """Design effect of the losses on that window, see `FeatureReference.design_effect`."""
     pairs: PairReference | None = None
-    """Of the first 64 features."""
+    """Correlations of the first 64 features."""
     measures: dict[str, float] = {}
-    """On that window, of all measures; see `services.monitoring.model_metrics`."""
+    """All measures on that window; see `services.monitoring.model_metrics`."""
     score_sums: dict[str, list[float]] = {}
-    """How the scores of that window turned out, by their cell: ``labels``, ``positives``, and the sum of each
-    measure."""
+    """Results of that window by bin of the score: ``labels``, ``positives``, and the sum of each measure."""
     error_max: float | None = None
-    """Regression: the error that 99 of 100 stay below, where errors are cut for intervals and detectors."""
+    """Regression: the 99th percentile of the errors, at which intervals and detectors clip them."""
 
 
 class Arm(msgspec.Struct, kw_only=True, frozen=True):
@@ -494,29 +507,30 @@ class Arm(msgspec.Struct, kw_only=True, frozen=True):
     weight: int
     """Share of the keys in 1/10,000; 0 for a shadow."""
     effective_from_ms: int = 0
-    """Requests with an event time from here on. 0: all."""
+    """The arm scores requests with this event time or a later one; 0: all requests."""
     shadow: bool = False
+    """Whether its scores are only recorded, never used as predictions."""
     segment: dict[str, list[FeatureValue]] = {}
-    """Only requests whose fields have one of these values each; the share is one of theirs."""
+    """Only requests in which each of these fields has one of its values; ``weight`` is a share of these."""
     buckets: list[tuple[int, int]] = []
-    """Which of the 10,000 buckets of keys it has, each from and up to before; empty: by its weight, the
-    champion behind the others. See `services.model_registry.traffic_split`."""
+    """Ranges ``[start, stop)`` of the 10,000 buckets of keys that the arm scores; empty: ranges follow from
+    the weights, with the champion after the others. See `services.model_registry.traffic_split`."""
 
 
 class LearnedSpan(msgspec.Struct, kw_only=True, frozen=True):
-    """What of a model that learns online its arms already know."""
+    """The intervals of an online-learning model whose versions have been added to the arms."""
 
     from_ms: int
-    """Event time: the beginning of the first interval, from which versions are numbered."""
+    """Event time: start of the first interval, from which versions are numbered."""
     until_ms: int
-    """Event time: the end of the last interval whose version is among the arms, or was."""
+    """Event time: end of the last interval whose version is or was among the arms."""
 
 
 class ModelChanged(msgspec.Struct, kw_only=True, frozen=True, tag="model_changed"):
-    """Which versions score, from which event time on. Complete: the latest record alone is the state.
+    """All arms of a model: which versions score, from which event time on. The latest record is complete.
 
-    Of the arms with the same name and segment, the one with the latest ``effective_from_ms`` not above
-    the request's event time counts: the outgoing champion stays listed until the new one takes over.
+    Among the arms with the same name and segment, the one with the latest ``effective_from_ms`` that is not
+    above the request's event time is used: the previous champion stays listed until the new one takes over.
     """
 
     model: str
@@ -526,26 +540,27 @@ class ModelChanged(msgspec.Struct, kw_only=True, frozen=True, tag="model_changed
     reason: str
     request_id: str = ""
     reference: Reference | None = None
+    """The reference of the champion, with which drift compares."""
     learned: LearnedSpan | None = None
-    """Only of a model that learns online; whoever changes its arms leaves this as it is."""
+    """Online-learning models only; a change of the arms by other writers must keep it."""
 
 
 class LearnedModel(msgspec.Struct, kw_only=True, frozen=True):
-    """What a model had learned at the end of an interval. Equal after a replay."""
+    """The state of an online-learning model at the end of an interval. Equal after a replay."""
 
     model: str
     version: int
-    """The number of the interval, the first with a record being 1."""
+    """The number of the interval; 1 is the first interval with a record."""
     interval_end_ms: int
-    """Event time: it has learned the labels known before."""
+    """Event time: the model has learned all labels that were known before this time."""
     labels: int
-    """Learned since the first one."""
+    """Number of labels learned since the first interval."""
     estimator: bytes
     """See `services.model_registry.river_format`."""
 
 
 class DeadLetter(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """A record that could not be processed, whole, with the reason."""
+    """A record that could not be processed: the complete record, and the reason."""
 
     service: str
     reason: str
@@ -560,44 +575,44 @@ class DeadLetter(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
 
 class ReplayMark(msgspec.Struct, kw_only=True, frozen=True):
-    """How far the replay of some dead letters of one partition is: ``begun``, then ``arrived`` or ``lost``.
+    """The state of a replay of dead letters to one partition: ``begun``, then ``arrived`` or ``lost``.
 
-    It travels in a header of a record without a value among the dead letters, so that their readers skip it.
+    It is a header of a record without a value in the dead-letter topic, so readers of the letters skip it.
     """
 
     state: Literal["begun", "arrived", "lost"]
     topic: str
     partition: int
     offsets: list[int]
-    """Of the failed records, in the topic and partition to which they are written again."""
+    """Offsets of the failed records, in the topic and partition to which they are written again."""
     begun_ms: int
     """Wall time."""
     end_offset: int
-    """The end of that partition before the first of them was written: no replayed one is before it."""
+    """The end of that partition before the replay: all replayed records are at this offset or later."""
 
 
 class FeatureRow(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """One row as written to the online store: the feature log."""
+    """One row as it was written to the online store: an entry of the feature log."""
 
     view: str
     entity: list[str | int]
-    """Values in the order of the view's join keys."""
+    """The values of the view's join keys, in their order."""
     event_time_ms: int
     values: list[FeatureValue]
-    """In the order of the view's features."""
+    """The values of the view's features, in their order."""
 
 
 Severity = Literal["info", "warning", "critical"]
 
 
 class Alert(msgspec.Struct, kw_only=True, frozen=True):
-    """What people are told of one alarm, retraining or change of models."""
+    """A notification about one alarm, retraining or change of models."""
 
     alert_id: str
-    """The alarm's own, or one made of the request; the same after a replay."""
+    """The id of the alarm, or an id derived from the retraining request; the same after a replay."""
     model: str
     kind: str
-    """Of the alarm, or ``retraining``, or ``rollout``."""
+    """The kind of the alarm, or ``retraining``, or ``rollout``."""
     severity: Severity
     title: str
     subject: str = ""
@@ -608,27 +623,27 @@ class Alert(msgspec.Struct, kw_only=True, frozen=True):
     since_from_ms: int | None = None
     since_to_ms: int | None = None
     effect: str = ""
-    """How much it hurts, in words."""
+    """The size of the effect, in words."""
     stands: bool = False
-    """Whether it lasts until it is taken back, as an alarm does."""
+    """Whether the alert stays open until it is resolved, as alarms do."""
     recorded_ms: int = 0
-    """Wall time of the record that told of it."""
+    """Wall time of the record from which the alert was made."""
 
 
 class Notified(msgspec.Struct, kw_only=True, frozen=True, tag="notified"):
-    """What became of an alert at one destination; the latest record of a key counts."""
+    """The state of an alert at one destination; the latest record of a key counts."""
 
     destination: str
     alert: Alert
     state: Literal["told", "given_up", "resolved"]
-    """``given_up``: none of several attempts was taken; ``resolved``: nothing more will be said."""
+    """``told``: delivered; ``given_up``: all attempts failed; ``resolved``: closed, no more messages."""
     told_ms: int
     """Wall time of the last attempt."""
     times: int = 1
 
 
 class Silence(msgspec.Struct, kw_only=True, frozen=True, tag="silence"):
-    """Until then, nobody is told of the alerts that it matches; an empty field matches all."""
+    """Alerts that match are not sent until ``until_ms``; an empty field matches all values."""
 
     silence_id: str
     until_ms: int

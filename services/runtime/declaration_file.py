@@ -1,4 +1,4 @@
-"""Read ``models/<name>/model.yaml``: an error names file, line and column, and all errors come at once."""
+"""Reader of ``models/<name>/model.yaml``: errors name file, line and column, and are reported together."""
 
 import difflib
 import re
@@ -14,12 +14,12 @@ from services.runtime.declaration import FILE, DeclarationError, ModelDeclaratio
 
 
 def load(path: Path) -> ModelDeclaration:
-    """Read one model.yaml; raise `DeclarationError` that lists every fault with its place."""
+    """Read one model.yaml; raise `DeclarationError` that lists every error with its position."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     if not path.is_file():
-        raise DeclarationError(f"{path}: no such file; a model is a folder with a model.yaml")
+        raise DeclarationError(f"{path}: no such file; a model is a folder that holds a model.yaml")
     try:
         document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
     except YAMLError as error:
@@ -34,10 +34,10 @@ def load(path: Path) -> ModelDeclaration:
 
 
 def load_all(folder: Path) -> dict[str, ModelDeclaration]:
-    """Read every declaration below a folder, by model name."""
+    """Read the declarations in all subfolders of a folder, by model name."""
     paths = sorted(folder.glob(f"*/{FILE}"))
     if not paths:
-        raise DeclarationError(f"{folder}: no model found; a model is a folder with a model.yaml")
+        raise DeclarationError(f"{folder}: no model found; a model is a folder that holds a model.yaml")
     declarations, faults = {}, []
     for path in paths:
         try:
@@ -50,11 +50,11 @@ def load_all(folder: Path) -> dict[str, ModelDeclaration]:
 
 
 def load_named(path: Path) -> ModelDeclaration:
-    """Read one model.yaml that stands in the folder of its name; raise `DeclarationError`."""
+    """Read one model.yaml whose folder must have the name of the model; raise `DeclarationError`."""
     declaration = load(path)
     if declaration.name != path.parent.name:
         raise DeclarationError(
-            f"{path}: name is {declaration.name!r}, but the folder is {path.parent.name!r}"
+            f"{path}: name is {declaration.name!r}, but the folder is {path.parent.name!r}: rename one"
         )
     return declaration
 
@@ -70,7 +70,7 @@ def _describe(path: Path, document: Any, detail: ErrorDetails) -> str:
 
 
 def _named_place(message: str) -> list[str]:
-    """Return the setting that a message about several begins with: "features.from_request names ..."."""
+    """Return the path of the setting with which a message starts: "features.from_request names ..."."""
     return re.split(r"[: ]", message, maxsplit=1)[0].split(".")
 
 
@@ -81,7 +81,7 @@ def _position(node: Any, place: Sequence[int | str]) -> tuple[int, int]:
         marks = getattr(node, "lc", None)
         if marks is None or not isinstance(node, dict | list):
             break
-        if isinstance(node, dict):  # YAML's keys may be numbers, which stand for names here
+        if isinstance(node, dict):  # keys may be numbers in YAML, the path has texts
             part = next((key for key in node if str(key) == str(part)), part)  # noqa: PLW2901  # the same key
         present = part in node if isinstance(node, dict) else isinstance(part, int) and part < len(node)
         if not present:
@@ -92,7 +92,7 @@ def _position(node: Any, place: Sequence[int | str]) -> tuple[int, int]:
 
 
 def _suggestion(place: Sequence[int | str]) -> str:
-    """Suggest the nearest setting of the section in which an unknown one stands."""
+    """Suggest the most similar setting of the section that holds an unknown one."""
     section: Any = ModelDeclaration
     for part in place[:-1]:
         by_name = get_origin(section) is dict

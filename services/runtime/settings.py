@@ -1,4 +1,4 @@
-"""Where the servers are and how to reach them: one set of settings for every process.
+"""Addresses and options of the servers and processes: the same settings for every process.
 
 Each setting is an environment variable with the prefix ``DRIFTLINE_`` (``DRIFTLINE_BROKER``), or a line
 in a file ``.env``. The defaults are those of ``driftline up``.
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Token(NamedTuple):
-    """What is known of a bearer token."""
+    """A bearer token that an API accepts, known by its digest."""
 
     digest: bytes
     """SHA-256, 32 bytes."""
@@ -24,7 +24,7 @@ class Token(NamedTuple):
 
 
 class Settings(BaseSettings):
-    """Everything that differs between installations. Models are declared in models/, not here."""
+    """All that differs between installations. Models are declared in models/."""
 
     model_config = SettingsConfigDict(env_prefix="DRIFTLINE_", env_file=".env", extra="ignore", frozen=True)
 
@@ -32,7 +32,7 @@ class Settings(BaseSettings):
         "127.0.0.1:19092", description="Kafka's bootstrap servers, host:port, comma separated"
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="How to talk to Kafka"
+        "PLAINTEXT", description="Security protocol of the connection to Kafka"
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         "SCRAM-SHA-512", description="SASL mechanism"
@@ -52,12 +52,12 @@ class Settings(BaseSettings):
     redis_keyfile: Path | None = Field(None, description="Key of that client certificate (PEM)")
     schema_registry_url: str = Field(
         "",
-        description="Schema registry (Confluent's API) of the topics whose encoding is avro or json_schema; "
-        "empty: none",
+        description="URL of the schema registry (Confluent's API) for topics whose encoding is avro or "
+        "json_schema; empty: none",
     )
     schema_registry_username: str = Field("", description="User of the schema registry")
     schema_registry_password: SecretStr = Field(
-        SecretStr(""), description="Password, or secret of the API key, of the schema registry"
+        SecretStr(""), description="Password of the schema registry, or the secret of the API key"
     )
     schema_registry_cafile: Path | None = Field(
         None, description="Certificate authority of the schema registry (PEM)"
@@ -70,27 +70,30 @@ class Settings(BaseSettings):
     )
     verifying_keys: str = Field(
         "",
-        description="Whose signatures scoring trusts: public keys, files or folders of *.pub.pem, comma "
+        description="Public keys whose signatures scoring trusts: files, or folders of *.pub.pem, comma "
         "separated; default: keys/ in the home folder",
     )
     trusted_types: str = Field(
-        "", description="Types that scikit-learn models may hold beyond the known ones, comma separated"
+        "",
+        description="Types that scikit-learn models may contain in addition to the known ones, comma "
+        "separated",
     )
     trusted_teams: str = Field(
-        "", description="Teams whose models may be pyfunc models, which bring code; comma separated"
+        "", description="Teams whose models may be pyfunc models, which contain code; comma separated"
     )
 
-    home: Path = Field(Path(".driftline"), description="Folder of the data that Driftline keeps itself")
+    home: Path = Field(Path(".driftline"), description="Folder for the data that Driftline stores itself")
     models: Path = Field(ROOT / "models", description="Folder of the model declarations")
     feature_repo: Path = Field(ROOT / "feature_repo", description="The Feast repository")
     archive_uri: str = Field(
-        "", description="Where the Delta tables are; default: archive/ in the home folder"
+        "", description="Folder or URI of the Delta tables; default: archive/ in the home folder"
     )
 
     host: str = Field("127.0.0.1", description="Address on which the HTTP servers listen")
     scoring_port: int = Field(8001, description="HTTP port of the scoring process")
     scoring_url: str = Field(
-        "", description="Scoring process as the dashboard reaches it; default: on the host here"
+        "",
+        description="URL at which the dashboard reaches the scoring process; default: scoring_port on host",
     )
     features_port: int = Field(8002, description="HTTP port of the features process")
     drift_port: int = Field(8003, description="HTTP port of the drift process")
@@ -101,86 +104,101 @@ class Settings(BaseSettings):
     skew_port: int = Field(8006, description="HTTP port of driftline features skew --every")
     alerting_port: int = Field(8008, description="HTTP port of the alerting process")
     dashboard_url: str = Field(
-        "", description="The dashboard as people reach it, for links in alerts; empty: no links"
+        "", description="URL at which people reach the dashboard, for links in alerts; empty: no links"
     )
 
     alert_destinations: SecretStr = Field(
         SecretStr(""),
-        description="Where alerts go: name=URL, separated by spaces; names as in model.yaml, URLs as of "
+        description="Destinations of alerts: name=URL, separated by spaces; names as in model.yaml, URLs of "
         "apprise (slack://, pagerduty://, mailto://, json:// and 170 more)",
     )
     alert_destinations_file: Path | None = Field(
-        None, description="The same in a file, one a line; a # begins a comment"
+        None, description="The same in a file, one per line; a line that begins with # is a comment"
     )
     alert_age_hours_max: float = Field(
         72,
         gt=0,
-        description="Nobody is told of what is older: of an old record, or of an event time so long before "
-        "its record, as in a replay",
+        description="Alerts older than this are not sent, whether the record is old or its event time is "
+        "(replays)",
     )
     alert_replays: bool = Field(
-        False, description="Alerts of any age, also those of a replay; for trials and tests"
+        False, description="Send alerts of any age, also those of a replay; for trials and tests"
     )
     reports_uri: str = Field(
         "",
-        description="Folder or URI to which alerting writes the report of each window as HTML; empty: none",
+        description="Folder or URI to which alerting writes the report of each window as HTML; empty:"
+        " no reports",
     )
 
     api_token_digests: str = Field(
         "",
         description="SHA-256 digests (hex, comma separated) of the tokens that the feature API accepts; "
-        "empty: it asks for none",
+        "empty: no token is needed",
     )
 
     team_token_digests: str = Field(
         "",
         description="SHA-256 digests of the tokens that the scoring API accepts, as team:hex, comma "
-        "separated; a model with a team answers only to that team's; empty: it asks for none",
+        "separated; a model with a team accepts only tokens of that team; empty: no token is needed",
     )
     requests_per_second_max: float = Field(
         0,
         ge=0,
-        description="HTTP requests of each token, or of each address where no token is asked for, to all "
-        "scoring processes together; 0: as many as they like",
+        description="Maximum HTTP requests per second of each token, or of each address if no token "
+        "is needed, "
+        "to all scoring processes together; 0: no limit",
     )
 
-    slice_records_max: int = Field(2000, ge=1, description="Records of one partition handed on at once")
+    slice_records_max: int = Field(
+        2000, ge=1, description="Maximum records of one partition that are processed together"
+    )
     features_slice_records_max: int = Field(
         20_000,
         ge=1,
-        description="The same in features: behind a backlog, many events of an entity are one write",
+        description="The same in the features process: with a backlog, many events of an entity "
+        "become one write",
     )
     model_cache_mib_max: int = Field(
-        1024, ge=1, description="Loaded models in the scoring process; those unused for longest make room"
+        1024,
+        ge=1,
+        description="Size of the loaded models in a scoring process; the least recently used are removed",
     )
     model_store_mib_max: int = Field(
         4096,
         ge=1,
-        description="Verified versions kept in the home folder; those unused for longest make room",
+        description="Size of the verified versions in the home folder; the least recently used are removed",
     )
     in_flight_bytes_max: int = Field(
-        32 << 20, ge=1 << 20, description="Bytes fetched and not yet finished, a process"
+        32 << 20, ge=1 << 20, description="Maximum bytes that a process has fetched and not yet finished"
     )
     session_timeout_seconds: float = Field(
-        10.0, ge=6, le=300, description="Silence after which a member's partitions go to others"
+        10.0,
+        ge=6,
+        le=300,
+        description="Time without a heartbeat after which a member's partitions are assigned to others",
     )
     skew_share: float = Field(
         0.01,
         gt=0,
         le=1,
-        description="Share of the predictions that the skew check recomputes, by hash of the id",
+        description="Share of the predictions that the skew check recomputes, chosen by hash of the id",
     )
     cloud_events: Literal["none", "except-predictions", "all"] = Field(
         "except-predictions",
-        description="Which of our records carry CloudEvents headers; on predictions they cost time",
+        description="Which of Driftline's records have CloudEvents headers; on predictions they cost time",
     )
     otlp_endpoint: str = Field(
         "",
-        description="OpenTelemetry collector (OTLP/HTTP, a URL without path) for scoring's spans of sampled "
-        "requests; empty: none",
+        description="OpenTelemetry collector (OTLP/HTTP, a URL without a path) that receives the "
+        "spans of sampled "
+        "scoring requests; empty: none",
     )
-    record_bytes_max: int = Field(1 << 20, ge=1024, description="A larger record goes to the dead letters")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged")
+    record_bytes_max: int = Field(
+        1 << 20, ge=1024, description="Maximum size of a record; a larger one becomes a dead letter"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest level that is logged"
+    )
 
     @model_validator(mode="after")
     def _check_sasl(self) -> "Settings":
@@ -204,24 +222,24 @@ class Settings(BaseSettings):
         for entry in filter(None, value.split(",")):
             if not re.fullmatch(r"\s*[a-z0-9_-]+:[0-9a-fA-F]{64}\s*", entry):
                 raise ValueError(
-                    "each must be team:digest, the digest being a SHA-256: 64 hexadecimal digits"
+                    "each must be team:digest, where digest is a SHA-256 of 64 hexadecimal digits"
                 )
         return value
 
     @property
     def feature_tokens(self) -> tuple[Token, ...]:
-        """The tokens that the feature API accepts; none where it asks for none."""
+        """The tokens that the feature API accepts; empty if it needs none."""
         return tuple(Token(bytes.fromhex(digest)) for digest in self.api_token_digests.split(",") if digest)
 
     @property
     def scoring_tokens(self) -> tuple[Token, ...]:
-        """The tokens that the scoring API accepts, each of a team; none where it asks for none."""
+        """The tokens that the scoring API accepts, each with its team; empty if it needs none."""
         entries = [entry.strip().partition(":") for entry in self.team_token_digests.split(",") if entry]
         return tuple(Token(bytes.fromhex(digest), team) for team, _, digest in entries)
 
     @property
     def keys(self) -> Path:
-        """The folder of keys that Driftline makes itself."""
+        """The folder of the keys that Driftline generates."""
         return self.home.resolve() / "keys"
 
     @property
@@ -231,21 +249,21 @@ class Settings(BaseSettings):
 
     @property
     def trusted_type_names(self) -> tuple[str, ...]:
-        """Full names of types."""
+        """The full names of the types in ``trusted_types``."""
         return _listed(self.trusted_types)
 
     @property
     def trusted_team_names(self) -> tuple[str, ...]:
-        """As declarations name them in ``team``."""
+        """The teams in ``trusted_teams``, as declarations name them."""
         return _listed(self.trusted_teams)
 
     @property
     def archive_root(self) -> str:
-        """The folder or URI below which each Delta table is a folder."""
+        """The folder or URI in which each Delta table is a folder."""
         return self.archive_uri or str(self.home.resolve() / "archive")
 
     def environment(self) -> dict[str, str]:
-        """Return the variables from which another process reads equal settings, with absolute paths."""
+        """Return environment variables that give another process equal settings, with absolute paths."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         given = {name: value for name, value in values.items() if value is not None}
         return {f"DRIFTLINE_{name.upper()}": _as_text(value) for name, value in given.items()}
@@ -260,7 +278,7 @@ class Settings(BaseSettings):
         return context
 
     def kafka_options(self) -> dict[str, Any]:
-        """Return connection options in the spelling that kafka-python and aiokafka share."""
+        """Return connection options with the names that kafka-python and aiokafka share."""
         options: dict[str, Any] = {
             "bootstrap_servers": self.broker.split(","),
             "security_protocol": self.security_protocol,

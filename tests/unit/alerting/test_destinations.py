@@ -59,7 +59,7 @@ def test_check_names_a_route_to_an_unknown_destination():
 @pytest.mark.parametrize(
     ("alerts", "fault"),
     [
-        ({"routes": [{"to": "a", "kinds": ["drfit"]}]}, "'drfit' is none; known are feature"),
+        ({"routes": [{"to": "a", "kinds": ["drfit"]}]}, "'drfit' is not a kind of alert; known are feature"),
         ({"routes": [{"to": "A b"}]}, "String should match pattern"),
         ({"repeat_after_hours": 0}, "greater than or equal to 0.1"),
         ({"routes": [{"to": "a", "url": "slack://x"}]}, "Extra inputs are not permitted"),

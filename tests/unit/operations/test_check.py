@@ -86,7 +86,7 @@ def test_broken_yaml_is_named_with_its_place(models: Path) -> None:
 
 
 def test_a_folder_without_models_says_what_a_model_is(models: Path) -> None:
-    assert failed() == [f"{models}: no model found; a model is a folder with a model.yaml"]
+    assert failed() == [f"{models}: no model found; a model is a folder that holds a model.yaml"]
 
 
 def test_a_misspelt_variable_is_named_with_the_nearest_one(
@@ -170,10 +170,15 @@ business:
     ("text", "line", "column", "fault"),
     [
         (COSTS.replace("unit", "units"), 2, 3, "business.units: unknown setting (did you mean unit?)"),
-        (COSTS.replace("1: {0", "2: {0"), 3, 3, "business.costs: needs a cost of each truth for each answer"),
-        (COSTS.replace("0: {0: 0, 1: 25}", "0: {0: 0}"), 3, 3, "look at the answer '0'"),
+        (
+            COSTS.replace("1: {0", "2: {0"),
+            3,
+            3,
+            "business.costs: needs a cost for each pair of prediction and label",
+        ),
+        (COSTS.replace("0: {0: 0, 1: 25}", "0: {0: 0}"), 3, 3, "see the prediction '0'"),
         (COSTS.replace("25", ".inf"), 4, 15, "business.costs.0.1: Input should be a finite number"),
-        (COSTS + "  over: 2\n", 1, 1, "business: over and under are of regressions"),
+        (COSTS + "  over: 2\n", 1, 1, "business: over and under are for regressions"),
         ("\nretraining2: 1\n", 1, 1, "retraining2: unknown setting (did you mean retraining?)"),
     ],
 )
@@ -191,4 +196,4 @@ def test_harm_by_cost_needs_costs(models: Path) -> None:
     line = 2 + next(at for at, text in enumerate(FREE.splitlines()) if "refit: true" in text)
     (found,) = failed()
     assert found.startswith(f"{path}:{line}:3: ")
-    assert "retraining.harm: cost needs a section business that declares it" in found
+    assert "retraining.harm: cost needs a section business that declares the costs" in found

@@ -95,7 +95,7 @@ def test_some_names_may_be_others_where_a_share_is_declared():
     [
         ({"x": {"min": 2, "max": 1}}, "min 2.0 is above max 1.0"),
         ({"x": {"min": 2, "allowed": ["a"]}}, "allowed excludes min and max"),
-        ({"colour": {"max": 1}}, "a string has no min and max"),
+        ({"colour": {"max": 1}}, "min and max are not possible for a string"),
         ({"x": {"null_share_max": 2}}, "less than or equal to 1"),
     ],
 )
@@ -114,7 +114,7 @@ def test_name_that_is_no_feature_shows_as_one_without_values():
 def test_name_that_is_no_feature_is_refused_where_all_features_come_with_the_request():
     document = scenario.document(quality={"temp": {"max": 1}})
     document["features"]["service"] = ""
-    with pytest.raises(ValueError, match="names 'temp', which is no feature"):
+    with pytest.raises(ValueError, match="names 'temp', which is not a feature"):
         ModelDeclaration.model_validate(document)
 
 

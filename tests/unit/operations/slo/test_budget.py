@@ -78,7 +78,7 @@ def test_bounds_of_latency_are_those_of_the_histogram():
     (family,) = metrics.PREDICTION_DURATION.labels("m", "rest").collect()
     bounds = [float(sample.labels["le"]) for sample in family.samples if sample.name.endswith("_bucket")]
     assert [bound * 1000 for bound in bounds[:-1]] == list(LATENCY_BOUNDS_MS)
-    with pytest.raises(ValidationError, match="within_ms: one of 1, "):
+    with pytest.raises(ValidationError, match="within_ms: must be one of 1, "):
         declaration(latency={"objective": 0.9, "within_ms": 200})
 
 
