@@ -110,9 +110,7 @@ class Bins(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Contribution(msgspec.Struct, kw_only=True, frozen=True):
-    """One bin of one feature, in all rows or in a segment, and its share in the drift that affects the
-    model.
-    """
+    """One bin of one feature, in all rows or in a segment, and its contribution to the model's drift."""
 
     feature: str
     bin: str
