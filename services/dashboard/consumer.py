@@ -1,9 +1,8 @@
-"""Reads the drift, retraining and models topics into the feed.
+"""Reads the drift, retraining and models topics into the page feed.
 
-Delivery: every start reads the topics from the beginning, without a consumer group, and commits
-nothing; what is read again changes nothing, because the state is kept under the records' own ids.
-A record that cannot be decoded is counted and skipped: the page only shows, and the processes that
-act on it keep the dead letters.
+Delivery: every start reads the topics from the beginning, without a consumer group, and commits nothing.
+Repeats change nothing, because the state is kept under the records' own ids. A record that cannot be decoded
+is counted and skipped: the page only shows, and the processes that act on records write the dead letters.
 """
 
 import logging
@@ -38,9 +37,9 @@ _log = structlog.get_logger()
 
 
 def follow(settings: Settings, feed: PageFeed, stop: threading.Event) -> None:
-    """Read until ``stop`` is set; begin again whenever Kafka fails."""
-    # Topics that nobody has made yet are a normal start, a lost broker is told once by `_lose`; the client
-    # would write several error lines a second about both.
+    """Read until ``stop`` is set; reconnect after each failure of Kafka."""
+    # Missing topics are normal at the first start, and `_lose` reports a lost broker once. The client would
+    # write several error lines per second about both.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     while not stop.is_set():
         try:
@@ -66,7 +65,7 @@ def _connect(settings: Settings) -> KafkaConsumer:
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         allow_auto_create_topics=False,
-        metadata_max_age_ms=2000,  # the topics may be made after this process has started
+        metadata_max_age_ms=2000,  # the topics may be created after this process has started
         reconnect_backoff_max_ms=2000,
         bootstrap_timeout_ms=5000,
         max_poll_records=POLL_RECORDS_MAX,
@@ -76,18 +75,18 @@ def _connect(settings: Settings) -> KafkaConsumer:
 
 
 class TopicFollower:
-    """One consumer's life: takes records into the feed and tells how far it is."""
+    """Reads records of one consumer into the feed, and reports whether it has caught up."""
 
     def __init__(self, consumer: Any, feed: PageFeed) -> None:
-        """Take a consumer that is subscribed."""
+        """Take a subscribed consumer."""
         self.consumer = consumer
         self.feed = feed
         self.probed_at_seconds = 0.0
         self.goal: dict[TopicPartition, int] | None = None
-        """The ends of the partitions when first seen: beyond them, the page is live."""
+        """End offsets of the partitions at the first probe; after these, the page is live."""
 
     def run(self, stop: threading.Event) -> None:
-        """Read until ``stop`` is set; raise `KafkaError` for what a new consumer may mend."""
+        """Read until ``stop`` is set; raise `KafkaError` if a new consumer is needed."""
         while not stop.is_set():
             for batch in self.consumer.poll(timeout_ms=POLL_MS, max_records=POLL_RECORDS_MAX).values():
                 for message in batch:
@@ -97,7 +96,7 @@ class TopicFollower:
                 self.probed_at_seconds = time.monotonic()
 
     def take(self, topic: str, value: bytes | None) -> None:
-        """Decode one record and reduce it; heartbeats and tombstones have no value and are no data."""
+        """Decode one record and apply it; heartbeats and tombstones have no value and are skipped."""
         if value is None:
             return
         try:
@@ -110,7 +109,7 @@ class TopicFollower:
         self._tell(records_read=self.feed.kafka.records_read + 1)
 
     def probe(self) -> None:
-        """Ask the broker for the ends of the partitions: poll() alone hides that it is gone."""
+        """Request the end offsets of the partitions; poll() alone does not notice a lost broker."""
         partitions = list(self.consumer.assignment())
         try:
             if not partitions:

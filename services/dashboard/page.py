@@ -1,24 +1,24 @@
 """The page and its API.
 
 ``GET /``
-    The page. Everything it loads comes from this process; the content security policy allows nothing
-    else, and no script or style within the document.
+    The page. It loads only files of this process; the content security policy allows nothing else, and no
+    script or style inside the document.
 ``GET /api/state``
-    All that is known, as one JSON document, the same as the first event of the stream:
+    The complete state as one JSON document, the same as the first event of the stream:
     ``cursor`` (revision of the document), ``bounds`` (how much history is kept), ``declared`` (by model:
     owner, window, thresholds), ``pulse`` (wall time; ``kafka``: status, records read and skipped;
     ``scoring``: status, lag, and by model the predictions, rate, p50 and p99), and ``models``, by name:
     ``features``, ``arms`` (which versions score), and in event time ``windows``, ``cohorts``, ``alarms``,
-    ``retrainings``, ``promotions``. The fields are those of the structs in ``state.py`` and ``feed.py``;
-    times are milliseconds since the epoch in UTC. Lists within a window follow ``features``.
+    ``retrainings``, ``promotions``. The structs in ``state.py`` and ``page_feed.py`` declare the fields;
+    times are milliseconds since the epoch in UTC. Lists in a window are in the order of ``features``.
 ``GET /reports/{model}/{window}``
-    The report of one window as a page of its own, read from the drift topic: ``latest``, an event time
-    within it in milliseconds, or a day as 2013-07-03.
+    The report of one window as a separate page, read from the drift topic. The window is ``latest``, an
+    event time inside it in milliseconds, or a day such as 2013-07-03.
 ``GET /events``
-    Server-sent events: first ``snapshot`` (that document), then ``delta`` (``cursor`` and ``models`` with
-    only what changed; an item replaces the one with the same id) at most four times a second, and
+    Server-sent events: first ``snapshot`` (that document), then ``delta`` (``cursor``, and ``models`` with
+    only the changes; an item replaces the one with the same id) at most four times per second, and
     ``pulse`` every second. With the header ``Last-Event-ID`` of this process, a delta replaces the
-    snapshot. 503 when too many pages are open.
+    snapshot. 503 if too many pages are open.
 """
 
 import asyncio
@@ -48,11 +48,11 @@ from services.runtime.times import time_ms
 from services.runtime.web import server
 
 STREAMS_MAX = 64
-"""Open event streams: far more than people, few enough that a runaway client cannot hold the process up."""
+"""Maximum open event streams: more than there are people, and too few for one client to block the others."""
 REPORTS_MAX = 2
-"""Made at once; each reads the drift topic."""
+"""Maximum reports made at the same time; each reads the drift topic."""
 SEND_TIMEOUT_SECONDS = 30.0
-"""After this, a page that does not read is cut off; it comes back by itself and gets a snapshot."""
+"""A page that reads nothing for this time is disconnected; it reconnects by itself and gets a snapshot."""
 
 _FOLDER = Path(__file__).parent
 _HEADERS = {
@@ -68,7 +68,7 @@ _HEADERS = {
 
 
 class SecurityHeaders:
-    """Adds the security headers to every response; plain ASGI, so that streams pass unbuffered."""
+    """Adds the security headers to every response; plain ASGI, so that streams are not buffered."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap an application."""
@@ -82,14 +82,14 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
-                headers.setdefault("cache-control", "no-cache")  # revalidate: the ETag answers in no time
+                headers.setdefault("cache-control", "no-cache")  # revalidate: the ETag makes that cheap
             await send(message)
 
         await self.app(scope, receive, with_headers)
 
 
 class Page:
-    """The handlers, over one feed."""
+    """The handlers of all paths."""
 
     def __init__(self, feed: PageFeed, settings: Settings) -> None:
         """Compile the template."""
@@ -102,11 +102,11 @@ class Page:
         self.template = environment.get_template("page.html")
 
     async def index(self, _: Request) -> Response:
-        """Serve the page; the data come with the stream."""
+        """Serve the page; its data arrive with the stream."""
         return HTMLResponse(self.template.render(broker=self.feed.kafka.broker))
 
     async def state(self, _: Request) -> Response:
-        """Serve all that is known."""
+        """Serve the complete state."""
         return Response(msgspec.json.encode(self.feed.snapshot()), media_type="application/json")
 
     async def events(self, request: Request) -> Response:
@@ -144,7 +144,7 @@ def _report(settings: Settings, model: str, window: str) -> str:
 
 
 def model_declarations(settings: Settings) -> Mapping[str, ModelDeclaration]:
-    """Return the declarations; none where they cannot be read, as the page goes without them."""
+    """Return the declarations; none if they cannot be read, because the report does not need them."""
     try:
         return load_all(settings.models)
     except DeclarationError:
@@ -152,7 +152,7 @@ def model_declarations(settings: Settings) -> Mapping[str, ModelDeclaration]:
 
 
 def application(feed: PageFeed, settings: Settings) -> ASGIApp:
-    """Make the application of the dashboard: ready once it has read what the topics held at its start."""
+    """Return the dashboard's application; it is ready when the topics are read up to their end at start."""
     page = Page(feed, settings)
     app = server.application(
         lambda: _not_ready(feed),

@@ -1,7 +1,7 @@
-"""What the pages are sent: the latest state, the pulse of the processes, and the documents made of them.
+"""The documents that pages receive: snapshots, deltas, and the pulse of the processes.
 
-One thread reads Kafka and calls `PageFeed.apply`; everything else runs in the web loop. A state is
-immutable and swapped whole, so neither side takes a lock.
+One thread reads Kafka and calls `PageFeed.apply`; everything else runs in the web server's loop. The state is
+immutable and replaced as a whole, so neither side needs a lock.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from services.dashboard import state
 from services.dashboard.scoring_metrics import ScoringPace
 
 DELTA_SECONDS = 0.25
-"""At most four deltas a second, however fast the topics are read: a replay closes many windows in one."""
+"""Interval of deltas; a replay closes many windows per second, and four deltas per second are enough."""
 PULSE_SECONDS = 1.0
 RETRY_MS = 2000
 
 
 class Bounds(msgspec.Struct, kw_only=True, frozen=True):
-    """How much history a page may keep; the server keeps no more either."""
+    """How much history a page keeps; the server keeps the same."""
 
     models: int = state.MODELS_MAX
     features: int = state.FEATURES_MAX
@@ -35,23 +35,23 @@ class Bounds(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Declared(msgspec.Struct, kw_only=True, frozen=True):
-    """What model.yaml says and the page shows."""
+    """The keys of model.yaml that the page shows."""
 
     owner: str
     window_hours: float
     psi_threshold: float
     loss_tolerance: float
     learns: bool = False
-    """Online, from every label: the page shows another model first."""
+    """Whether the model learns online; the page then shows another model first."""
     shadow: str | None
-    """The arm under which the first version goes on scoring."""
+    """The shadow arm under which the first version keeps scoring."""
 
 
 class KafkaPulse(msgspec.Struct, kw_only=True, frozen=True):
-    """How the reading of the topics fares."""
+    """Status of the connection to Kafka."""
 
     status: Literal["connecting", "reading", "live", "lost"]
-    """``reading``: still on the way to what was the end at the start."""
+    """``reading``: not yet at the end offsets seen at the start."""
     broker: str
     error: str = ""
     records_read: int = 0
@@ -60,7 +60,7 @@ class KafkaPulse(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class ScoringPulse(msgspec.Struct, kw_only=True, frozen=True):
-    """How the scoring process fares."""
+    """Status of the scoring process."""
 
     status: Literal["unknown", "up", "down"] = "unknown"
     error: str = ""
@@ -69,7 +69,7 @@ class ScoringPulse(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Pulse(msgspec.Struct, kw_only=True, frozen=True):
-    """What changes every second; always sent whole."""
+    """Values that change every second; always sent completely."""
 
     wall_time_ms: int
     kafka: KafkaPulse
@@ -77,7 +77,7 @@ class Pulse(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Delta(msgspec.Struct, kw_only=True, frozen=True):
-    """What changed since the cursor before."""
+    """Changes since the previous cursor."""
 
     cursor: str
     models: dict[str, state.ModelChanges]
@@ -94,7 +94,7 @@ class PageSnapshot(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class PageFeed:
-    """The latest of everything. ``epoch`` tells the cursors of this process from an earlier one's."""
+    """The latest state and pulse. ``epoch`` separates this process's cursors from those of earlier ones."""
 
     def __init__(self, broker: str, declared: Mapping[str, Declared] | None = None) -> None:
         """Start empty."""
@@ -104,14 +104,14 @@ class PageFeed:
         self.kafka = KafkaPulse(status="connecting", broker=broker)
         self.scoring = ScoringPulse()
         self.closed = False
-        """Set when the process stops: the streams end by themselves."""
+        """Set at shutdown; the event streams then end."""
 
     def apply(self, record: state.Record) -> None:
-        """Take a record in. Only one thread may call this."""
+        """Apply a record. Only one thread may call this."""
         self.state = state.reduce(self.state, record)
 
     def pulse(self) -> Pulse:
-        """Return the pulse of now."""
+        """Return the present pulse."""
         return Pulse(wall_time_ms=round(time.time() * 1000), kafka=self.kafka, scoring=self.scoring)
 
     def snapshot(self) -> PageSnapshot:
@@ -126,13 +126,13 @@ class PageFeed:
         )
 
     def delta(self, revision: int) -> tuple[Delta, int]:
-        """Return what changed after a revision, and the revision that it leads to."""
+        """Return the changes after a revision, and the revision after them."""
         current = self.state
         changes = state.changes_since(current, revision)
         return Delta(cursor=self._cursor(current), models=changes), current.revision
 
     def revision_of(self, cursor: str) -> int | None:
-        """Return the revision of a cursor; None if it is not one of this process."""
+        """Return the revision of a cursor; None if another process made it."""
         epoch, _, revision = cursor.partition(".")
         if epoch != self.epoch or not revision.isdecimal() or int(revision) > self.state.revision:
             return None
@@ -141,8 +141,8 @@ class PageFeed:
     async def events(self, last_cursor: str = "") -> AsyncIterator[ServerSentEvent]:
         """Yield a snapshot, then deltas and the pulse until the feed closes.
 
-        A page that comes back with the cursor of this process gets what it missed as one delta; any
-        other gets a snapshot. Events: ``snapshot``, ``delta``, ``pulse``; the ids are cursors.
+        A page that reconnects with a cursor of this process gets all missed changes as one delta; any other
+        page gets a snapshot. Events: ``snapshot``, ``delta``, ``pulse``; the ids are cursors.
         """
         revision = self.revision_of(last_cursor)
         if revision is None:

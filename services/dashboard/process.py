@@ -70,7 +70,7 @@ async def _open(settings: Settings, feed: PageFeed) -> AsyncIterator[None]:
 
 
 def _declared(settings: Settings) -> dict[str, Declared]:
-    """Read the declarations; the page goes without them where they cannot be read."""
+    """Read the declarations; without them, if they cannot be read, the page shows less."""
     try:
         declarations = declaration_file.load_all(settings.models)
     except DeclarationError as error:

@@ -1,4 +1,4 @@
-"""How the scoring process fares, from its Prometheus metrics: pure, given the text and a clock's reading."""
+"""Rate, latency and lag of scoring, from its Prometheus metrics. Pure: text and time are arguments."""
 
 import dataclasses
 import itertools
@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 RATE_SECONDS = 5.0
 LATENCY_SECONDS = 30.0
 HISTORY_SCRAPES_MAX = 90
-"""At one scrape a second: the sparkline's minute and a half, and enough for both spans above."""
+"""Maximum scrapes kept, one per second: the sparkline shows 90 s, and both spans above are shorter."""
 
 TEXT_LENGTH_MAX = 4 << 20
 
@@ -26,7 +26,7 @@ Buckets = Mapping[float, float]
 
 
 class MetricsError(ValueError):
-    """What the scoring process answered is not in Prometheus' text format."""
+    """The scoring process's answer is not in Prometheus' text format."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,31 +38,31 @@ class Scrape:
     buckets: Mapping[str, Buckets]
     event_ages_seconds: Mapping[str, float]
     event_times_ms: Mapping[str, int]
-    """Of the newest answered request, where two readings showed that it moves."""
+    """Event time of the newest answered request, if it changed between two scrapes."""
     lag_records: int | None
 
 
 class ScoringPace(msgspec.Struct, kw_only=True, frozen=True):
-    """The pulse of one model's scoring."""
+    """Rate and latency of one model."""
 
     predictions_total: int
     event_time_ms: int | None
-    """Of the newest answered request; null until one was answered between two readings."""
+    """Event time of the newest answered request; null until one was answered between two scrapes."""
     rate_per_second: float | None
-    """Over the last 5 seconds; null until there are two readings."""
+    """Over the last 5 seconds; null until there are two scrapes."""
     rate_history: list[float]
-    """One value a second, the newest last."""
+    """One value per second, the newest last."""
     p50_seconds: float | None
     p99_seconds: float | None
-    """Over the last 30 seconds; null when nothing was answered in them."""
+    """Over the last 30 seconds; null if nothing was answered in that time."""
 
 
 def parse(text: str, at_seconds: float, wall_ms: int, previous: Scrape | None = None) -> Scrape:
-    """Read the few families that the page shows; raise `MetricsError` if the text cannot be read.
+    """Read the metrics that the page shows; raise `MetricsError` if the text cannot be read.
 
-    The metric is an age at the time of the answer, and says not when that was. So an event time is
-    taken only when the age has changed since the previous reading, about a second ago; it is kept
-    while it stands still, instead of creeping on with the wall clock.
+    The metric is the age of the event at the time of its answer, and does not say when that was. An event
+    time is therefore computed only if the age has changed since the previous scrape, about a second ago.
+    Otherwise the earlier event time is kept; it would else advance with the wall clock.
     """
     if len(text) > TEXT_LENGTH_MAX:
         raise MetricsError(f"the metrics have {len(text)} characters, more than {TEXT_LENGTH_MAX}")
@@ -98,7 +98,7 @@ def parse(text: str, at_seconds: float, wall_ms: int, previous: Scrape | None = 
 
 
 def summarize(history: Sequence[Scrape]) -> dict[str, ScoringPace]:
-    """Return the pulse of each model from the readings, the oldest first."""
+    """Return rate and latency of each model from scrapes in order of time."""
     if not history:
         return {}
     return {model: _scored(model, history) for model in history[-1].predictions}
@@ -107,7 +107,7 @@ def summarize(history: Sequence[Scrape]) -> dict[str, ScoringPace]:
 def quantile(counts: Buckets, share: float) -> float | None:
     """Estimate a quantile from cumulative buckets, linear within a bucket (as Prometheus does).
 
-    Beyond the last finite bound that bound is returned. None without observations.
+    Above the last finite bound, that bound is returned. None without observations.
 
     >>> quantile({0.1: 50.0, 0.2: 100.0, math.inf: 100.0}, 0.75)
     0.15000000000000002
@@ -173,5 +173,5 @@ def _bucket_increments(model: str, history: Sequence[Scrape]) -> dict[float, flo
 
 
 def _increment(before: float, after: float) -> float:
-    """Return the rise of a counter; a smaller one was restarted from 0."""
+    """Return the increase of a counter; a counter that became smaller was restarted from 0."""
     return after - before if after >= before else after

@@ -1,17 +1,16 @@
-"""What the dashboard knows, as a pure function of the records read so far.
+"""The state that the dashboard shows, as a pure function of the records read so far.
 
-``reduce`` takes a state and a record and returns the next state; the states are immutable, so the
-thread that reads Kafka swaps them whole and the web loop reads them without a lock. Every item
-remembers the revision at which it last changed: what a page has missed since revision r is exactly
-what has a higher one, however many records that were (see `changes_since`).
+``reduce`` takes a state and a record and returns the next state. States are immutable, so the thread that
+reads Kafka replaces them as a whole and the web server's loop reads them without a lock. Every item stores
+the revision at which it last changed. The items that a page has missed since revision r are those with a
+higher revision, for any number of records (see `changes_since`).
 
-Records come at least once. Items are kept under the records' own ids, so that repeats, and a replay
-from the beginning of the topics, change nothing. The order of the topics against each other does not
-matter either: a retraining's request and result are merged whichever comes first.
+Records arrive at least once. Items are kept under the records' own ids, so repeats, and a replay from the
+beginning of the topics, change nothing. The order between topics does not matter: request and result of a
+retraining are merged in either order.
 
-Bounds, for each model: the latest 2,000 windows (5 years of days) and as many cohorts of predictions, 1,000
-alarms, 500 retrainings and 500 promotions; 256 features; 16 models. What is older falls out and does not come
-back.
+Bounds per model: the latest 2,000 windows (5 years of days) and as many cohorts of predictions, 1,000 alarms,
+500 retrainings and 500 promotions; 256 features; 16 models. Older items are dropped and do not come back.
 """
 
 import dataclasses
@@ -40,10 +39,10 @@ ALARMS_MAX = 1000
 RETRAININGS_MAX = 500
 PROMOTIONS_MAX = 500
 TEXT_LENGTH_MAX = 500
-"""Characters kept of a message or reason; the whole text is on the topic."""
+"""Maximum characters kept of a message or reason; the full text is on the topic."""
 CATEGORIES_MAX = 20
 EVIDENCE_MAX = 300.0
-"""-log10 of the smallest p-value that a float tells from 0."""
+"""-log10 of the smallest p-value that a float can distinguish from 0."""
 
 Record = (
     DriftReport | DriftAlarm | PerformanceReport | RetrainingRequested | RetrainingFinished | ModelChanged
@@ -52,7 +51,7 @@ Item = TypeVar("Item")
 
 
 class Window(msgspec.Struct, kw_only=True, frozen=True):
-    """One closed window of event time. The lists follow the model's ``features``; a missing rest is null."""
+    """One closed window of event time. Lists are in the order of ``features``; missing last values: null."""
 
     window_id: str
     version: int
@@ -72,7 +71,7 @@ class Window(msgspec.Struct, kw_only=True, frozen=True):
     score_psi: float | None
     log_loss: float | None
     absolute_error: float | None
-    """Of a regression, which has no log loss."""
+    """For regressions, which have no log loss."""
     accuracy: float | None
     reference_log_loss: float | None
     shadow_log_loss: dict[str, float]
@@ -81,11 +80,11 @@ class Window(msgspec.Struct, kw_only=True, frozen=True):
     labels_duplicate_total: int
     predictions_unlabelled_total: int
     revision: int = 0
-    """Above 0: reported again, because of late records."""
+    """Above 0 if the window was reported again because of late records."""
 
 
 class Cohort(msgspec.Struct, kw_only=True, frozen=True):
-    """How the predictions of one window turned out, by the loss, as the latest revision tells it."""
+    """Performance of the predictions of one window, by the loss, in the latest revision."""
 
     cohort_id: str
     version: int
@@ -106,11 +105,11 @@ class Cohort(msgspec.Struct, kw_only=True, frozen=True):
     running_high: float | None
     cost: float | None
     unit: str
-    """Of the cost."""
+    """Unit of the cost."""
 
 
 class Alarm(msgspec.Struct, kw_only=True, frozen=True):
-    """Something changed, as a `DriftAlarm` told it."""
+    """An alarm, as a `DriftAlarm` reported it."""
 
     alarm_id: str
     version: int
@@ -131,7 +130,7 @@ class RetrainingEntry(msgspec.Struct, kw_only=True, frozen=True):
     requested_at_ms: int
     reason: str = ""
     alarms: list[str] = []
-    """Ids of the alarms that were the evidence."""
+    """Ids of the alarms in the request's evidence."""
     result: Literal["promoted", "rejected", "failed"] | None = None
     """Null while it runs."""
     version: int = 0
@@ -142,7 +141,7 @@ class RetrainingEntry(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Promotion(msgspec.Struct, kw_only=True, frozen=True):
-    """From ``effective_from_ms`` of event time on, requests of this arm got this version."""
+    """A version and the event time from which its arm used it."""
 
     arm: str
     version: int
@@ -155,7 +154,7 @@ class Promotion(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class ModelChanges(msgspec.Struct, kw_only=True, frozen=True):
-    """What changed for one model; after revision 0 that is everything. Each list is in event time."""
+    """Changes of one model; after revision 0, everything. Each list is in the order of event time."""
 
     features: list[str]
     features_omitted: int
@@ -181,7 +180,7 @@ class Series(Generic[Item]):
     limit: int
     entries: Mapping[str, _Entry[Item]] = dataclasses.field(default_factory=dict)
     evicted: tuple[int, str] | None = None
-    """The latest (time, id) that fell out; nothing up to it comes back."""
+    """The latest (time, id) that was dropped; nothing up to it is added again."""
 
     def get(self, key: str) -> Item | None:
         """Return the item under an id."""
@@ -189,7 +188,7 @@ class Series(Generic[Item]):
         return None if entry is None else entry.item
 
     def put(self, key: str, at_ms: int, item: Item, revision: int) -> "Series[Item]":
-        """Return the series with this item; the same series if that changes nothing."""
+        """Return the series with this item; the same object if nothing changes."""
         if self.get(key) == item or (self.evicted is not None and (at_ms, key) <= self.evicted):
             return self
         entries = {**self.entries, key: _Entry(at_ms, revision, item)}
@@ -200,7 +199,7 @@ class Series(Generic[Item]):
         return Series(self.limit, entries, oldest)
 
     def since(self, revision: int) -> list[Item]:
-        """Return the items that changed after a revision, in event time."""
+        """Return the items that changed after a revision, in the order of event time."""
         changed = [
             (entry.at_ms, key, entry) for key, entry in self.entries.items() if entry.revision > revision
         ]
@@ -209,11 +208,11 @@ class Series(Generic[Item]):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelState:
-    """All that is kept of one model."""
+    """The state of one model."""
 
     revision: int = 0
     features: tuple[str, ...] = ()
-    """In the order in which they were first seen; only ever appended to."""
+    """Names in the order in which they were first seen; only ever appended to."""
     features_omitted: int = 0
     arms: tuple[Arm, ...] = ()
     arms_changed_at_ms: int = -1
@@ -226,14 +225,14 @@ class ModelState:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DashboardState:
-    """Everything, with the number of changes that led to it."""
+    """The state of all models, and the number of changes that led to it."""
 
     revision: int = 0
     models: Mapping[str, ModelState] = dataclasses.field(default_factory=dict)
 
 
 def reduce(state: DashboardState, record: Record) -> DashboardState:
-    """Return the state after a record; the same object if the record told nothing new."""
+    """Return the state after a record; the same object if the record changes nothing."""
     known = state.models.get(record.model)
     if known is None and len(state.models) >= MODELS_MAX:
         return state
@@ -259,7 +258,7 @@ def reduce(state: DashboardState, record: Record) -> DashboardState:
 
 
 def changes_since(state: DashboardState, revision: int) -> dict[str, ModelChanges]:
-    """Return what changed after a revision, by model; after 0, everything."""
+    """Return the changes after a revision, by model; after 0, everything."""
     return {
         name: _changes(model, revision) for name, model in state.models.items() if model.revision > revision
     }
@@ -295,7 +294,7 @@ def _with_report(model: ModelState, report: DriftReport, revision: int) -> Model
 def _window(report: DriftReport, features: tuple[str, ...]) -> Window:
     by_name = {drift.feature: drift for drift in report.features}
     rows = [by_name.get(name) for name in features]
-    while rows and rows[-1] is None:  # so that a window does not depend on features first seen after it
+    while rows and rows[-1] is None:  # a window must not depend on features first seen after it
         rows.pop()
     return Window(
         window_id=report.report_id,
@@ -334,7 +333,7 @@ def _window(report: DriftReport, features: tuple[str, ...]) -> Window:
 
 
 def _with_performance(model: ModelState, report: PerformanceReport, revision: int) -> ModelState:
-    """Keep the latest revision of what is said of a window's predictions."""
+    """Keep the latest revision of the performance of a window's predictions."""
     key = f"{report.version}:{report.window_start_ms}"
     known = model.cohorts.get(key)
     if not report.segments or (known is not None and known.revision > report.revision):
@@ -420,9 +419,9 @@ def _with_retraining(model: ModelState, item: RetrainingEntry, revision: int) ->
 
 
 def _with_arms(model: ModelState, change: ModelChanged, revision: int) -> ModelState:
-    """Keep the latest arms, and the first mention of each as its promotion.
+    """Keep the latest arms, and the first record that lists an arm as its promotion.
 
-    The outgoing champion stays listed in later records, whose time and reason are not its own.
+    Later records still list the previous champion, but with another time and reason.
     """
     promotions = model.promotions
     for arm in change.arms:
@@ -451,7 +450,7 @@ def _promotion(arm: Arm, change: ModelChanged) -> Promotion:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Round to six digits, so that rounding again for the page is right; null where there is no number."""
+    """Round to six digits, so that the page can round again correctly; None if it is not a finite number."""
     return round(value, 6) if value is not None and math.isfinite(value) else None
 
 

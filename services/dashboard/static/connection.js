@@ -1,4 +1,4 @@
-// The one stream of events. EventSource comes back by itself; after an HTTP error it gives up, and we do it.
+// The event stream. EventSource reconnects by itself; after an HTTP error it stops, so this class reconnects.
 
 const SILENT_MS = 6000; // the pulse comes every second
 const RETRY_MS = 3000;

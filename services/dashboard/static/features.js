@@ -1,14 +1,14 @@
-// The ranked features: one row each, with the same scale in every sparkline, so that they compare.
+// The ranked features, one row each. All sparklines have the same scale, so they can be compared.
 
 import * as format from "./format.js";
 import { tint } from "./plots.js";
 import { lastKnown } from "./store.js";
 
-const BUCKETS_MAX = 110; // of a sparkline; each shows the highest window in it
+const BUCKETS_MAX = 110; // per sparkline; each bucket shows its highest window
 const HEIGHT = 26;
 const WIDTH = 110;
-const CEILING = 4; // PSI at the top edge; beyond, everything has drifted anyway
-const REORDER_MS = 1500; // rows that jump at every window cannot be read
+const CEILING = 4; // PSI at the top edge; higher values mean strong drift in any case
+const REORDER_MS = 1500; // rows that move at every window are unreadable
 const SVG = "http://www.w3.org/2000/svg";
 
 // Linear near the threshold, logarithmic above, as in the large chart.
@@ -64,7 +64,7 @@ export class FeatureList {
     this.rows.get(name)?.item.scrollIntoView({ block: "nearest" });
   }
 
-  // Moving an element takes its focus away; give it back.
+  // Moving an element removes its focus; restore it.
   #move(item, position) {
     const focused = document.activeElement;
     this.host.insertBefore(item, this.host.children[position] ?? null);

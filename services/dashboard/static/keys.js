@@ -1,4 +1,4 @@
-// Keyboard: single keys where nothing is being typed, arrows where a chart has the focus.
+// Keyboard: single keys outside of input fields, arrow keys when a chart has the focus.
 
 const STEPS = new Set(["ArrowLeft", "ArrowRight", "Home", "End", "Escape"]);
 

@@ -1,4 +1,4 @@
-// Wires the parts together: stream -> store -> view -> charts, lists, tables.
+// Connects the parts: stream -> store -> view -> charts, lists, tables.
 
 import { Connection } from "./connection.js";
 import * as format from "./format.js";
@@ -10,7 +10,7 @@ import { Selection } from "./selection.js";
 import { lastKnown, SCORE, Store } from "./store.js";
 import { renderTable } from "./tables.js";
 
-const QUEUE_MAX = 500; // events kept while paused; beyond, going on fetches everything again
+const QUEUE_MAX = 500; // events kept while paused; if there are more, continuing fetches everything again
 const TABLE_MS = 1000; // tables are rebuilt at most once a second
 const $ = (id) => document.getElementById(id);
 
@@ -28,7 +28,7 @@ let changed = true; // data or selection, since the last painting; the pulse alo
 
 const selection = new Selection(() => {
   markIndex = null;
-  clearTimeout(tableTimer); // a hand is not made to wait
+  clearTimeout(tableTimer); // user input is not delayed
   tableTimer = 0;
   draw(true);
 });
@@ -72,11 +72,11 @@ function drawPause() {
   const button = $("pause");
   button.setAttribute("aria-pressed", String(paused));
   const missed = queue.reduce((sum, [, document]) => sum + Object.values(document.models).reduce((n, model) => n + model.windows.length, 0), 0);
-  button.textContent = !paused ? "Pause" : missed ? `Go on (${queueOverflowed ? "many" : missed} new)` : "Go on";
+  button.textContent = !paused ? "Pause" : missed ? `Continue (${queueOverflowed ? "many" : missed} new)` : "Continue";
   panels.link(connection, store.pulse, paused);
 }
 
-// What is to be seen now, from the store and the selection.
+// The current view, from the store and the selection.
 function view() {
   const name = selection.model ?? store.liveliest();
   const model = store.model(name);
@@ -106,7 +106,7 @@ function range(columns) {
   if (!seconds.length) return [0, 1];
   const [first, last] = [columns.windows[0].start_ms / 1000, seconds.at(-1)];
   if (selection.range.last) return [last - selection.range.last * 86_400, last];
-  return [first, Math.max(last, first + 7 * 86_400)]; // a first day alone would be stretched over the page
+  return [first, Math.max(last, first + 7 * 86_400)]; // otherwise a single first day would fill the whole width
 }
 
 function draw(anew) {
@@ -144,7 +144,7 @@ function paint() {
   drawTables();
 }
 
-// The pulse alone: the strip and the words; the charts stand as they are.
+// After a pulse, only strip and texts are drawn; the charts do not change.
 function refreshPulse() {
   const nowMs = panels.eventNow(store.pulse, current.name, current.columns);
   Object.assign(current, { pulse: store.pulse, connection, nowMs, nowSeconds: nowMs / 1000 });
@@ -237,7 +237,7 @@ function setTheme(choice) {
   try {
     localStorage.setItem("driftline-theme", choice);
   } catch {
-    // Without storage the choice holds until the page is left.
+    // Without storage the choice is valid until the page is closed.
   }
   document.querySelector(`input[name=theme][value=${choice}]`).checked = true;
   plots.recolour();

@@ -1,4 +1,4 @@
-// Everything that is text: strip, notices, summary, legends, account. All of it goes in as text, never as markup.
+// All text of the page: strip, notices, summary, legends, label account. It is inserted as text, never as markup.
 
 import * as format from "./format.js";
 import { tint } from "./plots.js";
@@ -13,7 +13,7 @@ function put(id, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// The event time of the newest answered request, or of the newest window: whichever is later.
+// The event time of the newest answered request or of the newest window, the later of the two.
 export function eventNow(pulse, name, columns) {
   return Math.max(pulse?.scoring.models[name]?.event_time_ms ?? 0, columns.windows.at(-1)?.end_ms ?? 0);
 }
@@ -36,13 +36,13 @@ export function strip(view) {
   versions(view);
   const rate = scored?.rate_per_second;
   put("rate", rate === null || rate === undefined ? format.NONE : `${format.integer(rate)}/s`);
-  put("rate-note", scored ? `${format.integer(scored.predictions_total)} in all` : scoringNote(pulse));
+  put("rate-note", scored ? `${format.integer(scored.predictions_total)} in total` : scoringNote(pulse));
   drawRate(scored?.rate_history ?? []);
   const quick = [scored?.p50_seconds, scored?.p99_seconds].map((seconds) => format.milliseconds(seconds ?? null));
   put("latency", scored?.p50_seconds == null ? format.NONE : quick.join(" / "));
-  put("latency-note", scored ? (scored.p50_seconds == null ? "idle for 30 s" : "ms, of the last 30 s") : scoringNote(pulse));
+  put("latency-note", scored ? (scored.p50_seconds == null ? "no requests for 30 s" : "ms, over the last 30 s") : scoringNote(pulse));
   put("lag", format.integer(pulse?.scoring.lag_records));
-  put("lag-note", pulse?.scoring.status === "up" ? "requests waiting" : scoringNote(pulse));
+  put("lag-note", pulse?.scoring.status === "up" ? "requests not yet read" : scoringNote(pulse));
   const now = view.nowMs || null;
   put("event-date", format.date(now));
   put("event-clock", now ? `${format.clock(now)} UTC${ago(now, pulse)}` : "UTC");
@@ -59,11 +59,11 @@ function versions({ columns, nowMs }) {
   put("live-note", next ? `v${next.version} from ${format.day(next.effective_from_ms)} ${format.clock(next.effective_from_ms)}` : since);
   const shadow = columns.shadows.at(-1);
   put("frozen-version", shadow ? `v${shadow.version}` : format.NONE);
-  put("frozen-note", shadow ? "silent, to compare" : "no shadow");
+  put("frozen-note", shadow ? "shadow, for comparison" : "no shadow");
 }
 
 function scoringNote(pulse) {
-  return pulse?.scoring.status === "down" ? "scoring does not answer" : pulse?.scoring.status === "up" ? "nothing scored yet" : "unknown yet";
+  return pulse?.scoring.status === "down" ? "scoring does not answer" : pulse?.scoring.status === "up" ? "nothing scored yet" : "not known yet";
 }
 
 function ago(ms, pulse) {
@@ -81,7 +81,7 @@ function drawRate(history) {
 function retrained(columns) {
   const last = columns.retrainings.at(-1);
   put("retrained", last ? format.date(last.requested_at_ms) : format.NONE);
-  put("performance-what", `${columns.loss} as labels arrive: mean of 7 windows, with each window behind it`);
+  put("performance-what", `${columns.loss} as labels arrive: mean of 7 windows; thin lines show single windows`);
   put("retrained-note", last ? `${outcome(last)}, by ${last.trigger}` : "none yet");
 }
 
@@ -116,13 +116,13 @@ export function notice(view, store, empty) {
 
 function noticeText({ connection, pulse, name }, store, empty) {
   if (connection.status === "lost") {
-    const heard = connection.heardMs ? ` What you see is from ${new Date(connection.heardMs).toISOString().slice(11, 19)} UTC.` : "";
-    return `The dashboard process does not answer.${heard} The page tries again by itself; if it stays so, start it with “driftline dashboard”.`;
+    const heard = connection.heardMs ? ` The page shows the state of ${new Date(connection.heardMs).toISOString().slice(11, 19)} UTC.` : "";
+    return `The dashboard process does not answer.${heard} The page reconnects automatically. If this message stays, start the process with “driftline dashboard”.`;
   }
   if (pulse?.kafka.status === "lost") {
-    return `Kafka at ${pulse.kafka.broker} does not answer (${pulse.kafka.error}). What you see is what was read before; reading goes on by itself.`;
+    return `Kafka at ${pulse.kafka.broker} does not answer (${pulse.kafka.error}). The page shows what was read before. Reading continues automatically.`;
   }
-  if (empty && name && store.models.size && !store.models.has(name)) return `There is nothing about the model ${name} on the topics yet.`;
+  if (empty && name && store.models.size && !store.models.has(name)) return `The topics contain no record of the model ${name} yet.`;
   return null;
 }
 
@@ -134,9 +134,9 @@ export function summary(element, view, empty) {
   if (at >= 0) {
     const [live, frozen] = [columns.liveSmooth[at], columns.frozenSmooth[at]];
     const gain = frozen === null ? null : frozen - live;
-    const against = gain === null ? "" : Math.abs(gain) < 0.0005 ? `, level with the frozen first model` : `, ${format.decimal(Math.abs(gain))} ${gain > 0 ? "better" : "worse"} than the frozen first model`;
+    const against = gain === null ? "" : Math.abs(gain) < 0.0005 ? `, the same as the frozen first model` : `, ${format.decimal(Math.abs(gain))} ${gain > 0 ? "better" : "worse"} than the frozen first model`;
     sentences.push(`${columns.loss} over the last 7 windows is ${format.decimal(live)}${against}.`);
-  } else sentences.push("No model has scored yet: features are collected, labels are joined, and the first training comes.");
+  } else sentences.push("No model answers yet. Features and labels are being collected for the first training.");
   sentences.push(driftText(columns));
   put(element, sentences.filter(Boolean).join(" "));
 }
@@ -146,16 +146,16 @@ function driftText(columns) {
   if (!features.length) return "";
   const latest = features.map((feature) => ({ feature, at: lastKnown(feature.psi) })).filter(({ at }) => at >= 0);
   const over = latest.filter(({ feature, at }) => feature.threshold[at] !== null && feature.psi[at] > feature.threshold[at]);
-  if (!over.length) return `None of ${latest.length} series is above its drift threshold.`;
+  if (!over.length) return `None of the ${latest.length} series is above its drift threshold.`;
   const worst = over.reduce((a, b) => (b.feature.psi[b.at] > a.feature.psi[a.at] ? b : a));
-  return `${over.length} of ${latest.length} series ${over.length === 1 ? "is" : "are"} above the drift threshold, ${worst.feature.label} the most at ${format.psi(worst.feature.psi[worst.at])}.`;
+  return `${over.length} of ${latest.length} series ${over.length === 1 ? "is" : "are"} above the drift threshold; the highest is ${worst.feature.label} with ${format.psi(worst.feature.psi[worst.at])}.`;
 }
 
 function emptyText({ connection, pulse, declared, name }) {
   if (connection.status !== "open") return "Connecting to the dashboard process.";
   if (pulse?.kafka.status === "connecting") return `Connecting to Kafka at ${pulse.kafka.broker}.`;
-  const hours = declared ? ` One closes every ${format.decimal(declared.window_hours, 0)} hours of event time.` : "";
-  return `Waiting for the first window${name ? ` of ${name}` : ""}.${hours} Charts appear with the first report on the drift topic.`;
+  const hours = declared ? ` A window closes every ${format.decimal(declared.window_hours, 0)} hours of event time.` : "";
+  return `Waiting for the first window${name ? ` of ${name}` : ""}.${hours} The charts appear with the first report on the drift topic.`;
 }
 
 export function ranges(chosen, [from, to], empty) {
@@ -166,7 +166,7 @@ export function ranges(chosen, [from, to], empty) {
   put("range-text", empty ? "" : `${format.date(from * 1000)} to ${format.date(to * 1000)}.`);
 }
 
-// A legend that is also the readout: the values at the cursor, or else the latest.
+// The legend also shows values: those at the cursor, otherwise the latest.
 function legend(element, time, entries) {
   const rows = [["", time, "legend-time"], ...entries];
   while (element.children.length > rows.length) element.lastElementChild.remove();
@@ -189,8 +189,8 @@ function legendRow() {
 }
 
 export function driftLegend(element, { columns, selected }, index) {
-  put("drift-what", columns.features.size ? DRIFT_WHAT : "Measured from the first model on: before it there is no reference");
-  put("features-what", columns.features.size ? "Select one to follow it; Shift adds up to four." : "They appear with the first model.");
+  put("drift-what", columns.features.size ? DRIFT_WHAT : "Measured from the first model on; without a model there is no reference");
+  put("features-what", columns.features.size ? "Select one to show it in the chart. Shift + click adds up to four." : "Features appear with the first model.");
   const features = selected.map((name) => columns.features.get(name)).filter(Boolean);
   if (!columns.windows.length) return legend(element, format.NONE, []);
   const at = index ?? columns.windows.length - 1;
@@ -212,7 +212,7 @@ export function performanceLegend(element, { columns, harm }, index) {
   const entries = [
     ["live", format.decimal(live), "", "var(--live)"],
     [columns.frozenArm, format.decimal(frozen), "", "var(--frozen)"],
-    ["live against it", live === null || frozen === null ? format.NONE : format.signed(live - frozen), "is-plain"],
+    ["live minus " + columns.frozenArm, live === null || frozen === null ? format.NONE : format.signed(live - frozen), "is-plain"],
     ["reference", format.decimal(columns.reference[at]), "is-dashed", "var(--ink)"],
     ...(harm[at] === null ? [] : [["harm above", format.decimal(harm[at]), "is-dotted", "var(--alarm)"]]),
     ["estimated before labels", format.decimal(columns.estimatedSmooth[at]), "is-dotted", "var(--second)"],
@@ -224,7 +224,7 @@ export function performanceLegend(element, { columns, harm }, index) {
   legend(element, format.moment(columns.windows[at].end_ms), entries);
 }
 
-// The mean since the promotion and its interval at all times, as last known at a window.
+// The running mean since the promotion with its interval, as known at a window.
 function running({ cohorts }, at) {
   for (let place = at; place >= 0 && cohorts[place]?.version === cohorts[at]?.version; place -= 1) {
     const cohort = cohorts[place];
@@ -249,7 +249,7 @@ const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
 
 export function describe({ kind, item }) {
   if (kind === "alarm") return [`Alarm: ${item.subject}`, `${sentence(item.message)} Since ${format.moment(item.since_ms)}.`];
-  if (kind === "promotion") return [`v${item.version} live`, `from here on as ${item.arm}, with ${format.percent(item.weight / 10_000)} of the keys. ${sentence(item.reason)}`];
+  if (kind === "promotion") return [`v${item.version} live`, `from this time on as ${item.arm}, with ${format.percent(item.weight / 10_000)} of the keys. ${sentence(item.reason)}`];
   const why = item.reasons.length ? ` ${item.reasons.join("; ")}.` : "";
   const loss = item.metrics.log_loss === undefined ? "" : ` Log loss ${format.decimal(item.metrics.log_loss)} on the holdout.`;
   const work = item.rows ? ` ${format.integer(item.rows)} rows in ${format.decimal(item.duration_seconds, 1)} s.` : "";
@@ -269,7 +269,7 @@ export function report(element, { name, columns }, index) {
 }
 
 export function eventText(element, mark, latest, model) {
-  if (!mark) return put(element, "No alarm and no retraining yet.");
+  if (!mark) return put(element, "No alarm and no retraining so far.");
   const [title, text] = describe(mark);
   const strong = document.createElement("strong");
   strong.textContent = title;
@@ -292,6 +292,6 @@ export function account(columns) {
 
 export function bounds(limits, view) {
   if (!limits) return;
-  const left = view.model.featuresOmitted ? ` ${view.model.featuresOmitted} features beyond ${limits.features} are left out.` : "";
-  put("bounds", `Kept: the latest ${format.integer(limits.windows)} windows, ${format.integer(limits.alarms)} alarms, ${format.integer(limits.retrainings)} retrainings a model.${left}`);
+  const left = view.model.featuresOmitted ? ` ${view.model.featuresOmitted} features above the maximum of ${limits.features} are not shown.` : "";
+  put("bounds", `Kept: the latest ${format.integer(limits.windows)} windows, ${format.integer(limits.alarms)} alarms, ${format.integer(limits.retrainings)} retrainings per model.${left}`);
 }

@@ -1,9 +1,9 @@
-// The charts: uPlot over one shared time axis. They draw what they are given and report what the hand does.
+// The charts: uPlot with one shared time axis. They draw the given data and report zooming and cursor moves.
 
 import * as format from "./format.js";
 
 const { uPlot } = window;
-const GUTTER = 76; // left of every chart, so that the time axes stand exactly below each other
+const GUTTER = 76; // left of every chart, so that all time axes are aligned
 const RIGHT = 30;
 const CONTEXT_LINES_MAX = 64;
 const PSI_TICKS = [0, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32];
@@ -71,7 +71,7 @@ export class Plots {
     this.charts.clear();
   }
 
-  // Put the cursor of all charts on a window, or take it away with null.
+  // Put the cursor of all charts on a window; null removes it.
   point(index) {
     const chart = this.charts.get("drift-plot");
     if (!chart) return;
@@ -267,7 +267,7 @@ export class Plots {
     ctx.restore();
   }
 
-  // The threshold of the first selected feature, and what lies above it, filled.
+  // The threshold of the first selected feature; the area above it is filled.
   #drawThreshold(chart) {
     this.#drawPromotions(chart);
     const feature = this.#feature(0);
@@ -280,7 +280,7 @@ export class Plots {
     });
   }
 
-  // A limit: everything above it is too much.
+  // A limit; values above it are too high.
   #dotted(chart, limits) {
     const { ctx } = chart;
     ctx.strokeStyle = colours["--alarm"];
@@ -326,7 +326,7 @@ export class Plots {
     }, 8);
   }
 
-  // From the alarms through the retraining to the version: what caused what.
+  // Lines from the alarms to the retraining to the version that it produced.
   #drawLinks(chart) {
     const { ctx } = chart;
     ctx.lineWidth = devicePixelRatio;
@@ -378,7 +378,7 @@ function narrow() {
   return innerWidth < NARROW_PIXELS;
 }
 
-// The dot on a line at the cursor; only the lines that the legend names have one.
+// The dot on a line at the cursor, for lines in the legend only.
 function cursorPoint(name) {
   const dot = document.createElement("div");
   dot.className = "cursor-dot";
@@ -390,7 +390,7 @@ function line(name, width, extra = {}) {
   return { stroke: () => colours[name], width, points: { show: lonely }, spanGaps: false, ...extra };
 }
 
-// A line of one point cannot be seen: such series get a dot.
+// A line of one point is invisible, so such a series gets a dot.
 function lonely(chart, series) {
   return chart.data[series].filter((value) => value !== null).length === 1;
 }

@@ -1,4 +1,4 @@
-// What is selected: model, features, range, order, open tables. It lives in the address, so that it can be shared.
+// The selection: model, features, range, order, open tables. It is part of the address, so it can be shared.
 
 const SELECTED_FEATURES_MAX = 4;
 const TABLES = ["drift", "events", "performance"];

@@ -1,8 +1,8 @@
-// What the page knows: the server's documents, merged by id, and the columns that the charts draw.
+// The page's data: the server's documents, merged by id, and the columns that the charts draw.
 
 export const SCORE = "@score";
 const SMOOTHED_WINDOWS = 7;
-const RETRAINED_MS = 30 * 86_400_000; // so far may a retrained model be behind and still be shown first
+const RETRAINED_MS = 30 * 86_400_000; // a retrained model is shown first unless it is older than another model by more than this
 
 const KEYS = {
   windows: (item) => item.window_id,
@@ -39,7 +39,7 @@ class Model {
     this.columns = null;
   }
 
-  // The same bound as the server's: what is older falls out.
+  // The same bound as on the server; older items are dropped.
   #trim(name, limit) {
     const items = this.items[name];
     if (items.size <= limit) return;
@@ -131,7 +131,7 @@ function columns(model) {
   };
 }
 
-// What is said of the predictions of each window: of two champions in one window, of the later.
+// The cohort of each window; if two champions answered in one window, the later one's.
 function cohortsOf(cohorts, windows) {
   const byStart = new Map(cohorts.map((cohort) => [cohort.start_ms, cohort]));
   return windows.map((window) => byStart.get(window.start_ms) ?? null);
@@ -157,7 +157,7 @@ function drift(names, windows) {
       name: SCORE,
       label: "Model score",
       psi: windows.map((window) => window.score_psi),
-      // The score has no threshold of its own on the wire: the one of the features stands for it.
+      // The records contain no threshold for the score, so the features' threshold is used.
       threshold: windows.map((window) => window.threshold.find((value) => value !== null) ?? null),
       statistic: none,
       evidence: none,
@@ -167,7 +167,7 @@ function drift(names, windows) {
   return features;
 }
 
-// The mean over the latest windows, each weighed by its labels: the loss of their labels together.
+// The mean over the latest windows, weighted by their labels: the mean loss of all their labels.
 export function smooth(values, weights, count = SMOOTHED_WINDOWS) {
   return values.map((value, index) => {
     if (value === null) return null;

@@ -1,11 +1,11 @@
-// Runs before the first paint, so that a chosen theme does not flash in the other one.
+// Runs before the first paint, so that the page never flashes in the wrong theme.
 "use strict";
 (() => {
   let saved = null;
   try {
     saved = localStorage.getItem("driftline-theme");
   } catch {
-    // Storage may be forbidden; the system's theme is a fine one.
+    // Storage may be forbidden; then the system's theme is used.
   }
   if (saved === "light" || saved === "dark") document.documentElement.dataset.theme = saved;
 })();
