@@ -71,7 +71,7 @@ class Window(msgspec.Struct, kw_only=True, frozen=True):
     score_psi: float | None
     log_loss: float | None
     absolute_error: float | None
-    """For regressions, which have no log loss."""
+    """Only for regressions, which have no log loss."""
     accuracy: float | None
     reference_log_loss: float | None
     shadow_log_loss: dict[str, float]

@@ -1,8 +1,8 @@
-"""The live account: what became of every request and label, and how good the answers were, by month.
+"""The live account: the result of every request and label, and the quality of the predictions by month.
 
-Arithmetic only; `services.demo.followers` brings the records. Predictions, outcomes and dead letters
-may repeat after a crash of the process that wrote them; each carries the offset from which it was
-made, so a repeat is dropped and counted.
+Arithmetic only; `services.demo.followers` reads the records. Predictions, outcomes and dead letters may
+repeat after a crash of the process that wrote them. Each carries its source offset, so repeats are dropped
+and counted.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ class Month:
 
     month: str
     requests: int
-    """Answered with a score."""
+    """Requests answered with a score."""
     labels: int
     log_loss_live: float | None
     log_loss_frozen: float | None
@@ -56,7 +56,7 @@ class Month:
 
 
 class _MonthScores:
-    """The labels and scores of one month, as they arrive."""
+    """The labels and scores of one month."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -67,7 +67,7 @@ class _MonthScores:
         self._labels_frozen = 0
 
     def add(self, rows: months.Floats) -> None:
-        """Take rows (n, 3): label, live score, frozen score (NaN where the first model did not answer)."""
+        """Add rows (n, 3): label, live score, frozen score (NaN if the first model did not answer)."""
         self._chunks.append(rows)
         self.labels += len(rows)
         self._loss_live += float(months.log_losses(rows[:, 0], rows[:, 1]).sum())
@@ -76,7 +76,7 @@ class _MonthScores:
         self._loss_frozen += float(months.log_losses(frozen[:, 0], frozen[:, 2]).sum())
 
     def summary(self, name: str, *, with_auc: bool) -> Month:
-        """Summarise what came so far; the AUC sorts all scores, so it is left to the end."""
+        """Summarise the rows so far; the AUC sorts all scores, so it is computed only at the end."""
         auc = None
         if with_auc and self.labels:
             rows = np.concatenate(self._chunks)
@@ -93,7 +93,7 @@ class _MonthScores:
 
 
 class RequestAccount:
-    """Counts of requests, answers, repeats, labels; alarms; versions; scores by month."""
+    """Counts of requests, predictions, repeats and labels; alarms; versions; scores by month."""
 
     def __init__(self, model: str, request_topic: str, frozen_arm: str | None) -> None:
         """Start empty."""
@@ -101,20 +101,20 @@ class RequestAccount:
         self.request_topic = request_topic
         self.frozen_arm = frozen_arm
         self.collected = 0
-        """Answers without a score, before scoring started."""
+        """Predictions without a score, before scoring started."""
         self.predicted = 0
         self.unscored = 0
-        """Answers without a score, after scoring started: there should be none."""
+        """Predictions without a score after scoring started; there must be none."""
         self.repeats = 0
         self.asked_over_http = 0
-        """Answers to whoever tried the REST side: beside the account of the requests sent."""
+        """Predictions for REST callers; not part of the requests that the demo sent."""
         self.dead_letters = 0
-        """Of requests after scoring started."""
+        """Dead letters of requests after scoring started."""
         self.dead_letters_before = 0
-        """Of requests before."""
+        """Dead letters of requests before scoring started."""
         self.outcomes = 0
         self.outcome_time_ms = 0
-        """The latest event time of a request whose outcome is known."""
+        """The latest event time of a request with an outcome."""
         self.report: records.DriftReport | None = None
         self.alarms: dict[str, records.DriftAlarm] = {}
         self.change: records.ModelChanged | None = None
@@ -126,11 +126,11 @@ class RequestAccount:
         self._months = [_MonthScores() for _ in months.NAMES]
 
     def start_scoring(self, offsets: dict[int, int]) -> None:
-        """Note the next offset of each request partition when the first model stood."""
+        """Record the next offset of each request partition at the time of the first model."""
         self._scoring_offsets = dict(offsets)
 
     def add_predictions(self, values: Sequence[bytes]) -> None:
-        """Take predictions of one partition, in order."""
+        """Add predictions of one partition, in order."""
         times = []
         for value in values:
             record = _predictions(value)
@@ -149,7 +149,7 @@ class RequestAccount:
             self._months[month].requests += int(count)
 
     def add_outcomes(self, values: Sequence[bytes]) -> None:
-        """Take outcomes of one partition, in order."""
+        """Add outcomes of one partition, in order."""
         times: list[int] = []
         rows: list[tuple[float, float, float]] = []
         for value in values:
@@ -165,7 +165,7 @@ class RequestAccount:
             self._add_scores(np.array(times, dtype=np.int64), np.array(rows, dtype=np.float64))
 
     def _frozen_score(self, record: _Outcome, score: float) -> float:
-        """Return the first model's answer: its own while it is the champion, then its shadow's."""
+        """Return the first version's score: as champion, later as shadow."""
         if self._first_version is None or record.version < self._first_version:
             self._first_version = record.version
         if self.frozen_arm in record.shadow_scores:
@@ -174,19 +174,19 @@ class RequestAccount:
 
     def _add_scores(self, times_ms: months.Integers, rows: months.Floats) -> None:
         self.outcome_time_ms = max(self.outcome_time_ms, int(times_ms.max()))
-        places = months.month_of(times_ms)
-        for month in np.unique(places).tolist():
-            self._months[month].add(rows[places == month])
+        row_months = months.month_of(times_ms)
+        for month in np.unique(row_months).tolist():
+            self._months[month].add(rows[row_months == month])
 
     def add_dead_letters(self, values: Sequence[bytes]) -> None:
-        """Take dead letters, of any service and topic."""
+        """Add dead letters of any process and topic."""
         for value in values:
             letter = _dead_letters(value)
-            place = (letter.topic, letter.partition, letter.offset)
-            if place in self._letters_seen:
+            source = (letter.topic, letter.partition, letter.offset)
+            if source in self._letters_seen:
                 self.repeats += 1
                 continue
-            self._letters_seen.add(place)
+            self._letters_seen.add(source)
             if letter.topic == self.request_topic:
                 if letter.offset >= self._scoring_offsets.get(letter.partition, 0):
                     self.dead_letters += 1
@@ -194,13 +194,13 @@ class RequestAccount:
                     self.dead_letters_before += 1
 
     def add_drift(self, record: records.DriftRecord) -> None:
-        """Take a report or an alarm."""
+        """Add a report or an alarm."""
         if record.model != self.model:
             return
         if isinstance(record, records.DriftAlarm):
             self.alarms.setdefault(record.alarm_id, record)
         elif isinstance(record, records.DriftReport) and (
-            self.report is None or _place(record) >= _place(self.report)
+            self.report is None or _order(record) >= _order(self.report)
         ):
             self.report = record
 
@@ -209,7 +209,7 @@ class RequestAccount:
         return sorted(self.alarms.values(), key=lambda alarm: (alarm.detected_at_ms, alarm.alarm_id))
 
     def add_change(self, record: records.ModelChanged) -> None:
-        """Take the latest state of the arms."""
+        """Keep the latest arms."""
         if record.model == self.model:
             self.change = record
 
@@ -227,16 +227,16 @@ class RequestAccount:
         return [scores.summary(name, with_auc=with_auc) for name, scores in named if scores.requests]
 
     def faults(self, requests_sent: int, collecting_sent: int) -> list[str]:
-        """Say what does not add up: every request is answered exactly once, or in the dead letters.
+        """Return the errors of the account: every request has exactly one prediction or one dead letter.
 
-        ``requests_sent`` counts from the start of scoring on, ``collecting_sent`` before it.
+        ``requests_sent`` counts from the start of scoring, ``collecting_sent`` before it.
         """
         found = []
         if requests_sent != self.predicted + self.dead_letters:
             found.append(
                 f"{requests_sent:,} requests were sent, but {self.predicted:,} predicted + "
                 f"{self.dead_letters:,} dead letters = {self.predicted + self.dead_letters:,} "
-                f"({self.unscored:,} answers had no score)"
+                f"({self.unscored:,} predictions had no score)"
             )
         if collecting_sent != self.collected + self.dead_letters_before:
             found.append(
@@ -246,7 +246,7 @@ class RequestAccount:
         return found
 
 
-def _place(report: records.DriftReport) -> tuple[int, int]:
+def _order(report: records.DriftReport) -> tuple[int, int]:
     return report.window_end_ms, report.revision
 
 

@@ -1,4 +1,4 @@
-"""The terminal board: where the year is, how the models do, what drift saw. Rendering only."""
+"""The terminal board: progress of the year, quality of the models, alarms. Rendering only."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from services.demo.summary import decimal
 from streams import records
 
 LABELS_MS = 12 * 3_600_000
-"""By then all but the most delayed flights of a month have arrived."""
+"""Time after a month's end when all but the most delayed flights of a month have arrived."""
 _HOUR_MS = 3_600_000
 _WIDTH_MAX = 100
 _BANNER_LINES = 6
@@ -26,35 +26,35 @@ _HAPPENINGS_MIN, _HAPPENINGS_MAX = 4, 12
 
 @dataclasses.dataclass(frozen=True)
 class BoardState:
-    """Everything on the board at one moment."""
+    """The contents of the board at one moment."""
 
     phase: str
     start_ms: int
     end_ms: int
     position_ms: int
-    """Event time sent."""
+    """Event time up to which everything was sent."""
     watermark_ms: int
-    """Event time that drift has fully processed."""
+    """Event time up to which drift has processed everything."""
     events_a_second: float
     predictions_a_second: float
     seconds: float
     version: int
     table: Sequence[Month]
     alarms: Sequence[records.DriftAlarm]
-    """By event time."""
+    """In the order of event time."""
     retrainings: Sequence[records.RetrainingFinished]
-    """By event time."""
+    """In the order of event time."""
     open_reasons: Sequence[str] = ()
-    """Why a retraining runs now."""
+    """Reasons of the running retrainings."""
 
     @property
     def lag_hours(self) -> float:
-        """Event time by which drift is behind what was sent."""
+        """Hours of event time that drift lags the sent events."""
         return max(0, self.position_ms - self.watermark_ms) / _HOUR_MS
 
     @property
     def share(self) -> float:
-        """How much of the year was played, 0 to 1."""
+        """Share of the year that was played, 0 to 1."""
         length = self.end_ms - self.start_ms
         return min(1.0, max(0.0, (self.position_ms - self.start_ms) / length)) if length > 0 else 0.0
 
@@ -68,7 +68,7 @@ class Meter:
     _at_seconds: float | None = None
 
     def update(self, count: int, at_seconds: float) -> float:
-        """Take a rising count; return the rate."""
+        """Take the present count; return the rate."""
         if self._at_seconds is None:
             self._count, self._at_seconds = count, at_seconds
         elif (passed := at_seconds - self._at_seconds) > 0:
@@ -79,7 +79,7 @@ class Meter:
 
 
 def banner(urls: Sequence[tuple[str, str]], advice: str) -> RenderableType:
-    """Lay out where everything is."""
+    """Return the panel with all addresses."""
     grid = Table.grid(padding=(0, 2))
     for _ in range(2):
         grid.add_column(style="bold")
@@ -97,7 +97,7 @@ def _link(url: str) -> Text:
 
 
 def render(snapshot: BoardState, height_lines: int = 50) -> RenderableType:
-    """Lay out the board below the banner; on a low terminal older months and happenings are left out."""
+    """Return the board below the banner; a terminal with few lines shows fewer months and events."""
     free = height_lines - _BANNER_LINES - _OTHER_LINES
     happenings = min(max(free - len(snapshot.table), _HAPPENINGS_MIN), _HAPPENINGS_MAX)
     table = snapshot.table[-max(free - happenings, 1) :]
@@ -110,7 +110,7 @@ def render(snapshot: BoardState, height_lines: int = 50) -> RenderableType:
 
 
 def month_line(snapshot: BoardState, month: str) -> str:
-    """Write the log line of a month that was just played, for where there is no terminal."""
+    """Return the log line of a month, for output that is not a terminal."""
     known = next((line for line in snapshot.table if line.month == month), None)
     loss = (
         f"log loss {decimal(known.log_loss_live)}, frozen {decimal(known.log_loss_frozen)}"
@@ -139,7 +139,7 @@ def _figures(snapshot: BoardState) -> RenderableType:
     version = f"version {snapshot.version}" if snapshot.version else "no model yet"
     return Text(
         f"{snapshot.events_a_second:,.0f} events/s   {snapshot.predictions_a_second:,.0f} predictions/s   "
-        f"{snapshot.lag_hours:.1f} h of event time behind   {version}   {snapshot.seconds:.0f} s",
+        f"lag {snapshot.lag_hours:.1f} h of event time   {version}   {snapshot.seconds:.0f} s",
         style="dim",
     )
 
@@ -166,7 +166,7 @@ def _months(table: Sequence[Month]) -> RenderableType:
 
 
 def _happenings(snapshot: BoardState, lines: int) -> RenderableType:
-    """The latest, with a third of the lines for alarms."""
+    """Return the latest retrainings and alarms; alarms get a third of the lines."""
     grid = Table.grid(padding=(0, 2))
     for _ in range(2):
         grid.add_column(no_wrap=True)

@@ -1,7 +1,7 @@
-"""The year's alarms and retrainings as a page: what was raised, what had happened, and what helped.
+"""The year's alarms and retrainings as a page, with what had happened, and whether each retraining helped.
 
-The page is made from the records of a run, the calendar and the weather, and from answers given once more
-in hindsight (`services.demo.hindsight`); nobody writes a line of it by hand.
+The page is made from the records of a run, the calendar and the weather, and from predictions that
+`services.demo.hindsight` computes afterwards. No line of it is written by hand.
 """
 
 import dataclasses
@@ -18,28 +18,28 @@ _MESSAGE_LENGTH_MAX = 160
 
 @dataclasses.dataclass(frozen=True)
 class Year:
-    """All that the page tells."""
+    """The contents of the page."""
 
     summary: DemoSummary
     alarms: Sequence[DriftAlarm]
-    """By event time."""
+    """In the order of event time."""
     requests: Mapping[str, RetrainingRequested]
-    """By request id."""
+    """The requests by request id."""
     results: Sequence[RetrainingFinished]
-    """By the event time of their request."""
+    """In the order of their request's event time."""
     services: Sequence[Service]
     days: Days
 
 
 def write(year: Year, path: Path) -> None:
-    """Write the page as Markdown; a reader never sees half of it."""
+    """Write the page as Markdown; the file is replaced in one step."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(page(year), encoding="utf-8")
     partial.replace(path)
 
 
 def page(year: Year) -> str:
-    """Lay the page out."""
+    """Return the page as Markdown."""
     sections = [_opening(year), _months(year.summary), _retrainings(year), _alarms(year)]
     return "\n\n".join(sections) + "\n"
 
@@ -53,15 +53,15 @@ def _opening(year: Year) -> str:
     return (
         "# The flights of 2013: every alarm, and what had happened\n\n"
         'Written by `make demo ARGS="--max --chronicle docs/reference/flights-2013.md"`: the alarms and '
-        "retrainings of one run, beside the delays and the weather of the same days. "
-        f"{len(year.alarms)} alarms were raised; drift asked for {len(drift)} retrainings, {without}. "
+        "retrainings of one run, with the delays and the weather of the same days. "
+        f"{len(year.alarms)} alarms were raised; drift requested {len(drift)} retrainings, {without}. "
         f"{len(promoted)} were promoted, and {helped} of the {len(year.services)} new versions "
-        "answered better than the version before would have on the very same flights."
+        "had a lower loss than the previous version on the same flights."
     )
 
 
 def _harm(request: RetrainingRequested | None) -> bool:
-    """Whether the request's evidence has a loss above its limit."""
+    """Tell whether the request's evidence contains a loss above its limit."""
     return request is not None and any(
         alarm.kind == "loss" and alarm.value > alarm.threshold for alarm in request.evidence
     )
@@ -95,10 +95,10 @@ def _retrainings(year: Year) -> str:
         for result in year.results
     ]
     explained = (
-        "*Helped*: the log loss on the flights that the new version answered, against that of the version "
-        "before on the same flights, computed afterwards from what was archived. Neither was trained on them."
+        "*Helped*: the log loss of the new version and of the previous version on the flights that the new "
+        "version answered, computed afterwards from the archive. Neither was trained on them."
     )
-    return f"## Retrainings\n\n{explained}\n\n" + _table(["asked", "why", "result", "helped"], rows)
+    return f"## Retrainings\n\n{explained}\n\n" + _table(["requested", "why", "result", "helped"], rows)
 
 
 def _reason(request: RetrainingRequested | None) -> str:
@@ -113,7 +113,7 @@ def _helped(service: Service | None) -> str:
     if service is None:
         return ""
     verdict = "yes" if service.gain > 0 else "no"
-    losses = f"{service.log_loss:.3f} against {service.log_loss_of_predecessor:.3f}"
+    losses = f"{service.log_loss:.3f}, previous version {service.log_loss_of_predecessor:.3f},"
     return f"{verdict}: {losses} on {service.labels:,} flights to {_day(service.to_ms)}"
 
 
@@ -122,7 +122,7 @@ def _alarms(year: Year) -> str:
     for month in sorted({day_of(alarm.detected_at_ms).replace(day=1) for alarm in year.alarms}):
         alarms = [alarm for alarm in year.alarms if day_of(alarm.detected_at_ms).replace(day=1) == month]
         rows = [_alarm(alarm, year.days) for alarm in alarms]
-        table = _table(["raised", "what", "since", "found", "what had happened"], rows)
+        table = _table(["raised", "what", "since", "message", "what had happened"], rows)
         parts.append(f"### {month:%B}, {len(alarms)}\n\n{table}")
     return "\n\n".join(parts)
 

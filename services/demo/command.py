@@ -22,20 +22,20 @@ def demo(
     home: Path | None = None,
     lead_hours: float | None = None,
 ) -> None:
-    """Stream the flights of 2013 through features, scoring, drift and retraining, and show it happening.
+    """Stream the flights of 2013 through features, scoring, drift and retraining, and show the results live.
 
-    Starts Kafka, Valkey, MLflow and every process of Driftline on this machine, always from fresh data.
-    January is collected and trains the first model; February to December are scored. On a terminal the
-    dashboard stays up afterwards until Ctrl-C.
+    Starts Kafka, Valkey, MLflow and every process of Driftline on this machine, always with empty data.
+    January is collected and trains the first model; February to December are scored. On a terminal, the
+    dashboard then keeps running until Ctrl-C.
 
     Args:
-        speed: Event time against wall time, as in 86400x: a day in a second.
-        as_fast_as_possible: As fast as the processes follow; the default.
+        speed: Event time per wall time; 86400x is one day per second.
+        as_fast_as_possible: As fast as the processes can follow; the default.
         summary: Write the result to this file, as JSON.
-        chronicle: Write every alarm to this file, as Markdown, with what had happened and what helped.
-        until: Stop asking for predictions at this date (2013-02-02 to 2014-01-01).
+        chronicle: Write every alarm and retraining to this file, as Markdown, with what had happened.
+        until: Send no requests from this date on (2013-02-02 to 2014-01-01).
         home: Folder of the demo's data and logs, emptied at the start; default: .driftline/demo.
-        lead_hours: How far event time may run ahead of drift; at most what the model declares.
+        lead_hours: Maximum lead of event time over drift; at most what the model declares.
     """
     from services.demo import options
 

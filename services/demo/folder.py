@@ -1,4 +1,4 @@
-"""The demo's own folder: always fresh, never anyone else's data, never two demos in one."""
+"""The demo's folder: emptied at the start, never with other data in it, never used by two demos."""
 
 import fcntl
 import shutil
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 MARKER = ".driftline-demo"
-"""A folder with this file was made by a demo, so the next demo may empty it."""
+"""A folder with this file was created by a demo, so the next demo may empty it."""
 
 
 class FolderError(RuntimeError):
@@ -16,13 +16,13 @@ class FolderError(RuntimeError):
 
 @contextmanager
 def claim(folder: Path) -> Iterator[int]:
-    """Make an empty folder, and keep others off until the block ends; hand out the lock's file descriptor.
+    """Create an empty folder and lock it until the block ends; yield the lock's file descriptor.
 
-    Whoever inherits the descriptor prolongs the lock, so that what a killed demo leaves behind is gone
-    before the next one begins.
+    A child process that inherits the descriptor prolongs the lock. After a killed demo, the next one can
+    therefore start only when all its processes have ended.
 
-    What an earlier demo left is deleted first. Raises `FolderError` if the folder holds anything
-    else, or if another demo runs in it.
+    Files of an earlier demo are deleted first. Raises `FolderError` if the folder contains anything else,
+    or if another demo uses it.
     """
     folder = folder.resolve()
     _check(folder)
@@ -38,7 +38,7 @@ def claim(folder: Path) -> Iterator[int]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FolderError(
-                f"another demo runs in {folder}: end it, or choose another folder with --home"
+                f"another demo uses {folder}: end it, or choose another folder with --home"
             ) from None
         _empty(folder)
         yield handle.fileno()
@@ -49,7 +49,7 @@ def _check(folder: Path) -> None:
         raise FolderError(f"{folder}: is a file; choose a folder with --home")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
         raise FolderError(
-            f"{folder}: holds data that no demo made; choose an empty or new folder with --home"
+            f"{folder}: contains data that no demo created; choose an empty or new folder with --home"
         )
 
 

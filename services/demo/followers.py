@@ -1,6 +1,6 @@
-"""Reads what the processes write, as the demo goes on: the topics of the account, and the retrainings.
+"""Readers of the topics of the account and of the retraining topic while the demo runs.
 
-Neither consumer commits: the demo begins with fresh topics and reads each from its start, once.
+Neither consumer commits: the demo starts with empty topics and reads each once from its start.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from streams import records, topics
 
 _FETCH_BYTES_MIN = 128 << 10
 _FETCH_WAIT_MS_MAX = 400
-"""The account is looked at a few times a second: waiting for larger slices saves the broker's CPU."""
+"""Maximum wait of a fetch. The account is shown a few times per second; larger fetches save broker CPU."""
 _SLICE_RECORDS_MAX = 4000
-"""About 10 ms of decoding, so that the producer in the same loop hardly waits."""
+"""Maximum records per poll, about 10 ms of decoding, so that the producer in the same loop is not delayed."""
 _CATCH_UP_SECONDS_MAX = 30.0
 
 
-class BehindError(RuntimeError):
+class CatchUpError(RuntimeError):
     """The end of a topic was not reached in time."""
 
 
@@ -85,41 +85,41 @@ class AccountFollower:
             await self._consumer.stop()
 
     async def follow(self) -> None:
-        """Read for ever; a record that does not decode is a defect of its writer and ends this."""
+        """Read until cancelled; an invalid record is a defect of its writer and raises an error."""
         while True:
             slices = await self._consumer.getmany(
                 timeout_ms=_FETCH_WAIT_MS_MAX, max_records=_SLICE_RECORDS_MAX
             )
-            for place, messages in slices.items():
+            for partition, messages in slices.items():
                 values = [message.value for message in messages if message.value is not None]
-                self._handlers[place.topic](values)
-                self._positions[place] = messages[-1].offset + 1
+                self._handlers[partition.topic](values)
+                self._positions[partition] = messages[-1].offset + 1
                 await asyncio.sleep(0)
 
     async def catch_up(self) -> None:
-        """Wait until all that was written before this call is in the account, while `follow` runs."""
+        """Wait until all records written before this call are in the account; `follow` must be running."""
         ends = await self._consumer.end_offsets(self._assignment)
         try:
             async with asyncio.timeout(_CATCH_UP_SECONDS_MAX):
-                while behind := self._behind(ends):  # noqa: ASYNC110  # a few polls, once a run
+                while lagging := self._lagging(ends):  # noqa: ASYNC110  # a few polls, once per run
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            raise BehindError(
-                f"the account did not reach the end of {behind[0].topic} in {_CATCH_UP_SECONDS_MAX:g} s"
+            raise CatchUpError(
+                f"the account did not reach the end of {lagging[0].topic} in {_CATCH_UP_SECONDS_MAX:g} s"
             ) from None
 
-    def _behind(self, ends: Mapping[TopicPartition, int]) -> list[TopicPartition]:
-        return [place for place, end in ends.items() if self._positions[place] < end]
+    def _lagging(self, ends: Mapping[TopicPartition, int]) -> list[TopicPartition]:
+        return [partition for partition, end in ends.items() if self._positions[partition] < end]
 
     async def next_offsets(self, topic: str, partitions: int) -> list[int]:
         """Return the next offset of each partition of any topic."""
-        places = [TopicPartition(topic, number) for number in range(partitions)]
-        ends = await self._consumer.end_offsets(places)
-        return [ends[place] for place in places]
+        wanted = [TopicPartition(topic, number) for number in range(partitions)]
+        ends = await self._consumer.end_offsets(wanted)
+        return [ends[partition] for partition in wanted]
 
 
 class RetrainingFollower:
-    """Keeps the retraining log, up to the very end of its topic whenever asked."""
+    """Reads the retraining topic into the log, up to its end on request."""
 
     def __init__(self, settings: Settings, log: RetrainingLog) -> None:
         """Assign the topic's one partition; nothing connects before `start`."""
@@ -129,9 +129,9 @@ class RetrainingFollower:
         self._position = 0
         self._settings = settings
         self._consumer: AIOKafkaConsumer = None
-        self._asker: AIOKafkaConsumer = None
-        """Asks for the topic's end on a connection of its own: on the other one the question would wait
-        behind a fetch that waits for records."""
+        self._end_consumer: AIOKafkaConsumer = None
+        """Requests the topic's end on a second connection; on the first one the request would wait until a
+        fetch that waits for records has returned."""
 
     async def start(self) -> None:
         """Connect."""

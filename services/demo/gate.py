@@ -1,22 +1,23 @@
-"""Lets event time advance: asks Redis and the retraining topic, and decides with `services.demo.pace`.
+"""Lets event time advance: reads watermarks and the retraining topic, and decides with `services.demo.pace`.
 
-Why the outcome does not depend on the machine's speed:
+Why the result does not depend on the machine's speed:
 
-- Drift publishes its watermark only after the requests for retraining up to there are acknowledged.
-  The gate reads the watermark first and the retraining topic to its end after it. So when it permits
-  event time up to watermark + lead, every retraining asked for up to that watermark has finished.
-- The lead is at most the delay with which a new model takes effect (model.yaml,
-  ``retraining.effective_after_hours``). So no request was sent yet that the new model should answer.
-- Learning publishes its watermark only after the versions that it learned up to there are on the models
-  topic; the gate goes by the lesser of the two watermarks, and the lead is at most that delay as well.
+- Drift publishes its watermark only after the retraining requests up to it are acknowledged. The gate reads
+  the watermark first and then the retraining topic to its end. When it permits event time up to watermark +
+  lead, every retraining requested up to that watermark has therefore finished.
+- The lead is at most the delay after which a new version takes effect (model.yaml,
+  ``retraining.effective_after_hours``). No request that the new version must answer has been sent before.
+- Learning publishes its watermark only after the versions learned up to it are on the models topic. The
+  gate uses the lower of the two watermarks, and the lead is at most that delay too.
 - A promotion is on the models topic before the retraining has finished, and in a replay scoring reads that
-  topic to its end before each slice. So the first request behind that delay meets the new model.
-- A training set holds what was known at the request's event time; a window's report holds what happened
-  in it; a feature's value ends at the request's event time. None of them looks at a clock.
+  topic to its end before each slice. The first request after the delay is therefore answered by the new
+  version.
+- A training set contains what was known at the request's event time, a window's report what happened in the
+  window, and a feature's value ends at the request's event time. None of them reads a clock.
 
-What could break it: features that time out (model.yaml, ``features.wait_seconds``) and are served late
-on a machine that stalls for a minute, and training itself, which is deterministic for one version of
-scikit-learn and one number of threads (sums are taken in another order with another number).
+What could break it: features that time out (model.yaml, ``features.wait_seconds``) on a machine that hangs
+for a minute, and training, which is deterministic only for one version of scikit-learn and one number of
+threads (another number adds in another order).
 """
 
 import asyncio
@@ -33,21 +34,21 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 _POLL_SECONDS = 0.01
-"""Longer than a look takes, shorter than any tick; a whole year looks some 10,000 times."""
+"""Interval of reads: longer than a read takes, shorter than any tick; about 10,000 reads for a whole year."""
 _POLL_HOLDING_SECONDS = 0.05
-"""A retraining takes seconds."""
+"""The same while a retraining runs, which takes seconds."""
 _STALL_SECONDS_MAX = 90.0
-"""Longer than features may make scoring wait; a start of a process after a crash takes 15 s."""
+"""Maximum time without progress: longer than scoring may wait for features; a restart takes 15 s."""
 _RETRAINING_SECONDS_MAX = 600.0
 WATERMARKS = "driftline:watermarks:"
 
 
 class StalledError(RuntimeError):
-    """Nothing moved for too long. The message says what is behind."""
+    """Nothing made progress for too long. The message names the lagging process."""
 
 
 class Gate:
-    """Permits ticks, and knows how long it held them back."""
+    """Permits ticks, and measures how long they had to wait."""
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class Gate:
         lead_ms: int,
         start_ms: int,
     ) -> None:
-        """Take a connected client, the log with the one who keeps it, and the models that learn online."""
+        """Take a connected client, the log and its follower, and the models that learn online."""
         self._redis = redis
         self._log = log
         self._follower = follower
@@ -72,7 +73,7 @@ class Gate:
 
     @property
     def holding(self) -> bool:
-        """Whether event time stands still for a retraining."""
+        """Whether event time is stopped for a retraining."""
         return self.permission.retrainings_open > 0
 
     async def permit(self, tick_end_ms: int) -> None:
@@ -82,7 +83,7 @@ class Gate:
         await self._until(lambda: self.permission.allows(tick_end_ms, self._lead_ms))
 
     async def reach(self, event_time_ms: int) -> None:
-        """Return when everything up to an event time was processed, and no retraining is open."""
+        """Return when everything up to an event time is processed and no retraining is open."""
         await self._until(lambda: self.permission.allows(event_time_ms, 0))
 
     async def finish(self, request_id: str) -> None:
@@ -93,7 +94,7 @@ class Gate:
         moved_seconds = time.monotonic()
         while True:
             before, began = self.permission, time.monotonic()
-            await self._look()
+            await self._read()
             now = time.monotonic()
             if before.retrainings_open:
                 self.holding_seconds += now - began
@@ -105,7 +106,7 @@ class Gate:
                 moved_seconds = now
             await self._check_stall(now - moved_seconds)
 
-    async def _look(self) -> None:
+    async def _read(self) -> None:
         """Read the watermarks, then the retraining topic to its end: in this order (see above)."""
         await asyncio.sleep(_POLL_HOLDING_SECONDS if self.holding else _POLL_SECONDS)
         found = [await self._redis.hget(key, "0") for key in self._keys]  # type: ignore[misc]  # redis types sync and async as one
@@ -126,14 +127,14 @@ class Gate:
             if self.holding
             else "the watermark of drift and learning"
         )
-        raise StalledError(f"{what} has not moved for {seconds:.0f} s; {await self._watermarks()}")
+        raise StalledError(f"{what} made no progress for {seconds:.0f} s; {await self._watermarks()}")
 
     async def _watermarks(self) -> str:
-        """Say how far each process is: the one that is furthest behind is the one to look at."""
+        """Return how far each process is; the one that lags most is the one to check."""
         states = []
         async for key in self._redis.scan_iter(match=f"{WATERMARKS}*"):
             fields = await self._redis.hgetall(key)  # type: ignore[misc]  # redis types sync and async as one
             slowest = min(int(value) for value in fields.values())
             ahead_seconds = (slowest - self.permission.watermark_ms) / 1000
             states.append(f"{key.decode().removeprefix(WATERMARKS)} {ahead_seconds:+.0f} s")
-        return "watermarks against that: " + (", ".join(sorted(states)) or "none was published")
+        return "watermarks relative to it: " + (", ".join(sorted(states)) or "none was published")

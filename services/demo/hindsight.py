@@ -1,7 +1,7 @@
-"""Whether a retraining helped: the version that it replaced answers the same requests once more, afterwards.
+"""Whether a retraining helped: the replaced version scores the new version's requests afterwards.
 
-The archive holds every request's features as they were served, and the registry every version, so this is
-no estimate: both versions answer what only one of them was asked. Neither was trained on these requests.
+The archive contains every request's features as served, and the registry every version. This is therefore
+not an estimate: both versions score the same requests. Neither was trained on them.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ _ALL_KNOWN_MS = 2**62
 
 @dataclasses.dataclass(frozen=True)
 class Service:
-    """The time in which one promoted version was the champion, and what it was worth there."""
+    """The period in which one promoted version was the champion, and its loss in that period."""
 
     version: int
     predecessor: int
@@ -34,7 +34,7 @@ class Service:
 
     @property
     def gain(self) -> float:
-        """How much lower the log loss was than it would have been."""
+        """How much lower the log loss was than the predecessor's."""
         return self.log_loss_of_predecessor - self.log_loss
 
 
@@ -45,14 +45,15 @@ def services(
     end_ms: int,
     ends: Mapping[str, Sequence[int]],
 ) -> list[Service]:
-    """Measure each promotion but the first on the requests of its time.
+    """Measure each promotion except the first on the requests of its period.
 
     Args:
-        settings: Where archive and registry are.
-        declaration: Of the model.
-        results: By the event time of their request.
-        end_ms: Where the last version's time ends.
-        ends: The ends of the model's topics: the archive, which commits within a minute, is waited for.
+        settings: Addresses of archive and registry.
+        declaration: The model's declaration.
+        results: Retrainings by the event time of their request.
+        end_ms: End of the last version's period.
+        ends: End offsets of the model's topics. Waits until the archive, which commits within a minute, has
+            them.
     """
     dataset.wait_for_archive(settings, declaration.name, ends)
     promoted = [result for result in results if result.result == "promoted"]

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as one thing, at any moment: starting, in the event loop, waiting, stopping."""
+"""Handles SIGINT and SIGTERM in the same way at any moment, from the start to the shutdown."""
 
 import asyncio
 import signal
@@ -10,13 +10,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """Turns the first signal into `KeyboardInterrupt`; later ones must not disturb the stopping.
+    """Turns the first signal into `KeyboardInterrupt`; later signals do not disturb the shutdown.
 
-    Within `run` it cancels the task first, so that clients disconnect and the screen is tidied up.
+    Inside `run` it cancels the task first, so that clients disconnect and the screen is restored.
     """
 
     def __init__(self) -> None:
-        """Nothing is caught before the block."""
+        """Install no handler before the block."""
         self.signal: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -32,11 +32,11 @@ class Interruption:
 
     @property
     def exit_code(self) -> int:
-        """As a shell would report it: 128 and the signal's number."""
+        """The exit code of a shell: 128 plus the signal's number."""
         return 128 + (self.signal or 0)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine in a loop of its own; raise `KeyboardInterrupt` if a signal ended it."""
+        """Run a coroutine in a new event loop; raise `KeyboardInterrupt` if a signal ended it."""
         import uvloop
 
         try:

@@ -1,7 +1,7 @@
-"""The account of the model that learns online: every request answered once, and how far off it was, by month.
+"""The account of the model that learns online: every request has one prediction; mean errors by month.
 
-Arithmetic only; `services.demo.followers` brings the records. The baseline is the running mean: of all
-labels that the version which answered could know.
+Arithmetic only; `services.demo.followers` reads the records. The baseline is the running mean of all labels
+that the answering version could know.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ class _Prediction(msgspec.Struct, gc=False):
 
 
 _predictions = msgspec.json.Decoder(_Prediction).decode
-Truths = Callable[[], Mapping[str, tuple[int, float]]]
+LabelSource = Callable[[], Mapping[str, tuple[int, float]]]
 """Returns by request id when its label becomes known, and the label."""
 
 
@@ -43,25 +43,25 @@ class MinutesMonth:
 
 
 class MinutesAccount:
-    """Counts of answers and repeats; errors by month."""
+    """Counts of predictions and repeats; errors by month."""
 
-    def __init__(self, model: str, learning: Learning, truths: Truths) -> None:
-        """Start empty; the truths are asked for at the end."""
+    def __init__(self, model: str, learning: Learning, known_labels: LabelSource) -> None:
+        """Start empty; the labels are read at the end."""
         self.model = model
         self._learning = learning
-        self._truths = truths
+        self._label_source = known_labels
         self.collected = 0
-        """Answers without a score, before the first version took effect."""
+        """Predictions without a score, before the first version took effect."""
         self.predicted = 0
         self.repeats = 0
         self.version = 0
-        """The latest that answered."""
+        """The latest version that answered."""
         self._repeats = RepeatFilter()
         self._answers: list[tuple[str, int, float]] = []
         """Request id, event time, score."""
 
     def add_predictions(self, values: Sequence[bytes]) -> None:
-        """Take predictions of one partition, in order."""
+        """Add predictions of one partition, in order."""
         for value in values:
             record = _predictions(value)
             if self._repeats.is_repeat(record.source_partition, record.source_offset):
@@ -74,16 +74,18 @@ class MinutesAccount:
                 self._answers.append((record.prediction_id, record.event_time_ms, record.score))
 
     def months(self) -> list[MinutesMonth]:
-        """Return the months with answers that have a label, whatever order the records came in."""
-        truths = self._truths()
+        """Return the months with labelled predictions; the order of the records has no effect."""
+        known_labels = self._label_source()
         rows = sorted(
-            (event_ms, truths[name][1], score) for name, event_ms, score in self._answers if name in truths
+            (event_ms, known_labels[name][1], score)
+            for name, event_ms, score in self._answers
+            if name in known_labels
         )
         if not rows:
             return []
         times, labels, scores = np.array(rows, dtype=np.float64).T
         event_ms = times.astype(np.int64)
-        errors = np.abs(labels - scores), np.abs(labels - self._running_means(event_ms, truths))
+        errors = np.abs(labels - scores), np.abs(labels - self._running_means(event_ms, known_labels))
         places = months.month_of(event_ms)
         return [
             MinutesMonth(
@@ -95,9 +97,9 @@ class MinutesAccount:
             for month in np.unique(places).tolist()
         ]
 
-    def _running_means(self, event_ms: Integers, truths: Mapping[str, tuple[int, float]]) -> Floats:
-        """Return for each request (n,) the mean of the labels of the intervals that count by then."""
-        known = np.array(sorted(truths.values()), dtype=np.float64)
+    def _running_means(self, event_ms: Integers, known_labels: Mapping[str, tuple[int, float]]) -> Floats:
+        """Return for each request (n,) the mean of the labels of the intervals known by its version."""
+        known = np.array(sorted(known_labels.values()), dtype=np.float64)
         length_ms = self._learning.interval_ms
         until_ms = (event_ms - self._learning.delay_ms) // length_ms * length_ms
         count = np.searchsorted(known[:, 0], until_ms, side="left")
@@ -105,7 +107,7 @@ class MinutesAccount:
         return sums[count] / np.maximum(count, 1)
 
     def faults(self, requests_sent: int, dead_letters: int) -> list[str]:
-        """Say what does not add up: every request is answered exactly once, or in the dead letters."""
+        """Return the errors of the account: every request has exactly one prediction or one dead letter."""
         found = self.collected + self.predicted + dead_letters
         if requests_sent == found:
             return []

@@ -1,4 +1,4 @@
-"""The months of the demo's year, in New York's local time, and the scores that are kept by month."""
+"""The months of the demo's year in New York's local time, and the losses by month."""
 
 import datetime as dt
 from zoneinfo import ZoneInfo
@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 _PROBABILITY_MIN = 1e-15
-"""Scores are clipped to [this, 1 - this]: one certain and wrong answer costs 34.5 and not infinity."""
+"""Scores are clipped to [this, 1 - this]: a certain and wrong prediction costs 34.5 and not infinity."""
 
 
 def local_midnight_ms(day: dt.date) -> int:
@@ -28,7 +28,7 @@ def local_midnight_ms(day: dt.date) -> int:
 NAMES: tuple[str, ...] = tuple(f"{YEAR}-{month:02d}" for month in range(1, 13))
 YEAR_START_MS = local_midnight_ms(dt.date(YEAR, 1, 1))
 SCORING_START_MS = local_midnight_ms(dt.date(YEAR, 2, 1))
-"""Before it only features are collected; the first model is trained on what is known then."""
+"""Start of scoring. Until then features are collected; the first model is trained on what is known then."""
 YEAR_END_MS = local_midnight_ms(dt.date(YEAR + 1, 1, 1))
 
 _STARTS: Integers = np.array(
@@ -37,7 +37,7 @@ _STARTS: Integers = np.array(
 
 
 def month_of(event_times_ms: Integers) -> Integers:
-    """Return the index of each time's month, 0 for January; times outside the year go to its ends.
+    """Return the index of each time's month, 0 for January; times outside the year count for its ends.
 
     >>> month_of(np.array([SCORING_START_MS - 1, SCORING_START_MS]))
     array([0, 1])
@@ -61,7 +61,7 @@ def end_ms(name: str) -> int:
 
 
 def local_text(event_time_ms: int) -> str:
-    """Write an event time as New Yorkers would, to the minute.
+    """Return an event time in New York's local time, to the minute.
 
     >>> local_text(SCORING_START_MS)
     '2013-02-01 00:00'
@@ -70,13 +70,13 @@ def local_text(event_time_ms: int) -> str:
 
 
 def log_losses(labels: Floats, scores: Floats) -> Floats:
-    """Return the log loss of each answer; labels are 0 or 1, both arrays (n,)."""
+    """Return the log loss of each prediction (n,); labels are 0 or 1, both arrays (n,)."""
     certain = np.clip(scores, _PROBABILITY_MIN, 1 - _PROBABILITY_MIN)
     return -np.where(labels > 0.5, np.log(certain), np.log1p(-certain))
 
 
 def area_under_curve(labels: Floats, scores: Floats) -> float | None:
-    """Return the area under the ROC curve, ties counted half, or None where one class is missing.
+    """Return the area under the ROC curve, with ties counted half, or None if one class is missing.
 
     It is the Mann-Whitney U statistic over the number of pairs.
 

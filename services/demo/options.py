@@ -1,4 +1,4 @@
-"""What the demo was asked to do, checked before anything starts."""
+"""The options of the demo, checked before anything starts."""
 
 import dataclasses
 import datetime as dt
@@ -9,14 +9,14 @@ from services.demo import months
 
 _SPEED = re.compile(r"^(?P<factor>\d+(\.\d+)?)x?$")
 _SPEED_MAX = 10_000_000
-"""Faster than any machine plays; beyond it a typing error is likelier."""
+"""Maximum speed; no machine plays faster, so a higher number is a typing error."""
 
 _FIRST_UNTIL = dt.date(months.YEAR, 2, 2)
 _LAST_UNTIL = dt.date(months.YEAR + 1, 1, 1)
 
 
 class OptionError(ValueError):
-    """An option cannot be used. The message says which, and what would be right."""
+    """An option cannot be used. The message names it and says what would be right."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Options:
     """The checked options of one demo."""
 
     speed: float | None
-    """Event seconds in a second; None: as fast as the processes follow."""
+    """Event seconds per second; None: as fast as the processes can follow."""
     until_ms: int
-    """Requests before this event time are played."""
+    """Only requests before this event time are sent."""
     summary: Path | None = None
     chronicle: Path | None = None
     home: Path | None = None
@@ -48,7 +48,7 @@ def parse(
     home: Path | None = None,
     lead_hours: float | None = None,
 ) -> Options:
-    """Check what was typed; raise `OptionError`."""
+    """Return the checked options; raise `OptionError`."""
     if speed is not None and as_fast_as_possible:
         raise OptionError("--speed and --max exclude each other: give one of them")
     if lead_hours is not None and not 0.5 <= lead_hours <= 48:
@@ -71,8 +71,8 @@ def _parse_speed(text: str) -> float:
     factor = float(match["factor"]) if match else 0.0
     if not 1 <= factor <= _SPEED_MAX:
         raise OptionError(
-            f"--speed {text}: write event seconds in a second, 1x to {_SPEED_MAX}x; "
-            "86400x is a day in a second"
+            f"--speed {text}: write event seconds per second, 1x to {_SPEED_MAX}x; "
+            "86400x is one day per second"
         )
     return factor
 
@@ -81,7 +81,7 @@ def _parse_until(text: str) -> int:
     try:
         day = dt.date.fromisoformat(text.strip())
     except ValueError:
-        raise OptionError(f"--until {text}: write a date as in 2013-03-01") from None
+        raise OptionError(f"--until {text}: write a date such as 2013-03-01") from None
     if not _FIRST_UNTIL <= day <= _LAST_UNTIL:
         raise OptionError(
             f"--until {text}: must be from {_FIRST_UNTIL} (January only collects data for the first model) "

@@ -1,13 +1,13 @@
-"""How far event time may run: decisions only, no clock and no client.
+"""How far event time may advance: decisions only, no clock and no client.
 
-Three rules, each of which only ever delays:
+Three rules, each of which can only delay:
 
-1. **Lead.** A tick is played only when its end is at most the lead ahead of what drift has fully
-   processed. The lead is at most the declared delay before a new model takes effect, so no request was
-   played that should have met the new model.
-2. **Hold.** While a retraining was requested and has not finished, event time stands still: in life
-   it takes minutes, not months.
-3. **Speed.** With a speed, a tick's end is played when the wall clock has come to it.
+1. **Lead.** A tick is played only when its end is at most the lead ahead of what drift has fully processed.
+   The lead is at most the declared delay before a new version takes effect, so no request is sent too early
+   for the version that must answer it.
+2. **Hold.** While a requested retraining has not finished, event time is stopped: in reality a retraining
+   takes minutes, not months.
+3. **Speed.** With a given speed, a tick is played when the wall clock has reached its end.
 """
 
 import dataclasses
@@ -17,20 +17,20 @@ MINUTE_MS = 60_000
 DAY_MS = 24 * HOUR_MS
 
 LEAD_MS_MAX = 2 * DAY_MS
-"""The state of a feature reaches two days behind its newest event (`streams.tile_layout.SLACK_MS`)."""
+"""Maximum lead; a feature's state reaches back two days (`streams.tile_layout.SLACK_MS`)."""
 TICK_MS_MAX = 30 * MINUTE_MS
-"""At a given speed. Heartbeats come once a tick: watermarks are at most this far behind what was sent."""
+"""Maximum tick at a given speed. Heartbeats are sent once per tick, so watermarks lag by this at most."""
 _TICK_MS_MIN = 1000
 _TICKS_A_SECOND = 20
-"""At a given speed: enough that the page looks smooth, few enough that ticks cost nothing."""
+"""Ticks per second at a given speed: enough for a smooth page, and few enough to cost nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Permission:
-    """What was known when the watermark was last read."""
+    """The state when the watermark was last read."""
 
     watermark_ms: int
-    """Drift has fully processed everything up to here, and its requests for retraining were read."""
+    """Drift has processed everything up to this time, and its retraining requests were read."""
     retrainings_open: int = 0
 
     def allows(self, tick_end_ms: int, lead_ms: int) -> bool:
@@ -40,30 +40,30 @@ class Permission:
 
 @dataclasses.dataclass(frozen=True)
 class SpeedClock:
-    """Event time against wall time from an anchor on.
+    """Event time by wall time, from an anchor on.
 
-    After a hold it is replaced by one with a new anchor, so that nothing is caught up in a leap.
+    After a hold it is replaced by a clock with a new anchor, so that event time does not jump.
     """
 
     speed: float
-    """Event seconds in a second."""
+    """Event seconds per second."""
     anchor_event_ms: int
     anchor_wall_seconds: float
 
     def overdue_seconds(self, event_ms: int, wall_seconds: float) -> float:
-        """Return how long ago an event time was due; negative while it is not."""
+        """Return how long ago an event time was due; negative if it is not due yet."""
         return wall_seconds - self.anchor_wall_seconds - (event_ms - self.anchor_event_ms) / 1000 / self.speed
 
     def wait_seconds(self, event_ms: int, wall_seconds: float) -> float:
-        """Return how long to wait until an event time is due; 0 when it is overdue."""
+        """Return how long to wait until an event time is due; 0 if it is overdue."""
         return max(0.0, -self.overdue_seconds(event_ms, wall_seconds))
 
 
 def lead_ms(wanted_hours: float | None, effective_after_hours: float) -> int:
-    """Return the lead: what was wanted, but never beyond the delay with which new models take effect.
+    """Return the lead: the wanted one, but at most the delay after which new versions take effect.
 
-    A model that declares no delay takes effect at once, which a replay can only follow with no lead:
-    it then gets one tick, and the outcome may differ by the requests of that tick.
+    A model without a delay takes effect at once. A replay could follow this only with no lead. It then gets
+    one tick, and the result may differ by the requests of that tick.
     """
     lead = LEAD_MS_MAX if wanted_hours is None else round(wanted_hours * HOUR_MS)
     return max(min(lead, round(effective_after_hours * HOUR_MS), LEAD_MS_MAX), TICK_MS_MAX)
@@ -72,8 +72,8 @@ def lead_ms(wanted_hours: float | None, effective_after_hours: float) -> int:
 def tick_ms(speed: float | None, lead: int) -> int:
     """Return the length of a tick in event time.
 
-    Without a speed it is half the lead, so that one tick is processed while the next is sent: each tick
-    costs every process a slice for each partition, whether it holds ten events or a thousand.
+    Without a speed it is half the lead, so that one tick is processed while the next is sent. Each tick costs
+    every process one slice per partition, for ten events as for a thousand.
 
     >>> tick_ms(None, DAY_MS) // HOUR_MS, tick_ms(3600.0, DAY_MS) // MINUTE_MS
     (12, 3)
@@ -89,9 +89,9 @@ def tick_end_ms(position_ms: int, length_ms: int, milestone_ms: int) -> int:
 
 
 def closing_end_ms(until_ms: int, horizon_ms: int, window_ms: int) -> int:
-    """Return how far heartbeats must go so that every window closes and every label horizon passes.
+    """Return up to when heartbeats must be sent so that every window closes and every label horizon passes.
 
-    Windows are aligned to multiples of their length; one more lies behind the last horizon.
+    Windows are aligned to multiples of their length; one more window follows the last horizon.
     """
     horizon_end = until_ms + horizon_ms
     return (horizon_end // window_ms + 2) * window_ms

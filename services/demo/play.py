@@ -1,4 +1,4 @@
-"""Plays the year: collect January, train the first model, go on to the end, close every window."""
+"""Plays the year: collect January, train the first model, play to the end, close every window."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from services.demo.account import RequestAccount
 from services.demo.followers import AccountFollower, RetrainingFollower
 from services.demo.gate import Gate
 from services.demo.minutes import MinutesAccount
-from services.demo.playlist import truths
+from services.demo.playlist import known_labels
 from services.demo.producer import FlightsProducer
 from services.demo.retrainings import RetrainingLog
 from services.runtime import redis_clients
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from services.runtime.settings import Settings
 
 _OVERDUE_SECONDS_MAX = 0.5
-"""At a given speed: a longer wait for the processes is not caught up."""
+"""Maximum delay that is caught up at a given speed; after a longer one the clock gets a new anchor."""
 
 
 class Play:
-    """One run through the year. Everything that the board and the summary show is here at any moment."""
+    """One run through the year. It always holds everything that the board and the summary show."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Play:
         playlist: "Playlist",
         options: "Options",
     ) -> None:
-        """Wire the parts for the model that is retrained and the one that learns; nothing connects yet."""
+        """Create the parts for the retrained model and the learning model; nothing connects yet."""
         assert learner.learning is not None, "the second model learns online"
         self._settings = settings
         self.declaration = declaration
@@ -60,11 +60,13 @@ class Play:
         self.phase = "starting"
         self.complete = False
         self.ends: dict[str, list[int]] = {}
-        """Of the topics of predictions and outcomes, once complete."""
+        """End offsets of the topics of predictions and outcomes, when complete."""
         self.account = RequestAccount(
             declaration.name, declaration.request.topic, declaration.rollout.keep_first_as_shadow
         )
-        self.minutes = MinutesAccount(learner.name, learner.learning, lambda: truths(playlist, learner.label))
+        self.minutes = MinutesAccount(
+            learner.name, learner.learning, lambda: known_labels(playlist, learner.label)
+        )
         self.log = RetrainingLog(declaration.name)
         self._kafka = BatchProducer(settings.kafka_options())
         self.producer = FlightsProducer(self._kafka, playlist)
@@ -74,7 +76,7 @@ class Play:
 
     @property
     def requests_sent(self) -> int:
-        """Requests since scoring started; the first model stood before them."""
+        """Requests since scoring started."""
         return 0 if self._collecting_sent is None else self.producer.sent.requests - self._collecting_sent
 
     @property
@@ -84,12 +86,12 @@ class Play:
 
     @property
     def holding_seconds(self) -> float:
-        """Wall time in which event time stood still for retrainings."""
+        """Wall time during which event time was stopped for retrainings."""
         return self._gate.holding_seconds if self._gate else 0.0
 
     @property
     def waiting_seconds(self) -> float:
-        """Wall time in which the producer waited for the processes."""
+        """Wall time during which the producer waited for the processes."""
         return self._gate.waiting_seconds if self._gate else 0.0
 
     @property
@@ -98,7 +100,7 @@ class Play:
         return time.monotonic() - self._began_seconds
 
     async def run(self) -> None:
-        """Play to the end; `StalledError`, `RetrainingFailedError` and `BehindError` say what went wrong."""
+        """Play to the end; raise `StalledError`, `RetrainingFailedError` or `CatchUpError` on failure."""
         redis = redis_clients.connect(self._settings, single_connection_client=True)
         clients = (self._kafka, self._account_follower, self._retraining_follower)
         try:
@@ -125,7 +127,7 @@ class Play:
         await self._play_until(gate, months.SCORING_START_MS)
         await self._train_first_model(gate)
         await self._play_until(gate, self._options.until_ms)
-        self.phase = "the last labels"
+        self.phase = "waiting for the last labels"
         end_ms = pace.closing_end_ms(
             self._options.until_ms, self.declaration.label.horizon_ms, self.declaration.monitoring.window_ms
         )
@@ -138,7 +140,7 @@ class Play:
         self.complete = True
 
     async def _train_first_model(self, gate: Gate) -> None:
-        """Ask for the first model on the same path as any retraining, and wait for it."""
+        """Request the first model in the same way as any retraining, and wait for it."""
         at_ms, model = months.SCORING_START_MS, self.declaration.name
         await gate.reach(at_ms)
         self.phase = "training the first model"
@@ -177,12 +179,12 @@ class Play:
         await asyncio.sleep(self._clock.wait_seconds(event_ms, now))
 
     def snapshot(self, seconds: float) -> board.BoardState:
-        """Return what the board shows now; ``seconds`` is the wall time since the demo's start."""
+        """Return the present state of the board; ``seconds`` is the wall time since the demo's start."""
         sent, gate = self.producer.sent, self._gate
         watermark_ms = gate.permission.watermark_ms if gate else sent.position_ms
         requests = [] if gate is None or not gate.holding else self.log.open
         return board.BoardState(
-            phase="event time stands still: retraining" if requests and self._collecting_sent else self.phase,
+            phase="event time is stopped: retraining" if requests and self._collecting_sent else self.phase,
             start_ms=self._start_ms,
             end_ms=self._options.until_ms,
             position_ms=sent.position_ms,
@@ -199,7 +201,7 @@ class Play:
 
 
 async def beside(work: "Coroutine[None, None, None]", *background: "Coroutine[None, None, None]") -> None:
-    """Await work while others go on; whichever fails first ends all and is raised."""
+    """Await work while background coroutines run; the first failure cancels all of them and is raised."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in (work, *background)]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

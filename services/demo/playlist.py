@@ -1,6 +1,6 @@
-"""The year's events laid out by topic and partition, cut into ticks of event time.
+"""The year's events by topic and partition, divided into ticks of event time.
 
-Pure: the producer sends what this module hands out, and nothing here sends, waits or looks at a clock.
+Pure: the producer sends the events; nothing here sends, waits or reads a clock.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ _NO_HEADERS: list[tuple[str, bytes]] = []
 
 
 class UnknownYetError(AssertionError):
-    """An event was about to be sent before it was known: the replay would look into the future."""
+    """An event was due before it was known; sending it would let the replay see the future."""
 
 
 class EventTable(Protocol):
@@ -46,7 +46,7 @@ class Lane:
     records: list[Record]
 
     def between(self, start_ms: int, end_ms: int) -> list[Record]:
-        """Return the events after the start up to the end; `UnknownYetError` if one was not known then."""
+        """Return the events after the start, up to the end; `UnknownYetError` if one was not known then."""
         first, last = np.searchsorted(self.event_times_ms, (start_ms, end_ms), side="right")
         if first == last:
             return []
@@ -81,11 +81,11 @@ class Playlist:
         return int(min(lane.event_times_ms[0] for lane in self.lanes if len(lane.records)))
 
     def sources(self) -> Iterator[Lane]:
-        """Go through what is sent first: events and labels."""
+        """Iterate over the lanes that are sent first: events and labels."""
         return (lane for lane in self.lanes if lane.topic != self.request_topic)
 
     def requests(self) -> Iterator[Lane]:
-        """Go through the requests."""
+        """Iterate over the lanes of requests."""
         return (lane for lane in self.lanes if lane.topic == self.request_topic)
 
 
@@ -98,9 +98,9 @@ def lay_out(topics: Mapping[str, EventTable], request_topic: str, partitions: in
     for topic, events in topics.items():
         for key in set(events.keys) - known.keys():
             known[key] = partition_of(key, partitions)
-        places = np.fromiter((known[key] for key in events.keys), dtype=np.int64, count=len(events.keys))
+        assigned = np.fromiter((known[key] for key in events.keys), dtype=np.int64, count=len(events.keys))
         lanes += [
-            _lane(topic, partition, events, np.flatnonzero(places == partition))
+            _lane(topic, partition, events, np.flatnonzero(assigned == partition))
             for partition in range(partitions)
         ]
     return Playlist(tuple(lanes), request_topic)
@@ -118,10 +118,10 @@ def _lane(topic: str, partition: int, events: EventTable, chosen: Integers) -> L
 
 
 def end_requests(playlist: Playlist, until_ms: int, label_topic: str, id_field: str) -> Playlist:
-    """End the year early: no request from a time on, and none of the labels that belong to those.
+    """End the year early: remove the requests from a time on, and their labels.
 
-    Other events go on, as the world does. Without this, a shortened demo would count the labels of
-    requests that it never sent as orphans.
+    All other events remain. Without this, a shortened demo would count the labels of requests that it never
+    sent as orphans.
     """
     identified: Any = msgspec.defstruct("Identified", [("id", str, msgspec.field(name=id_field))])
     identify = msgspec.json.Decoder(identified).decode
@@ -141,8 +141,8 @@ def end_requests(playlist: Playlist, until_ms: int, label_topic: str, id_field: 
     return dataclasses.replace(playlist, lanes=tuple(lanes))
 
 
-def truths(playlist: Playlist, label: LabelTopic) -> dict[str, tuple[int, float]]:
-    """Return of every label that is played: by request id, when it becomes known and its value."""
+def known_labels(playlist: Playlist, label: LabelTopic) -> dict[str, tuple[int, float]]:
+    """Return every label of the playlist by request id: when it becomes known, and its value."""
     fields = [("id", str, msgspec.field(name=label.id)), ("value", float, msgspec.field(name=label.value))]
     decode: Any = msgspec.json.Decoder(msgspec.defstruct("Truth", fields)).decode
     found: dict[str, tuple[int, float]] = {}

@@ -1,4 +1,4 @@
-"""Makes the features ready, in a process of its own: Feast costs seconds of imports and 200 MB.
+"""Prepares the features in a separate process, because Feast costs seconds of imports and 200 MB.
 
 ``python -m services.demo.preparation``, with the settings in the environment.
 """
@@ -10,7 +10,7 @@ from services.runtime.settings import Settings
 
 
 def main() -> None:
-    """Write the facts that Feast materialises, apply the repository, materialise."""
+    """Write the files that Feast materialises, apply the repository, materialise."""
     from services.feature_store import repository
 
     settings = Settings()

@@ -1,10 +1,10 @@
 """Plays the flights into Kafka, tick by tick of event time.
 
-A tick (t0, t1] holds its end: a heartbeat of t1 promises that nothing up to and with t1 will follow.
-Everything with an event time in it was known at t1. What the features are made of goes first, then the
-requests: each batch ends with a heartbeat of t1 in every partition, and the requests are sent when the
-events before them are acknowledged. So no request is on the wire before what it may look at, and a
-partition without events does not hold up a watermark.
+A tick (t0, t1] includes its end: a heartbeat of t1 promises that no event up to and including t1 will
+follow. Every event of the tick was known at t1. Events and labels are sent first, then the requests. Each
+batch ends with a heartbeat of t1 in every partition, and the requests are sent after the events are
+acknowledged. No request is therefore written before the events that its features may contain, and a
+partition without events delays no watermark.
 """
 
 import asyncio
@@ -18,27 +18,27 @@ from streams.producer import BatchProducer, Record
 
 @dataclasses.dataclass
 class Sent:
-    """How much was acknowledged."""
+    """Counts of acknowledged records."""
 
     events: int = 0
-    """Of all four topics."""
+    """Events of all four topics."""
     requests: int = 0
     position_ms: int = 0
-    """Everything up to and with this event time was sent."""
+    """Everything up to and including this event time was sent."""
 
 
 class FlightsProducer:
     """Sends ticks in order."""
 
     def __init__(self, producer: BatchProducer, playlist: Playlist) -> None:
-        """Take a started producer and what to play."""
+        """Take a started producer and the playlist."""
         self._producer = producer
         self._sources = list(playlist.sources())
         self._requests = list(playlist.requests())
         self.sent = Sent(position_ms=playlist.start_ms - 1)
 
     async def play(self, end_ms: int) -> None:
-        """Send everything after the position up to the end, acknowledged, with heartbeats of the end."""
+        """Send everything after the position up to the end, with heartbeats, and wait for acknowledgement."""
         start_ms = self.sent.position_ms
         events = await self._send(self._sources, start_ms, end_ms)
         requests = await self._send(self._requests, start_ms, end_ms)

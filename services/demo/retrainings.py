@@ -1,4 +1,4 @@
-"""What was asked for and what came of it, read from the retraining topic."""
+"""Requests and results of retrainings, read from the retraining topic."""
 
 from streams import records
 
@@ -8,7 +8,7 @@ class RetrainingFailedError(RuntimeError):
 
 
 class RetrainingLog:
-    """All requests and results of one model, repeats dropped by request id."""
+    """All requests and results of one model; repeats are dropped by request id."""
 
     def __init__(self, model: str) -> None:
         """Start empty."""
@@ -17,7 +17,7 @@ class RetrainingLog:
         self.finished: dict[str, records.RetrainingFinished] = {}
 
     def add(self, record: records.RetrainingRecord) -> bool:
-        """Take one record; tell whether it was new and about this model."""
+        """Add one record; return whether it is new and about this model."""
         if record.model != self.model:
             return False
         if isinstance(record, records.RetrainingRequested):
@@ -38,12 +38,12 @@ class RetrainingLog:
         return sorted(self.finished.values(), key=lambda result: (result.requested_at_ms, result.request_id))
 
     def drift_results(self) -> int:
-        """Count the retrainings that drift asked for and that finished."""
+        """Return the number of finished retrainings that drift requested."""
         return sum(1 for result in self.finished.values() if result.trigger == "drift")
 
 
 def bootstrap_request(model: str, at_ms: int, offsets: dict[str, list[int]]) -> records.RetrainingRequested:
-    """Ask for the first model, from everything that was known at an event time."""
+    """Return the request for the first model, from everything known at an event time."""
     return records.RetrainingRequested(
         request_id=f"{model}-bootstrap-{at_ms}",
         model=model,

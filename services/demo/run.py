@@ -1,4 +1,4 @@
-"""One demo from the empty folder to the summary, whatever happens on the way."""
+"""One demo from the empty folder to the summary, also after errors and signals."""
 
 import asyncio
 import gc
@@ -12,7 +12,7 @@ from rich.live import Live
 from services.demo import board, folder, months, summary, system
 from services.demo.account import RequestAccount
 from services.demo.flights import FlightsMissingError
-from services.demo.followers import BehindError
+from services.demo.followers import CatchUpError
 from services.demo.gate import StalledError
 from services.demo.interruption import Interruption
 from services.demo.play import Play, beside
@@ -34,7 +34,7 @@ LEARNER = "arrival_minutes"
 """The model that learns online, on the same requests and labels."""
 _BOARD_SECONDS = 0.25
 _EXPECTED_ERRORS = (
-    BehindError,
+    CatchUpError,
     FlightsMissingError,
     FolderInUseError,
     JarsError,
@@ -43,14 +43,14 @@ _EXPECTED_ERRORS = (
     SupervisorError,
     folder.FolderError,
 )
-"""Their messages say what happened and what to do; anything else is a defect and shows its stack."""
+"""Errors whose message says what happened and what to do; any other error is a defect and shows its stack."""
 
 
 class Demo:
     """Runs once; `run` returns the exit code."""
 
     def __init__(self, options: "Options", console: Console) -> None:
-        """Take checked options and where to print."""
+        """Take checked options and the console."""
         self._options = options
         self._console = console
         self._began_seconds = time.monotonic()
@@ -60,7 +60,7 @@ class Demo:
         self._summary: DemoSummary | None = None
 
     def run(self) -> int:
-        """Start, play, report, stop. 0: all holds; 1: a fault or an error; 130, 143: stopped by a signal."""
+        """Start, play, report, stop. 0: no faults; 1: a fault or an error; 130, 143: stopped by a signal."""
         from services.runtime import declaration_file
 
         given = Settings()
@@ -70,7 +70,7 @@ class Demo:
         declaration, learner = declarations[MODEL], declarations[LEARNER]
         try:
             with self._interruption, folder.claim(home) as lock:
-                self._say(f"A year of New York flights; data and logs in {home}; Ctrl-C ends it")
+                self._say(f"A year of New York flights. Data and logs: {home}. Ctrl-C stops the demo.")
                 playlist = system.in_background(lambda: load_playlist(settings, declaration, self._options))
                 with system.started(settings, lock, self._say) as running:
                     self._play = Play(
@@ -84,7 +84,7 @@ class Demo:
         return self._exit_code()
 
     def _stream(self, running: System) -> None:
-        """Play and report, while the processes still run; then stay for whoever looks at the page."""
+        """Play and report; on a terminal, then keep the processes running for the dashboard."""
         assert self._play is not None
         self._startup_seconds = self._seconds()
         faults: list[str] = []
@@ -101,7 +101,7 @@ class Demo:
             self._stay(running)
 
     async def _show(self, running: System, play: Play) -> None:
-        advice = "Ctrl-C ends it. Logs: " + str(running.settings.home / "logs")
+        advice = "Ctrl-C stops the demo. Logs: " + str(running.settings.home / "logs")
         banner = board.banner(running.urls(), advice)
         if not self._console.is_terminal:
             self._console.print(banner)
@@ -121,7 +121,7 @@ class Demo:
         self._console.print(banner)
 
     async def _print_months(self, running: System, play: Play) -> None:
-        """Print a line for each month, when the labels of its last requests are known."""
+        """Print one line per month, after the labels of its last requests are known."""
         waiting = [name for name in months.NAMES if months.start_ms(name) < self._options.until_ms]
         while True:
             running.check()
@@ -136,7 +136,7 @@ class Demo:
         letters = account.dead_letters + account.dead_letters_before
         found += play.minutes.faults(play.producer.sent.requests, letters)
         if self._options.whole_year and not play.log.drift_results():
-            found.append("no retraining was triggered by drift")
+            found.append("drift triggered no retraining")
         return found
 
     def _report(self, running: System | None, faults: Sequence[str]) -> None:
@@ -172,7 +172,7 @@ class Demo:
     def _print_early_end(self, found: DemoSummary) -> None:
         for fault in found.faults:
             self._console.print(f"driftline demo: {fault}", style="red", markup=False, highlight=False)
-        self._say(f"Stopped while starting, after {found.seconds:.1f} s; nothing was streamed.")
+        self._say(f"Stopped during the start, after {found.seconds:.1f} s. Nothing was streamed.")
 
     def _summarise(self, faults: Sequence[str], cpu_seconds: dict[str, float]) -> DemoSummary:
         play = self._play
@@ -200,7 +200,7 @@ class Demo:
         )
 
     def _stay(self, running: System) -> None:
-        self._say(f"The dashboard stays at {running.urls()[0][1]} until you press Ctrl-C.")
+        self._say(f"The dashboard runs at {running.urls()[0][1]} until you press Ctrl-C.")
         try:
             while True:
                 running.check()
@@ -223,7 +223,7 @@ class Demo:
 
 
 def load_playlist(settings: Settings, declaration: "ModelDeclaration", options: "Options") -> "Playlist":
-    """Read the flights and lay them out; 1 M objects, so the collector is told to leave them alone."""
+    """Read the flights into a playlist of 1 M objects, with the garbage collector paused, and freeze them."""
     from services.demo import flights, playlist
 
     gc.disable()

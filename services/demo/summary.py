@@ -1,4 +1,4 @@
-"""What the demo found, as a record, as JSON and as a page of text."""
+"""The result of the demo: as a record, as JSON and as text."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -59,42 +59,42 @@ class MinutesLine(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class MinutesSummary(msgspec.Struct, kw_only=True, frozen=True):
-    """What became of the model that learns online."""
+    """Result of the model that learns online."""
 
     predicted: int = 0
     collected: int = 0
-    """Before its first version took effect."""
+    """Requests before its first version took effect."""
     repeats: int = 0
     version: int = 0
-    """The latest that answered."""
+    """The latest version that answered."""
     months: list[MinutesLine] = []
 
 
 class Durations(msgspec.Struct, kw_only=True, frozen=True):
-    """Where the wall time went; the last two are within ``streaming_seconds``."""
+    """Wall time by phase; the last two are part of ``streaming_seconds``."""
 
     startup_seconds: float = 0.0
     streaming_seconds: float = 0.0
     holding_seconds: float = 0.0
-    """Event time stood still for a retraining."""
+    """Time during which event time was stopped for retrainings."""
     waiting_seconds: float = 0.0
-    """The producer was the lead ahead of drift and waited for the processes."""
+    """Time during which the producer had reached its lead over drift and waited."""
 
 
 class DemoSummary(msgspec.Struct, kw_only=True, frozen=True):
-    """The whole result; the keys of ``--summary FILE``."""
+    """The complete result; the keys of ``--summary FILE``."""
 
     complete: bool
-    """Played to the end; false after Ctrl-C or an error."""
+    """Whether the year was played to its end; false after Ctrl-C or an error."""
     faults: list[str]
-    """What does not hold; empty when all is well."""
+    """Violated expectations; empty for a correct run."""
     seconds: float
     events_sent: int
     requests_sent: int
-    """From February on: those that a model had to answer."""
+    """Requests from February on, which a model had to answer."""
     predicted: int
     collected: int
-    """January's requests, answered without a model."""
+    """Requests of January, before there was a model."""
     repeats: int
     dead_letters: int
     labels_joined: int
@@ -109,13 +109,13 @@ class DemoSummary(msgspec.Struct, kw_only=True, frozen=True):
     durations: Durations
     bound_by: str
     cpu_seconds: dict[str, float]
-    """By process."""
+    """CPU seconds by process."""
     event_time: str
-    """How far event time came."""
+    """Event time reached."""
 
 
 def rfc3339(event_time_ms: int) -> str:
-    """Write an event time in UTC.
+    """Return an event time in UTC.
 
     >>> rfc3339(0)
     '1970-01-01T00:00:00Z'
@@ -137,7 +137,7 @@ def summarise(
     durations: Durations,
     cpu_seconds: Mapping[str, float],
 ) -> DemoSummary:
-    """Put the result together."""
+    """Return the result."""
     table = account.months(with_auc=True)
     live, frozen = mean_log_losses(table)
     report = account.report
@@ -225,12 +225,12 @@ def _minutes_line(month: MinutesMonth) -> MinutesLine:
 
 
 def bound_by(durations: Durations, cpu_seconds: Mapping[str, float], seconds: float) -> str:
-    """Say in one sentence what the run's time went into."""
+    """Return in one sentence how the wall time was spent."""
     parts = [
         f"start-up {durations.startup_seconds:.0f} s",
         (
             f"streaming {durations.streaming_seconds - durations.holding_seconds:.0f} s "
-            f"(of it {durations.waiting_seconds:.0f} s waiting for the processes)"
+            f"({durations.waiting_seconds:.0f} s of it waiting for the processes)"
         ),
         f"retrainings {durations.holding_seconds:.0f} s",
     ]
@@ -243,19 +243,19 @@ def bound_by(durations: Durations, cpu_seconds: Mapping[str, float], seconds: fl
 
 
 def write(summary: DemoSummary, path: Path) -> None:
-    """Write it as JSON; a reader never sees half of it."""
+    """Write the result as JSON; the file is replaced in one step."""
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
     partial.replace(path)
 
 
 def show(summary: DemoSummary, console: Console) -> None:
-    """Print it."""
+    """Print the result."""
     console.print(render(summary))
 
 
 def render(summary: DemoSummary) -> RenderableType:
-    """Lay it out for a terminal or a log."""
+    """Return the result as text for a terminal or a log."""
     parts: list[RenderableType] = [Text()]
     if summary.months:
         parts.append(months_table(summary.months, summary))
@@ -264,12 +264,12 @@ def render(summary: DemoSummary) -> RenderableType:
     if summary.retrainings:
         parts.append(_retrainings_table(summary.retrainings))
     parts.append(_account_text(summary))
-    parts += [Text(f"Does not hold: {fault}", style="bold red") for fault in summary.faults]
+    parts += [Text(f"Fault: {fault}", style="bold red") for fault in summary.faults]
     return Group(*parts)
 
 
 def months_table(lines: Sequence[MonthLine], total: DemoSummary | None = None) -> Table:
-    """Lay out the months; with a total, their means stand below."""
+    """Return the table of months; with a total, their means are in the footer."""
     table = Table(
         title="Log loss by month",
         title_justify="left",
@@ -317,7 +317,7 @@ def _minutes_table(lines: Sequence[MinutesLine]) -> Table:
 
 
 def decimal(value: float | None, *, sign: bool = False) -> str:
-    """Write three decimals, or a dash for what is not known."""
+    """Return three decimals, or a dash for an unknown value."""
     if value is None:
         return "-"
     return f"{value:+.3f}" if sign else f"{value:.3f}"
@@ -355,19 +355,19 @@ def _account_text(summary: DemoSummary) -> Text:
         ),
         (
             f"Labels       joined {summary.labels_joined:,}; without prediction {summary.labels_orphaned:,}; "
-            f"predictions never labelled {summary.predictions_unlabelled:,}"
+            f"predictions without label {summary.predictions_unlabelled:,}"
         ),
         (
             f"Minutes      predicted {summary.minutes.predicted:,}; collected {summary.minutes.collected:,}; "
             f"repeats {summary.minutes.repeats:,}; version {summary.minutes.version}"
         ),
         f"Alarms       {len(summary.alarms)}" + (f" ({counts})" if counts else ""),
-        f"Bound by     {summary.bound_by}",
+        f"Time         {summary.bound_by}",
         (
             f"{state} after {summary.seconds:.1f} s: {summary.events_sent:,} events, "
             f"{summary.predicted:,} predictions, {promoted} models promoted."
         ),
     ]
     if summary.faults:
-        lines[0] = lines[0].replace(" = ", " against ", 1)
+        lines[0] = lines[0].replace(" = ", " but ", 1)
     return Text("\n".join(lines))

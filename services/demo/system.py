@@ -1,4 +1,4 @@
-"""Everything that the demo starts: three servers, seven processes, and what must stand before them."""
+"""Everything that the demo starts: three servers, seven processes, and the topics and features they need."""
 
 import concurrent.futures
 import contextlib
@@ -20,14 +20,14 @@ Say = Callable[[str], None]
 PROCESSES = ("features", "scoring", "drift", "learning", "archive", "retraining", "dashboard")
 _PORTS = tuple(f"{name}_port" for name in PROCESSES)
 _READY_SECONDS_MAX = 300.0
-"""On two free cores all are ready within 10 s; a death is noticed at once, so this is only for a hang."""
+"""Maximum time until all are ready; two free cores need 10 s, and exits are noticed at once."""
 _PREPARATION_SECONDS_MAX = 120.0
 _STOP_PROCESSES_SECONDS = 5.0
 _STOP_SERVERS_SECONDS = 3.0
-"""Together with what the demo itself needs this stays below 10 s. Their data is of no use afterwards."""
+"""Short, so that the demo ends within 10 s of a signal; the servers' data is not needed afterwards."""
 
 _ENVIRONMENT = {
-    "scoring": {"OMP_NUM_THREADS": "1"},  # small batches: a second thread only spins
+    "scoring": {"OMP_NUM_THREADS": "1"},  # small batches: a second thread only costs CPU
     "retraining": {"OMP_NUM_THREADS": "1"},  # a fixed number: sums in another order change the model
 }
 
@@ -36,13 +36,13 @@ class System:
     """The running servers and processes."""
 
     def __init__(self, settings: Settings, servers: Embedded, processes: Supervisor) -> None:
-        """Take what `started` has started."""
+        """Take the servers and processes that `started` has started."""
         self.settings = settings
         self._servers = servers
         self._processes = processes
 
     def check(self) -> None:
-        """Raise `SupervisorError` with the end of its log if anything has died."""
+        """Raise `SupervisorError`, with the end of its log, if a server or process has ended."""
         self._servers.check()
         self._processes.check()
 
@@ -52,7 +52,7 @@ class System:
         return [*self._servers.supervisor.children, *self._processes.children]
 
     def urls(self) -> list[tuple[str, str]]:
-        """Say where everything is."""
+        """Return the name and address of everything."""
         settings = self.settings
         scoring = f"http://{settings.host}:{settings.scoring_port}"
         return [
@@ -67,15 +67,15 @@ class System:
 
 @contextlib.contextmanager
 def started(settings: Settings, lock: int, say: Say) -> Iterator[System]:
-    """Start all, side by side where possible; stop the processes before the servers that they use.
+    """Start everything, in parallel where possible; stop the processes before the servers that they use.
 
     Args:
-        settings: With the demo's own folder as home.
-        lock: File descriptor that stays open until the last process is gone.
-        say: Told what was reached.
+        settings: Settings with the demo's folder as home.
+        lock: File descriptor that stays open until the last process has ended.
+        say: Prints progress.
 
     Raises:
-        SupervisorError: Something did not start; the message has the end of its log.
+        SupervisorError: Something did not start; the message contains the end of its log.
     """
     settings = _with_free_ports(settings, say)
     logs = settings.home / "logs"
@@ -88,7 +88,7 @@ def started(settings: Settings, lock: int, say: Say) -> Iterator[System]:
                 say(f"Kafka, Valkey and MLflow run ({time.monotonic() - began:.0f} s)")
                 _finish(processes, preparation)
                 _make_topics(settings)
-                say(f"topics and features stand ({time.monotonic() - began:.0f} s)")
+                say(f"topics and features are ready ({time.monotonic() - began:.0f} s)")
                 children = [processes.start(_launch(name, settings, environment, logs)) for name in PROCESSES]
                 processes.wait_ready(*children, seconds=_READY_SECONDS_MAX)
                 say(f"{len(children)} processes run ({time.monotonic() - began:.0f} s)")
@@ -98,7 +98,7 @@ def started(settings: Settings, lock: int, say: Say) -> Iterator[System]:
 
 
 def _with_free_ports(settings: Settings, say: Say) -> Settings:
-    """Fix all addresses before anything starts, so that what starts first knows them too."""
+    """Choose all addresses before anything starts, so that the first processes know them too."""
 
     def choose(name: str, address: str) -> int:
         return choose_port(f"DRIFTLINE_{name.upper()}", address, say)
@@ -139,7 +139,7 @@ def _launch(name: str, settings: Settings, environment: dict[str, str], logs: Pa
 
 
 def _make_topics(settings: Settings) -> None:
-    """Create all topics, before any process waits for one."""
+    """Create all topics before a process waits for one."""
     from services.feature_store import repository
     from services.runtime import declaration_file, topic_creation
 
@@ -153,7 +153,7 @@ def _make_topics(settings: Settings) -> None:
 
 
 def _finish(processes: Supervisor, preparation: Child) -> None:
-    """Wait for the preparation, which ends by itself; raise as `Supervisor.run` does when it fails."""
+    """Wait for the end of the preparation; raise the errors of `Supervisor.run` if it fails."""
     from services.operations.local_servers.supervisor import ChildDiedError, NotReadyError
 
     code = preparation.wait(_PREPARATION_SECONDS_MAX)
@@ -165,13 +165,13 @@ def _finish(processes: Supervisor, preparation: Child) -> None:
 
 
 def in_background(work: Callable[[], T]) -> "concurrent.futures.Future[T]":
-    """Run work in a thread that never keeps the program from ending."""
+    """Run work in a daemon thread, which does not prevent the program from ending."""
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
 
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # noqa: BLE001  # handed to whoever waits for the result
+        except BaseException as error:  # noqa: BLE001  # passed to the caller that waits for the result
             future.set_exception(error)
 
     threading.Thread(target=run, name="background", daemon=True).start()
@@ -179,7 +179,7 @@ def in_background(work: Callable[[], T]) -> "concurrent.futures.Future[T]":
 
 
 def cpu_seconds(children: Sequence[Child]) -> dict[str, float]:
-    """Return the processor time of each child with its descendants, and of the demo itself."""
+    """Return the CPU time of each child with its descendants, and of the demo itself."""
     import psutil
 
     used = {"demo": time.process_time()}

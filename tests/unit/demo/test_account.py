@@ -148,7 +148,7 @@ def test_a_lost_request_is_a_fault_that_names_the_numbers(account: RequestAccoun
 def test_an_answer_without_a_score_after_january_is_a_fault(account: RequestAccount) -> None:
     account.add_predictions([prediction(0, score=None)])
     (fault,) = account.faults(requests_sent=1, collecting_sent=0)
-    assert "1 answers had no score" in fault
+    assert "1 predictions had no score" in fault
 
 
 def test_months_hold_the_mean_losses_of_their_requests(account: RequestAccount) -> None:

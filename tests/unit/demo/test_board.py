@@ -65,7 +65,7 @@ def test_the_board_shows_time_rates_version_months_alarms_and_retrainings(snapsh
     for part in (
         "2013-02-01 00:00",
         "8,123 events/s",
-        "1.5 h of event time behind",
+        "lag 1.5 h of event time",
         "version 2",
         "2013-02",
         "0.457",

@@ -24,14 +24,17 @@ def test_what_an_earlier_demo_left_is_deleted(tmp_path: Path) -> None:
 
 def test_anything_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(folder.FolderError, match="holds data that no demo made"), folder.claim(tmp_path):
+    with (
+        pytest.raises(folder.FolderError, match="contains data that no demo created"),
+        folder.claim(tmp_path),
+    ):
         pass
     assert (tmp_path / "thesis.tex").read_text() == "precious"
 
 
 def test_two_demos_do_not_share_a_folder(tmp_path: Path) -> None:
     home = tmp_path / "demo"
-    with folder.claim(home), pytest.raises(folder.FolderError, match="another demo runs"), folder.claim(home):
+    with folder.claim(home), pytest.raises(folder.FolderError, match="another demo uses"), folder.claim(home):
         pass
     with folder.claim(tmp_path / "demo"):
         pass

@@ -129,14 +129,14 @@ def test_one_own_request_is_waited_for() -> None:
 def test_a_stall_is_an_error_that_says_who_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate_module, "_STALL_SECONDS_MAX", 0.02)
     gate, _ = play((HOUR_MS,))
-    with pytest.raises(StalledError, match=r"learning has not moved .*origin_departures -3540 s"):
+    with pytest.raises(StalledError, match=r"learning made no progress .*origin_departures -3540 s"):
         asyncio.run(gate.reach(2 * HOUR_MS))
 
 
 def test_a_retraining_that_hangs_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate_module, "_RETRAINING_SECONDS_MAX", 0.02)
     gate, _ = play((HOUR_MS, requested("late-2", HOUR_MS)))
-    with pytest.raises(StalledError, match="the retraining late-2 has not moved"):
+    with pytest.raises(StalledError, match="the retraining late-2 made no progress"):
         asyncio.run(gate.reach(HOUR_MS))
 
 

@@ -12,8 +12,8 @@ from streams import records
 START_MS = months.SCORING_START_MS // DAY_MS * DAY_MS
 
 
-def new_account(truths: dict[str, tuple[int, float]] | None = None) -> MinutesAccount:
-    return MinutesAccount("m", Learning(every_hours=24, effective_after_hours=48), lambda: truths or {})
+def new_account(known_labels: dict[str, tuple[int, float]] | None = None) -> MinutesAccount:
+    return MinutesAccount("m", Learning(every_hours=24, effective_after_hours=48), lambda: known_labels or {})
 
 
 def prediction(number: int, score: float | None, event_ms: int = START_MS, partition: int = 0) -> bytes:
@@ -39,8 +39,8 @@ def test_every_request_is_answered_once_or_told_of() -> None:
 def test_running_mean_knows_what_the_version_could_know() -> None:
     """The answer of the fourth day may know the labels of the first, and none of the second's."""
     labels = [(0, 10.0), (1, 500.0), (3, 14.0)]
-    truths = {f"0-{n}": (START_MS + day * DAY_MS + HOUR_MS, y) for n, (day, y) in enumerate(labels)}
-    account = new_account(truths)
+    known_labels = {f"0-{n}": (START_MS + day * DAY_MS + HOUR_MS, y) for n, (day, y) in enumerate(labels)}
+    account = new_account(known_labels)
     account.add_predictions(
         [prediction(0, None), prediction(2, 13.0, START_MS + 3 * DAY_MS), prediction(3, 1.0)]
     )
@@ -52,12 +52,12 @@ def test_running_mean_knows_what_the_version_could_know() -> None:
 def test_order_of_the_partitions_does_not_change_the_months(seed: int) -> None:
     chance = random.Random(seed)
     times = {f"{home}-{n}": START_MS + n * HOUR_MS for home in range(2) for n in range(400)}
-    truths = {name: (at_ms + 5 * HOUR_MS, chance.gauss(0, 30)) for name, at_ms in times.items()}
+    known_labels = {name: (at_ms + 5 * HOUR_MS, chance.gauss(0, 30)) for name, at_ms in times.items()}
     logs = [
         [prediction(n, chance.gauss(0, 5), START_MS + n * HOUR_MS, home) for n in range(400)]
         for home in range(2)
     ]
-    straight, mixed = new_account(truths), new_account(truths)
+    straight, mixed = new_account(known_labels), new_account(known_labels)
     for log in logs:
         straight.add_predictions(log)
     for step in range(0, 400, 50):

@@ -19,7 +19,7 @@ def test_a_speed_is_a_factor_with_or_without_x(text: str, speed: float) -> None:
 
 @pytest.mark.parametrize("text", ["fast", "0x", "-3x", "0.5x", "1e9", "99999999x", ""])
 def test_a_bad_speed_says_what_to_write(text: str) -> None:
-    with pytest.raises(options.OptionError, match="86400x is a day in a second"):
+    with pytest.raises(options.OptionError, match="86400x is one day per second"):
         options.parse(speed=text)
 
 
@@ -36,7 +36,7 @@ def test_until_outside_the_year_is_refused(text: str) -> None:
 
 
 def test_until_that_is_no_date_is_refused() -> None:
-    with pytest.raises(options.OptionError, match="write a date as in 2013-03-01"):
+    with pytest.raises(options.OptionError, match="write a date such as 2013-03-01"):
         options.parse(until="March")
 
 

@@ -99,8 +99,8 @@ def summarise(
 def minutes_account() -> MinutesAccount:
     """One answer that was ten minutes off."""
     start_ms = months.SCORING_START_MS
-    truths = {"0": (start_ms + DAY_MS, 10.0), "1": (start_ms + 3 * DAY_MS, 12.0)}
-    minutes = MinutesAccount("minutes", Learning(effective_after_hours=0), lambda: truths)
+    known_labels = {"0": (start_ms + DAY_MS, 10.0), "1": (start_ms + 3 * DAY_MS, 12.0)}
+    minutes = MinutesAccount("minutes", Learning(effective_after_hours=0), lambda: known_labels)
     answer = records.Prediction(
         prediction_id="1", model="minutes", version=1, arm="champion", arm_weight=1,
         event_time_ms=start_ms + 3 * DAY_MS, scored_time_ms=0, source_partition=0, source_offset=0,
@@ -154,6 +154,6 @@ def test_a_fault_and_an_interruption_are_said_plainly(account: RequestAccount) -
     console = Console(file=page, width=300)
     summary.show(summarise(account, complete=False, faults=["2 requests were lost"]), console)
     text = page.getvalue()
-    assert "Does not hold: 2 requests were lost" in text
+    assert "Fault: 2 requests were lost" in text
     assert "Stopped at 2013-02-01T05:00:00Z after 100.0 s" in text
     assert "sent 5 = predicted" not in text
