@@ -107,8 +107,8 @@ def test_every_alarm_is_listed_with_what_had_happened(days: Days) -> None:
 def test_a_retraining_says_why_and_whether_it_helped(days: Days) -> None:
     page = chronicle.page(year(days, evidence=[alarm("loss", 0.6)]))
     assert "drift requested 1 retrainings, each of them with measured harm" in page
-    row = "| 11 Mar | the loss rose | version 2 | yes: 0.400, previous version 0.410, on 1,234 flights to 31 Mar |"
-    assert row in page
+    helped = "yes: 0.400, previous version 0.410, on 1,234 flights to 31 Mar"
+    assert f"| 11 Mar | the loss rose | version 2 | {helped} |" in page
 
 
 def test_a_retraining_that_did_not_help_is_not_glossed_over(days: Days) -> None:
