@@ -72,7 +72,7 @@ class OnlineFeatures:
         self._readers: dict[tuple[FeatureReference, ...], OnlineReader] = {}
 
     def routes(self) -> list[BaseRoute]:
-        return [Route("/get-online-features", server.answering(self._answer), methods=["POST"])]
+        return [Route("/get-online-features", server.handle_errors(self._answer), methods=["POST"])]
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -1,8 +1,8 @@
 """The models of one installation: each is deployed, changed and removed while the others run.
 
 Every model has its own consumer group, threads and limits. So a slow model only increases its own lag, a
-model that cannot be loaded only delays itself, and a declaration that cannot be read affects its own model
-only: if that model was deployed before, it continues with its previous declaration.
+model that cannot be loaded only delays itself, and a declaration that cannot be read affects only its
+model: if that model was deployed before, it continues with its previous declaration.
 """
 
 import asyncio

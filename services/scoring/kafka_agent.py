@@ -47,7 +47,7 @@ READING_BATCHES = 1
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _AgentBatch:
-    """What slices of several partitions share: one scored batch and how it was made."""
+    """What slices of several partitions share: one scored batch, its shadow scores and its stages."""
 
     scored: ScoredBatch
     shadow_scores: ShadowScores

@@ -47,7 +47,7 @@ def run(*, workers: Annotated[int, Parameter(validator=Number(gte=1, lte=64))] =
 
 def serve(settings: Settings, *, worker_of: int | None = None, workers: int = 1) -> None:
     """Run as the only process, or as one of several workers that share a port and end with their parent."""
-    # Slices are small and lanes many: one thread for each prediction. Set before OpenMP starts its own.
+    # Slices are small and lanes many: one thread for each prediction. Set before OpenMP starts its threads.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     Scoring(settings, workers).run(worker_of)
 

@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 class ShadowRun:
-    """The shadow arms that score one batch, in tasks of their own."""
+    """The shadow arms that score one batch, one task for each arm."""
 
     def __init__(
         self, model: str, tasks: Mapping[str, asyncio.Task[list[float]]], wait_seconds: float

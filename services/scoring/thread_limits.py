@@ -1,7 +1,7 @@
 """The threads on which models score and load: as many as needed, with a bound for each model.
 
-One pool serves all models; an idle thread is used before another is started. Each model has a bound of its
-own, so a model that hangs does not occupy the threads that other models need.
+One pool serves all models; an idle thread is used before another is started. Each model has its own
+bound, so a model that hangs does not occupy the threads that other models need.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The REST side as others see it: stock clients of the inference protocol, a fuzzer of our description."""
+"""The REST API with other clients: stock clients of the inference protocol, and a fuzzer of our OpenAPI."""
 
 import json
 import os
@@ -20,10 +20,10 @@ from tests.unit.scoring.fakes import predictor
 from tests.waiting import until
 
 CLIENTS = "mlserver==1.7.1"
-"""Brings Triton's client with it."""
+"""Includes Triton's client."""
 INSTALL_SECONDS_MAX = 200
 EVER_MS = -(10**14)
-"""Before the year 1: every event time has a model in effect."""
+"""Start of the arm, before the year 1: it is in effect at every event time."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client_python(pytestconfig: pytest.Config) -> str:
-    """An interpreter with the outside clients, which do not go with our packages; kept in pytest's cache."""
+    """An interpreter with the clients, which conflict with our packages; kept in pytest's cache."""
     uv = tool("uv")
     folder = Path(pytestconfig.cache.mkdir("inference-clients"))
     python, installed = folder / "env" / "bin" / "python", folder / "installed.txt"
@@ -90,8 +90,8 @@ def test_stock_clients_of_the_inference_protocol_are_served(address: str, client
     }
 
 
-def test_a_fuzzer_finds_nothing_that_the_description_does_not_say(address: str, tmp_path: Path) -> None:
-    """Schemathesis with all its checks: statuses, schemas, what is wrong refused, what is right answered."""
+def test_a_fuzzer_finds_no_difference_to_the_openapi_description(address: str, tmp_path: Path) -> None:
+    """Schemathesis with all its checks: statuses, schemas, invalid input rejected, valid input accepted."""
     command = [
         str(Path(sys.executable).parent / "schemathesis"),
         "run",

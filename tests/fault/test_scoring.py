@@ -181,16 +181,16 @@ def stop_with_a_request_in_progress(scoring: Process) -> int:
 def exchange(connection: http.client.HTTPConnection, method: str, path: str) -> tuple[int, str | None]:
     """Send a request on an open connection; return the status and the header Connection."""
     connection.request(method, path)
-    answer = connection.getresponse()
-    answer.read()
-    return answer.status, answer.headers["Connection"]
+    response = connection.getresponse()
+    response.read()
+    return response.status, response.headers["Connection"]
 
 
 def assert_labels_arrive(installed: Settings, scoring: Process) -> None:
     declared = declaration_file.load_all(installed.models)[MODEL].label
     named = {declared.id: "r", declared.event_time: "2026-01-02T01:00:00Z", declared.value: 1.0}
-    status, answer = post(scoring, {"labels": [named]}, "/feedback")
-    assert (status, answer) == (202, {"model": MODEL, "accepted": 1})
+    status, body = post(scoring, {"labels": [named]}, "/feedback")
+    assert (status, body) == (202, {"model": MODEL, "accepted": 1})
     consumer = KafkaConsumer(declared.topic, bootstrap_servers=installed.broker, auto_offset_reset="earliest")
     fetched = consumer.poll(timeout_ms=10_000)
     consumer.close()
@@ -201,13 +201,13 @@ def assert_labels_arrive(installed: Settings, scoring: Process) -> None:
 
 def assert_rest_predicts(scoring: Process) -> None:
     row = {"request_id": "r", "event_time": "2026-01-02T00:00:00Z", "user_id": "user-1"}
-    status, answer = post(scoring, {"rows": [row]})
+    status, body = post(scoring, {"rows": [row]})
     assert status == 200
-    assert 0 < answer["predictions"][0]["score"] < 1
-    status, answer = post(scoring, {"rows": [row | {"user_id": 7}]})
+    assert 0 < body["predictions"][0]["score"] < 1
+    status, body = post(scoring, {"rows": [row | {"user_id": 7}]})
     assert status == 400
-    assert "user_id" in answer["error"]
-    status, answer = post(scoring, {"model": "nobody", "rows": [row]})
+    assert "user_id" in body["error"]
+    status, _ = post(scoring, {"model": "nobody", "rows": [row]})
     assert status == 404
     with urllib.request.urlopen(f"{scoring.url}/metrics", timeout=LIVENESS_SECONDS) as page:
         assert b'driftline_model_info{arm="champion"' in page.read()
@@ -216,7 +216,7 @@ def assert_rest_predicts(scoring: Process) -> None:
 def post(scoring: Process, body: dict[str, Any], path: str = "/predict") -> tuple[int, dict[str, Any]]:
     request = urllib.request.Request(f"{scoring.url}{path}", json.dumps(body).encode())
     try:
-        with urllib.request.urlopen(request, timeout=LIVENESS_SECONDS) as answer:
-            return answer.status, json.load(answer)
+        with urllib.request.urlopen(request, timeout=LIVENESS_SECONDS) as response:
+            return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

@@ -105,7 +105,7 @@ class Client:
 
     def __init__(self, scoring: Process) -> None:
         self.statuses: list[int] = []
-        """Of the requests ``http-0``, ``http-1`` and so on."""
+        """The statuses of the requests ``http-0``, ``http-1`` and so on."""
         self._scoring = scoring
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -234,7 +234,7 @@ def test_a_killed_worker_is_replaced_while_the_other_one_serves(
 
 
 def assert_workers_keep_a_rate_together(scoring: Process) -> None:
-    """Each worker alone would admit as many requests as both may admit, and a burst of its own."""
+    """Without a shared bucket each worker would admit as many requests as both may admit together."""
     start = time.monotonic()
     statuses = [send(scoring, f"limited-{number}") for number in range(REQUESTS)]
     seconds = time.monotonic() - start

@@ -55,11 +55,11 @@ class RequestError(Exception):
         self.headers = headers
 
 
-def answering(handle: Handler) -> Handler:
+def handle_errors(handle: Handler) -> Handler:
     """Turn a `RequestError` into its status, and any other error into a 500 that only names the log entry."""
 
     @functools.wraps(handle)
-    async def answer(request: Request) -> Response:
+    async def respond(request: Request) -> Response:
         try:
             return await handle(request)
         except RequestError as error:
@@ -69,19 +69,19 @@ def answering(handle: Handler) -> Handler:
             log.exception("request.failed", path=request.url.path, request_id=reference)
             return error_response(request.scope, 500, f"internal error, logged as {reference}")
 
-    _answering.add(answer)
-    return answer
+    _error_free.add(respond)
+    return respond
 
 
-_answering: "weakref.WeakSet[Handler]" = weakref.WeakSet()
-"""The handlers made by `answering`: they raise nothing."""
+_error_free: "weakref.WeakSet[Handler]" = weakref.WeakSet()
+"""The handlers returned by `handle_errors`: they raise nothing."""
 
 
 class _DirectDispatch:
     """Calls handlers that raise nothing without Starlette's layers, which cost as much as a fast response."""
 
     def __init__(self, routes: Sequence[BaseRoute], fallback: ASGIApp) -> None:
-        direct = [route for route in routes if isinstance(route, Route) and route.endpoint in _answering]
+        direct = [route for route in routes if isinstance(route, Route) and route.endpoint in _error_free]
         self._routes = [(route.path_regex.match, route.methods or (), route.endpoint) for route in direct]
         self._fallback = fallback
 

@@ -43,4 +43,4 @@ def routes(predictors: Predictors) -> list[Route]:
             raise server.RequestError(503, message, {"Retry-After": "1"}) from error
         return http_requests.as_json({"model": predictor.name, "accepted": len(labels)}, 202)
 
-    return [Route("/feedback", http_requests.answering(feedback), methods=["POST"])]
+    return [Route("/feedback", http_requests.handle_errors(feedback), methods=["POST"])]

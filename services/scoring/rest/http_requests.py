@@ -37,10 +37,10 @@ Predictors = Callable[[], Mapping[str, OnlinePredictor]]
 T = TypeVar("T")
 
 
-def answering(handle: server.Handler) -> server.Handler:
+def handle_errors(handle: server.Handler) -> server.Handler:
     """Turn every error of the inference path into its status; see the module's docstring."""
 
-    async def answer(request: Request) -> Response:
+    async def respond(request: Request) -> Response:
         try:
             return await handle(request)
         except codec.InvalidRecordError as error:
@@ -62,7 +62,7 @@ def answering(handle: server.Handler) -> server.Handler:
         except TimeoutError as error:
             raise server.RequestError(504, "the request took longer than the time limit") from error
 
-    return server.answering(answer)
+    return server.handle_errors(respond)
 
 
 async def read(request: Request, kind: type[T]) -> T:

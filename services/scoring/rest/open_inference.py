@@ -104,9 +104,9 @@ def routes(predictors: Predictors, not_ready: NotReady) -> list[Route]:
     found = _server_routes(not_ready)
     for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
         found += [
-            Route(path, http_requests.answering(model)),
-            Route(f"{path}/ready", http_requests.answering(model_ready)),
-            Route(f"{path}/infer", http_requests.answering(infer), methods=["POST"]),
+            Route(path, http_requests.handle_errors(model)),
+            Route(f"{path}/ready", http_requests.handle_errors(model_ready)),
+            Route(f"{path}/infer", http_requests.handle_errors(infer), methods=["POST"]),
         ]
     return found
 

@@ -54,7 +54,7 @@ def routes(predictors: Predictors) -> list[Route]:
     async def openapi(request: Request) -> Response:
         return http_requests.as_json(document(http_requests.visible(predictors(), request)))
 
-    return [Route("/openapi.json", http_requests.answering(openapi))]
+    return [Route("/openapi.json", http_requests.handle_errors(openapi))]
 
 
 def document(predictors: Mapping[str, OnlinePredictor]) -> dict[str, Any]:

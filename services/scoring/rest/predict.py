@@ -46,7 +46,7 @@ def routes(predictors: Predictors) -> list[Route]:
                 row["explanation"] = explainer.to_json(explanation, names)
         return http_requests.as_json({"model": predictor.name, "predictions": rows})
 
-    return [Route("/predict", http_requests.answering(predict), methods=["POST"])]
+    return [Route("/predict", http_requests.handle_errors(predict), methods=["POST"])]
 
 
 def _rows(predictions: OnlinePredictions) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The calls that wait when a batch ends form the next one; each call gets the result of its own rows."""
+"""The calls that wait when a batch ends form the next one; each call gets the result of its rows."""
 
 import asyncio
 import types

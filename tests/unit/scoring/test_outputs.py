@@ -1,4 +1,4 @@
-"""From model outputs to predictions, by the declared task."""
+"""Model outputs become predictions by the declared task."""
 
 import numpy as np
 import pytest

@@ -143,7 +143,7 @@ def test_trace_headers_are_added_to_those_of_cloud_events():
     "value", [b"", b"00", SAMPLED.upper(), SAMPLED.replace(TRACE.encode(), b"0" * 32), SAMPLED + b"-x"]
 )
 def test_an_invalid_traceparent_is_not_copied(value: bytes):
-    """As the specification requires: a new trace is better than a broken one."""
+    """The specification requires it: a new trace is better than a broken one."""
     assert codec.trace_headers([("traceparent", value), ("tracestate", b"a=1")]) == []
 
 

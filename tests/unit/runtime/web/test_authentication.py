@@ -55,7 +55,7 @@ def test_without_configured_tokens_there_is_no_team():
 
 
 class TenthOfARequest:
-    """Allows 0.1 requests per second, at a clock that stands still."""
+    """Allows 0.1 requests per second, with a clock at 0."""
 
     def __init__(self):
         self._limit = RateLimit(0.1)

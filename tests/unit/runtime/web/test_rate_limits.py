@@ -85,7 +85,7 @@ def test_callers_are_kept_within_a_bound(monkeypatch):
     st.floats(1, 200),
 )
 def test_several_processes_together_admit_no_more_than_guaranteed(steps, rate):
-    """For any process and any number of concurrent requests: a burst, the rate, and what was leased."""
+    """The bound holds for any process and any number of concurrent requests: burst, rate and leases."""
 
     async def scenario():
         bucket, passed = Bucket(rate), []
@@ -112,12 +112,12 @@ def test_a_single_caller_gets_its_full_rate(gap_seconds, wanted):
             passed += (await limits[step % 3].take(b"a")) == 0
         return passed, bucket.calls
 
-    passed, asked = run(scenario)
+    passed, calls = run(scenario)
     assert wanted - 45 <= passed <= wanted
     if wanted == 200:
-        assert asked <= passed / 4  # most requests do not wait for Redis
+        assert calls <= passed / 4  # most requests do not wait for Redis
     else:
-        assert asked <= passed + 3 * 4 / rate_limits.REFUSED_SECONDS_MIN
+        assert calls <= passed + 3 * 4 / rate_limits.REFUSED_SECONDS_MIN
 
 
 def test_a_low_rate_is_kept_exactly():
@@ -150,11 +150,11 @@ def test_without_redis_each_process_keeps_to_its_share_until_redis_is_back():
         limits = bucket.limits(2)
         bucket.is_away = True
         admitted = sum([(await limits[0].take(b"a")) == 0 for _ in range(30)])
-        asked, is_alone = bucket.calls, alone()
+        calls, is_alone = bucket.calls, alone()
         bucket.is_away = False
         bucket.now += rate_limits.ALONE_SECONDS
         assert await limits[0].take(b"a") == 0
-        return admitted, asked, is_alone, alone()
+        return admitted, calls, is_alone, alone()
 
     assert run(scenario) == (10, 1, 1, 0)
 
@@ -162,11 +162,11 @@ def test_without_redis_each_process_keeps_to_its_share_until_redis_is_back():
 def test_a_redis_that_does_not_respond_delays_no_request(monkeypatch):
     monkeypatch.setattr(rate_limits, "LEND_SECONDS_MAX", 0.01)
 
-    async def silent(_caller, _count):
+    async def unresponsive(_caller, _count):
         await asyncio.Event().wait()
 
     async def scenario():
-        limit = SharedLimit(5, silent)
+        limit = SharedLimit(5, unresponsive)
         return await asyncio.wait_for(limit.take(b"a"), 5)
 
     assert run(scenario) == 0

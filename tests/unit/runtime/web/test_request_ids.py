@@ -20,8 +20,8 @@ async def succeed(_: Request) -> PlainTextResponse:
 
 def client() -> TestClient:
     routes = [
-        Route("/fail", server.answering(fail)),
-        Route("/v2/fail", server.answering(fail)),
+        Route("/fail", server.handle_errors(fail)),
+        Route("/v2/fail", server.handle_errors(fail)),
         Route("/succeed", succeed),
     ]
     return TestClient(server.application(lambda: None, routes), raise_server_exceptions=False)

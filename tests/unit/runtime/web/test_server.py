@@ -37,7 +37,7 @@ def run_with_client(scenario, limit=None):
         async def gated(request: Request) -> Response:
             return await handler(request)
 
-        routes = [Route("/gated", server.answering(gated))]
+        routes = [Route("/gated", server.handle_errors(gated))]
         app = server.application(lambda: None, routes, concurrency=limit)
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
@@ -50,7 +50,7 @@ def test_a_request_error_has_its_status_its_headers_and_its_text():
     async def reject(_: Request) -> Response:
         raise RequestError(418, "short and stout", {"Retry-After": "7"})
 
-    routes = [Route("/reject", server.answering(reject))]
+    routes = [Route("/reject", server.handle_errors(reject))]
     response = TestClient(server.application(lambda: None, routes)).get("/reject")
     assert (response.status_code, response.headers["Retry-After"]) == (418, "7")
     assert response.json()["error"] == "short and stout"
@@ -60,7 +60,7 @@ def test_path_parameters_reach_a_handler():
     async def echo(request: Request) -> Response:
         return JSONResponse(dict(request.path_params))
 
-    routes = [Route("/models/{name}/versions/{version}", server.answering(echo))]
+    routes = [Route("/models/{name}/versions/{version}", server.handle_errors(echo))]
     http = TestClient(server.application(lambda: None, routes))
     assert http.get("/models/m/versions/3").json() == {"name": "m", "version": "3"}
     assert http.post("/models/m/versions/3").status_code == 405
@@ -82,7 +82,7 @@ def body_application(bytes_max=10):
     async def measure(request: Request) -> Response:
         return PlainTextResponse(str(len(await server.read_body(request, bytes_max))))
 
-    return server.application(lambda: None, [Route("/body", server.answering(measure), methods=["POST"])])
+    return server.application(lambda: None, [Route("/body", server.handle_errors(measure), methods=["POST"])])
 
 
 def test_a_body_is_read_up_to_its_bound():

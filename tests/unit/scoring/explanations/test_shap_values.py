@@ -202,7 +202,7 @@ def test_each_version_is_explained_by_the_method_for_its_structure(last, method)
 
 
 def test_kernel_shap_gives_the_shapley_values_of_a_sum():
-    """In a sum of terms, each feature contributes its term minus that term's mean over the background."""
+    """Each feature of a sum contributes its term minus that term's mean over the background."""
     generator = np.random.default_rng(1)
     names = [f"f{index}" for index in range(12)]
     background = {name: generator.normal(size=20) for name in names}
