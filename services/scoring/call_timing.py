@@ -33,7 +33,7 @@ class CallTiming:
         elapsed_clock: Callable[[], float] = time.perf_counter,
         cpu_clock: Callable[[], float] = time.thread_time,
     ) -> None:
-        """Start with all trials due. Both clocks return seconds, ``cpu_clock`` those of the calling thread."""
+        """Start with all trials due. Both clocks return seconds, ``cpu_clock`` those of its thread."""
         self._elapsed_clock = elapsed_clock
         self._cpu_clock = cpu_clock
         self._trials_left: collections.defaultdict[int, int] = collections.defaultdict(lambda: TRIALS)
