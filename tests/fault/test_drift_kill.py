@@ -1,4 +1,4 @@
-"""kill -9 and rebalances of drift: every report, outcome and request comes out as if nothing had happened."""
+"""kill -9 and rebalances of drift: reports, outcomes and requests are those of an undisturbed run."""
 
 import contextlib
 
@@ -21,56 +21,58 @@ def local(kafka: str, valkey: str, http_ports: dict[str, int]) -> Settings:
     return Settings().model_copy(update=changes)
 
 
-def test_killed_drift_process_repeats_itself_and_changes_nothing(local, unique_name, tmp_path):
-    """Killed twice: with work behind its last snapshot, and at once after new input came."""
-    place = DriftTopics(local, unique_name, tmp_path)
+def test_a_killed_drift_process_repeats_records_and_changes_none(local, unique_name, tmp_path):
+    """Killed twice: with work done since its last snapshot, and directly after new input came."""
+    kafka_topics = DriftTopics(local, unique_name, tmp_path)
     traffic = scenario.traffic(HOURS, seed=9, shift_at=12, a_hour=300, name=unique_name)
     expected = scenario.play(scenario.new_engine(scenario.declaration(unique_name), PARTITIONS), traffic)
     assert expected.requests
-    place.send_model()
+    kafka_topics.send_model()
     pieces = [_piece(traffic, number) for number in range(PIECES)]
 
-    with Process("drift", place.settings, log=tmp_path / "drift.log") as drift:
-        _send(place, pieces[0])
-        until(lambda: place.snapshots() > 0, drift.check)
-        written = place.outcomes_written()
-        _send(place, pieces[1])
-        until(lambda: place.outcomes_written() > written, drift.check)
+    with Process("drift", kafka_topics.settings, log=tmp_path / "drift.log") as drift:
+        _send(kafka_topics, pieces[0])
+        until(lambda: kafka_topics.snapshots() > 0, drift.check)
+        written = kafka_topics.outcomes_written()
+        _send(kafka_topics, pieces[1])
+        until(lambda: kafka_topics.outcomes_written() > written, drift.check)
         drift.kill()
 
         drift.start()
-        _send(place, pieces[2])
+        _send(kafka_topics, pieces[2])
         drift.wait_ready()
-        _send(place, pieces[3])
+        _send(kafka_topics, pieces[3])
         drift.kill()
 
-        _send(place, pieces[4])
+        _send(kafka_topics, pieces[4])
         drift.start()
-        place.wait_for_watermark(START_MS + (HOURS + 6) * HOUR_MS, drift.check)
+        kafka_topics.wait_for_watermark(START_MS + (HOURS + 6) * HOUR_MS, drift.check)
         assert "drift.restored" in drift.output()
         assert drift.stop() == 0
 
-    assert place.drift() == expected.drift
-    assert place.outcomes() == expected.outcomes
-    assert {request.request_id for request in place.requests()} == {
+    assert kafka_topics.drift() == expected.drift
+    assert kafka_topics.outcomes() == expected.outcomes
+    assert {request.request_id for request in kafka_topics.requests()} == {
         request.request_id for request in expected.requests
     }
 
 
-def test_workers_that_die_hang_and_wake_up_change_nothing(local, unique_name, tmp_path, http_ports):
-    """Three gather, one judges; one of each is killed, one hangs past its session, one joins again."""
-    place = DriftTopics(local, unique_name, tmp_path, segments=["colour"])
+def test_workers_that_crash_or_hang_change_no_record(local, unique_name, tmp_path, http_ports):
+    """Three processes gather and one evaluates: one of each is killed, one hangs past its session timeout."""
+    kafka_topics = DriftTopics(local, unique_name, tmp_path, segments=["colour"])
     traffic = scenario.traffic(HOURS, seed=10, shift_at=12, a_hour=300, name=unique_name)
     declared = scenario.declaration(unique_name, segments=["colour"])
     expected = scenario.play(scenario.new_engine(declared, PARTITIONS), traffic)
     assert expected.requests
-    place.send_model()
+    kafka_topics.send_model()
     pieces = [_piece(traffic, number) for number in range(PIECES)]
 
     with contextlib.ExitStack() as stack:
-        judge = stack.enter_context(_drift(place, tmp_path, "judge", local.drift_port))
+        judge = stack.enter_context(_drift(kafka_topics, tmp_path, "judge", local.drift_port))
         ports = [http_ports[name] for name in ("features_port", "archive_port", "retraining_port")]
-        hangs, dies, stays = (stack.enter_context(_drift(place, tmp_path, "gather", port)) for port in ports)
+        hangs, dies, stays = (
+            stack.enter_context(_drift(kafka_topics, tmp_path, "gather", port)) for port in ports
+        )
 
         def check() -> None:
             for process in (judge, hangs, dies, stays):
@@ -78,47 +80,47 @@ def test_workers_that_die_hang_and_wake_up_change_nothing(local, unique_name, tm
 
         for process in (hangs, dies, stays):
             process.wait_ready()
-        _send(place, pieces[0])
-        until(lambda: place.snapshots() > 0, check)
-        written = place.outcomes_written()
-        _send(place, pieces[1])
-        until(lambda: place.outcomes_written() > written, check)
+        _send(kafka_topics, pieces[0])
+        until(lambda: kafka_topics.snapshots() > 0, check)
+        written = kafka_topics.outcomes_written()
+        _send(kafka_topics, pieces[1])
+        until(lambda: kafka_topics.outcomes_written() > written, check)
         judge.kill()
         dies.kill()
-        _send(place, pieces[2])
+        _send(kafka_topics, pieces[2])
         hangs.suspend()
         judge.start()
-        written = place.outcomes_written()
-        _send(place, pieces[3])
-        until(lambda: place.outcomes_written() > written + HOURS, stays.check)
+        written = kafka_topics.outcomes_written()
+        _send(kafka_topics, pieces[3])
+        until(lambda: kafka_topics.outcomes_written() > written + HOURS, stays.check)
         dies.start()
         hangs.resume()
         dies.wait_ready()
-        _send(place, pieces[4])
-        place.wait_for_watermark(START_MS + (HOURS + 6) * HOUR_MS, check)
+        _send(kafka_topics, pieces[4])
+        kafka_topics.wait_for_watermark(START_MS + (HOURS + 6) * HOUR_MS, check)
         assert "drift.restored" in judge.output()
         assert [process.stop() for process in (hangs, dies, stays, judge)] == [0] * 4
 
-    assert place.drift() == expected.drift
-    assert place.outcomes() == expected.outcomes
-    assert {request.request_id for request in place.requests()} == {
+    assert kafka_topics.drift() == expected.drift
+    assert kafka_topics.outcomes() == expected.outcomes
+    assert {request.request_id for request in kafka_topics.requests()} == {
         request.request_id for request in expected.requests
     }
 
 
-def _drift(place: DriftTopics, folder, role: str, port: int) -> Process:
-    settings = place.settings.model_copy(update={"drift_port": port, "session_timeout_seconds": 6.0})
+def _drift(kafka_topics: DriftTopics, folder, role: str, port: int) -> Process:
+    settings = kafka_topics.settings.model_copy(update={"drift_port": port, "session_timeout_seconds": 6.0})
     log = folder / f"{role}-{port}.log"
     return Process("drift", settings, log=log, arguments=(role,))
 
 
 def _piece(traffic: scenario.Traffic, number: int):
-    """Cut every log at the same shares."""
+    """Yield one of `PIECES` equal parts of every log."""
     for kind, logs in ((PREDICTION, traffic.predictions), (LABEL, traffic.labels)):
         for partition, log in enumerate(logs):
             yield kind, partition, log[len(log) * number // PIECES : len(log) * (number + 1) // PIECES]
 
 
-def _send(place: DriftTopics, piece) -> None:
+def _send(kafka_topics: DriftTopics, piece) -> None:
     for kind, partition, entries in piece:
-        place.send(kind, partition, entries)
+        kafka_topics.send(kind, partition, entries)

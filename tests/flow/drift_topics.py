@@ -1,4 +1,4 @@
-"""The world of the drift tests on a real broker: write its logs, start the process, read what it wrote."""
+"""The topics of one model on a real broker: write its logs, read what the drift process wrote."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ PARTITIONS = 2
 
 
 class DriftTopics:
-    """One model with topics of its own."""
+    """The topics of one model, which no other test uses."""
 
     def __init__(self, settings: Settings, name: str, folder: Path, **monitoring: Any) -> None:
         self.name = name
@@ -100,7 +100,7 @@ class DriftTopics:
         return sum(map(len, self.read(topics.outcomes(self.name), PARTITIONS).values()))
 
     def drift(self) -> list[records.DriftRecord]:
-        """Read reports and alarms, the first of each id; all repeats must be equal."""
+        """Read reports and alarms, the first of each id; repeats must be equal to it."""
         decode = records.decoder_of(records.DriftRecord).decode
         found: dict[tuple[str, int], records.DriftRecord] = {}
         for message in self._own(topics.DRIFT.name):

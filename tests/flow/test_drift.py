@@ -1,4 +1,4 @@
-"""The drift process on a real Kafka and a real Valkey, against the engine alone."""
+"""The drift process on a real Kafka and a real Valkey writes what the engine alone makes."""
 
 import httpx
 import msgspec
@@ -29,8 +29,8 @@ def local(kafka: str, valkey: str, http_ports: dict[str, int]) -> Settings:
     return Settings().model_copy(update=changes)
 
 
-def test_process_writes_what_the_engine_makes_and_ends_within_ten_seconds(local, unique_name, tmp_path):
-    place = DriftTopics(local, unique_name, tmp_path)
+def test_the_process_writes_the_outputs_of_the_engine_and_stops_on_request(local, unique_name, tmp_path):
+    kafka_topics = DriftTopics(local, unique_name, tmp_path)
     traffic = scenario.traffic(HOURS, seed=7, shift_at=10, a_hour=200, name=unique_name)
     labels = [entry.record for entry in traffic.labels[0]]
     labels[50:50] = POISON
@@ -40,32 +40,32 @@ def test_process_writes_what_the_engine_makes_and_ends_within_ten_seconds(local,
     assert expected.requests
     assert scenario.alarms(expected)
 
-    place.send_model()
-    with Process("drift", place.settings, log=tmp_path / "drift.log") as drift:
+    kafka_topics.send_model()
+    with Process("drift", kafka_topics.settings, log=tmp_path / "drift.log") as drift:
         for number in range(PARTITIONS):
-            place.send(PREDICTION, number, traffic.predictions[number])
-            place.send(LABEL, number, traffic.labels[number])
+            kafka_topics.send(PREDICTION, number, traffic.predictions[number])
+            kafka_topics.send(LABEL, number, traffic.labels[number])
         drift.wait_ready()
-        place.wait_for_watermark(END_MS, drift.check)
+        kafka_topics.wait_for_watermark(END_MS, drift.check)
 
-        assert place.drift() == expected.drift
-        assert place.outcomes() == expected.outcomes
-        assert [letter.value for letter in place.dead_letters()] == list(POISON)
-        _check_requests(place, expected.requests)
-        assert place.watermark_ms() == END_MS
+        assert kafka_topics.drift() == expected.drift
+        assert kafka_topics.outcomes() == expected.outcomes
+        assert [letter.value for letter in kafka_topics.dead_letters()] == list(POISON)
+        _check_requests(kafka_topics, expected.requests)
+        assert kafka_topics.watermark_ms() == END_MS
         _check_metrics(httpx.get(f"{drift.url}/metrics").text, unique_name, engine.totals.joined)
         assert drift.stop() == 0
-    assert place.snapshots() >= 1
+    assert kafka_topics.snapshots() >= 1
 
 
-def _check_requests(place: DriftTopics, expected):
-    """They name the end of the outcomes, which the engine cannot know."""
-    found = place.requests()
+def _check_requests(kafka_topics: DriftTopics, expected):
+    """Requests name the end offsets of the outcomes, which the engine does not know."""
+    found = kafka_topics.requests()
     for request, wanted in zip(found, expected, strict=True):
-        ends = request.offsets[topics.outcomes(place.name)]
-        assert sum(ends) <= place.outcomes_written()
+        ends = request.offsets[topics.outcomes(kafka_topics.name)]
+        assert sum(ends) <= kafka_topics.outcomes_written()
         assert len(ends) == PARTITIONS
-        offsets = wanted.offsets | {topics.outcomes(place.name): ends}
+        offsets = wanted.offsets | {topics.outcomes(kafka_topics.name): ends}
         assert request == msgspec.structs.replace(wanted, offsets=offsets)
 
 
@@ -79,27 +79,27 @@ def _check_metrics(text: str, name: str, joined: int):
     assert f'driftline_label_coverage_ratio{{model="{name}"}}' in text
 
 
-def test_restart_goes_on_from_the_snapshot_and_reads_nothing_twice(local, unique_name, tmp_path):
-    place = DriftTopics(local, unique_name, tmp_path)
+def test_a_restart_continues_from_the_snapshot_and_writes_nothing_twice(local, unique_name, tmp_path):
+    kafka_topics = DriftTopics(local, unique_name, tmp_path)
     traffic = scenario.traffic(HOURS, seed=8, name=unique_name)
     expected = scenario.play(scenario.new_engine(scenario.declaration(unique_name), PARTITIONS), traffic)
-    place.send_model()
+    kafka_topics.send_model()
     half_ms = START_MS + HOURS * HOUR_MS // 2
-    with Process("drift", place.settings, log=tmp_path / "drift.log") as drift:
+    with Process("drift", kafka_topics.settings, log=tmp_path / "drift.log") as drift:
         rest = {}
         for kind, logs in ((PREDICTION, traffic.predictions), (LABEL, traffic.labels)):
             for number, log in enumerate(logs):
                 middle = len(log) // 2
-                place.send(kind, number, log[:middle])
+                kafka_topics.send(kind, number, log[:middle])
                 rest[kind, number] = log[middle:]
-        place.wait_for_watermark(half_ms - 3 * HOUR_MS, drift.check)
+        kafka_topics.wait_for_watermark(half_ms - 3 * HOUR_MS, drift.check)
         assert drift.stop() == 0
         drift.start()
         for (kind, number), log in rest.items():
-            place.send(kind, number, log)
-        place.wait_for_watermark(END_MS, drift.check)
+            kafka_topics.send(kind, number, log)
+        kafka_topics.wait_for_watermark(END_MS, drift.check)
         assert "drift.restored" in drift.output()
         assert drift.stop() == 0
-    assert place.drift() == expected.drift
-    assert place.outcomes() == expected.outcomes
-    assert place.outcomes_written() == sum(map(len, expected.outcomes.values()))
+    assert kafka_topics.drift() == expected.drift
+    assert kafka_topics.outcomes() == expected.outcomes
+    assert kafka_topics.outcomes_written() == sum(map(len, expected.outcomes.values()))

@@ -21,7 +21,7 @@ quick = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCh
 
 @st.composite
 def logs(draw):
-    """Any traffic: out of order, late, repeated, duplicated, orphaned; heartbeats anywhere; two versions."""
+    """Draw traffic of two versions: out of order, late, repeated, duplicated, orphaned, with heartbeats."""
     ids = st.integers(0, 25)
     minutes = st.integers(0, 500)
     predictions = []
@@ -75,7 +75,7 @@ def kept(state):
 
 @quick
 @given(logs(), seeds)
-def test_interleaving_and_slicing_change_nothing(traffic, chance):
+def test_interleaving_and_slicing_change_no_output(traffic, chance):
     first, second = new_engine(), new_engine()
     assert scenario.play(first, traffic) == scenario.play(second, traffic, chance)
     assert first.totals == second.totals
@@ -83,7 +83,7 @@ def test_interleaving_and_slicing_change_nothing(traffic, chance):
 
 @quick
 @given(logs(), seeds)
-def test_restart_from_the_last_snapshot_changes_nothing(traffic, chance):
+def test_a_restart_from_the_last_snapshot_changes_no_output(traffic, chance):
     undisturbed, engine = new_engine(), new_engine()
     expected = scenario.play(undisturbed, traffic)
     player, parts = scenario.Player(traffic), []
@@ -99,8 +99,8 @@ def test_restart_from_the_last_snapshot_changes_nothing(traffic, chance):
 
 @quick
 @given(logs(), seeds)
-def test_crash_repeats_what_came_after_the_snapshot_and_nothing_else(traffic, chance):
-    """Readers that drop repeats by id and by source offset see what an undisturbed run would have written."""
+def test_a_crash_repeats_the_outputs_after_the_snapshot_and_no_others(traffic, chance):
+    """Readers that drop repeats by id and source offset see the outputs of an undisturbed run."""
     expected = scenario.play(new_engine(), traffic)
     engine = new_engine()
     snapshot, parts, player = kept(engine.state()), [], scenario.Player(traffic)
@@ -126,7 +126,7 @@ def test_crash_repeats_what_came_after_the_snapshot_and_nothing_else(traffic, ch
 
 @st.composite
 def delays(draw):
-    """Traffic in order, and by how many minutes each record comes late."""
+    """Draw traffic in order, and the delay of each record in minutes."""
     count = draw(st.integers(1, 30))
     minutes = sorted(draw(st.lists(st.integers(0, 400), min_size=count, max_size=count)))
     truths = draw(st.lists(st.tuples(st.integers(0, 150), st.booleans()), min_size=count, max_size=count))
@@ -147,7 +147,7 @@ def delays(draw):
 
 
 def _one_partition(predictions, labels):
-    """One partition of each; labels have rising offsets, predictions come as if asked over HTTP."""
+    """Return the logs as one partition of each; labels have rising offsets, predictions come from HTTP."""
     asked = dict.fromkeys(("source_partition", "source_offset"), records.ASKED_OVER_HTTP)
     made = [msgspec.structs.replace(each, **asked) for each in predictions]
     end_ms = START_MS + 24 * HOUR_MS
@@ -158,15 +158,15 @@ def _one_partition(predictions, labels):
 
 
 def _delayed(log, late):
-    """Let each record come so many minutes of event time later, between others."""
+    """Return the log with each record delayed by its minutes of event time."""
     arrivals = [each.event_time_ms + minutes * MINUTE_MS for each, minutes in zip(log, late, strict=False)]
     return [log[number] for number in sorted(range(len(log)), key=lambda number: (arrivals[number], number))]
 
 
 @quick
 @given(delays())
-def test_late_records_end_in_the_reports_that_they_would_have_made_in_time(made):
-    """Labels wait longer for predictions here than any record is late; totals tell of the moment."""
+def test_late_records_lead_to_the_same_reports_as_records_in_time(made):
+    """The label horizon is longer than any record is late; totals depend on the moment of the report."""
     predictions, labels, late = made
     declared = scenario.declaration(segments=["colour"], lateness_hours=24)
     declared = declared.model_copy(
@@ -179,13 +179,13 @@ def test_late_records_end_in_the_reports_that_they_would_have_made_in_time(made)
     )
     assert delayed.totals.late_predictions == delayed.totals.late_labels == 0
     if delayed.totals.orphaned == 0:  # no label came before its prediction
-        assert _said(found) == _said(expected)
+        assert _contents(found) == _contents(expected)
     else:
         assert sum(report.predictions for report in scenario.latest(found)) == len(predictions)
 
 
-def _said(outputs):
-    """Return what reports say of windows in which something was."""
+def _contents(outputs):
+    """Return the reports of windows with records, without their totals."""
     totals = dict.fromkeys(
         (
             "labels_joined_total", "labels_orphaned_total", "labels_duplicate_total",

@@ -1,4 +1,4 @@
-"""A small world for the drift engine: a model, and traffic whose drift is chosen, partition by partition."""
+"""A small model for tests of drift, and traffic with a chosen shift, as logs of partitions."""
 
 import dataclasses
 import datetime as dt
@@ -24,12 +24,12 @@ COLOURS = ("red", "green", "blue")
 
 
 def declaration(name: str = "m", **monitoring: Any) -> ModelDeclaration:
-    """Read `document`."""
+    """Return the declaration of `document`."""
     return ModelDeclaration.model_validate(document(name, **monitoring))
 
 
 def document(name: str = "m", **monitoring: Any) -> dict[str, Any]:
-    """Hourly windows, labels within three hours: what a model.yaml says."""
+    """Return the content of a model.yaml: hourly windows, labels within three hours."""
     retraining = {
         "cooldown_days": monitoring.pop("cooldown_hours", 6) / 24,
         "minimum_labels": monitoring.pop("minimum_labels", 50),
@@ -62,7 +62,7 @@ def document(name: str = "m", **monitoring: Any) -> dict[str, Any]:
 
 
 def reference(version: int = 1, log_loss: float = 0.58) -> records.Reference:
-    """x standard normal in ten bins, three colours, scores uniform in [0.1, 0.9]."""
+    """Return a reference: x standard normal in ten bins, three colours, scores uniform in [0.1, 0.9]."""
     edges = [-1.2816, -0.8416, -0.5244, -0.2533, 0.0, 0.2533, 0.5244, 0.8416, 1.2816]
     features = [
         records.FeatureReference(
@@ -93,7 +93,7 @@ def reference(version: int = 1, log_loss: float = 0.58) -> records.Reference:
 
 
 def _unrelated(features: list[records.FeatureReference]) -> records.PairReference:
-    """Every value of x with every colour, as often as either is."""
+    """Return the relation of x and colour where they are independent."""
     scorers = [RankScorer(each) for each in features]
     cells = [(x, colour) for x in range(10) for colour, rows in enumerate((50, 30, 20)) for _ in range(rows)]
     columns = zip(*cells, strict=True)
@@ -154,7 +154,7 @@ def label(number: int, time_ms: int, value: float, *, partition: int = 0, offset
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One record of one partition: a prediction, a label, a heartbeat, or bytes that are none of them."""
+    """One record of a partition: a prediction, a label, a heartbeat (its time in ms), or invalid bytes."""
 
     offset: int
     record: records.Prediction | records.Label | int | bytes
@@ -162,7 +162,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-    """Logs by partition."""
+    """The logs of predictions and of labels, by partition."""
 
     predictions: list[list[Entry]]
     labels: list[list[Entry]]
@@ -177,7 +177,7 @@ def traffic(
     shift_at: int = 10**9,
     name: str = "m",
 ):
-    """Make a calibrated model's traffic; from hour ``shift_at`` on x is shifted and labels are coin flips."""
+    """Make the traffic of a calibrated model; from hour ``shift_at`` x is shifted and labels are random."""
     chance = random.Random(seed)
     predictions: list[list[Any]] = [[] for _ in range(partitions)]
     labels: list[list[Any]] = [[] for _ in range(partitions)]
@@ -201,7 +201,7 @@ def traffic(
 
 
 def numbered(log: Iterable[Any]) -> list[Entry]:
-    """Give each record its offset."""
+    """Return entries with rising offsets."""
     return [Entry(offset, record) for offset, record in enumerate(log)]
 
 
@@ -225,7 +225,7 @@ def _label_log(log: Sequence[Any], home: int, end_ms: int) -> list[Entry]:
 
 
 def with_label_offsets(log: Iterable[Any]) -> list[Entry]:
-    """Give each record of a label partition its offset, and each label the same as its source."""
+    """Return entries of a label partition; each label has its offset as its source offset, too."""
     return [
         Entry(offset, msgspec.structs.replace(record, source_offset=offset))
         if isinstance(record, records.Label)
@@ -276,7 +276,7 @@ class EngineFeeder:
 
 
 def feed(engine: PredictionSink, kind: int, partition: int, entries: Iterable[Entry]) -> None:
-    """Add a piece of a log."""
+    """Add entries of one partition to an engine or another sink."""
     for entry in entries:
         record = entry.record
         if isinstance(record, int):
@@ -294,7 +294,7 @@ def feed(engine: PredictionSink, kind: int, partition: int, entries: Iterable[En
 
 
 def merge(parts: Iterable[DriftOutputs]) -> DriftOutputs:
-    """Put the outputs of several steps together."""
+    """Return the outputs of several steps as one."""
     whole = DriftOutputs()
     for part in parts:
         for partition, outcomes in part.outcomes.items():
@@ -307,7 +307,7 @@ def merge(parts: Iterable[DriftOutputs]) -> DriftOutputs:
 
 
 class Player:
-    """Feeds logs slice by slice, from the offsets at which an engine stands."""
+    """Feeds logs slice by slice, from the offsets at which an engine continues."""
 
     def __init__(self, logs: Traffic) -> None:
         self.logs = {(PREDICTION, home): log for home, log in enumerate(logs.predictions)}
@@ -315,12 +315,12 @@ class Player:
         self.done = dict.fromkeys(self.logs, 0)
 
     def seek(self, engine: Engine) -> None:
-        """Go back to where the engine goes on."""
+        """Go back to the offsets at which the engine continues."""
         self.done = {(place.kind, place.partition): at.offset for place, at in engine.inputs.resume().items()}
 
     @property
     def open(self) -> list[tuple[int, int]]:
-        """Partitions that have more."""
+        """Partitions with records that were not fed yet."""
         return [place for place, log in self.logs.items() if self.done[place] < len(log)]
 
     def step(self, engine: Engine, place: tuple[int, int], size: int) -> DriftOutputs:
@@ -345,12 +345,12 @@ def reports(outputs: DriftOutputs) -> list[records.DriftReport]:
 
 
 def latest(outputs: DriftOutputs) -> list[records.DriftReport]:
-    """Return of each window what was said last."""
+    """Return the latest revision of each report."""
     return list({report.report_id: report for report in reports(outputs)}.values())
 
 
 def identity(record: records.DriftRecord) -> tuple[str, int]:
-    """Return what tells a repeat from another record."""
+    """Return an id that equals only that of a repeat."""
     if isinstance(record, records.DriftAlarm):
         return record.alarm_id, 0
     return f"{type(record).__name__} {record.report_id}", record.revision
@@ -361,7 +361,7 @@ def alarms(outputs: DriftOutputs) -> list[records.DriftAlarm]:
 
 
 def label_bytes(number: int, time_ms: int, minutes: float) -> bytes:
-    """An application's label record."""
+    """Return a label as an application writes it."""
     moment = dt.datetime.fromtimestamp(time_ms / 1000, dt.UTC)
     return json.dumps({"id": f"p{number}", "at": moment.isoformat(), "y": minutes}).encode()
 

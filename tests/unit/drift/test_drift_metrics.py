@@ -11,10 +11,10 @@ def metric(name, **labels):
     return REGISTRY.get_sample_value(f"driftline_{name}", {"model": "observed", **labels})
 
 
-def test_metrics_follow_the_totals_and_count_nothing_of_before_a_restart():
+def test_metrics_follow_the_totals_and_count_nothing_twice_after_a_restart():
     engine = scenario.new_engine(scenario.declaration("observed"), partitions=2)
-    observer = DriftMetrics(engine, scenario.declaration())
-    observer.observe(scenario.play(engine, scenario.traffic(6, shift_at=0, a_hour=200, name="observed")))
+    drift_metrics = DriftMetrics(engine, scenario.declaration())
+    drift_metrics.observe(scenario.play(engine, scenario.traffic(6, shift_at=0, a_hour=200, name="observed")))
     assert metric("labels_total", result="joined") == engine.totals.joined
     assert metric("drift_records_total", input="predictions", result="taken") == 1200
     assert metric("drift_pending") == 0

@@ -1,11 +1,11 @@
-"""What the engine makes of predictions and labels."""
+"""The engine: joining predictions with labels, windows of event time, and restarts."""
 
 import math
 import random
 
 import pytest
 
-from services.drift import engine as subject
+from services.drift.engine import DriftStateError, starting_state
 from services.drift.monitored_model import SNAPSHOTS
 from streams import records
 from streams.inputs import LABEL, PREDICTION, PartitionKey
@@ -17,7 +17,7 @@ def outcomes(outputs):
     return [outcome for partition in outputs.outcomes.values() for outcome in partition]
 
 
-def test_label_meets_its_prediction():
+def test_label_is_joined_with_its_prediction():
     feeder = EngineFeeder()
     feeder.predict(1, 0, score=0.25, shadow_scores={"frozen": 0.5})
     feeder.label(1, 30, 1.0)
@@ -38,14 +38,14 @@ def test_label_meets_its_prediction():
     )
 
 
-def test_label_of_the_same_instant_meets_its_prediction():
+def test_label_of_the_same_instant_is_joined_with_its_prediction():
     feeder = EngineFeeder()
     feeder.label(1, 5, 1.0)
     feeder.predict(1, 5)
     assert len(outcomes(feeder.until(10))) == 1
 
 
-def test_nothing_is_processed_before_every_partition_has_promised():
+def test_nothing_is_processed_before_every_partition_has_sent_a_bound():
     feeder = EngineFeeder()
     feeder.predict(1, 0)
     feeder.label(1, 30, 1.0)
@@ -108,7 +108,7 @@ def test_second_label_is_a_duplicate_and_conflicting_only_if_it_differs():
     assert (totals.joined, totals.duplicate, totals.conflicting) == (1, 2, 1)
 
 
-def test_predictions_over_http_are_no_repeats_and_meet_their_labels():
+def test_predictions_over_http_are_not_repeats_and_are_joined_with_their_labels():
     feeder = EngineFeeder()
     http = dict.fromkeys(("source_partition", "source_offset"), records.ASKED_OVER_HTTP)
     feeder.predict(1, 0, source_offset=0)
@@ -142,7 +142,7 @@ def test_memory_is_bounded_by_the_horizon():
     assert feeder.engine.pending <= 180 + 60
 
 
-def test_windows_are_aligned_and_their_end_belongs_to_the_next():
+def test_windows_are_aligned_and_their_end_belongs_to_the_next_window():
     feeder = EngineFeeder()
     feeder.predict(1, 59)
     feeder.predict(2, 60)
@@ -151,7 +151,7 @@ def test_windows_are_aligned_and_their_end_belongs_to_the_next():
     assert (first.predictions, second.predictions) == (1, 1)
 
 
-def test_window_stays_open_until_nothing_can_come():
+def test_window_stays_open_until_no_record_of_it_can_come():
     feeder = EngineFeeder()
     feeder.predict(1, 0)
     assert scenario.reports(feeder.until(59.9)) == []
@@ -196,7 +196,7 @@ def test_label_of_a_closed_window_counts_there():
     assert feeder.engine.totals.revised_labels == 1
 
 
-def test_what_comes_later_than_the_lateness_is_counted_and_in_no_report():
+def test_record_later_than_the_lateness_is_counted_as_late_and_is_in_no_report():
     feeder = EngineFeeder(lateness_hours=2)
     feeder.predict(1, 10)
     feeder.predict(2, 190)
@@ -220,7 +220,7 @@ def test_without_lateness_a_report_is_final():
     assert feeder.engine.totals.late_predictions == 1
 
 
-def test_report_counts_segments_apart():
+def test_report_counts_each_segment():
     feeder = EngineFeeder(segments=["colour"])
     for number, colour in enumerate(("red", "blue", "red", "odd")):
         feeder.predict(number, number, features=[0.0, colour], score=0.25 if colour == "red" else 0.75)
@@ -237,8 +237,8 @@ def test_report_counts_segments_apart():
     assert red.score_psi > 1
 
 
-def test_bin_that_changes_in_one_segment_alone_is_ranked_there_first():
-    """Of blue things, a fifth of all, x has no value any more."""
+def test_bin_that_changes_in_one_segment_only_is_ranked_first_in_that_segment():
+    """x is missing in all blue rows, a fifth of all rows."""
 
     def first_report(**monitoring):
         feeder, chance = EngineFeeder(**monitoring), random.Random(4)
@@ -271,7 +271,7 @@ def test_outcomes_of_a_partition_have_rising_offsets_although_labels_came_out_of
     assert [outcome.source_offset for outcome in found] == [0, 1, 2, 3, 4]
 
 
-def test_report_tells_loss_accuracy_and_the_shadows_loss():
+def test_report_contains_loss_accuracy_and_the_loss_of_the_shadow():
     feeder = EngineFeeder()
     feeder.predict(1, 0, score=0.8, prediction=1, shadow_scores={"frozen": 0.5})
     feeder.predict(2, 1, score=0.4, prediction=0, shadow_scores={"frozen": 0.5})
@@ -285,7 +285,7 @@ def test_report_tells_loss_accuracy_and_the_shadows_loss():
     assert report.labels == report.labels_joined_total == 2
 
 
-def test_gap_without_events_is_skipped_once_nothing_is_pending():
+def test_no_windows_follow_once_no_prediction_waits_for_a_label():
     feeder = EngineFeeder()
     feeder.predict(1, 0)
     outputs = feeder.until(60 * 24 * 365)
@@ -293,7 +293,7 @@ def test_gap_without_events_is_skipped_once_nothing_is_pending():
     assert scenario.reports(outputs)[-1].predictions_unlabelled_total == 1
 
 
-def test_window_without_predictions_says_nothing_of_distributions():
+def test_window_without_predictions_reports_no_features():
     feeder = EngineFeeder()
     feeder.predict(1, 10)
     feeder.label(1, 70, 1.0)
@@ -302,7 +302,7 @@ def test_window_without_predictions_says_nothing_of_distributions():
     assert (second.labels, second.features, second.score_psi) == (1, [], None)
 
 
-def test_rejected_record_comes_out_as_a_dead_letter_and_opens_no_window():
+def test_rejected_record_becomes_a_dead_letter_and_opens_no_window():
     engine = scenario.new_engine()
     letter = records.DeadLetter(
         service="drift", reason="r", topic="t", partition=0, offset=0, key=None, value=b"x", failed_time_ms=0
@@ -316,7 +316,7 @@ def test_rejected_record_comes_out_as_a_dead_letter_and_opens_no_window():
     assert engine.totals.rejected == 1
 
 
-def test_unknown_version_must_be_looked_up_before_advancing():
+def test_version_is_unknown_until_its_reference_is_added():
     feeder = EngineFeeder()
     feeder.predict(1, 10, version=5)
     assert feeder.engine.references.unknown == {5}
@@ -332,7 +332,7 @@ def test_version_without_reference_is_reported_without_features():
     assert (report.version, report.features, report.score_psi) == (5, [], None)
 
 
-def test_snapshot_goes_on_as_if_nothing_had_happened():
+def test_restarts_from_snapshots_change_no_output():
     logs = scenario.traffic(30, seed=5, shift_at=12, a_hour=100)
     model = scenario.declaration()
     whole = scenario.play(scenario.new_engine(model, partitions=2), logs)
@@ -351,13 +351,13 @@ def test_snapshot_goes_on_as_if_nothing_had_happened():
     assert merged.outcomes == whole.outcomes
 
 
-def test_topic_made_anew_with_fewer_partitions_is_an_error():
+def test_snapshot_with_more_partitions_than_its_topic_is_an_error():
     state = scenario.new_engine(partitions=2).state()
-    with pytest.raises(subject.DriftStateError, match="2 partitions, its topic 1"):
-        subject.starting_state(scenario.declaration(), 1, 1, state)
+    with pytest.raises(DriftStateError, match="2 partitions, its topic 1"):
+        starting_state(scenario.declaration(), 1, 1, state)
 
 
-def test_partitions_that_were_added_are_read_from_their_beginning():
+def test_added_partitions_are_read_from_their_beginning():
     state = scenario.new_engine(partitions=1).state()
-    grown = subject.starting_state(scenario.declaration(), 2, 1, state)
+    grown = starting_state(scenario.declaration(), 2, 1, state)
     assert [at.offset for at in (*grown.predictions, *grown.labels)] == [0, 0, 0]

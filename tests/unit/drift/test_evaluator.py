@@ -1,4 +1,4 @@
-"""What the engine makes of every task, of costs, and of harm that is estimated before the labels come."""
+"""The evaluator, through the engine: every task, costs, champions, estimates, and retraining requests."""
 
 import itertools
 import math
@@ -33,8 +33,8 @@ def document(task, **sections):
     return found
 
 
-class Run:
-    """One hour after the other through an engine without a reference, or with one."""
+class HourlyRun:
+    """Feeds an engine hour by hour, with a reference or without one, and collects its outputs."""
 
     def __init__(self, declaration, reference=None):
         self.engine = scenario.new_engine(declaration)
@@ -44,7 +44,7 @@ class Run:
             )
         self.declaration = declaration
         self.chance = random.Random(2)
-        self._asked = []
+        self._waiting = []
         self.offsets = {PREDICTION: 0, LABEL: 0}
         self.drift, self.requests, self.outcomes = [], [], []
 
@@ -57,13 +57,13 @@ class Run:
                 offset = self._next(PREDICTION)
                 made = scenario.prediction(offset, time_ms, score=score, source_offset=offset, **answer)
                 self.engine.add_prediction(0, offset, made)
-                self._asked.append((time_ms + delay_minutes * 60_000, offset, label))
+                self._waiting.append((time_ms + delay_minutes * 60_000, offset, label))
             end_ms = START_MS + (hour + 1) * HOUR_MS
-            for label_ms, number, label in [each for each in self._asked if each[0] < end_ms]:
+            for label_ms, number, label in [each for each in self._waiting if each[0] < end_ms]:
                 self.engine.add_label(
                     0, self.offsets[LABEL], scenario.label(number, label_ms, label, offset=self._next(LABEL))
                 )
-            self._asked = [each for each in self._asked if each[0] >= end_ms]
+            self._waiting = [each for each in self._waiting if each[0] >= end_ms]
             self._advance(end_ms)
 
     def _next(self, kind):
@@ -101,11 +101,11 @@ def minutes(error):
     return ask
 
 
-def test_a_regression_is_judged_by_what_its_first_labels_promised():
+def test_a_regression_without_reference_gets_its_baseline_from_its_first_labels():
     declaration = ModelDeclaration.model_validate(
         document("regression", business={"unit": "min", "under": 2}, monitoring={"loss_tolerance": 0.5})
     )
-    run = Run(declaration)
+    run = HourlyRun(declaration)
     run.hours(range(30), minutes(3))
     outcome = run.outcomes[0]
     assert outcome.loss == pytest.approx((outcome.score - outcome.label) ** 2)
@@ -124,9 +124,9 @@ def test_a_regression_is_judged_by_what_its_first_labels_promised():
     assert run.requests == []
 
 
-def test_versions_of_a_model_that_goes_on_learning_are_one_champion():
+def test_versions_of_a_continual_learner_are_one_champion():
     declaration = ModelDeclaration.model_validate(document("regression", learning={"every_hours": 1}))
-    run = Run(declaration)
+    run = HourlyRun(declaration)
     for hour in range(24):
         ask = minutes(3)
 
@@ -157,8 +157,8 @@ def weather(sure):
     return ask
 
 
-def test_several_classes_are_measured_by_the_probability_of_the_true_one():
-    run = Run(ModelDeclaration.model_validate(document("multiclass")))
+def test_the_loss_of_several_classes_is_that_of_the_true_class():
+    run = HourlyRun(ModelDeclaration.model_validate(document("multiclass")))
     run.hours(range(20), weather(0.7))
     wrong = next(each for each in run.outcomes if each.loss > 1)
     assert wrong.loss == pytest.approx(-math.log(0.15))
@@ -171,7 +171,7 @@ def test_several_classes_are_measured_by_the_probability_of_the_true_one():
     assert {each.subject for each in run.of(records.DriftAlarm)} == {"log_loss"}
 
 
-def test_a_label_of_several_classes_is_its_number_and_another_one_a_dead_letter():
+def test_a_class_label_becomes_its_number_and_an_unknown_class_a_dead_letter():
     declaration = ModelDeclaration.model_validate(document("multiclass"))
     engine = scenario.new_engine(declaration)
     at = b"2013-01-01T02:00:00+01:00"
@@ -199,11 +199,11 @@ def binary(answer_at, high=0.9):
     return ask
 
 
-def test_harm_by_cost_asks_where_the_loss_says_nothing():
-    """The application answers at another threshold: scores and losses are as before, mistakes cost more."""
+def test_a_cost_that_is_worse_requests_a_retraining_although_the_loss_is_not():
+    """The application uses another threshold: scores and losses are the same, mistakes cost more."""
     retraining = {"harm": "cost", "cooldown_days": 100, "minimum_labels": 50}
     known = msgspec.structs.replace(scenario.reference(), measures={COST: 1.35})
-    run = Run(
+    run = HourlyRun(
         ModelDeclaration.model_validate(document("binary", business=COSTS, retraining=retraining)), known
     )
     run.hours(range(12), binary(0.2))
@@ -219,12 +219,12 @@ def test_harm_by_cost_asks_where_the_loss_says_nothing():
 
 
 @pytest.mark.parametrize("on_estimate", [True, False])
-def test_harm_that_trusted_estimates_expect_asks_before_the_labels_where_it_is_declared(on_estimate):
-    """Requests become harder, as their scores tell; their labels come 40 hours later."""
+def test_a_loss_estimated_to_be_worse_requests_a_retraining_before_the_labels_if_declared(on_estimate):
+    """Requests become harder, which their scores show; their labels come 40 hours later."""
     retraining = {"on_estimate": on_estimate, "cooldown_days": 100, "minimum_labels": 50}
     found = document("binary", retraining=retraining, monitoring={"loss_tolerance": 0.05})
     found["label"]["horizon_hours"] = 48
-    run = Run(ModelDeclaration.model_validate(found), scenario.reference(log_loss=0.56))
+    run = HourlyRun(ModelDeclaration.model_validate(found), scenario.reference(log_loss=0.56))
     run.hours(range(60), binary(0.5), a_hour=200, delay_minutes=5)
     assert run.requests == []
 
@@ -239,8 +239,8 @@ def test_harm_that_trusted_estimates_expect_asks_before_the_labels_where_it_is_d
     assert [each.basis for each in run.requests] == ["estimate"] * on_estimate
 
 
-def test_a_snapshot_from_before_there_was_performance_goes_on():
-    run = Run(scenario.declaration())
+def test_a_snapshot_without_performance_can_be_restored():
+    run = HourlyRun(scenario.declaration())
     run.hours(range(3), binary(0.5))
     state = run.engine.state()
     old = msgspec.msgpack.decode(msgspec.msgpack.encode(state))
@@ -253,15 +253,15 @@ def test_a_snapshot_from_before_there_was_performance_goes_on():
     assert SNAPSHOTS.decode(SNAPSHOTS.encode("m", "t", fresh.state()), "m", "t") == fresh.state()
 
 
-def test_state_is_bounded_by_what_is_declared_and_not_by_traffic():
-    run = Run(scenario.declaration())
+def test_the_size_of_the_state_does_not_depend_on_the_traffic():
+    run = HourlyRun(scenario.declaration())
     run.hours(range(12), binary(0.5), a_hour=30)
     few = len(msgspec.msgpack.encode(run.engine.state().evaluator.performance))
     run.hours(range(12, 24), binary(0.5), a_hour=300)
     assert len(msgspec.msgpack.encode(run.engine.state().evaluator.performance)) < 1.1 * few
 
 
-def test_shift_raises_each_alarm_once_and_asks_for_one_retraining():
+def test_a_shift_raises_each_alarm_once_and_requests_one_retraining():
     logs = scenario.traffic(30, seed=4, shift_at=20, a_hour=200)
     engine = scenario.new_engine(scenario.declaration(cooldown_hours=100), partitions=2)
     outputs = scenario.play(engine, logs)
@@ -280,9 +280,9 @@ def test_shift_raises_each_alarm_once_and_asks_for_one_retraining():
 
 
 def requests_of(logs, **options):
-    asked = options.pop("asked", ())
+    earlier = options.pop("earlier", ())
     engine = scenario.new_engine(scenario.declaration(**options), partitions=2)
-    for request in asked:
+    for request in earlier:
         engine.add_request(request)
     return [request.requested_at_ms for request in scenario.play(engine, logs).requests]
 
@@ -293,34 +293,34 @@ def manual(time_ms, model="m"):
     )
 
 
-def test_lasting_harm_asks_again_after_the_cooldown():
+def test_a_loss_that_stays_worse_requests_again_after_the_cooldown():
     logs = scenario.traffic(40, seed=4, shift_at=5, a_hour=200)
-    asked = requests_of(logs, cooldown_hours=10)
-    assert len(asked) > 1
-    assert all(later - earlier >= 10 * HOUR_MS for earlier, later in itertools.pairwise(asked))
+    requested = requests_of(logs, cooldown_hours=10)
+    assert len(requested) > 1
+    assert all(later - earlier >= 10 * HOUR_MS for earlier, later in itertools.pairwise(requested))
 
 
-def test_request_of_others_starts_the_cooldown_too():
+def test_a_request_of_another_origin_starts_the_cooldown():
     logs = scenario.traffic(30, seed=4, shift_at=5, a_hour=200)
     free = requests_of(logs, cooldown_hours=100)
-    held = requests_of(logs, cooldown_hours=10, asked=[manual(free[0] - HOUR_MS)])
-    assert held[0] == free[0] + 9 * HOUR_MS
+    delayed = requests_of(logs, cooldown_hours=10, earlier=[manual(free[0] - HOUR_MS)])
+    assert delayed[0] == free[0] + 9 * HOUR_MS
 
 
-def test_later_and_equal_requests_and_those_of_other_models_hold_nothing_back():
+def test_later_requests_and_those_of_other_models_do_not_start_the_cooldown():
     logs = scenario.traffic(30, seed=4, shift_at=5, a_hour=200)
     free = requests_of(logs, cooldown_hours=100)
     others = [manual(free[0]), manual(free[0] + 1), manual(free[0] - HOUR_MS, model="other")]
-    assert requests_of(logs, cooldown_hours=100, asked=others) == free
+    assert requests_of(logs, cooldown_hours=100, earlier=others) == free
 
 
-def test_too_few_labels_ask_for_nothing():
+def test_too_few_labels_request_nothing():
     logs = scenario.traffic(30, seed=4, shift_at=5, a_hour=200)
     assert requests_of(logs, minimum_labels=100_000) == []
 
 
-def test_drift_without_harm_asks_for_nothing():
-    """x shifts, the model stays as good as it was."""
+def test_drift_of_a_feature_requests_nothing_while_the_loss_is_not_worse():
+    """x shifts; the model stays calibrated."""
     feeder = EngineFeeder()
     chance = random.Random(1)
     drift = []
@@ -334,20 +334,20 @@ def test_drift_without_harm_asks_for_nothing():
     assert "x" in {alarm.subject for alarm in drift}
 
 
-def test_promotion_begins_the_losses_and_the_alarms_anew():
+def test_a_promotion_clears_losses_and_alarms():
     feeder = EngineFeeder(minimum_labels=1, cooldown_hours=0)
     feeder.engine.add_model(scenario.model_changed(version=2, log_loss=0.5))
-    asked = []
+    requests = []
     for number in range(1200):
         version, score = (1, 0.01) if number < 600 else (2, 0.99)
         feeder.predict(number, number / 2, version=version, score=score)
         feeder.label(number, number / 2, 1.0)
-        asked += feeder.until(number / 2).requests
-    assert asked
-    assert max(request.requested_at_ms for request in asked) <= START_MS + 5 * HOUR_MS
+        requests += feeder.until(number / 2).requests
+    assert requests
+    assert max(request.requested_at_ms for request in requests) <= START_MS + 5 * HOUR_MS
 
 
-def test_report_names_the_alarms_that_stand_and_no_more_once_they_are_taken_back():
+def test_a_report_names_the_active_alarms_only():
     outputs = scenario.play(scenario.new_engine(partitions=2), scenario.traffic(20, shift_at=8, a_hour=200))
     last_of = {
         report.window_end_ms: set(report.alarms_standing or ()) for report in scenario.reports(outputs)
@@ -361,7 +361,7 @@ def test_report_names_the_alarms_that_stand_and_no_more_once_they_are_taken_back
     assert last_of[min(last_of)] == set()
 
 
-def test_reference_is_chosen_by_the_predictions_and_not_by_the_arrival_of_the_change():
+def test_the_champion_follows_from_predictions_and_not_from_the_models_topic():
     feeder = EngineFeeder()
     feeder.engine.add_model(scenario.model_changed(version=2, log_loss=0.4))
     feeder.predict(1, 10, version=1)
@@ -372,7 +372,7 @@ def test_reference_is_chosen_by_the_predictions_and_not_by_the_arrival_of_the_ch
     assert (second.version, second.reference_log_loss) == (2, 0.4)
 
 
-def test_canary_does_not_become_the_champion():
+def test_a_canary_does_not_become_the_champion():
     feeder = EngineFeeder()
     feeder.engine.add_model(scenario.model_changed(version=2))
     feeder.predict(1, 10, version=1)

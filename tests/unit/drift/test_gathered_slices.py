@@ -1,4 +1,4 @@
-"""Laws of the slices: however partitions are cut, repeated and mixed up, the same comes of them."""
+"""Slices of gathering workers: cut, repeated and overlapping ones lead to the same records."""
 
 import dataclasses
 import random
@@ -31,14 +31,14 @@ class Message:
 
 
 def sliced(kind, partition, entries):
-    """Decode a piece of a log as a worker does."""
+    """Return the slices that a worker makes of a part of a log."""
     slicer = Slicer()
     scenario.feed(slicer, kind, partition, entries)
     return slicer.take_slices(kind, entries[0].offset, entries[-1].offset + 1)
 
 
 class Broker:
-    """The topics of slices: what workers wrote, in the order of their writing."""
+    """The topics of slices, in the order in which workers wrote them."""
 
     def __init__(self):
         places = [PartitionKey(kind, number) for kind in (PREDICTION, LABEL) for number in range(PARTITIONS)]
@@ -54,30 +54,30 @@ class Broker:
 
 
 def gathered(traffic, chance):
-    """Cut every partition; workers die, others begin at what was committed, some wake up and write again."""
+    """Cut every partition; workers crash, others continue from the committed offset, some write late."""
     broker = Broker()
     for kind, side in ((PREDICTION, traffic.predictions), (LABEL, traffic.labels)):
         for partition, log in enumerate(side):
-            committed, zombies = 0, []
+            committed, hanging = 0, []
             while committed < len(log):
                 end = min(len(log), committed + chance.randrange(1, 9))
                 pieces = sliced(kind, partition, log[committed:end])
                 fate = chance.random()
                 if fate < 0.2:
-                    zombies.append(pieces)  # it hangs before it writes
+                    hanging.append(pieces)  # the worker hangs before it writes
                     continue
                 broker.write(PartitionKey(kind, partition), pieces)
                 if fate < 0.3:
-                    continue  # it dies before it commits
-                if zombies and fate < 0.5:
-                    broker.write(PartitionKey(kind, partition), zombies.pop())
+                    continue  # the worker crashes before it commits
+                if hanging and fate < 0.5:
+                    broker.write(PartitionKey(kind, partition), hanging.pop())
                 committed = end
     return broker
 
 
 @quick
 @given(logs(), st.integers(0, 2**32))
-def test_slices_of_any_workers_make_the_same_records(traffic, seed):
+def test_slices_of_any_workers_lead_to_the_same_records(traffic, seed):
     chance = random.Random(seed)
     expected = scenario.play(new_engine(), traffic)
     broker, engine = gathered(traffic, chance), new_engine()
@@ -90,7 +90,7 @@ def test_slices_of_any_workers_make_the_same_records(traffic, seed):
         broker.read(source, place, positions[place], end)
         positions[place] = end
         parts.append(engine.advance())
-        if chance.random() < 0.2:  # the one that judges is killed, and goes on from its snapshot
+        if chance.random() < 0.2:  # the evaluating process crashes and restarts from its snapshot
             state = engine.state()
             slices.write_positions(state)
             engine = new_engine(kept(state))
@@ -134,7 +134,7 @@ def test_trace_heartbeat_and_rejection_travel_in_their_order():
 
 
 def _waiting(engine):
-    """Let everything out."""
+    """Take all records."""
     for place in engine.inputs.resume():
         engine.inputs.add_heartbeat(place, 10**6, scenario.START_MS + scenario.HOUR_MS)
     return sorted(engine.inputs.take(), key=lambda item: item.offset)

@@ -1,4 +1,4 @@
-"""Features that no longer go together as they did: an alarm and a report, though no feature changed."""
+"""Alarms on rows: features in level, shape and new categories, segments, and relations between features."""
 
 import random
 from typing import Any
@@ -11,7 +11,7 @@ ROWS_AN_HOUR = 300
 
 
 def traffic(hours, related_from):
-    """x is uniform over its cells and the colours are as ever; from an hour on the largest x are blue."""
+    """Return rows with a uniform x and constant shares of colours; from one hour the largest x are blue."""
     chance = random.Random(4)
     log = []
     for number in range(hours * ROWS_AN_HOUR):
@@ -26,7 +26,7 @@ def traffic(hours, related_from):
     return Traffic([scenario.numbered([*log, end_ms])], [scenario.numbered([end_ms])])
 
 
-def test_relation_that_appears_is_an_alarm_although_no_feature_changed():
+def test_a_relation_that_appears_is_an_alarm_although_no_feature_changed():
     outputs = scenario.play(scenario.new_engine(), traffic(hours=8, related_from=3))
     (alarm,) = scenario.alarms(outputs)
     assert (alarm.kind, alarm.subject, alarm.detector) == ("relation", "x and colour", "e-detector")
@@ -47,7 +47,7 @@ def test_relation_that_appears_is_an_alarm_although_no_feature_changed():
     assert not any(feature.drifted for report in reports for feature in report.features)
 
 
-def test_alarm_is_taken_back_when_features_go_together_again():
+def test_a_relation_alarm_is_cleared_when_the_relation_is_as_before():
     engine = scenario.new_engine()
     log = traffic(hours=4, related_from=1).predictions[0]
     scenario.feed(engine, PREDICTION, 0, log[:-1])
@@ -66,7 +66,7 @@ def test_alarm_is_taken_back_when_features_go_together_again():
     assert not standing[-1]
 
 
-def test_stationary_traffic_raises_nothing():
+def test_stationary_traffic_raises_no_alarm():
     logs = scenario.traffic(100, seed=3)
     engine = scenario.new_engine(partitions=2)
     outputs = scenario.play(engine, logs)
@@ -75,8 +75,8 @@ def test_stationary_traffic_raises_nothing():
     assert outputs.requests == []
 
 
-def test_feature_alarm_tells_since_when_and_how_far():
-    """x moves by two standard deviations: its mean rank from 0.50 to 0.9."""
+def test_a_feature_alarm_has_the_interval_of_its_start_and_its_effect():
+    """x moves by two standard deviations, its mean rank from 0.5 to 0.9."""
     logs = scenario.traffic(12, seed=4, shift_at=5, a_hour=200)
     engine = scenario.new_engine(partitions=2)
     (alarm,) = [alarm for alarm in scenario.alarms(scenario.play(engine, logs)) if alarm.subject == "x"]
@@ -91,8 +91,8 @@ def test_feature_alarm_tells_since_when_and_how_far():
     assert alarm.detector == "e-detector"
 
 
-def test_alarm_is_raised_again_only_after_calm_windows_took_it_back():
-    """Shifted from hour 3 to 8 and from 14 on."""
+def test_an_alarm_is_raised_again_only_after_calm_windows_cleared_it():
+    """x is shifted from hour 3 to 8 and from hour 14 on."""
     feeder, chance, found = EngineFeeder(alarm_windows=2), random.Random(2), []
     for number in range(18 * 200):
         hour = number // 200
@@ -103,7 +103,7 @@ def test_alarm_is_raised_again_only_after_calm_windows_took_it_back():
     assert hours == [3, 14]
 
 
-def test_new_categories_are_called_so():
+def test_many_new_categories_are_an_alarm_of_their_kind():
     feeder, chance, found = EngineFeeder(), random.Random(3), []
     for number in range(3000):
         colours = ("mauve",) if number > 1000 and chance.random() < 0.1 else ("red", "green", "blue")
@@ -115,8 +115,8 @@ def test_new_categories_are_called_so():
     assert "mauve" in alarm.message
 
 
-def test_segment_raises_what_the_whole_does_not_show():
-    """x shifts for blue things alone, a fifth of all."""
+def test_a_change_in_one_segment_is_an_alarm_of_the_segment():
+    """x shifts in blue rows only, a fifth of all rows."""
     feeder, chance, found = EngineFeeder(segments=["colour"]), random.Random(4), []
     for number in range(3000):
         colour = chance.choices(scenario.COLOURS, (5, 3, 2))[0]
@@ -127,4 +127,4 @@ def test_segment_raises_what_the_whole_does_not_show():
     assert {alarm.segment for alarm in found} <= {"", "colour=blue"}
     (blue,) = [alarm for alarm in found if alarm.segment]
     assert {each.segment for each in blue.contributions} == {"colour=blue"}
-    assert {alarm.subject for alarm in found} == {"x", "x and colour", "score"}  # scores are all the same
+    assert {alarm.subject for alarm in found} == {"x", "x and colour", "score"}  # all scores are equal

@@ -15,7 +15,7 @@ def batches_of(values, size):
 
 
 def misses(streams, size, alpha):
-    """Count the streams whose interval ever misses the running mean of what was to be expected."""
+    """Count the streams whose interval ever misses the running mean of the expectations."""
     missed = 0
     for means, values in streams:
         sequence, seen, expected = confidence_intervals.MeanConfidenceSequence(), 0, np.cumsum(means)
@@ -30,8 +30,8 @@ def misses(streams, size, alpha):
 
 
 @pytest.mark.parametrize("kind", ["errors", "losses", "drifting"])
-def test_a_sequence_of_intervals_ever_misses_at_most_as_often_as_it_says(kind):
-    """At alpha = 0.2, so that a defect would show in 150 streams: intervals of one time miss most of them."""
+def test_a_confidence_sequence_ever_misses_with_at_most_its_probability(kind):
+    """With alpha = 0.2 a defect shows in 150 streams: intervals of one fixed time miss most of them."""
     chance = np.random.default_rng(5)
     length, alpha, streams = 3000, 0.2, []
     for _ in range(150):
@@ -55,7 +55,7 @@ def test_a_sequence_of_intervals_ever_misses_at_most_as_often_as_it_says(kind):
     assert normal > 150 * alpha
 
 
-def test_an_interval_narrows_with_the_values_and_is_not_much_wider_than_at_one_time():
+def test_an_interval_narrows_with_the_values_to_about_twice_that_of_one_fixed_time():
     chance = np.random.default_rng(1)
     sequence, widths = confidence_intervals.MeanConfidenceSequence(), []
     for _ in range(100):
@@ -70,7 +70,7 @@ def test_an_interval_narrows_with_the_values_and_is_not_much_wider_than_at_one_t
 
 @quick
 @given(st.floats(0, 1e6), st.floats(0.001, 0.5))
-def test_the_excess_is_where_the_mean_stake_reaches_its_limit(squares, alpha):
+def test_at_the_excess_the_mean_over_the_stakes_is_the_limit(squares, alpha):
     found = confidence_intervals.excess_max(squares, alpha)
     stakes = 0.75 * 2.0 ** (-np.arange(28) / 2)
     logs = stakes * found + (np.log(1 - stakes) + stakes) * squares
@@ -81,8 +81,8 @@ def test_the_excess_is_where_the_mean_stake_reaches_its_limit(squares, alpha):
 
 @quick
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.integers(0, 60))
-def test_a_batch_tells_by_its_sums_what_its_values_tell(values, before):
-    """The guess is that of before the batch."""
+def test_the_sums_of_a_batch_are_sufficient(values, before):
+    """The guess is the one made before the batch."""
     array, sequence = np.array(values), confidence_intervals.MeanConfidenceSequence()
     sequence.add(before, 0.3 * before, 0.2 * before)
     guess, squares = (0.5 + 0.3 * before) / (1 + before), sequence.squares

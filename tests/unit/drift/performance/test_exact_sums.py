@@ -12,7 +12,7 @@ numbers = st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=20
 
 
 @given(numbers, numbers, seeds)
-def test_exact_sums_forget_what_is_taken_away_and_know_no_order(values, others, chance):
+def test_a_mean_depends_on_its_values_alone_not_on_their_order_or_on_removed_ones(values, others, chance):
     mean = ExactMean.of(values)
     for value in others:
         mean.add(value)

@@ -18,7 +18,7 @@ def shares_of(delays, ages_ms):
 
 @quick
 @given(st.lists(st.integers(0, 48 * HOUR_MS), min_size=100, max_size=200), st.integers(0, 48 * HOUR_MS))
-def test_maturity_never_counts_a_label_that_may_not_have_come(delays_ms, age_ms):
+def test_maturity_never_counts_a_label_that_may_be_missing(delays_ms, age_ms):
     delays = LabelDelays(48 * HOUR_MS)
     counts = np.zeros(DELAY_CELLS, dtype=np.int64)
     for delay_ms in delays_ms:
@@ -29,7 +29,7 @@ def test_maturity_never_counts_a_label_that_may_not_have_come(delays_ms, age_ms)
     assert whole == 1
 
 
-def test_maturity_is_unknown_before_there_are_delays_and_follows_when_they_change():
+def test_maturity_is_unknown_without_delays_and_follows_delays_that_change():
     delays, counts = LabelDelays(HOUR_MS), np.zeros(DELAY_CELLS, dtype=np.int64)
     assert delays.shares(np.array([HOUR_MS])) is None
     counts[10] = 90_000

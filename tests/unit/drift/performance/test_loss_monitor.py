@@ -1,4 +1,4 @@
-"""The loss of a champion over time."""
+"""The realised losses of a champion: recent means, and rises that ADWIN sees."""
 
 import random
 
@@ -16,7 +16,7 @@ def losses(seed=1, count=4000, mean=0.5, jump_at=None, jump=0.3):
         yield chance.expovariate(1 / (mean + (jump if jump_at is not None and number >= jump_at else 0)))
 
 
-def test_detector_is_rivers_adwin():
+def test_the_detector_equals_adwin_of_river():
     from river.drift import ADWIN
 
     ours, theirs = LossRiseDetector(DELTA), ADWIN(delta=DELTA)
@@ -32,20 +32,20 @@ def test_detector_is_rivers_adwin():
     assert len(found) >= 2
 
 
-def test_rise_is_found_and_a_fall_is_none():
+def test_a_rise_is_detected_and_a_fall_is_not():
     detector = LossRiseDetector(DELTA)
     assert any(detector.update(loss) for loss in losses(jump_at=2000))
     detector = LossRiseDetector(DELTA)
     assert not any(detector.update(loss) for loss in losses(mean=0.8, jump_at=2000, jump=-0.3))
 
 
-def test_stationary_losses_raise_nothing():
+def test_stationary_losses_are_no_rise():
     detector = LossRiseDetector(DELTA)
     assert not any(detector.update(loss) for loss in losses(count=30_000))
 
 
 @pytest.mark.parametrize("cut", [1, 100, 2311, 3999])
-def test_state_goes_on_exactly_where_it_was(cut):
+def test_a_restored_detector_continues_exactly(cut):
     stream = list(losses(jump_at=2000))
     whole, first = LossRiseDetector(DELTA), LossRiseDetector(DELTA)
     expected = [whole.update(loss) for loss in stream]
@@ -56,7 +56,7 @@ def test_state_goes_on_exactly_where_it_was(cut):
     assert second.state() == whole.state()
 
 
-def test_state_of_another_river_or_of_damaged_bytes_begins_anew():
+def test_a_state_of_another_river_or_with_damaged_bytes_starts_empty():
     detector = LossRiseDetector(DELTA)
     for loss in losses(count=100):
         detector.update(loss)
@@ -68,7 +68,7 @@ def test_state_of_another_river_or_of_damaged_bytes_begins_anew():
     assert LossRiseDetector(DELTA, state).width == 100
 
 
-def test_recent_loss_weighs_windows_by_their_labels_and_skips_empty_ones():
+def test_the_recent_loss_is_weighted_by_labels_and_skips_empty_windows():
     monitor = LossMonitor(DELTA, 0)
     for end_ms, values in ((10, [9.0]), (20, [1.0, 2.0]), (30, []), (40, [3.0])):
         for value in values:
@@ -81,7 +81,7 @@ def test_recent_loss_weighs_windows_by_their_labels_and_skips_empty_ones():
     assert monitor.labels == 4
 
 
-def test_change_is_dated_to_the_window_in_which_it_began():
+def test_a_change_is_dated_to_the_window_in_which_it_began():
     monitor, dated = LossMonitor(DELTA, 0), []
     for number, loss in enumerate(losses(jump_at=2000, jump=1.0)):
         if monitor.add(loss):

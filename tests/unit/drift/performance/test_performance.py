@@ -29,7 +29,7 @@ def error_of(stream):
 
 
 class Stream:
-    """A model whose wrong answers are known later than its right ones."""
+    """A model whose wrong predictions get their labels later than its correct ones."""
 
     def __init__(self, declaration=None, reference=None, *, horizon_hours=12):
         document = scenario.document(mature_share=0.98)
@@ -41,7 +41,7 @@ class Stream:
         self._waiting = []
 
     def run(self, hours, *, error=0.3, late_hours=3.0, late_label=0.0, a_hour=400):
-        """Ask and answer; wrong answers, or those with a certain label, come hours later than the others."""
+        """Predict and label for some hours; labels equal to ``late_label`` come ``late_hours`` later."""
         chance = self._chance
         for hour in hours:
             for _ in range(a_hour):
@@ -78,7 +78,7 @@ def stream():
 
 
 def test_early_labels_are_biased_and_mature_ones_are_not(stream):
-    """Labels of 0 come three hours later: at first nearly all that are known are 1, in truth half of them."""
+    """Labels of 0 come three hours later: at first nearly all known labels are 1, in the end half of them."""
     provisional, mature = latest(stream.reports, "provisional"), latest(stream.reports, "mature")
     steady = sorted(mature)[20:]
     naive = [figure(provisional[start], "false_positive").realised for start in steady]
@@ -90,12 +90,12 @@ def test_early_labels_are_biased_and_mature_ones_are_not(stream):
     assert sum(low <= 0.15 <= high for low, high in intervals) >= 0.8 * len(steady)
 
 
-def test_a_cohort_is_provisional_until_nearly_all_labels_that_will_come_have_come(stream):
+def test_a_cohort_is_provisional_until_nearly_all_its_labels_have_come(stream):
     first, later = START_MS, START_MS + 20 * HOUR_MS
     by_start: dict[int, list[records.PerformanceReport]] = {}
     for report in stream.reports:
         by_start.setdefault(report.window_start_ms, []).append(report)
-    # Nothing is known of delays at first: then the horizon has to pass.
+    # Without known delays a cohort is mature when its horizon has passed.
     assert [each.state for each in by_start[first]] == ["provisional", "complete"]
     assert by_start[first][0].maturity is None
     assert by_start[first][1].as_of_ms == START_MS + 13 * HOUR_MS
@@ -110,7 +110,7 @@ def test_a_cohort_is_provisional_until_nearly_all_labels_that_will_come_have_com
     assert [each.revision for each in by_start[later]] == list(range(len(by_start[later])))
 
 
-def test_what_runs_on_takes_mature_cohorts_and_ends_with_every_label(stream):
+def test_running_figures_take_mature_cohorts_and_end_with_every_label(stream):
     last = stream.reports[-1]
     (whole,) = [each for each in last.segments if not each.segment]
     complete = [each for each in stream.reports if each.window_end_ms <= last.window_end_ms]
@@ -125,7 +125,7 @@ def test_what_runs_on_takes_mature_cohorts_and_ends_with_every_label(stream):
     assert sum(each.predictions for each in segments) == whole.predictions
 
 
-def test_an_estimate_comes_before_the_labels_and_the_gap_with_them(stream):
+def test_an_estimate_comes_before_the_labels_and_its_gap_with_them(stream):
     provisional, mature = latest(stream.reports, "provisional"), latest(stream.reports, "mature")
     start = max(mature)
     assert figure(provisional[start], "accuracy").estimated == pytest.approx(0.7, abs=0.02)
@@ -136,8 +136,8 @@ def test_an_estimate_comes_before_the_labels_and_the_gap_with_them(stream):
     assert mature[start].estimate_error < 0.03
 
 
-def test_estimates_follow_scores_but_not_what_scores_mean():
-    """Answers that are wrong more often at the same score are told by the gap alone."""
+def test_estimates_follow_the_scores_but_not_a_change_of_their_calibration():
+    """Only the gap shows that predictions with the same score are wrong more often."""
     stream = Stream(reference=scenario.reference())
     stream.run(range(30), error=0.0)
     assert error_of(stream) < 0.05
@@ -147,7 +147,7 @@ def test_estimates_follow_scores_but_not_what_scores_mean():
     assert figure(last, "log_loss").gap > 0.2
 
 
-def test_held_out_scores_of_the_reference_are_estimated_by_from_the_first_window_on():
+def test_held_out_scores_of_the_reference_give_estimates_from_the_first_window_on():
     sums = {"labels": [250.0] * 4, "positives": [50.0, 100, 150, 200], "log_loss": [125.0] * 4,
             "accuracy": [200.0, 150, 150, 200], "brier": [50.0] * 4, "false_positive": [0.0] * 4,
             "false_negative": [0.0] * 4}  # fmt: skip
@@ -160,7 +160,7 @@ def test_held_out_scores_of_the_reference_are_estimated_by_from_the_first_window
     assert figure(stream.reports[0], "log_loss").estimated == pytest.approx(0.5)
 
 
-def test_a_promotion_begins_anew_and_lets_what_the_old_champion_answered_ripen():
+def test_after_a_promotion_the_cohorts_of_the_old_champion_still_mature():
     stream = Stream(reference=scenario.reference())
     stream.run(range(10), error=0.0)
     stream.performance.add_prediction(START_MS + 10 * HOUR_MS, 0.5, [])
@@ -176,7 +176,7 @@ def test_a_promotion_begins_anew_and_lets_what_the_old_champion_answered_ripen()
     assert stream.performance.open_cohorts == 0
 
 
-def test_cohorts_are_as_many_as_there_is_room_for():
+def test_the_number_of_open_cohorts_is_bounded():
     document = scenario.document()
     document["label"]["horizon_hours"] = 24 * 30
     stream = Stream(ModelDeclaration.model_validate(document))

@@ -17,7 +17,7 @@ def estimated(scores, counts):
 
 
 def nannyml_accuracy(probabilities, answers):
-    """CBPE as NannyML's documentation has it: an answer is right with the probability of its class."""
+    """CBPE as in NannyML's documentation: a prediction is correct with the probability of its class."""
     return np.mean(np.where(answers == 1, probabilities, 1 - probabilities))
 
 
@@ -81,7 +81,7 @@ def test_auc_of_cells_is_the_share_of_pairs_in_order(cells):
     assert found == (pytest.approx(right / pairs) if pairs else None)
 
 
-def test_first_scores_make_the_edges_where_there_is_no_reference():
+def test_without_a_reference_the_first_scores_make_the_edges():
     scores = performance_estimation.PerformanceEstimator(1)
     chance = np.random.default_rng(2)
     for score in chance.normal(50, 10, performance_estimation.SCORES_FIRST).tolist():
@@ -93,7 +93,7 @@ def test_first_scores_make_the_edges_where_there_is_no_reference():
     assert scores.edges == sorted(scores.edges)
 
 
-def test_an_estimate_is_trusted_by_how_far_earlier_ones_were_off():
+def test_the_error_of_estimates_is_the_largest_mean_gap_of_a_recent_block():
     found = performance_estimation.EstimateTracker(2)
     for start, gap in enumerate((0.1, -0.3, 0.02, 0.02)):
         assert found.error is None
