@@ -17,7 +17,7 @@ KEPT_MAX = 2 * INTERVALS_AHEAD_MAX
 """Versions that are remembered, in case that somebody overwrites the arms that know them."""
 VERSIONS_BEHIND_MAX = INTERVALS_AHEAD_MAX - 2
 """Maximum number of versions by which an arm may lag behind a new version. A version is overwritten
-`learned_versions.PLACES` versions later; by then the arm must have ended, whatever ``effective_after_hours``
+`learned_versions.KEYS` versions later; by then the arm must have ended, whatever ``effective_after_hours``
 says."""
 
 

@@ -1,4 +1,4 @@
-"""What a version is held to: the declaration that it serves, what it is given, what it may bring along."""
+"""The contract of a version: its task and classes, its inputs, and the code that it may contain."""
 
 import dataclasses
 from typing import Any, Protocol
@@ -14,46 +14,47 @@ BINARY = 2
 
 
 class ContractError(ValueError):
-    """A model does not do what its model.yaml says, or brings what this installation does not allow."""
+    """A model does not match its model.yaml, or contains what this installation does not allow."""
 
 
 class Model(Protocol):
-    """A model that is ready to score."""
+    """A loaded model."""
 
     @property
     def size_bytes(self) -> int:
-        """About how much memory it takes."""
+        """About how much memory the model takes."""
 
     def predict(self, columns: Columns) -> npt.NDArray[np.float64]:
-        """Return the outputs of n rows; blocking.
+        """Return the outputs for n rows; blocking.
 
-        The probability of class 1 of two or a regressed value (n,), else probabilities (n, n_classes) in the
-        declared order of the classes.
+        For a binary model the probability of class 1 (n,), for a regression the value (n,), for more classes
+        their probabilities (n, n_classes) in the declared order.
         """
 
 
 @dataclasses.dataclass(frozen=True)
 class Contract:
-    """What one version is held to."""
+    """What one version must match."""
 
     settings: Settings
     declaration: ModelDeclaration
     wanted: Inputs
-    """What the version asks for, in the order of its signature; checked against what is served."""
+    """The version's inputs, in the order of its signature; checked against what is served."""
 
 
 def class_order(declaration: ModelDeclaration, classes: list[Any]) -> list[int]:
-    """Return where a model has each class of its declaration; `ContractError` unless they are the same."""
+    """Return the index at which a model has each declared class; raise `ContractError` if they differ."""
     if declaration.task == "binary":
         if [int(each) if isinstance(each, int | float) else each for each in classes] != [0, 1]:
             raise ContractError(
-                f"its classes are {_listed(classes)}; a binary model is trained on the labels 0 and 1"
+                f"its classes are {_listed(classes)}, but a binary model needs the labels 0 and 1"
             )
         return [0, 1]
     names = [str(each) for each in classes]
     if sorted(names) != sorted(declaration.classes):
         raise ContractError(
-            f"its classes are {_listed(names)}, but model.yaml declares {_listed(declaration.classes)}"
+            f"its classes are {_listed(names)}, but model.yaml declares {_listed(declaration.classes)}: "
+            "change model.yaml or train on these labels"
         )
     return [names.index(each) for each in declaration.classes]
 

@@ -1,4 +1,4 @@
-"""The golden batch: real inputs with what the very estimator answered. A loaded version must repeat it."""
+"""The golden batch: inputs with the outputs of the original estimator, which a loaded version must repeat."""
 
 import dataclasses
 from pathlib import Path
@@ -12,35 +12,36 @@ from services.model_registry.model_inputs import Columns, InputKind, Inputs
 
 FILE = "golden.json"
 ROWS_MAX = 64
-"""Enough to meet every kind of row, few enough to cost a millisecond."""
+"""Maximum rows: enough to contain every kind of row; 64 cost about 1 ms."""
 RELATIVE_DIFFERENCE_MAX = 1e-9
-"""Another order of additions, as another processor may choose, stays far below; another model does not."""
+"""Maximum relative difference of an output. Another processor may add in another order, which makes far
+smaller differences; another model makes larger ones."""
 ABSOLUTE_DIFFERENCE_MAX = 1e-12
 MANY_ROWS = 2 * ROWS_MAX
-"""Asked of a loaded version once more, the same over again: many rows may be answered by another way."""
+"""Rows of a second call, which repeat the batch: a model may compute many rows in another way than few."""
 
 
 class GoldenError(ValueError):
-    """A version does not answer as it did when it was registered, or has nothing to prove itself by."""
+    """A version's outputs differ from those at its registration, or it has no golden batch."""
 
 
 class Predicts(Protocol):
-    """The part of a model that is put to the proof."""
+    """The part of a model that is verified."""
 
     def predict(self, columns: Columns) -> npt.NDArray[np.float64]:
-        """Return the outputs of n rows."""
+        """Return the outputs for n rows."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Proof:
-    """Inputs (n,) by name, and what a model must answer: (n,) or (n, n_classes)."""
+class GoldenBatch:
+    """Inputs (n,) by name, and the outputs that a model must return: (n,) or (n, n_classes)."""
 
     columns: Columns
     outputs: npt.NDArray[np.float64]
 
 
-class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Rows and their outputs; null stands for what is missing."""
+class GoldenFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rows and their outputs, as the file holds them; null is a missing value."""
 
     columns: dict[str, list[float | str | None]]
     outputs: list[Any]
@@ -48,64 +49,67 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def spread(count: int) -> npt.NDArray[np.int64]:
-    """Return which of so many rows to take: evenly, from the first to the last."""
+    """Return the indices of up to `ROWS_MAX` of ``count`` rows: evenly, from the first to the last."""
     return np.unique(np.linspace(0, count - 1, min(count, ROWS_MAX)).round().astype(np.int64))
 
 
 def write(folder: Path, model: Predicts, columns: Columns) -> None:
-    """Keep inputs and a model's outputs in a folder; raise `GoldenError` for outputs that are not finite."""
+    """Write inputs and a model's outputs into a folder; raise `GoldenError` if outputs are not finite."""
     outputs = np.asarray(model.predict(columns))
     if not len(outputs):
-        raise GoldenError("there are no rows to prove it by")
+        raise GoldenError("there are no rows for its golden batch: give at least one row of inputs")
     if not np.isfinite(outputs).all():
-        raise GoldenError("it answers with something that is no finite number")
+        raise GoldenError("its outputs for the golden batch are not all finite numbers")
     plain = {name: column.tolist() for name, column in columns.items()}
-    golden = Golden(columns=plain, outputs=outputs.tolist())
-    (folder / FILE).write_bytes(msgspec.json.encode(golden))  # which writes nan as null
+    golden = GoldenFile(columns=plain, outputs=outputs.tolist())
+    (folder / FILE).write_bytes(msgspec.json.encode(golden))  # msgspec writes nan as null
 
 
-def read(folder: Path, wanted: Inputs) -> Proof:
-    """Return what a model with these inputs is to prove itself by; raise `GoldenError` without it."""
+def read(folder: Path, wanted: Inputs) -> GoldenBatch:
+    """Return the golden batch in a folder, for these inputs; raise `GoldenError` without one."""
     golden = _read(folder)
     columns = {name: _column(golden.columns[name], kind) for name, kind in wanted.items()}
-    return Proof(columns, np.asarray(golden.outputs, dtype=np.float64))
+    return GoldenBatch(columns, np.asarray(golden.outputs, dtype=np.float64))
 
 
-def prove(proof: Proof, model: Predicts) -> None:
-    """Warm a model with its golden batch; raise `GoldenError` if it answers otherwise.
+def verify(batch: GoldenBatch, model: Predicts) -> None:
+    """Compute a model's golden batch; raise `GoldenError` if the outputs differ.
 
-    The first call of an estimator does work that no other does; afterwards the first request is as fast.
+    This also warms the model: the first call of an estimator does work that later calls do not, so without it
+    the first request would be slower.
     """
-    _compare(proof, model)
-    again = {name: np.resize(column, MANY_ROWS) for name, column in proof.columns.items()}
-    _compare(Proof(again, np.resize(proof.outputs, (MANY_ROWS, *proof.outputs.shape[1:]))), model)
+    _compare(batch, model)
+    repeated = {name: np.resize(column, MANY_ROWS) for name, column in batch.columns.items()}
+    _compare(GoldenBatch(repeated, np.resize(batch.outputs, (MANY_ROWS, *batch.outputs.shape[1:]))), model)
 
 
-def _compare(proof: Proof, model: Predicts) -> None:
-    expected = proof.outputs
+def _compare(batch: GoldenBatch, model: Predicts) -> None:
+    expected = batch.outputs
     try:
-        found = np.asarray(model.predict(proof.columns))
-    except Exception as error:  # whatever a model raises, it is this version that does not answer
-        raise GoldenError(f"it does not answer its golden batch: {error!r}") from error
+        found = np.asarray(model.predict(batch.columns))
+    except Exception as error:  # any error means that this version cannot score
+        raise GoldenError(f"it fails on its golden batch: {error!r}") from error
     if found.shape != expected.shape:
-        raise GoldenError(f"it answers its golden batch with the shape {found.shape}, not {expected.shape}")
+        raise GoldenError(
+            f"its outputs for the golden batch have the shape {found.shape}, expected {expected.shape}"
+        )
     near = np.isclose(found, expected, rtol=RELATIVE_DIFFERENCE_MAX, atol=ABSOLUTE_DIFFERENCE_MAX)
     if expected.ndim > 1:
         near &= (found.argmax(axis=1) == expected.argmax(axis=1))[:, None]
     if not near.all():
         first = tuple(np.argwhere(~near)[0])
         raise GoldenError(
-            f"it answers {np.count_nonzero(~near)} of {near.size} values of its golden batch otherwise than "
-            f"when it was registered, first {found[first]!r} instead of {expected[first]!r}; are its "
-            "libraries of the same versions? Register it again with those that run here"
+            f"{np.count_nonzero(~near)} of {near.size} outputs for its golden batch differ from those at its "
+            f"registration, the first is {found[first]!r} instead of {expected[first]!r}: install the "
+            "library versions with which it was registered, or register it again with those installed here"
         )
 
 
-def _read(folder: Path) -> Golden:
+def _read(folder: Path) -> GoldenFile:
     try:
-        return msgspec.json.decode((folder / FILE).read_bytes(), type=Golden)
+        return msgspec.json.decode((folder / FILE).read_bytes(), type=GoldenFile)
     except (OSError, msgspec.DecodeError) as error:
-        raise GoldenError(f"it has no golden batch that can be read: {error}; register it again") from error
+        raise GoldenError(f"its golden batch cannot be read: {error}: register it again") from error
 
 
 def _column(values: list[float | str | None], kind: InputKind) -> npt.NDArray[Any]:

@@ -1,7 +1,7 @@
-"""What the learning process and scoring agree on: where a learned version stands, what an estimator gets.
+"""What the learning process and scoring agree on: the keys of learned versions, and an estimator's input.
 
-Versions of one model take turns in `PLACES` keys of the compacted topic, so that the topic holds every
-version that may still answer, and no more.
+The versions of one model use `KEYS` keys of the compacted topic in turn, so that the topic holds every
+version that may still score, and no more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,24 +10,27 @@ from typing import Any
 from services.runtime.declaration import INTERVALS_AHEAD_MAX
 from streams.records import FeatureValue
 
-PLACES = 2 * INTERVALS_AHEAD_MAX
-"""The versions that wait, the one that answers, and as many again for who reads late."""
-Row = dict[str, float | int | str | bool]
-"""Without the features that are missing: river's estimators know nothing of null."""
+KEYS = 2 * INTERVALS_AHEAD_MAX
+"""Keys per model: enough for the version in effect and those that are not in effect yet, twice, for slow
+readers."""
+EstimatorRow = dict[str, float | int | str | bool]
+"""Features by name, without missing ones: river's estimators do not support null."""
 
 
 def key(model: str, version: int) -> bytes:
     """Return the key under which a version is published."""
-    return f"{model}/{version % PLACES}".encode()
+    return f"{model}/{version % KEYS}".encode()
 
 
 def checkpoint_key(model: str) -> bytes:
-    """Return the key of the learning process's own state."""
+    """Return the key of the learning process's checkpoint."""
     return f"{model}/checkpoint".encode()
 
 
-def row_of(names: Sequence[str], values: Sequence[FeatureValue], fill: Mapping[str, float | str]) -> Row:
-    """Return one request's features as an estimator gets them, in the order of the names.
+def row_of(
+    names: Sequence[str], values: Sequence[FeatureValue], fill: Mapping[str, float | str]
+) -> EstimatorRow:
+    """Return the features of one request as the input of an estimator, in the order of the names.
 
     >>> row_of(["hour", "carrier", "gust"], [16.0, "UA", None], {"gust": 0.0})
     {'hour': 16.0, 'carrier': 'UA', 'gust': 0.0}

@@ -1,9 +1,9 @@
-"""Versions are loaded in a process of their own, so that answers do not wait for Python's lock meanwhile.
+"""Versions are loaded in a separate process, so that predictions do not wait for Python's lock.
 
-Reading a model of a hundred trees holds that lock for a tenth of a second, MLflow's client and its imports
-for seconds. Here the other process does all of it: it verifies, loads and proves the version, then hands over
-the estimator, which comes to life in some milliseconds. A file that makes its library crash ends that process
-alone. Models that are code, not data, are loaded where they answer.
+Reading a model of a hundred trees holds that lock for 0.1 s, MLflow's client and its imports for seconds. The
+loading process does all of that: it verifies and loads the version, then sends the estimator, which is
+deserialized in a few ms. A file that crashes its library ends the loading process alone. Models that are code
+instead of data are loaded in the process that scores with them.
 """
 
 import multiprocessing
@@ -20,33 +20,37 @@ from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
 
 LOST = (EOFError, OSError)
-"""What a call raises whose process has ended."""
+"""Errors of a call to a process that has ended."""
 
 
 class LoadingProcess:
-    """The other process, started at once and again whenever it is found to have ended."""
+    """The process that loads versions; it is restarted whenever it has ended."""
 
     def __init__(self) -> None:
-        """Start it; this does not wait until it is ready."""
+        """Start the process; return before it is ready."""
         self._lock = threading.Lock()
         self._starting = _Starting()
 
     def load(self, settings: Settings, declaration: ModelDeclaration, given: Inputs, version: int) -> Model:
-        """Load one version; blocking. Raises `RegistryError`, also when the process ended over it."""
+        """Load one version; blocking. Raises `RegistryError`, also if the version crashes the process."""
         starting = self._replaced(self._starting) if self._starting.has_ended else self._starting
         try:
-            proved = starting.loader().load(settings, declaration, given, version)
-        except LOST:  # over this version, or over another one that was being loaded
+            loaded = starting.loader().load(settings, declaration, given, version)
+        except LOST:  # this version crashed it, or another version that was being loaded
             self._replaced(starting)
-            proved = _load_alone(settings, declaration, given, version)
-        if proved is None:
+            loaded = _load_alone(settings, declaration, given, version)
+        if loaded is None:
             return loading.load(settings, declaration, given, version)
         try:
-            golden_batch.prove(proved.proof, proved.model)  # which warms it here, too
+            golden_batch.verify(loaded.batch, loaded.model)  # which warms it in this process, too
         except golden_batch.GoldenError as error:
             raise RegistryError(f"{declaration.name} version {version}: {error}") from error
-        model: Model = proved.model
+        model: Model = loaded.model
         return model
+
+    def wait_until_started(self) -> None:
+        """Block until the process can load versions, or raise `EOFError` if it could not be started."""
+        self._starting.loader()
 
     def _replaced(self, ended: "_Starting") -> "_Starting":
         with self._lock:
@@ -56,21 +60,21 @@ class LoadingProcess:
 
 
 def _load_alone(settings: Settings, declaration: ModelDeclaration, given: Inputs, version: int) -> Any:
-    """Load a version in a process that loads nothing else, so that it is this one if that ends as well."""
+    """Load a version in a process that loads no other, so that a second crash is certainly its fault."""
     alone = _Starting()
     try:
         return alone.loader().load(settings, declaration, given, version)
     except LOST as error:
         raise RegistryError(
-            f"{declaration.name} version {version}: the process that loads versions ended over it twice "
-            f"({error!r}); was there too little memory?"
+            f"{declaration.name} version {version}: loading it crashed the loading process twice "
+            f"({error!r}): check whether there is enough memory, or register another version"
         ) from error
     finally:
         alone.end()
 
 
 class _Starting(threading.Thread):
-    """A process from its start on: that takes seconds, in which nothing needs to wait for it."""
+    """A loading process that starts in a thread: the start takes seconds."""
 
     def __init__(self) -> None:
         super().__init__(name="loading process", daemon=True)
@@ -83,42 +87,42 @@ class _Starting(threading.Thread):
         try:
             self._manager.start(_end_with_parent)
             self._loader = self._manager.Loader()
-        except Exception as error:  # noqa: BLE001  # raised to who waits for it
+        except Exception as error:  # noqa: BLE001  # raised in `loader`
             self._error = error
 
     @property
     def has_ended(self) -> bool:
-        """Tell whether it is gone: killed, or never there."""
+        """Tell whether the process has ended, or could not be started."""
         return not self.is_alive() and (self._error is not None or not self._manager.is_alive())
 
     def loader(self) -> Any:
-        """Wait for it; return a `_Loader` that works there."""
+        """Wait for the start; return a proxy of the `_Loader` in the process."""
         self.join()
         if self._error is not None:
             raise EOFError(repr(self._error)) from self._error
         return self._loader
 
     def end(self) -> None:
-        """Wait for it, then end it."""
+        """Wait for the start, then end the process."""
         self.join()
         if self._error is None:
             self._manager.shutdown()
 
 
 class _Loader:
-    """In the other process: each caller has a thread of its own there."""
+    """Loads versions in the loading process, with one thread per caller."""
 
     def __init__(self) -> None:
-        # skops first: for each of its trusted names it searches all modules that are loaded, and MLflow
-        # brings a thousand.
-        import skops.io  # noqa: F401  # warmed
+        # skops first: for each of its trusted names it searches all loaded modules, and MLflow loads a
+        # thousand.
+        import skops.io  # noqa: F401  # late: warms the loading process
 
         mlflow_client.connect(Settings())
 
     def load(
         self, settings: Settings, declaration: ModelDeclaration, given: Inputs, version: int
-    ) -> loading.Proved | None:
-        """Load and prove a version; return None for one that is code. Raises only `RegistryError`."""
+    ) -> loading.LoadedVersion | None:
+        """Load and verify a version; return None for one that is code. Raises only `RegistryError`."""
         try:
             found = loading.find(settings, declaration.name, version)
             if found.statement.flavour not in flavours.DATA:
@@ -126,7 +130,7 @@ class _Loader:
             return loading.load_found(settings, declaration, given, found)
         except RegistryError:
             raise
-        except Exception as error:  # of libraries, some of which cannot be sent
+        except Exception as error:  # some errors of libraries cannot be sent to another process
             raise RegistryError(f"{declaration.name} version {version}: {error!r}") from error
 
 
@@ -141,7 +145,7 @@ _Manager.register("Loader", _Loader, exposed=["load"])
 
 
 def _end_with_parent() -> None:
-    """End when the parent has ended, however it went."""
+    """End this process when its parent has ended for whatever reason."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

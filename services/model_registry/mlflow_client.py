@@ -1,4 +1,4 @@
-"""MLflow's registry: the client, and the names that every process shares."""
+"""The client of MLflow's registry, and the names of aliases and tags."""
 
 import functools
 import importlib
@@ -14,18 +14,19 @@ CHALLENGER = "challenger"
 """Alias of the latest candidate that a gate refused."""
 
 SIGNED_TAGS = ("driftline.digest", "driftline.flavour", "driftline.signature")
-"""Tags of a version: what was registered, how it is loaded, and who vouches for both."""
+"""Tags of a version: the digest of its files, the flavour that loads it, and the signature of both."""
 REQUEST_TAG = "driftline.request_id"
 """Tag of runs and versions: the retraining request that made them."""
 
 REQUEST_SECONDS_MAX = 15
-"""Of silence, after which an attempt of a request counts as failed."""
+"""Maximum time without a response, after which an attempt of a request has failed."""
 REQUEST_RETRIES_MAX = 1
-"""What does not load for this reason is tried again later, without holding a thread in between."""
+"""Maximum retries of a request. A version that does not load because the registry is down is loaded again
+later, without blocking a thread until then."""
 
 
 class RegistryError(RuntimeError):
-    """A version cannot be used. The message names model and version."""
+    """A version cannot be used. The message names model and version, the fault and the remedy."""
 
 
 @functools.cache
@@ -34,13 +35,12 @@ def connect(settings: Settings) -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    # MLflow's own bounds, 120 s and 7 retries, would hold a thread for a quarter of an hour.
+    # MLflow's defaults, 120 s and 7 retries, would block a thread for 15 minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_SECONDS_MAX))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(REQUEST_RETRIES_MAX))
-    logging.getLogger("mlflow.utils.environment").setLevel(
-        logging.ERROR
-    )  # warns of a missing pip at each model
-    import mlflow
+    # It warns of a missing pip for each model.
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
+    import mlflow  # late: imports MLflow, 3 s
 
     _register_no_header_plugins()
     mlflow.set_tracking_uri(settings.mlflow_uri)
@@ -48,26 +48,26 @@ def connect(settings: Settings) -> Any:
 
 
 def version_of(client: Any, model: str, alias: str) -> int | None:
-    """Return the version that an alias names, or None."""
+    """Return the version to which an alias points; None without such a model or alias."""
     from mlflow.exceptions import MlflowException
 
     try:
         return int(client.get_model_version_by_alias(model, alias).version)
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None  # no such model, or no such alias
+            return None
         raise
 
 
 def experiment_id(client: Any, name: str) -> str:
-    """Return the id of the experiment of this name, after making it if need be."""
+    """Return the id of the experiment with this name; create it if it does not exist."""
     found = client.get_experiment_by_name(name)
-    made: str = found.experiment_id if found else client.create_experiment(name)
-    return made
+    experiment: str = found.experiment_id if found else client.create_experiment(name)
+    return experiment
 
 
 def ensure_model(client: Any, model: str) -> None:
-    """Make a registered model, unless it is there."""
+    """Create a registered model unless it exists."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -78,16 +78,16 @@ def ensure_model(client: Any, model: str) -> None:
 
 
 def _register_no_header_plugins() -> None:
-    """Import MLflow's registry of request headers without the plugin that Feast brings.
+    """Import MLflow's registry of request headers without the plugin that Feast installs.
 
-    That plugin imports all of Feast at the first request (5 s), and in a pod it would send the service
-    account's token to MLflow. A token in MLFLOW_TRACKING_TOKEN is sent by MLflow itself.
+    The plugin imports all of Feast at the first request (5 s), and in a pod it would send the service
+    account's token to MLflow. MLflow itself sends a token in MLFLOW_TRACKING_TOKEN.
     """
     from mlflow.utils import plugins
 
-    every = plugins.get_entry_points
+    get_entry_points = plugins.get_entry_points
     plugins.get_entry_points = lambda group: []  # noqa: ARG005  # MLflow calls it by position and by name
     try:
         importlib.import_module("mlflow.tracking.request_header.registry")
     finally:
-        plugins.get_entry_points = every
+        plugins.get_entry_points = get_entry_points

@@ -1,4 +1,4 @@
-"""Models that were trained elsewhere, brought into our form."""
+"""Import of models that were trained elsewhere."""
 
 import dataclasses
 import shutil
@@ -24,7 +24,7 @@ SKLEARN = "mlflow.sklearn"
 
 @dataclasses.dataclass(frozen=True)
 class ImportSource:
-    """Where a model comes from, and what may be done with it."""
+    """A model to import, with the rows for its golden batch."""
 
     settings: Settings
     uri: str
@@ -34,16 +34,18 @@ class ImportSource:
 
 
 def seal(source: ImportSource, declaration: ModelDeclaration, given: Inputs, folder: Path) -> Tags:
-    """Bring a model into a new folder, in our form; return the tags of its version.
+    """Save a model into a new folder in the form in which it is registered; return the tags of its version.
 
-    Raises `ContractError`, `InputsError` or `GoldenError` for what could not be served.
+    Raises `ContractError`, `InputsError` or `GoldenError` for a model that could not be served.
     """
     settings = source.settings
-    mlflow_client.connect(settings)  # which also sets MLflow up, before it reads or writes any model
+    mlflow_client.connect(settings)  # configures MLflow before it reads or writes a model
     with tempfile.TemporaryDirectory(prefix="driftline-source-") as work:
         path = _fetch(source, Path(work))
         if path.is_dir() and not (path / "MLmodel").is_file():
-            raise ContractError(f"{source.uri} is neither a model file nor an MLflow model")
+            raise ContractError(
+                f"{source.uri} is neither a model file nor an MLflow model (it has no file MLmodel)"
+            )
         if path.is_dir() and _loader_of(path) != SKLEARN:
             shutil.copytree(path, folder)
             return registration.seal_pyfunc(settings, declaration, given, _rows(source, path), folder)
@@ -54,12 +56,12 @@ def seal(source: ImportSource, declaration: ModelDeclaration, given: Inputs, fol
             estimator = _read_file(source, path)
             names = [str(name) for name in getattr(estimator, "feature_names_in_", rows.columns)]
         if absent := [name for name in names if name not in rows.columns]:
-            raise InputsError(f"the rows have no column {', '.join(absent)}")
+            raise InputsError(f"the rows have no column {', '.join(absent)}, which is an input of the model")
         return registration.seal_estimator(settings, declaration, given, estimator, rows[names], folder)
 
 
 def _fetch(source: ImportSource, work: Path) -> Path:
-    """Return the path of what a URI names, downloaded if it is not on this machine."""
+    """Return the path of a URI's file or folder, downloaded unless it is on this machine."""
     from mlflow.exceptions import MlflowException
 
     local = Path(source.uri)
@@ -87,7 +89,10 @@ def _read_file(source: ImportSource, path: Path) -> Any:
     if path.suffix == ".skops":
         return sklearn_model.read(path, source.settings)
     if path.suffix not in PICKLES:
-        raise ContractError(f"{path.name}: known are .skops, {', '.join(PICKLES)} and MLflow's folders")
+        raise ContractError(
+            f"{path.name} has an unsupported format: give .skops, {', '.join(PICKLES)} or the folder of an "
+            "MLflow model"
+        )
     _check_pickle(source, path.name)
     import joblib
 
@@ -108,12 +113,13 @@ def _read_mlflow(source: ImportSource, path: Path) -> Any:
 def _check_pickle(source: ImportSource, name: str) -> None:
     if not source.allow_pickle:
         raise ContractError(
-            f"{name} is a pickle, and reading one runs whatever it says; if it is yours, say --allow-pickle"
+            f"{name} is a pickle, and reading a pickle runs its code on this machine: pass --allow-pickle if "
+            "you trust it, or save the model with skops"
         )
 
 
 def _rows(source: ImportSource, model: Path) -> "pd.DataFrame":
-    """Return the rows of which some become the golden batch."""
+    """Return the rows from which the golden batch is taken."""
     import pandas as pd
 
     if source.rows is not None:
@@ -121,10 +127,10 @@ def _rows(source: ImportSource, model: Path) -> "pd.DataFrame":
             read = pd.read_parquet if source.rows.suffix == ".parquet" else pd.read_csv
             return read(source.rows)
         except (OSError, ValueError) as error:
-            raise GoldenError(f"the rows of {source.rows} cannot be read: {error}") from error
+            raise GoldenError(f"the rows in {source.rows} cannot be read: {error}") from error
     example = _example(model) if model.is_dir() else None
     if not isinstance(example, pd.DataFrame):
-        raise GoldenError("there are no rows to prove it by: name a file of inputs with --rows")
+        raise GoldenError("there are no rows for its golden batch: give a file of inputs with --rows")
     return example
 
 

@@ -1,4 +1,4 @@
-"""What a model is given, and what it asks for: names and kinds. Compiled once, when a version is loaded."""
+"""The inputs that are served to a model and those that it needs: names and kinds."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -21,20 +21,20 @@ Columns = Mapping[str, npt.NDArray[Any]]
 
 
 class InputKind(StrEnum):
-    """How a column comes to a model."""
+    """The type of an input column."""
 
     NUMBER = "number"
-    """float64, nan where it is missing."""
+    """float64; a missing value is nan."""
     TEXT = "text"
-    """object, None where it is missing."""
+    """object; a missing value is None."""
 
 
 Inputs = Mapping[str, InputKind]
-"""By name, in order."""
+"""Kinds by name, in order."""
 
 
 class InputsError(ValueError):
-    """A model asks for what it is not given."""
+    """A model needs an input that is not served."""
 
 
 _NUMBERS = (FieldType.INT, FieldType.FLOAT, FieldType.BOOL)
@@ -45,7 +45,7 @@ _MLFLOW_KINDS = {
 
 
 def served(declaration: ModelDeclaration, service: ServicePlan) -> Inputs:
-    """Return what a model is given: the declared fields of the request, then its service's features."""
+    """Return the inputs that are served: the declared request fields, then the features of the service."""
     fields = {field.name: field.type for field in declaration.request.fields}
     given = {
         name: InputKind.NUMBER if fields[name] in _NUMBERS else InputKind.TEXT
@@ -59,12 +59,12 @@ def served(declaration: ModelDeclaration, service: ServicePlan) -> Inputs:
 
 
 def of_model(settings: "Settings", declaration: ModelDeclaration) -> Inputs:
-    """Return what a model is given in an installation; raises `PlanError` without its feature service."""
+    """Return the inputs that an installation serves; raise `PlanError` without the feature service."""
     return served(declaration, repository.load(settings).service(declaration.features.service))
 
 
 def of_frame(rows: "pd.DataFrame") -> Inputs:
-    """Return names and kinds of a frame's columns."""
+    """Return the names and kinds of a frame's columns."""
     return {
         str(name): InputKind.NUMBER if kind.kind in "biuf" else InputKind.TEXT
         for name, kind in rows.dtypes.items()
@@ -72,7 +72,7 @@ def of_frame(rows: "pd.DataFrame") -> Inputs:
 
 
 def signature(folder: Path) -> Inputs:
-    """Return what the MLflow model in a folder asks for, in order; raise `InputsError` without names."""
+    """Return the inputs in an MLflow model's signature; raise `InputsError` if it does not name them."""
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
@@ -83,8 +83,8 @@ def signature(folder: Path) -> Inputs:
         raise InputsError(f"its MLmodel cannot be read: {error}") from error
     if found is None or not found.has_input_names():
         raise InputsError(
-            "it has no signature that names its inputs; save it with one, as made by "
-            "mlflow.models.infer_signature from a DataFrame"
+            "it has no signature that names its inputs: save it with a signature that "
+            "mlflow.models.infer_signature makes from a DataFrame"
         )
     return dict(_column(column) for column in found.inputs)
 
@@ -93,32 +93,32 @@ def _column(column: Any) -> tuple[str, InputKind]:
     kind = _MLFLOW_KINDS.get(getattr(column.type, "name", str(column.type)))
     if kind is None:
         raise InputsError(
-            f"its input {column.name!r} is of type {column.type}; inputs are numbers or strings"
+            f"its input {column.name!r} has the type {column.type}, but inputs must be numbers or strings"
         )
     return column.name, kind
 
 
 def check(wanted: Inputs, given: Inputs) -> None:
-    """Raise `InputsError` for an input that is not given, or is of another kind."""
+    """Raise `InputsError` for a needed input that is not served, or is served with another kind."""
     for name, kind in wanted.items():
         if name not in given:
             raise InputsError(
-                f"its input {name!r} is not served; model.yaml gives {', '.join(given)}: add it to "
+                f"its input {name!r} is not served; model.yaml declares {', '.join(given)}: add it to "
                 "features.from_request or to the feature service"
             )
         if given[name] is not kind:
-            raise InputsError(f"its input {name!r} is a {kind}, but a {given[name]} is served")
+            raise InputsError(f"its input {name!r} is a {kind}, but is served as a {given[name]}")
 
 
 def frame(columns: Columns, names: Sequence[str]) -> "pd.DataFrame":
-    """Return columns as a DataFrame in the given order."""
+    """Return columns as a DataFrame, in the order of ``names``."""
     import pandas as pd
 
     return pd.DataFrame({name: columns[name] for name in names}, copy=False)
 
 
 def columns_of(rows: "pd.DataFrame", wanted: Inputs) -> dict[str, npt.NDArray[Any]]:
-    """Return a frame's columns as a model is given them."""
+    """Return a frame's columns with the types of the inputs; raise `InputsError` for a missing column."""
     columns: dict[str, npt.NDArray[Any]] = {}
     for name, kind in wanted.items():
         if name not in rows.columns:

@@ -1,4 +1,4 @@
-"""MLflow's pyfunc models. Loading one runs the code that it brings: only for trusted teams."""
+"""MLflow's pyfunc models. Loading one runs code that it contains: only for trusted teams."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ FLAVOUR = "pyfunc"
 
 
 class PyfuncModel:
-    """A model of any library, as MLflow loads it."""
+    """A model of any library that MLflow loads."""
 
     def __init__(self, predict: Any, contract: Contract, size_bytes: int) -> None:
         """Take the function from a DataFrame to predictions."""
@@ -24,12 +24,12 @@ class PyfuncModel:
         self._declaration = contract.declaration
 
     def predict(self, columns: Columns) -> npt.NDArray[np.float64]:
-        """Return the outputs of n rows; see `services.model_registry.contract.Model`."""
-        answer = self._predict(model_inputs.frame(columns, self._names))
-        found = np.asarray(answer, dtype=np.float64)
+        """Return the outputs for n rows; see `services.model_registry.contract.Model`."""
+        predicted = self._predict(model_inputs.frame(columns, self._names))
+        found = np.asarray(predicted, dtype=np.float64)
         task = self._declaration.task
         if task == "multiclass":
-            names = getattr(answer, "columns", None)
+            names = getattr(predicted, "columns", None)
             if names is not None and not _are_numbered(list(names)):
                 return found[:, class_order(self._declaration, list(names))]
             return found
@@ -43,19 +43,19 @@ def _are_numbered(names: list[Any]) -> bool:
 
 
 def load(folder: Path, contract: Contract) -> PyfuncModel:
-    """Load the model in a folder, running its code; `ContractError` unless its team is trusted.
+    """Load the model in a folder, which runs its code; raise `ContractError` unless its team is trusted.
 
-    MLflow's own checks of the input are left out: they cost 35 us for each column and call, and what is
-    asked for was compared with what is served once and for all.
+    MLflow's own checks of the input are skipped: they cost 35 us per column and call, and the inputs are
+    compared with those that are served when the version is loaded.
     """
     team = contract.declaration.team
     if team not in contract.settings.trusted_team_names:
         raise ContractError(
-            f"it is a pyfunc model, which brings code, and its team {team!r} is not among "
-            "DRIFTLINE_TRUSTED_TEAMS"
+            f"it is a pyfunc model, which contains code, and its team {team!r} is not in "
+            "DRIFTLINE_TRUSTED_TEAMS: add the team if its code may run here"
         )
-    import mlflow.pyfunc
+    import mlflow.pyfunc  # late: imports MLflow, 3 s
 
-    # The function that PyfuncModel.predict calls behind its checks; there is no public way to it.
+    # The function that PyfuncModel.predict calls after its checks; MLflow has no public access to it.
     function = mlflow.pyfunc.load_model(str(folder))._predict_fn  # noqa: SLF001
     return PyfuncModel(function, contract, folder_digest.size_bytes(folder))

@@ -1,4 +1,4 @@
-"""Making a version: saved in our form, proved, signed, and only then told to the registry."""
+"""Registration of a version: it is saved, verified by its golden batch and signed, then registered."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EXAMPLE_ROWS = 3
+"""Rows of the input example that MLflow shows."""
 FOLDER = "model"
-"""Of a version's files among the artifacts of its run."""
+"""Folder of a version's files, among the artifacts of its run."""
 
 Tags = dict[str, str]
 
@@ -37,20 +38,20 @@ def seal_estimator(
     rows: "pd.DataFrame",
     folder: Path,
 ) -> Tags:
-    """Save a scikit-learn estimator into a folder that is new; return the tags that its version needs.
+    """Save a scikit-learn estimator into a new folder; return the tags that its version needs.
 
     Args:
-        settings: Where the signing key is, and which types are trusted.
-        declaration: Of the model.
-        given: What the model is given when it serves.
-        estimator: The fitted estimator; it answers the golden batch itself.
-        rows: Inputs as the model gets them, with its columns in order; some of them become the batch.
-        folder: The version's files.
+        settings: The signing key and the trusted types.
+        declaration: The model's declaration.
+        given: The inputs that are served to the model.
+        estimator: The fitted estimator, which computes the outputs of the golden batch.
+        rows: Inputs with the model's columns in order; the golden batch is taken from them.
+        folder: The folder for the version's files.
 
-    Raises `InputsError`, `ContractError` or `GoldenError` for what could not be served.
+    Raises `InputsError`, `ContractError` or `GoldenError` for a model that could not be served.
     """
-    own = model_inputs.of_frame(rows)
-    wanted = {name: given.get(name, kind) for name, kind in own.items()}
+    found = model_inputs.of_frame(rows)
+    wanted = {name: given.get(name, kind) for name, kind in found.items()}
     complete = rows.dropna()
     sklearn_model.save(
         estimator, wanted, (complete if len(complete) else rows).head(EXAMPLE_ROWS), folder, settings
@@ -62,7 +63,7 @@ def seal_estimator(
 def seal_pyfunc(
     settings: Settings, declaration: ModelDeclaration, given: Inputs, rows: "pd.DataFrame", folder: Path
 ) -> Tags:
-    """Complete a folder with an MLflow model, whose code is run; return the tags that its version needs."""
+    """Add the golden batch to an MLflow model, which runs its code; return the tags of its version."""
     wanted = model_inputs.signature(folder)
     model = pyfunc_model.load(folder, Contract(settings, declaration, wanted))
     return _seal(settings, declaration, given, (pyfunc_model.FLAVOUR, model), rows, folder)
@@ -76,20 +77,20 @@ def _seal(
     rows: "pd.DataFrame",
     folder: Path,
 ) -> Tags:
-    """Let the original answer the golden batch, the saved one repeat it as in scoring; sign the folder."""
+    """Write the original's golden batch, verify the saved model with it as scoring does, sign the folder."""
     flavour, model = original
     taken = rows.iloc[golden_batch.spread(len(rows))] if len(rows) else rows
     golden_batch.write(folder, model, model_inputs.columns_of(taken, model_inputs.signature(folder)))
     loading.open_folder(settings, declaration, given, flavour, folder)
     statement = signing.Statement(declaration.name, flavour, folder_digest.digest(folder))
     signature = signing.sign(settings, statement)
-    signing.verify(settings, statement, signature)  # lest scoring be the first to find its key unknown
+    signing.verify(settings, statement, signature)  # so that an untrusted key is found here, not in scoring
     values = (statement.digest, statement.flavour, signature)
     return dict(zip(mlflow_client.SIGNED_TAGS, values, strict=True))
 
 
 def register(settings: Settings, model: str, folder: Path, tags: Mapping[str, str]) -> int:
-    """Upload a sealed folder in a run of its own; return the new version."""
+    """Upload a sealed folder in a new MLflow run; return the new version."""
     client = mlflow_client.connect(settings)
     run = client.create_run(mlflow_client.experiment_id(client, model))
     client.log_artifacts(run.info.run_id, str(folder), FOLDER)
@@ -99,7 +100,7 @@ def register(settings: Settings, model: str, folder: Path, tags: Mapping[str, st
 
 
 def create(client: Any, model: str, run: Any, tags: Mapping[str, str]) -> int:
-    """Tell the registry of the files that a run holds; return the new version."""
+    """Register the files in a run's artifacts as a version; return its number."""
     mlflow_client.ensure_model(client, model)
     version = client.create_model_version(
         model,

@@ -1,9 +1,9 @@
-"""Ed25519 signatures of versions, and the keys that make and check them.
+"""Ed25519 signatures of versions, and the keys that sign and verify them.
 
-What is signed binds model, flavour and digest: a version can be passed off neither as another model's nor
-as one of another flavour, whose loader might run what the right one only reads. It does not bind the
-number, which the registry gives later: whoever may write to the registry can register an old version of a
-model again, but none that was not signed for that model.
+The signature covers model, flavour and digest. So a version can be used neither for another model nor with
+another flavour, whose loader might run code that the right loader only reads. It does not cover the version
+number, which the registry assigns later: anyone with write access to the registry can register an old version
+of a model again, but no version that was not signed for that model.
 """
 
 import base64
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from services.runtime.settings import Settings
 
 FORMAT = 1
-"""Of the signed text and of the digest in it."""
+"""Format of the signed text and of the digest in it."""
 PRIVATE_FILE = "signing.pem"
 PUBLIC_SUFFIX = ".pub.pem"
 KEY_ID_LENGTH = 16
 CONTEXT = b"driftline model version\n"
-"""Before the signed text: a signature that the same key made for another purpose never fits."""
+"""Prefix of the signed text, so that a signature that the same key made for another purpose is invalid."""
 
 
 class SigningError(RuntimeError):
-    """There is no usable key, or a signature does not hold. The message says what to do."""
+    """There is no usable key, or a signature is invalid. The message says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Statement:
-    """What a signature vouches for."""
+    """What a signature covers."""
 
     model: str
     flavour: str
@@ -52,7 +52,7 @@ class Statement:
 def sign(settings: "Settings", statement: Statement) -> str:
     """Return a signature as ``<key id>:<base64>``; raise `SigningError` without a key.
 
-    Where no keys are set, the first signature makes one; a file that was set must be there.
+    If no keys are configured, the first signature creates one; a configured key file must exist.
     """
     create = settings.signing_key_file is None and not are_provided(settings)
     key = _private_key(settings, create=create)
@@ -60,9 +60,9 @@ def sign(settings: "Settings", statement: Statement) -> str:
 
 
 def verify(settings: "Settings", statement: Statement, signature: str) -> None:
-    """Raise `SigningError` unless one of the verifying keys made the signature of a statement.
+    """Raise `SigningError` unless one of the verifying keys signed the statement.
 
-    The keys are read each time: a new one counts, and a withdrawn one no longer does, without a restart.
+    The keys are read each time: new and withdrawn keys are in effect without a restart.
     """
     from cryptography.exceptions import InvalidSignature
 
@@ -72,24 +72,24 @@ def verify(settings: "Settings", statement: Statement, signature: str) -> None:
         known = ", ".join(sorted(keys)) or "none"
         raise SigningError(
             f"it is signed with the key {key_id!r}, which is not trusted here: DRIFTLINE_VERIFYING_KEYS has "
-            f"{known}; add that key's public half if its owner may publish models"
+            f"{known}; add the public key if its owner may publish models"
         )
     try:
         keys[key_id].verify(base64.b64decode(encoded, validate=True), statement.text())
     except (InvalidSignature, ValueError) as error:
         raise SigningError(
-            f"its signature is not one for model {statement.model}, flavour {statement.flavour} and digest "
-            f"{statement.digest[:12]}: tags were changed, or copied from another version; register it again"
+            f"its signature is not valid for model {statement.model}, flavour {statement.flavour} and digest "
+            f"{statement.digest[:12]}: tags were changed or copied from another version; register it again"
         ) from error
 
 
 def are_provided(settings: "Settings") -> bool:
-    """Tell whether the operator hands out the keys: a key made here would be trusted by nobody."""
+    """Tell whether the operator provides the keys: then a key created here would not be trusted anywhere."""
     return bool(settings.verifying_keys)
 
 
 def ensure_key(settings: "Settings") -> str:
-    """Make the signing key if there is none, put its public half where it is looked for, return its id."""
+    """Create the signing key if there is none, publish its public key, and return its id."""
     return _key_id(_private_key(settings, create=True).public_key())
 
 
@@ -104,25 +104,28 @@ def _private_key(settings: "Settings", *, create: bool) -> "Ed25519PrivateKey":
         key = load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError) as error:
         raise SigningError(
-            f"cannot sign with {path}: {error}; DRIFTLINE_SIGNING_KEY_FILE names an Ed25519 key, as made by "
-            "'driftline setup' or 'openssl genpkey -algorithm ed25519'"
+            f"cannot sign with {path}: {error}: DRIFTLINE_SIGNING_KEY_FILE must name an Ed25519 key; create "
+            "one with 'driftline setup' or 'openssl genpkey -algorithm ed25519'"
         ) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise SigningError(f"cannot sign with {path}: it is no Ed25519 key")
+        raise SigningError(
+            f"cannot sign with {path}: it is not an Ed25519 key; create one with "
+            "'openssl genpkey -algorithm ed25519'"
+        )
     if create:
         _publish(settings.keys, key.public_key())
     return key
 
 
 def _create(path: Path) -> None:
-    """Put a new key in place at once and with nobody else able to read it; an existing one stays."""
+    """Write a new key atomically, readable by its owner alone; keep an existing one."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     encoded = Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    with contextlib.suppress(FileExistsError):  # another process was first: its key is the key
+    with contextlib.suppress(FileExistsError):  # another process was faster: its key is used
         _put(path, encoded, mode=0o600)
 
 
@@ -136,7 +139,7 @@ def _publish(folder: Path, key: "Ed25519PublicKey") -> None:
 
 
 def _put(path: Path, content: bytes, *, mode: int) -> None:
-    """Write a file that is either absent or whole; raise FileExistsError if it is there."""
+    """Write a file atomically; raise FileExistsError if it exists."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
@@ -165,9 +168,13 @@ def _read(path: Path) -> "Ed25519PublicKey":
     try:
         key: Any = load_pem_public_key(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise SigningError(f"{path}, of DRIFTLINE_VERIFYING_KEYS, cannot be read: {error}") from error
+        raise SigningError(
+            f"the key {path} in DRIFTLINE_VERIFYING_KEYS cannot be read: {error}: remove or replace it"
+        ) from error
     if not isinstance(key, Ed25519PublicKey):
-        raise SigningError(f"{path}, of DRIFTLINE_VERIFYING_KEYS, is no Ed25519 key")
+        raise SigningError(
+            f"the key {path} in DRIFTLINE_VERIFYING_KEYS is not an Ed25519 key: remove or replace it"
+        )
     return key
 
 

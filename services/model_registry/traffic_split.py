@@ -1,8 +1,8 @@
-"""Which keys an arm gets. Pure.
+"""Which keys an arm scores. Pure.
 
-A key belongs for ever to one of 10,000 buckets, by a hash of model and key; arms own buckets. Whoever
-changes a share moves as few buckets as can be: a raised share takes them from the champion alone and a
-lowered one gives them back, so that a key never moves between two challengers, nor away and back.
+A key always belongs to the same one of 10,000 buckets, by a hash of model and key; arms own buckets. A change
+of a share moves as few buckets as possible: a raised share takes them from the champion alone and a lowered
+share returns them, so that a key never moves between two challengers, nor away and back.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,31 +13,32 @@ import msgspec
 from streams.records import Arm, FeatureValue
 
 BUCKETS = 10_000
-"""A weight is a number of buckets."""
+"""Number of buckets; an arm's weight is its number of buckets."""
 CHAMPION = "champion"
+"""Name of the arm that scores what no other arm scores; also the alias of its version in MLflow."""
 
 
 class ShareError(ValueError):
-    """Arms want more than there is, or the same keys."""
+    """The arms' shares exceed the whole, or two arms have the same keys."""
 
 
 class Bucketing:
-    """The buckets of one model's keys: independent of every other model's."""
+    """Maps the keys of one model to buckets, independently of other models."""
 
     def __init__(self, model: str) -> None:
         """Take the model's name."""
         self._seed = mmh3.hash(model, signed=False)
 
     def bucket_of(self, key: str) -> int:
-        """Return the bucket of a key, the same in every process and for all time."""
+        """Return the bucket of a key: the same in every process and every version of Driftline."""
         return mmh3.hash(key, self._seed, False) % BUCKETS
 
 
 def layout(arms: Sequence[Arm]) -> dict[str, list[tuple[int, int]]]:
-    """Return which buckets each arm of one segment has, by name.
+    """Return the buckets of each arm of one segment, by name.
 
-    Arms without buckets of their own get the first free ones, by name, the champion last. Raises
-    `ShareError` if two have the same bucket, or all together more than there are.
+    Arms that list no buckets get the first free ones, in the order of their names, the champion last. Raises
+    `ShareError` if two arms have the same bucket, or all arms together more than `BUCKETS`.
     """
     taken = {arm.name: list(arm.buckets) for arm in arms if arm.buckets}
     _check(taken)
@@ -46,7 +47,10 @@ def layout(arms: Sequence[Arm]) -> dict[str, list[tuple[int, int]]]:
         if arm.name not in taken:
             taken[arm.name], free = _cut(free, arm.weight)
             if _size(taken[arm.name]) < arm.weight:
-                raise ShareError(f"the arms get more than {BUCKETS} in all: {arm.name} finds too few left")
+                raise ShareError(
+                    f"the shares of all arms exceed {BUCKETS}/{BUCKETS}: {arm.name} has a share of "
+                    f"{arm.weight}, but only {_size(taken[arm.name])} are free"
+                )
     return taken
 
 
@@ -59,42 +63,47 @@ def with_share(
     effective_from_ms: int = 0,
     segment: Mapping[str, Sequence[FeatureValue]] | None = None,
 ) -> list[Arm]:
-    """Return the arms with another share for one of them, taken from the champion or given back to it.
+    """Return the arms with another share for one of them, taken from the champion or returned to it.
 
     Args:
-        arms: All arms of the model; only the latest of each name is looked at.
-        name: Of the arm that changes, new or not; not the champion.
-        version: Which the arm scores with from now on.
+        arms: All arms of the model; only the latest of each name counts.
+        name: The arm that changes, which may be a new one; not the champion.
+        version: The version that the arm scores with from then on.
         weight: Its new share, in 1/10,000.
-        effective_from_ms: The event time from which on this holds.
-        segment: Only among such requests. There, who gets none of the arms' buckets is asked of the
-            champion.
+        effective_from_ms: The event time from which on the share is in effect.
+        segment: Restricts the share to such requests. Among them, the champion scores the keys that are in no
+            other arm's buckets.
 
-    Raises `ShareError` if the champion has too little left.
+    Raises `ShareError` if the champion has too small a share to give.
     """
     chosen = {field: list(values) for field, values in (segment or {}).items()}
     if name == CHAMPION:
-        raise ShareError("the champion has what the others leave; give another arm less")
+        raise ShareError(
+            "the champion's share is what the other arms leave: lower the share of another arm instead"
+        )
     latest = {arm.name: arm for arm in _in_segment(arms, chosen)}
     owned = layout(list(latest.values()))
-    own = owned.pop(name, [])
-    pool = owned.pop(CHAMPION, [] if not chosen else _complement(own, *owned.values()))
-    more = weight - _size(own)
+    buckets = owned.pop(name, [])
+    pool = owned.pop(CHAMPION, [] if not chosen else _complement(buckets, *owned.values()))
+    more = weight - _size(buckets)
     if more > _size(pool):
-        raise ShareError(f"{name} wants {weight}; the champion has no more than {_size(pool)} to give")
+        raise ShareError(
+            f"{name} cannot get a share of {weight}/{BUCKETS}: the champion has no more than {_size(pool)} "
+            "to give"
+        )
     if more >= 0:
         taken, pool = _cut(pool, more)
-        own = _merge(own + taken)
+        buckets = _merge(buckets + taken)
     else:
-        own, given = _cut(own, weight)
-        pool = _merge(pool + given)
+        buckets, returned = _cut(buckets, weight)
+        pool = _merge(pool + returned)
     changed = Arm(
         name=name,
         version=version,
         weight=weight,
         effective_from_ms=effective_from_ms,
         segment=chosen,
-        buckets=own,
+        buckets=buckets,
     )
     result = [*arms, changed]
     if CHAMPION in latest:
@@ -104,25 +113,25 @@ def with_share(
                 latest[CHAMPION], weight=_size(pool), buckets=pool, effective_from_ms=since_ms
             )
         )
-    return _without_doubles(result)
+    return _without_duplicates(result)
 
 
 def with_champion(arms: Sequence[Arm], version: int, *, effective_from_ms: int, now_ms: int) -> list[Arm]:
-    """Return the arms with another version as the champion: it gets what the challengers leave.
+    """Return the arms with another version as the champion, which gets what the challengers leave.
 
-    A challenger that has this version ends, as it has become the champion. What answers no request from
-    ``now_ms`` on is left out.
+    A challenger that has this version ends, because it has become the champion. Arms that score no request
+    from ``now_ms`` on are left out.
 
     Args:
         arms: All arms of the model.
-        version: Of the new champion.
-        effective_from_ms: The event time from which on it answers.
+        version: The new champion's version.
+        effective_from_ms: The event time from which on it scores.
         now_ms: Event time.
     """
-    counting = _still_counting([arm for arm in arms if not arm.shadow], now_ms)
-    outgoing = [arm for arm in counting if arm.name == CHAMPION and arm.effective_from_ms < effective_from_ms]
+    scoring = _still_scoring([arm for arm in arms if not arm.shadow], now_ms)
+    outgoing = [arm for arm in scoring if arm.name == CHAMPION and arm.effective_from_ms < effective_from_ms]
     challengers = _without_version(
-        [arm for arm in counting if arm.name != CHAMPION], version, effective_from_ms
+        [arm for arm in scoring if arm.name != CHAMPION], version, effective_from_ms
     )
     later = {arm.effective_from_ms for arm in challengers if not arm.segment}
     starts_ms = [effective_from_ms, *sorted(start for start in later if start > effective_from_ms)]
@@ -135,44 +144,44 @@ def with_champion(arms: Sequence[Arm], version: int, *, effective_from_ms: int, 
 
 
 def check(arms: Sequence[Arm]) -> None:
-    """Raise `ShareError` if there is an event time from which on the arms cannot be laid out."""
+    """Raise `ShareError` if at some event time the arms in effect have no `layout`."""
     answering = [arm for arm in arms if not arm.shadow]
     for start_ms in sorted({arm.effective_from_ms for arm in answering}):
         segments: dict[bytes, list[Arm]] = {}
         for arm in _in_effect(answering, start_ms):
-            segments.setdefault(_place(arm)[1], []).append(arm)
+            segments.setdefault(_arm_key(arm)[1], []).append(arm)
         for segment in segments.values():
             layout(segment)
 
 
-def _place(arm: Arm) -> tuple[str, bytes]:
-    """Return what an arm shares with those that it follows."""
+def _arm_key(arm: Arm) -> tuple[str, bytes]:
+    """Return name and segment: a later arm with the same ones replaces the arm."""
     return arm.name, msgspec.json.encode(arm.segment, order="deterministic")
 
 
 def _in_effect(arms: Iterable[Arm], at_ms: int) -> list[Arm]:
-    """Return of each name and segment the latest arm that has begun by an event time."""
+    """Return, for each name and segment, the latest arm that has started by an event time."""
     begun = sorted(
         (arm for arm in arms if arm.effective_from_ms <= at_ms), key=lambda arm: arm.effective_from_ms
     )
-    return list({_place(arm): arm for arm in begun}.values())
+    return list({_arm_key(arm): arm for arm in begun}.values())
 
 
-def _still_counting(arms: Sequence[Arm], now_ms: int) -> list[Arm]:
-    """Return the arms that answer some request from an event time on, by their start."""
-    begun = [arm for arm in _in_effect(arms, now_ms) if arm.weight]
+def _still_scoring(arms: Sequence[Arm], now_ms: int) -> list[Arm]:
+    """Return the arms that score some request from an event time on, by their start."""
+    started = [arm for arm in _in_effect(arms, now_ms) if arm.weight]
     later = [arm for arm in arms if arm.effective_from_ms > now_ms]
-    return sorted([*begun, *later], key=lambda arm: arm.effective_from_ms)
+    return sorted([*started, *later], key=lambda arm: arm.effective_from_ms)
 
 
 def _without_version(arms: Sequence[Arm], version: int, from_ms: int) -> list[Arm]:
-    """End the arms that have a version at last."""
-    last = {_place(arm): arm for arm in arms}
-    ending = {place for place, arm in last.items() if arm.version == version}
-    kept = [arm for arm in arms if _place(arm) not in ending or arm.effective_from_ms < from_ms]
+    """End the arms whose latest version is this one."""
+    last = {_arm_key(arm): arm for arm in arms}
+    ending = {key for key, arm in last.items() if arm.version == version}
+    kept = [arm for arm in arms if _arm_key(arm) not in ending or arm.effective_from_ms < from_ms]
     ends = [
         msgspec.structs.replace(arm, weight=0, buckets=[], effective_from_ms=from_ms)
-        for arm in {_place(arm): arm for arm in kept if _place(arm) in ending}.values()
+        for arm in {_arm_key(arm): arm for arm in kept if _arm_key(arm) in ending}.values()
     ]
     return [*kept, *ends]
 
@@ -182,8 +191,8 @@ def _in_segment(arms: Iterable[Arm], segment: Mapping[str, list[FeatureValue]]) 
     return sorted(answering, key=lambda arm: arm.effective_from_ms)
 
 
-def _without_doubles(arms: Sequence[Arm]) -> list[Arm]:
-    """Keep the last of the arms that would begin at the same time under the same name."""
+def _without_duplicates(arms: Sequence[Arm]) -> list[Arm]:
+    """Keep the last of the arms that would start at the same time with the same name and segment."""
     kept = {
         (arm.name, arm.shadow, arm.effective_from_ms, msgspec.json.encode(arm.segment)): arm for arm in arms
     }
@@ -192,44 +201,44 @@ def _without_doubles(arms: Sequence[Arm]) -> list[Arm]:
 
 def _check(taken: Mapping[str, Sequence[tuple[int, int]]]) -> None:
     end, owner = 0, ""
-    for (first, behind), name in sorted((span, name) for name, spans in taken.items() for span in spans):
-        if not 0 <= first < behind <= BUCKETS:
-            raise ShareError(f"{name}: buckets {first} up to {behind} are none")
-        if first < end:
-            raise ShareError(f"{owner} and {name} both have bucket {first}")
-        end, owner = behind, name
+    for (start, stop), name in sorted((span, name) for name, spans in taken.items() for span in spans):
+        if not 0 <= start < stop <= BUCKETS:
+            raise ShareError(f"{name}: {start} to {stop} is not a range of buckets within 0 to {BUCKETS}")
+        if start < end:
+            raise ShareError(f"{owner} and {name} both have the bucket {start}")
+        end, owner = stop, name
 
 
 def _size(spans: Iterable[tuple[int, int]]) -> int:
-    return sum(behind - first for first, behind in spans)
+    return sum(stop - start for start, stop in spans)
 
 
 def _cut(spans: Sequence[tuple[int, int]], count: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Part the first buckets, up to a count, from the others."""
+    """Split the buckets into the first ``count`` and the others."""
     head: list[tuple[int, int]] = []
     tail: list[tuple[int, int]] = []
-    for first, behind in sorted(spans):
-        middle = min(behind, first + count)
-        count -= middle - first
-        head += [(first, middle)] if first < middle else []
-        tail += [(middle, behind)] if middle < behind else []
+    for start, stop in sorted(spans):
+        middle = min(stop, start + count)
+        count -= middle - start
+        head += [(start, middle)] if start < middle else []
+        tail += [(middle, stop)] if middle < stop else []
     return head, tail
 
 
 def _merge(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     merged: list[tuple[int, int]] = []
-    for first, behind in sorted(spans):
-        if merged and merged[-1][1] == first:
-            merged[-1] = (merged[-1][0], behind)
+    for start, stop in sorted(spans):
+        if merged and merged[-1][1] == start:
+            merged[-1] = (merged[-1][0], stop)
         else:
-            merged.append((first, behind))
+            merged.append((start, stop))
     return merged
 
 
 def _complement(*owned: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     free, end = [], 0
-    for first, behind in sorted(span for spans in owned for span in spans):
-        if end < first:
-            free.append((end, first))
-        end = behind
+    for start, stop in sorted(span for spans in owned for span in spans):
+        if end < start:
+            free.append((end, start))
+        end = stop
     return [*free, (end, BUCKETS)] if end < BUCKETS else free

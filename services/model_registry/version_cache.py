@@ -1,4 +1,4 @@
-"""Versions on this machine's disk, by their digest: what was verified once is not downloaded again."""
+"""A cache of versions on this machine's disk, by digest, so that a version is downloaded once."""
 
 import contextlib
 import fcntl
@@ -16,90 +16,93 @@ log = structlog.get_logger()
 
 FOLDER = "models"
 INCOMING = ".incoming-"
+"""Prefix of folders with downloads that are not verified yet."""
 
 Fetch = Callable[[Path], Path]
-"""Downloads a version somewhere below an empty folder; returns the folder of its files."""
+"""Downloads a version below an empty folder; returns the folder of its files."""
 
 
 class TamperedError(RuntimeError):
-    """What was fetched is not what was signed."""
+    """A version's files differ from those that were signed."""
 
 
-class Store:
-    """Folders named by the digests of their contents, those unused for longest making room.
+class VersionCache:
+    """Folders named by the digests of their contents; the least recently used ones are deleted first.
 
-    Several processes may share it: a folder in use is locked, and appears whole or not at all.
+    Several processes may share it: a folder in use is locked, and a folder appears complete or not at all.
     """
 
     def __init__(self, home: Path, bytes_max: int) -> None:
-        """Keep about so much; the version that is in use stays, however large."""
+        """Keep about ``bytes_max``; a version in use is kept even if it is larger."""
         self._folder = home.resolve() / FOLDER
         self._bytes_max = bytes_max
 
     @contextlib.contextmanager
     def opened(self, digest: str, fetch: Fetch) -> Iterator[Path]:
-        """Yield the folder of this digest, verified now and kept for the length of the block.
+        """Yield the folder of this digest, verified, which is kept until the block ends.
 
-        What was changed on the disk since it was kept is thrown away and fetched anew. Raises
-        `TamperedError` when what is fetched has another digest, and whatever ``fetch`` raises.
+        A folder that was changed on the disk is deleted and fetched again. Raises `TamperedError` if the
+        fetched files have another digest, and the errors of ``fetch``.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        place = self._folder / digest
-        if not self._is_sound(place):
-            self._fetch(place, fetch)
-        with _locked(place):
-            os.utime(place)
-            yield place
-        with contextlib.suppress(FileNotFoundError):  # another process makes room as well
-            self._make_room()
+        folder = self._folder / digest
+        if not self._is_intact(folder):
+            self._fetch(folder, fetch)
+        with _locked(folder):
+            os.utime(folder)
+            yield folder
+        with contextlib.suppress(FileNotFoundError):  # another process may delete folders, too
+            self._evict()
 
-    def _is_sound(self, place: Path) -> bool:
-        if not place.is_dir():
+    def _is_intact(self, folder: Path) -> bool:
+        if not folder.is_dir():
             return False
         try:
-            found = folder_digest.digest(place)
+            found = folder_digest.digest(folder)
         except (folder_digest.ContentsError, OSError) as error:
             found = str(error)
-        if found == place.name:
+        if found == folder.name:
             return True
-        log.error("version.changed_on_disk", folder=str(place), found=found)
-        shutil.rmtree(place, ignore_errors=True)
+        log.error("version.changed_on_disk", folder=str(folder), found=found)
+        shutil.rmtree(folder, ignore_errors=True)
         return False
 
-    def _fetch(self, place: Path, fetch: Fetch) -> None:
+    def _fetch(self, folder: Path, fetch: Fetch) -> None:
         with tempfile.TemporaryDirectory(prefix=INCOMING, dir=self._folder) as name:
             fetched = fetch(Path(name))
             try:
                 found = folder_digest.digest(fetched)
             except folder_digest.ContentsError as error:
                 raise TamperedError(str(error)) from error
-            if found != place.name:
-                raise TamperedError(f"the files have the digest {found[:12]}, not {place.name[:12]}")
+            if found != folder.name:
+                raise TamperedError(
+                    f"its files have the digest {found[:12]}, but {folder.name[:12]} was signed"
+                )
             try:
-                fetched.rename(place)
+                fetched.rename(folder)
             except OSError:
-                if not place.is_dir():
+                if not folder.is_dir():
                     raise
-                # Another one was faster; its copy has the same digest.
+                # Another process was faster; its copy has the same digest.
 
-    def _make_room(self) -> None:
-        held = [path for path in self._folder.iterdir() if not path.name.startswith(INCOMING)]
-        sizes = {path: folder_digest.size_bytes(path) for path in held}
+    def _evict(self) -> None:
+        cached = [path for path in self._folder.iterdir() if not path.name.startswith(INCOMING)]
+        sizes = {path: folder_digest.size_bytes(path) for path in cached}
         excess = sum(sizes.values()) - self._bytes_max
-        for path in sorted(held, key=lambda path: path.stat().st_mtime)[:-1]:
+        for path in sorted(cached, key=lambda path: path.stat().st_mtime)[:-1]:
             if excess <= 0:
                 return
-            with contextlib.suppress(OSError), _locked(path, alone=True):
+            with contextlib.suppress(OSError), _locked(path, exclusive=True):
                 shutil.rmtree(path)
                 excess -= sizes[path]
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, *, alone: bool = False) -> Iterator[None]:
-    """Hold a folder: shared by all that load from it, or alone, at once or not at all."""
+def _locked(folder: Path, *, exclusive: bool = False) -> Iterator[None]:
+    """Lock a folder: shared by its readers, or exclusive; the latter raises OSError if it is locked."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if exclusive else fcntl.LOCK_SH)
         yield
     finally:
         os.close(descriptor)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from services.feature_store.missing_values import MissingPolicy
 from services.model_registry import golden_batch
 from services.model_registry.contract import Model
-from services.model_registry.training_code import Make
+from services.model_registry.training_code import MakeEstimator
 from services.retraining import permutation_importance
 from services.retraining.dataset import TrainingSet
 from services.retraining.errors import InvalidDataError
@@ -40,7 +40,9 @@ class Candidate:
     """By feature, see `importance.of_features`."""
 
 
-def train(data: TrainingSet, declaration: ModelDeclaration, make: Make, champion: Model | None) -> Candidate:
+def train(
+    data: TrainingSet, declaration: ModelDeclaration, make: MakeEstimator, champion: Model | None
+) -> Candidate:
     """Train on all but the latest days; measure candidate and champion on those.
 
     With ``retraining.refit`` the returned estimator is trained once more, on all rows; its metrics are
@@ -82,7 +84,7 @@ def _fit_both(
     data: TrainingSet,
     labels: npt.NDArray[np.int8],
     late: npt.NDArray[np.bool_],
-    make: Make,
+    make: MakeEstimator,
     *,
     refit: bool,
 ) -> tuple[Any, Any | None]:

@@ -36,7 +36,7 @@ class RiverModel:
             outputs = [self._predict_one(learned_versions.row_of(names, row, {})) for row in rows]
         return np.array(outputs, dtype=np.float64)
 
-    def _predict_one(self, row: learned_versions.Row) -> float:
+    def _predict_one(self, row: learned_versions.EstimatorRow) -> float:
         if self._is_classifier:
             return float(self._estimator.predict_proba_one(row).get(True, 0.0))
         return float(self._estimator.predict_one(row))

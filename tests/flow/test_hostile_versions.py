@@ -245,7 +245,7 @@ def test_file_that_was_replaced_after_the_registration_is_found(world: World, tm
 
     refusal = world.refusal(good, replaced)
 
-    assert f"{world.name} version {replaced}: the files have the digest" in refusal
+    assert f"{world.name} version {replaced}: its files have the digest" in refusal
     assert "changed after it was registered" in refusal
 
 
@@ -281,7 +281,7 @@ def test_signature_of_another_model_does_not_hold(world: World, unique_name: str
 
     refusal = world.refusal(good, copied)
 
-    assert f"{world.name} version {copied}: its signature is not one for model {world.name}" in refusal
+    assert f"{world.name} version {copied}: its signature is not valid for model {world.name}" in refusal
 
 
 def test_registry_that_hangs_fails_a_load_within_a_bound(

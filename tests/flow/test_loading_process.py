@@ -89,7 +89,8 @@ def test_version_over_which_each_process_ends_is_told(
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        with pytest.raises(RegistryError, match=rf"{unique_name} version {version}: .* ended over it twice"):
+        fault = rf"{unique_name} version {version}: .* crashed the loading process twice"
+        with pytest.raises(RegistryError, match=fault):
             process.load(settings, own, GIVEN, version)
     finally:
         told.set()
@@ -113,7 +114,9 @@ def test_fault_of_a_version_is_told_as_where_it_is_loaded_at_once(
 def test_it_ends_with_its_parent_however_that_ends() -> None:
     """Nothing is left behind a kill -9."""
     code = "import time; from services.model_registry.loading_process import LoadingProcess; "
-    code += "process = LoadingProcess(); process._starting.loader(); print('up', flush=True); time.sleep(60)"
+    code += (
+        "process = LoadingProcess(); process.wait_until_started(); print('up', flush=True); time.sleep(60)"
+    )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"up\n"

@@ -69,7 +69,7 @@ def test_version_of_another_registration_is_signed_anew(
     versions_command.models()
     assert f"{name} version 1: refused: it is not signed" in capsys.readouterr().out
 
-    with pytest.raises(SystemExit, match="say --allow-pickle"):
+    with pytest.raises(SystemExit, match="pass --allow-pickle"):
         versions_command.register(name, model_uri=f"models:/{name}/1")
     versions_command.register(name, model_uri=f"models:/{name}/1", allow_pickle=True)
     versions_command.models()

@@ -91,7 +91,7 @@ def test_no_arm_outlives_the_version_that_it_answers_with(delay_hours):
         latest = after(latest, number, number, delay_hours=delay_hours)
         traffic_split.check(latest.arms)
         assert all(
-            arm.version > number - learned_versions.PLACES for arm in latest.arms if arm.weight or arm.shadow
+            arm.version > number - learned_versions.KEYS for arm in latest.arms if arm.weight or arm.shadow
         )
         names = {arm.name for arm in latest.arms}
         assert names >= {"old", "west", "quiet"} or number > 20

@@ -52,7 +52,7 @@ def test_probabilities_come_in_the_declared_order_of_the_classes(tmp_path: Path)
         (
             "binary",
             LABELS[[0, 1] * 100],
-            "its classes are high, low; a binary model is trained on the labels 0",
+            "its classes are high, low, but a binary model needs the labels 0 and 1",
         ),
         ("binary", [0, 1, 2, 3] * 50, "its classes are 0, 1, 2, 3"),
         ("regression", [0, 1] * 100, "the task is regression, but its estimator LogisticRegression"),
@@ -113,7 +113,7 @@ def test_input_that_is_not_served_is_named():
     """The remedy is in the message."""
     model_inputs.check({"x": InputKind.NUMBER}, GIVEN)
     with pytest.raises(
-        InputsError, match=r"its input 'age' is not served; model.yaml gives x, colour, noise"
+        InputsError, match=r"its input 'age' is not served; model.yaml declares x, colour, noise"
     ):
         model_inputs.check({"x": InputKind.NUMBER, "age": InputKind.NUMBER}, GIVEN)
     with pytest.raises(InputsError, match="its input 'colour' is a number, but a text is served"):
@@ -137,11 +137,11 @@ def test_model_that_answers_otherwise_does_not_prove_itself(tmp_path: Path):
     given = {"x": np.array([1.0, np.nan]), "colour": np.array(["red", None], dtype=object)}
     wanted = {name: GIVEN[name] for name in given}
     golden_batch.write(tmp_path, Answering([0.5, 0.25]), given)
-    golden_batch.prove(golden_batch.read(tmp_path, wanted), Answering([0.5, 0.25 + 1e-12]))
-    with pytest.raises(GoldenError, match=r"1 of 2 values .* first np.float64\(0.2501\) instead of"):
-        golden_batch.prove(golden_batch.read(tmp_path, wanted), Answering([0.5, 0.2501]))
+    golden_batch.verify(golden_batch.read(tmp_path, wanted), Answering([0.5, 0.25 + 1e-12]))
+    with pytest.raises(GoldenError, match=r"1 of 2 outputs .* first is np.float64\(0.2501\) instead of"):
+        golden_batch.verify(golden_batch.read(tmp_path, wanted), Answering([0.5, 0.2501]))
     with pytest.raises(GoldenError, match=r"the shape \(1, 2\), not \(2,\)"):
-        golden_batch.prove(golden_batch.read(tmp_path, wanted), Answering([[0.5, 0.25]]))
+        golden_batch.verify(golden_batch.read(tmp_path, wanted), Answering([[0.5, 0.25]]))
 
 
 def test_golden_batch_holds_rows_as_the_model_gets_them(tmp_path: Path):
@@ -155,7 +155,7 @@ def test_golden_batch_holds_rows_as_the_model_gets_them(tmp_path: Path):
 
     given = {"x": np.array([1.5, np.nan]), "colour": np.array(["red", None], dtype=object)}
     golden_batch.write(tmp_path, Watching([0.0, 1.0]), given)
-    golden_batch.prove(
+    golden_batch.verify(
         golden_batch.read(tmp_path, {name: GIVEN[name] for name in given}), Watching([0.0, 1.0])
     )
     written, few, many = seen
@@ -173,14 +173,14 @@ def test_model_that_answers_many_rows_otherwise_does_not_prove_itself(tmp_path: 
             return super().predict(columns) + (len(columns["x"]) > golden_batch.ROWS_MAX)
 
     golden_batch.write(tmp_path, Answering([0.5, 0.25]), {"x": np.array([1.0, 2.0])})
-    with pytest.raises(GoldenError, match="128 of 128 values"):
-        golden_batch.prove(golden_batch.read(tmp_path, {"x": InputKind.NUMBER}), Other([0.5, 0.25]))
+    with pytest.raises(GoldenError, match="128 of 128 outputs"):
+        golden_batch.verify(golden_batch.read(tmp_path, {"x": InputKind.NUMBER}), Other([0.5, 0.25]))
 
 
 def test_version_without_a_golden_batch_is_refused(tmp_path: Path):
     """There is no proof without one."""
-    with pytest.raises(GoldenError, match="no golden batch that can be read"):
-        golden_batch.prove(golden_batch.read(tmp_path, {}), Answering([0.5]))
+    with pytest.raises(GoldenError, match="its golden batch cannot be read"):
+        golden_batch.verify(golden_batch.read(tmp_path, {}), Answering([0.5]))
 
 
 def test_batch_is_spread_over_the_rows():
@@ -233,7 +233,7 @@ def test_type_that_the_operator_does_not_trust_is_refused(tmp_path: Path):
 
 def test_flavour_that_nobody_knows_is_refused(tmp_path: Path):
     """The known ones are named."""
-    with pytest.raises(ContractError, match="'onnx' is not known here; known are sklearn, pyfunc"):
+    with pytest.raises(ContractError, match="'onnx' is not supported; supported are sklearn, pyfunc"):
         flavours.load("onnx", tmp_path, contract(tmp_path))
 
 
@@ -245,8 +245,8 @@ def test_model_that_raises_is_told_as_a_fault_of_its_version(tmp_path: Path):
             raise KeyError("x")
 
     golden_batch.write(tmp_path, Answering([0.5]), {"x": np.ones(1)})
-    with pytest.raises(GoldenError, match=r"does not answer its golden batch: KeyError\('x'\)"):
-        golden_batch.prove(golden_batch.read(tmp_path, {"x": InputKind.NUMBER}), Broken([]))
+    with pytest.raises(GoldenError, match=r"fails on its golden batch: KeyError\('x'\)"):
+        golden_batch.verify(golden_batch.read(tmp_path, {"x": InputKind.NUMBER}), Broken([]))
     (tmp_path / "model.skops").write_bytes(b"no archive")
     with pytest.raises(ContractError, match="it does not load: BadZipFile"):
         flavours.load("sklearn", tmp_path, contract(tmp_path))
@@ -254,7 +254,7 @@ def test_model_that_raises_is_told_as_a_fault_of_its_version(tmp_path: Path):
 
 def test_pyfunc_of_a_team_that_is_not_trusted_is_not_loaded(tmp_path: Path):
     """Its folder is not even looked at."""
-    with pytest.raises(ContractError, match="its team 'risk' is not among DRIFTLINE_TRUSTED_TEAMS"):
+    with pytest.raises(ContractError, match="its team 'risk' is not in DRIFTLINE_TRUSTED_TEAMS"):
         flavours.load("pyfunc", tmp_path / "absent", contract(tmp_path))
 
 

@@ -70,7 +70,7 @@ def test_pickle_is_read_only_when_told_to_and_kept_as_skops(tmp_path: Path, suff
     """Reading it runs code here, once, by the will of its owner; scoring never does."""
     path = (tmp_path / "model").with_suffix(suffix)
     path.write_bytes(pickle.dumps(classifier()))
-    with pytest.raises(ContractError, match="say --allow-pickle"):
+    with pytest.raises(ContractError, match="pass --allow-pickle"):
         seal(tmp_path, path)
     assert np.array_equal(seal(tmp_path, path, allow_pickle=True), expected())
     kept = {each.suffix for each in (tmp_path / "version").iterdir()}
@@ -102,7 +102,7 @@ def test_model_without_rows_asks_for_them(tmp_path: Path):
 def test_pickled_mlflow_model_is_refused_unless_told_otherwise(tmp_path: Path):
     """MLflow's default form is a pickle, too."""
     folder = save_mlflow(tmp_path / "given", form="cloudpickle")
-    with pytest.raises(ContractError, match="say --allow-pickle"):
+    with pytest.raises(ContractError, match="pass --allow-pickle"):
         seal(tmp_path, folder)
 
 

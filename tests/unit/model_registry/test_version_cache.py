@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.model_registry import folder_digest
-from services.model_registry.version_cache import Store, TamperedError
+from services.model_registry.version_cache import TamperedError, VersionCache
 
 
 def version(folder: Path, content: bytes = b"model") -> Path:
@@ -31,7 +31,7 @@ class Registry:
         return Path(shutil.copytree(self.source, folder / "files"))
 
 
-def kept(store: Store, digest: str, fetch: Callable[[Path], Path]) -> bytes:
+def kept(store: VersionCache, digest: str, fetch: Callable[[Path], Path]) -> bytes:
     with store.opened(digest, fetch) as folder:
         return (folder / "deep" / "file").read_bytes()
 
@@ -54,7 +54,7 @@ def test_two_folders_have_the_same_digest_only_if_they_hold_the_same(tmp_path_fa
 def test_link_has_no_digest(tmp_path: Path):
     """What it points at may change after it was verified."""
     (tmp_path / "link").symlink_to("/etc/hostname")
-    with pytest.raises(folder_digest.ContentsError, match="link is neither a file nor a folder"):
+    with pytest.raises(folder_digest.ContentsError, match="link is neither a regular file nor a folder"):
         folder_digest.digest(tmp_path)
 
 
@@ -63,7 +63,7 @@ def test_version_is_fetched_once(tmp_path: Path):
     registry = Registry(version(tmp_path / "source"))
     digest = folder_digest.digest(registry.source)
     for _ in range(3):
-        assert kept(Store(tmp_path, 1 << 20), digest, registry.fetch) == b"model"
+        assert kept(VersionCache(tmp_path, 1 << 20), digest, registry.fetch) == b"model"
     assert registry.fetched == 1
 
 
@@ -71,7 +71,7 @@ def test_version_that_was_changed_on_the_disk_is_fetched_anew(tmp_path: Path):
     """It is verified at each load, not only at the first."""
     registry = Registry(version(tmp_path / "source"))
     digest = folder_digest.digest(registry.source)
-    store = Store(tmp_path, 1 << 20)
+    store = VersionCache(tmp_path, 1 << 20)
     kept(store, digest, registry.fetch)
     (tmp_path / "models" / digest / "deep" / "file").write_bytes(b"mobel")
     assert kept(store, digest, registry.fetch) == b"model"
@@ -82,7 +82,7 @@ def test_version_that_is_not_what_was_signed_is_not_kept(tmp_path: Path):
     """Nothing of it stays on the disk."""
     registry = Registry(version(tmp_path / "source"))
     with pytest.raises(TamperedError, match="digest"):
-        kept(Store(tmp_path, 1 << 20), "ab" * 32, registry.fetch)
+        kept(VersionCache(tmp_path, 1 << 20), "ab" * 32, registry.fetch)
     assert list((tmp_path / "models").iterdir()) == []
 
 
@@ -90,7 +90,7 @@ def test_version_unused_for_longest_makes_room(tmp_path: Path):
     """By the last use, not by the order in which they came."""
     sources = [version(tmp_path / name, name.encode() * 100) for name in "abc"]
     digests = [folder_digest.digest(source) for source in sources]
-    store = Store(tmp_path, 250)
+    store = VersionCache(tmp_path, 250)
     for age, index in ((30, 0), (20, 1), (10, 0), (0, 2)):
         kept(store, digests[index], Registry(sources[index]).fetch)
         used = (tmp_path / "models" / digests[index]).stat().st_mtime - age
@@ -102,7 +102,7 @@ def test_version_in_use_does_not_make_room(tmp_path: Path):
     """Whoever loads from a folder has it whole to the end."""
     sources = [version(tmp_path / name, name.encode() * 100) for name in "ab"]
     digests = [folder_digest.digest(source) for source in sources]
-    store = Store(tmp_path, 50)
+    store = VersionCache(tmp_path, 50)
     with store.opened(digests[0], Registry(sources[0]).fetch) as folder:
         kept(store, digests[1], Registry(sources[1]).fetch)
         assert folder_digest.digest(folder) == digests[0]
