@@ -1,8 +1,8 @@
-"""Which arms a learned version leaves, and which versions the arms do not know yet. Pure.
+"""The arms of a model after each learned version. Pure.
 
-The arms are not the learning process's own: operators add challengers and shadows. So a version is added to
-the arms that there are, as a promotion is. Each interval is added once, whatever a crash repeats: the change
-itself says up to which interval its arms know (`streams.records.LearnedSpan`).
+The learning process shares the arms with operators, who add challengers and shadows. So a version is added to
+the latest arms, as a promotion is. Each interval is added once, even if a crash repeats it: the change itself
+holds the last interval that its arms include (`streams.records.LearnedSpan`).
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from services.runtime.declaration import INTERVALS_AHEAD_MAX
 from streams.records import Arm, LearnedSpan, ModelChanged
 
 KEPT_MAX = 2 * INTERVALS_AHEAD_MAX
-"""Versions that are remembered, in case that somebody overwrites the arms that know them."""
+"""Maximum versions that are remembered, in case an operator overwrites the arms that include them."""
 VERSIONS_BEHIND_MAX = INTERVALS_AHEAD_MAX - 2
-"""Maximum number of versions by which an arm may lag behind a new version. A version is overwritten
+"""Maximum age of an arm's version, as a number of later versions. A version is overwritten
 `learned_versions.KEYS` versions later; by then the arm must have ended, whatever ``effective_after_hours``
 says."""
 
@@ -27,27 +27,29 @@ class Announcement(msgspec.Struct, array_like=True, frozen=True):
     version: int
     interval_end_ms: int
     starts_ms: int
-    """The event time from which on it answers."""
+    """The event time from which on it scores."""
     labels: int
 
 
 def changes(
     model: str, first_ms: int, learned: Sequence[Announcement], latest: ModelChanged | None
 ) -> list[ModelChanged]:
-    """Return the changes, one for each version that the latest one does not know.
+    """Return the changes, one for each version that the latest change does not include.
 
     Args:
         model: Its name.
-        first_ms: The beginning of the first interval; another one than the latest change's numbers anew.
+        first_ms: The start of the first interval. If the latest change has another one, numbering has
+        restarted
+            and all versions are new.
         learned: Versions, in order.
-        latest: The change that stands; None where there is none.
+        latest: The latest change; None if there is none.
     """
     span = None if latest is None else latest.learned
-    known_ms = span.until_ms if span is not None and span.from_ms == first_ms else None
+    included_ms = span.until_ms if span is not None and span.from_ms == first_ms else None
     arms = [] if latest is None else latest.arms
     found = []
     for each in learned:
-        if known_ms is not None and each.interval_end_ms <= known_ms:
+        if included_ms is not None and each.interval_end_ms <= included_ms:
             continue
         arms = _arms_after(each, arms)
         found.append(

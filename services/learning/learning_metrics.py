@@ -1,4 +1,4 @@
-"""Metrics of the learning process, taken from the learner's totals; the learner itself holds none."""
+"""Metrics of the learning process, derived from the learner's totals; the learner itself has none."""
 
 from services.learning.intervals import LearningOutputs
 from services.learning.learner import Learner
@@ -9,7 +9,7 @@ class LearningObserver:
     """Turns running totals into counters."""
 
     def __init__(self, learner: Learner) -> None:
-        """Count from the totals as they are now: an earlier process counted those of a checkpoint."""
+        """Count from the current totals: an earlier process has counted those of the checkpoint."""
         self._learner = learner
         self._counted = self._results()
 

@@ -2,19 +2,19 @@
 
 Delivery, for each slice that is read:
 
-1. feed the learner, then let it advance to the frontier;
+1. add the records to the learner, then advance it to the frontier;
 2. write dead letters and learned models, and wait until they are acknowledged;
-3. add them to the arms of the model that stand in the models topic, unless those know them, and wait;
+3. add the learned models to the latest arms in the models topic unless they are included, and wait;
 4. publish the watermark ``learning.<model>`` in Redis;
-5. from time to time write a checkpoint of the state with the offsets of its inputs, and wait.
+5. every few seconds write a checkpoint of the state with the offsets of its inputs, and wait.
 
-Nothing is committed to a consumer group: the checkpoint holds the offsets. After a crash the process goes on
-from the last checkpoint and writes what came after it again, byte for byte the same: a learned model takes
-the place of its equal. What was announced is not announced again: the change that stands says which intervals
-its arms know. The arms of operators stay (`services.learning.arms_update`).
+No offsets are committed to a consumer group: the checkpoint holds them. After a crash the process resumes
+from the last checkpoint and writes everything after it again, byte for byte the same: a learned model
+replaces its equal. A version is not announced twice: the latest change says which intervals its arms include.
+Arms that operators have added are kept (`services.learning.arms_update`).
 
-Partitions are assigned by hand and a second instance would write everything twice: run one, and let
-it be replaced, never doubled (Recreate in Kubernetes).
+Partitions are assigned by hand, so a second instance would write everything twice: run one instance, and
+replace it without overlap (Recreate in Kubernetes).
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""One connection's life: from the last checkpoint on, until Kafka fails or the process ends."""
+"""One session of the learning process: from the last checkpoint until Kafka fails or the process ends."""
 
 import contextlib
 import functools
@@ -41,10 +41,10 @@ _log = structlog.get_logger()
 
 
 class LearningModel:
-    """One model in the running process: its learner with its inputs, its metrics and its pace."""
+    """One model in the running process: its learner with its inputs, metrics and checkpoints."""
 
     def __init__(self, settings: Settings, declaration: ModelDeclaration, state: LearnerState) -> None:
-        """Go on from a state; raise `PlanError` or `TrainingCodeError` for what cannot be."""
+        """Continue from a state; raise `PlanError` or `TrainingCodeError` without features or learner."""
         self.name = declaration.name
         self.learner = make_learner(settings, declaration, state)
         self.source = prediction_source.direct_source(
@@ -58,14 +58,14 @@ class LearningModel:
         self.observer = LearningObserver(self.learner)
         self.pace = SnapshotPace()
         self.watermark_ms: int | None = None
-        """Processed and acknowledged."""
+        """Everything up to this event time is processed and acknowledged."""
         self.public_watermark = prediction_source.WatermarkPublisher(
             "learning", declaration.name, metrics.LEARNING_WATERMARK
         )
 
 
 def make_learner(settings: Settings, declaration: ModelDeclaration, state: LearnerState) -> Learner:
-    """Return a learner with the estimator of the model's training.py, for the features that are served."""
+    """Return a learner for the served features, with the estimator of the model's training.py."""
     service = repository.load(settings).service(declaration.features.service)
     service.check_inputs()
     names = [*declaration.features.from_request, *service.feature_names]
@@ -89,7 +89,7 @@ def make_learner(settings: Settings, declaration: ModelDeclaration, state: Learn
 def opened(
     settings: Settings, declarations: Mapping[str, ModelDeclaration], stopping: threading.Event
 ) -> Iterator["LearningSession"]:
-    """Connect, restore each model from its last checkpoint, and disconnect at the end of the block."""
+    """Connect, restore each model from its last checkpoint, and disconnect when the block ends."""
     with contextlib.ExitStack() as stack:
         ensure_topics(settings, declarations)
         consumer = kafka_consumers.connect(settings, "learning")
@@ -112,7 +112,7 @@ def opened(
 
 
 class LearningSession:
-    """Reads, learns, writes, publishes."""
+    """Reads predictions and labels, learns, writes the results."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class LearningSession:
         self._reader = prediction_source.PredictionSourceReader(consumer, [each.source for each in models])
 
     def step(self) -> None:
-        """Process one slice; return after a while without one."""
+        """Process one slice; return after the poll timeout if there is none."""
         if self._reader.read():
             for each in self._models:
                 self._advance(each)
@@ -138,26 +138,26 @@ class LearningSession:
         for each in self._models:
             each.public_watermark.publish(self._redis, each.watermark_ms)
             if each.pace.due(time.monotonic()):
-                self._keep(each)
+                self._checkpoint(each)
 
     def keep_all(self) -> None:
-        """Take the last checkpoints before the end."""
+        """Write the last checkpoints before the process ends."""
         for each in self._models:
             if each.pace.progressed:
-                self._keep(each)
+                self._checkpoint(each)
 
     def _advance(self, each: LearningModel) -> None:
-        """Learn, and return when all that came of it is acknowledged."""
+        """Learn, and return when all results are acknowledged."""
         outputs = each.learner.advance()
-        self._outbox.write(stage(each.name, outputs))
+        self._outbox.write(encode_outputs(each.name, outputs))
         if outputs.learned:
             self._announcer.announce(each)
         each.watermark_ms = each.learner.watermark_ms
         each.pace.note(outputs.intervals_closed)
         each.observer.observe(outputs)
 
-    def _keep(self, each: LearningModel) -> None:
-        self._announcer.announce(each)  # what was learned before, too, if somebody has overwritten it
+    def _checkpoint(self, each: LearningModel) -> None:
+        self._announcer.announce(each)  # including earlier versions, if somebody has overwritten the arms
         started_seconds = time.monotonic()
         value = CHECKPOINTS.encode(each.name, each.source.label_topic, each.learner.state())
         record: Record = (learned_versions.checkpoint_key(each.name), value, [])
@@ -166,8 +166,8 @@ class LearningSession:
         each.pace.taken(started_seconds, time.monotonic())
 
 
-def stage(model: str, outputs: LearningOutputs) -> Stage:
-    """Encode what came of a step, all but what is to be announced once it is acknowledged."""
+def encode_outputs(model: str, outputs: LearningOutputs) -> Stage:
+    """Encode the results of a step, except what is announced once they are acknowledged."""
     published: list[Record] = [
         (learned_versions.key(model, each.version), records.encode(each), []) for each in outputs.published
     ]

@@ -1,4 +1,4 @@
-"""Training a candidate and comparing it with the champion on the held-out days."""
+"""Training of a candidate, and its comparison with the champion on the held-out days."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ from services.model_registry.training_code import MakeEstimator
 from services.retraining import permutation_importance
 from services.retraining.dataset import TrainingSet
 from services.retraining.errors import InvalidDataError
-from services.retraining.evaluation import Metrics, evaluate, held_out
+from services.retraining.evaluation import ClassifierMetrics, evaluate, held_out
 from services.runtime.declaration import DAY_MS, ModelDeclaration
 
 if TYPE_CHECKING:
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A trained model with what it showed on the held-out rows."""
+    """A trained model with its metrics on the held-out rows."""
 
     estimator: Any
     trained_on: "pd.DataFrame"
-    """The features, as served, of the rows that the estimator saw."""
+    """The features, as served, of the rows that the estimator was trained on."""
     examples: "pd.DataFrame"
-    """Some of the held-out rows as the estimator gets them, with the declared values for missing ones."""
-    metrics: Metrics
-    champion: Metrics | None
-    """The champion's on the same rows; None without a champion."""
+    """Some held-out rows as inputs of the estimator: with the declared values for missing ones."""
+    metrics: ClassifierMetrics
+    champion: ClassifierMetrics | None
+    """The champion's metrics on the same rows; None without a champion."""
     held_out_labels: npt.NDArray[np.int8]
     held_out_scores: npt.NDArray[np.float64]
     importances: dict[str, float]
-    """By feature, see `importance.of_features`."""
+    """Importance by feature, see `permutation_importance.of_features`."""
 
 
 def train(
     data: TrainingSet, declaration: ModelDeclaration, make: MakeEstimator, champion: Model | None
 ) -> Candidate:
-    """Train on all but the latest days; measure candidate and champion on those.
+    """Train on all rows but the held-out days; evaluate candidate and champion on those.
 
-    With ``retraining.refit`` the returned estimator is trained once more, on all rows; its metrics are
-    still those of the held-out rows, which it has seen by then.
+    With ``retraining.refit`` the returned estimator is trained again on all rows. Its metrics are those of
+    the first estimator, which was not trained on the held-out rows.
     """
     complete = filled(data, declaration)
     late = held_out(data.event_times_ms, round(declaration.retraining.holdout_days * DAY_MS))
@@ -55,13 +55,15 @@ def train(
     estimator, refitted = _fit_both(complete, labels, late, make, refit=declaration.retraining.refit)
     late_rows = complete.features[late]
     scores = scores_of(estimator, late_rows)
-    rival = None if champion is None else evaluate(labels[late], champion.predict(columns_of(late_rows)))
+    champion_metrics = (
+        None if champion is None else evaluate(labels[late], champion.predict(columns_of(late_rows)))
+    )
     return Candidate(
         estimator=refitted or estimator,
         trained_on=data.features if refitted else data.features[~late],
         examples=late_rows.iloc[golden_batch.spread(len(late_rows))],
         metrics=evaluate(labels[late], scores),
-        champion=rival,
+        champion=champion_metrics,
         held_out_labels=labels[late],
         held_out_scores=scores,
         importances=permutation_importance.of_features(
@@ -71,7 +73,7 @@ def train(
 
 
 def filled(data: TrainingSet, declaration: ModelDeclaration) -> TrainingSet:
-    """Return the rows as the model gets them, with the declared values for missing ones."""
+    """Return the rows as inputs of the model: with the declared values for missing ones."""
     import pandas as pd
 
     names = list(data.features.columns)
@@ -88,10 +90,10 @@ def _fit_both(
     *,
     refit: bool,
 ) -> tuple[Any, Any | None]:
-    """Fit the candidate and, beside it on another core, what takes its place when it passes.
+    """Fit the candidate and, on another core, the estimator on all rows that replaces it if it passes.
 
-    Each fit has one thread (see `services.retraining.process.run`): two fits at once finish in the time
-    of one, where two threads in one fit mostly wait for each other.
+    Each fit has one thread (see `services.retraining.process.run`): two fits at once take as long as one,
+    while two threads in one fit mostly wait for each other.
     """
     with ThreadPoolExecutor(max_workers=2) as cores:
         first = cores.submit(make(data.text, data.numeric).fit, data.features[~late], labels[~late])
@@ -100,12 +102,12 @@ def _fit_both(
 
 
 def scores_of(estimator: Any, features: "pd.DataFrame") -> npt.NDArray[np.float64]:
-    """Return the probability of label 1 for each row (n,)."""
+    """Return the probability of label 1 for each row, (n,)."""
     return np.asarray(estimator.predict_proba(features)[:, 1], dtype=np.float64)
 
 
 def columns_of(rows: "pd.DataFrame") -> dict[str, npt.NDArray[Any]]:
-    """Return features as a loaded model takes them."""
+    """Return features as inputs of a loaded model."""
     return {str(name): rows[name].to_numpy() for name in rows.columns}
 
 
@@ -113,6 +115,6 @@ def _check_split(labels: npt.NDArray[np.int8], late: npt.NDArray[np.bool_]) -> N
     for rows, what in ((labels[~late], "before the held-out days"), (labels[late], "on the held-out days")):
         if not 0 < np.count_nonzero(rows) < len(rows):
             raise InvalidDataError(
-                f"{len(rows)} rows {what}, {np.count_nonzero(rows)} of them positive: both classes are "
-                "needed there; see retraining.holdout_days"
+                f"there are {len(rows)} rows {what}, {np.count_nonzero(rows)} of them positive, but both "
+                "classes are needed there: change retraining.holdout_days"
             )

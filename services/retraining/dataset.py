@@ -1,4 +1,4 @@
-"""The training set "as served": predictions joined with their outcomes, read from the inference log."""
+"""The training set: served predictions joined with their outcomes, read from the inference log."""
 
 import dataclasses
 import hashlib
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ARCHIVE_SECONDS_MAX = 180.0
-"""Three times the age at which the archive commits by itself."""
+"""Maximum wait for the archive: three times the age at which it commits a batch."""
 ARCHIVE_POLL_SECONDS = 0.1
 
 EndOffsets = Callable[[Sequence[str]], Mapping[str, list[int]]]
-"""From topics to the next offset of each of their partitions."""
+"""Returns the end offset of each partition of some topics."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DataVersion:
-    """Which data a model was trained on: enough to read the very same rows again."""
+    """The data that a model was trained on, with all that is needed to read the same rows again."""
 
     tables: Mapping[str, int]
-    """Delta version by table."""
+    """Version of each Delta table."""
     sha256: str
-    """Of ids and labels in order."""
+    """Digest of ids and labels in order."""
     rows: int
     first_event_ms: int
     last_event_ms: int
@@ -43,10 +43,10 @@ class DataVersion:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSet:
-    """n rows by event time, then prediction id."""
+    """n rows, ordered by event time, then prediction id."""
 
     rows: "pd.DataFrame"
-    """prediction_id, event_time_ms, label_time_ms, label."""
+    """Columns: prediction_id, event_time_ms, label_time_ms, label."""
     features: "pd.DataFrame"
     """(n, n_features) in the order of the declaration; float64 with nan, or object with None."""
     text: list[str]
@@ -60,12 +60,12 @@ class TrainingSet:
 
     @property
     def labels(self) -> npt.NDArray[np.int8]:
-        """(n,), 0 or 1."""
+        """Labels (n,), 0 or 1."""
         return self.rows["label"].to_numpy().astype(np.int8)
 
     @property
     def event_times_ms(self) -> npt.NDArray[np.int64]:
-        """(n,)."""
+        """Event times (n,)."""
         return self.rows["event_time_ms"].to_numpy()
 
 
@@ -75,31 +75,32 @@ def wait_for_archive(
     wanted: Mapping[str, Sequence[int]],
     seconds_max: float = ARCHIVE_SECONDS_MAX,
 ) -> None:
-    """Wait until the archive holds everything of a model before these offsets, by topic and partition.
+    """Wait until the archive holds all records of a model below these offsets, by topic and partition.
 
-    Topics that are not archived as predictions or outcomes are passed over. Raises `ArchiveBehindError`.
+    Topics other than the model's predictions and outcomes are ignored. Raises `ArchiveBehindError` after
+    ``seconds_max``.
     """
-    ours = archived_topics(model)
-    wanted = {topic: offsets for topic, offsets in wanted.items() if topic in ours}
+    table_of = archived_topics(model)
+    wanted = {topic: offsets for topic, offsets in wanted.items() if topic in table_of}
     deadline = time.monotonic() + seconds_max
-    while missing := _missing(settings, wanted, ours):
+    while missing := _missing(settings, wanted, table_of):
         if time.monotonic() > deadline:
             raise ArchiveBehindError(
-                f"after {seconds_max:g} s the archive still lacks {'; '.join(missing)}; "
-                "is the archive process running?"
+                f"after {seconds_max:g} s the archive does not hold {'; '.join(missing)}: "
+                "check whether the archive process is running"
             )
         time.sleep(ARCHIVE_POLL_SECONDS)
 
 
 def wanted_offsets(request: RetrainingRequested, end_offsets: EndOffsets) -> dict[str, list[int]]:
-    """Return the offsets that a request names for a training set, or, where it names none, the ends now."""
-    ours = archived_topics(request.model)
-    named = {topic: list(offsets) for topic, offsets in request.offsets.items() if topic in ours}
-    return named or {topic: list(offsets) for topic, offsets in end_offsets(list(ours)).items()}
+    """Return the request's offsets for the topics of the training set, or without any the end offsets."""
+    table_of = archived_topics(request.model)
+    requested = {topic: list(offsets) for topic, offsets in request.offsets.items() if topic in table_of}
+    return requested or {topic: list(offsets) for topic, offsets in end_offsets(list(table_of)).items()}
 
 
 def archived_topics(model: str) -> dict[str, str]:
-    """Return the table of each topic whose records a training set joins."""
+    """Return the table of each topic that a training set reads."""
     return {
         topics.predictions(model): inference_log.PREDICTIONS,
         topics.outcomes(model): inference_log.OUTCOMES,
@@ -111,44 +112,48 @@ def _missing(
 ) -> list[str]:
     missing = []
     for topic, offsets in wanted.items():
-        held = inference_log.positions(settings, table_of[topic], {topic: range(len(offsets))})[topic]
+        archived = inference_log.positions(settings, table_of[topic], {topic: range(len(offsets))})[topic]
         missing += [
-            f"{topic}/{partition} from offset {held[partition]} to {offset}"
+            f"{topic}/{partition} from offset {archived[partition]} to {offset}"
             for partition, offset in enumerate(offsets)
-            if held[partition] < offset
+            if archived[partition] < offset
         ]
     return missing
 
 
 _QUERY = """
     SELECT p.prediction_id, p.event_time_ms, o.label_time_ms, o.label, p.features_number, p.features_text,
-           p.source_offset AS asked_offset, o.source_offset AS label_offset
+           p.source_offset AS request_offset, o.source_offset AS label_offset
     FROM predictions p JOIN outcomes o USING (prediction_id)
     WHERE p.model = $model AND o.model = $model AND o.label_time_ms <= $known_ms
 """
-_ORDER = ("event_time_ms", "prediction_id", "label_time_ms", "asked_offset", "label_offset")
-"""An application may ask twice for the same id: the first prediction counts, and the first label."""
+_ORDER = ("event_time_ms", "prediction_id", "label_time_ms", "request_offset", "label_offset")
+"""An application may request the same id twice: the first prediction and the first label count."""
 
 
 def read(settings: Settings, model: str, names: Sequence[str], known_ms: int) -> TrainingSet:
     """Read all rows whose label was known at an event time.
 
-    Raises `InvalidDataError` when there are none, or when rows hold another number of features.
+    Raises `InvalidDataError` if there are none, or if rows hold another number of features.
     """
     opened = inference_log.tables(settings)
     absent = {inference_log.PREDICTIONS, inference_log.OUTCOMES} - opened.keys()
     if absent:
-        raise InvalidDataError(f"the archive has no table {', '.join(sorted(absent))} yet")
+        raise InvalidDataError(
+            f"the archive has no table {', '.join(sorted(absent))} yet: is the archive running?"
+        )
     with inference_log.connect(settings, opened) as connection:
         joined = connection.sql(_QUERY, params={"model": model, "known_ms": known_ms}).to_arrow_table()
     if not joined.num_rows:
-        raise InvalidDataError("no prediction has a label that was known at the time of the request")
+        raise InvalidDataError(
+            "no prediction has a label that was known at the time of the request: wait for labels"
+        )
     versions = {name: opened[name].version() for name in (inference_log.PREDICTIONS, inference_log.OUTCOMES)}
     return _training_set(joined, names, versions)
 
 
 def since_change(data: TrainingSet, from_ms: int, retraining: Retraining) -> TrainingSet:
-    """Return the predictions made from a time on, or all if there are too few before the held-out days."""
+    """Return the rows from an event time on, or all rows if too few of them are before the held-out days."""
     times_ms = data.event_times_ms
     kept = times_ms >= from_ms
     before = kept & (times_ms <= times_ms.max() - round(retraining.holdout_days * DAY_MS))
@@ -163,7 +168,7 @@ def since_change(data: TrainingSet, from_ms: int, retraining: Retraining) -> Tra
 
 
 def _training_set(joined: "pa.Table", names: Sequence[str], versions: Mapping[str, int]) -> TrainingSet:
-    """Order the rows and drop repeated ids; DuckDB, whose sort carries the wide rows, takes twice as long."""
+    """Order the rows and drop repeated ids; in DuckDB, which sorts the wide rows, it takes twice as long."""
     import pandas as pd
     import pyarrow.compute as pc
 
@@ -189,14 +194,14 @@ def _training_set(joined: "pa.Table", names: Sequence[str], versions: Mapping[st
 
 
 def _feature_columns(joined: "pa.Table", names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    """Turn the two lists of each row into one column for each feature."""
+    """Convert the two lists of each row to one column per feature."""
     lists = [joined[column].combine_chunks() for column in ("features_number", "features_text")]
     lengths = np.asarray(lists[0].value_lengths())
     wrong = int(np.count_nonzero(lengths != len(names)))
     if wrong:
         raise InvalidDataError(
-            f"{wrong} of {len(lengths)} rows hold another number of features than the {len(names)} declared "
-            "now; rows served before the features were changed cannot be trained on"
+            f"{wrong} of {len(lengths)} rows do not have the {len(names)} features that are declared now: "
+            "rows served before the features were changed cannot be trained on"
         )
     numbers = lists[0].flatten().to_numpy(zero_copy_only=False).reshape(-1, len(names))
     texts = lists[1].flatten()
@@ -212,7 +217,7 @@ def _feature_columns(joined: "pa.Table", names: Sequence[str]) -> dict[str, npt.
 
 
 def _merged(texts: npt.NDArray[np.object_], numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.object_]:
-    """Return a column of text; numbers in it are kept, so that the validation finds them."""
+    """Return a column of text in which numbers are kept, so that the validation finds them."""
     numbered = ~np.isnan(numbers)
     if not numbered.any():
         return texts

@@ -1,41 +1,42 @@
-"""How alike the values of one block of time are: what one storm does to sums of ranks. Pure."""
+"""The design effect: how much more sums of ranks vary because values close in time are alike. Pure."""
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
 BLOCKS_MIN = 8
-"""Fewer blocks say nothing; values then count as independent."""
+"""Minimum blocks for an estimate; with fewer, values count as independent."""
 HALVINGS = 7
-"""Lengths of blocks looked at: from three days down to an hour."""
+"""Number of block lengths, each half the one before: from three days down to about an hour."""
 _UNIFORM_VARIANCE = 1 / 12
+"""Variance of uniform ranks."""
 _SQUARES_VARIANCE = 1 / 180
-"""Of the squares of uniform ranks about their middle."""
+"""Variance of the squares of uniform ranks about their mean."""
 
 Ranks = npt.NDArray[np.float64]
 
 
 def middle_ranks(values: npt.NDArray[np.generic]) -> Ranks:
-    """Return the rank of each value among all, ``(n_rows,)`` between 0 and 1, ties in the middle."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return middles(counts)[places]
+    """Return the rank of each value among all, ``(n_rows,)`` between 0 and 1; ties get their mean rank."""
+    _, groups, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return middles(counts)[groups]
 
 
 def middles(counts: npt.NDArray[np.int64]) -> Ranks:
-    """Return the rank of the middle of each group of ties, between 0 and 1, by their counts in order."""
+    """Return the mean rank of each group of ties, between 0 and 1, for the ordered counts of the groups."""
     ranks: Ranks = (np.cumsum(counts) - counts / 2) / max(int(counts.sum()), 1)
     return ranks
 
 
 class Blocks:
-    """Rows divided by time into blocks of several lengths, once for all that is known of them."""
+    """Rows divided by time into blocks of several lengths, once for all features."""
 
     def __init__(self, times_ms: npt.NDArray[np.int64], block_ms: int) -> None:
         """Divide rows.
 
         Args:
             times_ms: Event times, ``(n_rows,)``.
-            block_ms: From there on values are taken for independent.
+            block_ms: Values that are this far apart count as independent.
         """
         span_ms = int(times_ms.max() - times_ms.min()) if len(times_ms) else 0
         longest_ms = min(block_ms, span_ms // BLOCKS_MIN)
@@ -46,25 +47,31 @@ class Blocks:
         ]
 
     def design_effect(self, ranks: Ranks) -> float:
-        """Return how much more sums over a time vary than independent ones would, from above; at least 1.
+        """Return an upper bound of the variance of sums, relative to independent values; at least 1.
 
         Args:
-            ranks: Among the reference, ties in the middle, ``(n_rows,)``. Ranks whose ties are broken by
-                chance vary by what the middle ones lack of a uniform variance; that part is independent.
+            ranks: Ranks among the reference, mean ranks for ties, ``(n_rows,)``. If ties were broken at
+            random,
+                ranks would have the uniform variance; the difference to it counts as independent.
 
-        The largest counts of those of blocks of the given length, or an eighth of all time if that is less,
-        and of each half as long: over a day the hours even out, over an hour they do not. Of sums of ranks
-        and of their squares, too, the larger counts.
+        This is the maximum over the block lengths: the given one, or an eighth of the whole time if that is
+        shorter, and its halves, because within a day the hours even out, within an hour they do not. It is
+        also the maximum over sums of ranks and sums of their squares.
         """
-        return max([1.0, *(_of_blocks(ranks, places, rows) for places, rows in self._divided)])
+        return max([1.0, *(_of_blocks(ranks, block_of, rows) for block_of, rows in self._divided)])
 
 
-def _of_blocks(ranks: Ranks, places: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> float:
-    """Return the design effect of blocks of one length: of each row its block, of each block its rows.
+def _of_blocks(ranks: Ranks, block_of: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> float:
+    """Return the design effect for blocks of one length.
 
-    The mean over B blocks of ``sum^2 / (n variance)`` is D. If sums are normal it is D times a chi-square
-    of B - 1 degrees of freedom by that number, so dividing by the lower 5 % point is too low for one
-    reference in twenty.
+    Args:
+        ranks: Ranks, ``(n_rows,)``.
+        block_of: The block of each row, ``(n_rows,)``.
+        rows: The number of rows of each block, ``(n_blocks,)``.
+
+    The mean over B blocks of ``sum^2 / (n variance)`` estimates the design effect D. For normal sums it is D
+    times a chi-square variable with B - 1 degrees of freedom, divided by B - 1. Dividing by the lower 5 %
+    point of that distribution gives an upper bound, which is too low for one reference in twenty.
     """
     blocks = len(rows)
     if blocks < BLOCKS_MIN:
@@ -73,8 +80,8 @@ def _of_blocks(ranks: Ranks, places: npt.NDArray[np.int64], rows: npt.NDArray[np
     centred = ranks - 0.5
     found = []
     for values, variance in ((centred, _UNIFORM_VARIANCE), (centred**2, _SQUARES_VARIANCE)):
-        own = values - values.mean()
-        sums = np.bincount(places, weights=own, minlength=blocks)
-        lacking = max(variance - float((own**2).mean()), 0.0)
+        deviations = values - values.mean()
+        sums = np.bincount(block_of, weights=deviations, minlength=blocks)
+        lacking = max(variance - float((deviations**2).mean()), 0.0)
         found.append((float((sums**2 / rows).sum()) / (blocks - 1) + lacking) / variance)
     return max(found) / spread

@@ -1,8 +1,8 @@
-"""What can go wrong in a retraining. Each message says what was found and what to do about it."""
+"""Errors of a retraining. Each message says what was found and what to do about it."""
 
 
 class RetrainingError(RuntimeError):
-    """A retraining cannot go on. Its text becomes the reason in `RetrainingFinished`."""
+    """A retraining has failed. Its message becomes the reason in `RetrainingFinished`."""
 
 
 class ArchiveBehindError(RetrainingError):
@@ -10,4 +10,4 @@ class ArchiveBehindError(RetrainingError):
 
 
 class InvalidDataError(RetrainingError):
-    """The training set is not fit for training. One line for each fault, with the number of rows."""
+    """The training set is not valid. The message lists each fault with the number of rows."""

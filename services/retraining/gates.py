@@ -1,14 +1,14 @@
-"""Whether a candidate may become champion. Pure."""
+"""The gates that a candidate must pass to become champion. Pure."""
 
-from services.retraining.evaluation import Metrics
+from services.retraining.evaluation import ClassifierMetrics
 from services.runtime.declaration import Gates
 
 
-def refusals(gates: Gates, candidate: Metrics, champion: Metrics | None) -> list[str]:
-    """Return why the candidate is refused; an empty list lets it pass.
+def refusals(gates: Gates, candidate: ClassifierMetrics, champion: ClassifierMetrics | None) -> list[str]:
+    """Return the reasons to refuse the candidate; an empty list if it passes.
 
-    Both metrics are of the same held-out rows. Without a champion the floor alone decides. A metric
-    that is not a number never passes.
+    Both metrics are of the same held-out rows. Without a champion only the floor applies. A metric that is
+    nan never passes.
     """
     reasons = []
     if not candidate.log_loss <= gates.floor:

@@ -1,4 +1,4 @@
-"""What MLflow is told: the run, the version, the aliases."""
+"""The MLflow side of a retraining: its run, version and aliases."""
 
 import tempfile
 import time
@@ -19,22 +19,23 @@ from services.runtime.settings import Settings
 from streams import records
 
 ARTIFACT = "candidate.json"
+"""The run's file with its `RegisteredCandidate`."""
 
 
 class RegisteredCandidate(msgspec.Struct, frozen=True):
-    """A registered candidate with all that its promotion needs; kept in its run, for a restart in between."""
+    """A registered candidate with all data for its promotion; stored in its run, so a restart can resume."""
 
     version: int
     run_id: str
     rows: int
     metrics: dict[str, float]
     reasons: list[str]
-    """Why gates refuse it."""
+    """The reasons for which gates refuse it; empty if it passed."""
     reference: records.Reference
 
 
 def find(client: Any, model: str, request_id: str) -> RegisteredCandidate | None:
-    """Return the candidate that a request has led to already, before a crash."""
+    """Return the candidate that a request has registered before a crash; None if there is none."""
     for version in client.search_model_versions(f"name='{model}'"):
         if version.tags.get(mlflow_client.REQUEST_TAG) == request_id:
             return _restore(client, version)
@@ -49,16 +50,16 @@ def _restore(client: Any, version: Any) -> RegisteredCandidate:
 
 
 def with_version(registered: RegisteredCandidate, version: int) -> RegisteredCandidate:
-    """Return the same with the version that the registry gave."""
+    """Return the candidate with the version that the registry assigned."""
     reference = msgspec.structs.replace(registered.reference, version=version)
     return msgspec.structs.replace(registered, version=version, reference=reference)
 
 
-class Run:
-    """One MLflow run of one request. As a context it ends the run, as failed after an error."""
+class RetrainingRun:
+    """The MLflow run of one request. As a context manager it ends the run, as failed after an error."""
 
     def __init__(self, client: Any, settings: Settings, request: records.RetrainingRequested) -> None:
-        """Begin the run in the experiment named after the model."""
+        """Start the run in the experiment with the model's name."""
         self._client = client
         self._request = request
         tags = {
@@ -93,7 +94,7 @@ class Run:
         offsets: Mapping[str, list[int]],
         reasons: list[str],
     ) -> None:
-        """Log parameters, metrics, the version of the data and what the gates said, in one request."""
+        """Log parameters, metrics, the version of the data and the result of the gates, in one request."""
         from mlflow.entities import Metric, Param, RunTag
 
         now_ms = time.time_ns() // 1_000_000
@@ -120,10 +121,10 @@ class Run:
     def register(
         self, candidate: Candidate, declaration: ModelDeclaration, given: Inputs, kept: RegisteredCandidate
     ) -> int:
-        """Upload model, picture and the facts of the promotion; return the new version.
+        """Upload model, plots and the data for the promotion, then register the version; return its number.
 
-        The version comes last and carries the request's id from its first moment: either all is there,
-        or a restart begins anew.
+        The version is created last, with the request's id as a tag: either everything is there, or a restart
+        repeats the training.
         """
         with tempfile.TemporaryDirectory(prefix="driftline-candidate-") as name:
             folder = Path(name)
@@ -145,13 +146,13 @@ class Run:
 
 
 def metrics_of(candidate: Candidate) -> dict[str, float]:
-    """Return the metrics on the held-out rows, the champion's with a prefix."""
-    rival = candidate.champion.named("champion_") if candidate.champion else {}
-    return candidate.metrics.named() | rival
+    """Return the metrics on the held-out rows, the champion's with the prefix ``champion_``."""
+    champion_metrics = candidate.champion.named("champion_") if candidate.champion else {}
+    return candidate.metrics.named() | champion_metrics
 
 
 def promote(client: Any, declaration: ModelDeclaration, version: int) -> None:
-    """Move the alias champion; a second call changes nothing."""
+    """Move the alias champion to a version; a second call changes nothing."""
     before = mlflow_client.version_of(client, declaration.name, CHAMPION)
     if before == version:
         return
@@ -165,12 +166,12 @@ def promote(client: Any, declaration: ModelDeclaration, version: int) -> None:
 
 
 def refuse(client: Any, declaration: ModelDeclaration, version: int) -> None:
-    """Point the alias challenger at a candidate that did not pass."""
+    """Move the alias challenger to a candidate that did not pass."""
     client.set_registered_model_alias(declaration.name, mlflow_client.CHALLENGER, str(version))
 
 
 def _parameters(estimator: Any) -> dict[str, Any]:
-    """Return the simple parameters of the last step, the one that learns."""
+    """Return the numbers and texts among the parameters of the last step."""
     last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
     simple = {
         name: value

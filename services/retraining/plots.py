@@ -1,4 +1,4 @@
-"""The picture of a candidate: ROC, reliability, scores on the held-out days."""
+"""The plots of a candidate: ROC, reliability, and scores on the held-out days."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.retraining.candidate import Candidate
-from services.retraining.evaluation import Metrics
+from services.retraining.evaluation import ClassifierMetrics
 
 RELIABILITY_BINS = 10
 CURVE_POINTS_MAX = 200
@@ -17,8 +17,8 @@ def save(candidate: Candidate, title: str, path: Path) -> None:
     """Draw three panels into one PNG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 4))  # without pyplot: no window system, no global state
-    # By hand: the layout engine draws everything twice, and the stream waits meanwhile.
+    figure = Figure(figsize=(12, 4))  # not pyplot, which needs a window system and has global state
+    # Fixed margins: the layout engine would draw everything twice.
     figure.subplots_adjust(left=0.06, right=0.98, bottom=0.14, top=0.84, wspace=0.25)
     figure.suptitle(title)
     roc, reliability, histogram = figure.subplots(1, 3)
@@ -36,7 +36,7 @@ def save(candidate: Candidate, title: str, path: Path) -> None:
 def roc_curve(
     labels: npt.NDArray[np.int8], scores: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return false and true positive rates by falling threshold, (m,) each, m bounded."""
+    """Return false and true positive rates for falling thresholds, (m,) each; m <= `CURVE_POINTS_MAX`."""
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(labels[order] == 1)
     misses = np.arange(1, len(order) + 1) - hits
@@ -47,13 +47,13 @@ def roc_curve(
 def reliability_curve(
     labels: npt.NDArray[np.int8], scores: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return mean score and share of positives in bins of equally many rows."""
+    """Return mean score and share of positives in each of up to `RELIABILITY_BINS` bins of equal size."""
     bins = np.array_split(np.argsort(scores, kind="stable"), min(RELIABILITY_BINS, len(scores)))
     return np.array([scores[rows].mean() for rows in bins]), np.array([labels[rows].mean() for rows in bins])
 
 
 def _draw_roc(
-    axes: Any, labels: npt.NDArray[np.int8], scores: npt.NDArray[np.float64], metrics: Metrics
+    axes: Any, labels: npt.NDArray[np.int8], scores: npt.NDArray[np.float64], metrics: ClassifierMetrics
 ) -> None:
     axes.plot(*roc_curve(labels, scores))
     axes.plot([0, 1], [0, 1], linestyle=":", color="grey")

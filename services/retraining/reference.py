@@ -1,4 +1,4 @@
-"""The reference against which drift is measured: what the model was trained on, in frozen bins. Pure."""
+"""The reference with which drift compares: the training rows of a model, in fixed bins. Pure."""
 
 import collections
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,8 @@ from streams.records import FeatureReference, PairReference, Reference
 Times = npt.NDArray[np.int64]
 
 BINS_MAX = 64
-"""Of a number: equal shares of the rows where its values allow it, and one bin on either side of them.
-A KS distance is then within 1/64 of the exact one."""
+"""Maximum bins of a number, with equal shares of the rows if its values allow it, plus one on either side.
+The KS distance of binned values is within 1/64 of the exact one."""
 
 
 def build(
@@ -35,46 +35,46 @@ def build(
     importances: Mapping[str, float],
     declaration: ModelDeclaration,
 ) -> Reference:
-    """Make the reference of a model.
+    """Return the reference of a model.
 
     Args:
-        version: Of the model.
-        features: The frame (n_rows, n_features) that it was trained on; its columns give the order.
+        version: The model's version.
+        features: The training frame (n_rows, n_features); its columns give the order.
         times_ms: Event times of those rows.
         held_out_ms: Event times of the held-out rows.
-        scores: Of the held-out rows.
-        labels: Of the held-out rows.
-        log_loss: On the held-out rows.
-        text: Those features that hold text.
-        importances: By feature.
-        declaration: Seasons and blocks, the threshold, and what answers cost.
+        scores: Scores of the held-out rows.
+        labels: Labels of the held-out rows.
+        log_loss: Log loss on the held-out rows.
+        text: The features that hold text.
+        importances: Importance by feature.
+        declaration: Seasons, blocks, the threshold, and the costs of predictions.
     """
     monitoring = declaration.monitoring
     columns = {
         name: features[name].to_numpy(dtype=object if name in text else float) for name in features.columns
     }
-    divided = design_effect.Blocks(times_ms, monitoring.block_ms)
-    made = [
+    blocks = design_effect.Blocks(times_ms, monitoring.block_ms)
+    references = [
         msgspec.structs.replace(
-            of_column(name, values, times_ms, monitoring.season.get(name, ()), divided),
+            of_column(name, values, times_ms, monitoring.season.get(name, ()), blocks),
             importance=importances.get(name),
         )
         for name, values in columns.items()
     ]
-    made = by_segment(made, list(columns.values()), monitoring.segments)
-    divided = design_effect.Blocks(held_out_ms, monitoring.block_ms)
-    score = of_column("score", scores, held_out_ms, monitoring.season.get("score", ()), divided)
+    references = by_segment(references, list(columns.values()), monitoring.segments)
+    blocks = design_effect.Blocks(held_out_ms, monitoring.block_ms)
+    score = of_column("score", scores, held_out_ms, monitoring.season.get("score", ()), blocks)
     measured = _measured(declaration, scores, labels)
     held_out: dict[str, npt.NDArray[Any]] = {"labels": np.ones(len(labels)), "positives": labels, **measured}
     return Reference(
         version=version,
-        features=made,
+        features=references,
         score=score,
         log_loss=log_loss,
-        loss_design_effect=divided.design_effect(
+        loss_design_effect=blocks.design_effect(
             design_effect.middle_ranks(np.where(labels == 1, 1 - scores, scores))
         ),
-        pairs=of_pairs(made, list(columns.values()), times_ms),
+        pairs=of_pairs(references, list(columns.values()), times_ms),
         measures={name: float(values.mean()) for name, values in measured.items()},
         score_sums=_sums(score, scores, held_out),
     )
@@ -83,7 +83,7 @@ def build(
 def _measured(
     declaration: ModelDeclaration, scores: npt.NDArray[np.float64], labels: npt.NDArray[np.int8]
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Return the value of each measure for each held-out row (n,), as drift will measure what is served."""
+    """Return the value of each measure for each held-out row (n,), as drift computes it for served rows."""
     measures = Measures(declaration)
     rows = [
         measures.values(NumericPrediction(score, measures.predicted_value(score)), float(label))
@@ -93,12 +93,12 @@ def _measured(
 
 
 def _sums(
-    made: FeatureReference, scores: npt.NDArray[np.float64], columns: Mapping[str, npt.NDArray[Any]]
+    reference: FeatureReference, scores: npt.NDArray[np.float64], columns: Mapping[str, npt.NDArray[Any]]
 ) -> dict[str, list[float]]:
-    """Sum columns (n,) over the rows in each cell of the score."""
-    cells = _cells(made, scores)
+    """Return the sums of columns (n,) over the rows in each bin of the score."""
+    bins = _bins(reference, scores)
     return {
-        name: np.bincount(cells, weights=column, minlength=len(made.counts)).tolist()
+        name: np.bincount(bins, weights=column, minlength=len(reference.counts)).tolist()
         for name, column in columns.items()
     }
 
@@ -106,33 +106,33 @@ def _sums(
 def by_segment(
     references: Sequence[FeatureReference], columns: Sequence[npt.NDArray[Any]], declared: Sequence[str]
 ) -> list[FeatureReference]:
-    """Count the rows of each segment apart; see `FeatureReference.segments`."""
+    """Return the references with counts for each segment; see `FeatureReference.segments`."""
     segments = segments_of(references, declared)
     if not segments:
         return list(references)
-    cells = [_cells(made, values) for made, values in zip(references, columns, strict=True)]
-    rows = {name: cells[segment.feature] == segment.bin for name, segment in segments.items()}
+    bins = [_bins(reference, values) for reference, values in zip(references, columns, strict=True)]
+    rows = {name: bins[segment.feature] == segment.bin for name, segment in segments.items()}
     found = []
-    for number, (made, places) in enumerate(zip(references, cells, strict=True)):
+    for number, (reference, bin_of_row) in enumerate(zip(references, bins, strict=True)):
         counts = {
-            name: np.bincount(places[inside], minlength=len(made.counts) + 1).tolist()
+            name: np.bincount(bin_of_row[inside], minlength=len(reference.counts) + 1).tolist()
             for name, inside in rows.items()
             if segments[name].feature != number
         }
-        found.append(made if made.season else msgspec.structs.replace(made, segments=counts))
+        found.append(reference if reference.season else msgspec.structs.replace(reference, segments=counts))
     return found
 
 
 def of_pairs(
     references: Sequence[FeatureReference], columns: Sequence[npt.NDArray[Any]], times_ms: Times
 ) -> PairReference:
-    """Tell how the features go together: sums over the rows of which the references are made."""
+    """Return the rank correlations of the features, as sums over the rows of the references."""
     watched = list(zip(references, columns, strict=True))[: rank_correlation.FEATURES_MAX]
     moments = rank_correlation.Moments.none(len(watched))
     if watched:
         scores = [
-            rank_correlation.RankScorer(made).scores(_cells(made, values), times_ms)
-            for made, values in watched
+            rank_correlation.RankScorer(reference).scores(_bins(reference, values), times_ms)
+            for reference, values in watched
         ]
         moments.add(np.stack(scores, axis=1))
     return moments.reference()
@@ -143,43 +143,43 @@ def of_column(
     values: npt.NDArray[Any],
     times_ms: Times,
     season: Sequence[Part],
-    divided: design_effect.Blocks,
+    blocks: design_effect.Blocks,
 ) -> FeatureReference:
-    """Count numbers or texts (n,) overall and by season, and tell how alike those of one block are."""
-    made = of_categories(feature, values) if values.dtype == object else of_numbers(feature, values)
-    cells = _cells(made, values)
+    """Count numbers or texts (n,) overall and by season, and compute their design effect."""
+    reference = of_categories(feature, values) if values.dtype == object else of_numbers(feature, values)
+    bins = _bins(reference, values)
     season_of = seasons_of(times_ms, season)
-    ranks = np.empty(len(cells))
+    ranks = np.empty(len(bins))
     counts = {}
     for number in np.unique(season_of):
         rows = season_of == number
-        own = cells[rows]
-        found = np.bincount(own, minlength=len(made.counts) + 1)
-        ranks[rows] = design_effect.middles(found)[own]
+        season_bins = bins[rows]
+        found = np.bincount(season_bins, minlength=len(reference.counts) + 1)
+        ranks[rows] = design_effect.middles(found)[season_bins]
         counts[str(number)] = found.tolist()
     return msgspec.structs.replace(
-        made,
+        reference,
         season=list(season),
         seasons=counts if season else {},
-        design_effect=divided.design_effect(ranks),
+        design_effect=blocks.design_effect(ranks),
     )
 
 
-def _cells(made: FeatureReference, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Return the place of each value (n,) in the counts; the missing ones stand behind them."""
-    missing = len(made.counts)
-    if made.categories is not None:
-        place = {name: number for number, name in enumerate(made.categories)}
-        return np.array([missing if value is None else place[value] for value in values], dtype=np.int64)
-    return np.where(np.isnan(values), missing, np.searchsorted(made.edges or [], values, side="right"))
+def _bins(reference: FeatureReference, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return the bin of each value (n,); missing values get the number after the last bin."""
+    missing = len(reference.counts)
+    if reference.categories is not None:
+        bin_of = {name: number for number, name in enumerate(reference.categories)}
+        return np.array([missing if value is None else bin_of[value] for value in values], dtype=np.int64)
+    return np.where(np.isnan(values), missing, np.searchsorted(reference.edges or [], values, side="right"))
 
 
 def of_numbers(feature: str, values: npt.NDArray[np.float64]) -> FeatureReference:
     """Count numbers (n,) in bins between quantiles; nan counts as missing.
 
-    Bin i holds ``edges[i-1] <= x < edges[i]``. Edges that coincide are one, so a value that is more
-    frequent than a bin's share gets a bin of its own. The outermost edges are the range, so the first and
-    the last bin are empty: what falls into them later is below or above all that was known.
+    Bin i holds ``edges[i-1] <= x < edges[i]``. Equal edges are merged, so a value that is more frequent than
+    the share of a bin gets a separate bin. The outermost edges are the range of the values, so the first and
+    the last bin are empty: values that fall into them later are below or above all training values.
     """
     present = values[~np.isnan(values)]
     edges = np.array([])

@@ -1,4 +1,4 @@
-"""The steps from a request to its result, in an order that survives a crash at any point."""
+"""The steps from a request to its result, in an order that allows a crash at any point."""
 
 import functools
 import time
@@ -24,7 +24,7 @@ from streams.records import ModelChanged, RetrainingFinished, RetrainingRequeste
 log = structlog.get_logger()
 
 MakeChanges = Callable[[ModelChanged | None], Sequence[ModelChanged]]
-"""From the latest change of a model to those that must follow."""
+"""Returns the changes that must follow the latest change of a model."""
 
 
 class RetrainingPublisher(Protocol):
@@ -38,15 +38,15 @@ class RetrainingPublisher(Protocol):
 
 
 class Retrainer:
-    """Handles one request after the other.
+    """Handles one request after another.
 
     1. Register the candidate with the request's id. A repeat finds it and skips the training.
     2. Move the alias. A repeat changes nothing.
-    3. Publish `ModelChanged`. A repeat sees it as the latest change.
-    4. Publish `RetrainingFinished`. A repeat of the whole request sees it and does nothing.
+    3. Publish `ModelChanged`. A repeat finds its id in the latest change.
+    4. Publish `RetrainingFinished`. A repeat of the whole request finds it and does nothing.
 
-    An error up to step 1 is the result "failed". An error after it ends the process: a version that is
-    registered must not stay half promoted, and a restart goes on where this stopped.
+    An error up to step 1 gives the result "failed". A later error ends the process: a registered version must
+    not stay partly promoted, and a restart resumes where this process stopped.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Retrainer:
         self._end_offsets = end_offsets
 
     def handle(self, request: RetrainingRequested) -> RetrainingFinished | None:
-        """Retrain, unless the request has its result already; return the result."""
+        """Retrain unless the request has a result already; return the new result, or None."""
         if self.history.is_finished(request.request_id):
             log.info("retraining.repeat", request_id=request.request_id)
             return None
@@ -94,14 +94,16 @@ class Retrainer:
         declaration = self._declarations.get(request.model)
         if declaration is None:
             known = ", ".join(self._declarations)
-            return _failed(f"there is no model {request.model!r}; known are {known}")
+            return _failed(f"there is no model {request.model!r}; declared models: {known}")
         if declaration.gates is None:
-            return _failed(f"{request.model} is not retrained: its model.yaml declares no gates")
+            return _failed(
+                f"{request.model} cannot be retrained: its model.yaml has no section gates; add one"
+            )
         refusal = self.history.cooldown_refusal(request, declaration)
         if refusal is not None:
             return {"result": "rejected", "version": 0, "reasons": [refusal]}
         try:
-            registered = self._registered(request, declaration, declaration.gates)
+            registered = self._register(request, declaration, declaration.gates)
         except Exception as error:
             log.exception("retraining.failed", model=request.model, request_id=request.request_id)
             return _failed(f"{type(error).__name__}: {error}")
@@ -115,48 +117,48 @@ class Retrainer:
             "run_id": registered.run_id,
         }
 
-    def _registered(
+    def _register(
         self, request: RetrainingRequested, declaration: ModelDeclaration, gates: Gates
     ) -> mlflow_tracking.RegisteredCandidate:
-        """Return the candidate of this request: the one from before a crash, or a new one."""
+        """Return the candidate of this request: the one that was registered before a crash, or a new one."""
         client = mlflow_client.connect(self._settings)
         found = mlflow_tracking.find(client, request.model, request.request_id)
         if found is not None:
             log.info("retraining.resumed", request_id=request.request_id, version=found.version)
             return found
-        with mlflow_tracking.Run(client, self._settings, request) as run:
+        with mlflow_tracking.RetrainingRun(client, self._settings, request) as run:
             return self._train(client, run, request, declaration, gates)
 
     def _train(
         self,
         client: Any,
-        run: mlflow_tracking.Run,
+        run: mlflow_tracking.RetrainingRun,
         request: RetrainingRequested,
         declaration: ModelDeclaration,
         gates: Gates,
     ) -> mlflow_tracking.RegisteredCandidate:
-        stage = _Stages(request)
+        steps = _StepTimer(request)
         offsets = dataset.wanted_offsets(request, self._end_offsets)
         dataset.wait_for_archive(self._settings, request.model, offsets)
-        stage.done("archive")
+        steps.done("archive")
         given = model_inputs.of_model(self._settings, declaration)
         data = dataset.read(self._settings, request.model, list(given), request.requested_at_ms)
         if declaration.retraining.window == "since_change" and request.train_from_ms is not None:
             data = dataset.since_change(data, request.train_from_ms, declaration.retraining)
-        stage.done("read", rows=data.version.rows)
+        steps.done("read", rows=data.version.rows)
         validation.validate(data, declaration, request.requested_at_ms)
-        stage.done("validate")
+        steps.done("validate")
         trained = candidate.train(
             data,
             declaration,
             function_of(self._settings.models, request.model, "estimator"),
             self._champion(client, request, declaration, given),
         )
-        stage.done("train")
+        steps.done("train")
         reasons = refusals(gates, trained.metrics, trained.champion)
         run.log(trained, data, declaration, offsets, reasons)
         kept = mlflow_tracking.RegisteredCandidate(
-            version=0,  # not known before it is registered
+            version=0,  # assigned by the registry
             run_id=run.run_id,
             rows=data.version.rows,
             metrics=mlflow_tracking.metrics_of(trained),
@@ -165,7 +167,7 @@ class Retrainer:
                 0,
                 trained.trained_on,
                 data.event_times_ms[trained.trained_on.index],
-                data.event_times_ms[-len(trained.held_out_scores) :],  # rows are by event time
+                data.event_times_ms[-len(trained.held_out_scores) :],  # rows are ordered by event time
                 trained.held_out_scores,
                 trained.held_out_labels,
                 trained.metrics.log_loss,
@@ -175,7 +177,7 @@ class Retrainer:
             ),
         )
         registered = mlflow_tracking.with_version(kept, run.register(trained, declaration, given, kept))
-        stage.done("register")
+        steps.done("register")
         return registered
 
     def _champion(
@@ -188,7 +190,8 @@ class Retrainer:
             return loading.load(self._settings, declaration, given, version)
         except mlflow_client.RegistryError as error:
             raise RetrainingError(
-                f"the champion cannot be compared: {error}; or remove the alias {CHAMPION}"
+                f"the champion cannot be loaded for the comparison: {error}; or remove the alias {CHAMPION} "
+                "to promote without a comparison"
             ) from error
 
     def _decide(
@@ -206,7 +209,7 @@ class Retrainer:
         self._publisher.publish_changes(request.model, make)
 
 
-class _Stages:
+class _StepTimer:
     """Logs how long each step took, at debug level."""
 
     def __init__(self, request: RetrainingRequested) -> None:

@@ -1,4 +1,4 @@
-"""Which arms score after a promotion. Pure."""
+"""The arms after a promotion. Pure."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def changes(
 ) -> list[ModelChanged]:
     """Return the change that promotes ``reference.version``; none if the latest change includes it.
 
-    A request is published once: after a crash, its id in the latest change says that it was.
+    The latest change holds the id of its request, so that a request is published once even after a crash.
     """
     if latest is not None and latest.request_id == request.request_id:
         return []
@@ -35,12 +35,12 @@ def changes(
 def arms_after(
     declaration: ModelDeclaration, request: RetrainingRequested, previous: Sequence[Arm], version: int
 ) -> list[Arm]:
-    """Return the arms: outgoing champions that still count, the new one, its challengers, and the shadows.
+    """Return the arms: outgoing champions that still score, the new champion, challengers and shadows.
 
-    The champion gets what the challengers leave; the one that has its version ends.
+    The champion gets the share that the challengers leave; a challenger with the champion's version ends.
 
-    The very first model takes over at once: until then nobody scores, and any model beats none. It stays
-    as a shadow where ``rollout.keep_first_as_shadow`` names one.
+    The first model is in effect at once, because nothing scores before it. It is kept as a shadow if
+    ``rollout.keep_first_as_shadow`` names one.
     """
     now_ms = request.requested_at_ms
     delay_ms = round(declaration.retraining.effective_after_hours * HOUR_MS) if previous else 0

@@ -1,4 +1,4 @@
-"""Whether a training set is fit for training, checked with pandera."""
+"""Validation of a training set, with pandera."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CATEGORIES_MAX = 1000
-"""More are an id rather than a category, and the reference must fit into a record."""
+"""Maximum categories of a feature: a text with more is an id, and the reference must fit into a record."""
 LABEL_SHARE_MIN = 0.005
-"""Of the rarer class: below this the label is most likely wrong, and no metric is reliable."""
+"""Minimum share of the rarer class: below it the label is probably wrong and no metric is reliable."""
 
 
 def validate(data: TrainingSet, declaration: ModelDeclaration, known_ms: int) -> None:
-    """Raise `InvalidDataError` with all faults at once, each with the number of rows."""
+    """Raise `InvalidDataError` with all faults, each with its number of rows."""
     faults = [*_counts(data, declaration), *_failures(_rows_schema(declaration, known_ms), data.rows)]
     faults += _failures(_features_schema(data), data.features)
     if faults:
@@ -26,7 +26,7 @@ def validate(data: TrainingSet, declaration: ModelDeclaration, known_ms: int) ->
 
 
 def _counts(data: TrainingSet, declaration: ModelDeclaration) -> list[str]:
-    """Check what concerns the set as a whole."""
+    """Return the faults of the set as a whole."""
     faults = []
     rows, wanted = len(data.rows), declaration.retraining.minimum_labels
     if rows < wanted:
@@ -83,7 +83,7 @@ def _features_schema(data: TrainingSet) -> Any:
 
 
 def _failures(schema: Any, frame: "pd.DataFrame") -> list[str]:
-    """Return one line for each check that failed, with the number of rows and an example."""
+    """Return a line for each failed check, with its number of rows and an example."""
     from pandera.errors import SchemaErrors
 
     try:
@@ -101,5 +101,5 @@ def _describe(column: str, check: str, cases: "pd.DataFrame") -> str:
     what = "occurs more than once" if check == "field_uniqueness" else check
     example = cases["failure_case"].iloc[0]
     example = example.item() if isinstance(example, np.generic) else example
-    place = "" if column in ("nan", "None") or column.startswith("Data") else f"{column} "
-    return f"{place}{what} in {cases['index'].nunique()} rows (such as {example!r})"
+    prefix = "" if column in ("nan", "None") or column.startswith("Data") else f"{column} "
+    return f"{prefix}{what} in {cases['index'].nunique()} rows (such as {example!r})"

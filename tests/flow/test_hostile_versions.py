@@ -194,10 +194,10 @@ def with_type(folder: Path, marker: Path) -> Path:
 
 HOSTILE: Mapping[str, tuple[Callable[[Path, Path], Path], str, str]] = {
     "pickle": (pickled, "sklearn", "it has no model.skops"),
-    "loader": (with_loader, "pyfunc", "its team 'risk' is not among DRIFTLINE_TRUSTED_TEAMS"),
+    "loader": (with_loader, "pyfunc", "its team 'risk' is not in DRIFTLINE_TRUSTED_TEAMS"),
     "type": (with_type, "sklearn", "Untrusted types found in the file: ['hostile_type.Estimator']"),
 }
-"""How it is made, the flavour that it is passed off as, and what stops it even if it is signed."""
+"""Function that makes it, flavour that it claims, and the error that stops it even if it is signed."""
 
 
 @pytest.fixture(params=HOSTILE)

@@ -79,7 +79,7 @@ def test_version_of_another_registration_is_signed_anew(
 @pytest.mark.parametrize(
     ("model", "uri", "message"),
     [
-        ("nobody", "model.pkl", "there is no model 'nobody'; known are"),
+        ("nobody", "model.pkl", "there is no model 'nobody'; declared models: "),
         ("", "models:/absent/1", "cannot be read"),
     ],
 )

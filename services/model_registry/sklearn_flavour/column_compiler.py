@@ -1,8 +1,8 @@
-"""What a pipeline's transformers make of each column, without DataFrames and the checks of each call.
+"""A pipeline's transformers as functions of columns, without DataFrames and checks of each call.
 
-Those cost milliseconds a call for a ColumnTransformer, however few the rows. Compiled here are the
-transformers that treat each column apart and are asked for most; a pipeline with any other is left to
-scikit-learn. Whoever compiles proves the whole by what scikit-learn answers.
+Those cost milliseconds per call of a ColumnTransformer, for any number of rows. The most common transformers
+that treat each column separately are compiled; a pipeline with any other transformer is left to scikit-learn.
+The caller compares the compiled function with scikit-learn's outputs before it is used.
 """
 
 import math
@@ -17,33 +17,33 @@ from services.model_registry.sklearn_flavour.structure import chosen
 
 Floats = npt.NDArray[np.float64]
 Call = dict[Any, npt.NDArray[Any]]
-"""The inputs of one call by name, and what was made of them once for several columns."""
+"""The inputs of one call by name, and intermediate results that several columns share."""
 Column = Callable[[Call], npt.NDArray[Any]]
-"""From a call to one column (n,): numbers, or texts with None."""
+"""Computes one column (n,) of a call: numbers, or texts with None."""
 _Compiled = list[Column] | None
 
 
 def compiled(steps: Sequence[Any], names: Sequence[str]) -> Callable[[Columns], Floats] | None:
-    """Return the function from inputs to the matrix (n, k) behind fitted steps; None where one is not known.
+    """Return the function from inputs to the output (n, k) of fitted steps; None if a step is not supported.
 
     Args:
-        steps: Of a pipeline, without its last.
-        names: Of the inputs, in the order of the first step.
+        steps: The steps of a pipeline, without the last one.
+        names: The names of the inputs, in the order of the first step.
     """
-    columns = _behind(steps, [_given(name) for name in names])
+    columns = _after(steps, [_given(name) for name in names])
     if columns is None:
         return None
     known = columns
 
     def matrix_of(inputs: Columns) -> Floats:
-        call = dict(inputs)  # which `_once` adds to
+        call = dict(inputs)  # `_once` adds to it
         return np.array([column(call) for column in known], dtype=np.float64).T
 
     return matrix_of
 
 
 def texts(steps: Sequence[Any]) -> list[str]:
-    """Return all texts that fitted encoders know, wherever they stand in these steps."""
+    """Return all texts that the fitted encoders in these steps know."""
     found: list[str] = []
     for step in steps:
         for categories in getattr(step, "categories_", ()):
@@ -57,7 +57,7 @@ def _given(name: str) -> Column:
     return lambda call: call[name]
 
 
-def _behind(steps: Sequence[Any], columns: _Compiled) -> _Compiled:
+def _after(steps: Sequence[Any], columns: _Compiled) -> _Compiled:
     for step in steps:
         if columns is None:
             return None
@@ -75,11 +75,12 @@ def _step(step: Any, columns: list[Column]) -> _Compiled:
 
 
 def _function(step: Any, columns: list[Column]) -> _Compiled:
-    return columns if step.func is None else None  # what scikit-learn makes of "passthrough"
+    # scikit-learn turns "passthrough" into a transformer without a function.
+    return columns if step.func is None else None
 
 
 def _pipeline(step: Any, columns: list[Column]) -> _Compiled:
-    return _behind([each for _, each in step.steps], columns)
+    return _after([each for _, each in step.steps], columns)
 
 
 def _column_transformer(step: Any, columns: list[Column]) -> _Compiled:
@@ -87,13 +88,13 @@ def _column_transformer(step: Any, columns: list[Column]) -> _Compiled:
     parts: dict[int, list[Column]] = {}
     for name, transformer, which in step.transformers_:
         span = step.output_indices_[name]
-        if span.start == span.stop:  # dropped, or of no column
+        if span.start == span.stop:  # dropped, or without columns
             continue
-        own = [columns[place] for place in chosen(which, names, list(range(len(columns))))]
-        made = _step(transformer, own)
-        if made is None or len(made) != span.stop - span.start:
+        inputs = [columns[index] for index in chosen(which, names, list(range(len(columns))))]
+        outputs = _step(transformer, inputs)
+        if outputs is None or len(outputs) != span.stop - span.start:
             return None
-        parts[span.start] = made
+        parts[span.start] = outputs
     return [column for start in sorted(parts) for column in parts[start]]
 
 
@@ -133,8 +134,8 @@ def _ordinal(step: Any, columns: list[Column]) -> _Compiled:
         return None
     missing, unknown = float(step.encoded_missing_value), float(step.unknown_value)
     return [
-        _coded(column, own, missing if has_missing else unknown, unknown)
-        for column, (own, has_missing) in zip(columns, codes, strict=True)
+        _coded(column, code_of, missing if has_missing else unknown, unknown)
+        for column, (code_of, has_missing) in zip(columns, codes, strict=True)
     ]
 
 
@@ -142,16 +143,16 @@ def _one_hot(step: Any, columns: list[Column]) -> _Compiled:
     codes = _codes_of_each(step)
     if codes is None or step.handle_unknown != "ignore" or step.drop is not None:
         return None
-    made: list[Column] = []
-    for column, (own, has_missing) in zip(columns, codes, strict=True):
-        last = len(own)  # nan is the last category where it is one
-        coded = _once(_coded(column, own, float(last) if has_missing else -1.0, -1.0))
-        made += [_is_code(coded, code) for code in range(last + has_missing)]
-    return made
+    found: list[Column] = []
+    for column, (code_of, has_missing) in zip(columns, codes, strict=True):
+        last = len(code_of)  # if nan is a category, it is the last one
+        coded = _once(_coded(column, code_of, float(last) if has_missing else -1.0, -1.0))
+        found += [_is_code(coded, code) for code in range(last + has_missing)]
+    return found
 
 
 def _once(column: Column) -> Column:
-    """Make a column once a call, however many others are made of it."""
+    """Compute a column once per call, however many other columns use it."""
     key = object()
 
     def once(call: Call) -> npt.NDArray[Any]:
@@ -167,7 +168,7 @@ def _is_code(coded: Column, code: int) -> Column:
 
 
 def _codes_of_each(step: Any) -> list[tuple[Mapping[Any, float], bool]] | None:
-    """Return of each column the codes of its categories, and whether nan is one of them, the last."""
+    """Return for each column the codes of its categories, and whether nan is one of them, the last."""
     if any(few is not None for few in getattr(step, "infrequent_categories_", None) or []):
         return None
     found: list[tuple[Mapping[Any, float], bool]] = []

@@ -1,4 +1,4 @@
-"""scikit-learn estimators, kept in skops' format: loading one runs no code of its own."""
+"""scikit-learn estimators in skops' format: loading one runs no code from its file."""
 
 import functools
 import zipfile
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from services.model_registry import model_inputs
 from services.model_registry.contract import BINARY, Contract, ContractError, class_order
 from services.model_registry.model_inputs import Columns, InputKind, Inputs
-from services.model_registry.sklearn_flavour.fast_predict import shortcut_of
+from services.model_registry.sklearn_flavour.fast_predict import fast_predictor_of
 from services.model_registry.sklearn_flavour.structure import Structure, structure_of
 from services.runtime.settings import Settings
 
@@ -44,38 +44,39 @@ TRUSTED_TYPES = (
     "sklearn.utils._bunch.Bunch",
     "sklearn.utils.validation.check_array",
 )
-"""What a model file may hold beyond skops' own list; skops audits every nested type as well.
-The list is ours, not the model's: MLflow's loader takes it from the very file that it should guard against.
-All are scikit-learn's own and run nothing when they are made. But trees and neighbours, made of arrays that
-do not fit together, read memory that is not theirs: hence the signature."""
+"""Types that a model file may hold in addition to skops' own list; skops audits every nested type as well.
+The list is part of this installation: MLflow's loader would read it from the untrusted file itself. All types
+are scikit-learn's and run nothing when they are created. But trees and neighbours with inconsistent arrays
+read
+memory out of bounds: therefore versions are signed."""
 
 
 class SklearnModel:
     """A classifier, regressor or pipeline."""
 
     def __init__(self, estimator: Any, contract: Contract, size_bytes: int = 0) -> None:
-        """Take a fitted estimator; raise `ContractError` for one that does another task."""
+        """Take a fitted estimator; raise `ContractError` if it does not match the task."""
         self.size_bytes = size_bytes
         self._estimator = estimator
         self._contract = contract
         self._names = list(contract.wanted)
         self._knows_names = _check_names(estimator, self._names)
         self.class_order = _class_order(estimator, contract)
-        """Where the estimator has each declared class; empty for a regression."""
-        self._shortcut = shortcut_of(estimator, contract.wanted)
+        """Index at which the estimator has each declared class; empty for a regression."""
+        self._fast_predictor = fast_predictor_of(estimator, contract.wanted)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Go to another process as what it is made of."""
+        """Be sent to another process as estimator and contract; the other process compiles it again."""
         return SklearnModel, (self._estimator, self._contract, self.size_bytes)
 
     @functools.cached_property
     def structure(self) -> Structure | None:
-        """What is known of it beyond its answers."""
+        """The last step and the origins of its columns; None if they are not known."""
         return structure_of(self._estimator, self._names, self._input)
 
     def predict(self, columns: Columns) -> npt.NDArray[np.float64]:
-        """Return the outputs of n rows; see `services.model_registry.contract.Model`."""
-        outputs = None if self._shortcut is None else self._shortcut.answer(columns)
+        """Return the outputs for n rows; see `services.model_registry.contract.Model`."""
+        outputs = None if self._fast_predictor is None else self._fast_predictor.predict(columns)
         if outputs is not None:
             return outputs if outputs.ndim == 1 else outputs[:, self.class_order]
         rows = self._input(columns)
@@ -85,18 +86,18 @@ class SklearnModel:
         return probabilities[:, 1] if len(self.class_order) == BINARY else probabilities[:, self.class_order]
 
     def _input(self, columns: Columns) -> Any:
-        """Give columns by name to an estimator that knows names, else a plain matrix in their order."""
+        """Return a DataFrame for an estimator that was fitted with names, else a matrix in their order."""
         if self._knows_names:
             return model_inputs.frame(columns, self._names)
         return np.column_stack([columns[name] for name in self._names])
 
 
 def _check_names(estimator: Any, names: list[str]) -> bool:
-    """Tell whether an estimator knows its inputs by name; `ContractError` if they are not the signature's."""
+    """Tell whether an estimator was fitted with names; raise `ContractError` if the signature differs."""
     known = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
     if known and known != names:
         raise ContractError(
-            f"it was fitted on the columns {', '.join(known)}, but its signature says {', '.join(names)}"
+            f"it was fitted on the columns {', '.join(known)}, but its signature has {', '.join(names)}"
         )
     count = getattr(estimator, "n_features_in_", len(names))
     if count != len(names):
@@ -105,20 +106,20 @@ def _check_names(estimator: Any, names: list[str]) -> bool:
 
 
 def _class_order(estimator: Any, contract: Contract) -> list[int]:
-    """Return where the estimator has each declared class; empty for a regression."""
+    """Return the index at which the estimator has each declared class; empty for a regression."""
     task, kind = contract.declaration.task, type(estimator).__name__
     classes = np.asarray(getattr(estimator, "classes_", ())).tolist()
     if task == "regression":
         if classes or hasattr(estimator, "predict_proba") or not hasattr(estimator, "predict"):
-            raise ContractError(f"the task is regression, but its estimator {kind} is no regressor")
+            raise ContractError(f"the task is regression, but its estimator {kind} is not a regressor")
         return []
     if not hasattr(estimator, "predict_proba"):
-        raise ContractError(f"the task is {task}, but its estimator {kind} gives no probabilities")
+        raise ContractError(f"the task is {task}, but its estimator {kind} has no predict_proba")
     return class_order(contract.declaration, classes)
 
 
 def trusted_types(settings: Settings) -> list[str]:
-    """Return what a model file may hold beyond skops' own list."""
+    """Return the types that a model file may hold in addition to skops' own list."""
     return [*TRUSTED_TYPES, *settings.trusted_type_names]
 
 
@@ -126,7 +127,7 @@ def load(folder: Path, contract: Contract) -> SklearnModel:
     """Load the estimator in a folder; raise `ContractError` for types that are not trusted."""
     path = folder / MODEL_FILE
     if not path.is_file():
-        raise ContractError(f"it has no {MODEL_FILE}")
+        raise ContractError(f"its file {MODEL_FILE} is missing: register it again")
     return SklearnModel(read(path, contract.settings), contract, _size_bytes(path))
 
 
@@ -142,15 +143,15 @@ def read(path: Path, settings: Settings) -> Any:
 
 
 def _untrusted(error: BaseException) -> ContractError:
-    return ContractError(f"{error} If they are safe, the operator adds them to DRIFTLINE_TRUSTED_TYPES")
+    return ContractError(f"{error} If they are safe, add them to DRIFTLINE_TRUSTED_TYPES")
 
 
 def save(
     estimator: Any, wanted: Inputs, examples: "pd.DataFrame | None", folder: Path, settings: Settings
 ) -> None:
-    """Save as an MLflow model in skops' format, with signature, example and fixed requirements.
+    """Save an estimator as an MLflow model in skops' format, with signature, input example and requirements.
 
-    The requirements are named because inferring them starts a process and loads the model again: 10 s.
+    The requirements are given, because MLflow would infer them in a process that loads the model again: 10 s.
     Raises `ContractError` for types that are not trusted.
     """
     import mlflow.sklearn
@@ -183,6 +184,6 @@ def save(
 
 
 def _size_bytes(path: Path) -> int:
-    """Return about how much memory the loaded model takes: its arrays, as large as in the file."""
+    """Return about how much memory the loaded model takes: the uncompressed size of its arrays."""
     with zipfile.ZipFile(path) as archive:
         return sum(member.file_size for member in archive.infolist())

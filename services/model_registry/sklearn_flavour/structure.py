@@ -1,7 +1,7 @@
-"""What is known of a scikit-learn model beyond its answers: its last step, and where its columns come from.
+"""The structure of a scikit-learn model: its last step, and the feature from which each of its columns comes.
 
-Of a pipeline whose transformers treat each feature apart. Where one mixes several, or is not known here, the
-model has no such structure, and only its answers can be asked for.
+A pipeline has a structure if its transformers treat each feature separately. If one combines features, or is
+not known here, the model has none and only its predictions can be used.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,55 +26,56 @@ _ONE_COLUMN_EACH = frozenset(
         "TargetEncoder",
     }
 )
-"""Transformers of scikit-learn that make one column of each feature, in order; `matrix_of` counts them."""
+"""Transformers that make one column of each feature, in order; `matrix_of` checks their number."""
 
 
 class Structure(NamedTuple):
-    """A model as a last step over a matrix."""
+    """A model as a last step and its input matrix."""
 
     last: Any
     """The fitted estimator."""
     origins: list[str]
-    """Of each of its k columns the feature from which alone it is made."""
+    """The one feature from which each of the k columns is computed."""
     matrix_of: Callable[[Columns], npt.NDArray[np.float64]]
-    """From n rows to what the last step gets of them, (n, k); raises `ValueError` for what is no matrix."""
+    """Returns the last step's input (n, k) for n rows; raises `ValueError` if it is not such a matrix."""
 
 
 def structure_of(estimator: Any, names: Sequence[str], given: Callable[[Columns], Any]) -> Structure | None:
-    """Return the structure of a fitted estimator; None where it is not known.
+    """Return the structure of a fitted estimator; None if it is not known.
 
     Args:
         estimator: A pipeline or a single step.
-        names: Of the features that it gets, in their order.
-        given: From rows to what the estimator gets of them.
+        names: The names of its features, in order.
+        given: Returns the estimator's input for rows.
     """
     from sklearn.pipeline import Pipeline
 
     steps = [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
     before = estimator[:-1] if len(steps) > 1 else None
-    places = _origins_behind(steps[:-1], list(range(len(names))))
-    if places is None:
+    indices = _origins_after(steps[:-1], list(range(len(names))))
+    if indices is None:
         return None
-    origins = [names[place] for place in places]
+    origins = [names[index] for index in indices]
 
     def matrix_of(columns: Columns) -> npt.NDArray[np.float64]:
-        made = given(columns) if before is None else before.transform(given(columns))
-        matrix = np.asarray(made.toarray() if hasattr(made, "toarray") else made, dtype=np.float64)
+        output = given(columns) if before is None else before.transform(given(columns))
+        dense = output.toarray() if hasattr(output, "toarray") else output
+        matrix = np.asarray(dense, dtype=np.float64)
         if matrix.shape[1] != len(origins):
-            raise ValueError(f"{matrix.shape[1]} columns come of {len(origins)} that were expected")
+            raise ValueError(f"the transformers returned {matrix.shape[1]} columns, expected {len(origins)}")
         return matrix
 
     return Structure(steps[-1], origins, matrix_of)
 
 
-def _origins_behind(steps: Sequence[Any], incoming: list[int]) -> list[int] | None:
-    """Return of each column behind some steps the one before them from which it is made; None: not known."""
-    places: list[int] | None = incoming
+def _origins_after(steps: Sequence[Any], incoming: list[int]) -> list[int] | None:
+    """Return for each output column of these steps the input column that it comes from; None: not known."""
+    origins: list[int] | None = incoming
     for step in steps:
-        if places is None:
+        if origins is None:
             return None
-        places = _origins(step, places)
-    return places
+        origins = _origins(step, origins)
+    return origins
 
 
 def _origins(step: Any, incoming: list[int]) -> list[int] | None:
@@ -86,11 +87,12 @@ def _origins(step: Any, incoming: list[int]) -> list[int] | None:
         case None | "passthrough":
             return incoming
         case Pipeline():
-            return _origins_behind([each for _, each in step.steps], incoming)
+            return _origins_after([each for _, each in step.steps], incoming)
         case ColumnTransformer():
             return _of_columns(step, incoming)
         case OneHotEncoder():
-            return [place for place, count in zip(incoming, _codes(step), strict=True) for _ in range(count)]
+            counts = _columns_of_each(step)
+            return [index for index, count in zip(incoming, counts, strict=True) for _ in range(count)]
         case FunctionTransformer() if step.func is None:
             return incoming
     return incoming if type(step).__name__ in _ONE_COLUMN_EACH else None
@@ -101,17 +103,17 @@ def _of_columns(step: Any, incoming: list[int]) -> list[int] | None:
     parts: dict[int, list[int]] = {}
     for name, transformer, columns in step.transformers_:
         span = step.output_indices_[name]
-        if span.start == span.stop:  # dropped, or of no column
+        if span.start == span.stop:  # dropped, or without columns
             continue
-        made = _origins(transformer, chosen(columns, names, incoming))
-        if made is None or len(made) != span.stop - span.start:
+        origins = _origins(transformer, chosen(columns, names, incoming))
+        if origins is None or len(origins) != span.stop - span.start:
             return None
-        parts[span.start] = made
-    return [place for start in sorted(parts) for place in parts[start]]
+        parts[span.start] = origins
+    return [index for start in sorted(parts) for index in parts[start]]
 
 
 def chosen(columns: Any, names: Sequence[str], incoming: list[int]) -> list[int]:
-    """Return the columns that a part of a ColumnTransformer gets, in whichever way it names them."""
+    """Return the input columns of a ColumnTransformer's part, given by index, name, slice or mask."""
     if isinstance(columns, str):
         columns = [columns]
     if not isinstance(columns, slice) and all(isinstance(each, str) for each in columns):
@@ -120,8 +122,8 @@ def chosen(columns: Any, names: Sequence[str], incoming: list[int]) -> list[int]
     return found
 
 
-def _codes(encoder: Any) -> list[int]:
-    """Return how many columns a one-hot encoder makes of each of its own."""
+def _columns_of_each(encoder: Any) -> list[int]:
+    """Return how many columns a one-hot encoder makes of each of its input columns."""
     rare = getattr(encoder, "infrequent_categories_", [None] * len(encoder.categories_))
     dropped = [None] * len(rare) if encoder.drop_idx_ is None else encoder.drop_idx_
     return [

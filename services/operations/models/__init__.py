@@ -1,1 +1,1 @@
-"""The arms of each model, for those who steer them: shown, and changed on the models topic."""
+"""Commands that show and change the versions and arms of models."""

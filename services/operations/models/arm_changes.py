@@ -1,4 +1,4 @@
-"""What an operator wants to change of a model's arms, and the arms that come of it. Pure."""
+"""Changes of a model's arms by an operator. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,11 +20,11 @@ Segment = Mapping[str, Sequence[FeatureValue]]
 
 
 class ChangeError(ValueError):
-    """What is asked for cannot be. The message is for the operator."""
+    """A requested change is not possible. The message is for the operator."""
 
 
 def parse_share(text: str) -> int:
-    """Read a share: ``500`` in 1/10,000, or ``5%``.
+    """Parse a share: ``500`` in 1/10,000, or ``5%``.
 
     >>> parse_share("0.25%")
     25
@@ -35,23 +35,23 @@ def parse_share(text: str) -> int:
     elif text.isdecimal():
         weight = int(text)
     else:
-        raise ChangeError(f"cannot read the share {text!r}: write 500 (in 1/{BUCKETS:,}) or 5%")
+        raise ChangeError(f"the share {text!r} is not valid: write 500 (in 1/{BUCKETS:,}) or 5%")
     if weight > BUCKETS:
-        raise ChangeError(f"a share of {text} is more than all")
+        raise ChangeError(f"the share {text} is more than 100%")
     return weight
 
 
 def parse_segment(declaration: ModelDeclaration, conditions: Iterable[str]) -> dict[str, list[FeatureValue]]:
-    """Read ``carrier=UA,AA`` and the like; the values get the type that the request's schema declares."""
+    """Parse conditions such as ``carrier=UA,AA``; the values get the types in the request's schema."""
     types = {field.name: field.type for field in declaration.request.fields}
     segment: dict[str, list[FeatureValue]] = {}
     for condition in conditions:
         name, _, values = condition.partition("=")
         if not values:
-            raise ChangeError(f"cannot read the segment {condition!r}: write field=value,value")
+            raise ChangeError(f"the segment {condition!r} is not valid: write field=value,value")
         if name not in types:
             raise ChangeError(
-                f"requests of {declaration.name} have no field {name!r}; known: {', '.join(types)}"
+                f"requests of {declaration.name} have no field {name!r}; their fields: {', '.join(types)}"
             )
         segment[name] = [_typed(name, types[name], value) for value in values.split(",")]
     return segment
@@ -69,15 +69,15 @@ def _typed(name: str, kind: FieldType, text: str) -> FeatureValue:
             case FieldType.BOOL:
                 return _BOOLS[text]
             case FieldType.TIMESTAMP:
-                raise ChangeError(f"{name} is a time: a segment cannot be of times")
+                raise ChangeError(f"{name} is a timestamp: a segment cannot use timestamps")
     except (ValueError, KeyError) as error:
         if isinstance(error, ChangeError):
             raise
-        raise ChangeError(f"{name} is of the type {kind}, and {text!r} is none") from None
+        raise ChangeError(f"{name} has the type {kind}, and {text!r} is not one") from None
 
 
 def parse_time_ms(text: str) -> int:
-    """Read an event time in RFC 3339."""
+    """Parse an event time in RFC 3339."""
     try:
         return times.instant_ms(text)
     except ValueError as error:
@@ -88,7 +88,7 @@ def with_share(
     arms: Sequence[Arm], name: str, version: int, weight: int, *, from_ms: int, segment: Segment
 ) -> list[Arm]:
     """Return the arms with a new share for one of them; see `traffic_split.with_share`."""
-    _check_nothing_planned(arms, name, from_ms)
+    _check_no_later_change(arms, name, from_ms)
     changed = traffic_split.with_share(
         arms, name, version, weight, effective_from_ms=from_ms, segment=segment
     )
@@ -97,7 +97,7 @@ def with_share(
 
 
 def with_champion(arms: Sequence[Arm], version: int, *, from_ms: int | None, now_ms: int) -> list[Arm]:
-    """Return the arms with another champion; the first one of all answers from the beginning of time."""
+    """Return the arms with another champion; without ``from_ms`` the first one scores all event times."""
     first = not any(arm.name == CHAMPION for arm in arms)
     starts_ms = from_ms if from_ms is not None else 0 if first else now_ms
     changed = traffic_split.with_champion(
@@ -108,23 +108,23 @@ def with_champion(arms: Sequence[Arm], version: int, *, from_ms: int | None, now
 
 
 def without_arm(arms: Sequence[Arm], name: str, *, from_ms: int) -> list[Arm]:
-    """Return the arms with one of them giving back all that it has, in every segment."""
+    """Return the arms after one of them has returned its share to the champion, in every segment."""
     if name == CHAMPION:
-        raise ChangeError("the champion does not end; give it another version")
-    latest = {msgspec.json.encode(arm.segment): arm for arm in _answering(arms) if arm.name == name}
-    having = [arm for arm in latest.values() if arm.weight]
-    if not having:
-        raise ChangeError(f"{name} has no share to end{_known(arms)}")
+        raise ChangeError("the champion cannot end: make another version the champion instead")
+    latest = {msgspec.json.encode(arm.segment): arm for arm in _scoring(arms) if arm.name == name}
+    active = [arm for arm in latest.values() if arm.weight]
+    if not active:
+        raise ChangeError(f"{name} has no share{_known(arms)}")
     result = list(arms)
-    for arm in having:
+    for arm in active:
         result = with_share(result, name, arm.version, 0, from_ms=from_ms, segment=arm.segment)
     return result
 
 
 def with_shadow(arms: Sequence[Arm], name: str, version: int, *, now_ms: int) -> list[Arm]:
-    """Return the arms with one more shadow, or with another version of it."""
-    if any(arm.name == name for arm in _answering(arms)):
-        raise ChangeError(f"{name} answers requests; a shadow needs a name of its own")
+    """Return the arms with a new shadow, or with another version for a shadow."""
+    if any(arm.name == name for arm in _scoring(arms)):
+        raise ChangeError(f"{name} is an arm that scores requests: give the shadow another name")
     shadow = Arm(name=name, version=version, weight=0, effective_from_ms=now_ms, shadow=True)
     return [*(arm for arm in arms if arm.name != name), shadow]
 
@@ -140,7 +140,7 @@ def without_shadow(arms: Sequence[Arm], name: str) -> list[Arm]:
 def make_change(
     model: str, latest: ModelChanged | None, arms: list[Arm], *, reason: str, from_ms: int, now_ms: int
 ) -> ModelChanged:
-    """Return the record: all else of the latest one stays, such as the champion's reference."""
+    """Return the record; everything else in the latest one is kept, such as the champion's reference."""
     if latest is None:
         return ModelChanged(model=model, arms=arms, changed_at_ms=min(from_ms, now_ms), reason=reason)
     changed_at_ms = max(latest.changed_at_ms, min(from_ms, now_ms))
@@ -148,7 +148,7 @@ def make_change(
 
 
 def format_arms(arms: Sequence[Arm]) -> list[str]:
-    """Return a line an arm, by the time from which on it counts, the shadows last."""
+    """Return a table with a line per arm, by the time from which on it is in effect, shadows last."""
     ordered = sorted(
         arms, key=lambda arm: (arm.shadow, arm.effective_from_ms, arm.name != CHAMPION, arm.name)
     )
@@ -172,16 +172,20 @@ def _time(time_ms: int) -> str:
     return (codec.EPOCH + time_ms * codec.MILLISECOND).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _check_nothing_planned(arms: Sequence[Arm], name: str, from_ms: int) -> None:
-    """A share is taken from what the others have at last: before that, it may be somebody else's."""
-    later = [arm for arm in _answering(arms) if arm.effective_from_ms > from_ms]
-    concerned = [arm for arm in later if arm.name in (name, CHAMPION)]
-    if concerned:
-        at = _time(concerned[-1].effective_from_ms)
-        raise ShareError(f"{concerned[-1].name} is to change at {at}: give --from {at} or later")
+def _check_no_later_change(arms: Sequence[Arm], name: str, from_ms: int) -> None:
+    """Raise `ShareError` if a later change is planned.
+
+    A share is taken from the champion's latest share, which is not in effect before that change.
+    """
+    later = [
+        arm for arm in _scoring(arms) if arm.effective_from_ms > from_ms and arm.name in (name, CHAMPION)
+    ]
+    if later:
+        at = _time(later[-1].effective_from_ms)
+        raise ShareError(f"a change of {later[-1].name} is planned for {at}: give --from {at} or later")
 
 
-def _answering(arms: Iterable[Arm]) -> list[Arm]:
+def _scoring(arms: Iterable[Arm]) -> list[Arm]:
     return sorted((arm for arm in arms if not arm.shadow), key=lambda arm: arm.effective_from_ms)
 
 

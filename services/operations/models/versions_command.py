@@ -1,4 +1,4 @@
-"""``driftline models``: what is registered; below it ``register``, for what was trained elsewhere."""
+"""``driftline models`` lists the registered versions; ``driftline models register`` adds one."""
 
 import tempfile
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def models() -> None:
-    """Show every registered version of the declared models with its flavour, aliases and signature."""
+    """List the registered versions of the declared models, with flavour, aliases and signature."""
     from services.model_registry import loading, mlflow_client, signing
 
     settings, declarations = _installation()
@@ -22,7 +22,7 @@ def models() -> None:
     for name in declarations:
         found = client.search_model_versions(f"name='{name}'")
         if not found:
-            say(f"{name}: no version is registered")
+            say(f"{name}: no registered version")
         for version in sorted(found, key=lambda each: int(each.version)):
             try:
                 state = f"signed, {loading.statement_of(settings, name, version.tags).flavour}"
@@ -39,17 +39,18 @@ def register(
     rows: Path | None = None,
     allow_pickle: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Check a model that was trained elsewhere, sign it, and register it as a version.
+    """Verify a model that was trained elsewhere, sign it, and register it as a version.
 
-    It answers nothing yet: that begins when its version is published as an arm.
+    The version scores no requests until it is an arm: see driftline models champion, share and shadow.
 
     Args:
-        name: Of a declared model.
+        name: Declared model.
         model_uri: An MLflow model (runs:/..., models:/... or a folder), or a .skops, .pkl or .joblib file.
-        rows: Inputs (.parquet or .csv) of which some become the golden batch; default: the input example
-            that was saved with an MLflow model.
-        allow_pickle: Read a pickle, which runs code on this machine. A version never holds one, unless
-            it is a pyfunc model of a trusted team.
+        rows: Inputs (.parquet or .csv) from which the golden batch is taken; default: the input example
+            that was saved with the MLflow model.
+        allow_pickle: Read a pickle, which runs its code on this machine. The version is saved without a
+        pickle,
+            unless it is a pyfunc model of a trusted team.
     """
     from services.feature_store.plan import PlanError
     from services.model_registry import model_import, model_inputs, registration
@@ -60,7 +61,7 @@ def register(
 
     settings, declarations = _installation()
     if name not in declarations:
-        fail(f"there is no model {name!r}; known are {', '.join(declarations)}")
+        fail(f"there is no model {name!r}; declared models: {', '.join(declarations)}")
     try:
         with tempfile.TemporaryDirectory(prefix="driftline-register-") as work:
             folder = Path(work) / registration.FOLDER

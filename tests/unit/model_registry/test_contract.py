@@ -103,9 +103,7 @@ def test_inputs_go_to_the_model_in_the_order_of_its_signature(tmp_path: Path):
 
 def test_estimator_fitted_on_other_columns_than_its_signature_is_refused(tmp_path: Path):
     """Two columns of numbers, exchanged, would give numbers."""
-    with pytest.raises(
-        ContractError, match="fitted on the columns x, noise, but its signature says noise, x"
-    ):
+    with pytest.raises(ContractError, match="fitted on the columns x, noise, but its signature has noise, x"):
         SklearnModel(classifier(), contract(tmp_path, names=("noise", "x")))
 
 
@@ -116,7 +114,7 @@ def test_input_that_is_not_served_is_named():
         InputsError, match=r"its input 'age' is not served; model.yaml declares x, colour, noise"
     ):
         model_inputs.check({"x": InputKind.NUMBER, "age": InputKind.NUMBER}, GIVEN)
-    with pytest.raises(InputsError, match="its input 'colour' is a number, but a text is served"):
+    with pytest.raises(InputsError, match="its input 'colour' is a number, but is served as a text"):
         model_inputs.check({"colour": InputKind.NUMBER}, GIVEN)
 
 
@@ -140,7 +138,7 @@ def test_model_that_answers_otherwise_does_not_prove_itself(tmp_path: Path):
     golden_batch.verify(golden_batch.read(tmp_path, wanted), Answering([0.5, 0.25 + 1e-12]))
     with pytest.raises(GoldenError, match=r"1 of 2 outputs .* first is np.float64\(0.2501\) instead of"):
         golden_batch.verify(golden_batch.read(tmp_path, wanted), Answering([0.5, 0.2501]))
-    with pytest.raises(GoldenError, match=r"the shape \(1, 2\), not \(2,\)"):
+    with pytest.raises(GoldenError, match=r"the shape \(1, 2\), expected \(2,\)"):
         golden_batch.verify(golden_batch.read(tmp_path, wanted), Answering([[0.5, 0.25]]))
 
 

@@ -12,7 +12,7 @@ def test_training_script_is_looked_for_in_the_models_folder(tmp_path: Path):
         function_of(tmp_path, "m", "estimator")
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "training.py").write_text("")
-    with pytest.raises(TrainingCodeError, match="must define learner"):
+    with pytest.raises(TrainingCodeError, match="has no function learner"):
         function_of(tmp_path, "m", "learner")
     (tmp_path / "m" / "training.py").write_text("def estimator(categorical, numeric):\n    return 'fine'\n")
     assert function_of(tmp_path, "m", "estimator")([], []) == "fine"

@@ -114,9 +114,7 @@ def test_row_with_another_number_of_features_is_counted(settings: Settings):
         [outcome("a", 10), outcome("b", 10)],
     )
 
-    with pytest.raises(
-        InvalidDataError, match="1 of 2 rows hold another number of features than the 2 declared"
-    ):
+    with pytest.raises(InvalidDataError, match="1 of 2 rows do not have the 2 features that are declared"):
         dataset.read(settings, MODEL, NAMES, known_ms=1000)
 
 

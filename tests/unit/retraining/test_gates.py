@@ -1,12 +1,12 @@
 import math
 
-from services.retraining.evaluation import Metrics
+from services.retraining.evaluation import ClassifierMetrics
 from services.retraining.gates import refusals
 from services.runtime.declaration import Gates
 
 
-def metrics(log_loss: float) -> Metrics:
-    return Metrics(log_loss=log_loss, auc=0.7, accuracy=0.8, brier=0.15)
+def metrics(log_loss: float) -> ClassifierMetrics:
+    return ClassifierMetrics(log_loss=log_loss, auc=0.7, accuracy=0.8, brier=0.15)
 
 
 def test_without_a_champion_the_floor_alone_decides():

@@ -1,4 +1,4 @@
-"""What a formula answers is what scikit-learn answers; where there is none, nobody makes one up."""
+"""A fast predictor has the outputs of scikit-learn; an unsupported estimator has none."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn import base, compose, ensemble, impute, linear_model, pipeline, preprocessing, tree
 
 from services.model_registry.model_inputs import InputKind, columns_of
-from services.model_registry.sklearn_flavour.fast_predict import TREE_ROWS_MAX, shortcut_of
+from services.model_registry.sklearn_flavour.fast_predict import TREE_ROWS_MAX, fast_predictor_of
 
 GENERATOR = np.random.default_rng(0)
 ROWS = GENERATOR.normal(size=(300, 4))
@@ -19,15 +19,15 @@ WANTED = dict.fromkeys("abcd", InputKind.NUMBER)
 FEW = slice(TREE_ROWS_MAX)
 
 
-def shortcut(estimator):
-    return shortcut_of(estimator, WANTED)
+def predictor(estimator):
+    return fast_predictor_of(estimator, WANTED)
 
 
 def columns_by_letter(rows):
     return {name: np.asarray(rows)[:, place] for place, name in enumerate("abcd")}
 
 
-STEEP = shortcut(linear_model.LogisticRegression(C=1e6).fit(ROWS, BINARY))
+STEEP = predictor(linear_model.LogisticRegression(C=1e6).fit(ROWS, BINARY))
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ STEEP = shortcut(linear_model.LogisticRegression(C=1e6).fit(ROWS, BINARY))
 )
 def test_regressors_answer_the_same(estimator):
     estimator.fit(ROWS, TARGET)
-    found = shortcut(estimator)
+    found = predictor(estimator)
     assert found is not None
-    np.testing.assert_allclose(found.answer(columns_by_letter(ROWS)), estimator.predict(ROWS), rtol=1e-12)
+    np.testing.assert_allclose(found.predict(columns_by_letter(ROWS)), estimator.predict(ROWS), rtol=1e-12)
 
 
 @pytest.mark.parametrize("rows", [ROWS, NAMED], ids=["numbered", "named"])
@@ -54,10 +54,10 @@ def test_regressors_answer_the_same(estimator):
 )
 def test_logistic_regression_answers_the_same(rows, options):
     estimator = linear_model.LogisticRegression(**options).fit(rows, BINARY)
-    found = shortcut(estimator)
+    found = predictor(estimator)
     assert found is not None
     np.testing.assert_allclose(
-        found.answer(columns_by_letter(ROWS)), estimator.predict_proba(rows)[:, 1], rtol=1e-12
+        found.predict(columns_by_letter(ROWS)), estimator.predict_proba(rows)[:, 1], rtol=1e-12
     )
 
 
@@ -66,12 +66,12 @@ def test_logistic_regression_answers_the_same(rows, options):
 def test_trees_answer_the_same(kind, wanted):
     task = "Regressor" if wanted is TARGET else "Classifier"
     estimator = getattr(ensemble, kind + task)(random_state=1).fit(ROWS, wanted)
-    found = shortcut(estimator)
+    found = predictor(estimator)
     assert found is not None
     answers = estimator.predict(ROWS) if wanted is TARGET else estimator.predict_proba(ROWS)
     answers = answers[:, 1] if wanted is BINARY else answers
     np.testing.assert_allclose(
-        found.answer(columns_by_letter(ROWS[FEW])), answers[FEW], rtol=1e-12, atol=1e-12
+        found.predict(columns_by_letter(ROWS[FEW])), answers[FEW], rtol=1e-12, atol=1e-12
     )
 
 
@@ -79,12 +79,12 @@ def test_trees_answer_the_same(kind, wanted):
 def test_number_at_a_split_goes_the_same_way(kind):
     """They compare in single precision: numbers beside a threshold, nearer than that can tell apart."""
     estimator = getattr(ensemble, kind + "Regressor")(random_state=1).fit(ROWS, TARGET)
-    found = shortcut(estimator)
+    found = predictor(estimator)
     assert found is not None
     splits = np.concatenate([each.tree_.threshold for each in np.ravel(estimator.estimators_)])
     near = np.resize(splits[splits != -2], (TREE_ROWS_MAX, 4)) * (1 + np.array([[-1e-9, -1e-16, 0, 1e-9]]))
     np.testing.assert_allclose(
-        found.answer(columns_by_letter(near)), estimator.predict(near), rtol=1e-12, atol=1e-12
+        found.predict(columns_by_letter(near)), estimator.predict(near), rtol=1e-12, atol=1e-12
     )
 
 
@@ -92,31 +92,31 @@ def test_boosted_trees_take_missing_numbers():
     rows = ROWS.copy()
     rows[::3, 1] = np.nan
     estimator = ensemble.HistGradientBoostingClassifier().fit(rows, BINARY)
-    found = shortcut(estimator)
+    found = predictor(estimator)
     assert found is not None
     answers = estimator.predict_proba(rows[FEW])[:, 1]
-    np.testing.assert_allclose(found.answer(columns_by_letter(rows[FEW])), answers, rtol=1e-12)
+    np.testing.assert_allclose(found.predict(columns_by_letter(rows[FEW])), answers, rtol=1e-12)
 
 
-def test_rows_that_are_not_for_a_shortcut_are_left_to_the_estimator():
+def test_unsupported_rows_are_left_to_the_estimator():
     """Many at once, which it answers faster; and those of which it says what is wrong with them."""
-    forest = shortcut(ensemble.RandomForestClassifier(5).fit(ROWS, BINARY))
-    boosted = shortcut(ensemble.HistGradientBoostingClassifier(max_iter=5).fit(ROWS, BINARY))
+    forest = predictor(ensemble.RandomForestClassifier(5).fit(ROWS, BINARY))
+    boosted = predictor(ensemble.HistGradientBoostingClassifier(max_iter=5).fit(ROWS, BINARY))
     assert forest is not None
     assert boosted is not None
-    assert forest.answer(columns_by_letter(ROWS[FEW])) is not None
-    assert forest.answer(columns_by_letter(ROWS)) is None
+    assert forest.predict(columns_by_letter(ROWS[FEW])) is not None
+    assert forest.predict(columns_by_letter(ROWS)) is None
     for bad, taken in ((np.nan, True), (np.inf, False), (-np.inf, False)):
         rows = ROWS[:2].copy()
         rows[0, 0] = bad
-        assert forest.answer(columns_by_letter(rows)) is None
-        assert (boosted.answer(columns_by_letter(rows)) is not None) is taken
+        assert forest.predict(columns_by_letter(rows)) is None
+        assert (boosted.predict(columns_by_letter(rows)) is not None) is taken
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=4, max_size=4))
 def test_no_score_leaves_zero_to_one_however_large_the_inputs(row):
     assert STEEP is not None
-    (score,) = STEEP.answer(columns_by_letter([row]))
+    (score,) = STEEP.predict(columns_by_letter([row]))
     assert 0 <= score <= 1
 
 
@@ -134,8 +134,8 @@ def test_no_score_leaves_zero_to_one_however_large_the_inputs(row):
     ],
     ids=lambda each: type(each).__name__,
 )
-def test_what_is_neither_a_line_nor_trees_has_no_shortcut(estimator):
-    assert shortcut(estimator) is None
+def test_other_estimators_have_no_fast_predictor(estimator):
+    assert predictor(estimator) is None
 
 
 def test_an_estimator_that_answers_otherwise_has_none():
@@ -146,7 +146,7 @@ def test_an_estimator_that_answers_otherwise_has_none():
             return super().predict(X) + 1
 
     Shifted.__module__, Shifted.__name__ = "sklearn.linear_model._base", "LinearRegression"
-    assert shortcut(Shifted().fit(ROWS, TARGET)) is None
+    assert predictor(Shifted().fit(ROWS, TARGET)) is None
 
 
 CITIES = ["Oslo", "Rome", None, "Bern"]
@@ -190,12 +190,12 @@ def test_pipelines_answer_the_same(encoder, numbers, last):
     if encoder is ONE_HOT and isinstance(last, ensemble.HistGradientBoostingClassifier):
         encoder = preprocessing.OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     estimator = trip_pipeline(encoder, numbers, last).fit(TRIPS, BINARY)
-    found = shortcut_of(estimator, KINDS)
+    found = fast_predictor_of(estimator, KINDS)
     assert found is not None
     asked = TRIPS[FEW].copy()
     asked.loc[3:9, "city"] = "Lima"
     asked.loc[5:12, "hour"] = 99.5
-    outputs = found.answer(columns_of(asked, KINDS))
+    outputs = found.predict(columns_of(asked, KINDS))
     assert outputs is not None
     np.testing.assert_allclose(outputs, estimator.predict_proba(asked)[:, 1], rtol=1e-12)
 
@@ -212,11 +212,11 @@ def test_pipelines_answer_the_same(encoder, numbers, last):
 )
 def test_a_step_that_is_not_known_leaves_all_to_the_estimator(step):
     estimator = trip_pipeline(step, NUMBERS, linear_model.LogisticRegression()).fit(TRIPS, BINARY)
-    assert shortcut_of(estimator, KINDS) is None
+    assert fast_predictor_of(estimator, KINDS) is None
 
 
-def test_a_pipeline_of_which_no_made_up_row_can_be_asked_has_no_shortcut():
+def test_pipeline_that_supports_no_random_row_has_no_fast_predictor():
     """What is unknown is nan here, which a line does not take."""
     encoder = preprocessing.OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
     estimator = trip_pipeline(encoder, NUMBERS, linear_model.LogisticRegression()).fit(TRIPS, BINARY)
-    assert shortcut_of(estimator, KINDS) is None
+    assert fast_predictor_of(estimator, KINDS) is None
