@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 
 from services.features.decoder import DecodedSlice, SourceDecoder
 from services.features.offline.watermark_index import IndexEntry, OffsetRange
@@ -120,7 +120,7 @@ class EventArchive:
 
     def count(self, topic: str) -> int:
         """Return the number of archived records of a topic, including heartbeats."""
-        return int(self._events.count_rows(filter=ds.field("topic") == topic))
+        return int(self._events.count_rows(filter=pc.field("topic") == topic))
 
     def prediction_partitions(self, model: str) -> list[int]:
         """Return the partitions of a model's topic that have archived predictions."""
@@ -156,7 +156,7 @@ class EventArchive:
         # DuckDB's own scan of a dataset would read too far ahead.
         scanner = self._events.scanner(
             columns=["partition", "offset", "timestamp_ms", "watermark_ms", "value"],
-            filter=(ds.field("topic") == decoder.source.topic) & _in_ranges(ranges),
+            filter=(pc.field("topic") == decoder.source.topic) & _in_ranges(ranges),
             batch_size=BATCH_RECORDS,
             batch_readahead=2,
             fragment_readahead=1,
@@ -182,11 +182,11 @@ def limit_memory(connection: Any, scratch: Path) -> Any:
 def _in_ranges(ranges: Mapping[int, OffsetRange] | None) -> Any:
     """Return a filter of an Arrow dataset."""
     if ranges is None:
-        return ds.scalar(value=True)
+        return pc.scalar(True)
     filters = (
-        (ds.field("partition") == partition)
-        & (ds.field("offset") >= start.next_offset)
-        & (ds.field("offset") < (OFFSET_END if stop is None else stop))
+        (pc.field("partition") == partition)
+        & (pc.field("offset") >= start.next_offset)
+        & (pc.field("offset") < (OFFSET_END if stop is None else stop))
         for partition, (start, stop) in ranges.items()
     )
     return functools.reduce(operator.or_, filters)

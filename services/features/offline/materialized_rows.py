@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 
 from services.feature_store.plan import BatchFile, Column, Materialized, ValueType, View
 from services.features.offline.archived_events import ArchiveError
@@ -197,14 +197,16 @@ def _scanner(
     features: Sequence[Column],
     keys: Sequence[str],
     values: Sequence[str],
-) -> ds.Scanner:
-    """Return a scanner of the file with renamed columns, times as microseconds."""
-    at = ds.field(file.timestamp_field).cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+) -> Any:
+    """Return a `pyarrow.dataset.Scanner` of the file with renamed columns, times as microseconds."""
+    import pyarrow.dataset as ds  # late: imports pandas, 1 s
+
+    at = pc.field(file.timestamp_field).cast(pa.timestamp("us"), safe=False).cast(pa.int64())
     named = {"at_us": at}
     for name, column in zip(keys, join_keys, strict=True):
-        named[name] = ds.field(column.name).cast(_KEY_TYPES[column.type])
+        named[name] = pc.field(column.name).cast(_KEY_TYPES[column.type])
     for name, column in zip(values, features, strict=True):
-        named[name] = ds.field(column.name)
+        named[name] = pc.field(column.name)
     return ds.dataset(file.path, format="parquet").scanner(columns=named, use_threads=False)
 
 
