@@ -40,7 +40,7 @@ class Parts(NamedTuple):
     minima: bool
     maxima: bool
     cells: tuple[type[ValueCells[Any]], ...]
-    """In the order of `CELLS`, each once."""
+    """The kinds of cells, each once, in the order of `CELLS`."""
 
     @classmethod
     def of(cls, functions: Iterable[str]) -> Self:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from streams.cells import ValueCells
 
 SCALED_HEADER = struct.Struct("<HH")
-"""Before integers that are written in units of 2**-shift: the shift, and the width of each in bytes."""
+"""What precedes integers in units of 2**-shift: the shift, and the width of each in bytes."""
 
 
 class Partials(ColumnPartials):
-    """For adding events."""
+    """The partial aggregates of one column, to which events can be added."""
 
     __slots__ = ("cells", "counts", "maxima", "minima", "shift", "squares", "sums")
 

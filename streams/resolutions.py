@@ -15,9 +15,9 @@ class Resolutions:
 
     hop_ms: int
     instants_from_ms: int = NEVER
-    """From this time on a tile is an instant; a multiple of a second."""
+    """The time from which on a tile is an instant; a multiple of a second."""
     seconds_from_ms: int = NEVER
-    """From this time on a tile is at most a second, before it a hop; a multiple of the hop."""
+    """The time from which on a tile is at most a second, before it a hop; a multiple of the hop."""
 
     def start_of(self, time_ms: int) -> int:
         """Return the start of the tile that an event belongs to."""

@@ -25,7 +25,7 @@ Times = TypeVar("Times", int, Int64s)
 """Milliseconds: one time, or (n,) times."""
 
 _ALWAYS_MS = -(2**62)
-"""Before every event."""
+"""A time that is before every event."""
 
 
 class WindowChange(StrEnum):

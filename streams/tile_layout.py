@@ -38,7 +38,7 @@ SLACK_MS = 2 * 86_400_000
 NEVER = -(2**63)
 """A limit, or the time of an event, that does not exist."""
 HEADER = struct.Struct("<BqqI")
-"""Of a stored state: the format, where instants begin, where seconds begin, the number of tiles."""
+"""The header of a stored state: format, start of the instants, start of the seconds, number of tiles."""
 FORMAT = 1
 
 

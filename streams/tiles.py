@@ -74,7 +74,7 @@ class Tiles:
                 self.add(time_ms, values)
 
     def _continues(self, times_ms: Sequence[int]) -> bool:
-        """Return whether each of these becomes a tile of its own, in order, after all present tiles."""
+        """Return whether each of these becomes a separate tile, in order, after all present tiles."""
         last_ms = self._starts_ms[-1] if self._starts_ms else NEVER
         is_instant = times_ms[0] >= self._resolutions.instants_from_ms
         return self._extents is None and is_instant and is_rising(last_ms, times_ms)

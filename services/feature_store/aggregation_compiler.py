@@ -1,15 +1,15 @@
-"""What a stream view aggregates, compiled and checked: Feast's `Aggregation`, and tags for the rest.
+"""Compile and check what a stream view aggregates: Feast's `Aggregation`, and tags for the rest.
 
-Feast's own: column, function, time_window, name, and slide_interval, which makes a hopping window if it
-is not the time_window (Feast fills in the time_window where none is given, so that is a sliding one).
-Without a time_window it is over the entity's whole life. What it cannot say stands in the view's tags,
-each ``kind.feature``:
+Feast's `Aggregation` declares column, function, time_window, name and slide_interval. A slide_interval that
+differs from the time_window makes a hopping window; Feast fills in the time_window where no slide_interval is
+given, so an equal one means a sliding window. Without a time_window the entity's whole life counts. Tags of
+the view declare what Feast's `Aggregation` cannot, each named ``kind.feature``:
 
 - ``window.<feature>``: ``sliding`` (the default), ``tumbling``, or ``session 30m`` with the gap;
-- ``change.<feature>``: ``difference`` or ``ratio`` to the same aggregation over the window before;
-- ``percentile.<feature>``: from 0 to 1, for approx_percentile.
+- ``change.<feature>``: ``difference`` or ``ratio`` to the same aggregation over the previous window;
+- ``percentile.<feature>``: the percentile of approx_percentile, from 0 to 1.
 
-Nothing here imports Feast; its objects are read as they are.
+This module does not import Feast; it only reads attributes of Feast's objects.
 """
 
 import datetime as dt
@@ -23,28 +23,31 @@ from streams import aggregates, codec, tile_layout
 from streams.spans import WindowChange
 
 _HOP_DEFAULT = dt.timedelta(minutes=5)
-"""Feast's own, where a view declares none."""
+"""Feast's default, where a view declares none."""
 _NUMBERS = (codec.FieldType.INT, codec.FieldType.FLOAT)
 _COUNTS = ("count", "count_distinct", "approx_count_distinct")
-_ENDS = ("first", "last")
-_COLUMN_TYPES = dict.fromkeys((*_COUNTS, *_ENDS), (*_NUMBERS, codec.FieldType.STRING, codec.FieldType.BOOL))
-"""Which fields a function takes, where not only numbers."""
-_OF_ITS_KIND = ("sum", "min", "max", *_ENDS)
+_FIRST_OR_LAST = ("first", "last")
+_COLUMN_TYPES = dict.fromkeys(
+    (*_COUNTS, *_FIRST_OR_LAST), (*_NUMBERS, codec.FieldType.STRING, codec.FieldType.BOOL)
+)
+"""The field types of functions that take more than numbers."""
+_TYPE_KEEPING = ("sum", "min", "max", *_FIRST_OR_LAST)
+"""Functions whose value is an integer if the field is one."""
 _FLOATS = {"Float64": ValueType.DOUBLE, "Float32": ValueType.FLOAT}
 _INTEGERS = {"Int64": ValueType.INT64, "Int32": ValueType.INT32}
-_NO_NUMBERS = {
+_TEXTS_AND_BOOLS = {
     codec.FieldType.STRING: {"String": ValueType.STRING},
     codec.FieldType.BOOL: {"Bool": ValueType.BOOL},
 }
-"""What the first and the last of such a field fill."""
+"""The feature types that the first or last value of such a field fills."""
 _AGGREGATION_TAGS = ("window", "change", "percentile")
-"""Tags of a view that say of one of its features what Feast's Aggregation cannot: ``window.feature_name``."""
+"""The kinds of tags that declare something for one feature of a view, as in ``window.feature_name``."""
 
 
 def aggregations(view: Any, fields: dict[str, codec.Field]) -> tuple[FeatureAggregation, ...]:
-    """Return a view's aggregations, in their order; raise `PlanError` for what cannot be run.
+    """Return a view's aggregations, in order; raise `PlanError` for what cannot be run.
 
-    ``fields`` are those of the message's schema, by name.
+    ``fields`` are the fields of the message's schema, by name.
     """
     names = [item.resolved_name(item.time_window) for item in view.aggregations]
     tags = _aggregation_tags(view, names)
@@ -56,45 +59,45 @@ def aggregations(view: Any, fields: dict[str, codec.Field]) -> tuple[FeatureAggr
 
 
 def _aggregation_tags(view: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Sort the view's tags ``kind.feature`` by feature; refuse those that would have no effect."""
+    """Return the view's tags ``kind.feature`` by feature; raise `PlanError` for tags without effect."""
     found: dict[str, dict[str, str]] = {name: {} for name in names}
     for tag, value in view.tags.items():
         kind, _, name = tag.partition(".")
         if kind in _AGGREGATION_TAGS and name not in found:
             known = ", ".join(names) or "none"
             raise PlanError(
-                f"view {view.name!r}: tag {tag!r}: there is no aggregation {name!r}; known: {known}"
+                f"view {view.name!r}: tag {tag!r}: there is no aggregation {name!r}; there are {known}"
             )
         if name in found:
             if kind not in _AGGREGATION_TAGS:
                 known = ", ".join(_AGGREGATION_TAGS)
-                raise PlanError(f"view {view.name!r}: tag {tag!r}: {kind!r} is unknown; known are {known}")
+                raise PlanError(f"view {view.name!r}: tag {tag!r}: there is no tag {kind!r}; use {known}")
             found[name][kind] = value
     return found
 
 
 def _aggregation(
-    place: str, name: str, item: Any, tags: dict[str, str], fields: dict[str, codec.Field], hop_ms: int
+    where: str, name: str, item: Any, tags: dict[str, str], fields: dict[str, codec.Field], hop_ms: int
 ) -> FeatureAggregation:
     if item.function not in aggregates.FUNCTIONS:
         raise PlanError(
-            f"{place}: function {item.function!r} is not supported; use one of "
+            f"{where}: function {item.function!r} is not supported; use one of "
             f"{', '.join(aggregates.FUNCTIONS)}"
         )
     if item.time_window is not None and item.time_window <= dt.timedelta(0):
         raise PlanError(
-            f"{place}: time_window must be longer than 0; without one, the entity's whole life counts"
+            f"{where}: time_window must be longer than 0; leave it out to aggregate the entity's whole life"
         )
     field = fields.get(item.column)
     types = _COLUMN_TYPES.get(item.function, _NUMBERS)
     if field is None or field.type not in types:
         raise PlanError(
-            f"{place}: column {item.column!r} is not in the message's schema as one of {', '.join(types)}"
+            f"{where}: column {item.column!r} is not in the message's schema as one of {', '.join(types)}"
         )
-    slide_ms, gap_ms = _window(place, item, tags.get("window", ""), hop_ms)
-    change = _change(place, tags.get("change", ""))
+    slide_ms, gap_ms = _window(where, item, tags.get("window", ""), hop_ms)
+    change = _change(where, tags.get("change", ""))
     if change:
-        _check_comparable(place, item, field.type, gap_ms)
+        _check_comparable(where, item, field.type, gap_ms)
     return FeatureAggregation(
         name,
         item.column,
@@ -103,82 +106,82 @@ def _aggregation(
         slide_ms,
         gap_ms,
         change,
-        _percentile(place, item.function, tags.get("percentile")),
+        _percentile(where, item.function, tags.get("percentile")),
     )
 
 
-def _window(place: str, item: Any, declared: str, hop_ms: int) -> tuple[int, int]:
-    """Return the slide of hopping and tumbling windows, and the gap of sessions; both 0 for sliding ones."""
+def _window(where: str, item: Any, declared: str, hop_ms: int) -> tuple[int, int]:
+    """Return the slide of hopping and tumbling windows and the gap of sessions; both are 0 if it slides."""
     window_ms, slide_ms = milliseconds(item.time_window), milliseconds(item.slide_interval)
     kind, _, rest = declared.partition(" ")
     if slide_ms not in (0, window_ms) and declared:
         raise PlanError(
-            f"{place}: slide_interval declares a hopping window, the tag window a {kind} one: choose one"
+            f"{where}: slide_interval declares a hopping window, the tag window a {kind} one: choose one"
         )
     if kind in ("session", "tumbling") and not window_ms:
-        raise PlanError(f"{place}: tag window is {declared!r}: it needs a time_window")
+        raise PlanError(f"{where}: tag window is {declared!r}, which needs a time_window")
     if kind == "session":
-        return 0, _gap_ms(place, rest, window_ms, hop_ms)
+        return 0, _gap_ms(where, rest, window_ms, hop_ms)
     if declared not in ("", "sliding", "tumbling"):
         raise PlanError(
-            f"{place}: tag window is {declared!r}; write 'sliding', 'tumbling' or 'session 30m'; "
+            f"{where}: tag window is {declared!r}; write 'sliding', 'tumbling' or 'session 30m'; "
             "a hopping window is declared by slide_interval"
         )
     if declared == "tumbling":
         slide_ms = window_ms
-    elif slide_ms == window_ms:  # what Feast fills in where none was given
+    elif slide_ms == window_ms:  # Feast filled it in, because none was declared
         return 0, 0
     if 0 < window_ms < slide_ms or slide_ms % hop_ms or window_ms % hop_ms:
         raise PlanError(
-            f"{place}: time_window and slide_interval must be multiples of tiling_hop_size "
+            f"{where}: time_window and slide_interval must be multiples of tiling_hop_size "
             f"({hop_ms // 1000} s), and slide_interval not longer than time_window"
         )
     return slide_ms, 0
 
 
-def _gap_ms(place: str, text: str, window_ms: int, hop_ms: int) -> int:
+def _gap_ms(where: str, text: str, window_ms: int, hop_ms: int) -> int:
     try:
         gap_ms = duration_ms(text)
     except ValueError:
         raise PlanError(
-            f"{place}: tag window: the gap {text!r} must be a number and s, m, h or d: 'session 30m'"
+            f"{where}: tag window: the gap {text!r} must be a number and s, m, h or d, as in 'session 30m'"
         ) from None
     if not hop_ms <= gap_ms <= window_ms:
         raise PlanError(
-            f"{place}: tag window: the gap must be from tiling_hop_size ({hop_ms // 1000} s) to time_window, "
-            "which limits how much of a session counts"
+            f"{where}: tag window: the gap must be from tiling_hop_size ({hop_ms // 1000} s) to time_window, "
+            "the maximum length of a session"
         )
     return gap_ms
 
 
-def _change(place: str, declared: str) -> WindowChange:
+def _change(where: str, declared: str) -> WindowChange:
     try:
         return WindowChange(declared)
     except ValueError:
-        raise PlanError(f"{place}: tag change is {declared!r}; write 'difference' or 'ratio'") from None
+        raise PlanError(f"{where}: tag change is {declared!r}; write 'difference' or 'ratio'") from None
 
 
-def _check_comparable(place: str, item: Any, kind: codec.FieldType, gap_ms: int) -> None:
+def _check_comparable(where: str, item: Any, kind: codec.FieldType, gap_ms: int) -> None:
     if gap_ms or item.time_window is None:
         raise PlanError(
-            f"{place}: tag change: before a {'session' if gap_ms else 'whole life'} there is no window to "
-            "compare with: declare a time_window and no session"
+            f"{where}: tag change: a {'session' if gap_ms else 'whole life'} has no previous window to "
+            "compare with; declare a time_window and no session"
         )
-    if item.function in _ENDS and kind in _NO_NUMBERS:
-        raise PlanError(f"{place}: tag change: only numbers have one, and column {item.column!r} is {kind}")
+    if item.function in _FIRST_OR_LAST and kind in _TEXTS_AND_BOOLS:
+        raise PlanError(f"{where}: tag change: it needs numbers, but column {item.column!r} is {kind}")
 
 
-def _percentile(place: str, function: str, declared: str | None) -> float:
+def _percentile(where: str, function: str, declared: str | None) -> float:
     if function != "approx_percentile":
         if declared is not None:
-            raise PlanError(f"{place}: tag percentile: only approx_percentile takes one, not {function}")
+            raise PlanError(f"{where}: tag percentile: only approx_percentile takes one, not {function}")
         return 0.0
     try:
         percentile = float(declared or "nan")
     except ValueError:
         percentile = math.nan
     if not 0 <= percentile <= 1:
-        raise PlanError(f"{place}: tag percentile is {declared!r}; approx_percentile needs one from 0 to 1")
+        raise PlanError(f"{where}: tag percentile is {declared!r}; approx_percentile needs one from 0 to 1")
     return percentile
 
 
@@ -188,7 +191,7 @@ def in_order(
     aggregations: tuple[FeatureAggregation, ...],
     fields: dict[str, codec.Field],
 ) -> tuple[Column, ...]:
-    """Bring the schema's features into the order of the aggregations that fill them."""
+    """Return the schema's features in the order of the aggregations that fill them."""
     by_name = {feature.name: feature for feature in features}
     names = [item.feature for item in aggregations]
     if sorted(by_name) != sorted(names):
@@ -200,23 +203,23 @@ def in_order(
         fitting = _fitting(item, fields[item.column].type)
         if by_name[item.feature].type not in fitting.values():
             raise PlanError(
-                f"view {view.name!r}: feature {item.feature!r} must be {' or '.join(fitting)}, as the "
-                f"{item.function} of column {item.column!r} is"
+                f"view {view.name!r}: feature {item.feature!r} must be {' or '.join(fitting)}, the type of "
+                f"the {item.function} of column {item.column!r}"
             )
     return tuple(by_name[name] for name in names)
 
 
 def _fitting(item: FeatureAggregation, kind: codec.FieldType) -> Mapping[str, ValueType]:
-    """Return, by Feast's names, the types of a feature that an aggregation of such a field fills."""
-    if item.function in _ENDS and kind in _NO_NUMBERS:
-        return _NO_NUMBERS[kind]
-    of_integers = item.function in _OF_ITS_KIND and kind is codec.FieldType.INT
-    is_whole = item.change is not WindowChange.RATIO and (item.function in _COUNTS or of_integers)
+    """Return the feature types that an aggregation of such a field fills, by Feast's names."""
+    if item.function in _FIRST_OR_LAST and kind in _TEXTS_AND_BOOLS:
+        return _TEXTS_AND_BOOLS[kind]
+    keeps_integers = item.function in _TYPE_KEEPING and kind is codec.FieldType.INT
+    is_whole = item.change is not WindowChange.RATIO and (item.function in _COUNTS or keeps_integers)
     return {**_FLOATS, **_INTEGERS} if is_whole else _FLOATS
 
 
 def hop_ms(view: Any) -> int:
-    """Return the declared hop; without one the longest up to Feast's default that divides every window."""
+    """Return the declared hop; without one the longest that divides every window, at most Feast's default."""
     lengths_ms = [
         milliseconds(length)
         for item in view.aggregations
@@ -226,7 +229,7 @@ def hop_ms(view: Any) -> int:
     hop_ms = milliseconds(view.tiling_hop_size) or math.gcd(milliseconds(_HOP_DEFAULT), *lengths_ms)
     if hop_ms % tile_layout.SECOND_MS:
         raise PlanError(
-            f"view {view.name!r}: tiling_hop_size must be whole seconds, and so time_window without one"
+            f"view {view.name!r}: tiling_hop_size must be whole seconds; without one, time_window must be"
         )
     if hop_ms > min(lengths_ms, default=hop_ms):
         raise PlanError(f"view {view.name!r}: tiling_hop_size must not exceed the shortest time_window")
@@ -234,5 +237,5 @@ def hop_ms(view: Any) -> int:
 
 
 def milliseconds(duration: dt.timedelta | None) -> int:
-    """Return the whole milliseconds of a duration, 0 for none."""
+    """Return a duration in milliseconds, rounded; 0 for None."""
     return round(duration / dt.timedelta(milliseconds=1)) if duration else 0

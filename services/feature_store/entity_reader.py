@@ -1,6 +1,6 @@
-"""Reading the views of one entity: what to ask of its hash, and how the answer becomes columns. No I/O.
+"""The views of one entity: which fields of its hash to read, and how they become columns. No I/O.
 
-Views that share their join keys share one hash for each entity, so one command asks for all of them.
+Views with the same join keys share one hash per entity, so one command reads all of them.
 """
 
 import abc
@@ -28,10 +28,10 @@ Raw = bytes | None
 Parsed = TypeVar("Parsed")
 
 _NULL_DOUBLE = feast_layout.encode_value(ValueType.DOUBLE, float("nan"))
-_FEW_ROWS = 6
-"""Of one entity: they are evaluated one by one in less time than all at once."""
-_FEW_TILES = 512
-"""Of a state: so many numbers are added up in less time than arrays are made of them."""
+_SINGLE_ROWS_MAX = 6
+"""Up to this many rows of one entity are evaluated faster one by one (`StoredTiles.at`) than all at once."""
+_SINGLE_ROWS_TILES_MAX = 512
+"""Up to this many tiles are summed faster in plain Python than with numpy's arrays."""
 _NO_TIMES = np.empty(0, dtype=np.int64)
 
 
@@ -40,24 +40,28 @@ class Entities:
     """The distinct entities among n rows."""
 
     commands: list[bytes]
+    """One per entity."""
     row_count: int
-    places: list[int] | None
-    """Of each row its entity, -1 for none; None where row i is entity i: none comes twice or is missing."""
+    indexes: list[int] | None
+    """The entity of each row, -1 for none.
+
+    None if row i is entity i, without repeated or missing entities.
+    """
 
     @property
     def size(self) -> int:
-        """How many they are."""
+        """Number of entities."""
         return len(self.commands)
 
     @cached_property
     def inverse(self) -> Int64s:
-        """(n,): the entity of each row, -1 for none."""
-        return np.arange(self.row_count) if self.places is None else np.array(self.places, dtype=np.int64)
+        """(n,): the index of each row's entity, -1 for none."""
+        return np.arange(self.row_count) if self.indexes is None else np.array(self.indexes, dtype=np.int64)
 
     @cached_property
     def rows(self) -> list[Int64s]:
-        """For each entity the indexes of its rows."""
-        if self.places is None:
+        """The indexes of the rows of each entity."""
+        if self.indexes is None:
             return list(self.inverse.reshape(-1, 1))
         order = np.argsort(self.inverse, kind="stable")
         limits = np.searchsorted(self.inverse[order], np.arange(self.size + 1))
@@ -65,7 +69,7 @@ class Entities:
 
 
 class EntityGroup:
-    """The views of one entity: what to ask of its hash, and how to read the answer."""
+    """Encodes the reads of the views with the same join keys, and decodes the replies."""
 
     def __init__(self, project: str, views: Sequence[View], *, detailed: bool) -> None:
         """Compile the commands; see `services.feature_store.online_reader.OnlineReader` for ``detailed``."""
@@ -79,16 +83,16 @@ class EntityGroup:
         self._hmget = KeyTemplate("HMGET", *fields)
 
     def encode(self, entity_columns: Mapping[str, Sequence[Any]]) -> Entities:
-        """Encode a command for each entity; KeyError for a missing column."""
+        """Encode one command per entity; KeyError for a missing column."""
         columns = [list(entity_columns[name]) for name in self._names]
         values = list(zip(*columns, strict=True))
         index = dict.fromkeys(values)
-        places = None
+        indexes = None
         if len(index) < len(values) or any(None in column for column in columns):
             index = {value: None for value in index if None not in value}
             numbers = {value: number for number, value in enumerate(index)}
-            places = [numbers.get(value, -1) for value in values]
-        return Entities(self._hmget.encode(map(self._key_of, index)), len(values), places)
+            indexes = [numbers.get(value, -1) for value in values]
+        return Entities(self._hmget.encode(map(self._key_of, index)), len(values), indexes)
 
     def serve(
         self,
@@ -99,16 +103,19 @@ class EntityGroup:
         served: dict[tuple[str, str], AnyArray],
         views: dict[str, ServedView],
     ) -> None:
-        """Add the group's columns and views to those served; mark rows beyond a view's retention."""
+        """Add the group's columns and views to those served.
+
+        Mark rows that are older than a view's retention.
+        """
         for reader, fields in self._readers:
-            own = replies if len(self._readers) == 1 else [reply[fields] for reply in replies]
+            values = replies if len(self._readers) == 1 else [reply[fields] for reply in replies]
             newest_ms = np.full(len(times_ms), watermarks.NEVER) if reader.is_timed else _NO_TIMES
-            columns = reader.serve(own, entities, times_ms, beyond, newest_ms)
+            columns = reader.serve(values, entities, times_ms, beyond, newest_ms)
             if reader.is_timed:
                 view = reader.views[0]
                 views[view.name] = ServedView(times_ms, newest_ms, view.ttl_ms)
                 _hide(columns, views[view.name].hidden)
-            served.update(zip(reader.places, columns, strict=True))
+            served.update(zip(reader.references, columns, strict=True))
 
 
 def _hide(columns: Sequence[AnyArray], hidden: Bools) -> None:
@@ -118,14 +125,14 @@ def _hide(columns: Sequence[AnyArray], hidden: Bools) -> None:
 
 
 class _ViewReader(abc.ABC):
-    """Reads one view; or several, of which no time is asked."""
+    """Reads one view, or several whose event times are not needed."""
 
     is_timed = True
-    """Whether a row has an age."""
+    """Whether rows have an age."""
 
     def __init__(self, views: Sequence[View], fields: Sequence[bytes]) -> None:
         self.views = views
-        self.places = [(view.name, name) for view in views for name in view.feature_names]
+        self.references = [(view.name, name) for view in views for name in view.feature_names]
         self.fields = fields
 
     @abc.abstractmethod
@@ -137,19 +144,19 @@ class _ViewReader(abc.ABC):
         beyond: Bools,
         newest_ms: Int64s,
     ) -> list[AnyArray]:
-        """Return a column for each place, as of each row's event time.
+        """Return a column (n,) for each feature, as of each row's event time.
 
         Args:
             replies: The fields of each entity.
-            entities: Of the rows.
-            times_ms: (n,) of the rows.
-            beyond: (n,) to mark rows beyond the view's retention in.
-            newest_ms: (n,) to put the event times of what is served in, if ``is_timed``.
+            entities: The entities of the rows.
+            times_ms: (n,) the event times of the rows.
+            beyond: (n,) set to true for rows that are older than the view's retention.
+            newest_ms: (n,) set to the event times of what is served, if ``is_timed``.
         """
 
 
 class _BatchReader(_ViewReader):
-    """Decodes what Feast has written: the same at every event time."""
+    """Decodes what Feast has written, which is the same at every event time."""
 
     def __init__(self, views: Sequence[View], *, is_timed: bool, exact: bool) -> None:
         fields = [
@@ -173,47 +180,53 @@ class _BatchReader(_ViewReader):
         if self.is_timed:
             newest_ms[:] = _decode_timestamps([reply[-1] for reply in replies])[entities.inverse]
             replies = [reply[:-1] for reply in replies]
-        return self._columns.decode(replies, None if entities.places is None else entities.inverse)
+        return self._columns.decode(replies, None if entities.indexes is None else entities.inverse)
 
 
 def _decode_timestamps(raws: Sequence[Raw]) -> Int64s:
-    """Return (entities + 1,) event times, `watermarks.NEVER` for no row; the last is that of no entity."""
-    distinct = {raw: feast_layout.decode_timestamp(raw) for raw in {*raws, None}}  # most rows share a few
+    """Return event times (entities + 1,), `watermarks.NEVER` without a row; the last one is for no entity."""
+    distinct = {raw: feast_layout.decode_timestamp(raw) for raw in {*raws, None}}  # most rows share few times
     times = (distinct[raw] for raw in (*raws, None))
     return np.array([watermarks.NEVER if time is None else time for time in times], dtype=np.int64)
 
 
 class _RowDecoder:
-    """Turns rows of encoded values into columns. Doubles, the most frequent ones, are decoded all at once."""
+    """Converts rows of encoded values to columns.
+
+    Doubles, the most frequent type, are decoded all at once.
+    """
 
     def __init__(self, views: Sequence[View], *, exact: bool) -> None:
         self._types = [feature.type for view in views for feature in view.features]
         self._exact = exact
         doubles = [] if exact else [kind is ValueType.DOUBLE for kind in self._types]
-        self._doubles = [place for place, is_double in enumerate(doubles) if is_double]
+        self._doubles = [index for index, is_double in enumerate(doubles) if is_double]
 
     def decode(self, rows: Sequence[Sequence[Raw]], index: Int64s | None) -> list[AnyArray]:
-        """Return a column (n,) for each feature, given rows and the index (n,) into them, -1 for none.
+        """Return a column (n,) for each feature.
 
-        Without an index the rows are in order.
+        ``index`` (n,) are positions in ``rows``, -1 for no row; without it ``rows`` are the n rows.
         """
         raws = list(zip(*rows, strict=True)) or [()] * len(self._types)
-        found = _decode_doubles([raws[place] for place in self._doubles])
+        found = _decode_doubles([raws[number] for number in self._doubles])
         columns: dict[int, AnyArray] = {}
         if found is not None:
             spread = found.copy() if index is None else _take(found, index)
             if len(spread) == len(self._types):
                 return list(spread)
             columns = dict(zip(self._doubles, spread, strict=True))
-        for place, kind in enumerate(self._types):
-            if place not in columns:
-                column = _decode_column(kind, raws[place], exact=self._exact)
-                columns[place] = column if index is None else _take(column, index)
-        return [columns[place] for place in range(len(self._types))]
+        for number, kind in enumerate(self._types):
+            if number not in columns:
+                column = _decode_column(kind, raws[number], exact=self._exact)
+                columns[number] = column if index is None else _take(column, index)
+        return [columns[number] for number in range(len(self._types))]
 
 
 def _decode_doubles(columns: Sequence[Sequence[Raw]]) -> npt.NDArray[np.float64] | None:
-    """Decode columns of doubles to a view (columns, rows); None if there are none, or of another type."""
+    """Decode columns of doubles to a view (columns, rows).
+
+    None if there are none or another type is among them.
+    """
     if not columns or not columns[0]:
         return None
     size_bytes = feast_layout.DOUBLE_BYTES
@@ -231,19 +244,22 @@ def _decode_column(kind: ValueType, raws: Sequence[Raw], *, exact: bool) -> AnyA
     values = [feast_layout.decode_value(raw) for raw in raws]
     if exact or not kind.is_number:
         column = np.empty(len(values), dtype=object)
-        column[:] = values  # np.array would make a matrix of lists of one length
+        column[:] = values  # np.array would make a matrix of lists with equal lengths
         return column
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
 def _take(values: AnyArray, index: Int64s) -> AnyArray:
-    """Spread (..., rows) over (..., n); -1 is missing."""
+    """Return (..., n) values of (..., rows) by index (n,); -1 is missing."""
     missing = np.full((*values.shape[:-1], 1), None if values.dtype == object else np.nan, dtype=values.dtype)
     return np.concatenate([values, missing], axis=-1)[..., index]
 
 
 def _parse(sidecar: Raw, parse: Callable[[bytes], Parsed]) -> Parsed | None:
-    """Read a state; None where none is, or one of another definition or format: it is being replaced."""
+    """Parse a state.
+
+    None if there is none, or one of another definition or format, which will be replaced.
+    """
     if sidecar is None:
         return None
     try:
@@ -273,7 +289,7 @@ class _WindowedReader(_ViewReader):
             tiles = _parse(sidecar, self._parse)
             if tiles is None:
                 continue
-            if len(rows) <= _FEW_ROWS and len(tiles) <= _FEW_TILES:
+            if len(rows) <= _SINGLE_ROWS_MAX and len(tiles) <= _SINGLE_ROWS_TILES_MAX:
                 for row in rows.tolist():
                     moment = tiles.at(int(times_ms[row]))
                     beyond[row] |= moment.is_beyond
@@ -310,22 +326,22 @@ class _LatestReader(_ViewReader):
             observations = _parse(sidecar, StoredObservations)
             if observations is None:
                 continue
-            places, too_old = observations.find(times_ms[rows], ttl_ms=0)  # whoever is hidden has an age, too
+            positions, too_old = observations.find(times_ms[rows], ttl_ms=0)  # hidden rows have an age, too
             beyond[rows] |= too_old
-            numbers: dict[int, int] = {}  # only the observations that some row needs are decoded, each once
-            for row, place in zip(rows.tolist(), places.tolist(), strict=True):
-                if place < 0:
+            numbers: dict[int, int] = {}  # decode only observations that some row needs, each once
+            for row, position in zip(rows.tolist(), positions.tolist(), strict=True):
+                if position < 0:
                     continue
-                if place not in numbers:
-                    numbers[place] = len(found)
-                    found.append(feast_layout.split_row(observations.row(place)))
-                newest_ms[row] = observations.times_ms[place]
-                index[row] = numbers[place]
+                if position not in numbers:
+                    numbers[position] = len(found)
+                    found.append(feast_layout.split_row(observations.row(position)))
+                newest_ms[row] = observations.times_ms[position]
+                index[row] = numbers[position]
         return self._columns.decode(found, index)
 
 
 def _readers(views: Sequence[View], *, detailed: bool) -> Iterator[_ViewReader]:
-    """Yield the readers of an entity's views; batch views without a time are decoded together."""
+    """Yield the readers of an entity's views; batch views whose event times are not needed share one."""
     untimed = [view for view in views if view.kind is ViewKind.BATCH and not (detailed or view.ttl_ms)]
     if untimed:
         yield _BatchReader(untimed, is_timed=False, exact=False)

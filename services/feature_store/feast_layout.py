@@ -1,9 +1,9 @@
-"""Feast's own bytes on Redis (version 3 of its entity keys), without Feast.
+"""Feast's byte layout on Redis (version 3 of its entity keys), without importing Feast.
 
-An entity is a hash. Its key holds the names and values of the join keys and the project; a field is
-the murmur3 hash of ``view:feature``; a value is a protobuf ``feast.types.Value``, empty for null; the
-field ``_ts:view`` holds the row's event time. Beside them stands a field of our own for each stream
-view, which Feast's readers pass over: the *sidecar*.
+An entity is a hash. Its key holds the names and values of the join keys, and the project. The name of a field
+is the murmur3 hash of ``view:feature``; its value is a protobuf ``feast.types.Value``, empty for null. The
+field ``_ts:view`` holds the row's event time. For each stream view the hash also has one field of Driftline's
+own, the *sidecar*, which Feast's readers ignore.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from services.feature_store.plan import Column, ValueType
 
 Scalar = float | int | str | bytes | bool
 Value = Scalar | list[Any] | None
-"""Of a list, all elements are of one type."""
+"""All elements of a list have the same type."""
 
 _U32_PAIR = struct.Struct("<II")
 _DOUBLE = struct.Struct("<d")
@@ -28,7 +28,7 @@ _KEY_STRING, _KEY_INT32, _KEY_INT64 = 2, 3, 4
 DOUBLE_TAG, DOUBLE_BYTES = 0x29, 9
 _NULL_TAG = 0x98
 _NULL_SECONDS = -(2**63)
-"""What Feast writes for a timestamp that is null."""
+"""Feast's value of a timestamp that is null."""
 _SIDECAR_HEADER = struct.Struct("<BHQ")
 _SIDECAR_OFFSET = struct.Struct("<Iq")
 _PACK_OFFSET = _SIDECAR_OFFSET.pack
@@ -37,11 +37,11 @@ _SIDECAR_GENERATION = slice(3, 11)
 
 
 class LayoutError(ValueError):
-    """Stored bytes are not in this layout."""
+    """Stored bytes do not have this layout."""
 
 
 def entity_key_encoder(project: str, join_keys: Sequence[Column]) -> Callable[[Sequence[Any]], bytes]:
-    """Return a function from the values of the join keys, in the given order, to the key of the hash."""
+    """Return a function that encodes the values of the join keys, in the given order, as the hash's key."""
     order = sorted(range(len(join_keys)), key=lambda index: join_keys[index].name)
     names = [join_keys[index].name.encode() for index in order]
     prefix = struct.pack("<I", len(names)) + b"".join(
@@ -52,8 +52,8 @@ def entity_key_encoder(project: str, join_keys: Sequence[Column]) -> Callable[[S
     if len(order) == 1:
         encode = encoders[0]
         return lambda values: prefix + encode(values[0]) + suffix
-    places = list(zip(order, encoders, strict=True))
-    return lambda values: b"".join([prefix, *(encode(values[index]) for index, encode in places), suffix])
+    ordered = list(zip(order, encoders, strict=True))
+    return lambda values: b"".join([prefix, *(encode(values[index]) for index, encode in ordered), suffix])
 
 
 def _key_string(value: str) -> bytes:
@@ -69,22 +69,22 @@ _KEY_ENCODERS: Mapping[ValueType, Callable[[Any], bytes]] = {
 
 
 def feature_field(view: str, feature: str) -> bytes:
-    """Name the field of a feature."""
+    """Return the name of a feature's field."""
     return struct.pack("<I", mmh3.hash(f"{view}:{feature}", signed=False))
 
 
 def timestamp_field(view: str) -> bytes:
-    """Name the field of a row's event time."""
+    """Return the name of the field with a row's event time."""
     return f"_ts:{view}".encode()
 
 
 def sidecar_field(view: str) -> bytes:
-    """Name the field of what a stream worker remembers."""
+    """Return the name of a stream view's sidecar."""
     return f"_driftline:{view}".encode()
 
 
 def encode_value(kind: ValueType, value: Value) -> bytes:
-    """Write one feature."""
+    """Encode one feature."""
     if value is None:
         return b""
     tag, encode = _VALUE_ENCODERS[kind]
@@ -92,13 +92,13 @@ def encode_value(kind: ValueType, value: Value) -> bytes:
 
 
 def decode_value(raw: bytes | None) -> Any:
-    """Read one feature, a `Value`; None for null. `LayoutError` for a type that is not in `ValueType`."""
+    """Decode one feature, a `Value`; None for null. `LayoutError` for a type that is not in `ValueType`."""
     if not raw or raw[0] == _NULL_TAG:
         return None
     tag, start = _read_varint(raw, 0) if raw[0] > 0x7F else (raw[0], 1)
     decode = _VALUE_DECODERS.get(tag)
     if decode is None:
-        raise LayoutError(f"a value of an unknown type, with the tag 0x{tag:02x}")
+        raise LayoutError(f"the value has the tag 0x{tag:02x}, which is not a type of features")
     return decode(raw, start)
 
 
@@ -151,16 +151,16 @@ def _integers(raw: bytes) -> list[int]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Wire:
-    """How a scalar type stands in ``feast.types.Value``, alone and in a list."""
+class _WireType:
+    """How ``feast.types.Value`` encodes a scalar type, alone and in a list."""
 
     field: int
     type: int
-    """Of the wire: 0 varint, 1 eight bytes, 2 delimited, 5 four bytes."""
+    """The protobuf wire type: 0 varint, 1 eight bytes, 2 delimited, 5 four bytes."""
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes, int], Scalar | None]
     decode_packed: Callable[[bytes], list[Any]] | None
-    """Reads all elements of a list; None where each has a tag of its own."""
+    """Decodes all elements of a list; None if each element has its own tag."""
 
     @property
     def list_field(self) -> int:
@@ -191,31 +191,31 @@ def _fixed(layout: struct.Struct) -> tuple[Callable[[bytes, int], float], Callab
     )
 
 
-_WIRES = {
-    ValueType.BYTES: _Wire(1, 2, _delimited, _read_delimited, None),
-    ValueType.STRING: _Wire(
+_WIRE_TYPES = {
+    ValueType.BYTES: _WireType(1, 2, _delimited, _read_delimited, None),
+    ValueType.STRING: _WireType(
         2,
         2,
         lambda value: _delimited(value.encode()),
         lambda raw, position: _read_delimited(raw, position).decode(),
         None,
     ),
-    ValueType.INT32: _Wire(3, 0, _varint, _read_integer, _integers),
-    ValueType.INT64: _Wire(4, 0, _varint, _read_integer, _integers),
-    ValueType.DOUBLE: _Wire(5, 1, _DOUBLE.pack, *_fixed(_DOUBLE)),
-    ValueType.FLOAT: _Wire(6, 5, _FLOAT.pack, *_fixed(_FLOAT)),
-    ValueType.BOOL: _Wire(
+    ValueType.INT32: _WireType(3, 0, _varint, _read_integer, _integers),
+    ValueType.INT64: _WireType(4, 0, _varint, _read_integer, _integers),
+    ValueType.DOUBLE: _WireType(5, 1, _DOUBLE.pack, *_fixed(_DOUBLE)),
+    ValueType.FLOAT: _WireType(6, 5, _FLOAT.pack, *_fixed(_FLOAT)),
+    ValueType.BOOL: _WireType(
         7,
         0,
         lambda value: b"\x01" if value else b"\x00",
         lambda raw, position: raw[position] != 0,
         lambda raw: [byte != 0 for byte in raw],
     ),
-    ValueType.UNIX_TIMESTAMP: _Wire(8, 0, _varint, _read_seconds, _integers),
+    ValueType.UNIX_TIMESTAMP: _WireType(8, 0, _varint, _read_seconds, _integers),
 }
 _VALUE_ENCODERS: dict[ValueType, tuple[bytes, Callable[[Any], bytes]]] = {}
 _VALUE_DECODERS: dict[int, Callable[[bytes, int], Value]] = {}
-for _kind, _wire in _WIRES.items():
+for _kind, _wire in _WIRE_TYPES.items():
     _VALUE_ENCODERS[_kind] = _varint(_wire.field << 3 | _wire.type), _wire.encode
     _VALUE_ENCODERS[ValueType(f"{_kind}_list")] = _varint(_wire.list_field << 3 | 2), _wire.encode_list
     _VALUE_DECODERS[_wire.field << 3 | _wire.type] = _wire.decode
@@ -227,22 +227,22 @@ _FIXED: Mapping[ValueType, tuple[bytes, str, int]] = {
     kind: ((1 + size_bytes).to_bytes(4, "little") + _VALUE_ENCODERS[kind][0], code, 1 + size_bytes)
     for kind, code, size_bytes in ((ValueType.DOUBLE, "d", 8), (ValueType.FLOAT, "f", 4))
 }
-"""Of types whose values all have one size: length and tag before each, struct code, size in bytes."""
+"""Types of fixed size: length and tag before each value, struct code, size in bytes with the tag."""
 
 
 _varint_of_time = functools.lru_cache(4096)(_varint)
-"""Rows that are written together share their seconds, and there are only so many milliseconds in one."""
+"""Rows that are written together share their seconds, and a second has only 1,000 milliseconds."""
 
 
 def encode_timestamp(time_ms: int) -> bytes:
-    """Write an event time as a protobuf Timestamp, whose parts are left out where they are 0."""
+    """Encode an event time as a protobuf Timestamp, which omits parts that are 0."""
     seconds, milliseconds = divmod(time_ms, 1000)
     written = b"\x08" + _varint_of_time(seconds) if seconds else b""
     return written + (b"\x10" + _varint_of_time(milliseconds * 1_000_000) if milliseconds else b"")
 
 
 def decode_timestamp(raw: bytes | None) -> int | None:
-    """Read an event time in milliseconds; None where there is no row."""
+    """Decode an event time to milliseconds; None if there is no row."""
     if raw is None:
         return None
     parts = {0x08: 0, 0x10: 0}
@@ -255,28 +255,28 @@ def decode_timestamp(raw: bytes | None) -> int | None:
 
 
 class RowFormat:
-    """Several values of known types, one after the other, each behind its length; that of null is 0."""
+    """Rows of values with known types: each value follows its length, which is 0 for null."""
 
     def __init__(self, kinds: Sequence[ValueType]) -> None:
-        """Compile what is the same for every row."""
+        """Prepare what is the same for every row."""
         self._kinds = tuple(kinds)
         self._is_fixed = set(kinds) <= _FIXED.keys()
         fixed = [_FIXED[kind] for kind in kinds] if self._is_fixed else []
-        # All values in one call take a seventh of the time that they take one by one.
+        # One call for all values takes a seventh of the time of one call per value.
         self._whole = struct.Struct("<" + "".join(f"{_FRAME_BYTES}s{code}" for _, code, _ in fixed))
         self._arguments = list(itertools.chain.from_iterable((frame, 0.0) for frame, _, _ in fixed))
         self._values = struct.Struct("<" + "".join(f"{_FRAME_BYTES}x{code}" for _, code, _ in fixed))
         self._encoded = struct.Struct("<" + "".join(f"4x{size_bytes}s" for _, _, size_bytes in fixed))
 
     def encode(self, values: Sequence[Value]) -> bytes:
-        """Write a row."""
+        """Encode a row."""
         if not self._is_fixed:
             return self._encode_one_by_one(values)
         arguments = self._arguments.copy()
         arguments[1::2] = values
         try:
             return self._whole.pack(*arguments)
-        except struct.error:  # there is a null
+        except struct.error:  # a value is None
             return self._encode_one_by_one(values)
 
     def _encode_one_by_one(self, values: Sequence[Value]) -> bytes:
@@ -307,18 +307,18 @@ def split_row(raw: bytes) -> list[bytes]:
 
 
 def encode_sidecar(offsets: Mapping[int, int], state: bytes, generation: int = 0) -> bytes:
-    """Write a sidecar: format, generation, the last applied offset by source partition; then the state.
+    """Encode a sidecar: format, generation, the last applied offset of each source partition, the state.
 
-    The generation numbers the builds of a view: what an earlier one has written does not count.
+    The generation numbers the builds of a view; sidecars of earlier builds are ignored.
     """
     header = _SIDECAR_HEADER.pack(SIDECAR_FORMAT, len(offsets), generation)
-    if len(offsets) == 1:  # as in most views: each of their entities belongs to one partition
+    if len(offsets) == 1:  # most views: each of their entities belongs to one partition
         return b"".join([header, *map(_PACK_OFFSET, offsets, offsets.values()), state])
     return b"".join([header, *(_PACK_OFFSET(*item) for item in sorted(offsets.items())), state])
 
 
 def decode_sidecar(raw: bytes) -> tuple[dict[int, int], bytes]:
-    """Read offsets and state of a sidecar; `LayoutError` if it is none."""
+    """Return offsets and state of a sidecar; `LayoutError` if it is none."""
     version = sidecar_version(raw)
     return dict(_SIDECAR_OFFSET.iter_unpack(version[_SIDECAR_HEADER.size :])), raw[len(version) :]
 
@@ -329,22 +329,22 @@ def sidecar_generation(raw: bytes) -> int:
 
 
 def sidecar_version(raw: bytes) -> bytes:
-    """Return all of a sidecar that stands before the state; `LayoutError` if it is none.
+    """Return all bytes of a sidecar before the state; `LayoutError` if it is none.
 
-    No two states of one entity have the same version.
+    Two states of one entity never have the same version.
     """
     try:
         form, count, _ = _SIDECAR_HEADER.unpack_from(raw)
     except struct.error as error:
-        raise LayoutError(f"these {len(raw)} bytes are no sidecar: {error}") from error
+        raise LayoutError(f"{len(raw)} bytes are not a sidecar: {error}") from error
     if form != SIDECAR_FORMAT:
-        raise LayoutError(f"a sidecar of format {form}; known is {SIDECAR_FORMAT}")
-    end = _SIDECAR_HEADER.size + count * _SIDECAR_OFFSET.size
-    if len(raw) < end:
-        raise LayoutError(f"these {len(raw)} bytes are no sidecar: {count} offsets are announced")
-    return raw[:end]
+        raise LayoutError(f"the sidecar has format {form}; only format {SIDECAR_FORMAT} can be read")
+    size_bytes = _SIDECAR_HEADER.size + count * _SIDECAR_OFFSET.size
+    if len(raw) < size_bytes:
+        raise LayoutError(f"{len(raw)} bytes are not a sidecar: {count} offsets need {size_bytes}")
+    return raw[:size_bytes]
 
 
 def sidecar_state(raw: bytes) -> bytes:
-    """Return only the state of a sidecar: all that a reader needs."""
+    """Return the state of a sidecar, which is all that a reader needs."""
     return raw[len(sidecar_version(raw)) :]

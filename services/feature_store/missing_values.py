@@ -1,4 +1,4 @@
-"""Features without a value: model.yaml declares what becomes of them, in scoring and in training. Pure."""
+"""Features without a value: the policy that model.yaml declares, for scoring and for training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,16 +12,16 @@ Columns = Mapping[str, npt.NDArray[Any]]
 
 
 def is_missing(column: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Return where a column (n,) of float64 or object has no value: nan or None."""
+    """Return (n,) where a column of float64 or object has no value: nan or None."""
     missing: npt.NDArray[np.bool_] = column == None if column.dtype == object else np.isnan(column)  # noqa: E711  # by element
     return missing
 
 
 def missing_in(columns: Columns) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return by name where columns (n,) have no value, of those only that lack any: mostly none."""
+    """Return (n,) by name where columns lack values, only for columns that lack any: mostly none do."""
     numbers = [name for name, column in columns.items() if column.dtype != object]
     missing = {name: is_missing(column) for name, column in columns.items() if column.dtype == object}
-    if numbers:  # all at once: one call for each column costs more than the rest of a small slice
+    if numbers:  # one call for all: a call for each column costs more than the rest of a small slice
         block = np.isnan(np.array([columns[name] for name in numbers]))
         if block.any():
             missing |= zip(numbers, block, strict=True)
@@ -29,10 +29,10 @@ def missing_in(columns: Columns) -> dict[str, npt.NDArray[np.bool_]]:
 
 
 class MissingPolicy:
-    """The declared policy for a model's features."""
+    """What happens to rows of a model in which a feature is missing."""
 
     def __init__(self, declared: MissingValues, names: Sequence[str]) -> None:
-        """Take the names of all features; raise `DeclarationError` for one that the model does not have."""
+        """Take the names of all features; raise `DeclarationError` if the policy names another one."""
         unknown = [name for name in (*declared.reject, *declared.fill) if name not in names]
         if unknown:
             raise DeclarationError(
@@ -44,7 +44,7 @@ class MissingPolicy:
             self._reject = tuple(name for name in names if name not in declared.fill)
 
     def fill(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
-        """Return the columns with the declared values in place of missing ones."""
+        """Return the columns, with missing values replaced by the declared ones."""
         filled = dict(columns)
         for name, value in self._fill.items():
             missing = is_missing(columns[name])
@@ -53,7 +53,7 @@ class MissingPolicy:
         return filled
 
     def refused(self, columns: Columns) -> dict[int, str]:
-        """Return the rows that must not be answered, with the feature that is missing."""
+        """Return the rows that must not be scored, by index, each with the reason."""
         refused: dict[int, str] = {}
         for name in self._reject:
             for row in np.flatnonzero(is_missing(columns[name])).tolist():

@@ -1,7 +1,8 @@
-"""What the Feast repository declares, compiled to plain data. Reading it costs no import of Feast.
+"""What the Feast repository declares, compiled to plain data that can be read without importing Feast.
 
-The plan is kept as JSON beside the registry, under the digest of the registry's file: the first
-process after an apply may have to compile it (5 s of imports), every other one reads it.
+`services.feature_store.plan_cache` keeps the plan as JSON beside the registry, with the digest of the
+registry's file. The first process after an apply may have to compile it (5 s of imports); every other process
+reads it.
 """
 
 import dataclasses
@@ -13,11 +14,11 @@ from streams.spans import WindowChange
 
 
 class PlanError(ValueError):
-    """The Feast repository declares something that cannot be run. The message names view and field."""
+    """The Feast repository declares something that Driftline cannot run; the message names view and field."""
 
 
 class ValueType(StrEnum):
-    """Feast's types that can be features; of them strings and integers can be keys."""
+    """Feast's types that features may have; join keys may be strings and integers."""
 
     STRING = "string"
     INT32 = "int32"
@@ -27,7 +28,7 @@ class ValueType(StrEnum):
     BOOL = "bool"
     BYTES = "bytes"
     UNIX_TIMESTAMP = "unix_timestamp"
-    """Whole seconds since 1970."""
+    """Whole seconds since 1970-01-01 UTC."""
     STRING_LIST = "string_list"
     INT32_LIST = "int32_list"
     INT64_LIST = "int64_list"
@@ -39,7 +40,7 @@ class ValueType(StrEnum):
 
     @property
     def is_number(self) -> bool:
-        """Tell whether a column of it is one of floats."""
+        """Whether a column of this type is served as floats."""
         return self in _NUMBERS
 
 
@@ -56,7 +57,7 @@ _NUMBERS = frozenset(
 
 
 class ViewKind(StrEnum):
-    """How a view comes to its values."""
+    """Where the values of a view come from."""
 
     WINDOWED = "windowed"
     """Aggregations over a stream."""
@@ -82,14 +83,20 @@ class FeatureAggregation:
     column: str
     function: str
     window_ms: int
-    """0: the entity's whole life."""
+    """The length of the window; 0 for the entity's whole life.
+
+    See `streams.spans` for the kinds of windows.
+    """
     slide_ms: int = 0
-    """The distance of hopping windows; 0 for a window that slides with the time. See `streams.spans`."""
+    """The distance between hopping windows; 0 for a sliding window."""
     gap_ms: int = 0
-    """What ends a session; 0 for windows that are none. The window is then the most that counts."""
+    """The pause that ends a session, whose length ``window_ms`` limits.
+
+    0 for windows that are not sessions.
+    """
     change: WindowChange = WindowChange.NONE
     percentile: float = 0.0
-    """Of ``approx_percentile``, from 0 to 1."""
+    """The percentile of ``approx_percentile``, from 0 to 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,14 +105,14 @@ class StreamSource:
 
     topic: str
     event_time: str
-    """Name of the field with the event time."""
+    """The name of the field with the event time."""
     fields: tuple[codec.Field, ...]
     message_key: tuple[str, ...]
-    """The fields that make up the message key, hence the partition."""
+    """The fields that make up the message key, which decides the partition."""
     lateness_ms: int
-    """How far an event may be behind the newest of its partition."""
+    """Maximum time by which an event may be older than the newest event of its partition."""
     idle_ms: int = 0
-    """After how much wall time without a record a partition no longer holds the watermark back; 0: never."""
+    """Wall time without a record after which a partition stops holding the watermark back; 0: never."""
     encoding: schemas.Encoding = schemas.Encoding.JSON
 
 
@@ -124,26 +131,28 @@ class View:
     name: str
     kind: ViewKind
     join_keys: tuple[Column, ...]
-    """Sorted by name, as Feast's keys are."""
+    """Sorted by name, like Feast's keys."""
     features: tuple[Column, ...]
     ttl_ms: int
-    """0: for ever."""
+    """Values do not expire if 0."""
     source: StreamSource | None = None
     aggregations: tuple[FeatureAggregation, ...] = ()
-    """In the order of the features."""
+    """One for each feature, in the order of the features."""
     hop_ms: int = 0
     batch_file: BatchFile | None = None
-    """Of a stream view what its past is written to, of a batch view what is materialised; None if its batch
-    source is no such file."""
+    """The file that a stream view's history is written to, or that a batch view is materialised from.
+
+    None if the batch source is no such file.
+    """
 
     @property
     def is_stream(self) -> bool:
-        """Tell whether the features process keeps this view up to date."""
+        """Whether the features process keeps this view up to date."""
         return self.kind is not ViewKind.BATCH
 
     @property
     def is_repartitioned(self) -> bool:
-        """Tell whether its events must move to the partition of its own entity first."""
+        """Whether its events must first move to the partition of the view's entity."""
         return self.source is not None and set(self.source.message_key) != {
             key.name for key in self.join_keys
         }
@@ -164,13 +173,13 @@ class FeatureReference:
 
 @dataclasses.dataclass(frozen=True)
 class ServicePlan:
-    """One FeatureService: what is served together, in its order."""
+    """One FeatureService: the features that are served together, in its order."""
 
     name: str
     project: str
     references: tuple[FeatureReference, ...]
     views: tuple[View, ...]
-    """Only those that it needs."""
+    """Only the views that the service needs."""
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -179,7 +188,7 @@ class ServicePlan:
 
     @cached_property
     def join_keys(self) -> tuple[str, ...]:
-        """The entity columns that a reader must bring."""
+        """The entity columns that a read needs."""
         return tuple(dict.fromkeys(key.name for view in self.views for key in view.join_keys))
 
     @property
@@ -188,36 +197,36 @@ class ServicePlan:
         return tuple(view.name for view in self.views if view.is_stream)
 
     def check_inputs(self) -> None:
-        """Raise `PlanError` if a feature can be no input of a model: it must be a number or a string."""
+        """Raise `PlanError` if a feature cannot be an input of a model: it must be a number or a string."""
         for view in self.views:
             for feature in view.features:
-                wanted = FeatureReference(view.name, feature.name) in self.references
-                if wanted and not (feature.type.is_number or feature.type is ValueType.STRING):
+                is_served = FeatureReference(view.name, feature.name) in self.references
+                if is_served and not (feature.type.is_number or feature.type is ValueType.STRING):
                     raise PlanError(
                         f"service {self.name!r}: feature {feature.name!r} of view {view.name!r} is of type "
-                        f"{feature.type}; a model takes numbers and strings"
+                        f"{feature.type}; a model takes only numbers and strings"
                     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Materialized:
-    """What Feast has written online of a batch view."""
+    """What Feast has written to the online store for a batch view."""
 
     ranges_us: tuple[tuple[int, int], ...]
-    """By materialisation, in order: the first and the last time of the rows that were taken."""
+    """The first and last time of the rows of each materialisation, in order, in microseconds."""
     by_ms: int
-    """The wall time by which all of them were done."""
+    """The wall time by which all materialisations had finished."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FeaturePlan:
-    """All of a Feast repository that is run."""
+    """Everything that Driftline runs of a Feast repository."""
 
     project: str
     views: tuple[View, ...]
     services: dict[str, tuple[FeatureReference, ...]]
     materialized: dict[str, Materialized] = dataclasses.field(default_factory=dict)
-    """Of the batch views that Feast has written."""
+    """The materialisations of batch views, by view."""
 
     def view(self, name: str) -> View:
         """Return a view; `PlanError` if there is none."""
@@ -225,32 +234,35 @@ class FeaturePlan:
             if view.name == name:
                 return view
         raise PlanError(
-            f"there is no feature view {name!r}; known are {', '.join(view.name for view in self.views)}"
+            f"there is no feature view {name!r}; the views are {', '.join(view.name for view in self.views)}"
         )
 
     def service(self, name: str) -> ServicePlan:
-        """Return a FeatureService, without a name an empty one; `PlanError` if there is none."""
+        """Return the plan of a FeatureService, an empty one for an empty name.
+
+        `PlanError` if there is none.
+        """
         if not name:
             return self.select(name, ())
         if name not in self.services:
             raise PlanError(
-                f"there is no feature service {name!r}; known are {', '.join(self.services) or 'none'}"
+                f"there is no feature service {name!r}; the services are {', '.join(self.services) or 'none'}"
             )
         return self.select(name, self.services[name])
 
     def select(self, name: str, references: tuple[FeatureReference, ...]) -> ServicePlan:
-        """Make a plan of just these features; `PlanError` names a feature that does not exist."""
+        """Return a plan of only these features; `PlanError` names a feature that does not exist."""
         views = {reference.view: self.view(reference.view) for reference in references}
         for reference in references:
             if reference.feature not in views[reference.view].feature_names:
                 known = ", ".join(views[reference.view].feature_names)
                 raise PlanError(
-                    f"view {reference.view!r} has no feature {reference.feature!r}; known are {known}"
+                    f"view {reference.view!r} has no feature {reference.feature!r}; its features are {known}"
                 )
         return ServicePlan(name, self.project, references, tuple(views.values()))
 
     def by_topic(self) -> dict[str, tuple[View, ...]]:
-        """Return the stream views by the topic that they read."""
+        """Return the stream views by topic."""
         topics: dict[str, tuple[View, ...]] = {}
         for view in self.views:
             if view.source is not None:

@@ -1,4 +1,4 @@
-"""The compiled plan, kept beside the Feast registry that it was compiled from."""
+"""The compiled plan, kept as a file beside the Feast registry from which it was compiled."""
 
 import dataclasses
 import hashlib
@@ -11,7 +11,7 @@ from services.feature_store.plan import FeaturePlan
 from services.runtime.settings import Settings
 
 VERSION = 5
-"""Of the JSON's form; another one is compiled anew."""
+"""The version of the JSON; a plan of another version is compiled again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +22,12 @@ class _Cached:
 
 
 def registry_path(settings: Settings) -> Path:
-    """Where feature_store.yaml keeps the registry."""
+    """Return where feature_store.yaml keeps the registry."""
     return settings.home.resolve() / "registry.db"
 
 
 def store(settings: Settings, plan: FeaturePlan) -> None:
-    """Keep a plan that was compiled from the registry as it is now."""
+    """Store a plan that was compiled from the present registry."""
     registry = registry_path(settings)
     path = _path(registry)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
@@ -36,12 +36,13 @@ def store(settings: Settings, plan: FeaturePlan) -> None:
 
 
 def read(registry: Path) -> FeaturePlan | None:
+    """Return the stored plan; None if there is none that fits this registry and this version."""
     try:
         cached = msgspec.json.decode(_path(registry).read_bytes(), type=_Cached)
-    except (FileNotFoundError, msgspec.DecodeError):  # of another version: compile it anew
+    except (FileNotFoundError, msgspec.DecodeError):  # missing, or of another version
         return None
-    fresh = cached.version == VERSION and cached.registry_sha256 == _digest(registry)
-    return cached.plan if fresh else None
+    is_current = cached.version == VERSION and cached.registry_sha256 == _digest(registry)
+    return cached.plan if is_current else None
 
 
 def _path(registry: Path) -> Path:

@@ -1,6 +1,6 @@
-"""All that touches Feast itself: apply the repository, materialise batch views, compile the plan.
+"""Everything that calls Feast: apply the repository, materialise batch views, compile the plan.
 
-Feast costs 5 s to import, so only bootstraps and compilers come here; processes load the compiled plan.
+Feast takes 5 s to import, so only setup and compilation use it; processes load the compiled plan.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def apply(settings: "Settings") -> FeaturePlan:
     """Register what the repository's files define, like ``feast apply``; return the compiled plan.
 
-    What the registry held and the files no longer define is deleted from it.
+    What the files no longer define is deleted from the registry.
     """
     definitions = _definitions(settings)
     with feast_store(settings) as store:
@@ -39,20 +39,21 @@ def apply(settings: "Settings") -> FeaturePlan:
 def materialize(
     settings: "Settings", end: dt.datetime, start: dt.datetime = dt.datetime(1970, 1, 2, tzinfo=dt.UTC)
 ) -> None:
-    """Let Feast write its batch views online, from the files that their sources name.
+    """Let Feast write its batch views to the online store, from the files that their sources name.
 
-    Each file holds the entity's columns, ``event_timestamp`` (between start and end) and the features.
+    Each file holds the entity's columns, the features and ``event_timestamp``; rows from start to end are
+    written.
     """
     names = [view.name for view in load(settings).views if view.kind is ViewKind.BATCH]
     if not names:
         return
     with feast_store(settings) as store:
         store.materialize(start_date=start, end_date=end, feature_views=names, disable_event_timestamp=False)
-    compile_plan(settings)  # materialising writes to the registry, so the plan's digest has changed
+    compile_plan(settings)  # materialising changes the registry, and with it the digest
 
 
 def compile_plan(settings: "Settings") -> FeaturePlan:
-    """Compile the registry; raise `PlanError` for what cannot be run. Keeps the plan beside it."""
+    """Compile the registry and store the plan beside it; raise `PlanError` for what cannot be run."""
     with feast_store(settings) as store:
         entities = {entity.name: entity for entity in store.list_entities()}
         views = [
@@ -76,10 +77,12 @@ def compile_plan(settings: "Settings") -> FeaturePlan:
             view.name: view_compiler.materialized(view) for view in batches if view.materialization_intervals
         }
         plan = FeaturePlan(store.project, tuple(views), services, materialized)
-    for topic, own in plan.by_topic().items():
-        if len({view.source for view in own}) > 1:
-            names = ", ".join(view.name for view in own)
-            raise PlanError(f"views {names}: their sources of {topic} must agree in all but the batch source")
+    for topic, readers in plan.by_topic().items():
+        if len({view.source for view in readers}) > 1:
+            names = ", ".join(view.name for view in readers)
+            raise PlanError(
+                f"views {names}: their sources of {topic} must be equal except for the batch source"
+            )
     for name in plan.services:
         plan.service(name)
     plan_cache.store(settings, plan)
@@ -89,11 +92,13 @@ def compile_plan(settings: "Settings") -> FeaturePlan:
 def load(settings: "Settings") -> FeaturePlan:
     """Return the plan of the applied repository; `PlanError` if none has been applied.
 
-    Reads ``feature_plan.json``; compiles it from the registry if that has changed since.
+    Reads ``feature_plan.json``, or compiles the registry if it has changed since that file was written.
     """
     registry = plan_cache.registry_path(settings)
     if not registry.is_file():
-        raise PlanError(f"{registry}: no Feast registry; apply the repository {settings.feature_repo} first")
+        raise PlanError(
+            f"{registry}: there is no Feast registry; apply the repository {settings.feature_repo} first"
+        )
     cached = plan_cache.read(registry)
     if cached is not None:
         return cached
@@ -101,7 +106,7 @@ def load(settings: "Settings") -> FeaturePlan:
 
 
 def online_store_address(redis_url: str) -> str:
-    """Write a Redis URL in Feast's own form: ``host:port,db=0,password=...``."""
+    """Return a Redis URL in Feast's form: ``host:port,db=0,password=...``."""
     url = urlsplit(redis_url)
     options = [f"{url.hostname}:{url.port or 6379}", f"db={url.path.strip('/') or 0}"]
     if url.username:
@@ -115,14 +120,14 @@ def online_store_address(redis_url: str) -> str:
 
 @contextlib.contextmanager
 def environment(settings: "Settings") -> Iterator[None]:
-    """Set the variables that feature_store.yaml and definitions.py expand."""
-    ours = {
+    """Set the environment variables that feature_store.yaml and definitions.py expand."""
+    variables = {
         "DRIFTLINE_HOME": str(settings.home.resolve()),
         "DRIFTLINE_ONLINE_STORE": online_store_address(settings.redis_url),
         "FEAST_USAGE": "False",
     }
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -135,7 +140,8 @@ def environment(settings: "Settings") -> Iterator[None]:
 
 @contextlib.contextmanager
 def feast_store(settings: "Settings") -> Iterator[Any]:
-    from feast import FeatureStore
+    """Open Feast's `FeatureStore` of the repository."""
+    from feast import FeatureStore  # late: imports Feast, 5 s
 
     settings.home.mkdir(parents=True, exist_ok=True)
     with environment(settings), quiet():
@@ -144,7 +150,7 @@ def feast_store(settings: "Settings") -> Iterator[Any]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Feast's warning that it cannot run stream views: here they are run."""
+    """Silence Feast's warning that it cannot run stream views: Driftline runs them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=RuntimeWarning, module="feast")
         warnings.filterwarnings(
@@ -154,7 +160,8 @@ def quiet() -> Iterator[None]:
 
 
 def _definitions(settings: "Settings") -> list[Any]:
-    """Run each file of the repository afresh, so that a changed home or file counts at once."""
+    """Run each file of the repository again, so that changes of files or of the home take effect at once."""
+    # late: imports Feast, 5 s
     from feast import Entity, FeatureService, FeatureView, OnDemandFeatureView, Project
     from feast.data_source import DataSource
 
@@ -166,13 +173,13 @@ def _definitions(settings: "Settings") -> list[Any]:
                 if isinstance(value, kinds):
                     found[id(value)] = value
     if not found:
-        raise PlanError(f"{settings.feature_repo}: no Feast definitions found")
+        raise PlanError(f"{settings.feature_repo}: the repository has no file with Feast definitions")
     return list(found.values())
 
 
 def _stale(store: Any, definitions: Iterable[Any]) -> list[Any]:
-    """List what the registry holds and the files no longer define."""
-    from feast.errors import ProjectNotFoundException
+    """Return what the registry holds but the files no longer define."""
+    from feast.errors import ProjectNotFoundException  # late: imports Feast, 5 s
 
     kept = {(type(value).__name__, value.name) for value in definitions}
     listings = (

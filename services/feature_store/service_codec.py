@@ -21,7 +21,7 @@ class ReadRequest:
     batches: tuple[list[bytes], list[bytes]]
     """The watermarks, then the rows. In this order every event up to a watermark is in the rows."""
     entities: list[Entities]
-    """By group of views."""
+    """The entities of each group of views with the same join keys."""
     times_ms: Int64s
     """(n,): the event times of the rows."""
 

@@ -1,7 +1,4 @@
-"""Compile Feast's views and sources into the plan that Driftline runs.
-
-Feast takes 5 s to import: its classes are imported where they are compared.
-"""
+"""Compile Feast's views and sources into the plan that Driftline runs."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -42,12 +39,8 @@ _TYPES = {
     "Array(UnixTimestamp)": ValueType.UNIX_TIMESTAMP_LIST,
 }
 
-
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-
-
 _KEY_TYPES = (ValueType.STRING, ValueType.INT32, ValueType.INT64)
-
 
 _STREAM_TYPES = {
     codec.FieldType.STRING: (ValueType.STRING,),
@@ -56,10 +49,11 @@ _STREAM_TYPES = {
     codec.FieldType.BOOL: (ValueType.BOOL,),
     codec.FieldType.TIMESTAMP: (),
 }
-"""Which feature types a field of an event can fill."""
+"""The feature types that a field of an event can fill."""
 
 
 def batch_view(view: Any) -> View:
+    """Return the plan of a view that Feast writes."""
     return View(
         name=view.name,
         kind=ViewKind.BATCH,
@@ -70,22 +64,29 @@ def batch_view(view: Any) -> View:
 
 
 def materialized(view: Any) -> Materialized:
+    """Return what Feast has written for a batch view."""
     ranges = ((_epoch_us(start), _epoch_us(end)) for start, end in view.materialization_intervals)
     return Materialized(tuple(ranges), _epoch_us(view.last_updated_timestamp) // 1000 + 1)
 
 
 def _epoch_us(moment: dt.datetime) -> int:
-    """Convert Feast's times, which are UTC also where they do not say so."""
+    """Convert one of Feast's times to microseconds; times without a zone are UTC."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
     return (aware - _EPOCH) // dt.timedelta(microseconds=1)
 
 
 def stream_view(view: Any, entities: dict[str, Any]) -> View:
+    """Return the plan of a stream view; raise `PlanError` for what cannot be run.
+
+    ``entities`` are all registered ones, by name.
+    """
     for name in view.entities:
         if name not in entities:
-            raise PlanError(f"view {view.name!r}: entity {name!r} is not registered")
+            raise PlanError(
+                f"view {view.name!r}: entity {name!r} is not registered; define it in the repository"
+            )
     if view.udf is not None or view.feature_transformation is not None:
-        raise PlanError(f"view {view.name!r}: udf: transformations of stream views are not supported")
+        raise PlanError(f"view {view.name!r}: udf: stream views cannot have transformations; remove the udf")
     source = _source(view)
     fields = {field.name: field for field in source.fields}
     for key in _join_keys(view):
@@ -115,16 +116,16 @@ def stream_view(view: Any, entities: dict[str, Any]) -> View:
 
 
 def _source(view: Any) -> StreamSource:
-    from feast import KafkaSource
+    from feast import KafkaSource  # late: imports Feast, 5 s
 
     source = view.stream_source
-    place = f"view {view.name!r}: source {getattr(source, 'name', '')!r}"
+    where = f"view {view.name!r}: source {getattr(source, 'name', '')!r}"
     if not isinstance(source, KafkaSource):
-        raise PlanError(f"{place}: only a KafkaSource can be run, not {type(source).__name__}")
+        raise PlanError(f"{where}: only a KafkaSource can be run, not a {type(source).__name__}")
     options = source.kafka_options
     if source.field_mapping:
-        raise PlanError(f"{place}: field_mapping is not supported")
-    fields, encoding = message_fields(place, options.message_format, source.tags)
+        raise PlanError(f"{where}: field_mapping is not supported; use the names of the message's fields")
+    fields, encoding = message_fields(where, options.message_format, source.tags)
     event_time = view.timestamp_field or source.timestamp_field
     types = {field.name: field for field in fields}
     if (
@@ -133,31 +134,37 @@ def _source(view: Any) -> StreamSource:
         or types[event_time].nullable
     ):
         raise PlanError(
-            f"{place}: timestamp_field {event_time!r} must be a 'timestamp not null' of the schema"
+            f"{where}: timestamp_field {event_time!r} must be a 'timestamp not null' of the message's schema"
         )
     message_key = tuple(
         part.strip() for part in source.tags.get("message_key", "").split(",") if part.strip()
     )
     if not message_key or not set(message_key) <= types.keys():
         raise PlanError(
-            f"{place}: tags must say which fields make up the message key, as in {{'message_key': 'flight'}}"
+            f"{where}: tags must name the fields of the message key, as in {{'message_key': 'flight'}}"
         )
     return StreamSource(
         options.topic,
         event_time,
         fields,
         message_key,
-        _lateness_ms(place, options.watermark_delay_threshold),
-        _idle_ms(place, source.tags.get("idle_seconds")),
+        _lateness_ms(where, options.watermark_delay_threshold),
+        _idle_ms(where, source.tags.get("idle_seconds")),
         encoding,
     )
 
 
 def message_fields(
-    place: str, message_format: Any, tags: Mapping[str, str]
+    where: str, message_format: Any, tags: Mapping[str, str]
 ) -> tuple[tuple[codec.Field, ...], schemas.Encoding]:
-    """Return what is read of a source's records, and how they are written."""
-    from feast.data_format import AvroFormat, JsonFormat
+    """Return the fields that are read of a source's records, and the encoding of the records.
+
+    Args:
+        where: View and source, as an error message names them.
+        message_format: Feast's format of the source.
+        tags: The tags of the source; ``encoding`` refines the format.
+    """
+    from feast.data_format import AvroFormat, JsonFormat  # late: imports Feast, 5 s
 
     try:
         if isinstance(message_format, AvroFormat):
@@ -165,15 +172,15 @@ def message_fields(
         if isinstance(message_format, JsonFormat):
             return codec.parse_ddl(message_format.schema_json), schemas.Encoding(tags.get("encoding", "json"))
     except ValueError as error:
-        raise PlanError(f"{place}: message_format: {error}") from error
+        raise PlanError(f"{where}: message_format: {error}") from error
     raise PlanError(
-        f"{place}: message_format must be JsonFormat or AvroFormat, not {type(message_format).__name__}"
+        f"{where}: message_format must be JsonFormat or AvroFormat, not {type(message_format).__name__}"
     )
 
 
 def batch_file(view: Any, settings: Settings) -> BatchFile | None:
-    """Return the file of the batch source; None if it is none that we write and read ourselves."""
-    from feast import FileSource
+    """Return the file of the batch source; None if it is not a Parquet file on this machine."""
+    from feast import FileSource  # late: imports Feast, 5 s
 
     source = view.batch_source
     if not isinstance(source, FileSource) or source.created_timestamp_column or source.field_mapping:
@@ -184,19 +191,19 @@ def batch_file(view: Any, settings: Settings) -> BatchFile | None:
     return BatchFile(str(settings.feature_repo.resolve() / path), source.timestamp_field)
 
 
-def _lateness_ms(place: str, declared: dt.timedelta | None) -> int:
+def _lateness_ms(where: str, declared: dt.timedelta | None) -> int:
     lateness_ms = milliseconds(declared)
     if not 0 <= lateness_ms <= tile_layout.SLACK_MS:
         days = tile_layout.SLACK_MS // 86_400_000
         raise PlanError(
-            f"{place}: watermark_delay_threshold must be from 0 to {days} days: values are kept no longer"
+            f"{where}: watermark_delay_threshold must be from 0 to {days} days, the time that values are kept"
         )
     return lateness_ms
 
 
-def _idle_ms(place: str, declared: str | None) -> int:
+def _idle_ms(where: str, declared: str | None) -> int:
     if declared is not None and not (declared.isascii() and declared.isdigit() and int(declared)):
-        raise PlanError(f"{place}: tag idle_seconds is {declared!r}; write whole seconds, at least 1")
+        raise PlanError(f"{where}: tag idle_seconds is {declared!r}; it must be whole seconds, at least 1")
     return int(declared or 0) * 1000
 
 
@@ -224,7 +231,7 @@ def _features(view: Any) -> tuple[Column, ...]:
     columns = (_column(view, field) for field in view.features if field.name not in keys)
     return tuple(
         sorted(columns, key=lambda column: column.name)
-    )  # Feast's own order changes with the hash seed
+    )  # Feast's own order depends on the hash seed
 
 
 def _column(view: Any, field: Any) -> Column:
@@ -232,12 +239,13 @@ def _column(view: Any, field: Any) -> Column:
     if kind is None:
         raise PlanError(
             f"view {view.name!r}: field {field.name!r}: type {field.dtype} is not supported; "
-            f"known are {', '.join(_TYPES)}"
+            f"use one of {', '.join(_TYPES)}"
         )
     return Column(field.name, kind)
 
 
 def references(service: Any) -> tuple[FeatureReference, ...]:
+    """Return the features of a FeatureService, in its order; raise `PlanError` for what cannot be served."""
     references = []
     for projection in service.feature_view_projections:
         if projection.join_key_map:
@@ -246,9 +254,9 @@ def references(service: Any) -> tuple[FeatureReference, ...]:
             )
         references += [FeatureReference(projection.name, feature.name) for feature in projection.features]
     names = [reference.feature for reference in references]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
         raise PlanError(
-            f"service {service.name!r}: feature names must be unique, twice there: {', '.join(twice)}"
+            f"service {service.name!r}: feature names must be unique, not repeated: {', '.join(repeated)}"
         )
     return tuple(references)

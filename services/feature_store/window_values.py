@@ -1,7 +1,7 @@
-"""The values of a windowed view's tiles, in the types that its features declare.
+"""The values of a windowed view's tiles, converted to the types that its features declare.
 
-Windows are evaluated in doubles, nan for null; only first and last know texts, and bools as 0 and 1. Of
-integers, a value beyond the type's range stays at its limit; a Float32 is the double, rounded to the
+Windows are evaluated in doubles, with nan for null; only first and last also return texts, and bools as 0 and
+1. Integers outside the range of their type become the nearest limit. A Float32 is the double, rounded to the
 nearest float.
 """
 
@@ -18,14 +18,14 @@ from streams.tile_layout import TileLayout
 from streams.tiles import Tiles
 
 _RANGES = {ValueType.INT32: (-(2.0**31), 2.0**31 - 1), ValueType.INT64: (-(2.0**63), 2.0**63 - 1024)}
-"""As doubles; the last one is the largest that is an Int64."""
+"""The limits of integers as doubles; 2**63 - 1024 is the largest double that is an Int64."""
 
 
 class WindowValues:
-    """What one view makes of its tiles."""
+    """Converts what the tiles of one view return."""
 
     def __init__(self, view: View) -> None:
-        """Compile what is the same for every entity."""
+        """Prepare what is the same for every entity."""
         self.layout = TileLayout(view.aggregations, view.hop_ms)
         self._types = [feature.type for feature in view.features]
         self._are_doubles = {*self._types} == {ValueType.DOUBLE}
@@ -38,24 +38,24 @@ class WindowValues:
         return [fitted(kind, value) for kind, value in zip(self._types, values, strict=True)]
 
     def missing(self, rows: int) -> list[AnyArray]:
-        """Return for each feature a column (rows,) that can take what tiles answer, and is nan so far."""
+        """Return for each feature a column (rows,) of nan that can hold what tiles return."""
         return [np.full(rows, np.nan, object if kind is ValueType.STRING else float) for kind in self._types]
 
     def fit(self, columns: Sequence[AnyArray]) -> list[AnyArray]:
-        """Bring what tiles answered, each (n,), into the features' types: float64, texts object with None."""
+        """Return columns (n,) from tiles in the features' types: float64, texts object with None."""
         return [_fit_column(kind, column) for kind, column in zip(self._types, columns, strict=True)]
 
 
 def fitted(kind: ValueType, value: float | str) -> FeatureValue:
-    """Bring one value into a feature's type, exactly as in a column; None for nan."""
+    """Return one value in a feature's type, exactly as in a column; None for nan."""
     if isinstance(value, str):
         return value
     return None if math.isnan(value) else _FITTED.get(kind, float)(value)
 
 
 def _whole(kind: ValueType, value: float) -> int:
-    least, most = _RANGES[kind]
-    return int(min(max(value, least), most))
+    lowest, highest = _RANGES[kind]
+    return int(min(max(value, lowest), highest))
 
 
 def _float32(value: float) -> float:
@@ -63,7 +63,7 @@ def _float32(value: float) -> float:
 
 
 def _round_to_float32(column: AnyArray) -> AnyArray:
-    with np.errstate(over="ignore"):  # beyond its range it is infinite
+    with np.errstate(over="ignore"):  # values outside the range of a float become infinite
         return column.astype(np.float32).astype(np.float64)
 
 

@@ -1,6 +1,6 @@
-"""The one place that makes Redis clients: a single server or a cluster, plain or TLS.
+"""Make Redis clients, for a single server or a cluster, with or without TLS. No other module makes any.
 
-Every key is used alone or with others of its own slot, so that all of Driftline runs on a Redis Cluster too.
+Every command uses one key, or several of the same slot, so all of Driftline also runs on a Redis Cluster.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS_MAX = 5.0
 REPLY_SECONDS_MAX = 5.0
-"""Ten thousand rows take a tenth of a second; a store that is silent for longer is not there."""
+"""Maximum time without a reply.
+
+Ten thousand rows take 0.1 s, so a store that is silent for longer is down.
+"""
 
 
 def connect(settings: "Settings", **options: Any) -> Any:
@@ -22,7 +25,7 @@ def connect(settings: "Settings", **options: Any) -> Any:
 
 
 def connect_blocking(settings: "Settings", **options: Any) -> Any:
-    """Make a `redis` client. That of a cluster connects at once."""
+    """Make a `redis` client. The client of a cluster connects at once."""
     import redis
 
     kind = redis.RedisCluster if settings.redis_cluster else redis.Redis

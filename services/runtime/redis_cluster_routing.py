@@ -18,9 +18,9 @@ class NodeRoutes:
     def __init__(self, client: Any, commands: Sequence[bytes]) -> None:
         """Look the nodes up in the slot map of this `redis.asyncio.RedisCluster`."""
         self.replies: list[Any] = [None] * len(commands)
-        """By the index of the command."""
+        """One for each command, in order."""
         self.nodes: dict[str, Any] = {}
-        """By name, in the order of their first command."""
+        """The nodes by name, in the order of their first command."""
         self.misrouted: list[int] = []
         """Indexes of the commands that redis-py must send: no node owns the slot, or another one does now."""
         self._commands = commands

@@ -1,8 +1,8 @@
 """What Driftline uses of redis-py beyond its documented interface, and nothing else.
 
 `services.runtime.redis_pipeline` lets redis-py open a connection (address, TLS, password, database), then
-takes the connection's bytes over. redis-py offers no interface for that, so a release may change what stands
-here without notice. Therefore pyproject.toml pins one release of redis-py, and
+takes the connection's bytes over. redis-py offers no interface for that, so a release may change it without
+notice. Therefore pyproject.toml pins one release of redis-py, and
 tests/contract/test_redis_internals.py checks each of these functions against a real server.
 """
 

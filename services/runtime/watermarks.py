@@ -1,10 +1,10 @@
-"""Public watermarks: how far in event time each feature view, each model's drift and learning is complete.
+"""Public watermarks: the event time up to which a feature view, or a model's drift or learning, is complete.
 
-A Redis hash ``driftline:watermarks:<name>`` holds one field a partition. ``<name>`` is a feature view,
-or ``drift.<model>`` or ``learning.<model>`` with the one field 0, or ``source.<topic>`` where idle
-partitions are watched. The watermark of a name is the least of its partitions: no event up to it is still
-missing. Every partition of a view has a field from the start, `NEVER` until it reports, so a partition that
-has not been heard of holds the name back.
+The Redis hash ``driftline:watermarks:<name>`` has one field per partition. ``<name>`` is a feature view,
+``drift.<model>`` or ``learning.<model>`` with the single field 0, or ``source.<topic>`` if idle partitions
+are detected. The watermark of a name is the minimum over its partitions: no event up to it is missing. Every
+partition of a view has a field from the start, `NEVER` until it reports, so a partition that has not reported
+holds the watermark back.
 """
 
 import asyncio
@@ -13,24 +13,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 NEVER = -(2**63)
-"""Of a partition that has not reported yet."""
+"""The watermark of a partition that has not reported yet."""
 POLL_SECONDS_MIN, POLL_SECONDS_MAX = 0.002, 0.025
-"""While waiting: short at first, because the wait is mostly short, then at 40 looks a second."""
+"""Pauses between reads while waiting: short at first, as most waits are short; later 40 reads per second."""
 
 
 def key(name: str) -> str:
-    """Name the hash of a watermark."""
+    """Return the key of a watermark's hash."""
     return f"driftline:watermarks:{name}"
 
 
 def least(fields: Mapping[Any, Any]) -> int | None:
-    """Return the watermark of a hash's fields; None as long as any partition has not reported."""
+    """Return the watermark of a hash's fields; None until every partition has reported."""
     watermark_ms = min((int(value) for value in fields.values()), default=NEVER)
     return None if watermark_ms == NEVER else watermark_ms
 
 
 async def read(client: Any, names: Sequence[str]) -> dict[str, int | None]:
-    """Read watermarks through a `redis.asyncio.Redis`, in one round trip."""
+    """Read watermarks through a `redis.asyncio.Redis` in one round trip; by name, None if not complete."""
     async with client.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.hgetall(key(name))
@@ -44,7 +44,7 @@ def publish_blocking(client: Any, name: str, watermark_ms: int, partition: int =
 
 
 async def wait_for(client: Any, names: Sequence[str], event_time_ms: int, timeout_seconds: float) -> bool:
-    """Wait until every one of these has passed an event time; tell whether they have within the limit."""
+    """Wait until all of these watermarks have passed an event time; return False after the timeout."""
     deadline = time.monotonic() + timeout_seconds
     pause_seconds = POLL_SECONDS_MIN
     while True:
