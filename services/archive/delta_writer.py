@@ -71,6 +71,7 @@ class DeltaWriter:
         """
         if not self._table.repeats:
             return {}
+        self._delta.update_incremental()  # other members may have committed since
         model = topic.rpartition(".")[2]
         offsets: dict[int, dict[int, int]] = {}
         with inference_log.connect(self._settings, {self._table.name: self._delta}) as connection:

@@ -25,7 +25,7 @@ from tests.browser.synthetic_year import DAY_MS, Year
 from tests.processes import Process
 from tests.tools import tool
 from tests.unit.drift import scenario
-from tests.unit.monitoring.reports.test_html_page import at as harmed_window
+from tests.unit.monitoring.reports.windows import at as harmed_window
 from tests.waiting import LIVENESS_SECONDS
 
 ARGUMENTS = (

@@ -14,7 +14,7 @@ import pytest
 from services.monitoring.reports import evidently_snapshot
 from services.runtime.settings import ROOT
 from tests.tools import absent, tool
-from tests.unit.monitoring.reports.test_html_page import at
+from tests.unit.monitoring.reports.windows import at
 
 PINNED = ROOT / "bench" / "contenders" / "evidently" / "requirements.txt"
 READER = Path(__file__).parent / "evidently_reader.py"

@@ -1,4 +1,4 @@
-"""Statistics over frozen cells equal those of scipy over the samples, within the error of the cells."""
+"""Statistics over frozen bins equal those of scipy over the samples, within the error of the bins."""
 
 import numpy as np
 import pytest
@@ -14,26 +14,26 @@ from services.retraining import reference
 values = st.integers(-3000, 3000).map(lambda whole: whole / 16)
 samples = st.lists(values, min_size=2, max_size=300)
 counts = st.integers(2, 12).flatmap(
-    lambda cells: st.tuples(*[st.lists(st.integers(1, 1000), min_size=cells, max_size=cells)] * 2)
+    lambda bins: st.tuples(*[st.lists(st.integers(1, 1000), min_size=bins, max_size=bins)] * 2)
 )
 thorough = settings(max_examples=150, deadline=None)
 
 
 def counted(known: list[float], seen: list[float]) -> BinCounts:
-    """Freeze the cells of one sample and count another in them."""
-    cells = BinCounts(reference.of_numbers("x", np.array(known)))
-    cells.add(seen)
-    return cells
+    """Freeze the bins of one sample and count another sample in them."""
+    bins = BinCounts(reference.of_numbers("x", np.array(known)))
+    bins.add(seen)
+    return bins
 
 
-def ordered_counts(cells: BinCounts) -> tuple[statistics.Counts, statistics.Counts]:
-    return cells.reference[:-1], cells.counts[:-1]
+def ordered_counts(bins: BinCounts) -> tuple[statistics.Counts, statistics.Counts]:
+    return bins.reference[:-1], bins.counts[:-1]
 
 
 @thorough
 @given(samples, samples)
-def test_ks_distance_is_scipys_within_the_largest_cell(known, seen):
-    """Between two edges neither distribution function moves by more than its cell's share."""
+def test_ks_distance_is_scipys_within_the_largest_bin(known, seen):
+    """Between two edges neither distribution function moves by more than its bin's share."""
     ordered = ordered_counts(counted(known, seen))
     found, _ = statistics.kolmogorov_smirnov(*ordered)
     exact = scipy.stats.ks_2samp(known, seen).statistic
@@ -45,17 +45,17 @@ def test_ks_distance_is_scipys_within_the_largest_cell(known, seen):
 @given(samples, samples)
 def test_wasserstein_distance_is_scipys_within_the_stated_error(known, seen):
     """Values beyond the reference's range count as at its ends."""
-    cells = counted(known, seen)
-    p, q = (side / side.sum() for side in ordered_counts(cells))
-    found = statistics.wasserstein(*ordered_counts(cells), cells.edges)
+    bins = counted(known, seen)
+    p, q = (side / side.sum() for side in ordered_counts(bins))
+    found = statistics.wasserstein(*ordered_counts(bins), bins.edges)
     exact = scipy.stats.wasserstein_distance(known, np.clip(seen, min(known), max(known)))
-    assert abs(found - exact) <= (np.diff(cells.edges) * (p + q)[1:-1]).sum() / 2 + 1e-9
+    assert abs(found - exact) <= (np.diff(bins.edges) * (p + q)[1:-1]).sum() / 2 + 1e-9
 
 
 @thorough
 @given(counts)
 def test_distances_of_shares_are_scipys(pair):
-    """Jensen-Shannon as scipy has it; Hellinger by its affinity."""
+    """Jensen-Shannon as in scipy; Hellinger from the affinity."""
     known, seen = (np.array(side, dtype=np.int64) for side in pair)
     p, q = known / known.sum(), seen / seen.sum()
     expected = distance.jensenshannon(p, q, base=2)
@@ -66,8 +66,8 @@ def test_distances_of_shares_are_scipys(pair):
 
 @thorough
 @given(counts)
-def test_g_test_is_scipys_when_no_cell_is_rare(pair):
-    """With ten more in each cell and samples of like size nothing is pooled."""
+def test_g_test_is_scipys_when_no_bin_is_rare(pair):
+    """With ten more in each bin and samples of like size nothing is pooled."""
     known, seen = (np.array(side, dtype=np.int64) * 10 + 2000 for side in pair)
     expected = scipy.stats.chi2_contingency([known, seen], correction=False, lambda_="log-likelihood").pvalue
     assert statistics.likelihood_ratio_p_value(known, seen) == pytest.approx(expected, abs=1e-9)
@@ -84,10 +84,10 @@ def test_share_test_is_fishers(known, m, found, n):
 
 @thorough
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=30))
-def test_cells_that_count_are_at_most_those_in_use(cells):
-    """A constant feature has one; equal shares have as many as there are cells."""
-    used, effective = statistics.cardinality(np.array(cells, dtype=np.int64))
-    assert used == sum(count > 0 for count in cells)
+def test_the_effective_number_of_bins_is_at_most_the_number_in_use(bins):
+    """A constant feature has one; equal shares have as many as there are bins."""
+    used, effective = statistics.cardinality(np.array(bins, dtype=np.int64))
+    assert used == sum(count > 0 for count in bins)
     assert effective <= used + 1e-9
     assert (effective >= 1 - 1e-9) == (used > 0)
 
@@ -102,23 +102,23 @@ def test_counts_can_be_merged_and_taken_back(known, first, second):
     assert (whole - parts[1] == parts[0]).all()
 
 
-def test_values_out_of_range_have_cells_of_their_own():
+def test_values_out_of_range_have_separate_bins():
     """One far outlier is one value out of range, and moves nothing else."""
-    cells = counted([float(number) for number in range(100)], [-1e9, 50.0, 99.0, 99.5, 1e9])
-    assert cells.out_of_range == (1, 2)
+    bins = counted([float(number) for number in range(100)], [-1e9, 50.0, 99.0, 99.5, 1e9])
+    assert bins.out_of_range == (1, 2)
 
 
 @thorough
 @given(st.integers(0, 3000), st.integers(3000, 200_000), st.integers(0, 3000), st.integers(3000, 200_000))
 def test_share_test_is_the_hypergeometric_tail_for_large_counts_too(known, m, found, n):
-    """Only terms that count are summed."""
+    """Negligible terms are left out of the sum."""
     expected = scipy.stats.hypergeom.sf(found - 1, m + n, known + found, n)
     assert statistics.share_p_value((known, m), (found, n)) == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
 @pytest.mark.parametrize(("shares", "least"), [([0.6, 0.3, 0.1], 0.03), ([0.25] * 4, 0), ([0.02] * 50, 0)])
 def test_cardinality_test_has_its_level(shares, least):
-    """On samples of one distribution it rejects as often as it says; less often where all cells are alike."""
+    """It rejects unchanged samples as often as its level says; less often where all shares are equal."""
     random = np.random.default_rng(len(shares))
     p_values = [
         statistics.cardinality_p_value(random.multinomial(20_000, shares), random.multinomial(2000, shares))
@@ -127,8 +127,8 @@ def test_cardinality_test_has_its_level(shares, least):
     assert least <= np.mean(np.array(p_values) < 0.05) < 0.07
 
 
-def test_feature_that_freezes_is_evident():
-    """All values in one cell."""
+def test_a_frozen_feature_has_a_tiny_p_value():
+    """All values in one bin."""
     known, seen = np.full(64, 100), np.zeros(64, dtype=np.int64)
     seen[5] = 300
     assert statistics.cardinality_p_value(known, seen) < 1e-12

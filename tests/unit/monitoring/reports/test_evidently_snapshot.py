@@ -3,7 +3,7 @@
 import json
 
 from services.monitoring.reports import evidently_snapshot
-from tests.unit.monitoring.reports.test_html_page import at
+from tests.unit.monitoring.reports.windows import at
 
 IDS_OF_EVIDENTLY = {
     "RowCount": "00404ffe284d7862baa4095093452630",

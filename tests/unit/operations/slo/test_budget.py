@@ -1,76 +1,18 @@
 """Error budgets from reports and from metrics, and the rules that are made of the declarations."""
 
 import datetime as dt
-from typing import Any
 
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from pydantic import ValidationError
 
-from services.monitoring import error_budget
 from services.monitoring.error_budget import EventCount
 from services.operations.slo import prometheus_rules, scraped_metrics
 from services.runtime import metrics
-from services.runtime.declaration import LATENCY_BOUNDS_MS, ModelDeclaration
-from streams.records import DriftReport
+from services.runtime.declaration import LATENCY_BOUNDS_MS
 from tests.unit.drift import scenario
-
-DAY_MS = 86_400_000
-SLO: dict[str, Any] = {
-    "latency": {"objective": 0.99, "within_ms": 250},
-    "availability": {"objective": 0.999},
-    "accuracy": {"objective": 0.9, "window_days": 10},
-}
-
-
-def declaration(**slo: Any) -> ModelDeclaration:
-    return ModelDeclaration.model_validate(scenario.document() | {"slo": SLO | slo})
-
-
-def report(day: int, loss: float | None = 0.5, **changes: Any) -> DriftReport:
-    given: dict[str, Any] = {
-        "report_id": str(day), "model": "m", "version": 1, "window_start_ms": (day - 1) * DAY_MS,
-        "window_end_ms": day * DAY_MS, "predictions": 10, "labels": 10, "log_loss": loss,
-        "reference_log_loss": 0.45, "accuracy": 0.8,
-    }  # fmt: skip
-    return DriftReport(**(given | changes))
-
-
-def test_a_window_is_good_within_the_tolerance_and_only_those_of_the_period_count():
-    days = [report(day, loss=0.56 if day in (3, 12) else 0.5) for day in range(1, 15)]
-    budget = error_budget.accuracy_budget(declaration(), days, 14 * DAY_MS)
-    assert budget is not None
-    assert budget.count == EventCount(9, 1)
-    assert budget.bad_share == 0.1
-    assert budget.left == pytest.approx(0)
-
-
-def test_a_tolerance_of_its_own_counts_and_what_is_unknown_does_not():
-    strict = declaration(accuracy={"objective": 0.9, "loss_tolerance": 0.01})
-    assert strict.slo.accuracy is not None
-    assert error_budget.count_window(strict.slo.accuracy, 0.1, report(1)) == EventCount(0, 1)
-    assert error_budget.count_window(strict.slo.accuracy, 0.1, report(1, loss=None)) == EventCount()
-    assert (
-        error_budget.count_window(strict.slo.accuracy, 0.1, report(1, reference_log_loss=None))
-        == EventCount()
-    )
-
-
-def test_answers_are_counted_by_their_labels():
-    of_answers = declaration(accuracy={"objective": 0.75, "measure": "answers"})
-    budget = error_budget.accuracy_budget(of_answers, [report(1), report(2, accuracy=None)], 2 * DAY_MS)
-    assert budget is not None
-    assert budget.count == EventCount(8, 2)
-    assert budget.left == pytest.approx(0.2)
-
-
-def test_nothing_declared_and_nothing_counted_is_nothing_known():
-    assert error_budget.accuracy_budget(scenario.declaration(), [report(1)], DAY_MS) is None
-    budget = error_budget.accuracy_budget(declaration(), [], DAY_MS)
-    assert budget is not None
-    assert budget.left is None
-    assert error_budget.declared_objectives(scenario.declaration()) == {}
+from tests.unit.monitoring.objectives import declaration
 
 
 def test_bounds_of_latency_are_those_of_the_histogram():

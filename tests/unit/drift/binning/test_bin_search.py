@@ -1,4 +1,4 @@
-"""Looking cells up in a grid gives what bisection gives, for all edges and numbers."""
+"""The search gives the bins of bisection, for all edges and numbers."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -12,7 +12,7 @@ thorough = settings(max_examples=300, deadline=None)
 
 @st.composite
 def edges_and_values(draw):
-    """Any edges: evenly spread, crowded, subnormal, infinite; and values on them, beside them, anywhere."""
+    """Draw edges (evenly spread, crowded, subnormal, infinite) and values on, next to and between them."""
     near = st.integers(-60, 60).map(lambda whole: whole / 16)
     edges = np.unique(draw(st.lists(st.one_of(near, numbers), min_size=0, max_size=80)))
     beside = [*np.nextafter(edges, np.inf), *np.nextafter(edges, -np.inf)]
@@ -22,13 +22,13 @@ def edges_and_values(draw):
 
 @thorough
 @given(edges_and_values())
-def test_grid_gives_the_cells_of_bisection(pair):
+def test_bins_are_those_of_bisection(pair):
     edges, values = pair
     assert EdgeSearch(edges).bins(values).tolist() == np.searchsorted(edges, values, side="right").tolist()
 
 
-def test_many_rows_are_looked_up_in_pieces():
-    """More rows than are taken at once, in the form of a stride through a table."""
+def test_many_rows_are_searched_in_chunks():
+    """More rows than are searched at once, as a strided column of a table."""
     values = np.random.default_rng(1).normal(size=(40_000, 3))[:, 1]
     edges = np.unique(np.quantile(values, np.linspace(0, 1, 65), method="inverted_cdf"))
     assert (EdgeSearch(edges).bins(values) == np.searchsorted(edges, values, side="right")).all()

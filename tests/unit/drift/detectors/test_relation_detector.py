@@ -1,4 +1,4 @@
-"""Features that go together in another way are found although none of them changed, within the budget."""
+"""Changes of correlations are found although no feature changes, within the alarm budget."""
 
 import numpy as np
 import pytest
@@ -13,8 +13,8 @@ from services.retraining import reference
 PATIENCE_ROWS = 20_000
 
 
-class World:
-    """Features of a normal distribution, of which the first two go together."""
+class RelatedFeatures:
+    """Normal features, the first two of which are correlated."""
 
     def __init__(self, features, rows_known, correlation, seed):
         self.random = np.random.default_rng(seed)
@@ -30,7 +30,7 @@ class World:
         return found
 
     def scores(self, values):
-        """As the drift process has them: the score of each value's cell, 0 for a missing one."""
+        """Return the rank scores as the drift process computes them."""
         times_ms = np.zeros(len(values), dtype=np.int64)
         return np.stack(
             [
@@ -45,32 +45,32 @@ class World:
 
 
 @pytest.mark.parametrize(("before", "after", "rows"), [(0.8, -0.8, 256), (0.6, 0.0, 256), (0.0, 0.4, 768)])
-def test_correlation_that_changes_is_found_although_no_feature_does(before, after, rows):
-    world = World(10, 5000, before, seed=1)
-    values = world.values(2000, after)
-    found = world.detector(PATIENCE_ROWS * 11).update(world.scores(values), np.arange(2000))
+def test_a_changed_correlation_is_found_although_no_feature_changes(before, after, rows):
+    features = RelatedFeatures(10, 5000, before, seed=1)
+    values = features.values(2000, after)
+    found = features.detector(PATIENCE_ROWS * 11).update(features.scores(values), np.arange(2000))
     row, change = found[0]
     assert row < rows
     assert (change.first, change.second) == (0, 1)
     assert change.correlation_before == pytest.approx(before, abs=0.1)
     assert change.correlation == pytest.approx(after, abs=0.2)
-    for one, column in zip(world.references, values.T, strict=True):
+    for one, column in zip(features.references, values.T, strict=True):
         counts = np.bincount(FeatureBinner(one).bins(column), minlength=len(one.counts))
         assert np.abs(np.cumsum(counts) / 2000 - np.cumsum(one.counts) / 5000).max() < 0.06
 
 
 @pytest.mark.parametrize("rows_known", [100, 1000])
-def test_nothing_is_found_where_nothing_changes(rows_known):
-    """In ten times the patience at most ten alarms are allowed; bets against a bound raise far fewer."""
+def test_unchanged_features_raise_few_alarms(rows_known):
+    """Ten alarms are allowed in ten times the patience; bets that use a bound raise far fewer."""
     alarms = 0
     for seed in range(10):
-        world = World(6, rows_known, 0.5, seed)
-        values = world.scores(world.values(PATIENCE_ROWS, 0.5))
-        alarms += len(world.detector(PATIENCE_ROWS).update(values, np.arange(PATIENCE_ROWS)))
+        features = RelatedFeatures(6, rows_known, 0.5, seed)
+        values = features.scores(features.values(PATIENCE_ROWS, 0.5))
+        alarms += len(features.detector(PATIENCE_ROWS).update(values, np.arange(PATIENCE_ROWS)))
     assert alarms <= 5
 
 
-def test_rare_values_that_meet_by_chance_are_no_change():
+def test_rare_values_that_coincide_by_chance_are_no_change():
     """Two flags of one row in a hundred: a single row with both looks like a large correlation."""
     random = np.random.default_rng(2)
     flags = np.where(random.random((42_000, 2)) < 0.01, 100, -1).astype(np.int8)
@@ -82,50 +82,35 @@ def test_rare_values_that_meet_by_chance_are_no_change():
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, 700), min_size=1, max_size=8), st.integers(0, 7), st.integers(0, 3))
 def test_slices_and_restarts_change_nothing(sizes, restart_at, seed):
-    world = World(4, 800, 0.7, seed)
+    features = RelatedFeatures(4, 800, 0.7, seed)
     rows = sum(sizes)
-    scores = world.scores(
-        np.concatenate([world.values(rows // 2, 0.7), world.values(rows - rows // 2, -0.7)])
+    scores = features.scores(
+        np.concatenate([features.values(rows // 2, 0.7), features.values(rows - rows // 2, -0.7)])
     )
     times = np.arange(rows) * 1000
-    whole = world.detector(1e6)
+    whole = features.detector(1e6)
     expected = whole.update(scores, times)
-    piecewise, found, start = world.detector(1e6), [], 0
+    piecewise, found, start = features.detector(1e6), [], 0
     for number, size in enumerate(sizes):
         part = slice(start, start + size)
         found += [(start + row, change) for row, change in piecewise.update(scores[part], times[part])]
         start += size
         if number == restart_at:
             state = piecewise.state()
-            piecewise = world.detector(1e6)
+            piecewise = features.detector(1e6)
             piecewise.restore(state)
     assert found == expected
     assert piecewise.state() == whole.state()
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.lists(st.integers(-100, 100), min_size=3, max_size=3), max_size=40), st.integers(0, 40))
-def test_moments_are_exact_and_merge(rows, cut):
-    scores = np.array(rows, dtype=np.int8).reshape(-1, 3)
-    whole, left, right = Moments.none(3), Moments.none(3), Moments.none(3)
-    whole.add(scores)
-    left.add(scores[:cut])
-    right.add(scores[cut:])
-    right.merge(left)
-    assert right.reference() == whole.reference()
-    assert Moments.of_reference(whole.reference()).reference() == whole.reference()
-    exact = [[sum(row[a] * row[b] for row in rows) for b in range(3)] for a in range(3)]
-    assert whole.products.tolist() == exact
-
-
-def test_p_values_of_a_window_are_from_above():
-    """Bounds hold for all pairs, so fewer windows are called different than the level says."""
-    world = World(5, 3000, 0.5, seed=4)
+def test_p_values_of_a_window_are_upper_bounds():
+    """They are upper bounds, so fewer windows are significant than the level allows."""
+    features = RelatedFeatures(5, 3000, 0.5, seed=4)
     small = 0
     for _ in range(200):
         window = Moments.none(5)
-        window.add(world.scores(world.values(200, 0.5)))
+        window.add(features.scores(features.values(200, 0.5)))
         small += int(
-            (Differences.between(world.moments, window, pair_effects(np.ones(5))).p_values() < 0.05).sum()
+            (Differences.between(features.moments, window, pair_effects(np.ones(5))).p_values() < 0.05).sum()
         )
     assert small <= 0.05 * 200 * 10

@@ -1,0 +1,75 @@
+"""The comparison of a window, and its report."""
+
+import pytest
+
+from services.drift.binning.binning import PredictionRows, RowBinner
+from services.drift.references import References
+from services.drift.windows.window import DriftWindow, DriftWindowState
+from services.drift.windows.window_report import compare_window, make_report
+from services.monitoring.label_join import JoinTotals
+from services.monitoring.model_metrics import Measures
+from tests.unit.drift import scenario
+from tests.unit.drift.scenario import HOUR_MS, START_MS
+
+DECLARATION = scenario.declaration(segments=["colour"])
+
+
+def window(rows: int, x: float = 0.1) -> DriftWindow:
+    found = DriftWindow(DriftWindowState(START_MS, START_MS + HOUR_MS, champion=1))
+    if not rows:
+        return found
+    binner = RowBinner(scenario.reference(), DECLARATION)
+    found.choose_version(1, binner)
+    together = PredictionRows(
+        [scenario.prediction(number, START_MS, features=[x, "red"]) for number in range(rows)]
+    )
+    found.count(together, binner.assign(together), 0, rows)
+    return found
+
+
+def report_of(found: DriftWindow, totals: JoinTotals):
+    references = References([scenario.reference()], DECLARATION)
+    compared = compare_window(found, DECLARATION)
+    return make_report("m", found, compared, totals, references, Measures(DECLARATION))
+
+
+def test_a_window_without_predictions_has_nothing_to_compare() -> None:
+    compared = compare_window(window(0), DECLARATION)
+    assert (compared.features, compared.score, compared.quality, compared.contributions) == ([], None, [], [])
+
+
+def test_features_scores_confidence_and_relations_are_compared() -> None:
+    compared = compare_window(window(300), DECLARATION)
+    assert [each.drift.feature for each in compared.features] == ["x", "colour"]
+    assert all(each.drift.drifted for each in compared.features)
+    assert compared.score is not None
+    assert compared.confidence is not None
+    assert compared.relations is not None
+    assert compared.contributions[0].feature in {"x", "colour"}
+
+
+def test_each_report_of_a_window_is_the_next_revision() -> None:
+    found, totals = window(10), JoinTotals(joined=3, orphaned=2)
+    revisions = [report_of(found, totals) for _ in range(2)]
+    assert [each.revision for each in revisions] == [0, 1]
+    assert len({each.report_id for each in revisions}) == 1
+    assert (revisions[0].labels_joined_total, revisions[0].labels_orphaned_total) == (3, 2)
+
+
+def test_a_report_has_the_reference_loss_and_the_segments() -> None:
+    report = report_of(window(10), JoinTotals())
+    assert (report.version, report.predictions) == (1, 10)
+    assert report.reference_log_loss == pytest.approx(0.58)
+    segments = {each.segment: each for each in report.segments}
+    assert {name: each.predictions for name, each in segments.items()} == {
+        "colour=blue": 0,
+        "colour=green": 0,
+        "colour=red": 10,
+    }
+    assert segments["colour=red"].score_psi is not None
+    assert segments["colour=blue"].score_psi is None
+
+
+def test_an_empty_window_reports_the_champion_when_it_closed() -> None:
+    report = report_of(window(0), JoinTotals())
+    assert (report.version, report.features, report.score_psi) == (1, [], None)

@@ -1,0 +1,149 @@
+"""Which prediction a label is joined with, and what is counted."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from services.monitoring.label_join import (
+    JoinTotals,
+    LabelJoin,
+    PendingPrediction,
+    numeric_prediction,
+    outcome_of,
+)
+from services.monitoring.model_metrics import Measures, NumericPrediction
+from services.runtime.declaration import ModelDeclaration
+from streams import records
+from tests.unit.drift import scenario
+from tests.unit.drift.scenario import HOUR_MS, START_MS
+
+HORIZON_MS = 3 * HOUR_MS
+
+
+def measures(task: str = "binary", **business: Any) -> Measures:
+    document = scenario.document() | {"task": task}
+    if task == "multiclass":
+        del document["gates"], document["label"]["positive_above"]
+        document["classes"] = ["a", "b", "c"]
+    if business:
+        document["business"] = {"unit": "USD"} | business
+    return Measures(ModelDeclaration.model_validate(document))
+
+
+@pytest.fixture
+def totals() -> JoinTotals:
+    return JoinTotals()
+
+
+@pytest.fixture
+def join(totals: JoinTotals) -> LabelJoin:
+    joined = LabelJoin(HORIZON_MS, totals)
+    for number in range(3):
+        time_ms = START_MS + number * HOUR_MS
+        joined.add_prediction(scenario.prediction(number, time_ms), time_ms)
+    return joined
+
+
+def label(number: int, time_ms: int, value: float = 1.0) -> records.Label:
+    found: records.Label = scenario.label(number, time_ms, value, offset=number)
+    return found
+
+
+def test_a_label_is_joined_by_its_id(join: LabelJoin, totals: JoinTotals) -> None:
+    entry = join.add_label(label(1, START_MS + 2 * HOUR_MS))
+    assert entry is not None
+    assert (entry.prediction_id, entry.event_time_ms) == ("p1", START_MS + HOUR_MS)
+    assert (totals.predictions, totals.joined) == (3, 1)
+
+
+@pytest.mark.parametrize(("late_ms", "joined"), [(0, 1), (1, 0)])
+def test_a_label_after_the_horizon_is_orphaned(
+    join: LabelJoin, totals: JoinTotals, late_ms: int, joined: int
+) -> None:
+    join.add_label(label(0, START_MS + HORIZON_MS + late_ms))
+    assert (totals.joined, totals.orphaned) == (joined, 1 - joined)
+
+
+def test_further_labels_are_duplicates_and_other_values_conflict(join: LabelJoin, totals: JoinTotals) -> None:
+    for value in (1.0, 1.0, 0.0):
+        join.add_label(label(0, START_MS + 1, value))
+    assert (totals.joined, totals.duplicate, totals.conflicting) == (1, 2, 1)
+
+
+def test_of_two_predictions_with_one_id_the_later_is_joined(join: LabelJoin, totals: JoinTotals) -> None:
+    join.add_prediction(scenario.prediction(0, START_MS + HOUR_MS, version=7), START_MS + 3 * HOUR_MS)
+    entry = join.add_label(label(0, START_MS + 3 * HOUR_MS))
+    assert entry is not None
+    assert entry.version == 7
+    assert (totals.expired, totals.unlabelled) == (1, 1)
+
+
+def test_eviction_removes_what_is_past_the_horizon_and_counts_it(join: LabelJoin, totals: JoinTotals) -> None:
+    join.add_label(label(0, START_MS + 1))
+    join.evict(START_MS + HORIZON_MS)
+    assert len(join) == 3
+    join.evict(START_MS + HORIZON_MS + HOUR_MS + 1)
+    assert [entry.prediction_id for entry in join.entries()] == ["p2"]
+    assert (totals.expired, totals.unlabelled) == (2, 1)
+
+
+def test_a_join_continues_from_its_entries(join: LabelJoin, totals: JoinTotals) -> None:
+    stored = msgspec.msgpack.encode(list(join.entries()))
+    entries = msgspec.msgpack.decode(stored, type=list[PendingPrediction])
+    restored = LabelJoin(HORIZON_MS, totals, entries)
+    assert restored.add_label(label(2, START_MS + 3 * HOUR_MS)) is not None
+
+
+def test_a_class_is_joined_as_its_index(totals: JoinTotals) -> None:
+    join = LabelJoin(HORIZON_MS, totals, classes=["a", "b", "c"])
+    for number, predicted in enumerate(["c", "other", None]):
+        join.add_prediction(scenario.prediction(number, START_MS, prediction=predicted), START_MS)
+    assert [entry.predicted for entry in join.entries()] == [2.0, None, None]
+
+
+def test_features_are_kept_only_on_request(totals: JoinTotals) -> None:
+    for keep, expected in ((False, []), (True, [0.0, "red"])):
+        join = LabelJoin(HORIZON_MS, totals, keep_features=keep)
+        join.add_prediction(scenario.prediction(0, START_MS), START_MS)
+        assert next(join.entries()).features == expected
+
+
+def test_a_prediction_without_a_score_or_with_other_classes_is_not_measured(totals: JoinTotals) -> None:
+    join = LabelJoin(HORIZON_MS, totals, classes=["a", "b", "c"])
+    known: dict[str, Any] = {"probabilities": [0.1, 0.7, 0.2]}
+    cases: list[dict[str, Any]] = [
+        {"score": None},
+        {"prediction": "other", **known},
+        {"prediction": "b"},
+        {"prediction": "b", **known},
+    ]
+    for number, values in enumerate(cases):
+        join.add_prediction(scenario.prediction(number, START_MS, **values), START_MS)
+    found = [numeric_prediction(entry, measures("multiclass")) for entry in join.entries()]
+    assert found == [None, None, None, NumericPrediction(0.4, 1.0, [0.1, 0.7, 0.2])]
+
+
+def test_a_prediction_without_a_predicted_value_follows_from_its_score(totals: JoinTotals) -> None:
+    join = LabelJoin(HORIZON_MS, totals)
+    join.add_prediction(scenario.prediction(0, START_MS, prediction=None, score=0.7), START_MS)
+    assert numeric_prediction(next(join.entries()), measures()) == NumericPrediction(0.7, 1.0, [])
+
+
+def test_an_outcome_has_the_loss_the_true_class_and_the_cost(join: LabelJoin) -> None:
+    costs = {true: {other: float(true != other) for other in "abc"} for true in "abc"}
+    several = measures("multiclass", costs=costs)
+    known = label(0, START_MS + 1, 2.0)
+    entry = join.add_label(known)
+    assert entry is not None
+    outcome = outcome_of("m", entry, known, several, [0.5, 0.0, 1.0])
+    assert (outcome.loss, outcome.class_name, outcome.cost) == (0.5, "c", 1.0)
+    assert (outcome.event_time_ms, outcome.label_time_ms, outcome.label) == (START_MS, START_MS + 1, 2.0)
+
+
+def test_an_outcome_without_measures_has_neither_loss_nor_cost(join: LabelJoin) -> None:
+    known = label(0, START_MS + 1)
+    entry = join.add_label(known)
+    assert entry is not None
+    outcome = outcome_of("m", entry, known, measures(), None)
+    assert (outcome.loss, outcome.class_name, outcome.cost) == (None, "", None)
