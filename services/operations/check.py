@@ -1,4 +1,4 @@
-"""``driftline check``: are the settings and every model declaration sound, and do the servers answer?"""
+"""``driftline check``: whether the settings and all declarations are valid, and the servers respond."""
 
 import contextlib
 import difflib
@@ -29,38 +29,39 @@ from streams import topics
 from streams.schemas import SchemaRegistryUnavailableError
 
 ANSWER_SECONDS_MAX = 5
-"""A server on the same network answers within milliseconds; past this it is down or the address is wrong."""
+"""A server on the same network responds within milliseconds; after this it is down or the address is
+wrong."""
 PREFIX = "DRIFTLINE_"
 NO_SETTINGS = {
-    "DRIFTLINE_ONLINE_STORE": "feature_store.yaml expands it; whoever calls feast by hand sets it",
+    "DRIFTLINE_ONLINE_STORE": "feature_store.yaml expands it; set it to call feast by hand",
     "DRIFTLINE_SUPERVISORS": "marks what services.operations.local_servers has started",
 }
-"""Variables with our prefix that are no settings, and what they are."""
+"""Variables with our prefix that are not settings, and their meaning."""
 
 
 class UnreachableError(Exception):
-    """A server does not answer. The message says where it was looked for, why, and what to do."""
+    """A server does not respond. The message has its address, the error, and what to do."""
 
 
 def check(*, connect: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Check the settings and every model declaration; exit with 1 if anything is wrong.
 
     Args:
-        connect: Ask Kafka, Redis and MLflow as well whether they answer.
+        connect: Also check whether Kafka, Redis and MLflow respond.
     """
     if unknown := unknown_settings(os.environ):
         fail(*unknown)
     try:
         settings = Settings()
         declarations = load_all(settings.models)
-        told = alert_summaries(settings, declarations)
+        routes = alert_summaries(settings, declarations)
     except ValidationError as error:
         fail(*invalid_settings(error))
     except (DeclarationError, DestinationsError) as error:
         fail(*str(error).splitlines())
     for declaration in declarations.values():
         ok(summary(declaration))
-    for line in told:
+    for line in routes:
         ok(line)
     if faults := schema_faults(settings, declarations, connect=connect):
         fail(*faults)
@@ -69,7 +70,7 @@ def check(*, connect: Annotated[bool, Parameter(negative="")] = False) -> None:
 
 
 def unknown_settings(environment: Mapping[str, str]) -> list[str]:
-    """Name every variable with our prefix that no setting reads: most likely a misspelt one."""
+    """Return a line for each variable with our prefix that is not a setting: probably misspelt."""
     known = [*(PREFIX + name.upper() for name in Settings.model_fields), *NO_SETTINGS]
     ours = sorted(name for name in environment if name.upper().startswith(PREFIX))
     return [
@@ -78,7 +79,7 @@ def unknown_settings(environment: Mapping[str, str]) -> list[str]:
 
 
 def invalid_settings(error: ValidationError) -> list[str]:
-    """Name the variable and the fault; never the value, which may be a password."""
+    """Return a line with variable and error for each invalid setting, without the value: it may be secret."""
     return [
         f"{_variable(detail['loc'])}: {detail['msg'].removeprefix('Value error, ')}"
         for detail in error.errors()
@@ -86,7 +87,7 @@ def invalid_settings(error: ValidationError) -> list[str]:
 
 
 def summary(declaration: ModelDeclaration) -> str:
-    """Say in one line which topics a model joins."""
+    """Return one line with the topics that a model joins."""
     service = declaration.features.service
     return (
         f"model {declaration.name}: {declaration.request.topic} -> {topics.predictions(declaration.name)}; "
@@ -96,7 +97,7 @@ def summary(declaration: ModelDeclaration) -> str:
 
 
 def alert_summaries(settings: Settings, declarations: Mapping[str, ModelDeclaration]) -> list[str]:
-    """Say who is told of each model's alerts, without a URL; `DestinationsError` if a name leads nowhere."""
+    """Return the routes of each model's alerts, without URLs; `DestinationsError` if a name is unknown."""
     urls = destinations.load(settings)
     return [
         destinations.summary(declaration, urls)
@@ -108,9 +109,9 @@ def alert_summaries(settings: Settings, declarations: Mapping[str, ModelDeclarat
 def schema_faults(
     settings: Settings, declarations: Mapping[str, ModelDeclaration], *, connect: bool
 ) -> list[str]:
-    """Tell whether a registry is missing; if it is connected, which schemas do not fit what is declared."""
+    """Return an error if a schema registry is missing; with ``connect``, one for each schema that differs."""
     views: tuple[View, ...] = ()
-    with contextlib.suppress(PlanError):  # not applied yet: setup looks at them
+    with contextlib.suppress(PlanError):  # not applied yet: setup checks them
         views = tuple(repository.load(settings).views) if connect else ()
     try:
         sources = [view.source for view in views if view.source is not None]
@@ -127,22 +128,22 @@ def schema_faults(
 
 
 def unreachable_servers(settings: Settings) -> list[str]:
-    """Ask each server; print those that answer and return one line for each that does not."""
+    """Connect to each server; print those that respond and return one line for each that does not."""
     faults = []
     probes: tuple[tuple[str, Callable[[Settings], str]], ...] = (
-        ("Kafka", _ask_kafka),
-        ("Redis", _ask_redis),
-        ("MLflow", _ask_mlflow),
+        ("Kafka", _probe_kafka),
+        ("Redis", _probe_redis),
+        ("MLflow", _probe_mlflow),
     )
-    for name, ask in probes:
+    for name, probe in probes:
         try:
-            ok(f"{name} answers at {ask(settings)}")
+            ok(f"{name} responds at {probe(settings)}")
         except UnreachableError as error:
             faults.append(f"{name} {error}")
     return faults
 
 
-def _ask_kafka(settings: Settings) -> str:
+def _probe_kafka(settings: Settings) -> str:
     logging.getLogger("kafka").setLevel(
         logging.CRITICAL
     )  # it warns of each attempt; we say it once, with a hint
@@ -162,36 +163,36 @@ def _ask_kafka(settings: Settings) -> str:
     return settings.broker
 
 
-def _ask_redis(settings: Settings) -> str:
-    place = _without_user(settings.redis_url)
+def _probe_redis(settings: Settings) -> str:
+    address = _without_user(settings.redis_url)
     try:
         with redis_clients.connect_blocking(
             settings, socket_timeout=ANSWER_SECONDS_MAX, socket_connect_timeout=ANSWER_SECONDS_MAX
         ) as client:
             client.ping()
     except (RedisError, OSError, ValueError) as error:
-        raise _unreachable(place, error, "DRIFTLINE_REDIS_URL") from error
-    return place
+        raise _unreachable(address, error, "DRIFTLINE_REDIS_URL") from error
+    return address
 
 
-def _ask_mlflow(settings: Settings) -> str:
-    place = _without_user(settings.mlflow_uri)
+def _probe_mlflow(settings: Settings) -> str:
+    address = _without_user(settings.mlflow_uri)
     try:
         httpx.get(f"{settings.mlflow_uri.rstrip('/')}/health", timeout=ANSWER_SECONDS_MAX).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise _unreachable(place, error, "DRIFTLINE_MLFLOW_URI") from error
-    return place
+        raise _unreachable(address, error, "DRIFTLINE_MLFLOW_URI") from error
+    return address
 
 
-def _unreachable(place: str, error: Exception, setting: str) -> UnreachableError:
+def _unreachable(address: str, error: Exception, setting: str) -> UnreachableError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return UnreachableError(
-        f"does not answer at {place} ({reason}): start the servers with 'driftline up', or check {setting}"
+        f"does not respond at {address} ({reason}): start the servers with 'driftline up', or check {setting}"
     )
 
 
 def _without_user(url: str) -> str:
-    """Return a URL without the user and password that it may hold."""
+    """Return a URL without user and password."""
     return url.replace(f"{urlsplit(url).netloc.rpartition('@')[0]}@", "", 1) if "@" in url else url
 
 

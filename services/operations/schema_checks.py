@@ -1,4 +1,4 @@
-"""Whether the schemas of the schema registry fit what is declared."""
+"""Compares the schemas of the schema registry with the declared ones."""
 
 import dataclasses
 import re
@@ -14,18 +14,18 @@ from streams.schemas import Encoding, Schema
 
 
 def needed_by(settings: Settings, readers: Mapping[str, object]) -> ConfluentRegistry | None:
-    """Return the registry if any topic is read with it; `DeclarationError` if nothing says where it is."""
+    """Return the registry if any topic needs it; `DeclarationError` if its address is not set."""
     if readers and not settings.schema_registry_url:
         raise DeclarationError(
-            f"records of {', '.join(sorted(readers))} are written with a schema registry: "
-            "DRIFTLINE_SCHEMA_REGISTRY_URL must say where it is"
+            f"the records of {', '.join(sorted(readers))} need a schema registry: "
+            "set DRIFTLINE_SCHEMA_REGISTRY_URL to its address"
         )
     return connect(settings) if readers else None
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What one reader declares of a topic."""
+    """The declaration of a topic by one of its readers."""
 
     who: str
     encoding: Encoding
@@ -35,9 +35,9 @@ class Reading:
 def readings(
     declarations: Mapping[str, ModelDeclaration], sources: Iterable[StreamSource] = ()
 ) -> dict[str, list[Reading]]:
-    """Return by topic who reads records of a registry: models, and the sources of feature views.
+    """Return the readers of each topic that needs a schema registry: models and sources of feature views.
 
-    Raises `DeclarationError` where two say of one topic that it is written in different ways.
+    Raises `DeclarationError` if two readers declare different encodings of a topic.
     """
     found: dict[str, list[Reading]] = {}
     for name, declaration in declarations.items():
@@ -51,7 +51,7 @@ def readings(
             if other.encoding is not first.encoding:
                 raise DeclarationError(
                     f"topic {topic} is {first.encoding} for the {first.who}, and {other.encoding} for the "
-                    f"{other.who}: say the same of both"
+                    f"{other.who}: declare the same encoding for both"
                 )
     return {topic: each for topic, each in found.items() if each[0].encoding is not Encoding.JSON}
 
@@ -59,9 +59,10 @@ def readings(
 def ensure(
     registry: schemas.SchemaRegistry, readers: Mapping[str, Sequence[Reading]], *, register: bool
 ) -> tuple[list[str], list[str]]:
-    """Compare the latest schema of each topic with what is declared; ``register``: add those that lack.
+    """Compare the latest schema of each topic with the declared one; with ``register``, add missing ones.
 
-    Returns what is well, and what does not fit: a line each. Raises `SchemaRegistryUnavailableError`.
+    Returns a line for each schema that fits, and for each that does not. Raises
+    `SchemaRegistryUnavailableError`.
     """
     well, faults = [], []
     for topic, own in readers.items():
@@ -74,7 +75,7 @@ def ensure(
                 for misfit in schemas.misfits(latest.schema, each.encoding, each.fields)
             ]
             faults += misfits
-            well += [] if misfits else [f"{subject} version {latest.version} has all that is declared"]
+            well += [] if misfits else [f"{subject} version {latest.version} has all declared fields"]
         elif not register:
             faults.append(f"{subject} has no schema: 'driftline setup' registers the declared one")
         elif refused := registry.register(subject, _declared(topic, own)):
@@ -85,7 +86,7 @@ def ensure(
 
 
 def _declared(topic: str, readers: Sequence[Reading]) -> Schema:
-    """Return a schema with all that readers of a topic declare."""
+    """Return a schema with all fields that readers of a topic declare."""
     fields: dict[str, Field] = {}
     for field in (field for each in readers for field in each.fields):
         known = fields.setdefault(field.name, field)

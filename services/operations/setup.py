@@ -1,4 +1,4 @@
-"""``driftline setup``: everything that must stand before the processes start. Safe to repeat."""
+"""``driftline setup``: everything that must exist before the processes start. Safe to repeat."""
 
 import datetime as dt
 from typing import Annotated
@@ -19,11 +19,11 @@ from streams.schemas import SchemaRegistryUnavailableError
 
 
 def setup(*, registry_only: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """Apply the Feast repository, make the signing key, create the topics, materialise the batch views.
+    """Apply the Feast repository, generate the signing key, create the topics, materialise the batch views.
 
     Args:
-        registry_only: Only apply the repository. The registry is a file in the home folder, so a machine
-            with a home folder of its own needs this before its processes start.
+        registry_only: Only apply the repository. Feast's registry is a file in the home folder, so each
+            machine with a separate home folder needs this before its processes start.
     """
     settings = Settings()
     try:
@@ -50,11 +50,11 @@ def _make_topics(settings: Settings, plan: FeaturePlan) -> None:
     declarations = load_all(settings.models)
     internal = [view.name for view in plan.views if view.is_repartitioned]
     ensure_topics(settings, declarations, applications=list(plan.by_topic()), views=internal)
-    ok(f"topics of {', '.join(declarations)} are there")
+    ok(f"the topics of {', '.join(declarations)} exist")
 
 
 def _register_schemas(settings: Settings, plan: FeaturePlan) -> None:
-    """Register what is declared of topics that have no schema yet; say where others do not fit, and end."""
+    """Register the declared schemas of topics without one; exit with a line for each schema that differs."""
     sources = [view.source for view in plan.views if view.source is not None]
     readers = schema_checks.readings(load_all(settings.models), sources)
     registry = schema_checks.needed_by(settings, readers)
@@ -69,13 +69,13 @@ def _register_schemas(settings: Settings, plan: FeaturePlan) -> None:
 
 def _make_key(settings: Settings) -> None:
     if signing.are_provided(settings):
-        ok("versions are signed with keys that are provided")
+        ok("versions are signed with the keys of the settings")
     else:
         ok(f"versions are signed with the key {signing.ensure_key(settings)}")
 
 
 def _materialize(settings: Settings) -> None:
-    """Let Feast write its batch views, if the files that they come from have been put there."""
+    """Let Feast write its batch views, if their source files exist."""
     folder = settings.home.resolve() / "batch"
     if any(folder.glob("*.parquet")):
         repository.materialize(settings, dt.datetime.now(dt.UTC))

@@ -123,7 +123,7 @@ def test_letters_of_a_topic_that_is_gone_are_left(local: Settings, source: str):
     """Nor is a topic created by looking for it."""
     write_letters(local, failed(f"{source}.gone", 0), failed(f"{source}.gone", 1))
     account = run(local, f"{source}.gone")
-    assert account.left == {"the topic or its partition is gone": 2}
+    assert account.left == {"the topic or its partition does not exist": 2}
 
 
 def test_replay_that_crashed_is_settled_by_what_arrived(local: Settings, source: str):

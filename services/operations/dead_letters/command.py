@@ -29,14 +29,14 @@ def show(
     limit: int = ROWS_MAX,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Show the newest dead letters, and how many there are of each reason.
+    """Show the newest dead letters, and the number of letters for each reason.
 
     Args:
-        service: Only those of this process.
-        topic: Only those of records of this topic.
-        since: Only those of the last 90s, 30m, 2h or 7d.
-        limit: Show at most so many; all are counted.
-        json: Answer with one JSON document.
+        service: Only letters of this process.
+        topic: Only letters whose record is from this topic.
+        since: Only letters of the last 90s, 30m, 2h or 7d.
+        limit: Maximum number of letters to show; all are counted.
+        json: Print one JSON document.
     """
     chosen = _filter(service, topic, since)
     summary, progress = _run(_read(Settings(), chosen, limit))
@@ -58,17 +58,17 @@ def replay(
 ) -> None:
     """Write dead letters back to the topic and partition that they came from, each failed record once.
 
-    Every reader of the topic gets them again: one that had no trouble the first time counts them twice. They
-    come with their old event times, so features may count them as late. One that fails again is a new letter,
-    which says how often it has come back.
+    Every reader of the topic receives them again: a reader that processed them the first time counts them
+    twice. They keep their event times, so features may count them as late. A record that fails again becomes
+    a new letter with the number of its replays.
 
     Args:
-        service: Only those of this process.
-        topic: Only those of records of this topic.
-        since: Only those of the last 90s, 30m, 2h or 7d.
-        limit: Write back at most so many, the oldest first.
-        again: Also those that came back three times.
-        dry_run: Only say what would be written.
+        service: Only letters of this process.
+        topic: Only letters whose record is from this topic.
+        since: Only letters of the last 90s, 30m, 2h or 7d.
+        limit: Maximum number of records to write back, oldest first.
+        again: Include records that have been replayed three times.
+        dry_run: Only print what would be written.
     """
     chosen = _filter(service, topic, since)
     result = _run(replaying.replay(Settings(), chosen, records_max=limit, again=again, dry=dry_run))
@@ -83,7 +83,7 @@ def replay(
 async def _read(
     settings: Settings, chosen: LetterFilter, rows_max: int
 ) -> tuple[LetterSummary, ReplayProgress]:
-    """Read the letters to their present end; the marks of their replays follow them."""
+    """Read all letters and the marks of their replays."""
     summary, progress = LetterSummary(rows_max), ReplayProgress()
     decode = records.decoder_of(records.DeadLetter).decode
     async with reader(settings) as consumer:

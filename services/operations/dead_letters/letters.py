@@ -1,4 +1,4 @@
-"""What is known of the dead letters and their replays, from the records of their topic. Pure."""
+"""The dead letters and their replays, as the records of their topic show them. Pure."""
 
 import collections
 import dataclasses
@@ -10,16 +10,16 @@ from streams import codec, records
 from streams.producer import Record
 
 REPLAYS_MAX = 3
-"""A record that failed as often after a replay will most likely fail again."""
+"""Maximum replays of a record by default: one that failed this often will probably fail again."""
 REASONS_MAX = 1000
-"""Different reasons that are counted apart; what the others are is not told."""
+"""Maximum reasons that are counted separately; all others are counted as `OTHER_REASONS`."""
 REASONS_SHOWN_MAX = 20
 OTHER_REASONS = "(other reasons)"
 TEXT_CHARS_MAX = 80
-"""Of a key or a value that is shown."""
+"""Maximum characters of a key or a value that are shown."""
 
 LetterSource = tuple[str, int, int]
-"""Topic, partition and offset of a failed record: its identity, as two processes may fail on the same one."""
+"""Topic, partition and offset of a failed record: its identity, as several processes may fail on it."""
 
 _OURS = frozenset({codec.REPLAYED_FROM_HEADER, codec.REPLAYS_HEADER})
 _decode_mark = records.decoder_of(records.ReplayMark).decode
@@ -27,7 +27,7 @@ _decode_mark = records.decoder_of(records.ReplayMark).decode
 
 @dataclasses.dataclass(frozen=True)
 class LetterFilter:
-    """Which letters are meant; what is None does not matter."""
+    """Which letters are selected; None selects all."""
 
     service: str | None = None
     topic: str | None = None
@@ -35,7 +35,7 @@ class LetterFilter:
     """Wall time of the failure."""
 
     def admits(self, letter: records.DeadLetter) -> bool:
-        """Tell whether a letter is meant."""
+        """Tell whether a letter is selected."""
         return (
             self.service in (None, letter.service)
             and self.topic in (None, letter.topic)
@@ -45,33 +45,33 @@ class LetterFilter:
 
 @dataclasses.dataclass(frozen=True)
 class LetterRow:
-    """One letter as it is shown."""
+    """One letter in the form in which it is shown."""
 
     offset: int
-    """Of the letter."""
+    """The offset of the letter."""
     failed_at: str
     service: str
     source: str
     reason: str
     key: str | None
     value: str | None
-    """Its start."""
+    """The start of the value."""
     replays: int
-    """How often the record had been written again before it failed this time."""
+    """How often the record had been replayed before this failure."""
     replayed: bool = False
-    """Whether it has been written again since."""
+    """Whether it has been replayed since."""
 
 
 class LetterSummary:
-    """The newest letters and the number of all by reason, in bounded memory."""
+    """The newest letters and the number of letters by reason, in bounded memory."""
 
     def __init__(self, rows_max: int) -> None:
-        """Keep at most so many letters."""
+        """Keep at most ``rows_max`` letters."""
         self._rows: collections.deque[tuple[LetterSource, LetterRow]] = collections.deque(maxlen=rows_max)
         self.reasons: collections.Counter[str] = collections.Counter()
 
     def add(self, offset: int, letter: records.DeadLetter) -> None:
-        """Count a letter, and keep what is shown of it."""
+        """Count a letter and keep its row."""
         known = letter.reason in self.reasons or len(self.reasons) < REASONS_MAX
         self.reasons[letter.reason if known else OTHER_REASONS] += 1
         self._rows.append((source_of(letter), _row(offset, letter)))
@@ -82,26 +82,26 @@ class LetterSummary:
 
 
 class ReplayProgress:
-    """Which failed records have been written again, as the marks among the letters tell."""
+    """Which failed records have been replayed, according to the marks among the letters."""
 
     def __init__(self) -> None:
-        """Know of no replay."""
+        """Start without any replay."""
         self.doubtful: dict[LetterSource, records.ReplayMark] = {}
-        """Begun, and it is not known whether they arrived."""
+        """Replays that were begun and may or may not have arrived."""
         self._arrived: dict[tuple[str, int], set[int]] = collections.defaultdict(set)
 
     def has(self, source: LetterSource) -> bool:
-        """Tell whether a failed record has arrived again."""
+        """Tell whether a failed record has been replayed and has arrived."""
         return source[2] in self._arrived.get(source[:2], ())
 
     def take(self, headers: codec.Headers) -> None:
-        """Take notice of the marks in the headers of a record without a value."""
+        """Add the marks in the headers of a record without a value."""
         for name, value in headers:
             if name == codec.REPLAY_MARK_HEADER:
                 self.add(_decode_mark(value))
 
     def add(self, mark: records.ReplayMark) -> None:
-        """Take notice of a mark."""
+        """Add a mark."""
         for offset in mark.offsets:
             source = (mark.topic, mark.partition, offset)
             if mark.state == "begun":
@@ -112,7 +112,7 @@ class ReplayProgress:
             self._arrived[mark.topic, mark.partition].update(mark.offsets)
 
     def settled(self, found: frozenset[LetterSource] | set[LetterSource]) -> list[records.ReplayMark]:
-        """Return the marks that end all doubt, once the partitions have been searched."""
+        """Return the marks that settle all doubtful replays, given the replayed records that were found."""
         groups: dict[tuple[str, int, str], list[int]] = collections.defaultdict(list)
         for topic, partition, offset in sorted(self.doubtful):
             state = "arrived" if (topic, partition, offset) in found else "lost"
@@ -134,7 +134,7 @@ class ReplayProgress:
 
 
 def since_ms(text: str, now_ms: int) -> int:
-    """Return the wall time that lies so far back; ValueError with what can be written.
+    """Return the wall time a duration ago; ValueError with what can be written.
 
     >>> since_ms("2h", 10_000_000)
     2800000
@@ -143,17 +143,17 @@ def since_ms(text: str, now_ms: int) -> int:
 
 
 def source_of(letter: records.DeadLetter) -> LetterSource:
-    """Return where a letter's record had failed."""
+    """Return topic, partition and offset of a letter's failed record."""
     return (letter.topic, letter.partition, letter.offset)
 
 
 def replays_of(headers: codec.Headers) -> int:
-    """Return how often a record with these headers has been written again."""
+    """Return how often a record with these headers has been replayed."""
     return next((int(value) for name, value in headers if name == codec.REPLAYS_HEADER), 0)
 
 
 def replayed_from(headers: codec.Headers) -> LetterSource | None:
-    """Return where a record with these headers had failed; None if it is no replay."""
+    """Return the source of a replayed record, from its headers; None if it is not a replay."""
     for name, value in headers:
         if name == codec.REPLAYED_FROM_HEADER:
             topic, partition, offset = value.decode().rsplit("/", 2)
@@ -162,7 +162,7 @@ def replayed_from(headers: codec.Headers) -> LetterSource | None:
 
 
 def record_of(letter: records.DeadLetter) -> Record:
-    """Return the failed record as it was, with headers that say where it comes from and how often it came."""
+    """Return the failed record unchanged, plus headers with its source and its number of replays."""
     ours = [
         (codec.REPLAYED_FROM_HEADER, _place(source_of(letter)).encode()),
         (codec.REPLAYS_HEADER, b"%d" % (replays_of(letter.headers) + 1)),
@@ -171,7 +171,7 @@ def record_of(letter: records.DeadLetter) -> Record:
 
 
 def lines(rows: Sequence[LetterRow], reasons: Mapping[str, int]) -> list[str]:
-    """Return what a terminal shows: two lines a letter, then the number of letters by reason."""
+    """Return the lines for a terminal: two per letter, then the number of letters by reason."""
     shown = []
     for row in rows:
         notes = [f"came back {row.replays} times"] if row.replays else []
@@ -187,7 +187,7 @@ def lines(rows: Sequence[LetterRow], reasons: Mapping[str, int]) -> list[str]:
 
 
 def document(rows: Sequence[LetterRow], reasons: Mapping[str, int]) -> dict[str, Any]:
-    """Return the same for programs."""
+    """Return the same as a JSON document."""
     return {
         "letters": [dataclasses.asdict(row) for row in rows],
         "letters_total": sum(reasons.values()),

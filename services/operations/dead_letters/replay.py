@@ -1,13 +1,17 @@
 """Writes dead letters back to the topic and partition that they came from, each failed record once.
 
-Delivery: before letters are written back, a mark among the dead letters says which ones and where the end
-of their partition was; when the broker has acknowledged them, a second mark says that they arrived. So a
-later replay passes over them, whatever its filters are: the committed offset of a group could only say "all
-up to here". After a crash between the marks the next replay searches the partition, from that end on, for
-the header with which each one travels, and settles which arrived. Marks live and die with the letters,
-keep their order, and need no store of their own.
+Delivery:
 
-One replay at a time: a second one finds what the first has begun, and refuses.
+1. write a mark to the dead letters that names the records and the end of their partition;
+2. write the records back, and wait until the broker has acknowledged them;
+3. write a second mark that says that they arrived.
+
+A later replay skips records that arrived, whatever its filters are; the committed offset of a consumer group
+could only say "all up to here". After a crash between the marks, the next replay searches the partition from
+that end on for the header that each replayed record has, and writes marks for those that arrived or were
+lost. Marks have the retention of the letters, keep their order, and need no other store.
+
+One replay runs at a time: a second one finds the mark of the first and refuses.
 """
 
 import collections
@@ -26,19 +30,20 @@ from streams import codec, records
 from streams.producer import REQUEST_TIMEOUT_MS, BatchProducer
 
 SETTLE_MS = 2 * REQUEST_TIMEOUT_MS
-"""After so long what was begun has arrived or never will: a request may lie in the broker's queue."""
+"""After this time a replay that was begun has arrived or never will: until then, a request may be in the
+broker's queue."""
 
 _decode = records.decoder_of(records.DeadLetter).decode
 
 
 @dataclasses.dataclass
 class ReplayResult:
-    """What became of the letters that the filter admits."""
+    """What was done with the letters that the filter selects."""
 
     replayed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    """By topic/partition."""
+    """Number of replayed records by topic/partition."""
     left: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    """By why they were not written back."""
+    """Number of records that were not replayed, by reason."""
 
 
 async def replay(
@@ -49,17 +54,17 @@ async def replay(
     again: bool = False,
     dry: bool,
 ) -> ReplayResult:
-    """Write back every admitted letter that was not yet, oldest first.
+    """Write back every selected letter that has not been replayed, oldest first.
 
     Args:
         settings: The broker.
         chosen: Which letters.
-        records_max: At most so many are written back.
-        again: Also those that came back as often as `letters.REPLAYS_MAX`.
+        records_max: The maximum number of records to write back.
+        again: Include records that were replayed `letters.REPLAYS_MAX` times or more.
         dry: Only count.
 
     Raises:
-        LettersError: Another replay is at work, or the broker fell silent.
+        LettersError: Another replay is running, or the broker does not respond.
         KafkaError: The broker cannot be reached or refuses.
     """
     producer = BatchProducer(settings.kafka_options())
@@ -94,10 +99,10 @@ class _Replay:
         self._dry = dry
         self._progress = ReplayProgress()
         self._partitions: dict[str, int] = {}
-        """Of each topic that was looked at; 0: there is none."""
+        """Number of partitions of each topic that was checked; 0 if it does not exist."""
 
     async def learn(self) -> None:
-        """Read what has been replayed, and settle what a replay that crashed has left open."""
+        """Read what has been replayed, and settle the replays that a crash has left open."""
         async for piece in read(self._consumer, LETTERS):
             for record in piece:
                 if record.value is None:
@@ -108,7 +113,7 @@ class _Replay:
         wait_ms = max(mark.begun_ms for mark in doubtful) + SETTLE_MS - now_ms()
         if wait_ms > 0:
             raise LettersError(
-                f"another replay is at work or has just crashed: try again in {wait_ms // 1000 + 1} s"
+                f"another replay is running or has just crashed: try again in {wait_ms // 1000 + 1} s"
             )
         starts: dict[TopicPartition, int] = {}
         for mark in doubtful:
@@ -121,7 +126,7 @@ class _Replay:
             await self._mark(mark)
 
     async def _search(self, place: TopicPartition, start: int) -> set[LetterSource]:
-        """Return the failed records that were written again to a partition, from an offset on."""
+        """Return the sources of the replayed records in a partition, from an offset on."""
         if not await self._exists(place):
             return set()
         found = set[LetterSource]()
@@ -130,7 +135,7 @@ class _Replay:
         return found
 
     async def write(self, chosen: LetterFilter) -> None:
-        """Write back what the filter admits, piece by piece."""
+        """Write back the records that the filter selects, piece by piece."""
         start = 0 if chosen.since_ms is None else await offset_at(self._consumer, LETTERS, chosen.since_ms)
         async for piece in read(self._consumer, LETTERS, start):
             batches: dict[TopicPartition, dict[int, records.DeadLetter]] = collections.defaultdict(dict)
@@ -149,15 +154,15 @@ class _Replay:
     async def _wants(
         self, letter: records.DeadLetter, place: TopicPartition, taken: dict[int, records.DeadLetter]
     ) -> bool:
-        """Decide on one letter, and count why not."""
+        """Decide whether to replay one letter; count the reason if not."""
         if self._left == 0:
             return False
         if self._progress.has(letters.source_of(letter)) or letter.offset in taken:
             self.result.left["replayed already"] += 1
         elif not self._again and letters.replays_of(letter.headers) >= letters.REPLAYS_MAX:
-            self.result.left[f"came back {letters.REPLAYS_MAX} times (--again replays them, too)"] += 1
+            self.result.left[f"came back {letters.REPLAYS_MAX} times (--again includes them)"] += 1
         elif not await self._exists(place):
-            self.result.left["the topic or its partition is gone"] += 1
+            self.result.left["the topic or its partition does not exist"] += 1
         else:
             self._left = None if self._left is None else self._left - 1
             return True
@@ -165,12 +170,12 @@ class _Replay:
 
     async def _exists(self, place: TopicPartition) -> bool:
         if place.topic not in self._partitions:
-            there = place.topic in await self._consumer.topics()  # to ask for it might create it
+            there = place.topic in await self._consumer.topics()  # asking for its partitions might create it
             self._partitions[place.topic] = await self._producer.partitions(place.topic) if there else 0
         return int(place.partition) < self._partitions[place.topic]
 
     async def _send(self, place: TopicPartition, batch: Sequence[records.DeadLetter]) -> None:
-        """Mark, write, mark."""
+        """Write the first mark, the records, and the second mark."""
         if not batch:
             return
         mark = records.ReplayMark(

@@ -1,4 +1,8 @@
-"""A partition from one offset to another, in bounded pieces and within bounded time."""
+"""Reads a partition from one offset to another, in bounded pieces and within bounded time.
+
+The asyncio counterpart of `services.runtime.kafka_consumers.read_to_end`, for the replay, which writes with
+`streams.producer.BatchProducer` between two pieces.
+"""
 
 import contextlib
 import time
@@ -11,7 +15,7 @@ from streams import topics
 
 PIECE_RECORDS_MAX = 500
 SILENCE_SECONDS_MAX = 30.0
-"""A broker that says nothing for so long before the end of a partition is down."""
+"""A broker that sends nothing for this long before the end of a partition is considered down."""
 LETTERS = TopicPartition(topics.DEAD_LETTERS.name, 0)
 
 
@@ -37,10 +41,10 @@ async def reader(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
 async def read(
     consumer: AIOKafkaConsumer, place: TopicPartition, start: int = 0
 ) -> AsyncIterator[Sequence[ConsumerRecord]]:
-    """Yield what is in a partition at the time of this call, from an offset on.
+    """Yield the records of a partition from an offset to the end at the time of this call.
 
     Raises:
-        LettersError: The broker fell silent before the end.
+        LettersError: The broker sent nothing for `SILENCE_SECONDS_MAX` before the end.
     """
     end = (await consumer.end_offsets([place]))[place]
     begin = (await consumer.beginning_offsets([place]))[place]
@@ -54,10 +58,12 @@ async def read(
             yield piece
             heard_seconds = time.monotonic()
         elif time.monotonic() - heard_seconds > SILENCE_SECONDS_MAX:
-            raise LettersError(f"{place.topic} was silent for {SILENCE_SECONDS_MAX:g} s before its end")
+            raise LettersError(
+                f"{place.topic}: no record arrived for {SILENCE_SECONDS_MAX:g} s before its end: is the broker up?"
+            )
 
 
 async def offset_at(consumer: AIOKafkaConsumer, place: TopicPartition, time_ms: int) -> int:
-    """Return the offset of the first record that was written at a wall time or later, else the end."""
+    """Return the offset of the first record written at a wall time or later, or the end if there is none."""
     found = (await consumer.offsets_for_times({place: time_ms}))[place]
     return int(found.offset) if found is not None else int((await consumer.end_offsets([place]))[place])
