@@ -59,7 +59,7 @@ async def read(
             heard_seconds = time.monotonic()
         elif time.monotonic() - heard_seconds > SILENCE_SECONDS_MAX:
             raise LettersError(
-                f"{place.topic}: no record arrived for {SILENCE_SECONDS_MAX:g} s before its end: check the broker"
+                f"{place.topic}: no record arrived for {SILENCE_SECONDS_MAX:g} s before its end"
             )
 
 
