@@ -103,10 +103,10 @@ class TopicFollower:
             record = DECODERS[topic](value)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             _log.warning("dashboard.record_skipped", topic=topic, error=str(error))
-            self._tell(records_skipped=self.feed.kafka.records_skipped + 1)
+            self.feed.update_kafka(records_skipped=self.feed.kafka.records_skipped + 1)
             return
         self.feed.apply(record)
-        self._tell(records_read=self.feed.kafka.records_read + 1)
+        self.feed.update_kafka(records_read=self.feed.kafka.records_read + 1)
 
     def probe(self) -> None:
         """Request the end offsets of the partitions; poll() alone does not notice a lost broker."""
@@ -114,7 +114,7 @@ class TopicFollower:
         try:
             if not partitions:
                 self.consumer.bootstrap(timeout_ms=PROBE_TIMEOUT_MS, refresh=True)
-                self._tell(status="live", error="")
+                self.feed.update_kafka(status="live", error="")
                 return
             ends = self.consumer.end_offsets(partitions, timeout_ms=PROBE_TIMEOUT_MS)
             if self.goal is None or not self.goal.keys() >= ends.keys():
@@ -127,13 +127,10 @@ class TopicFollower:
         except KafkaError as error:
             _lose(self.feed, error)
             return
-        self._tell(status="live" if reached else "reading", error="")
-
-    def _tell(self, **changes: Any) -> None:
-        self.feed.kafka = msgspec.structs.replace(self.feed.kafka, **changes)
+        self.feed.update_kafka(status="live" if reached else "reading", error="")
 
 
 def _lose(feed: PageFeed, error: KafkaError) -> None:
     if feed.kafka.status != "lost":
         _log.warning("dashboard.kafka_lost", broker=feed.kafka.broker, error=repr(error))
-    feed.kafka = msgspec.structs.replace(feed.kafka, status="lost", error=type(error).__name__)
+    feed.update_kafka(status="lost", error=type(error).__name__)

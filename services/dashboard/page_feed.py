@@ -8,7 +8,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from sse_starlette import ServerSentEvent
@@ -109,6 +109,10 @@ class PageFeed:
     def apply(self, record: state.Record) -> None:
         """Apply a record. Only one thread may call this."""
         self.state = state.reduce(self.state, record)
+
+    def update_kafka(self, **changes: Any) -> None:
+        """Change fields of the Kafka pulse. Only the thread that reads Kafka may call this."""
+        self.kafka = msgspec.structs.replace(self.kafka, **changes)
 
     def pulse(self) -> Pulse:
         """Return the present pulse."""

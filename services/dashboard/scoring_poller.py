@@ -1,4 +1,4 @@
-"""Reads the metrics of the scoring process once a second into the feed."""
+"""Reads the metrics of the scoring process into the page feed, once per second."""
 
 import asyncio
 import time
@@ -15,20 +15,20 @@ POLL_TIMEOUT_SECONDS = 2.0
 
 
 def metrics_url(settings: Settings) -> str:
-    """Return where the metrics of the scoring process are."""
+    """Return the URL of the scoring process's metrics."""
     base = settings.scoring_url or f"http://{reachable(settings.host)}:{settings.scoring_port}"
     return f"{base.rstrip('/')}/metrics"
 
 
 def reachable(host: str) -> str:
-    """Return an address to connect to, for one to listen on."""
-    if host in {"0.0.0.0", "::", ""}:  # noqa: S104  # compared with, not bound to
+    """Return the address to connect to for an address to listen on."""
+    if host in {"0.0.0.0", "::", ""}:  # noqa: S104  # a comparison, not a bind
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
 
 
 async def poll(url: str, feed: PageFeed) -> None:
-    """Read the metrics once a second until cancelled; a process that is down is a state, not an error."""
+    """Read the metrics once per second until cancelled; a process that is down is a status, not an error."""
     history: deque[scoring_metrics.Scrape] = deque(maxlen=scoring_metrics.HISTORY_SCRAPES_MAX)
     async with httpx.AsyncClient(timeout=POLL_TIMEOUT_SECONDS, trust_env=False) as client:
         while True:

@@ -31,13 +31,16 @@ class Process:
         return parse(generate_latest(self.registry).decode(), at_seconds, wall_ms, previous)
 
 
-def test_names_are_those_that_telemetry_declares():
+def test_names_are_the_declared_metrics():
     from services.runtime import metrics
 
-    assert metrics.PREDICTIONS._name == "driftline_predictions"
-    assert metrics.PREDICTION_DURATION._name == "driftline_prediction_duration_seconds"
-    assert metrics.CONSUMER_LAG._name == "driftline_consumer_lag_records"
-    assert metrics.EVENT_AGE._name == "driftline_event_age_seconds"
+    declared = (metrics.PREDICTIONS, metrics.PREDICTION_DURATION, metrics.CONSUMER_LAG, metrics.EVENT_AGE)
+    assert [family.name for metric in declared for family in metric.describe()] == [
+        "driftline_predictions",
+        "driftline_prediction_duration_seconds",
+        "driftline_consumer_lag_records",
+        "driftline_event_age_seconds",
+    ]
 
 
 def test_counts_are_summed_over_versions_outcomes_channels_and_partitions():

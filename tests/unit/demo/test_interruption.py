@@ -1,3 +1,5 @@
+"""Signals interrupt the demo at any moment, and its clients can disconnect."""
+
 import asyncio
 import signal
 
@@ -7,7 +9,7 @@ from services.demo.interruption import Interruption
 from services.demo.play import beside
 
 
-def test_a_signal_outside_the_loop_is_an_interrupt_and_a_second_one_is_ignored() -> None:
+def test_signal_outside_the_loop_interrupts_and_a_second_one_is_ignored() -> None:
     with Interruption() as interruption:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
@@ -15,31 +17,31 @@ def test_a_signal_outside_the_loop_is_an_interrupt_and_a_second_one_is_ignored()
     assert interruption.exit_code == 143
 
 
-def test_a_signal_in_the_loop_cancels_the_work_which_may_tidy_up() -> None:
-    tidied = []
+def test_signal_in_the_loop_cancels_the_work_which_can_disconnect() -> None:
+    disconnected = []
 
     async def work() -> None:
         try:
             signal.raise_signal(signal.SIGINT)
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         finally:
             await asyncio.sleep(0)
-            tidied.append("up")
+            disconnected.append("client")
 
     with Interruption() as interruption, pytest.raises(KeyboardInterrupt):
         interruption.run(work())
-    assert tidied == ["up"]
+    assert disconnected == ["client"]
     assert interruption.exit_code == 130
 
 
-def test_handlers_are_put_back() -> None:
+def test_handlers_are_restored() -> None:
     before = signal.getsignal(signal.SIGINT)
     with Interruption():
         assert signal.getsignal(signal.SIGINT) is not before
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_work_without_a_signal_just_runs() -> None:
+def test_work_without_a_signal_runs_to_its_end() -> None:
     seen = []
 
     async def work() -> None:
@@ -56,18 +58,18 @@ async def _fail() -> None:
     raise ValueError("background")
 
 
-async def _for_ever() -> None:
-    await asyncio.sleep(3600)
+async def _never_end() -> None:
+    await asyncio.Event().wait()
 
 
 async def _briefly() -> None:
     await asyncio.sleep(0)
 
 
-def test_a_failure_in_the_background_ends_the_work() -> None:
+def test_failure_in_the_background_ends_the_work() -> None:
     with pytest.raises(ValueError, match="background"):
-        asyncio.run(beside(_for_ever(), _fail()))
+        asyncio.run(beside(_never_end(), _fail()))
 
 
 def test_the_end_of_the_work_ends_the_background() -> None:
-    asyncio.run(beside(_briefly(), _for_ever()))
+    asyncio.run(beside(_briefly(), _never_end()))

@@ -1,0 +1,69 @@
+"""Records from Kafka into the page feed, and the status of the connection."""
+
+from typing import Any
+
+import pytest
+from kafka import TopicPartition
+from kafka.errors import KafkaTimeoutError
+
+from services.dashboard import consumer
+from services.dashboard.page_feed import PageFeed
+from streams import topics
+from streams.records import encode
+from tests.browser.synthetic_year import Year
+
+DRIFT = TopicPartition(topics.DRIFT.name, 0)
+
+
+@pytest.fixture
+def feed():
+    return PageFeed("broker:9092")
+
+
+class FakeConsumer:
+    """A consumer of one partition with a given position and end."""
+
+    def __init__(self, position: int, end: int) -> None:
+        self.at, self.end = position, end
+        self.is_lost = False
+
+    def assignment(self) -> set[TopicPartition]:
+        return {DRIFT}
+
+    def end_offsets(self, partitions: list[TopicPartition], **_: Any) -> dict[TopicPartition, int]:
+        if self.is_lost:
+            raise KafkaTimeoutError
+        return dict.fromkeys(partitions, self.end)
+
+    def position(self, _: TopicPartition, **__: Any) -> int:
+        return self.at
+
+
+def test_invalid_record_is_counted_and_skipped(feed: PageFeed):
+    follower = consumer.TopicFollower(None, feed)
+    year = Year("m", days=2)
+    for value in (encode(year.reports[0]), b"{not json", b'{"type":"other"}', None, encode(year.reports[1])):
+        follower.take(topics.DRIFT.name, value)
+    assert (feed.kafka.records_read, feed.kafka.records_skipped) == (2, 2)
+    assert len(feed.snapshot().models["m"].windows) == 2
+
+
+def test_status_is_live_after_the_end_seen_at_the_start(feed: PageFeed):
+    kafka = FakeConsumer(position=3, end=5)
+    follower = consumer.TopicFollower(kafka, feed)
+    follower.probe()
+    statuses = [feed.kafka.status]
+    kafka.at, kafka.end = 5, 9
+    follower.probe()
+    assert [*statuses, feed.kafka.status] == ["reading", "live"]
+
+
+def test_lost_broker_is_reported_and_recovers(feed: PageFeed):
+    kafka = FakeConsumer(position=5, end=5)
+    follower = consumer.TopicFollower(kafka, feed)
+    kafka.is_lost = True
+    follower.probe()
+    assert (feed.kafka.status, feed.kafka.error) == ("lost", "KafkaTimeoutError")
+    kafka.is_lost = False
+    follower.probe()
+    assert (feed.kafka.status, feed.kafka.error) == ("live", "")
