@@ -1,4 +1,4 @@
-"""Prints the results of a part as a table and keeps them as JSON."""
+"""Prints the results of a benchmark as a table and stores them as JSON."""
 
 import json
 import os
@@ -12,11 +12,11 @@ from rich.table import Table
 FOLDER = Path(".bench")
 
 Figures = Mapping[str, float]
-"""What was measured, by name and unit: ``p50_ms``, ``events_per_second``."""
+"""Measured values by name with unit, for example ``p50_ms`` or ``events_per_second``."""
 
 
 def write(name: str, rates: Mapping[str, float], ratios: Mapping[str, float], unit: str, notes: str) -> None:
-    """Show and keep what one part measured: rates by contender, and how many times each of them we are."""
+    """Print and store one benchmark: the rate of each contender, and how many times as fast Driftline is."""
     table = Table(title=f"bench {name}: {notes}")
     table.add_column("contender")
     table.add_column(unit, justify="right")
@@ -30,7 +30,7 @@ def write(name: str, rates: Mapping[str, float], ratios: Mapping[str, float], un
 def write_measures(
     name: str, measures: Mapping[str, Mapping[str, Figures]], ratios: Mapping[str, float], notes: str
 ) -> None:
-    """Show and keep several measures of one part: figures by contender, and one ratio each."""
+    """Print and store several measures of one benchmark: figures by contender, and one ratio per measure."""
     table = Table(title=f"bench {name}: {notes}")
     for heading in ("measure", "contender", "figures", "driftline is … times as fast"):
         table.add_column(heading, justify="right" if "…" in heading else "left")
