@@ -25,8 +25,7 @@ from services.features.view_state import Event, ViewLogic
 from services.features.view_writer import ViewWriter
 from services.runtime import watermarks
 from services.runtime.settings import Settings
-from tests.marks import read_marks
-from tests.stages import (
+from tests.feature_worker import (
     START_MS,
     Work,
     Worker,
@@ -38,6 +37,7 @@ from tests.stages import (
     stored,
     views,
 )
+from tests.marks import read_marks
 
 END_MS = START_MS + 3_600_000
 

@@ -11,9 +11,7 @@ import redis
 from services.operations.local_servers.supervisor import Supervisor
 from services.runtime import redis_clients, watermarks
 from services.runtime.settings import Settings
-from tests.marks import read_marks
-from tests.servers import start_cluster, tls_before
-from tests.stages import (
+from tests.feature_worker import (
     EVENTS,
     INNER_PARTITIONS,
     SLICE_RECORDS,
@@ -23,6 +21,8 @@ from tests.stages import (
     run,
     stored,
 )
+from tests.marks import read_marks
+from tests.servers import start_cluster, tls_before
 
 
 @pytest.fixture

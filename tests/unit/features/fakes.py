@@ -139,6 +139,17 @@ class FakeRowStore:
 
 
 @dataclasses.dataclass
+class FakeSink:
+    """The sink of a view; counts how often it forgets a partition."""
+
+    view: str = "v"
+    forgotten: list[int] = dataclasses.field(default_factory=list)
+
+    def forget(self, partition: int) -> None:
+        self.forgotten.append(partition)
+
+
+@dataclasses.dataclass
 class FakeProducer:
     """Collects what is sent."""
 

@@ -13,19 +13,20 @@ from services.features.catch_up import BuildProgress, CatchUp
 from services.features.position_lookup import PositionLookup
 from services.features.row_store import StateLostError, ViewProgress
 from services.features.view_partition import PartitionViews, ViewPartition
-from tests.unit.features.fakes import BY_ID, BY_SHOP, FakeLog, FakeRowStore, order, started_generations
+from tests.unit.features.fakes import (
+    BY_ID,
+    BY_SHOP,
+    FakeLog,
+    FakeRowStore,
+    FakeSink,
+    order,
+    started_generations,
+)
 
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catch_up, "RETRY_SECONDS", 0)
-
-
-@dataclasses.dataclass
-class Sink:
-    view: str
-
-    def forget(self, partition: int) -> None: ...
 
 
 @dataclasses.dataclass
@@ -55,7 +56,7 @@ async def a_build(log: FakeLog, by_id: int, by_shop: int, reached: int) -> Build
     views = []
     for name, offset in (("by_id", by_id), ("by_shop", by_shop)):
         progress = store.stored[name, "source-0"] = ViewProgress(offset, {}, b"0")
-        views.append(ViewPartition(Sink(name), "source-0", 0, generation=1, progress=progress))
+        views.append(ViewPartition(FakeSink(name), "source-0", 0, generation=1, progress=progress))
     applied: dict[str, list[int]] = {"by_id": [], "by_shop": []}
     removed: list[tuple[str, int]] = []
     refusals: list[Exception] = []

@@ -8,17 +8,11 @@ from services.features.generations import NOW, Generations
 from services.features.position_lookup import PositionLookup
 from services.features.row_store import StateLostError, ViewProgress, WriteConflictError
 from services.features.view_partition import PartitionViews, ViewPartition
-from tests.unit.features.fakes import BY_ID, FakeRowStore, started_generations
-
-
-class Sink:
-    view = "by_id"
-
-    def forget(self, partition: int) -> None: ...
+from tests.unit.features.fakes import BY_ID, FakeRowStore, FakeSink, started_generations
 
 
 def a_view() -> ViewPartition:
-    return ViewPartition(Sink(), "source-0", 0)
+    return ViewPartition(FakeSink("by_id"), "source-0", 0)
 
 
 async def lookup_in(store: FakeRowStore) -> tuple[PositionLookup, Generations]:

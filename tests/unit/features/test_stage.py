@@ -14,14 +14,15 @@ from services.features.stage import FeatureStage, public_watermark
 from services.features.view_partition import ViewPartition
 from services.runtime.watermarks import NEVER
 from streams.batches import Slice
-from tests.unit.features.fakes import BY_ID, BY_SHOP, FakeLog, FakeRowStore, order, started_generations
-
-
-@dataclasses.dataclass
-class Sink:
-    view: str
-
-    def forget(self, partition: int) -> None: ...
+from tests.unit.features.fakes import (
+    BY_ID,
+    BY_SHOP,
+    FakeLog,
+    FakeRowStore,
+    FakeSink,
+    order,
+    started_generations,
+)
 
 
 class RecordingStage(FeatureStage):
@@ -72,7 +73,7 @@ def running(check: Callable[[Bench], Awaitable[None]]) -> None:
     async def go() -> None:
         store, log = FakeRowStore(), FakeLog([order(n, n) for n in range(40)])
         generations = await started_generations(store, BY_ID, BY_SHOP)
-        sinks = [Sink("by_id"), Sink("by_shop")]
+        sinks = [FakeSink("by_id"), FakeSink("by_shop")]
         bench = Bench(store, log, RecordingStage("orders", sinks, store, generations, log.opened))
         try:
             await check(bench)
@@ -198,7 +199,7 @@ def test_release_cancels_builds_and_forgets_all_partitions() -> None:
 
 def test_records_that_retention_deleted_are_a_metric() -> None:
     async def check(bench: Bench) -> None:
-        view = ViewPartition(Sink("by_id"), "source-5", 5, progress=ViewProgress(3))
+        view = ViewPartition(FakeSink("by_id"), "source-5", 5, progress=ViewProgress(3))
         bench.stage.report_removed(view, 4)
         labels = {"view": "by_id", "partition": "5"}
         assert REGISTRY.get_sample_value("driftline_feature_records_removed", labels) == 4

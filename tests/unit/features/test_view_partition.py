@@ -1,25 +1,15 @@
 """The views of a partition: grouping by progress, and what is forgotten after an error."""
 
-import dataclasses
-
 import pytest
 
 from services.features.row_store import ViewPosition, ViewProgress
 from services.features.view_partition import ViewPartition, by_progress, forget_on_error
-
-
-@dataclasses.dataclass
-class CountingSink:
-    view: str = "v"
-    forgotten: list[int] = dataclasses.field(default_factory=list)
-
-    def forget(self, partition: int) -> None:
-        self.forgotten.append(partition)
+from tests.unit.features.fakes import FakeSink
 
 
 def at(offset: int, watermarks_ms: dict[int, int] | None = None) -> ViewPartition:
     progress = ViewProgress(offset, watermarks_ms or {})
-    return ViewPartition(CountingSink(), "source-3", 3, progress=progress)
+    return ViewPartition(FakeSink(), "source-3", 3, progress=progress)
 
 
 def test_views_with_equal_offsets_and_watermarks_form_a_group_lowest_offset_first() -> None:
@@ -28,7 +18,7 @@ def test_views_with_equal_offsets_and_watermarks_form_a_group_lowest_offset_firs
 
 
 def test_forgetting_keeps_the_offset_and_drops_progress_and_cache() -> None:
-    sink = CountingSink()
+    sink = FakeSink()
     view = ViewPartition(sink, "source-3", 3, progress=ViewProgress(7))
     view.forget()
     view.forget()
@@ -36,12 +26,12 @@ def test_forgetting_keeps_the_offset_and_drops_progress_and_cache() -> None:
 
 
 def test_position_names_view_generation_and_progress() -> None:
-    view = ViewPartition(CountingSink(), "source-3", 3, generation=9, progress=ViewProgress(7))
+    view = ViewPartition(FakeSink(), "source-3", 3, generation=9, progress=ViewProgress(7))
     assert view.position == ViewPosition("v", 9, "source-3", ViewProgress(7))
 
 
 def test_unknown_progress_lags_by_all_records() -> None:
-    unknown = ViewPartition(CountingSink(), "source-3", 3)
+    unknown = ViewPartition(FakeSink(), "source-3", 3)
     assert (at(4).records_behind(10), unknown.records_behind(10)) == (6, 10)
 
 

@@ -24,6 +24,7 @@ from tests.unit.features.fakes import (
     FakeLog,
     FakeProducer,
     FakeRowStore,
+    FakeSink,
     order,
     started_generations,
 )
@@ -31,14 +32,7 @@ from tests.unit.features.fakes import (
 INNER = topics.repartition("by_shop")
 
 
-@dataclasses.dataclass
-class Sink:
-    view: str = "by_shop"
-
-    def forget(self, partition: int) -> None: ...
-
-
-SINK = Sink()
+SINK = FakeSink("by_shop")
 
 
 def running(check: Callable[[ViewStage, FakeRowStore, FakeProducer], Awaitable[None]]) -> None:

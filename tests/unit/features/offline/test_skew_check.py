@@ -10,77 +10,16 @@ import pytest
 from services.archive import row_schemas
 from services.archive.delta_writer import DeltaWriter
 from services.archive.row_schemas import DecodedRecord
-from services.feature_store.plan import (
-    Column,
-    FeatureAggregation,
-    FeaturePlan,
-    FeatureReference,
-    ValueType,
-    View,
-    ViewKind,
-)
 from services.features.decoder import SourceDecoder
 from services.features.offline.archived_events import DecodedBatch, EventArchive
 from services.features.offline.skew_check import SkewCheck, SkewLimits
 from services.features.offline.skew_report import report_lines
 from services.features.offline.watermark_index import IndexSpacing, OffsetRange
-from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
 from streams import records, topics
 from tests.shop import stamp
-from tests.unit.features.offline.archived_orders import SOURCE, START_MS, TOPIC, OrderRecord, order
-
-SHOP = (Column("shop", ValueType.STRING),)
-VIEW = View(
-    name="by_shop",
-    kind=ViewKind.WINDOWED,
-    join_keys=SHOP,
-    features=(Column("total", ValueType.DOUBLE), Column("orders", ValueType.INT64)),
-    ttl_ms=0,
-    source=SOURCE,
-    aggregations=(
-        FeatureAggregation("total", "amount", "sum", 60_000),
-        FeatureAggregation("orders", "amount", "count", 60_000),
-    ),
-    hop_ms=10_000,
-)
-LAST = View(
-    name="last_of_shop",
-    kind=ViewKind.LATEST,
-    join_keys=SHOP,
-    features=(Column("amount", ValueType.DOUBLE),),
-    ttl_ms=0,
-    source=SOURCE,
-)
-MODEL = ModelDeclaration.model_validate(
-    {
-        "name": "m",
-        "owner": "tests",
-        "task": "binary",
-        "request": {
-            "topic": "asked",
-            "id": "id",
-            "event_time": "at",
-            "schema": {"id": "string", "at": "timestamp", "shop": "string"},
-        },
-        "features": {"service": "all", "from_request": []},
-        "label": {
-            "topic": "labels",
-            "id": "id",
-            "event_time": "at",
-            "value": "truth",
-            "positive_above": 0.5,
-            "horizon_hours": 1,
-            "schema": {"id": "string", "at": "timestamp", "truth": "float"},
-        },
-        "gates": {"floor": 0.7},
-    }
-)
-PLAN = FeaturePlan(
-    "p",
-    (VIEW, LAST),
-    {"all": tuple(FeatureReference(view.name, name) for view in (VIEW, LAST) for name in view.feature_names)},
-)
+from tests.unit.features.offline.archived_orders import START_MS, TOPIC, OrderRecord, order
+from tests.unit.features.offline.shop_model import MODEL, PLAN
 
 
 def append(settings: Settings, table: row_schemas.Table, topic: str, found: list[OrderRecord]) -> None:
