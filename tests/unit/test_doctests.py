@@ -9,6 +9,7 @@ import pytest
 import services.archive
 import services.drift.binning
 import services.drift.detectors
+import services.drift.performance
 import services.drift.windows
 import services.monitoring
 
@@ -16,6 +17,7 @@ PACKAGES = (
     services.archive,
     services.drift.binning,
     services.drift.detectors,
+    services.drift.performance,
     services.drift.windows,
     services.monitoring,
 )

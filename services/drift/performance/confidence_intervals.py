@@ -37,7 +37,13 @@ ALPHA = 0.05
 
 
 class MeanConfidenceSequence(msgspec.Struct, array_like=True):
-    """The running mean of values in [0, 1] with an interval that holds at all times together."""
+    """The running mean of values in [0, 1] with an interval that holds at all times together.
+
+    >>> sequence = MeanConfidenceSequence()
+    >>> sequence.add(1000, total=300.0, squares=300.0)  # 1,000 answers, 300 of them wrong
+    >>> [round(bound, 2) for bound in sequence.interval()]
+    [0.24, 0.36]
+    """
 
     count: int = 0
     total: float = 0.0

@@ -10,6 +10,9 @@ class ExactMean(msgspec.Struct, array_like=True):
     """The mean of numbers, from their exact sum.
 
     Every finite double is an integer times a power of two, so the sum is an integer in units of 2**-shift.
+
+    >>> ExactMean.of([1e16, 1.0, -1e16]).value  # sum() would return 0
+    0.3333333333333333
     """
 
     count: int = 0

@@ -25,7 +25,15 @@ Counts = npt.NDArray[np.int64]
 
 
 class LabelDelays:
-    """Counts of label delays, in cells that end at fixed shares of the horizon."""
+    """Counts of label delays, in cells that end at fixed shares of the horizon.
+
+    >>> delays = LabelDelays(horizon_ms=3_600_000)
+    >>> counts = np.zeros(DELAY_CELLS, dtype=np.int64)
+    >>> counts[delays.cell_of(60_000)], counts[delays.cell_of(1_800_000)] = 300, 100
+    >>> delays.learn(counts)
+    >>> delays.shares(np.array([600_000, 3_600_000]))  # after 10 minutes and after an hour
+    array([0.75, 1.  ])
+    """
 
     def __init__(self, horizon_ms: int, counts: Sequence[int] = ()) -> None:
         """Start without delays, or from the counts of a snapshot."""

@@ -48,10 +48,21 @@ class LossRiseDetector:
 
     It is the core of `river.drift.ADWIN` with the defaults of that class, and like it starts empty after each
     change. (Bifet and Gavalda, "Learning from time-changing data with adaptive windowing", SDM 2007.)
+
+    >>> detector = LossRiseDetector(delta=0.002)
+    >>> [number for number in range(1000) if detector.update(0.2 if number < 500 else 0.9)]
+    [543]
+    >>> round(detector.mean, 1)
+    0.9
     """
 
     def __init__(self, delta: float, state: AdwinState | None = None) -> None:
-        """Start empty, or from a snapshot of the same river version."""
+        """Start empty, or from a snapshot of the same river version.
+
+        Args:
+            delta: Significance of ADWIN, 0 to 1: a smaller one detects later and has fewer false alarms.
+            state: Of another version of river, or damaged, it is ignored.
+        """
         self._delta = delta
         self._reset()
         self._detected = False

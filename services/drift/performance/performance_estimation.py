@@ -48,7 +48,13 @@ class PerformanceEstimatorState(msgspec.Struct, array_like=True):
 
 
 class PerformanceEstimator:
-    """The mean of each measure over labelled predictions, by cell of their score."""
+    """The mean of each measure over labelled predictions, by cell of their score.
+
+    >>> estimator = PerformanceEstimator(measures=1)  # the accuracy
+    >>> estimator.follow(edges=[0.5], sums=[[100, 10, 90], [100, 70, 70]])  # labels, positives, correct
+    >>> estimator.estimate(np.array([30, 10]))  # 30 predictions with scores below 0.5, 10 above
+    [0.85]
+    """
 
     def __init__(self, measures: int, state: PerformanceEstimatorState | None = None) -> None:
         """Start without edges, or from a state; `follow` sets the edges of a reference."""
