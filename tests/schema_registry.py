@@ -14,7 +14,7 @@ from services.operations.local_servers.supervisor import Child, Launch, Supervis
 
 VERSION = "3.3.3"
 SHA256 = "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c36c35f10a5cbed63"
-READY_SECONDS_MAX = 90.0
+READY_SECONDS_MAX = 180.0
 JVM_OPTIONS = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 

@@ -29,7 +29,7 @@ from services.operations import cli
 from services.runtime.settings import ROOT, Settings
 from tests.contract import deployment_files
 
-RUN_SECONDS_MAX = 60
+RUN_SECONDS_MAX = 180
 _FENCE = re.compile(r"^(?P<indent>\s*)(?P<fence>`{3,})(?P<info>[^`]*)$")
 _LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)|<(?:img|a)\b[^>]*\b(?:src|href)=\"([^\"]+)\"")
 _HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*$")

@@ -22,7 +22,7 @@ from tests.unit.streams.test_records import GOLDEN
 
 PAGE = ROOT / "docs" / "reference" / "asyncapi.yaml"
 FOLDER = Path(__file__).parent / "asyncapi"
-INSTALL_SECONDS_MAX, PARSE_SECONDS_MAX = 150, 60
+INSTALL_SECONDS_MAX, PARSE_SECONDS_MAX = 600, 180
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def port_of(process: str) -> int:
 
 def run(*command: str | Path) -> None:
     result = subprocess.run(
-        [*map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [*map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
     )
     assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
 

@@ -19,8 +19,8 @@ from streams.producer import BatchProducer, Record
 from tests.marks import read_marks
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import Entry
+from tests.waiting import LIVENESS_SECONDS
 
-WAIT_SECONDS_MAX = 60.0
 PARTITIONS = 2
 
 
@@ -133,7 +133,7 @@ class DriftTopics:
 
 def until(reached: Callable[[], bool], check: Callable[[], None]) -> None:
     """Wait for a condition; ``check`` raises when it can no longer come."""
-    deadline = time.monotonic() + WAIT_SECONDS_MAX
+    deadline = time.monotonic() + LIVENESS_SECONDS
     while not reached():
         check()
         assert time.monotonic() < deadline, "the condition did not come"

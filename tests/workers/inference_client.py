@@ -82,7 +82,7 @@ def ask(address: str, path: str, body: str | None = None) -> bytes:
         f"http://{address}{path}", body.encode() if body else None, {"Content-Type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return bytes(answer.read())
     except urllib.error.HTTPError as error:
         return bytes(error.read())
