@@ -1,15 +1,15 @@
-"""The batch engine: Faust fed with whole partition slices, and a commit watermark that follows the work.
+"""The batch engine: whole partition slices for the handlers, and commits that follow their work.
 
-Faust's cost is per message: tasks, conductor, sensors, one stream step. Here a message is all that one
-fetch brought of a topic: a *slice* of each of its partitions, so that cost is paid once a fetch, and what
-was fetched together can be worked on together. Groups, rebalancing and lifecycle stay Faust's.
+Faust has a cost per message: tasks, conductor, sensors, one stream step. Here one message holds all records
+of a topic that one fetch returned: a *slice* of each of its partitions. So the cost is paid once per fetch,
+and records that were fetched together are processed together. Groups, rebalancing and lifecycle stay Faust's.
 
-Delivery: at least once. A slice counts as done when its handler has called `Slice.ack`, which it does
-only after its sink has confirmed everything. Slices of one partition are handled in order, one at a time
-or, where a handler is made for it, the next one while the one before is being written (`Slice.turn`);
-those of different partitions concurrently, each in a *lane*. Hence the offset to commit is
-always the end of the last acknowledged slice of the lane, and never runs ahead of unfinished work.
-A handler that raises commits nothing: the same slice is handled again after a back-off.
+Delivery: at least once. A slice is done when its handler has called `Slice.ack`, which it does only after its
+sink has acknowledged everything. Slices of one partition are handled in order, one at a time; a handler that
+supports it gets the next slice while the previous one is being written (`Slice.turn`). Slices of different
+partitions are handled concurrently, each in a *lane*. So the offset to commit is always the end of the last
+acknowledged slice of the lane, and never includes unfinished work. If a handler raises, nothing is committed,
+and the same slice is handled again after a back-off.
 """
 
 import asyncio
@@ -26,58 +26,58 @@ from faust.types import TP
 log = structlog.get_logger()
 
 READY_SLICES_MAX = 2
-"""Slices of one partition that wait behind those in work: one or two, so that fetching overlaps with work.
-Small ones become one, so that a slice in work holds up no fetch of a few records: that of
-all partitions of a broker waits while anything fetched is not taken."""
+"""Maximum slices of a partition that wait after those being handled: one or two, so that fetching overlaps
+with handling. Small slices are merged, so that one busy partition does not block the fetch for its broker: a
+broker sends nothing for any partition while fetched records of one have not been taken."""
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 5.0
-"""Bounds of the back-off. The upper one is far below the session timeout's order of minutes of patience."""
+"""Bounds of the back-off of a retry."""
 DRAIN_SECONDS = 3.0
-"""How long a slice in work may still take when its partition leaves or the process stops."""
+"""Maximum time for slices being handled to finish when their partition is revoked or the process stops."""
 
 
 @dataclasses.dataclass(eq=False, slots=True)
 class Slice:
-    """Consecutive records of one partition, heartbeats (records without a value) among them."""
+    """Consecutive records of one partition, including heartbeats (records without a value)."""
 
     topic: str
     partition: int
     records: Sequence[ConsumerRecord]
     caught_up: bool
-    """Nothing further was in the partition when this was fetched."""
+    """Whether the slice reached the end of the partition when it was fetched."""
     follows: int | None = None
-    """The end of the slice before it, None for the first one of an assignment."""
+    """The end of the previous slice; None for the first slice after an assignment."""
     before: "Slice | None" = None
-    """What is handled before it, while that is not acknowledged."""
+    """The previous slice, while that is not acknowledged."""
     _acknowledged: asyncio.Event = dataclasses.field(default_factory=asyncio.Event, init=False)
 
     @property
     def first_offset(self) -> int:
-        """The offset from which on it holds all that there is."""
+        """The offset from which on the slice holds all records of the partition."""
         first = int(self.records[0].offset)
         return first if self.follows is None else min(self.follows, first)
 
     @property
     def next_offset(self) -> int:
-        """The offset to read on from. Offsets of compacted topics have gaps, so this is no count."""
+        """The offset after the last record. Offsets of compacted topics have gaps, so this is not a count."""
         return int(self.records[-1].offset) + 1
 
     @property
     def size_bytes(self) -> int:
         """Bytes of all keys and values."""
-        # A size is -1 where there is nothing.
+        # A size is -1 if there is no key or value.
         keys: int = sum([r.serialized_key_size for r in self.records if r.serialized_key_size > 0])
         values: int = sum([r.serialized_value_size for r in self.records if r.serialized_value_size > 0])
         return keys + values
 
     def extend(self, later: "Slice") -> None:
-        """Take in the slice that comes next in the partition."""
+        """Append the next slice of the partition."""
         self.records = [*self.records, *later.records]
         self.caught_up = later.caught_up
 
     async def turn(self) -> None:
-        """Wait until all before it in the partition is acknowledged, so that the sink gets all in order.
+        """Wait until the previous slices of the partition are acknowledged: the sink gets all in order.
 
-        A handler that is given slices before its last one is finished awaits this before it writes.
+        A handler of several slices at once awaits this before it writes.
         """
         if self.before is not None:
             await self.before._acknowledged.wait()  # noqa: SLF001  # of its own kind
@@ -89,7 +89,7 @@ class Slice:
         return self._acknowledged.is_set()
 
     def ack(self) -> None:
-        """Say that all of it is in its sink and acknowledged there."""
+        """Report that the sink has acknowledged the whole slice."""
         self._acknowledged.set()
 
 
@@ -98,7 +98,7 @@ Handler = Callable[[Slice], Awaitable[None]]
 
 @dataclasses.dataclass(frozen=True)
 class SliceObserver:
-    """Where the engine reports what it does; metrics live with the services."""
+    """Callbacks for the metrics of the services."""
 
     on_slice: Callable[[int], None] = lambda _records: None
     on_retry: Callable[[], None] = lambda: None
@@ -107,7 +107,7 @@ class SliceObserver:
 
 
 class NotAcknowledgedError(RuntimeError):
-    """A handler returned without `Slice.ack`: it would stop all commits without a word."""
+    """A handler returned without `Slice.ack`: commits would stop without an error."""
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -128,7 +128,7 @@ class _Lane:
         self._in_work: set[asyncio.Task[None]] = set()
         self.queue: asyncio.Queue[_Waiting] = asyncio.Queue()
         self.last: _Waiting | None = None
-        """At the end of the queue."""
+        """The slice at the end of the queue."""
         self.pending = 0
         self.next_offset: int | None = None
         self.task = asyncio.create_task(self._work(), name=f"lane {tp.topic}/{tp.partition}")
@@ -148,14 +148,14 @@ class _Lane:
     async def _finish(self, taken: _Waiting) -> None:
         try:
             await self._handle(taken.slice_)
-            await taken.slice_.turn()  # whatever the handler did: no commit passes what is unfinished
+            await taken.slice_.turn()  # no commit includes an unfinished slice, whatever the handler did
             self.next_offset = taken.slice_.next_offset
         finally:  # also when cancelled
             self._places.release()
             self.lanes.release(self, taken.size_bytes)
 
     def put(self, slice_: Slice, size_bytes: int) -> None:
-        """Queue a slice, or make it part of the one before if that still waits and has room."""
+        """Queue a slice, or append it to the last one if that still waits and has room."""
         last = self.last
         if last and len(last.slice_.records) + len(slice_.records) <= self.lanes.slice_records_max:
             last.slice_.extend(slice_)
@@ -167,7 +167,7 @@ class _Lane:
 
     @property
     def is_full(self) -> bool:
-        """Tell whether enough is ready behind the slices in work."""
+        """Tell whether enough records wait after the slices being handled."""
         ready = len(self.last.slice_.records) if self.last else 0
         half_full = 2 * ready >= self.lanes.slice_records_max
         return self.pending >= self._slices_max or (self.pending == self._slices_max - 1 and half_full)
@@ -180,7 +180,7 @@ class _Lane:
                 await self.handler(slice_)
                 if not slice_.acked:
                     raise NotAcknowledgedError(f"the handler of {slice_.topic} returned without ack()")
-            except Exception as error:  # the slice must not be lost, whatever went wrong
+            except Exception as error:  # the slice must not be lost, whatever the error
                 attempt += 1
                 pause = _pause_seconds(attempt)
                 self.lanes.observer.on_retry()
@@ -200,7 +200,7 @@ class _Lane:
                 return
 
     async def close(self, drain_seconds: float) -> None:
-        """Let the slices in work finish, within limits, and drop the rest: it was not committed."""
+        """Wait a bounded time for slices being handled, and drop the others: they are not committed."""
         deadline = time.monotonic() + drain_seconds
         while not self.queue.empty():
             self.lanes.release(self, self.queue.get_nowait().size_bytes)
@@ -214,18 +214,21 @@ class _Lane:
 
 
 def _pause_seconds(attempt: int) -> float:
-    """Back off exponentially, with jitter, so that workers do not come back in step."""
+    """Back off exponentially, with jitter, so that workers do not retry at the same time."""
     longest: float = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2 ** min(attempt, 10))
     return longest * random.uniform(0.5, 1)  # noqa: S311  # no secret
 
 
 class Lanes:
-    """All lanes of a process, and the bound on what is in flight."""
+    """All lanes of a process, and the bound on the bytes in flight."""
 
     def __init__(self, in_flight_bytes_max: int, slice_records_max: int, observer: SliceObserver) -> None:
-        """Hold at most this many bytes at once; one slice is always let in, however large.
+        """Take the bounds.
 
-        Slices that wait are joined up to ``slice_records_max`` records.
+        Args:
+            in_flight_bytes_max: Maximum bytes fetched and not finished; a slice of any size is accepted.
+            slice_records_max: Waiting slices are merged up to this number of records.
+            observer: Callbacks for metrics.
         """
         self.in_flight_bytes_max = in_flight_bytes_max
         self.slice_records_max = slice_records_max
@@ -235,7 +238,7 @@ class Lanes:
         self._released = asyncio.Event()
 
     def put(self, tp: TP, slice_: Slice, handler: Handler, at_once: int = 1) -> None:
-        """Queue a slice; the caller respects `is_full` and `has_room`."""
+        """Queue a slice; the caller checks `is_full` and `has_room` before it fetches."""
         lane = self._lanes.get(tp)
         if lane is None:
             lane = self._lanes[tp] = _Lane(self, tp, at_once)
@@ -255,39 +258,39 @@ class Lanes:
         self.observer.on_in_flight(self.in_flight_bytes)
 
     def is_full(self, tp: TP) -> bool:
-        """Tell whether this partition has to wait."""
+        """Tell whether nothing more may be fetched from this partition."""
         lane = self._lanes.get(tp)
         return lane is not None and lane.is_full
 
     @property
     def has_room(self) -> bool:
-        """Tell whether anything more may be fetched."""
+        """Whether more may be fetched from any partition."""
         return self.in_flight_bytes < self.in_flight_bytes_max
 
     async def wait_for_release(self, timeout_seconds: float) -> None:
-        """Wait until some slice is finished."""
+        """Wait until any slice is finished, or for the timeout."""
         self._released.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._released.wait(), max(timeout_seconds, 0.001))
 
     def committable(self) -> Iterator[tuple[TP, int]]:
-        """Yield for each partition the offset before which everything is in its sink."""
+        """Yield for each partition the offset before which the sink has acknowledged all records."""
         return ((tp, lane.next_offset) for tp, lane in self._lanes.items() if lane.next_offset is not None)
 
     async def close(self, drain_seconds: float = DRAIN_SECONDS) -> None:
-        """Stop all work. What `committable` says stays true until `forget`."""
+        """Stop all lanes. `committable` stays valid until `forget`."""
         await asyncio.gather(*(lane.close(drain_seconds) for lane in self._lanes.values()))
 
     def forget(self) -> None:
-        """Drop the lanes, once their offsets are committed or lost."""
+        """Drop the lanes, after their offsets are committed or lost."""
         self._lanes.clear()
 
 
 class SliceCutter:
-    """Cuts what one fetch brought into slices, and notes where the last slice of each partition ended."""
+    """Cuts the records of one fetch into slices, and keeps the end of the last slice of each partition."""
 
     def __init__(self, observer: SliceObserver) -> None:
-        """Start without a past: the first slice of each partition follows none."""
+        """Start without previous slices."""
         self._observer = observer
         self._next_offsets: dict[TP, int] = {}
 
@@ -312,5 +315,5 @@ class SliceCutter:
         return slice_
 
     def clear(self) -> None:
-        """Forget where the slices ended: partitions are read again from their committed offsets."""
+        """Forget all ends: the partitions are read again from their committed offsets."""
         self._next_offsets.clear()

@@ -1,4 +1,4 @@
-"""From bytes to records and back: schemas compiled to strict decoders, heartbeats, repeats, dead letters."""
+"""Encoding of application records: strict decoders of declared schemas, heartbeats, repeats, dead letters."""
 
 import dataclasses
 import datetime as dt
@@ -13,11 +13,11 @@ import msgspec
 from streams import records
 
 HEARTBEAT_HEADER = "driftline-watermark-ms"
-"""Header of a record without a value. It promises: no event up to this time will follow in this partition."""
+"""Header of a record without a value: no event up to this time will follow in this partition."""
 REPLAYED_FROM_HEADER = "driftline-replayed-from"
-"""Header of a record that was a dead letter: ``topic/partition/offset`` at which it had failed."""
+"""Header of a replayed dead letter: ``topic/partition/offset`` of the record that failed."""
 REPLAYS_HEADER = "driftline-replays"
-"""Header beside it: how often the record has been written again, this time included."""
+"""Header of a replayed dead letter: how often the record has been replayed, including this time."""
 REPLAY_MARK_HEADER = "driftline-replay-mark"
 """Header of a record without a value among the dead letters: a `records.ReplayMark`."""
 TRACEPARENT_HEADER = "traceparent"
@@ -26,8 +26,8 @@ _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]
 _TRACE_HEADERS = (TRACEPARENT_HEADER, "tracestate")
 
 FUTURE_MS_MAX = 86_400_000
-"""How far an event time may lie behind the time at which its record was written. One event from the year
-3000 would make every later one of its partition late, or hold it back until then."""
+"""Maximum time an event may be dated ahead of its record's timestamp. One event from the year 3000 would make
+every later event of its partition late, or delay it until then."""
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MILLISECOND = dt.timedelta(milliseconds=1)
@@ -36,7 +36,7 @@ Headers = Sequence[tuple[str, bytes]]
 
 
 class KafkaRecord(Protocol):
-    """What of a consumed record is read, be it of kafka-python or of aiokafka."""
+    """The fields of a consumed record that are used, of kafka-python or aiokafka."""
 
     topic: str
     partition: int
@@ -56,7 +56,7 @@ class SchemaError(ValueError):
 
 
 class FieldType(StrEnum):
-    """What a field of an application's record can hold."""
+    """The types of fields of application records."""
 
     STRING = "string"
     INT = "int"
@@ -99,7 +99,7 @@ _DDL_COLUMN = re.compile(
 
 
 def parse_ddl(text: str) -> tuple[Field, ...]:
-    """Read a schema in Spark's DDL form, as Feast's ``JsonFormat`` holds it.
+    """Parse a schema in Spark's DDL form, as in Feast's ``JsonFormat``.
 
     >>> parse_ddl("origin string not null, dep_delay double")[1]
     Field(name='dep_delay', type=<FieldType.FLOAT: 'float'>, nullable=True)
@@ -119,14 +119,14 @@ def parse_ddl(text: str) -> tuple[Field, ...]:
 
 
 class EventDecoder:
-    """Decodes an application's JSON records strictly by a declared schema.
+    """Decodes JSON records of an application strictly by a declared schema.
 
-    A missing or mistyped field is an `InvalidRecordError`; unknown fields are ignored, so that
-    producers can add some first. Nullable fields that are absent are None.
+    A missing field or a wrong type is an `InvalidRecordError`; unknown fields are ignored, so that producers
+    can add fields first. Absent nullable fields are None.
     """
 
     def __init__(self, fields: Iterable[Field]) -> None:
-        """Compile the schema once; decoding then costs about a microsecond a record."""
+        """Compile the schema once; decoding then costs about 1 us per record."""
         self.fields = tuple(fields)
         columns: list[Any] = []
         for field in sorted(self.fields, key=lambda field: field.nullable):
@@ -145,7 +145,7 @@ class EventDecoder:
             raise InvalidRecordError(str(error)) from error
 
     def decode_all(self, raws: Iterable[bytes]) -> list[Any]:
-        """Do the same for many, at two thirds of the cost; the error does not tell of which one it is."""
+        """Decode many records, at two thirds of the cost; the error does not say which record is invalid."""
         try:
             return list(map(self._decode, raws))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -165,9 +165,9 @@ def epoch_ms(moment: dt.datetime) -> int:
 
 
 def fault_of_time(event_time_ms: int, record_time_ms: int) -> InvalidRecordError | None:
-    """Return what is wrong with an event of the future, by Kafka's time of its record if it has one.
+    """Return an error if an event time is more than `FUTURE_MS_MAX` after its record's timestamp.
 
-    What comes over HTTP has the time at which it came.
+    The timestamp of a request over HTTP is the time of its arrival; a record without one has no fault.
     """
     if 0 < record_time_ms < event_time_ms - FUTURE_MS_MAX:
         return InvalidRecordError(
@@ -177,18 +177,18 @@ def fault_of_time(event_time_ms: int, record_time_ms: int) -> InvalidRecordError
 
 
 def check_event_time(event_time_ms: int, record_time_ms: int) -> None:
-    """Raise the `fault_of_time`, if there is one."""
+    """Raise the error of `fault_of_time`, if there is one."""
     if fault := fault_of_time(event_time_ms, record_time_ms):
         raise fault
 
 
 def heartbeat(watermark_ms: int) -> list[tuple[str, bytes]]:
-    """Make the headers of a heartbeat; its record has no value."""
+    """Return the headers of a heartbeat, whose record has no value."""
     return [(HEARTBEAT_HEADER, str(watermark_ms).encode())]
 
 
 def watermark_of(headers: Headers) -> int | None:
-    """Return the watermark that a heartbeat promises, or None if the headers are of no heartbeat."""
+    """Return the watermark of a heartbeat, None if the headers are not those of a heartbeat."""
     for name, value in headers:
         if name == HEARTBEAT_HEADER:
             return int(value)
@@ -196,18 +196,18 @@ def watermark_of(headers: Headers) -> int | None:
 
 
 def trace_headers(headers: Headers) -> list[tuple[str, bytes]]:
-    """Return the headers that carry a trace on; none if there is no sound ``traceparent``."""
+    """Return the headers that propagate a trace; empty without a valid ``traceparent``."""
     found = {name: value for name, value in headers if name in _TRACE_HEADERS}
     sound = _TRACEPARENT.fullmatch(found.get(TRACEPARENT_HEADER, b""))
     return list(found.items()) if sound else []
 
 
 class RepeatFilter:
-    """Drops repeats of records that carry the source offset from which each was made.
+    """Drops repeats of records that have the offset of their source record.
 
-    Within one partition these offsets rise, and after a crash the producer goes back to an earlier
-    one. So a repeat is exactly an offset not above the last one seen: O(1) in time and space. What was
-    asked for over HTTP has no source, is written once, and is never a repeat.
+    Within one partition these offsets rise, and after a crash the producer continues from an earlier one. So
+    a repeat is exactly an offset that is not above the last one seen: O(1) in time and space. A prediction
+    requested over HTTP has no source record, is written once, and is never a repeat.
     """
 
     def __init__(self, last_offsets: Mapping[int, int] | None = None) -> None:
@@ -215,7 +215,7 @@ class RepeatFilter:
         self.last_offsets = dict(last_offsets or {})
 
     def is_repeat(self, partition: int, offset: int) -> bool:
-        """Tell whether this record was seen before, and remember it."""
+        """Tell whether this record was seen before, and store its offset."""
         if offset == records.ASKED_OVER_HTTP:
             return False
         if offset <= self.last_offsets.get(partition, -1):
@@ -227,7 +227,7 @@ class RepeatFilter:
 def dead_letter(
     service: str, record: KafkaRecord, reason: str, failed_time_ms: int | None = None
 ) -> records.DeadLetter:
-    """Wrap a failed record whole and with the reason; without a wall time it failed now."""
+    """Wrap a complete failed record with the reason; the default wall time is now."""
     return records.DeadLetter(
         service=service,
         reason=reason,

@@ -1,8 +1,8 @@
 """What Driftline uses of Faust beyond its documented interface, and nothing else.
 
-Faust hands on single messages, from a consumer in a thread of its own, and commits what its streams have
-passed on. `streams.batches` needs whole partition slices, the loop of the app, and commits that follow the
-work. Faust offers no interface for that, so a release may change what stands here without notice. Therefore
+Faust delivers single messages from a consumer in a separate thread, and commits what its streams have passed.
+`streams.batches` needs whole partition slices, the event loop of the app, and commits that follow the work.
+Faust has no interface for that, so a release may change what is used here without notice. Therefore
 pyproject.toml pins one release of Faust, and tests/contract/test_faust_internals.py checks what is used.
 """
 
@@ -49,14 +49,14 @@ class BatchApp(faust.App):
 class InLoopConsumer(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread without the thread: all of it happens in the event loop of the app.
 
-    Faust reads in a thread with a loop of its own, so that handlers that block do not hold up heartbeats.
-    Here no handler blocks for long: models and files have threads of their own. The thread would cost two
+    Faust reads in a thread with a separate loop, so that handlers that block do not delay heartbeats. Here no
+    handler blocks for long: models and files have their own threads. The thread would cost two
     hand-overs between loops at each fetch, each of which waits for Python's lock and for a core (see
     docs/decisions/0019-one-loop.md).
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Take the running loop as that of the thread."""
+        """Use the running loop as the loop of the thread."""
         super().__init__(*args, thread_loop=asyncio.get_running_loop(), **kwargs)
         self._serving: asyncio.Task[None] | None = None
 
@@ -72,11 +72,11 @@ class InLoopConsumer(driver.AIOKafkaConsumerThread):
         await running
 
     async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a function of the client, be it a coroutine or not."""
+        """Call a function of the client, whether it is a coroutine or not."""
         return await maybe_async(fun(*args, **kwargs))
 
     async def _gather_remaining_tasks(self) -> None:
-        """Leave the loop's other tasks alone: in a thread they would be the client's, here they are not."""
+        """Wait for no other tasks: in a thread they would be the client's, in this loop they are not."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,13 +86,13 @@ class _Fetched:
 
 
 class BatchConsumer(driver.Consumer):
-    """Faust's consumer with what is read in its thread, the fetch loop, acks and commits replaced."""
+    """Faust's consumer with its own thread, fetch loop, acknowledgements and commits."""
 
     app: Any
     lanes: Lanes
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Share the lanes of the app."""
+        """Use the lanes of the app."""
         super().__init__(*args, **kwargs)
         self.lanes = self.app.lanes
         self._cutter = SliceCutter(self.lanes.observer)
@@ -122,8 +122,8 @@ class BatchConsumer(driver.Consumer):
                     continue
                 generation_id = self.app.consumer_generation_id
                 if fetched.generation_id != generation_id or not self.flow_active:
-                    continue  # taken before a rebalance, which sets all back to what is committed
-                if not waiting:  # ask for what comes next before this is handed on
+                    continue  # fetched before a rebalance, which resets all positions
+                if not waiting:  # start the next fetch before these records are delivered
                     fetching = asyncio.create_task(self._fetch(FETCH_SECONDS))
                 # All at once, before any wait: a rebalance in between clears what is noted.
                 for slices in self._cutter.cut(fetched.records, self.highwater):
@@ -133,7 +133,7 @@ class BatchConsumer(driver.Consumer):
                 fetching.cancel()
 
     async def _fetch(self, timeout_seconds: float) -> _Fetched:
-        """Take records, and note at this very moment of which generation of the group they are."""
+        """Fetch records, together with the generation of the group at the moment of the fetch."""
         if not self.flow_active:
             await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # any event will do
         active = self._get_active_partitions()
@@ -141,13 +141,13 @@ class BatchConsumer(driver.Consumer):
             await self.sleep(UNASSIGNED_SECONDS)
             return _Fetched({}, self.app.consumer_generation_id)
         records = await self._getmany(active_partitions=active, timeout=timeout_seconds)
-        if records and not self.flow_active:  # a rebalance has set all back before these were taken, or will
+        if records and not self.flow_active:  # a rebalance resets the positions before or after this fetch
             await self._seek_back()
             records = {}
         return _Fetched(records, self.app.consumer_generation_id)
 
     def _hold_back_full_lanes(self) -> bool:
-        """Fetch only from partitions whose lane has room. Return whether any has to wait."""
+        """Fetch only from partitions whose lane has room; return whether any partition is held back."""
         for tp in [tp for tp in self._buffered_partitions if not self.lanes.is_full(tp)]:
             self.on_buffer_drop(tp)
         for tp in [tp for tp in self._get_active_partitions() if self.lanes.is_full(tp)]:
@@ -162,7 +162,7 @@ class BatchConsumer(driver.Consumer):
             log.info("consumer.seek_failed", error=repr(error))
 
     async def _deliver(self, slices: Sequence[Slice], generation_id: int) -> None:
-        """Hand the slices of one topic on as one message, in the name of the first one's last record."""
+        """Deliver the slices of one topic as one message, with metadata of the first slice's last record."""
         first = slices[0]
         last = first.records[-1]
         message = ConsumerMessage(
@@ -185,7 +185,7 @@ class BatchConsumer(driver.Consumer):
             self._read_offset[TP(slice_.topic, slice_.partition)] = slice_.records[-1].offset
 
     def ack(self, message: Any) -> bool:
-        """Take note that Faust's stream has passed the slices on. Commits follow the lanes, not this."""
+        """Note that Faust's stream has passed the slices. Commits follow the lanes, not this."""
         message.acked = True
         self._unacked_messages.discard(message)
         return True
@@ -198,7 +198,7 @@ class BatchConsumer(driver.Consumer):
         return dict(self.lanes.committable()).get(tp)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Finish the slices in work within limits, commit, then let go. Faust revokes all at once."""
+        """Wait a bounded time for slices being handled, commit, release; Faust revokes all partitions."""
         self.stop_flow()
         await self.lanes.close()
         await self.commit()
@@ -208,23 +208,23 @@ class BatchConsumer(driver.Consumer):
         await super().on_partitions_revoked(revoked)
 
     async def on_stop(self) -> None:
-        """Finish the slices in work within limits and commit."""
+        """Wait a bounded time for slices being handled, and commit."""
         await self.lanes.close()
         await super().on_stop()
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Skip Faust's stall detector: it watches single messages. Lag and retries are metrics here."""
+        """Skip Faust's stall detector, which watches single messages: lag and retries are metrics here."""
 
 
 class BatchTransport(driver.Transport):
-    """Faust's aiokafka transport with our consumer."""
+    """Faust's aiokafka transport with `BatchConsumer`."""
 
     Consumer = BatchConsumer
 
 
 class BatchTopic(Topic):
-    """A topic whose events carry slices; nothing is decoded here."""
+    """A topic whose events hold slices; nothing is decoded."""
 
     async def decode(self, message: Any, *, propagate: bool = False) -> Any:  # noqa: ARG002  # Faust's signature
-        """Wrap the slice as it is."""
+        """Wrap the slices without decoding them."""
         return self._create_event(message.key, message.value, {}, message=message)

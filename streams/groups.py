@@ -1,8 +1,7 @@
 """A consumer group: one Faust app whose handlers get whole partition slices.
 
-A process may have several. Each has its own offsets, lag and rebalancing, so that what one of them
-handles slowly, or not at all, holds up nothing of the others. An idle group costs half a megabyte and a
-fetch every 1.5 seconds.
+A process may have several groups. Each has its own offsets, lag and rebalancing, so that slow or failing
+handlers of one group do not delay the others. An idle group costs half a megabyte and a fetch every 1.5 s.
 """
 
 import contextlib
@@ -26,11 +25,11 @@ LetGo = Callable[[], Awaitable[None]]
 
 COMMIT_SECONDS = 0.5
 FETCH_BYTES_MAX = 8 << 20
-"""Of one partition at once: room for a slice of 20,000 records of 400 bytes."""
+"""Maximum bytes per fetch of a partition: room for a slice of 20,000 records of 400 bytes."""
 
 
 class Connection(Protocol):
-    """What a group needs of the settings; see `services.runtime.settings.Settings`."""
+    """The settings that a group needs; see `services.runtime.settings.Settings`."""
 
     @property
     def broker(self) -> str: ...
@@ -67,11 +66,11 @@ class Group:
         """Prepare; nothing connects before `running`.
 
         Args:
-            connection: Where the broker is, and the bounds that hold where none is given here.
-            name: Of the group, behind ``driftline.``.
-            observer: Where the engine reports what it does.
-            slice_records_max: Records of one partition handed on at once.
-            in_flight_bytes_max: Bytes fetched and not yet finished.
+            connection: The broker, and the bounds that apply if none is given here.
+            name: Of the group, after ``driftline.``.
+            observer: Callbacks for metrics.
+            slice_records_max: Maximum records of one slice.
+            in_flight_bytes_max: Maximum bytes fetched and not yet finished.
         """
         self.name = f"driftline.{name}"
         self._connection = connection
@@ -85,14 +84,15 @@ class Group:
     def slices(
         self, topics: Sequence[str], handler: Handler, let_go: LetGo | None = None, *, at_once: int = 1
     ) -> None:
-        """Hand every slice of these topics to a handler; see `streams.batches` for the rules.
+        """Call a handler with every slice of these topics; see `streams.batches` for the rules.
 
         Args:
             topics: Their names.
-            handler: Of the slices.
-            let_go: Awaited when partitions leave, once the slices in work are finished and committed.
-            at_once: Slices of one partition given to the handler before the first is finished; above one, it
-                awaits `Slice.turn` before it writes.
+            handler: Handles one slice.
+            let_go: Awaited when partitions are revoked, after the slices being handled are finished and
+                committed.
+            at_once: Maximum slices of one partition that are handled at the same time; if above one, the
+                handler awaits `Slice.turn` before it writes.
         """
         self._handlers.append((list(topics), handler, at_once))
         if let_go is not None:
@@ -100,13 +100,13 @@ class Group:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Be a member of the group until the block ends; then finish the slices in work and commit."""
+        """Be a member of the group until the block ends; then finish the slices being handled and commit."""
         self._faust = self._build()
         async with faust_app_running(self._faust, stop_timeout=STOP_SECONDS):
             yield
 
     def committed(self) -> dict[TP, int]:
-        """Return for each partition of this member the offset that was committed last, 0 for none."""
+        """Return the last committed offset of each partition of this member, 0 if there is none."""
         app = self._faust
         if app is None or not self.assigned:
             return {}
@@ -114,13 +114,13 @@ class Group:
 
     @property
     def assigned(self) -> bool:
-        """Tell whether this member of the group has got its partitions (or knows that it gets none)."""
+        """Whether this member has its assignment, which may be empty."""
         app = self._faust
         return app is not None and app.started and not app.rebalancing and app.consumer_generation_id > 0
 
     @property
     def failure(self) -> str | None:
-        """Tell why the group has ended by itself, None while it runs."""
+        """The error that ended the group, None while it runs."""
         app = self._faust
         if app is None or not (app.crashed or app.should_stop):
             return None
@@ -162,7 +162,9 @@ def _register(app: BatchApp, topics: list[str], handler: Handler, at_once: int) 
     async def dispatch(stream: Any) -> None:
         async for event in stream.events():
             message = event.message
-            if message.generation_id == app.consumer_generation_id:  # else its partitions may be others'
+            if (
+                message.generation_id == app.consumer_generation_id
+            ):  # else its partitions may belong to other members
                 slices: Sequence[Slice] = event.value
                 for slice_ in slices:
                     app.lanes.put(TP(slice_.topic, slice_.partition), slice_, handler, at_once)

@@ -1,4 +1,4 @@
-"""Writing whole batches to a chosen partition, and the dead letters."""
+"""Writes whole batches to a chosen partition, and dead letters."""
 
 import asyncio
 import contextlib
@@ -14,24 +14,24 @@ Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 """Key, value, headers."""
 
 BATCH_BYTES_MAX = 512 << 10
-"""Of one request to the broker: half of Kafka's default limit for a message batch."""
+"""Maximum size of one batch, and so of one record: half of Kafka's default limit for a message batch."""
 REQUEST_BYTES_MAX = 16 << 20
 REQUEST_TIMEOUT_MS = 30_000
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """Return the partition of a key, as every Kafka client's default partitioner chooses it (murmur2)."""
+    """Return the partition of a key, as the default partitioner of Kafka's Java client (murmur2)."""
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 class RecordTooLargeError(ValueError):
-    """One record alone does not fit into a request."""
+    """A record is larger than `BATCH_BYTES_MAX`."""
 
 
 class BatchProducer:
-    """Packs records into batches by hand: about 15 times the rate of sending them one by one.
+    """Packs records into batches itself: about 15 times the rate of sending them one by one.
 
-    The producer is idempotent: retries neither repeat nor reorder what a partition gets.
+    The producer is idempotent: retries neither repeat nor reorder records of a partition.
     """
 
     def __init__(self, kafka_options: Mapping[str, Any]) -> None:
@@ -53,7 +53,7 @@ class BatchProducer:
         await self._producer.start()
 
     async def stop(self) -> None:
-        """Send what is left and disconnect."""
+        """Send the remaining batches and disconnect."""
         if self._producer is not None:
             await self._producer.stop()
 
@@ -69,8 +69,8 @@ class BatchProducer:
     async def send(self, topic: str, partition: int, batch: Iterable[Record]) -> None:
         """Write records to one partition in order; return when the broker has acknowledged all.
 
-        Each request waits for the one before it: when one fails, nothing behind it is in the partition,
-        and the same records sent again are repeats in order.
+        Each request waits for the previous one: if one fails, no later record is in the partition, and
+        sending the same records again repeats them in order.
         """
         assert self._producer is not None, "start() first"
         builder = self._producer.create_batch()
@@ -83,7 +83,7 @@ class BatchProducer:
             if builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
                 size_bytes = len(key or b"") + len(value or b"")
                 raise RecordTooLargeError(
-                    f"a record of {size_bytes} bytes for {topic} exceeds {BATCH_BYTES_MAX}"
+                    f"a record of {size_bytes} bytes for {topic} exceeds {BATCH_BYTES_MAX} bytes"
                 )
         if builder.record_count():
             await self._send(builder, topic, partition)
@@ -102,12 +102,12 @@ class BatchProducer:
         await asyncio.gather(*(self.send(topic, partition, share) for partition, share in shares.items()))
 
     async def partitions(self, topic: str) -> int:
-        """Return how many partitions a topic has."""
+        """Return the number of partitions of a topic."""
         assert self._producer is not None, "start() first"
         return len(await self._producer.partitions_for(topic))
 
     async def send_dead_letters(self, letters: Sequence[records.DeadLetter]) -> None:
-        """Write failed records to the dead letters."""
+        """Write failed records to the dead-letter topic."""
         if letters:
             batch: list[Record] = [(letter.topic.encode(), records.encode(letter), []) for letter in letters]
             await self.send(topics.DEAD_LETTERS.name, 0, batch)

@@ -1,10 +1,10 @@
 """Records in the wire format of Confluent's schema registry: a zero byte, the id of a schema, the payload.
 
-The payload is Avro or JSON as the writer's schema says. Whoever reads has a view of its own, the declared
-fields: others are ignored, and a field that is missing or of another type is an `InvalidRecordError`. So
-writers may change their schema as they like, as long as what was declared stays.
+The payload is Avro or JSON, by the writer's schema. A reader uses its declared fields only: other fields are
+ignored, and a missing field or a wrong type is an `InvalidRecordError`. So writers may change their schema as
+long as the declared fields stay.
 
-The libraries are imported, and the registry is asked, when the first record of a schema comes.
+The libraries are imported, and the registry is called, at the first record of a schema.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ from streams import codec
 from streams.codec import Field, FieldType, InvalidRecordError
 
 KEPT_MAX = 1000
-"""Schemas of one topic that are kept compiled, and ids that are known to be unknown; a topic has a few."""
+"""Maximum compiled schemas, and maximum unknown ids, that are cached per topic; a topic has a few."""
 UNKNOWN_SECONDS = 30.0
-"""After which the registry is asked again for an id that it did not know."""
+"""Time after which the registry is called again for an id that it did not know."""
 _HEADER_BYTES = 5
 
 Read = Callable[[bytes], Any]
@@ -33,31 +33,31 @@ T = TypeVar("T")
 
 
 class Encoding(StrEnum):
-    """How the values of a topic are written."""
+    """The encoding of the values of a topic."""
 
     JSON = "json"
-    """As plain JSON, without a registry."""
+    """Plain JSON, without a registry."""
     JSON_SCHEMA = "json_schema"
-    """As JSON behind the id of a JSON Schema."""
+    """JSON after the id of a JSON Schema."""
     AVRO = "avro"
-    """As Avro behind the id of its schema."""
+    """Avro after the id of its schema."""
 
     @property
     def kind(self) -> str:
-        """The registry's own name of such schemas."""
+        """The name of this kind of schema in the registry."""
         return {Encoding.JSON_SCHEMA: "JSON", Encoding.AVRO: "AVRO"}[self]
 
 
 class SchemaRegistryUnavailableError(ConnectionError):
-    """The schema registry cannot be reached or does not let us in: what needs it has to wait."""
+    """The schema registry cannot be reached or refuses access: retry later."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Schema:
-    """What a registry holds under an id."""
+    """A schema of the registry."""
 
     kind: str
-    """``AVRO``, ``JSON`` or another that we cannot read."""
+    """``AVRO``, ``JSON`` or another kind, which cannot be read."""
     text: str
     has_references: bool = False
 
@@ -81,11 +81,11 @@ class SchemaRegistry(Protocol):
         """Return the latest version of a subject; None if there is no such subject."""
 
     def register(self, subject: str, schema: Schema) -> str | None:
-        """Add a version to a subject unless it has it already; return why it cannot be, or None."""
+        """Add a version to a subject unless it exists; return the reason if it is refused, else None."""
 
 
 class RegisteredDecoder(codec.EventDecoder):
-    """Decodes records of a registry by the declared fields; one compiled reader for each writer's schema."""
+    """Decodes registered records by the declared fields, with a compiled reader for each writer's schema."""
 
     def __init__(
         self,
@@ -94,19 +94,19 @@ class RegisteredDecoder(codec.EventDecoder):
         registry: SchemaRegistry,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Know no schema yet."""
+        """Start without any schema."""
         super().__init__(fields)
         self._encoding = encoding
         self._registry = registry
         self._clock = clock
         self._readers: dict[int, Read] = {}
         self._unknown: dict[int, float] = {}
-        """Ids that the registry did not know, with the time at which it is asked again."""
+        """Ids that the registry did not know, with the time at which it is called again."""
 
     def decode(self, raw: bytes | None) -> Any:
-        """Return a struct with the declared fields as attributes; ask the registry for a schema that is new.
+        """Return a struct with the declared fields as attributes; fetch the schema if it is new.
 
-        Raises `InvalidRecordError`; `SchemaRegistryUnavailableError` where the registry is needed and away.
+        Raises `InvalidRecordError`, or `SchemaRegistryUnavailableError` if a schema cannot be fetched.
         """
         if raw is None or len(raw) < _HEADER_BYTES or raw[0]:
             raise InvalidRecordError(_no_header(raw))
@@ -115,25 +115,25 @@ class RegisteredDecoder(codec.EventDecoder):
             self.fetch([schema_id])
         read = self._readers.get(schema_id)
         if read is None:
-            raise InvalidRecordError(f"the schema registry knows no schema {schema_id}")
+            raise InvalidRecordError(f"the schema registry has no schema {schema_id}")
         return read(raw)
 
     def decode_all(self, raws: Iterable[bytes]) -> list[Any]:
-        """Do the same for many; the error does not tell of which one it is."""
+        """Decode many records; the error does not say which record is invalid."""
         return [self.decode(raw) for raw in raws]
 
     def unknown(self, values: Iterable[bytes | None]) -> set[int]:
-        """Return the ids of schemas that the registry must be asked for before these can be decoded."""
+        """Return the ids of the schemas that must be fetched before these values can be decoded."""
         heads = {value[:_HEADER_BYTES] for value in values if value is not None}
         ids = {int.from_bytes(head[1:]) for head in heads if len(head) == _HEADER_BYTES and not head[0]}
         return {one for one in ids if one not in self._readers and not self._is_unknown(one)}
 
     def _is_unknown(self, schema_id: int) -> bool:
-        """Tell whether the registry did not know an id just now."""
+        """Tell whether the registry recently did not know an id."""
         return self._clock() < self._unknown.get(schema_id, -math.inf)
 
     def fetch(self, schema_ids: Iterable[int]) -> None:
-        """Ask the registry for schemas and compile them; blocks, raises `SchemaRegistryUnavailableError`."""
+        """Fetch schemas and compile them; blocks, raises `SchemaRegistryUnavailableError`."""
         for schema_id in schema_ids:
             found = self._registry.schema(schema_id)
             if found is None:
@@ -143,9 +143,9 @@ class RegisteredDecoder(codec.EventDecoder):
 
     def _compiled(self, schema_id: int, schema: Schema) -> Read:
         if schema.kind != self._encoding.kind:
-            return _refusing(f"schema {schema_id} is {schema.kind}, and {self._encoding.kind} is declared")
+            return _refusing(f"schema {schema_id} is {schema.kind}, but {self._encoding.kind} is declared")
         if schema.has_references:
-            return _refusing(f"schema {schema_id} refers to others, which is not supported")
+            return _refusing(f"schema {schema_id} has references to other schemas, which are not supported")
         if self._encoding is Encoding.JSON_SCHEMA:
             return lambda raw: codec.EventDecoder.decode(self, raw[_HEADER_BYTES:])
         return self._avro_reader(schema_id, schema)
@@ -156,11 +156,11 @@ class RegisteredDecoder(codec.EventDecoder):
         try:
             parsed = fastavro.parse_schema(msgspec.json.decode(schema.text))
             written = _avro_types(schema)
-        except Exception as error:  # noqa: BLE001  # whatever is wrong with it, its records cannot be read
+        except Exception as error:  # noqa: BLE001  # whatever the error, its records cannot be read
             return _refusing(f"schema {schema_id} cannot be read: {error!r}")
         missing = [field.name for field in self.fields if not field.nullable and field.name not in written]
         if missing:
-            return _refusing(f"schema {schema_id} has no field {missing[0]!r}, which is declared")
+            return _refusing(f"schema {schema_id} does not have the declared field {missing[0]!r}")
         decode, convert, struct = fastavro.schemaless_reader, msgspec.convert, self.struct
 
         def read(raw: bytes) -> Any:
@@ -169,10 +169,10 @@ class RegisteredDecoder(codec.EventDecoder):
             try:
                 values = decode(stream, parsed)
             except Exception as error:
-                raise InvalidRecordError(f"it does not fit schema {schema_id}: {error!r}") from error
+                raise InvalidRecordError(f"the record does not fit schema {schema_id}: {error!r}") from error
             if stream.tell() != len(raw):
                 raise InvalidRecordError(
-                    f"it does not fit schema {schema_id}: {len(raw) - stream.tell()} bytes are left"
+                    f"the record does not fit schema {schema_id}: {len(raw) - stream.tell()} bytes are left"
                 )
             try:
                 return convert(values, struct)
@@ -190,13 +190,13 @@ def decoder_of(
         return codec.EventDecoder(fields)
     if registry is None:
         raise codec.SchemaError(
-            f"the records of {topic} are {encoding}: DRIFTLINE_SCHEMA_REGISTRY_URL must say where schemas are"
+            f"the records of {topic} are {encoding}: set DRIFTLINE_SCHEMA_REGISTRY_URL to the schema registry"
         )
     return RegisteredDecoder(fields, encoding, registry)
 
 
 async def learn(decoder: codec.EventDecoder, values: Iterable[bytes | None]) -> None:
-    """Ask the registry for what decoding these needs, beside the event loop; without a registry, nothing.
+    """Fetch the schemas that these values need in a thread; do nothing without a registry.
 
     Raises `SchemaRegistryUnavailableError`.
     """
@@ -205,19 +205,19 @@ async def learn(decoder: codec.EventDecoder, values: Iterable[bytes | None]) -> 
 
 
 class Encoder:
-    """Writes structs of declared fields as the latest schema of a subject says."""
+    """Encodes structs of declared fields by the latest schema of a subject."""
 
     def __init__(self, encoding: Encoding, registry: SchemaRegistry, subject: str) -> None:
-        """Ask nothing yet."""
+        """Take the registry; nothing is fetched before `prepare`."""
         self._encoding = encoding
         self._registry = registry
         self._subject = subject
         self._latest: tuple[bytes, Any] | None = None
 
     def prepare(self) -> None:
-        """Ask the registry for the schema, once; blocking.
+        """Fetch the schema, once; blocks.
 
-        Raises `SchemaRegistryUnavailableError`, also for a subject that has no schema of the encoding yet.
+        Raises `SchemaRegistryUnavailableError`, also if the subject has no schema of the encoding yet.
         """
         if self._latest is not None:
             return
@@ -234,7 +234,7 @@ class Encoder:
         self._latest = b"\0" + found.schema_id.to_bytes(4), parsed
 
     def encode(self, record: msgspec.Struct) -> bytes:
-        """Return the record in the wire format; raise `InvalidRecordError` if the schema wants another."""
+        """Return the record in the wire format; raise `InvalidRecordError` if it does not fit the schema."""
         assert self._latest is not None, "prepare() first"
         head, parsed = self._latest
         if parsed is None:
@@ -248,17 +248,19 @@ class Encoder:
                 stream, parsed, msgspec.to_builtins(record, builtin_types=(dt.datetime,))
             )
         except (ValueError, TypeError, KeyError) as error:
-            raise InvalidRecordError(f"it does not fit the schema of {self._subject}: {error}") from error
+            raise InvalidRecordError(
+                f"the record does not fit the schema of {self._subject}: {error}"
+            ) from error
         return stream.getvalue()
 
 
 def subject_of(topic: str) -> str:
-    """Return the subject of a topic's values, as the registry's clients name it by default."""
+    """Return the subject of a topic's values, by the default naming of the registry's clients."""
     return f"{topic}-value"
 
 
 def declared_schema(encoding: Encoding, name: str, fields: Sequence[Field]) -> Schema:
-    """Return the schema of declared fields, for a subject that has none yet."""
+    """Return a schema of the declared fields, for a subject without one."""
     if encoding is Encoding.JSON_SCHEMA:
         struct = codec.EventDecoder(fields).struct
         (described,) = msgspec.json.schema_components([struct])[1].values()
@@ -274,9 +276,9 @@ def declared_schema(encoding: Encoding, name: str, fields: Sequence[Field]) -> S
 
 
 def misfits(schema: Schema, encoding: Encoding, fields: Iterable[Field]) -> list[str]:
-    """Tell what of the declared fields records of a schema lack or have otherwise; [] if all is well."""
+    """Return a text for each declared field that a schema lacks or has with another type."""
     if schema.kind != encoding.kind:
-        return [f"is {schema.kind}, and {encoding.kind} is declared"]
+        return [f"is {schema.kind}, but {encoding.kind} is declared"]
     try:
         written = _avro_types(schema) if encoding is Encoding.AVRO else _json_types(schema)
     except (ValueError, KeyError, TypeError) as error:
@@ -288,9 +290,9 @@ def misfits(schema: Schema, encoding: Encoding, fields: Iterable[Field]) -> list
         if types is None and not field.nullable:
             faults.append(f"has no field {field.name!r}")
         elif types is not None and (others := types - readable[field.type] - {"null"}):
-            faults.append(f"has {field.name!r} as {', '.join(sorted(others))}, declared is {field.type}")
+            faults.append(f"has {field.name!r} as {', '.join(sorted(others))}, but {field.type} is declared")
         elif types is not None and "null" in types and not field.nullable:
-            faults.append(f"allows {field.name!r} to be null, declared is that it is not")
+            faults.append(f"allows {field.name!r} to be null, but it is declared as not nullable")
     return faults
 
 
@@ -322,11 +324,11 @@ _READABLE: Mapping[Encoding, Mapping[FieldType, frozenset[str]]] = {
 def _no_header(raw: bytes | None) -> str:
     if raw is None:
         return "the record has no value"
-    return f"it begins with {raw[:_HEADER_BYTES]!r}, not with a zero byte and the id of a schema"
+    return f"the record begins with {raw[:_HEADER_BYTES]!r}, not with a zero byte and the id of a schema"
 
 
 def _keep(kept: dict[int, T], schema_id: int, value: T) -> None:
-    """Keep a value; what came first makes room."""
+    """Store a value; the oldest ones are removed."""
     kept[schema_id] = value
     while len(kept) > KEPT_MAX:
         del kept[next(iter(kept))]
@@ -340,9 +342,9 @@ def _refusing(reason: str) -> Read:
 
 
 def avro_fields(text: str) -> tuple[Field, ...]:
-    """Return the fields of an Avro record that can be declared, as Feast's ``AvroFormat`` holds it.
+    """Return the fields of an Avro record schema, as in Feast's ``AvroFormat``.
 
-    Raises `SchemaError` for what is no record. Fields of types that features cannot have are left out.
+    Raises `SchemaError` if it is not a record. Fields whose type features cannot have are left out.
     """
     try:
         written = _avro_types(Schema(Encoding.AVRO.kind, text))
@@ -362,10 +364,10 @@ def avro_fields(text: str) -> tuple[Field, ...]:
 
 
 def _avro_types(schema: Schema) -> dict[str, set[str]]:
-    """Return the types of each field of a record, a logical type in place of the one that carries it."""
+    """Return the types of each field of a record; a logical type replaces its base type."""
     document = msgspec.json.decode(schema.text)
     if not isinstance(document, dict) or document.get("type") != "record":
-        raise ValueError("it is no record")
+        raise ValueError("it is not a record")
     return {field["name"]: set(_avro_names(field["type"])) for field in document["fields"]}
 
 
@@ -379,7 +381,7 @@ def _avro_names(kind: Any) -> Iterable[str]:
 
 
 def _json_types(schema: Schema) -> dict[str, set[str]]:
-    """Return the types of each property of an object; none where a property is not described."""
+    """Return the types of each property of an object; none if a property has no description."""
     document = msgspec.json.decode(schema.text)
     required = set(document.get("required", ()))
     return {

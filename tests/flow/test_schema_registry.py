@@ -229,7 +229,7 @@ def test_a_registry_s_records_go_through_and_wait_while_it_is_away(
     )
     faults = check.schema_faults(made, declaration_file.load_all(made.models), connect=True)
     assert [fault.partition("version 4 ")[2] for fault in faults] == [
-        f"has 'at' as long, declared is timestamp (request of {name})",
+        f"has 'at' as long, but timestamp is declared (request of {name})",
         f"has no field 'shop' (request of {name})",
     ]
 
@@ -249,9 +249,9 @@ def requests_are_answered_or_dead_letters(world: World) -> None:
     until(lambda: world.refused(4), "four dead letters are there")
     assert world.predictions["r1"].features == [4.5]
     reasons = {letter.offset: letter.reason for letter in world.letters if letter.topic == requests}
-    assert reasons[1] == "the schema registry knows no schema 2147483647"
-    assert reasons[2].startswith("it begins with b'{\"id\"'")
-    assert reasons[3].endswith("has no field 'shop', which is declared")
+    assert reasons[1] == "the schema registry has no schema 2147483647"
+    assert reasons[2].startswith("the record begins with b'{\"id\"'")
+    assert reasons[3].endswith("does not have the declared field 'shop'")
 
 
 def label(scoring: Process, identity: str, at: dt.datetime) -> None:

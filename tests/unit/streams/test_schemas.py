@@ -101,7 +101,11 @@ def test_what_is_written_by_the_declared_schema_is_read_back(ride, encoding):
 @pytest.mark.parametrize(
     ("schema", "record", "reason"),
     [
-        (avro(("ride", "string"), ("km", "double")), {"ride": "r", "km": 1.0}, "schema 1 has no field 'at'"),
+        (
+            avro(("ride", "string"), ("km", "double")),
+            {"ride": "r", "km": 1.0},
+            "schema 1 does not have the declared field 'at'",
+        ),
         (
             avro(
                 *[
@@ -117,9 +121,9 @@ def test_what_is_written_by_the_declared_schema_is_read_back(ride, encoding):
             {"ride": "r", "at": "2026-01-01T00:00:00Z", "km": None, "hour": 1},
             "Expected `float`, got `null` - at `$.km`",
         ),
-        (Schema("PROTOBUF", "message M {}"), None, "schema 1 is PROTOBUF, and AVRO is declared"),
-        (Schema("AVRO", '"string"'), None, "schema 1 cannot be read: ValueError('it is no record')"),
-        (Schema("AVRO", "{}", has_references=True), None, "schema 1 refers to others"),
+        (Schema("PROTOBUF", "message M {}"), None, "schema 1 is PROTOBUF, but AVRO is declared"),
+        (Schema("AVRO", '"string"'), None, "schema 1 cannot be read: ValueError('it is not a record')"),
+        (Schema("AVRO", "{}", has_references=True), None, "schema 1 has references to other schemas"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_reason(schema, record, reason):
@@ -133,12 +137,12 @@ def test_what_does_not_fit_is_refused_with_the_reason(schema, record, reason):
     ("raw", "reason"),
     [
         (None, "the record has no value"),
-        (b"", "it begins with b''"),
-        (b'{"ride": "r1"}', "it begins with b'{\"rid'"),
-        (b"\0\0\0\0\1", "it does not fit schema 1"),
+        (b"", "the record begins with b''"),
+        (b'{"ride": "r1"}', "the record begins with b'{\"rid'"),
+        (b"\0\0\0\0\1", "the record does not fit schema 1"),
         (written(THEIRS, RIDE | {"extra": []}) + b"xy", "2 bytes are left"),
-        (written(THEIRS, RIDE | {"extra": []})[:-3], "it does not fit schema 1"),
-        (b"\0\0\0\0\x09x", "the schema registry knows no schema 9"),
+        (written(THEIRS, RIDE | {"extra": []})[:-3], "the record does not fit schema 1"),
+        (b"\0\0\0\0\x09x", "the schema registry has no schema 9"),
     ],
 )
 def test_bytes_that_are_no_such_record_are_refused(raw, reason):
@@ -203,10 +207,10 @@ def test_schemas_beyond_the_bound_make_room(monkeypatch):
             avro(("ride", "string"), ("at", "long"), ("km", ["null", "double"]), ("note", "int")),
             Encoding.AVRO,
             [
-                "has 'at' as long, declared is timestamp",
-                "allows 'km' to be null, declared is that it is not",
+                "has 'at' as long, but timestamp is declared",
+                "allows 'km' to be null, but it is declared as not nullable",
                 "has no field 'hour'",
-                "has 'note' as int, declared is string",
+                "has 'note' as int, but string is declared",
             ],
         ),
         (schemas.declared_schema(Encoding.JSON_SCHEMA, "Ride", FIELDS), Encoding.JSON_SCHEMA, []),
@@ -216,13 +220,13 @@ def test_schemas_beyond_the_bound_make_room(monkeypatch):
             ),
             Encoding.JSON_SCHEMA,
             [
-                "allows 'ride' to be null, declared is that it is not",
+                "allows 'ride' to be null, but it is declared as not nullable",
                 "has no field 'at'",
-                "has 'km' as string, declared is float",
+                "has 'km' as string, but float is declared",
                 "has no field 'hour'",
             ],
         ),
-        (THEIRS, Encoding.JSON_SCHEMA, ["is AVRO, and JSON is declared"]),
+        (THEIRS, Encoding.JSON_SCHEMA, ["is AVRO, but JSON is declared"]),
     ],
 )
 def test_where_a_schema_does_not_fit_what_is_declared_is_told(schema, encoding, wanted):
@@ -250,5 +254,5 @@ def test_the_fields_of_an_avro_schema_are_those_that_features_can_have():
 def test_plain_json_needs_no_registry_and_what_is_not_plain_does():
     plain = schemas.decoder_of("rides", FIELDS, Encoding.JSON, None)
     assert plain.decode(msgspec.json.encode(RIDE)).ride == "r1"
-    with pytest.raises(codec.SchemaError, match="rides are avro: DRIFTLINE_SCHEMA_REGISTRY_URL must say"):
+    with pytest.raises(codec.SchemaError, match="rides are avro: set DRIFTLINE_SCHEMA_REGISTRY_URL to"):
         schemas.decoder_of("rides", FIELDS, Encoding.AVRO, None)
