@@ -13,7 +13,7 @@ from services.demo.hindsight import Service
 from services.demo.summary import DemoSummary, decimal
 from streams.records import DriftAlarm, RetrainingFinished, RetrainingRequested
 
-_MESSAGE_LENGTH_MAX = 160
+_MESSAGE_LENGTH_MAX = 200
 
 
 @dataclasses.dataclass(frozen=True)
