@@ -94,9 +94,9 @@ def estimated_text(comparison: LossComparison, windows: int, error: float) -> st
     return f"{comparison.phrase(subject)}; recent estimates were off by at most {error:.3f}"
 
 
-def harm_text(detector: str, comparison: LossComparison) -> str:
-    """Say that the sequential test found a mean loss above its limit."""
-    return f"{detector}: the mean {_words(comparison.measure)} is above {comparison.phrase_limit()}"
+def sequential_test_text(comparison: LossComparison) -> str:
+    """Say that the sequential test, the detector ``harm``, found a mean loss above its limit."""
+    return f"sequential test: the mean {_words(comparison.measure)} is above {comparison.phrase_limit()}"
 
 
 def loss_change_text(detector: str) -> str:

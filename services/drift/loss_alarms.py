@@ -135,7 +135,8 @@ class LossAlarms:
         realised = self._realised(version, end_ms, worse)
         estimated = self._estimated(version, end_ms, worse)
         rise, self._rise = self._rise, None
-        if rise is not None and self._baseline.limit is not None and rise.value <= self._baseline.limit:
+        found = None if rise is None else self._baseline.compare(rise.value)
+        if found is not None and not found.is_worse:  # a rise to a mean within the limit
             rise = None
         cause = rise or realised or (estimated if self._requests_on_estimate else None)
         labels_since = 0 if cause is None else self._monitor.labels_since(cause.since_ms)
@@ -184,7 +185,7 @@ class LossAlarms:
     def _alarm_of_change(self, version: int, detector: str, change: DetectedChange) -> records.DriftAlarm:
         found = self._baseline.compare(self._monitor.mean_since_change)
         if detector == HARM and found is not None:
-            text = alarm_texts.harm_text(detector, found)
+            text = alarm_texts.sequential_test_text(found)
         else:
             text = alarm_texts.loss_change_text(detector)
         content = AlarmContent("loss", self._baseline.measure, change.value, change.threshold, text)

@@ -73,7 +73,7 @@ def test_a_loss_above_its_limit_is_given_with_baseline_and_tolerance():
     assert (
         alarm_texts.rise_text("log_loss", 0.637, ABOVE) == f"ADWIN: the mean log loss rose to 0.637, {limit}"
     )
-    assert alarm_texts.harm_text("harm", ABOVE) == f"harm: the mean log loss is {limit}"
+    assert alarm_texts.sequential_test_text(ABOVE) == f"sequential test: the mean log loss is {limit}"
     assert alarm_texts.estimated_text(ABOVE, 7, 0.012) == (
         f"the mean log loss estimated for the last 7 windows is 0.637, {limit}; "
         "recent estimates were off by at most 0.012"

@@ -107,7 +107,7 @@ def test_the_sequential_test_finds_a_mean_above_the_limit():
     assert losses.hours < 10
     assert (
         harm[0].message
-        == "harm: the mean log loss is above the limit 0.600 (baseline 0.500 + tolerance 0.100)"
+        == "sequential test: the mean log loss is above the limit 0.600 (baseline 0.500 + tolerance 0.100)"
     )
 
 
