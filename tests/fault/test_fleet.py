@@ -222,7 +222,8 @@ def test_more_models_than_the_cache_has_room_for_all_predict(
     print(f"account: {values}")
     assert 1 <= values["driftline_models_loaded"] <= 3
     assert values["driftline_models_loaded_bytes"] <= 1 << 20
-    assert values["driftline_models_evicted_total"] >= 2 * len(names) - 3
+    # Three versions at most stay from the first turn, and three at the end: all others are evicted twice.
+    assert values["driftline_models_evicted_total"] >= 2 * (len(names) - 3)
     digests = {path.name for path in (installed.home / "models").iterdir()}
     assert len(digests) == len(names), "each version was downloaded once"
 

@@ -91,7 +91,7 @@ def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name
     latest = max(expected)
     loaded = learned_version_loader(local)(unique_name, latest)
     assert loaded.predict(world.columns([1.0, -1.0], ["red", "blue"])) == pytest.approx([8, -3], abs=1)
-    with pytest.raises(LookupError, match="is not in driftline"):
+    with pytest.raises(LookupError, match="is not in the topic driftline"):
         learned_version_loader(local)(unique_name, latest + 1)
 
 

@@ -229,7 +229,7 @@ def test_code_of_a_model_runs_in_stock_mlflow_and_not_here(
     assert stopped_by in refusals[1]
 
     command = [sys.executable, "-c", LOAD, world.settings.mlflow_uri, f"models:/{world.name}/{signed}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert marker.exists(), f"stock MLflow did not run it: {done.stdout}{done.stderr}"
 
 
