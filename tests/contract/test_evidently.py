@@ -1,7 +1,7 @@
-"""A stock Evidently loads what we write for it, in an environment pinned for the bench and kept by pytest.
+"""An unmodified Evidently loads our snapshot, in the environment pinned for the bench and cached by pytest.
 
-Importing it alone takes 10 s of CPU, so this runs only when asked for: ``pytest -m outside``. What can break
-without Evidently changing is checked by `tests.unit.monitoring.reports.test_evidently_snapshot` in each run.
+Importing Evidently takes 10 s of CPU, so this runs only with ``pytest -m outside``. What can break without a
+change of Evidently is checked by `tests.unit.monitoring.reports.test_evidently_snapshot` in each run.
 """
 
 import json
@@ -23,7 +23,7 @@ INSTALL_SECONDS_MAX = 600
 
 @pytest.fixture(scope="module")
 def evidently_python(pytestconfig: pytest.Config) -> str:
-    """An interpreter with Evidently, which asks for an older pandas than ours."""
+    """Return an interpreter with Evidently, which requires an older pandas than Driftline."""
     uv = tool("uv")
     folder = Path(pytestconfig.cache.mkdir("evidently"))
     python, installed = folder / "env" / "bin" / "python", folder / "installed.txt"

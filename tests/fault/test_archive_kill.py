@@ -23,10 +23,10 @@ def world(kafka: str, tmp_path: Path) -> Iterator[World]:
 
 
 def forget_members(broker: str) -> None:
-    """Let the sessions of the killed end at once: the broker would wait for them for 15 s."""
+    """End the sessions of killed members at once; the broker would wait for 15 s."""
     with (
         contextlib.closing(KafkaAdminClient(bootstrap_servers=broker)) as admin,
-        contextlib.suppress(KafkaError),  # killed before it joined, there is no such group
+        contextlib.suppress(KafkaError),  # a member killed before it joined has no group
     ):
         members = admin.describe_groups([GROUP])[GROUP]["members"]
         admin.remove_group_members(GROUP, [MemberToRemove(member_id=one["member_id"]) for one in members])
@@ -34,14 +34,14 @@ def forget_members(broker: str) -> None:
 
 @pytest.mark.parametrize("delay_seconds", [0.0, 0.3])
 def test_killed_archive_writes_nothing_twice_and_loses_nothing(world: World, delay_seconds: float):
-    """Killed at two moments around its first commit, with a producer that repeats itself in between."""
+    """Kill it at two moments around its first commit, with a producer that repeats records in between."""
     model = world.model()
     rows = model.history(4000)
     model.send_rows(rows[:2000])
-    model.request("hurry")  # so that it commits at once
+    model.request("hurry")  # so that the archive commits at once
     archive = world.start("archive")
     until((world.settings.home / "archive" / "outcomes").exists, "the archive creates its tables")
-    time.sleep(delay_seconds)  # the moment of the blow is what varies
+    time.sleep(delay_seconds)  # the moment of the kill varies
     archive.kill()
     forget_members(world.settings.broker)
 
@@ -53,8 +53,8 @@ def test_killed_archive_writes_nothing_twice_and_loses_nothing(world: World, del
         tables = (("predictions", topics.predictions), ("outcomes", topics.outcomes))
         for table, name in tables:
             topic = name(model.name)
-            held = inference_log.positions(world.settings, table, {topic: range(PARTITIONS)})[topic]
-            if list(held.values()) != model.offsets[topic]:
+            positions = inference_log.positions(world.settings, table, {topic: range(PARTITIONS)})[topic]
+            if list(positions.values()) != model.offsets[topic]:
                 return False
         return True
 

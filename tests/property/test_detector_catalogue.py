@@ -1,4 +1,4 @@
-"""What every detector does, whoever made it."""
+"""Properties of every detector, Driftline's and river's."""
 
 import functools
 import itertools
@@ -19,11 +19,20 @@ from services.runtime.declaration import Detector
 STREAMS = 2
 ROW_MS = 1000
 MONTH_MS = 30 * 24 * 3_600_000
-RIVERS: tuple[Detector, ...] = ("adwin", "page_hinkley", "kswin", "ddm", "eddm", "hddm_a", "hddm_w", "fhddm")
+RIVER_DETECTORS: tuple[Detector, ...] = (
+    "adwin",
+    "page_hinkley",
+    "kswin",
+    "ddm",
+    "eddm",
+    "hddm_a",
+    "hddm_w",
+    "fhddm",
+)
 
 
 class Ranked:
-    """An `EDetector` with the ranks that the monitor gives it, against 2,000 known values."""
+    """An `EDetector` with ranks against 2,000 known values, as in the drift process."""
 
     def __init__(self, streams=STREAMS, known=None):
         known = np.random.default_rng(99).beta(2, 5, 2000) if known is None else known
@@ -31,11 +40,11 @@ class Ranked:
         self.edges = np.array(made.edges)
         self.ranking = Ranking(np.array([[made.counts]] * streams))
         self.detector = EDetector(streams, MONTH_MS)
-        self.chance = np.random.default_rng(7)
+        self.random = np.random.default_rng(7)
 
     def update(self, values, times_ms):
-        cells = np.searchsorted(self.edges, values, side="right")
-        return self.detector.update(self.ranking.rank(cells, self.chance.random(len(values))), times_ms)
+        bins = np.searchsorted(self.edges, values, side="right")
+        return self.detector.update(self.ranking.rank(bins, self.random.random(len(values))), times_ms)
 
     def state(self):
         return self.detector.state()
@@ -51,7 +60,7 @@ def harm(streams):
 CATALOGUE: dict[str, Callable[[int], Any]] = {
     "e-detector": Ranked,
     "harm": harm,
-    **{name: functools.partial(RiverDetector, name) for name in RIVERS},
+    **{name: functools.partial(RiverDetector, name) for name in RIVER_DETECTORS},
 }
 every = pytest.mark.parametrize("name", CATALOGUE)
 ours = pytest.mark.parametrize("name", ["e-detector", "harm"])
@@ -62,7 +71,7 @@ def streams_of(name):
 
 
 def values_of(name, rows, seed=1, high_from=10**9):
-    """Low values around 0.29; from a row on, those of the first stream are high."""
+    """Return low values around 0.29; from a row on, those of the first stream are high."""
     values = np.random.default_rng(seed).beta(2, 5, (rows, streams_of(name)))
     values[high_from:, 0] = 1 - values[high_from:, 0] / 4
     return values
@@ -79,7 +88,7 @@ def fresh(name):
 
 @every
 def test_same_values_give_the_same_changes(name):
-    """Nothing depends on a clock or on chance that is not given."""
+    """A detector uses no clock and no unseeded random numbers."""
     values = values_of(name, 1500, high_from=700)
     first, second = fresh(name), fresh(name)
     assert run(first, values) == run(second, values)
@@ -90,7 +99,7 @@ def test_same_values_give_the_same_changes(name):
 @settings(max_examples=5, deadline=None)
 @given(cuts=st.lists(st.integers(0, 1200), max_size=4))
 def test_slices_and_restarts_change_nothing(name, cuts):
-    """A detector that was kept and restored goes on bit for bit, wherever its input was cut."""
+    """A restored detector continues with identical results, wherever the input was cut."""
     values = values_of(name, 1200, high_from=600)
     whole = fresh(name)
     expected = run(whole, values)
@@ -100,7 +109,7 @@ def test_slices_and_restarts_change_nothing(name, cuts):
         again = fresh(name)
         again.restore(part.state())
         if isinstance(part, Ranked):
-            again.ranking, again.chance = part.ranking, part.chance
+            again.ranking, again.random = part.ranking, part.random
         part, ranked = again, part
         found += run(part, values[start:end], start)
     assert ranked is not None
@@ -110,16 +119,16 @@ def test_slices_and_restarts_change_nothing(name, cuts):
 
 @every
 def test_big_shift_is_found_in_its_own_stream(name):
-    """Within 1,000 rows; of a stream that stays as it was, ours says nothing."""
+    """Within 1,000 rows; Driftline's detectors find nothing in the unchanged stream."""
     found = run(fresh(name), values_of(name, 2000, high_from=1000))
     assert any(change.stream == 0 and change.detected_at_ms >= 1000 * ROW_MS for change in found)
-    if name not in RIVERS:
+    if name not in RIVER_DETECTORS:
         assert {change.stream for change in found} == {0}
 
 
 @every
 def test_interval_holds_the_beginning_of_a_big_shift(name):
-    """Those who cannot tell say: between the last change and now."""
+    """For a detector that cannot date a change: from the previous change to the detection."""
     found = run(fresh(name), values_of(name, 2000, high_from=1000))
     first = next(change for change in found if change.stream == 0 and change.detected_at_ms >= 1000 * ROW_MS)
     assert first.since_from_ms <= 1000 * ROW_MS + 32 * ROW_MS
@@ -127,7 +136,7 @@ def test_interval_holds_the_beginning_of_a_big_shift(name):
 
 
 @every
-def test_detector_begins_anew_after_a_change(name):
+def test_a_detector_starts_again_after_a_change(name):
     """A second shift is found, too."""
     values = values_of(name, 4000, high_from=1000)
     values[2000:3000] = values_of(name, 1000, seed=2)
@@ -140,7 +149,7 @@ def test_detector_begins_anew_after_a_change(name):
 
 @every
 def test_memory_is_bounded(name):
-    """Ten times the rows hold no more than a tenth more; ADWIN's grows with their logarithm."""
+    """Ten times the rows need at most a tenth more; ADWIN's memory grows with their logarithm."""
     detector = fresh(name)
     values = values_of(name, 20_000 if name != "kswin" else 2000)
     tenth = len(values) // 10
@@ -154,16 +163,16 @@ def test_memory_is_bounded(name):
 
 @every
 def test_constant_input_is_no_change(name):
-    """A feature that always was one value and stays it."""
+    """A feature with one value, before and after."""
     detector = Ranked(known=np.full(500, 0.25)) if name == "e-detector" else fresh(name)
     assert run(detector, np.full((3000, streams_of(name)), 0.25)) == []
 
 
 @every
 def test_one_outlier_is_no_change(name):
-    """One value at the end of the scale among 600; those of errors know one error in ten before."""
+    """One extreme value among 600; detectors of errors have seen one error in ten before."""
     values = values_of(name, 600)
-    if name in RIVERS:
+    if name in RIVER_DETECTORS:
         values[:] = 0.25
         values[9::10] = 0.75
     values[304] = 1.0
@@ -172,8 +181,8 @@ def test_one_outlier_is_no_change(name):
 
 @ours
 @pytest.mark.parametrize("known_rows", [1, 50, 2000])
-def test_nothing_is_found_where_nothing_changed(name, known_rows):
-    """Also against a reference of one row, or of 50: 20 streams of 3,000 rows, budget one in 20 months."""
+def test_unchanged_streams_raise_no_alarm(name, known_rows):
+    """Even with a reference of 1 or 50 rows: 20 streams of 3,000 rows, one alarm allowed in 20 months."""
     for seed in range(20):
         known = np.random.default_rng(100 + seed).beta(2, 5, known_rows)
         detector = Ranked(known=known) if name == "e-detector" else fresh(name)
@@ -181,6 +190,6 @@ def test_nothing_is_found_where_nothing_changed(name, known_rows):
 
 
 @ours
-def test_first_value_of_all_is_no_change(name):
-    """One row, and it is an outlier."""
+def test_a_first_value_is_no_change(name):
+    """Even if it is an outlier."""
     assert run(fresh(name), np.ones((1, streams_of(name)))) == []

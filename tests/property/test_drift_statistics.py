@@ -1,4 +1,4 @@
-"""Statistics over frozen bins equal those of scipy over the samples, within the error of the bins."""
+"""Statistics over frozen bins equal scipy's over the samples, within the error of the bins."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def ordered_counts(bins: BinCounts) -> tuple[statistics.Counts, statistics.Count
 @thorough
 @given(samples, samples)
 def test_ks_distance_is_scipys_within_the_largest_bin(known, seen):
-    """Between two edges neither distribution function moves by more than its bin's share."""
+    """A distribution function changes within a bin by the share of the bin at most."""
     ordered = ordered_counts(counted(known, seen))
     found, _ = statistics.kolmogorov_smirnov(*ordered)
     exact = scipy.stats.ks_2samp(known, seen).statistic
@@ -44,7 +44,7 @@ def test_ks_distance_is_scipys_within_the_largest_bin(known, seen):
 @thorough
 @given(samples, samples)
 def test_wasserstein_distance_is_scipys_within_the_stated_error(known, seen):
-    """Values beyond the reference's range count as at its ends."""
+    """Values beyond the range of the reference count as its ends."""
     bins = counted(known, seen)
     p, q = (side / side.sum() for side in ordered_counts(bins))
     found = statistics.wasserstein(*ordered_counts(bins), bins.edges)
@@ -67,7 +67,7 @@ def test_distances_of_shares_are_scipys(pair):
 @thorough
 @given(counts)
 def test_g_test_is_scipys_when_no_bin_is_rare(pair):
-    """With ten more in each bin and samples of like size nothing is pooled."""
+    """Samples of similar size with large counts, so nothing is pooled."""
     known, seen = (np.array(side, dtype=np.int64) * 10 + 2000 for side in pair)
     expected = scipy.stats.chi2_contingency([known, seen], correction=False, lambda_="log-likelihood").pvalue
     assert statistics.likelihood_ratio_p_value(known, seen) == pytest.approx(expected, abs=1e-9)
@@ -103,7 +103,7 @@ def test_counts_can_be_merged_and_taken_back(known, first, second):
 
 
 def test_values_out_of_range_have_separate_bins():
-    """One far outlier is one value out of range, and moves nothing else."""
+    """An outlier is one value out of range and changes nothing else."""
     bins = counted([float(number) for number in range(100)], [-1e9, 50.0, 99.0, 99.5, 1e9])
     assert bins.out_of_range == (1, 2)
 

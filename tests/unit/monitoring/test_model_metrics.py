@@ -1,4 +1,4 @@
-"""What answers are worth, by task."""
+"""The measures of predictions, by task."""
 
 import math
 from typing import Any
@@ -23,9 +23,9 @@ def measures(task: str = "binary", business: dict[str, Any] | None = None) -> Me
     return Measures(ModelDeclaration.model_validate(document))
 
 
-def test_measures_of_a_binary_model_are_the_usual_ones() -> None:
-    chance = np.random.default_rng(1)
-    scores, labels = chance.random(200), chance.integers(0, 2, 200)
+def test_measures_of_a_binary_model_equal_those_of_scikit_learn() -> None:
+    random = np.random.default_rng(1)
+    scores, labels = random.random(200), random.integers(0, 2, 200)
     subject = measures()
     found = [
         subject.values(NumericPrediction(score, subject.predicted_value(score)), float(label))
@@ -41,7 +41,7 @@ def test_measures_of_a_binary_model_are_the_usual_ones() -> None:
     assert mean["false_negative"] == pytest.approx(false_negative)
 
 
-def test_of_several_classes_the_true_ones_probability_counts() -> None:
+def test_a_multiclass_loss_is_that_of_the_true_class() -> None:
     assert measures("multiclass").values(NumericPrediction(0.5, 1.0, [0.2, 0.5, 0.3]), 2.0) == [
         -math.log(0.3),
         0.0,
@@ -52,7 +52,7 @@ def test_of_several_classes_the_true_ones_probability_counts() -> None:
     ]
 
 
-def test_of_a_regression_the_error_counts_with_its_direction() -> None:
+def test_a_regression_has_a_bias_and_costs_by_direction() -> None:
     subject = measures("regression", {"over": 1, "under": 3})
     assert subject.names == ("absolute_error", "squared_error", "bias", "cost")
     assert subject.values(NumericPrediction(10.0, 10.0), 12.0) == [2.0, 4.0, -2.0, 6.0]
@@ -67,7 +67,7 @@ def test_of_a_regression_the_error_counts_with_its_direction() -> None:
     ]
 
 
-def test_costs_are_by_answer_and_truth() -> None:
+def test_costs_depend_on_the_predicted_and_the_true_class() -> None:
     costs = {"0": {"0": 0.0, "1": 25.0}, "1": {"0": 4.0, "1": -1.0}}
     subject = measures(business={"costs": costs})
     table = [
@@ -81,7 +81,7 @@ def test_costs_are_by_answer_and_truth() -> None:
     assert ranges[0].share(2.0) == 0.5
 
 
-def test_a_shadow_of_several_classes_has_no_loss_its_score_is_of_an_unknown_class() -> None:
+def test_a_multiclass_shadow_has_no_loss() -> None:
     assert measures("multiclass").loss_of_score(0.4, 1.0) is None
     assert measures().loss_of_score(0.5, 1.0) == pytest.approx(math.log(2))
     assert measures("regression").loss_of_score(4.0, 1.0) == 3.0

@@ -1,4 +1,4 @@
-"""From Kafka's records to the engine."""
+"""Records of Kafka are decoded, or rejected with the reason."""
 
 import dataclasses
 
@@ -70,8 +70,8 @@ TRACE = [("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-
 
 
 @pytest.mark.parametrize("restored", [False, True])
-def test_trace_of_a_prediction_goes_on_to_its_outcome_and_to_no_other(restored):
-    """Beside the headers of the event; also when a restart lies between prediction and label."""
+def test_the_trace_of_a_prediction_is_copied_to_its_outcome_only(restored):
+    """Also after a restart between prediction and label."""
     engine = scenario.new_engine()
     engine.add_model(scenario.model_changed())
     feed = PredictionDecoder("drift", scenario.declaration(), engine)
@@ -116,7 +116,7 @@ def test_null_label_becomes_a_dead_letter():
     assert item.record.reason == "the label's value is null"
 
 
-def test_neighbours_of_a_bad_record_are_taken():
+def test_neighbours_of_a_bad_record_are_decoded():
     good = b'{"id": "p1", "at": "%s", "y": 1}' % AT.encode()
     messages = [Message(good, 0), Message(b"", 1), Message(good, 2)]
     _, items = fed(labels=messages)

@@ -1,4 +1,4 @@
-"""From which offsets inputs are read, and which partitions are paused."""
+"""Inputs are read from the right offsets, and leading partitions are paused."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ PREDICTIONS, LABELS = TopicPartition("predictions", 0), TopicPartition("labels",
 
 
 class AssignedConsumer:
-    """Remembers what it is told, and returns prepared records."""
+    """Remembers seeks and pauses, and returns prepared records."""
 
     def __init__(self, polled: dict[TopicPartition, list[Any]] | None = None, start_offset: int = 0) -> None:
         self.sought: dict[TopicPartition, int] = {}
@@ -56,7 +56,7 @@ class AssignedConsumer:
 
 @dataclasses.dataclass
 class Handler:
-    """Remembers the slices."""
+    """Collects the records of all slices."""
 
     predictions: list[Any] = dataclasses.field(default_factory=list)
     labels: list[Any] = dataclasses.field(default_factory=list)
@@ -94,7 +94,7 @@ def test_every_model_that_shares_a_topic_gets_its_records() -> None:
         assert (each.handler.predictions, each.handler.labels) == ([], ["a", "b"])
 
 
-def test_nothing_read_is_said() -> None:
+def test_reading_nothing_returns_false() -> None:
     assert not PredictionSourceReader(AssignedConsumer(), [source()]).read()
 
 
@@ -122,7 +122,7 @@ def test_records_deleted_since_the_snapshot_are_reported(capsys: pytest.CaptureF
 
 
 class Client:
-    """Fails on request."""
+    """Collects all calls, or fails while ``is_away``."""
 
     def __init__(self) -> None:
         self.values: list[Any] = []
@@ -137,6 +137,11 @@ class Client:
         return call
 
 
+def seconds_of(gauge: Gauge) -> float:
+    (family,) = gauge.collect()
+    return sum(sample.value for sample in family.samples)
+
+
 def test_a_watermark_is_published_when_it_changes_and_again_after_an_error() -> None:
     gauge = Gauge("watermark", "", ["model"], registry=CollectorRegistry())
     publisher, client = WatermarkPublisher("drift", "m", gauge), Client()
@@ -144,11 +149,12 @@ def test_a_watermark_is_published_when_it_changes_and_again_after_an_error() -> 
     assert client.values == []
     client.is_away = True
     publisher.publish(client, 5000)
-    assert gauge.labels("m")._value.get() == 0  # prometheus_client has no public reader
+    assert seconds_of(gauge) == 0
     client.is_away = False
     for _ in range(2):
         publisher.publish(client, 5000)
     assert len(client.values) == 1
+    assert seconds_of(gauge) == 5
 
 
 def test_dead_letters_go_to_their_topic_by_the_topic_they_came_from() -> None:

@@ -1,4 +1,4 @@
-"""What is served against what was declared."""
+"""Served values are checked against their declaration."""
 
 import math
 
@@ -28,12 +28,12 @@ def rules(bounds=None):
     return QualityRules(declaration, ["x", "colour", "of_feast"])
 
 
-def faults_of(column, place=0, bounds=None):
-    _, rule = rules(bounds).rules[place]
+def faults_of(column, feature=0, bounds=None):
+    _, rule = rules(bounds).rules[feature]
     return [Fault(int(fault)) for fault in rule.faults(column)]
 
 
-def test_numbers_are_held_to_their_bounds():
+def test_numbers_out_of_their_bounds_are_faults():
     assert faults_of([0.0, -3, 3.0, -3.01, 4, None, math.nan]) == [
         *[Fault.NONE] * 3,
         *[Fault.BELOW, Fault.ABOVE],
@@ -41,9 +41,9 @@ def test_numbers_are_held_to_their_bounds():
     ]
 
 
-def test_values_of_another_type_than_the_schema_says_are_told():
+def test_values_of_another_type_than_declared_are_faults():
     assert faults_of([1.0, 2, "2", True]) == [Fault.NONE, Fault.NONE, Fault.TYPE, Fault.TYPE]
-    assert faults_of(["red", 1.0, None], place=1) == [Fault.NONE, Fault.NAME, Fault.NULL]
+    assert faults_of(["red", 1.0, None], feature=1) == [Fault.NONE, Fault.NAME, Fault.NULL]
 
 
 @pytest.mark.parametrize(
@@ -53,37 +53,37 @@ def test_values_of_another_type_than_the_schema_says_are_told():
         (FieldType.BOOL, [True, 1.0, 0, None, 2.0, "yes"], [4, 5]),
     ],
 )
-def test_numbers_are_served_as_doubles_and_may_be_integers_and_booleans_all_the_same(kind, column, wrong):
+def test_integers_and_booleans_may_be_served_as_doubles(kind, column, wrong):
     faults = FeatureRules("any", QualityBounds(), kind).faults(column)
-    assert [place for place, fault in enumerate(faults) if fault == Fault.TYPE] == wrong
+    assert [index for index, fault in enumerate(faults) if fault == Fault.TYPE] == wrong
 
 
-def test_names_are_held_to_the_declared_ones():
-    assert faults_of(["red", "mauve", None], place=1) == [Fault.NONE, Fault.NAME, Fault.NULL]
+def test_names_that_are_not_allowed_are_faults():
+    assert faults_of(["red", "mauve", None], feature=1) == [Fault.NONE, Fault.NAME, Fault.NULL]
 
 
-def test_field_that_is_not_nullable_may_have_no_null_at_all():
-    """The schema alone says so; nothing else is declared. What it calls nullable may be null."""
+def test_a_field_that_is_not_nullable_has_no_nulls():
+    """This follows from the schema of the request, without any declared rule."""
     ruled = rules({})
     counts = data_quality.count_faults(
         ruled.faults([[1.0, None, 2.0], [None, "red", "red"], ["any", 1, None]])
     )
-    judged = {each.feature: each for each in ruled.evaluate(counts.tolist())}
-    assert judged["x"].nulls == 1
-    assert judged["x"].broken
-    assert not judged["colour"].broken
-    assert "of_feast" not in judged
+    evaluated = {each.feature: each for each in ruled.evaluate(counts.tolist())}
+    assert evaluated["x"].nulls == 1
+    assert evaluated["x"].broken
+    assert not evaluated["colour"].broken
+    assert "of_feast" not in evaluated
 
 
 @pytest.mark.parametrize(("nulls", "broken"), [(1, False), (2, True)])
-def test_more_nulls_than_declared_break_it(nulls, broken):
+def test_more_nulls_than_declared_break_the_rule(nulls, broken):
     ruled = rules()
     columns = [[*[None] * nulls, *[0.0] * (10 - nulls)], ["red"] * 10, [None] * 10]
     found, *_ = ruled.evaluate(data_quality.count_faults(ruled.faults(columns)).tolist())
     assert (found.nulls, found.broken) == (nulls, broken)
 
 
-def test_some_names_may_be_others_where_a_share_is_declared():
+def test_a_declared_share_of_values_may_be_invalid():
     ruled = rules()
     columns = [[0.0] * 5, ["red"] * 4 + ["mauve"], [None] * 5]
     _, found = ruled.evaluate(data_quality.count_faults(ruled.faults(columns)).tolist())
@@ -99,27 +99,27 @@ def test_some_names_may_be_others_where_a_share_is_declared():
         ({"x": {"null_share_max": 2}}, "less than or equal to 1"),
     ],
 )
-def test_bounds_that_make_no_sense_are_refused(bounds, message):
+def test_contradictory_bounds_are_refused(bounds, message):
     with pytest.raises(ValueError, match=message):
         ModelDeclaration.model_validate(scenario.document(quality=bounds))
 
 
-def test_name_that_is_no_feature_shows_as_one_without_values():
-    """Which features a Feast service has is not known where the declaration is read."""
+def test_a_rule_for_an_unknown_feature_has_no_values():
+    """The features of a Feast service are not known when the declaration is read."""
     ruled = rules({"temp": {"max": 1}})
-    judged = ruled.evaluate(data_quality.count_faults(ruled.faults([[0.0], ["red"], [1]])).tolist())
-    assert [(each.feature, each.values) for each in judged] == [("x", 1), ("colour", 1), ("temp", 0)]
+    evaluated = ruled.evaluate(data_quality.count_faults(ruled.faults([[0.0], ["red"], [1]])).tolist())
+    assert [(each.feature, each.values) for each in evaluated] == [("x", 1), ("colour", 1), ("temp", 0)]
 
 
-def test_name_that_is_no_feature_is_refused_where_all_features_come_with_the_request():
+def test_a_rule_for_an_unknown_feature_is_refused_if_all_features_are_request_fields():
     document = scenario.document(quality={"temp": {"max": 1}})
     document["features"]["service"] = ""
     with pytest.raises(ValueError, match="names 'temp', which is not a feature"):
         ModelDeclaration.model_validate(document)
 
 
-def test_broken_bound_is_one_alarm_until_windows_are_calm():
-    """Hours 2 and 3 of six have a number out of its bounds; two calm windows take the alarm back."""
+def test_a_broken_rule_is_one_alarm_until_windows_are_calm():
+    """Hours 2 and 3 of six have a value out of bounds; two calm windows resolve the alarm."""
     engine = scenario.new_engine(scenario.declaration(quality={"x": {"max": 3}}))
     log = [
         scenario.prediction(number, START_MS + number * HOUR_MS // 20, features=[x, "red"])
@@ -135,8 +135,8 @@ def test_broken_bound_is_one_alarm_until_windows_are_calm():
         "(allowed: at most 0.0% null and 0.0% invalid)"
     )
     reports = scenario.reports(outputs)
-    standing = [any("quality" in alarm for alarm in report.alarms_standing or ()) for report in reports]
-    assert standing[:6] == [False, False, True, True, True, False]
+    active = [any("quality" in alarm for alarm in report.alarms_standing or ()) for report in reports]
+    assert active[:6] == [False, False, True, True, True, False]
     assert [next(each.above for each in report.quality if each.feature == "x") for report in reports[:4]] == [
         0,
         0,
@@ -159,7 +159,7 @@ def test_counts_survive_a_restart():
     assert next(each.above for each in report.quality if each.feature == "x") == 3
 
 
-def test_unknown_setting_of_a_bound_is_told_with_its_place(tmp_path):
+def test_an_unknown_setting_of_a_rule_is_reported_with_its_line(tmp_path):
     path = tmp_path / "m" / "model.yaml"
     path.parent.mkdir()
     document = scenario.document(quality={"x": {"mim": 1}})

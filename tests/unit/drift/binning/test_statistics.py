@@ -64,7 +64,7 @@ def test_rare_bins_are_pooled():
 
 
 def test_chi_square_has_its_level_although_the_reference_is_finite():
-    """With the reference treated as exact, 39 % would be rejected at this level."""
+    """A test that treats the reference as exact rejects 39 % at this level."""
     random = np.random.default_rng(4)
     shares = np.array([0.4, 0.3, 0.2, 0.1])
     p_values = [

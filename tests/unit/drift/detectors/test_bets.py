@@ -7,7 +7,7 @@ from services.drift.detectors import bets
 
 
 def test_bets_are_fair():
-    """Each wins a factor of 1 in the mean over uniform ranks: 200,000 steps of 16."""
+    """The mean factor of each bet is 1 over uniform ranks, in 200,000 steps of 16 rows."""
     ranks = np.random.default_rng(5).random((16 * 200_000, 1))
     factors = np.exp(bets.log_winnings(ranks, bets.group_counts(ranks, 16)))[:, 0, :]
     errors = factors.std(axis=0) / np.sqrt(len(factors))

@@ -10,7 +10,7 @@ from services.drift.detectors.ranks import Ranking
 
 
 def test_mean_time_between_false_alarms_is_at_least_the_threshold():
-    """40 streams over ten times the threshold: at most 400 alarms on average; most often far less."""
+    """40 streams over ten times the threshold: at most 400 alarms on average, usually far fewer."""
     streams, threshold_rows = 40, 1000
     ranks = np.random.default_rng(6).random((10 * threshold_rows, streams))
     changes = EDetector(streams, threshold_rows).update(ranks, np.arange(len(ranks)))
@@ -18,7 +18,7 @@ def test_mean_time_between_false_alarms_is_at_least_the_threshold():
 
 
 def test_interval_holds_the_beginning_of_a_change_nine_times_in_ten():
-    """Half a standard deviation after 1,000 calm rows, 100 times."""
+    """A shift by half a standard deviation after 1,000 unchanged rows, in 100 streams."""
     ranks = np.random.default_rng(7).random((2000, 100))
     ranks[1000:] = scipy.stats.norm.cdf(scipy.stats.norm.ppf(ranks[1000:]) + 0.5)
     changes = EDetector(100, 10_000_000).update(ranks, np.arange(2000))
@@ -29,7 +29,7 @@ def test_interval_holds_the_beginning_of_a_change_nine_times_in_ten():
 
 
 def test_values_far_out_of_range_are_found_though_their_share_is_small():
-    """5 % of new categories, of which 2,000 known rows had none."""
+    """5 % of the values are a new category, which none of 2,000 known rows has."""
     random = np.random.default_rng(8)
     known = np.array([[[1000, 1000, 0]]])
     bins = random.integers(0, 2, (2000, 1))
@@ -48,7 +48,7 @@ def test_a_design_effect_makes_alarms_rarer() -> None:
 
 
 def test_a_long_silence_is_no_evidence() -> None:
-    """At most a day is added to the stakes at once."""
+    """The stakes grow by at most a day at once."""
     year_ms, day_ms = 365 * 86_400_000, 86_400_000
     detector = EDetector(1, 30 * day_ms)
     ranks = np.random.default_rng(10).random((64, 1))

@@ -11,7 +11,7 @@ from services.drift.detectors.ranks import Ranking
 FEATURES, SEASONS, BINS = 2, 3, 6
 
 
-def drawn(rows, seed):
+def random_rows(rows, seed):
     random = np.random.default_rng(seed)
     shape = (rows, FEATURES)
     return random.integers(0, BINS, shape), random.random(rows), random.integers(0, SEASONS, shape)
@@ -19,9 +19,9 @@ def drawn(rows, seed):
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 200), st.lists(st.integers(0, 200), max_size=4), st.integers(0, 99))
-def test_ranks_are_those_counted_one_by_one_in_any_slices(rows, cuts, seed):
-    """Among the values of the same season: the reference's, and those that came before."""
-    bins, tie_breakers, seasons = drawn(rows, seed)
+def test_ranks_equal_the_definition_in_any_slices(rows, cuts, seed):
+    """A value is ranked among the reference and the earlier values of the same season."""
+    bins, tie_breakers, seasons = random_rows(rows, seed)
     known = np.random.default_rng(seed).integers(0, 9, (FEATURES, SEASONS, BINS))
     ranking, parts = Ranking(known), []
     for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), rows], strict=True):
@@ -38,8 +38,8 @@ def test_ranks_are_those_counted_one_by_one_in_any_slices(rows, cuts, seed):
 
 
 @pytest.mark.parametrize("known_rows", [0, 5, 1000])
-def test_ranks_are_uniform_and_independent_whatever_the_size_of_the_reference(known_rows):
-    """Over 400 references and their streams; ranks against a small reference alone would not be."""
+def test_ranks_are_uniform_and_independent_for_any_size_of_reference(known_rows):
+    """Tested over 400 references; ranks against a small reference alone are not uniform."""
     random, firsts, means = np.random.default_rng(3), [], []
     for _ in range(400):
         known = random.multinomial(known_rows, [0.5, 0.3, 0.2])[None, None, :]

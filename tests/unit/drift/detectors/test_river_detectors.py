@@ -13,8 +13,8 @@ def run(detector: RiverDetector, errors: list[float]) -> list[int]:
     return [change.detected_at_ms for change in detector.update(values, np.arange(len(errors)))]
 
 
-def test_a_detector_of_errors_gets_errors_of_either_direction() -> None:
-    """FHDDM of river watches correct predictions; a rising error rate is found all the same."""
+def test_a_rising_error_rate_is_found_by_detectors_of_errors() -> None:
+    """FHDDM of river watches correct predictions, so its input is inverted."""
     errors = [float(number % 10 == 0) for number in range(500)] + [1.0] * 200
     for name in ("ddm", "fhddm"):
         detector = RiverDetector(name, 1)

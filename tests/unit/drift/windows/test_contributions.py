@@ -1,4 +1,4 @@
-"""Which bins make the drift, and how much of it reaches the model."""
+"""Which bins contribute most to the drift that reaches the model."""
 
 import msgspec
 import numpy as np
@@ -9,20 +9,20 @@ from services.drift.windows import contributions
 from services.drift.windows.comparison import DriftThresholds, compare
 from services.retraining import reference
 
-LIMITS = DriftThresholds(psi=0.2, p_value=1e-4, new_category_share=0.01)
+THRESHOLDS = DriftThresholds(psi=0.2, p_value=1e-4, new_category_share=0.01)
 random = np.random.default_rng(5)
 
 
 def drift_of(name, known, seen, importance=None):
-    made = (
+    known_bins = (
         reference.of_categories(name, known) if known.dtype == object else reference.of_numbers(name, known)
     )
-    cells = BinCounts(msgspec.structs.replace(made, importance=importance))
-    cells.add(seen.tolist())
-    return compare(cells, LIMITS).drift
+    feature = BinCounts(msgspec.structs.replace(known_bins, importance=importance))
+    feature.add(seen.tolist())
+    return compare(feature, THRESHOLDS).drift
 
 
-def test_bins_add_up_to_the_index():
+def test_the_psi_of_the_bins_adds_up_to_that_of_the_feature():
     for drift in (
         drift_of("x", random.normal(size=5000), random.normal(0.4, 1.2, 900)),
         drift_of("c", random.choice(list("abcdefghijklmnopqrst"), 5000).astype(object), np.array(["a"] * 50)),
@@ -32,7 +32,7 @@ def test_bins_add_up_to_the_index():
         assert min(drift.bins.psi) >= 0
 
 
-def test_feature_on_which_the_model_relies_comes_first_though_it_drifts_less():
+def test_an_important_feature_comes_before_one_with_more_drift():
     calm = drift_of("calm", random.normal(size=5000), random.normal(size=2000), importance=0.5)
     slight = drift_of("slight", random.normal(size=5000), random.normal(0.3, 1, 2000), importance=0.5)
     strong = drift_of("strong", random.normal(size=5000), random.normal(1, 1, 2000), importance=0.0)
@@ -45,7 +45,7 @@ def test_feature_on_which_the_model_relies_comes_first_though_it_drifts_less():
     assert total == pytest.approx((calm.psi + slight.psi) / 2, abs=0.02)
 
 
-def test_without_importances_all_features_count_alike():
+def test_without_importances_all_features_have_equal_weight():
     first = drift_of(
         "first", np.array(["a", "b"] * 500, dtype=object), np.array(["a", "b", "b", "new"] * 100)
     )
@@ -55,7 +55,7 @@ def test_without_importances_all_features_count_alike():
     assert top.weight == pytest.approx(top.psi / 2)
 
 
-def test_bins_have_names_that_people_read():
+def test_bins_have_readable_names():
     drift = drift_of("x", np.array([0.0, 1.5, 3.0] * 100), np.array([0.0, 9.0, np.nan]))
     assert drift.bins is not None
     assert contributions.bin_names(drift.bins) == [

@@ -1,4 +1,4 @@
-"""What a report shows of a distribution."""
+"""Which bins a report shows."""
 
 import numpy as np
 import pytest
@@ -8,12 +8,12 @@ from services.drift.windows import report_bins
 from streams.records import FeatureReference
 
 
-def test_neighbours_are_joined_and_what_is_out_of_range_stays_apart():
+def test_neighbours_are_merged_and_bins_out_of_range_stay_separate():
     edges = [float(edge) for edge in range(64)]
     reference = FeatureReference(feature="x", counts=[0, *[10] * 63, 0], missing=20, edges=edges)
-    cells = BinCounts(reference)
-    cells.add([-5.0, 0.5, 3.5, 62.9, 70.0, 71.0, None])
-    found = report_bins.merged_bins(cells, cells.reference)
+    feature = BinCounts(reference)
+    feature.add([-5.0, 0.5, 3.5, 62.9, 70.0, 71.0, None])
+    found = report_bins.merged_bins(feature, feature.reference)
     assert found.edges == [*map(float, range(0, 64, 4)), 63.0]
     assert found.counts == [1, 2, *[0] * 14, 1, 2, 1]
     assert found.expected[0] == found.expected[-2] == 0
@@ -22,22 +22,22 @@ def test_neighbours_are_joined_and_what_is_out_of_range_stays_apart():
 
 
 @pytest.mark.parametrize("edges", [[], [0.0], [0.0, 1.0]])
-def test_few_cells_stay_as_they_are(edges):
+def test_few_bins_are_not_merged(edges):
     reference = FeatureReference(feature="x", counts=[5] * (len(edges) + 1), missing=0, edges=edges)
-    cells = BinCounts(reference)
-    cells.add([-1.0, 0.5, 2.0])
-    found = report_bins.merged_bins(cells, cells.reference)
+    feature = BinCounts(reference)
+    feature.add([-1.0, 0.5, 2.0])
+    found = report_bins.merged_bins(feature, feature.reference)
     assert found.edges == edges
-    assert found.counts == cells.counts.tolist()
+    assert found.counts == feature.counts.tolist()
     assert len(found.expected) == len(edges) + 2
 
 
-def test_most_frequent_categories_of_either_side_are_named():
+def test_the_most_frequent_categories_of_either_sample_are_named():
     names = [f"c{number:02}" for number in range(30)]
     reference = FeatureReference(feature="c", counts=[*range(100, 130)], missing=1, categories=names)
-    cells = BinCounts(reference)
-    cells.add(["c00"] * 50 + ["c01", "unseen", "unseen"] + [None] * 3)
-    found = report_bins.merged_bins(cells, cells.reference)
+    feature = BinCounts(reference)
+    feature.add(["c00"] * 50 + ["c01", "unseen", "unseen"] + [None] * 3)
+    found = report_bins.merged_bins(feature, feature.reference)
     assert found.categories is not None
     assert found.categories[0] == "c00", "rare in the reference, frequent now"
     assert "c01" not in found.categories
@@ -46,10 +46,10 @@ def test_most_frequent_categories_of_either_side_are_named():
     assert sum(found.expected) == pytest.approx(1, abs=1e-4)
 
 
-def test_nothing_to_compare_with_expects_nothing():
+def test_without_a_reference_all_expected_shares_are_zero():
     reference = FeatureReference(feature="c", counts=[1, 1], missing=0, categories=["a", "b"])
-    cells = BinCounts(reference)
-    cells.add(["a"])
-    found = report_bins.merged_bins(cells, np.zeros(4))
+    feature = BinCounts(reference)
+    feature.add(["a"])
+    found = report_bins.merged_bins(feature, np.zeros(4))
     assert set(found.expected) == {0}
     assert found.counts == [1, 0, 0, 0, 0]

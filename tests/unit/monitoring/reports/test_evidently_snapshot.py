@@ -1,4 +1,4 @@
-"""The snapshot for Evidently, as tests/contract/test_evidently.py found that a stock one reads it."""
+"""The snapshot has the form that tests/contract/test_evidently.py checks with an unmodified Evidently."""
 
 import json
 
@@ -11,7 +11,7 @@ IDS_OF_EVIDENTLY = {
     "ValueDrift x": "ff5867f8ca7485c5ae63b9db7b502ae6",
     "MissingValueCount colour": "c7f4b0b665919721c8af8cbb4d062885",
 }
-"""What Evidently 0.7.23 gives to the same metrics."""
+"""The ids of Evidently 0.7.23 for the same metrics."""
 
 
 def test_metrics_have_the_ids_and_the_form_of_evidently():
