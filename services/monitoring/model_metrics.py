@@ -150,11 +150,11 @@ def _cost_table(declaration: ModelDeclaration) -> list[list[float]]:
 
 
 def _cost_range(business: Business, costs: list[list[float]], error_max: float | None) -> MeasureRange:
-    found = [cost for row in costs for cost in row]
-    if not found:
+    possible = [cost for row in costs for cost in row]
+    if not possible:
         assert error_max is not None, "the ranges of a regression follow from its error scale"
-        found = [0.0, _error_cost(business, error_max), _error_cost(business, -error_max)]
-    low, high = min(found), max(found)
+        possible = [0.0, _error_cost(business, error_max), _error_cost(business, -error_max)]
+    low, high = min(possible), max(possible)
     return MeasureRange(low, high if high > low else low + 1.0)
 
 

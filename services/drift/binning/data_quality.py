@@ -53,25 +53,25 @@ class FeatureRules:
 
     def faults(self, column: Sequence[FeatureValue]) -> Faults:
         """Return the fault of each value ``(n_rows,)``; a nan counts as null."""
-        found = np.zeros(len(column), dtype=np.int8)
+        result = np.zeros(len(column), dtype=np.int8)
         kinds = set(map(type, column))
         if self._types and not kinds <= self._types:
-            found[[type(value) not in self._types for value in column]] = Fault.TYPE
+            result[[type(value) not in self._types for value in column]] = Fault.TYPE
         if self._names:
-            found[[value is not None and str(value) not in self._names for value in column]] = Fault.NAME
+            result[[value is not None and str(value) not in self._names for value in column]] = Fault.NAME
         if kinds & {float, int, bool}:
             numbers = numbers_of(column)
-            found[self._of_wrong_type(numbers) & (found == Fault.NONE)] = Fault.TYPE
+            result[self._of_wrong_type(numbers) & (result == Fault.NONE)] = Fault.TYPE
             for bound, fault in ((self.bounds.min, Fault.BELOW), (self.bounds.max, Fault.ABOVE)):
                 if bound is not None:
                     beyond = numbers < bound if fault is Fault.BELOW else numbers > bound
-                    found[beyond & (found == Fault.NONE)] = fault
+                    result[beyond & (result == Fault.NONE)] = fault
             if float in kinds:
-                found[[value is None or value != value for value in column]] = Fault.NULL  # noqa: PLR0124  # nan
-                return found
+                result[[value is None or value != value for value in column]] = Fault.NULL  # noqa: PLR0124  # nan
+                return result
         if type(None) in kinds:
-            found[[value is None for value in column]] = Fault.NULL
-        return found
+            result[[value is None for value in column]] = Fault.NULL
+        return result
 
     def _of_wrong_type(self, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """Return which numbers ``(n_rows,)`` are not integers, or not booleans, where those are declared."""
@@ -122,10 +122,10 @@ class QualityRules:
     def faults(self, columns: Sequence[Sequence[FeatureValue]]) -> Faults:
         """Return the faults ``(n_rows, n_rules)`` of the columns of all features."""
         rows = len(columns[0]) if columns else 0
-        found = np.zeros((rows, len(self.rules)), dtype=np.int8)
+        result = np.zeros((rows, len(self.rules)), dtype=np.int8)
         for index, (number, rule) in enumerate(self.rules):
-            found[:, index] = rule.faults(columns[number])
-        return found
+            result[:, index] = rule.faults(columns[number])
+        return result
 
     def evaluate(self, counts: Sequence[Sequence[int]]) -> list[FeatureQuality]:
         """Compare a window's counts ``(n_rules, FAULTS)`` with the rules.

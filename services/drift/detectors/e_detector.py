@@ -276,21 +276,21 @@ class EDetector:
         Raises:
             ValueError: The state has another number of streams.
         """
-        found = _DECODER.decode(state)
+        decoded = _DECODER.decode(state)
         of_bets = (self._streams, bets.BETS)
-        self.stakes = _array(found.stakes, of_bets)
-        self.histogram.seen = _array(found.seen, self.histogram.seen.shape)
-        self.histogram.log_ratios = _array(found.log_ratios, self.histogram.seen.shape)
-        self._learning = np.frombuffer(found.learning, dtype=np.int64).reshape(self._learning.shape).copy()
-        self._log_won = _array(found.log_won, of_bets)
-        self._rank_sums = _array(found.rank_sums, (self._streams,))
+        self.stakes = _array(decoded.stakes, of_bets)
+        self.histogram.seen = _array(decoded.seen, self.histogram.seen.shape)
+        self.histogram.log_ratios = _array(decoded.log_ratios, self.histogram.seen.shape)
+        self._learning = np.frombuffer(decoded.learning, dtype=np.int64).reshape(self._learning.shape).copy()
+        self._log_won = _array(decoded.log_won, of_bets)
+        self._rank_sums = _array(decoded.rank_sums, (self._streams,))
         self._candidates = [
             ChangePointCandidate(time_ms, steps, _array(won, of_bets), _array(sums, (self._streams,)))
-            for time_ms, steps, won, sums in found.marks
+            for time_ms, steps, won, sums in decoded.marks
         ]
-        self._stride, self._steps, self._last_ms = found.stride, found.steps, found.last_ms
-        self._rows = [_array(row, (self._streams,)) for row in found.rows]
-        self._row_times_ms = list(found.row_times_ms)
+        self._stride, self._steps, self._last_ms = decoded.stride, decoded.steps, decoded.last_ms
+        self._rows = [_array(row, (self._streams,)) for row in decoded.rows]
+        self._row_times_ms = list(decoded.row_times_ms)
 
 
 def _array(raw: bytes, shape: tuple[int, ...]) -> Values:

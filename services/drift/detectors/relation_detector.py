@@ -154,8 +154,8 @@ def compare(
     first, second = np.triu_indices(len(names), 1)
     if not len(first) or not known.rows:
         return None
-    found = Differences.between(known, latest, pair_effects(design_effects))
-    size, p_values = np.abs(found.latest - found.known), found.p_values()
+    differences = Differences.between(known, latest, pair_effects(design_effects))
+    size, p_values = np.abs(differences.latest - differences.known), differences.p_values()
     strongest = np.lexsort((-size, p_values))[:PAIRS_SHOWN_MAX].tolist()
     return RelationDrift(
         distance=float(np.sqrt(np.mean(size**2))),
@@ -164,8 +164,8 @@ def compare(
             PairDrift(
                 first=names[first[pair]],
                 second=names[second[pair]],
-                correlation=float(found.latest[pair]),
-                reference_correlation=float(found.known[pair]),
+                correlation=float(differences.latest[pair]),
+                reference_correlation=float(differences.known[pair]),
                 p_value=float(p_values[pair]),
                 drifted=bool(size[pair] >= EFFECT_MIN and p_values[pair] * len(first) < p_value),
             )
@@ -240,30 +240,30 @@ class PairDetector:
         if self._known.rows < ROWS_KNOWN_MIN:
             self._known.merge(latest)
             return None
-        found = Differences.between(self._known, latest, self._effects)
-        log_won = self._log_winnings(found)
+        differences = Differences.between(self._known, latest, self._effects)
+        log_won = self._log_winnings(differences)
         self._stakes = (self._stakes + elapsed_ms) * np.exp(np.minimum(log_won, LOG_STAKE_MAX))
         self._log_won += log_won
         lower = self._log_won <= self._lowest
         self._lowest[lower] = self._log_won[lower]
         self._since_ms[lower] = self._last_ms
         value = float(self._stakes.mean())
-        change = self._change(value, found) if value >= self._threshold_ms else None
+        change = self._change(value, differences) if value >= self._threshold_ms else None
         self._known.merge(latest)
         if change is not None:
             self._reset()
         return change
 
-    def _log_winnings(self, found: "Differences") -> Numbers:
+    def _log_winnings(self, differences: "Differences") -> Numbers:
         """Return the log winnings of each bet on each pair, shape ``(n_pairs, n_bets)``."""
         size = np.abs(DIFFERENCES)
-        spread, bound = found.spread[:, None], found.bound[:, None]
+        spread, bound = differences.spread[:, None], differences.bound[:, None]
         stake = size / (spread + bound * size)
         cost = stake**2 * spread / (2 * (1 - bound * stake))
-        won: Numbers = stake * np.sign(DIFFERENCES) * (found.latest - found.known)[:, None] - cost
-        return np.where(found.varying[:, None], won, 0.0)
+        won: Numbers = stake * np.sign(DIFFERENCES) * (differences.latest - differences.known)[:, None] - cost
+        return np.where(differences.varying[:, None], won, 0.0)
 
-    def _change(self, value: float, found: "Differences") -> PairChange:
+    def _change(self, value: float, differences: "Differences") -> PairChange:
         """Date the change by the lowest points of the bets on the pair that won most (Hinkley 1970)."""
         assert self._last_ms is not None
         pair, bet = np.unravel_index(int(np.argmax(self._stakes)), self._stakes.shape)
@@ -282,8 +282,8 @@ class PairDetector:
             change,
             int(self._first[pair]),
             int(self._second[pair]),
-            float(found.known[pair]),
-            float(found.latest[pair]),
+            float(differences.known[pair]),
+            float(differences.latest[pair]),
         )
 
     def _reset(self) -> None:
@@ -318,22 +318,22 @@ class PairDetector:
         Raises:
             ValueError: The state has another number of features.
         """
-        found = _DECODER.decode(state)
+        decoded = _DECODER.decode(state)
         known, pairs = self._known, self._stakes.shape
         self._known = Moments(
-            found.rows_known,
-            _integers(found.sums, known.sums.shape),
-            _integers(found.products, known.products.shape),
-            _integers(found.squares, known.squares.shape),
+            decoded.rows_known,
+            _integers(decoded.sums, known.sums.shape),
+            _integers(decoded.products, known.products.shape),
+            _integers(decoded.squares, known.squares.shape),
         )
         self._stakes, self._log_won, self._lowest = (
             np.frombuffer(raw, dtype=np.float64).reshape(pairs).copy()
-            for raw in (found.stakes, found.log_won, found.lowest)
+            for raw in (decoded.stakes, decoded.log_won, decoded.lowest)
         )
-        self._since_ms = _integers(found.since_ms, pairs)
-        self._last_ms = found.last_ms
-        self._buffered = np.frombuffer(found.buffered, dtype=np.int8).reshape(-1, len(known.sums))
-        self._buffered_times_ms = np.array(found.buffered_times_ms, dtype=np.int64)
+        self._since_ms = _integers(decoded.since_ms, pairs)
+        self._last_ms = decoded.last_ms
+        self._buffered = np.frombuffer(decoded.buffered, dtype=np.int8).reshape(-1, len(known.sums))
+        self._buffered_times_ms = np.array(decoded.buffered_times_ms, dtype=np.int64)
 
 
 def _integers(raw: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:

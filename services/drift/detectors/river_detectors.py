@@ -90,11 +90,11 @@ class RiverDetector:
 
     def restore(self, state: bytes) -> None:
         """Continue from a state; ignore a state of another river version, whose fields may differ."""
-        found = msgspec.msgpack.decode(state, type=RiverState)
-        if (found.name, found.river_version) != (self._name, RIVER_VERSION):
+        decoded = msgspec.msgpack.decode(state, type=RiverState)
+        if (decoded.name, decoded.river_version) != (self._name, RIVER_VERSION):
             return
-        self._since_ms = list(found.since_ms)
-        self._detectors = [_filled(self._make(), plain) for plain in found.detectors]
+        self._since_ms = list(decoded.since_ms)
+        self._detectors = [_filled(self._make(), plain) for plain in decoded.detectors]
 
 
 def _makers() -> Mapping[str, Callable[[], Any]]:

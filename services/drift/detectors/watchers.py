@@ -148,13 +148,13 @@ class Watcher:
     def _season_indices(
         self, times_ms: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
     ) -> np.ndarray[tuple[int, ...], np.dtype[np.intp]]:
-        found = np.zeros((len(times_ms), len(self.features)), dtype=np.intp)
+        indices = np.zeros((len(times_ms), len(self.features)), dtype=np.intp)
         for feature, parts in enumerate(self._season_parts):
             if parts:
                 seasons = seasons_of(times_ms, parts).tolist()
-                found[:, feature] = [self._season_index(feature, season) for season in seasons]
+                indices[:, feature] = [self._season_index(feature, season) for season in seasons]
         self._ranking.reserve_seasons(max(map(len, self._seasons)))
-        return found
+        return indices
 
     def _season_index(self, feature: int, season: int) -> int:
         known = self._seasons[feature]
@@ -171,11 +171,11 @@ class Watcher:
             for binner, reference in zip(self._binners, references, strict=True)
         ]
         bins = max(binner.missing for binner in self._binners) + 1
-        found = np.zeros((len(rows), max(map(len, rows)), bins), dtype=np.int64)
+        padded = np.zeros((len(rows), max(map(len, rows)), bins), dtype=np.int64)
         for feature, seasons in enumerate(rows):
             for season, counts in enumerate(seasons):
-                found[feature, season, : len(counts)] = counts
-        return found
+                padded[feature, season, : len(counts)] = counts
+        return padded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -331,11 +331,11 @@ class LossWatchers:
             return []
         times_ms = np.array([time_ms], dtype=np.int64)
         share = self._range.share(loss)
-        found = []
+        changes = []
         for name, detector in self._detectors.items():
             value = float(wrong) if detector.judges_errors else share
-            found += [(name, change) for change in detector.update(np.array([[value]]), times_ms)]
-        return found
+            changes += [(name, change) for change in detector.update(np.array([[value]]), times_ms)]
+        return changes
 
     def state(self) -> dict[str, bytes]:
         """Return the states, which `__init__` takes."""

@@ -28,15 +28,15 @@ def as_snapshot(window: WindowReport) -> bytes:
     results = [_rows(report), _drifted_columns(report)]
     for feature in report.features:
         results += [_value_drift(feature), _missing(feature, report.predictions)]
-    found = {_id_of(result): result for result in results}
+    by_id = {_id_of(result): result for result in results}
     document = {
         "report": {"items": []},
         "name": f"{report.model} {report.report_id}",
         "timestamp": (codec.EPOCH + report.window_end_ms * codec.MILLISECOND).isoformat(),
         "metadata": {"model": report.model, "version": str(report.version), "report_id": report.report_id},
         "tags": ["driftline"],
-        "metric_results": found,
-        "top_level_metrics": list(found),
+        "metric_results": by_id,
+        "top_level_metrics": list(by_id),
         "widgets": [widget for result in results for widget in result["widget"]],
         "tests_widgets": [],
     }

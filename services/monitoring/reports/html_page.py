@@ -140,11 +140,11 @@ def _is_notable(drift: FeatureDrift) -> bool:
 
 
 def _segments(active: Sequence[DriftAlarm]) -> list[tuple[str, list[DriftAlarm]]]:
-    found: dict[str, list[DriftAlarm]] = {}
+    by_segment: dict[str, list[DriftAlarm]] = {}
     for alarm in active:
         if alarm.segment:
-            found.setdefault(alarm.segment, []).append(alarm)
-    return sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
+            by_segment.setdefault(alarm.segment, []).append(alarm)
+    return sorted(by_segment.items(), key=lambda item: (-len(item[1]), item[0]))
 
 
 def _coverage(window: WindowReport) -> Coverage:

@@ -44,11 +44,11 @@ class Line:
 def bars(bins: Bins) -> list[Bar]:
     """Return the bins with their names, without bins that are expected empty and are empty."""
     total = max(sum(bins.counts), 1)
-    found = [
+    all_bars = [
         Bar(name, expected, count / total, count)
         for name, expected, count in zip(_names(bins), bins.expected, bins.counts, strict=True)
     ]
-    return [bar for bar in found if bar.expected or bar.count]
+    return [bar for bar in all_bars if bar.expected or bar.count]
 
 
 def overlay(feature: str, shown: Sequence[Bar]) -> str:
