@@ -25,8 +25,8 @@ from streams.producer import BatchProducer, Record
 from tests.flow.drift_topics import until
 from tests.marks import read_marks
 from tests.processes import Process
-from tests.unit.learning import world
-from tests.unit.learning.world import HOUR_MS, START_MS
+from tests.unit.learning import traffic
+from tests.unit.learning.traffic import HOUR_MS, START_MS
 
 HOURS = 40
 PIECES = 6
@@ -47,7 +47,7 @@ def local(kafka: str, valkey: str, http_ports: dict[str, int], tmp_path: Path, u
     """One model that learns, with an empty feature service and topics of its own."""
     folder = tmp_path / "models" / unique_name
     folder.mkdir(parents=True)
-    (folder / "model.yaml").write_text(world.as_yaml(unique_name))
+    (folder / "model.yaml").write_text(traffic.as_yaml(unique_name))
     (folder / "training.py").write_text(TRAINING)
     changes = {
         "broker": kafka, "redis_url": valkey, "home": tmp_path / "home", "models": folder.parent,
@@ -64,9 +64,9 @@ def local(kafka: str, valkey: str, http_ports: dict[str, int], tmp_path: Path, u
 
 def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name, tmp_path):
     """Killed with work behind its checkpoint, right after its start, and while it reads."""
-    logs = world.traffic(HOURS, seed=9, a_hour=300, name=unique_name)
-    straight = world.play(world.new_learner(name=unique_name), logs)
-    expected = {each.version: each for each in world.published(straight)}
+    logs = traffic.traffic(HOURS, seed=9, a_hour=300, name=unique_name)
+    straight = traffic.play(traffic.new_learner(name=unique_name), logs)
+    expected = {each.version: each for each in traffic.published(straight)}
 
     with Process("learning", local, log=tmp_path / "learning.log") as learning:
         for number in range(PIECES):
@@ -90,7 +90,7 @@ def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name
 
     latest = max(expected)
     loaded = learned_version_loader(local)(unique_name, latest)
-    assert loaded.predict(world.columns([1.0, -1.0], ["red", "blue"])) == pytest.approx([8, -3], abs=1)
+    assert loaded.predict(traffic.columns([1.0, -1.0], ["red", "blue"])) == pytest.approx([8, -3], abs=1)
     with pytest.raises(LookupError, match="is not in the topic driftline"):
         learned_version_loader(local)(unique_name, latest + 1)
 
@@ -118,9 +118,9 @@ def assert_arms_are_the_operator_s_and_each_version_s(
     found = changes(local, name)
     at = found.index(by_hand)
     learned = [each for step in straight for each in step.learned]
-    later = arms_update.changes(name, world.first_ms(learned[0]), learned, by_hand)
+    later = arms_update.changes(name, traffic.first_ms(learned[0]), learned, by_hand)
     assert found[at + 1 :] == later
-    assert found[:at] == world.changes(straight, name)[:at]
+    assert found[:at] == traffic.changes(straight, name)[:at]
     assert [(arm.name, arm.weight) for arm in found[-1].arms if arm.name != "champion"] == [
         ("older", 2000),
         ("quiet", 0),
@@ -128,13 +128,13 @@ def assert_arms_are_the_operator_s_and_each_version_s(
     traffic_split.check(found[-1].arms)
 
 
-def send(local: Settings, name: str, logs: world.Traffic, number: int) -> None:
+def send(local: Settings, name: str, logs: traffic.Traffic, number: int) -> None:
     """Write one of `PIECES` equal shares of every partition."""
 
     async def write() -> None:
         producer = BatchProducer(local.kafka_options())
         async with producer.running():
-            for place, log in world.Player(logs).logs.items():
+            for place, log in traffic.Player(logs).logs.items():
                 piece = log[len(log) * number // PIECES : len(log) * (number + 1) // PIECES]
                 await producer.send(topic_of(name, place), place.partition, [encoded(each) for each in piece])
 

@@ -23,7 +23,7 @@ from services.scoring.model_cache import ModelCache
 from services.scoring.model_versions import ModelVersions
 from services.scoring.thread_limits import ThreadLimits
 from streams.records import Arm, ModelChanged
-from tests.unit.model_registry.world import GIVEN, classifier, declaration, rows
+from tests.unit.model_registry.installation import GIVEN, classifier, declaration, rows
 from tests.waiting import LIVENESS_SECONDS
 
 LOAD = """

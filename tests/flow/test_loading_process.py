@@ -16,7 +16,7 @@ from services.model_registry.loading_process import LoadingProcess
 from services.model_registry.mlflow_client import RegistryError
 from services.model_registry.sklearn_flavour.model import SklearnModel
 from services.runtime.settings import Settings
-from tests.unit.model_registry.world import GIVEN, classifier, declaration, rows
+from tests.unit.model_registry.installation import GIVEN, classifier, declaration, rows
 from tests.waiting import until
 
 ROW = {"x": np.ones(1), "noise": np.zeros(1)}

@@ -11,7 +11,7 @@ from services.operations.models import versions_command
 from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
 from tests.flow.learning import World
-from tests.unit.model_registry.world import classifier, rows
+from tests.unit.model_registry.installation import classifier, rows
 
 
 @pytest.fixture

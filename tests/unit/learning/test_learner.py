@@ -11,54 +11,56 @@ from services.model_registry import river_format
 from services.scoring.river_model import RiverModel
 from streams import records
 from streams.inputs import LABEL, PREDICTION, PartitionKey
-from tests.unit.learning import world
-from tests.unit.learning.world import HOUR_MS, START_MS
+from tests.unit.learning import traffic
+from tests.unit.learning.traffic import HOUR_MS, START_MS
 
-LOGS = world.traffic(20)
+LOGS = traffic.traffic(20)
 
 
 @pytest.fixture(scope="module")
 def straight():
     """What comes of the logs when nothing disturbs."""
-    return world.play(world.new_learner(), LOGS)
+    return traffic.play(traffic.new_learner(), LOGS)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_neither_interleaving_nor_slices_change_what_is_learned(straight, seed):
-    outputs = world.play(world.new_learner(), LOGS, random.Random(seed))
-    assert world.published(outputs) == world.published(straight)
-    assert world.changes(outputs) == world.changes(straight)
+    outputs = traffic.play(traffic.new_learner(), LOGS, random.Random(seed))
+    assert traffic.published(outputs) == traffic.published(straight)
+    assert traffic.changes(outputs) == traffic.changes(straight)
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
 def test_number_of_partitions_does_not_change_what_is_learned(straight, partitions):
-    logs = world.traffic(20, partitions=partitions)
-    assert world.published(world.play(world.new_learner(partitions), logs)) == world.published(straight)
+    logs = traffic.traffic(20, partitions=partitions)
+    assert traffic.published(traffic.play(traffic.new_learner(partitions), logs)) == traffic.published(
+        straight
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_restarts_from_checkpoints_change_nothing(straight, seed):
     """Each restart forgets what came after a checkpoint, and what it makes again is the same."""
-    chance, player, learner, outputs = random.Random(seed), world.Player(LOGS), world.new_learner(), []
+    chance, player, learner, outputs = random.Random(seed), traffic.Player(LOGS), traffic.new_learner(), []
     kept = CHECKPOINTS.encode("m", "m.labels", learner.state())
     while places := player.open:
         outputs.append(player.step(learner, chance.choice(places), chance.randrange(1, 60)))
         if chance.random() < 0.2:
             kept = CHECKPOINTS.encode("m", "m.labels", learner.state())
         if chance.random() < 0.1:
-            learner = world.new_learner(state=CHECKPOINTS.decode(kept, "m", "m.labels"))
+            learner = traffic.new_learner(state=CHECKPOINTS.decode(kept, "m", "m.labels"))
             player.seek(learner)
     versions: dict[int, records.LearnedModel] = {}
-    for each in world.published(outputs):
+    for each in traffic.published(outputs):
         assert versions.setdefault(each.version, each) == each
-    assert list(versions.values()) == world.published(straight)
-    assert world.changes(outputs)[-1] == world.changes(straight)[-1]
+    assert list(versions.values()) == traffic.published(straight)
+    assert traffic.changes(outputs)[-1] == traffic.changes(straight)[-1]
 
 
 def test_versions_are_the_numbers_of_their_intervals_and_take_effect_after_the_delay(straight):
-    found = world.published(straight)
+    found = traffic.published(straight)
     assert [each.version for each in found] == list(range(found[0].version, found[-1].version + 1))
-    for each, change in zip(found, world.changes(straight), strict=True):
+    for each, change in zip(found, traffic.changes(straight), strict=True):
         assert change.arms[-1] == records.Arm(
             name="champion", version=each.version, weight=10_000,
             effective_from_ms=each.interval_end_ms + 3 * HOUR_MS,
@@ -68,21 +70,21 @@ def test_versions_are_the_numbers_of_their_intervals_and_take_effect_after_the_d
 
 def test_change_lists_every_version_that_still_answers(straight):
     """Two hours apart and three hours ahead: the one in effect, the one that waits, and the new one."""
-    latest = world.published(straight)[-1].version
-    listed = [arm.version for arm in world.changes(straight)[-1].arms]
+    latest = traffic.published(straight)[-1].version
+    listed = [arm.version for arm in traffic.changes(straight)[-1].arms]
     assert listed == [latest - 2, latest - 1, latest]
 
 
 def test_nothing_is_published_before_the_declared_number_of_labels(straight):
-    assert world.published(straight)[0].labels >= 50
+    assert traffic.published(straight)[0].labels >= 50
     many = {"every_hours": 2, "minimum_labels": 10**6}
-    assert not world.published(world.play(world.new_learner(learning=many), LOGS))
+    assert not traffic.published(traffic.play(traffic.new_learner(learning=many), LOGS))
 
 
 def test_published_model_answers_better_than_the_mean(straight):
     """As scoring loads it: three times x, and five more when it is red."""
-    model = RiverModel(river_format.decode(world.published(straight)[-1].estimator))
-    answers = model.predict(world.columns([1.0, -1.0, None], ["red", "blue", "blue"]))
+    model = RiverModel(river_format.decode(traffic.published(straight)[-1].estimator))
+    answers = model.predict(traffic.columns([1.0, -1.0, None], ["red", "blue", "blue"]))
     assert answers == pytest.approx([8.0, -3.0, 0.0], abs=1.5)
 
 
@@ -94,37 +96,37 @@ def test_answers_are_judged_by_what_was_served(straight):
 
 
 def test_second_label_and_label_without_prediction_are_not_learned():
-    learner = world.new_learner(1)
-    served = world.prediction(1, START_MS, [1.0, "red"], None, 0, 0, "m")
-    world.feed(learner, PartitionKey(PREDICTION, 0), 0, served)
+    learner = traffic.new_learner(1)
+    served = traffic.prediction(1, START_MS, [1.0, "red"], None, 0, 0, "m")
+    traffic.feed(learner, PartitionKey(PREDICTION, 0), 0, served)
     for offset, identity in enumerate(("p1", "p1", "p2")):
         label = records.Label(
             prediction_id=identity, event_time_ms=START_MS + offset, value=1.0, source_partition=0,
             source_offset=offset,
         )  # fmt: skip
-        world.feed(learner, PartitionKey(LABEL, 0), offset, label)
+        traffic.feed(learner, PartitionKey(LABEL, 0), offset, label)
     for kind, offset in ((PREDICTION, 1), (LABEL, 3)):
-        world.feed(learner, PartitionKey(kind, 0), offset, START_MS + 9 * HOUR_MS)
+        traffic.feed(learner, PartitionKey(kind, 0), offset, START_MS + 9 * HOUR_MS)
     learner.advance()
     assert (learner.counts.learned, learner.totals.duplicate, learner.totals.orphaned) == (1, 1, 1)
     assert learner.pending == 0
 
 
 def test_rows_that_do_not_fit_are_counted_and_the_others_learned():
-    learner = world.new_learner(1)
+    learner = traffic.new_learner(1)
     rows: list[list[Any]] = [[1.0, "red"], [1.0], ["many", "red"]]
     for number, features in enumerate(rows):
-        world.feed(
+        traffic.feed(
             learner, PartitionKey(PREDICTION, 0), number,
-            world.prediction(number, START_MS, features, None, 0, number, "m"),
+            traffic.prediction(number, START_MS, features, None, 0, number, "m"),
         )  # fmt: skip
         label = records.Label(
             prediction_id=f"p{number}", event_time_ms=START_MS, value=1.0, source_partition=0,
             source_offset=number,
         )  # fmt: skip
-        world.feed(learner, PartitionKey(LABEL, 0), number, label)
+        traffic.feed(learner, PartitionKey(LABEL, 0), number, label)
     for kind in (PREDICTION, LABEL):
-        world.feed(learner, PartitionKey(kind, 0), 3, START_MS + 9 * HOUR_MS)
+        traffic.feed(learner, PartitionKey(kind, 0), 3, START_MS + 9 * HOUR_MS)
     learner.advance()
     assert (learner.counts.learned, learner.counts.unfit, learner.counts.failed) == (1, 1, 1)
 
@@ -133,9 +135,12 @@ def test_rows_that_do_not_fit_are_counted_and_the_others_learned():
     ("changes", "fault"),
     [
         ({"learning": {"every_hours": 1, "effective_after_hours": 33}}, "at most 32 times every_hours"),
-        ({"task": "multiclass", "classes": ["a", "b", "c"]}, "only binary models and regressions learn"),
+        (
+            {"task": "multiclass", "classes": ["a", "b", "c"]},
+            "only binary models and regressions can learn online",
+        ),
     ],
 )
 def test_declaration_that_cannot_be_learned_is_refused(changes, fault):
     with pytest.raises(ValidationError, match=fault):
-        world.declaration(**changes)
+        traffic.declaration(**changes)

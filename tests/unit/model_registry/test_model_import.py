@@ -15,7 +15,7 @@ from services.model_registry.golden_batch import GoldenError
 from services.model_registry.model_import import ImportSource
 from services.model_registry.model_inputs import InputsError
 from services.model_registry.sklearn_flavour import model as sklearn_model
-from tests.unit.model_registry.world import GIVEN, classifier, declaration, rows, settings
+from tests.unit.model_registry.installation import GIVEN, classifier, declaration, rows, settings
 
 MODULE = """
 import pandas as pd

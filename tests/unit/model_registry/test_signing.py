@@ -8,7 +8,7 @@ import pytest
 
 from services.model_registry import signing
 from services.model_registry.signing import SigningError, Statement
-from tests.unit.model_registry.world import settings
+from tests.unit.model_registry.installation import settings
 
 STATEMENT = Statement("m", "sklearn", "ab" * 32)
 

@@ -8,7 +8,7 @@ from services.model_registry.model_inputs import Columns
 from services.retraining import candidate
 from services.retraining.errors import InvalidDataError
 from services.runtime.declaration import MissingValues
-from tests.unit.retraining.world import declaration, training_set
+from tests.unit.retraining.training_data import declaration, training_set
 
 
 def estimator(categorical: list[str], numeric: list[str]) -> Any:

@@ -16,8 +16,8 @@ from services.runtime.declaration import DAY_MS
 from services.runtime.settings import Settings
 from streams import records, topics
 from tests.unit.archive.kafka_records import Record
-from tests.unit.retraining import world
-from tests.unit.retraining.world import request
+from tests.unit.retraining import training_data
+from tests.unit.retraining.training_data import request
 
 MODEL = "arrival_delay"
 NAMES = ["x", "carrier"]
@@ -127,9 +127,11 @@ def test_nothing_to_train_on_is_said(settings: Settings):
 
 
 def test_what_came_since_a_change_is_enough_to_train_on_or_all_is_taken():
-    data = world.training_set(1000)
-    retraining = world.declaration(holdout_days=2, minimum_labels=300).retraining
-    from_ms = world.NOW_MS - 6 * DAY_MS  # of ten days, five are left, three of them before the held-out ones
+    data = training_data.training_set(1000)
+    retraining = training_data.declaration(holdout_days=2, minimum_labels=300).retraining
+    from_ms = (
+        training_data.NOW_MS - 6 * DAY_MS
+    )  # of ten days, five are left, three of them before the held-out ones
     found = dataset.since_change(data, from_ms, retraining)
     assert len(found.rows) == len(found.features) == found.version.rows == 500
     assert found.version.first_event_ms == found.rows["event_time_ms"].min() == from_ms

@@ -3,7 +3,7 @@ from typing import Literal
 from services.retraining.history import RetrainingHistory
 from services.runtime.declaration import DAY_MS
 from streams.records import RetrainingFinished, RetrainingRequested
-from tests.unit.retraining.world import DECLARATION, NOW_MS, request
+from tests.unit.retraining.training_data import DECLARATION, NOW_MS, request
 
 
 def finished(

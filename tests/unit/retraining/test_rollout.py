@@ -2,7 +2,7 @@ from services.model_registry.traffic_split import BUCKETS, check, with_share
 from services.retraining.rollout import arms_after, changes
 from services.runtime.declaration import HOUR_MS
 from streams.records import Arm, ModelChanged, Reference
-from tests.unit.retraining.world import DECLARATION, NOW_MS, declaration, request
+from tests.unit.retraining.training_data import DECLARATION, NOW_MS, declaration, request
 
 DELAY_MS = 6 * HOUR_MS
 

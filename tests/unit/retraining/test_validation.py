@@ -6,7 +6,7 @@ import pytest
 from services.retraining.dataset import TrainingSet
 from services.retraining.errors import InvalidDataError
 from services.retraining.validation import validate
-from tests.unit.retraining.world import NOW_MS, declaration, training_set
+from tests.unit.retraining.training_data import NOW_MS, declaration, training_set
 
 FEW = declaration(minimum_labels=100)
 

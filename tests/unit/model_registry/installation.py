@@ -64,3 +64,8 @@ def classifier(labels: Any = None) -> Any:
     frame = rows()
     wanted = (frame["x"] > 0).astype(int) if labels is None else labels
     return HistGradientBoostingClassifier(max_iter=5, random_state=1).fit(frame, wanted)
+
+
+def columns(count: int = 3) -> dict[str, Any]:
+    """Return the first inputs of `rows`, in another order than the classifier's."""
+    return {name: rows()[name].to_numpy()[:count] for name in ("noise", "x")}

@@ -6,7 +6,7 @@ import pytest
 
 from services.retraining import reference
 from services.runtime.declaration import DAY_MS, Business
-from tests.unit.retraining import world
+from tests.unit.retraining import training_data
 
 COSTS = Business(unit="USD", costs={"0": {"0": 0, "1": 10}, "1": {"0": 3, "1": 0}})
 
@@ -17,7 +17,7 @@ def test_scores_and_losses_have_the_times_of_the_held_out_rows():
     features = pd.DataFrame(
         {"x": random.normal(size=100), "colour": ["red", "blue"] * 50, "y": np.arange(100.0)}
     )
-    declared = world.declaration("monitoring", season={"x": ("weekday",)}, segments=("colour",))
+    declared = training_data.declaration("monitoring", season={"x": ("weekday",)}, segments=("colour",))
     scores = random.random(300)
     made = reference.build(
         3,

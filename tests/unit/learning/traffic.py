@@ -1,4 +1,4 @@
-"""A small world for the learner: a linear truth, predictions served with and without a model, late labels."""
+"""Traffic for the learner: labels linear in the features, predictions with and without scores."""
 
 import dataclasses
 import json

@@ -1,0 +1,37 @@
+"""One decoder says what is a valid change of a model."""
+
+import msgspec
+import pytest
+
+from services.model_registry import model_change
+from services.model_registry.model_change import InvalidChangeError
+from streams import records
+from streams.records import Arm, ModelChanged
+
+CHANGE = ModelChanged(
+    model="m", arms=[Arm(name="champion", version=1, weight=10_000)], changed_at_ms=5, reason="r"
+)
+
+
+def test_decode_is_the_inverse_of_encode():
+    assert model_change.decode(records.encode(CHANGE)) == CHANGE
+
+
+def test_tombstone_changes_nothing():
+    assert model_change.decode(None) is None
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"{}", b"no JSON", b"\xff", b'"\xff"', b'{"type": "model_changed"}', b"[]"]
+)
+def test_other_value_is_invalid(value: bytes):
+    """Readers that catch msgspec's errors catch this one, too."""
+    with pytest.raises(InvalidChangeError, match="not a valid ModelChanged") as caught:
+        model_change.decode(value)
+    assert isinstance(caught.value, msgspec.DecodeError)
+
+
+def test_field_of_another_type_is_invalid():
+    value = records.encode(CHANGE).replace(b'"changed_at_ms":5', b'"changed_at_ms":"5"')
+    with pytest.raises(InvalidChangeError, match="changed_at_ms"):
+        model_change.decode(value)
