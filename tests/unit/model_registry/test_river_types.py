@@ -48,7 +48,7 @@ def test_other_class_is_refused(module, name):
 def test_class_with_state_beyond_its_attributes_is_refused():
     river_types.check_bases(linear_model.LinearRegression)
 
-    class Counts(collections.Counter):
+    class Counts(collections.Counter[str]):
         pass
 
     with pytest.raises(EstimatorError, match="its attributes are not its whole state"):
