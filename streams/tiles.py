@@ -64,7 +64,10 @@ class Tiles:
 
     def add_all(self, times_ms: Sequence[int], rows: Sequence[Sequence[float | str | None]]) -> None:
         """Add many events; in order and after all others they cost a fraction of single ones."""
-        if self._continues(times_ms):
+        last_ms = self._starts_ms[-1] if self._starts_ms else NEVER
+        is_instant = times_ms[0] >= self._resolutions.instants_from_ms
+        if self._extents is None and is_instant and is_rising(last_ms, times_ms):
+            # Each event becomes a separate tile, after all present ones.
             self._is_compact = False
             self._starts_ms += times_ms
             for column, entries in zip(self._columns, zip(*rows, strict=True), strict=True):
@@ -72,12 +75,6 @@ class Tiles:
         else:
             for time_ms, values in zip(times_ms, rows, strict=True):
                 self.add(time_ms, values)
-
-    def _continues(self, times_ms: Sequence[int]) -> bool:
-        """Return whether each of these becomes a separate tile, in order, after all present tiles."""
-        last_ms = self._starts_ms[-1] if self._starts_ms else NEVER
-        is_instant = times_ms[0] >= self._resolutions.instants_from_ms
-        return self._extents is None and is_instant and is_rising(last_ms, times_ms)
 
     def merge(self, other: Self) -> None:
         """Add all events of another state of the same layout."""

@@ -8,7 +8,7 @@ from services.feature_store.plan import (
     Column,
     FeatureAggregation,
     FeaturePlan,
-    FeatureReference,
+    ServiceFeature,
     ValueType,
     View,
     ViewKind,
@@ -49,7 +49,7 @@ FACTS = View(
 PLAN = FeaturePlan(
     PROJECT,
     (FACTS, ORDERS),
-    {"shop": (FeatureReference("orders", "sum"), FeatureReference("orders", "count"))},
+    {"shop": (ServiceFeature("orders", "sum"), ServiceFeature("orders", "count"))},
 )
 NOON = {"event_time": "2013-07-01T12:00:00Z"}
 ALL = ["orders:count", "facts:count", "facts:raw", "facts:sizes", "facts:oak"]

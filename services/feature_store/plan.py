@@ -164,7 +164,7 @@ class View:
 
 
 @dataclasses.dataclass(frozen=True)
-class FeatureReference:
+class ServiceFeature:
     """A feature of a FeatureService."""
 
     view: str
@@ -177,7 +177,7 @@ class ServicePlan:
 
     name: str
     project: str
-    references: tuple[FeatureReference, ...]
+    references: tuple[ServiceFeature, ...]
     views: tuple[View, ...]
     """Only the views that the service needs."""
 
@@ -200,7 +200,7 @@ class ServicePlan:
         """Raise `PlanError` if a feature cannot be an input of a model: it must be a number or a string."""
         for view in self.views:
             for feature in view.features:
-                is_served = FeatureReference(view.name, feature.name) in self.references
+                is_served = ServiceFeature(view.name, feature.name) in self.references
                 if is_served and not (feature.type.is_number or feature.type is ValueType.STRING):
                     raise PlanError(
                         f"service {self.name!r}: feature {feature.name!r} of view {view.name!r} is of type "
@@ -224,7 +224,7 @@ class FeaturePlan:
 
     project: str
     views: tuple[View, ...]
-    services: dict[str, tuple[FeatureReference, ...]]
+    services: dict[str, tuple[ServiceFeature, ...]]
     materialized: dict[str, Materialized] = dataclasses.field(default_factory=dict)
     """The materialisations of batch views, by view."""
 
@@ -250,7 +250,7 @@ class FeaturePlan:
             )
         return self.select(name, self.services[name])
 
-    def select(self, name: str, references: tuple[FeatureReference, ...]) -> ServicePlan:
+    def select(self, name: str, references: tuple[ServiceFeature, ...]) -> ServicePlan:
         """Return a plan of only these features; `PlanError` names a feature that does not exist."""
         views = {reference.view: self.view(reference.view) for reference in references}
         for reference in references:

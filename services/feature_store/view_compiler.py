@@ -9,9 +9,9 @@ from services.feature_store.aggregation_compiler import milliseconds
 from services.feature_store.plan import (
     BatchFile,
     Column,
-    FeatureReference,
     Materialized,
     PlanError,
+    ServiceFeature,
     StreamSource,
     ValueType,
     View,
@@ -244,7 +244,7 @@ def _column(view: Any, field: Any) -> Column:
     return Column(field.name, kind)
 
 
-def references(service: Any) -> tuple[FeatureReference, ...]:
+def references(service: Any) -> tuple[ServiceFeature, ...]:
     """Return the features of a FeatureService, in its order; raise `PlanError` for what cannot be served."""
     references = []
     for projection in service.feature_view_projections:
@@ -252,7 +252,7 @@ def references(service: Any) -> tuple[FeatureReference, ...]:
             raise PlanError(
                 f"service {service.name!r}: view {projection.name!r}: join_key_map is not supported"
             )
-        references += [FeatureReference(projection.name, feature.name) for feature in projection.features]
+        references += [ServiceFeature(projection.name, feature.name) for feature in projection.features]
     names = [reference.feature for reference in references]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:

@@ -29,7 +29,7 @@ from starlette.routing import BaseRoute, Route
 
 from services.feature_store import window_values
 from services.feature_store.online_reader import OnlineReader
-from services.feature_store.plan import FeaturePlan, FeatureReference, PlanError, ServicePlan, ValueType
+from services.feature_store.plan import FeaturePlan, PlanError, ServiceFeature, ServicePlan, ValueType
 from services.feature_store.served_features import ServedFeatures, ServedView, Status
 from services.runtime import times
 from services.runtime.redis_pipeline import AsyncPipeline
@@ -69,7 +69,7 @@ class OnlineFeatures:
         self._plan = plan
         self._now_ms = now_ms
         self._pipeline = AsyncPipeline.connect(settings)
-        self._readers: dict[tuple[FeatureReference, ...], OnlineReader] = {}
+        self._readers: dict[tuple[ServiceFeature, ...], OnlineReader] = {}
 
     def routes(self) -> list[BaseRoute]:
         return [Route("/get-online-features", server.handle_errors(self._answer), methods=["POST"])]
@@ -124,11 +124,11 @@ def _parse(raw: bytes) -> OnlineFeaturesRequest:
         raise server.RequestError(400, str(error)) from error
 
 
-def _reference(name: str) -> FeatureReference:
+def _reference(name: str) -> ServiceFeature:
     view, colon, feature = name.partition(":")
     if not colon:
         raise server.RequestError(400, f"features: {name!r} must be written as view:feature")
-    return FeatureReference(view, feature)
+    return ServiceFeature(view, feature)
 
 
 def _check_entities(request: OnlineFeaturesRequest, service: ServicePlan) -> int:

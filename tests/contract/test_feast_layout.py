@@ -160,13 +160,6 @@ def test_timestamps_equal_those_of_feast_and_are_read_back(time_ms: int) -> None
     assert feast_layout.decode_timestamp(raw) == time_ms
 
 
-def test_sidecar_is_read_back_and_does_not_depend_on_the_order_of_its_offsets() -> None:
-    raw = feast_layout.encode_sidecar({3: 17, 0: 2**40}, b"state")
-    assert raw == feast_layout.encode_sidecar({0: 2**40, 3: 17}, b"state")
-    assert feast_layout.decode_sidecar(raw) == ({0: 2**40, 3: 17}, b"state")
-    assert feast_layout.sidecar_state(raw) == b"state"
-
-
 def orders(plan: FeaturePlan, view: str) -> tuple[ViewLogic, Any]:
     """Return a view's logic, and the state of shop ``mill`` after three orders."""
     logic = ViewLogic(plan.project, plan.view(view))

@@ -12,7 +12,7 @@ from typing import Any, Self
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from services.feature_store import plan_cache
-from services.feature_store.plan import Column, FeaturePlan, FeatureReference, ValueType, View, ViewKind
+from services.feature_store.plan import Column, FeaturePlan, ServiceFeature, ValueType, View, ViewKind
 from services.operations.local_servers import ports
 from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
@@ -110,8 +110,8 @@ class World:
             features=(Column("noise", ValueType.DOUBLE),),
             ttl_ms=0,
         )
-        services: dict[str, tuple[FeatureReference, ...]] = {
-            model.name: (FeatureReference("noise", "noise"),) for model in self.models
+        services: dict[str, tuple[ServiceFeature, ...]] = {
+            model.name: (ServiceFeature("noise", "noise"),) for model in self.models
         }
         plan_cache.store(self.settings, FeaturePlan("tests", (view,), services))
 

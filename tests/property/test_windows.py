@@ -1,7 +1,6 @@
 """Laws of the windows: equal to the definition, whatever the order, and never a look into the future."""
 
 import contextlib
-import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -269,46 +268,6 @@ def test_hopping_windows_are_exact_in_merged_tiles_too(events: list[Event], aske
         if item.slide_ms:
             expected = [oracle(events, item, at) for at in asked]
             np.testing.assert_array_equal(served, np.where(beyond, np.nan, expected))
-
-
-def test_a_tumbling_window_is_served_until_the_next_one_is_complete() -> None:
-    layout = TileLayout((Aggregation("x", "sum", 60_000, slide_ms=60_000),), HOP_MS)
-    tiles = Tiles(layout)
-    for time_ms in (60_000, 119_999, 120_000):
-        tiles.add(time_ms, (1.0,))
-    (served,), _ = StoredTiles(layout, tiles.to_bytes()).values(
-        np.array([119_999, 120_000, 179_999, 180_000])
-    )
-    np.testing.assert_array_equal(served, [math.nan, 2.0, 2.0, 1.0])
-
-
-def test_a_session_ends_a_gap_after_its_last_event_and_counts_at_most_the_window() -> None:
-    layout = TileLayout((Aggregation("x", "count", 60_000, gap_ms=20_000),), HOP_MS)
-    tiles = Tiles(layout)
-    for second in (100, 120, 141, 161, 181, 201, 221):
-        tiles.add(second * 1000, (1.0,))
-    asked = np.array([100_000, 120_000, 140_000, 140_001, 141_000, 221_000, 241_000, 241_001])
-    (served,), _ = StoredTiles(layout, tiles.to_bytes()).values(asked)
-    np.testing.assert_array_equal(served, [1, 2, 2, 0, 1, 4, 3, 0])
-    assert tiles.newest_values() == [4]
-
-
-def test_of_two_values_at_one_instant_the_larger_is_the_later_and_zero_has_no_sign() -> None:
-    layout = TileLayout((Aggregation("x", "first", 60_000), Aggregation("x", "last", 60_000)), HOP_MS)
-    written = set()
-    for values in itertools.permutations([-0.0, 0.0, 3.0, -2.0]):
-        tiles = Tiles(layout)
-        for value in values:
-            tiles.add(5_000, (value,))
-        tiles.add(6_000, (None,))
-        assert tiles.newest_values() == [-2.0, 3.0]
-        written.add(tiles.to_bytes())
-    for values in [(0.0, -0.0), (-0.0, 0.0)]:
-        tiles = Tiles(layout)
-        for value in values:
-            tiles.add(5_000, (value,))
-        written.add(tiles.to_bytes())
-    assert len(written) == 2
 
 
 @given(st.lists(st.tuples(times, st.tuples(numbers, numbers)), min_size=20, max_size=60))

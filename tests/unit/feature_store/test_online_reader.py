@@ -15,7 +15,7 @@ from services.feature_store.online_reader import OnlineReader
 from services.feature_store.plan import (
     Column,
     FeatureAggregation,
-    FeatureReference,
+    ServiceFeature,
     ServicePlan,
     ValueType,
     View,
@@ -50,7 +50,7 @@ def batch(ttl_ms: int) -> View:
 
 
 def service_of(*views: View) -> ServicePlan:
-    references = tuple(FeatureReference(view.name, name) for view in views for name in view.feature_names)
+    references = tuple(ServiceFeature(view.name, name) for view in views for name in view.feature_names)
     return ServicePlan("s", "p", references, views)
 
 

@@ -4,7 +4,7 @@ from services.feature_store.plan import (
     Column,
     FeatureAggregation,
     FeaturePlan,
-    FeatureReference,
+    ServiceFeature,
     ValueType,
     View,
     ViewKind,
@@ -61,5 +61,5 @@ MODEL = ModelDeclaration.model_validate(
 PLAN = FeaturePlan(
     "p",
     (VIEW, LAST),
-    {"all": tuple(FeatureReference(view.name, name) for view in (VIEW, LAST) for name in view.feature_names)},
+    {"all": tuple(ServiceFeature(view.name, name) for view in (VIEW, LAST) for name in view.feature_names)},
 )

@@ -13,7 +13,7 @@ from services.feature_store.plan import (
     Column,
     FeatureAggregation,
     FeaturePlan,
-    FeatureReference,
+    ServiceFeature,
     ValueType,
     View,
     ViewKind,
@@ -43,7 +43,7 @@ TOTAL = View(
 )
 FACTS = View("facts", ViewKind.BATCH, SHOP, (Column("size", ValueType.INT64),), 0)
 PLAN = FeaturePlan(
-    "p", (TOTAL, FACTS), {"all": (FeatureReference("by_shop", "total"), FeatureReference("facts", "size"))}
+    "p", (TOTAL, FACTS), {"all": (ServiceFeature("by_shop", "total"), ServiceFeature("facts", "size"))}
 )
 
 

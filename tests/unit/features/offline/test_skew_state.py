@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from services.feature_store.plan import FeaturePlan, FeatureReference, ServicePlan
+from services.feature_store.plan import FeaturePlan, ServiceFeature, ServicePlan
 from services.features.offline.skew_state import SkewState, SkewStateFile, definition_digest
 from services.features.offline.watermark_index import IndexEntry
 from tests.unit.features.fakes import BY_ID
 
-SERVICE = FeaturePlan("p", (BY_ID,), {"all": (FeatureReference("by_id", "total"),)}).service("all")
+SERVICE = FeaturePlan("p", (BY_ID,), {"all": (ServiceFeature("by_id", "total"),)}).service("all")
 
 
 @dataclasses.dataclass
