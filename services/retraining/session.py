@@ -57,11 +57,11 @@ def opened(
         producer = stack.enter_context(contextlib.closing(RecordProducer(settings)))
         consumer = kafka_consumers.connect(settings, "retraining", group_id=GROUP, max_poll_records=1)
         stack.callback(consumer.close, autocommit=False, timeout_ms=CLOSE_MS)
-        log.info("retraining.waiting")
         kafka_consumers.partition_count(consumer, REQUESTS.topic)
         consumer.assign([REQUESTS])
         session = RetrainingSession(settings, declarations, consumer, producer)
         session.recall()
+        log.info("retraining.waiting")
         yield session
 
 
