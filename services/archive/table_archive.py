@@ -46,7 +46,7 @@ class TableArchive:
         return positions
 
     async def commit(self) -> dict[Partition, int]:
-        """Commit what is buffered; return the positions that the table has reached, empty without news."""
+        """Commit what is buffered; return the new positions of the table, empty if nothing was buffered."""
         if not self.buffer.uncommitted:
             return {}
         positions = dict(self.buffer.positions)

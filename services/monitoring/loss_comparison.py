@@ -1,11 +1,11 @@
-"""A mean loss beside its baseline: whether it is worse than the tolerance allows, and how to say so. Pure."""
+"""Compares a mean loss with its baseline, and phrases the result for alarm texts. Pure."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LossComparison:
-    """A mean loss or cost, and what the model's training (or its first labels) led to expect.
+    """A mean loss or cost, and its baseline from the model's training or from its first labels.
 
     >>> found = LossComparison("log_loss", 0.637, 0.544, 0.05)
     >>> found.is_worse
@@ -19,9 +19,9 @@ class LossComparison:
     current: float
     baseline: float
     tolerance: float = 0.0
-    """How far above the baseline a mean is not yet worse, in the unit of the measure."""
+    """Maximum rise above the baseline that does not count as worse, in the unit of the measure."""
     unit: str = ""
-    """Of a cost: the declared unit. Losses have none."""
+    """The declared unit of a cost; empty for a loss."""
 
     @property
     def limit(self) -> float:

@@ -2,8 +2,8 @@
 
 The range of the inner edges is divided into slots of equal width, plus one slot on either side. A table
 holds, for each slot, how many edges lie in earlier slots; edges within the slot are compared with the number
-itself. So rounding decides nothing: the slot of a number never falls when the number grows, and edges of
-other slots are on the side that their slot says.
+itself. Rounding therefore decides nothing: the slot of a number never falls when the number grows, and edges
+of other slots are on the side that their slot says.
 """
 
 import numpy as np

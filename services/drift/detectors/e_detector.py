@@ -56,7 +56,7 @@ class EDetectorState(msgspec.Struct, array_like=True):
     learning: bytes
     log_won: bytes
     rank_sums: bytes
-    marks: list[tuple[int, int, bytes, bytes]]
+    candidates: list[tuple[int, int, bytes, bytes]]
     stride: int
     steps: int
     last_ms: int | None
@@ -286,7 +286,7 @@ class EDetector:
         self._rank_sums = _array(decoded.rank_sums, (self._streams,))
         self._candidates = [
             ChangePointCandidate(time_ms, steps, _array(won, of_bets), _array(sums, (self._streams,)))
-            for time_ms, steps, won, sums in decoded.marks
+            for time_ms, steps, won, sums in decoded.candidates
         ]
         self._stride, self._steps, self._last_ms = decoded.stride, decoded.steps, decoded.last_ms
         self._rows = [_array(row, (self._streams,)) for row in decoded.rows]

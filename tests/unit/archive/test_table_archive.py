@@ -40,7 +40,7 @@ def test_a_partition_starts_where_the_table_ends_and_drops_its_repeats(settings:
         assert log.execute('SELECT "offset" FROM outcomes ORDER BY ALL').fetchall() == [(0,), (1,), (3,)]
 
 
-def test_a_commit_without_news_reaches_nothing(settings: Settings) -> None:
+def test_a_commit_of_an_empty_buffer_reaches_nothing(settings: Settings) -> None:
     async def commit() -> dict[tuple[str, int], int]:
         table = archive(settings)
         await table.start(TOPIC, {0: 0})
