@@ -21,12 +21,11 @@ archived. Rows and positions therefore always agree.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+
+import duckdb
+from deltalake import DeltaTable
 
 from services.runtime.settings import Settings
-
-if TYPE_CHECKING:
-    import duckdb
 
 EVENTS = "events"
 PREDICTIONS = "predictions"
@@ -44,10 +43,8 @@ def transaction_id(topic: str, partition: int) -> str:
     return f"{topic}/{partition}"
 
 
-def tables(settings: Settings, versions: Mapping[str, int] | None = None) -> dict[str, Any]:
+def tables(settings: Settings, versions: Mapping[str, int] | None = None) -> dict[str, DeltaTable]:
     """Open the tables that exist, as `deltalake.DeltaTable` by name, at the given versions or the latest."""
-    from deltalake import DeltaTable  # late: imports deltalake, 0.3 s
-
     wanted = versions or {}
     return {
         name: DeltaTable(path(settings, name), version=wanted.get(name))
@@ -60,8 +57,6 @@ def positions(
     settings: Settings, table: str, partitions: Mapping[str, Iterable[int]]
 ) -> dict[str, dict[int, int]]:
     """Return, by topic and partition, the next offset that is not in a table yet; 0 without a table."""
-    from deltalake import DeltaTable  # late: imports deltalake, 0.3 s
-
     if not DeltaTable.is_deltatable(path(settings, table)):
         return {topic: dict.fromkeys(numbers, 0) for topic, numbers in partitions.items()}
     opened = DeltaTable(path(settings, table))
@@ -71,15 +66,13 @@ def positions(
     }
 
 
-def connect(settings: Settings, opened: Mapping[str, Any] | None = None) -> "duckdb.DuckDBPyConnection":
+def connect(settings: Settings, opened: Mapping[str, DeltaTable] | None = None) -> duckdb.DuckDBPyConnection:
     """Return a DuckDB connection in which each table is a view of the same name.
 
     Args:
         settings: Where the tables are.
         opened: The result of `tables`, for given versions; default: the latest.
     """
-    import duckdb  # late: 0.1 s, and most users of this module do not query
-
     connection = duckdb.connect()
     for name, table in (tables(settings) if opened is None else opened).items():
         connection.register(name, table.to_pyarrow_dataset())
