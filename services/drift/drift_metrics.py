@@ -41,9 +41,8 @@ class DriftMetrics:
         self._engine = engine
         self._accuracy = declaration.slo.accuracy
         self._loss_tolerance = declaration.monitoring.loss_tolerance
-        if (
-            self._accuracy is not None
-        ):  # both series exist from the start, so that the first bad one is an increase
+        # Both series exist from the start, so that the first bad window is an increase.
+        if self._accuracy is not None:
             for result in ("good", "bad"):
                 metrics.JUDGED.labels(engine.model, self._accuracy.measure, result)
         self._counted = msgspec.structs.replace(engine.totals)

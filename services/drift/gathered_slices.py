@@ -8,7 +8,7 @@ the reader takes each offset once, in order.
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -53,9 +53,6 @@ class LabelSlice(msgspec.Struct, array_like=True):
     rows: list[records.Label]
     heartbeats: list[tuple[int, int]]
     rejected: list[int]
-
-
-Slice = TypeVar("Slice", PredictionSlice, LabelSlice)
 
 
 class _Entry(NamedTuple):

@@ -148,11 +148,11 @@ def delays(draw):
 
 def _one_partition(predictions, labels):
     """Return the logs as one partition of each; labels have rising offsets, predictions come from HTTP."""
-    asked = dict.fromkeys(("source_partition", "source_offset"), records.ASKED_OVER_HTTP)
-    made = [msgspec.structs.replace(each, **asked) for each in predictions]
+    from_http = dict.fromkeys(("source_partition", "source_offset"), records.ASKED_OVER_HTTP)
+    predicted = [msgspec.structs.replace(each, **from_http) for each in predictions]
     end_ms = START_MS + 24 * HOUR_MS
     return Traffic(
-        [scenario.numbered([*made, end_ms]), scenario.numbered([end_ms])],
+        [scenario.numbered([*predicted, end_ms]), scenario.numbered([end_ms])],
         [scenario.with_label_offsets([*labels, end_ms]), scenario.numbered([end_ms])],
     )
 
@@ -165,9 +165,9 @@ def _delayed(log, late):
 
 @quick
 @given(delays())
-def test_late_records_lead_to_the_same_reports_as_records_in_time(made):
+def test_late_records_lead_to_the_same_reports_as_records_in_time(drawn):
     """The label horizon is longer than any record is late; totals depend on the moment of the report."""
-    predictions, labels, late = made
+    predictions, labels, late = drawn
     declared = scenario.declaration(segments=["colour"], lateness_hours=24)
     declared = declared.model_copy(
         update={"label": declared.label.model_copy(update={"horizon_hours": 30.0})}
@@ -206,9 +206,9 @@ def test_every_label_and_prediction_is_accounted_for(traffic, chance):
     outputs = scenario.play(engine, traffic, chance)
     totals = engine.totals
     labels = [entry for log in traffic.labels for entry in log if not isinstance(entry.record, int)]
-    made = [entry for log in traffic.predictions for entry in log if not isinstance(entry.record, int)]
+    predictions = [entry for log in traffic.predictions for entry in log if not isinstance(entry.record, int)]
     assert totals.joined + totals.orphaned + totals.duplicate == len(labels)
-    assert totals.predictions + totals.repeated == len(made)
+    assert totals.predictions + totals.repeated == len(predictions)
     assert totals.expired == totals.predictions - engine.pending == totals.predictions
     assert totals.expired - totals.unlabelled == totals.joined
     assert sum(map(len, outputs.outcomes.values())) == totals.joined

@@ -55,8 +55,8 @@ class HourlyRun:
                 time_ms = START_MS + hour * HOUR_MS + number * HOUR_MS // a_hour
                 score, answer, label = ask(self.chance)
                 offset = self._next(PREDICTION)
-                made = scenario.prediction(offset, time_ms, score=score, source_offset=offset, **answer)
-                self.engine.add_prediction(0, offset, made)
+                prediction = scenario.prediction(offset, time_ms, score=score, source_offset=offset, **answer)
+                self.engine.add_prediction(0, offset, prediction)
                 self._waiting.append((time_ms + delay_minutes * 60_000, offset, label))
             end_ms = START_MS + (hour + 1) * HOUR_MS
             for label_ms, number, label in [each for each in self._waiting if each[0] < end_ms]:
@@ -144,11 +144,11 @@ def test_versions_of_a_continual_learner_are_one_champion():
 def weather(sure):
     def ask(chance):
         truth = chance.randrange(3)
-        said = truth if chance.random() < sure else (truth + 1) % 3
+        predicted = truth if chance.random() < sure else (truth + 1) % 3
         probabilities = [0.15] * 3
-        probabilities[said] = 0.7
+        probabilities[predicted] = 0.7
         answer = {
-            "prediction": CLASSES[said],
+            "prediction": CLASSES[predicted],
             "probabilities": probabilities,
             "shadow_scores": {"frozen": 0.4},
         }

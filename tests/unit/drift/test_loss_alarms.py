@@ -105,10 +105,8 @@ def test_the_sequential_test_finds_a_mean_above_the_limit():
     while not (harm := [each.alarm for each in losses.detected if each.alarm.detector == "harm"]):
         losses.window(0.9)
     assert losses.hours < 10
-    assert (
-        harm[0].message
-        == "sequential test: the mean log loss is above the limit 0.600 (baseline 0.500 + tolerance 0.100)"
-    )
+    limit = "the limit 0.600 (baseline 0.500 + tolerance 0.100)"
+    assert harm[0].message == f"sequential test: the mean log loss is above {limit}"
 
 
 def estimated(losses, estimate, gap):

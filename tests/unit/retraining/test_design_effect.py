@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from services.retraining import design_effect
+from services.retraining import design_effect, reference
 from services.retraining.design_effect import Blocks, middle_ranks
-from services.runtime.declaration import HOUR_MS
+from services.runtime.declaration import DAY_MS, HOUR_MS, Monitoring
 
 TIMES_MS = np.arange(24 * 100, dtype=np.int64) * HOUR_MS
 
@@ -32,3 +32,38 @@ def test_values_alike_for_a_day_count_as_one():
 def test_too_few_blocks_count_as_independent(rows):
     ranks = np.linspace(0, 1, rows)
     assert Blocks(TIMES_MS[:rows], HOUR_MS).design_effect(ranks) == 1
+
+
+def days_of(values, rows_a_day=200, season=()):
+    times_ms = np.arange(len(values)) * (DAY_MS // rows_a_day)
+    return reference.of_column(
+        "x", values, times_ms, season, design_effect.Blocks(times_ms, Monitoring().block_ms)
+    )
+
+
+def test_the_design_effect_follows_from_the_variance_between_days():
+    """A quarter of the variance is between days: the design effect is 1 + 199 / 4, estimated upwards."""
+    random = np.random.default_rng(1)
+    levels, own = random.normal(size=60).repeat(200), random.normal(size=60 * 200)
+
+    assert 40 < days_of(levels / 2 + own * np.sqrt(0.75)).design_effect < 110
+    assert 1 <= days_of(own).design_effect < 1.8
+
+
+def test_a_declared_season_is_no_part_of_the_design_effect():
+    """Differences between weekdays alone do not make the rows of a week count less."""
+    weekdays = np.tile(np.arange(7), 10).repeat(200) + np.random.default_rng(2).normal(size=70 * 200)
+
+    assert days_of(weekdays).design_effect > 50
+    assert days_of(weekdays, season=("weekday",)).design_effect < 1.8
+
+
+def test_values_that_are_correlated_within_hours_have_a_design_effect_although_days_are_equal():
+    """The values of every day rise from low to high."""
+    hours = np.tile(np.arange(200.0), 40)
+
+    assert days_of(hours).design_effect > 10
+
+
+def test_one_row_has_a_design_effect_of_one():
+    assert days_of(np.array([1.0])).design_effect == 1.0

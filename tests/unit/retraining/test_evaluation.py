@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
 from services.retraining.evaluation import evaluate, held_out
@@ -31,3 +33,12 @@ def test_auc_of_one_class_is_no_metric():
 
     assert "auc" not in found.named()
     assert set(found.named("champion_")) == {"champion_log_loss", "champion_accuracy", "champion_brier"}
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=50), st.integers(1, 10**6))
+def test_held_out_rows_are_later_than_the_others(times: list[int], holdout_ms: int):
+    array = np.array(times, dtype=np.int64)
+    late = held_out(array, holdout_ms)
+
+    assert late.any()
+    assert late.all() or array[~late].max() < array[late].min()
