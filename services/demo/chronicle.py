@@ -135,7 +135,7 @@ def _alarm(alarm: DriftAlarm, days: Days) -> list[str]:
         f"{alarm.kind} {subject}",
         _since(alarm),
         _text(alarm.message),
-        days.tell(min(start, end), end),
+        days.summary(min(start, end), end),
     ]
 
 

@@ -2,12 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
-if TYPE_CHECKING:
-    from services.demo.options import Options
+from services.demo import options
+from services.demo.options import Options
 
 _WIDTH_WITHOUT_TERMINAL = 120
 
@@ -37,8 +37,6 @@ def demo(
         home: Folder of the demo's data and logs, emptied at the start; default: .driftline/demo.
         lead_hours: Maximum lead of event time over drift; at most what the model declares.
     """
-    from services.demo import options
-
     try:
         parsed = options.parse(
             speed=speed,
@@ -55,12 +53,12 @@ def demo(
     sys.exit(_run(parsed))
 
 
-def _run(options: "Options") -> int:
+def _run(parsed: Options) -> int:
     from rich.console import Console
 
-    from services.demo.run import Demo
+    from services.demo.run import Demo  # late: imports Kafka, Redis and Rich, 2 s
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH_WITHOUT_TERMINAL)
-    return Demo(options, console).run()
+    return Demo(parsed, console).run()

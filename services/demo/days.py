@@ -45,7 +45,7 @@ class Days:
         """Return the days from ``start`` to ``end``, both included."""
         return self.table.loc[start:end]
 
-    def tell(self, start: dt.date, end: dt.date) -> str:
+    def summary(self, start: dt.date, end: dt.date) -> str:
         """Describe unusual events of these days in one line; never empty."""
         found = self.between(start, end)
         if found.empty:

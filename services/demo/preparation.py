@@ -6,13 +6,12 @@
 import datetime as dt
 
 from services.demo import flights, months
+from services.feature_store import repository
 from services.runtime.settings import Settings
 
 
 def main() -> None:
     """Write the files that Feast materialises, apply the repository, materialise."""
-    from services.feature_store import repository
-
     settings = Settings()
     flights.write_batch_sources(settings.home.resolve() / "batch")
     repository.apply(settings)

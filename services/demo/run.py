@@ -4,30 +4,39 @@ import asyncio
 import gc
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
 
-from services.demo import board, folder, months, summary, system
+from services.demo import (
+    board,
+    chronicle,
+    days,
+    flights,
+    folder,
+    hindsight,
+    months,
+    playlist,
+    summary,
+    system,
+)
 from services.demo.account import RequestAccount
 from services.demo.flights import FlightsMissingError
 from services.demo.followers import CatchUpError
 from services.demo.gate import StalledError
 from services.demo.interruption import Interruption
+from services.demo.options import Options
 from services.demo.play import Play, beside
+from services.demo.playlist import Playlist
 from services.demo.retrainings import RetrainingFailedError
 from services.demo.summary import DemoSummary, Durations
 from services.demo.system import System
 from services.operations.local_servers.cluster import FolderInUseError
 from services.operations.local_servers.jars import JarsError
 from services.operations.local_servers.supervisor import SupervisorError
+from services.runtime import declaration_file
+from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
-
-if TYPE_CHECKING:
-    from services.demo.options import Options
-    from services.demo.playlist import Playlist
-    from services.runtime.declaration import ModelDeclaration
 
 MODEL = "arrival_delay"
 LEARNER = "arrival_minutes"
@@ -49,7 +58,7 @@ _EXPECTED_ERRORS = (
 class Demo:
     """Runs once; `run` returns the exit code."""
 
-    def __init__(self, options: "Options", console: Console) -> None:
+    def __init__(self, options: Options, console: Console) -> None:
         """Take checked options and the console."""
         self._options = options
         self._console = console
@@ -61,8 +70,6 @@ class Demo:
 
     def run(self) -> int:
         """Start, play, report, stop. 0: no faults; 1: a fault or an error; 130, 143: stopped by a signal."""
-        from services.runtime import declaration_file
-
         given = Settings()
         home = (self._options.home or given.home / "demo").resolve()
         settings = given.model_copy(update={"home": home, "archive_uri": ""})
@@ -71,11 +78,9 @@ class Demo:
         try:
             with self._interruption, folder.claim(home) as lock:
                 self._say(f"A year of New York flights. Data and logs: {home}. Ctrl-C stops the demo.")
-                playlist = system.in_background(lambda: load_playlist(settings, declaration, self._options))
+                loading = system.in_background(lambda: load_playlist(settings, declaration, self._options))
                 with system.started(settings, lock, self._say) as running:
-                    self._play = Play(
-                        running.settings, declaration, learner, playlist.result(), self._options
-                    )
+                    self._play = Play(running.settings, declaration, learner, loading.result(), self._options)
                     self._stream(running)
         except KeyboardInterrupt:
             self._report(None, [])
@@ -157,8 +162,6 @@ class Demo:
         path = self._options.chronicle
         if path is None or not play.complete or self._summary is None:
             return
-        from services.demo import chronicle, days, hindsight
-
         results = play.log.results()
         services = hindsight.services(
             running.settings, play.declaration, results, self._options.until_ms, play.ends
@@ -222,10 +225,8 @@ class Demo:
         self._console.print(line, markup=False, highlight=False)
 
 
-def load_playlist(settings: Settings, declaration: "ModelDeclaration", options: "Options") -> "Playlist":
+def load_playlist(settings: Settings, declaration: ModelDeclaration, options: Options) -> Playlist:
     """Read the flights into a playlist of 1 M objects, with the garbage collector paused, and freeze them."""
-    from services.demo import flights, playlist
-
     gc.disable()
     try:
         timeline = flights.load()

@@ -10,8 +10,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from services.feature_store import repository
 from services.operations.local_servers.cluster import Embedded, choose_port
-from services.operations.local_servers.supervisor import Child, Launch, Supervisor, answers_ok
+from services.operations.local_servers.supervisor import (
+    Child,
+    ChildDiedError,
+    Launch,
+    NotReadyError,
+    Supervisor,
+    answers_ok,
+)
+from services.runtime import declaration_file, topic_creation
 from services.runtime.settings import Settings
 
 T = TypeVar("T")
@@ -140,9 +149,6 @@ def _launch(name: str, settings: Settings, environment: dict[str, str], logs: Pa
 
 def _make_topics(settings: Settings) -> None:
     """Create all topics before a process waits for one."""
-    from services.feature_store import repository
-    from services.runtime import declaration_file, topic_creation
-
     plan = repository.load(settings)
     topic_creation.ensure_topics(
         settings,
@@ -154,8 +160,6 @@ def _make_topics(settings: Settings) -> None:
 
 def _finish(processes: Supervisor, preparation: Child) -> None:
     """Wait for the end of the preparation; raise the errors of `Supervisor.run` if it fails."""
-    from services.operations.local_servers.supervisor import ChildDiedError, NotReadyError
-
     code = preparation.wait(_PREPARATION_SECONDS_MAX)
     if code is None:
         raise NotReadyError(f"the features were not prepared in time\n{preparation.log_tail()}")

@@ -19,7 +19,7 @@ def receiver():
         yield found
 
 
-def test_a_webhook_gets_title_text_and_severity(receiver):
+def test_webhook_gets_title_text_and_severity(receiver):
     send(f"json://127.0.0.1:{receiver.port}/hook", MESSAGE)
     (body,) = receiver.bodies
     assert (body["title"], body["message"], body["type"]) == (MESSAGE.title, MESSAGE.body, "failure")
@@ -50,7 +50,7 @@ def test_pagerduty_keeps_one_incident_and_closes_it(receiver, monkeypatch):
     assert raised["payload"]["severity"] == "critical"
 
 
-def test_a_mail_has_subject_and_text():
+def test_mail_has_subject_and_text():
     with mail_receiver() as (mailbox, port):
         send(f"mailto://127.0.0.1:{port}?from=driftline@example.org&to=on@example.org&mode=insecure", MESSAGE)
     (mail,) = mailbox.mails

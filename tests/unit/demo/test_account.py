@@ -114,7 +114,7 @@ def test_answers_are_told_apart_by_score_and_time(account: RequestAccount) -> No
     assert (account.collected, account.predicted, account.unscored) == (1, 1, 1)
 
 
-def test_a_repeat_is_counted_and_changes_nothing_else(account: RequestAccount) -> None:
+def test_repeat_is_counted_and_changes_nothing_else(account: RequestAccount) -> None:
     account.add_predictions([prediction(0), prediction(1), prediction(0), prediction(1), prediction(2)])
     account.add_outcomes([outcome(0), outcome(0)])
     account.add_dead_letters([letter(7), letter(7)])
@@ -129,7 +129,7 @@ def test_answers_over_http_stand_beside_the_account(account: RequestAccount) -> 
     assert account.faults(1, 0) == []
 
 
-def test_the_account_holds_when_each_request_was_answered_or_is_a_dead_letter(
+def test_account_holds_when_each_request_was_answered_or_is_a_dead_letter(
     account: RequestAccount,
 ) -> None:
     account.start_scoring({0: 2})
@@ -139,13 +139,13 @@ def test_the_account_holds_when_each_request_was_answered_or_is_a_dead_letter(
     assert account.faults(requests_sent=3, collecting_sent=2) == []
 
 
-def test_a_lost_request_is_a_fault_that_names_the_numbers(account: RequestAccount) -> None:
+def test_lost_request_is_a_fault_that_names_the_numbers(account: RequestAccount) -> None:
     account.add_predictions([prediction(0)])
     (fault,) = account.faults(requests_sent=2, collecting_sent=0)
     assert "2 requests were sent, but 1 predicted + 0 dead letters = 1" in fault
 
 
-def test_an_answer_without_a_score_after_january_is_a_fault(account: RequestAccount) -> None:
+def test_answer_without_a_score_after_january_is_a_fault(account: RequestAccount) -> None:
     account.add_predictions([prediction(0, score=None)])
     (fault,) = account.faults(requests_sent=1, collecting_sent=0)
     assert "1 predictions had no score" in fault
@@ -169,7 +169,7 @@ def test_months_hold_the_mean_losses_of_their_requests(account: RequestAccount) 
     assert march.auc_live is None
 
 
-def test_the_total_is_the_mean_of_the_monthly_means(account: RequestAccount) -> None:
+def test_total_is_the_mean_of_the_monthly_means(account: RequestAccount) -> None:
     account.add_predictions([prediction(0), prediction(1, at_ms=MARCH), prediction(2, at_ms=MARCH)])
     account.add_outcomes(
         [outcome(0, score=0.8), outcome(1, score=0.5, at_ms=MARCH), outcome(2, score=0.5, at_ms=MARCH)]
@@ -192,7 +192,7 @@ def test_totals_come_from_the_latest_report_and_alarms_count_once(account: Reque
     assert [found.alarm_id for found in account.alarms_in_order()] == ["a"]
 
 
-def test_the_version_is_that_in_effect_at_the_event_time(account: RequestAccount) -> None:
+def test_version_is_that_in_effect_at_the_event_time(account: RequestAccount) -> None:
     arms = [
         records.Arm(name="champion", version=1, weight=10_000),
         records.Arm(name="champion", version=2, weight=10_000, effective_from_ms=100),

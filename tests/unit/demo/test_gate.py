@@ -5,7 +5,6 @@ from typing import Any, Literal, cast
 import pytest
 
 from services.demo import gate as gate_module
-from services.demo import retrainings
 from services.demo.gate import Gate, StalledError
 from services.demo.pace import HOUR_MS
 from services.demo.retrainings import RetrainingLog
@@ -83,13 +82,13 @@ def test_ticks_within_the_lead_ask_nobody() -> None:
     assert world.looks == 0
 
 
-def test_a_tick_beyond_the_lead_waits_for_the_watermark() -> None:
+def test_tick_beyond_the_lead_waits_for_the_watermark() -> None:
     gate, world = play((0,), (HOUR_MS - 1,), (HOUR_MS,))
     asyncio.run(gate.permit(7 * HOUR_MS))
     assert world.looks == 3
 
 
-def test_the_lesser_of_the_watermarks_of_drift_and_learning_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lesser_of_the_watermarks_of_drift_and_learning_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate_module, "_STALL_SECONDS_MAX", 0.02)
     world = World(RetrainingLog(MODEL), (5 * HOUR_MS,))
     gate = Gate(
@@ -103,7 +102,7 @@ def test_the_lesser_of_the_watermarks_of_drift_and_learning_counts(monkeypatch: 
     asyncio.run(gate.permit(5 * HOUR_MS))
 
 
-def test_a_retraining_that_the_watermark_covers_holds_event_time_until_it_has_finished() -> None:
+def test_retraining_that_the_watermark_covers_holds_event_time_until_it_has_finished() -> None:
     gate, world = play(
         (2 * HOUR_MS, requested("a", 2 * HOUR_MS)), (2 * HOUR_MS,), (2 * HOUR_MS, finished("a", 2 * HOUR_MS))
     )
@@ -112,7 +111,7 @@ def test_a_retraining_that_the_watermark_covers_holds_event_time_until_it_has_fi
     assert gate.holding_seconds > 0
 
 
-def test_the_watermark_never_goes_back() -> None:
+def test_watermark_never_goes_back() -> None:
     gate, _ = play((5 * HOUR_MS,), (HOUR_MS,))
     asyncio.run(gate.permit(11 * HOUR_MS))
     asyncio.run(gate.reach(5 * HOUR_MS))
@@ -126,48 +125,15 @@ def test_one_own_request_is_waited_for() -> None:
     assert world.log.finished["mine"].version == 2
 
 
-def test_a_stall_is_an_error_that_says_who_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stall_is_an_error_that_says_who_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate_module, "_STALL_SECONDS_MAX", 0.02)
     gate, _ = play((HOUR_MS,))
     with pytest.raises(StalledError, match=r"learning made no progress .*origin_departures -3540 s"):
         asyncio.run(gate.reach(2 * HOUR_MS))
 
 
-def test_a_retraining_that_hangs_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retraining_that_hangs_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate_module, "_RETRAINING_SECONDS_MAX", 0.02)
     gate, _ = play((HOUR_MS, requested("late-2", HOUR_MS)))
     with pytest.raises(StalledError, match="the retraining late-2 made no progress"):
         asyncio.run(gate.reach(HOUR_MS))
-
-
-def test_the_log_drops_repeats_and_other_models() -> None:
-    log = RetrainingLog(MODEL)
-    assert log.add(requested("a", 1))
-    assert not log.add(requested("a", 1))
-    assert log.add(finished("a", 1))
-    assert not log.add(finished("a", 1, result="failed"))
-    other = records.RetrainingRequested(
-        request_id="b", model="other", trigger="drift", requested_at_ms=1, reason=""
-    )
-    assert not log.add(other)
-    assert log.open == []
-    assert log.drift_results() == 1
-
-
-def test_results_are_in_the_order_of_event_time() -> None:
-    log = RetrainingLog(MODEL)
-    for name, at_ms in (("b", 20), ("a", 10)):
-        log.add(finished(name, at_ms))
-    assert [result.request_id for result in log.results()] == ["a", "b"]
-
-
-def test_a_first_model_that_was_refused_ends_the_demo_with_the_reasons() -> None:
-    retrainings.check_first_model(finished("a", 1))
-    with pytest.raises(retrainings.RetrainingFailedError, match="was rejected: too few labels"):
-        retrainings.check_first_model(finished("a", 1, result="rejected", reasons=("too few labels",)))
-
-
-def test_the_first_request_is_the_same_after_a_restart() -> None:
-    first = retrainings.bootstrap_request(MODEL, 5, {"predictions": [1, 2]})
-    assert first == retrainings.bootstrap_request(MODEL, 5, {"predictions": [1, 2]})
-    assert first.trigger == "bootstrap"

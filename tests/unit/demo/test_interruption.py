@@ -6,7 +6,6 @@ import signal
 import pytest
 
 from services.demo.interruption import Interruption
-from services.demo.play import beside
 
 
 def test_signal_outside_the_loop_interrupts_and_a_second_one_is_ignored() -> None:
@@ -51,25 +50,3 @@ def test_work_without_a_signal_runs_to_its_end() -> None:
     with Interruption() as interruption:
         interruption.run(work())
     assert seen == [1]
-
-
-async def _fail() -> None:
-    await asyncio.sleep(0)
-    raise ValueError("background")
-
-
-async def _never_end() -> None:
-    await asyncio.Event().wait()
-
-
-async def _briefly() -> None:
-    await asyncio.sleep(0)
-
-
-def test_failure_in_the_background_ends_the_work() -> None:
-    with pytest.raises(ValueError, match="background"):
-        asyncio.run(beside(_never_end(), _fail()))
-
-
-def test_the_end_of_the_work_ends_the_background() -> None:
-    asyncio.run(beside(_briefly(), _never_end()))

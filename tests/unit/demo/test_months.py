@@ -22,11 +22,11 @@ def test_log_losses_are_those_of_the_definition() -> None:
     assert losses.tolist() == pytest.approx([-np.log(0.8), -np.log(0.2)])
 
 
-def test_a_certain_and_wrong_answer_costs_much_but_not_infinity() -> None:
+def test_certain_and_wrong_answer_costs_much_but_not_infinity() -> None:
     assert np.isfinite(months.log_losses(np.array([1.0, 0.0]), np.array([0.0, 1.0]))).all()
 
 
-def test_the_area_under_the_curve_equals_the_share_of_ordered_pairs() -> None:
+def test_area_under_the_curve_equals_the_share_of_ordered_pairs() -> None:
     rng = np.random.default_rng(7)
     labels = (rng.random(80) < 0.4).astype(float)
     scores = np.round(rng.random(80), 1)
@@ -35,5 +35,5 @@ def test_the_area_under_the_curve_equals_the_share_of_ordered_pairs() -> None:
     assert months.area_under_curve(labels, scores) == pytest.approx(np.mean(pairs))
 
 
-def test_the_area_is_unknown_with_one_class() -> None:
+def test_area_is_unknown_with_one_class() -> None:
     assert months.area_under_curve(np.ones(3), np.array([0.1, 0.2, 0.3])) is None

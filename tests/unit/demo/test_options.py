@@ -13,12 +13,12 @@ def test_without_options_the_whole_year_is_played_as_fast_as_possible() -> None:
 
 
 @pytest.mark.parametrize(("text", "speed"), [("86400x", 86_400.0), ("86400", 86_400.0), ("1.5X", 1.5)])
-def test_a_speed_is_a_factor_with_or_without_x(text: str, speed: float) -> None:
+def test_speed_is_a_factor_with_or_without_x(text: str, speed: float) -> None:
     assert options.parse(speed=text).speed == speed
 
 
 @pytest.mark.parametrize("text", ["fast", "0x", "-3x", "0.5x", "1e9", "99999999x", ""])
-def test_a_bad_speed_says_what_to_write(text: str) -> None:
+def test_bad_speed_says_what_to_write(text: str) -> None:
     with pytest.raises(options.OptionError, match="86400x is one day per second"):
         options.parse(speed=text)
 
@@ -46,12 +46,12 @@ def test_speed_and_max_exclude_each_other() -> None:
 
 
 @pytest.mark.parametrize("hours", [0.0, 49.0])
-def test_a_lead_outside_its_bounds_is_refused(hours: float) -> None:
+def test_lead_outside_its_bounds_is_refused(hours: float) -> None:
     with pytest.raises(options.OptionError, match=r"between 0\.5 and 48"):
         options.parse(lead_hours=hours)
 
 
-def test_a_summary_that_cannot_be_written_is_refused_before_the_start(tmp_path: Path) -> None:
+def test_summary_that_cannot_be_written_is_refused_before_the_start(tmp_path: Path) -> None:
     with pytest.raises(options.OptionError, match="is a folder"):
         options.parse(summary=tmp_path)
     with pytest.raises(options.OptionError, match="does not exist"):

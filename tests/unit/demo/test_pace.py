@@ -4,7 +4,7 @@ from services.demo import pace
 from services.demo.pace import HOUR_MS, MINUTE_MS, Permission, SpeedClock
 
 
-def test_a_tick_is_permitted_up_to_the_lead_ahead_of_the_watermark() -> None:
+def test_tick_is_permitted_up_to_the_lead_ahead_of_the_watermark() -> None:
     permission = Permission(watermark_ms=10 * HOUR_MS)
     assert permission.allows(16 * HOUR_MS, lead_ms=6 * HOUR_MS)
     assert not permission.allows(16 * HOUR_MS + 1, lead_ms=6 * HOUR_MS)
@@ -19,7 +19,7 @@ def test_event_time_stands_still_while_a_retraining_is_open() -> None:
     ("wanted_hours", "effective_after_hours", "expected_hours"),
     [(None, 6, 6), (None, 72, 48), (2, 6, 2), (12, 6, 6), (None, 0, 0.5)],
 )
-def test_the_lead_never_exceeds_the_delay_of_new_models(
+def test_lead_never_exceeds_the_delay_of_new_models(
     wanted_hours: float | None, effective_after_hours: float, expected_hours: float
 ) -> None:
     assert pace.lead_ms(wanted_hours, effective_after_hours) == expected_hours * HOUR_MS
@@ -45,7 +45,7 @@ def test_closing_goes_a_whole_window_beyond_the_last_label_horizon() -> None:
     assert end_ms == 14 * day
 
 
-def test_a_speed_clock_waits_until_an_event_time_is_due() -> None:
+def test_speed_clock_waits_until_an_event_time_is_due() -> None:
     clock = SpeedClock(speed=3600.0, anchor_event_ms=0, anchor_wall_seconds=100.0)
     assert clock.wait_seconds(2 * HOUR_MS, wall_seconds=100.5) == pytest.approx(1.5)
     assert clock.wait_seconds(2 * HOUR_MS, wall_seconds=103.0) == 0.0

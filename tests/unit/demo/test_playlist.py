@@ -43,7 +43,7 @@ def test_each_event_is_handed_out_once_and_a_tick_holds_its_end() -> None:
     assert values_between(laid_out.requests(), 10, 40) == {b'{"flight_id":"3"}'}
 
 
-def test_a_lane_keeps_the_order_of_event_times() -> None:
+def test_lane_keeps_the_order_of_event_times() -> None:
     times = list(range(50))
     laid_out = playlist.lay_out({"asked": events(times, times)}, "asked", 4)
     for lane in laid_out.lanes:
@@ -52,18 +52,18 @@ def test_a_lane_keeps_the_order_of_event_times() -> None:
     assert laid_out.start_ms == 0
 
 
-def test_an_event_that_was_not_yet_known_is_refused() -> None:
+def test_event_that_was_not_yet_known_is_refused() -> None:
     laid_out = playlist.lay_out({"asked": events([5], [1], known=[31])}, "asked", 1)
     with pytest.raises(UnknownYetError, match="asked: an event known at 31 was due at 30"):
         laid_out.lanes[0].between(0, 30)
 
 
-def test_an_unknown_request_topic_is_refused() -> None:
+def test_unknown_request_topic_is_refused() -> None:
     with pytest.raises(ValueError, match="no topic 'asked', only departed"):
         playlist.lay_out({"departed": events([0], [1])}, "asked", 1)
 
 
-def test_an_early_end_drops_late_requests_and_only_their_labels() -> None:
+def test_early_end_drops_late_requests_and_only_their_labels() -> None:
     topics = {
         "asked": events([0, 10, 20], [1, 2, 3]),
         "left": events([5, 15, 25], [1, 2, 3]),
