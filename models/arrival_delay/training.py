@@ -1,6 +1,6 @@
 """The estimator of arrival_delay: gradient-boosted trees over carriers, airports, weather and recent delays.
 
-Plain scikit-learn classes only, so that the saved model can be loaded without running code of its own.
+It uses scikit-learn's classes only, so that the saved model can be loaded without running code from its file.
 """
 
 from typing import Any
@@ -17,13 +17,13 @@ RANDOM_STATE = 2013
 def estimator(categorical: list[str], numeric: list[str]) -> Any:
     """Return an unfitted pipeline from a frame of these columns to the probability of a late arrival.
 
-    Missing numbers stay missing: the trees learn where to send them. A category that was not seen in
+    Missing numbers stay missing: the trees learn a direction for them. A category that did not occur in
     training counts as missing.
     """
-    # Rare categories need no code in common, for a leaf has 60 rows at least; counting them is slow.
+    # Rare categories need no common code, because a leaf has at least 60 rows; counting them would be slow.
     codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
     columns = ColumnTransformer([("categories", codes, categorical), ("numbers", "passthrough", numeric)])
-    # Codes are split as numbers: declared as categories, their splits overfit a single month of 105 airports.
+    # Codes are split as numbers: splits of declared categories overfit a single month of 105 airports.
     trees = HistGradientBoostingClassifier(
         max_iter=150,
         learning_rate=0.06,

@@ -1,8 +1,8 @@
 """Learning by intervals of event time: labelled requests in, published models out.
 
 The labels of an interval are learned when it closes, by label time and prediction id. So what is learned
-depends on the content of the inputs alone: not on how partitions interleave, when the learner is asked to
-advance, or where it was restarted.
+depends on the content of the inputs alone: not on how partitions interleave, when the learner advances, or
+where it was restarted.
 """
 
 import dataclasses
@@ -73,7 +73,7 @@ class IntervalLearner:
 
         Empty intervals follow while predictions wait for labels, because the join evicts those at the ends of
         intervals. Then none is open until the next record: which intervals exist must not depend on when the
-        learner is asked to advance.
+        learner advances.
         """
         while (end_ms := self._state.interval_end_ms) is not None and time_ms >= end_ms:
             self._close(end_ms, outputs)

@@ -111,8 +111,8 @@ class Learner:
         resume = sorted(self.inputs.resume().items())
         return msgspec.structs.replace(
             self._state,
-            predictions=[at for place, at in resume if place.kind == PREDICTION],
-            labels=[at for place, at in resume if place.kind == LABEL],
+            predictions=[at for key, at in resume if key.kind == PREDICTION],
+            labels=[at for key, at in resume if key.kind == LABEL],
             last_offsets=self._repeats.last_offsets,
             pending=list(self._join.entries()),
         )

@@ -35,9 +35,9 @@ class LearnerState(msgspec.Struct):
     """All that a learner knows when every record taken has been processed, and where to resume reading."""
 
     predictions: list[Resume] = []
-    """By partition."""
+    """Offsets and times by partition."""
     labels: list[Resume] = []
-    """By partition."""
+    """The same for labels."""
     last_offsets: dict[int, int] = {}
     pending: list[PendingPrediction] = []
     totals: JoinTotals = msgspec.field(default_factory=JoinTotals)
@@ -51,7 +51,7 @@ class LearnerState(msgspec.Struct):
     learned: list[Announcement] = []
     """The latest published versions, at most `arms_update.KEPT_MAX`."""
     estimator: bytes | None = None
-    """At the end of the last interval; None before the first."""
+    """The estimator at the end of the last interval; None before the first."""
 
 
 def fresh_state(

@@ -205,12 +205,12 @@ def _restore(
 ) -> dict[str, LearnerState]:
     partitions = prediction_source.input_partitions(consumer, declarations)
     keys = {name: learned_versions.checkpoint_key(name) for name in declarations}
-    place = TopicPartition(topics.LEARNED.name, 0)
-    kept = kafka_consumers.latest_values(consumer, place, list(keys.values()))
+    partition = TopicPartition(topics.LEARNED.name, 0)
+    checkpoints = kafka_consumers.latest_values(consumer, partition, list(keys.values()))
     states = {}
     for name, declaration in declarations.items():
         state = None
-        if (found := kept.get(keys[name])) is not None:
+        if (found := checkpoints.get(keys[name])) is not None:
             state = CHECKPOINTS.decode(found[1], name, declaration.label.topic)
             _log.info("learning.restored", model=name, offset=found[0], labels=state.counts.learned)
         states[name] = fresh_state(

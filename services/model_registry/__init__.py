@@ -1,1 +1,1 @@
-"""Versions of models: signed when they are registered; verified, loaded and proved before they answer."""
+"""Versions of models, signed at their registration and verified when they are loaded; and their arms."""

@@ -1,4 +1,4 @@
-"""From a table of objects to a river estimator, without running code of its classes. Pure."""
+"""Decoding of a river estimator from a table of objects, without running code of its classes. Pure."""
 
 import collections
 import functools

@@ -1,4 +1,4 @@
-"""From a river estimator to a table of its objects. Pure."""
+"""Encoding of a river estimator as a table of its objects. Pure."""
 
 import collections
 import functools
@@ -32,7 +32,7 @@ class EstimatorEncoder:
         """Begin with an empty table."""
         self.objects: list[Described] = []
         self._numbers: dict[int, int] = {}
-        """By identity."""
+        """Number of each object, by identity."""
         self._waiting: collections.deque[tuple[int, Any]] = collections.deque()
         self._kept: list[Any] = []
         """All numbered objects, so that no identity is used twice."""

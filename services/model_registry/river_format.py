@@ -37,7 +37,7 @@ class _Table(msgspec.Struct):
     """Version of river."""
     root: Reference
     objects: list[list[Any]]
-    """For each object its kind, then what that kind needs."""
+    """Each object's kind, then what that kind needs."""
 
 
 def encode(estimator: Any) -> bytes:

@@ -154,10 +154,10 @@ def _public_keys(settings: "Settings") -> dict[str, "Ed25519PublicKey"]:
     return {_key_id(key): key for path in _key_files(settings.verifying_key_places) for key in [_read(path)]}
 
 
-def _key_files(places: Sequence[Path]) -> list[Path]:
+def _key_files(paths: Sequence[Path]) -> list[Path]:
     files = []
-    for place in places:
-        files += sorted(place.glob(f"*{PUBLIC_SUFFIX}")) if place.is_dir() else [place]
+    for path in paths:
+        files += sorted(path.glob(f"*{PUBLIC_SUFFIX}")) if path.is_dir() else [path]
     return [path for path in files if path.exists()]
 
 

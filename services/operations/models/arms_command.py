@@ -22,7 +22,7 @@ from streams.records import Arm
 DryRun = Annotated[bool, Parameter(negative="")]
 From = Annotated[str | None, Parameter(name="--from")]
 ChangeArms = Callable[[Sequence[Arm], int | None, int], list[Arm]]
-"""From the arms, the start of the change as given and the current time, both in ms, to the new arms."""
+"""Returns the new arms for the arms, the start of the change as given, and the current time, both in ms."""
 
 
 def show(name: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Learned versions among the arms of operators: each once, and nobody's share is lost."""
+"""Each learned version is added to the arms once, and no operator's share is lost."""
 
 import msgspec
 import pytest
@@ -38,7 +38,7 @@ def shown(change):
     ]
 
 
-def test_a_new_version_leaves_challengers_their_share_and_shadows_their_place():
+def test_new_version_keeps_challengers_and_shadows():
     latest = after(None, 1, 3)
     arms = by_hand.with_share(latest.arms, "old", 2, 500, from_ms=FIRST_MS + 5 * HOUR_MS, segment={})
     arms = by_hand.with_shadow(arms, "quiet", 1, now_ms=FIRST_MS)
@@ -47,8 +47,8 @@ def test_a_new_version_leaves_challengers_their_share_and_shadows_their_place():
     traffic_split.check(found.arms)
 
 
-def test_what_the_arms_know_is_not_announced_again():
-    """Whatever a crash repeats, and whoever has changed the arms since."""
+def test_included_version_is_not_announced_again():
+    """A crash repeats versions, and an operator may have changed the arms since."""
     latest = after(None, 1, 5)
     assert changes("m", FIRST_MS, announcements(1, 5), latest) == []
     rolled_back = operated(latest, by_hand.with_champion(latest.arms, 2, from_ms=FIRST_MS, now_ms=FIRST_MS))
@@ -56,8 +56,8 @@ def test_what_the_arms_know_is_not_announced_again():
     assert [one.arms[-1].version for one in changes("m", FIRST_MS, announcements(3, 6), rolled_back)] == [6]
 
 
-def test_versions_that_somebody_has_overwritten_are_added_to_what_they_wrote():
-    """An operator has read the arms before version 4, and written them behind it."""
+def test_overwritten_versions_are_added_again():
+    """An operator has read the arms before version 4 and written them after it."""
     read = after(None, 1, 3)
     theirs = operated(read, [*read.arms, Arm(name="quiet", version=3, weight=0, shadow=True)])
     found = changes("m", FIRST_MS, announcements(1, 5), theirs)
@@ -74,7 +74,7 @@ def test_one_change_or_several_lead_to_the_same_arms():
     assert one_by_one == after(None, 1, 8)
 
 
-def test_a_process_that_learns_anew_from_another_beginning_announces_all():
+def test_learning_from_another_start_announces_all_versions():
     latest = msgspec.structs.replace(after(None, 1, 9), reason="before the topics were cut")
     assert len(changes("m", FIRST_MS + HOUR_MS, announcements(1, 2), latest)) == 2
 

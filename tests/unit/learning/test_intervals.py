@@ -26,7 +26,7 @@ class Recorder:
 
 
 class Setting:
-    """One model with labels of its own."""
+    """One model with its labels."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, minimum_labels: int = 2) -> None:
         self.declaration = traffic.declaration(

@@ -1,4 +1,4 @@
-"""What is learned is a function of the content of the inputs alone."""
+"""What is learned depends on the content of the inputs alone."""
 
 import random
 from typing import Any
@@ -19,7 +19,7 @@ LOGS = traffic.traffic(20)
 
 @pytest.fixture(scope="module")
 def straight():
-    """What comes of the logs when nothing disturbs."""
+    """Return the outputs for the logs without any interruption."""
     return traffic.play(traffic.new_learner(), LOGS)
 
 
@@ -40,7 +40,7 @@ def test_number_of_partitions_does_not_change_what_is_learned(straight, partitio
 
 @pytest.mark.parametrize("seed", range(5))
 def test_restarts_from_checkpoints_change_nothing(straight, seed):
-    """Each restart forgets what came after a checkpoint, and what it makes again is the same."""
+    """A restart repeats everything after the checkpoint, with the same results."""
     chance, player, learner, outputs = random.Random(seed), traffic.Player(LOGS), traffic.new_learner(), []
     kept = CHECKPOINTS.encode("m", "m.labels", learner.state())
     while places := player.open:
@@ -69,7 +69,7 @@ def test_versions_are_the_numbers_of_their_intervals_and_take_effect_after_the_d
 
 
 def test_change_lists_every_version_that_still_answers(straight):
-    """Two hours apart and three hours ahead: the one in effect, the one that waits, and the new one."""
+    """Versions are two hours apart and three hours ahead: one is in effect, one waits, one is new."""
     latest = traffic.published(straight)[-1].version
     listed = [arm.version for arm in traffic.changes(straight)[-1].arms]
     assert listed == [latest - 2, latest - 1, latest]
@@ -81,15 +81,15 @@ def test_nothing_is_published_before_the_declared_number_of_labels(straight):
     assert not traffic.published(traffic.play(traffic.new_learner(learning=many), LOGS))
 
 
-def test_published_model_answers_better_than_the_mean(straight):
-    """As scoring loads it: three times x, and five more when it is red."""
+def test_published_model_has_learned_the_labels(straight):
+    """The labels are 3x, plus 5 for red."""
     model = RiverModel(river_format.decode(traffic.published(straight)[-1].estimator))
     answers = model.predict(traffic.columns([1.0, -1.0, None], ["red", "blue", "blue"]))
     assert answers == pytest.approx([8.0, -3.0, 0.0], abs=1.5)
 
 
-def test_answers_are_judged_by_what_was_served(straight):
-    """The served score is 3x + 1: it is off by one, by four when it is red, and by noise."""
+def test_loss_is_that_of_the_served_predictions(straight):
+    """The served score is 3x + 1, so its error is 1, or 4 for red, plus noise."""
     losses = [step.loss for step in straight if step.loss is not None]
     assert losses
     assert losses[-1] == pytest.approx(2.3, abs=0.5)
@@ -112,7 +112,7 @@ def test_second_label_and_label_without_prediction_are_not_learned():
     assert learner.pending == 0
 
 
-def test_rows_that_do_not_fit_are_counted_and_the_others_learned():
+def test_unfit_rows_are_counted_and_the_others_learned():
     learner = traffic.new_learner(1)
     rows: list[list[Any]] = [[1.0, "red"], [1.0], ["many", "red"]]
     for number, features in enumerate(rows):

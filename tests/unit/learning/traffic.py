@@ -22,7 +22,7 @@ HOUR_MS = 3_600_000
 START_MS = 1_357_000_000_000 // HOUR_MS * HOUR_MS
 NAMES = ("x", "colour")
 Log = list[Any]
-"""Of one partition, by offset: predictions, labels, heartbeats as numbers, letters as bytes."""
+"""Records of one partition, by offset: predictions, labels, heartbeats as numbers, invalid ones as bytes."""
 
 
 def document(name: str = "m", **changes: Any) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class Traffic:
 
 
 def traffic(hours: int, *, seed: int = 1, partitions: int = 2, a_hour: int = 60, name: str = "m") -> Traffic:
-    """Requests whose truth becomes known within two hours; how they are partitioned has a seed of its own."""
+    """Return requests whose label is known within two hours; the partitions depend on another seed."""
     truth, spread = random.Random(seed), random.Random(partitions)
     predictions: list[Log] = [[] for _ in range(partitions)]
     labels: list[list[Any]] = [[] for _ in range(partitions)]
@@ -123,7 +123,7 @@ def new_learner(partitions: int = 2, state: LearnerState | None = None, **change
 
 
 class Player:
-    """Feeds logs slice by slice, from the offsets at which a learner stands."""
+    """Feeds logs slice by slice, from the offsets of a learner."""
 
     def __init__(self, logs: Traffic) -> None:
         self.logs = {PartitionKey(PREDICTION, home): log for home, log in enumerate(logs.predictions)}
@@ -187,5 +187,5 @@ def as_yaml(name: str) -> str:
 
 
 def columns(numbers: Sequence[float | None], colours: Sequence[str]) -> dict[str, Any]:
-    """As scoring hands them to a model."""
+    """Return the inputs of a model, as scoring passes them."""
     return {"x": np.array(numbers, dtype=np.float64), "colour": np.array(colours, dtype=object)}

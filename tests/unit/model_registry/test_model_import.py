@@ -107,7 +107,7 @@ def test_pickled_mlflow_model_is_refused_unless_told_otherwise(tmp_path: Path):
 
 
 def test_pyfunc_model_is_for_trusted_teams(tmp_path: Path):
-    """Its folder is kept as it is, with the golden batch."""
+    """Its folder is copied unchanged, with the golden batch added."""
     import mlflow.pyfunc
     from mlflow.models import infer_signature
 

@@ -52,7 +52,7 @@ def test_signature_does_not_hold_for_another_statement(tmp_path: Path, other: St
 
 
 def test_signature_by_a_key_that_is_not_trusted_names_the_key(tmp_path: Path):
-    """Whoever reads the error knows which public key is missing."""
+    """The error names the missing public key."""
     mine, theirs = settings(tmp_path / "mine"), settings(tmp_path / "theirs")
     signing.ensure_key(mine)
     signature = signing.sign(theirs, STATEMENT)

@@ -87,7 +87,7 @@ def test_version_that_is_not_what_was_signed_is_not_kept(tmp_path: Path):
 
 
 def test_version_unused_for_longest_makes_room(tmp_path: Path):
-    """By the last use, not by the order in which they came."""
+    """The order is that of the last use, not of the download."""
     sources = [version(tmp_path / name, name.encode() * 100) for name in "abc"]
     digests = [folder_digest.digest(source) for source in sources]
     store = VersionCache(tmp_path, 250)
@@ -99,7 +99,7 @@ def test_version_unused_for_longest_makes_room(tmp_path: Path):
 
 
 def test_version_in_use_does_not_make_room(tmp_path: Path):
-    """Whoever loads from a folder has it whole to the end."""
+    """A folder in use is not deleted."""
     sources = [version(tmp_path / name, name.encode() * 100) for name in "ab"]
     digests = [folder_digest.digest(source) for source in sources]
     store = VersionCache(tmp_path, 50)
