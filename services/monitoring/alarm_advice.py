@@ -13,8 +13,8 @@ _HEADLINES: Mapping[str, str] = {
     "rollout": "The serving versions have changed",
 }
 _ADVICE: Mapping[str, str] = {
-    "loss": "Driftline requests a retraining of the models that it retrains, unless one ran recently. "
-    "Otherwise check which features and segments changed at the same time, then retrain or roll back.",
+    "loss": "If retraining is enabled, it is requested automatically unless one ran recently. Otherwise "
+    "check which features and segments changed at the same time, then retrain or roll back.",
     "feature": "Check whether the data source or a feature view changed. If the change is real, wait for the "
     "labels: no action is needed while the loss stays within its limit.",
     "category": "Find out what sends the new categories. The model cannot use them until it is retrained.",

@@ -14,10 +14,10 @@ from streams.inputs import LABEL, PREDICTION, PartitionKey, TracedPrediction
 class HeartbeatSink(Protocol):
     """Receives heartbeats and rejected records, e.g. `streams.inputs.Inputs`."""
 
-    def add_heartbeat(self, place: PartitionKey, offset: int, watermark_ms: int) -> None:
+    def add_heartbeat(self, source: PartitionKey, offset: int, watermark_ms: int) -> None:
         """Receive the watermark of a partition: no event up to this time will follow."""
 
-    def reject(self, place: PartitionKey, offset: int, letter: records.DeadLetter | None) -> None:
+    def reject(self, source: PartitionKey, offset: int, letter: records.DeadLetter | None) -> None:
         """Receive a record that could not be decoded, as a dead letter."""
 
 

@@ -117,16 +117,16 @@ class DriftWindow:
         self.state.predictions += stop - start
         if binned is None:
             return
-        first, last = np.searchsorted(binned.rows, (start, stop)).tolist()
-        bins = binned.bins[first:last]
+        part = slice(*np.searchsorted(binned.rows, (start, stop)).tolist())
+        bins = binned.bins[part]
         for number, feature in enumerate(self.features):
-            feature.add_binned(bins[:, number], binned.columns[number][first:last])
+            feature.add_binned(bins[:, number], binned.columns[number][part])
         if self.pairs is not None:
-            self.pairs.add(binned.pair_scores[first:last])
-        indices = binned.rows[first:last]
+            self.pairs.add(binned.pair_scores[part])
+        indices = binned.rows[part]
         self._count_seasons(rows.times_ms[indices])
         of_version = rows.versions == self.state.version
-        self.faults += data_quality.count_faults(binned.faults[first:last])
+        self.faults += data_quality.count_faults(binned.faults[part])
         if self.score is not None and binned.scores is not None:
             self.score.add_binned(binned.scores[start:stop][of_version[start:stop]], ())
         for name, segment in binned.segments.items():
