@@ -1,4 +1,4 @@
-"""Our bytes on Redis are Feast's, in both directions, and the plan says what the repository declares."""
+"""Our bytes on Redis are Feast's, in both directions, and the plan holds what the repository declares."""
 
 import datetime as dt
 import json
@@ -31,8 +31,8 @@ int32s, int64s = st.integers(-(2**31), 2**31 - 1), st.integers(-(2**63), 2**63 -
 @pytest.fixture(scope="module")
 def shop_settings(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("feast")
-    own = write_shop(folder / "repository", "layout")
-    return Settings(redis_url=valkey, home=folder / "home", feature_repo=own)
+    feature_repo = write_shop(folder / "repository", "layout")
+    return Settings(redis_url=valkey, home=folder / "home", feature_repo=feature_repo)
 
 
 @pytest.fixture(scope="module")
@@ -244,8 +244,8 @@ def test_we_read_the_rows_that_feast_writes(
 
     async def read() -> Any:
         async with OnlineReader.connect(shop_settings, plan.service("everything")) as reader:
-            asked: dict[str, list[Any]] = {"shop": ["x"] * 5, "desk": [1, -2, 1, 99, None]}
-            return await reader.read(asked, np.full(5, NOON_MS))
+            columns_of_keys: dict[str, list[Any]] = {"shop": ["x"] * 5, "desk": [1, -2, 1, 99, None]}
+            return await reader.read(columns_of_keys, np.full(5, NOON_MS))
 
     columns = asyncio.run(read()).columns
     np.testing.assert_array_equal(columns["width"], [1.5, math.nan, 1.5, math.nan, math.nan])
@@ -384,12 +384,12 @@ def test_batch_views_are_materialised_from_their_files_and_served(
 
     async def read() -> Any:
         async with OnlineReader.connect(settings, service) as reader:
-            asked: dict[str, list[Any]] = {
+            columns_of_keys: dict[str, list[Any]] = {
                 "origin": ["JFK"] * 3,
                 "dest": ["LAX", "LAX", "ORD"],
                 "tailnum": [first, second, None],
             }
-            return await reader.read({**asked, "carrier": ["UA"] * 3}, np.full(3, NOON_MS))
+            return await reader.read({**columns_of_keys, "carrier": ["UA"] * 3}, np.full(3, NOON_MS))
 
     columns = asyncio.run(read()).columns
     np.testing.assert_array_equal(columns["distance"], [2475, 2475, math.nan])
@@ -483,11 +483,11 @@ def test_the_flights_repository_compiles(valkey: str, tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_cannot_be_run_is_refused_by_name(before: str, after: str, named: str, tmp_path: Path) -> None:
-    own = write_shop(tmp_path / "repository", "wrong")
-    definitions = own / "definitions.py"
+    feature_repo = write_shop(tmp_path / "repository", "wrong")
+    definitions = feature_repo / "definitions.py"
     text = definitions.read_text()
     assert before in text
     definitions.write_text(text.replace(before, after))
     with pytest.raises(PlanError) as caught:
-        repository.apply(Settings(home=tmp_path / "home", feature_repo=own))
+        repository.apply(Settings(home=tmp_path / "home", feature_repo=feature_repo))
     assert named in str(caught.value)

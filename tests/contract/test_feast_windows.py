@@ -1,4 +1,4 @@
-"""What Feast's own objects declare of windows, through its registry into the plan, and out of the store."""
+"""Windows that Feast's own objects declare, from its registry to the plan, and served from the store."""
 
 import asyncio
 import json
@@ -38,8 +38,8 @@ PAYMENTS = ((1, 10, "a"), (4, 20, "b"), (8, 5, "a"), (14, 50, "c"))
 def test_what_feast_and_the_tags_declare_is_planned_and_served_at_any_time(
     valkey: str, tmp_path: Path
 ) -> None:
-    own = write_cards(tmp_path / "repository", "windows")
-    settings = Settings(redis_url=valkey, home=tmp_path / "home", feature_repo=own)
+    feature_repo = write_cards(tmp_path / "repository", "windows")
+    settings = Settings(redis_url=valkey, home=tmp_path / "home", feature_repo=feature_repo)
     plan = repository.apply(settings)
     view = plan.view("windows_by_card")
     assert view.source is not None
@@ -88,8 +88,8 @@ def test_what_feast_and_the_tags_declare_is_planned_and_served_at_any_time(
 def test_types_beside_doubles_and_the_whole_life_reach_feasts_readers(valkey: str, tmp_path: Path) -> None:
     from feast import FeatureStore
 
-    own = write_cards(tmp_path / "repository", "lives")
-    settings = Settings(redis_url=valkey, home=tmp_path / "home", feature_repo=own)
+    feature_repo = write_cards(tmp_path / "repository", "lives")
+    settings = Settings(redis_url=valkey, home=tmp_path / "home", feature_repo=feature_repo)
     plan = repository.apply(settings)
     view = plan.view("lives_lives")
     assert view.source is not None
@@ -105,7 +105,7 @@ def test_types_beside_doubles_and_the_whole_life_reach_feasts_readers(valkey: st
         client.hset(logic.key_of(("x",)), mapping=logic.fields(state, logic.row(state)))
     names = [f"lives_lives:{name}" for name in view.feature_names]
     with repository.environment(settings):
-        store = FeatureStore(repo_path=str(own))
+        store = FeatureStore(repo_path=str(feature_repo))
         found = store.get_online_features(names, [{"card": "x"}]).to_dict()
     assert {name: found[name][0] for name in view.feature_names} == {
         "life_sum": float(np.float32(85.1)),
@@ -161,9 +161,9 @@ def test_aggregates_of_a_whole_life_are_those_of_feasts_own_engine() -> None:
 )
 def test_what_cannot_be_run_is_refused_by_name(before: str, after: str, named: str, tmp_path: Path) -> None:
     assert before in DEFINITIONS
-    own = write_cards(tmp_path / "repository", "windows", DEFINITIONS.replace(before, after))
+    feature_repo = write_cards(tmp_path / "repository", "windows", DEFINITIONS.replace(before, after))
     with pytest.raises(PlanError, match=named) as refused:
-        repository.apply(Settings(home=tmp_path / "home", feature_repo=own))
+        repository.apply(Settings(home=tmp_path / "home", feature_repo=feature_repo))
     assert "view 'windows_by_card'" in str(refused.value)
 
 
@@ -188,7 +188,7 @@ def test_what_cannot_be_run_is_refused_by_name(before: str, after: str, named: s
     ],
 )
 def test_a_source_says_how_its_topic_is_written(message_format, tags, encoding):
-    """By Feast's format, or by a tag where that says less."""
+    """Feast's format declares it, or a tag where the format cannot."""
     assert message_fields("here", message_format, tags) == (
         parse_ddl("shop string not null, amount double"),
         encoding,

@@ -1,4 +1,4 @@
-"""What is served online at an event time is what Feast's point-in-time join gives offline, ttl included."""
+"""A value that is served online at an event time equals Feast's offline point-in-time join, ttl included."""
 
 import asyncio
 import datetime as dt
@@ -22,14 +22,14 @@ from tests.repositories import write_shop
 
 NOON_MS = 1_372_680_000_000
 TTL_MS = 3_600_000
-"""Of the view ``latest``."""
+"""The ttl of the view ``latest``."""
 
 
 def test_latest_values_equal_those_of_the_offline_join(valkey: str, tmp_path: Path, unique_name: str) -> None:
     import pandas as pd
 
-    own = write_shop(tmp_path / "repository", unique_name)
-    settings = Settings(redis_url=valkey, home=tmp_path / "home", feature_repo=own)
+    feature_repo = write_shop(tmp_path / "repository", unique_name)
+    settings = Settings(redis_url=valkey, home=tmp_path / "home", feature_repo=feature_repo)
     plan = repository.apply(settings)
     view = plan.view(f"{unique_name}_latest")
     rng = random.Random(1)
@@ -42,29 +42,31 @@ def test_latest_values_equal_those_of_the_offline_join(valkey: str, tmp_path: Pa
         }
         for minute in sorted(rng.sample(range(24 * 60), 40))
     ]
-    asked = [("mill", NOON_MS - 1), ("hill", NOON_MS)]
+    queries = [("mill", NOON_MS - 1), ("hill", NOON_MS)]
     for event in events:  # just before, at, and around the end of the time to live
-        asked += [(event["shop"], event["time_ms"] + after_ms) for after_ms in (-1, 0, 1, TTL_MS, TTL_MS + 1)]
+        queries += [
+            (event["shop"], event["time_ms"] + after_ms) for after_ms in (-1, 0, 1, TTL_MS, TTL_MS + 1)
+        ]
     write_online(valkey, ViewLogic(plan.project, view), events)
     frame = pd.DataFrame(events)
     frame["event_time"] = pd.to_datetime(frame.pop("time_ms"), unit="ms", utc=True)
     frame.assign(open=None, people=None).astype({"open": "boolean", "people": "Int64"}).to_parquet(
-        own / f"{view.name}.parquet"
+        feature_repo / f"{view.name}.parquet"
     )
     names = ["heat", "state"]
     with repository.feast_store(settings) as store:
-        entities = pd.DataFrame(asked, columns=["shop", "time_ms"])
-        entities["row"] = range(len(asked))
+        entities = pd.DataFrame(queries, columns=["shop", "time_ms"])
+        entities["row"] = range(len(queries))
         entities["event_timestamp"] = pd.to_datetime(entities.pop("time_ms"), unit="ms", utc=True)
         job = store.get_historical_features(entities, [f"{view.name}:{name}" for name in names])
         # The offline store on files drops rows of which all values are too old; others keep them, with nulls.
-        joined = job.to_df().set_index("row").reindex(range(len(asked)))
+        joined = job.to_df().set_index("row").reindex(range(len(queries)))
 
     async def read(service: ServicePlan | str) -> tuple[ServedFeatures, ServedFeatures]:
-        """Read at the times that are asked for, and as of now."""
+        """Read at the times of the queries, and as of now."""
         async with OnlineReader.connect(settings, service) as reader:
-            shops, times_ms = zip(*asked, strict=True)
-            columns = {"shop": shops, "desk": [None] * len(asked)}
+            shops, times_ms = zip(*queries, strict=True)
+            columns = {"shop": shops, "desk": [None] * len(queries)}
             then = await reader.read(columns, np.array(times_ms, dtype=np.int64))
             return then, await reader.read(columns)
 

@@ -1,4 +1,4 @@
-"""The pipeline on a real Redis Cluster: straight to each node, and whatever moves is followed."""
+"""The pipeline on a real Redis Cluster: it talks to each node directly and follows slots that move."""
 
 import asyncio
 import contextlib
@@ -87,7 +87,7 @@ def port_of(node: redis.Redis) -> int:
 
 
 def test_each_node_is_asked_for_its_own_keys_without_redis_py(pipeline: Pipeline) -> None:
-    """Replies stand in the order of the commands, over all batches."""
+    """Replies are in the order of the commands, over all batches."""
     first = encode(("HGETALL", KEYS[0]))
     for _ in range(2):
         assert pipeline.exchange([first], READS, []) == [[b"field", b"key 0"], *ROWS]
@@ -105,7 +105,7 @@ def test_an_error_of_one_node_is_raised_and_the_next_replies_are_the_next_ones(p
 def test_a_slot_is_followed_while_it_moves_and_when_it_has(
     pipeline: Pipeline, nodes: list[redis.Redis]
 ) -> None:
-    """Half of its keys are still at the old node: ASK. Then all are at the new one: MOVED, once."""
+    """While half of its keys are at the old node: ASK. Once all are at the new one: MOVED, only once."""
     keys = [f"{TAG}{number}" for number in range(4)]
     commands = [encode(("HGETALL", key)) for key in keys]
     with redis.RedisCluster("127.0.0.1", port_of(nodes[0])) as client:
@@ -140,7 +140,7 @@ def test_a_dead_connection_to_one_node_is_replaced(pipeline: Pipeline, nodes: li
 
 
 def test_what_is_sent_once_is_not_repeated_over_a_new_connection(nodes: list[redis.Redis]) -> None:
-    """Nobody knows whether it was done, so the caller gets the error; the next exchange works again."""
+    """It may have been executed, so the caller gets the error; the next exchange works again."""
     count = encode(("HINCRBY", "counter", "field", 1))
     with opened(port_of(nodes[0])) as pipeline:
         assert pipeline.exchange_once([*READS, count]) == [*ROWS, 1]
@@ -156,7 +156,7 @@ def test_what_is_sent_once_is_not_repeated_over_a_new_connection(nodes: list[red
 
 
 def test_the_successor_of_a_node_that_is_gone_is_asked(tmp_path: Path) -> None:
-    """A replica takes over; readers come to know at their next read."""
+    """A replica takes over; readers notice at their next read."""
     with Supervisor() as servers:
         node_ports = start_cluster(servers, tmp_path)
         lost, *others = (redis.Redis(port=port) for port in reversed(node_ports))
@@ -168,8 +168,8 @@ def test_the_successor_of_a_node_that_is_gone_is_asked(tmp_path: Path) -> None:
         with opened(node_ports[0]) as pipeline:
             assert pipeline.exchange(READS) == ROWS
             name = lost.execute_command("CLUSTER", "MYID")
-            told: Any = lost.info("server")
-            os.kill(told["process_id"], signal.SIGKILL)
+            server: Any = lost.info("server")
+            os.kill(server["process_id"], signal.SIGKILL)
             replica.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
             until(
                 lambda: all(has_no_slots(other, name) for other in others), "the others know of the failover"

@@ -80,7 +80,7 @@ def test_a_store_that_closes_every_connection_is_an_error_after_two_attempts(exc
 
 
 def test_what_is_sent_once_is_not_repeated_and_errors_stand_in_their_places(valkey: str) -> None:
-    """A lost command may have been done: the caller gets the error, the next exchange a new connection."""
+    """A lost command may have been executed: the caller gets the error; the next exchange reconnects."""
 
     async def send() -> None:
         pipeline = connected(valkey)
@@ -125,9 +125,9 @@ def test_tasks_share_a_connection_and_one_that_gives_up_takes_nobody_elses_repli
         await asyncio.sleep(0)
         for task in tasks[::3]:
             task.cancel()
-        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        server_reader = await asyncio.gather(*tasks, return_exceptions=True)
         await pipeline.close()
-        return answers
+        return server_reader
 
     for number, answer in enumerate(asyncio.run(crowd())):
         if number % 3:
@@ -138,7 +138,7 @@ def test_tasks_share_a_connection_and_one_that_gives_up_takes_nobody_elses_repli
 
 @pytest.fixture(scope="module")
 def encrypted(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The same server behind TLS, which Valkey from packages does not speak itself."""
+    """A TLS proxy in front of the same server, because Valkey from packages has no TLS."""
     folder = tmp_path_factory.mktemp("tls")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate(folder))
@@ -149,9 +149,9 @@ def encrypted(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         writer.close()
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        place = urlsplit(valkey)
-        answers, questions = await asyncio.open_connection(place.hostname, place.port)
-        await asyncio.gather(copy(reader, questions), copy(answers, writer), return_exceptions=True)
+        address = urlsplit(valkey)
+        server_reader, server_writer = await asyncio.open_connection(address.hostname, address.port)
+        await asyncio.gather(copy(reader, server_writer), copy(server_reader, writer), return_exceptions=True)
 
     loop, port = asyncio.new_event_loop(), ports.free_port()
     thread = threading.Thread(target=loop.run_forever)

@@ -1,4 +1,4 @@
-"""What the windows' values are by definition, and how the laws of them bring states about."""
+"""The values of windows by definition, and states for the tests of their laws."""
 
 import contextlib
 import dataclasses
@@ -33,7 +33,7 @@ class Aggregation:
 
 @contextlib.contextmanager
 def small_sketches() -> Iterator[None]:
-    """Make a handful of values too many for exact sets and for the full resolution of quantiles."""
+    """Make limits so small that a few values exceed exact sets and the full resolution of quantiles."""
     with mock.patch.object(distincts, "EXACT_MAX", 3), mock.patch.object(quantiles, "BUCKETS_MAX", 4):
         yield
 
@@ -49,7 +49,7 @@ def state_of(layout: TileLayout, events: Sequence[Event]) -> Tiles:
 def assert_order_and_restarts_change_no_byte(
     layout: TileLayout, events: Sequence[Event], rng: random.Random, written_every: int
 ) -> None:
-    """Compare the events in the order of their times with a shuffled order, through bytes now and then."""
+    """Compare the events in time order with a shuffled order that is written and read now and then."""
     expected = state_of(layout, sorted(events, key=lambda event: event[0])).to_bytes()
     tiles = Tiles(layout)
     for number, (time_ms, values) in enumerate(rng.sample(events, len(events))):
@@ -62,7 +62,7 @@ def assert_order_and_restarts_change_no_byte(
 def assert_merge_equals_concatenation(
     layout: TileLayout, left: Sequence[Event], right: Sequence[Event]
 ) -> None:
-    """Compare two states that are merged, each from its bytes, with the state of all events."""
+    """Compare two merged states, each read from its bytes, with the state of all events."""
     merged = Tiles.from_bytes(layout, state_of(layout, left).to_bytes())
     merged.merge(Tiles.from_bytes(layout, state_of(layout, right).to_bytes()))
     assert merged.to_bytes() == state_of(layout, [*left, *right]).to_bytes()

@@ -1,4 +1,4 @@
-"""Laws of aggregates over a whole life: every event is in them, in bounded space and in any order."""
+"""Laws of lifetime aggregates: they include every event, in bounded space and in any order."""
 
 import contextlib
 import math
@@ -44,7 +44,7 @@ Event = tuple[int, tuple[float | None, str | None, float | None]]
 times = st.builds(
     lambda day, time_ms: day * 90_000 + time_ms, st.integers(0, 5), st.integers(0, 30_000) | st.just(HOP_MS)
 )
-"""Close together, so that instants and seconds are merged, with pauses, so that the base is met."""
+"""Close together, so that instants and seconds are merged; with pauses, so that there is a base."""
 numbers = st.none() | st.integers(-5, 5).map(float) | st.floats(allow_nan=False, allow_infinity=False)
 texts = st.none() | st.sampled_from(["", "mill", "dock", "é", "dock\0"])
 events_lists = st.lists(st.tuples(times, st.tuples(numbers, texts, numbers)), min_size=1, max_size=40)
@@ -52,7 +52,7 @@ events_lists = st.lists(st.tuples(times, st.tuples(numbers, texts, numbers)), mi
 
 @contextlib.contextmanager
 def short_memory() -> Iterator[None]:
-    """Let most of the events be older than what is kept apart."""
+    """Make limits so small that most events are older than what is kept outside the base."""
     with (
         mock.patch.object(tile_layout, "INSTANTS_MAX", 4),
         mock.patch.object(tile_layout, "SECONDS_MAX", 6),
@@ -62,12 +62,14 @@ def short_memory() -> Iterator[None]:
 
 
 def defined(events: Sequence[Event], item: Aggregation, time_ms: int) -> float | str:
-    """Evaluate by the definition; of sessions nothing."""
+    """Evaluate by the definition; not for sessions."""
     end_ms = time_ms // item.slide_ms * item.slide_ms if item.slide_ms else time_ms + 1
     first_ms = (time_ms - item.window_ms) // HOP_MS * HOP_MS if item.window_ms else 0
-    place = LAYOUT.columns.index(item.column)
+    column_index = LAYOUT.columns.index(item.column)
     known: list[tuple[int, Any]] = sorted(
-        (at, values[place]) for at, values in events if first_ms <= at < end_ms and values[place] is not None
+        (at, values[column_index])
+        for at, values in events
+        if first_ms <= at < end_ms and values[column_index] is not None
     )
     if item.function in ("first", "last"):
         if not known:
@@ -98,22 +100,22 @@ def test_a_value_holds_all_up_to_its_time_and_nothing_later(
     events: list[Event], after_newest_ms: list[int]
 ) -> None:
     newest_ms = max(at for at, _ in events)
-    asked = [newest_ms + distance for distance in after_newest_ms]
+    query_times_ms = [newest_ms + distance for distance in after_newest_ms]
     with short_memory():
         stored = StoredTiles(LAYOUT, state_of(LAYOUT, events).to_bytes())
-        columns, beyond = stored.values(np.array(asked))
+        columns, beyond = stored.values(np.array(query_times_ms))
         past, is_past = stored.values(newest_ms - SLACK_MS - np.array([1, 2000, HOP_MS, 45_000, 10**7]))
-        newest_seen = stored.newest_ms(np.array(asked)).tolist()
+        newest_seen = stored.newest_ms(np.array(query_times_ms)).tolist()
     assert not beyond.any()
     assert is_past.all()
     assert np.isnan(np.array(past, dtype=float)).all()
-    for time_ms, seen in zip(asked, newest_seen, strict=True):
+    for time_ms, seen in zip(query_times_ms, newest_seen, strict=True):
         known_ms = max((at for at, _ in events if at <= time_ms), default=-(2**63))
         if time_ms >= stored.resolutions.instants_from_ms:
             hop_end_ms = known_ms // HOP_MS * HOP_MS + HOP_MS - 1
             assert seen in (known_ms, known_ms // 1000 * 1000 + 999, hop_end_ms)
     for item, column in zip(AGGREGATIONS, columns, strict=True):
-        for time_ms, value in zip(asked, column, strict=True):
+        for time_ms, value in zip(query_times_ms, column, strict=True):
             if item.slide_ms or time_ms >= stored.resolutions.instants_from_ms:
                 if not item.gap_ms:
                     np.testing.assert_array_equal(value, defined(events, item, time_ms), err_msg=str(item))
@@ -138,7 +140,7 @@ def test_merge_equals_concatenation(left: list[Event], right: list[Event]) -> No
 
 
 def test_an_hour_of_events_or_a_year_of_them_takes_the_same_space() -> None:
-    """And what only windows need is not kept: here every value of y is another one."""
+    """What only windows need is not kept for longer: here every value of y is distinct."""
     layout = TileLayout((Aggregation("x", "sum", 0), Aggregation("y", "count_distinct", WINDOW_MS)), HOP_MS)
     sizes = []
     for seconds in (3600, 3600 * 24):

@@ -1,4 +1,4 @@
-"""Laws of the latest observation: equal to the definition, whatever the order, never a later one."""
+"""Laws of the newest observation: equal to the definition, independent of the order, never a later one."""
 
 import random
 from unittest import mock
@@ -29,18 +29,18 @@ def state_of(history: list[Observation]) -> Observations:
 @given(histories, st.lists(st.integers(-100, 2500), min_size=1, max_size=6), st.sampled_from([0, 100, 1000]))
 @settings(deadline=None)
 def test_found_is_the_newest_not_later_and_not_older_than_the_time_to_live(
-    history: list[Observation], asked: list[int], ttl_ms: int
+    history: list[Observation], query_times_ms: list[int], ttl_ms: int
 ) -> None:
     stored = StoredObservations(state_of(history).to_bytes())
-    places, beyond = stored.find(np.array(asked, dtype=np.int64), ttl_ms)
-    for time_ms, place in zip(asked, places, strict=True):
+    positions, beyond = stored.find(np.array(query_times_ms, dtype=np.int64), ttl_ms)
+    for time_ms, position in zip(query_times_ms, positions, strict=True):
         known = [
             e
             for e in history
             if e.event_time_ms <= time_ms and (not ttl_ms or time_ms - e.event_time_ms <= ttl_ms)
         ]
         newest = max(known, default=None)
-        assert (stored.row(int(place)) if place >= 0 else None) == (newest.row if newest else None)
+        assert (stored.row(int(position)) if position >= 0 else None) == (newest.row if newest else None)
     assert not beyond.any()
 
 
@@ -80,15 +80,15 @@ def test_many_at_once_equal_one_after_the_other(history: list[Observation], at_o
 
 @given(histories.filter(bool), st.lists(st.integers(0, 2500), min_size=1, max_size=6))
 @settings(deadline=None)
-def test_a_time_within_the_slack_is_answered_and_an_older_one_is_said_to_be_beyond(
-    history: list[Observation], asked: list[int]
+def test_a_time_within_the_slack_has_a_value_and_an_older_one_is_beyond(
+    history: list[Observation], query_times_ms: list[int]
 ) -> None:
     with mock.patch.object(observations, "SLACK_MS", SLACK_MS):
         stored = StoredObservations(state_of(history).to_bytes())
-        places, beyond = stored.find(np.array(asked, dtype=np.int64), 0)
+        positions, beyond = stored.find(np.array(query_times_ms, dtype=np.int64), 0)
     newest_ms = max(entry.event_time_ms for entry in history)
-    for time_ms, place, too_old in zip(asked, places, beyond, strict=True):
+    for time_ms, position, too_old in zip(query_times_ms, positions, beyond, strict=True):
         assert too_old == (time_ms < newest_ms - SLACK_MS)
         known = max((e for e in history if e.event_time_ms <= time_ms), default=None)
         expected = None if too_old or known is None else known.row
-        assert (stored.row(int(place)) if place >= 0 else None) == expected
+        assert (stored.row(int(position)) if position >= 0 else None) == expected

@@ -1,4 +1,4 @@
-"""Laws of the windows: equal to the definition, whatever the order, and never a look into the future."""
+"""Laws of the windows: equal to the definition, independent of the order, never an event of the future."""
 
 import contextlib
 import math
@@ -65,7 +65,7 @@ few_events = st.lists(st.tuples(times, st.tuples(numbers, numbers)), max_size=12
 
 @contextlib.contextmanager
 def small_limits() -> Iterator[None]:
-    """Make the resolutions and the retention matter for a handful of events."""
+    """Make limits so small that a few events reach them."""
     with (
         mock.patch.object(tile_layout, "INSTANTS_MAX", INSTANTS_MAX),
         mock.patch.object(tile_layout, "SECONDS_MAX", SECONDS_MAX),
@@ -120,11 +120,11 @@ def aggregate_between(
     return aggregate(aggregation.function, [value for _, value in known], aggregation.percentile)
 
 
-def values_at(raw: bytes, asked: Sequence[int]) -> np.ndarray:
-    """Return the values at all these times, of which the first ones are the same asked one by one."""
-    tiles, times_ms = StoredTiles(LAYOUT, raw), np.array(asked, dtype=np.int64)
+def values_at(raw: bytes, query_times_ms: Sequence[int]) -> np.ndarray:
+    """Return the values at all these times, after a check that the first 8 are equal one by one."""
+    tiles, times_ms = StoredTiles(LAYOUT, raw), np.array(query_times_ms, dtype=np.int64)
     columns, beyond = tiles.values(times_ms)
-    moments = [StoredTiles(LAYOUT, raw).at(time_ms) for time_ms in asked[:8]]
+    moments = [StoredTiles(LAYOUT, raw).at(time_ms) for time_ms in query_times_ms[:8]]
     together = np.array(columns).T
     np.testing.assert_array_equal(np.array([moment.values for moment in moments]), together[:8])
     assert [moment.newest_ms for moment in moments] == tiles.newest_ms(times_ms)[:8].tolist()
@@ -134,35 +134,35 @@ def values_at(raw: bytes, asked: Sequence[int]) -> np.ndarray:
 
 @given(events_lists, st.lists(st.integers(-100_000, 900_000), min_size=1, max_size=8))
 @settings(max_examples=150, deadline=None)
-def test_value_at_any_time_equals_the_definition(events: list[Event], asked: list[int]) -> None:
-    served = values_at(state_of(LAYOUT, events).to_bytes(), asked)
-    expected = [[oracle(events, item, at) for item in AGGREGATIONS] for at in asked]
+def test_value_at_any_time_equals_the_definition(events: list[Event], query_times_ms: list[int]) -> None:
+    served = values_at(state_of(LAYOUT, events).to_bytes(), query_times_ms)
+    expected = [[oracle(events, item, at) for item in AGGREGATIONS] for at in query_times_ms]
     np.testing.assert_array_equal(served, np.array(expected))
 
 
 @given(events_lists, st.lists(st.integers(-100_000, 900_000), min_size=1, max_size=8))
 @settings(max_examples=60, deadline=None)
 def test_newest_event_at_any_time_is_exact_or_the_end_of_its_tile(
-    events: list[Event], asked: list[int]
+    events: list[Event], query_times_ms: list[int]
 ) -> None:
     never = -(2**63)
     times_ms = [time_ms for time_ms, _ in events]
-    known = [max((at for at in times_ms if at <= time_ms), default=never) for time_ms in asked]
+    known = [max((at for at in times_ms if at <= time_ms), default=never) for time_ms in query_times_ms]
     found = StoredTiles(LAYOUT, state_of(LAYOUT, events).to_bytes()).newest_ms(
-        np.array(asked, dtype=np.int64)
+        np.array(query_times_ms, dtype=np.int64)
     )
     assert found.tolist() == known
     with small_limits():
         few = StoredTiles(LAYOUT, state_of(LAYOUT, events).to_bytes())
-        merged = few.newest_ms(np.array(asked, dtype=np.int64)).tolist()
-    for time_ms, exact, coarse in zip(asked, known, merged, strict=True):
+        merged = few.newest_ms(np.array(query_times_ms, dtype=np.int64)).tolist()
+    for time_ms, exact, coarse in zip(query_times_ms, known, merged, strict=True):
         kept = time_ms >= max(times_ms, default=never)
         assert coarse == exact if kept else coarse <= time_ms
 
 
 @given(events_lists.filter(bool))
 @settings(max_examples=60, deadline=None)
-def test_values_as_of_the_newest_event_equal_those_that_are_read_at_its_time(events: list[Event]) -> None:
+def test_newest_values_equal_those_read_at_the_time_of_the_newest_event(events: list[Event]) -> None:
     with small_sketches():
         tiles = state_of(LAYOUT, events)
         at_newest = tiles.newest_values()
@@ -209,14 +209,14 @@ def test_reading_what_was_written_is_the_identity(events: list[Event]) -> None:
 @given(events_lists.filter(bool), st.lists(st.integers(0, 700_000), min_size=1, max_size=8))
 @settings(max_examples=100, deadline=None)
 def test_merged_tiles_never_hold_an_event_later_than_asked_and_miss_less_than_a_hop(
-    events: list[Event], asked: list[int]
+    events: list[Event], query_times_ms: list[int]
 ) -> None:
     with small_limits():
         stored = StoredTiles(LAYOUT, state_of(LAYOUT, events).to_bytes())
-        columns, beyond = stored.values(np.array(asked, dtype=np.int64))
+        columns, beyond = stored.values(np.array(query_times_ms, dtype=np.int64))
     counts = columns[0]
     newest_ms = max(at for at, _ in events)
-    for time_ms, count, too_old in zip(asked, counts, beyond, strict=True):
+    for time_ms, count, too_old in zip(query_times_ms, counts, beyond, strict=True):
         assert too_old == (time_ms < newest_ms - SLACK_MS)
         first_ms = (time_ms - 20_000) // HOP_MS * HOP_MS
         known = [at for at, (x, _) in events if first_ms <= at <= time_ms and x is not None]
@@ -229,44 +229,52 @@ def test_merged_tiles_never_hold_an_event_later_than_asked_and_miss_less_than_a_
 
 @given(few_events.filter(bool), st.randoms(use_true_random=False))
 @settings(max_examples=60, deadline=None)
-def test_values_change_only_at_the_moments_that_are_told(events: list[Event], rng: random.Random) -> None:
+def test_values_change_only_at_their_moments(events: list[Event], rng: random.Random) -> None:
     instants = np.array([at for at, _ in events])
     moments = [spans.moments_ms(item, HOP_MS, instants) for item in AGGREGATIONS]
     every = np.unique(np.concatenate(moments)).tolist()
     (before,) = values_at(Tiles(LAYOUT).to_bytes(), [0])
-    asked = [time_ms - back_ms for time_ms in rng.sample(every, min(len(every), 6)) for back_ms in (0, 1)]
-    served = values_at(state_of(LAYOUT, events).to_bytes(), [*every, *asked])
-    at = dict(zip([*every, *asked], served, strict=True))
-    for index, own in enumerate(moments):
-        for time_ms in asked:
-            last = int(np.searchsorted(own, time_ms, side="right")) - 1
-            in_force = before[index] if last < 0 else at[int(own[last])][index]
+    query_times_ms = [
+        time_ms - back_ms for time_ms in rng.sample(every, min(len(every), 6)) for back_ms in (0, 1)
+    ]
+    served = values_at(state_of(LAYOUT, events).to_bytes(), [*every, *query_times_ms])
+    at = dict(zip([*every, *query_times_ms], served, strict=True))
+    for index, moments_of_one in enumerate(moments):
+        for time_ms in query_times_ms:
+            last = int(np.searchsorted(moments_of_one, time_ms, side="right")) - 1
+            in_force = before[index] if last < 0 else at[int(moments_of_one[last])][index]
             np.testing.assert_array_equal(at[time_ms][index], in_force)
 
 
-def test_values_need_nothing_that_the_retention_has_let_go() -> None:
+def test_values_need_no_event_older_than_the_retention() -> None:
     events: list[Event] = [(at, (float(at % 7), float(at % 5))) for at in range(3, 300_000, 997)]
     newest_ms = events[-1][0]
-    asked = list(range(newest_ms - 20_000, newest_ms + 20_000, 3_001))
+    query_times_ms = list(range(newest_ms - 20_000, newest_ms + 20_000, 3_001))
     for item in AGGREGATIONS:
         layout = TileLayout((item,), HOP_MS)
         with mock.patch.object(tile_layout, "SLACK_MS", 20_000):
             tiles = Tiles(layout)
             for at, values in events:
                 tiles.add(at, (values[LAYOUT.columns.index(item.column)],))
-            (served,), _ = StoredTiles(layout, tiles.to_bytes()).values(np.array(asked))
+            (served,), _ = StoredTiles(layout, tiles.to_bytes()).values(np.array(query_times_ms))
         assert len(tiles) <= (20_000 + layout.reach_ms + HOP_MS) // 997 + 1
-        np.testing.assert_array_equal(served, [oracle(events, item, at) for at in asked], err_msg=str(item))
+        np.testing.assert_array_equal(
+            served, [oracle(events, item, at) for at in query_times_ms], err_msg=str(item)
+        )
 
 
 @given(events_lists.filter(bool), st.lists(st.integers(0, 900_000), min_size=1, max_size=8))
 @settings(max_examples=100, deadline=None)
-def test_hopping_windows_are_exact_in_merged_tiles_too(events: list[Event], asked: list[int]) -> None:
+def test_hopping_windows_are_exact_in_merged_tiles_too(
+    events: list[Event], query_times_ms: list[int]
+) -> None:
     with small_limits():
-        columns, beyond = StoredTiles(LAYOUT, state_of(LAYOUT, events).to_bytes()).values(np.array(asked))
+        columns, beyond = StoredTiles(LAYOUT, state_of(LAYOUT, events).to_bytes()).values(
+            np.array(query_times_ms)
+        )
     for item, served in zip(AGGREGATIONS, columns, strict=True):
         if item.slide_ms:
-            expected = [oracle(events, item, at) for at in asked]
+            expected = [oracle(events, item, at) for at in query_times_ms]
             np.testing.assert_array_equal(served, np.where(beyond, np.nan, expected))
 
 
@@ -277,7 +285,7 @@ def test_state_stays_bounded(events: list[Event]) -> None:
         tiles = state_of(LAYOUT, events)
         raw = tiles.to_bytes()
     second_in_hop, hops_kept = HOP_MS // 1000, (SLACK_MS + LAYOUT.reach_ms) // HOP_MS + 2
-    # Within the second (hop) of a limit, instants (seconds) may stand beside each other.
+    # Within the second (hop) of a limit, several instants (seconds) may be kept separately.
     instants = [at for at, _ in events]
     crowded = max(
         len({at for at in instants if at // 1000 == second}) for second in {at // 1000 for at in instants}

@@ -17,7 +17,7 @@ class MemoryPipeline(AsyncPipeline):
     def __init__(self, hashes: Hashes) -> None:
         self._hashes = hashes
         self.batches: tuple[list[tuple[Any, ...]], ...] = ()
-        """Of the last exchange, each command decoded."""
+        """The batches of the last exchange, each command decoded."""
 
     async def exchange(self, *batches: Sequence[bytes]) -> list[Any]:
         self.batches = tuple(list(decode(batch)) for batch in batches)

@@ -25,7 +25,7 @@ FIELDS = {
 
 @dataclasses.dataclass
 class Declared:
-    """As Feast's Aggregation, which fills in the window where no slide is given."""
+    """Like Feast's Aggregation, which uses the window as the slide if none is given."""
 
     column: str
     function: str

@@ -1,4 +1,4 @@
-"""Statuses, ages and times to live of served values, without a server."""
+"""What a reader serves: values, statuses and ages, from a store in memory."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -58,9 +58,9 @@ def hashes_of(view: View, events: Mapping[str, Sequence[tuple[int, Any]]]) -> di
     """Write the hash of each shop after its events."""
     logic = ViewLogic("p", view)
     hashes = {}
-    for shop, own in events.items():
+    for shop, entries in events.items():
         state = logic.load(None)
-        for offset, (time_ms, value) in enumerate(own):
+        for offset, (time_ms, value) in enumerate(entries):
             logic.apply(state, Event(SimpleNamespace(shop=shop, **value), time_ms, 0, offset))
         hashes[logic.key_of((shop,))] = logic.fields(state, logic.row(state))
     return hashes
@@ -84,7 +84,7 @@ def order(amount: float | None) -> dict[str, Any]:
     return {"amount": amount}
 
 
-def test_a_window_falls_to_zero_while_the_newest_event_is_young_enough_and_is_missing_after_that() -> None:
+def test_a_count_falls_to_zero_after_its_window_and_is_missing_after_the_ttl() -> None:
     view = windowed(ttl_ms=3 * HOUR_MS)
     hashes = hashes_of(view, {"mill": [(NOON_MS, order(4.5))]})
     hours = [-1, 0, 1, 2.5, 3, 3.5]
@@ -98,7 +98,7 @@ def test_a_window_falls_to_zero_while_the_newest_event_is_young_enough_and_is_mi
     assert served.views["orders"].ages_ms.tolist() == [-1, *(int(hour * HOUR_MS) for hour in hours[1:])]
 
 
-def test_without_a_time_to_live_a_count_is_zero_for_ever_but_only_of_an_entity_with_events() -> None:
+def test_without_a_ttl_a_count_stays_zero_but_only_for_an_entity_with_events() -> None:
     view = windowed(ttl_ms=0)
     hashes = hashes_of(view, {"mill": [(NOON_MS, order(None))]})
     later_ms = NOON_MS + 10_000 * HOUR_MS
@@ -117,14 +117,14 @@ def test_without_a_time_to_live_a_count_is_zero_for_ever_but_only_of_an_entity_w
     ],
 )
 @pytest.mark.parametrize("view", [windowed(ttl_ms=0), latest(ttl_ms=0)], ids=lambda view: view.name)
-def test_what_another_definition_has_written_counts_as_not_there(view: View, other: bytes) -> None:
+def test_a_state_of_another_definition_is_not_found(view: View, other: bytes) -> None:
     key = feast_layout.entity_key_encoder("p", SHOP)(("mill",))
     hashes = {key: {feast_layout.sidecar_field(view.name): other}}
     served = serve(service_of(view), hashes, ["mill"], [NOON_MS])
     assert served.statuses(view.feature_names[0], view.name).tolist() == [Status.NOT_FOUND]
 
 
-def test_a_latest_value_says_whether_it_is_null_or_too_old_or_was_never_there() -> None:
+def test_a_latest_value_is_present_null_too_old_or_not_found() -> None:
     view = latest(ttl_ms=HOUR_MS)
     readings = [(NOON_MS, {"heat": 3.0, "state": "ok"}), (NOON_MS + 1, {"heat": None, "state": "ok"})]
     served = serve(
@@ -140,7 +140,7 @@ def test_a_latest_value_says_whether_it_is_null_or_too_old_or_was_never_there() 
 
 
 @pytest.mark.parametrize("detailed", [False, True])
-def test_a_batch_row_is_served_until_its_time_to_live_has_passed(*, detailed: bool) -> None:
+def test_a_batch_row_is_served_until_its_ttl_has_passed(*, detailed: bool) -> None:
     view = batch(ttl_ms=HOUR_MS)
     key = feast_layout.entity_key_encoder("p", SHOP)(("mill",))
     field = feast_layout.feature_field("facts", "rooms")
@@ -160,13 +160,13 @@ def test_a_batch_row_is_served_until_its_time_to_live_has_passed(*, detailed: bo
         np.testing.assert_array_equal(served.columns[column], [2.0**53, 2.0**53, np.nan, np.nan])
 
 
-def test_ages_of_batch_views_without_a_time_to_live_cost_nothing_where_they_are_not_wanted() -> None:
+def test_ages_of_batch_views_without_a_ttl_are_only_read_if_detailed() -> None:
     view = batch(ttl_ms=0)
     assert serve(service_of(view), {}, ["mill"], [NOON_MS]).views == {}
     assert set(serve(service_of(view), {}, ["mill"], [NOON_MS], detailed=True).views) == {"facts"}
 
 
-def test_a_single_double_of_a_single_entity_grows_too_old_as_well() -> None:
+def test_a_single_double_of_a_single_entity_expires_too() -> None:
     view = View("facts", ViewKind.BATCH, SHOP, (Column("width", ValueType.DOUBLE),), HOUR_MS)
     row = {
         feast_layout.feature_field("facts", "width"): feast_layout.encode_value(ValueType.DOUBLE, 1.5),
@@ -193,8 +193,8 @@ def test_each_row_gets_its_own_entity_however_often_it_comes(shops: list[str | N
         for shop, values in known.items()
     }
     served = serve(service_of(view), hashes, shops, [NOON_MS] * len(shops))
-    for place, name in enumerate(("x", "y")):
-        expected = [known.get(shop, (None, None))[place] for shop in shops]
+    for key, name in enumerate(("x", "y")):
+        expected = [known.get(shop, (None, None))[key] for shop in shops]
         np.testing.assert_array_equal(served.columns[name], np.array(expected, dtype=np.float64))
 
 
@@ -207,14 +207,16 @@ times = st.integers(0, 5 * HOUR_MS)
     st.lists(st.tuples(st.sampled_from(["mill", "dock", "hill"]), times), min_size=1, max_size=8),
     st.sampled_from([0, 1, HOUR_MS, 2 * HOUR_MS]),
 )
-def test_rows_are_those_of_a_point_in_time_join_with_the_same_time_to_live(
-    events: dict[str, list[int]], asked: list[tuple[str, int]], ttl_ms: int
+def test_rows_are_those_of_a_point_in_time_join_with_the_same_ttl(
+    events: dict[str, list[int]], queries: list[tuple[str, int]], ttl_ms: int
 ) -> None:
     view = windowed(ttl_ms)
-    hashes = hashes_of(view, {shop: [(time, order(1.0)) for time in own] for shop, own in events.items()})
-    shops, times_ms = zip(*asked, strict=True)
+    hashes = hashes_of(
+        view, {shop: [(time, order(1.0)) for time in entries] for shop, entries in events.items()}
+    )
+    shops, times_ms = zip(*queries, strict=True)
     served = serve(service_of(view), hashes, shops, times_ms)
-    for row, (shop, time_ms) in enumerate(asked):
+    for row, (shop, time_ms) in enumerate(queries):
         newest = max((time for time in events.get(shop, []) if time <= time_ms), default=None)
         joined = newest is not None and (not ttl_ms or time_ms - newest <= ttl_ms)
         assert (served.statuses("count_2h", "orders")[row] == Status.PRESENT) == joined
@@ -244,7 +246,7 @@ def test_a_view_that_has_never_reported_makes_the_lag_unknown() -> None:
 
 
 def test_without_times_rows_are_read_as_of_now() -> None:
-    """Far behind this time the newest event is too old, but it is found."""
+    """The newest event is found, but today it is too old."""
     view = windowed(ttl_ms=3 * HOUR_MS)
     reader = reader_of(service_of(view), hashes_of(view, {"mill": [(NOON_MS, order(4.5))]}))
     served = asyncio.run(reader.read({"shop": ["mill", "dock"]}))
@@ -264,7 +266,7 @@ def test_waiting_costs_nothing_for_a_time_that_the_watermarks_of_a_read_have_pas
     assert asyncio.run(wait())
 
 
-def test_watermarks_of_each_view_are_told_beside_the_lag_of_the_slowest() -> None:
+def test_watermarks_of_each_view_are_returned_with_the_lag_of_the_slowest() -> None:
     view = latest(ttl_ms=0)
     served = serve(service_of(view), {}, ["mill", "mill"], [NOON_MS, NOON_MS + 5])
     assert served.watermarks_ms == {"readings": NOON_MS}
@@ -273,7 +275,7 @@ def test_watermarks_of_each_view_are_told_beside_the_lag_of_the_slowest() -> Non
 
 
 def test_batch_views_of_one_entity_keep_their_own_types_nulls_and_missing_rows() -> None:
-    """Doubles are decoded in one go; strings beside them, nulls and entities without a row are themselves."""
+    """Doubles are decoded in one go; that must not change strings, nulls and entities without a row."""
     heat = View(
         "heat", ViewKind.BATCH, SHOP, (Column("mean", ValueType.DOUBLE), Column("max", ValueType.DOUBLE)), 0
     )
@@ -302,18 +304,18 @@ def test_batch_views_of_one_entity_keep_their_own_types_nulls_and_missing_rows()
     key_of = feast_layout.entity_key_encoder("p", SHOP)
     hashes = {
         key_of((shop,)): {
-            feast_layout.feature_field(*place): feast_layout.encode_value(types[place], value)
-            for place, value in row.items()
+            feast_layout.feature_field(*key): feast_layout.encode_value(types[key], value)
+            for key, value in row.items()
         }
         for shop, row in stored.items()
     }
     service = service_of(heat, owner)
     for shops in (["mill"], ["mill", "dock"], ["mill", "dock", "none"], ["dock", None, "mill", "dock"]):
         served = serve(service, hashes, shops, [NOON_MS] * len(shops))
-        for place, kind in types.items():
-            expected = [stored.get(shop or "", {}).get(place) for shop in shops]
+        for key, kind in types.items():
+            expected = [stored.get(shop or "", {}).get(key) for shop in shops]
             if kind is ValueType.DOUBLE:
                 numbers = [np.nan if value is None else value for value in expected]
-                np.testing.assert_array_equal(served.columns[place[1]], numbers)
+                np.testing.assert_array_equal(served.columns[key[1]], numbers)
             else:
-                assert served.columns[place[1]].tolist() == expected
+                assert served.columns[key[1]].tolist() == expected

@@ -35,8 +35,8 @@ def test_a_session_ends_a_gap_after_its_last_event_and_counts_at_most_the_window
     tiles = Tiles(layout)
     for second in (100, 120, 141, 161, 181, 201, 221):
         tiles.add(second * 1000, (1.0,))
-    asked = np.array([100_000, 120_000, 140_000, 140_001, 141_000, 221_000, 241_000, 241_001])
-    (served,), _ = StoredTiles(layout, tiles.to_bytes()).values(asked)
+    query_times_ms = np.array([100_000, 120_000, 140_000, 140_001, 141_000, 221_000, 241_000, 241_001])
+    (served,), _ = StoredTiles(layout, tiles.to_bytes()).values(query_times_ms)
     np.testing.assert_array_equal(served, [1, 2, 2, 0, 1, 4, 3, 0])
     assert tiles.newest_values() == [4]
 
