@@ -156,7 +156,7 @@ def dashboard(
 
 
 class Visitor:
-    """A person with a browser: opens pages, and nothing may go wrong in the console meanwhile."""
+    """A browser that opens pages; any error in its console fails the test."""
 
     def __init__(self, browser: Browser, url: str) -> None:
         self.browser = browser

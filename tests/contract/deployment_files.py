@@ -1,4 +1,4 @@
-"""Reads the deployment files for the tests: what each names, with the place where it stands."""
+"""Reads the deployment files for the tests: what each names, and in which file."""
 
 import functools
 import re
@@ -103,7 +103,7 @@ def command_of(process: str) -> list[str]:
 
 
 def declared_metrics() -> dict[str, str]:
-    """Return the type of each metric by its name; a counter's as it is scraped."""
+    """Return the type of each metric by its name; a counter has the suffix of its scraped name."""
     families = [
         family
         for metric in vars(metrics).values()

@@ -1,4 +1,4 @@
-"""A stock Evidently reads our snapshot, in an environment of its own. Argument: the file; prints JSON."""
+"""A stock Evidently in a separate environment reads our snapshot. Argument: the file; prints JSON."""
 
 import json
 import sys

@@ -1,14 +1,14 @@
-"""Checks what a Markdown page promises: commands that exist, links that lead somewhere, code that runs.
+"""Checks a Markdown page: its commands exist, its links resolve, its code runs.
 
 How code blocks are read, by the word after the fence:
 
 - ``console``: lines that begin with ``$`` are commands, the rest is their output.
 - ``bash``, ``sh``: every line is a command.
-- ``python``: must compile; ``python run`` is executed as well, in a folder of its own.
+- ``python``: must compile; ``python run`` is executed as well, in a temporary folder.
 - ``json``, ``yaml``: must parse.
 
 Commands are not run: `make` targets, `driftline` commands with their flags, `docker compose` services and the
-paths given to `kubectl` are looked up. A program that is not known here is a fault: teach it below.
+paths given to `kubectl` are looked up. A program that is not listed below is a fault: add it there.
 """
 
 import itertools
@@ -35,7 +35,7 @@ _LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)|<(?:img|a)\b[^>]*\b(
 _HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*$")
 _CODE_PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*)`")
 _FREE_PROGRAMS = {"cd", "git", "pip", "feast", "open", "ls", "cat", "jq", "printf", "sha256sum", "cut"}
-"""Not ours: what they do is not looked up."""
+"""Programs that are not Driftline's; their arguments are not checked."""
 
 
 class Block(NamedTuple):
@@ -53,7 +53,7 @@ def pages() -> list[Path]:
 
 
 def faults_of(page: Path, *, folder: Path | None = None) -> list[str]:
-    """Return every broken promise of a page, as ``line: what``. Links are relative to the folder."""
+    """Return every fault of a page, as ``line: what``. Links are relative to the folder."""
     text = page.read_text(encoding="utf-8")
     blocks, prose = split(text)
     faults = [
@@ -67,7 +67,7 @@ def faults_of(page: Path, *, folder: Path | None = None) -> list[str]:
 
 
 def split(text: str) -> tuple[list[Block], list[str]]:
-    """Part a page into its blocks of code and its prose; the prose keeps its line numbers."""
+    """Split a page into its blocks of code and its prose; the prose keeps its line numbers."""
     blocks: list[Block] = []
     prose: list[str] = []
     opened: tuple[int, str, str, int] | None = None
@@ -87,7 +87,7 @@ def split(text: str) -> tuple[list[Block], list[str]]:
 
 
 def commands(block: Block) -> Iterator[str]:
-    """Yield the commands of a block of shell, lists of them taken apart; ValueError if it cannot be read."""
+    """Yield the commands of a block of shell, split at operators; ValueError if it cannot be read."""
     lines = block.code.replace("\\\n", " ").splitlines()
     if block.language == "console":
         lines = [line.lstrip()[2:] for line in lines if line.lstrip().startswith("$ ")]
@@ -154,7 +154,7 @@ def make_targets() -> set[str]:
 
 def _link(folder: Path, page: Path, target: str) -> Iterator[str]:
     if re.match(r"^[a-z]+:", target):
-        return  # elsewhere in the world: not ours to test
+        return  # an external page: not tested
     name, _, anchor = target.partition("#")
     path = (folder / name).resolve() if name else page
     if not path.exists():
@@ -266,7 +266,7 @@ def _docker(arguments: list[str]) -> Iterator[str]:
 
 
 def _curl(arguments: list[str]) -> Iterator[str]:
-    """Our own processes only: their ports, and what is sent to them."""
+    """Check the ports of Driftline's processes, and the JSON sent to them."""
     ports = {str(field.default) for name, field in Settings.model_fields.items() if name.endswith("_port")}
     for url in arguments:
         here = re.match(r"^(?:http://)?(?:localhost|127\.0\.0\.1):(\d+)", url)

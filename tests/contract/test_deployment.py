@@ -229,7 +229,7 @@ def test_pods_run_without_privileges_and_within_bounds(workload: Object) -> None
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert pod["automountServiceAccountToken"] is False
-    # Kubernetes would set KAFKA_PORT, which the broker takes for a setting of its own.
+    # Kubernetes would set KAFKA_PORT, which the broker would read as a setting.
     assert pod["enableServiceLinks"] is False
     for container in containers_of(workload):
         assert container["securityContext"] == {

@@ -1,4 +1,4 @@
-"""The README and the pages of docs/ keep what they promise."""
+"""The commands, links and code of README and docs/ are valid."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ FENCE = "```"
 
 
 @pytest.mark.parametrize("page", pages.pages(), ids=lambda page: str(page.relative_to(ROOT)))
-def test_page_keeps_its_promises(page: Path) -> None:
+def test_page_has_no_fault(page: Path) -> None:
     faults = [f"{page.relative_to(ROOT)}:{fault}" for fault in pages.faults_of(page)]
     assert not faults, "\n".join(faults)
 
@@ -41,7 +41,7 @@ def test_every_target_of_the_makefile_is_explained_by_make_help() -> None:
     assert explained == pages.make_targets()
 
 
-# --- the checker itself: a page with one broken promise has one fault, and says which
+# --- the checker itself: a page with one broken command, link or block has one fault, which names it
 
 
 def faults(tmp_path: Path, text: str) -> list[str]:
@@ -55,7 +55,7 @@ def code(language: str, *lines: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (code("console", "$ make demonstration"), "no such target: demonstration"),
         (code("console", "$ make bench WHICH=scoring"), "does not read WHICH"),
@@ -86,9 +86,9 @@ def code(language: str, *lines: str) -> str:
         ("See `services/nothing.py`.\n", "no such file"),
     ],
 )
-def test_a_broken_promise_is_found(tmp_path: Path, text: str, said: str) -> None:
+def test_broken_part_of_a_page_is_found(tmp_path: Path, text: str, message: str) -> None:
     (fault,) = faults(tmp_path, text)
-    assert said in fault
+    assert message in fault
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_a_broken_promise_is_found(tmp_path: Path, text: str, said: str) -> None
         "# Two Words: here\n\n[there](#two-words-here), [away](https://example.org), `[no](link.md)`\n",
     ],
 )
-def test_a_page_that_keeps_its_promises_has_no_fault(tmp_path: Path, text: str) -> None:
+def test_valid_page_has_no_fault(tmp_path: Path, text: str) -> None:
     assert faults(tmp_path, text) == []
 
 
-def test_a_fault_names_its_line(tmp_path: Path) -> None:
+def test_fault_names_its_line(tmp_path: Path) -> None:
     (fault,) = faults(tmp_path, "# Title\n\n" + code("bash", "make nothing"))
     assert fault.startswith("3: make nothing:")

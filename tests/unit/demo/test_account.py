@@ -107,7 +107,7 @@ def alarm(name: str, model: str = "late") -> records.DriftAlarm:
     )
 
 
-def test_answers_are_told_apart_by_score_and_time(account: RequestAccount) -> None:
+def test_predictions_are_counted_by_score_and_time(account: RequestAccount) -> None:
     account.add_predictions(
         [prediction(0, at_ms=JANUARY, score=None), prediction(1), prediction(2, score=None)]
     )
@@ -121,15 +121,15 @@ def test_repeat_is_counted_and_changes_nothing_else(account: RequestAccount) -> 
     assert (account.predicted, account.repeats, account.outcomes, account.dead_letters) == (3, 4, 1, 1)
 
 
-def test_answers_over_http_stand_beside_the_account(account: RequestAccount) -> None:
-    """Whoever tries the REST side while the year is played makes no fault of it."""
+def test_predictions_over_http_are_not_part_of_the_account(account: RequestAccount) -> None:
+    """A REST caller during the demo causes no error in the account."""
     http = records.ASKED_OVER_HTTP
     account.add_predictions([prediction(0), *[prediction(http, partition=http)] * 2])
     assert (account.predicted, account.asked_over_http, account.repeats) == (1, 2, 0)
     assert account.faults(1, 0) == []
 
 
-def test_account_holds_when_each_request_was_answered_or_is_a_dead_letter(
+def test_account_has_no_error_if_each_request_has_a_prediction_or_a_dead_letter(
     account: RequestAccount,
 ) -> None:
     account.start_scoring({0: 2})
@@ -139,19 +139,19 @@ def test_account_holds_when_each_request_was_answered_or_is_a_dead_letter(
     assert account.faults(requests_sent=3, collecting_sent=2) == []
 
 
-def test_lost_request_is_a_fault_that_names_the_numbers(account: RequestAccount) -> None:
+def test_lost_request_is_an_error_with_the_numbers(account: RequestAccount) -> None:
     account.add_predictions([prediction(0)])
     (fault,) = account.faults(requests_sent=2, collecting_sent=0)
     assert "2 requests were sent, but 1 predicted + 0 dead letters = 1" in fault
 
 
-def test_answer_without_a_score_after_january_is_a_fault(account: RequestAccount) -> None:
+def test_prediction_without_a_score_after_january_is_an_error(account: RequestAccount) -> None:
     account.add_predictions([prediction(0, score=None)])
     (fault,) = account.faults(requests_sent=1, collecting_sent=0)
     assert "1 predictions had no score" in fault
 
 
-def test_months_hold_the_mean_losses_of_their_requests(account: RequestAccount) -> None:
+def test_month_has_the_mean_losses_of_its_requests(account: RequestAccount) -> None:
     account.add_predictions([prediction(0), prediction(1), prediction(2, at_ms=MARCH)])
     account.add_outcomes(
         [
@@ -192,7 +192,7 @@ def test_totals_come_from_the_latest_report_and_alarms_count_once(account: Reque
     assert [found.alarm_id for found in account.alarms_in_order()] == ["a"]
 
 
-def test_version_is_that_in_effect_at_the_event_time(account: RequestAccount) -> None:
+def test_version_follows_the_event_time(account: RequestAccount) -> None:
     arms = [
         records.Arm(name="champion", version=1, weight=10_000),
         records.Arm(name="champion", version=2, weight=10_000, effective_from_ms=100),

@@ -78,7 +78,7 @@ def test_board_shows_time_rates_version_months_alarms_and_retrainings(snapshot: 
         assert part in text
 
 
-def test_board_of_a_beginning_is_short(snapshot: BoardState) -> None:
+def test_board_at_the_start_is_short(snapshot: BoardState) -> None:
     empty = dataclasses.replace(snapshot, version=0, table=[], alarms=[], retrainings=[], open_reasons=[])
     text = text_of(board.render(empty))
     assert "no model yet" in text
@@ -89,7 +89,7 @@ def test_board_fits_a_narrow_terminal(snapshot: BoardState) -> None:
     assert max(map(len, text_of(board.render(snapshot), width=80).splitlines())) <= 80
 
 
-def test_board_fits_a_low_terminal_and_keeps_what_is_latest(snapshot: BoardState) -> None:
+def test_board_fits_few_lines_and_keeps_the_latest(snapshot: BoardState) -> None:
     table = [dataclasses.replace(FEBRUARY, month=name) for name in months.NAMES[1:]]
     full = dataclasses.replace(
         snapshot,
@@ -109,7 +109,7 @@ def test_month_has_one_log_line(snapshot: BoardState) -> None:
     assert "collecting" in board.month_line(snapshot, "2013-01")
 
 
-def test_share_stays_between_0_and_1(snapshot: BoardState) -> None:
+def test_share_is_between_0_and_1(snapshot: BoardState) -> None:
     assert dataclasses.replace(snapshot, position_ms=0).share == 0.0
     assert dataclasses.replace(snapshot, position_ms=months.YEAR_END_MS * 2).share == 1.0
 

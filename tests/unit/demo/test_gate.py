@@ -76,19 +76,19 @@ def play(*steps: Step, lead_hours: int = 6) -> tuple[Gate, "World"]:
     return Gate(redis, log, follower, lead_ms=lead_hours * HOUR_MS, start_ms=0), world
 
 
-def test_ticks_within_the_lead_ask_nobody() -> None:
+def test_ticks_within_the_lead_read_nothing() -> None:
     gate, world = play()
     asyncio.run(gate.permit(6 * HOUR_MS))
     assert world.looks == 0
 
 
-def test_tick_beyond_the_lead_waits_for_the_watermark() -> None:
+def test_tick_after_the_lead_waits_for_the_watermark() -> None:
     gate, world = play((0,), (HOUR_MS - 1,), (HOUR_MS,))
     asyncio.run(gate.permit(7 * HOUR_MS))
     assert world.looks == 3
 
 
-def test_lesser_of_the_watermarks_of_drift_and_learning_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lower_watermark_of_drift_and_learning_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate_module, "_STALL_SECONDS_MAX", 0.02)
     world = World(RetrainingLog(MODEL), (5 * HOUR_MS,))
     gate = Gate(
@@ -102,7 +102,7 @@ def test_lesser_of_the_watermarks_of_drift_and_learning_counts(monkeypatch: pyte
     asyncio.run(gate.permit(5 * HOUR_MS))
 
 
-def test_retraining_that_the_watermark_covers_holds_event_time_until_it_has_finished() -> None:
+def test_open_retraining_stops_event_time_until_it_has_finished() -> None:
     gate, world = play(
         (2 * HOUR_MS, requested("a", 2 * HOUR_MS)), (2 * HOUR_MS,), (2 * HOUR_MS, finished("a", 2 * HOUR_MS))
     )
@@ -111,28 +111,28 @@ def test_retraining_that_the_watermark_covers_holds_event_time_until_it_has_fini
     assert gate.holding_seconds > 0
 
 
-def test_watermark_never_goes_back() -> None:
+def test_watermark_never_decreases() -> None:
     gate, _ = play((5 * HOUR_MS,), (HOUR_MS,))
     asyncio.run(gate.permit(11 * HOUR_MS))
     asyncio.run(gate.reach(5 * HOUR_MS))
     assert gate.permission.watermark_ms == 5 * HOUR_MS
 
 
-def test_one_own_request_is_waited_for() -> None:
+def test_gate_waits_for_a_request_of_the_demo() -> None:
     gate, world = play((0,), (0, finished("mine", 0)))
     world.log.add(requested("mine", 0, "bootstrap"))
     asyncio.run(gate.finish("mine"))
     assert world.log.finished["mine"].version == 2
 
 
-def test_stall_is_an_error_that_says_who_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stall_is_an_error_that_names_the_lagging_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate_module, "_STALL_SECONDS_MAX", 0.02)
     gate, _ = play((HOUR_MS,))
     with pytest.raises(StalledError, match=r"learning made no progress .*origin_departures -3540 s"):
         asyncio.run(gate.reach(2 * HOUR_MS))
 
 
-def test_retraining_that_hangs_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_retraining_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate_module, "_RETRAINING_SECONDS_MAX", 0.02)
     gate, _ = play((HOUR_MS, requested("late-2", HOUR_MS)))
     with pytest.raises(StalledError, match="the retraining late-2 made no progress"):

@@ -26,7 +26,7 @@ def prediction(number: int, score: float | None, event_ms: int = START_MS, parti
     )  # fmt: skip
 
 
-def test_every_request_is_answered_once_or_told_of() -> None:
+def test_missing_prediction_is_an_error() -> None:
     account = new_account()
     account.add_predictions([prediction(0, None), prediction(1, 2.0), prediction(1, 2.0)])
     assert (account.collected, account.predicted, account.repeats) == (1, 1, 1)

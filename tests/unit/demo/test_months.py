@@ -22,7 +22,7 @@ def test_log_losses_are_those_of_the_definition() -> None:
     assert losses.tolist() == pytest.approx([-np.log(0.8), -np.log(0.2)])
 
 
-def test_certain_and_wrong_answer_costs_much_but_not_infinity() -> None:
+def test_certain_and_wrong_prediction_has_a_finite_loss() -> None:
     assert np.isfinite(months.log_losses(np.array([1.0, 0.0]), np.array([0.0, 1.0]))).all()
 
 

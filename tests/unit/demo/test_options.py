@@ -18,7 +18,7 @@ def test_speed_is_a_factor_with_or_without_x(text: str, speed: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["fast", "0x", "-3x", "0.5x", "1e9", "99999999x", ""])
-def test_bad_speed_says_what_to_write(text: str) -> None:
+def test_error_about_a_speed_says_what_to_write(text: str) -> None:
     with pytest.raises(options.OptionError, match="86400x is one day per second"):
         options.parse(speed=text)
 
@@ -35,7 +35,7 @@ def test_until_outside_the_year_is_refused(text: str) -> None:
         options.parse(until=text)
 
 
-def test_until_that_is_no_date_is_refused() -> None:
+def test_until_must_be_a_date() -> None:
     with pytest.raises(options.OptionError, match="write a date such as 2013-03-01"):
         options.parse(until="March")
 

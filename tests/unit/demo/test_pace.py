@@ -10,7 +10,7 @@ def test_tick_is_permitted_up_to_the_lead_ahead_of_the_watermark() -> None:
     assert not permission.allows(16 * HOUR_MS + 1, lead_ms=6 * HOUR_MS)
 
 
-def test_event_time_stands_still_while_a_retraining_is_open() -> None:
+def test_event_time_is_stopped_while_a_retraining_is_open() -> None:
     permission = Permission(watermark_ms=10 * HOUR_MS, retrainings_open=1)
     assert not permission.allows(10 * HOUR_MS, lead_ms=6 * HOUR_MS)
 
@@ -39,7 +39,7 @@ def test_ticks_are_aligned_and_stop_at_the_milestone() -> None:
     assert pace.tick_end_ms(100, 100, milestone_ms=150) == 150
 
 
-def test_closing_goes_a_whole_window_beyond_the_last_label_horizon() -> None:
+def test_closing_ends_one_window_after_the_last_label_horizon() -> None:
     day = pace.DAY_MS
     end_ms = pace.closing_end_ms(until_ms=10 * day + 5 * HOUR_MS, horizon_ms=2 * day, window_ms=day)
     assert end_ms == 14 * day

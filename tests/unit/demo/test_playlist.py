@@ -31,12 +31,12 @@ def values_between(lanes: Iterable[Lane], start_ms: int, end_ms: int) -> set[byt
     return {value for lane in lanes for _, value, _ in lane.between(start_ms, end_ms)}
 
 
-def test_keys_go_where_every_kafka_client_puts_them() -> None:
+def test_partition_of_a_key_is_that_of_other_kafka_clients() -> None:
     for key in (b"UA1545", b"JFK", b""):
         assert partition_of(key, 4) == DefaultPartitioner()(key, [0, 1, 2, 3], [0, 1, 2, 3])
 
 
-def test_each_event_is_handed_out_once_and_a_tick_holds_its_end() -> None:
+def test_each_event_is_in_one_tick_and_a_tick_includes_its_end() -> None:
     laid_out = playlist.lay_out({"asked": events([0, 10, 20], [1, 2, 3])}, "asked", 4)
     assert len(laid_out.lanes) == 4
     assert values_between(laid_out.requests(), -1, 10) == {b'{"flight_id":"1"}', b'{"flight_id":"2"}'}

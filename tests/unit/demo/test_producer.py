@@ -76,7 +76,7 @@ def test_every_event_is_sent_once_and_counted() -> None:
     assert producer.sent.requests == 20
 
 
-def test_within_a_tick_requests_come_after_all_that_they_may_look_at() -> None:
+def test_requests_of_a_tick_follow_its_events() -> None:
     broker, _ = play(until_ms=30)
     first_request = broker.topics.index("asked")
     assert "asked" not in broker.topics[:first_request]
@@ -84,7 +84,7 @@ def test_within_a_tick_requests_come_after_all_that_they_may_look_at() -> None:
     assert set(broker.topics[6:9]) == {"asked"}
 
 
-def test_what_is_not_yet_due_is_not_sent() -> None:
+def test_event_that_is_not_due_is_not_sent() -> None:
     broker, _ = play(until_ms=95)
     sent = [int(value) for records in broker.partitions.values() for _, value, _ in records if value]
     assert max(sent) == 90

@@ -110,7 +110,7 @@ def minutes_account() -> MinutesAccount:
     return minutes
 
 
-def test_months_of_the_learning_model_stand_beside_the_running_mean(account: RequestAccount) -> None:
+def test_learning_model_is_compared_with_the_running_mean(account: RequestAccount) -> None:
     page = io.StringIO()
     found = summarise(account)
     summary.show(found, Console(file=page, width=300))
@@ -120,7 +120,7 @@ def test_months_of_the_learning_model_stand_beside_the_running_mean(account: Req
     assert "repeats 0; version 1" in page.getvalue()
 
 
-def test_json_has_every_promised_key(account: RequestAccount, tmp_path: Path) -> None:
+def test_json_has_every_documented_key(account: RequestAccount, tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
     summary.write(summarise(account), path)
     content = json.loads(path.read_text())
@@ -138,7 +138,7 @@ def test_json_has_every_promised_key(account: RequestAccount, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == [path], "nothing half written is left"
 
 
-def test_page_of_text_has_the_account_and_what_bounds_the_run(account: RequestAccount) -> None:
+def test_text_has_the_account_and_the_wall_time(account: RequestAccount) -> None:
     page = io.StringIO()
     console = Console(file=page, width=300)
     summary.show(summarise(account), console)
@@ -149,7 +149,7 @@ def test_page_of_text_has_the_account_and_what_bounds_the_run(account: RequestAc
     assert "Finished after 100.0 s" in text
 
 
-def test_fault_and_an_interruption_are_said_plainly(account: RequestAccount) -> None:
+def test_fault_and_interruption_are_shown(account: RequestAccount) -> None:
     page = io.StringIO()
     console = Console(file=page, width=300)
     summary.show(summarise(account, complete=False, faults=["2 requests were lost"]), console)
