@@ -1,7 +1,7 @@
-"""CloudEvents 1.0 in Kafka's binary mode: what a record is, whence and when, in its headers.
+"""CloudEvents 1.0 in Kafka's binary mode: type, source and time of a record are in its headers.
 
-The value stays as it is, so readers that know nothing of CloudEvents notice nothing. Source and id
-together name an event: a record that is written again after a crash has the same ones. See
+The value is unchanged, so readers without CloudEvents are not affected. Source and id together identify an
+event: a record that is written again after a crash has the same ones. See
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md.
 """
 
@@ -21,7 +21,7 @@ _TYPE_PREFIX = "driftline."
 
 
 def type_of(kind: type[msgspec.Struct]) -> str:
-    """Return the type of the events that a kind of record carries.
+    """Return the event type of a kind of record.
 
     >>> type_of(records.DriftReport)
     'driftline.drift_report'
@@ -30,16 +30,16 @@ def type_of(kind: type[msgspec.Struct]) -> str:
 
 
 class Envelope:
-    """Makes the headers of what one service writes about one model; none at all when it is off."""
+    """Makes the headers of the records that a service writes about a model; none if CloudEvents are off."""
 
     def __init__(self, service: str, model: str, *, enabled: bool) -> None:
-        """Name the source of the events."""
+        """Take the source of the events."""
         self._source = (("ce_source", f"/driftline/{service}/{model}".encode()),)
         self._subject = (("ce_subject", model.encode()),)
         self._enabled = enabled
 
     def headers(self, record: Control) -> list[Header]:
-        """Return the headers of one of the few records that tell of a model."""
+        """Return the headers of a record about a model."""
         if not self._enabled:
             return []
         identity, time_ms = _identity_of(record)
@@ -48,7 +48,7 @@ class Envelope:
     def bulk(
         self, kind: type[msgspec.Struct], places: Iterable[tuple[int, int]], time_ms: int | None = None
     ) -> Iterator[list[Header]]:
-        """Yield the headers of many records, each made from the source record at a partition and offset."""
+        """Yield the headers of many records, each with the partition and offset of its source record."""
         if not self._enabled:
             return itertools.repeat([])
         shared = self._shared(kind, time_ms)
@@ -60,7 +60,7 @@ class Envelope:
 
 
 def _identity_of(record: Control) -> tuple[str, int]:
-    """Return the id of the event and when it happened, in event time."""
+    """Return the id of the event and its event time."""
     match record:
         case records.DriftReport() | records.PerformanceReport():
             revision = f"-{record.revision}" if record.revision else ""

@@ -1,12 +1,12 @@
-"""One order for all inputs, the same however the partitions interleave.
+"""One order for the records of all inputs, however the partitions interleave.
 
-Kafka orders records within a partition and nothing across partitions. Each partition promises a
-bound: nothing before it will follow. Records below the smallest bound, the frontier, are complete, so
-they can be sorted and processed as if they came from one place.
+Kafka orders records within a partition only. Each partition has a bound: no earlier event will follow. All
+records below the smallest bound, the frontier, are present, so they can be sorted and processed as if they
+came from one partition.
 
-A record that breaks its partition's promise is not lost: it counts at the partition's bound. So the
-time at which a record counts never falls within a partition, which keeps the offsets in order, and it
-depends on the partition's own content alone, which makes a replay give the same.
+A record below the bound of its partition is not lost: it counts at the bound. So the time at which a record
+counts never falls within a partition, which keeps the offsets in order, and it depends on the content of the
+partition alone, so a replay gives the same result.
 """
 
 import bisect
@@ -20,7 +20,7 @@ from streams import records
 
 PREDICTION = 0
 LABEL = 1
-"""After the predictions of the same instant: an answer can be known at once, never before."""
+"""Sorted after predictions of the same instant: a label can be known at once, but not before."""
 REJECTED = 2
 
 BEFORE_ALL_MS = -(2**62)
@@ -35,16 +35,16 @@ class PartitionKey(NamedTuple):
 
 
 class Resume(msgspec.Struct, array_like=True, frozen=True):
-    """Where to go on in one partition after a restart."""
+    """Where to continue in one partition after a restart."""
 
     offset: int = 0
-    """The first record that was not processed."""
+    """The offset of the first record that was not processed."""
     bound_ms: int = BEFORE_ALL_MS
-    """Everything from there on counts at this event time or later."""
+    """All records from this offset on count at this event time or later."""
 
 
 class TracedPrediction(records.Prediction, kw_only=True, frozen=True, gc=False):
-    """A prediction with the trace that goes on to its outcome."""
+    """A prediction with the trace headers for its outcome."""
 
     trace: list[tuple[str, bytes]]
 
@@ -55,10 +55,10 @@ class TracedPrediction(records.Prediction, kw_only=True, frozen=True, gc=False):
 
 
 class Item(NamedTuple):
-    """One record in the common order: by time, kind, id; partition and offset settle the rest."""
+    """One record in the common order: by time, kind, id, partition and offset."""
 
     counts_at_ms: int
-    """Event time, raised to the bound that its partition had promised."""
+    """Event time, raised to the bound of its partition."""
     kind: int
     id: str
     partition: int
@@ -78,14 +78,14 @@ class _Partition:
 
 
 class Inputs:
-    """Holds back records until every partition has promised that nothing earlier will follow."""
+    """Buffers records until the bounds of all partitions have passed them."""
 
     def __init__(self, resume: Mapping[PartitionKey, Resume]) -> None:
-        """Start each partition where it was left."""
+        """Start each partition at its position."""
         self._partitions = {source: _Partition(at) for source, at in resume.items()}
 
     def add(self, source: PartitionKey, offset: int, event_time_ms: int, key: str, record: Any) -> None:
-        """Take one record with its event time; offsets that were read before are ignored."""
+        """Add a record with its event time; offsets that were read before are ignored."""
         partition = self._partitions[source]
         if offset < partition.next_offset:
             return
@@ -94,16 +94,16 @@ class Inputs:
         partition.waiting.append(Item(partition.bound_ms, source.kind, key, source.partition, offset, record))
 
     def add_heartbeat(self, source: PartitionKey, offset: int, watermark_ms: int) -> None:
-        """Take the promise that no event up to this time will follow."""
+        """Add a heartbeat: no event up to this time will follow."""
         partition = self._partitions[source]
         if offset >= partition.next_offset:
             partition.next_offset = offset + 1
             partition.bound_ms = max(partition.bound_ms, watermark_ms + 1)
 
     def reject(self, source: PartitionKey, offset: int, letter: records.DeadLetter | None) -> None:
-        """Take a record that has no usable event time: it counts at the partition's bound.
+        """Add a record without a usable event time: it counts at the partition's bound.
 
-        None stands for a letter that was written already.
+        The letter is None if it was written before.
         """
         partition = self._partitions[source]
         if offset < partition.next_offset:
@@ -115,7 +115,7 @@ class Inputs:
 
     @property
     def frontier_ms(self) -> int:
-        """Every record that counts before this event time is here."""
+        """All records that count before this event time have been added."""
         return min(partition.bound_ms for partition in self._partitions.values())
 
     def take(self) -> list[Item]:
@@ -130,7 +130,7 @@ class Inputs:
         return taken
 
     def ahead(self, records_max: int) -> set[PartitionKey]:
-        """Name the partitions to pause: many records wait there, and they do not hold the frontier."""
+        """Return the partitions to pause: more records wait than this, and they do not limit the frontier."""
         frontier = self.frontier_ms
         return {
             source
@@ -139,7 +139,7 @@ class Inputs:
         }
 
     def resume(self) -> dict[PartitionKey, Resume]:
-        """Return where to go on after a restart, if everything taken has been processed."""
+        """Return where to continue after a restart, if all records taken have been processed."""
         return {source: _resume_of(partition) for source, partition in self._partitions.items()}
 
 

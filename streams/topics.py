@@ -1,7 +1,7 @@
-"""Every topic of Driftline's own: name, key, record, producer, consumers, retention.
+"""Every internal topic: name, key, record, producer, consumers, retention.
 
-The topics of the applications (requests, labels, events) are not here: they are declared by
-model.yaml and by the Feast repository.
+The topics of the applications (requests, labels, events) are declared by model.yaml and by the Feast
+repository.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ class InternalTopic:
     consumers: tuple[str, ...]
     partitions: int | None = 1
     retention_ms: int = 30 * DAY_MS
-    """-1: for ever."""
+    """-1: unlimited."""
     compacted: bool = False
     message_bytes_max: int = 1 << 20
 
@@ -180,20 +180,20 @@ def outcomes(model: str) -> str:
 
 
 def prediction_slices(model: str) -> str:
-    """Name the topic of the predictions of a model as drift's gathering workers decode them."""
+    """Name the topic of the decoded predictions of a model, written by drift's gathering workers."""
     return PREDICTION_SLICES.name.format(model=model)
 
 
 def label_slices(model: str) -> str:
-    """Name the topic of the labels of a model as drift's gathering workers decode them."""
+    """Name the topic of the decoded labels of a model, written by drift's gathering workers."""
     return LABEL_SLICES.name.format(model=model)
 
 
 def repartition(view: str) -> str:
-    """Name the internal topic that carries a view's events by the view's own entity."""
+    """Name the topic of a view's events with the view's entity as key."""
     return REPARTITION.name.format(view=view)
 
 
 def late(view: str) -> str:
-    """Name the topic of the events that came too late for a view."""
+    """Name the topic of the events that were too late for a view."""
     return LATE.name.format(view=view)

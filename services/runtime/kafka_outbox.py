@@ -1,4 +1,4 @@
-"""Writes what the engine made, in stages, each acknowledged by the broker before the next begins."""
+"""Writes records in stages; each stage is acknowledged by the broker before the next one begins."""
 
 import asyncio
 import concurrent.futures
@@ -14,7 +14,7 @@ from streams.producer import BatchProducer, Record
 
 RETRY_SECONDS_MAX = 5.0
 STOP_SECONDS_MAX = 3.0
-"""How long a write may still take once the process has to stop."""
+"""Maximum time of a write after the process was asked to stop."""
 _CHECK_SECONDS = 0.5
 
 _log = structlog.get_logger()
@@ -25,17 +25,17 @@ Stage = Mapping[tuple[str, int], Sequence[Record]]
 
 
 class StoppedError(RuntimeError):
-    """The process was asked to stop while the broker did not answer: nothing after this may be done."""
+    """The process was asked to stop while the broker did not respond: do nothing further."""
 
 
 class Outbox:
-    """A batch producer in an event loop of its own, used from the blocking main loop.
+    """A batch producer in a separate event loop, for use from a blocking main loop.
 
-    kafka-python's own producer costs about 28 us a record, a hand-packed batch about 2.
+    kafka-python's producer costs about 28 us per record, `BatchProducer` about 2 us.
     """
 
     def __init__(self, service: str, kafka_options: Mapping[str, Any], stopping: threading.Event) -> None:
-        """Start the loop's thread; connect with the first stage. Retries count for the service."""
+        """Start the thread of the loop; the first stage connects. Retries are counted for the service."""
         self._service = service
         self._options = kafka_options
         self._stopping = stopping
@@ -45,10 +45,10 @@ class Outbox:
         self._thread.start()
 
     def write(self, stage: Stage) -> None:
-        """Write all records of a stage and wait until all are acknowledged; retry while the broker is away.
+        """Write all records of a stage and wait until all are acknowledged; retry while the broker is down.
 
-        A retry repeats the whole stage, so each partition gets its records again from the same place on:
-        readers drop such repeats. Raises `StoppedError` when the process has to stop first.
+        A retry repeats the whole stage, so each partition gets the same records again: readers drop such
+        repeats. Raises `StoppedError` if the process is asked to stop first.
         """
         wanted = {place: batch for place, batch in stage.items() if batch}
         if not wanted:
@@ -64,7 +64,7 @@ class Outbox:
             else:
                 return
             if self._stopping.wait(delay_seconds):
-                raise StoppedError("stopped while Kafka did not acknowledge; the restart repeats this step")
+                raise StoppedError("stopped while Kafka did not acknowledge; a restart repeats this step")
             delay_seconds = min(2 * delay_seconds, RETRY_SECONDS_MAX)
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ class Outbox:
         self._thread.join(STOP_SECONDS_MAX)
 
     def _run(self, work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
-        """Run in the loop and wait, but not for a silent broker once the process has to stop."""
+        """Run in the loop and wait; after a stop request, wait for at most `STOP_SECONDS_MAX`."""
         future = asyncio.run_coroutine_threadsafe(work(), self._loop)
         patience_seconds = STOP_SECONDS_MAX
         while True:
@@ -87,7 +87,7 @@ class Outbox:
                 patience_seconds -= _CHECK_SECONDS
             if patience_seconds <= 0:
                 future.cancel()
-                raise StoppedError("stopped while Kafka did not answer; the restart repeats this step")
+                raise StoppedError("stopped while Kafka did not respond; a restart repeats this step")
 
     async def _send(self, stage: Stage) -> None:
         if self._producer is None:
@@ -98,7 +98,7 @@ class Outbox:
         await asyncio.gather(*(send(topic, number, batch) for (topic, number), batch in stage.items()))
 
     async def _disconnect(self) -> None:
-        """Drop the producer: after a failed write its sequence numbers may not fit any more."""
+        """Drop the producer: after a failed write its sequence numbers may be wrong."""
         producer, self._producer = self._producer, None
         if producer is not None:
             try:

@@ -1,6 +1,6 @@
-"""Every metric of every process, and the logging. Times in seconds, sizes in bytes, labels bounded.
+"""Every metric of every process. Times are in seconds, sizes in bytes, label values are bounded.
 
-Gauges of scoring say how the values of several workers become one (``multiprocess_mode``).
+Gauges of scoring declare how the values of several workers are combined (``multiprocess_mode``).
 """
 
 import os
@@ -13,30 +13,34 @@ if TYPE_CHECKING:
 
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
-PREDICTIONS = Counter("driftline_predictions", "Requests answered", ["model", "version", "outcome"])
+PREDICTIONS = Counter(
+    "driftline_predictions", "Requests that got a prediction", ["model", "version", "outcome"]
+)
 PREDICTIONS_UNLOGGED = Counter(
-    "driftline_predictions_unlogged", "Answers over HTTP that are missing in the predictions topic", ["model"]
+    "driftline_predictions_unlogged",
+    "Predictions over HTTP that are missing in the predictions topic",
+    ["model"],
 )
 REQUESTS_UNANSWERED = Counter(
     "driftline_requests_unanswered",
-    "Requests that got no answer through no fault of their own",
+    "Valid requests that got no prediction",
     ["model", "channel"],
 )
 PREDICTION_DURATION = Histogram(
     "driftline_prediction_duration_seconds",
-    "From receiving a slice or an HTTP request to its acknowledged answer",
+    "Time from receiving a slice or an HTTP request to its acknowledged predictions",
     ["model", "channel"],
     buckets=_LATENCY_BUCKETS,
 )
 SCORING_STAGE_DURATION = Histogram(
     "driftline_scoring_stage_seconds",
-    "What of a slice's time went into decode, features, predict and write",
+    "Time of a slice by stage: decode, features, predict and write",
     ["model", "stage"],
     buckets=_LATENCY_BUCKETS,
 )
 EVENT_AGE = Gauge(
     "driftline_event_age_seconds",
-    "Wall time minus event time of the newest answered request",
+    "Wall time minus event time of the newest request that got a prediction",
     ["model"],
     multiprocess_mode="livemostrecent",
 )
@@ -71,12 +75,12 @@ FEATURES_MISSING = Counter(
 )
 FEATURES_BEYOND_RETENTION = Counter(
     "driftline_features_beyond_retention",
-    "Requests for an event time that some view no longer holds",
+    "Requests whose event time is before the values that some view still holds",
     ["model"],
 )
 FEATURES_LAG = Gauge(
     "driftline_features_lag_seconds",
-    "Event time by which the slowest view was behind",
+    "Event time of the request minus watermark of the slowest view",
     ["model"],
     multiprocess_mode="livemax",
 )
@@ -96,7 +100,7 @@ IN_FLIGHT_BYTES = Gauge(
 )
 CONSUMER_LAG = Gauge(
     "driftline_consumer_lag_records",
-    "Records behind the end of the partition",
+    "Records between the position and the end of the partition",
     ["group", "topic", "partition"],
     multiprocess_mode="livemostrecent",
 )
@@ -111,7 +115,7 @@ FEATURE_WATERMARK = Gauge(
 )
 FEATURE_IDLE_PARTITIONS = Gauge(
     "driftline_feature_idle_partitions",
-    "Source partitions without a record for as long as the source declares",
+    "Source partitions without a record for longer than the idle time that the source declares",
     ["topic"],
 )
 
@@ -126,7 +130,7 @@ FEATURE_BUILD_RECORDS = Gauge(
 )
 FEATURE_RECORDS_REMOVED = Gauge(
     "driftline_feature_records_removed",
-    "Records that the broker had removed before the view was built from them",
+    "Records that retention had deleted before the view was built from them",
     ["view", "partition"],
 )
 
@@ -135,12 +139,12 @@ SKEW_REQUESTS = Counter(
 )
 SKEW_VALUES = Counter(
     "driftline_skew_values",
-    "Served feature values against the recomputed ones",
+    "Served feature values compared with recomputed ones",
     ["model", "feature", "result"],
 )
 SKEW_DISTANCE = Gauge(
     "driftline_skew_distance_max",
-    "Largest absolute difference of a served from a recomputed value",
+    "Largest absolute difference between a served and a recomputed value",
     ["model", "feature"],
 )
 SKEW_SMAPE = Gauge(
@@ -160,7 +164,7 @@ DRIFT_EVIDENCE = Gauge(
 )
 DRIFT_FAULTS = Gauge(
     "driftline_drift_faults_ratio",
-    "Share of a feature's values in the last window that were not as declared",
+    "Share of a feature's values in the last window that violate the declared bounds",
     ["model", "feature", "fault"],
 )
 DRIFT_ALARMS = Counter("driftline_drift_alarms", "Alarms raised", ["model", "kind"])
@@ -169,7 +173,7 @@ DRIFT_RECORDS = Counter(
 )
 DRIFT_GATHERED = Counter(
     "driftline_drift_gathered_records",
-    "Records that gathering workers wrote into slices, repeats and heartbeats among them",
+    "Records that gathering workers wrote to slices, including repeats and heartbeats",
     ["model", "input"],
 )
 DRIFT_REQUESTS = Counter("driftline_drift_requests", "Retrainings that drift asked for", ["model"])
@@ -180,12 +184,12 @@ DRIFT_PENDING = Gauge("driftline_drift_pending", "Predictions whose label horizo
 DRIFT_SNAPSHOT_BYTES = Gauge("driftline_drift_snapshot_bytes", "Size of the last snapshot", ["model"])
 LABEL_COVERAGE = Gauge(
     "driftline_label_coverage_ratio",
-    "Share with a label, of the predictions whose horizon passed in the last window",
+    "Share of the predictions with a label, among those whose label horizon passed in the last window",
     ["model"],
 )
 COHORT_MATURITY = Gauge(
     "driftline_cohort_maturity_ratio",
-    "Share of the labels expected that have come, of the predictions of the last closed window",
+    "Share of the expected labels that have arrived, for the predictions of the last closed window",
     ["model"],
 )
 PERFORMANCE = Gauge(
@@ -195,12 +199,12 @@ PERFORMANCE = Gauge(
 )
 PERFORMANCE_RUNNING = Gauge(
     "driftline_performance_running",
-    "Mean since the champion's promotion, and the ends of its 95 % interval at all times together",
+    "Mean since the champion's promotion, and the ends of its 95 % confidence sequence",
     ["model", "measure", "segment", "bound"],
 )
 ESTIMATED_PERFORMANCE = Gauge(
     "driftline_estimated_performance",
-    "Expected mean over the predictions of the last closed window, before their labels",
+    "Estimated mean over the predictions of the last closed window, before their labels",
     ["model", "measure", "segment"],
 )
 ESTIMATED_GAP = Gauge(
@@ -210,13 +214,13 @@ ESTIMATED_GAP = Gauge(
 )
 ESTIMATED_ERROR = Gauge(
     "driftline_estimated_error",
-    "Largest gap of the judged measure over a block of windows of late: what estimates are trusted by",
+    "Largest recent gap between estimated and realised measure over a block of windows",
     ["model", "measure"],
 )
 LABELS = Counter("driftline_labels", "Labels by what became of them", ["model", "result"])
 JUDGED = Counter(
     "driftline_judged",
-    "Windows, and answers with a label, by whether they met the declared objective",
+    "Windows, and predictions with a label, by whether they met the declared objective",
     ["model", "measure", "result"],
 )
 LOG_LOSS = Gauge("driftline_log_loss", "Realised log loss of the last window", ["model", "arm"])
@@ -226,7 +230,7 @@ LEARNING_LABELS = Counter(
 )
 LEARNING_LOSS = Gauge(
     "driftline_learning_loss",
-    "Mean loss of the served answers whose label came in the last interval: absolute error, or log loss",
+    "Mean loss of the predictions whose label arrived in the last interval: absolute error, or log loss",
     ["model"],
 )
 LEARNING_VERSION = Gauge("driftline_learning_version", "The latest published version", ["model"])
@@ -255,17 +259,17 @@ ARCHIVED_ROWS = Counter("driftline_archived_rows", "Rows committed to the archiv
 RETRAININGS = Counter("driftline_retrainings", "Retrainings by trigger and result", ["trigger", "result"])
 RETRAINING_DURATION = Histogram(
     "driftline_retraining_duration_seconds",
-    "From the request to its result",
+    "Time from the request to its result",
     buckets=(1, 5, 10, 30, 60, 300, 1800, 7200),
 )
 
 
 _IS_WORKER = "PROMETHEUS_MULTIPROC_DIR" in os.environ
-"""As this process was started: Feast sets the variable when it is imported, behind these metrics."""
+"""The environment at the start of this process: Feast changes the variable when it is imported later."""
 
 
 def exposition() -> bytes:
-    """Return all metrics in Prometheus' text form: those of all workers, where several share a port."""
+    """Return all metrics in Prometheus' text format, of all workers if several share a port."""
     if not _IS_WORKER:
         return generate_latest()
     registry = CollectorRegistry()
@@ -274,7 +278,7 @@ def exposition() -> bytes:
 
 
 def slice_observer(service: str, group: str) -> "SliceObserver":
-    """Report what the batch engine does for a consumer group of a service."""
+    """Return callbacks that count what the batch engine does for a consumer group."""
     from streams.batches import SliceObserver
 
     return SliceObserver(

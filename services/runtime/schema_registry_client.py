@@ -1,4 +1,4 @@
-"""The schema registry: how it is reached, and whether its schemas fit what is declared."""
+"""The client of the schema registry."""
 
 import functools
 from typing import Any
@@ -9,23 +9,23 @@ from streams.schemas import Encoding, RegisteredSchema, Schema, SchemaRegistryUn
 
 REQUEST_SECONDS_MAX = 2.0
 RETRIES_MAX = 1
-"""Of one request; then what needs it is tried again as a whole, after a pause. A process that stops waits for
-both, within its ten seconds."""
+"""Retries of one request; after them the whole operation is retried, after a pause. A process that stops
+waits for both attempts, within its ten seconds."""
 RETRY_MS = 100
 _UNKNOWN = 404
 _REFUSED = (409, 422)
-"""Of a schema that is not compatible with those before it, or is none."""
+"""HTTP statuses for a schema that is incompatible with earlier ones, or invalid."""
 
 
 class _RefusedError(Exception):
-    """The registry does not take a schema."""
+    """The registry refuses a schema."""
 
 
 class ConfluentRegistry:
-    """A registry that speaks Confluent's API, as Karapace, Apicurio and Redpanda do, too."""
+    """A registry with Confluent's API, which Karapace, Apicurio and Redpanda also have."""
 
     def __init__(self, client: Any, place: str) -> None:
-        """Take Confluent's client, and where it asks."""
+        """Take Confluent's client, and the address for error messages."""
         self._client = client
         self._place = place
 
@@ -40,7 +40,7 @@ class ConfluentRegistry:
         return found and RegisteredSchema(found.schema_id, found.version, _schema(found.schema))
 
     def register(self, subject: str, schema: Schema) -> str | None:
-        """Add a version to a subject unless it has it already; return why it cannot be, or None."""
+        """Add a version to a subject unless it exists; return the reason if it is refused, else None."""
         from confluent_kafka.schema_registry import Schema as Theirs
 
         try:
@@ -50,7 +50,7 @@ class ConfluentRegistry:
         return None
 
     def _ask(self, function: Any, *arguments: Any) -> Any:
-        """Call the client; return None for what is not there."""
+        """Call the client; return None for a 404."""
         from confluent_kafka.schema_registry import SchemaRegistryError
 
         try:
@@ -61,9 +61,9 @@ class ConfluentRegistry:
             if error.http_status_code in _REFUSED:
                 raise _RefusedError(error.error_message) from error
             raise SchemaRegistryUnavailableError(f"the schema registry at {self._place}: {error}") from error
-        except Exception as error:  # of its HTTP client, which it does not name
+        except Exception as error:  # errors of its HTTP client, which are not documented
             raise SchemaRegistryUnavailableError(
-                f"the schema registry does not answer at {self._place} ({error!r}): check "
+                f"the schema registry does not respond at {self._place} ({error!r}): check "
                 "DRIFTLINE_SCHEMA_REGISTRY_URL"
             ) from error
 
@@ -74,7 +74,7 @@ def _schema(found: Any) -> Schema:
 
 @functools.cache
 def connect(settings: Settings) -> ConfluentRegistry | None:
-    """Return the installation's registry, None where there is none; `DeclarationError` without its client."""
+    """Return the registry of the settings, None if none is set; `DeclarationError` without its client."""
     if not settings.schema_registry_url:
         return None
     try:

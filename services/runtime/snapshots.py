@@ -1,4 +1,4 @@
-"""A state as one record of a compacted topic: msgpack, compressed. Numbers and names, no code."""
+"""Snapshots of a state: a record of a compacted topic, as compressed msgpack; data only, no code."""
 
 import dataclasses
 import zlib
@@ -7,13 +7,13 @@ from typing import Generic, TypeVar
 import msgspec
 
 _COMPRESSION_LEVEL = 1
-"""A third of the size for a few milliseconds; higher levels gain little on ids."""
+"""A third of the size for a few milliseconds; higher levels compress ids little better."""
 SNAPSHOT_SECONDS_MIN = 2.0
-"""Between snapshots at the ends of windows, in a replay that closes many a second."""
+"""Minimum time between snapshots at the ends of windows: a replay closes many windows per second."""
 SNAPSHOT_SECONDS_MAX = 15.0
-"""Between snapshots within a long window: what a restart has to do again."""
+"""Maximum time between snapshots within a long window: the work that a restart repeats."""
 SNAPSHOT_SHARE_MAX = 0.03
-"""Of the time: a large state is kept less often."""
+"""Maximum share of the time spent on snapshots: a large state is written less often."""
 
 State = TypeVar("State", bound=msgspec.Struct)
 
@@ -27,7 +27,7 @@ class _Head(msgspec.Struct):
 
 
 class _Snapshot(msgspec.Struct):
-    """A state with what its offsets refer to; the state is decoded once the rest is known to fit."""
+    """A state, and the model and topic of its offsets; the state is decoded after these are checked."""
 
     format: int
     model: str
@@ -36,10 +36,10 @@ class _Snapshot(msgspec.Struct):
 
 
 class Snapshots(Generic[State]):
-    """Writes and reads the states of one kind."""
+    """Encodes and decodes the states of one kind."""
 
     def __init__(self, kind: type[State], version: int) -> None:
-        """Take the state's type, and the format: raised when an old snapshot no longer means the same."""
+        """Take the state's type and the format version: raise it when old snapshots change their meaning."""
         self._format = version
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode_state = msgspec.msgpack.Decoder(kind).decode
@@ -52,14 +52,14 @@ class Snapshots(Generic[State]):
         return zlib.compress(self._encode(snapshot), _COMPRESSION_LEVEL)
 
     def decode(self, raw: bytes, model: str, label_topic: str) -> State:
-        """Read a record's value strictly; `SnapshotError` if it is of another format, model or topic."""
+        """Decode a record's value strictly; `SnapshotError` if its format, model or topic differs."""
         try:
             data = zlib.decompress(raw)
             found = self._decode_head(data).format
             if found != self._format:
                 raise SnapshotError(
                     f"the snapshot of {model!r} has format {found}, this version reads {self._format}: "
-                    f"run the version that wrote it, or delete the record to begin anew"
+                    f"run the version that wrote it, or delete the record to start without a state"
                 )
             snapshot = self._decode(data)
             state = self._decode_state(snapshot.state)
@@ -68,34 +68,34 @@ class Snapshots(Generic[State]):
         if (snapshot.model, snapshot.label_topic) != (model, label_topic):
             raise SnapshotError(
                 f"the snapshot is of {snapshot.model!r} with the labels of {snapshot.label_topic}, "
-                f"not of {model!r} with those of {label_topic}: delete the record to begin anew"
+                f"not of {model!r} with those of {label_topic}: delete the record to start without a state"
             )
         return state
 
 
 @dataclasses.dataclass
 class SnapshotPace:
-    """When the next snapshot is due: soon after a window has closed, and never too much of the time."""
+    """When the next snapshot is due: soon after a window has closed, within a bounded share of the time."""
 
     taken_seconds: float = 0.0
-    """Monotonic."""
+    """Monotonic time of the last snapshot."""
     cost_seconds: float = 0.0
     progressed: bool = False
     window_closed: bool = False
 
     def note(self, windows_closed: int) -> None:
-        """Take notice of one step, and of the windows that it closed."""
+        """Note one step and the number of windows that it closed."""
         self.progressed = True
         self.window_closed |= windows_closed > 0
 
     def due(self, now_seconds: float) -> bool:
-        """Tell whether a snapshot should be taken now."""
+        """Tell whether a snapshot is due."""
         wait_seconds = SNAPSHOT_SECONDS_MIN if self.window_closed else SNAPSHOT_SECONDS_MAX
         wait_seconds = max(wait_seconds, self.cost_seconds / SNAPSHOT_SHARE_MAX)
         return self.progressed and now_seconds - self.taken_seconds >= wait_seconds
 
     def taken(self, started_seconds: float, ended_seconds: float) -> None:
-        """Take notice of a snapshot."""
+        """Note a snapshot and its cost."""
         self.taken_seconds = ended_seconds
         self.cost_seconds = ended_seconds - started_seconds
         self.progressed = self.window_closed = False
