@@ -39,8 +39,7 @@ def changes(
     Args:
         model: Its name.
         first_ms: The start of the first interval. If the latest change has another one, numbering has
-        restarted
-            and all versions are new.
+            restarted and all versions are new.
         learned: Versions, in order.
         latest: The latest change; None if there is none.
     """

@@ -51,8 +51,7 @@ class Blocks:
 
         Args:
             ranks: Ranks among the reference, mean ranks for ties, ``(n_rows,)``. If ties were broken at
-            random,
-                ranks would have the uniform variance; the difference to it counts as independent.
+                random, ranks would have the uniform variance; the difference to it counts as independent.
 
         This is the maximum over the block lengths: the given one, or an eighth of the whole time if that is
         shorter, and its halves, because within a day the hours even out, within an hour they do not. It is

@@ -12,7 +12,7 @@ from services.model_registry.contract import Model
 from services.model_registry.model_inputs import Inputs
 from services.model_registry.traffic_split import CHAMPION
 from services.model_registry.training_code import function_of
-from services.retraining import candidate, dataset, mlflow_tracking, reference, rollout, validation
+from services.retraining import candidate, dataset, mlflow_run, reference, rollout, validation
 from services.retraining.errors import RetrainingError
 from services.retraining.gates import refusals
 from services.retraining.history import RetrainingHistory
@@ -119,24 +119,24 @@ class Retrainer:
 
     def _register(
         self, request: RetrainingRequested, declaration: ModelDeclaration, gates: Gates
-    ) -> mlflow_tracking.RegisteredCandidate:
+    ) -> mlflow_run.RegisteredCandidate:
         """Return the candidate of this request: the one that was registered before a crash, or a new one."""
         client = mlflow_client.connect(self._settings)
-        found = mlflow_tracking.find(client, request.model, request.request_id)
+        found = mlflow_run.find(client, request.model, request.request_id)
         if found is not None:
             log.info("retraining.resumed", request_id=request.request_id, version=found.version)
             return found
-        with mlflow_tracking.RetrainingRun(client, self._settings, request) as run:
+        with mlflow_run.RetrainingRun(client, self._settings, request) as run:
             return self._train(client, run, request, declaration, gates)
 
     def _train(
         self,
         client: Any,
-        run: mlflow_tracking.RetrainingRun,
+        run: mlflow_run.RetrainingRun,
         request: RetrainingRequested,
         declaration: ModelDeclaration,
         gates: Gates,
-    ) -> mlflow_tracking.RegisteredCandidate:
+    ) -> mlflow_run.RegisteredCandidate:
         steps = _StepTimer(request)
         offsets = dataset.wanted_offsets(request, self._end_offsets)
         dataset.wait_for_archive(self._settings, request.model, offsets)
@@ -157,11 +157,11 @@ class Retrainer:
         steps.done("train")
         reasons = refusals(gates, trained.metrics, trained.champion)
         run.log(trained, data, declaration, offsets, reasons)
-        kept = mlflow_tracking.RegisteredCandidate(
+        kept = mlflow_run.RegisteredCandidate(
             version=0,  # assigned by the registry
             run_id=run.run_id,
             rows=data.version.rows,
-            metrics=mlflow_tracking.metrics_of(trained),
+            metrics=mlflow_run.metrics_of(trained),
             reasons=reasons,
             reference=reference.build(
                 0,
@@ -176,7 +176,7 @@ class Retrainer:
                 declaration,
             ),
         )
-        registered = mlflow_tracking.with_version(kept, run.register(trained, declaration, given, kept))
+        registered = mlflow_run.with_version(kept, run.register(trained, declaration, given, kept))
         steps.done("register")
         return registered
 
@@ -198,13 +198,13 @@ class Retrainer:
         self,
         request: RetrainingRequested,
         declaration: ModelDeclaration,
-        registered: mlflow_tracking.RegisteredCandidate,
+        registered: mlflow_run.RegisteredCandidate,
     ) -> None:
         client = mlflow_client.connect(self._settings)
         if registered.reasons:
-            mlflow_tracking.refuse(client, declaration, registered.version)
+            mlflow_run.refuse(client, declaration, registered.version)
             return
-        mlflow_tracking.promote(client, declaration, registered.version)
+        mlflow_run.promote(client, declaration, registered.version)
         make = functools.partial(rollout.changes, declaration, request, registered.reference)
         self._publisher.publish_changes(request.model, make)
 

@@ -2,21 +2,31 @@
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
+from services.feature_store.plan import PlanError
+from services.model_registry import (
+    loading,
+    mlflow_client,
+    model_import,
+    model_inputs,
+    registration,
+    signing,
+)
+from services.model_registry.contract import ContractError
+from services.model_registry.golden_batch import GoldenError
+from services.model_registry.mlflow_client import RegistryError
+from services.model_registry.signing import SigningError
 from services.runtime.command_output import fail, ok, say
+from services.runtime.declaration import DeclarationError, ModelDeclaration
+from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
-
-if TYPE_CHECKING:
-    from services.runtime.declaration import ModelDeclaration
 
 
 def models() -> None:
     """List the registered versions of the declared models, with flavour, aliases and signature."""
-    from services.model_registry import loading, mlflow_client, signing
-
     settings, declarations = _installation()
     client = mlflow_client.connect(settings)
     for name in declarations:
@@ -49,16 +59,8 @@ def register(
         rows: Inputs (.parquet or .csv) from which the golden batch is taken; default: the input example
             that was saved with the MLflow model.
         allow_pickle: Read a pickle, which runs its code on this machine. The version is saved without a
-        pickle,
-            unless it is a pyfunc model of a trusted team.
+            pickle, unless it is a pyfunc model of a trusted team.
     """
-    from services.feature_store.plan import PlanError
-    from services.model_registry import model_import, model_inputs, registration
-    from services.model_registry.contract import ContractError
-    from services.model_registry.golden_batch import GoldenError
-    from services.model_registry.mlflow_client import RegistryError
-    from services.model_registry.signing import SigningError
-
     settings, declarations = _installation()
     if name not in declarations:
         fail(f"there is no model {name!r}; declared models: {', '.join(declarations)}")
@@ -81,10 +83,7 @@ def register(
     ok(f"registered {name} version {version}")
 
 
-def _installation() -> "tuple[Settings, dict[str, ModelDeclaration]]":
-    from services.runtime.declaration import DeclarationError
-    from services.runtime.declaration_file import load_all
-
+def _installation() -> tuple[Settings, dict[str, ModelDeclaration]]:
     settings = Settings()
     try:
         return settings, load_all(settings.models)
