@@ -25,16 +25,23 @@ CHAMPION_WEIGHT_MIN = 5_000
 
 
 class EvaluatorState(msgspec.Struct):
-    """All that an `Evaluator` knows."""
+    """All that an `Evaluator` knows. Field names are those of the snapshot, which do not change."""
 
     champion: int
+    """Version of the champion; 0 before the first."""
     monitor: LossMonitorState
     watches: dict[str, SubjectAlarms]
+    """Active alarms by kind and subject."""
     watchers: dict[str, WatcherState]
+    """Detectors of the rows: of all rows, of each segment, and of the scores."""
     loss_watchers: dict[str, bytes]
+    """Detectors of the losses, by name."""
     rise: records.DriftAlarm | None
+    """A rise of the losses in the open window."""
     requested_at_ms: list[int]
+    """Times of the retraining requests within the cooldown."""
     pairs: bytes | None = None
+    """Detector of the relations between features."""
     performance: PerformanceState = msgspec.field(default_factory=PerformanceState)
 
 
@@ -67,7 +74,7 @@ class Evaluator:
         self._active = ActiveAlarms(declaration.monitoring.alarm_windows, state.watches)
         self._performance = PerformanceTracker(declaration, state.performance)
         self.measures = self._performance.measures
-        if self._performance.lineage != self._lineage(self.champion):  # a state from before there was any
+        if self._performance.lineage != self._lineage(self.champion):  # a state without performance
             self._performance.follow(self._lineage(self.champion), references.get(self.champion))
         self._rows = RowAlarms(declaration, references, self.champion, state.watchers, state.pairs)
         self._losses = self._new_losses(0, LossAlarmsState(state.monitor, state.loss_watchers, state.rise))
