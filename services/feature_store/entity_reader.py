@@ -43,9 +43,9 @@ class Entities:
     """One per entity."""
     row_count: int
     indexes: list[int] | None
-    """The entity of each row, -1 for none.
+    """The index of each row's entity, -1 for none.
 
-    None if row i is entity i, without repeated or missing entities.
+    None instead of a list if no entity is repeated or missing, so that row i is entity i.
     """
 
     @property
@@ -225,7 +225,7 @@ class _RowDecoder:
 def _decode_doubles(columns: Sequence[Sequence[Raw]]) -> npt.NDArray[np.float64] | None:
     """Decode columns of doubles to a view (columns, rows).
 
-    None if there are none or another type is among them.
+    Return None if there are no columns or rows, or if a value of another type is among them.
     """
     if not columns or not columns[0]:
         return None
@@ -256,9 +256,9 @@ def _take(values: AnyArray, index: Int64s) -> AnyArray:
 
 
 def _parse(sidecar: Raw, parse: Callable[[bytes], Parsed]) -> Parsed | None:
-    """Parse a state.
+    """Parse a state; return None if there is none that this definition can use.
 
-    None if there is none, or one of another definition or format, which will be replaced.
+    A state of another definition or format is being replaced by the features process.
     """
     if sidecar is None:
         return None
