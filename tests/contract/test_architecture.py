@@ -72,7 +72,7 @@ def test_applications_write_every_topic_of_theirs(diagram: Diagram) -> None:
     assert written == application_topics()
 
 
-def test_the_table_of_guarantees_has_a_row_for_every_process() -> None:
+def test_table_of_guarantees_has_a_row_for_every_process() -> None:
     page = (ROOT / "docs" / "concepts" / "delivery.md").read_text(encoding="utf-8")
     rows = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
     assert rows == set(deployment_files.processes())

@@ -26,12 +26,12 @@ def test_page_names_no_variable_that_does_not_exist() -> None:
     assert set(re.findall(r"DRIFTLINE_[A-Z_]+", page)) <= known
 
 
-def test_a_page_without_a_place_for_the_table_is_refused() -> None:
+def test_page_without_a_place_for_the_table_is_refused() -> None:
     with pytest.raises(ValueError, match="settings: begin"):
         SECTION.replaced_in("# Settings\n")
 
 
-def test_a_stale_table_is_replaced_and_the_rest_kept() -> None:
+def test_stale_table_is_replaced_and_the_rest_kept() -> None:
     stale = f"above\n{SECTION.begin}\nold\n{SECTION.end}\nbelow\n"
     page = SECTION.replaced_in(stale)
     assert page.startswith("above\n")
