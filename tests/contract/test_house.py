@@ -137,6 +137,8 @@ NOUNS_IN_ING = {
     "timing",  # a noun, in call_timing
     "binning",  # the field's noun
     "batching",  # the field's noun
+    "loading",  # the field's noun: model loading
+    "tracking",  # MLflow's own word, in mlflow_tracking
 }
 
 
