@@ -24,7 +24,7 @@ COMMANDS = (
         "Run Kafka, Valkey and MLflow on this machine, without Docker.",
     ),
     ("features", "services.features.process:run", "Events -> windowed features -> online store."),
-    ("features replay", "services.features.replay:replay", "Build feature views anew from their sources."),
+    ("features replay", "services.features.replay:replay", "Rebuild feature views from their sources."),
     (
         "features backfill",
         "services.features.offline.backfill_command:backfill",
@@ -37,18 +37,26 @@ COMMANDS = (
     ),
     ("scoring", "services.scoring.process:run", "Requests and features -> predictions; REST."),
     ("drift", "services.drift.process:run", "Predictions and labels -> outcomes, drift reports, alarms."),
-    ("drift gather", "services.drift.process:gather", "A share of them -> slices; any number may run."),
-    ("drift judge", "services.drift.process:judge", "Slices -> all that drift makes; one runs."),
+    (
+        "drift gather",
+        "services.drift.process:gather",
+        "A share of the partitions -> slices; any number may run.",
+    ),
+    ("drift judge", "services.drift.process:judge", "Slices -> outcomes, drift reports, alarms; one runs."),
     (
         "drift report",
         "services.operations.drift_report:report",
         "The report of a window, as a page or as JSON.",
     ),
-    ("alerting", "services.alerting.process:run", "Alarms, retrainings, rollbacks -> whoever has to know."),
-    ("alerts", "services.alerting.command:show", "Who was told of what, and the silences."),
+    (
+        "alerting",
+        "services.alerting.process:run",
+        "Alarms, retrainings, rollbacks -> alerts to destinations.",
+    ),
+    ("alerts", "services.alerting.command:show", "Show the alerts that were sent, and the silences."),
     ("alerts list", "services.alerting.command:show", "The same, with filters."),
-    ("alerts silence", "services.alerting.command:silence", "Tell nobody of some alerts for a while."),
-    ("alerts silences", "services.alerting.command:silences", "Show the silences that hold."),
+    ("alerts silence", "services.alerting.command:silence", "Do not send some alerts for a while."),
+    ("alerts silences", "services.alerting.command:silences", "Show the active silences."),
     ("alerts end", "services.alerting.command:end", "End a silence before its time."),
     ("alerts test", "services.alerting.command:test", "Send a test message to a destination."),
     ("slo", "services.operations.slo.command:status", "How much of each error budget is left."),
@@ -66,7 +74,7 @@ COMMANDS = (
     (
         "models",
         "services.operations.models.versions_command:models",
-        "The registered versions, and who vouches for them.",
+        "The registered versions and their signatures.",
     ),
     (
         "models register",
@@ -82,7 +90,7 @@ COMMANDS = (
     (
         "dead-letters replay",
         "services.operations.dead_letters.command:replay",
-        "Write them back where they came from.",
+        "Write them back to their topic and partition.",
     ),
     (
         "models list",
@@ -93,18 +101,18 @@ COMMANDS = (
     (
         "models share",
         "services.operations.models.arms_command:share",
-        "Let a version answer a share of the keys.",
+        "Let a version score a share of the keys.",
     ),
     (
         "models shadow",
         "services.operations.models.arms_command:shadow",
-        "Let a version score without answering.",
+        "Let a version score as a shadow.",
     ),
-    ("models end", "services.operations.models.arms_command:end", "Give a share back to the champion."),
+    ("models end", "services.operations.models.arms_command:end", "Return a share to the champion."),
     ("asyncapi", "services.operations.asyncapi:asyncapi", "Write the AsyncAPI document of all topics."),
     ("check", "services.operations.check:check", "Check the settings and every model declaration."),
 )
-"""Name, target and text. A name of two words is a command below the first one, which runs as well."""
+"""Name, target and text. A name of two words is a subcommand; its parent is also a command."""
 
 
 def main() -> None:
@@ -135,7 +143,7 @@ def overview() -> str:
 
 
 def first_words() -> list[str]:
-    """Return what the first argument can be."""
+    """Return the possible first arguments."""
     return [name for name, _, _ in COMMANDS if " " not in name]
 
 
@@ -150,7 +158,7 @@ def unknown(command: str) -> str:
 
 @functools.cache
 def application() -> "App":
-    """Make the cyclopts application with all commands, each still to be imported."""
+    """Return the cyclopts application with all commands, which are imported when they run."""
     from cyclopts import App
 
     result = App(name="driftline", help=SUMMARY, version=VERSION)

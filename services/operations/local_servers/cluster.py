@@ -1,4 +1,4 @@
-"""Kafka, Valkey and MLflow together: started side by side, found by their addresses, ended with the block."""
+"""Kafka, Valkey and MLflow together: started concurrently, reachable by their addresses, stopped together."""
 
 import contextlib
 import fcntl
@@ -15,14 +15,14 @@ from services.operations.local_servers.supervisor import POLL_SECONDS, Superviso
 from services.runtime.settings import Settings
 
 LOCK_SECONDS_MAX = 5.0
-"""After kill -9 of an earlier run its servers need a moment to end."""
+"""Maximum wait for the servers of an earlier run to end, after it was killed with kill -9."""
 LOOPBACK = ("127.0.0.1", "localhost")
 
 Say = Callable[[str], None]
 
 
 class FolderInUseError(Exception):
-    """Another run keeps its data in the same folder."""
+    """Another run uses the same folder."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Addresses:
     mlflow_uri: str
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that lead every process of Driftline to these servers."""
+        """Return the environment variables with which all processes of Driftline use these servers."""
         return {
             "DRIFTLINE_BROKER": self.broker,
             "DRIFTLINE_SECURITY_PROTOCOL": "PLAINTEXT",  # whatever is set for a cluster elsewhere
@@ -46,14 +46,14 @@ class Addresses:
 class Embedded:
     """The three servers, with their data below ``settings.home``.
 
-    They listen on 127.0.0.1, on the ports of the settings' addresses; where such a port is taken or the
-    address is elsewhere, on a free one, and ``say`` is told why. Use it as a context manager::
+    They listen on 127.0.0.1, on the ports of the settings' addresses. If a port is taken, or an address is on
+    another machine, a free port is used, and ``say`` is called with the reason. Use it as a context manager::
 
         with Embedded(Settings(), say=print) as servers:
             settings = servers.settings
 
     Entering raises `FolderInUseError` if another run uses the same home, `SupervisorError` with the end of
-    its log if a server does not start, `JarsError` if Kafka cannot be downloaded; nothing stays behind.
+    its log if a server does not start, `JarsError` if Kafka cannot be downloaded; no process is left.
     """
 
     addresses: Addresses
@@ -67,13 +67,13 @@ class Embedded:
         say: Say | None = None,
         stop_seconds: float = 6.0,
     ) -> None:
-        """Take note only: the servers start with the block.
+        """Take the options; the servers start when the block is entered.
 
         Args:
-            settings: The home, and the ports to take if they are free.
+            settings: The home folder, and the ports to use if they are free.
             appendonly: See `valkey.start`.
-            say: Is told about ports that are not those of the settings.
-            stop_seconds: Time for all three together to end by themselves.
+            say: Called with a text for each port that differs from the settings.
+            stop_seconds: Maximum time for all three servers to stop.
         """
         self._given = settings
         self._appendonly = appendonly
@@ -89,7 +89,7 @@ class Embedded:
 
     @property
     def environment(self) -> dict[str, str]:
-        """As `Addresses.environment`."""
+        """See `Addresses.environment`."""
         return self.addresses.environment()
 
     def __enter__(self) -> Self:
@@ -110,7 +110,7 @@ class Embedded:
         self._running.close()
 
     def _start(self, running: contextlib.ExitStack) -> None:
-        """Start Kafka last, because the call blocks while it is downloaded and formatted; wait for all."""
+        """Start all servers and wait for them; Kafka last, as it blocks for download and formatting."""
         home = self._given.home.resolve()
         lock = running.enter_context(locked(home))
         self.supervisor = running.enter_context(Supervisor(self._stop_seconds, hold=[lock]))
@@ -131,7 +131,7 @@ class Embedded:
 
 
 def choose_port(variable: str, address: str, say: Say) -> int:
-    """Return the port of an address on this machine if it is free, else a free one, and say so."""
+    """Return the port of an address if it is free on this machine, else a free port with a message."""
     url = urlsplit(address if "//" in address else f"//{address}")
     if url.hostname in LOOPBACK and url.port is not None and ports.is_free(url.port):
         return url.port
@@ -151,7 +151,7 @@ def _wishes(settings: Settings) -> list[tuple[str, str]]:
 
 @contextlib.contextmanager
 def locked(home: Path) -> Iterator[int]:
-    """Keep the folder for ourselves; yield the lock's file descriptor."""
+    """Lock the folder; yield the file descriptor of the lock."""
     home.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(home / "servers.lock", os.O_RDWR | os.O_CREAT, 0o644)
     deadline = time.monotonic() + LOCK_SECONDS_MAX
@@ -163,7 +163,7 @@ def locked(home: Path) -> Iterator[int]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise FolderInUseError(
-                        f"{home} is in use by another run; end that one, or set another DRIFTLINE_HOME"
+                        f"{home} is in use by another run: stop that run, or set another DRIFTLINE_HOME"
                     ) from None
                 time.sleep(POLL_SECONDS)
         yield descriptor

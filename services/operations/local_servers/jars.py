@@ -1,4 +1,4 @@
-"""The jars of Apache Kafka: downloaded once by jgo, checked against pinned hashes, remembered."""
+"""The jars of Apache Kafka: downloaded once by jgo, checked against pinned hashes, paths cached."""
 
 import contextlib
 import fcntl
@@ -24,12 +24,12 @@ PINS = Path(__file__).with_name("jars.txt")
 
 
 class JarsError(Exception):
-    """The jars cannot be had, or are not those that are pinned."""
+    """The jars cannot be downloaded, or differ from the pinned ones."""
 
 
 @dataclass(frozen=True)
 class Pin:
-    """What a jar must be."""
+    """The pinned name, hash and size of a jar."""
 
     name: str
     sha256: str
@@ -39,7 +39,7 @@ class Pin:
 def class_path(cache: Path | None = None) -> list[Path]:
     """Return the jars of Kafka; the first call on a machine downloads 44 MB and shows a progress bar.
 
-    Later calls read the remembered paths only, unless the coordinates have changed or a jar is missing.
+    Later calls read the cached paths only, unless the coordinates have changed or a jar is missing.
     """
     folder = cache or cache_folder()
     memory = folder / "kafka-jars.json"
@@ -89,7 +89,7 @@ def faults(jars: Sequence[Path], wanted: Sequence[Pin]) -> dict[str, str]:
         elif jar.stat().st_size != pin.size_bytes:
             wrong[pin.name] = f"has {jar.stat().st_size} bytes instead of {pin.size_bytes}"
         elif hashlib.sha256(jar.read_bytes()).hexdigest() != pin.sha256:
-            wrong[pin.name] = "has another SHA-256 than pinned"
+            wrong[pin.name] = "has a SHA-256 that differs from the pinned one"
     return wrong
 
 
@@ -106,7 +106,7 @@ def _resolve() -> list[Path]:
         if not last:
             _discard(repository, jars, wrong)
     listed = "\n".join(f"  {name} {fault}" for name, fault in sorted(wrong.items()))
-    raise JarsError(f"the jars of Kafka are not those of {PINS.name}:\n{listed}")
+    raise JarsError(f"the jars of Kafka differ from those pinned in {PINS.name}:\n{listed}")
 
 
 def _repository() -> Path:
@@ -134,8 +134,8 @@ def _build(repository: Path, wanted: Sequence[Pin]) -> Any:
             return builder.from_endpoint("+".join(COORDINATES))
         except Exception as error:  # jgo raises what its HTTP client raises, and plain RuntimeErrors
             raise JarsError(
-                f"Kafka's jars could not be downloaded: {error}. They are needed once; the download needs "
-                "the network. Without it, set DRIFTLINE_BROKER to a Kafka that runs already."
+                f"Kafka's jars could not be downloaded: {error}. The first start needs network access. "
+                "Without it, set DRIFTLINE_BROKER to a running Kafka."
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""Child processes: start them, wait until they are ready, notice a death, stop them, leave none behind."""
+"""Child processes: start, wait for readiness, notice a death, stop all of them and their descendants."""
 
 import contextlib
 import http.client
@@ -18,7 +18,7 @@ from services.operations.local_servers import guard
 
 POLL_SECONDS = 0.05
 GUARD_SECONDS_MAX = 4.0
-"""A guard that must kill stragglers needs a tenth of this; the bound is for a machine that swaps."""
+"""Maximum time of a guard to kill remaining processes: ten times its need, for a machine that swaps."""
 LOG_TAIL_BYTES = 3000
 
 
@@ -32,7 +32,7 @@ def inherited() -> dict[str, str]:
 
 
 class SupervisorError(Exception):
-    """A child process is not as it should be. The message holds the end of its log."""
+    """A child process failed. The message has the end of its log."""
 
 
 class ChildDiedError(SupervisorError):
@@ -45,16 +45,16 @@ class NotReadyError(SupervisorError):
 
 @dataclass(frozen=True)
 class Launch:
-    """What to start, and how to see that it is ready."""
+    """A command to start, and a check whether it is ready."""
 
     name: str
     command: Sequence[str]
     log: Path
-    """Gets standard output and standard error; emptied at the start."""
+    """File for standard output and standard error; emptied at the start."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """In addition to the environment of the calling process."""
     ready: Callable[[], bool] = lambda: True
-    """Asked often; answers within a second and raises nothing."""
+    """Called often; returns within a second and raises nothing."""
 
 
 class Child:
@@ -102,7 +102,7 @@ class Child:
 
 
 class Supervisor:
-    """Processes that live and end together. To end some before others, nest two supervisors.
+    """Processes that are stopped together. To stop some before others, nest two supervisors.
 
     The children are stopped with the block. If this process dies without stopping them, even by
     ``kill -9``, their guard kills them and all their descendants. To be used from one thread. A process
@@ -160,7 +160,7 @@ class Supervisor:
             raise ChildDiedError(f"{child.name} failed ({_describe(code)})\n{child.log_tail()}")
 
     def wait_ready(self, *children: Child, seconds: float) -> None:
-        """Wait until all given children are ready; raise as soon as one is known not to become so."""
+        """Wait until all given children are ready; raise as soon as one has ended."""
         deadline = time.monotonic() + seconds
         waiting = list(children)
         while waiting:
@@ -182,7 +182,7 @@ class Supervisor:
                 raise ChildDiedError(f"{child.name} ended ({_describe(code)})\n{child.log_tail()}")
 
     def forget(self, child: Child) -> None:
-        """Stop watching a child that is meant to end; it is still killed with the others."""
+        """Stop watching a child that is expected to end; it is still killed with the others."""
         self.children.remove(child)
 
     def stop(self) -> None:
