@@ -39,7 +39,7 @@ def test_truncated_jar_is_named_with_both_sizes(jar: Path):
 def test_changed_jar_of_the_same_size_is_refused(jar: Path):
     pin = _pin(jar)
     jar.write_bytes(b"CONTENT")
-    assert jars.faults([jar], [pin]) == {jar.name: "has another SHA-256 than pinned"}
+    assert jars.faults([jar], [pin]) == {jar.name: "has a SHA-256 that differs from the pinned one"}
 
 
 def test_jar_without_pin_and_pin_without_jar_are_both_faults(jar: Path):
