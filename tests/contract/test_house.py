@@ -189,6 +189,7 @@ WIRING = re.compile(r"(^|\.)(__init__|process|command|\w+_command)$")
 """Modules that only connect others; tests/flow starts them."""
 NOTHING_TO_TEST = {
     "services.drift.detectors.protocol": "types; tests/property/test_detector_catalogue.py checks all",
+    "services.demo.preparation": "three calls in a separate process; tests/flow/test_demo.py runs it",
     "services.runtime.metrics": "declarations of metrics; tests/contract checks their names and texts",
     "services.features.lua_scripts": "texts of scripts that Redis runs; tests/flow runs them",
 }
@@ -197,7 +198,6 @@ WITHOUT_TEST_FILE: set[str] = {
     "services.alerting.session",
     "services.demo.followers",
     "services.demo.hindsight",
-    "services.demo.preparation",
     "services.demo.run",
     "services.learning.learning_metrics",
     "services.learning.session",
