@@ -193,7 +193,7 @@ def with_type(folder: Path, marker: Path) -> Path:
 
 
 HOSTILE: Mapping[str, tuple[Callable[[Path, Path], Path], str, str]] = {
-    "pickle": (pickled, "sklearn", "it has no model.skops"),
+    "pickle": (pickled, "sklearn", "its file model.skops is missing"),
     "loader": (with_loader, "pyfunc", "its team 'risk' is not in DRIFTLINE_TRUSTED_TEAMS"),
     "type": (with_type, "sklearn", "Untrusted types found in the file: ['hostile_type.Estimator']"),
 }
