@@ -1,6 +1,5 @@
 """`driftline check` names every fault with its place, and asks the servers when told to."""
 
-import re
 import socket
 from pathlib import Path
 
@@ -53,18 +52,6 @@ def test_a_sound_declaration_is_summed_up_with_its_topics(
     assert "flights.arrived" in out
 
 
-def test_an_unknown_key_is_named_with_line_column_and_the_nearest_one(models: Path) -> None:
-    path = declare(models, "arrival_delay", GOOD.replace("  horizon_hours: 48", "  horizon_hour: 48"))
-    lines = failed()
-    line = 1 + next(at for at, text in enumerate(GOOD.splitlines()) if "horizon_hours" in text)
-    assert any(
-        fault.startswith(
-            f"{path}:{line}:3: label.horizon_hour: unknown setting (did you mean horizon_hours?)"
-        )
-        for fault in lines
-    )
-
-
 def test_all_faults_of_all_models_are_reported_at_once(models: Path) -> None:
     first = declare(
         models,
@@ -77,12 +64,6 @@ def test_all_faults_of_all_models_are_reported_at_once(models: Path) -> None:
     assert any(
         fault.startswith(f"{second}: name is 'arrival_delay', but the folder is 'other'") for fault in faults
     )
-
-
-def test_broken_yaml_is_named_with_its_place(models: Path) -> None:
-    path = declare(models, "arrival_delay", "name: arrival_delay\nowner: [open\ntask: binary\n")
-    (fault,) = failed()
-    assert fault.startswith(f"{path}:3:")
 
 
 def test_a_folder_without_models_says_what_a_model_is(models: Path) -> None:
@@ -153,47 +134,3 @@ def test_an_address_that_is_none_is_a_fault_and_no_crash(
         _env_file=None,
     )
     assert len(command.unreachable_servers(settings)) == 3
-
-
-FREE = re.sub(r"business:.*?\n\n", "", GOOD, flags=re.DOTALL)
-"""The same model, of which nothing is said about costs."""
-COSTS = """
-business:
-  unit: USD
-  costs:
-    0: {0: 0, 1: 25}
-    1: {0: 4, 1: 0}
-"""
-
-
-@pytest.mark.parametrize(
-    ("text", "line", "column", "fault"),
-    [
-        (COSTS.replace("unit", "units"), 2, 3, "business.units: unknown setting (did you mean unit?)"),
-        (
-            COSTS.replace("1: {0", "2: {0"),
-            3,
-            3,
-            "business.costs: needs a cost for each pair of prediction and label",
-        ),
-        (COSTS.replace("0: {0: 0, 1: 25}", "0: {0: 0}"), 3, 3, "see the prediction '0'"),
-        (COSTS.replace("25", ".inf"), 4, 15, "business.costs.0.1: Input should be a finite number"),
-        (COSTS + "  over: 2\n", 1, 1, "business: over and under are for regressions"),
-        ("\nretraining2: 1\n", 1, 1, "retraining2: unknown setting (did you mean retraining?)"),
-    ],
-)
-def test_what_is_wrong_with_declared_costs_is_said_with_its_place(
-    models: Path, text: str, line: int, column: int, fault: str
-) -> None:
-    path = declare(models, "arrival_delay", FREE + text)
-    before = len(FREE.splitlines())
-    (found,) = [each for each in failed() if fault in each]
-    assert found.startswith(f"{path}:{before + 1 + line}:{column}: ")
-
-
-def test_harm_by_cost_needs_costs(models: Path) -> None:
-    path = declare(models, "arrival_delay", FREE.replace("  refit: true", "  refit: true\n  harm: cost"))
-    line = 2 + next(at for at, text in enumerate(FREE.splitlines()) if "refit: true" in text)
-    (found,) = failed()
-    assert found.startswith(f"{path}:{line}:3: ")
-    assert "retraining.harm: cost needs a section business that declares the costs" in found

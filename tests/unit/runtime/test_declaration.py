@@ -1,0 +1,242 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from services.runtime import declaration
+from services.runtime.declaration import LATENCY_BOUNDS_MS, ModelDeclaration
+from streams.codec import Field, FieldType
+from streams.schemas import Encoding
+
+MULTICLASS = {"task": "multiclass", "classes": ["a", "b", "c"]}
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    """Return the content of a model.yaml: a binary model with only the settings that have no default."""
+    request = {
+        "topic": "orders",
+        "id": "id",
+        "event_time": "at",
+        "schema": {"id": "string", "at": "timestamp", "shop": "string", "amount": "float?"},
+    }
+    label = {
+        "topic": "returns",
+        "id": "id",
+        "event_time": "at",
+        "value": "days",
+        "positive_above": 1,
+        "horizon_hours": 1.5,
+        "schema": {"id": "string", "at": "timestamp", "days": "float"},
+    }
+    return {
+        "name": "returned",
+        "owner": "shop@driftline.example",
+        "task": "binary",
+        "request": request,
+        "features": {"from_request": ["shop", "amount"]},
+        "label": label,
+        **changes,
+    }
+
+
+def part(name: str, **changes: Any) -> dict[str, Any]:
+    """Return the document with changes in one of its sections."""
+    return document(**{name: {**document()[name], **changes}})
+
+
+def declared(content: dict[str, Any]) -> ModelDeclaration:
+    return ModelDeclaration.model_validate(content)
+
+
+def faults(content: dict[str, Any]) -> list[str]:
+    """Return ``setting: text`` for each error of a document."""
+    with pytest.raises(ValidationError) as refused:
+        ModelDeclaration.model_validate(content)
+    return [
+        f"{'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}"
+        for each in refused.value.errors()
+    ]
+
+
+def test_a_short_declaration_gets_the_defaults() -> None:
+    model = declared(document())
+    assert model.class_names == ("0", "1")
+    assert not model.is_retrained
+    assert (model.threshold, model.business, model.learning, model.gates) == (0.5, None, None, None)
+    assert model.request.encoding is Encoding.JSON
+    assert model.monitoring.window_ms == model.monitoring.lateness_ms == 24 * declaration.HOUR_MS
+    assert model.monitoring.patience_ms == 10 * declaration.MONTH_MS
+    assert model.features.missing.otherwise == "pass"
+    assert model.label.horizon_ms == 5_400_000
+    assert (model.slo.latency, model.slo.availability, model.slo.accuracy) == (None, None, None)
+
+
+def test_a_schema_keeps_its_order_and_a_question_mark_allows_null() -> None:
+    assert declared(document()).request.fields == (
+        Field("id", FieldType.STRING, nullable=False),
+        Field("at", FieldType.TIMESTAMP, nullable=False),
+        Field("shop", FieldType.STRING, nullable=False),
+        Field("amount", FieldType.FLOAT, nullable=True),
+    )
+
+
+def test_an_unknown_type_is_refused_with_those_that_are_known() -> None:
+    schema = {"id": "string", "at": "timestamp", "shop": "text?"}
+    (fault,) = faults(part("request", schema=schema))
+    assert fault.startswith("request.schema: field 'shop' has the type 'text?'; known are ")
+    assert all(kind in fault for kind in FieldType)
+
+
+@pytest.mark.parametrize(
+    ("schema", "missing"),
+    [
+        ({"at": "timestamp", "shop": "string"}, "'id' with the type string"),
+        ({"id": "int", "at": "timestamp"}, "'id' with the type string"),
+        ({"id": "string?", "at": "timestamp"}, "'id' with the type string"),
+        ({"id": "string", "at": "string"}, "'at' with the type timestamp"),
+    ],
+)
+def test_id_and_event_time_are_declared_with_their_types(schema: dict[str, str], missing: str) -> None:
+    assert faults(part("request", schema=schema)) == [
+        f"request: the schema must declare {missing}, not nullable"
+    ]
+
+
+def test_the_id_assigns_a_request_to_an_arm_unless_a_key_is_declared() -> None:
+    assert declared(document()).request.routing_key == "id"
+    assert declared(part("request", key="shop")).request.routing_key == "shop"
+    assert faults(part("request", key="town")) == [
+        "request: key names 'town', which is not a field of the schema"
+    ]
+
+
+def test_only_encodings_of_the_registry_have_an_encoder() -> None:
+    assert declared(document()).request.wire_encoder(None) is None
+    assert declared(part("request", encoding="avro")).request.wire_encoder(None) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (part("label", positive_above=None), ": a binary model needs label.positive_above"),
+        (document(task="multiclass", classes=["a", "b"]), ": classes: a multiclass model needs 3 or more"),
+        (document(classes=["a", "b", "c"]), ": classes: a multiclass model needs 3 or more"),
+        (document(task="regression", gates={"floor": 1}), ": gates: only binary models can be retrained"),
+        (
+            document(learning={}, gates={"floor": 1}),
+            ": learning: a model either learns online or is retrained; remove learning or gates",
+        ),
+        (document(**MULTICLASS, learning={}), ": learning: only binary models and regressions can learn"),
+        (
+            part("features", from_request=["town"]),
+            ": features.from_request names 'town', which is not a field of request.schema",
+        ),
+        (part("label", value="weeks"), ": label.value names 'weeks', which is not a field of label.schema"),
+        (
+            document(monitoring={"quality": {"town": {}}}),
+            ": monitoring.quality names 'town', which is not a feature",
+        ),
+        (
+            document(monitoring={"quality": {"shop": {"max": 2}}}),
+            ": monitoring.quality.shop: min and max are not possible for a string",
+        ),
+        (document(features={}), "features: name a Feast FeatureService as service"),
+        (
+            part("features", missing={"reject": ["shop", "amount"], "fill": {"shop": "x", "amount": 0}}),
+            "features.missing: amount, shop: reject and fill exclude each other",
+        ),
+        (
+            document(monitoring={"quality": {"amount": {"min": 2, "max": 1}}}),
+            "monitoring.quality.amount: min 2.0 is above max 1.0",
+        ),
+        (
+            document(monitoring={"quality": {"amount": {"allowed": ["1"], "max": 1}}}),
+            "monitoring.quality.amount: allowed excludes min and max",
+        ),
+        (document(retraining={"harm": "cost"}), ": retraining.harm: cost needs a section business"),
+        (
+            part("label", horizon_hours=0),
+            "label.horizon_hours: Input should be greater than 0",
+        ),
+        (document(name="Returned"), "name: String should match pattern"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(content: dict[str, Any], fault: str) -> None:
+    (found,) = faults(content)
+    assert found.startswith(fault)
+
+
+def test_quality_of_a_feature_service_may_name_any_feature() -> None:
+    """The features of a service are known only when Feast is asked."""
+    content = document(features={"service": "s"}, monitoring={"quality": {"total": {"min": 0}}})
+    assert declared(content).monitoring.quality["total"].min == 0
+
+
+@pytest.mark.parametrize(
+    ("section", "bound", "fault"),
+    [
+        (
+            {"monitoring": {"window_hours": 0.5, "lateness_hours": 200}},
+            {"monitoring": {"window_hours": 0.5, "lateness_hours": 200.1}},
+            "monitoring: lateness_hours: at most 400 times window_hours, as these windows are kept",
+        ),
+        (
+            {"learning": {"every_hours": 2, "effective_after_hours": 64}},
+            {"learning": {"every_hours": 2, "effective_after_hours": 64.1}},
+            "learning: effective_after_hours: at most 32 times every_hours",
+        ),
+    ],
+)
+def test_what_is_kept_for_late_records_and_versions_is_bounded(
+    section: dict[str, Any], bound: dict[str, Any], fault: str
+) -> None:
+    declared(document(**section))
+    (found,) = faults(document(**bound))
+    assert found.startswith(fault)
+
+
+def test_costs_may_name_classes_by_number() -> None:
+    model = declared(document(business={"unit": "USD", "costs": {0: {0: 0, 1: 5}, 1: {0: -1, 1: 0}}}))
+    assert model.business is not None
+    assert model.business.costs == {"0": {"0": 0, "1": 5}, "1": {"0": -1, "1": 0}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"task": "regression", "business": {"unit": "USD"}}, "a regression declares over and under"),
+        (
+            {"task": "regression", "business": {"unit": "USD", "over": 1, "costs": {"0": {"0": 1}}}},
+            "a regression declares over and under",
+        ),
+        ({"business": {"unit": "USD", "under": 1}}, "over and under are for regressions"),
+    ],
+)
+def test_costs_are_those_of_the_task(changes: dict[str, Any], fault: str) -> None:
+    (found,) = faults(document(**changes))
+    assert found.startswith(f": business: {fault}")
+
+
+def test_latency_is_measured_at_a_bound_of_the_histogram_only() -> None:
+    for bound_ms in LATENCY_BOUNDS_MS:
+        objective = {"objective": 0.9, "within_ms": bound_ms}
+        latency = declared(document(slo={"latency": objective})).slo.latency
+        assert latency is not None
+        assert (latency.within_ms, latency.window_ms) == (bound_ms, 28 * declaration.DAY_MS)
+    (fault,) = faults(document(slo={"latency": {"objective": 0.9, "within_ms": 7}}))
+    assert fault == (
+        "slo.latency: within_ms: must be one of 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000"
+    )
+
+
+def test_an_unknown_kind_of_alert_is_refused_with_those_that_are_known() -> None:
+    content = document(alerts={"routes": [{"to": "team", "kinds": ["rollout", "weather"]}]})
+    (fault,) = faults(content)
+    assert fault.startswith("alerts.routes.0.kinds.1: 'weather' is not a kind of alert; known are ")
+    assert fault.endswith("retraining, rollout")
+
+
+def test_models_that_learn_are_selected_in_their_order() -> None:
+    learns = declared(document(learning={}))
+    models = {"b": learns, "a": declared(document()), "c": learns}
+    assert list(declaration.learning(models)) == ["b", "c"]
