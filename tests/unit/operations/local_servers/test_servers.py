@@ -82,17 +82,6 @@ def test_address_elsewhere_is_not_bound_here_and_told():
     assert said == [f"DRIFTLINE_BROKER=kafka.example:9092 is not on this machine; using port {port}"]
 
 
-def test_free_ports_never_repeat():
-    chosen = [ports.free_port() for _ in range(50)]
-    assert len(set(chosen)) == 50
-    assert all(ports.PORT_MIN <= port <= ports.PORT_MAX for port in chosen)
-
-
-def test_taken_port_is_not_free_but_open(taken_port: int):
-    assert not ports.is_free(taken_port)
-    assert ports.is_open(taken_port)
-
-
 def test_environment_leads_to_plain_text_even_past_settings_for_a_secured_cluster():
     environment = Addresses("127.0.0.1:1", "redis://127.0.0.1:2/0", "http://127.0.0.1:3").environment()
     assert environment == {

@@ -1,17 +1,13 @@
-"""Error budgets from reports and from metrics, and the rules that are made of the declarations."""
+"""What the metrics of scoring count, and the bounds of the histogram of latencies."""
 
-import datetime as dt
-
-import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from pydantic import ValidationError
 
 from services.monitoring.error_budget import EventCount
-from services.operations.slo import prometheus_rules, scraped_metrics
+from services.operations.slo import scraped_metrics
 from services.runtime import metrics
 from services.runtime.declaration import LATENCY_BOUNDS_MS
-from tests.unit.drift import scenario
 from tests.unit.monitoring.objectives import declaration
 
 
@@ -38,32 +34,3 @@ def test_metrics_of_scoring_are_counted():
     assert scraped_metrics.count(text, declaration(), "latency") == EventCount(3, 1)
     assert scraped_metrics.count(text, declaration(), "availability") == EventCount(30, 2)
     assert scraped_metrics.count("", declaration(), "availability") == EventCount()
-
-
-def test_rules_ask_two_windows_and_slow_ones_for_what_is_judged_once_a_window():
-    content = prometheus_rules.document({"m": declaration()})
-    alerts = [rule for group in content["groups"] for rule in group["rules"] if "alert" in rule]
-    by_slo: dict[str, list[str]] = {}
-    for alert in alerts:
-        by_slo.setdefault(alert["labels"]["slo"], []).append(alert["labels"]["burn"])
-    fast = ["14.4x 1h", "6x 6h", "3x 1d", "1x 3d"]
-    assert by_slo == {"latency": fast, "availability": fast, "accuracy": ["3x 7h", "1x 14h"]}
-    recorded = {
-        (rule["record"], rule["labels"]["slo"])
-        for group in content["groups"]
-        for rule in group["rules"]
-        if "record" in rule
-    }
-    assert ("driftline:slo_errors:ratio_rate28d", "latency") in recorded
-    assert ("driftline:slo_budget:left", "accuracy") in recorded
-
-
-def test_a_model_without_objectives_has_no_rules():
-    assert prometheus_rules.document({"m": scenario.declaration()}) == {"groups": []}
-
-
-def test_made_text_is_the_same_each_time():
-    made = {prometheus_rules.as_yaml(prometheus_rules.document({"m": declaration()})) for _ in range(2)}
-    assert len(made) == 1
-    assert dt.timedelta(days=28) == dt.timedelta(milliseconds=declaration().slo.latency.window_ms)  # type: ignore[union-attr]
-    assert msgspec.json.encode(prometheus_rules.document({"m": declaration()}))

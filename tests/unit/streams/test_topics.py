@@ -1,0 +1,57 @@
+import re
+
+import pytest
+
+from streams import topics
+from streams.topics import InternalTopic
+
+
+def test_every_topic_is_listed_once() -> None:
+    declared = [value for value in vars(topics).values() if isinstance(value, InternalTopic)]
+    assert list(topics.ALL) == declared
+    assert len({topic.name for topic in topics.ALL}) == len(topics.ALL)
+
+
+def test_names_belong_to_driftline_and_have_one_variable_at_most() -> None:
+    """Kafka allows letters, digits, dot, underscore and hyphen."""
+    for topic in topics.ALL:
+        assert re.fullmatch(r"driftline(\.[a-z-]+)+(\.\{(model|view)\})?", topic.name)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (topics.predictions("m"), "driftline.predictions.m"),
+        (topics.outcomes("m"), "driftline.outcomes.m"),
+        (topics.prediction_slices("m"), "driftline.slices.predictions.m"),
+        (topics.label_slices("m"), "driftline.slices.labels.m"),
+        (topics.repartition("v"), "driftline.repartition.v"),
+        (topics.late("v"), "driftline.late.v"),
+    ],
+)
+def test_a_topic_of_a_model_or_view_has_its_name(name: str, expected: str) -> None:
+    assert name == expected
+
+
+def test_the_broker_gets_retention_and_limits_as_text() -> None:
+    topic = InternalTopic("n", "k", "r", "p", ("c",))
+    assert topic.config() == {
+        "cleanup.policy": "delete",
+        "retention.ms": "2592000000",
+        "max.message.bytes": "1048576",
+    }
+    assert topics.MODELS.config()["cleanup.policy"] == "compact"
+    assert topics.DEAD_LETTERS.config() == {
+        "cleanup.policy": "delete",
+        "retention.ms": "-1",
+        "max.message.bytes": str(8 << 20),
+    }
+
+
+def test_dead_letters_have_one_partition_as_their_marks_are_read_in_order() -> None:
+    assert topics.DEAD_LETTERS.partitions == 1
+
+
+def test_topics_that_follow_another_have_no_number_of_partitions() -> None:
+    followers = {topic.name for topic in topics.ALL if topic.partitions is None}
+    assert followers == {topic.name for topic in topics.ALL if "{" in topic.name}
