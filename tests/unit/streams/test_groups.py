@@ -93,7 +93,7 @@ def test_each_handler_is_an_agent_and_each_revocation_is_told(apps: list[Any]) -
 def test_sasl_has_the_user_and_tls_where_it_is_set(protocol: str, apps: list[Any]) -> None:
     settings = Settings(
         _env_file=None,
-        security_protocol=protocol,  # type: ignore[arg-type]  # a text
+        security_protocol=protocol,
         sasl_username="me",
         sasl_password="s3cret",
     )
