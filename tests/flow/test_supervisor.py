@@ -19,7 +19,6 @@ from services.operations.local_servers.supervisor import (
     Launch,
     NotReadyError,
     Supervisor,
-    stoppable,
 )
 from tests.waiting import LIVENESS_SECONDS, until
 
@@ -212,21 +211,3 @@ def test_kill_9_of_the_parent_leaves_no_process(tmp_path: Path, kill: Callable[[
         kill(parent.pid, signal.SIGKILL)
         parent.wait()
     until(lambda: not guard.marked(mark), "nothing is left")
-
-
-def test_first_signal_interrupts_and_later_ones_do_not_disturb_the_stopping():
-    steps = []
-
-    def work() -> None:
-        with stoppable():
-            try:
-                os.kill(os.getpid(), signal.SIGTERM)
-            finally:
-                os.kill(os.getpid(), signal.SIGINT)
-                os.kill(os.getpid(), signal.SIGTERM)
-                steps.append("stopped")
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    assert steps == ["stopped"]
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
