@@ -51,7 +51,7 @@ def test_records_written_after_the_call_are_not_read() -> None:
 
     async def run() -> list[int]:
         found = []
-        async for piece in read(kafka, PLACE):  # type: ignore[arg-type]  # a consumer in memory
+        async for piece in read(kafka, PLACE):
             found += [record.offset for record in piece]
             kafka.write(PLACE, (b"k", b"new", []))
         return found
@@ -69,7 +69,7 @@ def test_a_silent_broker_is_an_error_with_topic_and_time(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("time_ms", "offset"), [(0, 0), (5, 1), (20, 2), (21, 3)])
 def test_a_time_has_the_offset_of_the_first_record_from_then_on(time_ms: int, offset: int) -> None:
-    assert asyncio.run(offset_at(filled(3), PLACE, time_ms)) == offset  # type: ignore[arg-type]  # in memory
+    assert asyncio.run(offset_at(filled(3), PLACE, time_ms)) == offset
 
 
 def test_a_missing_topic_is_named_and_the_consumer_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
