@@ -209,15 +209,12 @@ WITHOUT_TEST_FILE: set[str] = {
     "services.operations.local_servers.kafka",
     "services.operations.local_servers.mlflow",
     "services.operations.local_servers.valkey",
-    "services.operations.slo.scraped_metrics",
     "services.retraining.errors",
     "services.retraining.mlflow_run",
-    "services.runtime.kafka_producers",
     "services.runtime.redis_internals",
     "services.runtime.redis_pipeline",
     "streams.aiokafka_internals",
     "streams.faust_internals",
-    "streams.garbage",
 }
 """Modules without a test file of their name; tests of other names cover them.
 

@@ -3,10 +3,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.runtime import declaration
+from services.runtime import declaration, metrics
 from services.runtime.declaration import LATENCY_BOUNDS_MS, ModelDeclaration
 from streams.codec import Field, FieldType
 from streams.schemas import Encoding
+from tests.unit.monitoring.objectives import declaration as slo_declaration
 
 MULTICLASS = {"task": "multiclass", "classes": ["a", "b", "c"]}
 
@@ -240,3 +241,12 @@ def test_models_that_learn_are_selected_in_their_order() -> None:
     learns = declared(document(learning={}))
     models = {"b": learns, "a": declared(document()), "c": learns}
     assert list(declaration.learning(models)) == ["b", "c"]
+
+
+def test_bounds_of_latency_are_those_of_the_histogram():
+    """Else the share within a bound could not be read off."""
+    (family,) = metrics.PREDICTION_DURATION.labels("m", "rest").collect()
+    bounds = [float(sample.labels["le"]) for sample in family.samples if sample.name.endswith("_bucket")]
+    assert [bound * 1000 for bound in bounds[:-1]] == list(LATENCY_BOUNDS_MS)
+    with pytest.raises(ValidationError, match="within_ms: must be one of 1, "):
+        slo_declaration(latency={"objective": 0.9, "within_ms": 200})
