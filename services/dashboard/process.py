@@ -10,7 +10,7 @@ import structlog
 from services.dashboard import consumer, page, scoring_poller
 from services.dashboard.page_feed import Declared, PageFeed
 from services.runtime import async_process, declaration_file
-from services.runtime.declaration import DeclarationError, learning
+from services.runtime.declaration import DeclarationError
 from services.runtime.logs import configure_logging
 from services.runtime.settings import Settings
 from services.runtime.web import server
@@ -25,7 +25,7 @@ def run() -> None:
     """Serve the live page until SIGINT or SIGTERM."""
     settings = Settings()
     configure_logging("dashboard", settings.log_level)
-    feed = PageFeed(settings.broker, _declared(settings))
+    feed = PageFeed(settings.broker, page_declarations(settings))
     async_process.run(
         _reading(settings, feed),
         server.serve_in_loop(page.application(feed, settings), settings.host, settings.dashboard_port),
@@ -69,7 +69,7 @@ async def _open(settings: Settings, feed: PageFeed) -> AsyncIterator[None]:
         feed.closed = True
 
 
-def _declared(settings: Settings) -> dict[str, Declared]:
+def page_declarations(settings: Settings) -> dict[str, Declared]:
     """Read the declarations; without them, if they cannot be read, the page shows less."""
     try:
         declarations = declaration_file.load_all(settings.models)
@@ -82,7 +82,7 @@ def _declared(settings: Settings) -> dict[str, Declared]:
             window_hours=declaration.monitoring.window_hours,
             psi_threshold=declaration.monitoring.psi_threshold,
             loss_tolerance=declaration.monitoring.loss_tolerance,
-            learns=learning is not None,
+            learns=declaration.learning is not None,
             shadow=declaration.rollout.keep_first_as_shadow,
         )
         for name, declaration in declarations.items()
