@@ -139,7 +139,7 @@ def test_a_signal_while_starting_ends_it_and_leaves_no_process(
     demo.wait_for("A year of New York flights")
     time.sleep(seconds)  # somewhere in the start-up; where exactly must not matter
     assert demo.interrupt(number) == 128 + number, demo.text()
-    assert "Stopped while starting" in demo.text()
+    assert "Stopped during the start" in demo.text()
     assert demo.left_behind() == []
 
 
@@ -170,5 +170,5 @@ def test_after_kill_9_of_the_demo_nothing_is_left(start: Callable[..., Demo]) ->
 def test_a_wrong_option_is_refused_at_once(start: Callable[..., Demo]) -> None:
     demo = start("--speed", "fast")
     assert demo.process.wait(timeout=LIVENESS_SECONDS) == 2
-    assert "86400x is a day in a second" in demo.text()
+    assert "86400x is one day per second" in demo.text()
     assert not demo.home.exists()
