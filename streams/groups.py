@@ -19,7 +19,7 @@ from yarl import URL
 
 from streams.batches import Handler, Lanes, Slice, SliceObserver
 from streams.faust_internals import BatchApp, BatchConsumer, BatchTopic, BatchTransport
-from streams.stopping import STOP_SECONDS
+from streams.shutdown import STOP_SECONDS
 
 LetGo = Callable[[], Awaitable[None]]
 

@@ -14,7 +14,10 @@ from typing import Any
 
 import msgspec
 
-from services.runtime.declaration import ApplicationTopic, ModelDeclaration
+from services.operations.cli import SUMMARY, VERSION
+from services.runtime.declaration import ApplicationTopic, DeclarationError, ModelDeclaration
+from services.runtime.declaration_file import load_all
+from services.runtime.settings import Settings
 from streams import cloud_events, codec, records, topics
 
 Json = dict[str, Any]
@@ -54,10 +57,6 @@ def asyncapi(*, output: Path | None = None) -> None:
     Args:
         output: The file; default: standard output.
     """
-    from services.runtime.declaration import DeclarationError
-    from services.runtime.declaration_file import load_all
-    from services.runtime.settings import Settings
-
     try:
         text = as_yaml(document(load_all(Settings().models)))
     except DeclarationError as error:
@@ -70,8 +69,6 @@ def asyncapi(*, output: Path | None = None) -> None:
 
 def document(declarations: Mapping[str, ModelDeclaration]) -> Json:
     """Return the document for these models."""
-    from services.operations.cli import SUMMARY, VERSION
-
     channels: Json = {}
     operations: Json = {}
     schemas, messages = _own_schemas(), _own_messages()

@@ -11,7 +11,7 @@ import structlog
 import uvloop
 
 from streams import garbage
-from streams.stopping import exit_within_bounds
+from streams.shutdown import exit_within_bounds
 
 log = structlog.get_logger()
 

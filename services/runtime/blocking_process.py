@@ -17,7 +17,7 @@ from services.runtime.settings import Settings
 from services.runtime.web import server
 from streams import garbage
 from streams.schemas import SchemaRegistryUnavailableError
-from streams.stopping import exit_within_bounds
+from streams.shutdown import exit_within_bounds
 
 _log = structlog.get_logger()
 

@@ -279,7 +279,7 @@ def exposition() -> bytes:
 
 def slice_observer(service: str, group: str) -> "SliceObserver":
     """Return callbacks that count what the batch engine does for a consumer group."""
-    from streams.batches import SliceObserver
+    from streams.batches import SliceObserver  # late: imports Faust, half a second
 
     return SliceObserver(
         on_slice=SLICE_RECORDS.labels(service).observe,

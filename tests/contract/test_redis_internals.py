@@ -106,10 +106,10 @@ def test_the_pool_does_not_count_a_new_connection(valkey: str) -> None:
         client = redis.asyncio.Redis.from_url(valkey, protocol=2, max_connections=1)
         connection = redis_internals.new_connection(client)
         await connection.connect()
-        answered: bytes = await client.execute_command("PING")
+        has_answered: bool = await client.execute_command("PING")
         await connection.disconnect()
         await client.aclose()
-        return answered == b"PONG"
+        return has_answered
 
     assert asyncio.run(ping())
 

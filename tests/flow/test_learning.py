@@ -261,6 +261,6 @@ def test_archive_holds_each_record_once_and_answers_sql(running: Running, model:
     assert "archive.record_invalid" in running.archive.output()
 
 
-def test_processes_stop_within_ten_seconds(running: Running):
+def test_processes_stop_on_sigterm(running: Running):
     assert running.archive.stop() == 0
     assert running.retraining.stop() == 0

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from streams import stopping
+from streams import shutdown
 
 PROMISED_SECONDS = 10
 
@@ -31,14 +31,14 @@ def timers(monkeypatch: pytest.MonkeyPatch) -> list[Timer]:
 
 
 def test_the_process_is_ended_within_the_promised_time(timers: list[Timer]) -> None:
-    stopping.exit_within_bounds()
+    shutdown.exit_within_bounds()
     (timer,) = timers
-    assert stopping.STOP_SECONDS < timer.seconds < PROMISED_SECONDS
+    assert shutdown.STOP_SECONDS < timer.seconds < PROMISED_SECONDS
     assert (timer.function, timer.arguments) == (os._exit, [0])
 
 
 def test_a_process_that_ends_earlier_does_not_wait_for_the_timer(timers: list[Timer]) -> None:
-    stopping.exit_within_bounds(3, 0.5)
+    shutdown.exit_within_bounds(3, 0.5)
     (timer,) = timers
     assert timer.daemon
     assert (timer.seconds, timer.arguments) == (0.5, [3])
