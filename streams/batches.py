@@ -48,6 +48,9 @@ class Slice:
     """The end of the previous slice; None for the first slice after an assignment."""
     before: "Slice | None" = None
     """The previous slice, while that is not acknowledged."""
+    defects: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    """Reasons by offset of records that failed with an unexpected error. The handler writes them to the dead
+    letters as ``defect`` instead of decoding them, and treats the rest of the slice as usual."""
     _acknowledged: asyncio.Event = dataclasses.field(default_factory=asyncio.Event, init=False)
 
     @property

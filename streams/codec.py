@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
@@ -225,7 +225,12 @@ class RepeatFilter:
 
 
 def dead_letter(
-    service: str, record: KafkaRecord, reason: str, failed_time_ms: int | None = None
+    service: str,
+    record: KafkaRecord,
+    reason: str,
+    failed_time_ms: int | None = None,
+    *,
+    kind: Literal["invalid", "defect"] = "invalid",
 ) -> records.DeadLetter:
     """Wrap a complete failed record with the reason; the default wall time is now."""
     return records.DeadLetter(
@@ -238,4 +243,5 @@ def dead_letter(
         value=record.value,
         failed_time_ms=time.time_ns() // 1_000_000 if failed_time_ms is None else failed_time_ms,
         headers=list(record.headers),
+        kind=kind,
     )

@@ -570,6 +570,9 @@ class DeadLetter(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     failed_time_ms: int
     """Wall time."""
     headers: list[tuple[str, bytes]] = []
+    kind: Literal["invalid", "defect"] = "invalid"
+    """``invalid``: the record does not fit its declaration. ``defect``: its processing ended with an
+    unexpected error, whose place the reason names."""
 
 
 class ReplayMark(msgspec.Struct, kw_only=True, frozen=True):
