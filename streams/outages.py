@@ -19,6 +19,7 @@ _OUTAGES = (
     aiokafka.errors.KafkaError,
     kafka.errors.KafkaError,
     redis.exceptions.RedisError,
+    redis.exceptions.RedisClusterException,  # no RedisError
 )
 _DEFECTS = (
     # The broker refuses the record itself.
