@@ -9,9 +9,18 @@ LIVENESS_SECONDS = 180.0
 on the machine and its load, and which bench/ measures."""
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = LIVENESS_SECONDS) -> None:
-    """Wait until a condition holds; fail after ``seconds``. ``what`` names the condition."""
+def until(
+    condition: Callable[[], bool],
+    what: str,
+    seconds: float = LIVENESS_SECONDS,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Wait until a condition holds; fail after ``seconds``.
+
+    ``what`` names the condition; ``check`` raises as soon as it can no longer hold.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
+        check()
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
         time.sleep(LOOK_SECONDS)

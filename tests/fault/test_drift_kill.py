@@ -6,10 +6,11 @@ import pytest
 
 from services.runtime.settings import Settings
 from streams.inputs import LABEL, PREDICTION
-from tests.flow.drift_topics import PARTITIONS, DriftTopics, until
+from tests.flow.drift_topics import PARTITIONS, DriftTopics
 from tests.processes import Process
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import HOUR_MS, START_MS
+from tests.waiting import until
 
 HOURS = 30
 PIECES = 5
@@ -32,10 +33,10 @@ def test_a_killed_drift_process_repeats_records_and_changes_none(local, unique_n
 
     with Process("drift", kafka_topics.settings, log=tmp_path / "drift.log") as drift:
         _send(kafka_topics, pieces[0])
-        until(lambda: kafka_topics.snapshots() > 0, drift.check)
+        until(lambda: kafka_topics.snapshots() > 0, "a snapshot is written", check=drift.check)
         written = kafka_topics.outcomes_written()
         _send(kafka_topics, pieces[1])
-        until(lambda: kafka_topics.outcomes_written() > written, drift.check)
+        until(lambda: kafka_topics.outcomes_written() > written, "outcomes are written", check=drift.check)
         drift.kill()
 
         drift.start()
@@ -81,10 +82,10 @@ def test_workers_that_crash_or_hang_change_no_record(local, unique_name, tmp_pat
         for process in (hangs, dies, stays):
             process.wait_ready()
         _send(kafka_topics, pieces[0])
-        until(lambda: kafka_topics.snapshots() > 0, check)
+        until(lambda: kafka_topics.snapshots() > 0, "a snapshot is written", check=check)
         written = kafka_topics.outcomes_written()
         _send(kafka_topics, pieces[1])
-        until(lambda: kafka_topics.outcomes_written() > written, check)
+        until(lambda: kafka_topics.outcomes_written() > written, "outcomes are written", check=check)
         judge.kill()
         dies.kill()
         _send(kafka_topics, pieces[2])
@@ -92,7 +93,11 @@ def test_workers_that_crash_or_hang_change_no_record(local, unique_name, tmp_pat
         judge.start()
         written = kafka_topics.outcomes_written()
         _send(kafka_topics, pieces[3])
-        until(lambda: kafka_topics.outcomes_written() > written + HOURS, stays.check)
+        until(
+            lambda: kafka_topics.outcomes_written() > written + HOURS,
+            "outcomes are written",
+            check=stays.check,
+        )
         dies.start()
         hangs.resume()
         dies.wait_ready()

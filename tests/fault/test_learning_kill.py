@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,11 @@ from services.scoring.river_model import learned_version_loader
 from streams import codec, records, topics
 from streams.inputs import PREDICTION, PartitionKey
 from streams.producer import BatchProducer, Record
-from tests.flow.drift_topics import until
 from tests.marks import read_marks
 from tests.processes import Process
 from tests.unit.learning import traffic
 from tests.unit.learning.traffic import HOUR_MS, START_MS
+from tests.waiting import until
 
 HOURS = 40
 PIECES = 6
@@ -73,7 +74,8 @@ def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name
             send(local, unique_name, logs, number)
             if number % 2 == 0:
                 seen = len(published(local, unique_name))
-                until(lambda: len(published(local, unique_name)) > seen, learning.check)  # noqa: B023
+                publishes = functools.partial(has_published_more, local, unique_name, seen)
+                until(publishes, "a version is published", check=learning.check)
             learning.kill()
             if number == 2:
                 by_hand = give_arms(local, unique_name)
@@ -155,9 +157,17 @@ def encoded(record: Any) -> Record:
     return record.prediction_id.encode(), json.dumps(value).encode(), []
 
 
+def has_published_more(local: Settings, name: str, seen: int) -> bool:
+    return len(published(local, name)) > seen
+
+
 def wait_for_watermark(local: Settings, name: str, at_least_ms: int, learning: Process) -> None:
     client, hashed = redis.Redis.from_url(local.redis_url), f"learning.{name}"
-    until(lambda: (read_marks(client, [hashed])[hashed] or 0) >= at_least_ms, learning.check)
+    until(
+        lambda: (read_marks(client, [hashed])[hashed] or 0) >= at_least_ms,
+        "the watermark is published",
+        check=learning.check,
+    )
 
 
 def read(local: Settings, topic: str, partitions: int = 1) -> list[Any]:

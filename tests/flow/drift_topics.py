@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from streams.producer import BatchProducer, Record
 from tests.marks import read_marks
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import Entry
-from tests.waiting import LIVENESS_SECONDS
+from tests.waiting import until
 
 PARTITIONS = 2
 
@@ -68,7 +67,7 @@ class DriftTopics:
         return read_marks(self._redis, [name])[name]
 
     def wait_for_watermark(self, at_least_ms: int, check: Callable[[], None]) -> None:
-        until(lambda: (self.watermark_ms() or 0) >= at_least_ms, check)
+        until(lambda: (self.watermark_ms() or 0) >= at_least_ms, "the watermark is published", check=check)
 
     def read(self, topic: str, partitions: int = 1) -> dict[int, list[Any]]:
         """Read all records of a topic by partition, those of other models too."""
@@ -129,12 +128,3 @@ class DriftTopics:
 
     def _all(self, topic: str) -> list[Any]:
         return self.read(topic)[0]
-
-
-def until(reached: Callable[[], bool], check: Callable[[], None]) -> None:
-    """Wait for a condition; ``check`` raises when it can no longer come."""
-    deadline = time.monotonic() + LIVENESS_SECONDS
-    while not reached():
-        check()
-        assert time.monotonic() < deadline, "the condition did not come"
-        time.sleep(0.05)

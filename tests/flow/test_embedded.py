@@ -154,7 +154,7 @@ def test_failure_of_one_server_ends_those_that_run(tmp_path, monkeypatch):
     settings = Settings().model_copy(update={"home": tmp_path})
     with pytest.raises(ChildDiedError, match="kafka ended"), Embedded(settings):
         pass
-    assert guard.marked(supervisors[0]._mark) == []
+    assert guard.marked(supervisors[0].mark) == []
     with cluster.locked(tmp_path):
         pass
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from services.model_registry import folder_digest, mlflow_client, registration, signing
 from services.model_registry import loading as versions_loading
-from services.runtime import metrics
 from services.runtime.settings import Settings
 from services.scoring import version_loaders
 from services.scoring.model_cache import ModelCache
@@ -106,8 +106,7 @@ class World:
     async def _refusal(self, good: int, version: int) -> str:
         load = version_loaders.loader_factory(self.settings)(self.declaration, GIVEN)
         models = ModelVersions(self.name, load, ModelCache(1 << 20), ThreadLimits(1))
-        failures = metrics.MODEL_LOAD_FAILURES.labels(self.name)
-        before = failures._value.get()
+        before = self.load_failures()
         async with models.running():
             for each in (good, version):
                 models.change(
@@ -122,9 +121,12 @@ class World:
             assert models.router.versions == {good}
             answer = (await models.get(good)).predict({"x": np.ones(1), "noise": np.zeros(1)})
         assert 0.5 < answer[0] < 1
-        assert failures._value.get() == before + 1
+        assert self.load_failures() == before + 1
         assert models.fault is not None
         return models.fault
+
+    def load_failures(self) -> float:
+        return REGISTRY.get_sample_value("driftline_model_load_failures_total", {"model": self.name}) or 0.0
 
 
 @pytest.fixture

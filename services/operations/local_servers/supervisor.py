@@ -119,7 +119,8 @@ class Supervisor:
         self.children: list[Child] = []
         self._stop_seconds = stop_seconds
         self._hold = tuple(hold)
-        self._mark = uuid.uuid4().hex
+        self.mark = uuid.uuid4().hex
+        """In the environment of all descendants, and of nothing else: `guard.marked` finds them by it."""
         self._guard: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -132,7 +133,7 @@ class Supervisor:
         """Start a process in a session of its own, so that Ctrl-C reaches it only through us."""
         self._ensure_guard()
         launch.log.parent.mkdir(parents=True, exist_ok=True)
-        marks = f"{os.environ.get(guard.VARIABLE, '')} {self._mark}".strip()
+        marks = f"{os.environ.get(guard.VARIABLE, '')} {self.mark}".strip()
         with launch.log.open("wb") as log:
             process = subprocess.Popen(  # noqa: S603  # the commands are our own
                 launch.command,
@@ -205,11 +206,16 @@ class Supervisor:
             self.children.clear()
             self._dismiss_guard()
 
+    @property
+    def guard_pid(self) -> int | None:
+        """The process id of the guard, None while nothing has been started or after `stop`."""
+        return None if self._guard is None else self._guard.pid
+
     def _ensure_guard(self) -> None:
         """Start the guard, again if somebody has killed it."""
         if self._guard is not None and self._guard.poll() is None:
             return
-        command = [sys.executable, "-P", guard.__file__, self._mark]
+        command = [sys.executable, "-P", guard.__file__, self.mark]
         self._guard = subprocess.Popen(  # noqa: S603  # our own interpreter and script
             command,
             stdin=subprocess.PIPE,
