@@ -16,7 +16,8 @@ from services.drift.evaluator import Evaluator, EvaluatorState
 from services.drift.references import References
 from services.drift.window_sequence import WindowSequence
 from services.drift.windows.window import DriftWindow, DriftWindowState
-from services.monitoring.label_join import JoinTotals, LabelJoin, PendingPrediction, outcome_of
+from services.monitoring.label_join import JoinTotals, LabelJoin, outcome_of
+from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, records, topics
 from streams.inputs import (
@@ -91,7 +92,10 @@ class Engine:
         self._repeats = codec.RepeatFilter(state.last_offsets)
         self.totals = state.totals
         self._join = LabelJoin(
-            declaration.label.horizon_ms, state.totals, state.pending, classes=declaration.classes
+            declaration.label.horizon_ms,
+            state.totals,
+            PendingPredictions(state.pending),
+            classes=declaration.classes,
         )
         self.references = References(state.references, declaration)
         """Complete those that are unknown before `advance`: read the models topic to its end, or give up."""
@@ -142,7 +146,7 @@ class Engine:
     @property
     def pending(self) -> int:
         """Number of predictions that wait for a label."""
-        return len(self._join)
+        return len(self._join.pending)
 
     def advance(self) -> DriftOutputs:
         """Process every record before the frontier and close every window that ends there."""
@@ -180,7 +184,7 @@ class Engine:
             labels=[at for key, at in sorted(resume.items()) if key.kind == LABEL],
             read_to=self._read_to,
             last_offsets=self._repeats.last_offsets,
-            pending=list(self._join.entries()),
+            pending=self._join.pending.settle()[0],
             totals=self.totals,
             window=open_window,
             closed=closed_windows,

@@ -16,7 +16,8 @@ from services.drift.retraining_trigger import RetrainingTrigger
 from services.drift.row_alarms import RowAlarms
 from services.drift.windows import window_report
 from services.drift.windows.window import DriftWindow
-from services.monitoring.label_join import JoinTotals, PendingPrediction, numeric_prediction
+from services.monitoring.label_join import JoinTotals, numeric_prediction
+from services.monitoring.pending_predictions import PendingPrediction
 from services.runtime.declaration import ModelDeclaration
 from streams import records
 

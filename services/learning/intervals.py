@@ -12,8 +12,9 @@ from typing import Any
 from services.learning.arms_update import KEPT_MAX, Announcement
 from services.learning.learner_state import LearnerState, Lesson
 from services.model_registry import learned_versions, river_format
-from services.monitoring.label_join import LabelJoin, PendingPrediction
+from services.monitoring.label_join import LabelJoin
 from services.monitoring.model_metrics import Measures
+from services.monitoring.pending_predictions import PendingPrediction
 from services.runtime.declaration import ModelDeclaration
 from streams import records
 
@@ -78,7 +79,7 @@ class IntervalLearner:
         while (end_ms := self._state.interval_end_ms) is not None and time_ms >= end_ms:
             self._close(end_ms, outputs)
             join.evict(end_ms)
-            self._state.interval_end_ms = end_ms + self._learning.interval_ms if len(join) else None
+            self._state.interval_end_ms = end_ms + self._learning.interval_ms if len(join.pending) else None
 
     def _close(self, end_ms: int, outputs: LearningOutputs) -> None:
         state = self._state

@@ -13,6 +13,7 @@ from services.learning.arms_update import Announcement
 from services.learning.intervals import IntervalLearner, LearningOutputs
 from services.learning.learner_state import LearnerState, LearningCounts
 from services.monitoring.label_join import JoinTotals, LabelJoin
+from services.monitoring.pending_predictions import PendingPredictions
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, records
 from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, PartitionKey
@@ -42,7 +43,9 @@ class Learner:
             | {PartitionKey(LABEL, number): at for number, at in enumerate(state.labels)}
         )
         self._repeats = codec.RepeatFilter(state.last_offsets)
-        self._join = LabelJoin(declaration.label.horizon_ms, state.totals, state.pending, keep_features=True)
+        self._join = LabelJoin(
+            declaration.label.horizon_ms, state.totals, PendingPredictions(state.pending), keep_features=True
+        )
         self._intervals = IntervalLearner(declaration, feature_names, make, state)
         self._state = state
 
@@ -84,7 +87,7 @@ class Learner:
     @property
     def pending(self) -> int:
         """The number of predictions in memory."""
-        return len(self._join)
+        return len(self._join.pending)
 
     @property
     def watermark_ms(self) -> int | None:
@@ -114,7 +117,7 @@ class Learner:
             predictions=[at for key, at in resume if key.kind == PREDICTION],
             labels=[at for key, at in resume if key.kind == LABEL],
             last_offsets=self._repeats.last_offsets,
-            pending=list(self._join.entries()),
+            pending=self._join.pending.settle()[0],
         )
 
     def _process(self, item: Item) -> None:

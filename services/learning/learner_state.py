@@ -3,7 +3,8 @@
 import msgspec
 
 from services.learning.arms_update import Announcement
-from services.monitoring.label_join import JoinTotals, PendingPrediction
+from services.monitoring.label_join import JoinTotals
+from services.monitoring.pending_predictions import PendingPrediction
 from streams import records
 from streams.inputs import Resume
 

@@ -1,38 +1,13 @@
-"""Joins labels with predictions, which wait in memory for as long as the label horizon."""
+"""Joins labels with predictions, which wait for as long as the label horizon."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from services.monitoring.model_metrics import Measures, NumericPrediction
+from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
 from streams import records
 from streams.inputs import TracedPrediction
-
-
-class PendingPrediction(msgspec.Struct, array_like=True, gc=False):
-    """The fields of a prediction that the join needs."""
-
-    prediction_id: str
-    event_time_ms: int
-    counts_at_ms: int
-    """Time of the prediction in the common order of all inputs. It never decreases from one entry to the
-    next, so eviction looks at the first entries only."""
-    version: int
-    arm: str
-    score: float | None
-    predicted: float | None
-    """The predicted value; for a class, its index in the declared order; null without a prediction."""
-    shadow_scores: dict[str, float]
-    label: float | None = None
-    """The first label that arrived, kept to recognise further labels."""
-    trace: list[tuple[str, bytes]] | None = None
-    """Trace headers, copied to the outcome."""
-    features: list[records.FeatureValue] = []
-    """The served features; empty unless the join keeps features."""
-    probabilities: list[float] = []
-    """Multiclass: the probability of each class, in the declared order."""
-    segments: list[str] = []
-    """The monitored segments that the prediction belongs to."""
 
 
 class JoinTotals(msgspec.Struct):
@@ -71,55 +46,49 @@ class LabelJoin:
         self,
         horizon_ms: int,
         totals: JoinTotals,
-        pending: Iterable[PendingPrediction] = (),
+        pending: PendingPredictions | None = None,
         *,
         classes: Sequence[str] = (),
         keep_features: bool = False,
     ) -> None:
-        """Start empty or from a snapshot.
+        """Start empty or with the predictions that wait.
 
         Args:
             horizon_ms: Maximum event time between a prediction and its label.
             totals: The totals to update.
-            pending: The entries of a snapshot, in order.
+            pending: The predictions that wait; by default none, and all of them will be kept in memory.
             classes: The declared classes of a multiclass model.
             keep_features: Whether entries keep the features of their prediction.
         """
         self._class_numbers = {name: float(number) for number, name in enumerate(classes)}
         self._horizon_ms = horizon_ms
         self._keep_features = keep_features
-        self._pending = {entry.prediction_id: entry for entry in pending}
+        self.pending = PendingPredictions() if pending is None else pending
         self.totals = totals
-
-    def __len__(self) -> int:
-        """Return the number of predictions whose horizon has not passed."""
-        return len(self._pending)
-
-    def entries(self) -> Iterator[PendingPrediction]:
-        """Return the entries for a snapshot, in order."""
-        return iter(self._pending.values())
 
     def add_prediction(
         self, prediction: records.Prediction, counts_at_ms: int, segments: Sequence[str] = ()
     ) -> None:
         """Wait for the label of a prediction. Of two predictions with the same id, the later is joined."""
         self.totals.predictions += 1
-        replaced = self._pending.pop(prediction.prediction_id, None)
+        replaced = self.pending.pop(prediction.prediction_id)
         if replaced is not None:
             self._expire(replaced)
-        self._pending[prediction.prediction_id] = PendingPrediction(
-            prediction.prediction_id,
-            prediction.event_time_ms,
-            counts_at_ms,
-            prediction.version,
-            prediction.arm,
-            prediction.score,
-            self._number(prediction.prediction),
-            prediction.shadow_scores,
-            trace=prediction.trace if isinstance(prediction, TracedPrediction) else None,
-            features=prediction.features if self._keep_features else [],
-            probabilities=[] if prediction.probabilities is msgspec.UNSET else prediction.probabilities,
-            segments=list(segments),
+        self.pending.append(
+            PendingPrediction(
+                prediction.prediction_id,
+                prediction.event_time_ms,
+                counts_at_ms,
+                prediction.version,
+                prediction.arm,
+                prediction.score,
+                self._number(prediction.prediction),
+                prediction.shadow_scores,
+                trace=prediction.trace if isinstance(prediction, TracedPrediction) else None,
+                features=prediction.features if self._keep_features else [],
+                probabilities=[] if prediction.probabilities is msgspec.UNSET else prediction.probabilities,
+                segments=list(segments),
+            )
         )
 
     def _number(self, value: records.FeatureValue) -> float | None:
@@ -129,12 +98,12 @@ class LabelJoin:
 
     def add_label(self, label: records.Label) -> PendingPrediction | None:
         """Return the prediction of a label. Without one, or for a further label, return None and count it."""
-        entry = self._pending.get(label.prediction_id)
+        entry = self.pending.get(label.prediction_id)
         if entry is None or label.event_time_ms - entry.event_time_ms > self._horizon_ms:
             self.totals.orphaned += 1
             return None
         if entry.label is None:
-            entry.label = label.value
+            self.pending.note_label(entry, label.value)
             self.totals.joined += 1
             return entry
         self.totals.duplicate += 1
@@ -143,13 +112,7 @@ class LabelJoin:
 
     def evict(self, now_ms: int) -> None:
         """Remove the predictions whose horizon ended before an event time."""
-        expired = []
-        for entry in self._pending.values():
-            if entry.counts_at_ms + self._horizon_ms >= now_ms:
-                break
-            expired.append(entry)
-        for entry in expired:
-            del self._pending[entry.prediction_id]
+        for entry in self.pending.take_before(now_ms - self._horizon_ms):
             self._expire(entry)
 
     def _expire(self, entry: PendingPrediction) -> None:

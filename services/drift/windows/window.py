@@ -14,7 +14,7 @@ from services.drift.binning.segment_counts import SegmentCounts, SegmentFeature
 from services.drift.binning.statistics import Counts
 from services.drift.performance.exact_sums import ExactMean
 from services.drift.windows import contributions
-from services.monitoring.label_join import PendingPrediction
+from services.monitoring.pending_predictions import PendingPrediction
 from services.monitoring.rank_correlation import Moments
 from services.monitoring.seasons import seasons_of
 from streams import records

@@ -33,7 +33,7 @@ class Setting:
             learning={"every_hours": 2, "effective_after_hours": 3, "minimum_labels": minimum_labels}
         )
         self.estimator, self.state = Recorder(), LearnerState()
-        self.join = LabelJoin(self.declaration.label.horizon_ms, self.state.totals, [], keep_features=True)
+        self.join = LabelJoin(self.declaration.label.horizon_ms, self.state.totals, keep_features=True)
         monkeypatch.setattr(
             "services.learning.intervals.river_format.encode", lambda model: repr(model.learned).encode()
         )

@@ -8,11 +8,11 @@ import pytest
 from services.monitoring.label_join import (
     JoinTotals,
     LabelJoin,
-    PendingPrediction,
     numeric_prediction,
     outcome_of,
 )
 from services.monitoring.model_metrics import Measures, NumericPrediction
+from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
 from services.runtime.declaration import ModelDeclaration
 from streams import records
 from tests.unit.drift import scenario
@@ -82,16 +82,16 @@ def test_of_two_predictions_with_one_id_the_later_is_joined(join: LabelJoin, tot
 def test_eviction_removes_what_is_past_the_horizon_and_counts_it(join: LabelJoin, totals: JoinTotals) -> None:
     join.add_label(label(0, START_MS + 1))
     join.evict(START_MS + HORIZON_MS)
-    assert len(join) == 3
+    assert len(join.pending) == 3
     join.evict(START_MS + HORIZON_MS + HOUR_MS + 1)
-    assert [entry.prediction_id for entry in join.entries()] == ["p2"]
+    assert [entry.prediction_id for entry in join.pending.settle()[0]] == ["p2"]
     assert (totals.expired, totals.unlabelled) == (2, 1)
 
 
 def test_a_join_continues_from_its_entries(join: LabelJoin, totals: JoinTotals) -> None:
-    stored = msgspec.msgpack.encode(list(join.entries()))
+    stored = msgspec.msgpack.encode(join.pending.settle()[0])
     entries = msgspec.msgpack.decode(stored, type=list[PendingPrediction])
-    restored = LabelJoin(HORIZON_MS, totals, entries)
+    restored = LabelJoin(HORIZON_MS, totals, PendingPredictions(entries))
     assert restored.add_label(label(2, START_MS + 3 * HOUR_MS)) is not None
 
 
@@ -99,14 +99,14 @@ def test_a_class_is_joined_as_its_index(totals: JoinTotals) -> None:
     join = LabelJoin(HORIZON_MS, totals, classes=["a", "b", "c"])
     for number, predicted in enumerate(["c", "other", None]):
         join.add_prediction(scenario.prediction(number, START_MS, prediction=predicted), START_MS)
-    assert [entry.predicted for entry in join.entries()] == [2.0, None, None]
+    assert [entry.predicted for entry in join.pending.settle()[0]] == [2.0, None, None]
 
 
 def test_features_are_kept_only_on_request(totals: JoinTotals) -> None:
     for keep, expected in ((False, []), (True, [0.0, "red"])):
         join = LabelJoin(HORIZON_MS, totals, keep_features=keep)
         join.add_prediction(scenario.prediction(0, START_MS), START_MS)
-        assert next(join.entries()).features == expected
+        assert join.pending.settle()[0][0].features == expected
 
 
 def test_a_prediction_without_a_score_or_with_other_classes_is_not_measured(totals: JoinTotals) -> None:
@@ -120,14 +120,14 @@ def test_a_prediction_without_a_score_or_with_other_classes_is_not_measured(tota
     ]
     for number, values in enumerate(cases):
         join.add_prediction(scenario.prediction(number, START_MS, **values), START_MS)
-    found = [numeric_prediction(entry, measures("multiclass")) for entry in join.entries()]
+    found = [numeric_prediction(entry, measures("multiclass")) for entry in join.pending.settle()[0]]
     assert found == [None, None, None, NumericPrediction(0.4, 1.0, [0.1, 0.7, 0.2])]
 
 
 def test_a_prediction_without_a_predicted_value_follows_from_its_score(totals: JoinTotals) -> None:
     join = LabelJoin(HORIZON_MS, totals)
     join.add_prediction(scenario.prediction(0, START_MS, prediction=None, score=0.7), START_MS)
-    assert numeric_prediction(next(join.entries()), measures()) == NumericPrediction(0.7, 1.0, [])
+    assert numeric_prediction(join.pending.settle()[0][0], measures()) == NumericPrediction(0.7, 1.0, [])
 
 
 def test_an_outcome_has_the_loss_the_true_class_and_the_cost(join: LabelJoin) -> None:

@@ -1,0 +1,234 @@
+"""Encoded predictions on disk (RocksDB), by id and in order; survives a crash at any point.
+
+Changes stay in memory until `PendingDisk.commit`, which writes them at once as the next *generation*,
+together with what undoes them. A snapshot in Kafka names the generation that it belongs to. The disk is
+committed first; so after a crash it is at the generation of the last snapshot or one ahead, which is undone.
+"""
+
+import contextlib
+import functools
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DbClosedError,
+    DBCompressionType,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteOptions,
+)
+
+CACHE_BYTES = 128 << 20
+"""Memory of all models for blocks, indexes and Bloom filters: 60 MB of filters for 50 million predictions."""
+WRITE_BUFFER_BYTES = 32 << 20
+BLOOM_BITS = 10
+"""Bits per key: one absent id in a hundred costs a read of the disk."""
+
+_ENTRY, _ORDER, _UNDO = b"e", b"o", b"u"
+"""First byte of a key: an entry by its id, an id by its place in the order, an old value by its key."""
+_META = b"m"
+_AFTER_UNDO = b"v"
+_PLACE = struct.Struct(">Qq")
+"""Event time as an unsigned number (its bytes sort like the times), and a serial number."""
+_ZERO_MS = 1 << 63
+
+
+class GenerationLostError(RuntimeError):
+    """The disk does not hold the generation that a snapshot belongs to. The message says which it holds."""
+
+
+class _Meta(msgspec.Struct, array_like=True):
+    store: str = ""
+    generation: int = 0
+    count: int = 0
+    serial: int = 0
+    """Of the next entry."""
+    evicted: bytes = b""
+    """The order up to here holds no entry: iteration starts behind what was deleted."""
+
+
+class PendingDisk:
+    """One model's older predictions. To be used from one thread, by one process."""
+
+    def __init__(self, folder: Path, store: str, generation: int) -> None:
+        """Open or create the folder, at a generation.
+
+        Args:
+            folder: A folder of its own; its parents are created.
+            store: Names the history that the generations count in; another one begins empty.
+            generation: That of the snapshot; 0 begins empty.
+
+        Raises:
+            GenerationLostError: The folder does not hold this generation: it is of another machine, or older.
+        """
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._meta = _Meta(store)
+        self._changes: dict[bytes, bytes | None] = {}
+        self._undo: dict[bytes, bytes | None] = {}
+        self._db = _open(folder)
+        try:
+            self._restore(store, generation)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _restore(self, store: str, generation: int) -> None:
+        if generation == 0:
+            self._db.close()
+            Rdict.destroy(str(self._folder), _options())
+            self._db = _open(self._folder)
+            return
+        found = self._stored_meta()
+        if found.store == store and found.generation == generation + 1:
+            self._undo_last()
+            found = self._stored_meta()
+        if (found.store, found.generation) != (store, generation):
+            raise GenerationLostError(
+                f"{self._folder} holds generation {found.generation} of store {found.store or 'none'!r}, the "
+                f"snapshot belongs to generation {generation} of {store!r}"
+            )
+        self._meta = found
+
+    def _stored_meta(self) -> _Meta:
+        raw = self._db.get(_META)
+        return msgspec.msgpack.decode(raw, type=_Meta) if raw else _Meta()
+
+    def _undo_last(self) -> None:
+        batch = WriteBatch(raw_mode=True)
+        for key, old in _rows(self._db, _UNDO, _AFTER_UNDO):
+            if old[:1] == b"\x01":
+                batch.put(key[1:], old[1:])
+            else:
+                batch.delete(key[1:])
+        batch.delete_range(_UNDO, _AFTER_UNDO)
+        self._db.write(batch, _synced())
+
+    @property
+    def count(self) -> int:
+        """Number of entries."""
+        return self._meta.count
+
+    @property
+    def changes(self) -> int:
+        """Number of keys changed since the last commit: they are in memory."""
+        return len(self._changes)
+
+    def get(self, identity: str) -> bytes | None:
+        """Return an entry's value."""
+        found = self._get(_ENTRY + identity.encode())
+        return None if found is None else found[_PLACE.size :]
+
+    def pop(self, identity: str) -> bytes | None:
+        """Remove an entry and return its value."""
+        key = _ENTRY + identity.encode()
+        if (found := self._get(key)) is None:
+            return None
+        place, value = found[: _PLACE.size], found[_PLACE.size :]
+        self._set(key, None, found)
+        self._set(_ORDER + place, None, key[1:])
+        self._meta.count -= 1
+        return value
+
+    def replace(self, identity: str, value: bytes) -> None:
+        """Change the value of an entry; its place in the order stays."""
+        key = _ENTRY + identity.encode()
+        found = self._get(key)
+        assert found is not None, "only an existing entry can be replaced"
+        self._set(key, found[: _PLACE.size] + value, found)
+
+    def append(self, identity: str, counts_at_ms: int, value: bytes) -> None:
+        """Add an entry after all that count at its time or before; its id is new."""
+        place = _PLACE.pack(counts_at_ms + _ZERO_MS, self._meta.serial)
+        key = _ENTRY + identity.encode()
+        self._set(key, place + value, None)
+        self._set(_ORDER + place, key[1:], None)
+        self._meta.serial += 1
+        self._meta.count += 1
+
+    def take_before(self, counts_at_ms: int) -> Iterator[bytes]:
+        """Remove and yield the values of the entries that count before an event time, in order."""
+        stop = _ORDER + _PLACE.pack(counts_at_ms + _ZERO_MS, 0)
+        start = self._meta.evicted or _ORDER
+        if start >= stop:
+            return
+        # Entries that were appended since the last commit are newer than all of these: see `settle`.
+        for key, identity in _rows(self._db, start, stop):
+            if self._changes.get(key, identity) is not None and (value := self.pop(identity.decode())):
+                yield value
+        self._meta.evicted = stop
+
+    def commit(self) -> int:
+        """Write all changes at once, and what undoes them; return the number of the new generation."""
+        self._meta.generation += 1
+        self._set(_META, msgspec.msgpack.encode(self._meta), self._db.get(_META))
+        batch = WriteBatch(raw_mode=True)
+        batch.delete_range(_UNDO, _AFTER_UNDO)
+        for key, value in self._changes.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        for key, old in self._undo.items():
+            batch.put(_UNDO + key, b"\x00" if old is None else b"\x01" + old)
+        self._db.write(batch, _synced())
+        self._changes, self._undo = {}, {}
+        return self._meta.generation
+
+    def close(self) -> None:
+        """Close the files, if they are open; changes since the last commit are not written."""
+        with contextlib.suppress(DbClosedError):
+            self._db.close()
+
+    def _get(self, key: bytes) -> bytes | None:
+        if key in self._changes:
+            return self._changes[key]
+        found: bytes | None = self._db.get(key)
+        return found
+
+    def _set(self, key: bytes, value: bytes | None, old: bytes | None) -> None:
+        """Change a key; ``old`` is its committed value if it has not been changed since the commit."""
+        self._changes[key] = value
+        self._undo.setdefault(key, old)
+
+
+def _rows(db: Rdict, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+    rows = db.iter()
+    rows.seek(start)
+    while rows.valid() and (key := rows.key()) < stop:
+        yield key, rows.value()
+        rows.next()
+
+
+def _open(folder: Path) -> Rdict:
+    return Rdict(str(folder), _options())
+
+
+def _synced() -> WriteOptions:
+    options = WriteOptions()
+    options.sync = True
+    return options
+
+
+@functools.cache
+def _cache() -> Cache:
+    return Cache(CACHE_BYTES)
+
+
+def _options() -> Options:
+    blocks = BlockBasedOptions()
+    blocks.set_bloom_filter(BLOOM_BITS, block_based=False)
+    blocks.set_block_cache(_cache())
+    blocks.set_cache_index_and_filter_blocks(True)
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_block_based_table_factory(blocks)
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_keep_log_file_num(2)
+    return options

@@ -1,0 +1,127 @@
+"""Predictions that wait for their labels: the newest in memory, the others on disk.
+
+A service with 1,000 requests per second and a label horizon of 30 days waits for 2.6 billion labels. Most
+labels that come soon concern new predictions; memory holds those, `PendingDisk` the rest.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from services.monitoring.pending_disk import PendingDisk
+from streams import records
+
+IN_MEMORY_MAX = 100_000
+"""Predictions of a model that a snapshot holds: about 60 MB of memory, 4 MB of snapshot."""
+
+
+class PendingPrediction(msgspec.Struct, array_like=True, gc=False):
+    """The fields of a prediction that the join needs."""
+
+    prediction_id: str
+    event_time_ms: int
+    counts_at_ms: int
+    """Time of the prediction in the common order of all inputs. It never decreases from one entry to the
+    next, so eviction looks at the first entries only."""
+    version: int
+    arm: str
+    score: float | None
+    predicted: float | None
+    """The predicted value; for a class, its index in the declared order; null without a prediction."""
+    shadow_scores: dict[str, float]
+    label: float | None = None
+    """The first label that arrived, kept to recognise further labels."""
+    trace: list[tuple[str, bytes]] | None = None
+    """Trace headers, copied to the outcome."""
+    features: list[records.FeatureValue] = []
+    """The served features; empty unless the join keeps features."""
+    probabilities: list[float] = []
+    """Multiclass: the probability of each class, in the declared order."""
+    segments: list[str] = []
+    """The monitored segments that the prediction belongs to."""
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(PendingPrediction)
+
+
+class PendingPredictions:
+    """The predictions of one model whose label horizon has not passed, by id and in their common order."""
+
+    def __init__(
+        self,
+        entries: Iterable[PendingPrediction] = (),
+        disk: PendingDisk | None = None,
+        in_memory_max: int = IN_MEMORY_MAX,
+    ) -> None:
+        """Continue from a snapshot.
+
+        Args:
+            entries: The newest predictions, in order.
+            disk: Those before, as they were when the snapshot was taken; without it, all stay in memory.
+            in_memory_max: Maximum number of predictions in memory after `settle`.
+        """
+        self._memory = {entry.prediction_id: entry for entry in entries}
+        self._disk = disk
+        self._in_memory_max = in_memory_max
+
+    def __len__(self) -> int:
+        """Return the number of predictions that wait."""
+        return len(self._memory) + (self._disk.count if self._disk else 0)
+
+    def get(self, prediction_id: str) -> PendingPrediction | None:
+        """Return a prediction; None if it does not wait (any more)."""
+        entry = self._memory.get(prediction_id)
+        if entry is None and self._disk and (raw := self._disk.get(prediction_id)) is not None:
+            return _DECODER.decode(raw)
+        return entry
+
+    def pop(self, prediction_id: str) -> PendingPrediction | None:
+        """Remove and return a prediction, if it waits."""
+        entry = self._memory.pop(prediction_id, None)
+        if entry is None and self._disk and (raw := self._disk.pop(prediction_id)) is not None:
+            return _DECODER.decode(raw)
+        return entry
+
+    def append(self, entry: PendingPrediction) -> None:
+        """Add a prediction that counts at the time of the last one or later, and whose id is new."""
+        self._memory[entry.prediction_id] = entry
+
+    def note_label(self, entry: PendingPrediction, label: float) -> None:
+        """Store the label of a prediction that `get` has returned."""
+        entry.label = label
+        if self._disk and entry.prediction_id not in self._memory:
+            self._disk.replace(entry.prediction_id, _ENCODER.encode(entry))
+
+    def take_before(self, counts_at_ms: int) -> Iterator[PendingPrediction]:
+        """Remove and yield the predictions that count before an event time, in order."""
+        if self._disk:
+            yield from map(_DECODER.decode, self._disk.take_before(counts_at_ms))
+        passed = list(
+            itertools.takewhile(lambda entry: entry.counts_at_ms < counts_at_ms, self._memory.values())
+        )
+        for entry in passed:
+            del self._memory[entry.prediction_id]
+            yield entry
+
+    @property
+    def needs_settling(self) -> bool:
+        """Whether so much has changed since `settle` that memory would grow without another one."""
+        return self._disk is not None and (
+            len(self._memory) > 2 * self._in_memory_max or self._disk.changes > self._in_memory_max
+        )
+
+    def settle(self) -> tuple[list[PendingPrediction], int]:
+        """Move the older predictions to disk; return those in memory, in order, and the disk's generation.
+
+        A snapshot holds both: it can be restored as long as no later one than the next has been settled.
+        """
+        if self._disk is None:
+            return list(self._memory.values()), 0
+        surplus = len(self._memory) - self._in_memory_max
+        if surplus > 0:
+            for entry in list(itertools.islice(self._memory.values(), surplus)):
+                del self._memory[entry.prediction_id]
+                self._disk.append(entry.prediction_id, entry.counts_at_ms, _ENCODER.encode(entry))
+        return list(self._memory.values()), self._disk.commit()
