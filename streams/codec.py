@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
-from streams import records
+from streams import json_decoder, records
 
 HEARTBEAT_HEADER = "driftline-watermark-ms"
 """Header of a record without a value: no event up to this time will follow in this partition."""
@@ -23,7 +23,10 @@ REPLAY_MARK_HEADER = "driftline-replay-mark"
 TRACEPARENT_HEADER = "traceparent"
 """Header of W3C trace context: ``version-trace-parent-flags``, in hexadecimal digits."""
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_TRACE_HEADERS = (TRACEPARENT_HEADER, "tracestate")
+_TRACESTATE_HEADER = "tracestate"
+_TRACESTATE = re.compile(rb"[\x20-\x7e]{1,512}")
+_WATERMARK = re.compile(rb"-?[0-9]{1,15}")
+_SHOWN_BYTES_MAX = 40
 
 FUTURE_MS_MAX = 86_400_000
 """Maximum time an event may be dated ahead of its record's timestamp. One event from the year 3000 would make
@@ -31,24 +34,35 @@ every later event of its partition late, or delay it until then."""
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MILLISECOND = dt.timedelta(milliseconds=1)
+EARLIEST_MS = -62_135_596_800_000
+"""The start of the year 1, the earliest event time."""
+LATEST_MS = 253_402_300_799_999
+"""The end of the year 9999, the latest event time."""
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
+"""Names may be empty or stand twice, and values may be null: whoever writes to a topic decides."""
+
+
+InvalidRecordError = json_decoder.InvalidRecordError
 
 
 class KafkaRecord(Protocol):
     """The fields of a consumed record that are used, of kafka-python or aiokafka."""
 
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-
-
-class InvalidRecordError(ValueError):
-    """A record does not fit its declared schema. The message names the field and what was expected."""
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
 
 
 class SchemaError(ValueError):
@@ -133,23 +147,15 @@ class EventDecoder:
             kind = _PYTHON_TYPES[field.type]
             columns.append((field.name, kind | None, None) if field.nullable else (field.name, kind))
         self.struct = msgspec.defstruct("Event", columns, kw_only=True, frozen=True, gc=False)
-        self._decode = msgspec.json.Decoder(self.struct).decode
+        self._json: json_decoder.JsonDecoder[Any] = json_decoder.JsonDecoder(self.struct)
 
     def decode(self, raw: bytes | None) -> Any:
         """Return a struct with the schema's fields as attributes."""
-        if raw is None:
-            raise InvalidRecordError("the record has no value")
-        try:
-            return self._decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InvalidRecordError(str(error)) from error
+        return self._json.decode(raw)
 
     def decode_all(self, raws: Iterable[bytes]) -> list[Any]:
         """Decode many records, at two thirds of the cost; the error does not say which record is invalid."""
-        try:
-            return list(map(self._decode, raws))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InvalidRecordError(str(error)) from error
+        return self._json.decode_all(raws)
 
     def convert(self, values: Mapping[str, Any]) -> Any:
         """Check values that are already parsed, such as the body of an HTTP request."""
@@ -188,18 +194,32 @@ def heartbeat(watermark_ms: int) -> list[tuple[str, bytes]]:
 
 
 def watermark_of(headers: Headers) -> int | None:
-    """Return the watermark of a heartbeat, None if the headers are not those of a heartbeat."""
+    """Return the watermark of a heartbeat, None if the headers are not those of a heartbeat.
+
+    Raises `InvalidRecordError` for a header that is not a time: it must not move a watermark.
+    """
     for name, value in headers:
         if name == HEARTBEAT_HEADER:
-            return int(value)
+            if value is not None and _WATERMARK.fullmatch(value):
+                watermark_ms = int(value)
+                if EARLIEST_MS <= watermark_ms <= LATEST_MS:
+                    return watermark_ms
+            shown = "null" if value is None else repr(value[:_SHOWN_BYTES_MAX])
+            raise InvalidRecordError(
+                f"the header {HEARTBEAT_HEADER} is {shown}: write milliseconds since 1970 in decimal digits"
+            )
     return None
 
 
 def trace_headers(headers: Headers) -> list[tuple[str, bytes]]:
     """Return the headers that propagate a trace; empty without a valid ``traceparent``."""
-    found = {name: value for name, value in headers if name in _TRACE_HEADERS}
-    sound = _TRACEPARENT.fullmatch(found.get(TRACEPARENT_HEADER, b""))
-    return list(found.items()) if sound else []
+    found = {name: value for name, value in headers if value is not None and name.startswith("trace")}
+    parent = found.get(TRACEPARENT_HEADER, b"")
+    if not _TRACEPARENT.fullmatch(parent):
+        return []
+    state = found.get(_TRACESTATE_HEADER, b"")
+    sound = [(_TRACESTATE_HEADER, state)] if _TRACESTATE.fullmatch(state) else []
+    return [(TRACEPARENT_HEADER, parent), *sound]
 
 
 class RepeatFilter:

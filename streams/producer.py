@@ -10,7 +10,7 @@ from aiokafka.partitioner import murmur2
 
 from streams import aiokafka_internals, records, topics
 
-Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+Record = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]]]
 """Key, value, headers."""
 
 BATCH_BYTES_MAX = 512 << 10

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from streams.json_decoder import JsonDecoder
+
 FeatureValue = float | int | str | bool | None
 Trigger = Literal["bootstrap", "drift", "manual"]
 
@@ -569,7 +571,7 @@ class DeadLetter(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     value: bytes | None
     failed_time_ms: int
     """Wall time."""
-    headers: list[tuple[str, bytes]] = []
+    headers: list[tuple[str, bytes | None]] = []
     kind: Literal["invalid", "defect"] = "invalid"
     """``invalid``: the record does not fit its declaration. ``defect``: its processing ended with an
     unexpected error, whose place the reason names."""
@@ -669,6 +671,6 @@ def encode(record: msgspec.Struct) -> bytes:
     return _ENCODER.encode(record)
 
 
-def decoder_of(kind: Any) -> msgspec.json.Decoder[Any]:
+def decoder_of(kind: Any) -> JsonDecoder[Any]:
     """Make a reusable strict decoder for a record type or a union of tagged ones."""
-    return msgspec.json.Decoder(kind)
+    return JsonDecoder(kind)

@@ -1,8 +1,7 @@
 """Keys and records of the alerts topic: notifications and silences. Compaction keeps the latest per key."""
 
-import msgspec
-
 from streams import records
+from streams.json_decoder import InvalidRecordError
 from streams.records import Notified, Silence
 
 _decode = records.decoder_of(records.AlertRecord).decode
@@ -30,7 +29,7 @@ def decoded(value: bytes) -> Notified | Silence | None:
     """Decode a record; return None if it is invalid."""
     try:
         found: Notified | Silence = _decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except InvalidRecordError:
         return None
     return found
 

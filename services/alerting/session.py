@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 
@@ -25,6 +24,7 @@ from services.runtime.settings import Settings
 from services.runtime.times import now_ms
 from services.runtime.topic_creation import ensure_topics
 from streams import records, topics
+from streams.json_decoder import InvalidRecordError
 from streams.producer import Record
 from streams.records import Notified, Silence
 
@@ -156,7 +156,7 @@ class AlertingSession:
     def _add(self, each: Any) -> None:
         try:
             self._handlers[each.topic](each)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except InvalidRecordError as error:
             _log.warning("alerting.record_skipped", topic=each.topic, offset=each.offset, error=str(error))
 
     def _add_alert_record(self, each: Any) -> None:

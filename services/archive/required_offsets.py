@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from services.archive.write_buffer import Partition, ReportInvalid
-from streams.codec import KafkaRecord
+from streams.codec import InvalidRecordError, KafkaRecord
 from streams.records import RetrainingRecord, RetrainingRequested, decoder_of
 
 
@@ -49,8 +49,8 @@ def decoded_requests(
     decode = decoder_of(RetrainingRecord).decode
     for record in batch:
         try:
-            decoded = decode(record.value or b"")
-        except ValueError as error:
+            decoded = decode(record.value)
+        except InvalidRecordError as error:
             report_invalid(record, str(error))
             continue
         if isinstance(decoded, RetrainingRequested):

@@ -42,7 +42,7 @@ class Table:
     partition_by: str
     """Topic or model: readers ask for one of these, and each is a handful of files per commit."""
     decode: Callable[[bytes], Any]
-    """Raises `msgspec.DecodeError`. With ``repeats``, the result has a ``source_partition`` and an offset."""
+    """Raises `InvalidRecordError`. With ``repeats``, the result has a ``source_partition`` and an offset."""
     repeats: bool
     """Whether the topic itself can hold a record twice."""
     heartbeats: bool = False

@@ -3,10 +3,8 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-import msgspec
-
 from services.archive.row_schemas import DecodedRecord, Table
-from streams.codec import KafkaRecord, RepeatFilter, watermark_of
+from streams.codec import InvalidRecordError, KafkaRecord, RepeatFilter, watermark_of
 
 ROWS_MAX = 40_000
 """Maximum rows buffered per table. Committing them takes about 0.5 s; a year of flights takes 40 commits."""
@@ -77,7 +75,7 @@ class WriteBuffer:
                 heartbeat = None
             try:
                 decoded = decode(value)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except InvalidRecordError as error:
                 self._report_invalid(record, str(error))
                 continue
             if is_repeat is None or not is_repeat(decoded.source_partition, decoded.source_offset):
@@ -113,7 +111,11 @@ class WriteBuffer:
 
     def _later_heartbeat(self, heartbeat: DecodedRecord | None, record: KafkaRecord) -> DecodedRecord | None:
         """Return the one of two consecutive heartbeats with the higher watermark: only it is archived."""
-        watermark_ms = watermark_of(record.headers) if self.table.heartbeats else None
+        try:
+            watermark_ms = watermark_of(record.headers) if self.table.heartbeats else None
+        except InvalidRecordError as error:
+            self._report_invalid(record, str(error))
+            return heartbeat
         if watermark_ms is None or (heartbeat is not None and heartbeat.decoded >= watermark_ms):
             return heartbeat
         return DecodedRecord(record, watermark_ms)

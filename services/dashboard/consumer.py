@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
@@ -20,6 +19,7 @@ from services.dashboard.page_feed import PageFeed
 from services.model_registry import model_change
 from services.runtime.settings import Settings
 from streams import records, topics
+from streams.json_decoder import InvalidRecordError
 
 POLL_MS = 200
 POLL_RECORDS_MAX = 1000
@@ -101,7 +101,7 @@ class TopicFollower:
             return
         try:
             record = DECODERS[topic](value)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except InvalidRecordError as error:
             _log.warning("dashboard.record_skipped", topic=topic, error=str(error))
             self.feed.update_kafka(records_skipped=self.feed.kafka.records_skipped + 1)
             return

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 
@@ -11,6 +10,7 @@ from services.drift.engine import Engine
 from services.model_registry import model_change
 from services.runtime.kafka_consumers import read_to_end
 from streams import records, topics
+from streams.json_decoder import InvalidRecordError
 
 _log = structlog.get_logger()
 
@@ -37,7 +37,7 @@ class ControlTopics:
             return
         try:
             self._apply(message)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except InvalidRecordError as error:
             # Its writer has a defect. The latest readable record of the model stays in force.
             _log.error(
                 "drift.control_unreadable", topic=message.topic, offset=message.offset, error=str(error)

@@ -36,6 +36,7 @@ from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings
 from services.runtime.web import server
 from streams import codec
+from streams.json_decoder import InvalidRecordError, JsonDecoder
 
 ROWS_MAX = 10_000
 """Maximum rows per request."""
@@ -117,10 +118,13 @@ class OnlineFeatures:
         return reader
 
 
+_REQUESTS: JsonDecoder[OnlineFeaturesRequest] = JsonDecoder(OnlineFeaturesRequest)
+
+
 def _parse(raw: bytes) -> OnlineFeaturesRequest:
     try:
-        return msgspec.json.decode(raw, type=OnlineFeaturesRequest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _REQUESTS.decode(raw)
+    except InvalidRecordError as error:
         raise server.RequestError(400, str(error)) from error
 
 

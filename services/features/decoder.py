@@ -8,6 +8,7 @@ partitions interleave.
 
 import dataclasses
 import operator
+import re
 from collections.abc import Sequence
 
 from aiokafka import ConsumerRecord
@@ -25,6 +26,9 @@ SERVICE = "features"
 SourceOffset = tuple[int, int]
 """Source partition and offset of an event."""
 _UNKNOWN = (-1, -1)
+_SOURCE = re.compile(rb"([0-9]{1,10}):(-?[0-9]{1,19})")
+_Decoded = Event | codec.InvalidRecordError | int
+"""An event, why a record is none, or the watermark of a record without a value."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +76,8 @@ class SourceDecoder:
         lateness_ms = self.source.lateness_ms
         offsets = [(record.partition, record.offset) for record in slice_records]
         for record, event in zip(slice_records, self._decode_each(slice_records, offsets), strict=True):
-            if event is None:
-                watermark_ms = max(watermark_ms, _heartbeat_ms(record))
+            if isinstance(event, int):
+                watermark_ms = max(watermark_ms, event)
             elif isinstance(event, codec.InvalidRecordError):
                 dead_letters.append(codec.dead_letter(SERVICE, record, str(event)))
             elif fault := codec.fault_of_time(event.time_ms, record.timestamp):
@@ -101,8 +105,8 @@ class SourceDecoder:
             if source is None:
                 reason = f"the header {SOURCE_HEADER} is missing"
                 dead_letters.append(codec.dead_letter(SERVICE, record, reason))
-            elif event is None:
-                watermarks_ms[source[0]] = max(watermarks_ms.get(source[0], NEVER), _heartbeat_ms(record))
+            elif isinstance(event, int):
+                watermarks_ms[source[0]] = max(watermarks_ms.get(source[0], NEVER), event)
             elif isinstance(event, codec.InvalidRecordError):
                 dead_letters.append(codec.dead_letter(SERVICE, record, str(event)))
             else:
@@ -111,10 +115,9 @@ class SourceDecoder:
 
     def _decode_each(
         self, slice_records: Sequence[ConsumerRecord], offsets: Sequence[SourceOffset]
-    ) -> Sequence[Event | codec.InvalidRecordError | None]:
-        """Return for each record its event, the error if it is invalid, or None if it has no value."""
-        raws = [record.value for record in slice_records]
-        given = [raw for raw in raws if raw is not None]
+    ) -> Sequence[_Decoded]:
+        """Return for each record its event, the error if it is invalid, or the watermark of a heartbeat."""
+        given = [record.value for record in slice_records if record.value is not None]
         if max(map(len, given), default=0) > self._record_bytes_max:
             return self._decode_one_by_one(slice_records, offsets)
         try:
@@ -123,18 +126,21 @@ class SourceDecoder:
             return self._decode_one_by_one(slice_records, offsets)
         time_of, epoch_ms = self._time_of, codec.epoch_ms
         return [
-            None if raw is None else Event(value := next(values), epoch_ms(time_of(value)), *offset)
-            for raw, offset in zip(raws, offsets, strict=True)
+            _heartbeat_ms(record)
+            if record.value is None
+            else Event(value := next(values), epoch_ms(time_of(value)), *offset)
+            for record, offset in zip(slice_records, offsets, strict=True)
         ]
 
     def _decode_one_by_one(
         self, slice_records: Sequence[ConsumerRecord], offsets: Sequence[SourceOffset]
-    ) -> Sequence[Event | codec.InvalidRecordError | None]:
+    ) -> Sequence[_Decoded]:
         """Do the same as `_decode_each` when some records are invalid."""
-        decoded: list[Event | codec.InvalidRecordError | None] = []
+        decoded: list[_Decoded] = []
         for record, offset in zip(slice_records, offsets, strict=True):
             try:
-                decoded.append(None if record.value is None else self.decode_record(record, *offset))
+                heartbeat = record.value is None
+                decoded.append(_heartbeat_ms(record) if heartbeat else self.decode_record(record, *offset))
             except codec.InvalidRecordError as error:
                 decoded.append(error)
         return decoded
@@ -153,12 +159,15 @@ def source_header(partition: int, offset: int) -> tuple[str, bytes]:
 def source_of(headers: codec.Headers) -> SourceOffset | None:
     """Return partition and offset of the source record; None without that header."""
     for name, value in headers:
-        if name == SOURCE_HEADER:
-            partition, _, offset = value.partition(b":")
-            return int(partition), int(offset)
+        if name == SOURCE_HEADER and (found := _SOURCE.fullmatch(value or b"")):
+            return int(found[1]), int(found[2])
     return None
 
 
-def _heartbeat_ms(record: ConsumerRecord) -> int:
-    watermark_ms = codec.watermark_of(record.headers)
-    return NEVER if watermark_ms is None else watermark_ms  # an application's tombstone has no watermark
+def _heartbeat_ms(record: ConsumerRecord) -> int | codec.InvalidRecordError:
+    """Return `NEVER` for a tombstone of an application, which moves no watermark."""
+    try:
+        watermark_ms = codec.watermark_of(record.headers)
+    except codec.InvalidRecordError as error:
+        return error
+    return NEVER if watermark_ms is None else watermark_ms

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.model_registry.model_inputs import Columns, InputKind, Inputs
+from streams.json_decoder import InvalidRecordError, JsonDecoder
 
 FILE = "golden.json"
 ROWS_MAX = 64
@@ -105,10 +106,13 @@ def _compare(batch: GoldenBatch, model: Predicts) -> None:
         )
 
 
+_GOLDEN_FILES: JsonDecoder[GoldenFile] = JsonDecoder(GoldenFile)
+
+
 def _read(folder: Path) -> GoldenFile:
     try:
-        return msgspec.json.decode((folder / FILE).read_bytes(), type=GoldenFile)
-    except (OSError, msgspec.DecodeError) as error:
+        return _GOLDEN_FILES.decode((folder / FILE).read_bytes())
+    except (OSError, InvalidRecordError) as error:
         raise GoldenError(f"its golden batch cannot be read: {error}: register it again") from error
 
 

@@ -1,14 +1,13 @@
 """The one decoder of the models topic's records, for every process that reads them. Pure."""
 
-import msgspec
-
 from streams import records
+from streams.json_decoder import InvalidRecordError
 from streams.records import ModelChanged
 
 _decode = records.decoder_of(ModelChanged).decode
 
 
-class InvalidChangeError(msgspec.DecodeError):
+class InvalidChangeError(InvalidRecordError):
     """A record of the models topic is not a valid `ModelChanged`. The message says why."""
 
 
@@ -22,6 +21,6 @@ def decode(value: bytes | None) -> ModelChanged | None:
         return None
     try:
         change: ModelChanged = _decode(value)
-    except ValueError as error:
+    except InvalidRecordError as error:
         raise InvalidChangeError(f"the record is not a valid ModelChanged: {error}") from error
     return change

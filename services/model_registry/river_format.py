@@ -53,7 +53,7 @@ def decode(raw: bytes) -> Any:
     """Read an estimator that `encode` wrote, with the same version of river; raise `EstimatorError`."""
     try:
         table = msgspec.msgpack.decode(_decompressed(raw), type=_Table)
-    except (zlib.error, msgspec.DecodeError) as error:
+    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EstimatorError(f"the estimator cannot be read: {error}") from error
     if (table.format, table.river) != (FORMAT, _river_version()):
         raise EstimatorError(

@@ -4,8 +4,6 @@ import operator
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import msgspec
-
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, records, schemas
 from streams.inputs import LABEL, PREDICTION, PartitionKey, TracedPrediction
@@ -64,13 +62,13 @@ class PredictionDecoder:
         """Decode a slice of one partition of the predictions topic."""
         for message in messages:
             value = message.value
-            if value is None:
-                self._add_heartbeat(PREDICTION, message)
-                continue
             try:
+                if value is None:
+                    self._add_heartbeat(PREDICTION, message)
+                    continue
                 prediction = self._decode_prediction(value)
                 codec.check_event_time(prediction.event_time_ms, message.timestamp)
-            except (msgspec.DecodeError, UnicodeDecodeError, codec.InvalidRecordError) as error:
+            except codec.InvalidRecordError as error:
                 self._reject(PREDICTION, message, error, now_ms)
                 continue
             if message.headers and (trace := codec.trace_headers(message.headers)):
@@ -80,10 +78,10 @@ class PredictionDecoder:
     def take_labels(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:
         """Decode a slice of one partition of the label topic."""
         for message in messages:
-            if message.value is None:
-                self._add_heartbeat(LABEL, message)
-                continue
             try:
+                if message.value is None:
+                    self._add_heartbeat(LABEL, message)
+                    continue
                 label = self._label(message)
             except codec.InvalidRecordError as error:
                 self._reject(LABEL, message, error, now_ms)

@@ -63,7 +63,7 @@ class Snapshots(Generic[State]):
                 )
             snapshot = self._decode(data)
             state = self._decode_state(snapshot.state)
-        except (zlib.error, msgspec.DecodeError) as error:
+        except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise SnapshotError(f"the snapshot of {model!r} cannot be read: {error}") from error
         if (snapshot.model, snapshot.label_topic) != (model, label_topic):
             raise SnapshotError(

@@ -132,10 +132,10 @@ class ScoringAgent:
         requests, letters, watermark_ms = list[_Request](), list[records.DeadLetter](), None
         for record in slice_.records:
             value = record.value
-            if value is None:
-                watermark_ms = codec.watermark_of(record.headers) or watermark_ms
-                continue
             try:
+                if value is None:
+                    watermark_ms = codec.watermark_of(record.headers) or watermark_ms
+                    continue
                 if len(value) > bytes_max:
                     raise codec.InvalidRecordError(
                         f"the record has {len(value)} bytes, the limit is {bytes_max}"

@@ -14,7 +14,6 @@ from services.operations.dead_letters.topic_reader import LETTERS, LettersError,
 from services.runtime.command_output import failing_on, ok, say
 from services.runtime.settings import Settings
 from services.runtime.times import now_ms
-from streams import records
 
 COMMAND = "driftline dead-letters"
 ROWS_MAX = 100
@@ -85,14 +84,13 @@ async def _read(
 ) -> tuple[LetterSummary, ReplayProgress]:
     """Read all letters and the marks of their replays."""
     summary, progress = LetterSummary(rows_max), ReplayProgress()
-    decode = records.decoder_of(records.DeadLetter).decode
     async with reader(settings) as consumer:
         start = 0 if chosen.since_ms is None else await offset_at(consumer, LETTERS, chosen.since_ms)
         async for piece in read(consumer, LETTERS, start):
             for record in piece:
                 if record.value is None:
                     progress.take(record.headers)
-                elif chosen.admits(letter := decode(record.value)):
+                elif (letter := letters.decoded(record)) is not None and chosen.admits(letter):
                     summary.add(record.offset, letter)
     return summary, progress
 

@@ -2,11 +2,15 @@
 
 import collections
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import structlog
+
 from services.runtime.times import duration_ms
 from streams import codec, records
+from streams.json_decoder import InvalidRecordError
 from streams.producer import Record
 
 REPLAYS_MAX = 3
@@ -22,7 +26,11 @@ LetterSource = tuple[str, int, int]
 """Topic, partition and offset of a failed record: its identity, as several processes may fail on it."""
 
 _OURS = frozenset({codec.REPLAYED_FROM_HEADER, codec.REPLAYS_HEADER})
+_SOURCE = re.compile(rb"(?P<topic>[\w.-]{1,249})/(?P<partition>\d{1,10})/(?P<offset>\d{1,19})")
+_COUNT = re.compile(rb"[0-9]{1,9}")
+_decode_letter = records.decoder_of(records.DeadLetter).decode
 _decode_mark = records.decoder_of(records.ReplayMark).decode
+_log = structlog.get_logger()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +105,14 @@ class ReplayProgress:
     def take(self, headers: codec.Headers) -> None:
         """Add the marks in the headers of a record without a value."""
         for name, value in headers:
-            if name == codec.REPLAY_MARK_HEADER:
-                self.add(_decode_mark(value))
+            if name != codec.REPLAY_MARK_HEADER:
+                continue
+            try:
+                mark = _decode_mark(value)
+            except InvalidRecordError as error:
+                _log.warning("dead_letters.mark_skipped", error=str(error))
+                continue
+            self.add(mark)
 
     def add(self, mark: records.ReplayMark) -> None:
         """Add a mark."""
@@ -133,6 +147,16 @@ class ReplayProgress:
         return marks
 
 
+def decoded(record: codec.KafkaRecord) -> records.DeadLetter | None:
+    """Return the letter of a record; log and return None if the record is none."""
+    try:
+        letter: records.DeadLetter = _decode_letter(record.value)
+    except InvalidRecordError as error:
+        _log.warning("dead_letters.record_skipped", offset=record.offset, error=str(error))
+        return None
+    return letter
+
+
 def since_ms(text: str, now_ms: int) -> int:
     """Return the wall time a duration ago; ValueError with what can be written.
 
@@ -149,21 +173,23 @@ def source_of(letter: records.DeadLetter) -> LetterSource:
 
 def replays_of(headers: codec.Headers) -> int:
     """Return how often a record with these headers has been replayed."""
-    return next((int(value) for name, value in headers if name == codec.REPLAYS_HEADER), 0)
+    for name, value in headers:
+        if name == codec.REPLAYS_HEADER and value is not None and _COUNT.fullmatch(value):
+            return int(value)
+    return 0
 
 
 def replayed_from(headers: codec.Headers) -> LetterSource | None:
     """Return the source of a replayed record, from its headers; None if it is not a replay."""
     for name, value in headers:
-        if name == codec.REPLAYED_FROM_HEADER:
-            topic, partition, offset = value.decode().rsplit("/", 2)
-            return topic, int(partition), int(offset)
+        if name == codec.REPLAYED_FROM_HEADER and (found := _SOURCE.fullmatch(value or b"")):
+            return found["topic"].decode(), int(found["partition"]), int(found["offset"])
     return None
 
 
 def record_of(letter: records.DeadLetter) -> Record:
     """Return the failed record unchanged, plus headers with its source and its number of replays."""
-    ours = [
+    ours: list[tuple[str, bytes | None]] = [
         (codec.REPLAYED_FROM_HEADER, _place(source_of(letter)).encode()),
         (codec.REPLAYS_HEADER, b"%d" % (replays_of(letter.headers) + 1)),
     ]

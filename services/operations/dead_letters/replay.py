@@ -33,8 +33,6 @@ SETTLE_MS = 2 * REQUEST_TIMEOUT_MS
 """After this time a replay that was begun has arrived or never will: until then, a request may be in the
 broker's queue."""
 
-_decode = records.decoder_of(records.DeadLetter).decode
-
 
 @dataclasses.dataclass
 class ReplayResult:
@@ -140,9 +138,9 @@ class _Replay:
         async for piece in read(self._consumer, LETTERS, start):
             batches: dict[TopicPartition, dict[int, records.DeadLetter]] = collections.defaultdict(dict)
             for record in piece:
-                if record.value is None:
+                letter = None if record.value is None else letters.decoded(record)
+                if letter is None:
                     continue
-                letter = _decode(record.value)
                 place = TopicPartition(letter.topic, letter.partition)
                 if chosen.admits(letter) and await self._wants(letter, place, batches[place]):
                     batches[place][letter.offset] = letter

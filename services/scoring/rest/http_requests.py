@@ -28,6 +28,7 @@ from services.scoring.online_predictor import (
     RejectedInputError,
 )
 from streams import codec
+from streams.json_decoder import JsonDecoder
 
 VERSION = importlib.metadata.version("driftline")
 BODY_BYTES_MAX = 4 << 20
@@ -68,9 +69,10 @@ def handle_errors(handle: server.Handler) -> server.Handler:
 async def read(request: Request, kind: type[T]) -> T:
     """Return the decoded JSON body; raise `services.runtime.web.server.RequestError`."""
     raw = await server.read_body(request, BODY_BYTES_MAX)
+    decoder: JsonDecoder[T] = JsonDecoder(kind)
     try:
-        return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return decoder.decode(raw)
+    except codec.InvalidRecordError as error:
         raise server.RequestError(400, str(error)) from error
 
 

@@ -141,3 +141,13 @@ def test_a_tombstone_without_a_watermark_is_not_archived(clock: Clock):
     buffer.start(("orders", 0), 0, {})
     buffer.add(("orders", 0), [Record(0, None)])
     assert (buffer.rows, buffer.positions) == ([], {("orders", 0): 1})
+
+
+def test_a_heartbeat_that_is_no_time_is_reported_and_not_archived(reported: list[str], clock: Clock):
+    buffer = WriteBuffer(row_schemas.EVENTS, lambda record, reason: reported.append(reason), clock)
+    buffer.start(("orders", 0), 0, {})
+    good, bad = codec.heartbeat(7), [(codec.HEARTBEAT_HEADER, b"9" * 5000)]
+    buffer.add(("orders", 0), [Record(0, None, headers=good), Record(1, None, headers=bad)])
+    assert [row.decoded for row in buffer.rows] == [7]
+    assert buffer.positions == {("orders", 0): 2}
+    assert codec.HEARTBEAT_HEADER in reported[0]

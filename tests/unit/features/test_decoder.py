@@ -18,7 +18,7 @@ NOON_MS = 1_372_680_000_000
 class Record:
     value: bytes | None
     offset: int = 0
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes | None]] = ()
     topic: str = "orders"
     partition: int = 2
     key: bytes | None = b"k"
@@ -111,6 +111,26 @@ def test_forwarded_heartbeat_moves_only_the_watermark_of_its_source_partition() 
     record: Any = Record(None, headers=headers)
     assert decoder().decode_forwarded([record], watermarks_ms).watermark_ms == NOON_MS + 2000
     assert watermarks_ms == {0: NOON_MS + 2000, 1: NOON_MS + 5000}
+
+
+@pytest.mark.parametrize("value", [b"abc", b"9" * 5000, None])
+def test_heartbeat_that_is_no_time_is_a_dead_letter_and_moves_nothing(value: bytes | None) -> None:
+    bad = Record(None, 1, headers=[(codec.HEARTBEAT_HEADER, value)])
+    decoded = decoder().decode([at(10), bad, at(11, 2)], NEVER)
+    (letter,) = decoded.dead_letters
+    assert (letter.offset, len(decoded.events), decoded.watermark_ms) == (1, 2, NOON_MS + 10_999)
+    assert codec.HEARTBEAT_HEADER in letter.reason
+
+    source = source_header(0, -1)
+    watermarks_ms: dict[int, int] = {}
+    forwarded = Record(None, headers=[(codec.HEARTBEAT_HEADER, value), source])
+    assert len(decoder().decode_forwarded([forwarded], watermarks_ms).dead_letters) == 1
+    assert watermarks_ms == {}
+
+
+@pytest.mark.parametrize("value", [b"", b"1", b"a:b", b"1:2:3", b"-1:2", b"9" * 30 + b":1", None])
+def test_source_that_cannot_be_read_is_no_source(value: bytes | None) -> None:
+    assert source_of([("driftline-source", value)]) is None
 
 
 def test_forwarded_record_without_its_source_is_a_dead_letter() -> None:

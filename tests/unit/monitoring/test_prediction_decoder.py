@@ -128,6 +128,20 @@ def test_unreadable_prediction_becomes_a_dead_letter():
     assert "missing required field" in item.record.reason
 
 
+@pytest.mark.parametrize("kind", ["labels", "predictions"])
+def test_heartbeat_that_is_no_time_becomes_a_dead_letter(kind):
+    message = Message(None, headers=[(codec.HEARTBEAT_HEADER, b"1" * 5000)])
+    _, (item,) = fed(**{kind: [message]})
+    assert codec.HEARTBEAT_HEADER in item.record.reason
+
+
+@pytest.mark.parametrize("kind", ["labels", "predictions"])
+def test_nested_record_becomes_a_dead_letter(kind):
+    nested = b'{"x": %s}' % (b"[" * 2000 + b"]" * 2000)
+    _, (item,) = fed(**{kind: [Message(nested)]})
+    assert item.record.reason == "the JSON is nested too deeply"
+
+
 def test_heartbeats_move_the_watermark_and_records_without_value_or_header_do_nothing():
     engine = scenario.new_engine()
     feed = PredictionDecoder("drift", scenario.declaration(), engine)

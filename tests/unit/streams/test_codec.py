@@ -66,13 +66,61 @@ def test_ddl_columns_are_nullable_unless_they_say_otherwise():
     ]
 
 
-@given(st.integers(0, 2**53))
+@given(st.integers(codec.EARLIEST_MS, codec.LATEST_MS))
 def test_heartbeat_carries_its_watermark(watermark_ms):
     assert codec.watermark_of(codec.heartbeat(watermark_ms)) == watermark_ms
 
 
 def test_other_headers_are_no_heartbeat():
-    assert codec.watermark_of([("traceparent", b"00-1-2-01")]) is None
+    assert (
+        codec.watermark_of([("traceparent", b"00-1-2-01"), ("", b""), ("x", None), ("x" * 9999, b"1")])
+        is None
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"",
+        b"abc",
+        b" 5",
+        b"+5",
+        b"1e3",
+        b"1_000",
+        b"\xd9\xa3",
+        b"9" * 5000,
+        b"1700000000000000",
+        b"-1" + b"0" * 14,
+    ],
+)
+def test_heartbeat_that_is_no_time_is_refused(value):
+    with pytest.raises(codec.InvalidRecordError, match=codec.HEARTBEAT_HEADER) as caught:
+        codec.watermark_of([(codec.HEARTBEAT_HEADER, value)])
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("watermark_ms", [-1, codec.EARLIEST_MS, codec.LATEST_MS])
+def test_heartbeat_may_be_any_time_of_the_calendar(watermark_ms):
+    assert codec.watermark_of(codec.heartbeat(watermark_ms)) == watermark_ms
+
+
+PARENT = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+
+
+@pytest.mark.parametrize(
+    ("headers", "propagated"),
+    [
+        ([PARENT, ("tracestate", b"a=1")], [PARENT, ("tracestate", b"a=1")]),
+        ([PARENT, ("tracestate", None)], [PARENT]),
+        ([PARENT, ("tracestate", b"\xff")], [PARENT]),
+        ([PARENT, ("tracestate", b"a" * 513)], [PARENT]),
+        ([("traceparent", None), ("tracestate", b"a=1")], []),
+        ([("traceparent", b"\xff"), ("", None), ("ce_id", None)], []),
+    ],
+)
+def test_only_sound_trace_headers_are_propagated(headers, propagated):
+    assert codec.trace_headers(headers) == propagated
 
 
 @given(st.lists(st.integers(0, 30), max_size=8))

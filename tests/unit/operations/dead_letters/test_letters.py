@@ -129,6 +129,26 @@ def test_record_without_our_headers_is_no_replay():
     assert letters.replays_of([]) == 0
 
 
+@pytest.mark.parametrize("value", [None, b"", b"x", b"a/b/c", b"topic/1/-2", b"9" * 5000, b"\xff/1/2"])
+def test_headers_of_somebody_else_under_our_names_are_no_replay(value: bytes | None):
+    """Nothing is raised: the letter can be listed and replayed."""
+    assert letters.replayed_from([(codec.REPLAYED_FROM_HEADER, value)]) is None
+    assert letters.replays_of([(codec.REPLAYS_HEADER, value)]) == 0
+    progress = ReplayProgress()
+    progress.take([(codec.REPLAY_MARK_HEADER, value)])
+    assert not progress.doubtful
+
+
+def test_null_headers_survive_letter_and_replay():
+    """A null header is legal, and belongs to the record."""
+    failed: Any = types.SimpleNamespace(
+        topic="t", partition=0, offset=1, key=None, value=b"{", headers=[("", None), ("a", b"")]
+    )
+    written = records.encode(codec.dead_letter("scoring", failed, "bad", 9))
+    _, _, headers = letters.record_of(records.decoder_of(records.DeadLetter).decode(written))
+    assert list(headers)[:2] == [("", None), ("a", b"")]
+
+
 def test_letter_of_a_failed_record_keeps_its_headers():
     """Some records cannot be read without them, and they count the replays."""
 
