@@ -56,6 +56,10 @@ MODEL_INFO = Gauge(
     multiprocess_mode="livemax",
 )
 MODEL_LOAD_FAILURES = Counter("driftline_model_load_failures", "Versions that could not be loaded", ["model"])
+MODEL_CHANGES_INVALID = Counter(
+    "driftline_model_changes_invalid",
+    "Records of the models topic that are no valid change; the arms of before stay in effect",
+)
 MODELS_LOADED = Gauge("driftline_models_loaded", "Versions held in memory", multiprocess_mode="livesum")
 MODELS_LOADED_BYTES = Gauge(
     "driftline_models_loaded_bytes", "About how much memory they take", multiprocess_mode="livesum"

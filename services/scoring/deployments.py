@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -45,8 +44,6 @@ log = structlog.get_logger()
 
 CHECK_SECONDS = 2.0
 """Time between two looks at the folder of declarations."""
-LOAD_SECONDS_MAX = 30.0
-"""Maximum time that a process which starts is not ready because a model's versions are being loaded."""
 STARTS_MAX = 8
 """Maximum models that start at the same time; more would only overload the broker with groups."""
 
@@ -95,7 +92,6 @@ class Deployment:
         )
         self.group = self._consumer_group(agent)
         self._stack = contextlib.AsyncExitStack()
-        self._loading_deadline = time.monotonic() + LOAD_SECONDS_MAX
 
     def _inference_pipeline(self, service: ServicePlan) -> InferencePipeline:
         shared, declaration = self._shared, self.declaration
@@ -137,9 +133,14 @@ class Deployment:
         await self._stack.aclose()
 
     @property
+    def not_ready(self) -> str | None:
+        """Why it can do nothing now. A model without a version can: it collects the features of requests."""
+        return self.versions.not_ready if self.versions.router.answering else None
+
+    @property
     def is_loading(self) -> bool:
-        """Whether its first versions are being loaded; False after `LOAD_SECONDS_MAX` in any case."""
-        return not self.versions.is_settled and time.monotonic() < self._loading_deadline
+        """Whether its first versions are being loaded."""
+        return not self.versions.is_settled
 
     @property
     def fault(self) -> str | None:
@@ -175,16 +176,9 @@ class Deployments:
         return {name: fault for name, fault in found.items() if fault is not None} | self._faults
 
     @property
-    def pending(self) -> str | None:
-        """What must still happen until every model that can be served is served; None if nothing."""
-        if self._starting:
-            return f"starting models: {', '.join(sorted(self._starting))}"
-        unassigned = sorted(name for name, each in self.deployed.items() if not each.group.assigned)
-        if unassigned:
-            return f"waiting for partitions: {', '.join(unassigned)}"
-        if loading := sorted(name for name, each in self.deployed.items() if each.is_loading):
-            return f"loading models: {', '.join(loading)}"
-        return None if self.deployed else "no model is deployed"
+    def starting(self) -> list[str]:
+        """The models that are being started, replaced or retired now."""
+        return sorted(self._starting)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 
 import structlog
@@ -9,6 +10,7 @@ import structlog
 from services.model_registry.contract import Model
 from services.runtime import metrics
 from services.scoring.arm_router import ArmRouter
+from services.scoring.load_failures import LoadFailures
 from services.scoring.model_cache import ModelCache
 from services.scoring.thread_limits import ThreadLimits
 from streams import records
@@ -16,7 +18,7 @@ from streams import records
 log = structlog.get_logger()
 
 RETRY_SECONDS = 30.0
-"""Time until a version that did not load is tried again: the registry may have been down."""
+"""Time until a change that cannot be laid out is tried again, whatever its versions do."""
 
 VersionLoader = Callable[[str, int], Model]
 """Loads one version of a named model and checks it against its golden batch; blocking."""
@@ -30,7 +32,14 @@ class ModelVersions:
     until the version that predicts for them is loaded.
     """
 
-    def __init__(self, name: str, load: VersionLoader, cache: ModelCache, threads: ThreadLimits) -> None:
+    def __init__(
+        self,
+        name: str,
+        load: VersionLoader,
+        cache: ModelCache,
+        threads: ThreadLimits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Start without a version: the features of requests are collected."""
         self.name = name
         self.router = ArmRouter(name)
@@ -40,6 +49,7 @@ class ModelVersions:
         self._cache = cache
         self._threads = threads
         self._loading: dict[int, asyncio.Task[Model]] = {}
+        self._failures = LoadFailures(name, clock)
         self._latest: tuple[records.ModelChanged, bool] | None = None
         self._is_changed = asyncio.Event()
         self._settled = asyncio.Event()
@@ -51,13 +61,43 @@ class ModelVersions:
         """Whether every version that gives predictions is loaded."""
         return all((self.name, arm.version) in self._cache for arm in self.router.answering)
 
+    @property
+    def not_ready(self) -> str | None:
+        """Why no prediction can be made now; None if at least one version gives predictions."""
+        answering = {arm.version for arm in self.router.answering}
+        if not answering:
+            return "no version is in effect yet"
+        reasons = [self.not_ready_version(version) for version in sorted(answering)]
+        return None if None in reasons else "; ".join(filter(None, reasons))
+
+    def not_ready_version(self, number: int) -> str | None:
+        """Why a version cannot predict now; None if it is loaded, or is loaded with the next request.
+
+        The latter are versions for which the cache of all models has no room.
+        """
+        if (self.name, number) in self._cache:
+            return None
+        failure = self._failures.error(number)
+        if failure is not None:
+            return str(failure)
+        return None if self.is_settled else f"version {number} is being loaded"
+
     async def get(self, number: int) -> Model:
-        """Return a version, after loading it if necessary; raise what the loader raises."""
+        """Return a version, after loading it if necessary.
+
+        Raises `VersionNotLoadedError`: the load has failed, or it failed before and the time of the next
+        attempt has not come. Then no load is started, so requests do not add attempts.
+        """
         model = self._cache.get(self.name, number)
         if model is not None:
             return model
+        failure = self._failures.error(number)
+        if failure is not None and (number in self._loading or failure.retry_seconds > 0):
+            raise failure
         if number not in self._loading:
-            self._loading[number] = asyncio.create_task(self._load_version(number))
+            self._loading[number] = asyncio.create_task(self._load_version(number), name=f"load {self.name}")
+            # Every caller may have been cancelled: `_load_version` has logged the error.
+            self._loading[number].add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.shield(self._loading[number])  # other calls may wait for the same load
 
     async def _load_version(self, number: int) -> Model:
@@ -65,12 +105,14 @@ class ModelVersions:
             model = await self._threads.run_in_background(self._load, self.name, number)
         except Exception as error:
             metrics.MODEL_LOAD_FAILURES.labels(self.name).inc()
+            failure = self._failures.add(number, error)
             if number in self.router.versions:
-                self.fault = f"version {number} cannot be loaded: {error}"
+                self.fault = str(failure)
             log.exception("model.not_loaded", model=self.name, version=number)
-            raise
+            raise failure from error
         finally:
             del self._loading[number]
+        self._failures.remove(number)
         self._cache.put(self.name, number, model)
         if number in self.router.versions:
             self.fault = None
@@ -83,6 +125,7 @@ class ModelVersions:
         cache, the versions are loaded with the first request.
         """
         self._latest = (change, lazily)
+        self._failures.clear()  # whoever made the change may have repaired a version
         self._settled.clear()
         self._is_changed.set()
 
@@ -120,7 +163,9 @@ class ModelVersions:
                 self._settled.set()
             if not is_applied:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._is_changed.wait(), RETRY_SECONDS)
+                    versions = {arm.version for arm in change.arms}
+                    wait_seconds = self._failures.retry_seconds(versions, default=RETRY_SECONDS)
+                    await asyncio.wait_for(self._is_changed.wait(), wait_seconds)
                 self._is_changed.set()
 
     async def _apply(self, change: records.ModelChanged, *, lazily: bool) -> bool:
@@ -143,6 +188,7 @@ class ModelVersions:
         self.router = router
         for version in outgoing:
             self._cache.drop(self.name, version)
+            self._failures.remove(version)
         self._export(change.arms)
         log.info("model.swapped", model=self.name, versions=sorted(router.versions), reason=change.reason)
 

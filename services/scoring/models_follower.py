@@ -1,4 +1,8 @@
-"""The follower of the models topic. The topic holds the state: no offset is committed."""
+"""The follower of the models topic. The topic holds the state: no offset is committed.
+
+After any error it connects again and continues where it was; if the topic was truncated or made anew, it
+reads the topic from its start. Meanwhile the arms of before stay in effect.
+"""
 
 import asyncio
 import contextlib
@@ -9,6 +13,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.model_registry import model_change
+from services.runtime import metrics
+from services.runtime.supervised_task import SupervisedTask
 from services.scoring.model_versions import ModelVersions
 from streams import records, topics
 
@@ -26,7 +32,13 @@ class ModelsFollower:
         self._models: dict[str, ModelVersions] = {}
         self._latest: dict[str, records.ModelChanged] = {}
         self._partition = TopicPartition(topics.MODELS.name, 0)
-        self._options = dict(kafka_options)
+        self._options = {
+            **kafka_options,
+            "enable_auto_commit": False,
+            "auto_offset_reset": "earliest",
+            "isolation_level": "read_committed",
+        }
+        self._task = SupervisedTask("models topic", self._follow)
         self._end_consumer: AIOKafkaConsumer | None = None
         """Requests the topic's end offset on a separate connection: on the other one each such request would
         wait for the end of a fetch that waits for records."""
@@ -44,26 +56,29 @@ class ModelsFollower:
         """Apply no further changes to a model."""
         del self._models[name]
 
+    @property
+    def failure(self) -> str | None:
+        """Why changes of the models are not read now; None while they are."""
+        return self._task.failure
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Read the topic to its end, then follow it until the block ends."""
-        consumer = self._new_consumer(**self._options, enable_auto_commit=False)
-        self._end_consumer = self._new_consumer(**self._options)
-        await asyncio.gather(consumer.start(), self._end_consumer.start())
-        consumer.assign([self._partition])
-        await consumer.seek_to_beginning(self._partition)
-        task = asyncio.create_task(self._follow(consumer), name="models")
-        try:
+        async with self._connected() as self._end_consumer, self._task.running():
             await self._reach_end()
             self._is_caught_up = True
             for name in self._models.keys() & self._latest.keys():
                 self._models[name].change(self._latest[name], lazily=True)
             yield
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AIOKafkaConsumer]:
+        consumer = self._new_consumer(**self._options)
+        try:
+            await consumer.start()
+            yield consumer
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-            await asyncio.gather(consumer.stop(), self._end_consumer.stop())
+            await consumer.stop()
 
     async def catch_up(self, name: str) -> None:
         """Wait until every change of a model published before this call is in effect or has failed."""
@@ -76,19 +91,23 @@ class ModelsFollower:
         async with self._progress:
             await self._progress.wait_for(lambda: self._position >= end)
 
-    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
-        while True:
-            fetched = await consumer.getmany(self._partition, timeout_ms=500)
-            for record in fetched.get(self._partition, ()):
-                self._take(record)
-            async with self._progress:
-                self._position = await consumer.position(self._partition)
-                self._progress.notify_all()
+    async def _follow(self) -> None:
+        async with self._connected() as consumer:
+            consumer.assign([self._partition])
+            consumer.seek(self._partition, self._position)
+            while True:
+                fetched = await consumer.getmany(self._partition, timeout_ms=500)
+                for record in fetched.get(self._partition, ()):
+                    self._take(record)
+                async with self._progress:
+                    self._position = await consumer.position(self._partition)
+                    self._progress.notify_all()
 
     def _take(self, record: Any) -> None:
         try:
             change = model_change.decode(record.value)
         except model_change.InvalidChangeError as error:
+            metrics.MODEL_CHANGES_INVALID.inc()
             log.error("model_change.invalid", offset=record.offset, error=str(error))  # noqa: TRY400  # the error says all
             return
         if change is None:

@@ -102,6 +102,11 @@ class OnlinePredictor:
         """The versions that give predictions, in ascending order."""
         return sorted({arm.version for arm in self.pipeline.versions.router.answering})
 
+    def not_ready(self, version: int | None = None) -> str | None:
+        """Why no prediction can be made now, or none by one version; None if it can."""
+        versions = self.pipeline.versions
+        return versions.not_ready if version is None else versions.not_ready_version(version)
+
     async def load(self) -> None:
         """Load the versions that give predictions; a failure is raised for the callers of that version."""
         loading = (self.pipeline.versions.get(version) for version in self.versions)
@@ -117,6 +122,7 @@ class OnlinePredictor:
             OverloadError: At once, if ``limits.requests_max`` requests are in progress.
             TimeoutError: After ``limits.seconds_max``; `LOAD_SECONDS_MAX` more while versions are loaded.
             NoModelError: No version is in effect.
+            VersionNotLoadedError: At once, while a version that did not load waits for its next attempt.
             UnknownVersionError: The version gives no predictions.
             RejectedInputError: A required feature is missing, no version was in effect at a row's event
                 time, or that time is in the future.
@@ -176,7 +182,9 @@ class OnlinePredictor:
     async def _slot(self) -> AsyncIterator[None]:
         """Occupy one of the model's ``limits.requests_max`` slots."""
         if self.requests_in_progress >= self.limits.requests_max:
-            raise OverloadError
+            raise OverloadError(
+                "the model's maximum number of requests (limits.requests_max) is in progress; retry"
+            )
         self.requests_in_progress += 1
         try:
             yield

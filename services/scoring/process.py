@@ -72,7 +72,7 @@ class Scoring:
             loader_factory: Returns the loaders of versions; by default those of the registry.
         """
         # late: these import numpy, which reads OMP_NUM_THREADS when it is loaded; see `serve`.
-        from services.scoring import deployments, model_cache, models_follower, version_loaders
+        from services.scoring import deployments, model_cache, models_follower, readiness, version_loaders
 
         self._settings = settings
         self._concurrency = server.ConcurrencyLimit()
@@ -94,17 +94,18 @@ class Scoring:
             )
         )
 
+        self._readiness = readiness.Readiness(self._deployments, lambda: self._follower.failure)
+
     def run(self, worker_of: int | None = None) -> None:
         """Serve Kafka and HTTP until stopped, or until the parent process has ended."""
         from services.scoring.rest import routes  # late: imports numpy
 
         settings = self._settings
         http = server.application(
-            # A broken model is shown in the detail; the process stays ready for the others.
             self._not_ready,
             routes.routes(lambda: self._deployments.predictors, self._not_ready),
             settings.scoring_tokens,
-            detail=lambda: {"broken": self._deployments.faults},
+            detail=self._readiness.detail,
             limit=self._limit,
             concurrency=self._concurrency,
         )
@@ -127,7 +128,7 @@ class Scoring:
 
         async def listen() -> None:
             deadline = time.monotonic() + READY_SECONDS_MAX
-            while self._deployments.pending and time.monotonic() < deadline:  # noqa: ASYNC110  # it has no event
+            while self._readiness.not_ready() and time.monotonic() < deadline:  # noqa: ASYNC110  # it has no event
                 await asyncio.sleep(CHECK_SECONDS)
             settings = self._settings
             async with server.serve_in_loop(http, settings.host, settings.scoring_port, shared=True):
@@ -149,7 +150,7 @@ class Scoring:
         return None
 
     def _not_ready(self) -> str | None:
-        return "stopping" if self._concurrency.is_closed else self._deployments.pending
+        return "stopping" if self._concurrency.is_closed else self._readiness.not_ready()
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[None]:

@@ -37,10 +37,10 @@ def routes(predictors: Predictors) -> list[Route]:
             raise server.RequestError(413, str(error)) from error
         except SchemaRegistryUnavailableError as error:
             message = "the schema registry cannot be reached; send the labels again"
-            raise server.RequestError(503, message, {"Retry-After": "5"}) from error
+            raise http_requests.unavailable(message, 5) from error
         except KafkaError as error:
             message = "the Kafka broker cannot be reached; send the labels again"
-            raise server.RequestError(503, message, {"Retry-After": "1"}) from error
+            raise http_requests.unavailable(message) from error
         return http_requests.as_json({"model": predictor.name, "accepted": len(labels)}, 202)
 
     return [Route("/feedback", http_requests.handle_errors(feedback), methods=["POST"])]

@@ -5,15 +5,16 @@ arrived too slowly; 413 the body is too large; 422 a row that cannot be predicte
 ``missing: reject`` is missing, no version was in effect at its event time, or that time is more than a day
 ahead, which is not allowed for labels either; 429 the token's rate limit is exceeded; 500 a defect, with a
 reference to the log and no internals; 501 an optional package is not installed; 503 overload, no version in
-effect yet, a server that cannot be reached, or shutdown; 504 the prediction took too long.
+effect yet or none that could be loaded, a server that cannot be reached, or shutdown; 504 the prediction took
+too long.
 """
 
 import importlib.metadata
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-import redis.exceptions
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,13 +22,14 @@ from services.runtime.declaration import Limits
 from services.runtime.web import authentication, server
 from services.scoring.arm_router import UnknownVersionError
 from services.scoring.explanations import explainer, shap_values
+from services.scoring.load_failures import VersionNotLoadedError
 from services.scoring.online_predictor import (
     NoModelError,
     OnlinePredictor,
     OverloadError,
     RejectedInputError,
 )
-from streams import codec
+from streams import codec, outages
 from streams.json_decoder import JsonDecoder
 
 VERSION = importlib.metadata.version("driftline")
@@ -38,32 +40,53 @@ Predictors = Callable[[], Mapping[str, OnlinePredictor]]
 T = TypeVar("T")
 
 
+_STATUSES: Sequence[tuple[type[Exception], int]] = (
+    (codec.InvalidRecordError, 400),
+    (UnknownVersionError, 404),
+    (RejectedInputError, 422),
+    (shap_values.NotInstalledError, 501),
+)
+"""Errors whose message is the caller's, with their status."""
+
+
 def handle_errors(handle: server.Handler) -> server.Handler:
     """Turn every error of the inference path into its status; see the module's docstring."""
 
     async def respond(request: Request) -> Response:
         try:
             return await handle(request)
-        except codec.InvalidRecordError as error:
-            raise server.RequestError(400, str(error)) from error
-        except UnknownVersionError as error:
-            raise server.RequestError(404, str(error)) from error
-        except RejectedInputError as error:
-            raise server.RequestError(422, str(error)) from error
-        except shap_values.NotInstalledError as error:
-            raise server.RequestError(501, str(error)) from error
-        except OverloadError as error:
-            message = "the model's maximum number of requests (limits.requests_max) is in progress; retry"
-            raise server.RequestError(503, message, {"Retry-After": "1"}) from error
-        except NoModelError as error:
-            raise server.RequestError(503, str(error), {"Retry-After": "5"}) from error
-        except (redis.exceptions.RedisError, ConnectionError) as error:
-            message = "the online feature store cannot be reached; retry"
-            raise server.RequestError(503, message, {"Retry-After": "1"}) from error
-        except TimeoutError as error:
-            raise server.RequestError(504, "the request took longer than the time limit") from error
+        except Exception as error:
+            found = _request_error(error)
+            if found is None:
+                raise
+            raise found from error
 
     return server.handle_errors(respond)
+
+
+def _request_error(error: Exception) -> server.RequestError | None:
+    """Return what the caller gets; None for an error that has its status already, and for a defect."""
+    if isinstance(error, TimeoutError):
+        return server.RequestError(504, "the request took longer than the time limit")
+    for kind, status in _STATUSES:
+        if isinstance(error, kind):
+            return server.RequestError(status, str(error))
+    if isinstance(error, OverloadError | NoModelError | outages.OutageError):
+        return unavailable(str(error), _retry_seconds(error))
+    if outages.is_outage(error):
+        return unavailable("the online feature store cannot be reached; retry")
+    return None
+
+
+def _retry_seconds(error: Exception) -> int:
+    if isinstance(error, VersionNotLoadedError):
+        return max(1, math.ceil(error.retry_seconds))
+    return 5 if isinstance(error, NoModelError) else 1
+
+
+def unavailable(message: str, retry_seconds: int = 1) -> server.RequestError:
+    """Return the response while something is away: the same request may be sent again."""
+    return server.RequestError(503, message, {"Retry-After": str(retry_seconds)})
 
 
 async def read(request: Request, kind: type[T]) -> T:

@@ -80,9 +80,8 @@ def routes(predictors: Predictors, not_ready: NotReady) -> list[Route]:
         return http_requests.as_json(_metadata(predictor))
 
     async def model_ready(request: Request) -> Response:
-        predictor, _ = _choose(predictors, request)
-        is_ready = bool(predictor.versions)
-        return http_requests.as_json({"name": predictor.name, "ready": is_ready}, 200 if is_ready else 503)
+        predictor, version = _choose(predictors, request)
+        return _readiness({"name": predictor.name}, predictor.not_ready(version))
 
     async def infer(request: Request) -> Response:
         start = time.perf_counter()
@@ -121,14 +120,19 @@ def _server_routes(not_ready: NotReady) -> list[Route]:
         return http_requests.as_json({"live": True})
 
     async def ready(_: Request) -> Response:
-        is_ready = not_ready() is None
-        return http_requests.as_json({"ready": is_ready}, 200 if is_ready else 503)
+        return _readiness({}, not_ready())
 
     return [
         Route("/v2", server),
         Route("/v2/health/live", live),
         Route("/v2/health/ready", ready),
     ]
+
+
+def _readiness(subject: Mapping[str, str], reason: str | None) -> Response:
+    if reason is None:
+        return http_requests.as_json({**subject, "ready": True})
+    return http_requests.as_json({**subject, "ready": False, "reason": reason}, 503)
 
 
 def _choose(predictors: Predictors, request: Request) -> tuple[OnlinePredictor, int | None]:

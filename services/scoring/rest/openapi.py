@@ -37,8 +37,8 @@ _ERRORS = {
     429: "The rate limit of this token is exceeded; retry after the seconds in the header Retry-After.",
     500: "The server has a defect; its log has an entry with the request id.",
     501: "The server lacks an optional package.",
-    503: "The server is overloaded, has no version of the model in effect yet, cannot reach another server, "
-    "or is shutting down; retry.",
+    503: "The server is overloaded, has no version of the model in effect yet, could not load it, cannot "
+    "reach another server, or is shutting down; retry.",
     504: "The request took longer than the model's time limit.",
 }
 _PREDICTION_SCHEMAS: Mapping[str, dict[str, Any]] = {

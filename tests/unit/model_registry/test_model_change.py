@@ -22,7 +22,17 @@ def test_tombstone_changes_nothing():
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"{}", b"no JSON", b"\xff", b'"\xff"', b'{"type": "model_changed"}', b"[]"]
+    "value",
+    [
+        b"",
+        b"{}",
+        b"no JSON",
+        b"\xff",
+        b'"\xff"',
+        b'{"type": "model_changed"}',
+        b"[]",
+        b'{"x":' + b"[" * 2000 + b"]" * 2000 + b"}",
+    ],
 )
 def test_other_value_is_invalid(value: bytes):
     """Readers that catch invalid records catch this one, too."""

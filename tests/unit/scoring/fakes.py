@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import numpy as np
 from prometheus_client import REGISTRY
@@ -152,8 +153,8 @@ class Producer:
         self.written.setdefault(topic, []).extend(batch)
 
 
-def model_versions(load, cache=None):
-    return ModelVersions("m", load, cache or ModelCache(1 << 20), ThreadLimits(2))
+def model_versions(load, cache=None, clock=time.monotonic):
+    return ModelVersions("m", load, cache or ModelCache(1 << 20), ThreadLimits(2), clock)
 
 
 def request_features(store=None, **changes):

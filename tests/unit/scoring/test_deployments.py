@@ -21,6 +21,7 @@ class FakeDeployment:
         self.declaration, self.text = declared, text
         self.group = SimpleNamespace(failure=None, assigned=True)
         self.is_loading = False
+        self.not_ready = None
         self.fault = None
         self.predictor = f"predictor of {declared.name}"
         self._events = events
@@ -62,7 +63,7 @@ class Folder:
         """Look at the folder and wait until no model is being started."""
         await self.subject.reconcile()
         async with asyncio.timeout(SECONDS_MAX):
-            while "starting" in (self.subject.pending or ""):  # noqa: ASYNC110  # a start has no event
+            while self.subject.starting:  # noqa: ASYNC110  # a start has no event
                 await asyncio.sleep(0)
 
 
@@ -73,7 +74,6 @@ def folder(tmp_path: Path) -> Folder:
 
 def test_models_are_deployed_replaced_and_retired_as_declared(folder: Folder):
     async def run():
-        assert folder.subject.pending == "no model is deployed"
         folder.declare("a")
         folder.declare("b")
         await folder.reconcile()
@@ -90,7 +90,6 @@ def test_models_are_deployed_replaced_and_retired_as_declared(folder: Folder):
     asyncio.run(run())
     assert list(folder.subject.predictors) == ["a"]
     assert folder.subject.faults == {}
-    assert folder.subject.pending is None
 
 
 def test_an_unreadable_declaration_leaves_its_model_as_it_was_and_others_alone(folder: Folder):
@@ -150,26 +149,11 @@ def test_a_model_whose_group_failed_is_restarted(folder: Folder):
     assert folder.events == ["start a 0.5", "stop a 0.5", "start a 0.5"]
 
 
-def test_the_process_is_not_ready_before_partitions_are_assigned_and_versions_are_loaded(folder: Folder):
-    async def run():
-        folder.declare("a")
-        await folder.reconcile()
-
-    asyncio.run(run())
-    deployment: Any = folder.subject.deployed["a"]
-    deployment.group.assigned, deployment.is_loading = False, True
-    assert folder.subject.pending == "waiting for partitions: a"
-    deployment.group.assigned = True
-    assert folder.subject.pending == "loading models: a"
-    deployment.is_loading = False
-    assert folder.subject.pending is None
-
-
 def test_the_end_retires_every_model(folder: Folder):
     async def run():
         folder.declare("a")
         async with folder.subject.running():
-            while folder.subject.pending is not None:  # noqa: ASYNC110  # a start has no event
+            while folder.subject.starting:  # noqa: ASYNC110  # a start has no event
                 await asyncio.sleep(0)
 
     asyncio.run(run())

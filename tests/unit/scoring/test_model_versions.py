@@ -5,10 +5,12 @@ import threading
 
 import pytest
 
-from services.scoring import model_versions as subject
+from services.scoring import load_failures
+from services.scoring.load_failures import VersionNotLoadedError
 from services.scoring.model_cache import ModelCache
+from streams.outages import is_outage
 from streams.records import Arm, ModelChanged
-from tests.unit.scoring.fakes import SECONDS_MAX, HalfOfX, model_versions, sample
+from tests.unit.scoring.fakes import SECONDS_MAX, HalfOfX, ManualClock, model_versions, sample
 
 
 def change(*arms):
@@ -76,7 +78,7 @@ def test_arms_that_cannot_be_laid_out_leave_the_previous_ones_in_effect():
 
 
 def test_a_version_that_failed_to_load_is_retried(monkeypatch):
-    monkeypatch.setattr(subject, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(load_failures, "FIRST_RETRY_SECONDS", 0.0)
     attempts = []
 
     def load(_name, version):
@@ -161,13 +163,82 @@ def test_an_evicted_version_is_loaded_again():
     assert loaded == [1, 2, 1]
 
 
-def test_a_load_that_fails_raises_in_its_caller():
-    def load(_name, _version):
-        raise OSError("gone")
+class Registry:
+    """Loads no version while it is down; counts the attempts."""
 
-    versions = model_versions(load)
-    with pytest.raises(OSError, match="gone"):
-        asyncio.run(versions.get(1))
+    def __init__(self):
+        self.is_down = True
+        self.attempts = 0
+
+    def load(self, _name, _version):
+        self.attempts += 1
+        if self.is_down:
+            raise ValueError("gone")
+        return HalfOfX()
+
+
+def test_a_load_that_fails_is_an_outage_for_its_caller_and_no_fault_of_a_request():
+    with pytest.raises(VersionNotLoadedError, match="version 1 of m cannot be loaded: gone") as caught:
+        asyncio.run(model_versions(Registry().load).get(1))
+    assert is_outage(caught.value)
+    assert caught.value.retry_seconds == pytest.approx(1.0, abs=0.5)
+
+
+def test_requests_add_no_attempts_while_a_failed_version_waits_for_its_next_one():
+    registry, clock = Registry(), ManualClock()
+    versions = model_versions(registry.load, clock=clock)
+
+    async def ask(times):
+        for _ in range(times):
+            with pytest.raises(VersionNotLoadedError):
+                await versions.get(1)
+
+    async def run():
+        attempts = []
+        for _ in range(8):
+            await ask(10)
+            attempts.append(registry.attempts)
+            clock.advance(1.0)
+        registry.is_down = False
+        clock.advance(30.0)
+        await versions.get(1)
+        return attempts
+
+    assert asyncio.run(run()) == [1, 2, 2, 3, 3, 3, 3, 4], "after 1 s, 2 s, 4 s"
+
+
+def test_a_model_is_ready_when_one_of_its_versions_can_predict():
+    registry = Registry()
+    versions = model_versions(registry.load)
+
+    async def run():
+        assert versions.not_ready == "no version is in effect yet"
+        async with versions.running():
+            versions.change(change(champion(1)), lazily=True)
+            await asyncio.sleep(0)
+            assert versions.not_ready == "version 1 is being loaded"
+            await versions.settled()
+            assert versions.not_ready == "version 1 of m cannot be loaded: gone"
+            registry.is_down = False
+            versions.change(change(champion(1)))
+            await versions.settled()
+            assert versions.not_ready is None
+
+    asyncio.run(run())
+
+
+def test_an_evicted_version_leaves_its_model_ready():
+    cache = ModelCache(bytes_max=1000)
+    versions = model_versions(lambda _name, _version: SizedModel(800), cache)
+
+    async def run():
+        async with versions.running():
+            versions.change(change(champion(1)))
+            await versions.settled()
+            cache.put("other", 1, SizedModel(800))
+            return versions.are_loaded, versions.not_ready
+
+    assert asyncio.run(run()) == (False, None)
 
 
 def test_the_arms_in_effect_are_in_the_metrics_until_the_model_is_retired():

@@ -5,12 +5,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import pytest
+from aiokafka.errors import KafkaError
 from structlog.testing import capture_logs
 
+from services.runtime import supervised_task
 from services.scoring.models_follower import ModelsFollower
 from streams import records
 from streams.records import Arm, ModelChanged
-from tests.unit.scoring.fakes import settle
+from tests.unit.scoring.fakes import sample, settle
 
 
 def change(model, version):
@@ -23,6 +26,9 @@ class Topic:
 
     def __init__(self, *values):
         self.values = []
+        self.errors = []
+        """Raised by the next fetches."""
+        self.options = []
         self._written = asyncio.Event()
         self.write(*values)
 
@@ -32,7 +38,8 @@ class Topic:
             self.values.append(SimpleNamespace(offset=len(self.values), value=encoded))
         self._written.set()
 
-    def consumer(self, **_options):
+    def consumer(self, **options):
+        self.options.append(options)
         return Consumer(self, self._written)
 
 
@@ -51,8 +58,8 @@ class Consumer:
     def assign(self, partitions):
         pass
 
-    async def seek_to_beginning(self, partition):
-        self._position = 0
+    def seek(self, partition, offset):
+        self._position = offset
 
     async def end_offsets(self, partitions):
         return dict.fromkeys(partitions, len(self._topic.values))
@@ -61,6 +68,8 @@ class Consumer:
         return self._position
 
     async def getmany(self, partition, timeout_ms):
+        if self._topic.errors:
+            raise self._topic.errors.pop()
         while self._position == len(self._topic.values):
             self._written.clear()
             await self._written.wait()
@@ -131,13 +140,45 @@ def test_a_removed_model_gets_no_further_change():
     assert follow(scenario, change("m", 1)) == [(1, True)]
 
 
-def test_records_that_are_no_change_are_logged_and_skipped():
+def test_records_that_are_no_change_are_logged_counted_and_skipped():
+    nested = b'{"x":' * 2000 + b"1" + b"}" * 2000
+
     async def scenario(follower, topic, versions):
-        topic.write(b"{", None, change("m", 2))
+        topic.write(b"{", None, nested, change("m", 2))
         await follower.catch_up("m")
 
+    before = sample("driftline_model_changes_invalid_total")
     with capture_logs() as logs:
         assert follow(scenario, change("m", 1)) == [(1, True), (2, False)]
     assert [(each["event"], each["offset"]) for each in logs if "invalid" in each["event"]] == [
-        ("model_change.invalid", 1)
+        ("model_change.invalid", 1),
+        ("model_change.invalid", 3),
     ]
+    assert sample("driftline_model_changes_invalid_total") == before + 2
+
+
+@pytest.mark.parametrize("error", [KafkaError(), RecursionError()])
+def test_after_any_error_it_connects_again_and_continues_where_it_was(monkeypatch, error):
+    monkeypatch.setattr(supervised_task, "RESTART_SECONDS", 0.0)
+
+    async def scenario(follower, topic, versions):
+        assert follower.failure is None
+        topic.errors.append(error)
+        topic.write(change("m", 2))
+        await follower.catch_up("m")
+        topic.write(change("m", 3))
+        await follower.catch_up("m")
+        assert repr(error) in str(follower.failure)
+
+    with capture_logs():
+        assert follow(scenario, change("m", 1)) == [(1, True), (2, False), (3, False)]
+
+
+def test_it_reads_committed_records_and_begins_anew_where_its_position_is_gone():
+    async def scenario(follower, topic, versions):
+        for options in topic.options:
+            assert options["isolation_level"] == "read_committed"
+            assert options["auto_offset_reset"] == "earliest"
+            assert options["enable_auto_commit"] is False
+
+    follow(scenario, change("m", 1))

@@ -116,6 +116,21 @@ def test_an_online_store_that_cannot_be_reached_is_a_503():
     assert "refused" not in response.text
 
 
+def test_a_model_that_cannot_be_loaded_is_a_503_at_once_with_the_reason_and_the_time_to_wait():
+    """Ten requests make one attempt to load it; the readiness of the model gives the same reason."""
+    models: dict[int, HalfOfX] = {}
+    subject = predictor(models=models)
+    http = client(m=subject)
+    before = sample("driftline_model_load_failures_total", model="m")
+    responses = [http.post("/predict", json={"rows": [ROW]}) for _ in range(10)]
+    assert {each.status_code for each in responses} == {503}
+    assert responses[0].headers["Retry-After"] == "1"
+    assert responses[9].json()["error"] == "version 1 of m cannot be loaded: 1"
+    assert sample("driftline_model_load_failures_total", model="m") == before + 1
+    ready = http.get("/v2/models/m/ready")
+    assert (ready.status_code, ready.json()["reason"]) == (503, responses[9].json()["error"])
+
+
 def test_a_model_with_a_team_serves_only_that_team():
     tokens = [Token(hashlib.sha256(team.encode()).digest(), team) for team in ("red", "blue")]
     http = client(tokens, red=predictor(name="red", team="red"), all=predictor(name="all"))

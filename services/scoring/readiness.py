@@ -1,0 +1,104 @@
+"""Whether the scoring process can answer, and what is wrong while it can."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+START_SECONDS_MAX = 30.0
+"""Maximum time that a process is not ready because some model is still being started or loaded."""
+
+
+class ConsumerGroup(Protocol):
+    """The part of `streams.groups.Group` that is looked at."""
+
+    @property
+    def assigned(self) -> bool:
+        """Whether this member has its assignment."""
+
+
+class Deployed(Protocol):
+    """The part of `services.scoring.deployments.Deployment` that is looked at."""
+
+    @property
+    def group(self) -> ConsumerGroup:
+        """Its consumer group."""
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether its first versions are being loaded."""
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why it can do nothing now."""
+
+
+class Models(Protocol):
+    """The part of `services.scoring.deployments.Deployments` that is looked at."""
+
+    @property
+    def deployed(self) -> Mapping[str, Deployed]:
+        """The deployed models, by name."""
+
+    @property
+    def starting(self) -> list[str]:
+        """The models that are being started, replaced or retired now."""
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """Why a model is not served as declared, by model."""
+
+
+class Readiness:
+    """The readiness of all models together.
+
+    The process is ready while at least one model can answer. Partitions are not waited for: requests over
+    HTTP need none, and a rebalance of one model's group must not take the process out of service.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        following_failure: Callable[[], str | None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the models, and what tells why the models topic is not followed now."""
+        self._models = models
+        self._following_failure = following_failure
+        self._clock = clock
+        self._start_deadline = clock() + START_SECONDS_MAX
+        self._has_started = False
+
+    def not_ready(self) -> str | None:
+        """Return why the process cannot answer; None if at least one model can.
+
+        At the start, None once all models that can be served are, or after `START_SECONDS_MAX`.
+        """
+        if pending := self._pending_at_start():
+            return pending
+        reasons = {name: deployment.not_ready for name, deployment in self._models.deployed.items()}
+        if None in reasons.values():
+            return None
+        listed = "; ".join(
+            f"{name}: {reason}" for name, reason in sorted((self._models.faults | reasons).items())
+        )
+        return f"no model can answer: {listed}" if listed else "no model is deployed"
+
+    def detail(self) -> dict[str, object]:
+        """Return what is wrong although the process may be ready: for other models, or for HTTP alone."""
+        found: dict[str, object] = {"broken": self._models.faults}
+        waiting = sorted(name for name, each in self._models.deployed.items() if not each.group.assigned)
+        if waiting:
+            found["waiting_for_partitions"] = waiting
+        if failure := self._following_failure():
+            found["models_topic"] = failure
+        return found
+
+    def _pending_at_start(self) -> str | None:
+        if self._has_started or self._clock() > self._start_deadline:
+            return None
+        if self._models.starting:
+            return f"starting models: {', '.join(self._models.starting)}"
+        if loading := sorted(name for name, each in self._models.deployed.items() if each.is_loading):
+            return f"loading models: {', '.join(loading)}"
+        self._has_started = bool(self._models.deployed)
+        return None

@@ -1,0 +1,65 @@
+"""The process is ready while any model can answer, whatever Kafka does."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from services.scoring.readiness import START_SECONDS_MAX, Readiness
+from tests.unit.scoring.fakes import ManualClock
+
+
+def deployment(not_ready: str | None = None) -> Any:
+    return SimpleNamespace(group=SimpleNamespace(assigned=True), is_loading=False, not_ready=not_ready)
+
+
+class Models:
+    def __init__(self, **deployed: Any) -> None:
+        self.deployed = deployed
+        self.starting: list[str] = []
+        self.faults: dict[str, str] = {}
+
+
+def test_at_the_start_all_models_are_waited_for_but_not_for_ever():
+    models, clock = Models(), ManualClock()
+    subject = Readiness(models, clock=clock)
+    models.starting = ["a", "b"]
+    assert subject.not_ready() == "starting models: a, b"
+    models.deployed = {"a": deployment(), "b": deployment()}
+    models.starting, models.deployed["b"].is_loading = [], True
+    assert subject.not_ready() == "loading models: b"
+    clock.advance(START_SECONDS_MAX + 1)
+    assert subject.not_ready() is None
+
+
+def test_a_model_that_starts_again_later_leaves_the_process_ready():
+    models = Models(a=deployment())
+    subject = Readiness(models)
+    assert subject.not_ready() is None
+    models.starting = ["b"]
+    assert subject.not_ready() is None
+
+
+def test_a_rebalance_leaves_the_process_ready_and_is_shown():
+    models = Models(a=deployment())
+    models.deployed["a"].group.assigned = False
+    subject = Readiness(models)
+    assert subject.not_ready() is None
+    assert subject.detail() == {"broken": {}, "waiting_for_partitions": ["a"]}
+
+
+def test_one_model_that_can_answer_is_enough():
+    models = Models(a=deployment("version 1 cannot be loaded"), b=deployment())
+    models.faults = {"c": "no broker"}
+    subject = Readiness(models)
+    assert subject.not_ready() is None
+    models.deployed["b"].not_ready = "version 7 cannot be loaded"
+    assert subject.not_ready() == (
+        "no model can answer: a: version 1 cannot be loaded; b: version 7 cannot be loaded; c: no broker"
+    )
+
+
+def test_without_any_model_the_process_is_not_ready():
+    assert Readiness(Models()).not_ready() == "no model is deployed"
+
+
+def test_the_detail_says_why_the_models_topic_is_not_followed():
+    assert Readiness(Models(), lambda: "no broker").detail()["models_topic"] == "no broker"
