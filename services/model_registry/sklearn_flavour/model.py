@@ -23,11 +23,25 @@ MODEL_FILE = "model.skops"
 
 TRUSTED_TYPES = (
     "functools.partial",
+    "numpy.dtype",
+    "numpy.mean",
+    "scipy._lib.array_api_compat.numpy._aliases.asarray",
+    "scipy.interpolate._bsplines.BSpline",
+    "scipy.sparse._csr.csr_array",
+    "scipy.sparse._csr.csr_matrix",
     "sklearn._loss.loss.HalfTweedieLossIdentity",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
+    "sklearn.cluster._bisect_k_means._BisectingTree",
+    "sklearn.cluster._kmeans._kmeans_single_lloyd",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+    "sklearn.feature_selection._mutual_info.mutual_info_classif",
+    "sklearn.feature_selection._mutual_info.mutual_info_regression",
+    *(
+        f"sklearn.feature_selection._univariate_selection.{name}"
+        for name in ("chi2", "f_classif", "f_regression", "r_regression")
+    ),
     *(
         f"sklearn.gaussian_process.kernels.{name}"
         for name in ("ConstantKernel", "Matern", "Product", "RBF", "RationalQuadratic", "Sum", "WhiteKernel")
@@ -36,19 +50,27 @@ TRUSTED_TYPES = (
         f"sklearn.metrics._dist_metrics.{name}Distance64"
         for name in ("Chebyshev", "Euclidean", "Manhattan", "Minkowski")
     ),
+    "sklearn.metrics._classification.balanced_accuracy_score",
+    *(f"sklearn.metrics._scorer.{name}" for name in ("_CurveScorer", "_PassthroughScorer", "_Scorer")),
+    "sklearn.model_selection._split.KFold",
+    "sklearn.model_selection._split.StratifiedKFold",
+    "sklearn.multiclass._ConstantPredictor",
     "sklearn.neighbors._ball_tree.BallTree",
     "sklearn.neighbors._kd_tree.KDTree",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
     "sklearn.tree._tree.Tree",
     "sklearn.utils._bunch.Bunch",
+    "sklearn.utils._metadata_requests.MetadataRequest",
+    "sklearn.utils._metadata_requests.MethodMetadataRequest",
     "sklearn.utils.validation.check_array",
 )
 """Types that a model file may hold in addition to skops' own list; skops audits every nested type as well.
-The list is part of this installation: MLflow's loader would read it from the untrusted file itself. All types
-are scikit-learn's and run nothing when they are created. But trees and neighbours with inconsistent arrays
-read
-memory out of bounds: therefore versions are signed."""
+They are what scikit-learn's own classes hold with their default settings (`tests/contract` tries them all).
+The list is part of this installation: MLflow's loader would read it from the untrusted file itself. Its types
+run nothing when they are created, and its functions only compute: numpy's as a whole are not trusted, because
+some write or read files. But trees and neighbours with inconsistent arrays read memory out of bounds:
+therefore versions are signed."""
 
 
 class SklearnModel:
