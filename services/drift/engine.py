@@ -9,8 +9,9 @@ import dataclasses
 import operator
 
 import msgspec
+import structlog
 
-from services.drift import evaluator
+from services.drift import evaluator, state_basis
 from services.drift.binning.binning import PredictionRows
 from services.drift.evaluator import Evaluator, EvaluatorState
 from services.drift.references import References
@@ -31,6 +32,7 @@ from streams.inputs import (
     Resume,
 )
 
+_log = structlog.get_logger()
 _TIME = operator.attrgetter("counts_at_ms")
 
 
@@ -59,6 +61,8 @@ class DriftState(msgspec.Struct):
     prediction_slices: list[int] = []
     """Where to continue in the slices of gathering workers, by partition; see `gathered_slices`."""
     label_slices: list[int] = []
+    basis: dict[str, str] = {}
+    """What the numbers depend on in the declaration; empty in states of older versions. See `state_basis`."""
 
 
 @dataclasses.dataclass
@@ -84,6 +88,7 @@ class Engine:
     def __init__(self, declaration: ModelDeclaration, state: DriftState) -> None:
         """Go on from a state; see `starting_state`."""
         self.model = declaration.name
+        self._basis = state_basis.basis_of(declaration)
         self.inputs = Inputs(
             {PartitionKey(PREDICTION, number): at for number, at in enumerate(state.predictions)}
             | {PartitionKey(LABEL, number): at for number, at in enumerate(state.labels)}
@@ -190,6 +195,7 @@ class Engine:
             closed=closed_windows,
             references=self.references.state(),
             evaluator=self._evaluator.state(),
+            basis=self._basis,
         )
 
     # -- records ---------------------------------------------------------------------------------
@@ -284,6 +290,8 @@ def starting_state(
 ) -> DriftState:
     """Return the state before the first record, or a snapshot's, with an entry for each partition.
 
+    Parts of a snapshot that do not fit the declaration any more begin anew, which is logged.
+
     Raise `DriftStateError` if the snapshot has more partitions than a topic.
     """
     state = snapshot or DriftState(
@@ -297,7 +305,9 @@ def starting_state(
         closed=[],
         references=[],
         evaluator=evaluator.initial_state(declaration),
+        basis=state_basis.basis_of(declaration),
     )
+    _fit(state, declaration)
     for resumes, partitions in ((state.predictions, prediction_partitions), (state.labels, label_partitions)):
         if len(resumes) > partitions:
             raise DriftStateError(
@@ -307,3 +317,15 @@ def starting_state(
         resumes.extend([Resume()] * (partitions - len(resumes)))
     state.read_to += [0] * (prediction_partitions - len(state.read_to))
     return state
+
+
+def _fit(state: DriftState, declaration: ModelDeclaration) -> None:
+    """Let the parts of a state begin anew that depend on what has changed in the declaration."""
+    changed = state_basis.changed_parts(state.basis, state.evaluator, declaration)
+    now = state_basis.basis_of(declaration)
+    for part, before in changed.items():
+        _log.warning(
+            "drift.begins_anew", model=declaration.name, part=part, declared=now[part], in_the_snapshot=before
+        )
+    windows = [*([state.window] if state.window else []), *state.closed]
+    state_basis.begin_anew(changed, declaration, windows, state.pending, state.evaluator)

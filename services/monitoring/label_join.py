@@ -124,9 +124,12 @@ def numeric_prediction(entry: PendingPrediction, measures: Measures) -> NumericP
     """Return a prediction as numbers; None if it cannot be measured."""
     if entry.score is None:
         return None
-    if measures.task == "multiclass" and (entry.predicted is None or not entry.probabilities):
+    is_multiclass = measures.task == "multiclass"
+    if is_multiclass and (entry.predicted is None or len(entry.probabilities) != len(measures.classes)):
         return None  # predicted with other classes than those declared now
     predicted = measures.predicted_value(entry.score) if entry.predicted is None else entry.predicted
+    if measures.task == "binary" and predicted not in (0.0, 1.0):
+        return None  # the answer of another task
     return NumericPrediction(entry.score, predicted, entry.probabilities)
 
 

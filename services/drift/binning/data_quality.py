@@ -48,6 +48,8 @@ class FeatureRules:
         self.bounds = bounds
         self._kind = kind
         types = frozenset() if kind is None else _TYPES.get(kind, frozenset())
+        self.key = f"{feature}: {kind or 'any type'} {bounds}"
+        """What the counts of this rule depend on; counts of another rule have another key."""
         self._types = types | {type(None)} if types else types
         self._names = frozenset(bounds.allowed)
 
@@ -117,6 +119,8 @@ class QualityRules:
                 bounds = bounds.model_copy(update={"null_share_max": 0.0})
             if name in declared or kind is not None:
                 self.rules.append((number, FeatureRules(name, bounds, kind)))
+        self.keys = [rule.key for _, rule in self.rules]
+        """The key of each rule, in the order of their counts."""
         self._absent = [FeatureQuality(feature=name, values=0) for name in declared if name not in features]
 
     def faults(self, columns: Sequence[Sequence[FeatureValue]]) -> Faults:

@@ -72,7 +72,8 @@ class PerformanceTracker:
         self._mature_share = declaration.monitoring.mature_share
         self._horizon_ms = declaration.label.horizon_ms
         window_ms = declaration.monitoring.window_ms
-        self._cohort_ms = window_ms * -(-self._horizon_ms // (window_ms * COHORTS_MAX))
+        self.cohort_ms = window_ms * -(-self._horizon_ms // (window_ms * COHORTS_MAX))
+        """Length of a cohort."""
         self._windows = declaration.monitoring.loss_windows
         self.lineage = state.lineage
         """Whose predictions are counted: see `follow`."""
@@ -110,8 +111,8 @@ class PerformanceTracker:
 
     def add_prediction(self, time_ms: int, score: float, segments: Sequence[str]) -> None:
         """Count a prediction of the champion, unless the label horizon of its cohort has passed."""
-        start_ms = time_ms // self._cohort_ms * self._cohort_ms
-        if start_ms + self._cohort_ms + self._horizon_ms <= self._closed_ms:
+        start_ms = time_ms // self.cohort_ms * self.cohort_ms
+        if start_ms + self.cohort_ms + self._horizon_ms <= self._closed_ms:
             return
         key = start_ms, self.lineage
         if key not in self._cohorts:
@@ -132,7 +133,7 @@ class PerformanceTracker:
     ) -> list[float]:
         """Take the label of a prediction that was made at ``time_ms``; return the value of each measure."""
         values = self.measures.values(answer, label)
-        key = time_ms // self._cohort_ms * self._cohort_ms, lineage
+        key = time_ms // self.cohort_ms * self.cohort_ms, lineage
         if key in self._cohorts:
             row = LabelledRow(
                 segments,
@@ -200,7 +201,7 @@ class PerformanceTracker:
         error_max = state.error_max if state else self.baseline.state.error_max
         return PredictionCohort(
             start_ms,
-            state.end_ms if state else start_ms + self._cohort_ms,
+            state.end_ms if state else start_ms + self.cohort_ms,
             state.version if state else self.lineage,
             cells=len(state.cells) if state else self._estimator.cells,
             measures=len(self.measures.names),

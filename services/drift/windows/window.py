@@ -76,6 +76,8 @@ class DriftWindowState(msgspec.Struct):
     """Ids of the alarms that were active when the window was closed."""
     faults: list[list[int]] = []
     """Values by `Fault`, for each feature with quality rules."""
+    rules: list[str] = []
+    """The rules of ``faults``, each with its feature and its bounds; see `FeatureRules.key`."""
 
 
 class DriftWindow:
@@ -217,6 +219,7 @@ class DriftWindow:
         self.state.score_bin_counts = _state_of(self.score) if self.score else None
         self.state.pairs = self.pairs.reference() if self.pairs else None
         self.state.faults = self.faults.tolist()
+        self.state.rules = self.row_binner.rules.keys if self.row_binner else []
         for name, counts in self.segment_counts.counts.items():
             if name in self.state.segments:
                 self.state.segments[name].bin_counts = counts.tolist()
@@ -247,9 +250,10 @@ class DriftWindow:
         if reference.score is not None:
             scores = self.state.score_bin_counts
             self.score = _restore([reference.score], [scores] if scores else [])[0]
-        self.faults = np.zeros((len(row_binner.rules.rules), FAULTS), dtype=np.int64)
-        if self.state.faults:
-            self.faults += np.array(self.state.faults)
+        stored_faults = dict(zip(self.state.rules, self.state.faults, strict=False))  # without rules: unknown
+        self.faults = np.array(
+            [stored_faults.get(key, [0] * FAULTS) for key in row_binner.rules.keys], dtype=np.int64
+        ).reshape(-1, FAULTS)
         if reference.pairs is not None:
             pairs = self.state.pairs
             self.pairs = Moments.of_reference(pairs) if pairs else Moments.none(len(reference.pairs.sums))
