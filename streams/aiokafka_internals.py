@@ -4,7 +4,30 @@ A release may change what is here without notice. Therefore pyproject.toml pins 
 and tests/contract/test_aiokafka_internals.py checks what is used.
 """
 
+import asyncio
+import contextlib
+
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import BrokerResponseError, kafka_errors
+from aiokafka.structs import TopicPartition
+
+SEQUENCES = 1 << 31
+"""Sequence numbers of the records of a partition: 0 to 2^31 - 1, and then 0 again, as in Kafka's protocol."""
+_CLOSE_SECONDS_MAX = 1.0
+"""Maximum time to wait for requests in flight once their batches have failed."""
+
+
+class RecordRefusedError(BrokerResponseError):  # type: ignore[misc]  # aiokafka's errors have no types
+    """The broker does not take a record, for example one without a key in a compacted topic."""
+
+    errno = 87
+    message = "INVALID_RECORD"
+    description = (
+        "The broker refused a record: the topic does not take it as it is (a compacted topic needs a key)."
+    )
+
+
+kafka_errors.setdefault(RecordRefusedError.errno, RecordRefusedError)  # else: an UnknownError without a code
 
 
 class _NeverFull(set[int]):
@@ -25,3 +48,40 @@ def send_concurrently(producer: AIOKafkaProducer) -> None:
     batch in flight is muted.
     """
     producer._sender._in_flight = _NeverFull()  # noqa: SLF001  # see the module
+
+
+def wrap_sequence_numbers(producer: AIOKafkaProducer) -> None:
+    """Let the sequence number after 2^31 - 1 be 0.
+
+    aiokafka continues with -2^31, which brokers refuse: after 2^31 records to one partition, none would be
+    written any more.
+    """
+    manager = producer._txn_manager  # noqa: SLF001
+
+    def increment(partition: TopicPartition, increment: int) -> None:
+        numbers = manager._sequence_numbers  # noqa: SLF001
+        numbers[partition] = (numbers[partition] + increment) % SEQUENCES
+
+    manager.increment_sequence_number = increment
+
+
+def has_ended(producer: AIOKafkaProducer) -> bool:
+    """Return whether the task that sends batches has ended: nothing is written any more."""
+    task = producer._sender.sender_task  # noqa: SLF001
+    return task is not None and task.done()
+
+
+async def abandon(producer: AIOKafkaProducer, error: Exception) -> None:
+    """Disconnect now: each batch without an acknowledgement fails with ``error``, and may yet be written.
+
+    The documented ``stop`` waits for all batches, as long as the broker is away.
+    """
+    producer._closed = True  # noqa: SLF001
+    producer._message_accumulator._closed = True  # noqa: SLF001
+    producer._message_accumulator.fail_all(error)  # noqa: SLF001
+    for batches in producer._message_accumulator._batches.values():  # noqa: SLF001
+        for batch in batches:
+            batch._drain_waiter.exception()  # noqa: SLF001  # nobody waits: else asyncio logs it as lost
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(producer._sender.close(), _CLOSE_SECONDS_MAX)  # noqa: SLF001
+    await producer.client.close()

@@ -8,6 +8,8 @@ import aiokafka.errors
 import kafka.errors
 import redis.exceptions
 
+from streams.aiokafka_internals import RecordRefusedError
+
 
 class OutageError(RuntimeError):
     """A server or the disk is unavailable: wait and try again. The message says which, and what to check."""
@@ -26,6 +28,7 @@ _DEFECTS = (
     aiokafka.errors.MessageSizeTooLargeError,
     aiokafka.errors.RecordListTooLargeError,
     aiokafka.errors.InvalidTimestampError,
+    RecordRefusedError,
     kafka.errors.MessageSizeTooLargeError,
     kafka.errors.RecordListTooLargeError,
     kafka.errors.InvalidRecordError,

@@ -2,21 +2,43 @@
 
 import asyncio
 import contextlib
+import dataclasses
+import itertools
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+import structlog
+from aiokafka.errors import (
+    InvalidProducerIdMapping,
+    InvalidTimestampError,
+    KafkaConnectionError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+    ProducerFenced,
+    RecordListTooLargeError,
+    UnknownProducerId,
+)
 from aiokafka.partitioner import murmur2
 
-from streams import aiokafka_internals, records, topics
+from streams import dead_letters, records, topics
+from streams.aiokafka_internals import RecordRefusedError
+from streams.producer_connection import BATCH_BYTES_MAX, REQUEST_TIMEOUT_MS, ProducerConnection
+from streams.topic_limits import TopicLimits
 
 Record = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]]]
 """Key, value, headers."""
 
-BATCH_BYTES_MAX = 512 << 10
-"""Maximum size of one batch, and so of one record: half of Kafka's default limit for a message batch."""
-REQUEST_BYTES_MAX = 16 << 20
-REQUEST_TIMEOUT_MS = 30_000
+SETTLE_SECONDS_MAX = 5.0
+"""Maximum time that a new connection waits for the batches that the broken one has in flight."""
+STOP_SECONDS_MAX = REQUEST_TIMEOUT_MS / 1000
+
+_SEQUENCE_LOST = (OutOfOrderSequenceNumber, UnknownProducerId, ProducerFenced, InvalidProducerIdMapping)
+"""Nothing of the batch is written, and the records are not at fault: a new producer id mends it."""
+_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+_REFUSED = (*_TOO_LARGE, InvalidTimestampError, RecordRefusedError)
+"""The broker refuses a record of the batch, and so the whole batch."""
+
+_log = structlog.get_logger()
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -25,37 +47,50 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 class RecordTooLargeError(ValueError):
-    """A record is larger than `BATCH_BYTES_MAX`."""
+    """A record is larger than its topic takes. Waiting does not mend it: drop or shorten that record."""
+
+    def __init__(self, topic: str, record: Record, size_bytes: int, bytes_max: int | None) -> None:
+        """Take the record as it was given to `BatchProducer.send`, and the topic's limit if it is known."""
+        limit = "the topic's limit" if bytes_max is None else f"{bytes_max} bytes"
+        super().__init__(
+            f"a record of {size_bytes} bytes for the topic {topic} exceeds {limit}: "
+            "shorten the record, or raise max.message.bytes of the topic"
+        )
+        self.record = record
+
+
+@dataclasses.dataclass(frozen=True)
+class _Packed:
+    """A batch, and the records in it."""
+
+    batch: Any
+    records: Sequence[Record]
 
 
 class BatchProducer:
     """Packs records into batches itself: about 15 times the rate of sending them one by one.
 
-    The producer is idempotent: retries neither repeat nor reorder records of a partition.
+    The producer is idempotent: retries neither repeat nor reorder records of a partition. After a batch has
+    failed for good, the next one goes over a new connection, so one failure never stops a partition.
     """
 
-    def __init__(self, kafka_options: Mapping[str, Any]) -> None:
-        """Take the connection's options; nothing connects before `start`."""
+    def __init__(self, kafka_options: Mapping[str, Any], compression: str | None = None) -> None:
+        """Take the connection's options and a codec of aiokafka; nothing connects before `start`."""
         self._options = dict(kafka_options)
-        self._producer: AIOKafkaProducer | None = None
+        self._compression = compression
+        self._limits = TopicLimits(kafka_options)
+        self._connection: ProducerConnection | None = None
+        self._connecting = asyncio.Lock()
 
     async def start(self) -> None:
         """Connect."""
-        self._producer = AIOKafkaProducer(
-            **self._options,
-            acks="all",
-            enable_idempotence=True,
-            max_batch_size=BATCH_BYTES_MAX,
-            max_request_size=REQUEST_BYTES_MAX,
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
-        )
-        aiokafka_internals.send_concurrently(self._producer)
-        await self._producer.start()
+        self._connection = await self._connect()
 
-    async def stop(self) -> None:
-        """Send the remaining batches and disconnect."""
-        if self._producer is not None:
-            await self._producer.stop()
+    async def stop(self, patience_seconds: float = STOP_SECONDS_MAX) -> None:
+        """Wait for the remaining batches for at most this time, and disconnect."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close(patience_seconds)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -70,28 +105,15 @@ class BatchProducer:
         """Write records to one partition in order; return when the broker has acknowledged all.
 
         Each request waits for the previous one: if one fails, no later record is in the partition, and
-        sending the same records again repeats them in order.
-        """
-        assert self._producer is not None, "start() first"
-        builder = self._producer.create_batch()
-        for key, value, headers in batch:
-            if builder.append(timestamp=None, key=key, value=value, headers=headers) is not None:
-                continue
-            if builder.record_count():
-                await self._send(builder, topic, partition)
-                builder = self._producer.create_batch()
-            if builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
-                size_bytes = len(key or b"") + len(value or b"")
-                raise RecordTooLargeError(
-                    f"a record of {size_bytes} bytes for {topic} exceeds {BATCH_BYTES_MAX} bytes"
-                )
-        if builder.record_count():
-            await self._send(builder, topic, partition)
+        sending the same records again repeats them in order. A dead letter that is too large is cut.
 
-    async def _send(self, builder: Any, topic: str, partition: int) -> None:
-        assert self._producer is not None
-        builder.close()
-        await (await self._producer.send_batch(builder, topic, partition=partition))
+        Raises:
+            RecordTooLargeError: A record is larger than the topic takes. None is written, unless only the
+                broker's answer told it: then those before it may be.
+            KafkaError: The broker cannot be reached, or refuses.
+        """
+        for packed in await self._pack(topic, list(batch)):
+            await self._deliver(topic, partition, packed)
 
     async def send_by_key(self, topic: str, batch: Sequence[Record]) -> None:
         """Write records to the partitions of their keys; return when the broker has acknowledged all."""
@@ -101,13 +123,99 @@ class BatchProducer:
             shares.setdefault(partition_of(record[0] or b"", partitions), []).append(record)
         await asyncio.gather(*(self.send(topic, partition, share) for partition, share in shares.items()))
 
-    async def partitions(self, topic: str) -> int:
-        """Return the number of partitions of a topic."""
-        assert self._producer is not None, "start() first"
-        return len(await self._producer.partitions_for(topic))
-
     async def send_dead_letters(self, letters: Sequence[records.DeadLetter]) -> None:
         """Write failed records to the dead-letter topic."""
         if letters:
-            batch: list[Record] = [(letter.topic.encode(), records.encode(letter), []) for letter in letters]
-            await self.send(topics.DEAD_LETTERS.name, 0, batch)
+            await self.send(topics.DEAD_LETTERS.name, 0, map(dead_letters.encode, letters))
+
+    async def partitions(self, topic: str) -> int:
+        """Return the number of partitions of a topic."""
+        return await (await self._connected()).partitions(topic)
+
+    async def _connect(self) -> ProducerConnection:
+        connection = ProducerConnection(self._options, self._compression)
+        await connection.start()
+        return connection
+
+    async def _connected(self) -> ProducerConnection:
+        """Return a connection in which no batch has failed.
+
+        A new one begins when the batches of the broken one are settled: else a batch that is still in flight
+        there could be written after later ones.
+        """
+        async with self._connecting:
+            if self._connection is None:
+                raise KafkaConnectionError("the producer is not connected: it was not started, or is stopped")
+            if self._connection.is_broken:
+                await self._connection.close(SETTLE_SECONDS_MAX)
+                self._connection = await self._connect()
+                _log.warning("producer.renewed", reason="a batch had failed")
+            return self._connection
+
+    async def _pack(self, topic: str, batch: Sequence[Record]) -> list[_Packed]:
+        """Pack records into batches, before one is sent: an error about one of them leaves all unwritten."""
+        create_batch = (await self._connected()).create_batch
+        packed: list[_Packed] = []
+        start = 0
+        while start < len(batch):
+            if start:
+                await asyncio.sleep(0)  # others' turn: a batch takes some milliseconds
+            builder = create_batch()
+            stop = _fill(builder, batch, start)
+            if builder.size() > BATCH_BYTES_MAX and self._compression is None:
+                # One record alone: a batch takes its first record whatever its size.
+                packed.append(await self._fitted(topic, _Packed(builder, batch[start:stop])))
+            else:
+                packed.append(_Packed(builder, batch[start:stop]))
+            start = stop
+        return packed
+
+    async def _fitted(self, topic: str, packed: _Packed) -> _Packed:
+        """Return a batch of one record that the topic takes."""
+        bytes_max = await self._limits.bytes_max(topic)
+        if bytes_max is None or packed.batch.size() <= bytes_max:
+            return packed
+        return await self._shortened(topic, packed, bytes_max)
+
+    async def _shortened(self, topic: str, packed: _Packed, bytes_max: int | None) -> _Packed:
+        """Return a dead letter that is cut to a size, by default to half; raise for any other record."""
+        (record,), size_bytes = packed.records, packed.batch.size()
+        key, value, headers = record
+        if topic != topics.DEAD_LETTERS.name or value is None:
+            raise RecordTooLargeError(topic, record, size_bytes, bytes_max)
+        shorter: Record = key, dead_letters.cut_value(value, bytes_max or size_bytes // 2), headers
+        builder = (await self._connected()).create_batch()
+        _fill(builder, [shorter], 0)
+        if builder.size() >= size_bytes:  # nothing is left to cut
+            raise RecordTooLargeError(topic, record, size_bytes, bytes_max)
+        return _Packed(builder, [shorter])
+
+    async def _deliver(self, topic: str, partition: int, packed: _Packed) -> None:
+        packed.batch.close()
+        try:
+            await (await self._connected()).deliver(packed.batch, topic, partition)
+        except _SEQUENCE_LOST:
+            for again in await self._pack(topic, packed.records):
+                again.batch.close()
+                await (await self._connected()).deliver(again.batch, topic, partition)
+        except _REFUSED as error:
+            for part in await self._smaller(topic, packed, error):
+                await self._deliver(topic, partition, part)
+
+    async def _smaller(self, topic: str, packed: _Packed, error: Exception) -> list[_Packed]:
+        """Return the halves of a refused batch, until the record that is refused is alone."""
+        if (count := len(packed.records)) > 1:
+            halves = packed.records[: count // 2], packed.records[count // 2 :]
+            return [part for half in halves for part in await self._pack(topic, half)]
+        if isinstance(error, _TOO_LARGE):
+            return [await self._shortened(topic, packed, None)]
+        raise error
+
+
+def _fill(builder: Any, batch: Sequence[Record], start: int) -> int:
+    """Append records from ``start`` on while they fit; return the position after the last one."""
+    append = builder.append
+    for position, (key, value, headers) in enumerate(itertools.islice(batch, start, None), start):
+        if append(timestamp=None, key=key, value=value, headers=headers) is None:
+            return position
+    return len(batch)

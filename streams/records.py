@@ -560,7 +560,10 @@ class LearnedModel(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class DeadLetter(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """A record that could not be processed: the complete record, and the reason."""
+    """A record that could not be processed: the complete record, and the reason.
+
+    Where the complete record does not fit into the dead-letter topic, it is cut: see ``cut_from_bytes``.
+    """
 
     service: str
     reason: str
@@ -575,6 +578,9 @@ class DeadLetter(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     kind: Literal["invalid", "defect"] = "invalid"
     """``invalid``: the record does not fit its declaration. ``defect``: its processing ended with an
     unexpected error, whose place the reason names."""
+    cut_from_bytes: int | None = None
+    """Size of key, value and headers of the complete record, if the letter holds only the start of it. The
+    complete record is in its topic, as long as the retention there keeps it."""
 
 
 class ReplayMark(msgspec.Struct, kw_only=True, frozen=True):

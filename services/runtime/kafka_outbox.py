@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import structlog
-from aiokafka.errors import KafkaError
 
 from services.runtime import metrics
+from streams.outages import is_outage
 from streams.producer import BatchProducer, Record
 
 RETRY_SECONDS_MAX = 5.0
@@ -48,7 +48,13 @@ class Outbox:
         """Write all records of a stage and wait until all are acknowledged; retry while the broker is down.
 
         A retry repeats the whole stage, so each partition gets the same records again: readers drop such
-        repeats. Raises `StoppedError` if the process is asked to stop first.
+        repeats.
+
+        Raises:
+            StoppedError: The process is asked to stop first.
+            RecordTooLargeError: A topic does not take a record; those of other partitions are written. Write
+                the stage again without that record.
+            KafkaError: The broker refuses a record for another reason, which waiting does not mend.
         """
         wanted = {place: batch for place, batch in stage.items() if batch}
         if not wanted:
@@ -57,10 +63,11 @@ class Outbox:
         while True:
             try:
                 self._run(lambda: self._send(wanted))
-            except (KafkaError, OSError) as error:
+            except Exception as error:
+                if not is_outage(error):
+                    raise
                 metrics.SLICE_RETRIES.labels(self._service).inc()
                 _log.warning("outbox.write_failed", error=repr(error), retry_seconds=delay_seconds)
-                self._run(self._disconnect)
             else:
                 return
             if self._stopping.wait(delay_seconds):
@@ -95,13 +102,13 @@ class Outbox:
             await producer.start()
             self._producer = producer
         send = self._producer.send
-        await asyncio.gather(*(send(topic, number, batch) for (topic, number), batch in stage.items()))
+        sends = (send(topic, number, batch) for (topic, number), batch in stage.items())
+        # Wait for all, also if one fails: the next stage begins when nothing of this one is on its way.
+        errors = [each for each in await asyncio.gather(*sends, return_exceptions=True) if each is not None]
+        if errors:
+            raise min(errors, key=is_outage)  # a defect first: a retry would only meet it again
 
     async def _disconnect(self) -> None:
-        """Drop the producer: after a failed write its sequence numbers may be wrong."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            try:
-                await asyncio.wait_for(producer.stop(), STOP_SECONDS_MAX)
-            except (TimeoutError, KafkaError, OSError) as error:
-                _log.warning("outbox.disconnect_failed", error=repr(error))
+            await producer.stop(STOP_SECONDS_MAX / 2)

@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError, ProducerClosed, for_code
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.producer.sender import Sender
+from aiokafka.structs import TopicPartition
 
-from streams import aiokafka_internals
+from streams import aiokafka_internals, outages
 from streams.producer import partition_of
 
+LAST_SEQUENCE = 2**31 - 1
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
@@ -64,6 +67,78 @@ def test_a_producer_that_sends_concurrently_never_notes_a_broker() -> None:
         return nodes
 
     assert asyncio.run(make()) == set()
+
+
+def test_the_sequence_number_after_the_last_one_is_zero() -> None:
+    """As in Kafka's Java client (DefaultRecordBatch.incrementSequence); aiokafka goes on with -2^31."""
+
+    async def run() -> list[int]:
+        producer = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1", enable_idempotence=True)
+        aiokafka_internals.wrap_sequence_numbers(producer)
+        accumulator, partition = producer._message_accumulator, TopicPartition("t", 0)
+        manager = accumulator._txn_manager
+        assert manager is producer._txn_manager
+        manager.set_pid_and_epoch(1, 0)
+        manager._sequence_numbers[partition] = LAST_SEQUENCE - 1
+        found = []
+        for _ in range(3):
+            builder = producer.create_batch()
+            builder.append(timestamp=None, key=None, value=b"v")
+            builder.append(timestamp=None, key=None, value=b"v")
+            accumulator._append_batch(builder, partition)
+            batch = accumulator._pop_batch(partition)
+            found.append(batch._builder._builder.base_sequence)
+        return found
+
+    assert asyncio.run(run()) == [LAST_SEQUENCE - 1, 0, 2]
+
+
+def test_a_batch_that_spans_the_last_sequence_number_goes_on_with_the_right_one() -> None:
+    async def run() -> int:
+        producer = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1", enable_idempotence=True)
+        aiokafka_internals.wrap_sequence_numbers(producer)
+        manager, partition = producer._txn_manager, TopicPartition("t", 0)
+        manager._sequence_numbers[partition] = LAST_SEQUENCE - 4
+        manager.increment_sequence_number(partition, 10)
+        return int(manager.sequence_number(partition))
+
+    assert asyncio.run(run()) == 5
+
+
+def test_an_abandoned_producer_fails_what_is_not_acknowledged() -> None:
+    """Also if no broker responds, where the documented `stop` waits for ever."""
+
+    async def run() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1", enable_idempotence=True)
+        assert not aiokafka_internals.has_ended(producer)
+        builder = producer.create_batch()
+        builder.append(timestamp=None, key=None, value=b"v")
+        waiting = await producer._message_accumulator.add_batch(builder, TopicPartition("t", 0), 1)
+        await asyncio.wait_for(aiokafka_internals.abandon(producer, KafkaConnectionError("gone")), 1)
+        with pytest.raises(KafkaConnectionError, match="gone"):
+            await waiting
+        assert producer._closed
+        with pytest.raises(ProducerClosed):
+            await producer._message_accumulator.add_batch(builder, TopicPartition("t", 0), 1)
+
+    asyncio.run(run())
+
+
+def test_a_producer_has_ended_when_the_task_of_its_sender_has() -> None:
+    async def run() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1", enable_idempotence=True)
+        producer._sender._sender_task = asyncio.ensure_future(asyncio.sleep(0))
+        assert not aiokafka_internals.has_ended(producer)
+        await producer._sender._sender_task
+        assert aiokafka_internals.has_ended(producer)
+        producer._closed = True
+
+    asyncio.run(run())
+
+
+def test_the_code_of_a_refused_record_has_an_error_of_its_own() -> None:
+    assert for_code(87) is aiokafka_internals.RecordRefusedError
+    assert not outages.is_outage(for_code(87)())
 
 
 @pytest.mark.parametrize(

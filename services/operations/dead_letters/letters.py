@@ -68,6 +68,8 @@ class LetterRow:
     """How often the record had been replayed before this failure."""
     replayed: bool = False
     """Whether it has been replayed since."""
+    cut_from_bytes: int | None = None
+    """Size of the complete record if the letter holds only its start; the source says where it is."""
 
 
 class LetterSummary:
@@ -190,7 +192,7 @@ def replayed_from(headers: codec.Headers) -> LetterSource | None:
 def record_of(letter: records.DeadLetter) -> Record:
     """Return the failed record unchanged, plus headers with its source and its number of replays."""
     ours: list[tuple[str, bytes | None]] = [
-        (codec.REPLAYED_FROM_HEADER, _place(source_of(letter)).encode()),
+        (codec.REPLAYED_FROM_HEADER, place(source_of(letter)).encode()),
         (codec.REPLAYS_HEADER, b"%d" % (replays_of(letter.headers) + 1)),
     ]
     return letter.key, letter.value, [h for h in letter.headers if h[0] not in _OURS] + ours
@@ -202,6 +204,7 @@ def lines(rows: Sequence[LetterRow], reasons: Mapping[str, int]) -> list[str]:
     for row in rows:
         notes = [f"came back {row.replays} times"] if row.replays else []
         notes += ["replayed since"] if row.replayed else []
+        notes += [f"cut from {row.cut_from_bytes} bytes"] if row.cut_from_bytes is not None else []
         shown.append("  ".join([row.failed_at, row.service, row.source, row.reason, *notes]))
         shown.append(f"    key {row.key}  value {row.value}")
     counted = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
@@ -226,15 +229,17 @@ def _row(offset: int, letter: records.DeadLetter) -> LetterRow:
         offset=offset,
         failed_at=(codec.EPOCH + letter.failed_time_ms * codec.MILLISECOND).isoformat(timespec="seconds"),
         service=letter.service,
-        source=_place(source_of(letter)),
+        source=place(source_of(letter)),
         reason=letter.reason,
         key=_text(letter.key),
         value=_text(letter.value),
         replays=replays_of(letter.headers),
+        cut_from_bytes=letter.cut_from_bytes,
     )
 
 
-def _place(source: LetterSource) -> str:
+def place(source: LetterSource) -> str:
+    """Return topic, partition and offset as they are shown."""
     topic, partition, offset = source
     return f"{topic}/{partition}/{offset}"
 

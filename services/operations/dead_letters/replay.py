@@ -16,6 +16,7 @@ One replay runs at a time: a second one finds the mark of the first and refuses.
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import msgspec
@@ -27,7 +28,8 @@ from services.operations.dead_letters.topic_reader import LETTERS, LettersError,
 from services.runtime.settings import Settings
 from services.runtime.times import now_ms
 from streams import codec, records
-from streams.producer import REQUEST_TIMEOUT_MS, BatchProducer
+from streams.producer import BatchProducer, RecordTooLargeError
+from streams.producer_connection import BATCH_BYTES_MAX, REQUEST_TIMEOUT_MS
 
 SETTLE_MS = 2 * REQUEST_TIMEOUT_MS
 """After this time a replay that was begun has arrived or never will: until then, a request may be in the
@@ -65,7 +67,8 @@ async def replay(
         LettersError: Another replay is running, or the broker does not respond.
         KafkaError: The broker cannot be reached or refuses.
     """
-    producer = BatchProducer(settings.kafka_options())
+    # A record may have come compressed, and fit into its topic only so.
+    producer = BatchProducer(settings.kafka_options(), compression="gzip")
     async with reader(settings) as consumer:
         await producer.start()
         try:
@@ -157,6 +160,13 @@ class _Replay:
             return False
         if self._progress.has(letters.source_of(letter)) or letter.offset in taken:
             self.result.left["replayed already"] += 1
+        elif letter.cut_from_bytes is not None:
+            source = letters.place(letters.source_of(letter))
+            named = len(self.result.left) < letters.REASONS_MAX
+            where = (
+                f"the complete record is {source}" if named else "'list' says where the complete record is"
+            )
+            self.result.left[f"cut, as it was too large for a letter: {where}"] += 1
         elif not self._again and letters.replays_of(letter.headers) >= letters.REPLAYS_MAX:
             self.result.left[f"came back {letters.REPLAYS_MAX} times (--again includes them)"] += 1
         elif not await self._exists(place):
@@ -185,12 +195,28 @@ class _Replay:
             end_offset=(await self._consumer.end_offsets([place]))[place],
         )
         await self._mark(mark)
-        if not self._dry:
-            await self._producer.send(
-                place.topic, place.partition, [letters.record_of(letter) for letter in batch]
-            )
-        await self._mark(msgspec.structs.replace(mark, state="arrived"))
-        self.result.replayed[f"{place.topic}/{place.partition}"] += len(batch)
+        refused = set[int]() if self._dry else await self._write(place, batch)
+        if arrived := [letter.offset for letter in batch if letter.offset not in refused]:
+            await self._mark(msgspec.structs.replace(mark, state="arrived", offsets=arrived))
+            self.result.replayed[f"{place.topic}/{place.partition}"] += len(arrived)
+        if refused:
+            await self._mark(msgspec.structs.replace(mark, state="lost", offsets=sorted(refused)))
+            self.result.left[f"larger than {place.topic} takes: raise its max.message.bytes"] += len(refused)
+
+    async def _write(self, place: TopicPartition, batch: Sequence[records.DeadLetter]) -> set[int]:
+        """Write the records back; return the offsets of those that their topic does not take."""
+        refused = set[int]()
+        for _, group in itertools.groupby(batch, key=_position_if_large):
+            part = list(group)
+            try:
+                await self._producer.send(
+                    place.topic, place.partition, [letters.record_of(letter) for letter in part]
+                )
+            except RecordTooLargeError:
+                if len(part) > 1:
+                    raise  # which of them are written is not known: the next replay looks for them
+                refused.add(part[0].offset)
+        return refused
 
     async def _mark(self, mark: records.ReplayMark) -> None:
         self._progress.add(mark)
@@ -199,3 +225,8 @@ class _Replay:
             await self._producer.send(
                 LETTERS.topic, LETTERS.partition, [(mark.topic.encode(), None, [header])]
             )
+
+
+def _position_if_large(letter: records.DeadLetter) -> int | None:
+    """Return None for records that share a batch; a large one has a batch of its own."""
+    return letter.offset if len(letter.value or b"") + len(letter.key or b"") > BATCH_BYTES_MAX // 2 else None

@@ -33,7 +33,7 @@ class FullOutbox(MemoryOutbox):
 
     def write(self, stage: Any) -> None:
         if any(topic == topics.DRIFT_STATE.name for topic, _ in stage):
-            raise RecordTooLargeError("1 MB")
+            raise RecordTooLargeError("t", (None, None, []), 2, 1)
         super().write(stage)
 
 

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from prometheus_client import REGISTRY
 
 from services.runtime import kafka_outbox
-from services.runtime.kafka_outbox import RETRY_SECONDS_MAX, Outbox, StoppedError
-from streams.producer import Record
+from services.runtime.kafka_outbox import RETRY_SECONDS_MAX, STOP_SECONDS_MAX, Outbox, StoppedError
+from streams.producer import Record, RecordTooLargeError
 
 A: Record = (b"a", b"1", [])
 B: Record = (b"b", b"2", [])
@@ -36,7 +36,8 @@ class Producer:
     async def start(self) -> None:
         self._broker.connections.append(self._options)
 
-    async def stop(self) -> None:
+    async def stop(self, patience_seconds: float) -> None:
+        assert patience_seconds < STOP_SECONDS_MAX
         self._broker.disconnections += 1
 
     async def send(self, topic: str, partition: int, batch: Iterable[Record]) -> None:
@@ -97,14 +98,11 @@ def test_stages_use_one_connection_and_empty_batches_none(outbox: Outbox, broker
 
 
 @pytest.mark.parametrize("error", [KafkaConnectionError("gone"), OSError("reset")])
-def test_a_failed_stage_is_repeated_whole_over_a_new_connection(
-    error: Exception, outbox: Outbox, broker: Broker
-) -> None:
+def test_a_failed_stage_is_repeated_whole(error: Exception, outbox: Outbox, broker: Broker) -> None:
     before = retries()
     broker.failures = [error]
     outbox.write({("t", 0): [A], ("t", 1): [B]})
     assert broker.written[-2:] == [("t", 0, [A]), ("t", 1, [B])]
-    assert (len(broker.connections), broker.disconnections) == (2, 1)
     assert retries() == before + 1
 
 
@@ -116,11 +114,25 @@ def test_pauses_double_up_to_a_maximum(outbox: Outbox, broker: Broker, stopping:
     assert broker.written == [("t", 0, [A])]
 
 
-def test_another_error_is_not_retried(outbox: Outbox, broker: Broker, stopping: StopEvent) -> None:
-    broker.failures = [ValueError("too large")]
-    with pytest.raises(ValueError, match="too large"):
-        outbox.write({("t", 0): [A]})
+@pytest.mark.parametrize(
+    "error", [RecordTooLargeError("t", A, 2, 1), MessageSizeTooLargeError(), ValueError("a defect")]
+)
+def test_an_error_that_waiting_does_not_mend_is_raised(
+    error: Exception, outbox: Outbox, broker: Broker, stopping: StopEvent
+) -> None:
+    broker.failures = [error]
+    with pytest.raises(type(error)):
+        outbox.write({("t", 0): [A], ("t", 1): [B]})
     assert stopping.waits_seconds == []
+    assert broker.written == [("t", 1, [B])]
+
+
+def test_a_record_at_fault_is_raised_although_the_broker_went_away_meanwhile(
+    outbox: Outbox, broker: Broker
+) -> None:
+    broker.failures = [KafkaConnectionError("gone"), RecordTooLargeError("t", B, 2, 1)]
+    with pytest.raises(RecordTooLargeError):
+        outbox.write({("t", 0): [A], ("t", 1): [B]})
 
 
 def test_a_stop_ends_the_retries(broker: Broker) -> None:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
 
-from streams.producer import Record
+from streams.producer import Record, RecordTooLargeError
 
 
 class ReadRecord(NamedTuple):
@@ -39,6 +39,8 @@ class MemoryKafka:
         self.is_silent = False
         self.writes_max: int | None = None
         """Writes until the broker is gone."""
+        self.bytes_max: int | None = None
+        """Maximum size of a value."""
         self._position: dict[TopicPartition, int] = {}
 
     def write(self, place: TopicPartition, *batch: Record, timestamp_ms: int = 0) -> None:
@@ -59,6 +61,10 @@ class MemoryKafka:
             if self.writes_max == 0:
                 raise ConnectionError("the broker is gone")
             self.writes_max -= 1
+        batch = list(batch)
+        for each in batch:
+            if self.bytes_max is not None and len(each[1] or b"") > self.bytes_max:
+                raise RecordTooLargeError(topic, each, len(each[1] or b""), None)
         self.write(TopicPartition(topic, partition), *batch)
 
     async def partitions(self, topic: str) -> int:

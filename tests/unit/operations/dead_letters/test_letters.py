@@ -187,3 +187,11 @@ def test_doubt_ends_with_what_the_search_found():
         progress.add(each)
     assert not progress.doubtful
     assert progress.has(("shop.orders", 2, 2))
+
+
+def test_a_cut_letter_is_shown_as_such() -> None:
+    summary = LetterSummary(2)
+    summary.add(0, letter(7, cut_from_bytes=9_000_000))
+    (row,) = summary.rows(ReplayProgress())
+    assert row.cut_from_bytes == 9_000_000
+    assert letters.lines([row], summary.reasons)[0].endswith("cut from 9000000 bytes")

@@ -29,7 +29,7 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> MemoryKafka:
         yield kafka
 
     monkeypatch.setattr(module, "reader", connected)
-    monkeypatch.setattr(module, "BatchProducer", lambda _: kafka)
+    monkeypatch.setattr(module, "BatchProducer", lambda _, compression: kafka)
     monkeypatch.setattr(module, "now_ms", lambda: NOW_MS)
     return kafka
 
@@ -150,3 +150,23 @@ def test_a_crash_after_any_write_repeats_no_record(
     monkeypatch.setattr(module, "now_ms", lambda: NOW_MS + SETTLE_MS)
     run()
     assert replayed(kafka) == [3, 5]
+
+
+def test_a_cut_letter_stays_and_the_place_of_its_record_is_named(kafka: MemoryKafka) -> None:
+    fail(kafka, letter(3, cut_from_bytes=9_000_000), letter(4))
+    result = run()
+    assert replayed(kafka) == [4]
+    assert result.left == {"cut, as it was too large for a letter: the complete record is orders/1/3": 1}
+
+
+def test_a_record_that_its_topic_does_not_take_is_left_and_the_others_are_written(kafka: MemoryKafka) -> None:
+    large = b"x" * 600_000
+    fail(kafka, letter(3), letter(4, value=large), letter(5, value=large), letter(6))
+    kafka.bytes_max = 500_000
+    result = run()
+    assert replayed(kafka) == [3, 6]
+    assert states(kafka) == [("begun", [3, 4, 5, 6]), ("arrived", [3, 6]), ("lost", [4, 5])]
+    assert result.left == {"larger than orders takes: raise its max.message.bytes": 2}
+    kafka.bytes_max = None
+    run()
+    assert replayed(kafka) == [3, 6, 4, 5]
