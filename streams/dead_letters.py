@@ -12,7 +12,7 @@ REASON_CHARACTERS_MAX = 1000
 _decode = records.decoder_of(records.DeadLetter).decode
 
 
-def encode(letter: records.DeadLetter) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
+def encode(letter: records.DeadLetter) -> tuple[bytes, bytes, list[tuple[str, bytes | None]]]:
     """Return the record of a letter: key, value, headers."""
     return letter.topic.encode(), records.encode(letter), []
 

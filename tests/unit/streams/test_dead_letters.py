@@ -5,14 +5,16 @@ from hypothesis import strategies as st
 from streams import dead_letters, records
 from streams.dead_letters import RECORD_OVERHEAD_BYTES, cut, cut_value, encode
 
-_headers = st.lists(st.tuples(st.text(max_size=50), st.binary(max_size=3000)), max_size=4)
+_headers: st.SearchStrategy[list[tuple[str, bytes | None]]] = st.lists(
+    st.tuples(st.text(max_size=50), st.none() | st.binary(max_size=3000)), max_size=4
+)
 decode = records.decoder_of(records.DeadLetter).decode
 
 
 def letter(
     value: bytes | None,
     key: bytes | None = b"k",
-    headers: list[tuple[str, bytes]] | None = None,
+    headers: list[tuple[str, bytes | None]] | None = None,
     reason: str = "bad",
 ) -> records.DeadLetter:
     return records.DeadLetter(
@@ -48,7 +50,7 @@ def test_a_letter_that_fits_stays_whole() -> None:
 def test_every_letter_fits_and_tells_its_source(
     value: bytes | None,
     key: bytes | None,
-    headers: list[tuple[str, bytes]],
+    headers: list[tuple[str, bytes | None]],
     reason: str,
     bytes_max: int,
 ) -> None:
