@@ -5,7 +5,6 @@ together with what undoes them. A snapshot in Kafka names the generation that it
 committed first; so after a crash it is at the generation of the last snapshot or one ahead, which is undone.
 """
 
-import contextlib
 import functools
 import struct
 from collections.abc import Iterator
@@ -15,13 +14,14 @@ import msgspec
 from rocksdict import (
     BlockBasedOptions,
     Cache,
-    DbClosedError,
     DBCompressionType,
     Options,
     Rdict,
     WriteBatch,
     WriteOptions,
 )
+
+from streams.outages import OutageError
 
 CACHE_BYTES = 128 << 20
 """Memory of all models for blocks, indexes and Bloom filters: 60 MB of filters for 50 million predictions."""
@@ -66,48 +66,39 @@ class PendingDisk:
         Raises:
             GenerationLostError: The folder does not hold this generation: it is of another machine, or older.
         """
-        folder.parent.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._meta = _Meta(store)
         self._changes: dict[bytes, bytes | None] = {}
         self._undo: dict[bytes, bytes | None] = {}
-        self._db = _open(folder)
+        if generation:
+            try:
+                self._restore(store, generation)
+            except BaseException:
+                self.close()
+                raise
+
+    @functools.cached_property
+    def _db(self) -> Rdict:
+        """The files; those of an empty store are made by the first commit."""
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._restore(store, generation)
-        except BaseException:
-            self._db.close()
-            raise
+            return Rdict(str(self._folder), _options())
+        except Exception as error:  # the library has no type of its own for it
+            raise OutageError(
+                f"{self._folder} cannot be opened: {error}; only one process may use it, on a disk with room"
+            ) from error
 
     def _restore(self, store: str, generation: int) -> None:
-        if generation == 0:
-            self._db.close()
-            Rdict.destroy(str(self._folder), _options())
-            self._db = _open(self._folder)
-            return
-        found = self._stored_meta()
+        found = _meta_of(self._db)
         if found.store == store and found.generation == generation + 1:
-            self._undo_last()
-            found = self._stored_meta()
+            _undo_last(self._db)
+            found = _meta_of(self._db)
         if (found.store, found.generation) != (store, generation):
             raise GenerationLostError(
                 f"{self._folder} holds generation {found.generation} of store {found.store or 'none'!r}, the "
                 f"snapshot belongs to generation {generation} of {store!r}"
             )
         self._meta = found
-
-    def _stored_meta(self) -> _Meta:
-        raw = self._db.get(_META)
-        return msgspec.msgpack.decode(raw, type=_Meta) if raw else _Meta()
-
-    def _undo_last(self) -> None:
-        batch = WriteBatch(raw_mode=True)
-        for key, old in _rows(self._db, _UNDO, _AFTER_UNDO):
-            if old[:1] == b"\x01":
-                batch.put(key[1:], old[1:])
-            else:
-                batch.delete(key[1:])
-        batch.delete_range(_UNDO, _AFTER_UNDO)
-        self._db.write(batch, _synced())
 
     @property
     def count(self) -> int:
@@ -121,13 +112,15 @@ class PendingDisk:
 
     def get(self, identity: str) -> bytes | None:
         """Return an entry's value."""
+        if not self._meta.count:
+            return None
         found = self._get(_ENTRY + identity.encode())
         return None if found is None else found[_PLACE.size :]
 
     def pop(self, identity: str) -> bytes | None:
         """Remove an entry and return its value."""
         key = _ENTRY + identity.encode()
-        if (found := self._get(key)) is None:
+        if not self._meta.count or (found := self._get(key)) is None:
             return None
         place, value = found[: _PLACE.size], found[_PLACE.size :]
         self._set(key, None, found)
@@ -155,7 +148,7 @@ class PendingDisk:
         """Remove and yield the values of the entries that count before an event time, in order."""
         stop = _ORDER + _PLACE.pack(counts_at_ms + _ZERO_MS, 0)
         start = self._meta.evicted or _ORDER
-        if start >= stop:
+        if start >= stop or not self._meta.count:
             return
         # Entries that were appended since the last commit are newer than all of these: see `settle`.
         for key, identity in _rows(self._db, start, stop):
@@ -164,7 +157,15 @@ class PendingDisk:
         self._meta.evicted = stop
 
     def commit(self) -> int:
-        """Write all changes at once, and what undoes them; return the number of the new generation."""
+        """Write all changes at once, and what undoes them; return the number of the generation.
+
+        It is a new one only if something has changed.
+        """
+        if not self._changes:
+            return self._meta.generation
+        if not self._meta.generation and self._folder.exists():  # of another store
+            self.close()
+            Rdict.destroy(str(self._folder), _options())
         self._meta.generation += 1
         self._set(_META, msgspec.msgpack.encode(self._meta), self._db.get(_META))
         batch = WriteBatch(raw_mode=True)
@@ -182,8 +183,8 @@ class PendingDisk:
 
     def close(self) -> None:
         """Close the files, if they are open; changes since the last commit are not written."""
-        with contextlib.suppress(DbClosedError):
-            self._db.close()
+        if (opened := self.__dict__.pop("_db", None)) is not None:
+            opened.close()
 
     def _get(self, key: bytes) -> bytes | None:
         if key in self._changes:
@@ -205,8 +206,20 @@ def _rows(db: Rdict, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]
         rows.next()
 
 
-def _open(folder: Path) -> Rdict:
-    return Rdict(str(folder), _options())
+def _meta_of(db: Rdict) -> _Meta:
+    raw = db.get(_META)
+    return msgspec.msgpack.decode(raw, type=_Meta) if raw else _Meta()
+
+
+def _undo_last(db: Rdict) -> None:
+    batch = WriteBatch(raw_mode=True)
+    for key, old in _rows(db, _UNDO, _AFTER_UNDO):
+        if old[:1] == b"\x01":
+            batch.put(key[1:], old[1:])
+        else:
+            batch.delete(key[1:])
+    batch.delete_range(_UNDO, _AFTER_UNDO)
+    db.write(batch, _synced())
 
 
 def _synced() -> WriteOptions:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.monitoring.pending_disk import GenerationLostError, PendingDisk
+from streams.outages import OutageError
 
 
 @pytest.fixture
@@ -82,8 +83,9 @@ def test_another_generation_or_store_is_refused(
 
 
 def test_two_commits_ahead_is_refused(disk: PendingDisk, folder: Path) -> None:
-    disk.commit()
-    disk.commit()
+    for identity in ("p0", "p1"):
+        disk.pop(identity)
+        disk.commit()
     disk.close()
     with pytest.raises(GenerationLostError, match="holds generation 3"):
         PendingDisk(folder, "a", 1)
@@ -108,3 +110,18 @@ def test_times_before_1970_sort_before_later_ones(folder: Path) -> None:
     assert list(disk.take_before(0)) == [str(-(2**62)).encode(), b"-5"]
     assert list(disk.take_before(8)) == [b"0", b"7"]
     disk.close()
+
+
+def test_without_a_change_the_generation_stays(disk: PendingDisk) -> None:
+    assert (disk.get("p0"), disk.commit()) == (b"0", 1)
+
+
+def test_a_store_without_entries_makes_no_files(folder: Path) -> None:
+    disk = PendingDisk(folder, "a", 0)
+    assert (disk.get("p0"), disk.pop("p0"), everything(disk), disk.commit()) == (None, None, [], 0)
+    assert not folder.parent.exists()
+
+
+def test_a_second_process_is_told_who_may_use_the_folder(disk: PendingDisk, folder: Path) -> None:
+    with pytest.raises(OutageError, match="only one process may use it"):
+        PendingDisk(folder, "a", 1)
