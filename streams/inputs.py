@@ -24,6 +24,7 @@ LABEL = 1
 REJECTED = 2
 
 BEFORE_ALL_MS = -(2**62)
+AFTER_ALL_MS = 2**62
 
 
 class PartitionKey(NamedTuple):
@@ -120,10 +121,16 @@ class Inputs:
 
     def take(self) -> list[Item]:
         """Remove and return all records before the frontier, in the common order."""
-        frontier = self.frontier_ms
+        return self._take_before(self.frontier_ms)
+
+    def take_all(self) -> list[Item]:
+        """Remove and return all records, in the common order: nothing earlier will be added."""
+        return self._take_before(AFTER_ALL_MS)
+
+    def _take_before(self, frontier_ms: int) -> list[Item]:
         taken: list[Item] = []
         for partition in self._partitions.values():
-            ready = bisect.bisect_left(partition.waiting, frontier, key=_TIME)
+            ready = bisect.bisect_left(partition.waiting, frontier_ms, key=_TIME)
             taken += partition.waiting[:ready]
             del partition.waiting[:ready]
         taken.sort()

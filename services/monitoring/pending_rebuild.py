@@ -1,0 +1,119 @@
+"""Builds the predictions that wait again from their topics, when the disk that held them is lost.
+
+A snapshot names where to read from: a `RebuildPoint` that is not after the oldest prediction that waits.
+From there to the positions of the snapshot, predictions and labels are joined again, in the same order.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from services.monitoring.label_join import JoinTotals, LabelJoin
+from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
+from streams import codec, records
+from streams.inputs import LABEL, PREDICTION, REJECTED, Inputs, Item, PartitionKey, Resume
+
+POINTS_PER_HORIZON = 24
+"""A rebuild reads at most this much more than the horizon: one part in 24."""
+
+SegmentsOf = Callable[[Sequence[records.FeatureValue]], Sequence[str]]
+
+
+class RebuildPoint(msgspec.Struct, array_like=True, frozen=True):
+    """Where the inputs stood when exactly the records that count before an event time had been processed."""
+
+    frontier_ms: int
+    predictions: list[Resume]
+    """By partition."""
+    labels: list[Resume]
+    last_offsets: dict[int, int]
+    """See `codec.RepeatFilter`."""
+
+
+def with_point(points: Sequence[RebuildPoint], new: RebuildPoint, horizon_ms: int) -> list[RebuildPoint]:
+    """Return the points to keep when a snapshot is taken at a new one, given the label horizon."""
+    kept = list(points)
+    if not kept or new.frontier_ms - kept[-1].frontier_ms >= horizon_ms // POINTS_PER_HORIZON:
+        kept.append(new)
+    while len(kept) > 1 and kept[1].frontier_ms <= new.frontier_ms - horizon_ms:
+        del kept[0]
+    return kept
+
+
+class PendingRebuild:
+    """Receives the records of one model from a point on, up to the positions of a snapshot."""
+
+    def __init__(
+        self,
+        join: LabelJoin,
+        point: RebuildPoint,
+        stop: Mapping[PartitionKey, int],
+        segments_of: SegmentsOf = lambda _features: (),
+    ) -> None:
+        """Begin at a point.
+
+        Args:
+            join: An empty join; its pending predictions may use a disk.
+            point: Where to begin.
+            stop: The offset before which a snapshot had processed all records, by partition.
+            segments_of: Returns the monitored segments of a row of features.
+        """
+        self.inputs = Inputs(
+            {PartitionKey(PREDICTION, number): at for number, at in enumerate(point.predictions)}
+            | {PartitionKey(LABEL, number): at for number, at in enumerate(point.labels)}
+        )
+        self._join = join
+        self._stop = stop
+        self._repeats = codec.RepeatFilter(point.last_offsets)
+        self._segments_of = segments_of
+
+    def add_prediction(self, partition: int, offset: int, prediction: records.Prediction) -> None:
+        """Receive a prediction; those of a partition come in order."""
+        self._add(PartitionKey(PREDICTION, partition), offset, prediction)
+
+    def add_label(self, partition: int, offset: int, label: records.Label) -> None:
+        """Receive a label; those of a partition come in order."""
+        self._add(PartitionKey(LABEL, partition), offset, label)
+
+    def _add(self, key: PartitionKey, offset: int, record: records.Prediction | records.Label) -> None:
+        if offset < self._stop.get(key, 0):
+            self.inputs.add(key, offset, record.event_time_ms, record.prediction_id, record)
+
+    def is_complete(self, positions: Mapping[PartitionKey, int]) -> bool:
+        """Return whether the next offsets to read have reached the positions of the snapshot."""
+        return all(positions.get(key, 0) >= offset for key, offset in self._stop.items())
+
+    def advance(self) -> None:
+        """Join the records that are complete, and bound the memory."""
+        self._process(self.inputs.take())
+
+    def finish(self, newest: Sequence[PendingPrediction], evicted_before_ms: int) -> None:
+        """Join the last records, and leave out those that the snapshot holds or that had expired.
+
+        Args:
+            newest: The predictions that the snapshot holds itself.
+            evicted_before_ms: The event time up to which the horizons had ended.
+        """
+        self._process(self.inputs.take_all())
+        self._join.evict(evicted_before_ms)
+        for entry in newest:
+            self._join.pending.pop(entry.prediction_id)
+
+    def _process(self, items: Sequence[Item]) -> None:
+        for item in items:
+            if item.kind == REJECTED:
+                continue
+            if item.kind == LABEL:
+                self._join.add_label(item.record)
+            elif not self._repeats.is_repeat(item.record.source_partition, item.record.source_offset):
+                segments = self._segments_of(item.record.features)
+                self._join.add_prediction(item.record, item.counts_at_ms, segments)
+        if self._join.pending.needs_settling:
+            self._join.pending.settle()
+
+
+def empty_join(
+    horizon_ms: int, pending: PendingPredictions, classes: Sequence[str] = (), *, keep_features: bool = False
+) -> LabelJoin:
+    """Return a join whose totals nobody reads."""
+    return LabelJoin(horizon_ms, JoinTotals(), pending, classes=classes, keep_features=keep_features)

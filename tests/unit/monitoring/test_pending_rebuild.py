@@ -1,0 +1,125 @@
+"""What waits after a rebuild from the topics is what waited when the snapshot was taken."""
+
+import hypothesis.strategies as st
+import msgspec
+from hypothesis import given
+
+from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
+from services.monitoring.pending_rebuild import PendingRebuild, RebuildPoint, empty_join, with_point
+from streams import codec, records
+from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, Inputs, PartitionKey, Resume
+from tests.unit.drift import scenario
+from tests.unit.drift.scenario import HOUR_MS, START_MS
+
+HORIZON_MS = 5 * HOUR_MS
+PARTITIONS = 2
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from([PREDICTION, LABEL]),
+        st.integers(0, PARTITIONS - 1),
+        st.integers(0, 15).map("p{}".format),
+        st.integers(0, 9 * HOUR_MS // 1000),
+    ),
+    max_size=60,
+)
+
+
+class Topics:
+    """Two partitions of predictions and two of labels, in the order in which they were written."""
+
+    def __init__(self, events: list[tuple[int, int, str, int]]) -> None:
+        self.records: list[tuple[PartitionKey, int, records.Prediction | records.Label]] = []
+        ends: dict[PartitionKey, int] = {}
+        for kind, partition, identity, seconds in events:
+            key = PartitionKey(kind, partition)
+            offset = ends[key] = ends.get(key, -1) + 1
+            time_ms = START_MS + 1000 * seconds
+            made = (
+                scenario.prediction(0, time_ms, source_partition=partition, source_offset=offset)
+                if kind == PREDICTION
+                else scenario.label(0, time_ms, float(seconds % 2), offset=offset)
+            )
+            self.records.append((key, offset, msgspec.structs.replace(made, prediction_id=identity)))
+
+
+class Joined:
+    """The ordinary way: records in the order of the topics, and snapshots on the way."""
+
+    def __init__(self) -> None:
+        keys = [PartitionKey(kind, number) for kind in (PREDICTION, LABEL) for number in range(PARTITIONS)]
+        self.inputs = Inputs({key: Resume() for key in keys})
+        self.repeats = codec.RepeatFilter()
+        self.pending = PendingPredictions()
+        self.join = empty_join(HORIZON_MS, self.pending)
+        self.evicted_ms = BEFORE_ALL_MS
+
+    def read(self, key: PartitionKey, offset: int, record: records.Prediction | records.Label) -> None:
+        self.inputs.add(key, offset, record.event_time_ms, record.prediction_id, record)
+        for item in self.inputs.take():
+            if item.kind == LABEL:
+                self.join.add_label(item.record)
+            elif not self.repeats.is_repeat(item.record.source_partition, item.record.source_offset):
+                self.join.add_prediction(item.record, item.counts_at_ms)
+        if self.inputs.frontier_ms > BEFORE_ALL_MS:
+            self.evicted_ms = self.inputs.frontier_ms // HOUR_MS * HOUR_MS
+            self.join.evict(self.evicted_ms)
+
+    def point(self) -> RebuildPoint:
+        resume = self.inputs.resume()
+        return RebuildPoint(
+            self.inputs.frontier_ms,
+            [resume[PartitionKey(PREDICTION, number)] for number in range(PARTITIONS)],
+            [resume[PartitionKey(LABEL, number)] for number in range(PARTITIONS)],
+            dict(self.repeats.last_offsets),
+        )
+
+
+def rebuilt(
+    topics: Topics, point: RebuildPoint, snapshot: Joined, newest: list[PendingPrediction]
+) -> list[PendingPrediction]:
+    stop = {key: at.offset for key, at in snapshot.inputs.resume().items()}
+    join = empty_join(HORIZON_MS, PendingPredictions())
+    rebuild = PendingRebuild(join, point, stop)
+    for key, offset, record in topics.records:
+        if isinstance(record, records.Prediction):
+            rebuild.add_prediction(key.partition, offset, record)
+        else:
+            rebuild.add_label(key.partition, offset, record)
+        rebuild.advance()
+    rebuild.finish(newest, snapshot.evicted_ms)
+    return join.pending.settle()[0]
+
+
+@given(EVENTS, st.integers(0, 60), st.integers(0, 5))
+def test_rebuild_restores_what_the_snapshot_left_on_disk(
+    events: list[tuple[int, int, str, int]], snapshot_after: int, in_snapshot: int
+) -> None:
+    topics, live = Topics(events), Joined()
+    points: list[RebuildPoint] = with_point([], live.point(), HORIZON_MS)
+    for number, record in enumerate(topics.records[:snapshot_after]):
+        live.read(*record)
+        if number % 3 == 0:
+            points = with_point(points, live.point(), HORIZON_MS)
+    waiting = live.pending.settle()[0]
+    on_disk, newest = waiting[: max(0, len(waiting) - in_snapshot)], waiting[len(waiting) - in_snapshot :]
+    assert rebuilt(topics, points[0], live, newest if in_snapshot else []) == (
+        on_disk if in_snapshot else waiting
+    )
+
+
+def test_points_span_the_horizon_and_not_more() -> None:
+    points: list[RebuildPoint] = []
+    for hour in range(100):
+        frontier_ms = START_MS + hour * HOUR_MS
+        points = with_point(points, RebuildPoint(frontier_ms, [], [], {}), 24 * HOUR_MS)
+        assert points[0].frontier_ms <= max(START_MS, frontier_ms - 24 * HOUR_MS)
+        assert len(points) <= 26
+    assert points[0].frontier_ms >= START_MS + (99 - 25) * HOUR_MS
+
+
+def test_a_point_is_complete_when_every_partition_has_been_read() -> None:
+    point = RebuildPoint(0, [Resume(), Resume()], [Resume()], {})
+    stop = {PartitionKey(PREDICTION, 0): 4, PartitionKey(LABEL, 0): 2}
+    rebuild = PendingRebuild(empty_join(HORIZON_MS, PendingPredictions()), point, stop)
+    assert not rebuild.is_complete({PartitionKey(PREDICTION, 0): 4, PartitionKey(LABEL, 0): 1})
+    assert rebuild.is_complete({PartitionKey(PREDICTION, 0): 5, PartitionKey(LABEL, 0): 2})
