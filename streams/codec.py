@@ -28,6 +28,9 @@ _TRACESTATE = re.compile(rb"[\x20-\x7e]{1,512}")
 _WATERMARK = re.compile(rb"-?[0-9]{1,15}")
 _SHOWN_BYTES_MAX = 40
 
+ID_CHARACTERS_MAX = 512
+"""Maximum length of the id of a request or a label. A prediction has it as key and in its value, and must fit
+into a record."""
 FUTURE_MS_MAX = 86_400_000
 """Maximum time an event may be dated ahead of its record's timestamp. One event from the year 3000 would make
 every later event of its partition late, or delay it until then."""
@@ -87,6 +90,8 @@ class Field:
     name: str
     type: FieldType
     nullable: bool = False
+    characters_max: int | None = None
+    """Maximum length of a string; None: no limit of its own."""
 
 
 _PYTHON_TYPES: Mapping[FieldType, Any] = {
@@ -144,7 +149,7 @@ class EventDecoder:
         self.fields = tuple(fields)
         columns: list[Any] = []
         for field in sorted(self.fields, key=lambda field: field.nullable):
-            kind = _PYTHON_TYPES[field.type]
+            kind = _python_type(field)
             columns.append((field.name, kind | None, None) if field.nullable else (field.name, kind))
         self.struct = msgspec.defstruct("Event", columns, kw_only=True, frozen=True, gc=False)
         self._json: json_decoder.JsonDecoder[Any] = json_decoder.JsonDecoder(self.struct)
@@ -163,6 +168,12 @@ class EventDecoder:
             return msgspec.convert(values, self.struct, strict=True)
         except msgspec.ValidationError as error:
             raise InvalidRecordError(str(error)) from error
+
+
+def _python_type(field: Field) -> Any:
+    if field.characters_max is None:
+        return _PYTHON_TYPES[field.type]
+    return Annotated[str, msgspec.Meta(max_length=field.characters_max)]
 
 
 def epoch_ms(moment: dt.datetime) -> int:

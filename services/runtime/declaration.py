@@ -3,6 +3,7 @@
 An error names file, line and column; all errors are reported at once.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
 
@@ -90,13 +91,22 @@ class ApplicationTopic(_Strict):
     encoding: schemas.Encoding = schemas.Encoding.JSON
     """Encoding of the values; all but json need a schema registry."""
 
+    @property
+    def bounded_fields(self) -> tuple[codec.Field, ...]:
+        """The declared fields as decoders check them: the id has a maximum length."""
+        longest = codec.ID_CHARACTERS_MAX
+        return tuple(
+            dataclasses.replace(field, characters_max=longest) if field.name == self.id else field
+            for field in self.fields
+        )
+
     def decoder(self) -> codec.EventDecoder:
         """Return a decoder of the declared schema for JSON, as it is received over HTTP."""
-        return codec.EventDecoder(self.fields)
+        return codec.EventDecoder(self.bounded_fields)
 
     def wire_decoder(self, registry: schemas.SchemaRegistry | None) -> codec.EventDecoder:
         """Return a decoder of the topic's records; raise `SchemaError` if a schema registry is missing."""
-        return schemas.decoder_of(self.topic, self.fields, self.encoding, registry)
+        return schemas.decoder_of(self.topic, self.bounded_fields, self.encoding, registry)
 
     def wire_encoder(self, registry: schemas.SchemaRegistry | None) -> schemas.Encoder | None:
         """Return an encoder of the topic's records; None if they are plain JSON."""

@@ -17,7 +17,7 @@ from services.scoring.explanations.explainer import Explainer
 from services.scoring.explanations.shap_values import Explanation
 from services.scoring.inference_pipeline import InferencePipeline
 from services.scoring.outputs import PredictionColumns
-from services.scoring.prediction_log import KeyedProducer, PredictionLog
+from services.scoring.prediction_log import AnsweredBatch, KeyedProducer, PredictionLog
 from services.scoring.prediction_records import count_predictions
 from services.scoring.scored_batch import ScoredBatch
 from streams import codec, records, schemas
@@ -53,9 +53,11 @@ class OnlinePredictions:
     ids: list[str]
     arms: list[records.Arm]
     columns: PredictionColumns
-    batch: ScoredBatch
+    batch: AnsweredBatch
     """The batch that the requests were part of, at ``rows``."""
     rows: range
+    version: int | None
+    """The version that the caller chose; None if the arms' shares did."""
 
 
 class OnlinePredictor:
@@ -79,7 +81,7 @@ class OnlinePredictor:
         label = pipeline.declaration.label
         self.label_decoder = codec.EventDecoder(
             dataclasses.replace(field, nullable=field.nullable and field.name != label.value)
-            for field in label.fields
+            for field in label.bounded_fields
         )
         """Decodes labels as declared, but the value is required: drift accepts no label without one."""
         self._label_encoder = label_encoder
@@ -113,10 +115,9 @@ class OnlinePredictor:
         await asyncio.gather(*loading, return_exceptions=True)
 
     async def predict(self, events: Sequence[Any], *, version: int | None = None) -> OnlinePredictions:
-        """Predict for decoded requests.
+        """Predict for decoded requests: for all of them, or raise. A caller that gets them calls `log`.
 
-        A ``version`` predicts independently of the arms' shares; such predictions are not logged, because
-        no random assignment chose their version.
+        A ``version`` predicts independently of the arms' shares.
 
         Raises:
             OverloadError: At once, if ``limits.requests_max`` requests are in progress.
@@ -135,27 +136,35 @@ class OnlinePredictor:
                     await asyncio.wait_for(self.load(), LOAD_SECONDS_MAX)
                 async with asyncio.timeout(self.limits.seconds_max):
                     part = await self._submit(events, version)
-            _check_predicted(self.name, part)
+            _check_predicted(self.name, part.result.scored, part.rows)
         except Exception as error:
             if not isinstance(error, RejectedInputError | UnknownVersionError):
                 self._unanswered.inc(len(events))
             raise
-        return self._predictions(part)
+        return self._predictions(part, version)
 
-    async def _submit(self, events: Sequence[Any], version: int | None) -> BatchPart[ScoredBatch]:
+    def log(self, predictions: OnlinePredictions) -> None:
+        """Write predictions to the predictions topic, later; called when their caller gets them.
+
+        Those of a version that the caller chose are not written, because no random assignment chose it.
+        """
+        if predictions.version is None:
+            self._log.add(predictions.batch, predictions.rows)
+
+    async def _submit(self, events: Sequence[Any], version: int | None) -> BatchPart[AnsweredBatch]:
         if version is None:
             return await self._batcher.submit(events)
         batch, _ = await self.pipeline.score(events, version=version)
-        return BatchPart(batch, 0, len(events))
+        return BatchPart(AnsweredBatch(batch), 0, len(events))
 
     async def explain(self, predictions: OnlinePredictions) -> list[Explanation | None]:
         """Return each feature's contribution to n predictions.
 
         See `services.scoring.explanations.explainer`.
         """
-        part = slice(predictions.rows.start, predictions.rows.stop)
-        features = {name: column[part] for name, column in predictions.batch.features.items()}
-        return await self._explainer.explain(features, predictions.arms, predictions.batch.outputs[part])
+        part, batch = slice(predictions.rows.start, predictions.rows.stop), predictions.batch.scored
+        features = {name: column[part] for name, column in batch.features.items()}
+        return await self._explainer.explain(features, predictions.arms, batch.outputs[part])
 
     async def write_labels(self, labels: Sequence[Any]) -> None:
         """Write decoded labels to the label topic, with the id of their request as key, as all labels.
@@ -191,22 +200,21 @@ class OnlinePredictor:
         finally:
             self.requests_in_progress -= 1
 
-    async def _score(self, events: Sequence[Any]) -> ScoredBatch:
+    async def _score(self, events: Sequence[Any]) -> AnsweredBatch:
         batch, shadows = await self.pipeline.score(events, arm_is_required=True)
         count_predictions(self.name, batch)
         self._explainer.background.add(batch.features)
-        # The callers go first: they wait for futures that are set when this returns.
-        asyncio.get_running_loop().call_soon(self._log.add, batch, shadows)
-        return batch
+        return AnsweredBatch(batch, shadows)
 
-    def _predictions(self, part: BatchPart[ScoredBatch]) -> OnlinePredictions:
-        batch, rows = part.result, part.rows
+    def _predictions(self, part: BatchPart[AnsweredBatch], version: int | None) -> OnlinePredictions:
+        batch, rows = part.result.scored, part.rows
         return OnlinePredictions(
             ids=batch.ids[part.start : part.stop],
             arms=[batch.arm(row) for row in rows],
             columns=self.pipeline.task.predictions(batch.outputs[part.start : part.stop]),
-            batch=batch,
+            batch=part.result,
             rows=rows,
+            version=version,
         )
 
 
@@ -220,12 +228,11 @@ def _check_times(field: str, event_times_ms: Iterable[int]) -> None:
             raise RejectedInputError(f"{field}[{index}]: {error}") from error
 
 
-def _check_predicted(model: str, part: BatchPart[ScoredBatch]) -> None:
+def _check_predicted(model: str, batch: ScoredBatch, rows: range) -> None:
     """Raise for the first of the caller's rows that has no prediction."""
-    batch = part.result
     if not batch.failed:
         return
-    for index, row in enumerate(part.rows):
+    for index, row in enumerate(rows):
         if row not in batch.failed:
             continue
         if row in batch.rejected:

@@ -1,5 +1,8 @@
 """Writes predictions given over HTTP to Kafka, after the response.
 
+Only rows whose caller gets them are logged: not those of a request that failed, took too long, or whose
+caller has gone. Such a caller asks again, and the prediction would be in the log twice.
+
 Delivery: at most once. A caller gets its response before the record is written and never waits for it. So a
 prediction is missing from the log after a crash, while the broker is unreachable, or if the queue is full;
 where the process still can, it counts the loss (``driftline_predictions_unlogged_total``). No record is
@@ -27,12 +30,16 @@ from streams.producer import Record
 log = structlog.get_logger()
 
 ROWS_MAX = 20_000
-"""Maximum rows in a model's queue: seconds of full load, and some 20 MB with a hundred features."""
+"""Maximum rows in a model's queue: seconds of full load, and some 20 MB with a hundred features. A larger
+request is logged if the queue is empty."""
 LINGER_SECONDS = 0.05
 """Time to collect predictions before a write: one request to the broker for each prediction would cost more
 than the prediction."""
 ROWS_AT_ONCE = 32
 """Rows that are turned into records without yielding to the event loop; takes less than a millisecond."""
+UNANSWERED_SECONDS_MAX = 120.0
+"""Time after which the shadows of a batch of which no row was answered are ended; more than an explanation
+takes."""
 FLUSH_SECONDS_MAX = 2.0
 """Maximum time to write the queue at shutdown."""
 
@@ -44,19 +51,58 @@ class KeyedProducer(Protocol):
         """Write records to the partitions of their keys."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _QueuedBatch:
-    batch: ScoredBatch
-    shadows: ShadowRun
-    predicted_ns: int
+class AnsweredBatch:
+    """A scored batch, and the rows of it that callers got. It owns the shadows of the batch."""
 
-    @property
-    def row_count(self) -> int:
-        return len(self.batch.ids)
+    def __init__(self, scored: ScoredBatch, shadows: ShadowRun = NO_SHADOWS) -> None:
+        """Take a batch of which no row is answered yet, and its running shadows."""
+        self.scored = scored
+        self.predicted_ns = time.time_ns()
+        self._shadows = shadows
+        self._shadow_scores: ShadowScores | None = {} if shadows.is_empty else None
+        self._waiting: list[range] = []
+        self._end: asyncio.TimerHandle | None = None
+        if not shadows.is_empty:
+            self._end = asyncio.get_running_loop().call_later(UNANSWERED_SECONDS_MAX, self.cancel)
+
+    def add(self, rows: range) -> None:
+        """Remember rows to be written."""
+        self._waiting.append(rows)
+
+    def take(self) -> list[range]:
+        """Return the rows to be written, once."""
+        taken, self._waiting = self._waiting, []
+        return taken
+
+    async def shadow_scores(self) -> ShadowScores:
+        """Return the scores of the shadows, which end with the first call."""
+        if self._shadow_scores is None:
+            self._cancel_end()
+            self._shadow_scores = await self._shadows.scores()
+        return self._shadow_scores
+
+    def cancel(self) -> None:
+        """End the shadows: nobody needs them."""
+        self._cancel_end()
+        self._shadow_scores = {}
+        self._shadows.cancel()
+
+    def _cancel_end(self) -> None:
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows of a batch that one caller got."""
+
+    batch: AnsweredBatch
+    rows: range
 
 
 class PredictionLog:
-    """Writes one model's predictions. It owns the shadows of the batches in its queue."""
+    """Writes one model's predictions."""
 
     def __init__(
         self, pipeline: InferencePipeline, producer: KeyedProducer, *, cloud_events: bool = False
@@ -67,7 +113,7 @@ class PredictionLog:
         self._producer = producer
         self._topic = topics.predictions(pipeline.name)
         self._envelope = Envelope("scoring", pipeline.name, enabled=cloud_events)
-        self._queue: list[_QueuedBatch] = []
+        self._queue: dict[AnsweredBatch, None] = {}
         self._is_closed = False
         self._row_count = 0
         """Rows in the queue or being written."""
@@ -75,15 +121,16 @@ class PredictionLog:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def add(self, batch: ScoredBatch, shadows: ShadowRun = NO_SHADOWS) -> None:
-        """Queue a batch with its running shadows; drop and count it if the queue is full."""
-        queued = _QueuedBatch(batch, shadows, time.time_ns())
-        if self._is_closed or self._row_count + queued.row_count > ROWS_MAX:
-            self._drop([queued])
+    def add(self, batch: AnsweredBatch, rows: range) -> None:
+        """Queue rows of a batch; drop and count them if the queue is full. One request always fits."""
+        is_full = self._row_count > 0 and self._row_count + len(rows) > ROWS_MAX
+        if self._is_closed or is_full:
+            metrics.PREDICTIONS_UNLOGGED.labels(self._model).inc(len(rows))
             return
-        self._row_count += queued.row_count
+        batch.add(rows)
+        self._row_count += len(rows)
         self._idle.clear()
-        self._queue.append(queued)
+        self._queue[batch] = None
         self._is_filled.set()
 
     @contextlib.asynccontextmanager
@@ -98,15 +145,19 @@ class PredictionLog:
             self._is_closed = True
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            self._drop(self._queue)
-            self._queue = []
+            self._drop(self._take())
+
+    def _take(self) -> list[_Rows]:
+        taken = [_Rows(batch, rows) for batch in self._queue for rows in batch.take()]
+        self._queue = {}
+        return taken
 
     async def _write_queue(self) -> None:
         while True:
             await self._is_filled.wait()
             await asyncio.sleep(LINGER_SECONDS)
             self._is_filled.clear()
-            taken, self._queue = self._queue, []
+            taken = self._take()
             try:
                 await self._write(taken)
             except BaseException as error:
@@ -115,47 +166,46 @@ class PredictionLog:
                     raise
                 log.warning("predictions.unlogged", model=self._model, error=repr(error))
             finally:
-                self._row_count -= sum(queued.row_count for queued in taken)
+                self._row_count -= sum(len(each.rows) for each in taken)
                 if not self._row_count:
                     self._idle.set()
 
-    async def _write(self, taken: Sequence[_QueuedBatch]) -> None:
+    async def _write(self, taken: Sequence[_Rows]) -> None:
+        batches = dict.fromkeys(each.batch for each in taken)
+        scores = await asyncio.gather(*(batch.shadow_scores() for batch in batches))  # they share one wait
+        shadow_scores = dict(zip(batches, scores, strict=True))
         written: list[Record] = []
         row_count = 0
-        async for queued, shadow_scores in self._with_shadow_scores(taken):
-            written += self._records(queued.batch, shadow_scores, queued.predicted_ns)
-            row_count += queued.row_count
+        for each in taken:
+            written += self._records(each, shadow_scores[each.batch])
+            row_count += len(each.rows)
             if row_count >= ROWS_AT_ONCE:  # predictions go first
                 row_count = 0
                 await asyncio.sleep(0)
         if written:
             await self._producer.send_by_key(self._topic, written)
 
-    async def _with_shadow_scores(
-        self, taken: Sequence[_QueuedBatch]
-    ) -> AsyncIterator[tuple[_QueuedBatch, ShadowScores]]:
-        """Yield the batches with the scores of their shadows; all shadows share one wait."""
-        running = [queued.shadows.scores() for queued in taken if not queued.shadows.is_empty]
-        scores = iter(await asyncio.gather(*running))
-        for queued in taken:
-            yield queued, ({} if queued.shadows.is_empty else next(scores))
-
-    def _records(self, batch: ScoredBatch, shadow_scores: ShadowScores, now_ns: int) -> list[Record]:
-        http, now_ms = records.ASKED_OVER_HTTP, now_ns // 1_000_000
-        offsets = [http] * len(batch.ids)
+    def _records(self, each: _Rows, shadow_scores: ShadowScores) -> list[Record]:
+        http, now_ns = records.ASKED_OVER_HTTP, each.batch.predicted_ns
         predictions = to_records(
-            batch, shadow_scores, self._task, self._model, partition=http, offsets=offsets, now_ms=now_ms
+            each.batch.scored,
+            shadow_scores,
+            self._task,
+            self._model,
+            partition=http,
+            offsets=[http] * len(each.rows),
+            now_ms=now_ns // 1_000_000,
+            rows=each.rows,
         )
         # The id of an event must be unique. There is no source record to give one: use the prediction's time.
-        sources = ((-now_ns, row) for row in range(len(predictions)))
-        headers = self._envelope.bulk(records.Prediction, sources, now_ms)
+        sources = ((-now_ns, row) for row in each.rows)
+        headers = self._envelope.bulk(records.Prediction, sources, now_ns // 1_000_000)
         return [
             (prediction.prediction_id.encode(), records.encode(prediction), event_headers)
             for prediction, event_headers in zip(predictions, headers, strict=False)
         ]
 
-    def _drop(self, batches: Sequence[_QueuedBatch]) -> None:
-        for queued in batches:
-            queued.shadows.cancel()
-            unlogged = queued.row_count - len(queued.batch.failed)
-            metrics.PREDICTIONS_UNLOGGED.labels(self._model).inc(unlogged)
+    def _drop(self, taken: Sequence[_Rows]) -> None:
+        for each in taken:
+            each.batch.cancel()
+            metrics.PREDICTIONS_UNLOGGED.labels(self._model).inc(len(each.rows))

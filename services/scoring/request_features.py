@@ -12,13 +12,15 @@ from services.feature_store.missing_values import MissingPolicy, missing_in
 from services.feature_store.served_features import ServedFeatures
 from services.runtime import metrics
 from services.runtime.declaration import ModelDeclaration
+from services.scoring import text_limits
 from services.scoring.scored_batch import EventTimes, FeatureColumns
 from streams import codec
+from streams.outages import OutageError
 
 _NUMERIC_TYPES = (codec.FieldType.INT, codec.FieldType.FLOAT, codec.FieldType.BOOL)
 
 
-class FeaturesLateError(RuntimeError):
+class FeaturesLateError(OutageError):
     """The features did not pass the requests' event time within the declared wait."""
 
 
@@ -74,6 +76,11 @@ class RequestFeatures:
         self._numeric = [name for name in self._from_request if types[name] in _NUMERIC_TYPES]
         self._textual = [name for name in self._from_request if types[name] not in _NUMERIC_TYPES]
         self._numbers_of = operator.attrgetter(*self._numeric) if self._numeric else None
+        store = [name for name in feature_names if name not in types]
+        self._text_names = [
+            name for name in self._from_request if types[name] is codec.FieldType.STRING
+        ] + store
+        self._characters_max = text_limits.characters_max(len(self.names) + len(declaration.classes))
         self._lag_seconds = metrics.FEATURES_LAG.labels(self._model)
 
     async def read(self, events: Sequence[Any], times_ms: EventTimes) -> FeatureRows:
@@ -86,8 +93,13 @@ class RequestFeatures:
         return FeatureRows(columns, missing, served.lag_ms)
 
     def rejected(self, columns: FeatureColumns) -> dict[int, str]:
-        """Return the rows for which model.yaml allows no prediction, with the missing feature."""
-        return self._missing.refused(columns)
+        """Return the rows that must not be predicted, each with the reason.
+
+        Those that lack a feature for which model.yaml declares ``reject``, and those with so much text that
+        the prediction could not be logged.
+        """
+        oversized = text_limits.oversized(columns, self._text_names, self._characters_max)
+        return oversized | self._missing.refused(columns)
 
     def inputs(self, columns: FeatureColumns) -> FeatureColumns:
         """Return the features as the model gets them, with the declared values in place of missing ones."""

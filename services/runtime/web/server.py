@@ -16,7 +16,7 @@ import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.runtime import metrics
 from services.runtime.settings import Token
 from services.runtime.web import authentication
+from services.runtime.web.connections import BoundedProtocol
 from services.runtime.web.rate_limits import Limit
 from services.runtime.web.request_ids import RequestIds, error_response, request_id_of
 
@@ -41,6 +42,8 @@ Above the limits of the models; with bodies of 4 MiB they take 4 GiB at worst.
 """
 BODY_SECONDS_MAX = 30.0
 """Maximum time to receive the body of a request."""
+_DEFAULT_TYPES = ("", "application/x-www-form-urlencoded")
+"""Content types of clients that set none; browsers send them with the header Origin."""
 DRAIN_SECONDS_MAX = 4.0
 """Maximum time for requests in progress at shutdown; the rest of the ten seconds is for Kafka."""
 
@@ -64,6 +67,8 @@ def handle_errors(handle: Handler) -> Handler:
             return await handle(request)
         except RequestError as error:
             return error_response(request.scope, error.status, str(error), error.headers)
+        except ClientDisconnect:  # nobody gets the response
+            return error_response(request.scope, 400, "the client has disconnected")
         except Exception:
             reference = request_id_of(request.scope)
             log.exception("request.failed", path=request.url.path, request_id=reference)
@@ -97,10 +102,12 @@ class _DirectDispatch:
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:
-    """Return the body of a request.
+    """Return the body of a request, which is JSON.
 
-    Raises `RequestError` 413 as soon as the body exceeds the limit, 408 after `BODY_SECONDS_MAX`.
+    Raises `RequestError` 415 for another content type, 413 as soon as the body exceeds the limit, 408 after
+    `BODY_SECONDS_MAX`; `ClientDisconnect` if the client disconnects before the end.
     """
+    _check_content_type(request)
     chunks, size_bytes = [], 0
     try:
         async with asyncio.timeout(BODY_SECONDS_MAX):
@@ -112,6 +119,34 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
     except TimeoutError as error:
         raise RequestError(408, f"the request body did not arrive within {BODY_SECONDS_MAX:g} s") from error
     return b"".join(chunks)
+
+
+def _check_content_type(request: Request) -> None:
+    """Refuse what a web page may send to this server without a permission: any type but JSON.
+
+    Programs that are no browser may leave the type out, or send the default type of curl.
+    """
+    content_type = request.headers.get("content-type", "")
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == "application/json" or (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    ):
+        return
+    if media_type in _DEFAULT_TYPES and "origin" not in request.headers:
+        return
+    raise RequestError(415, f"the content type must be application/json, got {content_type or 'none'!r}")
+
+
+def has_gone(request: Request) -> bool:
+    """Return whether the caller of a request whose body was read has disconnected; does not wait."""
+    received = request.receive().__await__()
+    try:
+        next(received)
+    except StopIteration as stopped:
+        return bool(stopped.value["type"] == "http.disconnect")
+    finally:
+        received.close()
+    return False
 
 
 class ConcurrencyLimit:
@@ -217,7 +252,7 @@ def _server(app: ASGIApp, host: str, port: int) -> uvicorn.Server:
         app,
         host=host,
         port=port,
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         log_level="warning",
         access_log=False,

@@ -6,7 +6,7 @@ other response the same labels may be sent again: a label that was already writt
 """
 
 import msgspec
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -33,8 +33,8 @@ def routes(predictors: Predictors) -> list[Route]:
         labels = http_requests.decode(predictor.label_decoder, "labels", body.labels)
         try:
             await predictor.write_labels(labels)
-        except RecordTooLargeError as error:
-            raise server.RequestError(413, str(error)) from error
+        except (RecordTooLargeError, MessageSizeTooLargeError) as error:
+            raise server.RequestError(413, f"a label is too large: {error}") from error
         except SchemaRegistryUnavailableError as error:
             message = "the schema registry cannot be reached; send the labels again"
             raise http_requests.unavailable(message, 5) from error

@@ -1,12 +1,12 @@
 """What all REST routes share: the choice of the model, access by team, and the status of each error.
 
 400 invalid input, with its position; 401 no valid token; 403 another team's model; 404 unknown; 408 the body
-arrived too slowly; 413 the body is too large; 422 a row that cannot be predicted: a feature with
-``missing: reject`` is missing, no version was in effect at its event time, or that time is more than a day
-ahead, which is not allowed for labels either; 429 the token's rate limit is exceeded; 500 a defect, with a
-reference to the log and no internals; 501 an optional package is not installed; 503 overload, no version in
-effect yet or none that could be loaded, a server that cannot be reached, or shutdown; 504 the prediction took
-too long.
+arrived too slowly; 413 the body or a label is too large; 415 the body is not JSON; 422 a row that cannot be
+predicted: a feature with ``missing: reject`` is missing, it has too much text to be logged, no version was
+in effect at its event time, or that time is more than a day ahead, which is not allowed for labels either;
+429 the token's rate limit is exceeded; 500 a defect, with a reference to the log and no internals; 501 an
+optional package is not installed; 503 overload, no version in effect yet or none that could be loaded, a
+server that cannot be reached, or shutdown; 504 the prediction took too long.
 """
 
 import importlib.metadata
@@ -25,6 +25,7 @@ from services.scoring.explanations import explainer, shap_values
 from services.scoring.load_failures import VersionNotLoadedError
 from services.scoring.online_predictor import (
     NoModelError,
+    OnlinePredictions,
     OnlinePredictor,
     OverloadError,
     RejectedInputError,
@@ -148,6 +149,16 @@ def decode(decoder: codec.EventDecoder, field: str, rows: Sequence[msgspec.Raw])
         except codec.InvalidRecordError as error:
             raise server.RequestError(400, f"{field}[{index}]: {error}") from error
     return events
+
+
+def answer(
+    request: Request, predictor: OnlinePredictor, predictions: OnlinePredictions, document: object
+) -> Response:
+    """Return the response with these predictions, and log them, unless the caller has gone."""
+    response = as_json(document)
+    if not server.has_gone(request):
+        predictor.log(predictions)
+    return response
 
 
 def as_json(document: object, status: int = 200) -> Response:

@@ -98,7 +98,8 @@ def routes(predictors: Predictors, not_ready: NotReady) -> list[Route]:
         if explained:
             names = predictor.pipeline.features.names
             tensors += explanation_tensors(names, await predictor.explain(predictions))
-        return http_requests.as_json(_response(predictor, body, tensors))
+        document = _response(predictor, body, tensors)
+        return http_requests.answer(request, predictor, predictions, document)
 
     found = _server_routes(not_ready)
     for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):

@@ -31,9 +31,10 @@ _ERRORS = {
     403: "The model belongs to another team.",
     404: "The model is not served.",
     408: "The request body arrived too slowly.",
-    413: "The request body is too large.",
-    422: "A required feature is missing, no version of the model was in effect at the event time, or the "
-    "event time is more than a day in the future.",
+    413: "The request body, or a label, is too large.",
+    415: "The request body is not JSON.",
+    422: "A required feature is missing, a row has too much text, no version of the model was in effect at "
+    "the event time, or the event time is more than a day in the future.",
     429: "The rate limit of this token is exceeded; retry after the seconds in the header Retry-After.",
     500: "The server has a defect; its log has an entry with the request id.",
     501: "The server lacks an optional package.",
@@ -103,7 +104,7 @@ def _schemas(declaration: ModelDeclaration, *, name_is_required: bool) -> dict[s
     explained = row | {"explanation": {"anyOf": [_explanation(), {"type": "null"}]}}
     rows_max = declaration.limits.rows_max
     return {
-        f"{name}.Request": _fields(declaration.request.fields),
+        f"{name}.Request": _fields(declaration.request.bounded_fields),
         f"{name}.Predict": {
             "anyOf": [
                 _object(
@@ -130,12 +131,15 @@ def _schemas(declaration: ModelDeclaration, *, name_is_required: bool) -> dict[s
 
 def _fields(fields: tuple[Field, ...]) -> dict[str, Any]:
     properties = {
-        field.name: {"anyOf": [_JSON_TYPES[field.type], {"type": "null"}]}
-        if field.nullable
-        else _JSON_TYPES[field.type]
+        field.name: {"anyOf": [_json_type(field), {"type": "null"}]} if field.nullable else _json_type(field)
         for field in fields
     }
     return _object(properties, [field.name for field in fields if not field.nullable])
+
+
+def _json_type(field: Field) -> dict[str, Any]:
+    longest = {} if field.characters_max is None else {"maxLength": field.characters_max}
+    return _JSON_TYPES[field.type] | longest
 
 
 def _explanation() -> dict[str, Any]:

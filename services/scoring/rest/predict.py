@@ -44,7 +44,8 @@ def routes(predictors: Predictors) -> list[Route]:
             names = predictor.pipeline.features.names
             for row, explanation in zip(rows, await predictor.explain(predictions), strict=True):
                 row["explanation"] = explainer.to_json(explanation, names)
-        return http_requests.as_json({"model": predictor.name, "predictions": rows})
+        document = {"model": predictor.name, "predictions": rows}
+        return http_requests.answer(request, predictor, predictions, document)
 
     return [Route("/predict", http_requests.handle_errors(predict), methods=["POST"])]
 

@@ -1,11 +1,12 @@
 from typing import Any
 
+import msgspec
 import pytest
 from pydantic import ValidationError
 
 from services.runtime import declaration, metrics
 from services.runtime.declaration import LATENCY_BOUNDS_MS, ModelDeclaration
-from streams.codec import Field, FieldType
+from streams.codec import ID_CHARACTERS_MAX, Field, FieldType, InvalidRecordError
 from streams.schemas import Encoding
 from tests.unit.monitoring.objectives import declaration as slo_declaration
 
@@ -250,3 +251,24 @@ def test_bounds_of_latency_are_those_of_the_histogram():
     assert [bound * 1000 for bound in bounds[:-1]] == list(LATENCY_BOUNDS_MS)
     with pytest.raises(ValidationError, match="within_ms: must be one of 1, "):
         slo_declaration(latency={"objective": 0.9, "within_ms": 200})
+
+
+def test_an_id_has_a_maximum_length_in_requests_and_labels_over_http_and_from_kafka():
+    declared = slo_declaration()
+    for part in (declared.request, declared.label):
+        row = {field.name: _SOME_VALUES[field.type] for field in part.fields}
+        for decoder in (part.decoder(), part.wire_decoder(None)):
+            assert decoder.decode(msgspec.json.encode(row | {part.id: "x" * ID_CHARACTERS_MAX}))
+            with pytest.raises(
+                InvalidRecordError, match=rf"length <= {ID_CHARACTERS_MAX} - at `\$.{part.id}`"
+            ):
+                decoder.decode(msgspec.json.encode(row | {part.id: "x" * (ID_CHARACTERS_MAX + 1)}))
+
+
+_SOME_VALUES: dict[FieldType, Any] = {
+    FieldType.STRING: "a",
+    FieldType.INT: 1,
+    FieldType.FLOAT: 1.0,
+    FieldType.BOOL: True,
+    FieldType.TIMESTAMP: "2013-07-01T16:05:00Z",
+}

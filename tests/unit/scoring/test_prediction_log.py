@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from services.scoring import prediction_log
-from services.scoring.online_predictor import NoModelError
+from services.scoring.online_predictor import ModelFailedError, NoModelError
 from streams import records
 from tests.unit.scoring.fakes import (
     CHAMPION,
@@ -32,6 +32,11 @@ def logged(producer):
     return [msgspec.json.decode(value, type=records.Prediction) for _, value, _ in producer.written[TOPIC]]
 
 
+async def ask(subject, *numbers):
+    """Predict as for a caller that gets the predictions."""
+    subject.log(await subject.predict(events(subject, *numbers)))
+
+
 def events(subject, *numbers):
     return [event(subject.pipeline, number) for number in numbers]
 
@@ -41,7 +46,7 @@ def test_a_prediction_over_http_has_no_source_record():
         producer = Producer()
         subject = predictor(producer)
         async with subject.running():
-            await subject.predict(events(subject, 1, 2))
+            await ask(subject, 1, 2)
         return producer
 
     producer = asyncio.run(run())
@@ -58,8 +63,8 @@ def test_each_prediction_is_a_cloud_event_with_its_own_id_if_configured():
         producer = Producer()
         subject = predictor(producer, cloud_events=True)
         async with subject.running():
-            await subject.predict(events(subject, 1, 2))
-            await subject.predict(events(subject, 1))
+            await ask(subject, 1, 2)
+            await ask(subject, 1)
         return producer
 
     headers = [dict(record_headers) for _, _, record_headers in asyncio.run(run()).written[TOPIC]]
@@ -77,8 +82,8 @@ def test_a_response_waits_for_neither_the_shadows_nor_the_log(monkeypatch):
         models, arms = {1: HalfOfX(), 2: shadow}, [CHAMPION, SHADOW]
         subject = predictor(producer, models=models, arms=arms, limits={"shadow_wait_ms": 10_000})
         async with subject.running():
-            await subject.predict(events(subject, 0))
-            await subject.predict(events(subject, 1))
+            await ask(subject, 0)
+            await ask(subject, 1)
             assert producer.written == {}
             shadow.release()
             gate.set()
@@ -98,7 +103,7 @@ def test_predictions_beyond_the_queue_are_dropped_and_counted(monkeypatch):
         subject = predictor(producer)
         async with subject.running():
             for number in range(5):
-                await subject.predict(events(subject, number))
+                await ask(subject, number)
             await settle()
             gate.set()
         return producer
@@ -124,9 +129,9 @@ def test_predictions_that_the_broker_rejects_are_counted_and_the_next_are_writte
         producer = FailingOnce()
         subject = predictor(producer)
         async with subject.running():
-            await subject.predict(events(subject, 1))
+            await ask(subject, 1)
             await asyncio.wait_for(producer.is_writing.wait(), SECONDS_MAX)
-            await subject.predict(events(subject, 2))
+            await ask(subject, 2)
         return producer
 
     before = unlogged()
@@ -142,9 +147,9 @@ def test_predictions_not_written_by_the_end_of_the_process_are_counted(monkeypat
         producer = Producer(gate=asyncio.Event())
         subject = predictor(producer)
         async with subject.running():
-            await subject.predict(events(subject, 1))
+            await ask(subject, 1)
             await asyncio.wait_for(producer.is_writing.wait(), SECONDS_MAX)
-            await subject.predict(events(subject, 2, 3))
+            await ask(subject, 2, 3)
             await settle()
 
     before = unlogged()
@@ -159,7 +164,7 @@ def test_predictions_after_the_end_are_counted():
         subject = predictor()
         async with subject.running():
             pass
-        await subject.predict(events(subject, 1))
+        await ask(subject, 1)
         await settle()
 
     before = unlogged()
@@ -179,6 +184,74 @@ def test_rows_without_a_prediction_are_not_logged():
     assert asyncio.run(run()).written == {}
 
 
+def test_the_rows_of_a_request_that_failed_are_not_logged_and_those_of_its_batch_are():
+    """Both requests share a batch; one row of the second one cannot be predicted."""
+
+    async def run():
+        producer = Producer()
+        subject = predictor(producer, models={1: HalfOfX(poison=7.0)})
+        bad = event(subject.pipeline, 9, x=7.0)
+        async with subject.running():
+            good, failed = ask(subject, 1, 2), subject.predict([*events(subject, 3), bad])
+            found = await asyncio.gather(good, failed, return_exceptions=True)
+        assert isinstance(found[1], ModelFailedError)
+        return producer
+
+    assert [one.prediction_id for one in logged(asyncio.run(run()))] == ["r1", "r2"]
+
+
+def test_rows_that_no_caller_got_are_not_logged_and_their_shadows_end(monkeypatch):
+    monkeypatch.setattr(prediction_log, "UNANSWERED_SECONDS_MAX", 0.0)
+
+    async def run():
+        producer, shadow = Producer(), GatedModel(offset=0.1)
+        subject = predictor(producer, models={1: HalfOfX(), 2: shadow}, arms=[CHAMPION, SHADOW])
+        async with subject.running():
+            predictions = await subject.predict(events(subject, 1))
+            await settle()
+            assert await predictions.batch.shadow_scores() == {}
+            shadow.release()
+        return producer
+
+    before = unlogged()
+    assert asyncio.run(run()).written == {}
+    assert unlogged() == before
+
+
+def test_one_request_is_logged_although_it_is_larger_than_the_queue(monkeypatch):
+    monkeypatch.setattr(prediction_log, "ROWS_MAX", 3)
+
+    async def run():
+        producer = Producer()
+        subject = predictor(producer)
+        async with subject.running():
+            await ask(subject, *range(5))
+        return producer
+
+    assert len(logged(asyncio.run(run()))) == 5
+
+
+def test_a_batch_of_which_a_row_is_answered_later_keeps_the_scores_of_its_shadows():
+    """An explanation is computed after the other callers of the batch have their answers."""
+
+    async def run():
+        producer = Producer()
+        subject = predictor(producer, arms=[CHAMPION, SHADOW], limits={"shadow_wait_ms": 10_000})
+        async with subject.running():
+            first, second = await asyncio.gather(
+                subject.predict(events(subject, 1)), subject.predict(events(subject, 2))
+            )
+            assert first.batch is second.batch
+            subject.log(first)
+            await asyncio.wait_for(producer.is_writing.wait(), SECONDS_MAX)
+            subject.log(second)
+        return producer
+
+    found = logged(asyncio.run(run()))
+    assert [one.prediction_id for one in found] == ["r1", "r2"]
+    assert [list(one.shadow_scores) for one in found] == [["frozen"], ["frozen"]]
+
+
 def test_a_version_chosen_by_the_caller_is_not_logged():
     """It is no observation of the arms: no random assignment chose it."""
 
@@ -187,6 +260,7 @@ def test_a_version_chosen_by_the_caller_is_not_logged():
         subject = predictor(producer)
         async with subject.running():
             predictions = await subject.predict(events(subject, 1), version=1)
+            subject.log(predictions)
             await settle()
         assert predictions.arms[0].version == 1
         return producer

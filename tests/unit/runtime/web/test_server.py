@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
 from services.runtime.web import server
 from services.runtime.web.server import ConcurrencyLimit, RequestError
@@ -167,3 +168,74 @@ def test_shutdown_waits_no_longer_than_its_bound(monkeypatch):
         return (await in_progress).status_code
 
     assert run_with_client(scenario, limit) == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Content-Type": "application/json"}, 200),
+        ({"Content-Type": "Application/JSON; charset=utf-8"}, 200),
+        ({"Content-Type": "application/vnd.driftline+json"}, 200),
+        ({"Content-Type": "application/json", "Origin": "https://page.example"}, 200),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 200),
+        ({}, 200),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "text/plain; x=application/json"}, 415),
+        ({"Content-Type": "multipart/form-data; boundary=x"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded", "Origin": "https://page.example"}, 415),
+        ({"Origin": "null"}, 415),
+    ],
+)
+def test_a_body_is_json_and_never_what_a_page_of_another_site_can_send(headers, status):
+    response = TestClient(body_application()).post("/body", content=b"{}", headers=headers)
+    assert response.status_code == status
+    if status == 415:
+        assert "must be application/json" in response.json()["error"]
+
+
+def ask(app, *messages):
+    """Send one request as a server does; return the messages of the response."""
+
+    async def run():
+        sent, waiting = [], list(messages)
+
+        async def receive():
+            if waiting:
+                return waiting.pop(0)
+            return await asyncio.Event().wait()
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/body",
+            "headers": [],
+            "query_string": b"",
+            "root_path": "",
+        }
+        await app(scope, receive, send)
+        return sent
+
+    return asyncio.run(run())
+
+
+def test_a_client_that_disconnects_within_its_body_is_no_defect():
+    part = {"type": "http.request", "body": b"x", "more_body": True}
+    with capture_logs() as logs:
+        sent = ask(body_application(), part, {"type": "http.disconnect"})
+    assert sent[0]["status"] == 400
+    assert logs == []
+
+
+@pytest.mark.parametrize("has_gone", [True, False])
+def test_a_caller_that_has_gone_is_noticed_without_waiting(has_gone):
+    async def answer(request: Request) -> Response:
+        await server.read_body(request, 10)
+        return PlainTextResponse(str(server.has_gone(request)))
+
+    app = server.application(lambda: None, [Route("/body", server.handle_errors(answer), methods=["POST"])])
+    body = {"type": "http.request", "body": b"x", "more_body": False}
+    messages = [body, {"type": "http.disconnect"}] if has_gone else [body]
+    assert ask(app, *messages)[1]["body"] == str(has_gone).encode()

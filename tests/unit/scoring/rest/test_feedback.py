@@ -2,8 +2,9 @@
 
 import msgspec
 import pytest
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 
+from streams.producer import RecordTooLargeError
 from tests.unit.scoring.fakes import Producer, predictor
 from tests.unit.scoring.rest import clients
 
@@ -36,6 +37,7 @@ def test_drift_decodes_what_was_written():
         ([LABEL, LABEL | {"y": "late"}], 400, "labels[1]: Expected `float`, got `str` - at `$.y`"),
         ([LABEL | {"y": None}], 400, "labels[0]: Expected `float`, got `null` - at `$.y`"),
         ([LABEL, LABEL | {"at": "3000-01-01T00:00:00Z"}], 422, "labels[1]: the event time"),
+        ([LABEL, LABEL | {"id": "x" * 513}], 400, "labels[1]: Expected `str` of length <= 512 - at `$.id`"),
         ([], 400, "labels: a request must have 1 to 1000 of them, got 0"),
     ],
 )
@@ -47,6 +49,21 @@ def test_with_one_invalid_label_none_is_written(labels, status, text):
     assert response.status_code == status
     assert text in response.json()["error"]
     assert producer.written == {}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RecordTooLargeError("labels", (b"r0", b"{}", []), 2 << 20, 1 << 20), MessageSizeTooLargeError("2 MB")],
+)
+def test_a_label_that_its_topic_does_not_take_is_a_413_and_no_retry_helps(error):
+    class Refusing(Producer):
+        async def send_by_key(self, topic, batch):
+            raise error
+
+    response = client(Refusing()).post("/feedback", json={"labels": [LABEL]})
+    assert response.status_code == 413
+    assert "Retry-After" not in response.headers
+    assert "a label is too large" in response.json()["error"]
 
 
 def test_a_broker_that_cannot_be_reached_is_a_503():

@@ -2,10 +2,20 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
-from tests.unit.scoring.fakes import SECONDS_MAX, GatedModel, HalfOfX, predictor, settle
-from tests.unit.scoring.rest.clients import ROW, client, run_with_client
+from tests.unit.scoring.fakes import SECONDS_MAX, GatedModel, HalfOfX, Producer, predictor, settle
+from tests.unit.scoring.rest.clients import ROW, application, client, run_with_client
+
+SCOPE = {
+    "type": "http",
+    "method": "POST",
+    "path": "/predict",
+    "headers": [],
+    "query_string": b"",
+    "root_path": "",
+}
 
 
 def test_rows_are_predicted_in_order():
@@ -34,6 +44,16 @@ def test_rows_are_predicted_in_order():
             422,
             "rows[1]: the event time 32503680000000 ms is more than a day after",
         ),
+        (
+            {"rows": [ROW, ROW | {"id": "x" * 513}]},
+            400,
+            "rows[1]: Expected `str` of length <= 512 - at `$.id`",
+        ),
+        (
+            {"rows": [ROW, ROW | {"who": "x" * 200_000}]},
+            422,
+            "rows[1]: its text features have 200000 characters, the limit is",
+        ),
         ({"rows": []}, 400, "rows: a request must have 1 to"),
         ({"rows": [ROW] * 1001}, 400, "got 1001"),
         ({}, 400, "rows"),
@@ -44,6 +64,32 @@ def test_invalid_input_is_named(body, status, text):
     response = client().post("/predict", json=body)
     assert response.status_code == status
     assert text in response.json()["error"]
+
+
+@pytest.mark.parametrize("has_gone", [False, True])
+def test_predictions_are_logged_if_their_caller_is_still_there(has_gone):
+    async def run():
+        producer = Producer()
+        subject = predictor(producer)
+        body = {"type": "http.request", "body": msgspec.json.encode({"rows": [ROW]}), "more_body": False}
+        messages = [body, {"type": "http.disconnect"}] if has_gone else [body]
+
+        async def receive():
+            return messages.pop(0) if messages else await asyncio.Event().wait()
+
+        async def send(_message):
+            pass
+
+        async with subject.running():
+            await application(m=subject)(SCOPE, receive, send)
+        return producer.written
+
+    assert bool(asyncio.run(run())) is not has_gone
+
+
+def test_a_page_of_another_site_cannot_ask_for_predictions():
+    headers = {"Content-Type": "text/plain"}
+    assert client().post("/predict", content=b'{"rows": []}', headers=headers).status_code == 415
 
 
 def test_rows_beyond_the_model_s_limit_are_rejected():
