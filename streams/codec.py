@@ -3,6 +3,7 @@
 import dataclasses
 import datetime as dt
 import re
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -11,6 +12,8 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 
 from streams import json_decoder, records
+from streams.defects import reason_of
+from streams.outages import is_outage
 
 HEARTBEAT_HEADER = "driftline-watermark-ms"
 """Header of a record without a value: no event up to this time will follow in this partition."""
@@ -94,9 +97,27 @@ class Field:
     """Maximum length of a string; None: no limit of its own."""
 
 
+@dataclasses.dataclass(frozen=True)
+class NumberRange:
+    """The numbers that a field may have, both ends included."""
+
+    low: float
+    high: float
+
+
+INT32_RANGE = NumberRange(-(2**31), 2**31 - 1)
+INT64_RANGE = NumberRange(-(2**63), 2**63 - 1)
+EXACT_RANGE = NumberRange(-(2**53), 2**53)
+"""The integers that a double holds exactly."""
+FLOAT32_RANGE = NumberRange(-3.4028234663852886e38, 3.4028234663852886e38)
+DOUBLE_RANGE = NumberRange(-sys.float_info.max, sys.float_info.max)
+"""All doubles but infinity."""
+Ranges = Mapping[str, NumberRange]
+"""By field; a field without one has all numbers of its type."""
+
 _PYTHON_TYPES: Mapping[FieldType, Any] = {
     FieldType.STRING: str,
-    FieldType.INT: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)],
+    FieldType.INT: Annotated[int, msgspec.Meta(ge=int(INT64_RANGE.low), le=int(INT64_RANGE.high))],
     FieldType.FLOAT: float,
     FieldType.BOOL: bool,
     FieldType.TIMESTAMP: Annotated[dt.datetime, msgspec.Meta(tz=True)],
@@ -144,14 +165,19 @@ class EventDecoder:
     can add fields first. Absent nullable fields are None.
     """
 
-    def __init__(self, fields: Iterable[Field]) -> None:
-        """Compile the schema once; decoding then costs about 1 us per record."""
+    def __init__(self, fields: Iterable[Field], ranges: Ranges | None = None) -> None:
+        """Compile the schema once; decoding then costs about 1 us per record.
+
+        Args:
+            fields: The schema.
+            ranges: The ranges of numbers that are narrower than their type.
+        """
         self.fields = tuple(fields)
-        columns: list[Any] = []
-        for field in sorted(self.fields, key=lambda field: field.nullable):
-            kind = _python_type(field)
-            columns.append((field.name, kind | None, None) if field.nullable else (field.name, kind))
-        self.struct = msgspec.defstruct("Event", columns, kw_only=True, frozen=True, gc=False)
+        ranges = ranges or {}
+        self.struct = _struct(self.fields, ranges)
+        # JSON has no infinity; other sources of values may.
+        self._floats = [field.name for field in self.fields if field.type is FieldType.FLOAT]
+        self._finite_struct = _struct(self.fields, dict.fromkeys(self._floats, DOUBLE_RANGE) | dict(ranges))
         self._json: json_decoder.JsonDecoder[Any] = json_decoder.JsonDecoder(self.struct)
 
     def decode(self, raw: bytes | None) -> Any:
@@ -162,18 +188,34 @@ class EventDecoder:
         """Decode many records, at two thirds of the cost; the error does not say which record is invalid."""
         return self._json.decode_all(raws)
 
-    def convert(self, values: Mapping[str, Any]) -> Any:
-        """Check values that are already parsed, such as the body of an HTTP request."""
+    def convert(self, values: dict[str, Any]) -> Any:
+        """Check values that are already parsed, such as an Avro record; NaN counts as null."""
+        for name in self._floats:
+            value = values.get(name)
+            if value != value:  # noqa: PLR0124  # nan is not itself
+                values[name] = None
         try:
-            return msgspec.convert(values, self.struct, strict=True)
+            return msgspec.convert(values, self._finite_struct, strict=True)
         except msgspec.ValidationError as error:
             raise InvalidRecordError(str(error)) from error
 
 
-def _python_type(field: Field) -> Any:
-    if field.characters_max is None:
+def _struct(fields: Iterable[Field], ranges: Ranges) -> type[msgspec.Struct]:
+    columns: list[Any] = []
+    for field in sorted(fields, key=lambda field: field.nullable):
+        kind = _python_type(field, ranges.get(field.name))
+        columns.append((field.name, kind | None, None) if field.nullable else (field.name, kind))
+    return msgspec.defstruct("Event", columns, kw_only=True, frozen=True, gc=False)
+
+
+def _python_type(field: Field, numbers: NumberRange | None) -> Any:
+    if field.characters_max is not None:
+        return Annotated[str, msgspec.Meta(max_length=field.characters_max)]
+    if numbers is None:
         return _PYTHON_TYPES[field.type]
-    return Annotated[str, msgspec.Meta(max_length=field.characters_max)]
+    if field.type is FieldType.INT:
+        return Annotated[int, msgspec.Meta(ge=int(numbers.low), le=int(numbers.high))]
+    return Annotated[float, msgspec.Meta(ge=numbers.low, le=numbers.high)]
 
 
 def epoch_ms(moment: dt.datetime) -> int:
@@ -253,6 +295,17 @@ class RepeatFilter:
             return True
         self.last_offsets[partition] = offset
         return False
+
+
+def letter_of(
+    service: str, record: KafkaRecord, error: Exception, failed_time_ms: int | None = None
+) -> records.DeadLetter:
+    """Return the dead letter for an error of decoding; raise the error if it is an outage."""
+    if is_outage(error):
+        raise error
+    if isinstance(error, InvalidRecordError):
+        return dead_letter(service, record, str(error), failed_time_ms)
+    return dead_letter(service, record, reason_of(error), failed_time_ms, kind="defect")
 
 
 def dead_letter(

@@ -5,13 +5,17 @@ Times are milliseconds since the epoch in UTC. "Event time" is when something ha
 field ``type``. Fields are only added, and have a default: an old record can always be decoded.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from streams.json_decoder import JsonDecoder
 
-FeatureValue = float | int | str | bool | None
+Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+TimeMs = Annotated[int, msgspec.Meta(ge=-62_135_596_800_000, le=253_402_300_799_999)]
+"""A time from the year 1 to the year 9999."""
+FeatureValue = float | Int64 | str | bool | None
 Trigger = Literal["bootstrap", "drift", "manual"]
 
 ASKED_OVER_HTTP = -1
@@ -30,19 +34,19 @@ class Prediction(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     prediction_id: str
     """The id of the request."""
     model: str
-    version: int
+    version: Int32
     """Version in the model registry; 0 while no model exists yet and features are only collected."""
     arm: str
-    arm_weight: int
+    arm_weight: Int32
     """Share of the keys that this arm receives, in 1/10,000."""
-    event_time_ms: int
-    scored_time_ms: int
+    event_time_ms: TimeMs
+    scored_time_ms: TimeMs
     """Wall time."""
-    source_partition: int
-    source_offset: int
+    source_partition: Int32
+    source_offset: Int64
     features: list[FeatureValue]
     """As served to the model, in the order of the declaration's ``feature_names``."""
-    features_lag_ms: int | None
+    features_lag_ms: Int64 | None
     """By how much the slowest feature view's watermark was below ``event_time_ms``; 0 if it had passed."""
     score: float | None
     """Probability of the positive class (binary) or of the predicted class (multiclass), or the regressed
@@ -71,14 +75,14 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True, gc=False):
 
     prediction_id: str
     model: str
-    version: int
+    version: Int32
     arm: str
-    event_time_ms: int
+    event_time_ms: TimeMs
     """Event time of the request."""
-    label_time_ms: int
-    source_partition: int
+    label_time_ms: TimeMs
+    source_partition: Int32
     """Partition of the label."""
-    source_offset: int
+    source_offset: Int64
     """Offset of the label."""
     label: float
     """See `Label.value`."""

@@ -13,23 +13,26 @@ import datetime as dt
 import io
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, cast
 
 import msgspec
 
 from streams import codec
 from streams.codec import Field, FieldType, InvalidRecordError
+from streams.outages import OutageError
 
 KEPT_MAX = 1000
-"""Maximum compiled schemas, and maximum unknown ids, that are cached per topic; a topic has a few."""
+"""Maximum compiled schemas per topic, and maximum ids that one slice looks up; a topic has a few."""
+UNKNOWN_MAX = 100_000
+"""Maximum ids that are remembered as unknown; about 10 MB."""
 UNKNOWN_SECONDS = 30.0
 """Time after which the registry is called again for an id that it did not know."""
 _HEADER_BYTES = 5
 
 Read = Callable[[bytes], Any]
-T = TypeVar("T")
 
 
 class Encoding(StrEnum):
@@ -48,7 +51,7 @@ class Encoding(StrEnum):
         return {Encoding.JSON_SCHEMA: "JSON", Encoding.AVRO: "AVRO"}[self]
 
 
-class SchemaRegistryUnavailableError(ConnectionError):
+class SchemaRegistryUnavailableError(OutageError):
     """The schema registry cannot be reached or refuses access: retry later."""
 
 
@@ -93,9 +96,10 @@ class RegisteredDecoder(codec.EventDecoder):
         encoding: Encoding,
         registry: SchemaRegistry,
         clock: Callable[[], float] = time.monotonic,
+        ranges: codec.Ranges | None = None,
     ) -> None:
         """Start without any schema."""
-        super().__init__(fields)
+        super().__init__(fields, ranges)
         self._encoding = encoding
         self._registry = registry
         self._clock = clock
@@ -122,11 +126,26 @@ class RegisteredDecoder(codec.EventDecoder):
         """Decode many records; the error does not say which record is invalid."""
         return [self.decode(raw) for raw in raws]
 
-    def unknown(self, values: Iterable[bytes | None]) -> set[int]:
-        """Return the ids of the schemas that must be fetched before these values can be decoded."""
-        heads = {value[:_HEADER_BYTES] for value in values if value is not None}
-        ids = {int.from_bytes(head[1:]) for head in heads if len(head) == _HEADER_BYTES and not head[0]}
-        return {one for one in ids if one not in self._readers and not self._is_unknown(one)}
+    def unknown(self, values: Iterable[bytes | None]) -> list[int]:
+        """Return the ids of the schemas that must be fetched before these values can be decoded.
+
+        There are at most `KEPT_MAX`, the commonest. Others count as unknown for `UNKNOWN_SECONDS`: a
+        topic has a few schemas, so these ids are garbage, and each would be one call of the registry.
+        """
+        heads = Counter(value[:_HEADER_BYTES] for value in values if value is not None)
+        ids = [
+            int.from_bytes(head[1:])
+            for head, _ in heads.most_common()
+            if len(head) == _HEADER_BYTES and not head[0]
+        ]
+        for schema_id in ids:
+            if schema_id in self._readers:  # the schemas in use are the last to be removed
+                self._readers[schema_id] = self._readers.pop(schema_id)
+        missing = [one for one in ids if one not in self._readers and not self._is_unknown(one)]
+        retry_seconds = self._clock() + UNKNOWN_SECONDS
+        self._unknown = {one: end for one, end in self._unknown.items() if end > self._clock()}
+        self._unknown |= dict.fromkeys(missing[KEPT_MAX:], retry_seconds)
+        return missing[:KEPT_MAX]
 
     def _is_unknown(self, schema_id: int) -> bool:
         """Tell whether the registry recently did not know an id."""
@@ -137,9 +156,13 @@ class RegisteredDecoder(codec.EventDecoder):
         for schema_id in schema_ids:
             found = self._registry.schema(schema_id)
             if found is None:
-                _keep(self._unknown, schema_id, self._clock() + UNKNOWN_SECONDS)
-            else:
-                _keep(self._readers, schema_id, self._compiled(schema_id, found))
+                self._unknown[schema_id] = self._clock() + UNKNOWN_SECONDS
+                if len(self._unknown) > UNKNOWN_MAX:
+                    del self._unknown[next(iter(self._unknown))]
+                continue
+            self._readers[schema_id] = self._compiled(schema_id, found)
+            while len(self._readers) > KEPT_MAX:
+                del self._readers[next(iter(self._readers))]
 
     def _compiled(self, schema_id: int, schema: Schema) -> Read:
         if schema.kind != self._encoding.kind:
@@ -161,7 +184,7 @@ class RegisteredDecoder(codec.EventDecoder):
         missing = [field.name for field in self.fields if not field.nullable and field.name not in written]
         if missing:
             return _refusing(f"schema {schema_id} does not have the declared field {missing[0]!r}")
-        decode, convert, struct = fastavro.schemaless_reader, msgspec.convert, self.struct
+        decode, convert = fastavro.schemaless_reader, self.convert
 
         def read(raw: bytes) -> Any:
             stream = io.BytesIO(raw)
@@ -174,25 +197,26 @@ class RegisteredDecoder(codec.EventDecoder):
                 raise InvalidRecordError(
                     f"the record does not fit schema {schema_id}: {len(raw) - stream.tell()} bytes are left"
                 )
-            try:
-                return convert(values, struct)
-            except msgspec.ValidationError as error:
-                raise InvalidRecordError(str(error)) from error
+            return convert(cast("dict[str, Any]", values))
 
         return read
 
 
 def decoder_of(
-    topic: str, fields: Sequence[Field], encoding: Encoding, registry: SchemaRegistry | None
+    topic: str,
+    fields: Sequence[Field],
+    encoding: Encoding,
+    registry: SchemaRegistry | None,
+    ranges: codec.Ranges | None = None,
 ) -> codec.EventDecoder:
     """Compile declared fields for a topic's records; raise `SchemaError` if a registry is missing."""
     if encoding is Encoding.JSON:
-        return codec.EventDecoder(fields)
+        return codec.EventDecoder(fields, ranges)
     if registry is None:
         raise codec.SchemaError(
             f"the records of {topic} are {encoding}: set DRIFTLINE_SCHEMA_REGISTRY_URL to the schema registry"
         )
-    return RegisteredDecoder(fields, encoding, registry)
+    return RegisteredDecoder(fields, encoding, registry, ranges=ranges)
 
 
 async def learn(decoder: codec.EventDecoder, values: Iterable[bytes | None]) -> None:
@@ -325,13 +349,6 @@ def _no_header(raw: bytes | None) -> str:
     if raw is None:
         return "the record has no value"
     return f"the record begins with {raw[:_HEADER_BYTES]!r}, not with a zero byte and the id of a schema"
-
-
-def _keep(kept: dict[int, T], schema_id: int, value: T) -> None:
-    """Store a value; the oldest ones are removed."""
-    kept[schema_id] = value
-    while len(kept) > KEPT_MAX:
-        del kept[next(iter(kept))]
 
 
 def _refusing(reason: str) -> Read:

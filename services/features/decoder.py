@@ -13,12 +13,14 @@ from collections.abc import Sequence
 
 from aiokafka import ConsumerRecord
 
-from services.feature_store.plan import StreamSource
+from services.feature_store import field_ranges
+from services.feature_store.plan import FeaturePlan, StreamSource
 from services.features.view_state import Event
 from services.runtime import schema_registry_client
 from services.runtime.settings import Settings
 from services.runtime.watermarks import NEVER
 from streams import codec, records, schemas
+from streams.outages import is_outage
 
 SOURCE_HEADER = "driftline-source"
 """Header of a forwarded record: ``partition:offset`` of the source record that it copies."""
@@ -27,7 +29,7 @@ SourceOffset = tuple[int, int]
 """Source partition and offset of an event."""
 _UNKNOWN = (-1, -1)
 _SOURCE = re.compile(rb"([0-9]{1,10}):(-?[0-9]{1,19})")
-_Decoded = Event | codec.InvalidRecordError | int
+_Decoded = Event | Exception | int
 """An event, why a record is none, or the watermark of a record without a value."""
 
 
@@ -46,11 +48,22 @@ class SourceDecoder:
     """Decodes the records of one source topic strictly by its declared schema."""
 
     def __init__(
-        self, source: StreamSource, record_bytes_max: int, registry: schemas.SchemaRegistry | None = None
+        self,
+        source: StreamSource,
+        record_bytes_max: int,
+        registry: schemas.SchemaRegistry | None = None,
+        ranges: codec.Ranges | None = None,
     ) -> None:
-        """Compile the schema; raise `SchemaError` if it needs a registry and none is given."""
+        """Compile the schema; raise `SchemaError` if it needs a registry and none is given.
+
+        Args:
+            source: The topic and its schema.
+            record_bytes_max: Larger records are dead letters.
+            registry: Of the schemas, if the source's encoding needs one.
+            ranges: See `services.feature_store.field_ranges`.
+        """
         self.source = source
-        self._decoder = schemas.decoder_of(source.topic, source.fields, source.encoding, registry)
+        self._decoder = schemas.decoder_of(source.topic, source.fields, source.encoding, registry, ranges)
         self._time_of = operator.attrgetter(source.event_time)
         self._record_bytes_max = record_bytes_max
         self.watermarks_ms: dict[int, int] = {}
@@ -78,8 +91,8 @@ class SourceDecoder:
         for record, event in zip(slice_records, self._decode_each(slice_records, offsets), strict=True):
             if isinstance(event, int):
                 watermark_ms = max(watermark_ms, event)
-            elif isinstance(event, codec.InvalidRecordError):
-                dead_letters.append(codec.dead_letter(SERVICE, record, str(event)))
+            elif isinstance(event, Exception):
+                dead_letters.append(codec.letter_of(SERVICE, record, event))
             elif fault := codec.fault_of_time(event.time_ms, record.timestamp):
                 dead_letters.append(codec.dead_letter(SERVICE, record, str(fault)))
             elif event.time_ms <= watermark_ms - lateness_ms:
@@ -107,8 +120,8 @@ class SourceDecoder:
                 dead_letters.append(codec.dead_letter(SERVICE, record, reason))
             elif isinstance(event, int):
                 watermarks_ms[source[0]] = max(watermarks_ms.get(source[0], NEVER), event)
-            elif isinstance(event, codec.InvalidRecordError):
-                dead_letters.append(codec.dead_letter(SERVICE, record, str(event)))
+            elif isinstance(event, Exception):
+                dead_letters.append(codec.letter_of(SERVICE, record, event))
             else:
                 events.append((record, event))
         return DecodedSlice(events, [], dead_letters, min(watermarks_ms.values(), default=NEVER))
@@ -122,7 +135,9 @@ class SourceDecoder:
             return self._decode_one_by_one(slice_records, offsets)
         try:
             values = iter(self._decoder.decode_all(given))
-        except codec.InvalidRecordError:
+        except Exception as error:  # of one record, or it is raised again
+            if is_outage(error):
+                raise
             return self._decode_one_by_one(slice_records, offsets)
         time_of, epoch_ms = self._time_of, codec.epoch_ms
         return [
@@ -141,14 +156,20 @@ class SourceDecoder:
             try:
                 heartbeat = record.value is None
                 decoded.append(_heartbeat_ms(record) if heartbeat else self.decode_record(record, *offset))
-            except codec.InvalidRecordError as error:
+            except Exception as error:  # of this record alone, or it is raised again
+                if is_outage(error):
+                    raise
                 decoded.append(error)
         return decoded
 
 
-def source_decoder(source: StreamSource, settings: Settings) -> SourceDecoder:
-    """Return the decoder of a source with the size limit and schema registry of the settings."""
-    return SourceDecoder(source, settings.record_bytes_max, schema_registry_client.connect(settings))
+def source_decoder(plan: FeaturePlan, topic: str, settings: Settings) -> SourceDecoder:
+    """Return the decoder of a source topic, for all views that the plan has of it."""
+    views = plan.by_topic()[topic]
+    source = views[0].source
+    assert source is not None, "only stream views have a topic"
+    registry = schema_registry_client.connect(settings)
+    return SourceDecoder(source, settings.record_bytes_max, registry, field_ranges.of_views(views))
 
 
 def source_header(partition: int, offset: int) -> tuple[str, bytes]:

@@ -64,7 +64,7 @@ class FeaturesProcess:
     def _add_source(self, views: tuple[View, ...]) -> None:
         source = views[0].source
         assert source is not None
-        decoder = source_decoder(source, self._settings)
+        decoder = source_decoder(self._plan, source.topic, self._settings)
         self._decoders.append(decoder)
         producer = self._producer
         logics = [ViewLogic(self._plan.project, view) for view in views]

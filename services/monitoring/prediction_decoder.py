@@ -68,7 +68,7 @@ class PredictionDecoder:
                     continue
                 prediction = self._decode_prediction(value)
                 codec.check_event_time(prediction.event_time_ms, message.timestamp)
-            except codec.InvalidRecordError as error:
+            except Exception as error:  # noqa: BLE001  # of this record alone, or it is raised again
                 self._reject(PREDICTION, message, error, now_ms)
                 continue
             if message.headers and (trace := codec.trace_headers(message.headers)):
@@ -83,7 +83,7 @@ class PredictionDecoder:
                     self._add_heartbeat(LABEL, message)
                     continue
                 label = self._label(message)
-            except codec.InvalidRecordError as error:
+            except Exception as error:  # noqa: BLE001  # as above
                 self._reject(LABEL, message, error, now_ms)
                 continue
             self._sink.add_label(message.partition, message.offset, label)
@@ -110,7 +110,12 @@ class PredictionDecoder:
                     f"the label's value is {value!r}, which is not one of the declared classes"
                 )
             return number
-        return float(value) if self._positive_above is None else float(value > self._positive_above)
+        try:
+            return float(value) if self._positive_above is None else float(value > self._positive_above)
+        except (TypeError, ValueError) as error:
+            raise codec.InvalidRecordError(
+                f"the label's value is {value!r}, which is not a number"
+            ) from error
 
     def _add_heartbeat(self, kind: int, message: codec.KafkaRecord) -> None:
         watermark_ms = codec.watermark_of(message.headers)
@@ -120,5 +125,5 @@ class PredictionDecoder:
             )
 
     def _reject(self, kind: int, message: codec.KafkaRecord, error: Exception, now_ms: int) -> None:
-        letter = codec.dead_letter(self._service, message, str(error), now_ms)
+        letter = codec.letter_of(self._service, message, error, now_ms)
         self._sink.inputs.reject(PartitionKey(kind, message.partition), message.offset, letter)

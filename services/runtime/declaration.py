@@ -99,14 +99,15 @@ class ApplicationTopic(_Strict):
             dataclasses.replace(field, characters_max=longest) if field.name == self.id else field
             for field in self.fields
         )
-
-    def decoder(self) -> codec.EventDecoder:
+    def decoder(self, ranges: codec.Ranges | None = None) -> codec.EventDecoder:
         """Return a decoder of the declared schema for JSON, as it is received over HTTP."""
-        return codec.EventDecoder(self.bounded_fields)
+        return codec.EventDecoder(self.bounded_fields, ranges)
 
-    def wire_decoder(self, registry: schemas.SchemaRegistry | None) -> codec.EventDecoder:
+    def wire_decoder(
+        self, registry: schemas.SchemaRegistry | None, ranges: codec.Ranges | None = None
+    ) -> codec.EventDecoder:
         """Return a decoder of the topic's records; raise `SchemaError` if a schema registry is missing."""
-        return schemas.decoder_of(self.topic, self.bounded_fields, self.encoding, registry)
+        return schemas.decoder_of(self.topic, self.bounded_fields, self.encoding, registry, ranges)
 
     def wire_encoder(self, registry: schemas.SchemaRegistry | None) -> schemas.Encoder | None:
         """Return an encoder of the topic's records; None if they are plain JSON."""

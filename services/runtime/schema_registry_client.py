@@ -12,7 +12,9 @@ RETRIES_MAX = 1
 """Retries of one request; after them the whole operation is retried, after a pause. A process that stops
 waits for both attempts, within its ten seconds."""
 RETRY_MS = 100
-_UNKNOWN = 404
+_UNKNOWN = (40401, 40402, 40403)
+"""Error codes of the registry itself: no such subject, version, schema. Any other 404 is of something
+in front of it, such as a gateway, and counts as an outage: the schema may exist."""
 _REFUSED = (409, 422)
 """HTTP statuses for a schema that is incompatible with earlier ones, or invalid."""
 
@@ -50,13 +52,13 @@ class ConfluentRegistry:
         return None
 
     def _ask(self, function: Any, *arguments: Any) -> Any:
-        """Call the client; return None for a 404."""
+        """Call the client; return None if the registry says that there is no such thing."""
         from confluent_kafka.schema_registry import SchemaRegistryError
 
         try:
             return function(*arguments)
         except SchemaRegistryError as error:
-            if error.http_status_code == _UNKNOWN:
+            if error.error_code in _UNKNOWN:
                 return None
             if error.http_status_code in _REFUSED:
                 raise _RefusedError(error.error_message) from error

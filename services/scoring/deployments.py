@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from services.feature_store import repository
+from services.feature_store import field_ranges, repository
 from services.feature_store.online_reader import OnlineReader
 from services.feature_store.plan import ServicePlan
 from services.model_registry import model_inputs
@@ -98,9 +98,10 @@ class Deployment:
         threads = ThreadLimits(declaration.limits.threads)
         load = shared.loader_factory(declaration, model_inputs.served(declaration, service))
         reader = OnlineReader(service, shared.pipeline)
+        ranges = field_ranges.of_join_keys(service.views, declaration.request.fields)
         return InferencePipeline(
             declaration,
-            RequestFeatures(declaration, service.join_keys, service.feature_names, reader),
+            RequestFeatures(declaration, service.join_keys, service.feature_names, reader, ranges),
             ModelVersions(declaration.name, load, shared.cache, threads),
             ModelCalls(PredictionTask(declaration), threads),
         )

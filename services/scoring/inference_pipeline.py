@@ -32,7 +32,7 @@ class InferencePipeline:
         """Take the parts of one model."""
         self.name = declaration.name
         self.declaration = declaration
-        self.decoder = declaration.request.decoder()
+        self.decoder = declaration.request.decoder(features.ranges)
         self.features = features
         self.versions = versions
         self.calls = calls

@@ -73,7 +73,7 @@ class ScoringAgent:
         Raises `SchemaError` if the declared encoding needs a schema registry and there is none.
         """
         self._pipeline = pipeline
-        self._decoder = pipeline.declaration.request.wire_decoder(registry)
+        self._decoder = pipeline.declaration.request.wire_decoder(registry, pipeline.features.ranges)
         self._follower = follower
         self._producer = producer
         self._record_bytes_max = record_bytes_max

@@ -55,6 +55,7 @@ class RequestFeatures:
         join_keys: Sequence[str],
         feature_names: Sequence[str],
         reader: FeatureReader,
+        ranges: codec.Ranges | None = None,
     ) -> None:
         """Prepare what is the same for every request.
 
@@ -63,7 +64,9 @@ class RequestFeatures:
             join_keys: The request fields by which features are read.
             feature_names: The features of the model's feature service, in order.
             reader: Of that service.
+            ranges: Of the request's fields, see `services.feature_store.field_ranges`.
         """
+        self.ranges = ranges
         self.names = [*declaration.features.from_request, *feature_names]
         """The model's features, in order."""
         self._model = declaration.name

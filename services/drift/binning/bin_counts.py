@@ -5,7 +5,9 @@ together, one outlier of 1e6 can hide a shift. Counts are integers, so their sum
 and the size of the chunks.
 """
 
+import contextlib
 import copy
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -145,9 +147,18 @@ def seasonal_counts(reference: FeatureReference, counted: BinCounts, rows: Mappi
 
 
 def numbers_of(column: Column) -> Numbers:
-    """Return a column as numbers; a value that is not a number becomes nan."""
+    """Return a column as numbers; a value that is not a number becomes nan.
+
+    A text that writes a number counts as that number, whatever the other values of the column are.
+    """
     try:
         return np.ascontiguousarray(column, dtype=np.float64)  # None becomes NaN; strides miss the caches
-    except (TypeError, ValueError):
-        numbers = [value if isinstance(value, int | float) else None for value in column]
-        return np.array(numbers, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return np.array([_number(value) for value in column], dtype=np.float64)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, int | float | str):
+        with contextlib.suppress(ValueError, OverflowError):
+            return float(value)
+    return math.nan

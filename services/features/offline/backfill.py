@@ -65,9 +65,10 @@ def run(
     with tempfile.TemporaryDirectory(prefix="backfill-", dir=settings.home) as folder:
         archive = EventArchive(settings, Path(folder))
         try:
-            for views_of_topic in plan.by_topic().values():
+            for topic, views_of_topic in plan.by_topic().items():
                 if logics := [ViewLogic(plan.project, view) for view in views_of_topic if view in selected]:
-                    results += _backfill_source(settings, archive, Path(folder), logics, report, until_ms)
+                    decoder = source_decoder(plan, topic, settings)
+                    results += _backfill_source(decoder, archive, Path(folder), logics, report, until_ms)
         finally:
             archive.close()
     return results
@@ -94,7 +95,7 @@ def _select(plan: FeaturePlan, names: Sequence[str]) -> list[View]:
 
 
 def _backfill_source(
-    settings: Settings,
+    decoder: SourceDecoder,
     archive: EventArchive,
     folder: Path,
     logics: Sequence[ViewLogic],
@@ -102,9 +103,6 @@ def _backfill_source(
     until_ms: int,
 ) -> list[BackfillResult]:
     """Backfill the views of one source."""
-    source = logics[0].view.source
-    assert source is not None
-    decoder = source_decoder(source, settings)
     files = [logic.view.batch_file for logic in logics]
     results = [
         BackfillResult(logic.view.name, file.path) for logic, file in zip(logics, files, strict=True) if file

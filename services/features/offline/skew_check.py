@@ -171,6 +171,6 @@ def _by_source(settings: Settings, plan: FeaturePlan, service: ServicePlan) -> l
     found: dict[str, SourceViews] = {}
     for view in service.views:
         if view.source is not None:
-            fresh = (source_decoder(view.source, settings), list[ViewLogic]())
+            fresh = (source_decoder(plan, view.source.topic, settings), list[ViewLogic]())
             found.setdefault(view.source.topic, fresh)[1].append(ViewLogic(plan.project, view))
     return list(found.values())

@@ -1,13 +1,17 @@
 """Records of Kafka are decoded, or rejected with the reason."""
 
 import dataclasses
+import datetime as dt
+import json
 
+import msgspec
 import pytest
 
 from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
 from services.monitoring.prediction_decoder import PredictionDecoder
 from streams import codec, records
 from streams.inputs import LABEL, PREDICTION, PartitionKey
+from streams.schemas import SchemaRegistryUnavailableError
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import HOUR_MS, START_MS
 
@@ -101,6 +105,51 @@ def test_the_trace_of_a_prediction_is_copied_to_its_outcome_only(restored):
     traced, plain = (headers for _, _, headers in batch)
     assert dict(traced) == dict(plain) | {"ce_id": b"0-1"} | dict(TRACE)
     assert dict(plain)["ce_id"] == b"0-2"
+
+
+@pytest.mark.parametrize("positive_above", [None, 15.0])
+def test_label_that_is_no_number_becomes_a_dead_letter(positive_above, monkeypatch):
+    """The declaration may say string by mistake."""
+    engine = scenario.new_engine()
+    decoder = PredictionDecoder("drift", scenario.declaration(), engine)
+    monkeypatch.setattr(decoder, "_positive_above", positive_above)
+    monkeypatch.setattr(decoder, "_label_fields", lambda _: ("p1", dt.datetime.fromisoformat(AT), "late"))
+    decoder.take_labels([Message(b'{"id": "p1", "at": "%s", "y": 1}' % AT.encode())], 77)
+    engine.inputs.add_heartbeat(PartitionKey(PREDICTION, 0), 0, START_MS + HOUR_MS)
+    engine.inputs.add_heartbeat(PartitionKey(LABEL, 0), 1, START_MS + HOUR_MS)
+    (item,) = engine.inputs.take()
+    assert (item.record.kind, item.record.reason) == (
+        "invalid",
+        "the label's value is 'late', which is not a number",
+    )
+
+
+def test_unexpected_error_is_a_defect_of_its_record_and_an_outage_is_raised(monkeypatch):
+    engine = scenario.new_engine()
+    decoder = PredictionDecoder("drift", scenario.declaration(), engine)
+    errors: list[Exception] = [KeyError("x"), SchemaRegistryUnavailableError("away")]
+
+    def fail(_):
+        raise errors.pop(0)
+
+    monkeypatch.setattr(decoder, "_decode_prediction", fail)
+    decoder.take_predictions([Message(b"{}")], 77)
+    with pytest.raises(SchemaRegistryUnavailableError):
+        decoder.take_predictions([Message(b"{}", 1)], 77)
+    for kind, offset in ((PREDICTION, 1), (LABEL, 0)):
+        engine.inputs.add_heartbeat(PartitionKey(kind, 0), offset, START_MS + HOUR_MS)
+    (item,) = engine.inputs.take()
+    assert (item.record.kind, item.record.reason[:17]) == ("defect", "defect: KeyError:")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("version", 2**31), ("source_offset", 2**63), ("event_time_ms", 10**15), ("features", [10**400])],
+)
+def test_prediction_with_a_number_beyond_its_type_becomes_a_dead_letter(field, value):
+    sent = msgspec.json.decode(records.encode(scenario.prediction(0, START_MS)))
+    _, (item,) = fed(predictions=[Message(json.dumps(sent | {field: value}).encode())])
+    assert f"$.{field}" in item.record.reason
 
 
 def test_null_label_becomes_a_dead_letter():

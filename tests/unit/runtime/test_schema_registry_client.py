@@ -9,6 +9,7 @@ from confluent_kafka.schema_registry import SchemaRegistryError
 from services.runtime.declaration import DeclarationError
 from services.runtime.schema_registry_client import RETRY_MS, ConfluentRegistry, connect
 from services.runtime.settings import Settings
+from streams.outages import is_outage
 from streams.schemas import RegisteredSchema, Schema, SchemaRegistryUnavailableError
 
 URL = "http://registry.test"
@@ -34,8 +35,8 @@ def registry(outcome: Any) -> ConfluentRegistry:
     return ConfluentRegistry(Client(outcome), URL)
 
 
-def refusal(status: int, text: str = "no") -> SchemaRegistryError:
-    return SchemaRegistryError(status, status * 100, text)
+def refusal(status: int, text: str = "no", code: int | None = None) -> SchemaRegistryError:
+    return SchemaRegistryError(status, status * 100 if code is None else code, text)
 
 
 def found(kind: str | None = "JSON", references: Any = ()) -> SimpleNamespace:
@@ -57,8 +58,9 @@ def test_the_latest_version_has_its_id_and_number() -> None:
     assert registry(latest).latest("t-value") == RegisteredSchema(7, 2, Schema("JSON", "{}"))
 
 
-def test_what_the_registry_does_not_know_is_none() -> None:
-    unknown = registry(refusal(404))
+@pytest.mark.parametrize("code", [40401, 40402, 40403])
+def test_what_the_registry_does_not_know_is_none(code: int) -> None:
+    unknown = registry(refusal(404, code=code))
     assert unknown.schema(7) is None
     assert unknown.latest("t-value") is None
 
@@ -73,6 +75,13 @@ def test_a_schema_is_registered_with_its_kind() -> None:
 @pytest.mark.parametrize("status", [409, 422])
 def test_a_refused_schema_has_the_reason(status: int) -> None:
     assert registry(refusal(status, "incompatible")).register("t", Schema("AVRO", "{}")) == "incompatible"
+
+
+@pytest.mark.parametrize("code", [-1, 404, 40400])
+def test_a_404_of_a_gateway_is_an_outage(code: int) -> None:
+    with pytest.raises(SchemaRegistryUnavailableError) as raised:
+        registry(refusal(404, code=code)).schema(7)
+    assert is_outage(raised.value)
 
 
 @pytest.mark.parametrize("status", [401, 403, 500, 503])

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import math
 
 import pytest
 from hypothesis import given
@@ -51,6 +52,31 @@ def test_record_without_a_value_is_refused():
 def test_any_bytes_are_decoded_or_refused_but_never_crash(raw):
     with contextlib.suppress(codec.InvalidRecordError):
         DECODER.decode(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "named"),
+    [
+        (b'{"count": 2147483648}', "count"),
+        (b'{"count": -2147483649}', "count"),
+        (b'{"ratio": 1e39}', "ratio"),
+        (b'{"ratio": -3.5e38}', "ratio"),
+    ],
+)
+def test_number_out_of_its_range_is_refused_with_its_field(raw, named):
+    ranges = {"count": codec.INT32_RANGE, "ratio": codec.FLOAT32_RANGE}
+    decoder = codec.EventDecoder(codec.parse_ddl("count long, ratio double"), ranges)
+    with pytest.raises(codec.InvalidRecordError, match=rf"\$\.{named}"):
+        decoder.decode(raw)
+    assert decoder.decode(b'{"count": 2147483647, "ratio": -3.4e38}').count == 2**31 - 1
+
+
+def test_parsed_values_may_hold_nan_for_null_but_no_infinity():
+    decoder = codec.EventDecoder(codec.parse_ddl("ratio double, other double not null"))
+    assert decoder.convert({"ratio": math.nan, "other": 1.0}).ratio is None
+    for value in (math.nan, math.inf):
+        with pytest.raises(codec.InvalidRecordError, match=r"\$\.other"):
+            decoder.convert({"other": value})
 
 
 def test_ddl_with_an_unknown_type_names_the_column():

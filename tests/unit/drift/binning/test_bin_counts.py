@@ -1,5 +1,7 @@
 """Which bin a value is in, and what is counted."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -89,3 +91,11 @@ def test_reference_counts_get_a_bin_for_unseen_categories() -> None:
 def test_a_column_becomes_numbers_and_the_rest_nan() -> None:
     assert np.isnan(numbers_of(["a", None, 2, True])).tolist() == [True, True, False, False]
     assert numbers_of([1, 2.5]).tolist() == [1.0, 2.5]
+
+
+def test_number_of_a_value_does_not_depend_on_its_neighbours():
+    column: list[Any] = ["1.5", 0.5, "abc", 10**400, None]
+    whole = numbers_of(column)
+    alone = [numbers_of([value])[0] for value in column]
+    np.testing.assert_array_equal(whole, alone)
+    np.testing.assert_array_equal(whole, [1.5, 0.5, np.nan, np.nan, np.nan])
