@@ -99,6 +99,7 @@ class ApplicationTopic(_Strict):
             dataclasses.replace(field, characters_max=longest) if field.name == self.id else field
             for field in self.fields
         )
+
     def decoder(self, ranges: codec.Ranges | None = None) -> codec.EventDecoder:
         """Return a decoder of the declared schema for JSON, as it is received over HTTP."""
         return codec.EventDecoder(self.bounded_fields, ranges)
