@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from services.operations.local_servers.supervisor import Supervisor
@@ -11,6 +12,12 @@ from services.runtime.settings import Settings
 from tests import tools
 from tests.schema_registry import SchemaRegistry
 from tests.servers import Server
+
+# No test depends on the machine's speed.
+hypothesis.settings.register_profile(
+    "driftline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("driftline")
 
 FOLDER = Path(__file__).parent
 FIRST = (

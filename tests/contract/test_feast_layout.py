@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.feature_store import feast_layout, plan_cache, repository
@@ -54,7 +54,6 @@ def client(valkey: str) -> Iterator[Any]:
         yield client
 
 
-@settings(deadline=None)  # the first import of Feast takes seconds
 @given(texts, int64s, int32s, st.text("abcxyz_", min_size=1))
 def test_entity_key_equals_that_of_feast(text: str, int64: int, int32: int, project: str) -> None:
     from feast.infra.online_stores.helpers import _redis_key

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from services.operations.local_servers import ports
@@ -17,7 +18,7 @@ from services.scoring.rest import routes
 from streams.records import Arm
 from tests.tools import absent, tool
 from tests.unit.scoring.fakes import predictor
-from tests.waiting import until
+from tests.waiting import LIVENESS_SECONDS, until
 
 CLIENTS = "mlserver==1.7.1"
 """Includes Triton's client."""
@@ -35,7 +36,15 @@ def address() -> Iterator[str]:
     app = server.application(lambda: None, routes.routes(lambda: served))
     with server.serve_in_thread(app, "127.0.0.1", port):
         until(answers_ok("127.0.0.1", port, "/health/live"), "the server listens")
+        # The first explanation imports its library, which may take longer than a request may.
+        until(lambda: explained(f"http://127.0.0.1:{port}/predict"), "a prediction is explained")
         yield f"127.0.0.1:{port}"
+
+
+def explained(url: str) -> bool:
+    row = {"id": "1", "at": "2026-01-01T00:00:00Z", "x": 0.5, "who": "me"}
+    answer = httpx.post(url, json={"model": "m", "rows": [row], "explain": True}, timeout=LIVENESS_SECONDS)
+    return answer.status_code == 200
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +109,8 @@ def test_a_fuzzer_finds_no_difference_to_the_openapi_description(address: str, t
         "--max-examples=40",
         "--generation-deterministic",
         "--no-color",
-        "--request-timeout=60",  # the first explanation imports its library
+        f"--request-timeout={LIVENESS_SECONDS}",
+        f"--max-response-time={LIVENESS_SECONDS}",
     ]
     hooks = os.environ | {"SCHEMATHESIS_HOOKS": "tests.workers.fuzzing", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

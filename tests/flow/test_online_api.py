@@ -121,7 +121,7 @@ likely = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(likely, values))
 def test_no_body_causes_a_server_error(client: TestClient, body: Any) -> None:
     response = client.post("/get-online-features", content=json.dumps(body).encode())

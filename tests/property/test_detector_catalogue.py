@@ -96,7 +96,7 @@ def test_same_values_give_the_same_changes(name):
 
 
 @every
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(cuts=st.lists(st.integers(0, 1200), max_size=4))
 def test_slices_and_restarts_change_nothing(name, cuts):
     """A restored detector continues with identical results, wherever the input was cut."""

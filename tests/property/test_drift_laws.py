@@ -16,7 +16,7 @@ MINUTE_MS = 60_000
 COLOURS = ("red", "green", "odd")
 PARTITIONS = 2
 seeds = st.randoms(use_true_random=False)
-quick = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite

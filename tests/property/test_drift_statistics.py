@@ -16,7 +16,7 @@ samples = st.lists(values, min_size=2, max_size=300)
 counts = st.integers(2, 12).flatmap(
     lambda bins: st.tuples(*[st.lists(st.integers(1, 1000), min_size=bins, max_size=bins)] * 2)
 )
-thorough = settings(max_examples=150, deadline=None)
+thorough = settings(max_examples=150)
 
 
 def counted(known: list[float], seen: list[float]) -> BinCounts:

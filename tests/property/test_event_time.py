@@ -134,7 +134,7 @@ def interleaved(events: Sequence[Event], rng: random.Random) -> list[Event]:
 
 
 @given(order_lists, st.randoms(use_true_random=False), st.integers(1, 7))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_order_within_the_lateness_equals_the_ordered_run(
     sent: list[tuple[Order, int]], rng: random.Random, slice_records: int
 ) -> None:
@@ -147,7 +147,7 @@ def test_any_order_within_the_lateness_equals_the_ordered_run(
 
 
 @given(order_lists, st.integers(1, 7))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_in_any_order_each_event_is_applied_once_or_late(
     sent: list[tuple[Order, int]], slice_records: int
 ) -> None:
@@ -168,7 +168,7 @@ def test_in_any_order_each_event_is_applied_once_or_late(
 
 
 @given(order_lists, st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_repeats_after_a_crash_are_dropped_by_their_source_offset(
     sent: list[tuple[Order, int]], rng: random.Random
 ) -> None:

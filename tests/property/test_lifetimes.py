@@ -80,7 +80,7 @@ def defined(events: Sequence[Event], item: Aggregation, time_ms: int) -> float |
 
 
 @given(events_lists)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_as_of_the_newest_event_everything_is_in_the_value_however_old(events: list[Event]) -> None:
     with short_memory():
         tiles = state_of(LAYOUT, events)
@@ -95,7 +95,7 @@ def test_as_of_the_newest_event_everything_is_in_the_value_however_old(events: l
 
 
 @given(events_lists, st.lists(st.integers(-SLACK_MS, 100_000), min_size=1, max_size=5))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_value_holds_all_up_to_its_time_and_nothing_later(
     events: list[Event], after_newest_ms: list[int]
 ) -> None:
@@ -124,7 +124,7 @@ def test_a_value_holds_all_up_to_its_time_and_nothing_later(
 
 
 @given(events_lists, st.randoms(use_true_random=False), st.integers(1, 7))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_order_and_restarts_never_change_a_byte(
     events: list[Event], rng: random.Random, written_every: int
 ) -> None:
@@ -133,7 +133,7 @@ def test_order_and_restarts_never_change_a_byte(
 
 
 @given(events_lists, events_lists)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_merge_equals_concatenation(left: list[Event], right: list[Event]) -> None:
     with short_memory(), small_sketches():
         assert_merge_equals_concatenation(LAYOUT, left, right)

@@ -4,7 +4,7 @@ import random
 from unittest import mock
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streams import observations
@@ -27,7 +27,6 @@ def state_of(history: list[Observation]) -> Observations:
 
 
 @given(histories, st.lists(st.integers(-100, 2500), min_size=1, max_size=6), st.sampled_from([0, 100, 1000]))
-@settings(deadline=None)
 def test_found_is_the_newest_not_later_and_not_older_than_the_time_to_live(
     history: list[Observation], query_times_ms: list[int], ttl_ms: int
 ) -> None:
@@ -45,7 +44,6 @@ def test_found_is_the_newest_not_later_and_not_older_than_the_time_to_live(
 
 
 @given(histories, st.randoms(use_true_random=False), st.integers(1, 5))
-@settings(deadline=None)
 def test_order_never_changes_a_byte(
     history: list[Observation], rng: random.Random, written_every: int
 ) -> None:
@@ -63,7 +61,6 @@ def test_order_never_changes_a_byte(
 
 
 @given(histories | histories.map(sorted), st.integers(1, 5))
-@settings(deadline=None)
 def test_many_at_once_equal_one_after_the_other(history: list[Observation], at_once: int) -> None:
     with (
         mock.patch.object(observations, "OBSERVATIONS_MAX", 5),
@@ -79,7 +76,6 @@ def test_many_at_once_equal_one_after_the_other(history: list[Observation], at_o
 
 
 @given(histories.filter(bool), st.lists(st.integers(0, 2500), min_size=1, max_size=6))
-@settings(deadline=None)
 def test_a_time_within_the_slack_has_a_value_and_an_older_one_is_beyond(
     history: list[Observation], query_times_ms: list[int]
 ) -> None:

@@ -133,7 +133,7 @@ def values_at(raw: bytes, query_times_ms: Sequence[int]) -> np.ndarray:
 
 
 @given(events_lists, st.lists(st.integers(-100_000, 900_000), min_size=1, max_size=8))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_value_at_any_time_equals_the_definition(events: list[Event], query_times_ms: list[int]) -> None:
     served = values_at(state_of(LAYOUT, events).to_bytes(), query_times_ms)
     expected = [[oracle(events, item, at) for item in AGGREGATIONS] for at in query_times_ms]
@@ -141,7 +141,7 @@ def test_value_at_any_time_equals_the_definition(events: list[Event], query_time
 
 
 @given(events_lists, st.lists(st.integers(-100_000, 900_000), min_size=1, max_size=8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_newest_event_at_any_time_is_exact_or_the_end_of_its_tile(
     events: list[Event], query_times_ms: list[int]
 ) -> None:
@@ -161,7 +161,7 @@ def test_newest_event_at_any_time_is_exact_or_the_end_of_its_tile(
 
 
 @given(events_lists.filter(bool))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_newest_values_equal_those_read_at_the_time_of_the_newest_event(events: list[Event]) -> None:
     with small_sketches():
         tiles = state_of(LAYOUT, events)
@@ -170,14 +170,14 @@ def test_newest_values_equal_those_read_at_the_time_of_the_newest_event(events: 
 
 
 @given(events_lists, st.randoms(use_true_random=False), st.integers(1, 7))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_order_never_changes_a_byte(events: list[Event], rng: random.Random, written_every: int) -> None:
     with small_limits(), small_sketches():
         assert_order_and_restarts_change_no_byte(LAYOUT, events, rng, written_every)
 
 
 @given(events_lists | events_lists.map(sorted_by_time), st.integers(1, 9))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_many_at_once_equal_one_after_the_other(events: list[Event], at_once: int) -> None:
     layout = TileLayout(tuple(item for item in LAYOUT.aggregations if not item.gap_ms), LAYOUT.hop_ms)
     assert layout.columns == LAYOUT.columns
@@ -192,14 +192,14 @@ def test_many_at_once_equal_one_after_the_other(events: list[Event], at_once: in
 
 
 @given(few_events, few_events)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_merge_equals_concatenation(left: list[Event], right: list[Event]) -> None:
     with small_limits(), small_sketches():
         assert_merge_equals_concatenation(LAYOUT, left, right)
 
 
 @given(events_lists)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_reading_what_was_written_is_the_identity(events: list[Event]) -> None:
     with small_limits(), small_sketches():
         raw = state_of(LAYOUT, events).to_bytes()
@@ -207,7 +207,7 @@ def test_reading_what_was_written_is_the_identity(events: list[Event]) -> None:
 
 
 @given(events_lists.filter(bool), st.lists(st.integers(0, 700_000), min_size=1, max_size=8))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_merged_tiles_never_hold_an_event_later_than_asked_and_miss_less_than_a_hop(
     events: list[Event], query_times_ms: list[int]
 ) -> None:
@@ -228,7 +228,7 @@ def test_merged_tiles_never_hold_an_event_later_than_asked_and_miss_less_than_a_
 
 
 @given(few_events.filter(bool), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_values_change_only_at_their_moments(events: list[Event], rng: random.Random) -> None:
     instants = np.array([at for at, _ in events])
     moments = [spans.moments_ms(item, HOP_MS, instants) for item in AGGREGATIONS]
@@ -264,7 +264,7 @@ def test_values_need_no_event_older_than_the_retention() -> None:
 
 
 @given(events_lists.filter(bool), st.lists(st.integers(0, 900_000), min_size=1, max_size=8))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_hopping_windows_are_exact_in_merged_tiles_too(
     events: list[Event], query_times_ms: list[int]
 ) -> None:
@@ -279,7 +279,7 @@ def test_hopping_windows_are_exact_in_merged_tiles_too(
 
 
 @given(st.lists(st.tuples(times, st.tuples(numbers, numbers)), min_size=20, max_size=60))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_state_stays_bounded(events: list[Event]) -> None:
     with small_limits():
         tiles = state_of(LAYOUT, events)

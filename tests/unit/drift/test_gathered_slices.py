@@ -14,7 +14,7 @@ from streams.inputs import LABEL, PREDICTION, PartitionKey, TracedPrediction
 from tests.property.test_drift_laws import PARTITIONS, kept, logs, new_engine
 from tests.unit.drift import scenario
 
-quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclasses.dataclass
@@ -104,7 +104,7 @@ def test_slices_of_any_workers_lead_to_the_same_records(traffic, seed):
 
 
 @given(st.integers(1, 2500), st.integers(0, 400))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_large_slices_are_divided_without_a_gap(rows, width):
     entries = scenario.numbered(
         scenario.prediction(number, scenario.START_MS, features=["v" * width, "red"])

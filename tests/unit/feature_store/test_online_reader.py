@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.feature_store import feast_layout
@@ -201,7 +201,6 @@ def test_each_row_gets_its_own_entity_however_often_it_comes(shops: list[str | N
 times = st.integers(0, 5 * HOUR_MS)
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(["mill", "dock"]), st.lists(times, min_size=1, max_size=8)),
     st.lists(st.tuples(st.sampled_from(["mill", "dock", "hill"]), times), min_size=1, max_size=8),

@@ -102,9 +102,7 @@ def decoded(raw: bytes) -> list[PendingPrediction]:
 
 def test_disk_and_crashes_change_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
     SameAsMemory.tmp_path_factory = tmp_path_factory
-    run_state_machine_as_test(
-        SameAsMemory, settings=settings(max_examples=40, stateful_step_count=40, deadline=None)
-    )
+    run_state_machine_as_test(SameAsMemory, settings=settings(max_examples=40, stateful_step_count=40))
 
 
 def test_memory_needs_settling_at_twice_its_bound(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_scores_are_those_of_the_season_and_zero_where_the_reference_lacks_it():
     assert scorer.scores(np.array([0, 1]), times_ms(2, 0)).tolist() == [0, 0]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.integers(-100, 100), min_size=3, max_size=3), max_size=40), st.integers(0, 40))
 def test_moments_are_exact_and_merge(rows, cut):
     scores = np.array(rows, dtype=np.int8).reshape(-1, 3)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from services.drift.binning.bin_search import EdgeSearch
 
 numbers = st.floats(allow_nan=False, min_value=-1e308, max_value=1e308) | st.sampled_from([-np.inf, np.inf])
-thorough = settings(max_examples=300, deadline=None)
+thorough = settings(max_examples=300)
 
 
 @st.composite

@@ -17,7 +17,7 @@ def random_rows(rows, seed):
     return random.integers(0, BINS, shape), random.random(rows), random.integers(0, SEASONS, shape)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 200), st.lists(st.integers(0, 200), max_size=4), st.integers(0, 99))
 def test_ranks_equal_the_definition_in_any_slices(rows, cuts, seed):
     """A value is ranked among the reference and the earlier values of the same season."""

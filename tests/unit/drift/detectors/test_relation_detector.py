@@ -79,7 +79,7 @@ def test_rare_values_that_coincide_by_chance_are_no_change():
     assert PairDetector(known, PATIENCE_ROWS, np.ones(2)).update(flags[2000:], np.arange(40_000)) == []
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 700), min_size=1, max_size=8), st.integers(0, 7), st.integers(0, 3))
 def test_slices_and_restarts_change_nothing(sizes, restart_at, seed):
     features = RelatedFeatures(4, 800, 0.7, seed)

@@ -8,7 +8,7 @@ from services.monitoring.model_metrics import MeasureRange
 
 HOUR_MS = 3_600_000
 RANGES = [MeasureRange(0, 4), MeasureRange(0, 1)]
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=60)
 
 ROWS = st.lists(
     st.tuples(st.sampled_from(["", "a", "b"]), st.integers(0, 3), st.floats(-2, 9), st.booleans()),

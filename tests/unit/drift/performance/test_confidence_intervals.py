@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from services.drift.performance import confidence_intervals
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=60)
 
 
 def batches_of(values, size):

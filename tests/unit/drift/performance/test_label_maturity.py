@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from services.drift.performance.label_maturity import DELAY_CELLS, LabelDelays
 
 HOUR_MS = 3_600_000
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=60)
 
 
 def shares_of(delays, ages_ms):

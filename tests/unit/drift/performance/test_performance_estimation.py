@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from services.drift.performance import performance_estimation
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=60)
 
 
 def estimated(scores, counts):

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.feature_store.plan import BatchFile, Column, Materialized, ValueType, View, ViewKind
@@ -171,7 +171,6 @@ def test_another_registry_clears_the_seen_materialisations() -> None:
     st.lists(st.integers(1, 20), max_size=4, unique=True).map(sorted),
     st.lists(st.integers(0, 40), min_size=1, max_size=5),
 )
-@settings(deadline=None)
 def test_bounds_follow_from_range_ends_and_earlier_checks(
     ends_hours: list[int], checks_hours: list[int], scored_hours: list[int]
 ) -> None:

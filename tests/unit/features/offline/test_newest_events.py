@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.feature_store.plan import Column, ValueType, View, ViewKind
@@ -42,7 +42,6 @@ orders = st.tuples(
     st.lists(st.lists(orders, max_size=6), max_size=5, unique_by=str),
     st.lists(st.integers(0, 10), max_size=5),
 )
-@settings(deadline=None)
 def test_newest_event_before_the_time_is_stored_in_any_order_of_arrival(
     batches: list[list[tuple[str | None, int, int, int]]], untils: list[int]
 ) -> None:

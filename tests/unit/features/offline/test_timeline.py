@@ -129,7 +129,7 @@ moments = st.integers(0, 300_000)
 amounts = st.none() | st.sampled_from([0.1, -0.0, 1e16, 3.0]) | st.floats(-1e6, 1e6)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(moments, amounts), min_size=1, max_size=25),
     st.lists(st.integers(-10_000, 500_000), min_size=1, max_size=12),
