@@ -56,6 +56,7 @@ class RecordTooLargeError(ValueError):
             f"a record of {size_bytes} bytes for the topic {topic} exceeds {limit}: "
             "shorten the record, or raise max.message.bytes of the topic"
         )
+        self.topic = topic
         self.record = record
 
 
@@ -112,16 +113,21 @@ class BatchProducer:
                 broker's answer told it: then those before it may be.
             KafkaError: The broker cannot be reached, or refuses.
         """
-        for packed in await self._pack(topic, list(batch)):
-            await self._deliver(topic, partition, packed)
+        await self._deliver_all(topic, partition, await self._pack(topic, list(batch)))
 
     async def send_by_key(self, topic: str, batch: Sequence[Record]) -> None:
-        """Write records to the partitions of their keys; return when the broker has acknowledged all."""
+        """Write records to the partitions of their keys; return when the broker has acknowledged all.
+
+        Raises as `send`: an error about one record leaves all partitions unwritten.
+        """
         partitions = await self.partitions(topic)
         shares: dict[int, list[Record]] = {}
         for record in batch:
             shares.setdefault(partition_of(record[0] or b"", partitions), []).append(record)
-        await asyncio.gather(*(self.send(topic, partition, share) for partition, share in shares.items()))
+        packed = {partition: await self._pack(topic, share) for partition, share in shares.items()}
+        await asyncio.gather(
+            *(self._deliver_all(topic, partition, share) for partition, share in packed.items())
+        )
 
     async def send_dead_letters(self, letters: Sequence[records.DeadLetter]) -> None:
         """Write failed records to the dead-letter topic."""
@@ -190,6 +196,10 @@ class BatchProducer:
             raise RecordTooLargeError(topic, record, size_bytes, bytes_max)
         return _Packed(builder, [shorter])
 
+    async def _deliver_all(self, topic: str, partition: int, packed: Sequence[_Packed]) -> None:
+        for each in packed:
+            await self._deliver(topic, partition, each)
+
     async def _deliver(self, topic: str, partition: int, packed: _Packed) -> None:
         packed.batch.close()
         try:
@@ -199,8 +209,7 @@ class BatchProducer:
                 again.batch.close()
                 await (await self._connected()).deliver(again.batch, topic, partition)
         except _REFUSED as error:
-            for part in await self._smaller(topic, packed, error):
-                await self._deliver(topic, partition, part)
+            await self._deliver_all(topic, partition, await self._smaller(topic, packed, error))
 
     async def _smaller(self, topic: str, packed: _Packed, error: Exception) -> list[_Packed]:
         """Return the halves of a refused batch, until the record that is refused is alone."""

@@ -8,10 +8,10 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from streams.topics import MESSAGE_BYTES_MAX
+
 AGE_SECONDS_MAX = 60.0
 """Maximum age of a limit before the broker is asked again: an operator may have raised it."""
-SETTING = "max.message.bytes"
-"""The topic's limit. It counts a record with Kafka's own overhead, some 80 bytes with the batch's header."""
 
 
 class TopicLimits:
@@ -39,7 +39,7 @@ class TopicLimits:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(client.close)
             await client.start()
-            wanted = ConfigResource(ConfigResourceType.TOPIC, topic, configs={SETTING: None})
+            wanted = ConfigResource(ConfigResourceType.TOPIC, topic, configs={MESSAGE_BYTES_MAX: None})
             (response,) = await client.describe_configs([wanted])
         entries = [entry for resource in response.resources for entry in resource[4]]
-        return next((int(entry[1]) for entry in entries if entry[0] == SETTING and entry[1]), None)
+        return next((int(entry[1]) for entry in entries if entry[0] == MESSAGE_BYTES_MAX and entry[1]), None)

@@ -6,7 +6,13 @@ repository.
 
 import dataclasses
 
+MESSAGE_BYTES_MAX = "max.message.bytes"
+"""The broker's name of a topic's limit for a record, with Kafka's overhead of some 80 bytes."""
 DAY_MS = 86_400_000
+RECORD_BYTES_MAX = 1 << 20
+"""Default of the setting ``record_bytes_max``: the maximum size of a record of an application."""
+OVERHEAD_BYTES = 64 << 10
+"""Room for what a record of ours holds besides that of an application: headers, identities, Kafka's own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +28,23 @@ class InternalTopic:
     retention_ms: int = 30 * DAY_MS
     """-1: unlimited."""
     compacted: bool = False
-    message_bytes_max: int = 1 << 20
+    bytes_min: int = 1 << 20
+    """Least limit for a record."""
+    copies: int = 0
+    """How often the size of an application's record goes into a record of this topic: the limit is at least
+    so many times the setting ``record_bytes_max``. A text may take more room in JSON than in its record."""
 
-    def config(self) -> dict[str, str]:
-        """Return the broker's settings for this topic."""
+    def message_bytes_max(self, record_bytes_max: int = RECORD_BYTES_MAX) -> int:
+        """Return the topic's limit for a record, given that for records of applications."""
+        needed_bytes = self.copies * record_bytes_max + OVERHEAD_BYTES if self.copies else 0
+        return max(self.bytes_min, needed_bytes)
+
+    def config(self, record_bytes_max: int = RECORD_BYTES_MAX) -> dict[str, str]:
+        """Return the broker's settings for this topic, given the limit for records of applications."""
         return {
             "cleanup.policy": "compact" if self.compacted else "delete",
             "retention.ms": str(self.retention_ms),
-            "max.message.bytes": str(self.message_bytes_max),
+            MESSAGE_BYTES_MAX: str(self.message_bytes_max(record_bytes_max)),
         }
 
 
@@ -40,6 +55,7 @@ PREDICTIONS = InternalTopic(
     producer="scoring",
     consumers=("drift", "learning", "archive", "demo", "applications"),
     partitions=None,
+    copies=2,
 )
 OUTCOMES = InternalTopic(
     name="driftline.outcomes.{model}",
@@ -48,6 +64,7 @@ OUTCOMES = InternalTopic(
     producer="drift",
     consumers=("archive", "demo"),
     partitions=None,
+    copies=1,
 )
 DRIFT = InternalTopic(
     name="driftline.drift",
@@ -55,6 +72,7 @@ DRIFT = InternalTopic(
     record="DriftReport | DriftAlarm | PerformanceReport",
     producer="drift",
     consumers=("dashboard", "alerting", "demo"),
+    bytes_min=8 << 20,
 )
 RETRAINING = InternalTopic(
     name="driftline.retraining",
@@ -71,6 +89,7 @@ MODELS = InternalTopic(
     producer="retraining, learning",
     consumers=("scoring", "drift", "learning", "retraining", "dashboard", "alerting", "demo"),
     compacted=True,
+    bytes_min=16 << 20,
 )
 ALERTS = InternalTopic(
     name="driftline.alerts",
@@ -87,7 +106,7 @@ DRIFT_STATE = InternalTopic(
     producer="drift",
     consumers=("drift",),
     compacted=True,
-    message_bytes_max=64 << 20,
+    bytes_min=64 << 20,
 )
 PREDICTION_SLICES = InternalTopic(
     name="driftline.slices.predictions.{model}",
@@ -97,6 +116,7 @@ PREDICTION_SLICES = InternalTopic(
     consumers=("drift",),
     partitions=None,
     retention_ms=7 * DAY_MS,
+    copies=2,
 )
 LABEL_SLICES = InternalTopic(
     name="driftline.slices.labels.{model}",
@@ -106,6 +126,7 @@ LABEL_SLICES = InternalTopic(
     consumers=("drift",),
     partitions=None,
     retention_ms=7 * DAY_MS,
+    copies=2,
 )
 LEARNED = InternalTopic(
     name="driftline.learned",
@@ -114,7 +135,7 @@ LEARNED = InternalTopic(
     producer="learning",
     consumers=("learning", "scoring"),
     compacted=True,
-    message_bytes_max=16 << 20,
+    bytes_min=16 << 20,
 )
 DEAD_LETTERS = InternalTopic(
     name="driftline.dead-letters",
@@ -123,7 +144,8 @@ DEAD_LETTERS = InternalTopic(
     producer="features, scoring, drift, learning, dead-letters replay",
     consumers=("dead-letters list and replay", "demo", "operators"),
     retention_ms=-1,
-    message_bytes_max=8 << 20,
+    bytes_min=8 << 20,
+    copies=2,
 )
 FEATURE_LOG = InternalTopic(
     name="driftline.features",
@@ -132,6 +154,7 @@ FEATURE_LOG = InternalTopic(
     producer="features",
     consumers=("operators",),
     partitions=4,
+    copies=2,
 )
 REPARTITION = InternalTopic(
     name="driftline.repartition.{view}",
@@ -141,6 +164,7 @@ REPARTITION = InternalTopic(
     consumers=("features",),
     partitions=None,
     retention_ms=7 * DAY_MS,
+    copies=2,
 )
 LATE = InternalTopic(
     name="driftline.late.{view}",
@@ -149,6 +173,7 @@ LATE = InternalTopic(
     producer="features",
     consumers=("operators",),
     partitions=None,
+    copies=2,
 )
 
 ALL = (

@@ -114,9 +114,9 @@ class DriftSession:
             stage |= model.outcome_batches(outputs)
             for key, batch in prediction_source.dead_letter_batches(outputs.dead_letters).items():
                 stage.setdefault(key, []).extend(batch)
-        self._outbox.write(stage)
+        self._outbox.write_what_fits(stage)
         reports = [model.encode(record) for model, outputs in steps for record in outputs.drift]
-        self._outbox.write({(topics.DRIFT.name, 0): reports})
+        self._outbox.write_what_fits({(topics.DRIFT.name, 0): reports})
         self._write_requests(steps)
         for model, outputs in steps:
             model.watermark_ms = model.engine.watermark_ms
@@ -140,7 +140,7 @@ class DriftSession:
                 )
                 batch.append(model.encode(complete))
                 _log.info("drift.retraining_requested", model=model.name, reason=request.reason)
-        self._outbox.write({(topics.RETRAINING.name, 0): batch})
+        self._outbox.write_what_fits({(topics.RETRAINING.name, 0): batch})
 
     def _write_snapshot(self, model: MonitoredModel) -> None:
         started_seconds = time.monotonic()

@@ -24,7 +24,10 @@ async def prepare(settings: Settings, plan: FeaturePlan) -> dict[str, int]:
     A created topic has as many partitions as the source that it follows.
     """
     sources = await _wait(settings, list(plan.by_topic()))
-    required = [_required(*one) for one in written_topics(plan, sources)]
+    required = [
+        RequiredTopic(name, partitions, topic.config(settings.record_bytes_max))
+        for topic, name, partitions in written_topics(plan, sources)
+    ]
     await asyncio.to_thread(topic_creation.create_missing, settings, required)
     read = {view.name: input_topic(view) for view in plan.views if view.is_stream}
     counts = await _wait(settings, list(set(read.values())))
@@ -69,7 +72,3 @@ async def _wait(settings: Settings, names: Sequence[str]) -> dict[str, int]:
             log.warning("features.waiting_for_topics", missing=missing)
             is_logged = True
         await asyncio.sleep(POLL_SECONDS)
-
-
-def _required(topic: InternalTopic, name: str, partitions: int) -> RequiredTopic:
-    return RequiredTopic(name, partitions, topic.config())

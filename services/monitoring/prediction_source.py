@@ -17,7 +17,7 @@ from prometheus_client import Gauge
 from services.runtime import watermarks
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.kafka_consumers import partition_count
-from streams import codec, records, topics
+from streams import codec, dead_letters, records, topics
 from streams.inputs import PREDICTION, Inputs, PartitionKey
 from streams.producer import Record
 
@@ -155,7 +155,7 @@ def input_partitions(consumer: KafkaConsumer, declarations: Mapping[str, ModelDe
 
 def dead_letter_batches(letters: Sequence[records.DeadLetter]) -> dict[tuple[str, int], list[Record]]:
     """Encode dead letters as a batch for their topic; empty without any."""
-    batch: list[Record] = [(letter.topic.encode(), records.encode(letter), []) for letter in letters]
+    batch: list[Record] = [dead_letters.encode(letter) for letter in letters]
     return {(topics.DEAD_LETTERS.name, 0): batch} if batch else {}
 
 

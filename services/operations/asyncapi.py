@@ -131,7 +131,7 @@ def _own_channel(topic: topics.InternalTopic, declarations: Mapping[str, ModelDe
         "topicConfiguration": {
             "cleanup.policy": ["compact" if topic.compacted else "delete"],
             "retention.ms": topic.retention_ms,
-            "max.message.bytes": topic.message_bytes_max,
+            "max.message.bytes": topic.message_bytes_max(),
         },
         "bindingVersion": "0.5.0",
     }

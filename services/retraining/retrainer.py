@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from services.model_registry import loading, mlflow_client, model_inputs
+from services.model_registry import loading, mlflow_client, model_change, model_inputs
 from services.model_registry.contract import Model
 from services.model_registry.model_inputs import Inputs
 from services.model_registry.traffic_split import CHAMPION
@@ -176,6 +176,8 @@ class Retrainer:
                 declaration,
             ),
         )
+        if fault := model_change.fault_of_size(kept.reference):
+            raise RetrainingError(fault)
         registered = mlflow_run.with_version(kept, run.register(trained, declaration, given, kept))
         steps.done("register")
         return registered

@@ -10,7 +10,7 @@ import structlog
 
 from services.runtime import metrics
 from streams.outages import is_outage
-from streams.producer import BatchProducer, Record
+from streams.producer import BatchProducer, Record, RecordTooLargeError
 
 RETRY_SECONDS_MAX = 5.0
 STOP_SECONDS_MAX = 3.0
@@ -73,6 +73,24 @@ class Outbox:
             if self._stopping.wait(delay_seconds):
                 raise StoppedError("stopped while Kafka did not acknowledge; a restart repeats this step")
             delay_seconds = min(2 * delay_seconds, RETRY_SECONDS_MAX)
+
+    def write_what_fits(self, stage: Stage) -> None:
+        """Write as `write`; leave out each record that its topic does not take, and count and log it."""
+        left = {place: list(batch) for place, batch in stage.items()}
+        while True:
+            try:
+                self.write(left)
+            except RecordTooLargeError as error:
+                metrics.RECORDS_TOO_LARGE.labels(self._service, error.topic).inc()
+                _log.error("outbox.record_too_large", topic=error.topic, error=str(error))
+                if not any(each is error.record for batch in left.values() for each in batch):
+                    raise
+                left = {
+                    place: [each for each in batch if each is not error.record]
+                    for place, batch in left.items()
+                }
+            else:
+                return
 
     def close(self) -> None:
         """Disconnect and end the thread."""

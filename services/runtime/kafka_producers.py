@@ -8,6 +8,8 @@ from kafka import KafkaProducer
 from services.runtime.settings import Settings
 
 ACKNOWLEDGED_SECONDS_MAX = 30
+REQUEST_BYTES_MAX = 64 << 20
+"""Above the limit of every topic that is written: the broker's answer decides."""
 CLOSE_SECONDS_MAX = 2
 """All records are acknowledged by then: the producer only disconnects."""
 
@@ -17,7 +19,12 @@ class RecordProducer:
 
     def __init__(self, settings: Settings) -> None:
         """Connect."""
-        self._producer = KafkaProducer(**settings.kafka_options(), acks="all", enable_idempotence=True)
+        self._producer = KafkaProducer(
+            **settings.kafka_options(),
+            acks="all",
+            enable_idempotence=True,
+            max_request_size=REQUEST_BYTES_MAX,
+        )
 
     def send(
         self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()

@@ -109,6 +109,11 @@ CONSUMER_LAG = Gauge(
     multiprocess_mode="livemostrecent",
 )
 DEAD_LETTERS = Counter("driftline_dead_letters", "Records sent to the dead letters", ["service", "topic"])
+RECORDS_TOO_LARGE = Counter(
+    "driftline_records_too_large",
+    "Records that were left out because they are larger than their topic takes",
+    ["service", "topic"],
+)
 
 FEATURE_ROWS = Counter("driftline_feature_rows", "Rows written to the online store", ["view"])
 FEATURE_EVENTS = Counter(

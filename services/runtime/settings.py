@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from streams import topics
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -194,7 +196,10 @@ class Settings(BaseSettings):
         "scoring requests; empty: none",
     )
     record_bytes_max: int = Field(
-        1 << 20, ge=1024, description="Maximum size of a record; a larger one becomes a dead letter"
+        topics.RECORD_BYTES_MAX,
+        ge=1024,
+        description="Maximum size of a record, uncompressed; a larger one becomes a dead letter. Internal "
+        "topics take what follows from records of this size: after a change, run driftline setup",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Lowest level that is logged"

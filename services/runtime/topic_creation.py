@@ -1,18 +1,26 @@
-"""Creation of the topics that must exist before any process starts: ours and those of the applications."""
+"""Creation of the topics that must exist before any process starts: ours and those of the applications.
+
+A topic that exists keeps its settings, with one exception: where the limit of one of our own topics is lower
+than its records may need, for example after the setting ``record_bytes_max`` was raised, it is raised.
+"""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import structlog
 from kafka import KafkaAdminClient
-from kafka.errors import TopicAlreadyExistsError, for_code
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import AuthorizationError, TopicAlreadyExistsError, for_code
 
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
 from streams import topics
-from streams.topics import InternalTopic
+from streams.topics import MESSAGE_BYTES_MAX, InternalTopic
 
 READY_MS_MAX = 30_000
+
+_log = structlog.get_logger()
 
 
 class TopicsError(Exception):
@@ -38,7 +46,7 @@ def ensure_topics(
     *,
     sliced: bool = False,
 ) -> None:
-    """Create the topics that are missing and leave the others as they are. Several processes may call this.
+    """Create the topics that are missing; raise the limits of those that exist. Several processes may do so.
 
     Args:
         settings: The broker; partitions and replicas of the topics that are created.
@@ -54,11 +62,17 @@ def ensure_topics(
     with _connected(settings) as admin:
         existing = _partition_counts(admin)
         required = required_topics(
-            declarations, applications, views, existing, settings.partitions, sliced=sliced
+            declarations,
+            applications,
+            views,
+            existing,
+            settings.partitions,
+            record_bytes_max=settings.record_bytes_max,
+            sliced=sliced,
         )
         if narrow := too_narrow(required, existing):
             raise TopicsError(narrow)
-        _create(admin, [topic for topic in required if topic.name not in existing], settings)
+        _ensure(admin, required, existing, settings)
 
 
 def partition_counts(settings: Settings) -> dict[str, int]:
@@ -68,10 +82,9 @@ def partition_counts(settings: Settings) -> dict[str, int]:
 
 
 def create_missing(settings: Settings, topics_required: Sequence[RequiredTopic]) -> None:
-    """Create those of these topics that are missing."""
+    """Create those of these topics that are missing, and raise the limits of the others."""
     with _connected(settings) as admin:
-        existing = _partition_counts(admin)
-        _create(admin, [topic for topic in topics_required if topic.name not in existing], settings)
+        _ensure(admin, topics_required, _partition_counts(admin), settings)
 
 
 @contextlib.contextmanager
@@ -91,6 +104,7 @@ def required_topics(
     existing: Mapping[str, int],
     partitions: int,
     *,
+    record_bytes_max: int = topics.RECORD_BYTES_MAX,
     sliced: bool = False,
 ) -> list[RequiredTopic]:
     """List every topic that must exist.
@@ -101,25 +115,44 @@ def required_topics(
         views: Feature views with an internal topic.
         existing: The number of partitions of each topic that exists, by name.
         partitions: The number of partitions of a topic that follows no existing one.
+        record_bytes_max: The maximum size of a record of the applications.
         sliced: Whether the topics of drift's gathering workers are needed.
     """
     sources = {topic for one in declarations.values() for topic in (one.request.topic, one.label.topic)}
     # Applications decide on the retention of their events; by default we delete nothing.
     forever = {"retention.ms": "-1"}
     required = [RequiredTopic(name, partitions, forever) for name in sorted(sources | set(applications))]
+
+    def add(topic: InternalTopic, count: int, count_min: int = 1, **names: str) -> None:
+        config = topic.config(record_bytes_max)
+        name, count = topic.name.format(**names), topic.partitions or count
+        required.append(RequiredTopic(name, count, config, count_min))
+
     for declaration in declarations.values():
         requests = existing.get(declaration.request.topic, partitions)
         labels = existing.get(declaration.label.topic, partitions)
         # A prediction is written to the partition number of its request: it needs at least as many.
-        required.append(_internal(topics.PREDICTIONS, requests, requests, model=declaration.name))
-        required.append(_internal(topics.OUTCOMES, max(requests, labels), model=declaration.name))
+        add(topics.PREDICTIONS, requests, requests, model=declaration.name)
+        add(topics.OUTCOMES, max(requests, labels), model=declaration.name)
         if sliced:
             count = max(existing.get(topics.predictions(declaration.name), requests), requests)
-            required.append(_internal(topics.PREDICTION_SLICES, count, count, model=declaration.name))
-            required.append(_internal(topics.LABEL_SLICES, labels, labels, model=declaration.name))
-    required += [_internal(topics.REPARTITION, partitions, view=view) for view in views]
-    required += [_internal(topic, partitions) for topic in topics.ALL if "{" not in topic.name]
+            add(topics.PREDICTION_SLICES, count, count, model=declaration.name)
+            add(topics.LABEL_SLICES, labels, labels, model=declaration.name)
+    for view in views:
+        add(topics.REPARTITION, partitions, view=view)
+    for topic in topics.ALL:
+        if "{" not in topic.name:
+            add(topic, partitions)
     return required
+
+
+def raised_limits(required: Sequence[RequiredTopic], limits: Mapping[str, int]) -> dict[str, str]:
+    """Return the new limit for a record of each topic whose present one, in ``limits``, is too low."""
+    return {
+        topic.name: topic.config[MESSAGE_BYTES_MAX]
+        for topic in required
+        if topic.name in limits and limits[topic.name] < int(topic.config.get(MESSAGE_BYTES_MAX, 0))
+    }
 
 
 def too_narrow(required: Sequence[RequiredTopic], existing: Mapping[str, int]) -> str:
@@ -133,10 +166,40 @@ def too_narrow(required: Sequence[RequiredTopic], existing: Mapping[str, int]) -
     return "\n".join(lines)
 
 
-def _internal(topic: InternalTopic, partitions: int, partitions_min: int = 1, **names: str) -> RequiredTopic:
-    return RequiredTopic(
-        topic.name.format(**names), topic.partitions or partitions, topic.config(), partitions_min
-    )
+def _ensure(
+    admin: KafkaAdminClient,
+    required: Sequence[RequiredTopic],
+    existing: Mapping[str, int],
+    settings: Settings,
+) -> None:
+    _create(admin, [topic for topic in required if topic.name not in existing], settings)
+    limited = [topic for topic in required if topic.name in existing and MESSAGE_BYTES_MAX in topic.config]
+    try:
+        raised = raised_limits(limited, _limits(admin, [topic.name for topic in limited]))
+        if raised:
+            admin.alter_configs([_resource(name, limit) for name, limit in raised.items()])
+            _log.info("topics.limits_raised", limits=raised)
+    except AuthorizationError as error:
+        # The process works with the limits as they are: what does not fit is reported record by record.
+        _log.warning(
+            "topics.limits_unknown", error=str(error), check="run 'driftline setup' as an administrator"
+        )
+
+
+def _limits(admin: KafkaAdminClient, names: Sequence[str]) -> dict[str, int]:
+    """Return the present limit for a record of each topic."""
+    if not names:
+        return {}
+    described = admin.describe_configs([_resource(name) for name in names], config_filter="all")
+    return {
+        name: int(config[MESSAGE_BYTES_MAX]["value"])
+        for name, config in described["topic"].items()
+        if MESSAGE_BYTES_MAX in config
+    }
+
+
+def _resource(name: str, limit: str | None = None) -> ConfigResource:
+    return ConfigResource(ConfigResourceType.TOPIC, name, {MESSAGE_BYTES_MAX: limit})
 
 
 def _create(admin: KafkaAdminClient, missing: Sequence[RequiredTopic], settings: Settings) -> None:

@@ -25,7 +25,7 @@ from services.scoring.scored_batch import ScoredBatch
 from services.scoring.shadows import NO_SHADOWS, ShadowRun
 from streams import records, topics
 from streams.cloud_events import Envelope
-from streams.producer import Record
+from streams.producer import Record, RecordTooLargeError
 
 log = structlog.get_logger()
 
@@ -182,8 +182,21 @@ class PredictionLog:
             if row_count >= ROWS_AT_ONCE:  # predictions go first
                 row_count = 0
                 await asyncio.sleep(0)
-        if written:
-            await self._producer.send_by_key(self._topic, written)
+        while written:
+            try:
+                await self._producer.send_by_key(self._topic, written)
+            except RecordTooLargeError as error:  # the others are not written yet
+                written = self._without(error, written)
+            else:
+                return
+
+    def _without(self, error: RecordTooLargeError, written: Sequence[Record]) -> list[Record]:
+        """Return the records without the one that is too large."""
+        left = [each for each in written if each is not error.record]
+        metrics.PREDICTIONS_UNLOGGED.labels(self._model).inc(len(written) - len(left))
+        metrics.RECORDS_TOO_LARGE.labels("scoring", self._topic).inc(len(written) - len(left))
+        log.warning("predictions.too_large", model=self._model, error=str(error))
+        return left
 
     def _records(self, each: _Rows, shadow_scores: ShadowScores) -> list[Record]:
         http, now_ns = records.ASKED_OVER_HTTP, each.batch.predicted_ns

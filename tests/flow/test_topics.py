@@ -45,6 +45,20 @@ def test_missing_topics_are_created_with_their_settings(local, admin, declaratio
         assert topic.config().items() <= _config(admin, name).items()
 
 
+def test_the_limit_of_a_topic_that_exists_is_raised_and_its_other_settings_stay(
+    local, admin, declarations, unique_name
+):
+    ensure_topics(local, declarations)
+    name = topics.predictions(unique_name)
+    _alter(admin, name, **{"retention.ms": "1234567", "max.message.bytes": "1000"})
+    ensure_topics(local.model_copy(update={"record_bytes_max": 3 << 20}), declarations)
+    found = _config(admin, name)
+    assert found["max.message.bytes"] == str(topics.PREDICTIONS.message_bytes_max(3 << 20))
+    assert found["retention.ms"] == "1234567"
+    ensure_topics(local, declarations)
+    assert _config(admin, name) == found
+
+
 def test_many_processes_may_ask_at_once_and_again(local, admin, declarations, unique_name):
     with ThreadPoolExecutor(4) as pool:
         for _ in pool.map(lambda _: ensure_topics(local, declarations), range(4)):
@@ -72,6 +86,12 @@ def test_predictions_with_too_few_partitions_are_refused_and_nothing_is_created(
 def _create(admin, name: str, partitions: int) -> None:
     new = {name: {"num_partitions": partitions, "replication_factor": 1}}
     admin.create_topics(new, wait_for_metadata=True)
+
+
+def _alter(admin, name: str, **config: str) -> None:
+    from kafka.admin import ConfigResource, ConfigResourceType
+
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, config)])
 
 
 def _partitions(admin, name: str) -> int:

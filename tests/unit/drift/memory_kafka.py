@@ -101,6 +101,10 @@ class MemoryOutbox:
         self.topics: list[str] = []
         """Topics in the order in which they were written."""
 
+    def write_what_fits(self, stage: dict[tuple[str, int], list[Record]]) -> None:
+        """Write all records of a stage."""
+        self.write(stage)
+
     def write(self, stage: dict[tuple[str, int], list[Record]]) -> None:
         """Write all records of a stage."""
         for (topic, partition), batch in stage.items():

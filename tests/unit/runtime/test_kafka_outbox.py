@@ -135,6 +135,31 @@ def test_a_record_at_fault_is_raised_although_the_broker_went_away_meanwhile(
         outbox.write({("t", 0): [A], ("t", 1): [B]})
 
 
+def too_large() -> float:
+    labels = {"service": "outbox_test", "topic": "t"}
+    return REGISTRY.get_sample_value("driftline_records_too_large_total", labels) or 0
+
+
+def test_a_record_that_does_not_fit_is_left_out_and_counted(outbox: Outbox, broker: Broker) -> None:
+    before = too_large()
+    broker.failures = [RecordTooLargeError("t", A, 2, 1)]
+    outbox.write_what_fits({("t", 0): [A, B], ("u", 0): []})
+    assert broker.written == [("t", 0, [B])]
+    assert too_large() == before + 1
+
+
+def test_a_stage_of_which_nothing_fits_writes_nothing(outbox: Outbox, broker: Broker) -> None:
+    broker.failures = [RecordTooLargeError("t", A, 2, 1)]
+    outbox.write_what_fits({("t", 0): [A]})
+    assert broker.written == []
+
+
+def test_a_record_that_is_not_of_the_stage_is_not_searched_for_ever(outbox: Outbox, broker: Broker) -> None:
+    broker.failures = [RecordTooLargeError("t", (b"a", b"1", []), 2, 1)]
+    with pytest.raises(RecordTooLargeError):
+        outbox.write_what_fits({("t", 0): [A]})
+
+
 def test_a_stop_ends_the_retries(broker: Broker) -> None:
     stopping = StopEvent(waits_max=2)
     outbox = Outbox("outbox_test", {}, stopping)

@@ -5,8 +5,14 @@ import pytest
 from kafka.errors import KafkaTimeoutError
 
 from services.runtime import kafka_producers
-from services.runtime.kafka_producers import ACKNOWLEDGED_SECONDS_MAX, CLOSE_SECONDS_MAX, connected
+from services.runtime.kafka_producers import (
+    ACKNOWLEDGED_SECONDS_MAX,
+    CLOSE_SECONDS_MAX,
+    REQUEST_BYTES_MAX,
+    connected,
+)
 from services.runtime.settings import Settings
+from streams import topics
 
 
 class Client:
@@ -53,6 +59,8 @@ def test_a_record_is_acknowledged_by_all_replicas_and_has_its_offset(clients: li
     assert client.sent == [("t", b"k", None, [("h", b"1")])]
     assert client.options["bootstrap_servers"] == ["b:1"]
     assert (client.options["acks"], client.options["enable_idempotence"]) == ("all", True)
+    assert max(topic.message_bytes_max() for topic in topics.ALL) <= client.options["max_request_size"]
+    assert client.options["max_request_size"] == REQUEST_BYTES_MAX
     assert client.closed_within_seconds == CLOSE_SECONDS_MAX
 
 

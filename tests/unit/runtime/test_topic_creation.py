@@ -3,7 +3,7 @@ import pytest
 from services.runtime import declaration_file
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import ROOT
-from services.runtime.topic_creation import RequiredTopic, required_topics, too_narrow
+from services.runtime.topic_creation import RequiredTopic, raised_limits, required_topics, too_narrow
 from streams import topics
 
 
@@ -41,6 +41,20 @@ def test_predictions_have_as_many_partitions_as_the_requests_that_exist(declarat
     wanted = _wanted(declarations, existing={"flights.scheduled": 12})
     assert wanted["driftline.predictions.arrival_delay"].partitions == 12
     assert wanted["driftline.outcomes.arrival_delay"].partitions == 12
+
+
+def test_topics_of_forwarded_records_grow_with_the_limit_for_records(declarations):
+    wanted = required_topics(declarations, [], ["by_origin"], {}, 4, record_bytes_max=5 << 20)
+    limits = {topic.name: topic.config.get(topics.MESSAGE_BYTES_MAX) for topic in wanted}
+    assert limits[topics.repartition("by_origin")] == str(topics.REPARTITION.message_bytes_max(5 << 20))
+    assert limits["flights.scheduled"] is None
+
+
+def test_limits_are_raised_where_they_are_too_low_and_never_lowered(declarations):
+    required = list(_wanted(declarations, views=["v"]).values())
+    low, high = topics.repartition("v"), topics.MODELS.name
+    limits = {low: 1000, high: 1 << 30, "flights.scheduled": 1, topics.DRIFT.name: 8 << 20}
+    assert raised_limits(required, limits) == {low: str(topics.REPARTITION.message_bytes_max())}
 
 
 def test_no_topic_is_wanted_twice(declarations):

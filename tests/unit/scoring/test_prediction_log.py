@@ -8,6 +8,7 @@ import pytest
 from services.scoring import prediction_log
 from services.scoring.online_predictor import ModelFailedError, NoModelError
 from streams import records
+from streams.producer import RecordTooLargeError
 from tests.unit.scoring.fakes import (
     CHAMPION,
     SECONDS_MAX,
@@ -112,6 +113,26 @@ def test_predictions_beyond_the_queue_are_dropped_and_counted(monkeypatch):
     producer = asyncio.run(run())
     assert [one.prediction_id for one in logged(producer)] == ["r0", "r1", "r2"]
     assert unlogged() - before == 2
+
+
+def test_a_prediction_that_is_too_large_costs_itself_alone():
+    class Limited(Producer):
+        async def send_by_key(self, topic, batch):
+            for each in batch:
+                if each[0] == b"r2":
+                    raise RecordTooLargeError(topic, each, 9_000_000, 1 << 20)
+            await super().send_by_key(topic, batch)
+
+    async def run():
+        producer = Limited()
+        subject = predictor(producer)
+        async with subject.running():
+            await subject.predict(events(subject, 1, 2, 3))
+        return producer
+
+    before = unlogged()
+    assert [one.prediction_id for one in logged(asyncio.run(run()))] == ["r1", "r3"]
+    assert unlogged() - before == 1
 
 
 def test_predictions_that_the_broker_rejects_are_counted_and_the_next_are_written():

@@ -294,6 +294,22 @@ def test_records_go_to_the_partitions_of_their_keys_in_order(broker: Broker) -> 
         assert arrived == [each for each in batch if partition_of(each[0] or b"", 3) == partition]
 
 
+def test_a_record_too_large_leaves_all_partitions_unwritten(broker: Broker) -> None:
+    """So the others can be written without repeats."""
+    broker.stated_bytes_max = 1 << 20
+    large = record(19, b"x" * ((1 << 20) + 1))
+
+    async def run() -> None:
+        one = BatchProducer({})
+        await one.start()
+        with pytest.raises(RecordTooLargeError) as caught:
+            await one.send_by_key("t", [*map(record, range(19)), large])
+        assert caught.value.record is large
+
+    asyncio.run(run())
+    assert broker.written == []
+
+
 def letter(value: bytes) -> records.DeadLetter:
     return records.DeadLetter(
         service="s", reason="r", topic="t", partition=2, offset=3, key=None, value=value, failed_time_ms=1

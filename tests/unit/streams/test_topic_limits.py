@@ -7,14 +7,15 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from streams import topic_limits
-from streams.topic_limits import AGE_SECONDS_MAX, SETTING, TopicLimits
+from streams.topic_limits import AGE_SECONDS_MAX, TopicLimits
+from streams.topics import MESSAGE_BYTES_MAX
 
 
 class Admin:
     """The broker's settings, and how often they were asked for."""
 
     def __init__(self) -> None:
-        self.entries: list[tuple[str, str | None]] = [("retention.ms", "1"), (SETTING, "2000")]
+        self.entries: list[tuple[str, str | None]] = [("retention.ms", "1"), (MESSAGE_BYTES_MAX, "2000")]
         self.asked: list[str] = []
         self.closed = 0
         self.is_away = False
@@ -45,7 +46,7 @@ def test_the_limit_is_asked_once_until_it_is_old(admin: Admin, monkeypatch: pyte
     async def run() -> None:
         limits = TopicLimits({})
         assert [await limits.bytes_max("t"), await limits.bytes_max("t")] == [2000, 2000]
-        admin.entries = [(SETTING, "3000")]
+        admin.entries = [(MESSAGE_BYTES_MAX, "3000")]
         now_seconds[0] += AGE_SECONDS_MAX + 1
         assert await limits.bytes_max("t") == 3000
 

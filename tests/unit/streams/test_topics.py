@@ -48,6 +48,21 @@ def test_the_broker_gets_retention_and_limits_as_text() -> None:
     }
 
 
+@pytest.mark.parametrize("topic", [each for each in topics.ALL if each.copies], ids=lambda each: each.name)
+@pytest.mark.parametrize("record_bytes_max", [1024, topics.RECORD_BYTES_MAX, 7 << 20])
+def test_what_follows_from_a_record_of_the_largest_size_fits(
+    topic: InternalTopic, record_bytes_max: int
+) -> None:
+    limit = topic.message_bytes_max(record_bytes_max)
+    assert limit >= record_bytes_max + topics.OVERHEAD_BYTES
+    assert topic.config(record_bytes_max)[topics.MESSAGE_BYTES_MAX] == str(limit)
+    assert topic.message_bytes_max(record_bytes_max + 1) >= limit
+
+
+def test_the_limit_of_other_topics_does_not_depend_on_it() -> None:
+    assert topics.MODELS.message_bytes_max(100 << 20) == topics.MODELS.message_bytes_max()
+
+
 def test_dead_letters_have_one_partition_as_their_marks_are_read_in_order() -> None:
     assert topics.DEAD_LETTERS.partitions == 1
 
