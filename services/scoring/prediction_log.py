@@ -193,6 +193,8 @@ class PredictionLog:
     def _without(self, error: RecordTooLargeError, written: Sequence[Record]) -> list[Record]:
         """Return the records without the one that is too large."""
         left = [each for each in written if each is not error.record]
+        if len(left) == len(written):
+            raise error
         metrics.PREDICTIONS_UNLOGGED.labels(self._model).inc(len(written) - len(left))
         metrics.RECORDS_TOO_LARGE.labels("scoring", self._topic).inc(len(written) - len(left))
         log.warning("predictions.too_large", model=self._model, error=str(error))

@@ -20,7 +20,7 @@ Columns = Mapping[str, npt.NDArray[Any]]
 
 def characters_max(number_count: int) -> int:
     """Return the maximum characters of a row's text features, if it has so many numbers and scores."""
-    left = topics.PREDICTIONS.message_bytes_max - OTHER_BYTES - BYTES_PER_NUMBER * number_count
+    left = topics.PREDICTIONS.message_bytes_max() - OTHER_BYTES - BYTES_PER_NUMBER * number_count
     return max(0, left // BYTES_PER_CHARACTER)
 
 

@@ -45,4 +45,4 @@ def test_the_longest_permitted_row_fits_into_its_topic(character):
         shadow_scores={f"shadow {number}": numbers[0] for number in range(10)},
     )
     size_bytes = len(records.encode(prediction)) + 512
-    assert size_bytes < topics.PREDICTIONS.message_bytes_max
+    assert size_bytes < topics.PREDICTIONS.message_bytes_max()
