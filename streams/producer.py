@@ -85,7 +85,7 @@ class BatchProducer:
 
     async def start(self) -> None:
         """Connect."""
-        self._connection = await self._connect()
+        self._connection = await _connect(self._options, self._compression)
 
     async def stop(self, patience_seconds: float = STOP_SECONDS_MAX) -> None:
         """Wait for the remaining batches for at most this time, and disconnect."""
@@ -138,11 +138,6 @@ class BatchProducer:
         """Return the number of partitions of a topic."""
         return await (await self._connected()).partitions(topic)
 
-    async def _connect(self) -> ProducerConnection:
-        connection = ProducerConnection(self._options, self._compression)
-        await connection.start()
-        return connection
-
     async def _connected(self) -> ProducerConnection:
         """Return a connection in which no batch has failed.
 
@@ -154,7 +149,7 @@ class BatchProducer:
                 raise KafkaConnectionError("the producer is not connected: it was not started, or is stopped")
             if self._connection.is_broken:
                 await self._connection.close(SETTLE_SECONDS_MAX)
-                self._connection = await self._connect()
+                self._connection = await _connect(self._options, self._compression)
                 _log.warning("producer.renewed", reason="a batch had failed")
             return self._connection
 
@@ -219,6 +214,12 @@ class BatchProducer:
         if isinstance(error, _TOO_LARGE):
             return [await self._shortened(topic, packed, None)]
         raise error
+
+
+async def _connect(options: Mapping[str, Any], compression: str | None) -> ProducerConnection:
+    connection = ProducerConnection(options, compression)
+    await connection.start()
+    return connection
 
 
 def _fill(builder: Any, batch: Sequence[Record], start: int) -> int:

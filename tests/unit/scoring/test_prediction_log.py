@@ -127,7 +127,7 @@ def test_a_prediction_that_is_too_large_costs_itself_alone():
         producer = Limited()
         subject = predictor(producer)
         async with subject.running():
-            await subject.predict(events(subject, 1, 2, 3))
+            await ask(subject, 1, 2, 3)
         return producer
 
     before = unlogged()
