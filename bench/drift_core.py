@@ -95,7 +95,7 @@ def _roles() -> dict[str, Figures]:
     feed = PredictionDecoder("bench", declared, slicer)
     engine = Engine(declared, starting_state(declared, 1, 1))
     engine.add_model(_promoted())
-    source = GatheredSource("m", engine, engine.state()).source()
+    source = GatheredSource(declared, engine, engine.state()).source()
     gathering = judging = 0.0
     written = 0
     for begin in range(0, ROLE_ROWS, SLICE_ROWS):

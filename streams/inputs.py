@@ -90,9 +90,10 @@ class Inputs:
         partition = self._partitions[source]
         if offset < partition.next_offset:
             return
+        bound_ms = max(partition.bound_ms, event_time_ms)  # first: after an error here nothing has changed
         partition.next_offset = offset + 1
-        partition.bound_ms = max(partition.bound_ms, event_time_ms)
-        partition.waiting.append(Item(partition.bound_ms, source.kind, key, source.partition, offset, record))
+        partition.bound_ms = bound_ms
+        partition.waiting.append(Item(bound_ms, source.kind, key, source.partition, offset, record))
 
     def add_heartbeat(self, source: PartitionKey, offset: int, watermark_ms: int) -> None:
         """Add a heartbeat: no event up to this time will follow."""

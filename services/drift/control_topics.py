@@ -8,47 +8,56 @@ from kafka import KafkaConsumer, TopicPartition
 
 from services.drift.engine import Engine
 from services.model_registry import model_change
+from services.runtime import metrics
 from services.runtime.kafka_consumers import read_to_end
 from streams import records, topics
-from streams.json_decoder import InvalidRecordError
 
 _log = structlog.get_logger()
 
 
 class ControlTopics:
-    """Reads both topics from their beginning at every start: they are short, and engines need all of them."""
+    """Reads both topics from the start for each engine: they are short, and an engine needs all of them."""
 
-    def __init__(self, consumer: KafkaConsumer, engines: Mapping[str, Engine]) -> None:
-        """Take a consumer for these topics alone, and the engines by model; `catch_up` reads."""
+    def __init__(self, consumer: KafkaConsumer) -> None:
+        """Take a consumer for these topics alone; `catch_up` reads."""
         self._consumer = consumer
-        self._engines = engines
+        self._engines: Mapping[str, Engine] = {}
         self._partitions = [TopicPartition(topic.name, 0) for topic in (topics.MODELS, topics.RETRAINING)]
         self._decode_retraining = records.decoder_of(records.RetrainingRecord).decode
         consumer.assign(self._partitions)
         consumer.seek_to_beginning(*self._partitions)
 
-    def catch_up(self) -> None:
-        """Read both topics to their current end."""
+    def catch_up(self, engines: Mapping[str, Engine]) -> None:
+        """Read both topics to their current end; for engines that were not given before, from the start."""
+        new = {name: engine for name, engine in engines.items() if self._engines.get(name) is not engine}
+        self._engines = engines
+        if new:
+            known_to = {partition: self._consumer.position(partition) for partition in self._partitions}
+            self._consumer.seek_to_beginning(*self._partitions)
+        else:
+            known_to = dict.fromkeys(self._partitions, 0)
         for message in read_to_end(self._consumer, self._partitions):
-            self._take(message)
+            is_known = message.offset < known_to[TopicPartition(message.topic, message.partition)]
+            self._take(message, new if is_known else engines)
 
-    def _take(self, message: Any) -> None:
+    def _take(self, message: Any, engines: Mapping[str, Engine]) -> None:
         if message.value is None:
             return
         try:
-            self._apply(message)
-        except InvalidRecordError as error:
+            self._apply(message, engines)
+        except Exception as error:  # noqa: BLE001  # whatever it is, only this record is at fault
             # Its writer has a defect. The latest readable record of the model stays in force.
+            metrics.RECORDS_SKIPPED.labels("drift", message.topic).inc()
             _log.error(
-                "drift.control_unreadable", topic=message.topic, offset=message.offset, error=str(error)
+                "drift.control_unreadable", topic=message.topic, offset=message.offset, error=repr(error)
             )
 
-    def _apply(self, message: Any) -> None:
+    def _apply(self, message: Any, engines: Mapping[str, Engine]) -> None:
         if message.topic == topics.MODELS.name:
             change = model_change.decode(message.value)
-            if change is not None and change.model in self._engines:
-                self._engines[change.model].add_model(change)
+            if change is not None and change.model in engines:
+                engines[change.model].add_model(change)
             return
         record = self._decode_retraining(message.value)
-        if isinstance(record, records.RetrainingRequested) and record.model in self._engines:
-            self._engines[record.model].add_request(record)
+        if isinstance(record, records.RetrainingRequested) and record.model in engines:
+            engines[record.model].add_request(record)

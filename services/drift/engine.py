@@ -20,6 +20,7 @@ from services.drift.windows.window import DriftWindow, DriftWindowState
 from services.monitoring.label_join import JoinTotals, LabelJoin, outcome_of
 from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
 from services.runtime.declaration import ModelDeclaration
+from services.runtime.quarantine import Care, RecordPlace
 from streams import codec, records, topics
 from streams.inputs import (
     BEFORE_ALL_MS,
@@ -85,8 +86,9 @@ class DriftOutputs:
 class Engine:
     """Joins the predictions of one model with their labels, in windows of event time."""
 
-    def __init__(self, declaration: ModelDeclaration, state: DriftState) -> None:
-        """Go on from a state; see `starting_state`."""
+    def __init__(self, declaration: ModelDeclaration, state: DriftState, care: Care | None = None) -> None:
+        """Go on from a state; see `starting_state`. ``care`` changes which rows are counted together."""
+        self._care = care
         self.model = declaration.name
         self._basis = state_basis.basis_of(declaration)
         self.inputs = Inputs(
@@ -110,6 +112,10 @@ class Engine:
         """Predictions of the open window that are not counted yet."""
         self._row_indices: list[int] = []
         """Indices of these rows among the records in process."""
+        self._in_work: list[Item] = []
+        """The records in process, of one window."""
+        self._item: Item | None = None
+        """The one of them that is in work; None while rows are counted or windows closed."""
 
     # -- input -----------------------------------------------------------------------------------
 
@@ -134,6 +140,12 @@ class Engine:
         if request.model == self.model:
             self._evaluator.note_request(request.requested_at_ms)
 
+    def suspects(self) -> list[Item]:
+        """Return the records that were in work when `advance` raised an error; none if a window closed."""
+        if self._item is not None:
+            return [self._item]
+        return [self._in_work[index] for index in self._row_indices]
+
     # -- output ----------------------------------------------------------------------------------
 
     @property
@@ -154,7 +166,10 @@ class Engine:
         return len(self._join.pending)
 
     def advance(self) -> DriftOutputs:
-        """Process every record before the frontier and close every window that ends there."""
+        """Process every record before the frontier and close every window that ends there.
+
+        After an error the engine must not be used any more; `suspects` tells which records were in work.
+        """
         assert not self.references.unknown, "the reference of a version is unknown: read the models topic"
         outputs = DriftOutputs()
         taken = self.inputs.take()
@@ -168,11 +183,16 @@ class Engine:
             self._close_until(items[start].counts_at_ms, outputs)
             window = self._windows.open or self._windows.open_at(items[start].counts_at_ms)
             stop = bisect.bisect_left(items, window.end_ms, lo=start, key=_TIME)
-            for index, item in enumerate(items[start:stop]):
+            self._in_work = items[start:stop]
+            for index, item in enumerate(self._in_work):
+                self._item = item
                 if item.kind == PREDICTION:
                     self._process_prediction(index, item, window, outputs)
                 else:
                     self._process_label(index, item.record, window, outputs)
+                if self._care is not None:
+                    self._count_carefully(index, window, outputs)
+            self._item = None
             self._count_rows(window, outputs)
             start = stop
         self._close_until(self.inputs.frontier_ms, outputs)
@@ -249,11 +269,25 @@ class Engine:
 
     def _count_rows(self, window: DriftWindow, outputs: DriftOutputs) -> None:
         """Count the rows so far in one batch, and raise the alarms detected up to here."""
+        item, self._item = self._item, None
         if self._rows:
             self._windows.choose_version(window, self._evaluator.champion)
             self._evaluator.add_rows(PredictionRows(self._rows), self._row_indices, window)
-            self._rows, self._row_indices = [], []
         outputs.drift += self._evaluator.take_alarms()
+        self._rows, self._row_indices = [], []
+        self._item = item
+
+    def _count_carefully(self, index: int, window: DriftWindow, outputs: DriftOutputs) -> None:
+        """Count the rows up to here if there are enough of them, or if this one or the next one is alone."""
+        assert self._care is not None
+        neighbours = self._in_work[index : index + 2]
+        if len(self._rows) >= self._care.rows_max or any(map(self._is_alone, neighbours)):
+            self._count_rows(window, outputs)
+
+    def _is_alone(self, item: Item) -> bool:
+        assert self._care is not None
+        place = RecordPlace(topics.predictions(self.model), item.partition, item.offset)
+        return item.kind == PREDICTION and place in self._care.alone
 
     # -- windows ---------------------------------------------------------------------------------
 

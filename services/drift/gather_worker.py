@@ -14,7 +14,7 @@ that was committed, hence written. The reader takes each offset once. Dead lette
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -25,7 +25,9 @@ from services.monitoring import prediction_source
 from services.monitoring.prediction_decoder import PredictionDecoder
 from services.runtime import kafka_consumers, metrics, schema_registry_client
 from services.runtime.declaration import ModelDeclaration
+from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.kafka_outbox import Outbox
+from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
 from streams import topics
@@ -41,20 +43,31 @@ _log = structlog.get_logger()
 
 @contextlib.contextmanager
 def open_session(
-    settings: Settings, declarations: Mapping[str, ModelDeclaration], stopping: threading.Event
+    settings: Settings, folder: DeclarationFolder, quarantine: Quarantine, stopping: threading.Event
 ) -> Iterator["GatherSession"]:
     """Connect, join the consumer group, and leave it at the end of the block."""
     with contextlib.ExitStack() as stack:
-        ensure_topics(settings, declarations, sliced=True)
+        registry, now_seconds = schema_registry_client.connect(settings), time.monotonic()
+        quarantine.declare(folder.valid, folder.faults, now_seconds)
+        opened = [
+            quarantine.open(name, now_seconds, _open_model, settings, declaration, registry)
+            for name, declaration in folder.valid.items()
+        ]
+        gatherers = [each for each in opened if each is not None]
+        for each in gatherers:
+            quarantine.works(each.model, now_seconds)
         consumer = kafka_consumers.connect_member(settings, "drift-gather", GROUP)
         stack.callback(consumer.close, timeout_ms=kafka_consumers.CLOSE_MS)
-        prediction_source.input_partitions(consumer, declarations)
         outbox = Outbox("drift", settings.kafka_options(), stopping)
         stack.callback(outbox.close)
-        registry = schema_registry_client.connect(settings)
-        yield GatherSession(
-            consumer, outbox, [ModelGatherer(each, registry) for each in declarations.values()]
-        )
+        yield GatherSession(consumer, outbox, gatherers)
+
+
+def _open_model(
+    settings: Settings, declaration: ModelDeclaration, registry: SchemaRegistry | None
+) -> "ModelGatherer":
+    ensure_topics(settings, {declaration.name: declaration}, sliced=True)
+    return ModelGatherer(declaration, registry)
 
 
 class ModelGatherer:

@@ -8,12 +8,14 @@ the reader takes each offset once, in order.
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import structlog
 
 from services.monitoring.prediction_decoder import PredictionSink
+from services.runtime.quarantine import RecordPlace, Rejected
+from services.runtime.times import now_ms
 from streams import codec, records
 from streams.inputs import LABEL, PREDICTION, PartitionKey, Resume, TracedPrediction
 
@@ -53,6 +55,9 @@ class LabelSlice(msgspec.Struct, array_like=True):
     rows: list[records.Label]
     heartbeats: list[tuple[int, int]]
     rejected: list[int]
+
+
+_Slice = TypeVar("_Slice", PredictionSlice, LabelSlice)
 
 
 class _Entry(NamedTuple):
@@ -142,13 +147,23 @@ class SliceFeed:
 
     def __init__(
         self,
-        model: str,
+        topics: Mapping[int, str],
         sink: PredictionSink,
         resume: Mapping[PartitionKey, Resume],
         positions: Mapping[PartitionKey, int],
+        rejected: Rejected,
     ) -> None:
-        """Take where the inputs continue, in offsets of their sources, and the offsets of the slices."""
-        self._model = model
+        """Go on reading.
+
+        Args:
+            topics: The topics that the records come from, by kind.
+            sink: Takes the records.
+            resume: Where the inputs continue, in offsets of these topics.
+            positions: The offsets of the slices.
+            rejected: Records that are rejected as defects, with the reasons.
+        """
+        self._topics = topics
+        self._rejected = rejected
         self._sink = sink
         self._next = {source: at.offset for source, at in resume.items()}
         self._positions = dict(positions)
@@ -161,7 +176,8 @@ class SliceFeed:
         """Take messages of one partition of prediction slices."""
         for message in messages:
             source = PartitionKey(PREDICTION, message.partition)
-            found = self._decode_predictions(message.value or b"")
+            if (found := self._decoded(source, message, self._decode_predictions)) is None:
+                continue
             rows: Iterable[tuple[int, records.Prediction]] = zip(found.offsets, found.rows, strict=True)
             if found.traces:
                 rows = [
@@ -177,9 +193,39 @@ class SliceFeed:
         """Take messages of one partition of label slices."""
         for message in messages:
             source = PartitionKey(LABEL, message.partition)
-            found = self._decode_labels(message.value or b"")
+            if (found := self._decoded(source, message, self._decode_labels)) is None:
+                continue
             rows = zip(found.offsets, found.rows, strict=True)
             self._take(source, message.offset, found, rows, self._sink.add_label)
+
+    def _decoded(
+        self, source: PartitionKey, message: codec.KafkaRecord, decode: Callable[[bytes], _Slice]
+    ) -> _Slice | None:
+        """Return a slice; one that cannot be read becomes a dead letter in the place of its first record."""
+        try:
+            return decode(message.value or b"")
+        except Exception as error:  # noqa: BLE001  # whatever it is, only this slice is at fault
+            reason = f"the slice cannot be read: {error}"
+            letter = codec.dead_letter("drift", message, reason, kind="defect")
+            self._sink.inputs.reject(source, self._next[source], letter)
+            return None
+
+    def _place(self, source: PartitionKey, offset: int) -> RecordPlace:
+        return RecordPlace(self._topics[source.kind], source.partition, offset)
+
+    def _letter(self, source: PartitionKey, offset: int, row: Any, reason: str) -> records.DeadLetter:
+        """Return the dead letter of a row: the record as it was decoded, the original one is not here."""
+        return records.DeadLetter(
+            service="drift",
+            reason=reason,
+            topic=self._topics[source.kind],
+            partition=source.partition,
+            offset=offset,
+            key=None,
+            value=records.encode(row),
+            failed_time_ms=now_ms(),
+            kind="defect",
+        )
 
     def positions(self, resume: Mapping[PartitionKey, Resume]) -> dict[PartitionKey, int]:
         """Return the offset of the first slice that a restart needs, given where the inputs continue."""
@@ -199,11 +245,18 @@ class SliceFeed:
     ) -> None:
         expected = self._next[source]
         if found.start > expected:
-            _log.error("input.lost", model=self._model, place=tuple(source), records=found.start - expected)
+            _log.error(
+                "input.lost",
+                topic=self._topics[source.kind],
+                partition=source.partition,
+                records=found.start - expected,
+            )
         self._open[source].append((found.stop, position))
         self._next[source] = max(expected, found.stop)
         for kind, offset, value in _in_order(rows, found.heartbeats, found.rejected):
-            if kind == _ROW:
+            if self._rejected and (reason := self._rejected.get(self._place(source, offset))):
+                self._sink.inputs.reject(source, offset, self._letter(source, offset, value, reason))
+            elif kind == _ROW:
                 add(source.partition, offset, value)
             elif kind == _HEARTBEAT:
                 self._sink.inputs.add_heartbeat(source, offset, value)

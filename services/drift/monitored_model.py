@@ -1,6 +1,7 @@
 """One model in the running process: its engine with its inputs, its metrics and the pace of its snapshots."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from services.drift.drift_metrics import DriftMetrics
 from services.drift.engine import DriftOutputs, DriftState, Engine
@@ -9,10 +10,11 @@ from services.monitoring.prediction_decoder import PredictionDecoder
 from services.monitoring.prediction_source import PredictionSource, WatermarkPublisher, direct_source
 from services.runtime import metrics
 from services.runtime.declaration import ModelDeclaration
+from services.runtime.quarantine import Care, Rejected
 from services.runtime.snapshots import SnapshotPace, Snapshots
 from streams import records, topics
 from streams.cloud_events import Envelope, Header
-from streams.inputs import LABEL, PREDICTION, PartitionKey
+from streams.inputs import LABEL, PREDICTION, Item, PartitionKey
 from streams.producer import Record
 from streams.schemas import SchemaRegistry
 
@@ -23,16 +25,23 @@ SNAPSHOTS = Snapshots(DriftState, 3)
 class GatheredSource:
     """The slices of one model, and how far they were read; a state keeps the positions in any case."""
 
-    def __init__(self, model: str, engine: Engine, state: DriftState) -> None:
+    def __init__(
+        self,
+        declaration: ModelDeclaration,
+        engine: Engine,
+        state: DriftState,
+        rejected: Rejected = MappingProxyType({}),
+    ) -> None:
         """Go on from a state."""
-        self._model = model
+        self._model = model = declaration.name
         self._inputs = engine.inputs
         positions = {
             PartitionKey(PREDICTION, number): at for number, at in enumerate(state.prediction_slices)
         }
         positions |= {PartitionKey(LABEL, number): at for number, at in enumerate(state.label_slices)}
         resume = engine.inputs.resume()
-        self._feed = SliceFeed(model, engine, resume, dict.fromkeys(resume, 0) | positions)
+        sources = {PREDICTION: topics.predictions(model), LABEL: declaration.label.topic}
+        self._feed = SliceFeed(sources, engine, resume, dict.fromkeys(resume, 0) | positions, rejected)
 
     def source(self) -> PredictionSource:
         """Return the source that reads the slices."""
@@ -65,6 +74,8 @@ class MonitoredModel:
         cloud_events: bool,
         gathered: bool = False,
         registry: SchemaRegistry | None = None,
+        care: Care | None = None,
+        rejected: Rejected = MappingProxyType({}),
     ) -> None:
         """Go on from a state.
 
@@ -74,18 +85,20 @@ class MonitoredModel:
             cloud_events: Whether records get headers of CloudEvents.
             gathered: Read the slices that gathering workers write, instead of predictions and labels.
             registry: The schema registry of the label topic, if there is one.
+            care: How carefully rows are counted, if one of them is suspected to be a defect.
+            rejected: Records that are rejected as defects, with the reasons.
         """
         self.name = declaration.name
         self.key = declaration.name.encode()
         self.predictions_topic = topics.predictions(declaration.name)
         self.outcomes_topic = topics.outcomes(declaration.name)
         self.label_topic = declaration.label.topic
-        self.engine = Engine(declaration, state)
-        self._gathered = GatheredSource(declaration.name, self.engine, state)
+        self.engine = Engine(declaration, state, care)
+        self._gathered = GatheredSource(declaration, self.engine, state, rejected)
         if gathered:
             self.source = self._gathered.source()
         else:
-            decoder = PredictionDecoder("drift", declaration, self.engine, registry)
+            decoder = PredictionDecoder("drift", declaration, self.engine, registry, rejected)
             self.source = direct_source(self.predictions_topic, self.label_topic, self.engine.inputs, decoder)
         self.metrics = DriftMetrics(self.engine, declaration)
         self.pace = SnapshotPace()
@@ -93,6 +106,19 @@ class MonitoredModel:
         self.watermark_ms: int | None = None
         """Event time up to which all outputs are acknowledged."""
         self.watermark_publisher = WatermarkPublisher("drift", declaration.name, metrics.DRIFT_WATERMARK)
+
+    @property
+    def frontier_ms(self) -> int:
+        """The event time up to which the engine processes."""
+        return self.engine.inputs.frontier_ms
+
+    def suspects(self) -> list[Item]:
+        """Return the records that were in work at an error of the engine."""
+        return self.engine.suspects()
+
+    def topic_of(self, kind: int) -> str:
+        """Return the topic of the predictions or of the labels."""
+        return self.predictions_topic if kind == PREDICTION else self.label_topic
 
     def outcome_batches(self, outputs: DriftOutputs) -> dict[tuple[str, int], list[Record]]:
         """Encode the outcomes, by topic and partition: each goes to the partition number of its label."""

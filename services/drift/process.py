@@ -21,13 +21,19 @@ snapshot of one continues in the other.
 
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from services.drift import gather_worker, session
 from services.runtime import blocking_process, declaration_file
-from services.runtime.declaration import ModelDeclaration
+from services.runtime.declaration_file import DeclarationFolder
+from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
+
+OpenDriftSession = Callable[
+    [Settings, DeclarationFolder, Quarantine, threading.Event],
+    AbstractContextManager[blocking_process.Session],
+]
 
 
 def run() -> None:
@@ -45,14 +51,14 @@ def judge() -> None:
     _run(functools.partial(session.open_session, gathered=True))
 
 
-def _run(
-    open_session: Callable[
-        [Settings, Mapping[str, ModelDeclaration], threading.Event],
-        AbstractContextManager[blocking_process.Session],
-    ],
-) -> None:
+def _run(open_session: OpenDriftSession) -> None:
     settings = Settings()
-    declarations = declaration_file.load_all(settings.models)
+    quarantine = Quarantine("drift")
+    folder = declaration_file.DeclarationFolder(settings.models)
     blocking_process.run(
-        "drift", settings, settings.drift_port, functools.partial(open_session, settings, declarations)
+        "drift",
+        settings,
+        settings.drift_port,
+        functools.partial(open_session, settings, folder, quarantine),
+        detail=quarantine.detail,
     )

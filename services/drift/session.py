@@ -1,6 +1,7 @@
 """A drift session: from the last snapshot, slice by slice, until Kafka fails or the process stops."""
 
 import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +16,13 @@ from services.drift.engine import DriftOutputs, DriftState, starting_state
 from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
 from services.drift.performance.loss_monitor import LossRiseDetector
 from services.monitoring import prediction_source
+from services.monitoring.guarded_models import GuardedModels
+from services.monitoring.prediction_source import PredictionSourceReader
 from services.runtime import kafka_consumers, metrics, redis_clients, schema_registry_client
 from services.runtime.declaration import ModelDeclaration
-from services.runtime.kafka_outbox import Outbox
+from services.runtime.declaration_file import DeclarationFolder
+from services.runtime.kafka_outbox import Outbox, Stage
+from services.runtime.quarantine import Quarantine, is_defect
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
 from streams import topics
@@ -32,7 +37,8 @@ _log = structlog.get_logger()
 @contextlib.contextmanager
 def open_session(
     settings: Settings,
-    declarations: Mapping[str, ModelDeclaration],
+    folder: DeclarationFolder,
+    quarantine: Quarantine,
     stopping: threading.Event,
     *,
     gathered: bool = False,
@@ -41,30 +47,87 @@ def open_session(
 
     Args:
         settings: Of the installation.
-        declarations: The models, by name.
+        folder: The declared models.
+        quarantine: The records and models that are kept apart.
         stopping: Set when the process has to stop.
         gathered: Read the slices that gathering workers write, instead of predictions and labels.
     """
     with contextlib.ExitStack() as stack:
-        ensure_topics(settings, declarations, sliced=gathered)
         data = _consumer(settings, "drift", stack)
-        states = _restore(data, declarations, prediction_source.input_partitions(data, declarations))
-        cloud_events, registry = settings.cloud_events != "none", schema_registry_client.connect(settings)
-        models = [
-            MonitoredModel(
-                declarations[name], state, cloud_events=cloud_events, gathered=gathered, registry=registry
-            )
-            for name, state in states.items()
-        ]
-        control = ControlTopics(
-            _consumer(settings, "drift-control", stack), {model.name: model.engine for model in models}
-        )
+        control = ControlTopics(_consumer(settings, "drift-control", stack))
         outbox = Outbox("drift", settings.kafka_options(), stopping)
         stack.callback(outbox.close)
         client = redis_clients.connect_blocking(settings, socket_timeout=REDIS_TIMEOUT_SECONDS)
         stack.callback(client.close)
-        control.catch_up()
-        yield DriftSession(data, control, outbox, client, models)
+        reader = PredictionSourceReader(data)
+        opener = DriftModelOpener(settings, quarantine, outbox, gathered=gathered)
+        models = GuardedModels(folder, quarantine, opener, reader)
+        models.refresh()
+        yield DriftSession(data, control, outbox, client, models, reader)
+
+
+class DriftModelOpener:
+    """Restores models from their snapshots, and writes these."""
+
+    def __init__(
+        self, settings: Settings, quarantine: Quarantine, outbox: Outbox, *, gathered: bool = False
+    ) -> None:
+        """Take where records and care of the models come from, and what writes the snapshots."""
+        self._settings = settings
+        self._quarantine = quarantine
+        self._outbox = outbox
+        self._gathered = gathered
+
+    def prepare(self, declarations: Mapping[str, ModelDeclaration]) -> Mapping[str, DriftState]:
+        """Create the topics of these models; return the state of each, see `_restore`."""
+        ensure_topics(self._settings, declarations, sliced=self._gathered)
+        with contextlib.closing(kafka_consumers.connect(self._settings, "drift-state")) as consumer:
+            partitions = prediction_source.input_partitions(consumer, declarations)
+            return _restore(consumer, declarations, partitions)
+
+    def open(self, declaration: ModelDeclaration, found: DriftState) -> MonitoredModel:
+        """Return a model that goes on from a state."""
+        return MonitoredModel(
+            declaration,
+            found,
+            cloud_events=self._settings.cloud_events != "none",
+            gathered=self._gathered,
+            registry=schema_registry_client.connect(self._settings),
+            care=self._quarantine.care(declaration.name),
+            rejected=self._quarantine.rejected(declaration.name),
+        )
+
+    def keep(self, model: MonitoredModel) -> None:
+        """Write a snapshot and wait until it is acknowledged."""
+        started_seconds = time.monotonic()
+        value = model.snapshot()
+        try:
+            self._outbox.write({(topics.DRIFT_STATE.name, 0): [(model.key, value, [])]})
+        except RecordTooLargeError as error:
+            _log.error("drift.snapshot_too_large", model=model.name, error=str(error))
+        metrics.DRIFT_SNAPSHOT_BYTES.labels(model.name).set(len(value))
+        model.pace.taken(started_seconds, time.monotonic())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    """The results of one model, encoded: what can fail has been done before any of it is written."""
+
+    model: MonitoredModel
+    outputs: DriftOutputs
+    outcomes: Stage
+    reports: Sequence[Record]
+
+    @classmethod
+    def of(cls, model: MonitoredModel) -> "_Step":
+        """Advance the engine."""
+        if unknown := model.engine.references.unknown:
+            _log.warning("drift.reference_missing", model=model.name, versions=sorted(unknown))
+            model.engine.references.give_up()
+        outputs = model.engine.advance()
+        return cls(
+            model, outputs, model.outcome_batches(outputs), [model.encode(each) for each in outputs.drift]
+        )
 
 
 class DriftSession:
@@ -76,44 +139,56 @@ class DriftSession:
         control: ControlTopics,
         outbox: Outbox,
         client: Any,
-        models: Sequence[MonitoredModel],
+        models: GuardedModels[MonitoredModel],
+        reader: PredictionSourceReader,
     ) -> None:
-        """Take connected clients and restored models."""
+        """Take connected clients and the models."""
         self._data = data
         self._control = control
         self._outbox = outbox
         self._redis = client
         self._models = models
-        self._reader = prediction_source.PredictionSourceReader(data, [model.source for model in models])
+        self._reader = reader
 
     def step(self) -> None:
         """Process one slice; without one, return after the poll timeout."""
-        if self._reader.read():
+        self._models.refresh()
+        if self._reader.read(self._models.attempt):
             self._advance()
             self._reader.pause_leading_partitions()
         for model in self._models:
             model.watermark_publisher.publish(self._redis, model.watermark_ms)
-        now_seconds = time.monotonic()
-        for model in self._models:
-            if model.pace.due(now_seconds):
-                self._write_snapshot(model)
+        self._models.keep_due()
 
     def keep_all(self) -> None:
         """Write the last snapshots before the session ends."""
-        for model in self._models:
-            if model.pace.progressed:
-                self._write_snapshot(model)
+        self._models.keep_all()
 
     def _advance(self) -> None:
         """Advance every engine; return when all outputs are acknowledged."""
-        if any(model.engine.references.unknown or model.engine.closes_window for model in self._models):
-            self._control.catch_up()
-        steps = [(model, self._outputs_of(model)) for model in self._models]
+        engines = {model.name: model.engine for model in self._models}
+        if any(engine.references.unknown or engine.closes_window for engine in engines.values()):
+            self._control.catch_up(engines)
+        attempts = [self._models.attempt(model.name, _Step.of, model) for model in self._models]
+        steps = [step for step in attempts if step is not None]
+        try:
+            self._write(steps)
+        except Exception as error:
+            if not is_defect(error):
+                raise
+            for step in steps:  # one of them cannot be written: each alone, which repeats equal records
+                self._models.attempt(step.model.name, self._write, [step])
+        for step in steps:
+            self._models.attempt(step.model.name, _finish, step)
+
+    def _write(self, steps: Sequence[_Step]) -> None:
+        """Write outcomes and dead letters, then reports and alarms, then requests, which name outcomes."""
         stage: dict[tuple[str, int], list[Record]] = {}
-        for model, outputs in steps:
-            stage |= model.outcome_batches(outputs)
-            for key, batch in prediction_source.dead_letter_batches(outputs.dead_letters).items():
+        for step in steps:
+            letters = prediction_source.dead_letter_batches(step.outputs.dead_letters)
+            for key, batch in (*step.outcomes.items(), *letters.items()):
                 stage.setdefault(key, []).extend(batch)
+<<<<<<< HEAD
         self._outbox.write_what_fits(stage)
         reports = [model.encode(record) for model, outputs in steps for record in outputs.drift]
         self._outbox.write_what_fits({(topics.DRIFT.name, 0): reports})
@@ -122,13 +197,22 @@ class DriftSession:
             model.watermark_ms = model.engine.watermark_ms
             model.pace.note(outputs.windows_closed)
             model.metrics.observe(outputs)
+=======
+        self._outbox.write(stage)
+        self._outbox.write({(topics.DRIFT.name, 0): [each for step in steps for each in step.reports]})
+        requests = [each for step in steps for each in self._requests(step)]
+        self._outbox.write({(topics.RETRAINING.name, 0): requests})
+>>>>>>> 31c7ba4 (Drift and learning: a bad record is rejected alone, a broken model is set aside alone)
 
-    def _outputs_of(self, model: MonitoredModel) -> DriftOutputs:
-        if unknown := model.engine.references.unknown:
-            _log.warning("drift.reference_missing", model=model.name, versions=sorted(unknown))
-            model.engine.references.give_up()
-        return model.engine.advance()
+    def _requests(self, step: _Step) -> Iterator[Record]:
+        """Yield the retraining requests; the outcomes that they name are acknowledged by now."""
+        for request in step.outputs.requests:
+            ends = kafka_consumers.end_offsets(self._data, step.model.outcomes_topic)
+            offsets = request.offsets | {step.model.outcomes_topic: ends}
+            _log.info("drift.retraining_requested", model=step.model.name, reason=request.reason)
+            yield step.model.encode(msgspec.structs.replace(request, offsets=offsets))
 
+<<<<<<< HEAD
     def _write_requests(self, steps: Sequence[tuple[MonitoredModel, DriftOutputs]]) -> None:
         """Write the retraining requests; the outcomes that they name are acknowledged by now."""
         batch: list[Record] = []
@@ -141,16 +225,15 @@ class DriftSession:
                 batch.append(model.encode(complete))
                 _log.info("drift.retraining_requested", model=model.name, reason=request.reason)
         self._outbox.write_what_fits({(topics.RETRAINING.name, 0): batch})
+=======
+>>>>>>> 31c7ba4 (Drift and learning: a bad record is rejected alone, a broken model is set aside alone)
 
-    def _write_snapshot(self, model: MonitoredModel) -> None:
-        started_seconds = time.monotonic()
-        value = model.snapshot()
-        try:
-            self._outbox.write({(topics.DRIFT_STATE.name, 0): [(model.key, value, [])]})
-        except RecordTooLargeError as error:
-            _log.error("drift.snapshot_too_large", model=model.name, error=str(error))
-        metrics.DRIFT_SNAPSHOT_BYTES.labels(model.name).set(len(value))
-        model.pace.taken(started_seconds, time.monotonic())
+def _finish(step: _Step) -> None:
+    """Note that the results are acknowledged."""
+    model = step.model
+    model.watermark_ms = model.engine.watermark_ms
+    model.pace.note(step.outputs.windows_closed)
+    model.metrics.observe(step.outputs)
 
 
 def _consumer(settings: Settings, name: str, stack: contextlib.ExitStack) -> KafkaConsumer:

@@ -101,10 +101,10 @@ class IntervalLearner:
         if len(lesson.features) != len(self._names):
             counts.unfit += 1
             return
-        row = learned_versions.row_of(self._names, lesson.features, self._fill)
         try:
+            row = learned_versions.row_of(self._names, lesson.features, self._fill)
             self._estimator.learn_one(row, bool(lesson.label) if self._is_binary else lesson.label)
-        except Exception:  # noqa: BLE001  # any error of an estimator concerns one row; it is counted
+        except Exception:  # noqa: BLE001  # any error here concerns one row; it is counted
             counts.failed += 1
         else:
             counts.learned += 1

@@ -48,6 +48,7 @@ class Learner:
         )
         self._intervals = IntervalLearner(declaration, feature_names, make, state)
         self._state = state
+        self._in_work: Item | None = None
 
     # -- what comes in ---------------------------------------------------------------------------
 
@@ -96,18 +97,28 @@ class Learner:
         return None if frontier == BEFORE_ALL_MS else frontier - 1
 
     def advance(self) -> LearningOutputs:
-        """Process every record before the frontier, and learn every interval that ends there."""
+        """Process every record before the frontier, and learn every interval that ends there.
+
+        After an error the learner must not be used any more; `suspects` tells which record was in work.
+        """
         outputs = LearningOutputs()
         for item in self.inputs.take():
+            self._in_work = None  # while intervals close, no record is at fault
             if item.kind == REJECTED:  # it has no event time, so it belongs to no interval
                 self.totals.rejected += 1
                 outputs.dead_letters.append(item.record)
                 continue
             self._intervals.close_until(item.counts_at_ms, self._join, outputs)
             self._intervals.open(item.counts_at_ms)
+            self._in_work = item
             self._process(item)
+        self._in_work = None
         self._intervals.close_until(self.inputs.frontier_ms, self._join, outputs)
         return outputs
+
+    def suspects(self) -> list[Item]:
+        """Return the record that was in work when `advance` raised an error; none if an interval closed."""
+        return [] if self._in_work is None else [self._in_work]
 
     def state(self) -> LearnerState:
         """Return what `__init__` takes; a checkpoint of it is sound once all outputs are acknowledged."""

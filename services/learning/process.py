@@ -21,13 +21,14 @@ import functools
 
 from services.learning import session
 from services.runtime import blocking_process, declaration_file
-from services.runtime.declaration import learning
+from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
 
 
 def run() -> None:
     """Run until SIGINT or SIGTERM."""
     settings = Settings()
-    declarations = learning(declaration_file.load_all(settings.models))
-    opened = functools.partial(session.opened, settings, declarations)
-    blocking_process.run("learning", settings, settings.learning_port, opened)
+    quarantine = Quarantine("learning")
+    folder = declaration_file.DeclarationFolder(settings.models)
+    opened = functools.partial(session.opened, settings, folder, quarantine)
+    blocking_process.run("learning", settings, settings.learning_port, opened, detail=quarantine.detail)

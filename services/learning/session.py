@@ -4,7 +4,8 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -21,14 +22,18 @@ from services.model_registry import learned_versions
 from services.model_registry.models_topic import ATTEMPTS_MAX, ModelsTopic
 from services.model_registry.training_code import function_of
 from services.monitoring import prediction_source
+from services.monitoring.guarded_models import GuardedModels
 from services.monitoring.prediction_decoder import PredictionDecoder
 from services.runtime import kafka_consumers, metrics, redis_clients, schema_registry_client
-from services.runtime.declaration import ModelDeclaration
+from services.runtime.declaration import ModelDeclaration, learning
+from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.kafka_outbox import Outbox, Stage
+from services.runtime.quarantine import Quarantine, Rejected
 from services.runtime.settings import Settings
 from services.runtime.snapshots import SnapshotPace, Snapshots
 from services.runtime.topic_creation import ensure_topics
 from streams import codec, records, topics
+from streams.inputs import Item
 
 if TYPE_CHECKING:
     from streams.producer import Record
@@ -43,8 +48,17 @@ _log = structlog.get_logger()
 class LearningModel:
     """One model in the running process: its learner with its inputs, metrics and checkpoints."""
 
-    def __init__(self, settings: Settings, declaration: ModelDeclaration, state: LearnerState) -> None:
-        """Continue from a state; raise `PlanError` or `TrainingCodeError` without features or learner."""
+    def __init__(
+        self,
+        settings: Settings,
+        declaration: ModelDeclaration,
+        state: LearnerState,
+        rejected: Rejected = MappingProxyType({}),
+    ) -> None:
+        """Continue from a state; raise `PlanError` or `TrainingCodeError` without features or learner.
+
+        ``rejected`` are records that are rejected as defects, with the reasons.
+        """
         self.name = declaration.name
         self.learner = make_learner(settings, declaration, state)
         self.source = prediction_source.direct_source(
@@ -52,7 +66,7 @@ class LearningModel:
             declaration.label.topic,
             self.learner.inputs,
             PredictionDecoder(
-                "learning", declaration, self.learner, schema_registry_client.connect(settings)
+                "learning", declaration, self.learner, schema_registry_client.connect(settings), rejected
             ),
         )
         self.observer = LearningObserver(self.learner)
@@ -62,6 +76,19 @@ class LearningModel:
         self.public_watermark = prediction_source.WatermarkPublisher(
             "learning", declaration.name, metrics.LEARNING_WATERMARK
         )
+
+    @property
+    def frontier_ms(self) -> int:
+        """The event time up to which the learner processes."""
+        return self.learner.inputs.frontier_ms
+
+    def suspects(self) -> list[Item]:
+        """Return the record that was in work at an error of the learner."""
+        return self.learner.suspects()
+
+    def topic_of(self, kind: int) -> str:
+        """Return the topic of the predictions or of the labels."""
+        return self.source.topic_of(kind)
 
 
 def make_learner(settings: Settings, declaration: ModelDeclaration, state: LearnerState) -> Learner:
@@ -87,15 +114,13 @@ def make_learner(settings: Settings, declaration: ModelDeclaration, state: Learn
 
 @contextlib.contextmanager
 def opened(
-    settings: Settings, declarations: Mapping[str, ModelDeclaration], stopping: threading.Event
+    settings: Settings, folder: DeclarationFolder, quarantine: Quarantine, stopping: threading.Event
 ) -> Iterator["LearningSession"]:
     """Connect, restore each model from its last checkpoint, and disconnect when the block ends."""
     with contextlib.ExitStack() as stack:
-        ensure_topics(settings, declarations)
+        ensure_topics(settings, {})
         consumer = kafka_consumers.connect(settings, "learning")
         stack.callback(consumer.close, timeout_ms=CLOSE_MS)
-        states = _restore(consumer, declarations)
-        models = [LearningModel(settings, declarations[name], state) for name, state in states.items()]
         outbox = Outbox("learning", settings.kafka_options(), stopping)
         stack.callback(outbox.close)
         client = redis_clients.connect_blocking(settings, socket_timeout=REDIS_TIMEOUT_SECONDS)
@@ -108,7 +133,45 @@ def opened(
             source="learning",
             cloud_events=settings.cloud_events != "none",
         )
-        yield LearningSession(consumer, outbox, client, models, Announcer(models_topic))
+        announcer = Announcer(models_topic)
+        reader = prediction_source.PredictionSourceReader(consumer)
+        opener = LearningModelOpener(settings, quarantine, outbox, announcer)
+        models = GuardedModels(folder, quarantine, opener, reader, learning)
+        models.refresh()
+        yield LearningSession(outbox, client, models, reader, announcer)
+
+
+class LearningModelOpener:
+    """Restores models from their checkpoints, and writes these."""
+
+    def __init__(
+        self, settings: Settings, quarantine: Quarantine, outbox: Outbox, announcer: "Announcer"
+    ) -> None:
+        """Take what the models share."""
+        self._settings = settings
+        self._quarantine = quarantine
+        self._outbox = outbox
+        self._announcer = announcer
+
+    def prepare(self, declarations: Mapping[str, ModelDeclaration]) -> Mapping[str, LearnerState]:
+        """Create the topics of these models; return the state of each, see `_restore`."""
+        ensure_topics(self._settings, declarations)
+        with contextlib.closing(kafka_consumers.connect(self._settings, "learning-state")) as consumer:
+            return _restore(consumer, declarations)
+
+    def open(self, declaration: ModelDeclaration, found: LearnerState) -> LearningModel:
+        """Return a model that continues from a state."""
+        return LearningModel(self._settings, declaration, found, self._quarantine.rejected(declaration.name))
+
+    def keep(self, model: LearningModel) -> None:
+        """Write a checkpoint and wait until it is acknowledged."""
+        self._announcer.announce(model)  # including earlier versions, if somebody has overwritten the arms
+        started_seconds = time.monotonic()
+        value = CHECKPOINTS.encode(model.name, model.source.label_topic, model.learner.state())
+        record: Record = (learned_versions.checkpoint_key(model.name), value, [])
+        self._outbox.write({(topics.LEARNED.name, 0): [record]})
+        metrics.LEARNING_STATE_BYTES.labels(model.name, "checkpoint").set(len(value))
+        model.pace.taken(started_seconds, time.monotonic())
 
 
 class LearningSession:
@@ -116,35 +179,33 @@ class LearningSession:
 
     def __init__(
         self,
-        consumer: KafkaConsumer,
         outbox: Outbox,
         client: Any,
-        models: Sequence[LearningModel],
+        models: GuardedModels[LearningModel],
+        reader: prediction_source.PredictionSourceReader,
         announcer: "Announcer",
     ) -> None:
-        """Take connected clients and restored models."""
-        self._announcer = announcer
+        """Take connected clients and the models."""
         self._outbox = outbox
         self._redis = client
         self._models = models
-        self._reader = prediction_source.PredictionSourceReader(consumer, [each.source for each in models])
+        self._reader = reader
+        self._announcer = announcer
 
     def step(self) -> None:
         """Process one slice; return after the poll timeout if there is none."""
-        if self._reader.read():
+        self._models.refresh()
+        if self._reader.read(self._models.attempt):
             for each in self._models:
-                self._advance(each)
+                self._models.attempt(each.name, self._advance, each)
             self._reader.pause_leading_partitions()
         for each in self._models:
             each.public_watermark.publish(self._redis, each.watermark_ms)
-            if each.pace.due(time.monotonic()):
-                self._checkpoint(each)
+        self._models.keep_due()
 
     def keep_all(self) -> None:
         """Write the last checkpoints before the process ends."""
-        for each in self._models:
-            if each.pace.progressed:
-                self._checkpoint(each)
+        self._models.keep_all()
 
     def _advance(self, each: LearningModel) -> None:
         """Learn, and return when all results are acknowledged."""
@@ -155,15 +216,6 @@ class LearningSession:
         each.watermark_ms = each.learner.watermark_ms
         each.pace.note(outputs.intervals_closed)
         each.observer.observe(outputs)
-
-    def _checkpoint(self, each: LearningModel) -> None:
-        self._announcer.announce(each)  # including earlier versions, if somebody has overwritten the arms
-        started_seconds = time.monotonic()
-        value = CHECKPOINTS.encode(each.name, each.source.label_topic, each.learner.state())
-        record: Record = (learned_versions.checkpoint_key(each.name), value, [])
-        self._outbox.write({(topics.LEARNED.name, 0): [record]})
-        metrics.LEARNING_STATE_BYTES.labels(each.name, "checkpoint").set(len(value))
-        each.pace.taken(started_seconds, time.monotonic())
 
 
 def encode_outputs(model: str, outputs: LearningOutputs) -> Stage:

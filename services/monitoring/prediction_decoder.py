@@ -2,9 +2,11 @@
 
 import operator
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from services.runtime.declaration import ModelDeclaration
+from services.runtime.quarantine import RecordPlace, Rejected
 from streams import codec, records, schemas
 from streams.inputs import LABEL, PREDICTION, PartitionKey, TracedPrediction
 
@@ -42,8 +44,11 @@ class PredictionDecoder:
         declaration: ModelDeclaration,
         sink: PredictionSink,
         registry: schemas.SchemaRegistry | None = None,
+        rejected: Rejected = MappingProxyType({}),
     ) -> None:
         """Compile the declared schema of the labels; dead letters name the service.
+
+        ``rejected`` are records to reject without decoding them, with the reasons, see `Quarantine.rejected`.
 
         Raises:
             SchemaError: The labels need a schema registry and there is none. With a registry, `take_labels`
@@ -52,6 +57,7 @@ class PredictionDecoder:
         label = declaration.label
         self._service = service
         self._sink = sink
+        self._rejected = rejected
         self._positive_above = label.positive_above
         self._class_numbers = {name: float(number) for number, name in enumerate(declaration.classes)}
         self._decode_prediction = records.decoder_of(records.Prediction).decode
@@ -60,24 +66,30 @@ class PredictionDecoder:
 
     def take_predictions(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:
         """Decode a slice of one partition of the predictions topic."""
+        rejected = self._rejected
         for message in messages:
             value = message.value
+            if rejected and self._is_rejected(PREDICTION, message, now_ms):
+                continue
             try:
                 if value is None:
                     self._add_heartbeat(PREDICTION, message)
                     continue
                 prediction = self._decode_prediction(value)
                 codec.check_event_time(prediction.event_time_ms, message.timestamp)
+                if message.headers and (trace := codec.trace_headers(message.headers)):
+                    prediction = TracedPrediction.of(prediction, trace)
             except Exception as error:  # noqa: BLE001  # of this record alone, or it is raised again
                 self._reject(PREDICTION, message, error, now_ms)
                 continue
-            if message.headers and (trace := codec.trace_headers(message.headers)):
-                prediction = TracedPrediction.of(prediction, trace)
             self._sink.add_prediction(message.partition, message.offset, prediction)
 
     def take_labels(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:
         """Decode a slice of one partition of the label topic."""
+        rejected = self._rejected
         for message in messages:
+            if rejected and self._is_rejected(LABEL, message, now_ms):
+                continue
             try:
                 if message.value is None:
                     self._add_heartbeat(LABEL, message)
@@ -127,3 +139,12 @@ class PredictionDecoder:
     def _reject(self, kind: int, message: codec.KafkaRecord, error: Exception, now_ms: int) -> None:
         letter = codec.letter_of(self._service, message, error, now_ms)
         self._sink.inputs.reject(PartitionKey(kind, message.partition), message.offset, letter)
+
+    def _is_rejected(self, kind: int, message: codec.KafkaRecord, now_ms: int) -> bool:
+        """Reject a record that was found to be a defect; return whether it is one."""
+        reason = self._rejected.get(RecordPlace(message.topic, message.partition, message.offset))
+        if reason is None:
+            return False
+        letter = codec.dead_letter(self._service, message, reason, now_ms, kind="defect")
+        self._sink.inputs.reject(PartitionKey(kind, message.partition), message.offset, letter)
+        return True

@@ -6,7 +6,7 @@ so the two cannot disagree. A reader lives from the last snapshot until Kafka fa
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import redis
@@ -17,8 +17,13 @@ from prometheus_client import Gauge
 from services.runtime import watermarks
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.kafka_consumers import partition_count
+<<<<<<< HEAD
 from streams import codec, dead_letters, records, topics
 from streams.inputs import PREDICTION, Inputs, PartitionKey
+=======
+from streams import codec, records, topics
+from streams.inputs import LABEL, PREDICTION, Inputs, PartitionKey
+>>>>>>> 31c7ba4 (Drift and learning: a bad record is rejected alone, a broken model is set aside alone)
 from streams.producer import Record
 
 POLL_MS = 250
@@ -28,6 +33,8 @@ WAITING_RECORDS_MAX = 50_000
 
 _log = structlog.get_logger()
 _HandleSlice = Callable[[Sequence[Any], int], None]
+Attempt = Callable[[str, _HandleSlice, Sequence[Any], int], None]
+"""Calls the handler of a model with a slice and the time."""
 
 
 class SliceHandler(Protocol):
@@ -72,37 +79,70 @@ def direct_source(
 class PredictionSourceReader:
     """Reads the inputs of all models with one consumer; models may share a topic."""
 
-    def __init__(self, consumer: KafkaConsumer, sources: Sequence[PredictionSource]) -> None:
-        """Assign the partitions of all sources and seek to their positions."""
+    def __init__(self, consumer: KafkaConsumer) -> None:
+        """Take a consumer of this reader alone; `follow` says what is read."""
         self._consumer = consumer
-        self._sources = sources
-        self._handlers: dict[str, list[_HandleSlice]] = {}
-        for source in sources:
-            self._handlers.setdefault(source.predictions_topic, []).append(source.handler.take_predictions)
-            self._handlers.setdefault(source.label_topic, []).append(source.handler.take_labels)
-        offsets = self._offsets()
-        consumer.assign(list(offsets))
-        _report_expired(consumer, offsets)
-        for partition, offset in offsets.items():
-            consumer.seek(partition, offset)
+        self._sources: dict[str, PredictionSource] = {}
+        self._handlers: dict[str, list[tuple[str, _HandleSlice]]] = {}
 
-    def read(self) -> bool:
-        """Pass one slice of each partition to the handlers; return whether there was one in `POLL_MS`."""
+    def follow(self, sources: Mapping[str, PredictionSource]) -> None:
+        """Read these sources, by model: new ones from their positions, the others from where they are.
+
+        A partition that is shared with a new source is read again from the lower position; the other models
+        ignore the offsets that they have read.
+        """
+        new = [each for model, each in sources.items() if self._sources.get(model) is not each]
+        remaining = _partitions(each for each in sources.values() if each not in new)
+        offsets = _offsets(new)
+        for partition in remaining & offsets.keys():
+            offsets[partition] = min(offsets[partition], self._consumer.position(partition))
+        self._sources = dict(sources)
+        self._handlers = {}
+        for model, source in sources.items():
+            taken = (
+                (source.predictions_topic, source.handler.take_predictions),
+                (source.label_topic, source.handler.take_labels),
+            )
+            for topic, handle in taken:
+                self._handlers.setdefault(topic, []).append((model, handle))
+        self._consumer.assign(sorted(remaining | offsets.keys()))
+        if offsets:
+            _report_expired(self._consumer, offsets)
+        for partition, offset in offsets.items():
+            self._consumer.seek(partition, offset)
+
+    def read(self, attempt: Attempt) -> bool:
+        """Pass one slice of each partition to the handlers; return whether there was one in `POLL_MS`.
+
+        ``attempt`` calls a handler and takes its errors, see `guarded_models.GuardedModels.attempt`.
+        """
         if not self._sources:  # a consumer without assigned partitions raises an error
             time.sleep(POLL_MS / 1000)
             return False
         polled = self._consumer.poll(timeout_ms=POLL_MS)
         now_ms = time.time_ns() // 1_000_000
         for partition, messages in polled.items():
-            for handle in self._handlers[partition.topic]:
-                handle(messages, now_ms)
+            for model, handle in self._handlers[partition.topic]:
+                attempt(model, handle, messages, now_ms)
         return bool(polled)
+
+    def grown(self) -> list[str]:
+        """Return the models whose topics have got more partitions than are read."""
+        return [
+            model
+            for model, source in self._sources.items()
+            if any(
+                PartitionKey(kind, number) not in source.positions()
+                for kind in (PREDICTION, LABEL)
+                for number in self._consumer.partitions_for_topic(source.topic_of(kind)) or ()
+            )
+        ]
 
     def pause_leading_partitions(self) -> None:
         """Pause partitions with many waiting records and resume the others, so that memory stays bounded."""
         leading = {
             TopicPartition(source.topic_of(key.kind), key.partition)
-            for source in self._sources
+            for source in self._sources.values()
             for key in source.inputs.ahead(WAITING_RECORDS_MAX)
         }
         paused = self._consumer.paused()
@@ -111,14 +151,23 @@ class PredictionSourceReader:
         if to_pause := leading - paused:
             self._consumer.pause(*to_pause)
 
-    def _offsets(self) -> dict[TopicPartition, int]:
-        """Return the offset to read from; where sources share a partition, the lowest."""
-        offsets: dict[TopicPartition, int] = {}
-        for source in self._sources:
-            for key, offset in source.positions().items():
-                partition = TopicPartition(source.topic_of(key.kind), key.partition)
-                offsets[partition] = min(offset, offsets.get(partition, offset))
-        return offsets
+
+def _partitions(sources: Iterable[PredictionSource]) -> set[TopicPartition]:
+    return {
+        TopicPartition(source.topic_of(key.kind), key.partition)
+        for source in sources
+        for key in source.positions()
+    }
+
+
+def _offsets(sources: Iterable[PredictionSource]) -> dict[TopicPartition, int]:
+    """Return the offset to read from; where sources share a partition, the lowest."""
+    offsets: dict[TopicPartition, int] = {}
+    for source in sources:
+        for key, offset in source.positions().items():
+            partition = TopicPartition(source.topic_of(key.kind), key.partition)
+            offsets[partition] = min(offset, offsets.get(partition, offset))
+    return offsets
 
 
 class WatermarkPublisher:

@@ -4,27 +4,25 @@ import contextlib
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 
 import structlog
-from kafka.errors import KafkaError
 
 from services.runtime import logs
 from services.runtime.kafka_consumers import MissingTopicError
 from services.runtime.kafka_outbox import StoppedError
 from services.runtime.settings import Settings
 from services.runtime.web import server
-from streams import garbage
-from streams.schemas import SchemaRegistryUnavailableError
+from streams import defects, garbage
+from streams.outages import is_outage
 from streams.shutdown import exit_within_bounds
 
 _log = structlog.get_logger()
 
-RETRY_SECONDS = 0.5
-"""Pause before the next session after an error of Kafka."""
-REGISTRY_RETRY_SECONDS = 5.0
-"""Pause after an error of the schema registry: each new session starts from its snapshot."""
+RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.5, 10.0
+"""Pause before the next session, which starts from its snapshots; doubled until a session lasts."""
 INTERRUPT_SECONDS_MAX = 5.0
 """Maximum time from the signal to the end of a process that is interrupted: clients only disconnect."""
 
@@ -43,7 +41,14 @@ OpenSession = Callable[[threading.Event], contextlib.AbstractContextManager[Sess
 
 
 def run(
-    service: str, settings: Settings, port: int, open_session: OpenSession, *, interrupt: bool = False
+    service: str,
+    settings: Settings,
+    port: int,
+    open_session: OpenSession,
+    *,
+    interrupt: bool = False,
+    is_over: Callable[[], bool] = bool,
+    detail: server.Detail = dict,
 ) -> None:
     """Run until SIGINT or SIGTERM.
 
@@ -54,6 +59,9 @@ def run(
         open_session: Connects, yields the session, and disconnects.
         interrupt: Raise KeyboardInterrupt at once on a signal, in the middle of a step that takes hours;
             otherwise the step is finished and `Session.keep_all` is called.
+        is_over: Called between two steps: whether the session ends, so that the next one begins; ``bool``
+            returns that it goes on. E.g. the declarations have changed.
+        detail: Returns further facts for the readiness, e.g. `Quarantine.detail`.
     """
     logs.configure_logging(service, settings.log_level)
     # kafka-python reports each large fetch that it decodes as a blocked event loop: here decoding is work.
@@ -62,8 +70,8 @@ def run(
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt if interrupt else lambda *_: stopping.set())
-    process = Process(open_session, stopping)
-    with server.serve_in_thread(server.application(process.not_ready), settings.host, port):
+    process = Process(open_session, stopping, is_over)
+    with server.serve_in_thread(server.application(process.not_ready, detail=detail), settings.host, port):
         process.run()
 
 
@@ -75,41 +83,49 @@ def _interrupt(*_: object) -> None:
 class Process:
     """Sessions, one after another."""
 
-    def __init__(self, open_session: OpenSession, stopping: threading.Event) -> None:
+    def __init__(
+        self, open_session: OpenSession, stopping: threading.Event, is_over: Callable[[], bool] = bool
+    ) -> None:
         """Nothing connects before `run`."""
         self._open_session = open_session
+        self._is_over = is_over
         self._stopping = stopping
         self._reason: str | None = "starting"
+        self._pause_seconds = RETRY_SECONDS_MIN
 
     def not_ready(self) -> str | None:
         """Return why nothing is processed now, or None."""
         return self._reason
 
     def run(self) -> None:
-        """Process until the stop event is set; when Kafka fails, start again from the last snapshot."""
+        """Process until the stop event is set; after each error start again from the last snapshot."""
         while not self._stopping.is_set():
             try:
                 self._serve()
-            except MissingTopicError as error:
-                self._wait(str(error))
-            except KafkaError as error:
-                _log.warning("session.kafka_failed", error=repr(error))
-                self._wait(f"Kafka: {error!r}")
-            except SchemaRegistryUnavailableError as error:
-                _log.warning("session.schema_registry_away", error=str(error))
-                self._wait(str(error), REGISTRY_RETRY_SECONDS)
             except StoppedError as error:
                 _log.warning("session.stopped_early", reason=str(error))
+            except Exception as error:  # noqa: BLE001  # a process that ends would only read the same again
+                self._note(error)
         _log.info("process.stopped")
+
+    def _note(self, error: Exception) -> None:
+        """Say why nothing is processed, and wait: longer each time, until a session lasts."""
+        if is_outage(error) or isinstance(error, MissingTopicError):
+            _log.warning("session.outage", error=repr(error))
+            self._reason = f"{type(error).__name__}: {error}"
+        else:
+            _log.error("session.failed", exc_info=error)
+            self._reason = defects.reason_of(error)
+        self._stopping.wait(self._pause_seconds)
+        self._pause_seconds = min(2 * self._pause_seconds, RETRY_SECONDS_MAX)
 
     def _serve(self) -> None:
         with self._open_session(self._stopping) as current:
             self._reason = None
             _log.info("session.started")
-            while not self._stopping.is_set():
+            started_seconds = time.monotonic()
+            while not self._stopping.is_set() and not self._is_over():
                 current.step()
+                if time.monotonic() - started_seconds > RETRY_SECONDS_MAX:
+                    self._pause_seconds = RETRY_SECONDS_MIN
             current.keep_all()
-
-    def _wait(self, reason: str, seconds: float = RETRY_SECONDS) -> None:
-        self._reason = reason
-        self._stopping.wait(seconds)

@@ -1,5 +1,6 @@
 """Reader of ``models/<name>/model.yaml``: errors name file, line and column, and are reported together."""
 
+import contextlib
 import difflib
 import re
 from collections.abc import Sequence
@@ -47,6 +48,50 @@ def load_all(folder: Path) -> dict[str, ModelDeclaration]:
     if faults:
         raise DeclarationError("\n".join(faults))
     return declarations
+
+
+class DeclarationFolder:
+    """The declarations of a folder, each read for itself: one that is invalid does not hide the others."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the folder."""
+        self.valid: dict[str, ModelDeclaration] = {}
+        """By model. A model.yaml that has become invalid keeps its last valid declaration."""
+        self.faults: dict[str, str] = {}
+        """Why a model.yaml cannot be read, by model."""
+        self._folder = folder
+        self._stamps: dict[str, object] = {}
+        self.refresh()
+
+    def refresh(self) -> frozenset[str]:
+        """Read what has changed since the last call; return the models that were added, changed or removed.
+
+        A model has changed if its model.yaml or another file directly beside it has.
+        """
+        stamps = {path.parent.name: _stamp(path.parent) for path in self._folder.glob(f"*/{FILE}")}
+        changed = {name for name in stamps | self._stamps if stamps.get(name) != self._stamps.get(name)}
+        self._stamps = stamps
+        for name in sorted(changed):
+            self._read(name)
+        return frozenset(changed)
+
+    def _read(self, name: str) -> None:
+        self.faults.pop(name, None)
+        if name not in self._stamps:
+            self.valid.pop(name, None)
+            return
+        try:
+            self.valid[name] = load_named(self._folder / name / FILE)
+        except (DeclarationError, OSError, UnicodeDecodeError, RecursionError) as error:
+            self.faults[name] = str(error)
+
+
+def _stamp(folder: Path) -> object:
+    """Return what changes with the files of a folder."""
+    with contextlib.suppress(OSError):  # a file is replaced at this moment: the next stamp differs
+        found = [(each.name, each.stat()) for each in sorted(folder.iterdir()) if each.is_file()]
+        return [(name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in found]
+    return None
 
 
 def load_named(path: Path) -> ModelDeclaration:

@@ -114,6 +114,16 @@ RECORDS_TOO_LARGE = Counter(
     "Records that were left out because they are larger than their topic takes",
     ["service", "topic"],
 )
+RECORDS_SKIPPED = Counter(
+    "driftline_records_skipped",
+    "Records of internal topics that could not be read or applied and were skipped",
+    ["service", "topic"],
+)
+MODELS_SET_ASIDE = Gauge(
+    "driftline_models_set_aside",
+    "1 while a process does not process a model because of an error, which /health/ready shows",
+    ["service", "model"],
+)
 
 FEATURE_ROWS = Counter("driftline_feature_rows", "Rows written to the online store", ["view"])
 FEATURE_EVENTS = Counter(

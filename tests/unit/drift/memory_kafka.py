@@ -1,7 +1,7 @@
 """A consumer and an outbox in memory: what the drift process needs of Kafka, without a broker."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from kafka import TopicPartition
@@ -25,9 +25,13 @@ class Message:
 
 
 class MemoryConsumer:
-    """Reads the partitions that `write` fills; one poll returns all records after the positions."""
+    """Reads the partitions that `write` fills; one poll returns all records after the positions.
 
-    def __init__(self) -> None:
+    With ``slice_size`` it returns so many of each partition.
+    """
+
+    def __init__(self, slice_size: Callable[[], int] | None = None) -> None:
+        self.slice_size = slice_size
         self.logs: dict[TopicPartition, list[Message]] = {}
         self.positions: dict[TopicPartition, int] = {}
         self.committed: dict[TopicPartition, int] = {}
@@ -55,7 +59,7 @@ class MemoryConsumer:
         listener.on_partitions_assigned(list(self.positions))
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
-        self.positions = dict.fromkeys(partitions, 0)
+        self.positions = {partition: self.positions.get(partition, 0) for partition in partitions}
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.positions[partition] = offset
@@ -71,7 +75,8 @@ class MemoryConsumer:
         assert timeout_ms > 0
         found = {}
         for partition, position in self.positions.items():
-            if messages := self.logs.get(partition, [])[position:]:
+            stop = None if self.slice_size is None else position + self.slice_size()
+            if messages := self.logs.get(partition, [])[position:stop]:
                 found[partition] = messages
                 self.positions[partition] = position + len(messages)
         return found

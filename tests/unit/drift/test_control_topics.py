@@ -2,9 +2,11 @@
 
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from services.drift.control_topics import ControlTopics
+from services.runtime import metrics
 from streams import records, topics
 from tests.unit.drift import scenario
 from tests.unit.drift.memory_kafka import MemoryConsumer
@@ -25,6 +27,16 @@ class RecordingEngine:
         self.requests.append(request)
 
 
+class Control:
+    """The control topics of engines that are open from the beginning."""
+
+    def __init__(self, consumer: MemoryConsumer, engines: dict[str, Any]) -> None:
+        self.topics, self.engines = ControlTopics(cast("Any", consumer)), engines
+
+    def catch_up(self) -> None:
+        self.topics.catch_up(self.engines)
+
+
 REQUEST = records.RetrainingRequested(
     request_id="r", model="m", trigger="manual", requested_at_ms=START_MS, reason="r"
 )
@@ -42,7 +54,7 @@ def engine():
 
 @pytest.fixture
 def control(consumer, engine):
-    return ControlTopics(cast("Any", consumer), {"m": cast("Any", engine)})
+    return Control(consumer, {"m": cast("Any", engine)})
 
 
 def test_nothing_is_read_before_it_catches_up(consumer, engine, control):
@@ -69,9 +81,32 @@ def test_records_of_other_models_and_other_kinds_change_nothing(consumer, engine
     assert (engine.changes, engine.requests) == ([], [])
 
 
-@pytest.mark.parametrize("broken", [b"no JSON", b"\xff", b"{}"])
+@pytest.mark.parametrize("broken", [b"no JSON", b"\xff", b"{}", b"[" * 100_000])
 def test_an_unreadable_record_is_passed_over(consumer, engine, control, broken):
     consumer.write(topics.MODELS.name, broken, records.encode(scenario.model_changed()))
     consumer.write(topics.RETRAINING.name, broken, records.encode(REQUEST))
     control.catch_up()
     assert (len(engine.changes), len(engine.requests)) == (1, 1)
+
+
+def test_an_engine_that_opens_later_gets_all_records_and_the_others_no_repeat(consumer, engine, control):
+    consumer.write(topics.RETRAINING.name, records.encode(REQUEST))
+    control.catch_up()
+    late = RecordingEngine()
+    late_request = msgspec.structs.replace(REQUEST, model="late")
+    consumer.write(topics.RETRAINING.name, records.encode(late_request), records.encode(REQUEST))
+    control.engines = control.engines | {"late": cast("Any", late)}
+    control.catch_up()
+    assert engine.requests == [REQUEST, REQUEST]
+    assert late.requests == [late_request]
+
+
+def test_a_record_that_an_engine_cannot_take_stops_no_other(consumer, engine, control, monkeypatch):
+    monkeypatch.setattr(engine, "add_model", lambda _: 1 / 0)
+    skipped = metrics.RECORDS_SKIPPED.labels("drift", topics.MODELS.name)
+    before = skipped._value.get()
+    consumer.write(topics.MODELS.name, records.encode(scenario.model_changed()))
+    consumer.write(topics.RETRAINING.name, records.encode(REQUEST))
+    control.catch_up()
+    assert engine.requests == [REQUEST]
+    assert skipped._value.get() == before + 1

@@ -81,7 +81,7 @@ def test_slices_of_any_workers_lead_to_the_same_records(traffic, seed):
     chance = random.Random(seed)
     expected = scenario.play(new_engine(), traffic)
     broker, engine = gathered(traffic, chance), new_engine()
-    slices = GatheredSource("m", engine, engine.state())
+    slices = GatheredSource(scenario.declaration(), engine, engine.state())
     source = slices.source()
     positions, parts = dict.fromkeys(broker.logs, 0), []
     while places := [place for place, at in positions.items() if at < len(broker.logs[place])]:
@@ -94,7 +94,7 @@ def test_slices_of_any_workers_lead_to_the_same_records(traffic, seed):
             state = engine.state()
             slices.write_positions(state)
             engine = new_engine(kept(state))
-            slices = GatheredSource("m", engine, state)
+            slices = GatheredSource(scenario.declaration(), engine, state)
             source = slices.source()
             positions = dict(source.positions())
     found = scenario.merge(parts)
@@ -112,7 +112,7 @@ def test_large_slices_are_divided_without_a_gap(rows, width):
     )
     engine = new_engine()
     messages = [Message(0, index, piece) for index, piece in enumerate(sliced(PREDICTION, 0, entries))]
-    source = GatheredSource("m", engine, engine.state()).source()
+    source = GatheredSource(scenario.declaration(), engine, engine.state()).source()
     source.handler.take_predictions(messages, 0)
     assert [item.offset for item in _waiting(engine)] == list(range(rows))
 
@@ -126,7 +126,7 @@ def test_trace_heartbeat_and_rejection_travel_in_their_order():
     slicer.reject(PartitionKey(PREDICTION, 0), 6, _letter())
     assert slicer.take_letters() == [_letter()]
     (piece,) = slicer.take_slices(PREDICTION, 3, 7)
-    source = GatheredSource("m", engine, engine.state()).source()
+    source = GatheredSource(scenario.declaration(), engine, engine.state()).source()
     source.handler.take_predictions([Message(0, 0, piece)], 0)
     first, rejected = _waiting(engine)
     assert first.record == traced

@@ -1,31 +1,19 @@
 """The order in which a session writes, and its snapshots."""
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from services.drift.control_topics import ControlTopics
-from services.drift.engine import starting_state
-from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
-from services.drift.session import DriftSession
+from services.drift.monitored_model import SNAPSHOTS
 from streams import records, topics
 from streams.producer import RecordTooLargeError
 from tests.unit.drift import scenario
-from tests.unit.drift.memory_kafka import MemoryConsumer, MemoryOutbox
+from tests.unit.drift.memory_kafka import MemoryOutbox
+from tests.unit.drift.memory_session import MemoryDrift
 from tests.unit.drift.scenario import HOUR_MS, START_MS
 
 PREDICTIONS, LABELS, OUTCOMES = topics.predictions("m"), "m.labels", topics.outcomes("m")
 HOURS = 12
-
-
-class MemoryRedis:
-    """Keeps the hashes that are written."""
-
-    def __init__(self) -> None:
-        self.hashes: dict[str, dict[str, int]] = {}
-
-    def hset(self, name: str, field: str, value: int) -> None:
-        self.hashes.setdefault(name, {})[field] = value
 
 
 class FullOutbox(MemoryOutbox):
@@ -37,36 +25,13 @@ class FullOutbox(MemoryOutbox):
         super().write(stage)
 
 
-class MemoryKafka:
-    """A session on a broker in memory, with one partition of each topic."""
-
-    def __init__(self, outbox: type[MemoryOutbox] = MemoryOutbox) -> None:
-        self.consumer, self.control, self.redis = MemoryConsumer(), MemoryConsumer(), MemoryRedis()
-        for topic in (PREDICTIONS, LABELS, OUTCOMES):
-            self.consumer.write(topic)
-        declaration = scenario.declaration()
-        self.model = MonitoredModel(declaration, starting_state(declaration, 1, 1), cloud_events=False)
-        control = ControlTopics(cast("Any", self.control), {"m": self.model.engine})
-        self.outbox = outbox(self.consumer)
-        clients = cast("Any", self.consumer), control, cast("Any", self.outbox), self.redis
-        self.session = DriftSession(*clients, [self.model])
-
-    def send(self, logs: scenario.Traffic) -> None:
-        """Write predictions and labels of one partition each."""
-        for topic, (log,) in ((PREDICTIONS, logs.predictions), (LABELS, logs.labels)):
-            self.consumer.write_records(topic, [scenario.kafka_record(entry.record) for entry in log])
-
-    def read(self, topic: str, kind: Any) -> list[Any]:
-        return [records.decoder_of(kind).decode(value) for value in self.consumer.values(topic)]
-
-
 @pytest.fixture
 def traffic():
     return scenario.traffic(HOURS, seed=4, partitions=1, a_hour=200, shift_at=4)
 
 
 def test_outcomes_are_written_before_the_reports_and_the_requests_that_refer_to_them(traffic):
-    kafka = MemoryKafka()
+    kafka = MemoryDrift()
     kafka.control.write(topics.MODELS.name, records.encode(scenario.model_changed()))
     kafka.send(traffic)
     kafka.session.step()
@@ -81,7 +46,7 @@ def test_outcomes_are_written_before_the_reports_and_the_requests_that_refer_to_
 
 
 def test_the_watermark_is_published_once_everything_is_written(traffic):
-    kafka = MemoryKafka()
+    kafka = MemoryDrift()
     kafka.session.step()
     assert kafka.redis.hashes == {}
     kafka.send(traffic)
@@ -91,7 +56,7 @@ def test_the_watermark_is_published_once_everything_is_written(traffic):
 
 
 def test_a_version_that_the_models_topic_does_not_contain_has_no_reference(traffic):
-    kafka = MemoryKafka()
+    kafka = MemoryDrift()
     kafka.send(traffic)
     kafka.session.step()
     reports = [
@@ -104,7 +69,7 @@ def test_a_version_that_the_models_topic_does_not_contain_has_no_reference(traff
 
 
 def test_the_last_snapshot_goes_on_with_everything_that_was_written(traffic):
-    kafka = MemoryKafka()
+    kafka = MemoryDrift()
     kafka.session.keep_all()
     assert kafka.consumer.values(topics.DRIFT_STATE.name) == [], "nothing was processed"
     kafka.send(traffic)
@@ -116,16 +81,16 @@ def test_the_last_snapshot_goes_on_with_everything_that_was_written(traffic):
 
 
 def test_a_snapshot_that_is_too_large_stops_nothing(traffic):
-    kafka = MemoryKafka(FullOutbox)
+    kafka = MemoryDrift(outbox=FullOutbox)
     kafka.send(traffic)
     kafka.session.step()
     kafka.session.keep_all()
     assert kafka.consumer.values(topics.DRIFT_STATE.name) == []
-    assert not kafka.model.pace.progressed
+    assert not kafka.opened[0].pace.progressed
 
 
 def test_a_record_that_cannot_be_decoded_is_a_dead_letter():
-    kafka = MemoryKafka()
+    kafka = MemoryDrift()
     kafka.consumer.write(LABELS, b"not JSON")
     kafka.consumer.write_records(PREDICTIONS, [scenario.kafka_record(START_MS)])
     kafka.consumer.write_records(LABELS, [scenario.kafka_record(START_MS)])

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -30,6 +30,7 @@ class AssignedConsumer:
         self.sought: dict[TopicPartition, int] = {}
         self.pauses: set[TopicPartition] = set()
         self._polled = polled or {}
+        self.partitions: dict[str, set[int]] = {}
         self._start_offset = start_offset
 
     def assign(self, partitions: Sequence[TopicPartition]) -> None:
@@ -40,6 +41,12 @@ class AssignedConsumer:
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.sought[partition] = offset
+
+    def position(self, partition: TopicPartition) -> int:
+        return self.sought[partition]
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        return self.partitions.get(topic)
 
     def poll(self, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
         return self._polled
@@ -68,6 +75,16 @@ class Handler:
         self.labels += messages
 
 
+def reader_of(consumer: Any, *sources: PredictionSource) -> PredictionSourceReader:
+    reader = PredictionSourceReader(consumer)
+    reader.follow({str(number): each for number, each in enumerate(sources)})
+    return reader
+
+
+def attempt(_model: str, handle: Any, *args: Any) -> None:
+    handle(*args)
+
+
 def source(prediction_offset: int = 0, label_offset: int = 0) -> PredictionSource:
     inputs = Inputs(
         {
@@ -80,22 +97,42 @@ def source(prediction_offset: int = 0, label_offset: int = 0) -> PredictionSourc
 
 def test_reading_starts_at_the_lowest_offset_of_all_models() -> None:
     consumer = AssignedConsumer()
-    PredictionSourceReader(consumer, [source(5, 7), source(6, 3)])
+    reader_of(consumer, source(5, 7), source(6, 3))
     assert set(consumer.assigned) == {PREDICTIONS, LABELS}
     assert consumer.sought == {PREDICTIONS: 5, LABELS: 3}
 
 
 def test_every_model_that_shares_a_topic_gets_its_records() -> None:
     sources = [source(), source()]
-    reader = PredictionSourceReader(AssignedConsumer({LABELS: ["a", "b"]}), sources)
-    assert reader.read()
+    reader = reader_of(AssignedConsumer({LABELS: ["a", "b"]}), *sources)
+    assert reader.read(attempt)
     for each in sources:
         assert isinstance(each.handler, Handler)
         assert (each.handler.predictions, each.handler.labels) == ([], ["a", "b"])
 
 
+def test_a_source_that_is_followed_later_moves_a_shared_partition_back_and_no_other() -> None:
+    consumer = AssignedConsumer()
+    reader = PredictionSourceReader(cast("Any", consumer))
+    first = source(5, 7)
+    reader.follow({"a": first})
+    consumer.sought = {PREDICTIONS: 50, LABELS: 70}
+    late = dataclasses.replace(source(6, 9), predictions_topic="others")
+    reader.follow({"a": first, "b": late})
+    assert consumer.sought == {PREDICTIONS: 50, LABELS: 9, TopicPartition("others", 0): 6}
+    reader.follow({"b": late})
+    assert set(consumer.assigned) == {LABELS, TopicPartition("others", 0)}
+
+
+def test_a_model_whose_topic_has_more_partitions_than_it_reads_is_named() -> None:
+    consumer = AssignedConsumer()
+    reader = reader_of(consumer, source(), dataclasses.replace(source(), label_topic="others"))
+    consumer.partitions = {"predictions": {0}, "labels": {0}, "others": {0, 1}}
+    assert reader.grown() == ["1"]
+
+
 def test_reading_nothing_returns_false() -> None:
-    assert not PredictionSourceReader(AssignedConsumer(), [source()]).read()
+    assert not reader_of(AssignedConsumer(), source()).read(attempt)
 
 
 def test_a_partition_with_many_waiting_records_is_paused_until_the_others_catch_up(
@@ -103,7 +140,7 @@ def test_a_partition_with_many_waiting_records_is_paused_until_the_others_catch_
 ) -> None:
     monkeypatch.setattr(prediction_source, "WAITING_RECORDS_MAX", 2)
     consumer, one = AssignedConsumer(), source()
-    reader = PredictionSourceReader(consumer, [one])
+    reader = reader_of(consumer, one)
     for offset in range(3):
         one.inputs.add(PartitionKey(PREDICTION, 0), offset, 1000 + offset, str(offset), None)
     reader.pause_leading_partitions()
@@ -115,7 +152,7 @@ def test_a_partition_with_many_waiting_records_is_paused_until_the_others_catch_
 
 
 def test_records_deleted_since_the_snapshot_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    PredictionSourceReader(AssignedConsumer(start_offset=9), [source(5, 0)])
+    reader_of(AssignedConsumer(start_offset=9), source(5, 0))
     logged = capsys.readouterr().out
     assert logged.count("input.lost") == 1
     assert "predictions" in logged

@@ -1,10 +1,12 @@
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from services.runtime import declaration_file
 from services.runtime.declaration import DeclarationError
+from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.settings import ROOT
 
 GOOD = (ROOT / "models" / "arrival_delay" / "model.yaml").read_text(encoding="utf-8")
@@ -159,3 +161,44 @@ def test_harm_by_cost_needs_costs(models: Path) -> None:
     (found,) = faults_of(models)
     assert found.startswith(f"{path}:{line}:3: ")
     assert "retraining.harm: cost needs a section business that declares the costs" in found
+
+
+def test_each_declaration_of_a_folder_is_read_for_itself_and_again_when_it_changes(tmp_path: Path) -> None:
+    good = _named("a")
+    _write(tmp_path, "a", good)
+    _write(tmp_path, "b", "name: b\nowner: [")
+    folder = DeclarationFolder(tmp_path)
+    assert (set(folder.valid), set(folder.faults)) == ({"a"}, {"b"})
+    assert folder.faults["b"].startswith(f"{tmp_path}/b/model.yaml:")
+    assert folder.refresh() == frozenset()
+    _write(tmp_path, "b", _named("b"))
+    assert folder.refresh() == {"b"}
+    assert (set(folder.valid), set(folder.faults)) == ({"a", "b"}, set())
+
+
+def test_a_declaration_that_becomes_invalid_keeps_its_last_valid_form(tmp_path: Path) -> None:
+    _write(tmp_path, "a", _named("a"))
+    folder = DeclarationFolder(tmp_path)
+    _write(tmp_path, "a", "\x00")
+    assert folder.refresh() == {"a"}
+    assert (set(folder.valid), set(folder.faults)) == ({"a"}, {"a"})
+    shutil.rmtree(tmp_path / "a")
+    assert folder.refresh() == {"a"}
+    assert (folder.valid, folder.faults) == ({}, {})
+
+
+def test_a_file_beside_the_declaration_changes_the_model(tmp_path: Path) -> None:
+    _write(tmp_path, "a", _named("a"))
+    folder = DeclarationFolder(tmp_path)
+    (tmp_path / "a" / "training.py").write_text("")
+    assert folder.refresh() == {"a"}
+
+
+def _write(folder: Path, name: str, text: str) -> None:
+    path = folder / name / "model.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+
+
+def _named(name: str) -> str:
+    return GOOD.replace("name: arrival_delay", f"name: {name}")

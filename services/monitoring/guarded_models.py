@@ -1,0 +1,203 @@
+"""The models of a process that keeps snapshots, each separate: an error of one of them stops no other.
+
+Every piece of work for one model runs in `GuardedModels.attempt`. An error there that is no outage drops the
+state of this model in memory, and `refresh` restores it from its last snapshot; what is rejected or set aside
+meanwhile is decided by `services.runtime.quarantine`. Outages end the session, for all models.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+
+import structlog
+
+from services.monitoring.prediction_source import PredictionSource, PredictionSourceReader
+from services.runtime.declaration import ModelDeclaration
+from services.runtime.declaration_file import DeclarationFolder
+from services.runtime.quarantine import Quarantine, RecordPlace, is_defect
+from services.runtime.snapshots import SnapshotPace
+from streams.inputs import Item
+
+REFRESH_SECONDS = 1.0
+"""Time between two looks at the files of the models and at those that were set aside."""
+GROWTH_SECONDS = 5.0
+"""Time between two looks at the number of partitions, which the consumer asks for every half minute."""
+CAREFUL_SNAPSHOT_SECONDS = 0.5
+"""Minimum time between the snapshots of a suspected model: the next attempt starts close to the error."""
+
+_log = structlog.get_logger()
+
+
+class GuardedModel(Protocol):
+    """One model with its state."""
+
+    name: str
+    source: PredictionSource
+    pace: SnapshotPace
+
+    @property
+    def frontier_ms(self) -> int | None:
+        """The event time up to which records are processed."""
+
+    def suspects(self) -> list[Item]:
+        """Return the records that were in work at an error."""
+
+    def topic_of(self, kind: int) -> str:
+        """Return the topic of the records of a kind."""
+
+
+Model = TypeVar("Model", bound=GuardedModel)
+Result = TypeVar("Result")
+Parameters = ParamSpec("Parameters")
+Select = Callable[[Mapping[str, ModelDeclaration]], Mapping[str, ModelDeclaration]]
+
+
+class ModelOpener(Protocol[Model]):
+    """Restores models from their snapshots. Each error of these methods is one of the models given."""
+
+    def prepare(self, declarations: Mapping[str, ModelDeclaration]) -> Mapping[str, Any]:
+        """Create the topics of some models, and return for each what `open` needs, read in one go."""
+
+    def open(self, declaration: ModelDeclaration, found: Any) -> Model:
+        """Return a model that goes on from its last snapshot."""
+
+    def keep(self, model: Model) -> None:
+        """Write a snapshot of a model."""
+
+
+class GuardedModels(Generic[Model]):
+    """Opens the declared models, drops those that fail, and opens them again."""
+
+    def __init__(
+        self,
+        folder: DeclarationFolder,
+        quarantine: Quarantine,
+        opener: ModelOpener[Model],
+        reader: PredictionSourceReader,
+        select: Select = dict,
+    ) -> None:
+        """Open nothing before `refresh`. ``select`` returns those of the declared models to open."""
+        self._folder = folder
+        self._quarantine = quarantine
+        self._opener = opener
+        self._reader = reader
+        self._select = select
+        self._open: dict[str, Model] = {}
+        self._has_dropped = False
+        self._refreshed_seconds = self._grown_seconds = -math.inf
+
+    def __iter__(self) -> Iterator[Model]:
+        """Iterate over the open models; some may be dropped meanwhile."""
+        return iter(list(self._open.values()))
+
+    def attempt(
+        self,
+        name: str,
+        work: Callable[Parameters, Result],
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> Result | None:
+        """Do work of one model and return its result; None if the model is not open, or fails and is dropped.
+
+        Raises outages, and the stop of the process.
+        """
+        if name not in self._open:
+            return None
+        try:
+            return work(*args, **kwargs)
+        except Exception as error:
+            if not is_defect(error):
+                raise
+            self._drop(name, error)
+            return None
+
+    def refresh(self) -> None:
+        """Open what is declared and due, and open anew what has changed; call it before each step."""
+        now_seconds = time.monotonic()
+        if not self._has_dropped and now_seconds - self._refreshed_seconds < REFRESH_SECONDS:
+            return
+        self._refreshed_seconds = now_seconds
+        changed = self._folder.refresh()
+        declared = self._select(self._folder.valid)
+        for name in changed:
+            self._quarantine.changed(name)
+        self._quarantine.declare(declared, self._folder.faults, now_seconds)
+        was_open = dict(self._open)
+        for name in (
+            (changed & self._open.keys()) | (self._open.keys() - declared.keys()) | self._grown(now_seconds)
+        ):
+            self._close(name)
+        self._open_due(declared, now_seconds)
+        if self._has_dropped or was_open != self._open:
+            self._reader.follow({name: model.source for name, model in self._open.items()})
+        self._has_dropped = False
+
+    def keep_due(self) -> None:
+        """Write the snapshots that are due, and note which models work."""
+        now_seconds = time.monotonic()
+        for model in self:
+            self._quarantine.works(model.name, now_seconds)
+            is_due = model.pace.due(now_seconds) or (
+                self._quarantine.is_careful(model.name)
+                and model.pace.progressed
+                and now_seconds - model.pace.taken_seconds >= CAREFUL_SNAPSHOT_SECONDS
+            )
+            if is_due:
+                self.attempt(model.name, self._keep, model)
+
+    def keep_all(self) -> None:
+        """Write the last snapshots of all models."""
+        for model in self:
+            if model.pace.progressed:
+                self.attempt(model.name, self._keep, model)
+
+    def _keep(self, model: Model) -> None:
+        self._opener.keep(model)
+        self._quarantine.passed(model.name, model.frontier_ms)
+
+    def _grown(self, now_seconds: float) -> set[str]:
+        if now_seconds - self._grown_seconds < GROWTH_SECONDS:
+            return set()
+        self._grown_seconds = now_seconds
+        return set(self._reader.grown()) & self._open.keys()
+
+    def _open_due(self, declared: Mapping[str, ModelDeclaration], now_seconds: float) -> None:
+        due = {
+            name: declaration
+            for name, declaration in declared.items()
+            if name not in self._open and self._quarantine.is_due(name, now_seconds)
+        }
+        for name, found in self._prepared(due, now_seconds).items():
+            model = self._quarantine.open(name, now_seconds, self._opener.open, due[name], found)
+            if model is not None:
+                self._open[name] = model
+
+    def _prepared(self, due: Mapping[str, ModelDeclaration], now_seconds: float) -> Mapping[str, Any]:
+        """Prepare models together; if that fails, each alone."""
+        if len(due) > 1:
+            try:
+                return self._opener.prepare(due)
+            except Exception as error:
+                if not is_defect(error):
+                    raise
+        prepared: dict[str, Any] = {}
+        for name, declaration in due.items():
+            one = {name: declaration}
+            prepared |= self._quarantine.open(name, now_seconds, self._opener.prepare, one) or {}
+        return prepared
+
+    def _close(self, name: str) -> None:
+        """Close a model after a last snapshot, from which it can be opened again."""
+        model = self._open.get(name)
+        if model is not None and model.pace.progressed:
+            self.attempt(name, self._keep, model)
+        self._open.pop(name, None)
+
+    def _drop(self, name: str, error: Exception) -> None:
+        model = self._open.pop(name)
+        self._has_dropped = True
+        suspects = [
+            RecordPlace(model.topic_of(each.kind), each.partition, each.offset) for each in model.suspects()
+        ]
+        self._quarantine.failed(name, error, suspects, model.frontier_ms, time.monotonic())
