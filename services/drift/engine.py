@@ -7,6 +7,7 @@ interleave, on when `advance` is called, or on where the engine was restarted.
 import bisect
 import dataclasses
 import operator
+from collections.abc import Sequence
 
 import msgspec
 import structlog
@@ -190,8 +191,10 @@ class Engine:
                     self._process_prediction(index, item, window, outputs)
                 else:
                     self._process_label(index, item.record, window, outputs)
-                if self._care is not None:
-                    self._count_carefully(index, window, outputs)
+                if self._care is not None and _ends_group(
+                    self._care, len(self._rows), self._in_work, index, topics.predictions(self.model)
+                ):
+                    self._count_rows(window, outputs)
             self._item = None
             self._count_rows(window, outputs)
             start = stop
@@ -277,18 +280,6 @@ class Engine:
         self._rows, self._row_indices = [], []
         self._item = item
 
-    def _count_carefully(self, index: int, window: DriftWindow, outputs: DriftOutputs) -> None:
-        """Count the rows up to here if there are enough of them, or if this one or the next one is alone."""
-        assert self._care is not None
-        neighbours = self._in_work[index : index + 2]
-        if len(self._rows) >= self._care.rows_max or any(map(self._is_alone, neighbours)):
-            self._count_rows(window, outputs)
-
-    def _is_alone(self, item: Item) -> bool:
-        assert self._care is not None
-        place = RecordPlace(topics.predictions(self.model), item.partition, item.offset)
-        return item.kind == PREDICTION and place in self._care.alone
-
     # -- windows ---------------------------------------------------------------------------------
 
     def _close_until(self, time_ms: int, outputs: DriftOutputs) -> None:
@@ -314,6 +305,16 @@ class Engine:
             ]
             if self.pending or evaluation.open_cohorts:
                 self._windows.open_at(window.end_ms)
+
+
+def _ends_group(care: Care, rows: int, items: Sequence[Item], index: int, topic: str) -> bool:
+    """Tell whether rows are counted up to this record: so many wait, or this one or the next one is alone."""
+    places = (
+        RecordPlace(topic, item.partition, item.offset)
+        for item in items[index : index + 2]
+        if item.kind == PREDICTION
+    )
+    return rows >= care.rows_max or any(place in care.alone for place in places)
 
 
 def starting_state(

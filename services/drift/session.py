@@ -188,21 +188,11 @@ class DriftSession:
             letters = prediction_source.dead_letter_batches(step.outputs.dead_letters)
             for key, batch in (*step.outcomes.items(), *letters.items()):
                 stage.setdefault(key, []).extend(batch)
-<<<<<<< HEAD
         self._outbox.write_what_fits(stage)
-        reports = [model.encode(record) for model, outputs in steps for record in outputs.drift]
+        reports = [each for step in steps for each in step.reports]
         self._outbox.write_what_fits({(topics.DRIFT.name, 0): reports})
-        self._write_requests(steps)
-        for model, outputs in steps:
-            model.watermark_ms = model.engine.watermark_ms
-            model.pace.note(outputs.windows_closed)
-            model.metrics.observe(outputs)
-=======
-        self._outbox.write(stage)
-        self._outbox.write({(topics.DRIFT.name, 0): [each for step in steps for each in step.reports]})
         requests = [each for step in steps for each in self._requests(step)]
-        self._outbox.write({(topics.RETRAINING.name, 0): requests})
->>>>>>> 31c7ba4 (Drift and learning: a bad record is rejected alone, a broken model is set aside alone)
+        self._outbox.write_what_fits({(topics.RETRAINING.name, 0): requests})
 
     def _requests(self, step: _Step) -> Iterator[Record]:
         """Yield the retraining requests; the outcomes that they name are acknowledged by now."""
@@ -212,21 +202,6 @@ class DriftSession:
             _log.info("drift.retraining_requested", model=step.model.name, reason=request.reason)
             yield step.model.encode(msgspec.structs.replace(request, offsets=offsets))
 
-<<<<<<< HEAD
-    def _write_requests(self, steps: Sequence[tuple[MonitoredModel, DriftOutputs]]) -> None:
-        """Write the retraining requests; the outcomes that they name are acknowledged by now."""
-        batch: list[Record] = []
-        for model, outputs in steps:
-            for request in outputs.requests:
-                ends = kafka_consumers.end_offsets(self._data, model.outcomes_topic)
-                complete = msgspec.structs.replace(
-                    request, offsets=request.offsets | {model.outcomes_topic: ends}
-                )
-                batch.append(model.encode(complete))
-                _log.info("drift.retraining_requested", model=model.name, reason=request.reason)
-        self._outbox.write_what_fits({(topics.RETRAINING.name, 0): batch})
-=======
->>>>>>> 31c7ba4 (Drift and learning: a bad record is rejected alone, a broken model is set aside alone)
 
 def _finish(step: _Step) -> None:
     """Note that the results are acknowledged."""

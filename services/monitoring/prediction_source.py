@@ -17,13 +17,8 @@ from prometheus_client import Gauge
 from services.runtime import watermarks
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.kafka_consumers import partition_count
-<<<<<<< HEAD
 from streams import codec, dead_letters, records, topics
-from streams.inputs import PREDICTION, Inputs, PartitionKey
-=======
-from streams import codec, records, topics
 from streams.inputs import LABEL, PREDICTION, Inputs, PartitionKey
->>>>>>> 31c7ba4 (Drift and learning: a bad record is rejected alone, a broken model is set aside alone)
 from streams.producer import Record
 
 POLL_MS = 250
