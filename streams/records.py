@@ -56,6 +56,9 @@ class Prediction(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """The scores of the shadow arms, by arm name."""
     probabilities: list[float] | msgspec.UnsetType = msgspec.UNSET
     """Multiclass: the probability of each declared class, in their order; absent for other tasks."""
+    fallback_from: str | msgspec.UnsetType = msgspec.UNSET
+    """The arm that the request belongs to, if the champion answered because that arm's version cannot; then
+    version, arm and share are the champion's. Absent otherwise."""
 
 
 class Label(msgspec.Struct, kw_only=True, frozen=True, gc=False):

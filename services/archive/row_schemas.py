@@ -106,6 +106,11 @@ def _probabilities(row: DecodedRecord) -> list[float] | None:
     return None if probabilities is msgspec.UNSET else probabilities
 
 
+def _fallback_from(row: DecodedRecord) -> str | None:
+    arm = row.decoded.fallback_from
+    return None if arm is msgspec.UNSET else arm
+
+
 def _shadow_scores(row: DecodedRecord) -> list[tuple[str, float]]:
     return list(row.decoded.shadow_scores.items())
 
@@ -152,6 +157,7 @@ PREDICTIONS = Table(
         TableColumn("shadow_scores", _SCORES_BY_ARM, _shadow_scores),
         TableColumn("probabilities", pa.list_(pa.float64()), _probabilities),
         TableColumn("predicted_class", pa.string(), _predicted_class),
+        TableColumn("fallback_from", pa.string(), _fallback_from),
     ),
     partition_by="model",
     decode=records.decoder_of(records.Prediction).decode,

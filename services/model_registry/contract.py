@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from services.model_registry.golden_batch import GoldenBatch
 from services.model_registry.model_inputs import Columns, Inputs
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
@@ -30,6 +31,20 @@ class Model(Protocol):
         For a binary model the probability of class 1 (n,), for a regression the value (n,), for more classes
         their probabilities (n, n_classes) in the declared order.
         """
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedVersion:
+    """A model that can predict, and the golden batch that it has repeated."""
+
+    model: Model
+    batch: GoldenBatch | None = None
+    """None for a version that the learning process has published."""
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory the model takes."""
+        return self.model.size_bytes
 
 
 @dataclasses.dataclass(frozen=True)

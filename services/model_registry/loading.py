@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from services.model_registry import flavours, golden_batch, mlflow_client, model_inputs, signing
-from services.model_registry.contract import Contract, ContractError, Model
+from services.model_registry.contract import Contract, ContractError, LoadedVersion, Model
 from services.model_registry.mlflow_client import RegistryError
 from services.model_registry.model_inputs import Inputs
 from services.model_registry.version_cache import TamperedError, VersionCache
@@ -22,14 +22,6 @@ class RegisteredVersion:
     number: int
     registered: Any
     statement: signing.Statement
-
-
-@dataclasses.dataclass(frozen=True)
-class LoadedVersion:
-    """A model, and the golden batch that it has repeated."""
-
-    model: Model
-    batch: golden_batch.GoldenBatch
 
 
 def load(settings: Settings, declaration: ModelDeclaration, given: Inputs, version: int) -> Model:

@@ -13,7 +13,7 @@ from multiprocessing.managers import BaseManager
 from typing import Any
 
 from services.model_registry import flavours, golden_batch, loading, mlflow_client
-from services.model_registry.contract import Model
+from services.model_registry.contract import LoadedVersion
 from services.model_registry.mlflow_client import RegistryError
 from services.model_registry.model_inputs import Inputs
 from services.runtime.declaration import ModelDeclaration
@@ -31,22 +31,26 @@ class LoadingProcess:
         self._lock = threading.Lock()
         self._starting = _Starting()
 
-    def load(self, settings: Settings, declaration: ModelDeclaration, given: Inputs, version: int) -> Model:
+    def load(
+        self, settings: Settings, declaration: ModelDeclaration, given: Inputs, version: int
+    ) -> LoadedVersion:
         """Load one version; blocking. Raises `RegistryError`, also if the version crashes the process."""
         starting = self._replaced(self._starting) if self._starting.has_ended else self._starting
+        loaded: LoadedVersion | None
         try:
             loaded = starting.loader().load(settings, declaration, given, version)
         except LOST:  # this version crashed it, or another version that was being loaded
             self._replaced(starting)
             loaded = _load_alone(settings, declaration, given, version)
         if loaded is None:
-            return loading.load(settings, declaration, given, version)
+            found = loading.find(settings, declaration.name, version)
+            return loading.load_found(settings, declaration, given, found)
+        assert loaded.batch is not None, "a registered version has a golden batch"
         try:
             golden_batch.verify(loaded.batch, loaded.model)  # which warms it in this process, too
         except golden_batch.GoldenError as error:
             raise RegistryError(f"{declaration.name} version {version}: {error}") from error
-        model: Model = loaded.model
-        return model
+        return loaded
 
     def wait_until_started(self) -> None:
         """Block until the process can load versions, or raise `EOFError` if it could not be started."""
@@ -59,16 +63,20 @@ class LoadingProcess:
             return self._starting
 
 
-def _load_alone(settings: Settings, declaration: ModelDeclaration, given: Inputs, version: int) -> Any:
+def _load_alone(
+    settings: Settings, declaration: ModelDeclaration, given: Inputs, version: int
+) -> LoadedVersion | None:
     """Load a version in a process that loads no other, so that a second crash is certainly its fault."""
     alone = _Starting()
     try:
-        return alone.loader().load(settings, declaration, given, version)
+        loaded: LoadedVersion | None = alone.loader().load(settings, declaration, given, version)
     except LOST as error:
         raise RegistryError(
             f"{declaration.name} version {version}: loading it crashed the loading process twice "
             f"({error!r}): check whether there is enough memory, or register another version"
         ) from error
+    else:
+        return loaded
     finally:
         alone.end()
 
@@ -121,7 +129,7 @@ class _Loader:
 
     def load(
         self, settings: Settings, declaration: ModelDeclaration, given: Inputs, version: int
-    ) -> loading.LoadedVersion | None:
+    ) -> LoadedVersion | None:
         """Load and verify a version; return None for one that is code. Raises only `RegistryError`."""
         try:
             found = loading.find(settings, declaration.name, version)

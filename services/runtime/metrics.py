@@ -74,6 +74,16 @@ MODELS_BROKEN = Gauge(
 SHADOWS_DROPPED = Counter(
     "driftline_shadows_dropped", "Slices without the scores of a shadow", ["model", "arm", "reason"]
 )
+SHADOW_ROWS_FAILED = Counter(
+    "driftline_shadow_rows_failed",
+    "Rows on which a shadow failed; the others have its score",
+    ["model", "arm"],
+)
+ARM_FALLBACKS = Counter(
+    "driftline_arm_fallbacks",
+    "Predictions that the champion gave because the version of the request's arm cannot answer",
+    ["model", "arm"],
+)
 FEATURES_MISSING = Counter(
     "driftline_features_missing", "Feature values served as null", ["model", "feature"]
 )

@@ -5,7 +5,7 @@ restarted worker, and a worker that took over the partition make the same predic
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from services.model_registry.traffic_split import BUCKETS, Bucketing, layout
+from services.model_registry.traffic_split import BUCKETS, CHAMPION, Bucketing, layout
 from streams.records import Arm, FeatureValue
 
 NO_ARM = -1
@@ -93,6 +93,49 @@ class ArmRouter:
             if arm.version == version:
                 return np.full(count, index, dtype=np.int64)
         raise UnknownVersionError(f"version {version} is in no arm that gives predictions")
+
+    @property
+    def champions(self) -> frozenset[int]:
+        """The versions of the champions, which answer for other arms, too; without any, of all arms."""
+        return frozenset(self.answering[index].version for index in self._champions or self._all)
+
+    @property
+    def essential(self) -> frozenset[int]:
+        """The versions without which these arms must not take effect: of the latest champion, if any."""
+        return frozenset(self.answering[index].version for index in self._champions[-1:] or self._all)
+
+    def stand_ins(
+        self, event_times_ms: npt.NDArray[np.int64], broken: Collection[int], now_ms: int
+    ) -> npt.NDArray[np.int64]:
+        """Return the index in ``answering`` of the arm that answers instead of a broken one, (n,).
+
+        That is the champion at the request's event time. If it is broken itself, it is the next champion that
+        has replaced it by now, and `NO_ARM` without one.
+
+        Args:
+            event_times_ms: (n,).
+            broken: The versions that cannot answer.
+            now_ms: Wall time.
+        """
+        champions = [(index, self.answering[index]) for index in self._champions]
+        found = [NO_ARM]  # before the first champion
+        for at, own in enumerate(champions):
+            later = [each for each in champions[at + 1 :] if each[1].effective_from_ms <= now_ms]
+            working = (index for index, arm in (own, *later) if arm.version not in broken)
+            found.append(next(working, NO_ARM))
+        starts_ms = [arm.effective_from_ms for _, arm in champions]
+        return np.array(found, np.int64)[np.searchsorted(starts_ms, event_times_ms, side="right")]
+
+    @property
+    def _all(self) -> range:
+        return range(len(self.answering))
+
+    @cached_property
+    def _champions(self) -> tuple[int, ...]:
+        """The champions of all requests, by ascending ``effective_from_ms``."""
+        return tuple(
+            index for index, arm in enumerate(self.answering) if arm.name == CHAMPION and not arm.segment
+        )
 
     def _find_sole_owner(self) -> int | None:
         """Return the arm that gets every request, as in most models: then nothing is looked up."""

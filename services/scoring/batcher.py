@@ -1,7 +1,8 @@
 """Adaptive batches: the requests that wait when a batch ends form the next one, so batches grow with load.
 
 No request is delayed to wait for others: an idle model gets it at once. Requests that arrive within one turn
-of the event loop share a batch.
+of the event loop share a batch. They do not share its errors: if a batch fails, and not because of an outage,
+each of its calls is processed again alone, so only the one at fault fails.
 """
 
 import asyncio
@@ -9,6 +10,8 @@ import dataclasses
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
+
+from streams.outages import is_outage
 
 R = TypeVar("R")
 
@@ -54,7 +57,7 @@ class Batcher(Generic[R]):
         self._start_is_due = False
 
     async def submit(self, events: Sequence[Any]) -> BatchPart[R]:
-        """Process decoded requests together with others; raise what their batch raised.
+        """Process decoded requests together with others; raise the error of their batch, or their own.
 
         May be cancelled at any time.
         """
@@ -96,6 +99,11 @@ class Batcher(Generic[R]):
         try:
             result = await self._process(events)
         except Exception as error:  # noqa: BLE001  # raised in each caller
+            if len(batch) > 1 and not is_outage(error):
+                for call in batch:
+                    if not call.future.done():
+                        await self._run([call])
+                return
             for call in batch:
                 if not call.future.done():
                     call.future.set_exception(error)

@@ -164,7 +164,9 @@ class ScoringAgent:
         if self._is_replay:  # exact only if each model change precedes the requests that it affects
             await self._follower.catch_up(self._pipeline.name)
             await self._pipeline.features.wait_for(max(time_ms for _, _, time_ms in requests))
-        return await self._batcher.submit([(event, time_ms) for _, event, time_ms in requests])
+        part = await self._batcher.submit([(event, time_ms) for _, event, time_ms in requests])
+        part.result.scored.check_available(part.rows)  # else the slice waits, without the others of its batch
+        return part
 
     async def _score_batch(self, rows: Sequence[tuple[Any, int]]) -> _AgentBatch:
         """Score the requests of slices that wait at the same time; a replay waits for every shadow."""
@@ -175,7 +177,7 @@ class ScoringAgent:
             shadow_scores = await shadows.scores(wait_for_all=self._is_replay)
         self._observe_stages(stages)
         count_predictions(self._pipeline.name, scored)
-        self._unanswered.inc(len(scored.failed.keys() - scored.rejected))
+        self._unanswered.inc(len(scored.failed.keys() - scored.rejected - scored.unavailable.keys()))
         self._event_age.set(time.time() - int(times_ms[-1]) / 1000)
         return _AgentBatch(scored, shadow_scores, stages)
 

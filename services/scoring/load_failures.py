@@ -61,7 +61,7 @@ class LoadFailures:
         """Forget all failures, so that each version is tried again at once."""
         self._failures.clear()
 
-    def retry_seconds(self, versions: Iterable[int], default: float) -> float:
+    def retry_seconds(self, versions: Iterable[int], default: float | None) -> float | None:
         """Return the time until one of these versions is tried again; ``default`` if none has failed."""
         due = [self._failures[version].due_seconds for version in versions if version in self._failures]
         return max(0.0, min(due) - self._clock()) if due else default
@@ -69,6 +69,6 @@ class LoadFailures:
     def _error(self, version: int) -> VersionNotLoadedError:
         failure = self._failures[version]
         return VersionNotLoadedError(
-            f"version {version} of {self._model} cannot be loaded: {failure.reason}",
+            f"version {version} of {self._model} cannot predict: {failure.reason}",
             max(0.0, failure.due_seconds - self._clock()),
         )

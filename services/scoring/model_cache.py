@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from services.model_registry.contract import Model
+from services.model_registry.contract import LoadedVersion
 from services.runtime import metrics
 
 
@@ -13,7 +13,7 @@ class ModelCache:
         """Take the maximum size; a single version is kept even if it is larger."""
         self._bytes_max = bytes_max
         self._size_bytes = 0
-        self._loaded: OrderedDict[tuple[str, int], Model] = OrderedDict()
+        self._loaded: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
 
     def __contains__(self, key: tuple[str, int]) -> bool:
         """Return whether a version of a model is loaded."""
@@ -24,18 +24,18 @@ class ModelCache:
         """Whether a version can be loaded without an eviction."""
         return self._size_bytes < self._bytes_max
 
-    def get(self, name: str, version: int) -> Model | None:
+    def get(self, name: str, version: int) -> LoadedVersion | None:
         """Return a version if it is loaded."""
-        model = self._loaded.get((name, version))
-        if model is not None:
+        loaded = self._loaded.get((name, version))
+        if loaded is not None:
             self._loaded.move_to_end((name, version))
-        return model
+        return loaded
 
-    def put(self, name: str, version: int, model: Model) -> None:
+    def put(self, name: str, version: int, loaded: LoadedVersion) -> None:
         """Add a version; evict others if the cache becomes too large."""
         self.drop(name, version)
-        self._loaded[name, version] = model
-        self._size_bytes += model.size_bytes
+        self._loaded[name, version] = loaded
+        self._size_bytes += loaded.size_bytes
         while self._size_bytes > self._bytes_max and len(self._loaded) > 1:
             self.drop(*next(iter(self._loaded)))
             metrics.MODELS_EVICTED.inc()
@@ -43,9 +43,9 @@ class ModelCache:
 
     def drop(self, name: str, version: int) -> None:
         """Remove a version; calls that use it now finish."""
-        model = self._loaded.pop((name, version), None)
-        if model is not None:
-            self._size_bytes -= model.size_bytes
+        loaded = self._loaded.pop((name, version), None)
+        if loaded is not None:
+            self._size_bytes -= loaded.size_bytes
             self._update_metrics()
 
     def _update_metrics(self) -> None:

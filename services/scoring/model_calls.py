@@ -7,11 +7,15 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from services.model_registry.contract import Model
+from services.model_registry import golden_batch
+from services.model_registry.contract import LoadedVersion, Model
 from services.scoring.call_timing import CallTiming
 from services.scoring.outputs import ModelOutputs, PredictionTask
 from services.scoring.scored_batch import FeatureColumns
 from services.scoring.thread_limits import ThreadLimits
+
+RowErrors = dict[int, str]
+"""Why the model failed on a row, by row."""
 
 
 class ModelCalls:
@@ -30,29 +34,30 @@ class ModelCalls:
         self._timings: weakref.WeakKeyDictionary[Model, CallTiming] = weakref.WeakKeyDictionary()
 
     async def predict(
-        self, model: Model, columns: FeatureColumns, count: int
-    ) -> tuple[ModelOutputs, dict[int, str]]:
-        """Return the outputs of n rows and the errors by row.
+        self, version: LoadedVersion, columns: FeatureColumns, count: int
+    ) -> tuple[ModelOutputs, RowErrors]:
+        """Return the outputs of n rows and the errors by row, as `predict_isolating`.
 
         Calls the model in the event loop if it is quick (see `services.scoring.call_timing`), else on a
-        thread. Raises the model's error if it fails on every row.
+        thread.
         """
-        timing = self.timing_of(model)
+        timing = self.timing_of(version.model)
         if timing.is_quick(count):
             # If it raises, the rows at fault are found on a thread.
             with contextlib.suppress(Exception), timing.measured(count, in_loop=True):
-                return self.task.checked(model.predict(columns), count), {}
+                return self.task.checked(version.model.predict(columns), count), {}
 
-        def predict() -> tuple[ModelOutputs, dict[int, str]]:
+        def predict() -> tuple[ModelOutputs, RowErrors]:
             with timing.measured(count, in_loop=False):
-                return predict_isolating(model, self.task, columns)
+                return predict_isolating(version, self.task, columns)
 
         return await self.threads.run(predict)
 
-    async def predict_in_background(self, model: Model, columns: FeatureColumns) -> ModelOutputs:
-        """Return the outputs of n rows, without a thread that predictions need; raise if any row fails."""
-        count = len(next(iter(columns.values())))
-        return await self.threads.run_in_background(lambda: self.task.checked(model.predict(columns), count))
+    async def predict_in_background(
+        self, version: LoadedVersion, columns: FeatureColumns
+    ) -> tuple[ModelOutputs, RowErrors]:
+        """Do the same without a thread that predictions need."""
+        return await self.threads.run_in_background(predict_isolating, version, self.task, columns)
 
     def timing_of(self, model: Model) -> CallTiming:
         """Return the measured calls of a loaded version."""
@@ -63,27 +68,30 @@ class ModelCalls:
 
 
 def predict_isolating(
-    model: Model, task: PredictionTask, columns: FeatureColumns
-) -> tuple[ModelOutputs, dict[int, str]]:
+    version: LoadedVersion, task: PredictionTask, columns: FeatureColumns
+) -> tuple[ModelOutputs, RowErrors]:
     """Score rows; if the model raises, halve the rows until those at fault are found.
 
-    Returns the outputs (nan for rows at fault) and the errors by row. If the model fails on every row, the
-    model is at fault and not its input: then its error is raised.
+    Returns the outputs (nan for rows at fault) and the errors by row. The golden batch tells who is at fault,
+    for one row as for many: if the model still repeats it, the rows are. Raises
+    `services.model_registry.golden_batch.GoldenError` if it does not: then the version is at fault.
     """
     count = len(next(iter(columns.values())))
-    outputs, errors = task.empty(count), dict[int, str]()
+    outputs, errors = task.empty(count), RowErrors()
     stack = [np.arange(count)]
+    is_proven = version.batch is None
     while stack:
         rows = stack.pop()
         try:
-            outputs[rows] = task.checked(model.predict(_take(columns, rows)), len(rows))
-        except Exception as error:
+            outputs[rows] = task.checked(version.model.predict(_take(columns, rows)), len(rows))
+        except Exception as error:  # noqa: BLE001  # each row at fault gets its reason
+            if not is_proven and version.batch is not None:
+                golden_batch.verify(version.batch, version.model)
+                is_proven = True
             if len(rows) == 1:
                 errors[int(rows[0])] = f"the model failed: {error!r}"
-                if len(errors) == count:
-                    raise
-                continue
-            stack += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
+            else:
+                stack += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
     return outputs, errors
 
 

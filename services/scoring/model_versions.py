@@ -1,4 +1,4 @@
-"""The versions of one model: loaded when needed, replaced without an interruption."""
+"""The arms of one model, replaced without an interruption, and the versions that they need."""
 
 import asyncio
 import contextlib
@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 
-from services.model_registry.contract import Model
 from services.runtime import metrics
 from services.scoring.arm_router import ArmRouter
-from services.scoring.load_failures import LoadFailures
+from services.scoring.loaded_versions import LoadedVersions, VersionLoader
 from services.scoring.model_cache import ModelCache
 from services.scoring.thread_limits import ThreadLimits
 from streams import records
@@ -20,16 +19,14 @@ log = structlog.get_logger()
 RETRY_SECONDS = 30.0
 """Time until a change that cannot be laid out is tried again, whatever its versions do."""
 
-VersionLoader = Callable[[str, int], Model]
-"""Loads one version of a named model and checks it against its golden batch; blocking."""
-
 
 class ModelVersions:
     """One model: which of its versions give predictions, and those that are loaded.
 
-    A change takes effect as a whole, between two slices, when all of its versions are loaded; if one does
-    not load, the previous arms stay. After the first change of a model, and after a restart, requests wait
-    until the version that predicts for them is loaded.
+    A change takes effect between two slices, after an attempt to load each of its versions. An arm whose
+    version cannot answer costs only its own rows: see `services.scoring.arm_calls`. But if the champion does
+    not load, the previous arms stay. After the first change of a model, and after a restart, there are none:
+    requests wait until the version that predicts for them is loaded.
     """
 
     def __init__(
@@ -43,31 +40,36 @@ class ModelVersions:
         """Start without a version: the features of requests are collected."""
         self.name = name
         self.router = ArmRouter(name)
-        self.fault: str | None = None
-        """Why the latest change, or a version, is not in use."""
-        self._load = load
         self._cache = cache
-        self._threads = threads
-        self._loading: dict[int, asyncio.Task[Model]] = {}
-        self._failures = LoadFailures(name, clock)
         self._latest: tuple[records.ModelChanged, bool] | None = None
-        self._is_changed = asyncio.Event()
+        self._in_effect: records.ModelChanged | None = None
+        self._refusal: str | None = None
+        """Why the latest change is not in effect."""
+        self._is_due = asyncio.Event()
+        """Set by a change and by a version that fails: its next attempt must be planned."""
         self._settled = asyncio.Event()
         self._settled.set()
         self._exported: list[tuple[str, str, str]] = []
+        self.loaded = LoadedVersions(name, load, cache, threads, clock, on_failure=self._is_due.set)
 
     @property
     def are_loaded(self) -> bool:
-        """Whether every version that gives predictions is loaded."""
-        return all((self.name, arm.version) in self._cache for arm in self.router.answering)
+        """Whether every version that gives predictions is loaded, or has failed and waits for a retry."""
+        versions = {arm.version for arm in self.router.answering}
+        return all(number in self.loaded or self.loaded.error(number) is not None for number in versions)
+
+    @property
+    def fault(self) -> str | None:
+        """Why the latest change, or a version of an arm, is not in use; None if all are."""
+        faults = [str(error) for error in self.loaded.errors(self.router.versions)]
+        return "; ".join(faults if self._refusal is None else [self._refusal, *faults]) or None
 
     @property
     def not_ready(self) -> str | None:
-        """Why no prediction can be made now; None if at least one version gives predictions."""
-        answering = {arm.version for arm in self.router.answering}
-        if not answering:
+        """Why no prediction can be made now; None if a champion can, which answers for other arms, too."""
+        if not self.router.answering:
             return "no version is in effect yet"
-        reasons = [self.not_ready_version(version) for version in sorted(answering)]
+        reasons = [self.not_ready_version(version) for version in sorted(self.router.champions)]
         return None if None in reasons else "; ".join(filter(None, reasons))
 
     def not_ready_version(self, number: int) -> str | None:
@@ -75,48 +77,12 @@ class ModelVersions:
 
         The latter are versions for which the cache of all models has no room.
         """
-        if (self.name, number) in self._cache:
+        if number in self.loaded:
             return None
-        failure = self._failures.error(number)
+        failure = self.loaded.error(number)
         if failure is not None:
             return str(failure)
         return None if self.is_settled else f"version {number} is being loaded"
-
-    async def get(self, number: int) -> Model:
-        """Return a version, after loading it if necessary.
-
-        Raises `VersionNotLoadedError`: the load has failed, or it failed before and the time of the next
-        attempt has not come. Then no load is started, so requests do not add attempts.
-        """
-        model = self._cache.get(self.name, number)
-        if model is not None:
-            return model
-        failure = self._failures.error(number)
-        if failure is not None and (number in self._loading or failure.retry_seconds > 0):
-            raise failure
-        if number not in self._loading:
-            self._loading[number] = asyncio.create_task(self._load_version(number), name=f"load {self.name}")
-            # Every caller may have been cancelled: `_load_version` has logged the error.
-            self._loading[number].add_done_callback(lambda task: task.cancelled() or task.exception())
-        return await asyncio.shield(self._loading[number])  # other calls may wait for the same load
-
-    async def _load_version(self, number: int) -> Model:
-        try:
-            model = await self._threads.run_in_background(self._load, self.name, number)
-        except Exception as error:
-            metrics.MODEL_LOAD_FAILURES.labels(self.name).inc()
-            failure = self._failures.add(number, error)
-            if number in self.router.versions:
-                self.fault = str(failure)
-            log.exception("model.not_loaded", model=self.name, version=number)
-            raise failure from error
-        finally:
-            del self._loading[number]
-        self._failures.remove(number)
-        self._cache.put(self.name, number, model)
-        if number in self.router.versions:
-            self.fault = None
-        return model
 
     def change(self, change: records.ModelChanged, *, lazily: bool = False) -> None:
         """Request a change; only the latest one counts.
@@ -125,9 +91,9 @@ class ModelVersions:
         cache, the versions are loaded with the first request.
         """
         self._latest = (change, lazily)
-        self._failures.clear()  # whoever made the change may have repaired a version
+        self.loaded.retry_at_once()
         self._settled.clear()
-        self._is_changed.set()
+        self._is_due.set()
 
     @property
     def is_settled(self) -> bool:
@@ -148,47 +114,52 @@ class ModelVersions:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-            for version in self.router.versions:
-                self._cache.drop(self.name, version)
+            self.loaded.keep(frozenset())
             self._export([])
 
     async def _apply_changes(self) -> None:
         while True:
-            await self._is_changed.wait()
-            self._is_changed.clear()
-            assert self._latest is not None
+            with contextlib.suppress(TimeoutError):
+                no_failure = None if self._refusal is None else RETRY_SECONDS
+                async with asyncio.timeout(self.loaded.retry_seconds(no_failure)):
+                    await self._is_due.wait()
+            self._is_due.clear()
+            if self._latest is None:
+                continue
             change, lazily = self._latest
-            is_applied = await self._apply(change, lazily=lazily)
-            if not self._is_changed.is_set():
+            await self._apply(change, lazily=lazily)
+            if self._latest[0] is change:
                 self._settled.set()
-            if not is_applied:
-                with contextlib.suppress(TimeoutError):
-                    versions = {arm.version for arm in change.arms}
-                    wait_seconds = self._failures.retry_seconds(versions, default=RETRY_SECONDS)
-                    await asyncio.wait_for(self._is_changed.wait(), wait_seconds)
-                self._is_changed.set()
 
-    async def _apply(self, change: records.ModelChanged, *, lazily: bool) -> bool:
+    async def _apply(self, change: records.ModelChanged, *, lazily: bool) -> None:
+        """Load the versions of a change; put it into effect unless its champion does not load."""
         try:
             router = ArmRouter(self.name, change.arms)
-            if lazily or not self.router.versions:
-                self._adopt(router, change)  # no version is in effect yet: requests wait for the first one
-            if not lazily or self._cache.has_room:
-                await asyncio.gather(*(self.get(version) for version in router.versions))
-        except Exception as error:  # noqa: BLE001  # whatever fails, the previous arms stay in effect
-            self.fault = f"the change {change.reason!r} is not in effect: {error}"
-            log.error("model.not_changed", model=self.name, reason=change.reason, error=repr(error))  # noqa: TRY400  # the load has logged the stack
-            return False
-        self._adopt(router, change)
-        self.fault = None
-        return True
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with it, the previous arms stay
+            self._refuse(change, error)
+            return
+        self.loaded.keep(self.router.versions | router.versions)
+        if lazily or not self.router.versions:
+            self._adopt(router, change)  # no version is in effect yet: requests wait for the first one
+        await self.loaded.load_due(router.versions if not lazily or self._cache.has_room else ())
+        lacking = self.loaded.errors(router.essential)
+        if lacking and change is not self._in_effect:
+            self._refuse(change, lacking[0])
+        else:
+            self._adopt(router, change)
+
+    def _refuse(self, change: records.ModelChanged, error: Exception) -> None:
+        refusal = f"the change {change.reason!r} is not in effect: {error}"
+        if refusal != self._refusal:
+            log.error("model.not_changed", model=self.name, reason=change.reason, error=str(error))
+        self._refusal = refusal
 
     def _adopt(self, router: ArmRouter, change: records.ModelChanged) -> None:
-        outgoing = self.router.versions - router.versions
-        self.router = router
-        for version in outgoing:
-            self._cache.drop(self.name, version)
-            self._failures.remove(version)
+        self._refusal = None
+        if change is self._in_effect:
+            return
+        self.router, self._in_effect = router, change
+        self.loaded.keep(router.versions)
         self._export(change.arms)
         log.info("model.swapped", model=self.name, versions=sorted(router.versions), reason=change.reason)
 

@@ -42,8 +42,8 @@ class RejectedInputError(ValueError):
     """A row or label is rejected: a required feature is missing, or its event time is not allowed."""
 
 
-class ModelFailedError(RuntimeError):
-    """The model failed on a row that conforms to the declaration."""
+class ModelFailedError(RejectedInputError):
+    """The model failed on a row that conforms to the declaration, but not on its golden batch."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class OnlinePredictor:
 
     async def load(self) -> None:
         """Load the versions that give predictions; a failure is raised for the callers of that version."""
-        loading = (self.pipeline.versions.get(version) for version in self.versions)
+        loading = (self.pipeline.versions.loaded.get(version) for version in self.versions)
         await asyncio.gather(*loading, return_exceptions=True)
 
     async def predict(self, events: Sequence[Any], *, version: int | None = None) -> OnlinePredictions:
@@ -127,7 +127,8 @@ class OnlinePredictor:
             UnknownVersionError: The version gives no predictions.
             RejectedInputError: A required feature is missing, no version was in effect at a row's event
                 time, or that time is in the future.
-            ModelFailedError: The model failed on a row; if it fails on all rows, its own error is raised.
+            ModelFailedError: The model failed on a row.
+            VersionNotLoadedError: The version of a row cannot answer now, and the champion cannot either.
         """
         _check_times("rows", map(self.pipeline.event_time_ms, events))
         try:
@@ -138,7 +139,8 @@ class OnlinePredictor:
                     part = await self._submit(events, version)
             _check_predicted(self.name, part.result.scored, part.rows)
         except Exception as error:
-            if not isinstance(error, RejectedInputError | UnknownVersionError):
+            is_fault_of_caller = isinstance(error, RejectedInputError | UnknownVersionError)
+            if not is_fault_of_caller or isinstance(error, ModelFailedError):
                 self._unanswered.inc(len(events))
             raise
         return self._predictions(part, version)
@@ -232,6 +234,7 @@ def _check_predicted(model: str, batch: ScoredBatch, rows: range) -> None:
     """Raise for the first of the caller's rows that has no prediction."""
     if not batch.failed:
         return
+    batch.check_available(rows)
     for index, row in enumerate(rows):
         if row not in batch.failed:
             continue

@@ -11,8 +11,8 @@ from services.scoring.outputs import PredictionTask
 from services.scoring.scored_batch import COLLECTING, ScoredBatch
 from streams import records
 
-ShadowScores = Mapping[str, Sequence[float]]
-"""(n,) by arm."""
+ShadowScores = Mapping[str, Sequence[float | None]]
+"""(n,) by arm; None for a row on which the shadow failed."""
 
 
 def to_records(
@@ -67,18 +67,26 @@ def to_records(
                 features_lag_ms=lags[row],
                 score=columns.scores[row] if has_arm else None,
                 prediction=columns.predictions[row] if has_arm else None,
-                shadow_scores={name: scores[row] for name, scores in shadows} if has_arm else {},
+                shadow_scores=_shadow_scores(shadows, row) if has_arm and shadows else {},
                 probabilities=columns.probabilities[row] if has_arm else UNSET,
+                fallback_from=batch.fallbacks.get(rows[row], UNSET) if batch.fallbacks else UNSET,
             )
         )
     return predictions
 
 
 def count_predictions(model: str, batch: ScoredBatch) -> None:
-    """Count the predictions of a batch by version."""
+    """Count the predictions of a batch by version, and those that the champion gave for other arms."""
     for version, count in batch.rows_per_version().items():
         outcome = "scored" if version else "collected"
         metrics.PREDICTIONS.labels(model, str(version), outcome).inc(count)
+    for arm in batch.fallbacks.values():
+        metrics.ARM_FALLBACKS.labels(model, arm).inc()
+
+
+def _shadow_scores(shadows: Sequence[tuple[str, Sequence[float | None]]], row: int) -> dict[str, float]:
+    found = ((name, scores[row]) for name, scores in shadows)
+    return {name: score for name, score in found if score is not None}
 
 
 def _feature_rows(batch: ScoredBatch, part: slice) -> list[list[records.FeatureValue]]:

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from kafka import TopicPartition
 
 from services.model_registry import learned_versions, river_format
-from services.model_registry.contract import Model
+from services.model_registry.contract import LoadedVersion
 from services.runtime import kafka_consumers
 from services.runtime.settings import Settings
-from services.scoring.model_versions import VersionLoader
+from services.scoring.loaded_versions import VersionLoader
 from streams import records, topics
 
 
@@ -61,7 +61,7 @@ def learned_version_loader(settings: Settings) -> VersionLoader:
     def consumer() -> Any:  # connects with the first load: most installations have no such model
         return kafka_consumers.connect(settings, "learned")
 
-    def load(name: str, version: int) -> Model:
+    def load(name: str, version: int) -> LoadedVersion:
         key = learned_versions.key(name, version)
         with lock:
             try:
@@ -74,6 +74,6 @@ def learned_version_loader(settings: Settings) -> VersionLoader:
                 f"{name} version {version} is not in the topic {topics.LEARNED.name}: it was never "
                 "published, or a later version has replaced it; choose a later version"
             )
-        return RiverModel(river_format.decode(published.estimator), len(published.estimator))
+        return LoadedVersion(RiverModel(river_format.decode(published.estimator), len(published.estimator)))
 
     return load

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.scoring.arm_router import NO_ARM, rows_per_arm
+from services.scoring.load_failures import VersionNotLoadedError
 from services.scoring.outputs import ModelOutputs
 from streams import records
 
@@ -40,11 +41,21 @@ class ScoredBatch:
     """Rows without a prediction, with the reason."""
     rejected: frozenset[int]
     """Those of ``failed`` that lack a feature for which model.yaml declares ``reject``."""
+    unavailable: Mapping[int, VersionNotLoadedError] = dataclasses.field(default_factory=dict)
+    """Those of ``failed`` whose version cannot answer now, and the champion cannot either: ask again."""
+    fallbacks: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    """Rows that the champion answered because the version of their arm cannot, with the name of that arm."""
 
     def arm(self, row: int) -> records.Arm:
         """Return the arm of a request."""
         index = self.arm_of[row]
         return COLLECTING if index == NO_ARM else self.arms[index]
+
+    def check_available(self, rows: range) -> None:
+        """Raise the error of the first of these rows whose version cannot answer now."""
+        for row, error in self.unavailable.items():
+            if row in rows:
+                raise error
 
     def rows_per_version(self) -> dict[int, int]:
         """Return the number of predictions by version; 0 stands for rows whose features were collected."""

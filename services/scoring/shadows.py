@@ -10,20 +10,22 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from services.runtime import metrics
-from services.scoring.model_calls import ModelCalls
-from services.scoring.model_versions import ModelVersions
+from services.scoring.arm_calls import ArmCalls
+from services.scoring.load_failures import VersionNotLoadedError
+from services.scoring.outputs import PredictionTask
 from services.scoring.scored_batch import FeatureColumns
 from streams import records
 
 log = structlog.get_logger()
 
+Scores = list[float | None]
+"""(n,): None for a row on which the shadow failed."""
+
 
 class ShadowRun:
     """The shadow arms that score one batch, one task for each arm."""
 
-    def __init__(
-        self, model: str, tasks: Mapping[str, asyncio.Task[list[float]]], wait_seconds: float
-    ) -> None:
+    def __init__(self, model: str, tasks: Mapping[str, asyncio.Task[Scores]], wait_seconds: float) -> None:
         """Take the running tasks, by arm, and how long `scores` waits for them."""
         self._model = model
         self._tasks = tasks
@@ -34,11 +36,11 @@ class ShadowRun:
         """Whether no shadow scores this batch."""
         return not self._tasks
 
-    async def scores(self, *, wait_for_all: bool = False) -> dict[str, list[float]]:
+    async def scores(self, *, wait_for_all: bool = False) -> dict[str, Scores]:
         """Return the scores (n,) by arm of the shadows that finish within the declared wait.
 
-        With ``wait_for_all``, wait without a limit. A shadow that fails or is late is counted and left out:
-        it never affects the prediction.
+        With ``wait_for_all``, wait without a limit. A shadow that cannot score or is late is counted and left
+        out: it never affects the prediction.
         """
         if not self._tasks:
             return {}
@@ -54,14 +56,15 @@ class ShadowRun:
         for task in self._tasks.values():
             task.cancel()
 
-    def _finished(self) -> dict[str, list[float]]:
+    def _finished(self) -> dict[str, Scores]:
         scores = {}
         for arm, task in self._tasks.items():
             if not task.done():
                 metrics.SHADOWS_DROPPED.labels(self._model, arm, "late").inc()
             elif error := task.exception():
                 metrics.SHADOWS_DROPPED.labels(self._model, arm, "failed").inc()
-                log.warning("shadow.failed", model=self._model, arm=arm, error=repr(error))
+                if not isinstance(error, VersionNotLoadedError):  # which was logged when it failed
+                    log.warning("shadow.failed", model=self._model, arm=arm, error=repr(error))
             else:
                 scores[arm] = task.result()
         return scores
@@ -73,11 +76,11 @@ NO_SHADOWS = ShadowRun("", {}, 0.0)
 class ShadowArms:
     """Starts the shadow arms of one model."""
 
-    def __init__(self, model: str, versions: ModelVersions, calls: ModelCalls, wait_seconds: float) -> None:
-        """Take the model's versions, and how long a prediction record waits for shadows."""
+    def __init__(self, model: str, calls: ArmCalls, task: PredictionTask, wait_seconds: float) -> None:
+        """Take how the model's versions are called, and how long a prediction record waits for shadows."""
         self._model = model
-        self._versions = versions
         self._calls = calls
+        self._task = task
         self._wait_seconds = wait_seconds
 
     def start(self, arms: Sequence[records.Arm], inputs: FeatureColumns) -> ShadowRun:
@@ -87,7 +90,11 @@ class ShadowArms:
         tasks = {arm.name: asyncio.create_task(self._score(arm, inputs)) for arm in arms}
         return ShadowRun(self._model, tasks, self._wait_seconds)
 
-    async def _score(self, arm: records.Arm, inputs: FeatureColumns) -> list[float]:
-        model = await self._versions.get(arm.version)
-        outputs = await self._calls.predict_in_background(model, inputs)
-        return self._calls.task.predictions(outputs).scores
+    async def _score(self, arm: records.Arm, inputs: FeatureColumns) -> Scores:
+        outputs, errors = await self._calls.predict_shadow(arm.version, inputs)
+        scores: Scores = [*self._task.predictions(outputs).scores]
+        if errors:
+            metrics.SHADOW_ROWS_FAILED.labels(self._model, arm.name).inc(len(errors))
+            for row in errors:
+                scores[row] = None
+        return scores

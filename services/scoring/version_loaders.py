@@ -7,7 +7,7 @@ from services.model_registry.loading_process import LoadingProcess
 from services.model_registry.model_inputs import Inputs
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
-from services.scoring.model_versions import VersionLoader
+from services.scoring.loaded_versions import VersionLoader
 from services.scoring.river_model import learned_version_loader
 
 LoaderFactory = Callable[[ModelDeclaration, Inputs], VersionLoader]

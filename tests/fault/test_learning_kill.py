@@ -91,8 +91,8 @@ def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name
     assert_arms_are_the_operator_s_and_each_version_s(local, unique_name, by_hand, straight)
 
     latest = max(expected)
-    loaded = learned_version_loader(local)(unique_name, latest)
-    assert loaded.predict(traffic.columns([1.0, -1.0], ["red", "blue"])) == pytest.approx([8, -3], abs=1)
+    model = learned_version_loader(local)(unique_name, latest).model
+    assert model.predict(traffic.columns([1.0, -1.0], ["red", "blue"])) == pytest.approx([8, -3], abs=1)
     with pytest.raises(LookupError, match="is not in the topic driftline"):
         learned_version_loader(local)(unique_name, latest + 1)
 

@@ -119,7 +119,7 @@ class World:
                 )
                 await models.settled()
             assert models.router.versions == {good}
-            answer = (await models.get(good)).predict({"x": np.ones(1), "noise": np.zeros(1)})
+            answer = (await models.loaded.get(good)).model.predict({"x": np.ones(1), "noise": np.zeros(1)})
         assert 0.5 < answer[0] < 1
         assert self.load_failures() == before + 1
         assert models.fault is not None
@@ -255,17 +255,17 @@ def test_version_kept_on_the_disk_needs_no_artifacts_and_is_verified_at_each_loa
     """What was changed on the disk is fetched anew: the artifacts are still what was signed."""
     good, tags = world.good()
     load = version_loaders.loader_factory(world.settings)(world.declaration, GIVEN)
-    first = load(world.name, good).predict({"x": np.ones(1), "noise": np.zeros(1)})
+    first = load(world.name, good).model.predict({"x": np.ones(1), "noise": np.zeros(1)})
     kept = world.settings.home / "models" / tags[mlflow_client.SIGNED_TAGS[0]]
     (kept / "model.skops").write_bytes(pickle.dumps(Touch(world.folder / "it-ran")))
 
-    again = load(world.name, good).predict({"x": np.ones(1), "noise": np.zeros(1)})
+    again = load(world.name, good).model.predict({"x": np.ones(1), "noise": np.zeros(1)})
 
     assert again == first
     assert folder_digest.digest(kept) == kept.name
     run_id = world.client.get_model_version(world.name, str(good)).run_id
     world.client.log_text(run_id, "changed", f"{registration.FOLDER}/MLmodel")
-    assert load(world.name, good).predict({"x": np.ones(1), "noise": np.zeros(1)}) == first
+    assert load(world.name, good).model.predict({"x": np.ones(1), "noise": np.zeros(1)}) == first
 
 
 def test_signature_of_another_model_does_not_hold(world: World, unique_name: str) -> None:

@@ -46,13 +46,13 @@ def test_version_is_loaded_elsewhere_and_answers_here(
     process = LoadingProcess()
     own = declaration(name=unique_name)
     first = process.load(settings, own, GIVEN, version)
-    assert isinstance(first, SklearnModel)
-    assert 0.5 < first.predict(ROW)[0] < 1
+    assert isinstance(first.model, SklearnModel)
+    assert 0.5 < first.model.predict(ROW)[0] < 1
     (child,) = children() - before
     child.kill()
     until(lambda: child.pid not in {each.pid for each in multiprocessing.active_children()}, "it is gone")
     again = process.load(settings, own, GIVEN, version)
-    assert again.predict(ROW) == first.predict(ROW)
+    assert again.model.predict(ROW) == first.model.predict(ROW)
     assert again.size_bytes == first.size_bytes > 0
 
 
@@ -68,7 +68,7 @@ def test_process_that_ends_over_another_version_is_replaced_unnoticed(
     child.suspend()  # so that it is in the middle of the load when it ends
     killer = threading.Timer(1, child.kill)
     killer.start()
-    assert 0.5 < process.load(settings, own, GIVEN, version).predict(ROW)[0] < 1
+    assert 0.5 < process.load(settings, own, GIVEN, version).model.predict(ROW)[0] < 1
     assert not killer.is_alive()
 
 
@@ -95,7 +95,7 @@ def test_version_over_which_each_process_ends_is_told(
     finally:
         told.set()
         killer.join()
-    assert 0.5 < process.load(settings, own, GIVEN, version).predict(ROW)[0] < 1
+    assert 0.5 < process.load(settings, own, GIVEN, version).model.predict(ROW)[0] < 1
 
 
 def test_fault_of_a_version_is_told_as_where_it_is_loaded_at_once(
@@ -108,7 +108,7 @@ def test_fault_of_a_version_is_told_as_where_it_is_loaded_at_once(
         process.load(settings, own, {"x": GIVEN["x"]}, version)
     with pytest.raises(RegistryError, match=rf"{unique_name} version {version + 1}: .*not found"):
         process.load(settings, own, GIVEN, version + 1)
-    assert process.load(settings, own, GIVEN, version).predict(ROW).shape == (1,)
+    assert process.load(settings, own, GIVEN, version).model.predict(ROW).shape == (1,)
 
 
 def test_it_ends_with_its_parent_however_that_ends() -> None:

@@ -9,13 +9,13 @@ reaches this point for the FAULT_COUNT-th time.
 import os
 from collections.abc import Iterable
 
-from services.model_registry.contract import Model
+from services.model_registry.contract import LoadedVersion
 from services.model_registry.model_inputs import Inputs
 from services.runtime import logs
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
 from services.scoring import version_loaders
-from services.scoring.model_versions import VersionLoader
+from services.scoring.loaded_versions import VersionLoader
 from services.scoring.process import Scoring
 from streams import producer, topics
 
@@ -57,7 +57,7 @@ def faulty(factory: version_loaders.LoaderFactory) -> version_loaders.LoaderFact
     def loader_of(declaration: ModelDeclaration, inputs: Inputs) -> VersionLoader:
         real = factory(declaration, inputs)
 
-        def load(name: str, version: int) -> Model:
+        def load(name: str, version: int) -> LoadedVersion:
             loaded = real(name, version)
             Fault.reach("loading")
             return loaded

@@ -81,8 +81,8 @@ class Explainer:
         found: dict[int, Explanation | None] = {}
         for version in np.unique(versions).tolist():
             rows = np.flatnonzero(versions == version)
-            model = await self._pipeline.versions.get(version)
-            bounded = _DeadlineModel(model, self._pipeline.task, deadline_seconds)
+            loaded = await self._pipeline.versions.loaded.get(version)
+            bounded = _DeadlineModel(loaded.model, self._pipeline.task, deadline_seconds)
             explained = await self._explain_version(bounded, background, inputs, outputs, rows)
             found |= zip(rows.tolist(), explained, strict=True)
         return [found[row] for row in range(len(arms))]

@@ -26,7 +26,14 @@ def distinct(record: Prediction | Outcome) -> Prediction | Outcome:
 )
 def test_columns_named_like_a_field_hold_its_value(table: Table, decoded: Prediction | Outcome) -> None:
     found = row(table, Record(7, b"", partition=3), decoded)
-    encoded_apart = {"features", "prediction", "shadow_scores", "probabilities", "class_name"}
+    encoded_apart = {
+        "features",
+        "prediction",
+        "shadow_scores",
+        "probabilities",
+        "class_name",
+        "fallback_from",
+    }
     fields = msgspec.structs.asdict(decoded)
     assert {name: value for name, value in found.items() if name in fields.keys() - encoded_apart} == {
         name: value for name, value in fields.items() if name not in encoded_apart
@@ -52,6 +59,14 @@ def test_a_prediction_of_several_classes_keeps_its_class_and_its_probabilities()
 def test_other_tasks_have_no_class_and_no_probabilities(prediction: FeatureValue) -> None:
     found = row(PREDICTIONS, Record(0, b""), msgspec.structs.replace(PREDICTION, prediction=prediction))
     assert (found["predicted_class"], found["probabilities"]) == (None, None)
+
+
+@pytest.mark.parametrize(("arm", "expected"), [("new", "new"), (msgspec.UNSET, None)])
+def test_a_prediction_of_the_champion_for_another_arm_keeps_that_arm(
+    arm: str | msgspec.UnsetType, expected: str | None
+) -> None:
+    found = row(PREDICTIONS, Record(0, b""), msgspec.structs.replace(PREDICTION, fallback_from=arm))
+    assert found["fallback_from"] == expected
 
 
 def test_an_outcome_keeps_the_true_class_and_its_cost() -> None:

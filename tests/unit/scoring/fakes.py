@@ -8,6 +8,8 @@ import numpy as np
 from prometheus_client import REGISTRY
 
 from services.feature_store.served_features import ServedFeatures
+from services.model_registry.contract import LoadedVersion
+from services.model_registry.golden_batch import GoldenBatch
 from services.runtime.declaration import ModelDeclaration
 from services.scoring.arm_router import ArmRouter
 from services.scoring.call_timing import CallTiming
@@ -66,6 +68,12 @@ class HalfOfX:
         if self.poison is not None and (columns["x"] == self.poison).any():
             raise ValueError("poison")
         return columns["x"] / 2 + self.offset
+
+
+def proven(model):
+    """Return a loaded version with a golden batch of one row, whose x is 1."""
+    columns = {"x": np.ones(1)}
+    return LoadedVersion(model, GoldenBatch(columns, columns["x"] / 2 + model.offset))
 
 
 class GatedModel(HalfOfX):
@@ -154,7 +162,13 @@ class Producer:
 
 
 def model_versions(load, cache=None, clock=time.monotonic):
-    return ModelVersions("m", load, cache or ModelCache(1 << 20), ThreadLimits(2), clock)
+    """Return the versions of a model; ``load`` returns a model, or one with its golden batch."""
+
+    def loaded(name, version):
+        found = load(name, version)
+        return found if isinstance(found, LoadedVersion) else LoadedVersion(found)
+
+    return ModelVersions("m", loaded, cache or ModelCache(1 << 20), ThreadLimits(2), clock)
 
 
 def request_features(store=None, **changes):
@@ -165,6 +179,7 @@ def pipeline(models=None, arms=(CHAMPION,), *, store=None, new_timing=CallTiming
     models = models if models is not None else {1: HalfOfX(), 2: HalfOfX(offset=0.1)}
     versions = model_versions(lambda _name, version: models[version])
     versions.router = ArmRouter("m", list(arms))
+    versions.loaded.keep(versions.router.versions)
     declared = declaration(**changes)
     threads = ThreadLimits(declared.limits.threads)
     calls = ModelCalls(PredictionTask(declared), threads, new_timing)

@@ -146,3 +146,40 @@ def test_a_requested_version_gets_every_request_if_it_is_in_an_arm():
 def test_rows_are_counted_by_arm_from_a_start_on(arm_of, start):
     expected = {index: arm_of.count(index) for index in set(arm_of) if index >= start}
     assert rows_per_arm(np.array(arm_of, dtype=np.int64), start) == expected
+
+
+CHAMPIONS = ArmRouter(
+    "m",
+    [
+        Arm(name="new", version=9, weight=100, effective_from_ms=50),
+        Arm(name="champion", version=1, weight=9_900, effective_from_ms=100),
+        Arm(name="champion", version=1, weight=9_900, effective_from_ms=200),
+        Arm(name="champion", version=2, weight=9_900, effective_from_ms=300),
+    ],
+)
+"""In the order of their starts: the indices 0 to 3."""
+
+
+@pytest.mark.parametrize(
+    ("broken", "now_ms", "expected"),
+    [
+        ({9}, 400, [NO_ARM, 1, 2, 3]),
+        ({9, 2}, 400, [NO_ARM, 1, 2, NO_ARM]),
+        ({1}, 400, [NO_ARM, 3, 3, 3]),
+        ({1}, 299, [NO_ARM, NO_ARM, NO_ARM, 3]),
+        ({1, 2}, 400, [NO_ARM] * 4),
+    ],
+)
+def test_the_champion_of_the_event_time_stands_in_or_the_one_that_has_replaced_it(broken, now_ms, expected):
+    times_ms = np.array([50, 100, 250, 300])
+    assert CHAMPIONS.stand_ins(times_ms, broken, now_ms).tolist() == expected
+
+
+def test_without_a_champion_nobody_stands_in_and_each_version_is_essential():
+    router = ArmRouter("m", [Arm(name="a", version=1, weight=100), Arm(name="b", version=2, weight=100)])
+    assert router.stand_ins(np.array([1]), {1}, now_ms=5).tolist() == [NO_ARM]
+    assert (sorted(router.essential), sorted(router.champions)) == ([1, 2], [1, 2])
+
+
+def test_the_latest_champion_is_essential():
+    assert (sorted(CHAMPIONS.essential), sorted(CHAMPIONS.champions)) == ([2], [1, 2])

@@ -13,7 +13,8 @@ from tests.unit.scoring.fakes import settle
 class Work:
     """Returns the rows of a batch once it is released; keeps the sizes of all batches."""
 
-    def __init__(self, *, is_released=True):
+    def __init__(self, *, is_released=True, error=ValueError):
+        self.error = error
         self.sizes = []
         self.release = asyncio.Event()
         if is_released:
@@ -23,7 +24,7 @@ class Work:
         self.sizes.append(len(events))
         await self.release.wait()
         if "poison" in events:
-            raise ValueError("poison")
+            raise self.error("poison")
         return types.SimpleNamespace(rows=list(events))
 
 
@@ -84,14 +85,30 @@ def test_no_more_batches_are_in_progress_than_allowed():
     asyncio.run(run())
 
 
-def test_a_batch_that_fails_raises_in_each_of_its_callers_and_the_next_succeeds():
+def test_a_call_at_fault_raises_alone_and_the_others_of_its_batch_succeed():
     async def run():
-        batcher = Batcher(Work(), rows_max=10, batches_max=1)
+        work = Work()
+        batcher = Batcher(work, rows_max=10, batches_max=1)
+        outcomes = await asyncio.gather(
+            batcher.submit([1]), batcher.submit(["poison"]), batcher.submit([2]), return_exceptions=True
+        )
+        assert [str(outcome) for outcome in outcomes if isinstance(outcome, Exception)] == ["poison"]
+        assert [rows(outcome) for outcome in outcomes if not isinstance(outcome, Exception)] == [[1], [2]]
+        assert work.sizes == [3, 1, 1, 1]
+        assert rows(await batcher.submit([3])) == [3]
+
+    asyncio.run(run())
+
+
+def test_an_outage_raises_in_each_caller_and_is_not_repeated():
+    async def run():
+        work = Work(error=ConnectionError)
+        batcher = Batcher(work, rows_max=10, batches_max=1)
         outcomes = await asyncio.gather(
             batcher.submit([1]), batcher.submit(["poison"]), return_exceptions=True
         )
         assert [str(outcome) for outcome in outcomes] == ["poison", "poison"]
-        assert rows(await batcher.submit([3])) == [3]
+        assert work.sizes == [2]
 
     asyncio.run(run())
 

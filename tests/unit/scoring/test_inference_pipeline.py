@@ -4,11 +4,13 @@ import asyncio
 
 import numpy as np
 import pytest
+from msgspec import UNSET
 
 from services.scoring.arm_router import UnknownVersionError
+from services.scoring.load_failures import VersionNotLoadedError
 from services.scoring.prediction_records import to_records
 from streams.records import Arm
-from tests.unit.scoring.fakes import CHAMPION, SHADOW, HalfOfX, event, pipeline
+from tests.unit.scoring.fakes import CHAMPION, SHADOW, HalfOfX, event, pipeline, proven
 
 
 def score(subject, events, **options):
@@ -73,10 +75,34 @@ def test_a_row_on_which_the_model_fails_does_not_affect_its_neighbours():
     assert "poison" in score(subject, events)[0].failed[2]
 
 
-def test_a_model_that_fails_on_every_row_raises_so_that_nothing_is_committed():
-    subject = pipeline(models={1: HalfOfX(poison=7.0)})
-    with pytest.raises(ValueError, match="poison"):
-        score(subject, [event(subject, number, x=7.0) for number in range(3)])
+@pytest.mark.parametrize("count", [1, 3])
+def test_if_every_row_fails_but_not_the_golden_batch_the_rows_are_at_fault(count):
+    subject = pipeline(models={1: proven(HalfOfX(poison=7.0))})
+    batch, _ = score(subject, [event(subject, number, x=7.0) for number in range(count)])
+    assert batch.failed == dict.fromkeys(range(count), "the model failed: ValueError('poison')")
+    assert not batch.unavailable
+    assert score(subject, [event(subject, 9)])[0].outputs.tolist() == [0.5]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_if_the_golden_batch_fails_too_the_rows_wait_for_the_version(count):
+    subject = pipeline(models={1: proven(HalfOfX(poison=1.0))})
+    batch, _ = score(subject, [event(subject, number) for number in range(count)])
+    assert list(batch.failed) == list(batch.unavailable) == list(range(count))
+    assert "it fails on its golden batch" in batch.failed[0]
+    with pytest.raises(VersionNotLoadedError, match="version 1 of m"):
+        batch.check_available(range(count))
+
+
+def test_a_challenger_that_does_not_load_costs_the_champion_nothing_and_its_rows_are_marked():
+    arms = [Arm(name="champion", version=1, weight=7000), Arm(name="new", version=2, weight=3000)]
+    subject = pipeline(models={1: HalfOfX()}, arms=arms)
+    found = predictions(subject, [event(subject, number) for number in range(300)])
+    assert {(p.version, p.arm, p.arm_weight, p.score) for p in found} == {(1, "champion", 7000, 0.5)}
+    assert len(found) == 300
+    marks = {p.fallback_from for p in found}
+    assert marks == {UNSET, "new"}
+    assert sum(p.fallback_from == "new" for p in found) == pytest.approx(90, abs=30)
 
 
 class FixedOutputs:
@@ -94,8 +120,7 @@ class FixedOutputs:
 @pytest.mark.parametrize("outputs", [[0.1, 0.2], [[0.1, 0.9]], [np.nan], [np.inf]])
 def test_output_that_the_task_does_not_allow_gives_no_prediction(outputs):
     subject = pipeline(models={1: FixedOutputs(outputs)})
-    with pytest.raises(ValueError, match="the model returned"):
-        score(subject, [event(subject, 0)])
+    assert "the model returned" in score(subject, [event(subject, 0)])[0].failed[0]
 
 
 def test_multiclass_probabilities_are_in_the_record():

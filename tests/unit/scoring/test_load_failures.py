@@ -18,7 +18,7 @@ def test_the_error_names_model_version_and_reason_and_the_time_that_is_left():
     failures.add(3, OSError("away"))
     clock.advance(0.4)
     error = failures.error(3)
-    assert str(error) == "version 3 of m cannot be loaded: away"
+    assert str(error) == "version 3 of m cannot predict: away"
     assert error is not None
     assert error.retry_seconds == pytest.approx(0.6)
     clock.advance(5)

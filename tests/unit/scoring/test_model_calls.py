@@ -4,10 +4,18 @@ import asyncio
 import threading
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 
+from services.model_registry import model_inputs
+from services.model_registry.contract import Contract, LoadedVersion
+from services.model_registry.golden_batch import GoldenBatch, GoldenError
+from services.model_registry.model_inputs import InputKind
+from services.model_registry.sklearn_flavour.model import SklearnModel
+from services.runtime.settings import Settings
 from services.scoring.call_timing import QUICK_SECONDS, SLOW_SECONDS, TRIALS, CallTiming
 from services.scoring.model_calls import predict_isolating
 from services.scoring.outputs import PredictionTask
@@ -73,12 +81,47 @@ def test_isolation_finds_exactly_the_rows_at_fault(poisoned, count):
             return columns["x"]
 
     columns = {"x": np.arange(count, dtype=float)}
-    task = PredictionTask(declaration())
+    golden = GoldenBatch({"x": np.array([99.0])}, np.array([99.0]))
+    version = LoadedVersion(Sensitive(), golden)
     at_fault = poisoned & set(range(count))
-    if len(at_fault) == count:
-        with pytest.raises(ValueError, match="poison"):
-            predict_isolating(Sensitive(), task, columns)
-        return
-    scores, errors = predict_isolating(Sensitive(), task, columns)
+    scores, errors = predict_isolating(version, PredictionTask(declaration()), columns)
     assert set(errors) == at_fault
     assert set(np.flatnonzero(np.isnan(scores)).tolist()) == at_fault
+
+
+def logistic_regression():
+    """Return a version whose estimator refuses missing numbers, as scikit-learn's linear models do."""
+    inputs = {"x": InputKind.NUMBER, "km": InputKind.NUMBER}
+    frame = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0], "km": [1.0, 0.0, 1.0, 0.0]})
+    estimator = LogisticRegression().fit(frame, [0, 0, 1, 1])
+    model = SklearnModel(estimator, Contract(Settings(), declaration(), inputs))
+    columns = model_inputs.columns_of(frame, inputs)
+    return LoadedVersion(model, GoldenBatch(columns, model.predict(columns)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 100])
+def test_a_missing_number_is_the_fault_of_its_row_alone_and_in_company(count):
+    version, task = logistic_regression(), PredictionTask(declaration())
+    columns = {"x": np.ones(count), "km": np.zeros(count)}
+    columns["km"][-1] = np.nan
+    outputs, errors = predict_isolating(version, task, columns)
+    assert list(errors) == [count - 1]
+    assert "NaN" in errors[count - 1]
+    assert np.isfinite(outputs[:-1]).all()
+
+
+def test_a_version_that_fails_on_its_golden_batch_is_at_fault_after_two_calls_more():
+    version, calls = logistic_regression(), []
+
+    class Broken:
+        size_bytes = 0
+
+        def predict(self, columns):
+            calls.append(len(columns["x"]))
+            raise OSError("its file is gone")
+
+    with pytest.raises(GoldenError, match="its file is gone"):
+        predict_isolating(
+            LoadedVersion(Broken(), version.batch), PredictionTask(declaration()), {"x": np.ones(1000)}
+        )
+    assert calls == [1000, 4]

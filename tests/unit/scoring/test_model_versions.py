@@ -1,16 +1,16 @@
-"""The versions of a model change as a whole or not at all."""
+"""A change of versions takes effect unless the champion does not load; what fails is tried again."""
 
 import asyncio
 import threading
 
+import msgspec
 import pytest
 
+from services.model_registry.contract import LoadedVersion
 from services.scoring import load_failures
-from services.scoring.load_failures import VersionNotLoadedError
 from services.scoring.model_cache import ModelCache
-from streams.outages import is_outage
 from streams.records import Arm, ModelChanged
-from tests.unit.scoring.fakes import SECONDS_MAX, HalfOfX, ManualClock, model_versions, sample
+from tests.unit.scoring.fakes import SECONDS_MAX, HalfOfX, model_versions, sample
 
 
 def change(*arms):
@@ -130,7 +130,7 @@ def test_with_a_full_cache_a_version_is_loaded_with_the_first_request():
         return HalfOfX()
 
     cache = ModelCache(bytes_max=1000)
-    cache.put("other", 1, SizedModel(1000))
+    cache.put("other", 1, LoadedVersion(SizedModel(1000)))
     versions = model_versions(load, cache)
 
     async def run():
@@ -138,29 +138,11 @@ def test_with_a_full_cache_a_version_is_loaded_with_the_first_request():
             versions.change(change(champion(1)), lazily=True)
             await versions.settled()
             assert (loaded, versions.router.versions) == ([], {1})
-            first, second = await asyncio.gather(versions.get(1), versions.get(1))
+            first, second = await asyncio.gather(versions.loaded.get(1), versions.loaded.get(1))
             assert first is second
 
     asyncio.run(run())
     assert loaded == [1]
-
-
-def test_an_evicted_version_is_loaded_again():
-    cache = ModelCache(bytes_max=1000)
-    loaded = []
-
-    def load(_name, version):
-        loaded.append(version)
-        return SizedModel(800)
-
-    versions = model_versions(load, cache)
-
-    async def run():
-        for version in (1, 2, 1):
-            await versions.get(version)
-
-    asyncio.run(run())
-    assert loaded == [1, 2, 1]
 
 
 class Registry:
@@ -177,34 +159,105 @@ class Registry:
         return HalfOfX()
 
 
-def test_a_load_that_fails_is_an_outage_for_its_caller_and_no_fault_of_a_request():
-    with pytest.raises(VersionNotLoadedError, match="version 1 of m cannot be loaded: gone") as caught:
-        asyncio.run(model_versions(Registry().load).get(1))
-    assert is_outage(caught.value)
-    assert caught.value.retry_seconds == pytest.approx(1.0, abs=0.5)
+NEW = Arm(name="new", version=2, weight=500)
+CHAMPION_OF_THE_REST = Arm(name="champion", version=1, weight=9500)
 
 
-def test_requests_add_no_attempts_while_a_failed_version_waits_for_its_next_one():
-    registry, clock = Registry(), ManualClock()
-    versions = model_versions(registry.load, clock=clock)
+@pytest.mark.parametrize("lazily", [False, True])
+def test_a_change_takes_effect_although_a_challenger_or_shadow_does_not_load(lazily):
+    """At a change as after a restart, which is lazy."""
 
-    async def ask(times):
-        for _ in range(times):
-            with pytest.raises(VersionNotLoadedError):
-                await versions.get(1)
+    def load(_name, version):
+        if version in {2, 3}:
+            raise OSError("its files are gone")
+        return HalfOfX()
+
+    versions = model_versions(load)
+    shadow = Arm(name="quiet", version=3, weight=0, shadow=True)
+    arms = change(CHAMPION_OF_THE_REST, NEW, shadow)
 
     async def run():
-        attempts = []
-        for _ in range(8):
-            await ask(10)
-            attempts.append(registry.attempts)
-            clock.advance(1.0)
-        registry.is_down = False
-        clock.advance(30.0)
-        await versions.get(1)
-        return attempts
+        async with versions.running():
+            for each in (arms,) if lazily else (change(champion(1)), arms):
+                versions.change(each, lazily=lazily)
+                await versions.settled()
+            return versions.router.versions, versions.fault or "", versions.not_ready
 
-    assert asyncio.run(run()) == [1, 2, 2, 3, 3, 3, 3, 4], "after 1 s, 2 s, 4 s"
+    in_effect, fault, not_ready = asyncio.run(run())
+    assert in_effect == {1, 2, 3}
+    assert "version 2 of m cannot predict: its files are gone; version 3" in fault
+    assert not_ready is None
+
+
+def test_a_challenger_that_did_not_load_answers_as_soon_as_it_does(monkeypatch):
+    monkeypatch.setattr(load_failures, "FIRST_RETRY_SECONDS", 0.0)
+    attempts = []
+
+    def load(_name, version):
+        attempts.append(version)
+        if version == 2 and attempts.count(2) < 3:
+            raise OSError("gone")
+        return HalfOfX()
+
+    versions = model_versions(load)
+
+    async def run():
+        async with versions.running(), asyncio.timeout(SECONDS_MAX):
+            versions.change(change(CHAMPION_OF_THE_REST, NEW))
+            await versions.settled()
+            while versions.fault is not None:  # noqa: ASYNC110  # a fault has no event
+                await asyncio.sleep(0)
+            await versions.loaded.get(2)
+            return sorted(attempts), versions.not_ready
+
+    assert asyncio.run(run()) == ([1, 2, 2, 2], None)
+
+
+def test_a_version_that_is_withdrawn_is_loaded_again(monkeypatch):
+    monkeypatch.setattr(load_failures, "FIRST_RETRY_SECONDS", 0.0)
+    loaded = []
+
+    def load(_name, version):
+        loaded.append(version)
+        return HalfOfX()
+
+    versions = model_versions(load)
+
+    async def run():
+        async with versions.running(), asyncio.timeout(SECONDS_MAX):
+            versions.change(change(champion(1)))
+            await versions.settled()
+            errors = [versions.loaded.withdraw(1, ValueError("broken")) for _ in range(2)]
+            assert "version 1 of m cannot predict: broken" in (versions.not_ready or "")
+            while versions.not_ready is not None:  # noqa: ASYNC110  # readiness has no event
+                await asyncio.sleep(0)
+            return [str(error) for error in errors]
+
+    assert asyncio.run(run()) == ["version 1 of m cannot predict: broken"] * 2
+    assert loaded == [1, 1]
+
+
+def test_versions_of_a_refused_change_are_dropped_with_the_next_change():
+    cache = ModelCache(bytes_max=10_000)
+    refused = [NEW, msgspec.structs.replace(CHAMPION_OF_THE_REST, version=3)]
+
+    def load(_name, version):
+        if version == 3:
+            raise OSError("gone")
+        return HalfOfX()
+
+    versions = model_versions(load, cache)
+
+    async def run():
+        kept = []
+        async with versions.running():
+            for arms in ([champion(1)], refused, [champion(1)]):
+                versions.change(change(*arms))
+                await versions.settled()
+                kept.append([version for version in (1, 2, 3) if ("m", version) in cache])
+        return kept, versions.router.versions
+
+    assert asyncio.run(run()) == ([[1], [1, 2], [1]], {1})
 
 
 def test_a_model_is_ready_when_one_of_its_versions_can_predict():
@@ -218,7 +271,7 @@ def test_a_model_is_ready_when_one_of_its_versions_can_predict():
             await asyncio.sleep(0)
             assert versions.not_ready == "version 1 is being loaded"
             await versions.settled()
-            assert versions.not_ready == "version 1 of m cannot be loaded: gone"
+            assert versions.not_ready == "version 1 of m cannot predict: gone"
             registry.is_down = False
             versions.change(change(champion(1)))
             await versions.settled()
@@ -235,7 +288,7 @@ def test_an_evicted_version_leaves_its_model_ready():
         async with versions.running():
             versions.change(change(champion(1)))
             await versions.settled()
-            cache.put("other", 1, SizedModel(800))
+            cache.put("other", 1, LoadedVersion(SizedModel(800)))
             return versions.are_loaded, versions.not_ready
 
     assert asyncio.run(run()) == (False, None)

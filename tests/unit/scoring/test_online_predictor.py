@@ -7,6 +7,7 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from services.scoring.arm_router import UnknownVersionError
+from services.scoring.load_failures import VersionNotLoadedError
 from services.scoring.online_predictor import (
     ModelFailedError,
     NoModelError,
@@ -14,7 +15,17 @@ from services.scoring.online_predictor import (
     RejectedInputError,
 )
 from streams.records import Arm
-from tests.unit.scoring.fakes import CHAMPION, GatedModel, HalfOfX, Producer, event, predictor, sample, settle
+from tests.unit.scoring.fakes import (
+    CHAMPION,
+    GatedModel,
+    HalfOfX,
+    Producer,
+    event,
+    predictor,
+    proven,
+    sample,
+    settle,
+)
 
 REQUIRED = {"service": "s", "from_request": ["x", "who"], "missing": {"reject": ["who"]}}
 LATER = Arm(name="champion", version=1, weight=10_000, effective_from_ms=1_400_000_000_000)
@@ -45,7 +56,13 @@ def test_rows_are_predicted_in_order():
         ({"arms": []}, {}, NoModelError, "no version of m is in effect yet"),
         ({"arms": [LATER]}, {}, RejectedInputError, r"rows\[0\]: no version was in effect"),
         ({"features": REQUIRED}, {"who": None}, RejectedInputError, r"rows\[0\]: the feature who is missing"),
-        ({"models": {1: HalfOfX(poison=7.0)}}, {"x": 7.0}, ValueError, "poison"),
+        (
+            {"models": {1: proven(HalfOfX(poison=7.0))}},
+            {"x": 7.0},
+            ModelFailedError,
+            r"rows\[0\]: .*poison",
+        ),
+        ({"models": {}}, {}, VersionNotLoadedError, "version 1 of m cannot"),
     ],
 )
 def test_a_row_without_a_prediction_raises_its_reason(options, changes, kind, text):
@@ -59,6 +76,20 @@ def test_the_first_row_on_which_the_model_fails_is_named():
     rows = [event(subject.pipeline, number, x=float(number)) for number in range(6, 9)]
     with pytest.raises(ModelFailedError, match=r"rows\[1\]: the model failed: ValueError\('poison'\)"):
         predict(subject, *rows)
+
+
+def test_a_poisoned_row_of_a_challenger_is_the_error_of_its_caller_alone():
+    arms = [Arm(name="champion", version=1, weight=5000), Arm(name="new", version=2, weight=5000)]
+    subject = predictor(models={1: HalfOfX(), 2: proven(HalfOfX(poison=7.0, offset=0.1))}, arms=arms)
+
+    async def run(poisoned=None):
+        rows = [event(subject.pipeline, number, x=7.0 if number == poisoned else 0.2) for number in range(10)]
+        found = await asyncio.gather(*(subject.predict([row]) for row in rows), return_exceptions=True)
+        return ["error" if isinstance(each, BaseException) else each.arms[0].name for each in found]
+
+    arms_of = asyncio.run(run())
+    poisoned = arms_of.index("new")
+    assert asyncio.run(run(poisoned)) == [*arms_of[:poisoned], "error", *arms_of[poisoned + 1 :]]
 
 
 def test_only_failures_that_the_caller_did_not_cause_count_as_unanswered():

@@ -2,8 +2,22 @@
 
 import asyncio
 
+import numpy as np
+import pytest
+
+from services.scoring.prediction_records import to_records
 from services.scoring.shadows import NO_SHADOWS
-from tests.unit.scoring.fakes import CHAMPION, SHADOW, GatedModel, HalfOfX, event, pipeline, sample, settle
+from tests.unit.scoring.fakes import (
+    CHAMPION,
+    SHADOW,
+    GatedModel,
+    HalfOfX,
+    event,
+    pipeline,
+    proven,
+    sample,
+    settle,
+)
 
 AT_ONCE = {"shadow_wait_ms": 0}
 
@@ -27,9 +41,41 @@ def test_a_shadow_scores_the_rows_of_the_prediction():
     assert asyncio.run(run()) == ([0.5], {"frozen": [0.6]})
 
 
-def test_a_failing_shadow_is_counted_and_affects_no_prediction():
+def test_a_shadow_loses_only_the_rows_on_which_it_fails():
     async def run():
-        outputs, shadows = await started(HalfOfX(poison=1.0))
+        subject = pipeline(models={1: HalfOfX(), 2: proven(HalfOfX(poison=7.0))}, arms=[CHAMPION, SHADOW])
+        batch, shadows = await subject.score([event(subject, n, x=x) for n, x in enumerate((1.0, 7.0, 2.0))])
+        scores = await shadows.scores(wait_for_all=True)
+        found = to_records(batch, scores, subject.task, "m", partition=0, offsets=[0, 1, 2], now_ms=0)
+        return [prediction.shadow_scores for prediction in found]
+
+    before = sample("driftline_shadow_rows_failed_total", model="m", arm="frozen")
+    assert asyncio.run(run()) == [{"frozen": 0.5}, {}, {"frozen": 1.0}]
+    assert sample("driftline_shadow_rows_failed_total", model="m", arm="frozen") == before + 1
+
+
+@pytest.mark.parametrize("shadow", [None, proven(HalfOfX(poison=1.0))])
+def test_a_shadow_that_cannot_score_is_counted_and_affects_no_prediction(shadow):
+    """It cannot be loaded, or fails on its golden batch."""
+
+    async def run():
+        models = {1: HalfOfX()} | ({} if shadow is None else {2: shadow})
+        subject = pipeline(models=models, arms=[CHAMPION, SHADOW])
+        batch, shadows = await subject.score([event(subject, 0)])
+        return batch.outputs.tolist(), await shadows.scores(wait_for_all=True)
+
+    before = dropped("failed")
+    assert asyncio.run(run()) == ([0.5], {})
+    assert dropped("failed") == before + 1
+
+
+def test_a_shadow_with_a_wrong_shape_is_counted_and_affects_no_prediction():
+    class Wrong(HalfOfX):
+        def predict(self, columns):
+            return np.ones((2, 2))
+
+    async def run():
+        outputs, shadows = await started(proven(Wrong()))
         return outputs, await shadows.scores(wait_for_all=True)
 
     before = dropped("failed")

@@ -8,7 +8,7 @@ import redis.exceptions
 
 from services.runtime.settings import Token
 from services.scoring.rest import http_requests
-from tests.unit.scoring.fakes import GatedModel, HalfOfX, Store, predictor, sample
+from tests.unit.scoring.fakes import GatedModel, HalfOfX, Store, predictor, proven, sample
 from tests.unit.scoring.rest.clients import ROW, client, run_with_client
 
 
@@ -24,10 +24,21 @@ def test_a_body_beyond_the_limit_is_a_413():
 
 
 def test_a_defect_is_a_500_without_internals():
-    response = client(m=predictor(models={1: HalfOfX(poison=1.2)})).post("/predict", json={"rows": [ROW]})
+    class Defective(Store):
+        async def read(self, entity_columns, event_times_ms):
+            raise KeyError("poison")
+
+    response = client(m=predictor(store=Defective())).post("/predict", json={"rows": [ROW]})
     assert response.status_code == 500
     assert "poison" not in response.text
     assert "logged as" in response.json()["error"]
+
+
+def test_a_row_on_which_the_model_fails_is_a_422_with_the_reason():
+    model = proven(HalfOfX(poison=1.2))
+    response = client(m=predictor(models={1: model})).post("/predict", json={"rows": [ROW]})
+    assert response.status_code == 422
+    assert response.json()["error"] == "rows[0]: the model failed: ValueError('poison')"
 
 
 def test_a_model_without_a_version_in_effect_is_a_503():
@@ -125,7 +136,7 @@ def test_a_model_that_cannot_be_loaded_is_a_503_at_once_with_the_reason_and_the_
     responses = [http.post("/predict", json={"rows": [ROW]}) for _ in range(10)]
     assert {each.status_code for each in responses} == {503}
     assert responses[0].headers["Retry-After"] == "1"
-    assert responses[9].json()["error"] == "version 1 of m cannot be loaded: 1"
+    assert responses[9].json()["error"] == "version 1 of m cannot predict: 1"
     assert sample("driftline_model_load_failures_total", model="m") == before + 1
     ready = http.get("/v2/models/m/ready")
     assert (ready.status_code, ready.json()["reason"]) == (503, responses[9].json()["error"])
