@@ -27,7 +27,7 @@ from services.monitoring.label_join import JoinTotals
 from services.monitoring.prediction_decoder import PredictionDecoder
 from services.retraining import reference
 from services.runtime.declaration import ModelDeclaration
-from streams import garbage, records
+from streams import codec, garbage, records
 from streams.inputs import LABEL, PREDICTION, PartitionKey
 
 LONG_ROWS = (100_000, 1_000_000, 10_000_000)
@@ -102,7 +102,7 @@ def _roles() -> dict[str, Figures]:
         made = _predictions(pool, begin, SLICE_ROWS)
         raw = [Message(each.source_offset, records.encode(each)) for each in made]
         started = time.process_time()
-        feed.take_predictions(raw, 0)
+        feed.take_predictions(raw, codec.LATEST_MS)
         slices = slicer.take_slices(PREDICTION, begin, begin + SLICE_ROWS)
         gathering += time.process_time() - started
         messages = [Message(written + number, each) for number, each in enumerate(slices)]

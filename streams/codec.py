@@ -34,10 +34,6 @@ _SHOWN_BYTES_MAX = 40
 ID_CHARACTERS_MAX = 512
 """Maximum length of the id of a request or a label. A prediction has it as key and in its value, and must fit
 into a record."""
-FUTURE_MS_MAX = 86_400_000
-"""Maximum time an event may be dated ahead of its record's timestamp. One event from the year 3000 would make
-every later event of its partition late, or delay it until then."""
-
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MILLISECOND = dt.timedelta(milliseconds=1)
 EARLIEST_MS = -62_135_596_800_000
@@ -221,24 +217,6 @@ def _python_type(field: Field, numbers: NumberRange | None) -> Any:
 def epoch_ms(moment: dt.datetime) -> int:
     """Return the whole milliseconds from the epoch to an aware datetime, exactly."""
     return (moment - EPOCH) // MILLISECOND
-
-
-def fault_of_time(event_time_ms: int, record_time_ms: int) -> InvalidRecordError | None:
-    """Return an error if an event time is more than `FUTURE_MS_MAX` after its record's timestamp.
-
-    The timestamp of a request over HTTP is the time of its arrival; a record without one has no fault.
-    """
-    if 0 < record_time_ms < event_time_ms - FUTURE_MS_MAX:
-        return InvalidRecordError(
-            f"the event time {event_time_ms} ms is more than a day after the record was written"
-        )
-    return None
-
-
-def check_event_time(event_time_ms: int, record_time_ms: int) -> None:
-    """Raise the error of `fault_of_time`, if there is one."""
-    if fault := fault_of_time(event_time_ms, record_time_ms):
-        raise fault
 
 
 def heartbeat(watermark_ms: int) -> list[tuple[str, bytes]]:

@@ -15,6 +15,7 @@ from services.archive.row_schemas import Table
 from services.archive.table_archive import TableArchive
 from services.archive.write_buffer import Partition, WriteBuffer
 from services.runtime import metrics
+from services.runtime.event_clock import EventClock
 from services.runtime.settings import Settings
 from streams import topics
 from streams.codec import KafkaRecord
@@ -85,7 +86,9 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         for topic, table in self._table_of.items():
             if table.name not in opened:
                 writer = await asyncio.to_thread(DeltaWriter, self._settings, table)
-                opened[table.name] = TableArchive(WriteBuffer(table, report_invalid), writer)
+                clock = EventClock("archive", self._settings.event_ahead_seconds_max)
+                buffer = WriteBuffer(table, report_invalid, event_clock=clock)
+                opened[table.name] = TableArchive(buffer, writer)
             self._table_by_topic[topic] = opened[table.name]
         self._tables = list(opened.values())
 

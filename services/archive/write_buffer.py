@@ -4,7 +4,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from services.archive.row_schemas import DecodedRecord, Table
-from streams.codec import InvalidRecordError, KafkaRecord, RepeatFilter, watermark_of
+from services.runtime.event_clock import EventClock
+from services.runtime.times import now_ms
+from streams.codec import InvalidRecordError, KafkaRecord, RepeatFilter
 
 ROWS_MAX = 40_000
 """Maximum rows buffered per table. Committing them takes about 0.5 s; a year of flights takes 40 commits."""
@@ -28,9 +30,14 @@ class WriteBuffer:
     """
 
     def __init__(
-        self, table: Table, report_invalid: ReportInvalid, clock: Callable[[], float] = time.monotonic
+        self,
+        table: Table,
+        report_invalid: ReportInvalid,
+        clock: Callable[[], float] = time.monotonic,
+        event_clock: EventClock | None = None,
     ) -> None:
         """Create a buffer without partitions; `start` adds one."""
+        self._event_clock = event_clock or EventClock("archive")
         self.table = table
         self.rows: list[DecodedRecord] = []
         self.positions: dict[Partition, int] = {}
@@ -112,7 +119,8 @@ class WriteBuffer:
     def _later_heartbeat(self, heartbeat: DecodedRecord | None, record: KafkaRecord) -> DecodedRecord | None:
         """Return the one of two consecutive heartbeats with the higher watermark: only it is archived."""
         try:
-            watermark_ms = watermark_of(record.headers) if self.table.heartbeats else None
+            beats = self.table.heartbeats
+            watermark_ms = self._event_clock.watermark_of(record, now_ms()) if beats else None
         except InvalidRecordError as error:
             self._report_invalid(record, str(error))
             return heartbeat

@@ -26,6 +26,7 @@ from services.monitoring.prediction_decoder import PredictionDecoder
 from services.runtime import kafka_consumers, metrics, schema_registry_client
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.declaration_file import DeclarationFolder
+from services.runtime.event_clock import EventClock
 from services.runtime.kafka_outbox import Outbox
 from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
@@ -67,13 +68,18 @@ def _open_model(
     settings: Settings, declaration: ModelDeclaration, registry: SchemaRegistry | None
 ) -> "ModelGatherer":
     ensure_topics(settings, {declaration.name: declaration}, sliced=True)
-    return ModelGatherer(declaration, registry)
+    return ModelGatherer(declaration, registry, EventClock("drift", settings.event_ahead_seconds_max))
 
 
 class ModelGatherer:
     """The decoder of one model, and the topics of its slices."""
 
-    def __init__(self, declaration: ModelDeclaration, registry: SchemaRegistry | None) -> None:
+    def __init__(
+        self,
+        declaration: ModelDeclaration,
+        registry: SchemaRegistry | None,
+        clock: EventClock | None = None,
+    ) -> None:
         self.model = declaration.name
         self.sources = {
             topics.predictions(declaration.name): PREDICTION,
@@ -84,7 +90,7 @@ class ModelGatherer:
             LABEL: topics.label_slices(declaration.name),
         }
         self.slicer = Slicer()
-        self._decoder = PredictionDecoder("drift", declaration, self.slicer, registry)
+        self._decoder = PredictionDecoder("drift", declaration, self.slicer, registry, clock=clock)
 
     def take(
         self, source: TopicPartition, start: int, messages: Sequence[Any], now_ms: int

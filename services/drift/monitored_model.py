@@ -10,6 +10,7 @@ from services.monitoring.prediction_decoder import PredictionDecoder
 from services.monitoring.prediction_source import PredictionSource, WatermarkPublisher, direct_source
 from services.runtime import metrics
 from services.runtime.declaration import ModelDeclaration
+from services.runtime.event_clock import EventClock
 from services.runtime.quarantine import Care, Rejected
 from services.runtime.snapshots import SnapshotPace, Snapshots
 from streams import records, topics
@@ -76,6 +77,7 @@ class MonitoredModel:
         registry: SchemaRegistry | None = None,
         care: Care | None = None,
         rejected: Rejected = MappingProxyType({}),
+        clock: EventClock | None = None,
     ) -> None:
         """Go on from a state.
 
@@ -87,6 +89,7 @@ class MonitoredModel:
             registry: The schema registry of the label topic, if there is one.
             care: How carefully rows are counted, if one of them is suspected to be a defect.
             rejected: Records that are rejected as defects, with the reasons.
+            clock: Tells which records are too far ahead.
         """
         self.name = declaration.name
         self.key = declaration.name.encode()
@@ -98,7 +101,7 @@ class MonitoredModel:
         if gathered:
             self.source = self._gathered.source()
         else:
-            decoder = PredictionDecoder("drift", declaration, self.engine, registry, rejected)
+            decoder = PredictionDecoder("drift", declaration, self.engine, registry, rejected, clock)
             self.source = direct_source(self.predictions_topic, self.label_topic, self.engine.inputs, decoder)
         self.metrics = DriftMetrics(self.engine, declaration)
         self.pace = SnapshotPace()

@@ -21,6 +21,7 @@ from services.monitoring.prediction_source import PredictionSourceReader
 from services.runtime import kafka_consumers, metrics, redis_clients, schema_registry_client
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.declaration_file import DeclarationFolder
+from services.runtime.event_clock import EventClock
 from services.runtime.kafka_outbox import Outbox, Stage
 from services.runtime.quarantine import Quarantine, is_defect
 from services.runtime.settings import Settings
@@ -95,6 +96,7 @@ class DriftModelOpener:
             registry=schema_registry_client.connect(self._settings),
             care=self._quarantine.care(declaration.name),
             rejected=self._quarantine.rejected(declaration.name),
+            clock=EventClock("drift", self._settings.event_ahead_seconds_max),
         )
 
     def keep(self, model: MonitoredModel) -> None:

@@ -17,6 +17,7 @@ from services.feature_store import field_ranges
 from services.feature_store.plan import FeaturePlan, StreamSource
 from services.features.view_state import Event
 from services.runtime import schema_registry_client
+from services.runtime.event_clock import EventClock
 from services.runtime.settings import Settings
 from services.runtime.watermarks import NEVER
 from streams import codec, records, schemas
@@ -53,6 +54,7 @@ class SourceDecoder:
         record_bytes_max: int,
         registry: schemas.SchemaRegistry | None = None,
         ranges: codec.Ranges | None = None,
+        clock: EventClock | None = None,
     ) -> None:
         """Compile the schema; raise `SchemaError` if it needs a registry and none is given.
 
@@ -61,8 +63,10 @@ class SourceDecoder:
             record_bytes_max: Larger records are dead letters.
             registry: Of the schemas, if the source's encoding needs one.
             ranges: See `services.feature_store.field_ranges`.
+            clock: Tells which records are too far ahead; by default with the default tolerance.
         """
         self.source = source
+        self._clock = clock or EventClock(SERVICE)
         self._decoder = schemas.decoder_of(source.topic, source.fields, source.encoding, registry, ranges)
         self._time_of = operator.attrgetter(source.event_time)
         self._record_bytes_max = record_bytes_max
@@ -83,18 +87,26 @@ class SourceDecoder:
         value = self._decoder.decode(record.value)
         return Event(value, codec.epoch_ms(self._time_of(value)), partition, offset)
 
-    def decode(self, slice_records: Sequence[ConsumerRecord], watermark_ms: int) -> DecodedSlice:
-        """Decode records of one source partition; ``watermark_ms`` is its watermark before them."""
+    def decode(
+        self, slice_records: Sequence[ConsumerRecord], watermark_ms: int, now_ms: int = codec.LATEST_MS
+    ) -> DecodedSlice:
+        """Decode records of one source partition.
+
+        Args:
+            slice_records: In order.
+            watermark_ms: The partition's watermark before them.
+            now_ms: The wall time; by default later than all records, as for an archive.
+        """
         events, late, dead_letters = [], [], []
-        lateness_ms = self.source.lateness_ms
+        lateness_ms, clock_fault = self.source.lateness_ms, self._clock.fault
         offsets = [(record.partition, record.offset) for record in slice_records]
         for record, event in zip(slice_records, self._decode_each(slice_records, offsets), strict=True):
-            if isinstance(event, int):
-                watermark_ms = max(watermark_ms, event)
-            elif isinstance(event, Exception):
+            if isinstance(event, Exception):
                 dead_letters.append(codec.letter_of(SERVICE, record, event))
-            elif fault := codec.fault_of_time(event.time_ms, record.timestamp):
-                dead_letters.append(codec.dead_letter(SERVICE, record, str(fault)))
+            elif fault := clock_fault(event if isinstance(event, int) else event.time_ms, record, now_ms):
+                dead_letters.append(codec.letter_of(SERVICE, record, fault))
+            elif isinstance(event, int):
+                watermark_ms = max(watermark_ms, event)
             elif event.time_ms <= watermark_ms - lateness_ms:
                 late.append(record)
             else:
@@ -169,7 +181,13 @@ def source_decoder(plan: FeaturePlan, topic: str, settings: Settings) -> SourceD
     source = views[0].source
     assert source is not None, "only stream views have a topic"
     registry = schema_registry_client.connect(settings)
-    return SourceDecoder(source, settings.record_bytes_max, registry, field_ranges.of_views(views))
+    return SourceDecoder(
+        source,
+        settings.record_bytes_max,
+        registry,
+        field_ranges.of_views(views),
+        EventClock(SERVICE, settings.event_ahead_seconds_max),
+    )
 
 
 def source_header(partition: int, offset: int) -> tuple[str, bytes]:

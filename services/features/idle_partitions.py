@@ -2,9 +2,9 @@
 
 A source enables it by the tag ``idle_seconds``. If a partition's log has not grown for that wall time, a
 heartbeat is written into it. Its time is the lowest watermark of the partitions that are not idle, or, if all
-are idle, the highest of all. So each decision is a record of the log, and every replay finds it again. A
-served value stays final: an event that arrives later, and is older than the watermark by more than the
-lateness, goes to the late topic.
+are idle, the highest of all, but never ahead of the wall time: a fast clock moves its own partition only. So
+each decision is a record of the log, and every replay finds it again. A served value stays final: an event
+that arrives later, and is older than the watermark by more than the lateness, goes to the late topic.
 
 Every features process watches all partitions of the source by the end offsets of their logs. So a worker that
 is slow or stopped never makes a partition idle. A heartbeat of one process counts as activity for the others;
@@ -20,13 +20,12 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
-from redis.exceptions import RedisError
 
 from services.features.decoder import SourceDecoder
-from services.runtime import metrics, watermarks
+from services.runtime import metrics, times, watermarks
 from services.runtime.watermarks import NEVER
 from streams import codec
+from streams.outages import is_outage
 from streams.producer import BatchProducer
 
 log = structlog.get_logger()
@@ -64,15 +63,24 @@ class _LogEnd:
 
 
 def heartbeats_due(
-    watermarks_ms: Mapping[int, int], idle: Collection[int], partitions: int
+    watermarks_ms: Mapping[int, int], idle: Collection[int], partitions: int, idle_ms: int, now_ms: int
 ) -> dict[int, int]:
     """Return the heartbeat to write into each idle partition whose watermark is lower.
 
-    There is none while a partition that is not idle has no watermark.
+    There is none while a partition that is not idle has no watermark. No heartbeat is ahead of the wall time,
+    whatever a fast clock has written. If all partitions are idle, it is not after their last record either:
+    events that are on their way may be as old as that.
+
+    Args:
+        watermarks_ms: The watermark of each partition that has one.
+        idle: The idle partitions.
+        partitions: Their number.
+        idle_ms: Wall time since the last record of an idle partition, at least.
+        now_ms: The wall time.
     """
     known_ms = {number: watermarks_ms.get(number, NEVER) for number in range(partitions)}
     active = [watermark_ms for number, watermark_ms in known_ms.items() if number not in idle]
-    reached_ms = min(active) if active else max(known_ms.values())
+    reached_ms = min(*active, now_ms) if active else min(max(known_ms.values()), now_ms - idle_ms)
     return {number: reached_ms for number in idle if known_ms[number] < reached_ms}
 
 
@@ -111,8 +119,8 @@ class IdleWatch:
         while True:
             try:
                 await self._poll_until_error()
-            except (KafkaError, RedisError, OSError) as error:
-                log.warning("features.idle_watch_failed", error=repr(error))
+            except Exception as error:  # noqa: BLE001  # whatever it is: without the watch, watermarks hang
+                log.warning("features.idle_watch_failed", error=repr(error), outage=is_outage(error))
                 await asyncio.sleep(POLL_SECONDS)
 
     async def _poll_until_error(self) -> None:
@@ -133,7 +141,10 @@ class IdleWatch:
         ends = {tp.partition: offset for tp, offset in found.items()}
         idle = detector.idle(ends, time.monotonic_ns() // 1_000_000)
         metrics.FEATURE_IDLE_PARTITIONS.labels(topic).set(len(idle))
-        for number, watermark_ms in heartbeats_due(await self._shared(decoder), idle, partitions).items():
+        due = heartbeats_due(
+            await self._shared(decoder), idle, partitions, decoder.source.idle_ms, times.now_ms()
+        )
+        for number, watermark_ms in due.items():
             detector.expect_heartbeat(number)
             await self._producer.send(topic, number, [(None, None, codec.heartbeat(watermark_ms))])
 

@@ -22,6 +22,7 @@ from services.features.view_partition import ViewPartition, ViewSink
 from services.features.view_state import Event
 from services.features.view_writer import ViewWriter
 from services.runtime import metrics
+from services.runtime.times import now_ms
 from services.runtime.watermarks import NEVER
 from streams import codec, topics
 from streams.producer import BatchProducer, Record
@@ -68,7 +69,7 @@ class SourceStage(FeatureStage):
         targets = [(cast("_EventSink", view.sink), view.position) for view in views]
         before_ms = targets[0][1].progress.watermarks_ms.get(partition, NEVER) if targets else NEVER
         await self._decoder.learn_schemas(records)
-        decoded = self._decoder.decode(records, before_ms)
+        decoded = self._decoder.decode(records, before_ms, now_ms())
         count_invalid(views, decoded.dead_letters)
         if send_dead_letters:
             await send_letters(self._producer, decoded.dead_letters)

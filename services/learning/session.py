@@ -27,6 +27,7 @@ from services.monitoring.prediction_decoder import PredictionDecoder
 from services.runtime import kafka_consumers, metrics, redis_clients, schema_registry_client
 from services.runtime.declaration import ModelDeclaration, learning
 from services.runtime.declaration_file import DeclarationFolder
+from services.runtime.event_clock import EventClock
 from services.runtime.kafka_outbox import Outbox, Stage
 from services.runtime.quarantine import Quarantine, Rejected
 from services.runtime.settings import Settings
@@ -66,7 +67,12 @@ class LearningModel:
             declaration.label.topic,
             self.learner.inputs,
             PredictionDecoder(
-                "learning", declaration, self.learner, schema_registry_client.connect(settings), rejected
+                "learning",
+                declaration,
+                self.learner,
+                schema_registry_client.connect(settings),
+                rejected,
+                EventClock("learning", settings.event_ahead_seconds_max),
             ),
         )
         self.observer = LearningObserver(self.learner)

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from services.runtime.declaration import ModelDeclaration
+from services.runtime.event_clock import EventClock
 from services.runtime.quarantine import RecordPlace, Rejected
 from streams import codec, records, schemas
 from streams.inputs import LABEL, PREDICTION, PartitionKey, TracedPrediction
@@ -45,10 +46,17 @@ class PredictionDecoder:
         sink: PredictionSink,
         registry: schemas.SchemaRegistry | None = None,
         rejected: Rejected = MappingProxyType({}),
+        clock: EventClock | None = None,
     ) -> None:
         """Compile the declared schema of the labels; dead letters name the service.
 
-        ``rejected`` are records to reject without decoding them, with the reasons, see `Quarantine.rejected`.
+        Args:
+            service: The process.
+            declaration: The model's.
+            sink: Receives what is decoded.
+            registry: The schema registry of the label topic, if there is one.
+            rejected: Records to reject without decoding them, with the reasons, see `Quarantine.rejected`.
+            clock: Tells which records are too far ahead; by default with the default tolerance.
 
         Raises:
             SchemaError: The labels need a schema registry and there is none. With a registry, `take_labels`
@@ -56,6 +64,7 @@ class PredictionDecoder:
         """
         label = declaration.label
         self._service = service
+        self._clock = clock or EventClock(service)
         self._sink = sink
         self._rejected = rejected
         self._positive_above = label.positive_above
@@ -73,10 +82,10 @@ class PredictionDecoder:
                 continue
             try:
                 if value is None:
-                    self._add_heartbeat(PREDICTION, message)
+                    self._add_heartbeat(PREDICTION, message, now_ms)
                     continue
                 prediction = self._decode_prediction(value)
-                codec.check_event_time(prediction.event_time_ms, message.timestamp)
+                self._clock.check(prediction.event_time_ms, message, now_ms)
                 if message.headers and (trace := codec.trace_headers(message.headers)):
                     prediction = TracedPrediction.of(prediction, trace)
             except Exception as error:  # noqa: BLE001  # of this record alone, or it is raised again
@@ -92,20 +101,20 @@ class PredictionDecoder:
                 continue
             try:
                 if message.value is None:
-                    self._add_heartbeat(LABEL, message)
+                    self._add_heartbeat(LABEL, message, now_ms)
                     continue
-                label = self._label(message)
+                label = self._label(message, now_ms)
             except Exception as error:  # noqa: BLE001  # as above
                 self._reject(LABEL, message, error, now_ms)
                 continue
             self._sink.add_label(message.partition, message.offset, label)
 
-    def _label(self, message: codec.KafkaRecord) -> records.Label:
+    def _label(self, message: codec.KafkaRecord, now_ms: int) -> records.Label:
         identity, event_time, value = self._label_fields(self._decode_label(message.value))
         if value is None:
             raise codec.InvalidRecordError("the label's value is null")
         event_time_ms = codec.epoch_ms(event_time)
-        codec.check_event_time(event_time_ms, message.timestamp)
+        self._clock.check(event_time_ms, message, now_ms)
         return records.Label(
             prediction_id=identity,
             event_time_ms=event_time_ms,
@@ -129,8 +138,8 @@ class PredictionDecoder:
                 f"the label's value is {value!r}, which is not a number"
             ) from error
 
-    def _add_heartbeat(self, kind: int, message: codec.KafkaRecord) -> None:
-        watermark_ms = codec.watermark_of(message.headers)
+    def _add_heartbeat(self, kind: int, message: codec.KafkaRecord, now_ms: int) -> None:
+        watermark_ms = self._clock.watermark_of(message, now_ms)
         if watermark_ms is not None:
             self._sink.inputs.add_heartbeat(
                 PartitionKey(kind, message.partition), message.offset, watermark_ms

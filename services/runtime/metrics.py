@@ -134,6 +134,11 @@ MODELS_SET_ASIDE = Gauge(
     "1 while a process does not process a model because of an error, which /health/ready shows",
     ["service", "model"],
 )
+RECORDS_AHEAD = Counter(
+    "driftline_records_ahead",
+    "Records that were refused because their event time is too far ahead, also when they are read again",
+    ["service", "topic"],
+)
 
 FEATURE_ROWS = Counter("driftline_feature_rows", "Rows written to the online store", ["view"])
 FEATURE_EVENTS = Counter(

@@ -201,6 +201,13 @@ class Settings(BaseSettings):
         description="Maximum size of a record, uncompressed; a larger one becomes a dead letter. Internal "
         "topics take what follows from records of this size: after a change, run driftline setup",
     )
+    event_ahead_seconds_max: float = Field(
+        60,
+        ge=1,
+        le=86_400,
+        description="Maximum time by which an event may be dated ahead of its record's timestamp and of the "
+        "worker's clock; a record that is further ahead becomes a dead letter",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Lowest level that is logged"
     )

@@ -21,6 +21,7 @@ from services.feature_store.plan import ServicePlan
 from services.model_registry import model_inputs
 from services.runtime import declaration_file, metrics
 from services.runtime.declaration import FILE, ModelDeclaration
+from services.runtime.event_clock import EventClock
 from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
@@ -75,11 +76,13 @@ class Deployment:
         pipeline = self._inference_pipeline(service)
         self.versions = pipeline.versions
         cloud_events = shared.settings.cloud_events == "all"
+        clock = EventClock("scoring", shared.settings.event_ahead_seconds_max)
         self.predictor = OnlinePredictor(
             pipeline,
             shared.producer,
             cloud_events=cloud_events,
             label_encoder=declaration.label.wire_encoder(shared.registry),
+            clock=clock,
         )
         agent = ScoringAgent(
             pipeline,
@@ -89,6 +92,7 @@ class Deployment:
             cloud_events=cloud_events,
             tracing=shared.tracing,
             registry=shared.registry,
+            clock=clock,
         )
         self.group = self._consumer_group(agent)
         self._stack = contextlib.AsyncExitStack()

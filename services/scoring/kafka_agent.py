@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from services.runtime import metrics
+from services.runtime.event_clock import EventClock
 from services.scoring.batcher import Batcher, BatchPart
 from services.scoring.inference_pipeline import InferencePipeline
 from services.scoring.models_follower import ModelsFollower
@@ -67,6 +68,7 @@ class ScoringAgent:
         cloud_events: bool,
         tracing: Tracing,
         registry: schemas.SchemaRegistry | None = None,
+        clock: EventClock | None = None,
     ) -> None:
         """Take the collaborators; larger records become dead letters.
 
@@ -74,6 +76,7 @@ class ScoringAgent:
         """
         self._pipeline = pipeline
         self._decoder = pipeline.declaration.request.wire_decoder(registry, pipeline.features.ranges)
+        self._clock = clock or EventClock("scoring")
         self._follower = follower
         self._producer = producer
         self._record_bytes_max = record_bytes_max
@@ -128,13 +131,13 @@ class ScoringAgent:
     def _decode(self, slice_: Slice) -> tuple[list[_Request], list[records.DeadLetter], int | None]:
         """Return the requests, the dead letters and the last watermark of a slice."""
         decode, bytes_max = self._decoder.decode, self._record_bytes_max
-        event_time_ms = self._pipeline.event_time_ms
+        event_time_ms, now_ms = self._pipeline.event_time_ms, time.time_ns() // 1_000_000
         requests, letters, watermark_ms = list[_Request](), list[records.DeadLetter](), None
         for record in slice_.records:
             value = record.value
             try:
                 if value is None:
-                    watermark_ms = codec.watermark_of(record.headers) or watermark_ms
+                    watermark_ms = self._clock.watermark_of(record, now_ms) or watermark_ms
                     continue
                 if len(value) > bytes_max:
                     raise codec.InvalidRecordError(
@@ -142,7 +145,7 @@ class ScoringAgent:
                     )
                 event = decode(value)
                 time_ms = event_time_ms(event)
-                codec.check_event_time(time_ms, record.timestamp)
+                self._clock.check(time_ms, record, now_ms)
                 requests.append((record, event, time_ms))
             except codec.InvalidRecordError as error:
                 letters.append(codec.dead_letter("scoring", record, str(error)))

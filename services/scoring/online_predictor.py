@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from services.runtime import metrics
+from services.runtime.event_clock import AheadError, EventClock
 from services.scoring.arm_router import NO_ARM, UnknownVersionError
 from services.scoring.batcher import Batcher, BatchPart
 from services.scoring.explanations.explainer import Explainer
@@ -70,6 +71,7 @@ class OnlinePredictor:
         *,
         cloud_events: bool = False,
         label_encoder: schemas.Encoder | None = None,
+        clock: EventClock | None = None,
     ) -> None:
         """Take the model and the producer; see `running`. Without an encoder labels are written as JSON."""
         self.name = pipeline.name
@@ -78,6 +80,7 @@ class OnlinePredictor:
         self.limits = pipeline.declaration.limits
         self.requests_in_progress = 0
         self._producer = producer
+        self._clock = clock or EventClock("scoring")
         label = pipeline.declaration.label
         self.label_decoder = codec.EventDecoder(
             dataclasses.replace(field, nullable=field.nullable and field.name != label.value)
@@ -130,7 +133,7 @@ class OnlinePredictor:
             ModelFailedError: The model failed on a row.
             VersionNotLoadedError: The version of a row cannot answer now, and the champion cannot either.
         """
-        _check_times("rows", map(self.pipeline.event_time_ms, events))
+        self._check_times("rows", map(self.pipeline.event_time_ms, events))
         try:
             async with self._slot():
                 if not self.pipeline.versions.are_loaded:
@@ -180,7 +183,7 @@ class OnlinePredictor:
             SchemaRegistryUnavailableError: The schema registry cannot be reached.
             InvalidRecordError: The registered schema does not allow a label.
         """
-        _check_times("labels", (codec.epoch_ms(self._label_time(label)) for label in labels))
+        self._check_times("labels", (codec.epoch_ms(self._label_time(label)) for label in labels))
         async with self._slot(), asyncio.timeout(self.limits.seconds_max):
             encode: Callable[[Any], bytes] = msgspec.json.encode
             if self._label_encoder is not None:
@@ -188,6 +191,15 @@ class OnlinePredictor:
                 encode = self._label_encoder.encode
             batch: list[Record] = [(self._label_id(label).encode(), encode(label), []) for label in labels]
             await self._producer.send_by_key(self.declaration.label.topic, batch)
+
+    def _check_times(self, field: str, event_times_ms: Iterable[int]) -> None:
+        """Reject event times that consumers would take for the future."""
+        now_ms = time.time_ns() // 1_000_000
+        for index, event_time_ms in enumerate(event_times_ms):
+            try:
+                self._clock.check_arrival(event_time_ms, now_ms)
+            except AheadError as error:
+                raise RejectedInputError(f"{field}[{index}]: {error}") from error
 
     @contextlib.asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
@@ -218,16 +230,6 @@ class OnlinePredictor:
             rows=rows,
             version=version,
         )
-
-
-def _check_times(field: str, event_times_ms: Iterable[int]) -> None:
-    """Reject event times that consumers would take for the future; see `streams.codec`."""
-    now_ms = time.time_ns() // 1_000_000
-    for index, event_time_ms in enumerate(event_times_ms):
-        try:
-            codec.check_event_time(event_time_ms, now_ms)
-        except codec.InvalidRecordError as error:
-            raise RejectedInputError(f"{field}[{index}]: {error}") from error
 
 
 def _check_predicted(model: str, batch: ScoredBatch, rows: range) -> None:

@@ -3,7 +3,7 @@
 400 invalid input, with its position; 401 no valid token; 403 another team's model; 404 unknown; 408 the body
 arrived too slowly; 413 the body or a label is too large; 415 the body is not JSON; 422 a row that cannot be
 predicted: a feature with ``missing: reject`` is missing, it has too much text to be logged, the model fails
-on it, no version was in effect at its event time, or that time is more than a day ahead, which is not allowed
+on it, no version was in effect at its event time, or that time is ahead of the clock, which is not allowed
 for labels either; 429 the token's rate limit is exceeded; 500 a defect, with a reference to the log and no
 internals; 501 an optional package is not installed; 503 overload, no version in effect yet or none that could
 be loaded, a server that cannot be reached, or shutdown; 504 the prediction took too long.

@@ -34,7 +34,7 @@ _ERRORS = {
     413: "The request body, or a label, is too large.",
     415: "The request body is not JSON.",
     422: "A required feature is missing, a row has too much text, the model fails on a row, no version of it "
-    "was in effect at the event time, or the event time is more than a day in the future.",
+    "was in effect at the event time, or the event time is in the future.",
     429: "The rate limit of this token is exceeded; retry after the seconds in the header Retry-After.",
     500: "The server has a defect; its log has an entry with the request id.",
     501: "The server lacks an optional package.",

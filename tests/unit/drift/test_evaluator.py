@@ -11,7 +11,7 @@ from services.drift.monitored_model import SNAPSHOTS
 from services.monitoring.model_metrics import COST
 from services.monitoring.prediction_decoder import PredictionDecoder
 from services.runtime.declaration import ModelDeclaration
-from streams import records
+from streams import codec, records
 from streams.inputs import LABEL, PREDICTION, PartitionKey
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import HOUR_MS, START_MS, EngineFeeder
@@ -179,7 +179,7 @@ def test_a_class_label_becomes_its_number_and_an_unknown_class_a_dead_letter():
         Message(b'{"id": "p%d", "at": "%s", "y": "%s"}' % (offset, at, value), offset)
         for offset, value in enumerate((b"snow", b"hail"))
     ]
-    PredictionDecoder("drift", declaration, engine).take_labels(messages, 77)
+    PredictionDecoder("drift", declaration, engine).take_labels(messages, codec.LATEST_MS)
     for kind, offset in ((PREDICTION, 0), (LABEL, 2)):
         engine.inputs.add_heartbeat(PartitionKey(kind, 0), offset, START_MS + 9 * HOUR_MS)
     label, letter = engine.inputs.take()

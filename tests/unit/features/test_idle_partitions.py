@@ -40,4 +40,12 @@ def test_own_heartbeat_is_not_growth_but_another_record_is() -> None:
 def test_heartbeat_follows_the_lowest_active_watermark_or_the_highest_if_all_are_idle(
     watermarks_ms: dict[int, int], idle: set[int], expected: dict[int, int]
 ) -> None:
-    assert heartbeats_due(watermarks_ms, idle, partitions=3) == expected
+    assert heartbeats_due(watermarks_ms, idle, 3, idle_ms=5, now_ms=1_000) == expected
+
+
+def test_fast_clock_moves_no_idle_partition_ahead_of_the_wall_time() -> None:
+    """One event of a device whose clock is 59 s ahead, then silence in all partitions for 5 s."""
+    fast, now_ms = {0: 100_000, 1: 159_000}, 105_000
+    assert heartbeats_due(fast, {0, 1}, 2, idle_ms=5_000, now_ms=now_ms) == {}
+    assert heartbeats_due(fast, {0, 1}, 2, idle_ms=5_000, now_ms=now_ms + 1_000) == {0: 101_000}
+    assert heartbeats_due(fast, {0}, 2, idle_ms=5_000, now_ms=now_ms) == {0: now_ms}

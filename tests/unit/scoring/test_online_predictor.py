@@ -159,7 +159,7 @@ def test_labels_are_written_by_the_id_of_their_request():
 def test_a_label_of_the_future_is_rejected_and_nothing_is_written():
     producer = Producer()
     subject = predictor(producer)
-    with pytest.raises(RejectedInputError, match=r"labels\[1\]: .* more than a day"):
+    with pytest.raises(RejectedInputError, match=r"labels\[1\]: .* s ahead of the clock of this worker"):
         asyncio.run(subject.write_labels(labels(subject, -60, 2 * 86_400)))
     assert producer.written == {}
 

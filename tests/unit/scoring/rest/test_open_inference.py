@@ -51,9 +51,7 @@ def test_a_row_dated_in_the_future_is_rejected_with_and_without_a_version():
     for path in ("/v2/models/m/infer", "/v2/models/m/versions/1/infer"):
         response = infer(client(), path, inputs=inputs)
         assert response.status_code == 422
-        assert (
-            "rows[1]: the event time 32503680000000 ms is more than a day after" in response.json()["error"]
-        )
+        assert "rows[1]: the event time 32503680000000 ms is" in response.json()["error"]
 
 
 def test_only_the_requested_outputs_are_sent_in_the_requested_order():

@@ -42,7 +42,7 @@ def test_rows_are_predicted_in_order():
         (
             {"rows": [ROW, ROW | {"at": "3000-01-01T00:00:00Z"}]},
             422,
-            "rows[1]: the event time 32503680000000 ms is more than a day after",
+            "rows[1]: the event time 32503680000000 ms is",
         ),
         (
             {"rows": [ROW, ROW | {"id": "x" * 513}]},
