@@ -7,7 +7,7 @@ and tests/contract/test_aiokafka_internals.py checks what is used.
 import asyncio
 import contextlib
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import BrokerResponseError, kafka_errors
 from aiokafka.structs import TopicPartition
 
@@ -85,3 +85,11 @@ async def abandon(producer: AIOKafkaProducer, error: Exception) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(producer._sender.close(), _CLOSE_SECONDS_MAX)  # noqa: SLF001
     await producer.client.close()
+
+
+def read_committed(consumer: AIOKafkaConsumer) -> None:
+    """Let an unstarted consumer skip records of aborted transactions, and wait for the end of open ones.
+
+    There is an option for it; this is for a consumer that another library makes.
+    """
+    consumer._isolation_level = "read_committed"  # noqa: SLF001  # see the module

@@ -13,14 +13,17 @@ from typing import Any, cast
 
 import faust
 import structlog
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.errors import IllegalStateError
 from faust.topics import Topic
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from mode.utils.futures import maybe_async
 
-from streams.batches import Lanes, Slice, SliceCutter
+from streams import aiokafka_internals
+from streams.batches import Lanes
+from streams.slices import Slice, SliceCutter
 
 log = structlog.get_logger()
 
@@ -75,13 +78,27 @@ class InLoopConsumer(driver.AIOKafkaConsumerThread):
         """Call a function of the client, whether it is a coroutine or not."""
         return await maybe_async(fun(*args, **kwargs))
 
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        """Read only what transactions have committed; Faust does so only for exactly-once apps."""
+        consumer = super()._create_worker_consumer(transport)
+        aiokafka_internals.read_committed(consumer)
+        return consumer
+
+    def highwater(self, tp: TP) -> int:
+        """Return the end of what can be read: records of open transactions are beyond it."""
+        offset: int = self._ensure_consumer().last_stable_offset(tp)
+        return offset
+
     async def _gather_remaining_tasks(self) -> None:
         """Wait for no other tasks: in a thread they would be the client's, in this loop they are not."""
 
 
+_Records = Mapping[TP, Sequence[ConsumerRecord]]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Fetched:
-    records: Mapping[TP, Sequence[ConsumerRecord]]
+    records: _Records
     generation_id: int
 
 
@@ -95,7 +112,7 @@ class BatchConsumer(driver.Consumer):
         """Use the lanes of the app."""
         super().__init__(*args, **kwargs)
         self.lanes = self.app.lanes
-        self._cutter = SliceCutter(self.lanes.observer)
+        self._cutter = SliceCutter(self.lanes.observer, self.lanes.expect)
 
     def positions(self) -> dict[TP, int]:
         """Return for each assigned partition the offset that was committed last, 0 for none."""
@@ -118,15 +135,18 @@ class BatchConsumer(driver.Consumer):
                     )
                 fetched = await fetching
                 fetching = None
-                if self.should_stop or not fetched.records:
+                if self.should_stop:
                     continue
                 generation_id = self.app.consumer_generation_id
                 if fetched.generation_id != generation_id or not self.flow_active:
                     continue  # fetched before a rebalance, which resets all positions
+                records = self._without_gaps(fetched.records)
+                if not records:
+                    continue
                 if not waiting:  # start the next fetch before these records are delivered
                     fetching = asyncio.create_task(self._fetch(FETCH_SECONDS))
                 # All at once, before any wait: a rebalance in between clears what is noted.
-                for slices in self._cutter.cut(fetched.records, self.highwater):
+                for slices in self._cutter.cut(records, self.highwater):
                     await self._deliver(slices, generation_id)
         finally:
             if fetching is not None:
@@ -141,10 +161,21 @@ class BatchConsumer(driver.Consumer):
             await self.sleep(UNASSIGNED_SECONDS)
             return _Fetched({}, self.app.consumer_generation_id)
         records = await self._getmany(active_partitions=active, timeout=timeout_seconds)
-        if records and not self.flow_active:  # a rebalance resets the positions before or after this fetch
-            await self._seek_back()
+        if records and not self.flow_active:  # these may be of the next assignment
+            self._cutter.clear()
+            for tp, of_partition in records.items():
+                _read_again(self._thread, tp, of_partition[0].offset)
             records = {}
         return _Fetched(records, self.app.consumer_generation_id)
+
+    def _without_gaps(self, fetched: _Records) -> _Records:
+        """Read again what did not reach its lane; called while no fetch is in progress."""
+        gaps = self.lanes.take_gaps()
+        for tp, offset in gaps.items():
+            log.warning("consumer.gap", topic=tp.topic, partition=tp.partition, offset=offset)
+            self._cutter.restart(tp, offset)
+            _read_again(self._thread, tp, offset)
+        return {tp: records for tp, records in fetched.items() if tp not in gaps} if gaps else fetched
 
     def _hold_back_full_lanes(self) -> bool:
         """Fetch only from partitions whose lane has room; return whether any partition is held back."""
@@ -153,13 +184,6 @@ class BatchConsumer(driver.Consumer):
         for tp in [tp for tp in self._get_active_partitions() if self.lanes.is_full(tp)]:
             self.on_buffer_full(tp)
         return bool(self._buffered_partitions) or not self.lanes.has_room
-
-    async def _seek_back(self) -> None:
-        self._cutter.clear()
-        try:
-            await self.perform_seek()
-        except Exception as error:  # noqa: BLE001  # Faust seeks again once partitions are assigned
-            log.info("consumer.seek_failed", error=repr(error))
 
     async def _deliver(self, slices: Sequence[Slice], generation_id: int) -> None:
         """Deliver the slices of one topic as one message, with metadata of the first slice's last record."""
@@ -198,14 +222,24 @@ class BatchConsumer(driver.Consumer):
         return dict(self.lanes.committable()).get(tp)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Wait a bounded time for slices being handled, commit, release; Faust revokes all partitions."""
+        """Wait a bounded time for slices being handled, commit, release; Faust revokes all partitions.
+
+        The flow is suspended first, and the lanes stay closed until the next assignment: a slice that is
+        still on its way to its lane must not be handled, because the slices before it may be dropped here.
+        """
         self.stop_flow()
+        self.app.flow_control.suspend()
         await self.lanes.close()
         await self.commit()
         self.lanes.forget()
         self._cutter.clear()
         await self.app.let_go()
         await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Accept slices again: those of earlier generations are refused by their generation."""
+        self.lanes.open()
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_stop(self) -> None:
         """Wait a bounded time for slices being handled, and commit."""
@@ -214,6 +248,13 @@ class BatchConsumer(driver.Consumer):
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Skip Faust's stall detector, which watches single messages: lag and retries are metrics here."""
+
+
+def _read_again(client: Any, tp: TP, offset: int) -> None:
+    try:
+        client.seek(tp, offset)
+    except IllegalStateError as error:  # it is no longer assigned
+        log.info("consumer.seek_failed", error=repr(error))
 
 
 class BatchTransport(driver.Transport):

@@ -17,9 +17,10 @@ from faust.contrib.asgi import faust_app_running
 from faust.types import TP
 from yarl import URL
 
-from streams.batches import Handler, Lanes, Slice, SliceObserver
+from streams.batches import Lanes
 from streams.faust_internals import BatchApp, BatchConsumer, BatchTopic, BatchTransport
 from streams.shutdown import STOP_SECONDS
+from streams.slices import Handler, Slice, SliceObserver
 
 LetGo = Callable[[], Awaitable[None]]
 
@@ -100,10 +101,20 @@ class Group:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Be a member of the group until the block ends; then finish the slices being handled and commit."""
+        """Be a member of the group until the block ends; then finish the slices being handled and commit.
+
+        A group without topics has nothing to do, and does not connect.
+        """
+        if not self._handlers:
+            yield
+            return
         self._faust = self._build()
         async with faust_app_running(self._faust, stop_timeout=STOP_SECONDS):
             yield
+
+    def blocked(self) -> list[str]:
+        """Return for each partition that makes no progress where it waits, and why."""
+        return self._faust.lanes.blocked() if self._faust is not None else []
 
     def committed(self) -> dict[TP, int]:
         """Return the last committed offset of each partition of this member, 0 if there is none."""
@@ -115,6 +126,8 @@ class Group:
     @property
     def assigned(self) -> bool:
         """Whether this member has its assignment, which may be empty."""
+        if not self._handlers:
+            return True
         app = self._faust
         return app is not None and app.started and not app.rebalancing and app.consumer_generation_id > 0
 

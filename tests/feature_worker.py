@@ -22,7 +22,7 @@ from services.features.view_writer import ViewWriter
 from services.runtime import watermarks
 from services.runtime.settings import Settings
 from streams import codec, topics
-from streams.batches import Slice
+from streams.slices import Slice
 from tests.shop import without_generation
 
 SOURCE_PARTITIONS, INNER_PARTITIONS = 2, 3

@@ -56,7 +56,7 @@ class DriftMetrics:
         if outputs.label_coverage is not None:
             metrics.LABEL_COVERAGE.labels(model).set(outputs.label_coverage)
         for letter in outputs.dead_letters:
-            metrics.DEAD_LETTERS.labels("drift", letter.topic).inc()
+            metrics.DEAD_LETTERS.labels("drift", letter.topic, letter.kind).inc()
         for record in outputs.drift:
             if isinstance(record, records.DriftReport):
                 _show_report(record)

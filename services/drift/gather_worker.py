@@ -147,7 +147,7 @@ class GatherSession(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
         self._outbox.write(stage)
         self._consumer.commit({source: OffsetAndMetadata(self._next[source], "", -1) for source in polled})
         for letter in letters:
-            metrics.DEAD_LETTERS.labels("drift", letter.topic).inc()
+            metrics.DEAD_LETTERS.labels("drift", letter.topic, letter.kind).inc()
         for source, messages in polled.items():
             for each in self._models[source.topic]:
                 kind = "predictions" if each.sources[source.topic] == PREDICTION else "labels"

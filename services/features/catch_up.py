@@ -8,16 +8,18 @@ record is skipped and none counts twice, whichever view is ahead.
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
 from aiokafka import ConsumerRecord
 from aiokafka.errors import OffsetOutOfRangeError
 
+from services.features.defect_search import DefectSearch
 from services.features.position_lookup import PositionLookup
 from services.features.row_store import StateLostError, WriteConflictError
 from services.features.view_partition import PartitionViews, ViewPartition, by_progress
+from streams.outages import is_outage
 
 log = structlog.get_logger()
 
@@ -48,6 +50,7 @@ class Advance(Protocol):
         /,
         *,
         send_dead_letters: bool,
+        defects: Mapping[int, str],
     ) -> None: ...
 
 
@@ -110,11 +113,12 @@ class CatchUp:
 
     async def _build(self, partition: PartitionViews) -> None:
         """Build all lagging views; retry after any error."""
+        search = DefectSearch()
         while any(view.caught_up for view in partition.views):
             try:
                 async with self._open_reader(self._topic, partition.number) as reader:
                     earliest = await reader.earliest()
-                    while await self._build_step(partition, reader, earliest):
+                    while await self._build_step(partition, reader, earliest, search):
                         pass
             except OffsetOutOfRangeError:
                 continue  # retention has deleted more records since
@@ -135,7 +139,9 @@ class CatchUp:
         )
         await asyncio.sleep(RETRY_SECONDS)
 
-    async def _build_step(self, partition: PartitionViews, reader: RangeReader, earliest: int) -> bool:
+    async def _build_step(
+        self, partition: PartitionViews, reader: RangeReader, earliest: int, search: DefectSearch
+    ) -> bool:
         """Apply one batch to the views with the lowest offset; tell whether any view still lags."""
         lagging = await self._lagging(partition, earliest)
         if not lagging:
@@ -144,8 +150,22 @@ class CatchUp:
         start = last[0].known_progress.next_offset
         others = [view.known_progress.next_offset for view in lagging]
         limit = min([partition.reached, *(offset for offset in others if offset > start)])
-        records, next_offset = await reader.read(start, limit)
-        await self._advance(partition, records, next_offset, last, send_dead_letters=False)
+        records, next_offset = search.bounded(*await reader.read(start, limit))
+        defects = search.defects(records)
+        try:
+            await self._advance(
+                partition,
+                records,
+                next_offset,
+                last[:1] if search.is_active else last,
+                send_dead_letters=bool(defects),  # invalid records were sent before
+                defects=defects,
+            )
+        except Exception as error:
+            if is_outage(error) or not search.note_failure(len(records), error):
+                raise
+        else:
+            search.note_success()
         return True
 
     async def _lagging(self, partition: PartitionViews, earliest: int) -> list[ViewPartition]:

@@ -16,6 +16,7 @@ from services.feature_store import feast_layout
 from services.feature_store.plan import View
 from services.features.row_store import RowStore, ViewGeneration
 from services.runtime import metrics
+from streams.outages import OutageError
 
 log = structlog.get_logger()
 
@@ -24,7 +25,7 @@ _INDEPENDENT = frozenset({"ttl_ms", "batch_file"})
 """Attributes of a view that its rows do not depend on."""
 
 
-class SupersededError(RuntimeError):
+class SupersededError(OutageError):
     """Another process builds the view from another definition."""
 
 

@@ -26,7 +26,12 @@ class PartitionReader:
         cls, kafka_options: Mapping[str, Any], topic: str, partition: int, records_max: int
     ) -> AsyncIterator[Self]:
         """Open a reader that stays connected until the block ends."""
-        consumer = AIOKafkaConsumer(**kafka_options, enable_auto_commit=False, auto_offset_reset="none")
+        consumer = AIOKafkaConsumer(
+            **kafka_options,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",  # as the consumer group does
+        )
         await consumer.start()
         try:
             topic_partition = TopicPartition(topic, partition)

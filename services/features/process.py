@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
+import structlog
+
 from services.feature_store import repository
 from services.feature_store.plan import View
 from services.features import topic_setup
@@ -29,6 +31,8 @@ from streams.producer import BatchProducer
 
 if TYPE_CHECKING:
     from services.features.stage import FeatureStage
+
+log = structlog.get_logger()
 
 
 def run() -> None:
@@ -84,6 +88,8 @@ class FeaturesProcess:
 
     def run(self) -> None:
         """Serve Kafka and HTTP until stopped."""
+        if not self._stages:
+            log.warning("features.nothing_to_do", reason="no view of the repository has a stream source")
         http = server.application(self._not_ready, self._api.routes(), self._settings.feature_tokens)
         async_process.run(
             self._producer.running(),
@@ -148,5 +154,7 @@ class FeaturesProcess:
             )
         if not self._group.assigned:
             return "waiting for partitions"
+        if blocked := self._group.blocked():
+            return "; ".join(blocked)
         builds = [f"{view}: {progress}" for view, progress in self._builds().items()]
         return f"views are being built: {'; '.join(builds)}" if builds else None

@@ -30,6 +30,7 @@ from services.runtime import times, watermarks
 from services.runtime.redis_commands import encode
 from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings
+from streams.outages import OutageError
 
 log = structlog.get_logger()
 
@@ -93,7 +94,7 @@ class ViewGeneration:
     """Rows of earlier generations are still to be deleted; see `RowStore.sweep`."""
 
 
-class WriteConflictError(Exception):
+class WriteConflictError(OutageError):
     """The stored value is not the one that this write is based on; the write changed nothing."""
 
     def __init__(self, view: str, message: str) -> None:
@@ -102,7 +103,7 @@ class WriteConflictError(Exception):
         self.view = view
 
 
-class StateLostError(Exception):
+class StateLostError(OutageError):
     """What this process stored is gone, or cannot be read: the view must be rebuilt."""
 
     def __init__(self, view: str, message: str) -> None:

@@ -7,7 +7,7 @@ to the partition of its entity in an internal topic (`streams.topics.repartition
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Protocol, cast
 
 import msgspec
@@ -17,7 +17,7 @@ from services.features.catch_up import OpenReader
 from services.features.decoder import DecodedSlice, SourceDecoder, source_header
 from services.features.generations import Generations
 from services.features.row_store import ProgressUpdate, RowStore, ViewPosition, ViewProgress
-from services.features.stage import FeatureStage, count_invalid, public_watermark, send_letters
+from services.features.stage import FeatureStage, count_invalid, public_watermark, send_letters, split_defects
 from services.features.view_partition import ViewPartition, ViewSink
 from services.features.view_state import Event
 from services.features.view_writer import ViewWriter
@@ -64,15 +64,18 @@ class SourceStage(FeatureStage):
         views: Sequence[ViewPartition],
         *,
         send_dead_letters: bool,
+        defects: Mapping[int, str],
     ) -> list[ProgressUpdate]:
         """Decode, send late events to their topic, write or forward the others."""
         targets = [(cast("_EventSink", view.sink), view.position) for view in views]
         before_ms = targets[0][1].progress.watermarks_ms.get(partition, NEVER) if targets else NEVER
-        await self._decoder.learn_schemas(records)
-        decoded = self._decoder.decode(records, before_ms, now_ms())
-        count_invalid(views, decoded.dead_letters)
+        sound, letters = split_defects(records, defects, views)
+        await self._decoder.learn_schemas(sound)
+        decoded = self._decoder.decode(sound, before_ms, now_ms())
+        letters += decoded.dead_letters
+        count_invalid(views, letters)
         if send_dead_letters:
-            await send_letters(self._producer, decoded.dead_letters)
+            await send_letters(self._producer, letters)
         await self._send_late(partition, [position.view for _, position in targets], decoded.late)
         await asyncio.gather(
             *(sink.put(partition, position, decoded, before_ms) for sink, position in targets)

@@ -14,6 +14,9 @@ view's progress, with its watermark. After a crash:
    counts twice.
 3. Dead letters, late events and the feature log may repeat.
 
+A record on which the code fails (`streams.quarantine`) becomes a dead letter that names the views that skip
+it; their progress passes it. Other views of the topic apply it.
+
 So the online store has the same bytes as without the crash. A worker that lost its partitions and writes
 later changes nothing either: see `services.features.row_store`.
 """
@@ -21,7 +24,7 @@ later changes nothing either: see `services.features.row_store`.
 import abc
 import asyncio
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 from aiokafka import ConsumerRecord
@@ -41,8 +44,10 @@ from services.features.view_partition import (
 from services.runtime import metrics
 from services.runtime.watermarks import NEVER
 from streams import records as wire
-from streams.batches import Slice
+from streams.defects import split
+from streams.outages import is_outage
 from streams.producer import BatchProducer
+from streams.slices import Slice
 
 log = structlog.get_logger()
 
@@ -84,11 +89,13 @@ class FeatureStage(abc.ABC):
         views: Sequence[ViewPartition],
         *,
         send_dead_letters: bool,
+        defects: Mapping[int, str],
     ) -> list[ProgressUpdate]:
         """Apply records to views of equal progress (or to none); return the new progress of each.
 
         When it returns, all sinks have acknowledged. ``send_dead_letters`` is true once per record: for one
-        group of views, and not in a build.
+        group of views, and not in a build. Records in ``defects`` (`Slice.defects`) become dead letters and
+        are skipped.
         """
 
     def report_removed(self, view: ViewPartition, records: int) -> None:
@@ -126,12 +133,44 @@ class FeatureStage(abc.ABC):
         partition.raise_reached(slice_.next_offset)
         if not live:
             await self.process(
-                partition.number, slice_.records, slice_.next_offset, [], send_dead_letters=True
+                partition.number,
+                slice_.records,
+                slice_.next_offset,
+                [],
+                send_dead_letters=True,
+                defects=slice_.defects,
             )
-        for number, views in enumerate(by_progress(live)):
-            await self._advance(
-                partition, slice_.records, slice_.next_offset, views, send_dead_letters=number == 0
-            )
+        groups = list(by_progress(live))
+        try:
+            await self._advance_groups(partition, slice_, groups)
+        except Exception as error:
+            if is_outage(error) or len(groups) == len(live):
+                raise
+            # A view may fail on a record that the others can hold: only that view must skip it.
+            live = await self._join(partition, slice_.first_offset)
+            await self._advance_groups(partition, slice_, ([view] for view in live))
+
+    async def _advance_groups(
+        self, partition: PartitionViews, slice_: Slice, groups: Iterable[Sequence[ViewPartition]]
+    ) -> None:
+        """Apply a slice to each group of views of equal progress; raise the first defect after the last."""
+        defect: Exception | None = None
+        for number, views in enumerate(groups):
+            try:
+                await self._advance(
+                    partition,
+                    slice_.records,
+                    slice_.next_offset,
+                    views,
+                    send_dead_letters=number == 0,
+                    defects=slice_.defects,
+                )
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                defect = defect or error
+        if defect is not None:
+            raise defect
 
     async def _advance(
         self,
@@ -141,6 +180,7 @@ class FeatureStage(abc.ABC):
         views: Sequence[ViewPartition],
         *,
         send_dead_letters: bool,
+        defects: Mapping[int, str],
     ) -> None:
         before = views[0].known_progress
         if next_offset <= before.next_offset:
@@ -148,7 +188,12 @@ class FeatureStage(abc.ABC):
         fresh = [record for record in records if record.offset >= before.next_offset]
         with forget_on_error(views):
             updates = await self.process(
-                partition.number, fresh, next_offset, views, send_dead_letters=send_dead_letters
+                partition.number,
+                fresh,
+                next_offset,
+                views,
+                send_dead_letters=send_dead_letters,
+                defects=defects,
             )
             for view, progress in zip(views, await self._store.update_progress(updates), strict=True):
                 view.progress = progress
@@ -224,18 +269,26 @@ class FeatureStage(abc.ABC):
         return partition
 
 
+def split_defects(
+    records: Sequence[ConsumerRecord], defects: Mapping[int, str], views: Sequence[ViewPartition]
+) -> tuple[Sequence[ConsumerRecord], list[wire.DeadLetter]]:
+    """Return the records to decode, and the dead letters of the others, with the views that skip them."""
+    skipped_by = f" (skipped by {', '.join(view.view for view in views)})" if views else ""
+    return split(SERVICE, records, {offset: reason + skipped_by for offset, reason in defects.items()})
+
+
 def count_invalid(views: Sequence[ViewPartition], dead_letters: Sequence[wire.DeadLetter]) -> None:
-    """Count invalid records for each view, also in a build, where no dead letter is sent again."""
-    if dead_letters:
+    """Count failed records for each view, also in a build, where no dead letter is sent again."""
+    for letter in dead_letters:
         for view in views:
-            metrics.FEATURE_EVENTS.labels(view.view, "invalid").inc(len(dead_letters))
+            metrics.FEATURE_EVENTS.labels(view.view, letter.kind).inc()
 
 
 async def send_letters(producer: BatchProducer, dead_letters: Sequence[wire.DeadLetter]) -> None:
     """Send dead letters and count them."""
     await producer.send_dead_letters(dead_letters)
     for letter in dead_letters:
-        metrics.DEAD_LETTERS.labels(SERVICE, letter.topic).inc()
+        metrics.DEAD_LETTERS.labels(SERVICE, letter.topic, letter.kind).inc()
 
 
 def public_watermark(view: str, watermark_ms: int, lateness_ms: int) -> int | None:

@@ -16,7 +16,7 @@ from services.features.row_store import (
     WriteConflictError,
 )
 from services.features.source_stage import GENERATION_HEADER
-from services.features.stage import FeatureStage, count_invalid, public_watermark, send_letters
+from services.features.stage import FeatureStage, count_invalid, public_watermark, send_letters, split_defects
 from services.features.view_partition import ViewPartition
 from services.features.view_writer import ViewWriter
 from streams import topics
@@ -52,19 +52,22 @@ class ViewStage(FeatureStage):
         views: Sequence[ViewPartition],
         *,
         send_dead_letters: bool,
+        defects: Mapping[int, str],
     ) -> list[ProgressUpdate]:
         """Decode and write; ignore records that were forwarded for another generation."""
         if not views:  # every record was valid when it was forwarded
             return []
         (view,) = views
         position = view.position
-        current = await self._of_generation(position, records)
+        sound, letters = split_defects(records, defects, views)
+        current = await self._of_generation(position, sound)
         watermarks_ms = dict(position.progress.watermarks_ms)
         await self._decoder.learn_schemas(current)
         decoded = self._decoder.decode_forwarded(current, watermarks_ms)
-        count_invalid(views, decoded.dead_letters)
+        letters += decoded.dead_letters
+        count_invalid(views, letters)
         if send_dead_letters:
-            await send_letters(self._producer, decoded.dead_letters)
+            await send_letters(self._producer, letters)
         await self._writer.write(partition, position, [event for _, event in decoded.events])
         published = await self._published(watermarks_ms)
         return [ProgressUpdate(position, ViewProgress(next_offset, watermarks_ms), partition, published)]

@@ -26,7 +26,7 @@ class LearningObserver:
             metrics.LEARNING_VERSION.labels(model).set(published.version)
             metrics.LEARNING_STATE_BYTES.labels(model, "model").set(len(published.estimator))
         for letter in outputs.dead_letters:
-            metrics.DEAD_LETTERS.labels("learning", letter.topic).inc()
+            metrics.DEAD_LETTERS.labels("learning", letter.topic, letter.kind).inc()
 
     def _results(self) -> dict[str, int]:
         totals, counts = self._learner.totals, self._learner.counts

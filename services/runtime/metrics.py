@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
 if TYPE_CHECKING:
-    from streams.batches import SliceObserver
+    from streams.slices import SliceObserver
 
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
@@ -118,7 +118,9 @@ CONSUMER_LAG = Gauge(
     ["group", "topic", "partition"],
     multiprocess_mode="livemostrecent",
 )
-DEAD_LETTERS = Counter("driftline_dead_letters", "Records sent to the dead letters", ["service", "topic"])
+DEAD_LETTERS = Counter(
+    "driftline_dead_letters", "Records sent to the dead letters", ["service", "topic", "kind"]
+)
 RECORDS_TOO_LARGE = Counter(
     "driftline_records_too_large",
     "Records that were left out because they are larger than their topic takes",
@@ -313,7 +315,7 @@ def exposition() -> bytes:
 
 def slice_observer(service: str, group: str) -> "SliceObserver":
     """Return callbacks that count what the batch engine does for a consumer group."""
-    from streams.batches import SliceObserver  # late: imports Faust, half a second
+    from streams.slices import SliceObserver  # late: imports Faust, half a second
 
     return SliceObserver(
         on_slice=SLICE_RECORDS.labels(service).observe,

@@ -8,7 +8,8 @@ requests, and heartbeats travel with them.
 While a slice is written, the next slice of its partition is already scored; it is written in its turn. The
 requests of several partitions that wait at the same time are scored together: one read of features and one
 call of the model, instead of one for each partition. Each slice is decoded, written and acknowledged by
-itself, so that no partition waits for another's sink nor, in a replay, for another's features.
+itself, so that no partition waits for another's sink nor, in a replay, for another's features. If they fail
+together, each slice is scored by itself, so that a request at fault is found in its own partition.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from aiokafka import ConsumerRecord
 
 from services.runtime import metrics
 from services.runtime.event_clock import EventClock
@@ -33,10 +35,10 @@ from services.scoring.tracing import (
     stage,
     with_trace_headers,
 )
-from streams import codec, records, schemas, topics
-from streams.batches import Slice
+from streams import codec, defects, records, schemas, topics
 from streams.cloud_events import Envelope
 from streams.producer import BatchProducer, Record
+from streams.slices import Slice
 
 _Request = tuple[Any, Any, int]
 """Record, decoded event, event time in Unix ms."""
@@ -103,8 +105,10 @@ class ScoringAgent:
         """Return the traced requests, and the stages that the slice shared with others."""
         start, start_ns = time.perf_counter(), time.time_ns()
         with stage("decode"):
-            await schemas.learn(self._decoder, (record.value for record in slice_.records))
-            requests, letters, watermark_ms = self._decode(slice_)
+            sound, letters = defects.split("scoring", slice_.records, slice_.defects)
+            await schemas.learn(self._decoder, (record.value for record in sound))
+            requests, invalid, watermark_ms = self._decode(sound)
+            letters += invalid
         traces = self._tracing.begin(((record, event) for record, event, _ in requests), start_ns)
         batch: list[Record] = []
         shared: Sequence[StageTiming] = ()
@@ -128,12 +132,14 @@ class ScoringAgent:
         self._observe(letters, time.perf_counter() - start)
         return traces, shared
 
-    def _decode(self, slice_: Slice) -> tuple[list[_Request], list[records.DeadLetter], int | None]:
-        """Return the requests, the dead letters and the last watermark of a slice."""
+    def _decode(
+        self, found: Sequence[ConsumerRecord]
+    ) -> tuple[list[_Request], list[records.DeadLetter], int | None]:
+        """Return the requests, the dead letters and the last watermark of some records."""
         decode, bytes_max = self._decoder.decode, self._record_bytes_max
         event_time_ms, now_ms = self._pipeline.event_time_ms, time.time_ns() // 1_000_000
         requests, letters, watermark_ms = list[_Request](), list[records.DeadLetter](), None
-        for record in slice_.records:
+        for record in found:
             value = record.value
             try:
                 if value is None:
@@ -213,4 +219,4 @@ class ScoringAgent:
     def _observe(self, letters: Sequence[records.DeadLetter], seconds: float) -> None:
         self._duration.observe(seconds)
         for letter in letters:
-            metrics.DEAD_LETTERS.labels("scoring", letter.topic).inc()
+            metrics.DEAD_LETTERS.labels("scoring", letter.topic, letter.kind).inc()

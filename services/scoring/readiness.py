@@ -15,6 +15,9 @@ class ConsumerGroup(Protocol):
     def assigned(self) -> bool:
         """Whether this member has its assignment."""
 
+    def blocked(self) -> list[str]:
+        """Return for each partition that makes no progress where it waits, and why."""
+
 
 class Deployed(Protocol):
     """The part of `services.scoring.deployments.Deployment` that is looked at."""
@@ -52,7 +55,8 @@ class Readiness:
     """The readiness of all models together.
 
     The process is ready while at least one model can answer. Partitions are not waited for: requests over
-    HTTP need none, and a rebalance of one model's group must not take the process out of service.
+    HTTP need none, and a rebalance of one model's group must not take the process out of service. A model
+    with a partition that has made no progress for a while (`streams.batches.BLOCKED_SECONDS`) cannot answer.
     """
 
     def __init__(
@@ -75,7 +79,7 @@ class Readiness:
         """
         if pending := self._pending_at_start():
             return pending
-        reasons = {name: deployment.not_ready for name, deployment in self._models.deployed.items()}
+        reasons = {name: _not_ready(each) for name, each in self._models.deployed.items()}
         if None in reasons.values():
             return None
         listed = "; ".join(
@@ -89,6 +93,8 @@ class Readiness:
         waiting = sorted(name for name, each in self._models.deployed.items() if not each.group.assigned)
         if waiting:
             found["waiting_for_partitions"] = waiting
+        if blocked := [reason for each in self._models.deployed.values() for reason in each.group.blocked()]:
+            found["blocked"] = sorted(blocked)
         if failure := self._following_failure():
             found["models_topic"] = failure
         return found
@@ -102,3 +108,7 @@ class Readiness:
             return f"loading models: {', '.join(loading)}"
         self._has_started = bool(self._models.deployed)
         return None
+
+
+def _not_ready(model: Deployed) -> str | None:
+    return model.not_ready or "; ".join(model.group.blocked()) or None

@@ -5,6 +5,7 @@ on a real broker is in tests/flow/test_batches.py.
 """
 
 import asyncio
+import dataclasses
 import importlib.metadata
 import inspect
 import tomllib
@@ -21,8 +22,9 @@ from faust.types import TP
 from mode.threads import ServiceThread
 from yarl import URL
 
-from streams.batches import Lanes, Slice, SliceObserver
+from streams.batches import Lanes
 from streams.faust_internals import BatchApp, BatchConsumer, BatchTopic, BatchTransport, InLoopConsumer
+from streams.slices import Slice, SliceObserver
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 URLS = [URL("kafka://127.0.0.1:1")]
@@ -71,6 +73,7 @@ def test_exactly_the_release_is_installed_that_pyproject_pins() -> None:
                 "_new_consumer_thread",
                 "_new_offset",
                 "ack",
+                "on_partitions_assigned",
                 "on_partitions_revoked",
                 "on_stop",
                 "verify_event_path",
@@ -79,7 +82,7 @@ def test_exactly_the_release_is_installed_that_pyproject_pins() -> None:
         (
             InLoopConsumer,
             driver.AIOKafkaConsumerThread,
-            ("_gather_remaining_tasks", "call_thread", "start"),
+            ("_create_worker_consumer", "_gather_remaining_tasks", "call_thread", "highwater", "start"),
         ),
         (BatchTopic, Topic, ("decode",)),
         (BatchApp, faust.App, ("_create_directories",)),
@@ -113,7 +116,6 @@ def test_what_is_overridden_exists_with_the_same_parameters(
         "flow_active",
         "on_buffer_drop",
         "on_buffer_full",
-        "perform_seek",
         "should_stop",
         "stop_flow",
         "suspend_flow",
@@ -152,6 +154,95 @@ def test_a_partition_that_is_held_back_is_not_active() -> None:
     assert after == {TP("t", 0), TP("t", 1)}
 
 
+def test_records_of_aborted_transactions_are_not_read() -> None:
+    """Faust reads them unless the app is an exactly-once app, which commits in transactions."""
+
+    async def scenario(consumer: Any) -> tuple[str, bool]:
+        thread = consumer._new_consumer_thread()
+        client = thread._create_consumer(loop=asyncio.get_running_loop())
+        return client._isolation_level, consumer.in_transaction
+
+    assert in_loop(scenario) == ("read_committed", False)
+
+
+def test_the_end_of_a_partition_is_that_of_committed_transactions() -> None:
+    async def scenario(consumer: Any) -> int:
+        thread = consumer._thread
+        thread._consumer = type("Client", (), {"last_stable_offset": lambda _self, tp: 7 + tp.partition})()
+        return int(consumer.highwater(TP("t", 1)))
+
+    assert in_loop(scenario) == 8
+
+
+def test_the_flow_is_suspended_before_the_lanes_drain_and_they_open_with_the_next_assignment() -> None:
+    """A message on its way would be handled although the slices before it are dropped."""
+    steps: list[tuple[str, bool]] = []
+
+    async def scenario(consumer: Any) -> None:
+        app = consumer.app
+        app.flow_control.resume()
+        consumer._commit_offsets = nothing_committed
+
+        async def handle(slice_: Slice) -> None:
+            steps.append(("drained", app.flow_control.is_active()))
+            slice_.ack()
+
+        def put() -> bool:
+            slice_ = Slice("t", 0, [_Record(offset=7)], caught_up=True)
+            return bool(consumer.lanes.put(TP("t", 0), slice_, handle))
+
+        async def let_go() -> None:
+            steps.append(("let go", put()))
+
+        app.callbacks = [let_go]
+        assert put()
+        revoking = asyncio.create_task(consumer.on_partitions_revoked({TP("t", 0)}))
+        await revoking
+        app.on_rebalance_return = lambda: None
+        assert not put()
+        await consumer.on_partitions_assigned({TP("t", 0)}, 2)
+        assert put()
+        await consumer.lanes.close(drain_seconds=0)
+
+    async def nothing_committed(_offsets: dict[TP, int], **_: Any) -> bool:
+        return True
+
+    in_loop(scenario)
+    assert ("let go", False) in steps
+    assert ("drained", True) not in steps
+
+
+def test_what_did_not_reach_its_lane_is_read_again() -> None:
+    sought: list[tuple[TP, int]] = []
+
+    async def scenario(consumer: Any) -> None:
+        async def handle(slice_: Slice) -> None:
+            slice_.ack()
+
+        def deliver(topics: list[list[Slice]]) -> list[bool]:
+            return [
+                consumer.lanes.put(TP(each.topic, each.partition), each, handle)
+                for slices in topics
+                for each in slices
+            ]
+
+        consumer._thread.seek = lambda tp, offset: sought.append((tp, offset))
+        consumer.highwater = lambda _tp: 100
+        gone, kept = TP("t", 0), TP("t", 1)
+        fetched = {gone: [_Record(5), _Record(6)], kept: [_Record(1)]}
+        consumer._cutter.cut(fetched, consumer.highwater)  # and none of it is delivered
+        (later,) = consumer._cutter.cut({gone: [_Record(7)]}, consumer.highwater)
+        assert deliver([later]) == [False]
+        assert consumer._without_gaps({gone: [_Record(8)], kept: []}) == {kept: []}
+        assert sought == [(gone, 5)]
+        again = consumer._cutter.cut({gone: [_Record(5), _Record(6), _Record(7)]}, consumer.highwater)
+        assert deliver(again) == [True]
+        assert consumer._without_gaps(fetched) is fetched
+        await consumer.lanes.close(drain_seconds=0)
+
+    in_loop(scenario)
+
+
 def test_a_commit_commits_the_ends_of_acknowledged_slices_and_nothing_else() -> None:
     committed: list[dict[TP, int]] = []
 
@@ -179,11 +270,11 @@ def test_a_commit_commits_the_ends_of_acknowledged_slices_and_nothing_else() -> 
     assert committed == [{TP("t", 0): 8}]
 
 
+@dataclasses.dataclass
 class _Record:
-    serialized_key_size = serialized_value_size = 1
-
-    def __init__(self, offset: int) -> None:
-        self.offset = offset
+    offset: int
+    serialized_key_size: int = 1
+    serialized_value_size: int = 1
 
 
 def test_the_consumer_works_in_the_loop_of_the_app() -> None:

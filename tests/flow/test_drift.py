@@ -71,9 +71,8 @@ def _check_requests(kafka_topics: DriftTopics, expected):
 
 def _check_metrics(text: str, name: str, joined: int):
     assert f'driftline_labels_total{{model="{name}",result="joined"}} {float(joined)}' in text
-    assert (
-        f'driftline_dead_letters_total{{service="drift",topic="{name}.labels"}} {float(len(POISON))}' in text
-    )
+    letters = f'driftline_dead_letters_total{{kind="invalid",service="drift",topic="{name}.labels"}}'
+    assert f"{letters} {float(len(POISON))}" in text
     assert f'driftline_drift_alarms_total{{kind="feature",model="{name}"}} 1.0' in text
     assert f'driftline_drift_effect{{feature="x",model="{name}"}}' in text
     assert f'driftline_label_coverage_ratio{{model="{name}"}}' in text

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from services.runtime import async_process, logs
 from services.runtime.settings import Settings
-from streams.batches import Slice, SliceObserver
 from streams.groups import Group
 from streams.producer import BatchProducer
+from streams.slices import Slice, SliceObserver
 
 if TYPE_CHECKING:
     from streams.producer import Record

@@ -54,6 +54,8 @@ class FakeRecord:
     topic: str = TOPIC
     key: bytes | None = b"k"
     timestamp: int = 0
+    serialized_key_size: int = 1
+    serialized_value_size: int = 1
 
 
 def order(offset: int, second: int, shop: str | None = "mill", id_: str | None = "a", **changes: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -40,6 +40,10 @@ class Build:
     applied: dict[str, list[int]]
     removed: list[tuple[str, int]]
     refusals: list[Exception]
+    poison: set[tuple[str, int]]
+    """Views and the offsets on which they fail."""
+    letters: list[tuple[str, int]]
+    """Views and the offsets that they skipped."""
 
     async def run(self) -> None:
         for view in self.partition.views:
@@ -60,6 +64,8 @@ async def a_build(log: FakeLog, by_id: int, by_shop: int, reached: int) -> Build
     applied: dict[str, list[int]] = {"by_id": [], "by_shop": []}
     removed: list[tuple[str, int]] = []
     refusals: list[Exception] = []
+    poison: set[tuple[str, int]] = set()
+    letters: list[tuple[str, int]] = []
 
     async def advance(
         partition: PartitionViews,
@@ -68,11 +74,22 @@ async def a_build(log: FakeLog, by_id: int, by_shop: int, reached: int) -> Build
         group: Sequence[ViewPartition],
         *,
         send_dead_letters: bool,
+        defects: Mapping[int, str],
     ) -> None:
-        assert not send_dead_letters
-        if refusals:
-            raise refusals.pop(0)
+        assert send_dead_letters == bool(defects)
+        offsets = {record.offset for record in records}
+        try:
+            if refusals:
+                raise refusals.pop(0)
+            if any((view.view, offset) in poison for view in group for offset in offsets - defects.keys()):
+                raise ValueError("poison")
+        except Exception:
+            for view in group:
+                view.forget()
+            raise
+        letters.extend((view.view, offset) for view in group for offset in defects)
         for view in group:
+            store.stored[view.view, "source-0"] = ViewProgress(next_offset, {}, b"0")
             applied[view.view] += [record.offset for record in records]
             view.progress = ViewProgress(next_offset, {}, b"0")
 
@@ -81,7 +98,7 @@ async def a_build(log: FakeLog, by_id: int, by_shop: int, reached: int) -> Build
         "orders", lookup, log.opened, advance, lambda view, count: removed.append((view.view, count))
     )
     partition = PartitionViews(0, views, reached)
-    return Build(store, log, partition, work, applied, removed, refusals)
+    return Build(store, log, partition, work, applied, removed, refusals, poison, letters)
 
 
 def after(log: FakeLog, by_id: int, by_shop: int, reached: int, **changes: Any) -> Build:
@@ -90,6 +107,7 @@ def after(log: FakeLog, by_id: int, by_shop: int, reached: int, **changes: Any) 
     async def go() -> Build:
         build = await a_build(log, by_id, by_shop, reached)
         build.refusals += changes.get("refusals", [])
+        build.poison |= changes.get("poison", set())
         await build.run()
         return build
 
@@ -125,6 +143,20 @@ def test_retention_beyond_the_slices_ends_the_build_there() -> None:
 def test_failed_read_is_retried(error: Exception) -> None:
     build = after(FakeLog(RECORDS, errors=[error, error]), by_id=4, by_shop=10, reached=10)
     assert build.applied["by_id"] == [4, 5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("step", [1, 3, 100])
+def test_record_on_which_a_view_fails_is_a_letter_and_no_gap_and_the_other_view_applies_it(step: int) -> None:
+    build = after(FakeLog(RECORDS, step=step), by_id=0, by_shop=0, reached=10, poison={("by_id", 7)})
+    assert build.applied == {"by_id": list(range(10)), "by_shop": list(range(10))}
+    assert build.letters == [("by_id", 7)]
+
+
+def test_every_record_on_which_every_view_fails_is_skipped_by_each() -> None:
+    poison = {(view, offset) for view in ("by_id", "by_shop") for offset in (0, 4, 5, 9)}
+    build = after(FakeLog(RECORDS, step=100), by_id=0, by_shop=0, reached=10, poison=poison)
+    assert build.applied == {"by_id": list(range(10)), "by_shop": list(range(10))}
+    assert sorted(build.letters) == sorted(poison)
 
 
 def test_lost_rows_begin_a_new_generation_and_are_built_from_the_start() -> None:

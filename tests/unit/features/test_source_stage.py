@@ -13,7 +13,7 @@ from services.features.source_stage import GENERATION_HEADER, SourceStage
 from services.features.view_state import ViewLogic
 from services.features.view_writer import ViewWriter
 from streams import codec, topics
-from streams.batches import Slice
+from streams.slices import Slice
 from tests.unit.features.fakes import (
     BY_ID,
     BY_SHOP,
@@ -103,6 +103,31 @@ def test_invalid_record_is_one_dead_letter_for_all_views() -> None:
         await stage.handle(slice_of(bad, order(1, 10)))
         assert [letter.offset for letter in producer.dead_letters] == [0]
         assert len(store.rows) == 1
+
+    running(check)
+
+
+def test_isolated_record_is_a_letter_that_names_its_views_and_the_watermark_waits_for_others() -> None:
+    async def check(stage: SourceStage, store: FakeRowStore, producer: FakeProducer) -> None:
+        await stage.handle(slice_of(order(0, 10)).as_defect("defect: KeyError: 'x'"))
+        (letter,) = producer.dead_letters
+        assert (letter.offset, letter.kind) == (0, "defect")
+        assert letter.reason == "defect: KeyError: 'x' (skipped by by_id, by_shop)"
+        assert store.rows == {}
+        assert producer.sent_to(INNER) == []
+        assert {progress.next_offset for progress in store.stored.values()} == {1}
+        await stage.handle(slice_of(order(1, 9)))
+        assert len(store.rows) == 1
+
+    running(check)
+
+
+def test_isolated_heartbeat_is_a_letter_and_moves_no_watermark() -> None:
+    async def check(stage: SourceStage, store: FakeRowStore, producer: FakeProducer) -> None:
+        await stage.handle(slice_of(heartbeat(0, 20)).as_defect("defect"))
+        (letter,) = producer.dead_letters
+        assert (letter.value, letter.headers) == (None, codec.heartbeat(NOON_MS + 20_000))
+        assert store.watermarks_ms == {}
 
     running(check)
 

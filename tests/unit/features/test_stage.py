@@ -2,10 +2,11 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
+from faust.types import TP
 from prometheus_client import REGISTRY
 
 from services.features import stage
@@ -13,7 +14,8 @@ from services.features.row_store import ProgressUpdate, StateLostError, ViewProg
 from services.features.stage import FeatureStage, public_watermark
 from services.features.view_partition import ViewPartition
 from services.runtime.watermarks import NEVER
-from streams.batches import Slice
+from streams.batches import Lanes
+from streams.slices import Slice, SliceObserver
 from tests.unit.features.fakes import (
     BY_ID,
     BY_SHOP,
@@ -34,6 +36,8 @@ class RecordingStage(FeatureStage):
         super().__init__(*arguments)
         self.calls: list[tuple[list[str], list[int], bool]] = []
         self.refusals: list[Exception] = []
+        self.poison: tuple[str, int] | None = None
+        """View and offset on which every attempt fails, unless the record is a defect."""
 
     async def process(
         self,
@@ -43,11 +47,14 @@ class RecordingStage(FeatureStage):
         views: Sequence[ViewPartition],
         *,
         send_dead_letters: bool,
+        defects: Mapping[int, str],
     ) -> list[ProgressUpdate]:
         names, offsets = [view.view for view in views], [record.offset for record in records]
         self.calls.append((names, offsets, send_dead_letters))
         if self.refusals:
             raise self.refusals.pop(0)
+        if self.poison and self.poison[0] in names and self.poison[1] in set(offsets) - defects.keys():
+            raise ValueError("poison")
         after = ViewProgress(next_offset, {})
         return [ProgressUpdate(view.position, after, partition) for view in views]
 
@@ -159,6 +166,38 @@ def test_refused_write_is_retried_from_the_stored_progress() -> None:
         bench.stage.refusals.append(WriteConflictError("by_id", "changed"))
         slice_ = await bench.handle(0, 3)
         assert (len(bench.stage.calls), slice_.acked) == (2, True)
+
+    running(check)
+
+
+def test_view_that_fails_on_a_record_does_not_hold_up_the_others() -> None:
+    async def check(bench: Bench) -> None:
+        bench.stage.poison = "by_shop", 1
+        with pytest.raises(ValueError, match="poison"):
+            await bench.handle(0, 3)
+        assert bench.stage.calls == [
+            (["by_id", "by_shop"], [0, 1, 2], True),
+            (["by_id"], [0, 1, 2], True),
+            (["by_shop"], [0, 1, 2], False),
+        ]
+        assert bench.store.stored["by_id", "source-0"].next_offset == 3
+        assert ("by_shop", "source-0") not in bench.store.stored
+
+    running(check)
+
+
+def test_isolated_record_is_passed_by_the_view_that_failed_on_it_alone() -> None:
+    async def check(bench: Bench) -> None:
+        bench.stage.poison = "by_shop", 1
+        lanes = Lanes(1 << 20, 100, SliceObserver(), sleep=lambda _seconds: asyncio.sleep(0))
+        slice_ = Slice("orders", 0, [order(n, n) for n in range(4)], caught_up=False)
+        lanes.put(TP("orders", 0), slice_, bench.stage.handle)
+        while not slice_.acked:  # noqa: ASYNC110  # the slice has no public event
+            await asyncio.sleep(0)
+        await lanes.close(drain_seconds=0)
+        assert bench.store.stored["by_id", "source-0"].next_offset == 4
+        assert bench.store.stored["by_shop", "source-0"].next_offset == 4
+        assert bench.stage.calls[-2:] == [(["by_shop"], [1], True), (["by_shop"], [2, 3], True)]
 
     running(check)
 

@@ -16,7 +16,7 @@ from services.features.view_stage import ViewStage
 from services.features.view_state import ViewLogic
 from services.features.view_writer import ViewWriter
 from streams import codec, records, topics
-from streams.batches import Slice
+from streams.slices import Slice
 from tests.unit.features.fakes import (
     BY_SHOP,
     NOON_MS,
@@ -107,7 +107,7 @@ def test_new_generation_of_another_worker_refuses_the_slice_and_is_followed() ->
         view = ViewPartition(SINK, "view-0", 0, generation=1, progress=ViewProgress(1))
         found: Sequence[Any] = [forwarded(1, 11, generation=2)]
         with pytest.raises(WriteConflictError, match="a new generation has begun"):
-            await stage.process(0, found, 2, [view], send_dead_letters=True)
+            await stage.process(0, found, 2, [view], send_dead_letters=True, defects={})
 
     running(check)
 
@@ -126,7 +126,7 @@ def test_deleted_records_are_an_error_only_if_the_view_has_progress() -> None:
 def test_records_are_skipped_while_the_view_is_built() -> None:
     async def check(stage: ViewStage, store: FakeRowStore, producer: FakeProducer) -> None:
         found: Sequence[Any] = [order(0, 10, topic=INNER)]
-        assert await stage.process(0, found, 1, [], send_dead_letters=True) == []
+        assert await stage.process(0, found, 1, [], send_dead_letters=True, defects={}) == []
         assert producer.dead_letters == []
 
     running(check)

@@ -6,12 +6,15 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
+from faust.types import TP
+
 from services.runtime import metrics
 from services.scoring.kafka_agent import ScoringAgent
 from services.scoring.tracing import Tracing
 from streams import codec
-from streams.batches import Slice
-from tests.unit.scoring.fakes import CHAMPION, SHADOW, GatedModel, HalfOfX, pipeline, settle
+from streams.batches import Lanes
+from streams.slices import Slice, SliceObserver
+from tests.unit.scoring.fakes import CHAMPION, SHADOW, GatedModel, HalfOfX, Store, pipeline, sample, settle
 
 WRITTEN_MS = 1_372_694_700_000
 AT, LATER = "2013-07-01T16:05:00Z", "2013-07-01T16:05:01Z"
@@ -44,10 +47,11 @@ class CaughtUpFollower:
         self.waited_for.append(model)
 
 
-def request(offset, at, x=1.0):
-    value = json.dumps({"id": f"r{offset}", "at": at, "x": x, "who": "a"}).encode()
+def request(offset, at, x=1.0, who="a"):
+    value = json.dumps({"id": f"r{offset}", "at": at, "x": x, "who": who}).encode()
     source = {"topic": "requests", "partition": 0, "offset": offset, "timestamp": WRITTEN_MS}
-    return SimpleNamespace(**source, key=b"k", value=value, headers=())
+    sizes = {"serialized_key_size": 1, "serialized_value_size": len(value)}
+    return SimpleNamespace(**source, **sizes, key=b"k", value=value, headers=())
 
 
 def heartbeat(offset, watermark_ms):
@@ -120,6 +124,51 @@ def test_a_row_at_fault_is_the_dead_letter_of_its_own_slice():
     )
     assert [letter.offset for letter in producer.letters] == [6]
     assert [each["source_offset"] for each in producer.predictions] == [0, 1, 5]
+
+
+class StrictStore(Store):
+    """Cannot read the features of one entity."""
+
+    async def read(self, entity_columns, event_times_ms):
+        if "poison" in entity_columns["who"]:
+            raise KeyError("no such entity")
+        return await super().read(entity_columns, event_times_ms)
+
+
+def test_a_request_at_fault_is_isolated_and_neighbours_of_all_partitions_are_predicted():
+    """All partitions wait at the same time, so the requests of all are scored together."""
+    producer: Any = PartitionProducer()
+    agent = agent_with(producer, store=StrictStore())
+    counted = sample("driftline_dead_letters_total", service="scoring", topic="requests", kind="defect")
+
+    async def run():
+        lanes = Lanes(1 << 20, 100, SliceObserver(), sleep=lambda _seconds: asyncio.sleep(0))
+        slices = [slice_of(number, *(request(n, AT) for n in range(4))) for number in range(3)]
+        slices[1].records[2] = request(2, AT, who="poison")
+        for slice_ in slices:
+            lanes.put(TP("requests", slice_.partition), slice_, agent.write_predictions, at_once=2)
+        while not all(slice_.acked for slice_ in slices):  # noqa: ASYNC110  # a slice has no public event
+            await asyncio.sleep(0)
+        await lanes.close(drain_seconds=0)
+
+    asyncio.run(run())
+    (letter,) = producer.letters
+    assert (letter.offset, letter.kind, letter.value) == (2, "defect", request(2, AT, who="poison").value)
+    assert letter.reason.startswith("defect: KeyError: 'no such entity' at tests/unit/scoring/")
+    answered = sorted((each["source_partition"], each["source_offset"]) for each in producer.predictions)
+    assert answered == [(p, n) for p in range(3) for n in range(4) if (p, n) != (1, 2)]
+    for number in range(3):
+        offsets = [e["source_offset"] for e in producer.predictions if e["source_partition"] == number]
+        assert offsets == sorted(offsets)
+    after = sample("driftline_dead_letters_total", service="scoring", topic="requests", kind="defect")
+    assert after - counted == 1
+
+
+def test_an_isolated_heartbeat_is_a_dead_letter():
+    producer: Any = PartitionProducer()
+    write(agent_with(producer), slice_of(0, heartbeat(0, 5)).as_defect("defect: ValueError"))
+    assert [(letter.offset, letter.kind) for letter in producer.letters] == [(0, "defect")]
+    assert producer.sent == []
 
 
 def test_each_stage_of_a_slice_is_timed_once():

@@ -8,7 +8,8 @@ from tests.unit.scoring.fakes import ManualClock
 
 
 def deployment(not_ready: str | None = None) -> Any:
-    return SimpleNamespace(group=SimpleNamespace(assigned=True), is_loading=False, not_ready=not_ready)
+    group = SimpleNamespace(assigned=True, blocked=list)
+    return SimpleNamespace(group=group, is_loading=False, not_ready=not_ready)
 
 
 class Models:
@@ -55,6 +56,17 @@ def test_one_model_that_can_answer_is_enough():
     assert subject.not_ready() == (
         "no model can answer: a: version 1 cannot be loaded; b: version 7 cannot be loaded; c: no broker"
     )
+
+
+def test_model_with_a_blocked_partition_cannot_answer_and_the_reason_is_shown():
+    models = Models(a=deployment(), b=deployment())
+    reason = "requests/3 waits at offset 7 for 40 s: ConnectionError('no Redis')"
+    models.deployed["a"].group.blocked = lambda: [reason]
+    subject = Readiness(models)
+    assert subject.not_ready() is None
+    assert subject.detail() == {"broken": {}, "blocked": [reason]}
+    del models.deployed["b"]
+    assert subject.not_ready() == f"no model can answer: a: {reason}"
 
 
 def test_without_any_model_the_process_is_not_ready():

@@ -15,7 +15,7 @@ from services.scoring import tracing
 from services.scoring.kafka_agent import ScoringAgent
 from services.scoring.tracing import Tracing, TracingError
 from streams import codec, topics
-from streams.batches import Slice
+from streams.slices import Slice
 from tests.unit.scoring import fakes
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

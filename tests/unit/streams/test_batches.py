@@ -3,11 +3,15 @@
 import asyncio
 import dataclasses
 
+import hypothesis
 import pytest
+import structlog
 from faust.types import TP
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from streams import batches
-from streams.batches import Lanes, Slice, SliceObserver
+from streams.batches import BLOCKED_SECONDS, Lanes
+from streams.slices import Slice, SliceObserver
 
 
 @dataclasses.dataclass
@@ -17,8 +21,8 @@ class Record:
     serialized_value_size: int = 8
 
 
-def slice_of(*offsets: int, partition: int = 0) -> Slice:
-    return Slice("t", partition, [Record(offset) for offset in offsets], caught_up=False)
+def slice_of(*offsets: int, partition: int = 0, follows: int | None = None) -> Slice:
+    return Slice("t", partition, [Record(offset) for offset in offsets], caught_up=False, follows=follows)
 
 
 class Handler:
@@ -47,14 +51,21 @@ async def settle(condition):
             await asyncio.sleep(0.001)
 
 
-@pytest.fixture(autouse=True)
-def _quick_retries(monkeypatch):
-    monkeypatch.setattr(batches, "RETRY_SECONDS_MIN", 0.001)
+@pytest.fixture(autouse=True, scope="module")
+def _quiet():
+    """Rendering the stack of each error would take most of the time."""
+    with structlog.testing.capture_logs():
+        yield
+
+
+async def no_pause(_seconds):
+    await asyncio.sleep(0)
 
 
 def run(test):
     async def within():
-        lanes = Lanes(in_flight_bytes_max=100, slice_records_max=4, observer=SliceObserver())
+        observer = SliceObserver()
+        lanes = Lanes(in_flight_bytes_max=100, slice_records_max=4, observer=observer, sleep=no_pause)
         try:
             await test(lanes, Handler())
         finally:
@@ -161,13 +172,6 @@ def test_small_slices_that_wait_become_one_within_the_limit():
     run(test)
 
 
-def test_joined_slices_tell_of_the_first_begin_and_the_last_end():
-    """What follows what, and whether all has been fetched, stays true of the whole."""
-    joined = dataclasses.replace(slice_of(7, 9), follows=5)
-    joined.extend(dataclasses.replace(slice_of(12), follows=10, caught_up=True))
-    assert (joined.first_offset, joined.next_offset, joined.caught_up) == (5, 13, True)
-
-
 class Overlapping(Handler):
     """Begins at once, and writes in its turn; the first one waits for the gate."""
 
@@ -250,7 +254,258 @@ def test_close_is_bounded_when_the_slice_in_work_hangs():
     run(test)
 
 
-def test_slice_begins_where_the_one_before_it_ended_also_where_offsets_have_gaps():
-    assert slice_of(7, 9).first_offset == 7
-    assert dataclasses.replace(slice_of(7, 9), follows=5).first_offset == 5
-    assert dataclasses.replace(slice_of(7, 9), follows=8).first_offset == 7  # of an assignment that is over
+def test_close_releases_a_slice_whose_handling_has_not_begun():
+    async def test(lanes, handler):
+        lanes.put(TP("t", 0), slice_of(0), handler)
+        await asyncio.sleep(0)  # the lane has made the task of the slice, and it has not run
+        await lanes.close(drain_seconds=0)
+        assert lanes.in_flight_bytes == 0
+
+    run(test)
+
+
+def test_closed_lanes_refuse_slices_until_the_next_assignment():
+    """A slice on its way to its lane must not be handled: the slices before it are dropped."""
+
+    async def test(lanes, handler):
+        handler.gate.clear()
+        lanes.put(TP("t", 0), slice_of(0), handler)
+        closing = asyncio.create_task(lanes.close(drain_seconds=5))
+        await asyncio.sleep(0)
+        assert not lanes.put(TP("t", 0), slice_of(1), handler)
+        handler.gate.set()
+        await closing
+        assert dict(lanes.committable()) == {TP("t", 0): 1}
+        lanes.forget()
+        assert not lanes.put(TP("t", 0), slice_of(2), handler)
+        lanes.open()
+        assert lanes.put(TP("t", 0), slice_of(1), handler)
+        await settle(lambda: handler.seen == [0, 1])
+        assert lanes.in_flight_bytes == 0
+
+    run(test)
+
+
+def test_slice_after_a_lost_one_is_refused_and_the_lost_one_is_read_again():
+    async def test(lanes, handler):
+        tp = TP("t", 0)
+        lanes.expect(tp, 5)
+        assert lanes.put(tp, slice_of(5, 6), handler)
+        assert not lanes.put(tp, slice_of(9, follows=8), handler)
+        assert not lanes.put(tp, slice_of(10, follows=10), handler)
+        assert lanes.take_gaps() == {tp: 7}
+        assert lanes.take_gaps() == {}
+        assert lanes.put(tp, slice_of(7, 8, follows=7), handler)
+        await settle(lambda: handler.seen == [5, 6, 7, 8])
+
+    run(test)
+
+
+def test_lost_first_slice_is_noticed():
+    async def test(lanes, handler):
+        lanes.expect(TP("t", 0), 5)
+        assert not lanes.put(TP("t", 0), slice_of(9, follows=8), handler)
+        assert lanes.take_gaps() == {TP("t", 0): 5}
+        lanes.forget()
+        assert lanes.put(TP("t", 0), slice_of(9), handler)
+
+    run(test)
+
+
+def test_offsets_without_a_record_are_no_gap():
+    async def test(lanes, handler):
+        lanes.expect(TP("t", 0), 5)
+        assert lanes.put(TP("t", 0), slice_of(5, 8), handler)
+        assert lanes.put(TP("t", 0), slice_of(20, follows=9), handler)
+        await settle(lambda: dict(lanes.committable()) == {TP("t", 0): 21})
+
+    run(test)
+
+
+def test_error_after_the_acknowledgement_repeats_nothing():
+    async def test(lanes, _handler):
+        seen = []
+
+        async def late(slice_):
+            seen.append(slice_.first_offset)
+            slice_.ack()
+            raise ValueError("a metric")
+
+        lanes.put(TP("t", 0), slice_of(0, 1, 2), late)
+        lanes.put(TP("t", 0), slice_of(3, 4), late)
+        await settle(lambda: dict(lanes.committable()) == {TP("t", 0): 5})
+        assert seen == [0, 3]
+
+    run(test)
+
+
+def test_partition_is_blocked_after_a_time_without_success():
+    async def within():
+        now, seconds = [1000.0], []
+
+        async def pause(pause_seconds):
+            seconds.append(pause_seconds)
+            await asyncio.sleep(0)
+
+        lanes = Lanes(100, 4, SliceObserver(), sleep=pause, clock=lambda: now[0])
+        handler = Handler()
+        handler.failures = 1_000_000
+        lanes.put(TP("t", 3), slice_of(7, partition=3), handler)
+        await settle(lambda: seconds)
+        now[0] += BLOCKED_SECONDS - 1
+        assert lanes.blocked() == []
+        now[0] += 1
+        (reason,) = lanes.blocked()
+        assert reason == "t/3 waits at offset 7 for 30 s: ConnectionError('the sink is gone')"
+        handler.failures = 0
+        await settle(lambda: handler.seen == [7])
+        assert lanes.blocked() == []
+        await lanes.close(drain_seconds=0)
+
+    asyncio.run(within())
+
+
+def test_partition_whose_record_fails_even_as_a_defect_is_blocked_and_says_so():
+    async def within():
+        now = [0.0]
+        lanes = Lanes(100, 4, SliceObserver(), sleep=no_pause, clock=lambda: now[0])
+
+        async def broken(_slice):
+            raise KeyError("setup")
+
+        lanes.put(TP("t", 0), slice_of(7, 8), broken)
+        await asyncio.sleep(0.01)
+        now[0] += BLOCKED_SECONDS
+        await settle(lambda: "no record is at fault" in "".join(lanes.blocked()))
+        assert dict(lanes.committable()) == {}
+        await lanes.close(drain_seconds=0)
+
+    asyncio.run(within())
+
+
+class Sink:
+    """A handler that works ahead, writes in turn, and fails on some offsets."""
+
+    def __init__(self, poison):
+        self.poison = poison
+        self.written: list[int] = []
+        self.defects: list[int] = []
+        self.follows: list[tuple[int | None, int]] = []
+
+    async def __call__(self, slice_):
+        await asyncio.sleep(0)
+        for record in slice_.records:
+            if record.offset in self.poison and record.offset not in slice_.defects:
+                raise ValueError(record.offset)
+        await slice_.turn()
+        self.written += [record.offset for record in slice_.records]
+        self.defects += slice_.defects
+        self.follows.append((slice_.follows, slice_.next_offset))
+        slice_.ack()
+
+
+@st.composite
+def logs(draw):
+    """The offsets of a log with holes, cut into fetches, and some that no handler can take."""
+    steps = draw(st.lists(st.integers(1, 3), min_size=1, max_size=60))
+    offsets = [sum(steps[:number]) for number in range(1, len(steps) + 1)]
+    cuts = sorted(draw(st.sets(st.integers(1, len(offsets)))) | {len(offsets)})
+    fetches = [offsets[start:stop] for start, stop in zip([0, *cuts], cuts, strict=False)]
+    return offsets, fetches, draw(st.sets(st.sampled_from(offsets)))
+
+
+@hypothesis.given(logs(), st.integers(1, 2), st.integers(1, 20))
+@hypothesis.settings(max_examples=200, deadline=None)
+def test_exactly_the_records_at_fault_become_defects_and_all_others_are_written_in_order(
+    log, at_once, slice_records_max
+):
+    offsets, fetches, poison = log
+
+    async def within():
+        lanes = Lanes(1 << 20, slice_records_max, SliceObserver(), sleep=no_pause)
+        sink, tp, follows = Sink(poison), TP("t", 0), None
+        lanes.expect(tp, offsets[0])
+        for fetch in fetches:
+            assert lanes.put(tp, slice_of(*fetch, follows=follows), sink, at_once)
+            follows = fetch[-1] + 1
+            await asyncio.sleep(0)
+        await settle(lambda: dict(lanes.committable()) == {tp: follows})
+        await lanes.close(drain_seconds=0)
+        assert lanes.in_flight_bytes == 0
+        return sink
+
+    sink = asyncio.run(within())
+    assert sink.written == offsets
+    assert sink.defects == sorted(poison)
+    ends = [end for _, end in sink.follows]
+    assert [start for start, _ in sink.follows] == [None, *ends[:-1]]
+
+
+class Rebalances(RuleBasedStateMachine):
+    """Fetches, losses on the way to the lanes, joins and leaves, in any order."""
+
+    def __init__(self):
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.lanes = Lanes(1 << 20, 4, SliceObserver(), sleep=no_pause)
+        self.sink = Sink({4, 11, 12})
+        self.tp = TP("t", 0)
+        self.committed = self.position = 0
+        self.ends: int | None = None
+        self.is_assigned = True
+
+    def turns(self, count):
+        self.loop.run_until_complete(self._turns(count))
+
+    async def _turns(self, count):
+        for _ in range(count):
+            await asyncio.sleep(0)
+
+    @rule(count=st.integers(1, 6), is_lost=st.booleans(), turns=st.integers(0, 9))
+    def fetch(self, count, is_lost, turns):
+        slice_ = slice_of(*range(self.position, self.position + count), follows=self.ends)
+        if self.ends is None:
+            self.lanes.expect(self.tp, slice_.start)
+        self.position = self.ends = slice_.next_offset
+        if not is_lost:
+            self.loop.run_until_complete(self._put(slice_))
+        self.turns(turns)
+        if self.tp in (gaps := self.lanes.take_gaps()):
+            self.position = self.ends = gaps[self.tp]
+
+    async def _put(self, slice_):
+        accepted = self.lanes.put(self.tp, slice_, self.sink, 2)
+        assert self.is_assigned or not accepted
+
+    @rule(turns=st.integers(0, 9))
+    def work(self, turns):
+        self.turns(turns)
+
+    @rule(drains=st.booleans())
+    def revoke(self, drains):
+        self.loop.run_until_complete(self.lanes.close(drain_seconds=0.05 if drains else 0))
+        assert self.lanes.in_flight_bytes == 0
+        self.committed = dict(self.lanes.committable()).get(self.tp, self.committed)
+        self.lanes.forget()
+        self.is_assigned = False
+
+    @rule()
+    def assign(self):
+        if not self.is_assigned:
+            self.lanes.open()
+            self.position, self.ends, self.is_assigned = self.committed, None, True
+
+    @invariant()
+    def everything_before_the_committed_offset_is_written(self):
+        end = dict(self.lanes.committable()).get(self.tp, self.committed)
+        assert set(range(end)) <= set(self.sink.written)
+        assert end >= self.committed
+
+    def teardown(self):
+        self.loop.run_until_complete(self.lanes.close(drain_seconds=0))
+        assert self.lanes.in_flight_bytes == 0
+        self.loop.close()
+
+
+TestRebalances = Rebalances.TestCase
+TestRebalances.settings = hypothesis.settings(max_examples=60, stateful_step_count=30, deadline=None)

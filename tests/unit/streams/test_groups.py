@@ -12,7 +12,9 @@ from streams.groups import COMMIT_SECONDS, FETCH_BYTES_MAX, Group
 
 
 def group(settings: Settings | None = None, **bounds: Any) -> Group:
-    return Group(settings or Settings(_env_file=None, broker="a:1,b:2"), "scoring", object(), **bounds)  # type: ignore[arg-type]  # the observer is not called
+    member = Group(settings or Settings(_env_file=None, broker="a:1,b:2"), "scoring", object(), **bounds)  # type: ignore[arg-type]  # the observer is not called
+    member.slices(["t", "u"], handle)
+    return member
 
 
 async def handle(_: Any) -> None:
@@ -39,6 +41,7 @@ def run(member: Group) -> None:
             assert not member.assigned
             assert member.committed() == {}
             assert member.failure is None
+            assert member.blocked() == []
 
     asyncio.run(block())
 
@@ -80,13 +83,24 @@ def test_each_handler_is_an_agent_and_each_revocation_is_told(apps: list[Any]) -
         calls.append("let go")
 
     member = group()
-    member.slices(["t", "u"], handle, let_go)
-    member.slices(["v"], handle)
+    member.slices(["v"], handle, let_go)
     run(member)
     (app,) = apps
     assert [name for name in app.agents if "slices-" in name] == ["slices-t", "slices-v"]
     asyncio.run(app.let_go())
     assert calls == ["let go"]
+
+
+def test_a_group_without_topics_is_ready_and_does_not_connect(apps: list[Any]) -> None:
+    member = Group(Settings(_env_file=None), "features", object())  # type: ignore[arg-type]  # not called
+
+    async def block() -> None:
+        async with member.running():
+            assert member.assigned
+            assert (member.committed(), member.blocked(), member.failure) == ({}, [], None)
+
+    asyncio.run(block())
+    assert apps == []
 
 
 @pytest.mark.parametrize("protocol", ["SASL_PLAINTEXT", "SASL_SSL"])

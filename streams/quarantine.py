@@ -1,0 +1,147 @@
+"""Attempts at records until all are done: an outage is waited for, a record at fault is isolated.
+
+An outage (`streams.outages`) is waited for without a limit. Any other error is a defect. After
+`defects.ATTEMPTS_MAX` attempts that end with a defect, the records are attempted in halves, in order, and a
+half that fails in halves again. A single record that fails is attempted once more as a defect: its handler
+then writes it to the dead letters. If this fails, too, no record is at fault, and it is waited for as in an
+outage.
+
+With k records at fault among n, isolation costs about 2 k log2(n) attempts.
+"""
+
+import asyncio
+import dataclasses
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, Protocol, Self, TypeVar
+
+from streams.defects import ATTEMPTS_MAX, reason_of
+from streams.outages import is_outage
+
+RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 5.0
+"""Bounds of the back-off of a retry."""
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class Divisible(Protocol):
+    """Consecutive records, at least one."""
+
+    def __len__(self) -> int: ...
+
+    def halves(self) -> tuple[Self, Self]:
+        """Return the first half of at least two records, and the rest."""
+
+    def as_defect(self, reason: str) -> Self:
+        """Return the only record with the reason why it becomes a dead letter."""
+
+
+W = TypeVar("W", bound=Divisible)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FailedAttempt(Generic[W]):
+    """An attempt that failed, and what follows."""
+
+    work: W
+    error: Exception
+    count: int
+    """Failures since something was done, including this one."""
+    since_seconds: float
+    """The time of the first of them, by the clock."""
+    pause_seconds: float
+    """Time until the same records are attempted again; 0 if they are divided or isolated instead."""
+    is_stuck: bool = False
+    """Whether the record failed even as a defect: no record is at fault."""
+
+
+class Quarantine(Generic[W]):
+    """The attempts at the records of one slice; see the module."""
+
+    def __init__(
+        self,
+        attempt: Callable[[W], Awaitable[None]],
+        *,
+        on_failure: Callable[[FailedAttempt[W]], None] = lambda _failed: None,
+        on_isolated: Callable[[W, str], None] = lambda _work, _reason: None,
+        sleep: Sleep = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the work.
+
+        Args:
+            attempt: Does some of the records; raises if they are not done.
+            on_failure: Called with each failed attempt, before the pause.
+            on_isolated: Called with each record that was done as a defect, and its reason.
+            sleep: Waits for a number of seconds.
+            clock: Returns seconds; only differences count.
+        """
+        self._attempt = attempt
+        self._on_failure = on_failure
+        self._on_isolated = on_isolated
+        self._sleep = sleep
+        self._clock = clock
+        self.failed: FailedAttempt[W] | None = None
+        """The last attempt, if it failed."""
+
+    async def complete(self, work: W) -> None:
+        """Attempt the records until all are done."""
+        defect = await self._defect_of(work, ATTEMPTS_MAX)
+        if defect is not None:
+            await self._divide(work, defect)
+
+    async def _divide(self, work: W, defect: Exception) -> None:
+        """Find the records at fault among some that fail with a defect."""
+        self._note(work, defect, 0)
+        if len(work) == 1:
+            await self._isolate(work, defect)
+            return
+        for half in work.halves():
+            found = await self._defect_of(half, 1)
+            if found is not None:
+                await self._divide(half, found)
+
+    async def _isolate(self, work: W, defect: Exception | None) -> None:
+        """Do a single record as a defect; if that fails, it may not be at fault, so begin again."""
+        while defect is not None:
+            reason = reason_of(defect)
+            refused = await self._defect_of(work.as_defect(reason), 1)
+            if refused is None:
+                self._on_isolated(work, reason)
+                return
+            await self._pause(work, refused, is_stuck=True)
+            defect = await self._defect_of(work, 1)
+
+    async def _defect_of(self, work: W, attempts_max: int) -> Exception | None:
+        """Attempt records until they are done, or fail with a defect so often; return the last defect."""
+        defects = 0
+        while True:
+            try:
+                await self._attempt(work)
+            except Exception as error:  # noqa: BLE001  # no record may be lost, whatever the error
+                defects += not is_outage(error)
+                if defects == attempts_max:
+                    return error
+                await self._pause(work, error)
+            else:
+                self.failed = None
+                return None
+
+    async def _pause(self, work: W, error: Exception, *, is_stuck: bool = False) -> None:
+        count = self.failed.count if self.failed else 0
+        pause_seconds = _back_off_seconds(count + 1)
+        self._note(work, error, pause_seconds, is_stuck=is_stuck)
+        await self._sleep(pause_seconds)
+
+    def _note(self, work: W, error: Exception, pause_seconds: float, *, is_stuck: bool = False) -> None:
+        last = self.failed
+        count, since_seconds = (last.count, last.since_seconds) if last else (0, self._clock())
+        self.failed = FailedAttempt(work, error, count + 1, since_seconds, pause_seconds, is_stuck)
+        self._on_failure(self.failed)
+
+
+def _back_off_seconds(attempt: int) -> float:
+    """Return a pause that grows exponentially, with jitter, so that workers do not retry at the same time."""
+    longest: float = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2 ** min(attempt, 10))
+    return longest * random.uniform(0.5, 1)  # noqa: S311  # no secret
