@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -65,6 +65,9 @@ class KafkaRecord(Protocol):
     def value(self) -> bytes | None: ...
     @property
     def headers(self) -> Headers: ...
+
+
+R = TypeVar("R", bound=KafkaRecord)
 
 
 class SchemaError(ValueError):
@@ -284,6 +287,26 @@ def letter_of(
     if isinstance(error, InvalidRecordError):
         return dead_letter(service, record, str(error), failed_time_ms)
     return dead_letter(service, record, reason_of(error), failed_time_ms, kind="defect")
+
+
+def split_defects(
+    service: str, found: Sequence[R], defects: Mapping[int, str]
+) -> tuple[Sequence[R], list[records.DeadLetter]]:
+    """Return the records to decode, and the dead letters of the others.
+
+    Args:
+        service: The name of the service in the letters.
+        found: Records of one partition.
+        defects: The reasons by offset; see `streams.slices.Slice.defects`.
+    """
+    if not defects:
+        return found, []
+    letters = [
+        dead_letter(service, record, defects[record.offset], kind="defect")
+        for record in found
+        if record.offset in defects
+    ]
+    return [record for record in found if record.offset not in defects], letters
 
 
 def dead_letter(

@@ -5,13 +5,7 @@ on with its neighbours.
 """
 
 import traceback
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from aiokafka import ConsumerRecord
-
-from streams import codec
-from streams.records import DeadLetter
 
 ATTEMPTS_MAX = 3
 """Attempts at the same records before an unknown error counts as a defect: a race may not repeat."""
@@ -33,26 +27,6 @@ def reason_of(error: BaseException) -> str:
     place = f" at {_short(own[-1].filename)}:{own[-1].lineno} in {own[-1].name}" if own else ""
     message = str(error)[:REASON_CHARACTERS_MAX]
     return f"defect: {type(error).__name__}: {message}{place}"
-
-
-def split(
-    service: str, records: Sequence[ConsumerRecord], defects: Mapping[int, str]
-) -> tuple[Sequence[ConsumerRecord], list[DeadLetter]]:
-    """Return the records to decode, and the dead letters of the others.
-
-    Args:
-        service: The name of the service in the letters.
-        records: Of one partition.
-        defects: The reasons by offset; see `streams.slices.Slice.defects`.
-    """
-    if not defects:
-        return records, []
-    letters = [
-        codec.dead_letter(service, record, defects[record.offset], kind="defect")
-        for record in records
-        if record.offset in defects
-    ]
-    return [record for record in records if record.offset not in defects], letters
 
 
 def _is_own(path: str) -> bool:

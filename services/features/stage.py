@@ -43,8 +43,8 @@ from services.features.view_partition import (
 )
 from services.runtime import metrics
 from services.runtime.watermarks import NEVER
+from streams import codec
 from streams import records as wire
-from streams.defects import split
 from streams.outages import is_outage
 from streams.producer import BatchProducer
 from streams.slices import Slice
@@ -274,7 +274,9 @@ def split_defects(
 ) -> tuple[Sequence[ConsumerRecord], list[wire.DeadLetter]]:
     """Return the records to decode, and the dead letters of the others, with the views that skip them."""
     skipped_by = f" (skipped by {', '.join(view.view for view in views)})" if views else ""
-    return split(SERVICE, records, {offset: reason + skipped_by for offset, reason in defects.items()})
+    return codec.split_defects(
+        SERVICE, records, {offset: reason + skipped_by for offset, reason in defects.items()}
+    )
 
 
 def count_invalid(views: Sequence[ViewPartition], dead_letters: Sequence[wire.DeadLetter]) -> None:

@@ -35,7 +35,7 @@ from services.scoring.tracing import (
     stage,
     with_trace_headers,
 )
-from streams import codec, defects, records, schemas, topics
+from streams import codec, records, schemas, topics
 from streams.cloud_events import Envelope
 from streams.producer import BatchProducer, Record
 from streams.slices import Slice
@@ -105,7 +105,7 @@ class ScoringAgent:
         """Return the traced requests, and the stages that the slice shared with others."""
         start, start_ns = time.perf_counter(), time.time_ns()
         with stage("decode"):
-            sound, letters = defects.split("scoring", slice_.records, slice_.defects)
+            sound, letters = codec.split_defects("scoring", slice_.records, slice_.defects)
             await schemas.learn(self._decoder, (record.value for record in sound))
             requests, invalid, watermark_ms = self._decode(sound)
             letters += invalid

@@ -3,6 +3,7 @@
 import contextlib
 import datetime as dt
 import math
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -178,3 +179,19 @@ def test_what_was_asked_over_http_is_never_a_repeat():
 def test_epoch_milliseconds_are_the_moment_to_the_millisecond_below(moment):
     back = codec.EPOCH + dt.timedelta(milliseconds=codec.epoch_ms(moment))
     assert dt.timedelta(0) <= moment - back < dt.timedelta(milliseconds=1)
+
+
+def test_isolated_records_are_letters_of_the_kind_defect_and_the_others_are_left():
+    found = [
+        SimpleNamespace(topic="t", partition=1, offset=offset, key=b"k", value=None, headers=())
+        for offset in range(3)
+    ]
+    sound, (letter,) = codec.split_defects("scoring", found, {1: "defect: KeyError"})
+    assert sound == [found[0], found[2]]
+    assert (letter.service, letter.offset, letter.reason, letter.kind) == (
+        "scoring",
+        1,
+        "defect: KeyError",
+        "defect",
+    )
+    assert codec.split_defects("scoring", found, {}) == (found, [])

@@ -1,7 +1,6 @@
 """The reason in a dead letter leads to the line that failed."""
 
 import json
-from types import SimpleNamespace
 
 from streams import defects
 
@@ -30,19 +29,3 @@ def test_long_messages_are_cut():
 
 def test_error_without_a_stack_has_no_place():
     assert defects.reason_of(ValueError("bad")) == "defect: ValueError: bad"
-
-
-def test_isolated_records_are_letters_of_the_kind_defect_and_the_others_are_left():
-    found = [
-        SimpleNamespace(topic="t", partition=1, offset=offset, key=b"k", value=None, headers=())
-        for offset in range(3)
-    ]
-    sound, (letter,) = defects.split("scoring", found, {1: "defect: KeyError"})
-    assert sound == [found[0], found[2]]
-    assert (letter.service, letter.offset, letter.reason, letter.kind) == (
-        "scoring",
-        1,
-        "defect: KeyError",
-        "defect",
-    )
-    assert defects.split("scoring", found, {}) == (found, [])
