@@ -9,7 +9,7 @@ sink has acknowledged everything. Slices of one partition are handled in order, 
 supports it gets the next slice while the previous one is being written (`Slice.turn`). Slices of different
 partitions are handled concurrently, each in a *lane*. So the offset to commit is always the end of the last
 acknowledged slice of the lane, and never includes unfinished work. If a handler raises, nothing is committed:
-`streams.quarantine` waits for the end of an outage, and isolates a record that is at fault.
+`streams.record_isolation` waits for the end of an outage, and isolates a record that is at fault.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 import structlog
 from faust.types import TP
 
-from streams.quarantine import FailedAttempt, Quarantine, Sleep
+from streams.record_isolation import FailedAttempt, RecordIsolation, Sleep
 from streams.slices import Handler, Slice, SliceObserver
 
 log = structlog.get_logger()
@@ -56,7 +56,7 @@ class _Lane:
         self.handler: Handler | None = None
         self._slices_max = at_once + READY_SLICES_MAX
         self._places = asyncio.Semaphore(at_once)
-        self._in_work: dict[asyncio.Task[None], Quarantine[Slice]] = {}
+        self._in_work: dict[asyncio.Task[None], RecordIsolation[Slice]] = {}
         self.queue: asyncio.Queue[_Waiting] = asyncio.Queue()
         self.last: _Waiting | None = None
         """The slice at the end of the queue."""
@@ -72,19 +72,19 @@ class _Lane:
             if taken is self.last:
                 self.last = None
             taken.slice_.before, before = before, taken.slice_
-            quarantine = Quarantine(
+            isolation = RecordIsolation(
                 self._attempt,
                 on_failure=self._report_failure,
                 on_isolated=_report_isolated,
                 sleep=self.lanes.sleep,
                 clock=self.lanes.clock,
             )
-            task = asyncio.create_task(self._finish(taken.slice_, quarantine))
-            self._in_work[task] = quarantine
+            task = asyncio.create_task(self._finish(taken.slice_, isolation))
+            self._in_work[task] = isolation
             task.add_done_callback(functools.partial(self._release, taken))  # also if it never begins
 
-    async def _finish(self, slice_: Slice, quarantine: Quarantine[Slice]) -> None:
-        await quarantine.complete(slice_)
+    async def _finish(self, slice_: Slice, isolation: RecordIsolation[Slice]) -> None:
+        await isolation.complete(slice_)
         slice_.ack()  # it may have been handled in parts
 
     def _release(self, taken: _Waiting, task: asyncio.Task[None]) -> None:
@@ -141,8 +141,8 @@ class _Lane:
 
     def blocked(self, now_seconds: float) -> str | None:
         """Return why the lane has made no progress for `BLOCKED_SECONDS`, None if it has."""
-        for quarantine in self._in_work.values():
-            failed = quarantine.failed
+        for isolation in self._in_work.values():
+            failed = isolation.failed
             if failed and now_seconds - failed.since_seconds >= BLOCKED_SECONDS:
                 cause = "no record is at fault: " if failed.is_stuck else ""
                 return (

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streams.defects import ATTEMPTS_MAX
 from streams.outages import OutageError
-from streams.quarantine import RETRY_SECONDS_MAX, RETRY_SECONDS_MIN, FailedAttempt, Quarantine
+from streams.record_isolation import RETRY_SECONDS_MAX, RETRY_SECONDS_MIN, FailedAttempt, RecordIsolation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,16 +52,16 @@ class Account:
     async def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
 
-    def complete(self, count: int) -> Quarantine[Numbers]:
-        quarantine = Quarantine(
+    def complete(self, count: int) -> RecordIsolation[Numbers]:
+        isolation = RecordIsolation(
             self.attempt,
             on_failure=self.failed.append,
             on_isolated=lambda work, reason: self.isolated.append((work.values[0], reason)),
             sleep=self.sleep,
             clock=lambda: float(len(self.pauses)),
         )
-        asyncio.run(quarantine.complete(Numbers(range(count))))
-        return quarantine
+        asyncio.run(isolation.complete(Numbers(range(count))))
+        return isolation
 
 
 def poisoned(*poison: int) -> Account:
@@ -79,9 +79,9 @@ def failing(*errors: Exception) -> Account:
 
 def test_success_takes_one_attempt() -> None:
     account = poisoned()
-    quarantine = account.complete(5)
+    isolation = account.complete(5)
     assert (account.attempts, account.done, account.pauses) == (1, [0, 1, 2, 3, 4], [])
-    assert quarantine.failed is None
+    assert isolation.failed is None
 
 
 @hypothesis.given(st.integers(1, 300), st.data())
@@ -152,7 +152,7 @@ def test_cancellation_ends_the_attempts() -> None:
 
     async def run() -> None:
         async with asyncio.timeout(0.01):
-            await Quarantine(hang).complete(Numbers([1, 2]))
+            await RecordIsolation(hang).complete(Numbers([1, 2]))
 
     with pytest.raises(TimeoutError):
         asyncio.run(run())

@@ -56,7 +56,7 @@ class FailedAttempt(Generic[W]):
     """Whether the record failed even as a defect: no record is at fault."""
 
 
-class Quarantine(Generic[W]):
+class RecordIsolation(Generic[W]):
     """The attempts at the records of one slice; see the module."""
 
     def __init__(
