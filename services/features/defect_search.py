@@ -13,8 +13,8 @@ RECORDS_MAX = 1 << 16
 class DefectSearch:
     """The search of one build. After each failure the next attempt has half as many records, then twice.
 
-    `streams.record_isolation` does the same for slices. A build reads its records again for each attempt, because
-    its views read their positions again after each failure.
+    `streams.record_isolation` does the same for slices. A build reads its records again for each attempt,
+    because its views read their positions again after each failure.
     """
 
     def __init__(self) -> None:

@@ -14,8 +14,8 @@ view's progress, with its watermark. After a crash:
    counts twice.
 3. Dead letters, late events and the feature log may repeat.
 
-A record on which the code fails (`streams.record_isolation`) becomes a dead letter that names the views that skip
-it; their progress passes it. Other views of the topic apply it.
+A record on which the code fails (`streams.record_isolation`) becomes a dead letter that names the views that
+skip it; their progress passes it. Other views of the topic apply it.
 
 So the online store has the same bytes as without the crash. A worker that lost its partitions and writes
 later changes nothing either: see `services.features.row_store`.
