@@ -102,11 +102,11 @@ ALERTS = InternalTopic(
 DRIFT_STATE = InternalTopic(
     name="driftline.drift-state",
     key="model",
-    record="the drift process's snapshot with its offsets",
+    record="the drift process's snapshot with its offsets, a large one in parts; see "
+    "services/runtime/large_records.py",
     producer="drift",
     consumers=("drift",),
     compacted=True,
-    bytes_min=64 << 20,
 )
 PREDICTION_SLICES = InternalTopic(
     name="driftline.slices.predictions.{model}",
@@ -131,11 +131,10 @@ LABEL_SLICES = InternalTopic(
 LEARNED = InternalTopic(
     name="driftline.learned",
     key="model/checkpoint, or model/number of a place",
-    record="LearnedModel; the learning process's checkpoint with its offsets",
+    record="LearnedModel; the learning process's checkpoint with its offsets; large ones in parts",
     producer="learning",
     consumers=("learning", "scoring"),
     compacted=True,
-    bytes_min=16 << 20,
 )
 DEAD_LETTERS = InternalTopic(
     name="driftline.dead-letters",

@@ -242,7 +242,7 @@ class AlertingSession:
 
     def _write(self, batch: Sequence[Record]) -> None:
         if batch:
-            self._outbox.write({(NOTIFICATIONS.topic, NOTIFICATIONS.partition): batch})
+            self._outbox.write_what_fits({(NOTIFICATIONS.topic, NOTIFICATIONS.partition): batch})
 
 
 def _observe(delivery: Delivery, *, accepted: bool) -> None:

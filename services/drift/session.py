@@ -23,11 +23,12 @@ from services.runtime.declaration import ModelDeclaration
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.event_clock import EventClock
 from services.runtime.kafka_outbox import Outbox, Stage
+from services.runtime.large_records import FoundValue, LargeRecordWriter
 from services.runtime.quarantine import Quarantine, is_defect
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
 from streams import topics
-from streams.producer import Record, RecordTooLargeError
+from streams.producer import Record
 
 REDIS_TIMEOUT_SECONDS = 2.0
 """Timeout of one write of the watermark to Redis; a write that fails is repeated in the next step."""
@@ -76,7 +77,7 @@ class DriftModelOpener:
         """Take where records and care of the models come from, and what writes the snapshots."""
         self._settings = settings
         self._quarantine = quarantine
-        self._outbox = outbox
+        self._snapshots = LargeRecordWriter(lambda batch: outbox.write({(topics.DRIFT_STATE.name, 0): batch}))
         self._gathered = gathered
 
     def prepare(self, declarations: Mapping[str, ModelDeclaration]) -> Mapping[str, DriftState]:
@@ -84,7 +85,11 @@ class DriftModelOpener:
         ensure_topics(self._settings, declarations, sliced=self._gathered)
         with contextlib.closing(kafka_consumers.connect(self._settings, "drift-state")) as consumer:
             partitions = prediction_source.input_partitions(consumer, declarations)
-            return _restore(consumer, declarations, partitions)
+            found = kafka_consumers.latest_values(
+                consumer, TopicPartition(topics.DRIFT_STATE.name, 0), [name.encode() for name in declarations]
+            )
+        self._snapshots.learn(found)
+        return _restore(found, declarations, partitions)
 
     def open(self, declaration: ModelDeclaration, found: DriftState) -> MonitoredModel:
         """Return a model that goes on from a state."""
@@ -103,10 +108,7 @@ class DriftModelOpener:
         """Write a snapshot and wait until it is acknowledged."""
         started_seconds = time.monotonic()
         value = model.snapshot()
-        try:
-            self._outbox.write({(topics.DRIFT_STATE.name, 0): [(model.key, value, [])]})
-        except RecordTooLargeError as error:
-            _log.error("drift.snapshot_too_large", model=model.name, error=str(error))
+        self._snapshots.put(model.key, value)
         metrics.DRIFT_SNAPSHOT_BYTES.labels(model.name).set(len(value))
         model.pace.taken(started_seconds, time.monotonic())
 
@@ -220,13 +222,11 @@ def _consumer(settings: Settings, name: str, stack: contextlib.ExitStack) -> Kaf
 
 
 def _restore(
-    consumer: KafkaConsumer, declarations: Mapping[str, ModelDeclaration], partitions: Mapping[str, int]
+    snapshots: Mapping[bytes, FoundValue],
+    declarations: Mapping[str, ModelDeclaration],
+    partitions: Mapping[str, int],
 ) -> dict[str, DriftState]:
     """Return the state of each model: that of its last snapshot, or the one before the first record."""
-    state_partition = TopicPartition(topics.DRIFT_STATE.name, 0)
-    snapshots = kafka_consumers.latest_values(
-        consumer, state_partition, [name.encode() for name in declarations]
-    )
     states = {}
     for name, declaration in declarations.items():
         state = None

@@ -6,15 +6,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 
 from services.feature_store import repository
 from services.feature_store.plan import ValueType
 from services.learning import arms_update
-from services.learning.intervals import LearningOutputs
 from services.learning.learner import Learner
 from services.learning.learner_state import LearnerState, fresh_state
 from services.learning.learning_metrics import LearningObserver
@@ -28,16 +27,14 @@ from services.runtime import kafka_consumers, metrics, redis_clients, schema_reg
 from services.runtime.declaration import ModelDeclaration, learning
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.event_clock import EventClock
-from services.runtime.kafka_outbox import Outbox, Stage
+from services.runtime.kafka_outbox import Outbox
+from services.runtime.large_records import FoundValue, LargeRecordWriter
 from services.runtime.quarantine import Quarantine, Rejected
 from services.runtime.settings import Settings
 from services.runtime.snapshots import SnapshotPace, Snapshots
 from services.runtime.topic_creation import ensure_topics
 from streams import codec, records, topics
 from streams.inputs import Item
-
-if TYPE_CHECKING:
-    from streams.producer import Record
 
 REDIS_TIMEOUT_SECONDS = 2.0
 CLOSE_MS = 1000
@@ -156,14 +153,18 @@ class LearningModelOpener:
         """Take what the models share."""
         self._settings = settings
         self._quarantine = quarantine
-        self._outbox = outbox
+        self._checkpoints = _learned_topic(outbox)
         self._announcer = announcer
 
     def prepare(self, declarations: Mapping[str, ModelDeclaration]) -> Mapping[str, LearnerState]:
         """Create the topics of these models; return the state of each, see `_restore`."""
         ensure_topics(self._settings, declarations)
         with contextlib.closing(kafka_consumers.connect(self._settings, "learning-state")) as consumer:
-            return _restore(consumer, declarations)
+            partitions = prediction_source.input_partitions(consumer, declarations)
+            keys = [learned_versions.checkpoint_key(name) for name in declarations]
+            found = kafka_consumers.latest_values(consumer, TopicPartition(topics.LEARNED.name, 0), keys)
+        self._checkpoints.learn(found)
+        return _restore(found, declarations, partitions)
 
     def open(self, declaration: ModelDeclaration, found: LearnerState) -> LearningModel:
         """Return a model that continues from a state."""
@@ -174,8 +175,7 @@ class LearningModelOpener:
         self._announcer.announce(model)  # including earlier versions, if somebody has overwritten the arms
         started_seconds = time.monotonic()
         value = CHECKPOINTS.encode(model.name, model.source.label_topic, model.learner.state())
-        record: Record = (learned_versions.checkpoint_key(model.name), value, [])
-        self._outbox.write({(topics.LEARNED.name, 0): [record]})
+        self._checkpoints.put(learned_versions.checkpoint_key(model.name), value)
         metrics.LEARNING_STATE_BYTES.labels(model.name, "checkpoint").set(len(value))
         model.pace.taken(started_seconds, time.monotonic())
 
@@ -193,6 +193,7 @@ class LearningSession:
     ) -> None:
         """Take connected clients and the models."""
         self._outbox = outbox
+        self._versions = _learned_topic(outbox)
         self._redis = client
         self._models = models
         self._reader = reader
@@ -216,7 +217,13 @@ class LearningSession:
     def _advance(self, each: LearningModel) -> None:
         """Learn, and return when all results are acknowledged."""
         outputs = each.learner.advance()
-        self._outbox.write(encode_outputs(each.name, outputs))
+        self._outbox.write(prediction_source.dead_letter_batches(outputs.dead_letters))
+        for learned in outputs.published:
+            # Versions take turns at the keys: this is the slot that the key's last version did not use.
+            slot = learned.version // learned_versions.KEYS % 2
+            self._versions.put(
+                learned_versions.key(each.name, learned.version), records.encode(learned), slot
+            )
         if outputs.learned:
             self._announcer.announce(each)
         each.watermark_ms = each.learner.watermark_ms
@@ -224,15 +231,8 @@ class LearningSession:
         each.observer.observe(outputs)
 
 
-def encode_outputs(model: str, outputs: LearningOutputs) -> Stage:
-    """Encode the results of a step, except what is announced once they are acknowledged."""
-    published: list[Record] = [
-        (learned_versions.key(model, each.version), records.encode(each), []) for each in outputs.published
-    ]
-    return {
-        **prediction_source.dead_letter_batches(outputs.dead_letters),
-        (topics.LEARNED.name, 0): published,
-    }
+def _learned_topic(outbox: Outbox) -> LargeRecordWriter:
+    return LargeRecordWriter(lambda batch: outbox.write({(topics.LEARNED.name, 0): batch}))
 
 
 class Announcer:
@@ -259,16 +259,14 @@ class Announcer:
 
 
 def _restore(
-    consumer: KafkaConsumer, declarations: Mapping[str, ModelDeclaration]
+    checkpoints: Mapping[bytes, FoundValue],
+    declarations: Mapping[str, ModelDeclaration],
+    partitions: Mapping[str, int],
 ) -> dict[str, LearnerState]:
-    partitions = prediction_source.input_partitions(consumer, declarations)
-    keys = {name: learned_versions.checkpoint_key(name) for name in declarations}
-    partition = TopicPartition(topics.LEARNED.name, 0)
-    checkpoints = kafka_consumers.latest_values(consumer, partition, list(keys.values()))
     states = {}
     for name, declaration in declarations.items():
         state = None
-        if (found := checkpoints.get(keys[name])) is not None:
+        if (found := checkpoints.get(learned_versions.checkpoint_key(name))) is not None:
             state = CHECKPOINTS.decode(found[1], name, declaration.label.topic)
             _log.info("learning.restored", model=name, offset=found[0], labels=state.counts.learned)
         states[name] = fresh_state(

@@ -9,6 +9,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.errors import KafkaTimeoutError
 
+from services.runtime.large_records import FoundValue, LargeRecordReader
 from services.runtime.settings import Settings
 
 POLL_RECORDS_MAX = 10_000
@@ -137,27 +138,28 @@ def _silence(lacking: Mapping[TopicPartition, int], ends: Mapping[TopicPartition
 
 def latest_values(
     consumer: KafkaConsumer, partition: TopicPartition, keys: Sequence[bytes]
-) -> dict[bytes, tuple[int, bytes]]:
-    """Return offset and value of the last record of each key of a partition, reading from its end."""
+) -> dict[bytes, FoundValue]:
+    """Return the latest value of each key of a partition, reading from its end; deleted ones are left out.
+
+    A value that was written in parts (`services.runtime.large_records`) is put together.
+
+    Raises:
+        LargeRecordError: A value in parts is not complete.
+        KafkaError: The broker cannot be reached, or sent nothing for `SILENCE_SECONDS_MAX`.
+    """
     consumer.assign([partition])
     begin = consumer.beginning_offsets([partition])[partition]
-    end = consumer.end_offsets([partition])[partition]
-    found: dict[bytes, tuple[int, bytes]] = {}
+    stop = consumer.end_offsets([partition])[partition]
+    reader = LargeRecordReader(keys)
     records_read = 4 * len(keys)
-    while True:
-        start = max(begin, end - records_read)
+    while stop > begin and not reader.is_complete:
+        start = max(begin, stop - records_read)
         consumer.seek(partition, start)
         for record in read_to_end(consumer, [partition]):
-            _remember(found, record)
-        if start == begin or found.keys() >= set(keys):
-            return {key: found[key] for key in keys if key in found}
+            if record.offset >= stop:
+                break
+            reader.take(record.offset, record.key, record.value)
+        reader.drop_unneeded()
+        stop = start
         records_read *= 4
-
-
-def _remember(found: dict[bytes, tuple[int, bytes]], record: Any) -> None:
-    if record.key is None:
-        return
-    if record.value is None:
-        found.pop(record.key, None)
-    else:
-        found[record.key] = (record.offset, record.value)
+    return reader.found()

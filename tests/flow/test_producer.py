@@ -7,7 +7,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from kafka.errors import KafkaError
 
+from services.runtime import kafka_producers
+from services.runtime.settings import Settings
 from streams import aiokafka_internals, records, topics
 from streams.aiokafka_internals import RecordRefusedError
 from streams.producer import BatchProducer, Record, RecordTooLargeError
@@ -214,3 +217,13 @@ def test_letters_of_any_size_are_written(kafka: str, unique_name: str) -> None:
     found = [decode(value or b"") for value in asyncio.run(values(kafka, topic))]
     assert [each.offset for each in found] == [10, 7 << 20, 700_000, *[100_000] * 20]
     assert [each.cut_from_bytes for each in found] == [None, 7 << 20, *[None] * 21]
+
+
+def test_the_blocking_producer_writes_the_record_after_a_refused_one(kafka: str, unique_name: str) -> None:
+    asyncio.run(create(kafka, unique_name))
+    with kafka_producers.connected(Settings().model_copy(update={"broker": kafka})) as one:
+        assert one.send(unique_name, b"k", b"first") == 0
+        for _ in range(2):
+            with pytest.raises(KafkaError):
+                one.send(unique_name, b"k", b"x" * 2 * LIMIT_BYTES)
+        assert one.send(unique_name, b"k", b"after") == 1

@@ -1,28 +1,17 @@
 """The order in which a session writes, and its snapshots."""
 
-from typing import Any
-
 import pytest
+from kafka import TopicPartition
 
 from services.drift.monitored_model import SNAPSHOTS
+from services.runtime import large_records
 from streams import records, topics
-from streams.producer import RecordTooLargeError
 from tests.unit.drift import scenario
-from tests.unit.drift.memory_kafka import MemoryOutbox
 from tests.unit.drift.memory_session import MemoryDrift
 from tests.unit.drift.scenario import HOUR_MS, START_MS
 
 PREDICTIONS, LABELS, OUTCOMES = topics.predictions("m"), "m.labels", topics.outcomes("m")
 HOURS = 12
-
-
-class FullOutbox(MemoryOutbox):
-    """Refuses snapshots: they are larger than the broker accepts."""
-
-    def write(self, stage: Any) -> None:
-        if any(topic == topics.DRIFT_STATE.name for topic, _ in stage):
-            raise RecordTooLargeError("t", (None, None, []), 2, 1)
-        super().write(stage)
 
 
 @pytest.fixture
@@ -80,13 +69,18 @@ def test_the_last_snapshot_goes_on_with_everything_that_was_written(traffic):
     assert [at.offset for at in state.labels] == [len(traffic.labels[0])]
 
 
-def test_a_snapshot_that_is_too_large_stops_nothing(traffic):
-    kafka = MemoryDrift(outbox=FullOutbox)
+def test_a_snapshot_larger_than_a_record_is_written_in_parts(traffic, monkeypatch):
+    monkeypatch.setattr(large_records, "PART_BYTES_MAX", 500)
+    kafka = MemoryDrift()
     kafka.send(traffic)
     kafka.session.step()
     kafka.session.keep_all()
-    assert kafka.consumer.values(topics.DRIFT_STATE.name) == []
-    assert not kafka.opened[0].pace.progressed
+    assert max(map(len, kafka.consumer.values(topics.DRIFT_STATE.name))) <= 500
+    reader = large_records.LargeRecordReader([b"m"])
+    for offset, each in enumerate(kafka.consumer.logs[TopicPartition(topics.DRIFT_STATE.name, 0)]):
+        reader.take(offset, each.key, each.value)
+    state = SNAPSHOTS.decode(reader.found()[b"m"].value, "m", LABELS)
+    assert [at.offset for at in state.predictions] == [len(traffic.predictions[0])]
 
 
 def test_a_record_that_cannot_be_decoded_is_a_dead_letter():
