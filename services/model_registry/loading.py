@@ -1,17 +1,26 @@
 """Loading a registered version: its signature, files, inputs and golden batch are verified."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from services.model_registry import flavours, golden_batch, mlflow_client, model_inputs, signing
 from services.model_registry.contract import Contract, ContractError, LoadedVersion, Model
 from services.model_registry.mlflow_client import RegistryError
 from services.model_registry.model_inputs import Inputs
+from services.model_registry.signed_tags import SignedTags
 from services.model_registry.version_cache import TamperedError, VersionCache
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
+from streams.outages import OutageError
 
+_log = structlog.get_logger()
+
+ERROR_LENGTH = 300
+"""Maximum length of an error of MLflow in the log: it may hold the page of a gateway."""
 REGISTER_AGAIN = "register it again with 'driftline models register'"
 
 
@@ -21,31 +30,57 @@ class RegisteredVersion:
 
     number: int
     registered: Any
+    """Of MLflow; None if the registry is away and the tags are those kept on this machine."""
+    tags: Mapping[str, str]
     statement: signing.Statement
 
 
 def load(settings: Settings, declaration: ModelDeclaration, given: Inputs, version: int) -> Model:
     """Load one version of a model; blocks for about 100 ms.
 
-    1. Verify the signature of its tags, before any of its files is read.
+    1. Verify the signature of its tags, before any of its files is read. While the registry is away, these
+       are the tags that were kept on this machine when the version was loaded last.
     2. Verify the digest of its files, which are downloaded unless they are on this disk.
     3. Compare its inputs with those that are served.
     4. Load it with the loader of its flavour, which accepts trusted types only; compare it with the task.
     5. Compute its golden batch and compare the outputs, which also warms it.
 
-    Raises `RegistryError`, whose message names the version, the fault and the remedy; and the errors of
-    MLflow if the registry does not respond: see `services.model_registry.mlflow_client.REQUEST_SECONDS_MAX`.
+    Raises `RegistryError`, whose message names the version, the fault and the remedy; and `OutageError` if
+    the registry is away (see `services.model_registry.mlflow_client.REQUEST_SECONDS_MAX`) and the version is
+    not on this machine.
     """
     return load_found(settings, declaration, given, find(settings, declaration.name, version)).model
 
 
 def find(settings: Settings, model: str, version: int) -> RegisteredVersion:
     """Do the first step of `load`."""
-    registered = mlflow_client.connect(settings).get_model_version(model, str(version))
+    registered, tags = _tags(settings, model, version)
     try:
-        return RegisteredVersion(version, registered, statement_of(settings, model, registered.tags))
+        return RegisteredVersion(version, registered, tags, statement_of(settings, model, tags))
     except signing.SigningError as error:
         raise RegistryError(f"{model} version {version}: {error}") from error
+
+
+def _tags(settings: Settings, model: str, version: int) -> tuple[Any, Mapping[str, str]]:
+    """Return the version in the registry and its tags; while the registry is away, the tags kept here."""
+    try:
+        registered = mlflow_client.connect(settings).get_model_version(model, str(version))
+    except Exception as error:
+        if not mlflow_client.is_away(settings, error):
+            raise
+        tags = SignedTags(settings.home, model).read(version)
+        if tags is None:
+            raise _away(settings, model, version) from error
+        _log.warning("version.registry_away", model=model, version=version, error=repr(error)[:ERROR_LENGTH])
+        return None, tags
+    return registered, registered.tags
+
+
+def _away(settings: Settings, model: str, version: int) -> OutageError:
+    return OutageError(
+        f"{model} version {version}: the model registry at {settings.mlflow_uri} cannot be reached, and "
+        "this machine has no verified copy of the version: check whether MLflow is up"
+    )
 
 
 def load_found(
@@ -53,12 +88,17 @@ def load_found(
 ) -> LoadedVersion:
     """Do the other steps of `load`."""
     version = found.number
-    client = mlflow_client.connect(settings)
+
+    def download(folder: Path) -> Path:
+        if found.registered is None:
+            raise _away(settings, declaration.name, version)
+        return _download(mlflow_client.connect(settings), found.registered, folder)
+
     try:
         store = VersionCache(settings.home, settings.model_store_mib_max << 20)
         digest = found.statement.digest
-        with store.opened(digest, lambda folder: _download(client, found.registered, folder)) as folder:
-            return open_folder(settings, declaration, given, found.statement.flavour, folder)
+        with store.opened(digest, download) as folder:
+            loaded = open_folder(settings, declaration, given, found.statement.flavour, folder)
     except TamperedError as error:
         raise RegistryError(
             f"{declaration.name} version {version}: {error}: its files were changed after it was registered; "
@@ -66,6 +106,8 @@ def load_found(
         ) from error
     except (model_inputs.InputsError, ContractError, golden_batch.GoldenError) as error:
         raise RegistryError(f"{declaration.name} version {version}: {error}") from error
+    SignedTags(settings.home, declaration.name).keep(version, found.tags)
+    return loaded
 
 
 def open_folder(
@@ -80,7 +122,7 @@ def open_folder(
     return LoadedVersion(model, batch)
 
 
-def statement_of(settings: Settings, model: str, tags: dict[str, str]) -> signing.Statement:
+def statement_of(settings: Settings, model: str, tags: Mapping[str, str]) -> signing.Statement:
     """Return the statement in a version's tags; raise `SigningError` unless its signature is valid."""
     absent = [tag for tag in mlflow_client.SIGNED_TAGS if tag not in tags]
     if absent:

@@ -18,6 +18,7 @@ from services.model_registry.mlflow_client import RegistryError
 from services.model_registry.model_inputs import Inputs
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
+from streams.outages import OutageError
 
 LOST = (EOFError, OSError)
 """Errors of a call to a process that has ended."""
@@ -130,13 +131,16 @@ class _Loader:
     def load(
         self, settings: Settings, declaration: ModelDeclaration, given: Inputs, version: int
     ) -> LoadedVersion | None:
-        """Load and verify a version; return None for one that is code. Raises only `RegistryError`."""
+        """Load and verify a version; return None for one that is code.
+
+        Raises only `RegistryError`, and `OutageError` while the registry is away.
+        """
         try:
             found = loading.find(settings, declaration.name, version)
             if found.statement.flavour not in flavours.DATA:
                 return None
             return loading.load_found(settings, declaration, given, found)
-        except RegistryError:
+        except (RegistryError, OutageError):
             raise
         except Exception as error:  # some errors of libraries cannot be sent to another process
             raise RegistryError(f"{declaration.name} version {version}: {error!r}") from error

@@ -46,13 +46,25 @@ class VersionCache:
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         folder = self._folder / digest
-        if not self._is_intact(folder):
-            self._fetch(folder, fetch)
-        with _locked(folder):
+        with contextlib.ExitStack() as stack:
+            while not self._lock_intact(folder, stack):
+                self._fetch(folder, fetch)
             os.utime(folder)
             yield folder
         with contextlib.suppress(FileNotFoundError):  # another process may delete folders, too
             self._evict()
+
+    def _lock_intact(self, folder: Path, stack: contextlib.ExitStack) -> bool:
+        """Lock a folder, then verify it, so that no other process deletes it in between."""
+        with contextlib.ExitStack() as locking:
+            try:
+                locking.enter_context(_locked(folder))
+            except FileNotFoundError:
+                return False
+            if not self._is_intact(folder):
+                return False
+            stack.push(locking.pop_all())
+        return True
 
     def _is_intact(self, folder: Path) -> bool:
         if not folder.is_dir():
