@@ -10,17 +10,18 @@ import threading
 from collections.abc import Mapping
 
 import structlog
-from kafka.errors import KafkaError
 
 from services.monitoring.reports import html_page, topic_reader
 from services.monitoring.reports.history import NoWindowError
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
 from streams import codec
+from streams.outages import is_outage
 
 WAITING_MAX = 1000
 """Maximum windows in the queue; further ones get no file, only their records on the topic."""
 
+_EXPECTED = (NoWindowError, topic_reader.ReportsError)
 _log = structlog.get_logger()
 
 
@@ -57,8 +58,10 @@ class ReportWriter:
             for model, starts_ms in wanted.items():
                 try:
                     self._write(model, starts_ms)
-                except (KafkaError, OSError, NoWindowError, topic_reader.ReportsError) as error:
-                    _log.warning("alerting.report_not_written", model=model, reason=repr(error))
+                except Exception as error:  # noqa: BLE001  # the reports of other models go on
+                    is_expected = is_outage(error) or isinstance(error, _EXPECTED)
+                    report = _log.warning if is_expected else _log.exception
+                    report("alerting.report_not_written", model=model, reason=repr(error))
 
     def _others(self) -> list[tuple[str, int]]:
         """Return all other queued windows, so that one pass over the topic serves them all."""

@@ -19,7 +19,9 @@ from services.dashboard.page_feed import PageFeed
 from services.model_registry import model_change
 from services.runtime.settings import Settings
 from streams import records, topics
+from streams.defects import reason_of
 from streams.json_decoder import InvalidRecordError
+from streams.outages import is_outage
 
 POLL_MS = 200
 POLL_RECORDS_MAX = 1000
@@ -50,7 +52,9 @@ def follow(settings: Settings, feed: PageFeed, stop: threading.Event) -> None:
             continue
         try:
             TopicFollower(consumer, feed).run(stop)
-        except KafkaError as error:
+        except Exception as error:  # noqa: BLE001  # the page must not stand still unnoticed
+            if not is_outage(error):
+                _log.exception("dashboard.reader_failed")
             _lose(feed, error)
             stop.wait(RETRY_SECONDS)
         finally:
@@ -100,12 +104,12 @@ class TopicFollower:
         if value is None:
             return
         try:
-            record = DECODERS[topic](value)
-        except InvalidRecordError as error:
-            _log.warning("dashboard.record_skipped", topic=topic, error=str(error))
+            self.feed.apply(DECODERS[topic](value))
+        except Exception as error:  # noqa: BLE001  # one record must not stop the page
+            reason = str(error) if isinstance(error, InvalidRecordError) else reason_of(error)
+            _log.warning("dashboard.record_skipped", topic=topic, error=reason)
             self.feed.update_kafka(records_skipped=self.feed.kafka.records_skipped + 1)
             return
-        self.feed.apply(record)
         self.feed.update_kafka(records_read=self.feed.kafka.records_read + 1)
 
     def probe(self) -> None:
@@ -130,7 +134,7 @@ class TopicFollower:
         self.feed.update_kafka(status="live" if reached else "reading", error="")
 
 
-def _lose(feed: PageFeed, error: KafkaError) -> None:
+def _lose(feed: PageFeed, error: Exception) -> None:
     if feed.kafka.status != "lost":
         _log.warning("dashboard.kafka_lost", broker=feed.kafka.broker, error=repr(error))
     feed.update_kafka(status="lost", error=type(error).__name__)

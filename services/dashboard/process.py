@@ -13,6 +13,7 @@ from services.runtime import async_process, declaration_file
 from services.runtime.declaration import DeclarationError
 from services.runtime.logs import configure_logging
 from services.runtime.settings import Settings
+from services.runtime.supervised_task import SupervisedTask
 from services.runtime.web import server
 
 READER_SECONDS_MAX = 3.0
@@ -51,11 +52,9 @@ async def _reading(settings: Settings, feed: PageFeed) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def _polling(settings: Settings, feed: PageFeed) -> AsyncIterator[None]:
     """Read the metrics of scoring until the block ends."""
-    poller = asyncio.create_task(scoring_poller.poll(scoring_poller.metrics_url(settings), feed))
-    try:
+    url = scoring_poller.metrics_url(settings)
+    async with SupervisedTask("scoring poller", lambda: scoring_poller.poll(url, feed)).running():
         yield
-    finally:
-        poller.cancel()
 
 
 @contextlib.asynccontextmanager

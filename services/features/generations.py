@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 import structlog
-from redis.exceptions import RedisError
 
 from services.feature_store import feast_layout
 from services.feature_store.plan import View
 from services.features.row_store import RowStore, ViewGeneration
 from services.runtime import metrics
-from streams.outages import OutageError
+from streams.outages import OutageError, is_outage
 
 log = structlog.get_logger()
 
@@ -70,8 +69,9 @@ class Generations:
         for name, stored in self.unswept().items():
             try:
                 rows = await self._store.sweep(name, stored.number, self._project, self._fields[name])
-            except (RedisError, OSError) as error:
-                log.warning("features.sweep_failed", view=name, error=repr(error))
+            except Exception as error:  # noqa: BLE001  # it is tried again with the next check
+                report = log.warning if is_outage(error) else log.exception
+                report("features.sweep_failed", view=name, error=repr(error))
                 return
             log.info("features.swept", view=name, rows=rows)
 

@@ -18,17 +18,14 @@ import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
-import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.features.decoder import SourceDecoder
 from services.runtime import metrics, times, watermarks
+from services.runtime.supervised_task import SupervisedTask
 from services.runtime.watermarks import NEVER
 from streams import codec
-from streams.outages import is_outage
 from streams.producer import BatchProducer
-
-log = structlog.get_logger()
 
 POLL_SECONDS = 1.0
 """Interval between two reads of the end offsets; also the shortest between heartbeats of one partition."""
@@ -101,29 +98,23 @@ class IdleWatch:
         self._redis = redis_client
         self._producer = producer
         self._kafka_options = kafka_options
+        self._task = SupervisedTask("idle watch", self._watch)
+
+    @property
+    def failure(self) -> str | None:
+        """Why idle partitions are not watched now: watermarks stop there; None while they are."""
+        return self._task.failure
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Watch until the block ends."""
-        watching = asyncio.create_task(self._watch(), name="idle watch") if self._detectors else None
         try:
-            yield
+            async with self._task.running() if self._detectors else contextlib.nullcontext():
+                yield
         finally:
-            if watching is not None:
-                watching.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await watching
             await self._redis.aclose()
 
     async def _watch(self) -> None:
-        while True:
-            try:
-                await self._poll_until_error()
-            except Exception as error:  # noqa: BLE001  # whatever it is: without the watch, watermarks hang
-                log.warning("features.idle_watch_failed", error=repr(error), outage=is_outage(error))
-                await asyncio.sleep(POLL_SECONDS)
-
-    async def _poll_until_error(self) -> None:
         consumer = AIOKafkaConsumer(**self._kafka_options, enable_auto_commit=False)
         try:
             await consumer.start()

@@ -90,14 +90,20 @@ class FeaturesProcess:
         """Serve Kafka and HTTP until stopped."""
         if not self._stages:
             log.warning("features.nothing_to_do", reason="no view of the repository has a stream source")
-        http = server.application(self._not_ready, self._api.routes(), self._settings.feature_tokens)
+        idle_watch = self._idle_watch()
+        http = server.application(
+            self._not_ready,
+            self._api.routes(),
+            self._settings.feature_tokens,
+            detail=lambda: {"idle_watch": idle_watch.failure} if idle_watch.failure else {},
+        )
         async_process.run(
             self._producer.running(),
             server.serve_in_loop(http, self._settings.host, self._settings.features_port),
             self._store.running(self._check_store),
             self._api.running(),
             self._prepared(),
-            self._idle_watch().running(),
+            idle_watch.running(),
             self._group.running(),
             failure=lambda: self._group.failure,
         )

@@ -224,8 +224,10 @@ class Deployments:
         deployment = self.deployed.get(name)
         return deployment is not None and deployment.text == text and deployment.group.failure is None
 
-    def _forget_start(self, name: str, _task: asyncio.Task[None]) -> None:
+    def _forget_start(self, name: str, task: asyncio.Task[None]) -> None:
         del self._starting[name]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("model.not_stopped", model=name, error=repr(error))  # a start shows its own errors
 
     async def _deploy(self, name: str, text: bytes | None) -> None:
         """Start, restart or retire one model; an error affects only this model."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import structlog
 
 from services.runtime import metrics
+from services.runtime.supervised_task import SupervisedTask
 from services.scoring.arm_router import ArmRouter
 from services.scoring.loaded_versions import LoadedVersions, VersionLoader
 from services.scoring.model_cache import ModelCache
@@ -107,17 +108,16 @@ class ModelVersions:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Apply changes until the block ends; then remove all versions from the cache."""
-        task = asyncio.create_task(self._apply_changes(), name=f"models {self.name}")
         try:
-            yield
+            async with SupervisedTask(f"models {self.name}", self._apply_changes).running():
+                yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
             self.loaded.keep(frozenset())
             self._export([])
 
     async def _apply_changes(self) -> None:
+        if self._latest is not None:
+            self._is_due.set()  # an error may have ended the last run before the change was in effect
         while True:
             with contextlib.suppress(TimeoutError):
                 no_failure = None if self._refusal is None else RETRY_SECONDS

@@ -6,6 +6,8 @@ Also what all HTTP APIs share: authentication, the bound on the size of a body, 
 import asyncio
 import contextlib
 import functools
+import os
+import signal
 import socket
 import threading
 import weakref
@@ -267,7 +269,14 @@ def _server(app: ASGIApp, host: str, port: int) -> uvicorn.Server:
 def serve_in_thread(app: ASGIApp, host: str, port: int) -> Iterator[None]:
     """Serve in a thread, beside a blocking main loop, until the block ends."""
     server = _server(app, host, port)
-    thread = threading.Thread(target=server.run, name="web", daemon=True)
+
+    def run() -> None:
+        try:
+            server.run()
+        finally:  # uvicorn ends with SystemExit if it cannot listen
+            _end_process_without(server)
+
+    thread = threading.Thread(target=run, name="web", daemon=True)
     thread.start()
     try:
         yield
@@ -285,12 +294,28 @@ async def serve_in_loop(app: ASGIApp, host: str, port: int, *, shared: bool = Fa
     server = _server(app, host, port)
     sockets = [_shared_socket(host, port)] if shared else None
     task = asyncio.create_task(server._serve(sockets))  # noqa: SLF001  # serve() would install signal handlers
+    task.add_done_callback(functools.partial(_end_without_task, server))
     try:
         yield
     finally:
         server.should_exit = True
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait_for(task, timeout=5)
+
+
+def _end_without_task(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
+    is_ending = task.cancelled() or isinstance(
+        task.exception(), SystemExit
+    )  # asyncio raises the latter itself
+    if not is_ending:
+        _end_process_without(server)
+
+
+def _end_process_without(server: uvicorn.Server) -> None:
+    """Stop this process if its HTTP server has ended by itself: without it nobody sees its state."""
+    if not server.should_exit:
+        log.critical("web.ended", host=server.config.host, port=server.config.port)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _shared_socket(host: str, port: int) -> socket.socket:

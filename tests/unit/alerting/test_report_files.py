@@ -2,6 +2,8 @@
 
 import threading
 
+from structlog.testing import capture_logs
+
 from services.alerting import report_files
 from services.alerting.report_files import ReportWriter
 from services.monitoring.reports import topic_reader
@@ -29,6 +31,26 @@ def test_without_a_uri_nothing_is_queued_or_read(monkeypatch):
     for start_ms in range(report_files.WAITING_MAX + 1):
         writer.add("m", start_ms)
     writer.close()
+
+
+def test_defect_over_one_model_does_not_end_the_reports_of_others(monkeypatch, tmp_path):
+    read: list[str] = []
+    last = threading.Event()
+
+    def fail(_: Settings, model: str) -> None:
+        read.append(model)
+        if model == "second":
+            last.set()
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(topic_reader, "read", fail)
+    writer = ReportWriter(Settings().model_copy(update={"reports_uri": str(tmp_path)}), {})
+    with capture_logs():
+        writer.add("first", 0)
+        writer.add("second", 0)
+        assert last.wait(10)
+        writer.close()
+    assert read == ["first", "second"]
 
 
 def test_full_queue_drops_windows_and_waits_for_nothing(monkeypatch, tmp_path):

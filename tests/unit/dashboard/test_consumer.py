@@ -1,5 +1,6 @@
 """Records from Kafka into the page feed, and the status of the connection."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from kafka.errors import KafkaTimeoutError
 
 from services.dashboard import consumer
 from services.dashboard.page_feed import PageFeed
+from services.runtime.settings import Settings
 from streams import topics
 from streams.records import encode
 from tests.browser.synthetic_year import Year
@@ -46,6 +48,41 @@ def test_invalid_record_is_counted_and_skipped(feed: PageFeed):
         follower.take(topics.DRIFT.name, value)
     assert (feed.kafka.records_read, feed.kafka.records_skipped) == (2, 2)
     assert len(feed.snapshot().models["m"].windows) == 2
+
+
+def test_record_over_which_the_page_fails_is_counted_and_skipped(
+    feed: PageFeed, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(_record: Any) -> None:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(feed, "apply", fail)
+    consumer.TopicFollower(None, feed).take(topics.DRIFT.name, encode(Year("m", days=1).reports[0]))
+    assert (feed.kafka.records_read, feed.kafka.records_skipped) == (0, 1)
+
+
+@pytest.mark.parametrize("error", [KafkaTimeoutError(), RuntimeError("a defect")])
+def test_reader_connects_again_after_any_error(
+    feed: PageFeed, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    stop, statuses = threading.Event(), list[str]()
+
+    class Failing:
+        def poll(self, **_: Any) -> Any:
+            statuses.append(feed.kafka.status)
+            if len(statuses) == 2:
+                stop.set()
+                return {}
+            raise error
+
+        def close(self, **_: Any) -> None:
+            pass
+
+    monkeypatch.setattr(consumer, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(consumer, "_connect", lambda _: Failing())
+    monkeypatch.setattr(consumer.TopicFollower, "probe", lambda _: None)
+    consumer.follow(Settings(), feed, stop)
+    assert statuses[1] == "lost"
 
 
 def test_status_is_live_after_the_end_seen_at_the_start(feed: PageFeed):

@@ -1,8 +1,16 @@
 """When a source partition is idle, and the heartbeats that are due."""
 
-import pytest
+import asyncio
+from types import SimpleNamespace
+from typing import Any
 
-from services.features.idle_partitions import IdleDetector, heartbeats_due
+import pytest
+from redis.exceptions import RedisClusterException
+from structlog.testing import capture_logs
+
+from services.features import idle_partitions
+from services.features.idle_partitions import IdleDetector, IdleWatch, heartbeats_due
+from services.runtime import supervised_task
 from services.runtime.watermarks import NEVER
 
 
@@ -49,3 +57,51 @@ def test_fast_clock_moves_no_idle_partition_ahead_of_the_wall_time() -> None:
     assert heartbeats_due(fast, {0, 1}, 2, idle_ms=5_000, now_ms=now_ms) == {}
     assert heartbeats_due(fast, {0, 1}, 2, idle_ms=5_000, now_ms=now_ms + 1_000) == {0: 101_000}
     assert heartbeats_due(fast, {0}, 2, idle_ms=5_000, now_ms=now_ms) == {0: now_ms}
+
+
+@pytest.mark.parametrize("error", [RedisClusterException("no node"), RecursionError()])
+def test_the_watch_goes_on_after_any_error_and_says_so(monkeypatch: pytest.MonkeyPatch, error: Exception):
+    """Watermarks hang on idle partitions for as long as nobody watches them."""
+    monkeypatch.setattr(supervised_task, "RESTART_SECONDS", 0.0)
+    fetches: list[str] = []
+    watched = asyncio.Event()
+
+    class Consumer:
+        def __init__(self, **_options: Any) -> None:
+            pass
+
+        async def start(self) -> None:
+            pass
+
+        async def stop(self) -> None:
+            pass
+
+        async def end_offsets(self, partitions: Any) -> Any:
+            fetches.append("fetch")
+            if len(fetches) == 1:
+                raise error
+            watched.set()
+            return await asyncio.Event().wait()
+
+    class Decoder:
+        source = SimpleNamespace(topic="t", idle_ms=1000)
+
+    class Surroundings:
+        async def partitions(self, _topic: str) -> int:
+            return 1
+
+        async def aclose(self) -> None:
+            pass
+
+    monkeypatch.setattr(idle_partitions, "AIOKafkaConsumer", Consumer)
+    decoder: Any = Decoder()
+    surroundings: Any = Surroundings()
+
+    async def run() -> str | None:
+        watch = IdleWatch([decoder], surroundings, surroundings, {})
+        async with asyncio.timeout(20), watch.running():
+            await watched.wait()
+            return watch.failure
+
+    with capture_logs():
+        assert repr(error) in str(asyncio.run(run()))

@@ -1,6 +1,8 @@
 """What all HTTP APIs share: the form of errors, the bound on bodies and on requests in progress."""
 
 import asyncio
+import subprocess
+import sys
 
 import httpx
 import pytest
@@ -239,3 +241,30 @@ def test_a_caller_that_has_gone_is_noticed_without_waiting(has_gone):
     body = {"type": "http.request", "body": b"x", "more_body": False}
     messages = [body, {"type": "http.disconnect"}] if has_gone else [body]
     assert ask(app, *messages)[1]["body"] == str(has_gone).encode()
+
+
+@pytest.mark.parametrize("serve", ["in_thread", "in_loop"])
+def test_a_process_whose_http_server_ends_by_itself_is_stopped(serve):
+    """The port is taken: uvicorn ends, and without it nobody would see the state of the process."""
+    code = f"""
+import asyncio, signal, socket, sys, time
+from services.runtime.web import server
+
+taken = socket.create_server(("127.0.0.1", 0))
+port = taken.getsockname()[1]
+app = server.application(lambda: None)
+
+async def in_loop():
+    async with server.serve_in_loop(app, "127.0.0.1", port):
+        await asyncio.sleep(20)
+
+def in_thread():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(4))
+    with server.serve_in_thread(app, "127.0.0.1", port):
+        time.sleep(20)
+
+in_thread() if {serve == "in_thread"} else asyncio.run(in_loop())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+    assert done.returncode == (4 if serve == "in_thread" else 3), done.stderr
+    assert b"address already in use" in done.stderr
