@@ -12,6 +12,7 @@ from bench.scoring_job.installation import JOB, MODEL
 from services.operations.local_servers import mlflow as mlflow_server
 from services.operations.local_servers import ports
 from services.operations.local_servers.supervisor import Supervisor
+from services.runtime import declaration_file, topic_creation
 from services.runtime.declaration import FILE
 from services.runtime.settings import Settings
 from tests.processes import Process
@@ -74,6 +75,7 @@ def test_verified_copies_serve_after_a_restart_and_an_absent_version_is_named(
 ) -> None:
     kept, absent = f"{unique_name}_kept", f"{unique_name}_absent"
     declare(installed, kept)
+    topic_creation.ensure_topics(installed, declaration_file.load_all(installed.models))
     version = installation.register(installed, installation.train(seed=1), kept)
     installation.announce(installed, version, kept)
     with Process("scoring", installed, log=tmp_path / "scoring.log") as scoring:
