@@ -1,10 +1,8 @@
 """The scoring process: wiring, health, shutdown. Its delivery guarantee: `services.scoring.kafka_agent`."""
 
-import asyncio
 import contextlib
 import os
 import sys
-import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,20 +13,14 @@ from services.runtime import async_process, logs, schema_registry_client
 from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings
 from services.runtime.web import rate_limits, server
+from services.scoring import worker_listener
 from services.scoring import workers as worker_processes
 from services.scoring.tracing import Tracing
 from streams import garbage
 from streams.producer import BatchProducer
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
     from services.scoring.version_loaders import LoaderFactory
-
-READY_SECONDS_MAX = 60.0
-"""A worker that is still not ready after this time listens anyway, so that callers learn what is missing."""
-CHECK_SECONDS = 0.05
-"""Time between two checks whether the models of a worker are ready."""
 
 
 def run(*, workers: Annotated[int, Parameter(validator=Number(gte=1, lte=64))] = 1) -> None:
@@ -76,7 +68,6 @@ class Scoring:
 
         self._settings = settings
         self._concurrency = server.ConcurrencyLimit()
-        self._listener: asyncio.Task[None] | None = None
         self._limit, self._limit_client = rate_limits.shared(settings, workers=workers)
         self._producer = producer or BatchProducer(settings.kafka_options())
         self._follower = models_follower.ModelsFollower(settings.kafka_options())
@@ -93,8 +84,11 @@ class Scoring:
                 registry=schema_registry_client.connect(settings),
             )
         )
-
-        self._readiness = readiness.Readiness(self._deployments, lambda: self._follower.failure)
+        self._readiness = readiness.Readiness(
+            self._deployments,
+            is_stopping=lambda: self._concurrency.is_closed,
+            following_failure=lambda: self._follower.failure,
+        )
 
     def run(self, worker_of: int | None = None) -> None:
         """Serve Kafka and HTTP until stopped, or until the parent process has ended."""
@@ -102,55 +96,23 @@ class Scoring:
 
         settings = self._settings
         http = server.application(
-            self._not_ready,
-            routes.routes(lambda: self._deployments.predictors, self._not_ready),
+            self._readiness.not_ready,
+            routes.routes(lambda: self._deployments.predictors, self._readiness.not_ready),
             settings.scoring_tokens,
             detail=self._readiness.detail,
             limit=self._limit,
             concurrency=self._concurrency,
         )
-        listening: async_process.Context = server.serve_in_loop(http, settings.host, settings.scoring_port)
-        if worker_of is not None:
-            listening = self._listening_when_ready(http)
+        listener = worker_listener.WorkerListener(http, settings, self._readiness.not_ready, parent=worker_of)
         async_process.run(
             self._producer.running(),
             self._connected(),
             self._follower.running(),
-            listening,
+            listener.running(),
             self._deployments.running(),
             self._concurrency.draining(),
-            failure=lambda: self._failure(worker_of),
+            failure=listener.failure,
         )
-
-    @contextlib.asynccontextmanager
-    async def _listening_when_ready(self, http: "ASGIApp") -> AsyncIterator[None]:
-        """Listen on the shared port when the models are loaded: the other workers serve until then."""
-
-        async def listen() -> None:
-            deadline = time.monotonic() + READY_SECONDS_MAX
-            while self._readiness.not_ready() and time.monotonic() < deadline:  # noqa: ASYNC110  # it has no event
-                await asyncio.sleep(CHECK_SECONDS)
-            settings = self._settings
-            async with server.serve_in_loop(http, settings.host, settings.scoring_port, shared=True):
-                await asyncio.Event().wait()
-
-        self._listener = asyncio.create_task(listen(), name="listener")
-        try:
-            yield
-        finally:
-            self._listener.cancel()
-            await asyncio.gather(self._listener, return_exceptions=True)
-
-    def _failure(self, worker_of: int | None) -> str | None:
-        """Return why a worker cannot continue, None if it can."""
-        if worker_of not in (None, os.getppid()):
-            return "the parent process has ended"
-        if self._listener is not None and self._listener.done():
-            return f"cannot listen on port {self._settings.scoring_port}: {self._listener.exception()!r}"
-        return None
-
-    def _not_ready(self) -> str | None:
-        return "stopping" if self._concurrency.is_closed else self._readiness.not_ready()
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[None]:

@@ -62,11 +62,14 @@ class Readiness:
     def __init__(
         self,
         models: Models,
+        *,
+        is_stopping: Callable[[], bool] = lambda: False,
         following_failure: Callable[[], str | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the models, and what tells why the models topic is not followed now."""
+        """Take the models, and what tells that the process stops or why the models topic is not followed."""
         self._models = models
+        self._is_stopping = is_stopping
         self._following_failure = following_failure
         self._clock = clock
         self._start_deadline = clock() + START_SECONDS_MAX
@@ -77,6 +80,8 @@ class Readiness:
 
         At the start, None once all models that can be served are, or after `START_SECONDS_MAX`.
         """
+        if self._is_stopping():
+            return "stopping"
         if pending := self._pending_at_start():
             return pending
         reasons = {name: _not_ready(each) for name, each in self._models.deployed.items()}

@@ -73,5 +73,9 @@ def test_without_any_model_the_process_is_not_ready():
     assert Readiness(Models()).not_ready() == "no model is deployed"
 
 
+def test_a_process_that_stops_is_not_ready():
+    assert Readiness(Models(a=deployment()), is_stopping=lambda: True).not_ready() == "stopping"
+
+
 def test_the_detail_says_why_the_models_topic_is_not_followed():
-    assert Readiness(Models(), lambda: "no broker").detail()["models_topic"] == "no broker"
+    assert Readiness(Models(), following_failure=lambda: "no broker").detail()["models_topic"] == "no broker"
