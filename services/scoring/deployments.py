@@ -105,7 +105,14 @@ class Deployment:
         ranges = field_ranges.of_join_keys(service.views, declaration.request.fields)
         return InferencePipeline(
             declaration,
-            RequestFeatures(declaration, service.join_keys, service.feature_names, reader, ranges),
+            RequestFeatures(
+                declaration,
+                service.join_keys,
+                service.feature_names,
+                reader,
+                ranges,
+                record_bytes_max=shared.settings.record_bytes_max,
+            ),
             ModelVersions(declaration.name, load, shared.cache, threads),
             ModelCalls(PredictionTask(declaration), threads),
         )

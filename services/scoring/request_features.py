@@ -14,7 +14,7 @@ from services.runtime import metrics
 from services.runtime.declaration import ModelDeclaration
 from services.scoring import text_limits
 from services.scoring.scored_batch import EventTimes, FeatureColumns
-from streams import codec
+from streams import codec, topics
 from streams.outages import OutageError
 
 _NUMERIC_TYPES = (codec.FieldType.INT, codec.FieldType.FLOAT, codec.FieldType.BOOL)
@@ -56,6 +56,8 @@ class RequestFeatures:
         feature_names: Sequence[str],
         reader: FeatureReader,
         ranges: codec.Ranges | None = None,
+        *,
+        record_bytes_max: int = topics.RECORD_BYTES_MAX,
     ) -> None:
         """Prepare what is the same for every request.
 
@@ -65,6 +67,7 @@ class RequestFeatures:
             feature_names: The features of the model's feature service, in order.
             reader: Of that service.
             ranges: Of the request's fields, see `services.feature_store.field_ranges`.
+            record_bytes_max: The setting, from which the limit of the predictions topic follows.
         """
         self.ranges = ranges
         self.names = [*declaration.features.from_request, *feature_names]
@@ -83,7 +86,9 @@ class RequestFeatures:
         self._text_names = [
             name for name in self._from_request if types[name] is codec.FieldType.STRING
         ] + store
-        self._characters_max = text_limits.characters_max(len(self.names) + len(declaration.classes))
+        self._characters_max = text_limits.characters_max(
+            len(self.names) + len(declaration.classes), record_bytes_max
+        )
         self._lag_seconds = metrics.FEATURES_LAG.labels(self._model)
 
     async def read(self, events: Sequence[Any], times_ms: EventTimes) -> FeatureRows:

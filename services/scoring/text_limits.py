@@ -18,9 +18,14 @@ OTHER_BYTES = 16 << 10
 Columns = Mapping[str, npt.NDArray[Any]]
 
 
-def characters_max(number_count: int) -> int:
-    """Return the maximum characters of a row's text features, if it has so many numbers and scores."""
-    left = topics.PREDICTIONS.message_bytes_max() - OTHER_BYTES - BYTES_PER_NUMBER * number_count
+def characters_max(number_count: int, record_bytes_max: int = topics.RECORD_BYTES_MAX) -> int:
+    """Return the maximum characters of a row's text features, if it has so many numbers and scores.
+
+    ``record_bytes_max`` is the setting of this name: the limit of the predictions topic follows from it.
+    """
+    left = (
+        topics.PREDICTIONS.message_bytes_max(record_bytes_max) - OTHER_BYTES - BYTES_PER_NUMBER * number_count
+    )
     return max(0, left // BYTES_PER_CHARACTER)
 
 

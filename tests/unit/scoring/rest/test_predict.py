@@ -50,9 +50,9 @@ def test_rows_are_predicted_in_order():
             "rows[1]: Expected `str` of length <= 512 - at `$.id`",
         ),
         (
-            {"rows": [ROW, ROW | {"who": "x" * 200_000}]},
+            {"rows": [ROW, ROW | {"who": "x" * 400_000}]},
             422,
-            "rows[1]: its text features have 200000 characters, the limit is",
+            "rows[1]: its text features have 400000 characters, the limit is",
         ),
         ({"rows": []}, 400, "rows: a request must have 1 to"),
         ({"rows": [ROW] * 1001}, 400, "got 1001"),
