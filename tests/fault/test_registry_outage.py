@@ -91,12 +91,12 @@ def test_verified_copies_serve_after_a_restart_and_an_absent_version_is_named(
         scoring.wait_ready()
         after = ask(scoring, kept)
         assert (after.status_code, after.json()) == (200, before.json())
-        until(lambda: scoring.count("driftline_model_load_failures_total", model=absent) > 0, "it was tried")
+        until(lambda: scoring.count("driftline_model_load_failures", model=absent) > 0, "it was tried")
         responses = [ask(scoring, absent) for _ in range(20)]
         assert {each.status_code for each in responses} == {503}
         assert f"the model registry at {registry.url} cannot be reached" in responses[-1].json()["error"]
         assert 1 <= int(responses[-1].headers["Retry-After"]) <= 30
-        assert scoring.count("driftline_model_load_failures_total", model=absent) < 5
+        assert scoring.count("driftline_model_load_failures", model=absent) < 5
         ready = httpx.get(f"{scoring.url}/v2/models/{absent}/ready", timeout=LIVENESS_SECONDS)
         assert (ready.status_code, ready.json()["reason"]) == (503, responses[-1].json()["error"])
 
