@@ -197,7 +197,6 @@ WITHOUT_TEST_FILE: set[str] = {
     "services.learning.learning_metrics",
     "services.learning.session",
     "services.model_registry.loading_process",
-    "services.model_registry.mlflow_client",
     "services.model_registry.sklearn_flavour.column_compiler",
     "services.model_registry.sklearn_flavour.structure",
     "services.operations.local_servers.cluster",
