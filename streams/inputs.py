@@ -23,6 +23,10 @@ LABEL = 1
 """Sorted after predictions of the same instant: a label can be known at once, but not before."""
 REJECTED = 2
 
+LAG_TOLERANCE_MS = 60_000
+"""An answer over HTTP is ahead of its stream if it is nearer to the wall time by more than this."""
+_LAG_UNKNOWN_MS = 2**62
+"""Of a stream that has only had heartbeats: every answer over HTTP is ahead of it."""
 BEFORE_ALL_MS = -(2**62)
 AFTER_ALL_MS = 2**62
 
@@ -42,6 +46,8 @@ class Resume(msgspec.Struct, array_like=True, frozen=True):
     """The offset of the first record that was not processed."""
     bound_ms: int = BEFORE_ALL_MS
     """All records from this offset on count at this event time or later."""
+    lag_ms: int | None = None
+    """See `_Partition.lag_ms`."""
 
 
 class TracedPrediction(records.Prediction, kw_only=True, frozen=True, gc=False):
@@ -59,7 +65,7 @@ class Item(NamedTuple):
     """One record in the common order: by time, kind, id, partition and offset."""
 
     counts_at_ms: int
-    """Event time, raised to the bound of its partition."""
+    """Event time, raised to the bound of its partition; see also `Inputs.add_prediction`."""
     kind: int
     id: str
     partition: int
@@ -75,7 +81,23 @@ class _Partition:
     def __init__(self, resume: Resume) -> None:
         self.next_offset = resume.offset
         self.bound_ms = resume.bound_ms
+        self.lag_ms = resume.lag_ms
+        """By how much the stream's event time is behind the wall time, by the last prediction for a record of
+        Kafka; None before anything came that tells the event time of the stream."""
         self.waiting: list[Item] = []
+        self.lags_ms: list[int | None] = []
+        """The value of ``lag_ms`` before each waiting record, for `Inputs.resume`."""
+
+    def append(self, item: Item) -> None:
+        self.next_offset = item.offset + 1
+        self.waiting.append(item)
+        self.lags_ms.append(self.lag_ms)
+
+    def take_before(self, frontier_ms: int) -> list[Item]:
+        ready = bisect.bisect_left(self.waiting, frontier_ms, key=_TIME)
+        taken = self.waiting[:ready]
+        del self.waiting[:ready], self.lags_ms[:ready]
+        return taken
 
 
 class Inputs:
@@ -91,9 +113,31 @@ class Inputs:
         if offset < partition.next_offset:
             return
         bound_ms = max(partition.bound_ms, event_time_ms)  # first: after an error here nothing has changed
-        partition.next_offset = offset + 1
+        partition.append(Item(bound_ms, source.kind, key, source.partition, offset, record))
         partition.bound_ms = bound_ms
-        partition.waiting.append(Item(bound_ms, source.kind, key, source.partition, offset, record))
+
+    def add_prediction(self, number: int, offset: int, prediction: records.Prediction) -> None:
+        """Add a prediction from a partition, in order.
+
+        One that was requested over HTTP may be dated ahead of the stream, as when somebody tries the API
+        while Kafka's requests are a replay. Then it counts at the bound, which it does not move: it would
+        make all that follow late. The stream's event time is estimated from the wall time, see ``lag_ms``.
+        """
+        source = PartitionKey(PREDICTION, number)
+        partition = self._partitions[source]
+        if offset < partition.next_offset:
+            return
+        lag_ms = prediction.scored_time_ms - prediction.event_time_ms
+        over_http = prediction.source_offset == records.ASKED_OVER_HTTP
+        is_ahead = over_http and partition.lag_ms is not None and lag_ms < partition.lag_ms - LAG_TOLERANCE_MS
+        time_ms = partition.bound_ms if is_ahead else prediction.event_time_ms
+        self.add(source, offset, time_ms, prediction.prediction_id, prediction)
+        if not over_http:
+            partition.lag_ms = lag_ms
+
+    def add_label(self, number: int, offset: int, label: records.Label) -> None:
+        """Add a label from a partition, in order."""
+        self.add(PartitionKey(LABEL, number), offset, label.event_time_ms, label.prediction_id, label)
 
     def add_heartbeat(self, source: PartitionKey, offset: int, watermark_ms: int) -> None:
         """Add a heartbeat: no event up to this time will follow."""
@@ -101,6 +145,8 @@ class Inputs:
         if offset >= partition.next_offset:
             partition.next_offset = offset + 1
             partition.bound_ms = max(partition.bound_ms, watermark_ms + 1)
+            if partition.lag_ms is None:  # heartbeats move the time, so nothing else needs to
+                partition.lag_ms = _LAG_UNKNOWN_MS
 
     def reject(self, source: PartitionKey, offset: int, letter: records.DeadLetter | None) -> None:
         """Add a record without a usable event time: it counts at the partition's bound.
@@ -110,8 +156,7 @@ class Inputs:
         partition = self._partitions[source]
         if offset < partition.next_offset:
             return
-        partition.next_offset = offset + 1
-        partition.waiting.append(
+        partition.append(
             Item(partition.bound_ms, REJECTED, str(source.kind), source.partition, offset, letter)
         )
 
@@ -131,9 +176,7 @@ class Inputs:
     def _take_before(self, frontier_ms: int) -> list[Item]:
         taken: list[Item] = []
         for partition in self._partitions.values():
-            ready = bisect.bisect_left(partition.waiting, frontier_ms, key=_TIME)
-            taken += partition.waiting[:ready]
-            del partition.waiting[:ready]
+            taken += partition.take_before(frontier_ms)
         taken.sort()
         return taken
 
@@ -154,5 +197,5 @@ class Inputs:
 def _resume_of(partition: _Partition) -> Resume:
     if partition.waiting:
         first = partition.waiting[0]
-        return Resume(first.offset, first.counts_at_ms)
-    return Resume(partition.next_offset, partition.bound_ms)
+        return Resume(first.offset, first.counts_at_ms, partition.lags_ms[0])
+    return Resume(partition.next_offset, partition.bound_ms, partition.lag_ms)

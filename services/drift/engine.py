@@ -123,13 +123,11 @@ class Engine:
     def add_prediction(self, partition: int, offset: int, prediction: records.Prediction) -> None:
         """Take a prediction from its partition, in order."""
         self.references.note(prediction.version)
-        key = PartitionKey(PREDICTION, partition)
-        self.inputs.add(key, offset, prediction.event_time_ms, prediction.prediction_id, prediction)
+        self.inputs.add_prediction(partition, offset, prediction)
 
     def add_label(self, partition: int, offset: int, label: records.Label) -> None:
         """Take a label from its partition, in order."""
-        key = PartitionKey(LABEL, partition)
-        self.inputs.add(key, offset, label.event_time_ms, label.prediction_id, label)
+        self.inputs.add_label(partition, offset, label)
 
     def add_model(self, change: records.ModelChanged) -> None:
         """Take the reference of a version. Which version is the champion follows from predictions alone."""

@@ -54,14 +54,11 @@ class Learner:
 
     def add_prediction(self, partition: int, offset: int, prediction: records.Prediction) -> None:
         """Take a prediction from its partition, in order."""
-        key = PartitionKey(PREDICTION, partition)
-        self.inputs.add(key, offset, prediction.event_time_ms, prediction.prediction_id, prediction)
+        self.inputs.add_prediction(partition, offset, prediction)
 
     def add_label(self, partition: int, offset: int, label: records.Label) -> None:
         """Take a label from its partition, in order."""
-        self.inputs.add(
-            PartitionKey(LABEL, partition), offset, label.event_time_ms, label.prediction_id, label
-        )
+        self.inputs.add_label(partition, offset, label)
 
     # -- what goes out ---------------------------------------------------------------------------
 

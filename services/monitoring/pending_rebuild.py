@@ -69,15 +69,13 @@ class PendingRebuild:
 
     def add_prediction(self, partition: int, offset: int, prediction: records.Prediction) -> None:
         """Receive a prediction; those of a partition come in order."""
-        self._add(PartitionKey(PREDICTION, partition), offset, prediction)
+        if offset < self._stop.get(PartitionKey(PREDICTION, partition), 0):
+            self.inputs.add_prediction(partition, offset, prediction)
 
     def add_label(self, partition: int, offset: int, label: records.Label) -> None:
         """Receive a label; those of a partition come in order."""
-        self._add(PartitionKey(LABEL, partition), offset, label)
-
-    def _add(self, key: PartitionKey, offset: int, record: records.Prediction | records.Label) -> None:
-        if offset < self._stop.get(key, 0):
-            self.inputs.add(key, offset, record.event_time_ms, record.prediction_id, record)
+        if offset < self._stop.get(PartitionKey(LABEL, partition), 0):
+            self.inputs.add_label(partition, offset, label)
 
     def is_complete(self, positions: Mapping[PartitionKey, int]) -> bool:
         """Return whether the next offsets to read have reached the positions of the snapshot."""

@@ -77,7 +77,7 @@ def test_restart_reads_again_what_was_waiting_and_nothing_that_was_taken():
     subject.add_heartbeat(LABELS, 0, 14)
     assert taken(subject) == [(10, PREDICTION, "a")]
     resume = subject.resume()
-    assert resume == {FIRST: Resume(1, 20), LABELS: Resume(1, 15)}
+    assert resume == {FIRST: Resume(1, 20), LABELS: Resume(1, 15, 2**62)}
     again = Inputs(resume)
     again.add(FIRST, 1, 20, "b", None)
     again.add(FIRST, 2, 15, "out of order", None)
@@ -93,3 +93,79 @@ def test_partitions_far_ahead_are_named_and_the_one_that_holds_the_frontier_neve
         subject.add(SECOND, offset, 50, str(offset), None)
     assert subject.ahead(5) == {FIRST}
     assert subject.ahead(10) == set()
+
+
+WALL_MS = 1_700_000_000_000
+REPLAY_MS = 1_365_000_000_000
+DAY_MS = 86_400_000
+
+
+def answer(time_ms, scored_ms, *, http=False):
+    """A prediction as scoring writes it."""
+    offset = records.ASKED_OVER_HTTP if http else 0
+    return records.Prediction(
+        prediction_id=f"{'http' if http else 'kafka'}-{time_ms}",
+        model="m",
+        version=1,
+        arm="champion",
+        arm_weight=10_000,
+        event_time_ms=time_ms,
+        scored_time_ms=scored_ms,
+        source_partition=offset,
+        source_offset=offset,
+        features=[],
+        features_lag_ms=0,
+        score=0.5,
+        prediction=1,
+    )
+
+
+def test_answer_over_http_ahead_of_a_replay_counts_at_the_bound_and_moves_nothing():
+    """Somebody tries the API with a time of December, or of today, while Kafka replays April."""
+    subject = inputs(FIRST)
+    subject.add_prediction(0, 0, answer(REPLAY_MS, WALL_MS))
+    for offset, time_ms in ((1, REPLAY_MS + 240 * DAY_MS), (2, WALL_MS)):
+        subject.add_prediction(0, offset, answer(time_ms, WALL_MS + offset, http=True))
+    subject.add_prediction(0, 3, answer(REPLAY_MS + 5_000, WALL_MS + 3))
+    subject.add_heartbeat(FIRST, 4, REPLAY_MS + 6_000)
+    assert [item.counts_at_ms - REPLAY_MS for item in subject.take()] == [0, 0, 0, 5_000]
+    assert subject.frontier_ms == REPLAY_MS + 6_001
+
+
+def test_answers_over_http_move_the_time_of_live_traffic_and_of_a_model_without_kafka():
+    for first in ((), (answer(WALL_MS, WALL_MS + 900),)):
+        subject = inputs(FIRST)
+        for offset, prediction in enumerate((*first, answer(WALL_MS + 60_000, WALL_MS + 60_001, http=True))):
+            subject.add_prediction(0, offset, prediction)
+        assert subject.frontier_ms == WALL_MS + 60_000
+
+
+def test_heartbeats_alone_tell_the_time_of_a_stream():
+    subject = inputs(FIRST)
+    subject.add_heartbeat(FIRST, 0, REPLAY_MS)
+    subject.add_prediction(0, 1, answer(WALL_MS, WALL_MS, http=True))
+    assert subject.frontier_ms == REPLAY_MS + 1
+
+
+def test_restart_judges_answers_over_http_as_before():
+    """The wall time of the first replayed record is known again, although it is not read again."""
+    stream = [
+        answer(REPLAY_MS, WALL_MS),
+        answer(WALL_MS, WALL_MS, http=True),
+        answer(REPLAY_MS + 10, WALL_MS + 1),
+        answer(WALL_MS, WALL_MS + 2, http=True),
+        answer(REPLAY_MS + 20, WALL_MS + 3),
+    ]
+    for stop in range(len(stream)):
+        subject = inputs(FIRST, LABELS)
+        subject.add_heartbeat(LABELS, 0, REPLAY_MS + 5)
+        for offset, prediction in enumerate(stream[:stop]):
+            subject.add_prediction(0, offset, prediction)
+        done = subject.take()
+        resume = subject.resume()
+        again = Inputs(resume)
+        for offset, prediction in enumerate(stream):
+            if offset >= resume[FIRST].offset:
+                again.add_prediction(0, offset, prediction)
+        items = [*done, *again.take_all()]
+        assert [item.counts_at_ms - REPLAY_MS for item in items] == [0, 0, 10, 10, 20]
