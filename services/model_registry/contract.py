@@ -6,10 +6,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from services.model_registry import input_format
 from services.model_registry.golden_batch import GoldenBatch
+from services.model_registry.input_format import Formats, InputFormat
 from services.model_registry.model_inputs import Columns, Inputs
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
+from streams.codec import FieldType
 
 BINARY = 2
 
@@ -55,6 +58,19 @@ class Contract:
     declaration: ModelDeclaration
     wanted: Inputs
     """The version's inputs, in the order of its signature; checked against what is served."""
+    formats: Formats | None = None
+    """How each input is handed over; None: as it is served."""
+
+    def input_format(self) -> InputFormat:
+        """Return the conversion of served columns to the model's."""
+        formats = self.formats or input_format.as_served(self.wanted)
+        return InputFormat({name: formats[name] for name in self.wanted}, declared_fields(self.declaration))
+
+
+def declared_fields(declaration: ModelDeclaration) -> dict[str, FieldType]:
+    """Return the declared types of the inputs that are fields of the request."""
+    types = {field.name: field.type for field in declaration.request.fields}
+    return {name: types[name] for name in declaration.features.from_request}
 
 
 def class_order(declaration: ModelDeclaration, classes: list[Any]) -> list[int]:

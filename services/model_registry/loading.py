@@ -7,7 +7,14 @@ from typing import Any
 
 import structlog
 
-from services.model_registry import flavours, golden_batch, mlflow_client, model_inputs, signing
+from services.model_registry import (
+    flavours,
+    golden_batch,
+    input_format,
+    mlflow_client,
+    model_inputs,
+    signing,
+)
 from services.model_registry.contract import Contract, ContractError, LoadedVersion, Model
 from services.model_registry.mlflow_client import RegistryError
 from services.model_registry.model_inputs import Inputs
@@ -116,8 +123,10 @@ def open_folder(
     """Load the model in a folder whose digest is verified, and verify its golden batch."""
     wanted = model_inputs.signature(folder)
     model_inputs.check(wanted, given)
-    model = flavours.load(flavour, folder, Contract(settings, declaration, wanted))
-    batch = golden_batch.read(folder, wanted)
+    kinds = {name: given[name] for name in wanted}
+    formats = input_format.read(folder, wanted)
+    model = flavours.load(flavour, folder, Contract(settings, declaration, wanted, formats))
+    batch = golden_batch.read(folder, kinds)
     golden_batch.verify(batch, model)
     return LoadedVersion(model, batch)
 

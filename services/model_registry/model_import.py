@@ -3,13 +3,14 @@
 import dataclasses
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.model_registry import mlflow_client, model_inputs, registration
 from services.model_registry.contract import ContractError
-from services.model_registry.golden_batch import GoldenError
-from services.model_registry.model_inputs import Inputs, InputsError
+from services.model_registry.golden_batch import GoldenError, one_line
+from services.model_registry.model_inputs import Inputs
 from services.model_registry.registration import Tags
 from services.model_registry.sklearn_flavour import model as sklearn_model
 from services.runtime.declaration import ModelDeclaration
@@ -55,8 +56,7 @@ def seal(source: ImportSource, declaration: ModelDeclaration, given: Inputs, fol
         else:
             estimator = _read_file(source, path)
             names = [str(name) for name in getattr(estimator, "feature_names_in_", rows.columns)]
-        if absent := [name for name in names if name not in rows.columns]:
-            raise InputsError(f"the rows have no column {', '.join(absent)}, which is an input of the model")
+        model_inputs.check_columns(rows, names)
         return registration.seal_estimator(settings, declaration, given, estimator, rows[names], folder)
 
 
@@ -87,7 +87,7 @@ def _loader_of(path: Path) -> str:
 
 def _read_file(source: ImportSource, path: Path) -> Any:
     if path.suffix == ".skops":
-        return sklearn_model.read(path, source.settings)
+        return _read(lambda: sklearn_model.read(path, source.settings), path.name)
     if path.suffix not in PICKLES:
         raise ContractError(
             f"{path.name} has an unsupported format: give .skops, {', '.join(PICKLES)} or the folder of an "
@@ -96,18 +96,29 @@ def _read_file(source: ImportSource, path: Path) -> Any:
     _check_pickle(source, path.name)
     import joblib
 
-    return joblib.load(path)
+    return _read(lambda: joblib.load(path), path.name)
 
 
 def _read_mlflow(source: ImportSource, path: Path) -> Any:
     """Return the estimator of an MLflow model of its scikit-learn flavour."""
     saved = path / sklearn_model.MODEL_FILE
     if saved.is_file():
-        return sklearn_model.read(saved, source.settings)
+        return _read(lambda: sklearn_model.read(saved, source.settings), source.uri)
     _check_pickle(source, source.uri)
     import mlflow.sklearn
 
-    return mlflow.sklearn.load_model(str(path))
+    return _read(lambda: mlflow.sklearn.load_model(str(path)), source.uri)
+
+
+def _read(load: Callable[[], Any], name: str) -> Any:
+    try:
+        return load()
+    except ContractError:
+        raise
+    except Exception as error:  # whatever a library or a pickle raises
+        raise ContractError(
+            f"{name} cannot be read: {one_line(error)}: install the libraries with which it was saved"
+        ) from error
 
 
 def _check_pickle(source: ImportSource, name: str) -> None:

@@ -1,21 +1,29 @@
 """Registration of a version: it is saved, verified by its golden batch and signed, then registered."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from services.feature_store.missing_values import missing_in
 from services.model_registry import (
     folder_digest,
+    format_choice,
     golden_batch,
+    input_format,
     loading,
     mlflow_client,
     model_inputs,
     pyfunc_model,
     signing,
 )
-from services.model_registry.contract import Contract, Model
-from services.model_registry.model_inputs import Inputs
+from services.model_registry.contract import Contract, declared_fields
+from services.model_registry.format_choice import AuthorRows
+from services.model_registry.golden_batch import GoldenBatch
+from services.model_registry.input_format import ColumnFormat, ColumnType, Formats, Marker
+from services.model_registry.model_inputs import InputKind, Inputs
 from services.model_registry.sklearn_flavour import model as sklearn_model
+from services.model_registry.sklearn_flavour.fitted_markers import markers_of
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
 
@@ -24,6 +32,8 @@ if TYPE_CHECKING:
 
 EXAMPLE_ROWS = 3
 """Rows of the input example that MLflow shows."""
+AUTHOR_ROWS_MAX = 2_000
+"""Maximum rows of the author on which a version is proved: as many as a large batch."""
 FOLDER = "model"
 """Folder of a version's files, among the artifacts of its run."""
 
@@ -44,44 +54,105 @@ def seal_estimator(
         settings: The signing key and the trusted types.
         declaration: The model's declaration.
         given: The inputs that are served to the model.
-        estimator: The fitted estimator, which computes the outputs of the golden batch.
-        rows: Inputs with the model's columns in order; the golden batch is taken from them.
+        estimator: The fitted estimator, whose outputs the version must repeat.
+        rows: Inputs as its author has them, with the model's columns in order.
         folder: The folder for the version's files.
 
     Raises `InputsError`, `ContractError` or `GoldenError` for a model that could not be served.
     """
-    found = model_inputs.of_frame(rows)
-    wanted = {name: given.get(name, kind) for name, kind in found.items()}
-    complete = rows.dropna()
-    sklearn_model.save(
-        estimator, wanted, (complete if len(complete) else rows).head(EXAMPLE_ROWS), folder, settings
-    )
-    model = sklearn_model.SklearnModel(estimator, Contract(settings, declaration, wanted))
-    return _seal(settings, declaration, given, (sklearn_model.FLAVOUR, model), rows, folder)
+    kinds = {name: given.get(name, kind) for name, kind in model_inputs.of_frame(rows).items()}
+    model_inputs.check(kinds, given)
+    author = sklearn_model.SklearnModel(estimator, Contract(settings, declaration, kinds))
+    markers = markers_of(estimator, list(kinds))
+    known = _author_rows(declaration, kinds, format_choice.marked(_some(rows), markers))
+    formats: Formats = {name: _first_format(known, name, markers) for name in kinds}
+    expected = format_choice.author_outputs(author, known.frame)
+    formats = format_choice.choose(author, known, formats, expected)
+    formats = format_choice.decide_missing(author, known, formats, _undecided(declaration, known, markers))
+    complete = known.frame.dropna()
+    examples = (complete if len(complete) else known.frame).head(EXAMPLE_ROWS)
+    sklearn_model.save(estimator, formats, examples, folder, settings)
+    version = _Version(declaration, given, sklearn_model.FLAVOUR, formats)
+    return _seal(settings, version, GoldenBatch(known.columns, expected), folder)
 
 
 def seal_pyfunc(
     settings: Settings, declaration: ModelDeclaration, given: Inputs, rows: "pd.DataFrame", folder: Path
 ) -> Tags:
-    """Add the golden batch to an MLflow model, which runs its code; return the tags of its version."""
+    """Complete the folder of an MLflow model, which runs its code; return the tags of its version.
+
+    Its inputs get the types of its signature. Raises the errors of `seal_estimator`.
+    """
     wanted = model_inputs.signature(folder)
-    model = pyfunc_model.load(folder, Contract(settings, declaration, wanted))
-    return _seal(settings, declaration, given, (pyfunc_model.FLAVOUR, model), rows, folder)
+    model_inputs.check(wanted, given)
+    author = pyfunc_model.load(folder, Contract(settings, declaration, wanted))
+    kinds = {name: given[name] for name in wanted}
+    model_inputs.check_columns(rows, list(wanted))
+    known = _author_rows(declaration, kinds, _some(rows[list(wanted)]))
+    formats = pyfunc_model.formats_of(folder, known.frame)
+    expected = format_choice.typed_outputs(author, known, formats)
+    undecided = _undecided(declaration, known, {})
+    formats = format_choice.decide_missing(
+        author, known, formats, {name for name in undecided if formats[name].marker is not Marker.REFUSED}
+    )
+    version = _Version(declaration, given, pyfunc_model.FLAVOUR, formats)
+    return _seal(settings, version, GoldenBatch(known.columns, expected), folder)
 
 
-def _seal(
-    settings: Settings,
-    declaration: ModelDeclaration,
-    given: Inputs,
-    original: tuple[str, Model],
-    rows: "pd.DataFrame",
-    folder: Path,
-) -> Tags:
-    """Write the original's golden batch, verify the saved model with it as scoring does, sign the folder."""
-    flavour, model = original
-    taken = rows.iloc[golden_batch.spread(len(rows))] if len(rows) else rows
-    golden_batch.write(folder, model, model_inputs.columns_of(taken, model_inputs.signature(folder)))
-    loading.open_folder(settings, declaration, given, flavour, folder)
+def _some(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """Return at most `AUTHOR_ROWS_MAX` rows, with each column's missing values among them."""
+    missing = {str(name): rows[name].isna().to_numpy() for name in rows}
+    some = rows.iloc[golden_batch.chosen(missing, len(rows), AUTHOR_ROWS_MAX)]
+    return some.rename(columns=str)
+
+
+def _author_rows(declaration: ModelDeclaration, kinds: Inputs, frame: "pd.DataFrame") -> AuthorRows:
+    return AuthorRows(frame, model_inputs.columns_of(frame, kinds), kinds, declared_fields(declaration))
+
+
+def _first_format(known: AuthorRows, name: str, markers: Mapping[str, Any]) -> ColumnFormat:
+    """Return the simplest format of an input with the missing value that the estimator or its rows show."""
+    kind, column = known.kinds[name], known.frame[name]
+    if name in markers:
+        return format_choice.marker_of(kind, markers[name])
+    if kind is InputKind.TEXT and column.isna().any():
+        return format_choice.marker_of(kind, format_choice.marker_in(column))
+    if kind is InputKind.TIME and column.dtype.kind != "M":
+        return ColumnFormat(ColumnType.STRING, Marker.NONE)
+    return input_format.as_served({name: kind})[name]
+
+
+def _undecided(declaration: ModelDeclaration, known: AuthorRows, markers: Mapping[str, Any]) -> set[str]:
+    """Return the texts that may be missing, though neither the estimator nor its rows show how."""
+    return {
+        name
+        for name, kind in known.kinds.items()
+        if kind is InputKind.TEXT
+        and name not in markers
+        and not known.frame[name].isna().any()
+        and model_inputs.may_be_missing(declaration, name)
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Version:
+    """What is known of a version besides its files."""
+
+    declaration: ModelDeclaration
+    given: Inputs
+    flavour: str
+    formats: Formats
+
+
+def _seal(settings: Settings, version: _Version, proof: GoldenBatch, folder: Path) -> Tags:
+    """Complete the folder, load it as scoring does, prove it on the author's rows, and sign it."""
+    input_format.write(folder, version.formats)
+    missing, count = missing_in(proof.columns), len(proof.outputs)
+    batch = proof.take(golden_batch.chosen(missing, count, golden_batch.ROWS_MAX))
+    golden_batch.write(folder, batch)
+    declaration, flavour = version.declaration, version.flavour
+    loaded = loading.open_folder(settings, declaration, version.given, flavour, folder)
+    golden_batch.prove(proof, batch, loaded.model)
     statement = signing.Statement(declaration.name, flavour, folder_digest.digest(folder))
     signature = signing.sign(settings, statement)
     signing.verify(settings, statement, signature)  # so that an untrusted key is found here, not in scoring

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.model_registry import model_inputs
+from services.model_registry.input_format import ColumnType, InputFormat, Marker, as_served
 from services.model_registry.model_inputs import Columns, InputKind, Inputs
 from services.model_registry.sklearn_flavour import column_compiler
 
@@ -29,6 +30,7 @@ TREE_ROWS_MAX = 64
 """Maximum rows for which treelite is faster, both with one thread."""
 PROBES = TREE_ROWS_MAX
 """Random rows on which a fast predictor is compared with its estimator."""
+SINGLE_MAX = float(np.finfo(np.float32).max)
 DIFFERENCE_MAX = 1e-12
 """Maximum absolute and relative difference there."""
 
@@ -43,9 +45,13 @@ class MatrixPredictor:
     """Maximum rows for which this is faster than the estimator; None: any number."""
     takes_missing: bool = False
     """Whether rows may hold nan; infinite numbers are never supported."""
+    is_single: bool = False
+    """Whether numbers are compared in single precision: then the estimator refuses what is infinite there."""
 
     def fits(self, rows: Floats) -> bool:
         """Tell whether these numbers are supported; for others the estimator raises its own error."""
+        if self.is_single:
+            return bool((np.abs(rows) <= SINGLE_MAX).all())  # False for nan, too
         return bool((~np.isinf(rows)).all() if self.takes_missing else np.isfinite(rows).all())
 
 
@@ -65,14 +71,19 @@ class FastPredictor:
         return self.last_step.predict(rows) if self.last_step.fits(rows) else None
 
 
-def fast_predictor_of(estimator: Any, wanted: Inputs) -> FastPredictor | None:
+def fast_predictor_of(
+    estimator: Any, wanted: Inputs, input_format: InputFormat | None = None
+) -> FastPredictor | None:
     """Return a fast predictor for a fitted estimator or pipeline with these inputs.
 
-    None if there is none for its kind, if its outputs differ from the estimator's on some random rows, or if
-    it supports none of these rows.
+    It takes columns as ``input_format`` returns them, by default as they are served. None if there is none
+    for its kind, if its outputs differ from the estimator's on some random rows, or if it supports none.
     """
     from sklearn.pipeline import Pipeline
 
+    input_format = input_format or InputFormat(as_served(wanted))
+    if not input_format.is_plain:
+        return None
     steps = [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
     matrix_of = column_compiler.compiled(steps[:-1], list(wanted))
     if matrix_of is None or (len(steps) == 1 and InputKind.TEXT in wanted.values()):
@@ -81,9 +92,11 @@ def fast_predictor_of(estimator: Any, wanted: Inputs) -> FastPredictor | None:
     if last_step is None:
         return None
     predictor = FastPredictor(matrix_of, last_step)
-    agreements = {
-        _agrees(predictor, estimator, probe) for probe in _probes(wanted, column_compiler.texts(steps[:-1]))
-    }
+    probes = _probes(input_format, column_compiler.texts(steps[:-1]))
+    try:
+        agreements = {_agrees(predictor, estimator, probe) for probe in probes}
+    except Exception:  # noqa: BLE001  # the estimator has its reasons to take none of these rows
+        return None
     return predictor if True in agreements and False not in agreements else None
 
 
@@ -148,20 +161,23 @@ def _of_trees(estimator: Any, name: str) -> MatrixPredictor | None:
             return np.asarray(softmax(outputs, axis=1) if is_margin else outputs, dtype=np.float64)
         return outputs[:, -1]
 
-    return MatrixPredictor(predict, TREE_ROWS_MAX, takes_missing=histogram)
+    return MatrixPredictor(predict, TREE_ROWS_MAX, takes_missing=histogram, is_single=not histogram)
 
 
-def _probes(wanted: Inputs, texts: Sequence[str | None]) -> Iterator[Columns]:
-    """Yield random rows: first complete rows, then rows with missing numbers."""
+def _probes(input_format: InputFormat, texts: Sequence[str | None]) -> Iterator[Columns]:
+    """Yield random rows as the model gets them: first complete rows, then rows with missing values."""
     generator = np.random.default_rng(0)
-    choices = np.array([*texts, "", None], dtype=object)
+    known = np.array([*texts, ""], dtype=object)
     for missing in (0.0, 0.2):
-        yield {
-            name: generator.choice(choices, PROBES)
-            if kind is InputKind.TEXT
-            else np.where(generator.random(PROBES) < missing, np.nan, generator.normal(size=PROBES))
-            for name, kind in wanted.items()
-        }
+        served: dict[str, Any] = {}
+        for name, format_ in input_format.formats.items():
+            is_missing = generator.random(PROBES) < (0.0 if format_.marker is Marker.REFUSED else missing)
+            if format_.type is ColumnType.STRING:
+                served[name] = generator.choice(known, PROBES)
+                served[name][is_missing] = None
+            else:
+                served[name] = np.where(is_missing, np.nan, generator.normal(size=PROBES))
+        yield input_format.columns(served)
 
 
 def _agrees(predictor: FastPredictor, estimator: Any, columns: Columns) -> bool | None:

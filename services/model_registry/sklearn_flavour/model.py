@@ -2,6 +2,7 @@
 
 import functools
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ import numpy.typing as npt
 
 from services.model_registry import model_inputs
 from services.model_registry.contract import BINARY, Contract, ContractError, class_order
-from services.model_registry.model_inputs import Columns, InputKind, Inputs
+from services.model_registry.golden_batch import one_line
+from services.model_registry.input_format import Formats, Marker
+from services.model_registry.model_inputs import Columns
 from services.model_registry.sklearn_flavour.fast_predict import fast_predictor_of
 from services.model_registry.sklearn_flavour.structure import Structure, structure_of
 from services.runtime.settings import Settings
@@ -85,7 +88,8 @@ class SklearnModel:
         self._knows_names = _check_names(estimator, self._names)
         self.class_order = _class_order(estimator, contract)
         """Index at which the estimator has each declared class; empty for a regression."""
-        self._fast_predictor = fast_predictor_of(estimator, contract.wanted)
+        self._input_format = contract.input_format()
+        self._fast_predictor = fast_predictor_of(estimator, contract.wanted, self._input_format)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be sent to another process as estimator and contract; the other process compiles it again."""
@@ -94,24 +98,34 @@ class SklearnModel:
     @functools.cached_property
     def structure(self) -> Structure | None:
         """The last step and the origins of its columns; None if they are not known."""
-        return structure_of(self._estimator, self._names, self._input)
+        return structure_of(self._estimator, self._names, self._estimator_input)
 
     def predict(self, columns: Columns) -> npt.NDArray[np.float64]:
         """Return the outputs for n rows; see `services.model_registry.contract.Model`."""
-        outputs = None if self._fast_predictor is None else self._fast_predictor.predict(columns)
+        inputs = self._input_format.columns(columns)
+        outputs = None if self._fast_predictor is None else self._fast_predictor.predict(inputs)
         if outputs is not None:
             return outputs if outputs.ndim == 1 else outputs[:, self.class_order]
-        rows = self._input(columns)
+        return self._outputs(self._rows(inputs))
+
+    def predict_frame(self, rows: "pd.DataFrame") -> npt.NDArray[np.float64]:
+        """Return the outputs for rows exactly as they are, which are those that the author saw."""
+        return self._outputs(self._rows({name: rows[name].array for name in self._names}))
+
+    def _outputs(self, rows: Any) -> npt.NDArray[np.float64]:
         if not self.class_order:
             return np.asarray(self._estimator.predict(rows), dtype=np.float64)
         probabilities = np.asarray(self._estimator.predict_proba(rows), dtype=np.float64)
         return probabilities[:, 1] if len(self.class_order) == BINARY else probabilities[:, self.class_order]
 
-    def _input(self, columns: Columns) -> Any:
+    def _estimator_input(self, columns: Columns) -> Any:
+        return self._rows(self._input_format.columns(columns))
+
+    def _rows(self, inputs: Mapping[str, Any]) -> Any:
         """Return a DataFrame for an estimator that was fitted with names, else a matrix in their order."""
         if self._knows_names:
-            return model_inputs.frame(columns, self._names)
-        return np.column_stack([columns[name] for name in self._names])
+            return model_inputs.frame(inputs, self._names)
+        return np.column_stack([np.asarray(inputs[name]) for name in self._names])
 
 
 def _check_names(estimator: Any, names: list[str]) -> bool:
@@ -169,7 +183,7 @@ def _untrusted(error: BaseException) -> ContractError:
 
 
 def save(
-    estimator: Any, wanted: Inputs, examples: "pd.DataFrame | None", folder: Path, settings: Settings
+    estimator: Any, formats: Formats, examples: "pd.DataFrame | None", folder: Path, settings: Settings
 ) -> None:
     """Save an estimator as an MLflow model in skops' format, with signature, input example and requirements.
 
@@ -185,8 +199,8 @@ def save(
     from skops.io.exceptions import UntrustedTypesFoundException
 
     columns: list[Any] = [
-        ColSpec("string" if kind is InputKind.TEXT else "double", name, required=False)
-        for name, kind in wanted.items()
+        ColSpec(each.type.value, name, required=each.marker is Marker.REFUSED)
+        for name, each in formats.items()
     ]
     try:
         mlflow.sklearn.save_model(
@@ -202,7 +216,9 @@ def save(
     except MlflowException as error:
         if isinstance(error.__context__, UntrustedTypesFoundException):
             raise _untrusted(error.__context__) from error
-        raise
+        raise ContractError(f"it cannot be saved: {one_line(error)}") from error
+    except TypeError as error:  # of skops, which has no format for it
+        raise ContractError(f"it cannot be saved: {one_line(error)}") from error
 
 
 def _size_bytes(path: Path) -> int:

@@ -145,3 +145,166 @@ def test_what_is_no_model_is_refused(tmp_path: Path, name: str):
     path.mkdir() if name == "folder" else path.write_bytes(b"")
     with pytest.raises(ContractError, match=r"MLflow"):
         seal(tmp_path, path)
+
+
+CITIES = ["Oslo", "Rome", None, "Bern", "Lima"]
+SPARSE = {"handle_unknown": "ignore"}
+
+
+def trips(marker: Any) -> pd.DataFrame:
+    """Return rows of which a notebook trains, with its own missing value."""
+    cities = [marker if city is None else city for city in CITIES * 40]
+    noise = np.random.default_rng(3).normal(size=200)
+    return pd.DataFrame({"x": noise.cumsum(), "colour": np.array(cities, dtype=object), "noise": noise})
+
+
+def trip_model(encoder: Any, rows_: pd.DataFrame) -> Any:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    labels = (np.arange(200) % 5 == 2) | (rows_["noise"] > 1)
+    columns = ColumnTransformer([("texts", encoder, ["colour"]), ("rest", "passthrough", ["x", "noise"])])
+    return make_pipeline(columns, LogisticRegression(max_iter=2_000)).fit(rows_, labels)
+
+
+def encoders() -> dict[str, Any]:
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, TargetEncoder
+
+    filled = SimpleImputer(strategy="most_frequent")
+    return {
+        "one hot": OneHotEncoder(**SPARSE),
+        "strict one hot": OneHotEncoder(),
+        "imputer, one hot": make_pipeline(filled, OneHotEncoder(**SPARSE)),
+        "ordinal": OrdinalEncoder(
+            handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2
+        ),
+        "target": TargetEncoder(random_state=1),
+    }
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("marker", [None, np.nan], ids=["None", "nan"])
+@pytest.mark.parametrize("encoder", encoders().values(), ids=encoders().keys())
+def test_missing_text_is_scored_as_in_the_notebook(
+    tmp_path: Path, encoder: Any, marker: Any, suffix: str
+) -> None:
+    """Whatever stood for it there, whichever file the rows are in, and however many rows are asked."""
+    import skops.io
+
+    trained = trips(marker)
+    estimator = trip_model(encoder, trained)
+    skops.io.dump(estimator, tmp_path / "model.skops")
+    frame = tmp_path / f"rows.{suffix}"
+    trained.to_csv(frame, index=False) if suffix == "csv" else trained.to_parquet(frame)
+    own, folder = settings(tmp_path), tmp_path / "version"
+    source = ImportSource(own, str(tmp_path / "model.skops"), frame, allow_pickle=False)
+    tags = model_import.seal(source, declaration(), GIVEN, folder)
+    flavour = loading.statement_of(own, "m", tags).flavour
+    model = loading.open_folder(own, declaration(), GIVEN, flavour, folder).model
+
+    served = {"x": trained["x"].to_numpy(), "noise": trained["noise"].to_numpy()}
+    served["colour"] = np.array(CITIES * 40, dtype=object)
+    notebook = estimator.predict_proba(trained)[:, 1]
+    for count in (1, 5, 64, 200):
+        some = {name: column[200 - count :] for name, column in served.items()}
+        assert np.allclose(model.predict(some), notebook[200 - count :], rtol=1e-9)
+    missing = {name: column[2:3] for name, column in served.items()}
+    assert np.allclose(model.predict(missing), notebook[2:3], rtol=1e-9)
+
+
+TYPED = """
+import pandas as pd
+
+
+class Typed:
+    def predict(self, frame):
+        key = frame["hour"].map(lambda hour: len(str(hour)))
+        return key + frame["is_late"].map(lambda late: 10 * (late is True)) + frame["at"].map(len) * 100
+
+
+def _load_pyfunc(path):
+    return Typed()
+"""
+
+
+def typed_declaration() -> Any:
+    schema = {"id": "string", "at": "timestamp", "hour": "int?", "is_late": "bool"}
+    return declaration(
+        "regression",
+        request={"topic": "requests", "id": "id", "event_time": "at", "schema": schema},
+        features={"service": "s", "from_request": ["hour", "is_late", "at"]},
+    )
+
+
+def test_pyfunc_model_gets_the_types_of_its_signature(tmp_path: Path) -> None:
+    """As from MLflow itself; a row without a required value is an error that names it."""
+    import mlflow.pyfunc
+    from mlflow.models import infer_signature
+
+    from services.model_registry import model_inputs
+    from services.model_registry.input_format import RowsError
+    from services.model_registry.model_inputs import InputKind
+
+    frame = pd.DataFrame(
+        {"hour": [3, 14, 2**53 + 1], "is_late": [True, False, True], "at": ["2013-07-01T16:05:00Z"] * 3}
+    )
+    (tmp_path / "typed_module.py").write_text(TYPED)
+    mlflow.pyfunc.save_model(
+        str(tmp_path / "given"),
+        loader_module="typed_module",
+        code_paths=[str(tmp_path / "typed_module.py")],
+        data_path=str(tmp_path / "typed_module.py"),
+        signature=infer_signature(frame),
+        pip_requirements=["pandas"],
+    )
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    own, declared, folder = (
+        settings(tmp_path, trusted_teams="risk"),
+        typed_declaration(),
+        tmp_path / "version",
+    )
+    given = {"hour": InputKind.NUMBER, "is_late": InputKind.NUMBER, "at": InputKind.TIME}
+    source = ImportSource(own, str(tmp_path / "given"), tmp_path / "rows.csv", allow_pickle=False)
+    tags = model_import.seal(source, declared, given, folder)
+    flavour = loading.statement_of(own, "m", tags).flavour
+    model = loading.open_folder(own, declared, given, flavour, folder).model
+
+    served = model_inputs.columns_of(frame, given)
+    expected = mlflow.pyfunc.load_model(str(tmp_path / "given")).predict(frame).tolist()
+    assert expected == [2011, 2002, 2026]
+    assert model.predict(served).tolist() == expected
+    served["hour"] = np.array([3.0, np.nan, 3.0])
+    with pytest.raises(
+        RowsError, match=r"its input 'hour' has no value, but the model needs a long \(row 1\)"
+    ):
+        model.predict(served)
+
+
+def test_model_that_fails_on_its_rows_is_refused_in_one_line(tmp_path: Path) -> None:
+    """The column and the error are named."""
+    import skops.io
+    from sklearn.preprocessing import OneHotEncoder
+
+    estimator = trip_model(OneHotEncoder(), trips("Riga"))
+    skops.io.dump(estimator, tmp_path / "model.skops")
+    trips("Kyiv").to_csv(tmp_path / "trips.csv", index=False)
+    source = ImportSource(
+        settings(tmp_path), str(tmp_path / "model.skops"), tmp_path / "trips.csv", allow_pickle=False
+    )
+    with pytest.raises(
+        GoldenError, match=r"fails on its rows at its input 'colour' \('Kyiv', row 2\)"
+    ) as raised:
+        model_import.seal(source, declaration(), GIVEN, tmp_path / "version")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [b"no pickle", pickle.dumps(1)[:-3]])
+def test_file_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    for name in ("model.pkl", "model.skops"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ContractError, match=f"{name} cannot be read") as raised:
+            seal(tmp_path, tmp_path / name, allow_pickle=True)
+        assert "\n" not in str(raised.value)

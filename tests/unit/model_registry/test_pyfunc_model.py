@@ -1,6 +1,7 @@
 """A pyfunc model predicts in any form that MLflow allows; its code runs for trusted teams only."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ def test_every_form_of_prediction_that_mlflow_allows_is_supported(tmp_path: Path
         ("regression", pd.Series([4]), [4.0]),
     ]
     for task, answer, wanted in forms:
-        model = PyfuncModel(lambda _, answer=answer: answer, contract(tmp_path, task), 0)
+        loaded = SimpleNamespace(_predict_fn=lambda _, answer=answer: answer)
+        model = PyfuncModel(loaded, contract(tmp_path, task), 0)
         assert model.predict(columns(1)).tolist() == wanted
 
 
