@@ -225,7 +225,7 @@ async def _connect(options: Mapping[str, Any], compression: str | None) -> Produ
 def _fill(builder: Any, batch: Sequence[Record], start: int) -> int:
     """Append records from ``start`` on while they fit; return the position after the last one."""
     append = builder.append
-    for position, (key, value, headers) in enumerate(itertools.islice(batch, start, None), start):
+    for key, value, headers in itertools.islice(batch, start, None):
         if append(timestamp=None, key=key, value=value, headers=headers) is None:
-            return position
-    return len(batch)
+            break
+    return start + int(builder.record_count())

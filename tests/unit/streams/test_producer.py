@@ -47,6 +47,9 @@ class Builder:
         self.records.append((key, value, headers))
         return self
 
+    def record_count(self) -> int:
+        return len(self.records)
+
     def size(self) -> int:
         return sum(len(value or b"") for _, value, _ in self.records)
 
