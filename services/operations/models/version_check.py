@@ -6,6 +6,7 @@ from services.model_registry import learned_versions, mlflow_client
 from services.operations.models.arm_changes import ChangeError
 from services.runtime import declaration_file, kafka_consumers
 from services.runtime.declaration import FILE
+from services.runtime.large_records import LargeRecordError
 from services.runtime.settings import Settings
 from streams import records, topics
 
@@ -34,6 +35,8 @@ def _is_kept(settings: Settings, model: str, version: int) -> bool:
     consumer = kafka_consumers.connect(settings, "arms")
     try:
         found = kafka_consumers.latest_values(consumer, TopicPartition(topics.LEARNED.name, 0), [key])
+    except LargeRecordError:
+        return False  # a later version is being written in its place
     finally:
         consumer.close()
     decode = records.decoder_of(records.LearnedModel).decode

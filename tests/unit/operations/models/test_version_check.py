@@ -9,6 +9,7 @@ from services.model_registry import learned_versions
 from services.operations.models import version_check
 from services.operations.models.arm_changes import ChangeError
 from services.runtime import kafka_consumers
+from services.runtime.large_records import LargeRecordError
 from services.runtime.settings import Settings
 from streams import records
 from tests.unit.learning import traffic
@@ -42,3 +43,14 @@ def test_version_that_is_absent_or_replaced_is_refused(settings: Settings, versi
     """A later version has the key of the one that it replaced."""
     with pytest.raises(ChangeError, match=rf"has no version {version} of it \(any more\)"):
         version_check.check_version(settings, "m", version)
+
+
+def test_version_whose_parts_are_being_replaced_is_refused(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def incomplete(*_: object) -> None:
+        raise LargeRecordError("not complete")
+
+    monkeypatch.setattr(kafka_consumers, "latest_values", incomplete)
+    with pytest.raises(ChangeError, match="has no version 3 of it"):
+        version_check.check_version(settings, "m", 3)
