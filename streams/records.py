@@ -45,7 +45,7 @@ class Prediction(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     source_partition: Int32
     source_offset: Int64
     features: list[FeatureValue]
-    """As served to the model, in the order of the declaration's ``feature_names``."""
+    """As served to the model, in the order of the names of ``feature_set``."""
     features_lag_ms: Int64 | None
     """By how much the slowest feature view's watermark was below ``event_time_ms``; 0 if it had passed."""
     score: float | None
@@ -59,6 +59,8 @@ class Prediction(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     fallback_from: str | msgspec.UnsetType = msgspec.UNSET
     """The arm that the request belongs to, if the champion answered because that arm's version cannot; then
     version, arm and share are the champion's. Absent otherwise."""
+    feature_set: str = ""
+    """Digest of the names of ``features``, see `FeatureSet`; empty in records of older versions."""
 
 
 class Label(msgspec.Struct, kw_only=True, frozen=True, gc=False):
@@ -552,6 +554,21 @@ class ModelChanged(msgspec.Struct, kw_only=True, frozen=True, tag="model_changed
     """Online-learning models only; a change of the arms by other writers must keep it."""
 
 
+class FeatureSet(msgspec.Struct, kw_only=True, frozen=True, tag="feature_set"):
+    """The names of the features that a model is served, to which predictions refer by their digest.
+
+    Scoring writes it before the first prediction that refers to it. It never changes.
+    """
+
+    model: str
+    digest: str
+    """Of names and types, in order; see `streams.feature_sets`."""
+    names: list[str]
+    """In the order of the values in predictions."""
+    text: list[str] = []
+    """Those of the names that hold text; the others hold numbers."""
+
+
 class LearnedModel(msgspec.Struct, kw_only=True, frozen=True):
     """The state of an online-learning model at the end of an interval. Equal after a replay."""
 
@@ -672,6 +689,7 @@ class Silence(msgspec.Struct, kw_only=True, frozen=True, tag="silence"):
     segment: str = ""
 
 
+ModelsRecord = ModelChanged | FeatureSet
 DriftRecord = DriftReport | DriftAlarm | PerformanceReport
 AlertRecord = Notified | Silence
 RetrainingRecord = RetrainingRequested | RetrainingFinished

@@ -84,9 +84,9 @@ RETRAINING = InternalTopic(
 )
 MODELS = InternalTopic(
     name="driftline.models",
-    key="model",
-    record="ModelChanged",
-    producer="retraining, learning",
+    key="model, or model/features/digest",
+    record="ModelChanged | FeatureSet",
+    producer="retraining, learning, scoring (FeatureSet), operators",
     consumers=("scoring", "drift", "learning", "retraining", "dashboard", "alerting", "demo"),
     compacted=True,
     bytes_min=16 << 20,

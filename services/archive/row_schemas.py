@@ -158,6 +158,7 @@ PREDICTIONS = Table(
         TableColumn("probabilities", pa.list_(pa.float64()), _probabilities),
         TableColumn("predicted_class", pa.string(), _predicted_class),
         TableColumn("fallback_from", pa.string(), _fallback_from),
+        _from_decoded("feature_set", pa.string()),
     ),
     partition_by="model",
     decode=records.decoder_of(records.Prediction).decode,

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from services.model_registry import loading, model_inputs
+from services.model_registry import loading, model_inputs, models_topic
 from services.model_registry.contract import Model
 from services.retraining import candidate, dataset, evaluation
 from services.runtime.declaration import HOUR_MS, ModelDeclaration
@@ -58,7 +58,8 @@ def services(
     dataset.wait_for_archive(settings, declaration.name, ends)
     promoted = [result for result in results if result.result == "promoted"]
     given = model_inputs.of_model(settings, declaration)
-    served = dataset.read(settings, declaration.name, list(given), _ALL_KNOWN_MS)
+    sets = models_topic.feature_sets(settings, declaration.name)
+    served = dataset.read(settings, declaration.name, given, _ALL_KNOWN_MS, sets)
     data = candidate.filled(served, declaration)
     models = {each.version: loading.load(settings, declaration, given, each.version) for each in promoted}
     delay_ms = round(declaration.retraining.effective_after_hours * HOUR_MS)

@@ -54,7 +54,7 @@ class ControlTopics:
 
     def _apply(self, message: Any, engines: Mapping[str, Engine]) -> None:
         if message.topic == topics.MODELS.name:
-            change = model_change.decode(message.value)
+            change = model_change.decode_any(message.value)
             if change is not None and change.model in engines:
                 engines[change.model].add_model(change)
             return

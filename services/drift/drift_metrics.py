@@ -26,6 +26,7 @@ _RECORD_RESULTS: Mapping[str, tuple[str, str]] = {
     "predictions": ("predictions", "taken"),
     "repeated": ("predictions", "repeated"),
     "late_predictions": ("predictions", "late"),
+    "unnamed": ("predictions", "unnamed"),
     "unlabelled": ("predictions", "unlabelled"),
     "late_labels": ("labels", "late"),
     "revised_predictions": ("predictions", "revised"),

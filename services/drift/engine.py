@@ -122,16 +122,23 @@ class Engine:
 
     def add_prediction(self, partition: int, offset: int, prediction: records.Prediction) -> None:
         """Take a prediction from its partition, in order."""
-        self.references.note(prediction.version)
+        self.references.note(prediction)
         self.inputs.add_prediction(partition, offset, prediction)
 
     def add_label(self, partition: int, offset: int, label: records.Label) -> None:
         """Take a label from its partition, in order."""
         self.inputs.add_label(partition, offset, label)
 
-    def add_model(self, change: records.ModelChanged) -> None:
-        """Take the reference of a version. Which version is the champion follows from predictions alone."""
-        if change.model == self.model and change.reference is not None:
+    def add_model(self, change: records.ModelsRecord) -> None:
+        """Take the reference of a version, or the names of features.
+
+        Which version is the champion follows from predictions alone.
+        """
+        if change.model != self.model:
+            return
+        if isinstance(change, records.FeatureSet):
+            self.references.feature_sets.learn(change)
+        elif change.reference is not None:
             self.references.learn(change.reference)
 
     def add_request(self, request: records.RetrainingRequested) -> None:
@@ -169,7 +176,7 @@ class Engine:
 
         After an error the engine must not be used any more; `suspects` tells which records were in work.
         """
-        assert not self.references.unknown, "the reference of a version is unknown: read the models topic"
+        assert self.references.are_complete, "read the models topic to its end, or give up"
         outputs = DriftOutputs()
         taken = self.inputs.take()
         items = [item for item in taken if item.kind != REJECTED]
@@ -231,6 +238,9 @@ class Engine:
         if (on_time or not self._evaluator.champion) and self._evaluator.is_succeeded_by(prediction):
             self._count_rows(window, outputs)
             self._evaluator.follow(prediction.version, window.start_ms)
+        self.totals.unnamed += not self.references.feature_sets.names(prediction.feature_set) and bool(
+            prediction.feature_set
+        )
         self._join.add_prediction(prediction, item.counts_at_ms, self._evaluator.count_prediction(prediction))
         if prediction.event_time_ms >= window.start_ms:
             self._rows.append(prediction)

@@ -120,7 +120,7 @@ class Evaluator:
 
     def count_prediction(self, prediction: records.Prediction) -> Sequence[str]:
         """Count a prediction in its cohort, if it is the champion's; return the segments of its row."""
-        segments = self._rows.segments_of(prediction.features)
+        segments = self._rows.segments_of(prediction)
         if prediction.score is not None and self._is_champions(prediction.version):
             self._performance.add_prediction(prediction.event_time_ms, prediction.score, segments)
         return segments

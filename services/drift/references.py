@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from services.drift.binning.binning import RowBinner
 from services.runtime.declaration import ModelDeclaration
-from streams.records import Reference
+from streams.feature_sets import FeatureSets
+from streams.records import Prediction, Reference
 
 REFERENCES_KEPT_MAX = 8
 """Maximum references in a state, those of the latest versions: a rollback may make one of them champion."""
@@ -21,6 +22,8 @@ class References:
         self._known: dict[int, Reference | None] = {0: None}
         self._known |= {reference.version: reference for reference in known}
         self._unknown: set[int] = set()
+        self.feature_sets = FeatureSets()
+        """The names of the features that predictions hold."""
         self._binners: dict[int, RowBinner] = {}
 
     @property
@@ -28,10 +31,16 @@ class References:
         """Versions that predicted and whose reference is unknown."""
         return frozenset(self._unknown)
 
-    def note(self, version: int) -> None:
-        """Note that a version predicted."""
-        if version not in self._known:
-            self._unknown.add(version)
+    @property
+    def are_complete(self) -> bool:
+        """Whether the reference and the names of features of every prediction so far are known."""
+        return not self._unknown and not self.feature_sets.has_unknown
+
+    def note(self, prediction: Prediction) -> None:
+        """Note the version that predicted, and the names of its features."""
+        if prediction.version not in self._known:
+            self._unknown.add(prediction.version)
+        self.feature_sets.note(prediction.feature_set)
 
     def learn(self, reference: Reference) -> None:
         """Take the reference of a version."""
@@ -43,6 +52,7 @@ class References:
         """Go on without the unknown references: the models topic does not contain them any more."""
         self._known |= dict.fromkeys(self._unknown)
         self._unknown.clear()
+        self.feature_sets.give_up()
 
     def get(self, version: int | None) -> Reference | None:
         """Return the reference of a version, or None."""
@@ -56,7 +66,7 @@ class References:
         if version not in self._binners:
             if len(self._binners) >= BINNERS_KEPT_MAX:
                 del self._binners[next(iter(self._binners))]
-            self._binners[version] = RowBinner(reference, self._declaration)
+            self._binners[version] = RowBinner(reference, self._declaration, self.feature_sets)
         return self._binners[version]
 
     def state(self) -> list[Reference]:

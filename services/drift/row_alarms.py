@@ -13,7 +13,6 @@ from services.drift.windows.window import DriftWindow
 from services.monitoring.segments import SegmentMatcher
 from services.runtime.declaration import MONTH_MS, ModelDeclaration
 from streams import records
-from streams.records import FeatureValue
 
 
 class RowAlarms:
@@ -32,7 +31,7 @@ class RowAlarms:
         self._monitoring = declaration.monitoring
         self._references = references
         reference = references.get(version)
-        self._segments = SegmentMatcher(reference, declaration.monitoring)
+        self._segments = SegmentMatcher(reference, declaration.monitoring, references.feature_sets)
         self._watchers = Watchers(reference, declaration.monitoring, watchers or {}, pairs)
 
     @property
@@ -40,9 +39,9 @@ class RowAlarms:
         """Number of streams that share the alarm budget, the loss included."""
         return self._watchers.streams
 
-    def segments_of(self, features: Sequence[FeatureValue]) -> list[str]:
+    def segments_of(self, prediction: records.Prediction) -> list[str]:
         """Return the segments to which a row belongs."""
-        return self._segments.match(features)
+        return self._segments.match(prediction.features, prediction.feature_set)
 
     def add(
         self, rows: PredictionRows, indices: Sequence[int], window: DriftWindow, version: int

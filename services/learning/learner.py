@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+import structlog
 
+from services.learning import learner_basis
 from services.learning.arms_update import Announcement
 from services.learning.intervals import IntervalLearner, LearningOutputs
 from services.learning.learner_state import LearnerState, LearningCounts
@@ -16,7 +18,10 @@ from services.monitoring.label_join import JoinTotals, LabelJoin
 from services.monitoring.pending_predictions import PendingPredictions
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, records
+from streams.feature_sets import Alignment, FeatureSets
 from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, PartitionKey
+
+_log = structlog.get_logger()
 
 
 class Learner:
@@ -28,6 +33,7 @@ class Learner:
         feature_names: Sequence[str],
         make: Callable[[], Any],
         state: LearnerState,
+        sets: FeatureSets | None = None,
     ) -> None:
         """Continue from a state; see `services.learning.learner_state.fresh_state`.
 
@@ -35,8 +41,14 @@ class Learner:
             declaration: With a ``learning`` section.
             feature_names: In the order of the predictions' features.
             make: Makes an estimator that has learned nothing.
-            state: Of a checkpoint, or a fresh one.
+            state: Of a checkpoint, or a fresh one. What does not fit the declaration any more begins anew.
+            sets: The published names of the features of predictions; without them rows must hold
+                ``feature_names``.
         """
+        for part, before in learner_basis.fit(state, declaration, feature_names).items():
+            _log.warning("learning.begins_anew", model=declaration.name, part=part, in_the_checkpoint=before)
+        self.feature_sets = sets or FeatureSets()
+        self._alignment = Alignment(self.feature_sets, feature_names)
         self.model = declaration.name
         self.inputs = Inputs(
             {PartitionKey(PREDICTION, number): at for number, at in enumerate(state.predictions)}
@@ -54,6 +66,7 @@ class Learner:
 
     def add_prediction(self, partition: int, offset: int, prediction: records.Prediction) -> None:
         """Take a prediction from its partition, in order."""
+        self.feature_sets.note(prediction.feature_set)
         self.inputs.add_prediction(partition, offset, prediction)
 
     def add_label(self, partition: int, offset: int, label: records.Label) -> None:
@@ -136,4 +149,12 @@ class Learner:
         elif self._repeats.is_repeat(item.record.source_partition, item.record.source_offset):
             self.totals.repeated += 1
         else:
-            self._join.add_prediction(item.record, item.counts_at_ms)
+            self._join.add_prediction(self._named(item.record), item.counts_at_ms)
+
+    def _named(self, prediction: records.Prediction) -> records.Prediction:
+        """Return a prediction with the declared features in order; without any if their names are unknown."""
+        row = self._alignment.row(prediction.feature_set, prediction.features)
+        if row is prediction.features:
+            return prediction
+        self.totals.unnamed += row is None
+        return msgspec.structs.replace(prediction, features=list(row or ()))

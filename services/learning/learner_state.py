@@ -29,7 +29,7 @@ class LearningCounts(msgspec.Struct):
     failed: int = 0
     """The estimator raised an error: the label is left out."""
     unfit: int = 0
-    """The request was served with another number of features than are declared now."""
+    """The names of the features with which the request was served are not known."""
 
 
 class LearnerState(msgspec.Struct):
@@ -53,6 +53,10 @@ class LearnerState(msgspec.Struct):
     """The latest published versions, at most `arms_update.KEPT_MAX`."""
     estimator: bytes | None = None
     """The estimator at the end of the last interval; None before the first."""
+    names: list[str] = []
+    """The features of ``pending`` and ``lessons``, in order; empty in checkpoints of older versions."""
+    basis: dict[str, str] = {}
+    """What the rest depends on in the declaration, see `learner_basis`."""
 
 
 def fresh_state(

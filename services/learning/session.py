@@ -34,6 +34,7 @@ from services.runtime.settings import Settings
 from services.runtime.snapshots import SnapshotPace, Snapshots
 from services.runtime.topic_creation import ensure_topics
 from streams import codec, records, topics
+from streams.feature_sets import FeatureSets
 from streams.inputs import Item
 
 REDIS_TIMEOUT_SECONDS = 2.0
@@ -51,6 +52,7 @@ class LearningModel:
         settings: Settings,
         declaration: ModelDeclaration,
         state: LearnerState,
+        sets: FeatureSets,
         rejected: Rejected = MappingProxyType({}),
     ) -> None:
         """Continue from a state; raise `PlanError` or `TrainingCodeError` without features or learner.
@@ -58,7 +60,7 @@ class LearningModel:
         ``rejected`` are records that are rejected as defects, with the reasons.
         """
         self.name = declaration.name
-        self.learner = make_learner(settings, declaration, state)
+        self.learner = make_learner(settings, declaration, state, sets)
         self.source = prediction_source.direct_source(
             topics.predictions(declaration.name),
             declaration.label.topic,
@@ -94,7 +96,9 @@ class LearningModel:
         return self.source.topic_of(kind)
 
 
-def make_learner(settings: Settings, declaration: ModelDeclaration, state: LearnerState) -> Learner:
+def make_learner(
+    settings: Settings, declaration: ModelDeclaration, state: LearnerState, sets: FeatureSets | None = None
+) -> Learner:
     """Return a learner for the served features, with the estimator of the model's training.py."""
     service = repository.load(settings).service(declaration.features.service)
     service.check_inputs()
@@ -112,7 +116,7 @@ def make_learner(settings: Settings, declaration: ModelDeclaration, state: Learn
         [name for name in names if name in text],
         [name for name in names if name not in text],
     )
-    return Learner(declaration, names, make, state)
+    return Learner(declaration, names, make, state, sets)
 
 
 @contextlib.contextmanager
@@ -168,7 +172,11 @@ class LearningModelOpener:
 
     def open(self, declaration: ModelDeclaration, found: LearnerState) -> LearningModel:
         """Return a model that continues from a state."""
-        return LearningModel(self._settings, declaration, found, self._quarantine.rejected(declaration.name))
+        sets, rejected = (
+            self._announcer.names_of(declaration.name),
+            self._quarantine.rejected(declaration.name),
+        )
+        return LearningModel(self._settings, declaration, found, sets, rejected)
 
     def keep(self, model: LearningModel) -> None:
         """Write a checkpoint and wait until it is acknowledged."""
@@ -216,6 +224,7 @@ class LearningSession:
 
     def _advance(self, each: LearningModel) -> None:
         """Learn, and return when all results are acknowledged."""
+        self._announcer.learn_names(each)
         outputs = each.learner.advance()
         self._outbox.write(prediction_source.dead_letter_batches(outputs.dead_letters))
         for learned in outputs.published:
@@ -244,6 +253,18 @@ class Announcer:
     def __init__(self, models_topic: ModelsTopic) -> None:
         """Take the models topic, which is read to its end."""
         self._models_topic = models_topic
+
+    def names_of(self, model: str) -> FeatureSets:
+        """Return the published names of the features of a model, which grow as the topic is read."""
+        return self._models_topic.feature_sets.setdefault(model, FeatureSets())
+
+    def learn_names(self, each: LearningModel) -> None:
+        """Read the names of features that scoring has published; go on without those that are not there."""
+        sets = each.learner.feature_sets
+        if sets.has_unknown:
+            self._models_topic.refresh()
+            if given_up := sets.give_up():
+                _log.warning("learning.names_missing", model=each.name, feature_sets=given_up)
 
     def announce(self, each: LearningModel) -> None:
         """Write the changes that the arms of a model lack; return when the latest arms have them all."""

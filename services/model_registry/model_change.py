@@ -2,12 +2,12 @@
 
 from streams import records, topics
 from streams.json_decoder import InvalidRecordError
-from streams.records import ModelChanged
+from streams.records import FeatureSet, ModelChanged
 
 REFERENCE_BYTES_MAX = topics.MODELS.message_bytes_max() - topics.OVERHEAD_BYTES
 """Maximum size of a reference in a change: some 3,000 features with 20 segments each."""
 
-_decode = records.decoder_of(ModelChanged).decode
+_decode = records.decoder_of(records.ModelsRecord).decode
 
 
 class InvalidChangeError(InvalidRecordError):
@@ -15,18 +15,27 @@ class InvalidChangeError(InvalidRecordError):
 
 
 def decode(value: bytes | None) -> ModelChanged | None:
-    """Return the change that a record's value holds; None for a tombstone, which changes nothing.
+    """Return the change that a record's value holds; None for a tombstone or names, which change nothing.
 
     Raises `InvalidChangeError`. A reader reports such a record and skips it: the latest valid record of the
     model stays in effect.
     """
+    found = decode_any(value)
+    return found if isinstance(found, ModelChanged) else None
+
+
+def decode_any(value: bytes | None) -> ModelChanged | FeatureSet | None:
+    """Return the change or the names of features that a record's value holds; None for a tombstone.
+
+    Raises `InvalidChangeError`.
+    """
     if value is None:
         return None
     try:
-        change: ModelChanged = _decode(value)
+        found: ModelChanged | FeatureSet = _decode(value)
     except InvalidRecordError as error:
         raise InvalidChangeError(f"the record is not a valid ModelChanged: {error}") from error
-    return change
+    return found
 
 
 def fault_of_size(reference: records.Reference) -> str | None:

@@ -23,6 +23,7 @@ from services.runtime import kafka_consumers, kafka_producers
 from services.runtime.settings import Settings
 from streams import records, topics
 from streams.cloud_events import Envelope
+from streams.feature_sets import FeatureSets
 from streams.records import ModelChanged
 
 PARTITION = TopicPartition(topics.MODELS.name, 0)
@@ -57,6 +58,8 @@ class ModelsTopic:
         """
         self.latest: dict[str, ModelChanged] = {}
         """The change of each model on which the next one must be based."""
+        self.feature_sets: dict[str, FeatureSets] = {}
+        """The published names of the features of each model."""
         self._consumer = consumer
         self._send = send
         self._source = source
@@ -124,6 +127,9 @@ class ModelsTopic:
         found: dict[str, tuple[int, ModelChanged]] = {}
         for message in kafka_consumers.read_to_end(self._consumer, [PARTITION]):
             change = _decoded(message)
+            if isinstance(change, records.FeatureSet):
+                self.feature_sets.setdefault(change.model, FeatureSets()).learn(change)
+                continue
             if change is None:
                 continue
             if message.value not in ours:
@@ -166,6 +172,12 @@ def read(settings: Settings) -> dict[str, ModelChanged]:
         return models.latest
 
 
+def feature_sets(settings: Settings, model: str) -> FeatureSets:
+    """Return the published names of the features that the predictions of a model hold; raises as `opened`."""
+    with opened(settings) as models:
+        return models.feature_sets.get(model, FeatureSets())
+
+
 def connected_send(settings: Settings) -> Send:
     """Return a `Send` that connects for each write: changes by hand and promotions are rare."""
 
@@ -177,9 +189,9 @@ def connected_send(settings: Settings) -> Send:
     return send
 
 
-def _decoded(message: Any) -> ModelChanged | None:
+def _decoded(message: Any) -> records.ModelsRecord | None:
     try:
-        return model_change.decode(message.value)
+        return model_change.decode_any(message.value)
     except model_change.InvalidChangeError as error:
         _log.warning("model_change.invalid", offset=message.offset, error=str(error))
         return None

@@ -4,9 +4,10 @@ Tables below `Settings.archive_root`, each a folder:
 
 - ``events``: the raw records of the applications: topic, partition, offset, timestamp_ms, key, value. A
   heartbeat has a null value and ``watermark_ms``; of consecutive heartbeats only the highest is archived.
-- ``predictions``: one row for each prediction. Features are two lists of the same length, in the order of the
-  declaration: ``features_number`` (null for a text) and ``features_text`` (null for a number). Multiclass:
-  ``predicted_class``, and ``probabilities`` in the order of the declared classes.
+- ``predictions``: one row for each prediction. Features are two lists of the same length:
+  ``features_number`` (null for a text) and ``features_text`` (null for a number); ``feature_set`` stands for
+  their names, which are in the models topic (`streams.feature_sets`). Multiclass: ``predicted_class``, and
+  ``probabilities`` in the order of the declared classes.
 - ``outcomes``: one row for each prediction whose label is known. Multiclass: ``class_name`` is the true
   class; ``cost`` where model.yaml declares costs.
 

@@ -35,6 +35,8 @@ class JoinTotals(msgspec.Struct):
     """Late predictions that changed a closed window, which was reported again."""
     revised_labels: int = 0
     """Late labels that changed a closed window, which was reported again."""
+    unnamed: int = 0
+    """Predictions whose features have no known names: nothing is compared with them or learned from them."""
     rejected: int = 0
     """Records that could not be decoded."""
 

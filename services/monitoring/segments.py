@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from services.runtime.declaration import Monitoring
+from streams.feature_sets import Alignment, FeatureSets
 from streams.records import FeatureReference, FeatureValue, Reference
 
 SEGMENTS_MAX = 20
@@ -35,19 +36,31 @@ def segments_of(references: Sequence[FeatureReference], declared: Sequence[str])
 class SegmentMatcher:
     """Finds the segments that a row belongs to."""
 
-    def __init__(self, reference: Reference | None, monitoring: Monitoring) -> None:
-        """Read the most frequent values from the reference; without a reference there are no segments."""
+    def __init__(
+        self, reference: Reference | None, monitoring: Monitoring, feature_sets: FeatureSets | None = None
+    ) -> None:
+        """Read the most frequent values from the reference; without a reference there are no segments.
+
+        Args:
+            reference: The champion's.
+            monitoring: The declared monitoring.
+            feature_sets: The names of the rows' features; without them rows must hold the reference's.
+        """
         features = reference.features if reference else []
-        self._width = len(features)
+        self._alignment = Alignment(feature_sets or FeatureSets(), [each.feature for each in features])
         names: dict[int, dict[str, str]] = {}
         for name, segment in segments_of(features, monitoring.segments).items():
             names.setdefault(segment.feature, {})[segment.value] = name
         self._names = list(names.items())
 
-    def match(self, features: Sequence[FeatureValue]) -> list[str]:
-        """Return the names of a row's segments; none if its features are not those of the reference."""
-        if not self._names or len(features) != self._width:
+    def match(self, features: Sequence[FeatureValue], digest: str = "") -> list[str]:
+        """Return the names of a row's segments; none if the names of its features are not known.
+
+        Args:
+            features: The values of the row.
+            digest: Of their names, see `streams.feature_sets`.
+        """
+        row = self._alignment.row(digest, features) if self._names else None
+        if row is None:
             return []
-        return [
-            found for number, names in self._names if (found := names.get(str(features[number]))) is not None
-        ]
+        return [found for number, names in self._names if (found := names.get(str(row[number]))) is not None]

@@ -4,21 +4,27 @@ import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
+from services.model_registry.model_inputs import InputKind, Inputs
 from services.monitoring import inference_log
+from services.retraining import feature_columns
 from services.retraining.errors import ArchiveBehindError, InvalidDataError
 from services.runtime.declaration import DAY_MS, Retraining
 from services.runtime.settings import Settings
 from streams import topics
+from streams.feature_sets import FeatureSets
 from streams.records import RetrainingRequested
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+_log = structlog.get_logger()
 
 ARCHIVE_SECONDS_MAX = 180.0
 """Maximum wait for the archive: three times the age at which it commits a batch."""
@@ -52,6 +58,8 @@ class TrainingSet:
     text: list[str]
     """The features that hold text."""
     version: DataVersion
+    left_out: int = 0
+    """Rows whose features have no known names."""
 
     @property
     def numeric(self) -> list[str]:
@@ -123,7 +131,7 @@ def _missing(
 
 _QUERY = """
     SELECT p.prediction_id, p.event_time_ms, o.label_time_ms, o.label, p.features_number, p.features_text,
-           p.source_offset AS request_offset, o.source_offset AS label_offset
+           {feature_set} AS feature_set, p.source_offset AS request_offset, o.source_offset AS label_offset
     FROM predictions p JOIN outcomes o USING (prediction_id)
     WHERE p.model = $model AND o.model = $model AND o.label_time_ms <= $known_ms
 """
@@ -131,10 +139,23 @@ _ORDER = ("event_time_ms", "prediction_id", "label_time_ms", "request_offset", "
 """An application may request the same id twice: the first prediction and the first label count."""
 
 
-def read(settings: Settings, model: str, names: Sequence[str], known_ms: int) -> TrainingSet:
+def read(
+    settings: Settings, model: str, given: Inputs, known_ms: int, sets: FeatureSets | None = None
+) -> TrainingSet:
     """Read all rows whose label was known at an event time.
 
-    Raises `InvalidDataError` if there are none, or if rows hold another number of features.
+    Features are aligned by name: one that a row does not have is missing there. Rows whose features have no
+    known names are left out and counted.
+
+    Args:
+        settings: Where the archive is.
+        model: The model's name.
+        given: The declared features in order.
+        known_ms: The event time.
+        sets: The published names of the features that rows hold.
+
+    Raises:
+        InvalidDataError: No row is left.
     """
     opened = inference_log.tables(settings)
     absent = {inference_log.PREDICTIONS, inference_log.OUTCOMES} - opened.keys()
@@ -143,13 +164,24 @@ def read(settings: Settings, model: str, names: Sequence[str], known_ms: int) ->
             f"the archive has no table {', '.join(sorted(absent))} yet: is the archive running?"
         )
     with inference_log.connect(settings, opened) as connection:
-        joined = connection.sql(_QUERY, params={"model": model, "known_ms": known_ms}).to_arrow_table()
+        old = all(each.name != "feature_set" for each in opened[inference_log.PREDICTIONS].schema().fields)
+        query = _QUERY.format(feature_set="CAST(NULL AS VARCHAR)" if old else "p.feature_set")
+        joined = connection.sql(query, params={"model": model, "known_ms": known_ms}).to_arrow_table()
     if not joined.num_rows:
         raise InvalidDataError(
             "no prediction has a label that was known at the time of the request: wait for labels"
         )
     versions = {name: opened[name].version() for name in (inference_log.PREDICTIONS, inference_log.OUTCOMES)}
-    return _training_set(joined, names, versions)
+    named = feature_columns.named_rows(joined, given, sets or FeatureSets())
+    if not named.any():
+        raise InvalidDataError(
+            f"none of {joined.num_rows} rows has features whose names are known: they were served before the "
+            "features were changed, or their names are not in the models topic; wait for labels of newer rows"
+        )
+    if left_out := int(np.count_nonzero(~named)):
+        _log.warning("retraining.rows_left_out", model=model, rows=left_out, of=joined.num_rows)
+        joined = joined.take(np.flatnonzero(named))
+    return _training_set(joined, given, sets or FeatureSets(), versions, left_out)
 
 
 def since_change(data: TrainingSet, from_ms: int, retraining: Retraining) -> TrainingSet:
@@ -167,7 +199,9 @@ def since_change(data: TrainingSet, from_ms: int, retraining: Retraining) -> Tra
     return dataclasses.replace(data, rows=rows, features=features, version=version)
 
 
-def _training_set(joined: "pa.Table", names: Sequence[str], versions: Mapping[str, int]) -> TrainingSet:
+def _training_set(
+    joined: "pa.Table", given: Inputs, sets: FeatureSets, versions: Mapping[str, int], left_out: int
+) -> TrainingSet:
     """Order the rows and drop repeated ids; in DuckDB, which sorts the wide rows, it takes twice as long."""
     import pandas as pd
     import pyarrow.compute as pc
@@ -178,11 +212,12 @@ def _training_set(joined: "pa.Table", names: Sequence[str], versions: Mapping[st
     )
     first = ~narrow["prediction_id"].duplicated().to_numpy()
     rows = narrow[first].reset_index(drop=True)
-    columns = {name: column[order[first]] for name, column in _feature_columns(joined, names).items()}
+    found = feature_columns.columns(joined, given, sets)
+    columns = {name: column[order[first]] for name, column in found.items()}
     return TrainingSet(
         rows=rows,
-        features=pd.DataFrame(columns, columns=list(names), copy=False),
-        text=[name for name in names if columns[name].dtype == object],
+        features=pd.DataFrame(columns, columns=list(given), copy=False),
+        text=[name for name, kind in given.items() if kind is InputKind.TEXT],
         version=DataVersion(
             tables=versions,
             sha256=_digest(rows),
@@ -190,40 +225,8 @@ def _training_set(joined: "pa.Table", names: Sequence[str], versions: Mapping[st
             first_event_ms=int(rows["event_time_ms"].iloc[0]),
             last_event_ms=int(rows["event_time_ms"].iloc[-1]),
         ),
+        left_out=left_out,
     )
-
-
-def _feature_columns(joined: "pa.Table", names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    """Convert the two lists of each row to one column per feature."""
-    lists = [joined[column].combine_chunks() for column in ("features_number", "features_text")]
-    lengths = np.asarray(lists[0].value_lengths())
-    wrong = int(np.count_nonzero(lengths != len(names)))
-    if wrong:
-        raise InvalidDataError(
-            f"{wrong} of {len(lengths)} rows do not have the {len(names)} features that are declared now: "
-            "rows served before the features were changed cannot be trained on"
-        )
-    numbers = lists[0].flatten().to_numpy(zero_copy_only=False).reshape(-1, len(names))
-    texts = lists[1].flatten()
-    textual = texts.is_valid().to_numpy(zero_copy_only=False).reshape(-1, len(names)).any(axis=0)
-    columns: dict[str, npt.NDArray[Any]] = {}
-    for index, name in enumerate(names):
-        column = numbers[:, index]
-        if textual[index]:
-            text = texts.take(np.arange(index, len(texts), len(names)))
-            column = _merged(text.to_numpy(zero_copy_only=False), column)
-        columns[name] = column
-    return columns
-
-
-def _merged(texts: npt.NDArray[np.object_], numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.object_]:
-    """Return a column of text in which numbers are kept, so that the validation finds them."""
-    numbered = ~np.isnan(numbers)
-    if not numbered.any():
-        return texts
-    merged = texts.copy()
-    merged[numbered] = numbers[numbered]
-    return merged
 
 
 def _digest(rows: "pd.DataFrame") -> str:

@@ -19,6 +19,7 @@ from services.retraining.history import RetrainingHistory
 from services.runtime import metrics
 from services.runtime.declaration import Gates, ModelDeclaration
 from services.runtime.settings import Settings
+from streams.feature_sets import FeatureSets
 from streams.records import ModelChanged, RetrainingFinished, RetrainingRequested
 
 log = structlog.get_logger()
@@ -32,6 +33,9 @@ class RetrainingPublisher(Protocol):
 
     def publish_result(self, finished: RetrainingFinished) -> None:
         """Write the result of a request to the retraining topic."""
+
+    def feature_sets(self, model: str) -> FeatureSets:
+        """Return the published names of the features that the predictions of a model hold."""
 
     def publish_changes(self, model: str, make: MakeChanges) -> None:
         """Write to the models topic what follows from the latest change: operators change arms as well."""
@@ -142,10 +146,11 @@ class Retrainer:
         dataset.wait_for_archive(self._settings, request.model, offsets)
         steps.done("archive")
         given = model_inputs.of_model(self._settings, declaration)
-        data = dataset.read(self._settings, request.model, list(given), request.requested_at_ms)
+        sets = self._publisher.feature_sets(request.model)
+        data = dataset.read(self._settings, request.model, given, request.requested_at_ms, sets)
         if declaration.retraining.window == "since_change" and request.train_from_ms is not None:
             data = dataset.since_change(data, request.train_from_ms, declaration.retraining)
-        steps.done("read", rows=data.version.rows)
+        steps.done("read", rows=data.version.rows, left_out=data.left_out)
         validation.validate(data, declaration, request.requested_at_ms)
         steps.done("validate")
         trained = candidate.train(

@@ -24,6 +24,7 @@ from services.runtime.kafka_producers import RecordProducer
 from services.runtime.settings import Settings
 from streams import records, topics
 from streams.cloud_events import Envelope
+from streams.feature_sets import FeatureSets
 
 log = structlog.get_logger()
 _decode = records.decoder_of(records.RetrainingRecord).decode
@@ -104,6 +105,10 @@ class RetrainingSession:
         enabled = self._settings.cloud_events != "none"
         headers = Envelope("retraining", finished.model, enabled=enabled).headers(finished)
         self._producer.send(REQUESTS.topic, finished.model.encode(), records.encode(finished), headers)
+
+    def feature_sets(self, model: str) -> FeatureSets:
+        """Return the published names of the features that the predictions of a model hold."""
+        return models_topic.feature_sets(self._settings, model)
 
     def publish_changes(self, model: str, make: MakeChanges) -> None:
         """Write what follows from the latest change of a model's arms and return when it is acknowledged."""

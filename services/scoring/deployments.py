@@ -37,8 +37,9 @@ from services.scoring.request_features import RequestFeatures
 from services.scoring.thread_limits import ThreadLimits
 from services.scoring.tracing import Tracing
 from services.scoring.version_loaders import LoaderFactory
+from streams import feature_sets, records, topics
 from streams.groups import Group
-from streams.producer import BatchProducer
+from streams.producer import BatchProducer, Record
 from streams.schemas import SchemaRegistry
 
 log = structlog.get_logger()
@@ -73,6 +74,9 @@ class Deployment:
         self._shared = shared
         service = repository.load(shared.settings).service(declaration.features.service)
         service.check_inputs()
+        inputs = model_inputs.served(declaration, service)
+        textual = [name for name, kind in inputs.items() if kind is model_inputs.InputKind.TEXT]
+        self._feature_set = feature_sets.feature_set(declaration.name, list(inputs), textual)
         pipeline = self._inference_pipeline(service)
         self.versions = pipeline.versions
         cloud_events = shared.settings.cloud_events == "all"
@@ -112,6 +116,7 @@ class Deployment:
                 reader,
                 ranges,
                 record_bytes_max=shared.settings.record_bytes_max,
+                feature_set=self._feature_set.digest,
             ),
             ModelVersions(declaration.name, load, shared.cache, threads),
             ModelCalls(PredictionTask(declaration), threads),
@@ -131,14 +136,22 @@ class Deployment:
         return group
 
     async def start(self) -> None:
-        """Create missing topics, then join the consumer group."""
+        """Create missing topics, publish the names of the features, then join the consumer group."""
         declaration = self.declaration
         await asyncio.to_thread(ensure_topics, self._shared.settings, {declaration.name: declaration})
+        await self._publish_feature_names()
         await self._stack.enter_async_context(self.versions.running())
         await self._stack.enter_async_context(self.predictor.running())
         self._shared.follower.add(self.versions)
         self._stack.callback(self._shared.follower.remove, declaration.name)
         await self._stack.enter_async_context(self.group.running())
+
+    async def _publish_feature_names(self) -> None:
+        """Publish the names to which predictions refer, before the first of them."""
+        key = feature_sets.key_of(self._feature_set)
+        if key not in self._shared.follower.feature_sets:
+            record: Record = (key, records.encode(self._feature_set), [])
+            await self._shared.producer.send(topics.MODELS.name, 0, [record])
 
     async def stop(self) -> None:
         """Finish the slices in progress, commit, leave the group."""

@@ -105,6 +105,7 @@ class InferencePipeline:
             rejected=rejected,
             unavailable=found.unavailable,
             fallbacks=found.fallbacks,
+            feature_set=self.features.feature_set,
         )
         return batch, shadows
 

@@ -16,7 +16,7 @@ from services.model_registry import model_change
 from services.runtime import metrics
 from services.runtime.supervised_task import SupervisedTask
 from services.scoring.model_versions import ModelVersions
-from streams import records, topics
+from streams import feature_sets, records, topics
 
 log = structlog.get_logger()
 
@@ -31,6 +31,8 @@ class ModelsFollower:
         self._new_consumer = new_consumer
         self._models: dict[str, ModelVersions] = {}
         self._latest: dict[str, records.ModelChanged] = {}
+        self.feature_sets: set[bytes] = set()
+        """Keys of the sets of feature names that are published; see `streams.feature_sets`."""
         self._partition = TopicPartition(topics.MODELS.name, 0)
         self._options = {
             **kafka_options,
@@ -105,10 +107,13 @@ class ModelsFollower:
 
     def _take(self, record: Any) -> None:
         try:
-            change = model_change.decode(record.value)
+            change = model_change.decode_any(record.value)
         except model_change.InvalidChangeError as error:
             metrics.MODEL_CHANGES_INVALID.inc()
             log.error("model_change.invalid", offset=record.offset, error=str(error))  # noqa: TRY400  # the error says all
+            return
+        if isinstance(change, records.FeatureSet):
+            self.feature_sets.add(feature_sets.key_of(change))
             return
         if change is None:
             return

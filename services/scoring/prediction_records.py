@@ -70,6 +70,7 @@ def to_records(
                 shadow_scores=_shadow_scores(shadows, row) if has_arm and shadows else {},
                 probabilities=columns.probabilities[row] if has_arm else UNSET,
                 fallback_from=batch.fallbacks.get(rows[row], UNSET) if batch.fallbacks else UNSET,
+                feature_set=batch.feature_set,
             )
         )
     return predictions

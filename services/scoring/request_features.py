@@ -58,6 +58,7 @@ class RequestFeatures:
         ranges: codec.Ranges | None = None,
         *,
         record_bytes_max: int = topics.RECORD_BYTES_MAX,
+        feature_set: str = "",
     ) -> None:
         """Prepare what is the same for every request.
 
@@ -68,7 +69,9 @@ class RequestFeatures:
             reader: Of that service.
             ranges: Of the request's fields, see `services.feature_store.field_ranges`.
             record_bytes_max: The setting, from which the limit of the predictions topic follows.
+            feature_set: Digest of all features, see `streams.feature_sets`.
         """
+        self.feature_set = feature_set
         self.ranges = ranges
         self.names = [*declaration.features.from_request, *feature_names]
         """The model's features, in order."""

@@ -45,6 +45,8 @@ class ScoredBatch:
     """Those of ``failed`` whose version cannot answer now, and the champion cannot either: ask again."""
     fallbacks: Mapping[int, str] = dataclasses.field(default_factory=dict)
     """Rows that the champion answered because the version of their arm cannot, with the name of that arm."""
+    feature_set: str = ""
+    """Digest of the names of ``features``, see `streams.feature_sets`."""
 
     def arm(self, row: int) -> records.Arm:
         """Return the arm of a request."""

@@ -6,12 +6,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from services.model_registry import loading, mlflow_client, model_inputs
+from services.model_registry import loading, mlflow_client, model_inputs, models_topic
 from services.model_registry.traffic_split import CHAMPION
 from services.monitoring import inference_log
 from services.retraining.retrainer import MakeChanges, Retrainer
 from services.runtime.declaration_file import load_all
+from services.runtime.settings import Settings
 from streams import records, topics
+from streams.feature_sets import FeatureSets
 from streams.records import ModelChanged, RetrainingFinished
 from tests.flow.learning import DAY_MS, LAST_MS, ROWS, TRAINING, Model, World, follow
 from tests.processes import Process
@@ -170,12 +172,16 @@ class Crash(BaseException):
 class Publisher:
     """Both topics in memory; a write to ``crash_at`` fails."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.crash_at: str | None = None
         self.published: list[tuple[str, ModelChanged | RetrainingFinished]] = []
 
     def publish_result(self, finished: RetrainingFinished) -> None:
         self.publish(topics.RETRAINING.name, finished)
+
+    def feature_sets(self, model: str) -> FeatureSets:
+        return models_topic.feature_sets(self.settings, model)
 
     def publish_changes(self, model: str, make: MakeChanges) -> None:
         latest = [record for _, record in self.published if isinstance(record, ModelChanged)]
@@ -193,7 +199,7 @@ def test_crash_after_the_registration_doubles_nothing(model: Model):
     model.request("hurry", name="nobody")  # which lets the archive hurry, and is answered with "failed"
     asked = model.request_record("crashing")
     declarations = load_all(model.settings.models)
-    publisher = Publisher()
+    publisher = Publisher(model.settings)
 
     def retrain(crash_at: str | None) -> RetrainingFinished | None:
         retrainer = Retrainer(model.settings, declarations, publisher, lambda _: {})

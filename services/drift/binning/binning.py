@@ -13,6 +13,7 @@ from services.drift.binning.data_quality import Faults, QualityRules
 from services.monitoring.rank_correlation import RankScorer, Scores
 from services.monitoring.segments import Segment, segments_of
 from services.runtime.declaration import ModelDeclaration
+from streams.feature_sets import Alignment, FeatureSets
 from streams.records import FeatureValue, Prediction, Reference
 
 _HASH_VALUES = 2**32
@@ -60,9 +61,18 @@ class BinnedRows:
 class RowBinner:
     """Assigns rows to the bins of one reference."""
 
-    def __init__(self, reference: Reference, declaration: ModelDeclaration) -> None:
-        """Read bins from the reference, and quality rules and segments from the declaration."""
+    def __init__(
+        self, reference: Reference, declaration: ModelDeclaration, feature_sets: FeatureSets | None = None
+    ) -> None:
+        """Read bins from the reference, and quality rules and segments from the declaration.
+
+        Args:
+            reference: Of one version.
+            declaration: The model's.
+            feature_sets: The names of the rows' features; without them rows must hold the reference's.
+        """
         self.reference = reference
+        self._alignment = Alignment(feature_sets or FeatureSets(), [e.feature for e in reference.features])
         self.rules = QualityRules(declaration, [each.feature for each in reference.features])
         self.features = [FeatureBinner(each) for each in reference.features]
         self.score = None if reference.score is None else FeatureBinner(reference.score)
@@ -73,10 +83,7 @@ class RowBinner:
     def assign(self, rows: PredictionRows) -> BinnedRows:
         """Return all rows with their bins."""
         width = len(self.features)
-        features = [each.features for each in rows.predictions]
-        fitting = [number for number, each in enumerate(features) if len(each) == width > 0]
-        if len(fitting) < len(features):
-            features = [features[number] for number in fitting]
+        fitting, features = self._fitting(rows)
         columns: list[Sequence[FeatureValue]] = list(zip(*features, strict=True)) or [()] * width
         bins = np.empty((len(fitting), width), dtype=np.intp)
         for feature, (binner, column) in enumerate(zip(self.features, columns, strict=True)):
@@ -90,3 +97,24 @@ class RowBinner:
             pair_scores[:, feature] = scorer.scores(bins[:, feature], rows.times_ms[indices])
         faults = self.rules.faults(columns)
         return BinnedRows(indices, bins, scores, columns, pair_scores, self.segments, faults)
+
+    def _fitting(self, rows: PredictionRows) -> tuple[list[int], list[Sequence[FeatureValue]]]:
+        """Return the indices of the rows whose features have known names, and their values in order."""
+        digests = {each.feature_set for each in rows.predictions}
+        layouts = {digest: self._alignment.layout(digest) for digest in digests}
+        width = len(self.features)
+        if layouts.keys() == {rows.predictions[0].feature_set}:
+            (only,) = layouts.values()
+            if only == (width, None):
+                features: list[Sequence[FeatureValue]] = [each.features for each in rows.predictions]
+                fitting = [number for number, each in enumerate(features) if len(each) == width > 0]
+                if len(fitting) < len(features):
+                    features = [features[number] for number in fitting]
+                return fitting, features
+        fitting, features = [], []
+        for number, each in enumerate(rows.predictions):
+            layout = layouts[each.feature_set]
+            if layout is not None and len(each.features) == layout.width and width:
+                fitting.append(number)
+                features.append(layout.row(each.features))
+        return fitting, features

@@ -68,11 +68,13 @@ class ServedPrediction(NamedTuple):
     features_lag_ms: int | None
     request: bytes | None
     """None if the request is not archived."""
+    feature_set: str | None = None
+    """Digest of the names of its features; None or empty for one of an older version."""
 
 
 _SERVED_PREDICTIONS = """
     SELECT p."offset", p.prediction_id, p.event_time_ms, p.scored_time_ms, p.source_partition,
-           p.source_offset, p.features_number, p.features_text, p.features_lag_ms, e.value
+           p.source_offset, p.features_number, p.features_text, p.features_lag_ms, e.value, {feature_set}
     FROM predictions p
     LEFT JOIN events e ON e.topic = ? AND e.partition = p.source_partition AND e."offset" = p.source_offset
     WHERE p.model = ? AND p.partition = ? AND p."offset" >= ? AND md5(p.prediction_id) < ?
@@ -139,7 +141,9 @@ class EventArchive:
         Predictions over HTTP are left out, because their requests are not archived.
         """
         arguments = [request_topic, model, partition, start, id_bound, rows_max]
-        rows = self.connection.execute(_SERVED_PREDICTIONS, arguments)
+        columns = {field.name for field in self._tables[inference_log.PREDICTIONS].schema().fields}
+        named = "p.feature_set" if "feature_set" in columns else "NULL"
+        rows = self.connection.execute(_SERVED_PREDICTIONS.format(feature_set=named), arguments)
         return [ServedPrediction(*row) for row in rows.fetchall()]
 
     def decode(

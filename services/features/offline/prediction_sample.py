@@ -6,11 +6,13 @@ from typing import Any
 from services.feature_store.plan import ServicePlan
 from services.features.offline.archived_events import EventArchive, ServedPrediction
 from services.features.offline.skew_state import SkewState
+from services.model_registry import model_inputs
+from services.model_registry.model_inputs import InputKind
 from services.monitoring import inference_log
 from services.runtime import schema_registry_client
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
-from streams import topics
+from streams import feature_sets, topics
 from streams.records import FeatureValue
 
 LATEST_MS = 2**62
@@ -50,6 +52,9 @@ class PredictionSample:
         self._decoder = declaration.request.wire_decoder(schema_registry_client.connect(settings))
         self._from_request = len(declaration.features.from_request)
         self._width = self._from_request + len(service.references)
+        inputs = model_inputs.served(declaration, service)
+        textual = [name for name, kind in inputs.items() if kind is InputKind.TEXT]
+        self._feature_set = feature_sets.digest_of(list(inputs), textual)
         self._id_bound = sample_bound(settings.skew_share)
         self._requests_max = requests_max
 
@@ -66,7 +71,7 @@ class PredictionSample:
                 if row.event_time_ms > min(complete_ms, until_ms) or self._is_awaited(archive, row):
                     next_offset = row.offset
                     break
-                if row.request is None or len(row.numbers) != self._width:
+                if row.request is None or not self._is_declared(row):
                     state.report.unreadable += 1
                 elif row.features_lag_ms != 0:
                     state.report.behind += 1
@@ -104,6 +109,10 @@ class PredictionSample:
             return False
         archived = archive.position(inference_log.EVENTS, self._request_topic, row.source_partition)
         return archived <= row.source_offset
+
+    def _is_declared(self, row: ServedPrediction) -> bool:
+        """Tell whether a row holds just the features that are declared now, in their order."""
+        return len(row.numbers) == self._width and row.feature_set in (None, "", self._feature_set)
 
     def _decode(self, row: ServedPrediction) -> SampledRequest:
         values = zip(row.numbers[self._from_request :], row.texts[self._from_request :], strict=True)

@@ -11,6 +11,7 @@ from deltalake.exceptions import CommitFailedError
 from services.archive import delta_writer, row_schemas
 from services.archive.delta_writer import DeltaWriter
 from services.archive.row_schemas import DecodedRecord
+from services.model_registry.model_inputs import InputKind
 from services.monitoring import inference_log
 from services.retraining import dataset
 from services.runtime.settings import Settings
@@ -86,7 +87,7 @@ def test_compaction_keeps_rows_and_positions(settings: Settings, monkeypatch: py
     assert writer.position((TOPIC, 0)) == 3
 
 
-NEW_COLUMNS = {"probabilities", "predicted_class", "class_name", "cost"}
+NEW_COLUMNS = {"probabilities", "predicted_class", "class_name", "cost", "feature_set"}
 
 
 def earlier(table: row_schemas.Table) -> row_schemas.Table:
@@ -163,7 +164,8 @@ def test_several_classes_and_costs_are_read_back(settings: Settings):
 
 @pytest.mark.parametrize("appended", [0, 1])
 def test_a_training_set_is_read_from_an_earlier_table(settings: Settings, appended: int):
-    names = ["amount", "carrier", "gate", "weekend"]
+    number, text = InputKind.NUMBER, InputKind.TEXT
+    given = {"amount": number, "carrier": text, "gate": number, "weekend": number}
     append(settings, earlier(row_schemas.PREDICTIONS), topics.predictions("m"), [PREDICTION])
     append(settings, earlier(row_schemas.OUTCOMES), TOPIC, [OUTCOME])
     if appended:
@@ -172,6 +174,6 @@ def test_a_training_set_is_read_from_an_earlier_table(settings: Settings, append
         append(settings, row_schemas.PREDICTIONS, topics.predictions("m"), [predicted], start=1)
         append(settings, row_schemas.OUTCOMES, TOPIC, [msgspec.structs.replace(OUTCOME, **later)], start=1)
 
-    found = dataset.read(settings, "m", names, known_ms=10)
+    found = dataset.read(settings, "m", given, known_ms=10)
     assert found.rows["prediction_id"].tolist() == ["0-0", "0-1"][: 1 + appended]
     assert found.features["amount"].tolist() == [7.0, 7.0][: 1 + appended]

@@ -11,7 +11,7 @@ def new_references(*versions):
 def test_a_version_that_predicted_is_unknown_until_its_reference_comes():
     references = new_references(1)
     for version in (0, 1, 2):
-        references.note(version)
+        references.note(scenario.prediction(1, 0, version=version))
     assert references.unknown == {2}
     references.learn(scenario.reference(2))
     assert references.unknown == frozenset()
@@ -20,9 +20,9 @@ def test_a_version_that_predicted_is_unknown_until_its_reference_comes():
 
 def test_a_version_that_was_given_up_is_known_to_have_no_reference():
     references = new_references()
-    references.note(3)
+    references.note(scenario.prediction(1, 0, version=3))
     references.give_up()
-    references.note(3)
+    references.note(scenario.prediction(1, 0, version=3))
     assert references.unknown == frozenset()
     assert references.get(3) is None
     assert references.row_binner(3) is None

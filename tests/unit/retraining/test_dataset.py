@@ -10,17 +10,19 @@ import pytest
 from services.archive import row_schemas
 from services.archive.delta_writer import DeltaWriter
 from services.archive.row_schemas import DecodedRecord
+from services.model_registry.model_inputs import InputKind
 from services.retraining import dataset
 from services.retraining.errors import ArchiveBehindError, InvalidDataError
 from services.runtime.declaration import DAY_MS
 from services.runtime.settings import Settings
-from streams import records, topics
+from streams import feature_sets, records, topics
+from streams.feature_sets import FeatureSets
 from tests.unit.archive.kafka_records import Record
 from tests.unit.retraining import training_data
 from tests.unit.retraining.training_data import request
 
 MODEL = "arrival_delay"
-NAMES = ["x", "carrier"]
+GIVEN = {"x": InputKind.NUMBER, "carrier": InputKind.TEXT}
 
 
 @pytest.fixture
@@ -28,7 +30,9 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path)
 
 
-def prediction(key: str, event_time_ms: int, features: list[records.FeatureValue]) -> records.Prediction:
+def prediction(
+    key: str, event_time_ms: int, features: list[records.FeatureValue], digest: str = ""
+) -> records.Prediction:
     return records.Prediction(
         prediction_id=key,
         model=MODEL,
@@ -43,6 +47,7 @@ def prediction(key: str, event_time_ms: int, features: list[records.FeatureValue
         features_lag_ms=None,
         score=None,
         prediction=None,
+        feature_set=digest,
     )
 
 
@@ -84,7 +89,7 @@ def test_rows_are_what_was_served_and_known_at_the_time_in_order(settings: Setti
         ],
         [outcome("late", 30), outcome("a", 10, 0.0), outcome("b", 20)],
     )
-    data = dataset.read(settings, MODEL, NAMES, known_ms=120)
+    data = dataset.read(settings, MODEL, GIVEN, known_ms=120)
 
     assert data.rows["prediction_id"].tolist() == ["a", "b"]
     assert data.labels.tolist() == [0, 1]
@@ -101,29 +106,64 @@ def test_first_prediction_and_first_label_of_an_id_count(settings: Settings):
         [prediction("a", 10, [1, "UA"]), prediction("a", 11, [2, "UA"])],
         [outcome("a", 10, 0.0), outcome("a", 12, 1.0)],
     )
-    data = dataset.read(settings, MODEL, NAMES, known_ms=1000)
+    data = dataset.read(settings, MODEL, GIVEN, known_ms=1000)
 
     assert data.features["x"].tolist() == [1.0]
     assert data.labels.tolist() == [0]
 
 
-def test_row_with_another_number_of_features_is_counted(settings: Settings):
+def test_rows_whose_names_are_not_known_are_left_out_and_counted(settings: Settings):
     archive(
         settings,
-        [prediction("a", 10, [1]), prediction("b", 10, [1, "UA"])],
-        [outcome("a", 10), outcome("b", 10)],
+        [
+            prediction("short", 10, [1]),
+            prediction("unknown", 10, [1, "UA"], "ffffffffffff"),
+            prediction("a", 10, [1, "UA"]),
+        ],
+        [outcome(key, 10) for key in ("short", "unknown", "a")],
     )
+    data = dataset.read(settings, MODEL, GIVEN, known_ms=1000)
+    assert (data.rows["prediction_id"].tolist(), data.left_out) == (["a"], 2)
 
-    with pytest.raises(InvalidDataError, match="1 of 2 rows do not have the 2 features that are declared"):
-        dataset.read(settings, MODEL, NAMES, known_ms=1000)
+
+def test_no_row_with_known_names_is_an_error(settings: Settings):
+    archive(settings, [prediction("a", 10, [1])], [outcome("a", 10)])
+    with pytest.raises(InvalidDataError, match="none of 1 rows has features whose names are known"):
+        dataset.read(settings, MODEL, GIVEN, known_ms=1000)
+
+
+def test_features_are_aligned_by_name_over_all_history(settings: Settings):
+    first = feature_sets.feature_set(MODEL, ["age", "carrier", "rate"], ["carrier"])
+    second = feature_sets.feature_set(MODEL, ["rate", "carrier", "income"], ["carrier"])
+    archive(
+        settings,
+        [
+            prediction("before names", 10, [30, "AA", 0.5]),
+            prediction("named", 11, [31, "UA", 0.6], first.digest),
+            prediction("exchanged", 12, [0.7, "DL", 1000], second.digest),
+        ],
+        [outcome(key, time) for key, time in (("before names", 10), ("named", 11), ("exchanged", 12))],
+    )
+    given = {"rate": InputKind.NUMBER, "carrier": InputKind.TEXT, "income": InputKind.NUMBER}
+    data = dataset.read(settings, MODEL, given, 1000, FeatureSets([first, second]))
+    assert data.features["rate"].tolist() == [0.5, 0.6, 0.7]
+    assert data.features["carrier"].tolist() == ["AA", "UA", "DL"]
+    np.testing.assert_array_equal(data.features["income"].to_numpy(), [np.nan, np.nan, 1000])
+
+
+def test_a_feature_that_is_missing_in_all_rows_keeps_its_declared_type(settings: Settings):
+    archive(settings, [prediction("a", 10, [None, None])], [outcome("a", 10)])
+    data = dataset.read(settings, MODEL, GIVEN, known_ms=1000)
+    assert [str(kind) for kind in data.features.dtypes] == ["float64", "object"]
+    assert data.text == ["carrier"]
 
 
 def test_nothing_to_train_on_is_said(settings: Settings):
     with pytest.raises(InvalidDataError, match="no table outcomes, predictions"):
-        dataset.read(settings, MODEL, NAMES, known_ms=1000)
+        dataset.read(settings, MODEL, GIVEN, known_ms=1000)
     archive(settings, [prediction("a", 10, [1, "UA"])], [])
     with pytest.raises(InvalidDataError, match="no prediction has a label"):
-        dataset.read(settings, MODEL, NAMES, known_ms=1000)
+        dataset.read(settings, MODEL, GIVEN, known_ms=1000)
 
 
 def test_what_came_since_a_change_is_enough_to_train_on_or_all_is_taken():
@@ -144,7 +184,7 @@ def test_same_data_has_the_same_digest_and_other_labels_another(settings: Settin
     archive(settings, [prediction("a", 10, [1, "UA"])], [outcome("a", 10, 1.0)])
     other = Settings(home=tmp_path / "other")
     archive(other, [prediction("a", 10, [1, "UA"])], [outcome("a", 10, 0.0)])
-    digests = [dataset.read(each, MODEL, NAMES, 1000).version.sha256 for each in (settings, settings, other)]
+    digests = [dataset.read(each, MODEL, GIVEN, 1000).version.sha256 for each in (settings, settings, other)]
 
     assert digests[0] == digests[1] != digests[2]
 

@@ -6,6 +6,7 @@ import pytest
 
 from services.retraining.retrainer import MakeChanges, Retrainer
 from services.runtime.settings import Settings
+from streams.feature_sets import FeatureSets
 from streams.records import RetrainingFinished, RetrainingRequested
 from tests.unit.retraining.training_data import DECLARATION, request
 
@@ -19,6 +20,9 @@ class Publisher:
 
     def publish_result(self, finished: RetrainingFinished) -> None:
         self.results.append(finished)
+
+    def feature_sets(self, model: str) -> FeatureSets:
+        return FeatureSets()
 
     def publish_changes(self, model: str, make: MakeChanges) -> None:
         self.changed.append(model)

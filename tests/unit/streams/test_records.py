@@ -20,6 +20,7 @@ PREDICTION = records.Prediction(
     score=0.25,
     prediction=0,
     shadow_scores={"frozen": 0.5},
+    feature_set="7fa4a49efe47",
 )
 GOLDEN = [
     (
@@ -28,7 +29,7 @@ GOLDEN = [
             b'{"prediction_id":"2013-07-01-UA1545-EWR","model":"arrival_delay","version":3,"arm":"champion",'
             b'"arm_weight":10000,"event_time_ms":1372694700000,"scored_time_ms":1372694700012,"source_partition":2,'
             b'"source_offset":77,"features":[16.0,"UA",null],"features_lag_ms":0,"score":0.25,"prediction":0,'
-            b'"shadow_scores":{"frozen":0.5}}'
+            b'"shadow_scores":{"frozen":0.5},"feature_set":"7fa4a49efe47"}'
         ),
     ),
     (
@@ -73,6 +74,11 @@ GOLDEN = [
 def test_record_is_written_and_read_as_ever(record, golden):
     assert records.encode(record) == golden
     assert records.decoder_of(type(record)).decode(golden) == record
+
+
+def test_prediction_of_before_features_had_names_is_still_read():
+    old = records.encode(PREDICTION).replace(b',"feature_set":"7fa4a49efe47"', b"")
+    assert records.decoder_of(records.Prediction).decode(old).feature_set == ""
 
 
 def test_arm_of_before_there_were_segments_is_still_read():

@@ -3,6 +3,7 @@
 import numpy as np
 
 from services.drift.binning.binning import PredictionRows, RowBinner
+from streams.feature_sets import FeatureSets, feature_set
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import START_MS
 
@@ -35,6 +36,28 @@ def test_columns_and_rank_scores_are_those_of_the_remaining_rows() -> None:
     assert binned.pair_scores.shape == (3, 2)
     assert binned.pair_scores[1:, :].tolist() == [[90, 0], [0, 80]]
     assert set(binned.segments) == {"colour=red", "colour=green", "colour=blue"}
+
+
+def test_features_are_found_by_name_whatever_their_order_and_number() -> None:
+    sets = FeatureSets(
+        [
+            feature_set("m", ["x", "colour"], ["colour"]),
+            turned := feature_set("m", ["colour", "new", "x"], ["colour"]),
+            removed := feature_set("m", ["colour"], ["colour"]),
+        ]
+    )
+    rows = PredictionRows(
+        [
+            scenario.prediction(0, START_MS, features=[-2.0, "red"]),
+            scenario.prediction(1, START_MS, features=["blue", 7, 9.0], feature_set=turned.digest),
+            scenario.prediction(2, START_MS, features=["green"], feature_set=removed.digest),
+            scenario.prediction(3, START_MS, features=[0.1, "red"], feature_set="ffffffffffff"),
+        ]
+    )
+    binned = RowBinner(scenario.reference(), scenario.declaration(), sets).assign(rows)
+    assert binned.rows.tolist() == [0, 1, 2]
+    assert binned.bins.tolist() == [[0, 0], [9, 2], [10, 1]]
+    assert [list(column) for column in binned.columns] == [[-2.0, 9.0, None], ["red", "blue", "green"]]
 
 
 def test_no_row_fits() -> None:

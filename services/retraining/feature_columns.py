@@ -1,0 +1,84 @@
+"""The features of archived predictions as one column each, by name and in their declared types. Pure."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from services.model_registry.model_inputs import InputKind, Inputs
+from streams.feature_sets import ABSENT, Alignment, FeatureSets
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Columns = dict[str, npt.NDArray[Any]]
+"""(n,) by feature: float64 with nan, or object with None for a feature that holds text."""
+
+
+def named_rows(rows: "pa.Table", given: Inputs, sets: FeatureSets) -> npt.NDArray[np.bool_]:
+    """Return which rows (n,) have as many values as their names, which must be known.
+
+    Args:
+        rows: With the columns ``feature_set``, ``features_number`` and ``features_text``.
+        given: The declared features in order.
+        sets: The published names.
+    """
+    kept = np.zeros(rows.num_rows, dtype=np.bool_)
+    lengths = np.asarray(rows["features_number"].combine_chunks().value_lengths())
+    for digest, indices in _by_digest(rows).items():
+        layout = Alignment(sets, list(given)).layout(digest)
+        if layout is not None:
+            kept[indices] = lengths[indices] == layout.width
+    return kept
+
+
+def columns(rows: "pa.Table", given: Inputs, sets: FeatureSets) -> Columns:
+    """Return the columns of rows that `named_rows` keeps; a feature that a row does not have is missing."""
+    found: Columns = {name: _missing(rows.num_rows, kind) for name, kind in given.items()}
+    groups = _by_digest(rows)
+    for digest, indices in groups.items():
+        layout = Alignment(sets, list(given)).layout(digest)
+        assert layout is not None, "rows without known names are left out"
+        positions = range(layout.width) if layout.positions is None else layout.positions
+        part = rows if len(groups) == 1 else rows.take(indices)
+        values = _Values(part, layout.width)
+        for (name, kind), position in zip(given.items(), positions, strict=True):
+            if position != ABSENT:
+                found[name][indices] = values.column(position, kind)
+    return found
+
+
+class _Values:
+    """The values of rows of the same width."""
+
+    def __init__(self, rows: "pa.Table", width: int) -> None:
+        self._width = width
+        numbers, self._texts = (
+            rows[name].combine_chunks().flatten() for name in ("features_number", "features_text")
+        )
+        self._numbers = numbers.to_numpy(zero_copy_only=False).reshape(-1, width)
+
+    def column(self, position: int, kind: InputKind) -> npt.NDArray[Any]:
+        """Return one column; numbers in a text feature are kept, so that the validation finds them."""
+        numbers: npt.NDArray[np.float64] = self._numbers[:, position]
+        if kind is InputKind.NUMBER:
+            return numbers
+        texts = self._texts.take(np.arange(position, len(self._texts), self._width))
+        merged: npt.NDArray[np.object_] = texts.to_numpy(zero_copy_only=False).copy()
+        numbered = ~np.isnan(numbers)
+        merged[numbered] = numbers[numbered]
+        return merged
+
+
+def _missing(rows: int, kind: InputKind) -> npt.NDArray[Any]:
+    return np.full(rows, np.nan) if kind is InputKind.NUMBER else np.full(rows, None, dtype=object)
+
+
+def _by_digest(rows: "pa.Table") -> Mapping[str, npt.NDArray[np.intp]]:
+    """Return the indices of the rows of each digest; rows of older versions have the empty one."""
+    encoded = rows["feature_set"].combine_chunks().fill_null("").dictionary_encode()
+    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    return {
+        digest: np.flatnonzero(codes == code) for code, digest in enumerate(encoded.dictionary.to_pylist())
+    }

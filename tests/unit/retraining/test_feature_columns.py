@@ -1,0 +1,46 @@
+"""Archived features become columns of their declared types."""
+
+import numpy as np
+import pyarrow as pa
+
+from services.model_registry.model_inputs import InputKind
+from services.retraining import feature_columns
+from streams.feature_sets import FeatureSets, feature_set
+
+PUBLISHED = feature_set("m", ["x", "colour"], ["colour"])
+SETS = FeatureSets([PUBLISHED])
+GIVEN = {"colour": InputKind.TEXT, "new": InputKind.TEXT, "x": InputKind.NUMBER}
+
+
+def rows(*found: tuple[str | None, list[float | None], list[str | None]]) -> pa.Table:
+    digests, numbers, texts = zip(*found, strict=True)
+    return pa.table(
+        {
+            "feature_set": pa.array(digests, pa.string()),
+            "features_number": pa.array(numbers, pa.list_(pa.float64())),
+            "features_text": pa.array(texts, pa.list_(pa.string())),
+        }
+    )
+
+
+def test_only_rows_with_known_names_and_as_many_values_are_named() -> None:
+    table = rows(
+        (PUBLISHED.digest, [1.0, None], [None, "red"]),
+        (None, [2.0, None], [None, "red"]),
+        ("ffffffffffff", [3.0, None], [None, "red"]),
+        (PUBLISHED.digest, [4.0], [None]),
+    )
+    assert feature_columns.named_rows(table, GIVEN, SETS).tolist() == [True, True, False, False]
+
+
+def test_columns_have_the_declared_order_and_type() -> None:
+    found = feature_columns.columns(rows((PUBLISHED.digest, [1.0, None], [None, None])), GIVEN, SETS)
+    assert list(found) == list(GIVEN)
+    assert [str(each.dtype) for each in found.values()] == ["object", "object", "float64"]
+    assert [each.tolist() for each in found.values()] == [[None], [None], [1.0]]
+
+
+def test_a_number_in_a_text_feature_is_kept_for_the_validation() -> None:
+    found = feature_columns.columns(rows((PUBLISHED.digest, [1.0, 7.0], [None, None])), GIVEN, SETS)
+    assert found["colour"].tolist() == [7.0]
+    assert np.isnan(found["x"]).sum() == 0
