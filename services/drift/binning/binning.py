@@ -32,6 +32,11 @@ class PredictionRows:
         """Return the number of rows."""
         return len(self.predictions)
 
+    @property
+    def feature_sets(self) -> set[str]:
+        """The digests of the names of the rows' features."""
+        return {each.feature_set for each in self.predictions}
+
     def tie_breakers(self) -> npt.NDArray[np.float64]:
         """Return a number in (0, 1) for each row, a hash of its id: it breaks ties of ranks."""
         hashes = [mmh3.hash(each.prediction_id, signed=False) for each in self.predictions]
@@ -100,18 +105,19 @@ class RowBinner:
 
     def _fitting(self, rows: PredictionRows) -> tuple[list[int], list[Sequence[FeatureValue]]]:
         """Return the indices of the rows whose features have known names, and their values in order."""
-        digests = {each.feature_set for each in rows.predictions}
-        layouts = {digest: self._alignment.layout(digest) for digest in digests}
         width = len(self.features)
-        if layouts.keys() == {rows.predictions[0].feature_set}:
-            (only,) = layouts.values()
-            if only == (width, None):
-                features: list[Sequence[FeatureValue]] = [each.features for each in rows.predictions]
-                fitting = [number for number, each in enumerate(features) if len(each) == width > 0]
-                if len(fitting) < len(features):
-                    features = [features[number] for number in fitting]
-                return fitting, features
-        fitting, features = [], []
+        digest = rows.predictions[0].feature_set
+        if self._alignment.layout(digest) == (width, None):  # nearly always all rows hold just these features
+            features: list[Sequence[FeatureValue]] = [
+                each.features
+                for each in rows.predictions
+                if each.feature_set == digest and len(each.features) == width > 0
+            ]
+            if len(features) == len(rows):
+                return list(range(len(rows))), features
+        layouts = {digest: self._alignment.layout(digest) for digest in rows.feature_sets}
+        fitting: list[int] = []
+        features = []
         for number, each in enumerate(rows.predictions):
             layout = layouts[each.feature_set]
             if layout is not None and len(each.features) == layout.width and width:
