@@ -74,10 +74,8 @@ class InferencePipeline:
         with stage("features"):
             read = await self.features.read(events, times_ms)
         router = self.versions.router
-        if version is None:
-            arm_of = self._assign(router, times_ms, events)
-        else:
-            arm_of = router.assign_version(version, len(events))
+        given = None if version is None else router.assign_version(version, len(events))
+        arm_of = self._assign(router, times_ms, events) if given is None else given
         failed = self.features.rejected(read.columns)
         rejected = frozenset(failed)
         found, shadows = await self._run_arms(
