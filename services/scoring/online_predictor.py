@@ -217,7 +217,6 @@ class OnlinePredictor:
     async def _score(self, events: Sequence[Any]) -> AnsweredBatch:
         batch, shadows = await self.pipeline.score(events, arm_is_required=True)
         count_predictions(self.name, batch)
-        self._explainer.background.add(batch.features)
         return AnsweredBatch(batch, shadows)
 
     def _predictions(self, part: BatchPart[AnsweredBatch], version: int | None) -> OnlinePredictions:

@@ -13,6 +13,7 @@ from services.feature_store.served_features import ServedFeatures
 from services.runtime import metrics
 from services.runtime.declaration import ModelDeclaration
 from services.scoring import text_limits
+from services.scoring.recent_rows import RecentRows
 from services.scoring.scored_batch import EventTimes, FeatureColumns
 from streams import codec, topics
 from streams.outages import OutageError
@@ -75,6 +76,7 @@ class RequestFeatures:
         self.ranges = ranges
         self.names = [*declaration.features.from_request, *feature_names]
         """The model's features, in order."""
+        self.recent = RecentRows()
         self._model = declaration.name
         self._reader = reader
         self._join_keys = list(join_keys)
@@ -101,6 +103,7 @@ class RequestFeatures:
         columns = self._request_columns(events) | dict(served.columns)
         missing = missing_in(columns)
         self._count(missing, served)
+        self.recent.add(columns)
         return FeatureRows(columns, missing, served.lag_ms)
 
     def rejected(self, columns: FeatureColumns) -> dict[int, str]:

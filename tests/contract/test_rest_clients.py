@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from services.operations.local_servers import ports
@@ -33,6 +34,9 @@ def address() -> Iterator[str]:
     port = ports.free_port()
     arm = Arm(name="champion", version=1, weight=10_000, effective_from_ms=EVER_MS)
     served = {"m": predictor(arms=[arm])}
+    some = np.arange(4.0)
+    for _ in range(8):  # else the first explanations have no background
+        served["m"].pipeline.features.recent.add({"x": some, "who": np.array(["a"] * 4, object), "f": some})
     app = server.application(lambda: None, routes.routes(lambda: served))
     with server.serve_in_thread(app, "127.0.0.1", port):
         until(answers_ok("127.0.0.1", port, "/health/live"), "the server listens")

@@ -1,11 +1,11 @@
 """Explains predictions: what each feature contributed to a score, as Shapley values.
 
-The contributions of a row and the base value (the mean score of recently served rows) sum to the row's score.
+The contributions of a row and the base value (the mean score of recently served rows, whether they came over
+HTTP or from Kafka) sum to the row's score.
 How they are computed depends on the model: `services.scoring.explanations.shap_values`.
 """
 
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from services.model_registry.contract import Model
 from services.model_registry.sklearn_flavour.model import SklearnModel
+from services.scoring import recent_rows
 from services.scoring.explanations import shap_values
 from services.scoring.explanations.shap_values import ExplainedRows, Explanation
 from services.scoring.inference_pipeline import InferencePipeline
@@ -25,28 +26,12 @@ ROWS_MAX = 16
 """Maximum rows of one request; with an unknown kind of model each row costs some ten thousand model rows."""
 SECONDS_MAX = 30.0
 """Maximum time for all rows of a request; the first request of a process imports the library (seconds)."""
-BACKGROUND_ROWS_MAX = 32
-ADDED_ROWS_MAX = 4
-"""Maximum background rows from one batch, so that the background covers several batches."""
+OTHER_ROWS_MIN = 4
+"""Minimum rows in the background that are not of the request itself."""
 
 
-class BackgroundRows:
-    """Recently served rows, to which explained rows are compared."""
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self._recent: deque[FeatureColumns] = deque(maxlen=BACKGROUND_ROWS_MAX // ADDED_ROWS_MAX)
-
-    def add(self, columns: FeatureColumns) -> None:
-        """Keep the last rows of a batch. A small batch is kept without a copy: columns are never changed."""
-        if len(next(iter(columns.values()))) > ADDED_ROWS_MAX:
-            columns = {name: column[-ADDED_ROWS_MAX:].copy() for name, column in columns.items()}
-        self._recent.append(columns)
-
-    def columns(self) -> FeatureColumns:
-        """Return the rows, the newest last."""
-        kept = list(self._recent)
-        return {name: np.concatenate([columns[name] for columns in kept]) for name in kept[-1]}
+class NoBackgroundError(RuntimeError):
+    """Too few other requests were served: compared with itself, a row would have contributions of 0."""
 
 
 class Explainer:
@@ -54,7 +39,6 @@ class Explainer:
 
     def __init__(self, pipeline: InferencePipeline) -> None:
         """Take the model; the library is imported with the first explanation."""
-        self.background = BackgroundRows()
         self._pipeline = pipeline
 
     async def explain(
@@ -71,12 +55,13 @@ class Explainer:
             outputs: Of the model, (n,) or (n, n_classes).
 
         Raises:
+            NoBackgroundError: Fewer than `OTHER_ROWS_MIN` other rows were served since the start.
             NotInstalledError: The optional packages are missing.
             TimeoutError: After `SECONDS_MAX`.
         """
         deadline_seconds = time.monotonic() + SECONDS_MAX
         rows_of = self._pipeline.features.inputs
-        inputs, background = rows_of(features), rows_of(self.background.columns())
+        inputs, background = rows_of(features), rows_of(self._background(len(arms)))
         versions = np.array([arm.version for arm in arms])
         found: dict[int, Explanation | None] = {}
         for version in np.unique(versions).tolist():
@@ -86,6 +71,16 @@ class Explainer:
             explained = await self._explain_version(bounded, background, inputs, outputs, rows)
             found |= zip(rows.tolist(), explained, strict=True)
         return [found[row] for row in range(len(arms))]
+
+    def _background(self, count: int) -> FeatureColumns:
+        recent = self._pipeline.features.recent
+        others = len(recent) - min(count, recent_rows.ADDED_ROWS_MAX)
+        if others < OTHER_ROWS_MIN:
+            raise NoBackgroundError(
+                f"no background yet: an explanation compares the row with recently served ones, of which "
+                f"there are {others}, and it needs {OTHER_ROWS_MIN}; send the request again after others"
+            )
+        return recent.columns()
 
     async def _explain_version(
         self,

@@ -72,7 +72,7 @@ def _request_error(error: Exception) -> server.RequestError | None:
     for kind, status in _STATUSES:
         if isinstance(error, kind):
             return server.RequestError(status, str(error))
-    if isinstance(error, OverloadError | NoModelError | outages.OutageError):
+    if isinstance(error, OverloadError | NoModelError | explainer.NoBackgroundError | outages.OutageError):
         return unavailable(str(error), _retry_seconds(error))
     if outages.is_outage(error):
         return unavailable("the online feature store cannot be reached; retry")

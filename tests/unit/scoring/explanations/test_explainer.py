@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from services.scoring.explanations import explainer
-from services.scoring.explanations.explainer import BackgroundRows
 from tests.unit.scoring.fakes import GatedModel, HalfOfX, event, predictor
 from tests.unit.scoring.rest.clients import ROW
 from tests.unit.scoring.rest.clients import client as http_client
@@ -94,7 +93,9 @@ def test_more_rows_than_the_limit_are_rejected():
 
 def test_without_the_library_the_response_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "shap", None)
-    response = client().post("/predict", json={"rows": [ROW], "explain": True})
+    http = client()
+    serve_background(http)
+    response = http.post("/predict", json={"rows": [ROW], "explain": True})
     assert response.status_code == 501
     assert "driftline[explain]" in response.json()["error"]
 
@@ -105,7 +106,7 @@ def test_numbers_that_overflow_have_no_explanation():
             return columns["x"]
 
     http = client(models={1: Identity()})
-    for _ in range(3):
+    for _ in range(explainer.OTHER_ROWS_MIN):
         http.post("/predict", json={"rows": [ROW | {"x": -1.7e308}]})
     body = {"rows": [ROW | {"x": 1.7e308}], "explain": True}
     (prediction,) = http.post("/predict", json=body).json()["predictions"]
@@ -126,7 +127,8 @@ def test_predictions_do_not_wait_for_an_explanation():
 
     async def run():
         first = await subject.predict([event(subject.pipeline, 0)])
-        await subject.predict([event(subject.pipeline, 1)])
+        for number in range(explainer.OTHER_ROWS_MIN):
+            await subject.predict([event(subject.pipeline, number)])
         explaining = asyncio.create_task(subject.explain(first))
         await model.next_call()
         await subject.predict([event(subject.pipeline, 2)])
@@ -142,16 +144,29 @@ def test_an_explanation_that_takes_too_long_is_given_up(monkeypatch):
     monkeypatch.setattr(explainer, "SECONDS_MAX", -1.0)
     model = GatedModel()
     model.release()
-    response = client(models={1: model}).post("/predict", json={"rows": [ROW], "explain": True})
+    http = client(models={1: model})
+    serve_background(http)
+    before = len(model.calls)
+    response = http.post("/predict", json={"rows": [ROW], "explain": True})
     assert response.status_code == 504
-    assert model.calls == [1], "past its deadline the explanation makes no call of the model"
+    assert len(model.calls) == before + 1, "past its deadline the explanation makes no call of the model"
 
 
-def test_the_background_holds_the_newest_rows_of_several_batches():
-    background = BackgroundRows()
-    for batch in range(10):
-        background.add({"x": np.arange(6) + 10 * batch})
-    rows = background.columns()["x"].tolist()
-    assert len(rows) == explainer.BACKGROUND_ROWS_MAX
-    assert rows[:4] == [22, 23, 24, 25]
-    assert rows[-4:] == [92, 93, 94, 95]
+@pytest.mark.parametrize("rows", [1, 16])
+def test_without_other_rows_there_is_no_explanation_and_the_response_says_so(rows):
+    """Compared with itself, each feature of a row would have a contribution of 0."""
+    body = {"rows": [ROW | {"id": str(number)} for number in range(rows)], "explain": True}
+    response = client().post("/predict", json=body)
+    assert response.status_code == 503
+    assert "no background yet" in response.json()["error"]
+    assert response.headers["Retry-After"]
+
+
+def test_the_background_has_the_rows_that_came_from_kafka():
+    subject = predictor(models={1: MixedInputs()})
+    http = http_client(m=subject)
+    events = [event(subject.pipeline, number, x=number / 4) for number in range(4)]
+    asyncio.run(subject.pipeline.score(events))
+    response = http.post("/predict", json={"rows": [ROW], "explain": True})
+    (prediction,) = response.json()["predictions"]
+    assert prediction["explanation"]["contributions"]["x"] != 0
