@@ -7,7 +7,8 @@ import structlog
 
 from services.retraining import session
 from services.runtime import blocking_process
-from services.runtime.declaration_file import load_all
+from services.runtime.declaration_file import DeclarationFolder
+from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
 
 log = structlog.get_logger()
@@ -18,8 +19,16 @@ def run() -> None:
     # One thread per fit, before OpenMP loads: two fits run side by side; sums have the same order anywhere.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     settings = Settings()
-    opened = functools.partial(session.opened, settings, load_all(settings.models))
+    folder, quarantine = DeclarationFolder(settings.models), Quarantine("retraining")
     try:
-        blocking_process.run("retraining", settings, settings.retraining_port, opened, interrupt=True)
+        blocking_process.run(
+            "retraining",
+            settings,
+            settings.retraining_port,
+            functools.partial(session.opened, settings, folder, quarantine),
+            interrupt=True,
+            is_over=lambda: bool(folder.refresh()),
+            detail=quarantine.detail,
+        )
     except KeyboardInterrupt:
         log.info("retraining.stopped")

@@ -18,6 +18,7 @@ from services.retraining.gates import refusals
 from services.retraining.history import RetrainingHistory
 from services.runtime import metrics
 from services.runtime.declaration import Gates, ModelDeclaration
+from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.settings import Settings
 from streams.feature_sets import FeatureSets
 from streams.records import ModelChanged, RetrainingFinished, RetrainingRequested
@@ -49,21 +50,21 @@ class Retrainer:
     3. Publish `ModelChanged`. A repeat finds its id in the latest change.
     4. Publish `RetrainingFinished`. A repeat of the whole request finds it and does nothing.
 
-    An error up to step 1 gives the result "failed". A later error ends the process: a registered version must
-    not stay partly promoted, and a restart resumes where this process stopped.
+    An error up to step 1 gives the result "failed". A later error is raised: a registered version must not
+    stay partly promoted, and the next attempt resumes where this one stopped.
     """
 
     def __init__(
         self,
         settings: Settings,
-        declarations: Mapping[str, ModelDeclaration],
+        folder: DeclarationFolder,
         publisher: RetrainingPublisher,
         end_offsets: dataset.EndOffsets,
     ) -> None:
         """Take the collaborators; nothing connects before `handle`."""
         self.history = RetrainingHistory()
         self._settings = settings
-        self._declarations = declarations
+        self._folder = folder
         self._publisher = publisher
         self._end_offsets = end_offsets
 
@@ -77,7 +78,16 @@ class Retrainer:
             "retraining.started", model=request.model, request_id=request.request_id, trigger=request.trigger
         )
         result = self._result(request)
-        seconds = time.monotonic() - began
+        return self._finish(request, result, time.monotonic() - began)
+
+    def give_up(self, request: RetrainingRequested, reason: str) -> None:
+        """Give a request the result "failed", unless it has a result."""
+        if not self.history.is_finished(request.request_id):
+            self._finish(request, _failed(reason), 0.0)
+
+    def _finish(
+        self, request: RetrainingRequested, result: Mapping[str, Any], seconds: float
+    ) -> RetrainingFinished:
         finished = RetrainingFinished(
             request_id=request.request_id,
             model=request.model,
@@ -95,9 +105,11 @@ class Retrainer:
         return finished
 
     def _result(self, request: RetrainingRequested) -> dict[str, Any]:
-        declaration = self._declarations.get(request.model)
+        declaration = self._folder.valid.get(request.model)
         if declaration is None:
-            known = ", ".join(self._declarations)
+            if fault := self._folder.faults.get(request.model):
+                return _failed(f"the model.yaml is invalid: {fault}")
+            known = ", ".join(self._folder.valid)
             return _failed(f"there is no model {request.model!r}; declared models: {known}")
         if declaration.gates is None:
             return _failed(

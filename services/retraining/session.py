@@ -2,29 +2,36 @@
 
 Delivery: the offset of a request is committed after its result is acknowledged. A request that is delivered
 again is skipped if it has a result, and continues where it stopped if it has none. An interrupted training is
-a crash by design: it is done again. Requests are handled one at a time, for all models. The topic's one
-partition is assigned by hand, because a training that takes hours would lose it to the group: run one process
-of this kind.
+a crash by design: it is done again. A request that failed, or ended the process, at `ATTEMPTS_MAX` attempts
+gets the result "failed", so that the requests after it are handled (`services.retraining.attempts`). Requests
+are handled one at a time, for all models. The topic's one partition is assigned by hand, because a training
+that takes hours would lose it to the group: run one process of this kind.
 """
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka.errors import KafkaError
 
 from services.model_registry import mlflow_client, models_topic
 from services.model_registry.models_topic import OvertakenError
+from services.retraining.attempts import Attempts, of_text
 from services.retraining.retrainer import MakeChanges, Retrainer
-from services.runtime import kafka_consumers
-from services.runtime.declaration import ModelDeclaration
+from services.runtime import kafka_consumers, metrics
+from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.kafka_producers import RecordProducer
+from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
-from streams import records, topics
+from streams import codec, dead_letters, defects, records, topics
 from streams.cloud_events import Envelope
 from streams.feature_sets import FeatureSets
+from streams.json_decoder import InvalidRecordError
+from streams.outages import is_outage
 
 log = structlog.get_logger()
 _decode = records.decoder_of(records.RetrainingRecord).decode
@@ -50,9 +57,10 @@ def warm_up(settings: Settings) -> None:
 
 @contextlib.contextmanager
 def opened(
-    settings: Settings, declarations: Mapping[str, ModelDeclaration], _stopping: threading.Event
+    settings: Settings, folder: DeclarationFolder, quarantine: Quarantine, _stopping: threading.Event
 ) -> Iterator["RetrainingSession"]:
     """Connect, read what has happened so far, and disconnect at the end of the block."""
+    quarantine.declare(folder.valid, folder.faults, time.monotonic())
     warm_up(settings)
     with contextlib.ExitStack() as stack:
         producer = stack.enter_context(contextlib.closing(RecordProducer(settings)))
@@ -60,7 +68,7 @@ def opened(
         stack.callback(consumer.close, autocommit=False, timeout_ms=CLOSE_MS)
         kafka_consumers.partition_count(consumer, REQUESTS.topic)
         consumer.assign([REQUESTS])
-        session = RetrainingSession(settings, declarations, consumer, producer)
+        session = RetrainingSession(settings, folder, consumer, producer)
         session.recall()
         log.info("retraining.waiting")
         yield session
@@ -72,7 +80,7 @@ class RetrainingSession:
     def __init__(
         self,
         settings: Settings,
-        declarations: Mapping[str, ModelDeclaration],
+        folder: DeclarationFolder,
         consumer: KafkaConsumer,
         producer: RecordProducer,
     ) -> None:
@@ -80,22 +88,67 @@ class RetrainingSession:
         self._settings = settings
         self._consumer = consumer
         self._producer = producer
-        self._retrainer = Retrainer(settings, declarations, self, self.end_offsets)
+        self._retrainer = Retrainer(settings, folder, self, self.end_offsets)
+        self._attempts: Attempts | None = None
 
     def recall(self) -> None:
         """Read the results of all earlier requests. The topic is small and kept without a limit."""
         for record in kafka_consumers.read_topic(self._settings, "retraining-history", REQUESTS.topic):
-            if (found := _decoded(record)) is not None:
-                self._retrainer.history.add(found)
+            with contextlib.suppress(InvalidRecordError):  # it became a dead letter when it was read first
+                if record.value is not None:
+                    self._retrainer.history.add(_decode(record.value))
 
     def step(self) -> None:
         """Handle the next request, if there is one, and commit its offset."""
         for found in self._consumer.poll(timeout_ms=POLL_MS).values():
             for record in found:
-                request = _decoded(record)
+                request = self._decoded(record)
                 if isinstance(request, records.RetrainingRequested):
-                    self._retrainer.handle(request)
-                self._consumer.commit()
+                    self._handle(record.offset, request)
+                self._commit(record.offset + 1, "")
+
+    def _handle(self, offset: int, request: records.RetrainingRequested) -> None:
+        attempts = self._committed().of(offset)
+        if attempts.are_used_up:
+            self._retrainer.give_up(request, f"{attempts.begun} attempts failed: {attempts.reason}")
+            return
+        attempts = attempts.next()
+        self._note(attempts)
+        try:
+            self._retrainer.handle(request)
+        except KeyboardInterrupt:  # the process is asked to stop
+            self._note(attempts.taken_back())
+            raise
+        except Exception as error:
+            is_ours = not is_outage(error) and not isinstance(error, OvertakenError)
+            self._note(attempts.failed(defects.reason_of(error)) if is_ours else attempts.taken_back())
+            raise
+
+    def _committed(self) -> Attempts:
+        if self._attempts is None:
+            found = self._consumer.committed(REQUESTS, metadata=True)
+            self._attempts = of_text(None if found is None else found.metadata)
+        return self._attempts
+
+    def _note(self, attempts: Attempts) -> None:
+        self._attempts = attempts
+        with contextlib.suppress(KafkaError):  # one attempt is then not counted
+            self._commit(attempts.offset, attempts.text())
+
+    def _commit(self, offset: int, text: str) -> None:
+        self._consumer.commit({REQUESTS: OffsetAndMetadata(offset, text, -1)})
+
+    def _decoded(self, record: Any) -> records.RetrainingRecord | None:
+        """Decode a record; one that cannot be decoded becomes a dead letter."""
+        try:
+            return None if record.value is None else _decode(record.value)
+        except Exception as error:  # noqa: BLE001  # whatever it is, only this record is at fault
+            letter = codec.letter_of("retraining", record, error)
+            key, value, _ = dead_letters.encode(letter)
+            self._producer.send(topics.DEAD_LETTERS.name, key, value)
+            metrics.DEAD_LETTERS.labels("retraining", record.topic, letter.kind).inc()
+            log.error("retraining.record_invalid", offset=record.offset, reason=letter.reason)  # noqa: TRY400  # no stack needed
+            return None
 
     def keep_all(self) -> None:
         """Keep nothing: each request is committed once its result is acknowledged."""
@@ -130,14 +183,3 @@ def _ends(consumer: KafkaConsumer, topic: str) -> list[int]:
         return kafka_consumers.end_offsets(consumer, topic)
     except kafka_consumers.MissingTopicError:
         return []
-
-
-def _decoded(record: Any) -> records.RetrainingRecord | None:
-    if record.value is None:
-        return None
-    try:
-        found: records.RetrainingRecord = _decode(record.value)
-    except ValueError as error:
-        log.error("retraining.record_invalid", offset=record.offset, reason=str(error))  # noqa: TRY400  # no stack needed
-        return None
-    return found

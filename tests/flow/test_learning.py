@@ -10,7 +10,7 @@ from services.model_registry import loading, mlflow_client, model_inputs, models
 from services.model_registry.traffic_split import CHAMPION
 from services.monitoring import inference_log
 from services.retraining.retrainer import MakeChanges, Retrainer
-from services.runtime.declaration_file import load_all
+from services.runtime.declaration_file import DeclarationFolder, load_all
 from services.runtime.settings import Settings
 from streams import records, topics
 from streams.feature_sets import FeatureSets
@@ -198,11 +198,11 @@ def test_crash_after_the_registration_doubles_nothing(model: Model):
     model.send_rows(model.history(600))
     model.request("hurry", name="nobody")  # which lets the archive hurry, and is answered with "failed"
     asked = model.request_record("crashing")
-    declarations = load_all(model.settings.models)
+    folder = DeclarationFolder(model.settings.models)
     publisher = Publisher(model.settings)
 
     def retrain(crash_at: str | None) -> RetrainingFinished | None:
-        retrainer = Retrainer(model.settings, declarations, publisher, lambda _: {})
+        retrainer = Retrainer(model.settings, folder, publisher, lambda _: {})
         publisher.crash_at = crash_at
         for _, record in publisher.published:
             if isinstance(record, RetrainingFinished):

@@ -1,6 +1,8 @@
 """A request has one result, and no result of a training is lost or published twice."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -39,7 +41,8 @@ def no_ends(topics: Sequence[str]) -> dict[str, list[int]]:
 
 def retrainer(publisher: Publisher, **changes: object) -> Retrainer:
     declaration = DECLARATION.model_copy(update=changes)
-    return Retrainer(Settings(), {declaration.name: declaration}, publisher, no_ends)
+    folder = SimpleNamespace(valid={declaration.name: declaration}, faults={})
+    return Retrainer(Settings(), cast("Any", folder), publisher, no_ends)
 
 
 def finished(asked: RetrainingRequested) -> RetrainingFinished:

@@ -2,16 +2,23 @@
 
 import dataclasses
 import threading
-from typing import Any
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
 
+import msgspec
 import pytest
-from kafka import TopicPartition
+from kafka import OffsetAndMetadata, TopicPartition
+from kafka.errors import KafkaConnectionError
 
 from services.retraining import session
+from services.retraining.retrainer import Retrainer
 from services.runtime import kafka_consumers
 from services.runtime.kafka_consumers import MissingTopicError
+from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
 from streams import records, topics
+from streams.defects import ATTEMPTS_MAX
 from streams.records import Arm, ModelChanged, RetrainingFinished, RetrainingRequested
 
 REQUEST = RetrainingRequested(
@@ -32,6 +39,11 @@ CHANGE = ModelChanged(
 class Record:
     value: bytes | None
     offset: int = 0
+    topic: str = topics.RETRAINING.name
+    partition: int = 0
+    timestamp: int = 0
+    key: bytes | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class MemoryConsumer:
@@ -40,7 +52,7 @@ class MemoryConsumer:
     def __init__(self, batches: list[list[Record]]) -> None:
         self.batches = batches
         self.assigned: list[TopicPartition] = []
-        self.commits = 0
+        self.commits: list[tuple[int, str]] = []
         self.closed: list[dict[str, Any]] = []
 
     def assign(self, partitions: list[TopicPartition]) -> None:
@@ -50,8 +62,13 @@ class MemoryConsumer:
         assert timeout_ms > 0
         return {session.REQUESTS: self.batches.pop(0)} if self.batches else {}
 
-    def commit(self) -> None:
-        self.commits += 1
+    def commit(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
+        (found,) = offsets.values()
+        self.commits.append((found.offset, found.metadata))
+
+    def committed(self, _: TopicPartition, *, metadata: bool) -> OffsetAndMetadata | None:
+        assert metadata
+        return OffsetAndMetadata(*self.commits[-1], -1) if self.commits else None
 
     def close(self, **options: Any) -> None:
         self.closed.append(options)
@@ -61,7 +78,7 @@ class MemoryProducer:
     def __init__(self, _: Settings) -> None:
         self.sent: list[tuple[str, bytes, bytes, list[str]]] = []
 
-    def send(self, topic: str, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> int:
+    def send(self, topic: str, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> int:
         self.sent.append((topic, key, value, [name for name, _ in headers]))
         return 0
 
@@ -77,6 +94,7 @@ class World:
         self.consumer = MemoryConsumer([])
         self.producer = MemoryProducer(Settings(_env_file=None))
         self.options: dict[str, Any] = {}
+        self.faults: dict[str, str] = {}
         monkeypatch.setattr(session, "warm_up", lambda _: None)
         monkeypatch.setattr(session, "RecordProducer", lambda _: self.producer)
         monkeypatch.setattr(kafka_consumers, "connect", self.connect)
@@ -96,7 +114,9 @@ class World:
         return 1
 
     def opened(self, **settings: Any) -> Any:
-        return session.opened(Settings(_env_file=None, **settings), {}, threading.Event())
+        folder = cast("Any", SimpleNamespace(valid={}, faults=self.faults))
+        quarantine = Quarantine("retraining")
+        return session.opened(Settings(_env_file=None, **settings), folder, quarantine, threading.Event())
 
 
 @pytest.fixture
@@ -127,7 +147,7 @@ def test_a_request_without_a_result_is_handled_and_then_committed(world: World) 
     assert (topic, key, finished.request_id) == (topics.RETRAINING.name, b"delay", "r1")
     assert finished.result == "failed"
     assert "ce_id" in headers
-    assert world.consumer.commits == 1
+    assert world.consumer.commits[-1] == (1, "")
 
 
 def test_a_request_that_has_its_result_is_only_committed(world: World) -> None:
@@ -136,16 +156,85 @@ def test_a_request_that_has_its_result_is_only_committed(world: World) -> None:
     with world.opened() as running:
         running.step()
     assert world.producer.sent == []
-    assert world.consumer.commits == 1
+    assert world.consumer.commits[-1] == (1, "")
 
 
-@pytest.mark.parametrize("value", [None, b"{", records.encode(FINISHED)])
+@pytest.mark.parametrize("value", [b"{", b"[" * 100_000])
+def test_a_record_that_cannot_be_decoded_becomes_a_dead_letter(world: World, value: bytes) -> None:
+    world.consumer.batches = [[Record(value)], [Record(records.encode(REQUEST), 1)]]
+    with world.opened() as running:
+        running.step()
+        running.step()
+    (first, _, letter, _), (second, _, _, _) = world.producer.sent
+    assert (first, second) == (topics.DEAD_LETTERS.name, topics.RETRAINING.name)
+    assert records.decoder_of(records.DeadLetter).decode(letter).value == value
+    assert world.consumer.commits[-1] == (2, "")
+
+
+class Killed(BaseException):
+    """The process ends at once."""
+
+
+@pytest.mark.parametrize("kill", [Killed, ZeroDivisionError])
+def test_a_request_that_fails_again_and_again_does_not_stop_the_next_one(
+    world: World, monkeypatch: pytest.MonkeyPatch, kill: type[BaseException]
+) -> None:
+    handled = []
+
+    def handle(_self: Any, request: RetrainingRequested) -> None:
+        handled.append(request.request_id)
+        if request.request_id == "r1":
+            raise kill
+
+    monkeypatch.setattr(Retrainer, "handle", handle)
+    next_request = msgspec.structs.replace(REQUEST, request_id="r2")
+    for _ in range(ATTEMPTS_MAX):
+        world.consumer.batches = [[Record(records.encode(REQUEST))]]
+        with pytest.raises(kill), world.opened() as running:
+            running.step()
+    world.consumer.batches = [[Record(records.encode(REQUEST))], [Record(records.encode(next_request), 1)]]
+    with world.opened() as running:
+        running.step()
+        running.step()
+    assert handled == ["r1"] * ATTEMPTS_MAX + ["r2"]
+    ((_, _, value, _),) = world.producer.sent
+    finished = records.decoder_of(records.RetrainingRecord).decode(value)
+    assert (finished.request_id, finished.result) == ("r1", "failed")
+    assert ("check its memory" if kill is Killed else "ZeroDivisionError") in finished.reasons[0]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), KafkaConnectionError()])
+def test_a_stop_and_an_outage_are_no_attempts(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def handle(_self: Any, _request: RetrainingRequested) -> None:
+        raise error
+
+    monkeypatch.setattr(Retrainer, "handle", handle)
+    for _ in range(2 * ATTEMPTS_MAX):
+        world.consumer.batches = [[Record(records.encode(REQUEST))]]
+        with pytest.raises(type(error)), world.opened() as running:
+            running.step()
+    assert world.producer.sent == []
+
+
+def test_a_request_of_a_model_whose_declaration_is_invalid_says_so(world: World) -> None:
+    world.faults = {"delay": "delay/model.yaml:3:1: unknown setting"}
+    world.consumer.batches = [[Record(records.encode(REQUEST))]]
+    with world.opened() as running:
+        running.step()
+    ((_, _, value, _),) = world.producer.sent
+    finished = records.decoder_of(records.RetrainingRecord).decode(value)
+    assert finished.reasons == ["the model.yaml is invalid: delay/model.yaml:3:1: unknown setting"]
+
+
+@pytest.mark.parametrize("value", [None, records.encode(FINISHED)])
 def test_what_is_no_request_is_only_committed(world: World, value: bytes | None) -> None:
     world.consumer.batches = [[Record(value)]]
     with world.opened() as running:
         running.step()
     assert world.producer.sent == []
-    assert world.consumer.commits == 1
+    assert world.consumer.commits[-1] == (1, "")
 
 
 def test_headers_are_left_out_where_cloud_events_are_off(world: World) -> None:

@@ -1,0 +1,51 @@
+"""How often a request was begun, as the committed offset keeps it: the count survives a killed process. Pure.
+
+A committed offset has a text beside it. While a request is handled, its own offset is committed with the
+number of attempts, and after its result the next offset.
+"""
+
+import msgspec
+
+from streams.defects import ATTEMPTS_MAX, REASON_CHARACTERS_MAX
+
+
+class Attempts(msgspec.Struct, frozen=True):
+    """The attempts at the request of one offset."""
+
+    offset: int
+    begun: int = 0
+    reason: str = "the process was killed each time, check its memory"
+    """Why the last one failed."""
+
+    @property
+    def are_used_up(self) -> bool:
+        """Whether the request must not be begun again."""
+        return self.begun >= ATTEMPTS_MAX
+
+    def of(self, offset: int) -> "Attempts":
+        """Return the attempts at an offset: these, or none if these are of another one."""
+        return self if offset == self.offset else Attempts(offset)
+
+    def next(self) -> "Attempts":
+        """Return these attempts with one more that is begun."""
+        return msgspec.structs.replace(self, begun=self.begun + 1)
+
+    def failed(self, reason: str) -> "Attempts":
+        """Return these attempts with the reason of the last one."""
+        return msgspec.structs.replace(self, reason=reason[:REASON_CHARACTERS_MAX])
+
+    def taken_back(self) -> "Attempts":
+        """Return these attempts without the last one, which ended for a reason of its surroundings."""
+        return msgspec.structs.replace(self, begun=self.begun - 1)
+
+    def text(self) -> str:
+        """Return the text to commit."""
+        return msgspec.json.encode(self).decode()
+
+
+def of_text(text: str | None) -> Attempts:
+    """Return the attempts that a committed text describes; none if it is empty or of another version."""
+    try:
+        return msgspec.json.decode(text or "", type=Attempts)
+    except msgspec.DecodeError:
+        return Attempts(-1)
