@@ -3,11 +3,13 @@
 import dataclasses
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -67,8 +69,10 @@ class Scenario:
     parts: int = 0
     workers: list[Process] = dataclasses.field(default_factory=list)
 
-    def worker(self, point: str = "", count: int = 1, number: int = signal.SIGKILL) -> Process:
-        """Return a worker, with a fault at a point if one is given; entering it starts it."""
+    def worker(
+        self, point: str = "", count: int = 1, number: int = signal.SIGKILL, *, failing_shop: str = ""
+    ) -> Process:
+        """Return a worker, with a fault at a point or on a shop if one is given; entering it starts it."""
         port = {"features_port": ports.free_port()}
         name = f"features-{len(self.workers)}"
         worker = Process(
@@ -76,7 +80,12 @@ class Scenario:
             self.shop.settings.model_copy(update=port),
             log=self.folder / f"{name}.log",
             command=WORKER,
-            environment={"FAULT_POINT": point, "FAULT_COUNT": str(count), "FAULT_SIGNAL": str(int(number))},
+            environment={
+                "FAULT_POINT": point,
+                "FAULT_COUNT": str(count),
+                "FAULT_SIGNAL": str(int(number)),
+                "FAULT_SHOP": failing_shop,
+            },
         )
         self.workers.append(worker)
         return worker
@@ -177,6 +186,37 @@ def test_kill_at_each_point_of_a_slice_leaves_the_same_store(scenario: Scenario)
         repeated = worker.count("driftline_feature_events", result="repeated")
         scenario.assert_equal()
     assert repeated > 0  # the kills came between a write and its progress
+
+
+def test_event_on_which_the_code_fails_is_a_letter_and_every_other_event_counts(scenario: Scenario) -> None:
+    """Both stages fail on it: views of the message key, and views whose events are forwarded."""
+    scenario.send_events()
+    last = {(sent.topic, sent.partition): sent for sent in scenario.till.sent}
+    changed = [
+        (topic, number, sent.time_ms, re.sub(rb'"(mill|dock)"', b'"poison"', sent.value))
+        for (topic, number), sent in last.items()
+    ]
+    poison = [record for record in changed if b'"poison"' in record[3]]
+    assert poison
+    wanted = list(scenario.till.sent)
+    scenario.till.send(poison)
+    scenario.till.sent = wanted
+    scenario.till.beat(scenario.end_ms)
+    with scenario.worker(failing_shop="poison") as worker:
+        scenario.wait()
+        scenario.assert_equal()
+        assert worker.count("driftline_dead_letters", kind="invalid") == 0
+        assert worker.count("driftline_feature_events", result="defect") > 0
+    found = [msgspec.json.decode(record.value, type=records.DeadLetter) for record in letters_of(scenario)]
+    assert {letter.value for letter in found} == {value for _, _, _, value in poison}
+    assert {letter.kind for letter in found} == {"defect"}
+    assert all("OverflowError: poison does not fit at " in letter.reason for letter in found)
+
+
+def letters_of(scenario: Scenario) -> list[Any]:
+    """Return the records of the dead letters that concern the topics of this shop."""
+    found = read_topic(scenario.shop.settings.broker, topics.DEAD_LETTERS.name)
+    return [record for record in found if scenario.shop.prefix.encode() in (record.key or b"")]
 
 
 def test_suspended_worker_that_resumes_a_write_changes_nothing(scenario: Scenario) -> None:

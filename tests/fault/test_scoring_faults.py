@@ -63,15 +63,22 @@ class Scene:
     """Number of requests whose arm was checked."""
     workers: int = 0
 
-    def worker(self, point: str = "", count: int = 1, number: int = signal.SIGKILL) -> Process:
-        """Return a worker, with a fault at a point if one is given; its block starts it."""
+    def worker(
+        self, point: str = "", count: int = 1, number: int = signal.SIGKILL, *, failing_user: str = ""
+    ) -> Process:
+        """Return a worker, with a fault at a point or for a user if one is given; its block starts it."""
         self.workers += 1
         return Process(
             "scoring",
             self.settings.model_copy(update={"scoring_port": ports.free_port()}),
             log=self.folder / f"scoring-{self.workers}.log",
             command=WORKER,
-            environment={"FAULT_POINT": point, "FAULT_COUNT": str(count), "FAULT_SIGNAL": str(int(number))},
+            environment={
+                "FAULT_POINT": point,
+                "FAULT_COUNT": str(count),
+                "FAULT_SIGNAL": str(int(number)),
+                "FAULT_USER": failing_user,
+            },
         )
 
     def send(self, events: int = PART) -> None:
@@ -205,6 +212,25 @@ def test_killed_at_each_point_of_a_slice_and_of_a_load_it_predicts_for_each_requ
     assert scene.ledger.repeats > 0  # the kills came between a write and its commit
     last = (scene.ledger.predictions[f"request-{scene.sent - 1 - back}"] for back in range(PART))
     assert {each.version for each in last} == {version, scene.versions[1]}
+
+
+def test_a_request_on_which_the_code_fails_is_a_letter_and_every_other_request_is_predicted(
+    scene: Scene,
+) -> None:
+    """The requests of all partitions are scored together; none of the others becomes a letter."""
+    request = '{"request_id":"poison-%d","event_time":"2026-01-02T00:00:00Z","user_id":"poison"}'
+    with scene.worker(failing_user="poison") as worker:
+        scene.send()
+        for number in range(PARTITIONS):
+            value = (request % number).encode()
+            installation.send(scene.settings, scene.topic, {number: [(b"k", value, [])]})
+        scene.bad += PARTITIONS
+        scene.send()
+        scene.check_ledger()
+        assert worker.count("driftline_dead_letters", kind="defect") == PARTITIONS
+    defects = [letter for letter in scene.ledger.letters.values() if letter.kind == "defect"]
+    assert sorted(letter.partition for letter in defects) == list(range(PARTITIONS))
+    assert all(letter.reason.startswith("defect: KeyError: 'poison' at ") for letter in defects)
 
 
 def test_a_zombie_that_resumes_before_a_write_only_repeats(scene: Scene) -> None:

@@ -3,13 +3,16 @@
 Environment: FAULT_POINT is ``before write`` (no row of a slice is written), ``mid batch`` (half of the rows
 are), ``written`` (all rows, but no progress) or ``progressed`` (also the progress, but no offset is
 committed). FAULT_SIGNAL is the signal, sent the FAULT_COUNT-th time that the point is reached.
+With FAULT_SHOP, every view fails with an unexpected error on the events of this shop.
 """
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from services.features import row_store
 from services.features.process import FeaturesProcess
+from services.features.view_state import Event, ViewLogic
 from services.runtime import logs
 from services.runtime.settings import Settings
 
@@ -46,8 +49,22 @@ class FaultyStore(row_store.RowStore):
         return progress
 
 
+def fail_on(shop: str) -> None:
+    """Let every view fail on the events of a shop."""
+    real = ViewLogic.apply
+
+    def apply(self: ViewLogic, state: Any, *events: Event) -> int:
+        if any(event.value.shop == shop for event in events):
+            raise OverflowError(f"{shop} does not fit")
+        return real(self, state, *events)
+
+    ViewLogic.apply = apply  # type: ignore[method-assign]  # the fault of this test
+
+
 def main() -> None:
     """Run until stopped."""
+    if shop := os.environ.get("FAULT_SHOP"):
+        fail_on(shop)
     settings = Settings()
     logs.configure_logging("features", settings.log_level)
     FeaturesProcess(settings, FaultyStore.connect(settings)).run()

@@ -3,11 +3,12 @@
 Environment: FAULT_POINT is ``before write`` (nothing of a slice is written yet), ``mid batch`` (half of its
 predictions are written), ``written`` (all are written, but nothing is acknowledged or committed) or
 ``loading`` (a version is being loaded). FAULT_SIGNAL is the signal that the process sends itself when it
-reaches this point for the FAULT_COUNT-th time.
+reaches this point for the FAULT_COUNT-th time. With FAULT_USER, the features of this user cannot be read.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from services.model_registry.contract import LoadedVersion
 from services.model_registry.model_inputs import Inputs
@@ -17,6 +18,8 @@ from services.runtime.settings import Settings
 from services.scoring import version_loaders
 from services.scoring.loaded_versions import VersionLoader
 from services.scoring.process import Scoring
+from services.scoring.request_features import FeatureRows, RequestFeatures
+from services.scoring.scored_batch import EventTimes
 from streams import producer, topics
 
 PREDICTIONS = topics.predictions("")
@@ -67,8 +70,22 @@ def faulty(factory: version_loaders.LoaderFactory) -> version_loaders.LoaderFact
     return loader_of
 
 
+def fail_on(user: str) -> None:
+    """Let the reading of features fail with an unexpected error if a request is of this user."""
+    real = RequestFeatures.read
+
+    async def read(self: RequestFeatures, events: Sequence[Any], times_ms: EventTimes) -> FeatureRows:
+        if any(event.user_id == user for event in events):
+            raise KeyError(user)
+        return await real(self, events, times_ms)
+
+    RequestFeatures.read = read  # type: ignore[method-assign]  # the fault of this test
+
+
 def main() -> None:
     """Run until the signal."""
+    if user := os.environ.get("FAULT_USER"):
+        fail_on(user)
     settings = Settings()
     logs.configure_logging("scoring", settings.log_level)
     Scoring(
