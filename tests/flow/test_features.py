@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from bench.scoring_job.installation import JOB, write_features
 from services.feature_store.online_reader import OnlineReader
 from services.feature_store.served_features import ServedFeatures
 from services.runtime.settings import Settings
@@ -205,3 +206,15 @@ def test_invalid_records_are_dead_letters_late_ones_go_aside_and_others_count(
         f"{shop.prefix}_by_shop",
         f"{shop.prefix}_by_desk",
     }
+
+
+def test_repository_without_stream_views_leaves_nothing_to_do_and_the_process_is_ready(
+    settings: Settings, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={"feature_repo": JOB / "feature_repo"})
+    settings.home.mkdir()
+    write_features(settings)
+    with Process("features", settings, log=tmp_path / "features.log") as process:
+        process.wait_ready()
+        assert "features.nothing_to_do" in process.output()
+        assert process.stop() == 0
