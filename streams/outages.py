@@ -29,6 +29,7 @@ _DEFECTS = (
     aiokafka.errors.RecordListTooLargeError,
     aiokafka.errors.InvalidTimestampError,
     RecordRefusedError,
+    kafka.errors.InvalidTimestampError,
     kafka.errors.MessageSizeTooLargeError,
     kafka.errors.RecordListTooLargeError,
     kafka.errors.InvalidRecordError,

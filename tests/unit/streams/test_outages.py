@@ -5,7 +5,9 @@ import kafka.errors
 import pytest
 import redis.exceptions
 
+from streams.aiokafka_internals import RecordRefusedError
 from streams.outages import OutageError, is_outage
+from streams.producer import RecordTooLargeError
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,11 @@ def test_an_unavailable_server_or_disk_is_waited_for(error):
         KeyError("fare"),
         MemoryError(),
         aiokafka.errors.MessageSizeTooLargeError(),
+        aiokafka.errors.InvalidTimestampError(),
+        RecordRefusedError(),
+        RecordTooLargeError("t", (None, b"v", []), 2, 1),
         kafka.errors.MessageSizeTooLargeError(),
+        kafka.errors.InvalidTimestampError(),
         redis.exceptions.DataError(),
     ],
 )
