@@ -22,7 +22,7 @@ from aiokafka.partitioner import murmur2
 
 from streams import dead_letters, records, topics
 from streams.aiokafka_internals import RecordRefusedError
-from streams.producer_connection import BATCH_BYTES_MAX, REQUEST_TIMEOUT_MS, ProducerConnection
+from streams.producer_connection import BATCH_BYTES_MAX, ProducerConnection
 from streams.topic_limits import TopicLimits
 
 Record = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]]]
@@ -30,7 +30,8 @@ Record = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]]]
 
 SETTLE_SECONDS_MAX = 5.0
 """Maximum time that a new connection waits for the batches that the broken one has in flight."""
-STOP_SECONDS_MAX = REQUEST_TIMEOUT_MS / 1000
+STOP_SECONDS_MAX = 5.0
+"""Maximum time that the end of a process waits for acknowledgements; what has none is written again later."""
 
 _SEQUENCE_LOST = (OutOfOrderSequenceNumber, UnknownProducerId, ProducerFenced, InvalidProducerIdMapping)
 """Nothing of the batch is written, and the records are not at fault: a new producer id mends it."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import threading
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -10,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from kafka.errors import KafkaError
 
 from services.runtime import kafka_producers
+from services.runtime.kafka_outbox import Outbox
 from services.runtime.settings import Settings
 from streams import aiokafka_internals, records, topics
 from streams.aiokafka_internals import RecordRefusedError
@@ -227,3 +229,20 @@ def test_the_blocking_producer_writes_the_record_after_a_refused_one(kafka: str,
             with pytest.raises(KafkaError):
                 one.send(unique_name, b"k", b"x" * 2 * LIMIT_BYTES)
         assert one.send(unique_name, b"k", b"after") == 1
+
+
+def test_the_outbox_leaves_out_what_does_not_fit_and_goes_on(kafka: str, unique_name: str) -> None:
+    asyncio.run(create(kafka, unique_name))
+    outbox = Outbox("test", {"bootstrap_servers": kafka}, threading.Event())
+    try:
+        large = record(b"x" * LIMIT_BYTES)
+        outbox.write_what_fits(
+            {(unique_name, 0): [record(b"a"), large, record(b"b")], (unique_name, 1): [large]}
+        )
+        with pytest.raises(RecordTooLargeError):
+            outbox.write({(unique_name, 0): [large]})
+        outbox.write({(unique_name, 0): [record(b"c")]})
+    finally:
+        outbox.close()
+    assert asyncio.run(values(kafka, unique_name)) == [b"a", b"b", b"c"]
+    assert asyncio.run(values(kafka, unique_name, 1)) == []

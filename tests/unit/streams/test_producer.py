@@ -174,7 +174,7 @@ def test_it_is_connected_while_it_runs(broker: Broker) -> None:
             assert broker.events == ["connected"]
 
     asyncio.run(run())
-    assert broker.events == ["connected", "closed within 30 s"]
+    assert broker.events == ["connected", "closed within 5 s"]
 
 
 def test_a_producer_that_never_started_can_be_stopped() -> None:
