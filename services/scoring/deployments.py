@@ -201,6 +201,13 @@ class Deployments:
         return {name: fault for name, fault in found.items() if fault is not None} | self._faults
 
     @property
+    def absent(self) -> dict[str, str]:
+        """Why a declared model serves no HTTP requests now, by model; their reasons are in the readiness."""
+        faulty = dict.fromkeys(self._faults, "cannot be started; the reason is in /health/ready")
+        found = faulty | dict.fromkeys(self._starting, "is being started")
+        return {name: reason for name, reason in found.items() if name not in self.deployed}
+
+    @property
     def starting(self) -> list[str]:
         """The models that are being started, replaced or retired now."""
         return sorted(self._starting)

@@ -25,7 +25,10 @@ class ModelsFollower:
     """Reads every record of the models topic from its start and applies it to the deployed models."""
 
     def __init__(
-        self, kafka_options: Mapping[str, Any], new_consumer: Callable[..., Any] = AIOKafkaConsumer
+        self,
+        kafka_options: Mapping[str, Any],
+        new_consumer: Callable[..., Any] = AIOKafkaConsumer,
+        topic: str = topics.MODELS.name,
     ) -> None:
         """Take the connection's options; nothing connects before `running`."""
         self._new_consumer = new_consumer
@@ -33,7 +36,7 @@ class ModelsFollower:
         self._latest: dict[str, records.ModelChanged] = {}
         self.feature_sets: set[bytes] = set()
         """Keys of the sets of feature names that are published; see `streams.feature_sets`."""
-        self._partition = TopicPartition(topics.MODELS.name, 0)
+        self._partition = TopicPartition(topic, 0)
         self._options = {
             **kafka_options,
             "enable_auto_commit": False,

@@ -97,7 +97,11 @@ class Scoring:
         settings = self._settings
         http = server.application(
             self._readiness.not_ready,
-            routes.routes(lambda: self._deployments.predictors, self._readiness.not_ready),
+            routes.routes(
+                lambda: self._deployments.predictors,
+                self._readiness.not_ready,
+                lambda: self._deployments.absent,
+            ),
             settings.scoring_tokens,
             detail=self._readiness.detail,
             limit=self._limit,

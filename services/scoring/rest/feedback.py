@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from services.runtime.web import server
 from services.scoring.rest import http_requests
-from services.scoring.rest.http_requests import Predictors
+from services.scoring.rest.http_requests import ServedModels
 from streams.producer import RecordTooLargeError
 from streams.schemas import SchemaRegistryUnavailableError
 
@@ -23,12 +23,12 @@ class _FeedbackBody(msgspec.Struct):
     model: str | msgspec.UnsetType = msgspec.UNSET
 
 
-def routes(predictors: Predictors) -> list[Route]:
+def routes(models: ServedModels) -> list[Route]:
     """Return the route."""
 
     async def feedback(request: Request) -> Response:
         body = await http_requests.read(request, _FeedbackBody)
-        predictor = http_requests.choose(predictors(), body.model, request)
+        predictor = http_requests.choose(models, body.model, request)
         http_requests.check_count("labels", len(body.labels), predictor.limits)
         labels = http_requests.decode(predictor.label_decoder, "labels", body.labels)
         try:

@@ -9,6 +9,7 @@ internals; 501 an optional package is not installed; 503 overload, no version in
 be loaded, a server that cannot be reached, or shutdown; 504 the prediction took too long.
 """
 
+import dataclasses
 import importlib.metadata
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +39,8 @@ BODY_BYTES_MAX = 4 << 20
 
 Predictors = Callable[[], Mapping[str, OnlinePredictor]]
 """Returns what is served now, by model; it may change at any time."""
+Absent = Callable[[], Mapping[str, str]]
+"""Returns why a declared model is not served now, by model."""
 T = TypeVar("T")
 
 
@@ -100,16 +103,29 @@ async def read(request: Request, kind: type[T]) -> T:
         raise server.RequestError(400, str(error)) from error
 
 
-def choose(
-    predictors: Mapping[str, OnlinePredictor], name: str | msgspec.UnsetType, request: Request
-) -> OnlinePredictor:
+@dataclasses.dataclass(frozen=True)
+class ServedModels:
+    """The models of the process, as they are now."""
+
+    predictors: Predictors
+    absent: Absent = dict
+
+
+def choose(models: ServedModels, name: str | msgspec.UnsetType, request: Request) -> OnlinePredictor:
     """Return the named model, by default the only one, if the request's team may use it."""
+    predictors, absent = models.predictors(), models.absent()
     allowed = visible(predictors, request)
     if name is msgspec.UNSET and len(allowed) == 1:
         return next(iter(allowed.values()))
     names = ", ".join(allowed) or "none"
+    if name is msgspec.UNSET and not predictors and absent:
+        raise unavailable(
+            "model: " + "; ".join(f"{each!r} {why}" for each, why in absent.items()) + "; retry"
+        )
     if name is msgspec.UNSET:
         raise server.RequestError(400, f"model: a name is required; the models served are: {names}")
+    if name not in predictors and name in absent:
+        raise unavailable(f"model: {name!r} {absent[name]}; retry")
     if name not in predictors:
         raise server.RequestError(404, f"model: {name!r} is not served; the models served are: {names}")
     if name not in allowed:

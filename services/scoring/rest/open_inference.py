@@ -26,7 +26,7 @@ from services.runtime.web.server import NotReady, RequestError
 from services.scoring.explanations.shap_values import Explanation
 from services.scoring.online_predictor import OnlinePredictions, OnlinePredictor
 from services.scoring.rest import http_requests
-from services.scoring.rest.http_requests import Predictors
+from services.scoring.rest.http_requests import ServedModels
 from streams import codec
 from streams.codec import FieldType
 
@@ -72,20 +72,20 @@ class OutputTensor:
     """Flat, in row-major order."""
 
 
-def routes(predictors: Predictors, not_ready: NotReady) -> list[Route]:
+def routes(models: ServedModels, not_ready: NotReady) -> list[Route]:
     """Return the routes of the protocol."""
 
     async def model(request: Request) -> Response:
-        predictor, _ = _choose(predictors, request)
+        predictor, _ = _choose(models, request)
         return http_requests.as_json(_metadata(predictor))
 
     async def model_ready(request: Request) -> Response:
-        predictor, version = _choose(predictors, request)
+        predictor, version = _choose(models, request)
         return _readiness({"name": predictor.name}, predictor.not_ready(version))
 
     async def infer(request: Request) -> Response:
         start = time.perf_counter()
-        predictor, version = _choose(predictors, request)
+        predictor, version = _choose(models, request)
         if _BINARY_HEADER in request.headers:
             raise RequestError(400, "binary tensors are not supported; send JSON (binary_data=False)")
         body = await http_requests.read(request, _InferenceBody)
@@ -136,9 +136,9 @@ def _readiness(subject: Mapping[str, str], reason: str | None) -> Response:
     return http_requests.as_json({**subject, "ready": False, "reason": reason}, 503)
 
 
-def _choose(predictors: Predictors, request: Request) -> tuple[OnlinePredictor, int | None]:
+def _choose(models: ServedModels, request: Request) -> tuple[OnlinePredictor, int | None]:
     """Return the model in the path, and the version if there is one."""
-    predictor = http_requests.choose(predictors(), request.path_params["name"], request)
+    predictor = http_requests.choose(models, request.path_params["name"], request)
     version = request.path_params.get("version")
     if version is None:
         return predictor, None

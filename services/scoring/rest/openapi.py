@@ -15,7 +15,7 @@ from services.runtime.declaration import ModelDeclaration
 from services.scoring.explanations import explainer, shap_values
 from services.scoring.online_predictor import OnlinePredictor
 from services.scoring.rest import http_requests
-from services.scoring.rest.http_requests import Predictors
+from services.scoring.rest.http_requests import ServedModels
 from streams.codec import Field, FieldType
 
 _JSON_TYPES: Mapping[FieldType, dict[str, Any]] = {
@@ -49,11 +49,11 @@ _PREDICTION_SCHEMAS: Mapping[str, dict[str, Any]] = {
 }
 
 
-def routes(predictors: Predictors) -> list[Route]:
+def routes(models: ServedModels) -> list[Route]:
     """Return the route."""
 
     async def openapi(request: Request) -> Response:
-        return http_requests.as_json(document(http_requests.visible(predictors(), request)))
+        return http_requests.as_json(document(http_requests.visible(models.predictors(), request)))
 
     return [Route("/openapi.json", http_requests.handle_errors(openapi))]
 

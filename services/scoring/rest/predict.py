@@ -18,7 +18,7 @@ from starlette.routing import Route
 from services.scoring.explanations import explainer
 from services.scoring.online_predictor import OnlinePredictions
 from services.scoring.rest import http_requests
-from services.scoring.rest.http_requests import Predictors
+from services.scoring.rest.http_requests import ServedModels
 
 
 class _PredictBody(msgspec.Struct):
@@ -27,13 +27,13 @@ class _PredictBody(msgspec.Struct):
     explain: bool = False
 
 
-def routes(predictors: Predictors) -> list[Route]:
+def routes(models: ServedModels) -> list[Route]:
     """Return the route."""
 
     async def predict(request: Request) -> Response:
         start = time.perf_counter()
         body = await http_requests.read(request, _PredictBody)
-        predictor = http_requests.choose(predictors(), body.model, request)
+        predictor = http_requests.choose(models, body.model, request)
         http_requests.check_count("rows", len(body.rows), predictor.limits)
         http_requests.check_explained(len(body.rows), explained=body.explain)
         events = http_requests.decode(predictor.pipeline.decoder, "rows", body.rows)

@@ -9,14 +9,21 @@ from starlette.routing import Route
 
 from services.runtime.web.server import NotReady
 from services.scoring.rest import feedback, open_inference, openapi, predict
-from services.scoring.rest.http_requests import Predictors
+from services.scoring.rest.http_requests import Absent, Predictors, ServedModels
 
 
-def routes(predictors: Predictors, not_ready: NotReady = lambda: None) -> list[Route]:
-    """Return the routes of the scoring process."""
+def routes(predictors: Predictors, not_ready: NotReady = lambda: None, absent: Absent = dict) -> list[Route]:
+    """Return the routes of the scoring process.
+
+    Args:
+        predictors: The models that are served.
+        not_ready: The readiness of the process.
+        absent: The declared models that are not served now.
+    """
+    models = ServedModels(predictors, absent)
     return [
-        *predict.routes(predictors),
-        *feedback.routes(predictors),
-        *open_inference.routes(predictors, not_ready),
-        *openapi.routes(predictors),
+        *predict.routes(models),
+        *feedback.routes(models),
+        *open_inference.routes(models, not_ready),
+        *openapi.routes(models),
     ]

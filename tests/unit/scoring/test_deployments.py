@@ -76,7 +76,10 @@ def test_models_are_deployed_replaced_and_retired_as_declared(folder: Folder):
     async def run():
         folder.declare("a")
         folder.declare("b")
+        await folder.subject.reconcile()
+        assert folder.subject.absent == {"a": "is being started", "b": "is being started"}
         await folder.reconcile()
+        assert folder.subject.absent == {}
         assert sorted(folder.events) == ["start a 0.5", "start b 0.5"]
         folder.events.clear()
         await folder.reconcile()
@@ -130,6 +133,7 @@ def test_a_model_that_does_not_start_is_stopped_and_its_fault_goes_with_its_decl
         await folder.reconcile()
         assert folder.events == ["stop a 0.13"]
         assert folder.subject.faults == {"a": "no broker"}
+        assert folder.subject.absent == {"a": "cannot be started; the reason is in /health/ready"}
         folder.remove("a")
         await folder.reconcile()
 

@@ -12,14 +12,14 @@ from tests.unit.scoring.fakes import predictor
 ROW = {"id": "r0", "at": "2013-07-01T16:05:00Z", "x": 1.2, "who": "abc"}
 
 
-def application(tokens=(), not_ready=lambda: None, **predictors):
+def application(tokens=(), not_ready=lambda: None, absent=dict, **predictors):
     """Return the application with these models, by default with one named m."""
     served = predictors or {"m": predictor()}
-    return server.application(not_ready, routes.routes(lambda: served, not_ready), tokens)
+    return server.application(not_ready, routes.routes(lambda: served, not_ready, absent), tokens)
 
 
-def client(tokens=(), not_ready=lambda: None, **predictors):
-    return TestClient(application(tokens, not_ready, **predictors), raise_server_exceptions=False)
+def client(tokens=(), not_ready=lambda: None, absent=dict, **predictors):
+    return TestClient(application(tokens, not_ready, absent, **predictors), raise_server_exceptions=False)
 
 
 def run_with_client(scenario, **predictors):

@@ -5,9 +5,11 @@ import hashlib
 
 import pytest
 import redis.exceptions
+from starlette.testclient import TestClient
 
 from services.runtime.settings import Token
-from services.scoring.rest import http_requests
+from services.runtime.web import server
+from services.scoring.rest import http_requests, routes
 from tests.unit.scoring.fakes import GatedModel, HalfOfX, Store, predictor, proven, sample
 from tests.unit.scoring.rest.clients import ROW, client, run_with_client
 
@@ -125,6 +127,22 @@ def test_an_online_store_that_cannot_be_reached_is_a_503():
     response = client(m=predictor(store=Unreachable())).post("/predict", json={"rows": [ROW]})
     assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
     assert "refused" not in response.text
+
+
+@pytest.mark.parametrize("path", ["/predict", "/feedback", "/v2/models/n/infer"])
+def test_a_model_that_is_being_started_is_a_503_and_not_unknown(path):
+    http = client(absent=lambda: {"n": "is being started"}, m=predictor())
+    response = http.post(path, json={"model": "n", "rows": [ROW], "labels": [], "inputs": []})
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+    assert response.json()["error"] == "model: 'n' is being started; retry"
+
+
+def test_a_request_without_a_name_waits_for_the_only_model_that_is_being_started():
+    application = server.application(
+        lambda: None, routes.routes(dict, absent=lambda: {"n": "is being started"})
+    )
+    response = TestClient(application).post("/predict", json={"rows": [ROW]})
+    assert (response.status_code, response.json()["error"]) == (503, "model: 'n' is being started; retry")
 
 
 def test_a_model_that_cannot_be_loaded_is_a_503_at_once_with_the_reason_and_the_time_to_wait():
