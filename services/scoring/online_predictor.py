@@ -31,6 +31,10 @@ LOAD_SECONDS_MAX = 60.0
 """Maximum time to load versions, which the first caller after a start may have to wait for."""
 
 
+ROWS_NAMED_MAX = 10
+"""Maximum rows without a prediction that the error of a request names."""
+
+
 class OverloadError(Exception):
     """The model's maximum number of requests is in progress."""
 
@@ -232,17 +236,21 @@ class OnlinePredictor:
 
 
 def _check_predicted(model: str, batch: ScoredBatch, rows: range) -> None:
-    """Raise for the first of the caller's rows that has no prediction."""
-    if not batch.failed:
+    """Raise if some of the caller's rows have no prediction; the message names the first `ROWS_NAMED_MAX`."""
+    failed = {index: row for index, row in enumerate(rows) if row in batch.failed} if batch.failed else {}
+    if not failed:
         return
     batch.check_available(rows)
-    for index, row in enumerate(rows):
-        if row not in batch.failed:
-            continue
-        if row in batch.rejected:
-            raise RejectedInputError(f"rows[{index}]: {batch.failed[row]}")
-        if batch.arm_of[row] == NO_ARM and not batch.arms:
-            raise NoModelError(f"no version of {model} is in effect yet; make one the champion, then retry")
-        if batch.arm_of[row] == NO_ARM:
-            raise RejectedInputError(f"rows[{index}]: no version was in effect at the event time")
-        raise ModelFailedError(f"rows[{index}]: {batch.failed[row]}")
+    if not batch.arms and not batch.rejected.issuperset(failed.values()):
+        raise NoModelError(f"no version of {model} is in effect yet; make one the champion, then retry")
+    reasons = [f"rows[{index}]: {_reason(batch, row)}" for index, row in failed.items()]
+    if (more := len(reasons) - ROWS_NAMED_MAX) > 0:
+        reasons[ROWS_NAMED_MAX:] = [f"and {more} more rows"]
+    by_model = any(batch.arm_of[row] != NO_ARM and row not in batch.rejected for row in failed.values())
+    raise (ModelFailedError if by_model else RejectedInputError)("; ".join(reasons))
+
+
+def _reason(batch: ScoredBatch, row: int) -> str:
+    if row not in batch.rejected and batch.arm_of[row] == NO_ARM:
+        return "no version was in effect at the event time"
+    return batch.failed[row]

@@ -92,6 +92,18 @@ def test_a_poisoned_row_of_a_challenger_is_the_error_of_its_caller_alone():
     assert asyncio.run(run(poisoned)) == [*arms_of[:poisoned], "error", *arms_of[poisoned + 1 :]]
 
 
+def test_the_rows_without_a_prediction_are_named_up_to_a_number():
+    """So a caller can leave them out and send the others again."""
+    declared = {"service": "s", "from_request": ["x", "who"], "missing": {"reject": ["who"]}}
+    subject = predictor(features=declared)
+    rows = [event(subject.pipeline, number, who=None if number % 2 else "abc") for number in range(30)]
+    with pytest.raises(RejectedInputError) as caught:
+        predict(subject, *rows)
+    reasons = str(caught.value).split("; ")
+    assert [reason.split(":")[0] for reason in reasons[:10]] == [f"rows[{n}]" for n in range(1, 21, 2)]
+    assert reasons[10:] == ["and 5 more rows"]
+
+
 def test_only_failures_that_the_caller_did_not_cause_count_as_unanswered():
     subject, before = predictor(), unanswered()
     with pytest.raises(UnknownVersionError):
