@@ -186,7 +186,7 @@ class Worker:
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator["Work"]:
         """Wire the stages as the process does."""
-        store = CrashingStore.connect(self.settings)
+        store = CrashingStore.connect(self.settings, "p")
         store.broker = self.broker
         producer: Any = self.broker
         decoder = SourceDecoder(source(), 1000)

@@ -15,6 +15,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from services.feature_store import feast_layout, repository
 from services.feature_store.plan import FeaturePlan
 from services.features.view_state import Event, ViewLogic
+from services.runtime import watermarks
 from services.runtime.settings import Settings
 from streams import codec
 from tests.marks import read_marks
@@ -136,7 +137,7 @@ def a_day(shop: Shop, count: int, seed: int, start_ms: int = START_MS) -> list[t
 
 def wait_until_complete(shop: Shop, event_time_ms: int) -> None:
     """Wait until all views' watermarks have passed an event time."""
-    names = [view.name for view in shop.plan.views if view.is_stream]
+    names = [watermarks.of_view(shop.plan.project, view.name) for view in shop.plan.views if view.is_stream]
     with redis.Redis.from_url(shop.settings.redis_url) as client:
         until(
             lambda: all((mark or 0) >= event_time_ms for mark in read_marks(client, names).values()),

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from services.feature_store import feast_layout
+from services.feature_store import feast_layout, view_definition
 from services.feature_store.plan import ValueType, View, ViewKind
 from services.feature_store.served_features import AnyArray, Bools, Int64s, ServedView
 from services.feature_store.window_values import WindowValues
@@ -77,7 +77,7 @@ class EntityGroup:
         self._key_of = feast_layout.entity_key_encoder(project, views[0].join_keys)
         self._readers: list[tuple[_ViewReader, slice]] = []
         fields: list[bytes] = []
-        for reader in _readers(views, detailed=detailed):
+        for reader in _readers(project, views, detailed=detailed):
             self._readers.append((reader, slice(len(fields), len(fields) + len(reader.fields))))
             fields += reader.fields
         self._hmget = KeyTemplate("HMGET", *fields)
@@ -255,15 +255,15 @@ def _take(values: AnyArray, index: Int64s) -> AnyArray:
     return np.concatenate([values, missing], axis=-1)[..., index]
 
 
-def _parse(sidecar: Raw, parse: Callable[[bytes], Parsed]) -> Parsed | None:
-    """Parse a state; return None if there is none that this definition can use.
+def _parse(sidecar: Raw, definition: int, parse: Callable[[bytes], Parsed]) -> Parsed | None:
+    """Parse a state; return None if there is none that this definition of the view has written.
 
     A state of another definition or format is being replaced by the features process.
     """
     if sidecar is None:
         return None
     try:
-        return parse(feast_layout.sidecar_state(sidecar))
+        return parse(feast_layout.sidecar_state(sidecar, definition))
     except (StoredStateError, feast_layout.LayoutError):
         return None
 
@@ -271,8 +271,9 @@ def _parse(sidecar: Raw, parse: Callable[[bytes], Parsed]) -> Parsed | None:
 class _WindowedReader(_ViewReader):
     """Evaluates tiles at each row's event time."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, project: str, view: View) -> None:
         super().__init__([view], [feast_layout.sidecar_field(view.name)])
+        self._definition = view_definition.short_digest(project, view)
         self._values = WindowValues(view)
         self._parse = functools.partial(StoredTiles, self._values.layout)
 
@@ -286,7 +287,7 @@ class _WindowedReader(_ViewReader):
     ) -> list[AnyArray]:
         served = self._values.missing(len(times_ms))
         for (sidecar,), rows in zip(replies, entities.rows, strict=True):
-            tiles = _parse(sidecar, self._parse)
+            tiles = _parse(sidecar, self._definition, self._parse)
             if tiles is None:
                 continue
             if len(rows) <= _SINGLE_ROWS_MAX and len(tiles) <= _SINGLE_ROWS_TILES_MAX:
@@ -308,8 +309,9 @@ class _WindowedReader(_ViewReader):
 class _LatestReader(_ViewReader):
     """Finds the newest observation at each row's event time."""
 
-    def __init__(self, view: View, *, exact: bool) -> None:
+    def __init__(self, project: str, view: View, *, exact: bool) -> None:
         super().__init__([view], [feast_layout.sidecar_field(view.name)])
+        self._definition = view_definition.short_digest(project, view)
         self._columns = _RowDecoder([view], exact=exact)
 
     def serve(
@@ -323,7 +325,7 @@ class _LatestReader(_ViewReader):
         found: list[list[bytes]] = []
         index = np.full(len(times_ms), -1, dtype=np.int64)
         for (sidecar,), rows in zip(replies, entities.rows, strict=True):
-            observations = _parse(sidecar, StoredObservations)
+            observations = _parse(sidecar, self._definition, StoredObservations)
             if observations is None:
                 continue
             positions, too_old = observations.find(times_ms[rows], ttl_ms=0)  # hidden rows have an age, too
@@ -340,15 +342,15 @@ class _LatestReader(_ViewReader):
         return self._columns.decode(found, index)
 
 
-def _readers(views: Sequence[View], *, detailed: bool) -> Iterator[_ViewReader]:
+def _readers(project: str, views: Sequence[View], *, detailed: bool) -> Iterator[_ViewReader]:
     """Yield the readers of an entity's views; batch views whose event times are not needed share one."""
     untimed = [view for view in views if view.kind is ViewKind.BATCH and not (detailed or view.ttl_ms)]
     if untimed:
         yield _BatchReader(untimed, is_timed=False, exact=False)
     for view in views:
         if view.kind is ViewKind.WINDOWED:
-            yield _WindowedReader(view)
+            yield _WindowedReader(project, view)
         elif view.kind is ViewKind.LATEST:
-            yield _LatestReader(view, exact=detailed)
+            yield _LatestReader(project, view, exact=detailed)
         elif view not in untimed:
             yield _BatchReader([view], is_timed=True, exact=detailed)

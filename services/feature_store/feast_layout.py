@@ -29,11 +29,11 @@ DOUBLE_TAG, DOUBLE_BYTES = 0x29, 9
 _NULL_TAG = 0x98
 _NULL_SECONDS = -(2**63)
 """Feast's value of a timestamp that is null."""
-_SIDECAR_HEADER = struct.Struct("<BHQ")
+_SIDECAR_HEADER = struct.Struct("<BHQI")
 _SIDECAR_OFFSET = struct.Struct("<Iq")
 _PACK_OFFSET = _SIDECAR_OFFSET.pack
-SIDECAR_FORMAT = 2
-_SIDECAR_GENERATION = slice(3, 11)
+SIDECAR_FORMAT = 3
+_SIDECAR_GENERATION, _SIDECAR_DEFINITION = slice(3, 11), slice(11, 15)
 
 
 class LayoutError(ValueError):
@@ -54,6 +54,21 @@ def entity_key_encoder(project: str, join_keys: Sequence[Column]) -> Callable[[S
         return lambda values: prefix + encode(values[0]) + suffix
     ordered = list(zip(order, encoders, strict=True))
     return lambda values: b"".join([prefix, *(encode(values[index]) for index, encode in ordered), suffix])
+
+
+def project_of(key: bytes) -> bytes | None:
+    """Return the project of an entity's key; None for a key that is none."""
+    try:
+        (count,) = struct.unpack_from("<I", key)
+        position = 4
+        for _ in range(2 * count):  # the names, then the values
+            kind, size_bytes = _U32_PAIR.unpack_from(key, position)
+            position += _U32_PAIR.size + size_bytes
+            if kind not in (_KEY_STRING, _KEY_INT32, _KEY_INT64) or position > len(key):
+                return None
+    except struct.error:
+        return None
+    return key[position:]
 
 
 def _key_string(value: str) -> bytes:
@@ -306,12 +321,18 @@ def split_row(raw: bytes) -> list[bytes]:
     return values
 
 
-def encode_sidecar(offsets: Mapping[int, int], state: bytes, generation: int = 0) -> bytes:
-    """Encode a sidecar: format, generation, the last applied offset of each source partition, the state.
+def encode_sidecar(
+    offsets: Mapping[int, int], state: bytes, generation: int = 0, definition: int = 0
+) -> bytes:
+    """Encode a sidecar.
 
-    The generation numbers the builds of a view; sidecars of earlier builds are ignored.
+    Args:
+        offsets: The last applied offset of each source partition.
+        state: The entity's.
+        generation: Numbers the builds of a view; sidecars of earlier builds are ignored.
+        definition: `View.definition`; readers ignore sidecars of another one.
     """
-    header = _SIDECAR_HEADER.pack(SIDECAR_FORMAT, len(offsets), generation)
+    header = _SIDECAR_HEADER.pack(SIDECAR_FORMAT, len(offsets), generation, definition)
     if len(offsets) == 1:  # most views: each of their entities belongs to one partition
         return b"".join([header, *map(_PACK_OFFSET, offsets, offsets.values()), state])
     return b"".join([header, *(_PACK_OFFSET(*item) for item in sorted(offsets.items())), state])
@@ -334,7 +355,7 @@ def sidecar_version(raw: bytes) -> bytes:
     Two states of one entity never have the same version.
     """
     try:
-        form, count, _ = _SIDECAR_HEADER.unpack_from(raw)
+        form, count, _, _ = _SIDECAR_HEADER.unpack_from(raw)
     except struct.error as error:
         raise LayoutError(f"{len(raw)} bytes are not a sidecar: {error}") from error
     if form != SIDECAR_FORMAT:
@@ -345,6 +366,12 @@ def sidecar_version(raw: bytes) -> bytes:
     return raw[:size_bytes]
 
 
-def sidecar_state(raw: bytes) -> bytes:
-    """Return the state of a sidecar, which is all that a reader needs."""
-    return raw[len(sidecar_version(raw)) :]
+def sidecar_state(raw: bytes, definition: int) -> bytes:
+    """Return the state of a sidecar, which is all that a reader needs.
+
+    Raises `LayoutError` if the bytes are no sidecar, or one that another definition of the view has written.
+    """
+    version = sidecar_version(raw)
+    if (found := int.from_bytes(version[_SIDECAR_DEFINITION], "little")) != definition:
+        raise LayoutError(f"the sidecar is of definition {found:08x}, not of {definition:08x}")
+    return raw[len(version) :]

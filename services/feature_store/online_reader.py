@@ -34,8 +34,8 @@ every feature of the view is missing, as in Feast's point-in-time join; this inc
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 
@@ -60,6 +60,7 @@ class OnlineReader:
         self.service = service
         self._pipeline = pipeline
         self._codec = ServiceCodec(service, detailed=detailed)
+        self._marks = [watermarks.of_view(service.project, view) for view in service.stream_views]
         self._passed_ms = watermarks.NEVER
 
     @classmethod
@@ -97,17 +98,20 @@ class OnlineReader:
         request = self._codec.encode(entity_columns, times_ms)
         replies = await self._pipeline.exchange(*request.batches)
         served = self._codec.decode(request, replies)
-        if served.watermarks_ms and None not in served.watermarks_ms.values():
-            self._passed_ms = max(self._passed_ms, min(cast("Iterable[int]", served.watermarks_ms.values())))
+        # Not the highest ever: a view that is built again begins without a watermark.
+        marks = [watermarks.NEVER if mark is None else mark for mark in served.watermarks_ms.values()]
+        self._passed_ms = min(marks, default=watermarks.NEVER)
         return served
 
     async def wait_for(self, event_time_ms: int, timeout_seconds: float) -> bool:
-        """Wait until all stream views' watermarks have passed an event time; return whether they have."""
+        """Wait until all stream views' watermarks have passed an event time; return whether they have.
+
+        The last `read` may have answered for it. A view that has been built again since is behind; then the
+        next `read` has a lag.
+        """
         if event_time_ms <= self._passed_ms:
-            return True  # watermarks only rise
-        passed = await watermarks.wait_for(
-            self._pipeline.client, self.service.stream_views, event_time_ms, timeout_seconds
-        )
+            return True
+        passed = await watermarks.wait_for(self._pipeline.client, self._marks, event_time_ms, timeout_seconds)
         if passed:
             self._passed_ms = max(self._passed_ms, event_time_ms)
         return passed

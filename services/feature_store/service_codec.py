@@ -42,7 +42,8 @@ class ServiceCodec:
             )
             for reference in service.references
         }
-        self._watermark_commands = [encode(("HGETALL", watermarks.key(name))) for name in self._stream_views]
+        marks = [watermarks.of_view(service.project, name) for name in self._stream_views]
+        self._watermark_commands = [encode(("HGETALL", watermarks.key(mark))) for mark in marks]
 
     def encode(self, entity_columns: Mapping[str, Sequence[Any]], times_ms: Int64s) -> ReadRequest:
         """Encode the read of n rows; KeyError for a missing entity column."""

@@ -5,13 +5,11 @@ running process finds that its stored rows are gone, and when ``driftline featur
 workers agree on the same generation, because the store lets only the first of them begin it.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
-import msgspec
 import structlog
 
-from services.feature_store import feast_layout
+from services.feature_store import feast_layout, view_definition
 from services.feature_store.plan import View
 from services.features.row_store import RowStore, ViewGeneration
 from services.runtime import metrics
@@ -20,18 +18,10 @@ from streams.outages import OutageError, is_outage
 log = structlog.get_logger()
 
 EARLIEST, NOW = "earliest", "now"
-_INDEPENDENT = frozenset({"ttl_ms", "batch_file"})
-"""Attributes of a view that its rows do not depend on."""
 
 
 class SupersededError(OutageError):
     """Another process builds the view from another definition."""
-
-
-def definition_digest(project: str, view: View) -> str:
-    """Return a digest of everything that a view's rows depend on."""
-    attributes = {name: getattr(view, name) for name in view.__dataclass_fields__ if name not in _INDEPENDENT}
-    return hashlib.sha256(msgspec.json.encode([project, attributes])).hexdigest()[:32]
 
 
 class Generations:
@@ -40,9 +30,8 @@ class Generations:
     def __init__(self, store: RowStore, project: str, views: Sequence[View]) -> None:
         """Take the views; nothing is read before `start`."""
         self._store = store
-        self._project = project
         self._fields = {view.name: _fields(view) for view in views}
-        self._definitions = {view.name: definition_digest(project, view) for view in views}
+        self._definitions = {view.name: view_definition.digest(project, view) for view in views}
         self._partitions: dict[str, int] = {}
         self._current: dict[str, ViewGeneration] = {}
 
@@ -68,7 +57,7 @@ class Generations:
         """Delete outdated rows; also continues a sweep that another process began."""
         for name, stored in self.unswept().items():
             try:
-                rows = await self._store.sweep(name, stored.number, self._project, self._fields[name])
+                rows = await self._store.sweep(name, stored.number, self._fields[name])
             except Exception as error:  # noqa: BLE001  # it is tried again with the next check
                 report = log.warning if is_outage(error) else log.exception
                 report("features.sweep_failed", view=name, error=repr(error))

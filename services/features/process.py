@@ -49,7 +49,7 @@ class FeaturesProcess:
         """Read the plan and wire the stages; connect a store unless one is given."""
         self._settings = settings
         self._plan = repository.load(settings)
-        self._store = store or RowStore.connect(settings)
+        self._store = store or RowStore.connect(settings, self._plan.project)
         views = [view for view in self._plan.views if view.is_stream]
         self._generations = Generations(self._store, self._plan.project, views)
         self._api = OnlineFeatures(settings, self._plan)

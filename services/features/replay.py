@@ -35,7 +35,7 @@ def replay(
         names = select_views(plan, view or [])
     except PlanError as error:
         sys.exit(f"driftline: {error}")
-    for line in asyncio.run(begin_replay(settings, names, from_now=from_now)):
+    for line in asyncio.run(begin_replay(settings, plan.project, names, from_now=from_now)):
         sys.stdout.write(f"{line}\n")
 
 
@@ -48,9 +48,9 @@ def select_views(plan: FeaturePlan, names: list[str]) -> list[str]:
     return names or known
 
 
-async def begin_replay(settings: Settings, names: list[str], *, from_now: bool) -> list[str]:
+async def begin_replay(settings: Settings, project: str, names: list[str], *, from_now: bool) -> list[str]:
     """Begin a new generation of each view; return one line about each."""
-    store = RowStore.connect(settings)
+    store = RowStore.connect(settings, project)
     start = NOW if from_now else EARLIEST
     lines = []
     async with store.running():

@@ -115,17 +115,18 @@ class StateLostError(OutageError):
 class RowStore:
     """The process's connection to Redis."""
 
-    def __init__(self, pipeline: AsyncPipeline) -> None:
-        """Use a pipeline to the online store, and its client for rare commands."""
+    def __init__(self, pipeline: AsyncPipeline, project: str) -> None:
+        """Use a pipeline to the online store, and its client for rare commands, for one Feast project."""
         self._pipeline = pipeline
+        self._project = project
         self._client = pipeline.client
         self.fault: str | None = "not connected yet"
         """Why Redis is unreachable; None while it is reachable."""
 
     @classmethod
-    def connect(cls, settings: Settings) -> Self:
+    def connect(cls, settings: Settings, project: str) -> Self:
         """Make a store; the first command connects."""
-        return cls(AsyncPipeline.connect(settings))
+        return cls(AsyncPipeline.connect(settings), project)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -162,14 +163,14 @@ class RowStore:
 
     async def announce(self, view: str, partitions: int) -> None:
         """Give every partition of a view a watermark; `NEVER` where none is stored."""
-        key = watermarks.key(view)
+        key = _watermarks_key(self._project, view)
         commands = [encode(("HSETNX", key, number, watermarks.NEVER)) for number in range(partitions)]
         await self._pipeline.exchange(commands)
 
     async def generations(self, views: Sequence[str]) -> list[ViewGeneration | None]:
         """Read the generations of views; None for a view that is not stored."""
         names = ("generation", "definition", "start", "unswept")
-        commands = [encode(("HMGET", _progress_key(view), *names)) for view in views]
+        commands = [encode(("HMGET", _progress_key(self._project, view), *names)) for view in views]
         found = await self._pipeline.exchange(commands)
         return [
             None
@@ -196,8 +197,8 @@ class RowStore:
         """
         before = expected.number if expected else 0
         command = lua_scripts.begin.command(
-            _progress_key(view),
-            watermarks.key(view),
+            _progress_key(self._project, view),
+            _watermarks_key(self._project, view),
             before or b"",
             max(before + 1, times.now_ms()),
             definition,
@@ -208,7 +209,7 @@ class RowStore:
         )
         await lua_scripts.run(self._pipeline, lua_scripts.begin, [command])
 
-    async def sweep(self, view: str, generation: int, project: str, fields: Sequence[bytes]) -> int:
+    async def sweep(self, view: str, generation: int, fields: Sequence[bytes]) -> int:
         """Delete a view's fields from rows of earlier generations; return the number of rows changed.
 
         Needed when the definition changed: readers cannot decode rows of another definition. When a view is
@@ -217,18 +218,20 @@ class RowStore:
         Args:
             view: The view.
             generation: Rows of this generation and of later ones stay.
-            project: Suffix of all keys.
             fields: The view's fields, the sidecar first.
         """
         keys: list[bytes] = []
         swept = 0
-        async for key in self._client.scan_iter(match=b"*" + project.encode(), count=SCAN_COUNT):
+        suffix = self._project.encode()
+        async for key in self._client.scan_iter(match=b"*" + suffix, count=SCAN_COUNT):
+            if feast_layout.project_of(key) != suffix:  # such as b"workshop" for b"shop"
+                continue
             keys.append(key)
             if len(keys) == SCAN_COUNT:
                 swept += await self._sweep(keys, generation, fields)
                 keys.clear()
         swept += await self._sweep(keys, generation, fields)
-        await self._client.hdel(_progress_key(view), "unswept")
+        await self._client.hdel(_progress_key(self._project, view), "unswept")
         return swept
 
     async def _sweep(self, keys: Sequence[bytes], generation: int, fields: Sequence[bytes]) -> int:
@@ -248,7 +251,7 @@ class RowStore:
             WriteConflictError: The stored progress is not the known one.
         """
         rows = [encode(("HGET", key, field)) for key in keys]
-        progress = encode(("HGET", _progress_key(position.view), position.stage_partition))
+        progress = encode(("HGET", _progress_key(self._project, position.view), position.stage_partition))
         *found, stored = await self._pipeline.exchange(rows, [progress])
         if (stored or b"") != position.progress.stored:
             raise _progress_conflict(position)
@@ -286,7 +289,7 @@ class RowStore:
     async def progress(self, stage_partitions: Sequence[tuple[str, str]]) -> list[ViewProgress]:
         """Read the progress of each pair of view and stage partition."""
         commands = [
-            encode(("HGET", _progress_key(view), stage_partition))
+            encode(("HGET", _progress_key(self._project, view), stage_partition))
             for view, stage_partition in stage_partitions
         ]
         return [_decode_progress(raw) for raw in await self._pipeline.exchange(commands)]
@@ -301,8 +304,8 @@ class RowStore:
         written = [_encode_progress(update.after) for update in updates]
         commands = [
             lua_scripts.advance.command(
-                _progress_key(update.before.view),
-                watermarks.key(update.before.view),
+                _progress_key(self._project, update.before.view),
+                _watermarks_key(self._project, update.before.view),
                 update.before.generation,
                 update.before.stage_partition,
                 update.before.progress.stored,
@@ -355,6 +358,10 @@ def _encode_progress(progress: ViewProgress) -> bytes:
     return msgspec.json.encode({"next_offset": progress.next_offset, "watermarks_ms": watermarks_ms})
 
 
-def _progress_key(view: str) -> str:
+def _watermarks_key(project: str, view: str) -> str:
+    return watermarks.key(watermarks.of_view(project, view))
+
+
+def _progress_key(project: str, view: str) -> str:
     """Return the key of a view's progress hash, in the slot of its watermarks on a Redis Cluster."""
-    return f"driftline:progress:{{{watermarks.key(view)}}}"
+    return f"driftline:progress:{{{_watermarks_key(project, view)}}}"

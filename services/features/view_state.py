@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from services.feature_store import feast_layout
+from services.feature_store import feast_layout, view_definition
 from services.feature_store.plan import View, ViewKind
 from services.feature_store.window_values import WindowValues
 from streams.observations import Observations
@@ -61,6 +61,7 @@ class ViewLogic:
         """Compile encoders and accessors once."""
         self.view = view
         self.key_of = feast_layout.entity_key_encoder(project, view.join_keys)
+        self._definition = view_definition.short_digest(project, view)
         self._entity_of = _getter([key.name for key in view.join_keys])
         self._kind_logic = _KIND_LOGICS[view.kind](view)
         self._fields = [feast_layout.feature_field(view.name, name) for name in view.feature_names]
@@ -101,7 +102,9 @@ class ViewLogic:
     def fields(self, state: EntityState, row: EntityRow, generation: int = 0) -> dict[bytes, bytes]:
         """Return all fields to write into the entity's hash, always in the same order."""
         event_time = feast_layout.encode_timestamp(row.event_time_ms)
-        sidecar = feast_layout.encode_sidecar(state.offsets, state.history.to_bytes(), generation)
+        sidecar = feast_layout.encode_sidecar(
+            state.offsets, state.history.to_bytes(), generation, self._definition
+        )
         return dict(zip(self._fields, (*row.encoded, event_time, sidecar), strict=True))
 
 

@@ -1,10 +1,10 @@
 """Public watermarks: the event time up to which a feature view, or a model's drift or learning, is complete.
 
-The Redis hash ``driftline:watermarks:<name>`` has one field per partition. ``<name>`` is a feature view,
-``drift.<model>`` or ``learning.<model>`` with the single field 0, or ``source.<topic>`` if idle partitions
-are detected. The watermark of a name is the minimum over its partitions: no event up to it is missing. Every
-partition of a view has a field from the start, `NEVER` until it reports, so a partition that has not reported
-holds the watermark back.
+The Redis hash ``driftline:watermarks:<name>`` has one field per partition. ``<name>`` is
+``<project>.<view>`` for a feature view, ``drift.<model>`` or ``learning.<model>`` with the single field 0, or
+``source.<topic>`` if idle partitions are detected. The watermark of a name is the minimum over its
+partitions: no event up to it is missing. Every partition of a view has a field from the start, `NEVER` until
+it reports, so a partition that has not reported holds the watermark back.
 """
 
 import asyncio
@@ -21,6 +21,11 @@ POLL_SECONDS_MIN, POLL_SECONDS_MAX = 0.002, 0.025
 def key(name: str) -> str:
     """Return the key of a watermark's hash."""
     return f"driftline:watermarks:{name}"
+
+
+def of_view(project: str, view: str) -> str:
+    """Return the name of a feature view's watermark; projects of one Redis may have views of one name."""
+    return f"{project}.{view}"
 
 
 def least(fields: Mapping[Any, Any]) -> int | None:

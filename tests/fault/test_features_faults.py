@@ -145,7 +145,8 @@ def generations(scenario: Scenario) -> dict[str, int]:
     """Return the generation of each stream view."""
     views = [view.name for view in scenario.shop.plan.views if view.is_stream]
     with scenario.client() as client:
-        keys = [f"driftline:progress:{{driftline:watermarks:{view}}}" for view in views]
+        project = scenario.shop.plan.project
+        keys = [f"driftline:progress:{{driftline:watermarks:{project}.{view}}}" for view in views]
         return {view: int(client.hget(key, "generation") or 0) for view, key in zip(views, keys, strict=True)}
 
 

@@ -78,13 +78,13 @@ def test_emptied_store_is_rebuilt_without_new_records(settings: Settings, client
         gate = worker.broker.gate = asyncio.Event()
         await work.check_store(worker.committed)
         assert set(work.builds()) == {"direct", "moved"}
-        assert read_marks(client, ["direct"]) == {"direct": None}
+        assert read_marks(client, ["p.direct"]) == {"p.direct": None}
         gate.set()
         await worker.consume(work)
 
     after_all_events(settings, then)
     assert stored(client) == expected("")
-    assert read_marks(client, ["direct", "moved"]) == {"direct": END_MS, "moved": END_MS}
+    assert read_marks(client, ["p.direct", "p.moved"]) == {"p.direct": END_MS, "p.moved": END_MS}
 
 
 def test_emptied_store_is_noticed_by_the_next_slice(settings: Settings, client: Any) -> None:
@@ -289,7 +289,7 @@ def test_progress_and_watermark_change_only_from_the_stored_progress(settings: S
         assert [updated] == await work.store.progress([("direct", "source-0")])
 
     after_all_events(settings, then)
-    assert client.hget(watermarks.key("direct"), "0") == str(END_MS + 1).encode()
+    assert client.hget(watermarks.key("p.direct"), "0") == str(END_MS + 1).encode()
 
 
 def test_only_the_first_of_several_workers_begins_a_generation(settings: Settings, client: Any) -> None:
@@ -341,7 +341,7 @@ def test_rows_of_another_definition_are_deleted_and_those_of_this_one_stay(
         (build,) = await work.store.generations(["moved"])
         assert build is not None
         fields = [feast_layout.sidecar_field("moved")]
-        assert await work.store.sweep("moved", build.number - 1, "p", fields) == 0  # an earlier generation
+        assert await work.store.sweep("moved", build.number - 1, fields) == 0  # an earlier generation
         moved = {key: row for key, row in before.items() if b"shop" in key}
         assert stored(client) == moved
         assert not any(build and build.unswept for build in await work.store.generations(["direct", "moved"]))

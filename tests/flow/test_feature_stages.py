@@ -49,8 +49,8 @@ def test_crash_at_any_call_leaves_the_same_store(settings: Settings, client: Any
         client.flushdb()
         run(settings, "", crash_at, after_effect=after_effect)
         assert stored(client) == expected(""), f"call {crash_at}, after its effect: {after_effect}"
-        marks = read_marks(client, ["direct", "moved"])
-        assert marks == {"direct": START_MS + 3_600_000, "moved": START_MS + 3_600_000}
+        marks = read_marks(client, ["p.direct", "p.moved"])
+        assert marks == {"p.direct": START_MS + 3_600_000, "p.moved": START_MS + 3_600_000}
 
 
 def test_rows_are_the_same_on_a_cluster(servers: Supervisor, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_rows_are_the_same_on_a_cluster(servers: Supervisor, tmp_path: Path) -> 
     assert rows == expected("")
     run(settings, "another", crash_at=20, after_effect=True)
     with redis_clients.connect_blocking(settings) as client:
-        marks = {name: client.hgetall(watermarks.key(name)) for name in ("directanother", "movedanother")}
+        marks = {name: client.hgetall(watermarks.key(name)) for name in ("p.directanother", "p.movedanother")}
     assert {watermarks.least(fields) for fields in marks.values()} == {START_MS + 3_600_000}
 
 

@@ -40,7 +40,9 @@ def filled(valkey: str) -> str:
         client.hset(logic.key_of(("mill",)), mapping=logic.fields(state, logic.row(state)))
         key = feast_layout.entity_key_encoder(PROJECT, FACTS.join_keys)((7, "mill"))
         client.hset(key, mapping=row)
-        client.hset(watermarks.key("orders"), mapping={"0": NOON_MS, "1": NOON_MS + 5})
+        client.hset(
+            watermarks.key(watermarks.of_view(PROJECT, "orders")), mapping={"0": NOON_MS, "1": NOON_MS + 5}
+        )
     return valkey
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from services.feature_store import repository
 from services.features import row_store
 from services.features.process import FeaturesProcess
 from services.features.view_state import Event, ViewLogic
@@ -67,7 +68,7 @@ def main() -> None:
         fail_on(shop)
     settings = Settings()
     logs.configure_logging("features", settings.log_level)
-    FeaturesProcess(settings, FaultyStore.connect(settings)).run()
+    FeaturesProcess(settings, FaultyStore.connect(settings, repository.load(settings).project)).run()
 
 
 if __name__ == "__main__":

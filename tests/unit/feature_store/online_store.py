@@ -16,6 +16,7 @@ class MemoryPipeline(AsyncPipeline):
 
     def __init__(self, hashes: Hashes) -> None:
         self._hashes = hashes
+        self.client: Any = None
         self.batches: tuple[list[tuple[Any, ...]], ...] = ()
         """The batches of the last exchange, each command decoded."""
 

@@ -4,15 +4,17 @@ import pytest
 
 from services.feature_store import feast_layout
 from services.feature_store.feast_layout import LayoutError
+from services.feature_store.plan import Column, ValueType
 
-SIDECAR = feast_layout.encode_sidecar({3: 17, 0: 2**40}, b"state", generation=5)
+KEYS = (Column("shop", ValueType.STRING), Column("desk", ValueType.INT64))
+SIDECAR = feast_layout.encode_sidecar({3: 17, 0: 2**40}, b"state", generation=5, definition=9)
 
 
 def test_sidecar_is_read_back_and_does_not_depend_on_the_order_of_its_offsets() -> None:
     raw = feast_layout.encode_sidecar({3: 17, 0: 2**40}, b"state")
     assert raw == feast_layout.encode_sidecar({0: 2**40, 3: 17}, b"state")
     assert feast_layout.decode_sidecar(raw) == ({0: 2**40, 3: 17}, b"state")
-    assert feast_layout.sidecar_state(raw) == b"state"
+    assert feast_layout.sidecar_state(raw, 0) == b"state"
 
 
 def test_a_sidecar_of_one_partition_has_the_same_form() -> None:
@@ -30,14 +32,29 @@ def test_the_version_is_all_but_the_state() -> None:
     ("raw", "reason"),
     [
         (b"", "0 bytes are not a sidecar"),
-        (b"\x01" + SIDECAR[1:], "format 1; only format 2 can be read"),
-        (SIDECAR[:20], "20 bytes are not a sidecar: 2 offsets need 35"),
+        (b"\x01" + SIDECAR[1:], "format 1; only format 3 can be read"),
+        (SIDECAR[:20], "20 bytes are not a sidecar: 2 offsets need 39"),
+        (SIDECAR, "of definition 00000009, not of 00000000"),
     ],
-    ids=["empty", "other format", "cut off"],
+    ids=["empty", "other format", "cut off", "other definition"],
 )
 def test_bytes_of_something_else_are_refused(raw: bytes, reason: str) -> None:
     with pytest.raises(LayoutError, match=reason):
-        feast_layout.sidecar_state(raw)
+        feast_layout.sidecar_state(raw, 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "project"),
+    [
+        (feast_layout.entity_key_encoder("shop", KEYS)(("mill", 7)), b"shop"),
+        (feast_layout.entity_key_encoder("workshop", KEYS)(("mill", 7)), b"workshop"),
+        (b"driftline:progress:shop", None),
+        (b"shop", None),
+        (b"\x01\x00\x00\x00\x02\x00\x00\x00\xff\xff\xff\xffshop", None),
+    ],
+)
+def test_the_project_is_read_from_an_entity_key(key: bytes, project: bytes | None) -> None:
+    assert feast_layout.project_of(key) == project
 
 
 @pytest.mark.parametrize("time_ms", [0, 1, 999, 1000, 1_372_680_000_123, -1])

@@ -1,6 +1,7 @@
 """What a reader serves: values, statuses and ages, from a store in memory."""
 
 import asyncio
+import dataclasses
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -75,7 +76,10 @@ def serve(
     detailed: bool = False,
 ) -> ServedFeatures:
     """Read from a store of these hashes, in which every stream view is complete up to noon."""
-    marks = {watermarks.key(view).encode(): {b"0": b"%d" % NOON_MS} for view in service.stream_views}
+    marks = {
+        watermarks.key(watermarks.of_view(service.project, view)).encode(): {b"0": b"%d" % NOON_MS}
+        for view in service.stream_views
+    }
     reader = reader_of(service, {**hashes, **marks}, detailed=detailed)
     return asyncio.run(reader.read({"shop": shops}, np.array(times_ms, dtype=np.int64)))
 
@@ -232,7 +236,10 @@ def test_watermarks_are_read_before_the_rows_and_each_entity_once() -> None:
     key_of = feast_layout.entity_key_encoder("p", SHOP)
     fields = [feast_layout.sidecar_field(view) for view in service.stream_views]
     assert pipeline.batches == (
-        [("HGETALL", watermarks.key(view).encode()) for view in service.stream_views],
+        [
+            ("HGETALL", watermarks.key(watermarks.of_view(service.project, view)).encode())
+            for view in service.stream_views
+        ],
         [("HMGET", key_of((shop,)), *fields) for shop in ("mill", "dock")],
     )
 
@@ -255,7 +262,7 @@ def test_without_times_rows_are_read_as_of_now() -> None:
 def test_waiting_costs_nothing_for_a_time_that_the_watermarks_of_a_read_have_passed() -> None:
     """The pipeline of the test has no client to ask for watermarks."""
     service = service_of(latest(ttl_ms=0))
-    marks = {watermarks.key("readings").encode(): {b"0": b"%d" % NOON_MS}}
+    marks = {watermarks.key("p.readings").encode(): {b"0": b"%d" % NOON_MS}}
     reader = reader_of(service, marks)
 
     async def wait() -> bool:
@@ -263,6 +270,40 @@ def test_waiting_costs_nothing_for_a_time_that_the_watermarks_of_a_read_have_pas
         return await reader.wait_for(NOON_MS, timeout_seconds=0)
 
     assert asyncio.run(wait())
+
+
+def test_a_view_that_is_built_again_is_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = watermarks.key("p.readings").encode()
+    marks = {key: {b"0": b"%d" % NOON_MS}}
+    reader = reader_of(service_of(latest(ttl_ms=0)), marks)
+    asked: list[list[str]] = []
+
+    async def still_behind(_client: Any, names: list[str], *_: Any) -> bool:
+        asked.append(names)
+        return False
+
+    monkeypatch.setattr(watermarks, "wait_for", still_behind)
+
+    async def wait() -> bool:
+        await reader.read({"shop": ["mill"]}, np.array([NOON_MS]))
+        marks[key][b"0"] = b"%d" % watermarks.NEVER
+        served = await reader.read({"shop": ["mill"]}, np.array([NOON_MS]))
+        assert served.lag_ms.tolist() == [-1]
+        return await reader.wait_for(NOON_MS, timeout_seconds=0)
+
+    assert not asyncio.run(wait())
+    assert asked == [["p.readings"]]
+
+
+@pytest.mark.parametrize("exchanged", [{"function": "max"}, {"window_ms": 3 * HOUR_MS}, {"column": "tip"}])
+def test_a_row_of_an_exchanged_aggregation_is_missing(exchanged: dict[str, Any]) -> None:
+    """Its bytes could be decoded, but they mean something else."""
+    view = windowed(ttl_ms=0)
+    hashes = hashes_of(view, {"mill": [(NOON_MS, order(4.5))]})
+    first, *others = view.aggregations
+    changed = dataclasses.replace(view, aggregations=(dataclasses.replace(first, **exchanged), *others))
+    served = serve(service_of(changed), hashes, ["mill"], [NOON_MS])
+    assert {served.statuses(name, "orders")[0] for name in changed.feature_names} == {Status.NOT_FOUND}
 
 
 def test_watermarks_of_each_view_are_returned_with_the_lag_of_the_slowest() -> None:

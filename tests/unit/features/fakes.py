@@ -99,7 +99,7 @@ class FakeRowStore:
             self.current[view] = ViewGeneration(number, definition, start, sweep)
             self.stored = {key: value for key, value in self.stored.items() if key[0] != view}
 
-    async def sweep(self, view: str, generation: int, project: str, fields: Sequence[bytes]) -> int:
+    async def sweep(self, view: str, generation: int, fields: Sequence[bytes]) -> int:
         self.swept.append((view, generation))
         self.current[view] = dataclasses.replace(self.current[view], unswept=False)
         return 1

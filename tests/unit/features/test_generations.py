@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from services.feature_store import view_definition
 from services.feature_store.plan import View
-from services.features.generations import Generations, SupersededError, definition_digest
+from services.features.generations import Generations, SupersededError
 from tests.unit.features.fakes import BY_ID, BY_SHOP, FakeRowStore, generation, started_generations
 
 CHANGED = dataclasses.replace(BY_ID, hop_ms=20_000)
@@ -66,7 +67,7 @@ def test_nothing_is_read_before_the_start() -> None:
 
 def test_sweep_is_given_up_while_redis_is_unreachable() -> None:
     class Unreachable(FakeRowStore):
-        async def sweep(self, view: str, generation: int, project: str, fields: Any) -> int:
+        async def sweep(self, view: str, generation: int, fields: Any) -> int:
             raise RedisConnectionError
 
     store = Unreachable()
@@ -78,13 +79,13 @@ def test_sweep_is_given_up_while_redis_is_unreachable() -> None:
 def test_generation_of_another_worker_is_kept() -> None:
     store = FakeRowStore()
     generations = started(store, BY_ID)
-    store.current["by_id"] = generation(9, definition_digest("p", BY_ID))
+    store.current["by_id"] = generation(9, view_definition.digest("p", BY_ID))
     asyncio.run(generations.begin_next("by_id", generation(1), "test"))
     assert store.current["by_id"].number == 9
 
 
 def test_digest_depends_on_the_project_and_not_on_ttl_or_batch_file() -> None:
     longer = dataclasses.replace(BY_ID, ttl_ms=9)
-    assert definition_digest("p", longer) == definition_digest("p", BY_ID)
-    assert definition_digest("q", BY_ID) != definition_digest("p", BY_ID)
-    assert definition_digest("p", BY_SHOP) != definition_digest("p", BY_ID)
+    assert view_definition.digest("p", longer) == view_definition.digest("p", BY_ID)
+    assert view_definition.digest("q", BY_ID) != view_definition.digest("p", BY_ID)
+    assert view_definition.digest("p", BY_SHOP) != view_definition.digest("p", BY_ID)

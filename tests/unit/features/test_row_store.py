@@ -43,7 +43,7 @@ class ScriptedPipeline:
 def store_with(*replies: Any) -> tuple[RowStore, ScriptedPipeline]:
     pipeline = ScriptedPipeline(list(replies))
     real: Any = pipeline
-    return RowStore(real), pipeline
+    return RowStore(real, "p"), pipeline
 
 
 def sidecar(offset: int, generation: int = 5, partition: int = 0) -> bytes:
