@@ -16,7 +16,8 @@ from services.runtime.redis_pipeline import AsyncPipeline
 ONE_KEY, TWO_KEYS = 1, 2
 
 WRITE_ROW = b"""
--- KEYS: the row. ARGV: sidecar field, expected version ('' for none), then fields and values.
+-- KEYS: the row. ARGV: sidecar field, expected version ('' for none), seconds after which the row expires
+-- ('' leaves that as it is, '0' takes it back), then fields and values.
 -- Returns 1; if another version is stored, changes nothing and returns its sidecar ('' for none).
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
 local version = ARGV[2]
@@ -25,7 +26,9 @@ if stored then
 elseif version ~= '' then
   return ''
 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+redis.call('HSET', KEYS[1], unpack(ARGV, 4))
+if ARGV[3] == '0' then redis.call('PERSIST', KEYS[1])
+elseif ARGV[3] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
 return 1
 """
 

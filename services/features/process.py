@@ -10,7 +10,7 @@ import structlog
 
 from services.feature_store import repository
 from services.feature_store.plan import View
-from services.features import topic_setup
+from services.features import row_expiry, topic_setup
 from services.features.api import OnlineFeatures
 from services.features.catch_up import BuildProgress
 from services.features.decoder import SourceDecoder, source_decoder
@@ -72,7 +72,12 @@ class FeaturesProcess:
         self._decoders.append(decoder)
         producer = self._producer
         logics = [ViewLogic(self._plan.project, view) for view in views]
-        writers = [ViewWriter(logic, self._store, producer, self._caches) for logic in logics]
+        writers = [
+            ViewWriter(
+                logic, self._store, producer, self._caches, row_expiry.seconds(self._plan.views, logic.view)
+            )
+            for logic in logics
+        ]
         shared = (self._store, producer, self._generations, self._open_reader)
         stages: list[FeatureStage] = [SourceStage(decoder, writers, *shared)]
         stages += [

@@ -58,6 +58,10 @@ class EntityWrite:
     version: bytes
     """Version of the stored sidecar that this write is based on; empty if none is stored."""
     fields: Mapping[bytes, bytes]
+    expiry: bytes = b""
+    """Seconds after which Redis forgets the entity, as text; ``0``: never; empty: as before this write."""
+    may_be_gone: bool = False
+    """Whether the row that the write is based on may have expired: then its absence is no loss."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -272,11 +276,17 @@ class RowStore:
         if not writes:
             return
         changing = itertools.chain.from_iterable((name, None) for name in writes[0].fields)
-        row = lua_scripts.write_row.template(None, field, None, *changing)
-        commands = [row.encode(write.key, write.version, *write.fields.values()) for write in writes]
+        row = lua_scripts.write_row.template(None, field, None, None, *changing)
+        commands = [
+            row.encode(write.key, write.version, write.expiry, *write.fields.values()) for write in writes
+        ]
         replies = await lua_scripts.run(self._pipeline, lua_scripts.write_row, commands)
         refused = [(write, reply) for write, reply in zip(writes, replies, strict=True) if reply != 1]
-        lost = sum(_is_older(reply, write.version, position.generation) for write, reply in refused)
+        lost = sum(
+            _is_older(reply, write.version, position.generation)
+            for write, reply in refused
+            if reply or not write.may_be_gone
+        )
         if lost:
             raise StateLostError(
                 position.view, f"the store holds older versions of {lost} of {len(writes)} rows"

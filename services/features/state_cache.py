@@ -1,6 +1,7 @@
 """Entity states in memory, with one size limit for the whole process."""
 
 import dataclasses
+import math
 from collections import OrderedDict
 
 from services.features.view_state import EntityState
@@ -20,6 +21,8 @@ class CachedState:
     """Version of the stored sidecar."""
     size_bytes: int = 0
     """Size of that sidecar."""
+    written_seconds: float = -math.inf
+    """Monotonic time at which this process has written the row last."""
 
 
 class StateCache:

@@ -1,5 +1,7 @@
 """Apply events to one view: states from cache or sidecars, rows to Redis, the feature log to Kafka."""
 
+import math
+import time
 from collections.abc import Sequence
 
 from services.feature_store import feast_layout
@@ -11,6 +13,9 @@ from streams import records, topics
 from streams.producer import BatchProducer, Record
 from streams.stored_arrays import StoredStateError
 
+CACHED_SHARE = 0.5
+"""A cached state is read again once this share of the time to its expiry has passed since its last write."""
+
 
 class ViewWriter:
     """Writes one view. Its memory is only a cache, so `forget` is always safe."""
@@ -21,12 +26,15 @@ class ViewWriter:
         store: RowStore,
         producer: BatchProducer,
         caches: StateCachePool | None = None,
+        expiry_seconds: int = 0,
     ) -> None:
-        """Share the process's connections and its caches."""
+        """Share the process's connections and its caches; for the last argument see `row_expiry`."""
         self.logic = logic
         self._store = store
         self._producer = producer
         self._caches = caches or StateCachePool()
+        self._expiry_seconds = expiry_seconds
+        self._expiry = b"%d" % expiry_seconds
         self._field = feast_layout.sidecar_field(logic.view.name)
 
     @property
@@ -70,13 +78,23 @@ class ViewWriter:
         self, cache: StateCache, position: ViewPosition, rows: Sequence[tuple[bytes, CachedState, EntityRow]]
     ) -> None:
         writes = []
+        now_seconds = time.monotonic()
         for key, cached, row in rows:
             fields = self.logic.fields(cached.state, row, position.generation)
             sidecar = fields[self._field]
-            writes.append(EntityWrite(key, cached.version, fields))
+            is_first = cached.written_seconds == -math.inf
+            expiry = self._expiry if self._expiry_seconds or (is_first and cached.version) else b""
+            may_be_gone = not self._is_stored(cached, now_seconds)
+            writes.append(EntityWrite(key, cached.version, fields, expiry, may_be_gone))
             cached.version = feast_layout.sidecar_version(sidecar)
+            cached.written_seconds = now_seconds
             cache.resize(key, len(sidecar))
         await self._store.write(position, self._field, writes)
+
+    def _is_stored(self, cached: CachedState, now_seconds: float) -> bool:
+        """Return whether a state's row cannot have expired since this process has written it."""
+        age_seconds = now_seconds - cached.written_seconds
+        return not self._expiry_seconds or age_seconds < self._expiry_seconds * CACHED_SHARE
 
     def _group(self, events: Sequence[Event]) -> tuple[dict[bytes, Entity], dict[bytes, list[Event]]]:
         by_entity = self.logic.by_entity(events)
@@ -88,8 +106,11 @@ class ViewWriter:
         self, cache: StateCache, position: ViewPosition, keys: list[bytes]
     ) -> dict[bytes, CachedState]:
         entries = cache.entries
-        unknown = [key for key in keys if key not in entries]
-        states = {key: entries[key] for key in keys if key in entries}
+        now_seconds = time.monotonic()
+        states = {
+            key: entries[key] for key in keys if key in entries and self._is_stored(entries[key], now_seconds)
+        }
+        unknown = [key for key in keys if key not in states]
         for key in states:
             entries.move_to_end(key)
         if unknown:

@@ -138,3 +138,16 @@ def test_number_of_a_new_generation_exceeds_the_stored_one_even_if_that_is_in_th
     (command,) = pipeline.commands
     assert str(future + 1).encode() in command
     assert str(future).encode() in command
+
+
+def test_a_missing_row_that_may_have_expired_is_a_conflict_and_no_loss() -> None:
+    store, _ = store_with(b"")
+    gone = EntityWrite(b"k", version(3), {FIELD: b"x"}, expiry=b"60", may_be_gone=True)
+    with pytest.raises(WriteConflictError):
+        asyncio.run(store.write(AT, FIELD, [gone]))
+
+
+def test_the_expiry_is_sent_with_the_row() -> None:
+    store, pipeline = store_with(1)
+    asyncio.run(store.write(AT, FIELD, [EntityWrite(b"k", b"", {FIELD: b"x"}, expiry=b"60")]))
+    assert pipeline.commands[0][3:] == (b"k", FIELD, b"", b"60", FIELD, b"x")
