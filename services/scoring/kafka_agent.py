@@ -170,12 +170,16 @@ class ScoringAgent:
         ]
 
     async def _score(self, requests: Sequence[_Request]) -> BatchPart[_AgentBatch]:
-        if self._is_replay:  # exact only if each model change precedes the requests that it affects
-            await self._follower.catch_up(self._pipeline.name)
-            await self._pipeline.features.wait_for(max(time_ms for _, _, time_ms in requests))
-        part = await self._batcher.submit([(event, time_ms) for _, event, time_ms in requests])
-        part.result.scored.check_available(part.rows)  # else the slice waits, without the others of its batch
-        return part
+        while True:
+            if self._is_replay:  # exact only if each model change precedes the requests that it affects
+                await self._follower.catch_up(self._pipeline.name)
+                await self._pipeline.features.wait_for(max(time_ms for _, _, time_ms in requests))
+            part = await self._batcher.submit([(event, time_ms) for _, event, time_ms in requests])
+            scored = part.result.scored
+            scored.check_available(part.rows)  # else the slice waits, without the others of its batch
+            if not (self._is_replay and scored.lag_ms[part.start : part.stop].any()):
+                return part
+            # A view is being built again since the wait: its values would be missing.
 
     async def _score_batch(self, rows: Sequence[tuple[Any, int]]) -> _AgentBatch:
         """Score the requests of slices that wait at the same time; a replay waits for every shadow."""

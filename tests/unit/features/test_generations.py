@@ -82,10 +82,3 @@ def test_generation_of_another_worker_is_kept() -> None:
     store.current["by_id"] = generation(9, view_definition.digest("p", BY_ID))
     asyncio.run(generations.begin_next("by_id", generation(1), "test"))
     assert store.current["by_id"].number == 9
-
-
-def test_digest_depends_on_the_project_and_not_on_ttl_or_batch_file() -> None:
-    longer = dataclasses.replace(BY_ID, ttl_ms=9)
-    assert view_definition.digest("p", longer) == view_definition.digest("p", BY_ID)
-    assert view_definition.digest("q", BY_ID) != view_definition.digest("p", BY_ID)
-    assert view_definition.digest("p", BY_SHOP) != view_definition.digest("p", BY_ID)

@@ -1,11 +1,13 @@
 """What a slice of requests becomes: predictions in order, dead letters, heartbeats."""
 
 import asyncio
+import dataclasses
 import json
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from faust.types import TP
 
 from services.runtime import metrics
@@ -203,6 +205,30 @@ def test_a_replay_waits_for_model_changes_and_for_its_shadows():
         return follower.waited_for, producer.predictions[0]["shadow_scores"]
 
     assert asyncio.run(run()) == (["m"], {"frozen": 0.6})
+
+
+def test_a_replay_waits_again_when_a_view_is_built_again_after_the_wait():
+    """The values of the first read are incomplete: the view has lost its watermark."""
+
+    class RebuiltStore(Store):
+        waits = reads = 0
+
+        async def wait_for(self, event_time_ms, timeout_seconds):
+            self.waits += 1
+            return True
+
+        async def read(self, entity_columns, event_times_ms):
+            self.reads += 1
+            served = await super().read(entity_columns, event_times_ms)
+            if self.reads > 1:
+                return served
+            return dataclasses.replace(served, lag_ms=served.lag_ms - 1, columns={"f": np.array([np.nan])})
+
+    producer: Any = PartitionProducer()
+    store = RebuiltStore()
+    write(agent_with(producer, store=store), slice_of(0, request(0, AT)))
+    assert (store.waits, len(producer.predictions)) == (2, 1)
+    assert producer.predictions[0]["features"][-1] == 1.0
 
 
 def stage_counts() -> Counter[str]:
