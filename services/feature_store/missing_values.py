@@ -17,15 +17,24 @@ def is_missing(column: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return missing
 
 
-def missing_in(columns: Columns) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return (n,) by name where columns lack values, only for columns that lack any: mostly none do."""
+def with_missing(
+    columns: Columns,
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[np.bool_]]]:
+    """Return columns, and (n,) by name where they lack values, only for columns that lack any.
+
+    An infinite number is no value: it becomes nan. So the model gets what the prediction record says and what
+    a training set holds, and the declared policy applies.
+    """
+    found = dict(columns)
     numbers = [name for name, column in columns.items() if column.dtype != object]
     missing = {name: is_missing(column) for name, column in columns.items() if column.dtype == object}
     if numbers:  # one call for all: a call for each column costs more than the rest of a small slice
-        block = np.isnan(np.array([columns[name] for name in numbers]))
-        if block.any():
-            missing |= zip(numbers, block, strict=True)
-    return {name: mask for name, mask in missing.items() if mask.any()}
+        present = np.isfinite(np.array([columns[name] for name in numbers]))
+        if not present.all():
+            missing |= zip(numbers, ~present, strict=True)
+            infinite = [name for name in numbers if np.isinf(columns[name]).any()]
+            found |= {name: np.where(missing[name], np.nan, columns[name]) for name in infinite}
+    return found, {name: mask for name, mask in missing.items() if mask.any()}
 
 
 class MissingPolicy:

@@ -28,7 +28,7 @@ _Rows = npt.NDArray[np.int64] | None
 _Scored = tuple[ModelOutputs, RowErrors]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class ArmOutputs:
     """The outputs of n rows, and the arm that gave each."""
 
@@ -45,10 +45,12 @@ class ArmOutputs:
     @property
     def failed(self) -> dict[int, str]:
         """Rows that have an arm but no output, with the reason."""
+        if not self.unavailable:
+            return self.errors
         return self.errors | {row: str(error) for row, error in self.unavailable.items()}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(slots=True)
 class ArmRows:
     """The n rows to be scored, and their arms."""
 

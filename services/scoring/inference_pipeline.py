@@ -99,7 +99,7 @@ class InferencePipeline:
             arms=router.answering,
             arm_of=found.arm_of,
             outputs=found.outputs,
-            failed=failed | found.failed,
+            failed=failed | found.failed if failed else found.failed,
             rejected=rejected,
             unavailable=found.unavailable,
             fallbacks=found.fallbacks,

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from services.feature_store.missing_values import MissingPolicy, missing_in
+from services.feature_store.missing_values import MissingPolicy, with_missing
 from services.feature_store.served_features import ServedFeatures
 from services.runtime import metrics
 from services.runtime.declaration import ModelDeclaration
@@ -100,8 +100,7 @@ class RequestFeatures:
         """Return the features of decoded requests, each at its event time; count what is missing."""
         entities = {key: [getattr(event, key) for event in events] for key in self._join_keys}
         served = await self._reader.read(entities, times_ms)
-        columns = self._request_columns(events) | dict(served.columns)
-        missing = missing_in(columns)
+        columns, missing = with_missing(self._request_columns(events) | dict(served.columns))
         self._count(missing, served)
         self.recent.add(columns)
         return FeatureRows(columns, missing, served.lag_ms)

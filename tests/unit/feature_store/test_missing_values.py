@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.feature_store.missing_values import MissingPolicy, is_missing, missing_in
+from services.feature_store.missing_values import MissingPolicy, is_missing, with_missing
 from services.runtime.declaration import DeclarationError, MissingValues
 
 NAMES = ("delay", "carrier", "distance")
@@ -29,9 +29,22 @@ def test_nan_and_none_are_missing_but_an_empty_string_is_not() -> None:
 
 
 def test_only_columns_that_lack_values_are_named() -> None:
-    found = {name: mask.tolist() for name, mask in missing_in(columns()).items()}
-    assert found == {"delay": [False, True, False], "carrier": [False, True, True]}
-    assert missing_in({}) == {}
+    given = columns()
+    found, missing = with_missing(given)
+    assert {name: mask.tolist() for name, mask in missing.items()} == {
+        "delay": [False, True, False],
+        "carrier": [False, True, True],
+    }
+    assert all(found[name] is given[name] for name in NAMES)
+    assert with_missing({}) == ({}, {})
+
+
+def test_an_infinite_number_is_missing() -> None:
+    given = {"delay": np.array([1.0, -np.inf, np.nan]), "distance": np.array([5.0, 6.0, 7.0])}
+    found, missing = with_missing(given)
+    np.testing.assert_array_equal(found["delay"], [1.0, np.nan, np.nan])
+    assert {name: mask.tolist() for name, mask in missing.items()} == {"delay": [False, True, True]}
+    assert found["distance"] is given["distance"]
 
 
 def test_declared_values_replace_missing_ones_and_nothing_else() -> None:

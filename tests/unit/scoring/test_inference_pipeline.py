@@ -1,7 +1,9 @@
 """The inference path from decoded requests to outputs, without servers."""
 
 import asyncio
+import math
 
+import msgspec
 import numpy as np
 import pytest
 from msgspec import UNSET
@@ -154,6 +156,21 @@ def test_the_model_gets_the_declared_value_and_the_record_says_that_the_feature_
     found = predictions(subject, [event(subject, 0, who=None), event(subject, 1)])
     assert seen == [[-1.0, 3.0]]
     assert [prediction.features[2] for prediction in found] == [None, 3.0]
+
+
+def test_the_model_gets_a_missing_number_in_place_of_an_infinite_one_as_the_record_says():
+    seen = []
+
+    class Recording(HalfOfX):
+        def predict(self, columns):
+            seen.append(columns["x"].tolist())
+            return np.full(len(columns["x"]), 0.5)
+
+    subject = pipeline(models={1: Recording()})
+    infinite = msgspec.structs.replace(event(subject, 0), x=math.inf)
+    found = predictions(subject, [infinite, event(subject, 1)])
+    assert seen == [[pytest.approx(math.nan, nan_ok=True), 1.0]]
+    assert [prediction.features[0] for prediction in found] == [None, 1.0]
 
 
 @pytest.mark.parametrize("declared", [{"reject": ["f"]}, {"otherwise": "reject", "fill": {"who": "x"}}])

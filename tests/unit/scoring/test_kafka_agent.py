@@ -12,11 +12,24 @@ from faust.types import TP
 
 from services.runtime import metrics
 from services.scoring.kafka_agent import ScoringAgent
+from services.scoring.load_failures import VersionNotLoadedError
 from services.scoring.tracing import Tracing
 from streams import codec
 from streams.batches import Lanes
+from streams.outages import is_outage
+from streams.records import Arm
 from streams.slices import Slice, SliceObserver
-from tests.unit.scoring.fakes import CHAMPION, SHADOW, GatedModel, HalfOfX, Store, pipeline, sample, settle
+from tests.unit.scoring.fakes import (
+    CHAMPION,
+    SHADOW,
+    GatedModel,
+    HalfOfX,
+    Store,
+    pipeline,
+    proven,
+    sample,
+    settle,
+)
 
 WRITTEN_MS = 1_372_694_700_000
 AT, LATER = "2013-07-01T16:05:00Z", "2013-07-01T16:05:01Z"
@@ -171,6 +184,34 @@ def test_an_isolated_heartbeat_is_a_dead_letter():
     write(agent_with(producer), slice_of(0, heartbeat(0, 5)).as_defect("defect: ValueError"))
     assert [(letter.offset, letter.kind) for letter in producer.letters] == [(0, "defect")]
     assert producer.sent == []
+
+
+def test_a_request_on_which_the_model_fails_alone_is_a_dead_letter():
+    producer: Any = PartitionProducer()
+    slice_ = slice_of(0, request(0, AT, x=7.0))
+    write(agent_with(producer, models={1: proven(HalfOfX(poison=7.0))}), slice_)
+    assert [(letter.offset, letter.reason) for letter in producer.letters] == [
+        (0, "the model failed: ValueError('poison')")
+    ]
+    assert slice_.acked
+
+
+def test_a_slice_whose_version_cannot_answer_waits_and_the_others_of_its_batch_are_written():
+    """The champion of LATER does not load; AT belongs to the one before it."""
+    producer: Any = PartitionProducer()
+    later = Arm(name="champion", version=2, weight=10_000, effective_from_ms=WRITTEN_MS + 1000)
+    agent = agent_with(producer, models={1: HalfOfX()}, arms=[CHAMPION, later])
+    slices = slice_of(0, request(0, AT)), slice_of(1, request(10, LATER))
+
+    async def run():
+        return await asyncio.gather(*map(agent.write_predictions, slices), return_exceptions=True)
+
+    written, waiting = asyncio.run(run())
+    assert written is None
+    assert isinstance(waiting, VersionNotLoadedError)
+    assert is_outage(waiting)
+    assert [slice_.acked for slice_ in slices] == [True, False]
+    assert [each["source_offset"] for each in producer.predictions] == [0]
 
 
 def test_each_stage_of_a_slice_is_timed_once():

@@ -7,8 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import base, compose, ensemble, impute, linear_model, pipeline, preprocessing, tree
 
+from services.model_registry.contract import Contract
 from services.model_registry.model_inputs import InputKind, columns_of
 from services.model_registry.sklearn_flavour.fast_predict import TREE_ROWS_MAX, fast_predictor_of
+from services.model_registry.sklearn_flavour.model import SklearnModel
+from services.runtime.settings import Settings
+from tests.unit.model_registry.installation import declaration
 
 GENERATOR = np.random.default_rng(0)
 ROWS = GENERATOR.normal(size=(300, 4))
@@ -111,6 +115,21 @@ def test_unsupported_rows_are_left_to_the_estimator():
         rows[0, 0] = bad
         assert forest.predict(columns_by_letter(rows)) is None
         assert (boosted.predict(columns_by_letter(rows)) is not None) is taken
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+@pytest.mark.parametrize("count", [1, TREE_ROWS_MAX, TREE_ROWS_MAX + 1])
+@pytest.mark.parametrize("kind", ["ExtraTrees", "GradientBoosting", "HistGradientBoosting", "RandomForest"])
+def test_a_number_beyond_single_precision_has_the_same_answer_in_any_number_of_rows(kind, count):
+    estimator = getattr(ensemble, kind + "Classifier")(random_state=1).fit(NAMED, BINARY)
+    model = SklearnModel(estimator, Contract(Settings(), declaration(), WANTED))
+    rows = np.resize(ROWS, (count, 4))
+    rows[-1, 0] = 1e39
+    if kind == "HistGradientBoosting":  # which has no single precision
+        assert np.isfinite(model.predict(columns_by_letter(rows))).all()
+        return
+    with pytest.raises(ValueError, match="too large for dtype"):
+        model.predict(columns_by_letter(rows))
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=4, max_size=4))
