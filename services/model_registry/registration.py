@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from services.feature_store.missing_values import missing_in
+from services.feature_store.missing_values import with_missing
 from services.model_registry import (
     folder_digest,
     format_choice,
@@ -147,7 +147,7 @@ class _Version:
 def _seal(settings: Settings, version: _Version, proof: GoldenBatch, folder: Path) -> Tags:
     """Complete the folder, load it as scoring does, prove it on the author's rows, and sign it."""
     input_format.write(folder, version.formats)
-    missing, count = missing_in(proof.columns), len(proof.outputs)
+    missing, count = with_missing(proof.columns)[1], len(proof.outputs)
     batch = proof.take(golden_batch.chosen(missing, count, golden_batch.ROWS_MAX))
     golden_batch.write(folder, batch)
     declaration, flavour = version.declaration, version.flavour
