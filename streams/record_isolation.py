@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, Self, TypeVar
 
 from streams.defects import ATTEMPTS_MAX, reason_of
-from streams.outages import is_outage
+from streams.outages import OutageError, is_outage
 
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 5.0
 """Bounds of the back-off of a retry."""
@@ -124,6 +124,10 @@ class RecordIsolation(Generic[W]):
                 if defects == attempts_max:
                     return error
                 await self._pause(work, error)
+            except asyncio.CancelledError as error:
+                if _is_cancelled():
+                    raise
+                await self._pause(work, OutageError(f"what the work waited for was cancelled: {error}"))
             else:
                 self.failed = None
                 return None
@@ -139,6 +143,12 @@ class RecordIsolation(Generic[W]):
         count, since_seconds = (last.count, last.since_seconds) if last else (0, self._clock())
         self.failed = FailedAttempt(work, error, count + 1, since_seconds, pause_seconds, is_stuck)
         self._on_failure(self.failed)
+
+
+def _is_cancelled() -> bool:
+    """Tell whether this task is cancelled, and not only what it waits for: then nobody would go on."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _back_off_seconds(attempt: int) -> float:

@@ -146,6 +146,14 @@ def test_failures_are_reported_with_what_follows() -> None:
     assert sizes == [(2, True), (2, True), (2, False), (1, False)]
 
 
+def test_work_that_waits_for_something_cancelled_is_attempted_again() -> None:
+    """The lane would otherwise end without a word."""
+    account = failing(asyncio.CancelledError())  # type: ignore[arg-type]  # no Exception, as in asyncio
+    account.complete(2)
+    assert account.done == [0, 1]
+    assert isinstance(account.failed[0].error, OutageError)
+
+
 def test_cancellation_ends_the_attempts() -> None:
     async def hang(_numbers: Numbers) -> None:
         await asyncio.Event().wait()
