@@ -41,6 +41,25 @@ class NotAcknowledgedError(RuntimeError):
     """A handler returned without `Slice.ack`: commits would stop without an error."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class BlockedPartition:
+    """A partition that has made no progress for `BLOCKED_SECONDS`; its text says where it waits, and why."""
+
+    tp: TP
+    offset: int
+    seconds: float
+    error: Exception
+    is_stuck: bool
+    """Whether no record is at fault; see `streams.record_isolation`."""
+
+    def __str__(self) -> str:
+        cause = "no record is at fault: " if self.is_stuck else ""
+        return (
+            f"{self.tp.topic}/{self.tp.partition} waits at offset {self.offset} for {self.seconds:.0f} s: "
+            f"{cause}{self.error!r}"
+        )
+
+
 @dataclasses.dataclass(eq=False, slots=True)
 class _Waiting:
     slice_: Slice
@@ -139,16 +158,14 @@ class _Lane:
             exc_info=failed.error if failed.count == 1 else None,
         )
 
-    def blocked(self, now_seconds: float) -> str | None:
+    def blocked(self, now_seconds: float) -> BlockedPartition | None:
         """Return why the lane has made no progress for `BLOCKED_SECONDS`, None if it has."""
         for isolation in self._in_work.values():
-            failed = isolation.failed
-            if failed and now_seconds - failed.since_seconds >= BLOCKED_SECONDS:
-                cause = "no record is at fault: " if failed.is_stuck else ""
-                return (
-                    f"{self.tp.topic}/{self.tp.partition} waits at offset {failed.work.records[0].offset} "
-                    f"for {now_seconds - failed.since_seconds:.0f} s: {cause}{failed.error!r}"
-                )
+            if failed := isolation.failed:
+                offset = int(failed.work.records[0].offset)
+                seconds = now_seconds - failed.since_seconds
+                if seconds >= BLOCKED_SECONDS:
+                    return BlockedPartition(self.tp, offset, seconds, failed.error, failed.is_stuck)
         return None
 
     async def close(self, drain_seconds: float) -> None:
@@ -270,10 +287,10 @@ class Lanes:
         """Yield for each partition the offset before which the sink has acknowledged all records."""
         return ((tp, lane.next_offset) for tp, lane in self._lanes.items() if lane.next_offset is not None)
 
-    def blocked(self) -> list[str]:
-        """Return for each partition without success for `BLOCKED_SECONDS` where it waits, and why."""
+    def blocked(self) -> list[BlockedPartition]:
+        """Return the partitions that have made no progress for `BLOCKED_SECONDS`."""
         now_seconds = self.clock()
-        return [reason for lane in self._lanes.values() if (reason := lane.blocked(now_seconds))]
+        return [found for lane in self._lanes.values() if (found := lane.blocked(now_seconds))]
 
     async def close(self, drain_seconds: float = DRAIN_SECONDS) -> None:
         """Stop all lanes and accept no slice. `committable` stays valid until `forget`."""

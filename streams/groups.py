@@ -17,7 +17,7 @@ from faust.contrib.asgi import faust_app_running
 from faust.types import TP
 from yarl import URL
 
-from streams.batches import Lanes
+from streams.batches import BlockedPartition, Lanes
 from streams.faust_internals import BatchApp, BatchConsumer, BatchTopic, BatchTransport
 from streams.shutdown import STOP_SECONDS
 from streams.slices import Handler, Slice, SliceObserver
@@ -112,8 +112,8 @@ class Group:
         async with faust_app_running(self._faust, stop_timeout=STOP_SECONDS):
             yield
 
-    def blocked(self) -> list[str]:
-        """Return for each partition that makes no progress where it waits, and why."""
+    def blocked(self) -> list[BlockedPartition]:
+        """Return the partitions that make no progress."""
         return self._faust.lanes.blocked() if self._faust is not None else []
 
     def committed(self) -> dict[TP, int]:

@@ -166,6 +166,6 @@ class FeaturesProcess:
         if not self._group.assigned:
             return "waiting for partitions"
         if blocked := self._group.blocked():
-            return "; ".join(blocked)
+            return "; ".join(map(str, blocked))
         builds = [f"{view}: {progress}" for view, progress in self._builds().items()]
         return f"views are being built: {'; '.join(builds)}" if builds else None

@@ -1,8 +1,12 @@
 """Whether the scoring process can answer, and what is wrong while it can."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
+
+from aiokafka.errors import KafkaError
+
+from streams.batches import BlockedPartition
 
 START_SECONDS_MAX = 30.0
 """Maximum time that a process is not ready because some model is still being started or loaded."""
@@ -15,8 +19,8 @@ class ConsumerGroup(Protocol):
     def assigned(self) -> bool:
         """Whether this member has its assignment."""
 
-    def blocked(self) -> list[str]:
-        """Return for each partition that makes no progress where it waits, and why."""
+    def blocked(self) -> Sequence[BlockedPartition]:
+        """Return the partitions that make no progress."""
 
 
 class Deployed(Protocol):
@@ -56,7 +60,7 @@ class Readiness:
 
     The process is ready while at least one model can answer. Partitions are not waited for: requests over
     HTTP need none, and a rebalance of one model's group must not take the process out of service. A model
-    with a partition that has made no progress for a while (`streams.batches.BLOCKED_SECONDS`) cannot answer.
+    with a blocked partition (`streams.batches.BlockedPartition`) cannot answer, unless Kafka is the cause.
     """
 
     def __init__(
@@ -98,7 +102,7 @@ class Readiness:
         waiting = sorted(name for name, each in self._models.deployed.items() if not each.group.assigned)
         if waiting:
             found["waiting_for_partitions"] = waiting
-        if blocked := [reason for each in self._models.deployed.values() for reason in each.group.blocked()]:
+        if blocked := [str(one) for each in self._models.deployed.values() for one in each.group.blocked()]:
             found["blocked"] = sorted(blocked)
         if failure := self._following_failure():
             found["models_topic"] = failure
@@ -116,4 +120,5 @@ class Readiness:
 
 
 def _not_ready(model: Deployed) -> str | None:
-    return model.not_ready or "; ".join(model.group.blocked()) or None
+    blocked = [str(one) for one in model.group.blocked() if not isinstance(one.error, KafkaError)]
+    return model.not_ready or "; ".join(blocked) or None

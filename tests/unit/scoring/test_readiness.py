@@ -3,7 +3,11 @@
 from types import SimpleNamespace
 from typing import Any
 
+from aiokafka.errors import KafkaConnectionError
+from faust.types import TP
+
 from services.scoring.readiness import START_SECONDS_MAX, Readiness
+from streams.batches import BlockedPartition
 from tests.unit.scoring.fakes import ManualClock
 
 
@@ -60,13 +64,24 @@ def test_one_model_that_can_answer_is_enough():
 
 def test_model_with_a_blocked_partition_cannot_answer_and_the_reason_is_shown():
     models = Models(a=deployment(), b=deployment())
+    partition = BlockedPartition(TP("requests", 3), 7, 40.0, ConnectionError("no Redis"), is_stuck=False)
+    models.deployed["a"].group.blocked = lambda: [partition]
     reason = "requests/3 waits at offset 7 for 40 s: ConnectionError('no Redis')"
-    models.deployed["a"].group.blocked = lambda: [reason]
     subject = Readiness(models)
     assert subject.not_ready() is None
     assert subject.detail() == {"broken": {}, "blocked": [reason]}
     del models.deployed["b"]
     assert subject.not_ready() == f"no model can answer: a: {reason}"
+
+
+def test_partition_that_waits_for_kafka_is_shown_and_leaves_the_process_ready():
+    """Requests over HTTP are answered without Kafka."""
+    models = Models(a=deployment())
+    partition = BlockedPartition(TP("requests", 3), 7, 40.0, KafkaConnectionError("gone"), is_stuck=False)
+    models.deployed["a"].group.blocked = lambda: [partition]
+    subject = Readiness(models)
+    assert subject.not_ready() is None
+    assert subject.detail()["blocked"] == [str(partition)]
 
 
 def test_without_any_model_the_process_is_not_ready():

@@ -355,8 +355,8 @@ def test_partition_is_blocked_after_a_time_without_success():
         now[0] += BLOCKED_SECONDS - 1
         assert lanes.blocked() == []
         now[0] += 1
-        (reason,) = lanes.blocked()
-        assert reason == "t/3 waits at offset 7 for 30 s: ConnectionError('the sink is gone')"
+        (partition,) = lanes.blocked()
+        assert str(partition) == "t/3 waits at offset 7 for 30 s: ConnectionError('the sink is gone')"
         handler.failures = 0
         await settle(lambda: handler.seen == [7])
         assert lanes.blocked() == []
@@ -376,7 +376,7 @@ def test_partition_whose_record_fails_even_as_a_defect_is_blocked_and_says_so():
         lanes.put(TP("t", 0), slice_of(7, 8), broken)
         await asyncio.sleep(0.01)
         now[0] += BLOCKED_SECONDS
-        await settle(lambda: "no record is at fault" in "".join(lanes.blocked()))
+        await settle(lambda: "no record is at fault" in "".join(map(str, lanes.blocked())))
         assert dict(lanes.committable()) == {}
         await lanes.close(drain_seconds=0)
 
