@@ -8,8 +8,10 @@ import dataclasses
 import datetime as dt
 import os
 import runpy
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -34,6 +36,25 @@ def apply(settings: "Settings") -> FeaturePlan:
         stale = _stale(store, definitions)
         store.apply(definitions, objects_to_delete=stale, partial=False)
     return compile_plan(settings)
+
+
+def checked(settings: "Settings") -> FeaturePlan:
+    """Return the plan of the repository's files, without a server and without changing what is applied.
+
+    Raises `PlanError` for what cannot be run, or if a file fails.
+    """
+    registry = plan_cache.registry_path(settings)
+    files = [*settings.feature_repo.glob("*.py"), settings.feature_repo / "feature_store.yaml"]
+    try:
+        changed = max(path.stat().st_mtime for path in files)
+        if registry.is_file() and registry.stat().st_mtime > changed:
+            return load(settings)
+        with tempfile.TemporaryDirectory(prefix="driftline-check-") as folder:
+            return apply(settings.model_copy(update={"home": Path(folder)}))
+    except PlanError:
+        raise
+    except Exception as error:
+        raise PlanError(f"{settings.feature_repo}: {type(error).__name__}: {error}") from error
 
 
 def materialize(

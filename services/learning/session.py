@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from kafka import TopicPartition
 
-from services.feature_store import repository
+from services.feature_store import declared_features, repository
 from services.feature_store.plan import ValueType
 from services.learning import arms_update
 from services.learning.learner import Learner
@@ -102,6 +102,7 @@ def make_learner(
     """Return a learner for the served features, with the estimator of the model's training.py."""
     service = repository.load(settings).service(declaration.features.service)
     service.check_inputs()
+    declared_features.require(settings.models, declaration, service)
     names = [*declaration.features.from_request, *service.feature_names]
     text = {field.name for field in declaration.request.fields if field.type is codec.FieldType.STRING}
     text &= set(declaration.features.from_request)

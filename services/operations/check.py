@@ -17,13 +17,14 @@ from redis import RedisError
 
 from services.alerting import destinations
 from services.alerting.destinations import DestinationsError
-from services.feature_store import repository
+from services.feature_store import declared_features, repository
 from services.feature_store.plan import PlanError, View
+from services.model_registry import training_code
 from services.operations import schema_checks
 from services.runtime import redis_clients
 from services.runtime.command_output import fail, ok
-from services.runtime.declaration import DeclarationError, ModelDeclaration
-from services.runtime.declaration_file import load_all
+from services.runtime.declaration import FILE, DeclarationError, ModelDeclaration
+from services.runtime.declaration_file import load_all, positioned
 from services.runtime.settings import Settings
 from streams import topics
 from streams.schemas import SchemaRegistryUnavailableError
@@ -63,6 +64,8 @@ def check(*, connect: Annotated[bool, Parameter(negative="")] = False) -> None:
         ok(summary(declaration))
     for line in routes:
         ok(line)
+    if faults := [*training_faults(settings, declarations), *feature_faults(settings, declarations)]:
+        fail(*faults)
     if faults := schema_faults(settings, declarations, connect=connect):
         fail(*faults)
     if connect and (faults := unreachable_servers(settings)):
@@ -103,6 +106,31 @@ def alert_summaries(settings: Settings, declarations: Mapping[str, ModelDeclarat
         destinations.summary(declaration, urls)
         for declaration in declarations.values()
         if declaration.alerts.routes
+    ]
+
+
+def training_faults(settings: Settings, declarations: Mapping[str, ModelDeclaration]) -> list[str]:
+    """Return what is wrong with the training.py of each model that is trained here."""
+    found = []
+    for name, declaration in declarations.items():
+        wanted = "estimator" if declaration.is_retrained else "learner" if declaration.learning else None
+        fault = None if wanted is None else training_code.fault_of(settings.models, name, wanted)
+        found += [] if fault is None else [fault]
+    return found
+
+
+def feature_faults(settings: Settings, declarations: Mapping[str, ModelDeclaration]) -> list[str]:
+    """Return what does not fit between the declarations and the files of the feature repository."""
+    if not any(declaration.features.service for declaration in declarations.values()):
+        return []
+    try:
+        plan = repository.checked(settings)
+    except PlanError as error:
+        return [str(error)]
+    return [
+        line
+        for name, declaration in declarations.items()
+        for line in positioned(settings.models / name / FILE, declared_features.all_faults(declaration, plan))
     ]
 
 

@@ -4,6 +4,7 @@ An error names file, line and column; all errors are reported at once.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
 
@@ -36,6 +37,15 @@ Part = Literal["hour", "weekday", "month"]
 """In UTC; Monday is weekday 0, January month 0."""
 
 Detector = Literal["adwin", "page_hinkley", "kswin", "ddm", "eddm", "hddm_a", "hddm_w", "fhddm"]
+
+
+_NUMBERS = (codec.FieldType.INT, codec.FieldType.FLOAT, codec.FieldType.BOOL)
+_LABEL_TYPES = {
+    "binary": _NUMBERS,
+    "regression": _NUMBERS,
+    "multiclass": (codec.FieldType.STRING, *_NUMBERS),
+}
+"""The types that the value of a label may have, by task."""
 
 
 class DeclarationError(ValueError):
@@ -78,13 +88,24 @@ AlertKind = Annotated[str, AfterValidator(_alert_kind)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _topic_name(name: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", name) or name in (".", ".."):
+        raise ValueError(
+            f"{name!r} is no name of a topic: Kafka takes 1 to 249 letters, digits, '.', '_' and '-'"
+        )
+    return name
+
+
+TopicName = Annotated[str, AfterValidator(_topic_name)]
 
 
 class ApplicationTopic(_Strict):
     """A topic of an application, and the schema of its records."""
 
-    topic: str
+    topic: TopicName
     id: str
     event_time: str
     fields: Schema = Field(alias="schema")
@@ -553,6 +574,8 @@ class ModelDeclaration(_Strict):
     @model_validator(mode="after")
     def _check_references(self) -> Self:
         request = {field.name for field in self.request.fields}
+        if len(set(self.features.from_request)) < len(self.features.from_request):
+            raise ValueError("features.from_request: each field must be named once")
         for name in self.features.from_request:
             if name not in request:
                 raise ValueError(
@@ -565,8 +588,30 @@ class ModelDeclaration(_Strict):
             is_text = types.get(name) is codec.FieldType.STRING and name in self.features.from_request
             if is_text and (bounds.min is not None or bounds.max is not None):
                 raise ValueError(f"monitoring.quality.{name}: min and max are not possible for a string")
-        if self.label.value not in {field.name for field in self.label.fields}:
+        self._check_fill(types)
+        return self
+
+    def _check_fill(self, types: Mapping[str, codec.FieldType]) -> None:
+        """Check the values in place of missing fields of the request; the service's are not known here."""
+        for name, value in self.features.missing.fill.items():
+            if name in self.features.from_request:
+                is_text = types[name] in (codec.FieldType.STRING, codec.FieldType.TIMESTAMP)
+                if is_text is not isinstance(value, str):
+                    raise ValueError(f"features.missing.fill.{name}: {value!r} is not a {types[name]}")
+
+    @model_validator(mode="after")
+    def _check_label(self) -> Self:
+        kinds = {field.name: field.type for field in self.label.fields}
+        kind = kinds.get(self.label.value)
+        if kind is None:
             raise ValueError(f"label.value names {self.label.value!r}, which is not a field of label.schema")
+        if kind not in _LABEL_TYPES[self.task]:
+            known = ", ".join(_LABEL_TYPES[self.task])
+            raise ValueError(
+                f"label.value names {self.label.value!r}, a {kind}: a {self.task} model needs one of {known}"
+            )
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes: each must be named once")
         return self
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -92,6 +92,18 @@ def _stamp(folder: Path) -> object:
         found = [(each.name, each.stat()) for each in sorted(folder.iterdir()) if each.is_file()]
         return [(name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in found]
     return None
+
+
+def positioned(path: Path, faults: Iterable[tuple[Sequence[int | str], str]]) -> list[str]:
+    """Return a line with file, line and column for each fault of a setting: its path, and what is wrong."""
+    from ruamel.yaml import YAML
+
+    document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    lines = []
+    for place, text in faults:
+        line, column = _position(document, place)
+        lines.append(f"{path}:{line}:{column}: {'.'.join(map(str, place))}: {text}")
+    return lines
 
 
 def load_named(path: Path) -> ModelDeclaration:

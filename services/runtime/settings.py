@@ -25,6 +25,12 @@ class Token(NamedTuple):
     team: str = ""
 
 
+def _check_not_only_commas(value: str) -> None:
+    """Raise an error for a list without an entry, which would admit everybody."""
+    if value and not value.replace(",", "").strip():
+        raise ValueError("the list has no entry: give at least one, or leave the setting empty")
+
+
 class Settings(BaseSettings):
     """All that differs between installations. Models are declared in models/."""
 
@@ -223,6 +229,7 @@ class Settings(BaseSettings):
     @field_validator("api_token_digests")
     @classmethod
     def _check_digests(cls, value: str) -> str:
+        _check_not_only_commas(value)
         for digest in filter(None, value.split(",")):
             if not re.fullmatch(r"\s*[0-9a-fA-F]{64}\s*", digest):
                 raise ValueError("each must be a SHA-256 digest: 64 hexadecimal digits")
@@ -231,6 +238,7 @@ class Settings(BaseSettings):
     @field_validator("team_token_digests")
     @classmethod
     def _check_team_digests(cls, value: str) -> str:
+        _check_not_only_commas(value)
         for entry in filter(None, value.split(",")):
             if not re.fullmatch(r"\s*[a-z0-9_-]+:[0-9a-fA-F]{64}\s*", entry):
                 raise ValueError(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from services.feature_store import field_ranges, repository
+from services.feature_store import declared_features, field_ranges, repository
 from services.feature_store.online_reader import OnlineReader
 from services.feature_store.plan import ServicePlan
 from services.model_registry import model_inputs
@@ -74,6 +74,7 @@ class Deployment:
         self._shared = shared
         service = repository.load(shared.settings).service(declaration.features.service)
         service.check_inputs()
+        declared_features.require(shared.settings.models, declaration, service)
         inputs = model_inputs.served(declaration, service)
         textual = [name for name, kind in inputs.items() if kind is model_inputs.InputKind.TEXT]
         self._feature_set = feature_sets.feature_set(declaration.name, list(inputs), textual)

@@ -53,3 +53,40 @@ def test_a_stored_plan_is_loaded_without_compiling(tmp_path: Path, monkeypatch: 
     registry.write_bytes(b"another registry")
     monkeypatch.setattr(repository, "compile_plan", lambda _: EMPTY)
     assert repository.load(settings) is EMPTY
+
+
+def test_changed_files_are_compiled_apart_from_what_is_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "repo"
+    folder.mkdir()
+    for name in ("feature_store.yaml", "definitions.py"):
+        (folder / name).write_text("")
+    settings = Settings(home=tmp_path / "home", feature_repo=folder)
+    homes: list[Path] = []
+
+    def apply(given: Settings) -> FeaturePlan:
+        homes.append(given.home)
+        return EMPTY
+
+    monkeypatch.setattr(repository, "apply", apply)
+    assert repository.checked(settings) is EMPTY
+    assert homes
+    assert settings.home not in homes
+    registry = plan_cache.registry_path(settings)
+    registry.parent.mkdir()
+    registry.write_bytes(b"registry")
+    os.utime(registry, (2**32, 2**32))
+    monkeypatch.setattr(repository, "load", lambda _: PLAN)
+    assert repository.checked(settings) is PLAN
+
+
+def test_an_error_in_the_files_names_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "feature_store.yaml").write_text("")
+
+    def apply(_: Settings) -> FeaturePlan:
+        raise NameError("name 'Entity' is not defined")
+
+    monkeypatch.setattr(repository, "apply", apply)
+    with pytest.raises(PlanError, match=f"{tmp_path}: NameError: name 'Entity' is not defined"):
+        repository.checked(Settings(home=tmp_path / "home", feature_repo=tmp_path))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.model_registry.training_code import TrainingCodeError, function_of
+from services.model_registry.training_code import TrainingCodeError, fault_of, function_of
 
 
 def test_training_script_is_looked_for_in_the_models_folder(tmp_path: Path):
@@ -16,3 +16,34 @@ def test_training_script_is_looked_for_in_the_models_folder(tmp_path: Path):
         function_of(tmp_path, "m", "learner")
     (tmp_path / "m" / "training.py").write_text("def estimator(categorical, numeric):\n    return 'fine'\n")
     assert function_of(tmp_path, "m", "estimator")([], []) == "fine"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("def estimator(categorical, numeric): ...", None),
+        ("def estimator(*names): ...", None),
+        ("def estimator(a, b, c=1): ...", None),
+        ("from shared import estimator", None),
+        ("estimator = lambda a, b: None", None),
+        ("def estimator(): ...", ":1:1: estimator must take two arguments"),
+        ("import os\ndef estimator(a, b, c): ...", ":2:1: estimator must take two arguments"),
+        ("def estimator(a, b, *, c): ...", ":1:1: estimator must take two arguments"),
+        ("def learner(a, b): ...", ":1:1: there is no function estimator"),
+        ("def estimator(a, b:\n", ":1:"),
+    ],
+)
+def test_a_fault_of_training_code_is_found_without_running_it(
+    tmp_path: Path, text: str, fault: str | None
+) -> None:
+    (tmp_path / "m").mkdir()
+    path = tmp_path / "m" / "training.py"
+    path.write_text(f"{text}\nraise SystemExit\n")
+    found = fault_of(tmp_path, "m", "estimator")
+    assert found is None if fault is None else found is not None and found.startswith(f"{path}{fault}")
+
+
+def test_missing_training_code_is_a_fault(tmp_path: Path) -> None:
+    found = fault_of(tmp_path, "m", "estimator")
+    assert found is not None
+    assert "does not exist: create it" in found

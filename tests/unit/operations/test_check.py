@@ -5,10 +5,32 @@ from pathlib import Path
 
 import pytest
 
+from services.feature_store import repository
+from services.feature_store.plan import (
+    Column,
+    FeaturePlan,
+    PlanError,
+    ServiceFeature,
+    ValueType,
+    View,
+    ViewKind,
+)
 from services.operations import check as command
 from services.runtime.settings import ROOT, Settings
 
 GOOD = (ROOT / "models" / "arrival_delay" / "model.yaml").read_text(encoding="utf-8")
+
+FEATURES = ("temp", "dewp")
+VIEW = View(
+    "weather",
+    ViewKind.BATCH,
+    (Column("origin", ValueType.STRING),),
+    tuple(Column(name, ValueType.DOUBLE) for name in FEATURES),
+    0,
+)
+PLAN = FeaturePlan(
+    "p", (VIEW,), {"arrival_delay": tuple(ServiceFeature("weather", name) for name in FEATURES)}
+)
 
 
 @pytest.fixture
@@ -18,6 +40,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DRIFTLINE_MODELS", str(folder))
+    monkeypatch.setattr(repository, "checked", lambda _: PLAN)  # Feast takes seconds to import
     return folder
 
 
@@ -25,6 +48,7 @@ def declare(models: Path, name: str, text: str) -> Path:
     path = models / name / "model.yaml"
     path.parent.mkdir()
     path.write_text(text, encoding="utf-8")
+    (path.parent / "training.py").write_text("def estimator(categorical, numeric): ...\n")
     return path
 
 
@@ -64,6 +88,32 @@ def test_all_faults_of_all_models_are_reported_at_once(models: Path) -> None:
     assert any(
         fault.startswith(f"{second}: name is 'arrival_delay', but the folder is 'other'") for fault in faults
     )
+
+
+def test_a_name_that_is_no_feature_is_found_with_its_place(models: Path) -> None:
+    path = declare(models, "arrival_delay", GOOD.replace("    dewp: [month]", "    dewpoint: [month]"))
+    line = path.read_text().splitlines().index("    dewpoint: [month]") + 1
+    assert failed() == [
+        f"{path}:{line}:5: monitoring.season.dewpoint: 'dewpoint' is not a feature (did you mean dewp?)"
+    ]
+
+
+def test_training_code_that_does_not_fit_is_found(models: Path) -> None:
+    path = declare(models, "arrival_delay", GOOD).parent / "training.py"
+    path.write_text("def estimator(): ...\n")
+    (fault,) = failed()
+    assert fault.startswith(f"{path}:1:1: estimator must take two arguments")
+
+
+def test_a_repository_that_cannot_be_compiled_is_a_fault(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Settings) -> FeaturePlan:
+        raise PlanError("feature_repo: NameError: name 'Entity' is not defined")
+
+    monkeypatch.setattr(repository, "checked", broken)
+    declare(models, "arrival_delay", GOOD)
+    assert failed() == ["feature_repo: NameError: name 'Entity' is not defined"]
 
 
 def test_a_folder_without_models_says_what_a_model_is(models: Path) -> None:

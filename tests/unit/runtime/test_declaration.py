@@ -272,3 +272,56 @@ _SOME_VALUES: dict[FieldType, Any] = {
     FieldType.BOOL: True,
     FieldType.TIMESTAMP: "2013-07-01T16:05:00Z",
 }
+
+
+@pytest.mark.parametrize("topic", ["payments x", "", ".", "a" * 250, "täglich"])
+def test_a_topic_must_have_a_name_that_kafka_takes(topic: str) -> None:
+    with pytest.raises(ValidationError, match="is no name of a topic"):
+        ModelDeclaration.model_validate(document(request=document()["request"] | {"topic": topic}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "task", "is_valid"),
+    [
+        ("string", {}, False),
+        ("timestamp", {}, False),
+        ("bool", {}, True),
+        ("string", {"task": "regression"}, False),
+        ("int", {"task": "regression"}, True),
+        ("string", MULTICLASS, True),
+        ("timestamp", MULTICLASS, False),
+    ],
+)
+def test_the_label_has_a_type_that_its_task_can_read(
+    kind: str, task: dict[str, Any], *, is_valid: bool
+) -> None:
+    label = document()["label"] | {"schema": {"id": "string", "at": "timestamp", "days": kind}}
+    if task:
+        del label["positive_above"]
+    declared = document(label=label, **task)
+    if is_valid:
+        ModelDeclaration.model_validate(declared)
+        return
+    with pytest.raises(ValidationError, match=f"label.value names 'days', a {kind}"):
+        ModelDeclaration.model_validate(declared)
+
+
+@pytest.mark.parametrize("fill", [{"amount": "abc"}, {"shop": 1.0}])
+def test_a_missing_field_is_filled_with_its_type(fill: dict[str, Any]) -> None:
+    features = {"from_request": ["shop", "amount"], "missing": {"fill": fill}}
+    with pytest.raises(
+        ValidationError, match=r"features.missing.fill.(amount|shop): .* is not a (float|string)"
+    ):
+        ModelDeclaration.model_validate(document(features=features))
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_no_setting_is_infinite_or_no_number(number: float) -> None:
+    for monitoring in ({"psi_threshold": number}, {"quality": {"amount": {"max": number}}}):
+        with pytest.raises(ValidationError, match="finite number"):
+            ModelDeclaration.model_validate(document(monitoring=monitoring))
+
+
+def test_a_feature_is_named_once() -> None:
+    with pytest.raises(ValidationError, match="each field must be named once"):
+        ModelDeclaration.model_validate(document(features={"from_request": ["shop", "shop"]}))

@@ -96,6 +96,13 @@ def test_tokens_are_listed_by_digest_and_team() -> None:
     assert settings().feature_tokens == settings().scoring_tokens == ()
 
 
+@pytest.mark.parametrize("digests", [",", " , ", " "])
+def test_a_list_of_tokens_without_an_entry_is_refused(digests: str) -> None:
+    for name in ("api_token_digests", "team_token_digests"):
+        with pytest.raises(ValidationError, match="the list has no entry"):
+            settings(**{name: digests})
+
+
 @pytest.mark.parametrize("digests", [DIGEST[:-1], DIGEST + "0", f"{DIGEST},token", f"team:{DIGEST}"])
 def test_a_token_in_place_of_its_digest_is_refused(digests: str) -> None:
     with pytest.raises(ValidationError, match="each must be a SHA-256 digest: 64 hexadecimal digits"):
