@@ -18,7 +18,7 @@ _KEY_FIELDS = {
 """The field type of a request that a join key of each type needs."""
 
 
-class Fault(NamedTuple):
+class DeclarationFault(NamedTuple):
     """What is wrong with a setting."""
 
     place: tuple[str | int, ...]
@@ -26,18 +26,18 @@ class Fault(NamedTuple):
     text: str
 
 
-def all_faults(declaration: ModelDeclaration, plan: FeaturePlan) -> list[Fault]:
+def all_faults(declaration: ModelDeclaration, plan: FeaturePlan) -> list[DeclarationFault]:
     """Return everything in a declaration that does not fit the repository."""
     try:
         service = plan.service(declaration.features.service)
         service.check_inputs()
     except PlanError as error:
         near = suggestion(declaration.features.service, plan.services)
-        return [Fault(("features", "service"), f"{error}{near}")]
+        return [DeclarationFault(("features", "service"), f"{error}{near}")]
     return [*serving_faults(declaration, service), *_monitoring_faults(declaration, service)]
 
 
-def serving_faults(declaration: ModelDeclaration, service: ServicePlan) -> list[Fault]:
+def serving_faults(declaration: ModelDeclaration, service: ServicePlan) -> list[DeclarationFault]:
     """Return what would fail when features are read for a request."""
     return [
         *_key_faults(declaration, service),
@@ -70,50 +70,52 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else f"; known are {', '.join(names) or 'none'}"
 
 
-def _key_faults(declaration: ModelDeclaration, service: ServicePlan) -> Iterator[Fault]:
+def _key_faults(declaration: ModelDeclaration, service: ServicePlan) -> Iterator[DeclarationFault]:
     fields = {field.name: field.type for field in declaration.request.fields}
     keys = {key.name: key.type for view in service.views for key in view.join_keys}
     for name, kind in keys.items():
         wanted = _KEY_FIELDS.get(kind)
         if name not in fields:
-            yield Fault(
+            yield DeclarationFault(
                 ("request", "schema"),
                 f"the feature service {service.name!r} is read by {name!r}, which is not a field: declare it "
                 f"as {wanted or kind}{suggestion(name, fields)}",
             )
         elif wanted is not None and fields[name] is not wanted:
-            yield Fault(
+            yield DeclarationFault(
                 ("request", "schema", name),
                 f"the feature service {service.name!r} is read by {name!r} as {kind}, the schema says "
                 f"{fields[name]}: declare it as {wanted}",
             )
 
 
-def _clashes(declaration: ModelDeclaration, service: ServicePlan) -> Iterator[Fault]:
+def _clashes(declaration: ModelDeclaration, service: ServicePlan) -> Iterator[DeclarationFault]:
     for index, name in enumerate(declaration.features.from_request):
         if name in service.feature_names:
-            yield Fault(
+            yield DeclarationFault(
                 ("features", "from_request", index),
                 f"{name!r} is a feature of the service {service.name!r}, too: rename one of them",
             )
 
 
-def _missing_faults(declaration: ModelDeclaration, service: ServicePlan) -> Iterator[Fault]:
+def _missing_faults(declaration: ModelDeclaration, service: ServicePlan) -> Iterator[DeclarationFault]:
     names, missing = _names(declaration, service), declaration.features.missing
     for index, name in enumerate(missing.reject):
         if name not in names:
             place = "features", "missing", "reject", index
-            yield Fault(place, f"{name!r} is not a feature{suggestion(name, names)}")
+            yield DeclarationFault(place, f"{name!r} is not a feature{suggestion(name, names)}")
     text = _text_features(service)
     for name, value in missing.fill.items():
         where = ("features", "missing", "fill", name)
         if name not in names:
-            yield Fault(where, f"{name!r} is not a feature{suggestion(name, names)}")
+            yield DeclarationFault(where, f"{name!r} is not a feature{suggestion(name, names)}")
         elif name in service.feature_names and (name in text) is not isinstance(value, str):
-            yield Fault(where, f"{value!r} is not a {'text' if name in text else 'number'}, as {name} is")
+            yield DeclarationFault(
+                where, f"{value!r} is not a {'text' if name in text else 'number'}, as {name} is"
+            )
 
 
-def _monitoring_faults(declaration: ModelDeclaration, service: ServicePlan) -> Iterator[Fault]:
+def _monitoring_faults(declaration: ModelDeclaration, service: ServicePlan) -> Iterator[DeclarationFault]:
     names, monitoring = _names(declaration, service), declaration.monitoring
     named: list[tuple[tuple[str | int, ...], str]] = [
         *((("segments", index), name) for index, name in enumerate(monitoring.segments)),
@@ -122,11 +124,15 @@ def _monitoring_faults(declaration: ModelDeclaration, service: ServicePlan) -> I
     ]
     for place, name in named:
         if name not in names:
-            yield Fault(("monitoring", *place), f"{name!r} is not a feature{suggestion(name, names)}")
+            yield DeclarationFault(
+                ("monitoring", *place), f"{name!r} is not a feature{suggestion(name, names)}"
+            )
     text = _text_features(service)
     for name, bounds in monitoring.quality.items():
         if name in text and (bounds.min is not None or bounds.max is not None):
-            yield Fault(("monitoring", "quality", name), f"{name} holds text: min and max are not possible")
+            yield DeclarationFault(
+                ("monitoring", "quality", name), f"{name} holds text: min and max are not possible"
+            )
 
 
 def _names(declaration: ModelDeclaration, service: ServicePlan) -> Sequence[str]:
