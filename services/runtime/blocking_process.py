@@ -67,12 +67,18 @@ def run(
     # kafka-python reports each large fetch that it decodes as a blocked event loop: here decoding is work.
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
     garbage.settle()
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt if interrupt else lambda *_: stopping.set())
+    stopping = stop_event(interrupt=interrupt)
     process = Process(open_session, stopping, is_over)
     with server.serve_in_thread(server.application(process.not_ready, detail=detail), settings.host, port):
         process.run()
+
+
+def stop_event(*, interrupt: bool = False) -> threading.Event:
+    """Return an event that SIGINT and SIGTERM set; with ``interrupt`` they raise KeyboardInterrupt."""
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt if interrupt else lambda *_: stopping.set())
+    return stopping
 
 
 def _interrupt(*_: object) -> None:

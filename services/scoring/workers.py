@@ -6,17 +6,17 @@ when its models are ready, so the others get all connections while one is replac
 """
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
 from prometheus_client import multiprocess
+
+from services.runtime import blocking_process
 
 log = structlog.get_logger()
 
@@ -30,9 +30,7 @@ STOP_SECONDS_MAX = 9.5
 
 def run(count: int) -> None:
     """Keep ``count`` workers running until SIGINT or SIGTERM."""
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _number, _frame: stopping.set())
+    stopping = blocking_process.stop_event()
     with tempfile.TemporaryDirectory(prefix="driftline-metrics-") as folder:
         workers = [Worker(number, count, Path(folder)) for number in range(count)]
         log.info("workers.started", count=count)

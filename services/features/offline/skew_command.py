@@ -1,9 +1,7 @@
 """``driftline features skew``: compare served features with recomputed ones."""
 
 import contextlib
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 
 import structlog
@@ -15,7 +13,7 @@ from services.feature_store.plan import PlanError
 from services.features.offline.archived_events import ArchiveError
 from services.features.offline.skew_check import SkewCheck
 from services.features.offline.skew_report import report_lines
-from services.runtime import logs
+from services.runtime import blocking_process, logs
 from services.runtime.declaration import DeclarationError
 from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
@@ -61,9 +59,7 @@ def _run_all(checks: Sequence[SkewCheck]) -> int:
 
 def _run_repeatedly(settings: Settings, checks: Sequence[SkewCheck], every_seconds: float) -> None:
     """Run all checks and pause, until SIGINT or SIGTERM."""
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = blocking_process.stop_event()
     http = server.application(lambda: None)
     with server.serve_in_thread(http, settings.host, settings.skew_port):
         while not stopping.is_set():

@@ -185,3 +185,16 @@ def test_a_process_that_is_interrupted_ends_in_the_middle_of_a_step_within_bound
             interrupt=True,
         )
     assert (session.kept, alone) == (0, [blocking_process.INTERRUPT_SECONDS_MAX])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_sets_the_stop_event(number: signal.Signals) -> None:
+    previous = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        stopping = blocking_process.stop_event()
+        assert not stopping.is_set()
+        signal.raise_signal(number)
+        assert stopping.is_set()
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)
