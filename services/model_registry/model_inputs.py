@@ -55,7 +55,7 @@ _MLFLOW_KINDS = {
     "datetime": InputKind.TIME,
 }
 _DTYPE_KINDS = {**dict.fromkeys("biuf", InputKind.NUMBER), "M": InputKind.TIME}
-EXACT_MAX = 2**53
+EXACT_MAX = float(2**53)
 """Up to here, float64 holds every whole number."""
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from services.feature_store.missing_values import MissingPolicy
-from services.model_registry import golden_batch
 from services.model_registry.contract import Model
 from services.model_registry.training_code import MakeEstimator
 from services.retraining import permutation_importance
@@ -30,7 +29,7 @@ class Candidate:
     trained_on: "pd.DataFrame"
     """The features, as served, of the rows that the estimator was trained on."""
     examples: "pd.DataFrame"
-    """Some held-out rows as inputs of the estimator: with the declared values for missing ones."""
+    """The held-out rows as inputs of the estimator: with the declared values for missing ones."""
     metrics: ClassifierMetrics
     champion: ClassifierMetrics | None
     """The champion's metrics on the same rows; None without a champion."""
@@ -61,7 +60,7 @@ def train(
     return Candidate(
         estimator=refitted or estimator,
         trained_on=data.features if refitted else data.features[~late],
-        examples=late_rows.iloc[golden_batch.spread(len(late_rows))],
+        examples=late_rows,
         metrics=evaluate(labels[late], scores),
         champion=champion_metrics,
         held_out_labels=labels[late],

@@ -17,7 +17,7 @@ from services.model_registry.golden_batch import GoldenError
 from services.scoring.arm_router import NO_ARM, ArmRouter, rows_per_arm
 from services.scoring.load_failures import VersionNotLoadedError
 from services.scoring.loaded_versions import LoadedVersions
-from services.scoring.model_calls import ModelCalls, RowErrors
+from services.scoring.model_calls import ModelCalls, RefusedRow, RowErrors
 from services.scoring.outputs import ModelOutputs
 from services.scoring.scored_batch import EventTimes, FeatureColumns
 
@@ -48,6 +48,11 @@ class ArmOutputs:
         if not self.unavailable:
             return self.errors
         return self.errors | {row: str(error) for row, error in self.unavailable.items()}
+
+    @property
+    def refused(self) -> frozenset[int]:
+        """Rows that the version of their arm cannot get, such as one without a value that it requires."""
+        return frozenset(row for row, reason in self.errors.items() if isinstance(reason, RefusedRow))
 
 
 @dataclasses.dataclass(slots=True)

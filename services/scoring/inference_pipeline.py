@@ -100,7 +100,7 @@ class InferencePipeline:
             arm_of=found.arm_of,
             outputs=found.outputs,
             failed=failed | found.failed if failed else found.failed,
-            rejected=rejected,
+            rejected=rejected | found.refused if found.errors else rejected,
             unavailable=found.unavailable,
             fallbacks=found.fallbacks,
             feature_set=self.features.feature_set,

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from services.model_registry import golden_batch
 from services.model_registry.contract import LoadedVersion, Model
+from services.model_registry.input_format import RowsError
 from services.scoring.call_timing import CallTiming
 from services.scoring.outputs import ModelOutputs, PredictionTask
 from services.scoring.scored_batch import FeatureColumns
@@ -16,6 +17,12 @@ from services.scoring.thread_limits import ThreadLimits
 
 RowErrors = dict[int, str]
 """Why the model failed on a row, by row."""
+
+
+class RefusedRow(str):
+    """Why a version cannot get a row: the request is at fault, and the model was not asked."""
+
+    __slots__ = ()
 
 
 class ModelCalls:
@@ -84,6 +91,10 @@ def predict_isolating(
         rows = stack.pop()
         try:
             outputs[rows] = task.checked(version.model.predict(_take(columns, rows)), len(rows))
+        except RowsError as error:  # the version says itself which rows it cannot get
+            errors |= {int(rows[row]): RefusedRow(reason) for row, reason in error.reasons.items()}
+            if len(error.reasons) < len(rows):
+                stack.append(np.delete(rows, list(error.reasons)))
         except Exception as error:  # noqa: BLE001  # each row at fault gets its reason
             if not is_proven and version.batch is not None:
                 golden_batch.verify(version.batch, version.model)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from services.feature_store.missing_values import MissingPolicy, with_missing
 from services.feature_store.served_features import ServedFeatures
+from services.model_registry.model_inputs import EXACT_MAX, exact_numbers
 from services.runtime import metrics
 from services.runtime.declaration import ModelDeclaration
 from services.scoring import text_limits
@@ -84,7 +85,10 @@ class RequestFeatures:
         self._missing = MissingPolicy(declaration.features.missing, self.names)
         self._from_request = declaration.features.from_request
         types = {field.name: field.type for field in declaration.request.fields}
-        self._numeric = [name for name in self._from_request if types[name] in _NUMERIC_TYPES]
+        self._whole = [name for name in self._from_request if types[name] is codec.FieldType.INT]
+        self._numeric = self._whole + [
+            name for name in self._from_request if types[name] in _NUMERIC_TYPES and name not in self._whole
+        ]
         self._textual = [name for name in self._from_request if types[name] not in _NUMERIC_TYPES]
         self._numbers_of = operator.attrgetter(*self._numeric) if self._numeric else None
         store = [name for name in feature_names if name not in types]
@@ -135,7 +139,12 @@ class RequestFeatures:
         if self._numbers_of is not None:
             # One array for all: an array for each column costs more than the rest of a small slice.
             rows = np.array([self._numbers_of(event) for event in events], dtype=np.float64)  # None -> nan
-            columns |= zip(self._numeric, rows.reshape(len(events), -1).T.copy(), strict=True)
+            block = rows.reshape(len(events), -1).T.copy()
+            columns |= zip(self._numeric, block, strict=True)
+            if self._whole and _has_inexact(block[: len(self._whole)]):
+                columns |= {
+                    name: exact_numbers([getattr(event, name) for event in events]) for name in self._whole
+                }
         for name in self._textual:
             columns[name] = np.array([getattr(event, name) for event in events], dtype=object)
         return {name: columns[name] for name in self._from_request}
@@ -146,3 +155,11 @@ class RequestFeatures:
         if served.beyond_retention:
             metrics.FEATURES_BEYOND_RETENTION.labels(self._model).inc(served.beyond_retention)
         self._lag_seconds.set(max(0, int(served.lag_ms.max(initial=0))) / 1000)
+
+
+def _has_inexact(whole: npt.NDArray[np.float64]) -> bool:
+    """Tell whether float64 may have rounded one of these whole numbers; nan is a missing one."""
+    sizes = np.abs(whole)
+    if sizes.max() < EXACT_MAX:  # as nearly always; False if one is missing
+        return False
+    return bool((sizes >= EXACT_MAX).any())

@@ -40,7 +40,7 @@ class ScoredBatch:
     failed: Mapping[int, str]
     """Rows without a prediction, with the reason."""
     rejected: frozenset[int]
-    """Those of ``failed`` that lack a feature for which model.yaml declares ``reject``."""
+    """Those of ``failed`` whose request is at fault: it lacks what model.yaml or the model requires."""
     unavailable: Mapping[int, VersionNotLoadedError] = dataclasses.field(default_factory=dict)
     """Those of ``failed`` whose version cannot answer now, and the champion cannot either: ask again."""
     fallbacks: Mapping[int, str] = dataclasses.field(default_factory=dict)

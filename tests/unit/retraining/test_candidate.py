@@ -60,7 +60,7 @@ def test_examples_are_held_out_rows_as_the_model_gets_them():
     declared = declaration("features", missing=MissingValues(fill={"colour": "none"}))
     trained = candidate.train(data, declared, estimator, None)
 
-    assert len(trained.examples) == 64
+    assert len(trained.examples) == len(trained.held_out_labels)
     assert set(trained.examples["colour"]) == {"red", "green", "none"}
     assert trained.examples.index.min() >= 300
 

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from services.model_registry import model_inputs
 from services.model_registry.contract import Contract, LoadedVersion
 from services.model_registry.golden_batch import GoldenBatch, GoldenError
+from services.model_registry.input_format import RowsError
 from services.model_registry.model_inputs import InputKind
 from services.model_registry.sklearn_flavour.model import SklearnModel
 from services.runtime.settings import Settings
@@ -125,3 +126,41 @@ def test_a_version_that_fails_on_its_golden_batch_is_at_fault_after_two_calls_mo
             LoadedVersion(Broken(), version.batch), PredictionTask(declaration()), {"x": np.ones(1000)}
         )
     assert calls == [1000, 4]
+
+
+def test_rows_that_a_version_cannot_get_are_refused_without_a_search():
+    """The other rows are scored in one more call."""
+    calls = []
+
+    class Strict:
+        size_bytes = 0
+
+        def predict(self, columns):
+            calls.append(len(columns["x"]))
+            missing = np.flatnonzero(np.isnan(columns["x"])).tolist()
+            if missing:
+                raise RowsError(dict.fromkeys(missing, "its input 'x' has no value"))
+            return columns["x"] / 2
+
+    task, version = PredictionTask(declaration()), LoadedVersion(Strict())
+    outputs, errors = predict_isolating(version, task, {"x": np.array([1.0, np.nan, 0.5, np.nan])})
+    assert errors == {1: "its input 'x' has no value", 3: "its input 'x' has no value"}
+    assert outputs[[0, 2]].tolist() == [0.5, 0.25]
+    assert calls == [4, 2]
+    assert predict_isolating(version, task, {"x": np.array([np.nan])})[1].keys() == {0}
+
+
+def test_row_that_a_version_cannot_get_is_the_fault_of_its_request():
+    """The caller gets 422, a topic's record is a dead letter, and the neighbour is answered."""
+
+    class Strict(HalfOfX):
+        def predict(self, columns):
+            if (columns["x"] == 7.0).any():
+                raise RowsError({0: "its input 'x' is 7.0, which is no boolean"})
+            return super().predict(columns)
+
+    subject = pipeline(models={1: Strict()})
+    (batch,) = scored(subject, 1, x=7.0)
+    assert batch.failed == {0: "its input 'x' is 7.0, which is no boolean"}
+    assert batch.rejected == {0}
+    assert batch.outputs[1] == 0.5

@@ -53,3 +53,27 @@ def test_a_policy_for_an_unknown_feature_is_rejected():
     missing = {"service": "s", "from_request": ["x", "who"], "missing": {"reject": ["y"]}}
     with pytest.raises(DeclarationError, match="names y; the features are x, who, f"):
         request_features(features=missing)
+
+
+@pytest.mark.parametrize("declared", ["int", "int?"])
+def test_whole_number_beyond_float64_stays_exact(declared):
+    """Its neighbours are whole numbers, too; smaller ones are floats, as every other number."""
+    schema = {"id": "string", "at": "timestamp", "x": "float", "who": "string?", "order": declared}
+    request = {"topic": "requests", "id": "id", "event_time": "at", "schema": schema}
+    features = {"service": "s", "from_request": ["x", "order", "who"]}
+    subject = pipeline(request=request, features=features)
+
+    def columns(*orders):
+        raw = {"id": "r", "at": "2013-07-01T16:05:00Z", "x": 1.5, "who": "a"}
+        events = [subject.decoder.convert(raw | {"order": order}) for order in orders]
+        return asyncio.run(subject.features.read(events, np.zeros(len(events), np.int64)))
+
+    assert columns(3, 4).columns["order"].dtype == np.float64
+    found = columns(2**53 + 1, 4)
+    assert list(found.columns) == ["x", "order", "who", "f"]
+    assert found.columns["order"].tolist() == [2**53 + 1, 4]
+    assert found.columns["x"].tolist() == [1.5, 1.5]
+    if declared == "int?":
+        found = columns(2**53 + 1, None)
+        assert found.columns["order"].tolist() == [2**53 + 1, None]
+        assert found.missing["order"].tolist() == [False, True]
