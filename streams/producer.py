@@ -95,11 +95,11 @@ class BatchProducer:
             await connection.close(patience_seconds)
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator["BatchProducer"]:
         """Be connected until the block ends."""
         await self.start()
         try:
-            yield
+            yield self
         finally:
             await self.stop()
 

@@ -17,17 +17,21 @@ new) or its event time is (a replay, the demo).
 import functools
 
 from services.alerting import session
-from services.runtime import blocking_process, declaration_file
+from services.runtime import blocking_process
+from services.runtime.declaration_file import DeclarationFolder
+from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
 
 
 def run() -> None:
     """Run until SIGINT or SIGTERM."""
     settings = Settings()
-    declarations = declaration_file.load_all(settings.models)
+    folder, quarantine = DeclarationFolder(settings.models), Quarantine("alerting")
     blocking_process.run(
         "alerting",
         settings,
         settings.alerting_port,
-        functools.partial(session.opened, settings, declarations),
+        functools.partial(session.opened, settings, folder, quarantine),
+        is_over=lambda: bool(folder.refresh()),
+        detail=quarantine.detail,
     )

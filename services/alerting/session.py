@@ -19,11 +19,13 @@ from services.alerting.report_files import ReportWriter
 from services.model_registry import model_change
 from services.runtime import kafka_consumers, metrics
 from services.runtime.declaration import HOUR_MS, ModelDeclaration
+from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.kafka_outbox import Outbox
+from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
 from services.runtime.times import now_ms
 from services.runtime.topic_creation import ensure_topics
-from streams import records, topics
+from streams import defects, records, topics
 from streams.json_decoder import InvalidRecordError
 from streams.producer import Record
 from streams.records import Notified, Silence
@@ -44,14 +46,16 @@ _decode_retraining = records.decoder_of(records.RetrainingRecord).decode
 
 @contextlib.contextmanager
 def opened(
-    settings: Settings, declarations: Mapping[str, ModelDeclaration], stopping: threading.Event
+    settings: Settings, folder: DeclarationFolder, quarantine: Quarantine, stopping: threading.Event
 ) -> Iterator["AlertingSession"]:
     """Connect, read notifications and open alerts, and disconnect at the end of the block."""
+    quarantine.declare(folder.valid, folder.faults, time.monotonic())
+    declarations = dict(folder.valid)
     urls = destinations.load(settings)
     for declaration in declarations.values():
         _log.info("alerting.routes", routes=destinations.summary(declaration, urls))
     with contextlib.ExitStack() as stack:
-        ensure_topics(settings, declarations)
+        ensure_topics(settings, {})
         consumer = kafka_consumers.connect(settings, "alerting")
         stack.callback(consumer.close, timeout_ms=CLOSE_MS)
         outbox = Outbox("alerting", settings.kafka_options(), stopping)
@@ -156,8 +160,10 @@ class AlertingSession:
     def _add(self, each: Any) -> None:
         try:
             self._handlers[each.topic](each)
-        except InvalidRecordError as error:
-            _log.warning("alerting.record_skipped", topic=each.topic, offset=each.offset, error=str(error))
+        except Exception as error:  # noqa: BLE001  # whatever it is, only this record is at fault
+            metrics.RECORDS_SKIPPED.labels("alerting", each.topic).inc()
+            reason = str(error) if isinstance(error, InvalidRecordError) else defects.reason_of(error)
+            _log.warning("alerting.record_skipped", topic=each.topic, offset=each.offset, error=reason)
 
     def _add_alert_record(self, each: Any) -> None:
         if each.value is None:
@@ -202,18 +208,19 @@ class AlertingSession:
 
     def _send(self, delivery: Delivery) -> None:
         """Send one message; each runs in a separate thread, so that a hanging destination delays no other."""
-        accepted = True
+        accepted = False
         try:
             send(self._urls[delivery.destination], message(delivery, self._dashboard_url))
+            accepted = True
         except SendingError:
-            accepted = False
+            pass  # `_observe` logs it
         except Exception as error:  # noqa: BLE001  # 170 services: whatever fails, the delivery must be settled
             # Without its text, which may contain the URL.
             _log.error(
                 "alerting.service_failed", destination=delivery.destination, error=type(error).__name__
             )
-            accepted = False
-        self._finished.put((delivery, accepted))
+        finally:  # whatever ends the thread
+            self._finished.put((delivery, accepted))
 
     def _store_finished(self, wait_seconds: float = 0.0) -> None:
         """Store the notifications of finished deliveries before anything else is sent."""

@@ -10,12 +10,14 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.archive.delta_writer import DeltaWriter
+from services.archive.invalid_records import InvalidRecords, LetterWriter
 from services.archive.required_offsets import RequiredOffsets, decoded_requests, required_by
 from services.archive.row_schemas import Table
 from services.archive.table_archive import TableArchive
 from services.archive.write_buffer import Partition, WriteBuffer
 from services.runtime import metrics
 from services.runtime.event_clock import EventClock
+from services.runtime.kafka_consumers import COMMITTED
 from services.runtime.settings import Settings
 from streams import topics
 from streams.codec import KafkaRecord
@@ -47,8 +49,13 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
     22,000.
     """
 
-    def __init__(self, settings: Settings, table_of: Mapping[str, Table], consumer: Any) -> None:
+    def __init__(
+        self, settings: Settings, table_of: Mapping[str, Table], consumer: Any, writer: LetterWriter
+    ) -> None:
         """Archive each topic of ``table_of`` to its table, read with a consumer that is not started yet."""
+        self._invalid = InvalidRecords(writer)
+        self._read_again: dict[TopicPartition, tuple[int, int]] = {}
+        """Where a gap began and ended that was read again, by partition."""
         self._settings = settings
         self._table_of = table_of
         self._consumer = consumer
@@ -87,8 +94,8 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
             if table.name not in opened:
                 writer = await asyncio.to_thread(DeltaWriter, self._settings, table)
                 clock = EventClock("archive", self._settings.event_ahead_seconds_max)
-                buffer = WriteBuffer(table, report_invalid, event_clock=clock)
-                opened[table.name] = TableArchive(buffer, writer)
+                buffer = WriteBuffer(table, self._invalid.add, event_clock=clock)
+                opened[table.name] = TableArchive(buffer, writer, self._invalid)
             self._table_by_topic[topic] = opened[table.name]
         self._tables = list(opened.values())
 
@@ -103,13 +110,35 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         for partition, batch in fetched.items():
             if partition.topic == topics.RETRAINING.name:
                 await self._add_requests(batch)
-            else:
+            elif not await self._reads_gap_again(partition, batch[0].offset):
                 table = self._table_by_topic[partition.topic]
                 table.buffer.add((partition.topic, partition.partition), batch)
         # Until the partitions are assigned, it is not known which of a request's partitions are read here.
         retraining_waits = self._assigned and self._required.remove_reached(positions_of(self._tables))
         async with self._committing:
             await self._commit(table for table in self._tables if retraining_waits or table.buffer.due())
+
+    async def _reads_gap_again(self, partition: TopicPartition, start: int) -> bool:
+        """Seek back if a fetch begins after the position; return whether it did.
+
+        The consumer jumps ahead when it loses its position. Offsets without records (transactions,
+        compaction, retention) look the same, so a gap that is there again is accepted.
+        """
+        position = self._table_by_topic[partition.topic].buffer.positions.get(tuple(partition), start)
+        if start <= position or self._read_again.get(partition) == (position, start):
+            return False
+        self._read_again[partition] = position, start
+        starts = await self._consumer.beginning_offsets([partition])
+        if starts[partition] > position:
+            log.error(
+                "archive.records_expired",
+                topic=partition.topic,
+                partition=partition.partition,
+                lost_from=position,
+                lost_to=starts[partition],
+            )
+        self._consumer.seek(partition, position)
+        return True
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Commit what is buffered before another member reads these partitions."""
@@ -162,7 +191,7 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         A request only makes a commit earlier, so its offset is not committed: after a restart old requests
         are read again and count as reached at once.
         """
-        for request in decoded_requests(batch, report_invalid):
+        for request in decoded_requests(batch):
             required = required_by(request)
             self._required.add(required or await end_offsets(self._consumer, positions_of(self._tables)))
 
@@ -174,6 +203,7 @@ def connect(settings: Settings) -> AIOKafkaConsumer:
         group_id=GROUP,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
+        isolation_level=COMMITTED,
         metadata_max_age_ms=METADATA_SECONDS * 1000,
         session_timeout_ms=SESSION_SECONDS * 1000,
     )
@@ -200,14 +230,3 @@ async def commit_offsets(consumer: Any, positions: Mapping[Partition, int]) -> N
             metrics.CONSUMER_LAG.labels("archive", partition.topic, str(partition.partition)).set(lag)
     except KafkaError as error:
         log.info("archive.offsets_not_committed", reason=str(error))
-
-
-def report_invalid(record: KafkaRecord, reason: str) -> None:
-    """Log a record that is not archived. Services that act on the same topic dead-letter it."""
-    log.error(
-        "archive.record_invalid",
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        reason=reason,
-    )

@@ -2,21 +2,34 @@
 
 import asyncio
 import contextlib
-import functools
+import time
+from collections.abc import Mapping
+
+import structlog
 
 from services.archive import archiver, row_schemas
 from services.feature_store import repository
 from services.feature_store.plan import PlanError
 from services.runtime import async_process, logs
 from services.runtime.declaration import ModelDeclaration
-from services.runtime.declaration_file import load_all
+from services.runtime.declaration_file import DeclarationFolder
+from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
 from services.runtime.web import server
-from streams import topics
+from streams import defects, topics
+from streams.outages import is_outage
+from streams.producer import BatchProducer
+
+RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 1.0, 30.0
+"""Pause before the next session after an error; doubled until a session lasts."""
+REFRESH_SECONDS = 1.0
+"""Time between two looks at the declarations."""
+
+log = structlog.get_logger()
 
 
 def topic_tables(
-    settings: Settings, declarations: dict[str, ModelDeclaration]
+    settings: Settings, declarations: Mapping[str, ModelDeclaration]
 ) -> dict[str, row_schemas.Table]:
     """Return the table of each topic that is archived."""
     table_of = {}
@@ -34,13 +47,73 @@ def run() -> None:
     """Archive events, predictions and outcomes to Delta tables, until SIGINT or SIGTERM."""
     settings = Settings()
     logs.configure_logging("archive", settings.log_level)
-    archiving = async_process.BackgroundTask("archive", functools.partial(_archive, settings))
+    archiving = async_process.BackgroundTask("archive", ArchiveSessions(settings).run)
     async_process.run(archiving.running(), failure=archiving.failure)
 
 
-async def _archive(settings: Settings, stopping: asyncio.Event) -> None:
-    tables = topic_tables(settings, load_all(settings.models))
-    archive = archiver.Archiver(settings, tables, archiver.connect(settings))
-    application = server.application(archive.not_ready)
-    async with server.serve_in_loop(application, settings.host, settings.archive_port):
-        await archive.run(stopping)
+class ArchiveSessions:
+    """Archivers, one after another: after an error, and when a declaration changes, the next one begins.
+
+    Nothing is lost between them: each reads on where the tables end.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing connects before `run`."""
+        self._settings = settings
+        self._folder = DeclarationFolder(settings.models)
+        self._quarantine = Quarantine("archive")
+        self._archiver: archiver.Archiver | None = None
+        self._reason: str | None = "starting"
+
+    def not_ready(self) -> str | None:
+        """Return why nothing is archived now, or None."""
+        return self._reason or (self._archiver.not_ready() if self._archiver else None)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Archive until the event is set; after an error wait with back-off."""
+        application = server.application(self.not_ready, detail=self._quarantine.detail)
+        async with server.serve_in_loop(application, self._settings.host, self._settings.archive_port):
+            pause_seconds = RETRY_SECONDS_MIN
+            while not stopping.is_set():
+                started_seconds = time.monotonic()
+                try:
+                    await self._session(stopping)
+                    continue
+                except Exception as error:  # noqa: BLE001  # a process that ends would only meet it again
+                    self._note(error)
+                if time.monotonic() - started_seconds > RETRY_SECONDS_MAX:
+                    pause_seconds = RETRY_SECONDS_MIN
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), pause_seconds)
+                pause_seconds = min(2 * pause_seconds, RETRY_SECONDS_MAX)
+
+    async def _session(self, stopping: asyncio.Event) -> None:
+        self._quarantine.declare(self._folder.valid, self._folder.faults, time.monotonic())
+        tables = topic_tables(self._settings, self._folder.valid)
+        async with BatchProducer(self._settings.kafka_options()).running() as producer:
+            consumer = archiver.connect(self._settings)
+            self._archiver = archiver.Archiver(self._settings, tables, consumer, producer)
+            self._reason = None
+            over = asyncio.Event()
+            watch = asyncio.create_task(self._watch(stopping, over))
+            try:
+                await self._archiver.run(over)
+            finally:
+                watch.cancel()
+
+    async def _watch(self, stopping: asyncio.Event, over: asyncio.Event) -> None:
+        """Set ``over`` when the process stops or a declaration has changed."""
+        try:
+            while not stopping.is_set() and not await asyncio.to_thread(self._folder.refresh):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), REFRESH_SECONDS)
+        finally:
+            over.set()  # after an error here, too: the next session begins with another watch
+
+    def _note(self, error: Exception) -> None:
+        if is_outage(error):
+            log.warning("archive.outage", error=repr(error))
+            self._reason = f"{type(error).__name__}: {error}"
+        else:
+            log.error("archive.failed", exc_info=error)
+            self._reason = defects.reason_of(error)

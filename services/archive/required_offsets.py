@@ -1,8 +1,9 @@
 """The offsets that requests for retraining need in the tables: a commit is due once they are read. Pure."""
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 
-from services.archive.write_buffer import Partition, ReportInvalid
+from services.archive.write_buffer import Partition
 from streams.codec import InvalidRecordError, KafkaRecord
 from streams.records import RetrainingRecord, RetrainingRequested, decoder_of
 
@@ -42,16 +43,14 @@ def required_by(request: RetrainingRequested) -> dict[Partition, int]:
     }
 
 
-def decoded_requests(
-    batch: Iterable[KafkaRecord], report_invalid: ReportInvalid
-) -> Iterator[RetrainingRequested]:
-    """Yield the requests among records of the retraining topic; report those that cannot be decoded."""
+def decoded_requests(batch: Iterable[KafkaRecord]) -> Iterator[RetrainingRequested]:
+    """Yield the requests among records of the retraining topic; skip those that cannot be decoded.
+
+    The retraining process writes the dead letters of these.
+    """
     decode = decoder_of(RetrainingRecord).decode
     for record in batch:
-        try:
+        with contextlib.suppress(InvalidRecordError):
             decoded = decode(record.value)
-        except InvalidRecordError as error:
-            report_invalid(record, str(error))
-            continue
-        if isinstance(decoded, RetrainingRequested):
-            yield decoded
+            if isinstance(decoded, RetrainingRequested):
+                yield decoded

@@ -59,6 +59,20 @@ class Table:
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
 
+def unfit_rows(table: Table, rows: Sequence[DecodedRecord]) -> list[tuple[DecodedRecord, Exception]]:
+    """Return the rows that the table cannot hold, each with its error: found by halving."""
+    if not rows:
+        return []
+    try:
+        table.batch(rows)
+    except Exception as error:  # noqa: BLE001  # whatever it is, these rows have it
+        if len(rows) == 1:
+            return [(rows[0], error)]
+        half = len(rows) // 2
+        return unfit_rows(table, rows[:half]) + unfit_rows(table, rows[half:])
+    return []
+
+
 def feature_numbers(features: Sequence[records.FeatureValue]) -> list[float | None]:
     """Return the numbers of a row of mixed values, null where the value is a text.
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import structlog
 
 from services.archive.delta_writer import DeltaWriter
+from services.archive.invalid_records import InvalidRecords
+from services.archive.row_schemas import unfit_rows
 from services.archive.write_buffer import Partition, WriteBuffer
 
 log = structlog.get_logger()
@@ -17,10 +19,11 @@ class TableArchive:
     The methods run Delta's blocking calls in a thread. Nothing may be added to ``buffer`` while one runs.
     """
 
-    def __init__(self, buffer: WriteBuffer, writer: DeltaWriter) -> None:
-        """Create it from an empty buffer and the writer of the same table."""
+    def __init__(self, buffer: WriteBuffer, writer: DeltaWriter, invalid: InvalidRecords) -> None:
+        """Create it from an empty buffer, the writer of the same table, and the records that are left out."""
         self.buffer = buffer
         self._writer = writer
+        self._invalid = invalid
 
     async def start(self, topic: str, log_start_offsets: Mapping[int, int]) -> dict[int, int]:
         """Start partitions of a topic where the table ends; return the offset to read from, by partition.
@@ -46,10 +49,24 @@ class TableArchive:
         return positions
 
     async def commit(self) -> dict[Partition, int]:
-        """Commit what is buffered; return the new positions of the table, empty if nothing was buffered."""
+        """Commit what is buffered; return the new positions of the table, empty if nothing was buffered.
+
+        Rows that the table cannot hold become dead letters; the letters are written before the commit.
+        """
         if not self.buffer.uncommitted:
             return {}
         positions = dict(self.buffer.positions)
-        await asyncio.to_thread(self._writer.append, self.buffer.rows, positions)
+        await self._invalid.write()
+        try:
+            await asyncio.to_thread(self._writer.append, self.buffer.rows, positions)
+        except Exception:
+            unfit = await asyncio.to_thread(unfit_rows, self.buffer.table, self.buffer.rows)
+            if not unfit:
+                raise
+            for row, error in unfit:
+                self._invalid.add(row.record, error)
+            self.buffer.drop([row for row, _ in unfit])
+            await self._invalid.write()
+            await asyncio.to_thread(self._writer.append, self.buffer.rows, positions)
         self.buffer.committed()
         return positions

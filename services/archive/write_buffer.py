@@ -1,7 +1,7 @@
 """Records of one table that are read from Kafka and not yet committed to Delta. Pure."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from services.archive.row_schemas import DecodedRecord, Table
 from services.runtime.event_clock import EventClock
@@ -17,8 +17,8 @@ COMMIT_SECONDS = 60.0
 
 Partition = tuple[str, int]
 """Topic and partition number."""
-ReportInvalid = Callable[[KafkaRecord, str], None]
-"""Called with a record that cannot be decoded, and the reason."""
+ReportInvalid = Callable[[KafkaRecord, Exception], None]
+"""Called with a record that cannot be decoded, and the error; raises an outage."""
 
 
 class WriteBuffer:
@@ -82,8 +82,8 @@ class WriteBuffer:
                 heartbeat = None
             try:
                 decoded = decode(value)
-            except InvalidRecordError as error:
-                self._report_invalid(record, str(error))
+            except Exception as error:  # noqa: BLE001  # of this record alone, or it is raised again
+                self._report_invalid(record, error)
                 continue
             if is_repeat is None or not is_repeat(decoded.source_partition, decoded.source_offset):
                 rows.append(DecodedRecord(record, decoded))
@@ -94,6 +94,11 @@ class WriteBuffer:
         if self._oldest_seconds is None and position != self.positions[partition]:
             self._oldest_seconds = self._clock()
         self.positions[partition] = position
+
+    def drop(self, rows: Collection[DecodedRecord]) -> None:
+        """Drop rows that the table cannot hold; their offsets count as read."""
+        dropped = {id(row) for row in rows}
+        self.rows = [row for row in self.rows if id(row) not in dropped]
 
     def due(self) -> bool:
         """Return whether a commit is due, by rows, bytes or age."""
@@ -122,7 +127,7 @@ class WriteBuffer:
             beats = self.table.heartbeats
             watermark_ms = self._event_clock.watermark_of(record, now_ms()) if beats else None
         except InvalidRecordError as error:
-            self._report_invalid(record, str(error))
+            self._report_invalid(record, error)
             return heartbeat
         if watermark_ms is None or (heartbeat is not None and heartbeat.decoded >= watermark_ms):
             return heartbeat

@@ -43,7 +43,7 @@ def run() -> None:
 
 def gather() -> None:
     """Decode a share of the partitions into slices; any number of processes may run."""
-    _run(gather_worker.open_session)
+    _run(gather_worker.open_session, follows_folder=False)
 
 
 def judge() -> None:
@@ -51,7 +51,8 @@ def judge() -> None:
     _run(functools.partial(session.open_session, gathered=True))
 
 
-def _run(open_session: OpenDriftSession) -> None:
+def _run(open_session: OpenDriftSession, *, follows_folder: bool = True) -> None:
+    """Run sessions; those that do not follow changes of the folder themselves end when there is one."""
     settings = Settings()
     quarantine = Quarantine("drift")
     folder = declaration_file.DeclarationFolder(settings.models)
@@ -60,5 +61,6 @@ def _run(open_session: OpenDriftSession) -> None:
         settings,
         settings.drift_port,
         functools.partial(open_session, settings, folder, quarantine),
+        is_over=bool if follows_folder else lambda: bool(folder.refresh()),
         detail=quarantine.detail,
     )

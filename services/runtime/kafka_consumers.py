@@ -21,6 +21,9 @@ POLL_MS = 200
 SILENCE_SECONDS_MAX = 60.0
 """A broker that sends nothing for this long before the end of a partition is considered down."""
 CLOSE_MS = 1000
+COMMITTED = "read_committed"
+"""Isolation level of all consumers: records of transactions that are aborted or still open are not read, and
+the end of a partition is that of its committed records."""
 
 
 class MissingTopicError(RuntimeError):
@@ -35,6 +38,7 @@ def connect(settings: Settings, name: str, **options: Any) -> KafkaConsumer:
         client_id=f"driftline-{name}",
         enable_auto_commit=False,
         auto_offset_reset="earliest",
+        isolation_level=COMMITTED,
         allow_auto_create_topics=False,
         max_partition_fetch_bytes=PARTITION_BYTES_MAX,
         fetch_min_bytes=FETCH_BYTES_MIN,

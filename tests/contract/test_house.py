@@ -190,7 +190,6 @@ NOTHING_TO_TEST = {
 }
 """Modules that decide nothing, each with the reason."""
 WITHOUT_TEST_FILE: set[str] = {
-    "services.alerting.session",
     "services.demo.followers",
     "services.demo.hindsight",
     "services.demo.run",

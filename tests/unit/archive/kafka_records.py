@@ -23,6 +23,16 @@ class Record:
     headers: Sequence[tuple[str, bytes]] = ()
 
 
+class MemoryLetters:
+    """Keeps the dead letters that are written."""
+
+    def __init__(self) -> None:
+        self.letters: list[records.DeadLetter] = []
+
+    async def send_dead_letters(self, letters: Sequence[records.DeadLetter]) -> None:
+        self.letters += letters
+
+
 OUTCOME = records.Outcome(
     prediction_id="0-0",
     model="m",

@@ -1,6 +1,7 @@
 """When the archiver commits: a scripted consumer and a real Delta table."""
 
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from services.archive.archiver import Archiver
 from services.monitoring import inference_log
 from services.runtime.settings import Settings
 from streams import records, topics
-from tests.unit.archive.kafka_records import TOPIC, Record, outcome
+from tests.unit.archive.kafka_records import TOPIC, MemoryLetters, Record, outcome
 
 REQUEST = records.encode(
     records.RetrainingRequested(
@@ -28,6 +29,7 @@ class ScriptedConsumer:
     def __init__(self, *batches: dict[TopicPartition, Sequence[Any]]) -> None:
         self._batches = list(batches)
         self.committed: dict[TopicPartition, int] = {}
+        self.sought: list[int] = []
 
     async def getmany(self, **_: Any) -> dict[TopicPartition, Sequence[Any]]:
         return self._batches.pop(0)
@@ -38,7 +40,8 @@ class ScriptedConsumer:
     async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(partitions, 2)
 
-    def seek(self, partition: TopicPartition, offset: int) -> None: ...
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self.sought.append(offset)
 
     async def commit(self, offsets: dict[TopicPartition, int]) -> None:
         self.committed |= offsets
@@ -59,7 +62,7 @@ def test_a_request_read_before_the_assignment_is_met_once_its_records_are_read(t
     """The rows are committed at once when they are read, not when they are a minute old."""
     settings = Settings(home=tmp_path)
     consumer = ScriptedConsumer({REQUESTS: [Record(0, REQUEST)]}, {OUTCOMES: ROWS[:1]}, {OUTCOMES: ROWS[1:]})
-    archiver = Archiver(settings, {TOPIC: row_schemas.OUTCOMES}, consumer)
+    archiver = Archiver(settings, {TOPIC: row_schemas.OUTCOMES}, consumer, MemoryLetters())
 
     async def positions_after_each_step() -> list[int]:
         await archiver.open_tables()
@@ -83,7 +86,7 @@ def test_a_request_without_offsets_needs_all_records_up_to_the_ends(tmp_path: Pa
         )
     )
     consumer = ScriptedConsumer({OUTCOMES: ROWS[:1]}, {REQUESTS: [Record(0, anywhere)]}, {OUTCOMES: ROWS[1:]})
-    archiver = Archiver(settings, {TOPIC: row_schemas.OUTCOMES}, consumer)
+    archiver = Archiver(settings, {TOPIC: row_schemas.OUTCOMES}, consumer, MemoryLetters())
 
     async def positions_after_each_step() -> list[int]:
         await archiver.open_tables()
@@ -100,7 +103,7 @@ def test_a_request_without_offsets_needs_all_records_up_to_the_ends(tmp_path: Pa
 def test_rows_are_committed_before_a_partition_is_revoked(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     consumer = ScriptedConsumer({OUTCOMES: ROWS})
-    archiver = Archiver(settings, {TOPIC: row_schemas.OUTCOMES}, consumer)
+    archiver = Archiver(settings, {TOPIC: row_schemas.OUTCOMES}, consumer, MemoryLetters())
 
     async def read_and_revoke() -> None:
         await archiver.open_tables()
@@ -123,7 +126,9 @@ def test_a_failed_rebalance_ends_the_loop(tmp_path: Path) -> None:
         async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
             raise OSError("no broker")
 
-    archiver = Archiver(Settings(home=tmp_path), {TOPIC: row_schemas.OUTCOMES}, UnreachableBroker({}))
+    archiver = Archiver(
+        Settings(home=tmp_path), {TOPIC: row_schemas.OUTCOMES}, UnreachableBroker({}), MemoryLetters()
+    )
 
     async def rebalance() -> None:
         await archiver.open_tables()
@@ -132,3 +137,48 @@ def test_a_failed_rebalance_ends_the_loop(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="no broker"):
         asyncio.run(rebalance())
+
+
+def test_a_gap_before_a_fetch_is_read_again_and_accepted_if_it_is_still_there(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    later = [Record(5, outcome(5))]
+    consumer = ScriptedConsumer({OUTCOMES: later}, {OUTCOMES: ROWS}, {OUTCOMES: later}, {OUTCOMES: later})
+    archiver = Archiver(settings, {TOPIC: row_schemas.OUTCOMES}, consumer, MemoryLetters())
+
+    async def read() -> None:
+        await archiver.open_tables()
+        await archiver.on_partitions_assigned([OUTCOMES])
+        for _ in range(4):
+            await archiver.step()
+        await archiver.on_partitions_revoked([OUTCOMES])
+
+    asyncio.run(read())
+    assert consumer.sought == [0, 0, 2], "the start, the jump to 5 from 0, the jump to 5 from 2"
+    assert archived(settings) == 6
+
+
+def test_a_record_that_cannot_be_archived_is_a_dead_letter_and_its_neighbours_are_archived(
+    tmp_path: Path,
+) -> None:
+    """One cannot be decoded, one is decoded and does not fit the type of its column."""
+    settings, writer = Settings(home=tmp_path), MemoryLetters()
+    *others, last = row_schemas.OUTCOMES.columns
+    wide = last._replace(read=lambda row: "x" if row.record.offset == 3 else None)
+    table = dataclasses.replace(row_schemas.OUTCOMES, columns=[*others, wide])
+    batch = [*ROWS, Record(2, b"{"), Record(3, outcome(3)), Record(4, outcome(4))]
+    consumer = ScriptedConsumer({OUTCOMES: batch})
+    archiver = Archiver(settings, {TOPIC: table}, consumer, writer)
+
+    async def read() -> None:
+        await archiver.open_tables()
+        await archiver.on_partitions_assigned([OUTCOMES])
+        await archiver.step()
+        await archiver.on_partitions_revoked([OUTCOMES])
+
+    asyncio.run(read())
+    assert archived(settings) == 5
+    assert [(letter.offset, letter.kind) for letter in writer.letters] == [(2, "invalid"), (3, "defect")]
+    assert writer.letters[1].value == outcome(3)
+    with inference_log.connect(settings) as connection:
+        rows = connection.execute("SELECT source_offset FROM outcomes ORDER BY 1").fetchall()
+    assert rows == [(0,), (1,), (4,)]

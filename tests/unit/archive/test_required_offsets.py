@@ -44,13 +44,11 @@ def test_partitions_of_other_members_are_ignored() -> None:
     assert required.remove_reached({("a", 0): 2})
 
 
-def test_only_requests_are_decoded_and_bad_records_are_reported() -> None:
+def test_only_requests_are_decoded_and_bad_records_are_skipped() -> None:
     batch = [
         Record(0, records.encode(REQUEST)),
         Record(1, records.encode(FINISHED)),
         Record(2, b"{"),
         Record(3, None),
     ]
-    invalid: list[int] = []
-    assert list(decoded_requests(batch, lambda record, _: invalid.append(record.offset))) == [REQUEST]
-    assert invalid == [2, 3]
+    assert list(decoded_requests(batch)) == [REQUEST]

@@ -1,9 +1,11 @@
 """Each column holds the field that it is named for."""
 
+import dataclasses
+
 import msgspec
 import pytest
 
-from services.archive.row_schemas import EVENTS, OUTCOMES, PREDICTIONS, DecodedRecord, Table
+from services.archive.row_schemas import EVENTS, OUTCOMES, PREDICTIONS, DecodedRecord, Table, unfit_rows
 from streams.records import FeatureValue, Outcome, Prediction
 from tests.unit.archive.kafka_records import OUTCOME, PREDICTION, Record
 
@@ -104,3 +106,12 @@ def test_an_event_is_archived_raw_and_a_heartbeat_with_its_watermark() -> None:
 def test_no_rows_make_a_batch_with_all_columns(table: Table) -> None:
     batch = table.batch([])
     assert (batch.num_rows, batch.schema) == (0, table.schema)
+
+
+def test_exactly_the_rows_that_a_table_cannot_hold_are_found() -> None:
+    *others, last = OUTCOMES.columns
+    wide = last._replace(read=lambda row: "x" if row.record.offset in {0, 3, 6} else None)
+    table = dataclasses.replace(OUTCOMES, columns=[*others, wide])
+    rows = [DecodedRecord(Record(offset, b""), OUTCOME) for offset in range(7)]
+    assert [row.record.offset for row, _ in unfit_rows(table, rows)] == [0, 3, 6]
+    assert unfit_rows(OUTCOMES, rows) == []

@@ -7,11 +7,12 @@ import pytest
 
 from services.archive import row_schemas
 from services.archive.delta_writer import DeltaWriter
+from services.archive.invalid_records import InvalidRecords
 from services.archive.table_archive import TableArchive
 from services.archive.write_buffer import WriteBuffer
 from services.monitoring import inference_log
 from services.runtime.settings import Settings
-from tests.unit.archive.kafka_records import TOPIC, Record, outcome
+from tests.unit.archive.kafka_records import TOPIC, MemoryLetters, Record, outcome
 
 
 @pytest.fixture
@@ -20,8 +21,8 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def archive(settings: Settings) -> TableArchive:
-    buffer = WriteBuffer(row_schemas.OUTCOMES, lambda _, reason: pytest.fail(reason))
-    return TableArchive(buffer, DeltaWriter(settings, row_schemas.OUTCOMES))
+    buffer = WriteBuffer(row_schemas.OUTCOMES, lambda _, error: pytest.fail(str(error)))
+    return TableArchive(buffer, DeltaWriter(settings, row_schemas.OUTCOMES), InvalidRecords(MemoryLetters()))
 
 
 def test_a_partition_starts_where_the_table_ends_and_drops_its_repeats(settings: Settings) -> None:

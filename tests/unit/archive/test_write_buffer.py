@@ -27,7 +27,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def buffer(reported: list[str], clock: Clock) -> WriteBuffer:
-    empty = WriteBuffer(row_schemas.OUTCOMES, lambda record, reason: reported.append(reason), clock)
+    empty = WriteBuffer(row_schemas.OUTCOMES, lambda record, error: reported.append(str(error)), clock)
     empty.start((TOPIC, 0), 0, {})
     return empty
 
@@ -144,7 +144,7 @@ def test_a_tombstone_without_a_watermark_is_not_archived(clock: Clock):
 
 
 def test_a_heartbeat_that_is_no_time_is_reported_and_not_archived(reported: list[str], clock: Clock):
-    buffer = WriteBuffer(row_schemas.EVENTS, lambda record, reason: reported.append(reason), clock)
+    buffer = WriteBuffer(row_schemas.EVENTS, lambda record, error: reported.append(str(error)), clock)
     buffer.start(("orders", 0), 0, {})
     good, bad = codec.heartbeat(7), [(codec.HEARTBEAT_HEADER, b"9" * 5000)]
     buffer.add(("orders", 0), [Record(0, None, headers=good), Record(1, None, headers=bad)])

@@ -49,7 +49,7 @@ def heartbeat(offset: int, second: int) -> OrderRecord:
 
 def archive(settings: Settings, *found: OrderRecord) -> None:
     """Write records into the archive."""
-    pending = WriteBuffer(row_schemas.EVENTS, lambda record, reason: pytest.fail(reason))
+    pending = WriteBuffer(row_schemas.EVENTS, lambda record, error: pytest.fail(str(error)))
     pending.start((TOPIC, 0), 0, {})
     pending.add((TOPIC, 0), found)
     DeltaWriter(settings, row_schemas.EVENTS).append(pending.rows, pending.positions)

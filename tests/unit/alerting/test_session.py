@@ -1,0 +1,79 @@
+"""One bad record, or one destination that fails, stops no other."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from services.alerting import alerts, session
+from services.alerting.delivery import SendingError
+from services.alerting.session import AlertingSession
+from services.runtime import metrics
+from services.runtime.settings import Settings
+from streams import records, topics
+from tests.unit.drift import scenario
+from tests.unit.drift.memory_kafka import MemoryConsumer
+
+
+@pytest.fixture
+def alerting() -> AlertingSession:
+    reports = SimpleNamespace(add=lambda *_: None)
+    return AlertingSession(
+        Settings(_env_file=None),
+        {"m": scenario.declaration()},
+        cast("Any", MemoryConsumer()),
+        cast("Any", None),
+        {"good": "json://good", "bad": "json://bad"},
+        cast("Any", reports),
+    )
+
+
+def skipped(topic: str) -> float:
+    return float(metrics.RECORDS_SKIPPED.labels("alerting", topic)._value.get())
+
+
+@pytest.mark.parametrize("topic", [topics.DRIFT.name, topics.MODELS.name, topics.RETRAINING.name])
+@pytest.mark.parametrize("value", [b"{", b"\xff", b"[" * 100_000])
+def test_a_record_that_cannot_be_read_is_counted_and_skipped(
+    alerting: AlertingSession, topic: str, value: bytes
+) -> None:
+    consumer = cast("MemoryConsumer", alerting._consumer)
+    consumer.write(topic, value, None)
+    before = skipped(topic)
+    for message in consumer.logs.popitem()[1]:
+        alerting._add(message)
+    assert skipped(topic) == before + 1
+
+
+def test_a_record_that_cannot_be_applied_is_counted_and_skipped(
+    alerting: AlertingSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "champion_of", lambda _: 1 / 0)
+    consumer = cast("MemoryConsumer", alerting._consumer)
+    consumer.write(topics.MODELS.name, records.encode(scenario.model_changed()))
+    before = skipped(topics.MODELS.name)
+    for message in consumer.logs.popitem()[1]:
+        alerting._add(message)
+    assert skipped(topics.MODELS.name) == before + 1
+
+
+@pytest.mark.parametrize("error", [SendingError("no"), ZeroDivisionError(), SystemExit()])
+def test_whatever_a_destination_raises_its_delivery_is_settled(
+    alerting: AlertingSession, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def send(url: str, _message: object) -> None:
+        if url == "json://bad":
+            raise error
+
+    monkeypatch.setattr(session, "send", send)
+    monkeypatch.setattr(session, "message", lambda *_: None)
+    for name in ("bad", "good"):
+        try:
+            alerting._send(cast("Any", SimpleNamespace(destination=name)))
+        except SystemExit:  # ends only its thread
+            continue
+    found = [alerting._finished.get_nowait() for _ in range(2)]
+    assert [(delivery.destination, accepted) for delivery, accepted in found] == [
+        ("bad", False),
+        ("good", True),
+    ]

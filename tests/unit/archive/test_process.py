@@ -1,0 +1,89 @@
+"""An archiver that fails, or whose declarations change, is followed by another one."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.archive import archiver, process
+from services.archive.process import ArchiveSessions
+from services.runtime.settings import ROOT, Settings
+from services.runtime.web import server
+
+
+class Producer:
+    def __init__(self, _options: object) -> None: ...
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Producer"]:
+        yield self
+
+
+@contextlib.asynccontextmanager
+async def not_served(*_: object) -> AsyncIterator[None]:
+    yield
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "BatchProducer", Producer)
+    monkeypatch.setattr(archiver, "connect", lambda _: None)
+    monkeypatch.setattr(server, "serve_in_loop", not_served)
+    monkeypatch.setattr(process, "RETRY_SECONDS_MIN", 0.0)
+    monkeypatch.setattr(process, "REFRESH_SECONDS", 0.001)
+
+
+def test_an_error_is_shown_until_the_next_session_begins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stopping, reasons = asyncio.Event(), []
+
+    class Archiver:
+        def __init__(self, *_: object) -> None:
+            reasons.append(sessions.not_ready())
+
+        def not_ready(self) -> None: ...
+
+        async def run(self, _over: asyncio.Event) -> None:
+            assert sessions.not_ready() is None
+            if len(reasons) == 3:
+                stopping.set()
+                return
+            raise (AssertionError("not assigned") if len(reasons) == 1 else OSError("the disk is full"))
+
+    monkeypatch.setattr(archiver, "Archiver", Archiver)
+    sessions = ArchiveSessions(Settings(models=tmp_path))
+    asyncio.run(sessions.run(stopping))
+    first, second, third = reasons
+    assert first == "starting"
+    assert second is not None
+    assert second.startswith("defect: AssertionError: not assigned at tests/unit/archive/test_process.py")
+    assert third == "OSError: the disk is full"
+
+
+def test_a_new_declaration_is_archived_without_a_restart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stopping, archived = asyncio.Event(), []
+
+    class Archiver:
+        def __init__(self, _settings: Settings, tables: dict[str, Any], *_: object) -> None:
+            archived.append("driftline.predictions.arrival_delay" in tables)
+
+        def not_ready(self) -> None: ...
+
+        async def run(self, over: asyncio.Event) -> None:
+            if len(archived) == 2:
+                stopping.set()
+            else:
+                folder = tmp_path / "arrival_delay"
+                folder.mkdir()
+                (folder / "model.yaml").write_text((ROOT / "models/arrival_delay/model.yaml").read_text())
+            await asyncio.wait_for(over.wait(), 10)
+
+    monkeypatch.setattr(archiver, "Archiver", Archiver)
+    asyncio.run(ArchiveSessions(Settings(models=tmp_path)).run(stopping))
+    assert archived == [False, True]
