@@ -122,7 +122,8 @@ class InferencePipeline:
         return found, shadows
 
     def _assign(self, router: ArmRouter, times_ms: EventTimes, events: Sequence[Any]) -> ArmIndices:
-        fields = {field: [getattr(event, field) for event in events] for field in router.fields}
+        # An arm's segment may name a field that the schema does not have any more: then no request is in it.
+        fields = {field: [getattr(event, field, None) for event in events] for field in router.fields}
         return router.assign(times_ms, [self._key_of(event) for event in events], fields)
 
 

@@ -3,17 +3,23 @@
 The settings are found from the declaration's types, so a new one is tested from the day on which it is added.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.drift.engine import DriftOutputs
 from services.drift.monitored_model import SNAPSHOTS
+from services.learning.learner import Learner
+from services.learning.learner_state import fresh_state
+from services.learning.session import CHECKPOINTS
 from services.runtime.declaration import ModelDeclaration
 from streams import records
+from streams.feature_sets import FeatureSets, feature_set
 from tests import declaration_changes
 from tests.unit.drift import scenario
-from tests.unit.drift.scenario import HOUR_MS, START_MS
+from tests.unit.drift.scenario import HOUR_MS, START_MS, Traffic
 from tests.unit.learning import traffic as learning_traffic
 
 HOURS, CHANGED_AT = 14, 5
@@ -130,3 +136,106 @@ def test_what_drift_does_not_depend_on_changes_nothing(
     changed = _restored(snapshot, declared)
     assert changed.drift == unchanged.drift
     assert changed.outcomes == unchanged.outcomes
+
+
+LESSONS = learning_traffic.traffic(HOURS, partitions=1, a_hour=20)
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> bytes:
+    """The state of a learner in the middle of an interval, with predictions that wait for labels."""
+    learner = learning_traffic.new_learner(1, learning=LEARNING_SETTINGS)
+    until = START_MS + CHANGED_AT * HOUR_MS + HOUR_MS // 2
+    player = learning_traffic.Player(LESSONS)
+    for place, log in player.logs.items():
+        player.step(learner, place, sum(_time_of(record) < until for record in log))
+    return CHECKPOINTS.encode("m", "m.labels", learner.state())
+
+
+LEARNING_SETTINGS = {"every_hours": 2, "effective_after_hours": 3, "minimum_labels": 20}
+
+
+def _learned(checkpoint: bytes, declared: ModelDeclaration, names: Sequence[str]) -> Learner:
+    state = fresh_state("m", 1, 1, CHECKPOINTS.decode(checkpoint, "m", "m.labels"))
+    sets = FeatureSets([feature_set("m", learning_traffic.NAMES, ["colour"])])
+    learner = Learner(declared, names, learning_traffic.estimator, state, sets)
+    player = learning_traffic.Player(LESSONS)
+    player.seek(learner)
+    outputs = [player.step(learner, place, 10**6) for place in player.open]
+    versions = [each.version for each in learning_traffic.published(outputs)]
+    assert versions == sorted(set(versions))
+    assert declared.learning is not None
+    assert versions or learner.counts.learned < declared.learning.minimum_labels
+    return learner
+
+
+@pytest.mark.parametrize("declared", cases(LEARNING))
+def test_a_learner_goes_on_with_rising_versions(declared: ModelDeclaration, checkpoint: bytes) -> None:
+    if declared.learning is None:
+        return  # it is not opened any more
+    learner = _learned(checkpoint, declared, learning_traffic.NAMES)
+    assert learner.counts.unfit == learner.totals.unnamed == 0
+
+
+FEATURE_CHANGES = [
+    ["colour", "x"],
+    ["x"],
+    ["x", "colour", "added"],
+    ["x2", "colour"],
+    ["added", "colour", "x"],
+]
+"""Another order; a feature removed, added and renamed; an order with an addition."""
+
+
+@pytest.mark.parametrize("names", FEATURE_CHANGES)
+def test_a_learner_knows_features_by_name(names: list[str], checkpoint: bytes) -> None:
+    declared = learning_traffic.declaration(learning=LEARNING_SETTINGS)
+    learner = _learned(checkpoint, declared, names)
+    assert learner.counts.unfit == learner.totals.unnamed == 0
+    for lesson in learner.state().lessons:
+        row = dict(zip(names, lesson.features, strict=True))
+        assert isinstance(row.get("colour", ""), str)
+        assert isinstance(row.get("x", 0.0), float | int | None)
+        assert row.get("added") is row.get("x2") is None
+
+
+@pytest.mark.parametrize("names", FEATURE_CHANGES)
+def test_drift_places_features_by_name(names: list[str], snapshot: bytes, unchanged: DriftOutputs) -> None:
+    """From the change on rows are served with other features; those that remain are counted as before."""
+    declared = ModelDeclaration.model_validate(document())
+    served = feature_set("m", names, ["colour"])
+    engine = scenario.new_engine(declared, 1, SNAPSHOTS.decode(snapshot, "m", "m.labels"))
+    for published in (feature_set("m", ["x", "colour"], ["colour"]), served):
+        engine.add_model(published)
+
+    def turned(record: Any) -> Any:
+        if not isinstance(record, records.Prediction):
+            return record
+        row = dict(zip(("x", "colour"), record.features, strict=True))
+        return msgspec.structs.replace(
+            record, features=[row.get(name) for name in names], feature_set=served.digest
+        )
+
+    logs = Traffic(
+        [[scenario.Entry(each.offset, turned(each.record)) for each in log] for log in LOGS.predictions],
+        LOGS.labels,
+    )
+    player, outputs = scenario.Player(logs), []
+    player.seek(engine)
+    while places := player.open:
+        outputs.append(player.step(engine, places[0], 50))
+    assert engine.totals.unnamed == 0
+    for found, expected in zip(_reports(scenario.merge(outputs)), _reports(unchanged), strict=True):
+        for name in {"x", "colour"} & set(names):
+            assert found[name] == expected[name]
+        for name in {"x", "colour"} - set(names):
+            assert found[name].missing_share == 1 or not found[name].bins
+
+
+def _reports(outputs: DriftOutputs) -> list[dict[str, records.FeatureDrift]]:
+    after_ms = START_MS + (CHANGED_AT + 1) * HOUR_MS
+    return [
+        {each.feature: each for each in report.features}
+        for report in scenario.latest(outputs)
+        if report.window_start_ms >= after_ms and report.predictions
+    ]
