@@ -8,6 +8,7 @@ version is loaded again until it works.
 import dataclasses
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
+from typing import Concatenate, ParamSpec
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from services.scoring.model_calls import ModelCalls, RefusedRow, RowErrors
 from services.scoring.outputs import ModelOutputs
 from services.scoring.scored_batch import EventTimes, FeatureColumns
 
+P = ParamSpec("P")
 ArmIndices = npt.NDArray[np.int64]
 """(n,): the index of each request's arm; `NO_ARM` for none."""
 _Rows = npt.NDArray[np.int64] | None
@@ -99,26 +101,29 @@ class ArmCalls:
 
         Raises `VersionNotLoadedError` if the version cannot answer.
         """
-        return await self._call(version, lambda loaded: self._calls.predict_in_background(loaded, inputs))
+        return await self._call(version, self._calls.predict_in_background, inputs)
 
     async def _predict_arm(self, batch: ArmRows, index: int, rows: _Rows, found: ArmOutputs) -> None:
         version = batch.router.answering[index].version
         if rows is None:
-            inputs, count = batch.inputs, len(batch.arm_of)
             found.outputs, found.errors = await self._call(
-                version, lambda loaded: self._calls.predict(loaded, inputs, count)
+                version, self._calls.predict, batch.inputs, len(batch.arm_of)
             )
             return
-        part, count = {name: column[rows] for name, column in batch.inputs.items()}, len(rows)
-        found.outputs[rows], errors = await self._call(
-            version, lambda loaded: self._calls.predict(loaded, part, count)
-        )
+        part = {name: column[rows] for name, column in batch.inputs.items()}
+        found.outputs[rows], errors = await self._call(version, self._calls.predict, part, len(rows))
         found.errors |= {int(rows[row]): reason for row, reason in errors.items()}
 
-    async def _call(self, version: int, call: Callable[[LoadedVersion], Awaitable[_Scored]]) -> _Scored:
+    async def _call(
+        self,
+        version: int,
+        call: Callable[Concatenate[LoadedVersion, P], Awaitable[_Scored]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> _Scored:
         loaded = await self._versions.get(version)
         try:
-            return await call(loaded)
+            return await call(loaded, *args, **kwargs)
         except GoldenError as error:
             raise self._versions.withdraw(version, error) from error
 

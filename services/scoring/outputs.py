@@ -40,7 +40,10 @@ class PredictionTask:
 
     def empty(self, count: int) -> ModelOutputs:
         """Return the outputs of n rows without a prediction: nan."""
-        return np.full((count, len(self._classes)) if self._classes else count, np.nan)
+        return np.full(self._shape(count), np.nan)
+
+    def _shape(self, count: int) -> tuple[int, ...]:
+        return (count, len(self._classes)) if self._classes else (count,)
 
     def checked(self, outputs: Any, count: int) -> ModelOutputs:
         """Return a model's outputs for n rows as float64.
@@ -49,7 +52,7 @@ class PredictionTask:
         score such a row.
         """
         found = np.asarray(outputs, dtype=np.float64)
-        expected = self.empty(count).shape
+        expected = self._shape(count)
         if found.shape != expected:
             raise InvalidOutputError(f"the model returned the shape {found.shape}, expected {expected}")
         if not np.isfinite(found).all():
