@@ -52,7 +52,7 @@ class DriftMetrics:
         """Update the metrics with the outputs of one step."""
         model = self._engine.model
         self._count_totals(model, self._engine.totals)
-        metrics.DRIFT_PENDING.labels(model).set(self._engine.pending)
+        metrics.DRIFT_PENDING.labels(model).set(len(self._engine.pending_predictions))
         metrics.DRIFT_REQUESTS.labels(model).inc(len(outputs.requests))
         if outputs.label_coverage is not None:
             metrics.LABEL_COVERAGE.labels(model).set(outputs.label_coverage)

@@ -20,6 +20,7 @@ from services.drift.window_sequence import WindowSequence
 from services.drift.windows.window import DriftWindow, DriftWindowState
 from services.monitoring.label_join import JoinTotals, LabelJoin, outcome_of
 from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
+from services.monitoring.pending_rebuild import PendingMark, RebuildPoint
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.quarantine import Care, RecordPlace
 from streams import codec, records, topics
@@ -63,6 +64,8 @@ class DriftState(msgspec.Struct):
     prediction_slices: list[int] = []
     """Where to continue in the slices of gathering workers, by partition; see `gathered_slices`."""
     label_slices: list[int] = []
+    on_disk: PendingMark = msgspec.field(default_factory=PendingMark)
+    """The predictions that wait and are not in ``pending``."""
     basis: dict[str, str] = {}
     """What the numbers depend on in the declaration; empty in states of older versions. See `state_basis`."""
 
@@ -87,8 +90,21 @@ class DriftOutputs:
 class Engine:
     """Joins the predictions of one model with their labels, in windows of event time."""
 
-    def __init__(self, declaration: ModelDeclaration, state: DriftState, care: Care | None = None) -> None:
-        """Go on from a state; see `starting_state`. ``care`` changes which rows are counted together."""
+    def __init__(
+        self,
+        declaration: ModelDeclaration,
+        state: DriftState,
+        care: Care | None = None,
+        pending: PendingPredictions | None = None,
+    ) -> None:
+        """Go on from a state; see `starting_state`.
+
+        Args:
+            declaration: The model's.
+            state: Where to go on.
+            care: Changes which rows are counted together.
+            pending: The predictions that wait, on disk too; by default those of the state.
+        """
         self._care = care
         self.model = declaration.name
         self._basis = state_basis.basis_of(declaration)
@@ -102,12 +118,14 @@ class Engine:
         self._join = LabelJoin(
             declaration.label.horizon_ms,
             state.totals,
-            PendingPredictions(state.pending),
+            PendingPredictions(state.pending) if pending is None else pending,
             classes=declaration.classes,
         )
         self.references = References(state.references, declaration)
         """Complete those that are unknown before `advance`: read the models topic to its end, or give up."""
         self._evaluator = Evaluator(declaration, self.references, state.evaluator)
+        self._on_disk = state.on_disk
+        self.restored_segments_of = self._evaluator.restored_segments_of
         self._windows = WindowSequence(declaration, self.references, state.window, state.closed)
         self._rows: list[records.Prediction] = []
         """Predictions of the open window that are not counted yet."""
@@ -167,9 +185,9 @@ class Engine:
         return window is not None and self.inputs.frontier_ms >= window.end_ms
 
     @property
-    def pending(self) -> int:
-        """Number of predictions that wait for a label."""
-        return len(self._join.pending)
+    def pending_predictions(self) -> PendingPredictions:
+        """The predictions that wait for a label."""
+        return self._join.pending
 
     def advance(self) -> DriftOutputs:
         """Process every record before the frontier and close every window that ends there.
@@ -212,12 +230,19 @@ class Engine:
         """Return what `__init__` takes; a snapshot of it may be written once all outputs are acknowledged."""
         resume = self.inputs.resume()
         open_window, closed_windows = self._windows.states()
+        predictions = [at for key, at in sorted(resume.items()) if key.kind == PREDICTION]
+        labels = [at for key, at in sorted(resume.items()) if key.kind == LABEL]
+        point = RebuildPoint(self.inputs.frontier_ms, predictions, labels, dict(self._repeats.last_offsets))
+        pending, generation = self._join.pending.settle()
+        evicted_before_ms = open_window.start_ms if open_window else self.inputs.frontier_ms
+        self._on_disk.note(generation, point, evicted_before_ms, self._join.horizon_ms)
         return DriftState(
-            predictions=[at for key, at in sorted(resume.items()) if key.kind == PREDICTION],
-            labels=[at for key, at in sorted(resume.items()) if key.kind == LABEL],
+            predictions=predictions,
+            labels=labels,
             read_to=self._read_to,
             last_offsets=self._repeats.last_offsets,
-            pending=self._join.pending.settle()[0],
+            pending=pending,
+            on_disk=self._on_disk,
             totals=self.totals,
             window=open_window,
             closed=closed_windows,
@@ -311,7 +336,7 @@ class Engine:
             outputs.drift += [
                 self._evaluator.revised_report(each, self.totals) for each in self._windows.changed()
             ]
-            if self.pending or evaluation.open_cohorts:
+            if self._join.pending or evaluation.open_cohorts:
                 self._windows.open_at(window.end_ms)
 
 
@@ -372,3 +397,5 @@ def _fit(state: DriftState, declaration: ModelDeclaration) -> None:
         )
     windows = [*([state.window] if state.window else []), *state.closed]
     state_basis.begin_anew(changed, declaration, windows, state.pending, state.evaluator)
+    if state_basis.TASK in changed:  # those on disk have answers of another task, too
+        state.on_disk = PendingMark()

@@ -78,6 +78,8 @@ class Evaluator:
         if self._performance.lineage != self._lineage(self.champion):  # a state without performance
             self._performance.follow(self._lineage(self.champion), references.get(self.champion))
         self._rows = RowAlarms(declaration, references, self.champion, state.watchers, state.pairs)
+        self.restored_segments_of = self._rows.segments_of
+        """Return the segments of a prediction, by the reference of the champion of the restored state."""
         self._losses = self._new_losses(0, LossAlarmsState(state.monitor, state.loss_watchers, state.rise))
         self._detected: list[Detected] = []
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from services.drift.drift_metrics import DriftMetrics
 from services.drift.engine import DriftOutputs, DriftState, Engine
 from services.drift.gathered_slices import SliceFeed
+from services.monitoring.pending_predictions import PendingPredictions
 from services.monitoring.prediction_decoder import PredictionDecoder
 from services.monitoring.prediction_source import PredictionSource, WatermarkPublisher, direct_source
 from services.runtime import metrics
@@ -78,6 +79,7 @@ class MonitoredModel:
         care: Care | None = None,
         rejected: Rejected = MappingProxyType({}),
         clock: EventClock | None = None,
+        pending: PendingPredictions | None = None,
     ) -> None:
         """Go on from a state.
 
@@ -90,13 +92,14 @@ class MonitoredModel:
             care: How carefully rows are counted, if one of them is suspected to be a defect.
             rejected: Records that are rejected as defects, with the reasons.
             clock: Tells which records are too far ahead.
+            pending: The predictions that wait, on disk too; by default those of the state.
         """
         self.name = declaration.name
         self.key = declaration.name.encode()
         self.predictions_topic = topics.predictions(declaration.name)
         self.outcomes_topic = topics.outcomes(declaration.name)
         self.label_topic = declaration.label.topic
-        self.engine = Engine(declaration, state, care)
+        self.engine = Engine(declaration, state, care, pending)
         self._gathered = GatheredSource(declaration, self.engine, state, rejected)
         if gathered:
             self.source = self._gathered.source()
@@ -118,6 +121,10 @@ class MonitoredModel:
     def suspects(self) -> list[Item]:
         """Return the records that were in work at an error of the engine."""
         return self.engine.suspects()
+
+    def close(self) -> None:
+        """Let go of the files of the predictions that wait."""
+        self.engine.pending_predictions.close()
 
     def topic_of(self, kind: int) -> str:
         """Return the topic of the predictions or of the labels."""

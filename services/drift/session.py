@@ -15,9 +15,13 @@ from services.drift.control_topics import ControlTopics
 from services.drift.engine import DriftOutputs, DriftState, starting_state
 from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
 from services.drift.performance.loss_monitor import LossRiseDetector
-from services.monitoring import prediction_source
+from services.monitoring import pending_restore, prediction_source
 from services.monitoring.guarded_models import GuardedModels
-from services.monitoring.prediction_source import PredictionSourceReader
+from services.monitoring.pending_disk import PendingDisk
+from services.monitoring.pending_predictions import PendingPredictions
+from services.monitoring.pending_rebuild import PendingRebuild, RebuildPoint, empty_join
+from services.monitoring.prediction_decoder import PredictionDecoder
+from services.monitoring.prediction_source import PredictionSourceReader, direct_source
 from services.runtime import kafka_consumers, metrics, redis_clients, schema_registry_client
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.declaration_file import DeclarationFolder
@@ -28,6 +32,7 @@ from services.runtime.quarantine import Quarantine, is_defect
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
 from streams import topics
+from streams.inputs import AFTER_ALL_MS, LABEL, PREDICTION, PartitionKey
 from streams.producer import Record
 
 REDIS_TIMEOUT_SECONDS = 2.0
@@ -64,6 +69,7 @@ def open_session(
         reader = PredictionSourceReader(data)
         opener = DriftModelOpener(settings, quarantine, outbox, gathered=gathered)
         models = GuardedModels(folder, quarantine, opener, reader)
+        stack.callback(models.close)
         models.refresh()
         yield DriftSession(data, control, outbox, client, models, reader)
 
@@ -93,9 +99,24 @@ class DriftModelOpener:
 
     def open(self, declaration: ModelDeclaration, found: DriftState) -> MonitoredModel:
         """Return a model that goes on from a state."""
+        folder = pending_restore.folder_of(self._settings, "drift", declaration.name)
+        disk, lost_from = pending_restore.open_disk(folder, found.on_disk)
+        try:
+            model = self._model(declaration, found, PendingPredictions(found.pending, disk))
+            if lost_from is not None:
+                self._refill(model, declaration, found, disk, lost_from)
+        except BaseException:
+            disk.close()
+            raise
+        return model
+
+    def _model(
+        self, declaration: ModelDeclaration, found: DriftState, pending: PendingPredictions
+    ) -> MonitoredModel:
         return MonitoredModel(
             declaration,
             found,
+            pending=pending,
             cloud_events=self._settings.cloud_events != "none",
             gathered=self._gathered,
             registry=schema_registry_client.connect(self._settings),
@@ -103,6 +124,35 @@ class DriftModelOpener:
             rejected=self._quarantine.rejected(declaration.name),
             clock=EventClock("drift", self._settings.event_ahead_seconds_max),
         )
+
+    def _refill(
+        self,
+        model: MonitoredModel,
+        declaration: ModelDeclaration,
+        found: DriftState,
+        disk: PendingDisk,
+        lost_from: RebuildPoint,
+    ) -> None:
+        """Read again what waited on a disk that is lost."""
+        pending = PendingPredictions(disk=disk, in_memory_max=0)
+        stop = {PartitionKey(PREDICTION, number): at.offset for number, at in enumerate(found.predictions)}
+        stop |= {PartitionKey(LABEL, number): at.offset for number, at in enumerate(found.labels)}
+        join = empty_join(declaration.label.horizon_ms, pending, declaration.classes)
+        rebuild = PendingRebuild(join, lost_from, stop, model.engine.restored_segments_of)
+        decoder = PredictionDecoder(
+            "drift",
+            declaration,
+            rebuild,
+            schema_registry_client.connect(self._settings),
+            self._quarantine.rejected(declaration.name),
+            EventClock("drift", self._settings.event_ahead_seconds_max),
+        )
+        source = direct_source(model.predictions_topic, model.label_topic, rebuild.inputs, decoder)
+        with contextlib.closing(kafka_consumers.connect(self._settings, "drift-pending")) as consumer:
+            pending_restore.read_again(consumer, source, rebuild)
+        rebuild.finish(found.pending, found.window.start_ms if found.window else AFTER_ALL_MS)
+        pending.settle()
+        _log.info("pending.restored", model=declaration.name, waiting=len(pending))
 
     def keep(self, model: MonitoredModel) -> None:
         """Write a snapshot and wait until it is acknowledged."""
@@ -214,6 +264,7 @@ def _finish(step: _Step) -> None:
     model = step.model
     model.watermark_ms = model.engine.watermark_ms
     model.pace.note(step.outputs.windows_closed)
+    model.pace.urgent = model.engine.pending_predictions.needs_settling
     model.metrics.observe(step.outputs)
 
 

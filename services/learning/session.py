@@ -95,6 +95,9 @@ class LearningModel:
         """Return the topic of the predictions or of the labels."""
         return self.source.topic_of(kind)
 
+    def close(self) -> None:
+        """Do nothing: it has no files."""
+
 
 def make_learner(
     settings: Settings, declaration: ModelDeclaration, state: LearnerState, sets: FeatureSets | None = None

@@ -46,6 +46,9 @@ class GuardedModel(Protocol):
     def topic_of(self, kind: int) -> str:
         """Return the topic of the records of a kind."""
 
+    def close(self) -> None:
+        """Let go of files; the model is not used any more."""
+
 
 Model = TypeVar("Model", bound=GuardedModel)
 Result = TypeVar("Result")
@@ -192,10 +195,18 @@ class GuardedModels(Generic[Model]):
         model = self._open.get(name)
         if model is not None and model.pace.progressed:
             self.attempt(name, self._keep, model)
-        self._open.pop(name, None)
+        if (model := self._open.pop(name, None)) is not None:  # the snapshot may have dropped it
+            model.close()
+
+    def close(self) -> None:
+        """Close all models, without snapshots."""
+        for model in self:
+            model.close()
+        self._open.clear()
 
     def _drop(self, name: str, error: Exception) -> None:
         model = self._open.pop(name)
+        model.close()
         self._has_dropped = True
         suspects = [
             RecordPlace(model.topic_of(each.kind), each.partition, each.offset) for each in model.suspects()

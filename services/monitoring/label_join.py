@@ -63,7 +63,7 @@ class LabelJoin:
             keep_features: Whether entries keep the features of their prediction.
         """
         self._class_numbers = {name: float(number) for number, name in enumerate(classes)}
-        self._horizon_ms = horizon_ms
+        self.horizon_ms = horizon_ms
         self._keep_features = keep_features
         self.pending = PendingPredictions() if pending is None else pending
         self.totals = totals
@@ -101,7 +101,7 @@ class LabelJoin:
     def add_label(self, label: records.Label) -> PendingPrediction | None:
         """Return the prediction of a label. Without one, or for a further label, return None and count it."""
         entry = self.pending.get(label.prediction_id)
-        if entry is None or label.event_time_ms - entry.event_time_ms > self._horizon_ms:
+        if entry is None or label.event_time_ms - entry.event_time_ms > self.horizon_ms:
             self.totals.orphaned += 1
             return None
         if entry.label is None:
@@ -114,7 +114,7 @@ class LabelJoin:
 
     def evict(self, now_ms: int) -> None:
         """Remove the predictions whose horizon ended before an event time."""
-        for entry in self.pending.take_before(now_ms - self._horizon_ms):
+        for entry in self.pending.take_before(now_ms - self.horizon_ms):
             self._expire(entry)
 
     def _expire(self, entry: PendingPrediction) -> None:

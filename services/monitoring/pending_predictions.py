@@ -53,18 +53,18 @@ class PendingPredictions:
         self,
         entries: Iterable[PendingPrediction] = (),
         disk: PendingDisk | None = None,
-        in_memory_max: int = IN_MEMORY_MAX,
+        in_memory_max: int | None = None,
     ) -> None:
         """Continue from a snapshot.
 
         Args:
             entries: The newest predictions, in order.
             disk: Those before, as they were when the snapshot was taken; without it, all stay in memory.
-            in_memory_max: Maximum number of predictions in memory after `settle`.
+            in_memory_max: Maximum number of predictions in memory after `settle`; by default `IN_MEMORY_MAX`.
         """
         self._memory = {entry.prediction_id: entry for entry in entries}
         self._disk = disk
-        self._in_memory_max = in_memory_max
+        self._in_memory_max = IN_MEMORY_MAX if in_memory_max is None else in_memory_max
 
     def __len__(self) -> int:
         """Return the number of predictions that wait."""
@@ -104,6 +104,11 @@ class PendingPredictions:
         for entry in passed:
             del self._memory[entry.prediction_id]
             yield entry
+
+    def close(self) -> None:
+        """Close the disk, if there is one."""
+        if self._disk:
+            self._disk.close()
 
     @property
     def needs_settling(self) -> bool:

@@ -11,12 +11,12 @@ import msgspec
 from services.monitoring.label_join import JoinTotals, LabelJoin
 from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
 from streams import codec, records
-from streams.inputs import LABEL, PREDICTION, REJECTED, Inputs, Item, PartitionKey, Resume
+from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, PartitionKey, Resume
 
 POINTS_PER_HORIZON = 24
 """A rebuild reads at most this much more than the horizon: one part in 24."""
 
-SegmentsOf = Callable[[Sequence[records.FeatureValue]], Sequence[str]]
+SegmentsOf = Callable[[records.Prediction], Sequence[str]]
 
 
 class RebuildPoint(msgspec.Struct, array_like=True, frozen=True):
@@ -30,12 +30,41 @@ class RebuildPoint(msgspec.Struct, array_like=True, frozen=True):
     """See `codec.RepeatFilter`."""
 
 
-def with_point(points: Sequence[RebuildPoint], new: RebuildPoint, horizon_ms: int) -> list[RebuildPoint]:
-    """Return the points to keep when a snapshot is taken at a new one, given the label horizon."""
-    kept = list(points)
-    if not kept or new.frontier_ms - kept[-1].frontier_ms >= horizon_ms // POINTS_PER_HORIZON:
+BEGINNING = RebuildPoint(BEFORE_ALL_MS, [], [], {})
+"""Before the first record of all partitions."""
+
+
+class PendingMark(msgspec.Struct):
+    """What a snapshot says of the predictions on disk, which it does not hold itself."""
+
+    store: str = ""
+    """See `PendingDisk`."""
+    generation: int = 0
+    """0: there are none."""
+    points: list[RebuildPoint] = []
+    """Where to read from if the disk is lost: the first is not after the oldest prediction that waits."""
+
+    def note(self, generation: int, point: RebuildPoint, evicted_before_ms: int, horizon_ms: int) -> None:
+        """Note what is on disk when a snapshot is taken at a point; see `with_point`."""
+        self.generation = generation
+        self.points = with_point(self.points, point, evicted_before_ms, horizon_ms)
+
+
+def with_point(
+    points: Sequence[RebuildPoint], new: RebuildPoint, evicted_before_ms: int, horizon_ms: int
+) -> list[RebuildPoint]:
+    """Return the points to keep when a snapshot is taken at a new one.
+
+    Args:
+        points: Those of the last snapshot, in order.
+        new: The new one.
+        evicted_before_ms: The event time up to which the horizons had ended, see `LabelJoin.evict`.
+        horizon_ms: The label horizon.
+    """
+    kept = list(points) or [BEGINNING]
+    if new.frontier_ms - kept[-1].frontier_ms >= horizon_ms // POINTS_PER_HORIZON:
         kept.append(new)
-    while len(kept) > 1 and kept[1].frontier_ms <= new.frontier_ms - horizon_ms:
+    while len(kept) > 1 and kept[1].frontier_ms <= evicted_before_ms - horizon_ms:
         del kept[0]
     return kept
 
@@ -48,7 +77,7 @@ class PendingRebuild:
         join: LabelJoin,
         point: RebuildPoint,
         stop: Mapping[PartitionKey, int],
-        segments_of: SegmentsOf = lambda _features: (),
+        segments_of: SegmentsOf = lambda _prediction: (),
     ) -> None:
         """Begin at a point.
 
@@ -56,12 +85,11 @@ class PendingRebuild:
             join: An empty join; its pending predictions may use a disk.
             point: Where to begin.
             stop: The offset before which a snapshot had processed all records, by partition.
-            segments_of: Returns the monitored segments of a row of features.
+            segments_of: Returns the monitored segments of a prediction.
         """
-        self.inputs = Inputs(
-            {PartitionKey(PREDICTION, number): at for number, at in enumerate(point.predictions)}
-            | {PartitionKey(LABEL, number): at for number, at in enumerate(point.labels)}
-        )
+        begin = {PartitionKey(PREDICTION, number): at for number, at in enumerate(point.predictions)}
+        begin |= {PartitionKey(LABEL, number): at for number, at in enumerate(point.labels)}
+        self.inputs = Inputs({key: begin.get(key, Resume()) for key in begin.keys() | stop.keys()})
         self._join = join
         self._stop = stop
         self._repeats = codec.RepeatFilter(point.last_offsets)
@@ -104,7 +132,7 @@ class PendingRebuild:
             if item.kind == LABEL:
                 self._join.add_label(item.record)
             elif not self._repeats.is_repeat(item.record.source_partition, item.record.source_offset):
-                segments = self._segments_of(item.record.features)
+                segments = self._segments_of(item.record)
                 self._join.add_prediction(item.record, item.counts_at_ms, segments)
         if self._join.pending.needs_settling:
             self._join.pending.settle()

@@ -82,6 +82,8 @@ class SnapshotPace:
     cost_seconds: float = 0.0
     progressed: bool = False
     window_closed: bool = False
+    urgent: bool = False
+    """The state grows in memory until the next snapshot."""
 
     def note(self, windows_closed: int) -> None:
         """Note one step and the number of windows that it closed."""
@@ -92,10 +94,10 @@ class SnapshotPace:
         """Tell whether a snapshot is due."""
         wait_seconds = SNAPSHOT_SECONDS_MIN if self.window_closed else SNAPSHOT_SECONDS_MAX
         wait_seconds = max(wait_seconds, self.cost_seconds / SNAPSHOT_SHARE_MAX)
-        return self.progressed and now_seconds - self.taken_seconds >= wait_seconds
+        return self.progressed and (self.urgent or now_seconds - self.taken_seconds >= wait_seconds)
 
     def taken(self, started_seconds: float, ended_seconds: float) -> None:
         """Note a snapshot and its cost."""
         self.taken_seconds = ended_seconds
         self.cost_seconds = ended_seconds - started_seconds
-        self.progressed = self.window_closed = False
+        self.progressed = self.window_closed = self.urgent = False

@@ -209,7 +209,7 @@ def test_every_label_and_prediction_is_accounted_for(traffic, chance):
     predictions = [entry for log in traffic.predictions for entry in log if not isinstance(entry.record, int)]
     assert totals.joined + totals.orphaned + totals.duplicate == len(labels)
     assert totals.predictions + totals.repeated == len(predictions)
-    assert totals.expired == totals.predictions - engine.pending == totals.predictions
+    assert totals.expired == totals.predictions - len(engine.pending_predictions) == totals.predictions
     assert totals.expired - totals.unlabelled == totals.joined
     assert sum(map(len, outputs.outcomes.values())) == totals.joined
     counted = sum(report.predictions for report in scenario.latest(outputs))

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from kafka import TopicPartition
@@ -82,6 +83,7 @@ class MemoryDrift:
         *names: str,
         outbox: type[MemoryOutbox] = MemoryOutbox,
         slice_size: Callable[[], int] | None = None,
+        home: Path = Path(".driftline"),
     ) -> None:
         self.names = names or ("m",)
         self.consumer, self.control, self.redis = MemoryConsumer(slice_size), MemoryConsumer(), MemoryRedis()
@@ -91,10 +93,11 @@ class MemoryDrift:
         self.outbox = outbox(self.consumer)
         self.folder = MemoryFolder(self.names)
         self.quarantine = Quarantine("drift")
+        self.settings = Settings(_env_file=None, home=home)
         self.session = self.open_session()
 
     def open_session(self) -> DriftSession:
-        opener = MemoryOpener(Settings(_env_file=None), self.quarantine, cast("Any", self.outbox))
+        opener = MemoryOpener(self.settings, self.quarantine, cast("Any", self.outbox))
         opener.consumer, opener.opened = self.consumer, []
         self.opened = opener.opened
         self.consumer.assign([])

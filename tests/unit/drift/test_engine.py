@@ -139,7 +139,7 @@ def test_memory_is_bounded_by_the_horizon():
     for number in range(2400):
         feeder.predict(number, number)  # one a minute for 40 hours
         feeder.until(number)
-    assert feeder.engine.pending <= 180 + 60
+    assert len(feeder.engine.pending_predictions) <= 180 + 60
 
 
 def test_windows_are_aligned_and_their_end_belongs_to_the_next_window():

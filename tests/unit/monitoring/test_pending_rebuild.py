@@ -95,23 +95,21 @@ def test_rebuild_restores_what_the_snapshot_left_on_disk(
     events: list[tuple[int, int, str, int]], snapshot_after: int, in_snapshot: int
 ) -> None:
     topics, live = Topics(events), Joined()
-    points: list[RebuildPoint] = with_point([], live.point(), HORIZON_MS)
+    points: list[RebuildPoint] = with_point([], live.point(), live.evicted_ms, HORIZON_MS)
     for number, record in enumerate(topics.records[:snapshot_after]):
         live.read(*record)
         if number % 3 == 0:
-            points = with_point(points, live.point(), HORIZON_MS)
+            points = with_point(points, live.point(), live.evicted_ms, HORIZON_MS)
     waiting = live.pending.settle()[0]
-    on_disk, newest = waiting[: max(0, len(waiting) - in_snapshot)], waiting[len(waiting) - in_snapshot :]
-    assert rebuilt(topics, points[0], live, newest if in_snapshot else []) == (
-        on_disk if in_snapshot else waiting
-    )
+    cut = max(0, len(waiting) - in_snapshot)
+    assert rebuilt(topics, points[0], live, newest=waiting[cut:]) == waiting[:cut]
 
 
 def test_points_span_the_horizon_and_not_more() -> None:
     points: list[RebuildPoint] = []
     for hour in range(100):
         frontier_ms = START_MS + hour * HOUR_MS
-        points = with_point(points, RebuildPoint(frontier_ms, [], [], {}), 24 * HOUR_MS)
+        points = with_point(points, RebuildPoint(frontier_ms, [], [], {}), frontier_ms, 24 * HOUR_MS)
         assert points[0].frontier_ms <= max(START_MS, frontier_ms - 24 * HOUR_MS)
         assert len(points) <= 26
     assert points[0].frontier_ms >= START_MS + (99 - 25) * HOUR_MS

@@ -1,0 +1,63 @@
+"""Which disk a snapshot gets, and where to read again without it."""
+
+from pathlib import Path
+
+import pytest
+from kafka.errors import KafkaTimeoutError
+
+from services.monitoring import pending_restore
+from services.monitoring.label_join import JoinTotals, LabelJoin
+from services.monitoring.pending_disk import PendingDisk
+from services.monitoring.pending_rebuild import BEGINNING, PendingMark, PendingRebuild
+from services.monitoring.prediction_source import direct_source
+from services.runtime.settings import Settings
+from streams.inputs import PREDICTION, PartitionKey
+from tests.unit.drift.memory_kafka import MemoryConsumer
+
+
+def test_each_model_of_a_service_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, home=tmp_path)
+    folders = {
+        pending_restore.folder_of(settings, service, model)
+        for service in ("drift", "learning")
+        for model in ("a", "b")
+    }
+    assert len(folders) == 4
+
+
+def test_the_named_disk_is_opened(tmp_path: Path) -> None:
+    disk = PendingDisk(tmp_path / "m", "a", 0)
+    disk.append("p", 1, b"1")
+    generation = disk.commit()
+    disk.close()
+    opened, lost_from = pending_restore.open_disk(tmp_path / "m", PendingMark("a", generation, [BEGINNING]))
+    assert (opened.get("p"), lost_from) == (b"1", None)
+    opened.close()
+
+
+def test_without_the_named_disk_the_first_point_is_where_to_read(tmp_path: Path) -> None:
+    mark = PendingMark("a", 7, [BEGINNING])
+    opened, lost_from = pending_restore.open_disk(tmp_path / "m", mark)
+    assert (opened.count, lost_from, mark.generation) == (0, BEGINNING, 0)
+    assert mark.store != "a"
+
+
+def test_a_first_disk_needs_nothing_to_be_read(tmp_path: Path) -> None:
+    opened, lost_from = pending_restore.open_disk(tmp_path / "m", PendingMark(points=[BEGINNING]))
+    assert (opened.count, lost_from) == (0, None)
+
+
+def test_a_silent_broker_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending_restore, "SILENT_READS_MAX", 3)
+    rebuild = PendingRebuild(LabelJoin(1, JoinTotals()), BEGINNING, {PartitionKey(PREDICTION, 0): 5})
+    consumer = MemoryConsumer()
+    for topic in ("predictions", "labels"):
+        consumer.write(topic)
+
+    class Silent:
+        def take_predictions(self, messages: object, now_ms: int) -> None: ...
+        def take_labels(self, messages: object, now_ms: int) -> None: ...
+
+    source = direct_source("predictions", "labels", rebuild.inputs, Silent())
+    with pytest.raises(KafkaTimeoutError, match="predictions: no record arrived"):
+        pending_restore.read_again(consumer, source, rebuild)
