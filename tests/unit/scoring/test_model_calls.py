@@ -8,7 +8,15 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from services.model_registry import model_inputs
 from services.model_registry.contract import Contract, LoadedVersion
@@ -109,6 +117,47 @@ def test_a_missing_number_is_the_fault_of_its_row_alone_and_in_company(count):
     assert list(errors) == [count - 1]
     assert "NaN" in errors[count - 1]
     assert np.isfinite(outputs[:-1]).all()
+
+
+FRAME = pd.DataFrame(
+    {
+        "x": np.linspace(-1, 1, 300),
+        "km": np.cos(np.arange(300.0)),
+        "colour": np.resize(np.array(["red", "blue"], dtype=object), 300),
+    }
+)
+ENCODED = ColumnTransformer([("colour", OneHotEncoder(), ["colour"])], remainder="passthrough")
+"""Refuses an unknown colour."""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "last",
+    [
+        LogisticRegression(),
+        RandomForestClassifier(5, random_state=0),
+        GradientBoostingClassifier(n_estimators=5),
+        HistGradientBoostingClassifier(max_iter=5),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_each_row_has_the_same_output_or_error_alone_and_in_company(last):
+    inputs = dict.fromkeys(("x", "km"), InputKind.NUMBER) | {"colour": InputKind.TEXT}
+    estimator = Pipeline([("encoded", ENCODED), ("last", last)]).fit(FRAME, FRAME["x"] > 0)
+    version = LoadedVersion(SklearnModel(estimator, Contract(Settings(), declaration(), inputs)))
+    columns = {name: FRAME[name].to_numpy(copy=True) for name in inputs}
+    columns["x"][10], columns["km"][20], columns["km"][21] = np.nan, 1e39, -1e308
+    columns["colour"][30], columns["colour"][31] = "green", None
+    task = PredictionTask(declaration())
+    outputs, errors = predict_isolating(version, task, columns)
+    assert {30, 31} <= errors.keys() <= {10, 20, 21, 30, 31}
+    for rows in (slice(5, 15), slice(10, 75), *(slice(row, row + 1) for row in (0, 10, 20, 21, 30, 31))):
+        part = {name: column[rows] for name, column in columns.items()}
+        found, found_errors = predict_isolating(version, task, part)
+        np.testing.assert_allclose(found, outputs[rows], rtol=1e-9, atol=1e-12)
+        assert {rows.start + row: error for row, error in found_errors.items()} == {
+            row: error for row, error in errors.items() if rows.start <= row < rows.stop
+        }
 
 
 def test_a_version_that_fails_on_its_golden_batch_is_at_fault_after_two_calls_more():

@@ -1,4 +1,4 @@
-"""A version whose files are gone after a restart, with real servers: the champion answers for its arm."""
+"""Faults of models, with real servers: a row that its model refuses, and a version whose files are gone."""
 
 import json
 import os
@@ -73,6 +73,29 @@ def post_rows(scoring: Process, name: str) -> list[dict[str, Any]]:
     with urllib.request.urlopen(request, timeout=LIVENESS_SECONDS) as response:
         found: list[dict[str, Any]] = json.load(response)["predictions"]
     return found
+
+
+def test_a_request_that_the_model_refuses_alone_is_a_dead_letter_and_later_ones_are_answered(
+    installed: Settings, unique_name: str, tmp_path: Path
+) -> None:
+    """A user without features: a logistic regression takes no missing numbers."""
+    name, topic = unique_name, f"{unique_name}.requests"
+    version = installation.register(installed, installation.train(seed=1), name)
+    installation.announce(installed, version, name)
+    ledger = Ledger(installed.broker, name, topic, PARTITIONS)
+    refused = {"request_id": "refused", "event_time": "2026-01-02T00:00:00Z", "user_id": "nobody"}
+    with Process("scoring", installed, log=tmp_path / "scoring.log") as scoring:
+        scoring.wait_ready()
+        installation.send(installed, topic, {0: [(b"nobody", json.dumps(refused).encode(), [])]})
+        until(lambda: ledger.read() >= 1, "the request is a dead letter")
+        installation.fill(installed, topic, SENT, first=0)
+        until(lambda: ledger.read() >= SENT + 1, "all others are answered")
+        assert scoring.is_ready()
+        assert scoring.count("driftline_slice_retries", service="scoring") == 0
+    ledger.check(SENT, 1)
+    (letter,) = ledger.letters.values()
+    assert "the model failed: ValueError" in letter.reason
+    ledger.close()
 
 
 def test_after_a_restart_the_champion_answers_for_a_challenger_whose_files_are_gone(
