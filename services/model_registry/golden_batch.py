@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from services.model_registry.input_format import text_of
 from services.model_registry.model_inputs import Columns, InputKind, Inputs, exact_numbers
-from streams.json_decoder import InvalidRecordError, JsonDecoder
+from streams.json_decoder import JsonDecoder
 
 FILE = "golden.json"
 Outputs = npt.NDArray[np.float64]
@@ -97,9 +97,12 @@ def write(folder: Path, batch: GoldenBatch) -> None:
 
 def read(folder: Path, kinds: Inputs) -> GoldenBatch:
     """Return the golden batch in a folder as columns of these kinds; raise `GoldenError` without one."""
-    golden = _read(folder)
-    columns = {name: _column(golden.columns[name], kind) for name, kind in kinds.items()}
-    return GoldenBatch(columns, np.asarray(golden.outputs, dtype=np.float64))
+    try:
+        golden = msgspec.json.decode((folder / FILE).read_bytes(), type=GoldenFile)
+        columns = {name: _column(golden.columns[name], kind) for name, kind in kinds.items()}
+        return GoldenBatch(columns, np.asarray(golden.outputs, dtype=np.float64))
+    except (OSError, KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise GoldenError(f"its golden batch cannot be read: {one_line(error)}: register it again") from error
 
 
 def verify(batch: GoldenBatch, model: Predicts) -> None:
@@ -157,13 +160,6 @@ def nearly_equal(found: Outputs, expected: Outputs) -> npt.NDArray[np.bool_]:
     if expected.ndim > 1:
         near &= (found.argmax(axis=1) == expected.argmax(axis=1))[:, None]
     return near
-
-
-def _read(folder: Path) -> GoldenFile:
-    try:
-        return _GOLDEN_FILES.decode((folder / FILE).read_bytes())
-    except (OSError, InvalidRecordError) as error:
-        raise GoldenError(f"its golden batch cannot be read: {error}: register it again") from error
 
 
 def _column(values: list[int | float | str | None], kind: InputKind) -> npt.NDArray[Any]:

@@ -25,7 +25,7 @@ SKLEARN = "mlflow.sklearn"
 
 @dataclasses.dataclass(frozen=True)
 class ImportSource:
-    """A model to import, with the rows for its golden batch."""
+    """A model to import, with rows of its author."""
 
     settings: Settings
     uri: str
@@ -81,8 +81,8 @@ def _fetch(source: ImportSource, work: Path) -> Path:
 def _loader_of(path: Path) -> str:
     from mlflow.models import Model
 
-    flavour = Model.load(str(path)).flavors.get("python_function", {})
-    return str(flavour.get("loader_module", ""))
+    model = _read(lambda: Model.load(str(path)), str(path / "MLmodel"))
+    return str(model.flavors.get("python_function", {}).get("loader_module", ""))
 
 
 def _read_file(source: ImportSource, path: Path) -> Any:
@@ -130,7 +130,7 @@ def _check_pickle(source: ImportSource, name: str) -> None:
 
 
 def _rows(source: ImportSource, model: Path) -> "pd.DataFrame":
-    """Return the rows from which the golden batch is taken."""
+    """Return the rows on which the model is proved."""
     import pandas as pd
 
     if source.rows is not None:
@@ -138,7 +138,7 @@ def _rows(source: ImportSource, model: Path) -> "pd.DataFrame":
             read = pd.read_parquet if source.rows.suffix == ".parquet" else pd.read_csv
             return read(source.rows)
         except (OSError, ValueError) as error:
-            raise GoldenError(f"the rows in {source.rows} cannot be read: {error}") from error
+            raise GoldenError(f"the rows in {source.rows} cannot be read: {one_line(error)}") from error
     example = _example(model) if model.is_dir() else None
     if not isinstance(example, pd.DataFrame):
         raise GoldenError("there are no rows for its golden batch: give a file of inputs with --rows")
@@ -148,4 +148,7 @@ def _rows(source: ImportSource, model: Path) -> "pd.DataFrame":
 def _example(model: Path) -> Any:
     from mlflow.models import Model
 
-    return Model.load(str(model)).load_input_example(str(model))
+    try:
+        return Model.load(str(model)).load_input_example(str(model))
+    except Exception as error:  # whatever MLflow or pandas raises for a damaged file
+        raise GoldenError(f"its input example cannot be read: {one_line(error)}: give --rows") from error

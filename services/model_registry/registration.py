@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.feature_store.missing_values import with_missing
 from services.model_registry import (
+    flavours,
     folder_digest,
     format_choice,
     golden_batch,
@@ -85,7 +86,7 @@ def seal_pyfunc(
     """
     wanted = model_inputs.signature(folder)
     model_inputs.check(wanted, given)
-    author = pyfunc_model.load(folder, Contract(settings, declaration, wanted))
+    author: Any = flavours.load(pyfunc_model.FLAVOUR, folder, Contract(settings, declaration, wanted))
     kinds = {name: given[name] for name in wanted}
     model_inputs.check_columns(rows, list(wanted))
     known = _author_rows(declaration, kinds, _some(rows[list(wanted)]))

@@ -11,6 +11,7 @@ from kafka import TopicPartition
 
 from services.model_registry import learned_versions, river_format
 from services.model_registry.contract import LoadedVersion
+from services.model_registry.input_format import text_of
 from services.runtime import kafka_consumers
 from services.runtime.settings import Settings
 from services.scoring.loaded_versions import VersionLoader
@@ -31,7 +32,8 @@ class RiverModel:
     def predict(self, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
         """Return the probability of the label True, or the regressed value (n,)."""
         names = list(columns)
-        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        # The learning process reads the texts of times from the prediction records.
+        rows = zip(*(list(map(text_of, column.tolist())) for column in columns.values()), strict=True)
         with self._lock:
             outputs = [self._predict_one(learned_versions.row_of(names, row, {})) for row in rows]
         return np.array(outputs, dtype=np.float64)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import skops.io
+from scipy.sparse import issparse
 from sklearn import compose, feature_selection, linear_model, model_selection, pipeline, preprocessing, tree
 from sklearn.utils.discovery import all_estimators
 
@@ -77,6 +78,7 @@ ARGUMENTS: Mapping[str, Callable[[], Mapping[str, Any]]] = {
     "ColumnTransformer": lambda: {"transformers": [("scaled", preprocessing.StandardScaler(), [0, 1])]},
     "FeatureUnion": lambda: {"transformer_list": [("scaled", preprocessing.StandardScaler())]},
     "Pipeline": lambda: {"steps": [("scaled", preprocessing.StandardScaler()), *_members()[:1]]},
+    "TSNE": lambda: {"max_iter": 250},
     "SparseCoder": lambda: {"dictionary": np.eye(3)},
     "StackingClassifier": lambda: {"estimators": _voters()},
     "StackingRegressor": lambda: {"estimators": _members()},
@@ -89,7 +91,7 @@ ARGUMENTS: Mapping[str, Callable[[], Mapping[str, Any]]] = {
         "n_iter": 1,
     },
 }
-"""Arguments of the classes that need more than another estimator."""
+"""Arguments of the classes that need more than another estimator, or would take long."""
 FURTHER = [
     pipeline.Pipeline,
     model_selection.GridSearchCV,
@@ -141,7 +143,7 @@ def outputs_of(estimator: Any, inputs: Any) -> list[Any]:
         for method in ("transform", "predict", "predict_proba")
         if hasattr(estimator, method)
     ]
-    return [each.toarray() if hasattr(each, "toarray") else np.asarray(each) for each in outputs]
+    return [each.tocsr().data if issparse(each) else np.asarray(each) for each in outputs]
 
 
 def assert_read_back(name: str, estimator: Any) -> None:

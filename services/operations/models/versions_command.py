@@ -56,8 +56,9 @@ def register(
     Args:
         name: Declared model.
         model_uri: An MLflow model (runs:/..., models:/... or a folder), or a .skops, .pkl or .joblib file.
-        rows: Inputs (.parquet or .csv) from which the golden batch is taken; default: the input example
-            that was saved with the MLflow model.
+        rows: Inputs (.parquet or .csv) as the model was trained on, with the types and the missing values
+            that they had there: the version must repeat the model's scores of them. Default: the input
+            example that was saved with the MLflow model.
         allow_pickle: Read a pickle, which runs its code on this machine. The version is saved without a
             pickle, unless it is a pyfunc model of a trusted team.
     """

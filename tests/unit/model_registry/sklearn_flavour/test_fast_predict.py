@@ -239,3 +239,27 @@ def test_pipeline_that_supports_no_random_row_has_no_fast_predictor():
     encoder = preprocessing.OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
     estimator = trip_pipeline(encoder, NUMBERS, linear_model.LogisticRegression()).fit(TRIPS, BINARY)
     assert fast_predictor_of(estimator, KINDS) is None
+
+
+@pytest.mark.parametrize("kind", ["ExtraTrees", "GradientBoosting", "RandomForest"])
+def test_number_beyond_single_precision_is_left_to_the_estimator(kind):
+    """It compares in single precision, and refuses what is infinite there."""
+    estimator = getattr(ensemble, kind + "Regressor")(n_estimators=5, random_state=1).fit(ROWS, TARGET)
+    found = predictor(estimator)
+    assert found is not None
+    rows = ROWS[:2].copy()
+    rows[0, 0] = 1e39
+    assert found.predict(columns_by_letter(rows)) is None
+    with pytest.raises(ValueError, match="too large for dtype"):
+        estimator.predict(rows)
+
+
+def test_estimator_that_refuses_the_random_rows_has_no_fast_predictor():
+    """It raises its own error for a row that it does not take, and loads all the same."""
+
+    class Strict(linear_model.LinearRegression):  # type: ignore[misc]  # has no types
+        def predict(self, X):  # noqa: N803  # its name there
+            raise ValueError("no such row")
+
+    Strict.__module__, Strict.__name__ = "sklearn.linear_model._base", "LinearRegression"
+    assert predictor(Strict().fit(ROWS, TARGET)) is None
