@@ -62,19 +62,23 @@ class TracedPrediction(records.Prediction, kw_only=True, frozen=True, gc=False):
 
 
 class Item(NamedTuple):
-    """One record in the common order: by time, kind, id, partition and offset."""
+    """One record in the common order: by time, kind, partition and offset.
+
+    Records of one partition keep the order of their offsets, on which `codec.RepeatFilter` relies.
+    """
 
     counts_at_ms: int
     """Event time, raised to the bound of its partition; see also `Inputs.add_prediction`."""
     kind: int
-    id: str
     partition: int
     offset: int
+    id: str
     record: Any
     """`records.Prediction`, `records.Label`, `records.DeadLetter` or None."""
 
 
 _TIME = operator.itemgetter(0)
+_ORDER = operator.itemgetter(0, 1, 2, 3)
 
 
 class _Partition:
@@ -113,7 +117,7 @@ class Inputs:
         if offset < partition.next_offset:
             return
         bound_ms = max(partition.bound_ms, event_time_ms)  # first: after an error here nothing has changed
-        partition.append(Item(bound_ms, source.kind, key, source.partition, offset, record))
+        partition.append(Item(bound_ms, source.kind, source.partition, offset, key, record))
         partition.bound_ms = bound_ms
 
     def add_prediction(self, number: int, offset: int, prediction: records.Prediction) -> None:
@@ -157,7 +161,7 @@ class Inputs:
         if offset < partition.next_offset:
             return
         partition.append(
-            Item(partition.bound_ms, REJECTED, str(source.kind), source.partition, offset, letter)
+            Item(partition.bound_ms, REJECTED, source.partition, offset, str(source.kind), letter)
         )
 
     @property
@@ -177,7 +181,7 @@ class Inputs:
         taken: list[Item] = []
         for partition in self._partitions.values():
             taken += partition.take_before(frontier_ms)
-        taken.sort()
+        taken.sort(key=_ORDER)
         return taken
 
     def ahead(self, records_max: int) -> set[PartitionKey]:

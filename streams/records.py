@@ -86,9 +86,10 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """Event time of the request."""
     label_time_ms: TimeMs
     source_partition: Int32
-    """Partition of the label."""
+    """Partition of the label. For a label that came before its prediction it is -2 - (32,768 q + p), with the
+    partitions q of the label and p of the prediction."""
     source_offset: Int64
-    """Offset of the label."""
+    """Offset of the label, or of the prediction if ``source_partition`` is negative."""
     label: float
     """See `Label.value`."""
     score: float | None

@@ -19,6 +19,7 @@ P_VALUE_MIN = 1e-300
 _LABEL_RESULTS: Mapping[str, str] = {
     "joined": "joined",
     "orphaned": "orphaned",
+    "misdated": "misdated",
     "duplicate": "duplicate",
     "conflicting": "conflicting",
 }

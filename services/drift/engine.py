@@ -18,9 +18,10 @@ from services.drift.evaluator import Evaluator, EvaluatorState
 from services.drift.references import References
 from services.drift.window_sequence import WindowSequence
 from services.drift.windows.window import DriftWindow, DriftWindowState
-from services.monitoring.label_join import JoinTotals, LabelJoin, outcome_of
+from services.monitoring.label_join import Joined, JoinTotals, LabelJoin, at_prediction, outcome_of
 from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
 from services.monitoring.pending_rebuild import PendingMark, RebuildPoint
+from services.monitoring.waiting_labels import WaitingLabel
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.quarantine import Care, RecordPlace
 from streams import codec, records, topics
@@ -68,6 +69,8 @@ class DriftState(msgspec.Struct):
     """The predictions that wait and are not in ``pending``."""
     basis: dict[str, str] = {}
     """What the numbers depend on in the declaration; empty in states of older versions. See `state_basis`."""
+    waiting_labels: list[WaitingLabel] = []
+    """Labels that came before their prediction."""
 
 
 @dataclasses.dataclass
@@ -120,6 +123,7 @@ class Engine:
             state.totals,
             PendingPredictions(state.pending) if pending is None else pending,
             classes=declaration.classes,
+            waiting=state.waiting_labels,
         )
         self.references = References(state.references, declaration)
         """Complete those that are unknown before `advance`: read the models topic to its end, or give up."""
@@ -213,7 +217,9 @@ class Engine:
                 if item.kind == PREDICTION:
                     self._process_prediction(index, item, window, outputs)
                 else:
-                    self._process_label(index, item.record, window, outputs)
+                    joined = self._join.add_label(item.record, item.counts_at_ms)
+                    if joined is not None:
+                        self._process_joined(index, joined, window, outputs)
                 if self._care is not None and _ends_group(
                     self._care, len(self._rows), self._in_work, index, topics.predictions(self.model)
                 ):
@@ -243,6 +249,7 @@ class Engine:
             last_offsets=self._repeats.last_offsets,
             pending=pending,
             on_disk=self._on_disk,
+            waiting_labels=self._join.waiting.entries(),
             totals=self.totals,
             window=open_window,
             closed=closed_windows,
@@ -266,7 +273,8 @@ class Engine:
         self.totals.unnamed += not self.references.feature_sets.names(prediction.feature_set) and bool(
             prediction.feature_set
         )
-        self._join.add_prediction(prediction, item.counts_at_ms, self._evaluator.count_prediction(prediction))
+        segments = self._evaluator.count_prediction(prediction)
+        joined = self._join.add_prediction(prediction, item.counts_at_ms, segments)
         if prediction.event_time_ms >= window.start_ms:
             self._rows.append(prediction)
             self._row_indices.append(index)
@@ -276,18 +284,26 @@ class Engine:
             self.totals.revised_predictions += 1
             self._windows.choose_version(late, self._evaluator.champion)
             late.count_late(prediction)
+        if joined is not None:
+            self._process_joined(index, joined, window, outputs, (item.partition, item.offset))
 
-    def _process_label(
-        self, index: int, label: records.Label, window: DriftWindow, outputs: DriftOutputs
+    def _process_joined(
+        self,
+        index: int,
+        joined: Joined,
+        window: DriftWindow,
+        outputs: DriftOutputs,
+        waited_for: tuple[int, int] | None = None,
     ) -> None:
-        entry = self._join.add_label(label)
-        if entry is None:
-            return
+        """Count a labelled prediction; the label has waited for the prediction of a partition and offset."""
+        entry, label = joined
         values, measures = self._evaluator.measure(entry, label), self._evaluator.measures
         outcome = outcome_of(self.model, entry, label, measures, values)
+        if waited_for is not None:
+            outcome = at_prediction(outcome, *waited_for)
         outputs.outcomes.setdefault(label.source_partition, []).append(outcome)
         if entry.trace:
-            outputs.traces[label.source_partition, label.source_offset] = entry.trace
+            outputs.traces[outcome.source_partition, outcome.source_offset] = entry.trace
         shadow_losses = {
             arm: loss
             for arm, score in entry.shadow_scores.items()
@@ -318,9 +334,9 @@ class Engine:
     def _close_until(self, time_ms: int, outputs: DriftOutputs) -> None:
         """Close the windows that end by then.
 
-        Empty windows follow while predictions wait for labels, because the totals still change, and while
-        cohorts of predictions wait for their last report. Then no window is open until the next record: the
-        set of windows must not depend on when `advance` is called.
+        Empty windows follow while predictions or labels wait for each other, because the totals still change,
+        and while cohorts of predictions wait for their last report. Then no window is open until the next
+        record: the set of windows must not depend on when `advance` is called.
         """
         while (window := self._windows.open) is not None and time_ms >= window.end_ms:
             expired, unlabelled = self.totals.expired, self.totals.unlabelled
@@ -336,7 +352,7 @@ class Engine:
             outputs.drift += [
                 self._evaluator.revised_report(each, self.totals) for each in self._windows.changed()
             ]
-            if self._join.pending or evaluation.open_cohorts:
+            if self._join.pending or evaluation.open_cohorts or self._join.waiting:
                 self._windows.open_at(window.end_ms)
 
 

@@ -72,14 +72,16 @@ class IntervalLearner:
     def close_until(self, time_ms: int, join: LabelJoin, outputs: LearningOutputs) -> None:
         """Close the intervals that end by an event time.
 
-        Empty intervals follow while predictions wait for labels, because the join evicts those at the ends of
-        intervals. Then none is open until the next record: which intervals exist must not depend on when the
-        learner advances.
+        Empty intervals follow while predictions or labels wait for each other, because the join evicts those
+        at the ends of intervals. Then none is open until the next record: which intervals exist must not
+        depend on when the learner advances.
         """
         while (end_ms := self._state.interval_end_ms) is not None and time_ms >= end_ms:
             self._close(end_ms, outputs)
             join.evict(end_ms)
-            self._state.interval_end_ms = end_ms + self._learning.interval_ms if len(join.pending) else None
+            self._state.interval_end_ms = (
+                end_ms + self._learning.interval_ms if join.pending or join.waiting else None
+            )
 
     def _close(self, end_ms: int, outputs: LearningOutputs) -> None:
         state = self._state

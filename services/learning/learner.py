@@ -56,7 +56,11 @@ class Learner:
         )
         self._repeats = codec.RepeatFilter(state.last_offsets)
         self._join = LabelJoin(
-            declaration.label.horizon_ms, state.totals, PendingPredictions(state.pending), keep_features=True
+            declaration.label.horizon_ms,
+            state.totals,
+            PendingPredictions(state.pending),
+            keep_features=True,
+            waiting=state.waiting_labels,
         )
         self._intervals = IntervalLearner(declaration, feature_names, make, state)
         self._state = state
@@ -139,17 +143,19 @@ class Learner:
             labels=[at for key, at in resume if key.kind == LABEL],
             last_offsets=self._repeats.last_offsets,
             pending=self._join.pending.settle()[0],
+            waiting_labels=self._join.waiting.entries(),
         )
 
     def _process(self, item: Item) -> None:
         if item.kind == LABEL:
-            entry = self._join.add_label(item.record)
-            if entry is not None:
-                self._intervals.add(item.record, entry)
+            joined = self._join.add_label(item.record, item.counts_at_ms)
         elif self._repeats.is_repeat(item.record.source_partition, item.record.source_offset):
             self.totals.repeated += 1
+            return
         else:
-            self._join.add_prediction(self._named(item.record), item.counts_at_ms)
+            joined = self._join.add_prediction(self._named(item.record), item.counts_at_ms)
+        if joined is not None:
+            self._intervals.add(joined.label, joined.entry)
 
     def _named(self, prediction: records.Prediction) -> records.Prediction:
         """Return a prediction with the declared features in order; without any if their names are unknown."""

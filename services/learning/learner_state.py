@@ -5,6 +5,7 @@ import msgspec
 from services.learning.arms_update import Announcement
 from services.monitoring.label_join import JoinTotals
 from services.monitoring.pending_predictions import PendingPrediction
+from services.monitoring.waiting_labels import WaitingLabel
 from streams import records
 from streams.inputs import Resume
 
@@ -41,6 +42,8 @@ class LearnerState(msgspec.Struct):
     """The same for labels."""
     last_offsets: dict[int, int] = {}
     pending: list[PendingPrediction] = []
+    waiting_labels: list[WaitingLabel] = []
+    """Labels that came before their prediction."""
     totals: JoinTotals = msgspec.field(default_factory=JoinTotals)
     counts: LearningCounts = msgspec.field(default_factory=LearningCounts)
     first_ms: int | None = None

@@ -35,5 +35,6 @@ class LearningObserver:
             "failed": counts.failed,
             "unfit": counts.unfit,
             "orphaned": totals.orphaned,
+            "misdated": totals.misdated,
             "duplicate": totals.duplicate,
         }

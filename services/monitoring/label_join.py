@@ -1,13 +1,25 @@
-"""Joins labels with predictions, which wait for as long as the label horizon."""
+"""Joins labels with predictions, which wait for as long as the label horizon.
 
-from collections.abc import Sequence
+A label that comes before its prediction waits as well, see `services.monitoring.waiting_labels`. It is joined
+when the prediction comes, after labels with later offsets. So its outcome carries the position of the
+prediction: the positions of outcomes rise whatever the order is, and repeats can be recognised by them.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from services.monitoring.model_metrics import Measures, NumericPrediction
 from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
+from services.monitoring.waiting_labels import WaitingLabel, WaitingLabels, has_passed
 from streams import records
 from streams.inputs import TracedPrediction
+
+SKEW_MS_MAX = 60_000
+"""Maximum time by which a label may be dated before its request: that much the clocks of two producers may
+differ. The delay is then 0."""
+_PARTITION_BITS = 15
 
 
 class JoinTotals(msgspec.Struct):
@@ -19,6 +31,8 @@ class JoinTotals(msgspec.Struct):
     joined: int = 0
     orphaned: int = 0
     """Labels without a prediction within the horizon."""
+    misdated: int = 0
+    """Labels that are dated before their request by more than clocks differ."""
     duplicate: int = 0
     """Further labels of a prediction, whether their value agrees or not."""
     conflicting: int = 0
@@ -41,6 +55,14 @@ class JoinTotals(msgspec.Struct):
     """Records that could not be decoded."""
 
 
+class Joined(NamedTuple):
+    """A label with its prediction."""
+
+    entry: PendingPrediction
+    label: records.Label
+    """Dated at its request if it was dated shortly before."""
+
+
 class LabelJoin:
     """Finds the prediction of each label by its id, within the label horizon."""
 
@@ -52,6 +74,7 @@ class LabelJoin:
         *,
         classes: Sequence[str] = (),
         keep_features: bool = False,
+        waiting: Iterable[WaitingLabel] = (),
     ) -> None:
         """Start empty or with the predictions that wait.
 
@@ -61,7 +84,9 @@ class LabelJoin:
             pending: The predictions that wait; by default none, and all of them will be kept in memory.
             classes: The declared classes of a multiclass model.
             keep_features: Whether entries keep the features of their prediction.
+            waiting: Labels that wait for their prediction, of a snapshot.
         """
+        self.waiting = WaitingLabels(waiting)
         self._class_numbers = {name: float(number) for number, name in enumerate(classes)}
         self.horizon_ms = horizon_ms
         self._keep_features = keep_features
@@ -70,50 +95,81 @@ class LabelJoin:
 
     def add_prediction(
         self, prediction: records.Prediction, counts_at_ms: int, segments: Sequence[str] = ()
-    ) -> None:
-        """Wait for the label of a prediction. Of two predictions with the same id, the later is joined."""
+    ) -> Joined | None:
+        """Wait for the label of a prediction, or return it if it has come already.
+
+        Of two predictions with the same id, the later is joined.
+        """
         self.totals.predictions += 1
         replaced = self.pending.pop(prediction.prediction_id)
         if replaced is not None:
             self._expire(replaced)
-        self.pending.append(
-            PendingPrediction(
-                prediction.prediction_id,
-                prediction.event_time_ms,
-                counts_at_ms,
-                prediction.version,
-                prediction.arm,
-                prediction.score,
-                self._number(prediction.prediction),
-                prediction.shadow_scores,
-                trace=prediction.trace if isinstance(prediction, TracedPrediction) else None,
-                features=prediction.features if self._keep_features else [],
-                probabilities=[] if prediction.probabilities is msgspec.UNSET else prediction.probabilities,
-                segments=list(segments),
-            )
+        entry = PendingPrediction(
+            prediction.prediction_id,
+            prediction.event_time_ms,
+            counts_at_ms,
+            prediction.version,
+            prediction.arm,
+            prediction.score,
+            self._number(prediction.prediction),
+            prediction.shadow_scores,
+            trace=prediction.trace if isinstance(prediction, TracedPrediction) else None,
+            features=prediction.features if self._keep_features else [],
+            probabilities=[] if prediction.probabilities is msgspec.UNSET else prediction.probabilities,
+            segments=list(segments),
         )
+        self.pending.append(entry)
+        waiting = self.waiting.pop(prediction.prediction_id)
+        if waiting is None:
+            return None
+        if has_passed(waiting, counts_at_ms):
+            self.totals.orphaned += 1
+            return None
+        return self._joined(entry, waiting.label)
 
     def _number(self, value: records.FeatureValue) -> float | None:
         if isinstance(value, str):
             return self._class_numbers.get(value)
         return None if value is None else float(value)
 
-    def add_label(self, label: records.Label) -> PendingPrediction | None:
-        """Return the prediction of a label. Without one, or for a further label, return None and count it."""
+    def add_label(self, label: records.Label, counts_at_ms: int) -> Joined | None:
+        """Return a label with its prediction.
+
+        Without one the label waits; the result is then None, as for a further label of the same prediction.
+        """
         entry = self.pending.get(label.prediction_id)
-        if entry is None or label.event_time_ms - entry.event_time_ms > self.horizon_ms:
-            self.totals.orphaned += 1
-            return None
-        if entry.label is None:
-            self.pending.note_label(entry, label.value)
-            self.totals.joined += 1
-            return entry
-        self.totals.duplicate += 1
-        self.totals.conflicting += entry.label != label.value
+        if entry is not None:
+            return self._joined(entry, label)
+        first = self.waiting.get(label.prediction_id)
+        if first is None:
+            self.totals.orphaned += self.waiting.add(label, counts_at_ms)
+        else:
+            self._count_duplicate(first.value, label)
         return None
 
+    def _joined(self, entry: PendingPrediction, label: records.Label) -> Joined | None:
+        delay_ms = label.event_time_ms - entry.event_time_ms
+        if delay_ms > self.horizon_ms:
+            self.totals.orphaned += 1
+        elif delay_ms < -SKEW_MS_MAX:
+            self.totals.misdated += 1
+        elif entry.label is not None:
+            self._count_duplicate(entry.label, label)
+        else:
+            self.pending.note_label(entry, label.value)
+            self.totals.joined += 1
+            if delay_ms < 0:
+                label = msgspec.structs.replace(label, event_time_ms=entry.event_time_ms)
+            return Joined(entry, label)
+        return None
+
+    def _count_duplicate(self, first: float, label: records.Label) -> None:
+        self.totals.duplicate += 1
+        self.totals.conflicting += first != label.value
+
     def evict(self, now_ms: int) -> None:
-        """Remove the predictions whose horizon ended before an event time."""
+        """Remove the predictions whose horizon ended before an event time, and labels that waited in vain."""
+        self.totals.orphaned += self.waiting.give_up(now_ms)
         for entry in self.pending.take_before(now_ms - self.horizon_ms):
             self._expire(entry)
 
@@ -159,3 +215,12 @@ def outcome_of(
         class_name=measures.classes[int(label.value)] if measures.classes else "",
         cost=None if values is None else measures.cost(values),
     )
+
+
+def at_prediction(outcome: records.Outcome, partition: int, offset: int) -> records.Outcome:
+    """Return an outcome with the position of its prediction in place of its label's.
+
+    It is for a label that has waited: see `records.Outcome.source_partition`.
+    """
+    place = (outcome.source_partition << _PARTITION_BITS) + partition
+    return msgspec.structs.replace(outcome, source_partition=-2 - place, source_offset=offset)

@@ -10,6 +10,7 @@ import msgspec
 
 from services.monitoring.label_join import JoinTotals, LabelJoin
 from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
+from services.monitoring.waiting_labels import WAIT_MS
 from streams import codec, records
 from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, PartitionKey, Resume
 
@@ -55,6 +56,8 @@ def with_point(
 ) -> list[RebuildPoint]:
     """Return the points to keep when a snapshot is taken at a new one.
 
+    Labels that wait at the first one are not known there, so it is before all predictions that they wait for.
+
     Args:
         points: Those of the last snapshot, in order.
         new: The new one.
@@ -64,7 +67,7 @@ def with_point(
     kept = list(points) or [BEGINNING]
     if new.frontier_ms - kept[-1].frontier_ms >= horizon_ms // POINTS_PER_HORIZON:
         kept.append(new)
-    while len(kept) > 1 and kept[1].frontier_ms <= evicted_before_ms - horizon_ms:
+    while len(kept) > 1 and kept[1].frontier_ms <= evicted_before_ms - horizon_ms - WAIT_MS:
         del kept[0]
     return kept
 
@@ -130,7 +133,7 @@ class PendingRebuild:
             if item.kind == REJECTED:
                 continue
             if item.kind == LABEL:
-                self._join.add_label(item.record)
+                self._join.add_label(item.record, item.counts_at_ms)
             elif not self._repeats.is_repeat(item.record.source_partition, item.record.source_offset):
                 segments = self._segments_of(item.record)
                 self._join.add_prediction(item.record, item.counts_at_ms, segments)

@@ -93,8 +93,33 @@ def test_label_at_the_end_of_the_horizon_still_counts():
 def test_label_without_prediction_is_an_orphan():
     feeder = EngineFeeder()
     feeder.label(7, 10, 1.0)
-    feeder.until(20)
+    feeder.until(60)
+    assert feeder.engine.totals.orphaned == 0
+    feeder.until(121)
     assert feeder.engine.totals.orphaned == 1
+
+
+def test_requests_of_the_same_instant_are_no_repeats():
+    feeder = EngineFeeder()
+    for number in (8, 1, 5):
+        feeder.predict(number, 0)
+    feeder.until(10)
+    assert (feeder.engine.totals.predictions, feeder.engine.totals.repeated) == (3, 0)
+
+
+def test_label_that_comes_first_is_joined_and_its_outcome_is_at_the_prediction():
+    """Another record of the partition is dated 40 minutes later, so the prediction counts then."""
+    feeder = EngineFeeder()
+    feeder.predict(8, 40)
+    feeder.predict(1, 0)
+    feeder.label(1, 20, 1.0)
+    feeder.label(8, 41, 0.0)
+    outputs = feeder.until(50)
+    first, second = sorted(outcomes(outputs), key=lambda each: each.prediction_id)
+    assert (first.prediction_id, first.label_time_ms) == ("p1", START_MS + 20 * MINUTE_MS)
+    assert (first.source_partition, first.source_offset) == (-2, 1)
+    assert (second.source_partition, second.source_offset) == (0, 1)
+    assert feeder.engine.totals.joined == 2
 
 
 def test_second_label_is_a_duplicate_and_conflicting_only_if_it_differs():

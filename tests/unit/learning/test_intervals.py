@@ -46,10 +46,10 @@ class Setting:
             prediction_id=f"p{number}", event_time_ms=time_ms, value=value, source_partition=0,
             source_offset=number,
         )  # fmt: skip
-        entry = self.join.add_label(label)
-        assert entry is not None
+        joined = self.join.add_label(label, time_ms)
+        assert joined is not None
         self.subject.open(time_ms)
-        self.subject.add(label, entry)
+        self.subject.add(joined.label, joined.entry)
 
     def close_until(self, time_ms: int) -> LearningOutputs:
         outputs = LearningOutputs()

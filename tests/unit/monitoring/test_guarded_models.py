@@ -17,6 +17,7 @@ from services.drift.engine import Engine
 from services.drift.evaluator import Evaluator
 from services.drift.monitored_model import SNAPSHOTS
 from services.monitoring import guarded_models
+from services.monitoring.label_join import Joined
 from services.runtime.snapshots import SnapshotPace
 from streams import codec, records, topics
 from tests.unit.drift import scenario
@@ -34,21 +35,21 @@ ROWS, LABELLED = len(TRAFFIC.predictions[0]) - 1, len(TRAFFIC.labels[0]) - 1
 @contextmanager
 def raising(predictions: Collection[str], labels: Collection[str]) -> Iterator[None]:
     """Make the engine fail in the middle of its work on these ids: rows together, labels one by one."""
-    add_rows, process_label = Evaluator.add_rows, Engine._process_label
+    add_rows, process_joined = Evaluator.add_rows, Engine._process_joined
 
     def bad_rows(self: Any, rows: Any, *args: Any) -> None:
         add_rows(self, rows, *args)
         if any(row.prediction_id in predictions for row in rows.predictions if row.model == "m"):
             raise ZeroDivisionError
 
-    def bad_label(self: Any, index: int, label: records.Label, *args: Any) -> None:
-        process_label(self, index, label, *args)
-        if label.prediction_id in labels and self.model == "m":
+    def bad_label(self: Any, index: int, joined: Joined, *args: Any) -> None:
+        process_joined(self, index, joined, *args)
+        if joined.label.prediction_id in labels and self.model == "m":
             raise ZeroDivisionError
 
     with (
         mock.patch.object(Evaluator, "add_rows", bad_rows),
-        mock.patch.object(Engine, "_process_label", bad_label),
+        mock.patch.object(Engine, "_process_joined", bad_label),
     ):
         yield
 

@@ -6,15 +6,19 @@ import msgspec
 import pytest
 
 from services.monitoring.label_join import (
+    SKEW_MS_MAX,
+    Joined,
     JoinTotals,
     LabelJoin,
+    at_prediction,
     numeric_prediction,
     outcome_of,
 )
 from services.monitoring.model_metrics import Measures, NumericPrediction
 from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
+from services.monitoring.waiting_labels import WAIT_MS
 from services.runtime.declaration import ModelDeclaration
-from streams import records
+from streams import codec, records
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import HOUR_MS, START_MS
 
@@ -50,9 +54,14 @@ def label(number: int, time_ms: int, value: float = 1.0) -> records.Label:
     return found
 
 
+def add(join: LabelJoin, known: records.Label) -> Joined | None:
+    return join.add_label(known, known.event_time_ms)
+
+
 def test_a_label_is_joined_by_its_id(join: LabelJoin, totals: JoinTotals) -> None:
-    entry = join.add_label(label(1, START_MS + 2 * HOUR_MS))
-    assert entry is not None
+    joined = join.add_label(label(1, START_MS + 2 * HOUR_MS), START_MS + 2 * HOUR_MS)
+    assert joined is not None
+    entry = joined.entry
     assert (entry.prediction_id, entry.event_time_ms) == ("p1", START_MS + HOUR_MS)
     assert (totals.predictions, totals.joined) == (3, 1)
 
@@ -61,26 +70,26 @@ def test_a_label_is_joined_by_its_id(join: LabelJoin, totals: JoinTotals) -> Non
 def test_a_label_after_the_horizon_is_orphaned(
     join: LabelJoin, totals: JoinTotals, late_ms: int, joined: int
 ) -> None:
-    join.add_label(label(0, START_MS + HORIZON_MS + late_ms))
+    add(join, label(0, START_MS + HORIZON_MS + late_ms))
     assert (totals.joined, totals.orphaned) == (joined, 1 - joined)
 
 
 def test_further_labels_are_duplicates_and_other_values_conflict(join: LabelJoin, totals: JoinTotals) -> None:
     for value in (1.0, 1.0, 0.0):
-        join.add_label(label(0, START_MS + 1, value))
+        add(join, label(0, START_MS + 1, value))
     assert (totals.joined, totals.duplicate, totals.conflicting) == (1, 2, 1)
 
 
 def test_of_two_predictions_with_one_id_the_later_is_joined(join: LabelJoin, totals: JoinTotals) -> None:
     join.add_prediction(scenario.prediction(0, START_MS + HOUR_MS, version=7), START_MS + 3 * HOUR_MS)
-    entry = join.add_label(label(0, START_MS + 3 * HOUR_MS))
-    assert entry is not None
-    assert entry.version == 7
+    joined = add(join, label(0, START_MS + 3 * HOUR_MS))
+    assert joined is not None
+    assert joined.entry.version == 7
     assert (totals.expired, totals.unlabelled) == (1, 1)
 
 
 def test_eviction_removes_what_is_past_the_horizon_and_counts_it(join: LabelJoin, totals: JoinTotals) -> None:
-    join.add_label(label(0, START_MS + 1))
+    add(join, label(0, START_MS + 1))
     join.evict(START_MS + HORIZON_MS)
     assert len(join.pending) == 3
     join.evict(START_MS + HORIZON_MS + HOUR_MS + 1)
@@ -92,7 +101,7 @@ def test_a_join_continues_from_its_entries(join: LabelJoin, totals: JoinTotals) 
     stored = msgspec.msgpack.encode(join.pending.settle()[0])
     entries = msgspec.msgpack.decode(stored, type=list[PendingPrediction])
     restored = LabelJoin(HORIZON_MS, totals, PendingPredictions(entries))
-    assert restored.add_label(label(2, START_MS + 3 * HOUR_MS)) is not None
+    assert add(restored, label(2, START_MS + 3 * HOUR_MS)) is not None
 
 
 def test_a_class_is_joined_as_its_index(totals: JoinTotals) -> None:
@@ -134,16 +143,81 @@ def test_an_outcome_has_the_loss_the_true_class_and_the_cost(join: LabelJoin) ->
     costs = {true: {other: float(true != other) for other in "abc"} for true in "abc"}
     several = measures("multiclass", costs=costs)
     known = label(0, START_MS + 1, 2.0)
-    entry = join.add_label(known)
-    assert entry is not None
-    outcome = outcome_of("m", entry, known, several, [0.5, 0.0, 1.0])
+    joined = add(join, known)
+    assert joined is not None
+    outcome = outcome_of("m", joined.entry, known, several, [0.5, 0.0, 1.0])
     assert (outcome.loss, outcome.class_name, outcome.cost) == (0.5, "c", 1.0)
     assert (outcome.event_time_ms, outcome.label_time_ms, outcome.label) == (START_MS, START_MS + 1, 2.0)
 
 
 def test_an_outcome_without_measures_has_neither_loss_nor_cost(join: LabelJoin) -> None:
     known = label(0, START_MS + 1)
-    entry = join.add_label(known)
-    assert entry is not None
-    outcome = outcome_of("m", entry, known, measures(), None)
+    joined = add(join, known)
+    assert joined is not None
+    outcome = outcome_of("m", joined.entry, known, measures(), None)
     assert (outcome.loss, outcome.class_name, outcome.cost) == (None, "", None)
+
+
+def test_a_label_that_comes_first_is_joined_with_its_prediction(totals: JoinTotals) -> None:
+    join = LabelJoin(HORIZON_MS, totals)
+    known = label(5, START_MS + 1)
+    assert join.add_label(known, START_MS + 1) is None
+    joined = join.add_prediction(scenario.prediction(5, START_MS), START_MS + WAIT_MS)
+    assert joined is not None
+    assert (joined.label, joined.entry.prediction_id) == (known, "p5")
+    assert (totals.joined, totals.orphaned, len(join.waiting)) == (1, 0, 0)
+    add(join, label(5, START_MS + 2, 0.0))
+    assert (totals.duplicate, totals.conflicting) == (1, 1)
+
+
+def test_a_label_waits_for_a_bounded_time(totals: JoinTotals) -> None:
+    join = LabelJoin(HORIZON_MS, totals)
+    for number in (5, 6):
+        join.add_label(label(number, START_MS), START_MS)
+    assert join.add_prediction(scenario.prediction(5, START_MS), START_MS + WAIT_MS + 1) is None
+    join.evict(START_MS + WAIT_MS)
+    assert totals.orphaned == 1
+    join.evict(START_MS + WAIT_MS + 1)
+    assert (totals.orphaned, len(join.waiting)) == (2, 0)
+
+
+def test_further_labels_of_a_waiting_one_are_duplicates(totals: JoinTotals) -> None:
+    join = LabelJoin(HORIZON_MS, totals)
+    for value in (1.0, 1.0, 0.0):
+        add(join, label(5, START_MS, value))
+    assert (totals.duplicate, totals.conflicting, len(join.waiting)) == (2, 1, 1)
+
+
+@pytest.mark.parametrize(("before_ms", "joined"), [(0, 1), (1, 1), (SKEW_MS_MAX, 1), (SKEW_MS_MAX + 1, 0)])
+def test_a_label_dated_before_its_request_has_no_delay_or_is_refused(
+    totals: JoinTotals, before_ms: int, joined: int
+) -> None:
+    join = LabelJoin(HORIZON_MS, totals)
+    join.add_label(label(5, START_MS - before_ms), START_MS - before_ms)
+    found = join.add_prediction(scenario.prediction(5, START_MS), START_MS)
+    assert (found is not None) == bool(joined)
+    assert found is None or found.label.event_time_ms == START_MS
+    assert (totals.joined, totals.misdated, totals.orphaned) == (joined, 1 - joined, 0)
+
+
+def test_a_restart_keeps_the_labels_that_wait(totals: JoinTotals) -> None:
+    join = LabelJoin(HORIZON_MS, totals)
+    add(join, label(5, START_MS))
+    restored = LabelJoin(HORIZON_MS, totals, waiting=join.waiting.entries())
+    assert restored.add_prediction(scenario.prediction(5, START_MS), START_MS) is not None
+
+
+def test_an_outcome_at_its_prediction_is_no_repeat_of_the_others(join: LabelJoin) -> None:
+    """Consumers drop repeats by source partition and offset; labels that waited come out of their order."""
+    known = label(0, START_MS + 1)
+    joined = add(join, known)
+    assert joined is not None
+    outcome = outcome_of("m", joined.entry, known, measures(), None)
+    repeats = codec.RepeatFilter({outcome.source_partition: outcome.source_offset + 9})
+    for place in ((0, 0), (1, 0), (0, 3), (2**15 - 1, 0)):
+        moved = at_prediction(outcome, *place)
+        assert records.decoder_of(records.Outcome).decode(records.encode(moved)) == moved
+        assert not repeats.is_repeat(moved.source_partition, moved.source_offset)
+        assert repeats.is_repeat(moved.source_partition, moved.source_offset)
+    other = at_prediction(msgspec.structs.replace(outcome, source_partition=1), 0, 0)
+    assert not repeats.is_repeat(other.source_partition, other.source_offset)

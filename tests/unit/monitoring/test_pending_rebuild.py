@@ -6,6 +6,7 @@ from hypothesis import given
 
 from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
 from services.monitoring.pending_rebuild import PendingRebuild, RebuildPoint, empty_join, with_point
+from services.monitoring.waiting_labels import WAIT_MS
 from streams import codec, records
 from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, Inputs, PartitionKey, Resume
 from tests.unit.drift import scenario
@@ -57,7 +58,7 @@ class Joined:
         self.inputs.add(key, offset, record.event_time_ms, record.prediction_id, record)
         for item in self.inputs.take():
             if item.kind == LABEL:
-                self.join.add_label(item.record)
+                self.join.add_label(item.record, item.counts_at_ms)
             elif not self.repeats.is_repeat(item.record.source_partition, item.record.source_offset):
                 self.join.add_prediction(item.record, item.counts_at_ms)
         if self.inputs.frontier_ms > BEFORE_ALL_MS:
@@ -110,9 +111,9 @@ def test_points_span_the_horizon_and_not_more() -> None:
     for hour in range(100):
         frontier_ms = START_MS + hour * HOUR_MS
         points = with_point(points, RebuildPoint(frontier_ms, [], [], {}), frontier_ms, 24 * HOUR_MS)
-        assert points[0].frontier_ms <= max(START_MS, frontier_ms - 24 * HOUR_MS)
-        assert len(points) <= 26
-    assert points[0].frontier_ms >= START_MS + (99 - 25) * HOUR_MS
+        assert points[0].frontier_ms <= max(START_MS, frontier_ms - 24 * HOUR_MS - WAIT_MS)
+        assert len(points) <= 27
+    assert points[0].frontier_ms >= START_MS + (99 - 26) * HOUR_MS
 
 
 def test_a_point_is_complete_when_every_partition_has_been_read() -> None:

@@ -20,7 +20,7 @@ def letter():
     )
 
 
-def test_records_come_in_the_order_of_time_then_kind_then_id():
+def test_records_come_in_the_order_of_time_then_kind_then_partition():
     subject = inputs()
     subject.add(LABELS, 0, 10, "a", None)
     subject.add(SECOND, 0, 10, "c", None)
@@ -29,6 +29,15 @@ def test_records_come_in_the_order_of_time_then_kind_then_id():
     subject.add_heartbeat(SECOND, 1, 30)
     subject.add_heartbeat(LABELS, 1, 30)
     assert taken(subject) == [(10, PREDICTION, "b"), (10, PREDICTION, "c"), (10, LABEL, "a")]
+
+
+def test_records_of_one_partition_and_time_keep_the_order_of_their_offsets():
+    """Consumers take an offset below the last one for a repeat."""
+    subject = inputs(FIRST)
+    for offset, identity in enumerate("zmac"):
+        subject.add(FIRST, offset, 10, identity, None)
+    subject.add_heartbeat(FIRST, 9, 10)
+    assert [identity for *_, identity in taken(subject)] == ["z", "m", "a", "c"]
 
 
 def test_a_record_promises_less_than_a_heartbeat_of_the_same_time():
