@@ -64,9 +64,20 @@ def test_a_record_is_acknowledged_by_all_replicas_and_has_its_offset(clients: li
     assert client.closed_within_seconds == CLOSE_SECONDS_MAX
 
 
-def test_a_record_that_is_not_acknowledged_is_an_error_and_the_client_disconnects(
+def test_a_record_that_is_not_acknowledged_is_an_error_and_the_next_one_has_a_new_client(
     clients: list[Client],
 ) -> None:
+    with connected(Settings(_env_file=None)) as producer:
+        clients[0].failure = KafkaTimeoutError("no reply")
+        with pytest.raises(KafkaTimeoutError, match="no reply"):
+            producer.send("t", b"k", b"v")
+        assert clients[0].closed_within_seconds == 0
+        assert producer.send("t", b"k", b"w") == 7
+    assert clients[1].sent == [("t", b"k", b"w", [])]
+    assert clients[1].closed_within_seconds == CLOSE_SECONDS_MAX
+
+
+def test_the_last_record_may_fail(clients: list[Client]) -> None:
     def write() -> None:
         with connected(Settings(_env_file=None)) as producer:
             clients[0].failure = KafkaTimeoutError("no reply")
@@ -74,4 +85,4 @@ def test_a_record_that_is_not_acknowledged_is_an_error_and_the_client_disconnect
 
     with pytest.raises(KafkaTimeoutError, match="no reply"):
         write()
-    assert clients[0].closed_within_seconds == CLOSE_SECONDS_MAX
+    assert len(clients) == 1
