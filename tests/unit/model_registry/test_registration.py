@@ -1,6 +1,7 @@
 """What is sealed can be loaded; what scoring would refuse is not sealed."""
 
 import datetime as dt
+import pickle
 from pathlib import Path
 
 import msgspec
@@ -68,6 +69,23 @@ def test_whole_numbers_of_an_encoder_stay_exact(tmp_path: Path):
     model = loading.open_folder(own, declared, GIVEN, "sklearn", folder).model
     assert np.array_equal(model.predict({"x": ids}), estimator.predict_proba(frame)[:, 1])
     assert len(np.unique(model.predict({"x": ids}))) == 2
+
+
+def test_version_that_another_process_loaded_converts_its_inputs_as_well(tmp_path: Path):
+    """It is sent with the formats of its inputs."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    frame = pd.DataFrame({"colour": ["red", np.nan, "blue"] * 10})
+    estimator = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(frame, frame["colour"].isna())
+    own, declared, folder = settings(tmp_path), declaration(), tmp_path / "model"
+    registration.seal_estimator(own, declared, GIVEN, estimator, frame, folder)
+    model = loading.open_folder(own, declared, GIVEN, "sklearn", folder).model
+    served = {"colour": np.array(["red", None, "blue"], dtype=object)}
+    expected = estimator.predict_proba(frame.head(3))[:, 1]
+    for each in (model, pickle.loads(pickle.dumps(model))):
+        assert np.allclose(each.predict(served), expected)
 
 
 @pytest.mark.parametrize("is_text", [True, False])

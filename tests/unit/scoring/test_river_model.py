@@ -1,5 +1,7 @@
 """Models that learn online, as scoring calls them."""
 
+import datetime as dt
+
 import numpy as np
 import pytest
 from river import compose, dummy, linear_model, preprocessing, stats
@@ -37,6 +39,19 @@ def test_a_regressor_returns_its_value_and_never_gets_a_missing_feature():
     mean.learn_one({}, 7.0)
     assert RiverModel(mean).predict(columns(1.0, np.nan)).tolist() == [7.0, 7.0]
     assert seen == [{"x": 1.0, "who": "a"}, {"who": "a"}]
+
+
+def test_a_time_is_the_text_that_was_learned_from_the_record():
+    seen = []
+
+    class Recording(dummy.StatisticRegressor):
+        def predict_one(self, x):
+            seen.append(dict(x))
+            return 0.0
+
+    times = np.array([dt.datetime(2013, 7, 1, 16, 5, tzinfo=dt.UTC), None], dtype=object)
+    RiverModel(Recording(stats.Mean())).predict({"at": times})
+    assert seen == [{"at": "2013-07-01T16:05:00Z"}, {}]
 
 
 def test_an_error_of_the_estimator_is_raised():
