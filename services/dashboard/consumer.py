@@ -5,10 +5,11 @@ Repeats change nothing, because the state is kept under the records' own ids. A 
 is counted and skipped: the page only shows, and the processes that act on records write the dead letters.
 """
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import structlog
@@ -17,6 +18,7 @@ from kafka.errors import KafkaError
 
 from services.dashboard.page_feed import PageFeed
 from services.model_registry import model_change
+from services.runtime.kafka_consumers import COMMITTED
 from services.runtime.settings import Settings
 from streams import records, topics
 from streams.defects import reason_of
@@ -39,26 +41,28 @@ _log = structlog.get_logger()
 
 
 def follow(settings: Settings, feed: PageFeed, stop: threading.Event) -> None:
-    """Read until ``stop`` is set; reconnect after each failure of Kafka."""
+    """Read until ``stop`` is set; reconnect after each failure."""
     # Missing topics are normal at the first start, and `_lose` reports a lost broker once. The client would
     # write several error lines per second about both.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     while not stop.is_set():
         try:
-            consumer = _connect(settings)
-        except KafkaError as error:
-            _lose(feed, error)
-            stop.wait(RETRY_SECONDS)
-            continue
-        try:
-            TopicFollower(consumer, feed).run(stop)
+            with _connected(settings) as consumer:
+                TopicFollower(consumer, feed).run(stop)
         except Exception as error:  # noqa: BLE001  # the page must not stand still unnoticed
             if not is_outage(error):
                 _log.exception("dashboard.reader_failed")
             _lose(feed, error)
             stop.wait(RETRY_SECONDS)
-        finally:
-            consumer.close(timeout_ms=1000)
+
+
+@contextlib.contextmanager
+def _connected(settings: Settings) -> Iterator[KafkaConsumer]:
+    consumer = _connect(settings)
+    try:
+        yield consumer
+    finally:
+        consumer.close(timeout_ms=1000)
 
 
 def _connect(settings: Settings) -> KafkaConsumer:
@@ -68,6 +72,7 @@ def _connect(settings: Settings) -> KafkaConsumer:
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
+        isolation_level=COMMITTED,
         allow_auto_create_topics=False,
         metadata_max_age_ms=2000,  # the topics may be created after this process has started
         reconnect_backoff_max_ms=2000,

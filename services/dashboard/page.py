@@ -41,8 +41,8 @@ from services.monitoring.reports import html_page as report_page
 from services.monitoring.reports import topic_reader
 from services.monitoring.reports.history import NoWindowError
 from services.monitoring.reports.topic_reader import ReportsError
-from services.runtime.declaration import DeclarationError, ModelDeclaration
-from services.runtime.declaration_file import load_all
+from services.runtime.declaration import ModelDeclaration
+from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.settings import Settings
 from services.runtime.times import time_ms
 from services.runtime.web import server
@@ -144,11 +144,8 @@ def _report(settings: Settings, model: str, window: str) -> str:
 
 
 def model_declarations(settings: Settings) -> Mapping[str, ModelDeclaration]:
-    """Return the declarations; none if they cannot be read, because the report does not need them."""
-    try:
-        return load_all(settings.models)
-    except DeclarationError:
-        return {}
+    """Return the declarations without those that cannot be read, because the report does not need them."""
+    return DeclarationFolder(settings.models).valid
 
 
 def application(feed: PageFeed, settings: Settings) -> ASGIApp:

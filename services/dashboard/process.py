@@ -10,7 +10,6 @@ import structlog
 from services.dashboard import consumer, page, scoring_poller
 from services.dashboard.page_feed import Declared, PageFeed
 from services.runtime import async_process, declaration_file
-from services.runtime.declaration import DeclarationError
 from services.runtime.logs import configure_logging
 from services.runtime.settings import Settings
 from services.runtime.supervised_task import SupervisedTask
@@ -69,12 +68,10 @@ async def _open(settings: Settings, feed: PageFeed) -> AsyncIterator[None]:
 
 
 def page_declarations(settings: Settings) -> dict[str, Declared]:
-    """Read the declarations; without them, if they cannot be read, the page shows less."""
-    try:
-        declarations = declaration_file.load_all(settings.models)
-    except DeclarationError as error:
-        _log.warning("dashboard.declarations_unreadable", error=str(error))
-        return {}
+    """Read the declarations; of a model whose declaration cannot be read, the page shows less."""
+    folder = declaration_file.DeclarationFolder(settings.models)
+    for name, fault in folder.faults.items():
+        _log.warning("dashboard.declaration_invalid", model=name, error=fault)
     return {
         name: Declared(
             owner=declaration.owner,
@@ -84,5 +81,5 @@ def page_declarations(settings: Settings) -> dict[str, Declared]:
             learns=declaration.learning is not None,
             shadow=declaration.rollout.keep_first_as_shadow,
         )
-        for name, declaration in declarations.items()
+        for name, declaration in folder.valid.items()
     }

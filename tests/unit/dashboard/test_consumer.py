@@ -85,6 +85,21 @@ def test_reader_connects_again_after_any_error(
     assert statuses[1] == "lost"
 
 
+def test_a_reader_that_cannot_connect_tries_again(feed: PageFeed, monkeypatch: pytest.MonkeyPatch):
+    stop, statuses = threading.Event(), list[str]()
+
+    def connect(_: Settings) -> Any:
+        statuses.append(feed.kafka.status)
+        if len(statuses) == 2:
+            stop.set()
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(consumer, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(consumer, "_connect", connect)
+    consumer.follow(Settings(), feed, stop)
+    assert statuses[1] == "lost"
+
+
 def test_status_is_live_after_the_end_seen_at_the_start(feed: PageFeed):
     kafka = FakeConsumer(position=3, end=5)
     follower = consumer.TopicFollower(kafka, feed)

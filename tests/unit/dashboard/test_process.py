@@ -1,5 +1,6 @@
 """What the dashboard reads of the declarations."""
 
+import shutil
 from pathlib import Path
 
 from services.dashboard.process import page_declarations
@@ -14,7 +15,8 @@ def test_the_page_knows_which_models_learn_online() -> None:
     }
 
 
-def test_unreadable_declarations_leave_the_page_without_them(tmp_path: Path) -> None:
+def test_an_invalid_declaration_hides_no_other_model(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "models" / "arrival_delay", tmp_path / "arrival_delay")
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "model.yaml").write_text("limit: {}\n")
-    assert page_declarations(Settings(models=tmp_path)) == {}
+    assert set(page_declarations(Settings(models=tmp_path))) == {"arrival_delay"}
