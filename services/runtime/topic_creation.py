@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import structlog
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import AuthorizationError, TopicAlreadyExistsError, for_code
+from kafka.errors import AuthorizationError, InvalidPartitionsError, TopicAlreadyExistsError, for_code
 
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
@@ -35,7 +35,9 @@ class RequiredTopic:
     partitions: int
     config: Mapping[str, str]
     partitions_min: int = 1
-    """An existing topic with fewer partitions is refused."""
+    """An existing topic with fewer partitions is refused, or gets more of them."""
+    grows: bool = False
+    """Whether partitions may be added: its records are spread by partition number, not by key."""
 
 
 def ensure_topics(
@@ -123,21 +125,24 @@ def required_topics(
     forever = {"retention.ms": "-1"}
     required = [RequiredTopic(name, partitions, forever) for name in sorted(sources | set(applications))]
 
-    def add(topic: InternalTopic, count: int, count_min: int = 1, **names: str) -> None:
+    def add(
+        topic: InternalTopic, count: int, count_min: int = 1, *, grows: bool = False, **names: str
+    ) -> None:
         config = topic.config(record_bytes_max)
         name, count = topic.name.format(**names), topic.partitions or count
-        required.append(RequiredTopic(name, count, config, count_min))
+        required.append(RequiredTopic(name, count, config, count_min, grows))
 
     for declaration in declarations.values():
         requests = existing.get(declaration.request.topic, partitions)
         labels = existing.get(declaration.label.topic, partitions)
         # A prediction is written to the partition number of its request: it needs at least as many.
         add(topics.PREDICTIONS, requests, requests, model=declaration.name)
-        add(topics.OUTCOMES, max(requests, labels), model=declaration.name)
+        # An outcome is written to the partition number of its label; the labels may get more partitions.
+        add(topics.OUTCOMES, max(requests, labels), labels, grows=True, model=declaration.name)
         if sliced:
             count = max(existing.get(topics.predictions(declaration.name), requests), requests)
-            add(topics.PREDICTION_SLICES, count, count, model=declaration.name)
-            add(topics.LABEL_SLICES, labels, labels, model=declaration.name)
+            add(topics.PREDICTION_SLICES, count, count, grows=True, model=declaration.name)
+            add(topics.LABEL_SLICES, labels, labels, grows=True, model=declaration.name)
     for view in views:
         add(topics.REPARTITION, partitions, view=view)
     for topic in topics.ALL:
@@ -161,9 +166,20 @@ def too_narrow(required: Sequence[RequiredTopic], existing: Mapping[str, int]) -
         f"topic {topic.name} has {existing[topic.name]} partitions and needs {topic.partitions_min}, "
         "one for each partition of the topic that it follows: add partitions, or delete the topic"
         for topic in required
-        if existing.get(topic.name, topic.partitions_min) < topic.partitions_min
+        if not topic.grows and _is_narrow(topic, existing)
     ]
     return "\n".join(lines)
+
+
+def widened(required: Sequence[RequiredTopic], existing: Mapping[str, int]) -> dict[str, int]:
+    """Return the new number of partitions of each existing topic that gets more of them."""
+    return {
+        topic.name: topic.partitions_min for topic in required if topic.grows and _is_narrow(topic, existing)
+    }
+
+
+def _is_narrow(topic: RequiredTopic, existing: Mapping[str, int]) -> bool:
+    return existing.get(topic.name, topic.partitions_min) < topic.partitions_min
 
 
 def _ensure(
@@ -173,6 +189,10 @@ def _ensure(
     settings: Settings,
 ) -> None:
     _create(admin, [topic for topic in required if topic.name not in existing], settings)
+    if wider := widened(required, existing):
+        with contextlib.suppress(InvalidPartitionsError):  # another process has added them
+            admin.create_partitions(wider)
+            _log.info("topics.widened", partitions=wider)
     limited = [topic for topic in required if topic.name in existing and MESSAGE_BYTES_MAX in topic.config]
     try:
         raised = raised_limits(limited, _limits(admin, [topic.name for topic in limited]))

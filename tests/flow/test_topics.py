@@ -7,8 +7,9 @@ import pytest
 from services.runtime import declaration_file
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import ROOT, Settings
-from services.runtime.topic_creation import TopicsError, ensure_topics
+from services.runtime.topic_creation import TopicsError, ensure_topics, partition_counts
 from streams import topics
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -104,3 +105,11 @@ def _config(admin, name: str) -> dict[str, str]:
 
     described = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)], config_filter="all")
     return {key: data["value"] for key, data in described["topic"][name].items()}
+
+
+def test_outcomes_grow_with_their_labels(local, admin, declarations, unique_name):
+    ensure_topics(local, declarations)
+    admin.create_partitions({f"{unique_name}.labels": 5})
+    until(lambda: partition_counts(local)[f"{unique_name}.labels"] == 5, "the labels have grown")
+    ensure_topics(local, declarations)
+    until(lambda: partition_counts(local)[topics.outcomes(unique_name)] == 5, "the outcomes follow")

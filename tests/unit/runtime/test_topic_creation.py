@@ -3,7 +3,13 @@ import pytest
 from services.runtime import declaration_file
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import ROOT
-from services.runtime.topic_creation import RequiredTopic, raised_limits, required_topics, too_narrow
+from services.runtime.topic_creation import (
+    RequiredTopic,
+    raised_limits,
+    required_topics,
+    too_narrow,
+    widened,
+)
 from streams import topics
 
 
@@ -67,6 +73,14 @@ def test_predictions_topic_narrower_than_the_requests_is_refused_by_name(declara
     existing = {"flights.scheduled": 12, "driftline.predictions.arrival_delay": 4}
     message = too_narrow(list(_wanted(declarations, existing).values()), existing)
     assert message.startswith("topic driftline.predictions.arrival_delay has 4 partitions and needs 12")
+
+
+def test_outcomes_get_as_many_partitions_as_the_labels_have_now(declarations):
+    existing = {"flights.arrived": 12, "flights.scheduled": 4, "driftline.outcomes.arrival_delay": 4}
+    required = list(_wanted(declarations, existing).values())
+    assert too_narrow(required, existing) == ""
+    assert widened(required, existing) == {"driftline.outcomes.arrival_delay": 12}
+    assert widened(required, existing | {"driftline.outcomes.arrival_delay": 16}) == {}
 
 
 def test_other_topics_may_have_any_number_of_partitions(declarations):
