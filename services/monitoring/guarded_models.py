@@ -206,9 +206,9 @@ class GuardedModels(Generic[Model]):
 
     def _drop(self, name: str, error: Exception) -> None:
         model = self._open.pop(name)
-        model.close()
         self._has_dropped = True
         suspects = [
             RecordPlace(model.topic_of(each.kind), each.partition, each.offset) for each in model.suspects()
         ]
         self._quarantine.failed(name, error, suspects, model.frontier_ms, time.monotonic())
+        model.close()
