@@ -17,6 +17,7 @@ WATCHED = {
     "services.features.catch_up.CatchUp.start": "a build is tried again after any error",
     "services.features.row_store.RowStore.running": "goes on after any error; `fault` is in the readiness",
     "services.features.process.FeaturesProcess._check_store": "a sweep; the next check repeats it",
+    "services.archive.process.ArchiveSessions._session": "its end, also by an error, begins a new session",
     "services.alerting.report_files.ReportWriter.__init__": "goes on after any error, which is logged",
     "services.dashboard.process._reading": "goes on after any error; the page and its readiness show it",
     "services.model_registry.loading_process._end_with_parent": "ends its process with the parent",
