@@ -14,7 +14,7 @@ from services.model_registry.contract import BINARY, Contract, ContractError, cl
 from services.model_registry.golden_batch import one_line
 from services.model_registry.input_format import Formats, Marker
 from services.model_registry.model_inputs import Columns
-from services.model_registry.sklearn_flavour.fast_predict import fast_predictor_of
+from services.model_registry.sklearn_flavour.fast_predict import FastPredictor, fast_predictor_of
 from services.model_registry.sklearn_flavour.structure import Structure, structure_of
 from services.runtime.settings import Settings
 
@@ -89,11 +89,15 @@ class SklearnModel:
         self.class_order = _class_order(estimator, contract)
         """Index at which the estimator has each declared class; empty for a regression."""
         self._input_format = contract.input_format()
-        self._fast_predictor = fast_predictor_of(estimator, contract.wanted, self._input_format)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be sent to another process as estimator and contract; the other process compiles it again."""
         return SklearnModel, (self._estimator, self._contract, self.size_bytes)
+
+    @functools.cached_property
+    def _fast_predictor(self) -> FastPredictor | None:
+        """Compiled with the first call, which is that of the golden batch: an author's model needs none."""
+        return fast_predictor_of(self._estimator, self._contract.wanted, self._input_format)
 
     @functools.cached_property
     def structure(self) -> Structure | None:
