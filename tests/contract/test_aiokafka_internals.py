@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.errors import KafkaConnectionError, ProducerClosed, for_code
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import MessageAccumulator
@@ -153,3 +154,19 @@ def test_murmur2_is_that_of_kafkas_java_client(key: bytes, hashed: int) -> None:
 
 def _signed(value: Any) -> int:
     return (int(value) & 0xFFFFFFFF) - (1 << 32 if int(value) & 0x80000000 else 0)
+
+
+def test_a_consumer_takes_its_isolation_level_when_it_starts() -> None:
+    async def make() -> Any:
+        consumer = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1")
+        aiokafka_internals.read_committed(consumer)
+        return consumer
+
+    assert asyncio.run(make())._isolation_level == "read_committed"
+    assert "isolation_level=self._isolation_level" in inspect.getsource(AIOKafkaConsumer.start)
+
+
+def test_records_of_an_earlier_position_are_dropped_after_a_seek() -> None:
+    """So what is in flight during a seek does not reach the lanes."""
+    assert "del self._records[tp]" in inspect.getsource(Fetcher.seek_to)
+    assert "tp_state.position != fetch_offset" in inspect.getsource(Fetcher._proc_fetch_request)

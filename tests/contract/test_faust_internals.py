@@ -134,6 +134,7 @@ def test_what_is_used_of_the_consumer_is_there(name: str) -> None:
         (base.Consumer.on_buffer_drop, ["self", "tp"]),
         (base.Consumer.commit, ["self", "topics", "start_new_transaction"]),
         (ServiceThread._serve, ["self"]),
+        (driver.AIOKafkaConsumerThread.seek, ["self", "partition", "offset"]),
     ],
 )
 def test_what_is_called_takes_the_same_parameters(function: Any, parameters: list[str]) -> None:
