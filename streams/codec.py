@@ -284,8 +284,8 @@ def letter_of(
     """Return the dead letter for an error of decoding; raise the error if it is an outage."""
     if is_outage(error):
         raise error
-    if isinstance(error, InvalidRecordError):
-        return dead_letter(service, record, str(error), failed_time_ms)
+    if isinstance(error, (InvalidRecordError, *json_decoder.FAULTS)):
+        return dead_letter(service, record, json_decoder.reason_of(error), failed_time_ms)
     return dead_letter(service, record, reason_of(error), failed_time_ms, kind="defect")
 
 

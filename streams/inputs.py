@@ -89,19 +89,33 @@ class _Partition:
         """By how much the stream's event time is behind the wall time, by the last prediction for a record of
         Kafka; None before anything came that tells the event time of the stream."""
         self.waiting: list[Item] = []
-        self.lags_ms: list[int | None] = []
-        """The value of ``lag_ms`` before each waiting record, for `Inputs.resume`."""
+        self._taken_lag_ms = resume.lag_ms
+        """The value of ``lag_ms`` after the records that were taken."""
+        self._first_heartbeat: int | None = None
+        """The offset of a heartbeat before any prediction for a record of Kafka."""
 
-    def append(self, item: Item) -> None:
-        self.next_offset = item.offset + 1
-        self.waiting.append(item)
-        self.lags_ms.append(self.lag_ms)
+    def note_heartbeat(self, offset: int) -> None:
+        if self.lag_ms is None:  # heartbeats move the time, so nothing else needs to
+            self.lag_ms, self._first_heartbeat = _LAG_UNKNOWN_MS, offset
 
     def take_before(self, frontier_ms: int) -> list[Item]:
         ready = bisect.bisect_left(self.waiting, frontier_ms, key=_TIME)
         taken = self.waiting[:ready]
-        del self.waiting[:ready], self.lags_ms[:ready]
+        del self.waiting[:ready]
+        for item in reversed(taken):  # nearly always the last one
+            record = item.record
+            if isinstance(record, records.Prediction) and record.source_offset != records.ASKED_OVER_HTTP:
+                self._taken_lag_ms = record.scored_time_ms - record.event_time_ms
+                break
         return taken
+
+    def resume(self) -> Resume:
+        if not self.waiting:
+            return Resume(self.next_offset, self.bound_ms, self.lag_ms)
+        first, lag_ms = self.waiting[0], self._taken_lag_ms
+        if lag_ms is None and self._first_heartbeat is not None and self._first_heartbeat < first.offset:
+            lag_ms = _LAG_UNKNOWN_MS
+        return Resume(first.offset, first.counts_at_ms, lag_ms)
 
 
 class Inputs:
@@ -110,6 +124,11 @@ class Inputs:
     def __init__(self, resume: Mapping[PartitionKey, Resume]) -> None:
         """Start each partition at its position."""
         self._partitions = {source: _Partition(at) for source, at in resume.items()}
+        self._predictions = {
+            source.partition: partition
+            for source, partition in self._partitions.items()
+            if source.kind == PREDICTION
+        }
 
     def add(self, source: PartitionKey, offset: int, event_time_ms: int, key: str, record: Any) -> None:
         """Add a record with its event time; offsets that were read before are ignored."""
@@ -117,8 +136,9 @@ class Inputs:
         if offset < partition.next_offset:
             return
         bound_ms = max(partition.bound_ms, event_time_ms)  # first: after an error here nothing has changed
-        partition.append(Item(bound_ms, source.kind, source.partition, offset, key, record))
+        partition.next_offset = offset + 1
         partition.bound_ms = bound_ms
+        partition.waiting.append(Item(bound_ms, source.kind, source.partition, offset, key, record))
 
     def add_prediction(self, number: int, offset: int, prediction: records.Prediction) -> None:
         """Add a prediction from a partition, in order.
@@ -127,17 +147,22 @@ class Inputs:
         while Kafka's requests are a replay. Then it counts at the bound, which it does not move: it would
         make all that follow late. The stream's event time is estimated from the wall time, see ``lag_ms``.
         """
-        source = PartitionKey(PREDICTION, number)
-        partition = self._partitions[source]
+        partition = self._predictions[number]
         if offset < partition.next_offset:
             return
-        lag_ms = prediction.scored_time_ms - prediction.event_time_ms
-        over_http = prediction.source_offset == records.ASKED_OVER_HTTP
-        is_ahead = over_http and partition.lag_ms is not None and lag_ms < partition.lag_ms - LAG_TOLERANCE_MS
-        time_ms = partition.bound_ms if is_ahead else prediction.event_time_ms
-        self.add(source, offset, time_ms, prediction.prediction_id, prediction)
-        if not over_http:
-            partition.lag_ms = lag_ms
+        time_ms, bound_ms, known_ms = prediction.event_time_ms, partition.bound_ms, partition.lag_ms
+        lag_ms: int | None = prediction.scored_time_ms - time_ms
+        if prediction.source_offset == records.ASKED_OVER_HTTP:
+            if known_ms is not None and prediction.scored_time_ms - time_ms < known_ms - LAG_TOLERANCE_MS:
+                time_ms = bound_ms
+            lag_ms = known_ms
+        bound_ms = max(bound_ms, time_ms)
+        partition.next_offset = offset + 1
+        partition.bound_ms = bound_ms
+        partition.lag_ms = lag_ms
+        partition.waiting.append(
+            Item(bound_ms, PREDICTION, number, offset, prediction.prediction_id, prediction)
+        )
 
     def add_label(self, number: int, offset: int, label: records.Label) -> None:
         """Add a label from a partition, in order."""
@@ -149,8 +174,7 @@ class Inputs:
         if offset >= partition.next_offset:
             partition.next_offset = offset + 1
             partition.bound_ms = max(partition.bound_ms, watermark_ms + 1)
-            if partition.lag_ms is None:  # heartbeats move the time, so nothing else needs to
-                partition.lag_ms = _LAG_UNKNOWN_MS
+            partition.note_heartbeat(offset)
 
     def reject(self, source: PartitionKey, offset: int, letter: records.DeadLetter | None) -> None:
         """Add a record without a usable event time: it counts at the partition's bound.
@@ -160,7 +184,8 @@ class Inputs:
         partition = self._partitions[source]
         if offset < partition.next_offset:
             return
-        partition.append(
+        partition.next_offset = offset + 1
+        partition.waiting.append(
             Item(partition.bound_ms, REJECTED, source.partition, offset, str(source.kind), letter)
         )
 
@@ -195,11 +220,4 @@ class Inputs:
 
     def resume(self) -> dict[PartitionKey, Resume]:
         """Return where to continue after a restart, if all records taken have been processed."""
-        return {source: _resume_of(partition) for source, partition in self._partitions.items()}
-
-
-def _resume_of(partition: _Partition) -> Resume:
-    if partition.waiting:
-        first = partition.waiting[0]
-        return Resume(first.offset, first.counts_at_ms, partition.lags_ms[0])
-    return Resume(partition.next_offset, partition.bound_ms, partition.lag_ms)
+        return {source: partition.resume() for source, partition in self._partitions.items()}

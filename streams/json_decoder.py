@@ -15,7 +15,7 @@ class InvalidRecordError(ValueError):
     """A record does not fit its declared schema. The message names the field and what was expected."""
 
 
-_FAULTS = (
+FAULTS = (
     msgspec.DecodeError,
     UnicodeDecodeError,
     RecursionError,  # some 950 levels of nesting, also in a field that nobody declares
@@ -25,27 +25,28 @@ _FAULTS = (
 class JsonDecoder(Generic[T]):
     """Decodes JSON strictly as one type; reusable."""
 
-    __slots__ = ("_decode",)
+    __slots__ = ("unchecked",)
 
     def __init__(self, kind: Any) -> None:
         """Compile the decoder of a type, or of a union of tagged ones."""
-        self._decode = msgspec.json.Decoder(kind).decode
+        self.unchecked = msgspec.json.Decoder(kind).decode
+        """Return the value or raise one of `FAULTS`: for loops that handle these, a tenth faster."""
 
     def decode(self, raw: bytes | str | msgspec.Raw | None) -> T:
         """Return the value; raise `InvalidRecordError`, also for a record without a value."""
         if raw is None:
             raise InvalidRecordError("the record has no value")
         try:
-            value: T = self._decode(raw)
-        except _FAULTS as error:
+            value: T = self.unchecked(raw)
+        except FAULTS as error:
             raise InvalidRecordError(reason_of(error)) from error
         return value
 
     def decode_all(self, raws: Iterable[bytes]) -> list[T]:
         """Decode many values, at two thirds of the cost; the error does not say which one is invalid."""
         try:
-            return list(map(self._decode, raws))
-        except _FAULTS as error:
+            return list(map(self.unchecked, raws))
+        except FAULTS as error:
             raise InvalidRecordError(reason_of(error)) from error
 
 

@@ -98,12 +98,16 @@ class SourceDecoder:
             now_ms: The wall time; by default later than all records, as for an archive.
         """
         events, late, dead_letters = [], [], []
-        lateness_ms, clock_fault = self.source.lateness_ms, self._clock.fault
+        lateness_ms, tolerance_ms = self.source.lateness_ms, self._clock.tolerance_ms
+        latest_ms = now_ms + tolerance_ms
         offsets = [(record.partition, record.offset) for record in slice_records]
         for record, event in zip(slice_records, self._decode_each(slice_records, offsets), strict=True):
             if isinstance(event, Exception):
                 dead_letters.append(codec.letter_of(SERVICE, record, event))
-            elif fault := clock_fault(event if isinstance(event, int) else event.time_ms, record, now_ms):
+                continue
+            time_ms = event if isinstance(event, int) else event.time_ms
+            is_ahead = time_ms > latest_ms or time_ms > record.timestamp + tolerance_ms
+            if is_ahead and (fault := self._clock.fault(time_ms, record, now_ms)):
                 dead_letters.append(codec.letter_of(SERVICE, record, fault))
             elif isinstance(event, int):
                 watermark_ms = max(watermark_ms, event)

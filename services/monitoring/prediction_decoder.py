@@ -69,13 +69,15 @@ class PredictionDecoder:
         self._rejected = rejected
         self._positive_above = label.positive_above
         self._class_numbers = {name: float(number) for number, name in enumerate(declaration.classes)}
-        self._decode_prediction = records.decoder_of(records.Prediction).decode
+        self._decode_prediction = records.decoder_of(records.Prediction).unchecked
         self._decode_label = label.wire_decoder(registry).decode
         self._label_fields = operator.attrgetter(label.id, label.event_time, label.value)
 
     def take_predictions(self, messages: Sequence[codec.KafkaRecord], now_ms: int) -> None:
         """Decode a slice of one partition of the predictions topic."""
         rejected = self._rejected
+        tolerance_ms = self._clock.tolerance_ms
+        latest_ms = now_ms + tolerance_ms
         for message in messages:
             value = message.value
             if rejected and self._is_rejected(PREDICTION, message, now_ms):
@@ -85,7 +87,9 @@ class PredictionDecoder:
                     self._add_heartbeat(PREDICTION, message, now_ms)
                     continue
                 prediction = self._decode_prediction(value)
-                self._clock.check(prediction.event_time_ms, message, now_ms)
+                time_ms = prediction.event_time_ms
+                if time_ms > latest_ms or time_ms > message.timestamp + tolerance_ms:
+                    self._clock.check(time_ms, message, now_ms)
                 if message.headers and (trace := codec.trace_headers(message.headers)):
                     prediction = TracedPrediction.of(prediction, trace)
             except Exception as error:  # noqa: BLE001  # of this record alone, or it is raised again

@@ -34,7 +34,8 @@ class EventClock:
     def __init__(self, service: str, ahead_seconds_max: float = AHEAD_SECONDS_MAX) -> None:
         """Take the service, for the metric, and the tolerance."""
         self._service = service
-        self._ahead_ms_max = round(ahead_seconds_max * 1000)
+        self.tolerance_ms = round(ahead_seconds_max * 1000)
+        """A time that is ahead of neither clock by more has no `fault`; loops may test that themselves."""
         self._logged: dict[tuple[str, int], float] = {}
 
     def check(self, time_ms: int, record: codec.KafkaRecord, now_ms: int) -> None:
@@ -48,7 +49,7 @@ class EventClock:
         The bound is the broker's timestamp if the topic has ``LogAppendTime``. Otherwise the timestamp is of
         the producer's clock as well: then this worker's clock is a bound, too.
         """
-        written_ms, tolerance_ms = record.timestamp, self._ahead_ms_max
+        written_ms, tolerance_ms = record.timestamp, self.tolerance_ms
         if time_ms <= written_ms + tolerance_ms and time_ms <= now_ms + tolerance_ms:
             return None
         return self._fault(time_ms, record, now_ms)
@@ -62,7 +63,7 @@ class EventClock:
         else:
             bound_ms, whose = now_ms, "the clock of this worker"
         ahead_ms = time_ms - bound_ms
-        if ahead_ms <= self._ahead_ms_max:
+        if ahead_ms <= self.tolerance_ms:
             return None
         self._report(record, ahead_ms)
         return AheadError(self._message(time_ms, ahead_ms, whose))
@@ -79,13 +80,13 @@ class EventClock:
 
     def check_arrival(self, time_ms: int, now_ms: int) -> None:
         """Raise `AheadError` if a time in a request over HTTP is too far ahead of this worker's clock."""
-        if time_ms > now_ms + self._ahead_ms_max:
+        if time_ms > now_ms + self.tolerance_ms:
             raise AheadError(self._message(time_ms, time_ms - now_ms, "the clock of this worker"))
 
     def _message(self, time_ms: int, ahead_ms: int, whose: str) -> str:
         return (
             f"the event time {time_ms} ms is {ahead_ms / 1000:.3f} s ahead of {whose}; the maximum is "
-            f"{self._ahead_ms_max / 1000:g} s (DRIFTLINE_EVENT_AHEAD_SECONDS_MAX): check the producer's clock"
+            f"{self.tolerance_ms / 1000:g} s (DRIFTLINE_EVENT_AHEAD_SECONDS_MAX): check the producer's clock"
         )
 
     def _report(self, record: codec.KafkaRecord, ahead_ms: int) -> None:
