@@ -17,7 +17,7 @@ $(READY): requirements.lock pyproject.toml
 	  uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-.PHONY: demo test check bench lock help format setup
+.PHONY: demo test check bench chaos lock help format setup
 
 demo: $(READY)  ## Run the whole system on a year of flights (ARGS="--max --summary out.json")
 	@$(BIN)/driftline demo $(ARGS)
@@ -34,6 +34,9 @@ check: $(READY)  ## Format, lint, types, layers, deployment files, then all test
 
 bench: $(READY)  ## Compare with the alternatives, side by side in one run (ONLY=scoring; ONLY=soak takes many minutes)
 	@$(BIN)/python -m bench $(ONLY)
+
+chaos: $(READY)  ## Run the demo under kills, restarts, garbage and edits, against a calm run (ARGS="--seeds 1 2 3 --until 2013-04-01")
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 format: $(READY)  ## Format the code and mend what the linter can
 	$(BIN)/ruff format .

@@ -4,9 +4,10 @@ Neither consumer commits: the demo starts with empty topics and reads each once 
 """
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -16,6 +17,9 @@ from services.demo.retrainings import RetrainingLog
 from services.model_registry import model_change
 from services.runtime.settings import Settings
 from streams import records, topics
+from streams.json_decoder import InvalidRecordError
+
+T = TypeVar("T")
 
 _FETCH_BYTES_MIN = 128 << 10
 _FETCH_WAIT_MS_MAX = 400
@@ -35,6 +39,13 @@ def _consumer(settings: Settings, **options: Any) -> AIOKafkaConsumer:
     )
 
 
+def _valid(decode: Callable[[bytes], T], values: Sequence[bytes]) -> Iterator[T]:
+    """Yield the decoded values; skip what somebody else has written into the topic."""
+    for value in values:
+        with contextlib.suppress(InvalidRecordError):
+            yield decode(value)
+
+
 class AccountFollower:
     """Feeds the accounts from the topics of predictions, outcomes, dead letters, drift and models."""
 
@@ -46,12 +57,12 @@ class AccountFollower:
         decode_drift = records.decoder_of(records.DriftRecord).decode
 
         def add_drift(values: Sequence[bytes]) -> None:
-            for value in values:
-                account.add_drift(decode_drift(value))
+            for found in _valid(decode_drift, values):
+                account.add_drift(found)
 
         def add_changes(values: Sequence[bytes]) -> None:
-            for value in values:
-                if (change := model_change.decode(value)) is not None:
+            for change in _valid(model_change.decode, values):
+                if change is not None:
                     account.add_change(change)
 
         every = range(partitions)
@@ -151,5 +162,5 @@ class RetrainingFollower:
             slices = await self._consumer.getmany(timeout_ms=100)
             for message in itertools.chain.from_iterable(slices.values()):
                 self._position = message.offset + 1
-                if message.value is not None:
-                    self._log.add(self._decode(message.value))
+                for found in _valid(self._decode, [message.value] if message.value else []):
+                    self._log.add(found)

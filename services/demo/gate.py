@@ -25,6 +25,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from redis.exceptions import RedisError
+
 from services.demo import pace
 from services.demo.followers import RetrainingFollower
 from services.demo.retrainings import RetrainingLog
@@ -109,7 +111,10 @@ class Gate:
     async def _read(self) -> None:
         """Read the watermarks, then the retraining topic to its end: in this order (see above)."""
         await asyncio.sleep(_POLL_HOLDING_SECONDS if self.holding else _POLL_SECONDS)
-        found = [await self._redis.hget(key, "0") for key in self._keys]  # type: ignore[misc]  # redis types sync and async as one
+        try:
+            found = [await self._redis.hget(key, "0") for key in self._keys]  # type: ignore[misc]  # redis types sync and async as one
+        except RedisError:  # it restarts; whoever waits for it for too long is told by `_check_stall`
+            return
         known_ms = [int(value) for value in found if value]
         watermark_ms = self.permission.watermark_ms
         if len(known_ms) == len(self._keys):

@@ -5,6 +5,7 @@ so the two cannot disagree. A reader lives from the last snapshot until Kafka fa
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from streams.inputs import LABEL, PREDICTION, Inputs, PartitionKey
 from streams.producer import Record
 
 POLL_MS = 250
+PUBLISH_AGAIN_SECONDS = 5.0
 WAITING_RECORDS_MAX = 50_000
 """Maximum records of one partition that wait for other partitions; beyond that the partition is paused. About
 50 MB."""
@@ -174,17 +176,23 @@ class WatermarkPublisher:
         self._model = model
         self._gauge = gauge
         self._published_ms: int | None = None
+        self._published_seconds = -math.inf
 
     def publish(self, client: Any, watermark_ms: int | None) -> None:
-        """Write the watermark if it has changed; the next call retries a write that failed."""
-        if watermark_ms is None or watermark_ms == self._published_ms:
+        """Write the watermark if it has changed; the next call retries a write that failed.
+
+        An unchanged one is written again after a while: Redis may have lost it.
+        """
+        now_seconds = time.monotonic()
+        is_recent = now_seconds - self._published_seconds < PUBLISH_AGAIN_SECONDS
+        if watermark_ms is None or (watermark_ms == self._published_ms and is_recent):
             return
         try:
             watermarks.publish_blocking(client, f"{self._service}.{self._model}", watermark_ms)
         except redis.RedisError as error:
             _log.warning(f"{self._service}.watermark_not_published", model=self._model, error=repr(error))
             return
-        self._published_ms = watermark_ms
+        self._published_ms, self._published_seconds = watermark_ms, now_seconds
         self._gauge.labels(self._model).set(watermark_ms / 1000)
 
 
