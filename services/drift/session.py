@@ -209,7 +209,7 @@ class DriftSession:
     def step(self) -> None:
         """Process one slice; without one, return after the poll timeout."""
         self._models.refresh()
-        if self._reader.read(self._models.attempt):
+        if self._models.read():
             self._advance()
             self._reader.pause_leading_partitions()
         for model in self._models:

@@ -214,7 +214,7 @@ class LearningSession:
     def step(self) -> None:
         """Process one slice; return after the poll timeout if there is none."""
         self._models.refresh()
-        if self._reader.read(self._models.attempt):
+        if self._models.read():
             for each in self._models:
                 self._models.attempt(each.name, self._advance, each)
             self._reader.pause_leading_partitions()

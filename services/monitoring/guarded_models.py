@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 import structlog
+from kafka.errors import TopicAuthorizationFailedError
 
 from services.monitoring.prediction_source import PredictionSource, PredictionSourceReader
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.quarantine import Quarantine, RecordPlace, is_defect
 from services.runtime.snapshots import SnapshotPace
-from streams.inputs import Item
+from streams.inputs import LABEL, PREDICTION, Item
 
 REFRESH_SECONDS = 1.0
 """Time between two looks at the files of the models and at those that were set aside."""
@@ -115,6 +116,10 @@ class GuardedModels(Generic[Model]):
             self._drop(name, error)
             return None
 
+    def read(self) -> bool:
+        """Pass one slice of each partition to the models; return whether there was one."""
+        return bool(self._where_allowed(self._reader.read, self.attempt))
+
     def refresh(self) -> None:
         """Open what is declared and due, and open anew what has changed; call it before each step."""
         now_seconds = time.monotonic()
@@ -133,8 +138,9 @@ class GuardedModels(Generic[Model]):
             self._close(name)
         self._open_due(declared, now_seconds)
         if self._has_dropped or was_open != self._open:
-            self._reader.follow({name: model.source for name, model in self._open.items()})
-        self._has_dropped = False
+            self._has_dropped = False
+            sources = {name: model.source for name, model in self._open.items()}
+            self._where_allowed(self._reader.follow, sources)
 
     def keep_due(self) -> None:
         """Write the snapshots that are due, and note which models work."""
@@ -158,6 +164,25 @@ class GuardedModels(Generic[Model]):
     def _keep(self, model: Model) -> None:
         self._opener.keep(model)
         self._quarantine.passed(model.name, model.frontier_ms)
+
+    def _where_allowed(
+        self, work: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Result | None:
+        """Do work for all models; set those aside whose topics the broker does not let this process read."""
+        try:
+            return work(*args, **kwargs)
+        except TopicAuthorizationFailedError as error:
+            refused: set[str] = set(*error.args[:1])
+            models = [each for each in self if refused & set(map(each.source.topic_of, (PREDICTION, LABEL)))]
+            if not models:
+                raise
+            for model in models:
+                reason = f"the broker refuses to let this process read {', '.join(sorted(refused))}: allow it"
+                self._quarantine.set_aside(model.name, reason, time.monotonic())
+                del self._open[model.name]
+                model.close()
+            self._has_dropped = True
+            return None
 
     def _grown(self, now_seconds: float) -> set[str]:
         if now_seconds - self._grown_seconds < GROWTH_SECONDS:

@@ -93,7 +93,6 @@ class PredictionSourceReader:
         offsets = _offsets(new)
         for partition in remaining & offsets.keys():
             offsets[partition] = min(offsets[partition], self._consumer.position(partition))
-        self._sources = dict(sources)
         self._handlers = {}
         for model, source in sources.items():
             taken = (
@@ -107,6 +106,7 @@ class PredictionSourceReader:
             _report_expired(self._consumer, offsets)
         for partition, offset in offsets.items():
             self._consumer.seek(partition, offset)
+        self._sources = dict(sources)  # last: after an error the same sources count as new again
 
     def read(self, attempt: Attempt) -> bool:
         """Pass one slice of each partition to the handlers; return whether there was one in `POLL_MS`.

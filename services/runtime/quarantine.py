@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import structlog
+from kafka.errors import TopicAuthorizationFailedError
 
 from services.runtime import metrics
 from services.runtime.kafka_outbox import StoppedError
@@ -245,7 +246,12 @@ class Quarantine:
 
 
 def is_defect(error: Exception) -> bool:
-    """Return whether an error is one of a record or a model: neither an outage nor a stop of the process."""
+    """Return whether an error is one of a record or a model: neither an outage nor a stop of the process.
+
+    A topic that this process may not use concerns its models alone.
+    """
+    if isinstance(error, TopicAuthorizationFailedError):
+        return True
     return not is_outage(error) and not isinstance(error, StoppedError)
 
 

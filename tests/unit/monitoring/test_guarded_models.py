@@ -6,14 +6,19 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+import msgspec
 import pytest
 import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kafka import TopicPartition
-from kafka.errors import KafkaConnectionError, MessageSizeTooLargeError
+from kafka.errors import (
+    KafkaConnectionError,
+    MessageSizeTooLargeError,
+    TopicAuthorizationFailedError,
+)
 
-from services.drift.engine import Engine
+from services.drift.engine import DriftState, Engine
 from services.drift.evaluator import Evaluator
 from services.drift.monitored_model import SNAPSHOTS
 from services.monitoring import guarded_models
@@ -104,6 +109,11 @@ def eager() -> Iterator[None]:
         yield
 
 
+def encoded(state: DriftState, like: MemoryDrift) -> bytes:
+    """Encode a state without where its disk would be read again from, which depends on the snapshots."""
+    return SNAPSHOTS.encode("m", LABELS, msgspec.structs.replace(state, on_disk=like.state().on_disk))
+
+
 @given(
     predictions=st.sets(st.integers(0, ROWS - 1), max_size=4),
     labels=st.sets(st.integers(0, LABELLED - 1), max_size=4),
@@ -120,7 +130,7 @@ def test_exactly_the_defects_are_rejected_and_everything_else_is_as_without_them
     defects = {(PREDICTIONS, offset) for offset in predictions} | {(LABELS, offset) for offset in labels}
     assert letters_of(found) == defects == letters_of(expected)
     assert set(found.quarantine.rejected("m")) == {(topic, 0, offset) for topic, offset in defects}
-    assert SNAPSHOTS.encode("m", LABELS, found.state()) == SNAPSHOTS.encode("m", LABELS, expected.state())
+    assert encoded(found.state(), expected) == encoded(expected.state(), expected)
     assert outcomes_of(found) == outcomes_of(expected)
     assert reports_of(found) == reports_of(expected)
     assert outcomes_of(found, "n") == outcomes_of(expected, "n")
@@ -249,6 +259,30 @@ def test_a_partition_that_is_added_to_a_topic_is_read_without_a_restart() -> Non
 def refresh(drift: MemoryDrift) -> None:
     drift.models._refreshed_seconds = 0.0
     drift.models.refresh()
+
+
+@pytest.mark.parametrize("refusing", ["poll", "beginning_offsets"])
+def test_a_topic_that_may_not_be_read_sets_its_own_model_aside(refusing: str) -> None:
+    drift = new_drift()
+    send_both(drift)
+    consumer, work = drift.consumer, getattr(drift.consumer, refusing)
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        if any(partition.topic == LABELS for partition in consumer.positions):
+            raise TopicAuthorizationFailedError({LABELS})
+        return work(*args, **kwargs)
+
+    with mock.patch.object(consumer, refusing, refuse):
+        drift.open_session()
+        for _ in range(3):
+            drift.session.step()
+        assert is_open(drift) == {"n"}
+        assert set_aside(drift) == {"m": "the broker refuses to let this process read m.labels: allow it"}
+        assert len(reports_of(drift, "n")) >= HOURS
+    drift.quarantine.changed("m")
+    drift.models._refreshed_seconds = 0.0
+    drift.step_to_end()
+    assert len(reports_of(drift, "m")) >= HOURS
 
 
 def test_many_defects_are_rejected_in_few_attempts_each() -> None:
