@@ -18,6 +18,7 @@ from services.scoring import recent_rows
 from services.scoring.explanations import shap_values
 from services.scoring.explanations.shap_values import ExplainedRows, Explanation
 from services.scoring.inference_pipeline import InferencePipeline
+from services.scoring.model_calls import RowErrors
 from services.scoring.outputs import PredictionTask
 from services.scoring.scored_batch import FeatureColumns
 from streams import records
@@ -68,7 +69,11 @@ class Explainer:
             rows = np.flatnonzero(versions == version)
             loaded = await self._pipeline.versions.loaded.get(version)
             bounded = _DeadlineModel(loaded.model, self._pipeline.task, deadline_seconds)
-            explained = await self._explain_version(bounded, background, inputs, outputs, rows)
+            if time.monotonic() > deadline_seconds:
+                raise TimeoutError
+            scored = await self._pipeline.calls.predict_in_background(loaded, background)
+            answered = _without(background, scored[1])
+            explained = await self._explain_version(bounded, answered, inputs, outputs, rows)
             found |= zip(rows.tolist(), explained, strict=True)
         return [found[row] for row in range(len(arms))]
 
@@ -99,6 +104,17 @@ class Explainer:
                 one = {name: column[row : row + 1] for name, column in inputs.items()}
                 explained[index] = await in_background(model.by_outputs, background, one, outputs[row])
         return explained
+
+
+def _without(background: FeatureColumns, errors: RowErrors) -> FeatureColumns:
+    """Return the rows of the background that the version answers; raise `NoBackgroundError` if none."""
+    if not errors:
+        return background
+    if len(errors) == len(next(iter(background.values()))):
+        raise NoBackgroundError(
+            f"no background: the version answers no recent row: {next(iter(errors.values()))}"
+        )
+    return {name: np.delete(column, list(errors)) for name, column in background.items()}
 
 
 class _DeadlineModel:

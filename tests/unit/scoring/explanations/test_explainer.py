@@ -16,6 +16,7 @@ class MixedInputs(HalfOfX):
     """Multiplies a number, a string and a feature that may be missing."""
 
     def predict(self, columns):
+        super().predict(columns)  # which raises for the poison
         known = np.array([who is not None for who in columns["who"]])
         f = np.where(np.isnan(columns["f"]), -1.0, columns["f"])
         return columns["x"] * (1 + known) + f * columns["x"]
@@ -170,3 +171,16 @@ def test_the_background_has_the_rows_that_came_from_kafka():
     response = http.post("/predict", json={"rows": [ROW], "explain": True})
     (prediction,) = response.json()["predictions"]
     assert prediction["explanation"]["contributions"]["x"] != 0
+
+
+def test_a_recent_row_that_the_version_does_not_answer_is_no_background():
+    """It was refused; the others are explained all the same."""
+    http = client(models={1: MixedInputs(poison=7.0)})
+    serve_background(http)
+    assert http.post("/predict", json={"rows": [ROW | {"id": "bad", "x": 7.0}]}).status_code == 422
+    response = http.post("/predict", json={"rows": [ROW], "explain": True})
+    assert response.status_code == 200
+    (prediction,) = response.json()["predictions"]
+    explained = prediction["explanation"]
+    total = explained["base_value"] + sum(explained["contributions"].values())
+    assert total == pytest.approx(prediction["score"])
