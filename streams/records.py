@@ -61,6 +61,9 @@ class Prediction(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     version, arm and share are the champion's. Absent otherwise."""
     feature_set: str = ""
     """Digest of the names of ``features``, see `FeatureSet`; empty in records of older versions."""
+    source: str = ""
+    """Digest of the request topic with its id: another topic, or one that was made anew, has another. Empty
+    over HTTP and in records of older versions."""
 
 
 class Label(msgspec.Struct, kw_only=True, frozen=True, gc=False):
@@ -100,6 +103,8 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """Multiclass: the class of the label."""
     cost: float | None = None
     """Cost of the prediction; null unless model.yaml declares costs."""
+    source: str = ""
+    """Digest of the label topic with its id, as `Prediction.source`; empty in records of older versions."""
 
 
 class Bins(msgspec.Struct, kw_only=True, frozen=True):

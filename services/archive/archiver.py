@@ -172,8 +172,11 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
                 by_topic.setdefault(partition.topic, []).append(partition)
         for topic, partitions in by_topic.items():
             starts = await self._consumer.beginning_offsets(partitions)
+            ends = await self._consumer.end_offsets(partitions)
             positions = await self._table_by_topic[topic].start(
-                topic, {partition.partition: offset for partition, offset in starts.items()}
+                topic,
+                {partition.partition: offset for partition, offset in starts.items()},
+                {partition.partition: offset for partition, offset in ends.items()},
             )
             for number, position in positions.items():
                 self._consumer.seek(TopicPartition(topic, number), position)

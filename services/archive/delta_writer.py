@@ -64,8 +64,13 @@ class DeltaWriter:
         self._delta.update_incremental()
         return self._recorded_position(partition)
 
-    def last_source_offsets(self, topic: str) -> dict[int, dict[int, int]]:
-        """Return the last source offset in the table, by partition of the topic and by source partition.
+    def begin_anew(self, partition: Partition) -> None:
+        """Record that a topic was made anew: the table has nothing of its partition yet."""
+        self._delta.update_incremental()
+        self.commit([], {partition: 0})
+
+    def last_source_offsets(self, topic: str) -> dict[int, dict[str, dict[int, int]]]:
+        """Return the last source offset in the table, by partition of the topic, source topic and partition.
 
         The repeat filters start from these after a restart. Reads three narrow columns once.
         """
@@ -73,15 +78,17 @@ class DeltaWriter:
             return {}
         self._delta.update_incremental()  # other members may have committed since
         model = topic.rpartition(".")[2]
-        offsets: dict[int, dict[int, int]] = {}
+        columns = {field.name for field in self._delta.schema().fields}
+        source = "coalesce(source, '')" if "source" in columns else "''"
+        offsets: dict[int, dict[str, dict[int, int]]] = {}
         with inference_log.connect(self._settings, {self._table.name: self._delta}) as connection:
             rows = connection.execute(
-                f"SELECT partition, source_partition, max(source_offset) FROM {self._table.name} "  # noqa: S608  # a name of ours
-                "WHERE model = ? GROUP BY partition, source_partition",
+                f"SELECT partition, {source}, source_partition, max(source_offset) FROM {self._table.name} "  # noqa: S608  # names of ours
+                "WHERE model = ? GROUP BY ALL ORDER BY max(source_offset)",
                 [model],
             ).fetchall()
-        for partition, source_partition, offset in rows:
-            offsets.setdefault(partition, {})[source_partition] = offset
+        for partition, source, source_partition, offset in rows:
+            offsets.setdefault(partition, {}).setdefault(source, {})[source_partition] = offset
         return offsets
 
     def append(self, rows: Sequence[DecodedRecord], positions: Mapping[Partition, int]) -> None:

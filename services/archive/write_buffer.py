@@ -49,11 +49,14 @@ class WriteBuffer:
         self._report_invalid = report_invalid
         self._clock = clock
 
-    def start(self, partition: Partition, position: int, last_source_offsets: Mapping[int, int]) -> None:
+    def start(
+        self, partition: Partition, position: int, last_source_offsets: Mapping[str, Mapping[int, int]]
+    ) -> None:
         """Start a partition at the position of the table, with the last source offsets the table holds."""
         self._drop_rows(partition)
         self.positions[partition] = self._committed[partition] = position
-        self._filters[partition] = RepeatFilter(last_source_offsets)
+        named = {source: offsets for source, offsets in last_source_offsets.items() if source}
+        self._filters[partition] = RepeatFilter(last_source_offsets.get("", {}), named)
 
     def stop(self, partition: Partition) -> None:
         """Drop a partition that another member reads from now on, with its rows."""
@@ -85,7 +88,9 @@ class WriteBuffer:
             except Exception as error:  # noqa: BLE001  # of this record alone, or it is raised again
                 self._report_invalid(record, error)
                 continue
-            if is_repeat is None or not is_repeat(decoded.source_partition, decoded.source_offset):
+            if is_repeat is None or not is_repeat(
+                decoded.source_partition, decoded.source_offset, decoded.source
+            ):
                 rows.append(DecodedRecord(record, decoded))
                 size_bytes += len(value)
         if heartbeat is not None:

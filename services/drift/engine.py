@@ -18,9 +18,11 @@ from services.drift.evaluator import Evaluator, EvaluatorState
 from services.drift.references import References
 from services.drift.window_sequence import WindowSequence
 from services.drift.windows.window import DriftWindow, DriftWindowState
+from services.monitoring import topic_identity
 from services.monitoring.label_join import Joined, JoinTotals, LabelJoin, at_prediction, outcome_of
 from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
 from services.monitoring.pending_rebuild import PendingMark, RebuildPoint
+from services.monitoring.topic_identity import UNKNOWN_TOPICS, InputTopics
 from services.monitoring.waiting_labels import WaitingLabel
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.quarantine import Care, RecordPlace
@@ -71,6 +73,10 @@ class DriftState(msgspec.Struct):
     """What the numbers depend on in the declaration; empty in states of older versions. See `state_basis`."""
     waiting_labels: list[WaitingLabel] = []
     """Labels that came before their prediction."""
+    last_offsets_by_source: dict[str, dict[int, int]] = {}
+    """As ``last_offsets``, by request topic; see `codec.RepeatFilter`."""
+    topics: dict[str, str] = {}
+    """Identity of the topics of predictions and labels; see `services.monitoring.topic_identity`."""
 
 
 @dataclasses.dataclass
@@ -111,12 +117,16 @@ class Engine:
         self._care = care
         self.model = declaration.name
         self._basis = state_basis.basis_of(declaration)
+        self._topics = state.topics
+        self._sources = {
+            kind: topic_identity.source_of(state.topics.get(kind, "")) for kind in ("predictions", "labels")
+        }
         self.inputs = Inputs(
             {PartitionKey(PREDICTION, number): at for number, at in enumerate(state.predictions)}
             | {PartitionKey(LABEL, number): at for number, at in enumerate(state.labels)}
         )
         self._read_to = list(state.read_to)
-        self._repeats = codec.RepeatFilter(state.last_offsets)
+        self._repeats = codec.RepeatFilter(state.last_offsets, state.last_offsets_by_source)
         self.totals = state.totals
         self._join = LabelJoin(
             declaration.label.horizon_ms,
@@ -238,7 +248,7 @@ class Engine:
         open_window, closed_windows = self._windows.states()
         predictions = [at for key, at in sorted(resume.items()) if key.kind == PREDICTION]
         labels = [at for key, at in sorted(resume.items()) if key.kind == LABEL]
-        point = RebuildPoint(self.inputs.frontier_ms, predictions, labels, dict(self._repeats.last_offsets))
+        point = self._rebuild_point(predictions, labels)
         pending, generation = self._join.pending.settle()
         evicted_before_ms = open_window.start_ms if open_window else self.inputs.frontier_ms
         self._on_disk.note(generation, point, evicted_before_ms, self._join.horizon_ms)
@@ -250,20 +260,27 @@ class Engine:
             pending=pending,
             on_disk=self._on_disk,
             waiting_labels=self._join.waiting.entries(),
+            last_offsets_by_source=self._repeats.by_source,
             totals=self.totals,
             window=open_window,
             closed=closed_windows,
             references=self.references.state(),
             evaluator=self._evaluator.state(),
             basis=self._basis,
+            topics=self._topics,
         )
+
+    def _rebuild_point(self, predictions: list[Resume], labels: list[Resume]) -> RebuildPoint:
+        last, by_source = self._repeats.last_offsets, self._repeats.by_source
+        kept = {source: dict(offsets) for source, offsets in by_source.items()}
+        return RebuildPoint(self.inputs.frontier_ms, predictions, labels, dict(last), kept)
 
     # -- records ---------------------------------------------------------------------------------
 
     def _process_prediction(self, index: int, item: Item, window: DriftWindow, outputs: DriftOutputs) -> None:
         prediction: records.Prediction = item.record
         self._read_to[item.partition] = item.offset + 1
-        if self._repeats.is_repeat(prediction.source_partition, prediction.source_offset):
+        if self._repeats.is_repeat(prediction.source_partition, prediction.source_offset, prediction.source):
             self.totals.repeated += 1
             return
         on_time = prediction.event_time_ms == item.counts_at_ms
@@ -298,7 +315,8 @@ class Engine:
         """Count a labelled prediction; the label has waited for the prediction of a partition and offset."""
         entry, label = joined
         values, measures = self._evaluator.measure(entry, label), self._evaluator.measures
-        outcome = outcome_of(self.model, entry, label, measures, values)
+        source = self._sources["labels" if waited_for is None else "predictions"]
+        outcome = outcome_of(self.model, entry, label, measures, values, source)
         if waited_for is not None:
             outcome = at_prediction(outcome, *waited_for)
         outputs.outcomes.setdefault(label.source_partition, []).append(outcome)
@@ -371,10 +389,12 @@ def starting_state(
     prediction_partitions: int,
     label_partitions: int,
     snapshot: DriftState | None = None,
+    inputs: InputTopics = UNKNOWN_TOPICS,
 ) -> DriftState:
     """Return the state before the first record, or a snapshot's, with an entry for each partition.
 
-    Parts of a snapshot that do not fit the declaration any more begin anew, which is logged.
+    Parts of a snapshot that do not fit the declaration any more begin anew, and topics that are not those of
+    the snapshot are read from their start; both is logged.
 
     Raise `DriftStateError` if the snapshot has more partitions than a topic.
     """
@@ -392,6 +412,9 @@ def starting_state(
         basis=state_basis.basis_of(declaration),
     )
     _fit(state, declaration)
+    if restarted := inputs.restart_what_is_anew(state, "drift", declaration.name):
+        state.on_disk.points = []  # they are places in the old topic
+        state.read_to = [] if "predictions" in restarted else state.read_to
     for resumes, partitions in ((state.predictions, prediction_partitions), (state.labels, label_partitions)):
         if len(resumes) > partitions:
             raise DriftStateError(

@@ -15,13 +15,14 @@ from services.drift.control_topics import ControlTopics
 from services.drift.engine import DriftOutputs, DriftState, starting_state
 from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
 from services.drift.performance.loss_monitor import LossRiseDetector
-from services.monitoring import pending_restore, prediction_source
+from services.monitoring import pending_restore, prediction_source, topic_identity
 from services.monitoring.guarded_models import GuardedModels
 from services.monitoring.pending_disk import PendingDisk
 from services.monitoring.pending_predictions import PendingPredictions
 from services.monitoring.pending_rebuild import PendingRebuild, RebuildPoint, empty_join
 from services.monitoring.prediction_decoder import PredictionDecoder
 from services.monitoring.prediction_source import PredictionSourceReader, direct_source
+from services.monitoring.topic_identity import InputTopics
 from services.runtime import kafka_consumers, metrics, redis_clients, schema_registry_client
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.declaration_file import DeclarationFolder
@@ -91,11 +92,14 @@ class DriftModelOpener:
         ensure_topics(self._settings, declarations, sliced=self._gathered)
         with contextlib.closing(kafka_consumers.connect(self._settings, "drift-state")) as consumer:
             partitions = prediction_source.input_partitions(consumer, declarations)
+            inputs = {
+                name: prediction_source.input_topics(consumer, each) for name, each in declarations.items()
+            }
             found = kafka_consumers.latest_values(
                 consumer, TopicPartition(topics.DRIFT_STATE.name, 0), [name.encode() for name in declarations]
             )
         self._snapshots.learn(found)
-        return _restore(found, declarations, partitions)
+        return _restore(found, declarations, partitions, inputs)
 
     def open(self, declaration: ModelDeclaration, found: DriftState) -> MonitoredModel:
         """Return a model that goes on from a state."""
@@ -278,13 +282,16 @@ def _restore(
     snapshots: Mapping[bytes, FoundValue],
     declarations: Mapping[str, ModelDeclaration],
     partitions: Mapping[str, int],
+    inputs: Mapping[str, InputTopics],
 ) -> dict[str, DriftState]:
     """Return the state of each model: that of its last snapshot, or the one before the first record."""
     states = {}
     for name, declaration in declarations.items():
         state = None
         if (found := snapshots.get(name.encode())) is not None:
-            state = SNAPSHOTS.decode(found[1], name, declaration.label.topic)
+            state = SNAPSHOTS.decode(found[1], name)
+            before = topic_identity.identity(SNAPSHOTS.label_topic(found[1]), None)
+            state.topics.setdefault("labels", before)  # older versions wrote only this name
             _log.info("drift.restored", model=name, snapshot_offset=found[0], pending=len(state.pending))
             if not LossRiseDetector.can_restore(state.evaluator.monitor.detector):
                 _log.warning(
@@ -293,6 +300,10 @@ def _restore(
                     reason="its state was written by another version of river, or is damaged",
                 )
         states[name] = starting_state(
-            declaration, partitions[topics.predictions(name)], partitions[declaration.label.topic], state
+            declaration,
+            partitions[topics.predictions(name)],
+            partitions[declaration.label.topic],
+            state,
+            inputs[name],
         )
     return states

@@ -54,7 +54,7 @@ class Learner:
             {PartitionKey(PREDICTION, number): at for number, at in enumerate(state.predictions)}
             | {PartitionKey(LABEL, number): at for number, at in enumerate(state.labels)}
         )
-        self._repeats = codec.RepeatFilter(state.last_offsets)
+        self._repeats = codec.RepeatFilter(state.last_offsets, state.last_offsets_by_source)
         self._join = LabelJoin(
             declaration.label.horizon_ms,
             state.totals,
@@ -142,6 +142,7 @@ class Learner:
             predictions=[at for key, at in resume if key.kind == PREDICTION],
             labels=[at for key, at in resume if key.kind == LABEL],
             last_offsets=self._repeats.last_offsets,
+            last_offsets_by_source=self._repeats.by_source,
             pending=self._join.pending.settle()[0],
             waiting_labels=self._join.waiting.entries(),
         )
@@ -149,7 +150,9 @@ class Learner:
     def _process(self, item: Item) -> None:
         if item.kind == LABEL:
             joined = self._join.add_label(item.record, item.counts_at_ms)
-        elif self._repeats.is_repeat(item.record.source_partition, item.record.source_offset):
+        elif self._repeats.is_repeat(
+            item.record.source_partition, item.record.source_offset, item.record.source
+        ):
             self.totals.repeated += 1
             return
         else:

@@ -5,6 +5,7 @@ import msgspec
 from services.learning.arms_update import Announcement
 from services.monitoring.label_join import JoinTotals
 from services.monitoring.pending_predictions import PendingPrediction
+from services.monitoring.topic_identity import UNKNOWN_TOPICS, InputTopics
 from services.monitoring.waiting_labels import WaitingLabel
 from streams import records
 from streams.inputs import Resume
@@ -58,18 +59,29 @@ class LearnerState(msgspec.Struct):
     """The estimator at the end of the last interval; None before the first."""
     names: list[str] = []
     """The features of ``pending`` and ``lessons``, in order; empty in checkpoints of older versions."""
+    last_offsets_by_source: dict[str, dict[int, int]] = {}
+    """As ``last_offsets``, by request topic; see `codec.RepeatFilter`."""
+    topics: dict[str, str] = {}
+    """Identity of the topics of predictions and labels; see `services.monitoring.topic_identity`."""
     basis: dict[str, str] = {}
     """What the rest depends on in the declaration, see `learner_basis`."""
 
 
 def fresh_state(
-    model: str, prediction_partitions: int, label_partitions: int, state: LearnerState | None = None
+    model: str,
+    prediction_partitions: int,
+    label_partitions: int,
+    state: LearnerState | None = None,
+    inputs: InputTopics = UNKNOWN_TOPICS,
 ) -> LearnerState:
     """Return the state before the first record, or a checkpoint's, with an entry for each partition.
+
+    Topics that are not those of the checkpoint are read from their start, which is logged.
 
     Raises `LearnerStateError` if the checkpoint has more partitions than the topic.
     """
     state = state or LearnerState()
+    inputs.restart_what_is_anew(state, "learning", model)
     for resumes, partitions in ((state.predictions, prediction_partitions), (state.labels, label_partitions)):
         if len(resumes) > partitions:
             raise LearnerStateError(

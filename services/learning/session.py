@@ -20,9 +20,10 @@ from services.learning.learning_metrics import LearningObserver
 from services.model_registry import learned_versions
 from services.model_registry.models_topic import ATTEMPTS_MAX, ModelsTopic
 from services.model_registry.training_code import function_of
-from services.monitoring import prediction_source
+from services.monitoring import prediction_source, topic_identity
 from services.monitoring.guarded_models import GuardedModels
 from services.monitoring.prediction_decoder import PredictionDecoder
+from services.monitoring.topic_identity import InputTopics
 from services.runtime import kafka_consumers, metrics, redis_clients, schema_registry_client
 from services.runtime.declaration import ModelDeclaration, learning
 from services.runtime.declaration_file import DeclarationFolder
@@ -169,10 +170,13 @@ class LearningModelOpener:
         ensure_topics(self._settings, declarations)
         with contextlib.closing(kafka_consumers.connect(self._settings, "learning-state")) as consumer:
             partitions = prediction_source.input_partitions(consumer, declarations)
+            inputs = {
+                name: prediction_source.input_topics(consumer, each) for name, each in declarations.items()
+            }
             keys = [learned_versions.checkpoint_key(name) for name in declarations]
             found = kafka_consumers.latest_values(consumer, TopicPartition(topics.LEARNED.name, 0), keys)
         self._checkpoints.learn(found)
-        return _restore(found, declarations, partitions)
+        return _restore(found, declarations, partitions, inputs)
 
     def open(self, declaration: ModelDeclaration, found: LearnerState) -> LearningModel:
         """Return a model that continues from a state."""
@@ -287,14 +291,21 @@ def _restore(
     checkpoints: Mapping[bytes, FoundValue],
     declarations: Mapping[str, ModelDeclaration],
     partitions: Mapping[str, int],
+    inputs: Mapping[str, InputTopics],
 ) -> dict[str, LearnerState]:
     states = {}
     for name, declaration in declarations.items():
         state = None
         if (found := checkpoints.get(learned_versions.checkpoint_key(name))) is not None:
-            state = CHECKPOINTS.decode(found[1], name, declaration.label.topic)
+            state = CHECKPOINTS.decode(found[1], name)
+            before = topic_identity.identity(CHECKPOINTS.label_topic(found[1]), None)
+            state.topics.setdefault("labels", before)  # older versions wrote only this name
             _log.info("learning.restored", model=name, offset=found[0], labels=state.counts.learned)
         states[name] = fresh_state(
-            name, partitions[topics.predictions(name)], partitions[declaration.label.topic], state
+            name,
+            partitions[topics.predictions(name)],
+            partitions[declaration.label.topic],
+            state,
+            inputs[name],
         )
     return states

@@ -197,8 +197,12 @@ def outcome_of(
     label: records.Label,
     measures: Measures,
     values: Sequence[float] | None,
+    source: str = "",
 ) -> records.Outcome:
-    """Return the outcome of a prediction, with loss and cost from the values of its measures, if any."""
+    """Return the outcome of a prediction, with loss and cost from the values of its measures, if any.
+
+    ``source`` is the digest of the label topic.
+    """
     return records.Outcome(
         prediction_id=entry.prediction_id,
         model=model,
@@ -208,6 +212,7 @@ def outcome_of(
         label_time_ms=label.event_time_ms,
         source_partition=label.source_partition,
         source_offset=label.source_offset,
+        source=source,
         label=label.value,
         score=entry.score,
         loss=None if values is None else measures.recorded_loss(values),

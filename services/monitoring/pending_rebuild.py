@@ -29,6 +29,7 @@ class RebuildPoint(msgspec.Struct, array_like=True, frozen=True):
     labels: list[Resume]
     last_offsets: dict[int, int]
     """See `codec.RepeatFilter`."""
+    last_offsets_by_source: dict[str, dict[int, int]] = {}
 
 
 BEGINNING = RebuildPoint(BEFORE_ALL_MS, [], [], {})
@@ -95,7 +96,7 @@ class PendingRebuild:
         self.inputs = Inputs({key: begin.get(key, Resume()) for key in begin.keys() | stop.keys()})
         self._join = join
         self._stop = stop
-        self._repeats = codec.RepeatFilter(point.last_offsets)
+        self._repeats = codec.RepeatFilter(point.last_offsets, point.last_offsets_by_source)
         self._segments_of = segments_of
 
     def add_prediction(self, partition: int, offset: int, prediction: records.Prediction) -> None:
@@ -134,7 +135,9 @@ class PendingRebuild:
                 continue
             if item.kind == LABEL:
                 self._join.add_label(item.record, item.counts_at_ms)
-            elif not self._repeats.is_repeat(item.record.source_partition, item.record.source_offset):
+            elif not self._repeats.is_repeat(
+                item.record.source_partition, item.record.source_offset, item.record.source
+            ):
                 segments = self._segments_of(item.record)
                 self._join.add_prediction(item.record, item.counts_at_ms, segments)
         if self._join.pending.needs_settling:

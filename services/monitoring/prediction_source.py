@@ -15,7 +15,9 @@ import structlog
 from kafka import KafkaConsumer, TopicPartition
 from prometheus_client import Gauge
 
-from services.runtime import watermarks
+from services.monitoring import topic_identity
+from services.monitoring.topic_identity import InputTopics
+from services.runtime import kafka_consumers, watermarks
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.kafka_consumers import partition_count
 from streams import codec, dead_letters, records, topics
@@ -81,6 +83,8 @@ class PredictionSourceReader:
         self._consumer = consumer
         self._sources: dict[str, PredictionSource] = {}
         self._handlers: dict[str, list[tuple[str, _HandleSlice]]] = {}
+        self._topic_ids: dict[str, str] = {}
+        """The ids of the topics at the time at which their sources were added."""
 
     def follow(self, sources: Mapping[str, PredictionSource]) -> None:
         """Read these sources, by model: new ones from their positions, the others from where they are.
@@ -101,6 +105,8 @@ class PredictionSourceReader:
             )
             for topic, handle in taken:
                 self._handlers.setdefault(topic, []).append((model, handle))
+        for topic in {each.topic for each in offsets}:
+            self._topic_ids[topic] = kafka_consumers.topic_id(self._consumer, topic)
         self._consumer.assign(sorted(remaining | offsets.keys()))
         if offsets:
             _report_expired(self._consumer, offsets)
@@ -124,7 +130,7 @@ class PredictionSourceReader:
         return bool(polled)
 
     def grown(self) -> list[str]:
-        """Return the models whose topics have got more partitions than are read."""
+        """Return the models whose topics have got more partitions than are read, or were made anew."""
         return [
             model
             for model, source in self._sources.items()
@@ -133,7 +139,12 @@ class PredictionSourceReader:
                 for kind in (PREDICTION, LABEL)
                 for number in self._consumer.partitions_for_topic(source.topic_of(kind)) or ()
             )
+            or any(self._is_anew(source.topic_of(kind)) for kind in (PREDICTION, LABEL))
         ]
+
+    def _is_anew(self, topic: str) -> bool:
+        before, now = self._topic_ids.get(topic), kafka_consumers.topic_id(self._consumer, topic)
+        return bool(before and now and before != now)
 
     def pause_leading_partitions(self) -> None:
         """Pause partitions with many waiting records and resume the others, so that memory stays bounded."""
@@ -203,6 +214,17 @@ def input_partitions(consumer: KafkaConsumer, declarations: Mapping[str, ModelDe
         for declaration in declarations.values()
         for topic in (topics.predictions(declaration.name), declaration.label.topic)
     }
+
+
+def input_topics(consumer: KafkaConsumer, declaration: ModelDeclaration) -> InputTopics:
+    """Return the input topics of a model as they are now."""
+    predictions, labels = topics.predictions(declaration.name), declaration.label.topic
+    return InputTopics(
+        topic_identity.identity(predictions, kafka_consumers.topic_id(consumer, predictions)),
+        topic_identity.identity(labels, kafka_consumers.topic_id(consumer, labels)),
+        kafka_consumers.end_offsets(consumer, predictions),
+        kafka_consumers.end_offsets(consumer, labels),
+    )
 
 
 def dead_letter_batches(letters: Sequence[records.DeadLetter]) -> dict[tuple[str, int], list[Record]]:

@@ -72,6 +72,13 @@ def partition_count(consumer: KafkaConsumer, topic: str) -> int:
     return len(found)
 
 
+def topic_id(consumer: KafkaConsumer, topic: str) -> str:
+    """Return the id of a topic in the consumer's metadata; empty if the broker (before 2.8) gives none."""
+    cluster = getattr(consumer, "_cluster", None)  # kafka-python has no public way but another connection
+    found = None if cluster is None else cluster.topic_id(topic)
+    return "" if found is None else str(found)
+
+
 def end_offsets(consumer: KafkaConsumer, topic: str) -> list[int]:
     """Return the end offset of each partition of a topic; raise `MissingTopicError` if it does not exist."""
     partitions = [TopicPartition(topic, number) for number in range(partition_count(consumer, topic))]

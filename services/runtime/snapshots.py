@@ -51,8 +51,12 @@ class Snapshots(Generic[State]):
         snapshot = _Snapshot(self._format, model, label_topic, msgspec.Raw(self._encode(state)))
         return zlib.compress(self._encode(snapshot), _COMPRESSION_LEVEL)
 
-    def decode(self, raw: bytes, model: str, label_topic: str) -> State:
-        """Decode a record's value strictly; `SnapshotError` if its format, model or topic differs."""
+    def label_topic(self, raw: bytes) -> str:
+        """Return the topic of a record's labels; the record was decoded before."""
+        return self._decode(zlib.decompress(raw)).label_topic
+
+    def decode(self, raw: bytes, model: str, label_topic: str | None = None) -> State:
+        """Decode a record's value strictly; `SnapshotError` if its format, model or given topic differs."""
         try:
             data = zlib.decompress(raw)
             found = self._decode_head(data).format
@@ -65,6 +69,7 @@ class Snapshots(Generic[State]):
             state = self._decode_state(snapshot.state)
         except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise SnapshotError(f"the snapshot of {model!r} cannot be read: {error}") from error
+        label_topic = snapshot.label_topic if label_topic is None else label_topic
         if (snapshot.model, snapshot.label_topic) != (model, label_topic):
             raise SnapshotError(
                 f"the snapshot is of {snapshot.model!r} with the labels of {snapshot.label_topic}, "

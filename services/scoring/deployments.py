@@ -10,7 +10,8 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -19,12 +20,13 @@ from services.feature_store import declared_features, field_ranges, repository
 from services.feature_store.online_reader import OnlineReader
 from services.feature_store.plan import ServicePlan
 from services.model_registry import model_inputs
+from services.monitoring import topic_identity
 from services.runtime import declaration_file, metrics
 from services.runtime.declaration import FILE, ModelDeclaration
 from services.runtime.event_clock import EventClock
 from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings
-from services.runtime.topic_creation import ensure_topics
+from services.runtime.topic_creation import ensure_topics, topic_ids
 from services.scoring.inference_pipeline import InferencePipeline
 from services.scoring.kafka_agent import SLICES_AT_ONCE, ScoringAgent
 from services.scoring.model_cache import ModelCache
@@ -46,6 +48,8 @@ log = structlog.get_logger()
 
 CHECK_SECONDS = 2.0
 """Time between two looks at the folder of declarations."""
+TOPIC_CHECK_SECONDS = 30.0
+"""Time between two looks whether a request topic was made anew; each takes a connection of its own."""
 STARTS_MAX = 8
 """Maximum models that start at the same time; more would only overload the broker with groups."""
 
@@ -99,6 +103,11 @@ class Deployment:
             registry=shared.registry,
             clock=clock,
         )
+        self._agent = agent
+        self.source = ""
+        """Digest of the request topic at the start, see `services.monitoring.topic_identity`."""
+        self.is_outdated = False
+        """Whether the request topic is not that one any more."""
         self.group = self._consumer_group(agent)
         self._stack = contextlib.AsyncExitStack()
 
@@ -140,6 +149,9 @@ class Deployment:
         """Create missing topics, publish the names of the features, then join the consumer group."""
         declaration = self.declaration
         await asyncio.to_thread(ensure_topics, self._shared.settings, {declaration.name: declaration})
+        topic = declaration.request.topic
+        found = await asyncio.to_thread(topic_ids, self._shared.settings, [topic])
+        self._agent.source = self.source = _source_of(topic, found)
         await self._publish_feature_names()
         await self._stack.enter_async_context(self.versions.running())
         await self._stack.enter_async_context(self.predictor.running())
@@ -228,12 +240,26 @@ class Deployments:
             await asyncio.gather(*(self._retire(name) for name in list(self.deployed)))
 
     async def _follow(self) -> None:
+        checked_seconds = time.monotonic()
         while True:
             await asyncio.sleep(CHECK_SECONDS)
             try:
+                if time.monotonic() - checked_seconds >= TOPIC_CHECK_SECONDS:
+                    checked_seconds = time.monotonic()
+                    await self._note_topics_made_anew()
                 await self.reconcile()
             except Exception as error:  # noqa: BLE001  # the next look must happen whatever fails
                 log.warning("fleet.look_failed", error=repr(error))
+
+    async def _note_topics_made_anew(self) -> None:
+        """Let the models whose request topic was made anew start again: they read it from its start."""
+        names = {deployment.declaration.request.topic for deployment in self.deployed.values()}
+        found = await asyncio.to_thread(topic_ids, self._shared.settings, names) if names else {}
+        for name, deployment in self.deployed.items():
+            topic = deployment.declaration.request.topic
+            if found.get(topic) and deployment.source != _source_of(topic, found):
+                log.warning("scoring.topic_made_anew", model=name, topic=topic)
+                deployment.is_outdated = True
 
     async def reconcile(self) -> None:
         """Make the deployments equal to the declarations, each model in a separate task."""
@@ -250,7 +276,9 @@ class Deployments:
 
     def _is_current(self, name: str, text: bytes | None) -> bool:
         deployment = self.deployed.get(name)
-        return deployment is not None and deployment.text == text and deployment.group.failure is None
+        if deployment is None or deployment.is_outdated:
+            return False
+        return deployment.text == text and deployment.group.failure is None
 
     def _forget_start(self, name: str, task: asyncio.Task[None]) -> None:
         del self._starting[name]
@@ -297,3 +325,7 @@ class Deployments:
 def _read_declarations(folder: Path) -> dict[str, bytes]:
     """Return the text of every declaration in a folder, by model."""
     return {path.parent.name: path.read_bytes() for path in sorted(folder.glob(f"*/{FILE}"))}
+
+
+def _source_of(topic: str, ids: Mapping[str, str]) -> str:
+    return topic_identity.source_of(topic_identity.identity(topic, ids.get(topic)))

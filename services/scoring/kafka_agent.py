@@ -85,6 +85,8 @@ class ScoringAgent:
         self._is_replay = pipeline.declaration.features.wait_seconds > 0
         self._tracing = tracing
         self._topic = topics.predictions(pipeline.name)
+        self.source = ""
+        """Digest of the request topic; set before the first slice."""
         self._unanswered = metrics.REQUESTS_UNANSWERED.labels(pipeline.name, "kafka")
         self._envelope = Envelope("scoring", pipeline.name, enabled=cloud_events)
         limits = pipeline.declaration.limits
@@ -206,6 +208,7 @@ class ScoringAgent:
             offsets=[record.offset for record, _, _ in requests],
             now_ms=time.time_ns() // 1_000_000,
             rows=part.rows,
+            source=self.source,
         )
 
     def _failed(self, requests: Sequence[_Request], part: BatchPart[_AgentBatch]) -> list[records.DeadLetter]:

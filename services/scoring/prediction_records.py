@@ -25,6 +25,7 @@ def to_records(
     offsets: Sequence[int],
     now_ms: int,
     rows: range | None = None,
+    source: str = "",
 ) -> list[records.Prediction]:
     """Return the prediction records of a batch, in order, without failed rows.
 
@@ -37,6 +38,7 @@ def to_records(
         offsets: Source offset of each of ``rows``.
         now_ms: Unix time of the prediction.
         rows: Only these rows of the batch; by default all.
+        source: Digest of the request topic, see `streams.records.Prediction.source`.
     """
     rows = range(len(batch.ids)) if rows is None else rows
     part = slice(rows.start, rows.stop)
@@ -71,6 +73,7 @@ def to_records(
                 probabilities=columns.probabilities[row] if has_arm else UNSET,
                 fallback_from=batch.fallbacks.get(rows[row], UNSET) if batch.fallbacks else UNSET,
                 feature_set=batch.feature_set,
+                source=source,
             )
         )
     return predictions

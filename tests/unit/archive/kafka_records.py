@@ -63,7 +63,7 @@ PREDICTION = records.Prediction(
 )
 
 
-def outcome(source_offset: int, source_partition: int = 0) -> bytes:
+def outcome(source_offset: int, source_partition: int = 0, source: str = "") -> bytes:
     """Return an encoded outcome of the label at this source offset."""
     return records.encode(
         msgspec.structs.replace(
@@ -71,5 +71,6 @@ def outcome(source_offset: int, source_partition: int = 0) -> bytes:
             prediction_id=f"{source_partition}-{source_offset}",
             source_partition=source_partition,
             source_offset=source_offset,
+            source=source,
         )
     )

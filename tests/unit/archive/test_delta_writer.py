@@ -45,7 +45,7 @@ def test_rows_below_the_recorded_position_are_not_written_again(settings: Settin
     restarted = DeltaWriter(settings, row_schemas.OUTCOMES)
 
     assert restarted.position((TOPIC, 0)) == 2
-    assert restarted.last_source_offsets(TOPIC) == {0: {0: 1}}
+    assert restarted.last_source_offsets(TOPIC) == {0: {"": {0: 1}}}
     restarted.append(rows(1, 2), {(TOPIC, 0): 3})
     assert archived_offsets(settings) == [0, 1, 2]
 
@@ -87,7 +87,7 @@ def test_compaction_keeps_rows_and_positions(settings: Settings, monkeypatch: py
     assert writer.position((TOPIC, 0)) == 3
 
 
-NEW_COLUMNS = {"probabilities", "predicted_class", "class_name", "cost", "feature_set"}
+NEW_COLUMNS = {"probabilities", "predicted_class", "class_name", "cost", "feature_set", "source"}
 
 
 def earlier(table: row_schemas.Table) -> row_schemas.Table:
@@ -143,7 +143,7 @@ def test_the_first_commit_adds_columns_that_could_not_be_added_before(settings: 
 
     Refusing(settings, late).append(rows(0), {(TOPIC, 0): 1})
     table = DeltaTable(inference_log.path(settings, "earlier_outcomes"))
-    assert NEW_COLUMNS & {field.name for field in table.schema().fields} == {"class_name", "cost"}
+    assert NEW_COLUMNS & {field.name for field in table.schema().fields} == {"class_name", "cost", "source"}
 
 
 def test_several_classes_and_costs_are_read_back(settings: Settings):

@@ -52,7 +52,7 @@ def test_record_that_its_producer_wrote_again_is_dropped_by_source_partition(buf
 
 
 def test_repeats_of_rows_in_the_table_are_dropped_after_a_restart(buffer: WriteBuffer):
-    buffer.start((TOPIC, 0), 10, {0: 7})
+    buffer.start((TOPIC, 0), 10, {"": {0: 7}})
     buffer.add((TOPIC, 0), [Record(10, outcome(7)), Record(11, outcome(8))])
 
     assert offsets(buffer) == [11]
@@ -60,7 +60,7 @@ def test_repeats_of_rows_in_the_table_are_dropped_after_a_restart(buffer: WriteB
 
 def test_all_predictions_over_http_are_archived(buffer: WriteBuffer):
     """They have no source offset, so they are no repeats and make no others repeats."""
-    buffer.start((TOPIC, 0), 0, {records.ASKED_OVER_HTTP: records.ASKED_OVER_HTTP})
+    buffer.start((TOPIC, 0), 0, {"": {records.ASKED_OVER_HTTP: records.ASKED_OVER_HTTP}})
     http = outcome(records.ASKED_OVER_HTTP, records.ASKED_OVER_HTTP)
     buffer.add((TOPIC, 0), [Record(0, http), Record(1, outcome(0)), Record(2, http), Record(3, outcome(0))])
 

@@ -21,6 +21,7 @@ class FakeDeployment:
         self.declaration, self.text = declared, text
         self.group = SimpleNamespace(failure=None, assigned=True)
         self.is_loading = False
+        self.is_outdated = False
         self.not_ready = None
         self.fault = None
         self.predictor = f"predictor of {declared.name}"

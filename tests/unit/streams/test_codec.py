@@ -167,6 +167,30 @@ def test_repeat_filter_keeps_partitions_apart():
     assert not repeats.is_repeat(0, 6)
 
 
+def test_repeat_filter_keeps_source_topics_apart():
+    repeats = codec.RepeatFilter()
+    assert [repeats.is_repeat(0, offset, "old") for offset in (0, 1, 1)] == [False, False, True]
+    assert [repeats.is_repeat(0, offset, "new") for offset in (0, 0)] == [False, True]
+    assert repeats.is_repeat(0, 1, "old")
+    restored = codec.RepeatFilter(repeats.last_offsets, repeats.by_source)
+    assert restored.is_repeat(0, 0, "new")
+    assert not restored.is_repeat(0, 1, "new")
+
+
+def test_records_that_name_no_topic_are_of_the_first_one_that_is_named():
+    repeats = codec.RepeatFilter({0: 5})
+    assert repeats.is_repeat(0, 5, "first")
+    assert not repeats.is_repeat(0, 6, "first")
+    assert not repeats.is_repeat(0, 0, "second")
+
+
+def test_repeat_filter_remembers_a_bounded_number_of_topics():
+    repeats = codec.RepeatFilter()
+    for number in range(2 * codec.SOURCES_MAX):
+        assert not repeats.is_repeat(0, 0, str(number))
+    assert len(repeats.by_source) == codec.SOURCES_MAX
+
+
 def test_what_was_asked_over_http_is_never_a_repeat():
     """Neither in itself, nor for what has a source."""
     repeats = codec.RepeatFilter({records.ASKED_OVER_HTTP: records.ASKED_OVER_HTTP})

@@ -21,6 +21,7 @@ PREDICTION = records.Prediction(
     prediction=0,
     shadow_scores={"frozen": 0.5},
     feature_set="7fa4a49efe47",
+    source="fbb17c1e",
 )
 GOLDEN = [
     (
@@ -29,7 +30,7 @@ GOLDEN = [
             b'{"prediction_id":"2013-07-01-UA1545-EWR","model":"arrival_delay","version":3,"arm":"champion",'
             b'"arm_weight":10000,"event_time_ms":1372694700000,"scored_time_ms":1372694700012,"source_partition":2,'
             b'"source_offset":77,"features":[16.0,"UA",null],"features_lag_ms":0,"score":0.25,"prediction":0,'
-            b'"shadow_scores":{"frozen":0.5},"feature_set":"7fa4a49efe47"}'
+            b'"shadow_scores":{"frozen":0.5},"feature_set":"7fa4a49efe47","source":"fbb17c1e"}'
         ),
     ),
     (

@@ -1,0 +1,100 @@
+"""Whether an input topic is the one whose offsets a state holds, or another of its name. Pure.
+
+A topic that was deleted and made anew begins with offset 0 again, and so does another topic. Offsets of the
+old one must neither be sought in the new one nor be taken for those of its records.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from streams.inputs import Resume
+
+_log = structlog.get_logger()
+_SEPARATOR = "@"
+_DIGEST_CHARS = 8
+
+
+def identity(topic: str, topic_id: str | None) -> str:
+    """Return name and id of a topic as one text; a broker before Kafka 2.8 gives no id."""
+    return f"{topic}{_SEPARATOR}{topic_id or ''}"
+
+
+def source_of(found: str) -> str:
+    """Return the short digest of an identity that records carry beside their offset; empty without one.
+
+    >>> source_of(identity("orders", None))
+    'fbb17c1e'
+    """
+    return hashlib.sha256(found.encode()).hexdigest()[:_DIGEST_CHARS] if found else ""
+
+
+def is_same(known: str, now: str) -> bool:
+    """Tell whether two identities may be of one topic; unknown ones may."""
+    if not known or not now:
+        return True
+    (name, _, uuid), (name_now, _, uuid_now) = known.partition(_SEPARATOR), now.partition(_SEPARATOR)
+    return name == name_now and (uuid == uuid_now or not uuid or not uuid_now)
+
+
+def restart_if_anew(resumes: list[Resume], known: str, now: str, ends: Sequence[int]) -> bool:
+    """Let reading begin at the start of a topic that is not the known one, in place; tell whether it is not.
+
+    Without ids, a topic that ends before an offset of the state was made anew, too. Its records count at no
+    earlier event time than those that were read before: time does not go back.
+
+    Args:
+        resumes: Where reading continues, by partition.
+        known: The identity in the state; empty if it is unknown.
+        now: The identity of the topic; empty if it is unknown.
+        ends: The end of each partition of the topic; empty if they are unknown.
+    """
+    is_beyond = bool(ends) and (
+        len(resumes) > len(ends) or any(at.offset > end for at, end in zip(resumes, ends, strict=False))
+    )
+    if is_same(known, now) and not is_beyond:
+        return False
+    bound_ms = min((at.bound_ms for at in resumes), default=Resume().bound_ms)
+    resumes[:] = [Resume(0, bound_ms)] * (len(ends) or len(resumes))
+    return True
+
+
+class InputsState(Protocol):
+    """The part of a state that says where its inputs continue."""
+
+    predictions: list[Resume]
+    labels: list[Resume]
+    topics: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class InputTopics:
+    """The two input topics of a model, as they are now."""
+
+    predictions: str = ""
+    """Identity; empty if it is unknown."""
+    labels: str = ""
+    prediction_ends: Sequence[int] = ()
+    """The end of each partition; empty if they are unknown."""
+    label_ends: Sequence[int] = ()
+
+    def restart_what_is_anew(self, state: InputsState, service: str, model: str) -> list[str]:
+        """Let a state read other topics than before from their start; return ``predictions``, ``labels``."""
+        found = []
+        for kind, resumes, now, ends in (
+            ("predictions", state.predictions, self.predictions, self.prediction_ends),
+            ("labels", state.labels, self.labels, self.label_ends),
+        ):
+            known = state.topics.get(kind, "")
+            if restart_if_anew(resumes, known, now, ends):
+                found.append(kind)
+                _log.warning(f"{service}.topic_made_anew", model=model, input=kind, topic=now, before=known)
+        state.topics = {"predictions": self.predictions, "labels": self.labels}
+        return found
+
+
+UNKNOWN_TOPICS = InputTopics()
+"""Topics of which nothing is known: a state goes on where it was."""
