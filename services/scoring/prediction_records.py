@@ -43,17 +43,15 @@ def to_records(
     rows = range(len(batch.ids)) if rows is None else rows
     part = slice(rows.start, rows.stop)
     ids = batch.ids[part]
-    features = _feature_rows(batch, part)
+    features, times = _feature_rows(batch, part), batch.event_times_ms[part].tolist()
     lags: list[int | None] = [lag if lag >= 0 else None for lag in batch.lag_ms[part].tolist()]
     columns = task.predictions(batch.outputs[part])
     shadows = [(name, scores[part]) for name, scores in shadow_scores.items()]
-    times = batch.event_times_ms[part].tolist()
     predictions = []
     for row, index in enumerate(batch.arm_of[part].tolist()):
         if batch.failed and rows[row] in batch.failed:
             continue
-        has_arm = index != NO_ARM
-        arm = batch.arms[index] if has_arm else COLLECTING
+        arm, has_arm = (batch.arms[index], True) if index != NO_ARM else (COLLECTING, False)
         predictions.append(
             records.Prediction(
                 prediction_id=ids[row],
