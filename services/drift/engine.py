@@ -248,7 +248,7 @@ class Engine:
         open_window, closed_windows = self._windows.states()
         predictions = [at for key, at in sorted(resume.items()) if key.kind == PREDICTION]
         labels = [at for key, at in sorted(resume.items()) if key.kind == LABEL]
-        point = self._rebuild_point(predictions, labels)
+        point = _rebuild_point(self.inputs.frontier_ms, predictions, labels, self._repeats)
         pending, generation = self._join.pending.settle()
         evicted_before_ms = open_window.start_ms if open_window else self.inputs.frontier_ms
         self._on_disk.note(generation, point, evicted_before_ms, self._join.horizon_ms)
@@ -269,11 +269,6 @@ class Engine:
             basis=self._basis,
             topics=self._topics,
         )
-
-    def _rebuild_point(self, predictions: list[Resume], labels: list[Resume]) -> RebuildPoint:
-        last, by_source = self._repeats.last_offsets, self._repeats.by_source
-        kept = {source: dict(offsets) for source, offsets in by_source.items()}
-        return RebuildPoint(self.inputs.frontier_ms, predictions, labels, dict(last), kept)
 
     # -- records ---------------------------------------------------------------------------------
 
@@ -438,3 +433,10 @@ def _fit(state: DriftState, declaration: ModelDeclaration) -> None:
     state_basis.begin_anew(changed, declaration, windows, state.pending, state.evaluator)
     if state_basis.TASK in changed:  # those on disk have answers of another task, too
         state.on_disk = PendingMark()
+
+
+def _rebuild_point(
+    frontier_ms: int, predictions: list[Resume], labels: list[Resume], repeats: codec.RepeatFilter
+) -> RebuildPoint:
+    by_source = {source: dict(offsets) for source, offsets in repeats.by_source.items()}
+    return RebuildPoint(frontier_ms, predictions, labels, dict(repeats.last_offsets), by_source)
