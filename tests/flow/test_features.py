@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import os
 import random
 import statistics
 from collections.abc import Iterator, Sequence
@@ -209,9 +210,11 @@ def test_invalid_records_are_dead_letters_late_ones_go_aside_and_others_count(
 
 
 def test_repository_without_stream_views_leaves_nothing_to_do_and_the_process_is_ready(
-    settings: Settings, tmp_path: Path
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings.model_copy(update={"feature_repo": JOB / "feature_repo"})
+    monkeypatch.setitem(os.environ, "DRIFTLINE_HOME", str(settings.home))
+    monkeypatch.setitem(os.environ, "DRIFTLINE_ONLINE_STORE", "")
     settings.home.mkdir()
     write_features(settings)
     with Process("features", settings, log=tmp_path / "features.log") as process:
