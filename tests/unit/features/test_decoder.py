@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.feature_store.plan import StreamSource
 from services.features.decoder import SourceDecoder, source_header, source_of
@@ -157,3 +159,17 @@ def test_source_that_cannot_be_read_is_no_source(value: bytes | None) -> None:
 
 def test_forwarded_record_without_its_source_is_a_dead_letter() -> None:
     assert len(decoder().decode_forwarded([at(3)], {}).dead_letters) == 1
+
+
+NAMES = st.sampled_from([codec.HEARTBEAT_HEADER, "driftline-source", ""]) | st.text(max_size=5)
+HEADERS = st.lists(st.tuples(NAMES, st.none() | st.binary(max_size=30)), max_size=3)
+
+
+@given(st.none() | st.binary(max_size=60), HEADERS, st.integers(-1, 2**62))
+def test_any_record_is_an_event_late_or_a_dead_letter(
+    value: bytes | None, headers: list[tuple[str, bytes | None]], timestamp: int
+) -> None:
+    record: Any = Record(value, headers=headers, timestamp=timestamp)
+    decoded = decoder().decode([record], NEVER, NOON_MS)
+    assert len(decoded.events) + len(decoded.late) + len(decoded.dead_letters) <= 1
+    decoder().decode_forwarded([record], {})

@@ -6,6 +6,8 @@ import json
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
 from services.monitoring.prediction_decoder import PredictionDecoder
@@ -199,3 +201,22 @@ def test_heartbeats_move_the_watermark_and_records_without_value_or_header_do_no
     assert engine.watermark_ms is None
     feed.take_predictions([Message(None, 0, headers=codec.heartbeat(AT_MS + 5))], NOW_MS)
     assert engine.watermark_ms == AT_MS
+
+
+NAMES = st.sampled_from([codec.HEARTBEAT_HEADER, "traceparent", "tracestate", "ce_id", ""]) | st.text(
+    max_size=5
+)
+HEADERS = st.lists(st.tuples(NAMES, st.none() | st.binary(max_size=30)), max_size=3)
+
+
+@given(
+    st.none() | st.binary(max_size=60),
+    HEADERS,
+    st.integers(-1, 2**62),
+    st.sampled_from(["labels", "predictions"]),
+)
+def test_any_record_is_taken_rejected_or_skipped(value, headers, timestamp, kind):
+    engine = scenario.new_engine()
+    decoder = PredictionDecoder("drift", scenario.declaration(), engine)
+    take = decoder.take_labels if kind == "labels" else decoder.take_predictions
+    take([Message(value, 0, timestamp=timestamp, headers=headers)], NOW_MS)
