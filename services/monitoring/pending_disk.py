@@ -32,7 +32,7 @@ BLOOM_BITS = 10
 _ENTRY, _ORDER, _UNDO = b"e", b"o", b"u"
 """First byte of a key: an entry by its id, an id by its place in the order, an old value by its key."""
 _META = b"m"
-_AFTER_UNDO = b"v"
+_AFTER_ORDER, _AFTER_UNDO = b"p", b"v"
 _PLACE = struct.Struct(">Qq")
 """Event time as an unsigned number (its bytes sort like the times), and a serial number."""
 _ZERO_MS = 1 << 63
@@ -48,6 +48,8 @@ class _Meta(msgspec.Struct, array_like=True):
     count: int = 0
     serial: int = 0
     """Of the next entry."""
+    appended: bytes = b""
+    """The place of the first entry that this generation has appended; empty if it has appended none."""
     evicted: bytes = b""
     """The order up to here holds no entry: iteration starts behind what was deleted."""
 
@@ -98,6 +100,7 @@ class PendingDisk:
                 f"{self._folder} holds generation {found.generation} of store {found.store or 'none'!r}, the "
                 f"snapshot belongs to generation {generation} of {store!r}"
             )
+        found.appended = b""
         self._meta = found
 
     @property
@@ -139,8 +142,8 @@ class PendingDisk:
         """Add an entry after all that count at its time or before; its id is new."""
         place = _PLACE.pack(counts_at_ms + _ZERO_MS, self._meta.serial)
         key = _ENTRY + identity.encode()
-        self._set(key, place + value, None)
-        self._set(_ORDER + place, key[1:], None)
+        self._changes[key], self._changes[_ORDER + place] = place + value, key[1:]
+        self._meta.appended = self._meta.appended or _ORDER + place
         self._meta.serial += 1
         self._meta.count += 1
 
@@ -178,7 +181,7 @@ class PendingDisk:
         for key, old in self._undo.items():
             batch.put(_UNDO + key, b"\x00" if old is None else b"\x01" + old)
         self._db.write(batch, _synced())
-        self._changes, self._undo = {}, {}
+        self._changes, self._undo, self._meta.appended = {}, {}, b""
         return self._meta.generation
 
     def close(self) -> None:
@@ -213,6 +216,10 @@ def _meta_of(db: Rdict) -> _Meta:
 
 def _undo_last(db: Rdict) -> None:
     batch = WriteBatch(raw_mode=True)
+    if appended := _meta_of(db).appended:
+        for place, identity in _rows(db, appended, _AFTER_ORDER):
+            batch.delete(place)
+            batch.delete(_ENTRY + identity)
     for key, old in _rows(db, _UNDO, _AFTER_UNDO):
         if old[:1] == b"\x01":
             batch.put(key[1:], old[1:])

@@ -73,6 +73,15 @@ def test_the_undone_generation_can_be_committed_again(disk: PendingDisk, folder:
     last.close()
 
 
+def test_undoing_removes_only_what_the_last_commit_appended(disk: PendingDisk, folder: Path) -> None:
+    again = reopened(disk, folder, 1)
+    again.append("p3", 30, b"3")
+    again.commit()
+    last = reopened(again, folder, 1)
+    assert (last.count, everything(last)) == (3, [b"0", b"1", b"2"])
+    last.close()
+
+
 @pytest.mark.parametrize(("generation", "store"), [(2, "a"), (1, "b"), (5, "a")])
 def test_another_generation_or_store_is_refused(
     disk: PendingDisk, folder: Path, generation: int, store: str
