@@ -251,7 +251,9 @@ class Engine:
         point = _rebuild_point(self.inputs.frontier_ms, predictions, labels, self._repeats)
         pending, generation = self._join.pending.settle()
         evicted_before_ms = open_window.start_ms if open_window else self.inputs.frontier_ms
-        self._on_disk.note(generation, point, evicted_before_ms, self._join.horizon_ms)
+        self._on_disk.note(
+            self._join.pending.store, generation, point, evicted_before_ms, self._join.horizon_ms
+        )
         return DriftState(
             predictions=predictions,
             labels=labels,

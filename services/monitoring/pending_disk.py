@@ -7,6 +7,7 @@ committed first; so after a crash it is at the generation of the last snapshot o
 
 import functools
 import struct
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,7 +63,7 @@ class PendingDisk:
 
         Args:
             folder: A folder of its own; its parents are created.
-            store: Names the history that the generations count in; another one begins empty.
+            store: The store that the snapshot names; an empty one gets a new name with its first commit.
             generation: That of the snapshot; 0 begins empty.
 
         Raises:
@@ -102,6 +103,11 @@ class PendingDisk:
             )
         found.appended = b""
         self._meta = found
+
+    @property
+    def store(self) -> str:
+        """Names the history in which the generations count; empty before the first commit."""
+        return self._meta.store
 
     @property
     def count(self) -> int:
@@ -166,9 +172,11 @@ class PendingDisk:
         """
         if not self._changes:
             return self._meta.generation
-        if not self._meta.generation and self._folder.exists():  # of another store
-            self.close()
-            Rdict.destroy(str(self._folder), _options())
+        if not self._meta.generation:
+            self._meta.store = self._meta.store or uuid.uuid4().hex
+            if self._folder.exists():  # of another store
+                self.close()
+                Rdict.destroy(str(self._folder), _options())
         self._meta.generation += 1
         self._set(_META, msgspec.msgpack.encode(self._meta), self._db.get(_META))
         batch = WriteBatch(raw_mode=True)

@@ -105,6 +105,11 @@ class PendingPredictions:
             del self._memory[entry.prediction_id]
             yield entry
 
+    @property
+    def store(self) -> str:
+        """The name of the disk's store; empty while it has none."""
+        return self._disk.store if self._disk else ""
+
     def close(self) -> None:
         """Close the disk, if there is one."""
         if self._disk:

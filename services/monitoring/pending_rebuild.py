@@ -46,9 +46,11 @@ class PendingMark(msgspec.Struct):
     points: list[RebuildPoint] = []
     """Where to read from if the disk is lost: the first is not after the oldest prediction that waits."""
 
-    def note(self, generation: int, point: RebuildPoint, evicted_before_ms: int, horizon_ms: int) -> None:
+    def note(
+        self, store: str, generation: int, point: RebuildPoint, evicted_before_ms: int, horizon_ms: int
+    ) -> None:
         """Note what is on disk when a snapshot is taken at a point; see `with_point`."""
-        self.generation = generation
+        self.store, self.generation = store, generation
         self.points = with_point(self.points, point, evicted_before_ms, horizon_ms)
 
 

@@ -1,6 +1,5 @@
 """Opens the predictions of a model that wait on disk; reads them again from the topics if they are lost."""
 
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -38,8 +37,8 @@ def open_disk(folder: Path, mark: PendingMark) -> tuple[PendingDisk, RebuildPoin
         except GenerationLostError as error:
             _log.warning("pending.read_again", folder=str(folder), reason=str(error))
     point = mark.points[0] if mark.generation and mark.points else None
-    mark.generation, mark.store = 0, uuid.uuid4().hex
-    return PendingDisk(folder, mark.store, 0), point
+    mark.generation, mark.store = 0, ""
+    return PendingDisk(folder, "", 0), point
 
 
 def read_again(consumer: KafkaConsumer, source: PredictionSource, rebuild: PendingRebuild) -> None:
