@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import redis
 from kafka import KafkaConsumer, TopicPartition
 
@@ -84,13 +85,15 @@ class DriftTopics:
         return found
 
     def outcomes(self) -> dict[int, list[records.Outcome]]:
-        """Read the outcomes as any consumer does: without repeats."""
+        """Read the outcomes as any consumer does, without repeats; without the identity of their topic."""
         decode, repeats = records.decoder_of(records.Outcome).decode, codec.RepeatFilter()
         found = {}
         for partition, messages in self.read(topics.outcomes(self.name), PARTITIONS).items():
             outcomes = [decode(message.value) for message in messages]
             found[partition] = [
-                each for each in outcomes if not repeats.is_repeat(each.source_partition, each.source_offset)
+                msgspec.structs.replace(each, source="")
+                for each in outcomes
+                if not repeats.is_repeat(each.source_partition, each.source_offset, each.source)
             ]
         return found
 
