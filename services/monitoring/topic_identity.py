@@ -27,7 +27,7 @@ def source_of(found: str) -> str:
     """Return the short digest of an identity that records carry beside their offset; empty without one.
 
     >>> source_of(identity("orders", None))
-    'fbb17c1e'
+    '22437fe2'
     """
     return hashlib.sha256(found.encode()).hexdigest()[:_DIGEST_CHARS] if found else ""
 
