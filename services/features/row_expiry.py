@@ -6,7 +6,7 @@ from services.feature_store.plan import View, ViewKind
 from streams import spans
 
 MARGIN_MS = 2 * 86_400_000
-"""A request may be this much older than the newest event of its entity, and the process this much behind."""
+"""Maximum delay of the process, and maximum age of a request relative to its entity's newest event."""
 
 
 def seconds(views: Sequence[View], view: View) -> int:
@@ -28,7 +28,7 @@ def seconds(views: Sequence[View], view: View) -> int:
 
 
 def _reach_ms(view: View) -> int | None:
-    """Return for how long after an event a value may depend on it; None: for ever."""
+    """Return how long after an event a value may depend on it; None: always."""
     if view.kind is ViewKind.BATCH or not view.ttl_ms:
         return None
     if any(not item.window_ms for item in view.aggregations):

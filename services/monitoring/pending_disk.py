@@ -48,11 +48,11 @@ class _Meta(msgspec.Struct, array_like=True):
     generation: int = 0
     count: int = 0
     serial: int = 0
-    """Of the next entry."""
+    """The number of the next entry."""
     appended: bytes = b""
     """The place of the first entry that this generation has appended; empty if it has appended none."""
     evicted: bytes = b""
-    """The order up to here holds no entry: iteration starts behind what was deleted."""
+    """The order up to here holds no entry: iteration starts after what was deleted."""
 
 
 class PendingDisk:
@@ -62,7 +62,7 @@ class PendingDisk:
         """Open or create the folder, at a generation.
 
         Args:
-            folder: A folder of its own; its parents are created.
+            folder: Nothing else is in it; its parents are created.
             store: The store that the snapshot names; an empty one gets a new name with its first commit.
             generation: That of the snapshot; 0 begins empty.
 
@@ -86,7 +86,7 @@ class PendingDisk:
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             return Rdict(str(self._folder), _options())
-        except Exception as error:  # the library has no type of its own for it
+        except Exception as error:  # the library raises plain exceptions
             raise OutageError(
                 f"{self._folder} cannot be opened: {error}; only one process may use it, on a disk with room"
             ) from error

@@ -25,7 +25,7 @@ class RebuildPoint(msgspec.Struct, array_like=True, frozen=True):
 
     frontier_ms: int
     predictions: list[Resume]
-    """By partition."""
+    """Positions by partition."""
     labels: list[Resume]
     last_offsets: dict[int, int]
     """See `codec.RepeatFilter`."""
@@ -33,7 +33,7 @@ class RebuildPoint(msgspec.Struct, array_like=True, frozen=True):
 
 
 BEGINNING = RebuildPoint(BEFORE_ALL_MS, [], [], {})
-"""Before the first record of all partitions."""
+"""The position before the first record of every partition."""
 
 
 class PendingMark(msgspec.Struct):
