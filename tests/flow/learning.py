@@ -240,8 +240,8 @@ def follow(
         while time.monotonic() < deadline:
             for batch in consumer.poll(200).values():
                 for record in batch:
-                    decoded = decode(record.value)
-                    if wanted(decoded):
+                    decoded = None if record.value is None else decode(record.value)
+                    if decoded is not None and wanted(decoded):
                         deadline = time.monotonic() + seconds
                         yield decoded
         raise AssertionError(f"no such record on {topic} within {seconds} s")

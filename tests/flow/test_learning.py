@@ -1,7 +1,7 @@
 """From predictions and outcomes on Kafka to a promoted model, and to a refused one, on real servers."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -64,10 +64,17 @@ def result_of(model: Model, request: records.RetrainingRequested) -> RetrainingF
     return finished
 
 
+def changes_of(model: Model) -> Iterator[ModelChanged]:
+    """Yield the model's changes; the topic also has names of features, and changes of other tests' models."""
+
+    def wanted(record: Any) -> bool:
+        return isinstance(record, ModelChanged) and record.model == model.name
+
+    return follow(model.settings.broker, topics.MODELS.name, records.ModelsRecord, wanted)
+
+
 def latest_change(model: Model) -> ModelChanged:
-    found = follow(model.settings.broker, topics.MODELS.name, ModelChanged, lambda r: r.model == model.name)
-    change: ModelChanged = next(found)
-    return change
+    return next(changes_of(model))
 
 
 def test_first_model_is_promoted_and_a_worse_candidate_is_refused(running: Running, model: Model):
@@ -127,7 +134,7 @@ def test_second_promotion_keeps_the_outgoing_champion_until_it_takes_over(model:
     second = result_of(model, model.request("second", trigger="drift", at_ms=better_ms))
 
     assert (first.result, second.result) == ("promoted", "promoted")
-    changes = follow(model.settings.broker, topics.MODELS.name, ModelChanged, lambda r: r.model == model.name)
+    changes = changes_of(model)
     next(changes)
     arms = [(arm.name, arm.version, arm.effective_from_ms) for arm in next(changes).arms]
     assert arms == [

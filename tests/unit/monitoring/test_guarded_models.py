@@ -9,7 +9,7 @@ from unittest import mock
 import msgspec
 import pytest
 import structlog
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kafka import TopicPartition
 from kafka.errors import (
@@ -119,10 +119,13 @@ def encoded(state: DriftState, like: MemoryDrift) -> bytes:
     labels=st.sets(st.integers(0, LABELLED - 1), max_size=4),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=8, deadline=None)
+@example(predictions={33}, labels={37, 40}, seed=0)
+@settings(max_examples=8)
 def test_exactly_the_defects_are_rejected_and_everything_else_is_as_without_them(predictions, labels, seed):
     chance = random.Random(seed)
     bad_rows = {TRAFFIC.predictions[0][offset].record.prediction_id for offset in predictions}
+    # The label of a rejected prediction is joined with nothing, so no code fails on it.
+    labels = {each for each in labels if TRAFFIC.labels[0][each].record.prediction_id not in bad_rows}
     bad_labels = {TRAFFIC.labels[0][offset].record.prediction_id for offset in labels}
     with raising(bad_rows, bad_labels):
         found = played(TRAFFIC, lambda: chance.choice((1, 7, 50, 1000)))
