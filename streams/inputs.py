@@ -11,8 +11,8 @@ partition alone, so a replay gives the same result.
 
 import bisect
 import operator
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -30,6 +30,8 @@ _LAG_UNKNOWN_MS = 2**62
 BEFORE_ALL_MS = -(2**62)
 AFTER_ALL_MS = 2**62
 
+T = TypeVar("T")
+
 
 class PartitionKey(NamedTuple):
     """One partition of an input."""
@@ -37,6 +39,19 @@ class PartitionKey(NamedTuple):
     kind: int
     """`PREDICTION` or `LABEL`."""
     partition: int
+
+
+def by_partition(predictions: Sequence[T], labels: Sequence[T]) -> dict[PartitionKey, T]:
+    """Return values in the order of their partitions by the partition."""
+    found = {PartitionKey(PREDICTION, number): each for number, each in enumerate(predictions)}
+    return found | {PartitionKey(LABEL, number): each for number, each in enumerate(labels)}
+
+
+def in_order(found: Mapping[PartitionKey, T]) -> tuple[list[T], list[T]]:
+    """Return what `by_partition` takes: the values of predictions and of labels."""
+    ordered = sorted(found.items(), key=operator.itemgetter(0))
+    predictions = [each for key, each in ordered if key.kind == PREDICTION]
+    return predictions, [each for key, each in ordered if key.kind == LABEL]
 
 
 class Resume(msgspec.Struct, array_like=True, frozen=True):

@@ -29,13 +29,13 @@ from services.runtime.quarantine import Care, RecordPlace
 from streams import codec, records, topics
 from streams.inputs import (
     BEFORE_ALL_MS,
-    LABEL,
     PREDICTION,
     REJECTED,
     Inputs,
     Item,
-    PartitionKey,
     Resume,
+    by_partition,
+    in_order,
 )
 
 _log = structlog.get_logger()
@@ -121,10 +121,7 @@ class Engine:
         self._sources = {
             kind: topic_identity.source_of(state.topics.get(kind, "")) for kind in ("predictions", "labels")
         }
-        self.inputs = Inputs(
-            {PartitionKey(PREDICTION, number): at for number, at in enumerate(state.predictions)}
-            | {PartitionKey(LABEL, number): at for number, at in enumerate(state.labels)}
-        )
+        self.inputs = Inputs(by_partition(state.predictions, state.labels))
         self._read_to = list(state.read_to)
         self._repeats = codec.RepeatFilter(state.last_offsets, state.last_offsets_by_source)
         self.totals = state.totals
@@ -244,10 +241,8 @@ class Engine:
 
     def state(self) -> DriftState:
         """Return what `__init__` takes; a snapshot of it may be written once all outputs are acknowledged."""
-        resume = self.inputs.resume()
         open_window, closed_windows = self._windows.states()
-        predictions = [at for key, at in sorted(resume.items()) if key.kind == PREDICTION]
-        labels = [at for key, at in sorted(resume.items()) if key.kind == LABEL]
+        predictions, labels = in_order(self.inputs.resume())
         point = _rebuild_point(self.inputs.frontier_ms, predictions, labels, self._repeats)
         pending, generation = self._join.pending.settle()
         evicted_before_ms = open_window.start_ms if open_window else self.inputs.frontier_ms

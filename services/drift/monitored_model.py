@@ -16,7 +16,7 @@ from services.runtime.quarantine import Care, Rejected
 from services.runtime.snapshots import SnapshotPace, Snapshots
 from streams import records, topics
 from streams.cloud_events import Envelope, Header
-from streams.inputs import LABEL, PREDICTION, Item, PartitionKey
+from streams.inputs import LABEL, PREDICTION, Item, PartitionKey, by_partition, in_order
 from streams.producer import Record
 from streams.schemas import SchemaRegistry
 
@@ -37,10 +37,7 @@ class GatheredSource:
         """Go on from a state."""
         self._model = model = declaration.name
         self._inputs = engine.inputs
-        positions = {
-            PartitionKey(PREDICTION, number): at for number, at in enumerate(state.prediction_slices)
-        }
-        positions |= {PartitionKey(LABEL, number): at for number, at in enumerate(state.label_slices)}
+        positions = by_partition(state.prediction_slices, state.label_slices)
         resume = engine.inputs.resume()
         sources = {PREDICTION: topics.predictions(model), LABEL: declaration.label.topic}
         self._feed = SliceFeed(sources, engine, resume, dict.fromkeys(resume, 0) | positions, rejected)
@@ -57,9 +54,7 @@ class GatheredSource:
 
     def write_positions(self, state: DriftState) -> None:
         """Write into a state where reading continues."""
-        found = sorted(self._positions().items())
-        state.prediction_slices = [at for key, at in found if key.kind == PREDICTION]
-        state.label_slices = [at for key, at in found if key.kind == LABEL]
+        state.prediction_slices, state.label_slices = in_order(self._positions())
 
     def _positions(self) -> dict[PartitionKey, int]:
         return self._feed.positions(self._inputs.resume())

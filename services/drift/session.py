@@ -17,9 +17,10 @@ from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
 from services.drift.performance.loss_monitor import LossRiseDetector
 from services.monitoring import pending_restore, prediction_source, topic_identity
 from services.monitoring.guarded_models import GuardedModels
+from services.monitoring.label_join import JoinTotals, LabelJoin
 from services.monitoring.pending_disk import PendingDisk
 from services.monitoring.pending_predictions import PendingPredictions
-from services.monitoring.pending_rebuild import PendingRebuild, RebuildPoint, empty_join
+from services.monitoring.pending_rebuild import PendingRebuild, RebuildPoint
 from services.monitoring.prediction_decoder import PredictionDecoder
 from services.monitoring.prediction_source import PredictionSourceReader, direct_source
 from services.monitoring.topic_identity import InputTopics
@@ -33,7 +34,7 @@ from services.runtime.quarantine import Quarantine, is_defect
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
 from streams import topics
-from streams.inputs import AFTER_ALL_MS, LABEL, PREDICTION, PartitionKey
+from streams.inputs import AFTER_ALL_MS, by_partition
 from streams.producer import Record
 
 REDIS_TIMEOUT_SECONDS = 2.0
@@ -139,9 +140,10 @@ class DriftModelOpener:
     ) -> None:
         """Read again what waited on a disk that is lost."""
         pending = PendingPredictions(disk=disk, in_memory_max=0)
-        stop = {PartitionKey(PREDICTION, number): at.offset for number, at in enumerate(found.predictions)}
-        stop |= {PartitionKey(LABEL, number): at.offset for number, at in enumerate(found.labels)}
-        join = empty_join(declaration.label.horizon_ms, pending, declaration.classes)
+        stop = by_partition(*([at.offset for at in each] for each in (found.predictions, found.labels)))
+        join = LabelJoin(
+            declaration.label.horizon_ms, JoinTotals(), pending, classes=declaration.classes
+        )  # nobody reads its totals
         rebuild = PendingRebuild(join, lost_from, stop, model.engine.restored_segments_of)
         decoder = PredictionDecoder(
             "drift",

@@ -19,7 +19,15 @@ from services.monitoring.pending_predictions import PendingPredictions
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, records
 from streams.feature_sets import Alignment, FeatureSets
-from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, PartitionKey
+from streams.inputs import (
+    BEFORE_ALL_MS,
+    LABEL,
+    REJECTED,
+    Inputs,
+    Item,
+    by_partition,
+    in_order,
+)
 
 _log = structlog.get_logger()
 
@@ -50,10 +58,7 @@ class Learner:
         self.feature_sets = sets or FeatureSets()
         self._alignment = Alignment(self.feature_sets, feature_names)
         self.model = declaration.name
-        self.inputs = Inputs(
-            {PartitionKey(PREDICTION, number): at for number, at in enumerate(state.predictions)}
-            | {PartitionKey(LABEL, number): at for number, at in enumerate(state.labels)}
-        )
+        self.inputs = Inputs(by_partition(state.predictions, state.labels))
         self._repeats = codec.RepeatFilter(state.last_offsets, state.last_offsets_by_source)
         self._join = LabelJoin(
             declaration.label.horizon_ms,
@@ -136,11 +141,11 @@ class Learner:
 
     def state(self) -> LearnerState:
         """Return what `__init__` takes; a checkpoint of it is sound once all outputs are acknowledged."""
-        resume = sorted(self.inputs.resume().items())
+        predictions, labels = in_order(self.inputs.resume())
         return msgspec.structs.replace(
             self._state,
-            predictions=[at for key, at in resume if key.kind == PREDICTION],
-            labels=[at for key, at in resume if key.kind == LABEL],
+            predictions=predictions,
+            labels=labels,
             last_offsets=self._repeats.last_offsets,
             last_offsets_by_source=self._repeats.by_source,
             pending=self._join.pending.settle()[0],

@@ -8,11 +8,21 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from services.monitoring.label_join import JoinTotals, LabelJoin
-from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
+from services.monitoring.label_join import LabelJoin
+from services.monitoring.pending_predictions import PendingPrediction
 from services.monitoring.waiting_labels import WAIT_MS
 from streams import codec, records
-from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, REJECTED, Inputs, Item, PartitionKey, Resume
+from streams.inputs import (
+    BEFORE_ALL_MS,
+    LABEL,
+    PREDICTION,
+    REJECTED,
+    Inputs,
+    Item,
+    PartitionKey,
+    Resume,
+    by_partition,
+)
 
 POINTS_PER_HORIZON = 24
 """A rebuild reads at most this much more than the horizon: one part in 24."""
@@ -93,8 +103,7 @@ class PendingRebuild:
             stop: The offset before which a snapshot had processed all records, by partition.
             segments_of: Returns the monitored segments of a prediction.
         """
-        begin = {PartitionKey(PREDICTION, number): at for number, at in enumerate(point.predictions)}
-        begin |= {PartitionKey(LABEL, number): at for number, at in enumerate(point.labels)}
+        begin = by_partition(point.predictions, point.labels)
         self.inputs = Inputs({key: begin.get(key, Resume()) for key in begin.keys() | stop.keys()})
         self._join = join
         self._stop = stop
@@ -144,10 +153,3 @@ class PendingRebuild:
                 self._join.add_prediction(item.record, item.counts_at_ms, segments)
         if self._join.pending.needs_settling:
             self._join.pending.settle()
-
-
-def empty_join(
-    horizon_ms: int, pending: PendingPredictions, classes: Sequence[str] = (), *, keep_features: bool = False
-) -> LabelJoin:
-    """Return a join whose totals nobody reads."""
-    return LabelJoin(horizon_ms, JoinTotals(), pending, classes=classes, keep_features=keep_features)

@@ -4,8 +4,9 @@ import hypothesis.strategies as st
 import msgspec
 from hypothesis import given
 
+from services.monitoring.label_join import JoinTotals, LabelJoin
 from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
-from services.monitoring.pending_rebuild import PendingRebuild, RebuildPoint, empty_join, with_point
+from services.monitoring.pending_rebuild import PendingRebuild, RebuildPoint, with_point
 from services.monitoring.waiting_labels import WAIT_MS
 from streams import codec, records
 from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, Inputs, PartitionKey, Resume
@@ -51,7 +52,7 @@ class Joined:
         self.inputs = Inputs({key: Resume() for key in keys})
         self.repeats = codec.RepeatFilter()
         self.pending = PendingPredictions()
-        self.join = empty_join(HORIZON_MS, self.pending)
+        self.join = LabelJoin(HORIZON_MS, JoinTotals(), self.pending)
         self.evicted_ms = BEFORE_ALL_MS
 
     def read(self, key: PartitionKey, offset: int, record: records.Prediction | records.Label) -> None:
@@ -79,7 +80,7 @@ def rebuilt(
     topics: Topics, point: RebuildPoint, snapshot: Joined, newest: list[PendingPrediction]
 ) -> list[PendingPrediction]:
     stop = {key: at.offset for key, at in snapshot.inputs.resume().items()}
-    join = empty_join(HORIZON_MS, PendingPredictions())
+    join = LabelJoin(HORIZON_MS, JoinTotals(), PendingPredictions())
     rebuild = PendingRebuild(join, point, stop)
     for key, offset, record in topics.records:
         if isinstance(record, records.Prediction):
@@ -119,6 +120,6 @@ def test_points_span_the_horizon_and_not_more() -> None:
 def test_a_point_is_complete_when_every_partition_has_been_read() -> None:
     point = RebuildPoint(0, [Resume(), Resume()], [Resume()], {})
     stop = {PartitionKey(PREDICTION, 0): 4, PartitionKey(LABEL, 0): 2}
-    rebuild = PendingRebuild(empty_join(HORIZON_MS, PendingPredictions()), point, stop)
+    rebuild = PendingRebuild(LabelJoin(HORIZON_MS, JoinTotals(), PendingPredictions()), point, stop)
     assert not rebuild.is_complete({PartitionKey(PREDICTION, 0): 4, PartitionKey(LABEL, 0): 1})
     assert rebuild.is_complete({PartitionKey(PREDICTION, 0): 5, PartitionKey(LABEL, 0): 2})

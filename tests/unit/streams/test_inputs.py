@@ -1,7 +1,7 @@
 """The common order of all partitions."""
 
 from streams import records
-from streams.inputs import LABEL, PREDICTION, Inputs, PartitionKey, Resume
+from streams.inputs import LABEL, PREDICTION, Inputs, PartitionKey, Resume, by_partition, in_order
 
 FIRST, SECOND, LABELS = PartitionKey(PREDICTION, 0), PartitionKey(PREDICTION, 1), PartitionKey(LABEL, 0)
 
@@ -178,3 +178,13 @@ def test_restart_judges_answers_over_http_as_before():
                 again.add_prediction(0, offset, prediction)
         items = [*done, *again.take_all()]
         assert [item.counts_at_ms - REPLAY_MS for item in items] == [0, 0, 10, 10, 20]
+
+
+def test_values_by_partition_are_in_the_order_of_their_partitions_again():
+    by_key = by_partition(["p0", "p1"], ["l0"])
+    assert by_key == {
+        PartitionKey(PREDICTION, 0): "p0",
+        PartitionKey(PREDICTION, 1): "p1",
+        PartitionKey(LABEL, 0): "l0",
+    }
+    assert in_order(dict(reversed(by_key.items()))) == (["p0", "p1"], ["l0"])
