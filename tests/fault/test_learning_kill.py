@@ -1,9 +1,7 @@
 """kill -9 of the learning process: every published model is byte for byte as if nothing had happened."""
 
 import asyncio
-import datetime as dt
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,9 @@ from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
 from services.scoring.river_model import learned_version_loader
-from streams import codec, records, topics
+from streams import records, topics
 from streams.inputs import PREDICTION, PartitionKey
-from streams.producer import BatchProducer, Record
+from streams.producer import BatchProducer
 from tests.marks import read_marks
 from tests.processes import Process
 from tests.unit.learning import traffic
@@ -138,23 +136,15 @@ def send(local: Settings, name: str, logs: traffic.Traffic, number: int) -> None
         async with producer.running():
             for place, log in traffic.Player(logs).logs.items():
                 piece = log[len(log) * number // PIECES : len(log) * (number + 1) // PIECES]
-                await producer.send(topic_of(name, place), place.partition, [encoded(each) for each in piece])
+                await producer.send(
+                    topic_of(name, place), place.partition, [traffic.kafka_record(each) for each in piece]
+                )
 
     asyncio.run(write())
 
 
 def topic_of(name: str, place: PartitionKey) -> str:
     return topics.predictions(name) if place.kind == PREDICTION else f"{name}.labels"
-
-
-def encoded(record: Any) -> Record:
-    if isinstance(record, int):
-        return None, None, codec.heartbeat(record)
-    if isinstance(record, records.Prediction):
-        return record.prediction_id.encode(), records.encode(record), []
-    moment = dt.datetime.fromtimestamp(record.event_time_ms / 1000, dt.UTC).isoformat()
-    value = {"id": record.prediction_id, "at": moment, "y": record.value}
-    return record.prediction_id.encode(), json.dumps(value).encode(), []
 
 
 def has_published_more(local: Settings, name: str, seen: int) -> bool:

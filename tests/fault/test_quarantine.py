@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import datetime as dt
 import functools
 import json
 import threading
@@ -26,9 +25,9 @@ from services.runtime.declaration_file import DeclarationFolder, load_all
 from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
-from streams import codec, records, topics
+from streams import records, topics
 from streams.inputs import PREDICTION, Resume
-from streams.producer import BatchProducer, Record
+from streams.producer import BatchProducer
 from tests.flow.drift_topics import PARTITIONS, DriftTopics
 from tests.unit.drift import scenario
 from tests.unit.learning import traffic
@@ -201,16 +200,6 @@ def send(settings: Settings, name: str, logs: traffic.Traffic) -> None:
         async with producer.running():
             for place, log in traffic.Player(logs).logs.items():
                 topic = topics.predictions(name) if place.kind == PREDICTION else f"{name}.labels"
-                await producer.send(topic, place.partition, [encoded(each) for each in log])
+                await producer.send(topic, place.partition, [traffic.kafka_record(each) for each in log])
 
     asyncio.run(write())
-
-
-def encoded(record: Any) -> Record:
-    if isinstance(record, int):
-        return None, None, codec.heartbeat(record)
-    if isinstance(record, records.Prediction):
-        return record.prediction_id.encode(), records.encode(record), []
-    moment = dt.datetime.fromtimestamp(record.event_time_ms / 1000, dt.UTC).isoformat()
-    value = {"id": record.prediction_id, "at": moment, "y": record.value}
-    return record.prediction_id.encode(), json.dumps(value).encode(), []

@@ -2,11 +2,10 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-import redis
 from prometheus_client import REGISTRY
 
 from services.feature_store import feast_layout
@@ -45,14 +44,6 @@ END_MS = START_MS + 3_600_000
 @pytest.fixture
 def settings(valkey: str) -> Settings:
     return Settings(redis_url=valkey)
-
-
-@pytest.fixture
-def client(valkey: str) -> Iterator[Any]:
-    with redis.Redis.from_url(valkey) as client:
-        client.flushdb()
-        yield client
-        client.flushdb()
 
 
 def after_all_events(settings: Settings, then: Callable[[Worker, Work], Awaitable[None]]) -> None:

@@ -1,7 +1,6 @@
 """Both stages on a real Valkey, with a crash at each call to a sink, before and after its effect."""
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,6 @@ from tests.servers import start_cluster, tls_before
 @pytest.fixture
 def settings(valkey: str) -> Settings:
     return Settings(redis_url=valkey)
-
-
-@pytest.fixture
-def client(valkey: str) -> Iterator[Any]:
-    with redis.Redis.from_url(valkey) as client:
-        client.flushdb()
-        yield client
-        client.flushdb()
 
 
 def test_crash_at_any_call_leaves_the_same_store(settings: Settings, client: Any) -> None:

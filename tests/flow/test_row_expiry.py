@@ -2,11 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
-import redis
 
 from services.feature_store import feast_layout
 from services.feature_store.plan import View
@@ -29,14 +25,6 @@ class Producer:
 
     async def send(self, *_: Any) -> None:
         return None
-
-
-@pytest.fixture
-def client(valkey: str) -> Iterator[Any]:
-    with redis.Redis.from_url(valkey) as client:
-        client.flushdb()
-        yield client
-        client.flushdb()
 
 
 def event(offset: int) -> Event:

@@ -1,6 +1,7 @@
 """Traffic for the learner: labels linear in the features, predictions with and without scores."""
 
 import dataclasses
+import datetime as dt
 import json
 import random
 from collections.abc import Iterable, Sequence
@@ -15,8 +16,9 @@ from services.learning.intervals import LearningOutputs
 from services.learning.learner import Learner
 from services.learning.learner_state import LearnerState, fresh_state
 from services.runtime.declaration import ModelDeclaration
-from streams import records
+from streams import codec, records
 from streams.inputs import LABEL, PREDICTION, PartitionKey
+from streams.producer import Record
 
 HOUR_MS = 3_600_000
 START_MS = 1_357_000_000_000 // HOUR_MS * HOUR_MS
@@ -189,3 +191,14 @@ def as_yaml(name: str) -> str:
 def columns(numbers: Sequence[float | None], colours: Sequence[str]) -> dict[str, Any]:
     """Return the inputs of a model, as scoring passes them."""
     return {"x": np.array(numbers, dtype=np.float64), "colour": np.array(colours, dtype=object)}
+
+
+def kafka_record(record: Any) -> Record:
+    """Encode a record as applications do: key, value, headers; an integer is a heartbeat."""
+    if isinstance(record, int):
+        return None, None, codec.heartbeat(record)
+    if isinstance(record, records.Prediction):
+        return record.prediction_id.encode(), records.encode(record), []
+    moment = dt.datetime.fromtimestamp(record.event_time_ms / 1000, dt.UTC).isoformat()
+    value = {"id": record.prediction_id, "at": moment, "y": record.value}
+    return record.prediction_id.encode(), json.dumps(value).encode(), []
