@@ -74,7 +74,7 @@ class DriftState(msgspec.Struct):
     waiting_labels: list[WaitingLabel] = []
     """Labels that came before their prediction."""
     last_offsets_by_source: dict[str, dict[int, int]] = {}
-    """As ``last_offsets``, by request topic; see `codec.RepeatFilter`."""
+    """The last offsets by request topic, then by partition; see `codec.RepeatFilter`."""
     topics: dict[str, str] = {}
     """Identity of the topics of predictions and labels; see `services.monitoring.topic_identity`."""
 
@@ -367,7 +367,7 @@ class Engine:
 
 
 def _ends_group(care: Care, rows: int, items: Sequence[Item], index: int, topic: str) -> bool:
-    """Tell whether rows are counted up to this record: so many wait, or this one or the next one is alone."""
+    """Tell whether rows are counted up to this record: enough wait, or this or the next one is counted alone."""
     places = (
         RecordPlace(topic, item.partition, item.offset)
         for item in items[index : index + 2]
@@ -419,7 +419,7 @@ def starting_state(
 
 
 def _fit(state: DriftState, declaration: ModelDeclaration) -> None:
-    """Let the parts of a state begin anew that depend on what has changed in the declaration."""
+    """Reset the parts of a state that depend on what has changed in the declaration."""
     changed = state_basis.changed_parts(state.basis, state.evaluator, declaration)
     now = state_basis.basis_of(declaration)
     for part, before in changed.items():

@@ -77,7 +77,7 @@ def begin_anew(
     pending: Iterable[PendingPrediction],
     evaluator: EvaluatorState,
 ) -> None:
-    """Let the state of each changed part begin anew, in place; the rest of the state stays.
+    """Reset the state of each changed part, in place; the rest of the state stays.
 
     Args:
         changed: Parts of the basis that differ.
@@ -110,7 +110,7 @@ def _performance(parts: frozenset[str], state: PerformanceState) -> PerformanceS
 
 
 def _forget_losses(parts: frozenset[str], declaration: ModelDeclaration, evaluator: EvaluatorState) -> None:
-    """Let what watches the losses begin anew, as far as it depends on a changed part."""
+    """Reset the monitors of losses that depend on a changed part."""
     fresh = LossMonitor(declaration.monitoring.adwin_delta, evaluator.monitor.current.start_ms).state()
     if parts & {LABELS, JUDGED}:
         evaluator.monitor, evaluator.rise = fresh, None
@@ -137,7 +137,7 @@ def _forget_labels(window: DriftWindowState) -> None:
 
 
 def _align_measures(window: DriftWindowState, measures: Measures) -> None:
-    """Begin the cost anew, or remove it; the other measures stay."""
+    """Reset the cost, or remove it; the other measures stay."""
     if window.measures:
         own = [name for name in measures.names if name != COST]
         window.measures = [*window.measures[: len(own)], *(ExactMean() for _ in measures.names[len(own) :])]

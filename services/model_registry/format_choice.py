@@ -40,11 +40,11 @@ class AuthorRows:
     """The rows of an author, in the order of the model's inputs."""
 
     frame: "pd.DataFrame"
-    """As the author's model gets them."""
+    """The rows as the author's model gets them."""
     columns: Columns
-    """As they would be served."""
+    """The same rows as they would be served."""
     kinds: Mapping[str, InputKind]
-    """As which they are served."""
+    """The type with which each input is served."""
     fields: Mapping[str, FieldType]
     """The declared types of those that are fields of the request."""
 

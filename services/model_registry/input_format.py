@@ -61,7 +61,7 @@ class ColumnFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     type: ColumnType
     marker: Marker
     value: float | str | None = None
-    """Of `Marker.VALUE`."""
+    """The value that stands for a missing one, with `Marker.VALUE`."""
 
 
 Formats = Mapping[str, ColumnFormat]

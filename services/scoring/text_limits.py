@@ -9,9 +9,9 @@ import numpy.typing as npt
 from streams import topics
 
 BYTES_PER_CHARACTER = 6
-"""Of JSON, at worst: a control character is written as ``\\u0000``."""
+"""Maximum bytes of a character in JSON: a control character is written as ``\\u0000``."""
 BYTES_PER_NUMBER = 26
-"""Of JSON, at worst: a double with sign, exponent and comma."""
+"""Maximum bytes of a number in JSON: a double with sign, exponent and comma."""
 OTHER_BYTES = 16 << 10
 """Of a record beside its features: the id, as key and in the value, names, shadow scores."""
 
