@@ -367,7 +367,7 @@ class Engine:
 
 
 def _ends_group(care: Care, rows: int, items: Sequence[Item], index: int, topic: str) -> bool:
-    """Tell whether rows are counted up to this record: enough wait, or this or the next one is counted alone."""
+    """Tell whether rows are counted up to this record: enough wait, or it or the next is counted alone."""
     places = (
         RecordPlace(topic, item.partition, item.offset)
         for item in items[index : index + 2]
