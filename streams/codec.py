@@ -42,7 +42,7 @@ LATEST_MS = 253_402_300_799_999
 """The end of the year 9999, the latest event time."""
 
 Headers = Sequence[tuple[str, bytes | None]]
-"""Names may be empty or stand twice, and values may be null: whoever writes to a topic decides."""
+"""Names may be empty or repeated, and values may be null: any application may write to a topic."""
 
 
 InvalidRecordError = json_decoder.InvalidRecordError
@@ -93,7 +93,7 @@ class Field:
     type: FieldType
     nullable: bool = False
     characters_max: int | None = None
-    """Maximum length of a string; None: no limit of its own."""
+    """Maximum length of a string; None: only the limit of the record."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,7 @@ FLOAT32_RANGE = NumberRange(-3.4028234663852886e38, 3.4028234663852886e38)
 DOUBLE_RANGE = NumberRange(-sys.float_info.max, sys.float_info.max)
 """All doubles but infinity."""
 Ranges = Mapping[str, NumberRange]
-"""By field; a field without one has all numbers of its type."""
+"""Ranges by field; a field without one may have all numbers of its type."""
 
 _PYTHON_TYPES: Mapping[FieldType, Any] = {
     FieldType.STRING: str,

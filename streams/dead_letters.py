@@ -18,7 +18,7 @@ def encode(letter: records.DeadLetter) -> tuple[bytes, bytes, list[tuple[str, by
 
 
 def cut_value(value: bytes, record_bytes_max: int) -> bytes:
-    """Return the value of a letter's record, cut so that the record has at most so many bytes."""
+    """Return the value of a letter's record, cut so that the record has at most ``bytes_max`` bytes."""
     return records.encode(cut(_decode(value), record_bytes_max - RECORD_OVERHEAD_BYTES))
 
 

@@ -26,7 +26,7 @@ REJECTED = 2
 LAG_TOLERANCE_MS = 60_000
 """An answer over HTTP is ahead of its stream if it is nearer to the wall time by more than this."""
 _LAG_UNKNOWN_MS = 2**62
-"""Of a stream that has only had heartbeats: every answer over HTTP is ahead of it."""
+"""Lag of a stream that has only had heartbeats: every answer over HTTP is ahead of it."""
 BEFORE_ALL_MS = -(2**62)
 AFTER_ALL_MS = 2**62
 
@@ -101,8 +101,8 @@ class _Partition:
         self.next_offset = resume.offset
         self.bound_ms = resume.bound_ms
         self.lag_ms = resume.lag_ms
-        """By how much the stream's event time is behind the wall time, by the last prediction for a record of
-        Kafka; None before anything came that tells the event time of the stream."""
+        """Wall time minus event time of the last prediction for a record of Kafka; None before the first
+        record that tells the event time of the stream."""
         self.waiting: list[Item] = []
         self._taken_lag_ms = resume.lag_ms
         """The value of ``lag_ms`` after the records that were taken."""

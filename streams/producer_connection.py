@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaConnectionError
 from streams import aiokafka_internals
 
 BATCH_BYTES_MAX = 512 << 10
-"""Maximum size of a batch of several records; a larger record has a batch of its own."""
+"""Maximum size of a batch of several records; a larger record is a batch alone."""
 REQUEST_TIMEOUT_MS = 30_000
 
 
@@ -57,7 +57,7 @@ class ProducerConnection:
     async def deliver(self, batch: Any, topic: str, partition: int) -> None:
         """Write a batch; return when the broker has acknowledged it.
 
-        A caller that is cancelled meanwhile does not know whether the batch is written.
+        A caller that is cancelled during the write does not know whether the batch is written.
 
         Raises:
             KafkaError: It is not written, or not known to be.

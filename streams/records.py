@@ -45,9 +45,9 @@ class Prediction(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     source_partition: Int32
     source_offset: Int64
     features: list[FeatureValue]
-    """As served to the model, in the order of the names of ``feature_set``."""
+    """The features as served to the model, in the order of the names of ``feature_set``."""
     features_lag_ms: Int64 | None
-    """By how much the slowest feature view's watermark was below ``event_time_ms``; 0 if it had passed."""
+    """How far the slowest feature view's watermark was below ``event_time_ms``; 0 if it was not."""
     score: float | None
     """Probability of the positive class (binary) or of the predicted class (multiclass), or the regressed
     value; null when ``version`` is 0."""
@@ -62,8 +62,8 @@ class Prediction(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     feature_set: str = ""
     """Digest of the names of ``features``, see `FeatureSet`; empty in records of older versions."""
     source: str = ""
-    """Digest of the request topic with its id: another topic, or one that was made anew, has another. Empty
-    over HTTP and in records of older versions."""
+    """Digest of the request topic and its id, so a recreated topic has another digest. Empty over HTTP and in
+    records of older versions."""
 
 
 class Label(msgspec.Struct, kw_only=True, frozen=True, gc=False):
@@ -164,7 +164,7 @@ class FeatureDrift(msgspec.Struct, kw_only=True, frozen=True):
     jensen_shannon: float = 0.0
     hellinger: float = 0.0
     wasserstein: float = 0.0
-    """In the unit of the feature; 0 for categorical features."""
+    """The unit is the feature's; 0 for categorical features."""
     out_of_range_share: float = 0.0
     """Share of values below or above all values of the reference."""
     cells_effective: float = 0.0
@@ -247,7 +247,7 @@ class FeatureQuality(msgspec.Struct, kw_only=True, frozen=True):
     above: int = 0
     not_allowed: int = 0
     null_share_max: float | None = None
-    """As declared; null: no bound."""
+    """The declared bound; null: none."""
     invalid_share_max: float = 0.0
     """Maximum share of values that are neither null nor as declared."""
     broken: bool = False
@@ -405,7 +405,7 @@ class DriftAlarm(msgspec.Struct, kw_only=True, frozen=True, tag="drift_alarm"):
     segment: str = ""
     """``origin=EWR``: only predictions with this value; empty: all."""
     contributions: list[Contribution] = []
-    """For a feature: the bins that contribute most to its change in the window so far, at most three."""
+    """The bins of a feature that contribute most to its change in the window so far, at most three."""
 
 
 class RetrainingRequested(msgspec.Struct, kw_only=True, frozen=True, tag="retraining_requested"):
@@ -568,9 +568,9 @@ class FeatureSet(msgspec.Struct, kw_only=True, frozen=True, tag="feature_set"):
 
     model: str
     digest: str
-    """Of names and types, in order; see `streams.feature_sets`."""
+    """Digest of names and types in this order, see `streams.feature_sets`."""
     names: list[str]
-    """In the order of the values in predictions."""
+    """The names, in the order of the values in predictions."""
     text: list[str] = []
     """Those of the names that hold text; the others hold numbers."""
 

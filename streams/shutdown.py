@@ -4,7 +4,7 @@ import os
 import threading
 
 STOP_SECONDS = 8.0
-"""After this time a stop is forced: within the promised 10 s; uncommitted work is repeated, not lost."""
+"""Time after which a stop is forced, within the promised 10 s; uncommitted work is repeated, not lost."""
 
 
 def exit_within_bounds(code: int = 0, seconds: float = STOP_SECONDS + 1) -> None:

@@ -77,7 +77,7 @@ class Slice:
         A handler of several slices at once awaits this before it writes.
         """
         if self.before is not None:
-            await self.before._acknowledged.wait()  # noqa: SLF001  # of its own kind
+            await self.before._acknowledged.wait()  # noqa: SLF001  # another object of this class
             self.before = None
 
     @property

@@ -11,7 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from streams.topics import MESSAGE_BYTES_MAX
 
 AGE_SECONDS_MAX = 60.0
-"""Maximum age of a limit before the broker is asked again: an operator may have raised it."""
+"""Maximum age of a limit before it is read again: an operator may have raised it."""
 
 
 class TopicLimits:

@@ -31,8 +31,8 @@ class InternalTopic:
     bytes_min: int = 1 << 20
     """Least limit for a record."""
     copies: int = 0
-    """How often the size of an application's record goes into a record of this topic: the limit is at least
-    so many times the setting ``record_bytes_max``. A text may take more room in JSON than in its record."""
+    """How many records of applications a record of this topic may hold: the limit is at least this many times
+    the setting ``record_bytes_max``. A text may take more room in JSON than in its record."""
 
     def message_bytes_max(self, record_bytes_max: int = RECORD_BYTES_MAX) -> int:
         """Return the topic's limit for a record, given that for records of applications."""

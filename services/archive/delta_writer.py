@@ -64,8 +64,8 @@ class DeltaWriter:
         self._delta.update_incremental()
         return self._recorded_position(partition)
 
-    def begin_anew(self, partition: Partition) -> None:
-        """Record that a topic was made anew: the table has nothing of its partition yet."""
+    def reset(self, partition: Partition) -> None:
+        """Forget the position of a partition whose topic was recreated: the table has none of its records."""
         self._delta.update_incremental()
         self.commit([], {partition: 0})
 

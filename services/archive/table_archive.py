@@ -34,15 +34,15 @@ class TableArchive:
             topic: One of the table's topics.
             log_start_offsets: For each partition to start, the first offset that Kafka still holds.
             log_end_offsets: For each of them, the offset after the last one. If it is below the position of
-                the table, the topic was made anew, and is read from its start.
+                the table, the topic was recreated, and is read from its start.
         """
         last_source_offsets = await asyncio.to_thread(self._writer.last_source_offsets, topic)
         positions = {}
         for number, start_offset in log_start_offsets.items():
             position = await asyncio.to_thread(self._writer.position, (topic, number))
             if position > log_end_offsets[number]:
-                log.error("archive.topic_made_anew", topic=topic, partition=number, archived_to=position)
-                await asyncio.to_thread(self._writer.begin_anew, (topic, number))
+                log.error("archive.topic_recreated", topic=topic, partition=number, archived_to=position)
+                await asyncio.to_thread(self._writer.reset, (topic, number))
                 position = 0
             elif position < start_offset and position:
                 log.error(

@@ -49,7 +49,7 @@ def follow(settings: Settings, feed: PageFeed, stop: threading.Event) -> None:
         try:
             with _connected(settings) as consumer:
                 TopicFollower(consumer, feed).run(stop)
-        except Exception as error:  # noqa: BLE001  # the page must not stand still unnoticed
+        except Exception as error:  # noqa: BLE001  # the page must not stop without a sign
             if not is_outage(error):
                 _log.exception("dashboard.reader_failed")
             _lose(feed, error)

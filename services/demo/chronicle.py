@@ -26,7 +26,7 @@ class Year:
     requests: Mapping[str, RetrainingRequested]
     """The requests by request id."""
     results: Sequence[RetrainingFinished]
-    """In the order of their request's event time."""
+    """The results, in the order of their request's event time."""
     services: Sequence[Service]
     days: Days
 

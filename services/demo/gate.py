@@ -113,7 +113,7 @@ class Gate:
         await asyncio.sleep(_POLL_HOLDING_SECONDS if self.holding else _POLL_SECONDS)
         try:
             found = [await self._redis.hget(key, "0") for key in self._keys]  # type: ignore[misc]  # redis types sync and async as one
-        except RedisError:  # it restarts; whoever waits for it for too long is told by `_check_stall`
+        except RedisError:  # it restarts; `_check_stall` ends a wait that is too long
             return
         known_ms = [int(value) for value in found if value]
         watermark_ms = self.permission.watermark_ms

@@ -385,7 +385,7 @@ def starting_state(
 ) -> DriftState:
     """Return the state before the first record, or a snapshot's, with an entry for each partition.
 
-    Parts of a snapshot that do not fit the declaration any more begin anew, and topics that are not those of
+    Parts of a snapshot that do not fit the declaration any more are reset, and topics that are not those of
     the snapshot are read from their start; both is logged.
 
     Raise `DriftStateError` if the snapshot has more partitions than a topic.
@@ -404,7 +404,7 @@ def starting_state(
         basis=state_basis.basis_of(declaration),
     )
     _fit(state, declaration)
-    if restarted := inputs.restart_what_is_anew(state, "drift", declaration.name):
+    if restarted := inputs.restart_recreated(state, "drift", declaration.name):
         state.on_disk.points = []  # they are places in the old topic
         state.read_to = [] if "predictions" in restarted else state.read_to
     for resumes, partitions in ((state.predictions, prediction_partitions), (state.labels, label_partitions)):
@@ -424,10 +424,10 @@ def _fit(state: DriftState, declaration: ModelDeclaration) -> None:
     now = state_basis.basis_of(declaration)
     for part, before in changed.items():
         _log.warning(
-            "drift.begins_anew", model=declaration.name, part=part, declared=now[part], in_the_snapshot=before
+            "drift.part_reset", model=declaration.name, part=part, declared=now[part], in_the_snapshot=before
         )
     windows = [*([state.window] if state.window else []), *state.closed]
-    state_basis.begin_anew(changed, declaration, windows, state.pending, state.evaluator)
+    state_basis.reset(changed, declaration, windows, state.pending, state.evaluator)
     if state_basis.TASK in changed:  # those on disk have answers of another task, too
         state.on_disk = PendingMark()
 

@@ -297,7 +297,7 @@ def _restore(
             _log.info("drift.restored", model=name, snapshot_offset=found[0], pending=len(state.pending))
             if not LossRiseDetector.can_restore(state.evaluator.monitor.detector):
                 _log.warning(
-                    "drift.detector_begins_anew",
+                    "drift.detector_reset",
                     model=name,
                     reason="its state was written by another version of river, or is damaged",
                 )

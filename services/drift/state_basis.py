@@ -1,8 +1,8 @@
 """What a state of drift depends on in the declaration, and how it is fitted to a changed one. Pure.
 
 A snapshot holds a readable text for each part of the declaration that gives its numbers their meaning. When
-one of these texts has changed, only what depends on it begins anew; everything else goes on. Counts by
-quality rule have the rule beside them, see `services.drift.windows.window`.
+one of these texts has changed, only what depends on it is reset; everything else is kept. Counts by quality
+rule are stored with their rule, see `services.drift.windows.window`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ TASK, LABELS, COSTS, JUDGED, LIMIT, COHORTS, HORIZON, ADWIN = (
 )  # fmt: skip
 """The parts of a basis, see `basis_of`."""
 _UNKNOWN_LINEAGE = -1
-"""Lineage of a performance that begins anew: no champion's, so the evaluator follows its champion at once."""
+"""Lineage of a reset performance. No champion has it, so the evaluator takes its champion's at once."""
 
 
 def basis_of(declaration: ModelDeclaration) -> dict[str, str]:
@@ -70,7 +70,7 @@ def changed_parts(
     return changed
 
 
-def begin_anew(
+def reset(
     changed: Iterable[str],
     declaration: ModelDeclaration,
     windows: Sequence[DriftWindowState],

@@ -1,6 +1,6 @@
 """The numbers that a source's fields may have, so that every view of the source can hold them. Pure.
 
-A record with another number is a dead letter. Cut to its type, the number would be wrong without a word.
+A record with another number is a dead letter: if the number were cut to its type, it would be silently wrong.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

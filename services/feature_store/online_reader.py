@@ -106,7 +106,7 @@ class OnlineReader:
     async def wait_for(self, event_time_ms: int, timeout_seconds: float) -> bool:
         """Wait until all stream views' watermarks have passed an event time; return whether they have.
 
-        The last `read` may have answered for it. A view that has been built again since is behind; then the
+        The last `read` may have answered for it. A view that has been rebuilt since then lags; then the
         next `read` has a lag.
         """
         if event_time_ms <= self._passed_ms:

@@ -7,7 +7,7 @@ from aiokafka import ConsumerRecord
 from streams.defects import ATTEMPTS_MAX, reason_of
 
 RECORDS_MAX = 1 << 16
-"""A search ends when so many records can be applied again."""
+"""Number of records that must be applied without an error before a search ends."""
 
 
 class DefectSearch:

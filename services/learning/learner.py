@@ -49,12 +49,12 @@ class Learner:
             declaration: With a ``learning`` section.
             feature_names: In the order of the predictions' features.
             make: Makes an estimator that has learned nothing.
-            state: Of a checkpoint, or a fresh one. What does not fit the declaration any more begins anew.
+            state: A checkpoint's, or a fresh one. Parts that do not fit the declaration any more are reset.
             sets: The published names of the features of predictions; without them rows must hold
                 ``feature_names``.
         """
         for part, before in learner_basis.fit(state, declaration, feature_names).items():
-            _log.warning("learning.begins_anew", model=declaration.name, part=part, in_the_checkpoint=before)
+            _log.warning("learning.part_reset", model=declaration.name, part=part, in_the_checkpoint=before)
         self.feature_sets = sets or FeatureSets()
         self._alignment = Alignment(self.feature_sets, feature_names)
         self.model = declaration.name

@@ -25,8 +25,8 @@ def basis_of(declaration: ModelDeclaration) -> dict[str, str]:
 def fit(state: LearnerState, declaration: ModelDeclaration, names: Sequence[str]) -> dict[str, str]:
     """Fit a state to a declaration, in place; return the parts that had to change, with their old texts.
 
-    Features go on by name. If labels have another meaning, the estimator begins anew; if the interval has
-    another length, versions are numbered on from the last one.
+    Values of features are matched by name. If labels have another meaning, the estimator is reset. If the
+    interval has another length, version numbers continue from the last one.
     """
     now = basis_of(declaration)
     changed = {part: state.basis[part] for part, text in now.items() if state.basis.get(part, text) != text}

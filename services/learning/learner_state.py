@@ -60,7 +60,7 @@ class LearnerState(msgspec.Struct):
     names: list[str] = []
     """The features of ``pending`` and ``lessons``, in order; empty in checkpoints of older versions."""
     last_offsets_by_source: dict[str, dict[int, int]] = {}
-    """As ``last_offsets``, by request topic; see `codec.RepeatFilter`."""
+    """The same as ``last_offsets``, by request topic; see `codec.RepeatFilter`."""
     topics: dict[str, str] = {}
     """Identity of the topics of predictions and labels; see `services.monitoring.topic_identity`."""
     basis: dict[str, str] = {}
@@ -81,7 +81,7 @@ def fresh_state(
     Raises `LearnerStateError` if the checkpoint has more partitions than the topic.
     """
     state = state or LearnerState()
-    inputs.restart_what_is_anew(state, "learning", model)
+    inputs.restart_recreated(state, "learning", model)
     for resumes, partitions in ((state.predictions, prediction_partitions), (state.labels, label_partitions)):
         if len(resumes) > partitions:
             raise LearnerStateError(

@@ -59,7 +59,7 @@ class Contract:
     wanted: Inputs
     """The version's inputs, in the order of its signature; checked against what is served."""
     formats: Formats | None = None
-    """How each input is handed over; None: as it is served."""
+    """How each input is converted for the model; None: no conversion."""
 
     def input_format(self) -> InputFormat:
         """Return the conversion of served columns to the model's."""

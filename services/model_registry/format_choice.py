@@ -162,9 +162,9 @@ _NULLABLE = {"Int64": ColumnType.LONG, "Int32": ColumnType.INTEGER, "boolean": C
 
 
 def decide_missing(author: Author, rows: AuthorRows, formats: Formats, undecided: set[str]) -> Formats:
-    """Return formats that also decide what stands for a missing text of which the rows have none.
+    """Return formats that also decide how a missing text is represented if the rows have none.
 
-    The model is asked with None and with nan. Raises `InputsError` if it makes a difference.
+    The model scores None and nan. Raises `InputsError` if the scores differ.
     """
     few = {name: column[:PROBES_MAX] for name, column in rows.columns.items()}
     frame = rows.format(formats).frame(few)

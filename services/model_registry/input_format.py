@@ -44,10 +44,10 @@ class ColumnType(StrEnum):
 
 
 class Marker(StrEnum):
-    """What stands for a missing value."""
+    """The representation of a missing value."""
 
     NAN = "nan"
-    """Of a number or a text; of a time it is NaT, of a whole number or a boolean pandas.NA."""
+    """nan for a number or a text; for a time it is NaT, for a whole number or a boolean pandas.NA."""
     NONE = "none"
     VALUE = "value"
     """A value of the author's own, such as -999."""
@@ -56,12 +56,12 @@ class Marker(StrEnum):
 
 
 class ColumnFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The type of one input, and what stands for a missing value."""
+    """The type of one input, and how it represents a missing value."""
 
     type: ColumnType
     marker: Marker
     value: float | str | None = None
-    """The value that stands for a missing one, with `Marker.VALUE`."""
+    """The value that represents a missing one, with `Marker.VALUE`."""
 
 
 Formats = Mapping[str, ColumnFormat]
@@ -268,7 +268,7 @@ def _numbers(name: str, format_: ColumnFormat) -> Conversion:
 
 
 def _placeholder(format_: ColumnFormat) -> Any:
-    """Return the number that stands in a numpy array where a value is missing."""
+    """Return the number that represents a missing value in a numpy array."""
     if format_.marker is Marker.VALUE:
         return format_.value
     return 0 if format_.type in _WITH_MISSING else np.nan

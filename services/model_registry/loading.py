@@ -37,7 +37,7 @@ class RegisteredVersion:
 
     number: int
     registered: Any
-    """Of MLflow; None if the registry is away and the tags are those kept on this machine."""
+    """MLflow's client; None if the registry is away and the tags are those kept on this machine."""
     tags: Mapping[str, str]
     statement: signing.Statement
 

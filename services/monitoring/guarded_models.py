@@ -1,8 +1,8 @@
 """The models of a process that keeps snapshots, each separate: an error of one of them stops no other.
 
 Every piece of work for one model runs in `GuardedModels.attempt`. An error there that is no outage drops the
-state of this model in memory, and `refresh` restores it from its last snapshot; what is rejected or set aside
-meanwhile is decided by `services.runtime.quarantine`. Outages end the session, for all models.
+state of this model in memory, and `refresh` restores it from its last snapshot. `services.runtime.quarantine`
+decides what is rejected or set aside. Outages end the session, for all models.
 """
 
 import math
@@ -92,7 +92,7 @@ class GuardedModels(Generic[Model]):
         self._refreshed_seconds = self._grown_seconds = -math.inf
 
     def __iter__(self) -> Iterator[Model]:
-        """Iterate over the open models; some may be dropped meanwhile."""
+        """Iterate over the open models; the caller may drop some during the iteration."""
         return iter(list(self._open.values()))
 
     def attempt(
@@ -121,7 +121,7 @@ class GuardedModels(Generic[Model]):
         return bool(self._where_allowed(self._reader.read, self.attempt))
 
     def refresh(self) -> None:
-        """Open what is declared and due, and open anew what has changed; call it before each step."""
+        """Open models that are declared and due; reopen those that have changed. Call it before each step."""
         now_seconds = time.monotonic()
         if not self._has_dropped and now_seconds - self._refreshed_seconds < REFRESH_SECONDS:
             return

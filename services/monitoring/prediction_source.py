@@ -130,7 +130,7 @@ class PredictionSourceReader:
         return bool(polled)
 
     def grown(self) -> list[str]:
-        """Return the models whose topics have got more partitions than are read, or were made anew."""
+        """Return the models with a topic that was recreated, or has more partitions than are read."""
         return [
             model
             for model, source in self._sources.items()
@@ -139,10 +139,10 @@ class PredictionSourceReader:
                 for kind in (PREDICTION, LABEL)
                 for number in self._consumer.partitions_for_topic(source.topic_of(kind)) or ()
             )
-            or any(self._is_anew(source.topic_of(kind)) for kind in (PREDICTION, LABEL))
+            or any(self._is_recreated(source.topic_of(kind)) for kind in (PREDICTION, LABEL))
         ]
 
-    def _is_anew(self, topic: str) -> bool:
+    def _is_recreated(self, topic: str) -> bool:
         before, now = self._topic_ids.get(topic), kafka_consumers.topic_id(self._consumer, topic)
         return bool(before and now and before != now)
 

@@ -1,7 +1,7 @@
-"""Whether an input topic is the one whose offsets a state holds, or another of its name. Pure.
+"""Whether an input topic is the one whose offsets a state holds, or another topic. Pure.
 
-A topic that was deleted and made anew begins with offset 0 again, and so does another topic. Offsets of the
-old one must neither be sought in the new one nor be taken for those of its records.
+A topic that was deleted and recreated starts with offset 0 again. The stored offsets of the old topic must
+neither be used as read positions in the new one nor be compared with offsets of its records.
 """
 
 import dataclasses
@@ -40,11 +40,11 @@ def is_same(known: str, now: str) -> bool:
     return name == name_now and (uuid == uuid_now or not uuid or not uuid_now)
 
 
-def restart_if_anew(resumes: list[Resume], known: str, now: str, ends: Sequence[int]) -> bool:
-    """Let reading begin at the start of a topic that is not the known one, in place; tell whether it is not.
+def restart_if_recreated(resumes: list[Resume], known: str, now: str, ends: Sequence[int]) -> bool:
+    """Set ``resumes`` to the topic's start if it is not the known topic; return whether it is another.
 
-    Without ids, a topic that ends before an offset of the state was made anew, too. Its records count at no
-    earlier event time than those that were read before: time does not go back.
+    Without ids, a topic that ends before a stored offset was recreated. Records of the new topic count at no
+    earlier event time than the records that were read before: time does not go back.
 
     Args:
         resumes: Where reading continues, by partition.
@@ -81,7 +81,7 @@ class InputTopics:
     """The end of each partition; empty if they are unknown."""
     label_ends: Sequence[int] = ()
 
-    def restart_what_is_anew(self, state: InputsState, service: str, model: str) -> list[str]:
+    def restart_recreated(self, state: InputsState, service: str, model: str) -> list[str]:
         """Let a state read other topics than before from their start; return ``predictions``, ``labels``."""
         found = []
         for kind, resumes, now, ends in (
@@ -89,9 +89,9 @@ class InputTopics:
             ("labels", state.labels, self.labels, self.label_ends),
         ):
             known = state.topics.get(kind, "")
-            if restart_if_anew(resumes, known, now, ends):
+            if restart_if_recreated(resumes, known, now, ends):
                 found.append(kind)
-                _log.warning(f"{service}.topic_made_anew", model=model, input=kind, topic=now, before=known)
+                _log.warning(f"{service}.topic_recreated", model=model, input=kind, topic=now, before=known)
         state.topics = {"predictions": self.predictions, "labels": self.labels}
         return found
 

@@ -10,7 +10,7 @@ import kafka.errors
 
 
 def say(*lines: object) -> None:
-    """Print each on a line of its own."""
+    """Print each on a separate line."""
     print(*lines, sep="\n", flush=True)  # noqa: T201  # the one place where commands print
 
 

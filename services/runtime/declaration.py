@@ -122,7 +122,7 @@ class ApplicationTopic(_Strict):
         )
 
     def decoder(self, ranges: codec.Ranges | None = None) -> codec.EventDecoder:
-        """Return a decoder of the declared schema for JSON, as it is received over HTTP."""
+        """Return a decoder of JSON, which HTTP requests have, for the declared schema."""
         return codec.EventDecoder(self.bounded_fields, ranges)
 
     def wire_decoder(
@@ -357,7 +357,7 @@ class Gates(_Strict):
     metric: Literal["log_loss"] = "log_loss"
     floor: float
     margin: float = Field(0.0, ge=-1, le=1)
-    """By how much the candidate must be better than the champion; negative: by how much it may be worse. If a
+    """How much better than the champion the candidate must be; negative: how much worse it may be. If a
     candidate that passes is fitted again on newer rows, a difference within the noise of the held-out days
     is no reason to keep an older model."""
 

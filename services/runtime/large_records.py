@@ -62,7 +62,7 @@ class FoundValue(NamedTuple):
     """The latest value of a key."""
 
     offset: int
-    """Of its record, or of its head."""
+    """Key of its record, or of its head."""
     value: bytes
     layout: PartLayout
 

@@ -230,7 +230,7 @@ def _resource(name: str, limit: str | None = None) -> ConfigResource:
 
 
 def _create(admin: KafkaAdminClient, missing: Sequence[RequiredTopic], settings: Settings) -> None:
-    """Create topics and wait until each partition has a leader; another process may create them meanwhile."""
+    """Create topics and wait until each partition has a leader; another process may create them first."""
     if not missing:
         return
     new = {

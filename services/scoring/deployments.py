@@ -49,7 +49,7 @@ log = structlog.get_logger()
 CHECK_SECONDS = 2.0
 """Time between two looks at the folder of declarations."""
 TOPIC_CHECK_SECONDS = 30.0
-"""Time between two looks whether a request topic was made anew; each takes a connection of its own."""
+"""Time between two checks whether a request topic was recreated; each opens a connection."""
 STARTS_MAX = 8
 """Maximum models that start at the same time; more would only overload the broker with groups."""
 
@@ -246,19 +246,19 @@ class Deployments:
             try:
                 if time.monotonic() - checked_seconds >= TOPIC_CHECK_SECONDS:
                     checked_seconds = time.monotonic()
-                    await self._note_topics_made_anew()
+                    await self._note_recreated_topics()
                 await self.reconcile()
             except Exception as error:  # noqa: BLE001  # the next look must happen whatever fails
                 log.warning("fleet.look_failed", error=repr(error))
 
-    async def _note_topics_made_anew(self) -> None:
-        """Let the models whose request topic was made anew start again: they read it from its start."""
+    async def _note_recreated_topics(self) -> None:
+        """Restart the models whose request topic was recreated: they read it from its start."""
         names = {deployment.declaration.request.topic for deployment in self.deployed.values()}
         found = await asyncio.to_thread(topic_ids, self._shared.settings, names) if names else {}
         for name, deployment in self.deployed.items():
             topic = deployment.declaration.request.topic
             if found.get(topic) and deployment.source != _source_of(topic, found):
-                log.warning("scoring.topic_made_anew", model=name, topic=topic)
+                log.warning("scoring.topic_recreated", model=name, topic=topic)
                 deployment.is_outdated = True
 
     async def reconcile(self) -> None:

@@ -100,7 +100,7 @@ class LoadedVersions:
         await asyncio.gather(*due, return_exceptions=True)
 
     def retry_at_once(self) -> None:
-        """Forget all failures: whoever changed the arms may have repaired a version."""
+        """Forget all failures: a change of arms may come with a repaired version."""
         self._failures.clear()
 
     def retry_seconds(self, default: float | None) -> float | None:
@@ -126,7 +126,9 @@ class LoadedVersions:
         finally:
             del self._loading[number]
         self._failures.remove(number)
-        if number in self._wanted:  # else the arms have changed meanwhile, and nobody would drop it
+        if (
+            number in self._wanted
+        ):  # else the arms changed during the load, and nothing would drop the version
             self._cache.put(self._name, number, loaded)
         return loaded
 

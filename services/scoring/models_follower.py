@@ -1,7 +1,7 @@
 """The follower of the models topic. The topic holds the state: no offset is committed.
 
-After any error it connects again and continues where it was; if the topic was truncated or made anew, it
-reads the topic from its start. Meanwhile the arms of before stay in effect.
+After any error it connects again and continues at its position; if the topic was truncated or recreated, it
+reads the topic from its start. Until then the previous arms stay in effect.
 """
 
 import asyncio

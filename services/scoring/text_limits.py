@@ -13,15 +13,17 @@ BYTES_PER_CHARACTER = 6
 BYTES_PER_NUMBER = 26
 """Maximum bytes of a number in JSON: a double with sign, exponent and comma."""
 OTHER_BYTES = 16 << 10
-"""Of a record beside its features: the id, as key and in the value, names, shadow scores."""
+"""Room for all of a record but its features: the id, as key and in the value, names, shadow scores."""
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
 
 def characters_max(number_count: int, record_bytes_max: int = topics.RECORD_BYTES_MAX) -> int:
-    """Return the maximum characters of a row's text features, if it has so many numbers and scores.
+    """Return the maximum characters of a row's text features together.
 
-    ``record_bytes_max`` is the setting of this name: the limit of the predictions topic follows from it.
+    Args:
+        number_count: Numbers and scores that the row has, too.
+        record_bytes_max: The setting of this name; the limit of the predictions topic follows from it.
     """
     left = (
         topics.PREDICTIONS.message_bytes_max(record_bytes_max) - OTHER_BYTES - BYTES_PER_NUMBER * number_count

@@ -90,11 +90,11 @@ def test_a_topic_that_was_truncated_is_read_from_what_is_left(topic: Topic) -> N
     assert follow(topic) == [[3]]
 
 
-def test_a_topic_that_is_made_anew_is_read_from_its_start(topic: Topic) -> None:
+def test_a_topic_that_is_recreated_is_read_from_its_start(topic: Topic) -> None:
     """The new topic is shorter than the position in the old one."""
     topic.write(1, 2, 3)
 
-    def make_anew() -> int:
+    def recreate() -> int:
         topic.delete()
         topic.create()
         topic.write(7)
@@ -104,4 +104,4 @@ def test_a_topic_that_is_made_anew_is_read_from_its_start(topic: Topic) -> None:
         topic.write(8)
         return 8
 
-    assert follow(topic, make_anew, write_another) == [[3], [3, 7], [3, 7, 8]]
+    assert follow(topic, recreate, write_another) == [[3], [3, 7], [3, 7, 8]]

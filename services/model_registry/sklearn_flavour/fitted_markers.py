@@ -1,4 +1,4 @@
-"""What stood for a missing value in the data on which a scikit-learn estimator was fitted.
+"""How the data on which a scikit-learn estimator was fitted represented a missing value.
 
 scikit-learn treats None and nan as different categories, and an imputer fills only one of them. A file of
 rows does not tell which one the author had; but encoders keep their categories, and imputers are told.

@@ -32,7 +32,7 @@ from streams.producer import BatchProducer, RecordTooLargeError
 from streams.producer_connection import BATCH_BYTES_MAX, REQUEST_TIMEOUT_MS
 
 SETTLE_MS = 2 * REQUEST_TIMEOUT_MS
-"""After this time a replay that was begun has arrived or never will: until then, a request may be in the
+"""Time after which the outcome of an interrupted replay is final: until then, a request may still be in the
 broker's queue."""
 
 
@@ -228,5 +228,5 @@ class _Replay:
 
 
 def _position_if_large(letter: records.DeadLetter) -> int | None:
-    """Return None for records that share a batch; a large one has a batch of its own."""
+    """Return None for records that share a batch, and the offset of a large one, which is a batch alone."""
     return letter.offset if len(letter.value or b"") + len(letter.key or b"") > BATCH_BYTES_MAX // 2 else None

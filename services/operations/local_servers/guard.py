@@ -24,7 +24,7 @@ PAUSE_SECONDS = 0.02
 
 
 def main() -> None:
-    """Wait until the parent is gone, then leave nothing of it behind."""
+    """Wait until the parent has ended, then end all its descendants."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # only the parent's end ends the guard
     while os.read(sys.stdin.fileno(), 1):
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def kill_marked(mark: str) -> None:
-    """Kill all that carry the mark, again and again until none is left: a process may fork meanwhile."""
+    """Kill all processes with the mark; repeat until none is left: a process may fork during a pass."""
     for _ in range(ROUNDS_MAX):
         found = marked(mark)
         if not found:

@@ -52,7 +52,7 @@ class Launch:
     log: Path
     """File for standard output and standard error; emptied at the start."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """In addition to the environment of the calling process."""
+    """Variables added to the environment of the calling process."""
     ready: Callable[[], bool] = lambda: True
     """Called often; returns within a second and raises nothing."""
 
@@ -120,7 +120,7 @@ class Supervisor:
         self._stop_seconds = stop_seconds
         self._hold = tuple(hold)
         self.mark = uuid.uuid4().hex
-        """In the environment of all descendants, and of nothing else: `guard.marked` finds them by it."""
+        """A variable in the environment of all descendants and of no other process, for `guard.marked`."""
         self._guard: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -130,7 +130,7 @@ class Supervisor:
         self.stop()
 
     def start(self, launch: Launch) -> Child:
-        """Start a process in a session of its own, so that Ctrl-C reaches it only through us."""
+        """Start a process in a separate session, so that Ctrl-C reaches it only through us."""
         self._ensure_guard()
         launch.log.parent.mkdir(parents=True, exist_ok=True)
         marks = f"{os.environ.get(guard.VARIABLE, '')} {self.mark}".strip()

@@ -23,7 +23,7 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"))
 
 @dataclasses.dataclass(frozen=True)
 class Burn:
-    """An alert: the budget is spent so many times as fast as it should be, over both windows."""
+    """An alert: over both windows, the budget is spent ``factor`` times as fast as it should be."""
 
     factor: float
     long_seconds: int
@@ -118,7 +118,7 @@ def _alerts(
 
 
 def _errors(declaration: ModelDeclaration, objective: Objective, seconds: int) -> str:
-    """Return the share of bad ones within so many seconds."""
+    """Return the PromQL expression of the share of bad predictions over the last ``seconds``."""
     over = f"[{_duration(seconds)}]"
     model = f'model="{declaration.name}"'
     if isinstance(objective, LatencyObjective):

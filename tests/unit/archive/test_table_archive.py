@@ -64,10 +64,10 @@ def test_records_that_retention_deleted_before_they_were_archived_are_reported(
     assert "archive.records_expired" in capsys.readouterr().out
 
 
-def test_a_topic_that_was_made_anew_is_archived_from_its_start(
+def test_a_topic_that_was_recreated_is_archived_from_its_start(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def made_anew() -> dict[int, int]:
+    async def read_recreated() -> dict[int, int]:
         first, second, third = archive(settings), archive(settings), archive(settings)
         await first.start(TOPIC, {0: 0}, {0: 2})
         first.buffer.add(
@@ -79,7 +79,7 @@ def test_a_topic_that_was_made_anew_is_archived_from_its_start(
         await second.commit()
         return await third.start(TOPIC, {0: 0}, {0: 1})
 
-    assert asyncio.run(made_anew()) == {0: 1}
-    assert "archive.topic_made_anew" in capsys.readouterr().out
+    assert asyncio.run(read_recreated()) == {0: 1}
+    assert "archive.topic_recreated" in capsys.readouterr().out
     with inference_log.connect(settings) as log:
         assert log.execute('SELECT "offset" FROM outcomes ORDER BY ALL').fetchall() == [(0,), (0,), (1,)]

@@ -46,7 +46,7 @@ def restore(declared: ModelDeclaration, snapshot: DriftState) -> tuple[DriftStat
     """Return the restored state, and the parts that were logged to begin anew."""
     with capture_logs() as logs:
         state = starting_state(declared, 1, 1, snapshot)
-    return state, [each["part"] for each in logs if each["event"] == "drift.begins_anew"]
+    return state, [each["part"] for each in logs if each["event"] == "drift.part_reset"]
 
 
 def test_the_same_declaration_keeps_all(snapshot: DriftState) -> None:

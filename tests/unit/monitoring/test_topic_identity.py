@@ -4,7 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.drift.engine import starting_state
-from services.monitoring.topic_identity import InputTopics, identity, is_same, restart_if_anew, source_of
+from services.monitoring.topic_identity import InputTopics, identity, is_same, restart_if_recreated, source_of
 from streams.inputs import Resume
 from tests.unit.drift import scenario
 
@@ -27,14 +27,14 @@ def test_a_topic_is_known_by_name_and_id(known: str, now: str, *, expected: bool
 
 def test_reading_goes_on_in_the_same_topic() -> None:
     resumes = [Resume(7, 100)]
-    assert not restart_if_anew(resumes, "a@1", "a@1", [7])
+    assert not restart_if_recreated(resumes, "a@1", "a@1", [7])
     assert resumes == [Resume(7, 100)]
 
 
 @pytest.mark.parametrize(("now", "ends"), [("a@2", [9, 9]), ("a@1", [6, 9]), ("a@1", [9])])
 def test_another_topic_is_read_from_its_start_and_time_does_not_go_back(now: str, ends: list[int]) -> None:
     resumes = [Resume(7, 100), Resume(8, 200)]
-    assert restart_if_anew(resumes, "a@1", now, ends)
+    assert restart_if_recreated(resumes, "a@1", now, ends)
     assert resumes == [Resume(0, 100)] * len(ends)
 
 
@@ -43,7 +43,7 @@ def test_sources_of_different_topics_differ() -> None:
     assert source_of("") == ""
 
 
-def test_drift_reads_a_label_topic_that_was_made_anew_from_its_start() -> None:
+def test_drift_reads_a_label_topic_that_was_recreated_from_its_start() -> None:
     feeder = scenario.EngineFeeder()
     for number in range(5):
         feeder.predict(number, number)
@@ -58,4 +58,4 @@ def test_drift_reads_a_label_topic_that_was_made_anew_from_its_start() -> None:
     assert state.labels == [Resume(0, at.bound_ms)]
     assert state.predictions[0].offset
     assert len(state.pending) == pending
-    assert [(each["event"], each["input"]) for each in logs] == [("drift.topic_made_anew", "labels")]
+    assert [(each["event"], each["input"]) for each in logs] == [("drift.topic_recreated", "labels")]
