@@ -3,7 +3,7 @@
 Whatever the bytes are, the result is a value of the declared type or an `InvalidRecordError`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -48,6 +48,20 @@ class JsonDecoder(Generic[T]):
             return list(map(self.unchecked, raws))
         except FAULTS as error:
             raise InvalidRecordError(reason_of(error)) from error
+
+
+def valid(decode: Callable[[bytes], T], raws: Iterable[bytes]) -> Iterator[T]:
+    """Yield the decoded values, and skip each that raises `InvalidRecordError`.
+
+    >>> list(valid(JsonDecoder(int).decode, [b"1", b"no number", b"2"]))
+    [1, 2]
+    """
+    for raw in raws:
+        try:
+            value = decode(raw)
+        except InvalidRecordError:
+            continue
+        yield value
 
 
 def reason_of(error: Exception) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from services.demo import months
 from streams import records
 from streams.codec import RepeatFilter
+from streams.json_decoder import JsonDecoder, valid
 
 
 class _Prediction(msgspec.Struct, gc=False):
@@ -37,9 +38,9 @@ class _Outcome(msgspec.Struct, gc=False):
     shadow_scores: dict[str, float] = {}
 
 
-_predictions = msgspec.json.Decoder(_Prediction).decode
-_outcomes = msgspec.json.Decoder(_Outcome).decode
-_dead_letters = records.decoder_of(records.DeadLetter).decode
+_decode_prediction = JsonDecoder[_Prediction](_Prediction).decode
+_decode_outcome = JsonDecoder[_Outcome](_Outcome).decode
+_decode_letter = JsonDecoder[records.DeadLetter](records.DeadLetter).decode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,8 +133,7 @@ class RequestAccount:
     def add_predictions(self, values: Sequence[bytes]) -> None:
         """Add predictions of one partition, in order."""
         times = []
-        for value in values:
-            record = _predictions(value)
+        for record in valid(_decode_prediction, values):
             if self._prediction_repeats.is_repeat(record.source_partition, record.source_offset):
                 self.repeats += 1
             elif record.source_offset == records.ASKED_OVER_HTTP:
@@ -152,8 +152,7 @@ class RequestAccount:
         """Add outcomes of one partition, in order."""
         times: list[int] = []
         rows: list[tuple[float, float, float]] = []
-        for value in values:
-            record = _outcomes(value)
+        for record in valid(_decode_outcome, values):
             if self._outcome_repeats.is_repeat(record.source_partition, record.source_offset):
                 self.repeats += 1
                 continue
@@ -180,8 +179,7 @@ class RequestAccount:
 
     def add_dead_letters(self, values: Sequence[bytes]) -> None:
         """Add dead letters of any process and topic."""
-        for value in values:
-            letter = _dead_letters(value)
+        for letter in valid(_decode_letter, values):
             source = (letter.topic, letter.partition, letter.offset)
             if source in self._letters_seen:
                 self.repeats += 1

@@ -1,13 +1,15 @@
 """Readers of the topics of the account and of the retraining topic while the demo runs.
 
+Records that do not decode are skipped: somebody else has written them. If one of Driftline's own is among
+them, the account is not exact.
+
 Neither consumer commits: the demo starts with empty topics and reads each once from its start.
 """
 
 import asyncio
-import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -17,9 +19,7 @@ from services.demo.retrainings import RetrainingLog
 from services.model_registry import model_change
 from services.runtime.settings import Settings
 from streams import records, topics
-from streams.json_decoder import InvalidRecordError
-
-T = TypeVar("T")
+from streams.json_decoder import valid
 
 _FETCH_BYTES_MIN = 128 << 10
 _FETCH_WAIT_MS_MAX = 400
@@ -39,13 +39,6 @@ def _consumer(settings: Settings, **options: Any) -> AIOKafkaConsumer:
     )
 
 
-def _valid(decode: Callable[[bytes], T], values: Sequence[bytes]) -> Iterator[T]:
-    """Yield the decoded values; skip what somebody else has written into the topic."""
-    for value in values:
-        with contextlib.suppress(InvalidRecordError):
-            yield decode(value)
-
-
 class AccountFollower:
     """Feeds the accounts from the topics of predictions, outcomes, dead letters, drift and models."""
 
@@ -57,11 +50,11 @@ class AccountFollower:
         decode_drift = records.decoder_of(records.DriftRecord).decode
 
         def add_drift(values: Sequence[bytes]) -> None:
-            for found in _valid(decode_drift, values):
+            for found in valid(decode_drift, values):
                 account.add_drift(found)
 
         def add_changes(values: Sequence[bytes]) -> None:
-            for change in _valid(model_change.decode, values):
+            for change in valid(model_change.decode, values):
                 if change is not None:
                     account.add_change(change)
 
@@ -96,7 +89,7 @@ class AccountFollower:
             await self._consumer.stop()
 
     async def follow(self) -> None:
-        """Read until cancelled; an invalid record is a defect of its writer and raises an error."""
+        """Read until cancelled."""
         while True:
             slices = await self._consumer.getmany(
                 timeout_ms=_FETCH_WAIT_MS_MAX, max_records=_SLICE_RECORDS_MAX
@@ -162,5 +155,5 @@ class RetrainingFollower:
             slices = await self._consumer.getmany(timeout_ms=100)
             for message in itertools.chain.from_iterable(slices.values()):
                 self._position = message.offset + 1
-                for found in _valid(self._decode, [message.value] if message.value else []):
+                for found in valid(self._decode, [message.value] if message.value else []):
                     self._log.add(found)

@@ -14,6 +14,7 @@ from services.demo import months
 from services.demo.months import Floats, Integers
 from services.runtime.declaration import Learning
 from streams.codec import RepeatFilter
+from streams.json_decoder import JsonDecoder, valid
 
 
 class _Prediction(msgspec.Struct, gc=False):
@@ -27,7 +28,7 @@ class _Prediction(msgspec.Struct, gc=False):
     score: float | None
 
 
-_predictions = msgspec.json.Decoder(_Prediction).decode
+_decode_prediction = JsonDecoder[_Prediction](_Prediction).decode
 LabelSource = Callable[[], Mapping[str, tuple[int, float]]]
 """Returns by request id when its label becomes known, and the label."""
 
@@ -62,8 +63,7 @@ class MinutesAccount:
 
     def add_predictions(self, values: Sequence[bytes]) -> None:
         """Add predictions of one partition, in order."""
-        for value in values:
-            record = _predictions(value)
+        for record in valid(_decode_prediction, values):
             if self._repeats.is_repeat(record.source_partition, record.source_offset):
                 self.repeats += 1
             elif record.score is None:

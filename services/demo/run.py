@@ -1,9 +1,10 @@
 """One demo from the empty folder to the summary, also after errors and signals."""
 
 import asyncio
+import contextlib
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -54,14 +55,21 @@ _EXPECTED_ERRORS = (
 )
 """Errors whose message says what happened and what to do; any other error is a defect and shows its stack."""
 
+Beside = Callable[[System, Play], contextlib.AbstractContextManager[None]]
+
+
+def _nothing(_running: System, _play: Play) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
 
 class Demo:
     """Runs once; `run` returns the exit code."""
 
-    def __init__(self, options: Options, console: Console) -> None:
-        """Take checked options and the console."""
+    def __init__(self, options: Options, console: Console, beside_stream: Beside = _nothing) -> None:
+        """Take checked options, the console, and what runs while the demo streams."""
         self._options = options
         self._console = console
+        self._beside_stream = beside_stream
         self._began_seconds = time.monotonic()
         self._startup_seconds = 0.0
         self._play: Play | None = None
@@ -94,7 +102,8 @@ class Demo:
         self._startup_seconds = self._seconds()
         faults: list[str] = []
         try:
-            self._interruption.run(self._show(running, self._play))
+            with self._beside_stream(running, self._play):
+                self._interruption.run(self._show(running, self._play))
             faults = self._faults(self._play)
         except KeyboardInterrupt:
             pass

@@ -121,6 +121,15 @@ def test_repeat_is_counted_and_changes_nothing_else(account: RequestAccount) -> 
     assert (account.predicted, account.repeats, account.outcomes, account.dead_letters) == (3, 4, 1, 1)
 
 
+@pytest.mark.parametrize("garbage", [b"", b"\xff", b"null", b'{"id": 7}', b"[" * 2000])
+def test_record_that_does_not_decode_is_not_counted(account: RequestAccount, garbage: bytes) -> None:
+    """Anybody can write into a topic that the demo reads."""
+    account.add_predictions([garbage, prediction(0), garbage, prediction(1)])
+    account.add_outcomes([garbage, outcome(0)])
+    account.add_dead_letters([garbage, letter(7)])
+    assert (account.predicted, account.outcomes, account.dead_letters, account.repeats) == (2, 1, 1, 0)
+
+
 def test_predictions_over_http_are_not_part_of_the_account(account: RequestAccount) -> None:
     """A REST caller during the demo causes no error in the account."""
     http = records.ASKED_OVER_HTTP

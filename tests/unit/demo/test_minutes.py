@@ -36,6 +36,12 @@ def test_missing_prediction_is_an_error() -> None:
     ]
 
 
+def test_record_that_does_not_decode_is_not_counted() -> None:
+    account = new_account()
+    account.add_predictions([b"\xff", prediction(0, None), b'{"version": "one"}', prediction(1, 2.0)])
+    assert (account.collected, account.predicted, account.repeats) == (1, 1, 0)
+
+
 def test_running_mean_knows_what_the_version_could_know() -> None:
     """The answer of the fourth day may know the labels of the first, and none of the second's."""
     labels = [(0, 10.0), (1, 500.0), (3, 14.0)]

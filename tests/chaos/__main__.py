@@ -1,0 +1,181 @@
+"""``make chaos``: the demo under kills, freezes, garbage and edits, held against a calm run.
+
+``python -m tests.chaos --seeds 1 2 3 --until 2013-03-01`` plays the flights once in calm and once per seed.
+In a run with a seed, each process of Driftline, Kafka, Valkey and MLflow is killed with SIGKILL and started
+again; each process, Kafka and Valkey is frozen for some seconds; garbage is written into every topic; and a
+model.yaml is edited for some seconds: all at random event times. At the end, account, months, retrainings and
+alarms must be those of the calm run. Differences are printed, and the exit code is 1.
+
+Not written: records that are valid and harmful by meaning, such as a change of the arms or a snapshot under a
+model's key: those are an operator's.
+"""
+
+import argparse
+import contextlib
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from services.demo import months, options, system
+from services.demo.play import Play
+from services.demo.run import Demo
+from services.operations.local_servers import cluster
+from services.operations.local_servers.supervisor import Child, Launch, Supervisor, stoppable
+from services.runtime import kafka_consumers
+from services.runtime.settings import ROOT
+from streams import topics
+from tests.chaos import comparison
+from tests.chaos.disturber import EDITS, Disturber, RestartingSupervisor
+from tests.chaos.plan import Kind, Span, plan
+
+SERVERS = ("kafka", "valkey")
+RUN_SECONDS_MAX = 3600.0
+STOP_SECONDS = 15.0
+"""The demo needs up to 10 s after a signal."""
+DAYS_WITHOUT_ACTS = 3
+"""Of event time at the start."""
+
+
+def targets(names: Sequence[str]) -> dict[Kind, Sequence[str]]:
+    """Return what a plan does to whom, given all topics."""
+    return {
+        "kill": (*system.PROCESSES, *SERVERS, "mlflow"),
+        "freeze": (*system.PROCESSES, *SERVERS),
+        "garbage": sorted(names),
+        "edit": tuple(EDITS),
+    }
+
+
+def span(until_ms: int) -> Span:
+    """Return when disturbances may be."""
+    start_ms = months.YEAR_START_MS + DAYS_WITHOUT_ACTS * topics.DAY_MS
+    return Span(start_ms, months.SCORING_START_MS, until_ms)
+
+
+class Player:
+    """Plays in this process, in calm or disturbed, and writes the summary and what was done."""
+
+    def __init__(self, seed: int, until: str, summary: Path) -> None:
+        """Take seed 0 for a calm run."""
+        self._seed = seed
+        self._summary = summary
+        self._acts = summary.with_suffix(".acts").open("w", buffering=1)
+        home = summary.with_suffix(".home")
+        self._options = options.parse(as_fast_as_possible=True, until=until, summary=summary, home=home)
+
+    def play(self) -> int:
+        """Play to the end; return the exit code of the demo."""
+        console = Console(width=120)
+        if not self._seed:
+            return Demo(self._options, console).run()
+        supervisors: Any = (system, cluster)
+        for module in supervisors:
+            module.Supervisor = RestartingSupervisor
+        embedded: Any = cluster.Embedded
+        supervisors[0].Embedded = lambda *args, **options: embedded(*args, appendonly=True, **options)
+        return Demo(self._options, console, self._disturbed).run()
+
+    @contextlib.contextmanager
+    def _disturbed(self, running: system.System, play: Play) -> Iterator[None]:
+        with contextlib.closing(kafka_consumers.connect(running.settings, "chaos")) as consumer:
+            names = [name for name in consumer.topics() if not name.startswith("__")]
+        acts = plan(self._seed, targets(names), span(self._options.until_ms), extra=10)
+        disturber = Disturber(running, play, acts, self._say)
+        with disturber:
+            yield
+        self._summary.with_suffix(".faults").write_text("\n".join(disturber.faults))
+
+    def _say(self, line: str) -> None:
+        print(line, file=self._acts)
+
+
+def play_alone(seed: int, until: str, folder: Path) -> dict[str, Any]:
+    """Play in a process of its own, on a copy of the models; print what was done; return the summary."""
+    name = f"seed-{seed}" if seed else "calm"
+    summary, models = folder / f"{name}.json", folder / f"{name}-models"
+    shutil.copytree(ROOT / "models", models)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.chaos",
+        "--play",
+        str(seed),
+        "--until",
+        until,
+        "--to",
+        str(summary),
+    ]
+    launch = Launch(name, command, folder / f"{name}.log", {"DRIFTLINE_MODELS": str(models)})
+    began = time.monotonic()
+    with Supervisor(STOP_SECONDS) as supervisor:
+        _follow(supervisor.start(launch), summary.with_suffix(".acts"))
+    if not summary.exists():
+        sys.exit(f"chaos: {name} wrote no summary, see {launch.log}")
+    found: dict[str, Any] = json.loads(summary.read_text())
+    faults = summary.with_suffix(".faults")
+    found["faults"] += faults.read_text().splitlines() if faults.exists() else []
+    print(f"chaos: {name} took {time.monotonic() - began:.0f} s: {comparison.described(found)}", flush=True)
+    return found
+
+
+def _follow(child: Child, acts: Path) -> None:
+    """Print the acts until the run has ended."""
+    shown, deadline = 0, time.monotonic() + RUN_SECONDS_MAX
+    running = True
+    while running and time.monotonic() < deadline:
+        running = child.wait(0.2) is None
+        lines = acts.read_text().splitlines() if acts.exists() else []
+        for line in lines[shown:]:
+            print(f"  {line}", flush=True)
+        shown = len(lines)
+
+
+def verdict(seed: int, found: Sequence[str]) -> str:
+    """Return what a comparison has found, as text."""
+    if not found:
+        return f"chaos: seed {seed}: account, months, retrainings and alarms equal those of the calm run"
+    return "\n  ".join([f"chaos: seed {seed}: {len(found)} difference(s) from the calm run", *found])
+
+
+def compare(seeds: Sequence[int], until: str, folder: Path) -> bool:
+    """Play in calm and with each seed; tell whether all are equal."""
+    print(f"chaos: the calm run to {until}; logs and summaries are in {folder}", flush=True)
+    calm = play_alone(0, until, folder)
+    faults: Mapping[int, list[str]] = {0: calm["faults"]}
+    found = dict(faults)
+    for seed in seeds:
+        print(f"chaos: seed {seed}: wall time, event time, what was done", flush=True)
+        found[seed] = comparison.differences(calm, play_alone(seed, until, folder))
+        print(verdict(seed, found[seed]), flush=True)
+    return not any(found.values())
+
+
+def main() -> None:
+    """Compare each seed with the calm run."""
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--until", default="2013-03-01", help="send no requests from this date on")
+    parser.add_argument("--play", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--to", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.play is not None:
+        sys.exit(Player(given.play, given.until, given.to).play())
+    try:
+        with stoppable():
+            equal = compare(given.seeds, given.until, Path(tempfile.mkdtemp(prefix="driftline-chaos-")))
+    except KeyboardInterrupt:
+        print("chaos: stopped; all processes have ended")
+        sys.exit(128 + signal.SIGINT)
+    sys.exit(0 if equal else 1)
+
+
+if __name__ == "__main__":
+    main()
