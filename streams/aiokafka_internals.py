@@ -87,6 +87,28 @@ async def abandon(producer: AIOKafkaProducer, error: Exception) -> None:
     await producer.client.close()
 
 
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Disconnect, also while the broker is away.
+
+    The documented ``stop`` cancels the fetches in flight. One that waits before it tries again then ends the
+    whole ``stop`` with a `CancelledError`, as if somebody had cancelled the caller, and the connections stay
+    open.
+    """
+    stopping = asyncio.ensure_future(consumer.stop())
+    try:
+        await asyncio.wait([stopping])
+    finally:
+        stopping.cancel()
+    if not stopping.cancelled():
+        stopping.result()
+        return
+    fetches = consumer._fetcher._pending_tasks  # noqa: SLF001
+    for fetch in fetches:
+        fetch.cancel()
+    await asyncio.gather(*fetches, return_exceptions=True)
+    await consumer._client.close()  # noqa: SLF001
+
+
 def read_committed(consumer: AIOKafkaConsumer) -> None:
     """Let an unstarted consumer skip records of aborted transactions, and wait for the end of open ones.
 

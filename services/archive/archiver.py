@@ -20,6 +20,7 @@ from services.runtime.event_clock import EventClock
 from services.runtime.kafka_consumers import COMMITTED
 from services.runtime.settings import Settings
 from streams import topics
+from streams.aiokafka_internals import stop_consumer
 from streams.codec import KafkaRecord
 
 log = structlog.get_logger()
@@ -84,7 +85,7 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
             async with self._committing:
                 await self._commit(self._tables)
         finally:
-            await self._consumer.stop()
+            await stop_consumer(self._consumer)
             log.info("archive.stopped")
 
     async def open_tables(self) -> None:

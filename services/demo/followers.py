@@ -19,6 +19,7 @@ from services.demo.retrainings import RetrainingLog
 from services.model_registry import model_change
 from services.runtime.settings import Settings
 from streams import records, topics
+from streams.aiokafka_internals import stop_consumer
 from streams.json_decoder import valid
 
 _FETCH_BYTES_MIN = 128 << 10
@@ -86,7 +87,7 @@ class AccountFollower:
     async def stop(self) -> None:
         """Disconnect."""
         if self._consumer is not None:
-            await self._consumer.stop()
+            await stop_consumer(self._consumer)
 
     async def follow(self) -> None:
         """Read until cancelled."""
@@ -146,7 +147,7 @@ class RetrainingFollower:
     async def stop(self) -> None:
         """Disconnect."""
         if self._consumer is not None:
-            await asyncio.gather(self._consumer.stop(), self._asker.stop())
+            await asyncio.gather(stop_consumer(self._consumer), stop_consumer(self._asker))
 
     async def drain(self) -> None:
         """Read everything that was acknowledged before this call."""

@@ -25,6 +25,7 @@ from services.runtime import metrics, times, watermarks
 from services.runtime.supervised_task import SupervisedTask
 from services.runtime.watermarks import NEVER
 from streams import codec
+from streams.aiokafka_internals import stop_consumer
 from streams.producer import BatchProducer
 
 POLL_SECONDS = 1.0
@@ -123,7 +124,7 @@ class IdleWatch:
                     await self._poll(consumer, decoder, detector)
                 await asyncio.sleep(POLL_SECONDS)
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     async def _poll(self, consumer: AIOKafkaConsumer, decoder: SourceDecoder, detector: IdleDetector) -> None:
         topic = decoder.source.topic

@@ -6,6 +6,8 @@ from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from streams.aiokafka_internals import stop_consumer
+
 FETCH_MS = 1000
 """Maximum time that one read waits for records."""
 
@@ -38,7 +40,7 @@ class PartitionReader:
             consumer.assign([topic_partition])
             yield cls(consumer, topic_partition, records_max)
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     async def earliest(self) -> int:
         """Return the first offset that retention has kept."""

@@ -89,4 +89,5 @@ class BackgroundTask:
         """Return why the work has ended by itself, None while it runs."""
         if self._task is None or not self._task.done():
             return None
-        return f"{self._name} ended: {self._task.exception()!r}"
+        error = "cancelled" if self._task.cancelled() else repr(self._task.exception())
+        return f"{self._name} ended: {error}"

@@ -17,6 +17,7 @@ from services.runtime import metrics
 from services.runtime.supervised_task import SupervisedTask
 from services.scoring.model_versions import ModelVersions
 from streams import feature_sets, records, topics
+from streams.aiokafka_internals import stop_consumer
 
 log = structlog.get_logger()
 
@@ -83,7 +84,7 @@ class ModelsFollower:
             await consumer.start()
             yield consumer
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     async def catch_up(self, name: str) -> None:
         """Wait until every change of a model published before this call is in effect or has failed."""

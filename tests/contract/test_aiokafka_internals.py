@@ -6,8 +6,10 @@ If one of these fails after aiokafka is upgraded, `streams.aiokafka_internals` n
 import asyncio
 import importlib.metadata
 import inspect
+import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +25,8 @@ from streams import aiokafka_internals, outages
 from streams.producer import partition_of
 
 LAST_SEQUENCE = 2**31 - 1
-PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+ROOT = Path(__file__).parents[2]
+PYPROJECT = ROOT / "pyproject.toml"
 
 
 def test_exactly_the_release_is_installed_that_pyproject_pins() -> None:
@@ -154,6 +157,59 @@ def test_murmur2_is_that_of_kafkas_java_client(key: bytes, hashed: int) -> None:
 
 def _signed(value: Any) -> int:
     return (int(value) & 0xFFFFFFFF) - (1 << 32 if int(value) & 0x80000000 else 0)
+
+
+class Broken:
+    """In the place of a broker that is away: every request fails."""
+
+    async def send(self, *_: Any, **__: Any) -> None:
+        raise KafkaConnectionError("gone")
+
+
+async def fetching_in_vain() -> AIOKafkaConsumer:
+    """Return a consumer with a fetch that waits before it tries again, as while its broker is away."""
+    consumer = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1")
+    fetcher = Fetcher(consumer._client, consumer._subscription, retry_backoff_ms=60_000)
+    await asyncio.sleep(0.01)  # its own task has begun to wait for an assignment
+    fetcher._client = Broken()
+    work = fetcher._proc_fetch_request(None, 1, SimpleNamespace(topics=[]))
+    fetcher._pending_tasks.add(asyncio.ensure_future(work))
+    await asyncio.sleep(0.01)
+    consumer._fetcher = fetcher
+    return consumer
+
+
+def test_a_consumer_cannot_be_stopped_while_a_fetch_waits_for_the_broker() -> None:
+    """When this fails, `stop_consumer` is no longer needed."""
+
+    async def run() -> None:
+        consumer = await fetching_in_vain()
+        with pytest.raises(asyncio.CancelledError):
+            await consumer.stop()
+
+    asyncio.run(run())
+
+
+def test_a_consumer_is_stopped_and_disconnected_while_a_fetch_waits_for_the_broker() -> None:
+    async def run() -> list[bool]:
+        consumer = await fetching_in_vain()
+        closed = []
+
+        async def close() -> None:
+            closed.append(True)
+
+        consumer._client.close = close
+        await asyncio.wait_for(aiokafka_internals.stop_consumer(consumer), 10)
+        assert all(fetch.done() for fetch in consumer._fetcher._pending_tasks)
+        return closed
+
+    assert asyncio.run(run()) == [True]
+
+
+def test_nobody_stops_a_consumer_in_another_way() -> None:
+    sources = [path for folder in ("services", "streams") for path in (ROOT / folder).rglob("*.py")]
+    found = [path.name for path in sources if re.search(r"(consumer|asker)\.stop\(\)", path.read_text())]
+    assert found == ["aiokafka_internals.py"]
 
 
 def test_a_consumer_takes_its_isolation_level_when_it_starts() -> None:

@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from services.runtime.settings import Settings
 from streams import topics
+from streams.aiokafka_internals import stop_consumer
 
 PIECE_RECORDS_MAX = 500
 SILENCE_SECONDS_MAX = 30.0
@@ -35,7 +36,7 @@ async def reader(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
             raise LettersError(f"there is no topic {LETTERS.topic}: run 'driftline setup'")
         yield consumer
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
 
 
 async def read(

@@ -40,3 +40,19 @@ def test_work_that_fails_is_a_failure_and_its_error_is_raised_at_the_end() -> No
     with pytest.raises(ZeroDivisionError):
         asyncio.run(scenario())
     assert reasons == ["archive ended: ZeroDivisionError('broken')"]
+
+
+def test_work_that_was_cancelled_is_a_failure() -> None:
+    async def work(_: asyncio.Event) -> None:
+        raise asyncio.CancelledError
+
+    task, reasons = BackgroundTask("archive", work), []
+
+    async def scenario() -> None:
+        async with task.running():
+            await asyncio.sleep(0)
+            reasons.append(task.failure())
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(scenario())
+    assert reasons == ["archive ended: cancelled"]
