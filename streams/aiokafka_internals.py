@@ -6,10 +6,18 @@ and tests/contract/test_aiokafka_internals.py checks what is used.
 
 import asyncio
 import contextlib
+import itertools
+from collections.abc import Iterator
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import BrokerResponseError, kafka_errors
+from aiokafka.consumer import fetcher
+from aiokafka.errors import BrokerResponseError, CorruptRecordException, kafka_errors
+from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 from aiokafka.structs import TopicPartition
+
+from streams.header_names import MendsHeaderNames
 
 SEQUENCES = 1 << 31
 """Sequence numbers of the records of a partition: 0 to 2^31 - 1, and then 0 again, as in Kafka's protocol."""
@@ -115,3 +123,53 @@ def read_committed(consumer: AIOKafkaConsumer) -> None:
     There is an option for it; this is for a consumer that another library makes.
     """
     consumer._isolation_level = "read_committed"  # noqa: SLF001  # see the module
+
+
+class _MendingBatch(MendsHeaderNames, _DefaultRecordBatchPy):  # type: ignore[misc]  # it has no types
+    pass
+
+
+class _ReadableBatch:
+    """A batch whose records the C extension decodes; those that it cannot read are decoded in Python."""
+
+    def __init__(self, batch: Any, raw: memoryview) -> None:
+        self._batch = batch
+        self._raw = raw
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __next__(self) -> Any:
+        return next(self._batch)
+
+    def __iter__(self) -> Iterator[Any]:
+        count = 0
+        try:
+            for record in self._batch:
+                yield record
+                count += 1
+        except (UnicodeDecodeError, CorruptRecordException):
+            yield from itertools.islice(_MendingBatch(self._raw), count, None)
+
+
+class _ReadableRecords:
+    """The batches of one fetch of a partition."""
+
+    def __init__(self, data: bytes) -> None:
+        self._records = MemoryRecords(data)
+        self._slices = _MemoryRecordsPy(data)
+        self.has_next, self.size_in_bytes = self._records.has_next, self._records.size_in_bytes
+
+    def next_batch(self) -> Any:
+        raw = self._slices._next_slice  # noqa: SLF001  # see the module
+        self._slices._cache_next()  # noqa: SLF001
+        batch = self._records.next_batch()
+        has_headers = raw is not None and raw[_MemoryRecordsPy.MAGIC_OFFSET] >= _MAGIC_OF_HEADERS
+        return _ReadableBatch(batch, raw) if has_headers else batch
+
+
+_MAGIC_OF_HEADERS = 2
+"""The message format since Kafka 0.11; the earlier ones have no headers."""
+
+
+fetcher.MemoryRecords = _ReadableRecords  # so all consumers read records whose headers' names are no text

@@ -11,6 +11,7 @@ from kafka.errors import KafkaTimeoutError
 
 from services.runtime.large_records import FoundValue, LargeRecordReader
 from services.runtime.settings import Settings
+from streams import kafka_python_internals
 
 POLL_RECORDS_MAX = 10_000
 """Maximum records per slice: 0.25 s of work, which bounds how late the watermark is published."""
@@ -24,6 +25,8 @@ CLOSE_MS = 1000
 COMMITTED = "read_committed"
 """Isolation level of all consumers: records of transactions that are aborted or still open are not read, and
 the end of a partition is that of its committed records."""
+
+kafka_python_internals.read_any_header_name()
 
 
 class MissingTopicError(RuntimeError):

@@ -31,7 +31,7 @@ PYPROJECT = ROOT / "pyproject.toml"
 
 def test_exactly_the_release_is_installed_that_pyproject_pins() -> None:
     dependencies = tomllib.loads(PYPROJECT.read_text())["project"]["dependencies"]
-    assert f"aiokafka=={importlib.metadata.version('aiokafka')}" in dependencies
+    assert f"aiokafka[lz4,snappy,zstd]=={importlib.metadata.version('aiokafka')}" in dependencies
 
 
 def test_the_sender_keeps_brokers_in_flight_in_a_set_and_passes_them_over() -> None:

@@ -208,6 +208,7 @@ WITHOUT_TEST_FILE: set[str] = {
     "services.runtime.redis_pipeline",
     "streams.aiokafka_internals",
     "streams.faust_internals",
+    "streams.kafka_python_internals",
 }
 """Modules without a test file of their name; tests of other names cover them.
 

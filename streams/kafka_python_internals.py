@@ -1,0 +1,21 @@
+"""What Driftline uses of kafka-python beyond its documented interface, and nothing else.
+
+tests/contract/test_kafka_python_internals.py checks what is used.
+"""
+
+from typing import Any
+
+from kafka.record import memory_records
+from kafka.record.default_records import DefaultRecordBatch
+
+from streams.header_names import MendsHeaderNames
+
+
+class _ReadableBatch(MendsHeaderNames, DefaultRecordBatch):  # type: ignore[misc]  # it has no types
+    __slots__ = ()
+
+
+def read_any_header_name() -> None:
+    """Let all consumers of this process read records whose headers' names are no text; see the mixin."""
+    reader: Any = memory_records
+    reader.DefaultRecordBatch = _ReadableBatch

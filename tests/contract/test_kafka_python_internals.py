@@ -1,0 +1,61 @@
+"""What Driftline relies on beyond kafka-python's documented interface.
+
+If one of these fails after kafka-python is upgraded, `streams.kafka_python_internals` needs another way.
+"""
+
+import inspect
+from collections.abc import Mapping
+
+import pytest
+from kafka.consumer import fetcher
+from kafka.record import memory_records
+from kafka.record.default_records import DefaultRecordBatch
+
+from services.operations import import_map
+from streams.header_names import MendsHeaderNames
+
+PATCHES = {
+    "aiokafka": ("AIOKafkaConsumer(", "streams.aiokafka_internals"),
+    "kafka-python": (" KafkaConsumer(", "services.runtime.kafka_consumers"),
+}
+"""How a consumer is made, and the module that lets it read any header name."""
+EXCEPTIONS = {
+    "services.features.offline.skew_command",  # its consumer reads no record
+    "services.features.partition_reader",  # its callers import the batch engine
+    "services.operations.dead_letters.topic_reader",  # it reads what Driftline writes
+}
+
+
+def test_consumers_take_the_class_of_batches_from_the_module_of_records() -> None:
+    assert fetcher.MemoryRecords is memory_records.MemoryRecords
+    assert "return DefaultRecordBatch(next_slice)" in inspect.getsource(
+        memory_records.MemoryRecords.next_batch
+    )
+
+
+def test_a_batch_keeps_its_position_at_a_record_that_it_cannot_read() -> None:
+    source = inspect.getsource(DefaultRecordBatch._read_msg)
+    assert source.count("self._pos") == 2
+    assert source.index("self._pos = pos") > source.index('.decode("utf-8")')
+    assert issubclass(memory_records.DefaultRecordBatch, MendsHeaderNames)
+
+
+@pytest.mark.parametrize("client", PATCHES)
+def test_every_module_that_makes_a_consumer_lets_it_read_any_header_name(client: str) -> None:
+    call, patch = PATCHES[client]
+    imports: dict[str, set[str]] = {}
+    for each in import_map.imports():
+        imports.setdefault(each.importer, set()).add(each.imported)
+    makers = {name for name, path in import_map.modules().items() if call in path.read_text(encoding="utf-8")}
+    assert makers
+    without = {name for name in makers - {patch, *EXCEPTIONS} if patch not in reached(name, imports)}
+    assert not without
+
+
+def reached(module: str, imports: Mapping[str, set[str]]) -> set[str]:
+    found, waiting = set[str](), [module]
+    while waiting:
+        new = imports.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return found
