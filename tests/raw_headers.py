@@ -3,7 +3,7 @@
 from typing import Any, Self
 
 
-class RawName(str):
+class RawName(str):  # noqa: SLOT000  # a str has no slots for the bytes
     """A name that kafka-python's producer writes as these bytes."""
 
     _raw: bytes
