@@ -58,6 +58,7 @@ class FeatureSets:
     def __init__(self, known: Iterable[FeatureSet] = ()) -> None:
         """Take sets of names in the order in which they were published; `learn` adds more."""
         self._names: dict[str, tuple[str, ...]] = {}
+        self._text: dict[str, frozenset[str]] = {}
         self._unknown: set[str] = set()
         self.revision = 0
         """Number of sets that were learned."""
@@ -67,6 +68,7 @@ class FeatureSets:
     def learn(self, published: FeatureSet) -> None:
         """Take a set of names."""
         self._names[published.digest] = tuple(published.names)
+        self._text[published.digest] = frozenset(published.text)
         self._unknown.discard(published.digest)
         self.revision += 1
 
@@ -92,6 +94,10 @@ class FeatureSets:
         Records without a digest were written before names were published.
         """
         return self._names.get(digest) if digest else next(iter(self._names.values()), None)
+
+    def holds_numbers(self, digest: str, name: str) -> bool:
+        """Tell whether a feature is known to hold numbers in the rows of a digest."""
+        return digest in self._text and name not in self._text[digest]
 
 
 class Alignment:

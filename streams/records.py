@@ -105,6 +105,8 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """Cost of the prediction; null unless model.yaml declares costs."""
     source: str = ""
     """Digest of the label topic with its id, as `Prediction.source`; empty in records of older versions."""
+    definition: str = ""
+    """Digest of what ``label`` means (task, classes, field, type, bound); empty in records of older versions."""
 
 
 class Bins(msgspec.Struct, kw_only=True, frozen=True):

@@ -199,6 +199,7 @@ OUTCOMES = Table(
         TableColumn("class_name", pa.string(), lambda row: row.decoded.class_name or None),
         _from_decoded("cost", pa.float64()),
         _from_decoded("source", pa.string()),
+        _from_decoded("definition", pa.string()),
     ),
     partition_by="model",
     decode=records.decoder_of(records.Outcome).decode,

@@ -59,7 +59,7 @@ def services(
     promoted = [result for result in results if result.result == "promoted"]
     given = model_inputs.of_model(settings, declaration)
     sets = models_topic.feature_sets(settings, declaration.name)
-    served = dataset.read(settings, declaration.name, given, _ALL_KNOWN_MS, sets)
+    served = dataset.read(settings, declaration, given, _ALL_KNOWN_MS, sets)
     data = candidate.filled(served, declaration)
     models = {each.version: loading.load(settings, declaration, given, each.version) for each in promoted}
     delay_ms = round(declaration.retraining.effective_after_hours * HOUR_MS)

@@ -19,6 +19,7 @@ from services.drift.references import References
 from services.drift.window_sequence import WindowSequence
 from services.drift.windows.window import DriftWindow, DriftWindowState
 from services.monitoring import topic_identity
+from services.monitoring.label_definition import label_definition
 from services.monitoring.label_join import Joined, JoinTotals, LabelJoin, at_prediction, outcome_of
 from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
 from services.monitoring.pending_rebuild import PendingMark, RebuildPoint
@@ -117,6 +118,7 @@ class Engine:
         self._care = care
         self.model = declaration.name
         self._basis = state_basis.basis_of(declaration)
+        self._label_definition = label_definition(declaration)
         self._topics = state.topics
         self._sources = {
             kind: topic_identity.source_of(state.topics.get(kind, "")) for kind in ("predictions", "labels")
@@ -308,7 +310,7 @@ class Engine:
         entry, label = joined
         values, measures = self._evaluator.measure(entry, label), self._evaluator.measures
         source = self._sources["labels" if waited_for is None else "predictions"]
-        outcome = outcome_of(self.model, entry, label, measures, values, source)
+        outcome = outcome_of(self.model, entry, label, measures, values, source, self._label_definition)
         if waited_for is not None:
             outcome = at_prediction(outcome, *waited_for)
         outputs.outcomes.setdefault(label.source_partition, []).append(outcome)
@@ -428,6 +430,8 @@ def _fit(state: DriftState, declaration: ModelDeclaration) -> None:
         )
     windows = [*([state.window] if state.window else []), *state.closed]
     state_basis.reset(changed, declaration, windows, state.pending, state.evaluator)
+    if state_basis.values_changed(changed, now):
+        state.waiting_labels = []  # their values have the old meaning
     if state_basis.TASK in changed:  # those on disk have answers of another task, too
         state.on_disk = PendingMark()
 

@@ -22,6 +22,7 @@ TASK, LABELS, COSTS, JUDGED, LIMIT, COHORTS, HORIZON, ADWIN = (
     "task", "labels", "costs", "judged", "limit", "cohorts", "horizon", "adwin",
 )  # fmt: skip
 """The parts of a basis, see `basis_of`."""
+_THRESHOLD = ", threshold "
 _UNKNOWN_LINEAGE = -1
 """Lineage of a reset performance. No champion has it, so the evaluator takes its champion's at once."""
 
@@ -31,7 +32,7 @@ def basis_of(declaration: ModelDeclaration) -> dict[str, str]:
     label, retraining, monitoring = declaration.label, declaration.retraining, declaration.monitoring
     task = f"{declaration.task} {list(declaration.classes)}"
     kind = next(field.type for field in label.fields if field.name == label.value)
-    labels = f"{task} {label.value}: {kind}, above {label.positive_above}, threshold {declaration.threshold}"
+    labels = f"{task} {label.value}: {kind}, above {label.positive_above}{_THRESHOLD}{declaration.threshold}"
     business = declaration.business
     costs = (
         "none" if business is None else f"{business.unit} {business.costs} {business.over} {business.under}"
@@ -68,6 +69,12 @@ def changed_parts(
     if lengths - {PerformanceTracker(declaration).cohort_ms}:
         changed[COHORTS] = f"{sorted(lengths)} ms"
     return changed
+
+
+def values_changed(changed: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Tell whether a label has another value now: the threshold concerns predictions alone."""
+    before = changed.get(LABELS, now[LABELS])
+    return before.partition(_THRESHOLD)[0] != now[LABELS].partition(_THRESHOLD)[0]
 
 
 def reset(

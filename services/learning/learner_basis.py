@@ -41,6 +41,7 @@ def fit(state: LearnerState, declaration: ModelDeclaration, names: Sequence[str]
         changed["features"] = ", ".join(state.names)
     if LABELS in changed:
         state.estimator, state.lessons, state.counts, state.losses = None, [], LearningCounts(), (0, 0.0)
+        state.waiting_labels = []  # their values have the old meaning
         for each in state.pending:
             each.score = None
     if INTERVAL in changed:

@@ -70,6 +70,11 @@ def served(declaration: ModelDeclaration, service: ServicePlan) -> Inputs:
     return given
 
 
+def textual(inputs: Inputs) -> list[str]:
+    """Return the inputs that a prediction holds as texts: those of texts and of times."""
+    return [name for name, kind in inputs.items() if kind is not InputKind.NUMBER]
+
+
 def of_model(settings: "Settings", declaration: ModelDeclaration) -> Inputs:
     """Return the inputs that an installation serves; raise `PlanError` without the feature service."""
     return served(declaration, repository.load(settings).service(declaration.features.service))

@@ -9,7 +9,8 @@ Tables below `Settings.archive_root`, each a folder:
   their names, which are in the models topic (`streams.feature_sets`). Multiclass: ``predicted_class``, and
   ``probabilities`` in the order of the declared classes.
 - ``outcomes``: one row for each prediction whose label is known. Multiclass: ``class_name`` is the true
-  class; ``cost`` where model.yaml declares costs.
+  class; ``cost`` where model.yaml declares costs; ``definition`` is a digest of what the label means
+  (`services.monitoring.label_definition`).
 
 Rows written before a column existed have null there; until the archive has been restarted, an old table does
 not have the column at all.

@@ -198,10 +198,11 @@ def outcome_of(
     measures: Measures,
     values: Sequence[float] | None,
     source: str = "",
+    definition: str = "",
 ) -> records.Outcome:
     """Return the outcome of a prediction, with loss and cost from the values of its measures, if any.
 
-    ``source`` is the digest of the label topic.
+    ``source`` is the digest of the label topic, ``definition`` that of the label's meaning.
     """
     return records.Outcome(
         prediction_id=entry.prediction_id,
@@ -213,6 +214,7 @@ def outcome_of(
         source_partition=label.source_partition,
         source_offset=label.source_offset,
         source=source,
+        definition=definition,
         label=label.value,
         score=entry.score,
         loss=None if values is None else measures.recorded_loss(values),

@@ -12,9 +12,10 @@ import structlog
 
 from services.model_registry.model_inputs import InputKind, Inputs
 from services.monitoring import inference_log
+from services.monitoring.label_definition import label_definition
 from services.retraining import feature_columns
 from services.retraining.errors import ArchiveBehindError, InvalidDataError
-from services.runtime.declaration import DAY_MS, Retraining
+from services.runtime.declaration import DAY_MS, ModelDeclaration, Retraining
 from services.runtime.settings import Settings
 from streams import topics
 from streams.feature_sets import FeatureSets
@@ -23,6 +24,7 @@ from streams.records import RetrainingRequested
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    from deltalake import DeltaTable
 
 _log = structlog.get_logger()
 
@@ -59,7 +61,7 @@ class TrainingSet:
     """The features that hold text."""
     version: DataVersion
     left_out: int = 0
-    """Rows whose features have no known names."""
+    """Rows whose features have no known names, or whose label is not defined as it is declared now."""
 
     @property
     def numeric(self) -> list[str]:
@@ -131,7 +133,9 @@ def _missing(
 
 _QUERY = """
     SELECT p.prediction_id, p.event_time_ms, o.label_time_ms, o.label, p.features_number, p.features_text,
-           {feature_set} AS feature_set, p.source_offset AS request_offset, o.source_offset AS label_offset
+           {feature_set} AS feature_set, p.source_offset AS request_offset, o.source_offset AS label_offset,
+           coalesce({definition}, '') IN ('', $definition)
+           AND o.label_time_ms - p.event_time_ms <= $horizon_ms AS fits
     FROM predictions p JOIN outcomes o USING (prediction_id)
     WHERE p.model = $model AND o.model = $model AND o.label_time_ms <= $known_ms
 """
@@ -140,16 +144,21 @@ _ORDER = ("event_time_ms", "prediction_id", "label_time_ms", "request_offset", "
 
 
 def read(
-    settings: Settings, model: str, given: Inputs, known_ms: int, sets: FeatureSets | None = None
+    settings: Settings,
+    declaration: ModelDeclaration,
+    given: Inputs,
+    known_ms: int,
+    sets: FeatureSets | None = None,
 ) -> TrainingSet:
     """Read all rows whose label was known at an event time.
 
     Features are aligned by name: one that a row does not have is missing there. Rows whose features have no
-    known names are left out and counted.
+    known names are left out and counted, and those whose label has another definition than the declared one,
+    or came after the declared horizon.
 
     Args:
         settings: Where the archive is.
-        model: The model's name.
+        declaration: The model's.
         given: The declared features in order.
         known_ms: The event time.
         sets: The published names of the features that rows hold.
@@ -157,31 +166,66 @@ def read(
     Raises:
         InvalidDataError: No row is left.
     """
-    opened = inference_log.tables(settings)
+    model, opened = declaration.name, inference_log.tables(settings)
     absent = {inference_log.PREDICTIONS, inference_log.OUTCOMES} - opened.keys()
     if absent:
         raise InvalidDataError(
             f"the archive has no table {', '.join(sorted(absent))} yet: is the archive running?"
         )
     with inference_log.connect(settings, opened) as connection:
-        old = all(each.name != "feature_set" for each in opened[inference_log.PREDICTIONS].schema().fields)
-        query = _QUERY.format(feature_set="CAST(NULL AS VARCHAR)" if old else "p.feature_set")
-        joined = connection.sql(query, params={"model": model, "known_ms": known_ms}).to_arrow_table()
+        query = _QUERY.format(
+            feature_set=_text_column(opened[inference_log.PREDICTIONS], "p", "feature_set"),
+            definition=_text_column(opened[inference_log.OUTCOMES], "o", "definition"),
+        )
+        parameters = {
+            "model": model,
+            "known_ms": known_ms,
+            "definition": label_definition(declaration),
+            "horizon_ms": declaration.label.horizon_ms,
+        }
+        joined = connection.sql(query, params=parameters).to_arrow_table()
     if not joined.num_rows:
         raise InvalidDataError(
             "no prediction has a label that was known at the time of the request: wait for labels"
         )
     versions = {name: opened[name].version() for name in (inference_log.PREDICTIONS, inference_log.OUTCOMES)}
-    named = feature_columns.named_rows(joined, given, sets or FeatureSets())
+    joined, left_out = _usable(joined, model, given, sets or FeatureSets())
+    return _training_set(joined, given, sets or FeatureSets(), versions, left_out)
+
+
+def _text_column(table: "DeltaTable", alias: str, name: str) -> str:
+    """Return the SQL of a column that a table of an older version does not have."""
+    exists = any(field.name == name for field in table.schema().fields)
+    return f"{alias}.{name}" if exists else "CAST(NULL AS VARCHAR)"
+
+
+def _usable(joined: "pa.Table", model: str, given: Inputs, sets: FeatureSets) -> tuple["pa.Table", int]:
+    """Return the rows with known names and labels that fit, and the number of the other rows."""
+    named = feature_columns.named_rows(joined, given, sets)
+    fits = joined["fits"].to_numpy(zero_copy_only=False).astype(np.bool_)
     if not named.any():
         raise InvalidDataError(
             f"none of {joined.num_rows} rows has features whose names are known: they were served before the "
             "features were changed, or their names are not in the models topic; wait for labels of newer rows"
         )
-    if left_out := int(np.count_nonzero(~named)):
-        _log.warning("retraining.rows_left_out", model=model, rows=left_out, of=joined.num_rows)
-        joined = joined.take(np.flatnonzero(named))
-    return _training_set(joined, given, sets or FeatureSets(), versions, left_out)
+    kept = named & fits
+    if not kept.any():
+        raise InvalidDataError(
+            f"none of {joined.num_rows} rows has a label as model.yaml declares it now: the task, classes "
+            "or label were changed after these rows were written; wait for newer labels"
+        )
+    if left_out := int(np.count_nonzero(~kept)):
+        unnamed, other_labels = int(np.count_nonzero(~named)), int(np.count_nonzero(~fits))
+        _log.warning(
+            "retraining.rows_left_out",
+            model=model,
+            rows=left_out,
+            of=joined.num_rows,
+            unnamed=unnamed,
+            other_labels=other_labels,
+        )
+        joined = joined.take(np.flatnonzero(kept))
+    return joined, left_out
 
 
 def since_change(data: TrainingSet, from_ms: int, retraining: Retraining) -> TrainingSet:

@@ -34,7 +34,11 @@ def named_rows(rows: "pa.Table", given: Inputs, sets: FeatureSets) -> npt.NDArra
 
 
 def columns(rows: "pa.Table", given: Inputs, sets: FeatureSets) -> Columns:
-    """Return the columns of rows that `named_rows` keeps; a feature that a row does not have is missing."""
+    """Return the columns of rows that `named_rows` keeps.
+
+    A feature that a row does not have, or has as a number where it is a text now, or the other way round, is
+    missing there.
+    """
     found: Columns = {name: _missing(rows.num_rows, kind) for name, kind in given.items()}
     groups = _by_digest(rows)
     for digest, indices in groups.items():
@@ -44,7 +48,8 @@ def columns(rows: "pa.Table", given: Inputs, sets: FeatureSets) -> Columns:
         part = rows if len(groups) == 1 else rows.take(indices)
         values = _Values(part, layout.width)
         for (name, kind), position in zip(given.items(), positions, strict=True):
-            if position != ABSENT:
+            was_number = kind is InputKind.TEXT and sets.holds_numbers(digest, name)
+            if position != ABSENT and not was_number:
                 found[name][indices] = values.column(position, kind)
     return found
 
@@ -60,12 +65,17 @@ class _Values:
         self._numbers = numbers.to_numpy(zero_copy_only=False).reshape(-1, width)
 
     def column(self, position: int, kind: InputKind) -> npt.NDArray[Any]:
-        """Return one column; numbers in a text feature are kept, so that the validation finds them."""
+        """Return one column; numbers in a text feature are kept, so that the validation finds them.
+
+        In a time there are none, unless the feature was a number when they were served.
+        """
         numbers: npt.NDArray[np.float64] = self._numbers[:, position]
         if kind is InputKind.NUMBER:
             return numbers
         texts = self._texts.take(np.arange(position, len(self._texts), self._width))
         merged: npt.NDArray[np.object_] = texts.to_numpy(zero_copy_only=False).copy()
+        if kind is InputKind.TIME:
+            return merged
         numbered = ~np.isnan(numbers)
         merged[numbered] = numbers[numbered]
         return merged

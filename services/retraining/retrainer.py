@@ -159,7 +159,7 @@ class Retrainer:
         steps.done("archive")
         given = model_inputs.of_model(self._settings, declaration)
         sets = self._publisher.feature_sets(request.model)
-        data = dataset.read(self._settings, request.model, given, request.requested_at_ms, sets)
+        data = dataset.read(self._settings, declaration, given, request.requested_at_ms, sets)
         if declaration.retraining.window == "since_change" and request.train_from_ms is not None:
             data = dataset.since_change(data, request.train_from_ms, declaration.retraining)
         steps.done("read", rows=data.version.rows, left_out=data.left_out)

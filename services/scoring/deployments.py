@@ -80,8 +80,9 @@ class Deployment:
         service.check_inputs()
         declared_features.require(shared.settings.models, declaration, service)
         inputs = model_inputs.served(declaration, service)
-        textual = [name for name, kind in inputs.items() if kind is model_inputs.InputKind.TEXT]
-        self._feature_set = feature_sets.feature_set(declaration.name, list(inputs), textual)
+        self._feature_set = feature_sets.feature_set(
+            declaration.name, list(inputs), model_inputs.textual(inputs)
+        )
         pipeline = self._inference_pipeline(service)
         self.versions = pipeline.versions
         cloud_events = shared.settings.cloud_events == "all"

@@ -7,7 +7,6 @@ from services.feature_store.plan import ServicePlan
 from services.features.offline.archived_events import EventArchive, ServedPrediction
 from services.features.offline.skew_state import SkewState
 from services.model_registry import model_inputs
-from services.model_registry.model_inputs import InputKind
 from services.monitoring import inference_log
 from services.runtime import schema_registry_client
 from services.runtime.declaration import ModelDeclaration
@@ -53,8 +52,7 @@ class PredictionSample:
         self._from_request = len(declaration.features.from_request)
         self._width = self._from_request + len(service.references)
         inputs = model_inputs.served(declaration, service)
-        textual = [name for name, kind in inputs.items() if kind is InputKind.TEXT]
-        self._feature_set = feature_sets.digest_of(list(inputs), textual)
+        self._feature_set = feature_sets.digest_of(list(inputs), model_inputs.textual(inputs))
         self._id_bound = sample_bound(settings.skew_share)
         self._requests_max = requests_max
 

@@ -162,9 +162,11 @@ def test_a_record_that_cannot_be_archived_is_a_dead_letter_and_its_neighbours_ar
 ) -> None:
     """One cannot be decoded, one is decoded and does not fit the type of its column."""
     settings, writer = Settings(home=tmp_path), MemoryLetters()
-    *others, last, source = row_schemas.OUTCOMES.columns
-    wide = last._replace(read=lambda row: "x" if row.record.offset == 3 else None)
-    table = dataclasses.replace(row_schemas.OUTCOMES, columns=[*others, wide, source])
+    *others, last = row_schemas.OUTCOMES.columns
+    table = dataclasses.replace(
+        row_schemas.OUTCOMES,
+        columns=[*others, last._replace(read=lambda row: 7 if row.record.offset == 3 else None)],
+    )
     batch = [*ROWS, Record(2, b"{"), Record(3, outcome(3)), Record(4, outcome(4))]
     consumer = ScriptedConsumer({OUTCOMES: batch})
     archiver = Archiver(settings, {TOPIC: table}, consumer, writer)

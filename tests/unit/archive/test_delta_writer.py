@@ -17,6 +17,7 @@ from services.retraining import dataset
 from services.runtime.settings import Settings
 from streams import records, topics
 from tests.unit.archive.kafka_records import OUTCOME, PREDICTION, TOPIC, Record, outcome
+from tests.unit.drift import scenario
 
 
 @pytest.fixture
@@ -87,7 +88,15 @@ def test_compaction_keeps_rows_and_positions(settings: Settings, monkeypatch: py
     assert writer.position((TOPIC, 0)) == 3
 
 
-NEW_COLUMNS = {"probabilities", "predicted_class", "class_name", "cost", "feature_set", "source"}
+NEW_COLUMNS = {
+    "probabilities",
+    "predicted_class",
+    "class_name",
+    "cost",
+    "feature_set",
+    "source",
+    "definition",
+}
 
 
 def earlier(table: row_schemas.Table) -> row_schemas.Table:
@@ -143,7 +152,12 @@ def test_the_first_commit_adds_columns_that_could_not_be_added_before(settings: 
 
     Refusing(settings, late).append(rows(0), {(TOPIC, 0): 1})
     table = DeltaTable(inference_log.path(settings, "earlier_outcomes"))
-    assert NEW_COLUMNS & {field.name for field in table.schema().fields} == {"class_name", "cost", "source"}
+    assert NEW_COLUMNS & {field.name for field in table.schema().fields} == {
+        "class_name",
+        "cost",
+        "source",
+        "definition",
+    }
 
 
 def test_several_classes_and_costs_are_read_back(settings: Settings):
@@ -174,6 +188,6 @@ def test_a_training_set_is_read_from_an_earlier_table(settings: Settings, append
         append(settings, row_schemas.PREDICTIONS, topics.predictions("m"), [predicted], start=1)
         append(settings, row_schemas.OUTCOMES, TOPIC, [msgspec.structs.replace(OUTCOME, **later)], start=1)
 
-    found = dataset.read(settings, "m", given, known_ms=10)
+    found = dataset.read(settings, scenario.declaration(), given, known_ms=10)
     assert found.rows["prediction_id"].tolist() == ["0-0", "0-1"][: 1 + appended]
     assert found.features["amount"].tolist() == [7.0, 7.0][: 1 + appended]

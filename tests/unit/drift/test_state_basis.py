@@ -9,6 +9,7 @@ from services.drift import state_basis
 from services.drift.engine import DriftState, starting_state
 from services.drift.monitored_model import SNAPSHOTS
 from services.monitoring.model_metrics import Measures
+from services.monitoring.waiting_labels import WaitingLabel
 from services.runtime.declaration import ModelDeclaration
 from tests import declaration_changes
 from tests.unit.drift import scenario
@@ -65,6 +66,17 @@ def test_another_meaning_of_labels_begins_all_sums_over_labels_anew(snapshot: Dr
     assert (state.window.measures, state.window.losses.count) == ([], 0)
     assert state.window.bin_counts == counts
     assert (state.evaluator.performance.cohorts, state.evaluator.monitor.labels) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "kept"), [("label__positive_above", 30, 0), ("threshold", 0.7, 1), ("owner", "p", 1)]
+)
+def test_labels_that_wait_are_dropped_if_their_value_has_another_meaning(
+    setting: str, value: Any, kept: int, snapshot: DriftState
+) -> None:
+    snapshot.waiting_labels = [WaitingLabel(scenario.label(1, START_MS, 1.0), START_MS)]
+    state, _ = restore(changed(**{setting: value}), snapshot)
+    assert len(state.waiting_labels) == kept
 
 
 def test_other_costs_begin_the_cost_anew_and_keep_the_loss(snapshot: DriftState) -> None:

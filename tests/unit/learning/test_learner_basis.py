@@ -7,6 +7,8 @@ from services.learning import learner_basis
 from services.learning.arms_update import Announcement
 from services.learning.learner_state import LearnerState, Lesson, fresh_state
 from services.monitoring.pending_predictions import PendingPrediction
+from services.monitoring.waiting_labels import WaitingLabel
+from streams import records
 from tests.unit.learning import traffic
 
 HOUR_MS = 3_600_000
@@ -46,8 +48,11 @@ def test_another_meaning_of_labels_begins_anew(state: LearnerState) -> None:
         "value": "z",
         "schema": {"id": "string", "at": "timestamp", "z": "int"},
     }
+    known = records.Label(prediction_id="w", event_time_ms=1, value=1.0, source_partition=0, source_offset=0)
+    state.waiting_labels = [WaitingLabel(known, 1)]
     assert learner_basis.fit(state, traffic.declaration(label=label), NAMES).keys() == {"labels"}
     assert (state.estimator, state.lessons, state.counts.learned) == (None, [], 0)
+    assert state.waiting_labels == []
     assert state.first_ms == 10 * HOUR_MS
 
 

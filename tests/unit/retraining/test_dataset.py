@@ -11,6 +11,7 @@ from services.archive import row_schemas
 from services.archive.delta_writer import DeltaWriter
 from services.archive.row_schemas import DecodedRecord
 from services.model_registry.model_inputs import InputKind
+from services.monitoring.label_definition import label_definition
 from services.retraining import dataset
 from services.retraining.errors import ArchiveBehindError, InvalidDataError
 from services.runtime.declaration import DAY_MS
@@ -19,7 +20,7 @@ from streams import feature_sets, records, topics
 from streams.feature_sets import FeatureSets
 from tests.unit.archive.kafka_records import Record
 from tests.unit.retraining import training_data
-from tests.unit.retraining.training_data import request
+from tests.unit.retraining.training_data import DECLARATION, request
 
 MODEL = "arrival_delay"
 GIVEN = {"x": InputKind.NUMBER, "carrier": InputKind.TEXT}
@@ -89,7 +90,7 @@ def test_rows_are_what_was_served_and_known_at_the_time_in_order(settings: Setti
         ],
         [outcome("late", 30), outcome("a", 10, 0.0), outcome("b", 20)],
     )
-    data = dataset.read(settings, MODEL, GIVEN, known_ms=120)
+    data = dataset.read(settings, DECLARATION, GIVEN, known_ms=120)
 
     assert data.rows["prediction_id"].tolist() == ["a", "b"]
     assert data.labels.tolist() == [0, 1]
@@ -106,7 +107,7 @@ def test_first_prediction_and_first_label_of_an_id_count(settings: Settings):
         [prediction("a", 10, [1, "UA"]), prediction("a", 11, [2, "UA"])],
         [outcome("a", 10, 0.0), outcome("a", 12, 1.0)],
     )
-    data = dataset.read(settings, MODEL, GIVEN, known_ms=1000)
+    data = dataset.read(settings, DECLARATION, GIVEN, known_ms=1000)
 
     assert data.features["x"].tolist() == [1.0]
     assert data.labels.tolist() == [0]
@@ -122,14 +123,14 @@ def test_rows_whose_names_are_not_known_are_left_out_and_counted(settings: Setti
         ],
         [outcome(key, 10) for key in ("short", "unknown", "a")],
     )
-    data = dataset.read(settings, MODEL, GIVEN, known_ms=1000)
+    data = dataset.read(settings, DECLARATION, GIVEN, known_ms=1000)
     assert (data.rows["prediction_id"].tolist(), data.left_out) == (["a"], 2)
 
 
 def test_no_row_with_known_names_is_an_error(settings: Settings):
     archive(settings, [prediction("a", 10, [1])], [outcome("a", 10)])
     with pytest.raises(InvalidDataError, match="none of 1 rows has features whose names are known"):
-        dataset.read(settings, MODEL, GIVEN, known_ms=1000)
+        dataset.read(settings, DECLARATION, GIVEN, known_ms=1000)
 
 
 def test_features_are_aligned_by_name_over_all_history(settings: Settings):
@@ -145,25 +146,44 @@ def test_features_are_aligned_by_name_over_all_history(settings: Settings):
         [outcome(key, time) for key, time in (("before names", 10), ("named", 11), ("exchanged", 12))],
     )
     given = {"rate": InputKind.NUMBER, "carrier": InputKind.TEXT, "income": InputKind.NUMBER}
-    data = dataset.read(settings, MODEL, given, 1000, FeatureSets([first, second]))
+    data = dataset.read(settings, DECLARATION, given, 1000, FeatureSets([first, second]))
     assert data.features["rate"].tolist() == [0.5, 0.6, 0.7]
     assert data.features["carrier"].tolist() == ["AA", "UA", "DL"]
     np.testing.assert_array_equal(data.features["income"].to_numpy(), [np.nan, np.nan, 1000])
 
 
+def test_labels_of_another_definition_and_after_the_horizon_are_left_out(settings: Settings):
+    fits = label_definition(DECLARATION)
+    late_ms = DECLARATION.label.horizon_ms + 11
+    outcomes = [
+        outcome("before definitions", 10),
+        msgspec.structs.replace(outcome("fits", 11), definition=fits),
+        msgspec.structs.replace(outcome("other", 12), definition="ffffffff"),
+        msgspec.structs.replace(outcome("late", 13), definition=fits, label_time_ms=13 + late_ms),
+    ]
+    archive(
+        settings,
+        [prediction(each.prediction_id, each.event_time_ms, [1, "UA"]) for each in outcomes],
+        outcomes,
+    )
+    data = dataset.read(settings, DECLARATION, GIVEN, known_ms=2 * late_ms)
+    assert data.rows["prediction_id"].tolist() == ["before definitions", "fits"]
+    assert data.left_out == 2
+
+
 def test_a_feature_that_is_missing_in_all_rows_keeps_its_declared_type(settings: Settings):
     archive(settings, [prediction("a", 10, [None, None])], [outcome("a", 10)])
-    data = dataset.read(settings, MODEL, GIVEN, known_ms=1000)
+    data = dataset.read(settings, DECLARATION, GIVEN, known_ms=1000)
     assert [str(kind) for kind in data.features.dtypes] == ["float64", "object"]
     assert data.text == ["carrier"]
 
 
 def test_nothing_to_train_on_is_said(settings: Settings):
     with pytest.raises(InvalidDataError, match="no table outcomes, predictions"):
-        dataset.read(settings, MODEL, GIVEN, known_ms=1000)
+        dataset.read(settings, DECLARATION, GIVEN, known_ms=1000)
     archive(settings, [prediction("a", 10, [1, "UA"])], [])
     with pytest.raises(InvalidDataError, match="no prediction has a label"):
-        dataset.read(settings, MODEL, GIVEN, known_ms=1000)
+        dataset.read(settings, DECLARATION, GIVEN, known_ms=1000)
 
 
 def test_what_came_since_a_change_is_enough_to_train_on_or_all_is_taken():
@@ -184,7 +204,9 @@ def test_same_data_has_the_same_digest_and_other_labels_another(settings: Settin
     archive(settings, [prediction("a", 10, [1, "UA"])], [outcome("a", 10, 1.0)])
     other = Settings(home=tmp_path / "other")
     archive(other, [prediction("a", 10, [1, "UA"])], [outcome("a", 10, 0.0)])
-    digests = [dataset.read(each, MODEL, GIVEN, 1000).version.sha256 for each in (settings, settings, other)]
+    digests = [
+        dataset.read(each, DECLARATION, GIVEN, 1000).version.sha256 for each in (settings, settings, other)
+    ]
 
     assert digests[0] == digests[1] != digests[2]
 

@@ -40,6 +40,18 @@ def test_columns_have_the_declared_order_and_type() -> None:
     assert [each.tolist() for each in found.values()] == [[None], [None], [1.0]]
 
 
+def test_a_feature_of_another_type_is_missing() -> None:
+    old = feature_set("m", ["x", "colour"], ["x"])
+    table = rows(
+        (PUBLISHED.digest, [1.0, None], [None, "red"]),
+        (old.digest, [None, 7.0], ["much", None]),
+    )
+    found = feature_columns.columns(table, GIVEN, FeatureSets([PUBLISHED, old]))
+    assert found["colour"].tolist() == ["red", None]
+    assert found["x"].tolist()[0] == 1.0
+    assert np.isnan(found["x"]).tolist() == [False, True]
+
+
 def test_a_number_in_a_text_feature_is_kept_for_the_validation() -> None:
     found = feature_columns.columns(rows((PUBLISHED.digest, [1.0, 7.0], [None, None])), GIVEN, SETS)
     assert found["colour"].tolist() == [7.0]
