@@ -106,7 +106,7 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     source: str = ""
     """Digest of the label topic with its id, as `Prediction.source`; empty in records of older versions."""
     definition: str = ""
-    """Digest of what ``label`` means (task, classes, field, type, bound); empty in records of older versions."""
+    """Digest of what ``label`` means: task, classes, field, type, bound; empty in older records."""
 
 
 class Bins(msgspec.Struct, kw_only=True, frozen=True):
