@@ -31,7 +31,7 @@ class RecordRefusedError(BrokerResponseError):  # type: ignore[misc]  # aiokafka
     errno = 87
     message = "INVALID_RECORD"
     description = (
-        "The broker refused a record: the topic does not take it as it is (a compacted topic needs a key)."
+        "The broker refused a record that breaks a rule of its topic (a compacted topic needs a key)."
     )
 
 

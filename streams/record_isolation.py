@@ -127,7 +127,7 @@ class RecordIsolation(Generic[W]):
             except asyncio.CancelledError as error:
                 if _is_cancelled():
                     raise
-                await self._pause(work, OutageError(f"what the work waited for was cancelled: {error}"))
+                await self._pause(work, OutageError(f"a task that this work needs was cancelled: {error}"))
             else:
                 self.failed = None
                 return None

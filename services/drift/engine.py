@@ -413,7 +413,7 @@ def starting_state(
         if len(resumes) > partitions:
             raise DriftStateError(
                 f"{declaration.name}: the snapshot has {len(resumes)} partitions, its topic {partitions}: "
-                "the topic was created again; delete the snapshot's record to start from the beginning"
+                "the topic was recreated; delete the snapshot's record to start from the topic's beginning"
             )
         resumes.extend([Resume()] * (partitions - len(resumes)))
     state.read_to += [0] * (prediction_partitions - len(state.read_to))

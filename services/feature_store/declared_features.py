@@ -78,14 +78,14 @@ def _key_faults(declaration: ModelDeclaration, service: ServicePlan) -> Iterator
         if name not in fields:
             yield DeclarationFault(
                 ("request", "schema"),
-                f"the feature service {service.name!r} is read by {name!r}, which is not a field: declare it "
-                f"as {wanted or kind}{suggestion(name, fields)}",
+                f"the feature service {service.name!r} needs the join key {name!r}, which is not a field: "
+                f"declare it as {wanted or kind}{suggestion(name, fields)}",
             )
         elif wanted is not None and fields[name] is not wanted:
             yield DeclarationFault(
                 ("request", "schema", name),
-                f"the feature service {service.name!r} is read by {name!r} as {kind}, the schema says "
-                f"{fields[name]}: declare it as {wanted}",
+                f"the feature service {service.name!r} needs the join key {name!r} as {kind}, but the schema "
+                f"declares {fields[name]}: declare it as {wanted}",
             )
 
 
@@ -94,7 +94,7 @@ def _clashes(declaration: ModelDeclaration, service: ServicePlan) -> Iterator[De
         if name in service.feature_names:
             yield DeclarationFault(
                 ("features", "from_request", index),
-                f"{name!r} is a feature of the service {service.name!r}, too: rename one of them",
+                f"{name!r} is also a feature of the service {service.name!r}: rename one of them",
             )
 
 

@@ -1,6 +1,6 @@
 """Builds: a view that lags reads its records again while slices continue for the other views.
 
-A view lags if it is new, has another definition, was lost by the store, or is replayed. A task then reads its
+A view lags if it is new or replayed, has another definition, or the store lost it. A task then reads its
 records from the earliest offset that retention has kept up to the offset that slices have reached. So no
 record is skipped and none counts twice, whichever view is ahead.
 """

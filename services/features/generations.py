@@ -71,7 +71,7 @@ class Generations:
         found = await self._read()
         lost = [name for name, stored in found.items() if stored is None]
         for name in lost:
-            await self.begin_next(name, None, "lost by the store")
+            await self.begin_next(name, None, "the store lost the view")
         if lost:
             found = await self._read()
         self._current = {name: stored for name, stored in found.items() if stored is not None}

@@ -55,5 +55,5 @@ class PositionLookup:
             if view.view == error.view:
                 (stored,) = await self._store.progress([(error.view, view.name)])
                 if stored.next_offset >= view.forgotten_at:
-                    await self._generations.begin_next(error.view, before, "rows lost by the store")
+                    await self._generations.begin_next(error.view, before, "the store lost rows")
                     await self._generations.check()

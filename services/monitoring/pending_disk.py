@@ -88,7 +88,8 @@ class PendingDisk:
             return Rdict(str(self._folder), _options())
         except Exception as error:  # the library raises plain exceptions
             raise OutageError(
-                f"{self._folder} cannot be opened: {error}; only one process may use it, on a disk with room"
+                f"{self._folder} cannot be opened: {error}; only one process may use it, and its disk must "
+                "have free space"
             ) from error
 
     def _restore(self, store: str, generation: int) -> None:

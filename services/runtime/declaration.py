@@ -94,7 +94,7 @@ class _Strict(BaseModel):
 def _topic_name(name: str) -> str:
     if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", name) or name in (".", ".."):
         raise ValueError(
-            f"{name!r} is no name of a topic: Kafka takes 1 to 249 letters, digits, '.', '_' and '-'"
+            f"{name!r} is not a valid topic name: Kafka accepts 1 to 249 letters, digits, '.', '_' and '-'"
         )
     return name
 

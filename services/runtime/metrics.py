@@ -46,7 +46,7 @@ EVENT_AGE = Gauge(
 )
 RATE_LIMIT_ALONE = Gauge(
     "driftline_rate_limit_alone",
-    "1 while Redis is away and each process keeps to its share of the rate of HTTP requests by itself",
+    "1 while Redis cannot be reached and each process limits HTTP requests to its share of the rate",
     multiprocess_mode="livemax",
 )
 MODEL_INFO = Gauge(
@@ -58,13 +58,13 @@ MODEL_INFO = Gauge(
 MODEL_LOAD_FAILURES = Counter("driftline_model_load_failures", "Versions that could not be loaded", ["model"])
 MODEL_CHANGES_INVALID = Counter(
     "driftline_model_changes_invalid",
-    "Records of the models topic that are no valid change; the arms of before stay in effect",
+    "Records of the models topic that are no valid change; the previous arms stay in effect",
 )
 MODELS_LOADED = Gauge("driftline_models_loaded", "Versions held in memory", multiprocess_mode="livesum")
 MODELS_LOADED_BYTES = Gauge(
-    "driftline_models_loaded_bytes", "About how much memory they take", multiprocess_mode="livesum"
+    "driftline_models_loaded_bytes", "Estimated memory of the loaded versions", multiprocess_mode="livesum"
 )
-MODELS_EVICTED = Counter("driftline_models_evicted", "Versions that made room for others")
+MODELS_EVICTED = Counter("driftline_models_evicted", "Versions that were removed from memory for others")
 MODELS_BROKEN = Gauge(
     "driftline_models_broken",
     "1 for each declared model that cannot be served as declared",
@@ -212,7 +212,7 @@ DRIFT_GATHERED = Counter(
     "Records that gathering workers wrote to slices, including repeats and heartbeats",
     ["model", "input"],
 )
-DRIFT_REQUESTS = Counter("driftline_drift_requests", "Retrainings that drift asked for", ["model"])
+DRIFT_REQUESTS = Counter("driftline_drift_requests", "Retrainings that drift requested", ["model"])
 DRIFT_WATERMARK = Gauge(
     "driftline_drift_watermark_seconds", "Event time up to which drift has processed everything", ["model"]
 )
@@ -285,10 +285,11 @@ LEARNING_STATE_BYTES = Gauge(
 NOTIFICATIONS = Counter(
     "driftline_notifications", "Messages to a destination by what became of them", ["destination", "result"]
 )
-ALERTS_STANDING = Gauge("driftline_alerts_standing", "Alarms that stand", ["model"])
-ALERTS_SILENCED = Gauge("driftline_alerts_silenced", "Alarms that stand and are silenced")
+ALERTS_STANDING = Gauge("driftline_alerts_standing", "Active alarms", ["model"])
+ALERTS_SILENCED = Gauge("driftline_alerts_silenced", "Active alarms that are silenced")
 ALERTS_STALE = Gauge(
-    "driftline_alerts_stale", "Alerts that were too old to tell anybody, since this process has started"
+    "driftline_alerts_stale",
+    "Alerts that were not sent because they were too old, since the start of this process",
 )
 
 ARCHIVED_ROWS = Counter("driftline_archived_rows", "Rows committed to the archive", ["table"])

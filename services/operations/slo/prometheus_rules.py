@@ -111,8 +111,9 @@ def _alerts(
             "annotations": {
                 "summary": f"The {name} of {declaration.name} spends its error budget {burn.factor:g} times "
                 "too fast",
-                "description": f"{{{{ $value | humanizePercentage }}}} were bad in {over}, and it goes on; "
-                f"{1 - objective.objective:.3%} may be in {objective.window_days:g} days. {_to_do(name)}",
+                "description": f"{{{{ $value | humanizePercentage }}}} were bad in the last {over}, and the "
+                f"newest as well; the objective allows {1 - objective.objective:.3%} in "
+                f"{objective.window_days:g} days. {_to_do(name)}",
             },
         }
 

@@ -82,8 +82,8 @@ class Explainer:
         others = len(recent) - min(count, recent_rows.ADDED_ROWS_MAX)
         if others < OTHER_ROWS_MIN:
             raise NoBackgroundError(
-                f"no background yet: an explanation compares the row with recently served ones, of which "
-                f"there are {others}, and it needs {OTHER_ROWS_MIN}; send the request again after others"
+                f"no background yet: an explanation compares the row with at least {OTHER_ROWS_MIN} recently "
+                f"served rows, and there are {others}; repeat the request after other requests"
             )
         return recent.columns()
 
@@ -112,7 +112,7 @@ def _without(background: FeatureColumns, errors: RowErrors) -> FeatureColumns:
         return background
     if len(errors) == len(next(iter(background.values()))):
         raise NoBackgroundError(
-            f"no background: the version answers no recent row: {next(iter(errors.values()))}"
+            f"no background: the version fails on every recent row: {next(iter(errors.values()))}"
         )
     return {name: np.delete(column, list(errors)) for name, column in background.items()}
 

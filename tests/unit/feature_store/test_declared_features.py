@@ -63,8 +63,12 @@ def test_an_unknown_service_suggests_the_known_one() -> None:
 @pytest.mark.parametrize(
     ("kind", "place", "text"),
     [
-        (None, "request.schema", "is read by 'user', which is not a field"),
-        ("string", "request.schema.user", "is read by 'user' as int64, the schema says string"),
+        (None, "request.schema", "needs the join key 'user', which is not a field"),
+        (
+            "string",
+            "request.schema.user",
+            "needs the join key 'user' as int64, but the schema declares string",
+        ),
     ],
 )
 def test_a_join_key_must_be_a_field_of_its_type(kind: str | None, place: str, text: str) -> None:

@@ -105,7 +105,7 @@ def test_an_alert_needs_both_windows_above_the_factor_times_the_allowed_share():
         f"driftline:slo_errors:ratio_rate5m{about} > (14.4 * 0.001)"
     )
     assert first["labels"]["severity"] == "critical"
-    assert "0.100% may be in 28 days" in first["annotations"]["description"]
+    assert "the objective allows 0.100% in 28 days" in first["annotations"]["description"]
 
 
 def test_what_is_judged_once_a_window_is_asked_over_whole_windows_of_an_hour_or_more():
