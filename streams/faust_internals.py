@@ -39,7 +39,7 @@ class BatchApp(faust.App):
 
     lanes: Lanes
     callbacks: Sequence[Callable[[], Awaitable[None]]] = ()
-    """Awaited when partitions leave, once the slices in work are finished and committed."""
+    """Awaited when partitions leave, once the slices in process are finished and committed."""
 
     async def let_go(self) -> None:
         """Await all callbacks."""

@@ -83,7 +83,7 @@ class FeatureSets:
         return bool(self._unknown)
 
     def give_up(self) -> list[str]:
-        """Go on without the names that were noted and are not known; return their digests."""
+        """Continue without the names that were noted and are not known; return their digests."""
         given_up = sorted(self._unknown)
         self._unknown.clear()
         return given_up

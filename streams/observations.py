@@ -84,7 +84,7 @@ class Observations:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read a state; raise `StoredStateError` if it is none."""
+        """Read a state; raise `StoredStateError` if it is not one."""
         stored = StoredObservations(raw)
         state = cls()
         state._times_ms.frombytes(stored.times_ms.tobytes())

@@ -1,7 +1,7 @@
 """Tells an outage from a defect: is a server or the disk unavailable, or is a record or our code at fault?
 
 An outage is waited for: nothing is committed, and the same records are handled again. A defect is isolated:
-the record is found, becomes a dead letter, and its neighbours go on (`streams.defects`).
+the record is found, becomes a dead letter, and the records around it continue (`streams.defects`).
 """
 
 import aiokafka.errors
@@ -36,9 +36,9 @@ _DEFECTS = (
     # A value that cannot be sent.
     redis.exceptions.DataError,
 )
-"""Errors of these libraries that waiting does not mend, although they are of a type above."""
+"""Errors of these libraries that waiting does not resolve, although they are of a type above."""
 
 
 def is_outage(error: BaseException) -> bool:
-    """Return whether waiting can mend the error; False for every type that is not known as an outage."""
+    """Return whether waiting can resolve the error; False for every type that is not known as an outage."""
     return isinstance(error, _OUTAGES) and not isinstance(error, _DEFECTS)

@@ -34,7 +34,7 @@ STOP_SECONDS_MAX = 5.0
 """Maximum time that the end of a process waits for acknowledgements; what has none is written again later."""
 
 _SEQUENCE_LOST = (OutOfOrderSequenceNumber, UnknownProducerId, ProducerFenced, InvalidProducerIdMapping)
-"""Nothing of the batch is written, and the records are not at fault: a new producer id mends it."""
+"""Nothing of the batch is written, and the records are not at fault: a new producer id resolves it."""
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 _REFUSED = (*_TOO_LARGE, InvalidTimestampError, RecordRefusedError)
 """The broker refuses a record of the batch, and so the whole batch."""
@@ -48,7 +48,7 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 class RecordTooLargeError(ValueError):
-    """A record is larger than its topic takes. Waiting does not mend it: drop or shorten that record."""
+    """A record is larger than its topic takes. Waiting does not help: drop or shorten that record."""
 
     def __init__(self, topic: str, record: Record, size_bytes: int, bytes_max: int | None) -> None:
         """Take the record as it was given to `BatchProducer.send`, and the topic's limit if it is known."""

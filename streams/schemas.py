@@ -129,7 +129,7 @@ class RegisteredDecoder(codec.EventDecoder):
     def unknown(self, values: Iterable[bytes | None]) -> list[int]:
         """Return the ids of the schemas that must be fetched before these values can be decoded.
 
-        There are at most `KEPT_MAX`, the commonest. Others count as unknown for `UNKNOWN_SECONDS`: a
+        There are at most `KEPT_MAX`, the most frequent ones. Others count as unknown for `UNKNOWN_SECONDS`: a
         topic has a few schemas, so these ids are garbage, and each would be one call of the registry.
         """
         heads = Counter(value[:_HEADER_BYTES] for value in values if value is not None)

@@ -23,7 +23,7 @@ class TopicLimits:
         self._known: dict[str, tuple[float, int | None]] = {}
 
     async def bytes_max(self, topic: str) -> int | None:
-        """Return the limit of a topic; None if the broker does not state it, for example for want of rights.
+        """Return the limit of a topic; None if the broker does not state it, e.g. for lack of permission.
 
         Raises:
             KafkaError: The broker cannot be reached.

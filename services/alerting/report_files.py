@@ -58,7 +58,7 @@ class ReportWriter:
             for model, starts_ms in wanted.items():
                 try:
                     self._write(model, starts_ms)
-                except Exception as error:  # noqa: BLE001  # the reports of other models go on
+                except Exception as error:  # noqa: BLE001  # the reports of other models continue
                     is_expected = is_outage(error) or isinstance(error, _EXPECTED)
                     report = _log.warning if is_expected else _log.exception
                     report("alerting.report_not_written", model=model, reason=repr(error))

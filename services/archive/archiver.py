@@ -154,7 +154,7 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         self._assigned = True
 
     async def _keep_failure(self, work: Coroutine[Any, Any, None]) -> None:
-        """Keep an error for `step`: aiokafka would log it and read on from a wrong offset."""
+        """Keep an error for `step`: aiokafka would log it and continue reading from a wrong offset."""
         try:
             await work
         except Exception as error:  # noqa: BLE001  # raised again by `step`

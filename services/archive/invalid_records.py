@@ -1,4 +1,4 @@
-"""The records that cannot be archived: each becomes a dead letter before its offset is passed in a table."""
+"""The records that cannot be archived: each becomes a dead letter before a table's position passes it."""
 
 from collections.abc import Sequence
 from typing import Protocol

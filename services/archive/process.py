@@ -23,7 +23,7 @@ from streams.producer import BatchProducer
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 1.0, 30.0
 """Pause before the next session after an error; doubled until a session lasts."""
 REFRESH_SECONDS = 1.0
-"""Time between two looks at the declarations."""
+"""Time between two checks of the declarations."""
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ def run() -> None:
 class ArchiveSessions:
     """Archivers, one after another: after an error, and when a declaration changes, the next one begins.
 
-    Nothing is lost between them: each reads on where the tables end.
+    Nothing is lost between them: each continues reading where the tables end.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -70,7 +70,7 @@ class ArchiveSessions:
         return self._reason or (self._archiver.not_ready() if self._archiver else None)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Archive until the event is set; after an error wait with back-off."""
+        """Archive until the event is set; after an error, wait with back-off and start again."""
         application = server.application(self.not_ready, detail=self._quarantine.detail)
         async with server.serve_in_loop(application, self._settings.host, self._settings.archive_port):
             pause_seconds = RETRY_SECONDS_MIN

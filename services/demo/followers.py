@@ -1,7 +1,7 @@
 """Readers of the topics of the account and of the retraining topic while the demo runs.
 
-Records that do not decode are skipped: somebody else has written them. If one of Driftline's own is among
-them, the account is not exact.
+Records that do not decode are skipped: another application has written them. If one of them is Driftline's
+own, the account is not exact.
 
 Neither consumer commits: the demo starts with empty topics and reads each once from its start.
 """

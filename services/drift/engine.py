@@ -107,11 +107,11 @@ class Engine:
         care: Care | None = None,
         pending: PendingPredictions | None = None,
     ) -> None:
-        """Go on from a state; see `starting_state`.
+        """Continue from a state; see `starting_state`.
 
         Args:
             declaration: The model's.
-            state: Where to go on.
+            state: Where to continue.
             care: Changes which rows are counted together.
             pending: The predictions that wait, on disk too; by default those of the state.
         """
@@ -147,7 +147,7 @@ class Engine:
         self._in_work: list[Item] = []
         """The records in process, of one window."""
         self._item: Item | None = None
-        """The one of them that is in work; None while rows are counted or windows closed."""
+        """The one of them that is in process; None while rows are counted or windows closed."""
 
     # -- input -----------------------------------------------------------------------------------
 
@@ -178,7 +178,7 @@ class Engine:
             self._evaluator.note_request(request.requested_at_ms)
 
     def suspects(self) -> list[Item]:
-        """Return the records that were in work when `advance` raised an error; none if a window closed."""
+        """Return the records that were in process when `advance` raised an error; none if a window closed."""
         if self._item is not None:
             return [self._item]
         return [self._in_work[index] for index in self._row_indices]
@@ -205,7 +205,7 @@ class Engine:
     def advance(self) -> DriftOutputs:
         """Process every record before the frontier and close every window that ends there.
 
-        After an error the engine must not be used any more; `suspects` tells which records were in work.
+        After an error the engine must not be used any more; `suspects` tells which records were in process.
         """
         assert self.references.are_complete, "read the models topic to its end, or give up"
         outputs = DriftOutputs()

@@ -65,7 +65,7 @@ class Evaluator:
     """
 
     def __init__(self, declaration: ModelDeclaration, references: References, state: EvaluatorState) -> None:
-        """Go on from a state; see `initial_state`."""
+        """Continue from a state; see `initial_state`."""
         self._model = declaration.name
         self._declaration = declaration
         self._learns = declaration.learning is not None

@@ -153,7 +153,7 @@ class SliceFeed:
         positions: Mapping[PartitionKey, int],
         rejected: Rejected,
     ) -> None:
-        """Go on reading.
+        """Continue reading.
 
         Args:
             topics: The topics that the records come from, by kind.

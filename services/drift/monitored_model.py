@@ -34,7 +34,7 @@ class GatheredSource:
         state: DriftState,
         rejected: Rejected = MappingProxyType({}),
     ) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         self._model = model = declaration.name
         self._inputs = engine.inputs
         positions = by_partition(state.prediction_slices, state.label_slices)
@@ -76,7 +76,7 @@ class MonitoredModel:
         clock: EventClock | None = None,
         pending: PendingPredictions | None = None,
     ) -> None:
-        """Go on from a state.
+        """Continue from a state.
 
         Args:
             declaration: The model's.
@@ -114,11 +114,11 @@ class MonitoredModel:
         return self.engine.inputs.frontier_ms
 
     def suspects(self) -> list[Item]:
-        """Return the records that were in work at an error of the engine."""
+        """Return the records that were in process at an error of the engine."""
         return self.engine.suspects()
 
     def close(self) -> None:
-        """Let go of the files of the predictions that wait."""
+        """Close the files of the predictions that wait."""
         self.engine.pending_predictions.close()
 
     def topic_of(self, kind: int) -> str:

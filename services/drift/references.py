@@ -49,7 +49,7 @@ class References:
         self._unknown.discard(reference.version)
 
     def give_up(self) -> None:
-        """Go on without the unknown references: the models topic does not contain them any more."""
+        """Continue without the unknown references: the models topic does not contain them any more."""
         self._known |= dict.fromkeys(self._unknown)
         self._unknown.clear()
         self.feature_sets.give_up()

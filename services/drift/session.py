@@ -57,7 +57,7 @@ def open_session(
     Args:
         settings: Of the installation.
         folder: The declared models.
-        quarantine: The records and models that are kept apart.
+        quarantine: The records and models that are isolated.
         stopping: Set when the process has to stop.
         gathered: Read the slices that gathering workers write, instead of predictions and labels.
     """
@@ -103,7 +103,7 @@ class DriftModelOpener:
         return _restore(found, declarations, partitions, inputs)
 
     def open(self, declaration: ModelDeclaration, found: DriftState) -> MonitoredModel:
-        """Return a model that goes on from a state."""
+        """Return a model that continues from a state."""
         folder = pending_restore.folder_of(self._settings, "drift", declaration.name)
         disk, lost_from = pending_restore.open_disk(folder, found.on_disk)
         try:

@@ -57,7 +57,7 @@ def entity_key_encoder(project: str, join_keys: Sequence[Column]) -> Callable[[S
 
 
 def project_of(key: bytes) -> bytes | None:
-    """Return the project of an entity's key; None for a key that is none."""
+    """Return the project of an entity's key; None for another key."""
     try:
         (count,) = struct.unpack_from("<I", key)
         position = 4
@@ -339,18 +339,18 @@ def encode_sidecar(
 
 
 def decode_sidecar(raw: bytes) -> tuple[dict[int, int], bytes]:
-    """Return offsets and state of a sidecar; `LayoutError` if it is none."""
+    """Return offsets and state of a sidecar; `LayoutError` if it is not one."""
     version = sidecar_version(raw)
     return dict(_SIDECAR_OFFSET.iter_unpack(version[_SIDECAR_HEADER.size :])), raw[len(version) :]
 
 
 def sidecar_generation(raw: bytes) -> int:
-    """Return the generation of a sidecar; `LayoutError` if it is none."""
+    """Return the generation of a sidecar; `LayoutError` if it is not one."""
     return int.from_bytes(sidecar_version(raw)[_SIDECAR_GENERATION], "little")
 
 
 def sidecar_version(raw: bytes) -> bytes:
-    """Return all bytes of a sidecar before the state; `LayoutError` if it is none.
+    """Return all bytes of a sidecar before the state; `LayoutError` if it is not one.
 
     Two states of one entity never have the same version.
     """

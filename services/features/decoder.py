@@ -31,7 +31,7 @@ SourceOffset = tuple[int, int]
 _UNKNOWN = (-1, -1)
 _SOURCE = re.compile(rb"([0-9]{1,10}):(-?[0-9]{1,19})")
 _Decoded = Event | Exception | int
-"""An event, why a record is none, or the watermark of a record without a value."""
+"""An event, why a record is invalid, or the watermark of a record without a value."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,9 @@ MARGIN_MS = 2 * 86_400_000
 def seconds(views: Sequence[View], view: View) -> int:
     """Return the wall time after its last write at which an entity expires; 0: never.
 
-    All views with the same join keys share the entity's hash, so it expires by the longest of them. It never
-    does if one of them has no ttl or keeps an aggregate over the whole life, or if Feast writes one of them:
-    Feast's writes would not put the end off.
+    All views with the same join keys share the entity's hash, so the longest of them decides. The hash never
+    expires if one of them has no ttl or keeps an aggregate over the whole life, or if Feast writes one of
+    them: Feast's writes would not extend its life.
 
     Args:
         views: All views of the project.

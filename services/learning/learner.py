@@ -118,7 +118,7 @@ class Learner:
     def advance(self) -> LearningOutputs:
         """Process every record before the frontier, and learn every interval that ends there.
 
-        After an error the learner must not be used any more; `suspects` tells which record was in work.
+        After an error the learner must not be used any more; `suspects` tells which record was in process.
         """
         outputs = LearningOutputs()
         for item in self.inputs.take():
@@ -136,7 +136,7 @@ class Learner:
         return outputs
 
     def suspects(self) -> list[Item]:
-        """Return the record that was in work when `advance` raised an error; none if an interval closed."""
+        """Return the record in process when `advance` raised an error; none if an interval closed."""
         return [] if self._in_work is None else [self._in_work]
 
     def state(self) -> LearnerState:

@@ -31,7 +31,7 @@ class LearningCounts(msgspec.Struct):
     failed: int = 0
     """The estimator raised an error: the label is left out."""
     unfit: int = 0
-    """The names of the features with which the request was served are not known."""
+    """The names of the features that the model got for the request are not known."""
 
 
 class LearnerState(msgspec.Struct):

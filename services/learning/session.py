@@ -89,7 +89,7 @@ class LearningModel:
         return self.learner.inputs.frontier_ms
 
     def suspects(self) -> list[Item]:
-        """Return the record that was in work at an error of the learner."""
+        """Return the record that was in process at an error of the learner."""
         return self.learner.suspects()
 
     def topic_of(self, kind: int) -> str:
@@ -236,7 +236,7 @@ class LearningSession:
         outputs = each.learner.advance()
         self._outbox.write(prediction_source.dead_letter_batches(outputs.dead_letters))
         for learned in outputs.published:
-            # Versions take turns at the keys: this is the slot that the key's last version did not use.
+            # Versions use the keys in turn: this is the slot that the key's last version did not use.
             slot = learned.version // learned_versions.KEYS % 2
             self._versions.put(
                 learned_versions.key(each.name, learned.version), records.encode(learned), slot
@@ -267,7 +267,7 @@ class Announcer:
         return self._models_topic.feature_sets.setdefault(model, FeatureSets())
 
     def learn_names(self, each: LearningModel) -> None:
-        """Read the names of features that scoring has published; go on without those that are not there."""
+        """Read the names of features that scoring has published; continue without missing ones."""
         sets = each.learner.feature_sets
         if sets.has_unknown:
             self._models_topic.refresh()

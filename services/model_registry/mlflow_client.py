@@ -26,7 +26,7 @@ later, without blocking a thread until then."""
 
 
 _ANSWERS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED", "UNAUTHENTICATED")
-"""Error codes with which the registry refuses a request for good."""
+"""Error codes with which the registry refuses a request permanently."""
 
 
 class RegistryError(RuntimeError):
@@ -54,7 +54,7 @@ def connect(settings: Settings) -> Any:
 def is_away(settings: Settings, error: Exception) -> bool:
     """Return whether the registry cannot be reached; False if the error is its own answer to a request.
 
-    A gateway's page, with whatever status, is no answer of the registry.
+    A gateway's page, of any status, is no answer of the registry.
     """
     from mlflow.exceptions import MlflowException, RestException
 

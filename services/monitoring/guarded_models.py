@@ -21,9 +21,9 @@ from services.runtime.snapshots import SnapshotPace
 from streams.inputs import LABEL, PREDICTION, Item
 
 REFRESH_SECONDS = 1.0
-"""Time between two looks at the files of the models and at those that were set aside."""
+"""Time between two checks of the files of the models and at those that were set aside."""
 GROWTH_SECONDS = 5.0
-"""Time between two looks at the number of partitions, which the consumer asks for every half minute."""
+"""Time between two checks of the number of partitions, which the consumer asks for every half minute."""
 CAREFUL_SNAPSHOT_SECONDS = 0.5
 """Minimum time between the snapshots of a suspected model: the next attempt starts close to the error."""
 
@@ -42,13 +42,13 @@ class GuardedModel(Protocol):
         """The event time up to which records are processed."""
 
     def suspects(self) -> list[Item]:
-        """Return the records that were in work at an error."""
+        """Return the records that were in process at an error."""
 
     def topic_of(self, kind: int) -> str:
         """Return the topic of the records of a kind."""
 
     def close(self) -> None:
-        """Let go of files; the model is not used any more."""
+        """Close the files; the model is not used any more."""
 
 
 Model = TypeVar("Model", bound=GuardedModel)
@@ -64,7 +64,7 @@ class ModelOpener(Protocol[Model]):
         """Create the topics of some models, and return for each what `open` needs, read in one go."""
 
     def open(self, declaration: ModelDeclaration, found: Any) -> Model:
-        """Return a model that goes on from its last snapshot."""
+        """Return a model that continues from its last snapshot."""
 
     def keep(self, model: Model) -> None:
         """Write a snapshot of a model."""

@@ -31,7 +31,7 @@ SegmentsOf = Callable[[records.Prediction], Sequence[str]]
 
 
 class RebuildPoint(msgspec.Struct, array_like=True, frozen=True):
-    """Where the inputs stood when exactly the records that count before an event time had been processed."""
+    """The positions of the inputs when exactly the records that count before an event time were processed."""
 
     frontier_ms: int
     predictions: list[Resume]

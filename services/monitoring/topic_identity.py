@@ -97,4 +97,4 @@ class InputTopics:
 
 
 UNKNOWN_TOPICS = InputTopics()
-"""Topics of which nothing is known: a state goes on where it was."""
+"""Topics of which nothing is known: a state continues at its position."""

@@ -47,7 +47,7 @@ class WaitingLabels:
         return None if entry is None else entry.label
 
     def add(self, label: records.Label, counts_at_ms: int) -> int:
-        """Let a label wait, whose prediction has no other; return how many labels gave up for it."""
+        """Let the first label of a prediction wait; return how many labels were removed to make room."""
         self._entries[label.prediction_id] = WaitingLabel(label, counts_at_ms)
         if len(self._entries) <= WAITING_MAX:
             return 0

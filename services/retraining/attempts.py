@@ -1,4 +1,4 @@
-"""How often a request was begun, as the committed offset keeps it: the count survives a killed process. Pure.
+"""How often a request was attempted. The committed offset keeps the count, so it survives a kill. Pure.
 
 A committed offset has a text beside it. While a request is handled, its own offset is committed with the
 number of attempts, and after its result the next offset.
@@ -19,7 +19,7 @@ class Attempts(msgspec.Struct, frozen=True):
 
     @property
     def are_used_up(self) -> bool:
-        """Whether the request must not be begun again."""
+        """Whether the request must not be attempted again."""
         return self.begun >= ATTEMPTS_MAX
 
     def of(self, offset: int) -> "Attempts":
@@ -27,7 +27,7 @@ class Attempts(msgspec.Struct, frozen=True):
         return self if offset == self.offset else Attempts(offset)
 
     def next(self) -> "Attempts":
-        """Return these attempts with one more that is begun."""
+        """Return these attempts and one more."""
         return msgspec.structs.replace(self, begun=self.begun + 1)
 
     def failed(self, reason: str) -> "Attempts":
@@ -35,7 +35,7 @@ class Attempts(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, reason=reason[:REASON_CHARACTERS_MAX])
 
     def taken_back(self) -> "Attempts":
-        """Return these attempts without the last one, which ended for a reason of its surroundings."""
+        """Return these attempts without the last one, which an outage ended."""
         return msgspec.structs.replace(self, begun=self.begun - 1)
 
     def text(self) -> str:

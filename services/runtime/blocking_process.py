@@ -59,8 +59,8 @@ def run(
         open_session: Connects, yields the session, and disconnects.
         interrupt: Raise KeyboardInterrupt at once on a signal, in the middle of a step that takes hours;
             otherwise the step is finished and `Session.keep_all` is called.
-        is_over: Called between two steps: whether the session ends, so that the next one begins; ``bool``
-            returns that it goes on. E.g. the declarations have changed.
+        is_over: Called between two steps; True ends the session, and the next one begins, for example after
+            the declarations have changed. The default ``bool`` returns False.
         detail: Returns further facts for the readiness, e.g. `Quarantine.detail`.
     """
     logs.configure_logging(service, settings.log_level)

@@ -51,7 +51,7 @@ def load_all(folder: Path) -> dict[str, ModelDeclaration]:
 
 
 class DeclarationFolder:
-    """The declarations of a folder, each read for itself: one that is invalid does not hide the others."""
+    """The declarations of a folder, each read separately: an invalid one does not hide the others."""
 
     def __init__(self, folder: Path) -> None:
         """Read the folder."""

@@ -54,7 +54,7 @@ class Outbox:
             StoppedError: The process is asked to stop first.
             RecordTooLargeError: A topic does not take a record; those of other partitions are written. Write
                 the stage again without that record.
-            KafkaError: The broker refuses a record for another reason, which waiting does not mend.
+            KafkaError: The broker refuses a record for another reason, which waiting does not resolve.
         """
         wanted = {place: batch for place, batch in stage.items() if batch}
         if not wanted:

@@ -1,12 +1,12 @@
-"""What a process keeps apart so that everything else goes on: records that it rejects, models it sets aside.
+"""What a process isolates so that everything else continues: records that it rejects, models it sets aside.
 
 A process that keeps snapshots works on its models separately. An error of one of them that is no outage
-drops the model's state in memory, and the model is restored from its last snapshot and reads on from there:
+drops the model's state in memory. The model is restored from its last snapshot and continues reading there:
 
-1. The records that were in work are the suspects. They are processed again more carefully: rows in groups of
-   at most `GROUP_ROWS`, then the suspected rows one by one, until one record alone is the suspect.
-2. A record that was the only suspect, in work at `streams.defects.ATTEMPTS_MAX` errors, is a defect. From now
-   on it is rejected where it is decoded, so the state is as if it had never been there.
+1. The records in process at the error are the suspects. They are processed again more carefully: rows in
+   groups of at most `GROUP_ROWS`, then the suspected rows one by one, until only one record is the suspect.
+2. A record that was the only suspect at `streams.defects.ATTEMPTS_MAX` errors is a defect. After that it is
+   rejected where it is decoded, so the state is as if the record did not exist.
 3. An error without a suspect, and a model that cannot be opened, set the model aside. It is tried again with
    back-off, and when its files change.
 
@@ -69,7 +69,7 @@ class _Suspicion:
     failures: int = 0
     """Errors since a record was rejected."""
     counts: collections.Counter[RecordPlace] = dataclasses.field(default_factory=collections.Counter)
-    """Errors by record that was in work."""
+    """Errors by record that was in process."""
     alone: frozenset[RecordPlace] = frozenset()
     frontier_ms: int | None = None
     """The suspicion ends when the model has worked up to this event time."""
@@ -85,7 +85,7 @@ class _SetAside:
 
 
 class Quarantine:
-    """The records and models that one process keeps apart; it lives as long as the process."""
+    """The records and models that one process isolates; it lives as long as the process."""
 
     def __init__(self, service: str) -> None:
         """Take the name of the process, for logs and metrics."""
@@ -121,7 +121,7 @@ class Quarantine:
 
         Args:
             model: Its state in memory may be damaged by now; the caller drops it.
-            error: Raised while the suspects were in work.
+            error: Raised while the suspects were in process.
             suspects: Without any, no record is at fault.
             frontier_ms: Event time up to which the model worked when it failed; None before its first record.
             now_seconds: Monotonic.
@@ -162,7 +162,7 @@ class Quarantine:
         return found is None or now_seconds >= found.retry_seconds
 
     def works(self, model: str, now_seconds: float) -> None:
-        """Note that an open model has had no error up to now."""
+        """Note that an open model has had no error."""
         suspicion = self._suspicions.get(model)
         if suspicion is None:
             self._restore(model)

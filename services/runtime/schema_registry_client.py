@@ -52,7 +52,7 @@ class ConfluentRegistry:
         return None
 
     def _ask(self, function: Any, *arguments: Any) -> Any:
-        """Call the client; return None if the registry says that there is no such thing."""
+        """Call the client; return None if the registry says that it does not exist."""
         from confluent_kafka.schema_registry import SchemaRegistryError
 
         try:

@@ -22,7 +22,7 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 class SupervisedTask:
-    """Work of a process that must go on until the process stops."""
+    """Work of a process that must continue until the process stops."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class SupervisedTask:
             try:
                 await self._work()
                 self._reason = f"{self._name} ended without an error"
-            except Exception as error:  # noqa: BLE001  # whatever the error, the work must go on
+            except Exception as error:  # noqa: BLE001  # whatever the error, the work must continue
                 self._reason = f"{self._name} failed: {error!r}"
                 report = log.warning if outages.is_outage(error) else log.exception
                 report("task.failed", task=self._name, error=repr(error), restart_seconds=pause_seconds)

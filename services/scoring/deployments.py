@@ -47,7 +47,7 @@ from streams.schemas import SchemaRegistry
 log = structlog.get_logger()
 
 CHECK_SECONDS = 2.0
-"""Time between two looks at the folder of declarations."""
+"""Time between two checks of the folder of declarations."""
 TOPIC_CHECK_SECONDS = 30.0
 """Time between two checks whether a request topic was recreated; each opens a connection."""
 STARTS_MAX = 8
@@ -249,7 +249,7 @@ class Deployments:
                     checked_seconds = time.monotonic()
                     await self._note_recreated_topics()
                 await self.reconcile()
-            except Exception as error:  # noqa: BLE001  # the next look must happen whatever fails
+            except Exception as error:  # noqa: BLE001  # the next check must happen whatever fails
                 log.warning("fleet.look_failed", error=repr(error))
 
     async def _note_recreated_topics(self) -> None:

@@ -18,7 +18,7 @@ from streams import records
 log = structlog.get_logger()
 
 RETRY_SECONDS = 30.0
-"""Time until a change that cannot be laid out is tried again, whatever its versions do."""
+"""Time until a change that cannot be put into effect is tried again, whatever its versions do."""
 
 
 class ModelVersions:

@@ -59,7 +59,7 @@ class LossBaseline:
         self.restore(LossBaselineState())
 
     def restore(self, state: LossBaselineState) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         self.state = state
         self._update()
 

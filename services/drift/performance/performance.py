@@ -64,7 +64,7 @@ class PerformanceTracker:
     """Tracks the performance of one model, from champion to champion."""
 
     def __init__(self, declaration: ModelDeclaration, state: PerformanceState | None = None) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         state = state or PerformanceState()
         self._model = declaration.name
         self._unit = declaration.business.unit if declaration.business else ""

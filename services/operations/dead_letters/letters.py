@@ -150,7 +150,7 @@ class ReplayProgress:
 
 
 def decoded(record: codec.KafkaRecord) -> records.DeadLetter | None:
-    """Return the letter of a record; log and return None if the record is none."""
+    """Return the letter of a record; log and return None if it is not one."""
     try:
         letter: records.DeadLetter = _decode_letter(record.value)
     except InvalidRecordError as error:

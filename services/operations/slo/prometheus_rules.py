@@ -1,6 +1,6 @@
 """Prometheus rules made from the declared objectives: shares of errors, budgets, alerts on burn rates. Pure.
 
-Each alert asks two windows: the long one says that it matters, the short one that it still goes on
+Each alert asks two windows: the long one says that it matters, the short one that it has not stopped
 (Beyer et al., "The Site Reliability Workbook", 2018, chapter 5, table 5-8).
 """
 
