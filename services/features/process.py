@@ -39,7 +39,7 @@ def run() -> None:
     """Run until SIGINT or SIGTERM."""
     settings = Settings()
     logs.configure_logging("features", settings.log_level)
-    FeaturesProcess(settings).run()
+    async_process.run_again(lambda: FeaturesProcess(settings).run())
 
 
 class FeaturesProcess:

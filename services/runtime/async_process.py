@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import structlog
 import uvloop
 
 from streams import garbage
+from streams.outages import is_outage
 from streams.shutdown import exit_within_bounds
 
 log = structlog.get_logger()
@@ -20,16 +22,25 @@ Failure = Callable[[], str | None]
 """Returns why a process cannot continue, None while it can."""
 CHECK_SECONDS = 0.5
 """Time between two checks for a failure."""
+START_PAUSE_SECONDS_MIN, START_PAUSE_SECONDS_MAX = 0.5, 5.0
+"""Pause after an outage at the start; doubled each time."""
 SWITCH_SECONDS = 0.0001
 """Python's thread switch interval. With the default, fifty times as long, the event loop waits that long at
 each of its turns while a model predicts on a thread, and the model waits that long whenever it has released
 Python's lock: a slice takes about ten turns, a model about five."""
 
 
+class StartOutageError(RuntimeError):
+    """A server was away while the process started."""
+
+
 def run(*during: Context, failure: Failure = lambda: None) -> None:
     """Run until SIGINT or SIGTERM, within these contexts; exit with 1 after a failure.
 
     The contexts are entered in order and left in reverse order.
+
+    Raises:
+        StartOutageError: A context could not be entered because a server is away; all are left.
     """
     # The policy is for the loops of Faust's consumers, too: ours waits for Python's lock while they work.
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
@@ -37,13 +48,42 @@ def run(*during: Context, failure: Failure = lambda: None) -> None:
         raise SystemExit(1)
 
 
+def run_again(make_and_run: Callable[[], None]) -> None:
+    """Make a process and `run` it, and again from the beginning while a server is away at its start."""
+    pause_seconds = START_PAUSE_SECONDS_MIN
+    while True:
+        try:
+            make_and_run()
+        except StartOutageError as outage:
+            log.warning("process.outage", error=repr(outage.__cause__), pause_seconds=pause_seconds)
+            time.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, START_PAUSE_SECONDS_MAX)
+        else:
+            return
+
+
 async def _run(during: Sequence[Context], failure: Failure) -> bool:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    is_started = asyncio.Event()
+    try:
+        return await _started(during, failure, stopping, is_started)
+    except Exception as error:
+        if is_started.is_set() or not is_outage(error):
+            raise
+        if stopping.is_set():
+            return False
+        raise StartOutageError from error
+
+
+async def _started(
+    during: Sequence[Context], failure: Failure, stopping: asyncio.Event, is_started: asyncio.Event
+) -> bool:
     async with contextlib.AsyncExitStack() as stack:
         for context in during:
             await stack.enter_async_context(context)
+        is_started.set()
         garbage.settle()
         sys.setswitchinterval(SWITCH_SECONDS)
         log.info("process.started")

@@ -41,7 +41,7 @@ def serve(settings: Settings, *, worker_of: int | None = None, workers: int = 1)
     """Run as the only process, or as one of several workers that share a port and end with their parent."""
     # Slices are small and lanes many: one thread for each prediction. Set before OpenMP starts its threads.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    Scoring(settings, workers).run(worker_of)
+    async_process.run_again(lambda: Scoring(settings, workers).run(worker_of))
 
 
 class Scoring:

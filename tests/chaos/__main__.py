@@ -18,7 +18,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ from tests.chaos.disturber import EDITS, Disturber, RestartingSupervisor
 from tests.chaos.plan import Kind, Span, plan
 
 SERVERS = ("kafka", "valkey")
+SHORT_KILLS, SHORT_FREEZES = ("scoring", "drift", "retraining"), ("features",)
+EXTRA_ACTS = 10
 RUN_SECONDS_MAX = 3600.0
 STOP_SECONDS = 15.0
 """The demo needs up to 10 s after a signal."""
@@ -44,13 +46,15 @@ DAYS_WITHOUT_ACTS = 3
 """Of event time at the start."""
 
 
-def targets(names: Sequence[str]) -> dict[Kind, Sequence[str]]:
-    """Return what a plan does to whom, given all topics."""
+def targets(names: Sequence[str], *, is_short: bool) -> dict[Kind, Sequence[str]]:
+    """Return what a plan does to whom, given all topics; a short one does each kind to few."""
     return {
-        "kill": (*system.PROCESSES, *SERVERS, "mlflow"),
-        "freeze": (*system.PROCESSES, *SERVERS),
+        "kill": ("scoring", "retraining", "drift", *SERVERS)
+        if is_short
+        else (*system.PROCESSES, *SERVERS, "mlflow"),
+        "freeze": ("features",) if is_short else (*system.PROCESSES, *SERVERS),
         "garbage": sorted(names),
-        "edit": tuple(EDITS),
+        "edit": tuple(EDITS)[:2] if is_short else tuple(EDITS),
     }
 
 
@@ -63,9 +67,10 @@ def span(until_ms: int) -> Span:
 class Player:
     """Plays in this process, in calm or disturbed, and writes the summary and what was done."""
 
-    def __init__(self, seed: int, until: str, summary: Path) -> None:
+    def __init__(self, seed: int, until: str, summary: Path, *, is_short: bool) -> None:
         """Take seed 0 for a calm run."""
         self._seed = seed
+        self._is_short = is_short
         self._summary = summary
         self._acts = summary.with_suffix(".acts").open("w", buffering=1)
         home = summary.with_suffix(".home")
@@ -87,7 +92,10 @@ class Player:
     def _disturbed(self, running: system.System, play: Play) -> Iterator[None]:
         with contextlib.closing(kafka_consumers.connect(running.settings, "chaos")) as consumer:
             names = [name for name in consumer.topics() if not name.startswith("__")]
-        acts = plan(self._seed, targets(names), span(self._options.until_ms), extra=10)
+        wanted = targets(names, is_short=self._is_short)
+        acts = plan(
+            self._seed, wanted, span(self._options.until_ms), extra=0 if self._is_short else EXTRA_ACTS
+        )
         disturber = Disturber(running, play, acts, self._say)
         with disturber:
             yield
@@ -97,22 +105,13 @@ class Player:
         print(line, file=self._acts)
 
 
-def play_alone(seed: int, until: str, folder: Path) -> dict[str, Any]:
+def play_alone(seed: int, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Play in a process of its own, on a copy of the models; print what was done; return the summary."""
     name = f"seed-{seed}" if seed else "calm"
     summary, models = folder / f"{name}.json", folder / f"{name}-models"
     shutil.copytree(ROOT / "models", models)
-    command = [
-        sys.executable,
-        "-m",
-        "tests.chaos",
-        "--play",
-        str(seed),
-        "--until",
-        until,
-        "--to",
-        str(summary),
-    ]
+    command = [sys.executable, "-m", "tests.chaos", "--play", str(seed), "--until", given.until]
+    command += ["--to", str(summary), *(["--short"] if given.short else [])]
     launch = Launch(name, command, folder / f"{name}.log", {"DRIFTLINE_MODELS": str(models)})
     began = time.monotonic()
     with Supervisor(STOP_SECONDS) as supervisor:
@@ -145,32 +144,39 @@ def verdict(seed: int, found: Sequence[str]) -> str:
     return "\n  ".join([f"chaos: seed {seed}: {len(found)} difference(s) from the calm run", *found])
 
 
-def compare(seeds: Sequence[int], until: str, folder: Path) -> bool:
+def compare(given: argparse.Namespace, folder: Path) -> bool:
     """Play in calm and with each seed; tell whether all are equal."""
-    print(f"chaos: the calm run to {until}; logs and summaries are in {folder}", flush=True)
-    calm = play_alone(0, until, folder)
-    faults: Mapping[int, list[str]] = {0: calm["faults"]}
-    found = dict(faults)
-    for seed in seeds:
+    print(f"chaos: to {given.until}; logs and summaries are in {folder}", flush=True)
+    calm = json.loads(given.calm.read_text()) if given.calm else play_alone(0, given, folder)
+    equal = calm["complete"] and not calm["faults"]
+    if not equal:
+        print("\n  ".join(["chaos: the calm run has faults", *calm["faults"]]), flush=True)
+    for seed in given.seeds:
         print(f"chaos: seed {seed}: wall time, event time, what was done", flush=True)
-        found[seed] = comparison.differences(calm, play_alone(seed, until, folder))
-        print(verdict(seed, found[seed]), flush=True)
-    return not any(found.values())
+        found = comparison.differences(calm, play_alone(seed, given, folder))
+        print(verdict(seed, found), flush=True)
+        equal = equal and not found
+    return bool(equal)
 
 
 def main() -> None:
     """Compare each seed with the calm run."""
-    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="make chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--until", default="2013-03-01", help="send no requests from this date on")
+    parser.add_argument("--short", action="store_true", help="each kind of disturbance, but to few processes")
+    parser.add_argument("--calm", type=Path, help="compare with this summary, and play no calm run")
+    parser.add_argument("--folder", type=Path, help="of logs and summaries; by default a new one")
     parser.add_argument("--play", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--to", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.play is not None:
-        sys.exit(Player(given.play, given.until, given.to).play())
+        sys.exit(Player(given.play, given.until, given.to, is_short=given.short).play())
     try:
         with stoppable():
-            equal = compare(given.seeds, given.until, Path(tempfile.mkdtemp(prefix="driftline-chaos-")))
+            equal = compare(given, given.folder or Path(tempfile.mkdtemp(prefix="driftline-chaos-")))
     except KeyboardInterrupt:
         print("chaos: stopped; all processes have ended")
         sys.exit(128 + signal.SIGINT)

@@ -20,6 +20,7 @@ from services.demo.system import System
 from services.operations.local_servers.supervisor import Child, Supervisor
 from services.runtime import kafka_consumers
 from streams import codec, records, topics
+from tests.chaos import garbage
 from tests.chaos.plan import Act
 
 LATE_MS_MAX = 2 * topics.DAY_MS
@@ -28,17 +29,7 @@ RETURN_SECONDS_MAX = 120.0
 """Maximum time until a killed process runs again, or a server takes a record."""
 POLL_SECONDS = 0.05
 
-GARBAGE: dict[str, bytes | None] = {
-    "not JSON": b"\xff\xfe garbage",
-    "empty": b"",
-    "null": b"null",
-    "nested": b'{"x":' + b"[" * 2000 + b"]" * 2000 + b"}",
-    "of another form": b'{"id": 7, "version": "one"}',
-    "large": b'{"x": "' + b"a" * 500_000 + b'"}',
-    "without a value": None,
-}
 MODELS = (run.MODEL, run.LEARNER)
-BAD_HEARTBEATS = (b"", b"abc", b"-1", b"9" * 5000, b"1700000000000000")
 EDITS: dict[str, Callable[[str], str]] = {
     "cut off": lambda text: text[: len(text) // 2],
     "no YAML": lambda _: "name: [",
@@ -78,6 +69,12 @@ class Disturber:
         self._waiting = list(acts)
         self._say = say
         self._began_seconds = 0.0
+        self._producer = KafkaProducer(
+            **running.settings.kafka_options(),
+            enable_idempotence=True,
+            acks="all",
+            max_block_ms=RETURN_SECONDS_MAX * 1000,
+        )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="chaos", daemon=True)
         self.garbage: dict[Source, str] = {}
@@ -94,6 +91,7 @@ class Disturber:
         """End, with everything as it was before: nothing is frozen, no file is changed."""
         self._stopping.set()
         self._thread.join(RETURN_SECONDS_MAX)
+        self._producer.close(timeout=5)
         if kind is None:
             self.faults += [f"not done: {act.kind} {act.target}" for act in self._waiting]
             self._settle_letters()
@@ -161,32 +159,16 @@ class Disturber:
 
     def _write_garbage(self, act: Act) -> str:
         chance = random.Random(act.choice)
-        heartbeats = [f"heartbeat {number}" for number in range(len(BAD_HEARTBEATS))]
-        names = [*GARBAGE, *heartbeats]
-        chance.shuffle(names)
-        with contextlib.closing(self._producer()) as producer:
-            partitions = sorted(producer.partitions_for(act.target))
-            for name in names:
-                headers = []
-                if name in heartbeats:
-                    headers = [(codec.HEARTBEAT_HEADER, BAD_HEARTBEATS[heartbeats.index(name)])]
-                sent = producer.send(
-                    act.target,
-                    key=b"chaos",
-                    value=GARBAGE.get(name),
-                    headers=headers,
-                    partition=chance.choice(partitions),
-                ).get(RETURN_SECONDS_MAX)
-                self.garbage[sent.topic, sent.partition, sent.offset] = name
-        return f"wrote {len(names)} records of garbage into {act.target}"
-
-    def _producer(self) -> KafkaProducer:
-        return KafkaProducer(
-            **self._running.settings.kafka_options(),
-            enable_idempotence=True,
-            acks="all",
-            max_block_ms=RETURN_SECONDS_MAX * 1000,
-        )
+        records_of_garbage = garbage.made(chance)
+        partitions = sorted(self._producer.partitions_for(act.target))
+        for each in records_of_garbage:
+            partition = chance.choice(partitions)
+            sending = self._producer.send(
+                act.target, key=b"chaos", value=each.value, headers=each.headers, partition=partition
+            )
+            sent = sending.get(RETURN_SECONDS_MAX)
+            self.garbage[sent.topic, sent.partition, sent.offset] = each.kind
+        return f"wrote {len(records_of_garbage)} records of garbage into {act.target}"
 
     def _settle_letters(self) -> None:
         """Check that the dead letters are those of garbage, and take them out of the demo's account."""

@@ -1,9 +1,13 @@
-"""Work beside the rest of a process: it is stopped and awaited, and its end is a failure."""
+"""A process begins again while a server is away. Background work is stopped, awaited, and may fail."""
 
 import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
 
 import pytest
 
+from services.runtime import async_process
 from services.runtime.async_process import BackgroundTask
 
 
@@ -56,3 +60,52 @@ def test_work_that_was_cancelled_is_a_failure() -> None:
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(scenario())
     assert reasons == ["archive ended: cancelled"]
+
+
+class Starts:
+    """A process whose start fails with each of these errors, and which then runs until its failure."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.left = 0
+
+    def run(self) -> None:
+        """Start once."""
+        async_process.run(self._first(), self._second(), failure=lambda: "over")
+
+    @contextlib.asynccontextmanager
+    async def _first(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            self.left += 1
+
+    @contextlib.asynccontextmanager
+    async def _second(self) -> AsyncIterator[None]:
+        if self.errors:
+            raise self.errors.pop(0)
+        yield
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    monkeypatch.setattr(async_process, "exit_within_bounds", lambda _code: None)
+    return pauses
+
+
+def test_a_process_begins_again_while_a_server_is_away_at_its_start(no_pause: list[float]) -> None:
+    """What it has entered is left each time. Once it runs, it ends as ever."""
+    process = Starts(ConnectionRefusedError("away"), *[TimeoutError("away")] * 5)
+    with pytest.raises(SystemExit):
+        async_process.run_again(process.run)
+    assert process.left == 7
+    assert no_pause == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
+
+
+def test_a_process_whose_start_has_a_defect_ends(no_pause: list[float]) -> None:
+    process = Starts(ZeroDivisionError("broken"))
+    with pytest.raises(ZeroDivisionError):
+        async_process.run_again(process.run)
+    assert no_pause == []

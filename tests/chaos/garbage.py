@@ -1,0 +1,37 @@
+"""Records that fit no topic."""
+
+import dataclasses
+import random
+from collections.abc import Sequence
+
+from streams import codec
+
+VALUES: dict[str, bytes | None] = {
+    "not JSON": b"\xff\xfe garbage",
+    "empty": b"",
+    "null": b"null",
+    "nested": b'{"x":' + b"[" * 2000 + b"]" * 2000 + b"}",
+    "of another form": b'{"id": 7, "version": "one"}',
+    "large": b'{"x": "' + b"a" * 500_000 + b'"}',
+    "without a value": None,
+}
+HEARTBEATS = (b"", b"abc", b"-1", b"9" * 5000, b"1700000000000000")
+
+
+@dataclasses.dataclass(frozen=True)
+class Garbage:
+    """One record."""
+
+    kind: str
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+def made(chance: random.Random) -> list[Garbage]:
+    """Return one record of each kind, in a random order."""
+    found = [Garbage(kind, value) for kind, value in VALUES.items()]
+    found += [
+        Garbage(f"heartbeat {beat[:9]!r}", None, [(codec.HEARTBEAT_HEADER, beat)]) for beat in HEARTBEATS
+    ]
+    chance.shuffle(found)
+    return found
