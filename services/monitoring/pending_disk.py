@@ -10,6 +10,7 @@ import struct
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from rocksdict import (
@@ -30,12 +31,15 @@ WRITE_BUFFER_BYTES = 32 << 20
 BLOOM_BITS = 10
 """Bits per key: one absent id in a hundred costs a read of the disk."""
 
-_ENTRY, _ORDER, _UNDO = b"e", b"o", b"u"
-"""First byte of a key: an entry by its id, an id by its place in the order, an old value by its key."""
-_META = b"m"
-_AFTER_ORDER, _AFTER_UNDO = b"p", b"v"
+_INDEX, _ENTRY, _UNDO = b"i", b"p", b"u"
+"""First byte of a key: a place in the order by id, an entry by place and id, an old value by its key. The
+entries are large and are written in the order of their keys, so only the small index is sorted on disk."""
+_META = b"meta"
+_AFTER_ENTRIES, _AFTER_UNDO = b"q", b"v"
 _PLACE = struct.Struct(">Qq")
 """Event time as an unsigned number (its bytes sort like the times), and a serial number."""
+_ID_AT = 1 + _PLACE.size
+"""Where the id begins in the key of an entry."""
 _ZERO_MS = 1 << 63
 
 
@@ -50,9 +54,16 @@ class _Meta(msgspec.Struct, array_like=True):
     serial: int = 0
     """The number of the next entry."""
     appended: bytes = b""
-    """The place of the first entry that this generation has appended; empty if it has appended none."""
+    """The key of the first entry that this generation has appended; empty if it has appended none."""
     evicted: bytes = b""
-    """The order up to here holds no entry: iteration starts after what was deleted."""
+    """No entry has a key before this one: iteration starts after what was deleted."""
+
+
+class StoredEntry(NamedTuple):
+    """An entry as it was found."""
+
+    key: bytes
+    value: bytes
 
 
 class PendingDisk:
@@ -120,49 +131,43 @@ class PendingDisk:
         """Number of keys changed since the last commit: they are in memory."""
         return len(self._changes)
 
-    def get(self, identity: str) -> bytes | None:
-        """Return an entry's value."""
-        if not self._meta.count:
+    def get(self, identity: str) -> StoredEntry | None:
+        """Return an entry."""
+        if not self._meta.count or (place := self._get(_index_key(identity))) is None:
             return None
-        found = self._get(_ENTRY + identity.encode())
-        return None if found is None else found[_PLACE.size :]
+        key = _ENTRY + place + identity.encode()
+        value = self._get(key)
+        return None if value is None else StoredEntry(key, value)
 
-    def pop(self, identity: str) -> bytes | None:
-        """Remove an entry and return its value."""
-        key = _ENTRY + identity.encode()
-        if not self._meta.count or (found := self._get(key)) is None:
-            return None
-        place, value = found[: _PLACE.size], found[_PLACE.size :]
-        self._set(key, None, found)
-        self._set(_ORDER + place, None, key[1:])
+    def remove(self, found: StoredEntry) -> None:
+        """Remove an entry that `get` has returned."""
+        self._set(found.key, None, found.value)
+        self._set(_INDEX + found.key[_ID_AT:], None, found.key[1:_ID_AT])
         self._meta.count -= 1
-        return value
 
-    def replace(self, identity: str, value: bytes) -> None:
-        """Change the value of an entry; its place in the order stays."""
-        key = _ENTRY + identity.encode()
-        found = self._get(key)
-        assert found is not None, "only an existing entry can be replaced"
-        self._set(key, found[: _PLACE.size] + value, found)
+    def replace(self, found: StoredEntry, value: bytes) -> None:
+        """Change the value of an entry that `get` has returned; its place in the order stays."""
+        self._set(found.key, value, found.value)
 
     def append(self, identity: str, counts_at_ms: int, value: bytes) -> None:
         """Add an entry after all that count at its time or before; its id is new."""
         place = _PLACE.pack(counts_at_ms + _ZERO_MS, self._meta.serial)
-        key = _ENTRY + identity.encode()
-        self._changes[key], self._changes[_ORDER + place] = place + value, key[1:]
-        self._meta.appended = self._meta.appended or _ORDER + place
+        key = _ENTRY + place + identity.encode()
+        self._changes[key], self._changes[_index_key(identity)] = value, place
+        self._meta.appended = self._meta.appended or key
         self._meta.serial += 1
         self._meta.count += 1
 
     def take_before(self, counts_at_ms: int) -> Iterator[bytes]:
         """Remove and yield the values of the entries that count before an event time, in order."""
-        stop = _ORDER + _PLACE.pack(counts_at_ms + _ZERO_MS, 0)
-        start = self._meta.evicted or _ORDER
+        stop = _ENTRY + _PLACE.pack(counts_at_ms + _ZERO_MS, 0)
+        start = self._meta.evicted or _ENTRY
         if start >= stop or not self._meta.count:
             return
         # Entries that were appended since the last commit are newer than all of these: see `settle`.
-        for key, identity in _rows(self._db, start, stop):
-            if self._changes.get(key, identity) is not None and (value := self.pop(identity.decode())):
+        for key, committed in _rows(self._db, start, stop):
+            if (value := self._changes.get(key, committed)) is not None:
+                self.remove(StoredEntry(key, value))
                 yield value
         self._meta.evicted = stop
 
@@ -182,7 +187,7 @@ class PendingDisk:
         self._set(_META, msgspec.msgpack.encode(self._meta), self._db.get(_META))
         batch = WriteBatch(raw_mode=True)
         batch.delete_range(_UNDO, _AFTER_UNDO)
-        for key, value in self._changes.items():
+        for key, value in sorted(self._changes.items()):
             if value is None:
                 batch.delete(key)
             else:
@@ -210,6 +215,10 @@ class PendingDisk:
         self._undo.setdefault(key, old)
 
 
+def _index_key(identity: str) -> bytes:
+    return _INDEX + identity.encode()
+
+
 def _rows(db: Rdict, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
     rows = db.iter()
     rows.seek(start)
@@ -226,9 +235,9 @@ def _meta_of(db: Rdict) -> _Meta:
 def _undo_last(db: Rdict) -> None:
     batch = WriteBatch(raw_mode=True)
     if appended := _meta_of(db).appended:
-        for place, identity in _rows(db, appended, _AFTER_ORDER):
-            batch.delete(place)
-            batch.delete(_ENTRY + identity)
+        for key, _ in _rows(db, appended, _AFTER_ENTRIES):
+            batch.delete(key)
+            batch.delete(_INDEX + key[_ID_AT:])
     for key, old in _rows(db, _UNDO, _AFTER_UNDO):
         if old[:1] == b"\x01":
             batch.put(key[1:], old[1:])

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from services.monitoring.pending_disk import PendingDisk
+from services.monitoring.pending_disk import PendingDisk, StoredEntry
 from streams import records
 
 IN_MEMORY_MAX = 100_000
@@ -64,6 +64,8 @@ class PendingPredictions:
         """
         self._memory = {entry.prediction_id: entry for entry in entries}
         self._disk = disk
+        self._looked_up: tuple[PendingPrediction, StoredEntry] | None = None
+        """The last one that was read from disk."""
         self._in_memory_max = IN_MEMORY_MAX if in_memory_max is None else in_memory_max
 
     def __len__(self) -> int:
@@ -73,15 +75,17 @@ class PendingPredictions:
     def get(self, prediction_id: str) -> PendingPrediction | None:
         """Return a prediction; None if it does not wait (any more)."""
         entry = self._memory.get(prediction_id)
-        if entry is None and self._disk and (raw := self._disk.get(prediction_id)) is not None:
-            return _DECODER.decode(raw)
+        if entry is None and self._disk and (found := self._disk.get(prediction_id)) is not None:
+            entry = _DECODER.decode(found.value)
+            self._looked_up = entry, found
         return entry
 
     def pop(self, prediction_id: str) -> PendingPrediction | None:
         """Remove and return a prediction, if it waits."""
         entry = self._memory.pop(prediction_id, None)
-        if entry is None and self._disk and (raw := self._disk.pop(prediction_id)) is not None:
-            return _DECODER.decode(raw)
+        if entry is None and self._disk and (found := self._disk.get(prediction_id)) is not None:
+            self._disk.remove(found)
+            entry = _DECODER.decode(found.value)
         return entry
 
     def append(self, entry: PendingPrediction) -> None:
@@ -89,10 +93,11 @@ class PendingPredictions:
         self._memory[entry.prediction_id] = entry
 
     def note_label(self, entry: PendingPrediction, label: float) -> None:
-        """Store the label of a prediction that `get` has returned."""
+        """Store the label of the prediction that `get` has returned last, or that `append` has added."""
         entry.label = label
         if self._disk and entry.prediction_id not in self._memory:
-            self._disk.replace(entry.prediction_id, _ENCODER.encode(entry))
+            assert self._looked_up is not None and self._looked_up[0] is entry, "another one was looked up since"
+            self._disk.replace(self._looked_up[1], _ENCODER.encode(entry))
 
     def take_before(self, counts_at_ms: int) -> Iterator[PendingPrediction]:
         """Remove and yield the predictions that count before an event time, in order."""

@@ -29,21 +29,38 @@ def reopened(disk: PendingDisk, folder: Path, generation: int, store: str = "a")
     return PendingDisk(folder, store, generation)
 
 
+def value_of(disk: PendingDisk, identity: str) -> bytes | None:
+    found = disk.get(identity)
+    return None if found is None else found.value
+
+
+def pop(disk: PendingDisk, identity: str) -> None:
+    found = disk.get(identity)
+    assert found is not None
+    disk.remove(found)
+
+
+def replace(disk: PendingDisk, identity: str, value: bytes) -> None:
+    found = disk.get(identity)
+    assert found is not None
+    disk.replace(found, value)
+
+
 def everything(disk: PendingDisk) -> list[bytes]:
     return list(disk.take_before(2**62))
 
 
 def test_committed_entries_are_there_again_in_order(disk: PendingDisk, folder: Path) -> None:
     again = reopened(disk, folder, 1)
-    assert (again.count, again.get("p1"), again.get("p7")) == (3, b"1", None)
+    assert (again.count, value_of(again, "p1"), again.get("p7")) == (3, b"1", None)
     assert everything(again) == [b"0", b"1", b"2"]
     assert again.count == 0
     again.close()
 
 
 def test_changes_after_the_commit_are_lost_with_the_process(disk: PendingDisk, folder: Path) -> None:
-    disk.pop("p0")
-    disk.replace("p1", b"changed")
+    pop(disk, "p0")
+    replace(disk, "p1", b"changed")
     disk.append("p3", 30, b"3")
     again = reopened(disk, folder, 1)
     assert everything(again) == [b"0", b"1", b"2"]
@@ -51,8 +68,8 @@ def test_changes_after_the_commit_are_lost_with_the_process(disk: PendingDisk, f
 
 
 def test_a_commit_that_no_snapshot_followed_is_undone(disk: PendingDisk, folder: Path) -> None:
-    disk.pop("p0")
-    disk.replace("p1", b"changed")
+    pop(disk, "p0")
+    replace(disk, "p1", b"changed")
     assert list(disk.take_before(15)) == [b"changed"]
     disk.append("p3", 30, b"3")
     assert disk.commit() == 2
@@ -93,7 +110,7 @@ def test_another_generation_or_store_is_refused(
 
 def test_two_commits_ahead_is_refused(disk: PendingDisk, folder: Path) -> None:
     for identity in ("p0", "p1"):
-        disk.pop(identity)
+        pop(disk, identity)
         disk.commit()
     disk.close()
     with pytest.raises(GenerationLostError, match="holds generation 3"):
@@ -122,15 +139,25 @@ def test_times_before_1970_sort_before_later_ones(folder: Path) -> None:
 
 
 def test_without_a_change_the_generation_stays(disk: PendingDisk) -> None:
-    assert (disk.get("p0"), disk.commit()) == (b"0", 1)
+    assert (value_of(disk, "p0"), disk.commit()) == (b"0", 1)
 
 
 def test_a_store_without_entries_makes_no_files(folder: Path) -> None:
     disk = PendingDisk(folder, "a", 0)
-    assert (disk.get("p0"), disk.pop("p0"), everything(disk), disk.commit()) == (None, None, [], 0)
+    assert (disk.get("p0"), everything(disk), disk.commit()) == (None, [], 0)
     assert not folder.parent.exists()
 
 
 def test_a_second_process_is_told_who_may_use_the_folder(disk: PendingDisk, folder: Path) -> None:
     with pytest.raises(OutageError, match="only one process may use it"):
         PendingDisk(folder, "a", 1)
+
+
+def test_one_id_may_wait_again(disk: PendingDisk, folder: Path) -> None:
+    pop(disk, "p0")
+    disk.append("p0", 40, b"again")
+    disk.commit()
+    again = reopened(disk, folder, 1)
+    assert value_of(again, "p0") == b"0"
+    assert everything(again) == [b"0", b"1", b"2"]
+    again.close()

@@ -31,7 +31,9 @@ def test_the_named_disk_is_opened(tmp_path: Path) -> None:
     generation = disk.commit()
     disk.close()
     opened, lost_from = pending_restore.open_disk(tmp_path / "m", PendingMark("a", generation, [BEGINNING]))
-    assert (opened.get("p"), lost_from) == (b"1", None)
+    found = opened.get("p")
+    assert found is not None
+    assert (found.value, lost_from) == (b"1", None)
     opened.close()
 
 
