@@ -22,7 +22,7 @@ from services.monitoring import topic_identity
 from services.monitoring.label_definition import label_definition
 from services.monitoring.label_join import Joined, JoinTotals, LabelJoin, at_prediction, outcome_of
 from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
-from services.monitoring.pending_rebuild import PendingMark, RebuildPoint
+from services.monitoring.pending_rebuild import PendingMark, point_of
 from services.monitoring.topic_identity import UNKNOWN_TOPICS, InputTopics
 from services.monitoring.waiting_labels import WaitingLabel
 from services.runtime.declaration import ModelDeclaration
@@ -245,7 +245,7 @@ class Engine:
         """Return what `__init__` takes; a snapshot of it may be written once all outputs are acknowledged."""
         open_window, closed_windows = self._windows.states()
         predictions, labels = in_order(self.inputs.resume())
-        point = _rebuild_point(self.inputs.frontier_ms, predictions, labels, self._repeats)
+        point = point_of(self.inputs.frontier_ms, predictions, labels, self._repeats)
         pending, generation = self._join.pending.settle()
         evicted_before_ms = open_window.start_ms if open_window else self.inputs.frontier_ms
         self._on_disk.note(
@@ -434,10 +434,3 @@ def _fit(state: DriftState, declaration: ModelDeclaration) -> None:
         state.waiting_labels = []  # their values have the old meaning
     if state_basis.TASK in changed:  # those on disk have answers of another task, too
         state.on_disk = PendingMark()
-
-
-def _rebuild_point(
-    frontier_ms: int, predictions: list[Resume], labels: list[Resume], repeats: codec.RepeatFilter
-) -> RebuildPoint:
-    by_source = {source: dict(offsets) for source, offsets in repeats.by_source.items()}
-    return RebuildPoint(frontier_ms, predictions, labels, dict(repeats.last_offsets), by_source)

@@ -7,18 +7,16 @@ from services.drift.drift_metrics import DriftMetrics
 from services.drift.engine import DriftOutputs, DriftState, Engine
 from services.drift.gathered_slices import SliceFeed
 from services.monitoring.pending_predictions import PendingPredictions
-from services.monitoring.prediction_decoder import PredictionDecoder
+from services.monitoring.prediction_decoder import DecoderFor
 from services.monitoring.prediction_source import PredictionSource, WatermarkPublisher, direct_source
 from services.runtime import metrics
 from services.runtime.declaration import ModelDeclaration
-from services.runtime.event_clock import EventClock
 from services.runtime.quarantine import Care, Rejected
 from services.runtime.snapshots import SnapshotPace, Snapshots
 from streams import records, topics
 from streams.cloud_events import Envelope, Header
 from streams.inputs import LABEL, PREDICTION, Item, PartitionKey, by_partition, in_order
 from streams.producer import Record
-from streams.schemas import SchemaRegistry
 
 SNAPSHOTS = Snapshots(DriftState, 3)
 """Reads and writes snapshots of the drift state, in format 3."""
@@ -69,11 +67,10 @@ class MonitoredModel:
         state: DriftState,
         *,
         cloud_events: bool,
+        decoder_for: DecoderFor,
         gathered: bool = False,
-        registry: SchemaRegistry | None = None,
         care: Care | None = None,
         rejected: Rejected = MappingProxyType({}),
-        clock: EventClock | None = None,
         pending: PendingPredictions | None = None,
     ) -> None:
         """Continue from a state.
@@ -82,11 +79,10 @@ class MonitoredModel:
             declaration: The model's.
             state: See `starting_state`.
             cloud_events: Whether records get headers of CloudEvents.
+            decoder_for: Makes the decoder of predictions and labels.
             gathered: Read the slices that gathering workers write, instead of predictions and labels.
-            registry: The schema registry of the label topic, if there is one.
             care: How carefully rows are counted, if one of them is suspected to be a defect.
-            rejected: Records that are rejected as defects, with the reasons.
-            clock: Tells which records are too far ahead.
+            rejected: Slices leave out these records, which are rejected as defects; with the reasons.
             pending: The predictions that wait, on disk too; by default those of the state.
         """
         self.name = declaration.name
@@ -99,8 +95,8 @@ class MonitoredModel:
         if gathered:
             self.source = self._gathered.source()
         else:
-            decoder = PredictionDecoder("drift", declaration, self.engine, registry, rejected, clock)
-            self.source = direct_source(self.predictions_topic, self.label_topic, self.engine.inputs, decoder)
+            inputs, decoder = self.engine.inputs, decoder_for(self.engine)
+            self.source = direct_source(self.predictions_topic, self.label_topic, inputs, decoder)
         self.metrics = DriftMetrics(self.engine, declaration)
         self.pace = SnapshotPace()
         self._envelope = Envelope("drift", declaration.name, enabled=cloud_events)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,9 +21,9 @@ from services.monitoring.guarded_models import GuardedModels
 from services.monitoring.label_join import JoinTotals, LabelJoin
 from services.monitoring.pending_disk import PendingDisk
 from services.monitoring.pending_predictions import PendingPredictions
-from services.monitoring.pending_rebuild import PendingRebuild, RebuildPoint
-from services.monitoring.prediction_decoder import PredictionDecoder
-from services.monitoring.prediction_source import PredictionSourceReader, direct_source
+from services.monitoring.pending_rebuild import PendingRebuild, RebuildPoint, stop_offsets
+from services.monitoring.prediction_decoder import DecoderFor, PredictionDecoder
+from services.monitoring.prediction_source import PredictionSourceReader
 from services.monitoring.topic_identity import InputTopics
 from services.runtime import kafka_consumers, metrics, redis_clients, schema_registry_client
 from services.runtime.declaration import ModelDeclaration
@@ -34,7 +35,7 @@ from services.runtime.quarantine import Quarantine, is_defect
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
 from streams import topics
-from streams.inputs import AFTER_ALL_MS, by_partition
+from streams.inputs import AFTER_ALL_MS
 from streams.producer import Record
 
 REDIS_TIMEOUT_SECONDS = 2.0
@@ -107,27 +108,41 @@ class DriftModelOpener:
         folder = pending_restore.folder_of(self._settings, "drift", declaration.name)
         disk, lost_from = pending_restore.open_disk(folder, found.on_disk)
         try:
-            model = self._model(declaration, found, PendingPredictions(found.pending, disk))
+            decoder_for = self._decoder_for(declaration)
+            model = self._model(declaration, found, PendingPredictions(found.pending, disk), decoder_for)
             if lost_from is not None:
-                self._refill(model, declaration, found, disk, lost_from)
+                self._refill(model, declaration, found, disk, lost_from, decoder_for)
         except BaseException:
             disk.close()
             raise
         return model
 
+    def _decoder_for(self, declaration: ModelDeclaration) -> DecoderFor:
+        return functools.partial(
+            PredictionDecoder,
+            "drift",
+            declaration,
+            registry=schema_registry_client.connect(self._settings),
+            rejected=self._quarantine.rejected(declaration.name),
+            clock=EventClock("drift", self._settings.event_ahead_seconds_max),
+        )
+
     def _model(
-        self, declaration: ModelDeclaration, found: DriftState, pending: PendingPredictions
+        self,
+        declaration: ModelDeclaration,
+        found: DriftState,
+        pending: PendingPredictions,
+        decoder_for: DecoderFor,
     ) -> MonitoredModel:
         return MonitoredModel(
             declaration,
             found,
             pending=pending,
             cloud_events=self._settings.cloud_events != "none",
+            decoder_for=decoder_for,
             gathered=self._gathered,
-            registry=schema_registry_client.connect(self._settings),
             care=self._quarantine.care(declaration.name),
             rejected=self._quarantine.rejected(declaration.name),
-            clock=EventClock("drift", self._settings.event_ahead_seconds_max),
         )
 
     def _refill(
@@ -137,27 +152,17 @@ class DriftModelOpener:
         found: DriftState,
         disk: PendingDisk,
         lost_from: RebuildPoint,
+        decoder_for: DecoderFor,
     ) -> None:
         """Read again what waited on a disk that is lost."""
         pending = PendingPredictions(disk=disk, in_memory_max=0)
-        stop = by_partition(*([at.offset for at in each] for each in (found.predictions, found.labels)))
         join = LabelJoin(
             declaration.label.horizon_ms, JoinTotals(), pending, classes=declaration.classes
         )  # nobody reads its totals
+        stop = stop_offsets(found.predictions, found.labels)
         rebuild = PendingRebuild(join, lost_from, stop, model.engine.restored_segments_of)
-        decoder = PredictionDecoder(
-            "drift",
-            declaration,
-            rebuild,
-            schema_registry_client.connect(self._settings),
-            self._quarantine.rejected(declaration.name),
-            EventClock("drift", self._settings.event_ahead_seconds_max),
-        )
-        source = direct_source(model.predictions_topic, model.label_topic, rebuild.inputs, decoder)
-        with contextlib.closing(kafka_consumers.connect(self._settings, "drift-pending")) as consumer:
-            pending_restore.read_again(consumer, source, rebuild)
+        pending_restore.refill(self._settings, "drift", declaration, decoder_for, rebuild)
         rebuild.finish(found.pending, found.window.start_ms if found.window else AFTER_ALL_MS)
-        pending.settle()
         _log.info("pending.restored", model=declaration.name, waiting=len(pending))
 
     def keep(self, model: MonitoredModel) -> None:

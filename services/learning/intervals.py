@@ -17,6 +17,7 @@ from services.monitoring.model_metrics import Measures
 from services.monitoring.pending_predictions import PendingPrediction
 from services.runtime.declaration import ModelDeclaration
 from streams import records
+from streams.inputs import AFTER_ALL_MS
 
 
 @dataclasses.dataclass
@@ -68,6 +69,12 @@ class IntervalLearner:
             state.interval_end_ms = (time_ms // length_ms + 1) * length_ms
         if state.first_ms is None:
             state.first_ms = state.interval_end_ms - length_ms
+
+    @property
+    def evicted_before_ms(self) -> int:
+        """The start of the open interval: each horizon that ended before has been noticed."""
+        end_ms = self._state.interval_end_ms
+        return AFTER_ALL_MS if end_ms is None else end_ms - self._learning.interval_ms
 
     def close_until(self, time_ms: int, join: LabelJoin, outputs: LearningOutputs) -> None:
         """Close the intervals that end by an event time.

@@ -15,7 +15,9 @@ from services.learning.arms_update import Announcement
 from services.learning.intervals import IntervalLearner, LearningOutputs
 from services.learning.learner_state import LearnerState, LearningCounts
 from services.monitoring.label_join import JoinTotals, LabelJoin
+from services.monitoring.pending_disk import PendingDisk
 from services.monitoring.pending_predictions import PendingPredictions
+from services.monitoring.pending_rebuild import PendingRebuild, RebuildPoint, point_of, stop_offsets
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, records
 from streams.feature_sets import Alignment, FeatureSets
@@ -53,7 +55,8 @@ class Learner:
             sets: The published names of the features of predictions; without them rows must hold
                 ``feature_names``.
         """
-        for part, before in learner_basis.fit(state, declaration, feature_names).items():
+        changed = learner_basis.fit(state, declaration, feature_names)
+        for part, before in changed.items():
             _log.warning("learning.part_reset", model=declaration.name, part=part, in_the_checkpoint=before)
         self.feature_sets = sets or FeatureSets()
         self._alignment = Alignment(self.feature_sets, feature_names)
@@ -70,6 +73,7 @@ class Learner:
         self._intervals = IntervalLearner(declaration, feature_names, make, state)
         self._state = state
         self._in_work: Item | None = None
+        self._forgets_scores = learner_basis.LABELS in changed
 
     # -- what comes in ---------------------------------------------------------------------------
 
@@ -106,8 +110,13 @@ class Learner:
 
     @property
     def pending(self) -> int:
-        """The number of predictions in memory."""
+        """The number of predictions that wait for a label."""
         return len(self._join.pending)
+
+    @property
+    def pending_predictions(self) -> PendingPredictions:
+        """The predictions that wait for a label."""
+        return self._join.pending
 
     @property
     def watermark_ms(self) -> int | None:
@@ -142,15 +151,36 @@ class Learner:
     def state(self) -> LearnerState:
         """Return what `__init__` takes; a checkpoint of it is sound once all outputs are acknowledged."""
         predictions, labels = in_order(self.inputs.resume())
+        point = point_of(self.inputs.frontier_ms, predictions, labels, self._repeats)
+        pending, generation = self._join.pending.settle()
+        self._state.on_disk.note(
+            self._join.pending.store,
+            generation,
+            point,
+            min(self.evicted_before_ms, self.inputs.frontier_ms),
+            self._join.horizon_ms,
+        )
         return msgspec.structs.replace(
             self._state,
             predictions=predictions,
             labels=labels,
             last_offsets=self._repeats.last_offsets,
             last_offsets_by_source=self._repeats.by_source,
-            pending=self._join.pending.settle()[0],
+            pending=pending,
             waiting_labels=self._join.waiting.entries(),
         )
+
+    @property
+    def evicted_before_ms(self) -> int:
+        """The event time before which each horizon that ended has been noticed."""
+        return self._intervals.evicted_before_ms
+
+    def rebuild(self, disk: PendingDisk, lost_from: RebuildPoint) -> PendingRebuild:
+        """Return what fills a disk again, from a point to the state from which this learner continues."""
+        pending = PendingPredictions(disk=disk, in_memory_max=0)
+        join = LabelJoin(self._join.horizon_ms, JoinTotals(), pending, keep_features=True)
+        stop = stop_offsets(self._state.predictions, self._state.labels)
+        return PendingRebuild(join, lost_from, stop, kept=self._restored)
 
     def _process(self, item: Item) -> None:
         if item.kind == LABEL:
@@ -161,14 +191,22 @@ class Learner:
             self.totals.repeated += 1
             return
         else:
-            joined = self._join.add_prediction(self._named(item.record), item.counts_at_ms)
+            row = self._alignment.row(item.record.feature_set, item.record.features)
+            self.totals.unnamed += row is None
+            joined = self._join.add_prediction(_with_row(item.record, row), item.counts_at_ms)
         if joined is not None:
             self._intervals.add(joined.label, joined.entry)
 
-    def _named(self, prediction: records.Prediction) -> records.Prediction:
-        """Return a prediction with the declared features in order; without any if their names are unknown."""
+    def _restored(self, prediction: records.Prediction) -> records.Prediction:
         row = self._alignment.row(prediction.feature_set, prediction.features)
-        if row is prediction.features:
-            return prediction
-        self.totals.unnamed += row is None
-        return msgspec.structs.replace(prediction, features=list(row or ()))
+        named = _with_row(prediction, row)
+        return msgspec.structs.replace(named, score=None) if self._forgets_scores else named
+
+
+def _with_row(
+    prediction: records.Prediction, row: Sequence[records.FeatureValue] | None
+) -> records.Prediction:
+    """Return a prediction with the declared features in order; without any if their names are unknown."""
+    if row is prediction.features:
+        return prediction
+    return msgspec.structs.replace(prediction, features=list(row or ()))

@@ -25,8 +25,9 @@ def basis_of(declaration: ModelDeclaration) -> dict[str, str]:
 def fit(state: LearnerState, declaration: ModelDeclaration, names: Sequence[str]) -> dict[str, str]:
     """Fit a state to a declaration, in place; return the parts that had to change, with their old texts.
 
-    Values of features are matched by name. If labels have another meaning, the estimator is reset. If the
-    interval has another length, version numbers continue from the last one.
+    Values of features are matched by name. If labels have another meaning, the estimator is reset. In both
+    cases the predictions on disk are to be read again. If the interval has another length, version numbers
+    continue from the last one.
     """
     now = basis_of(declaration)
     changed = {part: state.basis[part] for part, text in now.items() if state.basis.get(part, text) != text}
@@ -44,6 +45,8 @@ def fit(state: LearnerState, declaration: ModelDeclaration, names: Sequence[str]
         state.waiting_labels = []  # their values have the old meaning
         for each in state.pending:
             each.score = None
+    if changed.keys() - {INTERVAL}:
+        state.on_disk.store = ""
     if INTERVAL in changed:
         _renumber(state, _milliseconds(changed[INTERVAL]), _milliseconds(now[INTERVAL]))
     state.names, state.basis = list(names), now

@@ -5,6 +5,7 @@ import msgspec
 from services.learning.arms_update import Announcement
 from services.monitoring.label_join import JoinTotals
 from services.monitoring.pending_predictions import PendingPrediction
+from services.monitoring.pending_rebuild import PendingMark
 from services.monitoring.topic_identity import UNKNOWN_TOPICS, InputTopics
 from services.monitoring.waiting_labels import WaitingLabel
 from streams import records
@@ -63,6 +64,8 @@ class LearnerState(msgspec.Struct):
     """The same as ``last_offsets``, by request topic; see `codec.RepeatFilter`."""
     topics: dict[str, str] = {}
     """Identity of the topics of predictions and labels; see `services.monitoring.topic_identity`."""
+    on_disk: PendingMark = msgspec.field(default_factory=PendingMark)
+    """The predictions that wait and are not in ``pending``."""
     basis: dict[str, str] = {}
     """What the rest depends on in the declaration, see `learner_basis`."""
 
@@ -81,7 +84,8 @@ def fresh_state(
     Raises `LearnerStateError` if the checkpoint has more partitions than the topic.
     """
     state = state or LearnerState()
-    inputs.restart_recreated(state, "learning", model)
+    if inputs.restart_recreated(state, "learning", model):
+        state.on_disk.points = []  # they are places in the old topic
     for resumes, partitions in ((state.predictions, prediction_partitions), (state.labels, label_partitions)):
         if len(resumes) > partitions:
             raise LearnerStateError(

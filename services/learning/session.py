@@ -5,7 +5,6 @@ import functools
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -20,9 +19,9 @@ from services.learning.learning_metrics import LearningObserver
 from services.model_registry import learned_versions
 from services.model_registry.models_topic import ATTEMPTS_MAX, ModelsTopic
 from services.model_registry.training_code import function_of
-from services.monitoring import prediction_source, topic_identity
+from services.monitoring import pending_restore, prediction_source, topic_identity
 from services.monitoring.guarded_models import GuardedModels
-from services.monitoring.prediction_decoder import PredictionDecoder
+from services.monitoring.prediction_decoder import DecoderFor, PredictionDecoder
 from services.monitoring.topic_identity import InputTopics
 from services.runtime import kafka_consumers, metrics, redis_clients, schema_registry_client
 from services.runtime.declaration import ModelDeclaration, learning
@@ -30,7 +29,7 @@ from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.event_clock import EventClock
 from services.runtime.kafka_outbox import Outbox
 from services.runtime.large_records import FoundValue, LargeRecordWriter
-from services.runtime.quarantine import Quarantine, Rejected
+from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
 from services.runtime.snapshots import SnapshotPace, Snapshots
 from services.runtime.topic_creation import ensure_topics
@@ -54,26 +53,16 @@ class LearningModel:
         declaration: ModelDeclaration,
         state: LearnerState,
         sets: FeatureSets,
-        rejected: Rejected = MappingProxyType({}),
+        decoder_for: DecoderFor,
     ) -> None:
-        """Continue from a state; raise `PlanError` or `TrainingCodeError` without features or learner.
-
-        ``rejected`` are records that are rejected as defects, with the reasons.
-        """
+        """Continue from a state; raise `PlanError` or `TrainingCodeError` without features or learner."""
         self.name = declaration.name
         self.learner = make_learner(settings, declaration, state, sets)
         self.source = prediction_source.direct_source(
             topics.predictions(declaration.name),
             declaration.label.topic,
             self.learner.inputs,
-            PredictionDecoder(
-                "learning",
-                declaration,
-                self.learner,
-                schema_registry_client.connect(settings),
-                rejected,
-                EventClock("learning", settings.event_ahead_seconds_max),
-            ),
+            decoder_for(self.learner),
         )
         self.observer = LearningObserver(self.learner)
         self.pace = SnapshotPace()
@@ -97,7 +86,8 @@ class LearningModel:
         return self.source.topic_of(kind)
 
     def close(self) -> None:
-        """Do nothing: it has no files."""
+        """Let go of the files of the predictions that wait."""
+        self.learner.pending_predictions.close()
 
 
 def make_learner(
@@ -149,6 +139,7 @@ def opened(
         reader = prediction_source.PredictionSourceReader(consumer)
         opener = LearningModelOpener(settings, quarantine, outbox, announcer)
         models = GuardedModels(folder, quarantine, opener, reader, learning)
+        stack.callback(models.close)
         models.refresh()
         yield LearningSession(outbox, client, models, reader, announcer)
 
@@ -180,11 +171,29 @@ class LearningModelOpener:
 
     def open(self, declaration: ModelDeclaration, found: LearnerState) -> LearningModel:
         """Return a model that continues from a state."""
-        sets, rejected = (
-            self._announcer.names_of(declaration.name),
-            self._quarantine.rejected(declaration.name),
+        name, settings = declaration.name, self._settings
+        decoder_for = functools.partial(
+            PredictionDecoder,
+            "learning",
+            declaration,
+            registry=schema_registry_client.connect(settings),
+            rejected=self._quarantine.rejected(name),
+            clock=EventClock("learning", settings.event_ahead_seconds_max),
         )
-        return LearningModel(self._settings, declaration, found, sets, rejected)
+        model = LearningModel(settings, declaration, found, self._announcer.names_of(name), decoder_for)
+        folder = pending_restore.folder_of(settings, "learning", name)
+        disk, lost_from = pending_restore.open_disk(folder, found.on_disk)
+        model.learner.pending_predictions.use_disk(disk)
+        try:
+            if lost_from is not None:
+                rebuild = model.learner.rebuild(disk, lost_from)
+                pending_restore.refill(settings, "learning", declaration, decoder_for, rebuild)
+                rebuild.finish(found.pending, model.learner.evicted_before_ms)
+                _log.info("pending.restored", model=name, waiting=model.learner.pending)
+        except BaseException:
+            disk.close()
+            raise
+        return model
 
     def keep(self, model: LearningModel) -> None:
         """Write a checkpoint and wait until it is acknowledged."""
@@ -245,6 +254,7 @@ class LearningSession:
             self._announcer.announce(each)
         each.watermark_ms = each.learner.watermark_ms
         each.pace.note(outputs.intervals_closed)
+        each.pace.urgent = each.learner.pending_predictions.needs_settling
         each.observer.observe(outputs)
 
 

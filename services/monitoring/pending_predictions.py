@@ -96,8 +96,10 @@ class PendingPredictions:
         """Store the label of the prediction that `get` has returned last, or that `append` has added."""
         entry.label = label
         if self._disk and entry.prediction_id not in self._memory:
-            assert self._looked_up is not None and self._looked_up[0] is entry, "another one was looked up since"
-            self._disk.replace(self._looked_up[1], _ENCODER.encode(entry))
+            assert self._looked_up is not None, "get has returned it"
+            found, stored = self._looked_up
+            assert found is entry, "another one was looked up since"
+            self._disk.replace(stored, _ENCODER.encode(entry))
 
     def take_before(self, counts_at_ms: int) -> Iterator[PendingPrediction]:
         """Remove and yield the predictions that count before an event time, in order."""
@@ -109,6 +111,10 @@ class PendingPredictions:
         for entry in passed:
             del self._memory[entry.prediction_id]
             yield entry
+
+    def use_disk(self, disk: PendingDisk) -> None:
+        """Keep older predictions on a disk, which holds those before the ones in memory."""
+        self._disk = disk
 
     @property
     def store(self) -> str:

@@ -28,6 +28,7 @@ POINTS_PER_HORIZON = 24
 """A rebuild reads at most this much more than the horizon: one part in 24."""
 
 SegmentsOf = Callable[[records.Prediction], Sequence[str]]
+Kept = Callable[[records.Prediction], records.Prediction]
 
 
 class RebuildPoint(msgspec.Struct, array_like=True, frozen=True):
@@ -42,6 +43,14 @@ class RebuildPoint(msgspec.Struct, array_like=True, frozen=True):
     last_offsets_by_source: dict[str, dict[int, int]] = {}
 
 
+def point_of(
+    frontier_ms: int, predictions: list[Resume], labels: list[Resume], repeats: codec.RepeatFilter
+) -> RebuildPoint:
+    """Return the point at which inputs stand now; what is passed may change later."""
+    by_source = {source: dict(offsets) for source, offsets in repeats.by_source.items()}
+    return RebuildPoint(frontier_ms, predictions, labels, dict(repeats.last_offsets), by_source)
+
+
 BEGINNING = RebuildPoint(BEFORE_ALL_MS, [], [], {})
 """The position before the first record of every partition."""
 
@@ -50,7 +59,7 @@ class PendingMark(msgspec.Struct):
     """What a snapshot says of the predictions on disk, which it does not hold itself."""
 
     store: str = ""
-    """See `PendingDisk`."""
+    """See `PendingDisk`; empty: the disk does not hold what is wanted, and is read again."""
     generation: int = 0
     """0: there are none."""
     points: list[RebuildPoint] = []
@@ -85,6 +94,11 @@ def with_point(
     return kept
 
 
+def stop_offsets(predictions: Sequence[Resume], labels: Sequence[Resume]) -> Mapping[PartitionKey, int]:
+    """Return the offset before which a snapshot has processed all records, by partition."""
+    return by_partition(*([at.offset for at in each] for each in (predictions, labels)))
+
+
 class PendingRebuild:
     """Receives the records of one model from a point on, up to the positions of a snapshot."""
 
@@ -94,6 +108,7 @@ class PendingRebuild:
         point: RebuildPoint,
         stop: Mapping[PartitionKey, int],
         segments_of: SegmentsOf = lambda _prediction: (),
+        kept: Kept = lambda prediction: prediction,
     ) -> None:
         """Begin at a point.
 
@@ -102,13 +117,14 @@ class PendingRebuild:
             point: Where to begin.
             stop: The offset before which a snapshot had processed all records, by partition.
             segments_of: Returns the monitored segments of a prediction.
+            kept: Returns a prediction as the join gets it.
         """
         begin = by_partition(point.predictions, point.labels)
         self.inputs = Inputs({key: begin.get(key, Resume()) for key in begin.keys() | stop.keys()})
         self._join = join
         self._stop = stop
         self._repeats = codec.RepeatFilter(point.last_offsets, point.last_offsets_by_source)
-        self._segments_of = segments_of
+        self._segments_of, self._kept = segments_of, kept
 
     def add_prediction(self, partition: int, offset: int, prediction: records.Prediction) -> None:
         """Receive a prediction; those of a partition come in order."""
@@ -129,7 +145,7 @@ class PendingRebuild:
         self._process(self.inputs.take())
 
     def finish(self, newest: Sequence[PendingPrediction], evicted_before_ms: int) -> None:
-        """Join the last records, and leave out those that the snapshot holds or that had expired.
+        """Join the last records, leave out those that the snapshot holds or that had expired, and settle.
 
         Args:
             newest: The predictions that the snapshot holds itself.
@@ -139,6 +155,7 @@ class PendingRebuild:
         self._join.evict(evicted_before_ms)
         for entry in newest:
             self._join.pending.pop(entry.prediction_id)
+        self._join.pending.settle()
 
     def _process(self, items: Sequence[Item]) -> None:
         for item in items:
@@ -150,6 +167,6 @@ class PendingRebuild:
                 item.record.source_partition, item.record.source_offset, item.record.source
             ):
                 segments = self._segments_of(item.record)
-                self._join.add_prediction(item.record, item.counts_at_ms, segments)
+                self._join.add_prediction(self._kept(item.record), item.counts_at_ms, segments)
         if self._join.pending.needs_settling:
             self._join.pending.settle()

@@ -1,5 +1,6 @@
 """Opens the predictions of a model that wait on disk; reads them again from the topics if they are lost."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -9,8 +10,12 @@ from kafka.errors import KafkaTimeoutError
 
 from services.monitoring.pending_disk import GenerationLostError, PendingDisk
 from services.monitoring.pending_rebuild import PendingMark, PendingRebuild, RebuildPoint
-from services.monitoring.prediction_source import PredictionSource, PredictionSourceReader
+from services.monitoring.prediction_decoder import DecoderFor
+from services.monitoring.prediction_source import PredictionSource, PredictionSourceReader, direct_source
+from services.runtime import kafka_consumers
+from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
+from streams import topics
 from streams.inputs import PartitionKey
 
 _log = structlog.get_logger()
@@ -31,7 +36,7 @@ def open_disk(folder: Path, mark: PendingMark) -> tuple[PendingDisk, RebuildPoin
 
     Raises `OutageError` if another process uses the folder.
     """
-    if mark.generation:
+    if mark.generation and mark.store:
         try:
             return PendingDisk(folder, mark.store, mark.generation), None
         except GenerationLostError as error:
@@ -39,6 +44,25 @@ def open_disk(folder: Path, mark: PendingMark) -> tuple[PendingDisk, RebuildPoin
     point = mark.points[0] if mark.generation and mark.points else None
     mark.generation, mark.store = 0, ""
     return PendingDisk(folder, "", 0), point
+
+
+def refill(
+    settings: Settings,
+    service: str,
+    declaration: ModelDeclaration,
+    decoder_for: DecoderFor,
+    rebuild: PendingRebuild,
+) -> None:
+    """Read again what waited on a disk that is lost; then `PendingRebuild.finish` is due.
+
+    Raises:
+        KafkaTimeoutError: The broker sent nothing for a minute.
+    """
+    source = direct_source(
+        topics.predictions(declaration.name), declaration.label.topic, rebuild.inputs, decoder_for(rebuild)
+    )
+    with contextlib.closing(kafka_consumers.connect(settings, f"{service}-pending")) as consumer:
+        read_again(consumer, source, rebuild)
 
 
 def read_again(consumer: KafkaConsumer, source: PredictionSource, rebuild: PendingRebuild) -> None:

@@ -1,7 +1,7 @@
 """Decodes and checks predictions and labels from Kafka, and rejects bad ones with the reason."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -161,3 +161,7 @@ class PredictionDecoder:
         letter = codec.dead_letter(self._service, message, reason, now_ms, kind="defect")
         self._sink.inputs.reject(PartitionKey(kind, message.partition), message.offset, letter)
         return True
+
+
+DecoderFor = Callable[[PredictionSink], PredictionDecoder]
+"""Makes the decoder of a model that passes to a sink."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from services.feature_store import plan_cache
 from services.feature_store.plan import FeaturePlan
 from services.learning import arms_update
 from services.model_registry import models_topic, traffic_split
+from services.monitoring import pending_restore
 from services.operations.models import arm_changes
 from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
@@ -61,13 +63,24 @@ def local(kafka: str, valkey: str, http_ports: dict[str, int], tmp_path: Path, u
     return settings
 
 
-def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name, tmp_path):
+WITH_DISK = """
+from services.monitoring import pending_predictions
+from services.operations import cli
+
+pending_predictions.IN_MEMORY_MAX = 50
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("on_disk", [False, True], ids=["in memory", "on disk"])
+def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name, tmp_path, on_disk):
     """Killed with work behind its checkpoint, right after its start, and while it reads."""
     logs = traffic.traffic(HOURS, seed=9, a_hour=300, name=unique_name)
     straight = traffic.play(traffic.new_learner(name=unique_name), logs)
     expected = {each.version: each for each in traffic.published(straight)}
 
-    with Process("learning", local, log=tmp_path / "learning.log") as learning:
+    command = (sys.executable, "-c", WITH_DISK, "learning") if on_disk else None
+    with Process("learning", local, log=tmp_path / "learning.log", command=command) as learning:
         for number in range(PIECES):
             send(local, unique_name, logs, number)
             if number % 2 == 0:
@@ -82,6 +95,7 @@ def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name
         assert "learning.restored" in learning.output()
         assert learning.stop() == 0
 
+    assert pending_restore.folder_of(local, "learning", unique_name).exists() == on_disk
     found: dict[int, records.LearnedModel] = {}
     for each in published(local, unique_name):
         assert found.setdefault(each.version, each) == each

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import functools
 import json
 import random
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,7 @@ import msgspec
 import numpy as np
 
 from services.drift.engine import DriftOutputs, DriftState, Engine, starting_state
-from services.monitoring.prediction_decoder import PredictionSink
+from services.monitoring.prediction_decoder import DecoderFor, PredictionDecoder, PredictionSink
 from services.monitoring.rank_correlation import Moments, RankScorer
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, records
@@ -26,6 +27,11 @@ COLOURS = ("red", "green", "blue")
 def declaration(name: str = "m", **monitoring: Any) -> ModelDeclaration:
     """Return the declaration of `document`."""
     return ModelDeclaration.model_validate(document(name, **monitoring))
+
+
+def decoder_for(name: str = "m") -> DecoderFor:
+    """Return what makes the decoder of drift."""
+    return functools.partial(PredictionDecoder, "drift", declaration(name))
 
 
 def document(name: str = "m", **monitoring: Any) -> dict[str, Any]:

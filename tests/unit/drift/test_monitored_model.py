@@ -17,6 +17,7 @@ def new_model(*, cloud_events=False, gathered=False, state=None):
         declaration,
         starting_state(declaration, 2, 2, state),
         cloud_events=cloud_events,
+        decoder_for=scenario.decoder_for(),
         gathered=gathered,
     )
 

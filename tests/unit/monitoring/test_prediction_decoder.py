@@ -97,7 +97,9 @@ def test_the_trace_of_a_prediction_is_copied_to_its_outcome_only(restored):
     state = engine.state()
     if restored:
         state = SNAPSHOTS.decode(SNAPSHOTS.encode("m", "labels", state), "m", "labels")
-    served = MonitoredModel(scenario.declaration(), state, cloud_events=True)
+    served = MonitoredModel(
+        scenario.declaration(), state, cloud_events=True, decoder_for=scenario.decoder_for()
+    )
     for number in range(2):
         served.engine.add_label(
             0, number + 1, scenario.label(number, START_MS + 1000, 1.0, offset=number + 1)
