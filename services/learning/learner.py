@@ -109,12 +109,7 @@ class Learner:
         return self._state.first_ms
 
     @property
-    def pending(self) -> int:
-        """The number of predictions that wait for a label."""
-        return len(self._join.pending)
-
-    @property
-    def pending_predictions(self) -> PendingPredictions:
+    def pending(self) -> PendingPredictions:
         """The predictions that wait for a label."""
         return self._join.pending
 
@@ -177,10 +172,16 @@ class Learner:
 
     def rebuild(self, disk: PendingDisk, lost_from: RebuildPoint) -> PendingRebuild:
         """Return what fills a disk again, from a point to the state from which this learner continues."""
+
+        def kept(prediction: records.Prediction) -> records.Prediction:
+            row = self._alignment.row(prediction.feature_set, prediction.features)
+            named = _with_row(prediction, row)
+            return msgspec.structs.replace(named, score=None) if self._forgets_scores else named
+
         pending = PendingPredictions(disk=disk, in_memory_max=0)
         join = LabelJoin(self._join.horizon_ms, JoinTotals(), pending, keep_features=True)
         stop = stop_offsets(self._state.predictions, self._state.labels)
-        return PendingRebuild(join, lost_from, stop, kept=self._restored)
+        return PendingRebuild(join, lost_from, stop, kept=kept)
 
     def _process(self, item: Item) -> None:
         if item.kind == LABEL:
@@ -196,11 +197,6 @@ class Learner:
             joined = self._join.add_prediction(_with_row(item.record, row), item.counts_at_ms)
         if joined is not None:
             self._intervals.add(joined.label, joined.entry)
-
-    def _restored(self, prediction: records.Prediction) -> records.Prediction:
-        row = self._alignment.row(prediction.feature_set, prediction.features)
-        named = _with_row(prediction, row)
-        return msgspec.structs.replace(named, score=None) if self._forgets_scores else named
 
 
 def _with_row(

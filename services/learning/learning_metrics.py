@@ -19,7 +19,7 @@ class LearningObserver:
         for result, count in results.items():
             metrics.LEARNING_LABELS.labels(model, result).inc(count - self._counted[result])
         self._counted = results
-        metrics.LEARNING_PENDING.labels(model).set(self._learner.pending)
+        metrics.LEARNING_PENDING.labels(model).set(len(self._learner.pending))
         if outputs.loss is not None:
             metrics.LEARNING_LOSS.labels(model).set(outputs.loss)
         for published in outputs.published:

@@ -87,7 +87,7 @@ class LearningModel:
 
     def close(self) -> None:
         """Let go of the files of the predictions that wait."""
-        self.learner.pending_predictions.close()
+        self.learner.pending.close()
 
 
 def make_learner(
@@ -183,13 +183,13 @@ class LearningModelOpener:
         model = LearningModel(settings, declaration, found, self._announcer.names_of(name), decoder_for)
         folder = pending_restore.folder_of(settings, "learning", name)
         disk, lost_from = pending_restore.open_disk(folder, found.on_disk)
-        model.learner.pending_predictions.use_disk(disk)
+        model.learner.pending.use_disk(disk)
         try:
             if lost_from is not None:
                 rebuild = model.learner.rebuild(disk, lost_from)
                 pending_restore.refill(settings, "learning", declaration, decoder_for, rebuild)
                 rebuild.finish(found.pending, model.learner.evicted_before_ms)
-                _log.info("pending.restored", model=name, waiting=model.learner.pending)
+                _log.info("pending.restored", model=name, waiting=len(model.learner.pending))
         except BaseException:
             disk.close()
             raise
@@ -254,7 +254,7 @@ class LearningSession:
             self._announcer.announce(each)
         each.watermark_ms = each.learner.watermark_ms
         each.pace.note(outputs.intervals_closed)
-        each.pace.urgent = each.learner.pending_predictions.needs_settling
+        each.pace.urgent = each.learner.pending.needs_settling
         each.observer.observe(outputs)
 
 

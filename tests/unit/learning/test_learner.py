@@ -109,7 +109,7 @@ def test_second_label_and_label_without_prediction_are_not_learned():
         traffic.feed(learner, PartitionKey(kind, 0), offset, START_MS + 9 * HOUR_MS)
     learner.advance()
     assert (learner.counts.learned, learner.totals.duplicate, learner.totals.orphaned) == (1, 1, 1)
-    assert learner.pending == 0
+    assert len(learner.pending) == 0
 
 
 def test_unfit_rows_are_counted_and_the_others_learned():

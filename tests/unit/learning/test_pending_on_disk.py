@@ -36,7 +36,7 @@ def opened(folder: Path, kept: bytes | None = None, names=traffic.NAMES) -> Lear
     sets = FeatureSets([feature_set("m", traffic.NAMES, ["colour"])])
     learner = Learner(traffic.declaration(), names, traffic.estimator, found, sets)
     disk, lost_from = pending_restore.open_disk(folder, found.on_disk)
-    learner.pending_predictions.use_disk(disk)
+    learner.pending.use_disk(disk)
     if lost_from is not None:
         rebuild = learner.rebuild(disk, lost_from)
         for place, log in traffic.Player(LOGS).logs.items():
@@ -75,20 +75,20 @@ def test_restarts_with_a_disk_change_nothing(straight, tmp_path, seed, *, loses)
     kept = checkpoint(learner)
     while places := player.open:
         outputs.append(player.step(learner, chance.choice(places), chance.randrange(1, 60)))
-        if learner.pending_predictions.needs_settling or chance.random() < 0.3:
+        if learner.pending.needs_settling or chance.random() < 0.3:
             kept = checkpoint(learner)
             generations = max(generations, on_disk(kept))
         if chance.random() < 0.1:
             if chance.random() < 0.5:
                 learner.state()  # committed, and never written
-            waiting = learner.pending
-            learner.pending_predictions.close()
+            waiting = len(learner.pending)
+            learner.pending.close()
             if loses:
                 folder = tmp_path / str(int(folder.name) + 1)
             learner = opened(folder, kept)
-            assert waiting == 0 or learner.pending > 0
+            assert waiting == 0 or len(learner.pending) > 0
             player.seek(learner)
-    learner.pending_predictions.close()
+    learner.pending.close()
     assert generations > 3
     assert_same(outputs, straight)
 
@@ -98,19 +98,19 @@ def test_a_lost_disk_holds_again_what_waited(tmp_path):
     for place in player.open:
         player.step(learner, place, 400)
     kept = checkpoint(learner)
-    waiting = learner.pending
-    learner.pending_predictions.close()
+    waiting = len(learner.pending)
+    learner.pending.close()
     again, memory = opened(tmp_path / "b", kept), traffic.Player(LOGS)
-    assert again.pending == waiting > 10
+    assert len(again.pending) == waiting > 10
     in_memory = traffic.new_learner()
     for place in memory.open:
         memory.step(in_memory, place, 400)
-    taken = [list(each.pending_predictions.take_before(2**60)) for each in (again, in_memory)]
+    taken = [list(each.pending.take_before(2**60)) for each in (again, in_memory)]
     assert [each.prediction_id for each in taken[0]] == [each.prediction_id for each in taken[1]]
     assert [each.features for each in taken[0] if each.label is None] == [
         each.features for each in taken[1] if each.label is None
     ]
-    again.pending_predictions.close()
+    again.pending.close()
 
 
 def test_other_features_are_read_again_by_name(tmp_path):
@@ -118,13 +118,13 @@ def test_other_features_are_read_again_by_name(tmp_path):
     for place in player.open:
         player.step(learner, place, 400)
     kept = checkpoint(learner)
-    waiting = learner.pending
-    learner.pending_predictions.close()
+    waiting = len(learner.pending)
+    learner.pending.close()
     again = opened(tmp_path / "a", kept, names=("new", "colour", "x"))
-    assert again.pending == waiting
-    for entry in again.pending_predictions.take_before(2**60):
+    assert len(again.pending) == waiting
+    for entry in again.pending.take_before(2**60):
         assert entry.features == [] or (entry.features[0], type(entry.features[1])) == (None, str)
-    again.pending_predictions.close()
+    again.pending.close()
 
 
 @pytest.mark.parametrize("part", ["names", "labels"])
@@ -133,7 +133,7 @@ def test_what_is_on_disk_is_out_of_date_when_features_or_labels_change(tmp_path,
     for place in player.open:
         player.step(learner, place, 400)
     state = CHECKPOINTS.decode(checkpoint(learner), "m", "m.labels")
-    learner.pending_predictions.close()
+    learner.pending.close()
     assert state.on_disk.store
     if part == "labels":
         state.basis[learner_basis.LABELS] = "another"
