@@ -222,6 +222,11 @@ def epoch_ms(moment: dt.datetime) -> int:
     return (moment - EPOCH) // MILLISECOND
 
 
+def now_ms() -> int:
+    """Return the wall time since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
 def heartbeat(watermark_ms: int) -> list[tuple[str, bytes]]:
     """Return the headers of a heartbeat, whose record has no value."""
     return [(HEARTBEAT_HEADER, str(watermark_ms).encode())]
@@ -355,7 +360,7 @@ def dead_letter(
         offset=record.offset,
         key=record.key,
         value=record.value,
-        failed_time_ms=time.time_ns() // 1_000_000 if failed_time_ms is None else failed_time_ms,
+        failed_time_ms=now_ms() if failed_time_ms is None else failed_time_ms,
         headers=list(record.headers),
         kind=kind,
     )

@@ -23,7 +23,7 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, T
 from services.drift.gathered_slices import Slicer
 from services.monitoring import prediction_source
 from services.monitoring.prediction_decoder import PredictionDecoder
-from services.runtime import kafka_consumers, metrics, schema_registry_client
+from services.runtime import kafka_consumers, metrics, schema_registry_client, times
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.event_clock import EventClock
@@ -136,7 +136,7 @@ class GatherSession(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
         polled = self._consumer.poll(timeout_ms=prediction_source.POLL_MS)
         if not polled:
             return
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = times.now_ms()
         stage: dict[tuple[str, int], list[Record]] = {}
         for source, messages in polled.items():
             start = self._next.get(source, messages[0].offset)

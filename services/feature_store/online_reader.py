@@ -33,7 +33,6 @@ every feature of the view is missing, as in Feast's point-in-time join; this inc
     rows.statuses("origin_delay_mean_1h", view="origin_departures")   # uint8 (n,) of `Status`
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -43,7 +42,7 @@ from services.feature_store import repository
 from services.feature_store.plan import ServicePlan
 from services.feature_store.served_features import Int64s, ServedFeatures
 from services.feature_store.service_codec import ServiceCodec
-from services.runtime import watermarks
+from services.runtime import times, watermarks
 from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings
 
@@ -119,4 +118,4 @@ class OnlineReader:
 
 def _now_ms(entity_columns: Mapping[str, Sequence[Any]]) -> Int64s:
     rows = max(map(len, entity_columns.values()), default=0)
-    return np.full(rows, time.time_ns() // 1_000_000)
+    return np.full(rows, times.now_ms())

@@ -17,7 +17,7 @@ from prometheus_client import Gauge
 
 from services.monitoring import topic_identity
 from services.monitoring.topic_identity import InputTopics
-from services.runtime import kafka_consumers, watermarks
+from services.runtime import kafka_consumers, times, watermarks
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.kafka_consumers import partition_count
 from streams import codec, dead_letters, records, topics
@@ -123,7 +123,7 @@ class PredictionSourceReader:
             time.sleep(POLL_MS / 1000)
             return False
         polled = self._consumer.poll(timeout_ms=POLL_MS)
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = times.now_ms()
         for partition, messages in polled.items():
             for model, handle in self._handlers[partition.topic]:
                 attempt(model, handle, messages, now_ms)

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 import httpx
 from cyclopts import Parameter
-from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 from pydantic import ValidationError
 from redis import RedisError
@@ -21,7 +20,7 @@ from services.feature_store import declared_features, repository
 from services.feature_store.plan import PlanError, View
 from services.model_registry import training_code
 from services.operations import schema_checks
-from services.runtime import redis_clients
+from services.runtime import kafka_admin, redis_clients
 from services.runtime.command_output import fail, ok
 from services.runtime.declaration import FILE, DeclarationError, ModelDeclaration
 from services.runtime.declaration_file import load_all, positioned
@@ -177,13 +176,8 @@ def _probe_kafka(settings: Settings) -> str:
     )  # it warns of each attempt; we say it once, with a hint
     milliseconds = ANSWER_SECONDS_MAX * 1000
     try:
-        client = KafkaAdminClient(
-            **settings.kafka_options(), bootstrap_timeout_ms=milliseconds, request_timeout_ms=milliseconds
-        )
-        try:
-            client.list_topics()
-        finally:
-            client.close()
+        with kafka_admin.connected(settings.kafka_options(), timeout_ms=milliseconds) as admin:
+            admin.list_topics()
     except (KafkaError, OSError, ValueError) as error:
         raise _unreachable(
             settings.broker, error, "DRIFTLINE_BROKER and, with SASL or TLS, its user and certificates"

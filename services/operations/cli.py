@@ -141,6 +141,10 @@ COMMANDS = (
     ("check", "services.operations.check:check", "Check the settings and every model declaration."),
 )
 """Name, target and text. A name of two words is a subcommand; its parent is also a command."""
+WITHOUT_OPTIONS = frozenset(
+    {"alerting", "archive", "dashboard", "drift gather", "drift judge", "learning", "retraining"}
+)
+"""Subcommands and commands without parameters: their ``--help`` need not import a slow process."""
 
 
 def main() -> None:
@@ -196,7 +200,8 @@ def application() -> "App":
         if name in parents:
             result.command(App(name=name, help=text, default_command=_starter(target)))
         else:
-            (result[parent] if parent else result).command(target, name=own, help=text)
+            command = _starter(target) if name in WITHOUT_OPTIONS else target
+            (result[parent] if parent else result).command(command, name=own, help=text)
     return result
 
 

@@ -1,7 +1,6 @@
 """The MLflow side of a retraining: its run, version and aliases."""
 
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +13,7 @@ from services.model_registry.traffic_split import CHAMPION
 from services.retraining import plots
 from services.retraining.candidate import Candidate
 from services.retraining.dataset import TrainingSet
+from services.runtime import times
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
 from streams import records
@@ -97,7 +97,7 @@ class RetrainingRun:
         """Log parameters, metrics, the version of the data and the result of the gates, in one request."""
         from mlflow.entities import Metric, Param, RunTag
 
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = times.now_ms()
         parameters = {**_parameters(candidate.estimator), "holdout_days": declaration.retraining.holdout_days}
         parameters |= {"refit": declaration.retraining.refit, "rows": data.version.rows}
         tags = {

@@ -5,9 +5,6 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
-import aiokafka.errors
-import kafka.errors
-
 
 def say(*lines: object) -> None:
     """Print each on a separate line."""
@@ -33,6 +30,9 @@ def failing_on(command: str, *errors: type[Exception], about: str = "") -> Itera
         errors: Those whose message says what to do.
         about: What the command was given, for their line.
     """
+    import aiokafka.errors  # late, both: slow to import, and --help needs neither
+    import kafka.errors
+
     try:
         yield
     except errors as error:

@@ -2,18 +2,13 @@
 
 import datetime as dt
 import re
-import time
 from collections.abc import Mapping
 
 from streams import codec
 
+now_ms = codec.now_ms
 _UNITS_MS: Mapping[str, int] = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"([1-9]\d{0,8})([smhd])")
-
-
-def now_ms() -> int:
-    """Return the wall time since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 def duration_ms(text: str) -> int:

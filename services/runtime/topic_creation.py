@@ -5,7 +5,7 @@ than its records may need, for example after the setting ``record_bytes_max`` wa
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -13,6 +13,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import AuthorizationError, InvalidPartitionsError, TopicAlreadyExistsError, for_code
 
+from services.runtime import kafka_admin
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
 from streams import topics
@@ -61,7 +62,7 @@ def ensure_topics(
         TopicsError: A predictions topic has fewer partitions than its request topic.
         KafkaError: The broker cannot be reached or refuses.
     """
-    with _connected(settings) as admin:
+    with kafka_admin.connected(settings.kafka_options()) as admin:
         existing = _partition_counts(admin)
         required = required_topics(
             declarations,
@@ -79,27 +80,21 @@ def ensure_topics(
 
 def partition_counts(settings: Settings) -> dict[str, int]:
     """Return the number of partitions of each topic that exists, by name."""
-    with _connected(settings) as admin:
+    with kafka_admin.connected(settings.kafka_options()) as admin:
         return _partition_counts(admin)
 
 
 def topic_ids(settings: Settings, names: Iterable[str]) -> dict[str, str]:
     """Return the id of each of these topics that exists, by name; empty if the broker gives none."""
-    with _connected(settings) as admin:
+    with kafka_admin.connected(settings.kafka_options()) as admin:
         found = admin.describe_topics(list(names))
     return {each["name"]: str(each.get("topic_id") or "") for each in found if not each.get("error_code")}
 
 
 def create_missing(settings: Settings, topics_required: Sequence[RequiredTopic]) -> None:
     """Create those of these topics that are missing, and raise the limits of the others."""
-    with _connected(settings) as admin:
+    with kafka_admin.connected(settings.kafka_options()) as admin:
         _ensure(admin, topics_required, _partition_counts(admin), settings)
-
-
-@contextlib.contextmanager
-def _connected(settings: Settings) -> Iterator[KafkaAdminClient]:
-    with contextlib.closing(KafkaAdminClient(**settings.kafka_options())) as admin:
-        yield admin
 
 
 def _partition_counts(admin: KafkaAdminClient) -> dict[str, int]:

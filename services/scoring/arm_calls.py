@@ -6,7 +6,6 @@ version is loaded again until it works.
 """
 
 import dataclasses
-import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Concatenate, ParamSpec
 
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from services.model_registry.contract import LoadedVersion
 from services.model_registry.golden_batch import GoldenError
+from services.runtime import times
 from services.scoring.arm_router import NO_ARM, ArmRouter, rows_per_arm
 from services.scoring.load_failures import VersionNotLoadedError
 from services.scoring.loaded_versions import LoadedVersions
@@ -142,7 +142,7 @@ def _reassign(
     found: ArmOutputs,
 ) -> Iterator[tuple[int, _Rows]]:
     """Give the rows of a broken arm to the champion; yield each arm that gets some, with its new rows."""
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = times.now_ms()
     if batch.version_is_given:
         stand_in_of = np.full(len(rows), NO_ARM)
     else:

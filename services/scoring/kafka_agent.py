@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from aiokafka import ConsumerRecord
 
-from services.runtime import metrics
+from services.runtime import metrics, times
 from services.runtime.event_clock import EventClock
 from services.scoring.batcher import Batcher, BatchPart
 from services.scoring.inference_pipeline import InferencePipeline
@@ -139,7 +139,7 @@ class ScoringAgent:
     ) -> tuple[list[_Request], list[records.DeadLetter], int | None]:
         """Return the requests, the dead letters and the last watermark of some records."""
         decode, bytes_max = self._decoder.decode, self._record_bytes_max
-        event_time_ms, now_ms = self._pipeline.event_time_ms, time.time_ns() // 1_000_000
+        event_time_ms, now_ms = self._pipeline.event_time_ms, times.now_ms()
         requests, letters, watermark_ms = list[_Request](), list[records.DeadLetter](), None
         for record in found:
             value = record.value
@@ -206,7 +206,7 @@ class ScoringAgent:
             self._pipeline.name,
             partition=partition,
             offsets=[record.offset for record, _, _ in requests],
-            now_ms=time.time_ns() // 1_000_000,
+            now_ms=times.now_ms(),
             rows=part.rows,
             source=self.source,
         )

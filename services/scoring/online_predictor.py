@@ -4,13 +4,12 @@ import asyncio
 import contextlib
 import dataclasses
 import operator
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from services.runtime import metrics
+from services.runtime import metrics, times
 from services.runtime.event_clock import AheadError, EventClock
 from services.scoring.arm_router import NO_ARM, UnknownVersionError
 from services.scoring.batcher import Batcher, BatchPart
@@ -198,7 +197,7 @@ class OnlinePredictor:
 
     def _check_times(self, field: str, event_times_ms: Iterable[int]) -> None:
         """Reject event times that consumers would take for the future."""
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = times.now_ms()
         for index, event_time_ms in enumerate(event_times_ms):
             try:
                 self._clock.check_arrival(event_time_ms, now_ms)

@@ -20,7 +20,7 @@ PATCHES = {
 }
 """How a consumer is made, and the module that lets it read any header name."""
 EXCEPTIONS = {
-    "services.features.offline.skew_command",  # its consumer reads no record
+    "services.features.offline.skew_run",  # its consumer reads no record
     "services.features.partition_reader",  # its callers import the batch engine
     "services.operations.dead_letters.topic_reader",  # it reads what Driftline writes
 }

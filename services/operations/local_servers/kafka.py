@@ -103,13 +103,13 @@ def _is_ready(port: int) -> bool:
     """Ready is not "listening" but "known to the controller": only then topics can be created."""
     if not ports.is_open(port):
         return False
-    from kafka import KafkaAdminClient
-    from kafka.errors import KafkaError
+    from kafka.errors import KafkaError  # as below
 
-    with contextlib.suppress(KafkaError, OSError):
-        admin = KafkaAdminClient(bootstrap_servers=f"127.0.0.1:{port}", request_timeout_ms=1000)
-        try:
-            return bool(admin.describe_cluster()["brokers"])
-        finally:
-            admin.close()
+    from services.runtime import kafka_admin  # late: imports Kafka's client while the broker starts
+
+    with (
+        contextlib.suppress(KafkaError, OSError),
+        kafka_admin.connected({"bootstrap_servers": f"127.0.0.1:{port}"}, timeout_ms=1000) as admin,
+    ):
+        return bool(admin.describe_cluster()["brokers"])
     return False

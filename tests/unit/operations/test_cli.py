@@ -1,3 +1,4 @@
+import ast
 import functools
 import os
 import subprocess
@@ -41,6 +42,16 @@ def test_command_with_commands_below_it_still_runs_by_itself(monkeypatch):
     with pytest.raises(SystemExit, match="0"):
         cli.application()(["features"])
     assert started == ["features"]
+
+
+@pytest.mark.parametrize("name", sorted(cli.WITHOUT_OPTIONS))
+def test_a_command_whose_help_imports_nothing_has_no_options(name: str):
+    module, _, function = next(target for each, target, _ in cli.COMMANDS if each == name).partition(":")
+    tree = ast.parse(
+        Path(cli.__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py").read_text()
+    )
+    target = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
+    assert ast.unparse(target.args) == ""
 
 
 def test_unknown_command_suggests_the_nearest_and_imports_none(monkeypatch):
