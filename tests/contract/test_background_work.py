@@ -34,6 +34,7 @@ WATCHED = {
     "services.scoring.loaded_versions.LoadedVersions._attempt": "awaited; its error is the fault",
     "services.scoring.shadows.ShadowArms.start": "awaited by `ShadowRun.scores`, or cancelled",
     "services.scoring.batcher.Batcher._start": "its error is set in the futures of its callers",
+    "streams.aiokafka_internals.stop_consumer": "awaited, then cancelled",
     "streams.producer_connection.ProducerConnection.deliver": "awaited",
     "streams.producer_connection.ProducerConnection.close": "awaited for a time, then cancelled",
     "streams.faust_internals.BatchConsumer._drain_messages": "awaited in the same loop",

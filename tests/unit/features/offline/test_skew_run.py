@@ -27,7 +27,7 @@ def differing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int | Exc
         return types.SimpleNamespace(different=result)
 
     monkeypatch.setenv("DRIFTLINE_HOME", str(tmp_path))
-    monkeypatch.setattr(skew_run.repository, "load", lambda settings: plan)
+    monkeypatch.setattr("services.feature_store.repository.load", lambda settings: plan)
     monkeypatch.setattr(skew_run, "load_all", lambda models: {"delay": declaration})
     monkeypatch.setattr(
         skew_run, "KafkaConsumer", lambda **options: types.SimpleNamespace(close=lambda: None)
