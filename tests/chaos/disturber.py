@@ -93,7 +93,9 @@ class Disturber:
         self._thread.join(RETURN_SECONDS_MAX)
         self._producer.close(timeout=5)
         if kind is None:
-            self.faults += [f"not done: {act.kind} {act.target}" for act in self._waiting]
+            if self._waiting:
+                act = self._waiting[0]
+                self.faults.append(f"{len(self._waiting)} acts were not done, from: {act.kind} {act.target}")
             self._settle_letters()
 
     def is_late(self, position_ms: int) -> bool:
@@ -164,7 +166,7 @@ class Disturber:
         for each in records_of_garbage:
             partition = chance.choice(partitions)
             sending = self._producer.send(
-                act.target, key=b"chaos", value=each.value, headers=each.headers, partition=partition
+                act.target, key=b"chaos", value=each.value, headers=list(each.headers), partition=partition
             )
             sent = sending.get(RETURN_SECONDS_MAX)
             self.garbage[sent.topic, sent.partition, sent.offset] = each.kind
