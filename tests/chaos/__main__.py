@@ -43,7 +43,7 @@ RUN_SECONDS_MAX = 3600.0
 STOP_SECONDS = 15.0
 """The demo needs up to 10 s after a signal."""
 DAYS_WITHOUT_ACTS = 3
-"""Of event time at the start."""
+"""Days of event time at the start in which nothing is disturbed."""
 
 
 def targets(names: Sequence[str], *, is_short: bool) -> dict[Kind, Sequence[str]]:
@@ -106,7 +106,7 @@ class Player:
 
 
 def play_alone(seed: int, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Play in a process of its own, on a copy of the models; print what was done; return the summary."""
+    """Play in a new process, on a copy of the models; print what was done; return the summary."""
     name = f"seed-{seed}" if seed else "calm"
     summary, models = folder / f"{name}.json", folder / f"{name}-models"
     shutil.copytree(ROOT / "models", models)

@@ -16,7 +16,7 @@ MINUTES_COMPARED = ("predicted", "collected", "version", "months")
 """The same of the model that learns online."""
 RETRAINING_COMPARED = ("time", "trigger", "version", "result", "rows")
 DIGITS = 9
-"""Floats are compared with so many decimals: sums over slices of other sizes differ in the last bits."""
+"""Decimals of compared floats: sums over slices of other sizes differ in the last bits."""
 
 
 def differences(calm: Mapping[str, Any], disturbed: Mapping[str, Any]) -> list[str]:

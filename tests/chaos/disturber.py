@@ -1,4 +1,4 @@
-"""Carries out a plan of disturbances beside a running demo, from a thread of its own."""
+"""Carries out a plan of disturbances beside a running demo, on another thread."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import msgspec
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
 
 from services.demo import run
 from services.demo.play import Play
@@ -161,16 +161,38 @@ class Disturber:
 
     def _write_garbage(self, act: Act) -> str:
         chance = random.Random(act.choice)
-        records_of_garbage = garbage.made(chance)
+        fields = self._fields_of_a_record(act.target)
+        found = garbage.made(chance, fields, round(time.time() * 1000))
         partitions = sorted(self._producer.partitions_for(act.target))
-        for each in records_of_garbage:
-            partition = chance.choice(partitions)
-            sending = self._producer.send(
-                act.target, key=b"chaos", value=each.value, headers=list(each.headers), partition=partition
+        sending = [
+            self._producer.send(
+                act.target,
+                key=garbage.KEY,
+                value=each.value,
+                headers=list(each.headers),
+                timestamp_ms=each.timestamp_ms,
+                partition=chance.choice(partitions),
             )
-            sent = sending.get(RETURN_SECONDS_MAX)
+            for each in found
+        ]
+        for each, future in zip(found, sending, strict=True):
+            sent = future.get(RETURN_SECONDS_MAX)
             self.garbage[sent.topic, sent.partition, sent.offset] = each.kind
-        return f"wrote {len(records_of_garbage)} records of garbage into {act.target}"
+        return f"wrote {len(found)} records of garbage into {act.target}"
+
+    def _fields_of_a_record(self, topic: str) -> dict[str, Any]:
+        """Return the fields of the first record of a topic that is an object in JSON."""
+        with contextlib.closing(kafka_consumers.connect(self._running.settings, "chaos")) as consumer:
+            partitions = [
+                TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()
+            ]
+            consumer.assign(partitions)
+            for message in kafka_consumers.read_to_end(consumer, partitions):
+                with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                    found = msgspec.json.decode(message.value or b"")
+                    if isinstance(found, dict) and found:
+                        return found
+        return {"any": "thing"}
 
     def _settle_letters(self) -> None:
         """Check that the dead letters are those of garbage, and take them out of the demo's account."""

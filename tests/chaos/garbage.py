@@ -2,10 +2,12 @@
 
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from streams import codec
 
+KEY = b"chaos"
 VALUES: dict[str, bytes | None] = {
     "not JSON": b"\xff\xfe garbage",
     "empty": b"",
@@ -25,9 +27,11 @@ class Garbage:
     kind: str
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
+    timestamp_ms: int | None = None
+    """Of Kafka; None: the producer's clock."""
 
 
-def made(chance: random.Random) -> list[Garbage]:
+def made(chance: random.Random, _fields: Mapping[str, Any], _now_ms: int) -> list[Garbage]:
     """Return one record of each kind, in a random order."""
     found = [Garbage(kind, value) for kind, value in VALUES.items()]
     found += [

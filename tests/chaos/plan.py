@@ -8,9 +8,9 @@ from typing import Literal
 Kind = Literal["kill", "freeze", "garbage", "edit"]
 
 DELAY_SECONDS_MAX = 1.5
-"""Maximum wall time between the event time of an act and the act: a day of events is processed meanwhile."""
+"""Maximum wall time from the moment at which the event time of an act is reached to the act."""
 TRAINING_DELAY_SECONDS_MAX = 6.0
-"""The same for acts during a training, in which event time stands still."""
+"""The same for acts during a training, in which event time is stopped."""
 ACT_SECONDS = (1.0, 6.0)
 """How long a freeze or an edit lasts."""
 IN_TRAINING = ("retraining", "mlflow")
