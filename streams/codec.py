@@ -23,6 +23,8 @@ REPLAYS_HEADER = "driftline-replays"
 """Header of a replayed dead letter: how often the record has been replayed, including this time."""
 REPLAY_MARK_HEADER = "driftline-replay-mark"
 """Header of a record without a value among the dead letters: a `records.ReplayMark`."""
+HTTP_HEADER = "driftline-http"
+"""Header of a label that came over HTTP: its event time is not that of the topic's stream."""
 TRACEPARENT_HEADER = "traceparent"
 """Header of W3C trace context: ``version-trace-parent-flags``, in hexadecimal digits."""
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")

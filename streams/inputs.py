@@ -107,7 +107,7 @@ class _Partition:
         self._taken_lag_ms = resume.lag_ms
         """The value of ``lag_ms`` after the records that were taken."""
         self._first_heartbeat: int | None = None
-        """The offset of a heartbeat before any prediction for a record of Kafka."""
+        """The offset of a heartbeat before any record that did not come over HTTP."""
 
     def note_heartbeat(self, offset: int) -> None:
         if self.lag_ms is None:  # heartbeats move the time, so nothing else needs to
@@ -118,9 +118,8 @@ class _Partition:
         taken = self.waiting[:ready]
         del self.waiting[:ready]
         for item in reversed(taken):  # nearly always the last one
-            record = item.record
-            if isinstance(record, records.Prediction) and record.source_offset != records.ASKED_OVER_HTTP:
-                self._taken_lag_ms = record.scored_time_ms - record.event_time_ms
+            if (lag_ms := _stream_lag_ms(item.record)) is not None:
+                self._taken_lag_ms = lag_ms
                 break
         return taken
 
@@ -131,6 +130,30 @@ class _Partition:
         if lag_ms is None and self._first_heartbeat is not None and self._first_heartbeat < first.offset:
             lag_ms = _LAG_UNKNOWN_MS
         return Resume(first.offset, first.counts_at_ms, lag_ms)
+
+
+def _placed(
+    partition: _Partition, event_time_ms: int, wall_ms: int | None, *, is_over_http: bool
+) -> tuple[int, int | None]:
+    """Return the event time at which a record counts at the earliest, and the lag of its stream after it."""
+    known_ms = partition.lag_ms
+    if wall_ms is None:
+        return event_time_ms, known_ms
+    lag_ms = wall_ms - event_time_ms
+    if not is_over_http:
+        return event_time_ms, lag_ms
+    is_ahead = known_ms is not None and lag_ms < known_ms - LAG_TOLERANCE_MS
+    return (partition.bound_ms if is_ahead else event_time_ms), known_ms
+
+
+def _stream_lag_ms(record: Any) -> int | None:
+    """Return by how much the event time of a record was behind the wall time; None if it came over HTTP."""
+    if isinstance(record, records.Prediction):
+        is_of_stream = record.source_offset != records.ASKED_OVER_HTTP
+        return record.scored_time_ms - record.event_time_ms if is_of_stream else None
+    if isinstance(record, records.Label) and record.written_time_ms is not None and not record.is_over_http:
+        return record.written_time_ms - record.event_time_ms
+    return None
 
 
 class Inputs:
@@ -165,13 +188,10 @@ class Inputs:
         partition = self._predictions[number]
         if offset < partition.next_offset:
             return
-        time_ms, bound_ms, known_ms = prediction.event_time_ms, partition.bound_ms, partition.lag_ms
-        lag_ms: int | None = prediction.scored_time_ms - time_ms
-        if prediction.source_offset == records.ASKED_OVER_HTTP:
-            if known_ms is not None and prediction.scored_time_ms - time_ms < known_ms - LAG_TOLERANCE_MS:
-                time_ms = bound_ms
-            lag_ms = known_ms
-        bound_ms = max(bound_ms, time_ms)
+        wall_ms = prediction.scored_time_ms
+        is_over_http = prediction.source_offset == records.ASKED_OVER_HTTP
+        time_ms, lag_ms = _placed(partition, prediction.event_time_ms, wall_ms, is_over_http=is_over_http)
+        bound_ms = max(partition.bound_ms, time_ms)
         partition.next_offset = offset + 1
         partition.bound_ms = bound_ms
         partition.lag_ms = lag_ms
@@ -180,8 +200,15 @@ class Inputs:
         )
 
     def add_label(self, number: int, offset: int, label: records.Label) -> None:
-        """Add a label from a partition, in order."""
-        self.add(PartitionKey(LABEL, number), offset, label.event_time_ms, label.prediction_id, label)
+        """Add a label from a partition, in order; for one that came over HTTP see `add_prediction`."""
+        source = PartitionKey(LABEL, number)
+        partition = self._partitions[source]
+        if offset < partition.next_offset:
+            return
+        written_ms, is_over_http = label.written_time_ms, label.is_over_http
+        time_ms, lag_ms = _placed(partition, label.event_time_ms, written_ms, is_over_http=is_over_http)
+        self.add(source, offset, time_ms, label.prediction_id, label)
+        partition.lag_ms = lag_ms
 
     def add_heartbeat(self, source: PartitionKey, offset: int, watermark_ms: int) -> None:
         """Add a heartbeat: no event up to this time will follow."""

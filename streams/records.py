@@ -76,6 +76,10 @@ class Label(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """Binary: 1 or 0; multiclass: the index of the class in ``classes``; regression: the value."""
     source_partition: int
     source_offset: int
+    written_time_ms: int | None = None
+    """When its record was written."""
+    is_over_http: bool = False
+    """Whether it came over HTTP, and not from the application that writes the topic."""
 
 
 class Outcome(msgspec.Struct, kw_only=True, frozen=True, gc=False):

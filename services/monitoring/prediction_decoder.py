@@ -125,6 +125,8 @@ class PredictionDecoder:
             value=self._number(value),
             source_partition=message.partition,
             source_offset=message.offset,
+            written_time_ms=message.timestamp,
+            is_over_http=any(name == codec.HTTP_HEADER for name, _ in message.headers),
         )
 
     def _number(self, value: Any) -> float:

@@ -192,7 +192,10 @@ class OnlinePredictor:
             if self._label_encoder is not None:
                 await asyncio.to_thread(self._label_encoder.prepare)
                 encode = self._label_encoder.encode
-            batch: list[Record] = [(self._label_id(label).encode(), encode(label), []) for label in labels]
+            headers = [(codec.HTTP_HEADER, b"1")]
+            batch: list[Record] = [
+                (self._label_id(label).encode(), encode(label), headers) for label in labels
+            ]
             await self._producer.send_by_key(self.declaration.label.topic, batch)
 
     def _check_times(self, field: str, event_times_ms: Iterable[int]) -> None:

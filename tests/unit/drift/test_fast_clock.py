@@ -102,3 +102,19 @@ def test_answer_over_http_dated_ahead_of_a_replay_costs_its_own_label_only() -> 
     totals, outputs = play(replayed(traffic(240 * 24 * HOUR_MS), FAST_AT * A_HOUR // HOUR_MS))
     assert (totals.predictions, totals.repeated, outputs.dead_letters) == (HOURS * A_HOUR, 0, [])
     assert (totals.joined, totals.orphaned + totals.misdated) == (HOURS * A_HOUR - 1, 1)
+
+
+def test_label_over_http_dated_ahead_of_a_replay_costs_itself_only() -> None:
+    """A label of December, or of today, for a request of the April that is replayed."""
+    messages = replayed(traffic(0), -1)
+    number = next(
+        at for at, each in enumerate(messages) if each.kind == LABEL and at > FAST_AT // HOUR_MS * A_HOUR
+    )
+    moment = (codec.EPOCH + WALL_MS * codec.MILLISECOND).isoformat().encode()
+    given = messages[number].value or b""
+    start = given.index(b'"at": "') + 7
+    ahead = given[:start] + moment + given[given.index(b'"', start) :]
+    messages[number] = messages[number]._replace(value=ahead, headers=[(codec.HTTP_HEADER, b"1")])
+    totals, outputs = play(messages)
+    assert outputs.dead_letters == []
+    assert (totals.joined, totals.late_labels) == (HOURS * A_HOUR - 1, 0)

@@ -47,8 +47,20 @@ def fed(*, labels=(), predictions=()):
 def test_label_is_positive_above_the_declared_value(minutes, label):
     _, (item,) = fed(labels=[Message(b'{"id": "p1", "at": "%s", "y": %a}' % (AT.encode(), minutes))])
     assert item.record == records.Label(
-        prediction_id="p1", event_time_ms=AT_MS, value=label, source_partition=0, source_offset=0
+        prediction_id="p1",
+        event_time_ms=AT_MS,
+        value=label,
+        source_partition=0,
+        source_offset=0,
+        written_time_ms=AT_MS,
     )
+
+
+def test_label_over_http_is_known_by_its_header():
+    value = b'{"id": "p1", "at": "%s", "y": 1}' % AT.encode()
+    headers = [("other", b""), (codec.HTTP_HEADER, b"1")]
+    _, items = fed(labels=[Message(value), Message(value, offset=1, headers=headers)])
+    assert [item.record.is_over_http for item in items] == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from services.scoring.online_predictor import (
     OverloadError,
     RejectedInputError,
 )
+from streams import codec
 from streams.records import Arm
 from tests.unit.scoring.fakes import (
     CHAMPION,
@@ -166,6 +167,7 @@ def test_labels_are_written_by_the_id_of_their_request():
     subject = predictor(producer)
     asyncio.run(subject.write_labels(labels(subject, -60, -30)))
     assert [key for key, _, _ in producer.written["labels"]] == [b"r0", b"r1"]
+    assert [headers for _, _, headers in producer.written["labels"]] == [[(codec.HTTP_HEADER, b"1")]] * 2
 
 
 def test_a_label_of_the_future_is_rejected_and_nothing_is_written():

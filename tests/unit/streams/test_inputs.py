@@ -188,3 +188,56 @@ def test_values_by_partition_are_in_the_order_of_their_partitions_again():
         PartitionKey(LABEL, 0): "l0",
     }
     assert in_order(dict(reversed(by_key.items()))) == (["p0", "p1"], ["l0"])
+
+
+def label(time_ms, written_ms, *, http=False):
+    return records.Label(
+        prediction_id=f"{'http' if http else 'kafka'}-{time_ms}",
+        event_time_ms=time_ms,
+        value=1.0,
+        source_partition=0,
+        source_offset=0,
+        written_time_ms=written_ms,
+        is_over_http=http,
+    )
+
+
+def test_label_over_http_ahead_of_a_replay_counts_at_the_bound_and_moves_nothing():
+    subject = inputs(LABELS)
+    subject.add_label(0, 0, label(REPLAY_MS, WALL_MS))
+    for offset, time_ms in ((1, REPLAY_MS + 240 * DAY_MS), (2, WALL_MS)):
+        subject.add_label(0, offset, label(time_ms, WALL_MS + offset, http=True))
+    subject.add_label(0, 3, label(REPLAY_MS + 5_000, WALL_MS + 3))
+    assert subject.frontier_ms == REPLAY_MS + 5_000
+    assert [item.counts_at_ms - REPLAY_MS for item in subject.take_all()] == [0, 0, 0, 5_000]
+
+
+def test_labels_over_http_move_the_time_of_live_traffic_and_of_a_topic_without_others():
+    for first in ((), (label(WALL_MS, WALL_MS + 900),)):
+        subject = inputs(LABELS)
+        for offset, each in enumerate((*first, label(WALL_MS + 60_000, WALL_MS + 60_001, http=True))):
+            subject.add_label(0, offset, each)
+        assert subject.frontier_ms == WALL_MS + 60_000
+
+
+def test_restart_judges_labels_over_http_as_before():
+    stream = [
+        label(REPLAY_MS, WALL_MS),
+        label(WALL_MS, WALL_MS, http=True),
+        label(REPLAY_MS + 10, WALL_MS + 1),
+        label(WALL_MS, WALL_MS + 2, http=True),
+        label(REPLAY_MS + 20, WALL_MS + 3),
+    ]
+    for stop in range(len(stream)):
+        subject = inputs(FIRST, LABELS)
+        subject.add_heartbeat(FIRST, 0, REPLAY_MS + 5)
+        for offset, each in enumerate(stream[:stop]):
+            subject.add_label(0, offset, each)
+        done = subject.take()
+        resume = subject.resume()
+        again = Inputs(resume)
+        for offset, each in enumerate(stream):
+            if offset >= resume[LABELS].offset:
+                again.add_label(0, offset, each)
+        items = [*done, *again.take_all()]
+        assert [item.counts_at_ms - REPLAY_MS for item in items] == [0, 0, 10, 10, 20]
