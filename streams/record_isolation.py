@@ -16,11 +16,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, Self, TypeVar
 
+from streams import back_off
 from streams.defects import ATTEMPTS_MAX, reason_of
 from streams.outages import OutageError, is_outage
 
-RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 5.0
-"""Bounds of the back-off of a retry."""
+RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.2, 5.0
+"""Pause before the same records are attempted again; doubled at each error."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -134,7 +135,7 @@ class RecordIsolation(Generic[W]):
 
     async def _pause(self, work: W, error: Exception, *, is_stuck: bool = False) -> None:
         count = self.failed.count if self.failed else 0
-        pause_seconds = _back_off_seconds(count + 1)
+        pause_seconds = _with_jitter(back_off.pause_seconds(count + 1, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX))
         self._note(work, error, pause_seconds, is_stuck=is_stuck)
         await self._sleep(pause_seconds)
 
@@ -151,7 +152,6 @@ def _is_cancelled() -> bool:
     return task is None or task.cancelling() > 0
 
 
-def _back_off_seconds(attempt: int) -> float:
-    """Return a pause that grows exponentially, with jitter, so that workers do not retry at the same time."""
-    longest: float = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2 ** min(attempt, 10))
-    return longest * random.uniform(0.5, 1)  # noqa: S311  # no secret
+def _with_jitter(longest_seconds: float) -> float:
+    """Return a part of a pause, so that workers do not retry at the same time."""
+    return longest_seconds * random.uniform(0.5, 1)  # noqa: S311  # no secret

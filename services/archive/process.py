@@ -16,7 +16,7 @@ from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
 from services.runtime.web import server
-from streams import defects, topics
+from streams import back_off, defects, topics
 from streams.outages import is_outage
 from streams.producer import BatchProducer
 
@@ -73,7 +73,7 @@ class ArchiveSessions:
         """Archive until the event is set; after an error, wait with back-off and start again."""
         application = server.application(self.not_ready, detail=self._quarantine.detail)
         async with server.serve_in_loop(application, self._settings.host, self._settings.archive_port):
-            pause_seconds = RETRY_SECONDS_MIN
+            failures = 0
             while not stopping.is_set():
                 started_seconds = time.monotonic()
                 try:
@@ -82,10 +82,11 @@ class ArchiveSessions:
                 except Exception as error:  # noqa: BLE001  # a process that ends would only meet it again
                     self._note(error)
                 if time.monotonic() - started_seconds > RETRY_SECONDS_MAX:
-                    pause_seconds = RETRY_SECONDS_MIN
+                    failures = 0
+                failures += 1
+                pause_seconds = back_off.pause_seconds(failures, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), pause_seconds)
-                pause_seconds = min(2 * pause_seconds, RETRY_SECONDS_MAX)
 
     async def _session(self, stopping: asyncio.Event) -> None:
         self._quarantine.declare(self._folder.valid, self._folder.faults, time.monotonic())

@@ -15,7 +15,7 @@ from services.runtime.kafka_consumers import MissingTopicError
 from services.runtime.kafka_outbox import StoppedError
 from services.runtime.settings import Settings
 from services.runtime.web import server
-from streams import defects, garbage
+from streams import back_off, defects, garbage
 from streams.outages import is_outage
 from streams.shutdown import exit_within_bounds
 
@@ -97,7 +97,8 @@ class Process:
         self._is_over = is_over
         self._stopping = stopping
         self._reason: str | None = "starting"
-        self._pause_seconds = RETRY_SECONDS_MIN
+        self._failures = 0
+        """Since a session lasted."""
 
     def not_ready(self) -> str | None:
         """Return why nothing is processed now, or None."""
@@ -122,8 +123,8 @@ class Process:
         else:
             _log.error("session.failed", exc_info=error)
             self._reason = defects.reason_of(error)
-        self._stopping.wait(self._pause_seconds)
-        self._pause_seconds = min(2 * self._pause_seconds, RETRY_SECONDS_MAX)
+        self._failures += 1
+        self._stopping.wait(back_off.pause_seconds(self._failures, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX))
 
     def _serve(self) -> None:
         with self._open_session(self._stopping) as current:
@@ -133,5 +134,5 @@ class Process:
             while not self._stopping.is_set() and not self._is_over():
                 current.step()
                 if time.monotonic() - started_seconds > RETRY_SECONDS_MAX:
-                    self._pause_seconds = RETRY_SECONDS_MIN
+                    self._failures = 0
             current.keep_all()

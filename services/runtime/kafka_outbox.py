@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import itertools
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
@@ -9,10 +10,12 @@ from typing import Any, TypeVar
 import structlog
 
 from services.runtime import metrics
+from streams import back_off
 from streams.outages import is_outage
 from streams.producer import BatchProducer, Record, RecordTooLargeError
 
-RETRY_SECONDS_MAX = 5.0
+RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 5.0
+"""Pause before the same stage is written again; doubled at each error."""
 STOP_SECONDS_MAX = 3.0
 """Maximum time of a write after the process was asked to stop."""
 _CHECK_SECONDS = 0.5
@@ -59,8 +62,8 @@ class Outbox:
         wanted = {place: batch for place, batch in stage.items() if batch}
         if not wanted:
             return
-        delay_seconds = 0.1
-        while True:
+        for failures in itertools.count(1):
+            delay_seconds = back_off.pause_seconds(failures, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
             try:
                 self._run(lambda: self._send(wanted))
             except Exception as error:
@@ -72,7 +75,6 @@ class Outbox:
                 return
             if self._stopping.wait(delay_seconds):
                 raise StoppedError("stopped while Kafka did not acknowledge; a restart repeats this step")
-            delay_seconds = min(2 * delay_seconds, RETRY_SECONDS_MAX)
 
     def write_what_fits(self, stage: Stage) -> None:
         """Write as `write`; leave out each record that its topic does not take, and count and log it."""

@@ -24,7 +24,7 @@ from kafka.errors import TopicAuthorizationFailedError
 
 from services.runtime import metrics
 from services.runtime.kafka_outbox import StoppedError
-from streams import defects
+from streams import back_off, defects
 from streams.outages import is_outage
 
 GROUP_ROWS = 64
@@ -150,7 +150,7 @@ class Quarantine:
         """Set a model aside; it is due again after a pause."""
         before = self._set_aside.get(model)
         failures = 1 if before is None else before.failures + 1
-        pause_seconds = min(RETRY_SECONDS_MIN * 2 ** min(failures - 1, 20), RETRY_SECONDS_MAX)
+        pause_seconds = back_off.pause_seconds(failures, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
         self._set_aside[model] = _SetAside(reason, failures, now_seconds + pause_seconds)
         metrics.MODELS_SET_ASIDE.labels(self._service, model).set(1)
         if before is None or before.reason != reason:

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from streams import outages
+from streams import back_off, outages
 
 log = structlog.get_logger()
 
@@ -60,7 +60,7 @@ class SupervisedTask:
                 await task
 
     async def _supervise(self) -> None:
-        pause_seconds = RESTART_SECONDS
+        failures = 0
         while True:
             self._started_seconds = self._clock()
             try:
@@ -69,9 +69,7 @@ class SupervisedTask:
             except Exception as error:  # noqa: BLE001  # whatever the error, the work must continue
                 self._reason = f"{self._name} failed: {error!r}"
                 report = log.warning if outages.is_outage(error) else log.exception
-                report("task.failed", task=self._name, error=repr(error), restart_seconds=pause_seconds)
-            if self._clock() - self._started_seconds >= HEALTHY_SECONDS:
-                pause_seconds = RESTART_SECONDS
+                report("task.failed", task=self._name, error=repr(error), failures=failures + 1)
+            failures = 1 if self._clock() - self._started_seconds >= HEALTHY_SECONDS else failures + 1
             self._started_seconds = None
-            await self._sleep(pause_seconds)
-            pause_seconds = min(2 * pause_seconds, RESTART_SECONDS_MAX)
+            await self._sleep(back_off.pause_seconds(failures, RESTART_SECONDS, RESTART_SECONDS_MAX))

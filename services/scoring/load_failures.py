@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable
 
+from streams import back_off
 from streams.outages import OutageError
 
 FIRST_RETRY_SECONDS = 1.0
@@ -26,7 +27,7 @@ class VersionNotLoadedError(OutageError):
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Failure:
     reason: str
-    wait_seconds: float
+    count: int
     due_seconds: float
     """The time of the next attempt, by the clock."""
 
@@ -43,10 +44,9 @@ class LoadFailures:
     def add(self, version: int, error: Exception) -> VersionNotLoadedError:
         """Remember a failed attempt and return its error for the callers."""
         last = self._failures.get(version)
-        wait_seconds = min(2 * last.wait_seconds, RETRY_SECONDS_MAX) if last else FIRST_RETRY_SECONDS
-        self._failures[version] = _Failure(
-            str(error) or repr(error), wait_seconds, self._clock() + wait_seconds
-        )
+        count = last.count + 1 if last else 1
+        wait_seconds = back_off.pause_seconds(count, FIRST_RETRY_SECONDS, RETRY_SECONDS_MAX)
+        self._failures[version] = _Failure(str(error) or repr(error), count, self._clock() + wait_seconds)
         return self._error(version)
 
     def remove(self, version: int) -> None:
