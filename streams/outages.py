@@ -5,6 +5,8 @@ the record is found, becomes a dead letter, and the records around it continue (
 """
 
 import functools
+import sys
+from typing import Any
 
 ErrorTypes = tuple[type[BaseException], ...]
 
@@ -54,6 +56,31 @@ def _defects() -> ErrorTypes:
     )
 
 
+_REGISTRY_BUSY = {
+    "TEMPORARILY_UNAVAILABLE",
+    "DEADLINE_EXCEEDED",
+    "REQUEST_LIMIT_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+}
+"""Error codes of MLflow, with or without HTTP."""
+_SERVER_ERROR = 500
+
+
 def is_outage(error: BaseException) -> bool:
     """Return whether waiting can resolve the error; False for every type that is not known as an outage."""
-    return isinstance(error, _outages()) and not isinstance(error, _defects())
+    is_known = isinstance(error, _outages()) and not isinstance(error, _defects())
+    return is_known or _is_outage_of_registry(error)
+
+
+def _is_outage_of_registry(error: BaseException) -> bool:
+    """Return whether an error of MLflow says that its server is away, and is not an answer of the server.
+
+    MLflow has one type for both, and for errors of models. An error of HTTP without an answer of MLflow, such
+    as a refused connection or the page of a gateway, begins with ``API request to``, whatever its code.
+    """
+    mlflow: Any = sys.modules.get("mlflow.exceptions")  # not imported here: that takes 3 s
+    if mlflow is None or not isinstance(error, mlflow.MlflowException):
+        return False
+    if isinstance(error, mlflow.RestException):
+        return error.get_http_status_code() >= _SERVER_ERROR or error.error_code in _REGISTRY_BUSY
+    return error.error_code in _REGISTRY_BUSY or str(error).startswith("API request to ")

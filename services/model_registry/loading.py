@@ -22,7 +22,7 @@ from services.model_registry.signed_tags import SignedTags
 from services.model_registry.version_cache import TamperedError, VersionCache
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
-from streams.outages import OutageError
+from streams.outages import OutageError, is_outage
 
 _log = structlog.get_logger()
 
@@ -73,7 +73,7 @@ def _tags(settings: Settings, model: str, version: int) -> tuple[Any, Mapping[st
     try:
         registered = mlflow_client.connect(settings).get_model_version(model, str(version))
     except Exception as error:
-        if not mlflow_client.is_away(settings, error):
+        if not is_outage(error):
             raise
         tags = SignedTags(settings.home, model).read(version)
         if tags is None:

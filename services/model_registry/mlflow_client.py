@@ -25,10 +25,6 @@ REQUEST_RETRIES_MAX = 1
 later, without blocking a thread until then."""
 
 
-_ANSWERS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED", "UNAUTHENTICATED")
-"""Error codes with which the registry refuses a request permanently."""
-
-
 class RegistryError(RuntimeError):
     """A version cannot be used. The message names model and version, the fault and the remedy."""
 
@@ -49,19 +45,6 @@ def connect(settings: Settings) -> Any:
     _register_no_header_plugins()
     mlflow.set_tracking_uri(settings.mlflow_uri)
     return mlflow.MlflowClient(settings.mlflow_uri)
-
-
-def is_away(settings: Settings, error: Exception) -> bool:
-    """Return whether the registry cannot be reached; False if the error is its own answer to a request.
-
-    A gateway's page, of any status, is no answer of the registry.
-    """
-    from mlflow.exceptions import MlflowException, RestException
-
-    if not isinstance(error, MlflowException):
-        return isinstance(error, OSError)
-    is_answer = isinstance(error, RestException) or not settings.mlflow_uri.startswith("http")
-    return not (is_answer and error.error_code in _ANSWERS)
 
 
 def version_of(client: Any, model: str, alias: str) -> int | None:

@@ -18,7 +18,7 @@ OTHER_BYTES = 16 << 10
 Columns = Mapping[str, npt.NDArray[Any]]
 
 
-def characters_max(number_count: int, record_bytes_max: int = topics.RECORD_BYTES_MAX) -> int:
+def characters_max(number_count: int, record_bytes_max: int) -> int:
     """Return the maximum characters of a row's text features together.
 
     Args:

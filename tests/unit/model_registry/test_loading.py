@@ -41,7 +41,7 @@ class Installation:
 
     def get_model_version(self, _model: str, _version: str) -> Any:
         if self.is_away:
-            raise MlflowException("connection refused")
+            raise MlflowException("API request to http://127.0.0.1:1 failed with exception refused")
         return SimpleNamespace(tags=self.tags)
 
     def load(self, version: int = 1) -> Any:

@@ -1,35 +1,43 @@
-"""The registry's own refusals are told from its absence, also behind a gateway."""
+"""Questions to MLflow's registry whose refusal is an answer."""
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException, RestException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from services.model_registry import mlflow_client
-from tests.unit.model_registry.installation import settings
-
-NOT_FOUND = MlflowException("not found", error_code=RESOURCE_DOES_NOT_EXIST)
 
 
-@pytest.mark.parametrize(
-    ("error", "is_away"),
-    [
-        (RestException({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such version"}), False),
-        (RestException({"error_code": "PERMISSION_DENIED", "message": "not yours"}), False),
-        (RestException({"error_code": "TEMPORARILY_UNAVAILABLE"}), True),
-        (RestException({"detail": "no route"}), True),
-        (NOT_FOUND, True),  # as for the page of a gateway with the status 404
-        (MlflowException("connection refused"), True),
-        (ConnectionError("refused"), True),
-        (KeyError("a defect"), False),
-    ],
-)
-def test_a_registry_over_http_is_away_unless_it_has_answered(tmp_path: Path, error, is_away):
-    subject = settings(tmp_path, mlflow_uri="http://127.0.0.1:1")
-    assert mlflow_client.is_away(subject, error) is is_away
+class Client:
+    """Raises one error at every request, or knows one version."""
+
+    def __init__(self, code: str | None = None) -> None:
+        self.code = code
+
+    def get_model_version_by_alias(self, _model: str, _alias: str) -> Any:
+        self._raise()
+        return type("Version", (), {"version": "7"})
+
+    def create_registered_model(self, _model: str) -> None:
+        self._raise()
+
+    def _raise(self) -> None:
+        if self.code:
+            raise RestException({"error_code": self.code, "message": "m"})
 
 
-def test_a_registry_in_a_file_answers_by_itself(tmp_path: Path):
-    subject = settings(tmp_path, mlflow_uri="sqlite:///registry.db")
-    assert not mlflow_client.is_away(subject, NOT_FOUND)
+@pytest.mark.parametrize("code", ["RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"])
+def test_an_alias_that_is_not_there_has_no_version(code: str) -> None:
+    assert mlflow_client.version_of(Client(), "m", "champion") == 7
+    assert mlflow_client.version_of(Client(code), "m", "champion") is None
+
+
+def test_other_errors_are_raised() -> None:
+    with pytest.raises(MlflowException):
+        mlflow_client.version_of(Client("INTERNAL_ERROR"), "m", "champion")
+    with pytest.raises(MlflowException):
+        mlflow_client.ensure_model(Client("PERMISSION_DENIED"), "m")
+
+
+def test_a_model_that_exists_is_left_as_it_is() -> None:
+    mlflow_client.ensure_model(Client("RESOURCE_ALREADY_EXISTS"), "m")

@@ -23,11 +23,12 @@ def test_a_row_above_the_limit_names_its_longest_feature():
     assert found[1].endswith("the longest is b")
 
 
+@pytest.mark.parametrize("record_bytes_max", [topics.RECORD_BYTES_MAX, 64 << 10, 4 << 20])
 @pytest.mark.parametrize("character", ["x", "\x00", '"', "é", "😀"])
-def test_the_longest_permitted_row_fits_into_its_topic(character):
+def test_the_longest_permitted_row_fits_into_its_topic(character, record_bytes_max):
     """The id has its maximum length, and every number the longest form."""
     numbers = [-1.2345678901234567e-300] * 500
-    text = character * characters_max(len(numbers) + 20)
+    text = character * characters_max(len(numbers) + 20, record_bytes_max)
     prediction = records.Prediction(
         prediction_id="\x00" * 512,
         model="m" * 63,
@@ -45,4 +46,4 @@ def test_the_longest_permitted_row_fits_into_its_topic(character):
         shadow_scores={f"shadow {number}": numbers[0] for number in range(10)},
     )
     size_bytes = len(records.encode(prediction)) + 512
-    assert size_bytes < topics.PREDICTIONS.message_bytes_max()
+    assert size_bytes < topics.PREDICTIONS.message_bytes_max(record_bytes_max)
