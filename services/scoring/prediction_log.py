@@ -20,7 +20,7 @@ import structlog
 
 from services.runtime import metrics
 from services.scoring.inference_pipeline import InferencePipeline
-from services.scoring.prediction_records import ShadowScores, to_records
+from services.scoring.prediction_records import ShadowScores, encode_predictions
 from services.scoring.scored_batch import ScoredBatch
 from services.scoring.shadows import NO_SHADOWS, ShadowRun
 from streams import records, topics
@@ -202,7 +202,7 @@ class PredictionLog:
 
     def _records(self, each: _Rows, shadow_scores: ShadowScores) -> list[Record]:
         http, now_ns = records.ASKED_OVER_HTTP, each.batch.predicted_ns
-        predictions = to_records(
+        positions, values = encode_predictions(
             each.batch.scored,
             shadow_scores,
             self._task,
@@ -215,10 +215,9 @@ class PredictionLog:
         # The id of an event must be unique. There is no source record to give one: use the prediction's time.
         sources = ((-now_ns, row) for row in each.rows)
         headers = self._envelope.bulk(records.Prediction, sources, now_ns // 1_000_000)
-        return [
-            (prediction.prediction_id.encode(), records.encode(prediction), event_headers)
-            for prediction, event_headers in zip(predictions, headers, strict=False)
-        ]
+        ids = each.batch.scored.ids
+        keys = [ids[each.rows[position]].encode() for position in positions]
+        return list(zip(keys, values, headers, strict=False))
 
     def _drop(self, taken: Sequence[_Rows]) -> None:
         for each in taken:

@@ -80,12 +80,12 @@ class Tracing:
         """
         self._tracer = _connect(endpoint, service) if endpoint else None
 
-    def begin(self, requests: Iterable[tuple[KafkaRecord, Any]], start_ns: int) -> SliceTraces:
+    def begin(self, requests: Iterable[KafkaRecord], start_ns: int) -> SliceTraces:
         """Find the traced requests, and start the spans of those that are sampled."""
         # A record without headers, as most are, costs one test only.
         found = {
             record.offset: headers
-            for record, _ in requests
+            for record in requests
             if record.headers and (headers := codec.trace_headers(record.headers))
         }
         traces = SliceTraces(found, {})

@@ -37,7 +37,7 @@ from services.scoring.model_cache import ModelCache
 from services.scoring.model_calls import ModelCalls
 from services.scoring.model_versions import ModelVersions
 from services.scoring.outputs import PredictionTask
-from services.scoring.prediction_records import to_records
+from services.scoring.prediction_records import encode_predictions
 from services.scoring.request_features import RequestFeatures
 from services.scoring.thread_limits import ThreadLimits
 from streams import codec, feature_sets, records, topics
@@ -124,10 +124,10 @@ def written(declared: ModelDeclaration, names: Sequence[str], cache: ModelCache)
     request = {field.name: VALUES[field.type] for field in declared.request.fields}
     events = [pipeline.decoder.convert(request | {declared.request.id: name}) for name in names]
     batch, _ = asyncio.run(pipeline.score(events))
-    made = to_records(
+    encoded = encode_predictions(
         batch, {}, pipeline.task, "m", partition=0, offsets=list(range(len(names))), now_ms=NOW_MS
     )
-    predictions = [row_schemas.PREDICTIONS.decode(records.encode(each)) for each in made]
+    predictions = [row_schemas.PREDICTIONS.decode(value) for value in encoded.values]
     failed = {names[row]: reason for row, reason in batch.failed.items()}
     return Archived(published, predictions, failed, joined(declared, predictions))
 

@@ -11,6 +11,7 @@ from services.feature_store.served_features import ServedFeatures
 from services.model_registry.contract import LoadedVersion
 from services.model_registry.golden_batch import GoldenBatch
 from services.runtime.declaration import ModelDeclaration
+from services.scoring import prediction_records
 from services.scoring.arm_router import ArmRouter
 from services.scoring.call_timing import CallTiming
 from services.scoring.inference_pipeline import InferencePipeline
@@ -21,11 +22,13 @@ from services.scoring.online_predictor import OnlinePredictor
 from services.scoring.outputs import PredictionTask
 from services.scoring.request_features import RequestFeatures
 from services.scoring.thread_limits import ThreadLimits
+from streams import records
 from streams.records import Arm
 
 SECONDS_MAX = 20
 """Maximum time that a test waits for something that must happen."""
 CHAMPION = Arm(name="champion", version=1, weight=10_000)
+DECODE_PREDICTION = records.decoder_of(records.Prediction).decode
 SHADOW = Arm(name="frozen", version=2, weight=0, shadow=True)
 
 
@@ -193,6 +196,21 @@ def predictor(producer=None, *, cloud_events=False, **options):
 def event(subject, number, x=1.0, who="abc"):
     """Return a decoded request of a pipeline."""
     return subject.decoder.convert({"id": f"r{number}", "at": "2013-07-01T16:05:00Z", "x": x, "who": who})
+
+
+def decoded_predictions(subject, batch, shadow_scores, offsets=None, rows=None):
+    """Return the prediction records of a batch from partition 3 as they are read from Kafka."""
+    encoded = prediction_records.encode_predictions(
+        batch,
+        shadow_scores,
+        subject.task,
+        "m",
+        partition=3,
+        offsets=offsets or list(range(10, 10 + len(batch.ids))),
+        now_ms=99,
+        rows=rows,
+    )
+    return [DECODE_PREDICTION(value) for value in encoded.values]
 
 
 async def settle():

@@ -10,9 +10,8 @@ from msgspec import UNSET
 
 from services.scoring.arm_router import UnknownVersionError
 from services.scoring.load_failures import VersionNotLoadedError
-from services.scoring.prediction_records import to_records
 from streams.records import Arm
-from tests.unit.scoring.fakes import CHAMPION, SHADOW, HalfOfX, event, pipeline, proven
+from tests.unit.scoring.fakes import CHAMPION, SHADOW, HalfOfX, decoded_predictions, event, pipeline, proven
 
 
 def score(subject, events, **options):
@@ -28,8 +27,7 @@ def score(subject, events, **options):
 def predictions(subject, events):
     """Return the prediction records of requests at the offsets 10, 11, ... of partition 3."""
     batch, shadow_scores = score(subject, events)
-    offsets = list(range(10, 10 + len(events)))
-    return to_records(batch, shadow_scores, subject.task, "m", partition=3, offsets=offsets, now_ms=99)
+    return decoded_predictions(subject, batch, shadow_scores)
 
 
 def test_without_a_version_features_are_collected_and_nothing_is_predicted():

@@ -2,11 +2,46 @@
 
 import asyncio
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import UNSET
 
-from services.scoring.prediction_records import count_predictions, to_records
-from tests.unit.scoring.fakes import CHAMPION, SHADOW, HalfOfX, event, pipeline, sample
+from services.scoring.outputs import PredictionTask
+from services.scoring.prediction_records import count_predictions, encode_predictions
+from services.scoring.scored_batch import COLLECTING, ScoredBatch
+from streams import records
+from streams.records import Arm
+from tests.unit.scoring.fakes import (
+    CHAMPION,
+    SHADOW,
+    HalfOfX,
+    declaration,
+    decoded_predictions,
+    event,
+    pipeline,
+    sample,
+)
+
+CHALLENGER = Arm(name='new "arm"', version=2, weight=500)
+ARMS = (CHAMPION, CHALLENGER)
+CLASSES = {"task": "multiclass", "classes": ["early", "on time", "late"]}
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+ROWS = st.fixed_dictionaries(
+    {
+        "id": st.text(max_size=5),
+        "arm": st.sampled_from([-1, 0, 1]),
+        "has_failed": st.booleans(),
+        "fallback": st.sampled_from([None, "frozen"]),
+        "lag_ms": st.integers(-1, 10**12),
+        "time_ms": st.integers(0, 10**12),
+        "amount": st.none() | NUMBERS,
+        "text": st.none() | st.text(max_size=5),
+        "probability": st.floats(0, 1),
+        "shadow": st.none() | NUMBERS,
+    }
+)
 
 
 def scored(subject, events, **options):
@@ -17,10 +52,89 @@ def scored(subject, events, **options):
     return asyncio.run(run())
 
 
+def batch_of(rows, outputs):
+    amounts = [row["amount"] for row in rows]
+    return ScoredBatch(
+        ids=[row["id"] for row in rows],
+        event_times_ms=np.array([row["time_ms"] for row in rows]),
+        features={
+            "amount": np.array(amounts, dtype=np.float64),
+            "text": np.array([row["text"] for row in rows], dtype=object),
+        },
+        missing={"amount": np.array([amount is None for amount in amounts])},
+        lag_ms=np.array([row["lag_ms"] for row in rows]),
+        arms=ARMS,
+        arm_of=np.array([row["arm"] for row in rows]),
+        outputs=outputs,
+        failed={number: "poison" for number, row in enumerate(rows) if row["has_failed"]},
+        rejected=frozenset(),
+        fallbacks={number: row["fallback"] for number, row in enumerate(rows) if row["fallback"]},
+        feature_set="abc",
+    )
+
+
+def record_of(row, offset, *, multiclass, has_shadow):
+    arm = COLLECTING if row["arm"] < 0 else ARMS[row["arm"]]
+    has_arm, first = arm is not COLLECTING, row["probability"]
+    probabilities = [first, 1 - first, 0.0]
+    best = int(np.argmax(probabilities))
+    prediction = CLASSES["classes"][best] if multiclass else int(first >= 0.5)
+    return records.Prediction(
+        prediction_id=row["id"],
+        model="m",
+        version=arm.version,
+        arm=arm.name,
+        arm_weight=arm.weight,
+        event_time_ms=row["time_ms"],
+        scored_time_ms=99,
+        source_partition=3,
+        source_offset=offset,
+        features=[row["amount"], row["text"]],
+        features_lag_ms=None if row["lag_ms"] < 0 else row["lag_ms"],
+        score=(probabilities[best] if multiclass else first) if has_arm else None,
+        prediction=prediction if has_arm else None,
+        shadow_scores={"frozen": row["shadow"]}
+        if has_arm and has_shadow and row["shadow"] is not None
+        else {},
+        probabilities=probabilities if has_arm and multiclass else UNSET,
+        fallback_from=row["fallback"] or UNSET,
+        feature_set="abc",
+        source="def",
+    )
+
+
+@given(st.lists(ROWS, min_size=1, max_size=6), st.integers(0, 2), st.booleans(), st.booleans())
+def test_a_value_is_the_encoded_prediction_byte_for_byte(rows, skipped, multiclass, has_shadow):
+    """Whatever the rows are: failed, without an arm, of several arms, without a feature."""
+    first = np.array([row["probability"] for row in rows])
+    outputs = np.stack([first, 1 - first, 0 * first], axis=1) if multiclass else first
+    part = range(min(skipped, len(rows) - 1), len(rows))
+    offsets = [50 + number for number in part]
+    encoded = encode_predictions(
+        batch_of(rows, outputs),
+        {"frozen": [row["shadow"] for row in rows]} if has_shadow else {},
+        PredictionTask(declaration(**(CLASSES if multiclass else {}))),
+        "m",
+        partition=3,
+        offsets=offsets,
+        now_ms=99,
+        rows=part,
+        source="def",
+    )
+    wanted = [
+        records.encode(record_of(rows[row], offset, multiclass=multiclass, has_shadow=has_shadow))
+        for row, offset in zip(part, offsets, strict=True)
+        if not rows[row]["has_failed"]
+    ]
+    assert encoded.values == wanted
+    kept = [row - part.start for row in part if not rows[row]["has_failed"]]
+    assert list(encoded.positions) == kept
+
+
 def test_a_record_carries_what_later_steps_need():
     subject = pipeline(arms=[CHAMPION, SHADOW])
     batch, shadow_scores = scored(subject, [event(subject, 0, x=1.2, who=None)])
-    (record,) = to_records(batch, shadow_scores, subject.task, "m", partition=3, offsets=[10], now_ms=99)
+    (record,) = decoded_predictions(subject, batch, shadow_scores)
     assert record.prediction_id == "r0"
     assert (record.version, record.arm, record.arm_weight) == (1, "champion", 10_000)
     assert (record.source_partition, record.source_offset, record.scored_time_ms) == (3, 10, 99)
@@ -34,16 +148,7 @@ def test_some_rows_of_a_batch_are_the_records_of_one_slice():
     subject = pipeline(models={1: HalfOfX(poison=7.0), 2: HalfOfX()}, arms=[CHAMPION, SHADOW])
     events = [event(subject, number, x=7.0 if number == 2 else float(number)) for number in range(5)]
     batch, shadow_scores = scored(subject, events)
-    found = to_records(
-        batch,
-        shadow_scores,
-        subject.task,
-        "m",
-        partition=0,
-        offsets=[50, 51, 52],
-        now_ms=1,
-        rows=range(1, 4),
-    )
+    found = decoded_predictions(subject, batch, shadow_scores, offsets=[50, 51, 52], rows=range(1, 4))
     assert [(one.prediction_id, one.source_offset) for one in found] == [("r1", 50), ("r3", 52)]
     assert [one.features[0] for one in found] == [1.0, 3.0]
     assert [one.shadow_scores["frozen"] for one in found] == [0.5, 1.5]

@@ -5,13 +5,13 @@ import asyncio
 import numpy as np
 import pytest
 
-from services.scoring.prediction_records import to_records
 from services.scoring.shadows import NO_SHADOWS
 from tests.unit.scoring.fakes import (
     CHAMPION,
     SHADOW,
     GatedModel,
     HalfOfX,
+    decoded_predictions,
     event,
     pipeline,
     proven,
@@ -46,7 +46,7 @@ def test_a_shadow_loses_only_the_rows_on_which_it_fails():
         subject = pipeline(models={1: HalfOfX(), 2: proven(HalfOfX(poison=7.0))}, arms=[CHAMPION, SHADOW])
         batch, shadows = await subject.score([event(subject, n, x=x) for n, x in enumerate((1.0, 7.0, 2.0))])
         scores = await shadows.scores(wait_for_all=True)
-        found = to_records(batch, scores, subject.task, "m", partition=0, offsets=[0, 1, 2], now_ms=0)
+        found = decoded_predictions(subject, batch, scores)
         return [prediction.shadow_scores for prediction in found]
 
     before = sample("driftline_shadow_rows_failed_total", model="m", arm="frozen")
