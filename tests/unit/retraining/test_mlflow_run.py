@@ -1,0 +1,123 @@
+"""What a retraining does in MLflow, with a client in memory."""
+
+import types
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from services.model_registry import mlflow_client
+from services.retraining import mlflow_run
+from services.retraining.mlflow_run import ARTIFACT, RegisteredCandidate, RetrainingRun
+from services.runtime.settings import Settings
+from streams import records
+from tests.unit.retraining import training_data
+
+MODEL = training_data.DECLARATION.name
+REFERENCE = records.Reference(version=0, features=[], score=None, log_loss=0.5)
+KEPT = RegisteredCandidate(0, "run-1", 9, {"log_loss": 0.5}, [], REFERENCE)
+
+
+class MemoryClient:
+    """The registry of one model, and its runs."""
+
+    def __init__(self) -> None:
+        self.aliases: dict[str, str] = {}
+        self.versions: list[Any] = []
+        self.tags: dict[str, str] = {}
+        self.ended: list[tuple[str, str]] = []
+        self.created: dict[str, Any] = {}
+
+    def get_experiment_by_name(self, name: str) -> Any:
+        return types.SimpleNamespace(experiment_id=f"experiment {name}", lifecycle_stage="active")
+
+    def create_run(self, experiment: str, *, run_name: str, tags: dict[str, str]) -> Any:
+        self.created = {"experiment": experiment, "name": run_name, "tags": tags}
+        return types.SimpleNamespace(info=types.SimpleNamespace(run_id="run-1"))
+
+    def set_tag(self, run_id: str, name: str, value: str) -> None:
+        self.tags[name] = value
+
+    def set_terminated(self, run_id: str, status: str) -> None:
+        self.ended.append((run_id, status))
+
+    def search_model_versions(self, wanted: str) -> list[Any]:
+        assert wanted == f"name='{MODEL}'"
+        return self.versions
+
+    def download_artifacts(self, run_id: str, name: str, folder: str) -> str:
+        path = Path(folder) / name
+        path.write_bytes(msgspec.json.encode(KEPT))
+        return str(path)
+
+    def get_registered_model(self, name: str) -> Any:
+        return types.SimpleNamespace(aliases=self.aliases)
+
+    def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
+        assert name == MODEL
+        self.aliases[alias] = version
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> MemoryClient:
+    found = MemoryClient()
+    monkeypatch.setattr(mlflow_client, "experiment_id", lambda client, name: f"experiment {name}")
+    monkeypatch.setattr(
+        mlflow_client,
+        "version_of",
+        lambda client, name, alias: int(found.aliases[alias]) if alias in found.aliases else None,
+    )
+    return found
+
+
+def test_the_run_is_named_and_tagged_by_its_request(client: MemoryClient) -> None:
+    with RetrainingRun(client, Settings(), training_data.request("r7")):
+        assert client.created["name"] == "r7"
+        assert client.created["tags"][mlflow_client.REQUEST_TAG] == "r7"
+        assert "driftline.advised_from_ms" not in client.created["tags"]
+    assert client.ended == [("run-1", "FINISHED")]
+    assert client.tags == {}
+
+
+def test_an_error_ends_the_run_as_failed_with_its_message(client: MemoryClient) -> None:
+    run = RetrainingRun(client, Settings(), training_data.request())
+    with pytest.raises(ValueError, match="no rows"), run:
+        raise ValueError("no rows")
+    assert client.ended == [("run-1", "FAILED")]
+    assert client.tags == {"driftline.error": "no rows"}
+
+
+def test_a_candidate_of_before_a_crash_is_found_by_its_request(client: MemoryClient) -> None:
+    for number, request_id in ((3, "r1"), (4, "r2")):
+        tags = {mlflow_client.REQUEST_TAG: request_id}
+        client.versions.append(types.SimpleNamespace(version=str(number), run_id="run-1", tags=tags))
+    found = mlflow_run.find(client, MODEL, "r2")
+    assert found is not None
+    assert (found.version, found.reference.version, found.rows) == (4, 4, 9)
+    assert mlflow_run.find(client, MODEL, "r3") is None
+
+
+def test_a_promotion_keeps_the_previous_champion_and_may_be_repeated(client: MemoryClient) -> None:
+    client.aliases = {"champion": "1"}
+    for _ in range(2):
+        mlflow_run.promote(client, training_data.DECLARATION, 2)
+    assert client.aliases == {"champion": "2", mlflow_client.PREVIOUS: "1"}
+
+
+def test_the_first_champion_is_also_the_frozen_shadow(client: MemoryClient) -> None:
+    declaration = training_data.declaration("rollout", keep_first_as_shadow="frozen")
+    mlflow_run.promote(client, declaration, 1)
+    mlflow_run.promote(client, declaration, 2)
+    assert client.aliases == {"champion": "2", mlflow_client.PREVIOUS: "1", "frozen": "1"}
+
+
+def test_a_refused_candidate_is_the_challenger(client: MemoryClient) -> None:
+    client.aliases = {"champion": "1"}
+    mlflow_run.refuse(client, training_data.DECLARATION, 2)
+    assert client.aliases == {"champion": "1", mlflow_client.CHALLENGER: "2"}
+
+
+def test_the_file_of_a_candidate_is_read_as_it_was_written() -> None:
+    assert ARTIFACT.endswith(".json")
+    assert msgspec.json.decode(msgspec.json.encode(KEPT), type=RegisteredCandidate) == KEPT
