@@ -140,18 +140,18 @@ class RetrainingFollower:
 
     async def start(self) -> None:
         """Connect."""
-        self._consumer, self._asker = _consumer(self._settings), _consumer(self._settings)
-        await asyncio.gather(self._consumer.start(), self._asker.start())
+        self._consumer, self._end_consumer = _consumer(self._settings), _consumer(self._settings)
+        await asyncio.gather(self._consumer.start(), self._end_consumer.start())
         self._consumer.assign([self._place])
 
     async def stop(self) -> None:
         """Disconnect."""
         if self._consumer is not None:
-            await asyncio.gather(stop_consumer(self._consumer), stop_consumer(self._asker))
+            await asyncio.gather(stop_consumer(self._consumer), stop_consumer(self._end_consumer))
 
     async def drain(self) -> None:
         """Read everything that was acknowledged before this call."""
-        end = (await self._asker.end_offsets([self._place]))[self._place]
+        end = (await self._end_consumer.end_offsets([self._place]))[self._place]
         while self._position < end:
             slices = await self._consumer.getmany(timeout_ms=100)
             for message in itertools.chain.from_iterable(slices.values()):

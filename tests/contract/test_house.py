@@ -195,11 +195,10 @@ TESTED_ELSEWHERE = {
     "services.runtime.redis_internals": "tests/contract/test_redis_internals.py",
     "streams.aiokafka_internals": "tests/contract/test_aiokafka_internals.py",
     "streams.faust_internals": "tests/contract/test_faust_internals.py",
+    "streams.kafka_python_internals": "tests/contract/test_kafka_python_internals.py",
 }
 """Modules whose tests need a server or a library's private parts: their test file has their name there."""
 WITHOUT_TEST_FILE: set[str] = {
-    "services.demo.followers",
-    "services.demo.hindsight",
     "services.demo.run",
     "services.learning.session",
     "services.runtime.redis_pipeline",
