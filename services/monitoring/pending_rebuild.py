@@ -4,7 +4,7 @@ A snapshot names where to read from: a `RebuildPoint` that is not after the olde
 From there to the positions of the snapshot, predictions and labels are joined again, in the same order.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -71,6 +71,19 @@ class PendingMark(msgspec.Struct):
         """Note what is on disk when a snapshot is taken at a point; see `with_point`."""
         self.store, self.generation = store, generation
         self.points = with_point(self.points, point, evicted_before_ms, horizon_ms)
+
+    def restart(self, kinds: Collection[str], now: RebuildPoint) -> None:
+        """Remove the offsets of topics that were replaced: they are not those of their records any more.
+
+        Args:
+            kinds: ``predictions``, ``labels`` or both.
+            now: Where the state continues, which is the start of the topics that were replaced. Predictions
+                of a replaced topic cannot be read again from anywhere, those of the new one from here.
+        """
+        if "predictions" in kinds:
+            self.points = [now]
+        else:
+            self.points = [msgspec.structs.replace(each, labels=now.labels) for each in self.points]
 
 
 def with_point(

@@ -6,10 +6,10 @@ from hypothesis import given
 
 from services.monitoring.label_join import JoinTotals, LabelJoin
 from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
-from services.monitoring.pending_rebuild import PendingRebuild, RebuildPoint, with_point
+from services.monitoring.pending_rebuild import PendingMark, PendingRebuild, RebuildPoint, with_point
 from services.monitoring.waiting_labels import WAIT_MS
 from streams import codec, records
-from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, Inputs, PartitionKey, Resume
+from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, Inputs, PartitionKey, Resume, by_partition
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import HOUR_MS, START_MS
 
@@ -105,6 +105,46 @@ def test_rebuild_restores_what_the_snapshot_left_on_disk(
     waiting = live.pending.settle()[0]
     cut = max(0, len(waiting) - in_snapshot)
     assert rebuilt(topics, points[0], live, newest=waiting[cut:]) == waiting[:cut]
+
+
+def restarted(live: Joined, *kinds: str) -> RebuildPoint:
+    """Return where a state continues when topics were replaced."""
+    point = live.point()
+    bound_ms = min(at.bound_ms for at in (*point.predictions, *point.labels))
+    starts = [Resume(0, bound_ms)] * PARTITIONS
+    return msgspec.structs.replace(point, **dict.fromkeys(kinds, starts))
+
+
+@given(EVENTS, EVENTS)
+def test_after_another_label_topic_the_same_predictions_are_rebuilt(
+    events: list[tuple[int, int, str, int]], later: list[tuple[int, int, str, int]]
+) -> None:
+    """Labels of the old topic cannot be read again; those of the new one are read from its start."""
+    topics, live = Topics(events), Joined()
+    mark = PendingMark("disk", 1)
+    for number, record in enumerate(topics.records):
+        if number % 3 == 0:
+            mark.note("disk", 1, live.point(), live.evicted_ms, HORIZON_MS)
+        live.read(*record)
+    mark.note("disk", 1, live.point(), live.evicted_ms, HORIZON_MS)
+    now = restarted(live, "labels")
+    mark.restart(["labels"], now)
+    live.inputs = Inputs(by_partition(now.predictions, now.labels))
+    predictions = [each for each in topics.records if each[0].kind == PREDICTION]
+    new = Topics([(LABEL, *each[1:]) for each in later])
+    for record in new.records:
+        live.read(*record)
+    topics.records = [*predictions, *new.records]
+    found = rebuilt(topics, mark.points[0], live, newest=[])
+    assert [each.prediction_id for each in found] == [each.prediction_id for each in live.pending.settle()[0]]
+
+
+def test_after_another_predictions_topic_a_rebuild_reads_only_the_new_one() -> None:
+    live = Joined()
+    mark = PendingMark("disk", 1, [RebuildPoint(START_MS, [Resume(7)], [Resume(9)], {0: 7})])
+    now = restarted(live, "predictions")
+    mark.restart(["predictions", "labels"], now)
+    assert mark.points == [now]
 
 
 def test_points_span_the_horizon_and_not_more() -> None:

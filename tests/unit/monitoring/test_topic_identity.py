@@ -1,9 +1,11 @@
 """Offsets of one topic are never those of another."""
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
 from services.drift.engine import starting_state
+from services.monitoring.pending_rebuild import PendingMark, RebuildPoint
 from services.monitoring.topic_identity import InputTopics, identity, is_same, restart_if_recreated, source_of
 from streams.inputs import Resume
 from tests.unit.drift import scenario
@@ -52,10 +54,13 @@ def test_drift_reads_a_label_topic_that_was_recreated_from_its_start() -> None:
     before = InputTopics("p@1", "l@1", [100], [100])
     state = starting_state(scenario.declaration(), 1, 1, feeder.engine.state(), before)
     pending, at = len(state.pending), state.labels[0]
+    old = RebuildPoint(0, [Resume(1)], [Resume(2)], {})
+    state.on_disk = PendingMark("disk", 1, [old])
     assert at.offset
     with capture_logs() as logs:
         state = starting_state(scenario.declaration(), 1, 1, state, InputTopics("p@1", "l@2", [100], [3]))
     assert state.labels == [Resume(0, at.bound_ms)]
     assert state.predictions[0].offset
     assert len(state.pending) == pending
+    assert state.on_disk.points == [msgspec.structs.replace(old, labels=state.labels)]
     assert [(each["event"], each["input"]) for each in logs] == [("drift.topic_recreated", "labels")]
