@@ -2,26 +2,29 @@
 
 import asyncio
 import re
-from collections.abc import Coroutine, Iterable, Mapping
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
-from services.archive.delta_writer import DeltaWriter
+from services.archive.guarded_tables import GuardedTables
 from services.archive.invalid_records import InvalidRecords, LetterWriter
 from services.archive.required_offsets import RequiredOffsets, decoded_requests, required_by
 from services.archive.row_schemas import Table
 from services.archive.table_archive import TableArchive
-from services.archive.write_buffer import Partition, WriteBuffer
+from services.archive.write_buffer import Partition
+from services.monitoring import topic_identity
 from services.runtime import metrics
-from services.runtime.event_clock import EventClock
 from services.runtime.kafka_consumers import COMMITTED
+from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
 from streams import topics
 from streams.aiokafka_internals import stop_consumer
 from streams.codec import KafkaRecord
+from streams.outages import OutageError
 
 log = structlog.get_logger()
 
@@ -33,6 +36,15 @@ SESSION_SECONDS = 15
 never busy for more than a second or two."""
 METADATA_SECONDS = 2
 """Maximum age of the topic list: a topic that is created later is found within this time."""
+TOPIC_CHECK_SECONDS = 30.0
+"""Time between two looks whether a topic was recreated; each takes a connection of its own."""
+
+TopicIds = Callable[[Iterable[str]], Mapping[str, str]]
+"""Returns the id of each of some topics that exists; blocking."""
+
+
+class TopicRecreatedError(OutageError):
+    """A topic that is read was recreated: the next session reads it from its start."""
 
 
 class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
@@ -40,7 +52,7 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
 
     Delivery: rows and positions are one Delta commit. Kafka's offsets are committed after it, for lag
     monitoring only. After a crash, or when partitions move, reading resumes at the positions in the tables,
-    so no record is lost and none is written twice.
+    so no record is lost and none is written twice. So it does for a table that was set aside.
 
     A commit is due by rows, bytes or age of what is buffered (see `services.archive.write_buffer`), and at
     once when a retraining is requested and every record before its offsets has been read, because the
@@ -51,17 +63,34 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
     """
 
     def __init__(
-        self, settings: Settings, table_of: Mapping[str, Table], consumer: Any, writer: LetterWriter
+        self,
+        settings: Settings,
+        table_of: Mapping[str, Table],
+        consumer: Any,
+        writer: LetterWriter,
+        quarantine: Quarantine,
+        topic_ids: TopicIds,
     ) -> None:
-        """Archive each topic of ``table_of`` to its table, read with a consumer that is not started yet."""
-        self._invalid = InvalidRecords(writer)
+        """Archive topics to their tables.
+
+        Args:
+            settings: Where the tables are.
+            table_of: The table of each topic.
+            consumer: Reads the topics; it is not started yet.
+            writer: Writes the dead letters.
+            quarantine: Of the tables; it outlives this archiver.
+            topic_ids: Tells whether a topic was recreated.
+        """
+        self._topic_ids = topic_ids
+        self._sources: dict[str, str] = {}
+        """Digest of each topic's identity when its partitions were started."""
+        self._checked_seconds = time.monotonic()
         self._read_again: dict[TopicPartition, tuple[int, int]] = {}
         """Where a gap began and ended that was read again, by partition."""
         self._settings = settings
         self._table_of = table_of
         self._consumer = consumer
-        self._tables: list[TableArchive] = []
-        self._table_by_topic: dict[str, TableArchive] = {}
+        self._tables = GuardedTables(settings, table_of, InvalidRecords(writer), quarantine)
         self._required = RequiredOffsets()
         self._committing = asyncio.Lock()
         self._assigned = False
@@ -69,7 +98,9 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
 
     def not_ready(self) -> str | None:
         """Return why the process is not ready, or None."""
-        return None if self._assigned else "waiting for partitions from the consumer group"
+        if not self._assigned:
+            return "waiting for partitions from the consumer group"
+        return "all tables are set aside" if self._tables.all_set_aside else None
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Archive until the event is set; then commit what is buffered and leave the group."""
@@ -89,16 +120,8 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
             log.info("archive.stopped")
 
     async def open_tables(self) -> None:
-        """Open the tables of all topics; create those that do not exist."""
-        opened: dict[str, TableArchive] = {}
-        for topic, table in self._table_of.items():
-            if table.name not in opened:
-                writer = await asyncio.to_thread(DeltaWriter, self._settings, table)
-                clock = EventClock("archive", self._settings.event_ahead_seconds_max)
-                buffer = WriteBuffer(table, self._invalid.add, event_clock=clock)
-                opened[table.name] = TableArchive(buffer, writer, self._invalid)
-            self._table_by_topic[topic] = opened[table.name]
-        self._tables = list(opened.values())
+        """Open the tables, create those that do not exist; a table that cannot be opened is set aside."""
+        await self._tables.open_due()
 
     async def step(self) -> None:
         """Read one batch of records, then commit each table that is due.
@@ -107,25 +130,72 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         """
         if self._failure is not None:
             raise self._failure
+        await self._resume_tables()
+        if time.monotonic() - self._checked_seconds >= TOPIC_CHECK_SECONDS:
+            await self._check_topics()
         fetched = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS_MAX)
         for partition, batch in fetched.items():
             if partition.topic == topics.RETRAINING.name:
                 await self._add_requests(batch)
-            elif not await self._reads_gap_again(partition, batch[0].offset):
-                table = self._table_by_topic[partition.topic]
+            elif (table := self._tables.of_topic(partition.topic)) is None:
+                continue  # it was set aside while its records were being fetched
+            elif not await self._reads_gap_again(table, partition, batch[0].offset):
                 table.buffer.add((partition.topic, partition.partition), batch)
         # Until the partitions are assigned, it is not known which of a request's partitions are read here.
         retraining_waits = self._assigned and self._required.remove_reached(positions_of(self._tables))
         async with self._committing:
-            await self._commit(table for table in self._tables if retraining_waits or table.buffer.due())
+            await self._commit(
+                table
+                for table in self._tables
+                if retraining_waits or table.buffer.due() or self._tables.is_doubted(table)
+            )
 
-    async def _reads_gap_again(self, partition: TopicPartition, start: int) -> bool:
+    async def _resume_tables(self) -> None:
+        """Open the tables that are due, and read on where they end; pause those that are set aside."""
+        for table in await self._tables.open_due():
+            async with self._committing:
+                topic_names = self._tables.topics(table.name)
+                mine = [each for each in self._consumer.assignment() if each.topic in topic_names]
+                await self._start_partitions(mine)
+                self._consumer.resume(*mine)
+        self._pause_set_aside()
+
+    def _pause_set_aside(self) -> None:
+        """Fetch nothing of the tables that are set aside."""
+        aside = {
+            each
+            for each in self._consumer.assignment()
+            if each.topic in self._table_of and self._tables.of_topic(each.topic) is None
+        }
+        if to_pause := aside - self._consumer.paused():
+            self._consumer.pause(*to_pause)
+
+    async def _check_topics(self) -> None:
+        """Raise `TopicRecreatedError` if a topic that is read is not the one whose partitions were started.
+
+        What is buffered is not committed then: it may be of the new topic, with offsets of the old one.
+        """
+        self._checked_seconds = time.monotonic()
+        for topic, now in (await self._sources_of(self._sources)).items():
+            if now and self._sources[topic] and now != self._sources[topic]:
+                raise TopicRecreatedError(f"the topic {topic} was recreated: it is read from its start")
+
+    async def _sources_of(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the digest of the identity of each topic that exists; empty if the broker gives no id."""
+        wanted = list(names)
+        ids = await asyncio.to_thread(self._topic_ids, wanted) if wanted else {}
+        return {
+            topic: topic_identity.source_of(topic_identity.identity(topic, found)) if found else ""
+            for topic, found in ids.items()
+        }
+
+    async def _reads_gap_again(self, table: TableArchive, partition: TopicPartition, start: int) -> bool:
         """Seek back if a fetch begins after the position; return whether it did.
 
         The consumer jumps ahead when it loses its position. Offsets without records (transactions,
         compaction, retention) look the same, so a gap that is there again is accepted.
         """
-        position = self._table_by_topic[partition.topic].buffer.positions.get(tuple(partition), start)
+        position = table.buffer.positions.get(tuple(partition), start)
         if start <= position or self._read_again.get(partition) == (position, start):
             return False
         self._read_again[partition] = position, start
@@ -138,8 +208,12 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
                 lost_from=position,
                 lost_to=starts[partition],
             )
-        self._consumer.seek(partition, position)
+        self._seek(partition, position)
         return True
+
+    def _seek(self, partition: TopicPartition, position: int) -> None:
+        if partition in self._consumer.assignment():  # else it was revoked meanwhile
+            self._consumer.seek(partition, position)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Commit what is buffered before another member reads these partitions."""
@@ -163,30 +237,59 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
     async def _stop_partitions(self, revoked: Iterable[TopicPartition]) -> None:
         await self._commit(self._tables, kafka_offsets=False)
         for partition in revoked:
-            if partition.topic in self._table_by_topic:
-                self._table_by_topic[partition.topic].buffer.stop((partition.topic, partition.partition))
+            if partition.topic in self._table_of and (table := self._tables.of_topic(partition.topic)):
+                table.buffer.stop((partition.topic, partition.partition))
 
     async def _start_partitions(self, assigned: Iterable[TopicPartition]) -> None:
+        """Start partitions where their tables end; pause those whose table is set aside."""
         by_topic: dict[str, list[TopicPartition]] = {}
         for partition in assigned:
-            if partition.topic in self._table_by_topic:
+            if partition.topic in self._table_of:
                 by_topic.setdefault(partition.topic, []).append(partition)
+        sources = await self._sources_of(by_topic)
+        behind: set[str] = set()
         for topic, partitions in by_topic.items():
-            starts = await self._consumer.beginning_offsets(partitions)
-            ends = await self._consumer.end_offsets(partitions)
-            positions = await self._table_by_topic[topic].start(
+            table = self._tables.of_topic(topic)
+            if table is not None and await self._start_topic(table, partitions, sources.get(topic, "")):
+                behind.add(table.name)
+        for table in self._tables:
+            if self._tables.is_doubted(table) and table.name not in behind:
+                self._tables.works(table)
+
+    async def _start_topic(
+        self, table: TableArchive, partitions: Sequence[TopicPartition], source: str
+    ) -> bool:
+        """Start partitions of one topic; return whether there are records to read."""
+        topic = partitions[0].topic
+        self._sources[topic] = source
+        starts = await self._consumer.beginning_offsets(partitions)
+        ends = await self._consumer.end_offsets(partitions)
+        positions = await self._tables.attempt(
+            table,
+            table.start(
                 topic,
                 {partition.partition: offset for partition, offset in starts.items()},
                 {partition.partition: offset for partition, offset in ends.items()},
-            )
-            for number, position in positions.items():
-                self._consumer.seek(TopicPartition(topic, number), position)
+                source,
+            ),
+        )
+        if positions is None:
+            return False
+        for partition in partitions:
+            self._seek(partition, positions[partition.partition])
+        return any(positions[each.partition] < end for each, end in ends.items())
 
     async def _commit(self, tables: Iterable[TableArchive], *, kafka_offsets: bool = True) -> None:
         """Commit to Delta, then to Kafka. Nothing is added in between: the loop waits."""
-        for table in tables:
-            positions = await table.commit()
-            if positions and kafka_offsets:
+        due = [table for table in tables if table.buffer.uncommitted]
+        if due:
+            await self._check_topics()
+        for table in due:
+            positions = await self._tables.attempt(table, table.commit())
+            if positions is None:
+                continue
+            self._tables.works(table)
+            if kafka_offsets:
                 await commit_offsets(self._consumer, positions)
 
     async def _add_requests(self, batch: Iterable[KafkaRecord]) -> None:
@@ -229,7 +332,8 @@ async def commit_offsets(consumer: Any, positions: Mapping[Partition, int]) -> N
     offsets = {TopicPartition(*partition): offset for partition, offset in positions.items()}
     try:
         await consumer.commit(offsets)
-        for partition, offset in offsets.items():
+        for partition in offsets.keys() & consumer.assignment():  # some may have been revoked meanwhile
+            offset = offsets[partition]
             lag = max(0, (consumer.highwater(partition) or offset) - offset)
             metrics.CONSUMER_LAG.labels("archive", partition.topic, str(partition.partition)).set(lag)
     except KafkaError as error:

@@ -47,6 +47,8 @@ class DeltaWriter:
             uri, schema=table.schema, mode="ignore", partition_by=[table.partition_by], name=table.name
         )
         self._commits = 0
+        self._sources: dict[Partition, int] = {}
+        """The topics of the partitions, as numbers, see `note_source`."""
         self.add_new_columns()
 
     def add_new_columns(self) -> None:
@@ -63,6 +65,18 @@ class DeltaWriter:
         """Return the next offset of a Kafka partition that is not in the table yet."""
         self._delta.update_incremental()
         return self._recorded_position(partition)
+
+    def note_source(self, partition: Partition, source: str) -> bool:
+        """Take the digest of a partition's topic, in hexadecimal digits; the next commits record it.
+
+        Return whether the table holds rows of another topic of that name. Call it after `position`.
+        """
+        if not source:
+            return False
+        number = int(source, 16)
+        self._sources[partition] = number
+        recorded = self._delta.transaction_version(_source_id(partition))
+        return recorded is not None and recorded != number
 
     def reset(self, partition: Partition) -> None:
         """Forget the position of a partition whose topic was recreated: the table has none of its records."""
@@ -126,6 +140,10 @@ class DeltaWriter:
             Transaction(inference_log.transaction_id(topic, number), position)
             for (topic, number), position in sorted(positions.items())
         ]
+        transactions += [
+            Transaction(_source_id(partition), self._sources[partition])
+            for partition in sorted(positions.keys() & self._sources.keys())
+        ]
         write_deltalake(
             self._delta,
             self._table.batch(rows),
@@ -148,3 +166,8 @@ class DeltaWriter:
             self._delta.vacuum(retention_hours=RETENTION_HOURS, dry_run=False)
         except CommitFailedError as error:
             log.info("archive.compaction_postponed", table=self._table.name, reason=str(error))
+
+
+def _source_id(partition: Partition) -> str:
+    """Return the id of the application transaction whose version stands for a partition's topic."""
+    return f"{inference_log.transaction_id(*partition)}@source"

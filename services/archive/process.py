@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Mapping
 
@@ -10,7 +11,7 @@ import structlog
 from services.archive import archiver, row_schemas
 from services.feature_store import repository
 from services.feature_store.plan import PlanError
-from services.runtime import async_process, logs
+from services.runtime import async_process, logs, topic_creation
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.quarantine import Quarantine
@@ -62,6 +63,7 @@ class ArchiveSessions:
         self._settings = settings
         self._folder = DeclarationFolder(settings.models)
         self._quarantine = Quarantine("archive")
+        self._tables = Quarantine("archive", "table")
         self._archiver: archiver.Archiver | None = None
         self._reason: str | None = "starting"
 
@@ -71,7 +73,9 @@ class ArchiveSessions:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Archive until the event is set; after an error, wait with back-off and start again."""
-        application = server.application(self.not_ready, detail=self._quarantine.detail)
+        application = server.application(
+            self.not_ready, detail=lambda: {**self._quarantine.detail(), **self._tables.detail()}
+        )
         async with server.serve_in_loop(application, self._settings.host, self._settings.archive_port):
             failures = 0
             while not stopping.is_set():
@@ -93,12 +97,20 @@ class ArchiveSessions:
         tables = topic_tables(self._settings, self._folder.valid)
         async with BatchProducer(self._settings.kafka_options()).running() as producer:
             consumer = archiver.connect(self._settings)
-            self._archiver = archiver.Archiver(self._settings, tables, consumer, producer)
+            self._archiver = archiver.Archiver(
+                self._settings,
+                tables,
+                consumer,
+                producer,
+                self._tables,
+                functools.partial(topic_creation.topic_ids, self._settings),
+            )
             self._reason = None
             over = asyncio.Event()
             watch = asyncio.create_task(self._watch(stopping, over))
             try:
                 await self._archiver.run(over)
+                await watch  # raises its error
             finally:
                 watch.cancel()
 
@@ -109,7 +121,7 @@ class ArchiveSessions:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), REFRESH_SECONDS)
         finally:
-            over.set()  # after an error here, too: the next session begins with another watch
+            over.set()  # after an error here, too: the session ends with it
 
     def _note(self, error: Exception) -> None:
         if is_outage(error):

@@ -1,7 +1,8 @@
 """One table being archived: the rows that wait for a commit, and the writer that commits them."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from typing import TypeVar
 
 import structlog
 
@@ -9,8 +10,26 @@ from services.archive.delta_writer import DeltaWriter
 from services.archive.invalid_records import InvalidRecords
 from services.archive.row_schemas import unfit_rows
 from services.archive.write_buffer import Partition, WriteBuffer
+from streams.outages import OutageError
 
 log = structlog.get_logger()
+Result = TypeVar("Result")
+_DISK_FULL = ("No space left on device", "Disk quota exceeded")
+
+
+class TableError(RuntimeError):
+    """One table cannot be read or written."""
+
+
+async def of_table(name: str, work: Awaitable[Result]) -> Result:
+    """Await Delta's work on a table; raise its errors as `TableError`, and a full disk as `OutageError`."""
+    try:
+        return await work
+    except Exception as error:
+        text = str(error)
+        reason = f"table {name}: {type(error).__name__}: {text.partition(chr(10))[0]}"
+        is_full = any(each in text for each in _DISK_FULL)
+        raise (OutageError if is_full else TableError)(reason) from error
 
 
 class TableArchive:
@@ -22,11 +41,16 @@ class TableArchive:
     def __init__(self, buffer: WriteBuffer, writer: DeltaWriter, invalid: InvalidRecords) -> None:
         """Create it from an empty buffer, the writer of the same table, and the records that are left out."""
         self.buffer = buffer
+        self.name = buffer.table.name
         self._writer = writer
         self._invalid = invalid
 
     async def start(
-        self, topic: str, log_start_offsets: Mapping[int, int], log_end_offsets: Mapping[int, int]
+        self,
+        topic: str,
+        log_start_offsets: Mapping[int, int],
+        log_end_offsets: Mapping[int, int],
+        source: str = "",
     ) -> dict[int, int]:
         """Start partitions of a topic where the table ends; return the offset to read from, by partition.
 
@@ -35,12 +59,27 @@ class TableArchive:
             log_start_offsets: For each partition to start, the first offset that Kafka still holds.
             log_end_offsets: For each of them, the offset after the last one. If it is below the position of
                 the table, the topic was recreated, and is read from its start.
+            source: Digest of the topic's identity (`services.monitoring.topic_identity`); empty if it is
+                unknown. If the table holds another one, the topic was recreated, too.
+
+        Raises:
+            TableError: The table cannot be read.
         """
+        return await of_table(self.name, self._start(topic, log_start_offsets, log_end_offsets, source))
+
+    async def _start(
+        self,
+        topic: str,
+        log_start_offsets: Mapping[int, int],
+        log_end_offsets: Mapping[int, int],
+        source: str,
+    ) -> dict[int, int]:
         last_source_offsets = await asyncio.to_thread(self._writer.last_source_offsets, topic)
         positions = {}
         for number, start_offset in log_start_offsets.items():
             position = await asyncio.to_thread(self._writer.position, (topic, number))
-            if position > log_end_offsets[number]:
+            is_other = self._writer.note_source((topic, number), source)
+            if is_other or position > log_end_offsets[number]:
                 log.error("archive.topic_recreated", topic=topic, partition=number, archived_to=position)
                 await asyncio.to_thread(self._writer.reset, (topic, number))
                 position = 0
@@ -60,14 +99,17 @@ class TableArchive:
         """Commit what is buffered; return the new positions of the table, empty if nothing was buffered.
 
         Rows that the table cannot hold become dead letters; the letters are written before the commit.
+
+        Raises:
+            TableError: The table cannot be written.
         """
         if not self.buffer.uncommitted:
             return {}
         positions = dict(self.buffer.positions)
         await self._invalid.write()
         try:
-            await asyncio.to_thread(self._writer.append, self.buffer.rows, positions)
-        except Exception:
+            await self._append(positions)
+        except TableError:
             unfit = await asyncio.to_thread(unfit_rows, self.buffer.table, self.buffer.rows)
             if not unfit:
                 raise
@@ -75,6 +117,9 @@ class TableArchive:
                 self._invalid.add(row.record, error)
             self.buffer.drop([row for row, _ in unfit])
             await self._invalid.write()
-            await asyncio.to_thread(self._writer.append, self.buffer.rows, positions)
+            await self._append(positions)
         self.buffer.committed()
         return positions
+
+    async def _append(self, positions: Mapping[Partition, int]) -> None:
+        await of_table(self.name, asyncio.to_thread(self._writer.append, self.buffer.rows, positions))

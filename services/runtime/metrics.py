@@ -136,6 +136,11 @@ MODELS_SET_ASIDE = Gauge(
     "1 while a process does not process a model because of an error, which /health/ready shows",
     ["service", "model"],
 )
+TABLES_SET_ASIDE = Gauge(
+    "driftline_tables_set_aside",
+    "1 while a process does not write a table because of an error, which /health/ready shows",
+    ["service", "table"],
+)
 RECORDS_AHEAD = Counter(
     "driftline_records_ahead",
     "Records that were refused because their event time is too far ahead, also when they are read again",

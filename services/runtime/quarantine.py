@@ -17,7 +17,7 @@ snapshot has passed them.
 import collections
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import Literal, NamedTuple, ParamSpec, TypeVar
 
 import structlog
 from kafka.errors import TopicAuthorizationFailedError
@@ -39,6 +39,10 @@ RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 1.0, 300.0
 _log = structlog.get_logger()
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+
+
+Subject = Literal["model", "table"]
+"""What a quarantine keeps apart; a table is set aside as a model is."""
 
 
 class RecordPlace(NamedTuple):
@@ -87,9 +91,11 @@ class _SetAside:
 class Quarantine:
     """The records and models that one process isolates; it lives as long as the process."""
 
-    def __init__(self, service: str) -> None:
-        """Take the name of the process, for logs and metrics."""
+    def __init__(self, service: str, subject: Subject = "model") -> None:
+        """Take the name of the process and what it keeps apart, for logs and metrics."""
         self._service = service
+        self._subject = subject
+        self._gauge = metrics.MODELS_SET_ASIDE if subject == "model" else metrics.TABLES_SET_ASIDE
         self._rejected: dict[str, dict[RecordPlace, str]] = {}
         self._origins: dict[str, set[str]] = {}
         """Where in the code the rejected records of a model failed: the next one there is known at once."""
@@ -152,9 +158,13 @@ class Quarantine:
         failures = 1 if before is None else before.failures + 1
         pause_seconds = back_off.pause_seconds(failures, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
         self._set_aside[model] = _SetAside(reason, failures, now_seconds + pause_seconds)
-        metrics.MODELS_SET_ASIDE.labels(self._service, model).set(1)
+        self._gauge.labels(self._service, model).set(1)
         if before is None or before.reason != reason:
-            _log.error(f"{self._service}.model_set_aside", model=model, reason=reason)
+            _log.error(f"{self._service}.{self._subject}_set_aside", **{self._subject: model}, reason=reason)
+
+    def is_set_aside(self, model: str) -> bool:
+        """Return whether a model was set aside and has not worked since."""
+        return model in self._set_aside
 
     def is_due(self, model: str, now_seconds: float) -> bool:
         """Return whether a model that is not open may be opened now."""
@@ -225,7 +235,7 @@ class Quarantine:
     def detail(self) -> Mapping[str, object]:
         """Return what is set aside or invalid, with the reasons, for the readiness of the process."""
         aside = {model: each.reason for model, each in sorted(self._set_aside.copy().items())}
-        found = {"models_set_aside": aside, "declarations_invalid": self._faults}
+        found = {f"{self._subject}s_set_aside": aside, "declarations_invalid": self._faults}
         return {name: reasons for name, reasons in found.items() if reasons}
 
     def _judge(self, model: str, reason: str, place: RecordPlace, suspicion: _Suspicion) -> None:
@@ -241,8 +251,8 @@ class Quarantine:
 
     def _restore(self, model: str) -> None:
         if self._set_aside.pop(model, None) is not None:
-            metrics.MODELS_SET_ASIDE.labels(self._service, model).set(0)
-            _log.info(f"{self._service}.model_restored", model=model)
+            self._gauge.labels(self._service, model).set(0)
+            _log.info(f"{self._service}.{self._subject}_restored", **{self._subject: model})
 
 
 def is_defect(error: Exception) -> bool:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.archive import archiver, process
 from services.archive.process import ArchiveSessions
+from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.settings import ROOT, Settings
 from services.runtime.web import server
 
@@ -87,3 +89,31 @@ def test_a_new_declaration_is_archived_without_a_restart(
     monkeypatch.setattr(archiver, "Archiver", Archiver)
     asyncio.run(ArchiveSessions(Settings(models=tmp_path)).run(stopping))
     assert archived == [False, True]
+
+
+def test_an_error_of_the_watch_ends_the_session_and_is_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stopping, reasons = asyncio.Event(), []
+
+    class Archiver:
+        def __init__(self, *_: object) -> None:
+            reasons.append(sessions.not_ready())
+
+        def not_ready(self) -> None: ...
+
+        async def run(self, over: asyncio.Event) -> None:
+            if len(reasons) == 2:
+                stopping.set()
+            await asyncio.wait_for(over.wait(), 10)
+
+    def fails(_folder: DeclarationFolder) -> set[str]:
+        raise PermissionError("models")
+
+    monkeypatch.setattr(archiver, "Archiver", Archiver)
+    sessions = ArchiveSessions(Settings(models=tmp_path))
+    monkeypatch.setattr(DeclarationFolder, "refresh", fails)
+    with capture_logs() as logs:
+        asyncio.run(sessions.run(stopping))
+    assert reasons == ["starting", "PermissionError: models"]
+    assert [each["event"] for each in logs] == ["archive.outage"]
