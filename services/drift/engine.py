@@ -407,10 +407,7 @@ def starting_state(
     )
     _fit(state, declaration)
     if restarted := inputs.restart_recreated(state, "drift", declaration.name):
-        repeats = codec.RepeatFilter(state.last_offsets, state.last_offsets_by_source)
-        frontier_ms = min(at.bound_ms for at in (*state.predictions, *state.labels))
-        now = _rebuild_point(frontier_ms, list(state.predictions), list(state.labels), repeats)
-        state.on_disk.restart(restarted, now)
+        state.on_disk.restart(restarted, state)
         state.read_to = [] if "predictions" in restarted else state.read_to
     for resumes, partitions in ((state.predictions, prediction_partitions), (state.labels, label_partitions)):
         if len(resumes) > partitions:

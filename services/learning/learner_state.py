@@ -84,8 +84,8 @@ def fresh_state(
     Raises `LearnerStateError` if the checkpoint has more partitions than the topic.
     """
     state = state or LearnerState()
-    if inputs.restart_recreated(state, "learning", model):
-        state.on_disk.points = []  # they are places in the old topic
+    if restarted := inputs.restart_recreated(state, "learning", model):
+        state.on_disk.restart(restarted, state)
     for resumes, partitions in ((state.predictions, prediction_partitions), (state.labels, label_partitions)):
         if len(resumes) > partitions:
             raise LearnerStateError(

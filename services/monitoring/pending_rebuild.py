@@ -5,6 +5,7 @@ From there to the positions of the snapshot, predictions and labels are joined a
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -55,6 +56,15 @@ BEGINNING = RebuildPoint(BEFORE_ALL_MS, [], [], {})
 """The position before the first record of every partition."""
 
 
+class PositionsState(Protocol):
+    """The part of a state that says where its inputs continue, and which offsets are repeats."""
+
+    predictions: list[Resume]
+    labels: list[Resume]
+    last_offsets: dict[int, int]
+    last_offsets_by_source: dict[str, dict[int, int]]
+
+
 class PendingMark(msgspec.Struct):
     """What a snapshot says of the predictions on disk, which it does not hold itself."""
 
@@ -72,18 +82,21 @@ class PendingMark(msgspec.Struct):
         self.store, self.generation = store, generation
         self.points = with_point(self.points, point, evicted_before_ms, horizon_ms)
 
-    def restart(self, kinds: Collection[str], now: RebuildPoint) -> None:
-        """Remove the offsets of topics that were replaced: they are not those of their records any more.
+    def restart(self, kinds: Collection[str], state: "PositionsState") -> None:
+        """Replace the offsets of topics that were recreated: they are not those of the same records.
 
         Args:
             kinds: ``predictions``, ``labels`` or both.
-            now: Where the state continues, which is the start of the topics that were replaced. Predictions
-                of a replaced topic cannot be read again from anywhere, those of the new one from here.
+            state: Where the inputs continue; the topics that were recreated start from their beginning.
+                Predictions of the old topic cannot be read again, those of the new one from here.
         """
-        if "predictions" in kinds:
-            self.points = [now]
-        else:
-            self.points = [msgspec.structs.replace(each, labels=now.labels) for each in self.points]
+        labels = list(state.labels)
+        if "predictions" not in kinds:
+            self.points = [msgspec.structs.replace(each, labels=labels) for each in self.points]
+            return
+        frontier_ms = min((at.bound_ms for at in (*state.predictions, *labels)), default=BEFORE_ALL_MS)
+        repeats = codec.RepeatFilter(state.last_offsets, state.last_offsets_by_source)
+        self.points = [point_of(frontier_ms, list(state.predictions), labels, repeats)]
 
 
 def with_point(

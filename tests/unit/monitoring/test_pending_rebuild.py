@@ -4,6 +4,7 @@ import hypothesis.strategies as st
 import msgspec
 from hypothesis import given
 
+from services.learning.learner_state import LearnerState
 from services.monitoring.label_join import JoinTotals, LabelJoin
 from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
 from services.monitoring.pending_rebuild import PendingMark, PendingRebuild, RebuildPoint, with_point
@@ -107,12 +108,13 @@ def test_rebuild_restores_what_the_snapshot_left_on_disk(
     assert rebuilt(topics, points[0], live, newest=waiting[cut:]) == waiting[:cut]
 
 
-def restarted(live: Joined, *kinds: str) -> RebuildPoint:
-    """Return where a state continues when topics were replaced."""
+def restarted(live: Joined, *kinds: str) -> LearnerState:
+    """Return a state that continues at the start of topics that were recreated."""
     point = live.point()
     bound_ms = min(at.bound_ms for at in (*point.predictions, *point.labels))
     starts = [Resume(0, bound_ms)] * PARTITIONS
-    return msgspec.structs.replace(point, **dict.fromkeys(kinds, starts))
+    inputs = {"predictions": point.predictions, "labels": point.labels} | dict.fromkeys(kinds, starts)
+    return LearnerState(**inputs, last_offsets=point.last_offsets)
 
 
 @given(EVENTS, EVENTS)
@@ -144,7 +146,7 @@ def test_after_another_predictions_topic_a_rebuild_reads_only_the_new_one() -> N
     mark = PendingMark("disk", 1, [RebuildPoint(START_MS, [Resume(7)], [Resume(9)], {0: 7})])
     now = restarted(live, "predictions")
     mark.restart(["predictions", "labels"], now)
-    assert mark.points == [now]
+    assert mark.points == [RebuildPoint(BEFORE_ALL_MS, now.predictions, now.labels, {})]
 
 
 def test_points_span_the_horizon_and_not_more() -> None:
