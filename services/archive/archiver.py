@@ -2,8 +2,7 @@
 
 import asyncio
 import re
-import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -15,8 +14,8 @@ from services.archive.invalid_records import InvalidRecords, LetterWriter
 from services.archive.required_offsets import RequiredOffsets, decoded_requests, required_by
 from services.archive.row_schemas import Table
 from services.archive.table_archive import TableArchive
+from services.archive.topic_watch import TopicIds, TopicWatch
 from services.archive.write_buffer import Partition
-from services.monitoring import topic_identity
 from services.runtime import metrics
 from services.runtime.kafka_consumers import COMMITTED
 from services.runtime.quarantine import Quarantine
@@ -24,7 +23,6 @@ from services.runtime.settings import Settings
 from streams import topics
 from streams.aiokafka_internals import stop_consumer
 from streams.codec import KafkaRecord
-from streams.outages import OutageError
 
 log = structlog.get_logger()
 
@@ -36,15 +34,6 @@ SESSION_SECONDS = 15
 never busy for more than a second or two."""
 METADATA_SECONDS = 2
 """Maximum age of the topic list: a topic that is created later is found within this time."""
-TOPIC_CHECK_SECONDS = 30.0
-"""Time between two looks whether a topic was recreated; each takes a connection of its own."""
-
-TopicIds = Callable[[Iterable[str]], Mapping[str, str]]
-"""Returns the id of each of some topics that exists; blocking."""
-
-
-class TopicRecreatedError(OutageError):
-    """A topic that is read was recreated: the next session reads it from its start."""
 
 
 class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
@@ -81,10 +70,7 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
             quarantine: Of the tables; it outlives this archiver.
             topic_ids: Tells whether a topic was recreated.
         """
-        self._topic_ids = topic_ids
-        self._sources: dict[str, str] = {}
-        """Digest of each topic's identity when its partitions were started."""
-        self._checked_seconds = time.monotonic()
+        self._watch = TopicWatch(topic_ids)
         self._read_again: dict[TopicPartition, tuple[int, int]] = {}
         """Where a gap began and ended that was read again, by partition."""
         self._settings = settings
@@ -131,8 +117,7 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         if self._failure is not None:
             raise self._failure
         await self._resume_tables()
-        if time.monotonic() - self._checked_seconds >= TOPIC_CHECK_SECONDS:
-            await self._check_topics()
+        await self._watch.check_due()
         fetched = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS_MAX)
         for partition, batch in fetched.items():
             if partition.topic == topics.RETRAINING.name:
@@ -158,10 +143,6 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
                 mine = [each for each in self._consumer.assignment() if each.topic in topic_names]
                 await self._start_partitions(mine)
                 self._consumer.resume(*mine)
-        self._pause_set_aside()
-
-    def _pause_set_aside(self) -> None:
-        """Fetch nothing of the tables that are set aside."""
         aside = {
             each
             for each in self._consumer.assignment()
@@ -169,25 +150,6 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         }
         if to_pause := aside - self._consumer.paused():
             self._consumer.pause(*to_pause)
-
-    async def _check_topics(self) -> None:
-        """Raise `TopicRecreatedError` if a topic that is read is not the one whose partitions were started.
-
-        What is buffered is not committed then: it may be of the new topic, with offsets of the old one.
-        """
-        self._checked_seconds = time.monotonic()
-        for topic, now in (await self._sources_of(self._sources)).items():
-            if now and self._sources[topic] and now != self._sources[topic]:
-                raise TopicRecreatedError(f"the topic {topic} was recreated: it is read from its start")
-
-    async def _sources_of(self, names: Iterable[str]) -> dict[str, str]:
-        """Return the digest of the identity of each topic that exists; empty if the broker gives no id."""
-        wanted = list(names)
-        ids = await asyncio.to_thread(self._topic_ids, wanted) if wanted else {}
-        return {
-            topic: topic_identity.source_of(topic_identity.identity(topic, found)) if found else ""
-            for topic, found in ids.items()
-        }
 
     async def _reads_gap_again(self, table: TableArchive, partition: TopicPartition, start: int) -> bool:
         """Seek back if a fetch begins after the position; return whether it did.
@@ -208,12 +170,8 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
                 lost_from=position,
                 lost_to=starts[partition],
             )
-        self._seek(partition, position)
+        seek(self._consumer, partition, position)
         return True
-
-    def _seek(self, partition: TopicPartition, position: int) -> None:
-        if partition in self._consumer.assignment():  # else it was revoked meanwhile
-            self._consumer.seek(partition, position)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Commit what is buffered before another member reads these partitions."""
@@ -246,11 +204,11 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         for partition in assigned:
             if partition.topic in self._table_of:
                 by_topic.setdefault(partition.topic, []).append(partition)
-        sources = await self._sources_of(by_topic)
+        sources = await self._watch.start(by_topic)
         behind: set[str] = set()
         for topic, partitions in by_topic.items():
             table = self._tables.of_topic(topic)
-            if table is not None and await self._start_topic(table, partitions, sources.get(topic, "")):
+            if table is not None and await self._start_topic(table, partitions, sources[topic]):
                 behind.add(table.name)
         for table in self._tables:
             if self._tables.is_doubted(table) and table.name not in behind:
@@ -261,7 +219,6 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
     ) -> bool:
         """Start partitions of one topic; return whether there are records to read."""
         topic = partitions[0].topic
-        self._sources[topic] = source
         starts = await self._consumer.beginning_offsets(partitions)
         ends = await self._consumer.end_offsets(partitions)
         positions = await self._tables.attempt(
@@ -276,14 +233,14 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         if positions is None:
             return False
         for partition in partitions:
-            self._seek(partition, positions[partition.partition])
+            seek(self._consumer, partition, positions[partition.partition])
         return any(positions[each.partition] < end for each, end in ends.items())
 
     async def _commit(self, tables: Iterable[TableArchive], *, kafka_offsets: bool = True) -> None:
         """Commit to Delta, then to Kafka. Nothing is added in between: the loop waits."""
         due = [table for table in tables if table.buffer.uncommitted]
         if due:
-            await self._check_topics()
+            await self._watch.check()
         for table in due:
             positions = await self._tables.attempt(table, table.commit())
             if positions is None:
@@ -316,6 +273,12 @@ def connect(settings: Settings) -> AIOKafkaConsumer:
     )
 
 
+def seek(consumer: Any, partition: TopicPartition, position: int) -> None:
+    """Let a consumer read a partition from a position, unless it was revoked during a call before."""
+    if partition in consumer.assignment():
+        consumer.seek(partition, position)
+
+
 def positions_of(tables: Iterable[TableArchive]) -> dict[Partition, int]:
     """Return the next offset to read of each partition of these tables."""
     return {p: offset for table in tables for p, offset in table.buffer.positions.items()}
@@ -332,7 +295,7 @@ async def commit_offsets(consumer: Any, positions: Mapping[Partition, int]) -> N
     offsets = {TopicPartition(*partition): offset for partition, offset in positions.items()}
     try:
         await consumer.commit(offsets)
-        for partition in offsets.keys() & consumer.assignment():  # some may have been revoked meanwhile
+        for partition in offsets.keys() & consumer.assignment():  # others were revoked
             offset = offsets[partition]
             lag = max(0, (consumer.highwater(partition) or offset) - offset)
             metrics.CONSUMER_LAG.labels("archive", partition.topic, str(partition.partition)).set(lag)

@@ -148,7 +148,7 @@ class GuardedModels(Generic[Model]):
         for model in self:
             self._quarantine.works(model.name, now_seconds)
             is_due = model.pace.due(now_seconds) or (
-                self._quarantine.is_careful(model.name)
+                self._quarantine.care(model.name) is not None
                 and model.pace.progressed
                 and now_seconds - model.pace.taken_seconds >= CAREFUL_SNAPSHOT_SECONDS
             )

@@ -228,10 +228,6 @@ class Quarantine:
             _log.warning(f"{self._service}.model_not_opened", model=model, exc_info=error)
             return None
 
-    def is_careful(self, model: str) -> bool:
-        """Return whether a model is suspected: its snapshots are then written as soon as they can be."""
-        return model in self._suspicions
-
     def detail(self) -> Mapping[str, object]:
         """Return what is set aside or invalid, with the reasons, for the readiness of the process."""
         aside = {model: each.reason for model, each in sorted(self._set_aside.copy().items())}

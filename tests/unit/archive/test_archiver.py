@@ -11,7 +11,8 @@ import pytest
 from aiokafka import TopicPartition
 
 from services.archive import row_schemas
-from services.archive.archiver import Archiver, TopicRecreatedError
+from services.archive.archiver import Archiver
+from services.archive.topic_watch import TopicRecreatedError
 from services.monitoring import inference_log
 from services.runtime import quarantine as quarantine_module
 from services.runtime.quarantine import Quarantine

@@ -113,8 +113,9 @@ def restarted(live: Joined, *kinds: str) -> LearnerState:
     point = live.point()
     bound_ms = min(at.bound_ms for at in (*point.predictions, *point.labels))
     starts = [Resume(0, bound_ms)] * PARTITIONS
-    inputs = {"predictions": point.predictions, "labels": point.labels} | dict.fromkeys(kinds, starts)
-    return LearnerState(**inputs, last_offsets=point.last_offsets)
+    predictions = starts if "predictions" in kinds else point.predictions
+    labels = starts if "labels" in kinds else point.labels
+    return LearnerState(predictions=predictions, labels=labels, last_offsets=point.last_offsets)
 
 
 @given(EVENTS, EVENTS)

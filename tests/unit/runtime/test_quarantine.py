@@ -89,9 +89,9 @@ def test_a_model_is_restored_once_a_snapshot_has_passed_the_error(kept: Quaranti
 def test_a_suspicion_ends_after_a_while_without_an_error(kept: Quarantine) -> None:
     fail(kept, now_seconds=5.0)
     kept.works("m", 5.0 + quarantine.CALM_SECONDS - 1)
-    assert kept.is_careful("m")
+    assert kept.care("m") is not None
     kept.works("m", 5.0 + quarantine.CALM_SECONDS)
-    assert not kept.is_careful("m")
+    assert kept.care("m") is None
 
 
 def test_a_model_whose_files_have_changed_is_due_at_once(kept: Quarantine) -> None:
