@@ -1,7 +1,10 @@
 """What must be equal in a disturbed run and in the calm one, and what differs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
+
+Source = tuple[str, int, int]
+"""Topic, partition and offset of a record."""
 
 COUNTED = (
     "requests_sent",
@@ -29,6 +32,33 @@ def differences(calm: Mapping[str, Any], disturbed: Mapping[str, Any]) -> list[s
     if not disturbed["complete"]:
         found.append("the run was not complete")
     return found + [f"fault: {fault}" for fault in disturbed["faults"]]
+
+
+def letter_faults(
+    garbage: Mapping[Source, str], refused: Collection[Source], letters: Mapping[Source, str]
+) -> list[str]:
+    """Return what is wrong with the dead letters of a disturbed run.
+
+    Args:
+        garbage: The kind of each record that was written beside the demo.
+        refused: Those of them that must have a dead letter.
+        letters: The reason of each dead letter, by the record that failed.
+    """
+    found = [
+        f"a dead letter of a record of the demo, {_named(source)}: {reason}"
+        for source, reason in letters.items()
+        if source not in garbage
+    ]
+    return found + [
+        f"no dead letter of {garbage[source]}, {_named(source)}"
+        for source in sorted(refused)
+        if source not in letters
+    ]
+
+
+def _named(source: Source) -> str:
+    topic, partition, offset = source
+    return f"{topic}, partition {partition}, offset {offset}"
 
 
 def _different(

@@ -19,8 +19,10 @@ from services.demo.play import Play
 from services.demo.system import System
 from services.operations.local_servers.supervisor import Child, Supervisor
 from services.runtime import kafka_consumers
-from streams import codec, records, topics
-from tests.chaos import garbage
+from streams import records, topics
+from streams.json_decoder import valid
+from tests.chaos import comparison, garbage
+from tests.chaos.comparison import Source
 from tests.chaos.plan import Act
 
 LATE_MS_MAX = 2 * topics.DAY_MS
@@ -38,8 +40,6 @@ EDITS: dict[str, Callable[[str], str]] = {
     "another owner": lambda text: text.replace("flight-operations", "night-operations"),
     "a comment": lambda text: text + "\n# changed\n",
 }
-Source = tuple[str, int, int]
-"""Topic, partition and offset of a record."""
 Say = Callable[[str], None]
 
 
@@ -77,8 +77,10 @@ class Disturber:
         )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="chaos", daemon=True)
-        self.garbage: dict[Source, str] = {}
+        self._garbage: dict[Source, str] = {}
         """The kind of each record that was written."""
+        self._refused: set[Source] = set()
+        """Those of them that must have a dead letter."""
         self.faults: list[str] = []
 
     def __enter__(self) -> Self:
@@ -177,7 +179,10 @@ class Disturber:
         ]
         for each, future in zip(found, sending, strict=True):
             sent = future.get(RETURN_SECONDS_MAX)
-            self.garbage[sent.topic, sent.partition, sent.offset] = each.kind
+            place = (sent.topic, sent.partition, sent.offset)
+            self._garbage[place] = each.kind
+            if garbage.is_letter(each, act.target):
+                self._refused.add(place)
         return f"wrote {len(found)} records of garbage into {act.target}"
 
     def _fields_of_a_record(self, topic: str) -> dict[str, Any]:
@@ -196,19 +201,14 @@ class Disturber:
 
     def _settle_letters(self) -> None:
         """Check that the dead letters are those of garbage, and take them out of the demo's account."""
-        letters = {(letter.topic, letter.partition, letter.offset): letter for letter in self._letters()}
-        for source, letter in letters.items():
-            if source not in self.garbage:
-                self.faults.append(
-                    f"dead letter of a record that is none of the garbage: {source} {letter.reason}"
-                )
+        self.faults += comparison.letter_faults(self._garbage, self._refused, dict(self._letters()))
         self._play.account.dead_letters = self._play.account.dead_letters_before = 0
 
-    def _letters(self) -> Iterator[records.DeadLetter]:
+    def _letters(self) -> Iterator[tuple[Source, str]]:
         decode = records.decoder_of(records.DeadLetter).decode
-        for message in kafka_consumers.read_topic(self._running.settings, "chaos", topics.DEAD_LETTERS.name):
-            with contextlib.suppress(msgspec.MsgspecError, codec.InvalidRecordError):
-                yield decode(message.value or b"")
+        messages = kafka_consumers.read_topic(self._running.settings, "chaos", topics.DEAD_LETTERS.name)
+        for letter in valid(decode, [message.value for message in messages]):
+            yield (letter.topic, letter.partition, letter.offset), letter.reason
 
 
 class PacedProducer:

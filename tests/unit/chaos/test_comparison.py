@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.comparison import differences
+from tests.chaos.comparison import differences, letter_faults
 
 CALM: dict[str, Any] = {
     "requests_sent": 10,
@@ -84,3 +84,14 @@ def test_difference_is_told(path: str, value: Any) -> None:
 )
 def test_what_a_disturbance_may_change_is_no_difference(path: str, value: Any) -> None:
     assert differences(CALM, changed(path, value)) == []
+
+
+def test_dead_letters_are_those_of_the_garbage_that_is_refused() -> None:
+    refused, skipped, own = ("t", 0, 7), ("t", 1, 8), ("t", 0, 6)
+    garbage = {refused: "empty", skipped: "null"}
+    assert letter_faults(garbage, {refused}, {refused: "truncated"}) == []
+    assert letter_faults(garbage, {refused}, {refused: "truncated", skipped: "odd"}) == []
+    assert letter_faults(garbage, {refused}, {}) == ["no dead letter of empty, t, partition 0, offset 7"]
+    assert letter_faults({}, set(), {own: "late"}) == [
+        "a dead letter of a record of the demo, t, partition 0, offset 6: late"
+    ]
