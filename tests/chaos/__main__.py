@@ -37,8 +37,18 @@ from tests.chaos.disturber import EDITS, Disturber, RestartingSupervisor
 from tests.chaos.plan import Kind, Span, plan
 
 SERVERS = ("kafka", "valkey")
-SHORT_KILLS, SHORT_FREEZES = ("scoring", "drift", "retraining"), ("features",)
+COMPLETE: dict[Kind, Sequence[str]] = {
+    "kill": (*system.PROCESSES, *SERVERS, "mlflow"),
+    "freeze": (*system.PROCESSES, *SERVERS),
+    "edit": tuple(EDITS),
+}
+SHORT: dict[Kind, Sequence[str]] = {
+    "kill": ("scoring", "drift", "retraining", *SERVERS, "mlflow"),
+    "freeze": ("features",),
+    "edit": ("cut off", "another owner"),
+}
 EXTRA_ACTS = 10
+"""Kills and freezes beyond one for each process."""
 RUN_SECONDS_MAX = 3600.0
 STOP_SECONDS = 15.0
 """The demo needs up to 10 s after a signal."""
@@ -48,14 +58,7 @@ DAYS_WITHOUT_ACTS = 3
 
 def targets(names: Sequence[str], *, is_short: bool) -> dict[Kind, Sequence[str]]:
     """Return what a plan does to whom, given all topics; a short one does each kind to few."""
-    return {
-        "kill": ("scoring", "retraining", "drift", *SERVERS)
-        if is_short
-        else (*system.PROCESSES, *SERVERS, "mlflow"),
-        "freeze": ("features",) if is_short else (*system.PROCESSES, *SERVERS),
-        "garbage": sorted(names),
-        "edit": tuple(EDITS)[:2] if is_short else tuple(EDITS),
-    }
+    return {**(SHORT if is_short else COMPLETE), "garbage": sorted(names)}
 
 
 def span(until_ms: int) -> Span:
@@ -147,6 +150,8 @@ def verdict(seed: int, found: Sequence[str]) -> str:
 def compare(given: argparse.Namespace, folder: Path) -> bool:
     """Play in calm and with each seed; tell whether all are equal."""
     print(f"chaos: to {given.until}; logs and summaries are in {folder}", flush=True)
+    if not given.calm:
+        print("chaos: the calm run", flush=True)
     calm = json.loads(given.calm.read_text()) if given.calm else play_alone(0, given, folder)
     equal = calm["complete"] and not calm["faults"]
     if not equal:
