@@ -199,9 +199,7 @@ TESTED_ELSEWHERE = {
 }
 """Modules whose tests need a server or a library's private parts: their test file has their name there."""
 WITHOUT_TEST_FILE: set[str] = {
-    "services.demo.run",
     "services.learning.session",
-    "services.runtime.redis_pipeline",
 }
 """Modules without a test file of their name; tests of other names cover them.
 
