@@ -113,6 +113,9 @@ EXACT_RANGE = NumberRange(-(2**53), 2**53)
 FLOAT32_RANGE = NumberRange(-3.4028234663852886e38, 3.4028234663852886e38)
 DOUBLE_RANGE = NumberRange(-sys.float_info.max, sys.float_info.max)
 """All doubles but infinity."""
+MAGNITUDE_MAX = 1e60
+"""Largest absolute value of a label or a score: its loss is its square, and the variance of losses is the
+square of that. Both must be finite."""
 Ranges = Mapping[str, NumberRange]
 """Ranges by field; a field without one may have all numbers of its type."""
 
@@ -220,8 +223,15 @@ def _python_type(field: Field, numbers: NumberRange | None) -> Any:
 
 
 def epoch_ms(moment: dt.datetime) -> int:
-    """Return the whole milliseconds from the epoch to an aware datetime, exactly."""
-    return (moment - EPOCH) // MILLISECOND
+    """Return the whole milliseconds from the epoch to an aware datetime, exactly.
+
+    Raises `InvalidRecordError` if the year in UTC is not one of 1 to 9999, as of ``0001-01-01T00:00+14:00``:
+    no record of ours can have such a time.
+    """
+    time_ms = (moment - EPOCH) // MILLISECOND
+    if not EARLIEST_MS <= time_ms <= LATEST_MS:
+        raise InvalidRecordError(f"the time {moment.isoformat()} is before the year 1 or after 9999 in UTC")
+    return time_ms
 
 
 def now_ms() -> int:

@@ -87,7 +87,7 @@ class OnlineFeatures:
         request = _parse(await server.read_body(http, BODY_BYTES_MAX))
         service = self._select(request)
         rows = _check_entities(request, service)
-        time_ms = codec.epoch_ms(request.event_time) if request.event_time else self._now_ms()
+        time_ms = self._now_ms() if request.event_time is None else _time_ms(request.event_time)
         try:
             served = await self._reader(service).read(request.entities, np.full(rows, time_ms))
         except (redis.exceptions.RedisError, OSError) as error:
@@ -126,6 +126,13 @@ def _parse(raw: bytes) -> OnlineFeaturesRequest:
         return _REQUESTS.decode(raw)
     except InvalidRecordError as error:
         raise server.RequestError(400, str(error)) from error
+
+
+def _time_ms(moment: dt.datetime) -> int:
+    try:
+        return codec.epoch_ms(moment)
+    except InvalidRecordError as error:
+        raise server.RequestError(400, f"event_time: {error}") from error
 
 
 def _reference(name: str) -> ServiceFeature:

@@ -151,17 +151,17 @@ class SourceDecoder:
             return self._decode_one_by_one(slice_records, offsets)
         try:
             values = iter(self._decoder.decode_all(given))
+            time_of, epoch_ms = self._time_of, codec.epoch_ms
+            return [
+                _heartbeat_ms(record)
+                if record.value is None
+                else Event(value := next(values), epoch_ms(time_of(value)), *offset)
+                for record, offset in zip(slice_records, offsets, strict=True)
+            ]
         except Exception as error:  # of one record, or it is raised again
             if is_outage(error):
                 raise
             return self._decode_one_by_one(slice_records, offsets)
-        time_of, epoch_ms = self._time_of, codec.epoch_ms
-        return [
-            _heartbeat_ms(record)
-            if record.value is None
-            else Event(value := next(values), epoch_ms(time_of(value)), *offset)
-            for record, offset in zip(slice_records, offsets, strict=True)
-        ]
 
     def _decode_one_by_one(
         self, slice_records: Sequence[ConsumerRecord], offsets: Sequence[SourceOffset]

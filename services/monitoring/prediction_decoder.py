@@ -138,11 +138,16 @@ class PredictionDecoder:
                 )
             return number
         try:
-            return float(value) if self._positive_above is None else float(value > self._positive_above)
+            number = float(value) if self._positive_above is None else float(value > self._positive_above)
         except (TypeError, ValueError) as error:
             raise codec.InvalidRecordError(
                 f"the label's value is {value!r}, which is not a number"
             ) from error
+        if not abs(number) <= codec.MAGNITUDE_MAX:
+            raise codec.InvalidRecordError(
+                f"the label's value is {value!r}; its absolute value must be at most {codec.MAGNITUDE_MAX:g}"
+            )
+        return number
 
     def _add_heartbeat(self, kind: int, message: codec.KafkaRecord, now_ms: int) -> None:
         watermark_ms = self._clock.watermark_of(message, now_ms)

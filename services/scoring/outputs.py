@@ -9,6 +9,7 @@ import numpy.typing as npt
 from msgspec import UNSET, UnsetType
 
 from services.runtime.declaration import ModelDeclaration
+from streams import codec
 from streams.records import FeatureValue
 
 ModelOutputs = npt.NDArray[np.float64]
@@ -48,8 +49,8 @@ class PredictionTask:
     def checked(self, outputs: Any, count: int) -> ModelOutputs:
         """Return a model's outputs for n rows as float64.
 
-        Raises `InvalidOutputError` for another shape and for values that are not finite: the model cannot
-        score such a row.
+        Raises `InvalidOutputError` for another shape, and for values that are not finite or whose loss would
+        not be: the model cannot score such a row.
         """
         found = np.asarray(outputs, dtype=np.float64)
         expected = self._shape(count)
@@ -57,6 +58,10 @@ class PredictionTask:
             raise InvalidOutputError(f"the model returned the shape {found.shape}, expected {expected}")
         if not np.isfinite(found).all():
             raise InvalidOutputError("the model returned a value that is not a finite number")
+        if (largest := np.abs(found).max(initial=0.0)) > codec.MAGNITUDE_MAX:
+            raise InvalidOutputError(
+                f"the model returned {largest:g}; the absolute value must be at most {codec.MAGNITUDE_MAX:g}"
+            )
         return found
 
     def predictions(self, outputs: ModelOutputs) -> PredictionColumns:

@@ -77,8 +77,12 @@ def test_tombstone_without_header_moves_no_watermark() -> None:
     assert decoder().decode([tombstone], NEVER).watermark_ms == NEVER
 
 
+YEAR_0 = b'{"event_time": "0001-01-01T00:00:00+14:00"}'
+"""A valid time of RFC 3339, which in UTC is before the year 1."""
+
+
 @pytest.mark.parametrize(
-    "value", [b"", b"{", b'{"amount": 1}', b'{"event_time": "2013-07-01T12:00:00"}', b" " * 201]
+    "value", [b"", b"{", b'{"amount": 1}', b'{"event_time": "2013-07-01T12:00:00"}', b" " * 201, YEAR_0]
 )
 def test_invalid_record_is_a_dead_letter_and_its_neighbours_are_events(value: bytes) -> None:
     bad: Any = Record(value, offset=7)

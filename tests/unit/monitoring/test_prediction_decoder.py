@@ -141,6 +141,15 @@ def test_label_that_is_no_number_becomes_a_dead_letter(positive_above, monkeypat
     )
 
 
+@pytest.mark.parametrize(("value", "is_valid"), [(1e60, True), (1.01e60, False), (-1e308, False)])
+def test_label_whose_loss_would_not_be_finite_is_refused(value, is_valid, monkeypatch):
+    decoder = PredictionDecoder("drift", scenario.declaration(), engine := scenario.new_engine())
+    monkeypatch.setattr(decoder, "_positive_above", None)  # as of a regression
+    decoder.take_labels([Message(b'{"id": "p1", "at": "%s", "y": %a}' % (AT.encode(), value))], NOW_MS)
+    (item,) = engine.inputs.take_all()
+    assert isinstance(item.record, records.Label) is is_valid
+
+
 def test_unexpected_error_is_a_defect_of_its_record_and_an_outage_is_raised(monkeypatch):
     engine = scenario.new_engine()
     decoder = PredictionDecoder("drift", scenario.declaration(), engine)

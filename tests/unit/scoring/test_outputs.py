@@ -45,6 +45,7 @@ def test_rows_without_a_prediction_are_nan(changes):
         ([[0.1, 0.9]], r"the model returned the shape \(1, 2\), expected \(1,\)"),
         ([np.nan], "the model returned a value that is not a finite number"),
         ([np.inf], "the model returned a value that is not a finite number"),
+        ([-1e200], "the model returned 1e\\+200; the absolute value must be at most 1e\\+60"),
     ],
 )
 def test_output_that_the_task_does_not_allow_is_an_error(outputs, text):

@@ -205,6 +205,14 @@ def test_epoch_milliseconds_are_the_moment_to_the_millisecond_below(moment):
     assert dt.timedelta(0) <= moment - back < dt.timedelta(milliseconds=1)
 
 
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+def test_time_outside_of_the_calendar_in_utc_is_refused(text):
+    """No record of ours can hold it, so nobody could read what is written about it."""
+    assert codec.epoch_ms(dt.datetime.fromisoformat("0001-01-01T00:00:00+00:00")) == codec.EARLIEST_MS
+    with pytest.raises(codec.InvalidRecordError, match="before the year 1 or after 9999"):
+        codec.epoch_ms(dt.datetime.fromisoformat(text))
+
+
 def test_isolated_records_are_letters_of_the_kind_defect_and_the_others_are_left():
     found = [
         SimpleNamespace(topic="t", partition=1, offset=offset, key=b"k", value=None, headers=())
