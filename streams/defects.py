@@ -4,13 +4,34 @@ Every consumer isolates the record, writes it to the dead letters with `DeadLett
 on with its neighbours.
 """
 
+import asyncio
+import contextlib
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 ATTEMPTS_MAX = 3
 """Attempts at the same records before an unknown error counts as a defect: a race may not repeat."""
 REASON_CHARACTERS_MAX = 500
 _ROOT = Path(__file__).parents[1]
+
+
+class PanicError(RuntimeError):
+    """An error that is no `Exception`: a library in Rust panics with such a one."""
+
+
+@contextlib.contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """Raise `PanicError` instead of an error that is no `Exception`, and that is not meant to end a task.
+
+    Python's own ``except Exception`` lets a panic pass, so that it would end the task or the process.
+    """
+    try:
+        yield
+    except (Exception, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise PanicError(f"{type(error).__name__}: {error}") from error
 
 
 def reason_of(error: BaseException) -> str:

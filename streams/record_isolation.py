@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, Self, TypeVar
 
 from streams import back_off
-from streams.defects import ATTEMPTS_MAX, reason_of
+from streams.defects import ATTEMPTS_MAX, panics_as_errors, reason_of
 from streams.outages import OutageError, is_outage
 
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.2, 5.0
@@ -119,7 +119,8 @@ class RecordIsolation(Generic[W]):
         defects = 0
         while True:
             try:
-                await self._attempt(work)
+                with panics_as_errors():
+                    await self._attempt(work)
             except Exception as error:  # noqa: BLE001  # no record may be lost, whatever the error
                 defects += not is_outage(error)
                 if defects == attempts_max:

@@ -81,7 +81,8 @@ class ArchiveSessions:
             while not stopping.is_set():
                 started_seconds = time.monotonic()
                 try:
-                    await self._session(stopping)
+                    with defects.panics_as_errors():
+                        await self._session(stopping)
                     continue
                 except Exception as error:  # noqa: BLE001  # a process that ends would only meet it again
                     self._note(error)

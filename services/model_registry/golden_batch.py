@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from services.model_registry.input_format import text_of
 from services.model_registry.model_inputs import Columns, InputKind, Inputs, exact_numbers
+from streams.defects import panics_as_errors
 from streams.json_decoder import JsonDecoder
 
 FILE = "golden.json"
@@ -134,8 +135,9 @@ def compare(batch: GoldenBatch, model: Predicts) -> None:
     """Compute a model's outputs; raise `GoldenError` if they differ from the batch's."""
     expected = batch.outputs
     try:
-        found = np.asarray(model.predict(batch.columns))
-    except Exception as error:  # any error means that this version cannot score
+        with panics_as_errors():
+            found = np.asarray(model.predict(batch.columns), dtype=np.float64)
+    except (Exception, SystemExit) as error:  # any error means that this version cannot score
         raise GoldenError(f"it fails on its golden batch: {one_line(error)}") from error
     if found.shape != expected.shape:
         raise GoldenError(

@@ -18,6 +18,7 @@ from services.runtime.declaration import ModelDeclaration
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.quarantine import Quarantine, RecordPlace, is_defect
 from services.runtime.snapshots import SnapshotPace
+from streams.defects import panics_as_errors
 from streams.inputs import LABEL, PREDICTION, Item
 
 REFRESH_SECONDS = 1.0
@@ -109,7 +110,8 @@ class GuardedModels(Generic[Model]):
         if name not in self._open:
             return None
         try:
-            return work(*args, **kwargs)
+            with panics_as_errors():
+                return work(*args, **kwargs)
         except Exception as error:
             if not is_defect(error):
                 raise

@@ -108,7 +108,8 @@ class Process:
         """Process until the stop event is set; after each error start again from the last snapshot."""
         while not self._stopping.is_set():
             try:
-                self._serve()
+                with defects.panics_as_errors():
+                    self._serve()
             except StoppedError as error:
                 _log.warning("session.stopped_early", reason=str(error))
             except Exception as error:  # noqa: BLE001  # a process that ends would only read the same again

@@ -220,7 +220,8 @@ class Quarantine:
         Raises outages, and the stop of the process.
         """
         try:
-            return work(*args, **kwargs)
+            with defects.panics_as_errors():
+                return work(*args, **kwargs)
         except Exception as error:
             if not is_defect(error):
                 raise

@@ -14,9 +14,14 @@ from services.scoring.call_timing import CallTiming
 from services.scoring.outputs import ModelOutputs, PredictionTask
 from services.scoring.scored_batch import FeatureColumns
 from services.scoring.thread_limits import ThreadLimits
+from streams.defects import panics_as_errors
 
 RowErrors = dict[int, str]
 """Why the model failed on a row, by row."""
+
+
+class ModelExitError(RuntimeError):
+    """A model tried to end the process."""
 
 
 class RefusedRow(str):
@@ -52,7 +57,7 @@ class ModelCalls:
         if timing.is_quick(count):
             # If it raises, the rows at fault are found on a thread.
             with contextlib.suppress(Exception), timing.measured(count, in_loop=True):
-                return self.task.checked(version.model.predict(columns), count), {}
+                return self.task.checked(_predict(version.model, columns), count), {}
 
         def predict() -> tuple[ModelOutputs, RowErrors]:
             with timing.measured(count, in_loop=False):
@@ -90,7 +95,7 @@ def predict_isolating(
     while stack:
         rows = stack.pop()
         try:
-            outputs[rows] = task.checked(version.model.predict(_take(columns, rows)), len(rows))
+            outputs[rows] = task.checked(_predict(version.model, _take(columns, rows)), len(rows))
         except RowsError as error:  # the version says itself which rows it cannot get
             errors |= {int(rows[row]): RefusedRow(reason) for row, reason in error.reasons.items()}
             if len(error.reasons) < len(rows):
@@ -104,6 +109,15 @@ def predict_isolating(
             else:
                 stack += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
     return outputs, errors
+
+
+def _predict(model: Model, columns: FeatureColumns) -> ModelOutputs:
+    """Call a model; whatever it raises is an `Exception`."""
+    try:
+        with panics_as_errors():
+            return model.predict(columns)
+    except SystemExit as error:
+        raise ModelExitError(repr(error)) from error
 
 
 def _take(columns: FeatureColumns, rows: npt.NDArray[np.int64]) -> FeatureColumns:

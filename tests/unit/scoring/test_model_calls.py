@@ -213,3 +213,37 @@ def test_row_that_a_version_cannot_get_is_the_fault_of_its_request():
     assert batch.failed == {0: "its input 'x' is 7.0, which is no boolean"}
     assert batch.rejected == {0}
     assert batch.outputs[1] == 0.5
+
+
+class Panic(BaseException):
+    """As a library in Rust raises."""
+
+
+@pytest.mark.parametrize("error", [Panic("index out of bounds"), SystemExit(3)], ids=repr)
+@pytest.mark.parametrize("is_quick", [True, False])
+def test_a_row_on_which_a_model_panics_or_exits_is_alone_at_fault(error, is_quick):
+    class Exits(TimedModel):
+        def predict(self, columns):
+            if (columns["x"] == 7.0).any():
+                raise error
+            return super().predict(columns)
+
+    model, clock = Exits(), ManualClock()
+    subject = pipeline(models={1: model}, new_timing=lambda: CallTiming(clock, clock))
+    if is_quick:
+        prove_quick(subject, model)
+    (batch,) = scored(subject, 1, x=7.0)
+    assert list(batch.failed) == [0]
+    assert batch.outputs[1] == 0.5
+
+
+def test_a_version_that_exits_on_its_golden_batch_is_at_fault():
+    class Exits:
+        size_bytes = 0
+
+        def predict(self, columns):
+            raise SystemExit(3)
+
+    batch = logistic_regression().batch
+    with pytest.raises(GoldenError, match="SystemExit"):
+        predict_isolating(LoadedVersion(Exits(), batch), PredictionTask(declaration()), {"x": np.ones(1)})

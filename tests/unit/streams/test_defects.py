@@ -1,6 +1,9 @@
 """The reason in a dead letter leads to the line that failed."""
 
+import asyncio
 import json
+
+import pytest
 
 from streams import defects
 
@@ -29,3 +32,26 @@ def test_long_messages_are_cut():
 
 def test_error_without_a_stack_has_no_place():
     assert defects.reason_of(ValueError("bad")) == "defect: ValueError: bad"
+
+
+class Panic(BaseException):
+    """As a library in Rust raises."""
+
+
+def raised_by(error):
+    with pytest.raises(BaseException) as found, defects.panics_as_errors():  # noqa: PT011
+        raise error
+    return found.value
+
+
+def test_a_panic_is_raised_as_an_error_with_its_message():
+    error = raised_by(Panic("index out of bounds"))
+    assert isinstance(error, defects.PanicError)
+    assert str(error) == "Panic: index out of bounds"
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("v"), asyncio.CancelledError(), KeyboardInterrupt(), SystemExit(1), GeneratorExit()]
+)
+def test_errors_and_what_is_meant_to_end_a_task_are_raised_as_they_are(error):
+    assert raised_by(error) is error

@@ -36,7 +36,7 @@ class Numbers:
 class Account:
     """What was attempted and done, and how long was waited."""
 
-    fault_of: Callable[[Numbers], Exception | None]
+    fault_of: Callable[[Numbers], BaseException | None]
     attempts: int = 0
     done: list[int] = dataclasses.field(default_factory=list)
     isolated: list[tuple[int, str]] = dataclasses.field(default_factory=list)
@@ -70,6 +70,10 @@ def poisoned(*poison: int) -> Account:
         return ValueError(f"cannot take {min(bad)}") if bad else None
 
     return Account(fault_of)
+
+
+class Panic(BaseException):
+    """As a library in Rust raises."""
 
 
 def failing(*errors: Exception) -> Account:
@@ -164,3 +168,16 @@ def test_cancellation_ends_the_attempts() -> None:
 
     with pytest.raises(TimeoutError):
         asyncio.run(run())
+
+
+def test_a_panic_of_a_library_is_a_defect_of_its_record() -> None:
+    """It is no `Exception`; unnoticed, it would end the task, and nothing of the partition would follow."""
+
+    def fault_of(numbers: Numbers) -> BaseException | None:
+        return Panic("index out of bounds") if 3 in numbers.values and not numbers.reason else None
+
+    account = Account(fault_of)
+    account.complete(5)
+    ((number, reason),) = account.isolated
+    assert (number, reason.split(" at ")[0]) == (3, "defect: PanicError: Panic: index out of bounds")
+    assert account.done == [0, 1, 2, 3, 4]
