@@ -6,8 +6,6 @@ import functools
 import time
 from collections.abc import Mapping
 
-import structlog
-
 from services.archive import archiver, row_schemas
 from services.feature_store import repository
 from services.feature_store.plan import PlanError
@@ -15,18 +13,14 @@ from services.runtime import async_process, logs, topic_creation
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.quarantine import Quarantine
+from services.runtime.session_failures import SessionFailures
 from services.runtime.settings import Settings
 from services.runtime.web import server
-from streams import back_off, defects, topics
-from streams.outages import is_outage
+from streams import defects, topics
 from streams.producer import BatchProducer
 
-RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 1.0, 30.0
-"""Pause before the next session after an error; doubled until a session lasts."""
 REFRESH_SECONDS = 1.0
 """Time between two checks of the declarations."""
-
-log = structlog.get_logger()
 
 
 def topic_tables(
@@ -65,11 +59,11 @@ class ArchiveSessions:
         self._quarantine = Quarantine("archive")
         self._tables = Quarantine("archive", "table")
         self._archiver: archiver.Archiver | None = None
-        self._reason: str | None = "starting"
+        self._failures = SessionFailures()
 
     def not_ready(self) -> str | None:
         """Return why nothing is archived now, or None."""
-        return self._reason or (self._archiver.not_ready() if self._archiver else None)
+        return self._failures.reason or (self._archiver.not_ready() if self._archiver else None)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Archive until the event is set; after an error, wait with back-off and start again."""
@@ -77,19 +71,13 @@ class ArchiveSessions:
             self.not_ready, detail=lambda: {**self._quarantine.detail(), **self._tables.detail()}
         )
         async with server.serve_in_loop(application, self._settings.host, self._settings.archive_port):
-            failures = 0
             while not stopping.is_set():
-                started_seconds = time.monotonic()
                 try:
                     with defects.panics_as_errors():
                         await self._session(stopping)
                     continue
                 except Exception as error:  # noqa: BLE001  # a process that ends would only meet it again
-                    self._note(error)
-                if time.monotonic() - started_seconds > RETRY_SECONDS_MAX:
-                    failures = 0
-                failures += 1
-                pause_seconds = back_off.pause_seconds(failures, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
+                    pause_seconds = self._failures.pause_seconds(error)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), pause_seconds)
 
@@ -106,7 +94,7 @@ class ArchiveSessions:
                 self._tables,
                 functools.partial(topic_creation.topic_ids, self._settings),
             )
-            self._reason = None
+            self._failures.started()
             over = asyncio.Event()
             watch = asyncio.create_task(self._watch(stopping, over))
             try:
@@ -123,11 +111,3 @@ class ArchiveSessions:
                     await asyncio.wait_for(stopping.wait(), REFRESH_SECONDS)
         finally:
             over.set()  # after an error here, too: the session ends with it
-
-    def _note(self, error: Exception) -> None:
-        if is_outage(error):
-            log.warning("archive.outage", error=repr(error))
-            self._reason = f"{type(error).__name__}: {error}"
-        else:
-            log.error("archive.failed", exc_info=error)
-            self._reason = defects.reason_of(error)

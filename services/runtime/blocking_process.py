@@ -4,25 +4,21 @@ import contextlib
 import logging
 import signal
 import threading
-import time
 from collections.abc import Callable
 from typing import Protocol
 
 import structlog
 
 from services.runtime import logs
-from services.runtime.kafka_consumers import MissingTopicError
 from services.runtime.kafka_outbox import StoppedError
+from services.runtime.session_failures import SessionFailures
 from services.runtime.settings import Settings
 from services.runtime.web import server
-from streams import back_off, defects, garbage
-from streams.outages import is_outage
+from streams import defects, garbage
 from streams.shutdown import exit_within_bounds
 
 _log = structlog.get_logger()
 
-RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.5, 10.0
-"""Pause before the next session, which starts from its snapshots; doubled until a session lasts."""
 INTERRUPT_SECONDS_MAX = 5.0
 """Maximum time from the signal to the end of a process that is interrupted: clients only disconnect."""
 
@@ -96,13 +92,11 @@ class Process:
         self._open_session = open_session
         self._is_over = is_over
         self._stopping = stopping
-        self._reason: str | None = "starting"
-        self._failures = 0
-        """Since a session lasted."""
+        self._failures = SessionFailures()
 
     def not_ready(self) -> str | None:
         """Return why nothing is processed now, or None."""
-        return self._reason
+        return self._failures.reason
 
     def run(self) -> None:
         """Process until the stop event is set; after each error start again from the last snapshot."""
@@ -113,27 +107,13 @@ class Process:
             except StoppedError as error:
                 _log.warning("session.stopped_early", reason=str(error))
             except Exception as error:  # noqa: BLE001  # a process that ends would only read the same again
-                self._note(error)
+                self._stopping.wait(self._failures.pause_seconds(error))
         _log.info("process.stopped")
-
-    def _note(self, error: Exception) -> None:
-        """Say why nothing is processed, and wait: longer each time, until a session lasts."""
-        if is_outage(error) or isinstance(error, MissingTopicError):
-            _log.warning("session.outage", error=repr(error))
-            self._reason = f"{type(error).__name__}: {error}"
-        else:
-            _log.error("session.failed", exc_info=error)
-            self._reason = defects.reason_of(error)
-        self._failures += 1
-        self._stopping.wait(back_off.pause_seconds(self._failures, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX))
 
     def _serve(self) -> None:
         with self._open_session(self._stopping) as current:
-            self._reason = None
+            self._failures.started()
             _log.info("session.started")
-            started_seconds = time.monotonic()
             while not self._stopping.is_set() and not self._is_over():
                 current.step()
-                if time.monotonic() - started_seconds > RETRY_SECONDS_MAX:
-                    self._failures = 0
             current.keep_all()

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from services.archive import archiver, process
 from services.archive.process import ArchiveSessions
+from services.runtime import session_failures
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.settings import ROOT, Settings
 from services.runtime.web import server
@@ -34,7 +35,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "BatchProducer", Producer)
     monkeypatch.setattr(archiver, "connect", lambda _: None)
     monkeypatch.setattr(server, "serve_in_loop", not_served)
-    monkeypatch.setattr(process, "RETRY_SECONDS_MIN", 0.0)
+    monkeypatch.setattr(session_failures, "RETRY_SECONDS_MIN", 0.0)
     monkeypatch.setattr(process, "REFRESH_SECONDS", 0.001)
 
 
@@ -116,4 +117,4 @@ def test_an_error_of_the_watch_ends_the_session_and_is_shown(
     with capture_logs() as logs:
         asyncio.run(sessions.run(stopping))
     assert reasons == ["starting", "PermissionError: models"]
-    assert [each["event"] for each in logs] == ["archive.outage"]
+    assert [each["event"] for each in logs] == ["session.outage"]

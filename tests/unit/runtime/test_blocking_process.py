@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from kafka.errors import KafkaError, KafkaTimeoutError
 
-from services.runtime import blocking_process, logs
+from services.runtime import blocking_process, logs, session_failures
 from services.runtime.blocking_process import Process
 from services.runtime.kafka_consumers import MissingTopicError
 from services.runtime.kafka_outbox import StoppedError
@@ -39,7 +39,7 @@ class Steps:
 
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocking_process, "RETRY_SECONDS_MIN", 0.0)
+    monkeypatch.setattr(session_failures, "RETRY_SECONDS_MIN", 0.0)
 
 
 def raising(error: Exception) -> Callable[[], None]:
