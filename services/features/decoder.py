@@ -123,9 +123,15 @@ class SourceDecoder:
         return DecodedSlice(events, late, dead_letters, watermark_ms)
 
     def decode_forwarded(
-        self, slice_records: Sequence[ConsumerRecord], watermarks_ms: dict[int, int]
+        self,
+        slice_records: Sequence[ConsumerRecord],
+        watermarks_ms: dict[int, int],
+        now_ms: int = codec.LATEST_MS,
     ) -> DecodedSlice:
-        """Decode records of an internal partition; update ``watermarks_ms``, by source partition."""
+        """Decode records of an internal partition; update ``watermarks_ms``, by source partition.
+
+        A heartbeat that is too far ahead was not forwarded by a features process: it moves nothing.
+        """
         events, dead_letters = [], []
         sources = [source_of(record.headers) for record in slice_records]
         offsets = [source or _UNKNOWN for source in sources]
@@ -135,7 +141,10 @@ class SourceDecoder:
                 reason = f"the header {SOURCE_HEADER} is missing"
                 dead_letters.append(codec.dead_letter(SERVICE, record, reason))
             elif isinstance(event, int):
-                watermarks_ms[source[0]] = max(watermarks_ms.get(source[0], NEVER), event)
+                if fault := self._clock.fault(event, record, now_ms):
+                    dead_letters.append(codec.letter_of(SERVICE, record, fault))
+                else:
+                    watermarks_ms[source[0]] = max(watermarks_ms.get(source[0], NEVER), event)
             elif isinstance(event, Exception):
                 dead_letters.append(codec.letter_of(SERVICE, record, event))
             else:

@@ -19,6 +19,7 @@ from services.features.source_stage import GENERATION_HEADER
 from services.features.stage import FeatureStage, count_invalid, public_watermark, send_letters, split_defects
 from services.features.view_partition import ViewPartition
 from services.features.view_writer import ViewWriter
+from services.runtime.times import now_ms
 from streams import topics
 from streams.producer import BatchProducer
 
@@ -63,7 +64,7 @@ class ViewStage(FeatureStage):
         current = await self._of_generation(position, sound)
         watermarks_ms = dict(position.progress.watermarks_ms)
         await self._decoder.learn_schemas(current)
-        decoded = self._decoder.decode_forwarded(current, watermarks_ms)
+        decoded = self._decoder.decode_forwarded(current, watermarks_ms, now_ms())
         letters += decoded.dead_letters
         count_invalid(views, letters)
         if send_dead_letters:

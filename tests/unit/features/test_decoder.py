@@ -141,6 +141,15 @@ def test_forwarded_heartbeat_moves_only_the_watermark_of_its_source_partition() 
     assert watermarks_ms == {0: NOON_MS + 2000, 1: NOON_MS + 5000}
 
 
+def test_forwarded_heartbeat_that_is_ahead_is_a_dead_letter_and_moves_nothing() -> None:
+    """A features process forwards none; whoever writes one into the internal topic must not end its view."""
+    headers = [*codec.heartbeat(codec.LATEST_MS), source_header(0, -1)]
+    record: Any = Record(None, headers=headers, timestamp=NOON_MS)
+    watermarks_ms = {0: NOON_MS}
+    decoded = decoder().decode_forwarded([record], watermarks_ms, now_ms=NOON_MS)
+    assert ("ahead of" in decoded.dead_letters[0].reason, watermarks_ms) == (True, {0: NOON_MS})
+
+
 @pytest.mark.parametrize("value", [b"abc", b"9" * 5000, None])
 def test_heartbeat_that_is_no_time_is_a_dead_letter_and_moves_nothing(value: bytes | None) -> None:
     bad = Record(None, 1, headers=[(codec.HEARTBEAT_HEADER, value)])
