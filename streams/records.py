@@ -126,7 +126,7 @@ class Bins(msgspec.Struct, kw_only=True, frozen=True):
     expected: list[float] = []
     """Shares of the reference, with its seasons weighted as in the window; all 0 if there was no reference to
     compare with."""
-    counts: list[int] = []
+    counts: list[Int64] = []
     """Counts of the window."""
     psi: list[float] = []
     """The contribution of each bin to the population stability index."""
@@ -231,8 +231,8 @@ class SegmentDrift(msgspec.Struct, kw_only=True, frozen=True):
 
     segment: str
     """``origin=EWR``."""
-    predictions: int
-    labels: int
+    predictions: Int64
+    labels: Int64
     """Labels that became known within the window."""
     score_psi: float | None = None
     """Population stability index of the champion's scores in the segment, compared with all scores of the
@@ -245,13 +245,13 @@ class FeatureQuality(msgspec.Struct, kw_only=True, frozen=True):
     """How many values of a feature violate the declared bounds; each value counts once."""
 
     feature: str
-    values: int
+    values: Int64
     """0 if the declared name is not a feature."""
-    nulls: int = 0
-    wrong_type: int = 0
-    below: int = 0
-    above: int = 0
-    not_allowed: int = 0
+    nulls: Int64 = 0
+    wrong_type: Int64 = 0
+    below: Int64 = 0
+    above: Int64 = 0
+    not_allowed: Int64 = 0
     null_share_max: float | None = None
     """The declared bound; null: none."""
     invalid_share_max: float = 0.0
@@ -269,12 +269,12 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
 
     report_id: str
     model: str
-    version: int
+    version: Int64
     """The champion version whose reference the window was compared with."""
-    window_start_ms: int
-    window_end_ms: int
-    predictions: int
-    labels: int
+    window_start_ms: TimeMs
+    window_end_ms: TimeMs
+    predictions: Int64
+    labels: Int64
     """Labels that became known within the window, whatever the time of their request."""
     features: list[FeatureDrift] = []
     """Empty without a reference or predictions."""
@@ -290,12 +290,12 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     """Realised measures over the labels of this window; see `services.monitoring.model_metrics`."""
     shadow_losses: dict[str, float] = {}
     """Mean log loss (binary) or absolute error (regression) of each shadow, by arm name."""
-    labels_joined_total: int = 0
+    labels_joined_total: Int64 = 0
     """Running totals since the first event, exact after a restart."""
-    labels_orphaned_total: int = 0
+    labels_orphaned_total: Int64 = 0
     """Labels without a prediction."""
-    labels_duplicate_total: int = 0
-    predictions_unlabelled_total: int = 0
+    labels_duplicate_total: Int64 = 0
+    predictions_unlabelled_total: Int64 = 0
     """Predictions whose label horizon has passed."""
     score_bins: Bins | None = None
     """Distribution of the champion's scores."""
@@ -311,7 +311,7 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     """The bins of all features that contribute most to the drift, at most 20, largest weight first."""
     alarms_standing: list[str] | None = None
     """Ids of the alarms that were open when the window was closed; null in reports of older versions."""
-    revision: int = 0
+    revision: Int64 = 0
     segments: list[SegmentDrift] = []
     """The segments that have predictions or labels in this window, sorted by name."""
 
@@ -344,9 +344,9 @@ class SegmentPerformance(msgspec.Struct, kw_only=True, frozen=True):
 
     segment: str
     """``origin=EWR``; empty: all predictions."""
-    predictions: int
-    labels: int
-    running_labels: int = 0
+    predictions: Int64
+    labels: Int64
+    running_labels: Int64 = 0
     """Number of labels in the running figures."""
     figures: list[Figure] = []
 
@@ -361,17 +361,17 @@ class PerformanceReport(msgspec.Struct, kw_only=True, frozen=True, tag="performa
     report_id: str
     """The same after a replay and for all revisions."""
     model: str
-    version: int
-    window_start_ms: int
+    version: Int64
+    window_start_ms: TimeMs
     """Event time of the predictions."""
-    window_end_ms: int
-    as_of_ms: int
+    window_end_ms: TimeMs
+    as_of_ms: TimeMs
     """Event time: labels that became known before it are included."""
-    revision: int
+    revision: Int64
     state: Literal["provisional", "mature", "complete"]
     """Early labels are not representative: a provisional figure is probably too good or too bad."""
-    predictions: int
-    labels: int
+    predictions: Int64
+    labels: Int64
     maturity: float | None
     """Share of the expected labels that have arrived, from the delays of earlier labels; null if unknown."""
     segments: list[SegmentPerformance]
@@ -389,22 +389,22 @@ class DriftAlarm(msgspec.Struct, kw_only=True, frozen=True, tag="drift_alarm"):
 
     alarm_id: str
     model: str
-    version: int
+    version: Int64
     kind: Literal["feature", "category", "relation", "quality", "score", "loss"]
     subject: str
     """The name of a feature, the names of two features, ``score``, or ``log_loss``."""
     value: float
     threshold: float
-    detected_at_ms: int
+    detected_at_ms: TimeMs
     """Event time."""
-    since_ms: int
+    since_ms: TimeMs
     """Estimated event time at which the change began."""
     message: str
     detector: str = "window"
     """The detector: ``e-detector``, ``window``, ``adwin`` or another one of river."""
-    since_from_ms: int | None = None
+    since_from_ms: TimeMs | None = None
     """Start of the interval in which the change probably began; null if the detector gives none."""
-    since_to_ms: int | None = None
+    since_to_ms: TimeMs | None = None
     """End of that interval."""
     effect: float | None = None
     """Mean rank of recent values in the reference, 0 to 1; 0.5 means no change."""
@@ -420,20 +420,20 @@ class RetrainingRequested(msgspec.Struct, kw_only=True, frozen=True, tag="retrai
     request_id: str
     model: str
     trigger: Trigger
-    requested_at_ms: int
+    requested_at_ms: TimeMs
     """Event time: the training set holds what was known at this time, and nothing later."""
     reason: str
     evidence: list[DriftAlarm] = []
-    offsets: dict[str, list[int]] = {}
+    offsets: dict[str, list[Int64]] = {}
     """The next offset of each partition at the time of the request, by topic. The training waits until the
     archive holds all records before these offsets."""
-    since_ms: int | None = None
+    since_ms: TimeMs | None = None
     """Estimated event time at which the change began."""
-    train_from_ms: int | None = None
+    train_from_ms: TimeMs | None = None
     """Start of the training set, by event time of the predictions: the time of the change, if enough labels
     have arrived since; null: train on everything. Used if model.yaml declares
     ``retraining.window: since_change``."""
-    train_to_ms: int | None = None
+    train_to_ms: TimeMs | None = None
     """End of the training set; null: no end."""
     basis: Literal["labels", "estimate"] = "labels"
     """What rose: the loss by labels, or an estimate of the loss that has recently been accurate."""
@@ -447,15 +447,15 @@ class RetrainingFinished(msgspec.Struct, kw_only=True, frozen=True, tag="retrain
     request_id: str
     model: str
     trigger: Trigger
-    requested_at_ms: int
+    requested_at_ms: TimeMs
     result: Literal["promoted", "rejected", "failed"]
     """``rejected``: the candidate did not pass a gate; ``failed``: an error."""
-    version: int
+    version: Int64
     """The version of the candidate; 0 if none was registered."""
     reasons: list[str] = []
     """Why it was rejected or failed; empty if it was promoted."""
     metrics: dict[str, float] = {}
-    rows: int = 0
+    rows: Int64 = 0
     run_id: str = ""
     duration_seconds: float = 0.0
 
@@ -470,15 +470,15 @@ class FeatureReference(msgspec.Struct, kw_only=True, frozen=True):
     """
 
     feature: str
-    counts: list[int]
-    missing: int
+    counts: list[Int64]
+    missing: Int64
     edges: list[float] | None = None
     categories: list[str] | None = None
     season: list[Literal["hour", "weekday", "month"]] = []
     """Parts of the event time with which the distribution of this feature is known to change."""
-    seasons: dict[str, list[int]] = {}
+    seasons: dict[str, list[Int64]] = {}
     """Counts by season (see `services.monitoring.seasons`), the missing values last."""
-    segments: dict[str, list[int]] = {}
+    segments: dict[str, list[Int64]] = {}
     """Counts by declared segment (``origin=EWR``), the missing values last. Empty for the feature whose
     values are the segments, and for features with a season, which change with it in each segment, too."""
     design_effect: float = 1.0
@@ -494,7 +494,7 @@ class PairReference(msgspec.Struct, kw_only=True, frozen=True):
     Products and their squares are those of the upper triangle of all pairs with the diagonal, row by row.
     """
 
-    rows: int
+    rows: Int64
     sums: list[int]
     products: list[int]
     squares: list[int]
@@ -503,7 +503,7 @@ class PairReference(msgspec.Struct, kw_only=True, frozen=True):
 class Reference(msgspec.Struct, kw_only=True, frozen=True):
     """The training set of the champion in numbers, with which drift compares later windows."""
 
-    version: int
+    version: Int64
     features: list[FeatureReference]
     score: FeatureReference | None
     log_loss: float
@@ -524,16 +524,16 @@ class Arm(msgspec.Struct, kw_only=True, frozen=True):
     """One model version that scores."""
 
     name: str
-    version: int
-    weight: int
+    version: Int64
+    weight: Int64
     """Share of the keys in 1/10,000; 0 for a shadow."""
-    effective_from_ms: int = 0
+    effective_from_ms: TimeMs = 0
     """The arm scores requests with this event time or a later one; 0: all requests."""
     shadow: bool = False
     """Whether its scores are only recorded, never used as predictions."""
     segment: dict[str, list[FeatureValue]] = {}
     """Only requests in which each of these fields has one of its values; ``weight`` is a share of these."""
-    buckets: list[tuple[int, int]] = []
+    buckets: list[tuple[Int64, Int64]] = []
     """Ranges ``[start, stop)`` of the 10,000 buckets of keys that the arm scores; empty: ranges follow from
     the weights, with the champion after the others. See `services.model_registry.traffic_split`."""
 
@@ -541,9 +541,9 @@ class Arm(msgspec.Struct, kw_only=True, frozen=True):
 class LearnedSpan(msgspec.Struct, kw_only=True, frozen=True):
     """The intervals of an online-learning model whose versions have been added to the arms."""
 
-    from_ms: int
+    from_ms: TimeMs
     """Event time: start of the first interval, from which versions are numbered."""
-    until_ms: int
+    until_ms: TimeMs
     """Event time: end of the last interval whose version is or was among the arms."""
 
 
@@ -556,7 +556,7 @@ class ModelChanged(msgspec.Struct, kw_only=True, frozen=True, tag="model_changed
 
     model: str
     arms: list[Arm]
-    changed_at_ms: int
+    changed_at_ms: TimeMs
     """Event time."""
     reason: str
     request_id: str = ""
@@ -585,11 +585,11 @@ class LearnedModel(msgspec.Struct, kw_only=True, frozen=True):
     """The state of an online-learning model at the end of an interval. Equal after a replay."""
 
     model: str
-    version: int
+    version: Int64
     """The number of the interval; 1 is the first interval with a record."""
-    interval_end_ms: int
+    interval_end_ms: TimeMs
     """Event time: the model has learned all labels that were known before this time."""
-    labels: int
+    labels: Int64
     """Number of labels learned since the first interval."""
     estimator: bytes
     """See `services.model_registry.river_format`."""
@@ -604,17 +604,17 @@ class DeadLetter(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     service: str
     reason: str
     topic: str
-    partition: int
-    offset: int
+    partition: Int64
+    offset: Int64
     key: bytes | None
     value: bytes | None
-    failed_time_ms: int
+    failed_time_ms: TimeMs
     """Wall time."""
     headers: list[tuple[str, bytes | None]] = []
     kind: Literal["invalid", "defect"] = "invalid"
     """``invalid``: the record does not fit its declaration. ``defect``: its processing ended with an
     unexpected error, whose place the reason names."""
-    cut_from_bytes: int | None = None
+    cut_from_bytes: Int64 | None = None
     """Size of key, value and headers of the complete record, if the letter holds only the start of it. The
     complete record is in its topic, as long as the retention there keeps it."""
 
@@ -627,12 +627,12 @@ class ReplayMark(msgspec.Struct, kw_only=True, frozen=True):
 
     state: Literal["begun", "arrived", "lost"]
     topic: str
-    partition: int
-    offsets: list[int]
+    partition: Int64
+    offsets: list[Int64]
     """Offsets of the failed records, in the topic and partition to which they are written again."""
-    begun_ms: int
+    begun_ms: TimeMs
     """Wall time."""
-    end_offset: int
+    end_offset: Int64
     """The end of that partition before the replay: all replayed records are at this offset or later."""
 
 
@@ -640,9 +640,9 @@ class FeatureRow(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """One row as it was written to the online store: an entry of the feature log."""
 
     view: str
-    entity: list[str | int]
+    entity: list[str | Int64]
     """The values of the view's join keys, in their order."""
-    event_time_ms: int
+    event_time_ms: TimeMs
     values: list[FeatureValue]
     """The values of the view's features, in their order."""
 
@@ -662,16 +662,16 @@ class Alert(msgspec.Struct, kw_only=True, frozen=True):
     title: str
     subject: str = ""
     segment: str = ""
-    at_ms: int
+    at_ms: TimeMs
     """Event time."""
-    since_ms: int | None = None
-    since_from_ms: int | None = None
-    since_to_ms: int | None = None
+    since_ms: TimeMs | None = None
+    since_from_ms: TimeMs | None = None
+    since_to_ms: TimeMs | None = None
     effect: str = ""
     """The size of the effect, in words."""
     stands: bool = False
     """Whether the alert stays open until it is resolved, as alarms do."""
-    recorded_ms: int = 0
+    recorded_ms: TimeMs = 0
     """Wall time of the record from which the alert was made."""
 
 
@@ -682,18 +682,18 @@ class Notified(msgspec.Struct, kw_only=True, frozen=True, tag="notified"):
     alert: Alert
     state: Literal["told", "given_up", "resolved"]
     """``told``: delivered; ``given_up``: all attempts failed; ``resolved``: closed, no more messages."""
-    told_ms: int
+    told_ms: TimeMs
     """Wall time of the last attempt."""
-    times: int = 1
+    times: Int64 = 1
 
 
 class Silence(msgspec.Struct, kw_only=True, frozen=True, tag="silence"):
     """Alerts that match are not sent until ``until_ms``; an empty field matches all values."""
 
     silence_id: str
-    until_ms: int
+    until_ms: TimeMs
     """Wall time."""
-    created_ms: int
+    created_ms: TimeMs
     reason: str
     model: str = ""
     kind: str = ""

@@ -177,6 +177,7 @@ class AlertingSession:
                 if not self._has_read_log:  # later ones were written by this process
                     self._state.add_notified(notified)
             case None:
+                metrics.RECORDS_SKIPPED.labels("alerting", each.topic).inc()
                 _log.warning("alerting.record_skipped", topic=each.topic, offset=each.offset)
 
     def _add_drift(self, each: Any) -> None:

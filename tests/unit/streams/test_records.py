@@ -1,6 +1,10 @@
 """Golden bytes: what was once written must always be readable, and is still written the same."""
 
+from typing import Any
+
+import msgspec
 import pytest
+from msgspec import inspect as types
 
 from streams import records
 from streams.json_decoder import InvalidRecordError
@@ -104,3 +108,44 @@ def test_records_that_share_a_topic_are_told_apart():
     assert decoder.decode(records.encode(finished)) == finished
     with pytest.raises(InvalidRecordError, match="trigger"):
         decoder.decode(records.encode(finished).replace(b'"drift"', b'"whim"'))
+
+
+WIRE = (
+    records.Prediction, records.Outcome, records.DriftRecord, records.RetrainingRecord, records.ModelsRecord,
+    records.LearnedModel, records.DeadLetter, records.ReplayMark, records.FeatureRow, records.AlertRecord,
+)  # fmt: skip
+EXACT_SUMS = {"sums", "products", "squares"}
+"""Integers of any size: sums over all rows of a training set."""
+
+
+def numbers_of(kind: Any, seen: set[Any]) -> list[types.IntType]:
+    """Return the types of all integers within a type."""
+    if isinstance(kind, types.IntType):
+        return [kind]
+    if isinstance(kind, types.StructType):
+        if kind.cls in seen:
+            return []
+        seen.add(kind.cls)
+        parts = [field.type for field in kind.fields if field.name not in EXACT_SUMS]
+    else:
+        names = ("item_type", "item_types", "key_type", "value_type", "types")
+        found = [getattr(kind, name, ()) for name in names]
+        parts = [part for each in found for part in (each if isinstance(each, tuple) else (each,))]
+    return [number for part in parts for number in numbers_of(part, seen)]
+
+
+@pytest.mark.parametrize("kind", WIRE, ids=str)
+def test_every_integer_of_a_record_has_bounds(kind):
+    """Readers compute with it, and write it to int64 columns and as dates."""
+    for number in numbers_of(types.type_info(kind), set()):
+        assert number.ge is not None
+        assert number.le is not None
+
+
+def test_time_that_is_no_date_is_an_invalid_record():
+    letter = msgspec.json.encode(
+        {"service": "s", "reason": "r", "topic": "t", "partition": 0, "offset": 0, "key": None,
+         "value": None, "failed_time_ms": 2**62}
+    )  # fmt: skip
+    with pytest.raises(InvalidRecordError, match="failed_time_ms"):
+        records.decoder_of(records.DeadLetter).decode(letter)
