@@ -547,6 +547,14 @@ class LearnedSpan(msgspec.Struct, kw_only=True, frozen=True):
     """Event time: end of the last interval whose version is or was among the arms."""
 
 
+class ReferenceName(msgspec.Struct, kw_only=True, frozen=True):
+    """A reference that is too large for a change, in the topic ``driftline.references``."""
+
+    version: Int32
+    sha256: str
+    """Digest of what the topic holds, see `services.model_registry.large_references`."""
+
+
 class ModelChanged(msgspec.Struct, kw_only=True, frozen=True, tag="model_changed"):
     """All arms of a model: which versions score, from which event time on. The latest record is complete.
 
@@ -562,6 +570,8 @@ class ModelChanged(msgspec.Struct, kw_only=True, frozen=True, tag="model_changed
     request_id: str = ""
     reference: Reference | None = None
     """The reference of the champion, with which drift compares."""
+    reference_name: ReferenceName | None = None
+    """Set in place of ``reference`` if that is too large for this record."""
     learned: LearnedSpan | None = None
     """Online-learning models only; a change of the arms by other writers must keep it."""
 

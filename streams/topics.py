@@ -91,6 +91,15 @@ MODELS = InternalTopic(
     compacted=True,
     bytes_min=16 << 20,
 )
+REFERENCES = InternalTopic(
+    name="driftline.references",
+    key="model/number, where versions take turns",
+    record="a reference that is too large for driftline.models, compressed and in parts; see "
+    "services/model_registry/large_references.py",
+    producer="retraining",
+    consumers=("drift",),
+    compacted=True,
+)
 ALERTS = InternalTopic(
     name="driftline.alerts",
     key="notified/destination/alert, or silence/id",
@@ -181,6 +190,7 @@ ALL = (
     DRIFT,
     RETRAINING,
     MODELS,
+    REFERENCES,
     ALERTS,
     DRIFT_STATE,
     PREDICTION_SLICES,

@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 
 from services.drift.engine import Engine
 from services.model_registry import model_change
+from services.model_registry.large_references import Read
 from services.runtime import metrics
 from services.runtime.kafka_consumers import read_to_end
 from streams import records, topics
+from streams.outages import is_outage
 
 _log = structlog.get_logger()
 
@@ -18,9 +21,10 @@ _log = structlog.get_logger()
 class ControlTopics:
     """Reads both topics from the start for each engine: they are short, and an engine needs all of them."""
 
-    def __init__(self, consumer: KafkaConsumer) -> None:
-        """Take a consumer for these topics alone; `catch_up` reads."""
+    def __init__(self, consumer: KafkaConsumer, read_reference: Read) -> None:
+        """Take a consumer for these topics alone, and what reads large references; `catch_up` reads."""
         self._consumer = consumer
+        self._read_reference = read_reference
         self._engines: Mapping[str, Engine] = {}
         self._partitions = [TopicPartition(topic.name, 0) for topic in (topics.MODELS, topics.RETRAINING)]
         self._decode_retraining = records.decoder_of(records.RetrainingRecord).decode
@@ -45,7 +49,9 @@ class ControlTopics:
             return
         try:
             self._apply(message, engines)
-        except Exception as error:  # noqa: BLE001  # whatever it is, only this record is at fault
+        except Exception as error:
+            if is_outage(error):
+                raise
             # Its writer has a defect. The latest readable record of the model stays in force.
             metrics.RECORDS_SKIPPED.labels("drift", message.topic).inc()
             _log.error(
@@ -56,8 +62,15 @@ class ControlTopics:
         if message.topic == topics.MODELS.name:
             change = model_change.decode_any(message.value)
             if change is not None and change.model in engines:
-                engines[change.model].add_model(change)
+                engines[change.model].add_model(self._complete(change))
             return
         record = self._decode_retraining(message.value)
         if isinstance(record, records.RetrainingRequested) and record.model in engines:
             engines[record.model].add_request(record)
+
+    def _complete(self, change: records.ModelsRecord) -> records.ModelsRecord:
+        """Return a change with its reference, if it has only the name of one."""
+        if isinstance(change, records.FeatureSet) or change.reference_name is None:
+            return change
+        reference = self._read_reference(change.model, change.reference_name)
+        return msgspec.structs.replace(change, reference=reference)

@@ -16,6 +16,7 @@ from services.drift.control_topics import ControlTopics
 from services.drift.engine import DriftOutputs, DriftState, starting_state
 from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
 from services.drift.performance.loss_monitor import LossRiseDetector
+from services.model_registry import large_references
 from services.monitoring import pending_restore, prediction_source, topic_identity
 from services.monitoring.guarded_models import GuardedModels
 from services.monitoring.label_join import JoinTotals, LabelJoin
@@ -64,7 +65,8 @@ def open_session(
     """
     with contextlib.ExitStack() as stack:
         data = _consumer(settings, "drift", stack)
-        control = ControlTopics(_consumer(settings, "drift-control", stack))
+        read_reference = functools.partial(large_references.read, large_references.latest_in(settings))
+        control = ControlTopics(_consumer(settings, "drift-control", stack), read_reference)
         outbox = Outbox("drift", settings.kafka_options(), stopping)
         stack.callback(outbox.close)
         client = redis_clients.connect_blocking(settings, socket_timeout=REDIS_TIMEOUT_SECONDS)

@@ -1,11 +1,8 @@
 """The one decoder of the models topic's records, for every process that reads them. Pure."""
 
-from streams import records, topics
+from streams import records
 from streams.json_decoder import InvalidRecordError
 from streams.records import FeatureSet, ModelChanged
-
-REFERENCE_BYTES_MAX = topics.MODELS.message_bytes_max() - topics.OVERHEAD_BYTES
-"""Maximum size of a reference in a change: some 3,000 features with 20 segments each."""
 
 _decode = records.decoder_of(records.ModelsRecord).decode
 
@@ -36,17 +33,3 @@ def decode_any(value: bytes | None) -> ModelChanged | FeatureSet | None:
     except InvalidRecordError as error:
         raise InvalidChangeError(f"the record is not a valid ModelChanged: {error}") from error
     return found
-
-
-def fault_of_size(reference: records.Reference) -> str | None:
-    """Return what to do about a reference that fits into no record of the topic; None if it fits.
-
-    To be asked before a version is registered: afterwards its promotion would stop halfway.
-    """
-    size_bytes = len(records.encode(reference))
-    if size_bytes <= REFERENCE_BYTES_MAX:
-        return None
-    return (
-        f"the reference of {len(reference.features)} features has {size_bytes} bytes, {topics.MODELS.name} "
-        f"takes {REFERENCE_BYTES_MAX}: declare fewer segments or seasons in model.yaml, or fewer features"
-    )

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from services.model_registry import loading, mlflow_client, model_change, model_inputs
+from services.model_registry import large_references, loading, mlflow_client, model_inputs
 from services.model_registry.contract import Model
 from services.model_registry.model_inputs import Inputs
 from services.model_registry.traffic_split import CHAMPION
@@ -21,7 +21,7 @@ from services.runtime.declaration import Gates, ModelDeclaration
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.settings import Settings
 from streams.feature_sets import FeatureSets
-from streams.records import ModelChanged, RetrainingFinished, RetrainingRequested
+from streams.records import ModelChanged, Reference, ReferenceName, RetrainingFinished, RetrainingRequested
 
 log = structlog.get_logger()
 
@@ -38,6 +38,9 @@ class RetrainingPublisher(Protocol):
     def feature_sets(self, model: str) -> FeatureSets:
         """Return the published names of the features that the predictions of a model hold."""
 
+    def publish_reference(self, model: str, reference: Reference) -> ReferenceName:
+        """Write a reference that is too large for a change, and return its name."""
+
     def publish_changes(self, model: str, make: MakeChanges) -> None:
         """Write to the models topic what follows from the latest change: operators change arms as well."""
 
@@ -47,7 +50,7 @@ class Retrainer:
 
     1. Register the candidate with the request's id. A repeat finds it and skips the training.
     2. Move the alias. A repeat changes nothing.
-    3. Publish `ModelChanged`. A repeat finds its id in the latest change.
+    3. Publish the reference if it is large, then `ModelChanged`. A repeat finds its id in the latest change.
     4. Publish `RetrainingFinished`. A repeat of the whole request finds it and does nothing.
 
     An error up to step 1 gives the result "failed". A later error is raised: a registered version must not
@@ -193,8 +196,6 @@ class Retrainer:
                 declaration,
             ),
         )
-        if fault := model_change.fault_of_size(kept.reference):
-            raise RetrainingError(fault)
         registered = mlflow_run.with_version(kept, run.register(trained, declaration, given, kept))
         steps.done("register")
         return registered
@@ -224,7 +225,10 @@ class Retrainer:
             mlflow_run.refuse(client, declaration, registered.version)
             return
         mlflow_run.promote(client, declaration, registered.version)
-        make = functools.partial(rollout.changes, declaration, request, registered.reference)
+        reference: Reference | ReferenceName = registered.reference
+        if large_references.is_large(registered.reference):
+            reference = self._publisher.publish_reference(request.model, registered.reference)
+        make = functools.partial(rollout.changes, declaration, request, reference)
         self._publisher.publish_changes(request.model, make)
 
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from services.model_registry import traffic_split
 from services.runtime.declaration import HOUR_MS, ModelDeclaration
-from streams.records import Arm, ModelChanged, Reference, RetrainingRequested
+from streams.records import Arm, ModelChanged, Reference, ReferenceName, RetrainingRequested
 
 
 def changes(
     declaration: ModelDeclaration,
     request: RetrainingRequested,
-    reference: Reference,
+    reference: Reference | ReferenceName,
     latest: ModelChanged | None,
 ) -> list[ModelChanged]:
     """Return the change that promotes ``reference.version``; none if the latest change includes it.
@@ -27,7 +27,8 @@ def changes(
             changed_at_ms=request.requested_at_ms,
             reason=f"{request.trigger}: {request.reason}",
             request_id=request.request_id,
-            reference=reference,
+            reference=reference if isinstance(reference, Reference) else None,
+            reference_name=reference if isinstance(reference, ReferenceName) else None,
         )
     ]
 

@@ -14,7 +14,7 @@ from services.runtime.declaration_file import DeclarationFolder, load_all
 from services.runtime.settings import Settings
 from streams import records, topics
 from streams.feature_sets import FeatureSets
-from streams.records import ModelChanged, RetrainingFinished
+from streams.records import ModelChanged, Reference, ReferenceName, RetrainingFinished
 from tests.flow.learning import DAY_MS, LAST_MS, ROWS, TRAINING, Model, World, follow
 from tests.processes import Process
 from tests.waiting import until
@@ -189,6 +189,9 @@ class Publisher:
 
     def feature_sets(self, model: str) -> FeatureSets:
         return models_topic.feature_sets(self.settings, model)
+
+    def publish_reference(self, model: str, reference: Reference) -> ReferenceName:
+        raise AssertionError(f"the reference of {model} fits into a change")
 
     def publish_changes(self, model: str, make: MakeChanges) -> None:
         latest = [record for _, record in self.published if isinstance(record, ModelChanged)]

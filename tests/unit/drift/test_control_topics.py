@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from services.drift.control_topics import ControlTopics
+from services.model_registry.large_references import ReferenceLostError
 from services.runtime import metrics
 from streams import records, topics
 from tests.unit.drift import scenario
@@ -31,7 +32,13 @@ class Control:
     """The control topics of engines that are open from the beginning."""
 
     def __init__(self, consumer: MemoryConsumer, engines: dict[str, Any]) -> None:
-        self.topics, self.engines = ControlTopics(cast("Any", consumer)), engines
+        self.topics, self.engines = ControlTopics(cast("Any", consumer), self.read_reference), engines
+        self.references: dict[tuple[str, int], records.Reference] = {}
+
+    def read_reference(self, model: str, name: records.ReferenceName) -> records.Reference:
+        if (model, name.version) not in self.references:
+            raise ReferenceLostError(f"version {name.version} of {model}")
+        return self.references[model, name.version]
 
     def catch_up(self) -> None:
         self.topics.catch_up(self.engines)
@@ -110,3 +117,14 @@ def test_a_record_that_an_engine_cannot_take_stops_no_other(consumer, engine, co
     control.catch_up()
     assert engine.requests == [REQUEST]
     assert skipped._value.get() == before + 1
+
+
+def test_a_change_that_names_its_reference_is_completed(consumer, engine, control):
+    change = scenario.model_changed()
+    control.references["m", 1] = change.reference
+    for version in (2, 1):
+        name = records.ReferenceName(version=version, sha256="d")
+        named = msgspec.structs.replace(change, reference=None, reference_name=name)
+        consumer.write(topics.MODELS.name, records.encode(named))
+    control.catch_up()
+    assert [each.reference for each in engine.changes] == [change.reference], "that of version 2 is lost"

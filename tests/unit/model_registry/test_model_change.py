@@ -4,9 +4,9 @@ import pytest
 
 from services.model_registry import model_change
 from services.model_registry.model_change import InvalidChangeError
-from streams import records, topics
+from streams import records
 from streams.json_decoder import InvalidRecordError
-from streams.records import Arm, ModelChanged, Reference
+from streams.records import Arm, ModelChanged
 
 CHANGE = ModelChanged(
     model="m", arms=[Arm(name="champion", version=1, weight=10_000)], changed_at_ms=5, reason="r"
@@ -45,18 +45,3 @@ def test_field_of_another_type_is_invalid():
     value = records.encode(CHANGE).replace(b'"changed_at_ms":5', b'"changed_at_ms":"5"')
     with pytest.raises(InvalidChangeError, match="changed_at_ms"):
         model_change.decode(value)
-
-
-def test_a_reference_that_no_record_holds_is_named_before_its_model_is_registered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    found = Reference(version=1, features=[], score=None, log_loss=0.5)
-    assert model_change.fault_of_size(found) is None
-    monkeypatch.setattr(model_change, "REFERENCE_BYTES_MAX", 10)
-    fault = model_change.fault_of_size(found)
-    assert fault is not None
-    assert fault.endswith("takes 10: declare fewer segments or seasons in model.yaml, or fewer features")
-
-
-def test_the_largest_reference_fits_into_its_record() -> None:
-    assert topics.MODELS.message_bytes_max() >= model_change.REFERENCE_BYTES_MAX + topics.OVERHEAD_BYTES

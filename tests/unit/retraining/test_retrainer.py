@@ -9,7 +9,7 @@ import pytest
 from services.retraining.retrainer import MakeChanges, Retrainer
 from services.runtime.settings import Settings
 from streams.feature_sets import FeatureSets
-from streams.records import RetrainingFinished, RetrainingRequested
+from streams.records import Reference, ReferenceName, RetrainingFinished, RetrainingRequested
 from tests.unit.retraining.training_data import DECLARATION, request
 
 
@@ -25,6 +25,9 @@ class Publisher:
 
     def feature_sets(self, model: str) -> FeatureSets:
         return FeatureSets()
+
+    def publish_reference(self, model: str, reference: Reference) -> ReferenceName:
+        raise AssertionError(f"the reference of {model} fits into a change")
 
     def publish_changes(self, model: str, make: MakeChanges) -> None:
         self.changed.append(model)

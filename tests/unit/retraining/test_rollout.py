@@ -1,7 +1,7 @@
 from services.model_registry.traffic_split import BUCKETS, check, with_share
 from services.retraining.rollout import arms_after, changes
 from services.runtime.declaration import HOUR_MS
-from streams.records import Arm, ModelChanged, Reference
+from streams.records import Arm, ModelChanged, Reference, ReferenceName
 from tests.unit.retraining.training_data import DECLARATION, NOW_MS, declaration, request
 
 DELAY_MS = 6 * HOUR_MS
@@ -102,3 +102,10 @@ def test_promotion_is_published_once_on_top_of_the_latest_arms():
     )
     (second,) = changes(DECLARATION, request("r1"), reference, latest)
     assert second.arms == arms_after(DECLARATION, request("r1"), latest.arms, 3)
+
+
+def test_a_promotion_names_a_reference_that_is_written_elsewhere():
+    name = ReferenceName(version=3, sha256="d")
+    (change,) = changes(DECLARATION, request("r1"), name, None)
+    assert (change.reference, change.reference_name) == (None, name)
+    assert change.arms[0].version == 3

@@ -1,0 +1,88 @@
+"""References that are too large for a record of the models topic: in parts, in a topic of their own.
+
+A change of a model then holds the name of its reference: version and digest. The reference is written first,
+so a change that can be read names a reference that can be read, also while MLflow is down.
+"""
+
+import contextlib
+import hashlib
+import zlib
+from collections.abc import Callable
+
+from kafka import TopicPartition
+
+from services.runtime import kafka_consumers
+from services.runtime.large_records import FoundValue, LargeRecordError, LargeRecordWriter, Write
+from services.runtime.settings import Settings
+from streams import records, topics
+from streams.records import Reference, ReferenceName
+
+PARTITION = TopicPartition(topics.REFERENCES.name, 0)
+KEYS = 8
+"""Keys per model, which its versions use in turn: as many as drift keeps references."""
+INLINE_BYTES_MAX = topics.MODELS.message_bytes_max() - topics.OVERHEAD_BYTES
+"""Maximum size of a reference in a change: some 3,000 features with 20 segments each."""
+
+Latest = Callable[[bytes], FoundValue | None]
+"""Returns the latest value of a key of the topic; raises `LargeRecordError` if it is not complete."""
+Read = Callable[[str, ReferenceName], Reference]
+"""Returns the reference of a model that a change names."""
+
+_decode = records.decoder_of(Reference).decode
+
+
+class ReferenceLostError(ValueError):
+    """The topic does not hold a reference that a change names. The message says which."""
+
+
+def is_large(reference: Reference) -> bool:
+    """Return whether a reference does not fit into a change."""
+    return len(records.encode(reference)) > INLINE_BYTES_MAX
+
+
+def publish(latest: Latest, write: Write, model: str, reference: Reference) -> ReferenceName:
+    """Write a reference; return its name when all of it is acknowledged. A repeat writes nothing."""
+    key, value = _key(model, reference.version), zlib.compress(records.encode(reference), level=1)
+    found = None
+    with contextlib.suppress(LargeRecordError):  # it is replaced
+        found = latest(key)
+    if found is None or found.value != value:
+        writer = LargeRecordWriter(write)
+        writer.learn({} if found is None else {key: found})
+        writer.put(key, value)
+    return ReferenceName(version=reference.version, sha256=_digest(value))
+
+
+def read(latest: Latest, model: str, name: ReferenceName) -> Reference:
+    """Return a reference.
+
+    Raises:
+        ReferenceLostError: A later version has taken its place, or it was deleted.
+        LargeRecordError: Its parts are not complete.
+    """
+    found = latest(_key(model, name.version))
+    if found is None or _digest(found.value) != name.sha256:
+        raise ReferenceLostError(
+            f"{PARTITION.topic} does not hold the reference of version {name.version} of {model}: retrain to "
+            "get another one"
+        )
+    reference: Reference = _decode(zlib.decompress(found.value))
+    return reference
+
+
+def latest_in(settings: Settings) -> Latest:
+    """Return what reads the topic with a connection of its own; it raises `KafkaError` without a broker."""
+
+    def latest(key: bytes) -> FoundValue | None:
+        with contextlib.closing(kafka_consumers.connect(settings, "references")) as consumer:
+            return kafka_consumers.latest_values(consumer, PARTITION, [key]).get(key)
+
+    return latest
+
+
+def _key(model: str, version: int) -> bytes:
+    return f"{model}/{version % KEYS}".encode()
+
+
+def _digest(value: bytes) -> str:
+    return hashlib.sha256(value).hexdigest()
