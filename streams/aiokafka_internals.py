@@ -55,7 +55,7 @@ def send_concurrently(producer: AIOKafkaProducer) -> None:
     the others, and there is no option. The order within a partition is kept elsewhere: a partition with a
     batch in flight is muted.
     """
-    producer._sender._in_flight = _NeverFull()  # noqa: SLF001  # see the module
+    producer._sender._in_flight = _NeverFull()
 
 
 def wrap_sequence_numbers(producer: AIOKafkaProducer) -> None:
@@ -64,10 +64,10 @@ def wrap_sequence_numbers(producer: AIOKafkaProducer) -> None:
     aiokafka continues with -2^31, which brokers refuse: after 2^31 records to one partition, none would be
     written any more.
     """
-    manager = producer._txn_manager  # noqa: SLF001
+    manager = producer._txn_manager
 
     def increment(partition: TopicPartition, increment: int) -> None:
-        numbers = manager._sequence_numbers  # noqa: SLF001
+        numbers = manager._sequence_numbers
         numbers[partition] = (numbers[partition] + increment) % SEQUENCES
 
     manager.increment_sequence_number = increment
@@ -75,7 +75,7 @@ def wrap_sequence_numbers(producer: AIOKafkaProducer) -> None:
 
 def has_ended(producer: AIOKafkaProducer) -> bool:
     """Return whether the task that sends batches has ended: nothing is written any more."""
-    task = producer._sender.sender_task  # noqa: SLF001
+    task = producer._sender.sender_task
     return task is not None and task.done()
 
 
@@ -84,14 +84,14 @@ async def abandon(producer: AIOKafkaProducer, error: Exception) -> None:
 
     The documented ``stop`` waits for all batches, as long as the broker is away.
     """
-    producer._closed = True  # noqa: SLF001
-    producer._message_accumulator._closed = True  # noqa: SLF001
-    producer._message_accumulator.fail_all(error)  # noqa: SLF001
-    for batches in producer._message_accumulator._batches.values():  # noqa: SLF001
+    producer._closed = True
+    producer._message_accumulator._closed = True
+    producer._message_accumulator.fail_all(error)
+    for batches in producer._message_accumulator._batches.values():
         for batch in batches:
-            batch._drain_waiter.exception()  # noqa: SLF001  # nobody waits: else asyncio logs it as lost
+            batch._drain_waiter.exception()  # nobody waits: else asyncio logs it as lost
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(producer._sender.close(), _CLOSE_SECONDS_MAX)  # noqa: SLF001
+        await asyncio.wait_for(producer._sender.close(), _CLOSE_SECONDS_MAX)
     await producer.client.close()
 
 
@@ -110,11 +110,11 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
     if not stopping.cancelled():
         stopping.result()
         return
-    fetches = consumer._fetcher._pending_tasks  # noqa: SLF001
+    fetches = consumer._fetcher._pending_tasks
     for fetch in fetches:
         fetch.cancel()
     await asyncio.gather(*fetches, return_exceptions=True)
-    await consumer._client.close()  # noqa: SLF001
+    await consumer._client.close()
 
 
 def read_committed(consumer: AIOKafkaConsumer) -> None:
@@ -122,7 +122,7 @@ def read_committed(consumer: AIOKafkaConsumer) -> None:
 
     There is an option for it; this is for a consumer that another library makes.
     """
-    consumer._isolation_level = "read_committed"  # noqa: SLF001  # see the module
+    consumer._isolation_level = "read_committed"
 
 
 class _MendingBatch(MendsHeaderNames, _DefaultRecordBatchPy):  # type: ignore[misc]  # it has no types
@@ -161,8 +161,8 @@ class _ReadableRecords:
         self.has_next, self.size_in_bytes = self._records.has_next, self._records.size_in_bytes
 
     def next_batch(self) -> Any:
-        raw = self._slices._next_slice  # noqa: SLF001  # see the module
-        self._slices._cache_next()  # noqa: SLF001
+        raw = self._slices._next_slice
+        self._slices._cache_next()
         batch = self._records.next_batch()
         has_headers = raw is not None and raw[_MemoryRecordsPy.MAGIC_OFFSET] >= _MAGIC_OF_HEADERS
         return _ReadableBatch(batch, raw) if has_headers else batch

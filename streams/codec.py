@@ -196,7 +196,7 @@ class EventDecoder:
         """Check values that are already parsed, such as an Avro record; NaN counts as null."""
         for name in self._floats:
             value = values.get(name)
-            if value != value:  # noqa: PLR0124  # nan is not itself
+            if value != value:
                 values[name] = None
         try:
             return msgspec.convert(values, self._finite_struct, strict=True)

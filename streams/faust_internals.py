@@ -124,7 +124,7 @@ class BatchConsumer(driver.Consumer):
     async def _drain_messages(self, fetcher: Any) -> None:
         fetching: asyncio.Task[_Fetched] | None = None
         try:
-            while not (self._stopped.is_set() or fetcher._stopped.is_set()):  # noqa: SLF001  # as Faust's own loop
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):  # as Faust's own loop
                 waiting = self._hold_back_full_lanes()
                 if fetching is None:
                     if waiting and not (self.lanes.has_room and self._get_active_partitions()):

@@ -26,7 +26,7 @@ class MendsHeaderNames:
             return super()._read_msg()  # type: ignore[misc]  # of the client's class
         except UnicodeDecodeError:
             mend(self._buffer, self._pos)
-            return super()._read_msg()  # type: ignore[misc]
+            return super()._read_msg()  # type: ignore[misc]  # as above
 
 
 def mend(buffer: bytearray, start: int) -> None:

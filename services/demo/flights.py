@@ -311,10 +311,7 @@ def _observed(folder: Path) -> TopicEvents:
     )
     end_ms = _utc_ms(table["time_hour"]) + HOUR_MS
     origins: list[str] = table["origin"].tolist()
-    columns = [
-        [None if value != value else value for value in table[name].tolist()]  # noqa: PLR0124  # only nan differs
-        for name in _WEATHER
-    ]
+    columns = [[None if value != value else value for value in table[name].tolist()] for name in _WEATHER]
     return _events(Observed, end_ms, end_ms, origins, columns, origins)
 
 

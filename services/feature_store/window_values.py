@@ -34,7 +34,7 @@ class WindowValues:
         """Return the features as of the newest event."""
         values = tiles.newest_values()
         if self._are_doubles:  # the common case, at a third of the cost
-            return [None if value != value else float(value) for value in values]  # noqa: PLR0124  # nan is not itself
+            return [None if value != value else float(value) for value in values]
         return [fitted(kind, value) for kind, value in zip(self._types, values, strict=True)]
 
     def missing(self, rows: int) -> list[AnyArray]:

@@ -180,10 +180,8 @@ def _conversion(name: str, format_: ColumnFormat, field: FieldType | None) -> Co
         is_time = field is FieldType.TIMESTAMP
         if format_.marker is Marker.NONE:
             return _texts_of_times if is_time else None
-        convert = _marked_texts(format_)
-        if is_time:
-            marked = convert
-            convert = lambda column: marked(_texts_of_times(column))  # noqa: E731
+        marked = _marked_texts(format_)
+        convert = (lambda column: marked(_texts_of_times(column))) if is_time else marked
     else:
         convert = _times(name) if format_.type is ColumnType.DATETIME else _numbers(name, format_)
     return _refusing(name, format_, convert) if format_.marker is Marker.REFUSED else convert

@@ -37,7 +37,7 @@ def row_of(
     """
     row: dict[str, Any] = {}
     for name, value in zip(names, values, strict=True):
-        known = fill.get(name) if value is None or value != value else value  # noqa: PLR0124  # nan
+        known = fill.get(name) if value is None or value != value else value
         if known is not None:
             row[name] = known
     return row

@@ -25,7 +25,7 @@ class PyfuncModel:
         self.size_bytes = size_bytes
         self._loaded = loaded
         # The function that its predict calls after its checks; MLflow has no public access to it.
-        self._predict = loaded._predict_fn  # noqa: SLF001
+        self._predict = loaded._predict_fn  # noqa: SLF001  # see above
         self._input_format = contract.input_format()
         self._declaration = contract.declaration
 

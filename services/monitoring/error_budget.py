@@ -8,6 +8,7 @@ chapter 5).
 import dataclasses
 from collections.abc import Iterable
 
+from services.monitoring.loss_comparison import LossComparison
 from services.runtime.declaration import AccuracyObjective, ModelDeclaration, Objective
 from streams.records import DriftReport
 
@@ -57,8 +58,8 @@ def count_window(objective: AccuracyObjective, loss_tolerance: float, report: Dr
     if report.log_loss is None or report.reference_log_loss is None:
         return EventCount()
     tolerance = loss_tolerance if objective.loss_tolerance is None else objective.loss_tolerance
-    good = report.log_loss <= report.reference_log_loss + tolerance
-    return EventCount(int(good), int(not good))
+    is_bad = LossComparison("log_loss", report.log_loss, report.reference_log_loss, tolerance).is_worse
+    return EventCount(int(not is_bad), int(is_bad))
 
 
 def accuracy_budget(

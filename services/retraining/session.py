@@ -9,6 +9,7 @@ that takes hours would lose it to the group: run one process of this kind.
 """
 
 import contextlib
+import importlib
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,15 +46,14 @@ CLOSE_MS = 2000
 REQUESTS = TopicPartition(topics.RETRAINING.name, 0)
 
 
+WARMED = ("skops.io", "duckdb", "matplotlib.figure", "mlflow.sklearn", "pandera.pandas", "sklearn.ensemble")
+"""Slow libraries of a training. skops is the first, because it searches all modules that are loaded."""
+
+
 def warm_up(settings: Settings) -> None:
     """Import what takes seconds, and connect to MLflow, before the first request waits for it."""
-    import skops.io  # noqa: F401, I001  # warmed, as all below; first, as it searches all that is loaded
-    import duckdb  # noqa: F401  # as above
-    import matplotlib.figure  # noqa: F401  # as above
-    import mlflow.sklearn  # noqa: F401  # as above
-    import pandera.pandas  # noqa: F401  # as above
-    import sklearn.ensemble  # noqa: F401  # as above
-
+    for name in WARMED:
+        importlib.import_module(name)
     mlflow_client.connect(settings).search_experiments(max_results=1)
 
 

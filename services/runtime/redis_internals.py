@@ -33,12 +33,12 @@ def new_connection(client: Any, node: Any = None) -> Any:
 
 def transport_of(connection: Any) -> asyncio.Transport:
     """Return the transport of a connection that is connected; its protocol may be replaced."""
-    return cast("asyncio.Transport", connection._writer.transport)  # noqa: SLF001  # see the module
+    return cast("asyncio.Transport", connection._writer.transport)
 
 
 def mark_closed(connection: Any) -> None:
     """Tell redis-py that the transport is closed, so that it releases the connection's streams."""
-    connection._close()  # noqa: SLF001  # see the module
+    connection._close()
 
 
 def new_reply_reader() -> hiredis.Reader:

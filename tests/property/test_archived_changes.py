@@ -311,7 +311,7 @@ def check_columns(before: model_inputs.Inputs, now: model_inputs.Inputs, data: d
         assert column.dtype == (np.float64 if kind is InputKind.NUMBER else object)
         for row, value in zip(data.rows["prediction_id"], column, strict=True):
             is_present = row in AFTER or before.get(name) is kind or {before.get(name), kind} == TEXTS
-            assert (value is not None and value == value) is is_present  # noqa: PLR0124  # nan
+            assert (value is not None and value == value) is is_present  # nan
             assert kind is InputKind.NUMBER or not is_present or isinstance(value, str)
 
 

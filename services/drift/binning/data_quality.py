@@ -69,7 +69,7 @@ class FeatureRules:
                     beyond = numbers < bound if fault is Fault.BELOW else numbers > bound
                     result[beyond & (result == Fault.NONE)] = fault
             if float in kinds:
-                result[[value is None or value != value for value in column]] = Fault.NULL  # noqa: PLR0124  # nan
+                result[[value is None or value != value for value in column]] = Fault.NULL
                 return result
         if type(None) in kinds:
             result[[value is None for value in column]] = Fault.NULL

@@ -105,7 +105,8 @@ class PerformanceEstimator:
         """
         if not counts.sum() or not (means := self._means()).size:
             return None
-        return (counts @ means[:, MEASURES:] / counts.sum()).tolist()  # type: ignore[no-any-return]
+        expected: list[float] = (counts @ means[:, MEASURES:] / counts.sum()).tolist()
+        return expected
 
     def estimate_auc(self, counts: Counts) -> float | None:
         """Return the expected area under the ROC curve; ties within a cell count half."""

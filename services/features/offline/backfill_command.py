@@ -12,6 +12,7 @@ from services.features.offline.archived_events import ArchiveError
 from services.features.offline.backfill import BackfillResult, run
 from services.features.offline.progress_bars import ProgressBars
 from services.features.offline.timeline import END_MS
+from services.runtime.command_output import say
 from services.runtime.settings import Settings
 from streams import codec
 
@@ -38,8 +39,7 @@ def backfill(
             results = run(settings, plan, progress.report, views=view or (), until_ms=until_ms)
     except (PlanError, ArchiveError) as error:
         sys.exit(f"driftline features backfill: {error}")
-    for result in results:
-        print(_result_line(result))  # noqa: T201  # the command's output
+    say(*map(_result_line, results))
 
 
 def _result_line(result: BackfillResult) -> str:

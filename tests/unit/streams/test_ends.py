@@ -77,4 +77,4 @@ def assert_stored_cells_are_equal(
     starts, stops = np.array(windows).T
     for (start, stop), value in zip(windows, stored.values(starts, stops, 0.0).tolist(), strict=True):
         expected = cells.value(start, stop, 0.0)
-        assert value == expected or (value != value and expected != expected)  # noqa: PLR0124  # nan is not itself
+        assert value == expected or (value != value and expected != expected)  # nan is not itself
