@@ -163,8 +163,7 @@ class Disturber:
 
     def _write_garbage(self, act: Act) -> str:
         chance = random.Random(act.choice)
-        fields = self._fields_of_a_record(act.target)
-        found = garbage.made(chance, fields, round(time.time() * 1000))
+        found = garbage.made(chance, self._fields_of_a_record(act.target))
         partitions = sorted(self._producer.partitions_for(act.target))
         sending = [
             self._producer.send(
@@ -172,7 +171,6 @@ class Disturber:
                 key=garbage.KEY,
                 value=each.value,
                 headers=list(each.headers),
-                timestamp_ms=each.timestamp_ms,
                 partition=chance.choice(partitions),
             )
             for each in found

@@ -5,6 +5,8 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from streams import codec, topics
 
 KEY = b"chaos"
@@ -27,16 +29,20 @@ class Garbage:
     kind: str
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
-    timestamp_ms: int | None = None
-    """Of Kafka; None: the producer's clock."""
 
 
-def made(chance: random.Random, _fields: Mapping[str, Any], _now_ms: int) -> list[Garbage]:
-    """Return one record of each kind, in a random order."""
-    found = [Garbage(kind, value) for kind, value in VALUES.items()]
-    found += [
-        Garbage(f"heartbeat {beat[:9]!r}", None, [(codec.HEARTBEAT_HEADER, beat)]) for beat in HEARTBEATS
-    ]
+def made(chance: random.Random, fields: Mapping[str, Any]) -> list[Garbage]:
+    """Return one record of each kind, in a random order; some are made of the fields of a valid record."""
+    whole = msgspec.json.encode(dict(fields))
+    values = VALUES | {
+        "cut off": whole[: len(whole) // 2],
+        "with trailing bytes": whole + b"}",
+        "in an array": b"[" + whole + b"]",
+        "in UTF-16": whole.decode().encode("utf-16"),
+    }
+    beats = {f"heartbeat {beat[:9]!r}": [(codec.HEARTBEAT_HEADER, beat)] for beat in HEARTBEATS}
+    found = [Garbage(kind, value) for kind, value in values.items()]
+    found += [Garbage(kind, None, headers) for kind, headers in beats.items()]
     chance.shuffle(found)
     return found
 
