@@ -102,6 +102,24 @@ def test_a_count_falls_to_zero_after_its_window_and_is_missing_after_the_ttl() -
     assert served.views["orders"].ages_ms.tolist() == [-1, *(int(hour * HOUR_MS) for hour in hours[1:])]
 
 
+@pytest.mark.parametrize("rows", [1, 100])
+@pytest.mark.parametrize(
+    ("view", "value"), [(windowed(0), order(1.0)), (latest(0), {"heat": 1.0, "state": "on"})]
+)
+def test_rows_before_what_a_view_still_holds_are_missing_and_told(
+    view: View, value: dict[str, Any], rows: int
+) -> None:
+    """As for requests that are weeks older than what ``features`` has reached."""
+    times_ms = [NOON_MS + day * 24 * HOUR_MS for day in range(30)]
+    hashes = hashes_of(view, {"mill": [(time_ms, value) for time_ms in times_ms]})
+    asked_ms = [times_ms[2]] * rows + [times_ms[-1]]
+    served = serve(service_of(view), hashes, ["mill"] * (rows + 1), asked_ms)
+    first = next(iter(served.columns.values()))
+    assert served.beyond_retention == rows
+    assert np.isnan(first[:rows]).all()
+    assert first[-1] == 1
+
+
 def test_without_a_ttl_a_count_stays_zero_but_only_for_an_entity_with_events() -> None:
     view = windowed(ttl_ms=0)
     hashes = hashes_of(view, {"mill": [(NOON_MS, order(None))]})

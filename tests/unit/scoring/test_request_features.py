@@ -1,6 +1,7 @@
 """Features come from the request and from the store; what is missing is declared."""
 
 import asyncio
+import dataclasses
 
 import numpy as np
 import pytest
@@ -36,6 +37,21 @@ def test_missing_features_are_marked_and_counted():
         "f": [False, True],
     }
     assert counted() == before + 1
+
+
+def test_requests_that_are_older_than_the_features_are_counted():
+    class Old(Store):
+        async def read(self, entity_columns, event_times_ms):
+            served = await super().read(entity_columns, event_times_ms)
+            return dataclasses.replace(served, beyond_retention=2)
+
+    def counted():
+        return sample("driftline_features_beyond_retention_total", model="m") or 0
+
+    before = counted()
+    events = [event(pipeline(), number) for number in range(3)]
+    asyncio.run(request_features(Old()).read(events, np.zeros(3, np.int64)))
+    assert counted() == before + 2
 
 
 def test_features_that_are_late_beyond_the_declared_wait_fail_the_slice():
