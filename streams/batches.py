@@ -9,7 +9,8 @@ sink has acknowledged everything. Slices of one partition are handled in order, 
 supports it gets the next slice while the previous one is being written (`Slice.turn`). Slices of different
 partitions are handled concurrently, each in a *lane*. So the offset to commit is always the end of the last
 acknowledged slice of the lane, and never includes unfinished work. If a handler raises, nothing is committed:
-`streams.record_isolation` waits for the end of an outage, and isolates a record that is at fault.
+`streams.record_isolation` waits for the end of an outage, and isolates a record that is at fault. A partition
+all of whose records fail waits: then the code is at fault, and not one record after another.
 """
 
 import asyncio
@@ -81,6 +82,8 @@ class _Lane:
         """The slice at the end of the queue."""
         self.pending = 0
         self.next_offset: int | None = None
+        self.defects_in_a_row = 0
+        self._is_held = False
         self.task = asyncio.create_task(self._work(), name=f"lane {tp.topic}/{tp.partition}")
 
     async def _work(self) -> None:
@@ -95,6 +98,7 @@ class _Lane:
                 self._attempt,
                 on_failure=self._report_failure,
                 on_isolated=_report_isolated,
+                may_isolate=self._may_isolate,
                 sleep=self.lanes.sleep,
                 clock=self.lanes.clock,
             )
@@ -143,6 +147,34 @@ class _Lane:
         await slice_.turn()  # no commit includes an unfinished slice, whatever the handler did
         self.next_offset = slice_.next_offset
         self.lanes.observer.on_slice(len(slice_))
+        self._count_defects(slice_)
+
+    def _count_defects(self, slice_: Slice) -> None:
+        """Count defects since a record of an application succeeded; a heartbeat that succeeds proves nothing."""
+        if slice_.defects:
+            self.defects_in_a_row += 1
+        elif any(record.serialized_value_size >= 0 for record in slice_.records):
+            self.defects_in_a_row = 0
+            self._hold(is_held=False)
+
+    def _may_isolate(self) -> bool:
+        limit = self.lanes.defects_in_a_row_max
+        is_held = 0 < limit <= self.defects_in_a_row
+        self._hold(is_held=is_held)
+        return not is_held
+
+    def _hold(self, *, is_held: bool) -> None:
+        if is_held == self._is_held:
+            return
+        self._is_held = is_held
+        self.lanes.observer.on_held(self.tp.topic, self.tp.partition, is_held)
+        report = log.error if is_held else log.info
+        report(
+            "partition.held" if is_held else "partition.released",
+            topic=self.tp.topic,
+            partition=self.tp.partition,
+            defects_in_a_row=self.defects_in_a_row,
+        )
 
     def _report_failure(self, failed: FailedAttempt[Slice]) -> None:
         self.lanes.observer.on_retry()
@@ -170,6 +202,7 @@ class _Lane:
 
     async def close(self, drain_seconds: float) -> None:
         """Wait a bounded time for slices being handled, and drop the others: they are not committed."""
+        self._hold(is_held=False)
         deadline = time.monotonic() + drain_seconds
         while not self.queue.empty():
             self.lanes.release(self, self.queue.get_nowait().size_bytes)
@@ -201,6 +234,7 @@ class Lanes:
         slice_records_max: int,
         observer: SliceObserver,
         *,
+        defects_in_a_row_max: int = 0,
         sleep: Sleep = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -210,12 +244,14 @@ class Lanes:
             in_flight_bytes_max: Maximum bytes fetched and not finished; a slice of any size is accepted.
             slice_records_max: Waiting slices are merged up to this number of records.
             observer: Callbacks for metrics.
+            defects_in_a_row_max: Maximum defects of a partition in a row; then it waits. 0: no limit.
             sleep: Waits a number of seconds between two attempts.
             clock: Returns seconds; only differences count.
         """
         self.in_flight_bytes_max = in_flight_bytes_max
         self.slice_records_max = slice_records_max
         self.observer = observer
+        self.defects_in_a_row_max = defects_in_a_row_max
         self.sleep = sleep
         self.clock = clock
         self.in_flight_bytes = 0

@@ -47,6 +47,8 @@ class Connection(Protocol):
     @property
     def in_flight_bytes_max(self) -> int: ...
     @property
+    def defects_in_a_row_max(self) -> int: ...
+    @property
     def session_timeout_seconds(self) -> float: ...
     def ssl_context(self) -> ssl.SSLContext | None: ...
     def kafka_options(self) -> dict[str, Any]: ...
@@ -162,7 +164,12 @@ class Group:
             stream_wait_empty=False,
         )
         app.callbacks = self._let_go
-        app.lanes = Lanes(self._in_flight_bytes_max, self._slice_records_max, self._observer)
+        app.lanes = Lanes(
+            self._in_flight_bytes_max,
+            self._slice_records_max,
+            self._observer,
+            defects_in_a_row_max=self._connection.defects_in_a_row_max,
+        )
         app.transport = BatchTransport(url, app, loop=None)
         for topics, handler, at_once in self._handlers:
             _register(app, topics, handler, at_once)

@@ -66,6 +66,7 @@ class RecordIsolation(Generic[W]):
         *,
         on_failure: Callable[[FailedAttempt[W]], None] = lambda _failed: None,
         on_isolated: Callable[[W, str], None] = lambda _work, _reason: None,
+        may_isolate: Callable[[], bool] = lambda: True,
         sleep: Sleep = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -75,12 +76,14 @@ class RecordIsolation(Generic[W]):
             attempt: Does some of the records; raises if they are not done.
             on_failure: Called with each failed attempt, before the pause.
             on_isolated: Called with each record that was done as a defect, and its reason.
+            may_isolate: Returns whether a record may be done as a defect now; if not, it is attempted again.
             sleep: Waits for a number of seconds.
             clock: Returns seconds; only differences count.
         """
         self._attempt = attempt
         self._on_failure = on_failure
         self._on_isolated = on_isolated
+        self._may_isolate = may_isolate
         self._sleep = sleep
         self._clock = clock
         self.failed: FailedAttempt[W] | None = None
@@ -104,14 +107,16 @@ class RecordIsolation(Generic[W]):
                 await self._divide(half, found)
 
     async def _isolate(self, work: W, defect: Exception | None) -> None:
-        """Do a single record as a defect; if that fails, it may not be at fault, so begin again."""
+        """Do a single record as a defect; if it may not be one now, or that fails, attempt the record again."""
         while defect is not None:
-            reason = reason_of(defect)
-            refused = await self._defect_of(work.as_defect(reason), 1)
-            if refused is None:
-                self._on_isolated(work, reason)
-                return
-            await self._pause(work, refused, is_stuck=True)
+            stuck: Exception | None = defect
+            if self._may_isolate():
+                reason = reason_of(defect)
+                stuck = await self._defect_of(work.as_defect(reason), 1)
+                if stuck is None:
+                    self._on_isolated(work, reason)
+                    return
+            await self._pause(work, stuck or defect, is_stuck=True)
             defect = await self._defect_of(work, 1)
 
     async def _defect_of(self, work: W, attempts_max: int) -> Exception | None:

@@ -101,6 +101,8 @@ class SliceObserver:
     on_retry: Callable[[], None] = lambda: None
     on_in_flight: Callable[[int], None] = lambda _size_bytes: None
     on_lag: Callable[[str, int, int], None] = lambda _topic, _partition, _records: None
+    on_held: Callable[[str, int, bool], None] = lambda _topic, _partition, _is_held: None
+    """Whether a partition waits because too many of its records in a row are defects."""
 
 
 class SliceCutter:

@@ -106,6 +106,12 @@ SLICE_RECORDS = Histogram(
     buckets=(1, 10, 50, 100, 250, 500, 1000, 2000, 5000),
 )
 SLICE_RETRIES = Counter("driftline_slice_retries", "Slices handled again after an error", ["service"])
+PARTITIONS_HELD = Gauge(
+    "driftline_partition_held",
+    "1 while a partition waits because the code fails on all of its records",
+    ["service", "topic", "partition"],
+    multiprocess_mode="livemax",
+)
 IN_FLIGHT_BYTES = Gauge(
     "driftline_in_flight_bytes",
     "Bytes fetched and not yet acknowledged",
@@ -329,5 +335,8 @@ def slice_observer(service: str, group: str) -> "SliceObserver":
         on_in_flight=IN_FLIGHT_BYTES.labels(group).set,
         on_lag=lambda topic, partition, records: CONSUMER_LAG.labels(group, topic, str(partition)).set(
             records
+        ),
+        on_held=lambda topic, partition, is_held: PARTITIONS_HELD.labels(service, topic, str(partition)).set(
+            is_held
         ),
     )

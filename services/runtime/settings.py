@@ -214,6 +214,12 @@ class Settings(BaseSettings):
         description="Maximum time by which an event may be dated ahead of its record's timestamp and of the "
         "worker's clock; a record that is further ahead becomes a dead letter",
     )
+    defects_in_a_row_max: int = Field(
+        1000,
+        ge=0,
+        description="Maximum records of a partition in a row that features and scoring write to the dead "
+        "letters because the code fails on them; then the partition waits until one succeeds. 0: no limit",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Lowest level that is logged"
     )

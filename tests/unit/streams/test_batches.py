@@ -441,6 +441,58 @@ def test_exactly_the_records_at_fault_become_defects_and_all_others_are_written_
     assert [start for start, _ in sink.follows] == [None, *ends[:-1]]
 
 
+class Broken:
+    """Fails on every record from an offset on, as a wrong release, until it is repaired."""
+
+    def __init__(self, start):
+        self.start = start
+        self.defects = []
+
+    async def __call__(self, slice_):
+        for record in slice_.records:
+            is_bad = record.offset >= self.start and record.serialized_value_size >= 0
+            if is_bad and record.offset not in slice_.defects:
+                raise KeyError(record.offset)
+        self.defects += slice_.defects
+        slice_.ack()
+
+
+def held_by(limit, *, heartbeats=()):
+    """Handle 40 records of a broken release, then repair it; return defects before and after, and reports."""
+    reports = []
+
+    async def within():
+        observer = SliceObserver(on_held=lambda *args: reports.append(args))
+        lanes = Lanes(1 << 20, 10, observer, defects_in_a_row_max=limit, sleep=no_pause)
+        handler, tp = Broken(start=5), TP("t", 0)
+        for start in range(0, 40, 10):
+            slice_ = slice_of(*range(start, start + 10), follows=start)
+            for record in slice_.records:
+                record.serialized_value_size = -1 if record.offset in heartbeats else 8
+            lanes.put(tp, slice_, handler)
+        await settle(lambda: reports or dict(lanes.committable()) == {tp: 40})
+        before, handler.start = list(handler.defects), 100
+        await settle(lambda: dict(lanes.committable()) == {tp: 40})
+        await lanes.close(drain_seconds=0)
+        return before, handler.defects
+
+    return *asyncio.run(within()), reports
+
+
+@pytest.mark.parametrize("heartbeats", [(), (9, 10, 11)])
+def test_partition_of_which_every_record_fails_waits_until_one_succeeds(heartbeats):
+    """A heartbeat that succeeds proves nothing. After the repair the records are handled as they are."""
+    before, after, reports = held_by(7, heartbeats=heartbeats)
+    assert before == after == [offset for offset in range(5, 40) if offset not in heartbeats][:7]
+    assert reports == [("t", 0, True), ("t", 0, False)]
+
+
+def test_without_a_limit_every_record_that_fails_is_a_defect():
+    before, _, reports = held_by(0)
+    assert before == list(range(5, 40))
+    assert reports == []
+
+
 class Rebalances(RuleBasedStateMachine):
     """Fetches, losses on the way to the lanes, joins and leaves, in any order."""
 
