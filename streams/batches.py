@@ -150,7 +150,7 @@ class _Lane:
         self._count_defects(slice_)
 
     def _count_defects(self, slice_: Slice) -> None:
-        """Count defects since a record of an application succeeded; a heartbeat that succeeds proves nothing."""
+        """Count defects since the last success of a record that is no heartbeat."""
         if slice_.defects:
             self.defects_in_a_row += 1
         elif any(record.serialized_value_size >= 0 for record in slice_.records):

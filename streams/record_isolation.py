@@ -107,7 +107,7 @@ class RecordIsolation(Generic[W]):
                 await self._divide(half, found)
 
     async def _isolate(self, work: W, defect: Exception | None) -> None:
-        """Do a single record as a defect; if it may not be one now, or that fails, attempt the record again."""
+        """Do a single record as a defect; if that fails or is not permitted, attempt it again."""
         while defect is not None:
             stuck: Exception | None = defect
             if self._may_isolate():
