@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+from streams.defects import panics_as_errors
 from streams.outages import is_outage
 
 R = TypeVar("R")
@@ -97,16 +98,14 @@ class Batcher(Generic[R]):
     async def _run(self, batch: Sequence[_PendingCall[R]]) -> None:
         events = [event for call in batch for event in call.events]
         try:
-            result = await self._process(events)
-        except Exception as error:  # noqa: BLE001  # raised in each caller
-            if len(batch) > 1 and not is_outage(error):
-                for call in batch:
-                    if not call.future.done():
-                        await self._run([call])
-                return
+            with panics_as_errors():
+                result = await self._process(events)
+        except asyncio.CancelledError:
             for call in batch:
-                if not call.future.done():
-                    call.future.set_exception(error)
+                call.future.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001  # raised in each caller
+            await self._fail(batch, error)
             return
         start = 0
         for call in batch:
@@ -114,3 +113,14 @@ class Batcher(Generic[R]):
             if not call.future.done():
                 call.future.set_result(BatchPart(result, start, stop))
             start = stop
+
+    async def _fail(self, batch: Sequence[_PendingCall[R]], error: Exception) -> None:
+        """Raise the error in the callers; if it may be of one of them, process each alone."""
+        is_divided = len(batch) > 1 and not is_outage(error)
+        for call in batch:
+            if call.future.done():
+                continue
+            if is_divided:
+                await self._run([call])
+            else:
+                call.future.set_exception(error)

@@ -3,10 +3,12 @@
 import asyncio
 import types
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.scoring.batcher import Batcher
+from streams.defects import PanicError
 from tests.unit.scoring.fakes import settle
 
 
@@ -126,5 +128,25 @@ def test_a_cancelled_call_is_left_out_of_the_next_batch():
         assert rows(await first) == [0]
         assert rows(await last) == [2]
         assert work.sizes == [1, 1]
+
+    asyncio.run(run())
+
+
+class Panic(BaseException):
+    """As a library in Rust raises."""
+
+
+@pytest.mark.parametrize(("error", "raised"), [(Panic, PanicError), (asyncio.CancelledError, None)])
+def test_no_caller_waits_for_ever_for_a_batch_that_ended_without_an_ordinary_error(error, raised):
+    """What a batch waits for may be cancelled; then its callers may ask again."""
+
+    async def run():
+        batcher = Batcher(Work(error=error), rows_max=10, batches_max=1)
+        calls = [asyncio.create_task(batcher.submit([event])) for event in ("poison", "good")]
+        done, waiting = await asyncio.wait(calls, timeout=5)
+        assert not waiting
+        assert calls[0].cancelled() if raised is None else isinstance(calls[0].exception(), raised)
+        assert len(done) == 2
+        assert rows(await batcher.submit(["next"])) == ["next"]
 
     asyncio.run(run())
