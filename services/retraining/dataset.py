@@ -132,15 +132,16 @@ def _missing(
 
 
 _QUERY = """
-    SELECT p.prediction_id, p.event_time_ms, o.label_time_ms, o.label, p.features_number, p.features_text,
+    SELECT prediction_id, event_time_ms, o.label_time_ms, o.label, p.features_number, p.features_text,
            {feature_set} AS feature_set, p.source_offset AS request_offset, o.source_offset AS label_offset,
            coalesce({definition}, '') IN ('', $definition)
-           AND o.label_time_ms - p.event_time_ms <= $horizon_ms AS fits
-    FROM predictions p JOIN outcomes o USING (prediction_id)
+           AND o.label_time_ms - event_time_ms <= $horizon_ms AS fits
+    FROM predictions p JOIN outcomes o USING (prediction_id, event_time_ms)
     WHERE p.model = $model AND o.model = $model AND o.label_time_ms <= $known_ms
 """
 _ORDER = ("event_time_ms", "prediction_id", "label_time_ms", "request_offset", "label_offset")
-"""An application may request the same id twice: the first prediction and the first label count."""
+"""An application may request the same id twice. An outcome has the id and the event time of the prediction
+with which drift has joined the label; of several outcomes of an id the first one counts."""
 
 
 def read(

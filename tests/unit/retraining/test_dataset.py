@@ -113,6 +113,19 @@ def test_first_prediction_and_first_label_of_an_id_count(settings: Settings):
     assert data.labels.tolist() == [0]
 
 
+def test_a_label_belongs_to_the_prediction_with_which_drift_has_joined_it(settings: Settings):
+    """Of two predictions with one id, drift joins the later, and the outcome has its event time."""
+    archive(
+        settings,
+        [prediction("a", 10, [1, "UA"]), prediction("a", 11, [2, "UA"])],
+        [outcome("a", 11, 0.0)],
+    )
+    data = dataset.read(settings, DECLARATION, GIVEN, known_ms=1000)
+
+    assert data.event_times_ms.tolist() == [11]
+    assert data.features["x"].tolist() == [2.0]
+
+
 def test_rows_whose_names_are_not_known_are_left_out_and_counted(settings: Settings):
     archive(
         settings,
