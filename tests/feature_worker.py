@@ -196,7 +196,8 @@ class Worker:
         stages = [SourceStage(decoder, writers, *shared), ViewStage(decoder, writers[1], *shared)]
         try:
             await generations.start(
-                {view.name: await self.broker.partitions(topic_of(view)) for view in views(self.suffix)}
+                {view.name: await self.broker.partitions(topic_of(view)) for view in views(self.suffix)},
+                {view.name: "" for view in views(self.suffix)},
             )
             yield Work(store, generations, {stage.topic: stage for stage in stages}, writers)
         finally:

@@ -22,6 +22,7 @@ from services.runtime.declaration import HOUR_MS, ModelDeclaration
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.kafka_outbox import Outbox
 from services.runtime.quarantine import Quarantine
+from services.runtime.recreated_topics import RecreatedTopics
 from services.runtime.settings import Settings
 from services.runtime.times import now_ms
 from services.runtime.topic_creation import ensure_topics
@@ -91,6 +92,7 @@ class AlertingSession:
         self._state = AlertState(routed, age_ms_max=age_ms_max)
         self._age_ms_max = age_ms_max
         self._consumer = consumer
+        self._recreated = RecreatedTopics(consumer)
         self._outbox = outbox
         self._urls = urls
         self._dashboard_url = settings.dashboard_url
@@ -125,7 +127,11 @@ class AlertingSession:
             self._add(each)
 
     def step(self) -> None:
-        """Process new records, store finished notifications, send due messages."""
+        """Process new records, store finished notifications, send due messages.
+
+        Raises `TopicRecreatedError` if a topic is another one now.
+        """
+        self._recreated.check(each.topic for each in (NOTIFICATIONS, MODELS, *EVENTS))
         for batch in self._consumer.poll(timeout_ms=POLL_MS).values():
             for each in batch:
                 self._add(each)

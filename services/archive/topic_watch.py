@@ -5,17 +5,13 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from services.monitoring import topic_identity
-from streams.outages import OutageError
+from services.runtime.recreated_topics import TopicRecreatedError
 
 CHECK_SECONDS = 30.0
 """Time between two checks of topics from which nothing is committed; each opens a connection."""
 
 TopicIds = Callable[[Iterable[str]], Mapping[str, str]]
 """Returns the id of each of some topics that exists; blocking."""
-
-
-class TopicRecreatedError(OutageError):
-    """A topic that is read was recreated: the next session reads it from its start."""
 
 
 class TopicWatch:

@@ -19,6 +19,7 @@ from kafka.errors import KafkaError
 from services.dashboard.page_feed import PageFeed
 from services.model_registry import model_change
 from services.runtime.kafka_consumers import COMMITTED
+from services.runtime.recreated_topics import RecreatedTopics
 from services.runtime.settings import Settings
 from streams import records, topics
 from streams.defects import reason_of
@@ -90,6 +91,7 @@ class TopicFollower:
         """Take a subscribed consumer."""
         self.consumer = consumer
         self.feed = feed
+        self.recreated = RecreatedTopics(consumer)
         self.probed_at_seconds = 0.0
         self.goal: dict[TopicPartition, int] | None = None
         """End offsets of the partitions at the first probe; after these, the page is live."""
@@ -118,7 +120,11 @@ class TopicFollower:
         self.feed.update_kafka(records_read=self.feed.kafka.records_read + 1)
 
     def probe(self) -> None:
-        """Request the end offsets of the partitions; poll() alone does not notice a lost broker."""
+        """Request the end offsets of the partitions; poll() alone does not notice a lost broker.
+
+        Raises `TopicRecreatedError` if a topic is another one now: a new consumer reads it from its start.
+        """
+        self.recreated.check(DECODERS)
         partitions = list(self.consumer.assignment())
         try:
             if not partitions:

@@ -12,6 +12,7 @@ from services.model_registry import model_change
 from services.model_registry.large_references import Read
 from services.runtime import metrics
 from services.runtime.kafka_consumers import read_to_end
+from services.runtime.recreated_topics import RecreatedTopics
 from streams import records, topics
 from streams.outages import is_outage
 
@@ -28,18 +29,25 @@ class ControlTopics:
         self._engines: Mapping[str, Engine] = {}
         self._partitions = [TopicPartition(topic.name, 0) for topic in (topics.MODELS, topics.RETRAINING)]
         self._decode_retraining = records.decoder_of(records.RetrainingRecord).decode
+        self._recreated = RecreatedTopics(consumer)
         consumer.assign(self._partitions)
         consumer.seek_to_beginning(*self._partitions)
 
     def catch_up(self, engines: Mapping[str, Engine]) -> None:
-        """Read both topics to their current end; for engines that were not given before, from the start."""
+        """Read both topics to their current end; for engines that were not given before, from the start.
+
+        A topic that was recreated is read from its start for all of them.
+        """
         new = {name: engine for name, engine in engines.items() if self._engines.get(name) is not engine}
         self._engines = engines
-        if new:
+        known_to = dict.fromkeys(self._partitions, 0)
+        recreated = [each.topic for each in self._partitions if self._recreated.has(each.topic)]
+        if new and not recreated:
             known_to = {partition: self._consumer.position(partition) for partition in self._partitions}
+        if new or recreated:
             self._consumer.seek_to_beginning(*self._partitions)
-        else:
-            known_to = dict.fromkeys(self._partitions, 0)
+        for topic in recreated:
+            self._recreated.note(topic)
         for message in read_to_end(self._consumer, self._partitions):
             is_known = message.offset < known_to[TopicPartition(message.topic, message.partition)]
             self._take(message, new if is_known else engines)

@@ -8,13 +8,14 @@ Delivery, for each batch that is read from the source:
 
 The worker keeps no other state. After a crash or a rebalance, and from a worker that hung and continues,
 slices may repeat and overlap, but there is never a gap before a slice: it covers the records from an offset
-that was committed, hence written. The reader takes each offset once. Dead letters may repeat.
+that was committed, hence written. The reader takes each offset once. Dead letters may repeat. A topic that
+was deleted and recreated is read from its start.
 """
 
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -29,6 +30,7 @@ from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.event_clock import EventClock
 from services.runtime.kafka_outbox import Outbox
 from services.runtime.quarantine import Quarantine
+from services.runtime.recreated_topics import RecreatedTopics
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
 from streams import topics
@@ -109,6 +111,7 @@ class GatherSession(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
     def __init__(self, consumer: KafkaConsumer, outbox: Outbox, models: Sequence[ModelGatherer]) -> None:
         """Subscribe to the inputs of the models, which may share a topic."""
         self._consumer = consumer
+        self._recreated = RecreatedTopics(consumer)
         self._outbox = outbox
         self._gatherers = models
         self._models: dict[str, list[ModelGatherer]] = {}
@@ -133,7 +136,7 @@ class GatherSession(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
         if not self._models:  # polling without a subscription is an error
             time.sleep(prediction_source.POLL_MS / 1000)
             return
-        polled = self._consumer.poll(timeout_ms=prediction_source.POLL_MS)
+        polled = self._of_known_topics(self._consumer.poll(timeout_ms=prediction_source.POLL_MS))
         if not polled:
             return
         now_ms = times.now_ms()
@@ -152,6 +155,18 @@ class GatherSession(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
             for each in self._models[source.topic]:
                 kind = "predictions" if each.sources[source.topic] == PREDICTION else "labels"
                 metrics.DRIFT_GATHERED.labels(each.model, kind).inc(len(messages))
+
+    def _of_known_topics(self, polled: Mapping[TopicPartition, Any]) -> Mapping[TopicPartition, Any]:
+        """Leave out records of topics that were recreated, and let these be read from their start."""
+        recreated = {topic for topic in {each.topic for each in polled} if self._recreated.has(topic)}
+        for topic in recreated:
+            partitions = [each for each in self._consumer.assignment() if each.topic == topic]
+            self._consumer.seek_to_beginning(*partitions)
+            for partition in partitions:
+                self._next.pop(partition, None)
+            self._recreated.note(topic)
+            _log.warning("drift.topic_recreated", topic=topic)
+        return {source: messages for source, messages in polled.items() if source.topic not in recreated}
 
     def keep_all(self) -> None:
         """Do nothing: the committed offsets are the only state."""

@@ -33,19 +33,26 @@ class Generations:
         self._fields = {view.name: _fields(view) for view in views}
         self._definitions = {view.name: view_definition.digest(project, view) for view in views}
         self._partitions: dict[str, int] = {}
+        self._topics: Mapping[str, str] = {}
         self._current: dict[str, ViewGeneration] = {}
 
-    async def start(self, partitions: Mapping[str, int]) -> None:
-        """Begin a generation of each view that is not stored or is stored with another definition.
+    async def start(self, partitions: Mapping[str, int], topics: Mapping[str, str]) -> None:
+        """Begin a generation of each view that is not stored, is defined otherwise or reads other topics.
 
         Args:
             partitions: Number of partitions of each view.
+            topics: Digest of the identity of the topics of each view, see `topic_setup.identities`; empty
+                if it is unknown.
         """
-        self._partitions = dict(partitions)
+        self._partitions, self._topics = dict(partitions), topics
         for name, stored in (await self._read()).items():
             if stored is None or stored.definition != self._definitions[name]:
                 reason = "new" if stored is None else "defined otherwise"
                 await self.begin_next(name, stored, reason, sweep=True)
+            elif stored.topics and topics[name] and stored.topics != topics[name]:
+                await self.begin_next(name, stored, "topic recreated")
+            elif topics[name] and not stored.topics:
+                await self._store.note_topics(name, topics[name])
         await self.check()
 
     def unswept(self) -> dict[str, ViewGeneration]:
@@ -96,6 +103,8 @@ class Generations:
             start=start,
             sweep=sweep,
         )
+        if digest := self._topics.get(view):
+            await self._store.note_topics(view, digest)
 
     @property
     def views(self) -> Sequence[str]:

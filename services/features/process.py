@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
@@ -27,12 +28,16 @@ from services.runtime import async_process, logs, metrics, redis_clients
 from services.runtime.settings import Settings
 from services.runtime.web import server
 from streams.groups import Group
+from streams.outages import OutageError
 from streams.producer import BatchProducer
 
 if TYPE_CHECKING:
     from services.features.stage import FeatureStage
 
 log = structlog.get_logger()
+
+TOPIC_CHECK_SECONDS = 30.0
+"""Time between two checks whether a topic was recreated; each opens a connection."""
 
 
 def run() -> None:
@@ -61,6 +66,10 @@ class FeaturesProcess:
         self._decoders: list[SourceDecoder] = []
         self._stages: list[FeatureStage] = []
         self._sweeping: asyncio.Task[None] | None = None
+        self._topics: dict[str, str] = {}
+        self._checked_seconds = time.monotonic()
+        self._recreated: str | None = None
+        """Which views read another topic than at the start; the process starts again."""
         self._caches = StateCachePool()
         for views_of_topic in self._plan.by_topic().values():
             self._add_source(views_of_topic)
@@ -110,8 +119,14 @@ class FeaturesProcess:
             self._prepared(),
             idle_watch.running(),
             self._group.running(),
-            failure=lambda: self._group.failure,
+            failure=self._failure,
         )
+
+    def _failure(self) -> str | None:
+        """Return why the process has to end; raise `StartOutageError` if it has to start again."""
+        if self._recreated is not None:
+            raise async_process.StartOutageError from OutageError(self._recreated)
+        return self._group.failure
 
     def _idle_watch(self) -> IdleWatch:
         client = redis_clients.connect(self._settings)
@@ -121,7 +136,8 @@ class FeaturesProcess:
     async def _prepared(self) -> AsyncIterator[None]:
         """Prepare topics and generations, and announce the watermark of every partition."""
         partitions = await topic_setup.prepare(self._settings, self._plan)
-        await self._generations.start(partitions)
+        self._topics = await topic_setup.identities(self._settings, self._plan)
+        await self._generations.start(partitions, self._topics)
         for view, number in partitions.items():
             await self._store.announce(view, number)
         yield
@@ -132,6 +148,7 @@ class FeaturesProcess:
 
     async def _check_store(self) -> None:
         """Check whether the store has lost data, also while no records arrive; start the builds due."""
+        await self._check_topics()
         await self._generations.check()
         if self._generations.superseded():
             return
@@ -146,6 +163,17 @@ class FeaturesProcess:
         for view in self._generations.views:
             left = builds[view].records_left if view in builds else 0
             metrics.FEATURE_BUILD_RECORDS.labels(view).set(left)
+
+    async def _check_topics(self) -> None:
+        """Note the views of which a topic was recreated since the start."""
+        if not self._topics or time.monotonic() - self._checked_seconds < TOPIC_CHECK_SECONDS:
+            return
+        self._checked_seconds = time.monotonic()
+        found = await topic_setup.identities(self._settings, self._plan)
+        views = [view for view, now in found.items() if now and self._topics[view] not in ("", now)]
+        if views and self._recreated is None:
+            self._recreated = f"a topic of {', '.join(views)} was recreated: it is read from its start"
+            log.warning("features.topic_recreated", views=views)
 
     def _builds(self) -> dict[str, BuildProgress]:
         """Return the progress of the views being built; add up a view that both stages build."""

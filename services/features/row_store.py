@@ -96,6 +96,8 @@ class ViewGeneration:
     """``earliest``, or ``now``: without stored progress, a partition begins at the worker's offset."""
     unswept: bool = False
     """Rows of earlier generations are still to be deleted; see `RowStore.sweep`."""
+    topics: str = ""
+    """Digest of the identity of the topics that the progress is of; empty if it is unknown."""
 
 
 class WriteConflictError(OutageError):
@@ -173,15 +175,27 @@ class RowStore:
 
     async def generations(self, views: Sequence[str]) -> list[ViewGeneration | None]:
         """Read the generations of views; None for a view that is not stored."""
-        names = ("generation", "definition", "start", "unswept")
+        names = ("generation", "definition", "start", "unswept", "topics")
         commands = [encode(("HMGET", _progress_key(self._project, view), *names)) for view in views]
         found = await self._pipeline.exchange(commands)
         return [
             None
             if number is None
-            else ViewGeneration(int(number), definition.decode(), start.decode(), unswept=unswept == b"1")
-            for number, definition, start, unswept in found
+            else ViewGeneration(
+                int(number),
+                definition.decode(),
+                start.decode(),
+                unswept=unswept == b"1",
+                topics=(topics or b"").decode(),
+            )
+            for number, definition, start, unswept, topics in found
         ]
+
+    async def note_topics(self, view: str, digest: str) -> None:
+        """Store the digest of the topics that a view's progress is of; see `ViewGeneration.topics`."""
+        await self._pipeline.exchange(
+            [encode(("HSET", _progress_key(self._project, view), "topics", digest))]
+        )
 
     async def begin_generation(
         self,

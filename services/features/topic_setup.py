@@ -1,11 +1,12 @@
 """Prepare the topics before the consumer subscribes: wait for the source topics, create the internal ones."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
 from services.feature_store.plan import FeaturePlan, View
+from services.monitoring import topic_identity
 from services.runtime import topic_creation
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import RequiredTopic
@@ -32,6 +33,30 @@ async def prepare(settings: Settings, plan: FeaturePlan) -> dict[str, int]:
     read = {view.name: input_topic(view) for view in plan.views if view.is_stream}
     counts = await _wait(settings, list(set(read.values())))
     return {view: counts[topic] for view, topic in read.items()}
+
+
+async def identities(settings: Settings, plan: FeaturePlan) -> dict[str, str]:
+    """Return for each stream view a digest of the identity of its topics, see `read_topics`.
+
+    It is empty while one of them does not exist, and if the broker gives no ids.
+    """
+    read = {view.name: read_topics(view) for view in plan.views if view.is_stream}
+    names = {topic for found in read.values() for topic in found}
+    ids = await asyncio.to_thread(topic_creation.topic_ids, settings, names) if names else {}
+    return {view: identity_of(found, ids) for view, found in read.items()}
+
+
+def read_topics(view: View) -> tuple[str, ...]:
+    """Return the topics whose offsets a view's progress holds: its source, and the one it is read from."""
+    assert view.source is not None
+    return tuple(dict.fromkeys((view.source.topic, input_topic(view))))
+
+
+def identity_of(names: Sequence[str], ids: Mapping[str, str]) -> str:
+    """Return the digest of the identity of some topics; empty if the id of one of them is unknown."""
+    if not all(ids.get(name) for name in names):
+        return ""
+    return topic_identity.source_of(" ".join(topic_identity.identity(name, ids[name]) for name in names))
 
 
 def input_topic(view: View) -> str:

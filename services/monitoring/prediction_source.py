@@ -20,6 +20,7 @@ from services.monitoring.topic_identity import InputTopics
 from services.runtime import kafka_consumers, times, watermarks
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.kafka_consumers import partition_count
+from services.runtime.recreated_topics import RecreatedTopics
 from streams import codec, dead_letters, records, topics
 from streams.inputs import LABEL, PREDICTION, Inputs, PartitionKey
 from streams.producer import Record
@@ -83,8 +84,7 @@ class PredictionSourceReader:
         self._consumer = consumer
         self._sources: dict[str, PredictionSource] = {}
         self._handlers: dict[str, list[tuple[str, _HandleSlice]]] = {}
-        self._topic_ids: dict[str, str] = {}
-        """The ids of the topics at the time at which their sources were added."""
+        self._recreated = RecreatedTopics(consumer)
 
     def follow(self, sources: Mapping[str, PredictionSource]) -> None:
         """Read these sources, by model: new ones from their positions, the others from where they are.
@@ -106,7 +106,7 @@ class PredictionSourceReader:
             for topic, handle in taken:
                 self._handlers.setdefault(topic, []).append((model, handle))
         for topic in {each.topic for each in offsets}:
-            self._topic_ids[topic] = kafka_consumers.topic_id(self._consumer, topic)
+            self._recreated.note(topic)
         self._consumer.assign(sorted(remaining | offsets.keys()))
         if offsets:
             _report_expired(self._consumer, offsets)
@@ -139,12 +139,8 @@ class PredictionSourceReader:
                 for kind in (PREDICTION, LABEL)
                 for number in self._consumer.partitions_for_topic(source.topic_of(kind)) or ()
             )
-            or any(self._is_recreated(source.topic_of(kind)) for kind in (PREDICTION, LABEL))
+            or any(self._recreated.has(source.topic_of(kind)) for kind in (PREDICTION, LABEL))
         ]
-
-    def _is_recreated(self, topic: str) -> bool:
-        before, now = self._topic_ids.get(topic), kafka_consumers.topic_id(self._consumer, topic)
-        return bool(before and now and before != now)
 
     def pause_leading_partitions(self) -> None:
         """Pause partitions with many waiting records and resume the others, so that memory stays bounded."""

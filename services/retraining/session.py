@@ -27,6 +27,7 @@ from services.runtime import kafka_consumers, metrics
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.kafka_producers import RecordProducer
 from services.runtime.quarantine import Quarantine
+from services.runtime.recreated_topics import RecreatedTopics
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
 from streams import codec, dead_letters, defects, records, topics
@@ -89,6 +90,7 @@ class RetrainingSession:
         """Take connected clients; nothing is read before `recall`."""
         self._settings = settings
         self._consumer = consumer
+        self._recreated = RecreatedTopics(consumer)
         self._producer = producer
         self._retrainer = Retrainer(settings, folder, self, self.end_offsets)
         self._attempts: Attempts | None = None
@@ -101,7 +103,11 @@ class RetrainingSession:
                     self._retrainer.history.add(_decode(record.value))
 
     def step(self) -> None:
-        """Handle the next request, if there is one, and commit its offset."""
+        """Handle the next request, if there is one, and commit its offset.
+
+        Raises `TopicRecreatedError` if the topic is another one now.
+        """
+        self._recreated.check([REQUESTS.topic])
         for found in self._consumer.poll(timeout_ms=POLL_MS).values():
             for record in found:
                 request = self._decoded(record)

@@ -31,7 +31,7 @@ Python's lock: a slice takes about ten turns, a model about five."""
 
 
 class StartOutageError(RuntimeError):
-    """A server was away while the process started."""
+    """The process has to start again: a server was away while it started, or what it reads was replaced."""
 
 
 def run(*during: Context, failure: Failure = lambda: None) -> None:

@@ -304,7 +304,7 @@ def test_definition_of_a_newer_process_is_not_overwritten(settings: Settings, cl
     async def then(_worker: Worker, work: Work) -> None:
         changed = [dataclasses.replace(view, hop_ms=120_000) for view in views("")]
         newer = Generations(work.store, "p", changed)
-        await newer.start({"direct": 2, "moved": 3})
+        await newer.start({"direct": 2, "moved": 3}, {"direct": "", "moved": ""})
         await work.generations.check()
         assert work.generations.superseded() == ["direct", "moved"]
         with pytest.raises(SupersededError):
@@ -325,7 +325,7 @@ def test_rows_of_another_definition_are_deleted_and_those_of_this_one_stay(
         client.set("text-p", "no row")
         changed = [dataclasses.replace(view, hop_ms=120_000) for view in views("")][:1]
         newer = Generations(work.store, "p", changed)
-        await newer.start({"direct": 2})
+        await newer.start({"direct": 2}, {"direct": ""})
         await newer.sweep()
         assert client.get("text-p") == b"no row"
         client.delete("text-p")

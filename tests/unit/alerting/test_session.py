@@ -9,6 +9,7 @@ from services.alerting import alerts, session
 from services.alerting.delivery import SendingError
 from services.alerting.session import AlertingSession
 from services.runtime import metrics
+from services.runtime.recreated_topics import TopicRecreatedError
 from services.runtime.settings import Settings
 from streams import records, topics
 from tests.unit.drift import scenario
@@ -77,3 +78,11 @@ def test_whatever_a_destination_raises_its_delivery_is_settled(
         ("bad", False),
         ("good", True),
     ]
+
+
+def test_a_topic_that_is_recreated_ends_the_session(alerting: AlertingSession) -> None:
+    consumer = cast("MemoryConsumer", alerting._consumer)
+    alerting.step()
+    consumer.recreate(topics.DRIFT.name)
+    with pytest.raises(TopicRecreatedError, match=topics.DRIFT.name):
+        alerting.step()

@@ -12,10 +12,10 @@ from aiokafka import TopicPartition
 
 from services.archive import row_schemas
 from services.archive.archiver import Archiver
-from services.archive.topic_watch import TopicRecreatedError
 from services.monitoring import inference_log
 from services.runtime import quarantine as quarantine_module
 from services.runtime.quarantine import Quarantine
+from services.runtime.recreated_topics import TopicRecreatedError
 from services.runtime.settings import Settings
 from streams import records, topics
 from tests.unit.archive.kafka_records import TOPIC, MemoryLetters, Record, outcome

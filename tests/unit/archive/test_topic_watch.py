@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import pytest
 
 from services.archive import topic_watch
-from services.archive.topic_watch import TopicRecreatedError, TopicWatch
+from services.archive.topic_watch import TopicWatch
+from services.runtime.recreated_topics import TopicRecreatedError
 
 
 def check(before: Mapping[str, str], now: Mapping[str, str], *, due: bool = False) -> Mapping[str, str]:

@@ -9,10 +9,12 @@ from kafka.errors import KafkaTimeoutError
 
 from services.dashboard import consumer
 from services.dashboard.page_feed import PageFeed
+from services.runtime.recreated_topics import TopicRecreatedError
 from services.runtime.settings import Settings
 from streams import topics
 from streams.records import encode
 from tests.browser.synthetic_year import Year
+from tests.unit.drift.memory_kafka import TopicIds
 
 DRIFT = TopicPartition(topics.DRIFT.name, 0)
 
@@ -28,6 +30,7 @@ class FakeConsumer:
     def __init__(self, position: int, end: int) -> None:
         self.at, self.end = position, end
         self.is_lost = False
+        self._cluster = TopicIds()
 
     def assignment(self) -> set[TopicPartition]:
         return {DRIFT}
@@ -119,3 +122,12 @@ def test_lost_broker_is_reported_and_recovers(feed: PageFeed):
     kafka.is_lost = False
     follower.probe()
     assert (feed.kafka.status, feed.kafka.error) == ("live", "")
+
+
+def test_a_topic_that_is_recreated_needs_a_new_consumer(feed: PageFeed):
+    kafka = FakeConsumer(position=5, end=5)
+    follower = consumer.TopicFollower(kafka, feed)
+    follower.probe()
+    kafka._cluster.recreate(topics.DRIFT.name)
+    with pytest.raises(TopicRecreatedError, match=topics.DRIFT.name):
+        follower.probe()

@@ -24,6 +24,20 @@ class Message:
     timestamp: int = NOW_MS
 
 
+class TopicIds:
+    """The metadata of a consumer."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, int] = {}
+
+    def topic_id(self, topic: str) -> str:
+        return str(self._ids.get(topic, 1))
+
+    def recreate(self, topic: str) -> None:
+        """Give a topic another id."""
+        self._ids[topic] = self._ids.get(topic, 1) + 1
+
+
 class MemoryConsumer:
     """Reads the partitions that `write` fills; one poll returns all records after the positions.
 
@@ -37,6 +51,7 @@ class MemoryConsumer:
         self.committed: dict[TopicPartition, int] = {}
         self.topics: list[str] = []
         self.calls: list[str] = []
+        self._cluster = TopicIds()
 
     def write(self, topic: str, *values: bytes | None, partition: int = 0) -> None:
         """Append records without key and headers to a partition."""
@@ -47,6 +62,16 @@ class MemoryConsumer:
         log = self.logs.setdefault(TopicPartition(topic, partition), [])
         for key, value, headers in batch:
             log.append(Message(topic, partition, len(log), value, key, headers))
+
+    def recreate(self, topic: str) -> None:
+        """Delete a topic with its records, and create it again."""
+        for partition, log in self.logs.items():
+            if partition.topic == topic:
+                log.clear()
+        self._cluster.recreate(topic)
+
+    def assignment(self) -> set[TopicPartition]:
+        return set(self.positions)
 
     def values(self, topic: str) -> list[bytes]:
         """Return the values of partition 0."""

@@ -128,3 +128,12 @@ def test_a_change_that_names_its_reference_is_completed(consumer, engine, contro
         consumer.write(topics.MODELS.name, records.encode(named))
     control.catch_up()
     assert [each.reference for each in engine.changes] == [change.reference], "that of version 2 is lost"
+
+
+def test_a_topic_that_is_recreated_is_read_from_its_start(consumer, engine, control):
+    for versions in ((1, 2), (3, 4, 5)):
+        consumer.recreate(topics.MODELS.name)
+        for version in versions:
+            consumer.write(topics.MODELS.name, records.encode(scenario.model_changed(version)))
+        control.catch_up()
+    assert [change.arms[0].version for change in engine.changes] == [1, 2, 3, 4, 5]

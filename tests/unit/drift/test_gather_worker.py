@@ -73,3 +73,16 @@ def test_without_records_nothing_is_written_or_committed():
     consumer = MemoryConsumer()
     new_session(consumer).step()
     assert consumer.calls == []
+
+
+def test_a_topic_that_is_recreated_is_gathered_from_its_start():
+    consumer = MemoryConsumer()
+    write(consumer, PREDICTIONS, *(scenario.prediction(number, START_MS) for number in range(3)))
+    session = new_session(consumer)
+    session.step()
+    consumer.recreate(PREDICTIONS)
+    write(consumer, PREDICTIONS, *(scenario.prediction(number, START_MS) for number in range(5)))
+    session.step()
+    session.step()
+    found = decoded(consumer, topics.prediction_slices("m"), PredictionSlice)
+    assert [(each.start, each.stop) for each in found] == [(0, 3), (0, 5)]

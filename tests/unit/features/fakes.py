@@ -99,6 +99,9 @@ class FakeRowStore:
             self.current[view] = ViewGeneration(number, definition, start, sweep)
             self.stored = {key: value for key, value in self.stored.items() if key[0] != view}
 
+    async def note_topics(self, view: str, digest: str) -> None:
+        self.current[view] = dataclasses.replace(self.current[view], topics=digest)
+
     async def sweep(self, view: str, generation: int, fields: Sequence[bytes]) -> int:
         self.swept.append((view, generation))
         self.current[view] = dataclasses.replace(self.current[view], unswept=False)
@@ -204,10 +207,11 @@ class FakeLog:
         return [record for record in self.records if start <= record.offset < stop], stop
 
 
-async def started_generations(store: Any, *views: View) -> Generations:
+async def started_generations(store: Any, *views: View, topics: str = "") -> Generations:
     """Return generations of these views that have begun."""
     generations = Generations(store, "p", views)
-    await generations.start({view.name: 2 for view in views})
+    names = [view.name for view in views]
+    await generations.start(dict.fromkeys(names, 2), dict.fromkeys(names, topics))
     return generations
 
 

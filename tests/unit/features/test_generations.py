@@ -38,6 +38,21 @@ def test_changed_definition_begins_a_generation_whose_old_rows_are_swept() -> No
     assert not generations.unswept()
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "number", "kept"),
+    [("a", "a", 1, "a"), ("a", "b", 2, "b"), ("", "b", 1, "b"), ("a", "", 1, "a")],
+)
+def test_another_topic_begins_a_generation_and_an_unknown_one_does_not(
+    before: str, now: str, number: int, kept: str
+) -> None:
+    store = FakeRowStore()
+    asyncio.run(started_generations(store, BY_ID, topics=before))
+    generations = asyncio.run(started_generations(store, BY_ID, topics=now))
+    current = generations.current("by_id")
+    assert (current.number, current.topics, current.start) == (number, kept, "earliest")
+    assert not current.unswept or number == 1, "rows of the same definition stay until they are overwritten"
+
+
 def test_view_that_the_store_has_lost_begins_a_generation() -> None:
     store = FakeRowStore()
     generations = started(store, BY_ID, BY_SHOP)

@@ -124,9 +124,9 @@ def test_refused_progress_is_a_conflict() -> None:
 
 
 def test_generations_are_read_and_missing_ones_are_none() -> None:
-    store, _ = store_with([b"7", b"digest", b"now", b"1"], [None, None, None, None])
+    store, _ = store_with([b"7", b"digest", b"now", b"1", b"t"], [None] * 5)
     found = asyncio.run(store.generations(["v", "w"]))
-    assert found == [ViewGeneration(7, "digest", "now", unswept=True), None]
+    assert found == [ViewGeneration(7, "digest", "now", unswept=True, topics="t"), None]
 
 
 def test_number_of_a_new_generation_exceeds_the_stored_one_even_if_that_is_in_the_future() -> None:

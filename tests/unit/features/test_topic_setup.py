@@ -1,7 +1,7 @@
 """The topics that the features process reads and writes."""
 
 from services.feature_store.plan import FeaturePlan
-from services.features.topic_setup import input_topic, written_topics
+from services.features.topic_setup import identity_of, input_topic, read_topics, written_topics
 from streams import topics
 from tests.unit.features.fakes import BY_ID, BY_SHOP
 
@@ -22,3 +22,17 @@ def test_late_and_internal_topics_have_as_many_partitions_as_their_source() -> N
         topics.late("by_shop"): 7,
         topics.repartition("by_shop"): 7,
     }
+
+
+def test_the_progress_of_a_view_depends_on_its_source_and_on_its_internal_topic() -> None:
+    assert read_topics(BY_ID) == ("orders",)
+    assert read_topics(BY_SHOP) == ("orders", topics.repartition("by_shop"))
+
+
+def test_an_identity_changes_with_each_topic_and_is_unknown_without_an_id() -> None:
+    names = ("orders", "internal")
+    found = {
+        identity_of(names, {"orders": orders, "internal": internal}) for orders in "12" for internal in "12"
+    }
+    assert len(found) == 4
+    assert identity_of(names, {"orders": "1"}) == identity_of(names, {"orders": "1", "internal": ""}) == ""

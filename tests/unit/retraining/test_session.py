@@ -16,10 +16,12 @@ from services.retraining.retrainer import Retrainer
 from services.runtime import kafka_consumers
 from services.runtime.kafka_consumers import MissingTopicError
 from services.runtime.quarantine import Quarantine
+from services.runtime.recreated_topics import TopicRecreatedError
 from services.runtime.settings import Settings
 from streams import records, topics
 from streams.defects import ATTEMPTS_MAX
 from streams.records import Arm, ModelChanged, RetrainingFinished, RetrainingRequested
+from tests.unit.drift.memory_kafka import TopicIds
 
 REQUEST = RetrainingRequested(
     request_id="r1", model="delay", trigger="manual", requested_at_ms=1, reason="by hand"
@@ -54,6 +56,10 @@ class MemoryConsumer:
         self.assigned: list[TopicPartition] = []
         self.commits: list[tuple[int, str]] = []
         self.closed: list[dict[str, Any]] = []
+        self._cluster = TopicIds()
+
+    def recreate(self, topic: str) -> None:
+        self._cluster.recreate(topic)
 
     def assign(self, partitions: list[TopicPartition]) -> None:
         self.assigned = partitions
@@ -148,6 +154,14 @@ def test_a_request_without_a_result_is_handled_and_then_committed(world: World) 
     assert finished.result == "failed"
     assert "ce_id" in headers
     assert world.consumer.commits[-1] == (1, "")
+
+
+def test_a_topic_that_is_recreated_ends_the_session(world: World) -> None:
+    with world.opened() as running:
+        running.step()
+        world.consumer.recreate(topics.RETRAINING.name)
+        with pytest.raises(TopicRecreatedError, match=topics.RETRAINING.name):
+            running.step()
 
 
 def test_a_request_that_has_its_result_is_only_committed(world: World) -> None:
