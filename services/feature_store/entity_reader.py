@@ -87,11 +87,13 @@ class EntityGroup:
         columns = [list(entity_columns[name]) for name in self._names]
         values = list(zip(*columns, strict=True))
         index = dict.fromkeys(values)
+        has_missing = any(None in column for column in columns)
         indexes = None
-        if len(index) < len(values) or any(None in column for column in columns):
-            index = {value: None for value in index if None not in value}
-            numbers = {value: number for number, value in enumerate(index)}
-            indexes = [numbers.get(value, -1) for value in values]
+        if has_missing or len(index) < len(values):
+            if has_missing:
+                index = {value: None for value in index if None not in value}
+            numbers = dict(zip(index, itertools.count(), strict=False))
+            indexes = list(map(numbers.get, values, itertools.repeat(-1)))
         return Entities(self._hmget.encode(map(self._key_of, index)), len(values), indexes)
 
     def serve(

@@ -91,7 +91,7 @@ class InferencePipeline:
             without_arm = np.flatnonzero(arm_of == NO_ARM).tolist()
             failed = dict.fromkeys(without_arm, "no version is in effect") | failed
         batch = ScoredBatch(
-            ids=[self._id_of(event) for event in events],
+            ids=list(map(self._id_of, events)),
             event_times_ms=times_ms,
             features=read.columns,
             missing=read.missing,
@@ -124,7 +124,7 @@ class InferencePipeline:
     def _assign(self, router: ArmRouter, times_ms: EventTimes, events: Sequence[Any]) -> ArmIndices:
         # An arm's segment may name a field that the schema does not have any more: then no request is in it.
         fields = {field: [getattr(event, field, None) for event in events] for field in router.fields}
-        return router.assign(times_ms, [self._key_of(event) for event in events], fields)
+        return router.assign(times_ms, list(map(self._key_of, events)), fields)
 
 
 def _without(arm_of: ArmIndices, rows: Collection[int]) -> ArmIndices:

@@ -80,7 +80,7 @@ class RequestFeatures:
         self.recent = RecentRows()
         self._model = declaration.name
         self._reader = reader
-        self._join_keys = list(join_keys)
+        self._join_keys = {key: operator.attrgetter(key) for key in join_keys}
         self._wait_seconds = declaration.features.wait_seconds
         self._missing = MissingPolicy(declaration.features.missing, self.names)
         self._from_request = declaration.features.from_request
@@ -102,7 +102,7 @@ class RequestFeatures:
 
     async def read(self, events: Sequence[Any], times_ms: EventTimes) -> FeatureRows:
         """Return the features of decoded requests, each at its event time; count what is missing."""
-        entities = {key: [getattr(event, key) for event in events] for key in self._join_keys}
+        entities = {key: list(map(key_of, events)) for key, key_of in self._join_keys.items()}
         served = await self._reader.read(entities, times_ms)
         columns, missing = with_missing(self._request_columns(events) | dict(served.columns))
         self._count(missing, served)
