@@ -98,16 +98,17 @@ class SourceDecoder:
             now_ms: The wall time; by default later than all records, as for an archive.
         """
         events, late, dead_letters = [], [], []
-        lateness_ms, tolerance_ms = self.source.lateness_ms, self._clock.tolerance_ms
-        latest_ms = now_ms + tolerance_ms
+        lateness_ms = self.source.lateness_ms
+        # No time up to this one is ahead of any record of the slice, or of this worker.
+        written_ms = min([record.timestamp for record in slice_records], default=now_ms)
+        checked_ms = min(written_ms, now_ms) + self._clock.tolerance_ms
         offsets = [(record.partition, record.offset) for record in slice_records]
         for record, event in zip(slice_records, self._decode_each(slice_records, offsets), strict=True):
             if isinstance(event, Exception):
                 dead_letters.append(codec.letter_of(SERVICE, record, event))
                 continue
             time_ms = event if isinstance(event, int) else event.time_ms
-            is_ahead = time_ms > latest_ms or time_ms > record.timestamp + tolerance_ms
-            if is_ahead and (fault := self._clock.fault(time_ms, record, now_ms)):
+            if time_ms > checked_ms and (fault := self._clock.fault(time_ms, record, now_ms)):
                 dead_letters.append(codec.letter_of(SERVICE, record, fault))
             elif isinstance(event, int):
                 watermark_ms = max(watermark_ms, event)
@@ -159,12 +160,13 @@ class SourceDecoder:
         if max(map(len, given), default=0) > self._record_bytes_max:
             return self._decode_one_by_one(slice_records, offsets)
         try:
-            values = iter(self._decoder.decode_all(given))
-            time_of, epoch_ms = self._time_of, codec.epoch_ms
+            values = self._decoder.decode_all(given)
+            times_ms = codec.all_epoch_ms(map(self._time_of, values))
+            if len(values) == len(offsets):  # as mostly: no heartbeat
+                return list(map(Event, values, times_ms, *zip(*offsets, strict=True)))
+            events = zip(values, times_ms, strict=True)
             return [
-                _heartbeat_ms(record)
-                if record.value is None
-                else Event(value := next(values), epoch_ms(time_of(value)), *offset)
+                _heartbeat_ms(record) if record.value is None else Event(*next(events), *offset)
                 for record, offset in zip(slice_records, offsets, strict=True)
             ]
         except Exception as error:  # of one record, or it is raised again
