@@ -7,6 +7,7 @@ import pytest
 
 from services.drift.engine import DriftStateError, starting_state
 from services.drift.monitored_model import SNAPSHOTS
+from services.monitoring.label_definition import label_definition
 from streams import records
 from streams.inputs import LABEL, PREDICTION, PartitionKey
 from tests.unit.drift import scenario
@@ -35,6 +36,7 @@ def test_label_is_joined_with_its_prediction():
         score=0.25,
         loss=-math.log(0.25),
         shadow_scores={"frozen": 0.5},
+        definition=label_definition(scenario.declaration()),
     )
 
 

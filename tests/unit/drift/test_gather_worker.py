@@ -9,7 +9,7 @@ from services.drift.gather_worker import GatherSession, ModelGatherer
 from services.drift.gathered_slices import LabelSlice, PredictionSlice
 from streams import topics
 from tests.unit.drift import scenario
-from tests.unit.drift.memory_kafka import MemoryConsumer, MemoryOutbox
+from tests.unit.drift.memory_kafka import NOW_MS, MemoryConsumer, MemoryOutbox
 from tests.unit.drift.scenario import START_MS
 
 PREDICTIONS, LABELS = topics.predictions("m"), "m.labels"
@@ -36,7 +36,8 @@ def test_dead_letters_and_slices_are_written_before_the_offsets_are_committed():
     assert consumer.calls == [topics.DEAD_LETTERS.name, topics.label_slices("m"), "commit"]
     assert consumer.committed == {TopicPartition(LABELS, 0): 3}
     (found,) = decoded(consumer, topics.label_slices("m"), LabelSlice)
-    assert (found.start, found.stop, found.rows) == (0, 3, [label])
+    written = msgspec.structs.replace(label, written_time_ms=NOW_MS)
+    assert (found.start, found.stop, found.rows) == (0, 3, [written])
     assert (found.rejected, found.heartbeats) == ([1], [(2, START_MS + 5)])
 
 

@@ -33,6 +33,7 @@ def differing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int | Exc
         skew_run, "KafkaConsumer", lambda **options: types.SimpleNamespace(close=lambda: None)
     )
     monkeypatch.setattr(skew_run, "SkewCheck", check)
+    monkeypatch.setattr("services.runtime.logs.configure_logging", lambda service, level: None)
     monkeypatch.setattr(skew_run, "report_lines", lambda report: [f"{report.different} differ"])
     return found
 
