@@ -202,7 +202,6 @@ class _Lane:
 
     async def close(self, drain_seconds: float) -> None:
         """Wait a bounded time for slices being handled, and drop the others: they are not committed."""
-        self._hold(is_held=False)
         deadline = time.monotonic() + drain_seconds
         while not self.queue.empty():
             self.lanes.release(self, self.queue.get_nowait().size_bytes)
@@ -213,6 +212,7 @@ class _Lane:
         for task in stopped:
             task.cancel()
         await asyncio.gather(*stopped, return_exceptions=True)
+        self._hold(is_held=False)
 
 
 def _report_isolated(slice_: Slice, reason: str) -> None:

@@ -487,6 +487,20 @@ def test_partition_of_which_every_record_fails_waits_until_one_succeeds(heartbea
     assert reports == [("t", 0, True), ("t", 0, False)]
 
 
+def test_partition_that_leaves_is_not_held_here_any_more():
+    reports = []
+
+    async def within():
+        observer = SliceObserver(on_held=lambda *args: reports.append(args))
+        lanes = Lanes(1 << 20, 10, observer, defects_in_a_row_max=1, sleep=no_pause)
+        lanes.put(TP("t", 0), slice_of(*range(5)), Broken(start=0))
+        await settle(lambda: reports)
+        await lanes.close(drain_seconds=0.05)
+
+    asyncio.run(within())
+    assert reports[-1] == ("t", 0, False)
+
+
 def test_without_a_limit_every_record_that_fails_is_a_defect():
     before, _, reports = held_by(0)
     assert before == list(range(5, 40))
