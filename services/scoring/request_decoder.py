@@ -57,9 +57,9 @@ class RequestDecoder:
             return None
         try:
             events = self._decoder.decode_all(values)
+            times_ms = codec.all_epoch_ms(map(self._time_of, events))
         except codec.InvalidRecordError:
             return None
-        times_ms = codec.all_epoch_ms(map(self._time_of, events))
         written_ms = min([record.timestamp for record in found])
         if max(times_ms) > min(written_ms, now_ms) + self._clock.tolerance_ms:
             return None
@@ -71,7 +71,8 @@ class RequestDecoder:
         for record in found:
             try:
                 if record.value is None:
-                    watermark_ms = self._clock.watermark_of(record, now_ms) or watermark_ms
+                    heartbeat_ms = self._clock.watermark_of(record, now_ms)
+                    watermark_ms = watermark_ms if heartbeat_ms is None else heartbeat_ms
                 else:
                     sound.append((record, *self._decode_one(record, now_ms)))
             except codec.InvalidRecordError as error:

@@ -25,10 +25,12 @@ RECORDS: dict[str, dict[str, Any]] = {
     "ahead of its record": {"at": SOUND, "timestamp": NOW_MS - 2 * DAY_MS},
     "ahead of this worker": {"at": AHEAD, "timestamp": NOW_MS + 2 * DAY_MS},
     "too large": {"at": SOUND, "padding": " " * BYTES_MAX},
+    "before the year 1 in UTC": {"at": '"0001-01-01T00:00:00+14:00"'},
     "no time": {"at": "17"},
     "no JSON": {"value": b"\xff"},
     "heartbeat": {"value": None, "headers": codec.heartbeat(NOW_MS - SECOND_MS)},
     "a later heartbeat": {"value": None, "headers": codec.heartbeat(NOW_MS)},
+    "heartbeat of 1970": {"value": None, "headers": codec.heartbeat(0)},
     "tombstone": {"value": None},
     "a wrong heartbeat": {"value": None, "headers": [(codec.HEARTBEAT_HEADER, b"soon")]},
 }
