@@ -49,7 +49,11 @@ def run(*during: Context, failure: Failure = lambda: None) -> None:
 
 
 def run_again(make_and_run: Callable[[], None]) -> None:
-    """Make a process and `run` it, and again from the beginning while a server is away at its start."""
+    """Make a process and `run` it, and again from the beginning while a server is away at its start.
+
+    After any other error this process ends within bounds: without them, Python would wait for the child
+    processes that were started, perhaps without end, and nobody would start this one again.
+    """
     pause_seconds = START_PAUSE_SECONDS_MIN
     while True:
         try:
@@ -58,6 +62,9 @@ def run_again(make_and_run: Callable[[], None]) -> None:
             log.warning("process.outage", error=repr(outage.__cause__), pause_seconds=pause_seconds)
             time.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, START_PAUSE_SECONDS_MAX)
+        except BaseException:
+            exit_within_bounds(1)
+            raise
         else:
             return
 
@@ -71,6 +78,7 @@ async def _run(during: Sequence[Context], failure: Failure) -> bool:
         return await _started(during, failure, stopping, is_started)
     except Exception as error:
         if is_started.is_set() or not is_outage(error):
+            exit_within_bounds(1)
             raise
         if stopping.is_set():
             return False

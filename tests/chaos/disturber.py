@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import msgspec
 from kafka import KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
 
 from services.demo import run
 from services.demo.play import Play
@@ -184,7 +185,16 @@ class Disturber:
         return f"wrote {len(found)} records of garbage into {act.target}"
 
     def _fields_of_a_record(self, topic: str) -> dict[str, Any]:
-        """Return the fields of the first record of a topic that is an object in JSON."""
+        """Return the fields of a record of a topic; wait while the broker is away."""
+        deadline = time.monotonic() + RETURN_SECONDS_MAX
+        while True:
+            try:
+                return self._first_object(topic)
+            except KafkaError:
+                if time.monotonic() > deadline:
+                    raise
+
+    def _first_object(self, topic: str) -> dict[str, Any]:
         with contextlib.closing(kafka_consumers.connect(self._running.settings, "chaos")) as consumer:
             partitions = [
                 TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()

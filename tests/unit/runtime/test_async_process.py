@@ -88,10 +88,17 @@ class Starts:
 
 
 @pytest.fixture
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def bounded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The exit codes with which the process ends within bounds, also if threads or children remain."""
+    codes: list[int] = []
+    monkeypatch.setattr(async_process, "exit_within_bounds", codes.append)
+    return codes
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch, bounded: list[int]) -> list[float]:
     pauses: list[float] = []
     monkeypatch.setattr(time, "sleep", pauses.append)
-    monkeypatch.setattr(async_process, "exit_within_bounds", lambda _code: None)
     return pauses
 
 
@@ -104,8 +111,22 @@ def test_a_process_begins_again_while_a_server_is_away_at_its_start(no_pause: li
     assert no_pause == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
 
 
-def test_a_process_whose_start_has_a_defect_ends(no_pause: list[float]) -> None:
+def test_a_process_whose_start_has_a_defect_ends_within_bounds(
+    no_pause: list[float], bounded: list[int]
+) -> None:
     process = Starts(ZeroDivisionError("broken"))
     with pytest.raises(ZeroDivisionError):
         async_process.run_again(process.run)
     assert no_pause == []
+    assert set(bounded) == {1}
+
+
+def test_a_process_that_cannot_be_made_ends_within_bounds(bounded: list[int]) -> None:
+    """It may have started others, for which Python waits at its end."""
+
+    def make() -> None:
+        raise ZeroDivisionError("broken")
+
+    with pytest.raises(ZeroDivisionError):
+        async_process.run_again(make)
+    assert bounded == [1]
