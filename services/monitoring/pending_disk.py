@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 from rocksdict import (
+    BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
     DBCompressionType,
@@ -26,7 +27,7 @@ from rocksdict import (
 from streams.outages import OutageError
 
 CACHE_BYTES = 128 << 20
-"""Memory of all models for blocks, indexes and Bloom filters: 60 MB of filters for 50 million predictions."""
+"""Memory of all models for blocks, indexes and Bloom filters. Those of 50 million predictions are larger."""
 WRITE_BUFFER_BYTES = 32 << 20
 BLOOM_BITS = 10
 """Bits per key: one absent id in a hundred costs a read of the disk."""
@@ -263,6 +264,11 @@ def _options() -> Options:
     blocks.set_bloom_filter(BLOOM_BITS, block_based=False)
     blocks.set_block_cache(_cache())
     blocks.set_cache_index_and_filter_blocks(True)
+    # In parts of a few KiB. Whole, they are megabytes each, and those of 50 million predictions exceed the
+    # cache: each label would load one of them again.
+    blocks.set_index_type(BlockBasedIndexType.two_level_index_search())
+    blocks.set_partition_filters(True)
+    blocks.set_pin_top_level_index_and_filter(True)
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_block_based_table_factory(blocks)
