@@ -211,6 +211,13 @@ def test_time_outside_of_the_calendar_in_utc_is_refused(text):
     assert codec.epoch_ms(dt.datetime.fromisoformat("0001-01-01T00:00:00+00:00")) == codec.EARLIEST_MS
     with pytest.raises(codec.InvalidRecordError, match="before the year 1 or after 9999"):
         codec.epoch_ms(dt.datetime.fromisoformat(text))
+    with pytest.raises(codec.InvalidRecordError, match="in UTC"):
+        codec.all_epoch_ms([codec.EPOCH, dt.datetime.fromisoformat(text), codec.EPOCH])
+
+
+@given(st.lists(st.datetimes(timezones=st.just(dt.UTC))))
+def test_many_times_are_converted_as_each_alone(moments):
+    assert codec.all_epoch_ms(moments) == [codec.epoch_ms(moment) for moment in moments]
 
 
 def test_isolated_records_are_letters_of_the_kind_defect_and_the_others_are_left():
