@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from services.scoring.explanations import explainer
+from streams import codec
 from tests.unit.scoring.fakes import GatedModel, HalfOfX, event, predictor
 from tests.unit.scoring.rest.clients import ROW
 from tests.unit.scoring.rest.clients import client as http_client
@@ -101,17 +102,19 @@ def test_without_the_library_the_response_says_what_to_install(monkeypatch):
     assert "driftline[explain]" in response.json()["error"]
 
 
-def test_numbers_that_overflow_have_no_explanation():
+def test_the_largest_scores_are_explained():
     class Identity(HalfOfX):
         def predict(self, columns):
             return columns["x"]
 
     http = client(models={1: Identity()})
     for _ in range(explainer.OTHER_ROWS_MIN):
-        http.post("/predict", json={"rows": [ROW | {"x": -1.7e308}]})
-    body = {"rows": [ROW | {"x": 1.7e308}], "explain": True}
+        http.post("/predict", json={"rows": [ROW | {"x": -codec.MAGNITUDE_MAX}]})
+    body = {"rows": [ROW | {"x": codec.MAGNITUDE_MAX}], "explain": True}
     (prediction,) = http.post("/predict", json=body).json()["predictions"]
-    assert prediction["explanation"] is None
+    explanation = prediction["explanation"]
+    explained = explanation["base_value"] + sum(explanation["contributions"].values())
+    assert explained == pytest.approx(codec.MAGNITUDE_MAX)
 
 
 def test_predictions_do_not_wait_for_an_explanation():
