@@ -111,7 +111,9 @@ class TopicFollower:
         if value is None:
             return
         try:
-            self.feed.apply(DECODERS[topic](value))
+            record = DECODERS[topic](value)
+            if record is not None:  # names of features: nothing that the page shows
+                self.feed.apply(record)
         except Exception as error:  # noqa: BLE001  # one record must not stop the page
             reason = str(error) if isinstance(error, InvalidRecordError) else reason_of(error)
             _log.warning("dashboard.record_skipped", topic=topic, error=reason)

@@ -12,7 +12,7 @@ from services.dashboard.page_feed import PageFeed
 from services.runtime.recreated_topics import TopicRecreatedError
 from services.runtime.settings import Settings
 from streams import topics
-from streams.records import encode
+from streams.records import FeatureSet, encode
 from tests.browser.synthetic_year import Year
 from tests.unit.drift.memory_kafka import TopicIds
 
@@ -51,6 +51,14 @@ def test_invalid_record_is_counted_and_skipped(feed: PageFeed):
         follower.take(topics.DRIFT.name, value)
     assert (feed.kafka.records_read, feed.kafka.records_skipped) == (2, 2)
     assert len(feed.snapshot().models["m"].windows) == 2
+
+
+def test_names_of_features_are_read_and_change_nothing(feed: PageFeed):
+    follower = consumer.TopicFollower(None, feed)
+    names = FeatureSet(model="m", digest="d", names=["x"])
+    follower.take(topics.MODELS.name, encode(names))
+    assert (feed.kafka.records_read, feed.kafka.records_skipped) == (1, 0)
+    assert feed.snapshot().models == {}
 
 
 def test_record_over_which_the_page_fails_is_counted_and_skipped(
