@@ -159,6 +159,9 @@ def main() -> None:
     elif not arguments[0].startswith("-") and arguments[0] not in first_words():
         sys.exit(unknown(arguments[0]))
     else:
+        from services.runtime import logs  # late: --help needs no log
+
+        logs.to_standard_error()
         application()(arguments)
 
 

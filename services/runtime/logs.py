@@ -6,6 +6,11 @@ import sys
 import structlog
 
 
+def to_standard_error() -> None:
+    """Send what a command logs to standard error: only its result is on standard output."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+
+
 def configure_logging(service: str, level: str) -> None:
     """Send structlog and the standard library's records to standard error, one line an event."""
     numeric = logging.getLevelNamesMapping()[level.upper()]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import structlog
 
-from services.runtime.logs import configure_logging
+from services.runtime.logs import configure_logging, to_standard_error
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +32,14 @@ def test_an_event_is_one_line_of_json_on_standard_error(capsys: pytest.CaptureFi
     (event,) = written(capsys)
     assert event.pop("timestamp").endswith("Z")
     assert event == {"event": "slice.done", "level": "info", "rows": 3, "service": "scoring"}
+
+
+def test_a_command_logs_to_standard_error_only(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its result, such as JSON, is on standard output."""
+    to_standard_error()
+    structlog.get_logger().warning("record_skipped", offset=7)
+    out, err = capsys.readouterr()
+    assert (out, "record_skipped" in err) == ("", True)
 
 
 def test_events_below_the_level_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
