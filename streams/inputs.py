@@ -147,7 +147,7 @@ def _placed(
 
 
 def _stream_lag_ms(record: Any) -> int | None:
-    """Return by how much the event time of a record was behind the wall time; None if it came over HTTP."""
+    """Return wall time minus event time of a record; None if it came over HTTP."""
     if isinstance(record, records.Prediction):
         is_of_stream = record.source_offset != records.ASKED_OVER_HTTP
         return record.scored_time_ms - record.event_time_ms if is_of_stream else None

@@ -41,7 +41,7 @@ class GuardedTables:
         self._open: dict[str, TableArchive] = {}
 
     def __iter__(self) -> Iterator[TableArchive]:
-        """Iterate over the open tables; some may be set aside meanwhile."""
+        """Iterate over the open tables; the caller may set some aside during the iteration."""
         return iter(list(self._open.values()))
 
     def of_topic(self, topic: str) -> TableArchive | None:

@@ -71,7 +71,7 @@ def read(latest: Latest, model: str, name: ReferenceName) -> Reference:
 
 
 def latest_in(settings: Settings) -> Latest:
-    """Return what reads the topic with a connection of its own; it raises `KafkaError` without a broker."""
+    """Return a reader of the topic with a separate connection; it raises `KafkaError` without a broker."""
 
     def latest(key: bytes) -> FoundValue | None:
         with contextlib.closing(kafka_consumers.connect(settings, "references")) as consumer:

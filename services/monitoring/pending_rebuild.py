@@ -47,7 +47,7 @@ class RebuildPoint(msgspec.Struct, array_like=True, frozen=True):
 def point_of(
     frontier_ms: int, predictions: list[Resume], labels: list[Resume], repeats: codec.RepeatFilter
 ) -> RebuildPoint:
-    """Return the point at which inputs stand now; what is passed may change later."""
+    """Return the present point of the inputs; the arguments may change later."""
     by_source = {source: dict(offsets) for source, offsets in repeats.by_source.items()}
     return RebuildPoint(frontier_ms, predictions, labels, dict(repeats.last_offsets), by_source)
 

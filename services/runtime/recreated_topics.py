@@ -24,7 +24,7 @@ class RecreatedTopics:
         self._ids: dict[str, str] = {}
 
     def note(self, topic: str) -> None:
-        """Take a topic as it is now for the known one."""
+        """Note the present topic as the known one."""
         self._ids[topic] = topic_id(self._consumer, topic)
 
     def has(self, topic: str) -> bool:
