@@ -16,11 +16,20 @@ from services.runtime.declaration import FILE, DeclarationError, ModelDeclaratio
 
 def load(path: Path) -> ModelDeclaration:
     """Read one model.yaml; raise `DeclarationError` that lists every error with its position."""
+    if not path.is_file():
+        raise DeclarationError(f"{path}: no such file; a model is a folder that holds a model.yaml")
+    try:
+        return _load(path)
+    except DeclarationError:
+        raise
+    except Exception as error:  # the YAML library raises errors of any kind for values that it cannot make
+        raise DeclarationError(f"{path}:1:1: cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _load(path: Path) -> ModelDeclaration:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    if not path.is_file():
-        raise DeclarationError(f"{path}: no such file; a model is a folder that holds a model.yaml")
     try:
         document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
     except YAMLError as error:
@@ -76,14 +85,19 @@ class DeclarationFolder:
         return frozenset(changed)
 
     def _read(self, name: str) -> None:
-        self.faults.pop(name, None)
+        self.faults.pop(_printable(name), None)
         if name not in self._stamps:
             self.valid.pop(name, None)
             return
         try:
             self.valid[name] = load_named(self._folder / name / FILE)
-        except (DeclarationError, OSError, UnicodeDecodeError, RecursionError) as error:
-            self.faults[name] = str(error)
+        except DeclarationError as error:
+            self.faults[_printable(name)] = _printable(str(error))
+
+
+def _printable(text: str) -> str:
+    """Return a text that can be written as UTF-8: names of folders may hold any bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _stamp(folder: Path) -> object:

@@ -202,3 +202,42 @@ def _write(folder: Path, name: str, text: str) -> None:
 
 def _named(name: str) -> str:
     return GOOD.replace("name: arrival_delay", f"name: {name}")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00\xff\xfe",
+        b"name: \xff",
+        "name: m".encode("utf-16"),
+        b"at: 2020-99-99",
+        b"x: " + b"[" * 5000,
+        b"x: &x [*x]",
+        b"<<: 5",
+        b"? [1, 2]\n: 3",
+        b"name: 1e400",
+        b'name: "\\ud800"',
+        b"at: 2020-01-01 25:61:61",
+        b"x: !!python/object/apply:os.system ['true']",
+        b"x: !!int abc",
+        b"x: !!binary '%'",
+    ],
+)
+def test_whatever_one_declaration_holds_the_others_are_read(tmp_path: Path, content: bytes) -> None:
+    shutil.copytree(ROOT / "models" / "arrival_minutes", tmp_path / "arrival_minutes")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "model.yaml").write_bytes(content)
+    folder = DeclarationFolder(tmp_path)
+    assert (list(folder.valid), list(folder.faults)) == (["arrival_minutes"], ["damaged"])
+    with pytest.raises(DeclarationError, match=r"damaged.model\.yaml:\d+:\d+: "):
+        declaration_file.load_all(tmp_path)
+
+
+def test_the_fault_of_a_folder_whose_name_is_no_text_can_be_printed(tmp_path: Path) -> None:
+    damaged = tmp_path / b"m\xff".decode(errors="surrogateescape")
+    damaged.mkdir()
+    (damaged / "model.yaml").write_text("7")
+    folder = DeclarationFolder(tmp_path)
+    assert list(folder.faults) == ["m\\udcff"]
+    assert folder.faults["m\\udcff"].encode()
