@@ -43,6 +43,9 @@ _ID_AT = 1 + _PLACE.size
 """Where the id begins in the key of an entry."""
 _ZERO_MS = 1 << 63
 
+_DAMAGE = "Corruption:", "No such file or directory"
+"""What the library's errors say of files that cannot be mended."""
+
 
 class GenerationLostError(RuntimeError):
     """The disk does not hold the generation that a snapshot belongs to. The message says which it holds."""
@@ -79,7 +82,8 @@ class PendingDisk:
             generation: That of the snapshot; 0 begins empty.
 
         Raises:
-            GenerationLostError: The folder does not hold this generation: it is of another machine, or older.
+            GenerationLostError: The folder does not hold this generation: it is of another machine, older, or
+                damaged.
         """
         self._folder = folder
         self._meta = _Meta(store)
@@ -99,6 +103,8 @@ class PendingDisk:
         try:
             return Rdict(str(self._folder), _options())
         except Exception as error:  # the library raises plain exceptions
+            if any(sign in str(error) for sign in _DAMAGE):
+                raise GenerationLostError(f"{self._folder} is damaged: {error}") from error
             raise OutageError(
                 f"{self._folder} cannot be opened: {error}; only one process may use it, and its disk must "
                 "have free space"

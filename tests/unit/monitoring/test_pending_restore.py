@@ -63,3 +63,19 @@ def test_a_silent_broker_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     source = direct_source("predictions", "labels", rebuild.inputs, Silent())
     with pytest.raises(KafkaTimeoutError, match="predictions: no record arrived"):
         pending_restore.read_again(consumer, source, rebuild)
+
+
+@pytest.mark.parametrize("damaged", ["CURRENT", "MANIFEST-*"])
+@pytest.mark.parametrize("content", [None, b"", b"damage" * 99])
+def test_a_damaged_disk_is_read_again(tmp_path: Path, damaged: str, content: bytes | None) -> None:
+    disk = PendingDisk(tmp_path / "m", "a", 0)
+    disk.append("p", 1, b"1")
+    generation = disk.commit()
+    disk.close()
+    (path,) = (tmp_path / "m").glob(damaged)
+    path.unlink() if content is None else path.write_bytes(content)
+    opened, lost_from = pending_restore.open_disk(tmp_path / "m", PendingMark("a", generation, [BEGINNING]))
+    assert lost_from == BEGINNING
+    opened.append("q", 1, b"2")
+    assert opened.commit() == 1
+    opened.close()
