@@ -5,6 +5,7 @@ together with what undoes them. A snapshot in Kafka names the generation that it
 committed first; so after a crash it is at the generation of the last snapshot or one ahead, which is undone.
 """
 
+import contextlib
 import functools
 import struct
 import uuid
@@ -91,7 +92,8 @@ class PendingDisk:
         self._undo: dict[bytes, bytes | None] = {}
         if generation:
             try:
-                self._restore(store, generation)
+                with _giving_up_if_damaged(self._folder):
+                    self._restore(store, generation)
             except BaseException:
                 self.close()
                 raise
@@ -103,7 +105,7 @@ class PendingDisk:
         try:
             return Rdict(str(self._folder), _options())
         except Exception as error:  # the library raises plain exceptions
-            if any(sign in str(error) for sign in _DAMAGE):
+            if _is_damage(error):
                 raise GenerationLostError(f"{self._folder} is damaged: {error}") from error
             raise OutageError(
                 f"{self._folder} cannot be opened: {error}; only one process may use it, and its disk must "
@@ -172,10 +174,11 @@ class PendingDisk:
         if start >= stop or not self._meta.count:
             return
         # Entries that were appended since the last commit are newer than all of these: see `settle`.
-        for key, committed in _rows(self._db, start, stop):
-            if (value := self._changes.get(key, committed)) is not None:
-                self.remove(StoredEntry(key, value))
-                yield value
+        with _giving_up_if_damaged(self._folder):
+            for key, committed in _rows(self._db, start, stop):
+                if (value := self._changes.get(key, committed)) is not None:
+                    self.remove(StoredEntry(key, value))
+                    yield value
         self._meta.evicted = stop
 
     def commit(self) -> int:
@@ -213,13 +216,30 @@ class PendingDisk:
     def _get(self, key: bytes) -> bytes | None:
         if key in self._changes:
             return self._changes[key]
-        found: bytes | None = self._db.get(key)
+        with _giving_up_if_damaged(self._folder):
+            found: bytes | None = self._db.get(key)
         return found
 
     def _set(self, key: bytes, value: bytes | None, old: bytes | None) -> None:
         """Change a key; ``old`` is its committed value if it has not been changed since the commit."""
         self._changes[key] = value
         self._undo.setdefault(key, old)
+
+
+@contextlib.contextmanager
+def _giving_up_if_damaged(folder: Path) -> Iterator[None]:
+    """Let nobody open the files again if a read finds that they are damaged."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_damage(error):
+            raise
+        (folder / "CURRENT").unlink(missing_ok=True)
+        raise GenerationLostError(f"{folder} is damaged: {error}") from error
+
+
+def _is_damage(error: Exception) -> bool:
+    return any(sign in str(error) for sign in _DAMAGE)
 
 
 def _index_key(identity: str) -> bytes:

@@ -7,7 +7,7 @@ from kafka.errors import KafkaTimeoutError
 
 from services.monitoring import pending_restore
 from services.monitoring.label_join import JoinTotals, LabelJoin
-from services.monitoring.pending_disk import PendingDisk
+from services.monitoring.pending_disk import GenerationLostError, PendingDisk
 from services.monitoring.pending_rebuild import BEGINNING, PendingMark, PendingRebuild
 from services.monitoring.prediction_source import direct_source
 from services.runtime.settings import Settings
@@ -79,3 +79,25 @@ def test_a_damaged_disk_is_read_again(tmp_path: Path, damaged: str, content: byt
     opened.append("q", 1, b"2")
     assert opened.commit() == 1
     opened.close()
+
+
+def test_damage_that_is_found_later_is_read_again_by_the_next_process(tmp_path: Path) -> None:
+    disk = PendingDisk(tmp_path / "m", "a", 0)
+    for number in range(1000):
+        disk.append(f"p{number}", number, b"1")
+    generation = disk.commit()
+    disk.close()
+    PendingDisk(tmp_path / "m", "a", generation).close()  # writes the log into a table
+    (table,) = (tmp_path / "m").glob("*.sst")
+    content = bytearray(table.read_bytes())
+    content[1000:3000] = b"damage" * 333 + b"xx"
+    table.write_bytes(content)
+    mark = PendingMark("a", generation, [BEGINNING])
+    opened, lost_from = pending_restore.open_disk(tmp_path / "m", mark)
+    assert lost_from is None
+    with pytest.raises(GenerationLostError, match="is damaged"):
+        [opened.get(f"p{number}") for number in range(1000)]
+    opened.close()
+    again, lost_from = pending_restore.open_disk(tmp_path / "m", mark)
+    assert lost_from == BEGINNING
+    again.close()
