@@ -570,10 +570,10 @@ class ModelChanged(msgspec.Struct, kw_only=True, frozen=True, tag="model_changed
     request_id: str = ""
     reference: Reference | None = None
     """The reference of the champion, with which drift compares."""
-    reference_name: ReferenceName | None = None
-    """Set in place of ``reference`` if that is too large for this record."""
     learned: LearnedSpan | None = None
     """Online-learning models only; a change of the arms by other writers must keep it."""
+    reference_name: ReferenceName | None = None
+    """Set in place of ``reference`` if that is too large for this record."""
 
 
 class FeatureSet(msgspec.Struct, kw_only=True, frozen=True, tag="feature_set"):

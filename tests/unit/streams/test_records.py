@@ -47,7 +47,7 @@ GOLDEN = [
         (
             b'{"type":"model_changed","model":"m","arms":[{"name":"champion","version":2,"weight":10000,'
             b'"effective_from_ms":0,"shadow":false,"segment":{},"buckets":[]}],"changed_at_ms":5,"reason":"drift","request_id":"",'
-            b'"reference":null,"learned":null}'
+            b'"reference":null,"learned":null,"reference_name":null}'
         ),
     ),
     (
