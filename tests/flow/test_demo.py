@@ -18,7 +18,6 @@ from tests.flow import leaks
 from tests.waiting import LIVENESS_SECONDS, until
 
 MARK = "DRIFTLINE_TEST_DEMO"
-UNTIL = "2013-02-04"
 
 
 class Demo:
@@ -88,22 +87,11 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
             demo.process.wait()
 
 
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """A short demo that nothing disturbs, at its end."""
-    demo = Demo(tmp_path_factory.mktemp("calm"), "--until", UNTIL)
-    try:
-        demo.process.wait(timeout=1400)
-        yield demo
-    finally:
-        demo.process.kill()
-        demo.process.wait()
-
-
 @pytest.mark.timeout(1500)
-def test_a_short_demo_ends_with_an_exact_account_and_served_no_future(calm: Demo) -> None:
-    demo = calm
-    assert demo.process.returncode == 0, demo.text()
+def test_a_short_demo_ends_with_an_exact_account_and_served_no_future(start: Callable[..., Demo]) -> None:
+    demo = start("--until", "2013-02-04")
+    code = demo.process.wait(timeout=1400)
+    assert code == 0, demo.text()
     found = demo.result()
     assert found["complete"]
     assert found["faults"] == []
@@ -132,15 +120,6 @@ def test_a_short_demo_ends_with_an_exact_account_and_served_no_future(calm: Demo
     rows, differences = leaks.differences(demo.home)
     assert rows == answered, "the archive has every prediction"
     assert differences == []
-
-
-@pytest.mark.timeout(1500)
-def test_a_disturbed_demo_ends_as_the_calm_one(calm: Demo, tmp_path: Path) -> None:
-    """A kill, a freeze, a restart of each server, garbage in every topic, edits: `make chaos` does more."""
-    command = [sys.executable, "-m", "tests.chaos", "--short", "--seeds", "1", "--until", UNTIL]
-    command += ["--calm", str(calm.summary), "--folder", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1400, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_ctrl_c_in_mid_stream_ends_it_with_a_summary_and_no_process_left(start: Callable[..., Demo]) -> None:
