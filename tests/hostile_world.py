@@ -441,6 +441,7 @@ def control_targets(prefix: str, names: Sequence[str]) -> list[Target]:
         Target(topics.ALERTS.name, shape=silences, fields=silence, readers=skipped, **shared),
         Target(topics.DRIFT_STATE.name, shape=states, fields=garbage, readers=skipped, **shared),
         Target(topics.LEARNED.name, shape=states, fields=garbage, readers=skipped, **shared),
+        Target(topics.REFERENCES.name, shape=states, fields=garbage, readers=skipped, **shared),
         Target(topics.DEAD_LETTERS.name, shape=failures, fields=letter, readers=skipped, **shared),
         *(
             Target(topics.repartition(f"{prefix}_{view}"), "forwarded", orders, _order, forwarded)
