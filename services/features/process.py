@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ from services.features.view_state import ViewLogic
 from services.features.view_writer import ViewWriter
 from services.runtime import async_process, logs, metrics, redis_clients
 from services.runtime.settings import Settings
+from services.runtime.supervised_task import SupervisedTask
 from services.runtime.web import server
 from streams.groups import Group
 from streams.outages import OutageError
@@ -67,7 +67,6 @@ class FeaturesProcess:
         self._stages: list[FeatureStage] = []
         self._sweeping: asyncio.Task[None] | None = None
         self._topics: dict[str, str] = {}
-        self._checked_seconds = time.monotonic()
         self._recreated: str | None = None
         """Which views read another topic than at the start; the process starts again."""
         self._caches = StateCachePool()
@@ -117,6 +116,7 @@ class FeaturesProcess:
             self._store.running(self._check_store),
             self._api.running(),
             self._prepared(),
+            SupervisedTask("features topics", self._check_topics).running(),
             idle_watch.running(),
             self._group.running(),
             failure=self._failure,
@@ -148,7 +148,6 @@ class FeaturesProcess:
 
     async def _check_store(self) -> None:
         """Check whether the store has lost data, also while no records arrive; start the builds due."""
-        await self._check_topics()
         await self._generations.check()
         if self._generations.superseded():
             return
@@ -165,15 +164,15 @@ class FeaturesProcess:
             metrics.FEATURE_BUILD_RECORDS.labels(view).set(left)
 
     async def _check_topics(self) -> None:
-        """Note the views of which a topic was recreated since the start."""
-        if not self._topics or time.monotonic() - self._checked_seconds < TOPIC_CHECK_SECONDS:
-            return
-        self._checked_seconds = time.monotonic()
-        found = await topic_setup.identities(self._settings, self._plan)
-        views = [view for view, now in found.items() if now and self._topics[view] not in ("", now)]
-        if views and self._recreated is None:
-            self._recreated = f"a topic of {', '.join(views)} was recreated: it is read from its start"
-            log.warning("features.topic_recreated", views=views)
+        """Wait for a topic that was recreated since the start, and note its views."""
+        while self._recreated is None:
+            await asyncio.sleep(TOPIC_CHECK_SECONDS)
+            found = await topic_setup.identities(self._settings, self._plan)
+            views = [view for view, now in found.items() if now and self._topics[view] not in ("", now)]
+            if views:
+                self._recreated = f"a topic of {', '.join(views)} was recreated: it is read from its start"
+                log.warning("features.topic_recreated", views=views)
+        await asyncio.Event().wait()  # the process starts again
 
     def _builds(self) -> dict[str, BuildProgress]:
         """Return the progress of the views being built; add up a view that both stages build."""
