@@ -34,7 +34,7 @@ POLL_SECONDS = 0.05
 
 MODELS = (run.MODEL, run.LEARNER)
 EDITS: dict[str, Callable[[str], str]] = {
-    "cut off": lambda text: text[: len(text) // 2],
+    "cut off": lambda text: text[: text.index("label:") + 3],
     "no YAML": lambda _: "name: [",
     "empty": lambda _: "",
     "an unknown key": lambda text: text + "\nunknown: 1\n",

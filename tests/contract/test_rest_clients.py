@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -18,7 +19,7 @@ from services.runtime.web import server
 from services.scoring.rest import routes
 from streams.records import Arm
 from tests.tools import absent, tool
-from tests.unit.scoring.fakes import predictor
+from tests.unit.scoring.fakes import HalfOfX, predictor
 from tests.waiting import LIVENESS_SECONDS, until
 
 CLIENTS = "mlserver==1.7.1"
@@ -28,12 +29,19 @@ EVER_MS = -(10**14)
 """Start of the arm, before the year 1: it is in effect at every event time."""
 
 
+class Probability(HalfOfX):
+    """Returns a probability for every x, as a binary model does."""
+
+    def predict(self, columns: dict[str, np.ndarray]) -> Any:
+        return np.clip(super().predict(columns), 0.0, 1.0)
+
+
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """The address of a server with one binary model."""
     port = ports.free_port()
     arm = Arm(name="champion", version=1, weight=10_000, effective_from_ms=EVER_MS)
-    served = {"m": predictor(arms=[arm])}
+    served = {"m": predictor(arms=[arm], models={1: Probability()})}
     some = np.arange(4.0)
     for _ in range(8):  # else the first explanations have no background
         served["m"].pipeline.features.recent.add({"x": some, "who": np.array(["a"] * 4, object), "f": some})
