@@ -13,7 +13,7 @@ from services.model_registry.model_inputs import Inputs
 from services.model_registry.traffic_split import CHAMPION
 from services.model_registry.training_code import function_of
 from services.retraining import candidate, dataset, mlflow_run, reference, rollout, validation
-from services.retraining.errors import RetrainingError
+from services.retraining.errors import RetrainingError, in_training_code
 from services.retraining.gates import refusals
 from services.retraining.history import RetrainingHistory
 from services.runtime import metrics
@@ -21,6 +21,7 @@ from services.runtime.declaration import Gates, ModelDeclaration
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.settings import Settings
 from streams.feature_sets import FeatureSets
+from streams.outages import is_outage
 from streams.records import ModelChanged, Reference, ReferenceName, RetrainingFinished, RetrainingRequested
 
 log = structlog.get_logger()
@@ -124,6 +125,8 @@ class Retrainer:
         try:
             registered = self._register(request, declaration, declaration.gates)
         except Exception as error:
+            if is_outage(error):
+                raise
             log.exception("retraining.failed", model=request.model, request_id=request.request_id)
             return _failed(f"{type(error).__name__}: {error}")
         self._decide(request, declaration, registered)
@@ -168,12 +171,10 @@ class Retrainer:
         steps.done("read", rows=data.version.rows, left_out=data.left_out)
         validation.validate(data, declaration, request.requested_at_ms)
         steps.done("validate")
-        trained = candidate.train(
-            data,
-            declaration,
-            function_of(self._settings.models, request.model, "estimator"),
-            self._champion(client, request, declaration, given),
-        )
+        champion = self._champion(client, request, declaration, given)
+        with in_training_code():
+            make_estimator = function_of(self._settings.models, request.model, "estimator")
+            trained = candidate.train(data, declaration, make_estimator, champion)
         steps.done("train")
         reasons = refusals(gates, trained.metrics, trained.champion)
         run.log(trained, data, declaration, offsets, reasons)

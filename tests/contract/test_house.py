@@ -186,7 +186,6 @@ NOTHING_TO_TEST = {
     "services.drift.detectors.protocol": "types; tests/property/test_detector_catalogue.py checks all",
     "services.demo.preparation": "three calls in a separate process; tests/flow/test_demo.py runs it",
     "services.runtime.metrics": "declarations of metrics; tests/contract checks their names and texts",
-    "services.retraining.errors": "types of errors without a method",
     "services.features.lua_scripts": "texts of scripts that Redis runs; tests/flow runs them",
 }
 """Modules that decide nothing, each with the reason."""

@@ -94,3 +94,17 @@ def test_result_is_known_from_then_on(publisher: Publisher) -> None:
     assert subject.handle(request("r1")) is not None
     assert subject.handle(request("r1")) is None
     assert len(publisher.results) == 1
+
+
+def test_an_outage_of_the_registry_is_no_result(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(settings: Settings) -> None:
+        raise ConnectionRefusedError("MLflow")
+
+    monkeypatch.setattr("services.model_registry.mlflow_client.connect", connect)
+    subject = retrainer(publisher)
+    with pytest.raises(ConnectionRefusedError):
+        subject.handle(request("r1"))
+    assert publisher.results == []
+    assert not subject.history.is_finished("r1")
