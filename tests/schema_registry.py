@@ -56,6 +56,8 @@ class SchemaRegistry:
         options = {
             "quarkus.http.host": "127.0.0.1",
             "quarkus.http.port": port,
+            "quarkus.management.host": "127.0.0.1",
+            "quarkus.management.port": 0,  # any free port: two servers may run side by side
             "apicurio.storage.kind": "sql",
         }
         command = [
