@@ -237,8 +237,6 @@ class Engine:
             self._count_rows(window, outputs)
             start = stop
         self._close_until(self.inputs.frontier_ms, outputs)
-        for outcomes in outputs.outcomes.values():
-            outcomes.sort(key=lambda outcome: outcome.source_offset)
         return outputs
 
     def state(self) -> DriftState:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import signal
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from streams import garbage
+from streams import back_off, garbage
 from streams.outages import is_outage
 from streams.shutdown import exit_within_bounds
 
@@ -40,7 +41,8 @@ def run(*during: Context, failure: Failure = lambda: None) -> None:
     The contexts are entered in order and left in reverse order.
 
     Raises:
-        StartOutageError: A context could not be entered because a server is away; all are left.
+        StartOutageError: A context could not be entered because a server is away, or ``failure`` raised it;
+            all are left.
     """
     # The policy is for the loops of Faust's consumers, too: ours waits for Python's lock while they work.
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
@@ -54,14 +56,13 @@ def run_again(make_and_run: Callable[[], None]) -> None:
     After any other error this process ends within bounds: without them, Python would wait for the child
     processes that were started, perhaps without end, and nobody would start this one again.
     """
-    pause_seconds = START_PAUSE_SECONDS_MIN
-    while True:
+    for starts in itertools.count(1):
         try:
             make_and_run()
         except StartOutageError as outage:
+            pause_seconds = back_off.pause_seconds(starts, START_PAUSE_SECONDS_MIN, START_PAUSE_SECONDS_MAX)
             log.warning("process.outage", error=repr(outage.__cause__), pause_seconds=pause_seconds)
             time.sleep(pause_seconds)
-            pause_seconds = min(2 * pause_seconds, START_PAUSE_SECONDS_MAX)
         except BaseException:
             exit_within_bounds(1)
             raise
@@ -76,6 +77,8 @@ async def _run(during: Sequence[Context], failure: Failure) -> bool:
     is_started = asyncio.Event()
     try:
         return await _started(during, failure, stopping, is_started)
+    except StartOutageError:  # of ``failure``: this process continues, and has no time limit
+        raise
     except Exception as error:
         if is_started.is_set() or not is_outage(error):
             exit_within_bounds(1)

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from services.operations.local_servers import ports
 from services.operations.local_servers.supervisor import ChildDiedError
 from services.runtime.settings import Settings
 from tests.processes import Process
@@ -61,7 +62,8 @@ def test_stop_returns_the_exit_code(process):
 
 def test_death_on_its_own_is_reported_with_the_log(tmp_path):
     command = (sys.executable, "-c", "raise SystemExit('no broker')")
-    with Process("scoring", Settings(), log=tmp_path / "log", command=command) as process:
+    settings = Settings(scoring_port=ports.free_port())
+    with Process("scoring", settings, log=tmp_path / "log", command=command) as process:
         with pytest.raises(ChildDiedError, match="no broker"):
             process.wait_ready()
         process.kill()

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.runtime import async_process
-from services.runtime.async_process import BackgroundTask
+from services.runtime.async_process import BackgroundTask, StartOutageError
 
 
 def test_work_is_told_to_stop_and_awaited() -> None:
@@ -109,6 +109,22 @@ def test_a_process_begins_again_while_a_server_is_away_at_its_start(no_pause: li
         async_process.run_again(process.run)
     assert process.left == 7
     assert no_pause == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
+
+
+def test_a_running_process_that_has_to_start_again_has_no_time_limit(
+    no_pause: list[float], bounded: list[int]
+) -> None:
+    reasons = iter([StartOutageError("the topic was recreated")])
+
+    def failure() -> str:
+        for reason in reasons:
+            raise reason
+        return "over"
+
+    with pytest.raises(SystemExit):
+        async_process.run_again(lambda: async_process.run(failure=failure))
+    assert no_pause == [0.5]
+    assert bounded == [1, 1], "both limits are of the failure at the end"
 
 
 def test_a_process_whose_start_has_a_defect_ends_within_bounds(
