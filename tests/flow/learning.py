@@ -19,6 +19,7 @@ from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
 from streams import codec, records, topics
 from tests.processes import Process
+from tests.waiting import LIVENESS_SECONDS
 
 PARTITIONS = 4
 START_MS = 1_700_000_000_000
@@ -230,7 +231,7 @@ class Model:
 
 
 def follow(
-    broker: str, topic: str, kind: Any, wanted: Callable[[Any], bool], seconds: float = 120
+    broker: str, topic: str, kind: Any, wanted: Callable[[Any], bool], seconds: float = LIVENESS_SECONDS
 ) -> Iterator[Any]:
     """Yield the wanted records of a topic from its beginning on; fail when none comes within the time."""
     decode = records.decoder_of(kind).decode
