@@ -7,6 +7,8 @@ a name is read as ``?``, and the record is taken as all others: no header of our
 
 from typing import Any
 
+from streams.varint import read_varint
+
 _REPLACED = bytes(range(0x80)) + b"?" * 0x80
 
 
@@ -64,11 +66,5 @@ def _after_bytes(buffer: bytearray, pos: int) -> int:
 
 def _varint(buffer: bytearray, pos: int) -> tuple[int, int]:
     """Return a number of variable length in zigzag encoding, and its end."""
-    value = shift = 0
-    while True:
-        byte = buffer[pos]
-        pos += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return (value >> 1) ^ -(value & 1), pos
-        shift += 7
+    value, pos = read_varint(buffer, pos)
+    return (value >> 1) ^ -(value & 1), pos

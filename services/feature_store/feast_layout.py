@@ -16,6 +16,7 @@ from typing import Any
 import mmh3
 
 from services.feature_store.plan import Column, ValueType
+from streams.varint import read_varint
 
 Scalar = float | int | str | bytes | bool
 Value = Scalar | list[Any] | None
@@ -110,7 +111,7 @@ def decode_value(raw: bytes | None) -> Any:
     """Decode one feature, a `Value`; None for null. `LayoutError` for a type that is not in `ValueType`."""
     if not raw or raw[0] == _NULL_TAG:
         return None
-    tag, start = _read_varint(raw, 0) if raw[0] > 0x7F else (raw[0], 1)
+    tag, start = read_varint(raw, 0) if raw[0] > 0x7F else (raw[0], 1)
     decode = _VALUE_DECODERS.get(tag)
     if decode is None:
         raise LayoutError(f"the value has the tag 0x{tag:02x}, which is not a type of features")
@@ -131,24 +132,13 @@ def _delimited(raw: bytes) -> bytes:
     return _varint(len(raw)) + raw
 
 
-def _read_varint(raw: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = raw[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-
-
 def _read_delimited(raw: bytes, position: int) -> bytes:
-    size, start = _read_varint(raw, position)
+    size, start = read_varint(raw, position)
     return raw[start : start + size]
 
 
 def _read_integer(raw: bytes, position: int) -> int:
-    value, _ = _read_varint(raw, position)
+    value, _ = read_varint(raw, position)
     return value - (1 << 64) if value >> 63 else value
 
 
@@ -160,7 +150,7 @@ def _read_seconds(raw: bytes, position: int) -> int | None:
 def _integers(raw: bytes) -> list[int]:
     position, found = 0, []
     while position < len(raw):
-        value, position = _read_varint(raw, position)
+        value, position = read_varint(raw, position)
         found.append(value - (1 << 64) if value >> 63 else value)
     return found
 
@@ -193,7 +183,7 @@ class _WireType:
             return self.decode_packed(_read_delimited(content, 1)) if content else []
         found, position = [], 0
         while position < len(content):
-            size, start = _read_varint(content, position + 1)
+            size, start = read_varint(content, position + 1)
             found.append(self.decode(content, position + 1))
             position = start + size
         return found
@@ -264,7 +254,7 @@ def decode_timestamp(raw: bytes | None) -> int | None:
     position = 0
     while position < len(raw):
         tag = raw[position]
-        parts[tag], position = _read_varint(raw, position + 1)
+        parts[tag], position = read_varint(raw, position + 1)
     seconds = parts[0x08]
     return (seconds - (1 << 64) if seconds >> 63 else seconds) * 1000 + parts[0x10] // 1_000_000
 
