@@ -18,7 +18,6 @@ import fastavro
 from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
-from kafka import KafkaConsumer, TopicPartition
 
 from services.runtime import times
 from services.runtime.settings import Settings
@@ -37,7 +36,7 @@ from tests.hostile_records import (
     encoded,
 )
 from tests.repositories import write_shop
-from tests.shop import stamp
+from tests.shop import read_topic, stamp
 
 PARTITIONS = 2
 MODELS = ("a", "b", "c")
@@ -511,30 +510,11 @@ def _append(batch: Any, avro: Avro, record: Record) -> bool:
     return batch.append(key=record.key, value=value, timestamp=time_ms, headers=headers) is not None
 
 
-def read_all(broker: str, topic: str) -> list[Any]:
-    """Read all that is in a topic now."""
-    consumer = KafkaConsumer(
-        bootstrap_servers=broker, max_partition_fetch_bytes=32 * MIB, fetch_max_bytes=64 * MIB
-    )
-    try:
-        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
-        consumer.assign(partitions)
-        consumer.seek_to_beginning(*partitions)
-        ends = consumer.end_offsets(partitions)
-        found: list[Any] = []
-        while any(consumer.position(partition) < end for partition, end in ends.items()):
-            for fetched in consumer.poll(timeout_ms=500, max_records=20_000).values():
-                found += fetched
-        return found
-    finally:
-        consumer.close()
-
-
 def letters(broker: str) -> list[tuple[int, records.DeadLetter]]:
     """Return the dead letters with their offsets; what else is in their topic is left out."""
     decode = records.decoder_of(records.DeadLetter).decode
     found = []
-    for each in read_all(broker, topics.DEAD_LETTERS.name):
+    for each in read_topic(broker, topics.DEAD_LETTERS.name):
         with contextlib.suppress(InvalidRecordError):
             found.append((each.offset, decode(each.value)))
     return found

@@ -191,7 +191,9 @@ def _in_generation_0(sidecar: bytes) -> bytes:
 
 def read_topic(broker: str, topic: str) -> list[Any]:
     """Read all that is in a topic now."""
-    consumer = KafkaConsumer(bootstrap_servers=broker, consumer_timeout_ms=2000)
+    consumer = KafkaConsumer(
+        bootstrap_servers=broker, max_partition_fetch_bytes=32 << 20, fetch_max_bytes=64 << 20
+    )
     try:
         partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
         consumer.assign(partitions)
@@ -199,8 +201,8 @@ def read_topic(broker: str, topic: str) -> list[Any]:
         ends = consumer.end_offsets(partitions)
         found: list[Any] = []
         while any(consumer.position(partition) < end for partition, end in ends.items()):
-            for records in consumer.poll(timeout_ms=1000).values():
-                found += records
+            for fetched in consumer.poll(timeout_ms=500, max_records=20_000).values():
+                found += fetched
         return found
     finally:
         consumer.close()

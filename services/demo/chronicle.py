@@ -22,7 +22,7 @@ class Year:
 
     summary: DemoSummary
     alarms: Sequence[DriftAlarm]
-    """In the order of event time."""
+    """Sorted by event time."""
     requests: Mapping[str, RetrainingRequested]
     """The requests by request id."""
     results: Sequence[RetrainingFinished]

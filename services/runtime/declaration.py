@@ -34,7 +34,7 @@ exactly."""
 MONTH_MS = 365 * DAY_MS // 12
 
 Part = Literal["hour", "weekday", "month"]
-"""In UTC; Monday is weekday 0, January month 0."""
+"""The time zone is UTC; Monday is weekday 0, January month 0."""
 
 Detector = Literal["adwin", "page_hinkley", "kswin", "ddm", "eddm", "hddm_a", "hddm_w", "fhddm"]
 

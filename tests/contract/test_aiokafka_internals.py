@@ -74,7 +74,7 @@ def test_a_producer_that_sends_concurrently_never_notes_a_broker() -> None:
 
 
 def test_the_sequence_number_after_the_last_one_is_zero() -> None:
-    """As in Kafka's Java client (DefaultRecordBatch.incrementSequence); aiokafka goes on with -2^31."""
+    """Kafka's Java client (DefaultRecordBatch.incrementSequence) does the same; aiokafka goes to -2^31."""
 
     async def run() -> list[int]:
         producer = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1", enable_idempotence=True)
@@ -110,7 +110,7 @@ def test_a_batch_that_spans_the_last_sequence_number_goes_on_with_the_right_one(
 
 
 def test_an_abandoned_producer_fails_what_is_not_acknowledged() -> None:
-    """Also if no broker responds, where the documented `stop` waits for ever."""
+    """It does so even if no broker responds; the documented `stop` then waits without end."""
 
     async def run() -> None:
         producer = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1", enable_idempotence=True)
@@ -160,7 +160,7 @@ def _signed(value: Any) -> int:
 
 
 class Broken:
-    """In the place of a broker that is away: every request fails."""
+    """A broker that is away: every request fails."""
 
     async def send(self, *_: Any, **__: Any) -> None:
         raise KafkaConnectionError("gone")

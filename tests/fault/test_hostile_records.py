@@ -37,7 +37,7 @@ from tests.hostile_world import MODELS, PARTITIONS, Planned, Target, Written
 from tests.processes import Process
 from tests.schema_registry import SchemaRegistry
 from tests.servers import Server
-from tests.shop import Sent, Shop, expected_hashes, stored_hashes
+from tests.shop import Sent, Shop, expected_hashes, read_topic, stored_hashes
 from tests.waiting import LIVENESS_SECONDS, until
 
 PROCESSES = ("features", "scoring", "drift", "learning", "archive", "retraining", "dashboard", "alerting")
@@ -223,9 +223,7 @@ class Lags:
 
     def _state(self, topic: str, key: bytes, decode: Callable[..., Any], name: str) -> Any:
         values = [
-            each.value
-            for each in hostile_world.read_all(self._settings.broker, topic)
-            if each.key == key and each.value
+            each.value for each in read_topic(self._settings.broker, topic) if each.key == key and each.value
         ]
         return decode(values[-1], name, f"{name}.labels") if values else None
 
@@ -433,7 +431,7 @@ class Account:
         decode = records.decoder_of(records.Prediction).decode
         answered = [
             decode(each.value)
-            for each in hostile_world.read_all(self.settings.broker, topics.predictions(name))
+            for each in read_topic(self.settings.broker, topics.predictions(name))
             if each.value is not None and (each.topic, each.partition, each.offset) not in foreign
         ]
         wanted = collections.Counter(
@@ -454,7 +452,7 @@ class Account:
         decode = records.decoder_of(records.Outcome).decode
         joined = [
             decode(each.value).prediction_id
-            for each in hostile_world.read_all(self.settings.broker, topics.outcomes(name))
+            for each in read_topic(self.settings.broker, topics.outcomes(name))
             if (each.topic, each.partition, each.offset) not in foreign
         ]
         assert collections.Counter(joined) == collections.Counter(told)
