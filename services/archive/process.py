@@ -6,6 +6,8 @@ import functools
 import time
 from collections.abc import Mapping
 
+import structlog
+
 from services.archive import archiver, row_schemas
 from services.feature_store import repository
 from services.feature_store.plan import PlanError
@@ -18,6 +20,8 @@ from services.runtime.settings import Settings
 from services.runtime.web import server
 from streams import defects, topics
 from streams.producer import BatchProducer
+
+log = structlog.get_logger()
 
 REFRESH_SECONDS = 1.0
 """Time between two checks of the declarations."""
@@ -102,6 +106,7 @@ class ArchiveSessions:
                 await watch  # raises its error
             finally:
                 watch.cancel()
+                await asyncio.gather(watch, return_exceptions=True)
 
     async def _watch(self, stopping: asyncio.Event, over: asyncio.Event) -> None:
         """Set ``over`` when the process stops or a declaration has changed."""
@@ -109,5 +114,8 @@ class ArchiveSessions:
             while not stopping.is_set() and not await asyncio.to_thread(self._folder.refresh):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), REFRESH_SECONDS)
+        except Exception as error:
+            log.warning("archive.watch_failed", error=repr(error))  # the archiver may fail as well, and hide it
+            raise
         finally:
             over.set()  # after an error here, too: the session ends with it

@@ -117,4 +117,30 @@ def test_an_error_of_the_watch_ends_the_session_and_is_shown(
     with capture_logs() as logs:
         asyncio.run(sessions.run(stopping))
     assert reasons == ["starting", "PermissionError: models"]
-    assert [each["event"] for each in logs] == ["session.outage"]
+    assert [each["event"] for each in logs] == ["archive.watch_failed", "session.outage"]
+
+
+def test_an_error_of_the_watch_is_logged_although_the_archiver_fails_as_well(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stopping = asyncio.Event()
+
+    class Archiver:
+        def __init__(self, *_: object) -> None: ...
+
+        def not_ready(self) -> None: ...
+
+        async def run(self, over: asyncio.Event) -> None:
+            await asyncio.wait_for(over.wait(), 10)
+            stopping.set()
+            raise OSError("the disk is full")
+
+    def fails(_folder: DeclarationFolder) -> set[str]:
+        raise PermissionError("models")
+
+    monkeypatch.setattr(archiver, "Archiver", Archiver)
+    sessions = ArchiveSessions(Settings(models=tmp_path))
+    monkeypatch.setattr(DeclarationFolder, "refresh", fails)
+    with capture_logs() as logs:
+        asyncio.run(sessions.run(stopping))
+    assert [each["error"] for each in logs] == ["PermissionError('models')", "OSError('the disk is full')"]
