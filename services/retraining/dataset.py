@@ -61,7 +61,7 @@ class TrainingSet:
     """The features that hold text."""
     version: DataVersion
     left_out: int = 0
-    """Rows whose features have no known names, or whose label is not defined as it is declared now."""
+    """Number of rows without known feature names, or whose label has another definition than the declared one."""
 
     @property
     def numeric(self) -> list[str]:

@@ -124,7 +124,7 @@ class RetrainingSession:
         self._note(attempts)
         try:
             self._retrainer.handle(request)
-        except KeyboardInterrupt:  # the process is asked to stop
+        except KeyboardInterrupt:  # a signal stops the process: the request was not at fault
             self._note(attempts.taken_back())
             raise
         except Exception as error:
@@ -140,7 +140,7 @@ class RetrainingSession:
 
     def _note(self, attempts: Attempts) -> None:
         self._attempts = attempts
-        with contextlib.suppress(KafkaError):  # one attempt is then not counted
+        with contextlib.suppress(KafkaError):  # without the commit, this attempt is not counted
             self._commit(attempts.offset, attempts.text())
 
     def _commit(self, offset: int, text: str) -> None:

@@ -169,7 +169,7 @@ class MissingValues(_Strict):
     """How features without a value are handled. Each is counted, whatever is declared."""
 
     otherwise: Literal["pass", "reject"] = "pass"
-    """For features that are in neither list: ``pass`` gives the model a null, ``reject`` refuses the
+    """What happens to other features without a value: ``pass`` gives the model a null, ``reject`` refuses the
     request."""
     reject: tuple[str, ...] = ()
     """Features without which a request is refused."""

@@ -1,4 +1,4 @@
-"""How the data on which a scikit-learn estimator was fitted represented a missing value.
+"""Finds the marker of a missing value, None or nan, in the data on which scikit-learn fitted an estimator.
 
 scikit-learn treats None and nan as different categories, and an imputer fills only one of them. A file of
 rows does not tell which one the author had; but encoders keep their categories, and imputers are told.
