@@ -114,8 +114,8 @@ class ArchiveSessions:
             while not stopping.is_set() and not await asyncio.to_thread(self._folder.refresh):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), REFRESH_SECONDS)
-        except Exception as error:
-            log.warning("archive.watch_failed", error=repr(error))  # the archiver may fail as well, and hide it
+        except Exception as error:  # logged here, because the archiver may fail as well and hide it
+            log.warning("archive.watch_failed", error=repr(error))
             raise
         finally:
             over.set()  # after an error here, too: the session ends with it
