@@ -109,6 +109,11 @@ class _Partition:
         self._first_heartbeat: int | None = None
         """The offset of a heartbeat before any record that did not come over HTTP."""
 
+    def lower(self, bound_ms: int) -> None:
+        """Let the records that wait count at ``bound_ms`` at the latest, and the next ones from there on."""
+        self.bound_ms = bound_ms
+        self.waiting = [each._replace(counts_at_ms=min(each.counts_at_ms, bound_ms)) for each in self.waiting]
+
     def note_heartbeat(self, offset: int) -> None:
         if self.lag_ms is None:  # heartbeats move the time, so nothing else needs to
             self.lag_ms, self._first_heartbeat = _LAG_UNKNOWN_MS, offset
@@ -191,6 +196,8 @@ class Inputs:
         wall_ms = prediction.scored_time_ms
         is_over_http = prediction.source_offset == records.ASKED_OVER_HTTP
         time_ms, lag_ms = _placed(partition, prediction.event_time_ms, wall_ms, is_over_http=is_over_http)
+        if partition.lag_ms is None and lag_ms is not None:
+            self._correct(partition, time_ms)
         bound_ms = max(partition.bound_ms, time_ms)
         partition.next_offset = offset + 1
         partition.bound_ms = bound_ms
@@ -207,6 +214,8 @@ class Inputs:
             return
         written_ms, is_over_http = label.written_time_ms, label.is_over_http
         time_ms, lag_ms = _placed(partition, label.event_time_ms, written_ms, is_over_http=is_over_http)
+        if partition.lag_ms is None and lag_ms is not None:
+            self._correct(partition, time_ms)
         self.add(source, offset, time_ms, label.prediction_id, label)
         partition.lag_ms = lag_ms
 
@@ -214,9 +223,19 @@ class Inputs:
         """Add a heartbeat: no event up to this time will follow."""
         partition = self._partitions[source]
         if offset >= partition.next_offset:
+            if partition.lag_ms is None:
+                self._correct(partition, watermark_ms + 1)
             partition.next_offset = offset + 1
             partition.bound_ms = max(partition.bound_ms, watermark_ms + 1)
             partition.note_heartbeat(offset)
+
+    def _correct(self, partition: _Partition, stream_ms: int) -> None:
+        """Take the time from the first record of the stream, if those over HTTP before it were ahead of it.
+
+        The frontier never falls: what was taken before it has been processed.
+        """
+        if partition.bound_ms > stream_ms + LAG_TOLERANCE_MS:
+            partition.lower(max(stream_ms, self.frontier_ms))
 
     def reject(self, source: PartitionKey, offset: int, letter: records.DeadLetter | None) -> None:
         """Add a record without a usable event time: it counts at the partition's bound.

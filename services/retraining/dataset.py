@@ -61,7 +61,7 @@ class TrainingSet:
     """The features that hold text."""
     version: DataVersion
     left_out: int = 0
-    """Number of rows without known feature names, or whose label has another definition than the declared one."""
+    """Number of rows without known feature names, or with another label definition than the declared one."""
 
     @property
     def numeric(self) -> list[str]:

@@ -104,12 +104,11 @@ def test_answer_over_http_dated_ahead_of_a_replay_costs_its_own_label_only() -> 
     assert (totals.joined, totals.orphaned + totals.misdated) == (HOURS * A_HOUR - 1, 1)
 
 
-def test_label_over_http_dated_ahead_of_a_replay_costs_itself_only() -> None:
-    """A label of December, or of today, for a request of the April that is replayed."""
+@pytest.mark.parametrize("after", [FAST_AT // HOUR_MS * A_HOUR, -1])
+def test_label_over_http_dated_ahead_of_a_replay_costs_itself_only(after: int) -> None:
+    """A label of today for a request of the April that is replayed, also if it is the first label."""
     messages = replayed(traffic(0), -1)
-    number = next(
-        at for at, each in enumerate(messages) if each.kind == LABEL and at > FAST_AT // HOUR_MS * A_HOUR
-    )
+    number = next(at for at, each in enumerate(messages) if each.kind == LABEL and at > after)
     moment = (codec.EPOCH + WALL_MS * codec.MILLISECOND).isoformat().encode()
     given = messages[number].value or b""
     start = given.index(b'"at": "') + 7

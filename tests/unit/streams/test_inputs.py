@@ -1,5 +1,7 @@
 """The common order of all partitions."""
 
+import pytest
+
 from streams import records
 from streams.inputs import LABEL, PREDICTION, Inputs, PartitionKey, Resume, by_partition, in_order
 
@@ -241,3 +243,52 @@ def test_restart_judges_labels_over_http_as_before():
                 again.add_label(0, offset, each)
         items = [*done, *again.take_all()]
         assert [item.counts_at_ms - REPLAY_MS for item in items] == [0, 0, 10, 10, 20]
+
+
+def add_to(subject, source, offset, each):
+    add = subject.add_prediction if source.kind == PREDICTION else subject.add_label
+    add(source.partition, offset, each)
+
+
+@pytest.mark.parametrize(("source", "other", "made"), [(FIRST, LABELS, answer), (LABELS, FIRST, label)])
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_record_over_http_that_is_the_first_of_its_partition_does_not_move_it_for_the_stream(
+    source, other, made, is_restarted
+):
+    subject = inputs(source, other)
+    subject.add_heartbeat(other, 0, REPLAY_MS)
+    add_to(subject, source, 0, made(WALL_MS, WALL_MS, http=True))
+    stream = [made(REPLAY_MS + 5_000, WALL_MS + 1), made(REPLAY_MS + 6_000, WALL_MS + 2)]
+    if is_restarted:
+        resume = subject.resume()
+        subject = Inputs(resume)
+        add_to(subject, source, resume[source].offset, made(WALL_MS, WALL_MS, http=True))
+    for offset, each in enumerate(stream, 1):
+        add_to(subject, source, offset, each)
+    assert [item.counts_at_ms - REPLAY_MS for item in subject.take_all()] == [5_000, 5_000, 6_000]
+
+
+def test_heartbeat_after_records_over_http_tells_the_time_of_the_stream():
+    subject = inputs(FIRST, LABELS)
+    subject.add_heartbeat(FIRST, 0, REPLAY_MS)
+    subject.add_label(0, 0, label(WALL_MS, WALL_MS, http=True))
+    subject.add_heartbeat(LABELS, 1, REPLAY_MS + 4_999)
+    subject.add_label(0, 2, label(REPLAY_MS + 6_000, WALL_MS + 1))
+    assert [item.counts_at_ms - REPLAY_MS for item in subject.take_all()] == [5_000, 6_000]
+
+
+def test_time_of_records_over_http_is_kept_as_far_as_it_was_the_frontier():
+    subject = inputs(FIRST, LABELS)
+    subject.add_label(0, 0, label(WALL_MS, WALL_MS, http=True))
+    subject.add_heartbeat(FIRST, 0, REPLAY_MS + 9_999)
+    assert subject.take() == []
+    subject.add_label(0, 1, label(REPLAY_MS + 5_000, WALL_MS + 1))
+    assert subject.frontier_ms == REPLAY_MS + 10_000
+
+
+def test_live_records_after_one_over_http_do_not_move_the_time_back():
+    subject = inputs(FIRST, LABELS)
+    subject.add_heartbeat(FIRST, 0, WALL_MS - 60_000)
+    subject.add_label(0, 0, label(WALL_MS, WALL_MS, http=True))
+    subject.add_label(0, 1, label(WALL_MS - 1_000, WALL_MS + 1))
+    assert [item.counts_at_ms - WALL_MS for item in subject.take_all()] == [0, 0]
