@@ -13,9 +13,11 @@ from services.feature_store.plan import Column, FeatureAggregation, StreamSource
 from services.features.catch_up import BuildProgress
 from services.features.decoder import SourceDecoder
 from services.features.generations import Generations
+from services.features.heartbeat_store import HeartbeatStore
 from services.features.row_store import RowStore, ViewPosition
 from services.features.source_stage import SourceStage
 from services.features.stage import FeatureStage
+from services.features.view_heartbeats import ViewHeartbeats
 from services.features.view_stage import ViewStage
 from services.features.view_state import Event, ViewLogic
 from services.features.view_writer import ViewWriter
@@ -188,6 +190,7 @@ class Worker:
         """Wire the stages as the process does."""
         store = CrashingStore.connect(self.settings, "p")
         store.broker = self.broker
+        marks = HeartbeatStore.connect(self.settings, "p")
         producer: Any = self.broker
         decoder = SourceDecoder(source(), 1000)
         writers = [ViewWriter(ViewLogic("p", view), store, producer) for view in views(self.suffix)]
@@ -199,11 +202,13 @@ class Worker:
                 {view.name: await self.broker.partitions(topic_of(view)) for view in views(self.suffix)},
                 {view.name: "" for view in views(self.suffix)},
             )
-            yield Work(store, generations, {stage.topic: stage for stage in stages}, writers)
+            heartbeats = ViewHeartbeats({self._moved: "orders"}, marks, producer)
+            yield Work(store, generations, {stage.topic: stage for stage in stages}, writers, heartbeats)
         finally:
             for stage in stages:
                 await stage.release()
             await store.close()
+            await marks.close()
 
     async def consume(self, work: "Work") -> None:
         """Process the logs until no record is left."""
@@ -215,7 +220,7 @@ class Worker:
                 for partition in self.broker.logs
                 if partition[0] in work.stages and self._slice(partition, positions)
             ]
-            if not waiting and not work.builds():
+            if not waiting and not work.builds() and not await work.heartbeats.write(self._moved):
                 self.committed = positions
                 return
             await asyncio.sleep(0)
@@ -227,6 +232,10 @@ class Worker:
                 handled += 1
                 if handled % COMMIT_EVERY == 0:
                     self.committed = dict(positions)
+
+    @property
+    def _moved(self) -> str:
+        return views(self.suffix)[1].name
 
     def _slice(self, partition: tuple[str, int], positions: dict[tuple[str, int], int]) -> list[Record]:
         start = positions.get(partition, 0)
@@ -241,6 +250,7 @@ class Work:
     generations: Generations
     stages: dict[str, FeatureStage]
     writers: list[ViewWriter]
+    heartbeats: ViewHeartbeats
 
     def builds(self) -> dict[str, BuildProgress]:
         return {view: one for stage in self.stages.values() for view, one in stage.builds().items()}

@@ -25,6 +25,8 @@ from streams.outages import is_outage
 
 SOURCE_HEADER = "driftline-source"
 """Header of a forwarded record: ``partition:offset`` of the source record that it copies."""
+ALL_SOURCES = (SOURCE_HEADER, b"all")
+"""Header of a heartbeat that all partitions of the source have reached."""
 SERVICE = "features"
 SourceOffset = tuple[int, int]
 """Source partition and offset of an event."""
@@ -126,31 +128,33 @@ class SourceDecoder:
     def decode_forwarded(
         self,
         slice_records: Sequence[ConsumerRecord],
-        watermarks_ms: dict[int, int],
+        watermark_ms: int,
         now_ms: int = codec.LATEST_MS,
     ) -> DecodedSlice:
-        """Decode records of an internal partition; update ``watermarks_ms``, by source partition.
+        """Decode records of an internal partition, given its watermark before them.
 
-        A heartbeat that is too far ahead was not forwarded by a features process: it moves nothing.
+        Only a heartbeat of all source partitions moves it. One that is too far ahead was not written by a
+        features process: it moves nothing.
         """
         events, dead_letters = [], []
         sources = [source_of(record.headers) for record in slice_records]
         offsets = [source or _UNKNOWN for source in sources]
         decoded = self._decode_each(slice_records, offsets)
         for record, source, event in zip(slice_records, sources, decoded, strict=True):
-            if source is None:
+            is_of_all = record.value is None and ALL_SOURCES in record.headers
+            if source is None and not is_of_all:
                 reason = f"the header {SOURCE_HEADER} is missing"
                 dead_letters.append(codec.dead_letter(SERVICE, record, reason))
-            elif isinstance(event, int):
+            elif isinstance(event, Exception):
+                dead_letters.append(codec.letter_of(SERVICE, record, event))
+            elif isinstance(event, Event):
+                events.append((record, event))
+            elif is_of_all:  # a heartbeat of one source partition is of an earlier version
                 if fault := self._clock.fault(event, record, now_ms):
                     dead_letters.append(codec.letter_of(SERVICE, record, fault))
                 else:
-                    watermarks_ms[source[0]] = max(watermarks_ms.get(source[0], NEVER), event)
-            elif isinstance(event, Exception):
-                dead_letters.append(codec.letter_of(SERVICE, record, event))
-            else:
-                events.append((record, event))
-        return DecodedSlice(events, [], dead_letters, min(watermarks_ms.values(), default=NEVER))
+                    watermark_ms = max(watermark_ms, event)
+        return DecodedSlice(events, [], dead_letters, watermark_ms)
 
     def _decode_each(
         self, slice_records: Sequence[ConsumerRecord], offsets: Sequence[SourceOffset]

@@ -15,11 +15,13 @@ from services.features.api import OnlineFeatures
 from services.features.catch_up import BuildProgress
 from services.features.decoder import SourceDecoder, source_decoder
 from services.features.generations import Generations
+from services.features.heartbeat_store import HeartbeatStore
 from services.features.idle_partitions import IdleWatch
 from services.features.partition_reader import PartitionReader
 from services.features.row_store import RowStore
 from services.features.source_stage import SourceStage
 from services.features.state_cache import StateCachePool
+from services.features.view_heartbeats import ViewHeartbeats
 from services.features.view_stage import ViewStage
 from services.features.view_state import ViewLogic
 from services.features.view_writer import ViewWriter
@@ -103,12 +105,16 @@ class FeaturesProcess:
         """Serve Kafka and HTTP until stopped."""
         if not self._stages:
             log.warning("features.nothing_to_do", reason="no view of the repository has a stream source")
-        idle_watch = self._idle_watch()
+        idle_watch, heartbeats = self._idle_watch(), self._view_heartbeats()
+        tasks: dict[str, IdleWatch | ViewHeartbeats] = {
+            "idle_watch": idle_watch,
+            "view_heartbeats": heartbeats,
+        }
         http = server.application(
             self._not_ready,
             self._api.routes(),
             self._settings.feature_tokens,
-            detail=lambda: {"idle_watch": idle_watch.failure} if idle_watch.failure else {},
+            detail=lambda: {name: each.failure for name, each in tasks.items() if each.failure},
         )
         async_process.run(
             self._producer.running(),
@@ -118,6 +124,7 @@ class FeaturesProcess:
             self._prepared(),
             SupervisedTask("features topics", self._check_topics).running(),
             idle_watch.running(),
+            heartbeats.running(),
             self._group.running(),
             failure=self._failure,
         )
@@ -131,6 +138,12 @@ class FeaturesProcess:
     def _idle_watch(self) -> IdleWatch:
         client = redis_clients.connect(self._settings)
         return IdleWatch(self._decoders, client, self._producer, self._settings.kafka_options())
+
+    def _view_heartbeats(self) -> ViewHeartbeats:
+        views = [view for topic in self._plan.by_topic().values() for view in topic if view.is_repartitioned]
+        sources = {view.name: view.source.topic for view in views if view.source is not None}
+        store = HeartbeatStore.connect(self._settings, self._plan.project)
+        return ViewHeartbeats(sources, store, self._producer)
 
     @contextlib.asynccontextmanager
     async def _prepared(self) -> AsyncIterator[None]:

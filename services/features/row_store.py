@@ -36,6 +36,8 @@ log = structlog.get_logger()
 
 WATCH_SECONDS = 2.0
 """Interval between two health checks of the connection."""
+ALL_PARTITIONS = -1
+"""Stands for all partitions of a source: what they have in common is in one heartbeat."""
 SCAN_COUNT = 1000
 """Keys per round trip of a sweep."""
 
@@ -45,7 +47,7 @@ class ViewProgress(msgspec.Struct, frozen=True):
 
     next_offset: int = 0
     watermarks_ms: dict[int, int] = {}
-    """Watermark of each source partition."""
+    """Watermark of each source partition; of `ALL_PARTITIONS` together in a view's internal topic."""
     stored: bytes = b""
     """The raw stored bytes, empty if nothing is stored: the next `ProgressUpdate` is based on them."""
 
@@ -169,14 +171,14 @@ class RowStore:
 
     async def announce(self, view: str, partitions: int) -> None:
         """Give every partition of a view a watermark; `NEVER` where none is stored."""
-        key = _watermarks_key(self._project, view)
+        key = watermarks_key(self._project, view)
         commands = [encode(("HSETNX", key, number, watermarks.NEVER)) for number in range(partitions)]
         await self._pipeline.exchange(commands)
 
     async def generations(self, views: Sequence[str]) -> list[ViewGeneration | None]:
         """Read the generations of views; None for a view that is not stored."""
         names = ("generation", "definition", "start", "unswept", "topics")
-        commands = [encode(("HMGET", _progress_key(self._project, view), *names)) for view in views]
+        commands = [encode(("HMGET", progress_key(self._project, view), *names)) for view in views]
         found = await self._pipeline.exchange(commands)
         return [
             None
@@ -193,9 +195,7 @@ class RowStore:
 
     async def note_topics(self, view: str, digest: str) -> None:
         """Store the digest of the topics that a view's progress is of; see `ViewGeneration.topics`."""
-        await self._pipeline.exchange(
-            [encode(("HSET", _progress_key(self._project, view), "topics", digest))]
-        )
+        await self._pipeline.exchange([encode(("HSET", progress_key(self._project, view), "topics", digest))])
 
     async def begin_generation(
         self,
@@ -215,8 +215,8 @@ class RowStore:
         """
         before = expected.number if expected else 0
         command = lua_scripts.begin.command(
-            _progress_key(self._project, view),
-            _watermarks_key(self._project, view),
+            progress_key(self._project, view),
+            watermarks_key(self._project, view),
             before or b"",
             max(before + 1, times.now_ms()),
             definition,
@@ -249,7 +249,7 @@ class RowStore:
                 swept += await self._sweep(keys, generation, fields)
                 keys.clear()
         swept += await self._sweep(keys, generation, fields)
-        await self._client.hdel(_progress_key(self._project, view), "unswept")
+        await self._client.hdel(progress_key(self._project, view), "unswept")
         return swept
 
     async def _sweep(self, keys: Sequence[bytes], generation: int, fields: Sequence[bytes]) -> int:
@@ -269,7 +269,7 @@ class RowStore:
             WriteConflictError: The stored progress is not the known one.
         """
         rows = [encode(("HGET", key, field)) for key in keys]
-        progress = encode(("HGET", _progress_key(self._project, position.view), position.stage_partition))
+        progress = encode(("HGET", progress_key(self._project, position.view), position.stage_partition))
         *found, stored = await self._pipeline.exchange(rows, [progress])
         if (stored or b"") != position.progress.stored:
             raise _progress_conflict(position)
@@ -313,10 +313,10 @@ class RowStore:
     async def progress(self, stage_partitions: Sequence[tuple[str, str]]) -> list[ViewProgress]:
         """Read the progress of each pair of view and stage partition."""
         commands = [
-            encode(("HGET", _progress_key(self._project, view), stage_partition))
+            encode(("HGET", progress_key(self._project, view), stage_partition))
             for view, stage_partition in stage_partitions
         ]
-        return [_decode_progress(raw) for raw in await self._pipeline.exchange(commands)]
+        return [decode_progress(raw) for raw in await self._pipeline.exchange(commands)]
 
     async def update_progress(self, updates: Sequence[ProgressUpdate]) -> list[ViewProgress]:
         """Store progress and publish watermarks, once the rows are written; return the stored progress.
@@ -328,8 +328,8 @@ class RowStore:
         written = [_encode_progress(update.after) for update in updates]
         commands = [
             lua_scripts.advance.command(
-                _progress_key(self._project, update.before.view),
-                _watermarks_key(self._project, update.before.view),
+                progress_key(self._project, update.before.view),
+                watermarks_key(self._project, update.before.view),
                 update.before.generation,
                 update.before.stage_partition,
                 update.before.progress.stored,
@@ -371,7 +371,8 @@ def _is_older(stored: bytes, version: bytes, generation: int) -> bool:
     return any(offsets.get(partition, -1) < offset for partition, offset in needed.items())
 
 
-def _decode_progress(raw: bytes | None) -> ViewProgress:
+def decode_progress(raw: bytes | None) -> ViewProgress:
+    """Return the progress in these stored bytes; that of a view that begins if nothing is stored."""
     if raw is None:
         return ViewProgress()
     return msgspec.structs.replace(msgspec.json.decode(raw, type=ViewProgress), stored=raw)
@@ -382,10 +383,11 @@ def _encode_progress(progress: ViewProgress) -> bytes:
     return msgspec.json.encode({"next_offset": progress.next_offset, "watermarks_ms": watermarks_ms})
 
 
-def _watermarks_key(project: str, view: str) -> str:
+def watermarks_key(project: str, view: str) -> str:
+    """Return the key of a view's watermarks."""
     return watermarks.key(watermarks.of_view(project, view))
 
 
-def _progress_key(project: str, view: str) -> str:
+def progress_key(project: str, view: str) -> str:
     """Return the key of a view's progress hash, in the slot of its watermarks on a Redis Cluster."""
-    return f"driftline:progress:{{{_watermarks_key(project, view)}}}"
+    return f"driftline:progress:{{{watermarks_key(project, view)}}}"

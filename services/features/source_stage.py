@@ -24,7 +24,7 @@ from services.features.view_writer import ViewWriter
 from services.runtime import metrics
 from services.runtime.times import now_ms
 from services.runtime.watermarks import NEVER
-from streams import codec, topics
+from streams import topics
 from streams.producer import BatchProducer, Record
 
 GENERATION_HEADER = "driftline-generation"
@@ -77,9 +77,7 @@ class SourceStage(FeatureStage):
         if send_dead_letters:
             await send_letters(self._producer, letters)
         await self._send_late(partition, [position.view for _, position in targets], decoded.late)
-        await asyncio.gather(
-            *(sink.put(partition, position, decoded, before_ms) for sink, position in targets)
-        )
+        await asyncio.gather(*(sink.put(partition, position, decoded) for sink, position in targets))
         after = ViewProgress(next_offset, {partition: decoded.watermark_ms})
         return [
             ProgressUpdate(position, after, partition, sink.public_watermark(decoded.watermark_ms))
@@ -99,10 +97,8 @@ class SourceStage(FeatureStage):
 class _EventSink(ViewSink, Protocol):
     """Where a source stage sends the events of one view."""
 
-    async def put(
-        self, partition: int, position: ViewPosition, decoded: DecodedSlice, before_ms: int
-    ) -> None:
-        """Write or forward events; ``before_ms`` is the watermark before them."""
+    async def put(self, partition: int, position: ViewPosition, decoded: DecodedSlice) -> None:
+        """Write or forward events."""
 
     def public_watermark(self, watermark_ms: int) -> int | None:
         """Return the watermark to publish with the progress, None for none."""
@@ -119,10 +115,7 @@ class _DirectWriter:
     def forget(self, partition: int) -> None:
         self._writer.forget(partition)
 
-    async def put(
-        self, partition: int, position: ViewPosition, decoded: DecodedSlice, before_ms: int
-    ) -> None:
-        del before_ms
+    async def put(self, partition: int, position: ViewPosition, decoded: DecodedSlice) -> None:
         await self._writer.write(partition, position, [event for _, event in decoded.events])
 
     def public_watermark(self, watermark_ms: int) -> int | None:
@@ -142,18 +135,13 @@ class _Forwarder:
         """Do nothing: a forwarder has no state."""
 
     def public_watermark(self, watermark_ms: int) -> None:
-        """Publish nothing: the rows are not written yet."""
+        """Publish nothing: the rows are not written yet. See `services.features.view_heartbeats`."""
 
-    async def put(
-        self, partition: int, position: ViewPosition, decoded: DecodedSlice, before_ms: int
-    ) -> None:
-        """Send each event to its entity's partition, and a new watermark once to every partition."""
+    async def put(self, partition: int, position: ViewPosition, decoded: DecodedSlice) -> None:
+        """Send each event to its entity's partition."""
+        del partition
         generation = (GENERATION_HEADER, b"%d" % position.generation)
         batches = self._divide(decoded.events, await self._producer.partitions(self._topic), generation)
-        if decoded.watermark_ms > before_ms:
-            headers = [*codec.heartbeat(decoded.watermark_ms), source_header(partition, -1), generation]
-            for batch in batches:
-                batch.append((None, None, headers))
         sends: list[Awaitable[None]] = [
             self._producer.send(self._topic, number, batch) for number, batch in enumerate(batches) if batch
         ]

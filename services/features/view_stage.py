@@ -8,6 +8,7 @@ from services.features.catch_up import OpenReader
 from services.features.decoder import SourceDecoder, source_of
 from services.features.generations import Generations
 from services.features.row_store import (
+    ALL_PARTITIONS,
     ProgressUpdate,
     RowStore,
     StateLostError,
@@ -20,6 +21,7 @@ from services.features.stage import FeatureStage, count_invalid, public_watermar
 from services.features.view_partition import ViewPartition
 from services.features.view_writer import ViewWriter
 from services.runtime.times import now_ms
+from services.runtime.watermarks import NEVER
 from streams import topics
 from streams.producer import BatchProducer
 
@@ -62,16 +64,18 @@ class ViewStage(FeatureStage):
         position = view.position
         sound, letters = split_defects(records, defects, views)
         current = await self._of_generation(position, sound)
-        watermarks_ms = dict(position.progress.watermarks_ms)
+        before_ms = position.progress.watermarks_ms.get(ALL_PARTITIONS, NEVER)
         await self._decoder.learn_schemas(current)
-        decoded = self._decoder.decode_forwarded(current, watermarks_ms, now_ms())
+        decoded = self._decoder.decode_forwarded(current, before_ms, now_ms())
         letters += decoded.dead_letters
         count_invalid(views, letters)
         if send_dead_letters:
             await send_letters(self._producer, letters)
         await self._writer.write(partition, position, [event for _, event in decoded.events])
-        published = await self._published(watermarks_ms)
-        return [ProgressUpdate(position, ViewProgress(next_offset, watermarks_ms), partition, published)]
+        reached_ms = decoded.watermark_ms
+        published = public_watermark(self._writer.view, reached_ms, self._decoder.source.lateness_ms)
+        after = ViewProgress(next_offset, {ALL_PARTITIONS: reached_ms})
+        return [ProgressUpdate(position, after, partition, published)]
 
     def report_removed(self, view: ViewPartition, records: int) -> None:
         """Raise `StateLostError` if records of this generation are missing; ignore earlier generations."""
@@ -98,13 +102,6 @@ class ViewStage(FeatureStage):
             for record, number in zip(records, numbers, strict=True)
             if number == expected or (number is None and source_of(record.headers) is None)
         ]
-
-    async def _published(self, watermarks_ms: Mapping[int, int]) -> int | None:
-        """Return the minimum over all source partitions; None until each has reported."""
-        if len(watermarks_ms) < await self._producer.partitions(self._decoder.source.topic):
-            return None
-        lateness_ms = self._decoder.source.lateness_ms
-        return public_watermark(self._writer.view, min(watermarks_ms.values()), lateness_ms)
 
 
 def _generation(record: ConsumerRecord) -> bytes | None:

@@ -10,6 +10,7 @@ from typing import Any
 from services.feature_store import feast_layout
 from services.feature_store.plan import Column, FeatureAggregation, StreamSource, ValueType, View, ViewKind
 from services.features.generations import EARLIEST, Generations
+from services.features.heartbeat_store import ForwardedProgress
 from services.features.row_store import (
     EntityWrite,
     ProgressUpdate,
@@ -19,6 +20,7 @@ from services.features.row_store import (
     ViewProgress,
     WriteConflictError,
 )
+from services.runtime import redis_commands
 from streams import codec
 
 TOPIC = "orders"
@@ -77,6 +79,9 @@ class FakeRowStore:
     stored: dict[tuple[str, str], ViewProgress] = dataclasses.field(default_factory=dict)
     rows: dict[bytes, Mapping[bytes, bytes]] = dataclasses.field(default_factory=dict)
     watermarks_ms: dict[tuple[str, int], int] = dataclasses.field(default_factory=dict)
+    heartbeats: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    """Generation and watermark of the last heartbeat that was noted, by view."""
+    claims: set[str] = dataclasses.field(default_factory=set)
     swept: list[tuple[str, int]] = dataclasses.field(default_factory=list)
     sidecars_read: int = 0
     updates: int = 0
@@ -127,6 +132,21 @@ class FakeRowStore:
             written.append(after)
         return written
 
+    async def claim(self, intervals_ms: Mapping[str, int]) -> list[str]:
+        free = [view for view in intervals_ms if view not in self.claims]
+        self.claims |= set(free)
+        return free
+
+    async def forwarded(self, view: str, partitions: int) -> ForwardedProgress:
+        generation = self.current[view].number
+        stored = [self.stored.get((view, f"source-{number}")) for number in range(partitions)]
+        marks = [(each or ViewProgress()).watermarks_ms.get(number) for number, each in enumerate(stored)]
+        of_generation, written_ms = self.heartbeats.get(view, (0, 0))
+        return ForwardedProgress(generation, marks, written_ms if of_generation == generation else None)
+
+    async def note(self, view: str, generation: int, watermark_ms: int) -> None:
+        self.heartbeats[view] = generation, watermark_ms
+
     async def sidecars(
         self, position: ViewPosition, keys: Sequence[bytes], field: bytes
     ) -> list[bytes | None]:
@@ -141,6 +161,22 @@ class FakeRowStore:
             if stored and feast_layout.sidecar_version(stored) != write.version:
                 raise WriteConflictError(position.view, "another version is stored")
             self.rows[write.key] = write.fields
+
+
+@dataclasses.dataclass
+class ScriptedPipeline:
+    """Gives prepared replies and records the commands."""
+
+    replies: list[Any]
+    commands: list[tuple[Any, ...]] = dataclasses.field(default_factory=list)
+    client: Any = None
+
+    async def exchange_once(self, commands: Sequence[bytes]) -> list[Any]:
+        self.commands += redis_commands.decode(commands)
+        return self.replies
+
+    async def exchange(self, *batches: Sequence[bytes]) -> list[Any]:
+        return await self.exchange_once([command for batch in batches for command in batch])
 
 
 @dataclasses.dataclass

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.feature_store.plan import StreamSource
-from services.features.decoder import SourceDecoder, source_header, source_of
+from services.features.decoder import ALL_SOURCES, SourceDecoder, source_header, source_of
 from services.runtime.event_clock import EventClock
 from services.runtime.watermarks import NEVER
 from streams import codec
@@ -128,26 +128,34 @@ def test_event_and_heartbeat_of_a_fast_clock_move_nothing() -> None:
 
 def test_forwarded_record_keeps_partition_and_offset_of_its_source() -> None:
     forwarded: Any = Record(at(3).value, headers=[source_header(1, 99)])
-    (_, event), *_ = decoder().decode_forwarded([forwarded], {}).events
+    (_, event), *_ = decoder().decode_forwarded([forwarded], NEVER).events
     assert (event.source_partition, event.source_offset, event.time_ms) == (1, 99, NOON_MS + 3000)
     assert source_of(forwarded.headers) == (1, 99)
 
 
-def test_forwarded_heartbeat_moves_only_the_watermark_of_its_source_partition() -> None:
-    watermarks_ms = {0: NOON_MS, 1: NOON_MS + 5000}
-    headers = [*codec.heartbeat(NOON_MS + 2000), source_header(0, -1)]
-    record: Any = Record(None, headers=headers)
-    assert decoder().decode_forwarded([record], watermarks_ms).watermark_ms == NOON_MS + 2000
-    assert watermarks_ms == {0: NOON_MS + 2000, 1: NOON_MS + 5000}
+def test_forwarded_heartbeat_moves_the_watermark_only_if_it_is_of_all_source_partitions() -> None:
+    beat = codec.heartbeat(NOON_MS + 2000)
+    of_all: Any = Record(None, headers=[*beat, ALL_SOURCES])
+    of_one: Any = Record(None, 1, headers=[*beat, source_header(0, -1)])
+    for before_ms, expected_ms in ((NEVER, NOON_MS + 2000), (NOON_MS + 5000, NOON_MS + 5000)):
+        decoded = decoder().decode_forwarded([of_all, at(3)], before_ms)
+        assert (decoded.watermark_ms, len(decoded.dead_letters)) == (expected_ms, 1)
+    decoded = decoder().decode_forwarded([of_one], NOON_MS)
+    assert (decoded.watermark_ms, decoded.dead_letters) == (NOON_MS, [])
+
+
+def test_forwarded_event_has_a_source_partition_of_its_own() -> None:
+    event: Any = Record(at(3).value, headers=[ALL_SOURCES])
+    (letter,) = decoder().decode_forwarded([event], NEVER).dead_letters
+    assert letter.reason == "the header driftline-source is missing"
 
 
 def test_forwarded_heartbeat_that_is_ahead_is_a_dead_letter_and_moves_nothing() -> None:
     """A features process forwards none; whoever writes one into the internal topic must not end its view."""
-    headers = [*codec.heartbeat(codec.LATEST_MS), source_header(0, -1)]
+    headers = [*codec.heartbeat(codec.LATEST_MS), ALL_SOURCES]
     record: Any = Record(None, headers=headers, timestamp=NOON_MS)
-    watermarks_ms = {0: NOON_MS}
-    decoded = decoder().decode_forwarded([record], watermarks_ms, now_ms=NOON_MS)
-    assert ("ahead of" in decoded.dead_letters[0].reason, watermarks_ms) == (True, {0: NOON_MS})
+    decoded = decoder().decode_forwarded([record], NOON_MS, now_ms=NOON_MS)
+    assert ("ahead of" in decoded.dead_letters[0].reason, decoded.watermark_ms) == (True, NOON_MS)
 
 
 @pytest.mark.parametrize("value", [b"abc", b"9" * 5000, None])
@@ -158,11 +166,11 @@ def test_heartbeat_that_is_no_time_is_a_dead_letter_and_moves_nothing(value: byt
     assert (letter.offset, len(decoded.events), decoded.watermark_ms) == (1, 2, NOON_MS + 10_999)
     assert codec.HEARTBEAT_HEADER in letter.reason
 
-    source = source_header(0, -1)
-    watermarks_ms: dict[int, int] = {}
-    forwarded = Record(None, headers=[(codec.HEARTBEAT_HEADER, value), source])
-    assert len(decoder().decode_forwarded([forwarded], watermarks_ms).dead_letters) == 1
-    assert watermarks_ms == {}
+    for source in (ALL_SOURCES, source_header(0, -1)):
+        forwarded = Record(None, headers=[(codec.HEARTBEAT_HEADER, value), source])
+        decoded = decoder().decode_forwarded([forwarded], NEVER)
+        (letter,) = decoded.dead_letters
+        assert (codec.HEARTBEAT_HEADER in letter.reason, decoded.watermark_ms) == (True, NEVER)
 
 
 @pytest.mark.parametrize("value", [b"", b"1", b"a:b", b"1:2:3", b"-1:2", b"9" * 30 + b":1", None])
@@ -171,7 +179,7 @@ def test_source_that_cannot_be_read_is_no_source(value: bytes | None) -> None:
 
 
 def test_forwarded_record_without_its_source_is_a_dead_letter() -> None:
-    assert len(decoder().decode_forwarded([at(3)], {}).dead_letters) == 1
+    assert len(decoder().decode_forwarded([at(3)], NEVER).dead_letters) == 1
 
 
 NAMES = st.sampled_from([codec.HEARTBEAT_HEADER, "driftline-source", ""]) | st.text(max_size=5)
@@ -185,4 +193,4 @@ def test_any_record_is_an_event_late_or_a_dead_letter(
     record: Any = Record(value, headers=headers, timestamp=timestamp)
     decoded = decoder().decode([record], NEVER, NOON_MS)
     assert len(decoded.events) + len(decoded.late) + len(decoded.dead_letters) <= 1
-    decoder().decode_forwarded([record], {})
+    decoder().decode_forwarded([record], NEVER)

@@ -1,8 +1,6 @@
 """Replies of Redis: which are conflicts, which are losses, and what is read back."""
 
 import asyncio
-import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,26 +16,10 @@ from services.features.row_store import (
     ViewProgress,
     WriteConflictError,
 )
-from services.runtime import redis_commands
+from tests.unit.features.fakes import ScriptedPipeline
 
 FIELD = b"_driftline:v"
 AT = ViewPosition("v", 5, "source-0", ViewProgress(3, {0: 7}, b"stored"))
-
-
-@dataclasses.dataclass
-class ScriptedPipeline:
-    """Gives prepared replies and records the commands."""
-
-    replies: list[Any]
-    commands: list[tuple[Any, ...]] = dataclasses.field(default_factory=list)
-    client: Any = None
-
-    async def exchange_once(self, commands: Sequence[bytes]) -> list[Any]:
-        self.commands += redis_commands.decode(commands)
-        return self.replies
-
-    async def exchange(self, *batches: Sequence[bytes]) -> list[Any]:
-        return await self.exchange_once([command for batch in batches for command in batch])
 
 
 def store_with(*replies: Any) -> tuple[RowStore, ScriptedPipeline]:

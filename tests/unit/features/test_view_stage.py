@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.features.decoder import SourceDecoder, source_header
+from services.features.decoder import ALL_SOURCES, SourceDecoder, source_header
 from services.features.row_store import StateLostError, ViewProgress, WriteConflictError
 from services.features.source_stage import GENERATION_HEADER
 from services.features.view_partition import ViewPartition
@@ -56,9 +56,8 @@ def forwarded(offset: int, second: int, generation: int = 1, source: tuple[int, 
     return order(offset, second, topic=INNER, headers=headers)
 
 
-def heartbeat(offset: int, second: int, partition: int) -> Any:
-    beat = codec.heartbeat(NOON_MS + second * 1000)
-    headers = [*beat, source_header(partition, -1), (GENERATION_HEADER, b"1")]
+def heartbeat(offset: int, second: int, source: tuple[str, bytes] = ALL_SOURCES) -> Any:
+    headers = [*codec.heartbeat(NOON_MS + second * 1000), source, (GENERATION_HEADER, b"1")]
     return dataclasses.replace(forwarded(offset, second), value=None, headers=headers)
 
 
@@ -67,12 +66,21 @@ def slice_of(*records: Any) -> Slice:
     return Slice(INNER, 0, found, caught_up=False)
 
 
-def test_watermark_is_published_once_every_source_partition_has_reported() -> None:
+def test_watermark_is_that_of_the_last_heartbeat_of_all_source_partitions() -> None:
     async def check(stage: ViewStage, store: FakeRowStore, producer: FakeProducer) -> None:
-        await stage.handle(slice_of(heartbeat(0, 30, partition=0)))
-        assert store.watermarks_ms == {}
-        await stage.handle(slice_of(heartbeat(1, 20, partition=1)))
+        await stage.handle(slice_of(forwarded(0, 30), heartbeat(1, 30, source_header(0, -1))))
+        assert (store.watermarks_ms, producer.dead_letters) == ({}, [])
+        await stage.handle(slice_of(heartbeat(2, 20), heartbeat(3, 10), forwarded(4, 40)))
         assert store.watermarks_ms == {("by_shop", 0): NOON_MS + 20_000 - SOURCE.lateness_ms}
+
+    running(check)
+
+
+def test_stored_progress_does_not_grow_with_the_partitions_of_the_source() -> None:
+    async def check(stage: ViewStage, store: FakeRowStore, producer: FakeProducer) -> None:
+        events = [forwarded(number, 10, source=(number, 0)) for number in range(100)]
+        await stage.handle(slice_of(*events, heartbeat(100, 20)))
+        assert len(store.stored["by_shop", "view-0"].watermarks_ms) == 1
 
     running(check)
 
