@@ -7,7 +7,7 @@ and tests/contract/test_aiokafka_internals.py checks what is used.
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -15,7 +15,7 @@ from aiokafka.consumer import fetcher
 from aiokafka.errors import BrokerResponseError, CorruptRecordException, kafka_errors
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
-from aiokafka.structs import TopicPartition
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from streams.header_names import MendsHeaderNames
 
@@ -123,6 +123,28 @@ def read_committed(consumer: AIOKafkaConsumer) -> None:
     There is an option for it; this is for a consumer that another library makes.
     """
     consumer._isolation_level = "read_committed"
+
+
+def commit_with(consumer: AIOKafkaConsumer, text_of: Callable[[str], str]) -> None:
+    """Let a consumer commit a text with each offset, given by its topic.
+
+    Offsets can be committed with a text; this is for a consumer whose commits another library makes.
+    """
+    commit = consumer.commit
+
+    async def commit_with_text(offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        await commit({tp: OffsetAndMetadata(at.offset, text_of(tp.topic)) for tp, at in offsets.items()})
+
+    consumer.commit = commit_with_text
+
+
+async def committed(
+    consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    """Return the committed offsets with their texts; ``committed`` of the consumer returns no texts."""
+    found: dict[TopicPartition, OffsetAndMetadata]
+    found = await consumer._coordinator.fetch_committed_offsets(partitions)
+    return found
 
 
 class _MendingBatch(MendsHeaderNames, _DefaultRecordBatchPy):  # type: ignore[misc]  # it has no types

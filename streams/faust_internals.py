@@ -9,19 +9,20 @@ pyproject.toml pins one release of Faust, and tests/contract/test_faust_internal
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 import faust
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaError
 from faust.topics import Topic
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from mode.utils.futures import maybe_async
 
-from streams import aiokafka_internals
+from streams import aiokafka_internals, committed_offsets
 from streams.batches import Lanes
 from streams.slices import Slice, SliceCutter
 
@@ -40,6 +41,8 @@ class BatchApp(faust.App):
     lanes: Lanes
     callbacks: Sequence[Callable[[], Awaitable[None]]] = ()
     """Awaited when partitions leave, once the slices in process are finished and committed."""
+    topic_ids: Mapping[str, str] = MappingProxyType({})
+    """See `streams.groups.Group.topic_ids`."""
 
     async def let_go(self) -> None:
         """Await all callbacks."""
@@ -79,10 +82,55 @@ class InLoopConsumer(driver.AIOKafkaConsumerThread):
         return await maybe_async(fun(*args, **kwargs))
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
-        """Read only what transactions have committed; Faust does so only for exactly-once apps."""
+        """Read only what transactions have committed; commit the ids of topics.
+
+        Faust does the first only for exactly-once apps, and commits no text with offsets.
+        """
         consumer = super()._create_worker_consumer(transport)
         aiokafka_internals.read_committed(consumer)
+        aiokafka_internals.commit_with(consumer, lambda topic: committed_offsets.text_of(self._id_of(topic)))
         return consumer
+
+    def _id_of(self, topic: str) -> str:
+        return cast("BatchApp", self.app).topic_ids.get(topic, "")
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek to the committed offsets; to the start where an offset is of a topic that was deleted.
+
+        The offset of such a partition is 0 in what is returned, so that offsets below it are committed.
+        """
+        offsets = await super().seek_to_committed()
+        former = await self._of_former_topics([tp for tp, offset in offsets.items() if offset])
+        for tp in former:
+            log.warning(
+                "consumer.offset_reset",
+                topic=tp.topic,
+                partition=tp.partition,
+                committed=offsets[tp],
+                reason="it is of a topic that was deleted and recreated, which is read from its start",
+            )
+            self._ensure_consumer().seek(tp, 0)  # or from where retention has left records
+        return {**offsets, **dict.fromkeys(former, 0)}
+
+    async def _of_former_topics(self, partitions: Sequence[TP]) -> list[TP]:
+        """Return the partitions whose committed offset is of a former topic.
+
+        Where ids do not tell, it is one if the log ends before it.
+        """
+        consumer = self._ensure_consumer()
+        committed = await aiokafka_internals.committed(consumer, partitions)
+        is_of = {
+            tp: committed_offsets.is_of(found.metadata, self._id_of(tp.topic))
+            for tp, found in committed.items()
+        }
+        unknown = [tp for tp, answer in is_of.items() if answer is None]
+        try:
+            ends = await consumer.end_offsets(unknown) if unknown else {}
+        except KafkaError as error:  # for example of a topic that is deleted now
+            log.warning("consumer.ends_unknown", error=repr(error))
+            ends = {}
+        beyond = {tp for tp, end in ends.items() if committed[tp].offset > end}
+        return [tp for tp, answer in is_of.items() if answer is False or tp in beyond]
 
     def highwater(self, tp: TP) -> int:
         """Return the end of what can be read: records of open transactions are beyond it."""

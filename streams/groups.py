@@ -8,7 +8,7 @@ import contextlib
 import os
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -76,6 +76,10 @@ class Group:
             in_flight_bytes_max: Maximum bytes fetched and not yet finished.
         """
         self.name = f"driftline.{name}"
+        self.topic_ids: Mapping[str, str] = {}
+        """Id of each topic, to be set before `running`. It is committed with each offset. An offset that was
+        committed with another id is of a topic that was deleted: the partition is read from its start. So is,
+        without ids, a partition that ends before its committed offset."""
         self._connection = connection
         self._observer = observer
         self._slice_records_max = slice_records_max or connection.slice_records_max
@@ -164,6 +168,7 @@ class Group:
             stream_wait_empty=False,
         )
         app.callbacks = self._let_go
+        app.topic_ids = self.topic_ids
         app.lanes = Lanes(
             self._in_flight_bytes_max,
             self._slice_records_max,

@@ -149,7 +149,8 @@ class FeaturesProcess:
     async def _prepared(self) -> AsyncIterator[None]:
         """Prepare topics and generations, and announce the watermark of every partition."""
         partitions = await topic_setup.prepare(self._settings, self._plan)
-        self._topics = await topic_setup.identities(self._settings, self._plan)
+        self._group.topic_ids = await topic_setup.topic_ids(self._settings, self._plan)
+        self._topics = topic_setup.identities(self._plan, self._group.topic_ids)
         await self._generations.start(partitions, self._topics)
         for view, number in partitions.items():
             await self._store.announce(view, number)
@@ -180,7 +181,8 @@ class FeaturesProcess:
         """Wait for a topic that was recreated since the start, and note its views."""
         while self._recreated is None:
             await asyncio.sleep(TOPIC_CHECK_SECONDS)
-            found = await topic_setup.identities(self._settings, self._plan)
+            ids = await topic_setup.topic_ids(self._settings, self._plan)
+            found = topic_setup.identities(self._plan, ids)
             views = [view for view, now in found.items() if now and self._topics[view] not in ("", now)]
             if views:
                 self._recreated = f"a topic of {', '.join(views)} was recreated: it is read from its start"

@@ -35,15 +35,18 @@ async def prepare(settings: Settings, plan: FeaturePlan) -> dict[str, int]:
     return {view: counts[topic] for view, topic in read.items()}
 
 
-async def identities(settings: Settings, plan: FeaturePlan) -> dict[str, str]:
-    """Return for each stream view a digest of the identity of its topics, see `read_topics`.
+async def topic_ids(settings: Settings, plan: FeaturePlan) -> dict[str, str]:
+    """Return the id of each topic that exists of those that the stream views read, see `read_topics`."""
+    names = {topic for view in plan.views if view.is_stream for topic in read_topics(view)}
+    return await asyncio.to_thread(topic_creation.topic_ids, settings, names) if names else {}
+
+
+def identities(plan: FeaturePlan, ids: Mapping[str, str]) -> dict[str, str]:
+    """Return for each stream view a digest of the identity of its topics, given the ids of topics.
 
     It is empty while one of them does not exist, and if the broker gives no ids.
     """
-    read = {view.name: read_topics(view) for view in plan.views if view.is_stream}
-    names = {topic for found in read.values() for topic in found}
-    ids = await asyncio.to_thread(topic_creation.topic_ids, settings, names) if names else {}
-    return {view: identity_of(found, ids) for view, found in read.items()}
+    return {view.name: identity_of(read_topics(view), ids) for view in plan.views if view.is_stream}
 
 
 def read_topics(view: View) -> tuple[str, ...]:

@@ -153,6 +153,7 @@ class Deployment:
         topic = declaration.request.topic
         found = await asyncio.to_thread(topic_ids, self._shared.settings, [topic])
         self._agent.source = self.source = _source_of(topic, found)
+        self.group.topic_ids = found
         await self._publish_feature_names()
         await self._stack.enter_async_context(self.versions.running())
         await self._stack.enter_async_context(self.predictor.running())

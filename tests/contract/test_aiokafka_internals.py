@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import KafkaConnectionError, ProducerClosed, for_code
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import MessageAccumulator
@@ -226,3 +227,13 @@ def test_records_of_an_earlier_position_are_dropped_after_a_seek() -> None:
     """So what is in flight during a seek does not reach the lanes."""
     assert "del self._records[tp]" in inspect.getsource(Fetcher.seek_to)
     assert "tp_state.position != fetch_offset" in inspect.getsource(Fetcher._proc_fetch_request)
+
+
+def test_committed_offsets_are_fetched_with_their_texts() -> None:
+    source = inspect.getsource(GroupCoordinator._do_fetch_commit_offsets)
+    assert "OffsetAndMetadata(offset, metadata)" in source
+    assert list(inspect.signature(GroupCoordinator.fetch_committed_offsets).parameters) == [
+        "self",
+        "partitions",
+    ]
+    assert "self._coordinator = GroupCoordinator(" in inspect.getsource(AIOKafkaConsumer.start)

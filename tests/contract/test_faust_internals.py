@@ -15,6 +15,7 @@ from typing import Any
 
 import faust
 import pytest
+from aiokafka import AIOKafkaConsumer
 from faust.topics import Topic
 from faust.transport import consumer as base
 from faust.transport.drivers import aiokafka as driver
@@ -23,6 +24,7 @@ from mode.threads import ServiceThread
 from yarl import URL
 
 from streams.batches import Lanes
+from streams.committed_offsets import text_of
 from streams.faust_internals import BatchApp, BatchConsumer, BatchTopic, BatchTransport, InLoopConsumer
 from streams.slices import Slice, SliceObserver
 
@@ -82,7 +84,14 @@ def test_exactly_the_release_is_installed_that_pyproject_pins() -> None:
         (
             InLoopConsumer,
             driver.AIOKafkaConsumerThread,
-            ("_create_worker_consumer", "_gather_remaining_tasks", "call_thread", "highwater", "start"),
+            (
+                "_create_worker_consumer",
+                "_gather_remaining_tasks",
+                "call_thread",
+                "highwater",
+                "seek_to_committed",
+                "start",
+            ),
         ),
         (BatchTopic, Topic, ("decode",)),
         (BatchApp, faust.App, ("_create_directories",)),
@@ -164,6 +173,39 @@ def test_records_of_aborted_transactions_are_not_read() -> None:
         return client._isolation_level, consumer.in_transaction
 
     assert in_loop(scenario) == ("read_committed", False)
+
+
+def test_the_id_of_a_topic_is_committed_with_its_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
+    committed: list[Any] = []
+
+    async def commit(_client: AIOKafkaConsumer, offsets: Any) -> None:
+        committed.append(offsets)
+
+    async def scenario(consumer: Any) -> None:
+        consumer.app.topic_ids = {"t": "7f"}
+        thread = consumer._new_consumer_thread()
+        thread._consumer = thread._create_consumer(loop=asyncio.get_running_loop())
+        thread.assignment = lambda: {TP("t", 0), TP("u", 0)}
+        assert await thread._commit({TP("t", 0): 5, TP("u", 0): 6})
+
+    monkeypatch.setattr(AIOKafkaConsumer, "commit", commit)
+    in_loop(scenario)
+    assert committed == [{("t", 0): (5, text_of("7f")), ("u", 0): (6, "")}]
+
+
+def test_the_offset_of_a_former_topic_counts_as_none_that_was_committed() -> None:
+    """Else offsets below it would not be committed, and a view would seem to have reached it."""
+
+    async def scenario(consumer: Any) -> tuple[dict[TP, int], bool]:
+        async def seek_to_committed() -> dict[TP, int]:
+            return {TP("t", 0): 0}
+
+        consumer.seek_to_committed = seek_to_committed
+        consumer.assignment = lambda: {TP("t", 0)}
+        await consumer.perform_seek()
+        return consumer.positions(), consumer._should_commit(TP("t", 0), 1)
+
+    assert in_loop(scenario) == ({TP("t", 0): 0}, True)
 
 
 def test_the_end_of_a_partition_is_that_of_committed_transactions() -> None:
