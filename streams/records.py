@@ -460,6 +460,15 @@ class RetrainingFinished(msgspec.Struct, kw_only=True, frozen=True, tag="retrain
     duration_seconds: float = 0.0
 
 
+class IndicatorReference(msgspec.Struct, kw_only=True, frozen=True):
+    """Values of one kind in the training set, see `services.monitoring.value_kinds`."""
+
+    rows: Int64
+    """Number of these values, or of those that a part of the training set had and its other parts had not."""
+    design_effect: float
+    """Design effect of the indicator "the value is of this kind", see `FeatureReference.design_effect`."""
+
+
 class FeatureReference(msgspec.Struct, kw_only=True, frozen=True):
     """The distribution of one feature (or of the score) in the training set, in fixed bins.
 
@@ -483,6 +492,9 @@ class FeatureReference(msgspec.Struct, kw_only=True, frozen=True):
     values are the segments, and for features with a season, which change with it in each segment, too."""
     design_effect: float = 1.0
     """Variance of the mean over a block of time, divided by that of independent values."""
+    indicators: dict[str, IndicatorReference] = {}
+    """By kind: ``missing``, and ``below`` and ``above`` the range, or ``new`` and ``rare`` categories. Empty
+    in references of older versions."""
     importance: float | None = None
     """Permutation importance: by how much the loss on the held-out window rises when this feature is
     shuffled among its rows; null if it was not measured."""

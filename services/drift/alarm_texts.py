@@ -6,6 +6,7 @@ A message begins in lower case and has no full stop: reports and notifications p
 from collections.abc import Sequence
 
 from services.monitoring.loss_comparison import LossComparison
+from services.monitoring.value_kinds import ABOVE, BELOW, MISSING, NEW, RARE
 from services.runtime.declaration import QualityBounds
 from streams.records import Contribution, FeatureQuality
 
@@ -40,6 +41,20 @@ def _change_text(segment: str, rank: float, contributions: Sequence[Contribution
         "the distribution changed in shape, not in level; largest change in this window: "
         f"{largest.bin} with {largest.share:.1%} of the values ({largest.expected_share:.1%} expected)"
     )
+
+
+_KINDS = {
+    MISSING: "missing",
+    NEW: "values that the reference does not contain",
+    RARE: "categories that are rare in the reference",
+    BELOW: "below the range of the reference",
+    ABOVE: "above the range of the reference",
+}
+
+
+def share_text(subject: str, kind: str, share: float, share_before: float) -> str:
+    """Say that one of the `services.monitoring.value_kinds` became frequent."""
+    return f"{subject}: {share:.1%} of recent values are {_KINDS[kind]} ({share_before:.1%} in the reference)"
 
 
 def category_text(subject: str, segment: str, share: float, categories: Sequence[str]) -> str:

@@ -8,6 +8,8 @@ BLOCKS_MIN = 8
 """Minimum blocks for an estimate; with fewer, values count as independent."""
 HALVINGS = 7
 """Number of block lengths, each half the one before: from three days down to about an hour."""
+TAIL_SHARES = (1 / 16, 1 / 64)
+"""Shares of the outermost ranks that stand for values out of range, which the training set never has."""
 _UNIFORM_VARIANCE = 1 / 12
 """Variance of uniform ranks."""
 _SQUARES_VARIANCE = 1 / 180
@@ -59,6 +61,67 @@ class Blocks:
         """
         return max([1.0, *(_of_blocks(ranks, block_of, rows) for block_of, rows in self._divided)])
 
+    def of_indicator(self, flags: npt.NDArray[np.bool_]) -> float:
+        """Return the design effect of an indicator, bounded by the rows per block; at least 1.
+
+        Args:
+            flags: Whether each row has the property, ``(n_rows,)``.
+
+        k rows with the property tell little about their bursts if k is small, and nothing if it is 0. So one
+        burst as long as the shortest block is added to those seen: with the measured design effect D, and r
+        rows in such a block, the mean size of the burst of a row is ``(k D + r r) / (k + r)``.
+        """
+        rows, burst = int(np.count_nonzero(flags)), self.shortest_rows
+        measured = max([1.0, *(_of_flags(flags, block_of, rows) for block_of, rows in self._divided)])
+        return (rows * measured + burst * burst) / (rows + burst)
+
+    def of_tail(self, ranks: Ranks) -> float:
+        """Return the design effect of values above the range: that of the largest shares of the ranks."""
+        found = (self.of_indicator(ranks >= 1 - share) for share in TAIL_SHARES)
+        return max(found)
+
+    @property
+    def shortest_rows(self) -> float:
+        """Rows per block of the shortest length, weighted by rows: the block that a row is in."""
+        return _rows_per_block(self._divided[-1][1]) if self._divided else 1.0
+
+    def rows_in_one_block(self, groups: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+        """Return the rows whose group is in no other block of the longest length.
+
+        For all other blocks, these groups would be new.
+
+        Args:
+            groups: The group of each row, ``(n_rows,)``, from 0 on; less than 0: none.
+        """
+        if not self._divided or not (groups >= 0).any():
+            return np.zeros(len(groups), dtype=bool)
+        block_of = self._divided[0][0]
+        size = int(groups.max()) + 1
+        first = np.full(size, np.iinfo(np.intp).max)
+        last = np.full(size, -1)
+        inside = groups >= 0
+        np.minimum.at(first, groups[inside], block_of[inside])
+        np.maximum.at(last, groups[inside], block_of[inside])
+        found: npt.NDArray[np.bool_] = inside & (first == last)[groups]
+        return found
+
+
+def _rows_per_block(rows: npt.NDArray[np.int64]) -> float:
+    """Return the mean, over all rows, of the rows in their block: the design effect of equal values."""
+    return float((rows**2).sum() / rows.sum())
+
+
+def _of_flags(
+    flags: npt.NDArray[np.bool_], block_of: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+) -> float:
+    """Return the design effect of an indicator for blocks of one length."""
+    blocks, share = len(rows), float(flags.mean())
+    if blocks < BLOCKS_MIN or not 0 < share < 1:
+        return 1.0
+    sums = np.bincount(block_of, weights=flags, minlength=blocks) - share * rows
+    found = float((sums**2 / rows).sum()) / (blocks - 1) / (share * (1 - share))
+    return min(found, _rows_per_block(rows))
+
 
 def _of_blocks(ranks: Ranks, block_of: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> float:
     """Return the design effect for blocks of one length.
@@ -83,4 +146,4 @@ def _of_blocks(ranks: Ranks, block_of: npt.NDArray[np.int64], rows: npt.NDArray[
         sums = np.bincount(block_of, weights=deviations, minlength=blocks)
         lacking = max(variance - float((deviations**2).mean()), 0.0)
         found.append((float((sums**2 / rows).sum()) / (blocks - 1) + lacking) / variance)
-    return max(found) / spread
+    return min(max(found) / spread, _rows_per_block(rows))

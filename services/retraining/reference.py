@@ -8,13 +8,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from services.monitoring import rank_correlation
+from services.monitoring import rank_correlation, value_kinds
 from services.monitoring.model_metrics import Measures, NumericPrediction
 from services.monitoring.seasons import seasons_of
 from services.monitoring.segments import segments_of
 from services.retraining import design_effect
 from services.runtime.declaration import ModelDeclaration, Part
-from streams.records import FeatureReference, PairReference, Reference
+from streams.records import FeatureReference, IndicatorReference, PairReference, Reference
 
 Times = npt.NDArray[np.int64]
 
@@ -157,12 +157,46 @@ def of_column(
         found = np.bincount(season_bins, minlength=len(reference.counts) + 1)
         ranks[rows] = design_effect.middles(found)[season_bins]
         counts[str(number)] = found.tolist()
-    return msgspec.structs.replace(
+    reference = msgspec.structs.replace(
         reference,
         season=list(season),
         seasons=counts if season else {},
         design_effect=blocks.design_effect(ranks),
     )
+    return msgspec.structs.replace(reference, indicators=_indicators(reference, bins, ranks, blocks))
+
+
+def _indicators(
+    reference: FeatureReference,
+    bins: npt.NDArray[np.int64],
+    ranks: npt.NDArray[np.float64],
+    blocks: design_effect.Blocks,
+) -> dict[str, IndicatorReference]:
+    """Return the values of each kind and their design effects, see `services.monitoring.value_kinds`."""
+    counts = np.array(reference.counts, dtype=np.int64)
+    missing = bins == len(counts)
+    found = {value_kinds.MISSING: _indicator(missing, blocks)}
+    if reference.categories is not None:
+        alone = blocks.rows_in_one_block(np.where(missing, -1, bins))
+        rare = np.append(value_kinds.rare_categories(counts), False)[bins]
+        new = _indicator(alone, blocks)
+        effect = max(new.design_effect, blocks.of_indicator(rare))  # a category may be rare, and then stay
+        of_rare = IndicatorReference(rows=value_kinds.rows_of_rare(counts), design_effect=effect)
+        return found | {value_kinds.NEW: new, value_kinds.RARE: of_rare}
+    if not reference.edges:
+        return found | {value_kinds.NEW: _indicator(~missing, blocks)}
+    among_present = np.where(missing, 0.5, ranks / max(1 - float(missing.mean()), 1e-9))
+    tails = {value_kinds.BELOW: 1 - among_present, value_kinds.ABOVE: among_present}
+    return found | {
+        name: IndicatorReference(
+            rows=0, design_effect=max(reference.design_effect, blocks.of_tail(outermost))
+        )
+        for name, outermost in tails.items()
+    }
+
+
+def _indicator(flags: npt.NDArray[np.bool_], blocks: design_effect.Blocks) -> IndicatorReference:
+    return IndicatorReference(rows=int(np.count_nonzero(flags)), design_effect=blocks.of_indicator(flags))
 
 
 def _bins(reference: FeatureReference, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

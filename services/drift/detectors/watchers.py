@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from services.drift.alarm_texts import relation_text
+from services.drift.alarm_texts import relation_text, share_text
 from services.drift.binning.bin_counts import FeatureBinner
 from services.drift.binning.bin_search import BinIndices
 from services.drift.binning.binning import BinnedRows, PredictionRows
@@ -16,10 +16,12 @@ from services.drift.detectors.e_detector import EDetector, HarmDetector
 from services.drift.detectors.protocol import DetectedChange, Detector, TimesMs
 from services.drift.detectors.ranks import Ranking, Ranks
 from services.drift.detectors.relation_detector import PairChange, PairDetector, relation
+from services.drift.detectors.share_detector import KindsOfRows, ShareChange, ShareDetector
 from services.drift.performance.loss_baseline import LossBaseline
 from services.monitoring.rank_correlation import Moments
 from services.monitoring.seasons import seasons_of
 from services.monitoring.segments import segments_of
+from services.monitoring.value_kinds import kinds_of
 from services.runtime.declaration import Monitoring
 from streams.records import FeatureReference, Reference
 
@@ -43,6 +45,8 @@ class WatcherState(msgspec.Struct, array_like=True):
     """Times of the buffered rows."""
     tie_breakers: bytes
     bins: bytes
+    shares: bytes | None = None
+    """The detector of shares; null in older states, and where there is none."""
 
 
 class BufferedRows(NamedTuple):
@@ -69,17 +73,30 @@ class BufferedRows(NamedTuple):
         return BufferedRows(self.times_ms[start:stop], self.tie_breakers[start:stop], self.bins[start:stop])
 
 
+class WatchedChange(NamedTuple):
+    """A change of one feature: of its ranks, or of the share of one kind of its values."""
+
+    change: DetectedChange
+    share: ShareChange | None = None
+
+
 class Watcher:
-    """Ranks the values of some features among the reference, by season, and bets on the ranks.
+    """Bets on the ranks of some features among the reference, by season, and on shares of their values.
 
     Args:
         references: The references of the features.
-        threshold_ms: Minimum mean time between two false alarms of one feature.
+        threshold_ms: Minimum mean time between two false alarms of one stream.
         state: The state of a watcher with the same references.
+        watches_shares: Whether missing, new, rare and out-of-range values are streams, one for each feature.
     """
 
     def __init__(
-        self, references: Sequence[FeatureReference], threshold_ms: float, state: WatcherState | None = None
+        self,
+        references: Sequence[FeatureReference],
+        threshold_ms: float,
+        state: WatcherState | None = None,
+        *,
+        watches_shares: bool = False,
     ) -> None:
         """Start without evidence of a change, or from a state."""
         self.features = [reference.feature for reference in references]
@@ -91,6 +108,13 @@ class Watcher:
         effects = np.array([reference.design_effect for reference in references])
         self._detector: Detector = EDetector(len(references), threshold_ms, effects)
         self._buffered = BufferedRows.empty(len(references))
+        self._shares: ShareDetector | None = None
+        if watches_shares:
+            kinds = [kinds_of(reference) for reference in references]
+            self._kinds = KindsOfRows(kinds, [max(len(reference.seasons), 1) for reference in references])
+            self._shares = ShareDetector(kinds, threshold_ms)
+            if state is not None and state.shares is not None:
+                self._shares.restore(state.shares)
         if state is not None:
             self._seasons = [list(seasons) for seasons in state.seasons]
             known = np.frombuffer(state.known, dtype=np.int64)
@@ -105,7 +129,7 @@ class Watcher:
 
     def add(
         self, times_ms: TimesMs, tie_breakers: Ranks, bins: BinIndices
-    ) -> list[tuple[int, DetectedChange]]:
+    ) -> list[tuple[int, WatchedChange]]:
         """Process rows; return changes, each with the index of the row with which it was detected.
 
         `BUFFERED_ROWS` rows are processed at once, counted from the last `flush`, so the slices in which rows
@@ -113,7 +137,7 @@ class Watcher:
         """
         before = len(self._buffered.times_ms)
         buffered = self._buffered.with_more(times_ms, tie_breakers, bins)
-        found: list[tuple[int, DetectedChange]] = []
+        found: list[tuple[int, WatchedChange]] = []
         whole = len(buffered.times_ms) // BUFFERED_ROWS * BUFFERED_ROWS
         for start in range(0, whole, BUFFERED_ROWS):
             stop = start + BUFFERED_ROWS
@@ -121,17 +145,22 @@ class Watcher:
         self._buffered = buffered.part(whole, len(buffered.times_ms))
         return found
 
-    def flush(self) -> list[DetectedChange]:
+    def flush(self) -> list[WatchedChange]:
         """Process the buffered rows."""
         buffered, self._buffered = self._buffered, BufferedRows.empty(len(self.features))
         return self._detect(buffered) if len(buffered.times_ms) else []
 
-    def _detect(self, rows: "BufferedRows") -> list[DetectedChange]:
-        ranks = self._ranking.rank(rows.bins, rows.tie_breakers, self._season_indices(rows.times_ms))
+    def _detect(self, rows: "BufferedRows") -> list[WatchedChange]:
+        seasons = self._season_indices(rows.times_ms)
+        found = []
+        if self._shares is not None:
+            risen = self._shares.update(self._kinds.find(rows.bins, seasons), rows.times_ms)
+            found = [WatchedChange(each.change, each) for each in risen]
+        ranks = self._ranking.rank(rows.bins, rows.tie_breakers, seasons)
         changes = self._detector.update(ranks, rows.times_ms)
         for change in changes:
             self._ranking.reset(change.stream)
-        return changes
+        return found + [WatchedChange(change) for change in changes]
 
     def state(self) -> WatcherState:
         """Return the state, which `__init__` takes."""
@@ -143,6 +172,7 @@ class Watcher:
             buffered.times_ms.tobytes(),
             buffered.tie_breakers.tobytes(),
             buffered.bins.astype(np.uint16).tobytes(),
+            None if self._shares is None else self._shares.state(),
         )
 
     def _season_indices(
@@ -214,13 +244,16 @@ class Watchers:
         if reference is not None and reference.score is not None:
             watched[SCORE] = [reference.score]
         known = None if reference is None else reference.pairs
-        self.streams = sum(map(len, watched.values())) + (known is not None) + 1
-        """Number of streams that share the alarm budget; all feature pairs are one of them, the loss
-        another."""
+        with_shares = [name for name in watched if name in ("", SCORE)]
+        shares = sum(len(watched[name]) for name in with_shares)
+        self.streams = sum(map(len, watched.values())) + shares + (known is not None) + 1
+        """Number of streams that share the alarm budget: the ranks of each feature, overall and by segment,
+        and of the scores; the shares of each feature and of the scores; all feature pairs; the loss."""
         threshold_ms = self.streams * monitoring.patience_ms
         stored = states or {}
         self._watchers = {
-            name: Watcher(each, threshold_ms, stored.get(name)) for name, each in watched.items()
+            name: Watcher(each, threshold_ms, stored.get(name), watches_shares=name in with_shares)
+            for name, each in watched.items()
         }
         self._pairs: PairDetector | None = None
         if known is not None:
@@ -287,10 +320,14 @@ class Watchers:
         text = relation_text(subject, found.correlation, found.correlation_before)
         return ObservedChange("relation", subject, "", found.change, text)
 
-    def _observed(self, name: str, change: DetectedChange) -> ObservedChange:
-        if name == SCORE:
-            return ObservedChange("score", SCORE, "", change)
-        return ObservedChange("feature", self._features[change.stream], name, change)
+    def _observed(self, name: str, found: WatchedChange) -> ObservedChange:
+        change, share = found
+        is_score = name == SCORE
+        subject = SCORE if is_score else self._features[change.stream]
+        text = share_text(subject, share.kind, share.share, share.share_before) if share else ""
+        if is_score:
+            return ObservedChange("score", SCORE, "", change, text)
+        return ObservedChange("feature", subject, name, change, text)
 
 
 def _without_counts(references: Sequence[FeatureReference]) -> list[FeatureReference]:

@@ -67,3 +67,35 @@ def test_values_that_are_correlated_within_hours_have_a_design_effect_although_d
 
 def test_one_row_has_a_design_effect_of_one():
     assert days_of(np.array([1.0])).design_effect == 1.0
+
+
+def test_a_design_effect_is_at_most_the_rows_of_a_block():
+    """Ten blocks of three days with equal values: the upper bound of the estimate would be 2.7 times that."""
+    levels = np.random.default_rng(1).normal(size=10).repeat(3 * 870)
+    assert days_of(levels, rows_a_day=870).design_effect <= 3 * 870 * 1.01
+
+
+def test_an_indicator_that_the_reference_never_had_has_the_rows_of_the_shortest_block():
+    blocks = Blocks(TIMES_MS, 72 * HOUR_MS)
+    none = np.zeros(len(TIMES_MS), dtype=bool)
+    assert blocks.of_indicator(none) == blocks.shortest_rows
+    assert 1 <= blocks.shortest_rows < 3
+
+
+def test_the_design_effect_of_an_indicator_is_the_mean_burst_of_its_rows():
+    """Bursts of 20 of 2,000 rows a day; one burst of the shortest block is added."""
+    random = np.random.default_rng(2)
+    times_ms = np.arange(30 * 2000, dtype=np.int64) * (DAY_MS // 2000)
+    blocks = Blocks(times_ms, 72 * HOUR_MS)
+    seldom = (random.random(3000) < 0.02).repeat(20)
+    assert 15 < blocks.of_indicator(seldom) < 60
+    often = random.random(len(times_ms)) < 0.1
+    assert 1 <= blocks.of_indicator(often) < 5
+
+
+def test_groups_that_only_one_block_has_are_found():
+    blocks = Blocks(TIMES_MS, 72 * HOUR_MS)
+    groups = np.arange(len(TIMES_MS)) % 7
+    groups[5] = 8
+    groups[7] = -1
+    assert np.flatnonzero(blocks.rows_in_one_block(groups)).tolist() == [5]

@@ -43,7 +43,8 @@ def test_weekday_is_found_where_values_count_as_independent():
 
 
 def test_budget_is_shared_by_features_segments_score_and_loss():
-    """Two features, overall and in three colours, the feature pairs, the score, the loss."""
+    """Two features, overall and in three colours, and the score; shares of the values of both features and of
+    the scores; the feature pairs; the loss."""
     monitoring = Monitoring(segments=("colour",))
-    assert Watchers(scenario.reference(), monitoring).streams == 2 * (1 + 3) + 3
+    assert Watchers(scenario.reference(), monitoring).streams == 2 * (1 + 3) + 1 + 3 + 2
     assert Watchers(None, monitoring).streams == 1

@@ -1,0 +1,249 @@
+"""Detects that the share of missing, new, rare or out-of-range values has risen. Pure.
+
+Each kind of values of a feature is an indicator, 0 or 1, whatever the other values do. If reference and
+stream are exchangeable, each of N + 1 rows is the last one with equal probability. So after N rows with K
+values of the kind, the next value is of the kind with probability ``(K + 1) / (N + 1)``, given all N + 1, and
+is not with ``(N - K + 1) / (N + 1)`` (Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World",
+2005, chapter 2). A bet that a share s of all values turns into this kind has the probability
+``q = p + s (1 - p)`` for it, and wins the ratio of the products of both probabilities, which is 1 on average
+over references and streams. The reference is part of N and K, so its sampling error is counted, and an event
+that it never had is one of N + 1 values.
+
+Stakes grow as in `e_detector`. Winnings are raised to the power 1 / D with the design effect D of the
+indicator. The mean over the kinds and bets of a feature is one stream of the alarm budget.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from services.drift.binning.bin_search import BinIndices
+from services.drift.detectors.e_detector import GAP_MS_MAX, LOG_STAKE_MAX
+from services.drift.detectors.protocol import DetectedChange, TimesMs, Values
+from services.monitoring.value_kinds import KINDS_MAX, MISSING, ValueKinds
+
+TURNED_SHARES = np.array([1 / 16, 1 / 4, 7 / 8])
+"""Shares of all values that turn into the kind, as bet on. Much smaller rises win nothing."""
+
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+class KindsOfRows:
+    """Finds the kinds of values, see `value_kinds`, of all features at once."""
+
+    def __init__(self, features: Sequence[ValueKinds], seasons_known: Sequence[int]) -> None:
+        """Read the kinds of the bins.
+
+        Args:
+            features: The kinds of each feature's values.
+            seasons_known: The number of seasons of each feature in the reference.
+        """
+        self._offsets = np.cumsum([0, *(len(each.of_bin) for each in features)])[:-1]
+        self._of_bin = np.concatenate([each.of_bin for each in features])
+        self._missing = np.array([each.names.index(MISSING) + 1 for each in features], dtype=np.int8)
+        self._seasons_known = np.array(seasons_known)
+
+    def find(self, bins: BinIndices, seasons: BinIndices | None) -> npt.NDArray[np.int8]:
+        """Return the kinds ``(n_rows, n_features)``; in an unknown season, only missing values have one."""
+        kinds: npt.NDArray[np.int8] = self._of_bin.take(bins + self._offsets)
+        if seasons is not None:
+            kinds[(seasons >= self._seasons_known) & (kinds != self._missing)] = 0
+        return kinds
+
+
+class ShareDetectorState(msgspec.Struct, array_like=True):
+    """The state of a `ShareDetector`; arrays as bytes."""
+
+    rows: int
+    found: bytes
+    stakes: bytes
+    log_won: bytes
+    lowest: bytes
+    since_ms: bytes
+    last_ms: int | None
+    begun: bytes
+
+
+_DECODER = msgspec.msgpack.Decoder(ShareDetectorState)
+
+
+class ShareChange(NamedTuple):
+    """The share of one kind of values has risen."""
+
+    change: DetectedChange
+    """Its stream is the feature and its effect None."""
+    kind: str
+    share: float
+    """Share of the kind among the latest rows, at most `watchers.BUFFERED_ROWS`."""
+    share_before: float
+    """Share in the reference."""
+
+
+class ShareDetector:
+    """Bets that shares have risen, for several features.
+
+    Args:
+        features: The kinds of values of each feature.
+        threshold_ms: Minimum mean time between two false alarms of one feature.
+
+    Examples:
+        A feature has no missing value in 27,000 rows of reference and 1,000 minutes; then all are missing.
+
+        >>> from services.monitoring.value_kinds import kinds_of
+        >>> from streams.records import FeatureReference
+        >>> reference = FeatureReference(feature="x", counts=[0, 27_000, 0], missing=0, edges=[0.0, 1.0])
+        >>> detector = ShareDetector([kinds_of(reference)], threshold_ms=30 * 24 * 3_600_000)
+        >>> kinds = np.array([[0]] * 1000 + [[1]] * 10)
+        >>> found = [detector.update(kinds[row : row + 10], np.arange(row, row + 10) * 60_000)
+        ...          for row in range(0, 1010, 10)]
+        >>> change = found[-1][0]
+        >>> change.kind, change.share, change.share_before, change.change.since_ms // 60_000
+        ('missing', 1.0, 0.0, 999)
+    """
+
+    def __init__(self, features: Sequence[ValueKinds], threshold_ms: float) -> None:
+        """Start without evidence of a change."""
+        self._threshold_ms = threshold_ms
+        self._names = [each.names for each in features]
+        shape = len(features), KINDS_MAX
+        self._known, effects, used = np.zeros(shape), np.ones(shape), np.zeros(shape)
+        for feature, each in enumerate(features):
+            for kind, reference in enumerate(each.references):
+                self._known[feature, kind] = reference.rows
+                effects[feature, kind] = max(reference.design_effect, 1.0)
+                used[feature, kind] = 1.0
+        self._known_rows = np.array([[each.rows] for each in features], dtype=np.float64)
+        before = (self._known + 1) / (self._known_rows + 2)
+        bet = before[:, :, None] + TURNED_SHARES * (1 - before[:, :, None])
+        powers = (used / effects)[:, :, None]
+        self._log_bet, self._log_against = np.log(bet) * powers, np.log1p(-bet) * powers
+        self._powers = powers
+        bets = np.maximum(used.sum(axis=1), 1.0) * len(TURNED_SHARES)
+        self._weights = (used / bets[:, None])[:, :, None]
+        self._begun = self._known_rows * 0  # rows of the stream before the last change
+        self._rows = 0
+        self._found = np.zeros(shape)
+        self._stakes = np.zeros((*shape, len(TURNED_SHARES)))
+        self._log_won = np.zeros_like(self._stakes)
+        self._lowest = np.zeros_like(self._stakes)
+        self._since_ms = np.zeros(self._stakes.shape, dtype=np.int64)
+        self._last_ms: int | None = None
+
+    def update(self, kinds: npt.NDArray[np.int8], times_ms: TimesMs) -> list[ShareChange]:
+        """Process at least one row; the rows are one step.
+
+        Args:
+            kinds: The kind of each value, 0 for none, shape ``(n_rows, n_features)``.
+            times_ms: The event time of each row, shape ``(n_rows,)``.
+        """
+        if self._last_ms is None:
+            self._last_ms = int(times_ms[0])
+            self._since_ms[:] = self._last_ms
+        rows, end_ms = len(kinds), int(times_ms[-1])
+        elapsed_ms = min(max(end_ms - self._last_ms, 0), GAP_MS_MAX)
+        self._last_ms = max(self._last_ms, end_ms)
+        found = self._count(kinds)
+        won = self._log_winnings(found, rows)
+        self._found += found
+        self._rows += rows
+        self._stakes += elapsed_ms
+        self._stakes *= np.exp(np.minimum(won, LOG_STAKE_MAX))
+        self._log_won += won
+        lower = self._log_won <= self._lowest
+        np.copyto(self._lowest, self._log_won, where=lower)
+        self._since_ms[lower] = self._last_ms
+        values = (self._stakes * self._weights).sum(axis=(1, 2))
+        risen = np.flatnonzero(values >= self._threshold_ms).tolist()
+        return [self._change(feature, float(values[feature]), found[feature] / rows) for feature in risen]
+
+    def _count(self, kinds: npt.NDArray[np.int8]) -> Values:
+        """Return the number of values by feature and kind."""
+        features, size = kinds.shape[1], KINDS_MAX + 1
+        if not kinds.any():
+            return np.zeros((features, KINDS_MAX))
+        places = (kinds + np.arange(0, features * size, size)).ravel()
+        counted: Values = np.bincount(places, minlength=features * size).astype(np.float64)
+        return counted.reshape(features, size)[:, 1:]
+
+    def _log_winnings(self, found: Values, rows: int) -> Values:
+        """Return the log winnings of a step, shape ``(n_features, n_kinds, n_bets)``."""
+        known_rows = self._known_rows + (self._rows - self._begun)
+        known = self._known + self._found
+        others = known_rows - known
+        log_chance = (
+            _log_rising(known, found) + _log_rising(others, rows - found) - _log_rising(known_rows, rows)
+        )
+        won: Values = self._log_bet * found[:, :, None]
+        won += self._log_against * (rows - found[:, :, None])
+        won -= self._powers * log_chance[:, :, None]
+        return won
+
+    def _change(self, feature: int, value: float, shares: Values) -> ShareChange:
+        """Date the change by the lowest points of the bets on the kind that won most (Hinkley 1970)."""
+        assert self._last_ms is not None
+        weighted = self._stakes[feature] * self._weights[feature]
+        kind, bet = np.unravel_index(int(np.argmax(weighted)), weighted.shape)
+        since_ms = self._since_ms[feature, kind]
+        change = DetectedChange(
+            feature,
+            self._last_ms,
+            int(since_ms[bet]),
+            int(since_ms.min()),
+            int(since_ms.max()),
+            value,
+            self._threshold_ms,
+        )
+        self._reset(feature)
+        before = float(self._known[feature, kind] / max(self._known_rows[feature, 0], 1.0))
+        return ShareChange(change, self._names[feature][kind], float(shares[kind]), before)
+
+    def _reset(self, feature: int) -> None:
+        """Start one feature again from its reference."""
+        for array in (self._found, self._stakes, self._log_won, self._lowest):
+            array[feature] = 0
+        self._begun[feature] = self._rows
+        self._since_ms[feature] = self._last_ms or 0
+
+    def state(self) -> bytes:
+        """Return the complete state, which `restore` takes."""
+        return _ENCODER.encode(
+            ShareDetectorState(
+                self._rows,
+                self._found.tobytes(),
+                self._stakes.tobytes(),
+                self._log_won.tobytes(),
+                self._lowest.tobytes(),
+                self._since_ms.tobytes(),
+                self._last_ms,
+                self._begun.tobytes(),
+            )
+        )
+
+    def restore(self, state: bytes) -> None:
+        """Continue from a state.
+
+        Raises:
+            ValueError: The state has another number of features.
+        """
+        decoded = _DECODER.decode(state)
+        self._rows, self._last_ms = decoded.rows, decoded.last_ms
+        self._found = _array(decoded.found, self._found)
+        self._stakes = _array(decoded.stakes, self._stakes)
+        self._log_won = _array(decoded.log_won, self._stakes)
+        self._lowest = _array(decoded.lowest, self._stakes)
+        self._since_ms = np.frombuffer(decoded.since_ms, np.int64).reshape(self._stakes.shape).copy()
+        self._begun = _array(decoded.begun, self._begun)
+
+
+def _log_rising(start: Values, count: Values | int) -> Values:
+    """Return the log of ``(start + 1) (start + 2) ... (start + count)``."""
+    found: Values = special.gammaln(start + (count + 1)) - special.gammaln(start + 1)
+    return found
+
+
+def _array(raw: bytes, like: Values) -> Values:
+    return np.frombuffer(raw, dtype=np.float64).reshape(like.shape).copy()
