@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from services.model_registry import (
+    artifact_location,
     flavours,
     golden_batch,
     input_format,
@@ -15,6 +16,7 @@ from services.model_registry import (
     model_inputs,
     signing,
 )
+from services.model_registry.artifact_location import LocationError
 from services.model_registry.contract import Contract, ContractError, LoadedVersion, Model
 from services.model_registry.mlflow_client import RegistryError
 from services.model_registry.model_inputs import Inputs
@@ -99,7 +101,7 @@ def load_found(
     def download(folder: Path) -> Path:
         if found.registered is None:
             raise _away(settings, declaration.name, version)
-        return _download(mlflow_client.connect(settings), found.registered, folder)
+        return _download(settings, found.registered, folder)
 
     try:
         store = VersionCache(settings.home, settings.model_store_mib_max << 20)
@@ -111,7 +113,7 @@ def load_found(
             f"{declaration.name} version {version}: {error}: its files were changed after it was registered; "
             f"find out who changed them, then {REGISTER_AGAIN}"
         ) from error
-    except (model_inputs.InputsError, ContractError, golden_batch.GoldenError) as error:
+    except (LocationError, model_inputs.InputsError, ContractError, golden_batch.GoldenError) as error:
         raise RegistryError(f"{declaration.name} version {version}: {error}") from error
     SignedTags(settings.home, declaration.name).keep(version, found.tags)
     return loaded
@@ -144,11 +146,16 @@ def statement_of(settings: Settings, model: str, tags: Mapping[str, str]) -> sig
     return statement
 
 
-def _download(client: Any, registered: Any, folder: Path) -> Path:
-    """Download a version's files from their artifact URI; a ``models:/`` URI would add a file to them."""
+def _download(settings: Settings, registered: Any, folder: Path) -> Path:
+    """Download a version's files from their artifact URI; a ``models:/`` URI would add a file to them.
+
+    Raises `LocationError` for a URI from which nothing is downloaded.
+    """
     import mlflow.artifacts  # late: imports MLflow, 3 s
 
+    client = mlflow_client.connect(settings)
     source = client.get_model_version_download_uri(registered.name, registered.version)
+    artifact_location.check(source, settings.mlflow_uri)
     return Path(
         mlflow.artifacts.download_artifacts(
             artifact_uri=source, dst_path=str(folder), tracking_uri=client.tracking_uri

@@ -1,5 +1,6 @@
 """The MLflow side of a retraining: its run, version and aliases."""
 
+import contextlib
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any, Self
 
 import msgspec
 
-from services.model_registry import mlflow_client, registration
+from services.model_registry import artifact_location, mlflow_client, registration
 from services.model_registry.model_inputs import Inputs
 from services.model_registry.traffic_split import CHAMPION
 from services.retraining import plots
@@ -35,14 +36,19 @@ class RegisteredCandidate(msgspec.Struct, frozen=True):
 
 
 def find(client: Any, model: str, request_id: str) -> RegisteredCandidate | None:
-    """Return the candidate that a request has registered before a crash; None if there is none."""
+    """Return the candidate that a request has registered before a crash; None if there is none.
+
+    A run that keeps its files in a place from which none are downloaded is not of a retraining.
+    """
     for version in client.search_model_versions(f"name='{model}'"):
         if version.tags.get(mlflow_client.REQUEST_TAG) == request_id:
-            return _restore(client, version)
+            with contextlib.suppress(artifact_location.LocationError):
+                return _restore(client, version)
     return None
 
 
 def _restore(client: Any, version: Any) -> RegisteredCandidate:
+    artifact_location.check(client.get_run(version.run_id).info.artifact_uri, client.tracking_uri)
     with tempfile.TemporaryDirectory(prefix="driftline-run-") as folder:
         path = client.download_artifacts(version.run_id, ARTIFACT, folder)
         kept = msgspec.json.decode(Path(path).read_bytes(), type=RegisteredCandidate)

@@ -28,6 +28,7 @@ class Installation:
     def __init__(self, home: Path) -> None:
         self.settings: Settings = settings(home, mlflow_uri="http://127.0.0.1:1")
         self.is_away = False
+        self.source = "mlflow-artifacts:/1/run/artifacts/model"
         made = home / "made"
         made.mkdir()
         self.tags = registration.seal_estimator(
@@ -42,7 +43,10 @@ class Installation:
     def get_model_version(self, _model: str, _version: str) -> Any:
         if self.is_away:
             raise MlflowException("API request to http://127.0.0.1:1 failed with exception refused")
-        return SimpleNamespace(tags=self.tags)
+        return SimpleNamespace(tags=self.tags, name="m", version="1")
+
+    def get_model_version_download_uri(self, _model: str, _version: str) -> str:
+        return self.source
 
     def load(self, version: int = 1) -> Any:
         return loading.load_found(
@@ -84,4 +88,21 @@ def test_kept_files_are_verified_again(installation: Installation):
     installation.is_away = True
     (installation.folder / "another").write_text("file")
     with pytest.raises(OutageError, match="this machine has no verified copy"):
+        installation.load()
+
+
+@pytest.mark.parametrize("source", ["file:///etc", "http://169.254.169.254/latest", "/etc", "models:/m/1"])
+def test_nothing_is_downloaded_from_where_a_writer_of_the_registry_points(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, source: str
+):
+    """The tags are those of a signed version, so the signature holds."""
+    import mlflow.artifacts
+
+    def download(**_options: object) -> str:
+        raise AssertionError("downloaded")
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", download)
+    shutil.rmtree(installation.folder)
+    installation.source = source
+    with pytest.raises(RegistryError, match=r"m version 1: its files are at .*, which is neither"):
         installation.load()

@@ -28,6 +28,8 @@ class MemoryClient:
         self.tags: dict[str, str] = {}
         self.ended: list[tuple[str, str]] = []
         self.created: dict[str, Any] = {}
+        self.artifact_uri = "mlflow-artifacts:/1/run-1/artifacts"
+        self.tracking_uri = "http://mlflow:5000"
 
     def get_experiment_by_name(self, name: str) -> Any:
         return types.SimpleNamespace(experiment_id=f"experiment {name}", lifecycle_stage="active")
@@ -45,6 +47,9 @@ class MemoryClient:
     def search_model_versions(self, wanted: str) -> list[Any]:
         assert wanted == f"name='{MODEL}'"
         return self.versions
+
+    def get_run(self, run_id: str) -> Any:
+        return types.SimpleNamespace(info=types.SimpleNamespace(artifact_uri=self.artifact_uri))
 
     def download_artifacts(self, run_id: str, name: str, folder: str) -> str:
         path = Path(folder) / name
@@ -96,6 +101,14 @@ def test_a_candidate_of_before_a_crash_is_found_by_its_request(client: MemoryCli
     assert found is not None
     assert (found.version, found.reference.version, found.rows) == (4, 4, 9)
     assert mlflow_run.find(client, MODEL, "r3") is None
+
+
+def test_a_candidate_whose_files_are_elsewhere_is_not_read(client: MemoryClient) -> None:
+    """Whoever writes to the registry may tag a version of a run whose files are anywhere."""
+    client.artifact_uri = "file:///etc"
+    tags = {mlflow_client.REQUEST_TAG: "r2"}
+    client.versions.append(types.SimpleNamespace(version="4", run_id="run-1", tags=tags))
+    assert mlflow_run.find(client, MODEL, "r2") is None
 
 
 def test_a_promotion_keeps_the_previous_champion_and_may_be_repeated(client: MemoryClient) -> None:
