@@ -167,8 +167,8 @@ class FeaturesProcess:
             return
         if self._generations.unswept() and (self._sweeping is None or self._sweeping.done()):
             self._sweeping = asyncio.create_task(self._generations.sweep(), name="sweep")
-        committed = self._group.committed()
         for stage in self._stages:
+            committed = self._group.committed()
             await stage.start_builds(
                 {tp.partition: offset for tp, offset in committed.items() if tp.topic == stage.topic}
             )

@@ -23,6 +23,7 @@ later changes nothing either: see `services.features.row_store`.
 
 import abc
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -79,6 +80,7 @@ class FeatureStage(abc.ABC):
         self._lookup = PositionLookup(topic, store, generations)
         self._catch_up = CatchUp(topic, self._lookup, open_reader, self._advance, self.report_removed)
         self._partitions: dict[int, PartitionViews] = {}
+        self._releases = 0
 
     @abc.abstractmethod
     async def process(
@@ -214,32 +216,45 @@ class FeatureStage(abc.ABC):
         return live
 
     async def _has_reached(self, partition: PartitionViews, view: ViewPartition, offset: int) -> bool:
-        """Tell whether a view has reached an offset; start its build if it has not."""
+        """Tell whether a view has reached an offset; start its build if it has not.
+
+        Raises:
+            WriteConflictError: The partition was released meanwhile: another worker builds the view.
+        """
         await self._lookup.locate(view, offset)
         if view.known_progress.next_offset >= offset:
             return True
+        if self._partitions.get(partition.number) is not partition:
+            raise WriteConflictError(view.view, f"partition {partition.number} was released")
         self._catch_up.start(partition, view)
         return False
 
     async def start_builds(self, committed: Mapping[int, int]) -> None:
         """Start the builds that are due, also in partitions without new records.
 
+        It ends if partitions are released meanwhile: they may no longer be assigned.
+
         Args:
             committed: The committed offset of each partition assigned to this process.
         """
+        releases = self._releases
         for number, offset in committed.items():
+            if self._releases != releases:
+                return
             partition = self._partition(number)
             if partition.lock.locked():
                 continue  # the slice that is processed starts builds itself
             async with partition.lock:
                 partition.raise_reached(offset)
                 await self._lookup.forget_changed(partition)
-                for view in partition.views:
-                    if view.caught_up is None:
-                        await self._has_reached(partition, view, partition.reached)
+                with contextlib.suppress(WriteConflictError):
+                    for view in partition.views:
+                        if view.caught_up is None:
+                            await self._has_reached(partition, view, partition.reached)
 
     async def release(self) -> None:
         """Stop all builds and forget all partitions: they are revoked, or the process stops."""
+        self._releases += 1
         builds = [partition.build for partition in self._partitions.values() if partition.build]
         for partition in self._partitions.values():
             for view in partition.views:

@@ -236,6 +236,31 @@ def test_release_cancels_builds_and_forgets_all_partitions() -> None:
     running(check)
 
 
+@pytest.mark.parametrize(("reads", "partitions"), [(1, 1), (2, 1), (3, 1), (4, 3), (5, 3), (9, 3)])
+def test_partition_that_is_released_while_builds_are_started_gets_none(reads: int, partitions: int) -> None:
+    """The release comes during each read of the store, of the first partition or of a later one."""
+
+    async def check(bench: Bench) -> None:
+        store: Any = bench.store
+        read, count = store.progress, 0
+        bench.log.gate = asyncio.Event()
+
+        async def progress(names: Sequence[tuple[str, str]]) -> list[ViewProgress]:
+            nonlocal count
+            count += 1
+            if count == reads:
+                await bench.stage.release()
+            found: list[ViewProgress] = await read(names)
+            return found
+
+        store.progress = progress
+        await bench.stage.start_builds(dict.fromkeys(range(partitions), 10))
+        assert not bench.stage.builds()
+        assert [task.get_name() for task in asyncio.all_tasks() if "build" in task.get_name()] == []
+
+    running(check)
+
+
 def test_records_that_retention_deleted_are_a_metric() -> None:
     async def check(bench: Bench) -> None:
         view = ViewPartition(FakeSink("by_id"), "source-5", 5, progress=ViewProgress(3))
