@@ -14,6 +14,7 @@ import structlog
 
 from services.drift import evaluator, state_basis
 from services.drift.binning.binning import PredictionRows
+from services.drift.champions import Champions, ChampionsState
 from services.drift.evaluator import Evaluator, EvaluatorState
 from services.drift.references import References
 from services.drift.window_sequence import WindowSequence
@@ -78,6 +79,7 @@ class DriftState(msgspec.Struct):
     """The last offsets by request topic, then by partition; see `codec.RepeatFilter`."""
     topics: dict[str, str] = {}
     """Identity of the topics of predictions and labels; see `services.monitoring.topic_identity`."""
+    champions: ChampionsState = msgspec.field(default_factory=ChampionsState)
 
 
 @dataclasses.dataclass
@@ -136,6 +138,8 @@ class Engine:
         )
         self.references = References(state.references, declaration)
         """Complete those that are unknown before `advance`: read the models topic to its end, or give up."""
+        self.champions = Champions(state.evaluator.champion, state.champions)
+        """As `references`: read the models topic to its end where they are not known, then settle them."""
         self._evaluator = Evaluator(declaration, self.references, state.evaluator)
         self._on_disk = state.on_disk
         self.restored_segments_of = self._evaluator.restored_segments_of
@@ -154,6 +158,7 @@ class Engine:
     def add_prediction(self, partition: int, offset: int, prediction: records.Prediction) -> None:
         """Take a prediction from its partition, in order."""
         self.references.note(prediction)
+        self.champions.note(prediction)
         self.inputs.add_prediction(partition, offset, prediction)
 
     def add_label(self, partition: int, offset: int, label: records.Label) -> None:
@@ -161,15 +166,14 @@ class Engine:
         self.inputs.add_label(partition, offset, label)
 
     def add_model(self, change: records.ModelsRecord) -> None:
-        """Take the reference of a version, or the names of features.
-
-        Which version is the champion follows from predictions alone.
-        """
+        """Take a change of the arms with the reference of a version, or the names of features."""
         if change.model != self.model:
             return
         if isinstance(change, records.FeatureSet):
             self.references.feature_sets.learn(change)
-        elif change.reference is not None:
+            return
+        self.champions.learn(change)
+        if change.reference is not None:
             self.references.learn(change.reference)
 
     def add_request(self, request: records.RetrainingRequested) -> None:
@@ -192,10 +196,15 @@ class Engine:
         return None if frontier == BEFORE_ALL_MS else frontier - 1
 
     @property
-    def closes_window(self) -> bool:
-        """Whether `advance` would close a window: it must know all retraining requests before."""
+    def needs_control_topics(self) -> bool:
+        """Whether the models and the retraining topic must be read to their ends before `advance`.
+
+        A window that closes depends on all retraining requests before it, a prediction on the changes of the
+        models that were published before it.
+        """
         window = self._windows.open
-        return window is not None and self.inputs.frontier_ms >= window.end_ms
+        closes_window = window is not None and self.inputs.frontier_ms >= window.end_ms
+        return closes_window or not (self.references.are_complete and self.champions.are_known)
 
     @property
     def pending_predictions(self) -> PendingPredictions:
@@ -265,6 +274,7 @@ class Engine:
             evaluator=self._evaluator.state(),
             basis=self._basis,
             topics=self._topics,
+            champions=self.champions.state(),
         )
 
     # -- records ---------------------------------------------------------------------------------
@@ -275,8 +285,7 @@ class Engine:
         if self._repeats.is_repeat(prediction.source_partition, prediction.source_offset, prediction.source):
             self.totals.repeated += 1
             return
-        on_time = prediction.event_time_ms == item.counts_at_ms
-        if (on_time or not self._evaluator.champion) and self._evaluator.is_succeeded_by(prediction):
+        if self.champions.follow(prediction, min(prediction.event_time_ms, item.counts_at_ms)):
             self._count_rows(window, outputs)
             self._evaluator.follow(prediction.version, window.start_ms)
         self.totals.unnamed += not self.references.feature_sets.names(prediction.feature_set) and bool(

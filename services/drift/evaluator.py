@@ -21,9 +21,6 @@ from services.monitoring.pending_predictions import PendingPrediction
 from services.runtime.declaration import ModelDeclaration
 from streams import records
 
-CHAMPION_WEIGHT_MIN = 5_000
-"""An arm that gets more than this many ten-thousandths of the keys, over half of them, is the champion."""
-
 
 class EvaluatorState(msgspec.Struct):
     """All that an `Evaluator` knows. Field names are those of the snapshot, which do not change."""
@@ -97,10 +94,6 @@ class Evaluator:
             requested_at_ms=self._trigger.times_ms,
             performance=self._performance.state(),
         )
-
-    def is_succeeded_by(self, prediction: records.Prediction) -> bool:
-        """Tell whether a prediction shows that another version is the champion now."""
-        return prediction.version != self.champion and prediction.arm_weight > CHAMPION_WEIGHT_MIN
 
     def follow(self, version: int, window_start_ms: int) -> None:
         """Evaluate another champion from now on, without alarms or losses; take the alarms before this call.

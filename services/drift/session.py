@@ -193,6 +193,7 @@ class _Step:
             versions, sets = sorted(references.unknown), references.feature_sets.give_up()
             _log.warning("drift.reference_missing", model=model.name, versions=versions, feature_sets=sets)
             references.give_up()
+        model.engine.champions.settle()
         outputs = model.engine.advance()
         return cls(
             model, outputs, model.outcome_batches(outputs), [model.encode(each) for each in outputs.drift]
@@ -236,7 +237,7 @@ class DriftSession:
     def _advance(self) -> None:
         """Advance every engine; return when all outputs are acknowledged."""
         engines = {model.name: model.engine for model in self._models}
-        if any(not engine.references.are_complete or engine.closes_window for engine in engines.values()):
+        if any(engine.needs_control_topics for engine in engines.values()):
             self._control.catch_up(engines)
         attempts = [self._models.attempt(model.name, _Step.of, model) for model in self._models]
         steps = [step for step in attempts if step is not None]

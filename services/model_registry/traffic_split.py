@@ -22,6 +22,15 @@ class ShareError(ValueError):
     """The arms' shares exceed the whole, or two arms have the same keys."""
 
 
+def is_champion(arm: Arm) -> bool:
+    """Tell whether an arm is a champion of all requests.
+
+    Of those with an ``effective_from_ms`` up to an event time, the one with the latest is in effect; the last
+    one listed if there are several.
+    """
+    return arm.name == CHAMPION and not arm.shadow and not arm.segment
+
+
 class Bucketing:
     """Maps the keys of one model to buckets, independently of other models."""
 

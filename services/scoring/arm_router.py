@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from services.model_registry.traffic_split import BUCKETS, CHAMPION, Bucketing, layout
+from services.model_registry.traffic_split import BUCKETS, Bucketing, is_champion, layout
 from streams.records import Arm, FeatureValue
 
 NO_ARM = -1
@@ -133,9 +133,7 @@ class ArmRouter:
     @cached_property
     def _champions(self) -> tuple[int, ...]:
         """The champions of all requests, by ascending ``effective_from_ms``."""
-        return tuple(
-            index for index, arm in enumerate(self.answering) if arm.name == CHAMPION and not arm.segment
-        )
+        return tuple(index for index, arm in enumerate(self.answering) if is_champion(arm))
 
     def _find_sole_owner(self) -> int | None:
         """Return the arm that gets every request, as in most models: then nothing is looked up."""

@@ -116,10 +116,13 @@ def _unrelated(features: list[records.FeatureReference]) -> records.PairReferenc
     return moments.reference()
 
 
-def model_changed(version: int = 1, log_loss: float = 0.58, name: str = "m") -> records.ModelChanged:
+def model_changed(
+    version: int = 1, log_loss: float = 0.58, name: str = "m", from_ms: int = 0
+) -> records.ModelChanged:
+    """Return the change that makes a version the champion from an event time on."""
     return records.ModelChanged(
         model=name,
-        arms=[records.Arm(name="champion", version=version, weight=10_000)],
+        arms=[records.Arm(name="champion", version=version, weight=10_000, effective_from_ms=from_ms)],
         changed_at_ms=START_MS,
         reason="test",
         reference=reference(version, log_loss),
@@ -131,6 +134,7 @@ def prediction(number: int, time_ms: int, *, version: int = 1, **values: Any) ->
         "features": [0.0, "red"],
         "score": 0.4 if version else None,
         "prediction": 0 if version else None,
+        "arm": "champion",
         "arm_weight": 10_000,
         "source_partition": 0,
         "source_offset": number,
@@ -140,7 +144,6 @@ def prediction(number: int, time_ms: int, *, version: int = 1, **values: Any) ->
     return records.Prediction(
         prediction_id=f"p{number}",
         version=version,
-        arm="champion",
         event_time_ms=time_ms,
         scored_time_ms=0,
         features_lag_ms=0,

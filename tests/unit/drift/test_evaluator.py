@@ -134,6 +134,10 @@ def test_versions_of_a_continual_learner_are_one_champion():
             score, answer, truth = ask(chance)
             return score, answer | {"version": version}, truth
 
+        from_ms = START_MS + hour * HOUR_MS
+        run.engine.add_model(
+            msgspec.structs.replace(scenario.model_changed(hour + 1, from_ms=from_ms), reference=None)
+        )
         run.hours(range(hour, hour + 1), versioned, delay_minutes=90)
     last = run.mature[-1]
     assert last.segments[0].running_labels == 3 * 60  # of cohorts that began when errors had a scale
@@ -336,7 +340,7 @@ def test_drift_of_a_feature_requests_nothing_while_the_loss_is_not_worse():
 
 def test_a_promotion_clears_losses_and_alarms():
     feeder = EngineFeeder(minimum_labels=1, cooldown_hours=0)
-    feeder.engine.add_model(scenario.model_changed(version=2, log_loss=0.5))
+    feeder.engine.add_model(scenario.model_changed(version=2, log_loss=0.5, from_ms=START_MS + 5 * HOUR_MS))
     requests = []
     for number in range(1200):
         version, score = (1, 0.01) if number < 600 else (2, 0.99)
@@ -361,9 +365,11 @@ def test_a_report_names_the_active_alarms_only():
     assert last_of[min(last_of)] == set()
 
 
-def test_the_champion_follows_from_predictions_and_not_from_the_models_topic():
+def test_windows_before_and_after_a_promotion_are_compared_with_their_own_champion():
     feeder = EngineFeeder()
-    feeder.engine.add_model(scenario.model_changed(version=2, log_loss=0.4))
+    feeder.engine.add_model(
+        scenario.model_changed(version=2, log_loss=0.4, from_ms=START_MS + 30 * scenario.MINUTE_MS)
+    )
     feeder.predict(1, 10, version=1)
     feeder.predict(2, 30, version=2)
     feeder.predict(3, 70, version=2)
@@ -372,10 +378,80 @@ def test_the_champion_follows_from_predictions_and_not_from_the_models_topic():
     assert (second.version, second.reference_log_loss) == (2, 0.4)
 
 
-def test_a_canary_does_not_become_the_champion():
-    feeder = EngineFeeder()
-    feeder.engine.add_model(scenario.model_changed(version=2))
-    feeder.predict(1, 10, version=1)
-    feeder.predict(2, 20, version=2, arm_weight=1000)
-    feeder.predict(3, 70, version=2, arm_weight=1000)
-    assert [report.version for report in scenario.reports(feeder.until(120))] == [1, 1]
+SHIFT_HOUR, HOURS = 12, 24
+PROMOTED_MS = START_MS + 6 * HOUR_MS
+
+
+def with_other_rows(change, *changes):
+    """Return the outputs for a shift in hour `SHIFT_HOUR`, and how often the champion changed.
+
+    Args:
+        change: Returns the changed fields of a prediction, of a row and a random generator.
+        changes: Of the models, known from the start.
+    """
+    logs = scenario.traffic(HOURS, shift_at=SHIFT_HOUR, a_hour=100, partitions=1)
+    chance = random.Random(3)
+    log = [
+        msgspec.structs.replace(each.record, **change(each.record, chance))
+        if isinstance(each.record, records.Prediction)
+        else each.record
+        for each in logs.predictions[0]
+    ]
+    engine = scenario.new_engine()
+    for each in (scenario.model_changed(2, from_ms=PROMOTED_MS), *changes):
+        engine.add_model(each)
+    player, outputs, champions = (
+        scenario.Player(scenario.Traffic([scenario.numbered(log)], logs.labels)),
+        [],
+        [],
+    )
+    while places := player.open:
+        outputs += [player.step(engine, place, 5) for place in places]
+        champions.append(engine.champions.version)
+    champions = list(filter(None, champions))
+    flips = sum(before != after for before, after in itertools.pairwise(champions))
+    return scenario.merge(outputs), flips
+
+
+def raised(outputs):
+    return {(each.kind, each.subject, each.detected_at_ms) for each in scenario.alarms(outputs)}
+
+
+def at(prediction):
+    return 2 if prediction.event_time_ms >= PROMOTED_MS else 1
+
+
+def test_rows_of_a_worker_that_changes_late_change_no_champion_and_no_alarm():
+    """One row in ten after the promotion is answered by the old version, by the same arm."""
+    expected, flips = with_other_rows(lambda row, _: {"version": at(row)})
+    assert flips == 1
+    found, flips = with_other_rows(lambda row, chance: {"version": at(row) if chance.random() > 0.1 else 1})
+    assert flips == 1
+    about_rows = {each for each in raised(expected) if each[0] == "feature"}
+    assert {each for each in raised(found) if each[0] == "feature"} == about_rows != set()
+    assert found.requests
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_challenger_with_half_of_the_keys_or_more_does_not_become_the_champion(share):
+    def change(row, chance):
+        if chance.random() < share:
+            return {"version": 3, "arm": "new", "arm_weight": round(share * 10_000)}
+        return {"version": at(row), "arm_weight": round((1 - share) * 10_000)}
+
+    found, flips = with_other_rows(change, msgspec.structs.replace(scenario.model_changed(3), arms=[]))
+    assert flips == 1
+    assert {kind for kind, _, _ in raised(found)} >= {"feature"}
+
+
+def test_a_challenger_with_most_of_a_segment_does_not_become_the_champion():
+    def change(row, chance):
+        if row.features[1] == "red" and chance.random() < 0.6:
+            return {"version": 3, "arm": "west", "arm_weight": 6000}
+        return {"version": at(row)}
+
+    expected, _ = with_other_rows(lambda row, _: {"version": at(row)})
+    found, flips = with_other_rows(change, msgspec.structs.replace(scenario.model_changed(3), arms=[]))
+    assert flips == 1
+    about_rows = {each for each in raised(expected) if each[0] == "feature"}
+    assert {each for each in raised(found) if each[0] == "feature"} == about_rows != set()
