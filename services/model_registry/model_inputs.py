@@ -202,12 +202,15 @@ def _text_column(column: "pd.Series[Any]") -> npt.NDArray[Any]:
 
 def _time_column(column: "pd.Series[Any]") -> npt.NDArray[Any]:
     found: npt.NDArray[Any] = np.empty(len(column), dtype=object)
-    found[:] = [_time_of(value) for value in column.astype(object).where(column.notna(), None).tolist()]
+    found[:] = [time_of(value) for value in column.astype(object).where(column.notna(), None).tolist()]
     return found
 
 
-def _time_of(value: Any) -> dt.datetime | None:
-    """Return a time, or its text, with its offset; without one it is in UTC."""
+def time_of(value: Any) -> dt.datetime | None:
+    """Return a time, or its text, with its offset; without one it is in UTC.
+
+    Raises `msgspec.ValidationError`, a `ValueError`, for another text.
+    """
     if value is None:
         return None
     plain = value.to_pydatetime() if hasattr(value, "to_pydatetime") else value

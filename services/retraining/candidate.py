@@ -9,7 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from services.feature_store.missing_values import MissingPolicy
+from services.model_registry import input_format, model_inputs
 from services.model_registry.contract import Model
+from services.model_registry.input_format import InputFormat
+from services.model_registry.model_inputs import Columns, InputKind
 from services.model_registry.training_code import MakeEstimator
 from services.retraining import permutation_importance
 from services.retraining.dataset import TrainingSet
@@ -27,9 +30,10 @@ class Candidate:
 
     estimator: Any
     trained_on: "pd.DataFrame"
-    """The features, as served, of the rows that the estimator was trained on."""
+    """The numbers and texts, as served, of the rows that the estimator was trained on. Drift compares with
+    them; a time only passes."""
     examples: "pd.DataFrame"
-    """The held-out rows as inputs of the estimator: with the declared values for missing ones."""
+    """The held-out rows as inputs of the estimator, see `estimator_inputs`."""
     metrics: ClassifierMetrics
     champion: ClassifierMetrics | None
     """The champion's metrics on the same rows; None without a champion."""
@@ -47,19 +51,22 @@ def train(
     With ``retraining.refit`` the returned estimator is trained again on all rows. Its metrics are those of
     the first estimator, which was not trained on the held-out rows.
     """
-    complete = filled(data, declaration)
+    served = filled(data, declaration)
     late = held_out(data.event_times_ms, round(declaration.retraining.holdout_days * DAY_MS))
     labels = data.labels
     _check_split(labels, late)
-    estimator, refitted = _fit_both(complete, labels, late, make, refit=declaration.retraining.refit)
-    late_rows = complete.features[late]
+    inputs = estimator_inputs(data, served)
+    estimator, refitted = _fit_both(inputs, labels, late, make, refit=declaration.retraining.refit)
+    late_rows = inputs.features[late]
     scores = scores_of(estimator, late_rows)
-    champion_metrics = (
-        None if champion is None else evaluate(labels[late], champion.predict(columns_of(late_rows)))
-    )
+    champion_metrics = None
+    if champion is not None:
+        champion_scores = champion.predict({name: column[late] for name, column in served.items()})
+        champion_metrics = evaluate(labels[late], champion_scores)
+    monitored = data.features.drop(columns=list(data.times))
     return Candidate(
         estimator=refitted or estimator,
-        trained_on=data.features if refitted else data.features[~late],
+        trained_on=monitored if refitted else monitored[~late],
         examples=late_rows,
         metrics=evaluate(labels[late], scores),
         champion=champion_metrics,
@@ -71,14 +78,21 @@ def train(
     )
 
 
-def filled(data: TrainingSet, declaration: ModelDeclaration) -> TrainingSet:
-    """Return the rows as inputs of the model: with the declared values for missing ones."""
-    import pandas as pd
-
+def filled(data: TrainingSet, declaration: ModelDeclaration) -> Columns:
+    """Return the features (n,) by name as they are served to a model: with the declared values if missing."""
     names = list(data.features.columns)
     policy = MissingPolicy(declaration.features.missing, names)
-    columns = policy.fill({name: data.features[name].to_numpy() for name in names})
-    return dataclasses.replace(data, features=pd.DataFrame(columns, columns=names, copy=False))
+    return policy.fill({name: data.features[name].to_numpy() for name in names})
+
+
+def estimator_inputs(data: TrainingSet, served: Columns) -> TrainingSet:
+    """Return the rows with their features as an estimator gets them: a time is datetime64[ns] in UTC.
+
+    Raises `InputsError` for a time that this type cannot hold, before 1678 or after 2262.
+    """
+    convert = InputFormat(input_format.as_served(dict.fromkeys(data.times, InputKind.TIME)))
+    columns = {**served, **convert.columns({name: served[name] for name in data.times})}
+    return dataclasses.replace(data, features=model_inputs.frame(columns, list(data.features.columns)))
 
 
 def _fit_both(
@@ -103,11 +117,6 @@ def _fit_both(
 def scores_of(estimator: Any, features: "pd.DataFrame") -> npt.NDArray[np.float64]:
     """Return the probability of label 1 for each row, (n,)."""
     return np.asarray(estimator.predict_proba(features)[:, 1], dtype=np.float64)
-
-
-def columns_of(rows: "pd.DataFrame") -> dict[str, npt.NDArray[Any]]:
-    """Return features as inputs of a loaded model."""
-    return {str(name): rows[name].to_numpy() for name in rows.columns}
 
 
 def _check_split(labels: npt.NDArray[np.int8], late: npt.NDArray[np.bool_]) -> None:

@@ -56,17 +56,19 @@ class TrainingSet:
     rows: "pd.DataFrame"
     """Columns: prediction_id, event_time_ms, label_time_ms, label."""
     features: "pd.DataFrame"
-    """(n, n_features) in the order of the declaration; float64 with nan, or object with None."""
+    """(n, n_features) as served, in the order of the declaration; float64 with nan, or object with None."""
     text: list[str]
     """The features that hold text."""
     version: DataVersion
+    times: Sequence[str] = ()
+    """The features that hold datetimes with a time zone."""
     left_out: int = 0
     """Number of rows without known feature names, or with another label definition than the declared one."""
 
     @property
     def numeric(self) -> list[str]:
         """The features that hold numbers."""
-        return [name for name in self.features.columns if name not in self.text]
+        return [name for name in self.features.columns if name not in {*self.text, *self.times}]
 
     @property
     def labels(self) -> npt.NDArray[np.int8]:
@@ -259,10 +261,13 @@ def _training_set(
     rows = narrow[first].reset_index(drop=True)
     found = feature_columns.columns(joined, given, sets)
     columns = {name: column[order[first]] for name, column in found.items()}
+    times = [name for name, kind in given.items() if kind is InputKind.TIME]
+    kept = {name: pd.Series(columns[name], dtype=object) for name in times}  # pandas would convert datetimes
     return TrainingSet(
         rows=rows,
-        features=pd.DataFrame(columns, columns=list(given), copy=False),
+        features=pd.DataFrame(columns | kept, columns=list(given), copy=False),
         text=[name for name, kind in given.items() if kind is InputKind.TEXT],
+        times=times,
         version=DataVersion(
             tables=versions,
             sha256=_digest(rows),

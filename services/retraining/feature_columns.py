@@ -1,11 +1,13 @@
 """The features of archived predictions as one column each, by name and in their declared types. Pure."""
 
+import datetime as dt
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from services.model_registry import model_inputs
 from services.model_registry.model_inputs import InputKind, Inputs
 from streams.feature_sets import ABSENT, Alignment, FeatureSets
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Columns = dict[str, npt.NDArray[Any]]
-"""(n,) by feature: float64 with nan, or object with None for a feature that holds text."""
+"""(n,) by feature as it was served: float64 with nan, or object with None for a text or a datetime."""
 
 
 def named_rows(rows: "pa.Table", given: Inputs, sets: FeatureSets) -> npt.NDArray[np.bool_]:
@@ -36,8 +38,7 @@ def named_rows(rows: "pa.Table", given: Inputs, sets: FeatureSets) -> npt.NDArra
 def columns(rows: "pa.Table", given: Inputs, sets: FeatureSets) -> Columns:
     """Return the columns of rows that `named_rows` keeps.
 
-    A feature that a row does not have, or has as a number where it is a text now, or the other way round, is
-    missing there.
+    A feature that a row does not have, or has with a value of another kind than it has now, is missing there.
     """
     found: Columns = {name: _missing(rows.num_rows, kind) for name, kind in given.items()}
     groups = _by_digest(rows)
@@ -67,7 +68,7 @@ class _Values:
     def column(self, position: int, kind: InputKind) -> npt.NDArray[Any]:
         """Return one column; numbers in a text feature are kept, so that the validation finds them.
 
-        In a time there are none, unless the feature was a number when they were served.
+        A time is a text in the records; values that are no times are of an earlier type of the feature.
         """
         numbers: npt.NDArray[np.float64] = self._numbers[:, position]
         if kind is InputKind.NUMBER:
@@ -75,10 +76,18 @@ class _Values:
         texts = self._texts.take(np.arange(position, len(self._texts), self._width))
         merged: npt.NDArray[np.object_] = texts.to_numpy(zero_copy_only=False).copy()
         if kind is InputKind.TIME:
+            merged[:] = list(map(_time, merged))
             return merged
         numbered = ~np.isnan(numbers)
         merged[numbered] = numbers[numbered]
         return merged
+
+
+def _time(text: str | None) -> dt.datetime | None:
+    try:
+        return model_inputs.time_of(text)
+    except ValueError:
+        return None
 
 
 def _missing(rows: int, kind: InputKind) -> npt.NDArray[Any]:

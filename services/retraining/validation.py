@@ -78,6 +78,7 @@ def _features_schema(data: TrainingSet) -> Any:
             if name in data.text
             else Column(float, finite, nullable=True)
             for name in data.features.columns
+            if name not in data.times  # datetimes or None: others were not read
         }
     )
 

@@ -1,83 +1,29 @@
 """The training set is read from Delta tables in a folder."""
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
-from services.archive import row_schemas
-from services.archive.delta_writer import DeltaWriter
-from services.archive.row_schemas import DecodedRecord
 from services.model_registry.model_inputs import InputKind
 from services.monitoring.label_definition import label_definition
 from services.retraining import dataset
 from services.retraining.errors import ArchiveBehindError, InvalidDataError
 from services.runtime.declaration import DAY_MS
 from services.runtime.settings import Settings
-from streams import feature_sets, records, topics
+from streams import feature_sets, topics
 from streams.feature_sets import FeatureSets
-from tests.unit.archive.kafka_records import Record
 from tests.unit.retraining import training_data
+from tests.unit.retraining.archived_rows import MODEL, archive, outcome, prediction
 from tests.unit.retraining.training_data import DECLARATION, request
 
-MODEL = "arrival_delay"
 GIVEN = {"x": InputKind.NUMBER, "carrier": InputKind.TEXT}
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path)
-
-
-def prediction(
-    key: str, event_time_ms: int, features: list[records.FeatureValue], digest: str = ""
-) -> records.Prediction:
-    return records.Prediction(
-        prediction_id=key,
-        model=MODEL,
-        version=0,
-        arm="collecting",
-        arm_weight=10_000,
-        event_time_ms=event_time_ms,
-        scored_time_ms=0,
-        source_partition=0,
-        source_offset=event_time_ms,
-        features=features,
-        features_lag_ms=None,
-        score=None,
-        prediction=None,
-        feature_set=digest,
-    )
-
-
-def outcome(key: str, event_time_ms: int, label: float = 1.0) -> records.Outcome:
-    return records.Outcome(
-        prediction_id=key,
-        model=MODEL,
-        version=0,
-        arm="collecting",
-        event_time_ms=event_time_ms,
-        label_time_ms=event_time_ms + 100,
-        source_partition=0,
-        source_offset=event_time_ms,
-        label=label,
-        score=None,
-        loss=None,
-    )
-
-
-def write(settings: Settings, table: row_schemas.Table, topic: str, found: list[Any]) -> None:
-    rows = [DecodedRecord(Record(offset, b"", topic=topic), each) for offset, each in enumerate(found)]
-    DeltaWriter(settings, table).append(rows, {(topic, 0): len(rows)})
-
-
-def archive(
-    settings: Settings, predictions: list[records.Prediction], outcomes: list[records.Outcome]
-) -> None:
-    write(settings, row_schemas.PREDICTIONS, topics.predictions(MODEL), predictions)
-    write(settings, row_schemas.OUTCOMES, topics.outcomes(MODEL), outcomes)
 
 
 def test_rows_are_what_was_served_and_known_at_the_time_in_order(settings: Settings):

@@ -56,3 +56,16 @@ def test_a_number_in_a_text_feature_is_kept_for_the_validation() -> None:
     found = feature_columns.columns(rows((PUBLISHED.digest, [1.0, 7.0], [None, None])), GIVEN, SETS)
     assert found["colour"].tolist() == [7.0]
     assert np.isnan(found["x"]).sum() == 0
+
+
+def test_a_time_is_a_datetime_with_its_offset_and_what_is_no_time_is_missing() -> None:
+    sets = FeatureSets([feature_set("m", ["at"], ["at"])])
+    texts = ["2023-10-01T12:00:00+02:00", "2023-10-01T12:00:00", "noon", None]
+    table = rows(*(("", [None], [text]) for text in texts))
+    found = feature_columns.columns(table, {"at": InputKind.TIME}, sets)["at"].tolist()
+    assert [None if each is None else each.isoformat() for each in found] == [
+        "2023-10-01T12:00:00+02:00",
+        "2023-10-01T12:00:00+00:00",
+        None,
+        None,
+    ]

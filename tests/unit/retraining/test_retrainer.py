@@ -1,16 +1,28 @@
 """A request has one result, and no result of a training is lost or published twice."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from services.feature_store.plan import ServicePlan
+from services.model_registry import input_format, mlflow_client, model_inputs, registration
+from services.model_registry.model_inputs import Inputs
+from services.retraining import mlflow_run
 from services.retraining.retrainer import MakeChanges, Retrainer
+from services.runtime.declaration import DAY_MS, ModelDeclaration
 from services.runtime.settings import Settings
+from streams import feature_sets
 from streams.feature_sets import FeatureSets
 from streams.records import Reference, ReferenceName, RetrainingFinished, RetrainingRequested
-from tests.unit.retraining.training_data import DECLARATION, request
+from tests.unit.retraining.archived_rows import MODEL, archive, outcome, prediction
+from tests.unit.retraining.training_data import DECLARATION, NOW_MS, request
 
 
 class Publisher:
@@ -108,3 +120,102 @@ def test_an_outage_of_the_registry_is_no_result(
         subject.handle(request("r1"))
     assert publisher.results == []
     assert not subject.history.is_finished("r1")
+
+
+TYPES = {
+    "word": "string",
+    "count": "int",
+    "km": "float",
+    "flag": "bool",
+    "since": "timestamp",
+    "maybe": "timestamp?",
+}
+
+
+def declared_with_all_types() -> ModelDeclaration:
+    given = DECLARATION.model_dump(by_alias=True, mode="json", exclude_unset=True)
+    fields = {"flight_id": "string", "event_time": "timestamp", "flight": "string"}
+    return ModelDeclaration.model_validate(
+        given
+        | {"request": given["request"] | {"schema": fields | TYPES, "key": "flight"}}
+        | {"features": {"service": "s", "from_request": list(TYPES)}}
+        | {"monitoring": {}, "retraining": {"minimum_labels": 100, "holdout_days": 3}}
+        | {"gates": {"floor": 1.0}}
+    )
+
+
+def archive_rows_of_all_types(settings: Settings, count: int = 400) -> None:
+    """Each row as the wire has it: a time is a text with an offset."""
+    digest = feature_sets.feature_set(MODEL, list(TYPES), ["word", "since", "maybe"]).digest
+    predictions, outcomes = [], []
+    for number in range(count):
+        at_ms = NOW_MS - 11 * DAY_MS + number * (10 * DAY_MS // count)
+        since = f"2023-10-{1 + number % 28:02d}T12:00:00.25+02:00"
+        maybe = since if number % 5 else None
+        row = ["ab"[number % 2], number % 7, number / 3, number % 3 == 0, since, maybe]
+        predictions.append(prediction(f"p{number}", at_ms, row, digest))
+        outcomes.append(outcome(f"p{number}", at_ms, float(number % 28 > 13)))
+    archive(settings, predictions, outcomes)
+
+
+def by_all_types(categorical: list[str], numeric: list[str]) -> Any:
+    """A time is in neither list: a model takes it by its name."""
+    assert (categorical, numeric) == (["word"], ["count", "km", "flag"])
+    steps = [
+        ("words", OneHotEncoder(handle_unknown="ignore", sparse_output=False), categorical),
+        ("numbers", "passthrough", numeric),
+        ("times", StandardScaler(), ["since"]),
+    ]
+    return make_pipeline(ColumnTransformer(steps), HistGradientBoostingClassifier(max_iter=20))
+
+
+class Run:
+    """A run of MLflow that seals the candidate as if it was registered."""
+
+    run_id = "r"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.types: dict[str, str] = {}
+
+    def __call__(self, *_: object) -> "Run":
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def log(self, *_: object) -> None: ...
+
+    def register(self, trained: Any, declared: ModelDeclaration, given: Inputs, _kept: object) -> int:
+        folder = self._settings.home / "model"
+        registration.seal_estimator(
+            self._settings, declared, given, trained.estimator, trained.examples, folder
+        )
+        self.types = {name: each.type.value for name, each in input_format.read(folder, given).items()}
+        return 7
+
+
+def test_a_model_with_features_of_all_declared_types_is_trained_and_registered(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings, declared = Settings(home=tmp_path), declared_with_all_types()
+    kinds = model_inputs.served(declared, ServicePlan("s", "p", (), ()))
+    run, client = Run(settings), SimpleNamespace(search_model_versions=lambda _: [])
+    monkeypatch.setattr(model_inputs, "of_model", lambda *_: kinds)
+    monkeypatch.setattr(mlflow_client, "connect", lambda _: client)
+    monkeypatch.setattr(mlflow_client, "version_of", lambda *_: None)
+    monkeypatch.setattr(mlflow_run, "RetrainingRun", run)
+    monkeypatch.setattr(mlflow_run, "promote", lambda *_: None)
+    monkeypatch.setattr("services.retraining.retrainer.function_of", lambda *_: by_all_types)
+    sets = FeatureSets([feature_sets.feature_set(MODEL, list(kinds), model_inputs.textual(kinds))])
+    monkeypatch.setattr(publisher, "feature_sets", lambda _: sets)
+    archive_rows_of_all_types(settings)
+    folder = SimpleNamespace(valid={MODEL: declared}, faults={})
+    result = Retrainer(settings, cast("Any", folder), publisher, no_ends).handle(request())
+    assert result is not None
+    assert (result.result, result.reasons, result.version) == ("promoted", [], 7)
+    assert result.metrics["auc"] > 0.9
+    assert run.types["since"] == "datetime"
+    assert publisher.changed == [MODEL]
