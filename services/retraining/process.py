@@ -5,7 +5,9 @@ import os
 
 import structlog
 
+from services.feature_store.plan_watch import PlanWatch
 from services.retraining import session
+from services.retraining.waiting_requests import WaitingRequests
 from services.runtime import blocking_process
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.quarantine import Quarantine
@@ -19,16 +21,17 @@ def run() -> None:
     # One thread per fit, before OpenMP loads: two fits run side by side; sums have the same order anywhere.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     settings = Settings()
-    folder, quarantine = DeclarationFolder(settings.models), Quarantine("retraining")
+    folder, plan = DeclarationFolder(settings.models), PlanWatch(settings)
+    quarantine, waiting = Quarantine("retraining"), WaitingRequests()
     try:
         blocking_process.run(
             "retraining",
             settings,
             settings.retraining_port,
-            functools.partial(session.opened, settings, folder, quarantine),
+            functools.partial(session.opened, settings, folder, quarantine, waiting),
             interrupt=True,
-            is_over=lambda: bool(folder.refresh()),
-            detail=quarantine.detail,
+            is_over=lambda: bool(folder.refresh()) | plan.refresh(),
+            detail=lambda: {**quarantine.detail(), **waiting.detail()},
         )
     except KeyboardInterrupt:
         log.info("retraining.stopped")

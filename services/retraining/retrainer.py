@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from services.feature_store.plan import PlanError
 from services.model_registry import large_references, loading, mlflow_client, model_inputs
 from services.model_registry.contract import Model
 from services.model_registry.model_inputs import Inputs
@@ -72,6 +73,21 @@ class Retrainer:
         self._publisher = publisher
         self._end_offsets = end_offsets
 
+    def wait_reason(self, request: RetrainingRequested) -> str | None:
+        """Return why a request must wait until the declarations are mended; None if it need not.
+
+        Without a declaration or a feature service that fits it, nothing can be said about the request.
+        """
+        declaration = self._folder.valid.get(request.model)
+        if declaration is None:
+            fault = self._folder.faults.get(request.model)
+            return None if fault is None else f"its model.yaml is invalid: {fault}"
+        try:
+            model_inputs.of_model(self._settings, declaration)
+        except PlanError as error:
+            return str(error)
+        return None
+
     def handle(self, request: RetrainingRequested) -> RetrainingFinished | None:
         """Retrain unless the request has a result already; return the new result, or None."""
         if self.history.is_finished(request.request_id):
@@ -111,8 +127,6 @@ class Retrainer:
     def _result(self, request: RetrainingRequested) -> dict[str, Any]:
         declaration = self._folder.valid.get(request.model)
         if declaration is None:
-            if fault := self._folder.faults.get(request.model):
-                return _failed(f"the model.yaml is invalid: {fault}")
             known = ", ".join(self._folder.valid)
             return _failed(f"there is no model {request.model!r}; declared models: {known}")
         if declaration.gates is None:

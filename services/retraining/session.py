@@ -3,9 +3,10 @@
 Delivery: the offset of a request is committed after its result is acknowledged. A request that is delivered
 again is skipped if it has a result, and continues where it stopped if it has none. An interrupted training is
 a crash by design: it is done again. A request that failed, or ended the process, at `ATTEMPTS_MAX` attempts
-gets the result "failed", so that the requests after it are handled (`services.retraining.attempts`). Requests
-are handled one at a time, for all models. The topic's one partition is assigned by hand, because a training
-that takes hours would lose it to the group: run one process of this kind.
+gets the result "failed", so that the requests after it are handled (`services.retraining.attempts`). A
+request of a model whose declaration is invalid waits (`services.retraining.waiting_requests`). Requests are
+handled one at a time, for all models. The topic's one partition is assigned by hand, because a training that
+takes hours would lose it to the group: run one process of this kind.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from services.model_registry import large_references, mlflow_client, models_topi
 from services.model_registry.models_topic import OvertakenError
 from services.retraining.attempts import Attempts, of_text
 from services.retraining.retrainer import MakeChanges, Retrainer
+from services.retraining.waiting_requests import WaitingRequests
 from services.runtime import kafka_consumers, metrics
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.kafka_producers import RecordProducer
@@ -60,7 +62,11 @@ def warm_up(settings: Settings) -> None:
 
 @contextlib.contextmanager
 def opened(
-    settings: Settings, folder: DeclarationFolder, quarantine: Quarantine, _stopping: threading.Event
+    settings: Settings,
+    folder: DeclarationFolder,
+    quarantine: Quarantine,
+    waiting: WaitingRequests,
+    _stopping: threading.Event,
 ) -> Iterator["RetrainingSession"]:
     """Connect, read what has happened so far, and disconnect at the end of the block."""
     quarantine.declare(folder.valid, folder.faults, time.monotonic())
@@ -71,7 +77,7 @@ def opened(
         stack.callback(consumer.close, autocommit=False, timeout_ms=CLOSE_MS)
         kafka_consumers.partition_count(consumer, REQUESTS.topic)
         consumer.assign([REQUESTS])
-        session = RetrainingSession(settings, folder, consumer, producer)
+        session = RetrainingSession(settings, folder, consumer, producer, waiting)
         session.recall()
         log.info("retraining.waiting")
         yield session
@@ -86,8 +92,11 @@ class RetrainingSession:
         folder: DeclarationFolder,
         consumer: KafkaConsumer,
         producer: RecordProducer,
+        waiting: WaitingRequests,
     ) -> None:
         """Take connected clients; nothing is read before `recall`."""
+        self._waiting = waiting
+        waiting.begin()
         self._settings = settings
         self._consumer = consumer
         self._recreated = RecreatedTopics(consumer)
@@ -112,8 +121,18 @@ class RetrainingSession:
             for record in found:
                 request = self._decoded(record)
                 if isinstance(request, records.RetrainingRequested):
-                    self._handle(record.offset, request)
-                self._commit(record.offset + 1, "")
+                    self._take(record.offset, request)
+                attempts = self._committed()  # perhaps of a later request, while an earlier one waits
+                self._commit(record.offset + 1, attempts.text() if attempts.offset > record.offset else "")
+
+    def _take(self, offset: int, request: records.RetrainingRequested) -> None:
+        """Handle a request, unless it has a result or must wait."""
+        if self._retrainer.history.is_finished(request.request_id):
+            log.info("retraining.repeat", request_id=request.request_id)
+        elif reason := self._retrainer.wait_reason(request):
+            self._waiting.add(offset, request, reason)
+        else:
+            self._handle(offset, request)
 
     def _handle(self, offset: int, request: records.RetrainingRequested) -> None:
         attempts = self._committed().of(offset)
@@ -144,7 +163,7 @@ class RetrainingSession:
             self._commit(attempts.offset, attempts.text())
 
     def _commit(self, offset: int, text: str) -> None:
-        self._consumer.commit({REQUESTS: OffsetAndMetadata(offset, text, -1)})
+        self._consumer.commit({REQUESTS: OffsetAndMetadata(self._waiting.position(offset), text, -1)})
 
     def _decoded(self, record: Any) -> records.RetrainingRecord | None:
         """Decode a record; one that cannot be decoded becomes a dead letter."""

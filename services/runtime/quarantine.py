@@ -195,8 +195,12 @@ class Quarantine:
     def declare(self, valid: Collection[str], faults: Mapping[str, str], now_seconds: float) -> None:
         """Take which models are declared, and which declarations are invalid; forget all other models.
 
-        An invalid declaration sets its model aside, unless it was valid before.
+        An invalid declaration sets its model aside, unless it was valid before. It ends when it is mended.
         """
+        for model, fault in self._faults.items():
+            found = self._set_aside.get(model)
+            if model not in faults and found is not None and found.reason == fault:
+                self._restore(model)
         self._faults = dict(faults)
         for model, fault in faults.items():
             if model not in valid and self.is_due(model, now_seconds):

@@ -61,7 +61,10 @@ def test_a_number_in_a_text_feature_is_kept_for_the_validation() -> None:
 def test_a_time_is_a_datetime_with_its_offset_and_what_is_no_time_is_missing() -> None:
     sets = FeatureSets([feature_set("m", ["at"], ["at"])])
     texts = ["2023-10-01T12:00:00+02:00", "2023-10-01T12:00:00", "noon", None]
-    table = rows(*(("", [None], [text]) for text in texts))
+    found_rows: list[tuple[str | None, list[float | None], list[str | None]]] = [
+        ("", [None], [text]) for text in texts
+    ]
+    table = rows(*found_rows)
     found = feature_columns.columns(table, {"at": InputKind.TIME}, sets)["at"].tolist()
     assert [None if each is None else each.isoformat() for each in found] == [
         "2023-10-01T12:00:00+02:00",

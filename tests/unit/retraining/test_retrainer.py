@@ -20,7 +20,7 @@ from services.runtime.declaration import DAY_MS, ModelDeclaration
 from services.runtime.settings import Settings
 from streams import feature_sets
 from streams.feature_sets import FeatureSets
-from streams.records import Reference, ReferenceName, RetrainingFinished, RetrainingRequested
+from streams.records import FeatureValue, Reference, ReferenceName, RetrainingFinished, RetrainingRequested
 from tests.unit.retraining.archived_rows import MODEL, archive, outcome, prediction
 from tests.unit.retraining.training_data import DECLARATION, NOW_MS, request
 
@@ -83,6 +83,19 @@ def test_request_for_an_unknown_model_fails_with_the_known_ones(publisher: Publi
     assert (result.result, result.version) == ("failed", 0)
     assert result.reasons == ["there is no model 'nobody'; declared models: arrival_delay"]
     assert publisher.results == [result]
+
+
+def test_a_request_waits_for_a_valid_declaration_and_its_feature_service(
+    publisher: Publisher, tmp_path: Path
+) -> None:
+    declared = DECLARATION
+    folder = SimpleNamespace(valid={}, faults={declared.name: "line 7"})
+    subject = Retrainer(Settings(home=tmp_path), cast("Any", folder), publisher, no_ends)
+    assert subject.wait_reason(request()) == "its model.yaml is invalid: line 7"
+    folder.valid[declared.name] = declared  # it was valid before: that declaration is in use
+    assert "there is no Feast registry" in str(subject.wait_reason(request()))
+    folder.valid, folder.faults = {}, {}
+    assert subject.wait_reason(request()) is None
 
 
 def test_model_without_gates_is_not_retrained(publisher: Publisher) -> None:
@@ -152,7 +165,7 @@ def archive_rows_of_all_types(settings: Settings, count: int = 400) -> None:
         at_ms = NOW_MS - 11 * DAY_MS + number * (10 * DAY_MS // count)
         since = f"2023-10-{1 + number % 28:02d}T12:00:00.25+02:00"
         maybe = since if number % 5 else None
-        row = ["ab"[number % 2], number % 7, number / 3, number % 3 == 0, since, maybe]
+        row: list[FeatureValue] = ["ab"[number % 2], number % 7, number / 3, number % 3 == 0, since, maybe]
         predictions.append(prediction(f"p{number}", at_ms, row, digest))
         outcomes.append(outcome(f"p{number}", at_ms, float(number % 28 > 13)))
     archive(settings, predictions, outcomes)

@@ -13,6 +13,7 @@ from kafka.errors import KafkaConnectionError
 
 from services.retraining import session
 from services.retraining.retrainer import Retrainer
+from services.retraining.waiting_requests import WaitingRequests
 from services.runtime import kafka_consumers
 from services.runtime.kafka_consumers import MissingTopicError
 from services.runtime.quarantine import Quarantine
@@ -101,6 +102,7 @@ class World:
         self.producer = MemoryProducer(Settings(_env_file=None))
         self.options: dict[str, Any] = {}
         self.faults: dict[str, str] = {}
+        self.waiting = WaitingRequests()
         monkeypatch.setattr(session, "warm_up", lambda _: None)
         monkeypatch.setattr(session, "RecordProducer", lambda _: self.producer)
         monkeypatch.setattr(kafka_consumers, "connect", self.connect)
@@ -122,7 +124,16 @@ class World:
     def opened(self, **settings: Any) -> Any:
         folder = cast("Any", SimpleNamespace(valid={}, faults=self.faults))
         quarantine = Quarantine("retraining")
-        return session.opened(Settings(_env_file=None, **settings), folder, quarantine, threading.Event())
+        own = Settings(_env_file=None, **settings)
+        return session.opened(own, folder, quarantine, self.waiting, threading.Event())
+
+    def results(self) -> dict[str, str]:
+        """Return the first reason of each result that was written, by request."""
+        decode = records.decoder_of(records.RetrainingFinished).decode
+        found = [
+            decode(value) for topic, _, value, _ in self.producer.sent if topic == topics.RETRAINING.name
+        ]
+        return {each.request_id: each.reasons[0] for each in found}
 
 
 @pytest.fixture
@@ -232,14 +243,62 @@ def test_a_stop_and_an_outage_are_no_attempts(
     assert world.producer.sent == []
 
 
-def test_a_request_of_a_model_whose_declaration_is_invalid_says_so(world: World) -> None:
+def test_a_request_waits_until_the_declaration_of_its_model_is_valid(world: World) -> None:
+    """Requests of other models are handled meanwhile; after a restart nothing is handled twice."""
+    other = msgspec.structs.replace(REQUEST, request_id="r2", model="arrival")
+    world.topics[topics.RETRAINING.name] = requests = [
+        Record(records.encode(request), offset) for offset, request in enumerate((REQUEST, other))
+    ]
     world.faults = {"delay": "delay/model.yaml:3:1: unknown setting"}
-    world.consumer.batches = [[Record(records.encode(REQUEST))]]
+    for _ in range(2):  # the process is restarted
+        world.consumer.batches = [[each] for each in requests]
+        with world.opened() as running:
+            running.step()
+            running.step()
+        assert world.results() == {"r2": "there is no model 'arrival'; declared models: "}
+        assert world.waiting.detail() == {
+            "retrainings_waiting": {
+                "delay": ["r1: its model.yaml is invalid: delay/model.yaml:3:1: unknown setting"]
+            }
+        }
+        assert world.consumer.commits[-1][0] == 0
+        requests.append(Record(world.producer.sent[0][2], len(requests)))
+    world.faults = {}
+    world.consumer.batches = [[each] for each in requests]
     with world.opened() as running:
-        running.step()
-    ((_, _, value, _),) = world.producer.sent
-    finished = records.decoder_of(records.RetrainingRecord).decode(value)
-    assert finished.reasons == ["the model.yaml is invalid: delay/model.yaml:3:1: unknown setting"]
+        for _ in requests:
+            running.step()
+    assert set(world.results()) == {"r1", "r2"}
+    assert world.waiting.detail() == {}
+    assert world.consumer.commits[-1] == (len(requests), "")
+
+
+def test_attempts_at_a_request_are_counted_while_an_earlier_one_waits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def handle(_self: Any, _request: RetrainingRequested) -> None:
+        raise Killed
+
+    monkeypatch.setattr(Retrainer, "handle", handle)
+    world.faults = {"delay": "invalid"}
+    done = msgspec.structs.replace(REQUEST, request_id="r2", model="arrival")
+    deadly = msgspec.structs.replace(REQUEST, request_id="r3", model="arrival")
+    answer = msgspec.structs.replace(FINISHED, request_id="r2", model="arrival")
+    found = [Record(records.encode(each), at) for at, each in enumerate((REQUEST, done, answer, deadly))]
+    world.topics[topics.RETRAINING.name] = found
+    for _ in range(ATTEMPTS_MAX):
+        world.consumer.batches = [[each] for each in found]
+        with world.opened() as running:
+            for _ in found[:-1]:
+                running.step()
+            with pytest.raises(Killed):
+                running.step()
+    world.consumer.batches = [[each] for each in found]
+    with world.opened() as running:
+        for _ in found:
+            running.step()
+    assert list(world.results()) == ["r3"]
+    assert world.consumer.commits[-1][0] == 0
 
 
 @pytest.mark.parametrize("value", [None, records.encode(FINISHED)])

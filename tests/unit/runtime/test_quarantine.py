@@ -114,6 +114,13 @@ def test_an_invalid_declaration_sets_aside_only_a_model_that_has_no_valid_one(ke
     assert kept.detail() == {}
 
 
+def test_a_model_comes_back_when_its_declaration_is_mended(kept: Quarantine) -> None:
+    """A process that opens no models does not say that it works."""
+    kept.declare((), {"m": "line 7"}, 0.0)
+    kept.declare({"m"}, {}, 1.0)
+    assert (kept.detail(), kept.is_set_aside("m")) == ({}, False)
+
+
 def test_opening_takes_the_error_of_the_model_and_raises_an_outage(kept: Quarantine) -> None:
     assert kept.open("m", 0.0, int, "7") == 7
 
