@@ -11,6 +11,7 @@ import structlog
 from services.archive import archiver, row_schemas
 from services.feature_store import repository
 from services.feature_store.plan import PlanError
+from services.feature_store.plan_watch import PlanWatch
 from services.runtime import async_process, logs, topic_creation
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.declaration_file import DeclarationFolder
@@ -51,7 +52,7 @@ def run() -> None:
 
 
 class ArchiveSessions:
-    """Archivers, one after another: after an error, and when a declaration changes, the next one begins.
+    """Archivers, one after another: after an error, and when what is declared changes, the next one begins.
 
     Nothing is lost between them: each continues reading where the tables end.
     """
@@ -60,6 +61,7 @@ class ArchiveSessions:
         """Nothing connects before `run`."""
         self._settings = settings
         self._folder = DeclarationFolder(settings.models)
+        self._plan = PlanWatch(settings)
         self._quarantine = Quarantine("archive")
         self._tables = Quarantine("archive", "table")
         self._archiver: archiver.Archiver | None = None
@@ -109,9 +111,9 @@ class ArchiveSessions:
                 await asyncio.gather(watch, return_exceptions=True)
 
     async def _watch(self, stopping: asyncio.Event, over: asyncio.Event) -> None:
-        """Set ``over`` when the process stops or a declaration has changed."""
+        """Set ``over`` when the process stops, or what is archived may have changed."""
         try:
-            while not stopping.is_set() and not await asyncio.to_thread(self._folder.refresh):
+            while not stopping.is_set() and not await asyncio.to_thread(self._has_changed):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), REFRESH_SECONDS)
         except Exception as error:  # logged here, because the archiver may fail as well and hide it
@@ -119,3 +121,6 @@ class ArchiveSessions:
             raise
         finally:
             over.set()  # after an error here, too: the session ends with it
+
+    def _has_changed(self) -> bool:
+        return bool(self._folder.refresh()) | self._plan.refresh()

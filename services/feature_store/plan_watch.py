@@ -1,8 +1,11 @@
 """Notices that the Feast repository was applied again."""
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from services.feature_store import plan_cache
+from services.feature_store import plan_cache, repository
+from services.feature_store.plan import FeaturePlan
 from services.runtime.settings import Settings
 
 
@@ -18,6 +21,23 @@ class PlanWatch:
         """Return whether the registry was written, created or removed since the last call."""
         before, self._stamp = self._stamp, _stamp(self._registry)
         return self._stamp != before
+
+
+def load_apart(settings: Settings) -> FeaturePlan:
+    """Return the plan of the applied repository, as `repository.load`; blocking.
+
+    If it must be compiled, a new process does so: importing Feast would delay this one's requests for
+    seconds.
+    """
+    cached = plan_cache.read(plan_cache.registry_path(settings)) if _is_applied(settings) else None
+    if cached is not None:
+        return cached
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(repository.load, settings).result()
+
+
+def _is_applied(settings: Settings) -> bool:
+    return plan_cache.registry_path(settings).is_file()
 
 
 def _stamp(path: Path) -> object:

@@ -19,6 +19,7 @@ replace it without overlap (Recreate in Kubernetes).
 
 import functools
 
+from services.feature_store.plan_watch import PlanWatch
 from services.learning import session
 from services.runtime import blocking_process, declaration_file
 from services.runtime.quarantine import Quarantine
@@ -31,4 +32,12 @@ def run() -> None:
     quarantine = Quarantine("learning")
     folder = declaration_file.DeclarationFolder(settings.models)
     opened = functools.partial(session.opened, settings, folder, quarantine)
-    blocking_process.run("learning", settings, settings.learning_port, opened, detail=quarantine.detail)
+    plan = PlanWatch(settings)
+    blocking_process.run(
+        "learning",
+        settings,
+        settings.learning_port,
+        opened,
+        is_over=plan.refresh,
+        detail=quarantine.detail,
+    )

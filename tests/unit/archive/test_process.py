@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from structlog.testing import capture_logs
 
 from services.archive import archiver, process
 from services.archive.process import ArchiveSessions
+from services.feature_store import plan_cache, repository
 from services.runtime import session_failures
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.settings import ROOT, Settings
@@ -89,6 +91,32 @@ def test_a_new_declaration_is_archived_without_a_restart(
 
     monkeypatch.setattr(archiver, "Archiver", Archiver)
     asyncio.run(ArchiveSessions(Settings(models=tmp_path)).run(stopping))
+    assert archived == [False, True]
+
+
+def test_a_source_topic_of_a_new_view_is_archived_without_a_restart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stopping, archived = asyncio.Event(), []
+    settings = Settings(home=tmp_path, models=tmp_path)
+    plan: Any = SimpleNamespace(by_topic=lambda: {"weather": ()})
+
+    class Archiver:
+        def __init__(self, _settings: Settings, tables: dict[str, Any], *_: object) -> None:
+            archived.append("weather" in tables)
+
+        def not_ready(self) -> None: ...
+
+        async def run(self, over: asyncio.Event) -> None:
+            if len(archived) == 2:
+                stopping.set()
+            else:
+                monkeypatch.setattr(repository, "load", lambda _: plan)
+                plan_cache.registry_path(settings).write_text("applied")
+            await asyncio.wait_for(over.wait(), 10)
+
+    monkeypatch.setattr(archiver, "Archiver", Archiver)
+    asyncio.run(ArchiveSessions(settings).run(stopping))
     assert archived == [False, True]
 
 

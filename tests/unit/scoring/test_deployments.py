@@ -8,20 +8,26 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # no stubs
 
+from services.feature_store import plan_cache, plan_watch, repository
+from services.feature_store.plan import FeaturePlan, PlanError
+from services.runtime.settings import Settings
 from services.scoring.deployments import Deployments
 from tests.unit.scoring.fakes import SECONDS_MAX, declaration, sample
+
+SERVICE = declaration().features.service
 
 
 class FakeDeployment:
     """Keeps what happens to it; starts unless its threshold is 0.13."""
 
-    def __init__(self, events, declared, text):
+    def __init__(self, settings, events, declared, text):
         if declared.threshold == 0.17:
             raise ValueError("the feature service does not exist")
         self.declaration, self.text = declared, text
         self.group = SimpleNamespace(failure=None, assigned=True)
         self.is_loading = False
         self.is_outdated = False
+        self.service = repository.load(settings).service(declared.features.service)
         self.not_ready = None
         self.fault = None
         self.predictor = f"predictor of {declared.name}"
@@ -42,11 +48,23 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.events: list[str] = []
         self._path = path
-        shared: Any = SimpleNamespace(settings=SimpleNamespace(models=path))
+        self.settings = Settings(home=path / "home", models=path)
+        self.settings.home.mkdir()
+        self.apply("clicks")
+        shared: Any = SimpleNamespace(settings=self.settings)
         self.subject = Deployments(shared, self._new_deployment)
 
     def _new_deployment(self, _shared: Any, declared: Any, text: bytes) -> Any:
-        return FakeDeployment(self.events, declared, text)
+        return FakeDeployment(self.settings, self.events, declared, text)
+
+    def apply(self, project: str, name: str = SERVICE) -> None:
+        """Apply a Feast repository with an empty feature service."""
+        self.apply_invalid(project)
+        plan_cache.store(self.settings, FeaturePlan(project, (), {name: ()}))
+
+    def apply_invalid(self, project: str) -> None:
+        """Apply a repository that is not compiled yet."""
+        plan_cache.registry_path(self.settings).write_text(project)
 
     def declare(self, name: str, threshold: float = 0.5) -> None:
         declared = declaration(name=name, threshold=threshold)
@@ -164,3 +182,65 @@ def test_the_end_retires_every_model(folder: Folder):
     asyncio.run(run())
     assert folder.events == ["start a 0.5", "stop a 0.5"]
     assert folder.subject.deployed == {}
+
+
+def test_an_edit_of_the_feast_repository_restarts_the_models_that_it_changes(folder: Folder):
+    async def run():
+        folder.declare("a")
+        await folder.reconcile()
+        folder.apply("clicks, other metadata")
+        plan_cache.store(folder.settings, FeaturePlan("clicks", (), {SERVICE: (), "other": ()}))
+        await folder.reconcile()
+        assert folder.events == ["start a 0.5"]
+        folder.apply("visits")
+        await folder.reconcile()
+        await folder.reconcile()
+
+    asyncio.run(run())
+    assert folder.events == ["start a 0.5", "stop a 0.5", "start a 0.5"]
+    assert folder.subject.faults == {}
+
+
+def test_a_model_whose_feature_service_is_removed_goes_on_and_says_so(folder: Folder):
+    async def run():
+        folder.declare("a")
+        await folder.reconcile()
+        folder.apply("clicks", "other")
+        await folder.reconcile()
+        assert "there is no feature service" in folder.subject.faults["a"]
+        folder.apply("clicks again")
+        await folder.reconcile()
+
+    asyncio.run(run())
+    assert folder.events == ["start a 0.5", "stop a 0.5", "start a 0.5"]
+    assert folder.subject.faults == {}
+
+
+def test_a_repository_that_cannot_be_compiled_is_shown_until_it_is_mended(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+):
+    def fails(_settings: Settings) -> FeaturePlan:
+        compiled.append(1)
+        raise PlanError("view 'v': udf")
+
+    compiled: list[int] = []
+
+    async def run():
+        folder.declare("a")
+        await folder.reconcile()
+        folder.apply_invalid("with a udf")
+        monkeypatch.setattr(plan_watch, "load_apart", fails)
+        await folder.reconcile()
+        await folder.reconcile()
+        assert len(compiled) == 1
+        assert folder.subject.faults == {
+            "a": "the applied Feast repository cannot be used: view 'v': udf; "
+            "the features are served as before"
+        }
+        assert sample("driftline_models_broken", model="a") == 1
+        monkeypatch.undo()
+        folder.apply("clicks")
+        await folder.reconcile()
+
+    asyncio.run(run())
+    assert (folder.events, folder.subject.faults) == (["start a 0.5"], {})
