@@ -7,11 +7,7 @@ not an estimate: both versions score the same requests. Neither was trained on t
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-import numpy.typing as npt
-
 from services.model_registry import loading, model_inputs, models_topic
-from services.model_registry.contract import Model
 from services.retraining import candidate, dataset, evaluation
 from services.runtime.declaration import HOUR_MS, ModelDeclaration
 from services.runtime.settings import Settings
@@ -60,7 +56,7 @@ def services(
     given = model_inputs.of_model(settings, declaration)
     sets = models_topic.feature_sets(settings, declaration.name)
     served = dataset.read(settings, declaration, given, _ALL_KNOWN_MS, sets)
-    data = candidate.filled(served, declaration)
+    columns = candidate.filled(served, declaration)
     models = {each.version: loading.load(settings, declaration, given, each.version) for each in promoted}
     delay_ms = round(declaration.retraining.effective_after_hours * HOUR_MS)
     starts_ms = [result.requested_at_ms + delay_ms for result in promoted[1:]]
@@ -68,14 +64,13 @@ def services(
     for before, result, from_ms, to_ms in zip(
         promoted, promoted[1:], starts_ms, [*starts_ms[1:], end_ms], strict=False
     ):
-        rows = (data.event_times_ms >= from_ms) & (data.event_times_ms < to_ms)
+        rows = (served.event_times_ms >= from_ms) & (served.event_times_ms < to_ms)
         if not rows.any():
             continue
-        losses = [_log_loss(models[version], data, rows) for version in (result.version, before.version)]
+        labels, given_rows = served.labels[rows], {name: column[rows] for name, column in columns.items()}
+        losses = [
+            evaluation.evaluate(labels, models[version].predict(given_rows)).log_loss
+            for version in (result.version, before.version)
+        ]
         found.append(Service(result.version, before.version, from_ms, to_ms, int(rows.sum()), *losses))
     return found
-
-
-def _log_loss(model: Model, data: dataset.TrainingSet, rows: npt.NDArray[np.bool_]) -> float:
-    scores = model.predict(candidate.columns_of(data.features[rows]))
-    return evaluation.evaluate(data.labels[rows], scores).log_loss
