@@ -52,7 +52,7 @@ class WaitingRequests:
     def detail(self) -> Mapping[str, object]:
         """Return what waits and why, by model, for the readiness of the process."""
         waiting = {
-            model: [f"{request_id}: {reason}" for request_id, reason in found.items()]
+            model: [f"{request_id}: {reason}" for request_id, reason in found.copy().items()]
             for model, found in sorted(self._reasons.copy().items())
         }
         return {"retrainings_waiting": waiting} if waiting else {}

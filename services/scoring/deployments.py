@@ -17,10 +17,9 @@ from pathlib import Path
 
 import structlog
 
-from services.feature_store import declared_features, field_ranges, plan_watch, repository
+from services.feature_store import declared_features, field_ranges, repository
 from services.feature_store.online_reader import OnlineReader
-from services.feature_store.plan import FeaturePlan, PlanError, ServicePlan
-from services.feature_store.plan_watch import PlanWatch
+from services.feature_store.plan import ServicePlan
 from services.model_registry import model_inputs
 from services.monitoring import topic_identity
 from services.runtime import declaration_file, metrics
@@ -29,6 +28,7 @@ from services.runtime.event_clock import EventClock
 from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics, topic_ids
+from services.scoring.applied_features import AppliedFeatures
 from services.scoring.inference_pipeline import InferencePipeline
 from services.scoring.kafka_agent import SLICES_AT_ONCE, ScoringAgent
 from services.scoring.model_cache import ModelCache
@@ -204,13 +204,7 @@ class Deployments:
         self._new_deployment = new_deployment
         self._faults: dict[str, str] = {}
         """Why a model's current declaration is not in use, by model."""
-        self._plan_watch = PlanWatch(shared.settings)
-        self._plan_is_due = False
-        """Whether a Feast repository was applied whose plan was not read yet."""
-        self._plan: FeaturePlan | None = None
-        """The plan of the last one; None while it is that of the start."""
-        self._plan_fault: str | None = None
-        """Why the one that was applied last cannot be used."""
+        self._features = AppliedFeatures(shared.settings)
         self._start_slots = asyncio.Semaphore(STARTS_MAX)
         self._starting: dict[str, asyncio.Task[None]] = {}
 
@@ -222,7 +216,7 @@ class Deployments:
     @property
     def faults(self) -> dict[str, str]:
         """Why a model is not served as declared, by model."""
-        found = {name: deployment.fault or self._plan_fault for name, deployment in self.deployed.items()}
+        found = {name: deployment.fault or self._features.fault for name, deployment in self.deployed.items()}
         return {name: fault for name, fault in found.items() if fault is not None} | self._faults
 
     @property
@@ -273,27 +267,9 @@ class Deployments:
                 log.warning("scoring.topic_recreated", model=name, topic=topic)
                 deployment.is_outdated = True
 
-    async def _note_applied_features(self) -> None:
-        """Read the plan of a Feast repository that was applied again; a compilation takes seconds."""
-        self._plan_is_due |= self._plan_watch.refresh()
-        if not self._plan_is_due:
-            return
-        try:
-            plan = await asyncio.to_thread(plan_watch.load_apart, self._shared.settings)
-        except Exception as error:  # noqa: BLE001  # of Feast, too; the models go on until it is applied again
-            reason = str(error) if isinstance(error, PlanError) else repr(error)
-            self._plan_fault = (
-                f"the applied Feast repository cannot be used: {reason}; the features are served as before"
-            )
-            log.error("scoring.features_not_changed", error=reason)  # noqa: TRY400  # its owner needs the text
-        else:
-            self._plan, self._plan_fault = plan, None
-            log.info("scoring.features_applied", services=sorted(plan.services))
-        self._plan_is_due = False
-
     async def reconcile(self) -> None:
         """Make the deployments equal to the declarations, each model in a separate task."""
-        await self._note_applied_features()
+        await self._features.refresh()
         texts = await asyncio.to_thread(_read_declarations, self._shared.settings.models)
         self._faults = {name: fault for name, fault in self._faults.items() if name in texts}
         for name in texts.keys() | self.deployed.keys():
@@ -309,19 +285,9 @@ class Deployments:
         deployment = self.deployed.get(name)
         if deployment is None or deployment.is_outdated:
             return False
-        return (
-            deployment.text == text
-            and deployment.group.failure is None
-            and self._has_its_features(deployment)
-        )
-
-    def _has_its_features(self, deployment: Deployment) -> bool:
-        """Return whether the features of a deployment are those of the applied repository."""
-        if self._plan is None:
-            return True
-        with contextlib.suppress(PlanError):
-            return self._plan.service(deployment.declaration.features.service) == deployment.service
-        return False
+        if deployment.text != text or deployment.group.failure is not None:
+            return False
+        return self._features.defines(deployment.service)
 
     def _forget_start(self, name: str, task: asyncio.Task[None]) -> None:
         del self._starting[name]

@@ -47,7 +47,9 @@ def waited(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(model_inputs, "of_model", lambda *given: {})
     monkeypatch.setattr(models_topic, "feature_sets", lambda *given: None)
     monkeypatch.setattr(dataset, "read", lambda *given: data)
-    monkeypatch.setattr(candidate, "filled", lambda served, declaration: served)
+    monkeypatch.setattr(
+        candidate, "filled", lambda served, declaration: {"x": served.features["x"].to_numpy()}
+    )
     monkeypatch.setattr(loading, "load", model_of)
     return found
 
