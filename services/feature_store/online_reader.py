@@ -110,7 +110,7 @@ class OnlineReader:
         """
         if event_time_ms <= self._passed_ms:
             return True
-        passed = await watermarks.wait_for(self._pipeline.client, self._marks, event_time_ms, timeout_seconds)
+        passed = await watermarks.wait_for(self._pipeline, self._marks, event_time_ms, timeout_seconds)
         if passed:
             self._passed_ms = max(self._passed_ms, event_time_ms)
         return passed

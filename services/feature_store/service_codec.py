@@ -11,7 +11,6 @@ from services.feature_store.entity_reader import Entities, EntityGroup
 from services.feature_store.plan import Column, ServicePlan, View
 from services.feature_store.served_features import AnyArray, Int64s, ServedFeatures, ServedView
 from services.runtime import watermarks
-from services.runtime.redis_commands import encode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +42,7 @@ class ServiceCodec:
             for reference in service.references
         }
         marks = [watermarks.of_view(service.project, name) for name in self._stream_views]
-        self._watermark_commands = [encode(("HGETALL", watermarks.key(mark))) for mark in marks]
+        self._watermark_commands = [watermarks.first_command(mark) for mark in marks]
 
     def encode(self, entity_columns: Mapping[str, Sequence[Any]], times_ms: Int64s) -> ReadRequest:
         """Encode the read of n rows; KeyError for a missing entity column."""
@@ -54,9 +53,7 @@ class ServiceCodec:
     def decode(self, request: ReadRequest, replies: Sequence[Any]) -> ServedFeatures:
         """Decode the replies, one for each command, in order."""
         position = len(self._stream_views)
-        watermarks_ms = [
-            watermarks.least(dict(zip(pairs[::2], pairs[1::2], strict=True))) for pairs in replies[:position]
-        ]
+        watermarks_ms = [watermarks.first(reply) for reply in replies[:position]]
         served: dict[tuple[str, str], AnyArray] = {}
         views: dict[str, ServedView] = {}
         beyond = np.zeros(len(request.times_ms), dtype=np.bool_)

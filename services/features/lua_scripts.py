@@ -13,7 +13,7 @@ from redis.exceptions import NoScriptError
 from services.runtime.redis_commands import Template, encode
 from services.runtime.redis_pipeline import AsyncPipeline
 
-ONE_KEY, TWO_KEYS = 1, 2
+ONE_KEY, TWO_KEYS, THREE_KEYS = 1, 2, 3
 
 WRITE_ROW = b"""
 -- KEYS: the row. ARGV: sidecar field, expected version ('' for none), seconds after which the row expires
@@ -33,29 +33,44 @@ return 1
 """
 
 ADVANCE = b"""
--- KEYS: progress, watermarks. ARGV: generation, stage partition, expected progress ('' for none), progress,
--- then field and value of the watermark, if there is one.
+-- KEYS: progress, watermarks, their order. ARGV: generation, stage partition, expected progress ('' for
+-- none), progress, then field and value of the watermark, if there is one.
 -- Returns 1; if another generation or progress is stored, changes nothing and returns 0.
 if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[1] then return 0 end
 if (redis.call('HGET', KEYS[1], ARGV[2]) or '') ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[2], ARGV[4])
-if ARGV[5] then redis.call('HSET', KEYS[2], ARGV[5], ARGV[6]) end
+if ARGV[5] then
+  redis.call('HSET', KEYS[2], ARGV[5], ARGV[6])
+  redis.call('ZADD', KEYS[3], ARGV[6], ARGV[5])
+end
 return 1
 """
 
 BEGIN = b"""
--- KEYS: progress, watermarks. ARGV: expected generation ('' for none), generation, definition, start,
--- minimum number of partitions, watermark of a partition that has not reported, '1' if rows of earlier
--- generations must be deleted.
+-- KEYS: progress, watermarks, their order. ARGV: expected generation ('' for none), generation,
+-- definition, start, minimum number of partitions, watermark of a partition that has not reported, '1' if
+-- rows of earlier generations must be deleted.
 -- Resets all progress if the stored generation is the expected one. Returns the generation stored now.
 local stored = redis.call('HGET', KEYS[1], 'generation') or ''
 if stored ~= ARGV[1] then return stored end
 local partitions = math.max(tonumber(ARGV[5]), redis.call('HLEN', KEYS[2]))
-redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
 redis.call('HSET', KEYS[1], 'generation', ARGV[2], 'definition', ARGV[3])
 redis.call('HSET', KEYS[1], 'start', ARGV[4], 'unswept', ARGV[7])
-for partition = 0, partitions - 1 do redis.call('HSET', KEYS[2], partition, ARGV[6]) end
+for partition = 0, partitions - 1 do
+  redis.call('HSET', KEYS[2], partition, ARGV[6])
+  redis.call('ZADD', KEYS[3], ARGV[6], partition)
+end
 return ARGV[2]
+"""
+
+ANNOUNCE = b"""
+-- KEYS: watermarks, their order. ARGV: number of partitions, watermark of one that has not reported.
+-- Gives each partition a watermark unless it has one, and makes their order complete. Returns 1.
+for partition = 0, tonumber(ARGV[1]) - 1 do redis.call('HSETNX', KEYS[1], partition, ARGV[2]) end
+local fields = redis.call('HGETALL', KEYS[1])
+for index = 1, #fields, 2 do redis.call('ZADD', KEYS[2], fields[index + 1], fields[index]) end
+return 1
 """
 
 SWEEP = b"""
@@ -91,8 +106,9 @@ class Script:
 
 
 write_row = Script(WRITE_ROW, ONE_KEY)
-advance = Script(ADVANCE, TWO_KEYS)
-begin = Script(BEGIN, TWO_KEYS)
+advance = Script(ADVANCE, THREE_KEYS)
+begin = Script(BEGIN, THREE_KEYS)
+announce = Script(ANNOUNCE, TWO_KEYS)
 sweep = Script(SWEEP, ONE_KEY)
 
 

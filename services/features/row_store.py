@@ -171,9 +171,10 @@ class RowStore:
 
     async def announce(self, view: str, partitions: int) -> None:
         """Give every partition of a view a watermark; `NEVER` where none is stored."""
-        key = watermarks_key(self._project, view)
-        commands = [encode(("HSETNX", key, number, watermarks.NEVER)) for number in range(partitions)]
-        await self._pipeline.exchange(commands)
+        name = watermarks.of_view(self._project, view)
+        keys = watermarks.key(name), watermarks.order_key(name)
+        command = lua_scripts.announce.command(*keys, partitions, watermarks.NEVER)
+        await lua_scripts.run(self._pipeline, lua_scripts.announce, [command])
 
     async def generations(self, views: Sequence[str]) -> list[ViewGeneration | None]:
         """Read the generations of views; None for a view that is not stored."""
@@ -217,6 +218,7 @@ class RowStore:
         command = lua_scripts.begin.command(
             progress_key(self._project, view),
             watermarks_key(self._project, view),
+            watermarks.order_key(watermarks.of_view(self._project, view)),
             before or b"",
             max(before + 1, times.now_ms()),
             definition,
@@ -330,6 +332,7 @@ class RowStore:
             lua_scripts.advance.command(
                 progress_key(self._project, update.before.view),
                 watermarks_key(self._project, update.before.view),
+                watermarks.order_key(watermarks.of_view(self._project, update.before.view)),
                 update.before.generation,
                 update.before.stage_partition,
                 update.before.progress.stored,

@@ -5,12 +5,18 @@ The Redis hash ``driftline:watermarks:<name>`` has one field per partition. ``<n
 ``source.<topic>`` if idle partitions are detected. The watermark of a name is the minimum over its
 partitions: no event up to it is missing. Every partition of a view has a field from the start, `NEVER` until
 it reports, so a partition that has not reported holds the watermark back.
+
+The partitions of a feature view are also in the sorted set ``driftline:watermark-order:{<hash>}``, so that a
+read of features costs the same for any number of partitions.
 """
 
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from services.runtime.redis_commands import encode
+from services.runtime.redis_pipeline import AsyncPipeline
 
 NEVER = -(2**63)
 """The watermark of a partition that has not reported yet."""
@@ -28,19 +34,33 @@ def of_view(project: str, view: str) -> str:
     return f"{project}.{view}"
 
 
+def order_key(name: str) -> str:
+    """Return the key of the partitions of a feature view, in the order of their watermarks.
+
+    It is in the slot of the hash on a Redis Cluster.
+    """
+    return f"driftline:watermark-order:{{{key(name)}}}"
+
+
+def first_command(name: str) -> bytes:
+    """Return the command that reads a feature view's watermark; `first` decodes the reply."""
+    return encode(("ZRANGE", order_key(name), 0, 0, "WITHSCORES"))
+
+
+def first(reply: Sequence[Any]) -> int | None:
+    """Return the watermark of a feature view; None until every partition has reported.
+
+    >>> first([b"3", b"1372680000000"]), first([b"3", b"-9.2233720368547758e+18"]), first([])
+    (1372680000000, None, None)
+    """
+    watermark_ms = int(float(reply[1])) if reply else NEVER
+    return None if watermark_ms == NEVER else watermark_ms
+
+
 def least(fields: Mapping[Any, Any]) -> int | None:
     """Return the watermark of a hash's fields; None until every partition has reported."""
     watermark_ms = min((int(value) for value in fields.values()), default=NEVER)
     return None if watermark_ms == NEVER else watermark_ms
-
-
-async def read(client: Any, names: Sequence[str]) -> dict[str, int | None]:
-    """Read watermarks through a `redis.asyncio.Redis` in one round trip; by name, None if not complete."""
-    async with client.pipeline(transaction=False) as pipe:
-        for name in names:
-            pipe.hgetall(key(name))
-        hashes = await pipe.execute()
-    return {name: least(fields) for name, fields in zip(names, hashes, strict=True)}
 
 
 def publish_blocking(client: Any, name: str, watermark_ms: int, partition: int = 0) -> None:
@@ -48,13 +68,16 @@ def publish_blocking(client: Any, name: str, watermark_ms: int, partition: int =
     client.hset(key(name), str(partition), watermark_ms)
 
 
-async def wait_for(client: Any, names: Sequence[str], event_time_ms: int, timeout_seconds: float) -> bool:
-    """Wait until all of these watermarks have passed an event time; return False after the timeout."""
+async def wait_for(
+    pipeline: AsyncPipeline, names: Sequence[str], event_time_ms: int, timeout_seconds: float
+) -> bool:
+    """Wait until the watermarks of these views have passed an event time; return False after the timeout."""
+    commands = [first_command(name) for name in names]
     deadline = time.monotonic() + timeout_seconds
     pause_seconds = POLL_SECONDS_MIN
     while True:
-        found = await read(client, names)
-        if all(watermark is not None and watermark >= event_time_ms for watermark in found.values()):
+        found = map(first, await pipeline.exchange(commands))
+        if all(watermark is not None and watermark >= event_time_ms for watermark in found):
             return True
         left_seconds = deadline - time.monotonic()
         if left_seconds <= 0:

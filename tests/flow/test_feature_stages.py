@@ -1,5 +1,6 @@
 """Both stages on a real Valkey, with a crash at each call to a sink, before and after its effect."""
 
+import asyncio
 import itertools
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 
+from services.features.row_store import RowStore
 from services.operations.local_servers.supervisor import Supervisor
 from services.runtime import redis_clients, watermarks
 from services.runtime.settings import Settings
@@ -41,6 +43,35 @@ def test_crash_at_any_call_leaves_the_same_store(settings: Settings, client: Any
         assert stored(client) == expected(""), f"call {crash_at}, after its effect: {after_effect}"
         marks = read_marks(client, ["p.direct", "p.moved"])
         assert marks == {"p.direct": START_MS + 3_600_000, "p.moved": START_MS + 3_600_000}
+        assert {name: in_order(client, name) for name in marks} == marks
+
+
+def in_order(client: Any, name: str) -> int | None:
+    """Return the watermark of a view as a read of features finds it."""
+    pairs = client.zrange(watermarks.order_key(name), 0, 0, withscores=True)
+    return watermarks.first([part for pair in pairs for part in pair])
+
+
+def test_order_of_watermarks_is_made_of_the_stored_ones_and_begins_anew_with_a_generation(
+    settings: Settings, client: Any
+) -> None:
+    """The hash may be of a version that kept no order, and must not lose what it holds."""
+
+    async def go() -> list[int | None]:
+        store = RowStore.connect(settings, "p")
+        client.hset(watermarks.key("p.v"), mapping={"0": START_MS + 5, "1": START_MS})
+        await store.announce("v", 2)
+        found = [in_order(client, "p.v")]
+        await store.announce("v", 3)
+        found.append(in_order(client, "p.v"))
+        client.zadd(watermarks.order_key("p.v"), {"2": START_MS})
+        await store.begin_generation("v", 2, expected=None, definition="d", start="earliest")
+        found.append(in_order(client, "p.v"))
+        await store.close()
+        return found
+
+    assert asyncio.run(go()) == [START_MS, None, None]
+    assert client.zcard(watermarks.order_key("p.v")) == client.hlen(watermarks.key("p.v")) == 3
 
 
 def test_rows_are_the_same_on_a_cluster(servers: Supervisor, tmp_path: Path) -> None:

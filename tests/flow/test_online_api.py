@@ -40,9 +40,8 @@ def filled(valkey: str) -> str:
         client.hset(logic.key_of(("mill",)), mapping=logic.fields(state, logic.row(state)))
         key = feast_layout.entity_key_encoder(PROJECT, FACTS.join_keys)((7, "mill"))
         client.hset(key, mapping=row)
-        client.hset(
-            watermarks.key(watermarks.of_view(PROJECT, "orders")), mapping={"0": NOON_MS, "1": NOON_MS + 5}
-        )
+        order_key = watermarks.order_key(watermarks.of_view(PROJECT, "orders"))
+        client.zadd(order_key, {"0": NOON_MS, "1": NOON_MS + 5})
     return valkey
 
 

@@ -12,7 +12,7 @@ Hashes = Mapping[bytes, Mapping[bytes, bytes]]
 
 
 class MemoryPipeline(AsyncPipeline):
-    """Replies to HMGET and HGETALL from hashes by key."""
+    """Replies to HMGET from hashes, and with the lowest of an order of watermarks, by key."""
 
     def __init__(self, hashes: Hashes) -> None:
         self._hashes = hashes
@@ -26,8 +26,9 @@ class MemoryPipeline(AsyncPipeline):
 
     def _execute(self, name: str, key: bytes, *fields: bytes) -> list[bytes | None]:
         values = self._hashes.get(key, {})
-        if name == "HGETALL":
-            return [part for pair in values.items() for part in pair]
+        if name == "ZRANGE":
+            marks = sorted((int(value), field) for field, value in values.items())
+            return [part for mark, field in marks[:1] for part in (field, b"%d" % mark)]
         assert name == "HMGET"
         return [values.get(field) for field in fields]
 

@@ -25,6 +25,7 @@ from services.feature_store.plan import (
 from services.feature_store.served_features import ServedFeatures, Status
 from services.features.view_state import Event, ViewLogic
 from services.runtime import watermarks
+from services.runtime.redis_commands import decode
 from tests.unit.feature_store.online_store import MemoryPipeline, reader_of
 
 HOUR_MS = 3_600_000
@@ -77,7 +78,7 @@ def serve(
 ) -> ServedFeatures:
     """Read from a store of these hashes, in which every stream view is complete up to noon."""
     marks = {
-        watermarks.key(watermarks.of_view(service.project, view)).encode(): {b"0": b"%d" % NOON_MS}
+        watermarks.order_key(watermarks.of_view(service.project, view)).encode(): {b"0": b"%d" % NOON_MS}
         for view in service.stream_views
     }
     reader = reader_of(service, {**hashes, **marks}, detailed=detailed)
@@ -255,7 +256,7 @@ def test_watermarks_are_read_before_the_rows_and_each_entity_once() -> None:
     fields = [feast_layout.sidecar_field(view) for view in service.stream_views]
     assert pipeline.batches == (
         [
-            ("HGETALL", watermarks.key(watermarks.of_view(service.project, view)).encode())
+            next(iter(decode([watermarks.first_command(watermarks.of_view(service.project, view))])))
             for view in service.stream_views
         ],
         [("HMGET", key_of((shop,)), *fields) for shop in ("mill", "dock")],
@@ -280,7 +281,7 @@ def test_without_times_rows_are_read_as_of_now() -> None:
 def test_waiting_costs_nothing_for_a_time_that_the_watermarks_of_a_read_have_passed() -> None:
     """The pipeline of the test has no client to ask for watermarks."""
     service = service_of(latest(ttl_ms=0))
-    marks = {watermarks.key("p.readings").encode(): {b"0": b"%d" % NOON_MS}}
+    marks = {watermarks.order_key("p.readings").encode(): {b"0": b"%d" % NOON_MS}}
     reader = reader_of(service, marks)
 
     async def wait() -> bool:
@@ -291,7 +292,7 @@ def test_waiting_costs_nothing_for_a_time_that_the_watermarks_of_a_read_have_pas
 
 
 def test_a_view_that_is_built_again_is_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    key = watermarks.key("p.readings").encode()
+    key = watermarks.order_key("p.readings").encode()
     marks = {key: {b"0": b"%d" % NOON_MS}}
     reader = reader_of(service_of(latest(ttl_ms=0)), marks)
     asked: list[list[str]] = []

@@ -1,7 +1,8 @@
 """Public watermarks."""
 
 import asyncio
-from typing import Self
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -26,29 +27,19 @@ class _Pipeline:
     def __init__(self) -> None:
         self.looks = 0
 
-    def pipeline(self, *, transaction: bool) -> Self:
-        assert not transaction
-        return self
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None: ...
-
-    def hgetall(self, key: str) -> None:
-        assert key == "driftline:watermarks:view"
-
-    async def execute(self) -> list[dict[bytes, bytes]]:
+    async def exchange(self, commands: Sequence[bytes]) -> list[list[bytes]]:
+        assert commands == [watermarks.first_command("view")]
         self.looks += 1
-        return [{b"0": str(self.looks).encode()}]
+        return [[b"0", str(self.looks).encode()]]
 
 
 def test_waiting_ends_as_soon_as_the_watermark_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watermarks, "POLL_SECONDS_MIN", 0)
-    client = _Pipeline()
+    client: Any = _Pipeline()
     assert asyncio.run(watermarks.wait_for(client, ["view"], 4, timeout_seconds=30))
     assert client.looks == 4
 
 
 def test_waiting_is_bounded() -> None:
-    assert not asyncio.run(watermarks.wait_for(_Pipeline(), ["view"], 10**6, timeout_seconds=0))
+    pipeline: Any = _Pipeline()
+    assert not asyncio.run(watermarks.wait_for(pipeline, ["view"], 10**6, timeout_seconds=0))
