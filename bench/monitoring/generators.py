@@ -15,6 +15,9 @@ Values = npt.NDArray[np.float64]
 BURST_SD = 4.0
 """How far the values of a burst are above the others, in their standard deviations."""
 
+SCORE_SHAPE = (1.5, 3.5)
+"""The parameters of the beta distribution of scores."""
+
 
 def independent(random: np.random.Generator, rows: int, features: int) -> Values:
     """Return standard normal values."""
@@ -76,7 +79,19 @@ def levels(
 
 def scores(random: np.random.Generator, rows: int) -> Values:
     """Return scores ``(n_rows,)`` of a model, from 0 to 1 with the mean 0.3."""
-    return random.beta(1.5, 3.5, rows)
+    return random.beta(*SCORE_SHAPE, rows)
+
+
+def even_scores(random: np.random.Generator, rows: int) -> tuple[Values, npt.NDArray[np.int8]]:
+    """Return scores and labels ``(n_rows,)`` whose mean loss is the expected one, almost without chance.
+
+    The scores are the quantiles of those of `scores`, and among neighbours the share of the labels that are 1
+    is their score; both are in random order.
+    """
+    ordered = special.betaincinv(*SCORE_SHAPE, (np.arange(rows) + 0.5) / rows)
+    chosen = np.diff(np.floor(np.cumsum(ordered) + 0.5), prepend=0.0).astype(np.int8)
+    order = random.permutation(rows)
+    return ordered[order], chosen[order]
 
 
 def labels(random: np.random.Generator, chances: Values) -> npt.NDArray[np.int8]:

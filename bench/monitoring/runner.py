@@ -14,13 +14,16 @@ import sys
 from collections.abc import Callable, Mapping
 
 from bench import report
-from bench.monitoring import delays, false_alarms, figures, page
+from bench.monitoring import delays, false_alarms, figures, harm, page, retrainings, standing
 from bench.monitoring.table import Table
 from bench.report import Figures
 
 TABLES: Mapping[str, Callable[[], Table]] = {
     "false_alarms": false_alarms.table,
     "delays": delays.table,
+    "standing": standing.table,
+    "retrainings": retrainings.table,
+    "harm": harm.table,
 }
 PROCESSES = 2
 

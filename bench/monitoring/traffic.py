@@ -24,6 +24,8 @@ ROWS_A_DAY = 900
 HELD_OUT_ROWS = 20_000
 
 Times = npt.NDArray[np.int64]
+HeldOut = tuple[npt.NDArray[np.float64], npt.NDArray[np.int8]]
+"""Scores and labels ``(n_rows,)``."""
 Columns = Mapping[str, npt.NDArray[Any]]
 """Values of the features ``(n_rows,)``: floats with nan where one is missing, or objects that are texts."""
 
@@ -168,17 +170,18 @@ def known_reference(
     columns: Columns,
     *,
     rows_a_day: int = ROWS_A_DAY,
-    held_out: int = HELD_OUT_ROWS,
+    held_out: HeldOut | None = None,
 ) -> records.Reference:
-    """Return the reference of a calibrated model that was trained on these rows, which end at `START_MS`."""
-    random = np.random.default_rng(0)
-    scores = generators.scores(random, held_out)
-    labels = generators.labels(random, scores)
+    """Return the reference of a calibrated model that was trained on these rows, which end at `START_MS`.
+
+    By default the mean loss of its held-out rows is the expected one.
+    """
+    scores, labels = held_out or generators.even_scores(np.random.default_rng(0), HELD_OUT_ROWS)
     return reference.build(
         1,
         pd.DataFrame(dict(columns)),
         times(len(next(iter(columns.values()))), rows_a_day, end_ms=START_MS),
-        times(held_out, rows_a_day, end_ms=START_MS),
+        times(len(scores), rows_a_day, end_ms=START_MS),
         scores,
         labels,
         float(-np.log(np.where(labels == 1, scores, 1 - scores)).mean()),
