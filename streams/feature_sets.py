@@ -1,11 +1,12 @@
 """The names of served features: predictions hold values in order, and a digest that stands for their names.
 
 Scoring publishes each set of names once, in the models topic, before the first prediction that refers to it.
-Readers align rows by name, so features may be added, removed, renamed or put in another order. Pure.
+Readers align rows by name, so features may be added, removed, renamed or put in another order. A set also
+says how each feature of a view was defined, so that readers tell apart rows of two definitions. Pure.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from streams.records import FeatureSet, FeatureValue
@@ -15,21 +16,34 @@ ABSENT = -1
 _DIGEST_CHARS = 12
 
 
-def digest_of(names: Sequence[str], text: Iterable[str]) -> str:
-    """Return the digest of ordered names and of those that hold text.
+def digest_of(names: Sequence[str], text: Iterable[str], definitions: Mapping[str, str] | None = None) -> str:
+    """Return the digest of ordered names, of those that hold text, and of the known definitions.
 
     >>> digest_of(["km", "payment"], ["payment"])
     '7fa4a49efe47'
+    >>> digest_of(["km", "payment"], ["payment"], {"km": "sum over 1 h"})
+    'f7bf41d89d03'
     """
-    textual = set(text)
-    content = "\n".join(f"{name}\t{'text' if name in textual else 'number'}" for name in names)
-    return hashlib.sha256(content.encode()).hexdigest()[:_DIGEST_CHARS]
+    textual, defined = set(text), definitions or {}
+    lines = [
+        "\t".join([name, "text" if name in textual else "number", *filter(None, [defined.get(name)])])
+        for name in names
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:_DIGEST_CHARS]
 
 
-def feature_set(model: str, names: Sequence[str], text: Iterable[str]) -> FeatureSet:
+def feature_set(
+    model: str, names: Sequence[str], text: Iterable[str], definitions: Mapping[str, str] | None = None
+) -> FeatureSet:
     """Return the record that publishes a set of names."""
     textual = [name for name in names if name in set(text)]
-    return FeatureSet(model=model, digest=digest_of(names, textual), names=list(names), text=textual)
+    return FeatureSet(
+        model=model,
+        digest=digest_of(names, textual, definitions),
+        names=list(names),
+        text=textual,
+        definitions=dict(definitions or {}),
+    )
 
 
 def key_of(published: FeatureSet) -> bytes:
@@ -59,6 +73,7 @@ class FeatureSets:
         """Take sets of names in the order in which they were published; `learn` adds more."""
         self._names: dict[str, tuple[str, ...]] = {}
         self._text: dict[str, frozenset[str]] = {}
+        self._definitions: dict[str, Mapping[str, str]] = {}
         self._unknown: set[str] = set()
         self.revision = 0
         """Number of sets that were learned."""
@@ -69,6 +84,7 @@ class FeatureSets:
         """Take a set of names."""
         self._names[published.digest] = tuple(published.names)
         self._text[published.digest] = frozenset(published.text)
+        self._definitions[published.digest] = published.definitions
         self._unknown.discard(published.digest)
         self.revision += 1
 
@@ -98,6 +114,14 @@ class FeatureSets:
     def holds_numbers(self, digest: str, name: str) -> bool:
         """Tell whether a feature is known to hold numbers in the rows of a digest."""
         return digest in self._text and name not in self._text[digest]
+
+    def redefined(self, digest: str, definitions: Mapping[str, str]) -> list[str]:
+        """Return the features that the rows of a digest hold with another definition than the given one.
+
+        A definition that is not known on one side does not differ.
+        """
+        held = self._definitions.get(digest, {})
+        return sorted(name for name in held.keys() & definitions.keys() if held[name] != definitions[name])
 
 
 class Alignment:

@@ -596,11 +596,13 @@ class FeatureSet(msgspec.Struct, kw_only=True, frozen=True, tag="feature_set"):
 
     model: str
     digest: str
-    """Digest of names and types in this order, see `streams.feature_sets`."""
+    """Digest of names, types and definitions in this order, see `streams.feature_sets`."""
     names: list[str]
     """The names, in the order of the values in predictions."""
     text: list[str] = []
     """Those of the names that hold text; the others hold numbers."""
+    definitions: dict[str, str] = {}
+    """Digest of the definition by name, of the features of a feature view. Older records have none."""
 
 
 class LearnedModel(msgspec.Struct, kw_only=True, frozen=True):

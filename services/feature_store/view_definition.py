@@ -1,10 +1,13 @@
-"""What the stored rows of a view depend on, as a digest: rows of another definition have another meaning."""
+"""What values depend on, as digests: of the stored rows of a view, and of each served feature.
+
+Values of another definition have another meaning.
+"""
 
 import hashlib
 
 import msgspec
 
-from services.feature_store.plan import View
+from services.feature_store.plan import FeatureAggregation, ServicePlan, View
 
 _INDEPENDENT = frozenset({"ttl_ms", "batch_file"})
 """Attributes of a view that its rows do not depend on."""
@@ -19,3 +22,31 @@ def digest(project: str, view: View) -> str:
 def short_digest(project: str, view: View) -> int:
     """Return the first 32 bits of `digest`, which every row carries."""
     return int(digest(project, view)[:8], 16)
+
+
+def of_service(service: ServicePlan) -> dict[str, str]:
+    """Return a digest of what the values of each feature of a service mean, by feature: 8 digits.
+
+    It does not depend on the other features of the view, nor on settings that only say when a value is
+    available, such as the lateness: a row that was logged before such a change can still be trained on.
+    """
+    views = {view.name: view for view in service.views}
+    return {each.feature: _of_feature(views[each.view], each.feature) for each in service.references}
+
+
+def _of_feature(view: View, feature: str) -> str:
+    aggregation = next((each for each in view.aggregations if each.feature == feature), None)
+    source = view.source
+    meaning = [
+        view.kind,
+        [key.name for key in view.join_keys],
+        None if source is None else [source.topic, source.event_time],
+        feature if aggregation is None else _meaning_of(aggregation),
+        0 if aggregation is None else view.hop_ms,
+    ]
+    return hashlib.sha256(msgspec.json.encode(meaning)).hexdigest()[:8]
+
+
+def _meaning_of(aggregation: FeatureAggregation) -> dict[str, object]:
+    names = aggregation.__dataclass_fields__
+    return {name: getattr(aggregation, name) for name in names if name != "feature"}

@@ -10,10 +10,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from services.feature_store import repository
+from services.feature_store import repository, view_definition
 from services.feature_store.plan import ServicePlan
 from services.runtime.declaration import ModelDeclaration
+from streams import feature_sets
 from streams.codec import FieldType
+from streams.records import FeatureSet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +75,18 @@ def served(declaration: ModelDeclaration, service: ServicePlan) -> Inputs:
 def textual(inputs: Inputs) -> list[str]:
     """Return the inputs that a prediction holds as texts: those of texts and of times."""
     return [name for name, kind in inputs.items() if kind is not InputKind.NUMBER]
+
+
+def feature_set(declaration: ModelDeclaration, service: ServicePlan) -> FeatureSet:
+    """Return the record that publishes what is served to a model, to which its predictions refer."""
+    inputs = served(declaration, service)
+    definitions = view_definition.of_service(service)
+    return feature_sets.feature_set(declaration.name, list(inputs), textual(inputs), definitions)
+
+
+def definitions_of_model(settings: "Settings", declaration: ModelDeclaration) -> dict[str, str]:
+    """Return digests of how a model's features are defined, by feature; raise `PlanError` as `of_model`."""
+    return view_definition.of_service(repository.load(settings).service(declaration.features.service))
 
 
 def of_model(settings: "Settings", declaration: ModelDeclaration) -> Inputs:

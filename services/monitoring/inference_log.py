@@ -6,8 +6,8 @@ Tables below `Settings.archive_root`, each a folder:
   heartbeat has a null value and ``watermark_ms``; of consecutive heartbeats only the highest is archived.
 - ``predictions``: one row for each prediction. Features are two lists of the same length:
   ``features_number`` (null for a text) and ``features_text`` (null for a number); ``feature_set`` stands for
-  their names, which are in the models topic (`streams.feature_sets`). Multiclass: ``predicted_class``, and
-  ``probabilities`` in the order of the declared classes.
+  their names and definitions, which are in the models topic (`streams.feature_sets`). Multiclass:
+  ``predicted_class``, and ``probabilities`` in the order of the declared classes.
 - ``outcomes``: one row for each prediction whose label is known. Multiclass: ``class_name`` is the true
   class; ``cost`` where model.yaml declares costs; ``definition`` is a digest of what the label means
   (`services.monitoring.label_definition`).

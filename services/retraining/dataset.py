@@ -63,7 +63,9 @@ class TrainingSet:
     times: Sequence[str] = ()
     """The features that hold datetimes with a time zone."""
     left_out: int = 0
-    """Number of rows without known feature names, or with another label definition than the declared one."""
+    """Number of rows that the training set could not use."""
+    left_out_by: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Number of rows by reason; a row may have several."""
 
     @property
     def numeric(self) -> list[str]:
@@ -152,19 +154,21 @@ def read(
     given: Inputs,
     known_ms: int,
     sets: FeatureSets | None = None,
+    definitions: Mapping[str, str] | None = None,
 ) -> TrainingSet:
     """Read all rows whose label was known at an event time.
 
-    Features are aligned by name: one that a row does not have is missing there. Rows whose features have no
-    known names are left out and counted, and those whose label has another definition than the declared one,
-    or came after the declared horizon.
+    Features are aligned by name: one that a row does not have is missing there. Rows are left out and counted
+    if the names of their features are not known, if one of their features had another definition, or if
+    their label has another definition than the declared one or came after the declared horizon.
 
     Args:
         settings: Where the archive is.
         declaration: The model's.
         given: The declared features in order.
         known_ms: The event time.
-        sets: The published names of the features that rows hold.
+        sets: The published names and definitions of the features that rows hold.
+        definitions: Digests of the present definitions, by feature; by default all rows fit them.
 
     Raises:
         InvalidDataError: No row is left.
@@ -192,8 +196,18 @@ def read(
             "no prediction has a label that was known at the time of the request: wait for labels"
         )
     versions = {name: opened[name].version() for name in (inference_log.PREDICTIONS, inference_log.OUTCOMES)}
-    joined, left_out = _usable(joined, model, given, sets or FeatureSets())
-    return _training_set(joined, given, sets or FeatureSets(), versions, left_out)
+    sets = sets or FeatureSets()
+    usable = {
+        "unnamed": feature_columns.named_rows(joined, given, sets),
+        "other_features": feature_columns.defined_rows(joined, definitions or {}, sets),
+        "other_labels": joined["fits"].to_numpy(zero_copy_only=False).astype(np.bool_),
+    }
+    kept = _kept(usable, model)
+    data = _training_set(
+        joined.take(np.flatnonzero(kept)) if not kept.all() else joined, given, sets, versions
+    )
+    counts = {reason: int(np.count_nonzero(~fits)) for reason, fits in usable.items()}
+    return dataclasses.replace(data, left_out=int(np.count_nonzero(~kept)), left_out_by=counts)
 
 
 def _text_column(table: "DeltaTable", alias: str, name: str) -> str:
@@ -202,33 +216,28 @@ def _text_column(table: "DeltaTable", alias: str, name: str) -> str:
     return f"{alias}.{name}" if exists else "CAST(NULL AS VARCHAR)"
 
 
-def _usable(joined: "pa.Table", model: str, given: Inputs, sets: FeatureSets) -> tuple["pa.Table", int]:
-    """Return the rows with known names and labels that fit, and the number of the other rows."""
-    named = feature_columns.named_rows(joined, given, sets)
-    fits = joined["fits"].to_numpy(zero_copy_only=False).astype(np.bool_)
-    if not named.any():
-        raise InvalidDataError(
-            f"none of {joined.num_rows} rows has features whose names are known: they were served before the "
-            "features were changed, or their names are not in the models topic; wait for labels of newer rows"
-        )
-    kept = named & fits
-    if not kept.any():
-        raise InvalidDataError(
-            f"none of {joined.num_rows} rows has a label as model.yaml declares it now: the task, classes "
-            "or label were changed after these rows were written; wait for newer labels"
-        )
-    if left_out := int(np.count_nonzero(~kept)):
-        unnamed, other_labels = int(np.count_nonzero(~named)), int(np.count_nonzero(~fits))
-        _log.warning(
-            "retraining.rows_left_out",
-            model=model,
-            rows=left_out,
-            of=joined.num_rows,
-            unnamed=unnamed,
-            other_labels=other_labels,
-        )
-        joined = joined.take(np.flatnonzero(kept))
-    return joined, left_out
+_NONE_LEFT = {
+    "unnamed": "has features whose names are known: they were served before the features were changed, or "
+    "their names are not in the models topic; wait for labels of newer rows",
+    "other_features": "has its features as the feature views define them now: the views were changed after "
+    "these rows were written; wait for labels of newer rows",
+    "other_labels": "has a label as model.yaml declares it now: the task, classes or label were changed "
+    "after these rows were written; wait for newer labels",
+}
+
+
+def _kept(usable: Mapping[str, npt.NDArray[np.bool_]], model: str) -> npt.NDArray[np.bool_]:
+    """Return the rows (n,) that are usable in every respect; raise `InvalidDataError` if there is none."""
+    kept = np.ones(len(usable["unnamed"]), dtype=np.bool_)
+    for reason, fits in usable.items():
+        kept &= fits
+        if not kept.any():
+            raise InvalidDataError(f"none of {len(kept)} rows {_NONE_LEFT[reason]}")
+    if not kept.all():
+        counts = {reason: int(np.count_nonzero(~fits)) for reason, fits in usable.items()}
+        rows = int(np.count_nonzero(~kept))
+        _log.warning("retraining.rows_left_out", model=model, rows=rows, of=len(kept), **counts)
+    return kept
 
 
 def since_change(data: TrainingSet, from_ms: int, retraining: Retraining) -> TrainingSet:
@@ -247,7 +256,7 @@ def since_change(data: TrainingSet, from_ms: int, retraining: Retraining) -> Tra
 
 
 def _training_set(
-    joined: "pa.Table", given: Inputs, sets: FeatureSets, versions: Mapping[str, int], left_out: int
+    joined: "pa.Table", given: Inputs, sets: FeatureSets, versions: Mapping[str, int]
 ) -> TrainingSet:
     """Order the rows and drop repeated ids; in DuckDB, which sorts the wide rows, it takes twice as long."""
     import pandas as pd
@@ -275,7 +284,6 @@ def _training_set(
             first_event_ms=int(rows["event_time_ms"].iloc[0]),
             last_event_ms=int(rows["event_time_ms"].iloc[-1]),
         ),
-        left_out=left_out,
     )
 
 

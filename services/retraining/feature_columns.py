@@ -35,6 +35,22 @@ def named_rows(rows: "pa.Table", given: Inputs, sets: FeatureSets) -> npt.NDArra
     return kept
 
 
+def defined_rows(
+    rows: "pa.Table", definitions: Mapping[str, str], sets: FeatureSets
+) -> npt.NDArray[np.bool_]:
+    """Return which rows (n,) have no feature with another definition than the present one.
+
+    Args:
+        rows: With the column ``feature_set``.
+        definitions: Digests of the present definitions, by feature.
+        sets: The published names and definitions.
+    """
+    kept = np.ones(rows.num_rows, dtype=np.bool_)
+    for digest, indices in _by_digest(rows).items():
+        kept[indices] = not sets.redefined(digest, definitions)
+    return kept
+
+
 def columns(rows: "pa.Table", given: Inputs, sets: FeatureSets) -> Columns:
     """Return the columns of rows that `named_rows` keeps.
 

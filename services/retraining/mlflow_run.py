@@ -106,6 +106,7 @@ class RetrainingRun:
         now_ms = times.now_ms()
         parameters = {**_parameters(candidate.estimator), "holdout_days": declaration.retraining.holdout_days}
         parameters |= {"refit": declaration.retraining.refit, "rows": data.version.rows}
+        parameters["rows_left_out"] = data.left_out
         tags = {
             "driftline.data.tables": " ".join(
                 f"{name}@{version}" for name, version in data.version.tables.items()
@@ -113,6 +114,10 @@ class RetrainingRun:
             "driftline.data.sha256": data.version.sha256,
             "driftline.data.first_event_ms": str(data.version.first_event_ms),
             "driftline.data.last_event_ms": str(data.version.last_event_ms),
+            "driftline.data.left_out": ", ".join(
+                f"{reason} {count}" for reason, count in data.left_out_by.items() if count
+            )
+            or "none",
             "driftline.data.offsets": msgspec.json.encode(offsets).decode(),
             "driftline.feature_service": declaration.features.service,
             "driftline.gates": "; ".join(reasons) or "passed",

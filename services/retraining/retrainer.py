@@ -179,7 +179,9 @@ class Retrainer:
         steps.done("archive")
         given = model_inputs.of_model(self._settings, declaration)
         sets = self._publisher.feature_sets(request.model)
-        data = dataset.read(self._settings, declaration, given, request.requested_at_ms, sets)
+        definitions = model_inputs.definitions_of_model(self._settings, declaration)
+        known_ms = request.requested_at_ms
+        data = dataset.read(self._settings, declaration, given, known_ms, sets, definitions)
         if declaration.retraining.window == "since_change" and request.train_from_ms is not None:
             data = dataset.since_change(data, request.train_from_ms, declaration.retraining)
         steps.done("read", rows=data.version.rows, left_out=data.left_out)

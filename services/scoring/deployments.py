@@ -82,10 +82,7 @@ class Deployment:
         service.check_inputs()
         declared_features.require(shared.settings.models, declaration, service)
         self.service = service
-        inputs = model_inputs.served(declaration, service)
-        self._feature_set = feature_sets.feature_set(
-            declaration.name, list(inputs), model_inputs.textual(inputs)
-        )
+        self._feature_set = model_inputs.feature_set(declaration, service)
         pipeline = self._inference_pipeline(service)
         self.versions = pipeline.versions
         cloud_events = shared.settings.cloud_events == "all"

@@ -11,7 +11,7 @@ from services.monitoring import inference_log
 from services.runtime import schema_registry_client
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
-from streams import feature_sets, topics
+from streams import topics
 from streams.records import FeatureValue
 
 LATEST_MS = 2**62
@@ -51,8 +51,7 @@ class PredictionSample:
         self._decoder = declaration.request.wire_decoder(schema_registry_client.connect(settings))
         self._from_request = len(declaration.features.from_request)
         self._width = self._from_request + len(service.references)
-        inputs = model_inputs.served(declaration, service)
-        self._feature_set = feature_sets.digest_of(list(inputs), model_inputs.textual(inputs))
+        self._feature_set = model_inputs.feature_set(declaration, service).digest
         self._id_bound = sample_bound(settings.skew_share)
         self._requests_max = requests_max
 
@@ -109,7 +108,7 @@ class PredictionSample:
         return archived <= row.source_offset
 
     def _is_declared(self, row: ServedPrediction) -> bool:
-        """Tell whether a row holds just the features that are declared now, in their order."""
+        """Tell whether a row holds just the features that are declared now, in order, as defined now."""
         return len(row.numbers) == self._width and row.feature_set in (None, "", self._feature_set)
 
     def _decode(self, row: ServedPrediction) -> SampledRequest:

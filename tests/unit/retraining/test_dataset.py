@@ -86,6 +86,33 @@ def test_rows_whose_names_are_not_known_are_left_out_and_counted(settings: Setti
     assert (data.rows["prediction_id"].tolist(), data.left_out) == (["a"], 2)
 
 
+def test_rows_with_another_definition_of_a_feature_are_left_out_and_counted(settings: Settings):
+    """An added feature changes no definition; what is not known of older rows does not exclude them."""
+    names, text = ["x", "carrier"], ["carrier"]
+    unknown = feature_sets.feature_set(MODEL, names, text)
+    before = feature_sets.feature_set(MODEL, names, text, {"x": "sum of 1 h"})
+    now = feature_sets.feature_set(MODEL, [*names, "added"], text, {"x": "sum of 3 h", "added": "count"})
+    sets = FeatureSets([unknown, before, now])
+    assert len({each.digest for each in (unknown, before, now)}) == 3
+    archive(
+        settings,
+        [
+            prediction("unknown", 10, [1, "UA"], unknown.digest),
+            prediction("before", 10, [1, "UA"], before.digest),
+            prediction("now", 10, [3, "UA", 2], now.digest),
+        ],
+        [outcome(key, 10) for key in ("unknown", "before", "now")],
+    )
+    given = GIVEN | {"added": InputKind.NUMBER}
+    data = dataset.read(settings, DECLARATION, given, 1000, sets, now.definitions)
+    assert data.rows["prediction_id"].tolist() == ["now", "unknown"]
+    assert (data.left_out, data.left_out_by) == (1, {"unnamed": 0, "other_features": 1, "other_labels": 0})
+    with pytest.raises(InvalidDataError, match="none of 3 rows has its features as the feature views define"):
+        dataset.read(
+            settings, DECLARATION, {"carrier": InputKind.TEXT}, 1000, FeatureSets([before]), {"x": "?"}
+        )
+
+
 def test_no_row_with_known_names_is_an_error(settings: Settings):
     archive(settings, [prediction("a", 10, [1])], [outcome("a", 10)])
     with pytest.raises(InvalidDataError, match="none of 1 rows has features whose names are known"):

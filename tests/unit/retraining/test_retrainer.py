@@ -217,6 +217,7 @@ def test_a_model_with_features_of_all_declared_types_is_trained_and_registered(
     kinds = model_inputs.served(declared, ServicePlan("s", "p", (), ()))
     run, client = Run(settings), SimpleNamespace(search_model_versions=lambda _: [])
     monkeypatch.setattr(model_inputs, "of_model", lambda *_: kinds)
+    monkeypatch.setattr(model_inputs, "definitions_of_model", lambda *_: {})
     monkeypatch.setattr(mlflow_client, "connect", lambda _: client)
     monkeypatch.setattr(mlflow_client, "version_of", lambda *_: None)
     monkeypatch.setattr(mlflow_run, "RetrainingRun", run)

@@ -65,3 +65,17 @@ def test_names_that_nobody_published_are_given_up() -> None:
     sets.note("x")
     assert sets.give_up() == ["x"]
     assert sets.give_up() == []
+
+
+def test_a_digest_depends_on_the_definitions_that_are_known() -> None:
+    hour, day = (feature_set("m", ["age", "rate"], [], {"rate": each}) for each in ("hour", "day"))
+    assert len({hour.digest, day.digest, feature_set("m", ["age", "rate"], []).digest}) == 3
+    assert feature_set("m", ["age"], [], {}).digest == digest_of(["age"], [])
+
+
+def test_a_feature_is_redefined_if_both_definitions_are_known_and_differ() -> None:
+    before = feature_set("m", ["age", "rate", "old"], [], {"rate": "hour", "old": "day"})
+    sets = FeatureSets([before, unknown := feature_set("m", ["age", "rate"], [])])
+    assert sets.redefined(before.digest, {"rate": "day", "new": "day"}) == ["rate"]
+    assert sets.redefined(before.digest, {"rate": "hour"}) == []
+    assert [sets.redefined(each, {"rate": "day"}) for each in (unknown.digest, "", "?")] == [[], [], []]
