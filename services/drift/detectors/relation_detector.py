@@ -107,7 +107,9 @@ class Differences:
         scale[~varying] = 1.0
         of_latest = correlations(latest.covariances(), np.maximum(before, _deviations(latest)))
         margin = 1 + VARIANCE_MARGIN / np.sqrt(known.rows)
-        variance = known.product_variances()[pairs] / scale * margin
+        # Products may all be equal: so few rows do not prove that one in as many has not the largest.
+        squares = np.maximum(known.product_variances()[pairs], SCORE_MAX**4 / known.rows)
+        variance = squares / scale * margin
         return cls(
             correlations(known.covariances(), before)[pairs],
             of_latest[pairs],

@@ -44,6 +44,37 @@ class RelatedFeatures:
         return PairDetector(self.moments, threshold_ms, np.ones(self.features))
 
 
+def halves(rows, seed):
+    """Return scores of a feature with two values in equal shares, whose products with itself are constant."""
+    return np.where(np.random.default_rng(seed).random(rows) < 0.5, -64, 64)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_features_that_are_always_equal_or_opposite_hide_no_change_of_any_pair(sign):
+    """Nothing varies in their products, so nothing but the number of rows bounds their variance."""
+    random = np.random.default_rng(4)
+
+    def scores(rows, seed, *, equal, correlation):
+        first = halves(rows, seed)
+        second = sign * first if equal else halves(rows, seed + 1)
+        third = random.integers(-100, 101, rows)
+        fourth = third if correlation else random.integers(-100, 101, rows)
+        return np.stack([first, second, third, fourth], axis=1).astype(np.int8)
+
+    known = Moments.none(4)
+    half = np.repeat([-64, 64], 2000)
+    known.add(np.stack([half, sign * half, *random.integers(-100, 101, (2, 4000))], axis=1).astype(np.int8))
+    for pair, now in (
+        ((2, 3), {"equal": True, "correlation": 1}),
+        ((0, 1), {"equal": False, "correlation": 0}),
+    ):
+        detector = PairDetector(known, PATIENCE_ROWS * 11, np.ones(4))
+        calm = detector.update(scores(4000, 5, equal=True, correlation=0), np.arange(4000))
+        assert calm == []
+        (_, change), *_ = detector.update(scores(2000, 6, **now), np.arange(4000, 6000))
+        assert (change.first, change.second) == pair
+
+
 @pytest.mark.parametrize(("before", "after", "rows"), [(0.8, -0.8, 256), (0.6, 0.0, 256), (0.0, 0.4, 768)])
 def test_a_changed_correlation_is_found_although_no_feature_changes(before, after, rows):
     features = RelatedFeatures(10, 5000, before, seed=1)
