@@ -9,8 +9,7 @@ pyproject.toml pins one release of Faust, and tests/contract/test_faust_internal
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import faust
 import structlog
@@ -35,18 +34,55 @@ FETCH_SECONDS, FETCH_SECONDS_HELD_BACK = 1.0, 0.01
 on: while any is held back, rounds are short."""
 
 
+TOPIC_CHECK_SECONDS = 10.0
+"""Time between two checks whether a topic was recreated; it is also checked at each assignment."""
+
+
+class TopicWatcher(Protocol):
+    """Compares topics with those at the start of a group; see `services.runtime.topic_watch.TopicWatch`."""
+
+    @property
+    def ids(self) -> Mapping[str, str]:
+        """Id of each topic at the start; without those that had none."""
+
+    async def recreated(self) -> Sequence[str]:
+        """Return the topics that have another id now."""
+
+
 class BatchApp(faust.App):
     """An app whose consumer works on lanes of slices."""
 
     lanes: Lanes
     callbacks: Sequence[Callable[[], Awaitable[None]]] = ()
     """Awaited when partitions leave, once the slices in process are finished and committed."""
-    topic_ids: Mapping[str, str] = MappingProxyType({})
-    """See `streams.groups.Group.topic_ids`."""
+    watch: TopicWatcher | None = None
+    recreated: Sequence[str] = ()
+    """The topics that were recreated since the start of the group: offsets of them mean other records now."""
 
     async def let_go(self) -> None:
         """Await all callbacks."""
         await asyncio.gather(*(callback() for callback in self.callbacks))
+
+    async def watch_topics(self) -> None:
+        """Check the topics every `TOPIC_CHECK_SECONDS` until one was recreated."""
+        while self.watch is not None and not self.recreated:
+            await asyncio.sleep(TOPIC_CHECK_SECONDS)
+            await self.check_topics()
+
+    async def check_topics(self) -> Sequence[str]:
+        """Note and return the topics that were recreated since the start of the group."""
+        if self.watch is not None and not self.recreated:
+            try:
+                self.recreated = await self.watch.recreated()
+            except Exception as error:  # noqa: BLE001  # the next check must happen whatever fails
+                log.warning("consumer.topics_not_checked", error=repr(error))
+            if self.recreated:
+                log.warning("consumer.topic_recreated", group=self.conf.id, topics=list(self.recreated))
+        return self.recreated
+
+    def id_of(self, topic: str) -> str:
+        """Return the id of a topic at the start of the group; empty if it is unknown."""
+        return "" if self.watch is None else self.watch.ids.get(topic, "")
 
     def _create_directories(self) -> None:
         """Create none: there are no tables."""
@@ -88,18 +124,24 @@ class InLoopConsumer(driver.AIOKafkaConsumerThread):
         """
         consumer = super()._create_worker_consumer(transport)
         aiokafka_internals.read_committed(consumer)
-        aiokafka_internals.commit_with(consumer, lambda topic: committed_offsets.text_of(self._id_of(topic)))
+        aiokafka_internals.commit_with(
+            consumer, lambda topic: committed_offsets.text_of(self._batch_app.id_of(topic))
+        )
         return consumer
 
-    def _id_of(self, topic: str) -> str:
-        return cast("BatchApp", self.app).topic_ids.get(topic, "")
+    @property
+    def _batch_app(self) -> BatchApp:
+        return cast("BatchApp", self.app)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek to the committed offsets; to the start where an offset is of a topic that was deleted.
 
         The offset of such a partition is 0 in what is returned, so that offsets below it are committed.
+        Nothing is read of topics that were recreated since the start of the group: its owner starts another.
         """
         offsets = await super().seek_to_committed()
+        recreated = await self._batch_app.check_topics()
+        self._ensure_consumer().pause(*(tp for tp in offsets if tp.topic in recreated))
         former = await self._of_former_topics([tp for tp, offset in offsets.items() if offset])
         for tp in former:
             log.warning(
@@ -120,7 +162,7 @@ class InLoopConsumer(driver.AIOKafkaConsumerThread):
         consumer = self._ensure_consumer()
         committed = await aiokafka_internals.committed(consumer, partitions)
         is_of = {
-            tp: committed_offsets.is_of(found.metadata, self._id_of(tp.topic))
+            tp: committed_offsets.is_of(found.metadata, self._batch_app.id_of(tp.topic))
             for tp, found in committed.items()
         }
         unknown = [tp for tp, answer in is_of.items() if answer is None]

@@ -4,11 +4,12 @@ A process may have several groups. Each has its own offsets, lag and rebalancing
 handlers of one group do not delay the others. An idle group costs half a megabyte and a fetch every 1.5 s.
 """
 
+import asyncio
 import contextlib
 import os
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -18,7 +19,7 @@ from faust.types import TP
 from yarl import URL
 
 from streams.batches import BlockedPartition, Lanes
-from streams.faust_internals import BatchApp, BatchConsumer, BatchTopic, BatchTransport
+from streams.faust_internals import BatchApp, BatchConsumer, BatchTopic, BatchTransport, TopicWatcher
 from streams.shutdown import STOP_SECONDS
 from streams.slices import Handler, Slice, SliceObserver
 
@@ -65,6 +66,7 @@ class Group:
         *,
         slice_records_max: int | None = None,
         in_flight_bytes_max: int | None = None,
+        watch: TopicWatcher | None = None,
     ) -> None:
         """Prepare; nothing connects before `running`.
 
@@ -74,14 +76,15 @@ class Group:
             observer: Callbacks for metrics.
             slice_records_max: Maximum records of one slice.
             in_flight_bytes_max: Maximum bytes fetched and not yet finished.
+            watch: Knows the ids of the topics; it is started before `running`. The id of a topic is committed
+                with each offset. An offset that was committed with another id is of a topic that was deleted:
+                the partition is read from its start. So is, without ids, a partition that ends before its
+                committed offset.
         """
         self.name = f"driftline.{name}"
-        self.topic_ids: Mapping[str, str] = {}
-        """Id of each topic, to be set before `running`. It is committed with each offset. An offset that was
-        committed with another id is of a topic that was deleted: the partition is read from its start. So is,
-        without ids, a partition that ends before its committed offset."""
         self._connection = connection
         self._observer = observer
+        self._watch = watch
         self._slice_records_max = slice_records_max or connection.slice_records_max
         self._in_flight_bytes_max = in_flight_bytes_max or connection.in_flight_bytes_max
         self._handlers: list[tuple[list[str], Handler, int]] = []
@@ -116,7 +119,11 @@ class Group:
             return
         self._faust = self._build()
         async with faust_app_running(self._faust, stop_timeout=STOP_SECONDS):
-            yield
+            watching = asyncio.create_task(self._faust.watch_topics(), name=f"topics of {self.name}")
+            try:
+                yield
+            finally:
+                watching.cancel()
 
     def blocked(self) -> list[BlockedPartition]:
         """Return the partitions that make no progress."""
@@ -136,6 +143,11 @@ class Group:
             return True
         app = self._faust
         return app is not None and app.started and not app.rebalancing and app.consumer_generation_id > 0
+
+    @property
+    def recreated(self) -> Sequence[str]:
+        """The topics that were recreated since the start; the owner has to start another group."""
+        return self._faust.recreated if self._faust is not None else ()
 
     @property
     def failure(self) -> str | None:
@@ -168,7 +180,7 @@ class Group:
             stream_wait_empty=False,
         )
         app.callbacks = self._let_go
-        app.topic_ids = self.topic_ids
+        app.watch = self._watch
         app.lanes = Lanes(
             self._in_flight_bytes_max,
             self._slice_records_max,

@@ -14,12 +14,12 @@ from services.archive.invalid_records import InvalidRecords, LetterWriter
 from services.archive.required_offsets import RequiredOffsets, decoded_requests, required_by
 from services.archive.row_schemas import Table
 from services.archive.table_archive import TableArchive
-from services.archive.topic_watch import TopicIds, TopicWatch
 from services.archive.write_buffer import Partition
-from services.runtime import metrics
+from services.runtime import metrics, topic_identity
 from services.runtime.kafka_consumers import COMMITTED
 from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
+from services.runtime.topic_watch import FindIds, TopicWatch
 from streams import topics
 from streams.aiokafka_internals import stop_consumer
 from streams.codec import KafkaRecord
@@ -58,7 +58,7 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         consumer: Any,
         writer: LetterWriter,
         quarantine: Quarantine,
-        topic_ids: TopicIds,
+        topic_ids: FindIds,
     ) -> None:
         """Archive topics to their tables.
 
@@ -204,11 +204,15 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         for partition in assigned:
             if partition.topic in self._table_of:
                 by_topic.setdefault(partition.topic, []).append(partition)
-        sources = await self._watch.start(by_topic)
+        ids = await self._watch.start(by_topic)
+        sources = {
+            topic: topic_identity.source_of(topic_identity.identity(topic, found))
+            for topic, found in ids.items()
+        }
         behind: set[str] = set()
         for topic, partitions in by_topic.items():
             table = self._tables.of_topic(topic)
-            if table is not None and await self._start_topic(table, partitions, sources[topic]):
+            if table is not None and await self._start_topic(table, partitions, sources.get(topic, "")):
                 behind.add(table.name)
         for table in self._tables:
             if self._tables.is_doubted(table) and table.name not in behind:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import time
 from collections.abc import Mapping
 
@@ -12,12 +11,13 @@ from services.archive import archiver, row_schemas
 from services.feature_store import repository
 from services.feature_store.plan import PlanError
 from services.feature_store.plan_watch import PlanWatch
-from services.runtime import async_process, logs, topic_creation
+from services.runtime import async_process, logs
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.quarantine import Quarantine
 from services.runtime.session_failures import SessionFailures
 from services.runtime.settings import Settings
+from services.runtime.topic_watch import TopicIds
 from services.runtime.web import server
 from streams import defects, topics
 from streams.producer import BatchProducer
@@ -66,6 +66,7 @@ class ArchiveSessions:
         self._tables = Quarantine("archive", "table")
         self._archiver: archiver.Archiver | None = None
         self._failures = SessionFailures()
+        self._topic_ids = TopicIds(settings.kafka_options())
 
     def not_ready(self) -> str | None:
         """Return why nothing is archived now, or None."""
@@ -77,15 +78,19 @@ class ArchiveSessions:
             self.not_ready, detail=lambda: {**self._quarantine.detail(), **self._tables.detail()}
         )
         async with server.serve_in_loop(application, self._settings.host, self._settings.archive_port):
-            while not stopping.is_set():
-                try:
-                    with defects.panics_as_errors():
-                        await self._session(stopping)
-                    continue
-                except Exception as error:  # noqa: BLE001  # a process that ends would only meet it again
-                    pause_seconds = self._failures.pause_seconds(error)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stopping.wait(), pause_seconds)
+            with contextlib.closing(self._topic_ids):
+                await self._sessions(stopping)
+
+    async def _sessions(self, stopping: asyncio.Event) -> None:
+        while not stopping.is_set():
+            try:
+                with defects.panics_as_errors():
+                    await self._session(stopping)
+                continue
+            except Exception as error:  # noqa: BLE001  # a process that ends would only meet it again
+                pause_seconds = self._failures.pause_seconds(error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), pause_seconds)
 
     async def _session(self, stopping: asyncio.Event) -> None:
         self._quarantine.declare(self._folder.valid, self._folder.faults, time.monotonic())
@@ -98,7 +103,7 @@ class ArchiveSessions:
                 consumer,
                 producer,
                 self._tables,
-                functools.partial(topic_creation.topic_ids, self._settings),
+                self._topic_ids,
             )
             self._failures.started()
             over = asyncio.Event()

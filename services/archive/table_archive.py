@@ -59,7 +59,7 @@ class TableArchive:
             log_start_offsets: For each partition to start, the first offset that Kafka still holds.
             log_end_offsets: For each of them, the offset after the last one. If it is below the position of
                 the table, the topic was recreated, and is read from its start.
-            source: Digest of the topic's identity (`services.monitoring.topic_identity`); empty if it is
+            source: Digest of the topic's identity (`services.runtime.topic_identity`); empty if it is
                 unknown. If the table holds another one, the topic was recreated, too.
 
         Raises:

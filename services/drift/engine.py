@@ -19,13 +19,13 @@ from services.drift.evaluator import Evaluator, EvaluatorState
 from services.drift.references import References
 from services.drift.window_sequence import WindowSequence
 from services.drift.windows.window import DriftWindow, DriftWindowState
-from services.monitoring import topic_identity
+from services.monitoring.input_topics import UNKNOWN_TOPICS, InputTopics
 from services.monitoring.label_definition import label_definition
 from services.monitoring.label_join import Joined, JoinTotals, LabelJoin, at_prediction, outcome_of
 from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
 from services.monitoring.pending_rebuild import PendingMark, point_of
-from services.monitoring.topic_identity import UNKNOWN_TOPICS, InputTopics
 from services.monitoring.waiting_labels import WaitingLabel
+from services.runtime import topic_identity
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.quarantine import Care, RecordPlace
 from streams import codec, records, topics
@@ -78,7 +78,7 @@ class DriftState(msgspec.Struct):
     last_offsets_by_source: dict[str, dict[int, int]] = {}
     """The last offsets by request topic, then by partition; see `codec.RepeatFilter`."""
     topics: dict[str, str] = {}
-    """Identity of the topics of predictions and labels; see `services.monitoring.topic_identity`."""
+    """Identity of the topics of predictions and labels; see `services.runtime.topic_identity`."""
     champions: ChampionsState = msgspec.field(default_factory=ChampionsState)
 
 

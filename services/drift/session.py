@@ -17,16 +17,16 @@ from services.drift.engine import DriftOutputs, DriftState, starting_state
 from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
 from services.drift.performance.loss_monitor import LossRiseDetector
 from services.model_registry import large_references
-from services.monitoring import pending_restore, prediction_source, topic_identity
+from services.monitoring import pending_restore, prediction_source
 from services.monitoring.guarded_models import GuardedModels
+from services.monitoring.input_topics import InputTopics
 from services.monitoring.label_join import JoinTotals, LabelJoin
 from services.monitoring.pending_disk import PendingDisk
 from services.monitoring.pending_predictions import PendingPredictions
 from services.monitoring.pending_rebuild import PendingRebuild, RebuildPoint, stop_offsets
 from services.monitoring.prediction_decoder import DecoderFor, PredictionDecoder
 from services.monitoring.prediction_source import PredictionSourceReader
-from services.monitoring.topic_identity import InputTopics
-from services.runtime import kafka_consumers, metrics, redis_clients, schema_registry_client
+from services.runtime import kafka_consumers, metrics, redis_clients, schema_registry_client, topic_identity
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.event_clock import EventClock

@@ -27,19 +27,16 @@ from services.features.view_state import ViewLogic
 from services.features.view_writer import ViewWriter
 from services.runtime import async_process, logs, metrics, redis_clients
 from services.runtime.settings import Settings
-from services.runtime.supervised_task import SupervisedTask
+from services.runtime.topic_identity import TopicRecreatedError
+from services.runtime.topic_watch import TopicIds, TopicWatch
 from services.runtime.web import server
 from streams.groups import Group
-from streams.outages import OutageError
 from streams.producer import BatchProducer
 
 if TYPE_CHECKING:
     from services.features.stage import FeatureStage
 
 log = structlog.get_logger()
-
-TOPIC_CHECK_SECONDS = 30.0
-"""Time between two checks whether a topic was recreated; each opens a connection."""
 
 
 def run() -> None:
@@ -62,15 +59,18 @@ class FeaturesProcess:
         self._api = OnlineFeatures(settings, self._plan)
         observer = metrics.slice_observer("features", "driftline.features")
         self._producer = BatchProducer(settings.kafka_options())
+        self._topic_ids = TopicIds(settings.kafka_options())
+        self._watch = TopicWatch(self._topic_ids)
         self._group = Group(
-            settings, "features", observer, slice_records_max=settings.features_slice_records_max
+            settings,
+            "features",
+            observer,
+            slice_records_max=settings.features_slice_records_max,
+            watch=self._watch,
         )
         self._decoders: list[SourceDecoder] = []
         self._stages: list[FeatureStage] = []
         self._sweeping: asyncio.Task[None] | None = None
-        self._topics: dict[str, str] = {}
-        self._recreated: str | None = None
-        """Which views read another topic than at the start; the process starts again."""
         self._caches = StateCachePool()
         for views_of_topic in self._plan.by_topic().values():
             self._add_source(views_of_topic)
@@ -122,7 +122,6 @@ class FeaturesProcess:
             self._store.running(self._check_store),
             self._api.running(),
             self._prepared(),
-            SupervisedTask("features topics", self._check_topics).running(),
             idle_watch.running(),
             heartbeats.running(),
             self._group.running(),
@@ -131,8 +130,9 @@ class FeaturesProcess:
 
     def _failure(self) -> str | None:
         """Return why the process has to end; raise `StartOutageError` if it has to start again."""
-        if self._recreated is not None:
-            raise async_process.StartOutageError from OutageError(self._recreated)
+        if recreated := self._group.recreated:
+            reason = f"recreated: {', '.join(recreated)}; its views are built from its start"
+            raise async_process.StartOutageError from TopicRecreatedError(reason)
         return self._group.failure
 
     def _idle_watch(self) -> IdleWatch:
@@ -149,12 +149,12 @@ class FeaturesProcess:
     async def _prepared(self) -> AsyncIterator[None]:
         """Prepare topics and generations, and announce the watermark of every partition."""
         partitions = await topic_setup.prepare(self._settings, self._plan)
-        self._group.topic_ids = await topic_setup.topic_ids(self._settings, self._plan)
-        self._topics = topic_setup.identities(self._plan, self._group.topic_ids)
-        await self._generations.start(partitions, self._topics)
+        ids = await self._watch.start(topic_setup.topics_read(self._plan))
+        await self._generations.start(partitions, topic_setup.identities(self._plan, ids))
         for view, number in partitions.items():
             await self._store.announce(view, number)
-        yield
+        with contextlib.closing(self._topic_ids):
+            yield
         if self._sweeping is not None:
             self._sweeping.cancel()
         for stage in self._stages:
@@ -176,18 +176,6 @@ class FeaturesProcess:
         for view in self._generations.views:
             left = builds[view].records_left if view in builds else 0
             metrics.FEATURE_BUILD_RECORDS.labels(view).set(left)
-
-    async def _check_topics(self) -> None:
-        """Wait for a topic that was recreated since the start, and note its views."""
-        while self._recreated is None:
-            await asyncio.sleep(TOPIC_CHECK_SECONDS)
-            ids = await topic_setup.topic_ids(self._settings, self._plan)
-            found = topic_setup.identities(self._plan, ids)
-            views = [view for view, now in found.items() if now and self._topics[view] not in ("", now)]
-            if views:
-                self._recreated = f"a topic of {', '.join(views)} was recreated: it is read from its start"
-                log.warning("features.topic_recreated", views=views)
-        await asyncio.Event().wait()  # the process starts again
 
     def _builds(self) -> dict[str, BuildProgress]:
         """Return the progress of the views being built; add up a view that both stages build."""

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from services.feature_store.plan import FeaturePlan, View
-from services.monitoring import topic_identity
-from services.runtime import topic_creation
+from services.runtime import topic_creation, topic_identity
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import RequiredTopic
 from streams import topics
@@ -35,10 +34,9 @@ async def prepare(settings: Settings, plan: FeaturePlan) -> dict[str, int]:
     return {view: counts[topic] for view, topic in read.items()}
 
 
-async def topic_ids(settings: Settings, plan: FeaturePlan) -> dict[str, str]:
-    """Return the id of each topic that exists of those that the stream views read, see `read_topics`."""
-    names = {topic for view in plan.views if view.is_stream for topic in read_topics(view)}
-    return await asyncio.to_thread(topic_creation.topic_ids, settings, names) if names else {}
+def topics_read(plan: FeaturePlan) -> set[str]:
+    """Return the topics that the stream views read, see `read_topics`."""
+    return {topic for view in plan.views if view.is_stream for topic in read_topics(view)}
 
 
 def identities(plan: FeaturePlan, ids: Mapping[str, str]) -> dict[str, str]:

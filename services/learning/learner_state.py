@@ -3,10 +3,10 @@
 import msgspec
 
 from services.learning.arms_update import Announcement
+from services.monitoring.input_topics import UNKNOWN_TOPICS, InputTopics
 from services.monitoring.label_join import JoinTotals
 from services.monitoring.pending_predictions import PendingPrediction
 from services.monitoring.pending_rebuild import PendingMark
-from services.monitoring.topic_identity import UNKNOWN_TOPICS, InputTopics
 from services.monitoring.waiting_labels import WaitingLabel
 from streams import records
 from streams.inputs import Resume
@@ -63,7 +63,7 @@ class LearnerState(msgspec.Struct):
     last_offsets_by_source: dict[str, dict[int, int]] = {}
     """The same as ``last_offsets``, by request topic; see `codec.RepeatFilter`."""
     topics: dict[str, str] = {}
-    """Identity of the topics of predictions and labels; see `services.monitoring.topic_identity`."""
+    """Identity of the topics of predictions and labels; see `services.runtime.topic_identity`."""
     on_disk: PendingMark = msgspec.field(default_factory=PendingMark)
     """The predictions that wait and are not in ``pending``."""
     basis: dict[str, str] = {}

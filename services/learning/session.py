@@ -19,11 +19,11 @@ from services.learning.learning_metrics import LearningObserver
 from services.model_registry import learned_versions
 from services.model_registry.models_topic import ATTEMPTS_MAX, ModelsTopic
 from services.model_registry.training_code import function_of
-from services.monitoring import pending_restore, prediction_source, topic_identity
+from services.monitoring import pending_restore, prediction_source
 from services.monitoring.guarded_models import GuardedModels
+from services.monitoring.input_topics import InputTopics
 from services.monitoring.prediction_decoder import DecoderFor, PredictionDecoder
-from services.monitoring.topic_identity import InputTopics
-from services.runtime import kafka_consumers, metrics, redis_clients, schema_registry_client
+from services.runtime import kafka_consumers, metrics, redis_clients, schema_registry_client, topic_identity
 from services.runtime.declaration import ModelDeclaration, learning
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.event_clock import EventClock

@@ -15,9 +15,8 @@ import structlog
 from kafka import KafkaConsumer, TopicPartition
 from prometheus_client import Gauge
 
-from services.monitoring import topic_identity
-from services.monitoring.topic_identity import InputTopics
-from services.runtime import kafka_consumers, times, watermarks
+from services.monitoring.input_topics import InputTopics
+from services.runtime import kafka_consumers, times, topic_identity, watermarks
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.kafka_consumers import partition_count
 from services.runtime.recreated_topics import RecreatedTopics

@@ -4,12 +4,8 @@ from collections.abc import Iterable
 
 from kafka import KafkaConsumer
 
+from services.runtime import topic_identity
 from services.runtime.kafka_consumers import topic_id
-from streams.outages import OutageError
-
-
-class TopicRecreatedError(OutageError):
-    """A topic that is read was recreated: the next session reads it from its start."""
 
 
 class RecreatedTopics:
@@ -29,12 +25,13 @@ class RecreatedTopics:
 
     def has(self, topic: str) -> bool:
         """Return whether a topic is another one than the known one; note one that is not known."""
-        known, now = self._ids.get(topic), topic_id(self._consumer, topic)
-        if not known:
-            self._ids[topic] = now
-        return bool(known and now) and now != known
+        return bool(topic_identity.recreated(*self._known_and_now([topic])))
 
     def check(self, topics: Iterable[str]) -> None:
         """Raise `TopicRecreatedError` if one of these topics is another one than the known one."""
-        if found := [topic for topic in topics if self.has(topic)]:
-            raise TopicRecreatedError(f"recreated: {', '.join(found)}; it is read from its start")
+        topic_identity.require_same(*self._known_and_now(topics))
+
+    def _known_and_now(self, topics: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+        now = {topic: topic_id(self._consumer, topic) for topic in topics}
+        self._ids |= {topic: found for topic, found in now.items() if not self._ids.get(topic)}
+        return {topic: self._ids[topic] for topic in now}, now

@@ -5,7 +5,7 @@ than its records may need, for example after the setting ``record_bytes_max`` wa
 """
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -82,13 +82,6 @@ def partition_counts(settings: Settings) -> dict[str, int]:
     """Return the number of partitions of each topic that exists, by name."""
     with kafka_admin.connected(settings.kafka_options()) as admin:
         return _partition_counts(admin)
-
-
-def topic_ids(settings: Settings, names: Iterable[str]) -> dict[str, str]:
-    """Return the id of each of these topics that exists, by name; empty if the broker gives none."""
-    with kafka_admin.connected(settings.kafka_options()) as admin:
-        found = admin.describe_topics(list(names))
-    return {each["name"]: str(each.get("topic_id") or "") for each in found if not each.get("error_code")}
 
 
 def create_missing(settings: Settings, topics_required: Sequence[RequiredTopic]) -> None:

@@ -11,8 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import structlog
@@ -21,13 +20,13 @@ from services.feature_store import declared_features, field_ranges, repository
 from services.feature_store.online_reader import OnlineReader
 from services.feature_store.plan import ServicePlan
 from services.model_registry import model_inputs
-from services.monitoring import topic_identity
-from services.runtime import declaration_file, metrics
+from services.runtime import declaration_file, metrics, topic_identity
 from services.runtime.declaration import FILE, ModelDeclaration
 from services.runtime.event_clock import EventClock
 from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings
-from services.runtime.topic_creation import ensure_topics, topic_ids
+from services.runtime.topic_creation import ensure_topics
+from services.runtime.topic_watch import FindIds, TopicWatch
 from services.scoring.applied_features import AppliedFeatures
 from services.scoring.inference_pipeline import InferencePipeline
 from services.scoring.kafka_agent import SLICES_AT_ONCE, ScoringAgent
@@ -50,8 +49,6 @@ log = structlog.get_logger()
 
 CHECK_SECONDS = 2.0
 """Time between two checks of the folder of declarations."""
-TOPIC_CHECK_SECONDS = 30.0
-"""Time between two checks whether a request topic was recreated; each opens a connection."""
 STARTS_MAX = 8
 """Maximum models that start at the same time; more would only overload the broker with groups."""
 
@@ -67,6 +64,7 @@ class SharedResources:
     loader_factory: LoaderFactory
     cache: ModelCache
     tracing: Tracing
+    topic_ids: FindIds
     registry: SchemaRegistry | None = None
 
 
@@ -105,10 +103,7 @@ class Deployment:
             clock=clock,
         )
         self._agent = agent
-        self.source = ""
-        """Digest of the request topic at the start, see `services.monitoring.topic_identity`."""
-        self.is_outdated = False
-        """Whether the request topic is not that one any more."""
+        self._watch = TopicWatch(shared.topic_ids)
         self.group = self._consumer_group(agent)
         self._stack = contextlib.AsyncExitStack()
 
@@ -142,6 +137,7 @@ class Deployment:
             metrics.slice_observer("scoring", f"driftline.{name}"),
             slice_records_max=limits.slice_records_max,
             in_flight_bytes_max=limits.in_flight_mib_max << 20,
+            watch=self._watch,
         )
         group.slices([self.declaration.request.topic], agent.write_predictions, at_once=SLICES_AT_ONCE)
         return group
@@ -151,9 +147,8 @@ class Deployment:
         declaration = self.declaration
         await asyncio.to_thread(ensure_topics, self._shared.settings, {declaration.name: declaration})
         topic = declaration.request.topic
-        found = await asyncio.to_thread(topic_ids, self._shared.settings, [topic])
-        self._agent.source = self.source = _source_of(topic, found)
-        self.group.topic_ids = found
+        ids = await self._watch.start([topic])
+        self._agent.source = topic_identity.source_of(topic_identity.identity(topic, ids.get(topic)))
         await self._publish_feature_names()
         await self._stack.enter_async_context(self.versions.running())
         await self._stack.enter_async_context(self.predictor.running())
@@ -243,26 +238,12 @@ class Deployments:
             await asyncio.gather(*(self._retire(name) for name in list(self.deployed)))
 
     async def _follow(self) -> None:
-        checked_seconds = time.monotonic()
         while True:
             await asyncio.sleep(CHECK_SECONDS)
             try:
-                if time.monotonic() - checked_seconds >= TOPIC_CHECK_SECONDS:
-                    checked_seconds = time.monotonic()
-                    await self._note_recreated_topics()
                 await self.reconcile()
             except Exception as error:  # noqa: BLE001  # the next check must happen whatever fails
                 log.warning("fleet.look_failed", error=repr(error))
-
-    async def _note_recreated_topics(self) -> None:
-        """Restart the models whose request topic was recreated: they read it from its start."""
-        names = {deployment.declaration.request.topic for deployment in self.deployed.values()}
-        found = await asyncio.to_thread(topic_ids, self._shared.settings, names) if names else {}
-        for name, deployment in self.deployed.items():
-            topic = deployment.declaration.request.topic
-            if found.get(topic) and deployment.source != _source_of(topic, found):
-                log.warning("scoring.topic_recreated", model=name, topic=topic)
-                deployment.is_outdated = True
 
     async def reconcile(self) -> None:
         """Make the deployments equal to the declarations, each model in a separate task."""
@@ -280,7 +261,7 @@ class Deployments:
 
     def _is_current(self, name: str, text: bytes | None) -> bool:
         deployment = self.deployed.get(name)
-        if deployment is None or deployment.is_outdated:
+        if deployment is None or deployment.group.recreated:  # it must read the new topic from its start
             return False
         if deployment.text != text or deployment.group.failure is not None:
             return False
@@ -331,7 +312,3 @@ class Deployments:
 def _read_declarations(folder: Path) -> dict[str, bytes]:
     """Return the text of every declaration in a folder, by model."""
     return {path.parent.name: path.read_bytes() for path in sorted(folder.glob(f"*/{FILE}"))}
-
-
-def _source_of(topic: str, ids: Mapping[str, str]) -> str:
-    return topic_identity.source_of(topic_identity.identity(topic, ids.get(topic)))

@@ -12,6 +12,7 @@ from cyclopts.validators import Number
 from services.runtime import async_process, logs, schema_registry_client
 from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings
+from services.runtime.topic_watch import TopicIds
 from services.runtime.web import rate_limits, server
 from services.scoring import worker_listener
 from services.scoring import workers as worker_processes
@@ -72,6 +73,7 @@ class Scoring:
         self._producer = producer or BatchProducer(settings.kafka_options())
         self._follower = models_follower.ModelsFollower(settings.kafka_options())
         self._pipeline = AsyncPipeline.connect(settings)
+        self._topic_ids = TopicIds(settings.kafka_options())
         self._deployments = deployments.Deployments(
             deployments.SharedResources(
                 settings=settings,
@@ -81,6 +83,7 @@ class Scoring:
                 loader_factory=loader_factory or version_loaders.loader_factory(settings),
                 cache=model_cache.ModelCache(settings.model_cache_mib_max << 20),
                 tracing=Tracing(settings.otlp_endpoint, "scoring"),
+                topic_ids=self._topic_ids,
                 registry=schema_registry_client.connect(settings),
             )
         )
@@ -123,6 +126,7 @@ class Scoring:
         try:
             yield
         finally:
+            self._topic_ids.close()
             await self._pipeline.close()
             if self._limit_client is not None:
                 await self._limit_client.aclose()

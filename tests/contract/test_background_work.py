@@ -23,6 +23,7 @@ WATCHED = {
     "services.model_registry.loading_process._end_with_parent": "ends its process with the parent",
     "services.scoring.deployments.Deployments.running": "goes on after any error, which is logged",
     "services.scoring.prediction_log.PredictionLog.running": "goes on after any error; losses are counted",
+    "streams.groups.Group.running": "goes on after any error, which is logged",
     "streams.faust_internals.InLoopConsumer.start": "its crash is `Group.failure`",
     "streams.batches._Lane.__init__": "waits only; each slice is repeated after any error",
     "streams.batches._Lane._work": "one slice: repeated after any error, or its records are isolated",

@@ -11,6 +11,7 @@ import inspect
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import faust
@@ -182,7 +183,7 @@ def test_the_id_of_a_topic_is_committed_with_its_offsets(monkeypatch: pytest.Mon
         committed.append(offsets)
 
     async def scenario(consumer: Any) -> None:
-        consumer.app.topic_ids = {"t": "7f"}
+        consumer.app.watch = SimpleNamespace(ids={"t": "7f"})
         thread = consumer._new_consumer_thread()
         thread._consumer = thread._create_consumer(loop=asyncio.get_running_loop())
         thread.assignment = lambda: {TP("t", 0), TP("u", 0)}

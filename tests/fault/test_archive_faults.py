@@ -1,20 +1,17 @@
 """One broken table stops no other, and a topic that is recreated is archived from its start."""
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from deltalake import DeltaTable
-from kafka.admin import KafkaAdminClient
 
 from services.monitoring import inference_log
-from services.runtime.declaration_file import load_all
-from services.runtime.topic_creation import ensure_topics, topic_ids
 from streams import topics
-from tests.flow.learning import Model, World
+from tests.flow.learning import World
 from tests.processes import Process
+from tests.recreation import recreate
 from tests.waiting import LIVENESS_SECONDS, until
 
 TABLES = ("predictions", "outcomes")
@@ -82,14 +79,6 @@ def test_a_broken_table_stops_no_other_and_gets_all_its_rows_once_it_is_mended(w
     assert [archived(world, table) for table in TABLES] == [(3000, 3000)] * 2
 
 
-def recreate(world: World, model: Model) -> None:
-    names = [topics.predictions(model.name), topics.outcomes(model.name)]
-    with contextlib.closing(KafkaAdminClient(bootstrap_servers=world.settings.broker)) as admin:
-        admin.delete_topics(names)
-    until(lambda: not topic_ids(world.settings, names), "the topics are deleted")
-    ensure_topics(world.settings, load_all(world.settings.models))
-
-
 @pytest.mark.parametrize(("first", "second"), [(2000, 600), (600, 2000)])
 @pytest.mark.parametrize("runs", [True, False], ids=["running", "stopped"])
 def test_a_recreated_topic_is_archived_from_its_start(
@@ -104,7 +93,7 @@ def test_a_recreated_topic_is_archived_from_its_start(
     wait_for(world, archive, first, *TABLES)
     if not runs:
         assert archive.stop() == 0
-    recreate(world, model)
+    recreate(world.settings, [topics.predictions(model.name), topics.outcomes(model.name)])
     model.send_rows(rows[first:])
     if not runs:
         archive.start()

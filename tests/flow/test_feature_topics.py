@@ -1,14 +1,12 @@
 """A source topic that is deleted and recreated is read from its start; its events are no repeats."""
 
-import contextlib
 from pathlib import Path
 
 import pytest
-from kafka.admin import KafkaAdminClient, NewTopic
 
 from services.runtime.settings import Settings
-from services.runtime.topic_creation import topic_ids
 from tests.processes import Process
+from tests.recreation import recreate
 from tests.shop import (
     START_MS,
     Shop,
@@ -30,16 +28,6 @@ def settings(kafka: str, valkey: str, http_ports: dict[str, int], tmp_path: Path
     """Settings without MLflow, which features do not need."""
     changes = {"broker": kafka, "redis_url": valkey, "home": tmp_path / "home"}
     return Settings().model_copy(update={**changes, **http_ports})
-
-
-def recreate(shop: Shop) -> None:
-    names = [shop.orders, shop.readings]
-    with contextlib.closing(KafkaAdminClient(bootstrap_servers=shop.settings.broker)) as admin:
-        partitions = {each["name"]: len(each["partitions"]) for each in admin.describe_topics(names)}
-        admin.delete_topics(names)
-        until(lambda: not topic_ids(shop.settings, names), "the topics are deleted")
-        admin.create_topics([NewTopic(name, partitions[name], 1) for name in names])
-    until(lambda: len(topic_ids(shop.settings, names)) == len(names), "the topics are there")
 
 
 def rows_as_expected(shop: Shop, till: Till) -> bool:
@@ -65,7 +53,7 @@ def test_views_are_built_from_the_recreated_topics(
         old.close()
         if not runs:
             assert process.stop() == 0
-        recreate(shop)
+        recreate(settings, [shop.orders, shop.readings])
         new = Till(shop)
         new.send(a_day(shop, second, seed=2))
         new.beat(END_MS)

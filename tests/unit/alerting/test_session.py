@@ -9,8 +9,8 @@ from services.alerting import alerts, session
 from services.alerting.delivery import SendingError
 from services.alerting.session import AlertingSession
 from services.runtime import metrics
-from services.runtime.recreated_topics import TopicRecreatedError
 from services.runtime.settings import Settings
+from services.runtime.topic_identity import TopicRecreatedError
 from streams import records, topics
 from tests.unit.drift import scenario
 from tests.unit.drift.memory_kafka import MemoryConsumer

@@ -15,8 +15,8 @@ from services.archive.archiver import Archiver
 from services.monitoring import inference_log
 from services.runtime import quarantine as quarantine_module
 from services.runtime.quarantine import Quarantine
-from services.runtime.recreated_topics import TopicRecreatedError
 from services.runtime.settings import Settings
+from services.runtime.topic_identity import TopicRecreatedError
 from streams import records, topics
 from tests.unit.archive.kafka_records import TOPIC, MemoryLetters, Record, outcome
 
@@ -292,7 +292,7 @@ def test_a_topic_that_is_recreated_while_it_is_read_ends_the_session_without_a_c
         await first.on_partitions_revoked([OUTCOMES])
         await first.step()
 
-    with pytest.raises(TopicRecreatedError, match="was recreated"):
+    with pytest.raises(TopicRecreatedError, match="recreated: "):
         asyncio.run(read_until_recreated())
     assert archived(settings) == 0
 

@@ -9,8 +9,8 @@ from kafka.errors import KafkaTimeoutError
 
 from services.dashboard import consumer
 from services.dashboard.page_feed import PageFeed
-from services.runtime.recreated_topics import TopicRecreatedError
 from services.runtime.settings import Settings
+from services.runtime.topic_identity import TopicRecreatedError
 from streams import topics
 from streams.records import FeatureSet, encode
 from tests.browser.synthetic_year import Year

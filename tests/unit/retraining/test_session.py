@@ -17,8 +17,8 @@ from services.retraining.waiting_requests import WaitingRequests
 from services.runtime import kafka_consumers
 from services.runtime.kafka_consumers import MissingTopicError
 from services.runtime.quarantine import Quarantine
-from services.runtime.recreated_topics import TopicRecreatedError
 from services.runtime.settings import Settings
+from services.runtime.topic_identity import TopicRecreatedError
 from streams import records, topics
 from streams.defects import ATTEMPTS_MAX
 from streams.records import Arm, ModelChanged, RetrainingFinished, RetrainingRequested

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from services.runtime.recreated_topics import RecreatedTopics, TopicRecreatedError
+from services.runtime.recreated_topics import RecreatedTopics
+from services.runtime.topic_identity import TopicRecreatedError
 
 
 class Cluster:

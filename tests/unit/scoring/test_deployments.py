@@ -24,9 +24,8 @@ class FakeDeployment:
         if declared.threshold == 0.17:
             raise ValueError("the feature service does not exist")
         self.declaration, self.text = declared, text
-        self.group = SimpleNamespace(failure=None, assigned=True)
+        self.group = SimpleNamespace(failure=None, assigned=True, recreated=())
         self.is_loading = False
-        self.is_outdated = False
         self.service = repository.load(settings).service(declared.features.service)
         self.not_ready = None
         self.fault = None

@@ -1,43 +1,15 @@
-"""Whether an input topic is the one whose offsets a state holds, or another topic. Pure.
-
-A topic that was deleted and recreated starts with offset 0 again. The stored offsets of the old topic must
-neither be used as read positions in the new one nor be compared with offsets of its records.
-"""
+"""Whether the input topics of a model are those whose offsets its state holds, or other topics. Pure."""
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from typing import Protocol
 
 import structlog
 
+from services.runtime.topic_identity import is_same
 from streams.inputs import Resume
 
 _log = structlog.get_logger()
-_SEPARATOR = "@"
-_DIGEST_CHARS = 8
-
-
-def identity(topic: str, topic_id: str | None) -> str:
-    """Return name and id of a topic as one text; a broker before Kafka 2.8 gives no id."""
-    return f"{topic}{_SEPARATOR}{topic_id or ''}"
-
-
-def source_of(found: str) -> str:
-    """Return the short digest of an identity that records carry beside their offset; empty without one.
-
-    >>> source_of(identity("orders", None))
-    '22437fe2'
-    """
-    return hashlib.sha256(found.encode()).hexdigest()[:_DIGEST_CHARS] if found else ""
-
-
-def is_same(known: str, now: str) -> bool:
-    """Tell whether two identities may be of one topic; unknown ones may."""
-    if not known or not now:
-        return True
-    (name, _, uuid), (name_now, _, uuid_now) = known.partition(_SEPARATOR), now.partition(_SEPARATOR)
-    return name == name_now and (uuid == uuid_now or not uuid or not uuid_now)
 
 
 def restart_if_recreated(resumes: list[Resume], known: str, now: str, ends: Sequence[int]) -> bool:

@@ -5,26 +5,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.drift.engine import starting_state
+from services.monitoring.input_topics import InputTopics, restart_if_recreated
 from services.monitoring.pending_rebuild import PendingMark, RebuildPoint
-from services.monitoring.topic_identity import InputTopics, identity, is_same, restart_if_recreated, source_of
 from streams.inputs import Resume
 from tests.unit.drift import scenario
-
-
-@pytest.mark.parametrize(
-    ("known", "now", "expected"),
-    [
-        ("orders@1", "orders@1", True),
-        ("orders@1", "orders@2", False),
-        ("orders@1", "orders_v2@1", False),
-        ("orders@", "orders@1", True),
-        ("orders@", "orders_v2@1", False),
-        ("", "orders@1", True),
-        ("orders@1", "", True),
-    ],
-)
-def test_a_topic_is_known_by_name_and_id(known: str, now: str, *, expected: bool) -> None:
-    assert is_same(known, now) is expected
 
 
 def test_reading_goes_on_in_the_same_topic() -> None:
@@ -38,11 +22,6 @@ def test_another_topic_is_read_from_its_start_and_time_does_not_go_back(now: str
     resumes = [Resume(7, 100), Resume(8, 200)]
     assert restart_if_recreated(resumes, "a@1", now, ends)
     assert resumes == [Resume(0, 100)] * len(ends)
-
-
-def test_sources_of_different_topics_differ() -> None:
-    assert source_of(identity("a", "1")) != source_of(identity("a", "2"))
-    assert source_of("") == ""
 
 
 def test_drift_reads_a_label_topic_that_was_recreated_from_its_start() -> None:
