@@ -543,6 +543,8 @@ class ModelDeclaration(_Strict):
             raise ValueError(
                 "learning: a model either learns online or is retrained; remove learning or gates"
             )
+        if self.task == "regression" and self.slo.accuracy is not None:
+            raise ValueError("slo.accuracy: not measured for a regression; use the alarm on its loss")
         if self.learning is not None and self.task == "multiclass":
             raise ValueError("learning: only binary models and regressions can learn online")
         return self

@@ -121,3 +121,20 @@ def test_events_are_counted_by_what_became_of_them() -> None:
     asyncio.run(view.write(0, AT, [event(0), event(1), nobody]))
     asyncio.run(view.write(0, AT, [event(1)]))
     assert [count(result) - was for result, was in zip(results, before, strict=True)] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("partitions", [1, 8, 64])
+def test_memory_does_not_grow_with_the_entities_nor_with_the_partitions(partitions: int) -> None:
+    """Each state is stored, and read again when its entity comes back."""
+    store, pool = FakeRowStore(), StateCachePool(20_000)
+    fake_store: Any = store
+    fake_producer: Any = FakeProducer()
+    view = ViewWriter(LOGIC, fake_store, fake_producer, pool)
+    for number in range(2 * 1024):
+        partition, entity = number % partitions, f"e{number % 1024}"
+        at = ViewPosition("by_id", 1, f"source-{partition}", ViewProgress())
+        asyncio.run(view.write(partition, at, [event(number, id_=entity)]))
+        held = [pool.cache("by_id", each) for each in range(partitions)]
+        assert sum(cache.size_bytes for cache in held) <= 20_000
+    assert len(store.rows) == 1024
+    assert sum(len(cache.entries) for cache in held) < 512

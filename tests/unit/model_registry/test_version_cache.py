@@ -106,3 +106,19 @@ def test_version_in_use_does_not_make_room(tmp_path: Path):
     with store.opened(digests[0], Registry(sources[0]).fetch) as folder:
         kept(store, digests[1], Registry(sources[1]).fetch)
         assert folder_digest.digest(folder) == digests[0]
+
+
+@pytest.mark.parametrize("deletions", [1, 3])
+def test_version_that_makes_room_before_it_is_opened_is_fetched_again(tmp_path: Path, deletions: int):
+    """Another process may delete the folder between the fetch and the lock, or between two loads."""
+    registry = Registry(version(tmp_path / "source"))
+    digest = folder_digest.digest(registry.source)
+
+    class Raced(VersionCache):
+        def _fetch(self, folder: Path, fetch: Callable[[Path], Path]) -> None:
+            super()._fetch(folder, fetch)
+            if registry.fetched <= deletions:
+                shutil.rmtree(folder)
+
+    assert kept(Raced(tmp_path, 1 << 20), digest, registry.fetch) == b"model"
+    assert registry.fetched == deletions + 1

@@ -125,6 +125,14 @@ def test_only_encodings_of_the_registry_have_an_encoder() -> None:
         (document(classes=["a", "b", "c"]), ": classes: a multiclass model needs 3 or more"),
         (document(task="regression", gates={"floor": 1}), ": gates: only binary models can be retrained"),
         (
+            document(
+                task="regression",
+                label=document()["label"] | {"positive_above": None},
+                slo={"accuracy": {"objective": 0.9}},
+            ),
+            ": slo.accuracy: not measured for a regression",
+        ),
+        (
             document(learning={}, gates={"floor": 1}),
             ": learning: a model either learns online or is retrained; remove learning or gates",
         ),

@@ -32,6 +32,11 @@ def test_request_gets_the_version_in_effect_at_its_event_time():
     assert versions(router, [99, 100, 199, 200, 10_000]) == [None, 2, 2, 3, 3]
 
 
+def test_times_before_1970_are_times_as_any_other():
+    router = ArmRouter("m", [champion(3, -200), champion(2, -300)])
+    assert versions(router, [-301, -300, -201, -200, -1, 0]) == [None, 2, 2, 3, 3, 3]
+
+
 def test_shadows_give_no_predictions():
     router = ArmRouter("m", [Arm(name="s", version=1, weight=0, shadow=True)])
     assert versions(router, [5]) == [None]
@@ -39,8 +44,8 @@ def test_shadows_give_no_predictions():
 
 
 @given(
-    st.lists(st.integers(0, 1000), min_size=1, max_size=5, unique=True),
-    st.lists(st.integers(0, 1200), min_size=1),
+    st.lists(st.integers(-1000, 1000), min_size=1, max_size=5, unique=True),
+    st.lists(st.integers(-1200, 1200), min_size=1),
 )
 def test_assignment_does_not_depend_on_what_else_is_in_the_slice(starts, times):
     router = ArmRouter("m", [champion(version, since) for version, since in enumerate(starts)])
