@@ -161,10 +161,11 @@ class FeatureDrift(msgspec.Struct, kw_only=True, frozen=True):
     statistic: float
     """Kolmogorov-Smirnov distance (numeric) or total variation (categorical), 0 to 1."""
     p_value: float
-    """The evidence: p-value of the two-sample test."""
+    """The evidence: p-value of all tests but that of new categories together (Bonferroni)."""
     threshold: float
-    """The population stability index from which this feature counts as drifted."""
+    """The population stability index from which the distribution counts as drifted."""
     drifted: bool
+    """The one verdict on this feature in this window; see ``drifted_in``."""
     missing_share: float
     new_categories: list[str] = []
     jensen_shannon: float = 0.0
@@ -189,6 +190,9 @@ class FeatureDrift(msgspec.Struct, kw_only=True, frozen=True):
     """The distributions that were compared."""
     importance: float | None = None
     """See `FeatureReference.importance`."""
+    drifted_in: list[str] = []
+    """What drifted: ``distribution``, ``new categories``, ``missing``, ``out of range``, or ``rare``
+    categories that became frequent; empty: nothing did."""
 
 
 class ConfidenceDrift(msgspec.Struct, kw_only=True, frozen=True):

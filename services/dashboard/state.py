@@ -69,6 +69,8 @@ class Window(msgspec.Struct, kw_only=True, frozen=True):
     """Indexes of the features that count as drifted."""
     new_categories: dict[str, list[str]]
     score_psi: float | None
+    score_threshold: float | None
+    score_drifted: bool
     log_loss: float | None
     absolute_error: float | None
     """Only for regressions, which have no log loss."""
@@ -315,6 +317,8 @@ def _window(report: DriftReport, features: tuple[str, ...]) -> Window:
             if drift.new_categories and drift.feature in features
         },
         score_psi=_rounded(report.score_psi),
+        score_threshold=_rounded(report.score.threshold if report.score else None),
+        score_drifted=report.score is not None and report.score.drifted,
         log_loss=_rounded(report.log_loss),
         absolute_error=_rounded(report.measures.get("absolute_error")),
         accuracy=_rounded(report.accuracy),

@@ -96,10 +96,9 @@ export class FeatureList {
     const feature = columns.features.get(name);
     const at = rank === "peak" ? peakIndex(feature.psi, columns.seconds, range) : lastKnown(feature.psi, until);
     const psi = feature.psi[at] ?? null;
-    const threshold = feature.threshold[at] ?? null;
-    const over = psi !== null && threshold !== null && psi > threshold;
+    const over = feature.drifted[at] ?? false;
     row.value.textContent = format.psi(psi);
-    row.note.textContent = over ? ", above its threshold" : "";
+    row.note.textContent = over ? ", drifted" : "";
     row.button.classList.toggle("is-over", over);
     row.button.setAttribute("aria-pressed", String(slot >= 0));
     row.button.style.setProperty("--tint", slot >= 0 ? tint(slot) : "transparent");

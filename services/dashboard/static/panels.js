@@ -145,10 +145,10 @@ function driftText(columns) {
   const features = [...columns.features.values()];
   if (!features.length) return "";
   const latest = features.map((feature) => ({ feature, at: lastKnown(feature.psi) })).filter(({ at }) => at >= 0);
-  const over = latest.filter(({ feature, at }) => feature.threshold[at] !== null && feature.psi[at] > feature.threshold[at]);
-  if (!over.length) return `None of the ${latest.length} series is above its drift threshold.`;
+  const over = latest.filter(({ feature, at }) => feature.drifted[at]);
+  if (!over.length) return `None of the ${latest.length} series has drifted.`;
   const worst = over.reduce((a, b) => (b.feature.psi[b.at] > a.feature.psi[a.at] ? b : a));
-  return `${over.length} of ${latest.length} series ${over.length === 1 ? "is" : "are"} above the drift threshold; the highest is ${worst.feature.label} with ${format.psi(worst.feature.psi[worst.at])}.`;
+  return `${over.length} of ${latest.length} series ${over.length === 1 ? "has" : "have"} drifted; the highest PSI is that of ${worst.feature.label} with ${format.psi(worst.feature.psi[worst.at])}.`;
 }
 
 function emptyText({ connection, pulse, declared, name }) {

@@ -149,6 +149,7 @@ function drift(names, windows) {
       statistic: column("statistic", index),
       evidence: column("evidence", index),
       missing: column("missing_share", index),
+      drifted: windows.map((window) => window.drifted.includes(index)),
     });
   });
   if (windows.some((window) => window.score_psi !== null)) {
@@ -157,11 +158,12 @@ function drift(names, windows) {
       name: SCORE,
       label: "Model score",
       psi: windows.map((window) => window.score_psi),
-      // The records contain no threshold for the score, so the features' threshold is used.
-      threshold: windows.map((window) => window.threshold.find((value) => value !== null) ?? null),
+      // Records of older versions contain no threshold for the score: the features' threshold is shown.
+      threshold: windows.map((window) => window.score_threshold ?? window.threshold.find((value) => value !== null) ?? null),
       statistic: none,
       evidence: none,
       missing: none,
+      drifted: windows.map((window) => window.score_drifted),
     });
   }
   return features;

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from services.drift.binning.bin_search import BinIndices, EdgeSearch, Numbers
 from services.drift.binning.statistics import Counts
+from services.monitoring.value_kinds import ABOVE, BELOW, kinds_of
 from streams.records import FeatureReference, FeatureValue
 
 UNSEEN_NAMES_MAX = 1000
@@ -80,6 +81,7 @@ class BinCounts:
         self.design_effect = reference.design_effect
         self.importance = reference.importance
         self.binner = FeatureBinner(reference)
+        self.kinds = kinds_of(reference)
         self.numeric = self.binner.numeric
         self.edges = self.binner.edges
         self.reference: Counts = np.array(
@@ -113,12 +115,16 @@ class BinCounts:
         """Number of values whose category is not in the reference."""
         return 0 if self.numeric else int(self.counts[self.binner.unseen])
 
+    def of_kind(self, name: str) -> int:
+        """Return the number of values of a kind, see `services.monitoring.value_kinds`."""
+        if name not in self.kinds.names:
+            return 0
+        return int(self.counts[self.kinds.of_bin == self.kinds.names.index(name) + 1].sum())
+
     @property
     def out_of_range(self) -> tuple[int, int]:
         """Number of values below and above all values of the reference; 0 for categories."""
-        if not self.numeric or not len(self.edges) or self.reference[0] or self.reference[-2]:
-            return 0, 0
-        return int(self.counts[0]), int(self.counts[-2])
+        return self.of_kind(BELOW), self.of_kind(ABOVE)
 
 
 def seasonal_counts(reference: FeatureReference, counted: BinCounts, rows: Mapping[int, int]) -> Counts:

@@ -135,11 +135,12 @@ def homogeneity_p_value(reference: Counts, current: Counts) -> float:
     """Return the p-value of the two-sample chi-square test, rare bins pooled; 1 with nothing to compare.
 
     Source: Pearson, "On the probability that two independent distributions of frequency are really samples
-    from the same population", 1911.
+    from the same population", 1911. If pooling leaves one cell, the most frequent bin and all others are
+    compared by Fisher's exact test.
     """
     found = _table(reference, current)
     if found is None:
-        return 1.0
+        return _exact_p_value(reference, current)
     table, expected = found
     statistic = float(((table - expected) ** 2 / expected).sum())
     return float(special.chdtrc(table.shape[1] - 1, statistic))
@@ -234,6 +235,21 @@ def _table(reference: Counts, current: Counts) -> tuple[Counts, npt.NDArray[np.f
     if table.shape[1] < 2:
         return None
     return table, np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
+
+
+def _exact_p_value(reference: Counts, current: Counts) -> float:
+    """Return the two-sided p-value of "the share of the most frequent bin is unchanged"; 1 without values."""
+    sizes = round(float(reference.sum())), round(float(current.sum()))
+    if not all(sizes):
+        return 1.0
+    largest = int(np.argmax(reference + current))
+    inside = [
+        min(round(float(sample[largest])), size)
+        for sample, size in zip((reference, current), sizes, strict=True)
+    ]
+    outside = [size - count for size, count in zip(sizes, inside, strict=True)]
+    risen, fallen = (share_p_value((known, sizes[0]), (seen, sizes[1])) for known, seen in (inside, outside))
+    return min(1.0, 2 * min(risen, fallen))
 
 
 def _log_choose(whole: int, part: Any) -> Any:

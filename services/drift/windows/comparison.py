@@ -1,6 +1,8 @@
 """Compares a feature's counts with the reference: whether it drifted, by how much, and with what evidence."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -8,7 +10,12 @@ from services.drift.binning import statistics
 from services.drift.binning.bin_counts import BinCounts
 from services.drift.binning.statistics import Counts
 from services.drift.windows import report_bins
+from services.monitoring.value_kinds import ABOVE, BELOW, MISSING, RARE
 from streams.records import ConfidenceDrift, FeatureDrift
+
+DISTRIBUTION, NEW_CATEGORIES, OUT_OF_RANGE = "distribution", "new categories", "out of range"
+SHARE_RISE_MIN = 0.05
+"""Minimum rise of the share of missing, out-of-range or rare values that counts as drift (effect)."""
 
 NEW_CATEGORIES_NAMED_MAX = 20
 """Maximum new categories named in a report, the most frequent ones."""
@@ -37,7 +44,8 @@ class FeatureComparison:
 
     drift: FeatureDrift
     shifted: bool
-    """The distribution over the reference's bins has changed."""
+    """The distribution over the reference's bins, or the share of missing, out-of-range or rare values, has
+    changed. `FeatureDrift.drifted` is this or ``new_categories``."""
     new_category_share: float
     new_categories: bool
     """There are more values of unseen categories than the rare categories of the reference explain."""
@@ -49,7 +57,9 @@ def compare(
     """Compare the counts of one window with the reference.
 
     Values within a block of time are correlated, so both samples are tested with their effective size: their
-    counts divided by the design effect.
+    counts divided by the design effect, which is at most the number of values. The shares of missing,
+    out-of-range and rare values are tested on their own, with design effects of their own: their evidence is
+    exact, so the effect is the rise of the share.
 
     Args:
         counted: The feature's counts of the window.
@@ -58,23 +68,35 @@ def compare(
     """
     reference, current = counted.reference if reference is None else reference, counted.counts
     total = int(current.sum())
-    effective = reference / counted.design_effect, current / counted.design_effect
+    effective = reference / counted.design_effect, current / min(counted.design_effect, max(total, 1))
     psi = statistics.population_stability_index(reference, current)
     threshold = thresholds.psi + statistics.expected_index(*effective)
-    distance, p_value = _numeric(*effective) if counted.numeric else _categorical(*effective)
-    shifted = psi > threshold and p_value < thresholds.p_value
+    distance, shape_p_value = _numeric(*effective) if counted.numeric else _categorical(*effective)
+    rises = _rises(counted, is_compared=bool(reference.any()))
+    p_value = min(1.0, 2 * min(shape_p_value, len(rises) * min(each.p_value for each in rises)))
     unseen_share = counted.unseen_total / total if total else 0.0
     unseen = (
         unseen_share >= thresholds.new_category_share
         and statistics.unseen_p_value(counted.reference, counted.unseen_total, total) < thresholds.p_value
     )
+    drifted_in = [
+        each.name
+        for each in rises
+        if each.rise >= SHARE_RISE_MIN and 2 * len(rises) * each.p_value < thresholds.p_value
+    ]
+    if psi > threshold and p_value < thresholds.p_value:
+        drifted_in.insert(0, DISTRIBUTION)
+    shifted = bool(drifted_in)
+    if unseen:
+        drifted_in.append(NEW_CATEGORIES)
+    by_name = {each.name: each for each in rises}
     drift = FeatureDrift(
         feature=counted.name,
         psi=psi,
         statistic=distance,
         p_value=p_value,
         threshold=threshold,
-        drifted=shifted or unseen,
+        drifted=bool(drifted_in),
         missing_share=float(current[-1] / total) if total else 0.0,
         new_categories=_most_frequent(counted.unseen),
         jensen_shannon=statistics.jensen_shannon(reference, current),
@@ -84,14 +106,54 @@ def compare(
         else 0.0,
         out_of_range_share=sum(counted.out_of_range) / total if total else 0.0,
         cells_effective=statistics.cardinality(current)[1],
-        missing_p_value=_rise_p_value(effective, reference[-1], current[-1], counted.design_effect),
-        out_of_range_p_value=_rise_p_value(effective, 0, sum(counted.out_of_range), counted.design_effect),
+        missing_p_value=by_name[MISSING].p_value,
+        out_of_range_p_value=by_name[OUT_OF_RANGE].p_value,
         cells_effective_reference=statistics.cardinality(reference)[1],
         cells_p_value=statistics.cardinality_p_value(*effective),
         bins=report_bins.merged_bins(counted, reference),
         importance=counted.importance,
+        drifted_in=drifted_in,
     )
     return FeatureComparison(drift, shifted, unseen_share, unseen)
+
+
+class ShareRise(NamedTuple):
+    """How much the share of missing, out-of-range or rare values rose."""
+
+    name: str
+    rise: float
+    """Share in the window minus share in the reference."""
+    p_value: float
+    """p-value of "the share did not rise" (Fisher's test)."""
+
+
+def _rises(counted: BinCounts, *, is_compared: bool) -> list[ShareRise]:
+    """Return the rises of a feature; only that of missing values if the window has no reference."""
+    groups = [(MISSING, (MISSING,)), (OUT_OF_RANGE, (BELOW, ABOVE)), (RARE, (RARE,))]
+    return [
+        _rise(counted, name, kinds) if is_compared or name == MISSING else ShareRise(name, 0.0, 1.0)
+        for name, kinds in groups
+    ]
+
+
+def _rise(counted: BinCounts, name: str, kinds: Sequence[str]) -> ShareRise:
+    """Test whether the share of some kinds of values rose, with counts divided by their design effect."""
+    known = dict(zip(counted.kinds.names, counted.kinds.references, strict=True))
+    found = [known[kind] for kind in kinds if kind in known]
+    total, rows = int(counted.counts.sum()), counted.kinds.rows
+    if not found or not total or not rows:
+        return ShareRise(name, 0.0, 1.0)
+    before, now = sum(each.rows for each in found), sum(counted.of_kind(kind) for kind in kinds)
+    effect = max(each.design_effect for each in found)
+    p_value = statistics.share_p_value(_effective(before, rows, effect), _effective(now, total, effect))
+    return ShareRise(name, now / total - before / rows, p_value)
+
+
+def _effective(count: int, rows: int, design_effect: float) -> tuple[int, int]:
+    """Return a count and its total divided by the design effect, which is at most the total."""
+    bounded = min(max(design_effect, 1.0), rows)
+    size = max(round(rows / bounded), 1)
+    return min(round(count / bounded), size), size
 
 
 def compare_confidence(counted: BinCounts, reference: Counts | None = None) -> ConfidenceDrift | None:
@@ -108,7 +170,8 @@ def compare_confidence(counted: BinCounts, reference: Counts | None = None) -> C
     middles = (bounds[:-1] + bounds[1:]) / 2
     confidence = np.maximum(middles, 1 - middles)
     order = np.argsort(confidence, kind="stable")
-    effective = known[order] / counted.design_effect, seen[order] / counted.design_effect
+    bounded = min(counted.design_effect, float(seen.sum()))
+    effective = known[order] / counted.design_effect, seen[order] / bounded
     distance, p_value = statistics.kolmogorov_smirnov(*effective)
     return ConfidenceDrift(
         mean=float(confidence @ seen / seen.sum()),
@@ -119,30 +182,11 @@ def compare_confidence(counted: BinCounts, reference: Counts | None = None) -> C
 
 
 def _numeric(reference: Counts, current: Counts) -> tuple[float, float]:
-    """Test values and missingness separately, each at half the level: a KS test has no missing values."""
-    distance, p_value = statistics.kolmogorov_smirnov(reference[:-1], current[:-1])
-    missing_p_value = statistics.homogeneity_p_value(*map(_present_and_missing, (reference, current)))
-    return distance, min(1.0, 2 * min(p_value, missing_p_value))
+    return statistics.kolmogorov_smirnov(reference[:-1], current[:-1])
 
 
 def _categorical(reference: Counts, current: Counts) -> tuple[float, float]:
     return statistics.total_variation(reference, current), statistics.homogeneity_p_value(reference, current)
-
-
-def _rise_p_value(
-    effective: tuple[Counts, Counts], expected: float, count: float, design_effect: float
-) -> float:
-    """Test whether a share rose, with counts divided by the design effect."""
-    sizes = [int(values.sum()) for values in effective]
-    counts = [
-        min(round(float(each) / design_effect), size)
-        for each, size in zip((expected, count), sizes, strict=True)
-    ]
-    return statistics.share_p_value((counts[0], sizes[0]), (counts[1], sizes[1]))
-
-
-def _present_and_missing(counts: Counts) -> Counts:
-    return np.array([counts[:-1].sum(), counts[-1]])
 
 
 def _most_frequent(unseen: dict[str, int]) -> list[str]:

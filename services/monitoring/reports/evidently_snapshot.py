@@ -59,7 +59,7 @@ def _drifted_columns(report: DriftReport) -> Json:
 
 def _value_drift(feature: FeatureDrift) -> Json:
     metric = _metric("ValueDrift", _COLUMNS, params={"column": feature.feature, "method": METHOD})
-    verdict = "detected" if feature.drifted else "not detected"
+    verdict = f"detected ({', '.join(feature.drifted_in)})" if feature.drifted else "not detected"
     label = (
         f"Data drift {verdict}. Drift detection method: PSI. Drift score: {feature.psi:.3f}, "
         f"threshold {feature.threshold:.3f}"

@@ -33,6 +33,11 @@ def assess(window: WindowReport) -> Verdict:
     if "loss" in kinds:
         alarm = next(alarm for alarm in active if alarm.kind == "loss")
         return Verdict("harm", alarm_advice.headline("loss"), _sentence(alarm.message), to_do)
+    if active:
+        more = f", and {len(active) - NAMED_MAX} more" if len(active) > NAMED_MAX else ""
+        names = ", ".join(dict.fromkeys(alarm.subject for alarm in active[:NAMED_MAX]))
+        why = f"Alarms are active on {names}{more}. {_loss_sentence(report)}"
+        return Verdict("changed", "Drift was detected; no loss alarm is active", why, to_do)
     if not report.version or not report.features:
         return Verdict(
             "unknown",
@@ -40,12 +45,7 @@ def assess(window: WindowReport) -> Verdict:
             _why_unknown(report),
             ("Wait for the first model, or for predictions.",),
         )
-    if active:
-        more = f", and {len(active) - NAMED_MAX} more" if len(active) > NAMED_MAX else ""
-        names = ", ".join(dict.fromkeys(alarm.subject for alarm in active[:NAMED_MAX]))
-        why = f"Alarms are active on {names}{more}. {_loss_sentence(report)}"
-        return Verdict("changed", "Drift was detected; no loss alarm is active", why, to_do)
-    if drifted := [feature.feature for feature in report.features if feature.drifted]:
+    if drifted := drifted_subjects(report):
         names = ", ".join(drifted[:NAMED_MAX])
         why = f"Only this window differs from training, in {names}. {_loss_sentence(report)}"
         to_do = ("No action is needed unless it persists.",)
@@ -53,6 +53,16 @@ def assess(window: WindowReport) -> Verdict:
     return Verdict(
         "calm", "No drift", f"No alarm is active. {_loss_sentence(report)}", ("No action is needed.",)
     )
+
+
+def drifted_subjects(report: DriftReport) -> list[str]:
+    """Return what drifted in a window: features, the scores, and relations, by the verdicts of the report."""
+    compared = [*report.features, *([report.score] if report.score else [])]
+    pairs = report.relations.pairs if report.relations else []
+    return [
+        *(each.feature for each in compared if each.drifted),
+        *(f"{pair.first} and {pair.second}" for pair in pairs if pair.drifted),
+    ]
 
 
 def ranked(report: DriftReport) -> list[FeatureDrift]:

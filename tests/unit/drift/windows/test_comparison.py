@@ -1,5 +1,6 @@
 """When a feature of a window counts as drifted, and with what evidence."""
 
+import msgspec
 import numpy as np
 import pytest
 import scipy.stats
@@ -123,3 +124,64 @@ def test_unchanged_confidence_has_a_large_p_value():
     found = compare_confidence(feature)
     assert found is not None
     assert found.p_value > 0.01
+
+
+def alike_for_days(known):
+    """Return the reference of values that resemble each other for days, without design effects of its own."""
+    return msgspec.structs.replace(known, design_effect=900.0)
+
+
+@pytest.mark.parametrize(("reference_rows", "rows"), [(27_000, 50), (27_000, 300), (200_000, 1000)])
+def test_a_feature_that_is_wholly_missing_has_drifted(reference_rows, rows):
+    """Pooling rare cells leaves one cell in each of these windows."""
+    random = np.random.default_rng(10)
+    names = [f"c{index}" for index in range(20)]
+    for known in (
+        numeric(random.normal(size=reference_rows)),
+        categorical(random.choice(names, reference_rows)),
+    ):
+        for each in [known] if rows < 300 else [known, alike_for_days(known)]:
+            found = compared(each, [None] * rows).drift
+            assert found.drifted
+            assert "missing" in found.drifted_in
+            assert found.p_value < 1e-5
+
+
+@pytest.mark.parametrize("rows", [300, 900])
+def test_a_rare_category_that_becomes_frequent_has_drifted(rows):
+    """From 0.005 % to 50 %."""
+    known = FeatureReference(feature="c", counts=[19_999, 1], missing=0, categories=["no", "yes"])
+    for each in [known] if rows < 900 else [known, alike_for_days(known)]:
+        found = compared(each, ["no", "yes"] * (rows // 2)).drift
+        assert found.drifted
+        assert "rare" in found.drifted_in
+        assert found.p_value < 1e-5
+
+
+def test_a_category_that_takes_the_place_of_all_others_has_drifted():
+    """Total variation is 1 of 1; the new categories are tested on their own."""
+    found = compared(categorical(np.array(["a"] * 20_000)), ["b"] * 60).drift
+    assert (found.statistic, found.drifted) == (1.0, True)
+    assert found.p_value < 1e-10
+
+
+def test_values_out_of_range_are_drift_unless_they_may_be_a_day_of_weather():
+    known = reference.of_numbers("x", np.random.default_rng(11).normal(size=27_000))
+    beyond = [*np.random.default_rng(12).normal(size=800).tolist(), *[99.0] * 100]
+    assert compared(known, beyond).drift.drifted_in == ["distribution", "out of range"]
+    assert not compared(alike_for_days(known), beyond).drift.drifted
+
+
+def test_few_missing_values_are_no_drift_however_certain():
+    """A rise from none to 2 % is certain, but small."""
+    known = numeric(np.random.default_rng(13).normal(size=27_000))
+    found = compared(known, [*np.random.default_rng(14).normal(size=8820).tolist(), *[None] * 180]).drift
+    assert found.missing_p_value < 1e-30
+    assert not found.drifted
+
+
+def test_a_window_with_design_effects_beyond_its_rows_counts_as_one_value():
+    known = alike_for_days(numeric(np.random.default_rng(15).normal(size=27_000)))
+    found = compared(known, [3.0] * 50).drift
+    assert found.p_value > 0.01
+    assert not found.drifted
