@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.dashboard import state
-from services.drift.alarms import ActiveAlarms, AlarmContent, alarm_of
+from services.drift.alarms import ActiveAlarms, AlarmContent, AlarmKind, alarm_of
 from services.drift.binning.binning import PredictionRows
 from services.drift.references import References
 from services.drift.windows.window import DriftWindow, DriftWindowState
@@ -80,7 +80,7 @@ def test_all_say_the_same(rows, missing, new, shift, effect, seed):
 def standing_after(compared, report):
     """Return the subjects whose alarms stand after a window: it resolves those of subjects without drift."""
     active = ActiveAlarms(1)
-    subjects = [("feature", each.feature) for each in report.features]
+    subjects: list[tuple[AlarmKind, str]] = [("feature", each.feature) for each in report.features]
     subjects += [("category", each.feature) for each in report.features]
     alarms = [
         alarm_of("m", 1, AlarmContent(kind, subject, 1.0, 1.0, ""), START_MS, START_MS)
