@@ -58,14 +58,12 @@ class KindsOfRows:
 class ShareDetectorState(msgspec.Struct, array_like=True):
     """The state of a `ShareDetector`; arrays as bytes."""
 
-    rows: int
-    found: bytes
+    known: bytes
+    rows: bytes
     stakes: bytes
-    log_won: bytes
-    lowest: bytes
+    won: bytes
     since_ms: bytes
     last_ms: int | None
-    begun: bytes
 
 
 _DECODER = msgspec.msgpack.Decoder(ShareDetectorState)
@@ -110,27 +108,29 @@ class ShareDetector:
         self._threshold_ms = threshold_ms
         self._names = [each.names for each in features]
         shape = len(features), KINDS_MAX
-        self._known, effects, used = np.zeros(shape), np.ones(shape), np.zeros(shape)
+        known, effects, used = np.zeros(shape), np.ones(shape), np.zeros(shape)
         for feature, each in enumerate(features):
             for kind, reference in enumerate(each.references):
-                self._known[feature, kind] = reference.rows
+                known[feature, kind] = reference.rows
                 effects[feature, kind] = max(reference.design_effect, 1.0)
                 used[feature, kind] = 1.0
-        self._known_rows = np.array([[each.rows] for each in features], dtype=np.float64)
-        before = (self._known + 1) / (self._known_rows + 2)
-        bet = before[:, :, None] + TURNED_SHARES * (1 - before[:, :, None])
-        powers = (used / effects)[:, :, None]
-        self._log_bet, self._log_against = np.log(bet) * powers, np.log1p(-bet) * powers
-        self._powers = powers
+        rows = np.array([[each.rows] for each in features], dtype=np.float64)
+        self._reference, self._reference_rows = known, rows
+        before = ((known + 1) / (rows + 2))[:, :, None]
+        bet = before + TURNED_SHARES * (1 - before)
+        self._powers = (used / effects)[:, :, None]
+        self._log_against = np.log1p(-bet) * self._powers
+        self._log_ratio = np.log(bet) * self._powers - self._log_against
         bets = np.maximum(used.sum(axis=1), 1.0) * len(TURNED_SHARES)
         self._weights = (used / bets[:, None])[:, :, None]
-        self._begun = self._known_rows * 0  # rows of the stream before the last change
-        self._rows = 0
-        self._found = np.zeros(shape)
+        self._known, self._rows = known.copy(), rows.copy()
+        """Values by kind, and all values: those of the reference and those since."""
+        self._log_ways = _log_ways(known, rows)
         self._stakes = np.zeros((*shape, len(TURNED_SHARES)))
-        self._log_won = np.zeros_like(self._stakes)
-        self._lowest = np.zeros_like(self._stakes)
+        self._won = np.zeros_like(self._stakes)
+        """Log winnings since their lowest point."""
         self._since_ms = np.zeros(self._stakes.shape, dtype=np.int64)
+        """Times of those lowest points."""
         self._last_ms: int | None = None
 
     def update(self, kinds: npt.NDArray[np.int8], times_ms: TimesMs) -> list[ShareChange]:
@@ -143,44 +143,35 @@ class ShareDetector:
         if self._last_ms is None:
             self._last_ms = int(times_ms[0])
             self._since_ms[:] = self._last_ms
-        rows, end_ms = len(kinds), int(times_ms[-1])
+        end_ms = int(times_ms[-1])
         elapsed_ms = min(max(end_ms - self._last_ms, 0), GAP_MS_MAX)
         self._last_ms = max(self._last_ms, end_ms)
-        found = self._count(kinds)
-        won = self._log_winnings(found, rows)
-        self._found += found
-        self._rows += rows
+        found = _count(kinds) if kinds.any() else None
+        won = self._log_winnings(found, len(kinds))
         self._stakes += elapsed_ms
-        self._stakes *= np.exp(np.minimum(won, LOG_STAKE_MAX))
-        self._log_won += won
-        lower = self._log_won <= self._lowest
-        np.copyto(self._lowest, self._log_won, where=lower)
-        self._since_ms[lower] = self._last_ms
+        self._stakes *= np.exp(won)
+        self._won += won
+        np.maximum(self._won, 0.0, out=self._won)
+        np.copyto(self._since_ms, self._last_ms, where=self._won == 0)
         values = (self._stakes * self._weights).sum(axis=(1, 2))
+        if found is None or values.max() < self._threshold_ms:  # without such values no share has risen
+            return []
         risen = np.flatnonzero(values >= self._threshold_ms).tolist()
-        return [self._change(feature, float(values[feature]), found[feature] / rows) for feature in risen]
+        return [
+            self._change(feature, float(values[feature]), found[feature] / len(kinds)) for feature in risen
+        ]
 
-    def _count(self, kinds: npt.NDArray[np.int8]) -> Values:
-        """Return the number of values by feature and kind."""
-        features, size = kinds.shape[1], KINDS_MAX + 1
-        if not kinds.any():
-            return np.zeros((features, KINDS_MAX))
-        places = (kinds + np.arange(0, features * size, size)).ravel()
-        counted: Values = np.bincount(places, minlength=features * size).astype(np.float64)
-        return counted.reshape(features, size)[:, 1:]
-
-    def _log_winnings(self, found: Values, rows: int) -> Values:
-        """Return the log winnings of a step, shape ``(n_features, n_kinds, n_bets)``."""
-        known_rows = self._known_rows + (self._rows - self._begun)
-        known = self._known + self._found
-        others = known_rows - known
-        log_chance = (
-            _log_rising(known, found) + _log_rising(others, rows - found) - _log_rising(known_rows, rows)
-        )
-        won: Values = self._log_bet * found[:, :, None]
-        won += self._log_against * (rows - found[:, :, None])
-        won -= self._powers * log_chance[:, :, None]
-        return won
+    def _log_winnings(self, found: Values | None, rows: int) -> Values:
+        """Count a step and return its log winnings, shape ``(n_features, n_kinds, n_bets)``."""
+        self._rows += rows
+        won = self._log_against * rows
+        if found is not None:
+            self._known += found
+            won += self._log_ratio * found[:, :, None]
+        log_ways = _log_ways(self._known, self._rows)
+        won -= (log_ways - self._log_ways)[:, :, None] * self._powers
+        self._log_ways = log_ways
+        return won if found is None else np.minimum(won, LOG_STAKE_MAX)
 
     def _change(self, feature: int, value: float, shares: Values) -> ShareChange:
         """Date the change by the lowest points of the bets on the kind that won most (Hinkley 1970)."""
@@ -198,30 +189,21 @@ class ShareDetector:
             self._threshold_ms,
         )
         self._reset(feature)
-        before = float(self._known[feature, kind] / max(self._known_rows[feature, 0], 1.0))
+        before = float(self._reference[feature, kind] / max(self._reference_rows[feature, 0], 1.0))
         return ShareChange(change, self._names[feature][kind], float(shares[kind]), before)
 
     def _reset(self, feature: int) -> None:
         """Start one feature again from its reference."""
-        for array in (self._found, self._stakes, self._log_won, self._lowest):
-            array[feature] = 0
-        self._begun[feature] = self._rows
+        self._known[feature], self._rows[feature] = self._reference[feature], self._reference_rows[feature]
+        self._log_ways = _log_ways(self._known, self._rows)
+        self._stakes[feature] = 0
+        self._won[feature] = 0
         self._since_ms[feature] = self._last_ms or 0
 
     def state(self) -> bytes:
         """Return the complete state, which `restore` takes."""
-        return _ENCODER.encode(
-            ShareDetectorState(
-                self._rows,
-                self._found.tobytes(),
-                self._stakes.tobytes(),
-                self._log_won.tobytes(),
-                self._lowest.tobytes(),
-                self._since_ms.tobytes(),
-                self._last_ms,
-                self._begun.tobytes(),
-            )
-        )
+        arrays = (self._known, self._rows, self._stakes, self._won, self._since_ms)
+        return _ENCODER.encode(ShareDetectorState(*(each.tobytes() for each in arrays), self._last_ms))
 
     def restore(self, state: bytes) -> None:
         """Continue from a state.
@@ -230,19 +212,25 @@ class ShareDetector:
             ValueError: The state has another number of features.
         """
         decoded = _DECODER.decode(state)
-        self._rows, self._last_ms = decoded.rows, decoded.last_ms
-        self._found = _array(decoded.found, self._found)
-        self._stakes = _array(decoded.stakes, self._stakes)
-        self._log_won = _array(decoded.log_won, self._stakes)
-        self._lowest = _array(decoded.lowest, self._stakes)
+        self._known, self._rows = _array(decoded.known, self._known), _array(decoded.rows, self._rows)
+        self._stakes, self._won = _array(decoded.stakes, self._stakes), _array(decoded.won, self._won)
         self._since_ms = np.frombuffer(decoded.since_ms, np.int64).reshape(self._stakes.shape).copy()
-        self._begun = _array(decoded.begun, self._begun)
+        self._log_ways = _log_ways(self._known, self._rows)
+        self._last_ms = decoded.last_ms
 
 
-def _log_rising(start: Values, count: Values | int) -> Values:
-    """Return the log of ``(start + 1) (start + 2) ... (start + count)``."""
-    found: Values = special.gammaln(start + (count + 1)) - special.gammaln(start + 1)
-    return found
+def _count(kinds: npt.NDArray[np.int8]) -> Values:
+    """Return the number of values by feature and kind."""
+    features, size = kinds.shape[1], KINDS_MAX + 1
+    places = (kinds + np.arange(0, features * size, size)).ravel()
+    counted: Values = np.bincount(places, minlength=features * size).astype(np.float64)
+    return counted.reshape(features, size)[:, 1:]
+
+
+def _log_ways(known: Values, rows: Values) -> Values:
+    """Return ``log(K! (N - K)! / N!)``, whose differences are the log probabilities of steps."""
+    ways: Values = special.gammaln(known + 1) + special.gammaln(rows - known + 1) - special.gammaln(rows + 1)
+    return ways
 
 
 def _array(raw: bytes, like: Values) -> Values:

@@ -74,19 +74,12 @@ def compare(
     distance, shape_p_value = _numeric(*effective) if counted.numeric else _categorical(*effective)
     rises = _rises(counted, is_compared=bool(reference.any()))
     p_value = min(1.0, 2 * min(shape_p_value, len(rises) * min(each.p_value for each in rises)))
-    unseen_share = counted.unseen_total / total if total else 0.0
-    unseen = (
-        unseen_share >= thresholds.new_category_share
-        and statistics.unseen_p_value(counted.reference, counted.unseen_total, total) < thresholds.p_value
-    )
-    drifted_in = [
-        each.name
-        for each in rises
-        if each.rise >= SHARE_RISE_MIN and 2 * len(rises) * each.p_value < thresholds.p_value
-    ]
+    drifted_in = _risen(rises, thresholds)
     if psi > threshold and p_value < thresholds.p_value:
         drifted_in.insert(0, DISTRIBUTION)
     shifted = bool(drifted_in)
+    unseen_share = counted.unseen_total / total if total else 0.0
+    unseen = unseen_share >= thresholds.new_category_share and _is_unlikely(counted, thresholds)
     if unseen:
         drifted_in.append(NEW_CATEGORIES)
     by_name = {each.name: each for each in rises}
@@ -125,6 +118,23 @@ class ShareRise(NamedTuple):
     """Share in the window minus share in the reference."""
     p_value: float
     """p-value of "the share did not rise" (Fisher's test)."""
+
+
+def _risen(rises: Sequence[ShareRise], thresholds: DriftThresholds) -> list[str]:
+    """Return the shares that rose by enough, and significantly so, corrected for all tests of the feature."""
+    tests = 2 * len(rises)
+    return [
+        each.name
+        for each in rises
+        if each.rise >= SHARE_RISE_MIN and tests * each.p_value < thresholds.p_value
+    ]
+
+
+def _is_unlikely(counted: BinCounts, thresholds: DriftThresholds) -> bool:
+    """Tell whether rare categories of the reference do not explain the values of unseen ones."""
+    total = int(counted.counts.sum())
+    p_value = statistics.unseen_p_value(counted.reference, counted.unseen_total, total)
+    return p_value < thresholds.p_value
 
 
 def _rises(counted: BinCounts, *, is_compared: bool) -> list[ShareRise]:
