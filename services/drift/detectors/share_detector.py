@@ -202,8 +202,16 @@ class ShareDetector:
 
     def state(self) -> bytes:
         """Return the complete state, which `restore` takes."""
-        arrays = (self._known, self._rows, self._stakes, self._won, self._since_ms)
-        return _ENCODER.encode(ShareDetectorState(*(each.tobytes() for each in arrays), self._last_ms))
+        return _ENCODER.encode(
+            ShareDetectorState(
+                self._known.tobytes(),
+                self._rows.tobytes(),
+                self._stakes.tobytes(),
+                self._won.tobytes(),
+                self._since_ms.tobytes(),
+                self._last_ms,
+            )
+        )
 
     def restore(self, state: bytes) -> None:
         """Continue from a state.
