@@ -305,15 +305,18 @@ def check_served(found: Archived) -> None:
 
 
 def check_columns(before: model_inputs.Inputs, now: model_inputs.Inputs, data: dataset.TrainingSet) -> None:
-    """Check that each feature has values of its declared type, and only where its rows had that type."""
+    """Check that each feature has values of its declared type, and only where its rows had that type.
+
+    The texts of the rows before are no times.
+    """
     for name, kind in now.items():
         column = data.features[name]
         assert column.dtype == (np.float64 if kind is InputKind.NUMBER else object)
         for row, value in zip(data.rows["prediction_id"], column, strict=True):
-            is_present = row in AFTER or before.get(name) is kind or {before.get(name), kind} == TEXTS
+            is_present = row in AFTER or before.get(name) is kind
             assert (value is not None and value == value) is is_present  # nan
-            assert kind is InputKind.NUMBER or not is_present or isinstance(value, str)
+            assert not is_present or isinstance(value, PYTHON_TYPES[kind])
 
 
-TEXTS = {InputKind.TEXT, InputKind.TIME}
-"""A time is a text in a prediction, and a text is not known to be none."""
+PYTHON_TYPES = {InputKind.NUMBER: float, InputKind.TEXT: str, InputKind.TIME: dt.datetime}
+"""The type of the values of each kind in a training set."""
