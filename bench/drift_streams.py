@@ -53,7 +53,7 @@ class Monitor:
         tie_breakers = self._random.random(len(values))
         if self._learn:
             return self._ranking.rank(bins, tie_breakers)
-        known = self._ranking.known[:, 0]
+        known = np.concatenate(self._ranking.known)
         cumulated = np.cumsum(known, axis=1) / known.sum(axis=1, keepdims=True)
         features = np.arange(len(known))
         share = known[features, bins] / known.sum(axis=1)
@@ -63,7 +63,7 @@ class Monitor:
     @property
     def state_bytes(self) -> int:
         """Size of the state that a restart needs."""
-        return len(self._detector.state()) + self._ranking.known.nbytes
+        return len(self._detector.state()) + sum(each.nbytes for each in self._ranking.known)
 
 
 def uniform_ranks(streams: int, rows: int, seed: int) -> Ranks:

@@ -3,6 +3,9 @@
 Pure: counts, bins and tie breakers in, ranks out.
 """
 
+import itertools
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -33,23 +36,39 @@ class Ranking:
     effect on the ranks fades after about as many values as the reference has.
 
     Seasons have separate counts: a value is ranked among those of its own season. A season that the reference
-    lacks starts empty; its values are ranked among each other and are not compared with the reference.
+    lacks starts empty; its values are ranked among each other and are not compared with the reference. Only
+    the counts of the latest row's seasons are in use; the others wait in `known`, each as long as its
+    feature has bins.
 
     Args:
-        reference: Counts of the reference, shape ``(n_features, n_seasons, n_bins)``.
+        reference: Counts of the reference by feature, each of shape ``(n_seasons, n_bins)``.
         known: Counts of a snapshot: the reference and the values since; default: those of the reference.
 
     Examples:
-        >>> ranking = Ranking(np.array([[[10, 20, 10]]]))  # one feature, one season, three bins
+        >>> ranking = Ranking([np.array([[10, 20, 10]])])  # one feature, one season, three bins
         >>> ranks = ranking.rank(np.array([[0], [1], [2]]), np.array([0.5, 0.5, 0.5]))
         >>> ranks.round(3).tolist()
         [[0.134], [0.512], [0.872]]
     """
 
-    def __init__(self, reference: Counts, known: Counts | None = None) -> None:
+    def __init__(self, reference: Iterable[Counts], known: Iterable[Counts] | None = None) -> None:
         """Start from the reference, or from the counts of a snapshot."""
-        self._reference = reference
-        self.known: Counts = (reference if known is None else known).copy()
+        self._reference = [np.array(each, dtype=np.int64) for each in reference]
+        sizes = [each.shape[1] for each in self._reference]
+        self._stops = np.cumsum(sizes, dtype=np.intp)
+        self._starts = self._stops - sizes
+        self._narrow = np.min_scalar_type(max(sizes, default=0))
+        self._stored = [list(np.array(each)) for each in (self._reference if known is None else known)]
+        self._seasons = np.zeros(len(sizes), dtype=np.intp)
+        self._counts = np.concatenate([each[0] for each in self._stored])
+        """Counts of the seasons in use, one feature after the other."""
+
+    @property
+    def known(self) -> list[Counts]:
+        """The counts by feature, each of shape ``(n_seasons, n_bins)``."""
+        for feature in range(len(self._stored)):
+            self._store(feature)
+        return [np.array(each) for each in self._stored]
 
     def rank(self, bins: BinIndices, tie_breakers: Ranks, seasons: BinIndices | None = None) -> Ranks:
         """Return the ranks ``(n_rows, n_features)``; they do not depend on how the rows are sliced.
@@ -60,51 +79,61 @@ class Ranking:
             seasons: The index of each value's season, shape ``(n_rows, n_features)``; default: 0.
         """
         ranks = np.empty(bins.shape)
-        for start in range(0, len(bins), CHUNK_ROWS):
-            chunk = slice(start, start + CHUNK_ROWS)
-            season = np.zeros_like(bins[chunk]) if seasons is None else seasons[chunk]
-            ranks[chunk] = self._rank_chunk(bins[chunk], tie_breakers[chunk], season)
+        for start, stop in _chunks(len(bins), seasons):
+            if seasons is not None:
+                self._use(seasons[start])
+            ranks[start:stop] = self._rank_chunk(bins[start:stop], tie_breakers[start:stop])
         return ranks
 
     def reset(self, feature: int) -> None:
         """Remove the values that the stream of a feature added to its reference."""
-        self.known[feature] = self._padded_reference()[feature]
+        stored, reference = self._stored[feature], self._reference[feature]
+        added = [np.zeros_like(each) for each in stored[len(reference) :]]
+        self._stored[feature] = [*reference.copy(), *added]
+        self._load(feature, int(self._seasons[feature]))
 
-    def reserve_seasons(self, seasons: int) -> None:
-        """Extend the counts to this number of seasons."""
-        missing = seasons - self.known.shape[1]
-        if missing > 0:
-            self.known = np.pad(self.known, ((0, 0), (0, missing), (0, 0)))
+    def _use(self, seasons: BinIndices) -> None:
+        """Exchange the counts of features whose season ``(n_features,)`` is another one."""
+        for feature in np.flatnonzero(seasons != self._seasons).tolist():
+            self._store(feature)
+            self._load(feature, int(seasons[feature]))
 
-    def _padded_reference(self) -> Counts:
-        missing = self.known.shape[1] - self._reference.shape[1]
-        return np.pad(self._reference, ((0, 0), (0, missing), (0, 0)))
+    def _store(self, feature: int) -> None:
+        part = slice(self._starts[feature], self._stops[feature])
+        self._stored[feature][self._seasons[feature]] = self._counts[part].copy()
 
-    def _rank_chunk(self, bins: BinIndices, tie_breakers: Ranks, seasons: BinIndices) -> Ranks:
-        features, known_seasons, size = self.known.shape
-        positions = seasons * size + bins  # of the bin within its feature
-        flat = positions + np.arange(features) * (known_seasons * size)
-        sums = np.cumsum(self.known, axis=2).reshape(-1)
-        known = self.known.reshape(-1)
-        same = known.take(flat)
-        lower = sums.take(flat) - same
-        total = sums.take(flat - bins + size - 1)
+    def _load(self, feature: int, season: int) -> None:
+        stored = self._stored[feature]
+        size = int(self._stops[feature] - self._starts[feature])
+        stored += [np.zeros(size, dtype=np.int64) for _ in range(season + 1 - len(stored))]
+        self._counts[self._starts[feature] : self._stops[feature]] = stored[season]
+        self._seasons[feature] = season
+
+    def _rank_chunk(self, bins: BinIndices, tie_breakers: Ranks) -> Ranks:
+        positions = bins + self._starts
+        sums = np.cumsum(self._counts)
+        same = self._counts.take(positions)
+        before = sums[self._starts] - self._counts[self._starts]
+        lower = sums.take(positions) - same - before
+        total = sums[self._stops - 1] - before + np.arange(len(bins))[:, None]
         if len(bins) > 1:
             earlier = _EARLIER[: len(bins), : len(bins)]
-            narrow = np.ascontiguousarray(positions.T.astype(np.min_scalar_type(known_seasons * size)))
+            narrow = np.ascontiguousarray(bins.T.astype(self._narrow))
             each, others = narrow[:, None, :], narrow[:, :, None]
             lower += _count((others < each) & earlier)
             same += _count((others == each) & earlier)
-            if known_seasons == 1:
-                total += np.arange(len(bins))[:, None]
-            else:
-                first = np.ascontiguousarray((positions - bins).T.astype(narrow.dtype))
-                lower -= _count((others < first[:, None, :]) & earlier)
-                total += _count((first[:, :, None] == first[:, None, :]) & earlier)
-        np.add.at(known, flat.reshape(-1), 1)
+        np.add.at(self._counts, positions.reshape(-1), 1)
         exact = (lower + tie_breakers[:, None] * (same + 1)) / (total + 1)
         ranks: Ranks = (np.minimum(np.floor(exact * RESOLUTION), RESOLUTION - 1) + 0.5) / RESOLUTION
         return ranks
+
+
+def _chunks(rows: int, seasons: BinIndices | None) -> Iterator[tuple[int, int]]:
+    """Yield ranges of at most `CHUNK_ROWS` rows, each with the same seasons."""
+    cuts = set(range(0, rows, CHUNK_ROWS))
+    if seasons is not None:
+        cuts |= set((np.flatnonzero((seasons[1:] != seasons[:-1]).any(axis=1)) + 1).tolist())
+    yield from itertools.pairwise([*sorted(cuts), rows])
 
 
 def _count(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:

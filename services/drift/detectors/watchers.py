@@ -12,6 +12,7 @@ from services.drift.alarm_texts import relation_text, share_text
 from services.drift.binning.bin_counts import FeatureBinner
 from services.drift.binning.bin_search import BinIndices
 from services.drift.binning.binning import BinnedRows, PredictionRows
+from services.drift.binning.statistics import Counts
 from services.drift.detectors.e_detector import EDetector, HarmDetector
 from services.drift.detectors.protocol import DetectedChange, Detector, TimesMs
 from services.drift.detectors.ranks import Ranking, Ranks
@@ -37,7 +38,7 @@ class WatcherState(msgspec.Struct, array_like=True):
     """The state of a `Watcher`."""
 
     known: bytes
-    """Counts ``(n_features, n_seasons, n_bins)`` of all known values."""
+    """Counts of all known values: by feature, then by season, then by bin; see `_known_of`."""
     seasons: list[list[int]]
     """The seasons of each feature, in the order of their counts."""
     detector: bytes
@@ -117,9 +118,8 @@ class Watcher:
                 self._shares.restore(state.shares)
         if state is not None:
             self._seasons = [list(seasons) for seasons in state.seasons]
-            known = np.frombuffer(state.known, dtype=np.int64)
-            shape = (len(references), -1, counts.shape[2])
-            self._ranking = Ranking(counts, known.reshape(shape))
+            sizes = [each.shape[1] for each in counts]
+            self._ranking = Ranking(counts, _known_of(state, sizes))
             self._detector.restore(state.detector)
             self._buffered = BufferedRows(
                 np.frombuffer(state.times_ms, dtype=np.int64),
@@ -151,7 +151,7 @@ class Watcher:
         return self._detect(buffered) if len(buffered.times_ms) else []
 
     def _detect(self, rows: "BufferedRows") -> list[WatchedChange]:
-        seasons = self._season_indices(rows.times_ms)
+        seasons = self._season_indices(rows.times_ms) if any(self._season_parts) else None
         found = []
         if self._shares is not None:
             risen = self._shares.update(self._kinds.find(rows.bins, seasons), rows.times_ms)
@@ -166,7 +166,7 @@ class Watcher:
         """Return the state, which `__init__` takes."""
         buffered = self._buffered
         return WatcherState(
-            self._ranking.known.tobytes(),
+            b"".join(each.tobytes() for each in self._ranking.known),
             self._seasons,
             self._detector.state(),
             buffered.times_ms.tobytes(),
@@ -179,11 +179,14 @@ class Watcher:
         self, times_ms: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
     ) -> np.ndarray[tuple[int, ...], np.dtype[np.intp]]:
         indices = np.zeros((len(times_ms), len(self.features)), dtype=np.intp)
+        found = {
+            tuple(parts): _in_order(seasons_of(times_ms, parts)) for parts in self._season_parts if parts
+        }
         for feature, parts in enumerate(self._season_parts):
             if parts:
-                seasons = seasons_of(times_ms, parts).tolist()
-                indices[:, feature] = [self._season_index(feature, season) for season in seasons]
-        self._ranking.reserve_seasons(max(map(len, self._seasons)))
+                seasons, of_row = found[tuple(parts)]
+                known = np.array([self._season_index(feature, season) for season in seasons])
+                indices[:, feature] = known[of_row]
         return indices
 
     def _season_index(self, feature: int, season: int) -> int:
@@ -192,20 +195,37 @@ class Watcher:
             known.append(season)
         return known.index(season) if season in known else SEASONS_MAX - 1
 
-    def _counts(
-        self, references: Sequence[FeatureReference]
-    ) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-        rows = [
-            [binner.with_unseen(counts) for counts in reference.seasons.values()]
-            or [binner.with_unseen([*reference.counts, reference.missing])]
+    def _counts(self, references: Sequence[FeatureReference]) -> list[Counts]:
+        return [
+            np.array(
+                [binner.with_unseen(counts) for counts in reference.seasons.values()]
+                or [binner.with_unseen([*reference.counts, reference.missing])],
+                dtype=np.int64,
+            )
             for binner, reference in zip(self._binners, references, strict=True)
         ]
-        bins = max(binner.missing for binner in self._binners) + 1
-        padded = np.zeros((len(rows), max(map(len, rows)), bins), dtype=np.int64)
-        for feature, seasons in enumerate(rows):
-            for season, counts in enumerate(seasons):
-                padded[feature, season, : len(counts)] = counts
-        return padded
+
+
+def _in_order(values: npt.NDArray[np.int64]) -> tuple[list[int], npt.NDArray[np.intp]]:
+    """Return the distinct values in the order of their first rows, and the number of each row's value."""
+    numbers: dict[int, int] = {}
+    of_row = [numbers.setdefault(value, len(numbers)) for value in values.tolist()]
+    return list(numbers), np.array(of_row, dtype=np.intp)
+
+
+def _known_of(state: WatcherState, sizes: Sequence[int]) -> list[Counts]:
+    """Return the known counts of a state by feature, each ``(n_seasons, n_bins)``, for these numbers of bins.
+
+    States of older versions fill all features up to the largest numbers of seasons and of bins.
+    """
+    known = np.frombuffer(state.known, dtype=np.int64)
+    shapes = [(len(seasons), size) for seasons, size in zip(state.seasons, sizes, strict=True)]
+    lengths = [seasons * size for seasons, size in shapes]
+    if len(known) > sum(lengths):
+        padded = known.reshape(len(sizes), -1, max(sizes))
+        return [each[:seasons, :size] for each, (seasons, size) in zip(padded, shapes, strict=True)]
+    parts = np.split(known, np.cumsum(lengths)[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,6 +37,31 @@ def test_ranks_equal_the_definition_in_any_slices(rows, cuts, seed):
             mine[index] += 1
 
 
+def test_features_with_different_numbers_of_bins_and_seasons_are_ranked_as_if_alone():
+    random = np.random.default_rng(5)
+    known = [random.integers(0, 9, (1, 3)), random.integers(0, 9, (4, 300))]
+    bins = np.stack([random.integers(0, 3, 500), random.integers(0, 300, 500)], axis=1)
+    seasons = np.stack([np.zeros(500, dtype=np.intp), np.arange(500) // 70], axis=1)
+    tie_breakers = random.random(500)
+    together = Ranking(known)
+    found = together.rank(bins, tie_breakers, seasons)
+    for feature in (0, 1):
+        alone = Ranking([known[feature]])
+        part = slice(feature, feature + 1)
+        assert (alone.rank(bins[:, part], tie_breakers, seasons[:, part]) == found[:, part]).all()
+        assert (alone.known[0] == together.known[feature]).all()
+    assert [each.shape for each in together.known] == [(1, 3), (8, 300)]
+
+
+def test_a_reset_removes_the_values_of_all_seasons_of_one_feature():
+    ranking = Ranking([np.array([[1, 1]]), np.array([[1, 1]])])
+    for season in (0, 1, 2):
+        ranking.rank(np.array([[0, 1]]), np.array([0.5]), np.array([[season, season]]))
+    ranking.reset(0)
+    assert ranking.known[0].tolist() == [[1, 1], [0, 0], [0, 0]]
+    assert ranking.known[1].tolist() == [[1, 2], [0, 1], [0, 1]]
+
+
 @pytest.mark.parametrize("known_rows", [0, 5, 1000])
 def test_ranks_are_uniform_and_independent_for_any_size_of_reference(known_rows):
     """Tested over 400 references; ranks against a small reference alone are not uniform."""
@@ -55,7 +80,6 @@ def test_values_of_a_season_that_the_reference_lacks_are_ranked_among_each_other
     known = np.zeros((1, 1, 10), dtype=np.int64)
     known[0, 0, :5] = 200
     ranking, random = Ranking(known), np.random.default_rng(4)
-    ranking.reserve_seasons(2)
     bins = random.integers(5, 10, (2000, 1))
     ranks = ranking.rank(bins, random.random(2000), np.ones_like(bins))
     assert scipy.stats.kstest(ranks[:, 0], "uniform").pvalue > 0.01

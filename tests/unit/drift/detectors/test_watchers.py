@@ -8,6 +8,7 @@ import numpy as np
 from services.drift.binning.bin_counts import FeatureBinner
 from services.drift.detectors.watchers import Watcher, Watchers
 from services.runtime.declaration import Monitoring
+from streams.records import FeatureReference
 from tests.unit.drift import scenario
 from tests.unit.drift.references import weekday_reference
 
@@ -48,3 +49,43 @@ def test_budget_is_shared_by_features_segments_score_and_loss():
     monitoring = Monitoring(segments=("colour",))
     assert Watchers(scenario.reference(), monitoring).streams == 2 * (1 + 3) + 1 + 3 + 2
     assert Watchers(None, monitoring).streams == 1
+
+
+def two_features():
+    """Return a weekday with its season, and 500 categories."""
+    names = [f"c{number:03}" for number in range(500)]
+    many = FeatureReference(feature="many", counts=[20] * 500, missing=0, categories=names)
+    return [weekday_reference(), many]
+
+
+def days_of_two(watcher, start, stop):
+    chance = np.random.default_rng(start)
+    for day in range(start, stop):
+        times_ms = MONDAY_MS + day * DAY_MS + np.arange(300) * 1000
+        weekdays = np.full(300, FeatureBinner(weekday_reference()).bins([day % 7])[0])
+        bins = np.stack([weekdays, chance.integers(0, 500, 300)], axis=1)
+        watcher.add(times_ms, chance.random(300), bins)
+
+
+def test_each_feature_keeps_as_many_counts_as_it_has_bins_and_seasons():
+    watcher = Watcher(two_features(), DAY_MS * 300)
+    assert len(watcher.state().known) == 8 * (7 * 8 + 502)
+
+
+def test_a_state_in_which_all_features_have_the_largest_number_of_bins_continues():
+    """Older versions wrote it so."""
+    watcher = Watcher(two_features(), DAY_MS * 300)
+    days_of_two(watcher, 0, 9)
+    state = watcher.state()
+    counts = np.frombuffer(state.known, dtype=np.int64)
+    padded = np.zeros((2, 7, 502), dtype=np.int64)
+    padded[0, :, :8] = counts[:56].reshape(7, 8)
+    padded[1, 0] = counts[56:]
+    older = msgspec.structs.replace(state, known=padded.tobytes())
+    continued, again = (
+        Watcher(two_features(), DAY_MS * 300, older),
+        Watcher(two_features(), DAY_MS * 300, state),
+    )
+    for each in (watcher, continued, again):
+        days_of_two(each, 9, 12)
+    assert continued.state() == again.state() == watcher.state()
