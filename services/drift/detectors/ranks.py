@@ -78,6 +78,8 @@ class Ranking:
             tie_breakers: A number in (0, 1) for each row, shape ``(n_rows,)``.
             seasons: The index of each value's season, shape ``(n_rows, n_features)``; default: 0.
         """
+        if seasons is None and 0 < len(bins) <= CHUNK_ROWS:
+            return self._rank_chunk(bins, tie_breakers)
         ranks = np.empty(bins.shape)
         for start, stop in _chunks(len(bins), seasons):
             if seasons is not None:

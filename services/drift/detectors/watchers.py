@@ -148,7 +148,9 @@ class Watcher:
     def flush(self) -> list[WatchedChange]:
         """Process the buffered rows."""
         buffered, self._buffered = self._buffered, BufferedRows.empty(len(self.features))
-        return self._detect(buffered) if len(buffered.times_ms) else []
+        found = self._detect(buffered) if len(buffered.times_ms) else []
+        risen = self._shares.flush() if self._shares is not None else []
+        return found + [WatchedChange(each.change, each) for each in risen]
 
     def _detect(self, rows: "BufferedRows") -> list[WatchedChange]:
         seasons = self._season_indices(rows.times_ms) if any(self._season_parts) else None
