@@ -25,8 +25,9 @@ Decoded records and the first {FIRST_ROWS} rows of each model are outside the me
 processes that share the models. Rows per second are those of all workers together, with a core for each,
 from the CPU time of the busiest one. CPU cost is the CPU time of a row divided by that of a row of one
 model with 50 features, measured side by side. The wide model has a feature of {CATEGORIES:,} categories, a
-feature with hour and weekday as season, and {SEGMENTS} segments; all other features are numbers. Figures of
-this table depend on the machine."""
+feature with hour and weekday as season, and {SEGMENTS} segments; all other features are numbers. With 50
+models a window has a fiftieth of the rows, so its end costs more for each row. Figures of this table depend
+on the machine."""
 
 
 class Load(NamedTuple):
