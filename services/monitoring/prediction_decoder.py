@@ -64,6 +64,7 @@ class PredictionDecoder:
         """
         label = declaration.label
         self._service = service
+        self._model = declaration.name
         self._clock = clock or EventClock(service)
         self._sink = sink
         self._rejected = rejected
@@ -87,6 +88,8 @@ class PredictionDecoder:
                     self._add_heartbeat(PREDICTION, message, now_ms)
                     continue
                 prediction = self._decode_prediction(value)
+                if prediction.model != self._model:
+                    raise codec.InvalidRecordError(_of_another_model(prediction.model, self._model))
                 time_ms = prediction.event_time_ms
                 if time_ms > latest_ms or time_ms > message.timestamp + tolerance_ms:
                     self._clock.check(time_ms, message, now_ms)
@@ -168,6 +171,10 @@ class PredictionDecoder:
         letter = codec.dead_letter(self._service, message, reason, now_ms, kind="defect")
         self._sink.inputs.reject(PartitionKey(kind, message.partition), message.offset, letter)
         return True
+
+
+def _of_another_model(found: str, model: str) -> str:
+    return f"the prediction is of the model {found!r}, but its topic is that of {model!r}: find its writer"
 
 
 DecoderFor = Callable[[PredictionSink], PredictionDecoder]

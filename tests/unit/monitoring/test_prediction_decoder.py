@@ -203,6 +203,12 @@ def test_unreadable_prediction_becomes_a_dead_letter():
     assert "missing required field" in item.record.reason
 
 
+def test_prediction_of_another_model_becomes_a_dead_letter():
+    sent = records.encode(scenario.prediction(1, START_MS, model="other"))
+    _, (item,) = fed(predictions=[Message(sent)])
+    assert item.record.reason.startswith("the prediction is of the model 'other', but its topic is that of")
+
+
 @pytest.mark.parametrize("kind", ["labels", "predictions"])
 def test_heartbeat_that_is_no_time_becomes_a_dead_letter(kind):
     message = Message(None, headers=[(codec.HEARTBEAT_HEADER, b"1" * 5000)])
