@@ -64,6 +64,8 @@ class Prediction(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     source: str = ""
     """Digest of the request topic and its id, so a recreated topic has another digest. Empty over HTTP and in
     records of older versions."""
+    shadow_versions: dict[str, Int32] | msgspec.UnsetType = msgspec.UNSET
+    """Versions of the shadow arms, by arm name; absent without shadows and in records of older versions."""
 
 
 class Label(msgspec.Struct, kw_only=True, frozen=True, gc=False):
@@ -237,7 +239,7 @@ class SegmentDrift(msgspec.Struct, kw_only=True, frozen=True):
     """``origin=EWR``."""
     predictions: Int64
     labels: Int64
-    """Labels that became known within the window."""
+    """Labels of the champion's predictions that became known within the window."""
     score_psi: float | None = None
     """Population stability index of the champion's scores in the segment, compared with all scores of the
     reference; null without scores."""
@@ -264,6 +266,34 @@ class FeatureQuality(msgspec.Struct, kw_only=True, frozen=True):
     """Whether a share exceeds its maximum."""
 
 
+class MeasureFigures(msgspec.Struct, kw_only=True, frozen=True):
+    """Exact sums of one measure, each rounded once: mean and variance follow, and tests over many windows."""
+
+    measure: str
+    """See `services.monitoring.model_metrics`."""
+    labels: Int64
+    total: float
+    """Sum of the values."""
+    squares: float | None
+    """Sum of the squares of the values; null if an older version has counted some of them."""
+
+
+class ArmFigures(msgspec.Struct, kw_only=True, frozen=True):
+    """What one version did in one arm within a window."""
+
+    arm: str
+    """Empty in the entry that holds all arms after the first 64."""
+    version: Int64
+    """0 if it is unknown: of a shadow in predictions of older versions of Driftline."""
+    shadow: bool = False
+    predictions: Int64 = 0
+    """Predictions of a shadow: those that have its score."""
+    labels: Int64 = 0
+    """Labels of these predictions that became known within the window."""
+    measures: list[MeasureFigures] = []
+    """The measures of those labels whose prediction has a score."""
+
+
 class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report"):
     """The comparison of one closed window of event time with the reference.
 
@@ -279,7 +309,8 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     window_end_ms: TimeMs
     predictions: Int64
     labels: Int64
-    """Labels that became known within the window, whatever the time of their request."""
+    """Labels of the champion's predictions that became known within the window, whatever the time of the
+    request. Those of other arms are in ``arms``."""
     features: list[FeatureDrift] = []
     """Empty without a reference or predictions."""
     score_psi: float | None = None
@@ -291,7 +322,7 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     """Log loss of the champion on the window held out in its training."""
     shadow_log_loss: dict[str, float] = {}
     measures: dict[str, float] = {}
-    """Realised measures over the labels of this window; see `services.monitoring.model_metrics`."""
+    """Realised measures over the labels of this report; see `services.monitoring.model_metrics`."""
     shadow_losses: dict[str, float] = {}
     """Mean log loss (binary) or absolute error (regression) of each shadow, by arm name."""
     labels_joined_total: Int64 = 0
@@ -318,6 +349,10 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     revision: Int64 = 0
     segments: list[SegmentDrift] = []
     """The segments that have predictions or labels in this window, sorted by name."""
+    arms: list[ArmFigures] = []
+    """All arms that have predictions or labels in this window, by name and version."""
+    fallbacks: dict[str, Int64] = {}
+    """Requests of each arm that the champion answered, because that arm's version could not."""
 
 
 class Figure(msgspec.Struct, kw_only=True, frozen=True):

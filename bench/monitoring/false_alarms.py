@@ -14,10 +14,10 @@ from bench.report import Figures
 from services.runtime.declaration import DAY_MS, MONTH_MS
 
 FEATURES = 4
-PATIENCE_ROWS = 20_000
+PATIENCE_ROWS = 2_000
 ROWS = 20_000
 WINDOW_HOURS = 4
-SEEDS = 8
+SEEDS = 10
 TEXT = f"""A model with {FEATURES} features of one kind, independent of each other, and a score;
 {ROWS_A_DAY} rows a day, windows of {WINDOW_HOURS} hours. The budget is one false alarm in {PATIENCE_ROWS:,}
 rows for the whole model. Each of {SEEDS} seeds has its own reference and {ROWS:,} rows of the same kind;

@@ -48,6 +48,7 @@ class DriftMetrics:
             for result in ("good", "bad"):
                 metrics.JUDGED.labels(engine.model, self._accuracy.measure, result)
         self._counted = msgspec.structs.replace(engine.totals)
+        self._arm_series: dict[Gauge, set[tuple[str, ...]]] = {}
 
     def observe(self, outputs: DriftOutputs) -> None:
         """Update the metrics with the outputs of one step."""
@@ -62,11 +63,32 @@ class DriftMetrics:
         for record in outputs.drift:
             if isinstance(record, records.DriftReport):
                 _show_report(record)
+                self._show_arms(record)
                 self._count_objective(record)
             elif isinstance(record, records.PerformanceReport):
                 _show_performance(record)
             else:
                 metrics.DRIFT_ALARMS.labels(model, record.kind).inc()
+
+    def _show_arms(self, report: records.DriftReport) -> None:
+        """Show the figures of each arm of a window; arms that are not in it any more are removed.
+
+        A revision is about an earlier window and changes nothing.
+        """
+        if report.revision:
+            return
+        means: dict[tuple[str, ...], float] = {}
+        counts: dict[tuple[str, ...], float] = {}
+        for arm in report.arms:
+            labels = report.model, arm.arm, str(arm.version)
+            counts |= {(*labels, "prediction"): arm.predictions, (*labels, "label"): arm.labels}
+            means |= {(*labels, each.measure): each.total / each.labels for each in arm.measures}
+        for gauge, values in ((metrics.ARM_MEASURE, means), (metrics.ARM_RECORDS, counts)):
+            for series in self._arm_series.get(gauge, set()) - values.keys():
+                gauge.remove(*series)
+            for series, value in values.items():
+                gauge.labels(*series).set(value)
+            self._arm_series[gauge] = set(values)
 
     def _count_objective(self, report: records.DriftReport) -> None:
         """Count a window, or its predictions, towards the declared objective; a revision does not count."""

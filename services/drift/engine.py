@@ -18,7 +18,8 @@ from services.drift.champions import Champions, ChampionsState
 from services.drift.evaluator import Evaluator, EvaluatorState
 from services.drift.references import References
 from services.drift.window_sequence import WindowSequence
-from services.drift.windows.window import DriftWindow, DriftWindowState
+from services.drift.windows.arm_sums import shadow_values
+from services.drift.windows.window import DriftWindow, DriftWindowState, adopt_older_sums
 from services.monitoring.input_topics import UNKNOWN_TOPICS, InputTopics
 from services.monitoring.label_definition import label_definition
 from services.monitoring.label_join import Joined, JoinTotals, LabelJoin, at_prediction, outcome_of
@@ -323,20 +324,16 @@ class Engine:
         outputs.outcomes.setdefault(label.source_partition, []).append(outcome)
         if entry.trace:
             outputs.traces[outcome.source_partition, outcome.source_offset] = entry.trace
-        shadow_losses = {
-            arm: loss
-            for arm, score in entry.shadow_scores.items()
-            if (loss := measures.loss_of_score(score, label.value)) is not None
-        }
+        shadows = shadow_values(entry, label.value, measures)
         if label.event_time_ms >= window.start_ms:
-            window.add_outcome(entry, outcome, values, shadow_losses)
+            window.add_outcome(entry, outcome, values, shadows)
             if values is not None:
-                self._evaluator.add_loss(entry.version, values, label.event_time_ms, index)
+                self._evaluator.add_loss(entry, values, label.event_time_ms, index)
         elif (late := self._windows.late(label.event_time_ms, self._evaluator.champion)) is None:
             self.totals.late_labels += 1
         else:
             self.totals.revised_labels += 1
-            late.add_outcome(entry, outcome, values, shadow_losses)
+            late.add_outcome(entry, outcome, values, shadows)
 
     def _count_rows(self, window: DriftWindow, outputs: DriftOutputs) -> None:
         """Count the rows so far in one batch, and raise the alarms detected up to here."""
@@ -436,6 +433,8 @@ def _fit(state: DriftState, declaration: ModelDeclaration) -> None:
             "drift.part_reset", model=declaration.name, part=part, declared=now[part], in_the_snapshot=before
         )
     windows = [*([state.window] if state.window else []), *state.closed]
+    for window in windows:
+        adopt_older_sums(window)
     state_basis.reset(changed, declaration, windows, state.pending, state.evaluator)
     if state_basis.values_changed(changed, now):
         state.waiting_labels = []  # their values have the old meaning

@@ -16,10 +16,14 @@ from services.drift.retraining_trigger import RetrainingTrigger
 from services.drift.row_alarms import RowAlarms
 from services.drift.windows import window_report
 from services.drift.windows.window import DriftWindow
+from services.model_registry.traffic_split import CHAMPION
 from services.monitoring.label_join import JoinTotals, numeric_prediction
 from services.monitoring.pending_predictions import PendingPrediction
 from services.runtime.declaration import ModelDeclaration
 from streams import records
+
+_OTHER_ARM = -2
+"""Lineage of what another arm answered, of a continual learner."""
 
 
 class EvaluatorState(msgspec.Struct):
@@ -116,7 +120,7 @@ class Evaluator:
     def count_prediction(self, prediction: records.Prediction) -> Sequence[str]:
         """Count a prediction in its cohort, if it is the champion's; return the segments of its row."""
         segments = self._rows.segments_of(prediction)
-        if prediction.score is not None and self._is_champions(prediction.version):
+        if prediction.score is not None and self._is_champions(prediction.version, prediction.arm):
             self._performance.add_prediction(prediction.event_time_ms, prediction.score, segments)
         return segments
 
@@ -128,7 +132,7 @@ class Evaluator:
         answer = numeric_prediction(entry, self.measures)
         if answer is None:
             return None
-        lineage = self._lineage(entry.version)
+        lineage = self._lineage(entry.version, entry.arm)
         return self._performance.add_label(
             entry.event_time_ms, label.event_time_ms, lineage, answer, label.value, entry.segments
         )
@@ -137,9 +141,9 @@ class Evaluator:
         """Count rows in their window and watch them; each has its index among the records in process."""
         self._detected += self._rows.add(rows, indices, window, self.champion)
 
-    def add_loss(self, version: int, values: Sequence[float], time_ms: int, index: int) -> None:
-        """Watch the measures of a label, if they are the champion's."""
-        if self._is_champions(version):
+    def add_loss(self, entry: PendingPrediction, values: Sequence[float], time_ms: int, index: int) -> None:
+        """Watch the measures of a label, if its prediction is the champion's."""
+        if self._is_champions(entry.version, entry.arm):
             self._detected += self._losses.add(self.champion, values, time_ms, index)
 
     def take_alarms(self) -> list[records.DriftAlarm]:
@@ -175,24 +179,30 @@ class Evaluator:
             window.end_ms, losses, self._active.evidence(), compared.contributions, offsets
         )
         window.state.alarms_standing = self._active.ids()
-        report = window_report.make_report(
-            self._model, window, compared, totals, self._references, self.measures
-        )
+        report = self._report(window, compared, totals)
         return WindowEvaluation([*alarms, report, *performance], request, self._performance.open_cohorts)
 
     def revised_report(self, window: DriftWindow, totals: JoinTotals) -> records.DriftReport:
         """Report a closed window again, with the records that were too late for its first report."""
         window.count_buffered()
         compared = window_report.compare_window(window, self._declaration)
+        return self._report(window, compared, totals)
+
+    def _report(
+        self, window: DriftWindow, compared: window_report.WindowComparison, totals: JoinTotals
+    ) -> records.DriftReport:
         return window_report.make_report(
-            self._model, window, compared, totals, self._references, self.measures
+            self._model, window, compared, totals, self._references, self.measures, learns=self._learns
         )
 
-    def _lineage(self, version: int) -> int:
-        return min(version, 1) if self._learns else version
+    def _lineage(self, version: int, arm: str = CHAMPION) -> int:
+        """Return what counts as one champion: of a continual learner all versions of the champion's arm."""
+        if not self._learns:
+            return version
+        return min(version, 1) if arm == CHAMPION else _OTHER_ARM
 
-    def _is_champions(self, version: int) -> bool:
-        return version > 0 and self._lineage(version) == self._lineage(self.champion)
+    def _is_champions(self, version: int, arm: str) -> bool:
+        return version > 0 and self._lineage(version, arm) == self._lineage(self.champion)
 
     def _new_losses(self, window_start_ms: int, state: LossAlarmsState | None = None) -> LossAlarms:
         reference = self._references.get(self.champion)

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from services.drift.evaluator import EvaluatorState
-from services.drift.performance.exact_sums import ExactMean
 from services.drift.performance.loss_monitor import LossMonitor
 from services.drift.performance.performance import PerformanceState, PerformanceTracker
+from services.drift.windows.arm_sums import ArmSumsState, MeasureSums
 from services.drift.windows.window import DriftWindowState
 from services.monitoring.model_metrics import COST, Measures
 from services.monitoring.pending_predictions import PendingPrediction
@@ -137,17 +137,17 @@ def _measures_fit(performance: PerformanceState, measures: int) -> bool:
 
 def _forget_labels(window: DriftWindowState) -> None:
     """Remove all sums over labels from a window; its counts of rows stay."""
-    window.losses, window.measures, window.shadows = ExactMean(), [], {}
-    window.answers = window.answers_right = 0
-    for segment in window.segments.values():
-        segment.losses = ExactMean()
+    window.arms = [
+        ArmSumsState(arm.arm, arm.version, arm.shadow, arm.predictions, arm.labels) for arm in window.arms
+    ]
 
 
 def _align_measures(window: DriftWindowState, measures: Measures) -> None:
     """Reset the cost, or remove it; the other measures stay."""
-    if window.measures:
-        own = [name for name in measures.names if name != COST]
-        window.measures = [*window.measures[: len(own)], *(ExactMean() for _ in measures.names[len(own) :])]
+    own = [name for name in measures.names if name != COST]
+    for arm in window.arms:
+        if arm.measures:
+            arm.measures = [*arm.measures[: len(own)], *(MeasureSums() for _ in measures.names[len(own) :])]
 
 
 def _forget_alarms(declaration: ModelDeclaration, evaluator: EvaluatorState, *, loss: bool) -> None:

@@ -117,6 +117,7 @@ class LabelJoin:
             features=prediction.features if self._keep_features else [],
             probabilities=[] if prediction.probabilities is msgspec.UNSET else prediction.probabilities,
             segments=list(segments),
+            shadow_versions={} if prediction.shadow_versions is msgspec.UNSET else prediction.shadow_versions,
         )
         self.pending.append(entry)
         waiting = self.waiting.pop(prediction.prediction_id)

@@ -40,6 +40,7 @@ class PendingPrediction(msgspec.Struct, array_like=True, gc=False):
     """Multiclass: the probability of each class, in the declared order."""
     segments: list[str] = []
     """The monitored segments that the prediction belongs to."""
+    shadow_versions: dict[str, int] = {}
 
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -271,6 +271,16 @@ JUDGED = Counter(
     ["model", "measure", "result"],
 )
 LOG_LOSS = Gauge("driftline_log_loss", "Realised log loss of the last window", ["model", "arm"])
+ARM_MEASURE = Gauge(
+    "driftline_arm_measure",
+    "Realised mean of a measure over the labels of the last window, by arm and version, shadows too",
+    ["model", "arm", "version", "measure"],
+)
+ARM_RECORDS = Gauge(
+    "driftline_arm_records",
+    "Predictions and labels in the last window, by arm and version",
+    ["model", "arm", "version", "record"],
+)
 
 LEARNING_LABELS = Counter(
     "driftline_learning_labels", "Labels of learning models by what became of them", ["model", "result"]

@@ -104,6 +104,7 @@ class InferencePipeline:
             unavailable=found.unavailable,
             fallbacks=found.fallbacks,
             feature_set=self.features.feature_set,
+            shadow_versions={arm.name: arm.version for arm in router.shadows},
         )
         return batch, shadows
 

@@ -52,7 +52,7 @@ class _Row(msgspec.Struct, gc=False):
     probabilities: list[float] | UnsetType
     fallback_from: str | UnsetType
     feature_set: msgspec.Raw
-    """It holds ``source``, too."""
+    """It holds ``source`` and the versions of the shadows, too."""
 
 
 def encode_predictions(
@@ -97,7 +97,7 @@ def encode_predictions(
         _shadow_scores(shadow_scores, part, arm_of),
         columns.probabilities,
         [batch.fallbacks.get(row, UNSET) for row in rows] if batch.fallbacks else [UNSET] * count,
-        [_raw(feature_set=batch.feature_set, source=source)] * count,
+        [_raw(feature_set=batch.feature_set, source=source, **_versions(batch, shadow_scores))] * count,
         strict=True,
     )
     positions: Sequence[int] = range(count)
@@ -116,7 +116,12 @@ def count_predictions(model: str, batch: ScoredBatch) -> None:
         metrics.ARM_FALLBACKS.labels(model, arm).inc()
 
 
-def _raw(**fields: str | int) -> msgspec.Raw:
+def _versions(batch: ScoredBatch, scores: ShadowScores) -> dict[str, dict[str, int]]:
+    """Return the field with the versions of the shadows that have scores; empty without any."""
+    return {"shadow_versions": {name: batch.shadow_versions[name] for name in scores}} if scores else {}
+
+
+def _raw(**fields: str | int | Mapping[str, int]) -> msgspec.Raw:
     """Return the JSON of consecutive fields without the name of the first.
 
     >>> bytes(_raw(model="m", version=1))

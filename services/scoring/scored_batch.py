@@ -47,6 +47,8 @@ class ScoredBatch:
     """Rows that the champion answered because the version of their arm cannot, with the name of that arm."""
     feature_set: str = ""
     """Digest of the names of ``features``, see `streams.feature_sets`."""
+    shadow_versions: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """The version of each shadow arm, by name."""
 
     def arm(self, row: int) -> records.Arm:
         """Return the arm of a request."""

@@ -1,6 +1,7 @@
 """Counts and sums of one window of event time, in memory that does not grow with its predictions."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -14,6 +15,8 @@ from services.drift.binning.segment_counts import SegmentCounts, SegmentFeature
 from services.drift.binning.statistics import Counts
 from services.drift.performance.exact_sums import ExactMean
 from services.drift.windows import contributions
+from services.drift.windows.arm_sums import ArmKey, ArmSumsState, MeasureSums, WindowArms
+from services.model_registry.traffic_split import CHAMPION
 from services.monitoring.pending_predictions import PendingPrediction
 from services.monitoring.rank_correlation import Moments
 from services.monitoring.seasons import seasons_of
@@ -37,6 +40,7 @@ class SegmentState(msgspec.Struct, array_like=True):
     scores: list[int] = []
     """Scores of the window's version, in the bins of all scores."""
     labels: int = 0
+    """In states of older versions, as ``losses``: now they are in the arms."""
     losses: ExactMean = msgspec.field(default_factory=ExactMean)
     bin_counts: list[int] = []
     """Bin counts of the features that the reference describes by segment, one after the other."""
@@ -52,15 +56,14 @@ class DriftWindowState(msgspec.Struct):
     champion: int = 0
     """The champion when the window was closed."""
     predictions: int = 0
+    """Of all arms."""
     labels: int = 0
+    """In states of older versions, as all sums over labels up to ``shadows``: see `adopt_older_sums`."""
     losses: ExactMean = msgspec.field(default_factory=ExactMean)
     measures: list[ExactMean] = []
     answers: int = 0
-    """Labels whose prediction has a predicted value."""
     answers_right: int = 0
-    """Those labels that equal the predicted value."""
     shadows: dict[str, ExactMean] = {}
-    """Losses of the shadows' scores, by arm."""
     bin_counts: list[BinCountsState] = msgspec.field(default_factory=list, name="cells")
     score_bin_counts: BinCountsState | None = msgspec.field(default=None, name="score_cells")
     season_rows: dict[str, dict[int, int]] = {}
@@ -78,6 +81,10 @@ class DriftWindowState(msgspec.Struct):
     """Values by `Fault`, for each feature with quality rules."""
     rules: list[str] = []
     """The rules of ``faults``, each with its feature and its bounds; see `FeatureRules.key`."""
+    arms: list[ArmSumsState] = []
+    """Predictions and labels by arm and version."""
+    fallbacks: dict[str, int] = {}
+    """Requests of each arm that the champion answered."""
 
 
 class DriftWindow:
@@ -97,6 +104,7 @@ class DriftWindow:
         self.score: BinCounts | None = None
         self.pairs: Moments | None = None
         self.segment_counts = SegmentCounts((), (), {})
+        self.arms = WindowArms(state.arms)
         self._late: list[records.Prediction] = []
         self.faults = np.zeros((0, FAULTS), dtype=np.int64)
         self._set_row_binner(row_binner)
@@ -117,6 +125,7 @@ class DriftWindow:
             stop: The row after the last one to count.
         """
         self.state.predictions += stop - start
+        self._count_arms(rows.predictions[start:stop])
         if binned is None:
             return
         part = slice(*np.searchsorted(binned.rows, (start, stop)).tolist())
@@ -161,27 +170,21 @@ class DriftWindow:
         entry: PendingPrediction,
         outcome: records.Outcome,
         values: Sequence[float] | None,
-        shadow_losses: dict[str, float],
+        shadow_values: Mapping[ArmKey, Sequence[float]],
     ) -> None:
-        """Add one label that became known in this window, with the values of its measures, if any."""
-        state = self.state
-        state.labels += 1
-        if outcome.loss is not None:
-            state.losses.add(outcome.loss)
-        if values is not None:
-            state.measures = state.measures or [ExactMean() for _ in values]
-            for mean, value in zip(state.measures, values, strict=True):
-                mean.add(value)
-        if entry.predicted is not None:
-            state.answers += 1
-            state.answers_right += entry.predicted == outcome.label
-        for arm, loss in shadow_losses.items():
-            state.shadows.setdefault(arm, ExactMean()).add(loss)
-        for name in entry.segments:
-            segment = state.segments.setdefault(name, SegmentState())
-            segment.labels += 1
-            if outcome.loss is not None:
-                segment.losses.add(outcome.loss)
+        """Add one label that became known in this window.
+
+        Args:
+            entry: Its prediction.
+            outcome: The record of both.
+            values: Of each measure; None without a score.
+            shadow_values: The same of each shadow that has a score.
+        """
+        is_right = None if entry.predicted is None else entry.predicted == outcome.label
+        arm = self.arms.of(ArmKey(entry.arm, entry.version))
+        arm.add(values, outcome.loss, entry.segments, is_right=is_right)
+        for key, each in shadow_values.items():
+            self.arms.of(key).add(each)
 
     def seasonal_references(self) -> list[Counts]:
         """Return the counts to compare each feature with: the reference, mixed by the window's seasons."""
@@ -215,6 +218,7 @@ class DriftWindow:
     def snapshot(self) -> DriftWindowState:
         """Return the state for a snapshot, which `__init__` takes."""
         self.count_buffered()
+        self.state.arms = self.arms.states()
         self.state.bin_counts = [_state_of(each) for each in self.features]
         self.state.score_bin_counts = _state_of(self.score) if self.score else None
         self.state.pairs = self.pairs.reference() if self.pairs else None
@@ -227,6 +231,22 @@ class DriftWindow:
 
     def _references(self) -> Sequence[records.FeatureReference]:
         return self.row_binner.reference.features if self.row_binner else ()
+
+    def _count_arms(self, predictions: Sequence[records.Prediction]) -> None:
+        """Count predictions by arm and version, those of the shadows too."""
+        counts = Counter(
+            [
+                ((each.arm, each.version), each.fallback_from, _shadows(each) if each.shadow_scores else ())
+                for each in predictions
+            ]
+        )
+        fallbacks = self.state.fallbacks
+        for (arm, replaced, shadows), count in counts.items():
+            self.arms.of(ArmKey(*arm)).count(count)
+            for name, shadow_version in shadows:
+                self.arms.of(ArmKey(name, shadow_version, shadow=True)).count(count)
+            if replaced is not msgspec.UNSET:
+                fallbacks[replaced] = fallbacks.get(replaced, 0) + count
 
     def _count_seasons(self, times_ms: npt.NDArray[np.int64]) -> None:
         for reference in self._references():
@@ -257,6 +277,35 @@ class DriftWindow:
         if reference.pairs is not None:
             pairs = self.state.pairs
             self.pairs = Moments.of_reference(pairs) if pairs else Moments.none(len(reference.pairs.sums))
+
+
+def _shadows(prediction: records.Prediction) -> tuple[tuple[str, int], ...]:
+    """Return the shadows that have a score, each with its version; 0 is unknown."""
+    versions = {} if prediction.shadow_versions is msgspec.UNSET else prediction.shadow_versions
+    return tuple((name, versions.get(name, 0)) for name in prediction.shadow_scores)
+
+
+def adopt_older_sums(state: DriftWindowState) -> None:
+    """Move the sums over labels of a state of an older version to the champion's arm, in place.
+
+    They held the labels of all arms, without squares.
+    """
+    if not state.labels:
+        return
+    version = state.champion if state.version is None else state.version
+    arm = ArmSumsState(CHAMPION, version, False, 0, state.labels, state.answers, state.answers_right)
+    arm.measures = [MeasureSums(total) for total in state.measures]
+    for name, segment in state.segments.items():
+        if segment.labels:
+            arm.segment_labels[name], arm.segment_losses[name] = segment.labels, segment.losses
+            segment.labels, segment.losses = 0, ExactMean()
+    shadows = [
+        ArmSumsState(name, 0, shadow=True, labels=losses.count, measures=[MeasureSums(losses)])
+        for name, losses in state.shadows.items()
+    ]
+    state.arms = [arm, *shadows]
+    state.labels = state.answers = state.answers_right = 0
+    state.losses, state.measures, state.shadows = ExactMean(), [], {}
 
 
 def _restore(

@@ -1,17 +1,20 @@
 """Compares a closed window with its reference and makes its report."""
 
 import dataclasses
+from collections.abc import Sequence
 from itertools import repeat
 
 import numpy as np
 
 from services.drift.binning import statistics
 from services.drift.detectors import relation_detector
-from services.drift.performance.exact_sums import means_of
+from services.drift.performance.exact_sums import ExactMean, means_of
 from services.drift.references import References
 from services.drift.windows import contributions
+from services.drift.windows.arm_sums import ArmSumsState, figures_of, merged
 from services.drift.windows.comparison import DriftThresholds, FeatureComparison, compare, compare_confidence
-from services.drift.windows.window import DriftWindow
+from services.drift.windows.window import DriftWindow, SegmentState
+from services.model_registry.traffic_split import CHAMPION
 from services.monitoring.label_join import JoinTotals
 from services.monitoring.model_metrics import Measures
 from services.monitoring.rank_correlation import Moments
@@ -72,13 +75,21 @@ def make_report(
     totals: JoinTotals,
     references: References,
     measures: Measures,
+    *,
+    learns: bool = False,
 ) -> records.DriftReport:
-    """Return the report of a window: the first one, or the next revision."""
+    """Return the report of a window: the first one, or the next revision.
+
+    With ``learns``, all versions of the champion's arm count as the champion.
+    """
     state, classifies = window.state, measures.task != "regression"
     version = state.champion if state.version is None else state.version
+    arms = window.arms.states()
+    champion = merged(each for each in arms if _is_champion(each, version, learns=learns))
+    means = _means(champion, measures)
     reference = references.get(version)
     revision, state.reports = state.reports, state.reports + 1
-    shadows = means_of(state.shadows)
+    shadows = _shadow_losses(arms)
     return records.DriftReport(
         report_id=f"{model}-{window.start_ms}-{window.end_ms}",
         model=model,
@@ -86,7 +97,7 @@ def make_report(
         window_start_ms=window.start_ms,
         window_end_ms=window.end_ms,
         predictions=state.predictions,
-        labels=state.labels,
+        labels=champion.labels,
         features=[comparison.drift for comparison in found.features],
         score_psi=found.score.drift.psi if found.score else None,
         score=found.score.drift if found.score else None,
@@ -94,11 +105,11 @@ def make_report(
         relations=found.relations,
         quality=found.quality,
         contributions=found.contributions,
-        log_loss=state.losses.value if classifies else None,
-        accuracy=state.answers_right / state.answers if classifies and state.answers else None,
+        log_loss=means.get(measures.loss) if classifies else None,
+        accuracy=champion.answers_right / champion.answers if classifies and champion.answers else None,
         reference_log_loss=reference.log_loss if reference else None,
         shadow_log_loss=shadows if measures.task == "binary" else {},
-        measures=means_of(dict(zip(measures.names, state.measures, strict=False))),
+        measures=means,
         shadow_losses=shadows,
         labels_joined_total=totals.joined,
         labels_orphaned_total=totals.orphaned,
@@ -107,19 +118,41 @@ def make_report(
         score_bins=found.score.drift.bins if found.score else None,
         alarms_standing=state.alarms_standing,
         revision=revision,
-        segments=[_segment(name, window) for name in sorted(state.segments)],
+        segments=[
+            _segment(name, window, champion) for name in sorted({*state.segments, *champion.segment_labels})
+        ],
+        arms=[figures_of(each, measures) for each in arms],
+        fallbacks=dict(sorted(state.fallbacks.items())),
     )
 
 
-def _segment(name: str, window: DriftWindow) -> records.SegmentDrift:
-    state = window.state.segments[name]
+def _is_champion(arm: ArmSumsState, version: int, *, learns: bool) -> bool:
+    """Tell whether an arm counts as the champion of a report."""
+    if arm.shadow:
+        return False
+    return arm.version == version if not (learns and version) else arm.arm == CHAMPION
+
+
+def _means(arm: ArmSumsState, measures: Measures) -> dict[str, float]:
+    return means_of({name: each.total for name, each in zip(measures.names, arm.measures, strict=False)})
+
+
+def _shadow_losses(arms: Sequence[ArmSumsState]) -> dict[str, float]:
+    """Return the mean loss by shadow, over all of its versions."""
+    names = {each.arm for each in arms if each.shadow}
+    found = {name: merged(each for each in arms if each.shadow and each.arm == name) for name in names}
+    return means_of({name: each.measures[0].total for name, each in found.items() if each.measures})
+
+
+def _segment(name: str, window: DriftWindow, champion: ArmSumsState) -> records.SegmentDrift:
+    state = window.state.segments.get(name, SegmentState())
     psi = None
     if window.score is not None and any(state.scores):
         psi = statistics.population_stability_index(window.score.reference, np.array(state.scores))
     return records.SegmentDrift(
         segment=name,
         predictions=state.predictions,
-        labels=state.labels,
+        labels=champion.segment_labels.get(name, 0),
         score_psi=psi,
-        loss=state.losses.value,
+        loss=champion.segment_losses.get(name, ExactMean()).value,
     )

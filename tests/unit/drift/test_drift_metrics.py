@@ -4,6 +4,7 @@ from prometheus_client import REGISTRY
 
 from services.drift.drift_metrics import DriftMetrics
 from services.drift.engine import DriftOutputs
+from streams import records
 from tests.unit.drift import scenario
 
 
@@ -24,3 +25,22 @@ def test_metrics_follow_the_totals_and_count_nothing_twice_after_a_restart():
     assert metric("log_loss", arm="frozen") > 0
     DriftMetrics(engine, scenario.declaration()).observe(DriftOutputs())
     assert metric("labels_total", result="joined") == engine.totals.joined
+
+
+def test_each_arm_of_the_last_window_has_series_and_no_other():
+    engine = scenario.new_engine(scenario.declaration("observed"))
+    drift_metrics = DriftMetrics(engine, scenario.declaration("observed"))
+    loss = records.MeasureFigures(measure="log_loss", labels=4, total=2.0, squares=1.5)
+    for version in (1, 2):
+        arm = records.ArmFigures(arm="champion", version=version, predictions=5, labels=4, measures=[loss])
+        report = records.DriftReport(
+            report_id="r", model="observed", version=version, window_start_ms=0, window_end_ms=1,
+            predictions=5, labels=4, arms=[arm],
+        )  # fmt: skip
+        drift_metrics.observe(DriftOutputs(drift=[report]))
+        labels = {"arm": "champion", "version": str(version)}
+        assert metric("arm_records", **labels, record="prediction") == 5
+        assert metric("arm_records", **labels, record="label") == 4
+        assert metric("arm_measure", **labels, measure="log_loss") == 0.5
+    assert metric("arm_measure", arm="champion", version="1", measure="log_loss") is None
+    assert metric("arm_records", arm="champion", version="1", record="label") is None

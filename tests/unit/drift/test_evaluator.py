@@ -455,3 +455,82 @@ def test_a_challenger_with_most_of_a_segment_does_not_become_the_champion():
     assert flips == 1
     about_rows = {each for each in raised(expected) if each[0] == "feature"}
     assert {each for each in raised(found) if each[0] == "feature"} == about_rows != set()
+
+
+def mixed_labels(engine_feeder):
+    """Feed three labels of the champion and two of a challenger, whose losses are five times higher."""
+    for number in range(5):
+        arm = {} if number < 3 else {"version": 2, "arm": "new", "score": 0.1}
+        engine_feeder.predict(number, number, **({"score": 0.8, "prediction": 1} | arm))
+        engine_feeder.label(number, 20 + number, 1.0)
+
+
+def test_means_of_the_champion_hold_no_rows_of_other_arms():
+    feeder = EngineFeeder(segments=["colour"])
+    feeder.engine.add_model(msgspec.structs.replace(scenario.model_changed(2), arms=[]))
+    mixed_labels(feeder)
+    (report,) = scenario.reports(feeder.until(60))
+    assert (report.version, report.predictions, report.labels) == (1, 5, 3)
+    assert report.log_loss == report.measures["log_loss"] == pytest.approx(-math.log(0.8))
+    assert report.accuracy == 1
+    segment = next(each for each in report.segments if each.segment == "colour=red")
+    assert (segment.predictions, segment.labels) == (5, 3)
+    assert segment.loss == pytest.approx(-math.log(0.8))
+
+
+def test_each_arm_has_exact_sums_of_its_own():
+    feeder = EngineFeeder()
+    feeder.engine.add_model(msgspec.structs.replace(scenario.model_changed(2), arms=[]))
+    mixed_labels(feeder)
+    feeder.predict(5, 5, fallback_from="new", shadow_versions={"frozen": 4})
+    (report,) = scenario.reports(feeder.until(60))
+    found = {(each.arm, each.version, each.shadow): each for each in report.arms}
+    assert {key: (each.predictions, each.labels) for key, each in found.items()} == {
+        ("champion", 1, False): (4, 3), ("new", 2, False): (2, 2), ("frozen", 0, True): (5, 5),
+        ("frozen", 4, True): (1, 0),
+    }  # fmt: skip
+    for key, loss in {
+        ("champion", 1, False): -math.log(0.8), ("new", 2, False): -math.log(0.1),
+        ("frozen", 0, True): math.log(2),
+    }.items():  # fmt: skip
+        figures = found[key].measures[0]
+        assert (figures.measure, figures.labels) == ("log_loss", found[key].labels)
+        assert figures.total == pytest.approx(loss * figures.labels)
+        assert figures.squares == pytest.approx(loss**2 * figures.labels)
+    assert {each.measure for each in found["new", 2, False].measures} == report.measures.keys()
+    assert report.fallbacks == {"new": 1}
+
+
+def test_labels_of_the_champion_before_do_not_count_for_the_present_one():
+    feeder = EngineFeeder()
+    feeder.engine.add_model(scenario.model_changed(2, from_ms=START_MS + HOUR_MS))
+    feeder.predict(1, 10)
+    feeder.predict(2, 70, version=2, score=0.8, prediction=1)
+    feeder.label(1, 75, 1.0)
+    feeder.label(2, 80, 1.0)
+    _, report = scenario.reports(feeder.until(120))
+    assert (report.version, report.labels) == (2, 1)
+    assert report.log_loss == pytest.approx(-math.log(0.8))
+    labels = {each.version: each.labels for each in report.arms if not each.shadow}
+    assert labels == {1: 1, 2: 1}
+
+
+def test_a_challenger_of_a_continual_learner_is_not_the_champion():
+    declaration = ModelDeclaration.model_validate(document("regression", learning={"every_hours": 1}))
+    run = HourlyRun(declaration)
+    champion, challenger = minutes(3), minutes(30)
+
+    def mixed(chance):
+        ask, arm = (champion, "champion") if chance.random() < 0.5 else (challenger, "pinned")
+        score, answer, truth = ask(chance)
+        return score, answer | {"arm": arm, "version": 1 if arm == "champion" else 2}, truth
+
+    run.hours(range(12), mixed)
+    report = [each for each in run.of(records.DriftReport) if each.labels][-1]
+    (own,) = [each for each in report.arms if each.arm == "champion"]
+    assert report.labels == own.labels
+    assert report.measures["absolute_error"] == own.measures[0].total / own.measures[0].labels
+    assert report.measures["absolute_error"] < 6
+    assert {each.labels for each in run.mature} <= {
+        each.predictions for each in run.of(records.PerformanceReport)
+    }

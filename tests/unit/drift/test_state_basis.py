@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
 from services.drift import state_basis
 from services.drift.engine import DriftState, starting_state
 from services.drift.monitored_model import SNAPSHOTS
+from services.drift.windows.arm_sums import ArmSumsState
 from services.monitoring.model_metrics import Measures
 from services.monitoring.waiting_labels import WaitingLabel
 from services.runtime.declaration import ModelDeclaration
@@ -63,7 +65,7 @@ def test_another_meaning_of_labels_begins_all_sums_over_labels_anew(snapshot: Dr
     state, logged = restore(changed(label__positive_above=30), snapshot)
     assert logged == ["labels"]
     assert state.window is not None
-    assert (state.window.measures, state.window.losses.count) == ([], 0)
+    assert {(arm.predictions > 0, len(arm.measures)) for arm in state.window.arms} == {(True, 0)}
     assert state.window.bin_counts == counts
     assert (state.evaluator.performance.cohorts, state.evaluator.monitor.labels) == ([], 0)
 
@@ -82,13 +84,14 @@ def test_labels_that_wait_are_dropped_if_their_value_has_another_meaning(
 def test_other_costs_begin_the_cost_anew_and_keep_the_loss(snapshot: DriftState) -> None:
     assert snapshot.window is not None
     labels = snapshot.evaluator.monitor.labels
-    *losses, cost = snapshot.window.measures
-    assert cost.count
+    before = msgspec.convert(msgspec.to_builtins(snapshot.window.arms), list[ArmSumsState])
+    assert all(arm.measures[-1].total.count for arm in before)
     state, logged = restore(changed(business=COSTS | {"unit": "EUR"}), snapshot)
     assert state.window is not None
     assert logged == ["costs"]
-    assert state.window.measures[:-1] == losses
-    assert state.window.measures[-1].count == 0
+    for arm, now in zip(before, state.window.arms, strict=True):
+        assert now.measures[:-1] == arm.measures[:-1]
+        assert now.measures[-1].total.count == 0
     assert state.evaluator.monitor.labels == labels > 0
 
 
@@ -96,7 +99,7 @@ def test_costs_that_are_removed_leave_the_other_measures(snapshot: DriftState) -
     declared = changed(business=None)
     state, _ = restore(declared, snapshot)
     assert state.window is not None
-    assert len(state.window.measures) == len(Measures(declared).names)
+    assert {len(arm.measures) for arm in state.window.arms} == {len(Measures(declared).names)}
 
 
 def test_a_changed_quality_bound_begins_its_counts_anew_and_keeps_the_others(snapshot: DriftState) -> None:

@@ -70,6 +70,7 @@ def batch_of(rows, outputs):
         rejected=frozenset(),
         fallbacks={number: row["fallback"] for number, row in enumerate(rows) if row["fallback"]},
         feature_set="abc",
+        shadow_versions={"frozen": 7},
     )
 
 
@@ -100,6 +101,7 @@ def record_of(row, offset, *, multiclass, has_shadow):
         fallback_from=row["fallback"] or UNSET,
         feature_set="abc",
         source="def",
+        shadow_versions={"frozen": 7} if has_shadow else UNSET,
     )
 
 

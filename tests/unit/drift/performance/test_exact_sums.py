@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,3 +39,20 @@ def test_a_mean_without_values_equals_a_new_one():
 
 def test_means_of_no_values_are_left_out():
     assert means_of({"b": ExactMean.of([1.0, 2.0]), "a": ExactMean()}) == {"b": 1.5}
+
+
+@given(numbers, numbers, seeds)
+def test_numbers_added_together_or_merged_are_summed_as_one_by_one(first, second, chance):
+    values = chance.sample(first + second, len(first + second))
+    mean, other = ExactMean(), ExactMean()
+    mean.add_all(np.array(first))
+    other.add_all(np.array(second))
+    mean.merge(other)
+    assert (mean.count, mean.value) == (len(values), ExactMean.of(values).value)
+
+
+def test_the_sum_is_rounded_once():
+    mean = ExactMean()
+    mean.add_all(np.array([1e16, 1.0, -1e16, 0.5]))
+    assert mean.sum == 1.5
+    assert ExactMean().sum == 0.0

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from services.drift.binning.binning import PredictionRows, RowBinner
+from services.drift.performance.exact_sums import ExactMean
 from services.drift.windows import window as window_module
-from services.drift.windows.window import DriftWindow, DriftWindowState
+from services.drift.windows.window import DriftWindow, DriftWindowState, SegmentState
 from streams import records
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import HOUR_MS, START_MS
@@ -128,3 +129,21 @@ def test_contributions_of_a_segment_come_from_its_rows() -> None:
     assert window.contributions("no such feature") == []
     ((share, _),) = window.segment_features()
     assert share == 1
+
+
+def test_the_sums_of_an_older_state_become_those_of_the_champion() -> None:
+    state = DriftWindowState(
+        START_MS, START_MS + HOUR_MS, version=2, champion=3, predictions=9, labels=2, answers=2,
+        answers_right=1, losses=ExactMean.of([0.5, 1.0]), measures=[ExactMean.of([0.5, 1.0])],
+        shadows={"frozen": ExactMean.of([0.25])},
+        segments={"colour=red": SegmentState(4, [], 1, ExactMean.of([0.5]))},
+    )  # fmt: skip
+    window_module.adopt_older_sums(state)
+    champion, shadow = state.arms
+    assert (champion.version, champion.labels, champion.answers_right) == (2, 2, 1)
+    assert (champion.measures[0].total.value, champion.measures[0].squares.count) == (0.75, 0)
+    assert champion.segment_labels == {"colour=red": 1}
+    assert (shadow.arm, shadow.shadow, shadow.measures[0].total.value) == ("frozen", True, 0.25)
+    again = msgspec.msgpack.encode(state)
+    window_module.adopt_older_sums(state)
+    assert msgspec.msgpack.encode(state) == again

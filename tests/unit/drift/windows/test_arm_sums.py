@@ -1,0 +1,74 @@
+"""Sums by arm: exact whatever the order and the batches, bounded, and merged without loss."""
+
+import random
+
+import msgspec
+import pytest
+
+from services.drift.windows import arm_sums
+from services.drift.windows.arm_sums import ARMS_MAX, OTHERS, ArmKey, ArmSums, ArmSumsState, WindowArms
+
+KEY = ArmKey("champion", 1)
+
+
+def rows(count):
+    chance = random.Random(4)
+    return [
+        ([chance.expovariate(1), chance.random() * 1e-9], chance.random(), [chance.choice("ab")])
+        for _ in range(count)
+    ]
+
+
+def summed(labels, restart_every=10**9):
+    sums = ArmSums(ArmSumsState(*KEY))
+    for number, (values, loss, segments) in enumerate(labels):
+        sums.add(values, loss, segments, is_right=loss > 0.5)
+        if number % restart_every == restart_every - 1:
+            kept = msgspec.msgpack.encode(sums.state())
+            sums = ArmSums(msgspec.msgpack.decode(kept, type=ArmSumsState))
+    return sums.state()
+
+
+def figures(state):
+    """Return everything that a report shows of a state."""
+    return (
+        state.labels, state.answers, state.answers_right, sorted(state.segment_labels.items()),
+        [(each.total.count, each.total.sum, each.squares.sum) for each in state.measures],
+        sorted((name, each.count, each.value) for name, each in state.segment_losses.items()),
+    )  # fmt: skip
+
+
+def test_sums_do_not_depend_on_order_batches_or_restarts(monkeypatch):
+    labels = rows(300)
+    expected = figures(summed(labels))
+    monkeypatch.setattr(arm_sums, "BUFFERED_MAX", 7)
+    shuffled = random.Random(1).sample(labels, len(labels))
+    assert figures(summed(shuffled)) == figures(summed(labels, restart_every=11)) == expected
+
+
+def test_merged_sums_are_those_of_all_labels():
+    labels = rows(50)
+    parts = [summed(labels[:20]), summed(labels[20:]), ArmSumsState("new", 2)]
+    assert figures(arm_sums.merged(parts)) == figures(summed(labels))
+
+
+def test_a_measure_that_is_not_finite_is_refused_with_its_label():
+    sums = ArmSums(ArmSumsState(*KEY))
+    with pytest.raises(OverflowError):
+        sums.add([float("inf")])
+    assert sums.state() == ArmSumsState(*KEY)
+
+
+def test_squares_of_large_values_stay_finite():
+    sums = ArmSums(ArmSumsState(*KEY))
+    sums.add([1e200])
+    assert sums.state().measures[0].squares.sum == arm_sums.SQUARE_MAX
+
+
+def test_arms_after_the_maximum_share_an_entry():
+    arms = WindowArms([])
+    for version in range(1, ARMS_MAX + 5):
+        arms.of(ArmKey("champion", version)).count(1)
+    states = arms.states()
+    assert len(states) == ARMS_MAX + 1
+    assert [each.predictions for each in states if ArmKey(each.arm, each.version) == OTHERS] == [4]
