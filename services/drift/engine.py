@@ -81,6 +81,8 @@ class DriftState(msgspec.Struct):
     topics: dict[str, str] = {}
     """Identity of the topics of predictions and labels; see `services.runtime.topic_identity`."""
     champions: ChampionsState = msgspec.field(default_factory=ChampionsState)
+    windows_following: int = 0
+    """Windows that were opened since the last record, see `Engine`."""
 
 
 @dataclasses.dataclass
@@ -145,6 +147,9 @@ class Engine:
         self._on_disk = state.on_disk
         self.restored_segments_of = self._evaluator.restored_segments_of
         self._windows = WindowSequence(declaration, self.references, state.window, state.closed)
+        self._following = state.windows_following
+        # Twice the horizon: a label may come at its end, and the cohort of its prediction is reported then.
+        self._following_max = 2 * (declaration.label.horizon_ms // declaration.monitoring.window_ms + 1)
         self._rows: list[records.Prediction] = []
         """Predictions of the open window that are not counted yet."""
         self._row_indices: list[int] = []
@@ -228,6 +233,7 @@ class Engine:
         start = 0
         while start < len(items):
             self._close_until(items[start].counts_at_ms, outputs)
+            self._following = 0
             window = self._windows.open or self._windows.open_at(items[start].counts_at_ms)
             stop = bisect.bisect_left(items, window.end_ms, lo=start, key=_TIME)
             self._in_work = items[start:stop]
@@ -274,6 +280,7 @@ class Engine:
             references=self.references.state(),
             evaluator=self._evaluator.state(),
             basis=self._basis,
+            windows_following=self._following,
             topics=self._topics,
             champions=self.champions.state(),
         )
@@ -352,7 +359,8 @@ class Engine:
 
         Empty windows follow while predictions or labels wait for each other, because the totals still change,
         and while cohorts of predictions wait for their last report. Then no window is open until the next
-        record: the set of windows must not depend on when `advance` is called.
+        record: the set of windows must not depend on when `advance` is called. They follow the last record
+        for a bounded time: a prediction over HTTP may be years ahead of a stream that is a replay.
         """
         while (window := self._windows.open) is not None and time_ms >= window.end_ms:
             expired, unlabelled = self.totals.expired, self.totals.unlabelled
@@ -368,7 +376,9 @@ class Engine:
             outputs.drift += [
                 self._evaluator.revised_report(each, self.totals) for each in self._windows.changed()
             ]
-            if self._join.pending or evaluation.open_cohorts or self._join.waiting:
+            is_waiting = self._join.pending or evaluation.open_cohorts or self._join.waiting
+            if is_waiting and self._following < self._following_max:
+                self._following += 1
                 self._windows.open_at(window.end_ms)
 
 

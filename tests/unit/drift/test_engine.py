@@ -3,6 +3,7 @@
 import math
 import random
 
+import msgspec
 import pytest
 
 from services.drift.engine import DriftStateError, starting_state
@@ -388,3 +389,34 @@ def test_added_partitions_are_read_from_their_beginning():
     state = scenario.new_engine(partitions=1).state()
     grown = starting_state(scenario.declaration(), 2, 1, state)
     assert [at.offset for at in (*grown.predictions, *grown.labels)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("kind", [PREDICTION, LABEL])
+def test_a_record_over_http_far_ahead_of_a_stream_that_jumps_opens_no_window_for_each_hour_between(kind):
+    """The stream begins two years ago; the request over HTTP is of today, and so is what follows."""
+    ahead_minutes = 2 * 365 * 24 * 60
+    now_ms = START_MS + ahead_minutes * MINUTE_MS
+    feeder = EngineFeeder()
+
+    def predict(number, time_ms, **values):
+        made = scenario.prediction(number, time_ms, **values)
+        made = msgspec.structs.replace(made, scored_time_ms=now_ms)
+        feeder.engine.add_prediction(0, feeder._offset(PREDICTION), made)
+
+    def label(number, time_ms, *, is_over_http):
+        made = msgspec.structs.replace(
+            scenario.label(number, time_ms, 1.0), written_time_ms=now_ms, is_over_http=is_over_http
+        )
+        feeder.engine.add_label(0, feeder._offset(LABEL), made)
+
+    predict(1, START_MS, source_offset=0)
+    label(1, START_MS + 30 * MINUTE_MS, is_over_http=False)
+    if kind == PREDICTION:
+        http = dict.fromkeys(("source_partition", "source_offset"), records.ASKED_OVER_HTTP)
+        predict(2, now_ms, **http)
+    else:
+        label(2, now_ms, is_over_http=True)
+    predict(3, now_ms, source_offset=1)
+    outputs = feeder.until(ahead_minutes + 30)
+    assert 1 < outputs.windows_closed < 20
+    assert feeder.engine.totals.joined == 1
