@@ -14,10 +14,10 @@ from bench.report import Figures
 from services.runtime.declaration import DAY_MS, MONTH_MS
 
 FEATURES = 4
-PATIENCE_ROWS = 2_000
+PATIENCE_ROWS = 20_000
 ROWS = 20_000
 WINDOW_HOURS = 4
-SEEDS = 10
+SEEDS = 8
 TEXT = f"""A model with {FEATURES} features of one kind, independent of each other, and a score;
 {ROWS_A_DAY} rows a day, windows of {WINDOW_HOURS} hours. The budget is one false alarm in {PATIENCE_ROWS:,}
 rows for the whole model. Each of {SEEDS} seeds has its own reference and {ROWS:,} rows of the same kind;
@@ -55,9 +55,11 @@ def _cases() -> Iterator[tuple[str, Make, int, int]]:
             burst = functools.partial(generators.bursts, share=share)
             name = f"bursts in {share:.0%} of the blocks of 64 rows, reference of {blocks} blocks"
             yield name, burst, blocks * 64, 24
-    for blocks in (100, 400):
-        wet = functools.partial(generators.rain, wet_share=0.05)
-        yield f"rain in 5% of the blocks of 64 rows, reference of {blocks} blocks", wet, blocks * 64, 24
+    for share in (0.01, 0.05):
+        for blocks in (100, 400):
+            wet = functools.partial(generators.rain, wet_share=share)
+            name = f"rain in {share:.0%} of the blocks of 64 rows, reference of {blocks} blocks"
+            yield name, wet, blocks * 64, 24
     for correlation in (0.2, 0.5):
         for rows in (64, 256, 1024):
             related = functools.partial(

@@ -14,7 +14,7 @@ from services.runtime.declaration import DAY_MS
 
 HARMS = (0.02, 0.05, 0.1)
 CALM_DAYS, HARM_DAYS = 60, 180
-SEEDS_BY_RATE = {30: 8, 100: 5, 300: 3, 3_000: 1}
+SEEDS_BY_RATE = {30: 6, 100: 4, 300: 2, 3_000: 1}
 """Seeds by labels a day."""
 TEXT = f"""The same model. After {CALM_DAYS} days all odds change by one factor, so that the mean log loss
 is above the limit (the reference's plus {TOLERANCE}) by the harm. The delay is the median of the days from

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from bench import report
-from bench.monitoring import delays, false_alarms, figures, harm, page, retrainings, standing
+from bench.monitoring import delays, false_alarms, figures, harm, page, retrainings, speed, standing
 from bench.monitoring.table import Table
 from bench.report import Figures
 
@@ -24,6 +24,7 @@ TABLES: Mapping[str, Callable[[], Table]] = {
     "standing": standing.table,
     "retrainings": retrainings.table,
     "harm": harm.table,
+    "speed": speed.table,
 }
 PROCESSES = 2
 

@@ -15,7 +15,7 @@ from services.runtime.declaration import DAY_MS
 
 KNOWN_DAYS, CALM_DAYS, SHIFT_DAYS, AFTER_DAYS = 30, 14, 180, 60
 STEADY = 3
-SEEDS = 3
+SEEDS = 2
 SEGMENT = "region=b"
 
 

@@ -78,15 +78,26 @@ class Monitored:
             if not promoted and end_ms > (traffic.promoted_at_ms or 0):
                 self._promote(2, traffic.promoted_at_ms or 0)
                 promoted = True
-            for offset, prediction in enumerate(made, self._offsets[PREDICTION]):
-                self.engine.add_prediction(0, offset, prediction)
-            for offset, label in enumerate(labels, self._offsets[LABEL]):
-                self.engine.add_label(0, offset, label)
-            self._offsets[PREDICTION] += len(made)
-            self._offsets[LABEL] += len(labels)
-            self._keep(self._advance(end_ms))
+            self.take(made, labels)
+            self.advance(end_ms)
             if stop(self):
                 return
+
+    def take(self, made: Sequence[records.Prediction], labels: Sequence[records.Label] = ()) -> None:
+        """Add predictions and labels, each in the order of their event times."""
+        for offset, prediction in enumerate(made, self._offsets[PREDICTION]):
+            self.engine.add_prediction(0, offset, prediction)
+        for offset, label in enumerate(labels, self._offsets[LABEL]):
+            self.engine.add_label(0, offset, label)
+        self._offsets[PREDICTION] += len(made)
+        self._offsets[LABEL] += len(labels)
+
+    def advance(self, until_ms: int) -> None:
+        """Process everything before this event time, and keep what comes out."""
+        for kind in (PREDICTION, LABEL):
+            self.engine.inputs.add_heartbeat(PartitionKey(kind, 0), self._offsets[kind], until_ms - 1)
+            self._offsets[kind] += 1
+        self._keep(self.engine.advance())
 
     def _windows(
         self, traffic: Traffic, window_ms: int
@@ -99,14 +110,8 @@ class Monitored:
         start = first = 0
         for end_ms, stop, last in zip(ends_ms.tolist(), rows.tolist(), labelled.tolist(), strict=True):
             labels = [] if given is None else _labels(given, first, last)
-            yield end_ms, _predictions(traffic, start, stop), labels
+            yield end_ms, predictions(traffic, start, stop), labels
             start, first = stop, last
-
-    def _advance(self, until_ms: int) -> DriftOutputs:
-        for kind in (PREDICTION, LABEL):
-            self.engine.inputs.add_heartbeat(PartitionKey(kind, 0), self._offsets[kind], until_ms - 1)
-            self._offsets[kind] += 1
-        return self.engine.advance()
 
     def _keep(self, outputs: DriftOutputs) -> None:
         self.alarms += [each for each in outputs.drift if isinstance(each, records.DriftAlarm)]
@@ -208,7 +213,8 @@ def concerns(alarm: records.DriftAlarm, *names: str) -> bool:
     return set(names) <= set(re.findall(r"\w+", alarm.subject))
 
 
-def _predictions(traffic: Traffic, start: int, stop: int) -> list[records.Prediction]:
+def predictions(traffic: Traffic, start: int, stop: int) -> list[records.Prediction]:
+    """Return the rows ``start`` to ``stop`` as scoring writes them."""
     columns = [_served(values[start:stop]) for values in traffic.columns.values()]
     times_ms, scores = traffic.times_ms[start:stop].tolist(), traffic.scores[start:stop].tolist()
     promoted_at_ms = traffic.promoted_at_ms
