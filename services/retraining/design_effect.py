@@ -8,6 +8,8 @@ BLOCKS_MIN = 8
 """Minimum blocks for an estimate; with fewer, values count as independent."""
 HALVINGS = 7
 """Number of block lengths, each half the one before: from three days down to about an hour."""
+CHI_SQUARE_POINT = 0.25
+"""With 10 blocks, estimates are divided by 0.65."""
 TAIL_SHARES = (1 / 16, 1 / 64)
 """Shares of the outermost ranks that stand for values out of range, which the training set never has."""
 _UNIFORM_VARIANCE = 1 / 12
@@ -57,9 +59,13 @@ class Blocks:
 
         This is the maximum over the block lengths: the given one, or an eighth of the whole time if that is
         shorter, and its halves, because within a day the hours even out, within an hour they do not. It is
-        also the maximum over sums of ranks and sums of their squares.
+        also the maximum over sums of ranks, sums of their squares, and the numbers of the smallest and the
+        largest ranks: a storm of an hour changes these, and hardly the sums.
         """
-        return max([1.0, *(_of_blocks(ranks, block_of, rows) for block_of, rows in self._divided)])
+        tails = [flags for share in TAIL_SHARES for flags in (ranks <= share, ranks >= 1 - share)]
+        found = [_of_blocks(ranks, block_of, rows) for block_of, rows in self._divided]
+        found += [_of_flags(flags, block_of, rows) for flags in tails for block_of, rows in self._divided]
+        return max([1.0, *found])
 
     def of_indicator(self, flags: npt.NDArray[np.bool_]) -> float:
         """Return the design effect of an indicator, bounded by the rows per block; at least 1.
@@ -132,13 +138,14 @@ def _of_blocks(ranks: Ranks, block_of: npt.NDArray[np.int64], rows: npt.NDArray[
         rows: The number of rows of each block, ``(n_blocks,)``.
 
     The mean over B blocks of ``sum^2 / (n variance)`` estimates the design effect D. For normal sums it is D
-    times a chi-square variable with B - 1 degrees of freedom, divided by B - 1. Dividing by the lower 5 %
-    point of that distribution gives an upper bound, which is too low for one reference in twenty.
+    times a chi-square variable with B - 1 degrees of freedom, divided by B - 1. Dividing by the lower
+    quartile of that distribution gives an upper bound, which is too low for one reference in four. A higher
+    one is not needed to keep the budget, and changes are found later with it (decision 32).
     """
     blocks = len(rows)
     if blocks < BLOCKS_MIN:
         return 1.0
-    spread = float(special.chdtri(blocks - 1, 0.95)) / (blocks - 1)
+    spread = float(special.chdtri(blocks - 1, 1 - CHI_SQUARE_POINT)) / (blocks - 1)
     centred = ranks - 0.5
     found = []
     for values, variance in ((centred, _UNIFORM_VARIANCE), (centred**2, _SQUARES_VARIANCE)):

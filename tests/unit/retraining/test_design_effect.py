@@ -99,3 +99,13 @@ def test_groups_that_only_one_block_has_are_found():
     groups[5] = 8
     groups[7] = -1
     assert np.flatnonzero(blocks.rows_in_one_block(groups)).tolist() == [5]
+
+
+def test_bursts_of_an_hour_have_a_design_effect_although_sums_of_ranks_hardly_change():
+    """One block of 64 rows in fifty is far above the others. In another feature most values are 0."""
+    random = np.random.default_rng(3)
+    blocks = (random.random(430) < 0.02).repeat(64)[:27_000]
+    own = random.normal(size=27_000)
+    assert days_of(own, rows_a_day=870).design_effect < 4
+    assert 30 < days_of(own + 6 * blocks, rows_a_day=870).design_effect < 200
+    assert 30 < days_of(np.abs(own) * blocks, rows_a_day=870).design_effect < 200
