@@ -5,13 +5,12 @@ A message begins in lower case and has no full stop: reports and notifications p
 
 from collections.abc import Sequence
 
+from services.drift.detectors.e_detector import RANK_SHIFT_MIN
 from services.monitoring.loss_comparison import LossComparison
 from services.monitoring.value_kinds import ABOVE, BELOW, MISSING, NEW, RARE
 from services.runtime.declaration import QualityBounds
 from streams.records import Contribution, FeatureQuality
 
-RANK_SHIFT_MIN = 0.05
-"""A mean rank nearer to 0.50 than this is no change of level: the message names the largest bin instead."""
 CATEGORIES_NAMED_MAX = 5
 """New categories named in one message."""
 
@@ -19,7 +18,7 @@ CATEGORIES_NAMED_MAX = 5
 def feature_text(
     subject: str, segment: str, rank: float | None, contributions: Sequence[Contribution]
 ) -> str:
-    """Say how the values of a feature or the scores changed.
+    """Say how the values of a feature or the scores changed: by their mean rank, or by the largest bin.
 
     Args:
         subject: The feature, or ``score``.

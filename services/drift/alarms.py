@@ -1,14 +1,14 @@
-"""Which alarms are raised: at the beginning of a change, and not again in each window in which it lasts."""
+"""Which alarms are raised, at the beginning of a change, and until when they stand."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from services.drift import alarm_texts
 from services.drift.detectors.protocol import DetectedChange
-from services.drift.detectors.relation_detector import PAIRS_SHOWN_MAX, relation
+from services.drift.detectors.watchers import ChangeSubject
 from services.drift.windows.window import DriftWindow
 from services.drift.windows.window_report import WindowComparison
 from services.runtime.declaration import ModelDeclaration, QualityBounds
@@ -16,6 +16,8 @@ from streams import records
 from streams.records import FeatureQuality
 
 AlarmKind = Literal["feature", "category", "relation", "quality", "score", "loss"]
+E_DETECTOR = "e-detector"
+"""The detector of changes in rows."""
 EVIDENCE_MAX = 20
 """Maximum alarms in one retraining request."""
 
@@ -40,14 +42,19 @@ class AlarmContent(msgspec.Struct, frozen=True):
 
 
 class Detected(NamedTuple):
-    """An alarm with the index, among the records in process, of the record at which it was detected."""
+    """An alarm, or the end of one, with the index, among the records in process, of its record."""
 
     record_index: int
-    alarm: records.DriftAlarm
+    alarm: records.DriftAlarm | ChangeSubject
+    """A subject: its change is over."""
 
 
 class ActiveAlarms:
-    """Remembers which alarms are active, so that each is raised once; calm windows clear them."""
+    """Remembers which alarms are active, so that each is raised once.
+
+    An alarm of the e-detector ends when the detector says so (`standing_changes`), all others after calm
+    windows.
+    """
 
     def __init__(self, windows: int, subjects: dict[str, SubjectAlarms] | None = None) -> None:
         """Start without alarms, or from a snapshot. An alarm is cleared after ``windows`` calm windows."""
@@ -68,9 +75,25 @@ class ActiveAlarms:
         """Return the ids of all active alarms, sorted: at most one per subject, segment and detector."""
         return sorted(alarm.alarm_id for each in self.subjects.values() for alarm in each.raised.values())
 
-    def raise_new(self, alarms: Iterable[records.DriftAlarm]) -> list[records.DriftAlarm]:
-        """Activate alarms in this order; return those that were not active before."""
-        return [alarm for alarm in alarms if self.raise_once(alarm)]
+    def raise_new(self, alarms: Iterable[records.DriftAlarm | ChangeSubject]) -> list[records.DriftAlarm]:
+        """Activate and end alarms in this order; return those that were not active before."""
+        raised = []
+        for alarm in alarms:
+            if isinstance(alarm, ChangeSubject):
+                self._end(alarm)
+            elif self.raise_once(alarm):
+                raised.append(alarm)
+        return raised
+
+    def keep_standing(self, standing: Collection[ChangeSubject]) -> None:
+        """End the alarms of the e-detector whose change does not stand any more, by what it restored.
+
+        These are alarms of older states, and of segments that are not declared any more.
+        """
+        for subject in self.subjects.values():
+            for name, alarm in list(subject.raised.items()):
+                if alarm.detector == E_DETECTOR and subject_of(alarm) not in standing:
+                    del subject.raised[name]
 
     def raise_once(self, alarm: records.DriftAlarm) -> bool:
         """Activate an alarm; tell whether it was not active before."""
@@ -89,30 +112,30 @@ class ActiveAlarms:
         if subject.calm_windows >= self._windows:
             subject.raised.clear()
 
-    def observe_window(self, window: WindowComparison) -> None:
-        """Observe the features, the scores and the relations of a closed window."""
-        for comparison in window.features:
-            feature = comparison.drift.feature
-            self.observe("feature", feature, drifted=comparison.shifted)
-            self.observe("category", feature, drifted=comparison.new_categories)
-        if window.score is not None:
-            self.observe("score", "score", drifted=window.score.shifted)
-        if window.relations is not None:
-            changed = {relation(pair.first, pair.second) for pair in window.relations.pairs if pair.drifted}
-            is_cut = len(changed) >= PAIRS_SHOWN_MAX  # a pair beyond the longest list may have drifted, too
-            for subject in self._names("relation"):
-                self.observe("relation", subject, drifted=is_cut or subject in changed)
-
     def observe_quality(self, found: Iterable[FeatureQuality]) -> None:
         """Observe the declared bounds of the features in a closed window."""
         for each in found:
             self.observe("quality", each.feature, drifted=each.broken)
 
-    def _names(self, kind: AlarmKind) -> list[str]:
-        return [name.removeprefix(f"{kind}:") for name in self.subjects if name.startswith(f"{kind}:")]
+    def _end(self, ended: ChangeSubject) -> None:
+        """End the alarm of a change, which is of the kind category if there were many new ones."""
+        kinds: tuple[AlarmKind, ...] = (ended.kind,) if ended.kind != "feature" else ("feature", "category")
+        for kind in kinds:
+            self._subject(kind, ended.subject).raised.pop(f"{E_DETECTOR} {ended.segment}", None)
 
     def _subject(self, kind: AlarmKind, name: str) -> SubjectAlarms:
         return self.subjects.setdefault(f"{kind}:{name}", SubjectAlarms())
+
+
+def subject_of(alarm: records.DriftAlarm) -> ChangeSubject | None:
+    """Return the change of which an alarm is; None for a loss or a declared bound."""
+    match alarm.kind:
+        case "loss" | "quality":
+            return None
+        case "category" | "feature":
+            return ChangeSubject("feature", alarm.subject, alarm.segment)
+        case kind:
+            return ChangeSubject(kind, alarm.subject, alarm.segment)
 
 
 def _excess(alarm: records.DriftAlarm) -> float:

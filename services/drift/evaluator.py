@@ -79,6 +79,7 @@ class Evaluator:
         if self._performance.lineage != self._lineage(self.champion):  # a state without performance
             self._performance.follow(self._lineage(self.champion), references.get(self.champion))
         self._rows = RowAlarms(declaration, references, self.champion, state.watchers, state.pairs)
+        self._active.keep_standing(self._rows.standing())
         self.restored_segments_of = self._rows.segments_of
         """Return the segments of a prediction, by the reference of the champion of the restored state."""
         self._losses = self._new_losses(0, LossAlarmsState(state.monitor, state.loss_watchers, state.rise))
@@ -166,8 +167,6 @@ class Evaluator:
         alarms = self._active.raise_new(self._rows.watch_rest(window, self.champion))
         self._losses.close_window(window.end_ms)
         compared = window_report.compare_window(window, self._declaration)
-        if window.state.version == self.champion:
-            self._active.observe_window(compared)
         self._active.observe_quality(compared.quality)
         alarms += self._active.raise_new(quality_alarms(self._declaration, self.champion, compared, window))
         performance = self._performance.close_window(window.end_ms, self.champion)

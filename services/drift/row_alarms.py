@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from services.drift import alarm_texts
-from services.drift.alarms import AlarmContent, AlarmKind, Detected, alarm_of_change
+from services.drift.alarms import E_DETECTOR, AlarmContent, AlarmKind, Detected, alarm_of_change
 from services.drift.binning.binning import BinnedRows, PredictionRows
-from services.drift.detectors.watchers import ObservedChange, Watchers, WatcherState
+from services.drift.detectors.protocol import DetectedChange
+from services.drift.detectors.watchers import ChangeSubject, ObservedChange, Watchers, WatcherState
 from services.drift.references import References
 from services.drift.windows.window import DriftWindow
 from services.monitoring.segments import SegmentMatcher
@@ -46,19 +47,23 @@ class RowAlarms:
     def add(
         self, rows: PredictionRows, indices: Sequence[int], window: DriftWindow, version: int
     ) -> list[Detected]:
-        """Count rows in their window and watch them; return the alarms, each with the index of its row."""
+        """Count rows in their window and watch them; return alarms and ends, each with its row's index."""
         binned = window.row_binner.assign(rows) if window.row_binner else None
         detected, counted = [], 0
         for row, observed in self._watch(rows, window, binned, version):
             window.count(rows, binned, counted, row + 1)  # an alarm describes the window up to its row
             counted = row + 1
-            detected.append(Detected(indices[row], self._alarm_of(observed, window, version)))
+            detected.append(Detected(indices[row], self._result(observed, window, version)))
         window.count(rows, binned, counted, len(rows))
         return detected
 
-    def watch_rest(self, window: DriftWindow, version: int) -> list[records.DriftAlarm]:
+    def watch_rest(self, window: DriftWindow, version: int) -> list[records.DriftAlarm | ChangeSubject]:
         """Watch the rows that are still buffered when a window ends."""
-        return [self._alarm_of(observed, window, version) for observed in self._watchers.flush()]
+        return [self._result(observed, window, version) for observed in self._watchers.flush()]
+
+    def standing(self) -> set[ChangeSubject]:
+        """Return what has a change that stands."""
+        return self._watchers.standing()
 
     def watcher_states(self) -> dict[str, WatcherState]:
         """Return what `__init__` takes as ``watchers``."""
@@ -77,11 +82,20 @@ class RowAlarms:
         binned = in_window if in_window is not None and binner is window.row_binner else binner.assign(rows)
         return sorted(self._watchers.add(rows, binned, version), key=lambda each: each[0])
 
-    def _alarm_of(self, observed: ObservedChange, window: DriftWindow, version: int) -> records.DriftAlarm:
+    def _result(
+        self, observed: ObservedChange, window: DriftWindow, version: int
+    ) -> records.DriftAlarm | ChangeSubject:
+        if observed.change is None:
+            return observed.of
+        return self._alarm_of(observed, observed.change, window, version)
+
+    def _alarm_of(
+        self, observed: ObservedChange, change: DetectedChange, window: DriftWindow, version: int
+    ) -> records.DriftAlarm:
         """Make the alarm of a change; one of a feature with many new categories is of the kind category."""
-        change, subject, segment = observed.change, observed.subject, observed.segment
+        subject, segment = observed.of.subject, observed.of.segment
         contributions = window.contributions(subject, segment)
-        kind: AlarmKind = observed.kind
+        kind: AlarmKind = observed.of.kind
         text = observed.text or alarm_texts.feature_text(subject, segment, change.effect, contributions)
         counted = next((each for each in window.features if each.name == subject), None)
         share = 0.0
@@ -91,5 +105,5 @@ class RowAlarms:
             kind = "category"
             text = alarm_texts.category_text(subject, segment, share, list(counted.unseen))
         content = AlarmContent(kind, subject, change.value / MONTH_MS, change.threshold / MONTH_MS, text)
-        alarm = alarm_of_change(self._model, version, content, change, "e-detector", segment)
+        alarm = alarm_of_change(self._model, version, content, change, E_DETECTOR, segment)
         return msgspec.structs.replace(alarm, contributions=contributions)

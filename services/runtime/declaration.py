@@ -270,7 +270,7 @@ class Monitoring(_Strict):
     detectors: tuple[Detector, ...] = ()
     """Additional detectors of river on the loss; their alarms are not limited by the false-alarm budget."""
     alarm_windows: int = Field(3, ge=1, le=100)
-    """Consecutive windows without drift after which an alarm is resolved."""
+    """Consecutive calm windows after which an alarm about the loss or a quality bound is resolved."""
     loss_tolerance: float = Field(0.03, ge=0)
     """How far the mean loss may be above the reference's before the model counts as worse; for a regression,
     as a share of the reference's loss."""

@@ -34,7 +34,11 @@ GROUP_EDGES = np.concatenate([_TAIL, np.arange(1, 16) / 16, 1 - _TAIL[::-1]])
 categories."""
 GROUPS = len(GROUP_EDGES) + 1
 _GROUP_OF = np.searchsorted(GROUP_EDGES, np.arange(FINEST) / FINEST, side="right")
-_GROUP_SHARES = np.diff(np.concatenate([[0.0], GROUP_EDGES, [1.0]]))
+_BOUNDS = np.concatenate([[0.0], GROUP_EDGES, [1.0]])
+_GROUP_SHARES = np.diff(_BOUNDS)
+_GROUP_FIRSTS = (_BOUNDS[1:] + _BOUNDS[:-1]) / 2 - 0.5
+_GROUP_SECONDS = np.diff((_BOUNDS - 0.5) ** 3) / (3 * _GROUP_SHARES)
+"""Means of ``u - 1/2`` and of its square over each group."""
 
 
 def _log_mean(bets: Values, of: Values, weights: Values) -> Values:
@@ -92,11 +96,43 @@ class Histogram:
         self.log_ratios[stream] = 0
 
 
+def groups_of(ranks: Values) -> npt.NDArray[np.intp]:
+    """Return the group of each rank."""
+    groups: npt.NDArray[np.intp] = _GROUP_OF.take((ranks * FINEST).astype(np.intp))  # exact: a power of two
+    return groups
+
+
+def winnings_by_group(log_ratios: Values) -> Values:
+    """Return the mean log winnings of a rank in each group, by bet, shape ``(BETS, GROUPS)``.
+
+    Args:
+        log_ratios: Those of the histograms of one stream, shape ``(n_memories, n_groups)``.
+    """
+    return np.concatenate(
+        [
+            np.outer(MEAN_BETS, _GROUP_FIRSTS) - _MEAN_COSTS[:, None],
+            np.outer(SPREAD_BETS, _GROUP_SECONDS - 1 / 12) - _SPREAD_COSTS[:, None],
+            _TAIL_WINNINGS.T,
+            log_ratios,
+        ]
+    )
+
+
+def shift_of_mean(bet: int, winnings: float) -> float:
+    """Return the shift of the mean rank at which a bet of `MEAN_BETS` wins this on average."""
+    return float((winnings + _MEAN_COSTS[bet]) / MEAN_BETS[bet])
+
+
+def uniform_mean(winnings: Values) -> float:
+    """Return the mean of winnings by group ``(n_groups,)`` while nothing changes."""
+    return float(winnings @ _GROUP_SHARES)
+
+
 def group_counts(ranks: Values, step_rows: int) -> npt.NDArray[np.int64]:
     """Count ranks ``(n_steps * step_rows, n_streams)`` by group; shape ``(n_steps, n_streams, n_groups)``."""
     rows, streams = ranks.shape
     steps = rows // step_rows
-    groups = _GROUP_OF.take((ranks * FINEST).astype(np.intp))  # exact: the factor is a power of two
+    groups = groups_of(ranks)
     step_and_stream = (np.arange(rows) // step_rows)[:, None] * streams + np.arange(streams)
     counted = np.bincount((step_and_stream * GROUPS + groups).ravel(), minlength=steps * streams * GROUPS)
     return counted.reshape(steps, streams, GROUPS)

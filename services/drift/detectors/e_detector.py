@@ -28,7 +28,7 @@ import numpy.typing as npt
 from scipy import special
 
 from services.drift.detectors import bets
-from services.drift.detectors.protocol import DetectedChange, TimesMs, Values
+from services.drift.detectors.protocol import DetectedChange, TimesMs, Values, WinningBet
 
 STEP_ROWS = 16
 """Rows per step. Stakes are compared with the threshold once per step: alarms come 8 rows later on average,
@@ -40,6 +40,8 @@ GAP_MS_MAX = 24 * 3_600_000
 CANDIDATES_MAX = 64
 """Maximum candidates for the beginning of a change. At the limit, every second one is removed, so the
 distance between candidates is about a fiftieth of the time covered."""
+RANK_SHIFT_MIN = 0.05
+"""A mean rank nearer to 0.50 than this is no change of level."""
 TAIL_WEIGHT = 0.05
 """Share of the weight of all candidates that lies outside the interval of the beginning, on either side."""
 LOG_STAKE_MAX = 600.0
@@ -62,6 +64,8 @@ class EDetectorState(msgspec.Struct, array_like=True):
     last_ms: int | None
     rows: list[bytes]
     row_times_ms: list[int]
+    lowest: bytes = b""
+    lowest_steps: bytes = b""
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -114,6 +118,8 @@ class EDetector:
         self.histogram = bets.Histogram(powers)
         self._learning = np.zeros((streams, bets.GROUPS), dtype=np.int64)
         self._log_won = np.zeros((streams, bets.BETS))
+        self._lowest = np.zeros_like(self._log_won)
+        self._lowest_steps = np.zeros(self._log_won.shape, dtype=np.int64)
         self._rank_sums = np.zeros(streams)
         self._candidates: list[ChangePointCandidate] = []
         self._stride = 1
@@ -177,6 +183,8 @@ class EDetector:
         self.stakes *= factors
         self._log_won += log_won
         self._steps += 1
+        np.putmask(self._lowest_steps, self._log_won <= self._lowest, self._steps)
+        np.minimum(self._lowest, self._log_won, out=self._lowest)
         if self._steps % self._stride == 0:
             self._add_candidate(end_ms)
 
@@ -228,9 +236,32 @@ class EDetector:
             value,
             self._threshold_ms,
             self._mean_rank_since(self._candidates[middle], stream),
+            self._winning_bet(stream),
         )
         self._reset(stream, now_ms)
         return change
+
+    def reset(self, stream: int) -> None:
+        """Start again with a stream, from now on; its rows that wait for a whole step count as unchanged."""
+        if self._last_ms is not None:
+            self._reset(stream, self._last_ms)
+        self._rows = [row.copy() for row in self._rows]
+        for number, row in enumerate(self._rows):
+            row[stream] = (number + 0.5) / len(self._rows)
+
+    def _winning_bet(self, stream: int) -> WinningBet:
+        """Return the bet with the largest stake, or, after a change of level, the one on the mean.
+
+        Winnings count from the lowest point of the bet (Hinkley 1970), which is exact where candidates are
+        far apart. The mean tells whether the values are back on both sides; a tail knows one side only.
+        """
+        rows = np.maximum(self._steps - self._lowest_steps[stream], 1) * STEP_ROWS
+        mean = (self._log_won[stream] - self._lowest[stream]) / self._powers[stream] / rows
+        bet = int(np.argmax(self.stakes[stream, : len(bets.MEAN_BETS)]))
+        if abs(bets.shift_of_mean(bet, float(mean[bet]))) < RANK_SHIFT_MIN:
+            bet = int(np.argmax(self.stakes[stream]))
+        winnings = bets.winnings_by_group(self.histogram.log_ratios[stream])[bet]
+        return WinningBet(tuple(winnings.tolist()), float(mean[bet]))
 
     def _mean_rank_since(self, candidate: ChangePointCandidate, stream: int) -> float | None:
         rows = (self._steps - candidate.steps) * STEP_ROWS
@@ -242,7 +273,8 @@ class EDetector:
         self._learning[stream] = 0
         for candidate in self._candidates:
             candidate.log_won[stream] = np.inf  # no change begins before the last one
-        self._log_won[stream] = 0
+        self._log_won[stream] = self._lowest[stream] = 0
+        self._lowest_steps[stream] = self._steps
         if self._candidates[-1].steps != self._steps:
             self._add_candidate(now_ms)
         self._candidates[-1].log_won[stream] = 0
@@ -267,6 +299,8 @@ class EDetector:
                 self._last_ms,
                 [row.tobytes() for row in self._rows],
                 self._row_times_ms,
+                self._lowest.tobytes(),
+                self._lowest_steps.tobytes(),
             )
         )
 
@@ -291,6 +325,10 @@ class EDetector:
         self._stride, self._steps, self._last_ms = decoded.stride, decoded.steps, decoded.last_ms
         self._rows = [_array(row, (self._streams,)) for row in decoded.rows]
         self._row_times_ms = list(decoded.row_times_ms)
+        self._lowest, self._lowest_steps = self._log_won.copy(), np.full(of_bets, self._steps)
+        if decoded.lowest:
+            self._lowest = _array(decoded.lowest, of_bets)
+            self._lowest_steps = np.frombuffer(decoded.lowest_steps, np.int64).reshape(of_bets).copy()
 
 
 def _array(raw: bytes, shape: tuple[int, ...]) -> Values:

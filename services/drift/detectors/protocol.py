@@ -11,6 +11,16 @@ TimesMs = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
+class WinningBet:
+    """The bet that won most since a change began: what `standing_changes` bets against."""
+
+    winnings: tuple[float, ...]
+    """Log winnings of a rank in each group of `bets.GROUP_EDGES`."""
+    mean: float
+    """Mean log winnings of a rank since the change began."""
+
+
+@dataclasses.dataclass(frozen=True)
 class DetectedChange:
     """A change of one stream; all times are event times."""
 
@@ -29,6 +39,8 @@ class DetectedChange:
     effect: float | None = None
     """Mean rank, 0 to 1, of the values since the change among earlier ones; 0.5 = no change. None if
     unknown."""
+    bet: WinningBet | None = None
+    """None for a detector that does not bet on ranks."""
 
 
 class Detector(Protocol):

@@ -18,6 +18,9 @@ more."""
 RESOLUTION = 2**20
 """Ranks are odd multiples of 1 / (2 RESOLUTION), so sums of some thousands of them are exact in any order."""
 
+ROWS_COMPARED_MIN = 30
+"""Minimum rows to compare values with; a mean rank among fewer is off by more than 0.05."""
+
 _EARLIER = np.triu(np.ones((CHUNK_ROWS, CHUNK_ROWS), dtype=bool), 1)
 """Whether a row (first index) is earlier than another one (second index)."""
 
@@ -43,6 +46,8 @@ class Ranking:
     Args:
         reference: Counts of the reference by feature, each of shape ``(n_seasons, n_bins)``.
         known: Counts of a snapshot: the reference and the values since; default: those of the reference.
+        earlier: Those at an earlier time; see `compared_with`.
+        rows: Number of rows ranked so far.
 
     Examples:
         >>> ranking = Ranking([np.array([[10, 20, 10]])])  # one feature, one season, three bins
@@ -51,7 +56,13 @@ class Ranking:
         [[0.134], [0.512], [0.872]]
     """
 
-    def __init__(self, reference: Iterable[Counts], known: Iterable[Counts] | None = None) -> None:
+    def __init__(
+        self,
+        reference: Iterable[Counts],
+        known: Iterable[Counts] | None = None,
+        earlier: Iterable[Counts] | None = None,
+        rows: int = 0,
+    ) -> None:
         """Start from the reference, or from the counts of a snapshot."""
         self._reference = [np.array(each, dtype=np.int64) for each in reference]
         sizes = [each.shape[1] for each in self._reference]
@@ -62,6 +73,11 @@ class Ranking:
         self._seasons = np.zeros(len(sizes), dtype=np.intp)
         self._counts = np.concatenate([each[0] for each in self._stored])
         """Counts of the seasons in use, one feature after the other."""
+        self.earlier: list[Counts] | None = None
+        """Known values when the number of rows last was a power of two, if the reference has no counts."""
+        if not any(each.any() for each in self._reference):
+            self.earlier = self.known if earlier is None else [np.array(each) for each in earlier]
+        self.rows = rows
 
     @property
     def known(self) -> list[Counts]:
@@ -87,12 +103,33 @@ class Ranking:
             ranks[start:stop] = self._rank_chunk(bins[start:stop], tie_breakers[start:stop])
         return ranks
 
-    def reset(self, feature: int) -> None:
-        """Remove the values that the stream of a feature added to its reference."""
-        stored, reference = self._stored[feature], self._reference[feature]
-        added = [np.zeros_like(each) for each in stored[len(reference) :]]
-        self._stored[feature] = [*reference.copy(), *added]
+    def compared_with(self, feature: int) -> Counts:
+        """Return the counts ``(n_seasons, n_bins)`` with which a changed feature is to be compared.
+
+        In each season these are the counts of the reference. Where it has none, they are the known values;
+        of features without any reference those at an earlier time, if that is long enough: they hold few
+        values since the change or none.
+        """
+        self._store(feature)
+        past = np.array(self._stored[feature])
+        if self.earlier is not None:
+            earlier = padded(self.earlier[feature], len(past))
+            past = np.where(earlier.sum(axis=1, keepdims=True) >= ROWS_COMPARED_MIN, earlier, past)
+        reference = padded(self._reference[feature], len(past))
+        counts: Counts = np.where(reference.any(axis=1, keepdims=True), reference, past)
+        return counts
+
+    def reset(self, feature: int, counts: Counts) -> None:
+        """Replace the known values of a feature by counts ``(n_seasons, n_bins)`` of the first seasons."""
+        self._stored[feature] = list(padded(counts, len(self._stored[feature])))
         self._load(feature, int(self._seasons[feature]))
+        if self.earlier is not None:
+            self.earlier[feature] = np.array(self._stored[feature])
+
+    def _note_rows(self, rows: int) -> None:
+        before, self.rows = self.rows, self.rows + rows
+        if self.earlier is not None and before.bit_length() < self.rows.bit_length():
+            self.earlier = self.known
 
     def _use(self, seasons: BinIndices) -> None:
         """Exchange the counts of features whose season ``(n_features,)`` is another one."""
@@ -126,6 +163,7 @@ class Ranking:
             same += _count((others == each) & earlier)
         np.add.at(self._counts, positions.reshape(-1), 1)
         exact = (lower + tie_breakers[:, None] * (same + 1)) / (total + 1)
+        self._note_rows(len(bins))
         ranks: Ranks = (np.minimum(np.floor(exact * RESOLUTION), RESOLUTION - 1) + 0.5) / RESOLUTION
         return ranks
 
@@ -136,6 +174,28 @@ def _chunks(rows: int, seasons: BinIndices | None) -> Iterator[tuple[int, int]]:
     if seasons is not None:
         cuts |= set((np.flatnonzero((seasons[1:] != seasons[:-1]).any(axis=1)) + 1).tolist())
     yield from itertools.pairwise([*sorted(cuts), rows])
+
+
+def padded(counts: Counts, seasons: int) -> Counts:
+    """Return counts ``(n_seasons, n_bins)`` with this number of seasons or more; new ones are empty."""
+    found: Counts = np.pad(counts, ((0, max(seasons - len(counts), 0)), (0, 0)))
+    return found
+
+
+def ranks_among(counts: Counts, bins: BinIndices, tie_breakers: Ranks, seasons: BinIndices) -> Ranks:
+    """Return the ranks ``(n_rows,)`` of values among counts that stay as they are.
+
+    Args:
+        counts: Shape ``(n_seasons, n_bins)``.
+        bins: The bin of each value, shape ``(n_rows,)``.
+        tie_breakers: A number in (0, 1) for each row.
+        seasons: The index of each value's season.
+    """
+    sums = np.cumsum(counts, axis=1)
+    same = counts[seasons, bins]
+    lower = sums[seasons, bins] - same
+    ranks: Ranks = (lower + tie_breakers * (same + 1)) / (sums[seasons, -1] + 1)
+    return ranks
 
 
 def _count(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:

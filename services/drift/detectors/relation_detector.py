@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from services.drift.detectors.e_detector import GAP_MS_MAX, LOG_STAKE_MAX
 from services.drift.detectors.protocol import DetectedChange, TimesMs
+from services.drift.detectors.standing_changes import have_won, limited
 from services.monitoring.rank_correlation import SCORE_MAX, Moments, Numbers, Scores, correlations
 from streams.records import PairDrift, RelationDrift
 
@@ -37,8 +38,21 @@ ROWS_KNOWN_MIN = 100
 """No bets are made before this number of rows is known."""
 PAIRS_SHOWN_MAX = 10
 """Maximum pairs in a report, those with the smallest p-values."""
+RETURNS = np.array([0.05, 0.1, 0.2, 0.4])
+"""Distances below the limit of a change that stands that are bet on: half of `DIFFERENCES`."""
 EFFECT_MIN = 0.1
 """Minimum difference of correlations that counts as drift of a window."""
+
+
+class StandingPair(msgspec.Struct, array_like=True):
+    """A pair whose change stands, with the evidence that its correlation is back."""
+
+    pair: int
+    """Index among all pairs."""
+    limit: float
+    """Half the difference that was bet on, with its sign."""
+    stakes: list[list[float]]
+    """By side and bet of `RETURNS`, see `standing_changes`."""
 
 
 class PairDetectorState(msgspec.Struct, array_like=True):
@@ -55,6 +69,7 @@ class PairDetectorState(msgspec.Struct, array_like=True):
     last_ms: int | None
     buffered: bytes
     buffered_times_ms: list[int]
+    standing: list[StandingPair] = []
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -73,6 +88,14 @@ class PairChange:
     correlation_before: float
     correlation: float
     """Rank correlation of the latest rows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PairRecovery:
+    """The correlation of two features is as in the reference again."""
+
+    first: int
+    second: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,10 +202,16 @@ def compare(
 class PairDetector:
     """Bets that the rank correlation of some pair of features has changed; one stream of the alarm budget.
 
+    A change of a pair stands until bets show that the correlation differs from that of the reference by less
+    than half of the change, on either side (see `standing_changes`). Meanwhile no bets on another change of
+    this pair are made.
+
     Args:
         known: The moments of the reference.
         threshold_ms: Minimum mean time between two false alarms.
         design_effects: The design effects of the features, shape ``(n_features,)``.
+        patience_ms: Minimum mean time until a change that stands is taken for over; default:
+            ``threshold_ms``.
 
     Examples:
         Two features are independent in the reference and for 2,000 minutes; then they are equal.
@@ -198,8 +227,11 @@ class PairDetector:
         (2303, 0.0, 1.0)
     """
 
-    def __init__(self, known: Moments, threshold_ms: float, design_effects: Numbers) -> None:
+    def __init__(
+        self, known: Moments, threshold_ms: float, design_effects: Numbers, patience_ms: float | None = None
+    ) -> None:
         """Start without evidence of a change."""
+        self._patience_ms = threshold_ms if patience_ms is None else patience_ms
         self._reference = known
         self._known = known.copy()
         self._threshold_ms = threshold_ms
@@ -211,27 +243,35 @@ class PairDetector:
         self._lowest = np.zeros_like(self._stakes)
         self._since_ms = np.zeros(self._stakes.shape, dtype=np.int64)
         self._last_ms: int | None = None
+        self._standing: dict[int, StandingPair] = {}
         self._buffered: Scores = np.zeros((0, features), dtype=np.int8)
         self._buffered_times_ms: TimesMs = np.zeros(0, dtype=np.int64)
 
-    def update(self, scores: Scores, times_ms: TimesMs) -> list[tuple[int, PairChange]]:
-        """Process rank scores ``(n_rows, n_features)``; return changes, each with the index of its row."""
+    @property
+    def standing(self) -> list[tuple[int, int]]:
+        """The pairs whose change stands, each as the indices of both features."""
+        return [(int(self._first[pair]), int(self._second[pair])) for pair in self._standing]
+
+    def update(self, scores: Scores, times_ms: TimesMs) -> list[tuple[int, PairChange | PairRecovery]]:
+        """Process rank scores ``(n_rows, n_features)``; return changes and recoveries.
+
+        Each has the index of the row that showed it.
+        """
         if not len(self._first):
             return []
         buffered = len(self._buffered)
         scores = np.concatenate([self._buffered, scores], dtype=np.int8, casting="same_kind")
         times_ms = np.concatenate([self._buffered_times_ms, times_ms])
-        found: list[tuple[int, PairChange]] = []
+        found: list[tuple[int, PairChange | PairRecovery]] = []
         whole = len(scores) // STEP_ROWS * STEP_ROWS
         for start in range(0, whole, STEP_ROWS):
             step = slice(start, start + STEP_ROWS)
-            change = self._process_step(scores[step], int(times_ms[start]), int(times_ms[step][-1]))
-            if change is not None:
-                found.append((start + STEP_ROWS - 1 - buffered, change))
+            changes = self._process_step(scores[step], int(times_ms[start]), int(times_ms[step][-1]))
+            found += [(start + STEP_ROWS - 1 - buffered, change) for change in changes]
         self._buffered, self._buffered_times_ms = scores[whole:], times_ms[whole:]
         return found
 
-    def _process_step(self, scores: Scores, first_ms: int, end_ms: int) -> PairChange | None:
+    def _process_step(self, scores: Scores, first_ms: int, end_ms: int) -> list[PairChange | PairRecovery]:
         if self._last_ms is None:
             self._last_ms = first_ms
             self._since_ms[:] = first_ms
@@ -241,10 +281,12 @@ class PairDetector:
         latest.add(scores)
         if self._known.rows < ROWS_KNOWN_MIN:
             self._known.merge(latest)
-            return None
+            return []
+        recovered = self._recovered(latest, elapsed_ms) if self._standing else []
         differences = Differences.between(self._known, latest, self._effects)
         log_won = self._log_winnings(differences)
         self._stakes = (self._stakes + elapsed_ms) * np.exp(np.minimum(log_won, LOG_STAKE_MAX))
+        self._stakes[list(self._standing)] = 0
         self._log_won += log_won
         lower = self._log_won <= self._lowest
         self._lowest[lower] = self._log_won[lower]
@@ -252,9 +294,25 @@ class PairDetector:
         value = float(self._stakes.mean())
         change = self._change(value, differences) if value >= self._threshold_ms else None
         self._known.merge(latest)
-        if change is not None:
+        if change is not None or recovered:
             self._reset()
-        return change
+        return [*recovered, *([] if change is None else [change])]
+
+    def _recovered(self, latest: Moments, elapsed_ms: int) -> list[PairRecovery]:
+        """Bet that the pairs whose change stands are as in the reference; end those that are."""
+        differences = Differences.between(self._reference, latest, self._effects)
+        for each in self._standing.values():
+            spread, bound = differences.spread[each.pair], differences.bound[each.pair]
+            change = np.sign(each.limit) * (differences.latest - differences.known)[each.pair]
+            inside = abs(each.limit) + np.array([[-change], [change]])
+            stake = RETURNS / (spread + bound * RETURNS)
+            log_won = stake * inside - stake**2 * spread / (2 * (1 - bound * stake))
+            stakes = (np.array(each.stakes) + elapsed_ms) * np.exp(np.minimum(log_won, LOG_STAKE_MAX))
+            each.stakes = limited(stakes, self._patience_ms)
+        over = [each.pair for each in self._standing.values() if have_won(each.stakes, self._patience_ms)]
+        for pair in over:
+            del self._standing[pair]
+        return [PairRecovery(int(self._first[pair]), int(self._second[pair])) for pair in over]
 
     def _log_winnings(self, differences: "Differences") -> Numbers:
         """Return the log winnings of each bet on each pair, shape ``(n_pairs, n_bets)``."""
@@ -269,6 +327,9 @@ class PairDetector:
         """Date the change by the lowest points of the bets on the pair that won most (Hinkley 1970)."""
         assert self._last_ms is not None
         pair, bet = np.unravel_index(int(np.argmax(self._stakes)), self._stakes.shape)
+        self._standing[int(pair)] = StandingPair(
+            int(pair), float(DIFFERENCES[bet]) / 2, [[0.0] * len(RETURNS)] * 2
+        )
         of_sign = np.sign(DIFFERENCES) == np.sign(DIFFERENCES[bet])
         since_ms = self._since_ms[pair, of_sign]
         change = DetectedChange(
@@ -311,6 +372,7 @@ class PairDetector:
                 self._last_ms,
                 self._buffered.tobytes(),
                 self._buffered_times_ms.tolist(),
+                list(self._standing.values()),
             )
         )
 
@@ -336,6 +398,7 @@ class PairDetector:
         self._last_ms = decoded.last_ms
         self._buffered = np.frombuffer(decoded.buffered, dtype=np.int8).reshape(-1, len(known.sums))
         self._buffered_times_ms = np.array(decoded.buffered_times_ms, dtype=np.int64)
+        self._standing = {each.pair: each for each in decoded.standing}
 
 
 def _integers(raw: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:

@@ -49,6 +49,7 @@ class KindsOfRows:
         self._of_bin = np.concatenate([each.of_bin for each in features])
         self._missing = np.array([each.names.index(MISSING) + 1 for each in features], dtype=np.int8)
         self._seasons_known = np.array(seasons_known)
+        self._names = [each.names for each in features]
 
     def find(self, bins: BinIndices, seasons: BinIndices | None) -> npt.NDArray[np.int8]:
         """Return the kinds ``(n_rows, n_features)``; in an unknown season, only missing values have one."""
@@ -56,6 +57,16 @@ class KindsOfRows:
         if seasons is not None:
             kinds[(seasons >= self._seasons_known) & (kinds != self._missing)] = 0
         return kinds
+
+    def number(self, feature: int, kind: str) -> int:
+        """Return the number of a kind in `find`."""
+        return self._names[feature].index(kind) + 1
+
+    def are_known(self, feature: int, kind: int, seasons: BinIndices) -> npt.NDArray[np.bool_]:
+        """Tell for each row of these seasons ``(n_rows,)`` whether a value would have this kind."""
+        known: npt.NDArray[np.bool_] = seasons < self._seasons_known[feature]
+        known |= kind == self._missing[feature]
+        return known
 
 
 class ShareDetectorState(msgspec.Struct, array_like=True):
@@ -204,12 +215,16 @@ class ShareDetector:
             value,
             self._threshold_ms,
         )
-        self._reset(feature)
+        self.reset(feature)
         share = float(self._step[feature, kind] / self._step_rows)
         before = float(self._reference[feature, kind] / max(self._reference_rows[feature, 0], 1.0))
         return ShareChange(change, self._names[feature][kind], share, before)
 
-    def _reset(self, feature: int) -> None:
+    def power(self, feature: int, kind: int) -> float:
+        """Return one over the design effect of a kind, numbered as in `KindsOfRows`."""
+        return float(self._powers[feature, kind - 1, 0])
+
+    def reset(self, feature: int) -> None:
         """Start one feature again from its reference."""
         self._known[feature], self._rows[feature] = self._reference[feature], self._reference_rows[feature]
         self._log_ways = _log_ways(self._known, self._rows)

@@ -15,9 +15,10 @@ from services.drift.binning.binning import BinnedRows, PredictionRows
 from services.drift.binning.statistics import Counts
 from services.drift.detectors.e_detector import EDetector, HarmDetector
 from services.drift.detectors.protocol import DetectedChange, Detector, TimesMs
-from services.drift.detectors.ranks import Ranking, Ranks
-from services.drift.detectors.relation_detector import PairChange, PairDetector, relation
+from services.drift.detectors.ranks import Ranking, Ranks, padded
+from services.drift.detectors.relation_detector import PairChange, PairDetector, PairRecovery, relation
 from services.drift.detectors.share_detector import KindsOfRows, ShareChange, ShareDetector
+from services.drift.detectors.standing_changes import Recovery, StandingChange, StreamRows
 from services.drift.performance.loss_baseline import LossBaseline
 from services.monitoring.rank_correlation import Moments
 from services.monitoring.seasons import seasons_of
@@ -48,6 +49,12 @@ class WatcherState(msgspec.Struct, array_like=True):
     bins: bytes
     shares: bytes | None = None
     """The detector of shares; null in older states, and where there is none."""
+    standing: list[StandingChange] = []
+    """The changes that stand."""
+    earlier: bytes = b""
+    """Counts of the known values at an earlier time, in the shape of ``known``; see `Ranking`."""
+    rows: int = 0
+    """Number of rows ranked so far."""
 
 
 class BufferedRows(NamedTuple):
@@ -84,11 +91,16 @@ class WatchedChange(NamedTuple):
 class Watcher:
     """Bets on the ranks of some features among the reference, by season, and on shares of their values.
 
+    While a change stands, its values are ranked among those before it, and it is not returned again; see
+    `standing_changes`.
+
     Args:
         references: The references of the features.
         threshold_ms: Minimum mean time between two false alarms of one stream.
         state: The state of a watcher with the same references.
         watches_shares: Whether missing, new, rare and out-of-range values are streams, one for each feature.
+        patience_ms: Minimum mean time until a change that stands is taken for over; default:
+            ``threshold_ms``.
     """
 
     def __init__(
@@ -96,6 +108,7 @@ class Watcher:
         references: Sequence[FeatureReference],
         threshold_ms: float,
         state: WatcherState | None = None,
+        patience_ms: float | None = None,
         *,
         watches_shares: bool = False,
     ) -> None:
@@ -107,7 +120,10 @@ class Watcher:
         counts = self._counts(references)
         self._ranking = Ranking(counts)
         effects = np.array([reference.design_effect for reference in references])
-        self._detector: Detector = EDetector(len(references), threshold_ms, effects)
+        self._powers = 1 / np.maximum(effects, 1.0)
+        self._patience_ms = threshold_ms if patience_ms is None else patience_ms
+        self._detector = EDetector(len(references), threshold_ms, effects)
+        self._standing: dict[tuple[int, int], StandingChange] = {}
         self._buffered = BufferedRows.empty(len(references))
         self._shares: ShareDetector | None = None
         if watches_shares:
@@ -119,8 +135,11 @@ class Watcher:
         if state is not None:
             self._seasons = [list(seasons) for seasons in state.seasons]
             sizes = [each.shape[1] for each in counts]
-            self._ranking = Ranking(counts, _known_of(state, sizes))
+            self._ranking = Ranking(
+                counts, _known_of(state.known, state, sizes), _earlier_of(state, sizes), state.rows
+            )
             self._detector.restore(state.detector)
+            self._standing = {(each.stream, each.kind): each for each in state.standing}
             self._buffered = BufferedRows(
                 np.frombuffer(state.times_ms, dtype=np.int64),
                 np.frombuffer(state.tie_breakers, dtype=np.float64),
@@ -129,15 +148,15 @@ class Watcher:
 
     def add(
         self, times_ms: TimesMs, tie_breakers: Ranks, bins: BinIndices
-    ) -> list[tuple[int, WatchedChange]]:
-        """Process rows; return changes, each with the index of the row with which it was detected.
+    ) -> list[tuple[int, WatchedChange | Recovery]]:
+        """Process rows; return changes and recoveries, each with the index of the row that showed it.
 
         `BUFFERED_ROWS` rows are processed at once, counted from the last `flush`, so the slices in which rows
         arrive make no difference.
         """
         before = len(self._buffered.times_ms)
         buffered = self._buffered.with_more(times_ms, tie_breakers, bins)
-        found: list[tuple[int, WatchedChange]] = []
+        found: list[tuple[int, WatchedChange | Recovery]] = []
         whole = len(buffered.times_ms) // BUFFERED_ROWS * BUFFERED_ROWS
         for start in range(0, whole, BUFFERED_ROWS):
             stop = start + BUFFERED_ROWS
@@ -145,24 +164,82 @@ class Watcher:
         self._buffered = buffered.part(whole, len(buffered.times_ms))
         return found
 
-    def flush(self) -> list[WatchedChange]:
+    @property
+    def standing(self) -> set[str]:
+        """The features whose change stands."""
+        return {self.features[each.stream] for each in self._standing.values()}
+
+    def flush(self) -> list[WatchedChange | Recovery]:
         """Process the buffered rows."""
         buffered, self._buffered = self._buffered, BufferedRows.empty(len(self.features))
         found = self._detect(buffered) if len(buffered.times_ms) else []
         risen = self._shares.flush() if self._shares is not None else []
-        return found + [WatchedChange(each.change, each) for each in risen]
+        changes = [WatchedChange(each.change, each) for each in risen]
+        return [*found, *(each for each in changes if self._begin(*each))]
 
-    def _detect(self, rows: "BufferedRows") -> list[WatchedChange]:
+    def _detect(self, rows: "BufferedRows") -> list[WatchedChange | Recovery]:
         seasons = self._season_indices(rows.times_ms) if any(self._season_parts) else None
-        found = []
+        found: list[WatchedChange] = []
+        kinds = None
         if self._shares is not None:
-            risen = self._shares.update(self._kinds.find(rows.bins, seasons), rows.times_ms)
-            found = [WatchedChange(each.change, each) for each in risen]
+            kinds = self._kinds.find(rows.bins, seasons)
+            found += [WatchedChange(each.change, each) for each in self._shares.update(kinds, rows.times_ms)]
         ranks = self._ranking.rank(rows.bins, rows.tie_breakers, seasons)
-        changes = self._detector.update(ranks, rows.times_ms)
-        for change in changes:
-            self._ranking.reset(change.stream)
-        return found + [WatchedChange(change) for change in changes]
+        found += [WatchedChange(change) for change in self._detector.update(ranks, rows.times_ms)]
+        over = [key for key, each in self._standing.items() if self._is_over(each, rows, seasons, kinds)]
+        begun = [each for each in found if self._begin(*each)]
+        return [*begun, *(Recovery(stream) for stream, kind in over if self._end(stream, kind))]
+
+    def _begin(self, change: DetectedChange, share: ShareChange | None) -> bool:
+        """Let a change stand, if it does not already; tell whether it is the first one of its feature."""
+        stream = change.stream
+        is_first = all(each.stream != stream for each in self._standing.values())
+        kind = 0 if share is None else self._kinds.number(stream, share.kind)
+        if (stream, kind) in self._standing:
+            return False
+        if share is not None:
+            self._standing[stream, kind] = StandingChange.of_share(
+                change, kind, share.share_before, share.share
+            )
+        else:
+            before = self._ranking.compared_with(stream)
+            self._standing[stream, kind] = StandingChange.of(change, before)
+            self._ranking.reset(stream, before)
+        return is_first
+
+    def _is_over(
+        self,
+        standing: StandingChange,
+        rows: BufferedRows,
+        seasons: BinIndices | None,
+        kinds: npt.NDArray[np.int8] | None,
+    ) -> bool:
+        """Bet on the rows that can be compared that a change is over."""
+        stream = standing.stream
+        of_season = np.zeros(len(rows.times_ms), np.intp) if seasons is None else seasons[:, stream]
+        if kinds is not None and self._shares is not None and standing.kind:
+            known = self._kinds.are_known(stream, standing.kind, of_season)
+            weights = (kinds[known, stream] == standing.kind).astype(np.float64)
+            power = self._shares.power(stream, standing.kind)
+            return standing.is_over(weights, rows.times_ms[known], power, self._patience_ms)
+        of_stream = StreamRows(rows.times_ms, rows.bins[:, stream], rows.tie_breakers, of_season)
+        weights, times_ms = standing.weigh(self._before(standing), of_stream)
+        return standing.is_over(weights, times_ms, float(self._powers[stream]), self._patience_ms)
+
+    def _end(self, stream: int, kind: int) -> bool:
+        """End a change, and start again as before it; tell whether it was the last one of its feature."""
+        standing = self._standing.pop((stream, kind))
+        if kind and self._shares is not None:
+            self._shares.reset(stream)
+        elif not kind:
+            self._ranking.reset(stream, self._before(standing))
+            self._detector.reset(stream)
+        return all(each.stream != stream for each in self._standing.values())
+
+    def _before(self, standing: StandingChange) -> Counts:
+        """Return the counts before a change, with all seasons that are known by now."""
+        stream = standing.stream
+        return padded(standing.counts(self._binners[stream].missing + 1), len(self._seasons[stream]))
 
     def state(self) -> WatcherState:
         """Return the state, which `__init__` takes."""
@@ -175,6 +252,12 @@ class Watcher:
             buffered.tie_breakers.tobytes(),
             buffered.bins.astype(np.uint16).tobytes(),
             None if self._shares is None else self._shares.state(),
+            list(self._standing.values()),
+            b"".join(
+                padded(each, len(seasons)).tobytes()
+                for each, seasons in zip(self._ranking.earlier or (), self._seasons, strict=False)
+            ),
+            self._ranking.rows,
         )
 
     def _season_indices(
@@ -215,12 +298,17 @@ def _in_order(values: npt.NDArray[np.int64]) -> tuple[list[int], npt.NDArray[np.
     return list(numbers), np.array(of_row, dtype=np.intp)
 
 
-def _known_of(state: WatcherState, sizes: Sequence[int]) -> list[Counts]:
+def _earlier_of(state: WatcherState, sizes: Sequence[int]) -> list[Counts] | None:
+    """Return the earlier counts of a state by feature; states of older versions have none."""
+    return _known_of(state.earlier, state, sizes) if state.earlier else None
+
+
+def _known_of(stored: bytes, state: WatcherState, sizes: Sequence[int]) -> list[Counts]:
     """Return the known counts of a state by feature, each ``(n_seasons, n_bins)``, for these numbers of bins.
 
     States of older versions fill all features up to the largest numbers of seasons and of bins.
     """
-    known = np.frombuffer(state.known, dtype=np.int64)
+    known = np.frombuffer(stored, dtype=np.int64)
     shapes = [(len(seasons), size) for seasons, size in zip(state.seasons, sizes, strict=True)]
     lengths = [seasons * size for seasons, size in shapes]
     if len(known) > sum(lengths):
@@ -230,16 +318,23 @@ def _known_of(state: WatcherState, sizes: Sequence[int]) -> list[Counts]:
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-@dataclasses.dataclass(frozen=True)
-class ObservedChange:
-    """A detected change with its subject."""
+class ChangeSubject(NamedTuple):
+    """What changed."""
 
     kind: Literal["feature", "score", "relation"]
     subject: str
     """A feature, two features, or ``score``."""
     segment: str
     """``origin=EWR``; empty for all rows."""
-    change: DetectedChange
+
+
+@dataclasses.dataclass(frozen=True)
+class ObservedChange:
+    """A detected change with its subject, or the end of one that stood."""
+
+    of: ChangeSubject
+    change: DetectedChange | None
+    """None: the values are back."""
     text: str = ""
     """The message of the alarm; empty for the message about mean ranks."""
 
@@ -274,18 +369,25 @@ class Watchers:
         threshold_ms = self.streams * monitoring.patience_ms
         stored = states or {}
         self._watchers = {
-            name: Watcher(each, threshold_ms, stored.get(name), watches_shares=name in with_shares)
+            name: Watcher(
+                each,
+                threshold_ms,
+                stored.get(name),
+                monitoring.patience_ms,
+                watches_shares=name in with_shares,
+            )
             for name, each in watched.items()
         }
         self._pairs: PairDetector | None = None
         if known is not None:
             effects = np.array([each.design_effect for each in features[: len(known.sums)]])
-            self._pairs = PairDetector(Moments.of_reference(known), threshold_ms, effects)
+            moments = Moments.of_reference(known)
+            self._pairs = PairDetector(moments, threshold_ms, effects, monitoring.patience_ms)
             if pairs is not None:
                 self._pairs.restore(pairs)
 
     def add(self, rows: PredictionRows, binned: BinnedRows, version: int) -> list[tuple[int, ObservedChange]]:
-        """Process rows; return changes, each with the index of the row with which it was detected.
+        """Process rows; return changes and their ends, each with the index of the row that showed it.
 
         Args:
             rows: Rows in the common order of all inputs.
@@ -304,7 +406,7 @@ class Watchers:
             changes += self._add(SCORE, indices, rows.times_ms, tie_breakers, binned.scores[indices][:, None])
         if self._pairs is not None:
             found = self._pairs.update(binned.pair_scores, rows.times_ms[binned.rows])
-            changes += [(int(binned.rows[row]), self._relation(change)) for row, change in found]
+            changes += [(int(binned.rows[row]), self._relation(each)) for row, each in found]
         return changes
 
     def _add(
@@ -337,19 +439,39 @@ class Watchers:
         """Return the state of the pair detector, which `__init__` takes, too."""
         return self._pairs.state() if self._pairs else None
 
-    def _relation(self, found: PairChange) -> ObservedChange:
-        subject = relation(self._features[found.first], self._features[found.second])
-        text = relation_text(subject, found.correlation, found.correlation_before)
-        return ObservedChange("relation", subject, "", found.change, text)
+    def standing(self) -> set[ChangeSubject]:
+        """Return what has a change that stands."""
+        found = {
+            _subject(name, feature)
+            for name, watcher in self._watchers.items()
+            for feature in watcher.standing
+        }
+        pairs = self._pairs.standing if self._pairs else ()
+        return found | {self._pair(*pair) for pair in pairs}
 
-    def _observed(self, name: str, found: WatchedChange) -> ObservedChange:
+    def _pair(self, first: int, second: int) -> ChangeSubject:
+        return ChangeSubject("relation", relation(self._features[first], self._features[second]), "")
+
+    def _relation(self, found: PairChange | PairRecovery) -> ObservedChange:
+        subject = self._pair(found.first, found.second)
+        if isinstance(found, PairRecovery):
+            return ObservedChange(subject, None)
+        text = relation_text(subject.subject, found.correlation, found.correlation_before)
+        return ObservedChange(subject, found.change, text)
+
+    def _observed(self, name: str, found: WatchedChange | Recovery) -> ObservedChange:
+        watcher = self._watchers[name]
+        if isinstance(found, Recovery):
+            return ObservedChange(_subject(name, watcher.features[found.stream]), None)
         change, share = found
-        is_score = name == SCORE
-        subject = SCORE if is_score else self._features[change.stream]
-        text = share_text(subject, share.kind, share.share, share.share_before) if share else ""
-        if is_score:
-            return ObservedChange("score", SCORE, "", change, text)
-        return ObservedChange("feature", subject, name, change, text)
+        subject = _subject(name, watcher.features[change.stream])
+        text = share_text(subject.subject, share.kind, share.share, share.share_before) if share else ""
+        return ObservedChange(subject, change, text)
+
+
+def _subject(name: str, feature: str) -> ChangeSubject:
+    """Return the subject of a change that the watcher of this name found."""
+    return ChangeSubject("score", SCORE, "") if name == SCORE else ChangeSubject("feature", feature, name)
 
 
 def _without_counts(references: Sequence[FeatureReference]) -> list[FeatureReference]:

@@ -3,6 +3,7 @@
 import pytest
 
 from services.drift.alarms import ActiveAlarms, AlarmContent, alarm_of
+from services.drift.detectors.watchers import ChangeSubject
 
 
 def alarm(subject="x", kind="feature", *, value=1.0, threshold=0.5, detector="window", time_ms=1):
@@ -64,6 +65,29 @@ def test_evidence_begins_with_the_loss_and_then_the_furthest_above_its_threshold
     found = [alarm("a", value=1), alarm("b", value=3), alarm("log_loss", "loss", value=0.6)]
     active.raise_new(found[::order])
     assert subjects(active.evidence()) == ["log_loss", "b", "a"]
+
+
+def test_the_end_of_a_change_ends_its_alarm_and_no_other():
+    active = ActiveAlarms(2)
+    found = [
+        alarm(detector="e-detector"),
+        alarm(kind="category", detector="e-detector"),
+        alarm(kind="quality"),
+    ]
+    active.raise_new(found)
+    active.raise_new([ChangeSubject("feature", "x", "colour=red")])
+    assert len(active.ids()) == 3
+    active.raise_new([ChangeSubject("feature", "x", "")])
+    assert active.ids() == ["m-quality-x-window-1"]
+    assert active.raise_new([alarm(detector="e-detector", time_ms=2)])
+
+
+def test_alarms_of_rows_end_with_a_state_that_does_not_know_their_change():
+    active = ActiveAlarms(2)
+    active.raise_new([alarm(each, detector="e-detector") for each in ("x", "y")])
+    active.raise_new([alarm("log_loss", "loss"), alarm(kind="quality", detector="declared")])
+    active.keep_standing({ChangeSubject("feature", "y", "")})
+    assert active.ids() == ["m-feature-y-e-detector-1", "m-loss-log_loss-window-1", "m-quality-x-declared-1"]
 
 
 def test_state_goes_on_with_the_active_alarms():

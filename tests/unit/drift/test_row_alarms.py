@@ -54,7 +54,7 @@ def test_a_relation_alarm_is_cleared_when_the_relation_is_as_before():
     later: list[Any] = [
         scenario.prediction(10_000 + number, START_MS + 4 * HOUR_MS + number * 10_000, features=[x, colour])
         for number, (x, colour) in enumerate(
-            (x, colour) for _ in range(5) for x in (-2.0, -0.7, -0.1, 0.4, 1.0) for colour in COLOURS * 10
+            (x, colour) for _ in range(10) for x in (-2.0, -0.7, -0.1, 0.4, 1.0) for colour in COLOURS * 10
         )
     ]
     more = [*later, START_MS + 12 * HOUR_MS]

@@ -7,6 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.drift import state_basis
+from services.drift.alarms import SubjectAlarms
 from services.drift.engine import DriftState, starting_state
 from services.drift.monitored_model import SNAPSHOTS
 from services.drift.windows.arm_sums import ArmSumsState
@@ -117,7 +118,7 @@ def test_a_changed_quality_bound_begins_its_counts_anew_and_keeps_the_others(sna
 
 def test_alarms_about_a_bound_that_is_not_declared_any_more_are_removed(snapshot: DriftState) -> None:
     declared = changed(monitoring__quality=None, features__from_request=["colour"])
-    snapshot.evaluator.watches["quality:x"] = snapshot.evaluator.watches["feature:x"]
+    snapshot.evaluator.watches |= {"quality:x": SubjectAlarms(), "feature:x": SubjectAlarms()}
     state, _ = restore(declared, snapshot)
     assert "quality:x" not in state.evaluator.watches
     assert "feature:x" in state.evaluator.watches

@@ -53,11 +53,11 @@ def test_features_with_different_numbers_of_bins_and_seasons_are_ranked_as_if_al
     assert [each.shape for each in together.known] == [(1, 3), (8, 300)]
 
 
-def test_a_reset_removes_the_values_of_all_seasons_of_one_feature():
+def test_a_reset_replaces_the_values_of_all_seasons_of_one_feature():
     ranking = Ranking([np.array([[1, 1]]), np.array([[1, 1]])])
     for season in (0, 1, 2):
         ranking.rank(np.array([[0, 1]]), np.array([0.5]), np.array([[season, season]]))
-    ranking.reset(0)
+    ranking.reset(0, np.array([[1, 1]]))
     assert ranking.known[0].tolist() == [[1, 1], [0, 0], [0, 0]]
     assert ranking.known[1].tolist() == [[1, 2], [0, 1], [0, 1]]
 

@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.drift.binning.bin_counts import FeatureBinner
-from services.drift.detectors.relation_detector import Differences, PairDetector, pair_effects
+from services.drift.detectors.relation_detector import (
+    Differences,
+    PairChange,
+    PairDetector,
+    PairRecovery,
+    pair_effects,
+)
 from services.monitoring.rank_correlation import Moments, RankScorer
 from services.retraining import reference
 
@@ -88,6 +94,17 @@ def test_a_changed_correlation_is_found_although_no_feature_changes(before, afte
     for one, column in zip(features.references, values.T, strict=True):
         counts = np.bincount(FeatureBinner(one).bins(column), minlength=len(one.counts))
         assert np.abs(np.cumsum(counts) / 2000 - np.cumsum(one.counts) / 5000).max() < 0.06
+
+
+def test_a_changed_correlation_stands_until_it_is_back():
+    """It also turns to the other side, which is the same change."""
+    features = RelatedFeatures(3, 5000, 0.0, seed=2)
+    values = np.concatenate([features.values(6000, each) for each in (0.6, -0.6, 0.0, 0.6)])
+    detector = features.detector(PATIENCE_ROWS * 11)
+    found = detector.update(features.scores(values), np.arange(len(values)))
+    assert [type(each) for _, each in found] == [PairChange, PairRecovery, PairChange]
+    assert [row // 6000 for row, _ in found] == [0, 2, 3]
+    assert detector.standing == [(0, 1)]
 
 
 @pytest.mark.parametrize("rows_known", [100, 1000])
