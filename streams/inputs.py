@@ -214,10 +214,12 @@ class Inputs:
             return
         written_ms, is_over_http = label.written_time_ms, label.is_over_http
         time_ms, lag_ms = _placed(partition, label.event_time_ms, written_ms, is_over_http=is_over_http)
-        if partition.lag_ms is None and lag_ms is not None:
+        if partition.lag_ms is None and not is_over_http:
             self._correct(partition, time_ms)
         self.add(source, offset, time_ms, label.prediction_id, label)
         partition.lag_ms = lag_ms
+        if not is_over_http:  # it tells the time of its stream, also without a wall time
+            partition.note_heartbeat(offset)
 
     def add_heartbeat(self, source: PartitionKey, offset: int, watermark_ms: int) -> None:
         """Add a heartbeat: no event up to this time will follow."""

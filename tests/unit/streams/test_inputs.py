@@ -277,6 +277,16 @@ def test_heartbeat_after_records_over_http_tells_the_time_of_the_stream():
     assert [item.counts_at_ms - REPLAY_MS for item in subject.take_all()] == [5_000, 6_000]
 
 
+def test_label_without_a_wall_time_is_not_lowered_by_an_earlier_heartbeat():
+    """Of a heartbeat that is out of order, or after another reading of the other partitions."""
+    subject = inputs(FIRST, LABELS)
+    subject.add_heartbeat(FIRST, 0, REPLAY_MS)
+    subject.add_label(0, 0, label(WALL_MS, None))
+    subject.add_heartbeat(LABELS, 1, REPLAY_MS + 4_999)
+    subject.add_label(0, 2, label(WALL_MS, None))
+    assert [item.counts_at_ms for item in subject.take_all()] == [WALL_MS, WALL_MS]
+
+
 def test_time_of_records_over_http_is_kept_as_far_as_it_was_the_frontier():
     subject = inputs(FIRST, LABELS)
     subject.add_label(0, 0, label(WALL_MS, WALL_MS, http=True))
