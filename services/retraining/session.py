@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import structlog
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError
@@ -102,10 +103,12 @@ class RetrainingSession:
         self._recreated = RecreatedTopics(consumer)
         self._producer = producer
         self._retrainer = Retrainer(settings, folder, self, self.end_offsets)
-        self._attempts: Attempts | None = None
+        self._attempts = Attempts(-1)
 
     def recall(self) -> None:
         """Read the results of all earlier requests. The topic is small and kept without a limit."""
+        self._recreated.note(REQUESTS.topic)
+        self._attempts = self._committed(kafka_consumers.topic_id(self._consumer, REQUESTS.topic))
         for record in kafka_consumers.read_topic(self._settings, "retraining-history", REQUESTS.topic):
             with contextlib.suppress(InvalidRecordError):  # it became a dead letter when it was read first
                 if record.value is not None:
@@ -122,8 +125,7 @@ class RetrainingSession:
                 request = self._decoded(record)
                 if isinstance(request, records.RetrainingRequested):
                     self._take(record.offset, request)
-                attempts = self._committed()  # perhaps of a later request, while an earlier one waits
-                self._commit(record.offset + 1, attempts.text() if attempts.offset > record.offset else "")
+                self._commit(record.offset + 1, self._attempts.passed(record.offset + 1))
 
     def _take(self, offset: int, request: records.RetrainingRequested) -> None:
         """Handle a request, unless it has a result or must wait."""
@@ -135,7 +137,7 @@ class RetrainingSession:
             self._handle(offset, request)
 
     def _handle(self, offset: int, request: records.RetrainingRequested) -> None:
-        attempts = self._committed().of(offset)
+        attempts = self._attempts.of(offset)
         if attempts.are_used_up:
             self._retrainer.give_up(request, f"{attempts.begun} attempts failed: {attempts.reason}")
             return
@@ -151,19 +153,24 @@ class RetrainingSession:
             self._note(attempts.failed(defects.reason_of(error)) if is_ours else attempts.taken_back())
             raise
 
-    def _committed(self) -> Attempts:
-        if self._attempts is None:
-            found = self._consumer.committed(REQUESTS, metadata=True)
-            self._attempts = of_text(None if found is None else found.metadata)
-        return self._attempts
+    def _committed(self, topic_id: str) -> Attempts:
+        """Return the committed attempts; read the topic from its start if they are of a former one."""
+        found = self._consumer.committed(REQUESTS, metadata=True)
+        attempts = of_text(None if found is None else found.metadata)
+        if attempts.are_of_another_topic(topic_id):
+            log.warning("retraining.topic_recreated", committed=attempts.offset)
+            self._consumer.seek_to_beginning(REQUESTS)
+            attempts = Attempts(-1)
+        return msgspec.structs.replace(attempts, topic_id=topic_id)
 
     def _note(self, attempts: Attempts) -> None:
-        self._attempts = attempts
         with contextlib.suppress(KafkaError):  # without the commit, this attempt is not counted
-            self._commit(attempts.offset, attempts.text())
+            self._commit(attempts.offset, attempts)
 
-    def _commit(self, offset: int, text: str) -> None:
-        self._consumer.commit({REQUESTS: OffsetAndMetadata(self._waiting.position(offset), text, -1)})
+    def _commit(self, offset: int, attempts: Attempts) -> None:
+        self._attempts = attempts
+        position = self._waiting.position(offset)
+        self._consumer.commit({REQUESTS: OffsetAndMetadata(position, attempts.text(), -1)})
 
     def _decoded(self, record: Any) -> records.RetrainingRecord | None:
         """Decode a record; one that cannot be decoded becomes a dead letter."""

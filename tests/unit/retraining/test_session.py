@@ -12,6 +12,7 @@ from kafka import OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaConnectionError
 
 from services.retraining import session
+from services.retraining.attempts import Attempts, of_text
 from services.retraining.retrainer import Retrainer
 from services.retraining.waiting_requests import WaitingRequests
 from services.runtime import kafka_consumers
@@ -57,6 +58,7 @@ class MemoryConsumer:
         self.assigned: list[TopicPartition] = []
         self.commits: list[tuple[int, str]] = []
         self.closed: list[dict[str, Any]] = []
+        self.sought: list[TopicPartition] = []
         self._cluster = TopicIds()
 
     def recreate(self, topic: str) -> None:
@@ -76,6 +78,16 @@ class MemoryConsumer:
     def committed(self, _: TopicPartition, *, metadata: bool) -> OffsetAndMetadata | None:
         assert metadata
         return OffsetAndMetadata(*self.commits[-1], -1) if self.commits else None
+
+    @property
+    def position(self) -> int:
+        """The committed offset; before the request there was no attempt."""
+        offset, text = self.commits[-1]
+        assert of_text(text) == Attempts(offset, topic_id=self._cluster.topic_id(session.REQUESTS.topic))
+        return offset
+
+    def seek_to_beginning(self, partition: TopicPartition) -> None:
+        self.sought.append(partition)
 
     def close(self, **options: Any) -> None:
         self.closed.append(options)
@@ -164,7 +176,7 @@ def test_a_request_without_a_result_is_handled_and_then_committed(world: World) 
     assert (topic, key, finished.request_id) == (topics.RETRAINING.name, b"delay", "r1")
     assert finished.result == "failed"
     assert "ce_id" in headers
-    assert world.consumer.commits[-1] == (1, "")
+    assert world.consumer.position == 1
 
 
 def test_a_topic_that_is_recreated_ends_the_session(world: World) -> None:
@@ -175,13 +187,25 @@ def test_a_topic_that_is_recreated_ends_the_session(world: World) -> None:
             running.step()
 
 
+def test_an_offset_of_a_topic_that_was_deleted_is_not_used(world: World) -> None:
+    """It may have been committed after the topic was recreated, when a long training ended."""
+    world.consumer.batches = [[Record(records.encode(REQUEST), 40)]]
+    with world.opened() as running:
+        running.step()
+    with world.opened():
+        assert world.consumer.sought == []
+    world.consumer.recreate(topics.RETRAINING.name)
+    with world.opened():
+        assert world.consumer.sought == [session.REQUESTS]
+
+
 def test_a_request_that_has_its_result_is_only_committed(world: World) -> None:
     world.topics[topics.RETRAINING.name] = [Record(records.encode(REQUEST)), Record(records.encode(FINISHED))]
     world.consumer.batches = [[Record(records.encode(REQUEST))]]
     with world.opened() as running:
         running.step()
     assert world.producer.sent == []
-    assert world.consumer.commits[-1] == (1, "")
+    assert world.consumer.position == 1
 
 
 @pytest.mark.parametrize("value", [b"{", b"[" * 100_000])
@@ -193,7 +217,7 @@ def test_a_record_that_cannot_be_decoded_becomes_a_dead_letter(world: World, val
     (first, _, letter, _), (second, _, _, _) = world.producer.sent
     assert (first, second) == (topics.DEAD_LETTERS.name, topics.RETRAINING.name)
     assert records.decoder_of(records.DeadLetter).decode(letter).value == value
-    assert world.consumer.commits[-1] == (2, "")
+    assert world.consumer.position == 2
 
 
 class Killed(BaseException):
@@ -270,7 +294,7 @@ def test_a_request_waits_until_the_declaration_of_its_model_is_valid(world: Worl
             running.step()
     assert set(world.results()) == {"r1", "r2"}
     assert world.waiting.detail() == {}
-    assert world.consumer.commits[-1] == (len(requests), "")
+    assert world.consumer.position == len(requests)
 
 
 def test_attempts_at_a_request_are_counted_while_an_earlier_one_waits(
@@ -307,7 +331,7 @@ def test_what_is_no_request_is_only_committed(world: World, value: bytes | None)
     with world.opened() as running:
         running.step()
     assert world.producer.sent == []
-    assert world.consumer.commits[-1] == (1, "")
+    assert world.consumer.position == 1
 
 
 def test_headers_are_left_out_where_cloud_events_are_off(world: World) -> None:
