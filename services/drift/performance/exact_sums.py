@@ -82,19 +82,15 @@ class ExactMean(msgspec.Struct, array_like=True):
         self._add(sign * numerator, denominator.bit_length() - 1, sign)
 
     def _add(self, part: int, shift: int, count: int) -> None:
-        """Add ``part`` units of 2**-shift, the sum of so many numbers."""
-        if spare := min(shift, (part & -part).bit_length() - 1) if part else shift:
-            part, shift = part >> spare, shift - spare
-        if shift < 0:
-            part, shift = part << -shift, 0
-        total = self._sum
-        if shift > self.shift:
-            total <<= shift - self.shift
-            self.shift = shift
-        total += part << (self.shift - shift)
+        """Add ``part`` units of 2**-shift, the sum of so many numbers.
+
+        Equal sums have equal units, however their numbers were added.
+        """
+        common = max(shift, self.shift)
+        total = (self._sum << common - self.shift) + (part << common - shift)
+        spare = min(common, (total & -total).bit_length() - 1) if total else common
+        total, self.shift = total >> spare, common - spare
         self.count += count
-        if not self.count:  # equal to a mean to which nothing was ever added
-            self.shift = 0
         self.scaled = total.to_bytes((total.bit_length() + 8) // 8, "little", signed=True) if total else b""
 
 
