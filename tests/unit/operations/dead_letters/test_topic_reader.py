@@ -78,6 +78,7 @@ def test_a_missing_topic_is_named_and_the_consumer_disconnected(monkeypatch: pyt
     class Consumer(MemoryKafka):
         def __init__(self, **options: Any) -> None:
             assert (options["group_id"], options["enable_auto_commit"]) == (None, False)
+            assert options["isolation_level"] == "read_committed"
             super().__init__(other=1)
 
         async def stop(self) -> None:
