@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.archive.guarded_tables import GuardedTables
+from services.archive.idle_offsets import IdleOffsets
 from services.archive.invalid_records import InvalidRecords, LetterWriter
 from services.archive.required_offsets import RequiredOffsets, decoded_requests, required_by
 from services.archive.row_schemas import Table
@@ -40,8 +41,9 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
     """Reads topics as one member of a consumer group and appends their records to the tables.
 
     Delivery: rows and positions are one Delta commit. Kafka's offsets are committed after it, for lag
-    monitoring only. After a crash, or when partitions move, reading resumes at the positions in the tables,
-    so no record is lost and none is written twice. So it does for a table that was set aside.
+    monitoring only (`services.archive.idle_offsets`). After a crash, or when partitions move, reading resumes
+    at the positions in the tables, so no record is lost and none is written twice. So it does for a table
+    that was set aside.
 
     A commit is due by rows, bytes or age of what is buffered (see `services.archive.write_buffer`), and at
     once when a retraining is requested and every record before its offsets has been read, because the
@@ -78,6 +80,7 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         self._consumer = consumer
         self._tables = GuardedTables(settings, table_of, InvalidRecords(writer), quarantine)
         self._required = RequiredOffsets()
+        self._idle = IdleOffsets(consumer)
         self._committing = asyncio.Lock()
         self._assigned = False
         self._failure: Exception | None = None
@@ -134,6 +137,8 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
                 for table in self._tables
                 if retraining_waits or table.buffer.due() or self._tables.is_doubted(table)
             )
+            if self._assigned and self._idle.is_due():
+                await self._commit_offsets(await self._idle.changed(idle_positions_of(self._tables)))
 
     async def _resume_tables(self) -> None:
         """Open the tables that are due, and read on where they end; pause those that are set aside."""
@@ -183,6 +188,7 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         """Resume at the positions in the tables."""
         async with self._committing:
             await self._keep_failure(self._start_partitions(assigned))
+        self._idle.forget()
         self._assigned = True
 
     async def _keep_failure(self, work: Coroutine[Any, Any, None]) -> None:
@@ -251,7 +257,11 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
                 continue
             self._tables.works(table)
             if kafka_offsets:
-                await commit_offsets(self._consumer, positions)
+                await self._commit_offsets(positions)
+
+    async def _commit_offsets(self, positions: Mapping[Partition, int]) -> None:
+        if positions and await commit_offsets(self._consumer, positions):
+            self._idle.note(positions)
 
     async def _add_requests(self, batch: Iterable[KafkaRecord]) -> None:
         """Remember the offsets that each request for retraining needs in the tables.
@@ -288,14 +298,22 @@ def positions_of(tables: Iterable[TableArchive]) -> dict[Partition, int]:
     return {p: offset for table in tables for p, offset in table.buffer.positions.items()}
 
 
+def idle_positions_of(tables: Iterable[TableArchive]) -> dict[Partition, int]:
+    """Return the positions of the partitions from which nothing waits for a commit."""
+    return {p: offset for table in tables for p, offset in table.buffer.idle_positions.items()}
+
+
 async def end_offsets(consumer: Any, partitions: Iterable[Partition]) -> dict[Partition, int]:
     """Return the end of each partition."""
     ends = await consumer.end_offsets([TopicPartition(*partition) for partition in partitions])
     return {(partition.topic, partition.partition): end for partition, end in ends.items()}
 
 
-async def commit_offsets(consumer: Any, positions: Mapping[Partition, int]) -> None:
-    """Commit offsets to Kafka for lag monitoring only; a group that is rebalancing may refuse them."""
+async def commit_offsets(consumer: Any, positions: Mapping[Partition, int]) -> bool:
+    """Commit offsets to Kafka for lag monitoring only; return whether the group took them.
+
+    One that is rebalancing may refuse them.
+    """
     offsets = {TopicPartition(*partition): offset for partition, offset in positions.items()}
     try:
         await consumer.commit(offsets)
@@ -305,3 +323,5 @@ async def commit_offsets(consumer: Any, positions: Mapping[Partition, int]) -> N
             metrics.CONSUMER_LAG.labels("archive", partition.topic, str(partition.partition)).set(lag)
     except KafkaError as error:
         log.info("archive.offsets_not_committed", reason=str(error))
+        return False
+    return True

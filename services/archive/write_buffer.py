@@ -116,6 +116,11 @@ class WriteBuffer:
         """Whether a position or a row is not in the table yet."""
         return self.positions != self._committed
 
+    @property
+    def idle_positions(self) -> dict[Partition, int]:
+        """The next offset of each partition of which everything that was read is in the table."""
+        return {each: offset for each, offset in self.positions.items() if self._committed[each] == offset}
+
     def committed(self) -> None:
         """Record that all rows and positions are in the table."""
         self.rows = []

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
-from services.archive import row_schemas
+from services.archive import idle_offsets, row_schemas
 from services.archive.archiver import Archiver
 from services.monitoring import inference_log
 from services.runtime import quarantine as quarantine_module
@@ -35,6 +35,7 @@ class ScriptedConsumer:
         self.committed: dict[TopicPartition, int] = {}
         self.sought: list[int] = []
         self.paused_now: set[TopicPartition] = set()
+        self.position_now = 0
 
     async def getmany(self, **_: Any) -> dict[TopicPartition, Sequence[Any]]:
         return self._batches.pop(0)
@@ -64,6 +65,10 @@ class ScriptedConsumer:
         self.committed |= offsets
 
     def highwater(self, partition: TopicPartition) -> None: ...
+
+    async def position(self, partition: TopicPartition) -> int:
+        assert partition == OUTCOMES
+        return self.position_now
 
 
 OUTCOMES, REQUESTS = TopicPartition(TOPIC, 0), TopicPartition(topics.RETRAINING.name, 0)
@@ -314,3 +319,29 @@ def test_a_longer_topic_of_the_same_name_is_archived_from_its_start(tmp_path: Pa
     assert archived(settings) == 3
     with inference_log.connect(settings) as log:
         assert log.execute("SELECT count(*) FROM outcomes").fetchone() == (5,)
+
+
+def test_an_idle_partition_is_committed_to_kafka_as_far_as_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a kill between the two commits, and after the marker of a transaction at the end of the topic."""
+    monkeypatch.setattr(idle_offsets, "CHECK_SECONDS", 0.0)
+    consumer = ScriptedConsumer({OUTCOMES: ROWS}, {}, {}, {})
+    archiver = archiver_of(Settings(home=tmp_path), consumer)
+    seen = []
+
+    async def read() -> None:
+        await archiver.open_tables()
+        await archiver.on_partitions_assigned([OUTCOMES])
+        await archiver.step()
+        assert consumer.committed == {}, "rows wait for the commit of the table"
+        await archiver.on_partitions_revoked([OUTCOMES])
+        await archiver.on_partitions_assigned([OUTCOMES])
+        for position in (2, 3, 3):
+            consumer.position_now = position
+            await archiver.step()
+            seen.append(dict(consumer.committed))
+            consumer.committed.clear()
+
+    asyncio.run(read())
+    assert seen == [{OUTCOMES: 2}, {OUTCOMES: 3}, {}]
