@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 from aiokafka.structs import OffsetAndMetadata
 from kafka.admin import KafkaAdminClient, NewTopic
 
@@ -41,6 +42,8 @@ async def committed(settings: Settings, topic: str) -> int | None:
     await admin.start()
     try:
         found = await admin.list_consumer_group_offsets(archiver.GROUP)
+    except GroupCoordinatorNotAvailableError:  # the group is being created
+        return None
     finally:
         await admin.close()
     place = found.get(TopicPartition(topic, 0))
