@@ -138,7 +138,8 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
                 if retraining_waits or table.buffer.due() or self._tables.is_doubted(table)
             )
             if self._assigned and self._idle.is_due():
-                await self._commit_offsets(await self._idle.changed(idle_positions_of(self._tables)))
+                changed = await self._idle.changed(idle_positions_of(self._tables))
+                await commit_offsets(self._consumer, changed, self._idle)
 
     async def _resume_tables(self) -> None:
         """Open the tables that are due, and read on where they end; pause those that are set aside."""
@@ -257,11 +258,7 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
                 continue
             self._tables.works(table)
             if kafka_offsets:
-                await self._commit_offsets(positions)
-
-    async def _commit_offsets(self, positions: Mapping[Partition, int]) -> None:
-        if positions and await commit_offsets(self._consumer, positions):
-            self._idle.note(positions)
+                await commit_offsets(self._consumer, positions, self._idle)
 
     async def _add_requests(self, batch: Iterable[KafkaRecord]) -> None:
         """Remember the offsets that each request for retraining needs in the tables.
@@ -309,19 +306,17 @@ async def end_offsets(consumer: Any, partitions: Iterable[Partition]) -> dict[Pa
     return {(partition.topic, partition.partition): end for partition, end in ends.items()}
 
 
-async def commit_offsets(consumer: Any, positions: Mapping[Partition, int]) -> bool:
-    """Commit offsets to Kafka for lag monitoring only; return whether the group took them.
-
-    One that is rebalancing may refuse them.
-    """
+async def commit_offsets(consumer: Any, positions: Mapping[Partition, int], idle: IdleOffsets) -> None:
+    """Commit offsets to Kafka for lag monitoring only; a group that is rebalancing may refuse them."""
+    if not positions:
+        return
     offsets = {TopicPartition(*partition): offset for partition, offset in positions.items()}
     try:
         await consumer.commit(offsets)
+        idle.note(positions)
         for partition in offsets.keys() & consumer.assignment():  # others were revoked
             offset = offsets[partition]
             lag = max(0, (consumer.highwater(partition) or offset) - offset)
             metrics.CONSUMER_LAG.labels("archive", partition.topic, str(partition.partition)).set(lag)
     except KafkaError as error:
         log.info("archive.offsets_not_committed", reason=str(error))
-        return False
-    return True
