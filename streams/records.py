@@ -549,6 +549,9 @@ class PairReference(msgspec.Struct, kw_only=True, frozen=True):
     sums: list[int]
     products: list[int]
     squares: list[int]
+    design_effects: list[float] = []
+    """Design effects of the products, of the pairs without the diagonal. Empty in references of older
+    versions."""
 
 
 class Reference(msgspec.Struct, kw_only=True, frozen=True):

@@ -86,6 +86,33 @@ class Blocks:
         found = (self.of_indicator(ranks >= 1 - share) for share in TAIL_SHARES)
         return max(found)
 
+    def of_products(self, scores: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
+        """Return the design effects of the products of all pairs of columns, ``(n_pairs,)``, at least 1.
+
+        Where correlations differ from block to block, products are alike within blocks although the values
+        are not.
+
+        Args:
+            scores: Rank scores, ``(n_rows, n_features)``.
+        """
+        columns = scores.astype(np.float64)
+        first, second = np.triu_indices(columns.shape[1], 1)
+        count = max(len(columns), 1)
+        means = (columns.T @ columns)[first, second] / count
+        variances = ((columns**2).T @ columns**2)[first, second] / count - means**2
+        found = np.ones(len(first))
+        for block_of, rows in self._divided:
+            if len(rows) < BLOCKS_MIN:
+                continue
+            squares = np.zeros(len(first))
+            order = np.argsort(block_of, kind="stable")
+            for part in np.split(order, np.cumsum(rows)[:-1]):
+                inside = columns[part]
+                squares += ((inside.T @ inside)[first, second] - len(part) * means) ** 2 / len(part)
+            estimates = squares / (len(rows) - 1) / np.maximum(variances, 1e-9) / _spread(len(rows))
+            found = np.maximum(found, np.minimum(estimates, _rows_per_block(rows)))
+        return found
+
     @property
     def shortest_rows(self) -> float:
         """Rows per block of the shortest length, weighted by rows: the block that a row is in."""
@@ -110,6 +137,11 @@ class Blocks:
         np.maximum.at(last, groups[inside], block_of[inside])
         found: npt.NDArray[np.bool_] = inside & (first == last)[groups]
         return found
+
+
+def _spread(blocks: int) -> float:
+    """Return by how much an estimate from so many blocks is too low in one case of four."""
+    return float(special.chdtri(blocks - 1, 1 - CHI_SQUARE_POINT)) / (blocks - 1)
 
 
 def _rows_per_block(rows: npt.NDArray[np.int64]) -> float:
@@ -145,7 +177,6 @@ def _of_blocks(ranks: Ranks, block_of: npt.NDArray[np.int64], rows: npt.NDArray[
     blocks = len(rows)
     if blocks < BLOCKS_MIN:
         return 1.0
-    spread = float(special.chdtri(blocks - 1, 1 - CHI_SQUARE_POINT)) / (blocks - 1)
     centred = ranks - 0.5
     found = []
     for values, variance in ((centred, _UNIFORM_VARIANCE), (centred**2, _SQUARES_VARIANCE)):
@@ -153,4 +184,4 @@ def _of_blocks(ranks: Ranks, block_of: npt.NDArray[np.int64], rows: npt.NDArray[
         sums = np.bincount(block_of, weights=deviations, minlength=blocks)
         lacking = max(variance - float((deviations**2).mean()), 0.0)
         found.append((float((sums**2 / rows).sum()) / (blocks - 1) + lacking) / variance)
-    return min(max(found) / spread, _rows_per_block(rows))
+    return min(max(found) / _spread(blocks), _rows_per_block(rows))

@@ -62,6 +62,7 @@ def build(
         for name, values in columns.items()
     ]
     references = by_segment(references, list(columns.values()), monitoring.segments)
+    feature_blocks = blocks
     blocks = design_effect.Blocks(held_out_ms, monitoring.block_ms)
     score = of_column("score", scores, held_out_ms, monitoring.season.get("score", ()), blocks)
     measured = _measured(declaration, scores, labels)
@@ -74,7 +75,7 @@ def build(
         loss_design_effect=blocks.design_effect(
             design_effect.middle_ranks(np.where(labels == 1, 1 - scores, scores))
         ),
-        pairs=of_pairs(references, list(columns.values()), times_ms),
+        pairs=of_pairs(references, list(columns.values()), times_ms, feature_blocks),
         measures={name: float(values.mean()) for name, values in measured.items()},
         score_sums=_sums(score, scores, held_out),
     )
@@ -124,9 +125,16 @@ def by_segment(
 
 
 def of_pairs(
-    references: Sequence[FeatureReference], columns: Sequence[npt.NDArray[Any]], times_ms: Times
+    references: Sequence[FeatureReference],
+    columns: Sequence[npt.NDArray[Any]],
+    times_ms: Times,
+    blocks: design_effect.Blocks | None = None,
 ) -> PairReference:
-    """Return the rank correlations of the features, as sums over the rows of the references."""
+    """Return the rank correlations of the features, as sums over the rows of the references.
+
+    With blocks, the design effects of the products are measured, too.
+    """
+    effects: list[float] = []
     watched = list(zip(references, columns, strict=True))[: rank_correlation.FEATURES_MAX]
     moments = rank_correlation.Moments.none(len(watched))
     if watched:
@@ -135,7 +143,9 @@ def of_pairs(
             for reference, values in watched
         ]
         moments.add(np.stack(scores, axis=1))
-    return moments.reference()
+        if blocks is not None:
+            effects = blocks.of_products(np.stack(scores, axis=1)).tolist()
+    return msgspec.structs.replace(moments.reference(), design_effects=effects)
 
 
 def of_column(

@@ -151,12 +151,20 @@ class Differences:
         return found
 
 
-def pair_effects(design_effects: Numbers) -> Numbers:
-    """Return the geometric mean of both features' design effects for each pair, ``(n_pairs,)``."""
+def pair_effects(design_effects: Numbers, measured: Sequence[float] = ()) -> Numbers:
+    """Return the design effect of each pair, ``(n_pairs,)``.
+
+    Args:
+        design_effects: The design effects of the features, shape ``(n_features,)``.
+        measured: Those of the products; without them, the geometric mean of both features' is taken.
+    """
+    if measured:
+        found: Numbers = np.maximum(np.array(measured, dtype=np.float64), 1.0)
+        return found
     first, second = np.triu_indices(len(design_effects), 1)
     effects = np.sqrt(np.maximum(design_effects, 1.0))
-    found: Numbers = effects[first] * effects[second]
-    return found
+    means: Numbers = effects[first] * effects[second]
+    return means
 
 
 def relation(first: str, second: str) -> str:
@@ -165,7 +173,12 @@ def relation(first: str, second: str) -> str:
 
 
 def compare(
-    known: Moments, latest: Moments, design_effects: Numbers, names: Sequence[str], p_value: float
+    known: Moments,
+    latest: Moments,
+    design_effects: Numbers,
+    names: Sequence[str],
+    p_value: float,
+    measured: Sequence[float] = (),
 ) -> RelationDrift | None:
     """Compare the correlations of a window with those of the reference; None without a pair.
 
@@ -175,11 +188,12 @@ def compare(
         design_effects: The design effects of the features, shape ``(n_features,)``.
         names: The names of the features.
         p_value: The significance level for all pairs together.
+        measured: The design effects of the products, see `pair_effects`.
     """
     first, second = np.triu_indices(len(names), 1)
     if not len(first) or not known.rows:
         return None
-    differences = Differences.between(known, latest, pair_effects(design_effects))
+    differences = Differences.between(known, latest, pair_effects(design_effects, measured))
     size, p_values = np.abs(differences.latest - differences.known), differences.p_values()
     strongest = np.lexsort((-size, p_values))[:PAIRS_SHOWN_MAX].tolist()
     return RelationDrift(
@@ -212,6 +226,7 @@ class PairDetector:
         design_effects: The design effects of the features, shape ``(n_features,)``.
         patience_ms: Minimum mean time until a change that stands is taken for over; default:
             ``threshold_ms``.
+        measured: The design effects of the products, see `pair_effects`.
 
     Examples:
         Two features are independent in the reference and for 2,000 minutes; then they are equal.
@@ -228,7 +243,12 @@ class PairDetector:
     """
 
     def __init__(
-        self, known: Moments, threshold_ms: float, design_effects: Numbers, patience_ms: float | None = None
+        self,
+        known: Moments,
+        threshold_ms: float,
+        design_effects: Numbers,
+        patience_ms: float | None = None,
+        measured: Sequence[float] = (),
     ) -> None:
         """Start without evidence of a change."""
         self._patience_ms = threshold_ms if patience_ms is None else patience_ms
@@ -237,7 +257,7 @@ class PairDetector:
         self._threshold_ms = threshold_ms
         features = len(known.sums)
         self._first, self._second = np.triu_indices(features, 1)
-        self._effects = pair_effects(design_effects)
+        self._effects = pair_effects(design_effects, measured)
         self._stakes = np.zeros((len(self._first), len(DIFFERENCES)))
         self._log_won = np.zeros_like(self._stakes)
         self._lowest = np.zeros_like(self._stakes)

@@ -382,7 +382,9 @@ class Watchers:
         if known is not None:
             effects = np.array([each.design_effect for each in features[: len(known.sums)]])
             moments = Moments.of_reference(known)
-            self._pairs = PairDetector(moments, threshold_ms, effects, monitoring.patience_ms)
+            self._pairs = PairDetector(
+                moments, threshold_ms, effects, monitoring.patience_ms, known.design_effects
+            )
             if pairs is not None:
                 self._pairs.restore(pairs)
 

@@ -65,6 +65,7 @@ def _relations(window: DriftWindow, monitoring: Monitoring) -> records.RelationD
         np.array([each.design_effect for each in watched]),
         [each.feature for each in watched],
         monitoring.p_value_threshold,
+        reference.pairs.design_effects,
     )
 
 

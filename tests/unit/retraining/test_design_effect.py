@@ -109,3 +109,19 @@ def test_bursts_of_an_hour_have_a_design_effect_although_sums_of_ranks_hardly_ch
     assert days_of(own, rows_a_day=870).design_effect < 4
     assert 30 < days_of(own + 6 * blocks, rows_a_day=870).design_effect < 200
     assert 30 < days_of(np.abs(own) * blocks, rows_a_day=870).design_effect < 200
+
+
+def test_products_of_columns_have_a_design_effect_where_their_correlation_differs_by_block():
+    """Both columns are independent in time; their correlation is 0.9 or -0.9 for a day of 200 rows."""
+    random = np.random.default_rng(4)
+    times_ms = np.arange(60 * 200, dtype=np.int64) * (DAY_MS // 200)
+    signs = random.choice([-1, 1], 60).repeat(200)
+    first, own, third = random.normal(size=(3, 60 * 200))
+    second = 0.9 * signs * first + np.sqrt(0.19) * own
+    scores = np.stack([middle_ranks(each) * 200 - 100 for each in (first, second, third)], axis=1).astype(
+        np.int8
+    )
+    pair, alone, other = Blocks(times_ms, 72 * HOUR_MS).of_products(scores).tolist()
+    assert 60 < pair < 200
+    assert 1 <= alone < 3
+    assert 1 <= other < 3
