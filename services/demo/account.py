@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from services.demo import months
+from services.monitoring.model_metrics import log_losses
 from streams import records
 from streams.codec import RepeatFilter
 from streams.json_decoder import JsonDecoder, valid
@@ -71,10 +72,10 @@ class _MonthScores:
         """Add rows (n, 3): label, live score, frozen score (NaN if the first model did not answer)."""
         self._chunks.append(rows)
         self.labels += len(rows)
-        self._loss_live += float(months.log_losses(rows[:, 0], rows[:, 1]).sum())
+        self._loss_live += float(log_losses(rows[:, 0], rows[:, 1]).sum())
         frozen = rows[~np.isnan(rows[:, 2])]
         self._labels_frozen += len(frozen)
-        self._loss_frozen += float(months.log_losses(frozen[:, 0], frozen[:, 2]).sum())
+        self._loss_frozen += float(log_losses(frozen[:, 0], frozen[:, 2]).sum())
 
     def summary(self, name: str, *, with_auc: bool) -> Month:
         """Summarise the rows so far; the AUC sorts all scores, so it is computed only at the end."""

@@ -12,9 +12,6 @@ YEAR = 2013
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-_PROBABILITY_MIN = 1e-15
-"""Scores are clipped to [this, 1 - this]: a certain and wrong prediction costs 34.5 and not infinity."""
-
 
 def local_midnight_ms(day: dt.date) -> int:
     """Return the start of a day in New York as milliseconds since the epoch.
@@ -67,12 +64,6 @@ def local_text(event_time_ms: int) -> str:
     '2013-02-01 00:00'
     """
     return dt.datetime.fromtimestamp(event_time_ms / 1000, ZONE).strftime("%Y-%m-%d %H:%M")
-
-
-def log_losses(labels: Floats, scores: Floats) -> Floats:
-    """Return the log loss of each prediction (n,); labels are 0 or 1, both arrays (n,)."""
-    certain = np.clip(scores, _PROBABILITY_MIN, 1 - _PROBABILITY_MIN)
-    return -np.where(labels > 0.5, np.log(certain), np.log1p(-certain))
 
 
 def area_under_curve(labels: Floats, scores: Floats) -> float | None:

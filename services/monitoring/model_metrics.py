@@ -15,10 +15,14 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from services.runtime.declaration import Business, ModelDeclaration
 
-PROBABILITY_MIN = 1e-15
-"""Scores are clipped to [this, 1 - this]: one certain and wrong prediction costs 34.5, not infinity."""
+PROBABILITY_MIN = 1e-7
+"""Scores are clipped to [this, 1 - this], about the resolution of float32, wherever a log loss is computed: one
+certain and wrong prediction costs 16.1, not infinity."""
 LOG_LOSS_MAX = 4.0
 """Confidence intervals and detectors clip losses here. Clipping lowers the mean, so it causes no alarm."""
 COST = "cost"
@@ -139,6 +143,13 @@ def log_loss(label: float, score: float) -> float:
     """
     clipped = min(max(score, PROBABILITY_MIN), 1 - PROBABILITY_MIN)
     return -math.log(clipped) if label else -math.log1p(-clipped)
+
+
+def log_losses(labels: npt.NDArray[np.number], scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Return the log loss of each probability (n,), as `log_loss` does, for labels (n,) of 0 and 1."""
+    clipped = np.clip(scores.astype(np.float64), PROBABILITY_MIN, 1 - PROBABILITY_MIN)
+    losses: npt.NDArray[np.float64] = -np.where(labels > 0.5, np.log(clipped), np.log1p(-clipped))
+    return losses
 
 
 def _cost_table(declaration: ModelDeclaration) -> list[list[float]]:

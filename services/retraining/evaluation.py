@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-SCORE_EPSILON = 1e-7
-"""Minimum distance of scores from 0 and 1 in the log loss: about the resolution of float32."""
+from services.monitoring.model_metrics import log_losses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +36,8 @@ def held_out(event_times_ms: npt.NDArray[np.int64], holdout_ms: int) -> npt.NDAr
 
 def evaluate(labels: npt.NDArray[np.int8], scores: npt.NDArray[np.float64]) -> ClassifierMetrics:
     """Return the metrics of scores (n,), probabilities of label 1, for labels (n,) of 0 and 1; n > 0."""
-    safe = np.clip(scores, SCORE_EPSILON, 1 - SCORE_EPSILON)
-    log_loss = -np.mean(np.where(labels == 1, np.log(safe), np.log1p(-safe)))
     return ClassifierMetrics(
-        log_loss=float(log_loss),
+        log_loss=float(log_losses(labels, scores).mean()),
         auc=_auc(labels, scores),
         accuracy=float(np.mean((scores >= 0.5) == (labels == 1))),
         brier=float(np.mean((scores - labels) ** 2)),

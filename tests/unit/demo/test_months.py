@@ -17,15 +17,6 @@ def test_times_outside_the_year_go_to_its_ends() -> None:
     assert months.month_of(times).tolist() == [0, 11]
 
 
-def test_log_losses_are_those_of_the_definition() -> None:
-    losses = months.log_losses(np.array([1.0, 0.0]), np.array([0.8, 0.8]))
-    assert losses.tolist() == pytest.approx([-np.log(0.8), -np.log(0.2)])
-
-
-def test_certain_and_wrong_prediction_has_a_finite_loss() -> None:
-    assert np.isfinite(months.log_losses(np.array([1.0, 0.0]), np.array([0.0, 1.0]))).all()
-
-
 def test_area_under_the_curve_equals_the_share_of_ordered_pairs() -> None:
     rng = np.random.default_rng(7)
     labels = (rng.random(80) < 0.4).astype(float)

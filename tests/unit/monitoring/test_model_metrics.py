@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import sklearn.metrics as oracle
 
-from services.monitoring.model_metrics import MeasureRange, Measures, NumericPrediction
+from services.monitoring.model_metrics import (
+    PROBABILITY_MIN,
+    MeasureRange,
+    Measures,
+    NumericPrediction,
+    log_loss,
+    log_losses,
+)
 from services.runtime.declaration import ModelDeclaration
 from tests.unit.drift import scenario
 
@@ -85,3 +92,10 @@ def test_a_multiclass_shadow_has_no_loss() -> None:
     assert measures("multiclass").loss_of_score(0.4, 1.0) is None
     assert measures().loss_of_score(0.5, 1.0) == pytest.approx(math.log(2))
     assert measures("regression").loss_of_score(4.0, 1.0) == 3.0
+
+
+def test_the_loss_of_an_array_is_that_of_each_score_clipped_alike() -> None:
+    scores, labels = np.array([0.0, 1.0, 0.8, 1e-9]), np.array([1.0, 0.0, 0.0, 1.0])
+    expected = [log_loss(label, score) for label, score in zip(labels, scores, strict=True)]
+    assert log_losses(labels, scores).tolist() == pytest.approx(expected, rel=1e-12)
+    assert expected[0] == pytest.approx(-math.log(PROBABILITY_MIN))
