@@ -64,7 +64,7 @@ def main() -> None:
 def _core(lengths: Sequence[int]) -> Iterator[tuple[str, Figures]]:
     declared, known, pool = _declaration(), _reference(), _pool()
     references = References([known], declared)
-    evaluating = Evaluator(declared, references, evaluator.initial_state(declared))
+    evaluating = Evaluator(declared, references, evaluator.initial_state())
     evaluating.follow(1, START_MS)
     window, done, seconds = _window(references, START_MS), 0, 0.0
     for rows in lengths:

@@ -421,6 +421,9 @@ class PerformanceReport(msgspec.Struct, kw_only=True, frozen=True, tag="performa
     """Recent error of the estimates of that measure: the largest gap of a block of windows."""
     unit: str = ""
     """Unit of the cost."""
+    estimate_outside: float | None = None
+    """Share of the scores outside those with known results, for which estimates may be far off; null without an
+    estimate."""
 
 
 class DriftAlarm(msgspec.Struct, kw_only=True, frozen=True, tag="drift_alarm"):

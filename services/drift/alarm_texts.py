@@ -3,6 +3,7 @@
 A message begins in lower case and has no full stop: reports and notifications put it into sentences.
 """
 
+import datetime as dt
 from collections.abc import Sequence
 
 from services.drift.detectors.e_detector import RANK_SHIFT_MIN
@@ -89,37 +90,49 @@ def quality_text(quality: FeatureQuality, bounds: QualityBounds) -> str:
     )
 
 
-def rise_text(measure: str, mean: float, comparison: LossComparison | None) -> str:
-    """Say to which mean ADWIN saw the losses rise; without a comparison there is no baseline yet."""
-    subject = f"ADWIN: the mean {_words(measure)}"
-    if comparison is None:
-        return f"{subject} rose to {mean:.3f}; there is no baseline to compare it with yet"
-    return comparison.phrase(subject, "rose to")
+def harm_text(comparison: LossComparison, low: float, since_ms: int, *, is_early: bool) -> str:
+    """Say how the mean loss since a time compares with its limit, and its lower end.
+
+    Args:
+        comparison: The mean loss, and its limit.
+        low: The mean loss is at least this, with a confidence of 95 %.
+        since_ms: Start of the first cohort.
+        is_early: Whether many of the labels are still missing.
+    """
+    of = "labels known early" if is_early else "mature cohorts"
+    subject = f"the mean {_words(comparison.measure)} of {of} since {_day(since_ms)}"
+    return comparison.phrase(subject, low=low)
 
 
-def realised_text(comparison: LossComparison, windows: int) -> str:
-    """Say how the mean loss of the labels of the last windows compares with its limit."""
-    return comparison.phrase(f"the mean {_words(comparison.measure)} of the last {windows} windows")
+def estimated_text(comparison: LossComparison, since_ms: int, error: float, outside: float) -> str:
+    """Say how the mean loss estimated before the labels compares with its limit.
 
-
-def estimated_text(comparison: LossComparison, windows: int, error: float) -> str:
-    """Say how the mean loss estimated before the labels compares with its limit."""
-    subject = f"the mean {_words(comparison.measure)} estimated for the last {windows} windows"
-    return f"{comparison.phrase(subject)}; recent estimates were off by at most {error:.3f}"
-
-
-def sequential_test_text(comparison: LossComparison) -> str:
-    """Say that the sequential test, the detector ``harm``, found a mean loss above its limit."""
-    return f"sequential test: the mean {_words(comparison.measure)} is above {comparison.phrase_limit()}"
+    Args:
+        comparison: The estimated mean loss, and its limit.
+        since_ms: Start of the first window that the estimate covers.
+        error: The largest recent error of such estimates.
+        outside: Share of the scores that are outside those with known results.
+    """
+    subject = f"the mean {_words(comparison.measure)} estimated since {_day(since_ms)}"
+    text = f"{comparison.phrase(subject)}; recent estimates were off by at most {error:.3f}"
+    if not outside:
+        return text
+    return f"{text}; {outside:.1%} of the scores are outside those with known results"
 
 
 def loss_change_text(detector: str) -> str:
-    """Say that a detector of river saw the losses change; it does not tell by how much."""
-    return f"{detector}: the losses of the champion changed"
+    """Say that a detector of river saw the losses rise; it does not tell by how much."""
+    return f"{detector}: the losses of the champion rose"
 
 
 def _where(segment: str) -> str:
     return f" where {segment}" if segment else ""
+
+
+def _day(time_ms: int) -> str:
+    """Return a day in UTC: ``3 Feb 2013``."""
+    moment = dt.datetime.fromtimestamp(time_ms / 1000, dt.UTC)
+    return f"{moment.day} {moment:%b %Y}"
 
 
 def _words(measure: str) -> str:

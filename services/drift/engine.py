@@ -416,7 +416,7 @@ def starting_state(
         window=None,
         closed=[],
         references=[],
-        evaluator=evaluator.initial_state(declaration),
+        evaluator=evaluator.initial_state(),
         basis=state_basis.basis_of(declaration),
     )
     _fit(state, declaration)

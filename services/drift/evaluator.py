@@ -9,7 +9,8 @@ from services.drift.alarms import ActiveAlarms, Detected, SubjectAlarms, quality
 from services.drift.binning.binning import PredictionRows
 from services.drift.detectors.watchers import WatcherState
 from services.drift.loss_alarms import LossAlarms, LossAlarmsState
-from services.drift.performance.loss_monitor import LossMonitor, LossMonitorState
+from services.drift.performance.harm_evidence import CohortLosses
+from services.drift.performance.label_counts import LabelCountsState
 from services.drift.performance.performance import PerformanceState, PerformanceTracker
 from services.drift.references import References
 from services.drift.retraining_trigger import RetrainingTrigger
@@ -31,20 +32,23 @@ class EvaluatorState(msgspec.Struct):
 
     champion: int
     """Version of the champion; 0 before the first."""
-    monitor: LossMonitorState
+    monitor: LabelCountsState
+    """Labels of the champion's predictions."""
     watches: dict[str, SubjectAlarms]
     """Active alarms by kind and subject."""
     watchers: dict[str, WatcherState]
     """Detectors of the rows: of all rows, of each segment, and of the scores."""
     loss_watchers: dict[str, bytes]
     """Detectors of the losses, by name."""
-    rise: records.DriftAlarm | None
-    """A rise of the losses in the open window."""
     requested_at_ms: list[int]
     """Times of the retraining requests within the cooldown."""
     pairs: bytes | None = None
     """Detector of the relations between features."""
     performance: PerformanceState = msgspec.field(default_factory=PerformanceState)
+    mature_losses: list[CohortLosses] = []
+    """Losses of the champion's mature cohorts."""
+    early_losses: list[CohortLosses] = []
+    """Losses of its cohorts by the labels that were known early."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Evaluator:
         self._active.keep_standing(self._rows.standing())
         self.restored_segments_of = self._rows.segments_of
         """Return the segments of a prediction, by the reference of the champion of the restored state."""
-        self._losses = self._new_losses(0, LossAlarmsState(state.monitor, state.loss_watchers, state.rise))
+        self._losses = self._new_losses(0, _losses_of(state))
         self._detected: list[Detected] = []
 
     def state(self) -> EvaluatorState:
@@ -90,14 +94,15 @@ class Evaluator:
         losses = self._losses.state()
         return EvaluatorState(
             champion=self.champion,
-            monitor=losses.monitor,
+            monitor=losses.labels,
             watches=self._active.subjects,
             watchers=self._rows.watcher_states(),
             pairs=self._rows.pairs_state(),
             loss_watchers=dict(losses.watchers),
-            rise=losses.rise,
             requested_at_ms=self._trigger.times_ms,
             performance=self._performance.state(),
+            mature_losses=list(losses.mature),
+            early_losses=list(losses.early),
         )
 
     def follow(self, version: int, window_start_ms: int) -> None:
@@ -170,7 +175,9 @@ class Evaluator:
         self._active.observe_quality(compared.quality)
         alarms += self._active.raise_new(quality_alarms(self._declaration, self.champion, compared, window))
         performance = self._performance.close_window(window.end_ms, self.champion)
-        losses = self._losses.evaluate(self.champion, window.end_ms)
+        losses = self._losses.evaluate(
+            self.champion, window.end_ms, self._performance.mature_losses, self._performance.early_losses
+        )
         for subject, is_worse in losses.worse.items():
             self._active.observe("loss", subject, drifted=is_worse)
         alarms += self._active.raise_new(losses.alarms)
@@ -211,20 +218,22 @@ class Evaluator:
             self._performance.baseline,
             self._performance.estimates,
             design_effect=reference.loss_design_effect if reference else 1.0,
-            streams=self._rows.streams,
             window_start_ms=window_start_ms,
             state=state,
         )
 
 
-def initial_state(declaration: ModelDeclaration) -> EvaluatorState:
+def _losses_of(state: EvaluatorState) -> LossAlarmsState:
+    return LossAlarmsState(state.monitor, state.loss_watchers, state.mature_losses, state.early_losses)
+
+
+def initial_state() -> EvaluatorState:
     """Return the state before the first record."""
     return EvaluatorState(
         champion=0,
-        monitor=LossMonitor(declaration.monitoring.adwin_delta, 0).state(),
+        monitor=LabelCountsState(),
         watches={},
         watchers={},
         loss_watchers={},
-        rise=None,
         requested_at_ms=[],
     )

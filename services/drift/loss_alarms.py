@@ -1,44 +1,52 @@
-"""Alarms on the champion's losses: realised, rising, or estimated before the labels come."""
+"""Alarms on the champion's losses: measured, or estimated before the labels come."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from services.drift import alarm_texts
 from services.drift.alarms import AlarmContent, Detected, alarm_of, alarm_of_change
 from services.drift.detectors.protocol import DetectedChange
-from services.drift.detectors.watchers import HARM, LossWatchers
+from services.drift.detectors.watchers import LossWatchers
+from services.drift.performance.harm_evidence import CohortLosses, Harm, HarmEvidence
+from services.drift.performance.label_counts import LabelCounts, LabelCountsState
 from services.drift.performance.loss_baseline import LossBaseline
-from services.drift.performance.loss_monitor import LossMonitor, LossMonitorState
-from services.drift.performance.performance_estimation import EstimateTracker
-from services.monitoring.model_metrics import LOG_LOSS_MAX, Measures
+from services.drift.performance.performance_estimation import OUTSIDE_MAX, EstimateTracker
+from services.monitoring.model_metrics import Measures
 from services.runtime.declaration import ModelDeclaration
 from streams import records
 
+HARM = "harm"
+"""The detector of a mean loss above its limit."""
 ESTIMATE_DETECTOR = "estimate"
 """The detector of a loss that is estimated before the labels come."""
+BUDGET_SHARE = 0.5
+"""Share of the alarm budget that the loss has: a false alarm about it costs a retraining."""
+STANDING = 0.05
+"""An alarm stands while the evidence is above this share of its threshold."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LossAlarmsState:
     """All that `LossAlarms` knows."""
 
-    monitor: LossMonitorState
+    labels: LabelCountsState
     watchers: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
-    rise: records.DriftAlarm | None = None
+    mature: Sequence[CohortLosses] = ()
+    early: Sequence[CohortLosses] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class LossEvaluation:
     """The losses at the end of a window, beside the limit of the baseline."""
 
-    rise: records.DriftAlarm | None = None
-    """ADWIN saw the mean rise in this window, to above the limit or without one."""
     realised: records.DriftAlarm | None = None
-    """The mean loss of the labels is above the limit."""
+    """The evidence of labels that the mean loss is above its limit is strong enough."""
     estimated: records.DriftAlarm | None = None
     """The mean loss estimated before the labels is above the limit."""
     worse: Mapping[str, bool] = dataclasses.field(default_factory=dict)
-    """Whether each subject that could be compared is worse than the limit."""
+    """Whether each subject that could be compared is worse than the limit, or not clearly better again."""
     cause: records.DriftAlarm | None = None
     """The alarm for which a retraining should be requested."""
     labels: int = 0
@@ -48,12 +56,12 @@ class LossEvaluation:
 
     @property
     def alarms(self) -> list[records.DriftAlarm]:
-        """The alarms of this window; that of a rise was raised with the record at which it was detected."""
+        """The alarms of this window."""
         return [alarm for alarm in (self.realised, self.estimated) if alarm is not None]
 
 
 class LossAlarms:
-    """Watches the losses of one champion in the order in which its labels became known."""
+    """Watches the losses of one champion, by cohort of its predictions."""
 
     def __init__(
         self,
@@ -63,7 +71,6 @@ class LossAlarms:
         estimates: EstimateTracker,
         *,
         design_effect: float,
-        streams: int,
         window_start_ms: int = 0,
         state: LossAlarmsState | None = None,
     ) -> None:
@@ -75,7 +82,6 @@ class LossAlarms:
             baseline: Of this champion; shared with its `PerformanceTracker`, updated here.
             estimates: The estimates made before the labels, updated by the tracker.
             design_effect: How many correlated losses count as one, at least 1.
-            streams: Number of streams that share the alarm budget.
             window_start_ms: Start of the open window.
             state: Of the same champion.
         """
@@ -85,18 +91,21 @@ class LossAlarms:
         self._measures = measures
         self._baseline = baseline
         self._estimates = estimates
-        self._design_effect = design_effect
-        self._streams = streams
-        self._rise = state.rise if state else None
-        self._monitor = self._new_monitor(window_start_ms, state.monitor if state else None)
-        self._watchers = self._new_watchers(state.watchers if state else {})
+        state = state or LossAlarmsState(LabelCounts(window_start_ms).state())
+        self._counts = LabelCounts(window_start_ms, state.labels)
+        self._watchers = self._new_watchers(state.watchers)
+        threshold_ms = 2 * self._monitoring.patience_ms / BUDGET_SHARE  # of each of the two
+        self._mature = HarmEvidence(threshold_ms, design_effect, state.mature)
+        self._early = HarmEvidence(threshold_ms, design_effect, state.early)
 
     def state(self) -> LossAlarmsState:
         """Return what `__init__` takes."""
-        return LossAlarmsState(self._monitor.state(), self._watchers.state(), self._rise)
+        return LossAlarmsState(
+            self._counts.state(), self._watchers.state(), self._mature.cohorts, self._early.cohorts
+        )
 
     def add(self, version: int, values: Sequence[float], time_ms: int, index: int) -> list[Detected]:
-        """Watch one loss of the champion; nothing is detected before its errors have a scale.
+        """Count one label of the champion; show its loss to the detectors that are declared.
 
         Args:
             version: The champion's.
@@ -104,55 +113,80 @@ class LossAlarms:
             time_ms: Event time of the label.
             index: Of the label among the records in process.
         """
+        self._counts.add()
         if self._baseline.add(values):
-            self._monitor = self._new_monitor(self._monitor.window_start_ms)
             self._watchers = self._new_watchers(self._watchers.state())
         if self._baseline.range is None:
             return []
-        loss, detected = values[self._baseline.index], []
-        is_wrong = self._is_wrong(values)
-        if self._monitor.add(loss):
-            self._rise, is_worse = self._alarm_of_rise(version, time_ms)
-            if is_worse:
-                detected.append(Detected(index, self._rise))
-        for detector, change in self._watchers.add(loss, time_ms, wrong=is_wrong):
-            detected.append(Detected(index, self._alarm_of_change(version, detector, change)))
-        return detected
+        loss, is_wrong = values[self._baseline.index], self._is_wrong(values)
+        return [
+            Detected(index, self._alarm_of_change(version, detector, change))
+            for detector, change in self._watchers.add(loss, time_ms, wrong=is_wrong)
+        ]
 
     def close_window(self, end_ms: int) -> None:
-        """Begin the losses of the next window; the baseline may become known here."""
-        self._monitor.close_window(end_ms)
-        if self._baseline.close_window():
-            self._watchers = self._new_watchers(self._watchers.state())
+        """Begin the labels of the next window; the baseline may become known here."""
+        self._counts.close_window(end_ms)
+        self._baseline.close_window()
 
-    def evaluate(self, version: int, end_ms: int) -> LossEvaluation:
-        """Compare the latest realised and estimated losses with the limit, at the end of a window.
+    def evaluate(
+        self, version: int, end_ms: int, mature: Sequence[CohortLosses], early: Sequence[CohortLosses]
+    ) -> LossEvaluation:
+        """Compare the losses with the limit, at the end of a window.
 
-        A retraining is requested for the losses of labels as they become known: in a steady stream early and
-        late labels are mixed there as in complete cohorts, so there is no wait for maturity.
+        Args:
+            version: The champion's.
+            end_ms: End of the window.
+            mature: Losses of the cohorts that have just become mature.
+            early: Losses of the cohorts of which enough labels are known for the first time; see
+                `early_losses`.
         """
+        for evidence, cohorts in ((self._mature, mature), (self._early, early)):
+            for cohort in cohorts:
+                evidence.add(cohort)
         worse: dict[str, bool] = {}
         realised = self._realised(version, end_ms, worse)
         estimated = self._estimated(version, end_ms, worse)
-        rise, self._rise = self._rise, None
-        found = None if rise is None else self._baseline.compare(rise.value)
-        if found is not None and not found.is_worse:  # a rise to a mean within the limit
-            rise = None
-        cause = rise or realised or (estimated if self._requests_on_estimate else None)
-        labels_since = 0 if cause is None else self._monitor.labels_since(cause.since_ms)
-        return LossEvaluation(rise, realised, estimated, worse, cause, self._monitor.labels, labels_since)
+        is_trusted = self._requests_on_estimate and self._estimates.outside <= OUTSIDE_MAX
+        cause = realised or (estimated if is_trusted else None)
+        labels_since = 0 if cause is None else self._counts.labels_since(cause.since_ms)
+        return LossEvaluation(realised, estimated, worse, cause, self._counts.labels, labels_since)
 
     def _realised(self, version: int, end_ms: int, worse: dict[str, bool]) -> records.DriftAlarm | None:
-        windows = self._monitoring.loss_windows
-        recent = self._monitor.recent_loss(windows)
-        found = None if recent is None else self._baseline.compare(recent)
-        if found is None:
+        """Return an alarm if the evidence of mature or of early labels is above its threshold.
+
+        Early labels are weighted by an assumption, so they have to exceed the limit by the tolerance again.
+        """
+        baseline = self._baseline
+        if baseline.range is None or baseline.limit is None:
             return None
-        worse[found.measure] = found.is_worse
-        text = alarm_texts.realised_text(found, windows)
-        content = AlarmContent("loss", found.measure, found.current, found.limit, text)
-        since_ms = self._monitor.recent_start_ms(windows)
-        return alarm_of(self._model, version, content, end_ms, since_ms) if found.is_worse else None
+        found = None
+        compared = baseline.compare(0.0)
+        assert compared is not None
+        limits = ((self._mature, baseline.limit), (self._early, baseline.limit + compared.tolerance))
+        worse[baseline.measure] = False
+        for evidence, limit in limits:
+            share = baseline.range.share(limit)
+            strength = evidence.strength(share)
+            worse[baseline.measure] |= strength >= STANDING
+            if found is None and strength >= 1:
+                is_early = evidence is self._early
+                found = self._alarm_of_harm(version, end_ms, evidence.harm(share), is_early=is_early)
+        return found
+
+    def _alarm_of_harm(
+        self, version: int, end_ms: int, harm: Harm, *, is_early: bool
+    ) -> records.DriftAlarm | None:
+        baseline = self._baseline
+        assert baseline.range is not None
+        unit = baseline.range.high - baseline.range.low
+        mean, low = (baseline.range.low + unit * share for share in (harm.mean, harm.low))
+        found = baseline.compare(mean)
+        assert found is not None
+        text = alarm_texts.harm_text(found, low, harm.since_ms, is_early=is_early)
+        content = AlarmContent("loss", found.measure, mean, found.limit, text)
+        alarm = alarm_of(self._model, version, content, end_ms, harm.since_ms, HARM)
+        return msgspec.structs.replace(alarm, since_from_ms=harm.since_from_ms, since_to_ms=harm.since_to_ms)
 
     def _estimated(self, version: int, end_ms: int, worse: dict[str, bool]) -> records.DriftAlarm | None:
         """Return an alarm if recent estimates are above the limit by more than their own error.
@@ -167,27 +201,13 @@ class LossAlarms:
         worse[subject] = error <= found.tolerance and found.is_worse_by(error)
         if not worse[subject]:
             return None
-        text = alarm_texts.estimated_text(found, self._monitoring.loss_windows, error)
-        content = AlarmContent("loss", subject, found.current, found.limit + error, text)
         since_ms = self._estimates.recent_start_ms
+        text = alarm_texts.estimated_text(found, since_ms, error, self._estimates.outside)
+        content = AlarmContent("loss", subject, found.current, found.limit + error, text)
         return alarm_of(self._model, version, content, end_ms, since_ms, ESTIMATE_DETECTOR)
 
-    def _alarm_of_rise(self, version: int, detected_at_ms: int) -> tuple[records.DriftAlarm, bool]:
-        """Return the alarm of a rise that ADWIN saw, and whether it is raised: not while below the limit."""
-        mean, measure = self._monitor.mean_since_change, self._baseline.measure
-        found = self._baseline.compare(mean)
-        text = alarm_texts.rise_text(measure, mean, found)
-        content = AlarmContent("loss", measure, mean, mean if found is None else found.limit, text)
-        since_ms = self._monitor.change_start_ms()
-        alarm = alarm_of(self._model, version, content, detected_at_ms, since_ms, "adwin")
-        return alarm, found is None or found.is_worse
-
     def _alarm_of_change(self, version: int, detector: str, change: DetectedChange) -> records.DriftAlarm:
-        found = self._baseline.compare(self._monitor.mean_since_change)
-        if detector == HARM and found is not None:
-            text = alarm_texts.sequential_test_text(found)
-        else:
-            text = alarm_texts.loss_change_text(detector)
+        text = alarm_texts.loss_change_text(detector)
         content = AlarmContent("loss", self._baseline.measure, change.value, change.threshold, text)
         return alarm_of_change(self._model, version, content, change, detector)
 
@@ -198,11 +218,5 @@ class LossAlarms:
         baseline = self._baseline.value
         return baseline is not None and values[0] > baseline
 
-    def _new_monitor(self, window_start_ms: int, state: LossMonitorState | None = None) -> LossMonitor:
-        """Return a monitor that scales losses to the range of log losses, for which ADWIN is set."""
-        found = self._baseline.range
-        unit = 1.0 if found is None else (found.high - found.low) / LOG_LOSS_MAX
-        return LossMonitor(self._monitoring.adwin_delta, window_start_ms, state, unit=unit)
-
     def _new_watchers(self, states: Mapping[str, bytes]) -> LossWatchers:
-        return LossWatchers(self._baseline, self._design_effect, self._monitoring, self._streams, states)
+        return LossWatchers(self._baseline, self._monitoring, states)

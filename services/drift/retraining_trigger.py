@@ -44,15 +44,14 @@ class RetrainingTrigger:
             return None
         kept = {requested for requested in self._requested_at_ms if requested > now_ms - self._cooldown_ms}
         self._requested_at_ms = kept | {now_ms}
-        evidence = [*([losses.rise] if losses.rise else []), *active]
         cause = losses.cause
         return records.RetrainingRequested(
             request_id=f"{self._model}-{now_ms}",
             model=self._model,
             trigger="drift",
             requested_at_ms=now_ms,
-            reason=evidence[0].message if evidence else cause.message,
-            evidence=evidence,
+            reason=cause.message,
+            evidence=list(active),
             offsets=dict(offsets),
             since_ms=cause.since_ms,
             train_from_ms=cause.since_ms if losses.labels_since >= self._minimum_labels else None,

@@ -35,11 +35,6 @@ class RowAlarms:
         self._segments = SegmentMatcher(reference, declaration.monitoring, references.feature_sets)
         self._watchers = Watchers(reference, declaration.monitoring, watchers or {}, pairs)
 
-    @property
-    def streams(self) -> int:
-        """Number of streams that share the alarm budget, the loss included."""
-        return self._watchers.streams
-
     def segments_of(self, prediction: records.Prediction) -> list[str]:
         """Return the segments to which a row belongs."""
         return self._segments.match(prediction.features, prediction.feature_set)

@@ -15,7 +15,6 @@ from kafka import KafkaConsumer, TopicPartition
 from services.drift.control_topics import ControlTopics
 from services.drift.engine import DriftOutputs, DriftState, starting_state
 from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
-from services.drift.performance.loss_monitor import LossRiseDetector
 from services.model_registry import large_references
 from services.monitoring import pending_restore, prediction_source
 from services.monitoring.guarded_models import GuardedModels
@@ -303,12 +302,6 @@ def _restore(
             before = topic_identity.identity(SNAPSHOTS.label_topic(found[1]), None)
             state.topics.setdefault("labels", before)  # older versions wrote only this name
             _log.info("drift.restored", model=name, snapshot_offset=found[0], pending=len(state.pending))
-            if not LossRiseDetector.can_restore(state.evaluator.monitor.detector):
-                _log.warning(
-                    "drift.detector_reset",
-                    model=name,
-                    reason="its state was written by another version of river, or is damaged",
-                )
         states[name] = starting_state(
             declaration,
             partitions[topics.predictions(name)],

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from services.drift.evaluator import EvaluatorState
-from services.drift.performance.loss_monitor import LossMonitor
+from services.drift.performance.label_counts import LabelCounts
 from services.drift.performance.performance import PerformanceState, PerformanceTracker
 from services.drift.windows.arm_sums import ArmSumsState, MeasureSums
 from services.drift.windows.window import DriftWindowState
@@ -18,9 +18,7 @@ from services.monitoring.model_metrics import COST, Measures
 from services.monitoring.pending_predictions import PendingPrediction
 from services.runtime.declaration import ModelDeclaration
 
-TASK, LABELS, COSTS, JUDGED, LIMIT, COHORTS, HORIZON, ADWIN = (
-    "task", "labels", "costs", "judged", "limit", "cohorts", "horizon", "adwin",
-)  # fmt: skip
+TASK, LABELS, COSTS, JUDGED, COHORTS, HORIZON = "task", "labels", "costs", "judged", "cohorts", "horizon"
 """The parts of a basis, see `basis_of`."""
 _THRESHOLD = ", threshold "
 _UNKNOWN_LINEAGE = -1
@@ -29,7 +27,7 @@ _UNKNOWN_LINEAGE = -1
 
 def basis_of(declaration: ModelDeclaration) -> dict[str, str]:
     """Return what the numbers of a state depend on, as a readable text for each part."""
-    label, retraining, monitoring = declaration.label, declaration.retraining, declaration.monitoring
+    label, retraining = declaration.label, declaration.retraining
     task = f"{declaration.task} {list(declaration.classes)}"
     kind = next(field.type for field in label.fields if field.name == label.value)
     labels = f"{task} {label.value}: {kind}, above {label.positive_above}{_THRESHOLD}{declaration.threshold}"
@@ -39,16 +37,13 @@ def basis_of(declaration: ModelDeclaration) -> dict[str, str]:
     )
     by_cost = retraining.harm == "cost"
     judged = f"{retraining.harm} {costs if by_cost else ''}, learning {declaration.learning is not None}"
-    tolerance = business.tolerance if business is not None and by_cost else monitoring.loss_tolerance
     return {
         TASK: task,
         LABELS: labels,
         COSTS: costs,
         JUDGED: judged,
-        LIMIT: f"tolerance {tolerance}",
         COHORTS: f"{PerformanceTracker(declaration).cohort_ms} ms",
         HORIZON: f"{label.horizon_ms} ms",
-        ADWIN: f"delta {monitoring.adwin_delta}",
     }
 
 
@@ -104,27 +99,24 @@ def reset(
         elif COSTS in parts:
             _align_measures(window, Measures(declaration))
     evaluator.performance = _performance(parts, evaluator.performance)
-    _forget_losses(parts, declaration, evaluator)
+    if parts & {LABELS, JUDGED}:
+        _forget_losses(evaluator)
 
 
 def _performance(parts: frozenset[str], state: PerformanceState) -> PerformanceState:
     """Return what still holds of the performance of the champion's predictions."""
     delays = [] if HORIZON in parts else state.delays
+    groups = [] if HORIZON in parts else state.group_delays
     if parts & {LABELS, COSTS, JUDGED}:
         return PerformanceState(_UNKNOWN_LINEAGE, state.closed_ms, delays=delays)
     cohorts = [] if parts & {COHORTS, HORIZON} else state.cohorts
-    return msgspec.structs.replace(state, cohorts=cohorts, delays=delays)
+    return msgspec.structs.replace(state, cohorts=cohorts, delays=delays, group_delays=groups)
 
 
-def _forget_losses(parts: frozenset[str], declaration: ModelDeclaration, evaluator: EvaluatorState) -> None:
-    """Reset the monitors of losses that depend on a changed part."""
-    fresh = LossMonitor(declaration.monitoring.adwin_delta, evaluator.monitor.current.start_ms).state()
-    if parts & {LABELS, JUDGED}:
-        evaluator.monitor, evaluator.rise = fresh, None
-    elif ADWIN in parts:
-        evaluator.monitor.detector = fresh.detector
-    if parts & {LABELS, JUDGED, LIMIT}:
-        evaluator.loss_watchers = {}
+def _forget_losses(evaluator: EvaluatorState) -> None:
+    """Remove all evidence about losses."""
+    evaluator.monitor = LabelCounts(evaluator.monitor.current.start_ms).state()
+    evaluator.loss_watchers, evaluator.mature_losses, evaluator.early_losses = {}, [], []
 
 
 def _measures_fit(performance: PerformanceState, measures: int) -> bool:

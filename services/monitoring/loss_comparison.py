@@ -37,10 +37,16 @@ class LossComparison:
         """Tell whether the current mean is above the limit by more than a margin."""
         return self.current > self.limit + margin
 
-    def phrase(self, subject: str, verb: str = "is") -> str:
-        """Say how a subject, such as ``the mean cost of the last 7 windows``, compares with its limit."""
+    def phrase(self, subject: str, low: float | None = None) -> str:
+        """Say how a subject, such as ``the mean cost since 3 Feb``, compares with its limit.
+
+        Args:
+            subject: What has this mean.
+            low: Lower end of the mean with a confidence of 95 %.
+        """
         side = "above" if self.is_worse else "within"
-        return f"{subject} {verb} {self._amount(self.current)}, {side} {self.phrase_limit()}"
+        certain = "" if low is None else f" (at least {self._amount(low)} with 95 % confidence)"
+        return f"{subject} is {self._amount(self.current)}{certain}, {side} {self.phrase_limit()}"
 
     def phrase_limit(self) -> str:
         """Name the limit and its two parts."""

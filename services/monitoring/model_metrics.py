@@ -21,8 +21,8 @@ import numpy.typing as npt
 from services.runtime.declaration import Business, ModelDeclaration
 
 PROBABILITY_MIN = 1e-7
-"""Scores are clipped to [this, 1 - this], about the resolution of float32, wherever a log loss is computed: one
-certain and wrong prediction costs 16.1, not infinity."""
+"""Scores are clipped to [this, 1 - this] in every log loss: one certain and wrong prediction costs 16.1, not
+infinity. It is about the resolution of float32."""
 LOG_LOSS_MAX = 4.0
 """Confidence intervals and detectors clip losses here. Clipping lowers the mean, so it causes no alarm."""
 COST = "cost"

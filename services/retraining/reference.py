@@ -72,7 +72,7 @@ def build(
         features=references,
         score=score,
         log_loss=log_loss,
-        loss_design_effect=blocks.design_effect(
+        loss_design_effect=design_effect.Blocks(held_out_ms, monitoring.loss_block_ms).design_effect(
             design_effect.middle_ranks(np.where(labels == 1, 1 - scores, scores))
         ),
         pairs=of_pairs(references, list(columns.values()), times_ms, feature_blocks),

@@ -267,6 +267,9 @@ class Monitoring(_Strict):
     block_hours: float = Field(24, gt=0)
     """Length of a block of time: values within a block depend on each other, blocks are treated as
     independent."""
+    loss_block_hours: float | None = Field(None, gt=0)
+    """The same for losses; default: ``block_hours``. A shorter block counts a bad week as harm although such weeks
+    may come by chance, and finds harm sooner."""
     detectors: tuple[Detector, ...] = ()
     """Additional detectors of river on the loss; their alarms are not limited by the false-alarm budget."""
     alarm_windows: int = Field(3, ge=1, le=100)
@@ -275,9 +278,7 @@ class Monitoring(_Strict):
     """How far the mean loss may be above the reference's before the model counts as worse; for a regression,
     as a share of the reference's loss."""
     loss_windows: int = Field(7, ge=1, le=366)
-    """Number of closed windows in that mean."""
-    adwin_delta: float = Field(0.002, gt=0, lt=1)
-    """Delta of the ADWIN detector on the loss."""
+    """Number of windows in the mean of estimates, and of the first labels of a model without a reference."""
     mature_share: float = Field(0.99, gt=0, le=1)
     """Share of the expected labels that must have arrived before the performance of a window's predictions
     counts as known. Until then it is provisional."""
@@ -291,6 +292,11 @@ class Monitoring(_Strict):
     def block_ms(self) -> int:
         """The block in milliseconds."""
         return round(self.block_hours * HOUR_MS)
+
+    @property
+    def loss_block_ms(self) -> int:
+        """The block of losses in milliseconds."""
+        return self.block_ms if self.loss_block_hours is None else round(self.loss_block_hours * HOUR_MS)
 
     @property
     def window_ms(self) -> int:

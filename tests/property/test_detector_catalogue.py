@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.drift.detectors.e_detector import EDetector, HarmDetector
+from services.drift.detectors.e_detector import EDetector
 from services.drift.detectors.ranks import Ranking
 from services.drift.detectors.river_detectors import RiverDetector
 from services.retraining import reference
@@ -53,21 +53,16 @@ class Ranked:
         self.detector.restore(state)
 
 
-def harm(streams):
-    return HarmDetector(0.4, MONTH_MS)
-
-
 CATALOGUE: dict[str, Callable[[int], Any]] = {
     "e-detector": Ranked,
-    "harm": harm,
     **{name: functools.partial(RiverDetector, name) for name in RIVER_DETECTORS},
 }
 every = pytest.mark.parametrize("name", CATALOGUE)
-ours = pytest.mark.parametrize("name", ["e-detector", "harm"])
+ours = pytest.mark.parametrize("name", ["e-detector"])
 
 
 def streams_of(name):
-    return 1 if name in {"harm", "kswin"} else STREAMS  # KSWIN tests at each value: 0.3 ms
+    return 1 if name == "kswin" else STREAMS  # KSWIN tests at each value: 0.3 ms
 
 
 def values_of(name, rows, seed=1, high_from=10**9):

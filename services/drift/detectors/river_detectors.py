@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import importlib.metadata
 import random
 import zlib
 from collections.abc import Callable, Mapping
@@ -12,14 +13,36 @@ import numpy as np
 import numpy.typing as npt
 
 from services.drift.detectors.protocol import DetectedChange, TimesMs, Values
-from services.drift.performance.loss_monitor import RIVER_VERSION
 from services.runtime.declaration import Detector
 
+RIVER_VERSION = importlib.metadata.version("river")
+"""Another version may have other fields: a detector of its state then starts empty."""
 SEED = 1
 """Seed of KSWIN, which samples its window: two runs must draw the same samples."""
 ERROR_MIN = 0.5
 """Minimum value that counts as an error, for detectors of errors."""
+RECENT_WEIGHT = 1 / 64
+"""Weight of the newest value in the recent mean, with which the direction of a change is decided."""
 _OF_ERRORS = frozenset({"ddm", "eddm", "hddm_a", "hddm_w", "fhddm"})
+
+
+class RunningMean(msgspec.Struct, array_like=True):
+    """The mean of all values since the last change, and that of recent ones."""
+
+    count: int = 0
+    mean: float = 0.0
+    recent: float = 0.0
+
+    def add(self, value: float) -> None:
+        """Add a value."""
+        self.count += 1
+        self.mean += (value - self.mean) / self.count
+        self.recent += (value - self.recent) * max(RECENT_WEIGHT, 1 / self.count)
+
+    @property
+    def has_risen(self) -> bool:
+        """Whether recent values are above the mean."""
+        return self.recent > self.mean
 
 
 class RiverState(msgspec.Struct, array_like=True):
@@ -30,13 +53,15 @@ class RiverState(msgspec.Struct, array_like=True):
     since_ms: list[int | None]
     """Start of each stream: the time of its first value, or of the first one after its last change."""
     detectors: list[Any]
+    means: list[RunningMean] = []
 
 
 class RiverDetector:
-    """One of river's detectors on each of several streams; a `protocol.Detector`.
+    """One of river's detectors on each of several streams of losses; a `protocol.Detector`.
 
-    River's detectors do not date a change, so it lies between the previous change and the detection. They
-    have no bound on their false alarms over time.
+    River's detectors find falls, too. A fall is an improvement: the detector starts again and returns no
+    change. They do not date a change, so it lies between the previous change and the detection. They have no
+    bound on their false alarms over time.
 
     Args:
         name: The detector's name in model.yaml, e.g. ``adwin``.
@@ -58,20 +83,23 @@ class RiverDetector:
         self._make = functools.partial(_makers()[name], **(options or {}))
         self._detectors = [self._make() for _ in range(streams)]
         self._since_ms: list[int | None] = [None] * streams
+        self._means = [RunningMean() for _ in range(streams)]
 
     def update(self, values: Values, times_ms: TimesMs) -> list[DetectedChange]:
         """Process values of shape ``(n_rows, n_streams)``; see `protocol.Detector`."""
         changes = []
         inputs = self._inputs(values)
-        for row, time_ms in zip(inputs.tolist(), times_ms.tolist(), strict=True):
-            for stream, (detector, value) in enumerate(zip(self._detectors, row, strict=True)):
+        for row, shown, time_ms in zip(values.tolist(), inputs.tolist(), times_ms.tolist(), strict=True):
+            for stream, (detector, value) in enumerate(zip(self._detectors, shown, strict=True)):
+                self._means[stream].add(row[stream])
                 since_ms = self._since_ms[stream]
                 if since_ms is None:
                     since_ms = self._since_ms[stream] = time_ms
                 detector.update(value)
                 if detector.drift_detected:
-                    changes.append(DetectedChange(stream, time_ms, time_ms, since_ms, time_ms, 1.0, 1.0))
-                    self._since_ms[stream] = None
+                    if self._means[stream].has_risen:
+                        changes.append(DetectedChange(stream, time_ms, time_ms, since_ms, time_ms, 1.0, 1.0))
+                    self._since_ms[stream], self._means[stream] = None, RunningMean()
                     self._detectors[stream] = self._make()
         return changes
 
@@ -86,7 +114,9 @@ class RiverDetector:
     def state(self) -> bytes:
         """Return the complete state, which `restore` takes."""
         states = [_plain(detector) for detector in self._detectors]
-        return msgspec.msgpack.encode(RiverState(self._name, RIVER_VERSION, list(self._since_ms), states))
+        return msgspec.msgpack.encode(
+            RiverState(self._name, RIVER_VERSION, list(self._since_ms), states, self._means)
+        )
 
     def restore(self, state: bytes) -> None:
         """Continue from a state; ignore a state of another river version, whose fields may differ."""
@@ -95,6 +125,8 @@ class RiverDetector:
             return
         self._since_ms = list(decoded.since_ms)
         self._detectors = [_filled(self._make(), plain) for plain in decoded.detectors]
+        if decoded.means:
+            self._means = decoded.means
 
 
 def _makers() -> Mapping[str, Callable[[], Any]]:

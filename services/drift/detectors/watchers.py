@@ -13,7 +13,7 @@ from services.drift.binning.bin_counts import FeatureBinner
 from services.drift.binning.bin_search import BinIndices
 from services.drift.binning.binning import BinnedRows, PredictionRows
 from services.drift.binning.statistics import Counts
-from services.drift.detectors.e_detector import EDetector, HarmDetector
+from services.drift.detectors.e_detector import EDetector
 from services.drift.detectors.protocol import DetectedChange, Detector, TimesMs
 from services.drift.detectors.ranks import Ranking, Ranks, padded
 from services.drift.detectors.relation_detector import PairChange, PairDetector, PairRecovery, relation
@@ -31,7 +31,6 @@ BUFFERED_ROWS = 64
 """Rows processed together, at the latest at the end of a window; a multiple of `e_detector.STEP_ROWS`."""
 SEASONS_MAX = 400
 """Maximum seasons of one feature with separate counts; further seasons share the last one."""
-HARM = "harm"
 SCORE = "score"
 
 
@@ -366,7 +365,8 @@ class Watchers:
         self.streams = sum(map(len, watched.values())) + shares + (known is not None) + 1
         """Number of streams that share the alarm budget: the ranks of each feature, overall and by segment,
         and of the scores; the shares of each feature and of the scores; all feature pairs; the loss."""
-        threshold_ms = self.streams * monitoring.patience_ms
+        # Half of the budget is that of the loss, see `loss_alarms.BUDGET_SHARE`.
+        threshold_ms = 2 * max(self.streams - 1, 1) * monitoring.patience_ms
         stored = states or {}
         self._watchers = {
             name: Watcher(
@@ -485,22 +485,14 @@ def _without_counts(references: Sequence[FeatureReference]) -> list[FeatureRefer
 
 
 class LossWatchers:
-    """Watches the champion's losses: the harm detector within the alarm budget, and river's if declared."""
+    """Shows the champion's losses to the detectors of river that are declared."""
 
     def __init__(
-        self,
-        baseline: LossBaseline,
-        design_effect: float,
-        monitoring: Monitoring,
-        streams: int,
-        states: Mapping[str, bytes] | None = None,
+        self, baseline: LossBaseline, monitoring: Monitoring, states: Mapping[str, bytes] | None = None
     ) -> None:
-        """Start without evidence, or from states; without a baseline there is no harm detector."""
+        """Start without evidence, or from states."""
         self._detectors: dict[str, Detector] = {}
         self._range = baseline.range
-        if self._range is not None and baseline.limit is not None:
-            share = self._range.share(baseline.limit)
-            self._detectors[HARM] = HarmDetector(share, streams * monitoring.patience_ms, design_effect)
         if monitoring.detectors:
             from services.drift.detectors.river_detectors import RiverDetector  # late: imports river, 3 s
 

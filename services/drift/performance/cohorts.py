@@ -37,6 +37,8 @@ class LabelledRow(NamedTuple):
     segments: Sequence[str]
     cell: int
     """The cell of its score."""
+    group: int
+    """The group of its label; see `early_losses`."""
     delay_cell: int
     positive: float
     values: list[float]
@@ -111,6 +113,10 @@ class CohortState(msgspec.Struct, array_like=True):
     cells: list[list[float]]
     taken_cells: list[list[float]]
     segments: dict[str, SegmentSumsState]
+    early: bool = False
+    group_delays: list[list[int]] = []
+    group_sums: list[list[float]] = []
+    outside: float | None = None
 
 
 class PredictionCohort:
@@ -125,6 +131,8 @@ class PredictionCohort:
         cells: int,
         measures: int,
         ranges: Sequence[MeasureRange] | None,
+        judged: int = 0,
+        groups: int = 0,
         error_max: float | None = None,
         state: CohortState | None = None,
     ) -> None:
@@ -137,6 +145,8 @@ class PredictionCohort:
             cells: Number of cells of the scores; 0 counts no scores.
             measures: Number of measures.
             ranges: Of each measure; without them there are no shares, hence no intervals.
+            judged: Index of the measure that is summed by group of labels.
+            groups: Number of groups of labels.
             error_max: The error scale from which a regression's ranges follow.
             state: Of the same cohort.
         """
@@ -145,6 +155,7 @@ class PredictionCohort:
         self.error_max = error_max
         self._measures = measures
         self._cells = cells
+        self._judged = judged
         self.reports = state.reports if state else 0
         """Number of reports so far: the revision of the next."""
         self.mature = state.mature if state else False
@@ -155,6 +166,19 @@ class PredictionCohort:
         """Predictions by slot."""
         self.delays: Counts = np.array(state.delays if state else [0] * DELAY_CELLS, dtype=np.int64)
         """Labels by cell of their delay."""
+        self.early = state.early if state else False
+        """Whether its early labels were counted as evidence."""
+        self.outside = state.outside if state else None
+        """Share of its scores outside those with known results, when it was estimated."""
+        no_delays, no_sums = [[0] * DELAY_CELLS] * groups, [[0.0] * 3] * groups
+        self.group_delays: Counts = np.array(
+            (state.group_delays if state else []) or no_delays, dtype=np.int64
+        ).reshape(-1, DELAY_CELLS)
+        """Labels by group and cell of their delay ``(n_groups, DELAY_CELLS)``."""
+        self.group_sums: Numbers = np.array(
+            (state.group_sums if state else []) or no_sums, dtype=np.float64
+        ).reshape(-1, 3)
+        """Labels of each group, and the sums of the judged losses and of their squares ``(n_groups, 3)``."""
         zeros = [[0.0] * (MEASURES + measures)] * cells
         self.cells: Numbers = np.array(state.cells if state else zeros, dtype=np.float64)
         """Sums over labels by cell of the score ``(n_cells, MEASURES + n_measures)``."""
@@ -216,6 +240,8 @@ class PredictionCohort:
             sums.labels += len(indices)
             sums.moments += moments[indices].sum(axis=0)
         np.add.at(self.delays, [row.delay_cell for row in rows], 1)
+        if len(self.group_sums):
+            self._add_groups(rows, moments[:, self._judged])
         if self._cells:
             self._add_cells(rows, raw)
 
@@ -226,11 +252,22 @@ class PredictionCohort:
         columns[:, MEASURES:] = raw
         np.add.at(self.cells, [row.cell for row in rows], columns)
 
+    def _add_groups(self, rows: Sequence[LabelledRow], moments: Numbers) -> None:
+        groups = [min(row.group, len(self.group_sums) - 1) for row in rows]
+        np.add.at(self.group_delays, (groups, [row.delay_cell for row in rows]), 1)
+        columns = np.stack([np.ones(len(rows)), moments[:, SHARES], moments[:, SHARE_SQUARES]], axis=1)
+        np.add.at(self.group_sums, groups, columns)
+
     def take_new_cells(self) -> Numbers:
         """Return the sums by cell of the labels added since the last call."""
         new: Numbers = self.cells - self._taken_cells
         self._taken_cells = self.cells.copy()
         return new
+
+    @property
+    def slot_ms(self) -> int:
+        """Length of a slot."""
+        return (self.end_ms - self.start_ms) // SLOTS
 
     def ages_ms(self, now_ms: int) -> Counts:
         """Return the age of the youngest prediction that each slot may contain ``(SLOTS,)``."""
@@ -253,6 +290,10 @@ class PredictionCohort:
             self.cells.tolist(),
             self._taken_cells.tolist(),
             {name: each.state() for name, each in self.segments.items()},
+            self.early,
+            self.group_delays.tolist(),
+            self.group_sums.tolist(),
+            self.outside,
         )
 
 

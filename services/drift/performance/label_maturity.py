@@ -62,3 +62,15 @@ class LabelDelays:
         below = np.concatenate([[0], np.cumsum(self.counts)])
         found: npt.NDArray[np.float64] = below[np.searchsorted(self._ends_ms, ages_ms, side="right")] / total
         return found
+
+    def share_bounds(
+        self, ages_ms: npt.NDArray[np.int64], spread_ms: int
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return bounds of the share of labels known at ages from each age up to ``spread_ms`` more ``(n_ages,)``.
+
+        Delays are counted in cells, so a share is known only at their ends. A delay must be known.
+        """
+        below = np.concatenate([[0], np.cumsum(self.counts)]) / self.counts.sum()
+        first = np.searchsorted(self._ends_ms, ages_ms, side="right")
+        last = np.searchsorted(self._ends_ms, ages_ms + spread_ms, side="left") + 1
+        return below[first], below[np.minimum(last, DELAY_CELLS)]

@@ -103,6 +103,11 @@ class LossBaseline:
         """The mean loss or cost to expect; None while it is unknown."""
         return self.state.value
 
+    @property
+    def limit_share(self) -> float | None:
+        """The limit as a share of the range; None while one of them is unknown."""
+        return None if self.range is None or self.limit is None else self.range.share(self.limit)
+
     def compare(self, current: float) -> LossComparison | None:
         """Compare a mean loss or cost with the baseline; None without one."""
         if self.value is None:

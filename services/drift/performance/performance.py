@@ -20,6 +20,8 @@ from services.drift.performance.cohorts import (
     PredictionRow,
 )
 from services.drift.performance.confidence_intervals import MeanConfidenceSequence
+from services.drift.performance.early_losses import early_losses, group_of, groups_of, mature_losses
+from services.drift.performance.harm_evidence import CohortLosses
 from services.drift.performance.label_maturity import LabelDelays
 from services.drift.performance.loss_baseline import LossBaseline, LossBaselineState
 from services.drift.performance.performance_estimation import (
@@ -35,6 +37,9 @@ from streams.inputs import BEFORE_ALL_MS
 
 COHORTS_MAX = 256
 """Maximum open cohorts: where the label horizon has more windows, a cohort covers several of them."""
+RECENT_REACH = 4
+"""Recent estimates reach back at most this many times the declared number of windows, empty ones between them
+included."""
 ROWS_BUFFERED_MAX = 4096
 """Maximum predictions and labels in the buffer before they are summed together."""
 
@@ -58,6 +63,7 @@ class PerformanceState(msgspec.Struct):
     )
     running: dict[str, list[MeanConfidenceSequence]] = {}
     baseline: LossBaselineState = msgspec.field(default_factory=LossBaselineState, name="promise")
+    group_delays: list[list[int]] = []
 
 
 class PerformanceTracker:
@@ -80,7 +86,15 @@ class PerformanceTracker:
         self._closed_ms = state.closed_ms
         self._estimator = PerformanceEstimator(len(self.measures.names), state.estimator)
         self._delays = LabelDelays(self._horizon_ms, state.delays)
-        self.estimates = EstimateTracker(self._windows, state.estimates)
+        self._groups = groups_of(self.measures)
+        known = state.group_delays if len(state.group_delays) == self._groups else [[]] * self._groups
+        self._group_delays = [LabelDelays(self._horizon_ms, counts) for counts in known]
+        self.mature_losses: list[CohortLosses] = []
+        """Losses of the champion's cohorts that became mature when the last window closed."""
+        self.early_losses: list[CohortLosses] = []
+        """Weighted losses of cohorts of which enough labels were known then, for the first time."""
+        self._reach_ms = RECENT_REACH * self._windows * self.cohort_ms
+        self.estimates = EstimateTracker(self._windows, self._reach_ms, state.estimates)
         self._running = {name: list(each) for name, each in state.running.items()}
         self.baseline = LossBaseline(declaration, self.measures)
         self.baseline.restore(state.baseline)
@@ -105,7 +119,7 @@ class PerformanceTracker:
             cohort.forget_cells()
         self.lineage = lineage
         self._estimator.follow(*_held_out_scores(reference, self.measures))
-        self.estimates = EstimateTracker(self._windows)
+        self.estimates = EstimateTracker(self._windows, self._reach_ms)
         self._running = {}
         self.baseline.follow(reference)
 
@@ -138,6 +152,7 @@ class PerformanceTracker:
             row = LabelledRow(
                 segments,
                 self._estimator.cell_of(answer.score),
+                group_of(self.measures, answer, label),
                 self._delays.cell_of(label_time_ms - time_ms),
                 float(label == 1) if self.measures.task == "binary" else 0.0,
                 values,
@@ -155,6 +170,7 @@ class PerformanceTracker:
         """
         self._flush()
         self._closed_ms = now_ms
+        self.mature_losses, self.early_losses = [], []
         reports = []
         for key in sorted(self._cohorts):
             cohort = self._cohorts[key]
@@ -166,14 +182,16 @@ class PerformanceTracker:
             maturity = 1.0 if is_complete else self._maturity(cohort, now_ms)
             is_newly_mature = not cohort.mature and maturity is not None and maturity >= self._mature_share
             if is_newly_mature:
-                self._mark_mature(cohort)
+                self._mark_mature(cohort, maturity or 1.0)
             elif is_complete:
                 self._add_to_running(cohort)
+            if is_newly_mature or not cohort.mature:
+                self._take_early(cohort, now_ms)
             has_new_labels = cohort.all.labels > cohort.reported_labels
             if not cohort.reports or is_newly_mature or (is_complete and has_new_labels):
                 reports.append(self._report(cohort, now_ms, version, maturity, is_complete=is_complete))
             if is_complete:
-                self._delays.learn(cohort.delays)
+                self._learn_delays(cohort)
                 del self._cohorts[key]
         return reports
 
@@ -194,6 +212,7 @@ class PerformanceTracker:
             self.estimates.state(),
             self._running,
             self.baseline.state,
+            [each.counts.tolist() for each in self._group_delays],
         )
 
     def _new_cohort(self, start_ms: int, state: CohortState | None = None) -> PredictionCohort:
@@ -206,6 +225,8 @@ class PerformanceTracker:
             cells=len(state.cells) if state else self._estimator.cells,
             measures=len(self.measures.names),
             ranges=self.measures.ranges(error_max),
+            judged=self.baseline.index,
+            groups=self._groups,
             error_max=error_max,
             state=state,
         )
@@ -242,11 +263,31 @@ class PerformanceTracker:
                 each.estimated_auc = self._estimator.estimate_auc(each.scores)
         if cohort.all.estimates:
             estimate = cohort.all.estimates[self.baseline.index]
-            self.estimates.add_estimate(cohort.start_ms, cohort.all.predictions, estimate)
+            outside = self._estimator.outside_share(cohort.all.scores)
+            self.estimates.add_estimate(cohort.start_ms, cohort.all.predictions, estimate, outside)
+            cohort.outside = outside
 
-    def _mark_mature(self, cohort: PredictionCohort) -> None:
-        """Let a cohort count for the errors of the estimates and for the running figures."""
+    def _learn_delays(self, cohort: PredictionCohort) -> None:
+        self._delays.learn(cohort.delays)
+        for delays, counts in zip(self._group_delays, cohort.group_delays, strict=True):
+            delays.learn(counts)
+
+    def _take_early(self, cohort: PredictionCohort, now_ms: int) -> None:
+        """Take the losses of a cohort as early evidence, once, as soon as enough of its labels are known."""
+        limit = self.baseline.limit_share
+        if cohort.early or cohort.version != self.lineage or limit is None:
+            return
+        found = early_losses(cohort, self._group_delays, limit, now_ms)
+        if found is not None:
+            cohort.early = True
+            self.early_losses.append(found)
+
+    def _mark_mature(self, cohort: PredictionCohort, maturity: float) -> None:
+        """Let a cohort count for the errors of the estimates, the running figures and the evidence of harm."""
         cohort.mature = True
+        if cohort.version == self.lineage:
+            losses = mature_losses(cohort, self.baseline.index, maturity)
+            self.mature_losses += [losses] if losses is not None else []
         whole = cohort.all
         if cohort.version == self.lineage and whole.estimates and whole.labels:
             index = self.baseline.index
@@ -301,6 +342,7 @@ class PerformanceTracker:
             segments=performance_report.segments_of(cohort, self.measures, running),
             judged=self.baseline.measure,
             estimate_error=self.estimates.error,
+            estimate_outside=cohort.outside,
             unit=self._unit,
         )
 

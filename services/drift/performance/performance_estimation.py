@@ -35,6 +35,11 @@ BLOCKS_MIN = 2
 """Minimum blocks of cohorts from which the error of the estimates is known."""
 BLOCKS_MAX = 4
 """Maximum blocks of cohorts that are remembered."""
+OUTSIDE_MAX = 0.05
+"""Maximum share of scores outside those with known results, with which an estimate alone may request a
+retraining."""
+CELL_LABELS_MIN = 5
+"""With fewer labels, or fewer than a tenth of the mean over the cells, a cell has no known results."""
 LABELS, POSITIVES, MEASURES = 0, 1, 2
 """Columns of the sums in each cell; the measures begin at the third."""
 
@@ -114,6 +119,17 @@ class PerformanceEstimator:
             return None
         return auc(counts.astype(np.float64), counts * means[:, POSITIVES])
 
+    def outside_share(self, counts: Counts) -> float:
+        """Return the share of scores in cells of which hardly any results are known, by counts ``(n_cells,)``.
+
+        Their estimate is that of the nearest cells with results: outside the reference it may be far off.
+        """
+        labels = self.sums[:, LABELS]
+        if not counts.sum():
+            return 0.0
+        few = labels < min(CELL_LABELS_MIN, labels.sum() / (10 * len(labels)))
+        return float(counts[few].sum() / counts.sum())
+
     def state(self) -> PerformanceEstimatorState:
         """Return what `__init__` takes."""
         return PerformanceEstimatorState(self.edges, self._first, self.sums.tolist())
@@ -167,21 +183,26 @@ class EstimateTrackerState(msgspec.Struct, array_like=True):
     """Latest cohorts: start in ms, number of predictions, and the estimate."""
     gaps: list[tuple[int, float]] = []
     """Latest mature cohorts: number of labels, and realised minus estimated."""
+    outside: list[float] = []
+    """Shares of the scores of the latest cohorts that are outside those with known results."""
 
 
 class EstimateTracker:
     """Recent estimates, and how far earlier ones were from the realised performance."""
 
-    def __init__(self, windows: int, state: EstimateTrackerState | None = None) -> None:
-        """Compare blocks of ``windows`` cohorts."""
+    def __init__(self, windows: int, reach_ms: int, state: EstimateTrackerState | None = None) -> None:
+        """Compare blocks of ``windows`` cohorts; recent ones began within ``reach_ms`` of each other."""
         self._windows = windows
+        self._reach_ms = reach_ms
         state = state or EstimateTrackerState()
         self._estimates = collections.deque(state.estimates, maxlen=windows)
+        self._outside = collections.deque(state.outside, maxlen=windows)
         self._gaps = collections.deque(state.gaps, maxlen=BLOCKS_MAX * windows)
 
-    def add_estimate(self, start_ms: int, predictions: int, estimate: float) -> None:
-        """Add the estimate of a cohort."""
+    def add_estimate(self, start_ms: int, predictions: int, estimate: float, outside: float = 0.0) -> None:
+        """Add the estimate of a cohort, and the share of its scores outside those with known results."""
         self._estimates.append((start_ms, predictions, estimate))
+        self._outside.append(outside)
 
     def add_gap(self, labels: int, gap: float) -> None:
         """Add the gap of a mature cohort: realised minus estimated."""
@@ -189,11 +210,28 @@ class EstimateTracker:
 
     @property
     def recent(self) -> float | None:
-        """Mean estimate over the latest cohorts; None while there are too few."""
+        """Mean estimate over the latest cohorts; None while there are too few, or if they reach back too far."""
         if len(self._estimates) < self._windows:
+            return None
+        if self._estimates[-1][0] - self._estimates[0][0] > self._reach_ms:
             return None
         total = sum(predictions for _, predictions, _ in self._estimates)
         return sum(predictions * estimate for _, predictions, estimate in self._estimates) / total
+
+    @property
+    def outside(self) -> float:
+        """Share of the scores that `recent` covers that are outside those with known results."""
+        found = list(self._estimates)[-len(self._outside) :] if self._outside else []
+        total = sum(predictions for _, predictions, _ in found)
+        if not total:
+            return 0.0
+        return (
+            sum(
+                predictions * outside
+                for (_, predictions, _), outside in zip(found, self._outside, strict=True)
+            )
+            / total
+        )
 
     @property
     def recent_start_ms(self) -> int:
@@ -216,4 +254,4 @@ class EstimateTracker:
 
     def state(self) -> EstimateTrackerState:
         """Return what `__init__` takes."""
-        return EstimateTrackerState(list(self._estimates), list(self._gaps))
+        return EstimateTrackerState(list(self._estimates), list(self._gaps), list(self._outside))

@@ -67,32 +67,37 @@ def test_nulls_are_not_limited_in_the_text_where_any_share_of_them_is_allowed():
     )
 
 
-def test_a_loss_above_its_limit_is_given_with_baseline_and_tolerance():
-    limit = "above the limit 0.594 (baseline 0.544 + tolerance 0.050)"
-    assert alarm_texts.realised_text(ABOVE, 7) == f"the mean log loss of the last 7 windows is 0.637, {limit}"
-    assert (
-        alarm_texts.rise_text("log_loss", 0.637, ABOVE) == f"ADWIN: the mean log loss rose to 0.637, {limit}"
+LIMIT = "above the limit 0.594 (baseline 0.544 + tolerance 0.050)"
+FEBRUARY_3_MS = 1_359_849_600_000
+
+
+def test_harm_is_told_with_its_lower_end_and_its_limit():
+    text = alarm_texts.harm_text(ABOVE, 0.61, FEBRUARY_3_MS, is_early=False)
+    assert text == (
+        "the mean log loss of mature cohorts since 3 Feb 2013 is 0.637 (at least 0.610 with 95 % confidence), "
+        + LIMIT
     )
-    assert alarm_texts.sequential_test_text(ABOVE) == f"sequential test: the mean log loss is {limit}"
-    assert alarm_texts.estimated_text(ABOVE, 7, 0.012) == (
-        f"the mean log loss estimated for the last 7 windows is 0.637, {limit}; "
+    assert "of labels known early since" in alarm_texts.harm_text(ABOVE, 0.61, FEBRUARY_3_MS, is_early=True)
+
+
+def test_an_estimate_is_told_with_its_error_and_the_scores_outside():
+    text = alarm_texts.estimated_text(ABOVE, FEBRUARY_3_MS, 0.012, 0.0)
+    assert text == (
+        f"the mean log loss estimated since 3 Feb 2013 is 0.637, {LIMIT}; "
         "recent estimates were off by at most 0.012"
     )
-
-
-def test_a_rise_without_a_baseline_says_so():
-    assert alarm_texts.rise_text("absolute_error", 3.2, None) == (
-        "ADWIN: the mean absolute error rose to 3.200; there is no baseline to compare it with yet"
+    assert alarm_texts.estimated_text(ABOVE, FEBRUARY_3_MS, 0.012, 0.3) == (
+        f"{text}; 30.0% of the scores are outside those with known results"
     )
 
 
 def test_a_cost_is_given_in_its_declared_unit():
     cost = LossComparison("cost", 2.5, 1.35, 1.0, "USD")
-    assert alarm_texts.realised_text(cost, 3) == (
-        "the mean cost of the last 3 windows is 2.500 USD, above the limit 2.350 USD "
-        "(baseline 1.350 USD + tolerance 1.000 USD)"
+    assert alarm_texts.harm_text(cost, 2.4, FEBRUARY_3_MS, is_early=False) == (
+        "the mean cost of mature cohorts since 3 Feb 2013 is 2.500 USD (at least 2.400 USD with 95 % "
+        "confidence), above the limit 2.350 USD (baseline 1.350 USD + tolerance 1.000 USD)"
     )
 
 
-def test_a_detector_of_river_tells_of_a_change_only():
-    assert alarm_texts.loss_change_text("river-ddm") == "river-ddm: the losses of the champion changed"
+def test_a_detector_of_river_tells_of_a_rise_only():
+    assert alarm_texts.loss_change_text("river-ddm") == "river-ddm: the losses of the champion rose"

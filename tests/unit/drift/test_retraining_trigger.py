@@ -77,12 +77,12 @@ def test_too_few_labels_since_the_cause_leave_the_training_window_open():
     assert found.train_from_ms is None
 
 
-def test_the_rise_is_the_first_evidence_and_the_reason():
-    rise, active = loss_alarm("adwin", "the loss rose"), [loss_alarm()]
-    found = request(new_trigger(), evaluation(rise, rise=rise), active=active)
+def test_the_cause_is_the_reason_and_active_alarms_are_the_evidence():
+    cause, active = loss_alarm("harm", "the loss is too high now"), [loss_alarm()]
+    found = request(new_trigger(), evaluation(cause), active=active)
     assert found is not None
-    assert found.evidence == [rise, *active]
-    assert found.reason == "the loss rose"
+    assert found.evidence == active
+    assert found.reason == "the loss is too high now"
 
 
 def test_a_request_for_an_estimated_loss_says_so():

@@ -134,12 +134,6 @@ def test_another_length_of_windows_keeps_the_open_window_and_begins_cohorts_anew
     assert state.evaluator.monitor.labels
 
 
-def test_another_delta_of_adwin_begins_its_detector_anew(snapshot: DriftState) -> None:
-    state, logged = restore(changed(monitoring__adwin_delta=0.1), snapshot)
-    assert logged == ["adwin"]
-    assert state.evaluator.monitor.labels
-
-
 def test_another_task_forgets_the_answers_that_wait_for_labels(snapshot: DriftState) -> None:
     declared = changed(task="regression", gates=None, business=None, label__positive_above=None)
     state, _ = restore(declared, snapshot)

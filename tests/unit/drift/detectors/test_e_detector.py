@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from services.drift.detectors.e_detector import EDetector, HarmDetector
+from services.drift.detectors.e_detector import EDetector
 from services.drift.detectors.ranks import Ranking
 
 
@@ -58,19 +58,6 @@ def test_a_long_silence_is_no_evidence() -> None:
 def test_a_state_of_another_number_of_streams_is_refused() -> None:
     with pytest.raises(ValueError, match="reshape"):
         EDetector(2, 1000).restore(EDetector(1, 1000).state())
-
-
-def test_a_falling_loss_is_no_harm() -> None:
-    losses = np.concatenate([np.full(500, 0.3), np.full(2000, 0.05)])[:, None]
-    assert HarmDetector(0.3, 1000).update(losses, np.arange(2500)) == []
-
-
-def test_a_loss_above_the_limit_is_dated_by_its_first_row() -> None:
-    losses = np.concatenate([np.full(500, 0.2), np.full(500, 0.9)])[:, None]
-    change = HarmDetector(0.4, 100_000).update(losses, np.arange(1000))[0]
-    assert 500 < change.detected_at_ms < 600
-    assert 490 <= change.since_ms <= 510
-    assert change.since_from_ms <= change.since_ms <= change.since_to_ms
 
 
 def test_a_corrupt_state_is_refused() -> None:

@@ -23,7 +23,7 @@ def test_sums_of_parts_are_the_sums_of_the_whole(rows, cut):
         made = PredictionCohort(0, HOUR_MS, 1, cells=4, measures=2, ranges=RANGES)
         for part in parts:
             labelled = [
-                LabelledRow([segment] if segment else [], cell, cell, float(right), [value, float(right)])
+                LabelledRow([segment] if segment else [], cell, 0, cell, float(right), [value, float(right)])
                 for segment, cell, value, right in part
             ]
             if labelled:
@@ -41,7 +41,7 @@ def new_cohort(state=None):
 
 
 def labelled(value, segments=()):
-    return LabelledRow(list(segments), 1, 0, 1.0, [value, 0.5])
+    return LabelledRow(list(segments), 1, 0, 0, 1.0, [value, 0.5])
 
 
 def test_new_moments_and_cells_are_taken_once():

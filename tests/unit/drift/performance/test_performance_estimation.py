@@ -94,7 +94,7 @@ def test_without_a_reference_the_first_scores_make_the_edges():
 
 
 def test_the_error_of_estimates_is_the_largest_mean_gap_of_a_recent_block():
-    found = performance_estimation.EstimateTracker(2)
+    found = performance_estimation.EstimateTracker(2, 1000)
     for start, gap in enumerate((0.1, -0.3, 0.02, 0.02)):
         assert found.error is None
         found.add_gap(100, gap)
@@ -118,3 +118,25 @@ def test_nothing_is_estimated_without_predictions_or_with_too_few_labels():
 
 def test_cells_with_few_labels_are_pooled_with_their_neighbours():
     assert performance_estimation.pools_of(np.array([30.0, 30, 60, 10])).tolist() == [0, 0, 1, 1]
+
+
+def test_recent_estimates_do_not_reach_back_over_months():
+    found = performance_estimation.EstimateTracker(2, 1000)
+    found.add_estimate(0, 100, 0.4)
+    found.add_estimate(1000, 100, 0.6)
+    assert (found.recent, found.recent_start_ms) == (0.5, 0)
+    found.add_estimate(9000, 100, 0.6)
+    assert found.recent is None
+
+
+def test_scores_without_known_results_are_outside():
+    estimator = performance_estimation.PerformanceEstimator(measures=1)
+    estimator.follow(edges=[0.2, 0.4, 0.6], sums=[[100, 10, 90], [100, 30, 70], [100, 50, 50], [0, 0, 0]])
+    assert estimator.outside_share(np.array([10, 10, 10, 10])) == 0.25
+    assert estimator.outside_share(np.array([10, 10, 10, 0])) == 0.0
+    estimator.learn(np.array([[0.0] * 3] * 3 + [[100, 95, 95]]))
+    assert estimator.outside_share(np.array([10, 10, 10, 10])) == 0.0
+    found = performance_estimation.EstimateTracker(2, 1000)
+    found.add_estimate(0, 100, 0.4, 0.5)
+    found.add_estimate(1, 300, 0.4, 0.1)
+    assert found.outside == pytest.approx(0.2)

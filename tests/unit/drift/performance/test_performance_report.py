@@ -18,7 +18,7 @@ def new_cohort(labels=(), *, ranges=True):
     cohort.add_predictions([(number, 0.7, ["colour=red"]) for number in range(4)], [0.5])
     if labels:
         values = [[0.5, float(right), 0.1, 0.0, 0.0] for right in labels]
-        cohort.add_labels([LabelledRow([], 1, 0, 1.0, each) for each in values])
+        cohort.add_labels([LabelledRow([], 1, 0, 0, 1.0, each) for each in values])
     return cohort
 
 
@@ -65,7 +65,7 @@ def test_running_figures_are_in_the_unit_of_the_measure():
 
 def test_the_area_under_the_curve_is_a_figure_of_binary_models_over_all_predictions():
     cohort = new_cohort()
-    rows = [LabelledRow(["colour=red"], cell, 0, float(cell), [0.5] * 5) for cell in (0, 1, 1)]
+    rows = [LabelledRow(["colour=red"], cell, 0, 0, float(cell), [0.5] * 5) for cell in (0, 1, 1)]
     cohort.add_labels(rows)
     whole, red = performance_report.segments_of(cohort, MEASURES, {})
     assert whole.figures[-1].measure == red.figures[-1].measure == "auc"
