@@ -422,8 +422,7 @@ class PerformanceReport(msgspec.Struct, kw_only=True, frozen=True, tag="performa
     unit: str = ""
     """Unit of the cost."""
     estimate_outside: float | None = None
-    """Share of the scores outside those with known results, for which estimates may be far off; null without an
-    estimate."""
+    """Share of the scores outside those with known results: their estimates may be far off."""
 
 
 class DriftAlarm(msgspec.Struct, kw_only=True, frozen=True, tag="drift_alarm"):

@@ -268,8 +268,8 @@ class Monitoring(_Strict):
     """Length of a block of time: values within a block depend on each other, blocks are treated as
     independent."""
     loss_block_hours: float | None = Field(None, gt=0)
-    """The same for losses; default: ``block_hours``. A shorter block counts a bad week as harm although such weeks
-    may come by chance, and finds harm sooner."""
+    """The same for losses; default: ``block_hours``. With a shorter block a bad week counts as harm although
+    such weeks come by chance, and harm is found sooner."""
     detectors: tuple[Detector, ...] = ()
     """Additional detectors of river on the loss; their alarms are not limited by the false-alarm budget."""
     alarm_windows: int = Field(3, ge=1, le=100)

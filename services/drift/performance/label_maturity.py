@@ -66,7 +66,7 @@ class LabelDelays:
     def share_bounds(
         self, ages_ms: npt.NDArray[np.int64], spread_ms: int
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return bounds of the share of labels known at ages from each age up to ``spread_ms`` more ``(n_ages,)``.
+        """Return bounds of the share of labels known at each age ``(n_ages,)`` and up to ``spread_ms`` later.
 
         Delays are counted in cells, so a share is known only at their ends. A delay must be known.
         """

@@ -89,9 +89,9 @@ class PerformanceTracker:
         self._groups = groups_of(self.measures)
         known = state.group_delays if len(state.group_delays) == self._groups else [[]] * self._groups
         self._group_delays = [LabelDelays(self._horizon_ms, counts) for counts in known]
-        self.mature_losses: list[CohortLosses] = []
+        self.mature_losses = list[CohortLosses]()
         """Losses of the champion's cohorts that became mature when the last window closed."""
-        self.early_losses: list[CohortLosses] = []
+        self.early_losses = list[CohortLosses]()
         """Weighted losses of cohorts of which enough labels were known then, for the first time."""
         self._reach_ms = RECENT_REACH * self._windows * self.cohort_ms
         self.estimates = EstimateTracker(self._windows, self._reach_ms, state.estimates)
@@ -283,7 +283,7 @@ class PerformanceTracker:
             self.early_losses.append(found)
 
     def _mark_mature(self, cohort: PredictionCohort, maturity: float) -> None:
-        """Let a cohort count for the errors of the estimates, the running figures and the evidence of harm."""
+        """Let a cohort count for the errors of the estimates, the running figures and evidence of harm."""
         cohort.mature = True
         if cohort.version == self.lineage:
             losses = mature_losses(cohort, self.baseline.index, maturity)

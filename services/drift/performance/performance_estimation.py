@@ -120,7 +120,7 @@ class PerformanceEstimator:
         return auc(counts.astype(np.float64), counts * means[:, POSITIVES])
 
     def outside_share(self, counts: Counts) -> float:
-        """Return the share of scores in cells of which hardly any results are known, by counts ``(n_cells,)``.
+        """Return the share of scores in cells with hardly any known results, by counts ``(n_cells,)``.
 
         Their estimate is that of the nearest cells with results: outside the reference it may be far off.
         """
@@ -210,7 +210,7 @@ class EstimateTracker:
 
     @property
     def recent(self) -> float | None:
-        """Mean estimate over the latest cohorts; None while there are too few, or if they reach back too far."""
+        """Mean estimate over the latest cohorts; None while these are too few or reach back too far."""
         if len(self._estimates) < self._windows:
             return None
         if self._estimates[-1][0] - self._estimates[0][0] > self._reach_ms:

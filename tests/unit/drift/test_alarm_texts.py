@@ -74,8 +74,8 @@ FEBRUARY_3_MS = 1_359_849_600_000
 def test_harm_is_told_with_its_lower_end_and_its_limit():
     text = alarm_texts.harm_text(ABOVE, 0.61, FEBRUARY_3_MS, is_early=False)
     assert text == (
-        "the mean log loss of mature cohorts since 3 Feb 2013 is 0.637 (at least 0.610 with 95 % confidence), "
-        + LIMIT
+        "the mean log loss of mature cohorts since 3 Feb 2013 is 0.637 "
+        f"(at least 0.610 with 95 % confidence), {LIMIT}"
     )
     assert "of labels known early since" in alarm_texts.harm_text(ABOVE, 0.61, FEBRUARY_3_MS, is_early=True)
 
