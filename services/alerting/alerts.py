@@ -77,7 +77,7 @@ def champion_of(change: ModelChanged) -> int | None:
 
 
 def _effect(alarm: DriftAlarm) -> str:
-    if alarm.kind == "loss" and alarm.detector in ("harm", "estimate"):
+    if alarm.kind == "loss" and not alarm.detector.startswith("river-"):
         return f"{alarm.subject} {alarm.value:.3f}, {alarm.value - alarm.threshold:+.3f} against its limit"
     parts = []
     if alarm.effect is not None and alarm.kind != "loss":
