@@ -114,9 +114,11 @@ class CohortState(msgspec.Struct, array_like=True):
     taken_cells: list[list[float]]
     segments: dict[str, SegmentSumsState]
     early: bool = False
+    """Whether its early labels were taken as evidence."""
     group_delays: list[list[int]] = []
     group_sums: list[list[float]] = []
     outside: float | None = None
+    """Share of its scores outside those with known results, when it was estimated."""
 
 
 class PredictionCohort:
@@ -145,8 +147,7 @@ class PredictionCohort:
             cells: Number of cells of the scores; 0 counts no scores.
             measures: Number of measures.
             ranges: Of each measure; without them there are no shares, hence no intervals.
-            judged: Index of the measure that is summed by group of labels.
-            groups: Number of groups of labels.
+            judged: Index of the measure that is summed by group of labels; ``groups`` is their number.
             error_max: The error scale from which a regression's ranges follow.
             state: Of the same cohort.
         """
@@ -167,18 +168,13 @@ class PredictionCohort:
         self.delays: Counts = np.array(state.delays if state else [0] * DELAY_CELLS, dtype=np.int64)
         """Labels by cell of their delay."""
         self.early = state.early if state else False
-        """Whether its early labels were counted as evidence."""
         self.outside = state.outside if state else None
-        """Share of its scores outside those with known results, when it was estimated."""
-        no_delays, no_sums = [[0] * DELAY_CELLS] * groups, [[0.0] * 3] * groups
-        self.group_delays: Counts = np.array(
-            (state.group_delays if state else []) or no_delays, dtype=np.int64
-        ).reshape(-1, DELAY_CELLS)
+        self.group_delays: Counts = np.zeros((groups, DELAY_CELLS), dtype=np.int64)
         """Labels by group and cell of their delay ``(n_groups, DELAY_CELLS)``."""
-        self.group_sums: Numbers = np.array(
-            (state.group_sums if state else []) or no_sums, dtype=np.float64
-        ).reshape(-1, 3)
+        self.group_sums: Numbers = np.zeros((groups, 3))
         """Labels of each group, and the sums of the judged losses and of their squares ``(n_groups, 3)``."""
+        if state is not None and len(state.group_sums) == groups:
+            self.group_delays[:], self.group_sums[:] = state.group_delays, state.group_sums
         zeros = [[0.0] * (MEASURES + measures)] * cells
         self.cells: Numbers = np.array(state.cells if state else zeros, dtype=np.float64)
         """Sums over labels by cell of the score ``(n_cells, MEASURES + n_measures)``."""

@@ -41,6 +41,33 @@ def group_of(measures: Measures, answer: NumericPrediction, label: float) -> int
     return min(int(label), GROUPS_MAX - 1)
 
 
+class EarlyLabels:
+    """Takes the early labels of each cohort once, when enough are known; learns the delays of each group."""
+
+    def __init__(self, horizon_ms: int, groups: int, counts: Sequence[Sequence[int]] = ()) -> None:
+        """Start without delays, or from those of a state with the same number of groups."""
+        self.groups = groups
+        known = counts if len(counts) == groups else [()] * groups
+        self._delays = [LabelDelays(horizon_ms, each) for each in known]
+
+    def learn(self, cohort: PredictionCohort) -> None:
+        """Add the delays of a cohort whose horizon has passed."""
+        for delays, counts in zip(self._delays, cohort.group_delays, strict=True):
+            delays.learn(counts)
+
+    def take(self, cohort: PredictionCohort, limit: float | None, now_ms: int) -> list[CohortLosses]:
+        """Return the losses of a cohort, unless it was taken before, is too early, or has no limit."""
+        found = None
+        if limit is not None and not cohort.early:
+            found = early_losses(cohort, self._delays, limit, now_ms)
+        cohort.early |= found is not None
+        return [] if found is None else [found]
+
+    def state(self) -> list[list[int]]:
+        """Return the counts of delays, which `__init__` takes."""
+        return [each.counts.tolist() for each in self._delays]
+
+
 def early_losses(
     cohort: PredictionCohort, delays: Sequence[LabelDelays], limit: float, now_ms: int
 ) -> CohortLosses | None:

@@ -20,7 +20,7 @@ from services.drift.performance.cohorts import (
     PredictionRow,
 )
 from services.drift.performance.confidence_intervals import MeanConfidenceSequence
-from services.drift.performance.early_losses import early_losses, group_of, groups_of, mature_losses
+from services.drift.performance.early_losses import EarlyLabels, group_of, groups_of, mature_losses
 from services.drift.performance.harm_evidence import CohortLosses
 from services.drift.performance.label_maturity import LabelDelays
 from services.drift.performance.loss_baseline import LossBaseline, LossBaselineState
@@ -86,9 +86,7 @@ class PerformanceTracker:
         self._closed_ms = state.closed_ms
         self._estimator = PerformanceEstimator(len(self.measures.names), state.estimator)
         self._delays = LabelDelays(self._horizon_ms, state.delays)
-        self._groups = groups_of(self.measures)
-        known = state.group_delays if len(state.group_delays) == self._groups else [[]] * self._groups
-        self._group_delays = [LabelDelays(self._horizon_ms, counts) for counts in known]
+        self._early = EarlyLabels(self._horizon_ms, groups_of(self.measures), state.group_delays)
         self.mature_losses = list[CohortLosses]()
         """Losses of the champion's cohorts that became mature when the last window closed."""
         self.early_losses = list[CohortLosses]()
@@ -185,13 +183,14 @@ class PerformanceTracker:
                 self._mark_mature(cohort, maturity or 1.0)
             elif is_complete:
                 self._add_to_running(cohort)
-            if is_newly_mature or not cohort.mature:
-                self._take_early(cohort, now_ms)
+            if (is_newly_mature or not cohort.mature) and cohort.version == self.lineage:
+                self.early_losses += self._early.take(cohort, self.baseline.limit_share, now_ms)
             has_new_labels = cohort.all.labels > cohort.reported_labels
             if not cohort.reports or is_newly_mature or (is_complete and has_new_labels):
                 reports.append(self._report(cohort, now_ms, version, maturity, is_complete=is_complete))
             if is_complete:
-                self._learn_delays(cohort)
+                self._delays.learn(cohort.delays)
+                self._early.learn(cohort)
                 del self._cohorts[key]
         return reports
 
@@ -212,7 +211,7 @@ class PerformanceTracker:
             self.estimates.state(),
             self._running,
             self.baseline.state,
-            [each.counts.tolist() for each in self._group_delays],
+            self._early.state(),
         )
 
     def _new_cohort(self, start_ms: int, state: CohortState | None = None) -> PredictionCohort:
@@ -226,7 +225,7 @@ class PerformanceTracker:
             measures=len(self.measures.names),
             ranges=self.measures.ranges(error_max),
             judged=self.baseline.index,
-            groups=self._groups,
+            groups=self._early.groups,
             error_max=error_max,
             state=state,
         )
@@ -266,21 +265,6 @@ class PerformanceTracker:
             outside = self._estimator.outside_share(cohort.all.scores)
             self.estimates.add_estimate(cohort.start_ms, cohort.all.predictions, estimate, outside)
             cohort.outside = outside
-
-    def _learn_delays(self, cohort: PredictionCohort) -> None:
-        self._delays.learn(cohort.delays)
-        for delays, counts in zip(self._group_delays, cohort.group_delays, strict=True):
-            delays.learn(counts)
-
-    def _take_early(self, cohort: PredictionCohort, now_ms: int) -> None:
-        """Take the losses of a cohort as early evidence, once, as soon as enough of its labels are known."""
-        limit = self.baseline.limit_share
-        if cohort.early or cohort.version != self.lineage or limit is None:
-            return
-        found = early_losses(cohort, self._group_delays, limit, now_ms)
-        if found is not None:
-            cohort.early = True
-            self.early_losses.append(found)
 
     def _mark_mature(self, cohort: PredictionCohort, maturity: float) -> None:
         """Let a cohort count for the errors of the estimates, the running figures and evidence of harm."""
