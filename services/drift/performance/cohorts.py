@@ -147,16 +147,15 @@ class PredictionCohort:
             cells: Number of cells of the scores; 0 counts no scores.
             measures: Number of measures.
             ranges: Of each measure; without them there are no shares, hence no intervals.
-            judged: Index of the measure that is summed by group of labels; ``groups`` is their number.
+            judged: Index of the measure that is summed by group of labels.
+            groups: Number of groups of labels.
             error_max: The error scale from which a regression's ranges follow.
             state: Of the same cohort.
         """
         self.start_ms, self.end_ms, self.version = start_ms, end_ms, version
         self.ranges = ranges
         self.error_max = error_max
-        self._measures = measures
-        self._cells = cells
-        self._judged = judged
+        self._measures, self._cells, self._judged = measures, cells, judged
         self.reports = state.reports if state else 0
         """Number of reports so far: the revision of the next."""
         self.mature = state.mature if state else False
@@ -173,7 +172,7 @@ class PredictionCohort:
         """Labels by group and cell of their delay ``(n_groups, DELAY_CELLS)``."""
         self.group_sums: Numbers = np.zeros((groups, 3))
         """Labels of each group, and the sums of the judged losses and of their squares ``(n_groups, 3)``."""
-        if state is not None and len(state.group_sums) == groups:
+        if groups and state is not None and len(state.group_sums) == groups:
             self.group_delays[:], self.group_sums[:] = state.group_delays, state.group_sums
         zeros = [[0.0] * (MEASURES + measures)] * cells
         self.cells: Numbers = np.array(state.cells if state else zeros, dtype=np.float64)
