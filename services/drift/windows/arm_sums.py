@@ -61,7 +61,8 @@ class ArmSumsState(msgspec.Struct, array_like=True):
     answers_right: int = 0
     """Those labels that equal the predicted value."""
     measures: list[MeasureSums] = []
-    """Sums of each measure, in their order; empty before the first label with values."""
+    """Sums of each measure, in their order; empty before the first label with values. In a state of an older
+    version, only the loss of a shadow."""
     segment_labels: dict[str, int] = {}
     segment_losses: dict[str, ExactMean] = {}
     """The loss that outcomes hold, by segment."""
@@ -118,7 +119,7 @@ class ArmSums:
         """Return what `__init__` takes."""
         if self._values:
             state = self._state
-            state.measures = state.measures or [MeasureSums() for _ in self._values[0]]
+            _extend(state.measures, len(self._values[0]))
             for sums, column in zip(state.measures, zip(*self._values, strict=True), strict=True):
                 sums.add(column)
             for name, losses in self._segment_losses.items():
@@ -148,6 +149,10 @@ class WindowArms:
         return [self._arms[key].state() for key in sorted(self._arms)]
 
 
+def _extend(measures: list[MeasureSums], length: int) -> None:
+    measures += [MeasureSums() for _ in range(length - len(measures))]
+
+
 def merged(states: Iterable[ArmSumsState]) -> ArmSumsState:
     """Return the sums over several arms, as one."""
     whole = ArmSumsState("", 0)
@@ -156,8 +161,7 @@ def merged(states: Iterable[ArmSumsState]) -> ArmSumsState:
         whole.labels += each.labels
         whole.answers += each.answers
         whole.answers_right += each.answers_right
-        if each.measures:
-            whole.measures = whole.measures or [MeasureSums() for _ in each.measures]
+        _extend(whole.measures, len(each.measures))
         for sums, more in zip(whole.measures, each.measures, strict=False):
             sums.total.merge(more.total)
             sums.squares.merge(more.squares)

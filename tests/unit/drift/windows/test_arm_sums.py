@@ -5,6 +5,7 @@ import random
 import msgspec
 import pytest
 
+from services.drift.performance.exact_sums import ExactMean
 from services.drift.windows import arm_sums
 from services.drift.windows.arm_sums import ARMS_MAX, OTHERS, ArmKey, ArmSums, ArmSumsState, WindowArms
 
@@ -72,3 +73,12 @@ def test_arms_after_the_maximum_share_an_entry():
     states = arms.states()
     assert len(states) == ARMS_MAX + 1
     assert [each.predictions for each in states if ArmKey(each.arm, each.version) == OTHERS] == [4]
+
+
+def test_an_older_state_of_a_shadow_has_its_loss_only_and_goes_on_with_all_measures():
+    loss = arm_sums.MeasureSums(ExactMean.of([0.25]))
+    sums = ArmSums(ArmSumsState("new", 0, shadow=True, labels=1, measures=[loss]))
+    sums.add([0.75, 1.0])
+    state = sums.state()
+    assert [(each.total.count, each.total.sum) for each in state.measures] == [(2, 1.0), (1, 1.0)]
+    assert figures(arm_sums.merged([summed([]), ArmSumsState("new", 0, measures=[loss]), state]))[0] == 2
