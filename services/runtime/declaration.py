@@ -272,6 +272,8 @@ class Monitoring(_Strict):
     such weeks come by chance, and harm is found sooner."""
     detectors: tuple[Detector, ...] = ()
     """Additional detectors of river on the loss; their alarms are not limited by the false-alarm budget."""
+    adwin_delta: float | None = Field(None, gt=0, lt=1, repr=False)
+    """Has no effect since losses are judged by evidence; files that declare it stay valid."""
     alarm_windows: int = Field(3, ge=1, le=100)
     """Consecutive calm windows after which an alarm about the loss or a quality bound is resolved."""
     loss_tolerance: float = Field(0.03, ge=0)

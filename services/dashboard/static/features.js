@@ -96,6 +96,7 @@ export class FeatureList {
     const feature = columns.features.get(name);
     const at = rank === "peak" ? peakIndex(feature.psi, columns.seconds, range) : lastKnown(feature.psi, until);
     const psi = feature.psi[at] ?? null;
+    const threshold = feature.threshold[at] ?? null;
     const over = feature.drifted[at] ?? false;
     row.value.textContent = format.psi(psi);
     row.note.textContent = over ? ", drifted" : "";
