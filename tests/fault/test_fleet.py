@@ -159,9 +159,10 @@ def test_slow_and_broken_models_delay_no_other_model(
     assert set(state["broken"]) == {broken, invalid}
     assert "unknown setting (did you mean limits?)" in state["broken"][invalid]
     assert "version 99" in state["broken"][broken]
-    with urllib.request.urlopen(f"{scoring.url}/metrics", timeout=LIVENESS_SECONDS) as page:
-        metrics = page.read().decode()
-    assert f'driftline_models_broken{{model="{broken}"}} 1.0' in metrics
+    metrics = wait_until(  # a gauge follows at the next check of the declarations
+        lambda: metrics_page(scoring),
+        lambda text: f'driftline_models_broken{{model="{broken}"}} 1.0' in text,
+    )
     assert f'driftline_models_broken{{model="{fast}"}} 0.0' in metrics
 
     repaired = models.publish(broken, installation.train(seed=2))
@@ -236,10 +237,14 @@ def large_estimator(seed: int) -> Any:
     return KNeighborsClassifier(algorithm="brute").fit(inputs, inputs.sum(axis=1) > 0)
 
 
+def metrics_page(scoring: Process) -> str:
+    with urllib.request.urlopen(f"{scoring.url}/metrics", timeout=LIVENESS_SECONDS) as page:
+        return str(page.read().decode())
+
+
 def metric_values(scoring: Process) -> dict[str, float]:
     """Return the metrics of a process that have no labels."""
-    with urllib.request.urlopen(f"{scoring.url}/metrics", timeout=LIVENESS_SECONDS) as page:
-        lines = page.read().decode().splitlines()
+    lines = metrics_page(scoring).splitlines()
     plain = [line.split() for line in lines if line.startswith("driftline_models_") and "{" not in line]
     return {name: float(value) for name, value in plain}
 
