@@ -60,8 +60,8 @@ class RiverDetector:
     """One of river's detectors on each of several streams of losses; a `protocol.Detector`.
 
     Those of errors find rises only; the others find falls, too. A fall is an improvement: the detector starts
-    again and returns no change. They do not date a change, so it lies between the previous change and the detection. They have no
-    bound on their false alarms over time.
+    again and returns no change. They do not date a change, so it lies between the previous change and the
+    detection. They have no bound on their false alarms over time.
 
     Args:
         name: The detector's name in model.yaml, e.g. ``adwin``.
