@@ -28,6 +28,7 @@ def check(uri: str, registry_uri: str) -> None:
     if parts.scheme == ARTIFACTS_SCHEME and parts.netloc in ("", urlsplit(registry_uri).netloc):
         return
     raise LocationError(
-        f"its files are at {uri[:200]!r}, which is neither an artifact of the registry nor in an object store; "
+        f"its files are at {uri[:200]!r}, "
+        "which is neither an artifact of the registry nor in an object store: "
         "start `mlflow server` with --artifacts-destination, so that it serves its files, and register again"
     )
