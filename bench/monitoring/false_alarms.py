@@ -22,8 +22,8 @@ TEXT = f"""A model with {FEATURES} features of one kind, independent of each oth
 {ROWS_A_DAY} rows a day, windows of {WINDOW_HOURS} hours. The budget is one false alarm in {PATIENCE_ROWS:,}
 rows for the whole model. Each of {SEEDS} seeds has its own reference and {ROWS:,} rows of the same kind;
 after an alarm the engine goes on, with its resets. The share of the budget is the number of alarms raised
-divided by the number allowed: the guarantee holds where it is at most 1. An alarm that stands is not raised
-again, so the share of windows at whose end one stands counts, too. Drifted windows are those whose report
+divided by the number allowed: the guarantee holds where it is at most 1. An active alarm is not raised
+again, so the share of windows at whose end one is active counts, too. Drifted windows are those whose report
 calls a feature drifted."""
 
 

@@ -39,9 +39,9 @@ SHIFTS = {
 TEXT = f"""{ROWS_A_DAY} rows a day, windows of a day, the default budget, a reference of {KNOWN_DAYS} days.
 After {CALM_DAYS} calm days one feature shifts for {SHIFT_DAYS} days, then it is as before for {AFTER_DAYS}
 days; {STEADY} features do not change. Counted are the alarms that name the feature (the largest number of
-{SEEDS} seeds; one is right), the share of days after the first one at whose end none of them stands
-although the shift does, and the days from the end of the shift until none stands (median; those that still
-stand count as {AFTER_DAYS})."""
+{SEEDS} seeds; one is right), the share of days after the first one at whose end none of them is active
+although the shift lasts, and the days from the end of the shift until none is active (median; those that are
+still active count as {AFTER_DAYS})."""
 
 
 def table() -> Table:

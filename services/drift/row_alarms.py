@@ -57,7 +57,7 @@ class RowAlarms:
         return [self._result(observed, window, version) for observed in self._watchers.flush()]
 
     def standing(self) -> set[ChangeSubject]:
-        """Return what has a change that stands."""
+        """Return what has a change that lasts."""
         return self._watchers.standing()
 
     def watcher_states(self) -> dict[str, WatcherState]:

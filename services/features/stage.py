@@ -219,7 +219,7 @@ class FeatureStage(abc.ABC):
         """Tell whether a view has reached an offset; start its build if it has not.
 
         Raises:
-            WriteConflictError: The partition was released meanwhile: another worker builds the view.
+            WriteConflictError: Another worker builds the view, because the partition was released.
         """
         await self._lookup.locate(view, offset)
         if view.known_progress.next_offset >= offset:
@@ -232,7 +232,7 @@ class FeatureStage(abc.ABC):
     async def start_builds(self, committed: Mapping[int, int]) -> None:
         """Start the builds that are due, also in partitions without new records.
 
-        It ends if partitions are released meanwhile: they may no longer be assigned.
+        It ends if partitions are released: they may no longer be assigned.
 
         Args:
             committed: The committed offset of each partition assigned to this process.

@@ -223,3 +223,25 @@ def test_every_module_that_decides_something_has_a_test_file() -> None:
 def test_module_with_nothing_to_test_exists_and_has_no_tests(module: str) -> None:
     assert module in deciding_modules()
     assert not own_test_file(module).exists()
+
+
+# What a merge may leave.
+
+
+def test_no_file_has_a_marker_of_a_conflict() -> None:
+    suffixes = {".md", ".py", ".yml", ".yaml", ".toml", ".js", ".css", ".html"}
+    folders = (
+        "bench",
+        "docs",
+        "feature_repo",
+        "k8s",
+        "models",
+        "observability",
+        "services",
+        "streams",
+        "tests",
+    )
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in suffixes]
+    marked = re.compile(r"^(<{7} |={7}$|>{7} )", re.MULTILINE)
+    found = [path.name for path in (*files, *ROOT.glob("*.md")) if marked.search(path.read_text("utf-8"))]
+    assert found == []

@@ -39,13 +39,13 @@ ROWS_KNOWN_MIN = 100
 PAIRS_SHOWN_MAX = 10
 """Maximum pairs in a report, those with the smallest p-values."""
 RETURNS = np.array([0.05, 0.1, 0.2, 0.4])
-"""Distances below the limit of a change that stands that are bet on: half of `DIFFERENCES`."""
+"""Distances below the limit of a change that lasts that are bet on: half of `DIFFERENCES`."""
 EFFECT_MIN = 0.1
 """Minimum difference of correlations that counts as drift of a window."""
 
 
 class StandingPair(msgspec.Struct, array_like=True):
-    """A pair whose change stands, with the evidence that its correlation is back."""
+    """A pair whose change lasts, with the evidence that its correlation is back."""
 
     pair: int
     """Index among all pairs."""
@@ -224,7 +224,7 @@ class PairDetector:
         known: The moments of the reference.
         threshold_ms: Minimum mean time between two false alarms.
         design_effects: The design effects of the features, shape ``(n_features,)``.
-        patience_ms: Minimum mean time until a change that stands is taken for over; default:
+        patience_ms: Minimum mean time until a change that lasts is taken for over; default:
             ``threshold_ms``.
         measured: The design effects of the products, see `pair_effects`.
 
@@ -269,7 +269,7 @@ class PairDetector:
 
     @property
     def standing(self) -> list[tuple[int, int]]:
-        """The pairs whose change stands, each as the indices of both features."""
+        """The pairs whose change lasts, each as the indices of both features."""
         return [(int(self._first[pair]), int(self._second[pair])) for pair in self._standing]
 
     def update(self, scores: Scores, times_ms: TimesMs) -> list[tuple[int, PairChange | PairRecovery]]:
@@ -319,7 +319,7 @@ class PairDetector:
         return [*recovered, *([] if change is None else [change])]
 
     def _recovered(self, latest: Moments, elapsed_ms: int) -> list[PairRecovery]:
-        """Bet that the pairs whose change stands are as in the reference; end those that are."""
+        """Bet that the pairs whose change lasts are as in the reference; end those that are."""
         differences = Differences.between(self._reference, latest, self._effects)
         for each in self._standing.values():
             spread, bound = differences.spread[each.pair], differences.bound[each.pair]

@@ -1,4 +1,4 @@
-"""Changes that stand: bets show that the values are back, as bets showed the change itself. Pure.
+"""Changes that last: bets show that the values are back, as bets showed the change itself. Pure.
 
 A change was found because the ranks since it began win a bet that unchanged ranks lose. Winnings are scaled
 to [0, 1]. ``calm`` is their mean without a change, and ``margin`` is half of the difference that the change
@@ -10,7 +10,7 @@ For "the mean is at least ``limit = calm + margin``",
     L = (1 + b (limit - winnings)) ** (1 / D)
 
 has a mean of at most 1 (D is the design effect), so stakes ``M <- (M + elapsed) L`` take at least the time A
-on average to reach A, see `e_detector`. While at least half of the change stands, it is taken for over at
+on average to reach A, see `e_detector`. While at least half of the change lasts, it is taken for over at
 most once in A.
 
 Ranks are those among the counts *before* the change, which stay as they are: the reference, or, where there
@@ -56,7 +56,7 @@ class StreamRows(NamedTuple):
 
 
 class StandingChange(msgspec.Struct, array_like=True):
-    """A change that stands, with the evidence that the values are back. It is its own state in a snapshot."""
+    """A change that lasts, with the evidence that the values are back. It is its own state in a snapshot."""
 
     stream: int
     kind: int
@@ -122,7 +122,7 @@ class StandingChange(msgspec.Struct, array_like=True):
             weights: Values in [0, 1], shape ``(n_rows,)``, whose mean the change has moved.
             times_ms: The event times of the rows.
             power: One over the design effect.
-            patience_ms: Minimum mean time until a change that stands is taken for over.
+            patience_ms: Minimum mean time until a change that lasts is taken for over.
         """
         if not len(weights):
             return False

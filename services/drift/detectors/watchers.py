@@ -49,7 +49,7 @@ class WatcherState(msgspec.Struct, array_like=True):
     shares: bytes | None = None
     """The detector of shares; null in older states, and where there is none."""
     standing: list[StandingChange] = []
-    """The changes that stand."""
+    """The changes that last."""
     earlier: bytes = b""
     """Counts of the known values at an earlier time, in the shape of ``known``; see `Ranking`."""
     rows: int = 0
@@ -90,7 +90,7 @@ class WatchedChange(NamedTuple):
 class Watcher:
     """Bets on the ranks of some features among the reference, by season, and on shares of their values.
 
-    While a change stands, its values are ranked among those before it, and it is not returned again; see
+    While a change lasts, its values are ranked among those before it, and it is not returned again; see
     `standing_changes`.
 
     Args:
@@ -98,7 +98,7 @@ class Watcher:
         threshold_ms: Minimum mean time between two false alarms of one stream.
         state: The state of a watcher with the same references.
         watches_shares: Whether missing, new, rare and out-of-range values are streams, one for each feature.
-        patience_ms: Minimum mean time until a change that stands is taken for over; default:
+        patience_ms: Minimum mean time until a change that lasts is taken for over; default:
             ``threshold_ms``.
     """
 
@@ -165,7 +165,7 @@ class Watcher:
 
     @property
     def standing(self) -> set[str]:
-        """The features whose change stands."""
+        """The features whose change lasts."""
         return {self.features[each.stream] for each in self._standing.values()}
 
     def flush(self) -> list[WatchedChange | Recovery]:
@@ -190,7 +190,7 @@ class Watcher:
         return [*begun, *(Recovery(stream) for stream, kind in over if self._end(stream, kind))]
 
     def _begin(self, change: DetectedChange, share: ShareChange | None) -> bool:
-        """Let a change stand, if it does not already; tell whether it is the first one of its feature."""
+        """Keep a change, if none is kept already; tell whether it is the first one of its feature."""
         stream = change.stream
         is_first = all(each.stream != stream for each in self._standing.values())
         kind = 0 if share is None else self._kinds.number(stream, share.kind)
@@ -442,7 +442,7 @@ class Watchers:
         return self._pairs.state() if self._pairs else None
 
     def standing(self) -> set[ChangeSubject]:
-        """Return what has a change that stands."""
+        """Return what has a change that lasts."""
         found = {
             _subject(name, feature)
             for name, watcher in self._watchers.items()
