@@ -26,6 +26,9 @@ from streams.slices import Handler, Slice, SliceObserver
 LetGo = Callable[[], Awaitable[None]]
 
 COMMIT_SECONDS = 0.5
+METADATA_SECONDS = 5
+"""Maximum age of what a member knows of the topics. Faust assigns no partitions of a topic that a broker did
+not know yet, for example just after its start; that is noticed at the next update, after 5 minutes by default."""
 FETCH_BYTES_MAX = 8 << 20
 """Maximum bytes per fetch of a partition: room for a slice of 20,000 records of 400 bytes."""
 
@@ -173,6 +176,7 @@ class Group:
             consumer_auto_offset_reset="earliest",
             broker_max_poll_records=self._slice_records_max,
             consumer_max_fetch_size=FETCH_BYTES_MAX,
+            consumer_metadata_max_age_ms=METADATA_SECONDS * 1000,
             broker_commit_interval=COMMIT_SECONDS,
             broker_session_timeout=connection.session_timeout_seconds,
             broker_heartbeat_interval=connection.session_timeout_seconds / 4,

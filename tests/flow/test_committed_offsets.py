@@ -118,3 +118,19 @@ def test_a_group_notices_that_its_topic_was_recreated_and_the_next_one_reads_it_
         return await read(settings, unique_name, RECORDS - 1)
 
     assert asyncio.run(run()) == list(range(RECORDS))
+
+
+def test_a_group_reads_a_topic_that_did_not_exist_when_partitions_were_assigned(
+    settings: Settings, unique_name: str
+) -> None:
+    """A broker that has just started may not know its topics yet, and Faust then assigns none of them."""
+
+    async def join_first() -> list[int]:
+        async with member(settings, unique_name) as (group, offsets):
+            await until_true(lambda: group.assigned)
+            create_missing(settings, [RequiredTopic(unique_name, 1, {})])
+            await write(settings, unique_name, RECORDS)
+            await until_true(lambda: RECORDS - 1 in offsets)
+        return offsets
+
+    assert asyncio.run(join_first()) == list(range(RECORDS))
