@@ -28,7 +28,7 @@ LetGo = Callable[[], Awaitable[None]]
 COMMIT_SECONDS = 0.5
 METADATA_SECONDS = 5
 """Maximum age of what a member knows of the topics. Faust assigns no partitions of a topic that a broker did
-not know yet, for example just after its start. The next update shows the topic: by default, after 5 minutes."""
+not know yet, for example just after its start. The next update shows it: by default, after 5 minutes."""
 FETCH_BYTES_MAX = 8 << 20
 """Maximum bytes per fetch of a partition: room for a slice of 20,000 records of 400 bytes."""
 
