@@ -1,4 +1,4 @@
-"""Alarms raised during one standing shift, and how long they stand after its end."""
+"""Alarms raised during one lasting shift, and how long they are active after its end."""
 
 import functools
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class Shift(NamedTuple):
     """One shift of the feature x."""
 
     sd: float
-    """By how many standard deviations the mean rises; nan: all values are missing."""
+    """The rise of the mean in standard deviations; nan: all values are missing."""
     level_share: float
     """Share of the level of a day in the variance of a value."""
     in_segment: bool = False

@@ -1,4 +1,4 @@
-"""Which alarms are raised, at the beginning of a change, and until when they stand."""
+"""Which alarms are raised, at the beginning of a change, and how long they are active."""
 
 import math
 from collections.abc import Collection, Iterable
@@ -86,7 +86,7 @@ class ActiveAlarms:
         return raised
 
     def keep_standing(self, standing: Collection[ChangeSubject]) -> None:
-        """End the alarms of the e-detector whose change does not stand any more, by what it restored.
+        """End the alarms of the e-detector whose change is not among those that it restored.
 
         These are alarms of older states, and of segments that are not declared any more.
         """

@@ -174,9 +174,7 @@ class LossAlarms:
                 found = self._alarm_of_harm(version, end_ms, evidence.harm(share), is_early=is_early)
         return found
 
-    def _alarm_of_harm(
-        self, version: int, end_ms: int, harm: Harm, *, is_early: bool
-    ) -> records.DriftAlarm | None:
+    def _alarm_of_harm(self, version: int, end_ms: int, harm: Harm, *, is_early: bool) -> records.DriftAlarm:
         baseline = self._baseline
         assert baseline.range is not None
         unit = baseline.range.high - baseline.range.low

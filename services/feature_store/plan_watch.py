@@ -29,15 +29,12 @@ def load_apart(settings: Settings) -> FeaturePlan:
     If it must be compiled, a new process does so: importing Feast would delay this one's requests for
     seconds.
     """
-    cached = plan_cache.read(plan_cache.registry_path(settings)) if _is_applied(settings) else None
+    registry = plan_cache.registry_path(settings)
+    cached = plan_cache.read(registry) if registry.is_file() else None
     if cached is not None:
         return cached
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(repository.load, settings).result()
-
-
-def _is_applied(settings: Settings) -> bool:
-    return plan_cache.registry_path(settings).is_file()
 
 
 def _stamp(path: Path) -> object:

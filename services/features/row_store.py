@@ -171,8 +171,7 @@ class RowStore:
 
     async def announce(self, view: str, partitions: int) -> None:
         """Give every partition of a view a watermark; `NEVER` where none is stored."""
-        name = watermarks.of_view(self._project, view)
-        keys = watermarks.key(name), watermarks.order_key(name)
+        keys = _watermark_keys(self._project, view)
         command = lua_scripts.announce.command(*keys, partitions, watermarks.NEVER)
         await lua_scripts.run(self._pipeline, lua_scripts.announce, [command])
 
@@ -217,8 +216,7 @@ class RowStore:
         before = expected.number if expected else 0
         command = lua_scripts.begin.command(
             progress_key(self._project, view),
-            watermarks_key(self._project, view),
-            watermarks.order_key(watermarks.of_view(self._project, view)),
+            *_watermark_keys(self._project, view),
             before or b"",
             max(before + 1, times.now_ms()),
             definition,
@@ -331,8 +329,7 @@ class RowStore:
         commands = [
             lua_scripts.advance.command(
                 progress_key(self._project, update.before.view),
-                watermarks_key(self._project, update.before.view),
-                watermarks.order_key(watermarks.of_view(self._project, update.before.view)),
+                *_watermark_keys(self._project, update.before.view),
                 update.before.generation,
                 update.before.stage_partition,
                 update.before.progress.stored,
@@ -389,6 +386,12 @@ def _encode_progress(progress: ViewProgress) -> bytes:
 def watermarks_key(project: str, view: str) -> str:
     """Return the key of a view's watermarks."""
     return watermarks.key(watermarks.of_view(project, view))
+
+
+def _watermark_keys(project: str, view: str) -> tuple[str, str]:
+    """Return the keys of a view's watermarks and of their order; they change together."""
+    name = watermarks.of_view(project, view)
+    return watermarks.key(name), watermarks.order_key(name)
 
 
 def progress_key(project: str, view: str) -> str:

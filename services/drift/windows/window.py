@@ -40,7 +40,7 @@ class SegmentState(msgspec.Struct, array_like=True):
     scores: list[int] = []
     """Scores of the window's version, in the bins of all scores."""
     labels: int = 0
-    """In states of older versions, as ``losses``: now they are in the arms."""
+    """Set only in states of older versions, as ``losses`` is; now the arms have both."""
     losses: ExactMean = msgspec.field(default_factory=ExactMean)
     bin_counts: list[int] = []
     """Bin counts of the features that the reference describes by segment, one after the other."""
@@ -56,9 +56,9 @@ class DriftWindowState(msgspec.Struct):
     champion: int = 0
     """The champion when the window was closed."""
     predictions: int = 0
-    """Of all arms."""
+    """Predictions of all arms."""
     labels: int = 0
-    """In states of older versions, as all sums over labels up to ``shadows``: see `adopt_older_sums`."""
+    """Set only in states of older versions, as all fields up to ``shadows``: see `adopt_older_sums`."""
     losses: ExactMean = msgspec.field(default_factory=ExactMean)
     measures: list[ExactMean] = []
     answers: int = 0
