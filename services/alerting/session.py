@@ -39,6 +39,7 @@ FINISH_SECONDS_MAX = 3.0
 NOTIFICATIONS = TopicPartition(topics.ALERTS.name, 0)
 MODELS = TopicPartition(topics.MODELS.name, 0)
 EVENTS = (TopicPartition(topics.DRIFT.name, 0), TopicPartition(topics.RETRAINING.name, 0))
+TOPICS = tuple(each.topic for each in (NOTIFICATIONS, MODELS, *EVENTS))
 
 _log = structlog.get_logger()
 _decode_drift = records.decoder_of(records.DriftRecord).decode
@@ -111,6 +112,9 @@ class AlertingSession:
 
     def catch_up(self) -> None:
         """Read notifications and records up to the present end; nothing is sent before that."""
+        for topic in TOPICS:  # first: one that is recreated later has another id
+            kafka_consumers.partition_count(self._consumer, topic)  # which asks for its metadata
+            self._recreated.note(topic)
         self._consumer.assign([NOTIFICATIONS])
         self._consumer.seek_to_beginning(NOTIFICATIONS)
         for each in kafka_consumers.read_to_end(self._consumer, [NOTIFICATIONS]):
@@ -131,7 +135,7 @@ class AlertingSession:
 
         Raises `TopicRecreatedError` if a topic is another one now.
         """
-        self._recreated.check(each.topic for each in (NOTIFICATIONS, MODELS, *EVENTS))
+        self._recreated.check(TOPICS)
         for batch in self._consumer.poll(timeout_ms=POLL_MS).values():
             for each in batch:
                 self._add(each)

@@ -28,6 +28,8 @@ INTERVALS_AHEAD_MAX = 32
 LATE_WINDOWS_MAX = 400
 """Maximum closed windows kept for late records; each takes 1 KiB per feature."""
 DAY_MS = 24 * HOUR_MS
+SECOND_HOURS = 1 / 3600
+"""Minimum length of a window or an interval: in milliseconds, as they are counted, it must not be 0."""
 LATENCY_BOUNDS_MS = (1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000)
 """Bucket bounds of the latency histogram: only for these is the share of predictions in time known
 exactly."""
@@ -245,7 +247,7 @@ class QualityBounds(_Strict):
 class Monitoring(_Strict):
     """Windows and thresholds of the drift process."""
 
-    window_hours: float = Field(24, gt=0)
+    window_hours: float = Field(24, ge=SECOND_HOURS)
     lateness_hours: float = Field(24, ge=0)
     """Time after the end of a window in which late predictions and labels still change it; it is then
     reported again."""
@@ -264,10 +266,10 @@ class Monitoring(_Strict):
     """Bounds on the values, by feature. A window that violates them raises an alarm."""
     segments: tuple[str, ...] = ()
     """Features whose most frequent values are monitored separately."""
-    block_hours: float = Field(24, gt=0)
+    block_hours: float = Field(24, ge=SECOND_HOURS)
     """Length of a block of time: values within a block depend on each other, blocks are treated as
     independent."""
-    loss_block_hours: float | None = Field(None, gt=0)
+    loss_block_hours: float | None = Field(None, ge=SECOND_HOURS)
     """The same for losses; default: ``block_hours``. With a shorter block a bad week counts as harm although
     such weeks come by chance, and harm is found sooner."""
     detectors: tuple[Detector, ...] = ()
@@ -373,7 +375,7 @@ class Gates(_Strict):
 class Learning(_Strict):
     """Online learning: the model learns from every label instead of being retrained."""
 
-    every_hours: float = Field(24, gt=0)
+    every_hours: float = Field(24, ge=SECOND_HOURS)
     """Length of an interval of event time. The labels of an interval are learned together, then the model is
     published as a version."""
     effective_after_hours: float = Field(24, ge=0)

@@ -20,7 +20,7 @@ from tests.unit.drift.memory_kafka import MemoryConsumer
 def alerting() -> AlertingSession:
     reports = SimpleNamespace(add=lambda *_: None)
     return AlertingSession(
-        Settings(_env_file=None),
+        Settings(_env_file=None, alert_replays=True),
         {"m": scenario.declaration()},
         cast("Any", MemoryConsumer()),
         cast("Any", None),
@@ -85,4 +85,17 @@ def test_a_topic_that_is_recreated_ends_the_session(alerting: AlertingSession) -
     alerting.step()
     consumer.recreate(topics.DRIFT.name)
     with pytest.raises(TopicRecreatedError, match=topics.DRIFT.name):
+        alerting.step()
+
+
+@pytest.mark.parametrize("topic", session.TOPICS)
+def test_a_topic_that_is_recreated_before_the_first_step_ends_the_session(
+    alerting: AlertingSession, topic: str
+) -> None:
+    consumer = cast("MemoryConsumer", alerting._consumer)
+    for each in session.TOPICS:
+        consumer.write(each, None)
+    alerting.catch_up()
+    consumer.recreate(topic)
+    with pytest.raises(TopicRecreatedError, match=topic):
         alerting.step()

@@ -1,5 +1,8 @@
 """Intervals close in event time: labels are learned together, and empty intervals end when nothing waits."""
 
+from typing import Any
+
+import msgspec
 import pytest
 
 from services.learning.intervals import IntervalLearner, LearningOutputs
@@ -108,3 +111,26 @@ def test_no_interval_is_open_once_nothing_waits_for_labels(setting: Setting) -> 
     assert setting.state.interval_end_ms is None
     setting.subject.open(END_MS + 101 * HOUR_MS)
     assert setting.state.first_ms == END_MS - 2 * HOUR_MS, "versions are numbered from the first interval"
+
+
+@pytest.mark.parametrize("hours", [2, 3, 100, 301, 330])
+def test_empty_intervals_are_closed_together(monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    """However far the stream is ahead, it takes two steps, and the state is that of closing one by one."""
+    states = []
+    for step_hours in (1, hours):
+        setting = Setting(monkeypatch)
+        evictions: list[int] = []
+        evict = setting.join.evict
+
+        def counted(now_ms: int, evictions: list[int] = evictions, evict: Any = evict) -> None:
+            evictions.append(now_ms)
+            evict(now_ms)
+
+        monkeypatch.setattr(setting.join, "evict", counted)
+        setting.join.horizon_ms = 300 * HOUR_MS
+        setting.add(1, END_MS - 1, 3.0)
+        for passed in range(step_hours, hours + step_hours, step_hours):
+            setting.close_until(END_MS + passed * HOUR_MS)
+        states.append((setting.estimator.learned, msgspec.json.encode(setting.state), setting.join.totals))
+    assert states[0] == states[1]
+    assert len(evictions) <= 2

@@ -333,3 +333,17 @@ def test_no_setting_is_infinite_or_no_number(number: float) -> None:
 def test_a_feature_is_named_once() -> None:
     with pytest.raises(ValidationError, match="each field must be named once"):
         ModelDeclaration.model_validate(document(features={"from_request": ["shop", "shop"]}))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        document(monitoring={"window_hours": 1e-7}),
+        document(monitoring={"block_hours": 1e-7}),
+        document(monitoring={"loss_block_hours": 1e-7}),
+        document(learning={"every_hours": 1e-7, "effective_after_hours": 0}),
+    ],
+)
+def test_a_window_is_a_second_long_at_least(content: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="_hours"):
+        declared(content)
