@@ -282,57 +282,6 @@ def trace_headers(headers: Headers) -> list[tuple[str, bytes]]:
     return [(TRACEPARENT_HEADER, parent), *sound]
 
 
-SOURCES_MAX = 8
-"""Maximum source topics of one filter: a model changes its request topic rarely."""
-
-
-class RepeatFilter:
-    """Drops repeats of records that have the offset of their source record.
-
-    Within one partition these offsets rise, and after a crash the producer continues from an earlier one. So
-    a repeat is exactly an offset that is not above the last one seen: O(1) in time and space. A prediction
-    requested over HTTP has no source record, is written once, and is never a repeat.
-
-    A source topic may be replaced by another, whose offsets begin with 0 again. Records name their topic by a
-    digest, and each topic has its own last offsets. Records of older versions name none: they are of the
-    topic that is named first.
-    """
-
-    def __init__(
-        self,
-        last_offsets: Mapping[int, int] | None = None,
-        by_source: Mapping[str, Mapping[int, int]] | None = None,
-    ) -> None:
-        """Start after the given last offsets, by source partition.
-
-        Args:
-            last_offsets: Those of records that do not name their topic.
-            by_source: Those of the others, by digest of their topic, the latest topic last.
-        """
-        self.last_offsets = dict(last_offsets or {})
-        self.by_source = {source: dict(offsets) for source, offsets in (by_source or {}).items()}
-
-    def is_repeat(self, partition: int, offset: int, source: str = "") -> bool:
-        """Tell whether this record was seen before, and store its offset."""
-        if offset == records.ASKED_OVER_HTTP:
-            return False
-        offsets = self.by_source.get(source) if source else self.last_offsets
-        if offsets is None:
-            offsets = self._begin(source)
-        if offset <= offsets.get(partition, -1):
-            return True
-        offsets[partition] = offset
-        return False
-
-    def _begin(self, source: str) -> dict[int, int]:
-        """Begin with the offsets of another topic; forget the oldest topic if there are too many."""
-        offsets = {} if self.by_source else dict(self.last_offsets)
-        self.by_source[source] = offsets
-        while len(self.by_source) > SOURCES_MAX:
-            del self.by_source[next(iter(self.by_source))]
-        return offsets
-
-
 def letter_of(
     service: str, record: KafkaRecord, error: Exception, failed_time_ms: int | None = None
 ) -> records.DeadLetter:

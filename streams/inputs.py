@@ -79,7 +79,7 @@ class TracedPrediction(records.Prediction, kw_only=True, frozen=True, gc=False):
 class Item(NamedTuple):
     """One record in the common order: by time, kind, partition and offset.
 
-    Records of one partition keep the order of their offsets, on which `codec.RepeatFilter` relies.
+    Records of one partition keep the order of their offsets, on which `streams.repeats.RepeatFilter` relies.
     """
 
     counts_at_ms: int

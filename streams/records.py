@@ -25,10 +25,10 @@ ASKED_OVER_HTTP = -1
 class Prediction(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """The prediction for one request, in the partition number and order of the requests.
 
-    After a crash, records may be repeated. A record is a repeat exactly if its ``source_offset`` is not above
-    the last one seen from its source partition, so consumers drop repeats without storing ids (see
-    `streams.codec.RepeatFilter`). A prediction requested over HTTP has `ASKED_OVER_HTTP` as source partition
-    and offset, is in the partition of its id, and is not repeated.
+    After a crash, records may be repeated. A record is a repeat if its ``source_offset`` is not above the
+    last one seen from its source partition, so consumers drop repeats without storing ids (see
+    `streams.repeats.RepeatFilter`). A prediction requested over HTTP has `ASKED_OVER_HTTP` as source
+    partition and offset, is in the partition of its id, and is not repeated.
     """
 
     prediction_id: str

@@ -213,6 +213,15 @@ def outcomes(model: str) -> str:
     return OUTCOMES.name.format(model=model)
 
 
+def model_of(topic: str) -> str:
+    """Return the model of a topic of predictions or outcomes.
+
+    >>> model_of(outcomes("fraud"))
+    'fraud'
+    """
+    return topic.rpartition(".")[2]
+
+
 def prediction_slices(model: str) -> str:
     """Name the topic of the decoded predictions of a model, written by drift's gathering workers."""
     return PREDICTION_SLICES.name.format(model=model)

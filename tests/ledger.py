@@ -9,7 +9,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from services.scoring.arm_router import NO_ARM, ArmRouter
 from streams import records
-from streams.codec import RepeatFilter
+from streams.repeats import RepeatFilter
 from streams.topics import DEAD_LETTERS, predictions
 
 

@@ -13,9 +13,8 @@ from services.archive.guarded_tables import GuardedTables
 from services.archive.idle_offsets import IdleOffsets
 from services.archive.invalid_records import InvalidRecords, LetterWriter
 from services.archive.required_offsets import RequiredOffsets, decoded_requests, required_by
-from services.archive.row_schemas import Table
+from services.archive.row_schemas import Partition, Table
 from services.archive.table_archive import TableArchive
-from services.archive.write_buffer import Partition
 from services.runtime import metrics, topic_identity
 from services.runtime.kafka_consumers import COMMITTED
 from services.runtime.quarantine import Quarantine

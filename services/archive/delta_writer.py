@@ -8,11 +8,11 @@ from deltalake import CommitProperties, DeltaTable, Transaction, WriterPropertie
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError
 
-from services.archive.row_schemas import DecodedRecord, Table
-from services.archive.write_buffer import Partition
+from services.archive.row_schemas import DecodedRecord, Partition, Table
 from services.monitoring import inference_log
 from services.runtime import metrics
 from services.runtime.settings import Settings
+from streams import repeats, topics
 
 log = structlog.get_logger()
 
@@ -83,26 +83,28 @@ class DeltaWriter:
         self._delta.update_incremental()
         self.commit([], {partition: 0})
 
-    def last_source_offsets(self, topic: str) -> dict[int, dict[str, dict[int, int]]]:
-        """Return the last source offset in the table, by partition of the topic, source topic and partition.
+    def source_offsets(self, topic: str) -> dict[int, dict[str, dict[int, list[int]]]]:
+        """Return the highest source offsets in the table, rising: more than `repeats.NEWEST_MAX`, or all.
+
+        They are by partition of the topic, source topic and source partition.
 
         The repeat filters start from these after a restart. Reads three narrow columns once.
         """
         if not self._table.repeats:
             return {}
         self._delta.update_incremental()  # other members may have committed since
-        model = topic.rpartition(".")[2]
+        model = topics.model_of(topic)
         columns = {field.name for field in self._delta.schema().fields}
         source = "coalesce(source, '')" if "source" in columns else "''"
-        offsets: dict[int, dict[str, dict[int, int]]] = {}
+        offsets: dict[int, dict[str, dict[int, list[int]]]] = {}
         with inference_log.connect(self._settings, {self._table.name: self._delta}) as connection:
             rows = connection.execute(
-                f"SELECT partition, {source}, source_partition, max(source_offset) FROM {self._table.name} "  # noqa: S608  # names of ours
-                "WHERE model = ? GROUP BY ALL ORDER BY max(source_offset)",
+                f"SELECT partition, {source}, source_partition, max(source_offset, {repeats.NEWEST_MAX + 1}) "  # noqa: S608  # names of ours
+                f"FROM {self._table.name} WHERE model = ? GROUP BY ALL ORDER BY max(source_offset)",
                 [model],
             ).fetchall()
-        for partition, source, source_partition, offset in rows:
-            offsets.setdefault(partition, {}).setdefault(source, {})[source_partition] = offset
+        for partition, source, source_partition, newest in rows:
+            offsets.setdefault(partition, {}).setdefault(source, {})[source_partition] = newest[::-1]
         return offsets
 
     def append(self, rows: Sequence[DecodedRecord], positions: Mapping[Partition, int]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError
 
-from services.archive.write_buffer import Partition
+from services.archive.row_schemas import Partition
 
 CHECK_SECONDS = 10.0
 """Time between two checks; a commit is a round trip, and only for positions that have changed."""

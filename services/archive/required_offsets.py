@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 
-from services.archive.write_buffer import Partition
+from services.archive.row_schemas import Partition
 from streams.codec import InvalidRecordError, KafkaRecord
 from streams.records import RetrainingRecord, RetrainingRequested, decoder_of
 

@@ -10,8 +10,11 @@ import msgspec
 import pyarrow as pa
 
 from services.monitoring import inference_log
-from streams import records
+from streams import record_origin, records, topics
 from streams.codec import KafkaRecord
+
+Partition = tuple[str, int]
+"""Topic and partition number."""
 
 
 class DecodedRecord(NamedTuple):
@@ -45,8 +48,24 @@ class Table:
     """Raises `InvalidRecordError`. With ``repeats``, the result has a ``source_partition`` and an offset."""
     repeats: bool
     """Whether the topic itself can hold a record twice."""
+    check: Callable[[Any, str, int], None] | None = None
+    """Raises `InvalidRecordError` for a decoded record that cannot be of a model's topic and a partition."""
     heartbeats: bool = False
     """Whether heartbeats are rows, too: without them nobody can tell later which events were late."""
+
+    def decoder(self, partition: Partition) -> Callable[[bytes], Any]:
+        """Return what decodes and checks the values of a partition; it raises `InvalidRecordError`."""
+        decode, check = self.decode, self.check
+        if check is None:
+            return decode
+        model, number = topics.model_of(partition[0]), partition[1]
+
+        def checked(value: bytes) -> Any:
+            decoded = decode(value)
+            check(decoded, model, number)
+            return decoded
+
+        return checked
 
     @functools.cached_property
     def schema(self) -> pa.Schema:
@@ -177,6 +196,7 @@ PREDICTIONS = Table(
     ),
     partition_by="model",
     decode=records.decoder_of(records.Prediction).decode,
+    check=record_origin.check_prediction,
     repeats=True,
 )
 OUTCOMES = Table(
@@ -203,5 +223,6 @@ OUTCOMES = Table(
     ),
     partition_by="model",
     decode=records.decoder_of(records.Outcome).decode,
+    check=record_origin.check_outcome,
     repeats=True,
 )

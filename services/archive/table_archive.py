@@ -8,8 +8,8 @@ import structlog
 
 from services.archive.delta_writer import DeltaWriter
 from services.archive.invalid_records import InvalidRecords
-from services.archive.row_schemas import unfit_rows
-from services.archive.write_buffer import Partition, WriteBuffer
+from services.archive.row_schemas import Partition, unfit_rows
+from services.archive.write_buffer import WriteBuffer
 from streams.outages import OutageError
 
 log = structlog.get_logger()
@@ -74,7 +74,7 @@ class TableArchive:
         log_end_offsets: Mapping[int, int],
         source: str,
     ) -> dict[int, int]:
-        last_source_offsets = await asyncio.to_thread(self._writer.last_source_offsets, topic)
+        source_offsets = await asyncio.to_thread(self._writer.source_offsets, topic)
         positions = {}
         for number, start_offset in log_start_offsets.items():
             position = await asyncio.to_thread(self._writer.position, (topic, number))
@@ -91,7 +91,7 @@ class TableArchive:
                     lost_from=position,
                     lost_to=start_offset,
                 )
-            self.buffer.start((topic, number), position, last_source_offsets.get(number, {}))
+            self.buffer.start((topic, number), position, source_offsets.get(number, {}))
             positions[number] = position
         return positions
 

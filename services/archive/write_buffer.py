@@ -1,12 +1,13 @@
 """Records of one table that are read from Kafka and not yet committed to Delta. Pure."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 
-from services.archive.row_schemas import DecodedRecord, Table
+from services.archive.row_schemas import DecodedRecord, Partition, Table
 from services.runtime.event_clock import EventClock
 from services.runtime.times import now_ms
-from streams.codec import InvalidRecordError, KafkaRecord, RepeatFilter
+from streams import repeats
+from streams.codec import InvalidRecordError, KafkaRecord
 
 ROWS_MAX = 40_000
 """Maximum rows buffered per table. Committing them takes about 0.5 s; a year of flights takes 40 commits."""
@@ -15,8 +16,6 @@ BYTES_MAX = 32 << 20
 COMMIT_SECONDS = 60.0
 """Maximum age of the oldest buffered record; at low traffic about 1,400 commits a day."""
 
-Partition = tuple[str, int]
-"""Topic and partition number."""
 ReportInvalid = Callable[[KafkaRecord, Exception], None]
 """Called with a record that cannot be decoded, and the error; raises an outage."""
 
@@ -25,7 +24,7 @@ class WriteBuffer:
     """Collects the rows of one table, drops repeats, and decides when a commit is due.
 
     Two kinds of repeats are dropped: records that Kafka delivers again (an offset below the position of
-    their partition), and records that a restarted producer wrote again (`streams.codec.RepeatFilter`, one
+    their partition), and records that a restarted producer wrote again (`streams.repeats.RepeatFilter`, one
     for each partition of the table's topics).
     """
 
@@ -45,18 +44,15 @@ class WriteBuffer:
         self._size_bytes = 0
         self._oldest_seconds: float | None = None
         self._committed: dict[Partition, int] = {}
-        self._filters: dict[Partition, RepeatFilter] = {}
+        self._filters: dict[Partition, repeats.RepeatFilter] = {}
         self._report_invalid = report_invalid
         self._clock = clock
 
-    def start(
-        self, partition: Partition, position: int, last_source_offsets: Mapping[str, Mapping[int, int]]
-    ) -> None:
-        """Start a partition at the position of the table, with the last source offsets the table holds."""
+    def start(self, partition: Partition, position: int, source_offsets: repeats.OffsetsBySource) -> None:
+        """Start a partition at the position of the table, with the highest source offsets the table holds."""
         self._drop_rows(partition)
         self.positions[partition] = self._committed[partition] = position
-        named = {source: offsets for source, offsets in last_source_offsets.items() if source}
-        self._filters[partition] = RepeatFilter(last_source_offsets.get("", {}), named)
+        self._filters[partition] = repeats.RepeatFilter.after(source_offsets)
 
     def stop(self, partition: Partition) -> None:
         """Drop a partition that another member reads from now on, with its rows."""
@@ -70,7 +66,7 @@ class WriteBuffer:
         if position is None:
             return  # revoked while its records were being fetched
         is_repeat = self._filters[partition].is_repeat if self.table.repeats else None
-        decode, rows, size_bytes = self.table.decode, self.rows, 0
+        decode, rows, size_bytes = self.table.decoder(partition), self.rows, 0
         heartbeat: DecodedRecord | None = None
         for record in fetched:
             offset, value = record.offset, record.value

@@ -14,8 +14,8 @@ import numpy as np
 from services.demo import months
 from services.monitoring.model_metrics import log_losses
 from streams import records
-from streams.codec import RepeatFilter
 from streams.json_decoder import JsonDecoder, valid
+from streams.repeats import RepeatFilter
 
 
 class _Prediction(msgspec.Struct, gc=False):

@@ -13,8 +13,8 @@ import numpy as np
 from services.demo import months
 from services.demo.months import Floats, Integers
 from services.runtime.declaration import Learning
-from streams.codec import RepeatFilter
 from streams.json_decoder import JsonDecoder, valid
+from streams.repeats import RepeatFilter
 
 
 class _Prediction(msgspec.Struct, gc=False):

@@ -29,7 +29,7 @@ from services.monitoring.waiting_labels import WaitingLabel
 from services.runtime import topic_identity
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.quarantine import Care, RecordPlace
-from streams import codec, records, topics
+from streams import records, topics
 from streams.inputs import (
     BEFORE_ALL_MS,
     PREDICTION,
@@ -40,6 +40,7 @@ from streams.inputs import (
     by_partition,
     in_order,
 )
+from streams.repeats import RepeatFilter
 
 _log = structlog.get_logger()
 _TIME = operator.attrgetter("counts_at_ms")
@@ -77,7 +78,9 @@ class DriftState(msgspec.Struct):
     waiting_labels: list[WaitingLabel] = []
     """Labels that came before their prediction."""
     last_offsets_by_source: dict[str, dict[int, int]] = {}
-    """The last offsets by request topic, then by partition; see `codec.RepeatFilter`."""
+    """The last offsets by request topic, then by partition; see `streams.repeats.RepeatFilter`."""
+    newest_offsets: dict[str, dict[int, list[int]]] = {}
+    """The offsets above these that were seen, by request topic, then by partition."""
     topics: dict[str, str] = {}
     """Identity of the topics of predictions and labels; see `services.runtime.topic_identity`."""
     champions: ChampionsState = msgspec.field(default_factory=ChampionsState)
@@ -130,7 +133,7 @@ class Engine:
         }
         self.inputs = Inputs(by_partition(state.predictions, state.labels))
         self._read_to = list(state.read_to)
-        self._repeats = codec.RepeatFilter(state.last_offsets, state.last_offsets_by_source)
+        self._repeats = RepeatFilter(state.last_offsets, state.last_offsets_by_source, state.newest_offsets)
         self.totals = state.totals
         self._join = LabelJoin(
             declaration.label.horizon_ms,
@@ -274,6 +277,7 @@ class Engine:
             on_disk=self._on_disk,
             waiting_labels=self._join.waiting.entries(),
             last_offsets_by_source=self._repeats.by_source,
+            newest_offsets=self._repeats.newest,
             totals=self.totals,
             window=open_window,
             closed=closed_windows,

@@ -10,7 +10,7 @@ Delivery, for each slice that is read:
 
 Nothing is committed to a consumer group: the snapshot contains the offsets, so state and offsets cannot
 disagree. After a crash the process restarts from the last snapshot and writes the later outputs again, with
-equal ids and source offsets; readers drop such repeats (`streams.codec.RepeatFilter`, ids).
+equal ids and source offsets; readers drop such repeats (`streams.repeats.RepeatFilter`, ids).
 
 `run` reads predictions and labels itself; exactly one such process runs at a time (Recreate in Kubernetes).
 Where one process is too slow, any number of processes `gather`: they share the partitions, decode and check

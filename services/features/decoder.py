@@ -31,7 +31,7 @@ SERVICE = "features"
 SourceOffset = tuple[int, int]
 """Source partition and offset of an event."""
 _UNKNOWN = (-1, -1)
-_SOURCE = re.compile(rb"([0-9]{1,10}):(-?[0-9]{1,19})")
+_SOURCE = re.compile(rb"([0-9]{1,10}):(-1|[0-9]{1,19})")
 _Decoded = Event | Exception | int
 """An event, why a record is invalid, or the watermark of a record without a value."""
 
@@ -215,10 +215,12 @@ def source_header(partition: int, offset: int) -> tuple[str, bytes]:
 
 
 def source_of(headers: codec.Headers) -> SourceOffset | None:
-    """Return partition and offset of the source record; None without that header."""
+    """Return partition and offset of the source record; None without that header, or with impossible ones."""
     for name, value in headers:
         if name == SOURCE_HEADER and (found := _SOURCE.fullmatch(value or b"")):
-            return int(found[1]), int(found[2])
+            partition, offset = int(found[1]), int(found[2])
+            if partition <= codec.INT32_RANGE.high and offset <= codec.INT64_RANGE.high:
+                return partition, offset
     return None
 
 

@@ -19,7 +19,7 @@ from services.monitoring.pending_disk import PendingDisk
 from services.monitoring.pending_predictions import PendingPredictions
 from services.monitoring.pending_rebuild import PendingRebuild, RebuildPoint, point_of, stop_offsets
 from services.runtime.declaration import ModelDeclaration
-from streams import codec, records
+from streams import records
 from streams.feature_sets import Alignment, FeatureSets
 from streams.inputs import (
     BEFORE_ALL_MS,
@@ -30,6 +30,7 @@ from streams.inputs import (
     by_partition,
     in_order,
 )
+from streams.repeats import RepeatFilter
 
 _log = structlog.get_logger()
 
@@ -62,7 +63,7 @@ class Learner:
         self._alignment = Alignment(self.feature_sets, feature_names)
         self.model = declaration.name
         self.inputs = Inputs(by_partition(state.predictions, state.labels))
-        self._repeats = codec.RepeatFilter(state.last_offsets, state.last_offsets_by_source)
+        self._repeats = RepeatFilter(state.last_offsets, state.last_offsets_by_source, state.newest_offsets)
         self._join = LabelJoin(
             declaration.label.horizon_ms,
             state.totals,
@@ -161,6 +162,7 @@ class Learner:
             labels=labels,
             last_offsets=self._repeats.last_offsets,
             last_offsets_by_source=self._repeats.by_source,
+            newest_offsets=self._repeats.newest,
             pending=pending,
             waiting_labels=self._join.waiting.entries(),
         )

@@ -61,7 +61,9 @@ class LearnerState(msgspec.Struct):
     names: list[str] = []
     """The features of ``pending`` and ``lessons``, in order; empty in checkpoints of older versions."""
     last_offsets_by_source: dict[str, dict[int, int]] = {}
-    """The same as ``last_offsets``, by request topic; see `codec.RepeatFilter`."""
+    """The same as ``last_offsets``, by request topic; see `streams.repeats.RepeatFilter`."""
+    newest_offsets: dict[str, dict[int, list[int]]] = {}
+    """The offsets above these that were seen, by request topic, then by partition."""
     topics: dict[str, str] = {}
     """Identity of the topics of predictions and labels; see `services.runtime.topic_identity`."""
     on_disk: PendingMark = msgspec.field(default_factory=PendingMark)

@@ -13,13 +13,12 @@ import msgspec
 from services.monitoring.model_metrics import Measures, NumericPrediction
 from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
 from services.monitoring.waiting_labels import WaitingLabel, WaitingLabels, has_passed
-from streams import records
+from streams import record_origin, records
 from streams.inputs import TracedPrediction
 
 SKEW_MS_MAX = 60_000
 """Maximum time by which a label may be dated before its request: that much the clocks of two producers may
 differ. The delay is then 0."""
-_PARTITION_BITS = 15
 
 
 class JoinTotals(msgspec.Struct):
@@ -230,5 +229,5 @@ def at_prediction(outcome: records.Outcome, partition: int, offset: int) -> reco
 
     It is for a label that has waited: see `records.Outcome.source_partition`.
     """
-    place = (outcome.source_partition << _PARTITION_BITS) + partition
-    return msgspec.structs.replace(outcome, source_partition=-2 - place, source_offset=offset)
+    source = record_origin.outcome_source(outcome.source_partition, partition)
+    return msgspec.structs.replace(outcome, source_partition=source, source_offset=offset)

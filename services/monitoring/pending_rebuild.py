@@ -4,6 +4,7 @@ A snapshot names where to read from: a `RebuildPoint` that is not after the olde
 From there to the positions of the snapshot, predictions and labels are joined again, in the same order.
 """
 
+import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
@@ -12,7 +13,7 @@ import msgspec
 from services.monitoring.label_join import LabelJoin
 from services.monitoring.pending_predictions import PendingPrediction
 from services.monitoring.waiting_labels import WAIT_MS
-from streams import codec, records
+from streams import records
 from streams.inputs import (
     BEFORE_ALL_MS,
     LABEL,
@@ -24,6 +25,7 @@ from streams.inputs import (
     Resume,
     by_partition,
 )
+from streams.repeats import RepeatFilter
 
 POINTS_PER_HORIZON = 24
 """A rebuild reads at most this much more than the horizon: one part in 24."""
@@ -40,16 +42,17 @@ class RebuildPoint(msgspec.Struct, array_like=True, frozen=True):
     """Positions by partition."""
     labels: list[Resume]
     last_offsets: dict[int, int]
-    """See `codec.RepeatFilter`."""
+    """See `streams.repeats.RepeatFilter`."""
     last_offsets_by_source: dict[str, dict[int, int]] = {}
+    newest_offsets: dict[str, dict[int, list[int]]] = {}
 
 
 def point_of(
-    frontier_ms: int, predictions: list[Resume], labels: list[Resume], repeats: codec.RepeatFilter
+    frontier_ms: int, predictions: list[Resume], labels: list[Resume], repeats: RepeatFilter
 ) -> RebuildPoint:
     """Return the present point of the inputs; the arguments may change later."""
-    by_source = {source: dict(offsets) for source, offsets in repeats.by_source.items()}
-    return RebuildPoint(frontier_ms, predictions, labels, dict(repeats.last_offsets), by_source)
+    seen = copy.deepcopy((repeats.last_offsets, repeats.by_source, repeats.newest))
+    return RebuildPoint(frontier_ms, predictions, labels, *seen)
 
 
 BEGINNING = RebuildPoint(BEFORE_ALL_MS, [], [], {})
@@ -63,6 +66,7 @@ class PositionsState(Protocol):
     labels: list[Resume]
     last_offsets: dict[int, int]
     last_offsets_by_source: dict[str, dict[int, int]]
+    newest_offsets: dict[str, dict[int, list[int]]]
 
 
 class PendingMark(msgspec.Struct):
@@ -95,7 +99,7 @@ class PendingMark(msgspec.Struct):
             self.points = [msgspec.structs.replace(each, labels=labels) for each in self.points]
             return
         frontier_ms = min((at.bound_ms for at in (*state.predictions, *labels)), default=BEFORE_ALL_MS)
-        repeats = codec.RepeatFilter(state.last_offsets, state.last_offsets_by_source)
+        repeats = RepeatFilter(state.last_offsets, state.last_offsets_by_source, state.newest_offsets)
         self.points = [point_of(frontier_ms, list(state.predictions), labels, repeats)]
 
 
@@ -149,7 +153,7 @@ class PendingRebuild:
         self.inputs = Inputs({key: begin.get(key, Resume()) for key in begin.keys() | stop.keys()})
         self._join = join
         self._stop = stop
-        self._repeats = codec.RepeatFilter(point.last_offsets, point.last_offsets_by_source)
+        self._repeats = RepeatFilter(point.last_offsets, point.last_offsets_by_source, point.newest_offsets)
         self._segments_of, self._kept = segments_of, kept
 
     def add_prediction(self, partition: int, offset: int, prediction: records.Prediction) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.event_clock import EventClock
 from services.runtime.quarantine import RecordPlace, Rejected
-from streams import codec, records, schemas
+from streams import codec, record_origin, records, schemas
 from streams.inputs import LABEL, PREDICTION, PartitionKey, TracedPrediction
 
 
@@ -88,8 +88,9 @@ class PredictionDecoder:
                     self._add_heartbeat(PREDICTION, message, now_ms)
                     continue
                 prediction = self._decode_prediction(value)
-                if prediction.model != self._model:
-                    raise codec.InvalidRecordError(_of_another_model(prediction.model, self._model))
+                is_of_partition = prediction.source_partition == message.partition
+                if not is_of_partition or prediction.source_offset < 0 or prediction.model != self._model:
+                    record_origin.check_prediction(prediction, self._model, message.partition)
                 time_ms = prediction.event_time_ms
                 if time_ms > latest_ms or time_ms > message.timestamp + tolerance_ms:
                     self._clock.check(time_ms, message, now_ms)
@@ -171,10 +172,6 @@ class PredictionDecoder:
         letter = codec.dead_letter(self._service, message, reason, now_ms, kind="defect")
         self._sink.inputs.reject(PartitionKey(kind, message.partition), message.offset, letter)
         return True
-
-
-def _of_another_model(found: str, model: str) -> str:
-    return f"the prediction is of the model {found!r}, but its topic is that of {model!r}: find its writer"
 
 
 DecoderFor = Callable[[PredictionSink], PredictionDecoder]

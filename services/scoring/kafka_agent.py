@@ -2,7 +2,7 @@
 
 Delivery: a slice is acknowledged after the broker has acknowledged its predictions and dead letters. After a
 crash the slices since the last commit are scored again; their predictions carry the same source offsets, so
-consumers drop them (`streams.codec.RepeatFilter`). Predictions keep the partition number and order of their
+consumers drop them (`streams.repeats.RepeatFilter`). Predictions keep the partition number and order of their
 requests, and heartbeats travel with them.
 
 While a slice is written, the next slice of its partition is already scored; it is written in its turn. The

@@ -19,8 +19,8 @@ from bench.scoring_job.installation import JOB, MODEL, PARTITIONS, REQUESTS
 from services.runtime import declaration_file, topic_creation
 from services.runtime.settings import Settings
 from streams import records
-from streams.codec import RepeatFilter
 from streams.producer import Record
+from streams.repeats import RepeatFilter
 from streams.topics import DEAD_LETTERS, predictions
 from tests.processes import Process
 from tests.waiting import LIVENESS_SECONDS, until

@@ -13,9 +13,10 @@ from kafka import KafkaConsumer, TopicPartition
 from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
-from streams import codec, records, topics
+from streams import records, topics
 from streams.inputs import PREDICTION
 from streams.producer import BatchProducer, Record
+from streams.repeats import RepeatFilter
 from tests.marks import read_marks
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import Entry
@@ -86,7 +87,7 @@ class DriftTopics:
 
     def outcomes(self) -> dict[int, list[records.Outcome]]:
         """Read the outcomes as any consumer does, without repeats; without the identity of their topic."""
-        decode, repeats = records.decoder_of(records.Outcome).decode, codec.RepeatFilter()
+        decode, repeats = records.decoder_of(records.Outcome).decode, RepeatFilter()
         found = {}
         for partition, messages in self.read(topics.outcomes(self.name), PARTITIONS).items():
             outcomes = [decode(message.value) for message in messages]

@@ -15,8 +15,8 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from streams.codec import RepeatFilter
 from streams.producer import BatchProducer, Record
+from streams.repeats import RepeatFilter
 from tests.waiting import LIVENESS_SECONDS, until
 
 PARTITIONS = 4

@@ -14,7 +14,7 @@ from services.runtime import declaration_file, kafka_consumers, topic_creation
 from services.runtime.declaration import FILE
 from services.runtime.settings import Settings
 from streams import records, topics
-from streams.codec import RepeatFilter
+from streams.repeats import RepeatFilter
 from tests.processes import Process
 from tests.recreation import recreate
 from tests.waiting import until

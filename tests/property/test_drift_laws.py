@@ -9,7 +9,8 @@ from services.drift.binning import statistics
 from services.drift.binning.bin_counts import BinCounts
 from services.drift.engine import Engine, starting_state
 from services.drift.monitored_model import SNAPSHOTS
-from streams import codec, records
+from streams import records
+from streams.repeats import RepeatFilter
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import HOUR_MS, START_MS, Traffic
 
@@ -152,7 +153,7 @@ def test_a_crash_repeats_the_outputs_after_the_snapshot_and_no_others(traffic, c
             player.seek(engine)
     found = scenario.merge(parts)
     for partition, outcomes in found.outcomes.items():
-        repeats = codec.RepeatFilter()
+        repeats = RepeatFilter()
         places = [(each.source_partition, each.source_offset) for each in outcomes]
         fresh = [each for each, place in zip(outcomes, places, strict=True) if not repeats.is_repeat(*place)]
         assert sorted(fresh, key=_place) == sorted(expected.outcomes[partition], key=_place)

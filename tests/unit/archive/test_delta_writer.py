@@ -46,7 +46,7 @@ def test_rows_below_the_recorded_position_are_not_written_again(settings: Settin
     restarted = DeltaWriter(settings, row_schemas.OUTCOMES)
 
     assert restarted.position((TOPIC, 0)) == 2
-    assert restarted.last_source_offsets(TOPIC) == {0: {"": {0: 1}}}
+    assert restarted.source_offsets(TOPIC) == {0: {"": {0: [0, 1]}}}
     restarted.append(rows(1, 2), {(TOPIC, 0): 3})
     assert archived_offsets(settings) == [0, 1, 2]
 
@@ -74,7 +74,7 @@ def test_positions_without_rows_are_committed(settings: Settings):
     writer.append([], {(TOPIC, 0): 5})
 
     assert writer.position((TOPIC, 0)) == 5
-    assert writer.last_source_offsets(TOPIC) == {}
+    assert writer.source_offsets(TOPIC) == {}
 
 
 def test_compaction_keeps_rows_and_positions(settings: Settings, monkeypatch: pytest.MonkeyPatch):

@@ -1,11 +1,14 @@
 """Which records are buffered, and when a commit is due."""
 
+from typing import Any
+
+import msgspec
 import pytest
 
 from services.archive import row_schemas, write_buffer
 from services.archive.write_buffer import WriteBuffer
 from streams import codec, records
-from tests.unit.archive.kafka_records import TOPIC, Record, outcome
+from tests.unit.archive.kafka_records import OUTCOME, PREDICTION, TOPIC, Record, outcome
 
 
 class Clock:
@@ -45,26 +48,63 @@ def test_record_that_kafka_delivers_again_is_dropped(buffer: WriteBuffer):
 
 
 def test_record_that_its_producer_wrote_again_is_dropped_by_source_partition(buffer: WriteBuffer):
-    written = [outcome(0), outcome(1), outcome(0), outcome(1), outcome(0, source_partition=1), outcome(2)]
+    written = [outcome(0), outcome(1), outcome(0), outcome(1), outcome(0, source_partition=-2), outcome(2)]
     buffer.add((TOPIC, 0), [Record(offset, value) for offset, value in enumerate(written)])
 
     assert offsets(buffer) == [0, 1, 4, 5]
 
 
 def test_repeats_of_rows_in_the_table_are_dropped_after_a_restart(buffer: WriteBuffer):
-    buffer.start((TOPIC, 0), 10, {"": {0: 7}})
+    buffer.start((TOPIC, 0), 10, {"": {0: [6, 7]}})
     buffer.add((TOPIC, 0), [Record(10, outcome(7)), Record(11, outcome(8))])
 
     assert offsets(buffer) == [11]
 
 
-def test_all_predictions_over_http_are_archived(buffer: WriteBuffer):
+def test_all_predictions_over_http_are_archived(reported: list[str]):
     """They have no source offset, so they are no repeats and make no others repeats."""
-    buffer.start((TOPIC, 0), 0, {"": {records.ASKED_OVER_HTTP: records.ASKED_OVER_HTTP}})
-    http = outcome(records.ASKED_OVER_HTTP, records.ASKED_OVER_HTTP)
-    buffer.add((TOPIC, 0), [Record(0, http), Record(1, outcome(0)), Record(2, http), Record(3, outcome(0))])
+    place = "driftline.predictions.m", 0
+    table = WriteBuffer(row_schemas.PREDICTIONS, lambda record, error: reported.append(str(error)))
+    table.start(place, 0, {"": {records.ASKED_OVER_HTTP: [records.ASKED_OVER_HTTP]}})
+    http = msgspec.structs.replace(
+        PREDICTION, source_partition=records.ASKED_OVER_HTTP, source_offset=records.ASKED_OVER_HTTP
+    )
+    written = [records.encode(each) for each in (http, PREDICTION, http, PREDICTION)]
+    table.add(place, [Record(offset, value) for offset, value in enumerate(written)])
 
-    assert offsets(buffer) == [0, 1, 2]
+    assert (offsets(table), reported) == ([0, 1, 2], [])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "other"},
+        {"source_partition": 1},
+        {"source_partition": -1},
+        {"source_offset": -7},
+        {"source_partition": -(2**31)},
+    ],
+)
+@pytest.mark.parametrize("table", [row_schemas.PREDICTIONS, row_schemas.OUTCOMES])
+def test_a_record_that_cannot_be_of_its_partition_is_reported_and_no_row(
+    reported: list[str], table: row_schemas.Table, changes: dict[str, Any]
+):
+    valid = PREDICTION if table is row_schemas.PREDICTIONS else OUTCOME
+    place = f"driftline.{table.name}.m", 0
+    buffer = WriteBuffer(table, lambda record, error: reported.append(str(error)))
+    buffer.start(place, 0, {})
+    written = [msgspec.structs.replace(valid, **({"source_offset": 3} | changes)), valid]
+    buffer.add(place, [Record(offset, records.encode(each)) for offset, each in enumerate(written)])
+
+    assert offsets(buffer) == [1]
+    assert ["find its writer" in each for each in reported] == [True]
+
+
+def test_a_forged_offset_makes_no_honest_record_a_repeat(buffer: WriteBuffer):
+    written = [outcome(0), outcome(2**62), outcome(1), outcome(2)]
+    buffer.add((TOPIC, 0), [Record(offset, value) for offset, value in enumerate(written)])
+
+    assert offsets(buffer) == [0, 1, 2, 3]
 
 
 def test_heartbeat_moves_the_position_and_makes_no_row(buffer: WriteBuffer):

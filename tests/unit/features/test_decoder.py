@@ -173,7 +173,21 @@ def test_heartbeat_that_is_no_time_is_a_dead_letter_and_moves_nothing(value: byt
         assert (codec.HEARTBEAT_HEADER in letter.reason, decoded.watermark_ms) == (True, NEVER)
 
 
-@pytest.mark.parametrize("value", [b"", b"1", b"a:b", b"1:2:3", b"-1:2", b"9" * 30 + b":1", None])
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"1",
+        b"a:b",
+        b"1:2:3",
+        b"-1:2",
+        b"9" * 30 + b":1",
+        b"4000000000:1",
+        b"0:-7",
+        b"0:9223372036854775808",
+        None,
+    ],
+)
 def test_source_that_cannot_be_read_is_no_source(value: bytes | None) -> None:
     assert source_of([("driftline-source", value)]) is None
 

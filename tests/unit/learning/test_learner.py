@@ -57,6 +57,25 @@ def test_restarts_from_checkpoints_change_nothing(straight, seed):
     assert traffic.changes(outputs)[-1] == traffic.changes(straight)[-1]
 
 
+@pytest.mark.parametrize("offset", [2**62, 30])
+def test_a_forged_offset_drops_no_honest_prediction(straight, offset):
+    """Neither before nor after a restart: all that is learned is what is learned without it."""
+    forged = traffic.prediction(10**6, START_MS, [1.0, "red"], None, 0, offset, "m")
+    first, second = LOGS.predictions
+    logs = traffic.Traffic([[*first[:20], forged, *first[20:]], second], LOGS.labels)
+    player, learner, outputs = traffic.Player(logs), traffic.new_learner(), []
+    outputs += [player.step(learner, place, 25) for place in (*player.open, *player.open)]
+    kept = CHECKPOINTS.encode("m", "m.labels", learner.state())
+    learner = traffic.new_learner(state=CHECKPOINTS.decode(kept, "m", "m.labels"))
+    player.seek(learner)
+    while places := player.open:
+        outputs.append(player.step(learner, places[0], 10**6))
+    lost = int(offset == 30)  # it has the offset of an honest one
+    assert learner.totals.repeated == lost
+    if not lost:
+        assert traffic.published(outputs) == traffic.published(straight)
+
+
 def test_versions_are_the_numbers_of_their_intervals_and_take_effect_after_the_delay(straight):
     found = traffic.published(straight)
     assert [each.version for each in found] == list(range(found[0].version, found[-1].version + 1))

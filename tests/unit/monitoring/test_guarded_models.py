@@ -24,7 +24,8 @@ from services.drift.monitored_model import SNAPSHOTS
 from services.monitoring import guarded_models
 from services.monitoring.label_join import Joined
 from services.runtime.snapshots import SnapshotPace
-from streams import codec, records, topics
+from streams import records, topics
+from streams.repeats import RepeatFilter
 from tests.unit.drift import scenario
 from tests.unit.drift.memory_kafka import MemoryOutbox
 from tests.unit.drift.memory_session import MemoryDrift
@@ -69,7 +70,7 @@ def without(traffic: Traffic, predictions: Collection[int], labels: Collection[i
 
 
 def outcomes_of(drift: MemoryDrift, name: str = "m") -> list[records.Outcome]:
-    repeats = codec.RepeatFilter()
+    repeats = RepeatFilter()
     return [
         each
         for each in drift.read(topics.outcomes(name), records.Outcome)

@@ -18,7 +18,8 @@ from services.monitoring.model_metrics import Measures, NumericPrediction
 from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
 from services.monitoring.waiting_labels import WAIT_MS
 from services.runtime.declaration import ModelDeclaration
-from streams import codec, records
+from streams import records
+from streams.repeats import RepeatFilter
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import HOUR_MS, START_MS
 
@@ -213,7 +214,7 @@ def test_an_outcome_at_its_prediction_is_no_repeat_of_the_others(join: LabelJoin
     joined = add(join, known)
     assert joined is not None
     outcome = outcome_of("m", joined.entry, known, measures(), None)
-    repeats = codec.RepeatFilter({outcome.source_partition: outcome.source_offset + 9})
+    repeats = RepeatFilter({outcome.source_partition: outcome.source_offset + 9})
     for place in ((0, 0), (1, 0), (0, 3), (2**15 - 1, 0)):
         moved = at_prediction(outcome, *place)
         assert records.decoder_of(records.Outcome).decode(records.encode(moved)) == moved

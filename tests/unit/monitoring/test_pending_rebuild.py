@@ -9,8 +9,9 @@ from services.monitoring.label_join import JoinTotals, LabelJoin
 from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
 from services.monitoring.pending_rebuild import PendingMark, PendingRebuild, RebuildPoint, with_point
 from services.monitoring.waiting_labels import WAIT_MS
-from streams import codec, records
+from streams import records
 from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, Inputs, PartitionKey, Resume, by_partition
+from streams.repeats import RepeatFilter
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import HOUR_MS, START_MS
 
@@ -51,7 +52,7 @@ class Joined:
     def __init__(self) -> None:
         keys = [PartitionKey(kind, number) for kind in (PREDICTION, LABEL) for number in range(PARTITIONS)]
         self.inputs = Inputs({key: Resume() for key in keys})
-        self.repeats = codec.RepeatFilter()
+        self.repeats = RepeatFilter()
         self.pending = PendingPredictions()
         self.join = LabelJoin(HORIZON_MS, JoinTotals(), self.pending)
         self.evicted_ms = BEFORE_ALL_MS

@@ -209,6 +209,19 @@ def test_prediction_of_another_model_becomes_a_dead_letter():
     assert item.record.reason.startswith("the prediction is of the model 'other', but its topic is that of")
 
 
+@pytest.mark.parametrize("source", [(1, 0), (0, -7), (-1, 0), (0, -1), (2**31 - 1, 0)])
+def test_prediction_that_cannot_be_of_its_partition_becomes_a_dead_letter(source):
+    forged = msgspec.structs.replace(
+        scenario.prediction(1, START_MS), source_partition=source[0], source_offset=source[1]
+    )
+    honest = [records.encode(scenario.prediction(number, START_MS)) for number in (0, 1)]
+    messages = [Message(value, offset) for offset, value in enumerate([*honest, records.encode(forged)])]
+    _, items = fed(predictions=messages)
+    assert [item.offset for item in items if item.kind == PREDICTION] == [0, 1]
+    (letter,) = [item.record for item in items if item.kind != PREDICTION]
+    assert letter.reason.endswith("which it cannot have in partition 0: find its writer")
+
+
 @pytest.mark.parametrize("kind", ["labels", "predictions"])
 def test_heartbeat_that_is_no_time_becomes_a_dead_letter(kind):
     message = Message(None, headers=[(codec.HEARTBEAT_HEADER, b"1" * 5000)])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import codec, records
+from streams import codec
 
 DECODER = codec.EventDecoder(
     codec.parse_ddl("id string not null, at timestamp not null, n int not null, x double, ok boolean")
@@ -148,55 +148,6 @@ PARENT = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-
 )
 def test_only_sound_trace_headers_are_propagated(headers, propagated):
     assert codec.trace_headers(headers) == propagated
-
-
-@given(st.lists(st.integers(0, 30), max_size=8))
-def test_repeat_filter_passes_each_offset_once_however_often_the_source_goes_back(restarts):
-    """A producer that crashes goes back to an earlier offset and repeats what follows, in order."""
-    written = list(range(31))
-    for restart in restarts:
-        written += range(restart, 31)
-    repeats = codec.RepeatFilter()
-    assert [offset for offset in written if not repeats.is_repeat(0, offset)] == list(range(31))
-
-
-def test_repeat_filter_keeps_partitions_apart():
-    repeats = codec.RepeatFilter({0: 5})
-    assert repeats.is_repeat(0, 5)
-    assert not repeats.is_repeat(1, 5)
-    assert not repeats.is_repeat(0, 6)
-
-
-def test_repeat_filter_keeps_source_topics_apart():
-    repeats = codec.RepeatFilter()
-    assert [repeats.is_repeat(0, offset, "old") for offset in (0, 1, 1)] == [False, False, True]
-    assert [repeats.is_repeat(0, offset, "new") for offset in (0, 0)] == [False, True]
-    assert repeats.is_repeat(0, 1, "old")
-    restored = codec.RepeatFilter(repeats.last_offsets, repeats.by_source)
-    assert restored.is_repeat(0, 0, "new")
-    assert not restored.is_repeat(0, 1, "new")
-
-
-def test_records_that_name_no_topic_are_of_the_first_one_that_is_named():
-    repeats = codec.RepeatFilter({0: 5})
-    assert repeats.is_repeat(0, 5, "first")
-    assert not repeats.is_repeat(0, 6, "first")
-    assert not repeats.is_repeat(0, 0, "second")
-
-
-def test_repeat_filter_remembers_a_bounded_number_of_topics():
-    repeats = codec.RepeatFilter()
-    for number in range(2 * codec.SOURCES_MAX):
-        assert not repeats.is_repeat(0, 0, str(number))
-    assert len(repeats.by_source) == codec.SOURCES_MAX
-
-
-def test_what_was_asked_over_http_is_never_a_repeat():
-    """Neither in itself, nor for what has a source."""
-    repeats = codec.RepeatFilter({records.ASKED_OVER_HTTP: records.ASKED_OVER_HTTP})
-    http = (records.ASKED_OVER_HTTP, records.ASKED_OVER_HTTP)
-    assert not any(repeats.is_repeat(*place) for place in (http, http, (0, 0), http))
-    assert repeats.is_repeat(0, 0)
 
 
 @given(st.datetimes(timezones=st.just(dt.UTC)))

@@ -1,0 +1,59 @@
+"""Whether a prediction or an outcome is of the partition that holds it. Pure.
+
+Readers take its model, its source partition and its source offset as given: they are the order of the records
+and tell repeats. Anybody may write into the topic, by mistake as well.
+"""
+
+from streams.json_decoder import InvalidRecordError
+from streams.records import ASKED_OVER_HTTP, Outcome, Prediction
+
+PARTITION_BITS = 15
+"""See `outcome_source`."""
+
+
+def check_prediction(prediction: Prediction, model: str, partition: int) -> None:
+    """Raise `InvalidRecordError` unless a prediction may be in a partition of the predictions of a model.
+
+    It has the partition number of its request. One that was requested over HTTP has neither partition nor
+    offset.
+    """
+    _check_model("prediction", prediction.model, model)
+    number = prediction.source_partition
+    _check_source("prediction", number, prediction.source_offset, number, partition)
+
+
+def check_outcome(outcome: Outcome, model: str, partition: int) -> None:
+    """Raise `InvalidRecordError` unless an outcome may be in a partition of the outcomes of a model.
+
+    It has the partition number of its label.
+    """
+    _check_model("outcome", outcome.model, model)
+    number = outcome.source_partition
+    home = number if number >= 0 else (-2 - number) >> PARTITION_BITS
+    _check_source("outcome", number, outcome.source_offset, home, partition)
+
+
+def outcome_source(label_partition: int, prediction_partition: int) -> int:
+    """Return the source partition of the outcome of a label that has waited for its prediction.
+
+    >>> outcome_source(0, 0), outcome_source(1, 2)
+    (-2, -32772)
+    """
+    return -2 - ((label_partition << PARTITION_BITS) + prediction_partition)
+
+
+def _check_model(what: str, found: str, model: str) -> None:
+    if found != model:
+        raise InvalidRecordError(
+            f"the {what} is of the model {found!r}, but its topic is that of {model!r}: find its writer"
+        )
+
+
+def _check_source(what: str, number: int, offset: int, home: int, partition: int) -> None:
+    if (number, offset) == (ASKED_OVER_HTTP, ASKED_OVER_HTTP):
+        return
+    if number == ASKED_OVER_HTTP or home != partition or offset < 0:
+        raise InvalidRecordError(
+            f"the {what} names source partition {number}, offset {offset}, which it cannot have in partition "
+            f"{partition}: find its writer"
+        )
