@@ -359,7 +359,9 @@ class Figure(msgspec.Struct, kw_only=True, frozen=True):
     """One measure of a cohort of predictions, or of the part of it in a segment."""
 
     measure: str
-    """See `services.monitoring.model_metrics`; ``auc`` has neither an interval nor running values."""
+    """See `services.monitoring.model_metrics`. Besides, ``precision``, ``recall``, ``f1``, ``auc`` (binary),
+    ``macro_precision``, ``macro_recall``, ``macro_f1`` (multiclass), all without running values, and ``rmse``
+    (regression)."""
     realised: float | None = None
     """Mean over the labels that have arrived."""
     low: float | None = None
@@ -388,6 +390,15 @@ class SegmentPerformance(msgspec.Struct, kw_only=True, frozen=True):
     running_labels: Int64 = 0
     """Number of labels in the running figures."""
     figures: list[Figure] = []
+    positives: list[Int64] = []
+    """Binary: labels of 1 by score, one more entry than ``PerformanceReport.thresholds``; entry i counts the
+    scores from threshold i - 1 up to below threshold i. Counts of several windows can be added. Empty if an
+    older version has counted some of the labels."""
+    negatives: list[Int64] = []
+    """Labels of 0, likewise."""
+    confusion: list[list[Int64]] = []
+    """Multiclass: labels by label (rows) and predicted class (columns), in the order of
+    ``PerformanceReport.classes``; empty for more than 64 classes, in a segment for more than 10."""
 
 
 class PerformanceReport(msgspec.Struct, kw_only=True, frozen=True, tag="performance_report"):
@@ -423,6 +434,12 @@ class PerformanceReport(msgspec.Struct, kw_only=True, frozen=True, tag="performa
     """Unit of the cost."""
     estimate_outside: float | None = None
     """Share of the scores outside those with known results: their estimates may be far off."""
+    threshold: float | None = None
+    """Binary: the declared threshold, for which precision, recall and F1 are among the figures."""
+    thresholds: list[float] = []
+    """Binary: the thresholds between which labels are counted, rising; the declared one is among them."""
+    classes: list[str] = []
+    """Multiclass: the declared classes, if labels are counted by class."""
 
 
 class DriftAlarm(msgspec.Struct, kw_only=True, frozen=True, tag="drift_alarm"):

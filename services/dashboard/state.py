@@ -16,7 +16,7 @@ Bounds per model: the latest 2,000 windows (5 years of days) and as many cohorts
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -25,6 +25,7 @@ from streams.records import (
     DriftAlarm,
     DriftReport,
     FeatureDrift,
+    Figure,
     ModelChanged,
     PerformanceReport,
     RetrainingFinished,
@@ -41,6 +42,8 @@ PROMOTIONS_MAX = 500
 TEXT_LENGTH_MAX = 500
 """Maximum characters kept of a message or reason; the full text is on the topic."""
 CATEGORIES_MAX = 20
+CLASSES_MAX = 16
+"""Maximum classes of a confusion matrix."""
 EVIDENCE_MAX = 300.0
 """-log10 of the smallest p-value that a float can distinguish from 0."""
 
@@ -108,6 +111,18 @@ class Cohort(msgspec.Struct, kw_only=True, frozen=True):
     cost: float | None
     unit: str
     """Unit of the cost."""
+    precision: float | None = None
+    """At the declared threshold, or the mean over the classes, as the next two."""
+    recall: float | None = None
+    f1: float | None = None
+    threshold: float | None = None
+    """Binary: the declared one. The next three are as in `PerformanceReport` and `SegmentPerformance`."""
+    thresholds: list[float] = []
+    positives: list[int] = []
+    negatives: list[int] = []
+    classes: list[str] = []
+    """Multiclass, as the next one; empty for more than 16 classes."""
+    confusion: list[list[int]] = []
 
 
 class Alarm(msgspec.Struct, kw_only=True, frozen=True):
@@ -364,9 +379,26 @@ def _with_performance(model: ModelState, report: PerformanceReport, revision: in
         running_high=_rounded(loss.running_high),
         cost=_rounded(cost.realised) if cost else None,
         unit=report.unit,
+        **_outcomes(report, figures),
     )
     cohorts = model.cohorts.put(key, report.window_end_ms, item, revision)
     return dataclasses.replace(model, cohorts=cohorts)
+
+
+def _outcomes(report: PerformanceReport, figures: Mapping[str, Figure]) -> dict[str, Any]:
+    """Return the fields of a cohort about precision and recall."""
+    whole, macro = report.segments[0], "macro_" if report.classes else ""
+    found: dict[str, Any] = {
+        name: _rounded(figures[macro + name].realised)
+        for name in ("precision", "recall", "f1")
+        if macro + name in figures
+    }
+    if whole.positives:
+        found |= {name: getattr(report, name) for name in ("threshold", "thresholds")}
+        found |= {name: getattr(whole, name) for name in ("positives", "negatives")}
+    if whole.confusion and len(report.classes) <= CLASSES_MAX:
+        found |= {"classes": report.classes, "confusion": whole.confusion}
+    return found
 
 
 def _column(rows: Sequence[FeatureDrift | None], name: str) -> list[float | None]:

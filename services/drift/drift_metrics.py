@@ -7,7 +7,7 @@ import msgspec
 from prometheus_client import Gauge
 
 from services.drift.engine import DriftOutputs, Engine
-from services.monitoring import error_budget
+from services.monitoring import error_budget, outcome_tables
 from services.monitoring.label_join import JoinTotals
 from services.runtime import metrics
 from services.runtime.declaration import ModelDeclaration
@@ -15,6 +15,8 @@ from streams import records
 
 P_VALUE_MIN = 1e-300
 """Smallest p-value shown; smaller ones are shown as this."""
+MATRIX_CLASSES_MAX = 10
+"""Maximum classes of a confusion matrix among the metrics: 100 series."""
 
 _LABEL_RESULTS: Mapping[str, str] = {
     "joined": "joined",
@@ -48,7 +50,7 @@ class DriftMetrics:
             for result in ("good", "bad"):
                 metrics.JUDGED.labels(engine.model, self._accuracy.measure, result)
         self._counted = msgspec.structs.replace(engine.totals)
-        self._arm_series: dict[Gauge, set[tuple[str, ...]]] = {}
+        self._series: dict[Gauge, set[tuple[str, ...]]] = {}
 
     def observe(self, outputs: DriftOutputs) -> None:
         """Update the metrics with the outputs of one step."""
@@ -67,6 +69,7 @@ class DriftMetrics:
                 self._count_objective(record)
             elif isinstance(record, records.PerformanceReport):
                 _show_performance(record)
+                self._show_outcomes(record)
             else:
                 metrics.DRIFT_ALARMS.labels(model, record.kind).inc()
 
@@ -83,12 +86,48 @@ class DriftMetrics:
             labels = report.model, arm.arm, str(arm.version)
             counts |= {(*labels, "prediction"): arm.predictions, (*labels, "label"): arm.labels}
             means |= {(*labels, each.measure): each.total / each.labels for each in arm.measures}
-        for gauge, values in ((metrics.ARM_MEASURE, means), (metrics.ARM_RECORDS, counts)):
-            for series in self._arm_series.get(gauge, set()) - values.keys():
-                gauge.remove(*series)
-            for series, value in values.items():
-                gauge.labels(*series).set(value)
-            self._arm_series[gauge] = set(values)
+        self._replace(metrics.ARM_MEASURE, means)
+        self._replace(metrics.ARM_RECORDS, counts)
+
+    def _show_outcomes(self, report: records.PerformanceReport) -> None:
+        """Show the figures by threshold or class of predictions whose labels are mature."""
+        if report.state == "provisional" or not report.segments:
+            return
+        model, whole = report.model, report.segments[0]
+        found = outcome_tables.of_report(report, whole)
+        self._replace(
+            metrics.PERFORMANCE_BY_THRESHOLD,
+            {
+                (model, name, f"{threshold:g}"): math.nan if value is None else value
+                for threshold, each in found.thresholds
+                for name, value in each.figures.items()
+            },
+        )
+        self._replace(
+            metrics.PERFORMANCE_BY_CLASS,
+            {
+                (model, name, label): math.nan if value is None else value
+                for label, each in found.classes
+                for name, value in each.figures.items()
+            },
+        )
+        shown = found.matrix if len(found.names) <= MATRIX_CLASSES_MAX else []
+        self._replace(
+            metrics.CONFUSION,
+            {
+                (model, label, predicted): count
+                for label, row in zip(found.names, shown, strict=False)
+                for predicted, count in zip(found.names, row, strict=True)
+            },
+        )
+
+    def _replace(self, gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
+        """Set all series of this model in a gauge; those it had before, and has not any more, are removed."""
+        for series in self._series.get(gauge, set()) - values.keys():
+            gauge.remove(*series)
+        for series, value in values.items():
+            gauge.labels(*series).set(value)
+        self._series[gauge] = set(values)
 
     def _count_objective(self, report: records.DriftReport) -> None:
         """Count a window, or its predictions, towards the declared objective; a revision does not count."""

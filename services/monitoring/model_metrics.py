@@ -66,7 +66,8 @@ class Measures:
         """Read task, classes, decision threshold and costs from the declaration."""
         self.task = declaration.task
         self.classes = declaration.classes
-        self._threshold = declaration.threshold
+        self.threshold = declaration.threshold
+        """Binary: the score from which the prediction is 1."""
         self._business = declaration.business
         self._costs = _cost_table(declaration)
         self.names = _NAMES[declaration.task] + ((COST,) if declaration.business else ())
@@ -94,7 +95,7 @@ class Measures:
 
     def predicted_value(self, score: float) -> float:
         """Return the predicted value that follows from a score; not for a multiclass model."""
-        return score if self.task == "regression" else float(score >= self._threshold)
+        return score if self.task == "regression" else float(score >= self.threshold)
 
     def recorded_loss(self, values: Sequence[float]) -> float:
         """Return the loss that outcome records hold: log loss, or squared error for a regression."""

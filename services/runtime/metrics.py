@@ -244,6 +244,21 @@ PERFORMANCE = Gauge(
     "Realised mean over the predictions of the latest window whose labels are mature",
     ["model", "measure", "segment"],
 )
+PERFORMANCE_BY_THRESHOLD = Gauge(
+    "driftline_performance_by_threshold",
+    "Precision, recall and F1 at each threshold, of the latest window whose labels are mature",
+    ["model", "measure", "threshold"],
+)
+PERFORMANCE_BY_CLASS = Gauge(
+    "driftline_performance_by_class",
+    "Precision, recall and F1 of each class, of the latest window whose labels are mature",
+    ["model", "measure", "class"],
+)
+CONFUSION = Gauge(
+    "driftline_confusion",
+    "Predictions by label and predicted class, of the latest window whose labels are mature",
+    ["model", "label", "prediction"],
+)
 PERFORMANCE_RUNNING = Gauge(
     "driftline_performance_running",
     "Mean since the champion's promotion, and the ends of its 95 % confidence sequence",

@@ -16,6 +16,8 @@ import pytest
 from kafka import KafkaProducer
 from playwright.sync_api import Browser, ConsoleMessage, FloatRect, Locator, Page, expect, sync_playwright
 
+from services.monitoring import classification
+from services.monitoring.classification import Confusion
 from services.monitoring.reports import html_page as report_page
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
@@ -40,7 +42,7 @@ ARGUMENTS = (
 AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
 MODEL = f"year_{os.getpid()}_{int(time.time())}"
 expect.set_options(timeout=LIVENESS_SECONDS * 1000)
-PLOTS = ("drift-plot", "events-plot", "performance-plot", "coverage-plot")
+PLOTS = ("drift-plot", "events-plot", "performance-plot", "coverage-plot", "decisions-plot")
 
 
 @pytest.fixture(scope="module")
@@ -332,7 +334,7 @@ def test_drag_zooms_all_charts_and_double_click_resets(visitor: Visitor) -> None
 
 def test_every_chart_has_a_table_with_its_values(visitor: Visitor, year: Year) -> None:
     page = visitor.open("&feature=temperature")
-    for name in ("drift", "events", "performance"):
+    for name in ("drift", "events", "performance", "decisions"):
         button = page.locator(f"[data-table={name}]")
         expect(button).to_have_attribute("aria-expanded", "false")
         button.click()
@@ -351,6 +353,43 @@ def test_every_chart_has_a_table_with_its_values(visitor: Visitor, year: Year) -
     assert cells[9:11] == [f"{last.labels:,}", f"{last.predictions:,}"]
     page.locator("[data-table=drift]").click()
     expect(page.locator("#drift-table")).to_be_hidden()
+
+
+def test_a_threshold_is_moved_and_the_matrix_of_the_latest_windows_follows(
+    visitor: Visitor, year: Year
+) -> None:
+    page = visitor.open("&table=decisions")
+    expect(page.locator("#threshold-text")).to_have_text("0.4, as declared")
+    for threshold in (0.4, 0.45):
+        found = pooled(year, threshold)
+        expect(page.locator("#matrix-text")).to_contain_text(f"{found.true_positives:,} were right")
+        expect(page.locator("#matrix td")).to_have_text(
+            [f"{count:,}" for count in (found[3], found[1], found[2], found[0])]
+        )
+        expect(page.locator("#decisions-legend")).to_contain_text(
+            f"precision{100 * (found.precision or 0):.1f} %"
+        )
+        cells = rows(page, "decisions").first.locator("th, td").all_text_contents()
+        assert cells[2:5] == [f"{100 * value:.1f} %" for value in found.figures.values() if value]
+        assert cells[5:] == [f"{count:,}" for count in found]
+        page.locator("#threshold").focus()
+        page.keyboard.press("ArrowRight")
+    assert "threshold=0.5" in page.url
+    page.reload()
+    expect(page.locator("#threshold-text")).to_have_text("0.5 (declared: 0.4)")
+    page.get_by_role("button", name="Back to the declared one").click()
+    expect(page.locator("#threshold-text")).to_have_text("0.4, as declared")
+    assert "threshold=" not in page.url
+
+
+def pooled(year: Year, threshold: float) -> Confusion:
+    """Return the sum of the confusion matrices of the latest seven windows."""
+    found = [
+        classification.at_threshold(report.thresholds, threshold, whole.positives, whole.negatives)
+        for report in year.performances[-7:]
+        for whole in report.segments
+    ]
+    return Confusion(*map(sum, zip(*found, strict=True)))
 
 
 def test_theme_follows_the_system_until_one_is_chosen(visitor: Visitor) -> None:
@@ -373,7 +412,9 @@ def test_theme_follows_the_system_until_one_is_chosen(visitor: Visitor) -> None:
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 1440), ("dark", 390)])
 def test_axe_finds_no_violation(visitor: Visitor, scheme: str, width: int) -> None:
     # Twenty days: over the rows of a year axe would take minutes.
-    page = visitor.open("&last=20&table=drift&table=events&table=performance", width=width, scheme=scheme)
+    page = visitor.open(
+        "&last=20&table=drift&table=events&table=performance&table=decisions", width=width, scheme=scheme
+    )
     expect(rows(page, "events").first).to_be_visible()
     page.evaluate(AXE.read_text())
     assert violations(page) == []

@@ -3,6 +3,7 @@
 import { Connection } from "./connection.js";
 import * as format from "./format.js";
 import { bindKeys } from "./keys.js";
+import { decisions, drawControl, drawMatrix } from "./decisions.js";
 import { FeatureList } from "./features.js";
 import * as panels from "./panels.js";
 import { marks, Plots } from "./plots.js";
@@ -89,6 +90,7 @@ function view() {
     model,
     columns,
     declared,
+    decisions: decisions(columns, selection.threshold),
     harm: columns.reference.map((loss) => (loss === null || !declared ? null : loss + declared.loss_tolerance)),
     range: range(columns),
     order,
@@ -134,6 +136,8 @@ function paint() {
   panels.bounds(store.bounds, current);
   panels.ranges(selection.range, current.range, empty);
   document.body.classList.toggle("is-empty", empty);
+  $("decisions").hidden = !current.decisions;
+  if (current.decisions) drawControl(current.decisions);
   if (empty) plots.clear();
   else plots.update(current);
   list.draw(current, selection.rank);
@@ -158,6 +162,8 @@ function drawReadouts() {
   if (!current) return;
   panels.driftLegend($("drift-legend"), current, index);
   panels.performanceLegend($("performance-legend"), current, index);
+  panels.decisionsLegend($("decisions-legend"), current, index);
+  if (current.decisions) drawMatrix(current.decisions, index);
   panels.report($("report"), current, index);
 }
 
@@ -250,8 +256,13 @@ function wire() {
   $("rank").addEventListener("change", (event) => selection.update({ rank: event.target.value }));
   document.querySelector(`input[name=rank][value=${selection.rank}]`).checked = true;
   $("pause").addEventListener("click", () => pause(!paused));
+  $("threshold").addEventListener("input", (event) => selection.update({ threshold: current.decisions.thresholds[Number(event.target.value)] }));
+  $("threshold-declared").addEventListener("click", () => {
+    selection.update({ threshold: null });
+    $("threshold").focus();
+  });
   $("help-open").addEventListener("click", () => $("help").showModal());
-  $("model").addEventListener("change", (event) => selection.update({ model: event.target.value, features: [], range: {} }));
+  $("model").addEventListener("change", (event) => selection.update({ model: event.target.value, features: [], range: {}, threshold: null }));
   for (const button of document.querySelectorAll("[data-range]")) {
     const { range: days } = button.dataset;
     button.addEventListener("click", () => selection.update({ range: days === "all" ? {} : { last: Number(days) } }));

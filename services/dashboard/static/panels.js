@@ -224,6 +224,18 @@ export function performanceLegend(element, { columns, harm }, index) {
   legend(element, format.moment(columns.windows[at].end_ms), entries);
 }
 
+export function decisionsLegend(element, { columns, decisions }, index) {
+  if (!decisions) return;
+  const at = index ?? decisions.f1.findLastIndex((value) => value !== null);
+  const mean = decisions.thresholds.length ? "" : ", mean of classes";
+  const entries = [
+    ["precision" + mean, format.percent(decisions.precision[at], 1), "", "var(--second)"],
+    ["recall" + mean, format.percent(decisions.recall[at], 1), "", "var(--third)"],
+    ["F1" + mean, format.percent(decisions.f1[at], 1), "is-dashed", "var(--ink)"],
+  ];
+  legend(element, format.moment(columns.windows[at]?.end_ms), entries);
+}
+
 // The running mean since the promotion with its interval, as known at a window.
 function running({ cohorts }, at) {
   for (let place = at; place >= 0 && cohorts[place]?.version === cohorts[at]?.version; place -= 1) {
@@ -242,6 +254,7 @@ export function spoken(view, index, plot) {
     return `${when}: ${view.selected.map((name) => `${columns.features.get(name).label} ${format.psi(columns.features.get(name).psi[index])}`).join(", ")}`;
   }
   if (plot === "coverage-plot") return `${when}: coverage ${format.percent(columns.coverage[index])}`;
+  if (plot === "decisions-plot") return `${when}: precision ${format.percent(view.decisions.precision[index], 1)}, recall ${format.percent(view.decisions.recall[index], 1)}`;
   return `${when}: live ${format.decimal(columns.liveSmooth[index])}, ${columns.frozenArm} ${format.decimal(columns.frozenSmooth[index])}`;
 }
 

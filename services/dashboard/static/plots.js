@@ -51,7 +51,10 @@ export class Plots {
     this.#ensure("events-plot", "events", () => this.#lanes());
     this.#ensure("performance-plot", "performance", () => this.#performance());
     this.#ensure("coverage-plot", "coverage", () => this.#coverage());
+    this.decisions = view.decisions;
+    this.#optional("decisions-plot", view.decisions, () => this.#decisions());
     const { columns } = this;
+    if (view.decisions) this.#set("decisions-plot", [columns.seconds, view.decisions.f1, view.decisions.precision, view.decisions.recall]);
     this.#set("drift-plot", [columns.seconds, ...this.#context().map((f) => f.psi), ...this.#chosen()]);
     this.#set("events-plot", [columns.seconds, columns.seconds.map(() => null)]);
     this.#set("performance-plot", [columns.seconds, columns.live, columns.frozen, columns.reference, columns.estimatedSmooth, columns.frozenSmooth, columns.liveSmooth]);
@@ -102,6 +105,13 @@ export class Plots {
     chart.driftlineKey = key;
     this.charts.set(id, chart);
     this.observer.observe(host);
+  }
+
+  // A chart that only some models have.
+  #optional(id, shown, make) {
+    if (shown) return this.#ensure(id, id, make);
+    this.charts.get(id)?.destroy();
+    this.charts.delete(id);
   }
 
   #options(height, extra) {
@@ -216,6 +226,15 @@ export class Plots {
       scales: { x: { time: true, range: () => this.range }, y: { range: (chart, low, high) => padded(low, high) } },
       axes: [this.#timeAxis(false), this.#valueAxis((value) => format.decimal(value, 2), { space: 34 })],
       hooks: { drawAxes: [(chart) => this.#drawGain(chart)] },
+    });
+  }
+
+  #decisions() {
+    return this.#options(narrow() ? 180 : 200, {
+      series: [{}, line("--ink", 1.25, { dash: [5, 4], dot: "--ink" }), line("--second", 2, { dot: "--second" }), line("--third", 2, { dot: "--third" })],
+      scales: { x: { time: true, range: () => this.range }, y: { range: () => [0, 1] } },
+      axes: [this.#timeAxis(true), this.#valueAxis((value) => format.percent(value), { splits: () => [0, 0.25, 0.5, 0.75, 1] })],
+      hooks: { drawAxes: [(chart) => this.#drawPromotions(chart)] },
     });
   }
 

@@ -1,7 +1,7 @@
 // The selection: model, features, range, order, open tables. It is part of the address, so it can be shared.
 
 const SELECTED_FEATURES_MAX = 4;
-const TABLES = ["drift", "events", "performance"];
+const TABLES = ["drift", "events", "performance", "decisions"];
 const RANKS = ["latest", "peak", "name"];
 
 export class Selection {
@@ -22,6 +22,7 @@ export class Selection {
     this.rank = RANKS.includes(fields.get("rank")) ? fields.get("rank") : "latest";
     this.tables = new Set(fields.getAll("table").filter((name) => TABLES.includes(name)));
     this.range = this.#range(fields);
+    this.threshold = fields.has("threshold") && Number(fields.get("threshold")) >= 0 ? Number(fields.get("threshold")) : null;
   }
 
   #range(fields) {
@@ -40,6 +41,7 @@ export class Selection {
       fields.set("from", new Date(this.range.from).toISOString());
       fields.set("to", new Date(this.range.to).toISOString());
     }
+    if (this.threshold !== null) fields.set("threshold", String(this.threshold));
     if (this.rank !== "latest") fields.set("rank", this.rank);
     for (const name of this.tables) fields.append("table", name);
     const text = fields.toString();

@@ -1,7 +1,7 @@
 // The page's data: the server's documents, merged by id, and the columns that the charts draw.
 
 export const SCORE = "@score";
-const SMOOTHED_WINDOWS = 7;
+export const SMOOTHED_WINDOWS = 7;
 const RETRAINED_MS = 30 * 86_400_000; // a retrained model is shown first unless it is older than another model by more than this
 
 const KEYS = {

@@ -17,6 +17,11 @@ const TABLES = {
     head: () => ["Event time (UTC)", "What", "Details"],
     rows: ({ columns }) => marks(columns).map((mark) => ({ ms: mark.ms, cells: () => describe(mark) })),
   },
+  decisions: {
+    caption: "Precision and recall, sums of 7 windows",
+    head: ({ decisions }) => ["Window ending (UTC)", "Version", "Precision", "Recall", "F1", ...(decisions?.thresholds.length ? ["True positives", "False positives", "False negatives", "True negatives"] : [])],
+    rows: ({ columns, decisions }) => columns.windows.map((window, at) => ({ ms: window.end_ms, cells: () => decisionCells(decisions, window, at) })),
+  },
   performance: {
     caption: "Performance and coverage by window",
     head: ({ columns }) => ["Window ending (UTC)", "Version", "Live, 7 windows", `${columns.frozenArm}, 7 windows`, "Live", columns.frozenArm, "Reference", "Estimated", "Accuracy", "Labels", "Predictions", "Coverage"],
@@ -37,6 +42,16 @@ function driftCells(columns, selected, window, at) {
     highest?.label ?? format.NONE,
     format.psi(highest?.psi[at]),
     format.integer(window.drifted.length),
+  ];
+}
+
+function decisionCells(decisions, window, at) {
+  if (!decisions) return [version(window)];
+  const counts = (matrix) => (matrix ? [matrix[1][1], matrix[0][1], matrix[1][0], matrix[0][0]] : [null, null, null, null]);
+  return [
+    version(window),
+    ...["precision", "recall", "f1"].map((name) => format.percent(decisions[name][at], 1)),
+    ...(decisions.thresholds.length ? counts(decisions.matrices[at]).map(format.integer) : []),
   ];
 }
 

@@ -43,6 +43,8 @@ class LabelledRow(NamedTuple):
     positive: float
     values: list[float]
     """Values of the measures, in their order."""
+    outcome: int = 0
+    """Number of its outcome; see `outcome_counts`."""
 
 
 class SegmentSumsState(msgspec.Struct, array_like=True):
@@ -56,12 +58,16 @@ class SegmentSumsState(msgspec.Struct, array_like=True):
     taken: list[list[float]]
     estimates: list[float]
     estimated_auc: float | None
+    outcomes: list[int] = []
+    estimated_positives: float | None = None
 
 
 class SegmentSums:
     """The sums of one segment of a cohort, or of all its predictions."""
 
-    def __init__(self, cells: int, measures: int, state: SegmentSumsState | None = None) -> None:
+    def __init__(
+        self, cells: int, measures: int, state: SegmentSumsState | None = None, outcomes: int = 0
+    ) -> None:
         """Start empty, or from a state."""
         self.predictions = state.predictions if state else 0
         self.labels = state.labels if state else 0
@@ -76,6 +82,13 @@ class SegmentSums:
         self.estimates = list(state.estimates) if state else []
         """Estimated mean of each measure, made when the window ended."""
         self.estimated_auc = state.estimated_auc if state else None
+        self.estimated_positives = state.estimated_positives if state else None
+        """Estimated share of labels of 1, of a binary model."""
+        self.outcomes: Counts = np.zeros(outcomes, dtype=np.int64)
+        """Labels by outcome ``(n_outcomes,)``; empty if an older version has not counted some."""
+        if state is not None and (state.labels or state.outcomes):
+            known = state.outcomes if len(state.outcomes) == outcomes else []
+            self.outcomes = np.array(known, dtype=np.int64)
 
     def take_new(self) -> tuple[int, Numbers]:
         """Return the labels and the moments ``(n_measures, 4)`` added since the last call."""
@@ -94,6 +107,8 @@ class SegmentSums:
             self._taken.tolist(),
             self.estimates,
             self.estimated_auc,
+            self.outcomes.tolist(),
+            self.estimated_positives,
         )
 
 
@@ -136,6 +151,7 @@ class PredictionCohort:
         judged: int = 0,
         groups: int = 0,
         error_max: float | None = None,
+        outcomes: tuple[int, int] = (0, 0),
         state: CohortState | None = None,
     ) -> None:
         """Start empty, or from a state.
@@ -150,12 +166,12 @@ class PredictionCohort:
             judged: Index of the measure that is summed by group of labels.
             groups: Number of groups of labels.
             error_max: The error scale from which a regression's ranges follow.
+            outcomes: Number of outcomes by which labels are counted: of all predictions, within a segment.
             state: Of the same cohort.
         """
         self.start_ms, self.end_ms, self.version = start_ms, end_ms, version
-        self.ranges = ranges
-        self.error_max = error_max
-        self._measures, self._cells, self._judged = measures, cells, judged
+        self.ranges, self.error_max = ranges, error_max
+        self._measures, self._cells, self._judged, self._outcomes = measures, cells, judged, outcomes
         self.reports = state.reports if state else 0
         """Number of reports so far: the revision of the next."""
         self.mature = state.mature if state else False
@@ -169,9 +185,9 @@ class PredictionCohort:
         self.early = state.early if state else False
         self.outside = state.outside if state else None
         self.group_delays: Counts = np.zeros((groups, DELAY_CELLS), dtype=np.int64)
-        """Labels by group and cell of their delay ``(n_groups, DELAY_CELLS)``."""
+        """Labels by group and cell of their delay."""
         self.group_sums: Numbers = np.zeros((groups, 3))
-        """Labels of each group, and the sums of the judged losses and of their squares ``(n_groups, 3)``."""
+        """Labels of each group, sums of the judged losses and of their squares ``(n_groups, 3)``."""
         if groups and state is not None and len(state.group_sums) == groups:
             self.group_delays[:], self.group_sums[:] = state.group_delays, state.group_sums
         zeros = [[0.0] * (MEASURES + measures)] * cells
@@ -179,7 +195,7 @@ class PredictionCohort:
         """Sums over labels by cell of the score ``(n_cells, MEASURES + n_measures)``."""
         self._taken_cells: Numbers = np.array(state.taken_cells if state else zeros, dtype=np.float64)
         self.segments = {
-            name: SegmentSums(cells, measures, each)
+            name: SegmentSums(cells, measures, each, outcomes[bool(name)])
             for name, each in (state.segments if state else {}).items()
         }
         """Sums by name of the segment; the empty name is that of all predictions."""
@@ -193,7 +209,8 @@ class PredictionCohort:
         """Return the sums of a segment."""
         found = self.segments.get(name)
         if found is None:
-            found = self.segments[name] = SegmentSums(self._cells, self._measures)
+            found = SegmentSums(self._cells, self._measures, outcomes=self._outcomes[bool(name)])
+            self.segments[name] = found
         return found
 
     @property
@@ -230,9 +247,12 @@ class PredictionCohort:
             low, high = (np.array(side) for side in zip(*self.ranges, strict=True))
             steps = np.round(np.clip((values - low) / (high - low), 0, 1) * SHARE_STEPS)
             moments[:, :, SHARES], moments[:, :, SHARE_SQUARES] = steps, steps * steps
+        outcomes = np.array([row.outcome for row in rows], dtype=np.intp)
         for name, indices in _rows_by_segment([row.segments for row in rows]).items():
             sums = self.segment(name)
             sums.labels += len(indices)
+            if len(sums.outcomes):
+                sums.outcomes += np.bincount(outcomes[indices], minlength=len(sums.outcomes))
             sums.moments += moments[indices].sum(axis=0)
         np.add.at(self.delays, [row.delay_cell for row in rows], 1)
         if len(self.group_sums):

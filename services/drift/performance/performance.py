@@ -24,6 +24,7 @@ from services.drift.performance.early_losses import EarlyLabels, group_of, group
 from services.drift.performance.harm_evidence import CohortLosses
 from services.drift.performance.label_maturity import LabelDelays
 from services.drift.performance.loss_baseline import LossBaseline, LossBaselineState
+from services.drift.performance.outcome_counts import OutcomeCounter
 from services.drift.performance.performance_estimation import (
     EstimateTracker,
     EstimateTrackerState,
@@ -75,6 +76,7 @@ class PerformanceTracker:
         self._model = declaration.name
         self._unit = declaration.business.unit if declaration.business else ""
         self.measures = Measures(declaration)
+        self._counter = OutcomeCounter(self.measures)
         self._mature_share = declaration.monitoring.mature_share
         self._horizon_ms = declaration.label.horizon_ms
         window_ms = declaration.monitoring.window_ms
@@ -154,6 +156,7 @@ class PerformanceTracker:
                 self._delays.cell_of(label_time_ms - time_ms),
                 float(label == 1) if self.measures.task == "binary" else 0.0,
                 values,
+                self._counter.outcome_of(answer, label),
             )
             self._labels.setdefault(key, []).append(row)
             self._count_buffered()
@@ -227,6 +230,7 @@ class PerformanceTracker:
             judged=self.baseline.index,
             groups=self._early.groups,
             error_max=error_max,
+            outcomes=(self._counter.outcomes, self._counter.segment_outcomes),
             state=state,
         )
 
@@ -260,6 +264,7 @@ class PerformanceTracker:
             each.estimates = self._estimator.estimate(each.scores) or []
             if self.measures.task == "binary":
                 each.estimated_auc = self._estimator.estimate_auc(each.scores)
+                each.estimated_positives = self._estimator.estimate_positives(each.scores)
         if cohort.all.estimates:
             estimate = cohort.all.estimates[self.baseline.index]
             outside = self._estimator.outside_share(cohort.all.scores)
@@ -324,6 +329,9 @@ class PerformanceTracker:
             labels=whole.labels,
             maturity=maturity,
             segments=performance_report.segments_of(cohort, self.measures, running),
+            threshold=self._counter.threshold,
+            thresholds=self._counter.thresholds,
+            classes=self._counter.classes,
             judged=self.baseline.measure,
             estimate_error=self.estimates.error,
             estimate_outside=cohort.outside,

@@ -113,6 +113,12 @@ class PerformanceEstimator:
         expected: list[float] = (counts @ means[:, MEASURES:] / counts.sum()).tolist()
         return expected
 
+    def estimate_positives(self, counts: Counts) -> float | None:
+        """Return the expected share of labels of 1."""
+        if not counts.sum() or not (means := self._means()).size:
+            return None
+        return float(counts @ means[:, POSITIVES] / counts.sum())
+
     def estimate_auc(self, counts: Counts) -> float | None:
         """Return the expected area under the ROC curve; ties within a cell count half."""
         if not counts.sum() or not (means := self._means()).size:

@@ -1,11 +1,14 @@
 """The figures of a performance report: realised, estimated and running, by segment and measure. Pure."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
+from services.drift.performance import derived_figures, outcome_counts
 from services.drift.performance.cohorts import RAW, RAW_SQUARES, Numbers, PredictionCohort, SegmentSums
 from services.drift.performance.confidence_intervals import MeanConfidenceSequence, normal_interval
+from services.drift.performance.outcome_counts import OutcomeCounter
 from services.drift.performance.performance_estimation import LABELS, POSITIVES, auc
 from services.monitoring.model_metrics import MeasureRange, Measures
 from streams import records
@@ -18,17 +21,27 @@ def segments_of(
     cohort: PredictionCohort, measures: Measures, running: RunningMeans
 ) -> list[records.SegmentPerformance]:
     """Return the performance of each segment of a cohort, all predictions (the empty name) first."""
-    return [_segment(cohort, name, measures, running.get(name, ())) for name in sorted(cohort.segments)]
+    counter = OutcomeCounter(measures)
+    return [
+        _segment(cohort, name, measures, running.get(name, ()), counter) for name in sorted(cohort.segments)
+    ]
 
 
 def _segment(
-    cohort: PredictionCohort, name: str, measures: Measures, running: Sequence[MeanConfidenceSequence]
+    cohort: PredictionCohort,
+    name: str,
+    measures: Measures,
+    running: Sequence[MeanConfidenceSequence],
+    counter: OutcomeCounter,
 ) -> records.SegmentPerformance:
     sums = cohort.segments[name]
     figures = [
         _figure(measure, sums, number, cohort.ranges, running)
         for number, measure in enumerate(measures.names)
     ]
+    figures += derived_figures.classification_figures(sums, measures, counter)
+    if measures.task == "regression":
+        figures.append(derived_figures.root_of(figures[measures.names.index("squared_error")]))
     if measures.task == "binary":
         figures.append(_auc_figure(sums, cohort.cells if not name else None))
     return records.SegmentPerformance(
@@ -37,7 +50,18 @@ def _segment(
         labels=sums.labels,
         running_labels=running[0].count if running else 0,
         figures=figures,
+        **_counts(sums, counter),
     )
+
+
+def _counts(sums: SegmentSums, counter: OutcomeCounter) -> dict[str, Any]:
+    """Return the labels by outcome, as fields of the record; none where they are not counted."""
+    if not len(sums.outcomes):
+        return {}
+    if counter.classes:
+        return {"confusion": outcome_counts.by_class(sums.outcomes, len(counter.classes))}
+    positives, negatives = outcome_counts.by_label(sums.outcomes)
+    return {"positives": positives, "negatives": negatives}
 
 
 def _figure(

@@ -12,7 +12,7 @@ import msgspec
 
 from services.monitoring import error_budget
 from services.monitoring.error_budget import ErrorBudget
-from services.monitoring.reports import svg_charts, verdict
+from services.monitoring.reports import outcome_section, svg_charts, verdict
 from services.monitoring.reports.history import WindowReport
 from services.monitoring.reports.svg_charts import Line
 from services.runtime.declaration import ModelDeclaration
@@ -80,6 +80,7 @@ def as_html(window: WindowReport, declaration: ModelDeclaration | None = None) -
         accuracy_chart=_accuracy_chart(window),
         budget=_budget(window, declaration),
         performance=window.performance,
+        outcomes=outcome_section.make(window.performance, declaration),
     )
 
 
@@ -110,6 +111,7 @@ def _template() -> jinja2.Template:
         "share": "{:.1%}".format,
         "figure": _figure,
         "p_value": _p_value,
+        "known_share": _known_share,
     }
     environment.filters |= filters
     return environment.get_template("report.html")
@@ -211,6 +213,10 @@ def _p_value(value: float) -> str:
 
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
+
+
+def _known_share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
 
 
 def _number(value: float | None) -> str:

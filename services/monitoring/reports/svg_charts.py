@@ -73,14 +73,23 @@ def overlay(feature: str, shown: Sequence[Bar]) -> str:
 
 
 def timeline(
-    title: str, lines: Sequence[Line], times: Sequence[str], *, limit: float | None = None, marked: int = -1
+    title: str,
+    lines: Sequence[Line],
+    times: Sequence[str],
+    *,
+    limit: float | None = None,
+    marked: int = -1,
+    bounds: tuple[float, float] | None = None,
 ) -> str:
-    """Draw series over the windows, a dashed line at the limit, and a mark at the reported window."""
+    """Draw series over the windows, a dashed line at the limit, and a mark at the reported window.
+
+    ``bounds`` are the ends of the axis; by default they follow from the values.
+    """
     values = [value for line in lines for value in line.values if value is not None]
     values += [] if limit is None else [limit]
     if not values or not times:
         return ""
-    frame = _Frame(*_padded(min(values), max(values)), len(times))
+    frame = _Frame(*(bounds or _padded(min(values), max(values))), len(times))
     head = f'<svg class="timeline" viewBox="0 0 {LINE_WIDTH} {LINE_HEIGHT}" role="img" '
     mark_x, first, last = frame.x(marked % len(times)), html.escape(times[0]), html.escape(times[-1])
     parts = [

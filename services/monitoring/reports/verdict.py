@@ -1,18 +1,15 @@
 """The verdict on a window: its report in one sentence, and what to do about it. Pure."""
 
 import dataclasses
-import math
 from typing import Literal
 
-from services.monitoring import alarm_advice
+from services.monitoring import alarm_advice, classification
 from services.monitoring.reports.history import WindowReport
 from streams.records import DriftReport, FeatureDrift
 
 Level = Literal["harm", "changed", "calm", "unknown"]
 NAMED_MAX = 3
 """Maximum subjects named in a sentence."""
-WILSON_Z = 1.96
-"""Standard normal quantile of a two-sided 95 % interval."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,16 +71,10 @@ def ranked(report: DriftReport) -> list[FeatureDrift]:
 
 
 def accuracy_interval(report: DriftReport) -> tuple[float, float] | None:
-    """Return the 95 % Wilson score interval of the accuracy; None without labels.
-
-    Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
-    """
+    """Return the 95 % Wilson score interval of the accuracy; None without labels."""
     if report.accuracy is None or not report.labels:
         return None
-    n, share, z2 = report.labels, report.accuracy, WILSON_Z**2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = WILSON_Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return classification.wilson_interval(report.accuracy * report.labels, report.labels)
 
 
 def _loss_sentence(report: DriftReport) -> str:

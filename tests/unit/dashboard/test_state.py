@@ -281,6 +281,27 @@ def performance(
     )
 
 
+def test_a_cohort_holds_its_counts_by_threshold_and_only_small_matrices() -> None:
+    def cohort(report: PerformanceReport) -> state.Cohort:
+        return state.changes_since(state.reduce(state.DashboardState(), report), 0)["m"].cohorts[0]
+
+    made = performance(1, 2.0, "mature")
+    recall = Figure(measure="recall", realised=0.75)
+    whole = msgspec.structs.replace(
+        made.segments[0], positives=[1, 3], negatives=[5, 0], figures=[*made.segments[0].figures, recall]
+    )
+    binary = cohort(msgspec.structs.replace(made, segments=[whole], threshold=0.5, thresholds=[0.5]))
+    assert (binary.threshold, binary.thresholds) == (0.5, [0.5])
+    assert (binary.positives, binary.negatives) == ([1, 3], [5, 0])
+    assert (binary.recall, binary.precision) == (0.75, None)
+    for size, shown in ((16, 16), (17, 0)):
+        matrix = [[0] * size] * size
+        figures = [*made.segments[0].figures, Figure(measure="macro_f1", realised=0.5)]
+        whole = msgspec.structs.replace(made.segments[0], confusion=matrix, figures=figures)
+        found = cohort(msgspec.structs.replace(made, segments=[whole], classes=["c"] * size))
+        assert (len(found.confusion), len(found.classes), found.f1) == (shown, shown, 0.5)
+
+
 def test_of_what_is_said_of_a_windows_predictions_the_highest_revision_stays() -> None:
     first, second = performance(0, 16.0, "provisional"), performance(1, 22.0, "mature")
     for order in ([first, second], [second, first], [first, second, first]):

@@ -27,6 +27,35 @@ def test_metrics_follow_the_totals_and_count_nothing_twice_after_a_restart():
     assert metric("labels_total", result="joined") == engine.totals.joined
 
 
+def performance(**changes):
+    counts = changes.pop("counts")
+    whole = records.SegmentPerformance(segment="", predictions=20, labels=16, **counts)
+    return records.PerformanceReport(
+        report_id="r", model="observed", version=1, window_start_ms=0, window_end_ms=1, as_of_ms=1,
+        revision=0, predictions=20, labels=16, maturity=1.0, segments=[whole], **changes,
+    )  # fmt: skip
+
+
+def test_mature_predictions_have_figures_by_threshold_or_class_and_no_earlier_series():
+    drift_metrics = DriftMetrics(
+        scenario.new_engine(scenario.declaration("observed")), scenario.declaration("observed")
+    )
+    binary = {"positives": [1, 2, 5], "negatives": [7, 1, 0]}
+    made = {"counts": binary, "threshold": 0.61, "thresholds": [0.41, 0.61]}
+    drift_metrics.observe(DriftOutputs(drift=[performance(state="provisional", **made)]))
+    assert metric("performance_by_threshold", measure="recall", threshold="0.41") is None
+    drift_metrics.observe(DriftOutputs(drift=[performance(state="mature", **made)]))
+    assert metric("performance_by_threshold", measure="recall", threshold="0.41") == 7 / 8
+    assert metric("performance_by_threshold", measure="precision", threshold="0.61") == 1.0
+    assert metric("confusion", label="1", prediction="0") == 3
+    classes = {"counts": {"confusion": [[3, 1], [0, 2]]}, "classes": ["cat", "dog"]}
+    drift_metrics.observe(DriftOutputs(drift=[performance(state="complete", **classes)]))
+    assert metric("performance_by_class", measure="precision", **{"class": "dog"}) == 2 / 3
+    assert metric("confusion", label="cat", prediction="dog") == 1
+    assert metric("confusion", label="1", prediction="0") is None
+    assert metric("performance_by_threshold", measure="recall", threshold="0.41") is None
+
+
 def test_each_arm_of_the_last_window_has_series_and_no_other():
     engine = scenario.new_engine(scenario.declaration("observed"))
     drift_metrics = DriftMetrics(engine, scenario.declaration("observed"))

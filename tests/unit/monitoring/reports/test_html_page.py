@@ -71,6 +71,33 @@ def test_the_page_is_self_contained_and_well_formed():
     assert [attrs for tag, attrs in found if tag == "svg" and not attrs.get("aria-label")] == []
 
 
+def test_thresholds_are_compared_with_the_declared_one_marked():
+    window = at(27)
+    html = html_page.as_html(window, scenario.declaration())
+    assert "at the declared threshold 0.5" in html
+    (row,) = re.findall(r'<tr class="chosen">(.*?)</tr>', html)
+    assert window.performance is not None
+    whole = window.performance.segments[0]
+    figures = {figure.measure: figure.realised for figure in whole.figures}
+    assert f">{figures['precision']:.1%}</td>" in row
+    counts = [int(each) for each in re.findall(r'number">(\d+)<', row)]
+    assert sum(counts) == whole.labels
+    assert "Cost per prediction" not in html
+
+
+def test_classes_have_a_matrix_and_figures_each():
+    window = at(27)
+    whole = records.SegmentPerformance(segment="", predictions=9, labels=6, confusion=[[3, 1], [0, 2]])
+    assert window.performance is not None
+    performance = msgspec.structs.replace(
+        window.performance, segments=[whole], classes=["<cat>", "dog"], threshold=None, thresholds=[]
+    )
+    html = html_page.as_html(WindowReport(window.report, (), (), (), performance))
+    elements(html)
+    assert "predicted &lt;cat&gt;" in html
+    assert '<th scope="row">dog</th><td class="number">2</td><td class="number">3</td>' in html
+
+
 def test_names_from_the_wire_are_escaped():
     window = at(27)
     evil = "<script>alert(1)</script>"
