@@ -401,6 +401,26 @@ class SegmentPerformance(msgspec.Struct, kw_only=True, frozen=True):
     ``PerformanceReport.classes``; empty for more than 64 classes, in a segment for more than 10."""
 
 
+class CostAccount(msgspec.Struct, kw_only=True, frozen=True):
+    """What the champion's labelled predictions cost, in ``PerformanceReport.unit``; below 0: a gain.
+
+    Cumulative figures are of all mature windows and all champions since counting began, as of the report.
+    """
+
+    total: float
+    """Sum over the labels of this window, see ``PerformanceReport.labels``."""
+    reference: float | None
+    """Mean cost of a prediction on the data held out in the champion's training; null if it is unknown."""
+    before: float | None
+    """Mean cost of a prediction of the previous champion, over its mature windows: about other requests."""
+    cumulative_labels: Int64
+    cumulative: float
+    compared_labels: Int64
+    """Labels among them whose champion has a reference with a cost."""
+    saved: float | None
+    """Over the compared labels: the cost to be expected by ``reference`` minus the realised cost."""
+
+
 class PerformanceReport(msgspec.Struct, kw_only=True, frozen=True, tag="performance_report"):
     """Performance of the champion's predictions of one window of event time, whenever their labels arrive.
 
@@ -438,6 +458,8 @@ class PerformanceReport(msgspec.Struct, kw_only=True, frozen=True, tag="performa
     """Binary: the declared threshold, for which precision, recall and F1 are among the figures."""
     thresholds: list[float] = []
     """Binary: the thresholds between which labels are counted, rising; the declared one is among them."""
+    cost: CostAccount | None = None
+    """Null unless model.yaml declares costs."""
     classes: list[str] = []
     """Multiclass: the declared classes, if labels are counted by class."""
 

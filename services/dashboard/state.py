@@ -109,6 +109,9 @@ class Cohort(msgspec.Struct, kw_only=True, frozen=True):
     running_low: float | None
     running_high: float | None
     cost: float | None
+    """Mean cost of a prediction, as the next two: of the reference, and of the previous champion."""
+    cost_reference: float | None = None
+    cost_before: float | None = None
     unit: str
     """Unit of the cost."""
     precision: float | None = None
@@ -378,6 +381,8 @@ def _with_performance(model: ModelState, report: PerformanceReport, revision: in
         running_low=_rounded(loss.running_low),
         running_high=_rounded(loss.running_high),
         cost=_rounded(cost.realised) if cost else None,
+        cost_reference=_rounded(report.cost.reference) if report.cost else None,
+        cost_before=_rounded(report.cost.before) if report.cost else None,
         unit=report.unit,
         **_outcomes(report, figures),
     )

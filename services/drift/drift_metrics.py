@@ -12,6 +12,7 @@ from services.monitoring.label_join import JoinTotals
 from services.runtime import metrics
 from services.runtime.declaration import ModelDeclaration
 from streams import records
+from streams.inputs import BEFORE_ALL_MS
 
 P_VALUE_MIN = 1e-300
 """Smallest p-value shown; smaller ones are shown as this."""
@@ -50,6 +51,8 @@ class DriftMetrics:
             for result in ("good", "bad"):
                 metrics.JUDGED.labels(engine.model, self._accuracy.measure, result)
         self._counted = msgspec.structs.replace(engine.totals)
+        self._mature_ms = BEFORE_ALL_MS
+        """Start of the latest window whose labels are mature."""
         self._series: dict[Gauge, set[tuple[str, ...]]] = {}
 
     def observe(self, outputs: DriftOutputs) -> None:
@@ -68,8 +71,7 @@ class DriftMetrics:
                 self._show_arms(record)
                 self._count_objective(record)
             elif isinstance(record, records.PerformanceReport):
-                _show_performance(record)
-                self._show_outcomes(record)
+                self._show_performance(record)
             else:
                 metrics.DRIFT_ALARMS.labels(model, record.kind).inc()
 
@@ -89,10 +91,19 @@ class DriftMetrics:
         self._replace(metrics.ARM_MEASURE, means)
         self._replace(metrics.ARM_RECORDS, counts)
 
+    def _show_performance(self, report: records.PerformanceReport) -> None:
+        """Show the estimates of the last window, and the figures of the latest one with mature labels."""
+        if report.state == "provisional":
+            _show_estimates(report)
+        elif report.window_start_ms >= self._mature_ms:  # an earlier window may be completed later
+            self._mature_ms = report.window_start_ms
+            _show_realised(report)
+            _show_costs(report)
+            if report.segments:
+                self._show_outcomes(report)
+
     def _show_outcomes(self, report: records.PerformanceReport) -> None:
-        """Show the figures by threshold or class of predictions whose labels are mature."""
-        if report.state == "provisional" or not report.segments:
-            return
+        """Show the figures by threshold or class."""
         model, whole = report.model, report.segments[0]
         found = outcome_tables.of_report(report, whole)
         self._replace(
@@ -170,16 +181,33 @@ def _show_report(report: records.DriftReport) -> None:
         metrics.LOG_LOSS.labels(report.model, arm).set(loss)
 
 
-def _show_performance(report: records.PerformanceReport) -> None:
-    model = report.model
-    if report.state == "provisional":
-        if report.maturity is not None:
-            metrics.COHORT_MATURITY.labels(model).set(report.maturity)
-        for each in report.segments:
-            for figure in each.figures:
-                labels = model, figure.measure, each.segment
-                _set(metrics.ESTIMATED_PERFORMANCE.labels(*labels), figure.estimated)
+def _show_costs(report: records.PerformanceReport) -> None:
+    account = report.cost
+    if account is None:
         return
+    labels = report.model, report.unit
+    mean = account.total / report.labels if report.labels else None
+    for of, value in (("window", mean), ("reference", account.reference), ("before", account.before)):
+        _set(metrics.COST_MEAN.labels(*labels, of), value)
+    metrics.COST.labels(*labels, "window").set(account.total)
+    metrics.COST.labels(*labels, "all").set(account.cumulative)
+    saved = None if account.reference is None else account.reference * report.labels - account.total
+    _set(metrics.COST_SAVED.labels(*labels, "window"), saved)
+    _set(metrics.COST_SAVED.labels(*labels, "all"), account.saved)
+
+
+def _show_estimates(report: records.PerformanceReport) -> None:
+    model = report.model
+    if report.maturity is not None:
+        metrics.COHORT_MATURITY.labels(model).set(report.maturity)
+    for each in report.segments:
+        for figure in each.figures:
+            labels = model, figure.measure, each.segment
+            _set(metrics.ESTIMATED_PERFORMANCE.labels(*labels), figure.estimated)
+
+
+def _show_realised(report: records.PerformanceReport) -> None:
+    model = report.model
     if report.estimate_error is not None:
         metrics.ESTIMATED_ERROR.labels(model, report.judged).set(report.estimate_error)
     for each in report.segments:

@@ -174,7 +174,9 @@ class Evaluator:
         compared = window_report.compare_window(window, self._declaration)
         self._active.observe_quality(compared.quality)
         alarms += self._active.raise_new(quality_alarms(self._declaration, self.champion, compared, window))
-        performance = self._performance.close_window(window.end_ms, self.champion)
+        performance = self._performance.close_window(
+            window.end_ms, self.champion, self._references.get(self.champion)
+        )
         losses = self._losses.evaluate(
             self.champion, window.end_ms, self._performance.mature_losses, self._performance.early_losses
         )

@@ -259,6 +259,22 @@ CONFUSION = Gauge(
     "Predictions by label and predicted class, of the latest window whose labels are mature",
     ["model", "label", "prediction"],
 )
+COST_MEAN = Gauge(
+    "driftline_cost_mean",
+    "Mean cost of a prediction: of the latest window whose labels are mature, of the reference, and of the "
+    "previous champion",
+    ["model", "unit", "of"],
+)
+COST = Gauge(
+    "driftline_cost",
+    "Cost of the labelled predictions of the latest window whose labels are mature, and of all such windows",
+    ["model", "unit", "span"],
+)
+COST_SAVED = Gauge(
+    "driftline_cost_saved",
+    "Cost to be expected by the reference minus the realised cost, in the same spans",
+    ["model", "unit", "span"],
+)
 PERFORMANCE_RUNNING = Gauge(
     "driftline_performance_running",
     "Mean since the champion's promotion, and the ends of its 95 % confidence sequence",

@@ -14,6 +14,7 @@ from services.monitoring import classification
 from streams import topics
 from streams.records import (
     Arm,
+    CostAccount,
     DriftAlarm,
     DriftReport,
     FeatureDrift,
@@ -57,6 +58,7 @@ FEATURES = {
 }
 THRESHOLD = 0.25
 DECIDED_FROM = 0.4
+REFERENCE_COST = 4.4
 THRESHOLDS = classification.thresholds_of(DECIDED_FROM)
 
 
@@ -82,6 +84,7 @@ class Year:
         self._retrained_day = 0
         self._arms: list[Arm] = []
         self._storm = 0.0
+        self._cost_total = self._cost_saved = 0.0
         for day in range(self.days):
             self._play(day)
 
@@ -153,7 +156,7 @@ class Year:
             segment="",
             predictions=report.predictions,
             labels=report.labels,
-            figures=[figure, *figures],
+            figures=[figure, *figures, Figure(measure="cost", realised=self._mean_cost(at_declared))],
             positives=positives,
             negatives=negatives,
         )
@@ -172,7 +175,27 @@ class Year:
             segments=[whole],
             threshold=DECIDED_FROM,
             thresholds=THRESHOLDS,
+            unit="minutes",
+            cost=self._cost(at_declared, report),
         )
+
+    def _cost(self, found: classification.Confusion, report: DriftReport) -> CostAccount:
+        """Return the account of a window, of the costs 10 for a false alarm and 30 for a missed delay."""
+        total = 10.0 * found.false_positives + 30.0 * found.false_negatives
+        self._cost_total += total
+        self._cost_saved += REFERENCE_COST * report.labels - total
+        return CostAccount(
+            total=total,
+            reference=REFERENCE_COST,
+            before=4.6 if self._version > 1 else None,
+            cumulative_labels=0,
+            cumulative=self._cost_total,
+            compared_labels=0,
+            saved=self._cost_saved,
+        )
+
+    def _mean_cost(self, found: classification.Confusion) -> float:
+        return (10 * found.false_positives + 30 * found.false_negatives) / sum(found)
 
     def _outcomes(self, report: DriftReport) -> tuple[list[int], list[int]]:
         """Return the labels of 1 and of 0 by score; late flights get higher scores."""

@@ -42,7 +42,15 @@ ARGUMENTS = (
 AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
 MODEL = f"year_{os.getpid()}_{int(time.time())}"
 expect.set_options(timeout=LIVENESS_SECONDS * 1000)
-PLOTS = ("drift-plot", "events-plot", "performance-plot", "coverage-plot", "decisions-plot")
+PLOTS = (
+    "drift-plot",
+    "events-plot",
+    "performance-plot",
+    "coverage-plot",
+    "decisions-plot",
+    "costs-plot",
+    "saved-plot",
+)
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +342,7 @@ def test_drag_zooms_all_charts_and_double_click_resets(visitor: Visitor) -> None
 
 def test_every_chart_has_a_table_with_its_values(visitor: Visitor, year: Year) -> None:
     page = visitor.open("&feature=temperature")
-    for name in ("drift", "events", "performance", "decisions"):
+    for name in ("drift", "events", "performance", "decisions", "costs"):
         button = page.locator(f"[data-table={name}]")
         expect(button).to_have_attribute("aria-expanded", "false")
         button.click()
@@ -369,9 +377,10 @@ def test_a_threshold_is_moved_and_the_matrix_of_the_latest_windows_follows(
         expect(page.locator("#decisions-legend")).to_contain_text(
             f"precision{100 * (found.precision or 0):.1f} %"
         )
-        cells = rows(page, "decisions").first.locator("th, td").all_text_contents()
-        assert cells[2:5] == [f"{100 * value:.1f} %" for value in found.figures.values() if value]
-        assert cells[5:] == [f"{count:,}" for count in found]
+        shares = [f"{100 * value:.1f} %" for value in found.figures.values() if value]
+        cells = rows(page, "decisions").first.locator("td")
+        version = year.reports[-1].version
+        expect(cells).to_have_text([f"v{version}", *shares, *(f"{count:,}" for count in found)])
         page.locator("#threshold").focus()
         page.keyboard.press("ArrowRight")
     assert "threshold=0.5" in page.url
@@ -380,6 +389,21 @@ def test_a_threshold_is_moved_and_the_matrix_of_the_latest_windows_follows(
     page.get_by_role("button", name="Back to the declared one").click()
     expect(page.locator("#threshold-text")).to_have_text("0.4, as declared")
     assert "threshold=" not in page.url
+
+
+def test_costs_add_up_and_are_compared_with_the_reference(visitor: Visitor, year: Year) -> None:
+    page = visitor.open()
+    last = year.performances[-1].cost
+    assert last is not None
+    assert last.saved is not None
+    legend = page.locator("#costs-legend")
+    expect(legend).to_contain_text(f"total{last.cumulative:,.0f}")
+    expect(legend).to_contain_text(re.compile(f"saved{last.saved:,.0f}"))
+    expect(legend).to_contain_text(f"reference{last.reference:.3f}")
+    expect(page.locator("#costs-what")).to_contain_text("minutes for each prediction")
+    page.locator("#saved-plot").focus()
+    page.keyboard.press("Home")
+    expect(page.locator("#announcer")).to_contain_text("saved –")  # no model yet
 
 
 def pooled(year: Year, threshold: float) -> Confusion:
@@ -413,7 +437,9 @@ def test_theme_follows_the_system_until_one_is_chosen(visitor: Visitor) -> None:
 def test_axe_finds_no_violation(visitor: Visitor, scheme: str, width: int) -> None:
     # Twenty days: over the rows of a year axe would take minutes.
     page = visitor.open(
-        "&last=20&table=drift&table=events&table=performance&table=decisions", width=width, scheme=scheme
+        "&last=20&table=drift&table=events&table=performance&table=decisions&table=costs",
+        width=width,
+        scheme=scheme,
     )
     expect(rows(page, "events").first).to_be_visible()
     page.evaluate(AXE.read_text())

@@ -3,6 +3,7 @@
 import { Connection } from "./connection.js";
 import * as format from "./format.js";
 import { bindKeys } from "./keys.js";
+import { costs } from "./costs.js";
 import { decisions, drawControl, drawMatrix } from "./decisions.js";
 import { FeatureList } from "./features.js";
 import * as panels from "./panels.js";
@@ -90,6 +91,7 @@ function view() {
     model,
     columns,
     declared,
+    costs: costs(columns),
     decisions: decisions(columns, selection.threshold),
     harm: columns.reference.map((loss) => (loss === null || !declared ? null : loss + declared.loss_tolerance)),
     range: range(columns),
@@ -136,6 +138,7 @@ function paint() {
   panels.bounds(store.bounds, current);
   panels.ranges(selection.range, current.range, empty);
   document.body.classList.toggle("is-empty", empty);
+  $("costs").hidden = !current.costs;
   $("decisions").hidden = !current.decisions;
   if (current.decisions) drawControl(current.decisions);
   if (empty) plots.clear();
@@ -162,6 +165,7 @@ function drawReadouts() {
   if (!current) return;
   panels.driftLegend($("drift-legend"), current, index);
   panels.performanceLegend($("performance-legend"), current, index);
+  panels.costsLegend($("costs-legend"), current, index);
   panels.decisionsLegend($("decisions-legend"), current, index);
   if (current.decisions) drawMatrix(current.decisions, index);
   panels.report($("report"), current, index);

@@ -1,5 +1,6 @@
 // All text of the page: strip, notices, summary, legends, label account. It is inserted as text, never as markup.
 
+import { amount } from "./costs.js";
 import * as format from "./format.js";
 import { tint } from "./plots.js";
 import { lastKnown } from "./store.js";
@@ -236,6 +237,22 @@ export function decisionsLegend(element, { columns, decisions }, index) {
   legend(element, format.moment(columns.windows[at]?.end_ms), entries);
 }
 
+export function costsLegend(element, { columns, costs }, index) {
+  if (!costs) return;
+  const at = index ?? costs.mean.findLastIndex((value) => value !== null);
+  const known = costs.saved[at];
+  put("costs-what", `${costs.unit} for each prediction, of windows whose labels are mature: mean of 7 windows; the thin line shows single windows`);
+  put("saved-what", `${costs.unit} less than the reference predicts for the same number of predictions, since ${format.date(costs.at)}`);
+  legend(element, format.moment(columns.windows[at]?.end_ms), [
+    ["live", format.decimal(costs.meanSmooth[at]), "", "var(--live)"],
+    ["reference", format.decimal(costs.reference[at]), "is-dashed", "var(--ink)"],
+    ["previous champion", format.decimal(costs.before[at]), "is-dotted", "var(--second)"],
+    ["this window", format.decimal(costs.mean[at]), "is-plain"],
+    ["total", amount(costs.total[at]), "is-plain"],
+    [known !== null && known < 0 ? "more than the reference" : "saved", amount(known === null ? null : Math.abs(known)), "is-plain"],
+  ]);
+}
+
 // The running mean since the promotion with its interval, as known at a window.
 function running({ cohorts }, at) {
   for (let place = at; place >= 0 && cohorts[place]?.version === cohorts[at]?.version; place -= 1) {
@@ -254,6 +271,8 @@ export function spoken(view, index, plot) {
     return `${when}: ${view.selected.map((name) => `${columns.features.get(name).label} ${format.psi(columns.features.get(name).psi[index])}`).join(", ")}`;
   }
   if (plot === "coverage-plot") return `${when}: coverage ${format.percent(columns.coverage[index])}`;
+  if (plot === "costs-plot") return `${when}: ${format.decimal(view.costs.meanSmooth[index])} ${view.costs.unit} for each prediction`;
+  if (plot === "saved-plot") return `${when}: saved ${amount(view.costs.saved[index])} ${view.costs.unit}`;
   if (plot === "decisions-plot") return `${when}: precision ${format.percent(view.decisions.precision[index], 1)}, recall ${format.percent(view.decisions.recall[index], 1)}`;
   return `${when}: live ${format.decimal(columns.liveSmooth[index])}, ${columns.frozenArm} ${format.decimal(columns.frozenSmooth[index])}`;
 }

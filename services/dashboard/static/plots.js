@@ -1,5 +1,6 @@
 // The charts: uPlot with one shared time axis. They draw the given data and report zooming and cursor moves.
 
+import { amount } from "./costs.js";
 import * as format from "./format.js";
 
 const { uPlot } = window;
@@ -53,7 +54,14 @@ export class Plots {
     this.#ensure("coverage-plot", "coverage", () => this.#coverage());
     this.decisions = view.decisions;
     this.#optional("decisions-plot", view.decisions, () => this.#decisions());
+    this.#optional("costs-plot", view.costs, () => this.#costs());
+    this.#optional("saved-plot", view.costs, () => this.#saved());
     const { columns } = this;
+    if (view.costs) {
+      const { mean, reference, before, meanSmooth, saved } = view.costs;
+      this.#set("costs-plot", [columns.seconds, mean, reference, before, meanSmooth]);
+      this.#set("saved-plot", [columns.seconds, saved]);
+    }
     if (view.decisions) this.#set("decisions-plot", [columns.seconds, view.decisions.f1, view.decisions.precision, view.decisions.recall]);
     this.#set("drift-plot", [columns.seconds, ...this.#context().map((f) => f.psi), ...this.#chosen()]);
     this.#set("events-plot", [columns.seconds, columns.seconds.map(() => null)]);
@@ -238,6 +246,31 @@ export class Plots {
     });
   }
 
+  #costs() {
+    const stepped = { paths: uPlot.paths.stepped({ align: 1 }) };
+    return this.#options(narrow() ? 180 : 200, {
+      series: [
+        {},
+        line("--live", 1, { alpha: 0.34 }),
+        line("--ink", 1.25, { dash: [5, 4], ...stepped }),
+        line("--second", 1.25, { dash: [2, 3], ...stepped }),
+        line("--live", 2.25, { dot: "--live" }),
+      ],
+      scales: { x: { time: true, range: () => this.range }, y: { range: (chart, low, high) => padded(low, high) } },
+      axes: [this.#timeAxis(false), this.#valueAxis(amount, { space: 34 })],
+      hooks: { drawAxes: [(chart) => this.#drawPromotions(chart)] },
+    });
+  }
+
+  #saved() {
+    return this.#options(120, {
+      series: [{}, { stroke: () => colours["--muted"], fill: () => colours["--band"], width: 1, points: { show: false }, spanGaps: false }],
+      scales: { x: { time: true, range: () => this.range }, y: { range: (chart, low, high) => aroundZero(low, high) } },
+      axes: [this.#timeAxis(true), this.#valueAxis(amount, { space: 28 })],
+      hooks: { drawAxes: [(chart) => this.#drawPromotions(chart)] },
+    });
+  }
+
   #coverage() {
     return this.#options(96, {
       series: [{}, { stroke: () => colours["--muted"], fill: () => colours["--band"], width: 1, points: { show: false }, spanGaps: false }],
@@ -418,6 +451,12 @@ function padded(low, high) {
   if (low === null || high === null || low === undefined) return [0.3, 0.7];
   const margin = Math.max(0.01, (high - low) * 0.08);
   return [low - margin, high + margin];
+}
+
+function aroundZero(low, high) {
+  const [from, to] = [Math.min(0, low ?? 0), Math.max(0, high ?? 0)];
+  const margin = (to - from) * 0.08 || 1;
+  return [from < 0 ? from - margin : 0, to > 0 ? to + margin : 0];
 }
 
 function visibleCount(seconds, [from, to]) {

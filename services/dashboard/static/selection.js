@@ -1,7 +1,7 @@
 // The selection: model, features, range, order, open tables. It is part of the address, so it can be shared.
 
 const SELECTED_FEATURES_MAX = 4;
-const TABLES = ["drift", "events", "performance", "decisions"];
+const TABLES = ["drift", "events", "performance", "decisions", "costs"];
 const RANKS = ["latest", "peak", "name"];
 
 export class Selection {

@@ -1,5 +1,6 @@
 // The table behind each chart, newest first, for the range in view.
 
+import { amount } from "./costs.js";
 import * as format from "./format.js";
 import { describe } from "./panels.js";
 import { marks } from "./plots.js";
@@ -21,6 +22,11 @@ const TABLES = {
     caption: "Precision and recall, sums of 7 windows",
     head: ({ decisions }) => ["Window ending (UTC)", "Version", "Precision", "Recall", "F1", ...(decisions?.thresholds.length ? ["True positives", "False positives", "False negatives", "True negatives"] : [])],
     rows: ({ columns, decisions }) => columns.windows.map((window, at) => ({ ms: window.end_ms, cells: () => decisionCells(decisions, window, at) })),
+  },
+  costs: {
+    caption: "Cost",
+    head: ({ costs }) => ["Window ending (UTC)", "Version", `Per prediction (${costs?.unit ?? ""})`, "7 windows", "Reference", "Previous champion", "Total so far", "Saved so far"],
+    rows: ({ columns, costs }) => columns.windows.map((window, at) => ({ ms: window.end_ms, cells: () => costCells(costs, window, at) })),
   },
   performance: {
     caption: "Performance and coverage by window",
@@ -53,6 +59,12 @@ function decisionCells(decisions, window, at) {
     ...["precision", "recall", "f1"].map((name) => format.percent(decisions[name][at], 1)),
     ...(decisions.thresholds.length ? counts(decisions.matrices[at]).map(format.integer) : []),
   ];
+}
+
+function costCells(costs, window, at) {
+  if (!costs) return [version(window)];
+  const means = ["mean", "meanSmooth", "reference", "before"].map((name) => format.decimal(costs[name][at]));
+  return [version(window), ...means, amount(costs.total[at]), amount(costs.saved[at])];
 }
 
 function performanceCells(columns, window, at) {

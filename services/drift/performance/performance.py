@@ -20,6 +20,7 @@ from services.drift.performance.cohorts import (
     PredictionRow,
 )
 from services.drift.performance.confidence_intervals import MeanConfidenceSequence
+from services.drift.performance.cost_account import CostAccount, CostAccountState
 from services.drift.performance.early_losses import EarlyLabels, group_of, groups_of, mature_losses
 from services.drift.performance.harm_evidence import CohortLosses
 from services.drift.performance.label_maturity import LabelDelays
@@ -65,6 +66,7 @@ class PerformanceState(msgspec.Struct):
     running: dict[str, list[MeanConfidenceSequence]] = {}
     baseline: LossBaselineState = msgspec.field(default_factory=LossBaselineState, name="promise")
     group_delays: list[list[int]] = []
+    costs: CostAccountState = msgspec.field(default_factory=CostAccountState)
 
 
 class PerformanceTracker:
@@ -96,6 +98,7 @@ class PerformanceTracker:
         self._reach_ms = RECENT_REACH * self._windows * self.cohort_ms
         self.estimates = EstimateTracker(self._windows, self._reach_ms, state.estimates)
         self._running = {name: list(each) for name, each in state.running.items()}
+        self._costs = CostAccount(self.measures.names, state.costs)
         self.baseline = LossBaseline(declaration, self.measures)
         self.baseline.restore(state.baseline)
         self._cohorts = {
@@ -162,13 +165,17 @@ class PerformanceTracker:
             self._count_buffered()
         return values
 
-    def close_window(self, now_ms: int, version: int) -> list[records.PerformanceReport]:
+    def close_window(
+        self, now_ms: int, version: int, reference: records.Reference | None = None
+    ) -> list[records.PerformanceReport]:
         """Report the cohorts that are new, mature or complete at the end of a window.
 
         Args:
             now_ms: Everything before this event time has been processed.
             version: The champion's.
+            reference: Its reference, if it has one.
         """
+        self._costs.follow(self.lineage, reference)
         self._flush()
         self._closed_ms = now_ms
         self.mature_losses, self.early_losses = [], []
@@ -215,6 +222,7 @@ class PerformanceTracker:
             self._running,
             self.baseline.state,
             self._early.state(),
+            self._costs.state,
         )
 
     def _new_cohort(self, start_ms: int, state: CohortState | None = None) -> PredictionCohort:
@@ -285,16 +293,15 @@ class PerformanceTracker:
         self._add_to_running(cohort)
 
     def _add_to_running(self, cohort: PredictionCohort) -> None:
-        """Add the labels that are new since the last call to the running figures and to the estimator."""
-        if cohort.version != self.lineage:
-            return
-        if cohort.has_cells:
+        """Add the labels that are new since the last call to the running figures, estimator and costs."""
+        is_present = cohort.version == self.lineage
+        if is_present and cohort.has_cells:
             self._estimator.learn(cohort.take_new_cells())
-        if cohort.ranges is None:
-            return
         for segment, each in cohort.segments.items():
             labels, moments = each.take_new()
-            if labels:
+            if labels and not segment:
+                self._costs.add(cohort.version, labels, moments)
+            if labels and is_present and cohort.ranges is not None:
                 running = self._running.setdefault(
                     segment, [MeanConfidenceSequence() for _ in self.measures.names]
                 )
@@ -336,6 +343,7 @@ class PerformanceTracker:
             estimate_error=self.estimates.error,
             estimate_outside=cohort.outside,
             unit=self._unit,
+            cost=self._costs.account(cohort),
         )
 
 

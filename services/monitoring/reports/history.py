@@ -38,6 +38,8 @@ class WindowReport:
     """Alarms raised within the window, active or not."""
     performance: PerformanceReport | None = None
     """Performance of the window's predictions, from the labels that have arrived so far."""
+    performances: tuple[PerformanceReport, ...] = ()
+    """That of the earlier windows, in event-time order, and of the window itself if it is known."""
 
 
 class WindowHistory:
@@ -99,6 +101,11 @@ class WindowHistory:
                 if report.window_start_ms < alarm.detected_at_ms <= report.window_end_ms
             ),
             performance=self._performance.get(report.window_start_ms),
+            performances=tuple(
+                self._performance[start_ms]
+                for start_ms in sorted(self._performance)
+                if start_ms <= report.window_start_ms
+            ),
         )
 
     def _active(self, report: DriftReport) -> tuple[DriftAlarm, ...]:

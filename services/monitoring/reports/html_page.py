@@ -12,7 +12,7 @@ import msgspec
 
 from services.monitoring import error_budget
 from services.monitoring.error_budget import ErrorBudget
-from services.monitoring.reports import outcome_section, svg_charts, verdict
+from services.monitoring.reports import cost_section, outcome_section, svg_charts, verdict
 from services.monitoring.reports.history import WindowReport
 from services.monitoring.reports.svg_charts import Line
 from services.runtime.declaration import ModelDeclaration
@@ -80,6 +80,7 @@ def as_html(window: WindowReport, declaration: ModelDeclaration | None = None) -
         accuracy_chart=_accuracy_chart(window),
         budget=_budget(window, declaration),
         performance=window.performance,
+        costs=cost_section.make(window.performances[-EARLIER_WINDOWS_MAX:]) if window.performance else None,
         outcomes=outcome_section.make(window.performance, declaration),
     )
 

@@ -80,7 +80,7 @@ def _chart(rows: Sequence[ThresholdRow]) -> str:
         for name, css in (("precision", "live"), ("recall", "shadow"), ("f1", "reference"))
     ]
     declared = next((number for number, row in enumerate(rows) if row.declared), 0)
-    title = f"Precision, recall and F1 at {len(rows)} thresholds, of which {rows[declared].threshold:g} is declared"
+    title = f"Precision, recall and F1 by threshold; the declared one is {rows[declared].threshold:g}"
     return svg_charts.timeline(
         title,
         lines,

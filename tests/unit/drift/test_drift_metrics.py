@@ -1,5 +1,6 @@
 """Metrics of the drift process, from the outputs of an engine."""
 
+import msgspec
 from prometheus_client import REGISTRY
 
 from services.drift.drift_metrics import DriftMetrics
@@ -54,6 +55,26 @@ def test_mature_predictions_have_figures_by_threshold_or_class_and_no_earlier_se
     assert metric("confusion", label="cat", prediction="dog") == 1
     assert metric("confusion", label="1", prediction="0") is None
     assert metric("performance_by_threshold", measure="recall", threshold="0.41") is None
+
+
+def test_costs_are_those_of_the_latest_window_even_if_an_earlier_one_is_completed_later():
+    drift_metrics = DriftMetrics(
+        scenario.new_engine(scenario.declaration("observed")), scenario.declaration("observed")
+    )
+    account = records.CostAccount(
+        total=32.0, reference=3.0, before=2.5, cumulative_labels=100, cumulative=150.0,
+        compared_labels=90, saved=-12.0,
+    )  # fmt: skip
+    latest = performance(state="mature", counts={}, cost=account, unit="USD")
+    earlier = msgspec.structs.replace(
+        latest, window_start_ms=-5, state="complete", cost=msgspec.structs.replace(account, total=1.0)
+    )
+    drift_metrics.observe(DriftOutputs(drift=[latest, earlier]))
+    assert metric("cost", unit="USD", span="window") == 32.0
+    assert metric("cost", unit="USD", span="all") == 150.0
+    assert metric("cost_saved", unit="USD", span="window") == 3.0 * 16 - 32
+    assert metric("cost_saved", unit="USD", span="all") == -12.0
+    assert [metric("cost_mean", unit="USD", of=of) for of in ("window", "reference", "before")] == [2, 3, 2.5]
 
 
 def test_each_arm_of_the_last_window_has_series_and_no_other():
