@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from services.drift.evaluator import EvaluatorState
-from services.drift.performance.cost_account import CostAccountState
+from services.drift.performance.cost_totals import CostTotalsState
 from services.drift.performance.label_counts import LabelCounts
 from services.drift.performance.performance import PerformanceState, PerformanceTracker
 from services.drift.windows.arm_sums import ArmSumsState, MeasureSums
@@ -109,7 +109,7 @@ def _performance(parts: frozenset[str], state: PerformanceState) -> PerformanceS
     delays = [] if HORIZON in parts else state.delays
     groups = [] if HORIZON in parts else state.group_delays
     if parts & {LABELS, COSTS, JUDGED}:
-        costs = CostAccountState() if parts & {LABELS, COSTS} else state.costs
+        costs = CostTotalsState() if parts & {LABELS, COSTS} else state.costs
         return PerformanceState(_UNKNOWN_LINEAGE, state.closed_ms, delays=delays, costs=costs)
     cohorts = [] if parts & {COHORTS, HORIZON} else state.cohorts
     return msgspec.structs.replace(state, cohorts=cohorts, delays=delays, group_delays=groups)

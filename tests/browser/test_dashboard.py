@@ -403,7 +403,7 @@ def test_costs_add_up_and_are_compared_with_the_reference(visitor: Visitor, year
     expect(page.locator("#costs-what")).to_contain_text("minutes for each prediction")
     page.locator("#saved-plot").focus()
     page.keyboard.press("Home")
-    expect(page.locator("#announcer")).to_contain_text("saved –")  # no model yet
+    expect(page.locator("#announcer")).to_contain_text("saved \N{EN DASH}")  # no model yet
 
 
 def pooled(year: Year, threshold: float) -> Confusion:

@@ -20,7 +20,7 @@ from services.drift.performance.cohorts import (
     PredictionRow,
 )
 from services.drift.performance.confidence_intervals import MeanConfidenceSequence
-from services.drift.performance.cost_account import CostAccount, CostAccountState
+from services.drift.performance.cost_totals import CostTotals, CostTotalsState
 from services.drift.performance.early_losses import EarlyLabels, group_of, groups_of, mature_losses
 from services.drift.performance.harm_evidence import CohortLosses
 from services.drift.performance.label_maturity import LabelDelays
@@ -66,7 +66,7 @@ class PerformanceState(msgspec.Struct):
     running: dict[str, list[MeanConfidenceSequence]] = {}
     baseline: LossBaselineState = msgspec.field(default_factory=LossBaselineState, name="promise")
     group_delays: list[list[int]] = []
-    costs: CostAccountState = msgspec.field(default_factory=CostAccountState)
+    costs: CostTotalsState = msgspec.field(default_factory=CostTotalsState)
 
 
 class PerformanceTracker:
@@ -98,7 +98,7 @@ class PerformanceTracker:
         self._reach_ms = RECENT_REACH * self._windows * self.cohort_ms
         self.estimates = EstimateTracker(self._windows, self._reach_ms, state.estimates)
         self._running = {name: list(each) for name, each in state.running.items()}
-        self._costs = CostAccount(self.measures.names, state.costs)
+        self._costs = CostTotals(self.measures.names, state.costs)
         self.baseline = LossBaseline(declaration, self.measures)
         self.baseline.restore(state.baseline)
         self._cohorts = {

@@ -19,8 +19,8 @@ def performances(reference: float | None = 2.0) -> list[records.PerformanceRepor
         for number, total in enumerate((15.0, 40.0))
     ]  # fmt: skip
     return [
-        msgspec.structs.replace(at(hour).performance, cost=account, unit="<USD>", labels=10)  # type: ignore[type-var]  # known
-        for hour, account in zip((26, 27), accounts, strict=True)
+        msgspec.structs.replace(known, cost=account, unit="<USD>", labels=10)
+        for known, account in zip(at(27).performances[-2:], accounts, strict=True)
     ]
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from services.drift.performance.cohorts import RAW, LabelledRow, PredictionCohort
-from services.drift.performance.cost_account import LINEAGES_MAX, CostAccount, CostAccountState
+from services.drift.performance.cost_totals import LINEAGES_MAX, CostTotals, CostTotalsState
 from streams import records
 
 MEASURES = ("log_loss", "cost")
@@ -29,14 +29,14 @@ def cohort(version, costs=()):
     return made
 
 
-def of(account, cohort) -> records.CostAccount:
+def of(account: CostTotals, cohort: PredictionCohort) -> records.CostAccount:
     found = account.account(cohort)
     assert found is not None
     return found
 
 
 def test_costs_of_all_champions_are_added_and_compared_with_their_own_reference():
-    account = CostAccount(MEASURES, CostAccountState())
+    account = CostTotals(MEASURES, CostTotalsState())
     account.follow(1, reference(2.0))
     account.add(1, 10, moments(25.0))
     account.follow(2, reference(1.0))
@@ -51,7 +51,7 @@ def test_costs_of_all_champions_are_added_and_compared_with_their_own_reference(
 
 
 def test_a_champion_without_a_reference_counts_without_a_comparison():
-    account = CostAccount(MEASURES, CostAccountState())
+    account = CostTotals(MEASURES, CostTotalsState())
     account.follow(1, None)
     account.add(1, 10, moments(25.0))
     account.follow(2, reference(None))
@@ -65,18 +65,18 @@ def test_the_order_of_labels_does_not_matter_and_a_restart_goes_on():
     totals = [0.1, 0.7, -0.3, 1e6]
     states = []
     for order in (totals, totals[::-1]):
-        account = CostAccount(MEASURES, CostAccountState())
+        account = CostTotals(MEASURES, CostTotalsState())
         account.follow(1, reference(0.1))
         for total in order:
             account.add(1, 1, moments(round(total * 2**20) / 2**20))
             stored = msgspec.json.encode(account.state)
-            account = CostAccount(MEASURES, msgspec.json.decode(stored, type=CostAccountState))
+            account = CostTotals(MEASURES, msgspec.json.decode(stored, type=CostTotalsState))
         states.append(account.state)
     assert states[0] == states[1]
 
 
 def test_remembered_champions_are_bounded_and_an_earlier_one_may_come_back():
-    account = CostAccount(MEASURES, CostAccountState())
+    account = CostTotals(MEASURES, CostTotalsState())
     for lineage in range(1, LINEAGES_MAX + 3):
         account.follow(lineage, None)
         account.add(lineage, 1, moments(float(lineage)))
@@ -88,8 +88,8 @@ def test_remembered_champions_are_bounded_and_an_earlier_one_may_come_back():
 
 
 def test_without_declared_costs_there_is_no_account():
-    account = CostAccount(("log_loss",), CostAccountState())
+    account = CostTotals(("log_loss",), CostTotalsState())
     account.follow(1, reference(1.0))
     account.add(1, 1, np.zeros((1, 4)))
     assert account.account(cohort(1)) is None
-    assert account.state == CostAccountState()
+    assert account.state == CostTotalsState()

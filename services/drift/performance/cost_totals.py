@@ -28,8 +28,8 @@ class ChampionCost(msgspec.Struct, array_like=True):
     steps: int = 0
 
 
-class CostAccountState(msgspec.Struct, array_like=True):
-    """All that a `CostAccount` knows."""
+class CostTotalsState(msgspec.Struct, array_like=True):
+    """All that a `CostTotals` knows."""
 
     labels: int = 0
     steps: int = 0
@@ -41,10 +41,10 @@ class CostAccountState(msgspec.Struct, array_like=True):
     """In the order of their promotion, the present one last."""
 
 
-class CostAccount:
+class CostTotals:
     """Adds up the declared cost of the predictions of all champions of a model."""
 
-    def __init__(self, measures: Sequence[str], state: CostAccountState) -> None:
+    def __init__(self, measures: Sequence[str], state: CostTotalsState) -> None:
         """Start empty, or from a state; without a cost among the measures nothing is added."""
         self._index = measures.index(COST) if COST in measures else None
         self.state = state
