@@ -3,6 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Bytecode is written, whatever the environment says: a test run starts two hundred Python processes.
+export PYTHONDONTWRITEBYTECODE :=
 # Most tests wait for servers: two processes, each with servers of its own, take file after file. With `-x` both
 # stop after the first failure.
 ALL_TESTS := --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -1,5 +1,6 @@
 """Real servers for tests: each starts with the first test that asks for it, and lasts for the session."""
 
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ from tests import tools
 from tests.schema_registry import SchemaRegistry
 from tests.servers import Server
 
+# Before a test imports NumPy or scikit-learn, which read it. The processes of the tests share the cores, and
+# threads of OpenMP spin while they wait for each other: on a busy machine two of them take 6.4 s of CPU time
+# to fit 100 small trees, one takes 0.1 s.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test depends on the machine's speed.
 hypothesis.settings.register_profile(
     "driftline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

@@ -109,24 +109,30 @@ def _folder(package: str) -> str:
 
 def _imports_of(name: str, path: Path, known: Mapping[str, Path]) -> Iterator[Import]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    late = {id(node) for function in _functions(tree) for node in ast.walk(function)}
-    typed = {id(node) for block in _type_checking_blocks(tree) for node in ast.walk(block)}
-    for node in ast.walk(tree):
+    for node, is_late, is_for_types in _statements(tree, is_late=False, is_for_types=False):
         for target in _targets(node, known):
             if target != name:
-                yield Import(name, target, node.lineno, id(node) in late, id(node) in typed)  # type: ignore[attr-defined]  # an import
+                yield Import(name, target, node.lineno, is_late, is_for_types)
 
 
-def _functions(tree: ast.Module) -> Iterator[ast.AST]:
-    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+def _statements(
+    parent: ast.AST, *, is_late: bool, is_for_types: bool
+) -> Iterator[tuple[ast.stmt, bool, bool]]:
+    """Yield all statements below a node, with `Import.is_late` and `Import.is_for_types`.
+
+    Expressions are left out: they contain no import, and are nine tenths of a tree.
+    """
+    is_late = is_late or isinstance(parent, ast.FunctionDef | ast.AsyncFunctionDef)
+    is_for_types = is_for_types or _is_type_checking(parent)
+    for child in ast.iter_child_nodes(parent):
+        if isinstance(child, ast.stmt):
+            yield child, is_late, is_for_types
+        if not isinstance(child, ast.expr):
+            yield from _statements(child, is_late=is_late, is_for_types=is_for_types)
 
 
-def _type_checking_blocks(tree: ast.Module) -> Iterator[ast.AST]:
-    return (
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-    )
+def _is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def _targets(node: ast.AST, known: Mapping[str, Path]) -> set[str]:

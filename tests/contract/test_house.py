@@ -7,6 +7,7 @@ reason beside it.
 
 import ast
 import collections
+import functools
 import re
 import statistics
 from collections.abc import Iterator
@@ -18,8 +19,13 @@ from services.operations import import_map
 from services.runtime.settings import ROOT
 
 MODULES = import_map.modules()
-IMPORTS = import_map.imports()
 LAYER = {package: number for number, layer in enumerate(import_map.LAYERS) for package in layer}
+
+
+@functools.cache
+def imports() -> list[import_map.Import]:
+    """Read the imports once: each process of pytest-xdist imports this module, and one runs its tests."""
+    return import_map.imports()
 
 
 def trees() -> Iterator[tuple[str, ast.Module]]:
@@ -44,7 +50,7 @@ def test_imports_go_to_lower_layers_only() -> None:
     """Imports inside functions and for types count too."""
     upwards = [
         f"{each.importer}:{each.line} imports {each.imported}"
-        for each in IMPORTS
+        for each in imports()
         if (importer := import_map.package_of(each.importer))
         != (imported := import_map.package_of(each.imported))
         and LAYER[importer] >= LAYER[imported]
@@ -59,7 +65,7 @@ def test_no_package_imports_itself_through_others() -> None:
 def test_no_module_imports_itself_through_others() -> None:
     """Imports inside functions count too."""
     graph: import_map.Graph = {name: set() for name in MODULES}
-    for each in IMPORTS:
+    for each in imports():
         graph[each.importer].add(each.imported)
     assert import_map.cycles(graph) == []
 
@@ -73,7 +79,7 @@ To shrink: move the import to the top of the file, or write the comment on its l
 def late_without_reason() -> dict[str, int]:
     counts: collections.Counter[str] = collections.Counter()
     lines = {name: path.read_text(encoding="utf-8").splitlines() for name, path in MODULES.items()}
-    for each in {(late.importer, late.line) for late in IMPORTS if late.is_late}:
+    for each in {(late.importer, late.line) for late in imports() if late.is_late}:
         name, line = each
         if not any("# late:" in text for text in lines[name][max(line - 2, 0) : line]):
             counts[name] += 1
