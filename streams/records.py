@@ -609,6 +609,9 @@ class Reference(msgspec.Struct, kw_only=True, frozen=True):
     """Correlations of the first 64 features."""
     measures: dict[str, float] = {}
     """All measures on that window; see `services.monitoring.model_metrics`."""
+    measure_errors: dict[str, float] = {}
+    """Standard errors of those means, with the design effect of each measure; empty in references of older
+    versions, whose means count as exact."""
     score_sums: dict[str, list[float]] = {}
     """Results of that window by bin of the score: ``labels``, ``positives``, and the sum of each measure."""
     error_max: float | None = None

@@ -22,7 +22,7 @@ DAYS = 180
 STEADY = 2
 SEEDS = 3
 MEAN_SD, SPREAD, CORRELATION = 1.0, 2.0, 0.8
-REGIONS, SHARES = ("a", "b", "c"), (0.5, 0.3, 0.2)
+REGIONS, SHARES = ("a", "b", "c", "d"), (0.5, 0.3, 0.1, 0.1)
 
 
 class Dependence(NamedTuple):
@@ -35,6 +35,8 @@ class Dependence(NamedTuple):
 DEPENDENCES = {1: Dependence(1, 0.0), 100: Dependence(1, 0.068), 4600: Dependence(3, 0.63)}
 """By the design effect that a reference of `KNOWN_DAYS` days measures."""
 NULL = "all values missing"
+ABOVE = 100.0
+"""A value above the range of the reference."""
 CHANGES = (
     NULL,
     "a category from 1 in 27,000 rows to half",
@@ -42,6 +44,8 @@ CHANGES = (
     f"sd times {SPREAD:g}",
     f"correlation 0 to {CORRELATION}",
     f"mean {MEAN_SD:+g} sd in one segment of 30% of the rows",
+    "all values missing in one segment of 10% of the rows",
+    "all values above the range",
 )
 TEXT = f"""{ROWS_A_DAY} rows a day, windows of a day, a reference of {KNOWN_DAYS} days, the default budget
 of 0.1 false alarms a month. After {CALM_DAYS} calm days one feature changes for good, or its relation to a
@@ -111,12 +115,20 @@ def _columns(
         columns["y"] = np.where(changed, mixed, columns["y"])
     elif "segment" in change:
         columns["region"] = random.choice(REGIONS, len(x), p=SHARES).astype(object)
-        columns["x"] = x + MEAN_SD * (changed & (columns["region"] == REGIONS[1]))
+        inside = changed & (columns["region"] == _region(change))
+        columns["x"] = np.where(inside, np.nan, x) if NULL in change else x + MEAN_SD * inside
+    elif "above" in change:
+        columns["x"] = np.where(changed, ABOVE, x)
     elif "mean" in change:
         columns["x"] = x + MEAN_SD * changed
     else:
         columns["x"] = np.where(changed, SPREAD * x, x)
     return columns
+
+
+def _region(change: str) -> str:
+    """Return the segment that changes: one of 30% of the rows, or one of 10%."""
+    return REGIONS[1] if "30%" in change else REGIONS[2]
 
 
 def _with_rare(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -129,7 +141,7 @@ def _with_rare(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _found(change: str, alarms: Sequence[records.DriftAlarm]) -> records.DriftAlarm | None:
     """Return the first alarm after the change that names what changed."""
     names = ("x", "y") if "correlation" in change else ("x",)
-    segment = f"region={REGIONS[1]}" if "segment" in change else None
+    segment = f"region={_region(change)}" if "segment" in change else None
     for alarm in alarms:
         is_meant = traffic.concerns(alarm, *names) and segment in {None, alarm.segment}
         is_kind = (alarm.kind == "relation") == (len(names) > 1)

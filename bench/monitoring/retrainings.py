@@ -20,7 +20,9 @@ HORIZON_DAYS = 40
 DAYS_BY_RATE = {30: 365, 100: 365, 300: 365, 3_000: 90}
 """Days by labels a day."""
 SEEDS_BY_RATE = {30: 10, 100: 4, 300: 2, 3_000: 1}
-FEW_HELD_OUT = 1_000
+HELD_OUT_ROWS = (200, 1_000, 10_000)
+"""Sizes of references whose mean loss is one by chance."""
+HELD_OUT_SEEDS = 6
 KNOWN_ROWS = 5_000
 
 Delays = Callable[[np.random.Generator, npt.NDArray[np.int8]], Values]
@@ -30,8 +32,9 @@ tolerance {TOLERANCE}, other settings by default: at most one request in 14 days
 A year each ({DAYS_BY_RATE[3000]} days for 3,000 labels a day); the fewer labels, the more seeds. Where the
 delay of a label depends on its class, positives are known within a week, evenly spread, negatives after 30
 days; after a third of the time a second version with the same scores is promoted. At the limit: the mean
-loss is the reference's plus the tolerance. A reference of {FEW_HELD_OUT:,} held-out rows has a mean loss by
-chance. The budget is {BUDGET_A_MONTH} requests a month."""
+loss is the reference's plus the tolerance. References of {HELD_OUT_ROWS[0]} to {HELD_OUT_ROWS[-1]:,} held-out
+rows have a mean loss by chance, with {HELD_OUT_SEEDS} seeds. The budget is {BUDGET_A_MONTH} alarms a month,
+half of it for the loss: 0.6 loss alarms a year."""
 
 
 def within_a_day(random: np.random.Generator, labels: npt.NDArray[np.int8]) -> Values:
@@ -59,8 +62,9 @@ def table() -> Table:
         for name, delays in DELAYS.items()
         for rate in DAYS_BY_RATE
     }
-    few = functools.partial(_measure, 300, within_a_day, 0.0, FEW_HELD_OUT)
-    cases[f"reference of {FEW_HELD_OUT:,} held-out rows, 300 labels a day"] = Case(few, 2)
+    for rows in HELD_OUT_ROWS:
+        few = functools.partial(_measure, 300, within_a_day, 0.0, rows)
+        cases[f"reference of {rows:,} held-out rows, 300 labels a day"] = Case(few, HELD_OUT_SEEDS)
     limit = functools.partial(_measure, 300, within_a_day, TOLERANCE, 0)
     cases["loss at the limit, 300 labels a day"] = Case(limit, 2)
     worst = {"calm_retrainings_share_of_budget": Worst("share_of_budget", "calibrated")}
@@ -80,6 +84,12 @@ def monitored_model(rate: int, held_out: HeldOut | None = None) -> Monitored:
     return Monitored(declared, known)
 
 
+def held_out_by_chance(random: np.random.Generator, rows: int) -> HeldOut | None:
+    """Return scores and labels of held-out rows, with a mean loss by chance; None for no rows."""
+    known = generators.scores(random, rows)
+    return (known, generators.labels(random, known)) if rows else None
+
+
 def labelled(
     random: np.random.Generator, scores: Values, chances: Values, rate: int, delays: Delays
 ) -> Traffic:
@@ -93,8 +103,7 @@ def labelled(
 def _measure(rate: int, delays: Delays, rise: float, held_out: int, seed: int) -> Figures:
     random = np.random.default_rng([seed, rate])
     days = DAYS_BY_RATE[rate]
-    known = generators.scores(random, held_out)
-    monitored = monitored_model(rate, (known, generators.labels(random, known)) if held_out else None)
+    monitored = monitored_model(rate, held_out_by_chance(random, held_out))
     scores = generators.scores(random, days * rate)
     chances = generators.worse(scores, rise) if rise else scores
     made = labelled(random, scores, chances, rate, delays)

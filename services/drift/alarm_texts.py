@@ -52,9 +52,12 @@ _KINDS = {
 }
 
 
-def share_text(subject: str, kind: str, share: float, share_before: float) -> str:
+def share_text(subject: str, segment: str, kind: str, share: float, share_before: float) -> str:
     """Say that one of the `services.monitoring.value_kinds` became frequent."""
-    return f"{subject}: {share:.1%} of recent values are {_KINDS[kind]} ({share_before:.1%} in the reference)"
+    return (
+        f"{subject}{_where(segment)}: {share:.1%} of recent values are {_KINDS[kind]} "
+        f"({share_before:.1%} in the reference)"
+    )
 
 
 def category_text(subject: str, segment: str, share: float, categories: Sequence[str]) -> str:

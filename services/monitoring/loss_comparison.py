@@ -22,11 +22,13 @@ class LossComparison:
     """Maximum rise above the baseline that does not count as worse, in the unit of the measure."""
     unit: str = ""
     """The declared unit of a cost; empty for a loss."""
+    baseline_error: float = 0.0
+    """Upper end of the baseline's 95 % interval minus the baseline. It replaces a smaller tolerance."""
 
     @property
     def limit(self) -> float:
         """The largest mean that is not worse."""
-        return self.baseline + self.tolerance
+        return self.baseline + max(self.tolerance, self.baseline_error)
 
     @property
     def is_worse(self) -> bool:
@@ -50,10 +52,10 @@ class LossComparison:
 
     def phrase_limit(self) -> str:
         """Name the limit and its two parts."""
-        return (
-            f"the limit {self._amount(self.limit)} "
-            f"(baseline {self._amount(self.baseline)} + tolerance {self._amount(self.tolerance)})"
-        )
+        margin = f"tolerance {self._amount(self.tolerance)}"
+        if self.baseline_error > self.tolerance:
+            margin = f"sampling error {self._amount(self.baseline_error)}"
+        return f"the limit {self._amount(self.limit)} (baseline {self._amount(self.baseline)} + {margin})"
 
     def _amount(self, value: float) -> str:
         return f"{value:.3f} {self.unit}".rstrip()

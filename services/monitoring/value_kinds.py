@@ -6,6 +6,7 @@ the training set never had is no matter of days.
 
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -42,6 +43,28 @@ def kinds_of(reference: FeatureReference) -> ValueKinds:
     of_bin = np.array([names.index(name) + 1 if name else 0 for name in known], dtype=np.int8)
     found = tuple(reference.indicators.get(name) or _unmeasured(reference, name) for name in names)
     return ValueKinds(names, of_bin, found, int(counts.sum()) + reference.missing)
+
+
+def kinds_in_segment(reference: FeatureReference, segment: str, rows: int) -> ValueKinds:
+    """Return the kinds of a feature's values among the rows of a segment.
+
+    Missing values are counted by segment. Of the other kinds, and of a feature with a season, all values of
+    the reference may be in this segment. The design effects are those of all rows, which bound those within
+    a segment where bursts concern all rows.
+
+    Args:
+        reference: Of the feature.
+        segment: Its name.
+        rows: Rows of the segment in the reference.
+    """
+    kinds = kinds_of(reference)
+    most = [min(each.rows, rows) for each in kinds.references]
+    if segment in reference.segments:
+        most[kinds.names.index(MISSING)] = reference.segments[segment][-1]
+    references = tuple(
+        msgspec.structs.replace(each, rows=count) for each, count in zip(kinds.references, most, strict=True)
+    )
+    return kinds._replace(references=references, rows=rows)
 
 
 def rare_categories(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

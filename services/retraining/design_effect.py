@@ -12,6 +12,9 @@ CHI_SQUARE_POINT = 0.25
 """With 10 blocks, estimates are divided by 0.65."""
 TAIL_SHARES = (1 / 16, 1 / 64)
 """Shares of the outermost ranks that stand for values out of range, which the training set never has."""
+BURST_HALVINGS = 4
+"""A burst that the training set does not have may last a 16th of a block: of values out of range, and of
+values that differ from one that most rows have."""
 _UNIFORM_VARIANCE = 1 / 12
 """Variance of uniform ranks."""
 _SQUARES_VARIANCE = 1 / 180
@@ -62,28 +65,43 @@ class Blocks:
         also the maximum over sums of ranks, sums of their squares, and the numbers of the smallest and the
         largest ranks: a storm of an hour changes these, and hardly the sums.
         """
-        tails = [flags for share in TAIL_SHARES for flags in (ranks <= share, ranks >= 1 - share)]
+        tails = [
+            flags.astype(np.float64)
+            for share in TAIL_SHARES
+            for flags in (ranks <= share, ranks >= 1 - share)
+        ]
         found = [_of_blocks(ranks, block_of, rows) for block_of, rows in self._divided]
-        found += [_of_flags(flags, block_of, rows) for flags in tails for block_of, rows in self._divided]
+        found += [_of_values(flags, block_of, rows) for flags in tails for block_of, rows in self._divided]
         return max([1.0, *found])
 
-    def of_indicator(self, flags: npt.NDArray[np.bool_]) -> float:
+    def of_values(self, values: npt.NDArray[np.float64]) -> float:
+        """Return an upper bound of the variance of sums of values ``(n_rows,)`` itself; at least 1."""
+        found = (
+            min(_of_values(values, block_of, rows) / _spread(len(rows)), _rows_per_block(rows))
+            for block_of, rows in self._divided
+            if len(rows) >= BLOCKS_MIN
+        )
+        return max([1.0, *found])
+
+    def of_indicator(self, flags: npt.NDArray[np.bool_], halvings: int = HALVINGS - 1) -> float:
         """Return the design effect of an indicator, bounded by the rows per block; at least 1.
 
         Args:
             flags: Whether each row has the property, ``(n_rows,)``.
+            halvings: How often the block is halved to the length of the added burst.
 
         k rows with the property tell little about their bursts if k is small, and nothing if it is 0. So one
-        burst as long as the shortest block is added to those seen: with the measured design effect D, and r
-        rows in such a block, the mean size of the burst of a row is ``(k D + r r) / (k + r)``.
+        burst is added to those seen: with the measured design effect D, and r rows in the burst, the mean
+        size of the burst of a row is ``(k D + r r) / (k + r)``.
         """
-        rows, burst = int(np.count_nonzero(flags)), self.shortest_rows
-        measured = max([1.0, *(_of_flags(flags, block_of, rows) for block_of, rows in self._divided)])
+        rows, burst = int(np.count_nonzero(flags)), self._rows_after(halvings)
+        values = flags.astype(np.float64)
+        measured = max([1.0, *(_of_values(values, block_of, rows) for block_of, rows in self._divided)])
         return (rows * measured + burst * burst) / (rows + burst)
 
     def of_tail(self, ranks: Ranks) -> float:
         """Return the design effect of values above the range: that of the largest shares of the ranks."""
-        found = (self.of_indicator(ranks >= 1 - share) for share in TAIL_SHARES)
+        found = (self.of_indicator(ranks >= 1 - share, BURST_HALVINGS) for share in TAIL_SHARES)
         return max(found)
 
     def of_products(self, scores: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
@@ -113,10 +131,9 @@ class Blocks:
             found = np.maximum(found, np.minimum(estimates, _rows_per_block(rows)))
         return found
 
-    @property
-    def shortest_rows(self) -> float:
-        """Rows per block of the shortest length, weighted by rows: the block that a row is in."""
-        return _rows_per_block(self._divided[-1][1]) if self._divided else 1.0
+    def _rows_after(self, halvings: int) -> float:
+        """Return the rows per block after so many halvings, weighted by rows: the block that a row is in."""
+        return _rows_per_block(self._divided[: halvings + 1][-1][1]) if self._divided else 1.0
 
     def rows_in_one_block(self, groups: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
         """Return the rows whose group is in no other block of the longest length.
@@ -149,16 +166,16 @@ def _rows_per_block(rows: npt.NDArray[np.int64]) -> float:
     return float((rows**2).sum() / rows.sum())
 
 
-def _of_flags(
-    flags: npt.NDArray[np.bool_], block_of: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+def _of_values(
+    values: npt.NDArray[np.float64], block_of: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
 ) -> float:
-    """Return the design effect of an indicator for blocks of one length."""
-    blocks, share = len(rows), float(flags.mean())
-    if blocks < BLOCKS_MIN or not 0 < share < 1:
+    """Return the design effect of values ``(n_rows,)`` for blocks of one length, as it is measured."""
+    blocks, deviations = len(rows), values - values.mean()
+    variance = float((deviations**2).mean())
+    if blocks < BLOCKS_MIN or not variance:
         return 1.0
-    sums = np.bincount(block_of, weights=flags, minlength=blocks) - share * rows
-    found = float((sums**2 / rows).sum()) / (blocks - 1) / (share * (1 - share))
-    return min(found, _rows_per_block(rows))
+    sums = np.bincount(block_of, weights=deviations, minlength=blocks)
+    return min(float((sums**2 / rows).sum()) / (blocks - 1) / variance, _rows_per_block(rows))
 
 
 def _of_blocks(ranks: Ranks, block_of: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> float:

@@ -1,6 +1,7 @@
 """The reference with which drift compares: the training rows of a model, in fixed bins. Pure."""
 
 import collections
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -66,17 +67,18 @@ def build(
     blocks = design_effect.Blocks(held_out_ms, monitoring.block_ms)
     score = of_column("score", scores, held_out_ms, monitoring.season.get("score", ()), blocks)
     measured = _measured(declaration, scores, labels)
+    loss_blocks = design_effect.Blocks(held_out_ms, monitoring.loss_block_ms)
+    clipped = _clipped(Measures(declaration), measured)
     held_out: dict[str, npt.NDArray[Any]] = {"labels": np.ones(len(labels)), "positives": labels, **measured}
     return Reference(
         version=version,
         features=references,
         score=score,
         log_loss=log_loss,
-        loss_design_effect=design_effect.Blocks(held_out_ms, monitoring.loss_block_ms).design_effect(
-            design_effect.middle_ranks(np.where(labels == 1, 1 - scores, scores))
-        ),
+        loss_design_effect=loss_blocks.of_values(clipped[Measures(declaration).loss]),
         pairs=of_pairs(references, list(columns.values()), times_ms, feature_blocks),
         measures={name: float(values.mean()) for name, values in measured.items()},
+        measure_errors={name: _standard_error(values, loss_blocks) for name, values in clipped.items()},
         score_sums=_sums(score, scores, held_out),
     )
 
@@ -91,6 +93,22 @@ def _measured(
         for score, label in zip(scores.tolist(), labels.tolist(), strict=True)
     ]
     return dict(zip(measures.names, np.array(rows).T, strict=True))
+
+
+def _clipped(
+    measures: Measures, measured: Mapping[str, npt.NDArray[np.float64]], error_max: float | None = None
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the values of each measure (n,), clipped to their range as those of served rows are."""
+    ranges = measures.ranges(error_max) or []
+    return {
+        name: np.clip(measured[name], each.low, each.high)
+        for name, each in zip(measures.names, ranges, strict=True)
+    }
+
+
+def _standard_error(values: npt.NDArray[np.float64], blocks: design_effect.Blocks) -> float:
+    """Return the standard error of the mean of values (n,) that are alike within blocks."""
+    return math.sqrt(float(values.var()) * blocks.of_values(values) / max(len(values), 1))
 
 
 def _sums(
@@ -171,9 +189,20 @@ def of_column(
         reference,
         season=list(season),
         seasons=counts if season else {},
-        design_effect=blocks.design_effect(ranks),
+        design_effect=max(blocks.design_effect(ranks), _of_exceptions(bins, blocks)),
     )
     return msgspec.structs.replace(reference, indicators=_indicators(reference, bins, ranks, blocks))
+
+
+def _of_exceptions(bins: npt.NDArray[np.int64], blocks: design_effect.Blocks) -> float:
+    """Return the design effect of being another value than the most frequent one; 1 if most values are.
+
+    Where nearly all values are equal, as of rain, their ranks show no bursts of the others.
+    """
+    others = bins != np.bincount(bins, minlength=1).argmax()
+    if 2 * np.count_nonzero(others) >= len(bins):
+        return 1.0
+    return blocks.of_indicator(others, design_effect.BURST_HALVINGS)
 
 
 def _indicators(
@@ -198,9 +227,7 @@ def _indicators(
     among_present = np.where(missing, 0.5, ranks / max(1 - float(missing.mean()), 1e-9))
     tails = {value_kinds.BELOW: 1 - among_present, value_kinds.ABOVE: among_present}
     return found | {
-        name: IndicatorReference(
-            rows=0, design_effect=max(reference.design_effect, blocks.of_tail(outermost))
-        )
+        name: IndicatorReference(rows=0, design_effect=blocks.of_tail(outermost))
         for name, outermost in tails.items()
     }
 

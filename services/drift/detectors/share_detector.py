@@ -9,8 +9,10 @@ is not with ``(N - K + 1) / (N + 1)`` (Vovk, Gammerman and Shafer, "Algorithmic 
 over references and streams. The reference is part of N and K, so its sampling error is counted, and an event
 that it never had is one of N + 1 values.
 
-Stakes grow as in `e_detector`. Winnings are raised to the power 1 / D with the design effect D of the
-indicator. The mean over the kinds and bets of a feature is one stream of the alarm budget.
+Stakes grow as in `e_detector`. With the design effect D of the indicator, n rows count as n / D, those of the
+reference and those of the stream: in a reference of 100 blocks whose values are alike, an event that it never
+had is one of 101 blocks, however many rows a block has. The mean over the kinds and bets of a feature is one
+stream of the alarm budget.
 """
 
 from collections.abc import Sequence
@@ -132,7 +134,7 @@ class ShareDetector:
                 used[feature, kind] = 1.0
         rows = np.array([[each.rows] for each in features], dtype=np.float64)
         self._reference, self._reference_rows = known, rows
-        before = ((known + 1) / (rows + 2))[:, :, None]
+        before = ((known + effects) / (rows + 2 * effects))[:, :, None]
         bet = before + TURNED_SHARES * (1 - before)
         self._powers = (used / effects)[:, :, None]
         self._log_against = np.log1p(-bet) * self._powers
@@ -141,7 +143,7 @@ class ShareDetector:
         self._weights = (used / bets[:, None])[:, :, None]
         self._known, self._rows = known.copy(), rows.copy()
         """Values by kind, and all values: those of the reference and those since."""
-        self._log_ways = _log_ways(known, rows)
+        self._log_ways = self._log_ways_known()
         self._stakes = np.zeros((*shape, len(TURNED_SHARES)))
         self._won = np.zeros_like(self._stakes)
         """Log winnings since their lowest point."""
@@ -193,10 +195,10 @@ class ShareDetector:
         """Count the step and return its log winnings, shape ``(n_features, n_kinds, n_bets)``."""
         self._rows += self._step_rows
         self._known += self._step
-        log_ways = _log_ways(self._known, self._rows)
+        log_ways = self._log_ways_known()
         won: Values = self._log_against * self._step_rows
         won += self._log_ratio * self._step[:, :, None]
-        won -= (log_ways - self._log_ways)[:, :, None] * self._powers
+        won -= (log_ways - self._log_ways)[:, :, None]
         self._log_ways = log_ways
         return won
 
@@ -220,6 +222,11 @@ class ShareDetector:
         before = float(self._reference[feature, kind] / max(self._reference_rows[feature, 0], 1.0))
         return ShareChange(change, self._names[feature][kind], share, before)
 
+    def _log_ways_known(self) -> Values:
+        """Return `_log_ways` of the effective numbers of known values, shape ``(n_features, n_kinds)``."""
+        powers = self._powers[:, :, 0]
+        return _log_ways(self._known * powers, self._rows * powers)
+
     def power(self, feature: int, kind: int) -> float:
         """Return one over the design effect of a kind, numbered as in `KindsOfRows`."""
         return float(self._powers[feature, kind - 1, 0])
@@ -227,7 +234,7 @@ class ShareDetector:
     def reset(self, feature: int) -> None:
         """Start one feature again from its reference."""
         self._known[feature], self._rows[feature] = self._reference[feature], self._reference_rows[feature]
-        self._log_ways = _log_ways(self._known, self._rows)
+        self._log_ways = self._log_ways_known()
         self._stakes[feature] = 0
         self._won[feature] = 0
         self._since_ms[feature] = self._last_ms or 0
@@ -258,7 +265,7 @@ class ShareDetector:
         self._known, self._rows = _array(decoded.known, self._known), _array(decoded.rows, self._rows)
         self._stakes, self._won = _array(decoded.stakes, self._stakes), _array(decoded.won, self._won)
         self._since_ms = np.frombuffer(decoded.since_ms, np.int64).reshape(self._stakes.shape).copy()
-        self._log_ways = _log_ways(self._known, self._rows)
+        self._log_ways = self._log_ways_known()
         self._step = _array(decoded.step, self._step)
         self._last_ms, self._step_rows, self._step_ms = decoded.last_ms, decoded.step_rows, decoded.step_ms
 

@@ -23,7 +23,7 @@ from services.drift.performance.loss_baseline import LossBaseline
 from services.monitoring.rank_correlation import Moments
 from services.monitoring.seasons import seasons_of
 from services.monitoring.segments import segments_of
-from services.monitoring.value_kinds import kinds_of
+from services.monitoring.value_kinds import ValueKinds, kinds_in_segment, kinds_of
 from services.runtime.declaration import Monitoring
 from streams.records import FeatureReference, Reference
 
@@ -97,7 +97,8 @@ class Watcher:
         references: The references of the features.
         threshold_ms: Minimum mean time between two false alarms of one stream.
         state: The state of a watcher with the same references.
-        watches_shares: Whether missing, new, rare and out-of-range values are streams, one for each feature.
+        kinds: The kinds of values of each feature whose shares are watched, one stream for each feature;
+            default: none.
         patience_ms: Minimum mean time until a change that lasts is taken for over; default:
             ``threshold_ms``.
     """
@@ -109,7 +110,7 @@ class Watcher:
         state: WatcherState | None = None,
         patience_ms: float | None = None,
         *,
-        watches_shares: bool = False,
+        kinds: Sequence[ValueKinds] = (),
     ) -> None:
         """Start without evidence of a change, or from a state."""
         self.features = [reference.feature for reference in references]
@@ -125,8 +126,7 @@ class Watcher:
         self._standing: dict[tuple[int, int], StandingChange] = {}
         self._buffered = BufferedRows.empty(len(references))
         self._shares: ShareDetector | None = None
-        if watches_shares:
-            kinds = [kinds_of(reference) for reference in references]
+        if kinds:
             self._kinds = KindsOfRows(kinds, [max(len(reference.seasons), 1) for reference in references])
             self._shares = ShareDetector(kinds, threshold_ms)
             if state is not None and state.shares is not None:
@@ -360,11 +360,9 @@ class Watchers:
         if reference is not None and reference.score is not None:
             watched[SCORE] = [reference.score]
         known = None if reference is None else reference.pairs
-        with_shares = [name for name in watched if name in ("", SCORE)]
-        shares = sum(len(watched[name]) for name in with_shares)
-        self.streams = sum(map(len, watched.values())) + shares + (known is not None) + 1
-        """Number of streams that share the alarm budget: the ranks of each feature, overall and by segment,
-        and of the scores; the shares of each feature and of the scores; all feature pairs; the loss."""
+        self.streams = 2 * sum(map(len, watched.values())) + (known is not None) + 1
+        """Number of streams that share the alarm budget: the ranks of each feature and the shares of its
+        values, overall and by segment; both of the scores; all feature pairs; the loss."""
         # Half of the budget is that of the loss, see `loss_alarms.BUDGET_SHARE`.
         threshold_ms = 2 * max(self.streams - 1, 1) * monitoring.patience_ms
         stored = states or {}
@@ -374,7 +372,7 @@ class Watchers:
                 threshold_ms,
                 stored.get(name),
                 monitoring.patience_ms,
-                watches_shares=name in with_shares,
+                kinds=self._kinds(name, each, features),
             )
             for name, each in watched.items()
         }
@@ -387,6 +385,16 @@ class Watchers:
             )
             if pairs is not None:
                 self._pairs.restore(pairs)
+
+    def _kinds(
+        self, name: str, watched: Sequence[FeatureReference], features: Sequence[FeatureReference]
+    ) -> list[ValueKinds]:
+        """Return the kinds of the values that a watcher of this name watches."""
+        segment = self._segments.get(name)
+        if segment is None:
+            return [kinds_of(each) for each in watched]
+        rows = features[segment.feature].counts[segment.bin]
+        return [kinds_in_segment(each, name, rows) for each in features]
 
     def add(self, rows: PredictionRows, binned: BinnedRows, version: int) -> list[tuple[int, ObservedChange]]:
         """Process rows; return changes and their ends, each with the index of the row that showed it.
@@ -467,7 +475,9 @@ class Watchers:
             return ObservedChange(_subject(name, watcher.features[found.stream]), None)
         change, share = found
         subject = _subject(name, watcher.features[change.stream])
-        text = share_text(subject.subject, share.kind, share.share, share.share_before) if share else ""
+        text = ""
+        if share is not None:
+            text = share_text(subject.subject, subject.segment, share.kind, share.share, share.share_before)
         return ObservedChange(subject, change, text)
 
 

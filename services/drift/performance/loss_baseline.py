@@ -3,6 +3,10 @@
 The reference holds what the model reached on the data held out in its training. A model without a reference,
 because it was trained elsewhere or learns continually, gets its baseline from the labels of its first
 windows: the upper end of the 95 % interval of their mean.
+
+The mean over held-out data is a sample, too. A model that is as good as then has a higher mean loss in half
+of all cases, and one above the limit if the held-out data are few. So the limit is at least the upper end of
+the 95 % interval of the baseline: the tolerance, or the sampling error if that is larger.
 """
 
 from collections.abc import Sequence
@@ -10,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from services.drift.performance.confidence_intervals import normal_interval
+from services.drift.performance.confidence_intervals import NORMAL_QUANTILE, normal_interval
 from services.monitoring.loss_comparison import LossComparison
 from services.monitoring.model_metrics import COST, MeasureRange, Measures
 from services.runtime.declaration import ModelDeclaration
@@ -36,6 +40,8 @@ class LossBaselineState(msgspec.Struct, array_like=True):
     """Labels of these windows; the next two are sums over what is compared."""
     total: float = 0.0
     squares: float = 0.0
+    error: float = 0.0
+    """Upper end of the 95 % interval of the reference's mean, minus the mean."""
 
 
 class LossBaseline:
@@ -66,7 +72,10 @@ class LossBaseline:
     def follow(self, reference: records.Reference | None) -> None:
         """Take the baseline of another champion."""
         value = self._value_of(reference)
-        self.restore(LossBaselineState(value, reference.error_max if reference else None))
+        state = LossBaselineState(value, reference.error_max if reference else None)
+        if reference is not None:
+            state.error = NORMAL_QUANTILE * reference.measure_errors.get(self.measure, 0.0)
+        self.restore(state)
 
     def add(self, values: Sequence[float]) -> bool:
         """Take the measures of one label; tell whether the errors have just got their scale."""
@@ -113,7 +122,7 @@ class LossBaseline:
         if self.value is None:
             return None
         unit = self._business.unit if self._business is not None else ""
-        return LossComparison(self.measure, current, self.value, self._allowance(), unit)
+        return LossComparison(self.measure, current, self.value, self._allowance(), unit, self.state.error)
 
     def _update(self) -> None:
         ranges = self._measures.ranges(self.state.error_max)

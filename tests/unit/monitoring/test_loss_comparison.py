@@ -23,3 +23,9 @@ def test_a_loss_within_its_limit_is_phrased_so():
     assert LossComparison("log_loss", 0.5, 0.5).phrase("the mean log loss") == (
         "the mean log loss is 0.500, within the limit 0.500 (baseline 0.500 + tolerance 0.000)"
     )
+
+
+def test_a_sampling_error_of_the_baseline_replaces_a_smaller_tolerance():
+    found = LossComparison("log_loss", 0.6, 0.5, 0.05, baseline_error=0.125)
+    assert not found.is_worse
+    assert found.phrase_limit() == "the limit 0.625 (baseline 0.500 + sampling error 0.125)"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from services.monitoring import value_kinds
-from services.monitoring.value_kinds import kinds_of
+from services.monitoring.value_kinds import kinds_in_segment, kinds_of
 from services.retraining import reference
 from streams.records import FeatureReference, IndicatorReference
 
@@ -46,3 +46,19 @@ def test_a_reference_without_indicators_has_bounded_design_effects_but_for_the_r
     missing, below, above = kinds_of(known).references
     assert missing == IndicatorReference(rows=1, design_effect=64)
     assert below == above == IndicatorReference(rows=0, design_effect=900)
+
+
+def test_in_a_segment_missing_values_are_counted_and_all_others_may_be_in_it():
+    known = FeatureReference(
+        feature="c",
+        counts=[10_000, 3, 400, 1],
+        missing=20,
+        categories=["a", "b", "c", "d"],
+        segments={"s=1": [100, 0, 0, 0, 5]},
+    )
+    missing, rare, new = (each.rows for each in kinds_of(known).references)
+    assert missing == 20
+    counted = kinds_in_segment(known, "s=1", 105)
+    assert counted.rows == 105
+    assert [each.rows for each in counted.references] == [5, rare, new]
+    assert [each.rows for each in kinds_in_segment(known, "s=2", 4).references] == [4, 4, 1]

@@ -78,8 +78,8 @@ def test_a_design_effect_is_at_most_the_rows_of_a_block():
 def test_an_indicator_that_the_reference_never_had_has_the_rows_of_the_shortest_block():
     blocks = Blocks(TIMES_MS, 72 * HOUR_MS)
     none = np.zeros(len(TIMES_MS), dtype=bool)
-    assert blocks.of_indicator(none) == blocks.shortest_rows
-    assert 1 <= blocks.shortest_rows < 3
+    assert 1 <= blocks.of_indicator(none) < 3
+    assert blocks.of_indicator(none, halvings=4) > blocks.of_indicator(none)
 
 
 def test_the_design_effect_of_an_indicator_is_the_mean_burst_of_its_rows():

@@ -48,6 +48,8 @@ def test_scores_and_losses_have_the_times_of_the_held_out_rows():
     assert labels.tolist() == made.score.counts
     assert positives.sum() == pytest.approx(150, abs=40)
     assert made.measures["accuracy"] == sum(made.score_sums["accuracy"]) / 300
+    share = made.measures["accuracy"]  # of independent rows; a design effect is an upper bound
+    assert made.measure_errors["accuracy"] == pytest.approx(np.sqrt(share * (1 - share) / 300), rel=0.4)
     wrong = made.measures["false_positive"], made.measures["false_negative"]
     assert made.measures["cost"] == pytest.approx(3 * wrong[0] + 10 * wrong[1])
 

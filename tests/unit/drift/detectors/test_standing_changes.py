@@ -9,6 +9,7 @@ import pytest
 from services.drift.binning.bin_counts import FeatureBinner
 from services.drift.detectors.standing_changes import Recovery
 from services.drift.detectors.watchers import WatchedChange, Watcher, WatcherState
+from services.monitoring.value_kinds import kinds_of
 from streams.records import FeatureReference
 
 BINS, DAY_MS, ROWS_A_DAY = 64, 86_400_000, 900
@@ -102,7 +103,7 @@ def test_a_risen_share_of_missing_values_stands_until_it_is_as_before(share):
     days = times_ms // DAY_MS
     is_missing = np.random.default_rng(5).random(len(values)) < share
     values[is_missing & (days >= 5) & (days < 40)] = FeatureBinner(reference()).missing
-    watcher = Watcher([reference()], MONTHS_MS, watches_shares=True)
+    watcher = Watcher([reference()], MONTHS_MS, kinds=[kinds_of(reference())])
     results = [(int(days[row]), type(each)) for row, each in watcher.add(times_ms, ties, values)]
     assert [kind for _, kind in results] == [WatchedChange, Recovery]
     assert results[0][0] == 5

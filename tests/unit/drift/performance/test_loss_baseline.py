@@ -72,3 +72,15 @@ def test_a_state_goes_on_where_it_was():
     baseline.follow(scenario.reference(log_loss=0.5))
     restored.restore(baseline.state)
     assert restored.limit == baseline.limit
+
+
+@pytest.mark.parametrize(("standard_error", "margin"), [(0.01, 0.1), (0.1, 0.196)])
+def test_the_limit_is_at_least_the_upper_end_of_the_interval_of_the_references_mean(standard_error, margin):
+    """The tolerance is 0.1."""
+    baseline = new_baseline()
+    known = scenario.reference(log_loss=0.58)
+    baseline.follow(msgspec.structs.replace(known, measure_errors={"log_loss": standard_error}))
+    assert baseline.limit == pytest.approx(0.58 + margin, abs=1e-5)
+    restored = new_baseline()
+    restored.restore(msgspec.json.decode(msgspec.json.encode(baseline.state), type=type(baseline.state)))
+    assert restored.limit == baseline.limit
