@@ -20,7 +20,7 @@ import psutil
 from bench import report
 from services.monitoring import pending_predictions
 from services.monitoring.pending_disk import PendingDisk
-from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
+from services.monitoring.pending_predictions import JoinedLabel, PendingPrediction, PendingPredictions
 
 ROWS = int(os.environ.get("PENDING_ROWS", "50_000_000"))
 IN_MEMORY_ROWS = 1_000_000
@@ -104,7 +104,7 @@ def _restart(folder: str) -> None:
     for number in numbers:
         entry = pending.get(f"{number * 2654435761 % 2**32:08x}-{number:012d}")
         assert entry is not None
-        pending.note_label(entry, 1.0)
+        pending.note_label(entry, 1.0, JoinedLabel(1))
     labels_per_s = LOOKUPS / (time.monotonic() - began)
     print("seconds", seconds)
     print("labels_per_s", labels_per_s)

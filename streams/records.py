@@ -85,7 +85,10 @@ class Label(msgspec.Struct, kw_only=True, frozen=True, gc=False):
 
 
 class Outcome(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """A prediction joined with its label. Repeats: as for `Prediction`, by the offset of the label."""
+    """A prediction joined with its label, or with a later label that corrects it.
+
+    Repeats: as for `Prediction`, by the offset of the label.
+    """
 
     prediction_id: str
     model: str
@@ -113,6 +116,11 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """Digest of the label topic with its id, as `Prediction.source`; empty in records of older versions."""
     definition: str = ""
     """Digest of what ``label`` means: task, classes, field, type, bound; empty in older records."""
+    correction: Int32 = 0
+    """0: the first label of this prediction. Above: a later label with another value. Of the outcomes with
+    one ``prediction_id`` and ``event_time_ms`` the one with the highest number counts."""
+    corrected_label: float | None = None
+    """The label that a correction replaces; null without a correction."""
 
 
 class Bins(msgspec.Struct, kw_only=True, frozen=True):
@@ -330,6 +338,12 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     labels_orphaned_total: Int64 = 0
     """Labels without a prediction."""
     labels_duplicate_total: Int64 = 0
+    """Further labels of a prediction that changed nothing: of the same value, or dated before the one that
+    counts."""
+    labels_corrected_total: Int64 = 0
+    """Further labels that replaced the value of the label."""
+    predictions_asked_again_total: Int64 = 0
+    """Predictions whose id was asked before, within the label horizon: labels belong to the first one."""
     predictions_unlabelled_total: Int64 = 0
     """Predictions whose label horizon has passed."""
     score_bins: Bins | None = None
@@ -452,6 +466,8 @@ class PerformanceReport(msgspec.Struct, kw_only=True, frozen=True, tag="performa
     """Recent error of the estimates of that measure: the largest gap of a block of windows."""
     unit: str = ""
     """Unit of the cost."""
+    corrections: Int64 = 0
+    """How often a label among ``labels`` was replaced by a later one; its last value is counted."""
     estimate_outside: float | None = None
     """Share of the scores outside those with known results: their estimates may be far off."""
     threshold: float | None = None

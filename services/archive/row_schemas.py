@@ -220,6 +220,8 @@ OUTCOMES = Table(
         _from_decoded("cost", pa.float64()),
         _from_decoded("source", pa.string()),
         _from_decoded("definition", pa.string()),
+        _from_decoded("correction", pa.int32()),
+        _from_decoded("corrected_label", pa.float64()),
     ),
     partition_by="model",
     decode=records.decoder_of(records.Outcome).decode,

@@ -23,12 +23,14 @@ _LABEL_RESULTS: Mapping[str, str] = {
     "joined": "joined",
     "orphaned": "orphaned",
     "misdated": "misdated",
+    "corrected": "corrected",
     "duplicate": "duplicate",
-    "conflicting": "conflicting",
+    "superseded": "superseded",
 }
 _RECORD_RESULTS: Mapping[str, tuple[str, str]] = {
     "predictions": ("predictions", "taken"),
     "repeated": ("predictions", "repeated"),
+    "asked_again": ("predictions", "asked_again"),
     "late_predictions": ("predictions", "late"),
     "unnamed": ("predictions", "unnamed"),
     "unlabelled": ("predictions", "unlabelled"),

@@ -303,8 +303,10 @@ class Engine:
         self.totals.unnamed += not self.references.feature_sets.names(prediction.feature_set) and bool(
             prediction.feature_set
         )
-        segments = self._evaluator.count_prediction(prediction)
-        joined = self._join.add_prediction(prediction, item.counts_at_ms, segments)
+        segments = self._evaluator.rows.segments_of(prediction)
+        entry = self._join.add_prediction(prediction, item.counts_at_ms, segments)
+        if entry is not None:
+            self._evaluator.count_prediction(prediction, segments)
         if prediction.event_time_ms >= window.start_ms:
             self._rows.append(prediction)
             self._row_indices.append(index)
@@ -314,7 +316,7 @@ class Engine:
             self.totals.revised_predictions += 1
             self._windows.choose_version(late, self._evaluator.champion)
             late.count_late(prediction)
-        if joined is not None:
+        if entry is not None and (joined := self._join.take_waiting(entry)) is not None:
             self._process_joined(index, joined, window, outputs, (item.partition, item.offset))
 
     def _process_joined(
@@ -325,16 +327,23 @@ class Engine:
         outputs: DriftOutputs,
         waited_for: tuple[int, int] | None = None,
     ) -> None:
-        """Count a labelled prediction; the label has waited for the prediction of a partition and offset."""
-        entry, label = joined
-        values, measures = self._evaluator.measure(entry, label), self._evaluator.measures
+        """Count a labelled prediction; the label has waited for the prediction of a partition and offset.
+
+        The windows and the detectors of losses count the first label only, in the window of its time.
+        """
+        entry, label, corrects = joined
+        values, measures = self._evaluator.measure(joined), self._evaluator.measures
         source = self._sources["labels" if waited_for is None else "predictions"]
-        outcome = outcome_of(self.model, entry, label, measures, values, source, self._label_definition)
+        outcome = outcome_of(
+            self.model, entry, label, measures, values, source, self._label_definition, corrects
+        )
         if waited_for is not None:
             outcome = at_prediction(outcome, *waited_for)
         outputs.outcomes.setdefault(label.source_partition, []).append(outcome)
         if entry.trace:
             outputs.traces[outcome.source_partition, outcome.source_offset] = entry.trace
+        if corrects is not None:
+            return
         shadows = shadow_values(entry, label.value, measures)
         if label.event_time_ms >= window.start_ms:
             window.add_outcome(entry, outcome, values, shadows)

@@ -18,7 +18,7 @@ from services.drift.row_alarms import RowAlarms
 from services.drift.windows import window_report
 from services.drift.windows.window import DriftWindow
 from services.model_registry.traffic_split import CHAMPION
-from services.monitoring.label_join import JoinTotals, numeric_prediction
+from services.monitoring.label_join import Joined, JoinTotals, numeric_prediction
 from services.monitoring.pending_predictions import PendingPrediction
 from services.runtime.declaration import ModelDeclaration
 from streams import records
@@ -82,9 +82,10 @@ class Evaluator:
         self.measures = self._performance.measures
         if self._performance.lineage != self._lineage(self.champion):  # a state without performance
             self._performance.follow(self._lineage(self.champion), references.get(self.champion))
-        self._rows = RowAlarms(declaration, references, self.champion, state.watchers, state.pairs)
-        self._active.keep_standing(self._rows.standing())
-        self.restored_segments_of = self._rows.segments_of
+        self.rows = RowAlarms(declaration, references, self.champion, state.watchers, state.pairs)
+        """The detectors of the champion's rows; they know the segments of a row."""
+        self._active.keep_standing(self.rows.standing())
+        self.restored_segments_of = self.rows.segments_of
         """Return the segments of a prediction, by the reference of the champion of the restored state."""
         self._losses = self._new_losses(0, _losses_of(state))
         self._detected: list[Detected] = []
@@ -96,8 +97,8 @@ class Evaluator:
             champion=self.champion,
             monitor=losses.labels,
             watches=self._active.subjects,
-            watchers=self._rows.watcher_states(),
-            pairs=self._rows.pairs_state(),
+            watchers=self.rows.watcher_states(),
+            pairs=self.rows.pairs_state(),
             loss_watchers=dict(losses.watchers),
             requested_at_ms=self._trigger.times_ms,
             performance=self._performance.state(),
@@ -116,36 +117,35 @@ class Evaluator:
             return
         self._performance.follow(self._lineage(version), self._references.get(version))
         self._active.clear()
-        self._rows = RowAlarms(self._declaration, self._references, version)
+        self.rows = RowAlarms(self._declaration, self._references, version)
         self._losses = self._new_losses(window_start_ms)
 
     def note_request(self, requested_at_ms: int) -> None:
         """Note a retraining request of any origin: it starts the cooldown."""
         self._trigger.note_request(requested_at_ms)
 
-    def count_prediction(self, prediction: records.Prediction) -> Sequence[str]:
-        """Count a prediction in its cohort, if it is the champion's; return the segments of its row."""
-        segments = self._rows.segments_of(prediction)
+    def count_prediction(self, prediction: records.Prediction, segments: Sequence[str]) -> None:
+        """Count a prediction with its segments in its cohort, if it is the champion's."""
         if prediction.score is not None and self._is_champions(prediction.version, prediction.arm):
             self._performance.add_prediction(prediction.event_time_ms, prediction.score, segments)
-        return segments
 
-    def measure(self, entry: PendingPrediction, label: records.Label) -> list[float] | None:
+    def measure(self, joined: Joined) -> list[float] | None:
         """Return the value of each measure for a labelled prediction, and count them in its cohort.
 
-        None if the prediction has no score.
+        None if the prediction has no score. Those of a label that is corrected are taken out of the cohort.
         """
+        entry, label, corrects = joined
         answer = numeric_prediction(entry, self.measures)
         if answer is None:
             return None
         lineage = self._lineage(entry.version, entry.arm)
         return self._performance.add_label(
-            entry.event_time_ms, label.event_time_ms, lineage, answer, label.value, entry.segments
+            entry.event_time_ms, label.event_time_ms, lineage, answer, label.value, entry.segments, corrects
         )
 
     def add_rows(self, rows: PredictionRows, indices: Sequence[int], window: DriftWindow) -> None:
         """Count rows in their window and watch them; each has its index among the records in process."""
-        self._detected += self._rows.add(rows, indices, window, self.champion)
+        self._detected += self.rows.add(rows, indices, window, self.champion)
 
     def add_loss(self, entry: PendingPrediction, values: Sequence[float], time_ms: int, index: int) -> None:
         """Watch the measures of a label, if its prediction is the champion's."""
@@ -169,7 +169,7 @@ class Evaluator:
             offsets: By topic, the input up to which a retraining may read.
         """
         window.state.champion = self.champion
-        alarms = self._active.raise_new(self._rows.watch_rest(window, self.champion))
+        alarms = self._active.raise_new(self.rows.watch_rest(window, self.champion))
         self._losses.close_window(window.end_ms)
         compared = window_report.compare_window(window, self._declaration)
         self._active.observe_quality(compared.quality)
@@ -178,7 +178,11 @@ class Evaluator:
             window.end_ms, self.champion, self._references.get(self.champion)
         )
         losses = self._losses.evaluate(
-            self.champion, window.end_ms, self._performance.mature_losses, self._performance.early_losses
+            self.champion,
+            window.end_ms,
+            self._performance.mature_losses,
+            self._performance.early_losses,
+            self._performance.revised_losses,
         )
         for subject, is_worse in losses.worse.items():
             self._active.observe("loss", subject, drifted=is_worse)

@@ -130,7 +130,12 @@ class LossAlarms:
         self._baseline.close_window()
 
     def evaluate(
-        self, version: int, end_ms: int, mature: Sequence[CohortLosses], early: Sequence[CohortLosses]
+        self,
+        version: int,
+        end_ms: int,
+        mature: Sequence[CohortLosses],
+        early: Sequence[CohortLosses],
+        revised: Sequence[CohortLosses] = (),
     ) -> LossEvaluation:
         """Compare the losses with the limit, at the end of a window.
 
@@ -140,7 +145,10 @@ class LossAlarms:
             mature: Losses of the cohorts that have just become mature.
             early: Losses of the cohorts of which enough labels are known for the first time; see
                 `early_losses`.
+            revised: Losses of mature cohorts of which labels were corrected since they became mature.
         """
+        for cohort in revised:
+            self._mature.revise(cohort)
         for evidence, cohorts in ((self._mature, mature), (self._early, early)):
             for cohort in cohorts:
                 evidence.add(cohort)

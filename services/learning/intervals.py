@@ -3,6 +3,9 @@
 The labels of an interval are learned when it closes, by label time and prediction id. So what is learned
 depends on the content of the inputs alone: not on how partitions interleave, when the learner advances, or
 where it was restarted.
+
+A label that is corrected within its interval is learned with its last value alone. A model cannot unlearn, so
+a request whose label is corrected later is learned once more, with the new value.
 """
 
 import dataclasses
@@ -12,9 +15,8 @@ from typing import Any
 from services.learning.arms_update import KEPT_MAX, Announcement
 from services.learning.learner_state import LearnerState, Lesson
 from services.model_registry import learned_versions, river_format
-from services.monitoring.label_join import LabelJoin
+from services.monitoring.label_join import Joined, LabelJoin
 from services.monitoring.model_metrics import Measures
-from services.monitoring.pending_predictions import PendingPrediction
 from services.runtime.declaration import ModelDeclaration
 from streams import records
 from streams.inputs import AFTER_ALL_MS
@@ -53,12 +55,16 @@ class IntervalLearner:
         self._state = state
         self._estimator = make() if state.estimator is None else river_format.decode(state.estimator)
 
-    def add(self, label: records.Label, entry: PendingPrediction) -> None:
-        """Add a label with the request that it belongs to; the request's features are taken from it."""
-        state = self._state
-        state.lessons.append(Lesson(label.event_time_ms, label.prediction_id, label.value, entry.features))
-        entry.features = []  # further labels of the same request are not learned
-        if entry.score is not None:
+    def add(self, joined: Joined) -> None:
+        """Add a label with the request that it belongs to. The loss counts first labels only."""
+        state, (entry, label, corrects) = self._state, joined
+        if corrects is not None and not entry.features:
+            return  # of a checkpoint of an older version, which forgot them with the first label
+        correction = 0 if corrects is None else corrects.number
+        state.lessons.append(
+            Lesson(label.event_time_ms, label.prediction_id, label.value, entry.features, correction)
+        )
+        if entry.score is not None and corrects is None:
             count, total = state.losses
             state.losses = count + 1, total + (self._measures.loss_of_score(entry.score, label.value) or 0.0)
 
@@ -99,14 +105,14 @@ class IntervalLearner:
             state.losses = 0, 0.0
         if not state.lessons:
             return
-        for lesson in sorted(state.lessons):
-            self._learn(lesson)
+        for lesson, is_new in _last_values(state.lessons):
+            self._learn(lesson, is_new=is_new)
         state.lessons = []
         state.estimator = river_format.encode(self._estimator)
         if state.counts.learned >= self._learning.minimum_labels:
             self._publish(end_ms, state.estimator, outputs)
 
-    def _learn(self, lesson: Lesson) -> None:
+    def _learn(self, lesson: Lesson, *, is_new: bool) -> None:
         counts = self._state.counts
         if len(lesson.features) != len(self._names):
             counts.unfit += 1
@@ -117,7 +123,8 @@ class IntervalLearner:
         except Exception:  # noqa: BLE001  # any error here concerns one row; it is counted
             counts.failed += 1
         else:
-            counts.learned += 1
+            counts.learned += is_new
+            counts.relearned += not is_new
 
     def _publish(self, end_ms: int, estimator: bytes, outputs: LearningOutputs) -> None:
         state = self._state
@@ -135,3 +142,21 @@ class IntervalLearner:
                 estimator=estimator,
             )
         )
+
+
+def _last_values(lessons: Sequence[Lesson]) -> list[tuple[Lesson, bool]]:
+    """Return the lessons in the order of learning, without those that another of them corrects.
+
+    Each comes with whether its request was not learned before.
+    """
+    numbers = {(each.prediction_id, each.correction) for each in lessons}
+    ordered = sorted(lessons, key=lambda each: (each.label_time_ms, each.prediction_id, each.correction))
+    found = []
+    for each in ordered:
+        if (each.prediction_id, each.correction + 1) in numbers:
+            continue
+        first = each.correction
+        while first and (each.prediction_id, first - 1) in numbers:
+            first -= 1
+        found.append((each, not first))
+    return found

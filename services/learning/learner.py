@@ -196,9 +196,10 @@ class Learner:
         else:
             row = self._alignment.row(item.record.feature_set, item.record.features)
             self.totals.unnamed += row is None
-            joined = self._join.add_prediction(_with_row(item.record, row), item.counts_at_ms)
+            entry = self._join.add_prediction(_with_row(item.record, row), item.counts_at_ms)
+            joined = None if entry is None else self._join.take_waiting(entry)
         if joined is not None:
-            self._intervals.add(joined.label, joined.entry)
+            self._intervals.add(joined)
 
 
 def _with_row(

@@ -16,19 +16,23 @@ class LearnerStateError(ValueError):
     """A checkpoint does not fit the topics, because they were recreated: its offsets mean nothing now."""
 
 
-class Lesson(msgspec.Struct, array_like=True, gc=False, order=True):
-    """One labelled request of the open interval; the order of the fields is the order of learning."""
+class Lesson(msgspec.Struct, array_like=True, gc=False):
+    """One labelled request of the open interval."""
 
     label_time_ms: int
     prediction_id: str
     label: float
     features: list[records.FeatureValue]
+    correction: int = 0
+    """0: the first label of its request; above: a later one, see `records.Outcome.correction`."""
 
 
 class LearningCounts(msgspec.Struct):
     """Running totals of joined labels since the first event; the join counts the others."""
 
     learned: int = 0
+    relearned: int = 0
+    """Corrections of a label that was learned in an earlier interval: its request is learned once more."""
     failed: int = 0
     """The estimator raised an error: the label is left out."""
     unfit: int = 0

@@ -32,9 +32,12 @@ class LearningObserver:
         totals, counts = self._learner.totals, self._learner.counts
         return {
             "learned": counts.learned,
+            "relearned": counts.relearned,
             "failed": counts.failed,
             "unfit": counts.unfit,
             "orphaned": totals.orphaned,
             "misdated": totals.misdated,
             "duplicate": totals.duplicate,
+            "superseded": totals.superseded,
+            "asked_again": totals.asked_again,
         }

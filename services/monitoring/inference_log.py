@@ -8,9 +8,14 @@ Tables below `Settings.archive_root`, each a folder:
   ``features_number`` (null for a text) and ``features_text`` (null for a number); ``feature_set`` stands for
   their names and definitions, which are in the models topic (`streams.feature_sets`). Multiclass:
   ``predicted_class``, and ``probabilities`` in the order of the declared classes.
-- ``outcomes``: one row for each prediction whose label is known. Multiclass: ``class_name`` is the true
-  class; ``cost`` where model.yaml declares costs; ``definition`` is a digest of what the label means
-  (`services.monitoring.label_definition`).
+- ``outcomes``: one row for each prediction whose label is known, and one more for each later label that
+  corrects it: of the rows with one ``prediction_id`` and ``event_time_ms`` the one with the highest
+  ``correction`` counts (null: 0), and ``corrected_label`` is the label that it replaces. Multiclass:
+  ``class_name`` is the true class; ``cost`` where model.yaml declares costs; ``definition`` is a digest of
+  what the label means (`services.monitoring.label_definition`).
+
+Of predictions with one id within the label horizon the first counts, see `services.monitoring.label_join`; an
+outcome names it by id and event time.
 
 Rows written before a column existed have null there; until the archive has been restarted, an old table does
 not have the column at all.

@@ -1,5 +1,10 @@
 """Joins labels with predictions, which wait for as long as the label horizon.
 
+Of several requests with one id the first counts, in the common order of all inputs; those within the horizon
+after it are asked again: they are counted and have no label. Of several labels of a prediction the latest by
+event time counts, of two of one time the later in the common order. The first one is joined. One that changes
+the value is a correction: it is joined again, and says what it replaces.
+
 A label that comes before its prediction waits as well, see `services.monitoring.waiting_labels`. It is joined
 when the prediction comes, after labels with later offsets. So its outcome carries the position of the
 prediction: the positions of outcomes rise whatever the order is, and repeats can be recognised by them.
@@ -11,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from services.monitoring.model_metrics import Measures, NumericPrediction
-from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
+from services.monitoring.pending_predictions import JoinedLabel, PendingPrediction, PendingPredictions
 from services.monitoring.waiting_labels import WaitingLabel, WaitingLabels, has_passed
 from streams import record_origin, records
 from streams.inputs import TracedPrediction
@@ -27,15 +32,20 @@ class JoinTotals(msgspec.Struct):
     predictions: int = 0
     repeated: int = 0
     """Predictions that the scoring process wrote again after a crash."""
+    asked_again: int = 0
+    """Predictions whose id was asked before, within the horizon: the first one counts."""
     joined: int = 0
+    """Predictions with a label."""
     orphaned: int = 0
     """Labels without a prediction within the horizon."""
     misdated: int = 0
     """Labels that are dated before their request by more than clocks differ."""
+    corrected: int = 0
+    """Later labels of a prediction with another value, which replaces the one before."""
     duplicate: int = 0
-    """Further labels of a prediction, whether their value agrees or not."""
-    conflicting: int = 0
-    """Further labels whose value differs from the first."""
+    """Further labels of a prediction with the value that it has."""
+    superseded: int = 0
+    """Further labels with another value, dated before the one that counts: they change nothing."""
     unlabelled: int = 0
     """Predictions whose horizon passed without a label."""
     expired: int = 0
@@ -54,12 +64,24 @@ class JoinTotals(msgspec.Struct):
     """Records that could not be decoded."""
 
 
+class Correction(NamedTuple):
+    """What a later label of the same prediction replaces."""
+
+    number: int
+    """1 for the first correction of a prediction."""
+    label: float
+    label_time_ms: int | None
+    """When the replaced label became known; None for one that an older version of Driftline joined."""
+
+
 class Joined(NamedTuple):
     """A label with its prediction."""
 
     entry: PendingPrediction
     label: records.Label
     """Dated at its request if it was dated shortly before."""
+    corrects: Correction | None = None
+    """None: it is the first label of its prediction."""
 
 
 class LabelJoin:
@@ -94,15 +116,19 @@ class LabelJoin:
 
     def add_prediction(
         self, prediction: records.Prediction, counts_at_ms: int, segments: Sequence[str] = ()
-    ) -> Joined | None:
-        """Wait for the label of a prediction, or return it if it has come already.
+    ) -> PendingPrediction | None:
+        """Wait for the label of a prediction, see `take_waiting`; return None if its id was asked before.
 
-        Of two predictions with the same id, the later is joined.
+        Whether it was does not depend on when `evict` is called.
         """
         self.totals.predictions += 1
-        replaced = self.pending.pop(prediction.prediction_id)
-        if replaced is not None:
-            self._expire(replaced)
+        before = self.pending.get(prediction.prediction_id)
+        if before is not None and before.counts_at_ms + self.horizon_ms >= counts_at_ms:
+            self.totals.asked_again += 1
+            return None
+        if before is not None:
+            self.pending.pop(prediction.prediction_id)
+            self._expire(before)
         entry = PendingPrediction(
             prediction.prediction_id,
             prediction.event_time_ms,
@@ -119,13 +145,28 @@ class LabelJoin:
             shadow_versions={} if prediction.shadow_versions is msgspec.UNSET else prediction.shadow_versions,
         )
         self.pending.append(entry)
-        waiting = self.waiting.pop(prediction.prediction_id)
+        return entry
+
+    def take_waiting(self, entry: PendingPrediction) -> Joined | None:
+        """Join the prediction that was added last with its label, if that has come already.
+
+        Of several labels the one that counts is joined, as if it were the first.
+        """
+        waiting = self.waiting.pop(entry.prediction_id)
         if waiting is None:
             return None
-        if has_passed(waiting, counts_at_ms):
-            self.totals.orphaned += 1
+        if has_passed(waiting, entry.counts_at_ms):
+            self.totals.orphaned += waiting.count
             return None
-        return self._joined(entry, waiting.label)
+        found = None
+        for label in (waiting.label, *waiting.further):
+            found = self._joined(entry, label) or found
+        if found is None or found.corrects is None or entry.joined is None:
+            return found
+        self.pending.note_label(
+            entry, found.label.value, msgspec.structs.replace(entry.joined, corrections=0)
+        )
+        return found._replace(corrects=None)
 
     def _number(self, value: records.FeatureValue) -> float | None:
         if isinstance(value, str):
@@ -135,37 +176,45 @@ class LabelJoin:
     def add_label(self, label: records.Label, counts_at_ms: int) -> Joined | None:
         """Return a label with its prediction.
 
-        Without one the label waits; the result is then None, as for a further label of the same prediction.
+        Without one the label waits; the result is then None, as for a further label that changes nothing.
         """
         entry = self.pending.get(label.prediction_id)
         if entry is not None:
             return self._joined(entry, label)
-        first = self.waiting.get(label.prediction_id)
-        if first is None:
-            self.totals.orphaned += self.waiting.add(label, counts_at_ms)
-        else:
-            self._count_duplicate(first.value, label)
+        self.totals.orphaned += self.waiting.add(label, counts_at_ms)
         return None
 
     def _joined(self, entry: PendingPrediction, label: records.Label) -> Joined | None:
         delay_ms = label.event_time_ms - entry.event_time_ms
         if delay_ms > self.horizon_ms:
             self.totals.orphaned += 1
-        elif delay_ms < -SKEW_MS_MAX:
+            return None
+        if delay_ms < -SKEW_MS_MAX:
             self.totals.misdated += 1
-        elif entry.label is not None:
-            self._count_duplicate(entry.label, label)
-        else:
-            self.pending.note_label(entry, label.value)
-            self.totals.joined += 1
-            if delay_ms < 0:
-                label = msgspec.structs.replace(label, event_time_ms=entry.event_time_ms)
-            return Joined(entry, label)
-        return None
+            return None
+        if entry.label is not None and not self._is_correction(entry, label, delay_ms):
+            return None
+        corrects = _correction_of(entry)
+        self.totals.joined += corrects is None
+        number = 0 if corrects is None else corrects.number
+        self.pending.note_label(entry, label.value, JoinedLabel(delay_ms, corrections=number))
+        if delay_ms < 0:
+            label = msgspec.structs.replace(label, event_time_ms=entry.event_time_ms)
+        return Joined(entry, label, corrects)
 
-    def _count_duplicate(self, first: float, label: records.Label) -> None:
-        self.totals.duplicate += 1
-        self.totals.conflicting += first != label.value
+    def _is_correction(self, entry: PendingPrediction, label: records.Label, delay_ms: int) -> bool:
+        """Count a further label; return whether its value replaces the one that counts."""
+        joined = entry.joined
+        if label.value == entry.label:
+            self.totals.duplicate += 1
+            if joined is not None and delay_ms > joined.latest_ms:
+                self.pending.note_label(entry, label.value, joined.restated(delay_ms))
+            return False
+        if joined is not None and delay_ms < joined.latest_ms:
+            self.totals.superseded += 1
+            return False
+        self.totals.corrected += 1
+        return True
 
     def evict(self, now_ms: int) -> None:
         """Remove the predictions whose horizon ended before an event time, and labels that waited in vain."""
@@ -176,6 +225,16 @@ class LabelJoin:
     def _expire(self, entry: PendingPrediction) -> None:
         self.totals.expired += 1
         self.totals.unlabelled += entry.label is None
+
+
+def _correction_of(entry: PendingPrediction) -> Correction | None:
+    """Return what a new label of a prediction replaces; None if it has no label."""
+    if entry.label is None:
+        return None
+    if entry.joined is None:
+        return Correction(1, entry.label, None)
+    time_ms = entry.event_time_ms + max(entry.joined.delay_ms, 0)
+    return Correction(entry.joined.corrections + 1, entry.label, time_ms)
 
 
 def numeric_prediction(entry: PendingPrediction, measures: Measures) -> NumericPrediction | None:
@@ -199,6 +258,7 @@ def outcome_of(
     values: Sequence[float] | None,
     source: str = "",
     definition: str = "",
+    corrects: Correction | None = None,
 ) -> records.Outcome:
     """Return the outcome of a prediction, with loss and cost from the values of its measures, if any.
 
@@ -221,6 +281,8 @@ def outcome_of(
         shadow_scores=entry.shadow_scores,
         class_name=measures.classes[int(label.value)] if measures.classes else "",
         cost=None if values is None else measures.cost(values),
+        correction=0 if corrects is None else corrects.number,
+        corrected_label=None if corrects is None else corrects.label,
     )
 
 

@@ -16,6 +16,26 @@ IN_MEMORY_MAX = 100_000
 """Predictions of a model that a snapshot holds: about 60 MB of memory, 4 MB of snapshot."""
 
 
+class JoinedLabel(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """When the label of a prediction became known: times after the prediction's event time."""
+
+    delay_ms: int
+    """That of the label whose value counts; below 0 if it was dated before its request."""
+    restated_ms: int = 0
+    """Time after ``delay_ms`` at which the latest label with this value is dated."""
+    corrections: int = 0
+    """How often the value has changed."""
+
+    @property
+    def latest_ms(self) -> int:
+        """The latest delay of a label with the value that counts."""
+        return self.delay_ms + self.restated_ms
+
+    def restated(self, delay_ms: int) -> "JoinedLabel":
+        """Return the same label, stated again by a later one."""
+        return JoinedLabel(self.delay_ms, delay_ms - self.delay_ms, self.corrections)
+
+
 class PendingPrediction(msgspec.Struct, array_like=True, gc=False):
     """The fields of a prediction that the join needs."""
 
@@ -31,7 +51,7 @@ class PendingPrediction(msgspec.Struct, array_like=True, gc=False):
     """The predicted value; for a class, its index in the declared order; null without a prediction."""
     shadow_scores: dict[str, float]
     label: float | None = None
-    """The first label that arrived, kept to recognise further labels."""
+    """The label that counts, kept to recognise further labels."""
     trace: list[tuple[str, bytes]] | None = None
     """Trace headers, copied to the outcome."""
     features: list[records.FeatureValue] = []
@@ -41,6 +61,8 @@ class PendingPrediction(msgspec.Struct, array_like=True, gc=False):
     segments: list[str] = []
     """The monitored segments that the prediction belongs to."""
     shadow_versions: dict[str, int] = {}
+    joined: JoinedLabel | None = None
+    """When ``label`` became known; null without one, and for one that an older version joined."""
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -93,9 +115,9 @@ class PendingPredictions:
         """Add a prediction that counts at the time of the last one or later, and whose id is new."""
         self._memory[entry.prediction_id] = entry
 
-    def note_label(self, entry: PendingPrediction, label: float) -> None:
+    def note_label(self, entry: PendingPrediction, label: float, joined: JoinedLabel) -> None:
         """Store the label of the prediction that `get` has returned last, or that `append` has added."""
-        entry.label = label
+        entry.label, entry.joined = label, joined
         if self._disk and entry.prediction_id not in self._memory:
             assert self._looked_up is not None, "get has returned it"
             found, stored = self._looked_up

@@ -28,7 +28,9 @@ from streams.inputs import (
 from streams.repeats import RepeatFilter
 
 POINTS_PER_HORIZON = 24
-"""A rebuild reads at most this much more than the horizon: one part in 24."""
+"""A rebuild reads at most this much more than its reach: one part in 24 of a horizon."""
+_REACH_HORIZONS = 2
+"""Whether the id of a prediction was asked before is known from the horizon before it."""
 
 SegmentsOf = Callable[[records.Prediction], Sequence[str]]
 Kept = Callable[[records.Prediction], records.Prediction]
@@ -77,7 +79,7 @@ class PendingMark(msgspec.Struct):
     generation: int = 0
     """0: there are none."""
     points: list[RebuildPoint] = []
-    """Where to read from if the disk is lost: the first is not after the oldest prediction that waits."""
+    """Where to read from if the disk is lost; see `with_point`."""
 
     def note(
         self, store: str, generation: int, point: RebuildPoint, evicted_before_ms: int, horizon_ms: int
@@ -108,6 +110,7 @@ def with_point(
 ) -> list[RebuildPoint]:
     """Return the points to keep when a snapshot is taken at a new one.
 
+    The first one is a horizon before all predictions that wait, because an id may have been asked before.
     Labels that wait at the first one are not known there, so it is before all predictions that they wait for.
 
     Args:
@@ -119,7 +122,8 @@ def with_point(
     kept = list(points) or [BEGINNING]
     if new.frontier_ms - kept[-1].frontier_ms >= horizon_ms // POINTS_PER_HORIZON:
         kept.append(new)
-    while len(kept) > 1 and kept[1].frontier_ms <= evicted_before_ms - horizon_ms - WAIT_MS:
+    reach_ms = _REACH_HORIZONS * horizon_ms + WAIT_MS
+    while len(kept) > 1 and kept[1].frontier_ms <= evicted_before_ms - reach_ms:
         del kept[0]
     return kept
 
@@ -197,6 +201,8 @@ class PendingRebuild:
                 item.record.source_partition, item.record.source_offset, item.record.source
             ):
                 segments = self._segments_of(item.record)
-                self._join.add_prediction(self._kept(item.record), item.counts_at_ms, segments)
+                entry = self._join.add_prediction(self._kept(item.record), item.counts_at_ms, segments)
+                if entry is not None:
+                    self._join.take_waiting(entry)
         if self._join.pending.needs_settling:
             self._join.pending.settle()

@@ -3,8 +3,9 @@
 import operator
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
+from services.monitoring.label_values import LabelValues
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.event_clock import EventClock
 from services.runtime.quarantine import RecordPlace, Rejected
@@ -68,8 +69,7 @@ class PredictionDecoder:
         self._clock = clock or EventClock(service)
         self._sink = sink
         self._rejected = rejected
-        self._positive_above = label.positive_above
-        self._class_numbers = {name: float(number) for number, name in enumerate(declaration.classes)}
+        self._label_number = LabelValues(declaration).number
         self._decode_prediction = records.decoder_of(records.Prediction).unchecked
         self._decode_label = label.wire_decoder(registry).decode
         self._label_fields = operator.attrgetter(label.id, label.event_time, label.value)
@@ -119,39 +119,17 @@ class PredictionDecoder:
 
     def _label(self, message: codec.KafkaRecord, now_ms: int) -> records.Label:
         identity, event_time, value = self._label_fields(self._decode_label(message.value))
-        if value is None:
-            raise codec.InvalidRecordError("the label's value is null")
         event_time_ms = codec.epoch_ms(event_time)
         self._clock.check(event_time_ms, message, now_ms)
         return records.Label(
             prediction_id=identity,
             event_time_ms=event_time_ms,
-            value=self._number(value),
+            value=self._label_number(value),
             source_partition=message.partition,
             source_offset=message.offset,
             written_time_ms=message.timestamp,
             is_over_http=any(name == codec.HTTP_HEADER for name, _ in message.headers),
         )
-
-    def _number(self, value: Any) -> float:
-        if self._class_numbers:
-            number = self._class_numbers.get(str(value))
-            if number is None:
-                raise codec.InvalidRecordError(
-                    f"the label's value is {value!r}, which is not one of the declared classes"
-                )
-            return number
-        try:
-            number = float(value) if self._positive_above is None else float(value > self._positive_above)
-        except (TypeError, ValueError) as error:
-            raise codec.InvalidRecordError(
-                f"the label's value is {value!r}, which is not a number"
-            ) from error
-        if not abs(number) <= codec.MAGNITUDE_MAX:
-            raise codec.InvalidRecordError(
-                f"the label's value is {value!r}; its absolute value must be at most {codec.MAGNITUDE_MAX:g}"
-            )
-        return number
 
     def _add_heartbeat(self, kind: int, message: codec.KafkaRecord, now_ms: int) -> None:
         watermark_ms = self._clock.watermark_of(message, now_ms)

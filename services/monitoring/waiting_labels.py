@@ -19,11 +19,19 @@ WAITING_MAX = 10_000
 
 
 class WaitingLabel(msgspec.Struct, array_like=True, gc=False):
-    """A label without a prediction so far."""
+    """The labels of a prediction that has not come so far."""
 
     label: records.Label
+    """The first one."""
     counts_at_ms: int
     """Its time in the common order of all inputs; it never decreases from one entry to the next."""
+    further: list[records.Label] = []
+    """Labels of the same prediction that came while the first one waited, in order."""
+
+    @property
+    def count(self) -> int:
+        """Number of labels."""
+        return 1 + len(self.further)
 
 
 class WaitingLabels:
@@ -32,31 +40,35 @@ class WaitingLabels:
     def __init__(self, entries: Iterable[WaitingLabel] = ()) -> None:
         """Continue from a snapshot."""
         self._entries = {entry.label.prediction_id: entry for entry in entries}
+        self._count = sum(entry.count for entry in self._entries.values())
 
     def __len__(self) -> int:
         """Return the number of labels that wait."""
-        return len(self._entries)
+        return self._count
 
     def entries(self) -> list[WaitingLabel]:
         """Return the entries for a snapshot, in order."""
         return list(self._entries.values())
 
-    def get(self, prediction_id: str) -> records.Label | None:
-        """Return the label that waits for a prediction."""
-        entry = self._entries.get(prediction_id)
-        return None if entry is None else entry.label
-
     def add(self, label: records.Label, counts_at_ms: int) -> int:
-        """Let the first label of a prediction wait; return how many labels were removed to make room."""
-        self._entries[label.prediction_id] = WaitingLabel(label, counts_at_ms)
-        if len(self._entries) <= WAITING_MAX:
-            return 0
-        del self._entries[next(iter(self._entries))]
-        return 1
+        """Let a label wait; return how many labels were removed: they waited for too long, or made room."""
+        removed, entry = 0, self._entries.get(label.prediction_id)
+        if entry is not None and has_passed(entry, counts_at_ms):
+            removed, entry = self._remove(label.prediction_id), None
+        if entry is None:
+            self._entries[label.prediction_id] = WaitingLabel(label, counts_at_ms)
+        else:
+            entry.further.append(label)
+        self._count += 1
+        if self._count > WAITING_MAX:
+            removed += self._remove(next(iter(self._entries)))
+        return removed
 
     def pop(self, prediction_id: str) -> WaitingLabel | None:
-        """Remove and return the label that waits for a prediction."""
-        return self._entries.pop(prediction_id, None)
+        """Remove and return the labels that wait for a prediction."""
+        entry = self._entries.pop(prediction_id, None)
+        self._count -= 0 if entry is None else entry.count
+        return entry
 
     def give_up(self, now_ms: int) -> int:
         """Remove the labels that have waited for longer than `WAIT_MS`; return how many."""
@@ -65,11 +77,13 @@ class WaitingLabels:
                 lambda prediction_id: has_passed(self._entries[prediction_id], now_ms), self._entries
             )
         )
-        for prediction_id in passed:
-            del self._entries[prediction_id]
-        return len(passed)
+        return sum(self._remove(prediction_id) for prediction_id in passed)
+
+    def _remove(self, prediction_id: str) -> int:
+        entry = self.pop(prediction_id)
+        return 0 if entry is None else entry.count
 
 
 def has_passed(entry: WaitingLabel, now_ms: int) -> bool:
-    """Return whether a label has waited for too long, at a time of the common order."""
+    """Return whether labels have waited for too long, at a time of the common order."""
     return entry.counts_at_ms + WAIT_MS < now_ms

@@ -137,15 +137,29 @@ def _missing(
 
 _QUERY = """
     SELECT prediction_id, event_time_ms, o.label_time_ms, o.label, p.features_number, p.features_text,
-           {feature_set} AS feature_set, p.source_offset AS request_offset, o.source_offset AS label_offset,
+           {feature_set} AS feature_set, p.partition AS request_partition, p.offset AS request_offset,
+           o.source_offset AS label_offset, coalesce({correction}, 0) AS correction,
+           p.version IS DISTINCT FROM o.version OR p.arm IS DISTINCT FROM o.arm
+           OR p.score IS DISTINCT FROM o.score AS differs,
            coalesce({definition}, '') IN ('', $definition)
            AND o.label_time_ms - event_time_ms <= $horizon_ms AS fits
     FROM predictions p JOIN outcomes o USING (prediction_id, event_time_ms)
     WHERE p.model = $model AND o.model = $model AND o.label_time_ms <= $known_ms
 """
-_ORDER = ("event_time_ms", "prediction_id", "label_time_ms", "request_offset", "label_offset")
-"""An application may request the same id twice. An outcome has the id and the event time of the prediction
-with which drift has joined the label; of several outcomes of an id the first one counts."""
+_ROW = ["prediction_id", "event_time_ms"]
+_ORDER = (
+    ("event_time_ms", "ascending"),
+    ("prediction_id", "ascending"),
+    ("correction", "descending"),
+    ("differs", "ascending"),
+    ("label_time_ms", "ascending"),
+    ("request_partition", "ascending"),
+    ("request_offset", "ascending"),
+    ("label_offset", "ascending"),
+)
+"""The first row of each id and event time counts: its last label that was known then. An outcome has the id
+and the event time of the prediction with which drift has joined the label, so one that was asked again has
+none. Of two that were asked for at the same time, the outcome's version, arm and score tell which it is."""
 
 
 def read(
@@ -156,7 +170,7 @@ def read(
     sets: FeatureSets | None = None,
     definitions: Mapping[str, str] | None = None,
 ) -> TrainingSet:
-    """Read all rows whose label was known at an event time.
+    """Read all rows whose label was known at an event time, each with its last value known then.
 
     Features are aligned by name: one that a row does not have is missing there. Rows are left out and counted
     if the names of their features are not known, if one of their features had another definition, or if
@@ -180,10 +194,7 @@ def read(
             f"the archive has no table {', '.join(sorted(absent))} yet: is the archive running?"
         )
     with inference_log.connect(settings, opened) as connection:
-        query = _QUERY.format(
-            feature_set=_text_column(opened[inference_log.PREDICTIONS], "p", "feature_set"),
-            definition=_text_column(opened[inference_log.OUTCOMES], "o", "definition"),
-        )
+        query = _query(opened[inference_log.PREDICTIONS], opened[inference_log.OUTCOMES])
         parameters = {
             "model": model,
             "known_ms": known_ms,
@@ -210,10 +221,18 @@ def read(
     return dataclasses.replace(data, left_out=int(np.count_nonzero(~kept)), left_out_by=counts)
 
 
-def _text_column(table: "DeltaTable", alias: str, name: str) -> str:
+def _query(predictions: "DeltaTable", outcomes: "DeltaTable") -> str:
+    return _QUERY.format(
+        feature_set=_column(predictions, "p", "feature_set"),
+        definition=_column(outcomes, "o", "definition"),
+        correction=_column(outcomes, "o", "correction", "INTEGER"),
+    )
+
+
+def _column(table: "DeltaTable", alias: str, name: str, kind: str = "VARCHAR") -> str:
     """Return the SQL of a column that a table of an older version does not have."""
     exists = any(field.name == name for field in table.schema().fields)
-    return f"{alias}.{name}" if exists else "CAST(NULL AS VARCHAR)"
+    return f"{alias}.{name}" if exists else f"CAST(NULL AS {kind})"
 
 
 _NONE_LEFT = {
@@ -258,15 +277,15 @@ def since_change(data: TrainingSet, from_ms: int, retraining: Retraining) -> Tra
 def _training_set(
     joined: "pa.Table", given: Inputs, sets: FeatureSets, versions: Mapping[str, int]
 ) -> TrainingSet:
-    """Order the rows and drop repeated ids; in DuckDB, which sorts the wide rows, it takes twice as long."""
+    """Order the rows, one for each request; in DuckDB, which sorts the wide rows, it takes twice as long."""
     import pandas as pd
     import pyarrow.compute as pc
 
-    order = pc.sort_indices(joined, sort_keys=[(name, "ascending") for name in _ORDER]).to_numpy()
+    order = pc.sort_indices(joined, sort_keys=list(_ORDER)).to_numpy()
     narrow = (
         joined.select(["prediction_id", "event_time_ms", "label_time_ms", "label"]).to_pandas().iloc[order]
     )
-    first = ~narrow["prediction_id"].duplicated().to_numpy()
+    first = ~narrow.duplicated(_ROW).to_numpy()
     rows = narrow[first].reset_index(drop=True)
     found = feature_columns.columns(joined, given, sets)
     columns = {name: column[order[first]] for name, column in found.items()}

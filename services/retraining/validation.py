@@ -44,7 +44,7 @@ def _rows_schema(declaration: ModelDeclaration, known_ms: int) -> Any:
     hours, horizon_ms = declaration.label.horizon_hours, declaration.label.horizon_ms
     return DataFrameSchema(
         {
-            "prediction_id": Column(str, unique=True),
+            "prediction_id": Column(str),
             "label": Column(float, Check.isin([0.0, 1.0], error="is neither 0 nor 1")),
             "event_time_ms": Column("int64"),
             "label_time_ms": Column(
@@ -52,6 +52,7 @@ def _rows_schema(declaration: ModelDeclaration, known_ms: int) -> Any:
                 Check.less_than_or_equal_to(known_ms, error="is later than the request for retraining"),
             ),
         },
+        unique=["prediction_id", "event_time_ms"],
         checks=[
             Check(
                 lambda rows: (rows["label_time_ms"] - rows["event_time_ms"]).between(0, horizon_ms),
@@ -99,7 +100,7 @@ def _failures(schema: Any, frame: "pd.DataFrame") -> list[str]:
 
 
 def _describe(column: str, check: str, cases: "pd.DataFrame") -> str:
-    what = "occurs more than once" if check == "field_uniqueness" else check
+    what = "occurs more than once" if check == "multiple_fields_uniqueness" else check
     example = cases["failure_case"].iloc[0]
     example = example.item() if isinstance(example, np.generic) else example
     prefix = "" if column in ("nan", "None") or column.startswith("Data") else f"{column} "

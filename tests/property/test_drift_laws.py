@@ -233,7 +233,8 @@ def _contents(outputs):
     totals = dict.fromkeys(
         (
             "labels_joined_total", "labels_orphaned_total", "labels_duplicate_total",
-            "predictions_unlabelled_total", "revision",
+            "labels_corrected_total", "predictions_asked_again_total", "predictions_unlabelled_total",
+            "revision",
         ), 0,
     )  # fmt: skip
     return {
@@ -251,11 +252,15 @@ def test_every_label_and_prediction_is_accounted_for(traffic, chance):
     totals = engine.totals
     labels = [entry for log in traffic.labels for entry in log if not isinstance(entry.record, int)]
     predictions = [entry for log in traffic.predictions for entry in log if not isinstance(entry.record, int)]
-    assert totals.joined + totals.orphaned + totals.misdated + totals.duplicate == len(labels)
+    further = totals.corrected + totals.duplicate + totals.superseded
+    assert totals.joined + further + totals.orphaned + totals.misdated == len(labels)
     assert totals.predictions + totals.repeated == len(predictions)
-    assert totals.expired == totals.predictions - len(engine.pending_predictions) == totals.predictions
+    assert len(engine.pending_predictions) == 0
+    assert totals.expired == totals.predictions - totals.asked_again
     assert totals.expired - totals.unlabelled == totals.joined
-    assert sum(map(len, outputs.outcomes.values())) == totals.joined
+    numbers = [each.correction for found in outputs.outcomes.values() for each in found]
+    assert numbers.count(0) == totals.joined
+    assert len(numbers) <= totals.joined + totals.corrected
     counted = sum(report.predictions for report in scenario.latest(outputs))
     assert counted + totals.late_predictions == totals.predictions
 

@@ -5,6 +5,7 @@ of 1 / `SHARE_STEPS`, raw values are rounded to 1 / `RAW_STEPS` of a unit. So su
 8e9 units, and the sums of two halves of the rows add up to the sums of all rows.
 """
 
+import enum
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -31,6 +32,17 @@ PredictionRow = tuple[int, float, Sequence[str]]
 """A prediction: its event time, its score, and the segments to which it belongs."""
 
 
+class LabelRole(enum.IntEnum):
+    """What a label is to the sums of its cohort."""
+
+    FIRST = 0
+    """The first label of its prediction."""
+    CORRECTION = 1
+    """A later one, which takes the place of another."""
+    REPLACED = -1
+    """The one whose place it takes."""
+
+
 class LabelledRow(NamedTuple):
     """A prediction whose label has come."""
 
@@ -39,12 +51,14 @@ class LabelledRow(NamedTuple):
     """The cell of its score."""
     group: int
     """The group of its label; see `early_losses`."""
-    delay_cell: int
+    delay_cell: int | None
+    """None: unknown, of a label that is replaced."""
     positive: float
     values: list[float]
     """Values of the measures, in their order."""
     outcome: int = 0
     """Number of its outcome; see `outcome_counts`."""
+    role: LabelRole = LabelRole.FIRST
 
 
 class SegmentSumsState(msgspec.Struct, array_like=True):
@@ -134,6 +148,8 @@ class CohortState(msgspec.Struct, array_like=True):
     group_sums: list[list[float]] = []
     outside: float | None = None
     """Share of its scores outside those with known results, when it was estimated."""
+    corrections: int = 0
+    reported_corrections: int = 0
 
 
 class PredictionCohort:
@@ -174,16 +190,17 @@ class PredictionCohort:
         self._measures, self._cells, self._judged, self._outcomes = measures, cells, judged, outcomes
         self.reports = state.reports if state else 0
         """Number of reports so far: the revision of the next."""
-        self.mature = state.mature if state else False
-        self.reported_labels = state.reported_labels if state else 0
+        self.mature, self.corrections = (state.mature, state.corrections) if state else (False, 0)
+        """How often a label was replaced by a later one."""
+        self.reported = (state.reported_labels, state.reported_corrections) if state else (0, 0)
+        """Labels and corrections at the last report."""
         self.reported_version = state.reported_version if state else 0
         """The champion's version at the first report; it differs from ``version`` for a continual learner."""
         self.slots: Counts = np.array(state.slots if state else [0] * SLOTS, dtype=np.int64)
         """Predictions by slot."""
         self.delays: Counts = np.array(state.delays if state else [0] * DELAY_CELLS, dtype=np.int64)
         """Labels by cell of their delay."""
-        self.early = state.early if state else False
-        self.outside = state.outside if state else None
+        self.early, self.outside = (state.early, state.outside) if state else (False, None)
         self.group_delays: Counts = np.zeros((groups, DELAY_CELLS), dtype=np.int64)
         """Labels by group and cell of their delay."""
         self.group_sums: Numbers = np.zeros((groups, 3))
@@ -237,8 +254,9 @@ class PredictionCohort:
                 sums.scores += np.bincount(cells[indices], minlength=self._cells)
 
     def add_labels(self, rows: Sequence[LabelledRow]) -> None:
-        """Add labelled predictions."""
+        """Add labelled predictions; a row of a label that is replaced removes what it has added."""
         values = np.array([row.values for row in rows], dtype=np.float64)
+        signs = np.array([-1 if row.role is LabelRole.REPLACED else 1 for row in rows])
         raw = np.round(values * RAW_STEPS) / RAW_STEPS
         moments = np.zeros((*raw.shape, 4))
         moments[:, :, RAW] = raw
@@ -247,30 +265,36 @@ class PredictionCohort:
             low, high = (np.array(side) for side in zip(*self.ranges, strict=True))
             steps = np.round(np.clip((values - low) / (high - low), 0, 1) * SHARE_STEPS)
             moments[:, :, SHARES], moments[:, :, SHARE_SQUARES] = steps, steps * steps
+        moments *= signs[:, None, None]
         outcomes = np.array([row.outcome for row in rows], dtype=np.intp)
         for name, indices in _rows_by_segment([row.segments for row in rows]).items():
             sums = self.segment(name)
-            sums.labels += len(indices)
+            sums.labels += int(signs[indices].sum())
             if len(sums.outcomes):
-                sums.outcomes += np.bincount(outcomes[indices], minlength=len(sums.outcomes))
+                np.add.at(sums.outcomes, outcomes[indices], signs[indices])
             sums.moments += moments[indices].sum(axis=0)
-        np.add.at(self.delays, [row.delay_cell for row in rows], 1)
+        for row in rows:
+            if row.role is LabelRole.FIRST and row.delay_cell is not None:
+                self.delays[row.delay_cell] += 1
+        self.corrections += sum(row.role is LabelRole.CORRECTION for row in rows)
         if len(self.group_sums):
-            self._add_groups(rows, moments[:, self._judged])
+            self._add_groups(rows, signs, moments[:, self._judged])
         if self._cells:
-            self._add_cells(rows, raw)
+            self._add_cells(rows, signs, raw)
 
-    def _add_cells(self, rows: Sequence[LabelledRow], raw: Numbers) -> None:
+    def _add_cells(self, rows: Sequence[LabelledRow], signs: Counts, raw: Numbers) -> None:
         columns = np.empty((len(rows), MEASURES + self._measures))
         columns[:, LABELS] = 1
         columns[:, POSITIVES] = [row.positive for row in rows]
         columns[:, MEASURES:] = raw
-        np.add.at(self.cells, [row.cell for row in rows], columns)
+        np.add.at(self.cells, [row.cell for row in rows], columns * signs[:, None])
 
-    def _add_groups(self, rows: Sequence[LabelledRow], moments: Numbers) -> None:
+    def _add_groups(self, rows: Sequence[LabelledRow], signs: Counts, moments: Numbers) -> None:
         groups = [min(row.group, len(self.group_sums) - 1) for row in rows]
-        np.add.at(self.group_delays, (groups, [row.delay_cell for row in rows]), 1)
-        columns = np.stack([np.ones(len(rows)), moments[:, SHARES], moments[:, SHARE_SQUARES]], axis=1)
+        for group, row, sign in zip(groups, rows, signs.tolist(), strict=True):
+            if row.delay_cell is not None:
+                self.group_delays[group, row.delay_cell] += sign
+        columns = np.stack([signs, moments[:, SHARES], moments[:, SHARE_SQUARES]], axis=1)
         np.add.at(self.group_sums, groups, columns)
 
     def take_new_cells(self) -> Numbers:
@@ -298,7 +322,7 @@ class PredictionCohort:
             self.error_max,
             self.reports,
             self.mature,
-            self.reported_labels,
+            self.reported[0],
             self.reported_version,
             self.slots.tolist(),
             self.delays.tolist(),
@@ -309,6 +333,8 @@ class PredictionCohort:
             self.group_delays.tolist(),
             self.group_sums.tolist(),
             self.outside,
+            self.corrections,
+            self.reported[1],
         )
 
 

@@ -125,6 +125,12 @@ class HarmEvidence:
             self.cohorts = [one.merged(two) for one, two in zip(old[::2], old[1::2], strict=True)] + new
         self.cohorts.append(cohort)
 
+    def revise(self, cohort: CohortLosses) -> None:
+        """Replace the losses of a cohort, unless they were forgotten or merged with others."""
+        for index, each in enumerate(self.cohorts):
+            if (each.start_ms, each.end_ms) == (cohort.start_ms, cohort.end_ms):
+                self.cohorts[index] = cohort
+
     def strength(self, limit: float) -> float:
         """Return the evidence that the mean is above a limit, as a multiple of its threshold.
 

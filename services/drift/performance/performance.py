@@ -16,6 +16,7 @@ from services.drift.performance.cohorts import (
     SHARE_STEPS,
     CohortState,
     LabelledRow,
+    LabelRole,
     PredictionCohort,
     PredictionRow,
 )
@@ -32,6 +33,7 @@ from services.drift.performance.performance_estimation import (
     PerformanceEstimator,
     PerformanceEstimatorState,
 )
+from services.monitoring.label_join import Correction
 from services.monitoring.model_metrics import Measures, NumericPrediction
 from services.runtime.declaration import ModelDeclaration
 from streams import records
@@ -95,6 +97,8 @@ class PerformanceTracker:
         """Losses of the champion's cohorts that became mature when the last window closed."""
         self.early_losses = list[CohortLosses]()
         """Weighted losses of cohorts of which enough labels were known then, for the first time."""
+        self.revised_losses = list[CohortLosses]()
+        """Losses of mature cohorts that ended then, if labels were corrected after they became mature."""
         self._reach_ms = RECENT_REACH * self._windows * self.cohort_ms
         self.estimates = EstimateTracker(self._windows, self._reach_ms, state.estimates)
         self._running = {name: list(each) for name, each in state.running.items()}
@@ -147,22 +151,31 @@ class PerformanceTracker:
         answer: NumericPrediction,
         label: float,
         segments: Sequence[str],
+        corrects: Correction | None = None,
     ) -> list[float]:
-        """Take the label of a prediction that was made at ``time_ms``; return the value of each measure."""
+        """Take the label of a prediction that was made at ``time_ms``; return the value of each measure.
+
+        One that corrects another takes its place, as if it alone had come, but the cohort keeps the delay of
+        the first.
+        """
         values = self.measures.values(answer, label)
         key = time_ms // self.cohort_ms * self.cohort_ms, lineage
-        if key in self._cohorts:
-            row = LabelledRow(
-                segments,
-                self._estimator.cell_of(answer.score),
-                group_of(self.measures, answer, label),
-                self._delays.cell_of(label_time_ms - time_ms),
-                float(label == 1) if self.measures.task == "binary" else 0.0,
-                values,
-                self._counter.outcome_of(answer, label),
-            )
-            self._labels.setdefault(key, []).append(row)
-            self._count_buffered()
+        if key not in self._cohorts:
+            return values
+
+        def row(known_ms: int | None, given: float, values: list[float], role: LabelRole) -> LabelledRow:
+            cell = None if known_ms is None else self._delays.cell_of(known_ms - time_ms)
+            group, score_cell = group_of(self.measures, answer, given), self._estimator.cell_of(answer.score)
+            positive = float(given == 1) if self.measures.task == "binary" else 0.0
+            outcome = self._counter.outcome_of(answer, given)
+            return LabelledRow(segments, score_cell, group, cell, positive, values, outcome, role)
+
+        rows, role = self._labels.setdefault(key, []), LabelRole.FIRST
+        if corrects is not None:
+            replaced, role = self.measures.values(answer, corrects.label), LabelRole.CORRECTION
+            rows.append(row(corrects.label_time_ms, corrects.label, replaced, LabelRole.REPLACED))
+        rows.append(row(label_time_ms, label, values, role))
+        self._count_buffered()
         return values
 
     def close_window(
@@ -178,7 +191,7 @@ class PerformanceTracker:
         self._costs.follow(self.lineage, reference)
         self._flush()
         self._closed_ms = now_ms
-        self.mature_losses, self.early_losses = [], []
+        self.mature_losses, self.early_losses, self.revised_losses = [], [], []
         reports = []
         for key in sorted(self._cohorts):
             cohort = self._cohorts[key]
@@ -193,9 +206,11 @@ class PerformanceTracker:
                 self._mark_mature(cohort, maturity or 1.0)
             elif is_complete:
                 self._add_to_running(cohort)
+                if cohort.version == self.lineage:
+                    self.revised_losses += _revised_losses(cohort, self.baseline.index)
             if (is_newly_mature or not cohort.mature) and cohort.version == self.lineage:
                 self.early_losses += self._early.take(cohort, self.baseline.limit_share, now_ms)
-            has_new_labels = cohort.all.labels > cohort.reported_labels
+            has_new_labels = (cohort.all.labels, cohort.corrections) != cohort.reported
             if not cohort.reports or is_newly_mature or (is_complete and has_new_labels):
                 reports.append(self._report(cohort, now_ms, version, maturity, is_complete=is_complete))
             if is_complete:
@@ -293,15 +308,15 @@ class PerformanceTracker:
         self._add_to_running(cohort)
 
     def _add_to_running(self, cohort: PredictionCohort) -> None:
-        """Add the labels that are new since the last call to the running figures, estimator and costs."""
+        """Add what is new since the last call to the running figures, estimator and costs."""
         is_present = cohort.version == self.lineage
         if is_present and cohort.has_cells:
             self._estimator.learn(cohort.take_new_cells())
         for segment, each in cohort.segments.items():
             labels, moments = each.take_new()
-            if labels and not segment:
+            if not segment:
                 self._costs.add(cohort.version, labels, moments)
-            if labels and is_present and cohort.ranges is not None:
+            if is_present and cohort.ranges is not None and (labels or segment in self._running):
                 running = self._running.setdefault(
                     segment, [MeanConfidenceSequence() for _ in self.measures.names]
                 )
@@ -319,7 +334,7 @@ class PerformanceTracker:
     ) -> records.PerformanceReport:
         whole = cohort.all
         revision, cohort.reports = cohort.reports, cohort.reports + 1
-        cohort.reported_labels = whole.labels
+        cohort.reported = whole.labels, cohort.corrections
         if not cohort.reported_version:
             cohort.reported_version = version if cohort.version == self.lineage else cohort.version
         running = self._running if cohort.version == self.lineage else {}
@@ -334,6 +349,7 @@ class PerformanceTracker:
             state="complete" if is_complete else "mature" if cohort.mature else "provisional",
             predictions=whole.predictions,
             labels=whole.labels,
+            corrections=cohort.corrections,
             maturity=maturity,
             segments=performance_report.segments_of(cohort, self.measures, running),
             threshold=self._counter.threshold,
@@ -345,6 +361,17 @@ class PerformanceTracker:
             unit=self._unit,
             cost=self._costs.account(cohort),
         )
+
+
+def _revised_losses(cohort: PredictionCohort, measure: int) -> list[CohortLosses]:
+    """Return the losses of a cohort whose horizon has passed, if labels were corrected since its last report.
+
+    That one was written when it became mature.
+    """
+    if cohort.corrections == cohort.reported[1]:
+        return []
+    losses = mature_losses(cohort, measure, 1.0)
+    return [] if losses is None else [losses]
 
 
 def _held_out_scores(

@@ -205,10 +205,11 @@ def test_a_record_that_cannot_be_archived_is_a_dead_letter_and_its_neighbours_ar
 ) -> None:
     """One cannot be decoded, one is decoded and does not fit the type of its column."""
     settings, writer = Settings(home=tmp_path), MemoryLetters()
-    *others, last = row_schemas.OUTCOMES.columns
+    source = next(column for column in row_schemas.OUTCOMES.columns if column.name == "source")
+    unfit = source._replace(read=lambda row: 7 if row.record.offset == 3 else None)
     table = dataclasses.replace(
         row_schemas.OUTCOMES,
-        columns=[*others, last._replace(read=lambda row: 7 if row.record.offset == 3 else None)],
+        columns=[unfit if column is source else column for column in row_schemas.OUTCOMES.columns],
     )
     batch = [*ROWS, Record(2, b"{"), Record(3, outcome(3)), Record(4, outcome(4))]
     consumer = ScriptedConsumer({OUTCOMES: batch})

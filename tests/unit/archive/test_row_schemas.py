@@ -110,9 +110,9 @@ def test_no_rows_make_a_batch_with_all_columns(table: Table) -> None:
 
 
 def test_exactly_the_rows_that_a_table_cannot_hold_are_found() -> None:
-    *others, last = OUTCOMES.columns
-    wide = last._replace(read=lambda row: 7 if row.record.offset in {0, 3, 6} else None)
-    table = dataclasses.replace(OUTCOMES, columns=[*others, wide])
+    first, *others = OUTCOMES.columns
+    wide = first._replace(read=lambda row: 7 if row.record.offset in {0, 3, 6} else None)
+    table = dataclasses.replace(OUTCOMES, columns=[wide, *others])
     rows = [DecodedRecord(Record(offset, b""), OUTCOME) for offset in range(7)]
     assert [row.record.offset for row, _ in unfit_rows(table, rows)] == [0, 3, 6]
     assert unfit_rows(OUTCOMES, rows) == []

@@ -125,15 +125,19 @@ def test_label_that_comes_first_is_joined_and_its_outcome_is_at_the_prediction()
     assert feeder.engine.totals.joined == 2
 
 
-def test_second_label_is_a_duplicate_and_conflicting_only_if_it_differs():
+def test_a_later_label_of_another_value_is_a_correction_with_an_outcome_of_its_own():
     feeder = EngineFeeder()
     feeder.predict(1, 0)
     feeder.label(1, 10, 1.0)
     feeder.label(1, 11, 1.0)
     feeder.label(1, 12, 0.0)
-    assert len(outcomes(feeder.until(20))) == 1
+    feeder.label(1, 11, 1.0)
+    first, correction = outcomes(feeder.until(20))
+    assert (first.correction, first.corrected_label, first.label, first.source_offset) == (0, None, 1.0, 0)
+    assert (correction.correction, correction.corrected_label, correction.label) == (1, 1.0, 0.0)
+    assert (correction.source_offset, correction.label_time_ms) == (2, START_MS + 12 * MINUTE_MS)
     totals = feeder.engine.totals
-    assert (totals.joined, totals.duplicate, totals.conflicting) == (1, 2, 1)
+    assert (totals.joined, totals.duplicate, totals.corrected, totals.superseded) == (1, 1, 1, 1)
 
 
 def test_predictions_over_http_are_not_repeats_and_are_joined_with_their_labels():

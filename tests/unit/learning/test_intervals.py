@@ -52,7 +52,7 @@ class Setting:
         joined = self.join.add_label(label, time_ms)
         assert joined is not None
         self.subject.open(time_ms)
-        self.subject.add(joined.label, joined.entry)
+        self.subject.add(joined)
 
     def close_until(self, time_ms: int) -> LearningOutputs:
         outputs = LearningOutputs()
@@ -76,6 +76,29 @@ def test_labels_are_learned_by_time_then_id_when_the_interval_closes(setting: Se
     (published,) = outputs.published
     assert (published.version, published.interval_end_ms, published.labels) == (1, END_MS, 3)
     assert outputs.learned[0].starts_ms == END_MS + 3 * HOUR_MS
+
+
+def test_a_label_that_is_corrected_within_its_interval_is_learned_with_its_last_value(
+    setting: Setting,
+) -> None:
+    setting.add(1, END_MS - 9, 1.0)
+    setting.add(2, END_MS - 8, 2.0)
+    setting.add(1, END_MS - 7, 3.0)
+    setting.add(1, END_MS - 6, 4.0)
+    setting.close_until(END_MS)
+    assert setting.estimator.learned == [2.0, 4.0]
+    assert (setting.state.counts.learned, setting.state.counts.relearned) == (2, 0)
+
+
+def test_a_label_that_is_corrected_later_is_learned_once_more(setting: Setting) -> None:
+    setting.add(1, END_MS - 9, 1.0)
+    loss = setting.close_until(END_MS).loss
+    setting.add(1, END_MS + 1, 3.0)
+    setting.add(1, END_MS + 2, 4.0)
+    outputs = setting.close_until(END_MS + 2 * HOUR_MS)
+    assert setting.estimator.learned == [1.0, 4.0]
+    assert (setting.state.counts.learned, setting.state.counts.relearned) == (1, 1)
+    assert (loss, outputs.loss) == (1.0, None)
 
 
 def test_loss_is_the_mean_over_the_labels_of_the_interval(setting: Setting) -> None:

@@ -32,12 +32,3 @@ def test_checkpoint_keeps_the_state():
     state = fresh_state("m", 1, 1)
     state.lessons, state.losses, state.first_ms = [Lesson(1, "p", 1.0, [2.0, "x", None])], (3, 4.5), 0
     assert CHECKPOINTS.decode(CHECKPOINTS.encode("m", "labels", state), "m", "labels") == state
-
-
-def test_lessons_are_ordered_by_label_time_then_id():
-    lessons = [Lesson(2, "a", 0.0, []), Lesson(1, "b", 0.0, []), Lesson(1, "a", 9.0, [])]
-    assert [(each.label_time_ms, each.prediction_id) for each in sorted(lessons)] == [
-        (1, "a"),
-        (1, "b"),
-        (2, "a"),
-    ]

@@ -59,6 +59,12 @@ def add(join: LabelJoin, known: records.Label) -> Joined | None:
     return join.add_label(known, known.event_time_ms)
 
 
+def added(join: LabelJoin, counts_at_ms: int) -> Joined | None:
+    """Add the prediction p5; return it with its label, if that waits."""
+    entry = join.add_prediction(scenario.prediction(5, START_MS), counts_at_ms)
+    return None if entry is None else join.take_waiting(entry)
+
+
 def test_a_label_is_joined_by_its_id(join: LabelJoin, totals: JoinTotals) -> None:
     joined = join.add_label(label(1, START_MS + 2 * HOUR_MS), START_MS + 2 * HOUR_MS)
     assert joined is not None
@@ -75,18 +81,63 @@ def test_a_label_after_the_horizon_is_orphaned(
     assert (totals.joined, totals.orphaned) == (joined, 1 - joined)
 
 
-def test_further_labels_are_duplicates_and_other_values_conflict(join: LabelJoin, totals: JoinTotals) -> None:
-    for value in (1.0, 1.0, 0.0):
-        add(join, label(0, START_MS + 1, value))
-    assert (totals.joined, totals.duplicate, totals.conflicting) == (1, 2, 1)
+@pytest.mark.parametrize(
+    ("labels", "value", "counts"),
+    [
+        ([(1, 1.0), (1, 1.0), (2, 1.0)], 1.0, (0, 2, 0)),
+        ([(1, 1.0), (2, 0.0)], 0.0, (1, 0, 0)),
+        ([(1, 1.0), (1, 0.0)], 0.0, (1, 0, 0)),
+        ([(2, 1.0), (1, 0.0)], 1.0, (0, 0, 1)),
+        ([(1, 1.0), (3, 1.0), (2, 0.0)], 1.0, (0, 1, 1)),
+        ([(1, 1.0), (3, 0.0), (2, 1.0), (4, 1.0)], 1.0, (2, 0, 1)),
+    ],
+)
+def test_of_several_labels_the_latest_by_event_time_counts(
+    join: LabelJoin,
+    totals: JoinTotals,
+    labels: list[tuple[int, float]],
+    value: float,
+    counts: tuple[int, ...],
+) -> None:
+    found = [add(join, label(0, START_MS + time_ms, given)) for time_ms, given in labels]
+    last = [each for each in found if each is not None][-1]
+    assert last.label.value == value
+    assert totals.joined == 1
+    assert (totals.corrected, totals.duplicate, totals.superseded) == counts
 
 
-def test_of_two_predictions_with_one_id_the_later_is_joined(join: LabelJoin, totals: JoinTotals) -> None:
-    join.add_prediction(scenario.prediction(0, START_MS + HOUR_MS, version=7), START_MS + 3 * HOUR_MS)
-    joined = add(join, label(0, START_MS + 3 * HOUR_MS))
+def test_a_correction_says_what_it_replaces(join: LabelJoin) -> None:
+    first, second, third = (
+        add(join, label(0, START_MS + time_ms, value)) for time_ms, value in ((-5, 1.0), (7, 0.0), (9, 1.0))
+    )
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert first.corrects is None
+    assert second.corrects == (1, 1.0, START_MS)
+    assert third.corrects == (2, 0.0, START_MS + 7)
+
+
+def test_a_label_of_an_older_snapshot_is_corrected_and_its_time_is_not_known(join: LabelJoin) -> None:
+    entry = join.pending.get("p0")
+    assert entry is not None
+    entry.label = 1.0
+    joined = add(join, label(0, START_MS + 5, 0.0))
     assert joined is not None
-    assert joined.entry.version == 7
-    assert (totals.expired, totals.unlabelled) == (1, 1)
+    assert joined.corrects == (1, 1.0, None)
+
+
+@pytest.mark.parametrize(("later_ms", "counts"), [(HORIZON_MS, 0), (HORIZON_MS + 1, 1)])
+def test_an_id_that_is_asked_again_within_the_horizon_counts_once(
+    join: LabelJoin, totals: JoinTotals, later_ms: int, counts: int
+) -> None:
+    again = scenario.prediction(0, START_MS + later_ms, version=7)
+    entry = join.add_prediction(again, START_MS + later_ms)
+    assert (entry is not None) == bool(counts)
+    assert (totals.asked_again, totals.expired, totals.unlabelled) == (1 - counts, counts, counts)
+    joined = add(join, label(0, START_MS + HORIZON_MS))
+    assert joined is not None
+    assert joined.entry.version == (7 if counts else 1)
 
 
 def test_eviction_removes_what_is_past_the_horizon_and_counts_it(join: LabelJoin, totals: JoinTotals) -> None:
@@ -163,30 +214,36 @@ def test_a_label_that_comes_first_is_joined_with_its_prediction(totals: JoinTota
     join = LabelJoin(HORIZON_MS, totals)
     known = label(5, START_MS + 1)
     assert join.add_label(known, START_MS + 1) is None
-    joined = join.add_prediction(scenario.prediction(5, START_MS), START_MS + WAIT_MS)
+    joined = added(join, START_MS + WAIT_MS)
     assert joined is not None
     assert (joined.label, joined.entry.prediction_id) == (known, "p5")
     assert (totals.joined, totals.orphaned, len(join.waiting)) == (1, 0, 0)
-    add(join, label(5, START_MS + 2, 0.0))
-    assert (totals.duplicate, totals.conflicting) == (1, 1)
+    assert add(join, label(5, START_MS + 2, 0.0)) is not None
 
 
 def test_a_label_waits_for_a_bounded_time(totals: JoinTotals) -> None:
     join = LabelJoin(HORIZON_MS, totals)
     for number in (5, 6):
         join.add_label(label(number, START_MS), START_MS)
-    assert join.add_prediction(scenario.prediction(5, START_MS), START_MS + WAIT_MS + 1) is None
+    assert added(join, START_MS + WAIT_MS + 1) is None
     join.evict(START_MS + WAIT_MS)
     assert totals.orphaned == 1
     join.evict(START_MS + WAIT_MS + 1)
     assert (totals.orphaned, len(join.waiting)) == (2, 0)
 
 
-def test_further_labels_of_a_waiting_one_are_duplicates(totals: JoinTotals) -> None:
+def test_of_several_labels_that_wait_the_one_that_counts_is_joined_as_the_first(totals: JoinTotals) -> None:
     join = LabelJoin(HORIZON_MS, totals)
-    for value in (1.0, 1.0, 0.0):
-        add(join, label(5, START_MS, value))
-    assert (totals.duplicate, totals.conflicting, len(join.waiting)) == (2, 1, 1)
+    times_values = ((1, 1.0), (3, 0.0), (2, 1.0), (HORIZON_MS + 1, 1.0))
+    for time_ms, value in times_values:
+        join.add_label(label(5, START_MS + time_ms, value), START_MS + 3)
+    joined = added(join, START_MS + 4)
+    assert joined is not None
+    assert (joined.label, joined.corrects) == (label(5, START_MS + 3, 0.0), None)
+    assert (totals.joined, totals.corrected, totals.superseded, totals.orphaned) == (1, 1, 1, 1)
+    later = add(join, label(5, START_MS + 9, 1.0))
+    assert later is not None
+    assert later.corrects == (1, 0.0, START_MS + 3)
 
 
 @pytest.mark.parametrize(("before_ms", "joined"), [(0, 1), (1, 1), (SKEW_MS_MAX, 1), (SKEW_MS_MAX + 1, 0)])
@@ -195,7 +252,7 @@ def test_a_label_dated_before_its_request_has_no_delay_or_is_refused(
 ) -> None:
     join = LabelJoin(HORIZON_MS, totals)
     join.add_label(label(5, START_MS - before_ms), START_MS - before_ms)
-    found = join.add_prediction(scenario.prediction(5, START_MS), START_MS)
+    found = added(join, START_MS)
     assert (found is not None) == bool(joined)
     assert found is None or found.label.event_time_ms == START_MS
     assert (totals.joined, totals.misdated, totals.orphaned) == (joined, 1 - joined, 0)
@@ -205,7 +262,7 @@ def test_a_restart_keeps_the_labels_that_wait(totals: JoinTotals) -> None:
     join = LabelJoin(HORIZON_MS, totals)
     add(join, label(5, START_MS))
     restored = LabelJoin(HORIZON_MS, totals, waiting=join.waiting.entries())
-    assert restored.add_prediction(scenario.prediction(5, START_MS), START_MS) is not None
+    assert added(restored, START_MS) is not None
 
 
 def test_an_outcome_at_its_prediction_is_no_repeat_of_the_others(join: LabelJoin) -> None:

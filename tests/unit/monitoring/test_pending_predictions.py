@@ -15,7 +15,7 @@ from hypothesis.stateful import (
 )
 
 from services.monitoring.pending_disk import PendingDisk
-from services.monitoring.pending_predictions import PendingPrediction, PendingPredictions
+from services.monitoring.pending_predictions import JoinedLabel, PendingPrediction, PendingPredictions
 
 IDS = st.integers(0, 30).map("p{}".format)
 
@@ -57,7 +57,7 @@ class SameAsMemory(RuleBasedStateMachine):
     def label(self, identity: str, label: float) -> None:
         for each in (self.tried, self.expected):
             if (entry := each.get(identity)) is not None:
-                each.note_label(entry, label)
+                each.note_label(entry, label, JoinedLabel(1))
 
     @rule(identity=IDS)
     def look(self, identity: str) -> None:
@@ -128,7 +128,7 @@ def test_many_labels_of_predictions_on_disk_need_settling(tmp_path: Path) -> Non
     for number in range(3):
         entry = pending.get(f"p{number}")
         assert entry is not None
-        pending.note_label(entry, 1.0)
+        pending.note_label(entry, 1.0, JoinedLabel(1))
     assert pending.needs_settling
     disk.close()
 

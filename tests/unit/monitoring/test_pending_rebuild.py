@@ -63,7 +63,9 @@ class Joined:
             if item.kind == LABEL:
                 self.join.add_label(item.record, item.counts_at_ms)
             elif not self.repeats.is_repeat(item.record.source_partition, item.record.source_offset):
-                self.join.add_prediction(item.record, item.counts_at_ms)
+                entry = self.join.add_prediction(item.record, item.counts_at_ms)
+                if entry is not None:
+                    self.join.take_waiting(entry)
         if self.inputs.frontier_ms > BEFORE_ALL_MS:
             self.evicted_ms = self.inputs.frontier_ms // HOUR_MS * HOUR_MS
             self.join.evict(self.evicted_ms)
@@ -151,14 +153,15 @@ def test_after_another_predictions_topic_a_rebuild_reads_only_the_new_one() -> N
     assert mark.points == [RebuildPoint(BEFORE_ALL_MS, now.predictions, now.labels, {})]
 
 
-def test_points_span_the_horizon_and_not_more() -> None:
+def test_points_span_two_horizons_and_not_more() -> None:
+    """The predictions that wait, and those that had the same ids before them."""
     points: list[RebuildPoint] = []
     for hour in range(100):
         frontier_ms = START_MS + hour * HOUR_MS
         points = with_point(points, RebuildPoint(frontier_ms, [], [], {}), frontier_ms, 24 * HOUR_MS)
-        assert points[0].frontier_ms <= max(START_MS, frontier_ms - 24 * HOUR_MS - WAIT_MS)
-        assert len(points) <= 27
-    assert points[0].frontier_ms >= START_MS + (99 - 26) * HOUR_MS
+        assert points[0].frontier_ms <= max(START_MS, frontier_ms - 48 * HOUR_MS - WAIT_MS)
+        assert len(points) <= 51
+    assert points[0].frontier_ms >= START_MS + (99 - 50) * HOUR_MS
 
 
 def test_a_point_is_complete_when_every_partition_has_been_read() -> None:

@@ -17,12 +17,26 @@ def waiting(*numbers: int) -> WaitingLabels:
 
 def test_label_is_found_by_the_id_of_its_prediction() -> None:
     found = waiting(1, 2)
-    label = found.get("p1")
-    assert label is not None
     entry = found.pop("p1")
     assert entry is not None
-    assert (entry.label, entry.counts_at_ms, len(found)) == (label, START_MS + 1, 1)
-    assert (found.get("p1"), found.pop("p1"), found.get("p9")) == (None, None, None)
+    assert (entry.label.prediction_id, entry.counts_at_ms, len(found)) == ("p1", START_MS + 1, 1)
+    assert (found.pop("p1"), found.pop("p9")) == (None, None)
+
+
+def test_labels_of_one_prediction_wait_together() -> None:
+    found = waiting(1, 2, 1)
+    restored = WaitingLabels(found.entries())
+    entry = restored.pop("p1")
+    assert entry is not None
+    assert (entry.count, entry.counts_at_ms, len(restored), len(found)) == (2, START_MS + 1, 1, 3)
+    assert found.give_up(START_MS + WAIT_MS + 2) == 2
+
+
+def test_a_label_does_not_join_those_that_have_waited_for_too_long() -> None:
+    """So it does not matter when they are removed."""
+    found = waiting(1)
+    assert found.add(scenario.label(1, START_MS, 1.0), START_MS + WAIT_MS + 2) == 1
+    assert [entry.counts_at_ms for entry in found.entries()] == [START_MS + WAIT_MS + 2]
 
 
 def test_oldest_give_up_after_the_wait() -> None:
@@ -41,4 +55,4 @@ def test_newest_have_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_entries_restore_what_waits() -> None:
     found = WaitingLabels(waiting(1, 2).entries())
-    assert (len(found), found.get("p2") is not None) == (2, True)
+    assert (len(found), found.pop("p2") is not None) == (2, True)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from services.model_registry.model_inputs import InputKind
 from services.monitoring.label_definition import label_definition
@@ -60,7 +60,7 @@ def test_first_prediction_and_first_label_of_an_id_count(settings: Settings):
 
 
 def test_a_label_belongs_to_the_prediction_with_which_drift_has_joined_it(settings: Settings):
-    """Of two predictions with one id, drift joins the later, and the outcome has its event time."""
+    """Of two predictions with one id, the outcome has the event time of the one that counts."""
     archive(
         settings,
         [prediction("a", 10, [1, "UA"]), prediction("a", 11, [2, "UA"])],
@@ -69,6 +69,40 @@ def test_a_label_belongs_to_the_prediction_with_which_drift_has_joined_it(settin
     data = dataset.read(settings, DECLARATION, GIVEN, known_ms=1000)
 
     assert data.event_times_ms.tolist() == [11]
+    assert data.features["x"].tolist() == [2.0]
+
+
+def test_a_corrected_label_is_read_as_it_was_known_at_the_time(settings: Settings):
+    first = outcome("a", 10, 1.0)
+    second = replace(first, label=0.0, label_time_ms=500, correction=1, corrected_label=1.0)
+    third = replace(second, label=1.0, correction=2, corrected_label=0.0, label_time_ms=600)
+    archive(settings, [prediction("a", 10, [1, "UA"])], [first, second, third])
+
+    def labels(known_ms: int):
+        return dataset.read(settings, DECLARATION, GIVEN, known_ms).rows["label"].tolist()
+
+    assert [labels(known_ms) for known_ms in (499, 500, 599, 600)] == [[1.0], [0.0], [0.0], [1.0]]
+
+
+def test_an_id_of_two_requests_has_a_row_for_each_that_has_an_outcome(settings: Settings):
+    """Those that were asked again within the horizon have none."""
+    times_ms = (10, 11, 900)
+    archive(
+        settings,
+        [prediction("a", time_ms, [time_ms, "UA"]) for time_ms in times_ms],
+        [outcome("a", 10, 0.0), outcome("a", 900, 1.0)],
+    )
+    data = dataset.read(settings, DECLARATION, GIVEN, known_ms=1000)
+
+    assert (data.event_times_ms.tolist(), data.labels.tolist()) == ([10, 900], [0, 1])
+    assert data.features["x"].tolist() == [10.0, 900.0]
+
+
+def test_of_two_requests_of_one_time_the_outcome_tells_which_counts(settings: Settings):
+    asked = [replace(prediction("a", 10, [version, "UA"]), version=version) for version in (1, 2)]
+    archive(settings, asked, [replace(outcome("a", 10), version=2)])
+    data = dataset.read(settings, DECLARATION, GIVEN, known_ms=1000)
+
     assert data.features["x"].tolist() == [2.0]
 
 
@@ -143,9 +177,9 @@ def test_labels_of_another_definition_and_after_the_horizon_are_left_out(setting
     late_ms = DECLARATION.label.horizon_ms + 11
     outcomes = [
         outcome("before definitions", 10),
-        msgspec.structs.replace(outcome("fits", 11), definition=fits),
-        msgspec.structs.replace(outcome("other", 12), definition="ffffffff"),
-        msgspec.structs.replace(outcome("late", 13), definition=fits, label_time_ms=13 + late_ms),
+        replace(outcome("fits", 11), definition=fits),
+        replace(outcome("other", 12), definition="ffffffff"),
+        replace(outcome("late", 13), definition=fits, label_time_ms=13 + late_ms),
     ]
     archive(
         settings,
@@ -217,6 +251,6 @@ def test_request_without_offsets_wants_the_ends():
 
 
 def test_request_wants_its_own_offsets_of_what_is_archived():
-    asked = msgspec.structs.replace(request(), offsets={topics.predictions(MODEL): [1, 4], "others": [9]})
+    asked = replace(request(), offsets={topics.predictions(MODEL): [1, 4], "others": [9]})
 
     assert dataset.wanted_offsets(asked, lambda _: {}) == {topics.predictions(MODEL): [1, 4]}

@@ -39,10 +39,15 @@ def test_labels_of_one_kind_only_are_refused():
     assert "label: 100.00% of the rows are positive" in faults(changed("label", slice(None), 1.0))
 
 
-def test_id_that_occurs_twice_is_shown():
-    found = faults(changed("prediction_id", slice(0, 2), "p5"))
+def test_request_that_occurs_twice_is_shown():
+    data = changed("prediction_id", slice(0, 2), "p5")
+    data.rows.loc[0:2, "event_time_ms"] = 7
 
-    assert "prediction_id occurs more than once in 3 rows (such as 'p5')" in found
+    assert "prediction_id occurs more than once in 2 rows (such as 'p5')" in faults(data)
+
+
+def test_id_that_is_used_again_after_the_horizon_is_another_request():
+    validate(changed("prediction_id", slice(0, 2), "p5"), FEW, NOW_MS)
 
 
 def test_label_from_after_the_request_is_refused():
