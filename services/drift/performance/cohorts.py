@@ -149,6 +149,7 @@ class CohortState(msgspec.Struct, array_like=True):
     outside: float | None = None
     """Share of its scores outside those with known results, when it was estimated."""
     corrections: int = 0
+    """How often a label was replaced by a later one."""
     reported_corrections: int = 0
 
 
@@ -191,7 +192,6 @@ class PredictionCohort:
         self.reports = state.reports if state else 0
         """Number of reports so far: the revision of the next."""
         self.mature, self.corrections = (state.mature, state.corrections) if state else (False, 0)
-        """How often a label was replaced by a later one."""
         self.reported = (state.reported_labels, state.reported_corrections) if state else (0, 0)
         """Labels and corrections at the last report."""
         self.reported_version = state.reported_version if state else 0
