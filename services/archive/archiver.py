@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -215,22 +215,33 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
             topic: topic_identity.source_of(topic_identity.identity(topic, found))
             for topic, found in ids.items()
         }
+        # Of all topics at once: each request may wait for a fetch on the same connection, for half a second.
+        wanted = [partition for partitions in by_topic.values() for partition in partitions]
+        starts = await self._consumer.beginning_offsets(wanted)
+        ends = await self._consumer.end_offsets(wanted)
         behind: set[str] = set()
         for topic, partitions in by_topic.items():
             table = self._tables.of_topic(topic)
-            if table is not None and await self._start_topic(table, partitions, sources.get(topic, "")):
+            if table is not None and await self._start_topic(
+                table,
+                sources.get(topic, ""),
+                {partition: starts[partition] for partition in partitions},
+                {partition: ends[partition] for partition in partitions},
+            ):
                 behind.add(table.name)
         for table in self._tables:
             if self._tables.is_doubted(table) and table.name not in behind:
                 self._tables.works(table)
 
     async def _start_topic(
-        self, table: TableArchive, partitions: Sequence[TopicPartition], source: str
+        self,
+        table: TableArchive,
+        source: str,
+        starts: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
     ) -> bool:
         """Start partitions of one topic; return whether there are records to read."""
-        topic = partitions[0].topic
-        starts = await self._consumer.beginning_offsets(partitions)
-        ends = await self._consumer.end_offsets(partitions)
+        (topic,) = {partition.topic for partition in starts}
         positions = await self._tables.attempt(
             table,
             table.start(
@@ -242,7 +253,7 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         )
         if positions is None:
             return False
-        for partition in partitions:
+        for partition in starts:
             seek(self._consumer, partition, positions[partition.partition])
         return any(positions[each.partition] < end for each, end in ends.items())
 

@@ -85,12 +85,13 @@ def archiver_of(
     table: row_schemas.Table = row_schemas.OUTCOMES,
     quarantine: Quarantine | None = None,
     ids: Sequence[str] = ("",),
+    archived_topics: Sequence[str] = (TOPIC,),
 ) -> Archiver:
     """Return an archiver; ``ids`` are those of the topic at the looks for it, the last one for all others."""
     left = list(ids)
     return Archiver(
         settings,
-        {TOPIC: table},
+        dict.fromkeys(archived_topics, table),
         consumer,
         writer or MemoryLetters(),
         quarantine or Quarantine("archive", "table"),
@@ -162,6 +163,31 @@ def test_rows_are_committed_before_a_partition_is_revoked(tmp_path: Path) -> Non
     assert archived(settings) == 2
     assert consumer.committed == {}  # a group that is rebalancing may refuse offsets
     assert archiver.not_ready()
+
+
+def test_the_offsets_of_all_topics_are_requested_together(tmp_path: Path) -> None:
+    """A request waits behind a fetch on its connection: two for each topic would take a second for each."""
+    requested: list[int] = []
+
+    class CountingConsumer(ScriptedConsumer):
+        async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+            requested.append(len(partitions))
+            return await super().beginning_offsets(partitions)
+
+        async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+            requested.append(len(partitions))
+            return await super().end_offsets(partitions)
+
+    names = [f"driftline.outcomes.m{number}" for number in range(9)]
+    archiver = archiver_of(Settings(home=tmp_path), CountingConsumer(), archived_topics=names)
+
+    async def assign() -> None:
+        await archiver.open_tables()
+        await archiver.on_partitions_assigned([TopicPartition(name, 0) for name in names])
+
+    asyncio.run(assign())
+    assert requested == [len(names)] * 2
+    assert archiver.not_ready() is None
 
 
 def test_a_failed_rebalance_ends_the_loop(tmp_path: Path) -> None:
