@@ -5,9 +5,9 @@ BIN := .venv/bin
 READY := .venv/.ready
 # Bytecode is written, whatever the environment says: a test run starts two hundred Python processes.
 export PYTHONDONTWRITEBYTECODE :=
-# Most tests wait for servers: two processes, each with servers of its own, take file after file. With `-x` both
-# stop after the first failure.
-ALL_TESTS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Most tests wait for servers: three processes, each with servers of its own, keep two cores busy. They take file
+# after file. With `-x` all stop after the first failure.
+ALL_TESTS := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 

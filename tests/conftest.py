@@ -35,7 +35,7 @@ FIRST = (
     "property",
     "unit",
 )
-"""Files and folders as two pytest processes take them: the longest first, so neither ends alone with one, and
+"""Files and folders as the pytest processes take them: the longest first, so none ends alone with one, and
 the browser on a Kafka that holds no other tests' models, as the dashboard shows so many at most."""
 PROCESSES = (
     "scoring",
@@ -51,7 +51,7 @@ PROCESSES = (
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Order the files for two processes of pytest-xdist; one alone takes them by their names."""
+    """Order the files for the processes of pytest-xdist; one alone takes them by their names."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: _place(item.path.relative_to(FOLDER).as_posix()))
 

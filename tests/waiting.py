@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 LOOK_SECONDS = 0.05
-LIVENESS_SECONDS = 180.0
+LIVENESS_SECONDS = 420.0
 """Maximum wait for anything that must happen. It finds what hangs and says nothing about speed, which depends
 on the machine and its load, and which bench/ measures."""
 

@@ -24,6 +24,7 @@ from aiokafka.structs import TopicPartition
 
 from streams import aiokafka_internals, outages
 from streams.producer import partition_of
+from tests.waiting import LIVENESS_SECONDS
 
 LAST_SEQUENCE = 2**31 - 1
 ROOT = Path(__file__).parents[2]
@@ -200,7 +201,7 @@ def test_a_consumer_is_stopped_and_disconnected_while_a_fetch_waits_for_the_brok
             closed.append(True)
 
         consumer._client.close = close
-        await asyncio.wait_for(aiokafka_internals.stop_consumer(consumer), 10)
+        await asyncio.wait_for(aiokafka_internals.stop_consumer(consumer), LIVENESS_SECONDS)
         assert all(fetch.done() for fetch in consumer._fetcher._pending_tasks)
         return closed
 

@@ -15,6 +15,7 @@ from services.monitoring.reports import evidently_snapshot
 from services.runtime.settings import ROOT
 from tests.tools import absent, tool
 from tests.unit.monitoring.reports.windows import at
+from tests.waiting import LIVENESS_SECONDS
 
 PINNED = ROOT / "bench" / "contenders" / "evidently" / "requirements.txt"
 READER = Path(__file__).parent / "evidently_reader.py"
@@ -46,7 +47,11 @@ def test_evidently_loads_renders_and_writes_our_snapshot(evidently_python: str, 
     path = tmp_path / "snapshot.json"
     path.write_bytes(evidently_snapshot.as_snapshot(window))
     done = subprocess.run(
-        [evidently_python, str(READER), str(path)], capture_output=True, text=True, check=False, timeout=120
+        [evidently_python, str(READER), str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIVENESS_SECONDS,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     answer = json.loads(done.stdout.splitlines()[-1])

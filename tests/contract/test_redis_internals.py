@@ -19,6 +19,7 @@ from redis._parsers.base import BaseParser
 from redis.exceptions import AskError, MovedError, ResponseError, SlotNotCoveredError, TryAgainError
 
 from services.runtime import redis_internals
+from tests.waiting import LIVENESS_SECONDS
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 ECHO = b"*2\r\n$4\r\nECHO\r\n$2\r\nhi\r\n"
@@ -66,9 +67,9 @@ def test_the_transport_of_a_connection_can_be_taken_over(loop: str, valkey: str)
         transport, protocol = redis_internals.transport_of(connection), Collector()
         transport.set_protocol(protocol)
         transport.write(ECHO)
-        reply = await asyncio.wait_for(protocol.received, 30)
+        reply = await asyncio.wait_for(protocol.received, LIVENESS_SECONDS)
         transport.abort()
-        await asyncio.wait_for(protocol.lost, 30)
+        await asyncio.wait_for(protocol.lost, LIVENESS_SECONDS)
         redis_internals.mark_closed(connection)
         states.append(connection.is_connected)
         await client.aclose()
@@ -88,7 +89,7 @@ def test_a_connection_is_introduced_as_its_client_wants(valkey: str) -> None:
         transport, protocol = redis_internals.transport_of(connection), Collector()
         transport.set_protocol(protocol)
         transport.write(b"*2\r\n$6\r\nCLIENT\r\n$4\r\nINFO\r\n")
-        info = await asyncio.wait_for(protocol.received, 30)
+        info = await asyncio.wait_for(protocol.received, LIVENESS_SECONDS)
         transport.abort()
         await client.aclose()
         return info

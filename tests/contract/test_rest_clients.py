@@ -82,7 +82,11 @@ def test_stock_clients_of_the_inference_protocol_are_served(address: str, client
     """Triton's client and MLServer's types, both from their own packages, agree with every endpoint."""
     script = ROOT / "tests" / "workers" / "inference_client.py"
     done = subprocess.run(
-        [client_python, str(script), address, "m"], capture_output=True, text=True, check=False, timeout=120
+        [client_python, str(script), address, "m"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIVENESS_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

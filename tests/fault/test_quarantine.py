@@ -31,7 +31,7 @@ from streams.producer import BatchProducer
 from tests.flow.drift_topics import PARTITIONS, DriftTopics
 from tests.unit.drift import scenario
 from tests.unit.learning import traffic
-from tests.waiting import until
+from tests.waiting import LIVENESS_SECONDS, until
 
 HOURS = 12
 TRAINING = """
@@ -58,7 +58,7 @@ def running(settings: Settings, opened: Any, quarantine: Quarantine) -> Iterator
         yield check
     finally:
         stopping.set()
-        thread.join(30)
+        thread.join(LIVENESS_SECONDS)
 
 
 def ends(settings: Settings, topic: str) -> list[int]:

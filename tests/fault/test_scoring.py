@@ -192,7 +192,7 @@ def assert_labels_arrive(installed: Settings, scoring: Process) -> None:
     status, body = post(scoring, {"labels": [named]}, "/feedback")
     assert (status, body) == (202, {"model": MODEL, "accepted": 1})
     consumer = KafkaConsumer(declared.topic, bootstrap_servers=installed.broker, auto_offset_reset="earliest")
-    fetched = consumer.poll(timeout_ms=10_000)
+    fetched = consumer.poll(timeout_ms=LIVENESS_SECONDS * 1000)
     consumer.close()
     ((record,),) = fetched.values()
     decoded = declared.decoder().decode(record.value)

@@ -192,7 +192,7 @@ def _assert_written(settings: Settings) -> None:
     import redis
     from kafka import KafkaConsumer
 
-    options = {"auto_offset_reset": "earliest", "consumer_timeout_ms": 20_000}
+    options = {"auto_offset_reset": "earliest", "consumer_timeout_ms": LIVENESS_SECONDS * 1000}
     with contextlib.closing(KafkaConsumer(TOPIC, **settings.kafka_options(), **options)) as consumer:
         assert next(consumer).value == b"kept"
     with redis.Redis.from_url(settings.redis_url) as store:

@@ -20,8 +20,6 @@ from streams.topic_limits import TopicLimits
 
 LIMIT_BYTES = 1 << 20
 
-pytestmark = pytest.mark.timeout(120)
-
 
 async def create(kafka: str, topic: str, **config: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)

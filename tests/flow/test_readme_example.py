@@ -85,7 +85,7 @@ def ask_kafka(settings: Settings, ride: dict[str, object]) -> dict[str, Any]:
         "driftline.predictions.tips",
         bootstrap_servers=settings.broker,
         auto_offset_reset="earliest",
-        consumer_timeout_ms=60_000,
+        consumer_timeout_ms=LIVENESS_SECONDS * 1000,
     )
     answer: dict[str, Any] = json.loads(next(consumer).value)
     consumer.close()

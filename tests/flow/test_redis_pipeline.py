@@ -27,6 +27,7 @@ from services.operations.local_servers import ports
 from services.runtime import redis_clients
 from services.runtime.redis_commands import encode
 from services.runtime.redis_pipeline import AsyncPipeline
+from tests.waiting import LIVENESS_SECONDS
 
 LOOPS = {"asyncio": None, "uvloop": uvloop.new_event_loop}
 Exchange = Callable[[list[bytes]], list[Any]]
@@ -113,7 +114,7 @@ def test_a_silent_store_is_given_up(kind: str, monkeypatch: pytest.MonkeyPatch) 
         for exchange in opened(kind, f"redis://127.0.0.1:{server.getsockname()[1]}/0"):
             with pytest.raises(RedisTimeoutError, match=r"no reply within 0\.2 s"):
                 exchange([echo("anyone?")])
-        thread.join(5)
+        thread.join(LIVENESS_SECONDS)
     assert not thread.is_alive()
 
 
@@ -157,10 +158,10 @@ def encrypted(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     starting = asyncio.start_server(forward, "127.0.0.1", port, ssl=context)
-    asyncio.run_coroutine_threadsafe(starting, loop).result(5)
+    asyncio.run_coroutine_threadsafe(starting, loop).result(LIVENESS_SECONDS)
     yield f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={folder / 'certificate.pem'}"
     loop.call_soon_threadsafe(loop.stop)
-    thread.join(5)
+    thread.join(LIVENESS_SECONDS)
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:

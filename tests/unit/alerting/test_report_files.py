@@ -8,6 +8,7 @@ from services.alerting import report_files
 from services.alerting.report_files import ReportWriter
 from services.monitoring.reports import topic_reader
 from services.runtime.settings import Settings
+from tests.waiting import LIVENESS_SECONDS
 
 
 def test_name_contains_model_and_start_of_the_window():
@@ -48,7 +49,7 @@ def test_defect_over_one_model_does_not_end_the_reports_of_others(monkeypatch, t
     with capture_logs():
         writer.add("first", 0)
         writer.add("second", 0)
-        assert last.wait(10)
+        assert last.wait(LIVENESS_SECONDS)
         writer.close()
     assert read == ["first", "second"]
 
@@ -61,14 +62,14 @@ def test_full_queue_drops_windows_and_waits_for_nothing(monkeypatch, tmp_path):
     def hold(_: Settings, model: str) -> None:
         read.append(model)
         reading.set()
-        release.wait(10)
+        release.wait(LIVENESS_SECONDS)
         raise topic_reader.ReportsError("the test ends here")
 
     monkeypatch.setattr(topic_reader, "read", hold)
     monkeypatch.setattr(report_files, "WAITING_MAX", 2)
     writer = ReportWriter(Settings().model_copy(update={"reports_uri": str(tmp_path)}), {})
     writer.add("first", 0)
-    assert reading.wait(10)
+    assert reading.wait(LIVENESS_SECONDS)
     for start_ms in range(5):
         writer.add("later", start_ms)
     release.set()

@@ -17,6 +17,7 @@ from services.runtime import session_failures
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.settings import ROOT, Settings
 from services.runtime.web import server
+from tests.waiting import LIVENESS_SECONDS
 
 
 class Producer:
@@ -87,7 +88,7 @@ def test_a_new_declaration_is_archived_without_a_restart(
                 folder = tmp_path / "arrival_delay"
                 folder.mkdir()
                 (folder / "model.yaml").write_text((ROOT / "models/arrival_delay/model.yaml").read_text())
-            await asyncio.wait_for(over.wait(), 10)
+            await asyncio.wait_for(over.wait(), LIVENESS_SECONDS)
 
     monkeypatch.setattr(archiver, "Archiver", Archiver)
     asyncio.run(ArchiveSessions(Settings(models=tmp_path)).run(stopping))
@@ -113,7 +114,7 @@ def test_a_source_topic_of_a_new_view_is_archived_without_a_restart(
             else:
                 monkeypatch.setattr(repository, "load", lambda _: plan)
                 plan_cache.registry_path(settings).write_text("applied")
-            await asyncio.wait_for(over.wait(), 10)
+            await asyncio.wait_for(over.wait(), LIVENESS_SECONDS)
 
     monkeypatch.setattr(archiver, "Archiver", Archiver)
     asyncio.run(ArchiveSessions(settings).run(stopping))
@@ -134,7 +135,7 @@ def test_an_error_of_the_watch_ends_the_session_and_is_shown(
         async def run(self, over: asyncio.Event) -> None:
             if len(reasons) == 2:
                 stopping.set()
-            await asyncio.wait_for(over.wait(), 10)
+            await asyncio.wait_for(over.wait(), LIVENESS_SECONDS)
 
     def fails(_folder: DeclarationFolder) -> set[str]:
         raise PermissionError("models")
@@ -159,7 +160,7 @@ def test_an_error_of_the_watch_is_logged_although_the_archiver_fails_as_well(
         def not_ready(self) -> None: ...
 
         async def run(self, over: asyncio.Event) -> None:
-            await asyncio.wait_for(over.wait(), 10)
+            await asyncio.wait_for(over.wait(), LIVENESS_SECONDS)
             stopping.set()
             raise OSError("the disk is full")
 

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from services.demo import system
+from tests.waiting import LIVENESS_SECONDS
 
 
 def test_background_work_returns_its_result() -> None:
@@ -22,7 +23,7 @@ def test_background_work_raises_its_error() -> None:
 def test_background_work_does_not_keep_the_program_alive() -> None:
     release = threading.Event()
     before = set(threading.enumerate())
-    future = system.in_background(lambda: release.wait(10))
+    future = system.in_background(lambda: release.wait(LIVENESS_SECONDS))
     (thread,) = [each for each in threading.enumerate() if each not in before]
     assert thread.daemon
     release.set()

@@ -12,6 +12,7 @@ from services.features import idle_partitions
 from services.features.idle_partitions import IdleDetector, IdleWatch, heartbeats_due
 from services.runtime import supervised_task
 from services.runtime.watermarks import NEVER
+from tests.waiting import LIVENESS_SECONDS
 
 
 def test_partition_is_idle_if_its_log_has_not_grown_for_the_idle_time() -> None:
@@ -99,7 +100,7 @@ def test_the_watch_goes_on_after_any_error_and_says_so(monkeypatch: pytest.Monke
 
     async def run() -> str | None:
         watch = IdleWatch([decoder], surroundings, surroundings, {})
-        async with asyncio.timeout(20), watch.running():
+        async with asyncio.timeout(LIVENESS_SECONDS), watch.running():
             await watched.wait()
             return watch.failure
 

@@ -9,6 +9,7 @@ import pytest
 from services.model_registry import signing
 from services.model_registry.signing import SigningError, Statement
 from tests.unit.model_registry.installation import settings
+from tests.waiting import LIVENESS_SECONDS
 
 STATEMENT = Statement("m", "sklearn", "ab" * 32)
 
@@ -106,7 +107,7 @@ def test_key_made_by_openssl_signs(tmp_path: Path):
         ["openssl", "genpkey", "-algorithm", "ed25519", "-out", private],
         ["openssl", "pkey", "-in", private, "-pubout", "-out", public],
     ):
-        subprocess.run([*map(str, command)], check=True, capture_output=True, timeout=20)
+        subprocess.run([*map(str, command)], check=True, capture_output=True, timeout=LIVENESS_SECONDS)
     own = settings(tmp_path, signing_key_file=private, verifying_keys=str(public))
     signing.verify(own, STATEMENT, signing.sign(own, STATEMENT))
 

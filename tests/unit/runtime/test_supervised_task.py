@@ -6,6 +6,7 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from services.runtime.supervised_task import HEALTHY_SECONDS, RESTART_SECONDS_MAX, SupervisedTask
+from tests.waiting import LIVENESS_SECONDS
 
 
 class Scenario:
@@ -36,7 +37,7 @@ class Scenario:
         await asyncio.sleep(0)
 
     async def run(self) -> None:
-        async with asyncio.timeout(20), self.subject.running():
+        async with asyncio.timeout(LIVENESS_SECONDS), self.subject.running():
             await self.done.wait()
 
 
@@ -69,7 +70,7 @@ def test_the_pauses_grow_up_to_their_maximum_and_begin_anew_after_a_healthy_time
 def test_a_failure_is_shown_until_the_work_has_run_for_a_while():
     async def run():
         scenario = Scenario(OSError("away"))
-        async with asyncio.timeout(20), scenario.subject.running():
+        async with asyncio.timeout(LIVENESS_SECONDS), scenario.subject.running():
             assert scenario.subject.failure is None
             await scenario.done.wait()
             before = scenario.subject.failure

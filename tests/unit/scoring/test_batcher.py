@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from services.scoring.batcher import Batcher
 from streams.defects import PanicError
 from tests.unit.scoring.fakes import settle
+from tests.waiting import LIVENESS_SECONDS
 
 
 class Work:
@@ -143,7 +144,7 @@ def test_no_caller_waits_for_ever_for_a_batch_that_ended_without_an_ordinary_err
     async def run():
         batcher = Batcher(Work(error=error), rows_max=10, batches_max=1)
         calls = [asyncio.create_task(batcher.submit([event])) for event in ("poison", "good")]
-        done, waiting = await asyncio.wait(calls, timeout=5)
+        done, waiting = await asyncio.wait(calls, timeout=LIVENESS_SECONDS)
         assert not waiting
         assert calls[0].cancelled() if raised is None else isinstance(calls[0].exception(), raised)
         assert len(done) == 2

@@ -14,6 +14,7 @@ from services.scoring.models_follower import ModelsFollower
 from streams import records
 from streams.records import Arm, ModelChanged
 from tests.unit.scoring.fakes import sample, settle
+from tests.waiting import LIVENESS_SECONDS
 
 
 def change(model, version):
@@ -100,7 +101,7 @@ def follow(scenario, *values):
         versions: Any = Versions("m")
         follower = ModelsFollower({}, topic.consumer)
         follower.add(versions)
-        async with asyncio.timeout(20), follower.running():
+        async with asyncio.timeout(LIVENESS_SECONDS), follower.running():
             await scenario(follower, topic, versions)
         return versions.changes
 

@@ -11,6 +11,7 @@ from services.runtime.settings import Settings
 from services.runtime.web import server
 from services.scoring import worker_listener
 from services.scoring.worker_listener import WorkerListener
+from tests.waiting import LIVENESS_SECONDS
 
 PARENT = 7
 
@@ -32,7 +33,7 @@ async def is_open(port: int) -> bool:
 
 
 async def until_open(port: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LIVENESS_SECONDS):
         while not await is_open(port):  # noqa: ASYNC110  # a port has no event
             await asyncio.sleep(0.01)
 
@@ -68,7 +69,7 @@ def test_a_worker_that_is_stopped_before_it_is_ready_ends_without_listening():
         async with listener(ports.free_port(), ["loading models: m"]).running():
             await asyncio.sleep(0)
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    asyncio.run(asyncio.wait_for(run(), LIVENESS_SECONDS))
 
 
 def test_a_worker_cannot_continue_without_its_parent():

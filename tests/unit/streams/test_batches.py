@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from streams.batches import BLOCKED_SECONDS, Lanes
 from streams.slices import Slice, SliceObserver
+from tests.waiting import LIVENESS_SECONDS
 
 
 @dataclasses.dataclass
@@ -46,7 +47,7 @@ class Handler:
 
 
 async def settle(condition):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIVENESS_SECONDS):
         while not condition():  # noqa: ASYNC110  # what is awaited is the state of the lanes
             await asyncio.sleep(0.001)
 

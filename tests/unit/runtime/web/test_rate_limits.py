@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 
 from services.runtime.web import rate_limits
 from services.runtime.web.rate_limits import RateLimit, SharedLimit
+from tests.waiting import LIVENESS_SECONDS
 
 
 class Bucket:
@@ -167,6 +168,6 @@ def test_a_redis_that_does_not_respond_delays_no_request(monkeypatch):
 
     async def scenario():
         limit = SharedLimit(5, unresponsive)
-        return await asyncio.wait_for(limit.take(b"a"), 5)
+        return await asyncio.wait_for(limit.take(b"a"), LIVENESS_SECONDS)
 
     assert run(scenario) == 0
