@@ -71,7 +71,7 @@ def test_the_lag_returns_to_zero_without_a_request_and_after_a_kill(
     settings: Settings, unique_name: str
 ) -> None:
     """After good records, garbage, and a transaction that was aborted at the end of the topic."""
-    topic = f"{unique_name}.outcomes"
+    topic = f"{unique_name}.m"  # the model of the outcomes
     admin = KafkaAdminClient(bootstrap_servers=settings.broker)
     admin.create_topics([NewTopic(topic, 1, 1)])
     admin.close()
