@@ -123,19 +123,36 @@ class FeatureSets:
         held = self._definitions.get(digest, {})
         return sorted(name for name in held.keys() & definitions.keys() if held[name] != definitions[name])
 
+    def undefined(self, digest: str, definitions: Mapping[str, str]) -> list[str]:
+        """Return the features with one of the given definitions of which the rows of a digest tell none.
+
+        Such rows were written before definitions were published. They are taken to fit.
+        """
+        held = self._definitions.get(digest, {})
+        return sorted(name for name in self.names(digest) or () if name in definitions.keys() - held.keys())
+
 
 class Alignment:
     """Puts rows into the order of wanted features, by name."""
 
-    def __init__(self, sets: FeatureSets, wanted: Sequence[str]) -> None:
-        """Take the names of all rows, which may grow, and the wanted features in order."""
+    def __init__(
+        self, sets: FeatureSets, wanted: Sequence[str], definitions: Mapping[str, str] | None = None
+    ) -> None:
+        """Take what is known of all rows, which may grow, and what is wanted.
+
+        Args:
+            sets: The names and definitions of the features in the rows.
+            wanted: Features in order.
+            definitions: Their definitions, as far as rows must have these; by default they may have any.
+        """
         self._sets = sets
+        self._definitions = definitions or {}
         self._wanted = tuple(wanted)
         self._layouts: dict[str, Layout | None] = {}
         self._revision = sets.revision
 
     def layout(self, digest: str) -> Layout | None:
-        """Return the layout of the rows of a digest; None if their names are not known.
+        """Return the layout of the rows of a digest; None if their names are not known or not as defined.
 
         Rows without a digest are taken to hold the wanted features as long as no names are published at all.
         """
@@ -147,7 +164,7 @@ class Alignment:
         return self._layouts[digest]
 
     def row(self, digest: str, values: Sequence[FeatureValue]) -> Sequence[FeatureValue] | None:
-        """Return the wanted values of one row; None if its names are not known or do not fit its values."""
+        """Return the wanted values of one row; None without a layout, or if its values do not fit it."""
         found = self.layout(digest)
         return None if found is None or len(values) != found.width else found.row(values)
 
@@ -155,6 +172,8 @@ class Alignment:
         names = self._sets.names(digest)
         if names is None:
             return None if digest else Layout(len(self._wanted), None)
+        if self._sets.redefined(digest, self._definitions):
+            return None
         places = {name: place for place, name in enumerate(names)}
         positions = tuple(places.get(name, ABSENT) for name in self._wanted)
         return Layout(len(names), None if names == self._wanted else positions)

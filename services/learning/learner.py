@@ -4,7 +4,7 @@ Predictions are joined with their labels, and `services.learning.intervals` lear
 once no input partition can have a further record of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -45,6 +45,7 @@ class Learner:
         make: Callable[[], Any],
         state: LearnerState,
         sets: FeatureSets | None = None,
+        definitions: Mapping[str, str] | None = None,
     ) -> None:
         """Continue from a state; see `services.learning.learner_state.fresh_state`.
 
@@ -55,13 +56,17 @@ class Learner:
             state: A checkpoint's, or a fresh one. Parts that do not fit the declaration any more are reset.
             sets: The published names of the features of predictions; without them rows must hold
                 ``feature_names``.
+            definitions: Digests of how the features of views are defined now, by feature. Rows of another
+                definition are not learned.
         """
-        changed = learner_basis.fit(state, declaration, feature_names)
+        self.feature_names, self.definitions = tuple(feature_names), dict(definitions or {})
+        changed = learner_basis.fit(state, declaration, feature_names, self.definitions)
         for part, before in changed.items():
             _log.warning("learning.part_reset", model=declaration.name, part=part, in_the_checkpoint=before)
-        self.feature_sets = sets or FeatureSets()
-        self._alignment = Alignment(self.feature_sets, feature_names)
         self.model = declaration.name
+        self.feature_sets = sets or FeatureSets()
+        self._alignment = Alignment(self.feature_sets, feature_names, self.definitions)
+        self._rows = _RowLog(self.model, self.feature_sets, self.definitions)
         self.inputs = Inputs(by_partition(state.predictions, state.labels))
         self._repeats = RepeatFilter(state.last_offsets, state.last_offsets_by_source, state.newest_offsets)
         self._join = LabelJoin(
@@ -195,17 +200,39 @@ class Learner:
             return
         else:
             row = self._alignment.row(item.record.feature_set, item.record.features)
-            self.totals.unnamed += row is None
+            if row is None:
+                redefined = self.feature_sets.redefined(item.record.feature_set, self.definitions)
+                self.counts.redefined += bool(redefined)
+                self.totals.unnamed += not redefined
+            self._rows.note(item.record.feature_set)
             entry = self._join.add_prediction(_with_row(item.record, row), item.counts_at_ms)
             joined = None if entry is None else self._join.take_waiting(entry)
         if joined is not None:
             self._intervals.add(joined)
 
 
+class _RowLog:
+    """Logs once for each set of features that its rows are left out, or taken to fit."""
+
+    def __init__(self, model: str, sets: FeatureSets, definitions: Mapping[str, str]) -> None:
+        self._model, self._sets, self._definitions = model, sets, definitions
+        self._told: set[str] = set()
+
+    def note(self, digest: str) -> None:
+        if digest in self._told:
+            return
+        self._told.add(digest)
+        told = {"model": self._model, "feature_set": digest}
+        if redefined := self._sets.redefined(digest, self._definitions):
+            _log.warning("learning.rows_left_out", redefined=redefined, **told)
+        elif assumed := self._sets.undefined(digest, self._definitions):
+            _log.warning("learning.definitions_unknown", taken_to_fit=assumed, **told)
+
+
 def _with_row(
     prediction: records.Prediction, row: Sequence[records.FeatureValue] | None
 ) -> records.Prediction:
-    """Return a prediction with the declared features in order; without any if their names are unknown."""
+    """Return a prediction with the declared features in order; without any if it has no row of them."""
     if row is prediction.features:
         return prediction
     return msgspec.structs.replace(prediction, features=list(row or ()))

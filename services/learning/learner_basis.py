@@ -9,9 +9,11 @@ from streams.records import FeatureValue
 
 LABELS, INTERVAL = "labels", "interval"
 """The parts of a basis, see `basis_of`."""
+DEFINITION = "definition of "
+"""How the part of a feature begins, whose text is the digest of its definition."""
 
 
-def basis_of(declaration: ModelDeclaration) -> dict[str, str]:
+def basis_of(declaration: ModelDeclaration, definitions: Mapping[str, str]) -> dict[str, str]:
     """Return what a state depends on, besides the names of features, as a readable text for each part."""
     label = declaration.label
     kind = next(field.type for field in label.fields if field.name == label.value)
@@ -19,29 +21,43 @@ def basis_of(declaration: ModelDeclaration) -> dict[str, str]:
     return {
         LABELS: f"{declaration.task} {label.value}: {kind}, above {label.positive_above}",
         INTERVAL: f"{interval_ms} ms",
-    }
+    } | {f"{DEFINITION}{name}": digest for name, digest in sorted(definitions.items())}
 
 
-def fit(state: LearnerState, declaration: ModelDeclaration, names: Sequence[str]) -> dict[str, str]:
+def fit(
+    state: LearnerState,
+    declaration: ModelDeclaration,
+    names: Sequence[str],
+    definitions: Mapping[str, str] | None = None,
+) -> dict[str, str]:
     """Fit a state to a declaration, in place; return the parts that had to change, with their old texts.
 
-    Values of features are matched by name. If labels have another meaning, the estimator is reset. In both
-    cases the predictions on disk are to be read again. If the interval has another length, version numbers
-    continue from the last one.
+    Values of features are matched by name. If labels or a feature have another meaning, the estimator is
+    reset, and what waits has no values of that meaning. In these cases the predictions on disk are to be read
+    again. If the interval has another length, version numbers continue from the last one.
+
+    Args:
+        state: A checkpoint's, or a fresh one.
+        declaration: The model's.
+        names: The features in order.
+        definitions: Digests of how features are defined, as far as that is known.
     """
-    now = basis_of(declaration)
+    now = basis_of(declaration, definitions or {})
     changed = {part: state.basis[part] for part, text in now.items() if state.basis.get(part, text) != text}
     if names_before := state.names or _width_fits(state, names):
         _align(state, list(names_before), names)
     else:  # an older version did not write the names, and their number has changed
         changed["features"] = "unknown"
-        state.lessons = []
-        for entry in state.pending:
-            entry.features = []
+        _drop_rows(state)
     if state.names and state.names != list(names):
         changed["features"] = ", ".join(state.names)
+    is_redefined = any(part.startswith(DEFINITION) for part in changed)
+    if is_redefined:
+        _drop_rows(state)
+    if is_redefined or LABELS in changed:
+        state.estimator, state.lessons, state.counts = None, [], LearningCounts()
     if LABELS in changed:
-        state.estimator, state.lessons, state.counts, state.losses = None, [], LearningCounts(), (0, 0.0)
+        state.losses = (0, 0.0)
         state.waiting_labels = []  # their values have the old meaning
         for each in state.pending:
             each.score = None
@@ -57,6 +73,13 @@ def _width_fits(state: LearnerState, names: Sequence[str]) -> Sequence[str]:
     """Return the declared names if all rows of a state have as many values, else none."""
     widths = {len(each) for each in _rows(state)} - {0}
     return names if widths <= {len(names)} else ()
+
+
+def _drop_rows(state: LearnerState) -> None:
+    """Drop the lessons, and the values of the predictions that wait: their labels are counted as unfit."""
+    state.lessons = []
+    for entry in state.pending:
+        entry.features = []
 
 
 def _align(state: LearnerState, before: Sequence[str], names: Sequence[str]) -> None:

@@ -36,7 +36,9 @@ class LearningCounts(msgspec.Struct):
     failed: int = 0
     """The estimator raised an error: the label is left out."""
     unfit: int = 0
-    """The names of the features that the model got for the request are not known."""
+    """The features that the model got for the request are not known, or were defined otherwise than now."""
+    redefined: int = 0
+    """Predictions of which a feature was defined otherwise than now."""
 
 
 class LearnerState(msgspec.Struct):

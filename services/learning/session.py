@@ -10,9 +10,10 @@ from typing import Any
 import structlog
 from kafka import TopicPartition
 
-from services.feature_store import declared_features, repository
+from services.feature_store import declared_features, repository, view_definition
 from services.feature_store.plan import ValueType
 from services.learning import arms_update
+from services.learning.definition_watch import DefinitionWatch
 from services.learning.learner import Learner
 from services.learning.learner_state import LearnerState, fresh_state
 from services.learning.learning_metrics import LearningObserver
@@ -57,6 +58,7 @@ class LearningModel:
     ) -> None:
         """Continue from a state; raise `PlanError` or `TrainingCodeError` without features or learner."""
         self.name = declaration.name
+        self.service = declaration.features.service
         self.learner = make_learner(settings, declaration, state, sets)
         self.source = prediction_source.direct_source(
             topics.predictions(declaration.name),
@@ -111,7 +113,7 @@ def make_learner(
         [name for name in names if name in text],
         [name for name in names if name not in text],
     )
-    return Learner(declaration, names, make, state, sets)
+    return Learner(declaration, names, make, state, sets, view_definition.of_service(service))
 
 
 @contextlib.contextmanager
@@ -141,7 +143,7 @@ def opened(
         models = GuardedModels(folder, quarantine, opener, reader, learning)
         stack.callback(models.close)
         models.refresh()
-        yield LearningSession(outbox, client, models, reader, announcer)
+        yield LearningSession(outbox, client, models, reader, announcer, DefinitionWatch(settings))
 
 
 class LearningModelOpener:
@@ -215,6 +217,7 @@ class LearningSession:
         models: GuardedModels[LearningModel],
         reader: prediction_source.PredictionSourceReader,
         announcer: "Announcer",
+        features: DefinitionWatch,
     ) -> None:
         """Take connected clients and the models."""
         self._outbox = outbox
@@ -223,11 +226,17 @@ class LearningSession:
         self._models = models
         self._reader = reader
         self._announcer = announcer
+        self._features = features
 
     def step(self) -> None:
         """Process one slice; return after the poll timeout if there is none."""
         self._models.refresh()
-        if self._models.read():
+        has_read = self._models.read()
+        if changed := self._features.changed(self._models):
+            _log.warning("learning.features_changed", models=changed)
+            for name in changed:
+                self._models.reopen(name)
+        if has_read:
             for each in self._models:
                 self._models.attempt(each.name, self._advance, each)
             self._reader.pause_leading_partitions()

@@ -137,7 +137,7 @@ class GuardedModels(Generic[Model]):
         for name in (
             (changed & self._open.keys()) | (self._open.keys() - declared.keys()) | self._grown(now_seconds)
         ):
-            self._close(name)
+            self.reopen(name)
         self._open_due(declared, now_seconds)
         if self._has_dropped or was_open != self._open:
             self._has_dropped = False
@@ -217,8 +217,9 @@ class GuardedModels(Generic[Model]):
             prepared |= self._quarantine.open(name, now_seconds, self._opener.prepare, one) or {}
         return prepared
 
-    def _close(self, name: str) -> None:
-        """Close a model after a last snapshot, from which it can be opened again."""
+    def reopen(self, name: str) -> None:
+        """Close a model after a last snapshot, from which `refresh` opens it again if it is declared."""
+        self._has_dropped = True
         model = self._open.get(name)
         if model is not None and model.pace.progressed:
             self.attempt(name, self._keep, model)

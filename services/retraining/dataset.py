@@ -64,6 +64,8 @@ class TrainingSet:
     """The features that hold datetimes with a time zone."""
     left_out: int = 0
     """Number of rows that the training set could not use."""
+    definitions_unknown: int = 0
+    """Number of rows that do not tell how their features were defined, which are taken to fit."""
     left_out_by: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Number of rows by reason; a row may have several."""
 
@@ -174,7 +176,8 @@ def read(
 
     Features are aligned by name: one that a row does not have is missing there. Rows are left out and counted
     if the names of their features are not known, if one of their features had another definition, or if
-    their label has another definition than the declared one or came after the declared horizon.
+    their label has another definition than the declared one or came after the declared horizon. Rows that
+    do not tell how their features were defined are kept, counted and logged.
 
     Args:
         settings: Where the archive is.
@@ -187,12 +190,7 @@ def read(
     Raises:
         InvalidDataError: No row is left.
     """
-    model, opened = declaration.name, inference_log.tables(settings)
-    absent = {inference_log.PREDICTIONS, inference_log.OUTCOMES} - opened.keys()
-    if absent:
-        raise InvalidDataError(
-            f"the archive has no table {', '.join(sorted(absent))} yet: is the archive running?"
-        )
+    model, opened = declaration.name, _tables(settings)
     with inference_log.connect(settings, opened) as connection:
         query = _query(opened[inference_log.PREDICTIONS], opened[inference_log.OUTCOMES])
         parameters = {
@@ -214,11 +212,34 @@ def read(
         "other_labels": joined["fits"].to_numpy(zero_copy_only=False).astype(np.bool_),
     }
     kept = _kept(usable, model)
-    data = _training_set(
-        joined.take(np.flatnonzero(kept)) if not kept.all() else joined, given, sets, versions
+    rows = joined.take(np.flatnonzero(kept)) if not kept.all() else joined
+    return dataclasses.replace(
+        _training_set(rows, given, sets, versions),
+        left_out=int(np.count_nonzero(~kept)),
+        left_out_by={reason: int(np.count_nonzero(~fits)) for reason, fits in usable.items()},
+        definitions_unknown=_definitions_unknown(rows, definitions or {}, sets, model),
     )
-    counts = {reason: int(np.count_nonzero(~fits)) for reason, fits in usable.items()}
-    return dataclasses.replace(data, left_out=int(np.count_nonzero(~kept)), left_out_by=counts)
+
+
+def _tables(settings: Settings) -> "Mapping[str, DeltaTable]":
+    """Return the tables of the archive; raise `InvalidDataError` if one that is needed does not exist yet."""
+    opened = inference_log.tables(settings)
+    absent = {inference_log.PREDICTIONS, inference_log.OUTCOMES} - opened.keys()
+    if absent:
+        raise InvalidDataError(
+            f"the archive has no table {', '.join(sorted(absent))} yet: is the archive running?"
+        )
+    return opened
+
+
+def _definitions_unknown(
+    rows: "pa.Table", definitions: Mapping[str, str], sets: FeatureSets, model: str
+) -> int:
+    """Return the number of rows that do not tell how their features were defined, and log it."""
+    count = int(np.count_nonzero(feature_columns.undefined_rows(rows, definitions, sets)))
+    if count:
+        _log.warning("retraining.definitions_unknown", model=model, rows=count, of=rows.num_rows)
+    return count
 
 
 def _query(predictions: "DeltaTable", outcomes: "DeltaTable") -> str:

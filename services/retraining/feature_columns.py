@@ -51,6 +51,16 @@ def defined_rows(
     return kept
 
 
+def undefined_rows(
+    rows: "pa.Table", definitions: Mapping[str, str], sets: FeatureSets
+) -> npt.NDArray[np.bool_]:
+    """Return which rows (n,) do not tell how one of their features was defined; see `defined_rows`."""
+    found = np.zeros(rows.num_rows, dtype=np.bool_)
+    for digest, indices in _by_digest(rows).items():
+        found[indices] = bool(sets.undefined(digest, definitions))
+    return found
+
+
 def columns(rows: "pa.Table", given: Inputs, sets: FeatureSets) -> Columns:
     """Return the columns of rows that `named_rows` keeps.
 

@@ -107,6 +107,7 @@ class RetrainingRun:
         parameters = {**_parameters(candidate.estimator), "holdout_days": declaration.retraining.holdout_days}
         parameters |= {"refit": declaration.retraining.refit, "rows": data.version.rows}
         parameters["rows_left_out"] = data.left_out
+        parameters["rows_of_unknown_definition"] = data.definitions_unknown
         tags = {
             "driftline.data.tables": " ".join(
                 f"{name}@{version}" for name, version in data.version.tables.items()

@@ -3,13 +3,16 @@
 import random
 from typing import Any
 
+import msgspec
 import pytest
+import structlog.testing
 from pydantic import ValidationError
 
 from services.learning.session import CHECKPOINTS
 from services.model_registry import river_format
 from services.scoring.river_model import RiverModel
 from streams import records
+from streams.feature_sets import FeatureSets, feature_set
 from streams.inputs import LABEL, PREDICTION, PartitionKey
 from tests.unit.learning import traffic
 from tests.unit.learning.traffic import HOUR_MS, START_MS
@@ -148,6 +151,88 @@ def test_unfit_rows_are_counted_and_the_others_learned():
         traffic.feed(learner, PartitionKey(kind, 0), 3, START_MS + 9 * HOUR_MS)
     learner.advance()
     assert (learner.counts.learned, learner.counts.unfit, learner.counts.failed) == (1, 1, 1)
+
+
+OLD, NEW = ({"x": f"sum over {hours} h"} for hours in (1, 2))
+SETS = [feature_set("m", traffic.NAMES, ["colour"], each) for each in (None, OLD, NEW)]
+HALF = 10 * HOUR_MS
+"""Time of the change, from the start."""
+
+
+def redefined(old: records.FeatureSet) -> traffic.Traffic:
+    """Return the traffic with a change of a definition in the middle: x was ten times as large."""
+
+    def served(each: Any) -> Any:
+        if not isinstance(each, records.Prediction):
+            return each
+        if each.event_time_ms >= START_MS + HALF:
+            return msgspec.structs.replace(each, feature_set=SETS[2].digest)
+        x, colour = each.features
+        features = [x if x is None else 10 * x, colour]
+        return msgspec.structs.replace(each, feature_set=old.digest, features=features)
+
+    return traffic.Traffic([[served(each) for each in log] for log in LOGS.predictions], LOGS.labels)
+
+
+def later_half() -> traffic.Traffic:
+    """Return the same traffic without values in the first half."""
+
+    def served(each: Any) -> Any:
+        is_old = isinstance(each, records.Prediction) and each.event_time_ms < START_MS + HALF
+        return msgspec.structs.replace(each, features=[]) if is_old else each
+
+    return traffic.Traffic([[served(each) for each in log] for log in LOGS.predictions], LOGS.labels)
+
+
+def test_rows_of_another_definition_are_not_learned_and_the_log_says_so():
+    logs = redefined(SETS[1])
+    learner = traffic.new_learner(sets=FeatureSets(SETS), definitions=NEW)
+    with structlog.testing.capture_logs() as told:
+        outputs = traffic.play(learner, logs)
+    wanted = traffic.play(traffic.new_learner(), later_half())
+    assert traffic.published(outputs) == traffic.published(wanted)
+    rows = sum(
+        isinstance(each, records.Prediction) and each.feature_set == SETS[1].digest
+        for log in logs.predictions
+        for each in log
+    )
+    assert (learner.counts.redefined, learner.totals.unnamed) == (rows, 0)
+    assert [(each["event"], each["redefined"]) for each in told] == [("learning.rows_left_out", ["x"])]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_change_of_definition_begins_anew_whenever_the_process_restarts(seed):
+    """What is learned of the new definition neither depends on the restarts nor on the former rows."""
+    chance, player, wanted = random.Random(seed), traffic.Player(redefined(SETS[1])), {}
+    for each in traffic.published(traffic.play(traffic.new_learner(), later_half())):
+        wanted[each.version] = each.estimator
+    definitions = OLD
+    learner = traffic.new_learner(sets=FeatureSets(SETS), definitions=definitions)
+    found: dict[int, bytes] = {}
+    while places := player.open:
+        published = traffic.published([player.step(learner, chance.choice(places), chance.randrange(1, 60))])
+        found |= {each.version: each.estimator for each in published}
+        if definitions is OLD and learner.inputs.frontier_ms > START_MS + HALF - 4 * HOUR_MS:
+            definitions = NEW  # before the first row that was served so, as `DefinitionWatch` takes care
+        elif chance.random() > 0.2:
+            continue
+        kept = CHECKPOINTS.encode("m", "m.labels", learner.state())
+        state = CHECKPOINTS.decode(kept, "m", "m.labels")
+        learner = traffic.new_learner(state=state, sets=FeatureSets(SETS), definitions=definitions)
+        player.seek(learner)
+    last = max(wanted)
+    assert found[last] == wanted[last]
+    assert learner.counts.learned > 0
+
+
+def test_rows_that_tell_no_definition_are_taken_to_fit_and_the_log_says_so():
+    learner = traffic.new_learner(sets=FeatureSets(SETS), definitions=NEW)
+    with structlog.testing.capture_logs() as told:
+        traffic.play(learner, redefined(SETS[0]))
+    assert (learner.counts.redefined, learner.counts.unfit) == (0, 0)
+    assert [(each["event"], each["taken_to_fit"]) for each in told] == [
+        ("learning.definitions_unknown", ["x"])
+    ]
 
 
 @pytest.mark.parametrize(

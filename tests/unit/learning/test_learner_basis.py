@@ -43,6 +43,29 @@ def test_features_go_on_by_name(state: LearnerState) -> None:
     assert state.estimator == b"learned"
 
 
+def test_another_definition_of_a_feature_begins_anew(state: LearnerState) -> None:
+    """The estimator, the lessons and what waits hold the feature with its former meaning."""
+    known = {"x": "one hour"}
+    assert learner_basis.fit(state, traffic.declaration(), NAMES, known) == {}, "of older versions"
+    assert state.counts.learned == 60
+    state.on_disk.store = "s"
+    changed = learner_basis.fit(state, traffic.declaration(), NAMES, {"x": "two hours"})
+    assert changed == {"definition of x": "one hour"}
+    assert state.estimator is None
+    assert (state.lessons, state.counts.learned) == ([], 0)
+    assert [each.features for each in state.pending] == [[]]
+    assert (state.first_ms, state.on_disk.store) == (10 * HOUR_MS, "")
+    assert learner_basis.fit(state, traffic.declaration(), NAMES, {"x": "two hours"}) == {}
+
+
+def test_a_feature_that_is_added_or_removed_changes_no_other_definition(state: LearnerState) -> None:
+    learner_basis.fit(state, traffic.declaration(), NAMES, {"x": "one hour"})
+    more = {"x": "one hour", "new": "two hours"}
+    assert learner_basis.fit(state, traffic.declaration(), [*NAMES, "new"], more).keys() == {"features"}
+    assert learner_basis.fit(state, traffic.declaration(), ["colour"], {}).keys() == {"features"}
+    assert state.estimator == b"learned"
+
+
 def test_another_meaning_of_labels_begins_anew(state: LearnerState) -> None:
     label = traffic.document()["label"] | {
         "value": "z",

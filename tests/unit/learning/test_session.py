@@ -72,6 +72,7 @@ class OneModel:
 
     def __init__(self, model: LearningModel) -> None:
         self.model = model
+        self.reopened: list[str] = []
 
     def refresh(self) -> None:
         pass
@@ -80,13 +81,16 @@ class OneModel:
         pass
 
     def __iter__(self) -> Iterator[LearningModel]:
-        return iter([self.model])
+        return iter([] if self.reopened else [self.model])
 
     def read(self) -> bool:
         for place, log in traffic.Player(LOGS).logs.items():
             for offset, record in enumerate(log):
                 traffic.feed(self.model.learner, place, offset, record)
         return True
+
+    def reopen(self, name: str) -> None:
+        self.reopened.append(name)
 
     def attempt(self, name: str, work: Callable[[LearningModel], None], model: LearningModel) -> None:
         assert name == model.name
@@ -116,7 +120,8 @@ def model(monkeypatch: pytest.MonkeyPatch) -> LearningModel:
 def learning(log: Log, models_topic: Any, model: LearningModel) -> Any:
     reader = types.SimpleNamespace(pause_leading_partitions=lambda: None)
     redis = types.SimpleNamespace(hset=lambda *given: None)
-    given: tuple[Any, ...] = (log, redis, OneModel(model), reader, Announcer(models_topic))
+    features = types.SimpleNamespace(changed=lambda _: [])
+    given: tuple[Any, ...] = (log, redis, OneModel(model), reader, Announcer(models_topic), features)
     return LearningSession(*given)
 
 
@@ -180,3 +185,12 @@ def test_names_that_are_nowhere_are_told_once_and_given_up(models_topic: Any, mo
     assert [(each["event"], each["feature_sets"]) for each in logs] == [
         ("learning.names_missing", ["nowhere"])
     ]
+
+
+def test_nothing_that_was_read_is_learned_before_a_model_with_changed_features_is_reopened(
+    learning: Any, log: Log, model: LearningModel
+) -> None:
+    learning._features.changed = lambda models: [each.name for each in models]
+    learning.step()
+    assert learning._models.reopened == ["m"]
+    assert (log.entries, model.learner.totals.predictions) == ([], 0)

@@ -4,7 +4,7 @@ import dataclasses
 import datetime as dt
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from services.learning.learner import Learner
 from services.learning.learner_state import LearnerState, fresh_state
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, records
+from streams.feature_sets import FeatureSets
 from streams.inputs import LABEL, PREDICTION, PartitionKey
 from streams.producer import Record
 
@@ -119,9 +120,16 @@ def _labels(log: Iterable[tuple[int, int, float]], home: int) -> list[records.La
     ]
 
 
-def new_learner(partitions: int = 2, state: LearnerState | None = None, **changes: Any) -> Learner:
+def new_learner(
+    partitions: int = 2,
+    state: LearnerState | None = None,
+    sets: FeatureSets | None = None,
+    definitions: Mapping[str, str] | None = None,
+    **changes: Any,
+) -> Learner:
     declared = declaration(**changes)
-    return Learner(declared, NAMES, estimator, fresh_state(declared.name, partitions, partitions, state))
+    fresh = fresh_state(declared.name, partitions, partitions, state)
+    return Learner(declared, NAMES, estimator, fresh, sets, definitions)
 
 
 class Player:

@@ -141,6 +141,7 @@ def test_rows_with_another_definition_of_a_feature_are_left_out_and_counted(sett
     data = dataset.read(settings, DECLARATION, given, 1000, sets, now.definitions)
     assert data.rows["prediction_id"].tolist() == ["now", "unknown"]
     assert (data.left_out, data.left_out_by) == (1, {"unnamed": 0, "other_features": 1, "other_labels": 0})
+    assert data.definitions_unknown == 1
     with pytest.raises(InvalidDataError, match="none of 3 rows has its features as the feature views define"):
         dataset.read(
             settings, DECLARATION, {"carrier": InputKind.TEXT}, 1000, FeatureSets([before]), {"x": "?"}
