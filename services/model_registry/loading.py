@@ -9,6 +9,7 @@ import structlog
 
 from services.model_registry import (
     artifact_location,
+    bounded_download,
     flavours,
     golden_batch,
     input_format,
@@ -17,6 +18,7 @@ from services.model_registry import (
     signing,
 )
 from services.model_registry.artifact_location import LocationError
+from services.model_registry.bounded_download import SizeError
 from services.model_registry.contract import Contract, ContractError, LoadedVersion, Model
 from services.model_registry.mlflow_client import RegistryError
 from services.model_registry.model_inputs import Inputs
@@ -113,7 +115,13 @@ def load_found(
             f"{declaration.name} version {version}: {error}: its files were changed after it was registered; "
             f"find out who changed them, then {REGISTER_AGAIN}"
         ) from error
-    except (LocationError, model_inputs.InputsError, ContractError, golden_batch.GoldenError) as error:
+    except (
+        LocationError,
+        SizeError,
+        model_inputs.InputsError,
+        ContractError,
+        golden_batch.GoldenError,
+    ) as error:
         raise RegistryError(f"{declaration.name} version {version}: {error}") from error
     SignedTags(settings.home, declaration.name).keep(version, found.tags)
     return loaded
@@ -149,15 +157,13 @@ def statement_of(settings: Settings, model: str, tags: Mapping[str, str]) -> sig
 def _download(settings: Settings, registered: Any, folder: Path) -> Path:
     """Download a version's files from their artifact URI; a ``models:/`` URI would add a file to them.
 
-    Raises `LocationError` for a URI from which nothing is downloaded.
+    Raises `LocationError` for a URI from which nothing is downloaded, `SizeError` for too large files.
     """
-    import mlflow.artifacts  # late: imports MLflow, 3 s
-
     client = mlflow_client.connect(settings)
     source = client.get_model_version_download_uri(registered.name, registered.version)
     artifact_location.check(source, settings.mlflow_uri)
-    return Path(
-        mlflow.artifacts.download_artifacts(
-            artifact_uri=source, dst_path=str(folder), tracking_uri=client.tracking_uri
-        )
+    files = folder / "files"
+    files.mkdir()
+    return bounded_download.download(
+        source, files, client.tracking_uri, settings.model_version_mib_max * bounded_download.MIB
     )

@@ -176,6 +176,11 @@ class Settings(BaseSettings):
         ge=1,
         description="Size of the verified versions in the home folder; the least recently used are removed",
     )
+    model_version_mib_max: int = Field(
+        2048,
+        ge=1,
+        description="Maximum size of the files of one version; a larger one is not downloaded",
+    )
     in_flight_bytes_max: int = Field(
         32 << 20, ge=1 << 20, description="Maximum bytes that a process has fetched and not yet finished"
     )

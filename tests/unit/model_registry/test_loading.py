@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from mlflow.exceptions import MlflowException
 
-from services.model_registry import loading, mlflow_client, registration, signing, version_cache
+from services.model_registry import (
+    bounded_download,
+    loading,
+    mlflow_client,
+    registration,
+    signing,
+    version_cache,
+)
 from services.model_registry.mlflow_client import RegistryError
 from services.model_registry.signed_tags import SignedTags
 from services.runtime.settings import Settings
@@ -88,6 +95,19 @@ def test_kept_files_are_verified_again(installation: Installation):
     installation.is_away = True
     (installation.folder / "another").write_text("file")
     with pytest.raises(OutageError, match="this machine has no verified copy"):
+        installation.load()
+
+
+def test_a_version_that_is_too_large_is_named_with_what_to_do(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+):
+    def download(_uri: str, _folder: Path, _tracking_uri: str, bytes_max: int) -> Path:
+        raise bounded_download.SizeError(f"more than {bytes_max} bytes")
+
+    monkeypatch.setattr(bounded_download, "download", download)
+    monkeypatch.setattr(installation, "tracking_uri", "http://127.0.0.1:1", raising=False)
+    shutil.rmtree(installation.folder)
+    with pytest.raises(RegistryError, match=f"m version 1: more than {2048 << 20} bytes"):
         installation.load()
 
 
