@@ -61,6 +61,11 @@ class Shape:
     integer: str | None = None
     flag: str | None = None
     time: str | None = None
+    tag: str | None = None
+    """The field that tells records of different kinds in one topic apart."""
+    model: str | None = None
+    source_partition: str | None = None
+    """The position of the record that this one was made from; -1 in a valid one."""
     is_stamp: bool = True
     """Whether the time is RFC 3339, else milliseconds."""
     is_int32: bool = False
@@ -512,12 +517,103 @@ def kinds(now_ms: int) -> Mapping[str, Kind]:
         ),
         Kind("heartbeat_negative", _heartbeat(b"-5", b"-62135596800000"), _always(Fate.IGNORED)),
     ]
-    made += _avro_kinds()
+    made += _avro_kinds() + _syntax_kinds() + _envelope_kinds()
     named = {kind.name: kind for kind in made}
     return {
         name: dataclasses.replace(kind, encoding="any") if _is_of_any_encoding(name) else kind
         for name, kind in named.items()
     }
+
+
+def _syntax_kinds() -> list[Kind]:
+    """Return kinds of JSON that parsers read differently."""
+
+    def first_of_another_type(_rng: random.Random, shape: Shape, draft: Draft) -> bytes:
+        return encoded({shape.id: {"a": [7]}})[:-1] + b", " + encoded(draft.fields)[1:]
+
+    def escaped_names(_rng: random.Random, shape: Shape, draft: Draft) -> bytes:
+        name = encoded({shape.id: 0})[1:-4]
+        escaped = "".join(f"\\u{ord(letter):04x}" for letter in shape.id)
+        return encoded(draft.fields).replace(name, f'"{escaped}"'.encode(), 1)
+
+    def as_utf8(_rng: random.Random, shape: Shape, draft: Draft) -> bytes:
+        return encoded(draft.fields | {str(shape.text): "\ud83d\ude00"})
+
+    def two_objects(_rng: random.Random, _shape: Shape, draft: Draft) -> bytes:
+        return encoded(draft.fields) + b"\n" + encoded(draft.fields)
+
+    def commented(_rng: random.Random, _shape: Shape, draft: Draft) -> bytes:
+        return b"/* c */" + encoded(draft.fields)
+
+    def quoted(_rng: random.Random, _shape: Shape, draft: Draft) -> bytes:
+        return encoded(draft.fields).replace(b'"', b"'")
+
+    return [
+        _bad("first_of_a_name_is_of_another_type", _value(first_of_another_type), "Expected `"),
+        _odd("names_are_escaped", _value(escaped_names)),
+        _bad("two_objects", _value(two_objects), "trailing"),
+        _bad("comment", _value(commented), "malformed"),
+        _bad("single_quotes", _value(quoted), "malformed"),
+        _bad("trailing_comma", _appended(", }"), "malformed|trailing comma"),
+        _bad("zero_bytes", _fixed(b"\0" * 100), "malformed"),
+        _bad("compressed_value", _fixed(b"\x1f\x8b\x08\0\0\0\0\0\0\3\xabV\xcaH"), "malformed"),
+        _bad("message_pack", _fixed(b"\x82\xa2id\xa17\xa2at\xcb"), "malformed"),
+        _bad("leading_zero", _literal("number", "01", "-01", "00.5"), "invalid number|malformed", "number"),
+        _bad("number_without_digits", _literal("number", ".5", "1.", "+1", "0x10", "1e"), "", "number"),
+        _bad("surrogates_as_utf8", _value(as_utf8), "utf-8", "text"),
+        _odd("surrogate_pair", _literal("text", '"\\ud83d\\ude00"'), "text"),
+        _odd("wide_array", _appended(f', "wide": [{"0, " * 100_000}0]}}'), is_large=True),
+        _odd(
+            "wide_object",
+            _appended(", " + ", ".join(f'"w{number}": 0' for number in range(20_000)) + "}"),
+            is_large=True,
+        ),
+        _odd("nameless_field", _appended(', "": {"": []}}')),
+        _bad(
+            "time_of_another_calendar",
+            _time(
+                ("2016-12-31T23:59:60Z", "2026-01-01T24:00:00Z", "2026-W01-1T00:00:00Z", "2026-001"),
+                (-(10**18),),
+            ),
+            "",
+            "time",
+        ),
+    ]
+
+
+def _envelope_kinds() -> list[Kind]:
+    """Return kinds of headers, of records without a value, and of fields by which readers order records."""
+
+    def cloud_event(_rng: random.Random, _shape: Shape, draft: Draft) -> None:
+        event = {"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": draft.fields}
+        draft.value = encoded(event)
+        draft.headers = [("content-type", b"application/cloudevents+json")]
+
+    def odd_tombstone(rng: random.Random, _shape: Shape, draft: Draft) -> None:
+        draft.has_value = False
+        draft.key = rng.choice([b"\xff\xfe", b"m/features/", b"/", b"silence/", b"k" * 50_000, b"{}", b"\0"])
+
+    return [
+        _bad("cloud_event_with_its_data_inside", cloud_event, "missing required field"),
+        _odd(
+            "cloud_event_headers_of_another",
+            _headers(
+                [("ce_specversion", b"99"), ("ce_id", b""), ("ce_type", None), ("ce_time", b"yesterday")],
+                [("ce_source", b"\xff"), ("ce_specversion", b"1.0"), ("ce_specversion", b"0.3")],
+                [("content-type", b"application/x-protobuf"), ("content-type", None)],
+            ),
+        ),
+        Kind("tombstone_with_an_odd_key", odd_tombstone, _always(Fate.IGNORED)),
+        _bad("tag_is_unknown", _field("tag", "surprise", "", "drift_alarm\0"), "", "tag"),
+        _bad("tag_is_no_text", _field("tag", 7, None, ["silence"], {}), "", "tag"),
+        _bad("model_of_another_topic", _field("model", "another", ""), "find its writer", "model"),
+        _bad(
+            "source_of_another_partition",
+            _field("source_partition", 2**31 - 1, 77, -(2**31)),
+            "find its writer",
+            "source_partition",
+        ),
+    ]
 
 
 OTHER_SCHEMA, JSON_SCHEMA = 0xFFFF0001, 0xFFFF0002
@@ -540,6 +636,10 @@ def _avro_kinds() -> list[Kind]:
 
     no_header, unfit = "the record begins with", "the record does not fit schema"
     return [
+        avro(
+            "avro_varint_without_end", _value(lambda _r, s, d: s.encode(d.fields)[:5] + b"\xff" * 40), unfit
+        ),
+        avro("avro_schema_id_of_all_bits", of_schema(0xFFFFFFFF), "registry has no schema"),
         avro("avro_empty", _fixed(b""), no_header),
         avro("avro_is_short", _fixed(b"\0", b"\0\0\0\7"), no_header),
         avro("avro_magic_byte", _value(lambda _r, s, d: b"\1" + s.encode(d.fields)[1:]), no_header),
@@ -567,7 +667,8 @@ _LENGTH = b"\x80" * 8 + b"\x80\x01"
 """A length of some 2^62, as Avro writes it."""
 _OF_ANY_ENCODING = (
     "value_null", "float_", "integer_beyond_32", "control", "text_of", "id_of", "time_a",
-    "time_in_year", "time_before", "kafka", "key", "header", "trace", "heartbeat",
+    "time_in_year", "time_before", "kafka", "key", "header", "trace", "heartbeat", "tombstone",
+    "cloud_event_headers",
 )  # fmt: skip
 """How the names of kinds begin that change fields, or nothing of the value."""
 

@@ -341,7 +341,8 @@ def _model_targets(name: str, avro: Encoders | None, now_ms: int, *, learns: boo
 
     prediction = Shape(
         "prediction", "prediction_id", "model", "arm", "score", "version",
-        time="event_time_ms", is_stamp=False, is_int32=True,
+        time="event_time_ms", is_stamp=False, is_int32=True, model="model",
+        source_partition="source_partition",
     )  # fmt: skip
     outcome = dataclasses.replace(prediction, name="outcome", number="label")
 
@@ -419,13 +420,35 @@ def control_targets(prefix: str, names: Sequence[str]) -> list[Target]:
         }  # fmt: skip
 
     alarms = Shape(
-        "alarm", "alarm_id", "message", "message", "value", "version", None, "detected_at_ms", **ours
+        "alarm",
+        "alarm_id",
+        "message",
+        "message",
+        "value",
+        "version",
+        None,
+        "detected_at_ms",
+        tag="type",
+        **ours,
     )
     results = Shape(
-        "result", "request_id", "model", "run_id", "duration_seconds", "rows", None, "requested_at_ms", **ours
+        "result",
+        "request_id",
+        "model",
+        "run_id",
+        "duration_seconds",
+        "rows",
+        None,
+        "requested_at_ms",
+        tag="type",
+        **ours,
     )
-    changes = Shape("change", "model", "reason", "reason", time="changed_at_ms", key_is_needed=True, **ours)
-    silences = Shape("silence", "silence_id", "reason", "reason", time="until_ms", key_is_needed=True, **ours)
+    changes = Shape(
+        "change", "model", "reason", "reason", time="changed_at_ms", key_is_needed=True, tag="type", **ours
+    )
+    silences = Shape(
+        "silence", "silence_id", "reason", "reason", time="until_ms", key_is_needed=True, tag="type", **ours
+    )
     states = Shape("state", "id", "reason", "reason", key_is_needed=True, all_are=Fate.IGNORED)
     failures = Shape("letter", "topic", "reason", "reason", None, "offset", None, "failed_time_ms", **ours)
     orders = Shape("forwarded", "order_id", "shop", "note", "amount", "desk", "paid", all_are=Fate.INVALID)
