@@ -12,9 +12,11 @@ from collections.abc import Callable
 from kafka import TopicPartition
 
 from services.runtime import kafka_consumers
+from services.runtime.decompression import decompressed
 from services.runtime.large_records import FoundValue, LargeRecordError, LargeRecordWriter, Write
 from services.runtime.settings import Settings
 from streams import records, topics
+from streams.json_decoder import InvalidRecordError
 from streams.records import Reference, ReferenceName
 
 PARTITION = TopicPartition(topics.REFERENCES.name, 0)
@@ -57,7 +59,7 @@ def read(latest: Latest, model: str, name: ReferenceName) -> Reference:
     """Return a reference.
 
     Raises:
-        ReferenceLostError: A later version has taken its place, or it was deleted.
+        ReferenceLostError: A later version has taken its place, or it was deleted, or cannot be read.
         LargeRecordError: Its parts are not complete.
     """
     found = latest(_key(model, name.version))
@@ -66,7 +68,13 @@ def read(latest: Latest, model: str, name: ReferenceName) -> Reference:
             f"{PARTITION.topic} does not hold the reference of version {name.version} of {model}: retrain to "
             "get another one"
         )
-    reference: Reference = _decode(zlib.decompress(found.value))
+    try:
+        reference: Reference = _decode(decompressed(found.value))
+    except (zlib.error, InvalidRecordError) as error:
+        raise ReferenceLostError(
+            f"the reference of version {name.version} of {model} cannot be read: {error}: retrain to get "
+            "another one"
+        ) from error
     return reference
 
 

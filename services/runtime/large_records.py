@@ -15,7 +15,7 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -24,11 +24,13 @@ from streams.producer import Record
 
 PART_BYTES_MAX = (1 << 20) - topics.OVERHEAD_BYTES
 """Maximum size of a part: fits into a topic with Kafka's default limit."""
+PARTS_MAX = 9999
+"""Maximum number of parts, some 10 GiB: a head that names more was not written by this module."""
 BATCH_PARTS_MAX = 16
 """Parts that are written at once: bounds the copies of a value in memory."""
 MAGIC = b"driftline-parts\n"
 """Start of the value of a head. Other values are compressed, or JSON."""
-_PART_KEY = re.compile(rb"(?P<key>.+)/part/(?P<slot>[01])/(?P<number>\d{4,9})", re.DOTALL)
+_PART_KEY = re.compile(rb"(?P<key>.+)/part/(?P<slot>[01])/(?P<number>[0-9]{4})", re.DOTALL)
 
 Write = Callable[[Sequence[Record]], None]
 """Writes records to the partition of the values, in order; returns when all are acknowledged."""
@@ -38,12 +40,15 @@ class LargeRecordError(ValueError):
     """A value cannot be put together. The message says what is missing and what to do."""
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=PARTS_MAX)]
+
+
 class _Head(msgspec.Struct, array_like=True):
     """What a value was divided into."""
 
-    slot: int
-    parts: int
-    parts_other: int
+    slot: Annotated[int, msgspec.Meta(ge=0, le=1)]
+    parts: _Count
+    parts_other: _Count
     """Number of parts in the other slot, of an earlier value."""
     sha256: bytes
 

@@ -6,6 +6,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from services.runtime.decompression import decompressed
+
 _COMPRESSION_LEVEL = 1
 """A third of the size for a few milliseconds; higher levels compress ids little better."""
 SNAPSHOT_SECONDS_MIN = 2.0
@@ -53,12 +55,12 @@ class Snapshots(Generic[State]):
 
     def label_topic(self, raw: bytes) -> str:
         """Return the topic of a record's labels; the record was decoded before."""
-        return self._decode(zlib.decompress(raw)).label_topic
+        return self._decode(decompressed(raw)).label_topic
 
     def decode(self, raw: bytes, model: str, label_topic: str | None = None) -> State:
         """Decode a record's value strictly; `SnapshotError` if its format, model or given topic differs."""
         try:
-            data = zlib.decompress(raw)
+            data = decompressed(raw)
             found = self._decode_head(data).format
             if found != self._format:
                 raise SnapshotError(

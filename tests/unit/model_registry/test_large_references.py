@@ -1,7 +1,10 @@
 """A large reference is read as it was written, or named as lost."""
 
+import hashlib
+import zlib
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from services.model_registry import large_references
@@ -80,3 +83,12 @@ def test_a_reference_that_fits_into_a_change_is_not_large(monkeypatch: pytest.Mo
 
 def test_the_largest_reference_in_a_change_fits_into_its_record() -> None:
     assert topics.MODELS.message_bytes_max() >= large_references.INLINE_BYTES_MAX + topics.OVERHEAD_BYTES
+
+
+@pytest.mark.parametrize("value", [b"no zlib", zlib.compress(b"[" * 10_000), zlib.compress(b"{}")])
+def test_a_reference_that_cannot_be_read_is_named(topic: Topic, value: bytes) -> None:
+    name = large_references.publish(topic.latest, topic.write, "m", reference(1))
+    forged = FoundValue(0, value, large_records.PartLayout())
+    digest = hashlib.sha256(value).hexdigest()
+    with pytest.raises(ReferenceLostError, match="of version 1 of m cannot be read"):
+        large_references.read(lambda _: forged, "m", msgspec.structs.replace(name, sha256=digest))

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -241,3 +242,19 @@ def test_the_last_value_with_a_head_is_read_whatever_crashes_and_compaction_leav
             writer(topic).put(KEY, value(1))
         parts_interrupted = [parts for parts, writes, _ in steps if writes is not None]
         assert topic.live_parts() <= 2 + max(parts_interrupted, default=0)
+
+
+@pytest.mark.parametrize("counts", [(0, 2**40, 0), (0, 1, 2**40), (0, -1, 0), (7, 1, 0), (0, 2**64 - 1, 0)])
+def test_a_head_that_names_impossible_parts_says_so_at_once(counts: tuple[int, int, int]) -> None:
+    reader = LargeRecordReader([KEY])
+    head = MAGIC + msgspec.msgpack.encode([*counts, b"digest"])
+    with pytest.raises(LargeRecordError, match="the head of the record 'm' cannot be read"):
+        reader.take(0, KEY, head)
+
+
+def test_a_part_with_an_impossible_number_is_passed_over() -> None:
+    """Otherwise the next value would remove a billion parts."""
+    reader = LargeRecordReader([KEY])
+    reader.take(0, KEY, b"value")
+    reader.take(1, b"m/part/0/999999999", b"part")
+    assert reader.found()[KEY].layout == PartLayout()
