@@ -7,6 +7,9 @@ from services.archive.row_schemas import Partition
 from streams.codec import InvalidRecordError, KafkaRecord
 from streams.records import RetrainingRecord, RetrainingRequested, decoder_of
 
+OPEN_MAX = 1000
+"""Maximum number of requests that wait, the latest: one that names offsets far ahead waits forever."""
+
 
 class RequiredOffsets:
     """The requests whose records have not all been read yet, each as the offsets that it needs."""
@@ -18,6 +21,7 @@ class RequiredOffsets:
     def add(self, required: Mapping[Partition, int]) -> None:
         """Add the offsets of one request: every record before them must be in the tables."""
         self._open.append(required)
+        del self._open[:-OPEN_MAX]
 
     def remove_reached(self, positions: Mapping[Partition, int]) -> bool:
         """Remove the requests that positions have reached; return whether there were any.

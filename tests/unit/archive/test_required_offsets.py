@@ -1,5 +1,6 @@
 """When a request for retraining makes a commit due."""
 
+from services.archive import required_offsets
 from services.archive.required_offsets import RequiredOffsets, decoded_requests, required_by
 from streams import records
 from tests.unit.archive.kafka_records import Record
@@ -52,3 +53,12 @@ def test_only_requests_are_decoded_and_bad_records_are_skipped() -> None:
         Record(3, None),
     ]
     assert list(decoded_requests(batch)) == [REQUEST]
+
+
+def test_requests_that_are_never_reached_are_bounded() -> None:
+    required = RequiredOffsets()
+    for number in range(3 * required_offsets.OPEN_MAX):
+        required.add({("a", 0): 2**62 + number})
+    required.add({("a", 0): 2})
+    assert required.remove_reached({("a", 0): 2})
+    assert len(required._open) == required_offsets.OPEN_MAX - 1
