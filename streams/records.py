@@ -39,6 +39,9 @@ class Prediction(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     arm: str
     arm_weight: Int32
     """Share of the keys that this arm receives, in 1/10,000."""
+    call_us: Int32 | msgspec.UnsetType = msgspec.UNSET
+    """Microseconds that the call of the model took, with all rows of this arm in the batch; absent where
+    ``version`` is 0 and in records of older versions."""
     event_time_ms: TimeMs
     scored_time_ms: TimeMs
     """Wall time."""
@@ -54,18 +57,27 @@ class Prediction(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     prediction: FeatureValue
     shadow_scores: dict[str, float] = {}
     """The scores of the shadow arms, by arm name."""
+    shadow_probabilities: dict[str, list[float]] | msgspec.UnsetType = msgspec.UNSET
+    """Multiclass: the ``probabilities`` of the shadow arms that have a score; absent without any, and in
+    records of older versions."""
     probabilities: list[float] | msgspec.UnsetType = msgspec.UNSET
     """Multiclass: the probability of each declared class, in their order; absent for other tasks."""
     fallback_from: str | msgspec.UnsetType = msgspec.UNSET
     """The arm that the request belongs to, if the champion answered because that arm's version cannot; then
     version, arm and share are the champion's. Absent otherwise."""
+    fallback_version: Int32 | msgspec.UnsetType = msgspec.UNSET
+    """The version of that arm, which cannot answer. Absent without ``fallback_from`` and in records of older
+    versions."""
     feature_set: str = ""
     """Digest of the names of ``features``, see `FeatureSet`; empty in records of older versions."""
     source: str = ""
     """Digest of the request topic and its id, so a recreated topic has another digest. Empty over HTTP and in
     records of older versions."""
     shadow_versions: dict[str, Int32] | msgspec.UnsetType = msgspec.UNSET
-    """Versions of the shadow arms, by arm name; absent without shadows and in records of older versions."""
+    """Versions of the shadow arms, by arm name, also of those without a score for this request; absent
+    without shadows and in records of older versions. Older records leave out versions without scores."""
+    shadow_call_us: dict[str, Int32] | msgspec.UnsetType = msgspec.UNSET
+    """As ``call_us``, of the shadow arms that have scores, by arm name."""
 
 
 class Label(msgspec.Struct, kw_only=True, frozen=True, gc=False):
@@ -121,6 +133,8 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     one ``prediction_id`` and ``event_time_ms`` the one with the highest number counts."""
     corrected_label: float | None = None
     """The label that a correction replaces; null without a correction."""
+    shadow_versions: dict[str, Int32] = {}
+    """See `Prediction.shadow_versions`; empty in records of older versions."""
 
 
 class Bins(msgspec.Struct, kw_only=True, frozen=True):
@@ -286,20 +300,88 @@ class MeasureFigures(msgspec.Struct, kw_only=True, frozen=True):
     """Sum of the squares of the values; null if an older version has counted some of them."""
 
 
+class LossSums(msgspec.Struct, kw_only=True, frozen=True):
+    """Sums of a loss over the labels of a window, and over the blocks of equal time that divide the window.
+
+    `services.monitoring.arm_comparison` adds those of several windows.
+    """
+
+    labels: Int64
+    total: float
+    """Sum of the values."""
+    squares: float
+    """Sum of the squares of the values."""
+    block_labels: list[Int64]
+    """Labels by block."""
+    block_totals: list[float]
+    """Sum of the values by block."""
+
+
+class LossDifference(msgspec.Struct, kw_only=True, frozen=True):
+    """By how much the mean loss of an arm is above the champion's; below 0 the arm is better."""
+
+    champion: Int64
+    """The champion's version."""
+    is_paired: bool
+    """Whether both have answered the same requests, as a shadow does; else the requests are others."""
+    labels: Int64
+    champion_labels: Int64
+    """Equal to ``labels`` if the difference is paired."""
+    mean: float
+    standard_error: float | None = None
+    """Standard error of the mean, which allows for losses that are alike within a block of time; null with
+    labels in fewer than two blocks."""
+    low: float | None = None
+    """Lower end of the 95 % confidence interval at this one time, by Student's distribution."""
+    high: float | None = None
+    """Upper end of that interval."""
+    running_labels: Int64 = 0
+    """Labels of the arm in the running figures, which begin with its first window with the champion."""
+    running: float | None = None
+    """Mean difference over these windows, with losses clipped at 4 and errors at their scale."""
+    running_low: float | None = None
+    """Lower end of a confidence sequence: it holds at all times together with 95 %."""
+    running_high: float | None = None
+    """Upper end of that sequence."""
+
+
+class CallTimes(msgspec.Struct, kw_only=True, frozen=True):
+    """How long the calls of a model took, by the rows that waited for them. Counts of windows add up."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    counts: dict[str, Int64]
+    """Rows by upper limit of the time in microseconds, as text; limits are 19 % apart."""
+
+
 class ArmFigures(msgspec.Struct, kw_only=True, frozen=True):
     """What one version did in one arm within a window."""
 
     arm: str
     """Empty in the entry that holds all arms after the first 64."""
     version: Int64
-    """0 if it is unknown: of a shadow in predictions of older versions of Driftline."""
+    """0 if it is unknown: of a shadow, or of requests not answered, in predictions of older versions of
+    Driftline."""
     shadow: bool = False
+    is_champion: bool = False
+    """Whether it counts as the champion of this window."""
     predictions: Int64 = 0
     """Predictions of a shadow: those that have its score."""
     labels: Int64 = 0
     """Labels of these predictions that became known within the window."""
     measures: list[MeasureFigures] = []
     """The measures of those labels whose prediction has a score."""
+    failed: Int64 = 0
+    """Requests of this arm that its version did not answer: the champion has answered those of a challenger,
+    and those of a shadow lack its score."""
+    call_times: CallTimes | None = None
+    """Null without predictions, and in reports of older versions."""
+    losses: LossSums | None = None
+    """Sums of the loss; of a shadow, of its difference from the loss of the champion ``DriftReport.version``
+    for the same requests. Null without labels, and in reports of older versions."""
+    difference: LossDifference | None = None
+    """The comparison of this window with its champion; null for the champion itself."""
 
 
 class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report"):

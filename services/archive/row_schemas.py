@@ -134,21 +134,30 @@ def _predicted_class(row: DecodedRecord) -> str | None:
     return prediction if isinstance(prediction, str) else None
 
 
-def _probabilities(row: DecodedRecord) -> list[float] | None:
-    probabilities = row.decoded.probabilities
-    return None if probabilities is msgspec.UNSET else probabilities
+def _given(name: str) -> Callable[[DecodedRecord], Any]:
+    """Return a function that reads a field which may be absent: null then."""
+    read = attrgetter(f"decoded.{name}")
+
+    def found(row: DecodedRecord) -> Any:
+        value = read(row)
+        return None if value is msgspec.UNSET else value
+
+    return found
 
 
-def _fallback_from(row: DecodedRecord) -> str | None:
-    arm = row.decoded.fallback_from
-    return None if arm is msgspec.UNSET else arm
+def _given_by_arm(name: str) -> Callable[[DecodedRecord], list[tuple[str, Any]] | None]:
+    """Return a function that reads a field with a value for each arm, which may be absent: null then."""
+    given = _given(name)
 
+    def found(row: DecodedRecord) -> list[tuple[str, Any]] | None:
+        values = given(row)
+        return None if values is None else list(values.items())
 
-def _shadow_scores(row: DecodedRecord) -> list[tuple[str, float]]:
-    return list(row.decoded.shadow_scores.items())
+    return found
 
 
 _SCORES_BY_ARM = pa.map_(pa.string(), pa.float64())
+_INTEGERS_BY_ARM = pa.map_(pa.string(), pa.int32())
 
 EVENTS = Table(
     name=inference_log.EVENTS,
@@ -187,12 +196,21 @@ PREDICTIONS = Table(
         _from_decoded("features_lag_ms", pa.int64()),
         _from_decoded("score", pa.float64()),
         TableColumn("prediction", pa.string(), _prediction_json),  # as JSON: its type depends on the task
-        TableColumn("shadow_scores", _SCORES_BY_ARM, _shadow_scores),
-        TableColumn("probabilities", pa.list_(pa.float64()), _probabilities),
+        TableColumn("shadow_scores", _SCORES_BY_ARM, _given_by_arm("shadow_scores")),
+        TableColumn("probabilities", pa.list_(pa.float64()), _given("probabilities")),
         TableColumn("predicted_class", pa.string(), _predicted_class),
-        TableColumn("fallback_from", pa.string(), _fallback_from),
+        TableColumn("fallback_from", pa.string(), _given("fallback_from")),
         _from_decoded("feature_set", pa.string()),
         _from_decoded("source", pa.string()),
+        TableColumn("shadow_versions", _INTEGERS_BY_ARM, _given_by_arm("shadow_versions")),
+        TableColumn(
+            "shadow_probabilities",
+            pa.map_(pa.string(), pa.list_(pa.float64())),
+            _given_by_arm("shadow_probabilities"),
+        ),
+        TableColumn("fallback_version", pa.int32(), _given("fallback_version")),
+        TableColumn("call_us", pa.int32(), _given("call_us")),
+        TableColumn("shadow_call_us", _INTEGERS_BY_ARM, _given_by_arm("shadow_call_us")),
     ),
     partition_by="model",
     decode=records.decoder_of(records.Prediction).decode,
@@ -215,13 +233,14 @@ OUTCOMES = Table(
         _from_decoded("label", pa.float64()),
         _from_decoded("score", pa.float64()),
         _from_decoded("loss", pa.float64()),
-        TableColumn("shadow_scores", _SCORES_BY_ARM, _shadow_scores),
+        TableColumn("shadow_scores", _SCORES_BY_ARM, _given_by_arm("shadow_scores")),
         TableColumn("class_name", pa.string(), lambda row: row.decoded.class_name or None),
         _from_decoded("cost", pa.float64()),
         _from_decoded("source", pa.string()),
         _from_decoded("definition", pa.string()),
         _from_decoded("correction", pa.int32()),
         _from_decoded("corrected_label", pa.float64()),
+        TableColumn("shadow_versions", _INTEGERS_BY_ARM, _given_by_arm("shadow_versions")),
     ),
     partition_by="model",
     decode=records.decoder_of(records.Outcome).decode,

@@ -38,6 +38,7 @@ _RECORD_RESULTS: Mapping[str, tuple[str, str]] = {
     "revised_predictions": ("predictions", "revised"),
     "revised_labels": ("labels", "revised"),
 }
+_DIFFERENCE_BOUNDS = ("mean", "low", "high", "running", "running_low", "running_high")
 
 
 class DriftMetrics:
@@ -86,12 +87,17 @@ class DriftMetrics:
             return
         means: dict[tuple[str, ...], float] = {}
         counts: dict[tuple[str, ...], float] = {}
+        differences: dict[tuple[str, ...], float] = {}
         for arm in report.arms:
             labels = report.model, arm.arm, str(arm.version)
-            counts |= {(*labels, "prediction"): arm.predictions, (*labels, "label"): arm.labels}
+            found = {"prediction": arm.predictions, "label": arm.labels, "failed": arm.failed}
+            counts |= {(*labels, record): count for record, count in found.items()}
             means |= {(*labels, each.measure): each.total / each.labels for each in arm.measures}
+            bounds = ((bound, getattr(arm.difference, bound, None)) for bound in _DIFFERENCE_BOUNDS)
+            differences |= {(*labels, bound): value for bound, value in bounds if value is not None}
         self._replace(metrics.ARM_MEASURE, means)
         self._replace(metrics.ARM_RECORDS, counts)
+        self._replace(metrics.ARM_DIFFERENCE, differences)
 
     def _show_performance(self, report: records.PerformanceReport) -> None:
         """Show the estimates of the last window, and the figures of the latest one with mature labels."""

@@ -345,15 +345,16 @@ class Engine:
         if corrects is not None:
             return
         shadows = shadow_values(entry, label.value, measures)
+        comparison = self._evaluator.differences.comparison(entry)
         if label.event_time_ms >= window.start_ms:
-            window.add_outcome(entry, outcome, values, shadows)
+            window.add_outcome(entry, outcome, values, shadows, comparison)
             if values is not None:
                 self._evaluator.add_loss(entry, values, label.event_time_ms, index)
         elif (late := self._windows.late(label.event_time_ms, self._evaluator.champion)) is None:
             self.totals.late_labels += 1
         else:
             self.totals.revised_labels += 1
-            late.add_outcome(entry, outcome, values, shadows)
+            late.add_outcome(entry, outcome, values, shadows, comparison)
 
     def _count_rows(self, window: DriftWindow, outputs: DriftOutputs) -> None:
         """Count the rows so far in one batch, and raise the alarms detected up to here."""

@@ -12,6 +12,7 @@ from services.drift.loss_alarms import LossAlarms, LossAlarmsState
 from services.drift.performance.harm_evidence import CohortLosses
 from services.drift.performance.label_counts import LabelCountsState
 from services.drift.performance.performance import PerformanceState, PerformanceTracker
+from services.drift.performance.running_differences import RunningDifference, RunningDifferences
 from services.drift.references import References
 from services.drift.retraining_trigger import RetrainingTrigger
 from services.drift.row_alarms import RowAlarms
@@ -49,6 +50,8 @@ class EvaluatorState(msgspec.Struct):
     """Losses of the champion's mature cohorts."""
     early_losses: list[CohortLosses] = []
     """Losses of its cohorts by the labels that were known early."""
+    differences: list[RunningDifference] = []
+    """Differences of the other arms' losses from the champion's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +91,9 @@ class Evaluator:
         self.restored_segments_of = self.rows.segments_of
         """Return the segments of a prediction, by the reference of the champion of the restored state."""
         self._losses = self._new_losses(0, _losses_of(state))
+        self.differences = RunningDifferences(
+            self._performance.baseline, state.differences, learns=self._learns
+        )
         self._detected: list[Detected] = []
 
     def state(self) -> EvaluatorState:
@@ -104,6 +110,7 @@ class Evaluator:
             performance=self._performance.state(),
             mature_losses=list(losses.mature),
             early_losses=list(losses.early),
+            differences=self.differences.state(),
         )
 
     def follow(self, version: int, window_start_ms: int) -> None:
@@ -191,6 +198,9 @@ class Evaluator:
             window.end_ms, losses, self._active.evidence(), compared.contributions, offsets
         )
         window.state.alarms_standing = self._active.ids()
+        sides = window_report.sides_of(window, learns=self._learns)
+        if sides.lineage == self._lineage(self.champion):
+            self.differences.add_window(sides.others, sides.losses, sides.lineage)
         report = self._report(window, compared, totals)
         return WindowEvaluation([*alarms, report, *performance], request, self._performance.open_cohorts)
 
@@ -204,7 +214,14 @@ class Evaluator:
         self, window: DriftWindow, compared: window_report.WindowComparison, totals: JoinTotals
     ) -> records.DriftReport:
         return window_report.make_report(
-            self._model, window, compared, totals, self._references, self.measures, learns=self._learns
+            self._model,
+            window,
+            compared,
+            totals,
+            self._references,
+            self.measures,
+            learns=self._learns,
+            running=self.differences,
         )
 
     def _lineage(self, version: int, arm: str = CHAMPION) -> int:

@@ -94,6 +94,7 @@ def reset(
     if TASK in parts:
         for entry in pending:  # their answers are those of another task, or of other classes
             entry.score, entry.predicted, entry.probabilities, entry.shadow_scores = None, None, [], {}
+            entry.shadow_probabilities = {}
     for window in windows:
         if LABELS in parts:
             _forget_labels(window)
@@ -119,6 +120,7 @@ def _forget_losses(evaluator: EvaluatorState) -> None:
     """Remove all evidence about losses."""
     evaluator.monitor = LabelCounts(evaluator.monitor.current.start_ms).state()
     evaluator.loss_watchers, evaluator.mature_losses, evaluator.early_losses = {}, [], []
+    evaluator.differences = []
 
 
 def _measures_fit(performance: PerformanceState, measures: int) -> bool:
@@ -132,7 +134,16 @@ def _measures_fit(performance: PerformanceState, measures: int) -> bool:
 def _forget_labels(window: DriftWindowState) -> None:
     """Remove all sums over labels from a window; its counts of rows stay."""
     window.arms = [
-        ArmSumsState(arm.arm, arm.version, arm.shadow, arm.predictions, arm.labels) for arm in window.arms
+        ArmSumsState(
+            arm.arm,
+            arm.version,
+            arm.shadow,
+            arm.predictions,
+            arm.labels,
+            failed=arm.failed,
+            call_times=arm.call_times,
+        )
+        for arm in window.arms
     ]
 
 

@@ -143,6 +143,9 @@ class LabelJoin:
             probabilities=[] if prediction.probabilities is msgspec.UNSET else prediction.probabilities,
             segments=list(segments),
             shadow_versions={} if prediction.shadow_versions is msgspec.UNSET else prediction.shadow_versions,
+            shadow_probabilities={}
+            if prediction.shadow_probabilities is msgspec.UNSET
+            else prediction.shadow_probabilities,
         )
         self.pending.append(entry)
         return entry
@@ -279,6 +282,7 @@ def outcome_of(
         score=entry.score,
         loss=None if values is None else measures.recorded_loss(values),
         shadow_scores=entry.shadow_scores,
+        shadow_versions=entry.shadow_versions,
         class_name=measures.classes[int(label.value)] if measures.classes else "",
         cost=None if values is None else measures.cost(values),
         correction=0 if corrects is None else corrects.number,

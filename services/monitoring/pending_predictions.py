@@ -63,6 +63,7 @@ class PendingPrediction(msgspec.Struct, array_like=True, gc=False):
     shadow_versions: dict[str, int] = {}
     joined: JoinedLabel | None = None
     """When ``label`` became known; null without one, and for one that an older version joined."""
+    shadow_probabilities: dict[str, list[float]] = {}
 
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
+from services.runtime.current_arms import CurrentArms
+
 if TYPE_CHECKING:
     from streams.slices import SliceObserver
 
@@ -78,6 +80,17 @@ SHADOW_ROWS_FAILED = Counter(
     "driftline_shadow_rows_failed",
     "Rows on which a shadow failed; the others have its score",
     ["model", "arm"],
+)
+MODEL_CALL_DURATION = Histogram(
+    "driftline_model_call_seconds",
+    "Time of a call of an arm's version with the rows of a batch, without waiting for a thread",
+    ["model", "arm", "version"],
+    buckets=(0.0001, 0.00025, 0.0005, *_LATENCY_BUCKETS),
+)
+ARM_ROWS = Counter(
+    "driftline_arm_rows",
+    "Rows of an arm by whether its version answered, failed, refused them, cannot answer, or was late",
+    ["model", "arm", "version", "result"],
 )
 ARM_FALLBACKS = Counter(
     "driftline_arm_fallbacks",
@@ -309,8 +322,14 @@ ARM_MEASURE = Gauge(
 )
 ARM_RECORDS = Gauge(
     "driftline_arm_records",
-    "Predictions and labels in the last window, by arm and version",
+    "Predictions, labels and requests not answered in the last window, by arm and version",
     ["model", "arm", "version", "record"],
+)
+ARM_DIFFERENCE = Gauge(
+    "driftline_arm_loss_difference",
+    "By how much the mean loss is above the champion's: in the last window (mean, low, high), and since "
+    "both answer (running, running_low, running_high)",
+    ["model", "arm", "version", "bound"],
 )
 
 LEARNING_LABELS = Counter(
@@ -361,8 +380,9 @@ def exposition() -> bytes:
     """Return all metrics in Prometheus' text format, of all workers if several share a port."""
     if not _IS_WORKER:
         return generate_latest()
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # has no types
+    workers, registry = CollectorRegistry(), CollectorRegistry()
+    multiprocess.MultiProcessCollector(workers)  # type: ignore[no-untyped-call]  # has no types
+    registry.register(CurrentArms(workers))
     return generate_latest(registry)
 
 

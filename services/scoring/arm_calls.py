@@ -15,19 +15,20 @@ import numpy.typing as npt
 from services.model_registry.contract import LoadedVersion
 from services.model_registry.golden_batch import GoldenError
 from services.runtime import times
+from services.scoring.arm_metrics import ArmMetrics, RowResult
 from services.scoring.arm_router import NO_ARM, ArmRouter, rows_per_arm
 from services.scoring.load_failures import VersionNotLoadedError
 from services.scoring.loaded_versions import LoadedVersions
-from services.scoring.model_calls import ModelCalls, RefusedRow, RowErrors
+from services.scoring.model_calls import ModelCall, ModelCalls, RefusedRow, RowErrors
 from services.scoring.outputs import ModelOutputs
 from services.scoring.scored_batch import EventTimes, FeatureColumns
+from streams import records
 
 P = ParamSpec("P")
 ArmIndices = npt.NDArray[np.int64]
 """(n,): the index of each request's arm; `NO_ARM` for none."""
 _Rows = npt.NDArray[np.int64] | None
 """Indices of some rows; None for all rows, as in most batches: then no column is copied."""
-_Scored = tuple[ModelOutputs, RowErrors]
 
 
 @dataclasses.dataclass(slots=True)
@@ -41,8 +42,10 @@ class ArmOutputs:
     """Rows on which a version failed, with the reason."""
     unavailable: dict[int, VersionNotLoadedError] = dataclasses.field(default_factory=dict)
     """Rows without an output because their version cannot answer now, and the champion cannot either."""
-    fallbacks: dict[int, str] = dataclasses.field(default_factory=dict)
+    fallbacks: dict[int, records.Arm] = dataclasses.field(default_factory=dict)
     """Rows with an output of the champion because the version of their arm cannot answer, with that arm."""
+    call_us: dict[int, int] = dataclasses.field(default_factory=dict)
+    """How long the call of each arm's version took, by the index of the arm; of several calls the longest."""
 
     @property
     def failed(self) -> dict[int, str]:
@@ -73,10 +76,11 @@ class ArmRows:
 class ArmCalls:
     """Calls the versions of one model's arms."""
 
-    def __init__(self, versions: LoadedVersions, calls: ModelCalls) -> None:
-        """Take the model's versions and how they are called."""
+    def __init__(self, versions: LoadedVersions, calls: ModelCalls, arm_metrics: ArmMetrics) -> None:
+        """Take the model's versions, how they are called, and what counts the calls."""
         self._versions = versions
         self._calls = calls
+        self._metrics = arm_metrics
 
     async def predict(self, batch: ArmRows) -> ArmOutputs:
         """Return the outputs of n rows, each by the version of its arm or of the champion."""
@@ -88,44 +92,68 @@ class ArmCalls:
             try:
                 await self._predict_arm(batch, index, rows, found)
             except VersionNotLoadedError as error:
-                broken.add(batch.router.answering[index].version)
+                arm = batch.router.answering[index]
+                broken.add(arm.version)
                 given = np.arange(len(batch.arm_of)) if rows is None else rows
+                self._metrics.count_rows(arm, "unavailable", len(given))
                 waiting += _reassign(batch, given, broken, error, found)
         if broken:
             failed = found.failed
             found.fallbacks = {row: arm for row, arm in found.fallbacks.items() if row not in failed}
         return found
 
-    async def predict_shadow(self, version: int, inputs: FeatureColumns) -> _Scored:
-        """Return the outputs of n rows by one version, and the errors by row; uses no thread of predictions.
+    async def predict_shadow(self, arm: records.Arm, inputs: FeatureColumns) -> ModelCall:
+        """Return the outputs of n rows by a shadow, and the errors by row; uses no thread of predictions.
 
-        Raises `VersionNotLoadedError` if the version cannot answer.
+        Raises `VersionNotLoadedError` if its version cannot answer.
         """
-        return await self._call(version, self._calls.predict_in_background, inputs)
+        try:
+            return await self._call(arm, self._calls.predict_in_background, inputs)
+        except VersionNotLoadedError:
+            self.count_shadow_rows(arm, "unavailable", inputs)
+            raise
+
+    def count_shadow_rows(self, arm: records.Arm, result: RowResult, inputs: FeatureColumns) -> None:
+        """Count the rows of a shadow that has not scored them."""
+        self._metrics.count_rows(arm, result, _row_count(inputs))
 
     async def _predict_arm(self, batch: ArmRows, index: int, rows: _Rows, found: ArmOutputs) -> None:
-        version = batch.router.answering[index].version
+        arm = batch.router.answering[index]
         if rows is None:
-            found.outputs, found.errors = await self._call(
-                version, self._calls.predict, batch.inputs, len(batch.arm_of)
-            )
-            return
-        part = {name: column[rows] for name, column in batch.inputs.items()}
-        found.outputs[rows], errors = await self._call(version, self._calls.predict, part, len(rows))
-        found.errors |= {int(rows[row]): reason for row, reason in errors.items()}
+            call = await self._call(arm, self._calls.predict, batch.inputs, len(batch.arm_of))
+            found.outputs, found.errors = call.outputs, call.errors
+        else:
+            part = {name: column[rows] for name, column in batch.inputs.items()}
+            call = await self._call(arm, self._calls.predict, part, len(rows))
+            found.outputs[rows] = call.outputs
+            found.errors |= {int(rows[row]): reason for row, reason in call.errors.items()}
+        found.call_us[index] = max(found.call_us.get(index, 0), call.microseconds)
 
     async def _call(
         self,
-        version: int,
-        call: Callable[Concatenate[LoadedVersion, P], Awaitable[_Scored]],
+        arm: records.Arm,
+        call: Callable[Concatenate[LoadedVersion, P], Awaitable[ModelCall]],
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> _Scored:
-        loaded = await self._versions.get(version)
+    ) -> ModelCall:
+        loaded = await self._versions.get(arm.version)
         try:
-            return await call(loaded, *args, **kwargs)
+            found = await call(loaded, *args, **kwargs)
         except GoldenError as error:
-            raise self._versions.withdraw(version, error) from error
+            raise self._versions.withdraw(arm.version, error) from error
+        self._metrics.count_call(arm, found.seconds, _results(found))
+        return found
+
+
+def _results(call: ModelCall) -> dict[RowResult, int]:
+    """Return how many rows of a call were answered, failed, or were refused."""
+    refused = sum(isinstance(reason, RefusedRow) for reason in call.errors.values())
+    failed = len(call.errors) - refused
+    return {"answered": len(call.outputs) - len(call.errors), "failed": failed, "refused": refused}
+
+
+def _row_count(inputs: FeatureColumns) -> int:
+    return len(next(iter(inputs.values())))
 
 
 def _rows_of_each(arm_of: ArmIndices) -> Iterator[tuple[int, _Rows]]:
@@ -153,5 +181,5 @@ def _reassign(
         moved = rows if own is None else rows[own]
         found.arm_of[moved] = index
         for row in moved.tolist():
-            found.fallbacks[row] = batch.router.answering[batch.arm_of[row]].name
+            found.fallbacks[row] = batch.router.answering[batch.arm_of[row]]
         yield index, moved

@@ -37,7 +37,7 @@ class InferencePipeline:
         self.calls = calls
         self.task = calls.task
         shadow_wait_seconds = declaration.limits.shadow_wait_ms / 1000
-        self._arm_calls = ArmCalls(versions.loaded, calls)
+        self._arm_calls = ArmCalls(versions.loaded, calls, versions.arm_metrics)
         self._shadows = ShadowArms(self.name, self._arm_calls, self.task, shadow_wait_seconds)
         self._id_of = operator.attrgetter(declaration.request.id)
         self._key_of = operator.attrgetter(declaration.request.routing_key)
@@ -66,8 +66,7 @@ class InferencePipeline:
             version: Only this version predicts, for all requests, and no shadow scores them.
             arm_is_required: Requests without an arm fail; by default their features are collected.
 
-        Raises:
-            UnknownVersionError: ``version`` is in no arm.
+        Raises `UnknownVersionError` if ``version`` is in no arm.
         """
         if times_ms is None:
             times_ms = np.fromiter(map(self.event_time_ms, events), np.int64, len(events))
@@ -103,6 +102,7 @@ class InferencePipeline:
             rejected=rejected | found.refused if found.errors else rejected,
             unavailable=found.unavailable,
             fallbacks=found.fallbacks,
+            call_us=found.call_us,
             feature_set=self.features.feature_set,
             shadow_versions={arm.name: arm.version for arm in router.shadows},
         )

@@ -1,8 +1,10 @@
 """Calls of one model's versions: in the event loop or on a thread, with the rows at fault found."""
 
 import contextlib
+import time
 import weakref
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,21 @@ from streams.defects import panics_as_errors
 
 RowErrors = dict[int, str]
 """Why the model failed on a row, by row."""
+
+
+class ModelCall(NamedTuple):
+    """What a call of a version with n rows has given."""
+
+    outputs: ModelOutputs
+    """nan for rows at fault."""
+    errors: RowErrors
+    seconds: float
+    """Elapsed time of the call, without waiting for a thread."""
+
+    @property
+    def microseconds(self) -> int:
+        """The elapsed time as prediction records hold it."""
+        return min(round(self.seconds * 1e6), 2**31 - 1)
 
 
 class ModelExitError(RuntimeError):
@@ -45,9 +62,7 @@ class ModelCalls:
         self._new_timing = new_timing
         self._timings: weakref.WeakKeyDictionary[Model, CallTiming] = weakref.WeakKeyDictionary()
 
-    async def predict(
-        self, version: LoadedVersion, columns: FeatureColumns, count: int
-    ) -> tuple[ModelOutputs, RowErrors]:
+    async def predict(self, version: LoadedVersion, columns: FeatureColumns, count: int) -> ModelCall:
         """Return the outputs of n rows and the errors by row, as `predict_isolating`.
 
         Calls the model in the event loop if it is quick (see `services.scoring.call_timing`), else on a
@@ -57,19 +72,24 @@ class ModelCalls:
         if timing.is_quick(count):
             # If it raises, the rows at fault are found on a thread.
             with contextlib.suppress(Exception), timing.measured(count, in_loop=True):
-                return self.task.checked(_predict(version.model, columns), count), {}
+                start_seconds = time.perf_counter()
+                outputs = self.task.checked(_predict(version.model, columns), count)
+                return ModelCall(outputs, {}, time.perf_counter() - start_seconds)
 
-        def predict() -> tuple[ModelOutputs, RowErrors]:
+        def predict() -> ModelCall:
             with timing.measured(count, in_loop=False):
-                return predict_isolating(version, self.task, columns)
+                return self._isolating(version, columns)
 
         return await self.threads.run(predict)
 
-    async def predict_in_background(
-        self, version: LoadedVersion, columns: FeatureColumns
-    ) -> tuple[ModelOutputs, RowErrors]:
+    async def predict_in_background(self, version: LoadedVersion, columns: FeatureColumns) -> ModelCall:
         """Do the same without a thread that predictions need."""
-        return await self.threads.run_in_background(predict_isolating, version, self.task, columns)
+        return await self.threads.run_in_background(self._isolating, version, columns)
+
+    def _isolating(self, version: LoadedVersion, columns: FeatureColumns) -> ModelCall:
+        start_seconds = time.perf_counter()
+        outputs, errors = predict_isolating(version, self.task, columns)
+        return ModelCall(outputs, errors, time.perf_counter() - start_seconds)
 
     def timing_of(self, model: Model) -> CallTiming:
         """Return the measured calls of a loaded version."""

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 
-from services.runtime import metrics
 from services.runtime.supervised_task import SupervisedTask
+from services.scoring.arm_metrics import ArmMetrics
 from services.scoring.arm_router import ArmRouter
 from services.scoring.loaded_versions import LoadedVersions, VersionLoader
 from services.scoring.model_cache import ModelCache
@@ -50,7 +50,7 @@ class ModelVersions:
         """Set by a change and by a version that fails: its next attempt must be planned."""
         self._settled = asyncio.Event()
         self._settled.set()
-        self._exported: list[tuple[str, str, str]] = []
+        self.arm_metrics = ArmMetrics(name)
         self.loaded = LoadedVersions(name, load, cache, threads, clock, on_failure=self._is_due.set)
 
     @property
@@ -113,7 +113,7 @@ class ModelVersions:
                 yield
         finally:
             self.loaded.keep(frozenset())
-            self._export([])
+            self.arm_metrics.show([])
 
     async def _apply_changes(self) -> None:
         if self._latest is not None:
@@ -160,15 +160,5 @@ class ModelVersions:
             return
         self.router, self._in_effect = router, change
         self.loaded.keep(router.versions)
-        self._export(change.arms)
+        self.arm_metrics.show(change.arms)
         log.info("model.swapped", model=self.name, versions=sorted(router.versions), reason=change.reason)
-
-    def _export(self, arms: list[records.Arm]) -> None:
-        """Show these arms in the metric ``driftline_model_info``."""
-        exported = [(self.name, arm.name, str(arm.version)) for arm in arms]
-        for labels in set(self._exported) - set(exported):
-            metrics.MODEL_INFO.labels(*labels).set(0)  # the samples of several workers cannot be removed
-            metrics.MODEL_INFO.remove(*labels)
-        for labels in exported:
-            metrics.MODEL_INFO.labels(*labels).set(1)
-        self._exported = exported

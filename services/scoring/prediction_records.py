@@ -17,10 +17,11 @@ from services.runtime import metrics
 from services.scoring.arm_router import NO_ARM
 from services.scoring.outputs import PredictionColumns, PredictionTask
 from services.scoring.scored_batch import COLLECTING, ScoredBatch
+from services.scoring.shadows import ShadowOutputs
 from streams import records
 
-ShadowScores = Mapping[str, Sequence[float | None]]
-"""(n,) by arm; None for a row on which the shadow failed."""
+ShadowScores = Mapping[str, ShadowOutputs]
+"""The outputs of the shadows that have scored the batch, by arm."""
 
 _ENCODE = msgspec.json.Encoder().encode
 
@@ -39,7 +40,7 @@ class _Row(msgspec.Struct, gc=False):
 
     prediction_id: str
     model: msgspec.Raw
-    """It holds ``version``, ``arm`` and ``arm_weight``, too."""
+    """It holds ``version``, ``arm``, ``arm_weight`` and ``call_us``, too."""
     event_time_ms: int
     scored_time_ms: msgspec.Raw
     """It holds ``source_partition``, too."""
@@ -48,11 +49,13 @@ class _Row(msgspec.Struct, gc=False):
     features_lag_ms: int | None
     score: float | None
     prediction: records.FeatureValue
-    shadow_scores: Mapping[str, float]
+    shadow_scores: Mapping[str, float] | msgspec.Raw
+    """Of a multiclass model it holds ``shadow_probabilities``, too."""
     probabilities: list[float] | UnsetType
-    fallback_from: str | UnsetType
+    fallback_from: msgspec.Raw | UnsetType
+    """It holds ``fallback_version``, too."""
     feature_set: msgspec.Raw
-    """It holds ``source`` and the versions of the shadows, too."""
+    """It holds ``source``, and the versions of the shadows and the times of their calls, too."""
 
 
 def encode_predictions(
@@ -96,8 +99,8 @@ def encode_predictions(
         columns.predictions,
         _shadow_scores(shadow_scores, part, arm_of),
         columns.probabilities,
-        [batch.fallbacks.get(row, UNSET) for row in rows] if batch.fallbacks else [UNSET] * count,
-        [_raw(feature_set=batch.feature_set, source=source, **_versions(batch, shadow_scores))] * count,
+        [_fallback(batch.fallbacks.get(row)) for row in rows] if batch.fallbacks else [UNSET] * count,
+        [_raw(feature_set=batch.feature_set, source=source, **_of_shadows(batch, shadow_scores))] * count,
         strict=True,
     )
     positions: Sequence[int] = range(count)
@@ -113,15 +116,23 @@ def count_predictions(model: str, batch: ScoredBatch) -> None:
         outcome = "scored" if version else "collected"
         metrics.PREDICTIONS.labels(model, str(version), outcome).inc(count)
     for arm in batch.fallbacks.values():
-        metrics.ARM_FALLBACKS.labels(model, arm).inc()
+        metrics.ARM_FALLBACKS.labels(model, arm.name).inc()
 
 
-def _versions(batch: ScoredBatch, scores: ShadowScores) -> dict[str, dict[str, int]]:
-    """Return the field with the versions of the shadows that have scores; empty without any."""
-    return {"shadow_versions": {name: batch.shadow_versions[name] for name in scores}} if scores else {}
+def _of_shadows(batch: ScoredBatch, scores: ShadowScores) -> dict[str, Mapping[str, int]]:
+    """Return the fields that all rows share: versions of all shadows, and times of those with scores."""
+    found = {
+        "shadow_versions": batch.shadow_versions,
+        "shadow_call_us": {name: each.call_us for name, each in scores.items()},
+    }
+    return {name: values for name, values in found.items() if values}
 
 
-def _raw(**fields: str | int | Mapping[str, int]) -> msgspec.Raw:
+def _fallback(arm: records.Arm | None) -> msgspec.Raw | UnsetType:
+    return UNSET if arm is None else _raw(fallback_from=arm.name, fallback_version=arm.version)
+
+
+def _raw(**fields: str | float | Mapping[str, Any]) -> msgspec.Raw:
     """Return the JSON of consecutive fields without the name of the first.
 
     >>> bytes(_raw(model="m", version=1))
@@ -134,7 +145,8 @@ def _arms(batch: ScoredBatch, model: str, arm_of: Sequence[int]) -> list[msgspec
     found: dict[int, msgspec.Raw] = {}
     for index in set(arm_of):
         arm = COLLECTING if index == NO_ARM else batch.arms[index]
-        found[index] = _raw(model=model, version=arm.version, arm=arm.name, arm_weight=arm.weight)
+        timed = {"call_us": batch.call_us[index]} if index in batch.call_us else {}
+        found[index] = _raw(model=model, version=arm.version, arm=arm.name, arm_weight=arm.weight, **timed)
     return [found[index] for index in arm_of]
 
 
@@ -152,17 +164,28 @@ def _only_of_arms(columns: PredictionColumns, arm_of: Sequence[int]) -> Predicti
     )
 
 
-def _shadow_scores(scores: ShadowScores, part: slice, arm_of: Sequence[int]) -> Sequence[Mapping[str, float]]:
+def _shadow_scores(
+    shadows: ShadowScores, part: slice, arm_of: Sequence[int]
+) -> Sequence[Mapping[str, float] | msgspec.Raw]:
     """Return the scores by shadow of each row; a row that no arm has, has none."""
     none: Mapping[str, float] = {}
-    if not scores:
+    if not shadows:
         return [none] * len(arm_of)
-    by_row = zip(*(column[part] for column in scores.values()), strict=True)
+    scores = _by_row({name: each.scores[part] for name, each in shadows.items()})
+    if any(each.probabilities for each in shadows.values()):
+        probabilities = _by_row({name: each.probabilities[part] for name, each in shadows.items()})
+        return [
+            _raw(shadow_scores=own, shadow_probabilities=given) if own and index != NO_ARM else none
+            for index, own, given in zip(arm_of, scores, probabilities, strict=True)
+        ]
+    return [none if index == NO_ARM else own for index, own in zip(arm_of, scores, strict=True)]
+
+
+def _by_row(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return the values of n rows by shadow, without those that are None."""
     return [
-        none
-        if index == NO_ARM
-        else {name: score for name, score in zip(scores, row, strict=True) if score is not None}
-        for index, row in zip(arm_of, by_row, strict=True)
+        {name: value for name, value in zip(columns, row, strict=True) if value is not None}
+        for row in zip(*columns.values(), strict=True)
     ]
 
 

@@ -43,8 +43,10 @@ class ScoredBatch:
     """Those of ``failed`` whose request is at fault: it lacks what model.yaml or the model requires."""
     unavailable: Mapping[int, VersionNotLoadedError] = dataclasses.field(default_factory=dict)
     """Those of ``failed`` whose version cannot answer now, and the champion cannot either: ask again."""
-    fallbacks: Mapping[int, str] = dataclasses.field(default_factory=dict)
-    """Rows that the champion answered because the version of their arm cannot, with the name of that arm."""
+    fallbacks: Mapping[int, records.Arm] = dataclasses.field(default_factory=dict)
+    """Rows that the champion answered because the version of their arm cannot, with that arm."""
+    call_us: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    """How long the call of each arm's version took, by the index of the arm."""
     feature_set: str = ""
     """Digest of the names of ``features``, see `streams.feature_sets`."""
     shadow_versions: Mapping[str, int] = dataclasses.field(default_factory=dict)

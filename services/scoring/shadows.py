@@ -5,39 +5,61 @@ either ends every task.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 
 from services.runtime import metrics
 from services.scoring.arm_calls import ArmCalls
 from services.scoring.load_failures import VersionNotLoadedError
+from services.scoring.model_calls import RowErrors
 from services.scoring.outputs import PredictionTask
 from services.scoring.scored_batch import FeatureColumns
 from streams import records
 
 log = structlog.get_logger()
 
-Scores = list[float | None]
-"""(n,): None for a row on which the shadow failed."""
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShadowOutputs:
+    """What a shadow has predicted for n rows; None for a row on which it failed."""
+
+    scores: Sequence[float | None]
+    """(n,)."""
+    probabilities: Sequence[list[float] | None] = ()
+    """(n,): of a multiclass model; empty for other tasks."""
+    call_us: int = 0
+    """How long the call took."""
 
 
 class ShadowRun:
     """The shadow arms that score one batch, one task for each arm."""
 
-    def __init__(self, model: str, tasks: Mapping[str, asyncio.Task[Scores]], wait_seconds: float) -> None:
-        """Take the running tasks, by arm, and how long `scores` waits for them."""
+    def __init__(
+        self,
+        model: str,
+        tasks: Mapping[str, asyncio.Task[ShadowOutputs]],
+        wait_seconds: float,
+        on_late: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Take the running tasks, by arm, and how long `scores` waits for them.
+
+        ``on_late`` is called with each arm that has not finished by then.
+        """
         self._model = model
         self._tasks = tasks
         self._wait_seconds = wait_seconds
+        self._on_late = on_late
 
     @property
     def is_empty(self) -> bool:
         """Whether no shadow scores this batch."""
         return not self._tasks
 
-    async def scores(self, *, wait_for_all: bool = False) -> dict[str, Scores]:
-        """Return the scores (n,) by arm of the shadows that finish within the declared wait.
+    async def scores(self, *, wait_for_all: bool = False) -> dict[str, ShadowOutputs]:
+        """Return the outputs for n rows, by arm, of the shadows that finish within the declared wait.
 
         With ``wait_for_all``, wait without a limit. A shadow that cannot score or is late is counted and left
         out: it never affects the prediction.
@@ -56,11 +78,12 @@ class ShadowRun:
         for task in self._tasks.values():
             task.cancel()
 
-    def _finished(self) -> dict[str, Scores]:
+    def _finished(self) -> dict[str, ShadowOutputs]:
         scores = {}
         for arm, task in self._tasks.items():
             if not task.done():
                 metrics.SHADOWS_DROPPED.labels(self._model, arm, "late").inc()
+                self._on_late(arm)
             elif error := task.exception():
                 metrics.SHADOWS_DROPPED.labels(self._model, arm, "failed").inc()
                 if not isinstance(error, VersionNotLoadedError):  # which was logged when it failed
@@ -88,13 +111,25 @@ class ShadowArms:
         if not arms:
             return NO_SHADOWS
         tasks = {arm.name: asyncio.create_task(self._score(arm, inputs)) for arm in arms}
-        return ShadowRun(self._model, tasks, self._wait_seconds)
+        by_name = {arm.name: arm for arm in arms}
 
-    async def _score(self, arm: records.Arm, inputs: FeatureColumns) -> Scores:
-        outputs, errors = await self._calls.predict_shadow(arm.version, inputs)
-        scores: Scores = [*self._task.predictions(outputs).scores]
-        if errors:
-            metrics.SHADOW_ROWS_FAILED.labels(self._model, arm.name).inc(len(errors))
-            for row in errors:
-                scores[row] = None
-        return scores
+        def on_late(name: str) -> None:
+            self._calls.count_shadow_rows(by_name[name], "late", inputs)
+
+        return ShadowRun(self._model, tasks, self._wait_seconds, on_late)
+
+    async def _score(self, arm: records.Arm, inputs: FeatureColumns) -> ShadowOutputs:
+        call = await self._calls.predict_shadow(arm, inputs)
+        found = self._task.predictions(call.outputs)
+        if call.errors:
+            metrics.SHADOW_ROWS_FAILED.labels(self._model, arm.name).inc(len(call.errors))
+        return ShadowOutputs(
+            _without(found.scores, call.errors),
+            _without(found.probabilities, call.errors) if call.outputs.ndim > 1 else (),
+            call.microseconds,
+        )
+
+
+def _without(values: Sequence[Any], errors: RowErrors) -> Sequence[Any]:
+    """Return the values of n rows, None for those with an error."""
+    return [None if row in errors else value for row, value in enumerate(values)] if errors else values

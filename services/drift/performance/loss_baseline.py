@@ -56,6 +56,8 @@ class LossBaseline:
         """Index of this measure."""
         self.range: MeasureRange | None = None
         """Range to which its values are cut; None while the errors have no scale."""
+        self.loss_range: MeasureRange | None = None
+        """Range of the loss of the task, whatever is compared; None while the errors have no scale."""
         self.limit: float | None = None
         """The largest mean that is not worse than expected; None without a baseline."""
         self._measures = measures
@@ -127,6 +129,7 @@ class LossBaseline:
     def _update(self) -> None:
         ranges = self._measures.ranges(self.state.error_max)
         self.range = None if ranges is None else ranges[self.index]
+        self.loss_range = None if ranges is None else ranges[0]
         comparison = self.compare(0.0)
         self.limit = None if comparison is None else comparison.limit
 

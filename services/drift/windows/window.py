@@ -1,6 +1,5 @@
 """Counts and sums of one window of event time, in memory that does not grow with its predictions."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -15,7 +14,15 @@ from services.drift.binning.segment_counts import SegmentCounts, SegmentFeature
 from services.drift.binning.statistics import Counts
 from services.drift.performance.exact_sums import ExactMean
 from services.drift.windows import contributions
-from services.drift.windows.arm_sums import ArmKey, ArmSumsState, MeasureSums, WindowArms
+from services.drift.windows.arm_sums import (
+    NOT_COMPARED,
+    ArmKey,
+    ArmSumsState,
+    Comparison,
+    MeasureSums,
+    WindowArms,
+    block_of,
+)
 from services.model_registry.traffic_split import CHAMPION
 from services.monitoring.pending_predictions import PendingPrediction
 from services.monitoring.rank_correlation import Moments
@@ -125,7 +132,7 @@ class DriftWindow:
             stop: The row after the last one to count.
         """
         self.state.predictions += stop - start
-        self._count_arms(rows.predictions[start:stop])
+        self.arms.count(rows.predictions[start:stop], self.state.fallbacks)
         if binned is None:
             return
         part = slice(*np.searchsorted(binned.rows, (start, stop)).tolist())
@@ -171,6 +178,7 @@ class DriftWindow:
         outcome: records.Outcome,
         values: Sequence[float] | None,
         shadow_values: Mapping[ArmKey, Sequence[float]],
+        comparison: Comparison = NOT_COMPARED,
     ) -> None:
         """Add one label that became known in this window.
 
@@ -179,12 +187,19 @@ class DriftWindow:
             outcome: The record of both.
             values: Of each measure; None without a score.
             shadow_values: The same of each shadow that has a score.
+            comparison: With what the losses are compared.
         """
         is_right = None if entry.predicted is None else entry.predicted == outcome.label
         arm = self.arms.of(ArmKey(entry.arm, entry.version))
         arm.add(values, outcome.loss, entry.segments, is_right=is_right)
+        block = block_of(outcome.label_time_ms, self.start_ms, self.end_ms)
+        if values is not None:
+            arm.compare(comparison.own(values[0], block))
         for key, each in shadow_values.items():
-            self.arms.of(key).add(each)
+            shadow = self.arms.of(key)
+            shadow.add(each)
+            if values is not None and comparison.lineage is not None:
+                shadow.compare(comparison.paired(each[0], values[0], block), comparison.lineage)
 
     def seasonal_references(self) -> list[Counts]:
         """Return the counts to compare each feature with: the reference, mixed by the window's seasons."""
@@ -232,22 +247,6 @@ class DriftWindow:
     def _references(self) -> Sequence[records.FeatureReference]:
         return self.row_binner.reference.features if self.row_binner else ()
 
-    def _count_arms(self, predictions: Sequence[records.Prediction]) -> None:
-        """Count predictions by arm and version, those of the shadows too."""
-        counts = Counter(
-            [
-                ((each.arm, each.version), each.fallback_from, _shadows(each) if each.shadow_scores else ())
-                for each in predictions
-            ]
-        )
-        fallbacks = self.state.fallbacks
-        for (arm, replaced, shadows), count in counts.items():
-            self.arms.of(ArmKey(*arm)).count(count)
-            for name, shadow_version in shadows:
-                self.arms.of(ArmKey(name, shadow_version, shadow=True)).count(count)
-            if replaced is not msgspec.UNSET:
-                fallbacks[replaced] = fallbacks.get(replaced, 0) + count
-
     def _count_seasons(self, times_ms: npt.NDArray[np.int64]) -> None:
         for reference in self._references():
             if reference.season:
@@ -277,12 +276,6 @@ class DriftWindow:
         if reference.pairs is not None:
             pairs = self.state.pairs
             self.pairs = Moments.of_reference(pairs) if pairs else Moments.none(len(reference.pairs.sums))
-
-
-def _shadows(prediction: records.Prediction) -> tuple[tuple[str, int], ...]:
-    """Return the shadows that have a score, each with its version; 0 is unknown."""
-    versions = {} if prediction.shadow_versions is msgspec.UNSET else prediction.shadow_versions
-    return tuple((name, versions.get(name, 0)) for name in prediction.shadow_scores)
 
 
 def adopt_older_sums(state: DriftWindowState) -> None:

@@ -9,12 +9,22 @@ import numpy as np
 from services.drift.binning import statistics
 from services.drift.detectors import relation_detector
 from services.drift.performance.exact_sums import ExactMean, means_of
+from services.drift.performance.running_differences import RunningDifferences
 from services.drift.references import References
 from services.drift.windows import contributions
-from services.drift.windows.arm_sums import ArmSumsState, figures_of, merged
+from services.drift.windows.arm_sums import (
+    OWN,
+    ArmKey,
+    ArmSumsState,
+    ComparedSums,
+    compared_with,
+    figures_of,
+    merged,
+)
 from services.drift.windows.comparison import DriftThresholds, FeatureComparison, compare, compare_confidence
 from services.drift.windows.window import DriftWindow, SegmentState
 from services.model_registry.traffic_split import CHAMPION
+from services.monitoring import arm_comparison
 from services.monitoring.label_join import JoinTotals
 from services.monitoring.model_metrics import Measures
 from services.monitoring.rank_correlation import Moments
@@ -78,15 +88,16 @@ def make_report(
     measures: Measures,
     *,
     learns: bool = False,
+    running: RunningDifferences | None = None,
 ) -> records.DriftReport:
     """Return the report of a window: the first one, or the next revision.
 
-    With ``learns``, all versions of the champion's arm count as the champion.
+    With ``learns``, all versions of the champion's arm count as the champion. ``running`` are the differences
+    between the arms up to now.
     """
     state, classifies = window.state, measures.task != "regression"
-    version = state.champion if state.version is None else state.version
-    arms = window.arms.states()
-    champion = merged(each for each in arms if _is_champion(each, version, learns=learns))
+    sides = sides_of(window, learns=learns)
+    version, champion, arms = sides.version, sides.champion, window.arms.states()
     means = _means(champion, measures)
     reference = references.get(version)
     revision, state.reports = state.reports, state.reports + 1
@@ -124,9 +135,56 @@ def make_report(
         segments=[
             _segment(name, window, champion) for name in sorted({*state.segments, *champion.segment_labels})
         ],
-        arms=[figures_of(each, measures) for each in arms],
+        arms=[_arm_figures(each, sides, measures, running) for each in arms],
         fallbacks=dict(sorted(state.fallbacks.items())),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowSides:
+    """The champion of a window, and what is compared with it."""
+
+    version: int
+    """Of the champion, with whose reference the window is compared."""
+    lineage: int
+    """What counts as this champion: 1 for all versions of a model that learns."""
+    champion: ArmSumsState
+    """The sums of the champion, over all arms that its version has."""
+    others: Sequence[ArmSumsState]
+    """The other arms with a name, and the shadows."""
+
+    @property
+    def losses(self) -> ComparedSums | None:
+        """The losses of the champion; None without labels."""
+        return self.champion.compared.get(OWN)
+
+
+def sides_of(window: DriftWindow, *, learns: bool) -> WindowSides:
+    """Return the champion of a window and the other arms; with ``learns`` as in `make_report`."""
+    version = window.state.champion if window.state.version is None else window.state.version
+    arms = window.arms.states()
+    champions = [each for each in arms if _is_champion(each, version, learns=learns)]
+    others = [each for each in arms if each not in champions and each.arm and each.version]
+    return WindowSides(version, min(version, 1) if learns else version, merged(champions), others)
+
+
+def _arm_figures(
+    arm: ArmSumsState,
+    sides: WindowSides,
+    measures: Measures,
+    running: RunningDifferences | None,
+) -> records.ArmFigures:
+    losses, difference = compared_with(arm, sides.lineage), None
+    if arm not in sides.others:
+        return figures_of(arm, measures, losses, is_champion=not arm.shadow and bool(arm.arm and arm.version))
+    champion = None if arm.shadow else sides.losses
+    if losses is not None and (arm.shadow or champion):
+        window = losses.record(), champion.record() if champion else None
+        difference = arm_comparison.difference([window], sides.version)
+        key = ArmKey(arm.arm, arm.version, arm.shadow)
+        latest = running.figures(key, sides.lineage) if running else None
+        difference = latest.of(difference) if difference and latest else difference
+    return figures_of(arm, measures, losses, difference)
 
 
 def _is_champion(arm: ArmSumsState, version: int, *, learns: bool) -> bool:

@@ -72,7 +72,7 @@ class Explainer:
             if time.monotonic() > deadline_seconds:
                 raise TimeoutError
             scored = await self._pipeline.calls.predict_in_background(loaded, background)
-            answered = _without(background, scored[1])
+            answered = _without(background, scored.errors)
             explained = await self._explain_version(bounded, answered, inputs, outputs, rows)
             found |= zip(rows.tolist(), explained, strict=True)
         return [found[row] for row in range(len(arms))]

@@ -1,6 +1,7 @@
 """Each column holds the field that it is named for."""
 
 import dataclasses
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -35,7 +36,11 @@ def test_columns_named_like_a_field_hold_its_value(table: Table, decoded: Predic
         "probabilities",
         "class_name",
         "fallback_from",
-        "shadow_versions",  # not archived
+        "fallback_version",
+        "call_us",
+        "shadow_versions",
+        "shadow_probabilities",
+        "shadow_call_us",
     }
     fields = msgspec.structs.asdict(decoded)
     assert {name: value for name, value in found.items() if name in fields.keys() - encoded_apart} == {
@@ -64,12 +69,30 @@ def test_other_tasks_have_no_class_and_no_probabilities(prediction: FeatureValue
     assert (found["predicted_class"], found["probabilities"]) == (None, None)
 
 
-@pytest.mark.parametrize(("arm", "expected"), [("new", "new"), (msgspec.UNSET, None)])
-def test_a_prediction_of_the_champion_for_another_arm_keeps_that_arm(
-    arm: str | msgspec.UnsetType, expected: str | None
-) -> None:
-    found = row(PREDICTIONS, Record(0, b""), msgspec.structs.replace(PREDICTION, fallback_from=arm))
-    assert found["fallback_from"] == expected
+def test_a_prediction_of_the_champion_for_another_arm_keeps_that_arm() -> None:
+    fallback = msgspec.structs.replace(PREDICTION, fallback_from="new", fallback_version=4)
+    found = row(PREDICTIONS, Record(0, b""), fallback)
+    assert (found["fallback_from"], found["fallback_version"]) == ("new", 4)
+
+
+def test_what_the_shadows_said_is_kept_with_their_versions_and_times() -> None:
+    given: dict[str, dict[str, Any]] = {
+        "shadow_scores": {"quiet": 0.7},
+        "shadow_versions": {"quiet": 3, "broken": 4},
+        "shadow_probabilities": {"quiet": [0.7, 0.3]},
+        "shadow_call_us": {"quiet": 900},
+    }
+    found = row(PREDICTIONS, Record(0, b""), msgspec.structs.replace(PREDICTION, call_us=1500, **given))
+    assert {name: dict(cast("list[tuple[str, Any]]", found[name])) for name in given} == given
+    assert found["call_us"] == 1500
+    outcome = row(OUTCOMES, Record(0, b""), msgspec.structs.replace(OUTCOME, shadow_versions={"quiet": 3}))
+    assert outcome["shadow_versions"] == [("quiet", 3)]
+
+
+def test_fields_that_a_prediction_lacks_are_null() -> None:
+    found = row(PREDICTIONS, Record(0, b""), PREDICTION)
+    absent = ("fallback_from", "fallback_version", "call_us", "shadow_versions", "shadow_probabilities")
+    assert [found[name] for name in (*absent, "shadow_call_us")] == [None] * 6
 
 
 def test_an_outcome_keeps_the_true_class_and_its_cost() -> None:

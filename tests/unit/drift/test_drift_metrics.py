@@ -82,7 +82,13 @@ def test_each_arm_of_the_last_window_has_series_and_no_other():
     drift_metrics = DriftMetrics(engine, scenario.declaration("observed"))
     loss = records.MeasureFigures(measure="log_loss", labels=4, total=2.0, squares=1.5)
     for version in (1, 2):
-        arm = records.ArmFigures(arm="champion", version=version, predictions=5, labels=4, measures=[loss])
+        difference = records.LossDifference(
+            champion=9, is_paired=False, labels=4, champion_labels=7, mean=0.1, low=-0.1, high=0.3
+        )
+        arm = records.ArmFigures(
+            arm="champion", version=version, predictions=5, labels=4, measures=[loss], failed=2,
+            difference=difference,
+        )  # fmt: skip
         report = records.DriftReport(
             report_id="r", model="observed", version=version, window_start_ms=0, window_end_ms=1,
             predictions=5, labels=4, arms=[arm],
@@ -91,6 +97,10 @@ def test_each_arm_of_the_last_window_has_series_and_no_other():
         labels = {"arm": "champion", "version": str(version)}
         assert metric("arm_records", **labels, record="prediction") == 5
         assert metric("arm_records", **labels, record="label") == 4
+        assert metric("arm_records", **labels, record="failed") == 2
+        assert metric("arm_loss_difference", **labels, bound="low") == -0.1
+        assert metric("arm_loss_difference", **labels, bound="running") is None
         assert metric("arm_measure", **labels, measure="log_loss") == 0.5
     assert metric("arm_measure", arm="champion", version="1", measure="log_loss") is None
+    assert metric("arm_loss_difference", arm="champion", version="1", bound="low") is None
     assert metric("arm_records", arm="champion", version="1", record="label") is None

@@ -481,7 +481,7 @@ def test_each_arm_has_exact_sums_of_its_own():
     feeder = EngineFeeder()
     feeder.engine.add_model(msgspec.structs.replace(scenario.model_changed(2), arms=[]))
     mixed_labels(feeder)
-    feeder.predict(5, 5, fallback_from="new", shadow_versions={"frozen": 4})
+    feeder.predict(5, 5, fallback_from="new", fallback_version=2, shadow_versions={"frozen": 4})
     (report,) = scenario.reports(feeder.until(60))
     found = {(each.arm, each.version, each.shadow): each for each in report.arms}
     assert {key: (each.predictions, each.labels) for key, each in found.items()} == {
@@ -498,6 +498,8 @@ def test_each_arm_has_exact_sums_of_its_own():
         assert figures.squares == pytest.approx(loss**2 * figures.labels)
     assert {each.measure for each in found["new", 2, False].measures} == report.measures.keys()
     assert report.fallbacks == {"new": 1}
+    assert {key: each.failed for key, each in found.items() if each.failed} == {("new", 2, False): 1}
+    assert [each.arm for each in report.arms if each.is_champion] == ["champion"]
 
 
 def test_labels_of_the_champion_before_do_not_count_for_the_present_one():

@@ -22,7 +22,7 @@ ARMS = [
 def predict(models, arm_of, arms=ARMS, *, x=1.0, times_ms=None, **options):
     """Score one row for each index of an arm."""
     subject = pipeline(models=models, arms=arms)
-    calls = ArmCalls(subject.versions.loaded, subject.calls)
+    calls = ArmCalls(subject.versions.loaded, subject.calls, subject.versions.arm_metrics)
     rows = ArmRows(
         ArmRouter("m", arms),
         {"x": np.full(len(arm_of), x)},
@@ -45,13 +45,13 @@ def test_the_champion_answers_for_challengers_that_do_not_load_or_fail_on_their_
     found = predict({1: HalfOfX()} | broken, [0, 1, 2, 1, 0])
     assert found.outputs.tolist() == [0.5] * 5
     assert found.arm_of.tolist() == [0] * 5
-    assert found.fallbacks == {1: "new", 2: "other", 3: "new"}
+    assert found.fallbacks == {1: ARMS[1], 2: ARMS[2], 3: ARMS[1]}
     assert found.failed == {}
 
 
 def test_a_batch_of_one_broken_challenger_alone_is_answered_too():
     found = predict({1: HalfOfX()}, [1, 1])
-    assert (found.outputs.tolist(), found.fallbacks) == ([0.5, 0.5], {0: "new", 1: "new"})
+    assert (found.outputs.tolist(), found.fallbacks) == ([0.5, 0.5], {0: ARMS[1], 1: ARMS[1]})
 
 
 def test_a_row_on_which_the_champion_fails_is_no_fallback():
@@ -77,7 +77,7 @@ def test_the_champion_that_has_replaced_a_broken_one_answers_for_it():
         Arm(name="champion", version=2, weight=10_000, effective_from_ms=NEW),
     ]
     found = predict({2: HalfOfX()}, [0, 1], arms, times_ms=[OLD, NEW])
-    assert (found.outputs.tolist(), found.fallbacks) == ([0.5, 0.5], {0: "champion"})
+    assert (found.outputs.tolist(), found.fallbacks) == ([0.5, 0.5], {0: arms[0]})
 
 
 def test_each_broken_version_is_attempted_once_in_a_batch():

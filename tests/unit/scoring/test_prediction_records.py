@@ -11,6 +11,7 @@ from msgspec import UNSET
 from services.scoring.outputs import PredictionTask
 from services.scoring.prediction_records import count_predictions, encode_predictions
 from services.scoring.scored_batch import COLLECTING, ScoredBatch
+from services.scoring.shadows import ShadowOutputs
 from streams import records
 from streams.records import Arm
 from tests.unit.scoring.fakes import (
@@ -33,7 +34,7 @@ ROWS = st.fixed_dictionaries(
         "id": st.text(max_size=5),
         "arm": st.sampled_from([-1, 0, 1]),
         "has_failed": st.booleans(),
-        "fallback": st.sampled_from([None, "frozen"]),
+        "is_fallback": st.booleans(),
         "lag_ms": st.integers(-1, 10**12),
         "time_ms": st.integers(0, 10**12),
         "amount": st.none() | NUMBERS,
@@ -52,7 +53,7 @@ def scored(subject, events, **options):
     return asyncio.run(run())
 
 
-def batch_of(rows, outputs):
+def batch_of(rows, outputs, shadow_versions):
     amounts = [row["amount"] for row in rows]
     return ScoredBatch(
         ids=[row["id"] for row in rows],
@@ -68,9 +69,10 @@ def batch_of(rows, outputs):
         outputs=outputs,
         failed={number: "poison" for number, row in enumerate(rows) if row["has_failed"]},
         rejected=frozenset(),
-        fallbacks={number: row["fallback"] for number, row in enumerate(rows) if row["fallback"]},
+        fallbacks={number: CHALLENGER for number, row in enumerate(rows) if row["is_fallback"]},
+        call_us={0: 1500, 1: 20},
         feature_set="abc",
-        shadow_versions={"frozen": 7},
+        shadow_versions=shadow_versions,
     )
 
 
@@ -80,12 +82,14 @@ def record_of(row, offset, *, multiclass, has_shadow):
     probabilities = [first, 1 - first, 0.0]
     best = int(np.argmax(probabilities))
     prediction = CLASSES["classes"][best] if multiclass else int(first >= 0.5)
+    is_shadowed = has_arm and has_shadow and row["shadow"] is not None
     return records.Prediction(
         prediction_id=row["id"],
         model="m",
         version=arm.version,
         arm=arm.name,
         arm_weight=arm.weight,
+        call_us=[1500, 20][row["arm"]] if has_arm else UNSET,
         event_time_ms=row["time_ms"],
         scored_time_ms=99,
         source_partition=3,
@@ -94,14 +98,15 @@ def record_of(row, offset, *, multiclass, has_shadow):
         features_lag_ms=None if row["lag_ms"] < 0 else row["lag_ms"],
         score=(probabilities[best] if multiclass else first) if has_arm else None,
         prediction=prediction if has_arm else None,
-        shadow_scores={"frozen": row["shadow"]}
-        if has_arm and has_shadow and row["shadow"] is not None
-        else {},
+        shadow_scores={"frozen": row["shadow"]} if is_shadowed else {},
+        shadow_probabilities={"frozen": [row["shadow"], 0.25]} if is_shadowed and multiclass else UNSET,
         probabilities=probabilities if has_arm and multiclass else UNSET,
-        fallback_from=row["fallback"] or UNSET,
+        fallback_from=CHALLENGER.name if row["is_fallback"] else UNSET,
+        fallback_version=CHALLENGER.version if row["is_fallback"] else UNSET,
         feature_set="abc",
         source="def",
-        shadow_versions={"frozen": 7} if has_shadow else UNSET,
+        shadow_versions={"frozen": 7, "broken": 8} if has_shadow else UNSET,
+        shadow_call_us={"frozen": 900} if has_shadow else UNSET,
     )
 
 
@@ -112,9 +117,11 @@ def test_a_value_is_the_encoded_prediction_byte_for_byte(rows, skipped, multicla
     outputs = np.stack([first, 1 - first, 0 * first], axis=1) if multiclass else first
     part = range(min(skipped, len(rows) - 1), len(rows))
     offsets = [50 + number for number in part]
+    scores = [row["shadow"] for row in rows]
+    each = [None if score is None else [score, 0.25] for score in scores] if multiclass else ()
     encoded = encode_predictions(
-        batch_of(rows, outputs),
-        {"frozen": [row["shadow"] for row in rows]} if has_shadow else {},
+        batch_of(rows, outputs, {"frozen": 7, "broken": 8} if has_shadow else {}),
+        {"frozen": ShadowOutputs(scores, each, 900)} if has_shadow else {},
         PredictionTask(declaration(**(CLASSES if multiclass else {}))),
         "m",
         partition=3,

@@ -4,6 +4,7 @@ import asyncio
 
 import numpy as np
 import pytest
+from msgspec import UNSET
 
 from services.scoring.shadows import NO_SHADOWS
 from tests.unit.scoring.fakes import (
@@ -11,6 +12,7 @@ from tests.unit.scoring.fakes import (
     SHADOW,
     GatedModel,
     HalfOfX,
+    declaration,
     decoded_predictions,
     event,
     pipeline,
@@ -38,7 +40,37 @@ def test_a_shadow_scores_the_rows_of_the_prediction():
         outputs, shadows = await started(HalfOfX(offset=0.1))
         return outputs, await shadows.scores(wait_for_all=True)
 
-    assert asyncio.run(run()) == ([0.5], {"frozen": [0.6]})
+    outputs, found = asyncio.run(run())
+    assert outputs == [0.5]
+    assert {name: (each.scores, each.probabilities) for name, each in found.items()} == {
+        "frozen": ([0.6], ())
+    }
+    assert found["frozen"].call_us > 0
+
+
+def test_a_shadow_of_a_multiclass_model_gives_the_probability_of_each_class():
+    class Guess(HalfOfX):
+        def predict(self, columns):
+            if (columns["x"] == self.poison).any():
+                raise ValueError("poison")
+            return np.tile([0.2, 0.5, 0.3], (len(columns["x"]), 1))
+
+    async def run():
+        subject = pipeline(
+            models={1: Guess(), 2: Guess(poison=7.0)},
+            arms=[CHAMPION, SHADOW],
+            task="multiclass",
+            classes=["early", "on time", "late"],
+            label={**declaration().label.model_dump(by_alias=True), "positive_above": None},
+        )
+        batch, shadows = await subject.score([event(subject, 0), event(subject, 1, x=7.0)])
+        scores = await shadows.scores(wait_for_all=True)
+        return decoded_predictions(subject, batch, scores)
+
+    first, second = asyncio.run(run())
+    assert (first.shadow_scores, first.shadow_probabilities) == ({"frozen": 0.5}, {"frozen": [0.2, 0.5, 0.3]})
+    assert (second.shadow_scores, second.shadow_probabilities) == ({}, UNSET)
+    assert first.shadow_versions == second.shadow_versions == {"frozen": 2}
 
 
 def test_a_shadow_loses_only_the_rows_on_which_it_fails():
@@ -107,9 +139,9 @@ def test_a_replay_waits_for_its_shadows_without_a_limit():
         await settle()
         assert not waiting.done()
         shadow.release()
-        return await waiting
+        return (await waiting)["frozen"].scores
 
-    assert asyncio.run(run()) == {"frozen": [0.6]}
+    assert asyncio.run(run()) == [0.6]
 
 
 def test_without_any_prediction_no_shadow_is_scored():

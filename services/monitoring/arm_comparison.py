@@ -1,0 +1,187 @@
+"""Compares the arms of a model with its champion, over one window or several. Pure.
+
+A shadow answers the same requests as the champion, so the difference of their losses is *paired*: what is
+hard to predict is so for both, and cancels. A challenger answers other requests: its mean loss is compared
+with the champion's of the same time.
+
+Losses close in time are alike, because of storms and holidays. So a window is divided into blocks of equal
+time, and the standard error is that of cluster sampling with blocks as clusters (Cochran, *Sampling
+Techniques*, 1977, 6.5): for a block with the residual ``e = (S - n m) / N`` of n labels with the total S,
+where N labels have the mean m,
+
+    variance = B / (B - 1) * sum(e^2)
+
+over B blocks. For a challenger, e is the difference of its residual and the champion's, so what changes for
+both within a block cancels, too. It is at least the variance of independent losses.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from services.monitoring import call_times
+from streams.records import ArmFigures, CallTimes, DriftReport, LossDifference, LossSums
+
+BLOCKS = 16
+"""Blocks of a window: enough that Student's distribution with B - 1 degrees of freedom is near the normal."""
+CONFIDENCE = 0.95
+_Numbers = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmComparison:
+    """What one version did in one arm over some windows, compared with the champion."""
+
+    arm: str
+    version: int
+    shadow: bool
+    predictions: int
+    failed: int
+    """Requests that it did not answer."""
+    labels: int
+    loss: float | None
+    """Mean loss over the labels; None without any."""
+    difference: LossDifference | None
+    """By how much its loss is above the champion's; None for the champion, and without labels of both."""
+    call_times: CallTimes | None
+
+    @property
+    def failed_share(self) -> float | None:
+        """The share of its requests that it did not answer; None without requests."""
+        requests = self.predictions + self.failed
+        return self.failed / requests if requests else None
+
+
+def compare(reports: Sequence[DriftReport]) -> list[ArmComparison]:
+    """Return each arm and version of some windows, in the order of `DriftReport.arms`.
+
+    Differences are to the champion of the last window, over the windows that it was the champion of.
+
+    Args:
+        reports: One for each window, the earliest first.
+    """
+    keys = sorted({(each.arm, each.version, each.shadow) for report in reports for each in report.arms})
+    return [_compare(key, reports) for key in keys]
+
+
+def difference(windows: Iterable[tuple[LossSums, LossSums | None]], champion: int) -> LossDifference | None:
+    """Return by how much an arm's mean loss is above the champion's; None without labels.
+
+    Args:
+        windows: For each window the arm's sums and the champion's, which are None where those of the arm are
+            sums of paired differences.
+        champion: Its version.
+    """
+    pairs = list(windows)
+    own = _MeanLoss([each for each, _ in pairs])
+    other = _MeanLoss([each for _, each in pairs if each is not None])
+    is_paired = all(each is None for _, each in pairs)
+    if not own.labels or not (is_paired or other.labels):
+        return None
+    mean, residuals, independent = own.mean, own.residuals, own.variance
+    if not is_paired:
+        mean, residuals = mean - other.mean, residuals - other.residuals
+        independent += other.variance
+    error, distance = _standard_error(residuals, own.blocks, independent)
+    return LossDifference(
+        champion=champion,
+        is_paired=is_paired,
+        labels=own.labels,
+        champion_labels=own.labels if is_paired else other.labels,
+        mean=mean,
+        standard_error=error,
+        low=None if distance is None else mean - distance,
+        high=None if distance is None else mean + distance,
+    )
+
+
+def added(sums: Iterable[LossSums]) -> LossSums:
+    """Return the sums of several arms within one window as those of one."""
+    given = list(sums)
+    return LossSums(
+        labels=sum(each.labels for each in given),
+        total=math.fsum(each.total for each in given),
+        squares=math.fsum(each.squares for each in given),
+        block_labels=[sum(each.block_labels[block] for each in given) for block in range(BLOCKS)],
+        block_totals=[math.fsum(each.block_totals[block] for each in given) for block in range(BLOCKS)],
+    )
+
+
+class _MeanLoss:
+    """The mean of losses over windows, and how far it varies; the windows of both arms are the same."""
+
+    def __init__(self, windows: Sequence[LossSums]) -> None:
+        self.labels = sum(each.labels for each in windows)
+        self.mean = math.fsum(each.total for each in windows) / self.labels if self.labels else 0.0
+        counts = np.array([count for each in windows for count in each.block_labels], dtype=np.float64)
+        totals = np.array([total for each in windows for total in each.block_totals], dtype=np.float64)
+        self.blocks = int(np.count_nonzero(counts))
+        self.residuals: _Numbers = (totals - counts * self.mean) / max(self.labels, 1)
+        squares = math.fsum(each.squares for each in windows)
+        spread = max(squares - self.labels * self.mean * self.mean, 0.0)
+        self.variance = spread / max(self.labels - 1, 1) / max(self.labels, 1)
+        """Of the mean of independent losses."""
+
+
+def _standard_error(
+    residuals: _Numbers, blocks: int, independent: float
+) -> tuple[float | None, float | None]:
+    """Return the standard error, and half of the length of the interval; None with fewer than two blocks."""
+    if blocks < 2:
+        return None, None
+    clustered = blocks / (blocks - 1) * float(residuals @ residuals)
+    error = math.sqrt(max(clustered, independent))
+    return error, error * float(special.stdtrit(blocks - 1, (1 + CONFIDENCE) / 2))
+
+
+def _compare(key: tuple[str, int, bool], reports: Sequence[DriftReport]) -> ArmComparison:
+    found = [
+        (report, each)
+        for report in reports
+        for each in report.arms
+        if (each.arm, each.version, each.shadow) == key
+    ]
+    losses = [each.measures[0] for _, each in found if each.measures]
+    labels = sum(each.labels for each in losses)
+    counts: dict[int, int] = {}
+    for _, each in found:
+        for limit, count in (call_times.counts_of(each.call_times) if each.call_times else {}).items():
+            counts[limit] = counts.get(limit, 0) + count
+    arm, version, shadow = key
+    return ArmComparison(
+        arm=arm,
+        version=version,
+        shadow=shadow,
+        predictions=sum(each.predictions for _, each in found),
+        failed=sum(each.failed for _, each in found),
+        labels=sum(each.labels for _, each in found),
+        loss=math.fsum(each.total for each in losses) / labels if labels else None,
+        difference=_difference(found, reports[-1].version),
+        call_times=call_times.record_of(counts),
+    )
+
+
+def _difference(found: Sequence[tuple[DriftReport, ArmFigures]], champion: int) -> LossDifference | None:
+    """Return the difference over the windows of a champion, with the running figures of the last one."""
+    windows = [
+        (each.losses, None if each.shadow else _champion_losses(report))
+        for report, each in found
+        if each.losses and each.difference and report.version == champion
+    ]
+    merged = difference(windows, champion) if windows else None
+    latest = found[-1][1].difference
+    if merged is None or latest is None:
+        return merged
+    running = {
+        name: getattr(latest, name) for name in ("running_labels", "running", "running_low", "running_high")
+    }
+    return msgspec.structs.replace(merged, **running)
+
+
+def _champion_losses(report: DriftReport) -> LossSums:
+    return added(each.losses for each in report.arms if each.is_champion and each.losses)
